@@ -1,0 +1,158 @@
+"""What a data set is: where it lies, how it is read, cut, masked, packed and split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, ClassVar
+
+from fulgurite.schema import Derived, Empty, Option, Range, at_least, below, between, knob, option
+
+if TYPE_CHECKING:
+    from fulgurite.run import Facts, RunConfig
+
+
+class Format(StrEnum):
+    """How a record says what it holds."""
+
+    auto = "auto"
+    alpaca = "alpaca"
+    sharegpt = "sharegpt"
+    openai = "openai"
+    text = "text"
+
+
+class TooLong(StrEnum):
+    """What happens to an example longer than `data.max_length`."""
+
+    drop = "drop"
+    truncate = "truncate"
+    error = "error"
+
+
+class Mask(StrEnum):
+    """Which tokens are learned."""
+
+    answers = "answers"
+    last = "last"
+    all = "all"
+
+
+class Packing(StrEnum):
+    """Whether several examples share a row."""
+
+    none = "none"
+    best_fit = "best_fit"
+
+
+def _max_length(run: RunConfig, facts: Facts) -> Derived:
+    top = facts.percentile_99
+    rounded = -(-top // 64) * 64
+    if rounded > facts.model_length:
+        return Derived(facts.model_length, f"the model's own limit; the 99th percentile of the data, {top}, is beyond it")
+    return Derived(rounded, f"the 99th percentile of the data, {top} tokens, rounded up to 64")
+
+
+def _packing(run: RunConfig, facts: Facts) -> Derived:
+    if run.stage.name == "pt":
+        return Derived(Packing.best_fit, "pre-training rows are cut from running text: packing wastes no padding")
+    return Derived(Packing.none, "micro-batches are cut by length already, so that little padding is left to save")
+
+
+@dataclass(slots=True)
+class Data(Option):
+    """What every data set has."""
+
+    builds: ClassVar[str] = "fulgurite.data.source:build"
+
+    max_length: int | None = knob(
+        None, "The longest example in tokens; longer ones are handled as data.too_long says.",
+        source="The 99th percentile rule: ours, after LLaMA-Factory's counting script; TRL warns that a small value loses tokens",
+        bounds=at_least(8), usual=Range(128, 8192),
+        advice="Raise it when many examples are dropped; lower it when memory or time is short. Cost grows with it.",
+        empty=Empty("the 99th percentile of the data, rounded up to 64, at most what the model can read", _max_length, "data"),
+    )
+    too_long: TooLong = knob(
+        TooLong.drop, "What happens to an example longer than data.max_length.",
+        source="The three ways are axolotl's (docs/dataset_preprocessing)",
+        advice="Keep drop: a cut answer teaches the model not to stop. error when nothing may be lost.",
+    )
+    mask: Mask = knob(
+        Mask.answers, "Which tokens are learned: the answers, only the last answer, or everything.",
+        source="LLaMA-Factory and TRL both train on the answers (train_on_prompt, assistant_only_loss)",
+        advice="Keep answers: train on what the model should say. all for plain text, or when prompts are few and precious.",
+    )
+    packing: Packing | None = knob(
+        None, "Whether several examples share a row, kept apart so that none sees another.",
+        source="Packing without contamination, Ding et al., https://arxiv.org/abs/2404.10830 (best fit)",
+        advice="best_fit pays where lengths differ much and rows are long; it changes how many examples make a step.",
+        empty=Empty("best_fit in pre-training, none elsewhere", _packing),
+    )
+    template: str | None = knob(
+        None, "The chat format: a built-in name (chatml, llama3, alpaca, ...).",
+        source="HF tokenizers carry their chat template (transformers docs, chat_templating)",
+        advice="Leave it empty for a chat model: another format than the one it was served with costs quality.",
+        empty=Empty("the tokenizer's own template; chatml where it has none"),
+    )
+    val_fraction: float = knob(
+        0.05, "The share of the examples held out to measure the validation loss; at least 20, at most 1000 of them.",
+        source="Ours; LLaMA-Factory's form holds out nothing, so over-fitting does not show",
+        bounds=below(0, 1), usual=between(0.01, 0.2),
+        advice="0 only when a separate evaluation follows: without it there is no best checkpoint.",
+    )
+    max_samples: int | None = knob(
+        None, "Train on a seeded random sample of so many examples.",
+        source="Ours: a limit that takes the first rows biases the data (read in other trainers' source)",
+        bounds=at_least(1), usual=Range(100, 100_000),
+        advice="A thousand is enough to see whether a rate works at all.",
+        empty=Empty("all of them"),
+    )
+    max_drop: int = knob(
+        0, "How many bad records are tolerated; one more stops before the model loads.",
+        source="Ours: LLaMA-Factory issue #6185, 641,810 rows in and 577,585 trained without a word",
+        bounds=at_least(0), usual=between(0, 100),
+        advice="Raise it only after reading data_report.json, which names each bad record.",
+    )
+    shuffle: bool = knob(
+        True, "Whether each epoch sees the examples in a new order, drawn from the seed and the epoch.",
+        source="Common practice; the order is a function of seed and epoch so that a resumed run sees the same",
+        advice="false only when the order is a curriculum.",
+    )
+
+
+@option("data", "guide")
+@dataclass(slots=True)
+class Guide(Data):
+    """The shipped data set: questions and answers about fine-tuning parameters. Take it for a first run and for tests."""
+
+
+@option("data", "file")
+@dataclass(slots=True)
+class File(Data):
+    """Your own data: files, a saved data set, or a hub id. JSON, JSONL, CSV, Parquet, text, each also gzipped."""
+
+    path: list[str] = knob(
+        [], "The files: paths, patterns such as data/*.jsonl, a data set folder, or a hub id (hub:owner/name).",
+        source="HF datasets loading docs name the same kinds",
+        advice="Several files are mixed; data.weights says how much of each.",
+    )
+    val_path: list[str] = knob(
+        [], "Files of their own for validation, in place of data.val_fraction.",
+        source="Common practice", advice="Give it when the validation examples must be the same in every run.",
+    )
+    format: Format = knob(
+        Format.auto, "How a record says what it holds; auto looks at the first records and tells what it found.",
+        source="Formats of Stanford Alpaca, ShareGPT and the OpenAI chat API",
+        advice="Name it when a file is taken for another format.",
+    )
+    columns: dict[str, str] = knob(
+        {}, "Our field names to the file's column names, such as {instruction: question, output: answer}.",
+        source="LLaMA-Factory's dataset_info.json has the same mapping",
+        advice="Only for files whose columns are named otherwise.",
+    )
+    weights: list[float] = knob(
+        [], "For each file, how often its examples are seen in one epoch: 1 once, 0.5 a seeded half, 2 twice.",
+        source="Replay against forgetting: LLaMA-Factory issue #2611 (keep a share of general data)",
+        bounds=at_least(0), usual=between(0.1, 5),
+        advice="Raise a small file's weight to be heard; empty means every example once.",
+    )

@@ -1,0 +1,60 @@
+"""The exception tree: each error is one sentence with the value, the place and the remedy, and knows its exit status."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FulguriteError(Exception):
+    """Base of all errors that a person reads. `exit_status` is the process's."""
+
+    exit_status = 2
+
+
+class RequestError(FulguriteError):
+    """The request is wrong: config, data, model folder. One line, exit 2."""
+
+
+class ConfigError(RequestError):
+    """A knob or a choice is wrong."""
+
+
+class DataError(RequestError):
+    """A record, file or format is wrong."""
+
+
+class ModelError(RequestError):
+    """A model, tokenizer or adapter cannot be used as it is."""
+
+
+class CheckpointError(RequestError):
+    """A checkpoint is missing, damaged, or of another run."""
+
+
+class TrainingFailed(FulguriteError):
+    """Training cannot go on (non-finite, out of memory): a paragraph of diagnosis, exit 3."""
+
+    exit_status = 3
+
+
+class Interrupted(FulguriteError):
+    """A signal asked to stop; a checkpoint was saved. Exit 130."""
+
+    exit_status = 130
+
+
+def nearest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """The known words closest to `word`, best first; the last part of a dotted name counts as well as the whole."""
+    names = sorted(set(known))
+    close = difflib.get_close_matches(word, names, n=most, cutoff=0.6)
+    if not close:
+        tails = {name.rsplit(".", 1)[-1]: name for name in reversed(names)}
+        close = [tails[t] for t in difflib.get_close_matches(word.rsplit(".", 1)[-1], tails, n=most, cutoff=0.6)]
+    return close
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """` Did you mean x or y?` with a leading space, or nothing where nothing is close."""
+    close = nearest(word, known)
+    return f" Did you mean {' or '.join(close)}?" if close else ""

@@ -1,0 +1,79 @@
+"""Compute types: what each means for stored weights, trained weights, compute, gradients and optimizer state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fulgurite.schema import Option, option
+
+
+@dataclass(slots=True)
+class Precision(Option):
+    """The five dtypes that a compute type fixes. The tests look at the live tensors and hold them against these names."""
+
+    builds: ClassVar[str] = "fulgurite.precision.build:build"
+    lightning: ClassVar[str] = ""
+    frozen: ClassVar[str] = ""
+    trained: ClassVar[str] = ""
+    compute: ClassVar[str] = ""
+    gradients: ClassVar[str] = ""
+    state: ClassVar[str] = ""
+
+
+@option("precision", "auto")
+@dataclass(slots=True)
+class Auto(Precision):
+    """bf16 where the device multiplies it natively; else fp16 on a GPU and fp32 on a CPU. The run says which and why."""
+
+
+@option("precision", "fp32")
+@dataclass(slots=True)
+class Fp32(Precision):
+    """Everything in 32 bits, the frozen base too. Take it on an old CPU, or to debug. 16 bytes a trained parameter with Adam."""
+
+    lightning: ClassVar[str] = "32-true"
+    frozen: ClassVar[str] = "float32"
+    trained: ClassVar[str] = "float32"
+    compute: ClassVar[str] = "float32"
+    gradients: ClassVar[str] = "float32"
+    state: ClassVar[str] = "float32"
+
+
+@option("precision", "bf16")
+@dataclass(slots=True)
+class Bf16(Precision):
+    """Computes in bf16, learns in fp32: the frozen base is stored in bf16, what is trained stays fp32. The usual choice."""
+
+    lightning: ClassVar[str] = "bf16-mixed"
+    frozen: ClassVar[str] = "bfloat16"
+    trained: ClassVar[str] = "float32"
+    compute: ClassVar[str] = "bfloat16"
+    gradients: ClassVar[str] = "float32"
+    state: ClassVar[str] = "float32"
+
+
+@option("precision", "fp16")
+@dataclass(slots=True)
+class Fp16(Precision):
+    """Computes in fp16 under a loss scaler, learns in fp32. For GPUs without bf16 (T4, V100); refused on a CPU."""
+
+    lightning: ClassVar[str] = "16-mixed"
+    frozen: ClassVar[str] = "float16"
+    trained: ClassVar[str] = "float32"
+    compute: ClassVar[str] = "float16"
+    gradients: ClassVar[str] = "float32"
+    state: ClassVar[str] = "float32"
+
+
+@option("precision", "pure_bf16")
+@dataclass(slots=True)
+class PureBf16(Precision):
+    """Everything in bf16, the optimizer's state too: half the memory, but steps below 1/256 of a weight are rounded away."""
+
+    lightning: ClassVar[str] = "bf16-true"
+    frozen: ClassVar[str] = "bfloat16"
+    trained: ClassVar[str] = "bfloat16"
+    compute: ClassVar[str] = "bfloat16"
+    gradients: ClassVar[str] = "bfloat16"
+    state: ClassVar[str] = "bfloat16"

@@ -1,0 +1,105 @@
+"""A run's whole configuration: one field a group, and what is known of the data and the machine when knobs are filled."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from fulgurite.schema import Empty, Knob, knob, knobs_of, options
+from fulgurite.schema import at_least as _at_least
+
+GROUPS = ("stage", "method", "optim", "scheduler", "precision", "model", "data", "trainer", "logger")
+"""The groups whose options ship with the package, in the order in which a person chooses."""
+
+
+@dataclass(slots=True)
+class Facts:
+    """What only the data, the model and the machine can tell; filled in as they become known."""
+
+    percentile_99: int = 0
+    """Tokens: the 99th percentile of the examples' lengths."""
+    rows: int = 0
+    """Training rows an epoch, after packing."""
+    model_length: int = 0
+    """Tokens: the longest input that the model was made for."""
+    total_steps: int = 0
+    """Optimizer steps of the whole run."""
+    device: str = "cpu"
+    processes: int = 1
+
+
+@dataclass(slots=True)
+class Resume:
+    """Going on with an earlier run."""
+
+    group: ClassVar[str] = "resume"
+
+    run: str | None = knob(
+        None, "The run folder to go on with, from its newest whole checkpoint.",
+        source="Ours", advice="The same command again with run_dir=... resumes as well.",
+        empty=Empty("a fresh run, or the checkpoint that lies in run_dir already"),
+    )
+    allow: list[str] = knob(
+        [], "Knobs that may differ from the run that is resumed.",
+        source="Ours: other trainers resume under a changed config without a word",
+        advice="Name only what you changed on purpose: resume.allow=[trainer.epochs].",
+    )
+
+
+@dataclass(slots=True)
+class RunConfig:
+    """The root: one field a group, then what belongs to the run itself."""
+
+    stage: Any = None
+    method: Any = None
+    optim: Any = None
+    scheduler: Any = None
+    precision: Any = None
+    model: Any = None
+    data: Any = None
+    trainer: Any = None
+    logger: dict[str, Any] = field(default_factory=dict)
+    resume: Resume = field(default_factory=Resume)
+
+    seed: int = knob(
+        42, "The seed of every random draw: order, adapter, dropout, samples.", source="Ours", bounds=_at_least(0),
+        usual=(1, 2, 3), advice="One run proves little: repeat with 3 seeds before you believe a gain of 1 %.",
+    )
+    name: str | None = knob(
+        None, "The run's name, part of its folder's.", source="Ours", advice="Letters, digits, dot, dash, underscore; at most 64.",
+        empty=Empty("stage, method and model, joined by dashes"),
+    )
+    run_dir: str | None = knob(
+        None, "The run's folder.", source="Ours", advice="Give it in scripts, so that they know where to look.",
+        empty=Empty("runs/<date>/<time>_<name>"),
+    )
+    plugins: list[str] = knob(
+        [], "Python modules to import first; they register options of their own.", source="Ours",
+        advice="An installed package needs no mention: its entry point fulgurite.options is found.",
+    )
+
+
+def load_options() -> None:
+    """Import every config module of the package, and those that installed packages offer under `fulgurite.options`."""
+    for group in GROUPS:
+        importlib.import_module(f"fulgurite.{group}.config")
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group="fulgurite.options"):
+        entry.load()
+
+
+def all_knobs() -> list[Knob]:
+    """Every knob of every option, then the root's."""
+    return list(_all_knobs())
+
+
+def _all_knobs() -> Iterator[Knob]:
+    load_options()
+    for _group, named in options().items():
+        for cls in named.values():
+            yield from knobs_of(cls)
+    yield from knobs_of(RunConfig)
+    yield from knobs_of(Resume)
