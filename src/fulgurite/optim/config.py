@@ -1,0 +1,61 @@
+"""How gradients become steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fulgurite.optim import rates
+from fulgurite.schema import Empty, Option, above, below, between, knob, option
+
+
+@dataclass(slots=True)
+class Optim(Option):
+    """What every optimizer has."""
+
+    lr: float | None = knob(
+        None, "The learning rate: the size of each step at its peak. Wrong by ten, no other knob repairs it.",
+        source="A table by stage, method and model size: fulgurite/optim/rates.py names who used what",
+        bounds=above(0, 1), usual=rates.usual,
+        advice="Raise it 2 to 5 times if the loss lies flat and samples do not change; divide by 2 to 5 on spikes or repetition. "
+        "LoRA takes about ten times the rate of full fine-tuning.",
+        empty=Empty("from the stage, the method and the model's size", rates.recommend),
+    )
+    weight_decay: float = knob(
+        0.0, "The share of each weight that a step takes away, times the learning rate; never from norms, biases or embeddings.",
+        source="Tülu 3, QLoRA and HF 0, torch and torchtune 0.01 (verified)",
+        bounds=between(0, 1), usual=between(0, 0.1), advice="0.01 to 0.1 for long full fine-tuning.",
+    )
+
+
+@option("optim", "adamw")
+@dataclass(slots=True)
+class AdamW(Optim):
+    """Adam with decoupled weight decay, torch's fused form. Always the first choice."""
+
+    builds: ClassVar[str] = "fulgurite.optim.adamw:build"
+    state_bytes: ClassVar[float] = 8.0
+
+    betas: list[float] = knob(
+        [0.9, 0.999], "How long the running mean and variance of the gradient remember.",
+        source="AdamW, Loshchilov and Hutter, https://arxiv.org/abs/1711.05101; 0.95 in long runs (InstructGPT)",
+        bounds=below(0, 1), usual=between(0.8, 0.999), advice="[0.9, 0.95] for long runs and reinforcement learning.",
+    )
+    eps: float = knob(
+        1e-8, "A small number that keeps the division by the variance finite.", source="torch's and HF's default (verified)",
+        bounds=above(0), usual=between(1e-8, 1e-6), advice="Leave it.",
+    )
+
+
+@option("optim", "sgd")
+@dataclass(slots=True)
+class Sgd(Optim):
+    """Stochastic gradient descent with momentum. For teaching and comparisons: language models want Adam."""
+
+    builds: ClassVar[str] = "fulgurite.optim.sgd:build"
+    state_bytes: ClassVar[float] = 4.0
+
+    momentum: float = knob(
+        0.9, "The share of the last step that is kept in the next.", source="Common practice; torch's default is 0",
+        bounds=below(0, 1), usual=between(0.8, 0.99), advice="0 for the plainest descent.",
+    )

@@ -1,0 +1,83 @@
+"""What learning rate to start from, by stage, method and model size: one table, with who says so. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fulgurite.schema import Derived, Range
+
+if TYPE_CHECKING:
+    from fulgurite.run import Facts, RunConfig
+
+SIZES = (0.5, 4.0, 14.0)
+"""Upper ends of the size classes in billions of parameters; the last class is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Rates for models up to 0.5, 4, 14 billion parameters and beyond; usual ranges up to 4 billion and beyond."""
+
+    rates: tuple[float, float, float, float]
+    usual_small: Range
+    usual_large: Range
+    source: str
+
+
+TABLE: dict[tuple[str, str], Row] = {
+    ("pt", "full"): Row(
+        (2e-4, 5e-5, 2e-5, 1e-5), Range(2e-5, 3e-4), Range(5e-6, 5e-5),
+        "GPT-2 in Dutch 2e-4 (alignment-handbook, verified); larger sizes ours",
+    ),
+    ("pt", "lora"): Row(
+        (2e-4, 1e-4, 1e-4, 1e-4), Range(5e-5, 1e-3), Range(5e-5, 5e-4), "LLaMA-Factory's example 1e-4 (verified); the rest ours",
+    ),
+    ("sft", "full"): Row(
+        (1e-4, 3e-5, 1e-5, 3e-6), Range(1e-5, 1e-3), Range(2e-6, 2e-5),
+        "SmolLM2-135M 1e-3, Zephyr 7B 2e-5, LLaMA-Factory's examples 1e-5, Tülu 3 5e-6 (verified)",
+    ),
+    ("sft", "lora"): Row(
+        (5e-4, 3e-4, 2e-4, 1e-4), Range(1e-4, 2e-3), Range(1e-4, 3e-4),
+        "QLoRA and TRL's PEFT table 2e-4, torchtune 3e-4, above 13B 1e-4 (verified); below 0.5B ours",
+    ),
+}
+
+KIN = {"rslora": "lora", "dora": "lora", "pissa": "lora", "lora_plus": "lora", "qlora": "lora"}
+"""Methods that take another's rates."""
+
+SGD_FACTOR = 100.0
+"""SGD's steps are not scaled by a running variance; its rate is 10 to 1000 times AdamW's (unverified, ours)."""
+
+
+def row(stage: str, method: str) -> Row:
+    """The table's row; methods and stages without one of their own take full's and sft's."""
+    method = KIN.get(method, method)
+    return TABLE.get((stage, method)) or TABLE.get((stage, "full")) or TABLE[("sft", "full")]
+
+
+def size_class(billions: float | None) -> int:
+    """The column for a model size; an unknown size counts as 7 billion, where a rate too high does most harm."""
+    size = 7.0 if billions is None else billions
+    return sum(size > top for top in SIZES)
+
+
+def _factor(run: RunConfig) -> float:
+    return SGD_FACTOR if run.optim.name == "sgd" else 1.0
+
+
+def usual(run: RunConfig) -> Range:
+    """The usual range of `optim.lr` under this run's stage, method, model size and optimizer."""
+    found = row(run.stage.name, run.method.name)
+    span = found.usual_small if size_class(run.model.billions()) < 2 else found.usual_large
+    factor = _factor(run)
+    return Range((span.low or 0) * factor, min((span.high or 1) * factor, 1.0))
+
+
+def recommend(run: RunConfig, facts: Facts) -> Derived:
+    """The rate where `optim.lr` is empty, with its reason."""
+    stage, method, size = run.stage.name, run.method.name, run.model.billions()
+    found = row(stage, method)
+    rate = min(found.rates[size_class(size)] * _factor(run), 1.0)
+    what = "a model of unknown size (taken as 7B)" if size is None else f"a model of {size:.3g}B parameters"
+    times = f", times {SGD_FACTOR:g} for SGD" if _factor(run) != 1 else ""
+    return Derived(rate, f"{stage} with {method} on {what}{times}: {found.source}")

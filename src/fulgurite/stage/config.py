@@ -1,0 +1,46 @@
+"""What is being learned: running text, or answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fulgurite.schema import Empty, Option, at_least, between, knob, option
+
+
+@dataclass(slots=True)
+class Stage(Option):
+    """What every stage has."""
+
+    max_new_tokens: int = knob(
+        96, "How many tokens each sample answer may have, before, during and after training.",
+        source="LLaMA-Factory evaluates with 512; 96 keeps samples short on a CPU (ours)",
+        bounds=at_least(1), usual=between(32, 1024), advice="Raise it when answers are long; an answer that hits it is marked as cut.",
+    )
+    prompts: list[str] | None = knob(
+        None, "The prompts answered before, during and after training; [] turns samples off.",
+        source="Ours: before and after must differ by the weights alone, so decoding is greedy",
+        advice="Give prompts of the kind you care about, and one general one to see what is forgotten.",
+        empty=Empty("the data set's own fixed questions, or else the first five prompts of the validation part"),
+    )
+    loss_chunk: int = knob(
+        512, "How many label positions' logits exist at one time; the loss is the same for every value.",
+        source="measured: a chunk of 512 costs no time and holds logits to 100 MB at a vocabulary of 49k",
+        bounds=at_least(1), usual=(256, 512, 1024, 2048), advice="Lower it only when memory is short at a vocabulary above 100k.",
+    )
+
+
+@option("stage", "sft")
+@dataclass(slots=True)
+class Sft(Stage):
+    """Supervised fine-tuning: learns the answers of examples. The right first step in doubt."""
+
+    builds: ClassVar[str] = "fulgurite.stage.language:build"
+
+
+@option("stage", "pt")
+@dataclass(slots=True)
+class Pt(Stage):
+    """Continued pre-training: learns running text, every token of it. Take it for raw text; rows are packed."""
+
+    builds: ClassVar[str] = "fulgurite.stage.language:build"

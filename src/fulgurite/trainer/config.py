@@ -1,0 +1,139 @@
+"""How long, in what portions, on what device, and how often to look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, ClassVar
+
+from fulgurite.schema import Derived, Empty, Option, Range, above, at_least, between, knob, option
+
+if TYPE_CHECKING:
+    from fulgurite.run import Facts, RunConfig
+
+TOKENS_PER_MICRO_BATCH = {"cpu": 1024, "cuda": 8192}
+"""Where larger micro-batches stop paying: measured on two CPU cores; on a GPU a safe start (ours)."""
+
+
+class Clip(StrEnum):
+    """How gradients are clipped."""
+
+    norm = "norm"
+    value = "value"
+
+
+def _batch_size(run: RunConfig, facts: Facts) -> Derived:
+    if run.method.name == "full":
+        return Derived(64, "full fine-tuning bears large batches (Tülu 3 128, DPO paper 64)")
+    return Derived(16, "LoRA suffers from large batches (QLoRA 16; TRL's LoRA guide: below 32)")
+
+
+def _micro_batch(run: RunConfig, facts: Facts) -> Derived:
+    budget = TOKENS_PER_MICRO_BATCH.get(facts.device, 1024)
+    share = -(-run.trainer.batch_size // facts.processes)
+    rows = max(1, min(share, budget // max(run.data.max_length, 1)))
+    return Derived(rows, f"about {budget} tokens at a time keep this {facts.device} busy; the mathematics is the same for every value")
+
+
+def _epochs(run: RunConfig, facts: Facts) -> Derived:
+    if run.stage.name == "sft":
+        return Derived(2.0, "two passes in supervised fine-tuning (Zephyr 1, Tülu 3 2, SmolLM2 2)")
+    return Derived(1.0, "one pass: repetition of running text memorises")
+
+
+def _tenth(what: str) -> Empty:
+    def rule(run: RunConfig, facts: Facts) -> Derived:
+        return Derived(max(1, -(-facts.total_steps // 10)), f"a tenth of the run's {facts.total_steps} steps, rounded up")
+
+    return Empty(f"a tenth of the run, in steps, between two {what}", rule, "data")
+
+
+@dataclass(slots=True)
+class Trainer(Option):
+    """What every trainer has."""
+
+    builds: ClassVar[str] = "fulgurite.trainer.build:build"
+
+    batch_size: int | None = knob(
+        None, "How many examples (rows, when packed) make one optimizer step, over all devices.",
+        source="TRL's LoRA guide below 32, QLoRA 16, Tülu 3 128, DPO paper 64 (verified)",
+        bounds=at_least(1), usual=(8, 16, 32, 64, 128),
+        advice="Raise it for a smoother loss; lower it to get at least 200 steps.",
+        empty=Empty("64 for full fine-tuning, 16 for the rest", _batch_size),
+    )
+    micro_batch: int | None = knob(
+        None, "How many examples go through the model at one time. It costs memory and never changes the mathematics.",
+        source="Tülu 3 sums the loss so that accumulation is exact; here it always is",
+        bounds=at_least(1), usual=(1, 2, 4, 8, 16),
+        advice="Lower it when memory runs out.",
+        empty=Empty("so many that the device is busy: about 1024 tokens on a CPU, 8192 on a GPU", _micro_batch, "data"),
+    )
+    epochs: float | None = knob(
+        None, "How many times the data are seen.", source="Zephyr 1, Tülu 3 2 then 1, SmolLM2 2, Unsloth 1 to 3 (verified)",
+        bounds=above(0), usual=between(1, 3), advice="1 above 100k rows, 3 below 5k. More memorises: the loss falls like stairs.",
+        empty=Empty("2 in supervised fine-tuning, 1 in pre-training", _epochs),
+    )
+    max_steps: int | None = knob(
+        None, "Stop after so many optimizer steps, whatever the epochs say; data are repeated as needed.",
+        source="Common practice", bounds=at_least(1), usual=Range(20, 10_000), advice="20 to see that everything works.",
+        empty=Empty("no limit; trainer.epochs decides"),
+    )
+    max_grad_norm: float = knob(
+        1.0, "Gradients longer than this are scaled down to it; 0 turns clipping off.",
+        source="HF 1.0, QLoRA 0.3, SmolLM3 0.2, TR-DPO 2 (verified); clipping: https://arxiv.org/abs/1211.5063",
+        bounds=at_least(0), usual=between(0.2, 10),
+        advice="Lower it for spikes; do not tune it first. The logged norm is the one before clipping.",
+    )
+    clip: Clip = knob(
+        Clip.norm, "Whether the whole gradient's length is limited, or each of its entries.",
+        source="Lightning's gradient_clip_algorithm", advice="Keep norm: clipping by value bends the direction.",
+    )
+    eval_every: int | None = knob(
+        None, "How many optimizer steps lie between two evaluations.", source="Ours; LLaMA-Factory's form: 100 steps",
+        bounds=at_least(1), usual=Range(10, 1000), advice="Lower it to see over-fitting sooner.", empty=_tenth("evaluations"),
+    )
+    save_every: int | None = knob(
+        None, "How many optimizer steps lie between two checkpoints.", source="Ours; LLaMA-Factory's form: 100 steps",
+        bounds=at_least(1), usual=Range(10, 1000), advice="Lower it where the machine may stop at any time.", empty=_tenth("checkpoints"),
+    )
+    keep: int = knob(
+        2, "How many of the newest checkpoints are kept; the best is kept besides.",
+        source="Arithmetic: a full 7B checkpoint is 84 GB", bounds=at_least(1), usual=between(1, 5), advice="1 when the disk is small.",
+    )
+    log_every: int = knob(
+        1, "How many optimizer steps lie between two rows of metrics.jsonl.", source="Ours",
+        bounds=at_least(1), usual=(1, 10), advice="10 in runs of many thousand steps.",
+    )
+    workers: int = knob(
+        0, "How many processes prepare batches besides the main one.", source="torch docs, DataLoader",
+        bounds=at_least(0), usual=(0, 2, 4), advice="0: the data are tokenised already, and reading them costs next to nothing.",
+    )
+
+
+@option("trainer", "auto")
+@dataclass(slots=True)
+class Auto(Trainer):
+    """One device: the GPU where there is one, else the CPU."""
+
+    accelerator: ClassVar[str] = "auto"
+
+
+@option("trainer", "cpu")
+@dataclass(slots=True)
+class Cpu(Trainer):
+    """One process on the CPU, even where there is a GPU."""
+
+    accelerator: ClassVar[str] = "cpu"
+
+
+@option("trainer", "ddp_cpu")
+@dataclass(slots=True)
+class DdpCpu(Trainer):
+    """Several processes on CPUs, each with a copy of the model and a share of each step. For tests, and machines with many sockets."""
+
+    accelerator: ClassVar[str] = "cpu"
+
+    processes: int = knob(
+        2, "How many processes share each step.", source="torch docs, DistributedDataParallel (gloo)",
+        bounds=at_least(2), usual=(2, 4), advice="One per socket: two on two cores are slower than one.",
+    )
