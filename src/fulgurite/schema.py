@@ -17,7 +17,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fulgurite.errors import ConfigError, did_you_mean
+from fulgurite.errors import ConfigError
 
 if TYPE_CHECKING:
     from fulgurite.run import Facts, RunConfig
@@ -93,7 +93,7 @@ class Derived:
 class Empty:
     """What None stands for: in words, and as a rule `(run, facts) -> Derived`.
 
-    `needs` says when the rule can answer: from the "config" alone, from the tokenised "data", or at the "machine".
+    `needs` says when the rule can answer: from the "config" alone, from the tokenised "data", or once the "steps" are known.
     Without a rule None keeps a meaning of its own, which the words tell.
     """
 
@@ -167,6 +167,8 @@ class Option:
     builds: typing.ClassVar[str] = ""
     group: typing.ClassVar[str] = ""
     name: typing.ClassVar[str] = ""
+    several: typing.ClassVar[bool] = False
+    """Whether a run may choose several options of this group at a time; their knobs then carry the option's name."""
 
 
 OptionT = TypeVar("OptionT", bound=type[Option])
@@ -230,13 +232,14 @@ def type_words(kind: Any) -> str:
 def knobs_of(cls: type) -> Iterator[Knob]:
     """The knobs of a dataclass, in the order of their declaration."""
     hints = typing.get_type_hints(cls)
+    group, name = getattr(cls, "group", ""), getattr(cls, "name", "")
+    place = f"{group}.{name}" if getattr(cls, "several", False) else group
     for f in fields(cls):
         if METADATA not in f.metadata:
             continue
         default = f.default_factory() if f.default_factory is not MISSING else f.default
         yield Knob(
-            name=f.name, type=hints[f.name], default=default,
-            group=getattr(cls, "group", ""), option=getattr(cls, "name", ""), **f.metadata[METADATA],
+            name=f.name, type=hints[f.name], default=default, group=place, option=name, **f.metadata[METADATA],
         )
 
 
@@ -268,14 +271,3 @@ def check(knob: Knob, value: Any) -> None:
         if isinstance(item, int | float) and not knob.bounds.holds(item):
             fallback = "leave it empty" if knob.default is None else f"its default is {knob.default}"
             raise ConfigError(f"{knob.path}={item} is not allowed: it must be {knob.bounds}; {fallback}.")
-
-
-def find_knob(name: str) -> list[Knob]:
-    """The declarations that `name` (`optim.lr`, `lr`) names, one an option. Raises ConfigError with the nearest name."""
-    from fulgurite.run import all_knobs
-
-    everything = all_knobs()
-    found = [k for k in everything if name == k.path] or [k for k in everything if name == k.name]
-    if not found:
-        raise ConfigError(f"No knob is called {name}.{did_you_mean(name, (k.path for k in everything))}")
-    return found

@@ -12,6 +12,8 @@ from fulgurite.schema import Empty, Option, above, between, knob, option
 class Logger(Option):
     """What every tracker has: nothing."""
 
+    several: ClassVar[bool] = True
+
 
 @option("logger", "wandb")
 @dataclass(slots=True)

@@ -11,6 +11,9 @@ from fulgurite.schema import Derived, Empty, Option, Range, above, at_least, bel
 if TYPE_CHECKING:
     from fulgurite.run import Facts, RunConfig
 
+TIMESCALE = 10_000
+"""Steps: transformers' timescale of inverse_sqrt where there is no warmup."""
+
 
 def _warmup_steps(run: RunConfig, facts: Facts) -> Derived:
     ratio = getattr(run.scheduler, "warmup_ratio", 0.0) or 0.0
@@ -26,7 +29,7 @@ def _timescale(run: RunConfig, facts: Facts) -> Derived:
     warmup = run.scheduler.warmup_steps or 0  # type: ignore[attr-defined]
     if warmup:
         return Derived(warmup, "the warmup steps, as in transformers")
-    return Derived(10_000, "10,000 as in transformers where there is no warmup: the rate hardly falls in a short run")
+    return Derived(TIMESCALE, "10,000 as in transformers where there is no warmup: the rate hardly falls in a short run")
 
 
 @dataclass(slots=True)
@@ -34,6 +37,8 @@ class Scheduler(Option):
     """What every schedule has: nothing."""
 
     builds: ClassVar[str] = "fulgurite.scheduler.curves:build"
+    monitors: ClassVar[bool] = False
+    """Whether it follows the validation loss, evaluation by evaluation, in place of a curve over the optimizer steps."""
 
 
 @dataclass(slots=True)
@@ -52,7 +57,7 @@ class Warm(Scheduler):
         source="The DPO authors' repository uses 150 steps (verified)",
         bounds=at_least(0), usual=between(0, 500),
         advice="Prefer the ratio: it follows the length of the run.",
-        empty=Empty("from scheduler.warmup_ratio", _warmup_steps, "data"),
+        empty=Empty("from scheduler.warmup_ratio", _warmup_steps, "steps"),
     )
 
 
@@ -126,7 +131,7 @@ class InverseSqrt(Warm):
     timescale: int | None = knob(
         None, "How slowly it falls, in steps.", source="Vaswani et al., https://arxiv.org/abs/1706.03762; ORPO uses it with 200 warmup steps",
         bounds=at_least(1), usual=Range(10, 10_000), advice="Lower it to fall sooner.",
-        empty=Empty("the warmup steps; 10,000 where there are none", _timescale, "data"),
+        empty=Empty("the warmup steps; 10,000 where there are none", _timescale, "steps"),
     )
 
 
@@ -134,6 +139,9 @@ class InverseSqrt(Warm):
 @dataclass(slots=True)
 class ReduceLrOnPlateau(Scheduler):
     """Stays until the validation loss stops falling, then is cut. Needs a validation part; counts evaluations."""
+
+    builds: ClassVar[str] = "fulgurite.scheduler.plateau:build"
+    monitors: ClassVar[bool] = True
 
     patience: int = knob(
         2, "How many evaluations without a better loss are borne before a cut.", source="Ours; transformers' default is 10 evaluations",

@@ -45,7 +45,7 @@ def _tenth(what: str) -> Empty:
     def rule(run: RunConfig, facts: Facts) -> Derived:
         return Derived(max(1, -(-facts.total_steps // 10)), f"a tenth of the run's {facts.total_steps} steps, rounded up")
 
-    return Empty(f"a tenth of the run, in steps, between two {what}", rule, "data")
+    return Empty(f"a tenth of the run, in steps, between two {what}", rule, "steps")
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class Trainer(Option):
         source="Tülu 3 sums the loss so that accumulation is exact; here it always is",
         bounds=at_least(1), usual=(1, 2, 4, 8, 16),
         advice="Lower it when memory runs out.",
-        empty=Empty("so many that the device is busy: about 1024 tokens on a CPU, 8192 on a GPU", _micro_batch, "data"),
+        empty=Empty("so many that the device is busy: about 1024 tokens on a CPU, 8192 on a GPU", _micro_batch, "steps"),
     )
     epochs: float | None = knob(
         None, "How many times the data are seen.", source="Zephyr 1, Tülu 3 2 then 1, SmolLM2 2, Unsloth 1 to 3 (verified)",

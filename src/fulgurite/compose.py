@@ -1,0 +1,307 @@
+"""The only door to Hydra and OmegaConf. In: choices and overrides. Out: a tree of typed dataclasses with provenance."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, is_dataclass, replace
+from pathlib import Path
+from typing import Any, get_origin
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from fulgurite.errors import ConfigError, RequestError, did_you_mean
+from fulgurite.run import GROUPS, Facts, RunConfig, all_knobs, load_options
+from fulgurite.schema import Knob, Option, Range, bare, check, options, settings, type_words
+
+HERE = Path(__file__).resolve().parent
+SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{16,}|wandb_v1_[A-Za-z0-9_]{20,}|sk-[A-Za-z0-9_-]{20,}|AKIA[0-9A-Z]{16}|[0-9a-f]{40})\b")
+NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+PRESETS = ("experiment", "sweep", "debug")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a knob's value came from: "default", "preset", "command line" or "derived", with the reason in words."""
+
+    value: Any
+    origin: str
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Composed:
+    """A typed run with, for each knob, where its value came from; `warnings` are the values outside the usual."""
+
+    run: RunConfig
+    choices: dict[str, str]
+    provenance: dict[str, Origin]
+    overrides: list[str]
+    multirun: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+    def fill(self, facts: Facts, needs: str) -> list[str]:
+        """Fill the empty knobs whose rule needs `needs`; their names are returned, and their reasons kept."""
+        filled = []
+        for knob, value in settings(self.run):
+            if value is None and knob.empty is not None and knob.empty.rule is not None and knob.empty.needs == needs:
+                derived = knob.empty.rule(self.run, facts)
+                place(self.run, knob.path, derived.value)
+                self.provenance[knob.path] = Origin(derived.value, "derived", derived.reason)
+                filled.append(knob.path)
+        return filled
+
+    def config(self) -> dict[str, Any]:
+        """The whole config as plain values, each group with its option's name under `option`: enough to run it again."""
+        return plain(self.run)
+
+
+def conf_dir() -> Path:
+    """The folder of YAML groups: inside an installed package, or at the root of a checkout."""
+    for folder in (HERE / "conf", HERE.parents[1] / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise ConfigError(f"The folder conf/ is missing beside {HERE}; install fulgurite again.")
+
+
+def place(run: RunConfig, path: str, value: Any) -> None:
+    """Set the knob at a dotted path; a part of the path may be a key of a mapping (`logger.wandb.project`)."""
+    node: Any = run
+    *parents, last = path.split(".")
+    for name in parents:
+        node = node[name] if isinstance(node, dict) else getattr(node, name)
+    setattr(node, last, value)
+
+
+def plain(node: Any) -> Any:
+    """Dataclasses as mappings of plain JSON values; an option's name goes under `option`."""
+    if is_dataclass(node):
+        head = {"option": type(node).name} if isinstance(node, Option) else {}
+        return head | {name: plain(getattr(node, name)) for name in node.__dataclass_fields__}
+    if isinstance(node, dict):
+        return {key: plain(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [plain(value) for value in node]
+    return str(node) if isinstance(node, str) else node
+
+
+def register(plugins: Sequence[str] = ()) -> None:
+    """Put every option's type into Hydra's store, and options that have no YAML of ours directly into their group."""
+    import importlib
+
+    for module in plugins:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ConfigError(f"plugins=[{module}] cannot be imported: {error}.") from error
+    load_options()
+    store, conf = ConfigStore.instance(), conf_dir()
+    store.store(group="schema", name="run", node=RunConfig)
+    for group, named in options().items():
+        for name, cls in named.items():
+            store.store(group=f"schema/{group}", name=name, node=cls)
+            if not (conf / group / f"{name}.yaml").is_file():
+                package = f"{group}.{name}" if cls.several else group
+                store.store(group=group, name=name, node=cls, package=package)
+
+
+def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Composed:
+    """Compose `overrides` into a typed run. Raises ConfigError in one sentence with the nearest name or the remedy."""
+    words = prepare(overrides)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            extra = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
+            config = hydra_compose("train", overrides=[*words, *extra], return_hydra_config=True)
+            return typed(config, words)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explained(error, words) from error
+
+
+def hydra_main(task: Callable[[Composed], int], words: Sequence[str]) -> int:
+    """Run `task` under Hydra's own command line: multirun, --cfg, --config-dir, completion. Returns the exit status."""
+    import hydra
+
+    flags = [w for w in words if w.startswith("-")]
+    overrides = prepare([w for w in words if "=" in w and not w.startswith("-")])
+    others = [w for w in words if not w.startswith("-") and "=" not in w]
+    status = 0
+
+    def job(config: DictConfig) -> None:
+        nonlocal status
+        settled = OmegaConf.merge(config, {})  # the job's own copy: hydra's node is read-only
+        OmegaConf.set_struct(settled, False)
+        settled.hydra = HydraConfig.get()
+        done = task(typed(settled, list(HydraConfig.get().overrides.task)))
+        status = status or done
+
+    before, os.environ["HYDRA_FULL_ERROR"] = sys.argv, "1"  # Hydra would print and leave with its own status
+    sys.argv = ["fulgurite train", *flags, *others, *overrides]
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explained(error, overrides) from error
+    finally:
+        sys.argv = before
+    return status
+
+
+def prepare(overrides: Sequence[str]) -> list[str]:
+    """Check the names of overrides before Hydra sees them, import plugins, and let one item stand for a list of one."""
+    plugins = [w for o in overrides if o.startswith("plugins=") for w in re.findall(r"[\w.]+", o.partition("=")[2])]
+    register(plugins)
+    for text in overrides:
+        if SECRET.search(text):
+            key = text.partition("=")[0]
+            raise ConfigError(f"{key} holds what looks like a secret; put it into the environment, where no file keeps it.")
+    knobs = {k.path: k for k in all_knobs()}
+    return [_checked(text, knobs) for text in overrides]
+
+
+def _checked(text: str, knobs: dict[str, Knob]) -> str:
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        remedy = f"quote it: '{text.partition('=')[0]}=\"...\"'" if "=" in text else "write knob=value"
+        raise ConfigError(f"{text} cannot be read; {remedy}.") from error
+    name = override.key_or_group
+    if name.split(".")[0].split("/")[0] == "hydra" or override.is_delete():
+        return text
+    groups = {*options(), *GROUPS, *PRESETS}
+    if name not in knobs and name not in groups and not _under_mapping(name, knobs):
+        raise ConfigError(f"There is no knob {name}.{did_you_mean(name, [*knobs, *groups])} `fulgurite explain` lists them.")
+    knob, value = knobs.get(name), override.value()
+    if knob is not None and get_origin(bare(knob.type)) is list and isinstance(value, str | int | float):
+        if override.is_sweep_override():
+            return text
+        head, _, tail = text.partition("=")
+        return f"{head}=[{tail}]"
+    return text
+
+
+def _under_mapping(name: str, knobs: dict[str, Knob]) -> bool:
+    parent = knobs.get(name.rpartition(".")[0])
+    return parent is not None and get_origin(bare(parent.type)) is dict
+
+
+def typed(config: DictConfig, overrides: Sequence[str]) -> Composed:
+    """The typed run of a composed Hydra config, checked against every knob's bounds, its config-time knobs filled."""
+    hydra = config.hydra
+    choices = {k: str(v) for k, v in hydra.runtime.choices.items() if not str(k).startswith("hydra")}
+    body = config.copy()
+    with open_dict(body):
+        body.pop("hydra")
+    _refuse_strangers(body)
+    run = OmegaConf.to_object(body)
+    if not isinstance(run, RunConfig):
+        raise ConfigError("conf/train.yaml does not begin with /schema/run; restore that line.")
+    for group in GROUPS:
+        if group != "logger" and not isinstance(getattr(run, group), Option):
+            raise ConfigError(f"No option is chosen for {group}; choose one: {', '.join(sorted(options()[group]))}.")
+    composed = Composed(run, choices, {}, list(overrides), multirun=str(hydra.mode) == "RunMode.MULTIRUN")
+    said = {OverridesParser.create().parse_override(o).key_or_group for o in overrides}
+    for knob, value in settings(run):
+        check(knob, value)
+        composed.provenance[knob.path] = _origin(knob, value, said, choices)
+        composed.warnings += _outside_usual(knob, value, run, composed.provenance[knob.path])
+    if run.name is not None and not NAME.fullmatch(run.name):
+        raise ConfigError(f"name={run.name} is not allowed: use letters, digits, dot, dash and underscore, at most 64.")
+    if run.name is None:
+        run.name = "-".join((choices["stage"], choices["method"], choices["model"]))
+        composed.provenance["name"] = Origin(run.name, "derived", "stage, method and model")
+    if composed.multirun and run.run_dir is None:
+        run.run_dir = str(Path(hydra.runtime.output_dir))
+        composed.provenance["run_dir"] = Origin(run.run_dir, "derived", "the sweep's folder and the job's number")
+    composed.fill(Facts(), "config")
+    return composed
+
+
+def _origin(knob: Knob, value: Any, said: set[str], choices: dict[str, str]) -> Origin:
+    shown = plain(value)
+    if knob.path in said or any(s.startswith(knob.path + ".") for s in said):
+        return Origin(shown, "command line")
+    if value == knob.default:
+        return Origin(shown, "default", knob.empty.words if value is None and knob.empty else "")
+    group = knob.path.partition(".")[0]
+    presets = [f"{p}={choices[p]}" for p in PRESETS if choices.get(p, "None") != "None"]
+    return Origin(shown, "preset", f"conf/{group}/{choices.get(group)}.yaml" if not presets else ", ".join(presets))
+
+
+def _outside_usual(knob: Knob, value: Any, run: RunConfig, origin: Origin) -> Iterator[str]:
+    usual = knob.usual_for(run) if value is not None and origin.origin in {"command line", "preset"} else None
+    if not isinstance(usual, Range):
+        return
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, int | float) and not isinstance(item, bool) and not usual.holds(item):
+            yield f"{knob.path}={item} is outside what is usual here ({usual}). {knob.advice}"
+
+
+def _refuse_strangers(config: DictConfig) -> None:
+    """Raise where a node has a key that its type does not declare: Hydra opens a config for `+key`."""
+
+    def walk(node: DictConfig, path: str) -> None:
+        kind = OmegaConf.get_type(node)
+        declared = set(kind.__dataclass_fields__) if is_dataclass(kind) else None
+        for key in node:
+            name = f"{path}.{key}" if path else str(key)
+            if declared is not None and key not in declared:
+                near = did_you_mean(str(key), declared)
+                raise ConfigError(f"There is no knob {name}.{near} Remove it, or correct its name.")
+            child = node._get_node(key)
+            if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+                walk(child, name)
+
+    walk(config, "")
+
+
+def explained(error: Exception, overrides: Sequence[str]) -> RequestError:
+    """Hydra's or OmegaConf's error as one sentence of ours, with the value, the place and the remedy."""
+    knobs = {k.path: k for k in all_knobs()}
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and len(chain) < 8:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    text = " ".join(str(e) for e in chain)
+    for override in overrides:
+        name, _, value = override.lstrip("+~").partition("=")
+        if name in options() and (f"{name}/{value}" in text or f"'{name}/" in text):
+            return ConfigError(f"There is no {name}={value}.{did_you_mean(value, named(name))} "
+                               f"There are: {', '.join(named(name))}.")
+    for override in overrides:
+        name, _, value = override.lstrip("+~").partition("=")
+        if name in knobs and f"'{name}'" in text and "Could not override" in text:
+            owners = sorted({f"{k.group}={k.option}" for k in all_knobs() if k.path == name})
+            return ConfigError(f"{name} is not a knob of the chosen {name.partition('.')[0]}; it belongs to {', '.join(owners)}.")
+        if name in knobs and (name in text or name.rpartition(".")[2] in text):
+            kind = type_words(knobs[name].type)
+            if "Enum" in text or "convert" in text or "ValidationError" in text or "not Optional" in text or "merging" in text:
+                return ConfigError(f"{name}={value} is not allowed: it must be {_article(kind)}.")
+    first = " ".join(str(chain[0]).split())
+    return ConfigError(f"The configuration cannot be composed: {first[:300]}")
+
+
+def _article(kind: str) -> str:
+    return kind if kind.startswith(("one of", "true", "text", "list", "mapping")) else f"a {kind}"
+
+
+def named(group: str) -> list[str]:
+    """The names that `group=` takes: YAML files of ours and registered options."""
+    files = {p.stem for p in (conf_dir() / group).glob("*.yaml")}
+    return sorted(files | set(options().get(group, {})))
+
+
+def with_run_dir(composed: Composed, folder: Path) -> Composed:
+    """The same run in a given folder."""
+    composed.run.run_dir = str(folder)
+    return replace(composed)
