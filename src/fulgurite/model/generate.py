@@ -1,0 +1,102 @@
+"""Answers of a model to prompts, through transformers' generate. Training is not touched: modes and random state stay."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+from transformers.utils import logging as hf_logging
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`tokens` counts what was generated, the stop token included; `stopped` is false where the limit cut the answer."""
+
+    text: str
+    tokens: int
+    stopped: bool
+
+
+def generate(
+    model: Any, tokenizer: Any, template: Any, messages: Sequence[Any], *, max_new_tokens: int, temperature: float = 0.0,
+    top_p: float = 1.0, streamer: Any = None, seed: int | None = None, context: AbstractContextManager[Any] | None = None,
+) -> Answer:
+    """The answer to one conversation, as `template` writes it. Greedy where `temperature` is 0.
+
+    `seed` None draws anew each time. `context` is the precision's autocast. `streamer` is transformers'.
+    """
+    return continued(
+        model, tokenizer, [template.encode_prompt(messages)], template.stop_ids, max_new_tokens=max_new_tokens,
+        temperature=temperature, top_p=top_p, streamer=streamer, seed=seed, context=context,
+    )[0]
+
+
+def continued(
+    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], *, max_new_tokens: int,
+    temperature: float = 0.0, top_p: float = 1.0, streamer: Any = None, seed: int | None = None,
+    context: AbstractContextManager[Any] | None = None,
+) -> list[Answer]:
+    """The continuation of each prompt of token ids, all in one batch, padded on the left."""
+    device = next(model.parameters()).device
+    pad = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
+    longest = max(len(ids) for ids in prompts)
+    ids_BT = torch.tensor([[pad] * (longest - len(ids)) + list(ids) for ids in prompts], device=device)
+    mask_BT = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
+    config = _config(list(stop_ids), pad, max_new_tokens, temperature, top_p)
+    with _untouched(model, seed if temperature > 0 else 0), context or nullcontext(), _quiet():
+        out_BT = model.generate(
+            input_ids=ids_BT, attention_mask=mask_BT, generation_config=config, streamer=streamer, use_cache=True,
+        )
+    return [_answer(tokenizer, row, set(stop_ids)) for row in out_BT[:, longest:].tolist()]
+
+
+def _config(stop_ids: list[int], pad: int, max_new_tokens: int, temperature: float, top_p: float) -> GenerationConfig:
+    # Every field that a model's own generation_config could fill is stated: what is sampled is what was asked for.
+    sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens, eos_token_id=stop_ids or None, pad_token_id=pad, num_beams=1,
+        repetition_penalty=1.0, no_repeat_ngram_size=0, **(sampling if temperature > 0 else {"do_sample": False}),
+    )
+
+
+def _answer(tokenizer: Any, ids: list[int], stop_ids: set[int]) -> Answer:
+    end = next((i for i, token in enumerate(ids) if token in stop_ids), None)
+    text = tokenizer.decode(ids[:end], skip_special_tokens=True)
+    return Answer(text, len(ids) if end is None else end + 1, end is not None)
+
+
+@contextlib.contextmanager
+def _untouched(model: Any, seed: int | None) -> Iterator[None]:
+    """Evaluation mode, no gradients, a random state of its own; each module's mode and the state come back after.
+
+    Not inference mode: a buffer that a model caches there could not be used by a later backward pass.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    devices = {p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"}
+    model.eval()
+    try:
+        with torch.random.fork_rng(devices=sorted(devices)), torch.inference_mode(False), torch.no_grad():
+            if seed is None:
+                torch.seed()
+            else:
+                torch.manual_seed(seed)
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers warns of fields of the model's own generation_config that ours overrides on purpose."""
+    before = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(before)

@@ -1,0 +1,23 @@
+"""`model=hf`: any causal language model that transformers loads, from a folder or the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from fulgurite.errors import ModelError
+from fulgurite.model import config as c
+from fulgurite.model.load import Loaded, load, refuse_code
+
+
+def build(config: c.Hf, dtype: torch.dtype) -> Loaded:
+    """The model in `dtype`. Raises ModelError where nothing can be loaded from `config.path`."""
+    if not config.path:
+        raise ModelError("model=hf needs model.path=<folder or hub id>, such as model.path=HuggingFaceTB/SmolLM2-360M-Instruct.")
+    folder = Path(config.path).expanduser()
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{folder} is an adapter, not a whole model; merge it first: fulgurite export run=<its run> out=<folder> merge=true.")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} has no config.json; give the folder that save_pretrained or fulgurite export wrote.")
+    return load(folder if folder.is_dir() else config.path, config, dtype, **refuse_code(config))

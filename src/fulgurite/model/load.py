@@ -1,0 +1,67 @@
+"""Loading a causal language model and its tokenizer from a folder or the hub: data only, never code, never a pickle."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from fulgurite.errors import ModelError
+from fulgurite.model import config as c
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A model in the asked dtype, on the CPU, with its tokenizer and the longest input it was made for."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    length: int
+
+
+def load(path: str | Path, config: c.Model, dtype: torch.dtype, **more: Any) -> Loaded:
+    """Load from `path` (a folder or hub id). Raises ModelError in one sentence with the remedy."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **more)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, attn_implementation=str(config.attention), use_safetensors=True, **more
+        )
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+        raise ModelError(_sentence(path, error)) from error
+    return loaded(model, tokenizer)
+
+
+def loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Loaded:
+    """What the rest of the house takes: no cache in training, a padding token, the longest input."""
+    model.config.use_cache = False
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    limits = [getattr(model.config.get_text_config(), "max_position_embeddings", None), tokenizer.model_max_length]
+    return Loaded(model, tokenizer, min(int(n) for n in limits if n is not None))
+
+
+def _sentence(path: str | Path, error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "safetensors" in text and ("not have" in text or "no file named" in text or "use_safetensors" in text):
+        return f"{path} has no safetensors; a pickle (.bin, .pt) can run code and is not read: convert it with transformers first."
+    if "trust_remote_code" in text or "custom code" in text:
+        return f"{path} wants to run its own Python code; read it, then set model.trust_remote_code=true and pin model.revision."
+    if isinstance(path, Path) or Path(path).exists():
+        return f"{path} cannot be loaded as a causal language model: {text[:200]}"
+    return f"{path} is neither a folder here nor reachable on the hub; give model.path=<folder>, or download it first ({text[:120]})."
+
+
+def refuse_code(config: c.Hf) -> dict[str, Any]:
+    """The arguments that let remote code run: none, unless it was asked for with a pinned commit, or ModelError."""
+    more: dict[str, Any] = {"revision": config.revision} if config.revision else {}
+    if config.trust_remote_code:
+        if not config.revision or not COMMIT.fullmatch(config.revision):
+            raise ModelError("model.trust_remote_code=true needs model.revision=<full commit of 40 digits>: a branch can change under you.")
+        more["trust_remote_code"] = config.trust_remote_code
+    return more

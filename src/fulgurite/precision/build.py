@@ -1,0 +1,49 @@
+"""Turns a compute type into dtypes and Lightning's plugin, or refuses it with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from fulgurite.errors import ConfigError
+from fulgurite.precision import config as c
+
+
+@dataclass(frozen=True, slots=True)
+class Dtypes:
+    """A settled compute type: what Lightning calls it, how weights are stored, and why it was chosen."""
+
+    option: str
+    lightning: str
+    frozen: torch.dtype
+    trained: torch.dtype
+    compute: torch.dtype
+    reason: str
+
+
+def build(config: c.Precision, device: str) -> Dtypes:
+    """The compute type on `device` ("cpu" or "cuda"). Raises ConfigError for fp16 on a CPU and bf16 on a GPU without it."""
+    chosen, reason = _choose(device) if isinstance(config, c.Auto) else (type(config), "as asked")
+    if chosen is c.Fp16 and device == "cpu":
+        raise ConfigError("precision=fp16 needs a GPU: Lightning would quietly run bf16 on a CPU; take precision=bf16 or fp32.")
+    if chosen in (c.Bf16, c.PureBf16) and device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ConfigError(f"precision={chosen.name}: this GPU has no bf16; take precision=auto, here fp16 with a loss scaler.")
+    frozen, trained, compute = (getattr(torch, n) for n in (chosen.frozen, chosen.trained, chosen.compute))
+    return Dtypes(chosen.name, chosen.lightning, frozen, trained, compute, reason)
+
+
+def _choose(device: str) -> tuple[type[c.Precision], str]:
+    if device == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return c.Bf16, "this GPU multiplies bf16 natively"
+        return c.Fp16, "this GPU has no bf16: fp16 with a loss scaler"
+    if cpu_multiplies_bf16():
+        return c.Bf16, "this CPU multiplies bf16 natively, about three times as fast as fp32"
+    return c.Fp32, "this CPU has no native bf16, which would be slower than fp32"
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether the CPU has bf16 matrix instructions (avx512_bf16 or AMX on x86, bf16 on ARM)."""
+    known = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))

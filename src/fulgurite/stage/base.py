@@ -1,0 +1,186 @@
+"""What all stages share: one LightningModule that answers one question, the loss of this batch.
+
+The gradient of an optimizer step is that of the mean over all label tokens of the step, on all devices, whatever the
+micro-batches: each batch carries the step's count, and Lightning's own divisions are undone.
+Shapes: B examples of a micro-batch, T tokens, N label positions, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from fulgurite.errors import TrainingFailed
+from fulgurite.precision.build import Dtypes
+from fulgurite.run import RunConfig
+from fulgurite.schema import build
+from fulgurite.scheduler.config import ReduceLrOnPlateau
+
+Batch = dict[str, Any]
+
+
+class StageModule(LightningModule):
+    """Base of the stages. A subclass defines `total_loss`; optimizer, schedule, clipping and checks are here.
+
+    After each optimizer step `step_record` holds its numbers: `train/loss` (mean over the step's label tokens, all
+    ranks), `train/lr`, `train/grad_norm` (before clipping), `train/clipped` (0 or 1).
+    """
+
+    def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
+        super().__init__()
+        self.model, self.run, self.dtypes, self.total_steps = model, run, dtypes, total_steps
+        self.strict_loading = False  # a checkpoint holds what is trained; its keys are checked by the checkpoint code
+        self.step_record: dict[str, float] = {}
+        self.tokens_seen = 0
+        self.step_tokens_read = 0
+        self.places: Callable[[list[int]], list[str]] = lambda rows: [str(r) for r in rows]
+        self._window: list[Batch] = []
+        self._sums: list[Tensor] = []
+        self._val = torch.zeros(2, dtype=torch.float64)
+
+    @abstractmethod
+    def total_loss(self, batch: Batch) -> Tensor:
+        """The summed loss over the micro-batch's label tokens; B is at least 1."""
+
+    # -- one micro-batch ------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The micro-batch's share of the step's mean loss, scaled so that Lightning's averages leave it exact."""
+        if not self._window:
+            self.step_tokens_read = 0
+        self._window.append(batch)
+        if batch["input_ids"].shape[0] == 0:
+            loss = self._nothing()
+        else:
+            loss = self.total_loss(batch)
+            self.step_tokens_read += int(batch["tokens"])
+        self._sums.append(loss.detach())
+        self._refuse_nonfinite("loss", loss.detach())
+        # Lightning divides by the window's length, DDP by the number of processes: both are undone.
+        return loss * (self.trainer.accumulate_grad_batches * self.trainer.world_size / max(batch["step_targets"], 1))
+
+    def _nothing(self) -> Tensor:
+        """A zero that reaches every trained parameter, so that a process without examples still joins the reduction."""
+        touched = [p.view(-1)[0] * 0.0 for p in self.parameters() if p.requires_grad]
+        return torch.stack([t.float() for t in touched]).sum()
+
+    # -- one optimizer step ---------------------------------------------------------------------------------------
+
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Record the norm before clipping, stop on a non-finite one before the step is taken, then clip as Lightning does."""
+        gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+        if self.dtypes.option != "fp16":  # there the scaler skips such a step by design
+            self._refuse_nonfinite("gradient norm", torch.tensor(norm))
+        limit = gradient_clip_val or 0.0
+        if limit and gradient_clip_algorithm == "value":
+            clipped = any(bool((g.abs() > limit).any()) for g in gradients)
+        else:
+            clipped = bool(limit) and norm > limit
+        if limit:
+            self.clip_gradients(optimizer, gradient_clip_val=limit, gradient_clip_algorithm=gradient_clip_algorithm)
+        self._record(norm, clipped, optimizer.param_groups[0]["lr"])
+
+    def _record(self, norm: float, clipped: bool, rate: float) -> None:
+        targets = self._window[0]["step_targets"]
+        sums = torch.stack([s.double() for s in self._sums]).sum()
+        loss = self.all_reduced(sums) / max(targets, 1)
+        self.tokens_seen += targets
+        self.step_record = {
+            "train/loss": float(loss), "train/lr": float(rate), "train/grad_norm": norm, "train/clipped": float(clipped),
+        }
+        self._window, self._sums = [], []
+
+    def all_reduced(self, value: Tensor) -> Tensor:
+        """The sum of `value` over all processes."""
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(value)
+        return value
+
+    def _refuse_nonfinite(self, what: str, value: Tensor) -> None:
+        if bool(torch.isfinite(value)):
+            return
+        rows = [place for batch in self._window for place in self.places(batch["rows"])]
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        shown = ", ".join(rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
+        raise TrainingFailed(
+            f"Step {self.trainer.global_step + 1}: the {what} is not finite. First bad tensor: {self._first_bad()}. Rate {rate:g}. "
+            f"Examples: {shown}. The step was not taken, and the last checkpoint is whole. Likely causes: a rate too high "
+            f"(lower optim.lr), {self.dtypes.option} overflowing (precision=fp32), or a broken model file."
+        )
+
+    def _first_bad(self) -> str:
+        for name, parameter in self.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                return f"weight {name} ({parameter.dtype})"
+        for name, parameter in self.named_parameters():
+            if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
+                return f"gradient of {name} ({parameter.grad.dtype})"
+        return "the loss itself"
+
+    # -- evaluation -----------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        self._val = torch.zeros(2, dtype=torch.float64, device=self.device)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Adds the sum of the loss and the count of labels; no logits are kept."""
+        if batch["input_ids"].shape[0]:
+            self._val += torch.stack([self.total_loss(batch).double(), (batch["targets"] >= 0).sum().double()])
+
+    def on_validation_epoch_end(self) -> None:
+        total, count = self.all_reduced(self._val).tolist()
+        loss = total / max(count, 1)
+        self.log("val/loss", loss)
+        scheduler = self.lr_schedulers() if not self.trainer.sanity_checking and self.trainer.training else None
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            scheduler.step(loss)
+
+    # -- optimizer and schedule -----------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over what is trained, and the schedule by optimizer step (by evaluation for a plateau)."""
+        optimizer = build(self.run.optim, self)
+        if isinstance(self.run.scheduler, ReduceLrOnPlateau):
+            plateau = build(self.run.scheduler, optimizer)
+            # Lightning counts a plateau's interval in batches or epochs; ours counts evaluations, see on_validation_epoch_end.
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "interval": "epoch", "monitor": "val/loss", "strict": False}}
+        factor = build(self.run.scheduler, total=self.total_steps, lr=self.run.optim.lr)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1}}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        if not isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            scheduler.step()
+
+    # -- checkpoints ----------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Only what is trained; tied weights once; and how many tokens were seen."""
+        checkpoint["state_dict"] = {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+        checkpoint["fulgurite"] = {"tokens_seen": self.tokens_seen}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.tokens_seen = int(checkpoint.get("fulgurite", {}).get("tokens_seen", 0))
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """The run's compute type outside Lightning's steps (samples), without gradients."""
+        mixed = self.dtypes.lightning.endswith("mixed")
+        with torch.no_grad(), torch.autocast(self.device.type, self.dtypes.compute, enabled=mixed):
+            yield
+
+
+def trained(module: nn.Module) -> tuple[int, int]:
+    """How many parameters are trained, and how many there are."""
+    counts = [(p.numel(), p.requires_grad) for p in module.parameters()]
+    return sum(n for n, on in counts if on), sum(n for n, _ in counts)

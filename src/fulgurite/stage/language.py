@@ -1,0 +1,61 @@
+"""`stage=sft` and `stage=pt`: the next-token loss over the learned tokens. They differ in their data alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from fulgurite.loss.language import IGNORE, nll, nll_of_logits
+from fulgurite.precision.build import Dtypes
+from fulgurite.run import RunConfig
+from fulgurite.stage import config as c
+from fulgurite.stage.base import Batch, StageModule
+
+
+def build(config: c.Stage, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> LanguageStage:
+    """The stage over a model whose method is already applied."""
+    return LanguageStage(model, run, dtypes, total_steps)
+
+
+class LanguageStage(StageModule):
+    """Sums the negative log-likelihood of the targets; logits are made only where there are targets, in chunks."""
+
+    def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
+        super().__init__(model, run, dtypes, total_steps)
+        causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._parts: dict[str, Any] = {"causal": causal, "plain_head": plain_head(causal)}
+
+    def total_loss(self, batch: Batch) -> Tensor:
+        """The sum in nats over the micro-batch's targets."""
+        targets_BT = batch["targets"]
+        learned = targets_BT != IGNORE
+        inputs = {"input_ids": batch["input_ids"], "position_ids": batch.get("position_ids"), "use_cache": False}
+        causal, head = self._parts["causal"], self._parts["plain_head"]
+        if head is None:
+            return nll_of_logits(causal(**inputs).logits[learned], targets_BT[learned])
+        hidden_BTD = causal.get_decoder()(**inputs).last_hidden_state
+        return nll(hidden_BTD[learned], head.weight, targets_BT[learned], bias_V=head.bias, chunk=self.run.stage.loss_chunk)
+
+
+def plain_head(causal: PreTrainedModel) -> nn.Linear | None:
+    """The output layer where logits are nothing but its product with the decoder's last states, else None.
+
+    Some architectures scale or cap their logits. Asked of the model itself, on four tokens, rather than of a list of names.
+    """
+    head = causal.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        return None
+    device = next(causal.parameters()).device
+    tokens = torch.arange(1, 5, device=device)[None] % causal.get_input_embeddings().num_embeddings
+    was_training = causal.training
+    causal.eval()
+    try:
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=head.weight.dtype != torch.float32):
+            whole = causal(input_ids=tokens, use_cache=False).logits.float()
+            ours = head(causal.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state).float()
+    finally:
+        causal.train(was_training)
+    return head if torch.allclose(whole, ours, rtol=1e-3, atol=1e-3) else None

@@ -1,0 +1,63 @@
+"""Lightning's Trainer from our knobs; everything that would get in the run's way is turned off."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from fulgurite.precision.build import Dtypes
+from fulgurite.run import RunConfig
+from fulgurite.trainer import config as c
+
+
+def device(config: c.Trainer) -> str:
+    """"cuda" or "cpu": where this trainer computes."""
+    return "cuda" if config.accelerator == "auto" and torch.cuda.is_available() else "cpu"
+
+
+def processes(config: c.Trainer) -> int:
+    """How many processes share each step."""
+    return config.processes if isinstance(config, c.DdpCpu) else 1
+
+
+def rank() -> int:
+    """This process's number, 0 where it is alone."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def build(
+    config: c.Trainer, *, run: RunConfig, dtypes: Dtypes, folder: Path, total_steps: int, micro_batches: int,
+    validates: bool, callbacks: list[Callback], trackers: list[Any], plugins: list[Any],
+) -> Trainer:
+    """A Trainer that steps `total_steps` times, each over `micro_batches` batches, and evaluates every `eval_every` steps."""
+    quiet()
+    many = processes(config)
+    return Trainer(
+        accelerator="gpu" if device(config) == "cuda" else "cpu",
+        devices=many if device(config) == "cpu" else 1,
+        strategy="ddp" if many > 1 else "auto",
+        precision=dtypes.lightning,  # type: ignore[arg-type]
+        max_steps=total_steps, max_epochs=-1, accumulate_grad_batches=micro_batches,
+        gradient_clip_val=config.max_grad_norm or None, gradient_clip_algorithm=str(config.clip),
+        val_check_interval=(config.eval_every or total_steps) * micro_batches if validates else None,
+        check_val_every_n_epoch=None if validates else 1, limit_val_batches=None if validates else 0,
+        num_sanity_val_steps=0, logger=trackers or False, callbacks=callbacks, plugins=plugins, default_root_dir=folder,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        log_every_n_steps=1,
+    )
+
+
+def quiet() -> None:
+    """Silence Lightning's tips and the warnings about choices that are meant here."""
+    os.environ.setdefault("LITLOGGER_DISABLE", "1")
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for text in (".*does not have many workers.*", ".*`max_epochs` was not set.*", ".*LeafSpec.*", ".*Checkpoint directory.*",
+                 ".*isinstance.treespec.*", ".*num_workers.*", ".*lr_scheduler.step.*before.*optimizer.step.*"):
+        warnings.filterwarnings("ignore", message=text)
