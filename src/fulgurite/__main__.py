@@ -1,0 +1,7 @@
+"""`python -m fulgurite`."""
+
+import sys
+
+from fulgurite.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,89 @@
+"""The command `fulgurite`: picks the subcommand, and turns errors into one line and an exit status. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from fulgurite import __version__
+from fulgurite.errors import FulguriteError, did_you_mean
+
+HELP = f"""fulgurite {__version__}: fine-tuning in which every knob explains itself
+
+  fulgurite train [GROUP=OPTION] [KNOB=VALUE] ...   fine-tune; without words: LoRA on a bundled model and data set, on a CPU
+  fulgurite train -m optim.lr=1e-4,1e-3             one run for each value
+  fulgurite train resume.run=RUN                    go on with a run that was stopped
+  fulgurite explain [KNOB|GROUP|GROUP=OPTION]       what it does, what to set it to, why, and who says so
+  fulgurite explain --search WORD                   the knobs that speak of a word
+  fulgurite chat run=RUN                            talk with what was trained
+  fulgurite export run=RUN out=FOLDER               a folder that plain transformers loads
+  fulgurite runs                                    list and compare what has been run
+
+Begin with `fulgurite train`, then `fulgurite explain optim.lr`.
+Errors are one line (exit 2); failed training says why (exit 3); Ctrl-C saves first (exit 130). --debug shows tracebacks."""
+
+
+def _train(words: list[str]) -> int:
+    from fulgurite.cli.train import train_main
+
+    return train_main(words)
+
+
+def _explain(words: list[str]) -> int:
+    from fulgurite.explain import explain_main
+
+    return explain_main(words)
+
+
+def _chat(words: list[str]) -> int:
+    from fulgurite.chat import chat_main
+
+    return chat_main(words)
+
+
+def _export(words: list[str]) -> int:
+    from fulgurite.export import export_main
+
+    return export_main(words)
+
+
+def _runs(words: list[str]) -> int:
+    from fulgurite.runs import runs_main
+
+    return runs_main(words)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": _train, "explain": _explain, "chat": _chat, "export": _export, "runs": _runs,
+}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit status (design: 0 done, 2 wrong request, 3 failed training, 130 interrupted)."""
+    given = list(sys.argv[1:] if words is None else words)
+    debug = "--debug" in given
+    given = [w for w in given if w != "--debug"]
+    if not given or given[0] in {"-h", "--help", "help"}:
+        print(HELP)
+        return 0
+    if given[0] == "--version":
+        print(__version__)
+        return 0
+    command, rest = given[0], given[1:]
+    try:
+        if command not in COMMANDS:
+            print(f"error: There is no command {command}.{did_you_mean(command, COMMANDS)} `fulgurite --help` lists them.", file=sys.stderr)
+            return 2
+        return COMMANDS[command](rest)
+    except FulguriteError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("error: Interrupted before anything was to be saved.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,62 @@
+"""`fulgurite train`: overrides through Hydra, one process or several, resumed or fresh."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from fulgurite.compose import Composed, compose, hydra_main
+from fulgurite.errors import CheckpointError, ConfigError
+
+MULTIRUN = {"-m", "--multirun"}
+
+
+def train_main(words: list[str]) -> int:
+    """Compose, then train; the words are Hydra's. Raises FulguriteError."""
+    flags, overrides = [w for w in words if w.startswith("-")], [w for w in words if not w.startswith("-")]
+    if not flags:
+        overrides = continued(overrides)
+        words = overrides
+        if "RANK" not in os.environ:
+            alone = _launched(overrides)
+            if alone is not None:
+                return alone
+    return hydra_main(_job, words)
+
+
+def continued(overrides: list[str]) -> list[str]:
+    """The overrides of the run that `resume.run=` names, then those given now, which win."""
+    folder = next((o.partition("=")[2] for o in overrides if o.startswith("resume.run=")), "")
+    if not folder or folder == "null":
+        return overrides
+    kept = Path(folder) / "provenance.json"
+    try:
+        before: list[str] = json.loads(kept.read_text(encoding="utf-8"))["overrides"]
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"resume.run={folder} is not a run's folder: {kept} cannot be read; `fulgurite runs` lists runs.") from error
+    said = {o.lstrip("+~").partition("=")[0] for o in overrides}
+    return [o for o in before if o.lstrip("+~").partition("=")[0] not in said | {"run_dir"}] + overrides
+
+
+def _launched(overrides: list[str]) -> int | None:
+    """The exit status of several processes of the same command, or None where one is enough."""
+    if not any(o.startswith("trainer=") for o in overrides):
+        return None
+    composed = compose(overrides)
+    processes = getattr(composed.run.trainer, "processes", 1)
+    if processes == 1:
+        return None
+    from fulgurite.folder import run_folder
+    from fulgurite.trainer.launch import launch
+
+    folder = run_folder(composed.run)
+    return launch(["train", *[o for o in overrides if not o.startswith("run_dir=")], f"run_dir={folder}"], processes)
+
+
+def _job(composed: Composed) -> int:
+    if composed.multirun and getattr(composed.run.trainer, "processes", 1) > 1:
+        raise ConfigError("trainer=ddp_cpu cannot be part of -m: its ranks would train different trials; run the values one by one.")
+    from fulgurite.train import train
+
+    return train(composed)

@@ -1,0 +1,70 @@
+"""A run's folder: where it lies, who claims it, and the files that say what was run."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from fulgurite.compose import Composed, plain
+from fulgurite.errors import RequestError
+from fulgurite.run import RunConfig
+
+
+def run_folder(run: RunConfig) -> Path:
+    """The run's folder: resumed, given, or a new one under runs/<date>/ that no other run has."""
+    if run.resume.run is not None:
+        return Path(run.resume.run)
+    if run.run_dir is not None:
+        return Path(run.run_dir)
+    now = datetime.datetime.now()
+    first = Path("runs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{run.name}"
+    for n in range(1, 1000):
+        folder = first if n == 1 else first.with_name(f"{first.name}-{n}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise RequestError(f"{folder} cannot be made: {error.strerror}; give run_dir=<a folder that can be written>.") from error
+        return folder
+    raise RequestError(f"{first} and 999 more are taken; give run_dir=<folder>.")
+
+
+def make(folder: Path) -> None:
+    """Make the folder. Raises RequestError in one sentence where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{folder} cannot be made: {error.strerror}; give run_dir=<a folder that can be written>.") from error
+
+
+def write_run(folder: Path, composed: Composed) -> None:
+    """Write config.yaml (values) and provenance.json (where each came from, the overrides, the choices)."""
+    from omegaconf import OmegaConf
+
+    knobs = {name: {"value": plain(o.value), "origin": o.origin, "reason": o.reason} for name, o in composed.provenance.items()}
+    origin = {"overrides": composed.overrides, "choices": composed.choices, "knobs": knobs}
+    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(composed.config())))
+    write_atomically(folder / "provenance.json", json.dumps(origin, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """provenance.json of a run. Raises RequestError where it is not there or not whole."""
+    try:
+        found: dict[str, Any] = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{folder} is not a run's folder: provenance.json cannot be read; `fulgurite runs` lists runs.") from error
+    return found
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write beside and rename, so that nobody reads half a file. Raises RequestError where the disk refuses."""
+    beside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be written: {error.strerror}.") from error
