@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from fulgurite.errors import ConfigError, RequestError, did_you_mean
-from fulgurite.run import GROUPS, Facts, RunConfig, all_knobs, load_options
+from fulgurite.run import GROUPS, Facts, Resume, RunConfig, all_knobs, load_options
 from fulgurite.schema import Knob, Option, Range, bare, check, options, settings, type_words
 
 HERE = Path(__file__).resolve().parent
@@ -87,7 +87,7 @@ def plain(node: Any) -> Any:
     """Dataclasses as mappings of plain JSON values; an option's name goes under `option`."""
     if is_dataclass(node):
         head = {"option": type(node).name} if isinstance(node, Option) else {}
-        return head | {name: plain(getattr(node, name)) for name in node.__dataclass_fields__}
+        return head | {f.name: plain(getattr(node, f.name)) for f in fields(node)}
     if isinstance(node, dict):
         return {key: plain(value) for key, value in node.items()}
     if isinstance(node, list | tuple):
@@ -251,7 +251,7 @@ def _refuse_strangers(config: DictConfig) -> None:
 
     def walk(node: DictConfig, path: str) -> None:
         kind = OmegaConf.get_type(node)
-        declared = set(kind.__dataclass_fields__) if is_dataclass(kind) else None
+        declared = {f.name for f in fields(kind)} if is_dataclass(kind) else None
         for key in node:
             name = f"{path}.{key}" if path else str(key)
             if declared is not None and key not in declared:
@@ -301,7 +301,25 @@ def named(group: str) -> list[str]:
     return sorted(files | set(options().get(group, {})))
 
 
-def with_run_dir(composed: Composed, folder: Path) -> Composed:
-    """The same run in a given folder."""
-    composed.run.run_dir = str(folder)
-    return replace(composed)
+def rebuilt(config: dict[str, Any]) -> RunConfig:
+    """The typed run of a config.yaml, as `Composed.config` wrote it. Raises ConfigError where an option is not there."""
+    load_options()
+    run = RunConfig()
+    try:
+        for name, value in config.items():
+            if name == "logger":
+                run.logger = {key: _option("logger", item) for key, item in value.items()}
+            elif name in GROUPS:
+                setattr(run, name, _option(name, value))
+            elif name == "resume":
+                run.resume = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Resume), value))
+            else:
+                setattr(run, name, value)
+    except (OmegaConfBaseException, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"The run's config.yaml cannot be read by this version: {' '.join(str(error).split())[:200]}") from error
+    return run
+
+
+def _option(group: str, values: dict[str, Any]) -> Any:
+    cls = options()[group][values["option"]]
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), {k: v for k, v in values.items() if k != "option"}))

@@ -60,6 +60,19 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     return found
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.yaml of a run as plain values. Raises RequestError where it is not there or not whole."""
+    from omegaconf import OmegaConf
+
+    try:
+        found = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{folder} is not a run's folder: config.yaml cannot be read; `fulgurite runs` lists runs.") from error
+    if not isinstance(found, dict):
+        raise RequestError(f"{folder}/config.yaml is not a mapping; restore it, or start afresh in another run_dir.")
+    return {str(key): value for key, value in found.items()}
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write beside and rename, so that nobody reads half a file. Raises RequestError where the disk refuses."""
     beside = path.with_name(f"{path.name}.tmp-{os.getpid()}")

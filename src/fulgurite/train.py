@@ -1,0 +1,239 @@
+"""`fulgurite train`, read top to bottom: check → model → data → method → stage → trainer → fit → say what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+
+from fulgurite import __version__
+from fulgurite.callback.checkpoint import Checkpoints
+from fulgurite.callback.progress import ProgressLine
+from fulgurite.callback.record import Record
+from fulgurite.callback.samples import Samples
+from fulgurite.callback.status import status
+from fulgurite.callback.stop import Stop
+from fulgurite.checkpoint import resume
+from fulgurite.checkpoint.folder import step_of
+from fulgurite.checkpoint.io import FolderCheckpointIO
+from fulgurite.compose import Composed, Origin
+from fulgurite.data.cache import cache_root
+from fulgurite.data.encode import Encoded, encode
+from fulgurite.data.loader import train_loader, val_loader
+from fulgurite.data.order import StepOrder
+from fulgurite.data.prompts import sample_prompts
+from fulgurite.data.rows import Rows, split
+from fulgurite.data.source import Source
+from fulgurite.data.template import Template, resolve
+from fulgurite.errors import CheckpointError, TrainingFailed
+from fulgurite.folder import make, read_config, run_folder, write_run
+from fulgurite.logger.build import build_all
+from fulgurite.logger.metrics import MetricsFile
+from fulgurite.model.load import Loaded
+from fulgurite.precision.build import Dtypes
+from fulgurite.run import Facts, RunConfig
+from fulgurite.scheduler.config import ReduceLrOnPlateau
+from fulgurite.scheduler.plateau import check as check_plateau
+from fulgurite.schema import build
+from fulgurite.stage.base import StageModule, trained
+from fulgurite.trainer.build import device, processes, rank
+
+
+def train(composed: Composed) -> int:
+    """Run what was composed; returns 0. Raises RequestError before anything is made, TrainingFailed, Interrupted."""
+    run = composed.run
+    for warning in composed.warnings:
+        say(f"warning: {warning}")
+    dtypes: Dtypes = build(run.precision, device(run.trainer))
+    composed.provenance["precision"] = Origin(dtypes.option, "derived", dtypes.reason)
+    source = checked_source(run)
+    folder = run_folder(run)
+    make(folder)
+    run.run_dir = str(folder)
+    with only_first(status(folder, name=run.name)):
+        assembled = assemble(composed, dtypes, source, folder)
+        fit(assembled)
+    if rank() == 0:
+        say(closing(assembled))
+    return 0
+
+
+@dataclass(slots=True)
+class Assembled:
+    """Everything that a run consists of, ready to fit."""
+
+    composed: Composed
+    folder: Path
+    stage: StageModule
+    trainer: Trainer
+    samples: Samples
+    stop: Stop
+    train_loader: Any
+    val_loader: Any
+    checkpoint: Path | None
+
+
+def checked_source(run: RunConfig) -> Source:
+    """The data, every record of it read once; what is wrong is said before a model is loaded."""
+    source: Source = build(run.data, stage=run.stage.name, seed=run.seed)
+    has_validation = run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None))
+    if isinstance(run.scheduler, ReduceLrOnPlateau):
+        check_plateau(run.scheduler, has_validation)
+    source.check()
+    return source
+
+
+def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -> Assembled:
+    """Model → rows → method → stage → trainer, each knob filled as soon as what it hangs on is known."""
+    run, facts = composed.run, Facts(device=device(composed.run.trainer), processes=processes(composed.run.trainer))
+    seed_everything(run.seed, verbose=False)
+    loaded: Loaded = build(run.model, dtypes.trained if run.method.name == "full" else dtypes.frozen)
+    template = resolve(run.data.template, loaded.tokenizer)
+    encoded = encode(source, loaded.tokenizer, template, run.data, cache_root())
+    facts.percentile_99, facts.model_length = encoded.percentile_99, loaded.length
+    rows, val = cut(composed, encoded, facts, folder)
+    total = plan_steps(composed, facts, rows)
+    checkpoint = found_checkpoint(composed, folder, total)
+    model = build(run.method, loaded.model, dtypes)
+    stage: StageModule = build(run.stage, model, run, dtypes, total)
+    stage.places = lambda numbers: [place for n in numbers for place in rows.places(n)]
+    order = StepOrder(rows.lengths, run.trainer.batch_size, run.trainer.micro_batch, facts.processes, rank(), run.seed, run.data.shuffle)
+    if rank() == 0:
+        write_run(folder, composed)
+        say(opening(composed, stage, facts, rows, val, folder, checkpoint))
+    prompts = sample_prompts(run.stage.prompts, source, val)
+    samples = Samples(
+        folder / "samples.jsonl", model, loaded.tokenizer, template if run.stage.name != "pt" else None, prompts,
+        max_new_tokens=run.stage.max_new_tokens, total_steps=total,
+    )
+    listening = callbacks(run, folder, total, samples, {"data": encoded.key, "version": __version__})
+    trainer = build(
+        run.trainer, run=run, dtypes=dtypes, folder=folder, total_steps=total, micro_batches=order.micro_batches_per_step,
+        validates=val is not None, callbacks=listening, plugins=[FolderCheckpointIO()],
+        trackers=trackers(composed, folder, facts) if rank() == 0 else [],
+    )
+    return Assembled(
+        composed, folder, stage, trainer, samples, listening[-1],
+        train_loader(rows, order, lambda: trainer.global_step, workers=run.trainer.workers),
+        val_loader(val, run.trainer.micro_batch, facts.processes, rank()) if val is not None else None, checkpoint,
+    )
+
+
+def cut(composed: Composed, encoded: Encoded, facts: Facts, folder: Path) -> tuple[Rows, Rows | None]:
+    """Fill what the data decide, then cut, split and pack; data_report.json is written."""
+    run = composed.run
+    composed.fill(facts, "data")
+    rows, val, report = split(encoded, run.data, run.seed, run.data.max_length, run.data.packing)
+    if rank() == 0:
+        report.write(folder / "data_report.json")
+    return rows, val
+
+
+def plan_steps(composed: Composed, facts: Facts, rows: Rows) -> int:
+    """The run's length in optimizer steps, and every knob that hangs on it."""
+    trainer = composed.run.trainer
+    facts.rows = len(rows)
+    per_epoch = -(-facts.rows // trainer.batch_size)
+    facts.total_steps = trainer.max_steps or max(1, round(per_epoch * trainer.epochs))
+    composed.fill(facts, "steps")
+    return facts.total_steps
+
+
+def found_checkpoint(composed: Composed, folder: Path, total: int) -> Path | None:
+    """The newest whole checkpoint in the folder, if this is the same run with steps left; else CheckpointError."""
+    checkpoint = resume.find(folder, say)
+    if checkpoint is None:
+        if composed.run.resume.run is not None:
+            raise CheckpointError(f"{folder} has no checkpoint to go on from; start it again without resume.run.")
+        return None
+    for change in resume.check_same(read_config(folder), composed.config(), composed.run.resume.allow, folder):
+        say(f"resumed with {change}, as resume.allow says")
+    resume.check_unfinished(folder, step_of(checkpoint), total)
+    return checkpoint
+
+
+def callbacks(run: RunConfig, folder: Path, total: int, samples: Samples, identity: dict[str, Any]) -> list[Any]:
+    """In the order in which they must see a step: the row is written before the checkpoint that knows of it."""
+    record = Record(MetricsFile(folder / "metrics.jsonl"), log_every=run.trainer.log_every, total_steps=total)
+    checkpoints = Checkpoints(
+        folder / "checkpoints", run.trainer.save_every, run.trainer.keep, identity=identity, allow=run.resume.allow
+    )
+    return [record, samples, ProgressLine(total), checkpoints, Stop(checkpoints)]
+
+
+def trackers(composed: Composed, folder: Path, facts: Facts) -> list[Any]:
+    """The trackers that were asked for, told the config and where each value came from."""
+    origins = {name: {"origin": o.origin, "reason": o.reason} for name, o in composed.provenance.items()}
+    summary = {"total_steps": facts.total_steps, "rows": facts.rows}
+    return list(build_all(composed.run, folder, origins, summary))
+
+
+def fit(assembled: Assembled) -> None:
+    """Lightning's loop. An out-of-memory error becomes a sentence with what to lower."""
+    a = assembled
+    try:
+        with a.stop.listening():
+            a.trainer.fit(a.stage, a.train_loader, a.val_loader, ckpt_path=a.checkpoint)
+    except torch.OutOfMemoryError as error:
+        trainer = a.composed.run.trainer
+        raise TrainingFailed(
+            f"Out of memory at step {a.trainer.global_step + 1} with trainer.micro_batch={trainer.micro_batch} and "
+            f"data.max_length={a.composed.run.data.max_length}: lower trainer.micro_batch (the mathematics stays the same), then "
+            "data.max_length; or take method=lora. The last checkpoint is whole."
+        ) from error
+
+
+@contextlib.contextmanager
+def only_first(context: contextlib.AbstractContextManager[None]) -> Iterator[None]:
+    """The context in the first process, nothing in the others."""
+    if rank() != 0:
+        yield
+        return
+    with context:
+        yield
+
+
+def say(text: str) -> None:
+    """A line for the person, on stderr, from the first process."""
+    if rank() == 0:
+        print(text, file=sys.stderr, flush=True)
+
+
+def opening(
+    composed: Composed, stage: StageModule, facts: Facts, rows: Rows, val: Rows | None, folder: Path, checkpoint: Path | None
+) -> str:
+    """What will happen, in a few lines: what trains, on what, how long, and which values were derived and why."""
+    run = composed.run
+    some, whole = trained(stage)
+    lines = [
+        f"{run.stage.name} with {run.method.name} on {composed.choices['model']}: {some:,} of {whole:,} parameters train ({some / whole:.1%})",
+        f"{len(rows):,} rows, {len(val) if val is not None else 0:,} for validation; {facts.total_steps:,} steps of {run.trainer.batch_size}; "
+        f"{stage.dtypes.option} on {facts.device} ({stage.dtypes.reason})",
+    ]
+    shown = ("optim.lr", "method.alpha", "data.max_length", "trainer.micro_batch", "scheduler.warmup_steps")
+    known = composed.provenance
+    lines += [f"  {n} = {known[n].value:g}: {known[n].reason}" for n in shown if n in known and known[n].origin == "derived"]
+    lines.append(f"run folder {folder}" + (f", going on from {checkpoint.name}" if checkpoint else ""))
+    return "\n".join(lines)
+
+
+def closing(assembled: Assembled) -> str:
+    """The answers before and after, where the run lies, and what to do next."""
+    a = assembled
+    last = a.stage.step_record.get("train/loss")
+    val = a.trainer.callback_metrics.get("val/loss")
+    numbers = ", ".join(f"{name} {float(x):.3f}" for name, x in (("train loss", last), ("validation loss", val)) if x is not None)
+    return "\n".join([
+        "", a.samples.comparison(), f"Done: {a.trainer.global_step:,} steps, {numbers}. The run lies in {a.folder}", "",
+        f"  fulgurite chat run={a.folder}                    talk with it",
+        f"  fulgurite export run={a.folder} out=my-model     a folder that plain transformers loads",
+        "  fulgurite runs                                   compare runs",
+        "  fulgurite explain method.rank                    what a knob does, what to set it to, and who says so",
+    ])
+

@@ -1,0 +1,43 @@
+"""What every test needs: no network, one thread, a cache of its own, a small model."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+os.environ.setdefault("FULGURITE_CACHE", tempfile.mkdtemp(prefix="fulgurite-tests-"))
+
+import pytest  # noqa: E402  the environment must stand before torch and transformers are imported
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The slow tests first: with two workers the suite then ends with short ones on both."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def real_data() -> Callable[[str], Path]:
+    """The path of a real data file by name; skips where the folder is absent (FULGURITE_TEST_DATA or ../shared/data)."""
+    folder = Path(os.environ.get("FULGURITE_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+    def find(name: str) -> Path:
+        if not (folder / name).is_file():
+            pytest.skip(f"the real data set {name} is not here")
+        return folder / name
+
+    return find

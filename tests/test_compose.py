@@ -1,0 +1,155 @@
+"""The door to Hydra: what comes in wrong is refused in one sentence, what comes out is typed and knows its origin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fulgurite.compose import compose, conf_dir, named, plain
+from fulgurite.errors import ConfigError
+from fulgurite.run import GROUPS, Facts
+from fulgurite.schema import build, options
+from fulgurite.stage.config import Sft
+
+
+def test_the_embedded_default_is_typed_and_filled() -> None:
+    composed = compose()
+    run = composed.run
+    assert isinstance(run.stage, Sft)
+    assert (run.method.name, run.method.alpha, run.trainer.batch_size, run.trainer.epochs) == ("lora", 32.0, 16, 2.0)
+    assert composed.choices["model"] == "smollm2_135m"
+
+
+def test_provenance_knows_default_command_line_and_derived_with_its_reason() -> None:
+    known = compose(["optim.weight_decay=0.1", "method.rank=8"]).provenance
+    assert known["optim.weight_decay"].origin == "command line"
+    assert known["optim.eps"].origin == "default"
+    assert (known["method.alpha"].origin, known["method.alpha"].value) == ("derived", 16.0)
+    assert "twice the rank of 8" in known["method.alpha"].reason
+    assert "QLoRA" in known["optim.lr"].reason
+
+
+def test_a_preset_file_is_named_as_the_origin(tmp_path: Path) -> None:
+    (tmp_path / "method").mkdir()
+    (tmp_path / "method" / "small.yaml").write_text("defaults: [lora, _self_]\nrank: 4\n")
+    composed = compose(["method=small"], config_dir=tmp_path)
+    assert (composed.run.method.rank, composed.run.method.alpha) == (4, 8.0)
+    assert composed.provenance["method.rank"].origin == "preset"
+    assert "small" in composed.provenance["method.rank"].reason
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["optim.lrr=1"], r"no knob optim\.lrr\. Did you mean optim\.lr"),
+        (["+optim.lrr=1"], r"no knob optim\.lrr"),
+        (["stge=sft"], r"no knob stge\. Did you mean stage"),
+        (["stage=sftt"], r"no stage=sftt\. Did you mean sft"),
+        (["method=loar"], r"no method=loar\. Did you mean lora"),
+        (["optim.lr=abc"], r"optim\.lr=abc is not allowed: it must be a number"),
+        (["optim.lr=3"], r"optim\.lr=3\.0 is not allowed: it must be 0 to 1, 0 excluded; leave it empty"),
+        (["optim.lr=nan"], r"optim\.lr=nan is not allowed"),
+        (["optim.betas=[0.9,2]"], r"optim\.betas=2\.0 is not allowed"),
+        (["scheduler.cycles=3"], r"not a knob of the chosen scheduler; it belongs to scheduler=cosine_with_restarts"),
+        (["scheduler.warmup_steps=0.1"], r"warmup_steps=0\.1 is not allowed: it must be a whole number"),
+        (["data.too_long=chop"], r"one of drop, truncate, error"),
+        (["data.shuffle=perhaps"], r"data\.shuffle=perhaps is not allowed: it must be true or false"),
+        (["trainer.max_grad_norm=-1"], r"must be at least 0; its default is 1\.0"),
+        (["trainer.keep=null"], r"trainer\.keep=null is not allowed"),
+        (["foo"], r"foo cannot be read; write knob=value"),
+        (["data=file", "data.path={a"], r"cannot be read"),
+        (["name=a/b"], r"name=a/b is not allowed"),
+        (["seed=-1"], r"seed=-1 is not allowed"),
+        (["plugins=no_such_module"], r"plugins=\[no_such_module\] cannot be imported"),
+        (["name=hf_abcdefghijklmnopqrstuvwxyz"], r"name holds what looks like a secret"),
+        (["logger.wandb.project=x"], r"logger\.wandb\.project"),
+    ],
+)
+def test_wrong_words_are_one_sentence_with_the_remedy(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        compose(words)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_value_outside_the_usual_is_warned_about_and_a_derived_one_never() -> None:
+    assert compose().warnings == []
+    (warning,) = compose(["optim.lr=0.5"]).warnings
+    assert "optim.lr=0.5 is outside what is usual here (0.0001 to 0.002)" in warning
+    assert compose(["optim.lr=3e-4"]).warnings == []
+
+
+def test_the_rate_follows_stage_method_and_size() -> None:
+    rates = {
+        words: compose(words.split()).run.optim.lr
+        for words in ("method=lora", "method=full", "method=full model=hf", "stage=pt method=full", "method=full optim=sgd")
+    }
+    assert rates == {
+        "method=lora": 5e-4, "method=full": 1e-4, "method=full model=hf": 1e-5, "stage=pt method=full": 2e-4,
+        "method=full optim=sgd": pytest.approx(1e-2),
+    }
+
+
+def test_one_item_stands_for_a_list_of_one() -> None:
+    assert compose(["data=file", "data.path=a.json"]).run.data.path == ["a.json"]
+    assert compose(["data=file", "data.path=[a.json,b.json]"]).run.data.path == ["a.json", "b.json"]
+
+
+def test_several_trackers_each_keep_their_knobs() -> None:
+    run = compose(["logger=[wandb,csv]", "logger.wandb.project=mine"]).run
+    assert sorted(run.logger) == ["csv", "wandb"]
+    assert run.logger["wandb"].project == "mine"
+    assert compose(["logger=none"]).run.logger == {}
+
+
+def test_facts_fill_what_was_left_empty() -> None:
+    composed = compose(["scheduler.warmup_ratio=0.03"])
+    facts = Facts(percentile_99=130, model_length=2048, rows=100, total_steps=70)
+    composed.fill(facts, "data")
+    composed.fill(facts, "steps")
+    assert composed.run.data.max_length == 192  # 130 rounded up to a multiple of 64
+    assert composed.run.scheduler.warmup_steps == 3  # ceil(0.03 x 70)
+    assert composed.run.trainer.micro_batch == 5  # 1024 // 192
+    assert "99th percentile of the data, 130 tokens" in composed.provenance["data.max_length"].reason
+
+
+def test_every_option_composes_and_is_counted() -> None:
+    counted = {group: len([n for n in named(group) if n != "none"]) for group in GROUPS}
+    assert counted == {
+        "stage": 2, "method": 2, "optim": 2, "scheduler": 10, "precision": 5, "model": 3, "data": 2, "trainer": 3, "logger": 3,
+    }
+    for group in GROUPS:
+        assert {n for n in named(group) if n != "none"} == set(options(group))
+        for name in named(group):
+            composed = compose([f"{group}={name}"])
+            if group != "logger":
+                assert getattr(composed.run, group).name == name
+
+
+def test_no_default_is_repeated_in_yaml_and_each_file_has_only_its_type() -> None:
+    files = [p for p in conf_dir().rglob("*.yaml") if p.name not in {"train.yaml", "none.yaml"}]
+    assert len(files) == 32
+    for path in files:
+        lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+        place = f"{path.parent.name}/{path.stem}"
+        assert lines == ["defaults:", f"  - /schema/{place}@_here_"], path
+
+
+def test_every_option_names_code_that_is_there() -> None:
+    import importlib
+
+    for named_options in options().values():
+        for cls in named_options.values():
+            module, _, function = cls.builds.partition(":")
+            assert callable(getattr(importlib.import_module(module), function)), cls
+    assert build
+
+
+def test_plain_values_survive_json() -> None:
+    import json
+
+    composed = compose(["logger=csv"])
+    again = json.loads(json.dumps(plain(composed.run)))
+    assert again["method"]["option"] == "lora"
+    assert again["data"]["too_long"] == "drop"
+    assert again["logger"]["csv"] == {"option": "csv"}

@@ -1,0 +1,110 @@
+"""Knobs: what a declaration must say, and what its limits refuse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import pytest
+
+from fulgurite import schema
+from fulgurite.errors import ConfigError
+from fulgurite.run import load_options
+from fulgurite.schema import Empty, Range, above, at_least, below, between, bare, check, knob, knobs_of, settings, type_words
+
+
+class Way(StrEnum):
+    left = "left"
+    right = "right"
+
+
+@dataclass(slots=True)
+class Thing(schema.Option):
+    """A thing."""
+
+    size: int = knob(3, "How big.", source="ours", bounds=at_least(1), usual=between(1, 5))
+    way: Way = knob(Way.left, "Where to.", source="ours")
+    share: float | None = knob(None, "How much.", source="ours", bounds=below(0, 1), empty=Empty("all"))
+    names: list[str] = knob([], "Who.", source="ours")
+
+
+def test_a_knob_must_say_what_it_means_and_who_says_so() -> None:
+    with pytest.raises(TypeError):
+        knob(1, "A size.")  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        knob(1, source="ours")  # type: ignore[call-arg]
+
+
+def test_an_empty_default_must_say_what_none_stands_for() -> None:
+    with pytest.raises(TypeError, match="what None stands for"):
+        knob(None, "A size.", source="ours")
+
+
+@pytest.mark.parametrize(
+    ("limits", "inside", "outside"),
+    [
+        (at_least(1), [1, 2, 1e9], [0, 0.99, -1]),
+        (above(0, 1), [1e-9, 1], [0, 1.0001, -1]),
+        (below(0, 1), [0, 0.999], [1, -0.1]),
+        (between(0, 1), [0, 1], [-0.1, 1.1]),
+        (Range(0, 1, open_low=True, open_high=True), [0.5], [0, 1]),
+        (Range(), [-1e30, 1e30], [float("nan")]),
+    ],
+)
+def test_ranges(limits: Range, inside: list[float], outside: list[float]) -> None:
+    assert all(limits.holds(x) for x in inside)
+    assert not any(limits.holds(x) for x in outside)
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [(at_least(1), "at least 1"), (above(0), "above 0"), (above(0, 1), "0 to 1, 0 excluded"), (between(0, 1), "0 to 1"), (Range(high=3), "at most 3")],
+)
+def test_ranges_in_words(limits: Range, words: str) -> None:
+    assert str(limits) == words
+
+
+def test_check_names_the_knob_the_value_and_the_remedy() -> None:
+    size, _, share, _ = knobs_of(Thing)
+    check(size, 1)
+    check(share, None)
+    with pytest.raises(ConfigError, match=r"size=0 is not allowed: it must be at least 1; its default is 3"):
+        check(size, 0)
+    with pytest.raises(ConfigError, match="size may not be empty"):
+        check(size, None)
+    with pytest.raises(ConfigError, match="leave it empty"):
+        check(share, 1.0)
+
+
+def test_types_in_words_and_choices() -> None:
+    size, way, share, names = knobs_of(Thing)
+    assert [type_words(k.type) for k in (size, way, share, names)] == ["whole number", "one of left, right", "number", "list of text"]
+    assert way.choices == ("left", "right")
+    assert bare(share.type) is float
+
+
+def test_settings_walk_the_tree_and_lists_are_not_shared() -> None:
+    one, two = Thing(), Thing()
+    one.names.append("x")
+    assert two.names == []
+    assert {k.path: v for k, v in settings(one, "thing")}["thing.names"] == ["x"]
+
+
+def test_an_option_name_is_taken_once() -> None:
+    load_options()
+    with pytest.raises(ValueError, match="already"):
+        schema.option("stage", "sft")(Thing)
+
+
+def test_a_slotted_config_refuses_unknown_fields() -> None:
+    with pytest.raises(AttributeError):
+        Thing().sizes = 3  # type: ignore[attr-defined]
+
+
+def test_build_says_what_is_not_there() -> None:
+    @dataclass(slots=True)
+    class Ghost(schema.Option):
+        builds = "fulgurite.nowhere:build"
+
+    with pytest.raises(ConfigError, match="fulgurite.nowhere:build"):
+        schema.build(Ghost())
