@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 
 from fulgurite.precision.build import Dtypes
 from fulgurite.run import RunConfig
@@ -48,8 +49,8 @@ def build(
         val_check_interval=(config.eval_every or total_steps) * micro_batches if validates else None,
         check_val_every_n_epoch=None if validates else 1, limit_val_batches=None if validates else 0,
         num_sanity_val_steps=0, logger=trackers or False, callbacks=callbacks, plugins=plugins, default_root_dir=folder,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
-        log_every_n_steps=1,
+        enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, log_every_n_steps=1,
     )
 
 

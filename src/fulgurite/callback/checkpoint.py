@@ -1,0 +1,174 @@
+"""When checkpoints are made, which are kept, and that a run goes on from one exactly where it stood.
+
+Not Lightning's ModelCheckpoint: its save is not atomic where $TMPDIR is another file system and never calls fsync, so a
+full disk destroyed the earlier file (measured); and it saves inside hooks, before the rows and the evaluation of a step
+are done. This is a `Checkpoint` all the same, so that Lightning calls it after all other callbacks.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.callbacks import Checkpoint
+
+from fulgurite.checkpoint import folder, loop, resume, rng, weights
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
+    from torch import Tensor
+
+KEY = "position"
+"""Where a checkpoint keeps what Lightning does not know of."""
+
+
+class Checkpoints(Checkpoint):  # type: ignore[misc]
+    """Saves `folder/step-N` every `save_every` optimizer steps, at each new best value of `best`, and at the end.
+
+    A step's checkpoint is made when the step is wholly done: its rows are written and its evaluation, where one is
+    due, is over, that is, before the first batch of the next step. The newest `keep` and the best are kept; `last` and
+    `best` are relative links. `identity` (names to plain values: data hash, template, version) must be the same when
+    the run goes on, but for those in `allow`. Other callbacks must not change their state in `on_train_batch_start`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        save_every: int,
+        keep: int = 2,
+        best: str = "val/loss",
+        identity: Mapping[str, Any] | None = None,
+        allow: Sequence[str] = (),
+    ) -> None:
+        self.folder, self.save_every, self.keep, self.best = Path(folder), save_every, keep, best
+        self.identity, self.allow = dict(identity or {}), allow
+        self.newest: int | None = None
+        """The step of the checkpoint that this process made last or came from."""
+        self.best_step: int | None = None
+        self.best_value = math.inf
+        self._improved = False
+        self._evaluated = True
+        self._buffers: dict[str, Tensor] = {}
+        self._before_evaluation: dict[str, Tensor] | None = None
+        self._to_restore: dict[str, Tensor] | None = None
+
+    # --- where the run stands
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Clear away what a killed process left, and note the buffers that training may change."""
+        if trainer.is_global_zero:
+            folder.remove_stale(self.folder)
+        self._buffers = weights.buffers(pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far and its step."""
+        return {"best_step": self.best_step, "best_value": self.best_value}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the best value so far."""
+        self.best_step, self.best_value = state_dict["best_step"], state_dict["best_value"]
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep the trained weights only, the position in place of Lightning's counters, and the random states."""
+        checkpoint["state_dict"] = weights.to_save(pl_module, self._buffers)
+        del checkpoint["loops"]
+        state = self._before_evaluation if not self._evaluated else None
+        checkpoint[KEY] = {
+            "step": trainer.global_step,
+            "per_epoch": int(trainer.num_training_batches) // trainer.accumulate_grad_batches,
+            "evaluated": self._evaluated,
+            "identity": self.identity,
+            "rng": rng.gather(state or rng.capture(trainer.strategy.root_device), trainer.strategy),
+        }
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Stand where the checkpoint stands. Raises CheckpointError for other weights, identity or world size."""
+        own = checkpoint[KEY]
+        place = self.folder / folder.name_of(own["step"])
+        resume.check_same(own["identity"], self.identity, [a for a in self.allow if a in self.identity], place)
+        weights.check_names(pl_module, checkpoint["state_dict"], str(place))
+        position = loop.Position(own["step"], own["per_epoch"], own["evaluated"])
+        checkpoint["loops"] = {"fit_loop": loop.fit_loop_state(position, trainer.accumulate_grad_batches)}
+        self._to_restore = rng.of_rank(own["rng"], trainer.global_rank, trainer.world_size)
+        self.newest = own["step"]
+        # the order of the examples is a function of the step, so the loader needs no state to be resumable
+        warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the links name what this run has: a newer, damaged checkpoint may have been skipped."""
+        if self.newest is not None and trainer.is_global_zero:
+            self._link()
+
+    # --- when a checkpoint is made
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Between two optimizer steps: save where it is due."""
+        if at_boundary(trainer, batch_idx):
+            self._restore(trainer)
+            if trainer.global_step > 0 and (self._improved or trainer.global_step % self.save_every == 0):
+                self.save(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the random state: a run stopped inside its evaluation begins it again."""
+        if not trainer.sanity_checking:
+            self._restore(trainer)
+            self._before_evaluation = rng.capture(trainer.strategy.root_device)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See whether this step is the best so far, on any rank, so that all save or none."""
+        if trainer.sanity_checking:
+            return
+        self._before_evaluation = None
+        value = float(trainer.callback_metrics.get(self.best, math.nan))
+        if trainer.strategy.reduce_boolean_decision(value < self.best_value, all=False):
+            self.best_value, self.best_step, self._improved = value, trainer.global_step, True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the end of the run."""
+        self.save(trainer)
+
+    def save(self, trainer: Trainer, evaluated: bool = True) -> Path:
+        """Make the checkpoint of the current step, unless it is there, then bring links and retention up to date.
+
+        Call it on all ranks, between two optimizer steps; `evaluated` is false while this step's evaluation is owed.
+        Raises CheckpointError or TrainingFailed, and leaves the earlier checkpoint, where it cannot be made.
+        """
+        step = trainer.global_step
+        path = self.folder / folder.name_of(step)
+        if step != self.newest:
+            self._evaluated = evaluated
+            trainer.save_checkpoint(path)
+            self.newest = step
+        self._improved = False
+        if trainer.is_global_zero:
+            self._link()
+            self._retire(step)
+        return path
+
+    def _restore(self, trainer: Trainer) -> None:
+        """Put the random state back where it was taken, after all that a start draws."""
+        if self._to_restore is not None:
+            rng.restore(self._to_restore, trainer.strategy.root_device)
+            self._to_restore = None
+
+    # --- which are kept
+
+    def _link(self) -> None:
+        for link, step in (("last", self.newest), ("best", self.best_step)):
+            if step is not None and (self.folder / folder.name_of(step)).is_dir():
+                folder.point(self.folder / link, self.folder / folder.name_of(step))
+
+    def _retire(self, step: int) -> None:
+        """Delete what is older than the newest `keep`, but for the best. Higher steps are damaged and do not count."""
+        older = [s for s in folder.steps(self.folder) if s <= step]
+        for old in older[: -self.keep]:
+            if old != self.best_step:
+                folder.retire(self.folder / folder.name_of(old))
+
+
+def at_boundary(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether the micro-batch about to begin is the first of an optimizer step."""
+    return bool(batch_idx % trainer.accumulate_grad_batches == 0)

@@ -1,0 +1,105 @@
+"""Lightning's checkpoints as folders: weights, optimizer and the rest, as safetensors and JSON."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.plugins.io import CheckpointIO
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fulgurite.checkpoint import folder, tree, weights
+from fulgurite.errors import CheckpointError
+
+FORMAT = 1
+
+
+class FolderCheckpointIO(CheckpointIO):  # type: ignore[misc]
+    """Saves and loads checkpoint folders. A single file, which could hold pickle and so code, is refused unread."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Write the folder at `path`. Raises CheckpointError (disk, type), TrainingFailed (a weight is not finite)."""
+        place, rest = Path(path), dict(checkpoint)
+        learned = {name: tree.dense(tensor, name) for name, tensor in rest.pop("state_dict").items()}
+        weights.check_finite(learned, str(place))
+        moments: dict[str, Tensor] = {}
+        optimizer = tree.encode(rest.pop("optimizer_states", []), "optimizer", moments)
+        others: dict[str, Tensor] = {}
+        state = tree.encode(rest, "state", others)
+        text = json.dumps({"format": FORMAT, "optimizer": optimizer, "state": state}, allow_nan=False).encode()
+        needed = len(text) + sum(tensor.nbytes for group in (learned, moments, others) for tensor in group.values())
+        with folder.writing(place, needed) as draft:
+            for name, group in zip(folder.PARTS, (learned, moments, others), strict=False):
+                _save(group, draft / name)
+            (draft / "state.json").write_bytes(text)
+
+    def load_checkpoint(
+        self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a folder whose manifest holds; tensors are on the CPU. Raises CheckpointError."""
+        place = checked(Path(path))
+        document = json.loads((place / "state.json").read_bytes())
+        if document.get("format") != FORMAT:
+            form = document.get("format")
+            raise CheckpointError(f"{place} has format {form!r}, not {FORMAT}; use the version that wrote it.")
+        state: dict[str, Any] = tree.decode(document["state"], _load(place / "state.safetensors"))
+        state["optimizer_states"] = tree.decode(document["optimizer"], _load(place / "optimizer.safetensors"))
+        state["state_dict"] = _load(place / "weights.safetensors")
+        return state
+
+    def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Delete a checkpoint folder."""
+        folder.retire(Path(path))
+
+
+def checked(path: Path) -> Path:
+    """`path`, links resolved, once its manifest holds. Raises CheckpointError, which says what is wrong."""
+    if path.is_file():
+        raise CheckpointError(f"{path} is a file, may hold code, and is not read; give a folder with manifest.json.")
+    wrong = folder.problems(path)
+    if wrong:
+        raise CheckpointError(f"{path} is not a whole checkpoint: {wrong[0]}; take an earlier one.")
+    return path.resolve()
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The trained weights of a checkpoint folder by name, on the CPU. Raises CheckpointError."""
+    return _load(checked(path) / "weights.safetensors")
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file(_apart(tensors), path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        # safetensors wraps the system's error; the number in its text says which it was
+        number = re.search(r"os error (\d+)", str(error))
+        code = int(number[1]) if number else errno.EIO
+        raise OSError(code, os.strerror(code) if number else str(error), str(path)) from error
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, each in a storage of its own: safetensors refuses views of one storage. Copies only those."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage()
+        shared = storage.nbytes() != tensor.nbytes or storage.data_ptr() in seen
+        seen.add(storage.data_ptr())
+        apart[name] = tensor.clone() if shared else tensor
+    return apart
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, copied: load_file maps the file, which a later checkpoint may delete."""
+    try:
+        return {name: tensor.clone() for name, tensor in load_file(path).items()}
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}; take an earlier checkpoint.") from error

@@ -1,0 +1,73 @@
+"""Where a run stands, and the state of Lightning's loops that stands there.
+
+Lightning saves its loop counters as they are at the moment of saving, which differ from hook to hook, and reads them
+back with a guess at the hook (its RestartStage). Here only the position is stored, and the counters are made from it at
+loading: `step` optimizer steps done, nothing begun. The names are those of lightning 2.6, and a test compares them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """`step` optimizer steps are done, `per_epoch` make an epoch; `evaluated` is false while one is due now."""
+
+    step: int
+    per_epoch: int
+    evaluated: bool = True
+
+
+def fit_loop_state(position: Position, micro_batches: int) -> dict[str, Any]:
+    """The state for `trainer.fit_loop.load_state_dict`; `micro_batches` make an optimizer step.
+
+    Between two epochs the new one stands at its beginning, so that no epoch's end is told twice; only where the last
+    step's evaluation is still owed does the old one stand at its end, for evaluations belong to their step's epoch.
+    """
+    epochs, steps = divmod(position.step, position.per_epoch)
+    owed = not position.evaluated
+    if owed and steps == 0 and epochs > 0:
+        epochs, steps = epochs - 1, position.per_epoch
+    inside = steps > 0
+    batches, all_batches = steps * micro_batches, position.step * micro_batches
+    return {
+        "state_dict": {},
+        "epoch_progress": _progress(_four(epochs, begun=int(inside)), _four(epochs, begun=int(inside))),
+        "epoch_loop.state_dict": {"_batches_that_stepped": position.step - int(owed)},
+        "epoch_loop.batch_progress": {
+            **_progress(_four(all_batches), _four(batches)), "is_last_batch": steps == position.per_epoch,
+        },
+        "epoch_loop.scheduler_progress": _progress(_two(position.step), _two(steps)),
+        "epoch_loop.automatic_optimization.state_dict": {},
+        "epoch_loop.automatic_optimization.optim_progress": {
+            "optimizer": {
+                "step": _progress(_two(position.step), _two(steps)),
+                "zero_grad": _progress(_three(position.step), _three(steps)),
+            }
+        },
+        "epoch_loop.manual_optimization.state_dict": {},
+        "epoch_loop.manual_optimization.optim_step_progress": _progress(_two(position.step), _two(steps)),
+        "epoch_loop.val_loop.state_dict": {},
+        # begun and not processed is how Lightning knows that it has to go back and evaluate
+        "epoch_loop.val_loop.batch_progress": {
+            **_progress(_four(0, begun=int(owed)), _four(0, begun=int(owed))), "is_last_batch": False,
+        },
+    }
+
+
+def _progress(total: dict[str, int], current: dict[str, int]) -> dict[str, Any]:
+    return {"total": total, "current": current}
+
+
+def _two(done: int) -> dict[str, int]:
+    return {"ready": done, "completed": done}
+
+
+def _three(done: int) -> dict[str, int]:
+    return {**_two(done), "started": done}
+
+
+def _four(done: int, begun: int = 0) -> dict[str, int]:
+    return {"ready": done + begun, "started": done + begun, "processed": done, "completed": done}

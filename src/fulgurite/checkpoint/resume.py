@@ -1,0 +1,119 @@
+"""Whether and where a run goes on: the newest whole checkpoint, under the same config."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fulgurite.checkpoint import folder
+from fulgurite.errors import CheckpointError, ConfigError, did_you_mean
+
+log = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
+FREE = (
+    "run_dir", "name", "plugins", "resume", "plan", "logger",
+    "trainer.log_every", "trainer.keep", "trainer.save_every", "trainer.workers",
+)
+"""Knobs and groups that change nothing in the mathematics; every other knob makes a run what it is."""
+ABSENT = "(absent)"
+OPTION = ".option"
+"""Where a resolved config keeps the name of a group's option."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A knob that differs between a run and the one that would go on from it."""
+
+    knob: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        return f"{self.knob} {_shown(self.old)} → {_shown(self.new)}"
+
+
+def _shown(value: Any) -> str:
+    text = value if value == ABSENT else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def find(run_dir: Path, say: Callable[[str], None] = log.warning) -> Path | None:
+    """The newest whole checkpoint of a run, or None where it has none yet; `say` hears of each that is skipped.
+
+    Raises CheckpointError where there are checkpoints and none is whole: a run never starts afresh in silence.
+    """
+    path, skipped = folder.newest_whole(run_dir / CHECKPOINTS)
+    for bad, reason in skipped:
+        say(f"{bad} is skipped: {reason}.")
+    if path is None and skipped:
+        raise CheckpointError(
+            f"{run_dir / CHECKPOINTS} has no whole checkpoint ({skipped[0][0].name}: {skipped[0][1]}); "
+            "restore one, or start afresh in another run_dir."
+        )
+    return path
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+    """The knobs that differ between two resolved configs and make a run what it is; another option is one change."""
+    before, after = dict(_flat(old)), dict(_flat(new))
+    keys = sorted(before.keys() | after.keys())
+    every = [Change(key, before.get(key, ABSENT), after.get(key, ABSENT)) for key in keys]
+    found = [change for change in every if change.old != change.new and not _covered(change.knob, FREE)]
+    switched = [change.knob.removesuffix(OPTION) for change in found if change.knob.endswith(OPTION)]
+    return [
+        replace(change, knob=change.knob.removesuffix(OPTION))
+        for change in found if change.knob.endswith(OPTION) or not _covered(change.knob, switched)
+    ]
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], allow: Sequence[str]) -> list[str]:
+    """The changes that `allow` does not name, as `knob old → new`. Raises ConfigError where `allow` names no knob."""
+    return [str(change) for change in _split(old, new, allow)[1]]
+
+
+def check_same(old: Mapping[str, Any], new: Mapping[str, Any], allow: Sequence[str], place: Path) -> list[Change]:
+    """The allowed changes, for the log. Raises CheckpointError with every other change and the remedy."""
+    allowed, refused = _split(old, new, allow)
+    if refused:
+        names = ",".join(sorted({*allow, *(change.knob for change in refused)}))
+        raise CheckpointError(
+            f"This run differs from {place}: {'; '.join(map(str, refused))}; "
+            f"say resume.allow=[{names}] if that is meant, or choose another run_dir."
+        )
+    return allowed
+
+
+def _split(old: Mapping[str, Any], new: Mapping[str, Any], allow: Sequence[str]) -> tuple[list[Change], list[Change]]:
+    known = {key.removesuffix(OPTION) for config in (old, new) for key, _ in _flat(config)}
+    known |= {key.rpartition(".")[0] for key in known if "." in key}
+    for name in allow:
+        if name not in known:
+            raise ConfigError(f"resume.allow={name} names no knob of the run.{did_you_mean(name, known)}")
+    found = changes(old, new)
+    return [c for c in found if _covered(c.knob, allow)], [c for c in found if not _covered(c.knob, allow)]
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _covered(key: str, names: Iterable[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def check_unfinished(run_dir: Path, step: int, total: int) -> None:
+    """Raise CheckpointError where all `total` optimizer steps of the plan are done."""
+    if step >= total:
+        raise CheckpointError(
+            f"{run_dir} finished at step {step} of {total}: there is nothing to resume; raise trainer.epochs or "
+            "trainer.max_steps and say so in resume.allow, or begin a new run from its weights (model.path=...)."
+        )
