@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -24,7 +26,9 @@ def build(config: c.Lora, model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedM
         r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout,
         target_modules=linear_targets(model, config.targets), task_type="CAUSAL_LM",
     )
-    wrapped: PreTrainedModel = get_peft_model(model, adapter, autocast_adapter_dtype=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")  # peft asks by the old name
+        wrapped: PreTrainedModel = get_peft_model(model, adapter, autocast_adapter_dtype=False)
     for layer in wrapped.modules():
         if isinstance(layer, LoraLayer):
             # Under autocast the products run in the compute dtype anyway; casting inputs up first is work for nothing.

@@ -1,4 +1,4 @@
-"""Answers of a model to prompts, through transformers' generate. Training is not touched: modes and random state stay."""
+"""Answers of a model to prompts, by transformers' generate. Training is not touched: modes and random state stay."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transformers.utils import logging as hf_logging
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`tokens` counts what was generated, the stop token included; `stopped` is false where the limit cut the answer."""
+    """`tokens` counts what was generated, the stop token too; `stopped` is false where the limit cut the answer."""
 
     text: str
     tokens: int
@@ -23,8 +23,9 @@ class Answer:
 
 
 def generate(
-    model: Any, tokenizer: Any, template: Any, messages: Sequence[Any], *, max_new_tokens: int, temperature: float = 0.0,
-    top_p: float = 1.0, streamer: Any = None, seed: int | None = None, context: AbstractContextManager[Any] | None = None,
+    model: Any, tokenizer: Any, template: Any, messages: Sequence[Any], *, max_new_tokens: int,
+    temperature: float = 0.0, top_p: float = 1.0, streamer: Any = None, seed: int | None = None,
+    context: AbstractContextManager[Any] | None = None,
 ) -> Answer:
     """The answer to one conversation, as `template` writes it. Greedy where `temperature` is 0.
 

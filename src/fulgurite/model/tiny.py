@@ -12,9 +12,16 @@ from fulgurite.model.load import Loaded, loaded
 SEED = 7
 START, END, PAD = "<|im_start|>", "<|im_end|>", "<|pad|>"
 CORPUS = (
-    "The learning rate is the size of each step. A warmup lets the rate rise from zero. "
-    "What should I set the rank to? Start at 16. What is a schedule? The course of the rate over the run. "
-    "You are a helpful assistant. user system assistant 0 1 2 3 4 5 6 7 8 9 "
+    "The learning rate is the size of each step. A warmup lets the rate rise from zero, because the optimizer knows nothing "
+    "at first. What should I set the rank to? Start at 16; raise it when the data teach something new. What is a schedule? "
+    "The course of the rate over the run: it rises, stays, or falls along a line or half a cosine. When the loss lies flat, "
+    "the rate is too low; when it jumps, the rate is too high, or the gradients are not clipped. A batch is made of several "
+    "examples; small batches are noisy, large batches are slow to learn from. The model answers the user and then stops at "
+    "the end of its turn. You are a helpful assistant. Please say how many epochs are enough for a small data set: two or "
+    "three, and watch the validation loss, which should fall together with the training loss. Precision means how numbers "
+    "are stored: in thirty-two bits, or in sixteen. Once upon a time there was a little model that wanted to speak as well "
+    "as the large ones; it read many books, about houses and rivers, animals and numbers, and every day it understood more. "
+    "user system assistant 0 1 2 3 4 5 6 7 8 9 10 20 50 100 1000 "
 )
 
 

@@ -59,6 +59,6 @@ def quiet() -> None:
     os.environ.setdefault("LITLOGGER_DISABLE", "1")
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for text in (".*does not have many workers.*", ".*`max_epochs` was not set.*", ".*LeafSpec.*", ".*Checkpoint directory.*",
+    for text in (".*does not have many workers.*", ".*no `val_dataloader`.*", ".*`max_epochs` was not set.*", ".*LeafSpec.*", ".*Checkpoint directory.*",
                  ".*isinstance.treespec.*", ".*num_workers.*", ".*lr_scheduler.step.*before.*optimizer.step.*"):
         warnings.filterwarnings("ignore", message=text)
