@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from fulgurite.checkpoint.folder import newest_whole
 from fulgurite.checkpoint.io import read_weights
-from fulgurite.cli.words import parse
+from fulgurite.words import parse
 from fulgurite.compose import rebuilt
 from fulgurite.data.records import Message
 from fulgurite.data.template import Template, resolve

@@ -1,0 +1,163 @@
+"""What the README's architecture section says of the house, checked on its source."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fulgurite.run import all_knobs
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "fulgurite"
+FILES = sorted(SOURCE.rglob("*.py"))
+
+LAYERS = [
+    {"cli", "board", "__main__"},
+    {"train", "chat", "eval", "export", "plan", "runs", "sweep", "explain", "conf_comments"},
+    {"folder", "words", "export_config"},
+    {"compose"},
+    {"run"},
+    {"stage"},
+    {"callback", "logger", "trainer", "checkpoint"},
+    {"data", "model", "method", "optim", "scheduler", "precision", "privacy"},
+    {"loss"},
+    {"schema", "errors", "translations", ""},
+]
+"""Top to bottom: a module imports from its own layer and from those below."""
+
+LIGHT = re.compile(r"(config|schema|run|explain|errors|compose|rates|questions|words)$")
+HEAVY = {"torch", "transformers", "lightning", "peft", "wandb", "gradio", "bitsandbytes", "pyarrow", "datasets", "numpy"}
+LAZY = {"peft", "bitsandbytes", "wandb", "gradio", "datasets", "tensorboard", "optuna"}
+
+
+def imports(tree: ast.AST) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.append((node.module, node.lineno))
+    return found
+
+
+def at_top(tree: ast.Module) -> list[tuple[str, int]]:
+    """Imports that run with the module: not inside functions, nor under TYPE_CHECKING."""
+    found: list[tuple[str, int]] = []
+    for node in tree.body:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found += imports(node)
+    return found
+
+
+def layer(module: str) -> int:
+    part = module.removeprefix("fulgurite").removeprefix(".").partition(".")[0]
+    return next(n for n, names in enumerate(LAYERS) if part in names)
+
+
+def module_of(path: Path) -> str:
+    return ".".join(["fulgurite", *path.relative_to(SOURCE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def test_there_are_files_to_look_at() -> None:
+    assert len(FILES) > 60
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_imports_point_down(path: Path) -> None:
+    here = module_of(path)
+    for name, line in at_top(ast.parse(path.read_text())):
+        if not name.startswith("fulgurite") or name.endswith(".config") or name == "fulgurite.run":
+            continue  # a config module is a declaration, and run.py only names them: both are light and may be read by all
+        assert layer(name) >= layer(here), f"{path}:{line} imports {name}, which lies above"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if LIGHT.search(p.stem)], ids=module_of)
+def test_light_modules_import_nothing_heavy(path: Path) -> None:
+    heavy = {name.partition(".")[0] for name, _ in at_top(ast.parse(path.read_text()))} & HEAVY
+    assert not heavy, f"{path} imports {heavy}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_optional_libraries_are_imported_where_they_are_needed(path: Path) -> None:
+    lazy = {name.partition(".")[0] for name, _ in at_top(ast.parse(path.read_text()))} & LAZY
+    assert not lazy, f"{path} imports {lazy} at its top"
+
+
+@pytest.mark.parametrize("words", ["--help", "explain optim.lr", "explain --search warmup", "explain scheduler", "runs"])
+def test_the_light_commands_load_no_torch(words: str, tmp_path: Path) -> None:
+    code = (
+        "import sys; from fulgurite.cli.main import main; status = main(sys.argv[1:]);"
+        "heavy = {'torch', 'transformers', 'lightning', 'numpy'} & set(sys.modules); print('HEAVY', heavy or 'none', status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words.split()], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stdout.splitlines()[-1] == "HEAVY none 0", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_hydra_stays_behind_its_door(path: Path) -> None:
+    names = {name.partition(".")[0] for name, _ in imports(ast.parse(path.read_text()))}
+    if "hydra" in names:
+        assert path.name == "compose.py"
+    if "omegaconf" in names:
+        assert path.name in {"compose.py", "folder.py", "explain.py"}, "config.yaml is YAML: read and written beside the door only"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_nothing_unsafe_is_called(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [a.name for a in node.names] + [getattr(node, "module", "") or ""]
+            assert not {"pickle", "joblib", "dill", "cloudpickle", "marshal", "shelve"} & set(names), f"{path}:{node.lineno}"
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in {"eval", "exec", "os.system", "os.popen", "torch.load", "numpy.load"}, f"{path}:{node.lineno} {called}"
+            for word in node.keywords:
+                constant = isinstance(word.value, ast.Constant) and word.value.value is True
+                assert not (word.arg in {"shell", "trust_remote_code", "allow_pickle"} and constant), f"{path}:{node.lineno}"
+
+
+def test_no_room_is_called_utils() -> None:
+    for path in FILES:
+        assert not {"utils", "helpers", "common", "misc"} & {*path.parts, path.stem}, path
+
+
+def test_every_knob_is_read_by_code() -> None:
+    """A knob nobody reads is a lie: its name must stand as an attribute outside the config modules."""
+    read: set[str] = set()
+    for path in FILES:
+        if path.stem in {"config", "export_config"}:
+            tree = ast.parse(path.read_text())
+            read |= {n.attr for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f) if isinstance(n, ast.Attribute)}
+            continue
+        read |= {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+        read |= set(re.findall(r'getattr\([^,]+, "(\w+)"', path.read_text()))
+    dead = sorted({k.path for k in all_knobs() if k.name not in read})
+    assert dead == []
+
+
+def test_every_knob_says_what_it_means_who_says_so_and_what_to_do() -> None:
+    for knob in all_knobs():
+        assert knob.meaning.endswith((".", "!", "?")), knob.path
+        assert knob.source.strip(), knob.path
+        assert knob.advice.strip(), knob.path
+        if knob.usual is not None and knob.bounds is not None and isinstance(knob.usual, tuple):
+            assert all(knob.bounds.holds(v) for v in knob.usual), knob.path
+
+
+def test_public_functions_have_docstrings() -> None:
+    bare = []
+    for path in FILES:
+        tree = ast.parse(path.read_text())
+        if tree.body:
+            assert ast.get_docstring(tree), f"{path} has no docstring"
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and not ast.get_docstring(node):
+                bare.append(f"{path.name}:{node.name}")
+    assert bare == []
