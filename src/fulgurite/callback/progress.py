@@ -1,0 +1,164 @@
+"""What a person sees while a run trains: one calm line on a terminal, a few plain ones in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TextIO
+
+import lightning.pytorch as pl
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from fulgurite.callback.stepwise import Stepwise
+
+WARM_UP = 2
+"""The first steps allocate, tune and compile; a forecast from them is noise."""
+
+
+class Forecast:
+    """Seconds left: training at its mean pace after the warm-up, and pauses at the rate known at the last one's end."""
+
+    def __init__(self, total: int, done: int = 0) -> None:
+        self._total, self._start = total, done
+        self._begin: tuple[int, float] | None = None
+        self._pause = 0.0
+
+    def left(self, step: int, trained: float, paused: float) -> float | None:
+        """From the seconds trained and paused so far; None while it is too early to say."""
+        if step - self._start < WARM_UP:
+            return None
+        if self._begin is None:
+            self._begin, self._paused, self._pause_step = (step, trained), paused, step
+        if paused > self._paused + 0.01:
+            self._pause += paused - self._paused
+            self._paused, self._pause_step = paused, step
+        steps = step - self._begin[0]
+        if steps < 1:
+            return None
+        pause = self._pause / max(self._pause_step - self._begin[0], 1)
+        return (self._total - step) * ((trained - self._begin[1]) / steps + pause)
+
+
+class Smoothed:
+    """An exponential mean over about ten steps, without the pull of its start toward 0."""
+
+    def __init__(self, keep: float = 0.9) -> None:
+        self._keep, self._sum, self._weight = keep, 0.0, 0.0
+
+    def add(self, x: float) -> float:
+        """The mean after `x`."""
+        self._sum = self._keep * self._sum + (1 - self._keep) * x
+        self._weight = self._keep * self._weight + (1 - self._keep)
+        return self._sum / self._weight
+
+
+class ProgressLine(Stepwise):
+    """Steps, loss, rate, tokens a second, time left and the validation loss, on stderr."""
+
+    def __init__(
+        self, total_steps: int, *, stream: TextIO | None = None, clock: Callable[[], float] = time.perf_counter,
+        width: int | None = None,
+    ) -> None:
+        super().__init__(clock)
+        self._total, self._clock, self._stream, self._width = total_steps, clock, stream, width
+        self._loss, self._val = Smoothed(), ""
+        self._speed: deque[tuple[float, int]] = deque(maxlen=20)
+        self._shown: tuple[float, int] | None = None
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Opens the line on a terminal."""
+        super().on_train_start(trainer, pl_module)
+        self._forecast = Forecast(self._total, trainer.global_step)
+        self._speed.append((self.pace.trained, 0))
+        if trainer.is_global_zero:
+            stream = self._stream or sys.stderr
+            console = Console(file=stream, width=self._width)
+            if console.is_terminal and not console.is_dumb_terminal:
+                self._bar = _bar(console)
+                done = trainer.global_step
+                self._task = self._bar.add_task("", total=self._total, completed=done, words="the first step ...")
+                self._bar.start()
+                self._bar.refresh()
+
+    def on_step(self, trainer: pl.Trainer, stage: Any, step: int) -> None:
+        """Shows the step, at most five times a second on a terminal."""
+        self._speed.append((self.pace.trained, self._speed[-1][1] + stage.step_tokens_read))
+        self._words = self._describe(stage.step_record, step)
+        now = self._clock()
+        if self._bar is not None:
+            if self._shown is None or now - self._shown[0] >= 0.2 or step == self._total:
+                self._show(step, now)
+        elif trainer.is_global_zero and self._due(step, now):
+            self._shown = (now, step)
+            self._say(f"step {step}/{self._total}  {self._words}")
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Says why the line stands still."""
+        super().on_validation_start(trainer, pl_module)
+        if self._bar is not None and not trainer.sanity_checking:
+            self._bar.update(self._task, completed=trainer.global_step, words="evaluating ...", refresh=True)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Keeps the validation loss in the line; in a log it is a line of its own."""
+        loss = trainer.callback_metrics.get("val/loss")
+        if loss is None or trainer.sanity_checking:
+            return
+        self._val = f"  val {float(loss):.3f}"
+        if self._bar is None and trainer.is_global_zero:
+            self._say(f"step {trainer.global_step}/{self._total}  validation loss {float(loss):.4f}")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Leaves the last state on the screen."""
+        self._close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Gives the terminal back, whatever happened."""
+        self._close()
+
+    def _describe(self, record: dict[str, float], step: int) -> str:
+        loss, rate = self._loss.add(record["train/loss"]), record["train/lr"]
+        (then, before), (now, total) = self._speed[0], self._speed[-1]
+        speed = f"{(total - before) / (now - then):,.0f}" if now > then else "-"
+        left = self._forecast.left(step, self.pace.trained, self.pace.paused)
+        ends = "" if step >= self._total else f"  {clock_words(left)} left"
+        return f"loss {loss:.3f}{self._val}  lr {rate:.1e}  {speed} tok/s{ends}"
+
+    def _due(self, step: int, now: float) -> bool:
+        """In a log: the first step and the last; else ten seconds and a tenth of the run (at most 100 steps) apart."""
+        if self._shown is None or step == self._total:
+            return True
+        return now - self._shown[0] >= 10 and step - self._shown[1] >= min(self._total / 10, 100)
+
+    def _show(self, step: int, now: float) -> None:
+        self._shown = (now, step)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, words=self._words, refresh=True)
+
+    def _say(self, line: str) -> None:
+        print(line, file=self._stream or sys.stderr, flush=True)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _bar(console: Console) -> Progress:
+    """No thread redraws it: a line that moves only when something happened is calm, and costs nothing."""
+    steps = TextColumn("{task.completed:.0f}/{task.total:.0f}")
+    words = TextColumn("{task.fields[words]}", markup=False)
+    return Progress(steps, BarColumn(bar_width=None), words, console=console, auto_refresh=False, expand=True)
+
+
+def clock_words(seconds: float | None) -> str:
+    """`3:05`, `1:02:03`, or `?` where it is not known."""
+    if seconds is None:
+        return "?"
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

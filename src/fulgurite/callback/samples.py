@@ -1,0 +1,141 @@
+"""The same prompts answered before training, at each evaluation, and after: what the numbers do not show."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fulgurite.logger.files import replace
+from fulgurite.logger.metrics import read_rows
+from fulgurite.model.generate import continued
+from fulgurite.model.stream import printable
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("step", "prompt", "answer", "tokens", "stopped")
+
+Prompt = Any
+"""A text, or a list of messages."""
+
+
+class Samples(pl.Callback):  # type: ignore[misc]
+    """One row a prompt in `path`: step, prompt, answer, tokens, stopped. Greedy, so that only the weights differ.
+
+    The stage's `computing()` is the context of its compute type. `template` None continues the prompts as raw text.
+    """
+
+    def __init__(
+        self, path: Path, model: Any, tokenizer: Any, template: Any, prompts: Sequence[Prompt], *,
+        max_new_tokens: int, total_steps: int,
+    ) -> None:
+        self._path, self._model, self._tokenizer, self._template = path, model, tokenizer, template
+        self._prompts, self._most, self._total = list(prompts), max_new_tokens, total_steps
+        self.rows: list[dict[str, Any]] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """The answers before; a resumed run keeps those it has."""
+        if not trainer.is_global_zero:
+            return
+        if self._path.exists():
+            self.rows = [row for row in read_rows(self._path)[0] if row["step"] <= trainer.global_step]
+            self._write()
+        if trainer.global_step == 0:
+            self._sample(trainer, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """The answers now."""
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            self._sample(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """The answers after, where the run reached its end."""
+        if trainer.global_step >= self._total:
+            self._sample(trainer, pl_module)
+
+    def comparison(self) -> str:
+        """`side_by_side` of the first answers and the last; empty where there are not two."""
+        steps = sorted({row["step"] for row in self.rows})
+        if len(steps) < 2:
+            return ""
+        first, last = ([row for row in self.rows if row["step"] == step] for step in (steps[0], steps[-1]))
+        return side_by_side(first, last)
+
+    def _sample(self, trainer: pl.Trainer, stage: Any) -> None:
+        step = trainer.global_step
+        if not self._prompts or not trainer.is_global_zero or any(row["step"] == step for row in self.rows):
+            return
+        ids = [self._ids(prompt) for prompt in self._prompts]
+        stops = self._template.stop_ids if self._template else [self._tokenizer.eos_token_id]
+        with stage.computing():
+            answers = continued(self._model, self._tokenizer, ids, stops, max_new_tokens=self._most)
+        self.rows += [
+            {"step": step, "prompt": words_of(prompt), "answer": a.text, "tokens": a.tokens, "stopped": a.stopped}
+            for prompt, a in zip(self._prompts, answers, strict=True)
+        ]
+        self._write()
+        for tracker in trainer.loggers:
+            if hasattr(tracker, "log_text"):
+                tracker.log_text("samples", list(COLUMNS), [[str(row[c]) for c in COLUMNS] for row in self.rows], step)
+
+    def _ids(self, prompt: Prompt) -> list[int]:
+        if self._template is None:
+            return list(self._tokenizer(prompt)["input_ids"])
+        return list(self._template.encode_prompt(as_messages(prompt)))
+
+    def _write(self) -> None:
+        try:
+            replace(self._path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows))
+        except OSError as error:
+            log.warning("%s cannot be written (%s); the run goes on.", self._path, error.strerror)
+
+
+def as_messages(prompt: Prompt) -> list[Any]:
+    """A text as one message of the user; messages as they are."""
+    from fulgurite.data.records import Message
+
+    return [Message("user", prompt)] if isinstance(prompt, str) else list(prompt)
+
+
+def words_of(prompt: Prompt) -> str:
+    """A prompt as a reader sees it: one message as its text, several with their roles."""
+    if isinstance(prompt, str):
+        return prompt
+    if len(prompt) == 1:
+        return str(prompt[0].content)
+    return "\n".join(f"{message.role}: {message.content}" for message in prompt)
+
+
+def side_by_side(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], width: int | None = None) -> str:
+    """Plain text, one table a prompt: the prompt, its answer before, its answer after. A cut answer ends in `…`.
+
+    `width` in columns; None takes the terminal's, at most 120.
+    """
+    out = StringIO()
+    wide = width or min(Console().width, 120)
+    console = Console(file=out, width=wide, color_system=None, force_terminal=False, legacy_windows=False)
+    later = {row["prompt"]: row for row in after}
+    for row in before:
+        if row["prompt"] not in later:
+            continue
+        title = Text(printable(row["prompt"]).strip())
+        table = Table(title=title, title_justify="left", title_style="bold", expand=True, padding=(0, 1))
+        table.add_column(f"before (step {row['step']})", ratio=1, overflow="fold")
+        table.add_column(f"after (step {later[row['prompt']]['step']})", ratio=1, overflow="fold")
+        table.add_row(_cell(row), _cell(later[row["prompt"]]))
+        console.print(table)
+        console.print()
+    return out.getvalue().rstrip() + "\n"
+
+
+def _cell(row: dict[str, Any]) -> Text:
+    text = printable(row["answer"]).strip() or "(nothing)"
+    return Text(text if row["stopped"] else text + " …")

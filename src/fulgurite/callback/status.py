@@ -1,0 +1,77 @@
+"""status.json: whether a run runs, has finished, was stopped or has failed, and why."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fulgurite.errors import Interrupted
+from fulgurite.logger.files import replace
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def status(run_dir: Path, **facts: Any) -> Iterator[None]:
+    """Say `running` now, and at the end how it went; `facts` (such as total_steps) are kept in the file.
+
+    Not a Lightning callback: data and models fail before there is a trainer.
+    """
+    import psutil
+
+    me = psutil.Process()
+    base = {"pid": me.pid, "process_started": me.create_time(), "host": socket.gethostname(), "started": time.time()}
+    base |= facts
+    write(run_dir, {"state": "running", **base})
+    try:
+        yield
+    except BaseException as error:
+        state = "stopped" if isinstance(error, KeyboardInterrupt | Interrupted) else "failed"
+        write(run_dir, {"state": state, "why": _why(error), **base, "ended": time.time()})
+        raise
+    write(run_dir, {"state": "finished", **base, "ended": time.time()})
+
+
+def write(run_dir: Path, what: dict[str, Any]) -> None:
+    """Replace status.json whole. A disk that refuses is warned about: it never ends a run."""
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        replace(run_dir / "status.json", json.dumps(what, indent=1) + "\n")
+    except OSError as error:
+        log.warning("%s/status.json cannot be written (%s); the run goes on.", run_dir, error.strerror)
+
+
+def alive(found: dict[str, Any]) -> bool:
+    """Whether the process that wrote a status still runs; one of another machine is believed.
+
+    A process id is used again after a while: the time of the process's start must match, too.
+    """
+    import psutil
+
+    if found.get("host") not in (None, socket.gethostname()):
+        return True
+    pid, since = found.get("pid"), found.get("process_started")
+    if not isinstance(pid, int) or pid <= 0:
+        return False
+    if pid == os.getpid():
+        return True
+    try:
+        process = psutil.Process(pid)
+        same = not isinstance(since, int | float) or abs(process.create_time() - since) < 1
+        return same and bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.AccessDenied:
+        return True
+    except psutil.Error:
+        return False
+
+
+def _why(error: BaseException) -> str:
+    name = type(error).__name__
+    return f"{name}: {' '.join(str(error).split())}" if str(error).strip() else name

@@ -1,0 +1,18 @@
+"""All trackers of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fulgurite.logger.guard import Guarded, guarded
+from fulgurite.run import RunConfig
+from fulgurite.schema import build
+
+
+def build_all(run: RunConfig, run_dir: Path, provenance: dict[str, Any], summary: dict[str, Any]) -> list[Guarded]:
+    """One guarded tracker for each option under `logger`. Raises ConfigError where one cannot be built."""
+    return [
+        guarded(build(config, run=run, run_dir=run_dir, provenance=provenance, summary=summary))
+        for config in run.logger.values() if config is not None
+    ]

@@ -1,0 +1,58 @@
+"""metrics.csv, for spreadsheets: the rows of metrics.jsonl as columns.
+
+Not Lightning's CSVLogger: it deletes the file of a resumed run, and sorts the columns anew as keys appear.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from fulgurite.logger.config import Csv
+from fulgurite.logger.files import replace
+from fulgurite.logger.guard import Guarded
+from fulgurite.logger.metrics import read_rows
+from fulgurite.run import RunConfig
+
+
+def build(
+    config: Csv, *, run: RunConfig, run_dir: Path, provenance: dict[str, Any], summary: dict[str, Any],
+) -> Guarded:
+    """The tracker; it writes `run_dir/metrics.csv` at each evaluation and at the end."""
+    return Guarded(lambda: View(run_dir), name="csv")
+
+
+class View:
+    """Keeps metrics.csv a copy of metrics.jsonl, which is written first."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None) -> None:
+        """Copies at an evaluation: at each step the copying would grow with the square of the run."""
+        if "val/loss" in metrics:
+            self._copy()
+
+    def save(self) -> None:
+        """Nothing is held back."""
+
+    def finalize(self, status: str) -> None:
+        """The last rows."""
+        self._copy()
+
+    def _copy(self) -> None:
+        source = self._run_dir / "metrics.jsonl"
+        if source.exists():
+            replace(self._run_dir / "metrics.csv", as_csv(read_rows(source)[0]))
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """A column for each key in the order of its first appearance; an empty cell where a row has no such number."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    out = io.StringIO()
+    table = csv.DictWriter(out, columns, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return out.getvalue()

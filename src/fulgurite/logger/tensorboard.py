@@ -1,0 +1,43 @@
+"""TensorBoard through Lightning's logger."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from fulgurite.errors import ConfigError
+from fulgurite.logger.config import TensorBoard
+from fulgurite.logger.guard import Guarded
+from fulgurite.run import RunConfig
+
+
+def build(
+    config: TensorBoard, *, run: RunConfig, run_dir: Path, provenance: dict[str, Any], summary: dict[str, Any],
+) -> Guarded:
+    """The tracker; it writes to `run_dir/tensorboard`. Raises ConfigError where tensorboard is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ConfigError("logger=tensorboard needs the package tensorboard: pip install 'fulgurite[tensorboard]'.")
+    return Guarded(lambda: _open(run_dir), name="tensorboard", close=lambda tracker: tracker.experiment.close())
+
+
+def _open(run_dir: Path) -> Any:
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    class Board(TensorBoardLogger):  # type: ignore[misc]
+        def log_text(self, key: str, columns: list[str], data: list[list[str]], step: int | None = None) -> None:
+            self.experiment.add_text(key, as_markdown(columns, data), step)
+
+    return Board(save_dir=run_dir, name="", version="tensorboard")
+
+
+def as_markdown(columns: list[str], data: list[list[str]]) -> str:
+    """A table in the only form of text that TensorBoard shows."""
+    lines = [columns, ["---"] * len(columns), *data]
+    return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
+
+
+def _cell(text: object) -> str:
+    # TensorBoard renders HTML inside Markdown; an answer is text.
+    plain = str(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    return plain.replace("\r", "").replace("\n", "<br>")

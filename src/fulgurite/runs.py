@@ -1,0 +1,228 @@
+"""`fulgurite runs`: what has been run, how it ended, and in which knobs the runs differ. Loads no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fulgurite.callback.status import alive
+from fulgurite.errors import ConfigError, did_you_mean
+from fulgurite.logger.metrics import read_rows
+
+MARKS = ("status.json", "metrics.jsonl", "provenance.json")
+"""A folder with one of these is a run, or what is left of one."""
+
+DEPTH = 4
+"""How deep runs lie: runs/<date>/<time>_<name>, and one more in a multirun."""
+
+OWN = ("name", "run_dir", "resume.run", "resume.allow")
+"""Knobs that say where a run lies, not what it does."""
+
+
+@dataclass(slots=True)
+class RunSummary:
+    """One run folder. `state` is running, finished, stopped, failed, died (its process is gone) or unknown.
+
+    `loss` is the mean of the last tenth of the training losses; `troubles` tells what in the folder could not be read.
+    """
+
+    folder: str
+    name: str = ""
+    state: str = "unknown"
+    why: str = ""
+    started: float | None = None
+    seconds: float | None = None
+    steps: int = 0
+    total_steps: int | None = None
+    loss: float | None = None
+    val_loss: float | None = None
+    best_val_loss: float | None = None
+    knobs: dict[str, Any] = field(default_factory=dict)
+    troubles: list[str] = field(default_factory=list)
+
+
+def list_runs(root: Path | str = "runs") -> list[RunSummary]:
+    """The runs under `root`, oldest first, a damaged one with its troubles. Raises ConfigError where `root` is none."""
+    root = Path(root)
+    if not root.is_dir():
+        raise ConfigError(f"{root} is not a folder; give the folder that holds the runs: fulgurite runs FOLDER.")
+    found = [summary(folder) for folder in _folders(root, 0)]
+    return sorted(found, key=lambda run: (run.started or 0.0, run.folder))
+
+
+def summary(folder: Path) -> RunSummary:
+    """What a run folder tells. Never raises on its content."""
+    run = RunSummary(str(folder), folder.name)
+    _read_status(run, _json(run, folder / "status.json"))
+    origins = _json(run, folder / "provenance.json")
+    run.knobs = _knobs(origins)
+    run.name = str(run.knobs.get("name") or folder.name)
+    _read_metrics(run, folder / "metrics.jsonl")
+    return run
+
+
+def differing(runs: Sequence[RunSummary]) -> dict[str, list[Any]]:
+    """The knobs that are not the same in all runs that have any, with the value of each run (None: not there)."""
+    known = [run for run in runs if run.knobs]
+    names = dict.fromkeys(name for run in known for name in run.knobs if name not in OWN)
+    values = {name: [run.knobs.get(name) for run in runs] for name in names}
+    differ = {n for n in names if len({json.dumps(run.knobs.get(n), sort_keys=True, default=str) for run in known}) > 1}
+    return {name: column for name, column in values.items() if name in differ}
+
+
+def runs_main(words: Sequence[str]) -> int:
+    """`fulgurite runs [--json] [ROOT]`. Raises ConfigError on other words."""
+    flags = [w for w in words if w.startswith("-")]
+    roots = [w for w in words if not w.startswith("-")]
+    for flag in flags:
+        if flag not in ("--json", "--help", "-h"):
+            raise ConfigError(f"fulgurite runs does not know {flag}.{did_you_mean(flag, ['--json', '--help'])}")
+    if len(roots) > 1:
+        raise ConfigError(f"fulgurite runs takes one folder, not {len(roots)}: {' '.join(roots)}.")
+    if "--help" in flags or "-h" in flags:
+        print("fulgurite runs [--json] [ROOT]\n\nLists the runs under ROOT (runs) and the knobs in which they differ.")
+        return 0
+    if not roots and not Path("runs").is_dir():
+        print("[]" if "--json" in flags else "No runs here yet: fulgurite train makes the first, in the folder runs.")
+        return 0
+    runs = list_runs(roots[0] if roots else "runs")
+    if "--json" in flags:
+        print(json.dumps([dataclasses.asdict(run) for run in runs], indent=1, default=str))
+    else:
+        print(table(runs))
+    return 0
+
+
+def table(runs: Sequence[RunSummary], width: int | None = None) -> str:
+    """The runs as text for a terminal: one row a run, then what is wrong with some of them."""
+    if not runs:
+        return "No runs in this folder."
+    root = os.path.commonpath([str(Path(run.folder).parent) for run in runs])
+    wide = differing(runs)
+    heads = ["run", "state", "steps", "loss", "val", "best", "time", *wide]
+    lines = [
+        [
+            os.path.relpath(run.folder, root), run.state, _steps(run), _number(run.loss), _number(run.val_loss),
+            _number(run.best_val_loss), _duration(run.seconds), *(_value(column[i]) for column in wide.values()),
+        ]
+        for i, run in enumerate(runs)
+    ]
+    text = _render(heads, lines, width)
+    notes = [f"{os.path.relpath(r.folder, root)}: {n}" for r in runs for n in (r.why, *r.troubles) if n]
+    return text + ("\n" + "\n".join(notes) if notes else "")
+
+
+def _folders(folder: Path, depth: int) -> list[Path]:
+    if any((folder / mark).exists() for mark in MARKS):
+        return [folder]
+    if depth == DEPTH:
+        return []
+    try:
+        inner = sorted(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith("."))
+    except OSError:
+        return []
+    return [run for p in inner for run in _folders(p, depth + 1)]
+
+
+def _json(run: RunSummary, path: Path) -> dict[str, Any]:
+    """The mapping in a file; a missing, damaged or foreign file is a trouble of the run."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        run.troubles.append(f"{path.name} is missing")
+        return {}
+    except (OSError, ValueError) as error:
+        run.troubles.append(f"{path.name} cannot be read ({type(error).__name__})")
+        return {}
+    if not isinstance(found, dict):
+        run.troubles.append(f"{path.name} holds no mapping")
+        return {}
+    return found
+
+
+def _knobs(origins: dict[str, Any]) -> dict[str, Any]:
+    """The choices of groups, then the knobs' values."""
+    choices, knobs = (origins.get(key) if isinstance(origins.get(key), dict) else {} for key in ("choices", "knobs"))
+    chosen = {k: v for k, v in (choices or {}).items() if "/" not in k}
+    return chosen | {k: v["value"] for k, v in (knobs or {}).items() if isinstance(v, dict) and "value" in v}
+
+
+def _read_status(run: RunSummary, found: dict[str, Any]) -> None:
+    state = found.get("state")
+    known = state in ("running", "finished", "stopped", "failed")
+    run.state = "died" if state == "running" and not alive(found) else str(state) if known else "unknown"
+    run.why = str(found.get("why") or "")
+    started, ended, total = found.get("started"), found.get("ended"), found.get("total_steps")
+    run.total_steps = total if isinstance(total, int) else None
+    if isinstance(started, int | float):
+        run.started = float(started)
+        end = ended if isinstance(ended, int | float) else time.time() if run.state == "running" else None
+        run.seconds = None if end is None else end - started
+
+
+def _read_metrics(run: RunSummary, path: Path) -> None:
+    try:
+        rows, bad = read_rows(path)
+    except OSError as error:
+        run.troubles.append(f"{path.name} {'is missing' if isinstance(error, FileNotFoundError) else 'cannot be read'}")
+        return
+    if bad:
+        run.troubles.append(f"{path.name} has {bad} unreadable line{'s' if bad > 1 else ''}")
+    losses = [x for row in rows if isinstance(x := row.get("train/loss"), int | float)]
+    val = [x for row in rows if isinstance(x := row.get("val/loss"), int | float)]
+    run.steps = max((row["step"] for row in rows), default=0)
+    if losses:
+        tail = losses[-max(1, len(losses) // 10):]
+        run.loss = sum(tail) / len(tail)
+    if val:
+        run.val_loss, run.best_val_loss = val[-1], min(val)
+    if run.seconds is None and run.started is not None and path.exists():
+        run.seconds = max(path.stat().st_mtime - run.started, 0.0)
+
+
+def _render(heads: list[str], lines: list[list[str]], width: int | None) -> str:
+    from io import StringIO
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    right = {"steps", "loss", "val", "best", "time"}
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for head in heads:
+        grid.add_column(Text(head), justify="right" if head in right else "left", overflow="fold")
+    for line in lines:
+        grid.add_row(*(Text("".join(c if c.isprintable() else "?" for c in cell)) for cell in line))
+    # In a pipe the table is as wide as it needs to be: a line there is read by a program.
+    wide = width or (None if sys.stdout.isatty() else 10_000)
+    out = StringIO()
+    Console(file=out, width=wide, color_system=None).print(grid)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def _steps(run: RunSummary) -> str:
+    return f"{run.steps}/{run.total_steps}" if run.total_steps else str(run.steps)
+
+
+def _number(x: float | None) -> str:
+    return "-" if x is None else f"{x:.4f}"
+
+
+def _value(x: Any) -> str:
+    if isinstance(x, float):
+        return f"{x:g}"
+    return "-" if x is None else x if isinstance(x, str) else json.dumps(x, default=str)
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    hours, minutes, rest = round(seconds) // 3600, round(seconds) // 60 % 60, round(seconds) % 60
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
