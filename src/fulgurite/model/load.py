@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from fulgurite.errors import ModelError
 from fulgurite.model import config as c
@@ -27,12 +29,13 @@ class Loaded:
 
 def load(path: str | Path, config: c.Model, dtype: torch.dtype, **more: Any) -> Loaded:
     """Load from `path` (a folder or hub id). Raises ModelError in one sentence with the remedy."""
+    transformers_logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **more)
         model = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, attn_implementation=str(config.attention), use_safetensors=True, **more
         )
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(_sentence(path, error)) from error
     return loaded(model, tokenizer)
 

