@@ -26,10 +26,10 @@ def _warmup_ratio(run: RunConfig, facts: Facts) -> Derived:
 
 
 def _timescale(run: RunConfig, facts: Facts) -> Derived:
-    warmup = run.scheduler.warmup_steps or 0  # type: ignore[attr-defined]
+    warmup = run.scheduler.warmup_steps or 0
     if warmup:
         return Derived(warmup, "the warmup steps, as in transformers")
-    return Derived(TIMESCALE, "10,000 as in transformers where there is no warmup: the rate hardly falls in a short run")
+    return Derived(TIMESCALE, "as in transformers where there is no warmup: the rate hardly falls in a short run")
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class Scheduler(Option):
 
     builds: ClassVar[str] = "fulgurite.scheduler.curves:build"
     monitors: ClassVar[bool] = False
-    """Whether it follows the validation loss, evaluation by evaluation, in place of a curve over the optimizer steps."""
+    """Whether it follows the validation loss by evaluation, in place of a curve over the optimizer steps."""
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ class CosineWithRestarts(Warm):
 
     cycles: int = knob(
         2, "How many times the rate falls from the peak to 0.",
-        source="SGDR, Loshchilov and Hutter, https://arxiv.org/abs/1608.03983; transformers' default of 1 is plain cosine",
+        source="SGDR, Loshchilov and Hutter, https://arxiv.org/abs/1608.03983; transformers' 1 is plain cosine",
         bounds=at_least(1), usual=between(1, 5), advice="More cycles to take a snapshot at each end.",
     )
 
@@ -129,7 +129,8 @@ class InverseSqrt(Warm):
     """Rises, then falls as 1/√step. Hardly falls without a warmup: 95 % are left after 1000 steps."""
 
     timescale: int | None = knob(
-        None, "How slowly it falls, in steps.", source="Vaswani et al., https://arxiv.org/abs/1706.03762; ORPO uses it with 200 warmup steps",
+        None, "How slowly it falls, in steps.",
+        source="Vaswani et al., https://arxiv.org/abs/1706.03762; ORPO uses it with 200 warmup steps",
         bounds=at_least(1), usual=Range(10, 10_000), advice="Lower it to fall sooner.",
         empty=Empty("the warmup steps; 10,000 where there are none", _timescale, "steps"),
     )
@@ -144,7 +145,8 @@ class ReduceLrOnPlateau(Scheduler):
     monitors: ClassVar[bool] = True
 
     patience: int = knob(
-        2, "How many evaluations without a better loss are borne before a cut.", source="Ours; transformers' default is 10 evaluations",
+        2, "How many evaluations without a better loss are borne before a cut.",
+        source="Ours; transformers' default is 10 evaluations",
         bounds=at_least(0), usual=between(1, 10), advice="Raise it when the validation loss is noisy.",
     )
     factor: float = knob(
@@ -160,7 +162,7 @@ class WarmupStableDecay(Warm):
 
     decay_ratio: float = knob(
         0.2, "The share of the run in which the rate falls at the end.",
-        source="WSD, Hu et al., https://arxiv.org/abs/2404.06395; the default is ours, LLaMA-Factory uses 2/3 (verified)",
+        source="WSD, Hu et al., https://arxiv.org/abs/2404.06395; 0.2 is ours, LLaMA-Factory uses 2/3 (verified)",
         bounds=Range(0, 1, open_low=True), usual=between(0.1, 0.67), advice="Raise it for a gentler end.",
     )
     min_ratio: float = knob(

@@ -1,0 +1,144 @@
+"""The schedules as pure functions of numbers: the factor on the peak rate at an optimizer step, counted from 0.
+
+Each equals transformers' function of the same name at every step, bit for bit, also beyond `total` (transformers 5.23,
+`optimization.py`, Apache-2.0). They are written again here because transformers' want a torch optimizer, and the
+terminal's plot, the plan and the web page must draw the very curve that trains without loading torch.
+
+One consequence to know: a warmup starts at exactly 0, so the first optimizer step with a warmup changes no weight.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+from fulgurite.errors import ConfigError
+from fulgurite.scheduler import config as declared
+from fulgurite.scheduler.config import Scheduler
+
+Curve = Callable[[int], float]
+"""The factor on the peak rate, by optimizer step."""
+
+
+def rise(step: int, warmup: int) -> float:
+    """The warmup: 0 at step 0, 1 at step `warmup`."""
+    return step / max(1, warmup)
+
+
+def constant(step: int) -> float:
+    """Always 1."""
+    return 1.0
+
+
+def constant_with_warmup(step: int, *, warmup: int) -> float:
+    """Rises, then stays at 1."""
+    return rise(step, warmup) if step < warmup else 1.0
+
+
+def linear(step: int, *, total: int, warmup: int) -> float:
+    """Rises, then falls in a straight line to 0 at `total`."""
+    if step < warmup:
+        return rise(step, warmup)
+    return max(0.0, (total - step) / max(1, total - warmup))
+
+
+def cosine(step: int, *, total: int, warmup: int, floor: float = 0.0) -> float:
+    """Rises, then falls along half a cosine to `floor` at `total`; beyond it climbs again, as transformers' does."""
+    if step < warmup:
+        return rise(step, warmup)
+    wave = 0.5 * (1.0 + math.cos(math.pi * _progress(step, total, warmup)))
+    return max(0.0, wave * (1.0 - floor) + floor)
+
+
+def cosine_with_restarts(step: int, *, total: int, warmup: int, cycles: int) -> float:
+    """Rises, then `cycles` times falls along half a cosine and jumps back; 0 from `total` on."""
+    if step < warmup:
+        return rise(step, warmup)
+    progress = _progress(step, total, warmup)
+    if progress >= 1.0:
+        return 0.0
+    return max(0.0, 0.5 * (1.0 + math.cos(math.pi * ((cycles * progress) % 1.0))))
+
+
+def polynomial(step: int, *, total: int, warmup: int, power: float, lr: float, lr_end: float) -> float:
+    """Rises, then falls as (time left)^`power` from `lr` to `lr_end`, both absolute rates."""
+    if step < warmup:
+        return rise(step, warmup)
+    # transformers divides by zero at step = total = warmup; the end of the run is the end of the curve
+    if step > total or total == warmup:
+        return lr_end / lr
+    left = 1 - (step - warmup) / (total - warmup)
+    return float(((lr - lr_end) * left**power + lr_end) / lr)
+
+
+def inverse_sqrt(step: int, *, warmup: int, timescale: int) -> float:
+    """Rises, then falls as 1/√(1 + (step - warmup)/timescale); knows no end."""
+    if step < warmup:
+        return rise(step, warmup)
+    return 1.0 / math.sqrt((step + timescale - warmup) / timescale)
+
+
+def warmup_stable_decay(step: int, *, warmup: int, stable: int, decay: int, floor: float = 0.0) -> float:
+    """Rises from `floor`, stays for `stable` steps, falls along half a cosine to it in `decay` steps, then stays."""
+    if step < warmup:
+        return rise(step, warmup) * (1.0 - floor) + floor
+    if step < warmup + stable:
+        return 1.0
+    if step < warmup + stable + decay:
+        wave = 0.5 * (1.0 + math.cos(math.pi * ((step - warmup - stable) / max(1, decay))))
+        return max(0.0, wave * (1.0 - floor) + floor)
+    return floor
+
+
+def decay_steps(total: int, warmup: int, ratio: float) -> int:
+    """The steps of the fall at the end: the share `ratio` of the run, at least one, at most what the warmup leaves."""
+    return max(0, min(max(1, round(ratio * total)), total - warmup))
+
+
+def build(config: Scheduler, *, total: int, lr: float) -> Curve:
+    """The curve that `config` declares, its warmup and timescale filled in, for `total` steps with the peak rate `lr`.
+
+    Raises ConfigError where `scheduler.lr_end` is not below `lr`.
+    """
+    c = declared
+    match config:
+        case c.Constant():
+            return constant
+        case c.ConstantWithWarmup():
+            return partial(constant_with_warmup, warmup=_warmup(config))
+        case c.Linear():
+            return partial(linear, total=total, warmup=_warmup(config))
+        case c.Cosine():
+            return partial(cosine, total=total, warmup=_warmup(config))
+        case c.CosineWithMinLr(min_ratio=floor):
+            return partial(cosine, total=total, warmup=_warmup(config), floor=floor)
+        case c.CosineWithRestarts(cycles=cycles):
+            return partial(cosine_with_restarts, total=total, warmup=_warmup(config), cycles=cycles)
+        case c.Polynomial(power=power, lr_end=lr_end):
+            _below_peak(lr_end, lr)
+            return partial(polynomial, total=total, warmup=_warmup(config), power=power, lr=lr, lr_end=lr_end)
+        case c.InverseSqrt(timescale=timescale):
+            warmup = _warmup(config)
+            return partial(inverse_sqrt, warmup=warmup, timescale=timescale or warmup or c.TIMESCALE)
+        case c.WarmupStableDecay(decay_ratio=ratio, min_ratio=floor):
+            warmup, decay = _warmup(config), decay_steps(total, _warmup(config), ratio)
+            stable = max(0, total - warmup - decay)
+            return partial(warmup_stable_decay, warmup=warmup, stable=stable, decay=decay, floor=floor)
+    raise TypeError(f"{type(config).__name__} is no curve of this file")
+
+
+def _progress(step: int, total: int, warmup: int) -> float:
+    return (step - warmup) / max(1, total - warmup)
+
+
+def _warmup(config: declared.Warm) -> int:
+    if config.warmup_steps is None:
+        raise TypeError("scheduler.warmup_steps must have been filled in before the curve is built")
+    return config.warmup_steps
+
+
+def _below_peak(lr_end: float, lr: float) -> None:
+    if lr_end >= lr:
+        where = f"scheduler.lr_end={lr_end:g} must lie below optim.lr={lr:g}"
+        raise ConfigError(f"{where}; leave it at its default of 1e-07.")
