@@ -45,9 +45,16 @@ class Packing(StrEnum):
     best_fit = "best_fit"
 
 
+PIECE = {"cpu": 1024, "cuda": 4096}
+"""Tokens of a pre-training row where nothing is said: ours, for memory."""
+
+
 def _max_length(run: RunConfig, facts: Facts) -> Derived:
     top = facts.percentile_99
-    rounded = -(-top // 64) * 64
+    rounded = max(8, -(-top // 64) * 64)
+    piece = PIECE.get(facts.device, 1024)
+    if run.stage.name == "pt" and min(rounded, facts.model_length) > piece:
+        return Derived(piece, f"rows of {piece} tokens suit this {facts.device}; longer documents are cut into pieces, and nothing is lost")
     if rounded > facts.model_length:
         return Derived(facts.model_length, f"the model's own limit; the 99th percentile of the data, {top}, is beyond it")
     return Derived(rounded, f"the 99th percentile of the data, {top} tokens, rounded up to 64")
@@ -70,7 +77,10 @@ class Data(Option):
         source="The 99th percentile rule: ours, after LLaMA-Factory's counting script; TRL warns that a small value loses tokens",
         bounds=at_least(8), usual=Range(128, 8192),
         advice="Raise it when many examples are dropped; lower it when memory or time is short. Cost grows with it.",
-        empty=Empty("the 99th percentile of the data, rounded up to 64, at most what the model can read", _max_length, "data"),
+        empty=Empty(
+            "the 99th percentile of the data, rounded up to 64, at most what the model can read; running text in pieces of 1024 (CPU) or 4096",
+            _max_length, "data",
+        ),
     )
     too_long: TooLong = knob(
         TooLong.drop, "What happens to an example longer than data.max_length.",

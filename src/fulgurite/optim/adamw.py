@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 from fulgurite.optim import config as c
-from fulgurite.optim.groups import decay_groups
+from fulgurite.optim.groups import clippable, decay_groups
 
 
-def build(config: c.AdamW, module: nn.Module) -> AdamW:
+def build(config: c.AdamW, module: nn.Module) -> Optimizer:
     """The optimizer over the module's trained parameters."""
     first, second = config.betas
     groups = decay_groups(module, config.weight_decay)
-    return AdamW(groups, lr=config.lr or 0.0, betas=(first, second), eps=config.eps, fused=True)
+    return clippable(AdamW(groups, lr=config.lr or 0.0, betas=(first, second), eps=config.eps, fused=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 
 def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -19,3 +20,9 @@ def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]
             (plain if parameter.ndim < 2 or id(parameter) in embeddings else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return [g for g in groups if g["params"]]
+
+
+def clippable(optimizer: Optimizer) -> Optimizer:
+    """The fused optimizer, but unscaled by the loss scaler and not by itself: Lightning refuses to clip otherwise."""
+    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+    return optimizer

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from torch import nn
-from torch.optim import SGD
+from torch.optim import SGD, Optimizer
 
 from fulgurite.optim import config as c
-from fulgurite.optim.groups import decay_groups
+from fulgurite.optim.groups import clippable, decay_groups
 
 
-def build(config: c.Sgd, module: nn.Module) -> SGD:
+def build(config: c.Sgd, module: nn.Module) -> Optimizer:
     """The optimizer over the module's trained parameters."""
-    return SGD(decay_groups(module, config.weight_decay), lr=config.lr or 0.0, momentum=config.momentum, fused=True)
+    groups = decay_groups(module, config.weight_decay)
+    return clippable(SGD(groups, lr=config.lr or 0.0, momentum=config.momentum, fused=True))

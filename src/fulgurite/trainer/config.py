@@ -23,6 +23,8 @@ class Clip(StrEnum):
 
 
 def _batch_size(run: RunConfig, facts: Facts) -> Derived:
+    if run.data.packing == "best_fit":
+        return Derived(8, "a packed row holds several examples (ours)")
     if run.method.name == "full":
         return Derived(64, "full fine-tuning bears large batches (Tülu 3 128, DPO paper 64)")
     return Derived(16, "LoRA suffers from large batches (QLoRA 16; TRL's LoRA guide: below 32)")
@@ -59,7 +61,7 @@ class Trainer(Option):
         source="TRL's LoRA guide below 32, QLoRA 16, Tülu 3 128, DPO paper 64 (verified)",
         bounds=at_least(1), usual=(8, 16, 32, 64, 128),
         advice="Raise it for a smoother loss; lower it to get at least 200 steps.",
-        empty=Empty("64 for full fine-tuning, 16 for the rest", _batch_size),
+        empty=Empty("8 packed rows; else 64 for full fine-tuning, 16 for the rest", _batch_size),
     )
     micro_batch: int | None = knob(
         None, "How many examples go through the model at one time. It costs memory and never changes the mathematics.",

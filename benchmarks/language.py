@@ -1,0 +1,119 @@
+"""`make bench`: LoRA and full SFT of the bundled model, ours beside a bare PyTorch loop, interleaved in one run.
+
+Both train the same real examples with the same masks, batch size and optimizer. Each cell is a process of its own: peak
+memory is the system's word, and a step's time is when its line appears. Medians over the repeats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parents[1]
+USUAL = HERE.parent / "shared" / "data" / "alpaca_en_demo.json"
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one process measured."""
+
+    speed: float
+    padding: float
+    memory: float
+    first: float
+    loss: float
+
+
+def measured(command: list[str], lines: Path | None) -> Cell:
+    """Run a command that writes a line a step (to `lines`, or to stdout); times are when lines appear."""
+    began = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        child = subprocess.Popen(command, stdout=out, stderr=err, cwd=HERE, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+        rows: list[tuple[float, dict[str, Any]]] = []
+        ended: tuple[int, int, Any] = (0, 0, None)
+        while ended[0] == 0:
+            ended = os.wait4(child.pid, os.WNOHANG)
+            time.sleep(0.02)
+            if lines is None:
+                out.seek(0)
+                text = out.read()
+            else:
+                text = lines.read_text() if lines.exists() else ""
+            found = [json.loads(line) for line in text.splitlines() if line.startswith("{") and line.endswith("}")]
+            found = [row for row in found if "val/loss" not in row]
+            rows += [(time.perf_counter() - began, row) for row in found[len(rows) :]]
+        if ended[1] != 0:
+            err.seek(0)
+            raise SystemExit(f"{' '.join(command)} failed:\n{err.read()[-3000:]}")
+    (first, a), (last, b) = rows[0], rows[-1]
+    loss = b.get("train/loss", b.get("loss", 0.0))
+    return Cell((b["tokens"] - a["tokens"]) / (last - first), b.get("padding", 0.0), ended[2].ru_maxrss / 1024, first, loss)
+
+
+def ours(method: str, precision: str, data: Path, examples: int, folder: Path) -> Cell:
+    """`fulgurite train`, as a person would call it."""
+    subset = folder / "examples.json"
+    if not subset.exists():
+        subset.write_text(json.dumps(json.loads(data.read_text())[:examples]))
+    run = Path(tempfile.mkdtemp(dir=folder))
+    words = [
+        f"method={method}", f"precision={precision}", "data=file", f"data.path={subset}", f"run_dir={run}", "trainer.epochs=1", "data.val_fraction=0",
+        f"trainer.batch_size={BATCH}", "stage.prompts=[]", "data.max_length=2048", "trainer.micro_batch=4", "trainer.save_every=100000",
+    ]
+    cell = measured([sys.executable, "-m", "fulgurite", "train", *words], run / "metrics.jsonl")
+    report = json.loads((run / "data_report.json").read_text())
+    return Cell(cell.speed, report.get("padding", {}).get("share", 0.0), cell.memory, cell.first, cell.loss)
+
+
+def bare(method: str, precision: str, data: Path, examples: int) -> Cell:
+    """The floor."""
+    return measured([sys.executable, "-m", "benchmarks.bare", method, precision, str(data), str(examples), str(BATCH), "4"], None)
+
+
+def main() -> None:
+    """Print one table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("FULGURITE_BENCH_DATA", USUAL)), help="an alpaca JSON file")
+    parser.add_argument("--examples", type=int, default=200)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--methods", nargs="+", default=["lora", "full"])
+    parser.add_argument("--precisions", nargs="+", default=["bf16", "fp32"])
+    asked = parser.parse_args()
+    if not asked.data.is_file():
+        raise SystemExit(f"{asked.data} is not there; give --data <an alpaca JSON file>.")
+    cells: dict[tuple[str, str, str], list[Cell]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for _ in range(asked.repeats):
+            for method in asked.methods:
+                for precision in asked.precisions:
+                    cells.setdefault((method, precision, "ours"), []).append(ours(method, precision, asked.data, asked.examples, Path(scratch)))
+                    cells.setdefault((method, precision, "bare loop"), []).append(bare(method, precision, asked.data, asked.examples))
+    print(table(cells))
+
+
+def table(cells: dict[tuple[str, str, str], list[Cell]]) -> str:
+    """Markdown: a row a cell, medians, and ours against the bare loop."""
+    lines = [
+        "| method | precision | | trained tokens/s | padding | peak memory | to first step | speed against the bare loop |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for (method, precision, who), found in cells.items():
+        speed, padding, memory, first = (statistics.median(getattr(c, n) for c in found) for n in ("speed", "padding", "memory", "first"))
+        floor = statistics.median(c.speed for c in cells[(method, precision, "bare loop")])
+        gain = f"{speed / floor:.2f} ×" if who == "ours" else ""
+        lines.append(f"| {method} | {precision} | {who} | {speed:.0f} | {padding:.0%} | {memory:,.0f} MB | {first:.1f} s | {gain} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

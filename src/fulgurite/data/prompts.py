@@ -1,0 +1,38 @@
+"""The fixed prompts that are answered before, during and after training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from fulgurite.data.config import Guide
+from fulgurite.data.records import Bad, Message
+from fulgurite.data.rows import Rows
+from fulgurite.data.source import GUIDE, Source
+
+MANY = 5
+WORDS = 12
+"""How much of a document of running text is the prompt."""
+
+
+def sample_prompts(asked: Sequence[str] | None, source: Source, val: Rows | None) -> list[Any]:
+    """Those asked for; else the guide's own questions; else the beginnings of the first five validation examples."""
+    if asked is not None:
+        return list(asked)
+    if isinstance(source.config, Guide) and source.stage != "pt":
+        lines = (GUIDE / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line)["messages"][0]["content"] for line in lines][:MANY]
+    wanted = {place for i in range(min(MANY, len(val))) for place in val.places(i)[:1]} if val is not None else None
+    found: list[Any] = []
+    for example in source.examples():
+        if isinstance(example, Bad) or (wanted is not None and str(example.place) not in wanted):
+            continue
+        if example.text is not None:
+            found.append(" ".join(example.text.split()[:WORDS]))
+        elif example.messages:
+            answers = [i for i, m in enumerate(example.messages) if m.role == "assistant"]
+            found.append([Message(m.role, m.content) for m in example.messages[: answers[0]]])
+        if len(found) == MANY:
+            break
+    return found
