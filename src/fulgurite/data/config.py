@@ -113,7 +113,7 @@ class Data(Option):
     max_samples: int | None = knob(
         None, "Train on a seeded random sample of so many examples.",
         source="Ours: a limit that takes the first rows biases the data (read in other trainers' source)",
-        bounds=at_least(1), usual=Range(100, 100_000),
+        bounds=at_least(1), usual=Range(10, 100_000),
         advice="A thousand is enough to see whether a rate works at all.",
         empty=Empty("all of them"),
     )

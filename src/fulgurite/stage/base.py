@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -36,6 +37,7 @@ class StageModule(LightningModule):
     def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
         super().__init__()
         self.model, self.run, self.dtypes, self.total_steps = model, run, dtypes, total_steps
+        self.train()  # transformers loads models for inference, and Lightning leaves the mode as it finds it
         self.strict_loading = False  # a checkpoint holds what is trained; its keys are checked by the checkpoint code
         self.step_record: dict[str, float] = {}
         self.tokens_seen = 0
@@ -141,7 +143,7 @@ class StageModule(LightningModule):
         total, count = self.all_reduced(self._val).tolist()
         loss = total / max(count, 1)
         self.log("val/loss", loss)
-        scheduler = self.lr_schedulers() if not self.trainer.sanity_checking and self.trainer.training else None
+        scheduler = self.lr_schedulers() if self.trainer.state.fn == TrainerFn.FITTING else None
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             scheduler.step(loss)
 

@@ -77,7 +77,7 @@ class Trainer(Option):
     )
     max_steps: int | None = knob(
         None, "Stop after so many optimizer steps, whatever the epochs say; data are repeated as needed.",
-        source="Common practice", bounds=at_least(1), usual=Range(20, 10_000), advice="20 to see that everything works.",
+        source="Common practice", bounds=at_least(1), usual=Range(1, 10_000), advice="20 to see that everything works.",
         empty=Empty("no limit; trainer.epochs decides"),
     )
     max_grad_norm: float = knob(
@@ -92,11 +92,11 @@ class Trainer(Option):
     )
     eval_every: int | None = knob(
         None, "How many optimizer steps lie between two evaluations.", source="Ours; LLaMA-Factory's form: 100 steps",
-        bounds=at_least(1), usual=Range(10, 1000), advice="Lower it to see over-fitting sooner.", empty=_tenth("evaluations"),
+        bounds=at_least(1), usual=Range(1, 1000), advice="Lower it to see over-fitting sooner.", empty=_tenth("evaluations"),
     )
     save_every: int | None = knob(
         None, "How many optimizer steps lie between two checkpoints.", source="Ours; LLaMA-Factory's form: 100 steps",
-        bounds=at_least(1), usual=Range(10, 1000), advice="Lower it where the machine may stop at any time.", empty=_tenth("checkpoints"),
+        bounds=at_least(1), usual=Range(1, 1000), advice="Lower it where the machine may stop at any time.", empty=_tenth("checkpoints"),
     )
     keep: int = knob(
         2, "How many of the newest checkpoints are kept; the best is kept besides.",

@@ -1,0 +1,41 @@
+"""Runs of the tiny model in this process, and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fulgurite.compose import compose
+from fulgurite.train import train
+
+
+def tiny(folder: Path, *words: str) -> Path:
+    """Train `model=tiny` on the guide into `folder`; words given win."""
+    usual = {
+        "model": "tiny", "data.max_samples": "60", "trainer.max_steps": "2", "trainer.batch_size": "4", "precision": "fp32",
+        "stage.prompts": "[]", "run_dir": str(folder), "data.val_fraction": "0.1",
+        "trainer.eval_every": "1000", "trainer.save_every": "1000",
+    }
+    said = {w.partition("=")[0]: w.partition("=")[2] for w in words}
+    assert train(compose([f"{k}={v}" for k, v in (usual | said).items()])) == 0
+    return folder
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what time decides."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "train/tokens_per_second"} for line in lines]
+
+
+def losses(folder: Path) -> list[float]:
+    """The training loss of each step."""
+    return [row["train/loss"] for row in rows(folder) if "train/loss" in row]
+
+
+def weights(folder: Path, name: str = "last") -> dict[str, Tensor]:
+    """The trained weights of a checkpoint."""
+    return load_file(folder / "checkpoints" / name / "weights.safetensors")
