@@ -6,12 +6,13 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from functools import cache
 from typing import Any
 
 from fulgurite.errors import ConfigError
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.scheduler.curves import Curve
-from fulgurite.schema import Range, bare, build, knobs_of, options
+from fulgurite.schema import Knob, Range, bare, build, knobs_of, options
 
 NEAR = 0.01
 """Of the peak rate: curves that are nowhere further apart count as the same."""
@@ -25,11 +26,18 @@ def filled(config: Scheduler, total: int) -> Scheduler:
     from fulgurite.run import Facts, RunConfig  # what the rules want; run.py stands above this file and loads no group
 
     out = copy.copy(config)
-    for knob in knobs_of(type(out)):
+    for knob in _knobs(out.name):
         if getattr(out, knob.name) is None and knob.empty is not None and knob.empty.rule is not None:
             derived = knob.empty.rule(RunConfig(scheduler=out), Facts(total_steps=total))
             setattr(out, knob.name, derived.value)
     return out
+
+
+@cache
+def _knobs(name: str) -> tuple[Knob, ...]:
+    """The knobs of a registered schedule. Kept: a page compares some hundred configs."""
+    known: Any = options("scheduler")
+    return tuple(knobs_of(known[name]))
 
 
 def curve(config: Scheduler, total: int, lr: float) -> Curve:
@@ -63,21 +71,22 @@ def coincidences(name: str, total: int = 1000, lr: float = 1e-4) -> list[str]:
     told: dict[frozenset[str], str] = {}
     for owner in _curves():
         for config in _trials(owner):
-            for other, distance in _near(config, total, lr):
-                if name in (owner.name, other.name):
-                    pair = f"{_words(config, total)} is the same curve as {_words(other, total)}"
-                    told.setdefault(frozenset((owner.name, other.name)), f"{pair}, {_closeness(distance)}.")
+            for other, distance in _near(config, total, lr, None if owner.name == name else name):
+                pair = f"{_words(config, total)} is the same curve as {_words(other, total)}"
+                told.setdefault(frozenset((owner.name, other.name)), f"{pair}, {_closeness(distance)}.")
     return list(told.values())
 
 
-def _near(config: Scheduler, total: int, lr: float) -> list[tuple[Scheduler, float]]:
+def _near(config: Scheduler, total: int, lr: float, only: str | None = None) -> list[tuple[Scheduler, float]]:
+    """The other schedules (or the one called `only`) that come near, with the distance, nearest first."""
     if config.monitors:
         return []
     try:
         mine = _sampled(curve(config, total, lr), total)
     except ConfigError:  # what the curve itself refuses (lr_end above lr) coincides with nothing
         return []
-    found = [(other, _distance(mine, other, total, lr)) for other in _others(filled(config, total))]
+    others = (other for other in _others(filled(config, total)) if only in (None, other.name))
+    found = [(other, _distance(mine, other, total, lr)) for other in others]
     return sorted(((other, d) for other, d in found if d <= NEAR), key=lambda pair: pair[1])
 
 
@@ -99,7 +108,7 @@ def _others(config: Scheduler) -> Iterator[Scheduler]:
 def _trials(cls: type[Scheduler]) -> Iterator[Scheduler]:
     """The schedule as it is, then with one number knob at 0 or 1."""
     yield cls()
-    for knob in knobs_of(cls):
+    for knob in _knobs(cls.name):
         for value in (0, 1):
             if bare(knob.type) in (int, float) and (knob.bounds or Range()).holds(value):
                 yield replace(cls(), **{knob.name: value})

@@ -16,7 +16,7 @@ TIMESCALE = 10_000
 
 
 def _warmup_steps(run: RunConfig, facts: Facts) -> Derived:
-    ratio = getattr(run.scheduler, "warmup_ratio", 0.0) or 0.0
+    ratio = run.scheduler.warmup_ratio or 0.0
     steps = min(math.ceil(ratio * facts.total_steps), max(facts.total_steps - 1, 0))
     return Derived(steps, f"{ratio:g} of {facts.total_steps} steps, rounded up")
 

@@ -111,20 +111,21 @@ def build(config: Scheduler, *, total: int, lr: float) -> Curve:
             return partial(linear, total=total, warmup=_warmup(config))
         case c.Cosine():
             return partial(cosine, total=total, warmup=_warmup(config))
-        case c.CosineWithMinLr(min_ratio=floor):
-            return partial(cosine, total=total, warmup=_warmup(config), floor=floor)
-        case c.CosineWithRestarts(cycles=cycles):
-            return partial(cosine_with_restarts, total=total, warmup=_warmup(config), cycles=cycles)
-        case c.Polynomial(power=power, lr_end=lr_end):
-            _below_peak(lr_end, lr)
-            return partial(polynomial, total=total, warmup=_warmup(config), power=power, lr=lr, lr_end=lr_end)
-        case c.InverseSqrt(timescale=timescale):
+        case c.CosineWithMinLr():
+            return partial(cosine, total=total, warmup=_warmup(config), floor=config.min_ratio)
+        case c.CosineWithRestarts():
+            return partial(cosine_with_restarts, total=total, warmup=_warmup(config), cycles=config.cycles)
+        case c.Polynomial():
+            _below_peak(config.lr_end, lr)
+            fall = partial(polynomial, power=config.power, lr=lr, lr_end=config.lr_end)
+            return partial(fall, total=total, warmup=_warmup(config))
+        case c.InverseSqrt():
             warmup = _warmup(config)
-            return partial(inverse_sqrt, warmup=warmup, timescale=timescale or warmup or c.TIMESCALE)
-        case c.WarmupStableDecay(decay_ratio=ratio, min_ratio=floor):
-            warmup, decay = _warmup(config), decay_steps(total, _warmup(config), ratio)
+            return partial(inverse_sqrt, warmup=warmup, timescale=config.timescale or warmup or c.TIMESCALE)
+        case c.WarmupStableDecay():
+            warmup, decay = _warmup(config), decay_steps(total, _warmup(config), config.decay_ratio)
             stable = max(0, total - warmup - decay)
-            return partial(warmup_stable_decay, warmup=warmup, stable=stable, decay=decay, floor=floor)
+            return partial(warmup_stable_decay, warmup=warmup, stable=stable, decay=decay, floor=config.min_ratio)
     raise TypeError(f"{type(config).__name__} is no curve of this file")
 
 

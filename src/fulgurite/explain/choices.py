@@ -1,0 +1,87 @@
+"""What can be chosen in each group: options, the default among them, and presets, which only conf/ knows.
+
+A preset is an option's YAML with other values. conf/ is read with PyYAML rather than through compose.py: Hydra alone
+takes longer to import than the whole answer may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+from fulgurite.errors import ConfigError
+from fulgurite.schema import Option, options
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A YAML of conf/ without a class of its own. `base` is the option it starts from; `changes` its knobs by name."""
+
+    group: str
+    name: str
+    says: str
+    base: str = ""
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+def classes(group: str) -> dict[str, type[Option]]:
+    """The declared options of a group, by name."""
+    return cast("dict[str, type[Option]]", options(group))
+
+
+def conf_dir() -> Path:
+    """The folder conf/, in an installed package or at the root of a checkout. Raises ConfigError where it is gone."""
+    for folder in (PACKAGE / "conf", PACKAGE.parents[1] / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise ConfigError(f"The folder conf/ is missing beside {PACKAGE}; install fulgurite again.")
+
+
+@cache
+def default_options() -> dict[str, str]:
+    """The option of each group that a run has without a word, as conf/train.yaml lists them."""
+    listed = _read(conf_dir() / "train.yaml").get("defaults", [])
+    named = {k: v for entry in listed if isinstance(entry, dict) for k, v in entry.items()}
+    return {group: name for group, name in named.items() if group.isidentifier()}  # not `override hydra/job_logging`
+
+
+@cache
+def presets(group: str | None = None) -> tuple[Preset, ...]:
+    """The presets of one group, or of all."""
+    return tuple(p for p in _all() if group in (None, p.group))
+
+
+def _all() -> Iterator[Preset]:
+    for path in sorted(conf_dir().glob("*/*.yaml")):
+        group = path.parent.name
+        if path.stem not in classes(group):
+            yield _preset(group, path)
+
+
+def _preset(group: str, path: Path) -> Preset:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comments = [line.lstrip("# ").rstrip() for line in lines if line.startswith("#")]
+    says = next((line for line in comments if line and not line.startswith("@package")), "")
+    body = _read(path)
+    named = [str(entry) for entry in body.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+    base = next((name for entry in named if (name := entry.split("@")[0].rsplit("/", 1)[-1]) in classes(group)), "")
+    return Preset(group, path.stem, says, base, dict(_flat(body, "")))
+
+
+def _flat(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml
+
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}

@@ -1,0 +1,80 @@
+"""Finding what is asked for: by name, with the nearest name where there is none, and by a word in the texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fulgurite.errors import ConfigError, did_you_mean, nearest
+from fulgurite.explain.choices import classes, presets
+from fulgurite.explain.entries import everything, merged
+from fulgurite.explain.layout import labelled, value_words, width
+from fulgurite.explain.pages import all_groups, options_of
+from fulgurite.schema import Knob
+
+
+def search(word: str) -> str:
+    """The knobs and options whose names or texts hold every part of `word`, names first. ConfigError for none."""
+    parts = word.lower().split()
+    found: list[tuple[int, str, str]] = []
+    for shared in merged(everything()):
+        k = shared.knob
+        texts = " ".join([k.path, k.meaning, k.advice, k.source, k.empty.words if k.empty else "", *k.choices])
+        found += _hit(parts, k.path, f"{k.path} = {value_words(k.default)}", k.meaning, texts)
+    for group in all_groups():
+        for name, cls in classes(group).items():
+            doc = " ".join((cls.__doc__ or "").split())
+            found += _hit(parts, name, f"{group}={name}", doc, f"{group}={name} {doc}")
+    for p in presets():
+        found += _hit(parts, p.name, f"{p.group}={p.name}", p.says, f"{p.group}={p.name} {p.says}")
+    if not parts or not found:
+        known = [*all_groups(), *(k.path for k in everything())]
+        hint = did_you_mean(word, known) if parts else ""
+        raise ConfigError(f"No knob or option speaks of {word!r}.{hint} `fulgurite explain` lists the groups.")
+    return labelled([(name, text) for _, name, text in sorted(found, key=lambda hit: hit[0])], width(), indent=0)
+
+
+def _hit(parts: list[str], name: str, shown: str, text: str, everywhere: str) -> list[tuple[int, str, str]]:
+    if not all(part in everywhere.lower() for part in parts):
+        return []
+    return [(0 if all(part in name.lower() for part in parts) else 1, shown, text)]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a word names: one group, or (group, option) pairs, or knobs."""
+
+    group: str = ""
+    options: tuple[tuple[str, str], ...] = ()
+    knobs: tuple[Knob, ...] = ()
+
+
+def asked(word: str) -> Asked:
+    """What `word` names: GROUP=OPTION, a group, a knob (`knob=value` too), or the bare name of a knob or of an option.
+
+    Raises ConfigError with the nearest names.
+    """
+    name, equals, value = word.partition("=")
+    if equals and name in all_groups():
+        return Asked(options=((name, _option(name, value)),))
+    if name in all_groups():
+        return Asked(group=name)
+    if knobs := [k for k in everything() if name == k.path] or [k for k in everything() if name == k.name]:
+        return Asked(knobs=tuple(knobs))
+    if pairs := [(g, name) for g in all_groups() if name in options_of(g)]:
+        return Asked(options=tuple(pairs))
+    raise ConfigError(f"No knob, group or option is called {name}.{_nearest(name)}")
+
+
+def _option(group: str, name: str) -> str:
+    if name in options_of(group):
+        return name
+    known = options_of(group)
+    hint = did_you_mean(name, known) or f" There are {', '.join(known)}."
+    raise ConfigError(f"{group} has no option {name!r}.{hint}" if known else f"{group} has no options.")
+
+
+def _nearest(word: str) -> str:
+    names = [*all_groups(), *(k.path for k in everything()), *(f"{g}={o}" for g in all_groups() for o in options_of(g))]
+    tails = [f"{g}={o}" for g in all_groups() for o in options_of(g) if nearest(word, [o], 1)]
+    hint = did_you_mean(word, names) or (f" Did you mean {' or '.join(tails[:3])}?" if tails else "")
+    return hint or f" Try `fulgurite explain --search {word}`, or `fulgurite explain` for the list."
