@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
 from fulgurite.errors import ConfigError, ModelError, did_you_mean
-from fulgurite.schema import Empty, at_least, bare, between, check, knob, knobs_of, type_words
+from fulgurite.schema import Empty, at_least, between, knob, knobs_of
+from fulgurite.words import parse
 
 HELP = """fulgurite chat run=RUN | model=FOLDER_OR_OPTION [KNOB=VALUE ...]
 
@@ -19,8 +21,6 @@ Talks with what a run has trained, or with a model. Questions may be piped in, o
 While you chat: /reset forgets the conversation, /system TEXT sets the system message, /quit leaves (so does Ctrl-D).
 Ctrl-C stops an answer.
 """
-
-CHECKPOINTS = ("best", "last")
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class ChatConfig:
         advice="Compare a run with the model it started from.", empty=Empty("none: chat.run is given"),
     )
     checkpoint: str = knob(
-        "best", "Which checkpoint of the run answers: best or last.", source="Ours",
+        "best", "Which checkpoint of the run answers: best, last, or step-N.", source="Ours",
         advice="last, when there was no validation part; best falls back to it.",
     )
     temperature: float = knob(
@@ -81,29 +81,16 @@ def chat_main(words: Sequence[str]) -> int:
     if {"-h", "--help"} & set(words):
         print(HELP + "\n" + "\n".join(f"  {k.name:15} {k.meaning} [{k.default}]" for k in knobs_of(ChatConfig)))
         return 0
-    config = parse(words)
+    config = read(words)
     partner = _load(config)
     return Conversation(partner, config, sys.stdout).hold(sys.stdin)
 
 
-def parse(words: Sequence[str]) -> ChatConfig:
-    """`knob=value` words as a ChatConfig, with or without `chat.` before the name. Raises ConfigError."""
-    config, known = ChatConfig(), {k.name: k for k in knobs_of(ChatConfig)}
-    for word in words:
-        name, equals, value = word.removeprefix("chat.").partition("=")
-        if not equals or name not in known:
-            near = did_you_mean(name, known)
-            raise ConfigError(f"fulgurite chat does not know {word}.{near} It takes {', '.join(known)}.")
-        spec = known[name]
-        kind = bare(spec.type)
-        try:
-            read = None if value in ("", "null") else kind(value)
-        except ValueError:
-            raise ConfigError(f"{name}={value} is not allowed: it must be a {type_words(kind)}.") from None
-        check(spec, read)
-        setattr(config, name, read)
-    if config.checkpoint not in CHECKPOINTS:
-        raise ConfigError(f"checkpoint={config.checkpoint} is not allowed: it must be {' or '.join(CHECKPOINTS)}.")
+def read(words: Sequence[str]) -> ChatConfig:
+    """`knob=value` words as a ChatConfig. Raises ConfigError."""
+    config = parse(ChatConfig, words, "chat")
+    if config.checkpoint not in ("best", "last") and not config.checkpoint.startswith("step-"):
+        raise ConfigError(f"checkpoint={config.checkpoint} is not allowed: it must be best, last, or step-N.")
     if (config.run is None) == (config.model is None):
         raise ConfigError("Say who answers: run=<run folder> or model=<folder or option>, one of the two.")
     return config
@@ -221,16 +208,25 @@ def _ask(person: bool, source: TextIO) -> str | None:
 
 
 def _load(config: ChatConfig) -> Partner:
+    import torch
+
     from fulgurite.data.template import resolve
+    from fulgurite.model.load import loaded as measured
 
     if config.run is not None:
         from fulgurite.export import load_run
+        from fulgurite.trainer.build import device
 
-        model, tokenizer, template = load_run(Path(config.run), checkpoint=config.checkpoint)
-        limits = [getattr(model.config.get_text_config(), "max_position_embeddings", None), tokenizer.model_max_length]
-        return Partner(model, tokenizer, template, min(int(n) for n in limits if n is not None))
-    loaded = _load_model(str(config.model))
-    return Partner(loaded.model, loaded.tokenizer, resolve(None, loaded.tokenizer), loaded.length)
+        run = load_run(Path(config.run), checkpoint=config.checkpoint)
+        kind = device(run.run.trainer)
+        # A frozen base in bf16 and an adapter in fp32 fit together under the run's own compute type only.
+        mixed = run.dtypes.lightning.endswith("mixed")
+        limit = measured(run.model, run.tokenizer).length
+        computing = partial(torch.autocast, kind, run.dtypes.compute, enabled=mixed)
+        return Partner(run.model.to(kind), run.tokenizer, run.template, limit, computing)
+    found = _load_model(str(config.model))
+    model = found.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return Partner(model, found.tokenizer, resolve(None, found.tokenizer), found.length)
 
 
 def _load_model(name: str) -> Any:

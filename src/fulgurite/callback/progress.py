@@ -11,6 +11,7 @@ from typing import Any, TextIO
 import lightning.pytorch as pl
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
 from fulgurite.callback.stepwise import Stepwise
 
@@ -64,44 +65,46 @@ class ProgressLine(Stepwise):
     ) -> None:
         super().__init__(clock)
         self._total, self._clock, self._stream, self._width = total_steps, clock, stream, width
-        self._loss, self._val = Smoothed(), ""
+        self._loss, self._mean, self._val = Smoothed(), 0.0, ""
         self._speed: deque[tuple[float, int]] = deque(maxlen=20)
         self._shown: tuple[float, int] | None = None
         self._bar: Progress | None = None
-        self._task = TaskID(0)
+        self._task, self._wide = TaskID(0), 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Opens the line on a terminal."""
         super().on_train_start(trainer, pl_module)
         self._forecast = Forecast(self._total, trainer.global_step)
-        self._speed.append((self.pace.trained, 0))
         if trainer.is_global_zero:
             stream = self._stream or sys.stderr
             console = Console(file=stream, width=self._width)
             if console.is_terminal and not console.is_dumb_terminal:
                 self._bar = _bar(console)
                 done = trainer.global_step
-                self._task = self._bar.add_task("", total=self._total, completed=done, words="the first step ...")
+                self._task = self._bar.add_task("", total=self._total, completed=done, words="")
                 self._bar.start()
-                self._bar.refresh()
+                self._show(done, "the first step ...")
 
     def on_step(self, trainer: pl.Trainer, stage: Any, step: int) -> None:
         """Shows the step, at most five times a second on a terminal."""
-        self._speed.append((self.pace.trained, self._speed[-1][1] + stage.step_tokens_read))
-        self._words = self._describe(stage.step_record, step)
+        # The first step's tokens are left out: it is not the pace.
+        self._speed.append((self.pace.trained, self._speed[-1][1] + stage.step_tokens_read if self._speed else 0))
+        self._mean = self._loss.add(stage.step_record["train/loss"])
+        left = self._forecast.left(step, self.pace.trained, self.pace.paused)
         now = self._clock()
         if self._bar is not None:
             if self._shown is None or now - self._shown[0] >= 0.2 or step == self._total:
-                self._show(step, now)
+                self._shown = (now, step)
+                self._show(step, self._describe(stage.step_record, left))
         elif trainer.is_global_zero and self._due(step, now):
             self._shown = (now, step)
-            self._say(f"step {step}/{self._total}  {self._words}")
+            self._say(f"step {step}/{self._total}  {self._describe(stage.step_record, left)}")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Says why the line stands still."""
         super().on_validation_start(trainer, pl_module)
-        if self._bar is not None and not trainer.sanity_checking:
-            self._bar.update(self._task, completed=trainer.global_step, words="evaluating ...", refresh=True)
+        if not trainer.sanity_checking:
+            self._show(trainer.global_step, f"loss {self._mean:.3f}{self._val}  evaluating ...")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Keeps the validation loss in the line; in a log it is a line of its own."""
@@ -109,6 +112,7 @@ class ProgressLine(Stepwise):
         if loss is None or trainer.sanity_checking:
             return
         self._val = f"  val {float(loss):.3f}"
+        self._show(trainer.global_step, self._describe(pl_module.step_record, None))
         if self._bar is None and trainer.is_global_zero:
             self._say(f"step {trainer.global_step}/{self._total}  validation loss {float(loss):.4f}")
 
@@ -120,13 +124,11 @@ class ProgressLine(Stepwise):
         """Gives the terminal back, whatever happened."""
         self._close()
 
-    def _describe(self, record: dict[str, float], step: int) -> str:
-        loss, rate = self._loss.add(record["train/loss"]), record["train/lr"]
+    def _describe(self, record: dict[str, float], left: float | None) -> str:
         (then, before), (now, total) = self._speed[0], self._speed[-1]
-        speed = f"{(total - before) / (now - then):,.0f}" if now > then else "-"
-        left = self._forecast.left(step, self.pace.trained, self.pace.paused)
-        ends = "" if step >= self._total else f"  {clock_words(left)} left"
-        return f"loss {loss:.3f}{self._val}  lr {rate:.1e}  {speed} tok/s{ends}"
+        speed = f"  {(total - before) / (now - then):,.0f} tok/s" if now > then else ""
+        rest = "" if left is None or self._last >= self._total else f"  {clock_words(left)} left"
+        return f"loss {self._mean:.3f}{self._val}  lr {record.get('train/lr', 0.0):.1e}{speed}{rest}"
 
     def _due(self, step: int, now: float) -> bool:
         """In a log: the first step and the last; else ten seconds and a tenth of the run (at most 100 steps) apart."""
@@ -134,10 +136,12 @@ class ProgressLine(Stepwise):
             return True
         return now - self._shown[0] >= 10 and step - self._shown[1] >= min(self._total / 10, 100)
 
-    def _show(self, step: int, now: float) -> None:
-        self._shown = (now, step)
+    def _show(self, step: int, words: str) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, completed=step, words=self._words, refresh=True)
+            # Never narrower than before, or the bar beside it would jump.
+            words = f"{step}/{self._total} {words}"
+            self._wide = max(self._wide, len(words))
+            self._bar.update(self._task, completed=step, words=words.ljust(self._wide), refresh=True)
 
     def _say(self, line: str) -> None:
         print(line, file=self._stream or sys.stderr, flush=True)
@@ -150,15 +154,12 @@ class ProgressLine(Stepwise):
 
 def _bar(console: Console) -> Progress:
     """No thread redraws it: a line that moves only when something happened is calm, and costs nothing."""
-    steps = TextColumn("{task.completed:.0f}/{task.total:.0f}")
-    words = TextColumn("{task.fields[words]}", markup=False)
-    return Progress(steps, BarColumn(bar_width=None), words, console=console, auto_refresh=False, expand=True)
+    words = TextColumn("{task.fields[words]}", markup=False, table_column=Column(no_wrap=True))
+    return Progress(words, BarColumn(bar_width=None), console=console, auto_refresh=False, expand=True)
 
 
-def clock_words(seconds: float | None) -> str:
-    """`3:05`, `1:02:03`, or `?` where it is not known."""
-    if seconds is None:
-        return "?"
+def clock_words(seconds: float) -> str:
+    """`3:05` or `1:02:03`."""
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -120,20 +121,19 @@ def side_by_side(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any
     `width` in columns; None takes the terminal's, at most 120.
     """
     out = StringIO()
-    wide = width or min(Console().width, 120)
-    console = Console(file=out, width=wide, color_system=None, force_terminal=False, legacy_windows=False)
+    console = Console(file=out, width=width or min(Console().width, 120), color_system=None)
     later = {row["prompt"]: row for row in after}
     for row in before:
         if row["prompt"] not in later:
             continue
-        title = Text(printable(row["prompt"]).strip())
-        table = Table(title=title, title_justify="left", title_style="bold", expand=True, padding=(0, 1))
-        table.add_column(f"before (step {row['step']})", ratio=1, overflow="fold")
-        table.add_column(f"after (step {later[row['prompt']]['step']})", ratio=1, overflow="fold")
-        table.add_row(_cell(row), _cell(later[row["prompt"]]))
+        then = later[row["prompt"]]
+        table = Table(box=box.MINIMAL, expand=True, pad_edge=False)
+        for head in (f"before (step {row['step']})", f"after (step {then['step']})"):
+            table.add_column(head, ratio=1, overflow="fold")
+        table.add_row(_cell(row), _cell(then))
+        console.print(Text(f"> {printable(row['prompt']).strip()}"))
         console.print(table)
-        console.print()
-    return out.getvalue().rstrip() + "\n"
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip() + "\n"
 
 
 def _cell(row: dict[str, Any]) -> Text:

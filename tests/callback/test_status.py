@@ -1,0 +1,84 @@
+"""status.json: what it says while a run runs and after, and whether its process is alive."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fulgurite.callback.status import alive, status, write
+from fulgurite.errors import Interrupted, TrainingFailed
+
+
+def read(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "status.json").read_text())
+    return found
+
+
+def test_running_then_finished(tmp_path: Path) -> None:
+    with status(tmp_path / "run", total_steps=7):
+        during = read(tmp_path / "run")
+        assert (during["state"], during["pid"], during["total_steps"]) == ("running", os.getpid(), 7)
+        assert alive(during)
+    after = read(tmp_path / "run")
+    assert after["state"] == "finished"
+    assert after["ended"] >= after["started"]
+    assert "why" not in after
+    assert os.listdir(tmp_path / "run") == ["status.json"]
+
+
+@pytest.mark.parametrize(("error", "state", "why"), [
+    (Interrupted("SIGTERM at step 3."), "stopped", "Interrupted: SIGTERM at step 3."),
+    (KeyboardInterrupt(), "stopped", "KeyboardInterrupt"),
+    (TrainingFailed("loss is\nnan"), "failed", "TrainingFailed: loss is nan"),
+    (SystemExit(1), "failed", "SystemExit: 1"),
+    (MemoryError(), "failed", "MemoryError"),
+])
+def test_an_error_is_told_and_goes_on(tmp_path: Path, error: BaseException, state: str, why: str) -> None:
+    with pytest.raises(type(error)), status(tmp_path):
+        raise error
+    assert (read(tmp_path)["state"], read(tmp_path)["why"]) == (state, why)
+
+
+def test_a_disk_that_refuses_ends_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("")
+    with status(tmp_path / "file" / "run"):
+        pass
+    assert "cannot be written" in caplog.text
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {"state": "running"})
+
+    def dies(source: str, target: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", dies)
+    write(tmp_path, {"state": "finished"})
+    assert read(tmp_path) == {"state": "running"}
+    assert os.listdir(tmp_path) == ["status.json"]
+
+
+def test_a_process_that_is_gone_is_dead() -> None:
+    code = "import os; print(os.getpid())"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    host = socket.gethostname()
+    assert not alive({"pid": int(child.stdout), "host": host})
+    assert not alive({"host": host})
+    assert not alive({"pid": "12", "host": host})
+
+
+def test_a_process_id_that_was_used_again_is_dead() -> None:
+    host = socket.gethostname()
+    assert alive({"pid": os.getppid(), "host": host})
+    assert not alive({"pid": os.getppid(), "process_started": 1.0, "host": host})
+
+
+def test_a_run_of_another_machine_is_believed() -> None:
+    assert alive({"pid": 2**22 + 1, "host": "another machine"})

@@ -1,0 +1,167 @@
+"""The guard, and the trackers that live on this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy_stage import fit
+
+from fulgurite.callback.record import Record
+from fulgurite.compose import compose
+from fulgurite.errors import ConfigError
+from fulgurite.logger.build import build_all
+from fulgurite.logger.guard import WAITING, Guarded, guarded
+from fulgurite.logger.metrics import MetricsFile
+from fulgurite.logger.tensorboard import as_markdown
+
+
+class Tracker:
+    """Keeps what it is given; `gate` holds it up."""
+
+    def __init__(self, gate: threading.Event | None = None) -> None:
+        self.calls: list[Any] = []
+        self.gate = gate
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        if self.gate is not None:
+            self.gate.wait(30)
+        self.calls.append((step, metrics))
+
+    def save(self) -> None:
+        self.calls.append("save")
+
+    def finalize(self, status: str) -> None:
+        self.calls.append(status)
+
+
+def test_calls_arrive_in_order_and_the_end_waits_for_them() -> None:
+    tracker, closed = Tracker(), []
+    one = Guarded(lambda: tracker, name="x", close=closed.append)
+    for step in range(5):
+        one.log_metrics({"a": step}, step)
+    one.save()
+    one.finalize("success")
+    assert tracker.calls == [*((step, {"a": step}) for step in range(5)), "save", "success"]
+    assert closed == [tracker]
+    assert one.works
+    one.log_metrics({"a": 9}, 9)
+    one.finalize("success")
+    assert len(tracker.calls) == 7
+
+
+def test_a_tracker_that_hangs_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
+    gate = threading.Event()
+    one = Guarded(lambda: Tracker(gate), name="slow", patience=lambda: 0.05, hint="Look elsewhere.")
+    one.log_metrics({"a": 1}, 1)
+    one.finalize("success")
+    gate.set()
+    assert not one.works
+    assert [r.getMessage() for r in caplog.records] == [
+        "logger=slow did not finish within 0.05 s and is left behind; metrics.jsonl has every number. Look elsewhere."
+    ]
+
+
+def test_a_tracker_that_falls_behind_is_switched_off(caplog: pytest.LogCaptureFixture) -> None:
+    gate = threading.Event()
+    one = Guarded(lambda: Tracker(gate), name="slow", patience=lambda: 0.05)
+    for step in range(WAITING + 2):
+        one.log_metrics({}, step)
+    gate.set()
+    assert not one.works
+    assert "fell 10000 rows behind" in caplog.text
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), SystemExit(3), KeyboardInterrupt()])
+def test_one_that_cannot_be_opened_is_switched_off(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    def fails() -> Any:
+        raise error
+
+    one = Guarded(fails, name="x")
+    one.start()
+    assert one._thread is not None
+    one._thread.join(10)
+    one.log_metrics({"a": 1}, 1)
+    one.finalize("success")
+    assert len(caplog.records) == 1
+    assert not one.works
+
+
+def test_one_that_failed_is_closed_all_the_same() -> None:
+    class Fails(Tracker):
+        def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+            raise OSError("gone")
+
+    closed: list[Any] = []
+    one = Guarded(Fails, name="x", close=closed.append)
+    one.log_metrics({}, 1)
+    assert one._thread is not None
+    one._thread.join(10)
+    assert len(closed) == 1
+
+
+def test_a_row_is_the_one_of_its_time() -> None:
+    tracker = Tracker()
+    one = Guarded(lambda: tracker, name="x")
+    row = {"a": 1.0}
+    one.log_metrics(row, 1)
+    row["a"] = 2.0
+    one.finalize("success")
+    assert tracker.calls[0] == (1, {"a": 1.0})
+
+
+def test_a_guard_is_put_on_once() -> None:
+    one = guarded(Tracker())
+    assert guarded(one) is one
+
+
+def run(folder: Path, words: list[str]) -> None:
+    trackers = build_all(compose(words).run, folder, {}, {})
+    record = Record(MetricsFile(folder / "metrics.jsonl"), log_every=1, total_steps=4)
+    fit([record], steps=4, eval_every=2, loggers=trackers, folder=folder)
+    assert all(tracker.works for tracker in trackers)
+
+
+def test_csv_is_the_rows_as_columns(tmp_path: Path) -> None:
+    run(tmp_path, ["logger=csv"])
+    lines = (tmp_path / "metrics.csv").read_text().splitlines()
+    head = lines[0].split(",")
+    assert head[:4] == ["step", "epoch", "tokens", "train/loss"]
+    assert "val/loss" in head
+    assert [line.split(",")[0] for line in lines[1:]] == ["1", "2", "2", "3", "4", "4"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_has_the_numbers_and_the_samples(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trackers = build_all(compose(["logger=tensorboard"]).run, tmp_path, {}, {})
+    trackers[0].log_metrics({"train/loss": 0.5}, 1)
+    trackers[0].log_metrics({"train/loss": 0.25}, 2)
+    trackers[0].log_text("samples", ["prompt", "answer"], [["<b>Why?</b>", "a|b\nc"]], 2)
+    trackers[0].finalize("success")
+    assert trackers[0].works
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(1, 0.5), (2, 0.25)]
+    text = events.Tensors("samples/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "| &lt;b>Why?&lt;/b> | a\\|b<br>c |" in text
+
+
+def test_a_missing_tensorboard_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'fulgurite\[tensorboard\]'"):
+        build_all(compose(["logger=tensorboard"]).run, tmp_path, {}, {})
+
+
+def test_none_and_lists(tmp_path: Path) -> None:
+    assert build_all(compose(["logger=none"]).run, tmp_path, {}, {}) == []
+    names = [tracker.name for tracker in build_all(compose(["logger=[csv,tensorboard]"]).run, tmp_path, {}, {})]
+    assert names == ["csv", "tensorboard"]
+
+
+def test_markdown_of_a_table() -> None:
+    assert as_markdown(["a", "b"], [["1", "<script>"]]) == "| a | b |\n| --- | --- |\n| 1 | &lt;script> |"

@@ -1,0 +1,193 @@
+"""W&B never in the way: the decision before the start, a server that misbehaves, and no secret in any file."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wandb_server import serving
+
+from fulgurite.logger.probe import ask, find_key
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+RUN = Path(__file__).with_name("tracked_run.py")
+SPARE = 5.0
+"""Seconds that a bad server may cost a run, by reliability.md, T27; the tests allow twice that on a loaded machine."""
+
+
+def closed_port() -> str:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{one.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(("kind", "words"), [
+    ("ok", ""), ("401", "refuses the API key"), ("500", "answers 500"), ("unknown", "does not know the API key"),
+    ("stranger", "does not answer like a W&B server"), ("redirect", "answers 302"),
+])
+def test_a_server_is_asked_before_the_start(kind: str, words: str) -> None:
+    with serving(kind) as server:
+        reason = ask(server.url, KEY, 5.0)
+    assert reason == (f"{server.url} {words}" if words and kind != "stranger" else reason)
+    assert words in reason
+    assert bool(words) == bool(reason)
+
+
+@pytest.mark.parametrize("kind", ["swallow", "drip"])
+def test_a_silent_server_is_asked_no_longer_than_told(kind: str) -> None:
+    with serving(kind) as server:
+        begin = time.monotonic()
+        assert ask(server.url, KEY, 0.3) == f"{server.url} does not answer within 0.3 s"
+        assert time.monotonic() - begin < 3
+
+
+def test_a_closed_port_and_a_strange_address_are_reasons() -> None:
+    assert "cannot be reached" in ask(closed_port(), KEY, 2.0)
+    assert ask("not an address", KEY, 2.0)
+    assert ask("file:///etc/hostname", KEY, 2.0)
+
+
+def test_the_key_goes_to_no_other_server() -> None:
+    with serving("ok") as other, serving("redirect") as server:
+        server.target = f"{other.url}/graphql"
+        assert ask(server.url, KEY, 5.0)
+        assert server.asked == 1
+        assert other.asked == 0
+
+
+def test_the_key_is_found_in_the_environment_or_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "netrc"
+    file.write_text(f"machine api.wandb.ai\n  login user\n  password {KEY}\n")
+    monkeypatch.setenv("NETRC", str(file))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    assert find_key("https://api.wandb.ai") == KEY
+    assert find_key("https://elsewhere.example") == ""
+    monkeypatch.setenv("WANDB_API_KEY", " other ")
+    assert find_key("https://api.wandb.ai") == "other"
+    monkeypatch.delenv("WANDB_API_KEY")
+    file.write_text("machine only")
+    assert find_key("https://api.wandb.ai") == ""
+    monkeypatch.setenv("NETRC", str(tmp_path / "missing"))
+    assert find_key("https://api.wandb.ai") == ""
+
+
+class Child:
+    """A run in a process of its own."""
+
+    found: dict[str, Any]
+
+    def __init__(self, folder: Path, url: str | None, *, dies: bool = False, **environment: str) -> None:
+        self.folder = folder
+        folder.mkdir()
+        env = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
+        env |= {"HOME": str(folder), "WANDB_CACHE_DIR": str(folder / "cache"), **environment}
+        if url is not None:
+            env |= {"WANDB_BASE_URL": url, "WANDB_API_KEY": KEY, "no_proxy": "127.0.0.1"}
+        self.begin = time.monotonic()
+        tracked = url is not None or bool(environment)
+        words = [sys.executable, str(RUN), str(folder), *("yes" if flag else "no" for flag in (tracked, dies))]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        self.process = subprocess.Popen(words, env=env, cwd=folder, text=True, **pipes)  # type: ignore[call-overload]
+
+    def wait_for(self, line: str) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline().strip() == line
+
+    def end(self) -> dict[str, Any]:
+        out, self.err = self.process.communicate("\n", timeout=120)
+        self.seconds = time.monotonic() - self.begin
+        assert self.process.returncode == 0, self.err
+        found: dict[str, Any] = json.loads(out.splitlines()[-1])
+        return found
+
+    def warnings(self) -> list[str]:
+        return [line for line in self.err.splitlines() if line.startswith("fulgurite.") and "W&B: http" not in line]
+
+    def files(self, pattern: str) -> list[Path]:
+        return [path for path in self.folder.rglob(pattern) if path.is_file() and not path.is_symlink()]
+
+    def rows(self) -> list[dict[str, Any]]:
+        rows = [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+        return [{k: v for k, v in row.items() if k != "train/tokens_per_second"} for row in rows]
+
+    def holds(self, secret: str) -> list[Path]:
+        return [path for path in self.files("*") if secret.encode() in path.read_bytes()]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Child:
+    """The same run without a tracker."""
+    child = Child(tmp_path_factory.mktemp("plain") / "run", None)
+    child.found = child.end()
+    return child
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["refuse", "swallow", "500"])
+def test_a_bad_server_changes_nothing_but_the_place_of_the_tracks(tmp_path: Path, plain: Child, kind: str) -> None:
+    with serving(kind) as server:
+        child = Child(tmp_path / "run", closed_port() if kind == "refuse" else server.url)
+        found = child.end()
+    assert (found["weights"], found["noise"]) == (plain.found["weights"], plain.found["noise"])
+    assert child.rows() == plain.rows()
+    assert len(child.warnings()) == 1, child.err
+    assert "W&B is offline: " in child.warnings()[0]
+    assert f"wandb sync {child.folder}/wandb/offline-run-*" in child.warnings()[0]
+    assert len(child.files("offline-run-*/run-*.wandb")) == 1
+    assert child.files("offline-run-*/run-*.wandb")[0].stat().st_size > 1000
+    assert child.holds(KEY) == []
+    assert child.seconds - plain.seconds < 2 * SPARE
+
+
+@pytest.mark.slow
+def test_a_server_that_dies_in_the_middle_costs_little_and_the_tracks_lie_here(tmp_path: Path, plain: Child) -> None:
+    with serving("ok") as server:
+        child = Child(tmp_path / "run", server.url, dies=True)
+        child.wait_for("die")
+        online = server.asked
+    found = child.end()
+    assert online > 2
+    assert (found["weights"], found["noise"]) == (plain.found["weights"], plain.found["noise"])
+    assert child.rows() == plain.rows()
+    assert len(child.warnings()) == 1, child.err
+    assert f"wandb sync {child.folder}/wandb/run-*" in child.warnings()[0]
+    tracks = child.files("run-*/run-*.wandb")
+    assert len(tracks) == 1
+    assert b"train/grad_norm" in tracks[0].read_bytes()
+    assert child.holds(KEY) == []
+    assert child.seconds - plain.seconds < 2 * SPARE
+
+
+@pytest.mark.slow
+def test_no_secret_and_no_command_line_is_stored(tmp_path: Path) -> None:
+    secrets = {"HF_TOKEN": "hf_" + "s" * 30, "AWS_SECRET_ACCESS_KEY": "t" * 40, "WANDB_MODE": "offline"}
+    child = Child(tmp_path / "run", closed_port(), **secrets)
+    child.end()
+    assert child.files("run-*.wandb")
+    for secret in (KEY, secrets["HF_TOKEN"], secrets["AWS_SECRET_ACCESS_KEY"]):
+        assert child.holds(secret) == []
+        assert secret not in child.err
+    assert child.holds("tracked_run.py") == []
+    assert oct((child.folder / "wandb").stat().st_mode)[-3:] == "700"
+    data = child.files("run-*.wandb")[0].read_bytes()
+    assert b"optim.lr" in data
+    assert b"provenance" in data
+
+
+def test_the_mode_of_the_environment_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fulgurite.logger import wandb as ours
+
+    def never(*args: object) -> str:
+        raise AssertionError("no server is asked")
+
+    monkeypatch.setattr(ours, "ask", never)
+    for word, name in (("offline", "offline"), ("dryrun", "offline"), ("disabled", "disabled")):
+        monkeypatch.setenv("WANDB_MODE", word)
+        assert ours.decide(1.0).name == name

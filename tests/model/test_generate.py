@@ -1,0 +1,131 @@
+"""Answers: greedy, batched, seeded, and without a trace on training."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fulgurite.data.records import Message
+from fulgurite.data.template import resolve
+from fulgurite.model.config import Tiny
+from fulgurite.model.generate import continued, generate
+from fulgurite.model.tiny import build
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Any:
+    return build(Tiny(hidden=32, layers=2), torch.float32)
+
+
+def prompts(tokenizer: Any) -> list[list[int]]:
+    texts = ("What is a warmup?", "Rank", "The course of the rate over the run is a schedule. What is it?")
+    return [tokenizer(text)["input_ids"] for text in texts]
+
+
+def by_hand(model: Any, ids: list[int], steps: int) -> list[int]:
+    """The likeliest next token, again and again, by whole forward passes without a cache."""
+    ids = list(ids)
+    with torch.no_grad():
+        for _ in range(steps):
+            ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+    return ids
+
+
+def test_greedy_is_the_likeliest_token_each_time(tiny: Any) -> None:
+    ids = prompts(tiny.tokenizer)[0]
+    model = tiny.model.eval()
+    expected = by_hand(model, ids, 8)[len(ids):]
+    answer = continued(model, tiny.tokenizer, [ids], [], max_new_tokens=8)[0]
+    assert answer.text == tiny.tokenizer.decode(expected, skip_special_tokens=True)
+    assert (answer.tokens, answer.stopped) == (8, False)
+
+
+def test_a_batch_gives_what_each_prompt_gives_alone(tiny: Any) -> None:
+    every = prompts(tiny.tokenizer)
+    together = continued(tiny.model, tiny.tokenizer, every, [], max_new_tokens=12)
+    alone = [continued(tiny.model, tiny.tokenizer, [ids], [], max_new_tokens=12)[0] for ids in every]
+    assert together == alone
+    assert len({answer.text for answer in alone}) > 1
+
+
+def test_it_stops_at_a_stop_token_and_counts_it(tiny: Any) -> None:
+    ids = prompts(tiny.tokenizer)[0]
+    tokens = by_hand(tiny.model.eval(), ids, 6)[len(ids):]
+    stop = tokens[3]
+    first = tokens.index(stop)
+    answer = continued(tiny.model, tiny.tokenizer, [ids], [stop], max_new_tokens=20)[0]
+    assert (answer.tokens, answer.stopped) == (first + 1, True)
+    assert answer.text == tiny.tokenizer.decode(tokens[:first], skip_special_tokens=True)
+
+
+def test_a_short_answer_in_a_batch_ends_where_it_ends(tiny: Any) -> None:
+    every = prompts(tiny.tokenizer)
+    stop = by_hand(tiny.model.eval(), every[0], 2)[-1]
+    together = continued(tiny.model, tiny.tokenizer, every, [stop], max_new_tokens=10)
+    assert together == [continued(tiny.model, tiny.tokenizer, [ids], [stop], max_new_tokens=10)[0] for ids in every]
+
+
+def test_draws_follow_the_seed_and_temperature(tiny: Any) -> None:
+    template, messages = resolve(None, tiny.tokenizer), [Message("user", "What is a warmup?")]
+
+    def draw(**how: Any) -> str:
+        return generate(tiny.model, tiny.tokenizer, template, messages, max_new_tokens=16, **how).text
+
+    assert draw(temperature=1.0, seed=1) == draw(temperature=1.0, seed=1)
+    assert draw(temperature=1.0, seed=1) != draw(temperature=1.0, seed=2)
+    assert draw(temperature=1.0) != draw(temperature=1.0)
+    assert draw(temperature=1.0, top_p=1e-6, seed=3) == draw()
+
+
+def test_the_models_own_generation_config_has_no_say(tiny: Any) -> None:
+    ids = prompts(tiny.tokenizer)[:1]
+    before = continued(tiny.model, tiny.tokenizer, ids, [], max_new_tokens=8)
+    own = tiny.model.generation_config
+    own.do_sample, own.temperature, own.top_k, own.repetition_penalty, own.max_length = True, 0.1, 3, 5.0, 4
+    try:
+        assert continued(tiny.model, tiny.tokenizer, ids, [], max_new_tokens=8) == before
+    finally:
+        own.do_sample, own.temperature, own.top_k, own.repetition_penalty, own.max_length = False, None, None, None, 20
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_training_is_untouched(tiny: Any, temperature: float) -> None:
+    model = tiny.model.train()
+    frozen = model.model.layers[0].eval()
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    weights = [p.clone() for p in model.parameters()]
+    continued(model, tiny.tokenizer, prompts(tiny.tokenizer), [], max_new_tokens=4, temperature=temperature)
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert states[1] == random.getstate()
+    assert (states[2] == np.random.get_state()[1]).all()
+    assert model.training
+    assert model.model.layers[1].training
+    assert not frozen.training
+    assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
+    assert model.config.use_cache is False
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_a_backward_pass_follows_answers_given_inside_inference_mode(tiny: Any) -> None:
+    ids = prompts(tiny.tokenizer)[:1]
+    with torch.inference_mode():
+        continued(tiny.model, tiny.tokenizer, ids, [], max_new_tokens=4)
+    tiny.model.train()
+    batch = torch.tensor(ids)
+    tiny.model(input_ids=batch, labels=batch).loss.backward()
+    assert all(p.grad is not None for p in tiny.model.parameters())
+    tiny.model.zero_grad()
+
+
+def test_the_context_is_the_compute_type(tiny: Any) -> None:
+    seen: list[torch.dtype] = []
+    hook = tiny.model.model.layers[0].mlp.register_forward_hook(lambda m, i, out: seen.append(out.dtype))
+    template, messages = resolve(None, tiny.tokenizer), [Message("user", "Rank?")]
+    context = torch.autocast("cpu", torch.bfloat16)
+    generate(tiny.model, tiny.tokenizer, template, messages, max_new_tokens=2, context=context)
+    hook.remove()
+    assert set(seen) == {torch.bfloat16}

@@ -1,0 +1,161 @@
+"""`fulgurite runs`: states, losses, the knobs that differ, and folders that are not as they should be."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fulgurite.errors import ConfigError
+from fulgurite.runs import differing, list_runs, runs_main, summary, table
+
+
+def make(
+    folder: Path, *, state: str | None = "finished", losses: tuple[float, ...] = (), val: tuple[float, ...] = (),
+    knobs: dict[str, Any] | None = None, choices: dict[str, str] | None = None, started: float = 100.0, **status: Any,
+) -> Path:
+    """A run's folder with what was given."""
+    folder.mkdir(parents=True)
+    if state is not None:
+        facts = {"state": state, "pid": os.getpid(), "host": socket.gethostname(), "started": started}
+        facts["ended"] = started + 75
+        (folder / "status.json").write_text(json.dumps(facts | status))
+    rows = [{"step": i + 1, "train/loss": x} for i, x in enumerate(losses)]
+    rows += [{"step": len(losses), "val/loss": x} for x in val]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    origins = {k: {"value": v, "origin": "default", "reason": ""} for k, v in (knobs or {}).items()}
+    (folder / "provenance.json").write_text(json.dumps({"overrides": [], "choices": choices or {}, "knobs": origins}))
+    return folder
+
+
+def test_a_run_in_numbers(tmp_path: Path) -> None:
+    losses = tuple(float(x) for x in range(40, 0, -1))
+    knobs = {"name": "mine", "optim.lr": 1e-4}
+    folder = make(tmp_path / "a", losses=losses, val=(3.0, 2.0, 2.5), total_steps=40, knobs=knobs)
+    run = summary(folder)
+    # The last tenth of 40 losses: 4, 3, 2, 1.
+    assert (run.loss, run.val_loss, run.best_val_loss) == (2.5, 2.5, 2.0)
+    assert (run.name, run.state, run.steps, run.total_steps, run.seconds) == ("mine", "finished", 40, 40, 75)
+    assert run.troubles == []
+
+
+def test_runs_are_found_at_every_depth_oldest_first(tmp_path: Path) -> None:
+    make(tmp_path / "2026-01-02" / "10-00_b", started=200)
+    make(tmp_path / "2026-01-01" / "sweep" / "0", started=50)
+    make(tmp_path / "c", started=300)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    found = [os.path.relpath(run.folder, tmp_path) for run in list_runs(tmp_path)]
+    assert found == ["2026-01-01/sweep/0", "2026-01-02/10-00_b", "c"]
+
+
+def test_only_the_knobs_that_differ(tmp_path: Path) -> None:
+    for name, rate in (("a", 1e-4), ("b", 1e-3)):
+        knobs = {"optim.lr": rate, "seed": 42, "name": name, "run_dir": name}
+        make(tmp_path / name, knobs=knobs, choices={"method": "lora"})
+    make(tmp_path / "c", knobs={"optim.lr": 1e-4, "seed": 42, "method.rank": 8}, choices={"method": "lora"})
+    make(tmp_path / "d", knobs={})
+    runs = list_runs(tmp_path)
+    assert differing(runs) == {"optim.lr": [1e-4, 1e-3, 1e-4, None], "method.rank": [None, None, 8, None]}
+    text = table(runs)
+    assert "optim.lr" in text
+    assert "method.rank" in text
+    assert "seed" not in text
+
+
+def test_choices_are_compared_too(tmp_path: Path) -> None:
+    for name, method in (("a", "lora"), ("b", "full")):
+        make(tmp_path / name, knobs={"seed": 1}, choices={"method": method, "schema/method": method})
+    assert differing(list_runs(tmp_path)) == {"method": ["lora", "full"]}
+
+
+def test_a_running_one_whose_process_is_gone_has_died(tmp_path: Path) -> None:
+    code = "import os; print(os.getpid())"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    make(tmp_path / "dead", state="running", pid=int(child.stdout), losses=(1.0,))
+    make(tmp_path / "live", state="running")
+    assert {run.name: run.state for run in list_runs(tmp_path)} == {"dead": "died", "live": "running"}
+
+
+@pytest.mark.parametrize(("name", "content", "trouble"), [
+    ("status.json", b"{", "status.json cannot be read (JSONDecodeError)"),
+    ("status.json", b"[1]", "status.json holds no mapping"),
+    ("status.json", b"\xff\xfe", "status.json cannot be read (UnicodeDecodeError)"),
+    ("metrics.jsonl", b'{"step": 1, "train/loss": 2.0}\n{"step', "metrics.jsonl has 1 unreadable line"),
+    ("provenance.json", None, "provenance.json is missing"),
+    ("metrics.jsonl", None, "metrics.jsonl is missing"),
+])
+def test_a_damaged_folder_is_told(tmp_path: Path, name: str, content: bytes | None, trouble: str) -> None:
+    make(tmp_path / "good", losses=(1.0,))
+    bad = make(tmp_path / "bad", losses=(1.0,))
+    if content is None:
+        (bad / name).unlink()
+    else:
+        (bad / name).write_bytes(content)
+    runs = {run.name: run for run in list_runs(tmp_path)}
+    assert runs["bad"].troubles == [trouble]
+    assert runs["good"].troubles == []
+    assert f"bad: {trouble}" in table(list_runs(tmp_path))
+
+
+@pytest.mark.parametrize("odd", [
+    {"choices": [], "knobs": {"a": 1, "b": {"value": 2}}}, {"knobs": "text"}, {"a": {"value": 1}},
+    {"choices": None, "knobs": None},
+])
+def test_a_strange_provenance_is_no_error(tmp_path: Path, odd: dict[str, Any]) -> None:
+    folder = make(tmp_path / "a")
+    (folder / "provenance.json").write_text(json.dumps(odd))
+    assert set(summary(folder).knobs) <= {"b"}
+
+
+@pytest.mark.parametrize("odd", [
+    {"state": ["x"]}, {"ended": "now", "pid": None}, {"state": "running", "pid": -1}, {"total_steps": "x"},
+])
+def test_a_strange_status_is_no_error(tmp_path: Path, odd: dict[str, Any]) -> None:
+    make(tmp_path / "a", **odd)
+    assert len(table(list_runs(tmp_path)).splitlines()) == 2
+
+
+def test_a_name_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    make(tmp_path / "a\x1b[2J", losses=(1.0,), knobs={"data.path": ["[red]x[/red]"]})
+    make(tmp_path / "b", losses=(1.0,), knobs={"data.path": ["y"]}, state="failed", why="boom\x1b[2J")
+    text = table(list_runs(tmp_path), width=200)
+    assert "\x1b" not in text
+    assert '["[red]x[/red]"]' in text
+
+
+def test_json_is_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path / "a", losses=(1.0, 0.5), val=(0.7,), knobs={"optim.lr": 1e-4})
+    assert runs_main(["--json", str(tmp_path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    told = [(run["state"], run["steps"], run["val_loss"], run["knobs"]) for run in found]
+    assert told == [("finished", 2, 0.7, {"optim.lr": 1e-4})]
+
+
+def test_the_table_as_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, rate, loss in (("a", 1e-4, 1.0), ("b", 1e-3, 2.0)):
+        make(tmp_path / name, losses=(loss,), knobs={"optim.lr": rate}, total_steps=4, started=1e9)
+    assert runs_main([str(tmp_path)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        ["run", "state", "steps", "loss", "val", "best", "time", "optim.lr"],
+        ["a", "finished", "1/4", "1.0000", "-", "-", "1:15", "0.0001"],
+        ["b", "finished", "1/4", "2.0000", "-", "-", "1:15", "0.001"],
+    ]
+
+
+def test_words_that_are_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert runs_main([]) == 0
+    assert "fulgurite train makes the first" in capsys.readouterr().out
+    for words, part in (["--jsn"], "--json"), (["missing"], "missing is not a folder"), (["a", "b"], "one folder"):
+        with pytest.raises(ConfigError, match=part):
+            runs_main(words)
