@@ -67,8 +67,8 @@ def ours(method: str, precision: str, data: Path, examples: int, folder: Path) -
         subset.write_text(json.dumps(json.loads(data.read_text())[:examples]))
     run = Path(tempfile.mkdtemp(dir=folder))
     words = [
-        f"method={method}", f"precision={precision}", "data=file", f"data.path={subset}", f"run_dir={run}", "trainer.epochs=1", "data.val_fraction=0",
-        f"trainer.batch_size={BATCH}", "stage.prompts=[]", "data.max_length=2048", "trainer.micro_batch=4", "trainer.save_every=100000",
+        f"method={method}", f"precision={precision}", "data=file", f"data.path={subset}", f"run_dir={run}", "trainer.epochs=1",
+        "data.val_fraction=0", f"trainer.batch_size={BATCH}", "stage.prompts=[]", "data.max_length=2048", "trainer.micro_batch=4", "trainer.save_every=100000",
     ]
     cell = measured([sys.executable, "-m", "fulgurite", "train", *words], run / "metrics.jsonl")
     report = json.loads((run / "data_report.json").read_text())
@@ -96,8 +96,9 @@ def main() -> None:
         for _ in range(asked.repeats):
             for method in asked.methods:
                 for precision in asked.precisions:
-                    cells.setdefault((method, precision, "ours"), []).append(ours(method, precision, asked.data, asked.examples, Path(scratch)))
-                    cells.setdefault((method, precision, "bare loop"), []).append(bare(method, precision, asked.data, asked.examples))
+                    job = (method, precision, asked.data, asked.examples)
+                    cells.setdefault((method, precision, "ours"), []).append(ours(*job, Path(scratch)))
+                    cells.setdefault((method, precision, "bare loop"), []).append(bare(*job))
     print(table(cells))
 
 

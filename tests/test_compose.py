@@ -9,7 +9,7 @@ import pytest
 from fulgurite.compose import compose, conf_dir, named, plain
 from fulgurite.errors import ConfigError
 from fulgurite.run import GROUPS, Facts
-from fulgurite.schema import build, options
+from fulgurite.schema import build, groups, options
 from fulgurite.stage.config import Sft
 
 
@@ -138,7 +138,7 @@ def test_no_default_is_repeated_in_yaml_and_each_file_has_only_its_type() -> Non
 def test_every_option_names_code_that_is_there() -> None:
     import importlib
 
-    for named_options in options().values():
+    for named_options in groups().values():
         for cls in named_options.values():
             module, _, function = cls.builds.partition(":")
             assert callable(getattr(importlib.import_module(module), function)), cls

@@ -10,7 +10,7 @@ import pytest
 from fulgurite import schema
 from fulgurite.errors import ConfigError
 from fulgurite.run import load_options
-from fulgurite.schema import Empty, Range, above, at_least, below, between, bare, check, knob, knobs_of, settings, type_words
+from fulgurite.schema import Empty, Range, above, at_least, bare, below, between, check, knob, knobs_of, settings, type_words
 
 
 class Way(StrEnum):
@@ -58,7 +58,10 @@ def test_ranges(limits: Range, inside: list[float], outside: list[float]) -> Non
 
 @pytest.mark.parametrize(
     ("limits", "words"),
-    [(at_least(1), "at least 1"), (above(0), "above 0"), (above(0, 1), "0 to 1, 0 excluded"), (between(0, 1), "0 to 1"), (Range(high=3), "at most 3")],
+    [
+        (at_least(1), "at least 1"), (above(0), "above 0"), (above(0, 1), "0 to 1, 0 excluded"), (between(0, 1), "0 to 1"),
+        (Range(high=3), "at most 3"),
+    ],
 )
 def test_ranges_in_words(limits: Range, words: str) -> None:
     assert str(limits) == words
@@ -106,5 +109,5 @@ def test_build_says_what_is_not_there() -> None:
     class Ghost(schema.Option):
         builds = "fulgurite.nowhere:build"
 
-    with pytest.raises(ConfigError, match="fulgurite.nowhere:build"):
+    with pytest.raises(ConfigError, match=r"fulgurite\.nowhere:build"):
         schema.build(Ghost())

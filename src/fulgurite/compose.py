@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, cast, get_origin
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fulgurite.errors import ConfigError, RequestError, did_you_mean
 from fulgurite.run import GROUPS, Facts, Resume, RunConfig, all_knobs, load_options
-from fulgurite.schema import Knob, Option, Range, bare, check, options, settings, type_words
+from fulgurite.schema import Knob, Option, Range, bare, check, groups, options, settings, type_words
 
 HERE = Path(__file__).resolve().parent
 SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{16,}|wandb_v1_[A-Za-z0-9_]{20,}|sk-[A-Za-z0-9_-]{20,}|AKIA[0-9A-Z]{16}|[0-9a-f]{40})\b")
@@ -63,7 +63,8 @@ class Composed:
 
     def config(self) -> dict[str, Any]:
         """The whole config as plain values, each group with its option's name under `option`: enough to run it again."""
-        return plain(self.run)
+        found: dict[str, Any] = plain(self.run)
+        return found
 
 
 def conf_dir() -> Path:
@@ -107,7 +108,7 @@ def register(plugins: Sequence[str] = ()) -> None:
     load_options()
     store, conf = ConfigStore.instance(), conf_dir()
     store.store(group="schema", name="run", node=RunConfig)
-    for group, named in options().items():
+    for group, named in groups().items():
         for name, cls in named.items():
             store.store(group=f"schema/{group}", name=name, node=cls)
             if not (conf / group / f"{name}.yaml").is_file():
@@ -139,7 +140,7 @@ def hydra_main(task: Callable[[Composed], int], words: Sequence[str]) -> int:
 
     def job(config: DictConfig) -> None:
         nonlocal status
-        settled = OmegaConf.merge(config, {})  # the job's own copy: hydra's node is read-only
+        settled = cast(DictConfig, OmegaConf.merge(config, {}))  # the job's own copy: hydra's node is read-only
         OmegaConf.set_struct(settled, False)
         settled.hydra = HydraConfig.get()
         done = task(typed(settled, list(HydraConfig.get().overrides.task)))
@@ -177,9 +178,9 @@ def _checked(text: str, knobs: dict[str, Knob]) -> str:
     name = override.key_or_group
     if name.split(".")[0].split("/")[0] == "hydra" or override.is_delete():
         return text
-    groups = {*options(), *GROUPS, *PRESETS}
-    if name not in knobs and name not in groups and not _under_mapping(name, knobs):
-        raise ConfigError(f"There is no knob {name}.{did_you_mean(name, [*knobs, *groups])} `fulgurite explain` lists them.")
+    heads = {*groups(), *GROUPS, *PRESETS}
+    if name not in knobs and name not in heads and not _under_mapping(name, knobs):
+        raise ConfigError(f"There is no knob {name}.{did_you_mean(name, [*knobs, *heads])} `fulgurite explain` lists them.")
     knob, value = knobs.get(name), override.value()
     if knob is not None and get_origin(bare(knob.type)) is list and isinstance(value, str | int | float):
         if override.is_sweep_override():
@@ -207,7 +208,7 @@ def typed(config: DictConfig, overrides: Sequence[str]) -> Composed:
         raise ConfigError("conf/train.yaml does not begin with /schema/run; restore that line.")
     for group in GROUPS:
         if group != "logger" and not isinstance(getattr(run, group), Option):
-            raise ConfigError(f"No option is chosen for {group}; choose one: {', '.join(sorted(options()[group]))}.")
+            raise ConfigError(f"No option is chosen for {group}; choose one: {', '.join(sorted(options(group)))}.")
     composed = Composed(run, choices, {}, list(overrides), multirun=str(hydra.mode) == "RunMode.MULTIRUN")
     said = {OverridesParser.create().parse_override(o).key_or_group for o in overrides}
     for knob, value in settings(run):
@@ -252,10 +253,10 @@ def _refuse_strangers(config: DictConfig) -> None:
     def walk(node: DictConfig, path: str) -> None:
         kind = OmegaConf.get_type(node)
         declared = {f.name for f in fields(kind)} if is_dataclass(kind) else None
-        for key in node:
-            name = f"{path}.{key}" if path else str(key)
+        for key in map(str, node):
+            name = f"{path}.{key}" if path else key
             if declared is not None and key not in declared:
-                near = did_you_mean(str(key), declared)
+                near = did_you_mean(key, declared)
                 raise ConfigError(f"There is no knob {name}.{near} Remove it, or correct its name.")
             child = node._get_node(key)
             if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
@@ -275,7 +276,7 @@ def explained(error: Exception, overrides: Sequence[str]) -> RequestError:
     text = " ".join(str(e) for e in chain)
     for override in overrides:
         name, _, value = override.lstrip("+~").partition("=")
-        if name in options() and (f"{name}/{value}" in text or f"'{name}/" in text):
+        if name in groups() and (f"{name}/{value}" in text or f"'{name}/" in text):
             return ConfigError(f"There is no {name}={value}.{did_you_mean(value, named(name))} "
                                f"There are: {', '.join(named(name))}.")
     for override in overrides:
@@ -298,7 +299,7 @@ def _article(kind: str) -> str:
 def named(group: str) -> list[str]:
     """The names that `group=` takes: YAML files of ours and registered options."""
     files = {p.stem for p in (conf_dir() / group).glob("*.yaml")}
-    return sorted(files | set(options().get(group, {})))
+    return sorted(files | set(options(group)))
 
 
 def rebuilt(config: dict[str, Any]) -> RunConfig:
@@ -312,7 +313,7 @@ def rebuilt(config: dict[str, Any]) -> RunConfig:
             elif name in GROUPS:
                 setattr(run, name, _option(name, value))
             elif name == "resume":
-                run.resume = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Resume), value))
+                run.resume = cast(Resume, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Resume), value)))
             else:
                 setattr(run, name, value)
     except (OmegaConfBaseException, KeyError, TypeError, AttributeError) as error:
@@ -321,5 +322,5 @@ def rebuilt(config: dict[str, Any]) -> RunConfig:
 
 
 def _option(group: str, values: dict[str, Any]) -> Any:
-    cls = options()[group][values["option"]]
+    cls = options(group)[values["option"]]
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), {k: v for k, v in values.items() if k != "option"}))

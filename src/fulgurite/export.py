@@ -18,7 +18,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from fulgurite.checkpoint.folder import newest_whole
 from fulgurite.checkpoint.io import read_weights
-from fulgurite.words import parse
 from fulgurite.compose import rebuilt
 from fulgurite.data.records import Message
 from fulgurite.data.template import Template, resolve
@@ -32,6 +31,7 @@ from fulgurite.precision.config import Fp32
 from fulgurite.run import RunConfig
 from fulgurite.schema import build
 from fulgurite.trainer.build import device
+from fulgurite.words import parse
 
 TOLERANCE = 1e-5
 """The largest difference of logits, relative to the largest logit, that merging may make in float32."""
@@ -68,7 +68,7 @@ def load_run(folder: Path, checkpoint: str = "best", exact: bool = False) -> Loa
     weights = {name.removeprefix("model."): tensor for name, tensor in read_weights(place).items()}
     unknown = model.load_state_dict(weights, strict=False).unexpected_keys
     if unknown:
-        raise CheckpointError(f"{place} does not fit its own config: {unknown[0]} is not in the model; was the model's folder changed?")
+        raise CheckpointError(f"{place} does not fit its config: {unknown[0]} is not in the model; was the model's folder changed?")
     return LoadedRun(run, model.eval(), loaded.tokenizer, template, dtypes, place)
 
 
@@ -82,7 +82,8 @@ def chosen(folder: Path, checkpoint: str) -> Path:
         raise CheckpointError(f"{folder} has no whole checkpoint yet; train it first, or `fulgurite runs` to see which have.")
     if checkpoint == "best":
         return newest
-    raise CheckpointError(f"{folder} has no checkpoint {checkpoint}; there are {', '.join(sorted(p.name for p in place.parent.iterdir()))}.")
+    there = ", ".join(sorted(p.name for p in place.parent.iterdir()))
+    raise CheckpointError(f"{folder} has no checkpoint {checkpoint}; there are {there}.")
 
 
 def export_main(words: Sequence[str]) -> int:
@@ -104,7 +105,8 @@ def export_main(words: Sequence[str]) -> int:
         raise RequestError(f"out={out} cannot be written: {error.strerror or error}; give another folder.") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    print(f"Exported {loaded.checkpoint.resolve().name} of {config.run} to {out}: read back, largest difference of logits {difference:.1e}.")
+    name = loaded.checkpoint.resolve().name
+    print(f"Exported {name} of {config.run} to {out}: read back, largest difference of logits {difference:.1e}.")
     return 0
 
 

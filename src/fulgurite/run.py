@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from fulgurite.schema import Empty, Knob, knob, knobs_of, options
+from fulgurite.schema import Empty, Knob, groups, knob, knobs_of
 from fulgurite.schema import at_least as _at_least
 
 GROUPS = ("stage", "method", "optim", "scheduler", "precision", "model", "data", "trainer", "logger")
@@ -98,7 +98,7 @@ def all_knobs() -> list[Knob]:
 
 def _all_knobs() -> Iterator[Knob]:
     load_options()
-    for _group, named in options().items():
+    for _group, named in groups().items():
         for cls in named.values():
             yield from knobs_of(cls)
     yield from knobs_of(RunConfig)

@@ -190,9 +190,14 @@ def option(group: str, name: str) -> Callable[[OptionT], OptionT]:
     return register
 
 
-def options(group: str | None = None) -> dict[str, dict[str, type[Option]]] | dict[str, type[Option]]:
-    """All registered options by group, or those of one group by name."""
-    return _options if group is None else _options.get(group, {})
+def groups() -> dict[str, dict[str, type[Option]]]:
+    """All registered options, by group and name."""
+    return _options
+
+
+def options(group: str) -> dict[str, type[Option]]:
+    """The registered options of one group, by name."""
+    return _options.get(group, {})
 
 
 def build(config: Option, *args: Any, **kwargs: Any) -> Any:

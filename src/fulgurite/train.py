@@ -30,7 +30,7 @@ from fulgurite.data.order import StepOrder
 from fulgurite.data.prompts import sample_prompts
 from fulgurite.data.rows import Rows, split
 from fulgurite.data.source import Source
-from fulgurite.data.template import Template, resolve
+from fulgurite.data.template import resolve
 from fulgurite.errors import CheckpointError, TrainingFailed
 from fulgurite.folder import make, read_config, run_folder, write_run
 from fulgurite.logger.build import build_all
@@ -154,7 +154,7 @@ def found_checkpoint(composed: Composed, folder: Path, total: int) -> Path | Non
         return None
     for change in resume.check_same(read_config(folder), composed.config(), composed.run.resume.allow, folder):
         say(f"resumed with {change}, as resume.allow says")
-    resume.check_unfinished(folder, step_of(checkpoint), total)
+    resume.check_unfinished(folder, step_of(checkpoint) or 0, total)
     return checkpoint
 
 
@@ -212,8 +212,10 @@ def opening(
     run = composed.run
     some, whole = trained(stage)
     lines = [
-        f"{run.stage.name} with {run.method.name} on {composed.choices['model']}: {some:,} of {whole:,} parameters train ({some / whole:.1%})",
-        f"{len(rows):,} rows, {len(val) if val is not None else 0:,} for validation; {facts.total_steps:,} steps of {run.trainer.batch_size}; "
+        f"{run.stage.name} with {run.method.name} on {composed.choices['model']}: "
+        f"{some:,} of {whole:,} parameters train ({some / whole:.1%})",
+        f"{len(rows):,} rows, {len(val) if val is not None else 0:,} for validation; "
+        f"{facts.total_steps:,} steps of {run.trainer.batch_size}; "
         f"{stage.dtypes.option} on {facts.device} ({stage.dtypes.reason})",
     ]
     shown = ("optim.lr", "method.alpha", "data.max_length", "trainer.micro_batch", "scheduler.warmup_steps")

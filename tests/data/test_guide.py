@@ -1,4 +1,4 @@
-"""The shipped data set: fresh, nothing held out is taught, nothing is named that does not exist, rates as in the table."""
+"""The shipped data set: fresh, nothing held out is taught, nothing named that does not exist, rates as in the table."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from fulgurite.data.guide.questions import ASKED, HELD_OUT, QUESTIONS, TRAIN
 from fulgurite.errors import DataError
 from fulgurite.optim import rates
 from fulgurite.run import all_knobs
-from fulgurite.schema import Knob, Option, Range, check, option, options
+from fulgurite.schema import Knob, Option, Range, check, groups, option, options
 
 
 def records(path: Path) -> list[list[dict[str, str]]]:
@@ -30,7 +30,7 @@ def exists(word: str) -> bool:
     """Whether `optim.lr`, `optim` or `optim=adamw` can be explained."""
     paths = {k.path for k in all_knobs()}
     group, equals, name = word.partition("=")
-    return name in options(group) if equals else word in options() or word in paths
+    return name in options(group) if equals else word in groups() or word in paths
 
 
 def test_the_files_are_fresh() -> None:

@@ -53,7 +53,8 @@ def test_every_optimizer_is_in_this_file() -> None:
 
 def test_adamw_is_the_papers_formula() -> None:
     lr, wd, eps, (b1, b2) = 0.01, 0.1, 1e-6, (0.8, 0.95)
-    weights, gradients = stepped("optim=adamw", f"optim.lr={lr}", f"optim.weight_decay={wd}", f"optim.eps={eps}", f"optim.betas=[{b1},{b2}]")
+    knobs = [f"optim.lr={lr}", f"optim.weight_decay={wd}", f"optim.eps={eps}", f"optim.betas=[{b1},{b2}]"]
+    weights, gradients = stepped("optim=adamw", *knobs)
     for name, path in weights.items():
         w, m, v = path[0].clone(), torch.zeros_like(path[0]), torch.zeros_like(path[0])
         decay = wd if name == "linear.weight" else 0.0  # never norms, biases or embeddings

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from fulgurite.errors import ConfigError
-from fulgurite.schema import Option, options
+from fulgurite.schema import options
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -27,11 +27,6 @@ class Preset:
     says: str
     base: str = ""
     changes: dict[str, Any] = field(default_factory=dict)
-
-
-def classes(group: str) -> dict[str, type[Option]]:
-    """The declared options of a group, by name."""
-    return cast("dict[str, type[Option]]", options(group))
 
 
 def conf_dir() -> Path:
@@ -59,7 +54,7 @@ def presets(group: str | None = None) -> tuple[Preset, ...]:
 def _all() -> Iterator[Preset]:
     for path in sorted(conf_dir().glob("*/*.yaml")):
         group = path.parent.name
-        if path.stem not in classes(group):
+        if path.stem not in options(group):
             yield _preset(group, path)
 
 
@@ -69,7 +64,7 @@ def _preset(group: str, path: Path) -> Preset:
     says = next((line for line in comments if line and not line.startswith("@package")), "")
     body = _read(path)
     named = [str(entry) for entry in body.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
-    base = next((name for entry in named if (name := entry.split("@")[0].rsplit("/", 1)[-1]) in classes(group)), "")
+    base = next((name for entry in named if (name := entry.split("@")[0].rsplit("/", 1)[-1]) in options(group)), "")
     return Preset(group, path.stem, says, base, dict(_flat(body, "")))
 
 

@@ -9,11 +9,10 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from fulgurite.errors import ConfigError, RequestError
-from fulgurite.explain.choices import classes
 from fulgurite.explain.entries import as_json, everything
 from fulgurite.explain.pages import group_page, knob_page, option_page, overview
 from fulgurite.explain.search import asked, search
-from fulgurite.schema import Knob, bare, check, knobs_of
+from fulgurite.schema import Knob, bare, check, knobs_of, options
 
 if TYPE_CHECKING:
     from fulgurite.scheduler.config import Scheduler
@@ -92,7 +91,7 @@ def _plots(words: list[str]) -> str:
 
     if not words or words[0].partition("=")[0] != "scheduler":
         raise ConfigError("--plot draws schedules: ask for `fulgurite explain scheduler=cosine --plot`.")
-    named = cast("dict[str, type[Scheduler]]", classes("scheduler"))
+    named = cast("dict[str, type[Scheduler]]", options("scheduler"))
     values = dict(word.partition("=")[::2] for word in words[1:])
     total = _given("trainer", "max_steps", values.pop("trainer.max_steps", "1000"))
     lr = _given("optim", "lr", values.pop("optim.lr", "1e-4"))

@@ -8,9 +8,9 @@ from enum import Enum
 from functools import cache
 from typing import Any
 
-from fulgurite.explain.choices import classes, default_options
+from fulgurite.explain.choices import default_options
 from fulgurite.run import Facts, RunConfig, all_knobs
-from fulgurite.schema import Derived, Knob, Range, Usual, knobs_of, type_words
+from fulgurite.schema import Derived, Knob, Range, Usual, knobs_of, options, type_words
 
 Rule = Callable[[RunConfig, Facts], Derived]
 
@@ -54,8 +54,8 @@ def merged(knobs: Iterable[Knob]) -> list[Shared]:
 
 def default_run(**chosen: str) -> RunConfig:
     """The run that `fulgurite train` starts without a word, with the options that `chosen` names; not filled."""
-    picks = {group: name for group, name in (default_options() | chosen).items() if name in classes(group)}
-    made: dict[str, Any] = {group: classes(group)[name]() for group, name in picks.items() if group != "logger"}
+    picks = {group: name for group, name in (default_options() | chosen).items() if name in options(group)}
+    made: dict[str, Any] = {group: options(group)[name]() for group, name in picks.items() if group != "logger"}
     return RunConfig(**made)
 
 
@@ -82,8 +82,8 @@ def contexts(knob: Knob) -> list[Context]:
     """The knob under each stage, method and model size (the default's and a large one), its own option kept."""
     group = knob.group.partition(".")[0]
     out = []
-    for stage in classes("stage"):
-        for method in classes("method"):
+    for stage in options("stage"):
+        for method in options("method"):
             for model in (default_options()["model"], LARGE):
                 chosen = {"stage": stage, "method": method, "model": model}
                 if chosen.setdefault(group, knob.option) != knob.option:

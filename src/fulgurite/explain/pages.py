@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any, get_type_hints
 
-from fulgurite.explain.choices import Preset, classes, default_options, presets
+from fulgurite.explain.choices import Preset, default_options, presets
 from fulgurite.explain.entries import Context, Shared, contexts, default_run, everything, filled, merged
 from fulgurite.explain.layout import labelled, paragraph, table, usual_words, value_words, width
 from fulgurite.run import GROUPS, RunConfig
-from fulgurite.schema import Derived, Knob, Option, knobs_of, options, type_words
+from fulgurite.schema import Derived, Knob, Option, groups, knobs_of, options, type_words
 
 
 def knob_page(knobs: Sequence[Knob]) -> str:
@@ -23,7 +23,7 @@ def option_page(group: str, name: str) -> str:
     preset = next((p for p in presets(group) if p.name == name), None)
     if preset is not None:
         return _preset(preset)
-    cls, columns = classes(group)[name], width()
+    cls, columns = options(group)[name], width()
     parts = [f"{group}={name}" + _mark(group, name), paragraph(_doc(cls), columns, 2)]
     knobs = [Shared(k, (name,)) for k in knobs_of(cls)]
     parts += ["Its knobs:\n" + _knob_list(knobs, columns, (name,))] if knobs else []
@@ -36,7 +36,7 @@ def option_page(group: str, name: str) -> str:
 
 def group_page(group: str) -> str:
     """A group's options side by side, when to take which, and their knobs."""
-    columns, named = width(), classes(group)
+    columns, named = width(), options(group)
     rows = [(name + _mark(group, name), _doc(cls)) for name, cls in named.items()]
     rows += [(p.name, _preset_words(p)) for p in presets(group)]
     parts = [paragraph(f"{group}: {_about(group)}" if _about(group) else group, columns)]
@@ -78,7 +78,7 @@ def all_groups() -> list[str]:
 
 def options_of(group: str) -> list[str]:
     """The names of a group's options and presets."""
-    return [*classes(group), *(p.name for p in presets(group))]
+    return [*options(group), *(p.name for p in presets(group))]
 
 
 def _knob(shared: Shared) -> str:
@@ -189,7 +189,7 @@ _DTYPES = (
 
 def _dtypes(group: str) -> tuple[list[str], list[list[str]]] | None:
     """The types that each compute type fixes, side by side; None for groups that fix none."""
-    rows = [[name, *(getattr(cls, field, "") for _, field in _DTYPES)] for name, cls in classes(group).items()]
+    rows = [[name, *(getattr(cls, field, "") for _, field in _DTYPES)] for name, cls in options(group).items()]
     rows = [row for row in rows if all(row)]
     return (["", *(what for what, _ in _DTYPES)], rows) if rows else None
 
@@ -204,6 +204,6 @@ def _doc(cls: Any) -> str:
 
 def _about(group: str) -> str:
     """The first line of the module that declares the group; of its class, where the run has it without options."""
-    named = list(classes(group).values())
+    named = list(options(group).values())
     told = sys.modules.get(named[0].__module__) if named else get_type_hints(RunConfig).get(group)
     return ((getattr(told, "__doc__", "") or "").strip().splitlines() or [""])[0]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fulgurite.errors import ConfigError, did_you_mean, nearest
-from fulgurite.explain.choices import classes, presets
+from fulgurite.explain.choices import presets
 from fulgurite.explain.entries import everything, merged
 from fulgurite.explain.layout import labelled, value_words, width
 from fulgurite.explain.pages import all_groups, options_of
-from fulgurite.schema import Knob
+from fulgurite.schema import Knob, options
 
 
 def search(word: str) -> str:
@@ -21,7 +21,7 @@ def search(word: str) -> str:
         texts = " ".join([k.path, k.meaning, k.advice, k.source, k.empty.words if k.empty else "", *k.choices])
         found += _hit(parts, k.path, f"{k.path} = {value_words(k.default)}", k.meaning, texts)
     for group in all_groups():
-        for name, cls in classes(group).items():
+        for name, cls in options(group).items():
             doc = " ".join((cls.__doc__ or "").split())
             found += _hit(parts, name, f"{group}={name}", doc, f"{group}={name} {doc}")
     for p in presets():

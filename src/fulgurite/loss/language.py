@@ -25,7 +25,9 @@ def nll(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, bias_V: Tens
     # liger-kernel and cut-cross-entropy need triton. All three were measured before this was written.
     if hidden_ND.shape[0] == 0:
         return hidden_ND.sum().float() * 0.0
-    total: Tensor = _ChunkedNLL.apply(hidden_ND, weight_VD, bias_V, targets_N, chunk, _compute_dtype(hidden_ND))
+    total: Tensor = _ChunkedNLL.apply(  # type: ignore[no-untyped-call]
+        hidden_ND, weight_VD, bias_V, targets_N, chunk, _compute_dtype(hidden_ND),
+    )
     return total
 
 

@@ -17,7 +17,7 @@ def build(config: c.Hf, dtype: torch.dtype) -> Loaded:
         raise ModelError("model=hf needs model.path=<folder or hub id>, such as model.path=HuggingFaceTB/SmolLM2-360M-Instruct.")
     folder = Path(config.path).expanduser()
     if (folder / "adapter_config.json").is_file():
-        raise ModelError(f"{folder} is an adapter, not a whole model; merge it first: fulgurite export run=<its run> out=<folder> merge=true.")
+        raise ModelError(f"{folder} is an adapter, not a whole model; merge it first: fulgurite export run=<its run> out=<folder>.")
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json; give the folder that save_pretrained or fulgurite export wrote.")
     return load(folder if folder.is_dir() else config.path, config, dtype, **refuse_code(config))

@@ -67,7 +67,8 @@ def convert(gguf: Path, folder: Path) -> None:
         beside.rename(folder)
     except OSError as error:
         if not (folder / "config.json").is_file():  # else another process was faster, which is as good
-            raise ModelError(f"The bundled model cannot be written to {folder}: {error}; set FULGURITE_CACHE to a folder with 600 MB.") from error
+            sentence = f"The bundled model cannot be written to {folder}: {error}; set FULGURITE_CACHE to a folder with 600 MB."
+            raise ModelError(sentence) from error
     finally:
         transformers_logging.set_verbosity(level)
         transformers_logging.enable_progress_bar()

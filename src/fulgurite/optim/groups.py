@@ -14,7 +14,8 @@ def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]
     What counts as an embedding is the module's class, not its name; a tied head is its embedding and does not decay.
     """
     embeddings = {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for parameter in module.parameters():
         if parameter.requires_grad:
             (plain if parameter.ndim < 2 or id(parameter) in embeddings else decayed).append(parameter)

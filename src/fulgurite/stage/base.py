@@ -21,13 +21,13 @@ from transformers import PreTrainedModel
 from fulgurite.errors import TrainingFailed
 from fulgurite.precision.build import Dtypes
 from fulgurite.run import RunConfig
-from fulgurite.schema import build
 from fulgurite.scheduler.config import ReduceLrOnPlateau
+from fulgurite.schema import build
 
 Batch = dict[str, Any]
 
 
-class StageModule(LightningModule):
+class StageModule(LightningModule):  # type: ignore[misc]
     """Base of the stages. A subclass defines `total_loss`; optimizer, schedule, clipping and checks are here.
 
     After each optimizer step `step_record` holds its numbers: `train/loss` (mean over the step's label tokens, all
@@ -66,7 +66,8 @@ class StageModule(LightningModule):
         self._sums.append(loss.detach())
         self._refuse_nonfinite("loss", loss.detach())
         # Lightning divides by the window's length, DDP by the number of processes: both are undone.
-        return loss * (self.trainer.accumulate_grad_batches * self.trainer.world_size / max(batch["step_targets"], 1))
+        scaled: Tensor = loss * (self.trainer.accumulate_grad_batches * self.trainer.world_size / max(batch["step_targets"], 1))
+        return scaled
 
     def _nothing(self) -> Tensor:
         """A zero that reaches every trained parameter, so that a process without examples still joins the reduction."""
@@ -155,7 +156,8 @@ class StageModule(LightningModule):
         if isinstance(self.run.scheduler, ReduceLrOnPlateau):
             plateau = build(self.run.scheduler, optimizer)
             # Lightning counts a plateau's interval in batches or epochs; ours counts evaluations, see on_validation_epoch_end.
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "interval": "epoch", "monitor": "val/loss", "strict": False}}
+            watch = {"scheduler": plateau, "interval": "epoch", "monitor": "val/loss", "strict": False}
+            return {"optimizer": optimizer, "lr_scheduler": watch}
         factor = build(self.run.scheduler, total=self.total_steps, lr=self.run.optim.lr)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1}}

@@ -43,7 +43,7 @@ def build(
         accelerator="gpu" if device(config) == "cuda" else "cpu",
         devices=many if device(config) == "cpu" else 1,
         strategy="ddp" if many > 1 else "auto",
-        precision=dtypes.lightning,  # type: ignore[arg-type]
+        precision=dtypes.lightning,
         max_steps=total_steps, max_epochs=-1, accumulate_grad_batches=micro_batches,
         gradient_clip_val=config.max_grad_norm or None, gradient_clip_algorithm=str(config.clip),
         val_check_interval=(config.eval_every or total_steps) * micro_batches if validates else None,
@@ -59,6 +59,8 @@ def quiet() -> None:
     os.environ.setdefault("LITLOGGER_DISABLE", "1")
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for text in (".*does not have many workers.*", ".*no `val_dataloader`.*", ".*`max_epochs` was not set.*", ".*LeafSpec.*", ".*Checkpoint directory.*",
-                 ".*isinstance.treespec.*", ".*num_workers.*", ".*lr_scheduler.step.*before.*optimizer.step.*"):
+    for text in (
+        ".*does not have many workers.*", ".*no `val_dataloader`.*", ".*`max_epochs` was not set.*", ".*LeafSpec.*",
+        ".*Checkpoint directory.*", ".*isinstance.treespec.*", ".*num_workers.*", ".*lr_scheduler.step.*before.*optimizer.step.*",
+    ):
         warnings.filterwarnings("ignore", message=text)

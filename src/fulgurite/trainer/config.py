@@ -55,6 +55,7 @@ class Trainer(Option):
     """What every trainer has."""
 
     builds: ClassVar[str] = "fulgurite.trainer.build:build"
+    accelerator: ClassVar[str] = "auto"
 
     batch_size: int | None = knob(
         None, "How many examples (rows, when packed) make one optimizer step, over all devices.",

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from fulgurite.data.guide.questions import ASKED, HELD_OUT, QUESTIONS, TRAIN, WRITTEN
 from fulgurite.errors import DataError
 from fulgurite.run import Resume, RunConfig, load_options
-from fulgurite.schema import Knob, Option, Range, knobs_of, options
+from fulgurite.schema import Knob, Option, Range, groups, knobs_of
 
 UNTAUGHT = ("logger.", "model.hidden", "model.layers", "model.length", "model.vocabulary", "name", "plugins", "run_dir")
 """Starts of the knobs that say nothing about fine-tuning."""
@@ -141,7 +141,7 @@ def of_option(cls: type[Option]) -> Iterator[Talk]:
 def own_options() -> list[type[Option]]:
     """The options of this package; those of plug-ins are not ours to teach."""
     load_options()
-    named = cast(dict[str, dict[str, type[Option]]], options())
+    named = groups()
     everything = [cls for by_name in named.values() for cls in by_name.values()]
     return [cls for cls in everything if cls.__module__.startswith("fulgurite.")]
 
