@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from functools import cache
-from typing import Any
 
 from fulgurite.errors import ConfigError
 from fulgurite.scheduler.config import Scheduler
@@ -36,8 +35,7 @@ def filled(config: Scheduler, total: int) -> Scheduler:
 @cache
 def _knobs(name: str) -> tuple[Knob, ...]:
     """The knobs of a registered schedule. Kept: a page compares some hundred configs."""
-    known: Any = options("scheduler")
-    return tuple(knobs_of(known[name]))
+    return tuple(knobs_of(options("scheduler")[name]))
 
 
 def curve(config: Scheduler, total: int, lr: float) -> Curve:
@@ -92,8 +90,7 @@ def _near(config: Scheduler, total: int, lr: float, only: str | None = None) -> 
 
 def _curves() -> list[type[Scheduler]]:
     """The registered schedules that are curves."""
-    known: Any = options("scheduler").values()
-    return [cls for cls in known if not cls.monitors]
+    return [cls for cls in options("scheduler").values() if issubclass(cls, Scheduler) and not cls.monitors]
 
 
 def _others(config: Scheduler) -> Iterator[Scheduler]:
