@@ -22,8 +22,8 @@ from fulgurite.schema import Knob, Option, Range, groups, knobs_of
 
 UNTAUGHT = ("logger.", "model.hidden", "model.layers", "model.length", "model.vocabulary", "name", "plugins", "run_dir")
 """Starts of the knobs that say nothing about fine-tuning."""
-LONGEST = 330
-"""Characters: a derived answer beyond this loses its advice, so that it stays near 80 tokens."""
+LONGEST = 260
+"""Characters: a derived answer beyond this loses its advice, so that a whole talk stays near 120 tokens."""
 HELD_OUT_ONE_IN = 8
 """Of the derived knobs, how many have one more question in the held-out part."""
 
