@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ from fulgurite.callback.checkpoint import Checkpoints
 from fulgurite.callback.stop import Stop
 from fulgurite.checkpoint import resume
 from fulgurite.checkpoint.io import FolderCheckpointIO
+from fulgurite.errors import Interrupted
 from fulgurite.trainer.build import quiet
 
 ROWS, BATCH, K = 16, 6, 3
@@ -98,10 +101,14 @@ class Rows(Callback):
 
     def on_train_start(self, trainer: Trainer, module: Model) -> None:
         self.step = trainer.global_step
+        if not trainer.is_global_zero:
+            return
         rows = [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
         self.path.write_text("".join(json.dumps(r) + "\n" for r in rows if r["step"] <= trainer.global_step))
 
-    def row(self, **numbers: Any) -> None:
+    def row(self, trainer: Trainer, **numbers: Any) -> None:
+        if not trainer.is_global_zero:
+            return
         with self.path.open("a") as stream:
             stream.write(json.dumps(numbers) + "\n")
 
@@ -110,10 +117,11 @@ class Rows(Callback):
             self.step = trainer.global_step
             ids, module.ids = module.ids, []
             lr = trainer.optimizers[0].param_groups[0]["lr"]
-            self.row(step=self.step, epoch=trainer.current_epoch, loss=float(out["loss"]), lr=lr, ids=ids)
+            self.row(trainer, step=self.step, epoch=trainer.current_epoch, loss=float(out["loss"]), lr=lr, ids=ids)
 
     def on_validation_end(self, trainer: Trainer, module: Model) -> None:
-        self.row(step=trainer.global_step, epoch=trainer.current_epoch, val=float(trainer.callback_metrics["val/loss"]))
+        value = float(trainer.callback_metrics["val/loss"])
+        self.row(trainer, step=trainer.global_step, epoch=trainer.current_epoch, val=value)
 
 
 class At(Callback):
@@ -133,24 +141,28 @@ class At(Callback):
 def train(
     run: Path, *extra: Callback, epochs: int = 3, limit: str = "epochs", save_every: int = 2, eval_every: int = 2,
     keep: int = 2, model: Model | None = None, identity: dict[str, Any] | None = None, allow: list[str] | None = None,
+    processes: int = 1, stop: int = 0,
 ) -> Checkpoints:
-    """Train into `run`, going on from its newest checkpoint."""
-    random.seed(5)
-    np.random.seed(5)
-    torch.manual_seed(5)
+    """Train into `run`, going on from its newest checkpoint; the last rank gets a signal after step `stop`."""
+    rank = int(os.environ.get("RANK", "0"))
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(5 + rank)
+    if stop and rank == processes - 1:
+        extra = (*extra, At("on_train_batch_start", stop, lambda: os.kill(os.getpid(), signal.SIGTERM)))
     model = model or Model()
     run.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(run / "checkpoints", save_every, keep, identity=identity, allow=allow or [])
-    stop = Stop(checkpoints)
+    listener = Stop(checkpoints)
     quiet()
     trainer = Trainer(
-        accelerator="cpu", devices=1, max_epochs=epochs if limit == "epochs" else -1,
+        accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto",
+        max_epochs=epochs if limit == "epochs" else -1,
         max_steps=-1 if limit == "epochs" else epochs * PER_EPOCH, accumulate_grad_batches=K,
         val_check_interval=eval_every * K, check_val_every_n_epoch=None, num_sanity_val_steps=0, logger=False,
-        callbacks=[Rows(run / "metrics.jsonl"), *extra, stop, checkpoints], plugins=[FolderCheckpointIO()],
+        callbacks=[Rows(run / "metrics.jsonl"), *extra, listener, checkpoints], plugins=[FolderCheckpointIO()],
         enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=True, default_root_dir=run,
     )
-    with stop.listening(), warnings.catch_warnings():
+    with listener.listening(), warnings.catch_warnings():
         quiet()
         warnings.filterwarnings("ignore", message=".*The number of training batches.*")
         trainer.fit(model, ckpt_path=resume.find(run))
@@ -186,6 +198,8 @@ if __name__ == "__main__":
     options = dict(word.split("=") for word in sys.argv[2:])
     if "slow" in options:
         slowed(float(options.pop("slow")))
-    print("begins", flush=True)
-    train(Path(sys.argv[1]), **{key: value if key == "limit" else int(value) for key, value in options.items()})
-    print("done", flush=True)
+    try:
+        train(Path(sys.argv[1]), **{key: value if key == "limit" else int(value) for key, value in options.items()})
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        sys.exit(interrupted.exit_status)

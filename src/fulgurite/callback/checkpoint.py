@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from fulgurite.checkpoint import folder, loop, resume, rng, weights
@@ -20,10 +21,6 @@ from fulgurite.checkpoint import folder, loop, resume, rng, weights
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
     from torch import Tensor
-
-KEY = "position"
-"""Where a checkpoint keeps what Lightning does not know of."""
-
 
 class Checkpoints(Checkpoint):  # type: ignore[misc]
     """Saves `folder/step-N` every `save_every` optimizer steps, at each new best value of `best`, and at the end.
@@ -63,44 +60,33 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
             folder.remove_stale(self.folder)
         self._buffers = weights.buffers(pl_module)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The best value so far and its step."""
-        return {"best_step": self.best_step, "best_value": self.best_value}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the best value so far."""
-        self.best_step, self.best_value = state_dict["best_step"], state_dict["best_value"]
-
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the trained weights only, the position in place of Lightning's counters, and the random states."""
         checkpoint["state_dict"] = weights.to_save(pl_module, self._buffers)
         del checkpoint["loops"]
         state = self._before_evaluation if not self._evaluated else None
-        checkpoint[KEY] = {
+        checkpoint[loop.KEY] = {
             "step": trainer.global_step,
             "per_epoch": int(trainer.num_training_batches) // trainer.accumulate_grad_batches,
             "evaluated": self._evaluated,
+            "best_step": self.best_step,
+            "best_value": self.best_value,
             "identity": self.identity,
             "rng": rng.gather(state or rng.capture(trainer.strategy.root_device), trainer.strategy),
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Stand where the checkpoint stands. Raises CheckpointError for other weights, identity or world size."""
-        own = checkpoint[KEY]
+        own = checkpoint[loop.KEY]
         place = self.folder / folder.name_of(own["step"])
         resume.check_same(own["identity"], self.identity, [a for a in self.allow if a in self.identity], place)
         weights.check_names(pl_module, checkpoint["state_dict"], str(place))
         position = loop.Position(own["step"], own["per_epoch"], own["evaluated"])
         checkpoint["loops"] = {"fit_loop": loop.fit_loop_state(position, trainer.accumulate_grad_batches)}
         self._to_restore = rng.of_rank(own["rng"], trainer.global_rank, trainer.world_size)
-        self.newest = own["step"]
+        self.newest, self.best_step, self.best_value = own["step"], own["best_step"], own["best_value"]
         # the order of the examples is a function of the step, so the loader needs no state to be resumable
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the links name what this run has: a newer, damaged checkpoint may have been skipped."""
-        if self.newest is not None and trainer.is_global_zero:
-            self._link()
 
     # --- when a checkpoint is made
 
@@ -118,12 +104,14 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
             self._before_evaluation = rng.capture(trainer.strategy.root_device)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """See whether this step is the best so far, on any rank, so that all save or none."""
+        """See whether this step is the best so far."""
         if trainer.sanity_checking:
             return
         self._before_evaluation = None
-        value = float(trainer.callback_metrics.get(self.best, math.nan))
-        if trainer.strategy.reduce_boolean_decision(value < self.best_value, all=False):
+        found = torch.as_tensor(trainer.callback_metrics.get(self.best, math.nan), dtype=torch.float64)
+        # the mean over ranks is the same number on each, so that all of them save or none
+        value = float(trainer.strategy.reduce(found.to(trainer.strategy.root_device), reduce_op="mean"))
+        if value < self.best_value:
             self.best_value, self.best_step, self._improved = value, trainer.global_step, True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -144,7 +132,7 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
             self.newest = step
         self._improved = False
         if trainer.is_global_zero:
-            self._link()
+            folder.link(self.folder, step, self.best_step)
             self._retire(step)
         return path
 
@@ -155,11 +143,6 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
             self._to_restore = None
 
     # --- which are kept
-
-    def _link(self) -> None:
-        for link, step in (("last", self.newest), ("best", self.best_step)):
-            if step is not None and (self.folder / folder.name_of(step)).is_dir():
-                folder.point(self.folder / link, self.folder / folder.name_of(step))
 
     def _retire(self, step: int) -> None:
         """Delete what is older than the newest `keep`, but for the best. Higher steps are damaged and do not count."""

@@ -188,6 +188,13 @@ def retire(path: Path) -> None:
     shutil.rmtree(doomed)
 
 
+def link(folder: Path, last: int, best: int | None) -> None:
+    """Let `best` and then `last` name the checkpoints of these steps: where `last` is right, `best` is."""
+    for name, step in (("best", best), ("last", last)):
+        if step is not None and (folder / name_of(step)).is_dir():
+            point(folder / name, folder / name_of(step))
+
+
 def point(link: Path, target: Path) -> None:
     """Make `link` a relative link to `target` in the same folder, replacing an older link in one step."""
     draft = link.with_name(f"{link.name}.tmp-{os.getpid()}")

@@ -46,12 +46,15 @@ class FolderCheckpointIO(CheckpointIO):  # type: ignore[misc]
     ) -> dict[str, Any]:
         """Read a folder whose manifest holds; tensors are on the CPU. Raises CheckpointError."""
         place = checked(Path(path))
-        document = json.loads((place / "state.json").read_bytes())
-        if document.get("format") != FORMAT:
-            form = document.get("format")
-            raise CheckpointError(f"{place} has format {form!r}, not {FORMAT}; use the version that wrote it.")
-        state: dict[str, Any] = tree.decode(document["state"], _load(place / "state.safetensors"))
-        state["optimizer_states"] = tree.decode(document["optimizer"], _load(place / "optimizer.safetensors"))
+        try:
+            document = json.loads((place / "state.json").read_bytes())
+            if document["format"] != FORMAT:
+                form = document["format"]
+                raise CheckpointError(f"{place} has format {form!r}, not {FORMAT}; use the version that wrote it.")
+            state: dict[str, Any] = tree.decode(document["state"], _load(place / "state.safetensors"))
+            state["optimizer_states"] = tree.decode(document["optimizer"], _load(place / "optimizer.safetensors"))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{place}/state.json cannot be read: {error}; take an earlier checkpoint.") from error
         state["state_dict"] = _load(place / "weights.safetensors")
         return state
 

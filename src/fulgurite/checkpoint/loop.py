@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+KEY = "position"
+"""Where a checkpoint keeps what Lightning does not know of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Position:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fulgurite.checkpoint import folder
+from fulgurite.checkpoint import folder, loop
 from fulgurite.errors import CheckpointError, ConfigError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -20,6 +20,8 @@ FREE = (
     "trainer.log_every", "trainer.keep", "trainer.save_every", "trainer.workers",
 )
 """Knobs and groups that change nothing in the mathematics; every other knob makes a run what it is."""
+BESIDE = ("version",)
+"""What resume.allow may name though no knob is called so: see `identity` of the callback that makes checkpoints."""
 ABSENT = "(absent)"
 OPTION = ".option"
 """Where a resolved config keeps the name of a group's option."""
@@ -45,7 +47,8 @@ def _shown(value: Any) -> str:
 def find(run_dir: Path, say: Callable[[str], None] = log.warning) -> Path | None:
     """The newest whole checkpoint of a run, or None where it has none yet; `say` hears of each that is skipped.
 
-    Raises CheckpointError where there are checkpoints and none is whole: a run never starts afresh in silence.
+    A run that was killed between a checkpoint and its links gets the links renewed. Raises CheckpointError where there
+    are checkpoints and none is whole: a run never starts afresh in silence.
     """
     path, skipped = folder.newest_whole(run_dir / CHECKPOINTS)
     for bad, reason in skipped:
@@ -55,7 +58,19 @@ def find(run_dir: Path, say: Callable[[str], None] = log.warning) -> Path | None
             f"{run_dir / CHECKPOINTS} has no whole checkpoint ({skipped[0][0].name}: {skipped[0][1]}); "
             "restore one, or start afresh in another run_dir."
         )
+    if path is not None:
+        _renew_links(path, say)
     return path
+
+
+def _renew_links(path: Path, say: Callable[[str], None]) -> None:
+    position = json.loads((path / "state.json").read_bytes())["state"].get(loop.KEY, {})
+    step = folder.step_of(path)
+    try:
+        if step is not None and (path.parent / "last").resolve() != path.resolve():
+            folder.link(path.parent, step, position.get("best_step"))
+    except OSError as error:
+        say(f"{path.parent}: the links last and best could not be renewed: {error.strerror}.")
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
@@ -89,7 +104,7 @@ def check_same(old: Mapping[str, Any], new: Mapping[str, Any], allow: Sequence[s
 
 
 def _split(old: Mapping[str, Any], new: Mapping[str, Any], allow: Sequence[str]) -> tuple[list[Change], list[Change]]:
-    known = {key.removesuffix(OPTION) for config in (old, new) for key, _ in _flat(config)}
+    known = {*BESIDE, *(key.removesuffix(OPTION) for config in (old, new) for key, _ in _flat(config))}
     known |= {key.rpartition(".")[0] for key in known if "." in key}
     for name in allow:
         if name not in known:

@@ -1,0 +1,251 @@
+"""What a checkpoint holds, which are kept, what the links name, and what a run refuses to go on from."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from toy_training import PER_EPOCH, At, K, Model, digest, train
+
+from fulgurite.checkpoint import folder, io, loop, resume
+from fulgurite.errors import CheckpointError, Interrupted, TrainingFailed
+from fulgurite.trainer.build import quiet
+
+
+def stopped() -> None:
+    os.kill(os.getpid(), 15)
+
+
+def steps(run: Path) -> list[int]:
+    return folder.steps(run / "checkpoints")
+
+
+def link(run: Path, name: str) -> str:
+    return os.readlink(run / "checkpoints" / name)
+
+
+def values(run: Path) -> dict[int, float]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {row["step"]: row["val"] for row in rows if "val" in row}
+
+
+# --- what it holds
+
+
+def test_only_the_trained_weights_each_once(tmp_path):
+    train(tmp_path, epochs=1)
+    assert set(io.read_weights(tmp_path / "checkpoints" / "last")) == {"first.weight", "out.weight", "out.bias"}
+
+
+class WithBuffers(Model):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("constant", torch.ones(3))
+        self.register_buffer("cache", torch.ones(3), persistent=False)
+
+    def training_step(self, batch, batch_idx):
+        self.seen += len(batch)
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_buffer_is_kept_where_training_changed_it(tmp_path):
+    train(tmp_path, epochs=1, model=WithBuffers())
+    weights = io.read_weights(tmp_path / "checkpoints" / "last")
+    assert set(weights) == {"first.weight", "out.weight", "out.bias", "seen"}
+    assert weights["seen"] == 16
+    resumed = WithBuffers()
+    train(tmp_path, epochs=2, model=resumed)
+    assert resumed.seen == 32
+
+
+def test_lightnings_own_counters_have_the_names_that_are_written():
+    quiet()
+    trainer = Trainer(accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False)
+    own = trainer.fit_loop.state_dict()
+    ours = loop.fit_loop_state(loop.Position(5, 3, True), K)
+    assert shape(ours) == shape(own)
+    trainer.fit_loop.load_state_dict(ours)
+    assert trainer.global_step == 5
+    assert trainer.current_epoch == 1
+
+
+def shape(tree):
+    return {key: shape(value) for key, value in tree.items()} if isinstance(tree, dict) else type(tree)
+
+
+def test_a_position_says_the_same_whatever_lies_between():
+    between = loop.fit_loop_state(loop.Position(6, 3), K)
+    assert between["epoch_progress"]["total"] == {"ready": 2, "started": 2, "processed": 2, "completed": 2}
+    assert between["epoch_loop.batch_progress"]["current"]["completed"] == 0
+    owed = loop.fit_loop_state(loop.Position(6, 3, evaluated=False), K)
+    assert owed["epoch_progress"]["total"] == {"ready": 2, "started": 2, "processed": 1, "completed": 1}
+    assert owed["epoch_loop.batch_progress"]["current"]["completed"] == 9
+    assert owed["epoch_loop.batch_progress"]["is_last_batch"] is True
+
+
+# --- which are kept
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_the_newest_and_the_best_are_kept(tmp_path, keep):
+    train(tmp_path, save_every=1, eval_every=1, keep=keep)
+    best = min(values(tmp_path), key=values(tmp_path).get)
+    assert best < 9 - keep, "the toy run is to over-fit, or this test says nothing about the best"
+    assert steps(tmp_path) == sorted({best, *range(10 - keep, 10)})
+    assert (link(tmp_path, "last"), link(tmp_path, "best")) == ("step-9", f"step-{best}")
+
+
+def test_a_new_best_is_saved_though_no_checkpoint_is_due(tmp_path):
+    train(tmp_path, save_every=100, eval_every=1)
+    best = min(values(tmp_path), key=values(tmp_path).get)
+    assert steps(tmp_path) == [best, 9]
+
+
+def test_without_evaluation_there_is_no_best(tmp_path):
+    train(tmp_path, save_every=4, eval_every=100)
+    assert steps(tmp_path) == [8, 9]
+    assert not (tmp_path / "checkpoints" / "best").exists()
+
+
+def test_the_best_so_far_is_known_after_a_resume_and_the_folder_may_move(tmp_path):
+    whole, before, after = tmp_path / "whole", tmp_path / "before", tmp_path / "after"
+    train(whole, save_every=1, eval_every=1, keep=1)
+    with pytest.raises(Interrupted):
+        train(before, At("on_train_batch_start", 7, stopped), save_every=1, eval_every=1, keep=1)
+    before.rename(after)
+    train(after, save_every=1, eval_every=1, keep=1)
+    assert steps(after) == steps(whole)
+    assert link(after, "best") == link(whole, "best")
+    assert digest(after) == digest(whole)
+
+
+def test_there_is_a_whole_checkpoint_at_every_instant(tmp_path, monkeypatch):
+    """Looked at around every single thing that is done to the folder, over fifty saves that each delete the last."""
+    looked, checkpoints = [], tmp_path / "checkpoints"
+
+    def look():
+        if steps(tmp_path):
+            looked.append(folder.newest_whole(checkpoints)[0])
+            assert looked[-1] is not None
+        for name in ("last", "best"):
+            if (checkpoints / name).is_symlink():
+                assert folder.problems(checkpoints / name) == [], name
+
+    def looking(module, name):
+        real = getattr(module, name)
+
+        def call(*words, **more):
+            look()
+            done = real(*words, **more)
+            look()
+            return done
+
+        monkeypatch.setattr(module, name, call)
+
+    looking(io, "_save")
+    looking(shutil, "rmtree")
+    for name in ("_sync", "_publish", "point"):
+        looking(folder, name)
+    train(tmp_path, epochs=17, save_every=1, eval_every=7, keep=1)
+    assert len(set(looked)) == 51
+    assert sorted(p.name for p in checkpoints.iterdir()) == sorted({"last", "best", link(tmp_path, "best"), "step-51"})
+
+
+# --- damage
+
+
+def test_a_damaged_newest_is_skipped_and_made_anew(tmp_path, caplog):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train(whole)
+    train(cut, epochs=2)
+    os.truncate(cut / "checkpoints" / "step-6" / "optimizer.safetensors", 100)
+    train(cut)
+    assert "step-6 is skipped: optimizer.safetensors has 100 bytes instead of" in caplog.text
+    assert digest(cut) == digest(whole)
+
+
+def test_a_damaged_newer_one_never_counts_as_one_of_those_kept(tmp_path):
+    train(tmp_path, epochs=1, save_every=1, eval_every=100, keep=2)
+    (tmp_path / "checkpoints" / "step-3").rename(tmp_path / "checkpoints" / "step-30")
+    (tmp_path / "checkpoints" / "step-30" / "manifest.json").unlink()
+    train(tmp_path, epochs=2, save_every=1, eval_every=100, keep=1)
+    assert steps(tmp_path) == [6, 30]
+    assert link(tmp_path, "last") == "step-6"
+
+
+def test_what_a_killed_run_left_is_cleared_away(tmp_path):
+    train(tmp_path, epochs=1)
+    shutil.copytree(tmp_path / "checkpoints" / "step-3", tmp_path / "checkpoints" / "step-4.tmp-77")
+    train(tmp_path, epochs=2)
+    assert list((tmp_path / "checkpoints").glob("*tmp*")) == []
+
+
+# --- what is refused
+
+
+class OtherWeights(Model):
+    def __init__(self):
+        super().__init__()
+        self.frozen.requires_grad_(True)
+
+
+class FewerWeights(Model):
+    def __init__(self):
+        super().__init__()
+        self.out.requires_grad_(False)
+
+
+@pytest.mark.parametrize(("model", "words"), [(OtherWeights, "lacks frozen.bias"), (FewerWeights, "holds out.bias")])
+def test_other_trained_weights_are_refused_by_name(tmp_path, model, words):
+    train(tmp_path, epochs=1)
+    with pytest.raises(CheckpointError, match=rf"step-3 {words}.*\(2 names differ\)"):
+        train(tmp_path, model=model())
+
+
+def test_another_identity_is_refused_unless_it_is_allowed(tmp_path):
+    train(tmp_path, epochs=1, identity={"data.sha256": "a", "version": "1"})
+    with pytest.raises(CheckpointError, match=r'step-3: data.sha256 "a" → "b"; say resume.allow=\[data.sha256\]'):
+        train(tmp_path, identity={"data.sha256": "b", "version": "1"})
+    train(tmp_path, identity={"data.sha256": "b", "version": "1"}, allow=["data.sha256", "optim.lr"])
+    assert link(tmp_path, "last") == "step-9"
+
+
+def test_a_run_that_turned_non_finite_leaves_the_checkpoint_before(tmp_path):
+    model = Model()
+
+    def poison():
+        model.out.weight.data[0, 0] = float("nan")
+
+    with pytest.raises(TrainingFailed, match=r"step-4 was not written: 1 of 8 values of out.weight are not finite"):
+        train(tmp_path, At("on_validation_end", 4, poison), model=model)
+    assert steps(tmp_path) == [2]
+    assert resume.find(tmp_path) == tmp_path / "checkpoints" / "step-2"
+
+
+def test_a_disk_that_refuses_ends_the_run_in_one_line_and_it_goes_on_later(tmp_path, monkeypatch):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train(whole)
+    real = shutil.disk_usage
+
+    def full(path):
+        return real(path) if not (cut / "checkpoints" / "step-4").exists() else shutil._ntuple_diskusage(1, 1, 0)
+
+    monkeypatch.setattr(shutil, "disk_usage", full)
+    with pytest.raises(CheckpointError, match="step-6 could not be written: the disk is too full"):
+        train(cut)
+    monkeypatch.undo()
+    train(cut)
+    assert digest(cut) == digest(whole)
+
+
+def test_per_epoch_is_what_the_loader_says(tmp_path):
+    train(tmp_path, epochs=1)
+    state = io.FolderCheckpointIO().load_checkpoint(tmp_path / "checkpoints" / "last")
+    assert len(state["position"].pop("rng")) == 1
+    best = {"best_step": 2, "best_value": values(tmp_path)[2]}
+    assert state["position"] == {"step": 3, "per_epoch": PER_EPOCH, "evaluated": True, "identity": {}, **best}
+    assert "loops" not in state
