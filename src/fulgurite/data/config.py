@@ -78,7 +78,8 @@ class Data(Option):
         bounds=at_least(8), usual=Range(128, 8192),
         advice="Raise it when many examples are dropped; lower it when memory or time is short. Cost grows with it.",
         empty=Empty(
-            "the 99th percentile of the data, rounded up to 64, at most what the model can read; running text in pieces of 1024 (CPU) or 4096",
+            "the 99th percentile of the data, rounded up to 64, at most what the model can read; "
+            "running text in pieces of 1024 (CPU) or 4096",
             _max_length, "data",
         ),
     )

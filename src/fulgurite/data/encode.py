@@ -10,9 +10,11 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,20 @@ from transformers import PreTrainedTokenizerBase
 
 from fulgurite import __version__
 from fulgurite.data.config import Data
-from fulgurite.data.records import Bad, Example, Place
+from fulgurite.data.records import Example, Place
 from fulgurite.data.source import Source
-from fulgurite.data.template import Template
+from fulgurite.data.template import Learned, Template
 from fulgurite.errors import DataError, RequestError
 
-LAYOUT = 1
-ARRAYS = {"ids": np.int32, "learn": np.uint8, "offsets": np.int64, "files": np.int32, "lines": np.int64}
-FLUSH = 1 << 16
+LAYOUT = 2
+ARRAYS = {"ids": np.int32, "learn": np.uint8, "offsets": np.int64, "files": np.int32, "lines": np.int64, "flags": np.uint8}
+STOP_INSIDE, MISSED = 1, 2
+"""Flags of an example: an answer holds the text of an end token; an earlier answer could not be learned."""
+CHUNK = 256
+"""Examples that are tokenised at one time."""
+STALE = 3600.0
+"""Seconds after which a draft that no process writes to was left by a killed one."""
+Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(slots=True)
@@ -38,14 +46,16 @@ class Encoded:
     key: str
     source: Source
     arrays: dict[str, Any]
+    fresh: bool = False
+    """Whether it was tokenised now, not found in the cache."""
 
     def __len__(self) -> int:
         return len(self.arrays["offsets"]) - 1
 
     @property
-    def lengths(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def lengths(self) -> Ints:
         """Tokens of each example."""
-        lengths: np.ndarray[Any, np.dtype[np.int64]] = np.diff(self.arrays["offsets"])
+        lengths: Ints = np.diff(self.arrays["offsets"])
         return lengths
 
     @property
@@ -53,10 +63,20 @@ class Encoded:
         """The length that 99 of 100 examples do not exceed."""
         return int(np.ceil(np.percentile(self.lengths, 99))) if len(self) else 0
 
-    def example(self, i: int) -> tuple[Any, Any]:
-        """`ids` int64 [T] and `learn` bool [T] of example i."""
-        begin, end = self.arrays["offsets"][i : i + 2]
-        return self.arrays["ids"][begin:end].astype(np.int64), self.arrays["learn"][begin:end].astype(bool)
+    def tokens(self, i: int, begin: int, end: int) -> tuple[Ints, np.ndarray[Any, np.dtype[np.bool_]]]:
+        """Tokens `begin` to `end` (excluded) of example i: `ids` int64 [T] and `learn` bool [T]."""
+        start = int(self.arrays["offsets"][i])
+        piece = slice(start + begin, start + end)
+        return self.arrays["ids"][piece].astype(np.int64), self.arrays["learn"][piece].astype(bool)
+
+    def labels(self, i: int, begin: int, end: int) -> int:
+        """How many tokens of `begin` to `end` (excluded) of example i are predicted: the learned ones but the first."""
+        start = int(self.arrays["offsets"][i])
+        return int(np.count_nonzero(self.arrays["learn"][start + begin + 1 : start + end]))
+
+    def flagged(self, i: int, flag: int) -> bool:
+        """Whether example i has `flag`."""
+        return bool(self.arrays["flags"][i] & flag)
 
     def file(self, i: int) -> int:
         """The number of the file that example i is from."""
@@ -68,39 +88,51 @@ class Encoded:
 
 
 def encode(source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, cache_dir: Path) -> Encoded:
-    """The tokenised data set, from the cache where nothing that matters has changed. Raises DataError with the place."""
+    """The tokenised data set, from the cache where nothing that matters has changed.
+
+    Raises DataError with the place of what cannot be tokenised, RequestError where the cache cannot be written. The key has no
+    `data.max_length` in it: what is kept is whole, and cut afterwards.
+    """
+    if source.checked is None:
+        source.check()
     key = key_of(source, tokenizer, config)
     folder = cache_dir / "data" / key
-    arrays = _read(folder)
-    if arrays is None:
+    arrays, fresh = _read(folder), False
+    for _ in range(3):  # another process may be putting its own, equal result in this place at this instant
+        if arrays is not None:
+            return Encoded(key, source, arrays, fresh)
         _build(source, tokenizer, template, config, folder)
-        arrays = _read(folder)
+        arrays, fresh = _read(folder), True
     if arrays is None:
         raise RequestError(f"{folder} cannot be read back after writing; check the disk, or set FULGURITE_CACHE to another.")
-    return Encoded(key, source, arrays)
+    return Encoded(key, source, arrays, fresh)
 
 
 def key_of(source: Source, tokenizer: PreTrainedTokenizerBase, config: Data) -> str:
     """A hash of the files' content, the tokenizer, the template, the settings that matter here, and our version."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     words = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    settings = [LAYOUT, __version__, source.stage, str(source.format), source.columns, str(config.mask), len(source.train), tokenizer.chat_template]
-    settings += [tokenizer.eos_token, tokenizer.bos_token]
+    settings = [
+        LAYOUT, __version__, source.stage, [str(f) for f in source.formats], source.columns, str(config.mask),
+        tokenizer.chat_template, tokenizer.eos_token, tokenizer.bos_token,
+    ]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     digest.update(words.encode())
     for path in source.files:
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(bytes.fromhex(_sha256(path)))
     return digest.hexdigest()[:32]
 
 
 def _build(source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, folder: Path) -> None:
+    """Write the arrays beside their place, then rename: others see them whole or not at all."""
     beside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     try:
-        beside.mkdir(parents=True, exist_ok=True)
+        _sweep(folder.parent)
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
         _write(source, tokenizer, template, config, beside)
-        if folder.exists():  # damaged, or _read would have taken it
-            shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists() and _read(folder) is None:  # damaged
+            folder.rename(beside.with_name(f"{beside.name}.bad"))
         try:
             beside.rename(folder)
         except OSError:
@@ -110,44 +142,58 @@ def _build(source: Source, tokenizer: PreTrainedTokenizerBase, template: Templat
         raise RequestError(f"{folder} cannot be written ({error.strerror or error}); set FULGURITE_CACHE to a folder with room.") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(beside.with_name(f"{beside.name}.bad"), ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what killed processes left."""
+    for draft in parent.glob("*.tmp-*"):
+        times = [p.stat().st_mtime for p in (draft, *draft.glob("*")) if p.exists()]
+        if times and max(times) < time.time() - STALE:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, folder: Path) -> None:
-    ids, learn = array("i"), array("B")
-    offsets, files, lines = array("q", [0]), array("i"), array("q")
+    offsets, files, lines, flags = array("q", [0]), array("i"), array("q"), array("B")
     with (folder / "ids.bin").open("wb") as ids_out, (folder / "learn.bin").open("wb") as learn_out:
-        for example in source.examples():
-            if isinstance(example, Bad):
-                continue  # counted by Source.check, which allowed it
-            tokens, marks = _tokens(example, tokenizer, template, config)
-            ids.extend(tokens)
-            learn.extend(map(int, marks))
-            offsets.append(offsets[-1] + len(tokens))
-            files.append(example.file)
-            lines.append(example.place.line)
-            if len(ids) > FLUSH:
-                ids.tofile(ids_out)
-                learn.tofile(learn_out)
-                del ids[:], learn[:]
-        ids.tofile(ids_out)
-        learn.tofile(learn_out)
-    for name, values in (("offsets", offsets), ("files", files), ("lines", lines)):
+        good = (e for e in source.examples() if isinstance(e, Example))  # the others were counted by Source.check, which allowed them
+        while chunk := list(islice(good, CHUNK)):
+            for example, (learned, flag) in zip(chunk, _tokens(chunk, tokenizer, template, config), strict=True):
+                array("i", learned.ids).tofile(ids_out)
+                learn_out.write(bytes(learned.learn))
+                offsets.append(offsets[-1] + len(learned.ids))
+                files.append(example.file)
+                lines.append(example.place.line)
+                flags.append(flag)
+    for name, values in (("offsets", offsets), ("files", files), ("lines", lines), ("flags", flags)):
         with (folder / f"{name}.bin").open("wb") as out:
             values.tofile(out)
     manifest = {name: _sha256(folder / f"{name}.bin") for name in ARRAYS}
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
-def _tokens(example: Example, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data) -> tuple[Sequence[int], Sequence[bool]]:
-    if example.text is not None:
-        ids = [int(i) for i in tokenizer(example.text)["input_ids"]]
-        if tokenizer.eos_token_id is not None and ids[-1:] != [tokenizer.eos_token_id]:
-            ids.append(int(tokenizer.eos_token_id))
-        return ids, [True] * len(ids)
-    try:
-        return template.encode_chat(example.messages or (), config.mask)
-    except DataError as error:
-        raise DataError(f"{example.place}: {error}") from error
+def _tokens(
+    chunk: list[Example], tokenizer: PreTrainedTokenizerBase, template: Template, config: Data
+) -> Iterator[tuple[Learned, int]]:
+    """The tokens of each example, and its flags."""
+    if chunk[0].text is not None:
+        end = tokenizer.eos_token_id
+        if end is None:
+            raise DataError("The tokenizer has no end token to put after each document; set eos_token in its tokenizer_config.json.")
+        for ids in tokenizer([e.text for e in chunk], verbose=False)["input_ids"]:
+            whole = ids if ids[-1:] == [end] else [*ids, end]
+            yield Learned(whole, [True] * len(whole)), 0
+        return
+    plans = []
+    for example in chunk:
+        try:
+            plans.append(template.plan(example.messages or (), config.mask))
+        except DataError as error:
+            raise DataError(f"{example.place}: field 'messages': {error}") from error
+    tokens = iter(template.tokenise([text for plan in plans for text in plan.texts]))
+    for example, plan in zip(chunk, plans, strict=True):
+        learned = template.join(plan, list(islice(tokens, len(plan.texts))))
+        yield learned, STOP_INSIDE * template.holds_stop(example.messages or ()) + MISSED * bool(learned.missed)
 
 
 def _read(folder: Path) -> dict[str, Any] | None:

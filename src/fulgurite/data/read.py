@@ -1,146 +1,143 @@
-"""Records out of files, one at a time: JSON, JSONL, CSV, Parquet, Arrow, text, each also gzipped; never a pickle."""
+"""Records out of files, one at a time: JSON, JSONL, CSV, Parquet, Arrow, text, each also gzipped; never a pickle.
+
+Memory is that of the longest record. Bytes that are no UTF-8 pass as lone surrogates (PEP 383), so that the check of the
+field they stand in names the line; UTF-16 and UTF-32 are read where a byte-order mark tells of them.
+"""
 
 from __future__ import annotations
 
 import csv
-import glob
 import gzip
 import io
-import json
-from collections.abc import Iterator
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
+from fulgurite.data.find import kind_of
+from fulgurite.data.json_stream import Decoder, NotJson, items
 from fulgurite.data.records import Bad, Place
-from fulgurite.errors import DataError, nearest
+from fulgurite.errors import DataError
 
-KINDS = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow", ".txt": "text", ".text": "text"}
-MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-csv.field_size_limit(1 << 28)
+BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+SIGNS = {
+    b"PAR1": "Parquet", b"ARROW1": "Arrow", b"\xff\xff\xff\xff": "Arrow", b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "a zip archive", b"\x80\x02": "a pickle", b"\x80\x03": "a pickle", b"\x80\x04": "a pickle", b"\x80\x05": "a pickle",
+    b"\x89HDF": "HDF5", b"%PDF": "a PDF",
+}
+"""What a file is by its first bytes, whatever its ending says."""
+csv.field_size_limit(1 << 30)
 
 Raw = tuple[Place, Any] | Bad
 
 
-def find(paths: list[str]) -> list[Path]:
-    """The files that paths, patterns and folders name, in order. Raises DataError where one names nothing."""
-    found: list[Path] = []
-    for word in paths:
-        path = Path(word).expanduser()
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.is_file() and kind_of(p) is not None and p.name not in {"state.json", "dataset_info.json"})
-            if not inside:
-                raise DataError(f"data.path={word}: the folder holds no {', '.join(KINDS)} file.")
-            found += inside
-        elif path.is_file():
-            found.append(path)
-        else:
-            matched = sorted(Path(p) for p in glob.glob(str(path), recursive=True))
-            if not matched:
-                raise DataError(f"data.path={word}: there is no such file.{_near(path)}")
-            found += matched
-    for path in found:
-        if kind_of(path) is None:
-            raise DataError(f"{path}: the ending {path.suffix or '(none)'} is not read; there are {', '.join(KINDS)}, each also with .gz.")
-    return found
-
-
-def _near(path: Path) -> str:
-    names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    close = nearest(path.name, names, 1)
-    return f" Did you mean {path.parent / close[0]}?" if close else ""
-
-
-def kind_of(path: Path) -> str | None:
-    """json, jsonl, csv, parquet, arrow or text by the ending, or None."""
-    endings = path.suffixes[-2:]
-    if endings and endings[-1] == ".gz":
-        endings = endings[:-1]
-    return KINDS.get(endings[-1].lower()) if endings else None
-
-
 def records(path: Path) -> Iterator[Raw]:
-    """Each record with its place, or what is wrong with it; memory is that of one record (of one file for a JSON array)."""
-    kind = kind_of(path)
-    if kind == "parquet" or kind == "arrow":
-        yield from _columnar(path, kind)
-        return
+    """Each record with its place, or what is wrong with it. Raises DataError where the rest of the file cannot be read."""
+    kind = kind_of(path) or "text"
     try:
-        with _open(path) as stream:
-            reader = {"json": _json, "jsonl": _jsonl, "csv": _csv, "text": _text}[kind or "text"]
-            yield from reader(path, stream)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8.") from error
-    except (OSError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read ({error}).") from error
+        if kind in ("parquet", "arrow"):
+            yield from _columnar(path, kind)
+            return
+        with _open(path, kind) as stream:
+            yield from READERS[kind](path, stream)
+    except UnicodeError as error:
+        raise DataError(f"{path}: is no whole {getattr(error, 'encoding', 'text')} text; save the file as UTF-8.") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())[:120]}).") from error
 
 
-def _open(path: Path) -> TextIO:
-    raw: Any = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    head = raw.peek(2)[:2] if hasattr(raw, "peek") else b""
-    return io.TextIOWrapper(raw, encoding=MARKS.get(head, "utf-8-sig"), newline=None)
+def _open(path: Path, kind: str) -> TextIO:
+    raw: Any = gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # noqa: SIM115  closed with its wrapper
+    try:
+        head = raw.peek(8)[:8]
+        what = next((what for sign, what in SIGNS.items() if head.startswith(sign)), None)
+        if what:
+            raise DataError(f"{path}: the ending says {kind}, the content is {what}; give the file the ending of what it is.")
+        encoding = next((e for mark, e in BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
+        if encoding is None and b"\0" in head[:2] and len(head) > 1:
+            raise DataError(f"{path}: looks like UTF-16 without a byte-order mark; save the file as UTF-8.")
+    except BaseException:
+        raw.close()
+        raise
+    newline = {"csv": "", "tsv": "", "text": None}.get(kind, "\n")
+    return io.TextIOWrapper(raw, encoding or "utf-8-sig", errors="strict" if encoding else "surrogateescape", newline=newline)
 
 
 def _jsonl(path: Path, stream: TextIO) -> Iterator[Raw]:
+    decoder = Decoder()
     for number, line in enumerate(stream, 1):
-        if line.strip():
-            yield _parsed(Place(str(path), number), line)
+        text = line.strip()
+        if not text:
+            continue
+        place = Place(str(path), number)
+        try:
+            value, end = decoder.decode(text, 0)
+        except (ValueError, RecursionError) as error:
+            yield Bad(place, "record", f"not JSON ({error})")
+            continue
+        if end < len(text):
+            yield Bad(place, "record", f"not JSON (more follows after the record, at column {end + 1})")
+        else:
+            yield _single(place, value, decoder.twin)
 
 
-def _parsed(place: Place, text: str) -> Raw:
-    try:
-        return place, json.loads(text, object_pairs_hook=_no_twins)
-    except _Twin as twin:
-        return Bad(place, str(twin), "the key stands twice")
-    except (ValueError, RecursionError) as error:
-        return Bad(place, "record", f"not JSON ({error})")
-
-
-class _Twin(Exception):
-    pass
-
-
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise _Twin(next(n for n in names if names.count(n) > 1))
-    return made
+def _single(place: Place, value: Any, twin: str | None) -> Raw:
+    return (place, value) if twin is None else Bad(place, twin, "the key stands twice")
 
 
 def _json(path: Path, stream: TextIO) -> Iterator[Raw]:
-    """An array of records, one record, or one a line under the ending .json."""
-    text = stream.read()
-    if not text.strip():
-        return
-    try:
-        whole = json.loads(text, object_pairs_hook=_no_twins)
-    except _Twin as twin:
-        yield Bad(Place(str(path), 1), str(twin), "the key stands twice")
-        return
-    except (ValueError, RecursionError) as error:
-        if text.lstrip().startswith("{") and "Extra data" in str(error):
-            yield from _jsonl(path, io.StringIO(text))
-        else:
-            yield Bad(Place(str(path), getattr(error, "lineno", 1)), "record", f"not JSON ({error})")
-        return
-    if not isinstance(whole, list):
-        yield Bad(Place(str(path), 1), "record", "one object where a list of records is due")
-        return
-    for number, record in enumerate(whole, 1):
-        yield Place(str(path), number), record
+    """An array of records, numbered from 1; or one record a line under the ending .json."""
+    start = _first(stream)
+    if start == "{":
+        with _open(path, "jsonl") as again:
+            lines = _jsonl(path, again)
+            first, second = next(lines, None), next(lines, None)
+        if second is None or (isinstance(first, Bad) and isinstance(second, Bad)):
+            yield Bad(Place(str(path), 1), "record", "one object where a list of records, or one a line, is due")
+            return
+        with _open(path, "jsonl") as again:
+            yield from _jsonl(path, again)
+    elif start:
+        with _open(path, "json") as again:
+            try:
+                for number, (_, value, twin) in enumerate(items(again), 1):
+                    yield _single(Place(str(path), number), value, twin)
+            except NotJson as error:
+                # Unlike a bad line, a fault in a list hides what follows it: no number of tolerated records covers that.
+                raise DataError(f"{path}:{error.line}: field 'record': {error.reason}; mend the file.") from error
 
 
-def _csv(path: Path, stream: TextIO) -> Iterator[Raw]:
-    reader = csv.DictReader(stream, strict=True)
+def _first(stream: TextIO) -> str:
+    """The first character that is not blank, or ''."""
+    while piece := stream.read(4096):
+        if text := piece.lstrip():
+            return text[0]
+    return ""
+
+
+def _csv(path: Path, stream: TextIO, delimiter: str = ",") -> Iterator[Raw]:
+    reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
     try:
+        names = reader.fieldnames or []
+        if len(set(names)) != len(names):
+            twin = next(n for n in names if names.count(n) > 1)
+            raise DataError(f"{path}:1: field '{twin}': the column stands twice; rename one.")
+        line = reader.line_num + 1
         for row in reader:
-            place = Place(str(path), reader.line_num)
+            place = Place(str(path), line)
             if None in row:
-                yield Bad(place, "record", "more cells than the header has names")
+                yield Bad(place, "record", f"more cells than the header's {len(names)} names")
             else:
-                yield place, {k: v for k, v in row.items() if v is not None}
+                yield place, {name: cell for name, cell in row.items() if cell is not None}
+            line = reader.line_num + 1
     except csv.Error as error:
-        yield Bad(Place(str(path), reader.line_num), "record", f"not CSV ({error})")
+        raise DataError(f"{path}:{reader.line_num}: field 'record': not CSV ({error}); mend the file.") from error
+
+
+def _tsv(path: Path, stream: TextIO) -> Iterator[Raw]:
+    return _csv(path, stream, "\t")
 
 
 def _text(path: Path, stream: TextIO) -> Iterator[Raw]:
@@ -150,19 +147,43 @@ def _text(path: Path, stream: TextIO) -> Iterator[Raw]:
             yield Place(str(path), number), {"text": line.rstrip("\n")}
 
 
+READERS: dict[str, Callable[[Path, TextIO], Iterator[Raw]]] = {"json": _json, "jsonl": _jsonl, "csv": _csv, "tsv": _tsv, "text": _text}
+
+
 def _columnar(path: Path, kind: str) -> Iterator[Raw]:
+    import pyarrow as pa
+
+    try:
+        with path.open("rb") if path.suffix.lower() != ".gz" else _unzipped(path) as file:
+            for number, record in enumerate(_table_rows(file, kind), 1):
+                yield Place(str(path), number), record
+    except (pa.ArrowException, ValueError) as error:
+        raise DataError(f"{path}: is no whole {kind} file ({' '.join(str(error).split())[:120]}).") from error
+
+
+def _unzipped(path: Path) -> IO[bytes]:
+    """The content in a temporary file: both formats are read from several places."""
+    plain = tempfile.TemporaryFile()  # noqa: SIM115  closed by the caller
+    with gzip.open(path, "rb") as packed:
+        shutil.copyfileobj(packed, plain)
+    plain.seek(0)
+    return plain
+
+
+def _table_rows(file: IO[bytes], kind: str) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        if kind == "parquet":
-            batches: Iterator[Any] = pq.ParquetFile(path).iter_batches(batch_size=256)
-        else:
-            batches = iter(pa.ipc.open_stream(pa.memory_map(str(path))))
-        number = 0
-        for batch in batches:
-            for record in batch.to_pylist():
-                number += 1
-                yield Place(str(path), number), record
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: not a whole {kind} file ({' '.join(str(error).split())[:120]}).") from error
+    if kind == "parquet":
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=256):
+            yield from batch.to_pylist()
+        return
+    mark = file.read(6)
+    file.seek(0)
+    if mark == b"ARROW1":
+        whole = pa.ipc.open_file(file)
+        for n in range(whole.num_record_batches):
+            yield from whole.get_batch(n).to_pylist()
+        return
+    for batch in pa.ipc.open_stream(file):
+        yield from batch.to_pylist()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from fulgurite.data import formats, read
 from fulgurite.data.config import Data, File, Format
-from fulgurite.data.records import Bad, Example
-from fulgurite.errors import DataError
+from fulgurite.data.find import find
+from fulgurite.data.records import Bad, Example, Place
+from fulgurite.errors import DataError, did_you_mean
 
 GUIDE = Path(__file__).parent / "guide"
 LOOK = 20
@@ -19,84 +22,130 @@ LOOK = 20
 
 @dataclass(slots=True)
 class Checked:
-    """What one pass over the data found."""
+    """What one pass over the data found. `unread` counts the records that have a field which nothing is made of."""
 
     rows: int = 0
     good: int = 0
     bad: list[Bad] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+
+    def words(self, source: Source) -> str:
+        """What was found, in a line."""
+        left = ", ".join(f"{name} (in {count})" for name, count in self.unread.most_common(5))
+        parts = [f"{self.rows:,} records in {len(source.files)} file(s), format {source.format}"]
+        parts += [f"{len(self.bad)} bad and left out"] if self.bad else []
+        parts += [f"not read: {left}"] if left else []
+        return "; ".join(parts)
 
 
 class Source:
-    """Files in a known format. `train` and `val` are their paths; `val` is empty where a share is split off instead."""
+    """Files in known formats. `train` and `val` are their paths; `val` is empty where a share is split off instead.
 
-    def __init__(self, config: Data, stage: str, train: list[Path], val: list[Path], format: Format, columns: dict[str, str]) -> None:
-        self.config, self.stage, self.columns = config, stage, columns
+    `weights` has one number a training file, or is empty. Raises DataError where a format is unknown or not the stage's.
+    """
+
+    def __init__(
+        self, config: Data, stage: str, train: list[Path], val: list[Path], format: Format, columns: dict[str, str],
+        weights: list[float] | None = None,
+    ) -> None:
+        self.config, self.stage, self.columns, self.weights = config, stage, columns, weights or []
         self.train, self.val = train, val
-        self.format = format if format is not Format.auto else self._detected()
-        self.checked = Checked()
-        self._fits()
+        known = sorted(frozenset().union(*formats.FIELDS.values()) - {"id"})
+        for name in columns:
+            if name not in known:
+                raise DataError(f"data.columns: no format has a field {name}.{did_you_mean(name, known)} There are {', '.join(known)}.")
+        self.formats = [format if format is not Format.auto else self._detected(path) for path in self.files]
+        self.checked: Checked | None = None
+        for path, found in zip(self.files, self.formats, strict=True):
+            self._fits(path, found)
 
     @property
     def files(self) -> list[Path]:
         """Training files, then validation files; `Example.file` counts in this order."""
         return [*self.train, *self.val]
 
+    @property
+    def format(self) -> str:
+        """The format of the files; several are joined by commas."""
+        return ", ".join(dict.fromkeys(str(f) for f in self.formats))
+
     def examples(self) -> Iterator[Example | Bad]:
-        """Every record as an example, or as what is wrong with it."""
-        for number, path in enumerate(self.files):
-            for raw in read.records(path):
-                if isinstance(raw, Bad):
-                    yield raw
-                    continue
-                place, record = raw
-                try:
-                    messages, text = formats.convert(record, self.format, self.columns)
-                except formats.Wrong as wrong:
-                    yield Bad(place, wrong.field, wrong.reason)
-                else:
-                    yield Example(place, messages, text, number)
+        """Every record as an example, or as what is wrong with it. The same in every pass."""
+        for number in range(len(self.files)):
+            for example, _ in self._of(number):
+                yield example
 
     def check(self) -> Checked:
-        """Stream every record once. Raises DataError where more than `data.max_drop` are bad, or none is good."""
-        found = Checked()
-        for example in self.examples():
-            found.rows += 1
-            if isinstance(example, Bad):
-                found.bad.append(example)
-            else:
-                found.good += 1
-        most = self.config.max_drop
-        if len(found.bad) > most:
-            more = f" and {len(found.bad) - 1} more bad records" if len(found.bad) > 1 else ""
-            raise DataError(f"{found.bad[0]}{more}; mend them, or tolerate them with data.max_drop={len(found.bad)}.")
+        """Stream every record once. Raises DataError where more than `data.max_drop` are bad, or a file has no record."""
+        found, bad = Checked(), 0
+        for number, path in enumerate(self.files):
+            before = found.rows
+            for example, record in self._of(number):
+                found.rows += 1
+                if isinstance(example, Bad):
+                    bad += 1
+                    if bad <= max(self.config.max_drop, 1):
+                        found.bad.append(example)
+                else:
+                    found.good += 1
+                    found.unread.update(formats.unread(record, self.formats[number], self.columns))
+            if found.rows == before:
+                raise DataError(f"{path}:1: field 'record': the file holds no record; leave it out, or give a file with examples.")
+        if bad > self.config.max_drop:
+            more = f" (and {bad - 1} more bad records)" if bad > 1 else ""
+            raise DataError(f"{found.bad[0]}{more}; mend the data, or leave bad records out with data.max_drop={bad}.")
         if found.good == 0:
-            raise DataError(f"{self.files[0]}: there is no record in it; give a file with examples.")
+            raise DataError(f"{found.bad[0]}; and no other record is good: there is nothing to train on.")
         self.checked = found
         return found
 
-    def _detected(self) -> Format:
+    def _of(self, number: int) -> Iterator[tuple[Example | Bad, Any]]:
+        """The records of one file, each with what was read."""
+        ids: set[int] = set()
+        for raw in read.records(self.files[number]):
+            if isinstance(raw, Bad):
+                yield raw, None
+            else:
+                yield self._example(*raw, number, ids), raw[1]
+
+    def _example(self, place: Place, record: Any, number: int, ids: set[int]) -> Example | Bad:
+        try:
+            messages, text = formats.convert(record, self.formats[number], self.columns)
+        except formats.Wrong as wrong:
+            return Bad(place, wrong.field, wrong.reason)
+        if isinstance(name := record.get("id"), str | int):
+            if hash(name) in ids:  # 64 bits each, not the names: a large file has millions of them
+                return Bad(place, "id", f"{name!r} stands twice in this file")
+            ids.add(hash(name))
+        return Example(place, messages, text, number)
+
+    def _detected(self, path: Path) -> Format:
         seen: list[object] = []
-        for raw in islice(read.records(self.files[0]), LOOK):
+        for raw in islice(read.records(path), LOOK):
             if isinstance(raw, Bad):
                 continue
-            record = {**raw[1], **{o: 1 for o in self.columns}} if isinstance(raw[1], dict) else raw[1]
+            record = {**raw[1], **dict.fromkeys(self.columns, 1)} if isinstance(raw[1], dict) else raw[1]
             found = formats.detect(record)
             if found is not None:
                 return found
-            seen.append(raw[1])
-        if not seen:  # nothing readable: check() names the first bad record, or says that there is none
-            return Format.text if self.stage == "pt" else Format.alpaca
-        names = sorted(map(str, seen[0])) if isinstance(seen[0], dict) else [type(seen[0]).__name__]
+            seen.append(record)
+        if not seen or not isinstance(seen[0], dict):  # check() names the first bad record, or says that there is none
+            return Format.text if self.stage == "pt" else Format.openai
+        names = sorted(map(str, seen[0]))
+        ours = "text: ..." if self.stage == "pt" else "instruction: ..., output: ..."
         raise DataError(
-            f"{self.files[0]}: no format has the fields {', '.join(names)}; name them with data.columns={{instruction: ..., output: ...}}, "
-            "or give data.format."
+            f"{path}:1: field '{names[0] if names else ''}': no format has the fields {', '.join(names) or '(none)'}; "
+            f"name them with data.columns={{{ours}}}, or give data.format."
         )
 
-    def _fits(self) -> None:
-        if self.stage == "pt" and self.format is not Format.text:
-            raise DataError(f"{self.files[0]} holds conversations ({self.format}) and stage=pt reads running text; take stage=sft.")
-        if self.stage != "pt" and self.format is Format.text:
-            raise DataError(f"{self.files[0]} holds running text and stage={self.stage} needs conversations; take stage=pt.")
+    def _fits(self, path: Path, format: Format) -> None:
+        if self.stage == "pt" and format is not Format.text:
+            raise DataError(
+                f"{path} holds conversations ({format}) and stage=pt reads running text; take stage=sft, or name one of its fields with "
+                "data.format=text data.columns={text: ...}."
+            )
+        if self.stage != "pt" and format is Format.text:
+            raise DataError(f"{path} holds running text and stage={self.stage} learns answers to questions; take stage=pt.")
 
 
 def build(config: Data, *, stage: str, seed: int) -> Source:
@@ -105,7 +154,12 @@ def build(config: Data, *, stage: str, seed: int) -> Source:
         return Source(config, stage, [GUIDE / "train.jsonl"], [GUIDE / "heldout.jsonl"], Format.openai, {})
     if not config.path:
         raise DataError("data=file needs data.path=<file>, such as data.path=my_examples.jsonl.")
-    train, val = read.find(config.path), read.find(config.val_path)
-    if config.weights and len(config.weights) != len(train):
-        raise DataError(f"data.weights has {len(config.weights)} numbers for {len(train)} files; give one a file.")
-    return Source(config, stage, train, val, config.format, config.columns)
+    groups, val = find(config.path), find(config.val_path, "data.val_path")
+    train = [path for group in groups for path in group]
+    twice = {path.resolve() for path in train} & {path.resolve() for group in val for path in group}
+    if twice:
+        raise DataError(f"{min(twice)} is in data.path and in data.val_path; what is trained on cannot tell how well it goes.")
+    if config.weights and len(config.weights) != len(groups):
+        raise DataError(f"data.weights has {len(config.weights)} numbers and data.path {len(groups)} entries; give one an entry.")
+    weights = [w for w, group in zip(config.weights, groups, strict=True) for _ in group] if config.weights else []
+    return Source(config, stage, train, [path for group in val for path in group], config.format, config.columns, weights)

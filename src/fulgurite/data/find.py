@@ -1,0 +1,103 @@
+"""Which files a data set consists of: paths, patterns, folders, folders saved by HF datasets, hub ids."""
+
+from __future__ import annotations
+
+import glob
+import json
+from pathlib import Path
+from typing import Any
+
+from fulgurite.errors import DataError, nearest
+
+KINDS = {
+    ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".arrow": "arrow",
+    ".txt": "text", ".text": "text",
+}
+HUB = "hub:"
+
+
+def find(paths: list[str], knob: str = "data.path") -> list[list[Path]]:
+    """The files that each word names, in order. Raises DataError where one names nothing, or a file is named twice."""
+    found = [_named(word, knob) for word in paths]
+    seen: set[Path] = set()
+    for path in (p for group in found for p in group):
+        if kind_of(path) is None:
+            raise DataError(f"{path}: the ending {path.suffix or '(none)'} is not read; there are {', '.join(KINDS)}, each also with .gz.")
+        if path.resolve() in seen:
+            raise DataError(f"{path} is named twice in {knob}; name it once, and raise data.weights to see it more often.")
+        seen.add(path.resolve())
+    return found
+
+
+def kind_of(path: Path) -> str | None:
+    """json, jsonl, csv, tsv, parquet, arrow or text by the ending, or None."""
+    endings = path.suffixes[-2:]
+    if endings and endings[-1] == ".gz":
+        endings = endings[:-1]
+    return KINDS.get(endings[-1].lower()) if endings else None
+
+
+def _named(word: str, knob: str) -> list[Path]:
+    if word.startswith(HUB):
+        return _hub(word)
+    path = Path(word).expanduser()
+    if path.is_dir():
+        return _folder(path, knob)
+    if path.is_file():
+        return [path]
+    matched = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file())
+    if not matched:
+        raise DataError(f"{knob}={word}: there is no such file.{_near(path)}")
+    return matched
+
+
+def _near(path: Path) -> str:
+    names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = nearest(path.name, names, 1)
+    return f" Did you mean {path.parent / close[0]}?" if close else ""
+
+
+def _folder(path: Path, knob: str) -> list[Path]:
+    """The data files right in a folder; or those of what HF datasets' save_to_disk wrote, of its train split."""
+    if (path / "dataset_dict.json").is_file():
+        splits = _listed(path / "dataset_dict.json", "splits")
+        if "train" not in splits and len(splits) != 1:
+            raise DataError(f"{knob}={path}: the splits are {', '.join(splits)}, none is train; name one: {knob}={path / splits[0]}.")
+        # The folder's own name for the split: nothing outside the folder is ever opened.
+        return _folder(path / Path("train" if "train" in splits else splits[0]).name, knob)
+    if (path / "state.json").is_file():
+        state = _listed(path / "state.json", "_data_files")
+        return [path / Path(str(file["filename"])).name for file in state]
+    inside = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith(".") and kind_of(p) is not None)
+    if not inside:
+        below = sorted(p.name for p in path.iterdir() if p.is_dir())
+        hint = f" To read its folders, write {knob}={path}/{below[0]}." if below else ""
+        raise DataError(f"{knob}={path}: the folder holds no {', '.join(KINDS)} file.{hint}")
+    return inside
+
+
+def _listed(path: Path, field: str) -> list[Any]:
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))[field]
+        if listed and isinstance(listed, list):
+            return listed
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise DataError(f"{path}: field '{field}': no list of files is in it; save the data set again with save_to_disk.")
+
+
+def _hub(word: str) -> list[Path]:
+    """The Arrow files to which HF datasets downloads a hub data set: `hub:owner/name`, `hub:owner/name:split`."""
+    name, _, split = word.removeprefix(HUB).partition(":")
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise DataError(f"data.path={word} needs the extra: pip install 'fulgurite[datasets]'.") from error
+    try:
+        loaded = load_dataset(name, split=split or "train")
+    except (OSError, ValueError, RuntimeError) as error:
+        said = " ".join(str(error).split())[:160]
+        raise DataError(
+            f"data.path={word}: the hub has no such data set, or cannot be reached ({said}); download it, and give its folder."
+        ) from error
+    return [Path(file["filename"]) for file in loaded.cache_files]
