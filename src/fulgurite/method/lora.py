@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from fulgurite.errors import ConfigError, did_you_mean
@@ -36,50 +33,10 @@ def build(config: c.Lora, model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedM
         if isinstance(layer, LoraLayer):
             # Under autocast the products run in the compute dtype anyway; casting inputs up first is work for nothing.
             layer.cast_input_dtype_enabled = dtypes.frozen == dtypes.trained
-            if not layer.lora_variant and isinstance(layer.get_base_layer(), nn.Linear):
-                layer.lora_variant = {name: one_product() for name in layer.lora_A}
     for parameter in wrapped.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(dtypes.trained)
     return wrapped
-
-
-@functools.cache
-def one_product() -> Any:
-    """peft's LoRA with the same arithmetic in fewer passes over memory.
-
-    peft computes x·Aᵀ·Bᵀ, multiplies it by the scale and adds it to the layer's output: three tensors as wide as the output.
-    Here the scale goes onto x·Aᵀ, which is only as wide as the rank, and one product adds straight onto the output.
-    """
-    from peft.tuners.lora.layer import LoraVariant
-
-    class OneProduct(LoraVariant):  # type: ignore[misc]
-        @staticmethod
-        def init(module: Any, adapter_name: str, **more: Any) -> None:
-            """Nothing to prepare."""
-
-        @staticmethod
-        def forward(module: Any, active_adapter: str, x: Tensor, result: Tensor, **more: Any) -> Tensor:
-            down, up = module.lora_A[active_adapter], module.lora_B[active_adapter]
-            narrow = down(module.lora_dropout[active_adapter](x)) * module.scaling[active_adapter]
-            flat = torch.addmm(result.flatten(0, -2), narrow.flatten(0, -2), up.weight.t())
-            return flat.view(result.shape)
-
-        @staticmethod
-        def merge_safe(module: Any, active_adapter: str, orig_weight: Tensor) -> Tensor:
-            merged: Tensor = orig_weight + module.get_delta_weight(active_adapter).to(orig_weight.dtype)
-            return merged
-
-        @staticmethod
-        def merge_unsafe(module: Any, active_adapter: str, orig_weight: Tensor) -> None:
-            orig_weight.data += module.get_delta_weight(active_adapter).to(orig_weight.dtype)
-
-        @staticmethod
-        def unmerge(module: Any, active_adapter: str, orig_weight: Tensor) -> Tensor:
-            base: Tensor = orig_weight - module.get_delta_weight(active_adapter).to(orig_weight.dtype)
-            return base
-
-    return OneProduct
 
 
 def linear_targets(model: PreTrainedModel, wanted: list[str] | None) -> list[str]:
