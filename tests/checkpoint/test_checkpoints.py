@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import toy_training
 from lightning.pytorch import Trainer
 from toy_training import PER_EPOCH, At, K, Model, digest, train
 
@@ -108,6 +109,18 @@ def test_a_new_best_is_saved_though_no_checkpoint_is_due(tmp_path):
 def test_without_evaluation_there_is_no_best(tmp_path):
     train(tmp_path, save_every=4, eval_every=100)
     assert steps(tmp_path) == [8, 9]
+    assert not (tmp_path / "checkpoints" / "best").exists()
+
+
+class Unnamed(Model):
+    def on_validation_epoch_end(self):
+        self.log("val/other", torch.stack(self.sums).mean())
+
+
+def test_an_evaluation_without_the_value_says_that_there_is_no_best(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(toy_training.Rows, "on_validation_end", lambda *_: None)
+    train(tmp_path, epochs=1, model=Unnamed())
+    assert "logged no val/loss, so there is no best checkpoint" in caplog.text
     assert not (tmp_path / "checkpoints" / "best").exists()
 
 

@@ -7,6 +7,7 @@ are done. This is a `Checkpoint` all the same, so that Lightning calls it after 
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from fulgurite.checkpoint import folder, loop, resume, rng, weights
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
     from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 class Checkpoints(Checkpoint):  # type: ignore[misc]
     """Saves `folder/step-N` every `save_every` optimizer steps, at each new best value of `best`, and at the end.
@@ -108,6 +111,8 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
         if trainer.sanity_checking:
             return
         self._before_evaluation = None
+        if self.best not in trainer.callback_metrics:
+            log.warning("The evaluation logged no %s, so there is no best checkpoint, only the newest.", self.best)
         found = torch.as_tensor(trainer.callback_metrics.get(self.best, math.nan), dtype=torch.float64)
         # the mean over ranks is the same number on each, so that all of them save or none
         value = float(trainer.strategy.reduce(found.to(trainer.strategy.root_device), reduce_op="mean"))

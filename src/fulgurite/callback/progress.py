@@ -104,7 +104,8 @@ class ProgressLine(Stepwise):
         """Says why the line stands still."""
         super().on_validation_start(trainer, pl_module)
         if not trainer.sanity_checking:
-            self._show(trainer.global_step, f"loss {self._mean:.3f}{self._val}  evaluating ...")
+            loss = f"loss {self._mean:.3f}{self._val}  " if self._speed else ""
+            self._show(trainer.global_step, f"{loss}evaluating ...")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Keeps the validation loss in the line; in a log it is a line of its own."""
@@ -125,6 +126,8 @@ class ProgressLine(Stepwise):
         self._close()
 
     def _describe(self, record: dict[str, float], left: float | None) -> str:
+        if not self._speed:  # a resumed run may begin with the evaluation that it was stopped in
+            return self._val.strip()
         (then, before), (now, total) = self._speed[0], self._speed[-1]
         speed = f"  {(total - before) / (now - then):,.0f} tok/s" if now > then else ""
         rest = "" if left is None or self._last >= self._total else f"  {clock_words(left)} left"

@@ -1,0 +1,105 @@
+"""The real command, killed, interrupted and started again: it ends bit for bit like one that was left alone."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WORDS = (
+    "model=tiny", "data=guide", "data.max_samples=60", "precision=fp32", "trainer.max_steps=9", "trainer.batch_size=6",
+    "trainer.micro_batch=2", "trainer.eval_every=3", "trainer.save_every=2", "method.dropout=0.2",
+    "stage.max_new_tokens=4", "logger=none",
+)
+CLOCK = {"train/tokens_per_second"}
+"""What depends on the time of day and on nothing else."""
+
+pytestmark = pytest.mark.slow
+
+
+def start(run: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "fulgurite", "train", *(words or (*WORDS, f"run_dir={run}"))]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
+    """The exit status, and the lines on stderr that tell of an error."""
+    words = process.communicate(timeout=300)[1]
+    assert "Traceback" not in words, words
+    return process.returncode, [line for line in words.splitlines() if line.startswith("error:")]
+
+
+def signalled(run: Path, step: int, number: int) -> tuple[int, list[str]]:
+    """Start or go on, and send the signal once the row of `step` is written."""
+    process = start(run)
+    while process.poll() is None and steps(run) < step:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.02)
+    process.send_signal(number)
+    return finish(process)
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [{key: value for key, value in json.loads(line).items() if key not in CLOCK} for line in lines]
+
+
+def steps(run: Path) -> int:
+    return max((row["step"] for row in rows(run)), default=0)
+
+
+def state(run: Path) -> dict[str, Any]:
+    last = run / "checkpoints" / "last"
+    files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(last.iterdir())}
+    return {"last": last.resolve().name, **files, "rows": rows(run), "samples": (run / "samples.jsonl").read_text()}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("whole") / "run"
+    assert finish(start(run)) == (0, [])
+    return run
+
+
+def test_killed_interrupted_and_terminated_it_ends_the_same(tmp_path: Path, whole: Path) -> None:
+    run = tmp_path / "run"
+    assert signalled(run, 3, signal.SIGKILL)[0] == -signal.SIGKILL
+    for step, number in ((4, signal.SIGTERM), (6, signal.SIGINT)):
+        status, errors = signalled(run, step, number)
+        assert status == 130
+        assert len(errors) == 1
+        assert f"Stopped by {signal.Signals(number).name} after step " in errors[0]
+        assert f"go on with resume.run={run}." in errors[0]
+        assert json.loads((run / "status.json").read_text())["state"] == "stopped"
+    assert finish(start(run, f"resume.run={run}")) == (0, [])
+    assert state(run) == state(whole)
+    assert list(run.rglob("*.tmp-*")) == []
+
+
+def test_what_may_not_be_resumed_is_refused_in_one_line(tmp_path: Path, whole: Path) -> None:
+    status, errors = finish(start(whole))
+    assert status == 2
+    assert len(errors) == 1
+    assert "finished at step 9 of 9" in errors[0]
+    status, errors = finish(start(whole, *WORDS, f"run_dir={whole}", "optim.lr=0.02", "trainer.max_steps=12"))
+    assert status == 2
+    assert len(errors) == 1
+    assert "trainer.max_steps 9 → 12" in errors[0]
+    assert "say resume.allow=[optim.lr," in errors[0]
+    damaged = tmp_path / "damaged"
+    shutil.copytree(whole, damaged, symlinks=True)
+    for manifest in damaged.glob("checkpoints/step-*/manifest.json"):
+        manifest.write_bytes(b"")
+    status, errors = finish(start(damaged))
+    assert status == 2
+    assert len(errors) == 1
+    assert "has no whole checkpoint" in errors[0]
