@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+
 class Checkpoints(Checkpoint):  # type: ignore[misc]
     """Saves `folder/step-N` every `save_every` optimizer steps, at each new best value of `best`, and at the end.
 
