@@ -39,6 +39,14 @@ def test_every_method_and_optimizer_lowers_the_loss(tmp_path: Path, method: str,
     assert sum(found[-3:]) / 3 < sum(found[:3]) / 3 - 0.05
 
 
+def test_dft_trains_and_is_another_loss(tmp_path: Path) -> None:
+    words = ["method=full", "optim.lr=1e-2", "trainer.max_steps=15", "scheduler=constant"]
+    plain, weighted = losses(tiny(tmp_path / "nll", *words)), losses(tiny(tmp_path / "dft", *words, "stage.loss=dft"))
+    assert weighted[0] < plain[0] / 50  # the first loss is that of p = 1/512 for every token, times p
+    assert len(weighted) == 15
+    assert weighted[-1] != weighted[0]
+
+
 def test_the_lists_above_are_all_there_is() -> None:
     load_options()
     assert sorted(options("method")) == ["full", "lora"]

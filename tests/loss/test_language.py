@@ -83,3 +83,24 @@ def test_memory_is_a_chunk_of_logits_and_not_all(monkeypatch: pytest.MonkeyPatch
 def test_logits_that_a_model_made_itself_give_the_same_sum() -> None:
     hidden, weight, _, targets = problem(dtype=torch.float32)
     torch.testing.assert_close(nll_of_logits(hidden @ weight.T, targets), nll(hidden, weight, targets), rtol=1e-6, atol=1e-5)
+
+
+def test_dft_by_hand() -> None:
+    # As above p = 1/8, 2/8, 5/8: each token's loss times its own probability.
+    weight = torch.tensor([[math.log(w), 0.0] for w in (1.0, 2.0, 5.0)])
+    hidden, targets = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([1, 2])
+    expected = -2 / 8 * math.log(2 / 8) - 5 / 8 * math.log(5 / 8)
+    assert float(nll(hidden, weight, targets, dft=True)) == pytest.approx(expected, rel=1e-6)
+    assert float(nll_of_logits(hidden @ weight.T, targets, dft=True)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [4, 500])
+def test_dft_lets_no_gradient_through_the_probability(chunk: int) -> None:
+    hidden, weight, bias, targets = problem(dtype=torch.float32)
+    ours = nll(hidden, weight, targets, bias_V=bias, chunk=chunk, dft=True)
+    log_p = functional.log_softmax(functional.linear(hidden, weight, bias), -1).gather(1, targets[:, None])
+    theirs = -(log_p.exp().detach() * log_p).sum()
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    wanted = [hidden, weight, bias]
+    for a, b in zip(torch.autograd.grad(ours, wanted), torch.autograd.grad(theirs, wanted), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)

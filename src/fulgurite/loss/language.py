@@ -15,25 +15,29 @@ IGNORE = -100
 """The target of a position that is not learned."""
 
 
-def nll(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, bias_V: Tensor | None = None, chunk: int = 512) -> Tensor:
+def nll(
+    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, bias_V: Tensor | None = None, chunk: int = 512, dft: bool = False
+) -> Tensor:
     """The summed negative log-likelihood, in nats, of `targets_N` under logits hidden · weightᵀ + bias; a float32 scalar.
 
     Logits exist for `chunk` positions at a time, and the gradients are made in the same pass, so that the memory is
-    chunk × V whatever N is. The value is that of `cross_entropy(..., reduction="sum")` on whole logits.
+    chunk × V whatever N is. The value is that of `cross_entropy(..., reduction="sum")` on whole logits. With `dft` each
+    token's term is weighted by its probability, through which no gradient flows (Wu et al., https://arxiv.org/abs/2508.05629).
     """
     # torch 2.13 has F.linear_cross_entropy: whole logits by default, and 4 to 9 times slower when chunked on a CPU;
     # liger-kernel and cut-cross-entropy need triton. All three were measured before this was written.
     if hidden_ND.shape[0] == 0:
         return hidden_ND.sum().float() * 0.0
     total: Tensor = _ChunkedNLL.apply(  # type: ignore[no-untyped-call]
-        hidden_ND, weight_VD, bias_V, targets_N, chunk, _compute_dtype(hidden_ND),
+        hidden_ND, weight_VD, bias_V, targets_N, chunk, _compute_dtype(hidden_ND), dft,
     )
     return total
 
 
-def nll_of_logits(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+def nll_of_logits(logits_NV: Tensor, targets_N: Tensor, *, dft: bool = False) -> Tensor:
     """The same sum from logits that a model made itself; for heads that are more than one matrix product."""
-    return functional.cross_entropy(logits_NV.float(), targets_N, reduction="sum")
+    losses_N = functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+    return (losses_N * (-losses_N).exp().detach()).sum() if dft else losses_N.sum()
 
 
 def _compute_dtype(tensor: Tensor) -> torch.dtype:
@@ -46,7 +50,8 @@ class _ChunkedNLL(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor, chunk: int, dtype: torch.dtype
+        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor, chunk: int,
+        dtype: torch.dtype, dft: bool,
     ) -> Tensor:
         with torch.autocast(hidden_ND.device.type, enabled=False):
             wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
@@ -72,11 +77,15 @@ class _ChunkedNLL(torch.autograd.Function):
                     scores.add_(bias)
                 picked = scores.gather(1, target[:, None])
                 norm = scores.logsumexp(1, keepdim=True)
-                total += (norm - picked).sum()
+                losses = norm - picked
+                share = (-losses).exp() if dft else None  # the token's probability
+                total += losses.sum() if share is None else (losses * share).sum()
                 if not (wants_hidden or wants_weight or wants_bias):
                     continue
                 scores.sub_(norm).exp_()  # now the probabilities, then the gradient of the logits
                 scores.scatter_add_(1, target[:, None], torch.full_like(picked, -1.0))
+                if share is not None:
+                    scores.mul_(share)
                 if grad_bias is not None:
                     grad_bias += scores.sum(0)
                 if logits is not scores:
@@ -96,4 +105,4 @@ class _ChunkedNLL(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = grads
         made = [None if g is None else (g * scale.to(g.dtype)).to(kind) for g, kind in zip(ctx.saved_tensors, ctx.dtypes, strict=True)]
-        return (*made, None, None, None)
+        return (*made, None, None, None, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import ClassVar
 
 from fulgurite.schema import Empty, Option, at_least, between, knob, option
@@ -30,12 +31,25 @@ class Stage(Option):
     )
 
 
+class SftLoss(StrEnum):
+    """What is made small in supervised fine-tuning."""
+
+    nll = "nll"
+    dft = "dft"
+
+
 @option("stage", "sft")
 @dataclass(slots=True)
 class Sft(Stage):
     """Supervised fine-tuning: learns the answers of examples. The right first step in doubt."""
 
     builds: ClassVar[str] = "fulgurite.stage.language:build"
+
+    loss: SftLoss = knob(
+        SftLoss.nll, "What is made small: the negative log-likelihood, or DFT, which weights each token by its probability.",
+        source="DFT, Wu et al., https://arxiv.org/abs/2508.05629; TRL offers it too",
+        advice="nll first. dft where answers have one right form, as in mathematics: it learns less from what surprises it.",
+    )
 
 
 @option("stage", "pt")

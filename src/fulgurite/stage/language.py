@@ -26,6 +26,7 @@ class LanguageStage(StageModule):
     def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
         super().__init__(model, run, dtypes, total_steps)
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.dft = isinstance(run.stage, c.Sft) and run.stage.loss is c.SftLoss.dft
         self._parts: dict[str, Any] = {"causal": causal, "plain_head": plain_head(causal)}
 
     def total_loss(self, batch: Batch) -> Tensor:
@@ -34,10 +35,12 @@ class LanguageStage(StageModule):
         learned = targets_BT != IGNORE
         inputs = {"input_ids": batch["input_ids"], "position_ids": batch.get("position_ids"), "use_cache": False}
         causal, head = self._parts["causal"], self._parts["plain_head"]
+        dft = self.dft and self.training  # the validation loss stays one that runs can be compared by
         if head is None:
-            return nll_of_logits(causal(**inputs).logits[learned], targets_BT[learned])
+            return nll_of_logits(causal(**inputs).logits[learned], targets_BT[learned], dft=dft)
         hidden_BTD = causal.get_decoder()(**inputs).last_hidden_state
-        return nll(hidden_BTD[learned], head.weight, targets_BT[learned], bias_V=head.bias, chunk=self.run.stage.loss_chunk)
+        chunk = self.run.stage.loss_chunk
+        return nll(hidden_BTD[learned], head.weight, targets_BT[learned], bias_V=head.bias, chunk=chunk, dft=dft)
 
 
 def plain_head(causal: PreTrainedModel) -> nn.Linear | None:
