@@ -30,9 +30,9 @@ def text_file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-@pytest.mark.parametrize("optim", ["adamw", "sgd"])
+@pytest.mark.parametrize("optim", ["adamw", "sgd", "adafactor"])
 def test_every_method_and_optimizer_lowers_the_loss(tmp_path: Path, method: str, optim: str) -> None:
-    rate = {"adamw": "1e-2", "sgd": "1.0"}[optim]
+    rate = {"adamw": "1e-2", "sgd": "1.0", "adafactor": "0.2"}[optim]
     words = [f"method={method}", f"optim={optim}", f"optim.lr={rate}", "trainer.max_steps=25", "scheduler=constant"]
     found = losses(tiny(tmp_path, *words))
     assert len(found) == 25
@@ -50,7 +50,7 @@ def test_dft_trains_and_is_another_loss(tmp_path: Path) -> None:
 def test_the_lists_above_are_all_there_is() -> None:
     load_options()
     assert sorted(options("method")) == ["full", "lora"]
-    assert sorted(options("optim")) == ["adamw", "sgd"]
+    assert sorted(options("optim")) == ["adafactor", "adamw", "sgd"]
     assert len(options("scheduler")) == 10
 
 

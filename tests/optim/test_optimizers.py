@@ -48,7 +48,7 @@ def stepped(*words: str, steps: int = 3) -> tuple[dict[str, list[torch.Tensor]],
 
 def test_every_optimizer_is_in_this_file() -> None:
     load_options()
-    assert sorted(options("optim")) == ["adamw", "sgd"]
+    assert sorted(options("optim")) == ["adafactor", "adamw", "sgd"]
 
 
 def test_adamw_is_the_papers_formula() -> None:
@@ -78,7 +78,29 @@ def test_sgd_is_heavy_ball() -> None:
             torch.testing.assert_close(path[t], w, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_adafactor_is_the_papers_formula() -> None:
+    lr, wd, decay, threshold, floor = 0.02, 0.1, -0.7, 1.0, 1e-3
+    words = [f"optim.lr={lr}", f"optim.weight_decay={wd}", f"optim.beta2_decay={decay}", f"optim.clip_threshold={threshold}"]
+    weights, gradients = stepped("optim=adafactor", *words)
+    for name, path in weights.items():
+        w, row, column, variance = path[0].clone(), 0.0, 0.0, 0.0
+        for t, g in enumerate(gradients[name], 1):
+            share = t**decay  # 1 - beta2 at step t
+            size = max(floor, float(w.pow(2).mean().sqrt())) * min(lr, t**-0.5)
+            w = w * (1 - lr * (wd if name == "linear.weight" else 0.0))
+            if g.ndim > 1:
+                row = (1 - share) * row + share * g.pow(2).mean(-1, keepdim=True)
+                column = (1 - share) * column + share * g.pow(2).mean(-2, keepdim=True)
+                estimate = row @ column / row.mean()
+            else:
+                variance = (1 - share) * variance + share * g.pow(2)
+                estimate = variance
+            update = g / estimate.sqrt()
+            w = w - size * update / max(1.0, float(update.pow(2).mean().sqrt()) / threshold)
+            torch.testing.assert_close(path[t], w, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "adafactor"])
 def test_state_is_restored_bit_for_bit_and_has_the_declared_size(name: str) -> None:
     config = option(f"optim={name}", "optim.lr=0.01")
     one, two = Net(), Net()
@@ -95,6 +117,10 @@ def test_state_is_restored_bit_for_bit_and_has_the_declared_size(name: str) -> N
         optimizer.step()
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         assert torch.equal(a, b)
+    if name == "adafactor":  # rows and columns: it depends on the shapes
+        assert first.state[one.linear.weight]["row_var"].shape == (3, 1)
+        assert first.state[one.linear.weight]["col_var"].shape == (1, 4)
+        return
     tensors = [t for s in first.state.values() for t in s.values() if isinstance(t, torch.Tensor) and t.ndim > 0]
     assert sum(t.nbytes for t in tensors) / sum(p.numel() for p in one.parameters()) == config.state_bytes  # type: ignore[attr-defined]
 

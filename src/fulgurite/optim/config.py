@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fulgurite.optim import rates
-from fulgurite.schema import Empty, Option, above, below, between, knob, option
+from fulgurite.schema import Empty, Option, above, at_least, below, between, knob, option
 
 
 @dataclass(slots=True)
@@ -58,4 +58,23 @@ class Sgd(Optim):
     momentum: float = knob(
         0.9, "The share of the last step that is kept in the next.", source="Common practice; torch's default is 0",
         bounds=below(0, 1), usual=between(0.8, 0.99), advice="0 for the plainest descent.",
+    )
+
+
+@option("optim", "adafactor")
+@dataclass(slots=True)
+class Adafactor(Optim):
+    """AdamW's idea with next to no state: a row and a column in place of a matrix. For full fine-tuning in little memory."""
+
+    builds: ClassVar[str] = "fulgurite.optim.adafactor:build"
+
+    beta2_decay: float = knob(
+        -0.8, "How the memory of the variance grows: at step t the newest gradient counts t to this power.",
+        source="Adafactor, Shazeer and Stern, https://arxiv.org/abs/1804.04235; torch's default",
+        bounds=between(-1, 0), usual=between(-0.9, -0.5), advice="Leave it.",
+    )
+    clip_threshold: float = knob(
+        1.0, "An update whose root mean square is above this is scaled down to it.",
+        source="Adafactor, Shazeer and Stern, https://arxiv.org/abs/1804.04235; torch's default",
+        bounds=at_least(1), usual=between(1, 2), advice="Leave it, and trainer.max_grad_norm=0 besides: one clipping is enough.",
     )

@@ -45,8 +45,9 @@ TABLE: dict[tuple[str, str], Row] = {
 KIN = {"rslora": "lora", "dora": "lora", "pissa": "lora", "lora_plus": "lora", "qlora": "lora"}
 """Methods that take another's rates."""
 
-SGD_FACTOR = 100.0
-"""SGD's steps are not scaled by a running variance; its rate is 10 to 1000 times AdamW's (unverified, ours)."""
+FACTORS = {"sgd": 100.0, "adafactor": 20.0}
+"""How many times AdamW's rate another optimizer takes. SGD's steps are not scaled by a running variance (10 to 1000 times,
+unverified, ours). Adafactor's rate is relative to the size of the weights, some 0.05 in a language model (ours)."""
 
 
 def row(stage: str, method: str) -> Row:
@@ -62,7 +63,7 @@ def size_class(billions: float | None) -> int:
 
 
 def _factor(run: RunConfig) -> float:
-    return SGD_FACTOR if run.optim.name == "sgd" else 1.0
+    return FACTORS.get(run.optim.name, 1.0)
 
 
 def usual(run: RunConfig) -> Range:
@@ -77,7 +78,8 @@ def recommend(run: RunConfig, facts: Facts) -> Derived:
     """The rate where `optim.lr` is empty, with its reason."""
     stage, method, size = run.stage.name, run.method.name, run.model.billions()
     found = row(stage, method)
-    rate = min(found.rates[size_class(size)] * _factor(run), 1.0)
+    factor = _factor(run)
+    rate = min(found.rates[size_class(size)] * factor, 1.0)
     what = "a model of unknown size (taken as 7B)" if size is None else f"a model of {size:.3g}B parameters"
-    times = f", times {SGD_FACTOR:g} for SGD" if _factor(run) != 1 else ""
+    times = f", times {factor:g} for {run.optim.name}" if factor != 1 else ""
     return Derived(rate, f"{stage} with {method} on {what}{times}: {found.source}")

@@ -1,0 +1,15 @@
+"""Adafactor, torch's own: a matrix's variance is kept as one row and one column."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.optim import Adafactor, Optimizer
+
+from fulgurite.optim import config as c
+from fulgurite.optim.groups import decay_groups
+
+
+def build(config: c.Adafactor, module: nn.Module) -> Optimizer:
+    """The optimizer over the module's trained parameters."""
+    groups = decay_groups(module, config.weight_decay)
+    return Adafactor(groups, lr=config.lr or 0.0, beta2_decay=config.beta2_decay, d=config.clip_threshold)
