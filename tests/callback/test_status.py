@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fulgurite.callback.status import alive, status, write
-from fulgurite.errors import Interrupted, TrainingFailed
+from fulgurite.errors import CheckpointError, Interrupted, TrainingFailed
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -82,3 +82,12 @@ def test_a_process_id_that_was_used_again_is_dead() -> None:
 
 def test_a_run_of_another_machine_is_believed() -> None:
     assert alive({"pid": 2**22 + 1, "host": "another machine"})
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(tmp_path: Path) -> None:
+    with status(tmp_path):
+        pass
+    before = (tmp_path / "status.json").read_text()
+    with pytest.raises(CheckpointError), status(tmp_path):
+        raise CheckpointError("this run is finished")
+    assert (tmp_path / "status.json").read_text() == before

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fulgurite.errors import Interrupted
+from fulgurite.errors import CheckpointError, Interrupted
 from fulgurite.logger.files import replace
 
 log = logging.getLogger(__name__)
@@ -27,11 +27,16 @@ def status(run_dir: Path, **facts: Any) -> Iterator[None]:
     import psutil
 
     me = psutil.Process()
+    before = _text(run_dir)
     base = {"pid": me.pid, "process_started": me.create_time(), "host": socket.gethostname(), "started": time.time()}
     base |= facts
     write(run_dir, {"state": "running", **base})
     try:
         yield
+    except CheckpointError:  # a run that is not gone on with stays what it was
+        if before is not None:
+            replace(run_dir / "status.json", before)
+        raise
     except BaseException as error:
         state = "stopped" if isinstance(error, KeyboardInterrupt | Interrupted) else "failed"
         write(run_dir, {"state": state, "why": _why(error), **base, "ended": time.time()})
@@ -70,6 +75,13 @@ def alive(found: dict[str, Any]) -> bool:
         return True
     except psutil.Error:
         return False
+
+
+def _text(run_dir: Path) -> str | None:
+    try:
+        return (run_dir / "status.json").read_text(encoding="utf-8")
+    except OSError:
+        return None
 
 
 def _why(error: BaseException) -> str:

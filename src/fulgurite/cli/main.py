@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from fulgurite import __version__
-from fulgurite.errors import FulguriteError, did_you_mean
+from fulgurite.errors import FulguriteError, TrainingFailed, did_you_mean
 
 HELP = f"""fulgurite {__version__}: fine-tuning in which every knob explains itself
 
@@ -79,7 +79,8 @@ def main(words: Sequence[str] | None = None) -> int:
     except FulguriteError as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0" or error.exit_status == TrainingFailed.exit_status:  # one line, not one a process
+            print(f"error: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         print("error: Interrupted before anything was to be saved.", file=sys.stderr)

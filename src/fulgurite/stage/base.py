@@ -169,8 +169,7 @@ class StageModule(LightningModule):  # type: ignore[misc]
     # -- checkpoints ----------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Only what is trained; tied weights once; and how many tokens were seen."""
-        checkpoint["state_dict"] = {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+        """How many tokens were seen; which weights are kept is the checkpoints' callback's concern."""
         checkpoint["fulgurite"] = {"tokens_seen": self.tokens_seen}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
