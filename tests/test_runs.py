@@ -29,7 +29,7 @@ def make(
     rows = [{"step": i + 1, "train/loss": x} for i, x in enumerate(losses)]
     rows += [{"step": len(losses), "val/loss": x} for x in val]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    origins = {k: {"value": v, "origin": "default", "reason": ""} for k, v in (knobs or {}).items()}
+    origins = {k: {"value": v, "origin": "command line", "reason": ""} for k, v in (knobs or {}).items()}
     (folder / "provenance.json").write_text(json.dumps({"overrides": [], "choices": choices or {}, "knobs": origins}))
     return folder
 
@@ -67,6 +67,19 @@ def test_only_the_knobs_that_differ(tmp_path: Path) -> None:
     assert "optim.lr" in text
     assert "method.rank" in text
     assert "seed" not in text
+
+
+def test_what_follows_from_another_knob_is_not_shown(tmp_path: Path) -> None:
+    for name, rows, rank, origin in (("a", 64, 8, "default"), ("b", 128, 16, "command line")):
+        folder = make(tmp_path / name)
+        knobs = {
+            "data.max_length": {"value": rows, "origin": "derived"}, "method.rank": {"value": rank, "origin": origin},
+            "logger.wandb.project": {"value": name, "origin": "command line"},
+        }
+        (folder / "provenance.json").write_text(json.dumps({"choices": {}, "knobs": knobs}))
+    runs = list_runs(tmp_path)
+    assert differing(runs) == {"method.rank": [8, 16]}
+    assert [run.knobs["data.max_length"] for run in runs] == [64, 128]
 
 
 def test_choices_are_compared_too(tmp_path: Path) -> None:

@@ -82,6 +82,8 @@ def chat_main(words: Sequence[str]) -> int:
         print(HELP + "\n" + "\n".join(f"  {k.name:15} {k.meaning} [{k.default}]" for k in knobs_of(ChatConfig)))
         return 0
     config = read(words)
+    if sys.stdin.isatty():
+        print("Loading ...", file=sys.stderr, flush=True)
     partner = _load(config)
     return Conversation(partner, config, sys.stdout).hold(sys.stdin)
 

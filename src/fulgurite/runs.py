@@ -22,15 +22,16 @@ MARKS = ("status.json", "metrics.jsonl", "provenance.json")
 DEPTH = 4
 """How deep runs lie: runs/<date>/<time>_<name>, and one more in a multirun."""
 
-OWN = ("name", "run_dir", "resume.run", "resume.allow")
-"""Knobs that say where a run lies, not what it does."""
+OWN = ("name", "run_dir", "resume", "logger", "plugins")
+"""Knobs and groups that say where a run lies and who watches it, not what it does."""
 
 
 @dataclass(slots=True)
 class RunSummary:
     """One run folder. `state` is running, finished, stopped, failed, died (its process is gone) or unknown.
 
-    `loss` is the mean of the last tenth of the training losses; `troubles` tells what in the folder could not be read.
+    `loss` is the mean of the last tenth of the training losses; `given` names the choices and the knobs that a person
+    or a preset set; `troubles` tells what in the folder could not be read.
     """
 
     folder: str
@@ -45,6 +46,7 @@ class RunSummary:
     val_loss: float | None = None
     best_val_loss: float | None = None
     knobs: dict[str, Any] = field(default_factory=dict)
+    given: list[str] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
 
 
@@ -62,16 +64,19 @@ def summary(folder: Path) -> RunSummary:
     run = RunSummary(str(folder), folder.name)
     _read_status(run, _json(run, folder / "status.json"))
     origins = _json(run, folder / "provenance.json")
-    run.knobs = _knobs(origins)
+    _read_knobs(run, origins)
     run.name = str(run.knobs.get("name") or folder.name)
     _read_metrics(run, folder / "metrics.jsonl")
     return run
 
 
 def differing(runs: Sequence[RunSummary]) -> dict[str, list[Any]]:
-    """The knobs that are not the same in all runs that have any, with the value of each run (None: not there)."""
+    """The choices and knobs that are not the same in all runs that have any, with each run's value (None: not there).
+
+    Only what somebody set in one of them: what is derived or missing follows from that.
+    """
     known = [run for run in runs if run.knobs]
-    names = dict.fromkeys(name for run in known for name in run.knobs if name not in OWN)
+    names = dict.fromkeys(name for run in known for name in run.given if name.partition(".")[0] not in OWN)
     values = {name: [run.knobs.get(name) for run in runs] for name in names}
     differ = {n for n in names if len({json.dumps(run.knobs.get(n), sort_keys=True, default=str) for run in known}) > 1}
     return {name: column for name, column in values.items() if name in differ}
@@ -147,11 +152,17 @@ def _json(run: RunSummary, path: Path) -> dict[str, Any]:
     return found
 
 
-def _knobs(origins: dict[str, Any]) -> dict[str, Any]:
-    """The choices of groups, then the knobs' values."""
-    choices, knobs = (origins.get(key) if isinstance(origins.get(key), dict) else {} for key in ("choices", "knobs"))
-    chosen = {k: v for k, v in (choices or {}).items() if "/" not in k}
-    return chosen | {k: v["value"] for k, v in (knobs or {}).items() if isinstance(v, dict) and "value" in v}
+def _read_knobs(run: RunSummary, origins: dict[str, Any]) -> None:
+    choices, knobs = _mapping(origins, "choices"), _mapping(origins, "knobs")
+    chosen = {k: v for k, v in choices.items() if "/" not in k}
+    told = {k: v for k, v in knobs.items() if isinstance(v, dict) and "value" in v}
+    run.knobs = chosen | {k: v["value"] for k, v in told.items()}
+    run.given = [*chosen, *(k for k, v in told.items() if v.get("origin") not in ("default", "derived"))]
+
+
+def _mapping(found: dict[str, Any], key: str) -> dict[str, Any]:
+    inner = found.get(key)
+    return inner if isinstance(inner, dict) else {}
 
 
 def _read_status(run: RunSummary, found: dict[str, Any]) -> None:

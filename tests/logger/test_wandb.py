@@ -191,3 +191,19 @@ def test_the_mode_of_the_environment_is_obeyed(monkeypatch: pytest.MonkeyPatch) 
     for word, name in (("offline", "offline"), ("dryrun", "offline"), ("disabled", "disabled")):
         monkeypatch.setenv("WANDB_MODE", word)
         assert ours.decide(1.0).name == name
+
+
+def test_a_folder_that_cannot_be_made_switches_it_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from fulgurite.compose import compose
+    from fulgurite.logger.wandb import build
+
+    (tmp_path / "wandb").write_text("in the way")
+    run = compose(["logger=wandb"]).run
+    tracker = build(run.logger["wandb"], run=run, run_dir=tmp_path, provenance={}, summary={})
+    tracker.log_metrics({"train/loss": 1.0}, 1)
+    tracker.finalize("success")
+    assert not tracker.works
+    assert [r.getMessage() for r in caplog.records if "switched off" in r.getMessage()] == [
+        f"logger=wandb failed (FileExistsError: [Errno 17] File exists: '{tmp_path}/wandb') and is switched off; the run "
+        f"goes on; metrics.jsonl has every number. To upload what is missing: wandb sync {tmp_path}/wandb/run-*"
+    ]

@@ -18,7 +18,12 @@ from fulgurite.model.tiny import build
 
 @pytest.fixture(scope="module")
 def tiny() -> Any:
-    return build(Tiny(hidden=32, layers=2), torch.float32)
+    """Its weights are made large, or every prompt would be followed by its own last token."""
+    found = build(Tiny(hidden=32, layers=2), torch.float32)
+    with torch.no_grad():
+        for parameter in found.model.model.layers.parameters():
+            parameter.mul_(20)
+    return found
 
 
 def prompts(tokenizer: Any) -> list[list[int]]:
@@ -111,9 +116,14 @@ def test_training_is_untouched(tiny: Any, temperature: float) -> None:
 
 
 def test_a_backward_pass_follows_answers_given_inside_inference_mode(tiny: Any) -> None:
-    ids = prompts(tiny.tokenizer)[:1]
+    ids, kept = prompts(tiny.tokenizer)[:1], []
+    hook = tiny.model.model.rotary_emb.register_forward_hook(lambda m, i, out: kept.extend(out))
     with torch.inference_mode():
         continued(tiny.model, tiny.tokenizer, ids, [], max_new_tokens=4)
+    hook.remove()
+    # What a model keeps of it must be fit for training.
+    assert kept
+    assert not any(tensor.is_inference() for tensor in kept)
     tiny.model.train()
     batch = torch.tensor(ids)
     tiny.model(input_ids=batch, labels=batch).loss.backward()
