@@ -17,7 +17,7 @@ def test_the_embedded_default_is_typed_and_filled() -> None:
     composed = compose()
     run = composed.run
     assert isinstance(run.stage, Sft)
-    assert (run.method.name, run.method.alpha, run.trainer.batch_size, run.trainer.epochs) == ("lora", 32.0, 16, 2.0)
+    assert (run.method.name, run.method.alpha, run.trainer.epochs) == ("lora", 32.0, 2.0)
     assert composed.choices["model"] == "smollm2_135m"
 
 
@@ -111,6 +111,16 @@ def test_facts_fill_what_was_left_empty() -> None:
     assert composed.run.scheduler.warmup_steps == 3  # ceil(0.03 x 70)
     assert composed.run.trainer.micro_batch == 5  # 1024 // 192
     assert "99th percentile of the data, 130 tokens" in composed.provenance["data.max_length"].reason
+
+
+@pytest.mark.parametrize(
+    ("words", "rows", "size"),
+    [("method=lora", 5000, 16), ("method=lora", 400, 8), ("method=full", 10_000, 64), ("method=full", 2000, 16), ("stage=pt", 5000, 8)],
+)
+def test_a_small_data_set_gets_smaller_batches(words: str, rows: int, size: int) -> None:
+    composed = compose(words.split())
+    composed.fill(Facts(percentile_99=100, model_length=2048, rows=rows), "data")
+    assert composed.run.trainer.batch_size == size
 
 
 def test_every_option_composes_and_is_counted() -> None:

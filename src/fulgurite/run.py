@@ -21,7 +21,7 @@ class Facts:
     percentile_99: int = 0
     """Tokens: the 99th percentile of the examples' lengths."""
     rows: int = 0
-    """Training rows an epoch, after packing."""
+    """Examples, and once they are cut and packed the training rows of an epoch."""
     model_length: int = 0
     """Tokens: the longest input that the model was made for."""
     total_steps: int = 0

@@ -96,7 +96,7 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -
     loaded: Loaded = build(run.model, dtypes.trained if run.method.name == "full" else dtypes.frozen)
     template = resolve(run.data.template, loaded.tokenizer)
     encoded = encode(source, loaded.tokenizer, template, run.data, cache_root())
-    facts.percentile_99, facts.model_length = encoded.percentile_99, loaded.length
+    facts.percentile_99, facts.model_length, facts.rows = encoded.percentile_99, loaded.length, len(encoded)
     rows, val = cut(composed, encoded, facts, folder)
     total = plan_steps(composed, facts, rows)
     checkpoint = found_checkpoint(composed, folder, total)

@@ -15,6 +15,10 @@ TOKENS_PER_MICRO_BATCH = {"cpu": 1024, "cuda": 8192}
 """Where larger micro-batches stop paying: measured on two CPU cores; on a GPU a safe start (ours)."""
 
 
+FEWEST, ENOUGH_STEPS = 8, 200
+"""A small data set gets smaller batches until the run has enough steps, but not below so many examples (ours)."""
+
+
 class Clip(StrEnum):
     """How gradients are clipped."""
 
@@ -25,9 +29,16 @@ class Clip(StrEnum):
 def _batch_size(run: RunConfig, facts: Facts) -> Derived:
     if run.data.packing == "best_fit":
         return Derived(8, "a packed row holds several examples (ours)")
+    usual, why = 16, "LoRA suffers from large batches (QLoRA 16; TRL's LoRA guide: below 32)"
     if run.method.name == "full":
-        return Derived(64, "full fine-tuning bears large batches (Tülu 3 128, DPO paper 64)")
-    return Derived(16, "LoRA suffers from large batches (QLoRA 16; TRL's LoRA guide: below 32)")
+        usual, why = 64, "full fine-tuning bears large batches (Tülu 3 128, DPO paper 64)"
+    seen = facts.rows * run.trainer.epochs
+    size = usual
+    while size > FEWEST and seen / size < ENOUGH_STEPS:
+        size //= 2
+    if size < usual:
+        return Derived(size, f"smaller than the usual {usual}, because {facts.rows} examples would make few steps of them")
+    return Derived(usual, why)
 
 
 def _micro_batch(run: RunConfig, facts: Facts) -> Derived:
@@ -62,7 +73,7 @@ class Trainer(Option):
         source="TRL's LoRA guide below 32, QLoRA 16, Tülu 3 128, DPO paper 64 (verified)",
         bounds=at_least(1), usual=(8, 16, 32, 64, 128),
         advice="Raise it for a smoother loss; lower it to get at least 200 steps.",
-        empty=Empty("8 packed rows; else 64 for full fine-tuning, 16 for the rest", _batch_size),
+        empty=Empty("8 packed rows; else 64 for full fine-tuning and 16 for the rest, down to 8 where the data are few", _batch_size, "data"),
     )
     micro_batch: int | None = knob(
         None, "How many examples go through the model at one time. It costs memory and never changes the mathematics.",
