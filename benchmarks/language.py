@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers import AutoTokenizer
+
 HERE = Path(__file__).resolve().parents[1]
 USUAL = HERE.parent / "shared" / "data" / "alpaca_en_demo.json"
 BATCH = 16
@@ -72,7 +74,31 @@ def ours(method: str, precision: str, data: Path, examples: int, folder: Path) -
     ]
     cell = measured([sys.executable, "-m", "fulgurite", "train", *words], run / "metrics.jsonl")
     report = json.loads((run / "data_report.json").read_text())
-    return Cell(cell.speed, report.get("padding", {}).get("share", 0.0), cell.memory, cell.first, cell.loss)
+    return Cell(cell.speed, padding_of(run, report["max_length"]), cell.memory, cell.first, cell.loss)
+
+
+def padding_of(run: Path, max_length: int) -> float:
+    """The share of padding in the micro-batches that the run made, from its own order of its own lengths."""
+    from fulgurite.compose import rebuilt
+    from fulgurite.data.cache import cache_root
+    from fulgurite.data.encode import encode
+    from fulgurite.data.order import StepOrder
+    from fulgurite.data.rows import split
+    from fulgurite.data.template import resolve
+    from fulgurite.folder import read_config
+    from fulgurite.model import smollm2
+    from fulgurite.schema import build
+
+    config = rebuilt(read_config(run))
+    tokenizer = AutoTokenizer.from_pretrained(cache_root() / "models" / smollm2.NAME)
+    source = build(config.data, stage="sft", seed=config.seed)
+    source.check()
+    encoded = encode(source, tokenizer, resolve(config.data.template, tokenizer), config.data, cache_root())
+    rows, _, _ = split(encoded, config.data, config.seed, max_length, config.data.packing)
+    order = StepOrder(rows.lengths, config.trainer.batch_size, config.trainer.micro_batch, 1, 0, config.seed, config.data.shuffle)
+    cuts = [cut for step in range(order.steps_per_epoch) for cut in order.micro_batches(step) if cut]
+    whole = sum(len(cut) * int(rows.lengths[cut].max()) for cut in cuts)
+    return 1 - float(rows.lengths.sum()) / whole
 
 
 def bare(method: str, precision: str, data: Path, examples: int) -> Cell:
@@ -80,8 +106,31 @@ def bare(method: str, precision: str, data: Path, examples: int) -> Cell:
     return measured([sys.executable, "-m", "benchmarks.bare", method, precision, str(data), str(examples), str(BATCH), "4"], None)
 
 
+def long_rows(data: Path, folder: Path, count: int = 12) -> Path:
+    """Examples of at least 512 tokens, made of real answers, so that each is cut to exactly 512."""
+    records = json.loads(data.read_text())
+    text = " ".join(record["output"] for record in records[:200])
+    made = [{"instruction": records[n]["instruction"], "output": text[n * 500 : n * 500 + 6000]} for n in range(count)]
+    path = folder / "long.json"
+    path.write_text(json.dumps(made))
+    return path
+
+
+def peaks(method: str, precision: str, data: Path, folder: Path) -> tuple[float, float]:
+    """Peak memory in MB, ours and the bare loop's, at steps of 4 examples of 512 tokens."""
+    run = Path(tempfile.mkdtemp(dir=folder))
+    words = [
+        f"method={method}", f"precision={precision}", "data=file", f"data.path={data}", f"run_dir={run}", "trainer.max_steps=3",
+        "data.val_fraction=0", "trainer.batch_size=4", "stage.prompts=[]", "data.max_length=512", "data.too_long=truncate", "data.mask=all",
+        "trainer.save_every=100000",
+    ]
+    mine = measured([sys.executable, "-m", "fulgurite", "train", *words], run / "metrics.jsonl")
+    floor = measured([sys.executable, "-m", "benchmarks.bare", method, precision, str(data), "12", "4", "4", "512"], None)
+    return mine.memory, floor.memory
+
+
 def main() -> None:
-    """Print one table."""
+    """Print one table of speed, and one of memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("FULGURITE_BENCH_DATA", USUAL)), help="an alpaca JSON file")
     parser.add_argument("--examples", type=int, default=200)
@@ -99,7 +148,13 @@ def main() -> None:
                     job = (method, precision, asked.data, asked.examples)
                     cells.setdefault((method, precision, "ours"), []).append(ours(*job, Path(scratch)))
                     cells.setdefault((method, precision, "bare loop"), []).append(bare(*job))
-    print(table(cells))
+        print(table(cells), flush=True)
+        print("\n| 4 × 512 tokens a step | ours | bare loop | share |\n|---|---|---|---|")
+        rows = long_rows(asked.data, Path(scratch))
+        for method in asked.methods:
+            for precision in asked.precisions:
+                mine, floor = peaks(method, precision, rows, Path(scratch))
+                print(f"| {method}, {precision} | {mine:,.0f} MB | {floor:,.0f} MB | {mine / floor:.2f} |", flush=True)
 
 
 def table(cells: dict[tuple[str, str, str], list[Cell]]) -> str:
