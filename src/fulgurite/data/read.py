@@ -118,7 +118,7 @@ def _first(stream: TextIO) -> str:
 
 
 def _csv(path: Path, stream: TextIO, delimiter: str = ",") -> Iterator[Raw]:
-    reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
+    reader, line = csv.DictReader(stream, delimiter=delimiter, strict=True), 1
     try:
         names = reader.fieldnames or []
         if len(set(names)) != len(names):
@@ -133,7 +133,7 @@ def _csv(path: Path, stream: TextIO, delimiter: str = ",") -> Iterator[Raw]:
                 yield place, {name: cell for name, cell in row.items() if cell is not None}
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: field 'record': not CSV ({error}); mend the file.") from error
+        raise DataError(f"{path}:{line}: field 'record': not CSV ({error}); mend the file.") from error
 
 
 def _tsv(path: Path, stream: TextIO) -> Iterator[Raw]:

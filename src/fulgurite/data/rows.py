@@ -68,7 +68,7 @@ class Rows:
 def split(encoded: Encoded, config: Data, seed: int, max_length: int, packing: Packing) -> tuple[Rows, Rows | None, Report]:
     """Training rows, validation rows or None, and the report. Raises DataError where nothing is left to train on."""
     source = encoded.source
-    report = _report(encoded, max_length)
+    report, packing = _report(encoded, max_length), Packing(packing)
     kept = _kept(encoded, config, max_length, report)
     from_val = encoded.arrays["files"][kept] >= len(source.train)
     given, pool = kept[from_val], kept[~from_val]

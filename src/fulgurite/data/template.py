@@ -82,10 +82,12 @@ class Template:
         mask = Mask(mask)
         answers = [i for i, m in enumerate(messages) if m.role == "assistant"]
         whole = self.text(messages, prompt=False)
-        prompts = [self.text(messages[:i], prompt=True) for i in (answers if mask is Mask.answers else answers[-1:])]
+        learned = answers if mask is Mask.answers else answers[-1:]
+        prompts = [self.text(messages[:i], prompt=True) for i in learned]
+        so_far = [*prompts, *(self.text(messages[: i + 1], prompt=False) for i in learned[:-1])]
         if not whole.startswith(prompts[-1]):
             raise DataError(f"the chat template {self.name} opens an answer otherwise at inference than in training; {OTHER}.")
-        if not all(whole.startswith(p) for p in prompts):
+        if not all(whole.startswith(text) for text in so_far):
             raise DataError(
                 f"the chat template {self.name} writes earlier turns otherwise once later ones follow, so that training would "
                 f"differ from inference; set data.mask=last, or {OTHER}."

@@ -1,0 +1,70 @@
+"""The order of examples: a pure function of seed, epoch and step."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from fulgurite.data.order import StepOrder
+
+LENGTHS = np.array([5, 90, 17, 33, 8, 64, 12, 40, 3, 71, 25])
+
+
+def order(batch: int = 4, micro: int = 2, processes: int = 1, rank: int = 0, seed: int = 7, shuffle: bool = True) -> StepOrder:
+    return StepOrder(LENGTHS, batch, micro, processes, rank, seed, shuffle)
+
+
+def flat(order: StepOrder, steps: range) -> list[list[list[int]]]:
+    return [order.micro_batches(s) for s in steps]
+
+
+@pytest.mark.parametrize(("batch", "micro", "shuffle"), list(product([1, 4, 11, 20], [1, 3], [True, False])))
+def test_each_epoch_is_a_permutation(batch: int, micro: int, shuffle: bool) -> None:
+    made = order(batch, micro, shuffle=shuffle)
+    assert made.steps_per_epoch == -(-len(LENGTHS) // batch)
+    for epoch in range(3):
+        steps = range(epoch * made.steps_per_epoch, (epoch + 1) * made.steps_per_epoch)
+        seen = [n for step in flat(made, steps) for cut in step for n in cut]
+        assert sorted(seen) == list(range(len(LENGTHS)))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_stop_and_resume_at_every_step_of_three_epochs(processes: int) -> None:
+    for rank in range(processes):
+        whole = flat(order(processes=processes, rank=rank), range(9))
+        for stop in range(10):
+            first = flat(order(processes=processes, rank=rank), range(stop))
+            assert first + flat(order(processes=processes, rank=rank), range(stop, 9)) == whole
+
+
+@pytest.mark.parametrize(("batch", "micro", "processes"), list(product([1, 4, 7], [1, 2, 3], [1, 2, 3])))
+def test_ranks_share_each_step(batch: int, micro: int, processes: int) -> None:
+    ranks = [order(batch, micro, processes, rank) for rank in range(processes)]
+    for step in range(2 * ranks[0].steps_per_epoch):
+        cuts = [r.micro_batches(step) for r in ranks]
+        assert {len(c) for c in cuts} == {ranks[0].micro_batches_per_step}
+        shared = sorted(n for c in cuts for cut in c for n in cut)
+        assert shared == sorted(map(int, ranks[0].rows_of(step)))
+        assert len(set(shared)) == len(shared)
+        assert all(len(cut) <= micro for c in cuts for cut in c)
+
+
+def test_empty_micro_batches_come_first() -> None:
+    made = order(batch=4, micro=1)  # 11 rows: the third step has 3
+    cuts = made.micro_batches(2)
+    assert [len(c) for c in cuts] == [0, 1, 1, 1]
+
+
+def test_neighbours_in_length_share_a_micro_batch_and_meet_over_the_ranks() -> None:
+    ranks = [order(batch=8, micro=2, processes=2, rank=r, shuffle=False) for r in (0, 1)]
+    lengths = [[[int(LENGTHS[n]) for n in cut] for cut in r.micro_batches(0)] for r in ranks]
+    assert lengths == [[[5, 8], [33, 40]], [[12, 17], [64, 90]]]
+
+
+def test_seed_and_epoch_change_the_order_and_shuffle_false_keeps_it() -> None:
+    a, b = order(), order(seed=8)
+    assert list(a.permutation(0)) != list(a.permutation(1))
+    assert list(a.permutation(0)) != list(b.permutation(0))
+    assert list(order(shuffle=False).permutation(5)) == list(range(len(LENGTHS)))

@@ -1,0 +1,221 @@
+"""Files of every kind and encoding: the right text, or one line that says what is wrong and where."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fulgurite.data import json_stream
+from fulgurite.data.config import File
+from fulgurite.data.find import find
+from fulgurite.data.read import records
+from fulgurite.data.records import Bad
+from fulgurite.data.source import build
+from fulgurite.errors import DataError
+
+ROWS = [{"instruction": "Grüße?", "output": "Ça va, 你好 🙂"}, {"instruction": "two\nlines", "output": "\"quoted\", yes"}]
+Write = Callable[[str, Any], Path]
+
+
+def values(path: Path) -> list[Any]:
+    return [raw if isinstance(raw, Bad) else raw[1] for raw in records(path)]
+
+
+def as_csv(delimiter: str = ",") -> str:
+    cells = [["instruction", "output"], *([r["instruction"], r["output"]] for r in ROWS)]
+    return "".join(delimiter.join('"' + c.replace('"', '""') + '"' for c in row) + "\r\n" for row in cells)
+
+
+LINES = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in ROWS)
+WHOLE = json.dumps(ROWS, ensure_ascii=False)
+TEXTS = {
+    "a.json": WHOLE, "b.json": json.dumps(ROWS, indent=2), "c.json": LINES, "d.jsonl": LINES, "e.ndjson": LINES, "f.csv": as_csv(),
+    "g.tsv": as_csv("\t"),
+}
+CODINGS = {
+    "utf-8": lambda t: t.encode(), "utf-8 with BOM": lambda t: t.encode("utf-8-sig"), "utf-16": lambda t: t.encode("utf-16"),
+    "utf-16-be": lambda t: b"\xfe\xff" + t.encode("utf-16-be"), "utf-32": lambda t: t.encode("utf-32"),
+    "CRLF": lambda t: t.replace("\r\n", "\n").replace("\n", "\r\n").encode() if not t.startswith('"') else t.encode(),
+    "blank lines": lambda t: ("\n\n" * (not t.startswith('"')) + t + "\n \n" * (not t.startswith('"'))).encode(),
+    "no last newline": lambda t: t.rstrip().encode(),
+}
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_every_kind_in_every_encoding_gives_the_same_records(name: str, coding: str, zipped: bool, write: Write) -> None:
+    content = CODINGS[coding](TEXTS[name])
+    path = write(name + ".gz" * zipped, gzip.compress(content) if zipped else content)
+    assert values(path) == ROWS
+
+
+def test_parquet_and_arrow_files(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist([{"messages": [{"role": "user", "content": "a"}]}] * 700)
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=100)
+    (tmp_path / "b.parquet.gz").write_bytes(gzip.compress((tmp_path / "a.parquet").read_bytes()))
+    for name, new in (("c.arrow", pa.ipc.new_stream), ("d.arrow", pa.ipc.new_file)):
+        with new(str(tmp_path / name), table.schema) as out:
+            out.write_table(table)
+    for path in sorted(tmp_path.iterdir()):
+        assert values(path) == table.to_pylist(), path
+    places = [raw[0].line for raw in records(tmp_path / "a.parquet")]
+    assert places == list(range(1, 701))
+
+
+def test_text_has_a_document_a_line(write: Write) -> None:
+    raw = list(records(write("a.txt", "one\n\n  \r\ntwo \r\nthree\u2028still three")))
+    assert [(r[0].line, r[1]["text"]) for r in raw] == [(1, "one"), (4, "two "), (5, "three\u2028still three")]
+
+
+def test_lines_are_counted_through_blank_ones(write: Write) -> None:
+    raw = list(records(write("a.jsonl", '\n{"a": 1}\n\n{"b": 2}\n')))
+    assert [r[0].line for r in raw] == [2, 4]
+
+
+BROKEN = {
+    "a.jsonl": ('{"a": 1}\n{"a": \n{"a": 3}\n', ["{'a': 1}", "a.jsonl:2: field 'record': not JSON (Expecting value", "{'a': 3}"]),
+    "b.jsonl": ('{"a": 1} {"a": 2}\n', ["b.jsonl:1: field 'record': not JSON (more follows after the record"]),
+    "c.jsonl": ('{"a": 1, "b": {"a": 1, "a": 2}}\n', ["c.jsonl:1: field 'a': the key stands twice"]),
+    "d.json": ('[{"a": 1, "a": 2}, {"b": 1}]', ["d.json:1: field 'a': the key stands twice", "{'b': 1}"]),
+    "e.json": ('{"a": 1}', ["e.json:1: field 'record': one object where a list of records"]),
+    "f.json": ('{\n "a": 1\n}', ["f.json:1: field 'record': one object where a list of records"]),
+    "g.csv": ("a,b\n1,2,3\n4,5\n", ["g.csv:2: field 'record': more cells than the header's 2 names", "{'a': '4', 'b': '5'}"]),
+    "h.json": ('{"a": 1}\n{"a": \n{"a": 3}\n', ["{'a': 1}", "h.json:2: field 'record': not JSON", "{'a': 3}"]),
+    "i.jsonl": ("[" * 100_000 + "\n", ["i.jsonl:1: field 'record': not JSON"]),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_record_is_named_and_the_others_are_read(name: str, write: Write) -> None:
+    content, expected = BROKEN[name]
+    found = [str(v) for v in values(write(name, content))]
+    assert len(found) == len(expected)
+    for text, part in zip(found, expected, strict=True):
+        assert part in text
+
+
+FATAL = {
+    "a.json": ('[{"a": 1},\n{"a": 2', "a.json:2: field 'record': not JSON"),
+    "b.json": ('[{"a": 1},\n]', "b.json:2: field 'record': not JSON (a comma before the closing ])"),
+    "c.json": ('[{"a": 1}\n{"b": 2}]', "c.json:2: field 'record': not JSON ('{' stands where , or ] is due)"),
+    "d.json": ('[{"a": 1}', "d.json:1: field 'record': not JSON (the list is cut off)"),
+    "e.json": ('[{"a": 1}]\n[]', "e.json:2: field 'record': not JSON (more follows"),
+    "f.json": ("instruction,output\na,b\n", "f.json:1: field 'record': not JSON (no list begins here)"),
+    "g.json": ('[{"a": tru}]', "g.json:1: field 'record': not JSON"),
+    "h.csv": ('a,b\n1,"2\n3,4\n', "h.csv:2: field 'record': not CSV (unexpected end of data)"),
+    "i.csv": ("a,a\n1,2\n", "i.csv:1: field 'a': the column stands twice"),
+    "j.jsonl": (b"PAR1\x00\x01", "j.jsonl: the ending says jsonl, the content is Parquet"),
+    "k.json": (gzip.compress(b"[]"), "k.json: the ending says json, the content is gzip"),
+    "l.jsonl": (b"\x80\x04\x95", "l.jsonl: the ending says jsonl, the content is a pickle"),
+    "m.jsonl.gz": (b'{"a": 1}\n', "m.jsonl.gz: cannot be read (Not a gzipped file"),
+    "n.jsonl.gz": (gzip.compress(b'{"a": 1}\n' * 9999)[:60], "n.jsonl.gz: cannot be read (Compressed file ended"),
+    "o.parquet": (b'{"a": 1}\n', "o.parquet: is no whole parquet file"),
+    "p.parquet": (b"", "p.parquet: is no whole parquet file"),
+    "q.arrow": (b"ARROW1\0\0abc", "q.arrow: is no whole arrow file"),
+    "r.jsonl": ('{"a": 1}\n'.encode("utf-16-le"), "r.jsonl: looks like UTF-16 without a byte-order mark; save the file as UTF-8"),
+    "s.jsonl": (b"\xff\xfe\x00\xd8\x00", "s.jsonl: is no whole utf-16"),
+    "t.json": ("[" * 100_000, "t.json:1: field 'record': "),
+}
+
+
+@pytest.mark.parametrize("name", FATAL)
+def test_what_hides_the_rest_of_a_file_stops_in_one_line(name: str, write: Write) -> None:
+    content, expected = FATAL[name]
+    with pytest.raises(DataError) as caught:
+        values(write(name, content))
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 64, 1000])
+def test_a_json_array_is_read_in_pieces_of_any_size(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_stream, "CHUNK", size)
+    items = [{"n": i, "t": "é\n\\\"" * i, "deep": [1.5e-7, None, True, {"x": [123456789012]}]} for i in range(30)] + [12345, "x", None]
+    for indent in (None, 1):
+        text = json.dumps(items, indent=indent)
+        found = list(json_stream.items(io.StringIO(text)))
+        assert [value for _, value, _ in found] == items
+        lines = [line for line, _, _ in found]
+        assert lines == [1] * len(items) if indent is None else lines == sorted(set(lines))
+
+
+def test_a_record_of_50_megabytes(write: Write) -> None:
+    big = {"text": "abc " * 13_000_000}
+    assert values(write("a.jsonl", [big, {"text": "b"}])) == [big, {"text": "b"}]
+
+
+# -- which files ------------------------------------------------------------------------------------------------------
+
+
+def test_patterns_folders_and_lists_in_order(write: Write, tmp_path: Path) -> None:
+    made = [write(name, ROWS) for name in ("d/b.jsonl", "d/a.jsonl", "d/c.json")]
+    write("d/notes.md", "no data")
+    assert find([str(tmp_path / "d")]) == [[made[1], made[0], made[2]]]
+    assert find([str(tmp_path / "d/*.jsonl"), str(made[2])]) == [[made[1], made[0]], [made[2]]]
+    assert find([str(tmp_path / "**/*.json")]) == [[made[2]]]
+
+
+@pytest.mark.parametrize(("word", "said"), [
+    ("data.jsno", r"no such file\. Did you mean .*data\.json\?"), ("*.parquet", "no such file"), ("d", "the folder holds no"),
+    ("notes.md", r"the ending \.md is not read; there are \.json"), ("missing/x.json", "no such file"),
+])
+def test_a_path_that_names_no_data_is_refused(word: str, said: str, write: Write, tmp_path: Path) -> None:
+    write("data.json", ROWS)
+    write("notes.md", "no data")
+    (tmp_path / "d").mkdir()
+    with pytest.raises(DataError, match=said):
+        find([str(tmp_path / word)])
+
+
+def test_a_file_named_twice_is_refused(write: Write, tmp_path: Path) -> None:
+    path = write("a.jsonl", ROWS)
+    with pytest.raises(DataError, match=r"named twice in data\.path"):
+        find([str(path), str(tmp_path / "*.jsonl")])
+
+
+@pytest.fixture
+def saved(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Path:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    whole = datasets.Dataset.from_list([{"instruction": f"q{i}", "output": f"a{i}"} for i in range(9)])
+    whole.save_to_disk(tmp_path / "one", num_shards=2)
+    datasets.DatasetDict({"train": whole.select([3, 1]), "test": whole.select([5])}).save_to_disk(tmp_path / "two")
+    datasets.DatasetDict({"validation": whole.select([3, 1]), "test": whole.select([5])}).save_to_disk(tmp_path / "three")
+    return tmp_path
+
+
+def test_a_folder_saved_by_hf_datasets(saved: Path) -> None:
+    def read(name: str) -> list[str]:
+        source = build(File(path=[str(saved / name)]), stage="sft", seed=1)
+        return [e.messages[0].content for e in source.examples()]  # type: ignore[union-attr,index]
+
+    assert read("one") == [f"q{i}" for i in range(9)]
+    assert read("two") == ["q3", "q1"], "the train split alone"
+    assert read("two/test") == ["q5"]
+    with pytest.raises(DataError, match=r"the splits are validation, test, none is train; name one: .*three/validation"):
+        read("three")
+
+
+def test_a_saved_folder_cannot_name_files_outside_of_it(saved: Path, tmp_path: Path) -> None:
+    state = tmp_path / "one" / "state.json"
+    state.write_text(json.dumps({"_data_files": [{"filename": "../../etc/passwd.arrow"}]}))
+    assert find([str(tmp_path / "one")]) == [[tmp_path / "one" / "passwd.arrow"]]
+    state.write_text("{}")
+    with pytest.raises(DataError, match=r"state\.json: field '_data_files'"):
+        find([str(tmp_path / "one")])
+
+
+def test_a_hub_id_without_a_network_is_one_line() -> None:
+    pytest.importorskip("datasets")
+    with pytest.raises(DataError, match=r"data\.path=hub:nobody/nothing: the hub has no such data set, or cannot be reached") as caught:
+        find(["hub:nobody/nothing"])
+    assert "\n" not in str(caught.value)
