@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import sys
@@ -17,15 +18,15 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, ValueNode, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from fulgurite.errors import ConfigError, RequestError, did_you_mean
+from fulgurite.errors import ConfigError, FulguriteError, Interrupted, RequestError, did_you_mean
+from fulgurite.hostile import refuse_hydra, refuse_resolver, refuse_secret
+from fulgurite.places import conf_dir
 from fulgurite.run import GROUPS, Facts, Resume, RunConfig, all_knobs, load_options
 from fulgurite.schema import Knob, Option, Range, bare, check, groups, options, settings, type_words
 
-HERE = Path(__file__).resolve().parent
-SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{16,}|wandb_v1_[A-Za-z0-9_]{20,}|sk-[A-Za-z0-9_-]{20,}|AKIA[0-9A-Z]{16}|[0-9a-f]{40})\b")
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 PRESETS = ("experiment", "sweep", "debug")
 
@@ -67,14 +68,6 @@ class Composed:
         return found
 
 
-def conf_dir() -> Path:
-    """The folder of YAML groups: inside an installed package, or at the root of a checkout."""
-    for folder in (HERE / "conf", HERE.parents[1] / "conf"):
-        if (folder / "train.yaml").is_file():
-            return folder
-    raise ConfigError(f"The folder conf/ is missing beside {HERE}; install fulgurite again.")
-
-
 def place(run: RunConfig, path: str, value: Any) -> None:
     """Set the knob at a dotted path; a part of the path may be a key of a mapping (`logger.wandb.project`)."""
     node: Any = run
@@ -96,15 +89,18 @@ def plain(node: Any) -> Any:
     return str(node) if isinstance(node, str) else node
 
 
-def register(plugins: Sequence[str] = ()) -> None:
-    """Put every option's type into Hydra's store, and options that have no YAML of ours directly into their group."""
-    import importlib
-
-    for module in plugins:
+def import_plugins(modules: Sequence[str]) -> None:
+    """Import modules that register options of their own. Raises ConfigError where one cannot be imported."""
+    for module in modules:
         try:
             importlib.import_module(module)
         except ImportError as error:
             raise ConfigError(f"plugins=[{module}] cannot be imported: {error}.") from error
+
+
+def register(plugins: Sequence[str] = ()) -> None:
+    """Put every option's type into Hydra's store, and options that have no YAML of ours directly into their group."""
+    import_plugins(plugins)
     load_options()
     store, conf = ConfigStore.instance(), conf_dir()
     store.store(group="schema", name="run", node=RunConfig)
@@ -118,7 +114,7 @@ def register(plugins: Sequence[str] = ()) -> None:
 
 def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Composed:
     """Compose `overrides` into a typed run. Raises ConfigError in one sentence with the nearest name or the remedy."""
-    words = prepare(overrides)
+    words = prepare(overrides, config_dir)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -129,44 +125,91 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Co
         raise explained(error, words) from error
 
 
-def hydra_main(task: Callable[[Composed], int], words: Sequence[str]) -> int:
-    """Run `task` under Hydra's own command line: multirun, --cfg, --config-dir, completion. Returns the exit status."""
-    import hydra
+def hydra_main(task: Callable[[Composed], int], overrides: Sequence[str], flags: Sequence[str], config_dir: Path | None = None) -> int:
+    """Run `task` under Hydra's own command line: --multirun, --cfg, --help, --info. Returns the exit status.
 
-    flags = [w for w in words if w.startswith("-")]
-    overrides = prepare([w for w in words if "=" in w and not w.startswith("-")])
-    others = [w for w in words if not w.startswith("-") and "=" not in w]
-    status = 0
+    A trial of a sweep that fails is told, and the next one begins; the status is then that of the first that failed.
+    """
+    words = prepare(overrides, config_dir)
+    status, trials = 0, 0
+    stopped: Interrupted | None = None  # raised at the end: Hydra writes a line of its own about a job that raises
 
     def job(config: DictConfig) -> None:
-        nonlocal status
+        nonlocal status, trials, stopped
+        if stopped is not None:
+            return
         settled = cast(DictConfig, OmegaConf.merge(config, {}))  # the job's own copy: hydra's node is read-only
         OmegaConf.set_struct(settled, False)
         settled.hydra = HydraConfig.get()
-        done = task(typed(settled, list(HydraConfig.get().overrides.task)))
+        chosen = list(HydraConfig.get().overrides.task)
+        trials += 1
+        try:
+            done = task(typed(settled, chosen))
+        except Interrupted as error:
+            stopped, done = error, error.exit_status
+        except (FulguriteError, OmegaConfBaseException) as error:
+            told = error if isinstance(error, FulguriteError) else explained(error, chosen)
+            print(f"error: Trial {trials} ({' '.join(chosen)}): {told}", file=sys.stderr, flush=True)
+            done = told.exit_status
         status = status or done
 
-    before, os.environ["HYDRA_FULL_ERROR"] = sys.argv, "1"  # Hydra would print and leave with its own status
-    sys.argv = ["fulgurite train", *flags, *others, *overrides]
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
+        _under_hydra(job, [*flags, *words])
     except (HydraException, OmegaConfBaseException) as error:
-        raise explained(error, overrides) from error
-    finally:
-        sys.argv = before
+        raise explained(error, words) from error
+    if stopped is not None:
+        raise stopped
     return status
 
 
-def prepare(overrides: Sequence[str]) -> list[str]:
+def complete(words: Sequence[str]) -> int:
+    """Hydra's tab completion, told what to do by `install=bash`, `query=bash` and the like. Returns 0."""
+    register()
+    try:
+        _under_hydra(lambda config: None, ["--shell-completion", *words])
+    except (HydraException, ValueError) as error:
+        raise RequestError(f"{' '.join(words)} cannot be answered: {error} Write install=bash, query=bash or uninstall=bash.") from error
+    return 0
+
+
+def _under_hydra(job: Callable[[DictConfig], None], words: Sequence[str]) -> None:
+    import hydra
+
+    before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["fulgurite", *words], "1"  # else Hydra prints, and leaves with its own status
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
+    except SystemExit as left:  # after --help and the like
+        if left.code:
+            raise
+    finally:
+        sys.argv = before
+        os.environ.pop("HYDRA_FULL_ERROR")
+        os.environ.update({"HYDRA_FULL_ERROR": full} if full is not None else {})
+
+
+def prepare(overrides: Sequence[str], config_dir: Path | None = None) -> list[str]:
     """Check the names of overrides before Hydra sees them, import plugins, and let one item stand for a list of one."""
-    plugins = [w for o in overrides if o.startswith("plugins=") for w in re.findall(r"[\w.]+", o.partition("=")[2])]
-    register(plugins)
+    register(_plugins(overrides, config_dir))
     for text in overrides:
-        if SECRET.search(text):
-            key = text.partition("=")[0]
-            raise ConfigError(f"{key} holds what looks like a secret; put it into the environment, where no file keeps it.")
+        name = text.lstrip("+~").partition("=")[0]
+        refuse_secret(name, text)
+        refuse_resolver(name, text)
     knobs = {k.path: k for k in all_knobs()}
     return [_checked(text, knobs) for text in overrides]
+
+
+def _plugins(overrides: Sequence[str], config_dir: Path | None) -> list[str]:
+    """The modules that the words or the chosen presets name: options must be known before Hydra looks for them."""
+    found: list[str] = []
+    for text in overrides:
+        name, _, value = text.lstrip("+~").partition("=")
+        found += re.findall(r"[\w.]+", value) if name == "plugins" else []
+        if name in PRESETS and NAME.fullmatch(value):
+            files = [folder / name / f"{value}.yaml" for folder in (conf_dir(), config_dir) if folder is not None]
+            preset = [OmegaConf.load(path) for path in files if path.is_file()]
+            found += [str(m) for p in preset if isinstance(p, DictConfig) for m in p.get("plugins") or []]
+    return found
 
 
 def _checked(text: str, knobs: dict[str, Knob]) -> str:
@@ -176,12 +219,17 @@ def _checked(text: str, knobs: dict[str, Knob]) -> str:
         remedy = f"quote it: '{text.partition('=')[0]}=\"...\"'" if "=" in text else "write knob=value"
         raise ConfigError(f"{text} cannot be read; {remedy}.") from error
     name = override.key_or_group
-    if name.split(".")[0].split("/")[0] == "hydra" or override.is_delete():
+    if override.is_delete():
+        raise ConfigError(f"{text} cannot be: nothing is deleted here; leave {name} out, or set it to another value.")
+    if name.split(".")[0].split("/")[0] == "hydra":
+        refuse_hydra(name)
         return text
     heads = {*groups(), *GROUPS, *PRESETS}
     if name not in knobs and name not in heads and not _under_mapping(name, knobs):
         raise ConfigError(f"There is no knob {name}.{did_you_mean(name, [*knobs, *heads])} `fulgurite explain` lists them.")
     knob, value = knobs.get(name), override.value()
+    if name in GROUPS and name != "logger" and isinstance(value, list):
+        raise ConfigError(f"{text} is not allowed: a run has one {name}; take {name}={value[0] if value else named(name)[0]}.")
     if knob is not None and get_origin(bare(knob.type)) is list and isinstance(value, str | int | float):
         if override.is_sweep_override():
             return text
@@ -211,8 +259,10 @@ def typed(config: DictConfig, overrides: Sequence[str]) -> Composed:
             raise ConfigError(f"No option is chosen for {group}; choose one: {', '.join(sorted(options(group)))}.")
     composed = Composed(run, choices, {}, list(overrides), multirun=str(hydra.mode) == "RunMode.MULTIRUN")
     said = {OverridesParser.create().parse_override(o).key_or_group for o in overrides}
+    import_plugins(run.plugins)
     for knob, value in settings(run):
         check(knob, value)
+        refuse_secret(knob.path, str(value))
         composed.provenance[knob.path] = _origin(knob, value, said, choices)
         composed.warnings += _outside_usual(knob, value, run, composed.provenance[knob.path])
     if run.name is not None and not NAME.fullmatch(run.name):
@@ -248,7 +298,7 @@ def _outside_usual(knob: Knob, value: Any, run: RunConfig, origin: Origin) -> It
 
 
 def _refuse_strangers(config: DictConfig) -> None:
-    """Raise where a node has a key that its type does not declare: Hydra opens a config for `+key`."""
+    """Raise where a node has a key that its type does not declare (Hydra opens a config for `+key`), or reads what it may not."""
 
     def walk(node: DictConfig, path: str) -> None:
         kind = OmegaConf.get_type(node)
@@ -259,6 +309,8 @@ def _refuse_strangers(config: DictConfig) -> None:
                 near = did_you_mean(key, declared)
                 raise ConfigError(f"There is no knob {name}.{near} Remove it, or correct its name.")
             child = node._get_node(key)
+            if isinstance(child, ValueNode | ListConfig):
+                refuse_resolver(name, str(OmegaConf.to_container(child)) if isinstance(child, ListConfig) else str(child._value()))
             if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
                 walk(child, name)
 
@@ -288,6 +340,9 @@ def explained(error: Exception, overrides: Sequence[str]) -> RequestError:
             kind = type_words(knobs[name].type)
             if "Enum" in text or "convert" in text or "ValidationError" in text or "not Optional" in text or "merging" in text:
                 return ConfigError(f"{name}={value} is not allowed: it must be {_article(kind)}.")
+    if "Ambiguous value for argument" in text:
+        word = text.partition("argument '")[2].partition("'")[0]
+        return ConfigError(f"{word} has several values: add -m to run each of them, or write [...] where a list is meant.")
     first = " ".join(str(chain[0]).split())
     return ConfigError(f"The configuration cannot be composed: {first[:300]}")
 
@@ -304,7 +359,7 @@ def named(group: str) -> list[str]:
 
 def rebuilt(config: dict[str, Any]) -> RunConfig:
     """The typed run of a config.yaml, as `Composed.config` wrote it. Raises ConfigError where an option is not there."""
-    load_options()
+    register(config.get("plugins") or ())
     run = RunConfig()
     try:
         for name, value in config.items():

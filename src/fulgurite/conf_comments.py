@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from fulgurite.compose import conf_dir
+from fulgurite.places import conf_dir
 from fulgurite.run import load_options
 from fulgurite.schema import Knob, Option, groups, knobs_of
 

@@ -237,7 +237,8 @@ def type_words(kind: Any) -> str:
 def knobs_of(cls: type) -> Iterator[Knob]:
     """The knobs of a dataclass, in the order of their declaration."""
     hints = typing.get_type_hints(cls)
-    group, name = getattr(cls, "group", ""), getattr(cls, "name", "")
+    # the root may have a knob called `name`: only an option keeps its own name there
+    group, name = getattr(cls, "group", ""), cls.name if issubclass(cls, Option) else ""
     place = f"{group}.{name}" if getattr(cls, "several", False) else group
     for f in fields(cls):
         if METADATA not in f.metadata:

@@ -38,11 +38,15 @@ from fulgurite.logger.metrics import MetricsFile
 from fulgurite.model.load import Loaded
 from fulgurite.precision.build import Dtypes
 from fulgurite.run import Facts, RunConfig
+from fulgurite.scheduler.coincide import curve, same_as_sentences
 from fulgurite.scheduler.config import ReduceLrOnPlateau
 from fulgurite.scheduler.plateau import check as check_plateau
 from fulgurite.schema import build
 from fulgurite.stage.base import StageModule, trained
 from fulgurite.trainer.build import device, processes, rank
+
+TELLING = 10
+"""Steps: in shorter runs nearly all schedules are one."""
 
 
 def train(composed: Composed) -> int:
@@ -85,6 +89,8 @@ def checked_source(run: RunConfig) -> Source:
     has_validation = run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None))
     if isinstance(run.scheduler, ReduceLrOnPlateau):
         check_plateau(run.scheduler, has_validation)
+    else:
+        curve(run.scheduler, run.trainer.max_steps or 1000, run.optim.lr)  # built once here, so that what it refuses is said now
     source.check()
     return source
 
@@ -221,6 +227,8 @@ def opening(
     shown = ("optim.lr", "method.alpha", "data.max_length", "trainer.micro_batch", "scheduler.warmup_steps")
     known = composed.provenance
     lines += [f"  {n} = {known[n].value:g}: {known[n].reason}" for n in shown if n in known and known[n].origin == "derived"]
+    if facts.total_steps >= TELLING:
+        lines += [f"  {said}" for said in same_as_sentences(run.scheduler, facts.total_steps, run.optim.lr)]
     lines.append(f"run folder {folder}" + (f", going on from {checkpoint.name}" if checkpoint else ""))
     return "\n".join(lines)
 

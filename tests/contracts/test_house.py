@@ -26,11 +26,11 @@ LAYERS = [
     {"callback", "logger", "trainer", "checkpoint"},
     {"data", "model", "method", "optim", "scheduler", "precision", "privacy"},
     {"loss"},
-    {"schema", "errors", "translations", ""},
+    {"schema", "errors", "places", "hostile", "translations", ""},
 ]
 """Top to bottom: a module imports from its own layer and from those below."""
 
-LIGHT = re.compile(r"(config|schema|run|explain|errors|compose|rates|questions|words)$")
+LIGHT = re.compile(r"(config|schema|run|explain|errors|compose|rates|questions|words|places|hostile|flags|completion|chat)$")
 HEAVY = {"torch", "transformers", "lightning", "peft", "wandb", "gradio", "bitsandbytes", "pyarrow", "datasets", "numpy"}
 LAZY = {"peft", "bitsandbytes", "wandb", "gradio", "datasets", "tensorboard", "optuna"}
 

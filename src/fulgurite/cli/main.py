@@ -72,6 +72,10 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     command, rest = given[0], given[1:]
     try:
+        if command in {"-sc", "--shell-completion"}:
+            from fulgurite.cli.completion import completion_main
+
+            return completion_main(rest, COMMANDS)
         if command not in COMMANDS:
             print(f"error: There is no command {command}.{did_you_mean(command, COMMANDS)} `fulgurite --help` lists them.", file=sys.stderr)
             return 2

@@ -6,23 +6,21 @@ import json
 import os
 from pathlib import Path
 
+from fulgurite.cli import flags
 from fulgurite.compose import Composed, compose, hydra_main
 from fulgurite.errors import CheckpointError, ConfigError
 
-MULTIRUN = {"-m", "--multirun"}
-
 
 def train_main(words: list[str]) -> int:
-    """Compose, then train; the words are Hydra's. Raises FulguriteError."""
-    flags, overrides = [w for w in words if w.startswith("-")], [w for w in words if not w.startswith("-")]
-    if not flags:
-        overrides = continued(overrides)
-        words = overrides
-        if "RANK" not in os.environ:
-            alone = _launched(overrides)
-            if alone is not None:
-                return alone
-    return hydra_main(_job, words)
+    """Compose, then train; returns the exit status. Raises FulguriteError."""
+    asked = flags.read(words)
+    if asked.needs_hydra:
+        return hydra_main(_job, asked.overrides, asked.words(), asked.config_dir)
+    composed = compose(continued(asked.overrides), asked.config_dir)
+    processes = getattr(composed.run.trainer, "processes", 1)
+    if processes > 1 and "RANK" not in os.environ:
+        return _launched(composed, asked, processes)
+    return _job(composed)
 
 
 def continued(overrides: list[str]) -> list[str]:
@@ -39,19 +37,14 @@ def continued(overrides: list[str]) -> list[str]:
     return [o for o in before if o.lstrip("+~").partition("=")[0] not in said | {"run_dir"}] + overrides
 
 
-def _launched(overrides: list[str]) -> int | None:
-    """The exit status of several processes of the same command, or None where one is enough."""
-    if not any(o.startswith("trainer=") for o in overrides):
-        return None
-    composed = compose(overrides)
-    processes = getattr(composed.run.trainer, "processes", 1)
-    if processes == 1:
-        return None
+def _launched(composed: Composed, asked: flags.Flags, processes: int) -> int:
+    """The exit status of several processes of the same command, all in one run folder."""
     from fulgurite.folder import run_folder
     from fulgurite.trainer.launch import launch
 
     folder = run_folder(composed.run)
-    return launch(["train", *[o for o in overrides if not o.startswith("run_dir=")], f"run_dir={folder}"], processes)
+    same = [o for o in composed.overrides if not o.startswith("run_dir=")]
+    return launch(["train", *asked.words(), *same, f"run_dir={folder}"], processes)
 
 
 def _job(composed: Composed) -> int:

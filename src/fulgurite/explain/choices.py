@@ -12,10 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fulgurite.errors import ConfigError
+from fulgurite.places import conf_dir
 from fulgurite.schema import options
-
-PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +25,6 @@ class Preset:
     says: str
     base: str = ""
     changes: dict[str, Any] = field(default_factory=dict)
-
-
-def conf_dir() -> Path:
-    """The folder conf/, in an installed package or at the root of a checkout. Raises ConfigError where it is gone."""
-    for folder in (PACKAGE / "conf", PACKAGE.parents[1] / "conf"):
-        if (folder / "train.yaml").is_file():
-            return folder
-    raise ConfigError(f"The folder conf/ is missing beside {PACKAGE}; install fulgurite again.")
 
 
 @cache

@@ -8,11 +8,16 @@ from enum import Enum
 from functools import cache
 from typing import Any
 
+from fulgurite.chat import ChatConfig
 from fulgurite.explain.choices import default_options
+from fulgurite.export_config import Export
 from fulgurite.run import Facts, RunConfig, all_knobs
 from fulgurite.schema import Derived, Knob, Range, Usual, knobs_of, options, type_words
 
 Rule = Callable[[RunConfig, Facts], Derived]
+
+COMMANDS: dict[str, type] = {"chat": ChatConfig, "export": Export}
+"""What commands other than `train` can be told: their knobs are written without the command's name."""
 
 LARGE = "hf"
 """The model option that stands for a large model: without a path its size is unknown, and the rules take it for 7B."""
@@ -39,9 +44,8 @@ class Context:
 
 @cache
 def everything() -> tuple[Knob, ...]:
-    """Every declared knob, one an option."""
-    # the root's `option` is no text: RunConfig has a knob called `name`, where options keep theirs
-    return tuple(replace(k, option=k.option if isinstance(k.option, str) else "") for k in all_knobs())
+    """Every declared knob, one an option: those of a run, then those of the other commands."""
+    return (*all_knobs(), *(knob for cls in COMMANDS.values() for knob in knobs_of(cls)))
 
 
 def merged(knobs: Iterable[Knob]) -> list[Shared]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, get_type_hints
 
 from fulgurite.explain.choices import Preset, default_options, presets
-from fulgurite.explain.entries import Context, Shared, contexts, default_run, everything, filled, merged
+from fulgurite.explain.entries import COMMANDS, Context, Shared, contexts, default_run, everything, filled, merged
 from fulgurite.explain.layout import labelled, paragraph, table, usual_words, value_words, width
 from fulgurite.run import GROUPS, RunConfig
 from fulgurite.schema import Derived, Knob, Option, groups, knobs_of, options, type_words
@@ -96,6 +96,7 @@ def _knob(shared: Shared) -> str:
         ("legal", usual_words(knob.bounds) if knob.bounds else ""),
         ("advice", knob.advice),
         ("empty", f"{knob.empty.words}{f'. By default: {derived.reason}' if derived else ''}" if knob.empty else ""),
+        ("give it", f"fulgurite {knob.group} {knob.name}=..." if knob.group in COMMANDS else ""),
         ("of", f"every {knob.group} option" if alike else ", ".join(has)),
         ("source", knob.source),
     ]
@@ -205,5 +206,5 @@ def _doc(cls: Any) -> str:
 def _about(group: str) -> str:
     """The first line of the module that declares the group; of its class, where the run has it without options."""
     named = list(options(group).values())
-    told = sys.modules.get(named[0].__module__) if named else get_type_hints(RunConfig).get(group)
+    told = sys.modules.get(named[0].__module__) if named else COMMANDS.get(group) or get_type_hints(RunConfig).get(group)
     return ((getattr(told, "__doc__", "") or "").strip().splitlines() or [""])[0]
