@@ -47,7 +47,8 @@ def test_the_wheel_is_whole_and_works_from_any_folder(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target), str(wheel)]
     subprocess.run(pip, check=True, capture_output=True)
     done = subprocess.run(
-        [sys.executable, "-c", CODE], cwd=elsewhere, env=os.environ | {"PYTHONPATH": str(target)}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", CODE], cwd=elsewhere, env=os.environ | {"PYTHONPATH": str(target)},
+        capture_output=True, text=True, check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("optim.lr = empty")
