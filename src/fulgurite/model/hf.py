@@ -18,6 +18,8 @@ def build(config: c.Hf, dtype: torch.dtype) -> Loaded:
     folder = Path(config.path).expanduser()
     if (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder} is an adapter, not a whole model; merge it first: fulgurite export run=<its run> out=<folder>.")
+    if (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir():
+        raise ModelError(f"{folder} is a run, not a model; export it first: fulgurite export run={folder} out=<folder>.")
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json; give the folder that save_pretrained or fulgurite export wrote.")
     return load(folder if folder.is_dir() else config.path, config, dtype, **refuse_code(config))
