@@ -145,7 +145,8 @@ def write(loaded: LoadedRun, out: Path, merge: bool) -> float:
         kept = model.peft_config["default"]
         kept.base_model_name_or_path, kept.revision = base_name(loaded.run.model), getattr(loaded.run.model, "revision", None)
     model.config.use_cache = True
-    model.save_pretrained(out)
+    # "auto" would ask the hub for the base's vocabulary; embeddings are never trained by an adapter.
+    model.save_pretrained(out, **({"save_embedding_layers": False} if adapter else {}))
     (out / "README.md").unlink(missing_ok=True)  # peft's form for a model card, all of it still to be filled in
     generation.save_pretrained(out)
     loaded.tokenizer.save_pretrained(out)
