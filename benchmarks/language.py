@@ -70,7 +70,8 @@ def ours(method: str, precision: str, data: Path, examples: int, folder: Path) -
     run = Path(tempfile.mkdtemp(dir=folder))
     words = [
         f"method={method}", f"precision={precision}", "data=file", f"data.path={subset}", f"run_dir={run}", "trainer.epochs=1",
-        "data.val_fraction=0", f"trainer.batch_size={BATCH}", "stage.prompts=[]", "data.max_length=2048", "trainer.micro_batch=4", "trainer.save_every=100000",
+        "data.val_fraction=0", f"trainer.batch_size={BATCH}", "stage.prompts=[]", "data.max_length=2048", "trainer.micro_batch=4",
+        "trainer.save_every=100000",
     ]
     cell = measured([sys.executable, "-m", "fulgurite", "train", *words], run / "metrics.jsonl")
     report = json.loads((run / "data_report.json").read_text())

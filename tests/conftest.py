@@ -10,7 +10,7 @@ from pathlib import Path
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 os.environ.setdefault("FULGURITE_CACHE", tempfile.mkdtemp(prefix="fulgurite-tests-"))
 
-import pytest  # noqa: E402  the environment must stand before torch and transformers are imported
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -63,10 +63,11 @@ def read_provenance(folder: Path) -> dict[str, Any]:
 def read_config(folder: Path) -> dict[str, Any]:
     """config.yaml of a run as plain values. Raises RequestError where it is not there or not whole."""
     from omegaconf import OmegaConf
+    from yaml import YAMLError
 
     try:
         found = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, YAMLError) as error:
         raise RequestError(f"{folder} is not a run's folder: config.yaml cannot be read; `fulgurite runs` lists runs.") from error
     if not isinstance(found, dict):
         raise RequestError(f"{folder}/config.yaml is not a mapping; restore it, or start afresh in another run_dir.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,28 +37,25 @@ from fulgurite.logger.metrics import MetricsFile
 from fulgurite.model.load import Loaded
 from fulgurite.precision.build import Dtypes
 from fulgurite.run import Facts, RunConfig
-from fulgurite.scheduler.coincide import curve, same_as_sentences
-from fulgurite.scheduler.config import ReduceLrOnPlateau
-from fulgurite.scheduler.plateau import check as check_plateau
+from fulgurite.say import rank, say
+from fulgurite.scheduler.coincide import same_as_sentences
 from fulgurite.schema import build
 from fulgurite.stage.base import StageModule, trained
-from fulgurite.trainer.build import device, processes, rank
+from fulgurite.trainer.build import device, processes
 
 TELLING = 10
 """Steps: in shorter runs nearly all schedules are one."""
 
 
-def train(composed: Composed) -> int:
-    """Run what was composed; returns 0. Raises RequestError before anything is made, TrainingFailed, Interrupted."""
+def train(composed: Composed, source: Source) -> int:
+    """Run what was composed on data that were checked; returns 0. Raises RequestError, TrainingFailed, Interrupted."""
     run = composed.run
-    for warning in composed.warnings:
-        say(f"warning: {warning}")
     dtypes: Dtypes = build(run.precision, device(run.trainer))
     composed.provenance["precision"] = Origin(dtypes.option, "derived", dtypes.reason)
-    source = checked_source(run)
     folder = run_folder(run)
     make(folder)
     run.run_dir = str(folder)
+    say(source.checked.words(source) if source.checked else "")
     with only_first(status(folder, name=run.name)):
         assembled = assemble(composed, dtypes, source, folder)
         fit(assembled)
@@ -81,18 +77,6 @@ class Assembled:
     train_loader: Any
     val_loader: Any
     checkpoint: Path | None
-
-
-def checked_source(run: RunConfig) -> Source:
-    """The data, every record of it read once; what is wrong is said before a model is loaded."""
-    source: Source = build(run.data, stage=run.stage.name, seed=run.seed)
-    has_validation = run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None))
-    if isinstance(run.scheduler, ReduceLrOnPlateau):
-        check_plateau(run.scheduler, has_validation)
-    else:
-        curve(run.scheduler, run.trainer.max_steps or 1000, run.optim.lr)  # built once here, so that what it refuses is said now
-    source.check()
-    return source
 
 
 def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -> Assembled:
@@ -138,6 +122,7 @@ def cut(composed: Composed, encoded: Encoded, facts: Facts, folder: Path) -> tup
     rows, val, report = split(encoded, run.data, run.seed, run.data.max_length, run.data.packing)
     if rank() == 0:
         report.write(folder / "data_report.json")
+        say(report.sentence())
     return rows, val
 
 
@@ -205,11 +190,6 @@ def only_first(context: contextlib.AbstractContextManager[None]) -> Iterator[Non
         yield
 
 
-def say(text: str) -> None:
-    """A line for the person, on stderr, from the first process."""
-    if rank() == 0:
-        print(text, file=sys.stderr, flush=True)
-
 
 def opening(
     composed: Composed, stage: StageModule, facts: Facts, rows: Rows, val: Rows | None, folder: Path, checkpoint: Path | None
@@ -239,11 +219,12 @@ def closing(assembled: Assembled) -> str:
     last = a.stage.step_record.get("train/loss")
     val = a.trainer.callback_metrics.get("val/loss")
     numbers = ", ".join(f"{name} {float(x):.3f}" for name, x in (("train loss", last), ("validation loss", val)) if x is not None)
-    return "\n".join([
-        "", a.samples.comparison(), f"Done: {a.trainer.global_step:,} steps, {numbers}. The run lies in {a.folder}", "",
-        f"  fulgurite chat run={a.folder}                    talk with it",
-        f"  fulgurite export run={a.folder} out=my-model     a folder that plain transformers loads",
-        "  fulgurite runs                                   compare runs",
-        "  fulgurite explain method.rank                    what a knob does, what to set it to, and who says so",
-    ])
-
+    next_steps = {
+        f"fulgurite chat run={a.folder}": "talk with it",
+        f"fulgurite export run={a.folder} out=my-model": "a folder that plain transformers loads",
+        "fulgurite runs": "compare runs",
+        "fulgurite explain method.rank": "what a knob does, what to set it to, and who says so",
+    }
+    width = max(map(len, next_steps))
+    done = f"Done: {a.trainer.global_step:,} steps, {numbers}. The run lies in {a.folder}"
+    return "\n".join(["", a.samples.comparison(), done, "", *(f"  {command:<{width}}  {what}" for command, what in next_steps.items())])

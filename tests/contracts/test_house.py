@@ -18,7 +18,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 LAYERS = [
     {"cli", "board", "__main__"},
-    {"train", "chat", "eval", "export", "plan", "runs", "sweep", "explain", "conf_comments"},
+    {"train", "check", "chat", "eval", "export", "plan", "runs", "sweep", "explain", "conf_comments"},
     {"folder", "words", "export_config"},
     {"compose"},
     {"run"},
@@ -26,11 +26,11 @@ LAYERS = [
     {"callback", "logger", "trainer", "checkpoint"},
     {"data", "model", "method", "optim", "scheduler", "precision", "privacy"},
     {"loss"},
-    {"schema", "errors", "places", "hostile", "translations", ""},
+    {"schema", "errors", "say", "places", "hostile", "translations", ""},
 ]
 """Top to bottom: a module imports from its own layer and from those below."""
 
-LIGHT = re.compile(r"(config|schema|run|explain|errors|compose|rates|questions|words|places|hostile|flags|completion|chat)$")
+LIGHT = re.compile(r"(config|schema|run|explain|errors|compose|rates|questions|words|places|hostile|flags|completion|chat|check|say)$")
 HEAVY = {"torch", "transformers", "lightning", "peft", "wandb", "gradio", "bitsandbytes", "pyarrow", "datasets", "numpy"}
 LAZY = {"peft", "bitsandbytes", "wandb", "gradio", "datasets", "tensorboard", "optuna"}
 

@@ -9,6 +9,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fulgurite.check import checked_source
 from fulgurite.compose import compose
 from fulgurite.train import train
 
@@ -21,7 +22,8 @@ def tiny(folder: Path, *words: str) -> Path:
         "trainer.eval_every": "1000", "trainer.save_every": "1000",
     }
     said = {w.partition("=")[0]: w.partition("=")[2] for w in words}
-    assert train(compose([f"{k}={v}" for k, v in (usual | said).items()])) == 0
+    composed = compose([f"{k}={v}" for k, v in (usual | said).items()])
+    assert train(composed, checked_source(composed)) == 0
     return folder
 
 

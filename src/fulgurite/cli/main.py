@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -71,6 +72,8 @@ def main(words: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     command, rest = given[0], given[1:]
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("fulgurite").setLevel(logging.INFO)
     try:
         if command in {"-sc", "--shell-completion"}:
             from fulgurite.cli.completion import completion_main

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from fulgurite.check import checked_source
 from fulgurite.cli import flags
 from fulgurite.compose import Composed, compose, hydra_main
 from fulgurite.errors import CheckpointError, ConfigError
@@ -50,6 +51,7 @@ def _launched(composed: Composed, asked: flags.Flags, processes: int) -> int:
 def _job(composed: Composed) -> int:
     if composed.multirun and getattr(composed.run.trainer, "processes", 1) > 1:
         raise ConfigError("trainer=ddp_cpu cannot be part of -m: its ranks would train different trials; run the values one by one.")
-    from fulgurite.train import train
+    source = checked_source(composed)
+    from fulgurite.train import train  # loads torch, which takes seconds: after all that can be refused without it
 
-    return train(composed)
+    return train(composed, source)

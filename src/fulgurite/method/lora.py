@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 
 from torch import nn
@@ -17,6 +18,7 @@ def build(config: c.Lora, model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedM
 
     Raises ConfigError where a target names no linear layer.
     """
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft loads it, and it tells of a GPU kernel that is not there
     from peft import LoraConfig, get_peft_model
     from peft.tuners.lora import LoraLayer
 

@@ -64,7 +64,7 @@ class Tiny(Model):
 @option("model", "hf")
 @dataclass(slots=True)
 class Hf(Model):
-    """Any causal language model that transformers loads: a folder, a run, an export, or a hub id."""
+    """Any causal language model that transformers loads: a folder, an export of a run, or a hub id."""
 
     builds: ClassVar[str] = "fulgurite.model.hf:build"
 

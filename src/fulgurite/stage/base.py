@@ -143,7 +143,7 @@ class StageModule(LightningModule):  # type: ignore[misc]
     def on_validation_epoch_end(self) -> None:
         total, count = self.all_reduced(self._val).tolist()
         loss = total / max(count, 1)
-        self.log("val/loss", loss)
+        self.log("val/loss", loss, logger=False)  # the row goes to the trackers by callback/record.py
         scheduler = self.lr_schedulers() if self.trainer.state.fn == TrainerFn.FITTING else None
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             scheduler.step(loss)

@@ -27,10 +27,6 @@ def processes(config: c.Trainer) -> int:
     return config.processes if isinstance(config, c.DdpCpu) else 1
 
 
-def rank() -> int:
-    """This process's number, 0 where it is alone."""
-    return int(os.environ.get("RANK", "0"))
-
 
 def build(
     config: c.Trainer, *, run: RunConfig, dtypes: Dtypes, folder: Path, total_steps: int, micro_batches: int,

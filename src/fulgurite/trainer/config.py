@@ -54,11 +54,11 @@ def _epochs(run: RunConfig, facts: Facts) -> Derived:
     return Derived(1.0, "one pass: repetition of running text memorises")
 
 
-def _tenth(what: str) -> Empty:
+def _share(parts: int, word: str, what: str) -> Empty:
     def rule(run: RunConfig, facts: Facts) -> Derived:
-        return Derived(max(1, -(-facts.total_steps // 10)), f"a tenth of the run's {facts.total_steps} steps, rounded up")
+        return Derived(max(1, -(-facts.total_steps // parts)), f"a {word} of the run's {facts.total_steps} steps, rounded up")
 
-    return Empty(f"a tenth of the run, in steps, between two {what}", rule, "steps")
+    return Empty(f"a {word} of the run, in steps, between two {what}", rule, "steps")
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ class Trainer(Option):
         source="TRL's LoRA guide below 32, QLoRA 16, Tülu 3 128, DPO paper 64 (verified)",
         bounds=at_least(1), usual=(8, 16, 32, 64, 128),
         advice="Raise it for a smoother loss; lower it to get at least 200 steps.",
-        empty=Empty("8 packed rows; else 64 for full fine-tuning and 16 for the rest, down to 8 where the data are few", _batch_size, "data"),
+        empty=Empty("8 packed rows; else 64 for full fine-tuning, 16 for the rest, down to 8 where data are few", _batch_size, "data"),
     )
     micro_batch: int | None = knob(
         None, "How many examples go through the model at one time. It costs memory and never changes the mathematics.",
@@ -104,11 +104,12 @@ class Trainer(Option):
     )
     eval_every: int | None = knob(
         None, "How many optimizer steps lie between two evaluations.", source="Ours; LLaMA-Factory's form: 100 steps",
-        bounds=at_least(1), usual=Range(1, 1000), advice="Lower it to see over-fitting sooner.", empty=_tenth("evaluations"),
+        bounds=at_least(1), usual=Range(1, 1000), advice="Lower it to see over-fitting sooner.", empty=_share(5, "fifth", "evaluations"),
     )
     save_every: int | None = knob(
         None, "How many optimizer steps lie between two checkpoints.", source="Ours; LLaMA-Factory's form: 100 steps",
-        bounds=at_least(1), usual=Range(1, 1000), advice="Lower it where the machine may stop at any time.", empty=_tenth("checkpoints"),
+        bounds=at_least(1), usual=Range(1, 1000), advice="Lower it where the machine may stop at any time.",
+        empty=_share(10, "tenth", "checkpoints"),
     )
     keep: int = knob(
         2, "How many of the newest checkpoints are kept; the best is kept besides.",
