@@ -85,7 +85,7 @@ def test_the_rate_follows_stage_method_and_size() -> None:
         for words in ("method=lora", "method=full", "method=full model=hf", "stage=pt method=full", "method=full optim=sgd")
     }
     assert rates == {
-        "method=lora": 5e-4, "method=full": 1e-4, "method=full model=hf": 1e-5, "stage=pt method=full": 2e-4,
+        "method=lora": 1e-3, "method=full": 1e-4, "method=full model=hf": 1e-5, "stage=pt method=full": 2e-4,
         "method=full optim=sgd": pytest.approx(1e-2),
     }
 

@@ -47,7 +47,7 @@ def test_entries_hold_to_the_schema(entry: dict[str, Any]) -> None:
 def test_the_usual_rate_is_told_for_each_context() -> None:
     [entry] = [e for e in ENTRIES if e["knob"] == "optim.lr" and e["option"] == "adamw"]
     by = {(c["stage"], c["method"], c["model"]): c for c in entry["usual"]["by"]}
-    assert by["sft", "lora", "smollm2_135m"]["value"] == 5e-4
+    assert by["sft", "lora", "smollm2_135m"]["value"] == 1e-3
     assert by["sft", "lora", "smollm2_135m"]["usual"]["low"] == 1e-4
     assert by["sft", "full", "hf"]["value"] == 1e-5
 
