@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from fulgurite.compose import Composed, plain
 from fulgurite.errors import RequestError
+from fulgurite.logger.files import replace
 from fulgurite.run import RunConfig
 
 
@@ -76,9 +76,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write beside and rename, so that nobody reads half a file. Raises RequestError where the disk refuses."""
-    beside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
+        replace(path, text)
     except OSError as error:
         raise RequestError(f"{path} cannot be written: {error.strerror}.") from error

@@ -151,6 +151,14 @@ def test_two_processes_are_one(tmp_path: Path, method: str) -> None:
         torch.testing.assert_close(weights(two)[name], tensor, rtol=1e-4, atol=1e-6)
 
 
+def test_the_cpu_trainer_trains_as_auto_does_where_there_is_no_gpu(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("auto takes the GPU here")
+    auto, cpu = tiny(tmp_path / "auto", "optim.lr=1e-2"), tiny(tmp_path / "cpu", "optim.lr=1e-2", "trainer=cpu")
+    assert losses(cpu) == losses(auto)
+    assert len(losses(cpu)) == 2
+
+
 def test_a_failing_request_leaves_no_folder(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('{"messages": 3}\n')
     with pytest.raises(DataError, match=r"bad\.jsonl:1: field 'messages': a list is due and this is a number"):
