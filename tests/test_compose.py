@@ -109,7 +109,7 @@ def test_facts_fill_what_was_left_empty() -> None:
     composed.fill(facts, "steps")
     assert composed.run.data.max_length == 192  # 130 rounded up to a multiple of 64
     assert composed.run.scheduler.warmup_steps == 3  # ceil(0.03 x 70)
-    assert composed.run.trainer.micro_batch == 5  # 1024 // 192
+    assert composed.run.trainer.micro_batch == 2  # 512 // 192
     assert "99th percentile of the data, 130 tokens" in composed.provenance["data.max_length"].reason
 
 

@@ -13,6 +13,8 @@ from torch.nn import functional
 
 IGNORE = -100
 """The target of a position that is not learned."""
+SLICE = 8192
+"""Rows of the head whose low-precision gradient exists at one time."""
 
 
 def nll(
@@ -46,7 +48,7 @@ def _compute_dtype(tensor: Tensor) -> torch.dtype:
 
 
 class _ChunkedNLL(torch.autograd.Function):
-    """Forward makes the loss and both gradients chunk by chunk; backward only scales them."""
+    """Forward makes the loss and both gradients chunk by chunk; backward only scales them, and can be called once."""
 
     @staticmethod
     def forward(
@@ -96,13 +98,17 @@ class _ChunkedNLL(torch.autograd.Function):
                     if dtype == torch.float32:
                         grad_weight.addmm_(logits.t(), h)
                     else:
-                        grad_weight += logits.t() @ h
-        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+                        for part in range(0, v, SLICE):  # in slices, or the product stands whole beside the sum
+                            grad_weight[part : part + SLICE] += logits[:, part : part + SLICE].t() @ h
+        ctx.made = (grad_hidden, grad_weight, grad_bias)
         ctx.dtypes = hidden_ND.dtype, weight_VD.dtype, None if bias_V is None else bias_V.dtype
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (scale,) = grads
-        made = [None if g is None else (g * scale.to(g.dtype)).to(kind) for g, kind in zip(ctx.saved_tensors, ctx.dtypes, strict=True)]
-        return (*made, None, None, None, None)
+        if ctx.made is None:
+            raise RuntimeError("the gradients of this loss were given away already: it can be gone back through once")
+        (scale,), made, ctx.made = grads, ctx.made, None
+        # Scaled where they lie: a copy of the head's gradient would stand at the moment when memory is at its peak.
+        scaled = [None if g is None else g.mul_(scale.to(g.dtype)).to(kind) for g, kind in zip(made, ctx.dtypes, strict=True)]
+        return (*scaled, None, None, None, None)

@@ -25,8 +25,8 @@ class Stage(Option):
         empty=Empty("the data set's own fixed questions, or else the first five prompts of the validation part"),
     )
     loss_chunk: int = knob(
-        512, "How many label positions' logits exist at one time; the loss is the same for every value.",
-        source="measured: a chunk of 512 costs no time and holds logits to 100 MB at a vocabulary of 49k",
+        256, "How many label positions' logits exist at one time; the loss is the same for every value.",
+        source="measured: a chunk of 256 holds logits to 75 MB at a vocabulary of 49k, one of 512 to 150 MB",
         bounds=at_least(1), usual=(256, 512, 1024, 2048), advice="Lower it only when memory is short at a vocabulary above 100k.",
     )
 

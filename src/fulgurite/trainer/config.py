@@ -11,7 +11,7 @@ from fulgurite.schema import Derived, Empty, Option, Range, above, at_least, bet
 if TYPE_CHECKING:
     from fulgurite.run import Facts, RunConfig
 
-TOKENS_PER_MICRO_BATCH = {"cpu": 1024, "cuda": 8192}
+TOKENS_PER_MICRO_BATCH = {"cpu": 512, "cuda": 8192}
 """Where larger micro-batches stop paying: measured on two CPU cores; on a GPU a safe start (ours)."""
 
 
@@ -42,7 +42,7 @@ def _batch_size(run: RunConfig, facts: Facts) -> Derived:
 
 
 def _micro_batch(run: RunConfig, facts: Facts) -> Derived:
-    budget = TOKENS_PER_MICRO_BATCH.get(facts.device, 1024)
+    budget = TOKENS_PER_MICRO_BATCH.get(facts.device, 512)
     share = -(-run.trainer.batch_size // facts.processes)
     rows = max(1, min(share, budget // max(run.data.max_length, 1)))
     return Derived(rows, f"about {budget} tokens at a time keep this {facts.device} busy; the mathematics is the same for every value")
@@ -80,7 +80,7 @@ class Trainer(Option):
         source="Tülu 3 sums the loss so that accumulation is exact; here it always is",
         bounds=at_least(1), usual=(1, 2, 4, 8, 16),
         advice="Lower it when memory runs out.",
-        empty=Empty("so many that the device is busy: about 1024 tokens on a CPU, 8192 on a GPU", _micro_batch, "steps"),
+        empty=Empty("so many that the device is busy: about 512 tokens on a CPU, 8192 on a GPU", _micro_batch, "steps"),
     )
     epochs: float | None = knob(
         None, "How many times the data are seen.", source="Zephyr 1, Tülu 3 2 then 1, SmolLM2 2, Unsloth 1 to 3 (verified)",
