@@ -17,7 +17,10 @@ def _alpha(run: RunConfig, facts: Facts) -> Derived:
 
 @dataclass(slots=True)
 class Method(Option):
-    """What every method has: nothing."""
+    """What every method has: no knobs."""
+
+    adapter: ClassVar[bool] = False
+    """Whether all that is trained is small matrices beside a frozen model, as in LoRA."""
 
 
 @option("method", "full")
@@ -34,6 +37,7 @@ class Lora(Method):
     """Freezes the model and trains small matrices added to its linear layers. The default: little memory, little forgetting."""
 
     builds: ClassVar[str] = "fulgurite.method.lora:build"
+    adapter: ClassVar[bool] = True
 
     rank: int = knob(
         16, "The width of the added matrices: how much the adapter can learn.",

@@ -11,5 +11,5 @@ from fulgurite.optim.groups import decay_groups
 
 def build(config: c.Adafactor, module: nn.Module) -> Optimizer:
     """The optimizer over the module's trained parameters."""
-    groups = decay_groups(module, config.weight_decay)
+    groups = decay_groups(module, config)
     return Adafactor(groups, lr=config.lr or 0.0, beta2_decay=config.beta2_decay, d=config.clip_threshold)

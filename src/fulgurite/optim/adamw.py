@@ -12,5 +12,5 @@ from fulgurite.optim.groups import clippable, decay_groups
 def build(config: c.AdamW, module: nn.Module) -> Optimizer:
     """The optimizer over the module's trained parameters."""
     first, second = config.betas
-    groups = decay_groups(module, config.weight_decay)
+    groups = decay_groups(module, config)
     return clippable(AdamW(groups, lr=config.lr or 0.0, betas=(first, second), eps=config.eps, fused=True))

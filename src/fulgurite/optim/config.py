@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import ClassVar
 
 from fulgurite.optim import rates
 from fulgurite.schema import Empty, Option, above, at_least, below, between, knob, option
+
+
+class Decay(StrEnum):
+    """What weight decay takes from."""
+
+    matrices = "matrices"
+    all = "all"
 
 
 @dataclass(slots=True)
@@ -22,9 +30,14 @@ class Optim(Option):
         empty=Empty("from the stage, the method and the model's size", rates.recommend),
     )
     weight_decay: float = knob(
-        0.0, "The share of each weight that a step takes away, times the learning rate; never from norms, biases or embeddings.",
+        0.0, "The share of each weight that a step takes away, times the learning rate; from which weights, optim.decay says.",
         source="Tülu 3, QLoRA and HF 0, torch and torchtune 0.01 (verified)",
         bounds=between(0, 1), usual=between(0, 0.1), advice="0.01 to 0.1 for long full fine-tuning.",
+    )
+    decay: Decay = knob(
+        Decay.matrices, "What weight decay takes from: matrices, or all weights, which are norms, biases and embeddings too.",
+        source="Common practice since GPT-2 (nanoGPT, OLMo-core): norms and biases have a right size, and it is not zero",
+        advice="Leave it; all repeats recipes that give the optimizer every weight alike.",
     )
 
 

@@ -1,26 +1,74 @@
-"""Which parameters decay: matrices do; norms, biases and embeddings do not."""
+"""Who decays, and at what rate: parameter groups by weight decay and by each parameter's own factor on the rate."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
+from fulgurite.optim.config import Decay, Optim
 
-def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups of the trained parameters, those that decay first; empty groups are left out.
+SCALE = "rate_scale"
+"""The key of a parameter group that holds its factor on `optim.lr`; Lightning, schedules and checkpoints carry it along."""
 
-    What counts as an embedding is the module's class, not its name; a tied head is its embedding and does not decay.
+
+def scale_rate(parameter: nn.Parameter, factor: float) -> None:
+    """Let every optimizer step this parameter at `factor` times `optim.lr`. Factors multiply; call it before the optimizer is built.
+
+    Kept as the attribute `lr_scale` of the Parameter, which `Module.to` keeps, and a new Parameter does not.
     """
-    embeddings = {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
-    for parameter in module.parameters():
-        if parameter.requires_grad:
-            (plain if parameter.ndim < 2 or id(parameter) in embeddings else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return [g for g in groups if g["params"]]
+    parameter.lr_scale = rate_scale(parameter) * factor  # type: ignore[attr-defined]
+
+
+def rate_scale(parameter: nn.Parameter) -> float:
+    """The parameter's factor on `optim.lr`: 1.0 unless `scale_rate` said otherwise."""
+    return float(getattr(parameter, "lr_scale", 1.0))
+
+
+def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """What the optimizer steps, each once, in the module's order."""
+    return [p for p in module.parameters() if p.requires_grad]
+
+
+def embeddings(module: nn.Module) -> set[int]:
+    """The ids of embedding weights. The module's class counts, not its name; a tied head is its embedding."""
+    return {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
+
+
+def decay_groups(module: nn.Module, config: Optim) -> list[dict[str, Any]]:
+    """Parameter groups of the module's trained parameters, each with its `lr`, `weight_decay` and `rate_scale`.
+
+    Those of factor 1 come first, and those that decay before those that do not; empty groups are left out.
+    """
+    return grouped(module, config, trained_parameters(module), config.lr or 0.0)
+
+
+def grouped(module: nn.Module, config: Optim, parameters: Iterable[nn.Parameter], lr: float) -> list[dict[str, Any]]:
+    """`decay_groups` of some of the module's parameters, at `lr` times each one's factor."""
+    spared = embeddings(module)
+    sorts: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter in parameters:
+        decays = config.decay is Decay.all or not (parameter.ndim < 2 or id(parameter) in spared)
+        sorts.setdefault((rate_scale(parameter), decays), []).append(parameter)
+    base = config.lr or 0.0
+    return [
+        {
+            "params": sorts[factor, decays], "lr": lr * factor, "weight_decay": config.weight_decay if decays else 0.0,
+            SCALE: factor * (lr / base if base else 1.0),
+        }
+        for factor, decays in sorted(sorts, key=lambda sort: (sort[0] != 1.0, sort[0], not sort[1]))
+    ]
+
+
+def base_rate(optimizer: Optimizer) -> float:
+    """The rate now of a parameter whose factor is 1, whether or not there is one."""
+    for group in optimizer.param_groups:
+        if group.get(SCALE, 1.0) == 1.0:
+            return float(group["lr"])
+    first = optimizer.param_groups[0]
+    return float(first["lr"]) / first[SCALE] if first[SCALE] else 0.0
 
 
 def clippable(optimizer: Optimizer) -> Optimizer:

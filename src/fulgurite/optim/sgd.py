@@ -11,5 +11,5 @@ from fulgurite.optim.groups import clippable, decay_groups
 
 def build(config: c.Sgd, module: nn.Module) -> Optimizer:
     """The optimizer over the module's trained parameters."""
-    groups = decay_groups(module, config.weight_decay)
+    groups = decay_groups(module, config)
     return clippable(SGD(groups, lr=config.lr or 0.0, momentum=config.momentum, fused=True))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from fulgurite.errors import TrainingFailed
+from fulgurite.optim.groups import base_rate
 from fulgurite.precision.build import Dtypes
 from fulgurite.run import RunConfig
 from fulgurite.scheduler.config import ReduceLrOnPlateau
@@ -91,7 +92,7 @@ class StageModule(LightningModule):  # type: ignore[misc]
             clipped = bool(limit) and norm > limit
         if limit:
             self.clip_gradients(optimizer, gradient_clip_val=limit, gradient_clip_algorithm=gradient_clip_algorithm)
-        self._record(norm, clipped, optimizer.param_groups[0]["lr"])
+        self._record(norm, clipped, base_rate(optimizer))
 
     def _record(self, norm: float, clipped: bool, rate: float) -> None:
         targets = self._window[0]["step_targets"]
@@ -113,7 +114,7 @@ class StageModule(LightningModule):  # type: ignore[misc]
         if bool(torch.isfinite(value)):
             return
         rows = [place for batch in self._window for place in self.places(batch["rows"])]
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        rate = base_rate(self.trainer.optimizers[0])
         shown = ", ".join(rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
         raise TrainingFailed(
             f"Step {self.trainer.global_step + 1}: the {what} is not finite. First bad tensor: {self._first_bad()}. Rate {rate:g}. "

@@ -1,0 +1,95 @@
+"""Factors on the rate, what decays, and which rate is logged."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.end_to_end.runs import rows, tiny
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from fulgurite.check import checked_source, chosen
+from fulgurite.compose import compose
+from fulgurite.errors import ConfigError
+from fulgurite.method.config import Full
+from fulgurite.optim.groups import base_rate, decay_groups, rate_scale, scale_rate
+from fulgurite.schema import build
+
+
+class Net(nn.Module):
+    """A matrix that decays; an embedding, a norm and a bias that do not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.embed, self.linear, self.norm = nn.Embedding(7, 4), nn.Linear(4, 3), nn.LayerNorm(3)
+
+
+def config(*words: str):  # type: ignore[no-untyped-def]
+    return compose(["model=tiny", "optim.lr=0.5", "optim.weight_decay=0.25", *words]).run.optim
+
+
+def test_factors_multiply_and_make_groups_of_their_own() -> None:
+    net = Net()
+    scale_rate(net.linear.weight, 4.0)
+    scale_rate(net.linear.weight, 0.5)
+    scale_rate(net.norm.bias, 2.0)
+    assert rate_scale(net.linear.weight) == 2.0
+    assert rate_scale(net.embed.weight) == 1.0
+    found = [({id(p) for p in g["params"]}, g["lr"], g["weight_decay"], g["rate_scale"]) for g in decay_groups(net, config())]
+    assert found == [
+        ({id(net.embed.weight), id(net.linear.bias), id(net.norm.weight)}, 0.5, 0.0, 1.0),
+        ({id(net.linear.weight)}, 1.0, 0.25, 2.0),
+        ({id(net.norm.bias)}, 1.0, 0.0, 2.0),
+    ]
+
+
+def test_all_decays_everything_when_asked() -> None:
+    net = Net()
+    groups = decay_groups(net, config("optim.decay=all"))
+    assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(5, 0.25)]
+
+
+def test_the_base_rate_is_that_of_factor_one_under_a_schedule() -> None:
+    net = Net()
+    scale_rate(net.embed.weight, 8.0)
+    optimizer = build(config("optim=sgd", "optim.momentum=0"), net)
+    schedule = LambdaLR(optimizer, lambda step: 1.0 - 0.25 * step)
+    for step in range(3):
+        assert base_rate(optimizer) == 0.5 * (1.0 - 0.25 * step)
+        before = net.embed.weight.detach().clone()
+        for p in net.parameters():
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+        torch.testing.assert_close(before - net.embed.weight, torch.full_like(before, 8.0 * 0.5 * (1.0 - 0.25 * step)))
+        schedule.step()
+    for p in net.parameters():
+        if p is not net.embed.weight:
+            scale_rate(p, 2.0)
+    scaled = build(config("optim=sgd"), net)
+    assert base_rate(scaled) == 0.5  # no group has factor 1 any more
+
+
+def test_the_logged_rate_is_the_base_rate(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    from fulgurite.method import full
+
+    plain = full.build
+
+    def doubled(config, model, dtypes):  # type: ignore[no-untyped-def]
+        model = plain(config, model, dtypes)
+        for parameter in model.parameters():
+            scale_rate(parameter, 2.0)
+        return model
+
+    monkeypatch.setattr(full, "build", doubled)
+    folder = tiny(tmp_path, "method=full", "optim.lr=1e-3", "scheduler=constant")
+    assert [row["train/lr"] for row in rows(folder) if "train/lr" in row] == [1e-3, 1e-3]
+
+
+def test_every_option_of_a_run_is_asked_whether_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    composed = compose(["model=tiny", "method=full", "logger=[csv,tensorboard]"])
+    asked = [option.group for option in chosen(composed.run)]
+    assert asked == ["stage", "method", "optim", "scheduler", "precision", "model", "data", "trainer", "logger", "logger"]
+    monkeypatch.setattr(Full, "refusal", lambda self, run: "method=full is refused here; take method=lora.")
+    with pytest.raises(ConfigError, match="method=full is refused here; take method=lora"):
+        checked_source(composed)
