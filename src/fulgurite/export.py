@@ -9,7 +9,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from fulgurite.data.template import Template, resolve
 from fulgurite.errors import CheckpointError, DataError, ModelError, RequestError
 from fulgurite.export_config import Export
 from fulgurite.folder import read_config
+from fulgurite.method.config import Init, Lora, Qlora, Reuse
+from fulgurite.method.qlora import quantise
 from fulgurite.model.config import Hf, Model, SmolLM2
 from fulgurite.model.load import Loaded
 from fulgurite.model.smollm2 import HUB
@@ -70,10 +72,11 @@ def load_run(folder: Path, checkpoint: str = "best", exact: bool = False) -> Loa
     """
     run = rebuilt(read_config(folder))
     dtypes: Dtypes = settle(Fp32() if exact else run.precision, device(run.trainer))
+    dtypes = replace(dtypes, plain_base=exact)
     place = chosen(folder, checkpoint)
     weights = {name.removeprefix("model."): tensor for name, tensor in read_weights(place).items()}
     try:
-        loaded: Loaded = build(run.model, dtypes.trained if run.method.name == "full" else dtypes.frozen)
+        loaded: Loaded = build(run.model, dtypes.trained if run.method.loads_trained else dtypes.frozen)
         template = resolve(run.data.template, loaded.tokenizer)
         model = build(run.method, loaded.model, dtypes)
         differ = set(model.load_state_dict(weights, strict=False).unexpected_keys) | (set(trained_names(model)) - set(weights))
@@ -138,6 +141,8 @@ def write(loaded: LoadedRun, out: Path, merge: bool) -> float:
     if adapter and merge:
         model = model.merge_and_unload()
         adapter = False
+    elif adapter:
+        refuse_apart(loaded.run)
     generation = (model.get_base_model() if adapter else model).generation_config
     generation.eos_token_id = list(dict.fromkeys([*loaded.template.stop_ids, *listed(generation.eos_token_id)]))
     generation.pad_token_id = loaded.tokenizer.pad_token_id
@@ -152,6 +157,18 @@ def write(loaded: LoadedRun, out: Path, merge: bool) -> float:
     loaded.tokenizer.save_pretrained(out)
     model.config.use_cache = False
     return verify(loaded, out, before, adapter)
+
+
+def refuse_apart(run: RunConfig) -> None:
+    """Raise RequestError where the adapter means nothing without a base that the run has changed."""
+    method = run.method
+    changed = "trains weights of the model itself" if not method.adapter else ""
+    if isinstance(method, Lora) and method.init in (Init.pissa, Init.olora):
+        changed = f"began with method.init={method.init}, which takes the adapter's beginning out of the base"
+    if isinstance(method, Lora) and method.start and method.reuse is Reuse.stack:
+        changed = "stands on another adapter, which is part of the base now"
+    if changed:
+        raise RequestError(f"merge=false cannot be: this run {changed}; export with merge=true.")
 
 
 def base_name(model: Model) -> str | None:
@@ -173,6 +190,8 @@ def verify(loaded: LoadedRun, out: Path, before: Tensor, adapter: bool) -> float
         from peft import PeftModel
 
         fresh: Loaded = build(loaded.run.model, torch.float32)
+        if isinstance(loaded.run.method, Qlora):
+            fresh.model = quantise(loaded.run.method, fresh.model, loaded.dtypes).float()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")  # peft asks by the old name
             again: Any = PeftModel.from_pretrained(fresh.model, out)

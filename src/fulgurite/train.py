@@ -34,6 +34,7 @@ from fulgurite.errors import CheckpointError, TrainingFailed
 from fulgurite.folder import make, read_config, run_folder, write_run
 from fulgurite.logger.build import build_all
 from fulgurite.logger.metrics import MetricsFile
+from fulgurite.method.table import table
 from fulgurite.model.load import Loaded
 from fulgurite.precision.build import Dtypes
 from fulgurite.run import Facts, RunConfig
@@ -83,7 +84,7 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -
     """Model → rows → method → stage → trainer, each knob filled as soon as what it hangs on is known."""
     run, facts = composed.run, Facts(device=device(composed.run.trainer), processes=processes(composed.run.trainer))
     seed_everything(run.seed, verbose=False)
-    loaded: Loaded = build(run.model, dtypes.trained if run.method.name == "full" else dtypes.frozen)
+    loaded: Loaded = build(run.model, dtypes.trained if run.method.loads_trained else dtypes.frozen)
     template = resolve(run.data.template, loaded.tokenizer)
     encoded = encode(source, loaded.tokenizer, template, run.data, cache_root())
     facts.percentile_99, facts.model_length, facts.rows = encoded.percentile_99, loaded.length, len(encoded)
@@ -204,6 +205,8 @@ def opening(
         f"{facts.total_steps:,} steps of {run.trainer.batch_size}; "
         f"{stage.dtypes.option} on {facts.device} ({stage.dtypes.reason})",
     ]
+    if run.method.tells:
+        lines.append(table([(name, p.numel()) for name, p in stage.model.named_parameters() if p.requires_grad], whole))
     shown = ("optim.lr", "method.alpha", "data.max_length", "trainer.micro_batch", "scheduler.warmup_steps")
     known = composed.provenance
     lines += [f"  {n} = {known[n].value:g}: {known[n].reason}" for n in shown if n in known and known[n].origin == "derived"]

@@ -151,7 +151,7 @@ def test_search_finds_names_before_texts_and_needs_every_word() -> None:
         (["optim.lrr"], "No knob, group or option is called optim.lrr. Did you mean optim.lr"),
         (["method=qlorra"], "method has no option 'qlorra'. Did you mean"),
         (["cosin"], "Did you mean scheduler=cosine"),
-        (["method="], "method has no option ''. There are full, lora"),
+        (["method="], "method has no option ''. There are full, freeze, layerwise, lora, qlora"),
         (["zzzzzz"], "Try `fulgurite explain --search zzzzzz`"),
         (["resume=x"], "resume has no options"),
         (["method", "--plot"], "--plot draws schedules"),

@@ -23,6 +23,10 @@ LARGE = "hf"
 """The model option that stands for a large model: without a path its size is unknown, and the rules take it for 7B."""
 
 
+METHODS = ("full", "lora")
+"""The methods under which knobs are shown: the others take the values of one of them, or a multiple that the rule names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shared:
     """One declaration and the options that have it."""
@@ -87,7 +91,7 @@ def contexts(knob: Knob) -> list[Context]:
     group = knob.group.partition(".")[0]
     out = []
     for stage in options("stage"):
-        for method in options("method"):
+        for method in METHODS:
             for model in (default_options()["model"], LARGE):
                 chosen = {"stage": stage, "method": method, "model": model}
                 if chosen.setdefault(group, knob.option) != knob.option:

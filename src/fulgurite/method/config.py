@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.schema import Derived, Empty, Option, above, below, between, knob, option
+from fulgurite.schema import Derived, Empty, Option, above, at_least, below, between, knob, option
 
 if TYPE_CHECKING:
     from fulgurite.run import Facts, RunConfig
@@ -17,10 +18,18 @@ def _alpha(run: RunConfig, facts: Facts) -> Derived:
 
 @dataclass(slots=True)
 class Method(Option):
-    """What every method has: no knobs."""
+    """What every method has: what it needs of the model, and what its weights are to an export."""
 
+    kin: ClassVar[str] = "full"
+    """Whose learning rates and batch sizes it takes: those of "full" or of "lora"."""
+    loads_trained: ClassVar[bool] = True
+    """Whether the model is loaded in the dtype of trained weights; adapters load it in that of frozen ones."""
     adapter: ClassVar[bool] = False
-    """Whether all that is trained is small matrices beside a frozen model, as in LoRA."""
+    """Whether all that is trained is small parts beside a frozen model, as in LoRA: they can be exported apart from it."""
+    tells: ClassVar[bool] = False
+    """Whether the run prints a table of what trains: where the method chooses parts."""
+    new_tokens: ClassVar[bool] = False
+    """Whether the embeddings of `model.add_tokens` are trained."""
 
 
 @option("method", "full")
@@ -29,15 +38,117 @@ class Full(Method):
     """Trains every weight. Take it when memory allows and there is much data, or for a large change of domain."""
 
     builds: ClassVar[str] = "fulgurite.method.full:build"
+    new_tokens: ClassVar[bool] = True
+
+
+class Part(StrEnum):
+    """What lies outside the layers, and the norms everywhere."""
+
+    embeddings = "embeddings"
+    head = "head"
+    norms = "norms"
+
+
+@option("method", "freeze")
+@dataclass(slots=True)
+class Freeze(Method):
+    """Trains some layers whole and freezes the rest. For comparisons, and for less memory than full without an adapter."""
+
+    builds: ClassVar[str] = "fulgurite.method.freeze:build"
+    tells: ClassVar[bool] = True
+
+    train: str = knob(
+        "last:2", "What is trained: last:N or first:N layers, layers:2,5-7, all, or a pattern of names such as mlp or *.q_proj.",
+        source="LLaMA-Factory's freeze_trainable_layers, 2 by default (verified)",
+        advice="More layers for more change. A pattern that matches nothing is an error.",
+    )
+    also: list[Part] = knob(
+        [], "What is trained besides: embeddings, head, norms.",
+        source="LLaMA-Factory's freeze_extra_modules", advice="norms cost next to nothing; embeddings and head only for new words.",
+    )
+
+
+@option("method", "layerwise")
+@dataclass(slots=True)
+class Layerwise(Method):
+    """Trains some layers whole, adapts others by LoRA, and freezes the rest: the mixture between full and freeze.
+
+    Some guides call this mixture LOFA, or take LoRA for it. LoRA (method=lora) freezes the whole model and adds small
+    matrices. Take layerwise to spend memory where it matters, with rates by depth, or to thaw layer by layer.
+    """
+
+    builds: ClassVar[str] = "fulgurite.method.layerwise:build"
+    tells: ClassVar[bool] = True
+
+    rules: list[str] = knob(
+        ["last:2 full", "rest lora"],
+        "A rule each: a place as in method=freeze (or rest: the layers that no rule names), then frozen, full or lora, then options "
+        "rank=, alpha=, lr= (a factor on optim.lr; 10 for lora where none is given).",
+        source="Ours; layers trained in turn: LISA, https://arxiv.org/abs/2403.17919; ten times the rate for LoRA: TRL (verified)",
+        advice="Rules that overlap or match nothing are errors; what no rule names stays frozen. "
+        "Example: method.rules='[\"first:10 frozen\",\"last:4 full lr=0.5\",\"rest lora rank=8\"]'.",
+    )
+    layer_decay: float = knob(
+        1.0, "Each layer's rate is this times the rate of the layer above it.",
+        source="ULMFiT, Howard and Ruder, https://arxiv.org/abs/1801.06146: 1/2.6 (unverified)",
+        bounds=above(0, 1), usual=between(0.3, 1), advice="0.9 for a gentle slope in a deep model; 1 turns it off.",
+    )
+    unfreeze_every: int | None = knob(
+        None, "Layers thaw from the top, one more every so many optimizer steps.",
+        source="ULMFiT, Howard and Ruder, https://arxiv.org/abs/1801.06146: one layer an epoch",
+        bounds=at_least(1), usual=(10, 50, 100), advice="Only against forgetting: a run must be long enough to thaw everything.",
+        empty=Empty("all that is trained is trained from the first step"),
+    )
+
+
+class Init(StrEnum):
+    """How an adapter begins."""
+
+    default = "default"
+    gaussian = "gaussian"
+    pissa = "pissa"
+    olora = "olora"
+    loftq = "loftq"
+
+
+class Variant(StrEnum):
+    """LoRA as it was published, or with another scale or form."""
+
+    plain = "plain"
+    rslora = "rslora"
+    dora = "dora"
+
+
+class Reuse(StrEnum):
+    """What is done with an earlier adapter."""
+
+    go_on = "go_on"
+    stack = "stack"
+
+
+@dataclass(slots=True)
+class Adapter(Method):
+    """What every adapter has: the layers it is put on."""
+
+    kin: ClassVar[str] = "lora"
+    loads_trained: ClassVar[bool] = False
+    adapter: ClassVar[bool] = True
+
+    targets: list[str] | None = knob(
+        None, "The linear layers that get an adapter: by the last part of their names, or by patterns such as *.layers.3.*.",
+        source="LoRA guide of TRL, Tinker primer, QLoRA: all layers; attention alone loses at equal size (verified)",
+        advice="Leave it; name layers to repeat an older recipe.",
+        empty=Empty("every linear layer but the head"),
+    )
 
 
 @option("method", "lora")
 @dataclass(slots=True)
-class Lora(Method):
+class Lora(Adapter):
     """Freezes the model and trains small matrices added to its linear layers. The default: little memory, little forgetting."""
 
     builds: ClassVar[str] = "fulgurite.method.lora:build"
-    adapter: ClassVar[bool] = True
+    new_tokens: ClassVar[bool] = True
 
     rank: int = knob(
         16, "The width of the added matrices: how much the adapter can learn.",
@@ -57,9 +168,169 @@ class Lora(Method):
         source="QLoRA 0.1 at 7B and 0.05 at 65B, Zephyr QLoRA 0.05, others 0 (verified)",
         bounds=below(0, 1), usual=between(0, 0.1), advice="0.05 on fewer than 10,000 rows.",
     )
-    targets: list[str] | None = knob(
-        None, "The linear layers that get an adapter, by the last part of their names.",
-        source="LoRA guide of TRL, Tinker primer, QLoRA: all layers; attention alone loses at equal size (verified)",
-        advice="Leave it; name layers to repeat an older recipe.",
-        empty=Empty("every linear layer but the head"),
+    variant: Variant = knob(
+        Variant.plain, "Plain LoRA; rslora, which divides alpha by the root of the rank; or dora, which learns length and direction apart.",
+        source="rsLoRA https://arxiv.org/abs/2312.03732, DoRA https://arxiv.org/abs/2402.09353, through peft",
+        advice="rslora from a rank of 64 on; dora at low ranks, with half the rank: it costs time.",
+    )
+    init: Init = knob(
+        Init.default, "How the adapter begins: as nothing (default, gaussian), or as the strongest part of each weight (pissa, olora), "
+        "or as what quantisation lost (loftq, with method=qlora).",
+        source="PiSSA https://arxiv.org/abs/2404.02948, OLoRA https://arxiv.org/abs/2406.01775, LoftQ https://arxiv.org/abs/2310.08659",
+        advice="default. pissa learns faster at the start; it changes the base, so its export is merged.",
+    )
+    b_lr_ratio: float = knob(
+        1.0, "How many times the learning rate of A the matrix B takes (LoRA+).",
+        source="LoRA+, Hayou et al., https://arxiv.org/abs/2402.12354; LLaMA-Factory 16 (verified)",
+        bounds=at_least(1), usual=between(1, 20), advice="16 with a lower optim.lr: B starts at zero and may move faster.",
+    )
+    modules_to_save: list[str] = knob(
+        [], "Modules that are trained whole beside the adapter, by the last part of their names.",
+        source="peft docs, LoraConfig", advice="lm_head and embed_tokens for a new language; they cost full fine-tuning's memory.",
+    )
+    rank_pattern: dict[str, int] = knob(
+        {}, "Other ranks for some layers: a regular expression of their names to a rank.", source="peft docs, LoraConfig",
+        advice="Leave it; +method.rank_pattern='{layers.0.mlp.up_proj:64}' to repeat a recipe.",
+    )
+    alpha_pattern: dict[str, float] = knob(
+        {}, "Other scales for some layers: a regular expression of their names to an alpha.", source="peft docs, LoraConfig",
+        advice="Give one wherever a rank is given, or the scale changes with the rank.",
+    )
+    start: str | None = knob(
+        None, "An adapter folder (adapter_config.json) that is there already.", source="peft docs, PeftModel.from_pretrained",
+        advice="What `fulgurite export merge=false` wrote, or anybody's adapter for the same model.",
+        empty=Empty("a new adapter"),
+    )
+    reuse: Reuse = knob(
+        Reuse.go_on, "What is done with method.start: trained further, or put into the model for good under a new adapter.",
+        source="LLaMA-Factory's create_new_adapter (verified)", advice="go_on to train longer; stack when the old one must not change.",
+    )
+
+    def refusal(self, run: RunConfig) -> str | None:
+        """Why these knobs cannot stand together, in one sentence, or None."""
+        if self.init is Init.loftq:
+            return "method.init=loftq makes up for quantisation, and method=lora does not quantise; take method=qlora or init=default."
+        return _lora_refusal(self)
+
+
+def _lora_refusal(method: Lora) -> str | None:
+    if method.start and method.init not in (Init.default, Init.gaussian):
+        return f"method.start brings its own beginning; leave method.init={method.init} out."
+    if method.variant is Variant.dora and method.init in (Init.pissa, Init.olora):
+        return f"method.variant=dora cannot begin from {method.init}: both change the base weights; take one of them."
+    return None
+
+
+class Quant(StrEnum):
+    """The four-bit number format."""
+
+    nf4 = "nf4"
+    fp4 = "fp4"
+
+
+@option("method", "qlora")
+@dataclass(slots=True)
+class Qlora(Lora):
+    """LoRA on a base stored in four bits (bitsandbytes). Take it when the bf16 base does not fit; on a CPU it works and is slower.
+
+    The base is quantised from bf16 whatever the precision. An export puts the adapter onto the dequantised base, which
+    is what was trained, exactly.
+    """
+
+    builds: ClassVar[str] = "fulgurite.method.qlora:build"
+    new_tokens: ClassVar[bool] = False
+
+    quant: Quant = knob(
+        Quant.nf4, "The four-bit format of the frozen base.", source="QLoRA, Dettmers et al., https://arxiv.org/abs/2305.14314",
+        advice="nf4: made for weights that are spread normally. fp4 is worse.",
+    )
+    double_quant: bool = knob(
+        True, "Whether the scales of the blocks are quantised as well: 0.37 bits a weight less.",
+        source="QLoRA, Dettmers et al., https://arxiv.org/abs/2305.14314", advice="Leave it.",
+    )
+
+    def refusal(self, run: RunConfig) -> str | None:
+        """Why these knobs cannot stand together, in one sentence, or None."""
+        if self.init in (Init.pissa, Init.olora):
+            return f"method.init={self.init} changes base weights, and four bits cannot hold the change; take init=loftq or default."
+        if self.init is Init.loftq and self.variant is Variant.dora:
+            return "method.init=loftq cannot begin with variant=dora, whose lengths it would not know; take one of them."
+        return _lora_refusal(self)
+
+
+@option("method", "oft")
+@dataclass(slots=True)
+class Oft(Adapter):
+    """Rotates each layer's inputs instead of adding to its outputs: lengths and angles of the weights stay as they are."""
+
+    builds: ClassVar[str] = "fulgurite.method.adapters:oft"
+
+    block: int = knob(
+        32, "The size of the blocks that are rotated, in inputs.",
+        source="OFT v2, https://arxiv.org/abs/2506.19847; PEFT and LLaMA-Factory 32 (verified)",
+        bounds=at_least(2), usual=(16, 32, 64), advice="Larger rotates more together and costs more; it must divide each layer's width.",
+    )
+    dropout: float = knob(
+        0.0, "The share of blocks left unrotated in training.", source="peft docs, OFTConfig.module_dropout",
+        bounds=below(0, 1), usual=between(0, 0.1), advice="Leave it.",
+    )
+
+
+@option("method", "boft")
+@dataclass(slots=True)
+class Boft(Adapter):
+    """OFT by butterfly factors: every input can reach every other with few parameters. Slower than oft."""
+
+    builds: ClassVar[str] = "fulgurite.method.adapters:boft"
+
+    block: int = knob(
+        4, "The size of the rotated blocks, in inputs.", source="BOFT, https://arxiv.org/abs/2311.06243; peft's default 4",
+        bounds=at_least(2), usual=(4, 8), advice="Leave it; it must divide each layer's width.",
+    )
+    factors: int = knob(
+        1, "The number of butterfly factors; 1 is OFT without the butterfly.", source="BOFT, https://arxiv.org/abs/2311.06243",
+        bounds=at_least(1), usual=(1, 2), advice="2 mixes across blocks.",
+    )
+
+
+@option("method", "ia3")
+@dataclass(slots=True)
+class Ia3(Method):
+    """Scales keys, values and the feed-forward's inputs by learned vectors: the fewest parameters. For few examples."""
+
+    builds: ClassVar[str] = "fulgurite.method.adapters:ia3"
+    kin: ClassVar[str] = "lora"
+    loads_trained: ClassVar[bool] = False
+    adapter: ClassVar[bool] = True
+
+
+@option("method", "vera")
+@dataclass(slots=True)
+class Vera(Adapter):
+    """LoRA whose matrices are random, frozen and shared; only two vectors a layer are trained. For many small adapters."""
+
+    builds: ClassVar[str] = "fulgurite.method.adapters:vera"
+
+    rank: int = knob(
+        256, "The width of the shared random matrices.", source="VeRA, https://arxiv.org/abs/2310.11454; peft's default 256",
+        bounds=between(1, 4096), usual=(64, 256, 1024), advice="High ranks are cheap here: only vectors are trained.",
+    )
+    dropout: float = knob(
+        0.0, "The share of the adapter's inputs that is dropped in training.", source="peft docs, VeraConfig",
+        bounds=below(0, 1), usual=between(0, 0.1), advice="0.05 on fewer than 10,000 rows.",
+    )
+
+
+@option("method", "llama_pro")
+@dataclass(slots=True)
+class LlamaPro(Method):
+    """Adds copies of layers that do nothing at first and trains only these: new knowledge beside the old. The model grows."""
+
+    builds: ClassVar[str] = "fulgurite.method.llama_pro:build"
+    tells: ClassVar[bool] = True
+
+    blocks: int = knob(
+        2, "How many layers are added, spread evenly; each is a copy of the one below it with its outputs at zero.",
+        source="LLaMA Pro, Wu et al., https://arxiv.org/abs/2401.02415: 8 on 32 layers",
+        bounds=at_least(1), usual=(2, 4, 8), advice="It must divide the number of layers.",
     )

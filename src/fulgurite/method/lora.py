@@ -2,58 +2,114 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
+from pathlib import Path
+from typing import Any
 
-from torch import nn
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from fulgurite.errors import ConfigError, did_you_mean
+from fulgurite.errors import ConfigError, ModelError, did_you_mean
 from fulgurite.method import config as c
+from fulgurite.method.adapters import attach, base, linear_targets
+from fulgurite.optim.groups import scale_rate
 from fulgurite.precision.build import Dtypes
 
+INIT: dict[c.Init, bool | str] = {
+    c.Init.default: True, c.Init.gaussian: "gaussian", c.Init.pissa: "pissa", c.Init.olora: "olora", c.Init.loftq: True,
+}
+"""peft's words for how an adapter begins; LoftQ's beginning is made in qlora.py."""
 
-def build(config: c.Lora, model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedModel:
+
+def build(config: c.Lora, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     """The peft model: base frozen in `dtypes.frozen`, adapter in `dtypes.trained`.
 
-    Raises ConfigError where a target names no linear layer.
+    Raises ConfigError where a target names no linear layer or method.start does not fit, ModelError where it cannot be read.
     """
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft loads it, and it tells of a GPU kernel that is not there
-    from peft import LoraConfig, get_peft_model
-    from peft.tuners.lora import LoraLayer
+    return adapt(config, base(stacked(config, model), dtypes), dtypes)
 
-    model.to(dtype=dtypes.frozen)
-    model.requires_grad_(False)
-    adapter = LoraConfig(
-        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout,
-        target_modules=linear_targets(model, config.targets), task_type="CAUSAL_LM",
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")  # peft asks by the old name
-        wrapped: PreTrainedModel = get_peft_model(model, adapter, autocast_adapter_dtype=False)
-    for layer in wrapped.modules():
-        if isinstance(layer, LoraLayer):
-            # Under autocast the products run in the compute dtype anyway; casting inputs up first is work for nothing.
-            layer.cast_input_dtype_enabled = dtypes.frozen == dtypes.trained
-    for parameter in wrapped.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(dtypes.trained)
+
+def adapt(config: c.Lora, model: PreTrainedModel, dtypes: Dtypes) -> Any:
+    """Put the adapter that `config` describes on a model whose base is ready, and say how its parts move."""
+    wrapped = attach(model, peft_config(config, model), dtypes)
+    if config.start and config.reuse is c.Reuse.go_on:
+        _go_on(config, wrapped)
+    for name, parameter in wrapped.named_parameters():
+        if parameter.requires_grad and "lora_B" in name:
+            scale_rate(parameter, config.b_lr_ratio)
     return wrapped
 
 
-def linear_targets(model: PreTrainedModel, wanted: list[str] | None) -> list[str]:
-    """The last parts of the names of the linear layers that get an adapter: all but the head, or those wanted."""
-    head = model.get_output_embeddings()
-    found = sorted({name.rpartition(".")[2] for name, m in model.named_modules() if _is_linear(m) and m is not head})
-    if wanted is None:
-        return found
+def peft_config(config: c.Lora, model: PreTrainedModel) -> Any:
+    """The LoraConfig of our knobs."""
+    from peft import LoraConfig
+
+    kept = whole_modules(model, config.modules_to_save)
+    new = getattr(model, "new_token_ids", None)
+    return LoraConfig(
+        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=linear_targets(model, config.targets),
+        use_rslora=config.variant is c.Variant.rslora, use_dora=config.variant is c.Variant.dora,
+        init_lora_weights=INIT[config.init], modules_to_save=kept or None,
+        rank_pattern=config.rank_pattern, alpha_pattern=config.alpha_pattern,
+        trainable_token_indices=list(new) if new else None, task_type="CAUSAL_LM",
+    )
+
+
+def whole_modules(model: PreTrainedModel, wanted: list[str]) -> list[str]:
+    """The full names of the modules with weights whose last part is wanted: peft alone would take norm for input_layernorm too.
+
+    Raises ConfigError where a name is none.
+    """
+    there = [name for name, m in model.named_modules() if any(True for _ in m.parameters(recurse=False))]
+    parts = {name.rpartition(".")[2] for name in there}
     for name in wanted:
-        if name not in found:
-            raise ConfigError(f"method.targets: {name} matches no linear layer.{did_you_mean(name, found)} There are: {', '.join(found)}.")
-    return wanted
+        if name not in parts:
+            raise ConfigError(f"method.modules_to_save: {name} is no module with weights.{did_you_mean(name, parts)}")
+    return [name for name in there if name.rpartition(".")[2] in wanted]
 
 
-def _is_linear(module: nn.Module) -> bool:
-    from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
+def stacked(config: c.Lora, model: PreTrainedModel) -> PreTrainedModel:
+    """The model with method.start merged into it, where it is to be stacked upon; else the model as it is."""
+    if not config.start or config.reuse is not c.Reuse.stack:
+        return model
+    from peft import PeftModel
 
-    return isinstance(module, nn.Linear | Conv1D)
+    folder = _adapter_folder(config.start)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")
+            merged: PreTrainedModel = PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False).merge_and_unload()
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"method.start={folder} cannot be put on this model: {' '.join(str(error).split())[:200]}") from error
+    return merged
+
+
+def _adapter_folder(start: str) -> Path:
+    folder = Path(start).expanduser()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).is_file():
+            raise ModelError(f"method.start={folder} has no {name}; give a folder that `fulgurite export merge=false` or peft wrote.")
+    return folder
+
+
+def _go_on(config: c.Lora, wrapped: Any) -> None:
+    """Load method.start into the new adapter; it must have the same layers and ranks."""
+    folder = _adapter_folder(config.start or "")
+    try:
+        kept = load_file(folder / "adapter_model.safetensors")
+    except SafetensorError as error:
+        raise ModelError(f"{folder}/adapter_model.safetensors cannot be read: {error}; export the adapter again.") from error
+    from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+
+    ours: dict[str, Tensor] = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+    differ = sorted(ours.keys() ^ kept.keys()) or [n for n in ours if ours[n].shape != kept[n].shape]
+    if differ:
+        name = differ[0]
+        shapes = " against ".join(str(tuple(d[name].shape)) if name in d else "absent" for d in (ours, kept))
+        raise ConfigError(
+            f"method.start={folder} is not an adapter of these knobs: {name} is {shapes} there ({len(differ)} differ); "
+            "give it the same method.rank, targets and variant, or method.reuse=stack."
+        )
+    set_peft_model_state_dict(wrapped, kept)

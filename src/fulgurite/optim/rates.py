@@ -42,8 +42,13 @@ TABLE: dict[tuple[str, str], Row] = {
     ),
 }
 
-KIN = {"rslora": "lora", "dora": "lora", "pissa": "lora", "lora_plus": "lora", "qlora": "lora"}
-"""Methods that take another's rates."""
+KIN = {"qlora": "lora", "vera": "lora", "ia3": "lora"}
+"""Methods that take LoRA's rates; freeze, layerwise, oft, boft and llama_pro take those of full fine-tuning."""
+
+METHODS = {"vera": 5.0, "ia3": 3.0, "freeze": 3.0, "oft": 3.0, "boft": 3.0}
+"""How many times its kin's rate a method takes. Vectors move more than matrices (VeRA's paper has ten times LoRA's rate, T-Few
+3e-3 for (IA)³: unverified); where few layers or only rotations learn, up to ten times the full rate (ours; LLaMA-Factory's
+examples of freeze and OFT use 1e-4 at 4B to 7B, verified)."""
 
 FACTORS = {"sgd": 100.0, "adafactor": 20.0}
 """How many times AdamW's rate another optimizer takes. SGD's steps are not scaled by a running variance (10 to 1000 times,
@@ -63,7 +68,7 @@ def size_class(billions: float | None) -> int:
 
 
 def _factor(run: RunConfig) -> float:
-    return FACTORS.get(run.optim.name, 1.0)
+    return FACTORS.get(run.optim.name, 1.0) * METHODS.get(run.method.name, 1.0)
 
 
 def usual(run: RunConfig) -> Range:
@@ -81,5 +86,6 @@ def recommend(run: RunConfig, facts: Facts) -> Derived:
     factor = _factor(run)
     rate = min(found.rates[size_class(size)] * factor, 1.0)
     what = "a model of unknown size (taken as 7B)" if size is None else f"a model of {size:.3g}B parameters"
-    times = f", times {factor:g} for {run.optim.name}" if factor != 1 else ""
+    who = " and ".join(n for n, known in ((run.optim.name, FACTORS), (method, METHODS)) if n in known)
+    times = f", times {factor:g} for {who}" if factor != 1 else ""
     return Derived(rate, f"{stage} with {method} on {what}{times}: {found.source}")

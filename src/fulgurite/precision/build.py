@@ -20,6 +20,8 @@ class Dtypes:
     trained: torch.dtype
     compute: torch.dtype
     reason: str
+    plain_base: bool = False
+    """Whether a base that is quantised in training is wanted as ordinary numbers: for an export."""
 
 
 def build(config: c.Precision, device: str) -> Dtypes:

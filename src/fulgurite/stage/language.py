@@ -53,10 +53,11 @@ def plain_head(causal: PreTrainedModel) -> nn.Linear | None:
         return None
     device = next(causal.parameters()).device
     tokens = torch.arange(1, 5, device=device)[None] % causal.get_input_embeddings().num_embeddings
+    lower = any(p.dtype != torch.float32 for p in causal.parameters())  # a layer in bf16 beside one in fp32 needs autocast
     was_training = causal.training
     causal.eval()
     try:
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=head.weight.dtype != torch.float32):
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=lower):
             whole = causal(input_ids=tokens, use_cache=False).logits.float()
             ours = head(causal.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state).float()
     finally:

@@ -30,7 +30,7 @@ def _batch_size(run: RunConfig, facts: Facts) -> Derived:
     if run.data.packing == "best_fit":
         return Derived(8, "a packed row holds several examples (ours)")
     usual, why = 16, "LoRA suffers from large batches (QLoRA 16; TRL's LoRA guide: below 32)"
-    if run.method.name == "full":
+    if run.method.kin == "full":
         usual, why = 64, "full fine-tuning bears large batches (Tülu 3 128, DPO paper 64)"
     seen = facts.rows * run.trainer.epochs
     size = usual

@@ -1,0 +1,118 @@
+"""Adapters through peft: each is one config class of its own; here they are put on, and their layers found."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from fnmatch import fnmatchcase
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from fulgurite.errors import ConfigError, did_you_mean
+from fulgurite.method import config as c
+from fulgurite.method.parts import linear_layers
+from fulgurite.precision.build import Dtypes
+
+
+def attach(model: PreTrainedModel, adapter: Any, dtypes: Dtypes) -> Any:
+    """The peft model: base frozen in `dtypes.frozen`, what the adapter trains in `dtypes.trained`.
+
+    Raises ConfigError with peft's reason where the adapter does not fit the model.
+    """
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft loads it, and it tells of a GPU kernel that is not there
+    from peft import get_peft_model
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")  # peft asks by the old name
+        try:
+            wrapped = get_peft_model(model, adapter, autocast_adapter_dtype=False)
+        except (ValueError, TypeError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise ConfigError(f"method={adapter.peft_type.value.lower()} does not fit this model: {said}") from error
+    for layer in wrapped.modules():
+        if isinstance(layer, BaseTunerLayer):
+            # Under autocast the products run in the compute dtype anyway; casting inputs up first is work for nothing.
+            layer.cast_input_dtype_enabled = dtypes.frozen == dtypes.trained
+    for parameter in wrapped.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(dtypes.trained)
+    return wrapped
+
+
+def base(model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedModel:
+    """The model frozen, in the dtype of frozen weights."""
+    model.to(dtype=dtypes.frozen)
+    model.requires_grad_(False)
+    return model
+
+
+def linear_targets(model: PreTrainedModel, wanted: list[str] | None) -> list[str]:
+    """The linear layers that get an adapter: all but the head, by the last parts of their names, or those wanted.
+
+    Raises ConfigError where a wanted name or pattern is none.
+    """
+    full = list(linear_layers(model))
+    found = sorted({name.rpartition(".")[2] for name in full})
+    if wanted is None:
+        return found
+    chosen: list[str] = []
+    for name in wanted:
+        by_pattern = [f for f in full if fnmatchcase(f, name)] if "*" in name else []
+        if name not in found and not by_pattern:
+            raise ConfigError(f"method.targets: {name} matches no linear layer.{did_you_mean(name, found)} There are: {', '.join(found)}.")
+        chosen += by_pattern or [name]
+    return chosen
+
+
+def oft(config: c.Oft, model: PreTrainedModel, dtypes: Dtypes) -> Any:
+    """Orthogonal fine-tuning (Qiu et al., https://arxiv.org/abs/2306.07280, in the form of https://arxiv.org/abs/2506.19847)."""
+    from peft import OFTConfig
+
+    _refuse_uneven(model, config.targets, config.block)
+    adapter = OFTConfig(
+        r=0, oft_block_size=config.block, module_dropout=config.dropout, target_modules=linear_targets(model, config.targets),
+        use_cayley_neumann=False, task_type="CAUSAL_LM",  # the exact Cayley transform: rotations are rotations
+    )
+    return attach(base(model, dtypes), adapter, dtypes)
+
+
+def boft(config: c.Boft, model: PreTrainedModel, dtypes: Dtypes) -> Any:
+    """Butterfly OFT (Liu et al., https://arxiv.org/abs/2311.06243)."""
+    from peft import BOFTConfig
+
+    _refuse_uneven(model, config.targets, config.block)
+    adapter = BOFTConfig(
+        boft_block_size=config.block, boft_n_butterfly_factor=config.factors, target_modules=linear_targets(model, config.targets),
+        task_type="CAUSAL_LM",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a CUDA extension that is not there; the plain form is used
+        return attach(base(model, dtypes), adapter, dtypes)
+
+
+def ia3(config: c.Ia3, model: PreTrainedModel, dtypes: Dtypes) -> Any:
+    """(IA)³ (Liu et al., https://arxiv.org/abs/2205.05638); which layers is peft's knowledge of each architecture."""
+    from peft import IA3Config
+
+    return attach(base(model, dtypes), IA3Config(task_type="CAUSAL_LM"), dtypes)
+
+
+def vera(config: c.Vera, model: PreTrainedModel, dtypes: Dtypes) -> Any:
+    """VeRA (Kopiczko et al., https://arxiv.org/abs/2310.11454). The random matrices come from a seed and are not saved."""
+    from peft import VeraConfig
+
+    adapter = VeraConfig(
+        r=config.rank, vera_dropout=config.dropout, target_modules=linear_targets(model, config.targets), task_type="CAUSAL_LM",
+        save_projection=True,
+    )
+    return attach(base(model, dtypes), adapter, dtypes)
+
+
+def _refuse_uneven(model: PreTrainedModel, targets: list[str] | None, block: int) -> None:
+    chosen = set(linear_targets(model, targets))
+    for name, layer in linear_layers(model).items():
+        width = int(layer.weight.shape[1])  # type: ignore[index]
+        if (name in chosen or name.rpartition(".")[2] in chosen) and width % block:
+            raise ConfigError(f"method.block={block} does not divide {width}, the inputs of {name}; take a divisor of each width.")

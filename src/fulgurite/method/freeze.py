@@ -1,0 +1,20 @@
+"""Freeze: some layers are trained whole, the rest stays as it was."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedModel
+
+from fulgurite.method import config as c
+from fulgurite.method import parts, places
+from fulgurite.precision.build import Dtypes
+
+
+def build(config: c.Freeze, model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedModel:
+    """The model in which only `train` and `also` learn. Raises ConfigError where one of them matches nothing."""
+    where = parts.names(model)
+    named = dict(model.named_parameters())
+    chosen = [named[name] for name in places.matched(config.train, where.all, where, "method.train")]
+    for part in config.also:
+        chosen += parts.of_part(model, c.Part(part))
+    parts.train_only(model, chosen, dtypes)
+    return model

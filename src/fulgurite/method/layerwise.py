@@ -1,0 +1,80 @@
+"""Layerwise: each rule freezes layers, trains them whole or adapts them, with a rate of its own; see rules.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from fulgurite.method import config as c
+from fulgurite.method import parts
+from fulgurite.method.adapters import attach
+from fulgurite.method.rules import Rule, claims
+from fulgurite.optim.groups import scale_rate
+from fulgurite.precision.build import Dtypes
+
+
+def build(config: c.Layerwise, model: PreTrainedModel, dtypes: Dtypes) -> Any:
+    """The model, with adapters where a rule says lora. Raises ConfigError for rules that overlap or match nothing."""
+    where = parts.names(model)
+    linear = {f"{name}.weight" for name in parts.linear_layers(model)}
+    rule_of = claims(config.rules, where, linear)
+    named = dict(model.named_parameters())
+    whole = {name: rule for name, rule in rule_of.items() if rule.kind == "full"}
+    adapted = {name.removesuffix(".weight"): rule for name, rule in rule_of.items() if rule.kind == "lora"}
+    chosen = [named[name] for name in whole]
+    for name, rule in whole.items():
+        scale_rate(named[name], rule.lr * config.layer_decay ** _depth(where.layer(name), where.count))
+    parts.train_only(model, chosen, dtypes)
+    if not adapted:
+        return model
+    wrapped = attach(model, _lora(adapted), dtypes)
+    for parameter in chosen:  # peft froze them
+        parameter.requires_grad_(True)
+    for name, module in wrapped.named_modules():
+        found = adapted.get(name.removeprefix("base_model.model."))
+        if found is not None:
+            for parameter in module.parameters():
+                if parameter.requires_grad:
+                    layer = where.layer(name.removeprefix("base_model.model."))
+                    scale_rate(parameter, found.lr * config.layer_decay ** _depth(layer, where.count))
+    return wrapped
+
+
+def _depth(layer: int | None, count: int) -> int:
+    """How many layers lie above; what stands outside the layers counts as the top."""
+    return 0 if layer is None else count - 1 - layer
+
+
+def _lora(adapted: dict[str, Rule]) -> Any:
+    from peft import LoraConfig
+
+    first = next(iter(adapted.values()))
+    others = {name: rule for name, rule in adapted.items() if (rule.rank, rule.alpha) != (first.rank, first.alpha)}
+    return LoraConfig(
+        r=first.rank, lora_alpha=first.alpha, target_modules=sorted(adapted), task_type="CAUSAL_LM",
+        rank_pattern={f"^{name}$": rule.rank for name, rule in others.items()},
+        alpha_pattern={f"^{name}$": rule.alpha for name, rule in others.items()},
+    )
+
+
+def resting(config: c.Layerwise, model: nn.Module, step: int) -> Iterable[nn.Parameter]:
+    """The parameters that gradual unfreezing still holds back at an optimizer step; a pure function of the step.
+
+    Trained layers thaw from the top, one every `unfreeze_every` steps; what lies outside the layers thaws with the top
+    one, and embeddings with the lowest.
+    """
+    if config.unfreeze_every is None:
+        return
+    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    prefix, _ = parts.layers(base)
+    embeddings = {id(p) for p in base.get_input_embeddings().parameters()}
+    rows = [(name.partition(f"{prefix}.")[2].partition(".")[0], p) for name, p in model.named_parameters() if p.requires_grad]
+    depths = sorted({int(head) for head, _ in rows if head.isdigit()}, reverse=True)
+    live = set(depths[: 1 + step // config.unfreeze_every])
+    for head, parameter in rows:
+        low = id(parameter) in embeddings and len(live) < len(depths)
+        if low or (head.isdigit() and int(head) not in live):
+            yield parameter

@@ -1,0 +1,67 @@
+"""The parts of a model that methods speak of: layers, linear weights, embeddings, head, norms; and freezing them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from fulgurite.errors import ConfigError
+from fulgurite.method.config import Part
+from fulgurite.method.places import Names
+from fulgurite.precision.build import Dtypes
+
+
+def layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
+    """The name and the list of the decoder's layers. Raises ConfigError where the model has none that can be told."""
+    count = model.config.get_text_config().num_hidden_layers
+    found = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == count]
+    if not found:
+        raise ConfigError(f"{type(model).__name__} has no list of {count} layers; take method=full or lora.")
+    return min(found, key=lambda pair: len(pair[0]))
+
+
+def names(model: PreTrainedModel) -> Names:
+    """The names of all parameters, tied ones once, and where the layers are."""
+    prefix, found = layers(model)
+    return Names(tuple(name for name, _ in model.named_parameters()), prefix, len(found))
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether an adapter can be put on the module."""
+    from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
+
+    return isinstance(module, nn.Linear | Conv1D)
+
+
+def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
+    """Every linear layer but the head, by its full name."""
+    head = model.get_output_embeddings()
+    return {name: m for name, m in model.named_modules() if is_linear(m) and m is not head}
+
+
+def of_part(model: PreTrainedModel, part: Part) -> list[nn.Parameter]:
+    """The parameters of the embeddings, the head, or all norms. Raises ConfigError where the model has none."""
+    modules: list[nn.Module | None] = [model.get_input_embeddings()]
+    if part is Part.head:
+        modules = [model.get_output_embeddings()]
+    elif part is Part.norms:
+        modules = [m for m in model.modules() if type(m).__name__.endswith(("Norm", "NormMLP"))]
+    found = [p for m in modules if m is not None for p in m.parameters(recurse=False)]
+    if not found:
+        raise ConfigError(f"method.also: {type(model).__name__} has no {part}.")
+    return found
+
+
+def train_only(model: nn.Module, chosen: Iterable[nn.Parameter], dtypes: Dtypes) -> None:
+    """Freeze all but the chosen parameters, each in the dtype that its kind is stored in; what is quantised stays so."""
+    live = {id(p) for p in chosen}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in live)
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtypes.trained if id(parameter) in live else dtypes.frozen)
+    for buffer in model.buffers():
+        if buffer.is_floating_point() and dtypes.frozen == dtypes.trained != torch.float32:
+            buffer.data = buffer.data.to(dtypes.trained)

@@ -1,0 +1,65 @@
+"""Which parameters a few words name: `last:2`, `first:3`, `layers:2,5-7`, `all`, or a pattern. Names in, names out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from fulgurite.errors import ConfigError, did_you_mean
+
+LAYERS = re.compile(r"(last|first|layers):(.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The parameter names of a model, and where its layers are: `prefix` is such as "model.layers", `count` their number."""
+
+    all: tuple[str, ...]
+    prefix: str
+    count: int
+
+    def layer(self, name: str) -> int | None:
+        """The layer that a parameter lies in, or None where it lies outside."""
+        head, _, _ = name.removeprefix(f"{self.prefix}.").partition(".")
+        return int(head) if name.startswith(f"{self.prefix}.") and head.isdigit() else None
+
+
+def matched(place: str, names: Sequence[str], where: Names, knob: str) -> list[str]:
+    """Those of `names` that `place` names. Raises ConfigError where it is none or cannot be read."""
+    found = _found(place, names, where, knob)
+    if not found:
+        parts = sorted({part for name in names for part in name.split(".") if not part.isdigit()})
+        tied = " (the head may be tied to the embeddings, and is named as they are)" if "head" in place else ""
+        raise ConfigError(f"{knob}: {place} matches nothing of the model{tied}.{did_you_mean(place, parts)} There are: {', '.join(parts)}.")
+    return found
+
+
+def _found(place: str, names: Sequence[str], where: Names, knob: str) -> list[str]:
+    if place == "all":
+        return list(names)
+    layers = LAYERS.fullmatch(place)
+    if layers is None:
+        return [name for name in names if fnmatchcase(f".{name}.", f"*.{place}.*") or fnmatchcase(name, place)]
+    chosen = numbers(layers[1], layers[2], where.count, f"{knob}={place}")
+    return [name for name in names if where.layer(name) in chosen]
+
+
+def numbers(kind: str, text: str, count: int, said: str) -> set[int]:
+    """The layer numbers, from 0, of `last:N`, `first:N`, `layers:2,5-7` in a model of `count` layers. Raises ConfigError."""
+    if kind in ("last", "first"):
+        if not text.isdigit() or not 1 <= int(text) <= count:
+            raise ConfigError(f"{said}: the number of layers must be 1 to {count}, which is how many this model has.")
+        return set(range(count - int(text), count) if kind == "last" else range(int(text)))
+    found: set[int] = set()
+    for part in text.split(","):
+        low, dash, high = part.strip().partition("-")
+        if not low.isdigit() or (dash and not high.isdigit()):
+            what = part or "nothing"
+            raise ConfigError(f"{said}: {what} is no layer; write numbers and ranges from 0 to {count - 1}, as in layers:2,5-7.")
+        ends = int(low), int(high) if dash else int(low)
+        if ends[0] > ends[1] or ends[1] >= count:
+            raise ConfigError(f"{said}: {part} lies outside this model's layers, 0 to {count - 1}.")
+        found |= set(range(ends[0], ends[1] + 1))
+    return found

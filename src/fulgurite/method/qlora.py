@@ -1,0 +1,110 @@
+"""QLoRA: LoRA on a base of four-bit numbers, by bitsandbytes (Dettmers et al., https://arxiv.org/abs/2305.14314).
+
+Lightning's own BitsandbytesPrecision refuses a CPU and transformers quantises only while it loads from a folder; here
+the loaded model's linear layers are replaced, so that every model of the group `model` can be quantised, on any device.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from fulgurite.errors import ConfigError
+from fulgurite.method import config as c
+from fulgurite.method.adapters import base
+from fulgurite.method.lora import adapt, stacked
+from fulgurite.method.parts import linear_layers
+from fulgurite.precision.build import Dtypes
+
+
+def build(config: c.Qlora, model: PreTrainedModel, dtypes: Dtypes) -> Any:
+    """The peft model on a quantised base; where `dtypes.plain_base`, on the same base as ordinary numbers, for an export."""
+    model = stacked(config, model)
+    originals: dict[str, Tensor] = {}
+    if config.init is c.Init.loftq:
+        originals = {name: layer.get_parameter("weight").detach().bfloat16() for name, layer in linear_layers(model).items()}
+    wrapped = adapt(config, base(quantise(config, model, dtypes), dtypes), dtypes)
+    if originals:
+        _loftq(wrapped, originals)
+    return wrapped
+
+
+def quantise(config: c.Qlora, model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedModel:
+    """The model with every linear layer but the head quantised, in place; from bf16, so that each precision has the same base."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    for name, layer in linear_layers(model).items():
+        if not isinstance(layer, nn.Linear):
+            raise ConfigError(f"method=qlora cannot quantise {name}, a {type(layer).__name__}; take method=lora.")
+        _replace(model, name, quantised(layer, config, dtypes))
+    if not dtypes.plain_base:
+        model.is_loaded_in_4bit = True  # how peft knows
+    return model
+
+
+def quantised(layer: nn.Linear, config: c.Qlora, dtypes: Dtypes) -> nn.Module:
+    """The layer with its weight in four bits, or as ordinary numbers that are those four bits'."""
+    import bitsandbytes as bnb
+
+    four: Any
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    four = bnb.nn.Linear4bit(
+        layer.in_features, layer.out_features, bias=layer.bias is not None, compute_dtype=dtypes.compute,
+        compress_statistics=config.double_quant, quant_type=str(config.quant), device="cpu",
+    )
+    four.weight = bnb.nn.Params4bit(
+        layer.weight.data.to(torch.bfloat16), requires_grad=False, quant_type=str(config.quant),
+        compress_statistics=config.double_quant, module=four,
+    )
+    four.bias = layer.bias
+    # Else a CPU's first evaluation repacks the weight in place and computes in bf16 from then on: a run that is resumed
+    # after it would not be the run that went through (bitsandbytes 0.50, measured: 2e-3 on outputs of 0.5).
+    four.support_avx512bf16_for_cpu = False
+    four.to(device)
+    if not dtypes.plain_base:
+        done: nn.Module = four
+        return done
+    plain = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+    plain.weight.data = bnb.functional.dequantize_4bit(four.weight.data, four.weight.quant_state).to("cpu", dtypes.frozen)
+    if layer.bias is not None:
+        plain.bias = nn.Parameter(layer.bias.data.to(dtypes.frozen))
+    return plain
+
+
+def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
+    parent, _, last = name.rpartition(".")
+    setattr(model.get_submodule(parent), last, layer)
+
+
+@torch.no_grad()
+def _loftq(wrapped: Any, originals: dict[str, Tensor]) -> None:
+    """Let each adapter begin as the best approximation of its rank of what quantisation lost.
+
+    LoftQ, Li et al., https://arxiv.org/abs/2310.08659, with one iteration: the base is the plain quantisation, so that it
+    does not hang on the adapter. peft's replace_lora_weights_loftq was looked at: it wants the base's file on disk.
+    """
+    for name, module in wrapped.named_modules():
+        original = originals.get(name.removeprefix("base_model.model."))
+        if original is None or not hasattr(module, "lora_A"):
+            continue
+        lost = original.float() - dense(module.get_base_layer()).float()
+        rank, scale = module.r["default"], module.scaling["default"]
+        u, s, v = torch.linalg.svd(lost, full_matrices=False)
+        root = (s[:rank] / scale).sqrt()
+        module.lora_B["default"].weight.data.copy_(u[:, :rank] * root)
+        module.lora_A["default"].weight.data.copy_(root[:, None] * v[:rank])
+
+
+def dense(layer: nn.Module) -> Tensor:
+    """The weight of a linear layer [out, in] as ordinary numbers."""
+    weight: Any = layer.weight
+    if getattr(weight, "quant_state", None) is None:
+        found: Tensor = weight.data
+        return found
+    import bitsandbytes as bnb
+
+    numbers: Tensor = bnb.functional.dequantize_4bit(weight.data, weight.quant_state)
+    return numbers

@@ -1,0 +1,42 @@
+"""What trains, as a table: module, layers, parameters, share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+NUMBER = re.compile(r"\.(\d+)\.")
+
+
+def table(trained: Iterable[tuple[str, int]], whole: int) -> str:
+    """Lines of `module  layers  parameters  share` from (name, count) pairs; names that differ by their layer are one row."""
+    found: dict[str, tuple[list[int], int]] = {}
+    for name, count in trained:
+        number = NUMBER.search(name)
+        key = _key(name)
+        layers, total = found.setdefault(key, ([], 0))
+        if number:
+            layers.append(int(number[1]))
+        found[key] = (layers, total + count)
+    rows = [("module", "layers", "parameters", "share")]
+    rows += [(key, ranges(layers), f"{total:,}", f"{total / whole:.2%}") for key, (layers, total) in found.items()]
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    return "\n".join(f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows)
+
+
+def _key(name: str) -> str:
+    kind = next((f" ({k})" for k in ("lora", "oft", "boft", "ia3", "vera") if f".{k}_" in name), "")
+    inner = NUMBER.split(name)[-1] if NUMBER.search(name) else name
+    parts = [p for p in inner.removeprefix("base_model.model.").split(".") if p not in ("weight", "bias", "default", "base_layer", "model")]
+    return ".".join(p for p in parts if not p.startswith(("lora_", "oft_", "boft_", "ia3_", "vera_"))) + kind
+
+
+def ranges(numbers: list[int]) -> str:
+    """`[0, 1, 2, 5]` as `0-2,5`; empty for none."""
+    found: list[list[int]] = []
+    for n in sorted(set(numbers)):
+        if found and n == found[-1][1] + 1:
+            found[-1][1] = n
+        else:
+            found.append([n, n])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in found)

@@ -1,0 +1,273 @@
+"""Every method: what it trains, that it begins as the base, trains, resumes bit for bit, and exports what it trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.end_to_end.runs import losses, rows, tiny, weights
+from transformers import AutoModelForCausalLM
+
+from fulgurite.compose import compose
+from fulgurite.errors import ConfigError, RequestError
+from fulgurite.export import export_main, load_run
+from fulgurite.precision.build import build as settle
+from fulgurite.run import load_options
+from fulgurite.schema import build, options
+
+IDS = torch.arange(3, 63).reshape(2, 30)
+
+METHODS: dict[str, tuple[str, ...]] = {
+    "full": (), "freeze": ("method.train=last:1", "method.also=[norms]"), "layerwise": ('method.rules=["last:1 full","rest lora rank=4"]',),
+    "lora": (), "qlora": (), "oft": ("method.block=16",), "boft": (), "ia3": (), "vera": (), "llama_pro": ("method.blocks=1",),
+    "rslora": (), "dora": (), "pissa": (), "lora_plus": (),
+}
+"""Every option and preset, with what the two layers of the tiny model need."""
+
+RATES = {"full": 1e-2, "llama_pro": 3e-2, "ia3": 0.1, "vera": 0.1, "oft": 2e-2, "boft": 2e-2, "pissa": 5e-3}
+
+
+def made(method: str, *words: str, precision: str = "fp32") -> Any:
+    """The model of a method, before any step."""
+    run = compose(["model=tiny", f"method={method}", f"precision={precision}", *METHODS.get(method, ()), *words]).run
+    dtypes = settle(run.precision, "cpu")
+    torch.manual_seed(4)
+    return build(run.method, build(run.model, dtypes.trained if run.method.loads_trained else dtypes.frozen).model, dtypes).eval()
+
+
+def base() -> Any:
+    return build(compose(["model=tiny"]).run.model, torch.float32).model.eval()
+
+
+@torch.no_grad()
+def logits(model: Any) -> torch.Tensor:
+    found: torch.Tensor = model(input_ids=IDS, use_cache=False).logits
+    return found
+
+
+def test_every_method_and_preset_is_in_this_file() -> None:
+    load_options()
+    presets = {p.stem for p in Path("conf/method").glob("*.yaml")}
+    assert set(METHODS) == presets
+    assert len(options("method")) == 10
+    assert len(METHODS) == 14
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_it_begins_as_the_base(method: str) -> None:
+    # vera's vectors begin at a tenth and zero; pissa's base and adapter add up; llama_pro's copies add nothing
+    reference = base()
+    if method == "qlora":
+        from fulgurite.method.qlora import quantise
+
+        run = compose(["model=tiny", "method=qlora", "precision=fp32"]).run
+        dtypes = settle(run.precision, "cpu")
+        reference = quantise(run.method, reference, dtypes)
+    torch.testing.assert_close(logits(made(method)), logits(reference), rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_it_lowers_the_loss(tmp_path: Path, method: str) -> None:
+    rate = RATES.get(method, 1e-2)
+    words = [f"method={method}", *METHODS[method], f"optim.lr={rate}", "trainer.max_steps=25", "scheduler=constant"]
+    found = losses(tiny(tmp_path, *words))
+    assert len(found) == 25
+    assert sum(found[-3:]) / 3 < sum(found[:3]) / 3 - 0.05
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_stopped_and_resumed_it_is_the_run_that_went_through(tmp_path: Path, method: str) -> None:
+    words = [f"method={method}", *METHODS[method], "optim.lr=1e-2", "scheduler=constant", "trainer.save_every=2", "trainer.keep=5"]
+    whole = tiny(tmp_path / "whole", *words, "trainer.max_steps=4")
+    part = tiny(tmp_path / "part", *words, "trainer.max_steps=2")
+    tiny(part, *words, "trainer.max_steps=4", "resume.allow=[trainer.max_steps]")
+    assert rows(part) == rows(whole)
+    assert weights(part).keys() == weights(whole).keys()
+    for name, tensor in weights(whole).items():
+        assert torch.equal(weights(part)[name], tensor), name
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_an_export_is_what_was_trained(tmp_path: Path, method: str) -> None:
+    run = tiny(tmp_path / "run", f"method={method}", *METHODS[method], f"optim.lr={RATES.get(method, 1e-2)}", "trainer.max_steps=5")
+    assert export_main([f"run={run}", f"out={tmp_path / 'out'}"]) == 0
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+    theirs = logits(plain)
+    torch.testing.assert_close(theirs, logits(load_run(run, exact=True).model), rtol=1e-4, atol=1e-4)
+    assert (theirs - logits(base())).abs().max() > 1e-3  # something was learned
+
+
+def trains(model: Any) -> set[str]:
+    return {name for name, p in model.named_parameters() if p.requires_grad}
+
+
+def test_freeze_trains_what_it_names_and_nothing_else() -> None:
+    assert all(".layers.1." in name for name in trains(made("freeze", "method.train=last:1", "method.also=[]")))
+    assert all(".layers.0." in name for name in trains(made("freeze", "method.train=first:1", "method.also=[]")))
+    assert trains(made("freeze", "method.train=layers:0-1", "method.also=[]")) == {n for n, _ in base().named_parameters() if "layers" in n}
+    assert trains(made("freeze", "method.train=mlp", "method.also=[]")) == {n for n, _ in base().named_parameters() if ".mlp." in n}
+    also = trains(made("freeze", "method.train='*.q_proj.*'", "method.also=[embeddings,norms]"))
+    assert also == {n for n, _ in base().named_parameters() if "q_proj" in n or "embed" in n or "norm" in n}
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [("last:3", "must be 1 to 2"), ("layers:1-5", "lies outside this model's layers, 0 to 1"), ("layers:x", "x is no layer"),
+     ("mlq", "matches nothing of the model.*Did you mean mlp"), ("last:0", "must be 1 to 2")],
+)
+def test_a_place_that_is_nowhere_is_an_error(place: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        made("freeze", f"method.train='{place}'")
+
+
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [(["last:1 full", "layers:1 lora"], "overlap at"), (["nowhere full"], "matches nothing"),
+     (["last:1 frozen"], "nothing is trained"), (["last:1 ful"], "Did you mean full"),
+     (["last:1 full rank=3"], "rank=3 means nothing for full"), (["last:1 lora rank=x"], "not a number"),
+     (["all full", "rest lora"], "left with no layer"), (["norm lora"], "finds no linear layer"),
+     (["rest full", "rest lora"], "one rule only")],
+)
+def test_rules_that_cannot_be_are_errors(rules: list[str], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        made("layerwise", f"method.rules={json.dumps(rules)}")
+
+
+def test_layerwise_gives_each_part_its_rate_and_kind() -> None:
+    from fulgurite.optim.groups import rate_scale
+
+    rules = 'method.rules=["layers:1 full lr=0.5","layers:0 lora rank=4 alpha=12","embed_tokens frozen"]'
+    model = made("layerwise", rules, "method.layer_decay=0.8")
+    scales = {name: rate_scale(p) for name, p in model.named_parameters() if p.requires_grad}
+    assert {name.split("layers.")[1][0] for name in scales} == {"0", "1"}
+    for name, scale in scales.items():
+        assert ("lora_" in name) == ("layers.0." in name)
+        assert scale == pytest.approx(10 * 0.8 if "layers.0." in name else 0.5)
+    layer = model.get_submodule("base_model.model.model.layers.0.mlp.up_proj")
+    assert (layer.r["default"], layer.scaling["default"]) == (4, 3.0)
+
+
+def test_lora_plus_moves_b_at_its_ratio(tmp_path: Path) -> None:
+    # Adam's first step is the rate times the sign of the gradient, so the largest entry moves by exactly the rate
+    from fulgurite.optim.groups import rate_scale
+
+    model = made("lora_plus")
+    scales = {rate_scale(p) for name, p in model.named_parameters() if "lora_B" in name}
+    assert scales == {16.0}
+    folder = tiny(tmp_path, "method=lora_plus", "optim.lr=1e-3", "trainer.max_steps=1", "scheduler=constant")
+    moved = max(float(t.abs().max()) for name, t in weights(folder).items() if "lora_B" in name)
+    assert moved == pytest.approx(16e-3, rel=1e-3)
+    assert [row["train/lr"] for row in rows(folder) if "train/lr" in row] == [pytest.approx(1e-3)]
+
+
+def test_rslora_and_dora_are_their_formulas() -> None:
+    x = torch.randn(3, 64, generator=torch.Generator().manual_seed(1))
+    for variant in ("rslora", "dora"):
+        model = made("lora", f"method.variant={variant}", "method.rank=4", "method.alpha=8")
+        layer = model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj")
+        torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.05)
+        a, b, w = layer.lora_A["default"].weight, layer.lora_B["default"].weight, layer.base_layer.weight
+        with torch.no_grad():
+            if variant == "rslora":
+                expected = x @ (w + 8 / 4**0.5 * b @ a).T
+            else:  # the length of each output's row is learned, and begins at that of the base
+                direction = w + 8 / 4 * b @ a
+                expected = x @ (w.norm(dim=1, keepdim=True) * direction / direction.norm(dim=1, keepdim=True)).T
+            torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_quantised_base_is_bitsandbytes_own_numbers_and_loftq_makes_up_for_them() -> None:
+    import bitsandbytes as bnb
+
+    from fulgurite.method.qlora import dense
+
+    name = "model.layers.0.self_attn.q_proj"
+    original = base().get_submodule(name).weight.data
+    layer = made("qlora").get_submodule(f"base_model.model.{name}")
+    packed, state = bnb.functional.quantize_4bit(original.bfloat16(), quant_type="nf4", compress_statistics=True)
+    assert torch.equal(dense(layer.base_layer), bnb.functional.dequantize_4bit(packed, state))
+    loft = made("qlora", "method.init=loftq", "method.rank=8").get_submodule(f"base_model.model.{name}")
+    plain = (dense(loft.base_layer).float() - original).norm()
+    with torch.no_grad():
+        better = dense(loft.base_layer).float() + loft.scaling["default"] * loft.lora_B["default"].weight @ loft.lora_A["default"].weight
+    lost = torch.linalg.svdvals(original.bfloat16().float() - dense(loft.base_layer).float())
+    assert float((better - original.bfloat16().float()).norm()) == pytest.approx(float(lost[8:].norm()), rel=1e-3)  # the best of rank 8
+    assert float((better - original).norm()) < 0.9 * float(plain)
+
+
+def test_pissa_takes_the_strongest_part_out_of_the_base() -> None:
+    name = "model.layers.0.self_attn.q_proj"
+    original = base().get_submodule(name).weight.data
+    layer = made("pissa", "method.rank=4").get_submodule(f"base_model.model.{name}")
+    with torch.no_grad():
+        adapter = layer.scaling["default"] * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+    u, s, v = torch.linalg.svd(original)
+    torch.testing.assert_close(adapter, u[:, :4] * s[:4] @ v[:4], rtol=1e-3, atol=1e-5)
+
+
+def test_block_expansion_doubles_what_is_between_and_the_new_layers_alone_learn() -> None:
+    model = made("llama_pro", "method.blocks=2")
+    assert model.config.num_hidden_layers == 4
+    assert {name.split("layers.")[1][0] for name in trains(model)} == {"1", "3"}
+    assert [layer.self_attn.layer_idx for layer in model.model.layers] == [0, 1, 2, 3]
+    with pytest.raises(ConfigError, match="cannot be spread over 2 layers; take one of 1, 2"):
+        made("llama_pro", "method.blocks=3")
+
+
+def test_an_adapter_is_trained_further_or_stacked_upon(tmp_path: Path) -> None:
+    first = tiny(tmp_path / "first", "method.rank=4", "optim.lr=1e-2", "trainer.max_steps=5")
+    assert export_main([f"run={first}", f"out={tmp_path / 'adapter'}", "merge=false"]) == 0
+    was = logits(load_run(first, "last", exact=True).model)
+    start = f"method.start={tmp_path / 'adapter'}"
+    torch.testing.assert_close(logits(made("lora", "method.rank=4", start)), was, rtol=1e-4, atol=1e-5)
+    stacked = made("lora", "method.rank=8", start, "method.reuse=stack")
+    torch.testing.assert_close(logits(stacked), was, rtol=1e-4, atol=1e-5)
+    assert float(stacked.get_submodule("base_model.model.model.layers.0.mlp.up_proj").lora_B["default"].weight.detach().abs().max()) == 0
+    with pytest.raises(ConfigError, match="is not an adapter of these knobs"):
+        made("lora", "method.rank=8", start)
+    second = tiny(tmp_path / "second", "method.rank=8", start, "method.reuse=stack", "optim.lr=1e-2")
+    with pytest.raises(RequestError, match="merge=false cannot be: this run stands on another adapter"):
+        export_main([f"run={second}", f"out={tmp_path / 'no'}", "merge=false"])
+    assert export_main([f"run={second}", f"out={tmp_path / 'yes'}"]) == 0
+
+
+def test_an_adapter_on_four_bits_is_exported_apart_and_says_what_the_run_said(tmp_path: Path) -> None:
+    run = tiny(tmp_path / "run", "method=qlora", "optim.lr=1e-2", "trainer.max_steps=3")
+    assert export_main([f"run={run}", f"out={tmp_path / 'adapter'}", "merge=false"]) == 0
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("method", ["layerwise", "pissa"])
+def test_what_changes_the_base_is_not_exported_apart(tmp_path: Path, method: str) -> None:
+    run = tiny(tmp_path / "run", f"method={method}", *METHODS[method])
+    with pytest.raises(RequestError, match="export with merge=true"):
+        export_main([f"run={run}", f"out={tmp_path / 'out'}", "merge=false"])
+
+
+def test_ranks_and_scales_by_pattern_and_modules_saved_whole() -> None:
+    model = made(
+        "lora", "method.rank=4", "+method.rank_pattern={layers.0.mlp.up_proj:2}", "+method.alpha_pattern={layers.0.mlp.up_proj:3}",
+        "method.modules_to_save=[norm]", "method.targets=['*.layers.0.*']",
+    )
+    layer = model.get_submodule("base_model.model.model.layers.0.mlp.up_proj")
+    assert (layer.r["default"], layer.scaling["default"]) == (2, 1.5)
+    names = trains(model)
+    assert any("norm.modules_to_save" in name for name in names)
+    assert not any("layers.1." in name for name in names)
+    with pytest.raises(ConfigError, match=r"is no module with weights\..*Did you mean norm"):
+        made("lora", "method.modules_to_save=[nrm]")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [(["method=lora", "method.init=loftq"], "take method=qlora"), (["method=qlora", "method.init=pissa"], "four bits cannot hold"),
+     (["method=dora", "method.init=olora"], "both change the base"),
+     (["method=lora", "method.init=pissa", "method.start=x"], "brings its own")],
+)
+def test_what_cannot_stand_together_is_refused_before_anything_is_made(tmp_path: Path, words: list[str], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        tiny(tmp_path / "run", *words)
+    assert not (tmp_path / "run").exists()
