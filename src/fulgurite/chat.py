@@ -223,7 +223,7 @@ def _load(config: ChatConfig) -> Partner:
         kind = device(run.run.trainer)
         # A frozen base in bf16 and an adapter in fp32 fit together under the run's own compute type only.
         mixed = run.dtypes.lightning.endswith("mixed")
-        limit = measured(run.model, run.tokenizer).length
+        limit = measured(run.model, run.tokenizer, []).length
         computing = partial(torch.autocast, kind, run.dtypes.compute, enabled=mixed)
         return Partner(run.model.to(kind), run.tokenizer, run.template, limit, computing)
     found = _load_model(str(config.model))

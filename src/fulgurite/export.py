@@ -167,6 +167,8 @@ def refuse_apart(run: RunConfig) -> None:
         changed = f"began with method.init={method.init}, which takes the adapter's beginning out of the base"
     if isinstance(method, Lora) and method.start and method.reuse is Reuse.stack:
         changed = "stands on another adapter, which is part of the base now"
+    if run.model.add_tokens:
+        changed = "added tokens, for which a plain base has no room"
     if changed:
         raise RequestError(f"merge=false cannot be: this run {changed}; export with merge=true.")
 

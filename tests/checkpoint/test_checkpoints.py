@@ -262,3 +262,28 @@ def test_per_epoch_is_what_the_loader_says(tmp_path):
     best = {"best_step": 2, "best_value": values(tmp_path)[2]}
     assert state["position"] == {"step": 3, "per_epoch": PER_EPOCH, "evaluated": True, "identity": {}, **best}
     assert "loops" not in state
+
+
+def test_what_was_saved_is_read_back_before_it_counts(tmp_path, monkeypatch):
+    from fulgurite.checkpoint import io
+    from fulgurite.errors import CheckpointError
+
+    learned = {"a": torch.arange(4.0), "b": torch.ones(2)}
+
+    def damaged(change):
+        def save(tensors, path, metadata):
+            real({k: change(k, v) for k, v in tensors.items() if change(k, v) is not None}, path, metadata)
+        return save
+
+    real = io.save_file
+    for change, says in (
+        (lambda k, v: v + 1 if k == "a" else v, "a reads back empty or changed"),
+        (lambda k, v: None if k == "b" else v, "b is in the file or in the model alone"),
+    ):
+        monkeypatch.setattr(io, "save_file", damaged(change))
+        with pytest.raises(CheckpointError, match=says):
+            io.FolderCheckpointIO().save_checkpoint({"state_dict": learned}, tmp_path / "step-1")
+        assert not (tmp_path / "step-1").exists()
+    monkeypatch.setattr(io, "save_file", real)
+    io.FolderCheckpointIO().save_checkpoint({"state_dict": learned}, tmp_path / "step-1")
+    assert torch.equal(io.read_weights(tmp_path / "step-1")["a"], learned["a"])

@@ -9,8 +9,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.plugins.io import CheckpointIO
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -40,6 +41,7 @@ class FolderCheckpointIO(CheckpointIO):  # type: ignore[misc]
             for name, group in zip(folder.PARTS, (learned, moments, others), strict=False):
                 _save(group, draft / name)
             (draft / "state.json").write_bytes(text)
+            _read_back(draft / "weights.safetensors", learned)
 
     def load_checkpoint(
         self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
@@ -86,6 +88,17 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
         number = re.search(r"os error (\d+)", str(error))
         code = int(number[1]) if number else errno.EIO
         raise OSError(code, os.strerror(code) if number else str(error), str(path)) from error
+
+
+def _read_back(path: Path, learned: dict[str, Tensor]) -> None:
+    """Raise CheckpointError unless the file holds exactly what was trained: the names, none of them empty, and each value."""
+    with safe_open(path, framework="pt") as kept:
+        if set(kept.keys()) != set(learned):
+            name = min(set(kept.keys()) ^ set(learned))
+            raise CheckpointError(f"{path} was not kept: {name} is in the file or in the model alone; the earlier checkpoint is whole.")
+        for name, tensor in learned.items():
+            if tensor.numel() == 0 or not torch.equal(kept.get_tensor(name), tensor.cpu()):
+                raise CheckpointError(f"{path} was not kept: {name} reads back empty or changed; check disk and memory of this machine.")
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

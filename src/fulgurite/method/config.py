@@ -238,7 +238,6 @@ class Qlora(Lora):
     """
 
     builds: ClassVar[str] = "fulgurite.method.qlora:build"
-    new_tokens: ClassVar[bool] = False
 
     quant: Quant = knob(
         Quant.nf4, "The four-bit format of the frozen base.", source="QLoRA, Dettmers et al., https://arxiv.org/abs/2305.14314",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -40,6 +41,12 @@ def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
     """Every linear layer but the head, by its full name."""
     head = model.get_output_embeddings()
     return {name: m for name, m in model.named_modules() if is_linear(m) and m is not head}
+
+
+def elements(parameter: nn.Parameter) -> int:
+    """How many numbers a parameter holds; a quantised one packs several into a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return int(math.prod(state.shape)) if state is not None else parameter.numel()
 
 
 def of_part(model: PreTrainedModel, part: Part) -> list[nn.Parameter]:

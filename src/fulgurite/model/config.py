@@ -6,9 +6,12 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.schema import Empty, Option, at_least, knob, option
+
+if TYPE_CHECKING:
+    from fulgurite.run import RunConfig
 
 
 class Attention(StrEnum):
@@ -29,9 +32,21 @@ class Model(Option):
         advice="flash_attention_2 on recent GPUs, where its package is installed.",
     )
 
+    add_tokens: list[str] = knob(
+        [], "Words that become one token each; their embeddings begin as the mean of all others, and are trained.",
+        source="transformers docs, resize_token_embeddings; the mean: Hewitt, https://nlp.stanford.edu/~johnhew/vocab-expansion.html",
+        advice="For marks of your own format. A few hundred examples of each, or they stay the mean.",
+    )
+
     def billions(self) -> float | None:
         """The size in billions of parameters, or None where it is not known before loading."""
         return None
+
+    def refusal(self, run: RunConfig) -> str | None:
+        """Why new tokens would stay untrained, in one sentence, or None."""
+        if not self.add_tokens or run.method.new_tokens or "embeddings" in getattr(run.method, "also", []):
+            return None
+        return f"model.add_tokens needs their embeddings trained, and method={run.method.name} freezes them; take lora, qlora or full."
 
 
 @option("model", "smollm2_135m")

@@ -37,16 +37,41 @@ def load(path: str | Path, config: c.Model, dtype: torch.dtype, **more: Any) -> 
         )
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(_sentence(path, error)) from error
-    return loaded(model, tokenizer)
+    return loaded(model, tokenizer, config.add_tokens)
 
 
-def loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Loaded:
-    """What the rest of the house takes: no cache in training, a padding token, the longest input."""
+def loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, new_tokens: list[str]) -> Loaded:
+    """What the rest of the house takes: no cache in training, a padding token, new tokens, the longest input."""
+    if new_tokens:
+        add_tokens(model, tokenizer, new_tokens)
     model.config.use_cache = False
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     limits = [getattr(model.config.get_text_config(), "max_position_embeddings", None), tokenizer.model_max_length]
     return Loaded(model, tokenizer, min(int(n) for n in limits if n is not None))
+
+
+@torch.no_grad()
+def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words: list[str]) -> None:
+    """Make each word one token; its embeddings, at both ends, begin as the mean of those that were there.
+
+    transformers' own resizing draws them at random around the mean. `model.new_token_ids` tells methods which they are.
+    Raises ModelError for a word that is a token already.
+    """
+    known = tokenizer.get_vocab()
+    for word in words:
+        if word in known or words.count(word) > 1 or not word.strip():
+            raise ModelError(f"model.add_tokens: {word!r} is a token already; leave it out.")
+    before = len(tokenizer)
+    tokenizer.add_tokens(words)
+    ids = tokenizer.convert_tokens_to_ids(words)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if max(ids) >= rows:
+        model.resize_token_embeddings(max(ids) + 1, mean_resizing=False)
+    for ends in (model.get_input_embeddings(), model.get_output_embeddings()):
+        weight = ends.weight
+        weight[ids] = weight[:before].float().mean(0).to(weight.dtype)
+    model.new_token_ids = ids
 
 
 def _sentence(path: str | Path, error: Exception) -> str:

@@ -56,4 +56,4 @@ def build(config: c.Tiny, dtype: torch.dtype) -> Loaded:
         torch.manual_seed(SEED)
         model = LlamaForCausalLM(shape)
     words.model_max_length = config.length
-    return loaded(model.to(dtype=dtype), words)
+    return loaded(model.to(dtype=dtype), words, config.add_tokens)

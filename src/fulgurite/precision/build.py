@@ -20,6 +20,8 @@ class Dtypes:
     trained: torch.dtype
     compute: torch.dtype
     reason: str
+    rounding: c.Rounding | None = None
+    """How steps are rounded where trained weights are stored in bf16, else None."""
     plain_base: bool = False
     """Whether a base that is quantised in training is wanted as ordinary numbers: for an export."""
 
@@ -32,7 +34,8 @@ def build(config: c.Precision, device: str) -> Dtypes:
     if chosen in (c.Bf16, c.PureBf16) and device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ConfigError(f"precision={chosen.name}: this GPU has no bf16; take precision=auto, here fp16 with a loss scaler.")
     frozen, trained, compute = (getattr(torch, n) for n in (chosen.frozen, chosen.trained, chosen.compute))
-    return Dtypes(chosen.name, chosen.lightning, frozen, trained, compute, reason)
+    rounding = config.rounding if isinstance(config, c.PureBf16) else None
+    return Dtypes(chosen.name, chosen.lightning, frozen, trained, compute, reason, rounding)
 
 
 def _choose(device: str) -> tuple[type[c.Precision], str]:

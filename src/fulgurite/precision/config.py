@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import ClassVar
 
-from fulgurite.schema import Option, option
+from fulgurite.schema import Option, knob, option
 
 
 @dataclass(slots=True)
@@ -66,10 +67,22 @@ class Fp16(Precision):
     state: ClassVar[str] = "float32"
 
 
+class Rounding(StrEnum):
+    """How a step's result is put into bf16."""
+
+    nearest = "nearest"
+    stochastic = "stochastic"
+    kahan = "kahan"
+
+
 @option("precision", "pure_bf16")
 @dataclass(slots=True)
 class PureBf16(Precision):
-    """Everything in bf16, the optimizer's state too: half the memory, but steps below 1/256 of a weight are rounded away."""
+    """Everything in bf16, the optimizer's state too: half the memory. Rounded to the nearest, small steps vanish.
+
+    A weight has 8 significant bits: a step below 1/512 of it changes nothing. `train/unchanged` logs the share of weights
+    that a step left as they were.
+    """
 
     lightning: ClassVar[str] = "bf16-true"
     frozen: ClassVar[str] = "bfloat16"
@@ -77,3 +90,10 @@ class PureBf16(Precision):
     compute: ClassVar[str] = "bfloat16"
     gradients: ClassVar[str] = "bfloat16"
     state: ClassVar[str] = "bfloat16"
+
+    rounding: Rounding = knob(
+        Rounding.stochastic, "How a step is rounded into bf16: to the nearest; up or down by chance, right on average; or to the nearest "
+        "with what was lost kept for the next step, at 2 more bytes a weight.",
+        source="Zamirai et al., https://arxiv.org/abs/2010.06192 (unverified); measured: at 1e-5 nearest leaves 84 % of weights unchanged",
+        advice="stochastic; kahan when runs must not hang on chance; nearest only with rates above 1e-4.",
+    )

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from fulgurite.errors import TrainingFailed
+from fulgurite.method.parts import elements, layers
 from fulgurite.optim.groups import base_rate
 from fulgurite.precision.build import Dtypes
+from fulgurite.precision.rounding import Rounded
 from fulgurite.run import RunConfig
 from fulgurite.scheduler.config import ReduceLrOnPlateau
 from fulgurite.schema import build
@@ -38,6 +40,13 @@ class StageModule(LightningModule):  # type: ignore[misc]
     def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
         super().__init__()
         self.model, self.run, self.dtypes, self.total_steps = model, run, dtypes, total_steps
+        if run.trainer.gradient_checkpointing:
+            # transformers renamed it in 5.2x, and our floor is older
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
+        if run.trainer.compile:
+            for layer in decoder_layers(model):  # each layer is one graph for all of them; names stay as they are
+                layer.compile(dynamic=True)
         self.train()  # transformers loads models for inference, and Lightning leaves the mode as it finds it
         self.strict_loading = False  # a checkpoint holds what is trained; its keys are checked by the checkpoint code
         self.step_record: dict[str, float] = {}
@@ -93,6 +102,13 @@ class StageModule(LightningModule):  # type: ignore[misc]
         if limit:
             self.clip_gradients(optimizer, gradient_clip_val=limit, gradient_clip_algorithm=gradient_clip_algorithm)
         self._record(norm, clipped, base_rate(optimizer))
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Lightning's step; where weights are bf16, the share of them that it left unchanged goes into the row."""
+        super().optimizer_step(*args, **kwargs)
+        optimizer = self.trainer.optimizers[0]
+        if isinstance(optimizer, Rounded):
+            self.step_record["train/unchanged"] = optimizer.unchanged
 
     def _record(self, norm: float, clipped: bool, rate: float) -> None:
         targets = self._window[0]["step_targets"]
@@ -154,6 +170,8 @@ class StageModule(LightningModule):  # type: ignore[misc]
     def configure_optimizers(self) -> Any:
         """The optimizer over what is trained, and the schedule by optimizer step (by evaluation for a plateau)."""
         optimizer = build(self.run.optim, self)
+        if self.dtypes.rounding is not None:
+            optimizer = Rounded(optimizer, self.dtypes.rounding, self.run.seed)
         if isinstance(self.run.scheduler, ReduceLrOnPlateau):
             plateau = build(self.run.scheduler, optimizer)
             # Lightning counts a plateau's interval in batches or epochs; ours counts evaluations, see on_validation_epoch_end.
@@ -184,7 +202,13 @@ class StageModule(LightningModule):  # type: ignore[misc]
             yield
 
 
+def decoder_layers(model: Any) -> nn.ModuleList:
+    """The decoder's layers, of a plain model or of one with adapters."""
+    found: nn.ModuleList = layers(model.get_base_model() if hasattr(model, "get_base_model") else model)[1]
+    return found
+
+
 def trained(module: nn.Module) -> tuple[int, int]:
     """How many parameters are trained, and how many there are."""
-    counts = [(p.numel(), p.requires_grad) for p in module.parameters()]
+    counts = [(elements(p), p.requires_grad) for p in module.parameters()]
     return sum(n for n, on in counts if on), sum(n for n, _ in counts)

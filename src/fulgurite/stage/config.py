@@ -52,6 +52,13 @@ class Sft(Stage):
     )
 
 
+    neftune_alpha: float = knob(
+        0.0, "NEFTune: how much uniform noise is added to the embeddings in training; 0 turns it off.",
+        source="NEFTune, Jain et al., https://arxiv.org/abs/2310.05914; LLaMA-Factory 5 (verified)",
+        bounds=at_least(0), usual=between(0, 15), advice="5 on small chat sets only: chattier answers, no gain in knowledge.",
+    )
+
+
 @option("stage", "pt")
 @dataclass(slots=True)
 class Pt(Stage):

@@ -12,6 +12,7 @@ from fulgurite.loss.language import IGNORE, nll, nll_of_logits
 from fulgurite.precision.build import Dtypes
 from fulgurite.run import RunConfig
 from fulgurite.stage import config as c
+from fulgurite.stage import neftune
 from fulgurite.stage.base import Batch, StageModule
 
 
@@ -27,6 +28,8 @@ class LanguageStage(StageModule):
         super().__init__(model, run, dtypes, total_steps)
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.dft = isinstance(run.stage, c.Sft) and run.stage.loss is c.SftLoss.dft
+        if isinstance(run.stage, c.Sft) and run.stage.neftune_alpha > 0:
+            neftune.listen(causal.get_input_embeddings(), run.stage.neftune_alpha)
         self._parts: dict[str, Any] = {"causal": causal, "plain_head": plain_head(causal)}
 
     def total_loss(self, batch: Batch) -> Tensor:

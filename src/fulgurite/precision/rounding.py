@@ -1,0 +1,128 @@
+"""Steps on weights that are stored in bf16: how they are rounded, and how many weights they leave as they were.
+
+torchao and torch-optimi were looked at: each rounds in optimizers of its own alone, and torchao compiles them. Here any
+optimizer steps one parameter at a time on a float32 copy, so that the whole model never exists twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from fulgurite.precision.config import Rounding
+
+LOST = "lost"
+"""Where Kahan's rounding keeps what a weight could not hold, in the optimizer's state."""
+COUNT = "roundings"
+"""How many steps were rounded: with the seed it decides every chance."""
+SAMPLE = 1_000_000
+"""At most so many weights are compared before and after a step."""
+
+
+def stochastic(x: Tensor, generator: torch.Generator) -> Tensor:
+    """float32 as bf16, up or down with the chance that makes it right on average."""
+    chance = torch.randint(0, 1 << 16, x.shape, generator=generator, dtype=torch.int32, device=x.device)
+    return ((x.contiguous().view(torch.int32) + chance) & -65536).view(torch.float32).bfloat16()
+
+
+class Rounded(Optimizer):
+    """An optimizer over bf16 weights whose arithmetic is float32; `unchanged` is the share of weights the last step left alone.
+
+    Groups and state are the inner optimizer's own. State is stored in bf16 and rounded by chance: to the nearest, a
+    running variance with beta2 = 0.999 could never fall. With `nearest` the inner optimizer steps as it would alone.
+    """
+
+    def __init__(self, inner: Optimizer, rounding: Rounding, seed: int) -> None:
+        self.inner, self.rounding, self.seed = inner, rounding, seed
+        super().__init__(inner.param_groups, inner.defaults)
+        inner.param_groups, inner.state = self.param_groups, self.state
+        self.param_groups[0].setdefault(COUNT, 0)
+        self.unchanged = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        """What the inner optimizer has besides: only asked where this has no such name."""
+        if name == "inner":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """The closure, then one step of every parameter that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        before = self._sample()
+        if self.rounding is Rounding.nearest:
+            self.inner.step()
+        else:
+            self._rounded_step()
+        pairs = list(zip(before, self._sample(), strict=True))
+        same = sum(int((a == b).sum()) for a, b in pairs)
+        self.unchanged = same / max(sum(a.numel() for a, _ in pairs), 1)
+        return loss
+
+    @torch.no_grad()
+    def _rounded_step(self) -> None:
+        groups = self.param_groups
+        generators: dict[torch.device, torch.Generator] = {}
+        for group in groups:
+            shared: dict[str, Any] = {}
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                device = parameter.device
+                if device not in generators:
+                    generators[device] = torch.Generator(device).manual_seed(self.seed * 1_000_003 + groups[0][COUNT])
+                alone = {**group, "params": [parameter]}
+                self.inner.param_groups = [alone]
+                self._one(parameter, generators[device])
+                shared = {k: v for k, v in alone.items() if k != "params"}
+            group.update(shared)  # counters that the optimizer keeps a group
+        self.inner.param_groups = groups
+        groups[0][COUNT] += 1
+
+    def _one(self, parameter: Tensor, generator: torch.Generator) -> None:
+        low, gradient, state = parameter.data, parameter.grad, self.state[parameter]
+        assert gradient is not None
+        wide = low.float()
+        lost = state.pop(LOST, None)
+        if lost is not None:
+            wide += lost.float()
+        parameter.grad = None
+        parameter.data = wide
+        parameter.grad = gradient.float()
+        widen(state)
+        self.inner.step()
+        new = parameter.data
+        parameter.grad = None
+        if self.rounding is Rounding.kahan:
+            low.copy_(new)
+            state[LOST] = (new - low.float()).bfloat16()
+        else:
+            low.copy_(stochastic(new, generator))
+        parameter.data = low
+        parameter.grad = gradient
+        for name, value in state.items():
+            if name != LOST and isinstance(value, Tensor) and value.dtype == torch.float32 and value.ndim > 0:
+                state[name] = stochastic(value, generator)
+
+    def _sample(self) -> list[Tensor]:
+        live = [p.data for group in self.param_groups for p in group["params"] if p.grad is not None]
+        stride = max(1, sum(p.numel() for p in live) // SAMPLE)
+        return [p.flatten()[::stride].clone() for p in live]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inner optimizer's, then both share groups and state again."""
+        self.inner.load_state_dict(state_dict)
+        self.param_groups, self.state = self.inner.param_groups, self.inner.state
+
+
+def widen(state: dict[str, Any]) -> None:
+    """The state's bf16 tensors as float32, in place of themselves."""
+    for name, value in state.items():
+        if isinstance(value, Tensor) and value.dtype == torch.bfloat16:
+            state[name] = value.float()
