@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from fulgurite.compose import Composed
 from fulgurite.data.source import Source
+from fulgurite.errors import ConfigError
+from fulgurite.run import GROUPS, RunConfig
 from fulgurite.say import say
 from fulgurite.scheduler.coincide import curve
 from fulgurite.scheduler.config import ReduceLrOnPlateau
 from fulgurite.scheduler.plateau import check as check_plateau
-from fulgurite.schema import build
+from fulgurite.schema import Option, build
 
 
 def checked_source(composed: Composed) -> Source:
@@ -16,6 +18,7 @@ def checked_source(composed: Composed) -> Source:
     run = composed.run
     for warning in composed.warnings:
         say(f"warning: {warning}")
+    refuse_impossible(run)
     source: Source = build(run.data, stage=run.stage.name, seed=run.seed)
     if isinstance(run.scheduler, ReduceLrOnPlateau):
         check_plateau(run.scheduler, run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None)))
@@ -23,3 +26,12 @@ def checked_source(composed: Composed) -> Source:
         curve(run.scheduler, run.trainer.max_steps or 1000, run.optim.lr)  # built once, so that what it refuses is said now
     source.check()
     return source
+
+
+def refuse_impossible(run: RunConfig) -> None:
+    """Raise ConfigError where an option says that it cannot be part of this run."""
+    for group in GROUPS:
+        chosen = getattr(run, group)
+        for option in chosen.values() if isinstance(chosen, dict) else [chosen]:
+            if isinstance(option, Option) and (said := option.refusal(run)) is not None:
+                raise ConfigError(said)
