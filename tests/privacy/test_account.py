@@ -55,6 +55,12 @@ def test_solved_noise_spends_the_target_and_no_more(accountant: str, target: flo
     assert 0.99 * target < spent <= target
 
 
+def test_a_budget_that_no_noise_keeps_is_refused() -> None:
+    # The accountant's largest order is 63: even without any divergence epsilon is (ln 1/delta - ln 63) / 62 + ln(62/63) = 0.10.
+    with pytest.raises(ConfigError, match=r"privacy\.epsilon=0\.05 is out of reach at delta 1e-05 with accountant=rdp"):
+        noise_for(0.05, 1e-5, 0.1, 40)
+
+
 def test_prv_needs_less_noise() -> None:
     assert 0.85 < noise_for(8, 1e-5, 0.02, 100, "prv") / noise_for(8, 1e-5, 0.02, 100, "rdp") < 0.97
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -243,6 +245,13 @@ def test_a_weight_used_outside_its_layer_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"the gradient of out\.weight for one row is not what Opacus finds"):
         RowGradients(odd).prove(odd, torch.float32, 16)
     assert probe((5, 3), 16)["input_ids"].shape == (2, 5)
+
+
+def test_fp16_that_auto_chose_is_refused() -> None:
+    stage = stage_of("method=lora")
+    mechanism, stage.dtypes = stage.mechanism, dataclasses.replace(stage.dtypes, option="fp16")
+    with pytest.raises(ConfigError, match="fp16, all that this GPU has, scales them; take precision=fp32"):
+        stage.keep_private(mechanism)
 
 
 def test_what_opacus_cannot_hear_is_refused() -> None:

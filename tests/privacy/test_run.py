@@ -44,6 +44,15 @@ def test_with_a_large_budget_it_learns(tmp_path: Path, method: str, precision: s
     assert 0.99 * 1000 < account(folder)["epsilon"] <= 1000
 
 
+@pytest.mark.parametrize("optim", ["sgd", "adafactor"])
+def test_other_optimizers_step_on_the_same_private_gradient(tmp_path: Path, optim: str) -> None:
+    adamw, other = (tiny(tmp_path / name, *PRIVATE, f"optim={name}", "trainer.max_steps=2") for name in ("adamw", optim))
+    first = [next(row for row in rows(folder) if "train/lr" in row) for folder in (adamw, other)]
+    assert first[0]["train/grad_norm"] == first[1]["train/grad_norm"]
+    assert first[0]["privacy/epsilon"] == first[1]["privacy/epsilon"]
+    assert account(other)["steps"] == 2
+
+
 def test_pre_training_is_private_too_and_does_not_pack(tmp_path: Path) -> None:
     path = tmp_path / "text.jsonl"
     path.write_text("".join(json.dumps({"text": f"Document {n}: " + "the rate rises and falls. " * (n % 5 + 1)}) + "\n" for n in range(60)))
@@ -200,4 +209,4 @@ def test_the_refusal_comes_before_torch_is_loaded(tmp_path: Path) -> None:
 def test_who_looks_for_dpo_as_the_article_names_it_finds_both() -> None:
     for asked in ("differential privacy", "differential privacy optimization", "DPO"):
         assert "privacy=dp_sgd" in search(asked)
-    assert "Direct Preference Optimization" in search("differential privacy optimization")
+    assert "Direct Preference Optimization" in " ".join(search("differential privacy optimization").split())

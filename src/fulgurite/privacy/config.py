@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fulgurite.run import Facts, RunConfig
 
 STAGES = ("sft", "pt")
-METHODS = ("full", "freeze", "lora", "rslora")
+METHODS = ("full", "freeze", "lora")
 """Whose trained weights all lie in layers that Opacus gives a gradient for each row of; each run proves it on its own model besides."""
 MOST_PRV = 100.0
 """The PRV accountant's grid grows with epsilon: at 10,000 one evaluation did not end in minutes (measured)."""
@@ -62,11 +62,11 @@ def _noise_multiplier(run: RunConfig, facts: Facts) -> Derived:
 @option("privacy", "dp_sgd")
 @dataclass(slots=True)
 class DpSgd(Privacy):
-    """Differential privacy: optimization that cannot tell whether any one row was there (DP-SGD). For data about people.
+    """Differential privacy: optimization that limits what the weights tell about any one row (DP-SGD). For data about people.
 
     Each row's gradient is clipped for itself, and Gaussian noise hides what is left of it; an accountant adds up what the
     steps give away. A row's loss is the mean over its own labels. The promise covers the weights, not the logs.
-    DPO (stage=dpo) is another thing: Direct Preference Optimization, although an article calls it differential privacy optimization.
+    DPO is another thing: Direct Preference Optimization, although an article calls it differential privacy optimization.
     """
 
     builds: ClassVar[str] = "fulgurite.privacy.mechanism:build"

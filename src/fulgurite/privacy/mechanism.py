@@ -73,6 +73,7 @@ class Mechanism:
     def finish(self, step: int) -> dict[str, float]:
         """Put (sum + noise) / expected batch size into each weight's `grad`, count the step, and return its numbers.
 
+        The noise is plain floating point, as Opacus' own outside its secure mode (Mironov, https://doi.org/10.1145/2382196.2382264).
         A step that drew no row is noise alone, and counts: to leave it out would tell that nobody was drawn.
         """
         generator = random(self.secret, NOISE, step)
@@ -131,7 +132,8 @@ class Mechanism:
             "history": self.state()["history"], "accountant": str(self.config.accountant), "unit": UNIT,
             "sampling": "Poisson: each row enters each step by itself", "seed_is_secret": self.config.noise_seed is None,
             "covers": "the weights of all checkpoints, and what is made of them",
-            "does_not_cover": "logged losses, counts and lengths, the choice of the best checkpoint, held-out rows, noise_seed",
+            "does_not_cover": "logged losses, counts and lengths, the choice of the best checkpoint, held-out rows, noise_seed, "
+            "and attacks on the rounding of floating-point noise",
         }
 
     def sentence(self) -> str:

@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fulgurite.errors import ConfigError
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -47,15 +49,21 @@ def epsilon_of(history: Sequence[Spell], delta: float, accountant: str = "rdp") 
 
 
 def noise_for(epsilon: float, delta: float, rate: float, steps: int, accountant: str = "rdp") -> float:
-    """The smallest noise multiplier found whose `steps` spend at most `epsilon`, and no less than 0.5 % below it."""
+    """The noise multiplier whose `steps` spend at most `epsilon`, and at least 99.5 % of it. ConfigError where none is enough."""
     from opacus.accountants.utils import get_noise_multiplier
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Optimal order is the")
-        found = get_noise_multiplier(
-            target_epsilon=epsilon, target_delta=delta, sample_rate=rate, steps=steps, accountant=str(accountant),
-            epsilon_tolerance=CLOSE * epsilon,
-        )
+        try:
+            found = get_noise_multiplier(
+                target_epsilon=epsilon, target_delta=delta, sample_rate=rate, steps=steps, accountant=str(accountant),
+                epsilon_tolerance=CLOSE * epsilon,
+            )
+        except ValueError as error:  # the noise grew to a million
+            raise ConfigError(
+                f"privacy.epsilon={epsilon:g} is out of reach at delta {delta:.2g} with accountant={accountant}, however large the "
+                "noise; raise privacy.epsilon, or train on more rows."
+            ) from error
     return float(found)
 
 

@@ -19,7 +19,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from fulgurite.errors import CheckpointError, TrainingFailed
+from fulgurite.errors import CheckpointError, ConfigError, TrainingFailed
 from fulgurite.precision.build import Dtypes
 from fulgurite.privacy.mechanism import Mechanism
 from fulgurite.run import RunConfig
@@ -62,6 +62,8 @@ class StageModule(LightningModule):  # type: ignore[misc]
     def keep_private(self, mechanism: Mechanism | None) -> None:
         """Train through `mechanism`, once it has proven that this model's rows have gradients of their own."""
         self.mechanism = mechanism
+        if mechanism is not None and self.dtypes.option == "fp16":  # chosen by precision=auto
+            raise ConfigError("privacy=dp_sgd clips true gradients, and fp16, all that this GPU has, scales them; take precision=fp32.")
         if mechanism is not None:
             kind, mixed = self.device.type, self.dtypes.lightning.endswith("mixed")
             with torch.autocast(kind, self.dtypes.compute, enabled=mixed):
