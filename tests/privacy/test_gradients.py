@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -225,8 +227,12 @@ def test_positions_that_are_learned_have_a_gradient_for_each_row_and_names_stay(
     assert [n for n, _ in model.named_parameters()] == names
     assert model.training
     assert all(m.training for m in model.modules())
-    with pytest.raises(TrainingFailed, match=r"wpe\.weight has no gradient for each of the 2 rows"):
+    with pytest.raises(ConfigError, match=r"wpe\.weight has no gradient for each of the 2 rows .*without variants"):
         found.prove(lambda batch: losses(batch, None), torch.float32, 64)
+    model.zero_grad()
+    losses(probe((4, 4), 64), None).sum().backward()
+    with pytest.raises(TrainingFailed, match=r"wpe\.weight has no gradient for each of the 2 rows .*the step was not taken"):
+        found.take(2)
 
 
 def test_a_weight_used_outside_its_layer_is_refused() -> None:
@@ -252,6 +258,27 @@ def test_fp16_that_auto_chose_is_refused() -> None:
     mechanism, stage.dtypes = stage.mechanism, dataclasses.replace(stage.dtypes, option="fp16")
     with pytest.raises(ConfigError, match="fp16, all that this GPU has, scales them; take precision=fp32"):
         stage.keep_private(mechanism)
+
+
+@pytest.mark.parametrize(
+    "more", [{"use_dora": True}, {"target_modules": ["embed_tokens", "q_proj"]}, {"trainable_token_indices": [3, 4, 11]}]
+)
+def test_adapters_whose_weights_opacus_does_not_hear_are_refused(more: dict[str, Any]) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = build(compose(["model=tiny"]).run.model, torch.float32).model
+    chosen = {"r": 4, "target_modules": ["q_proj", "up_proj"], "task_type": "CAUSAL_LM"} | more
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft's own, of tied weights
+        model = get_peft_model(base, LoraConfig(**chosen)).train()
+
+    def losses(batch: dict[str, Any]) -> Tensor:
+        positions = torch.arange(batch["input_ids"].shape[1]).repeat(batch["input_ids"].shape[0], 1)
+        logits = model(input_ids=batch["input_ids"], position_ids=positions, use_cache=False).logits
+        return functional.cross_entropy(logits.transpose(1, 2), batch["targets"], ignore_index=-100, reduction="none").sum(1)
+
+    with pytest.raises(ConfigError, match=r"privacy=dp_sgd cannot be for this model: .*; take method=lora, without variants"):
+        RowGradients(model).prove(losses, torch.float32, 512)
 
 
 def test_what_opacus_cannot_hear_is_refused() -> None:

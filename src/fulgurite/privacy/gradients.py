@@ -73,7 +73,11 @@ class RowGradients:
         """Raise ConfigError unless two rows' gradients are those of a backward pass each. Asked of the model itself:
         a weight used outside its layer, or by several rows at a time, would be clipped wrongly without a word."""
         alone = [self._autograd(losses, batch) for batch in (probe((5,), vocabulary), probe((3,), vocabulary, first=1))]
-        together = self._hooked(losses, probe((5, 3), vocabulary))
+        try:
+            together = self._hooked(losses, probe((5, 3), vocabulary))
+        except (TrainingFailed, TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:  # layers unknown to Opacus
+            said = str(error).removeprefix("privacy=dp_sgd: ").partition(";")[0][:160]
+            raise ConfigError(f"privacy=dp_sgd cannot be for this model: {said}; take method=lora, without variants.") from error
         for name, *gradients in zip(self.weights, *alone, together, strict=True):
             for row, single in enumerate(gradients[:2]):
                 far = float((single.float() - gradients[2][row].float()).norm())
