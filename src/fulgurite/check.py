@@ -21,9 +21,7 @@ def checked_source(composed: Composed) -> Source:
     run = composed.run
     for warning in composed.warnings:
         say(f"warning: {warning}")
-    for option in chosen(run):
-        if (sentence := option.refusal(run)) is not None:
-            raise ConfigError(sentence)
+    refuse_impossible(run)
     source: Source = build(run.data, stage=run.stage.name, seed=run.seed)
     if isinstance(run.scheduler, ReduceLrOnPlateau):
         check_plateau(run.scheduler, run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None)))
@@ -31,6 +29,13 @@ def checked_source(composed: Composed) -> Source:
         curve(run.scheduler, run.trainer.max_steps or 1000, run.optim.lr)  # built once, so that what it refuses is said now
     source.check()
     return source
+
+
+def refuse_impossible(run: RunConfig) -> None:
+    """Raise ConfigError where an option says that it cannot be part of this run."""
+    for option in chosen(run):
+        if (sentence := option.refusal(run)) is not None:
+            raise ConfigError(sentence)
 
 
 def chosen(run: RunConfig) -> Iterator[Option]:

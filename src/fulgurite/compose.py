@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fulgurite.errors import ConfigError, FulguriteError, Interrupted, RequestError, did_you_mean
 from fulgurite.hostile import refuse_hydra, refuse_resolver, refuse_secret
 from fulgurite.places import conf_dir
-from fulgurite.run import GROUPS, Facts, Resume, RunConfig, all_knobs, load_options
+from fulgurite.run import EARLIER, GROUPS, Facts, Resume, RunConfig, all_knobs, load_options
 from fulgurite.schema import Knob, Option, Range, bare, check, groups, options, settings, type_words
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -362,7 +362,7 @@ def rebuilt(config: dict[str, Any]) -> RunConfig:
     register(config.get("plugins") or ())
     run = RunConfig()
     try:
-        for name, value in config.items():
+        for name, value in (EARLIER | config).items():
             if name == "logger":
                 run.logger = {key: _option("logger", item) for key, item in value.items()}
             elif name in GROUPS:

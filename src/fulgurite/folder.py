@@ -10,7 +10,7 @@ from typing import Any
 from fulgurite.compose import Composed, plain
 from fulgurite.errors import RequestError
 from fulgurite.logger.files import replace
-from fulgurite.run import RunConfig
+from fulgurite.run import EARLIER, RunConfig
 
 
 def run_folder(run: RunConfig) -> Path:
@@ -71,7 +71,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise RequestError(f"{folder} is not a run's folder: config.yaml cannot be read; `fulgurite runs` lists runs.") from error
     if not isinstance(found, dict):
         raise RequestError(f"{folder}/config.yaml is not a mapping; restore it, or start afresh in another run_dir.")
-    return {str(key): value for key, value in found.items()}
+    return EARLIER | {str(key): value for key, value in found.items()}
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 from fulgurite.schema import Empty, Knob, groups, knob, knobs_of
 from fulgurite.schema import at_least as _at_least
 
-GROUPS = ("stage", "method", "optim", "scheduler", "precision", "model", "data", "trainer", "logger")
+GROUPS = ("stage", "method", "optim", "scheduler", "precision", "privacy", "model", "data", "trainer", "logger")
 """The groups whose options ship with the package, in the order in which a person chooses."""
+EARLIER: dict[str, Any] = {"privacy": {"option": "none"}}
+"""What runs had whose config.yaml was written before there was such a group."""
 
 
 @dataclass(slots=True)
@@ -57,6 +59,7 @@ class RunConfig:
     optim: Any = None
     scheduler: Any = None
     precision: Any = None
+    privacy: Any = None
     model: Any = None
     data: Any = None
     trainer: Any = None
@@ -79,6 +82,11 @@ class RunConfig:
         [], "Python modules to import first; they register options of their own.", source="Ours",
         advice="An installed package needs no mention: its entry point fulgurite.options is found.",
     )
+
+    @property
+    def private(self) -> bool:
+        """Whether each row's gradient is clipped for itself and noise is added."""
+        return bool(getattr(self.privacy, "by_row", False))
 
 
 def load_options() -> None:

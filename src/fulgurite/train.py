@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer, seed_everything
 
 from fulgurite import __version__
 from fulgurite.callback.checkpoint import Checkpoints
+from fulgurite.callback.privacy import PrivacyFile
 from fulgurite.callback.progress import ProgressLine
 from fulgurite.callback.record import Record
 from fulgurite.callback.samples import Samples
@@ -25,7 +26,7 @@ from fulgurite.compose import Composed, Origin
 from fulgurite.data.cache import cache_root
 from fulgurite.data.encode import Encoded, encode
 from fulgurite.data.loader import train_loader, val_loader
-from fulgurite.data.order import StepOrder
+from fulgurite.data.order import PoissonOrder, StepOrder
 from fulgurite.data.prompts import sample_prompts
 from fulgurite.data.rows import Rows, split
 from fulgurite.data.source import Source
@@ -37,6 +38,9 @@ from fulgurite.logger.metrics import MetricsFile
 from fulgurite.method.table import table
 from fulgurite.model.load import Loaded
 from fulgurite.precision.build import Dtypes
+from fulgurite.privacy.noise import drawn
+from fulgurite.privacy.secret import secret_of
+from fulgurite.privacy.unit import alike, unit_words
 from fulgurite.run import Facts, RunConfig
 from fulgurite.say import rank, say
 from fulgurite.scheduler.coincide import same_as_sentences
@@ -88,13 +92,15 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -
     template = resolve(run.data.template, loaded.tokenizer)
     encoded = encode(source, loaded.tokenizer, template, run.data, cache_root())
     facts.percentile_99, facts.model_length, facts.rows = encoded.percentile_99, loaded.length, len(encoded)
-    rows, val = cut(composed, encoded, facts, folder)
+    rows, val, pieces = cut(composed, encoded, facts, folder)
     total = plan_steps(composed, facts, rows)
     checkpoint = found_checkpoint(composed, folder, total)
     model = build(run.method, loaded.model, dtypes)
     stage: StageModule = build(run.stage, model, run, dtypes, total)
     stage.places = lambda numbers: [place for n in numbers for place in rows.places(n)]
-    order = StepOrder(rows.lengths, run.trainer.batch_size, run.trainer.micro_batch, facts.processes, rank(), run.seed, run.data.shuffle)
+    order = made_private(composed, stage, rows, folder, checkpoint is not None, pieces) if run.private else StepOrder(
+        rows.lengths, run.trainer.batch_size, run.trainer.micro_batch, facts.processes, rank(), run.seed, run.data.shuffle
+    )
     if rank() == 0:
         write_run(folder, composed)
         say(opening(composed, stage, facts, rows, val, folder, checkpoint))
@@ -116,15 +122,26 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -
     )
 
 
-def cut(composed: Composed, encoded: Encoded, facts: Facts, folder: Path) -> tuple[Rows, Rows | None]:
-    """Fill what the data decide, then cut, split and pack; data_report.json is written."""
+def made_private(composed: Composed, stage: StageModule, rows: Rows, folder: Path, resumed: bool, pieces: int) -> PoissonOrder:
+    """The stage under its mechanism, and the order that draws each row by chance; ConfigError where privacy cannot be kept."""
+    run = composed.run
+    secret, size = secret_of(run.privacy, folder, resumed), run.trainer.batch_size
+    stage.keep_private(build(run.privacy, stage.model, rows=len(rows), batch_size=size, total_steps=stage.total_steps, secret=secret))
+    assert stage.mechanism is not None
+    rate, count = stage.mechanism.rate, len(rows)
+    say(unit_words(*alike(rows), pieces))
+    return PoissonOrder(rows.lengths, size, run.trainer.micro_batch, lambda step: drawn(secret, step, count, rate))
+
+
+def cut(composed: Composed, encoded: Encoded, facts: Facts, folder: Path) -> tuple[Rows, Rows | None, int]:
+    """Fill what the data decide, then cut, split and pack; data_report.json is written. Also how many pieces were cut off documents."""
     run = composed.run
     composed.fill(facts, "data")
     rows, val, report = split(encoded, run.data, run.seed, run.data.max_length, run.data.packing)
     if rank() == 0:
         report.write(folder / "data_report.json")
         say(report.sentence())
-    return rows, val
+    return rows, val, report.pieces
 
 
 def plan_steps(composed: Composed, facts: Facts, rows: Rows) -> int:
@@ -156,7 +173,8 @@ def callbacks(run: RunConfig, folder: Path, total: int, samples: Samples, identi
     checkpoints = Checkpoints(
         folder / "checkpoints", run.trainer.save_every, run.trainer.keep, identity=identity, allow=run.resume.allow
     )
-    return [record, samples, ProgressLine(total), checkpoints, Stop(checkpoints)]
+    private = [PrivacyFile(folder / "privacy.json")] if run.private else []
+    return [record, samples, ProgressLine(total), *private, checkpoints, Stop(checkpoints)]
 
 
 def trackers(composed: Composed, folder: Path, facts: Facts) -> list[Any]:
@@ -207,11 +225,17 @@ def opening(
     ]
     if run.method.tells:
         lines.append(table([(name, p.numel()) for name, p in stage.model.named_parameters() if p.requires_grad], whole))
-    shown = ("optim.lr", "method.alpha", "data.max_length", "trainer.micro_batch", "scheduler.warmup_steps")
+    shown = ("optim.lr", "method.alpha", "data.max_length", "trainer.micro_batch", "scheduler.warmup_steps", "privacy.delta",
+             "privacy.noise_multiplier")
     known = composed.provenance
     lines += [f"  {n} = {known[n].value:g}: {known[n].reason}" for n in shown if n in known and known[n].origin == "derived"]
     if facts.total_steps >= TELLING:
         lines += [f"  {said}" for said in same_as_sentences(run.scheduler, facts.total_steps, run.optim.lr)]
+    if run.private:
+        lines.append(
+            f"  trainer.max_grad_norm is off: each row's gradient is clipped to privacy.max_grad_norm = {run.privacy.max_grad_norm:g}; "
+            "a step draws each row by chance, and a row's loss is the mean over its own labels"
+        )
     lines.append(f"run folder {folder}" + (f", going on from {checkpoint.name}" if checkpoint else ""))
     return "\n".join(lines)
 
@@ -230,4 +254,6 @@ def closing(assembled: Assembled) -> str:
     }
     width = max(map(len, next_steps))
     done = f"Done: {a.trainer.global_step:,} steps, {numbers}. The run lies in {a.folder}"
-    return "\n".join(["", a.samples.comparison(), done, "", *(f"  {command:<{width}}  {what}" for command, what in next_steps.items())])
+    private = [a.stage.mechanism.sentence()] if a.stage.mechanism is not None else []
+    advice = [f"  {command:<{width}}  {what}" for command, what in next_steps.items()]
+    return "\n".join(["", a.samples.comparison(), done, *private, "", *advice])

@@ -31,8 +31,8 @@ LAYERS = [
 """Top to bottom: a module imports from its own layer and from those below."""
 
 LIGHT = re.compile(r"(config|schema|run|explain|errors|compose|rates|questions|words|places|hostile|flags|completion|chat|check|say)$")
-HEAVY = {"torch", "transformers", "lightning", "peft", "wandb", "gradio", "bitsandbytes", "pyarrow", "datasets", "numpy"}
-LAZY = {"peft", "bitsandbytes", "wandb", "gradio", "datasets", "tensorboard", "optuna"}
+HEAVY = {"torch", "transformers", "lightning", "peft", "wandb", "gradio", "bitsandbytes", "pyarrow", "datasets", "numpy", "opacus", "scipy"}
+LAZY = {"peft", "bitsandbytes", "wandb", "gradio", "datasets", "tensorboard", "optuna", "opacus", "scipy"}
 
 
 def imports(tree: ast.AST) -> list[tuple[str, int]]:

@@ -89,7 +89,8 @@ class ProgressLine(Stepwise):
         """Shows the step, at most five times a second on a terminal."""
         # The first step's tokens are left out: it is not the pace.
         self._speed.append((self.pace.trained, self._speed[-1][1] + stage.step_tokens_read if self._speed else 0))
-        self._mean = self._loss.add(stage.step_record["train/loss"])
+        if "train/loss" in stage.step_record:  # a step that drew no row, under privacy, has none
+            self._mean = self._loss.add(stage.step_record["train/loss"])
         left = self._forecast.left(step, self.pace.trained, self.pace.paused)
         now = self._clock()
         if self._bar is not None:

@@ -61,6 +61,8 @@ def _max_length(run: RunConfig, facts: Facts) -> Derived:
 
 
 def _packing(run: RunConfig, facts: Facts) -> Derived:
+    if run.private:
+        return Derived(Packing.none, "privacy protects one row, which must be one example")
     if run.stage.name == "pt":
         return Derived(Packing.best_fit, "pre-training rows are cut from running text: packing wastes no padding")
     return Derived(Packing.none, "micro-batches are cut by length already, so that little padding is left to save")
@@ -97,7 +99,7 @@ class Data(Option):
         None, "Whether several examples share a row, kept apart so that none sees another.",
         source="Packing without contamination, Ding et al., https://arxiv.org/abs/2404.10830 (best fit)",
         advice="best_fit pays where lengths differ much and rows are long; it changes how many examples make a step.",
-        empty=Empty("best_fit in pre-training, none elsewhere", _packing),
+        empty=Empty("best_fit in pre-training, none elsewhere and under privacy=dp_sgd", _packing),
     )
     template: str | None = knob(
         None, "The chat format: a built-in name (chatml, llama3, alpaca, ...).",

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from fulgurite.data.order import StepOrder
+from fulgurite.data.order import PoissonOrder, StepOrder
 from fulgurite.data.rows import IGNORE, Rows
 
 Cut = tuple[list[int], int]
 """The rows of a micro-batch, and the label tokens of its whole step."""
 
 
-def train_loader(rows: Rows, order: StepOrder, position: Callable[[], int], workers: int = 0) -> DataLoader[Any]:
+def train_loader(rows: Rows, order: StepOrder | PoissonOrder, position: Callable[[], int], workers: int = 0) -> DataLoader[Any]:
     """Micro-batches from step `position()` to the end of its epoch; its length is always a whole epoch's."""
     return DataLoader(_MicroBatches(rows), batch_size=None, sampler=_FromPosition(rows, order, position), num_workers=workers)
 
@@ -32,7 +32,7 @@ def val_loader(rows: Rows, micro_batch: int, processes: int = 1, rank: int = 0) 
 
 
 class _FromPosition(Sampler[Cut]):
-    def __init__(self, rows: Rows, order: StepOrder, position: Callable[[], int]) -> None:
+    def __init__(self, rows: Rows, order: StepOrder | PoissonOrder, position: Callable[[], int]) -> None:
         self.rows, self.order, self.position = rows, order, position
 
     def __len__(self) -> int:

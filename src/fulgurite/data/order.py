@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -47,3 +48,29 @@ class StepOrder:
         cuts = [list(map(int, rows[i : i + self.micro_batch])) for i in range(0, len(rows), self.micro_batch)]
         cuts = [[] for _ in range(every - len(cuts))] + cuts
         return cuts[self.rank :: self.processes]
+
+
+class PoissonOrder:
+    """Steps for differential privacy: `draw(step)` says which rows enter, each by itself, so that there may be few, many or none.
+
+    The same kind of micro-batches as StepOrder's, for one process. Their number is fixed, with room for three standard
+    deviations; a larger draw is never cut, for that would break the promise: its micro-batches grow beyond `micro_batch`.
+    """
+
+    def __init__(self, lengths: Ints, batch_size: int, micro_batch: int, draw: Callable[[int], Ints]) -> None:
+        self.lengths, self.batch_size, self.micro_batch, self.draw = lengths, batch_size, micro_batch, draw
+        self.steps_per_epoch = math.ceil(len(lengths) / batch_size)
+        most = min(len(lengths), batch_size + 3 * math.sqrt(batch_size))
+        self.micro_batches_per_step = math.ceil(most / micro_batch)
+
+    def rows_of(self, step: int) -> Ints:
+        """All rows of a step, longest last."""
+        rows = self.draw(step)
+        return rows[np.argsort(self.lengths[rows], kind="stable")]
+
+    def micro_batches(self, step: int) -> list[list[int]]:
+        """The micro-batches of a step, empty ones first."""
+        rows = self.rows_of(step)
+        size = max(self.micro_batch, math.ceil(len(rows) / self.micro_batches_per_step))
+        cuts = [list(map(int, rows[i : i + size])) for i in range(0, len(rows), size)]
+        return [[] for _ in range(self.micro_batches_per_step - len(cuts))] + cuts

@@ -42,6 +42,19 @@ def nll_of_logits(logits_NV: Tensor, targets_N: Tensor, *, dft: bool = False) ->
     return (losses_N * (-losses_N).exp().detach()).sum() if dft else losses_N.sum()
 
 
+def mean_nll_by_row(logits_NV: Tensor, targets_N: Tensor, rows_N: Tensor, rows: int, *, dft: bool = False) -> Tensor:
+    """The mean over each row's own targets, float32 [rows]; label position n belongs to row `rows_N[n]`, and a row without has 0.
+
+    No row's value hangs on another's, as the share of a mean over all tokens would: what differential privacy asks.
+    """
+    losses_N = functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+    if dft:
+        losses_N = losses_N * (-losses_N).exp().detach()
+    sums = losses_N.new_zeros(rows).index_add(0, rows_N, losses_N)
+    counts = torch.bincount(rows_N, minlength=rows).clamp(min=1)
+    return sums / counts
+
+
 def _compute_dtype(tensor: Tensor) -> torch.dtype:
     kind = tensor.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype

@@ -1,7 +1,8 @@
 """What all stages share: one LightningModule that answers one question, the loss of this batch.
 
 The gradient of an optimizer step is that of the mean over all label tokens of the step, on all devices, whatever the
-micro-batches: each batch carries the step's count, and Lightning's own divisions are undone.
+micro-batches: each batch carries the step's count, and Lightning's own divisions are undone. Under privacy the loss is the
+sum over rows of each row's mean, whose gradients the mechanism takes one by one.
 Shapes: B examples of a micro-batch, T tokens, N label positions, D width, V vocabulary.
 """
 
@@ -18,11 +19,12 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from fulgurite.errors import TrainingFailed
+from fulgurite.errors import CheckpointError, ConfigError, TrainingFailed
 from fulgurite.method.parts import elements, layers
 from fulgurite.optim.groups import base_rate
 from fulgurite.precision.build import Dtypes
 from fulgurite.precision.rounding import Rounded
+from fulgurite.privacy.mechanism import Mechanism
 from fulgurite.run import RunConfig
 from fulgurite.scheduler.config import ReduceLrOnPlateau
 from fulgurite.schema import build
@@ -34,7 +36,8 @@ class StageModule(LightningModule):  # type: ignore[misc]
     """Base of the stages. A subclass defines `total_loss`; optimizer, schedule, clipping and checks are here.
 
     After each optimizer step `step_record` holds its numbers: `train/loss` (mean over the step's label tokens, all
-    ranks), `train/lr`, `train/grad_norm` (before clipping), `train/clipped` (0 or 1).
+    ranks), `train/lr`, `train/grad_norm` (before clipping), `train/clipped` (0 or 1). Under privacy the loss is the mean over the rows
+    drawn, the norm is that of the noisy mean, and there are `privacy/rows`, `privacy/clipped` (a share), `privacy/epsilon` (so far).
     """
 
     def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
@@ -52,6 +55,7 @@ class StageModule(LightningModule):  # type: ignore[misc]
         self.step_record: dict[str, float] = {}
         self.tokens_seen = 0
         self.step_tokens_read = 0
+        self.mechanism: Mechanism | None = None
         self.places: Callable[[list[int]], list[str]] = lambda rows: [str(r) for r in rows]
         self._window: list[Batch] = []
         self._sums: list[Tensor] = []
@@ -60,6 +64,20 @@ class StageModule(LightningModule):  # type: ignore[misc]
     @abstractmethod
     def total_loss(self, batch: Batch) -> Tensor:
         """The summed loss over the micro-batch's label tokens; B is at least 1."""
+
+    def row_losses(self, batch: Batch) -> Tensor:
+        """The loss [B] of each row, which hangs on no other row; for privacy. B is at least 1."""
+        raise NotImplementedError(f"{type(self).__name__} has no loss of a single row")
+
+    def keep_private(self, mechanism: Mechanism | None) -> None:
+        """Train through `mechanism`, once it has proven that this model's rows have gradients of their own."""
+        self.mechanism = mechanism
+        if mechanism is not None and self.dtypes.option == "fp16":  # chosen by precision=auto
+            raise ConfigError("privacy=dp_sgd clips true gradients, and fp16, all that this GPU has, scales them; take precision=fp32.")
+        if mechanism is not None:
+            kind, mixed = self.device.type, self.dtypes.lightning.endswith("mixed")
+            with torch.autocast(kind, self.dtypes.compute, enabled=mixed):
+                mechanism.prove(self.row_losses, self.dtypes.compute, self.model.get_input_embeddings().num_embeddings)
 
     # -- one micro-batch ------------------------------------------------------------------------------------------
 
@@ -71,10 +89,13 @@ class StageModule(LightningModule):  # type: ignore[misc]
         if batch["input_ids"].shape[0] == 0:
             loss = self._nothing()
         else:
-            loss = self.total_loss(batch)
+            loss = self.total_loss(batch) if self.mechanism is None else self.row_losses(batch).sum()
             self.step_tokens_read += int(batch["tokens"])
         self._sums.append(loss.detach())
         self._refuse_nonfinite("loss", loss.detach())
+        if self.mechanism is not None:
+            whole: Tensor = loss * self.trainer.accumulate_grad_batches  # the mechanism divides, by the expected rows
+            return whole
         # Lightning divides by the window's length, DDP by the number of processes: both are undone.
         scaled: Tensor = loss * (self.trainer.accumulate_grad_batches * self.trainer.world_size / max(batch["step_targets"], 1))
         return scaled
@@ -84,12 +105,18 @@ class StageModule(LightningModule):  # type: ignore[misc]
         touched = [p.view(-1)[0] * 0.0 for p in self.parameters() if p.requires_grad]
         return torch.stack([t.float() for t in touched]).sum()
 
+    def on_after_backward(self) -> None:
+        """Under privacy each row's gradient is clipped now, while there is one for each row."""
+        if self.mechanism is not None:
+            self.mechanism.absorb(self._window[-1]["input_ids"].shape[0])
+
     # -- one optimizer step ---------------------------------------------------------------------------------------
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Record the norm before clipping, stop on a non-finite one before the step is taken, then clip as Lightning does."""
+        private = {} if self.mechanism is None else self.mechanism.finish(self.trainer.global_step)
         gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
         if self.dtypes.option != "fp16":  # there the scaler skips such a step by design
@@ -101,7 +128,7 @@ class StageModule(LightningModule):  # type: ignore[misc]
             clipped = bool(limit) and norm > limit
         if limit:
             self.clip_gradients(optimizer, gradient_clip_val=limit, gradient_clip_algorithm=gradient_clip_algorithm)
-        self._record(norm, clipped, base_rate(optimizer))
+        self._record(norm, clipped or private.get("privacy/clipped", 0.0) > 0, base_rate(optimizer), private)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Lightning's step; where weights are bf16, the share of them that it left unchanged goes into the row."""
@@ -110,15 +137,23 @@ class StageModule(LightningModule):  # type: ignore[misc]
         if isinstance(optimizer, Rounded):
             self.step_record["train/unchanged"] = optimizer.unchanged
 
-    def _record(self, norm: float, clipped: bool, rate: float) -> None:
+    def _record(self, norm: float, clipped: bool, rate: float, private: dict[str, float]) -> None:
         targets = self._window[0]["step_targets"]
         sums = torch.stack([s.double() for s in self._sums]).sum()
-        loss = self.all_reduced(sums) / max(targets, 1)
+        count = int(private["privacy/rows"]) if private else targets
+        loss = self.all_reduced(sums) / max(count, 1)
         self.tokens_seen += targets
         self.step_record = {
-            "train/loss": float(loss), "train/lr": float(rate), "train/grad_norm": norm, "train/clipped": float(clipped),
+            "train/loss": float(loss), "train/lr": float(rate), "train/grad_norm": norm, "train/clipped": float(clipped), **private,
         }
+        if count == 0 and private:  # a step that drew no row has noise, and no loss
+            del self.step_record["train/loss"]
+        if self.mechanism is not None and self._logged(self.trainer.global_step + 1):
+            self.step_record["privacy/epsilon"] = self.mechanism.epsilon()
         self._window, self._sums = [], []
+
+    def _logged(self, step: int) -> bool:
+        return step % self.run.trainer.log_every == 0 or step == self.total_steps
 
     def all_reduced(self, value: Tensor) -> Tensor:
         """The sum of `value` over all processes."""
@@ -190,9 +225,16 @@ class StageModule(LightningModule):  # type: ignore[misc]
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """How many tokens were seen; which weights are kept is the checkpoints' callback's concern."""
         checkpoint["fulgurite"] = {"tokens_seen": self.tokens_seen}
+        if self.mechanism is not None:
+            checkpoint["fulgurite"]["privacy"] = self.mechanism.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.tokens_seen = int(checkpoint.get("fulgurite", {}).get("tokens_seen", 0))
+        own = checkpoint.get("fulgurite", {})
+        self.tokens_seen = int(own.get("tokens_seen", 0))
+        if self.mechanism is not None:
+            if "privacy" not in own:
+                raise CheckpointError("The checkpoint was trained without privacy, which cannot be added later; begin a new run.")
+            self.mechanism.load(own["privacy"])
 
     @contextlib.contextmanager
     def computing(self) -> Iterator[None]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from fulgurite.loss.language import IGNORE, nll, nll_of_logits
+from fulgurite.loss.language import IGNORE, mean_nll_by_row, nll, nll_of_logits
 from fulgurite.precision.build import Dtypes
 from fulgurite.run import RunConfig
 from fulgurite.stage import config as c
@@ -44,6 +44,24 @@ class LanguageStage(StageModule):
         hidden_BTD = causal.get_decoder()(**inputs).last_hidden_state
         chunk = self.run.stage.loss_chunk
         return nll(hidden_BTD[learned], head.weight, targets_BT[learned], bias_V=head.bias, chunk=chunk, dft=dft)
+
+    def row_losses(self, batch: Batch) -> Tensor:
+        """The mean in nats over each row's own targets [B], through the layers that privacy listens to.
+
+        A trained head must be called as the layer it is. A frozen one is not listened to, and gets the label positions alone.
+        """
+        targets_BT = batch["targets"]
+        learned = targets_BT != IGNORE
+        rows, length = targets_BT.shape
+        # for each row: a layer of positions that is called once for all rows would have one gradient for all of them
+        positions = torch.arange(length, device=targets_BT.device).repeat(rows, 1)
+        inputs = {"input_ids": batch["input_ids"], "position_ids": positions, "use_cache": False}
+        causal, head = self._parts["causal"], self._parts["plain_head"]
+        if head is None or any(p.requires_grad for p in head.parameters()):
+            logits_NV = causal(**inputs).logits[learned]
+        else:
+            logits_NV = head(causal.get_decoder()(**inputs).last_hidden_state[learned])
+        return mean_nll_by_row(logits_NV, targets_BT[learned], learned.nonzero()[:, 0], rows, dft=self.dft)
 
 
 def plain_head(causal: PreTrainedModel) -> nn.Linear | None:

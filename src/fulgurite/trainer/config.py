@@ -15,6 +15,9 @@ TOKENS_PER_MICRO_BATCH = {"cpu": 512, "cuda": 8192}
 """Where larger micro-batches stop paying: measured on two CPU cores; on a GPU a safe start (ours)."""
 
 
+ROW_BYTES = 2e9
+"""What the gradients of a micro-batch's rows may hold where each has its own: ours, for memory."""
+
 FEWEST, ENOUGH_STEPS = 8, 200
 """A small data set gets smaller batches until the run has enough steps, but not below so many examples (ours)."""
 
@@ -32,6 +35,9 @@ def _batch_size(run: RunConfig, facts: Facts) -> Derived:
     usual, why = 16, "LoRA suffers from large batches (QLoRA 16; TRL's LoRA guide: below 32)"
     if run.method.kin == "full":
         usual, why = 64, "full fine-tuning bears large batches (Tülu 3 128, DPO paper 64)"
+    if run.private:
+        size = max(1, min(4 * usual, facts.rows // 4))
+        return Derived(size, f"four times the usual {usual}, at most a quarter of {facts.rows} rows: a step's noise is shared by its rows")
     seen = facts.rows * run.trainer.epochs
     size = usual
     while size > FEWEST and seen / size < ENOUGH_STEPS:
@@ -45,6 +51,9 @@ def _micro_batch(run: RunConfig, facts: Facts) -> Derived:
     budget = TOKENS_PER_MICRO_BATCH.get(facts.device, 512)
     share = -(-run.trainer.batch_size // facts.processes)
     rows = max(1, min(share, budget // max(run.data.max_length, 1)))
+    size = run.model.billions() or 7.0
+    if run.private and run.method.name == "full" and (most := max(1, int(ROW_BYTES / (4e9 * size)))) < rows:
+        return Derived(most, f"under privacy each row has a gradient of its own, {4 * size:.2g} GB for this model")
     return Derived(rows, f"about {budget} tokens at a time keep this {facts.device} busy; the mathematics is the same for every value")
 
 
