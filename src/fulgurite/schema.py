@@ -205,14 +205,28 @@ def options(group: str) -> dict[str, type[Option]]:
 
 
 def build(config: Option, *args: Any, **kwargs: Any) -> Any:
-    """Call what `config.builds` names with the config first. Raises ConfigError where that cannot be found."""
+    """Call what `config.builds` names with the config first. Raises ConfigError where that, or a library it needs, cannot be found."""
     module, _, function = type(config).builds.partition(":")
+    what = f"{config.group}={config.name}"
     try:
-        target = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        what = f"{config.group}={config.name}"
-        raise ConfigError(f"{what} cannot be built: {type(config).builds!r} is not there ({error}).") from error
-    return target(config, *args, **kwargs)
+        try:
+            target = getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError, ValueError) as error:
+            _refuse_without(what, module, error)
+            raise ConfigError(f"{what} cannot be built: {type(config).builds!r} is not there ({error}).") from error
+        return target(config, *args, **kwargs)
+    except ModuleNotFoundError as error:
+        _refuse_without(what, module, error)
+        raise
+
+
+def _refuse_without(what: str, module: str, error: Exception) -> None:
+    """Raise ConfigError with pip's command where the error is that another library than the option's own is not installed."""
+    missing = ((isinstance(error, ModuleNotFoundError) and error.name) or "").partition(".")[0]
+    if missing and missing != module.partition(".")[0]:
+        raise ConfigError(
+            f"{what} needs the library {missing}, which is not installed: pip install {missing.replace('_', '-')}."
+        ) from error
 
 
 def bare(kind: Any) -> Any:

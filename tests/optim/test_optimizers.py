@@ -1,15 +1,16 @@
-"""Each optimizer's step against its formula written out, what decays, and its state through a save."""
+"""Each optimizer's step against its formula written out, and what decays. 8-bit, projected and block-wise ones have their own files."""
 
 from __future__ import annotations
 
-import copy
 import math
+import warnings
 
 import pytest
 import torch
 from torch import nn
 
 from fulgurite.compose import compose
+from fulgurite.optim.groups import hidden_matrices
 from fulgurite.optim.rates import recommend, usual
 from fulgurite.run import Facts, load_options
 from fulgurite.schema import Option, build, options
@@ -48,7 +49,10 @@ def stepped(*words: str, steps: int = 3) -> tuple[dict[str, list[torch.Tensor]],
 
 def test_every_optimizer_is_in_this_file() -> None:
     load_options()
-    assert sorted(options("optim")) == ["adafactor", "adamw", "sgd"]
+    assert sorted(options("optim")) == [
+        "adafactor", "adam_mini", "adamw", "adamw_8bit", "apollo", "badam", "galore", "lion", "muon", "paged_adamw_8bit",
+        "schedule_free", "sgd",
+    ]
 
 
 def test_adamw_is_the_papers_formula() -> None:
@@ -100,29 +104,105 @@ def test_adafactor_is_the_papers_formula() -> None:
             torch.testing.assert_close(path[t], w, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd", "adafactor"])
-def test_state_is_restored_bit_for_bit_and_has_the_declared_size(name: str) -> None:
-    config = option(f"optim={name}", "optim.lr=0.01")
-    one, two = Net(), Net()
-    first, second = build(config, one), build(config, two)
-    for net, optimizer in ((one, first),):
-        for p in net.parameters():
-            p.grad = torch.ones_like(p)
+def test_lion_is_the_papers_formula() -> None:
+    lr, wd, (b1, b2) = 0.01, 0.3, (0.85, 0.97)
+    weights, gradients = stepped("optim=lion", f"optim.lr={lr}", f"optim.weight_decay={wd}", f"optim.betas=[{b1},{b2}]")
+    for name, path in weights.items():
+        w, m = path[0].clone(), torch.zeros_like(path[0])
+        for t, g in enumerate(gradients[name], 1):
+            direction = torch.sign(b1 * m + (1 - b1) * g)
+            w = w - lr * (direction + (wd if name == "linear.weight" else 0.0) * w)
+            m = b2 * m + (1 - b2) * g
+            torch.testing.assert_close(path[t], w, rtol=1e-5, atol=1e-7)
+
+
+def orthogonal(m: torch.Tensor, steps: int) -> torch.Tensor:
+    """Newton-Schulz with Jordan's coefficients, in bf16 as his code and torch have it."""
+    x = m.bfloat16() if m.shape[0] <= m.shape[1] else m.bfloat16().T
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return x if m.shape[0] <= m.shape[1] else x.T
+
+
+@pytest.mark.parametrize("scale", ["rms", "own"])
+def test_muon_steps_matrices_and_adamw_the_rest_at_its_own_rate(scale: str) -> None:
+    lr, adam_lr, wd, momentum, eps, (b1, b2) = 0.02, 0.003, 0.1, 0.9, 1e-6, (0.8, 0.95)
+    words = [f"optim.lr={lr}", f"optim.adam_lr={adam_lr}", f"optim.weight_decay={wd}", f"optim.momentum={momentum}", f"optim.eps={eps}"]
+    weights, gradients = stepped("optim=muon", *words, f"optim.betas=[{b1},{b2}]", f"optim.scale={scale}", "optim.newton_steps=4")
+    for name, path in weights.items():
+        w, m, v = path[0].clone(), torch.zeros_like(path[0]), torch.zeros_like(path[0])
+        for t, g in enumerate(gradients[name], 1):
+            if name == "linear.weight":  # 3 rows, 4 columns
+                m = momentum * m + (1 - momentum) * g
+                update = orthogonal((1 - momentum) * g + momentum * m, 4).float()
+                size = 0.2 * math.sqrt(4) if scale == "rms" else 1.0  # own: the root of max(1, rows / columns)
+                w = w - lr * wd * w - lr * size * update
+                torch.testing.assert_close(path[t], w, rtol=0, atol=2e-4)  # bf16 inside: 8 bits of an entry below 1, times lr
+            else:
+                m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+                w = w - adam_lr * (m / (1 - b1**t)) / ((v / (1 - b2**t)).sqrt() + eps)
+                torch.testing.assert_close(path[t], w, rtol=1e-5, atol=1e-7)
+
+
+def test_what_muon_calls_a_matrix_inside_the_model() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    small = {"vocab_size": 11, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(**small, tie_word_embeddings=False))
+    names = {name for name, p in model.named_parameters() if id(p) in hidden_matrices(model)}
+    assert names == {
+        f"model.layers.0.{part}.weight" for part in (
+            "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"
+        )
+    }
+    from peft import LoraConfig, get_peft_model
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")  # peft asks by the old name
+        adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
+    assert {name for name, p in adapted.named_parameters() if id(p) in hidden_matrices(adapted) and "lora_" in name} == set()
+
+
+def test_adam_mini_keeps_one_variance_a_row() -> None:
+    lr, wd, eps, (b1, b2) = 0.01, 0.1, 1e-6, (0.8, 0.95)
+    knobs = [f"optim.lr={lr}", f"optim.weight_decay={wd}", f"optim.eps={eps}", f"optim.betas=[{b1},{b2}]"]
+    weights, gradients = stepped("optim=adam_mini", *knobs)
+    for name, path in weights.items():
+        w, m, v = path[0].clone(), torch.zeros_like(path[0]), 0.0
+        for t, g in enumerate(gradients[name], 1):
+            w = w - lr * (wd if name == "linear.weight" else 0.0) * w
+            squares = (g * g).mean(dim=1)[:, None] if g.ndim == 2 else (g * g).mean()
+            m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * squares
+            w = w - lr * (m / (1 - b1**t)) / ((v / (1 - b2**t)) ** 0.5 + eps)
+            torch.testing.assert_close(path[t], w, rtol=1e-5, atol=1e-7)
+
+
+def test_schedule_free_is_the_papers_formula_and_what_is_judged_is_its_average() -> None:
+    lr, wd, eps, (b1, b2) = 0.01, 0.1, 1e-6, (0.8, 0.95)
+    net = Net()
+    words = [f"optim.lr={lr}", f"optim.weight_decay={wd}", f"optim.eps={eps}", f"optim.betas=[{b1},{b2}]", "scheduler=constant"]
+    optimizer = build(option("optim=schedule_free", *words), net)
+    generator = torch.Generator().manual_seed(2)
+    paths = {n: (p.detach().clone(), p.detach().clone(), torch.zeros_like(p)) for n, p in net.named_parameters()}  # x, z, v
+    for t in range(1, 6):
+        for name, parameter in net.named_parameters():
+            x, z, v = paths[name]
+            y = (1 - b1) * z + b1 * x
+            torch.testing.assert_close(parameter.detach(), y, rtol=1e-5, atol=1e-6)
+            g = torch.randn(parameter.shape, generator=generator)
+            parameter.grad = g.clone()  # the library divides the gradient in place
+            v = b2 * v + (1 - b2) * g * g
+            z = z - lr * (g / ((v / (1 - b2**t)).sqrt() + eps) + (wd if name == "linear.weight" else 0.0) * y)
+            paths[name] = (1 - 1 / t) * x + z / t, z, v  # at a constant rate the weights of the average are equal
         optimizer.step()
-    two.load_state_dict(one.state_dict())
-    second.load_state_dict(copy.deepcopy(first.state_dict()))
-    for net, optimizer in ((one, first), (two, second)):
-        for p in net.parameters():
-            p.grad = torch.full_like(p, 0.5)
-        optimizer.step()
-    for a, b in zip(one.parameters(), two.parameters(), strict=True):
-        assert torch.equal(a, b)
-    if name == "adafactor":  # rows and columns: it depends on the shapes
-        assert first.state[one.linear.weight]["row_var"].shape == (3, 1)
-        assert first.state[one.linear.weight]["col_var"].shape == (1, 4)
-        return
-    tensors = [t for s in first.state.values() for t in s.values() if isinstance(t, torch.Tensor) and t.ndim > 0]
-    assert sum(t.nbytes for t in tensors) / sum(p.numel() for p in one.parameters()) == config.state_bytes  # type: ignore[attr-defined]
+        trained = [p.detach().clone() for p in net.parameters()]
+        with optimizer.averaged(), optimizer.averaged():
+            for name, parameter in net.named_parameters():
+                torch.testing.assert_close(parameter.detach(), paths[name][0], rtol=1e-5, atol=1e-6)
+            assert any(not torch.equal(a, b) for a, b in zip(trained, net.parameters(), strict=True)) == (t > 1)
+        assert all(torch.equal(a, b) for a, b in zip(trained, net.parameters(), strict=True))
 
 
 def test_frozen_parameters_are_left_out() -> None:

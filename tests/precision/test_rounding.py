@@ -10,6 +10,7 @@ from tests.end_to_end.runs import rows, tiny, weights
 from torch import nn
 from torch.optim import SGD, AdamW
 
+from fulgurite.errors import ConfigError
 from fulgurite.precision.config import Rounding
 from fulgurite.precision.rounding import LOST, Rounded, stochastic
 
@@ -105,3 +106,25 @@ def test_at_a_small_rate_nearest_leaves_most_weights_unchanged(tmp_path: Path) -
         shares[rounding] = [row["train/unchanged"] for row in found if "train/loss" in row][-1]
     assert shares["nearest"] > 0.9
     assert shares["stochastic"] < shares["nearest"]
+
+
+@pytest.mark.parametrize("optim", ["adamw", "sgd", "adafactor", "lion"])
+@pytest.mark.parametrize("rounding", ["stochastic", "kahan"])
+def test_every_optimizer_that_steps_alone_is_rounded_and_resumes(tmp_path: Path, optim: str, rounding: str) -> None:
+    words = ["method=full", "precision=pure_bf16", f"precision.rounding={rounding}", f"optim={optim}", "optim.lr=1e-3"]
+    words += ["trainer.save_every=1", "trainer.keep=5", "scheduler=constant"]
+    whole = tiny(tmp_path / "whole", *words, "trainer.max_steps=3")
+    part = tiny(tmp_path / "part", *words, "trainer.max_steps=2")
+    tiny(part, *words, "trainer.max_steps=3", "resume.allow=[trainer.max_steps]")
+    assert rows(part) == rows(whole)
+    for name, tensor in weights(whole).items():
+        assert torch.equal(weights(part)[name], tensor), name
+
+
+def test_an_optimizer_that_does_not_step_alone_is_refused_or_rounds_to_the_nearest(tmp_path: Path) -> None:
+    from fulgurite.compose import compose
+
+    with pytest.raises(ConfigError, match=r"precision\.rounding=kahan needs an optimizer that steps each parameter by itself"):
+        tiny(tmp_path / "run", "method=full", "precision=pure_bf16", "precision.rounding=kahan", "optim=muon")
+    assert compose(["model=tiny", "method=full", "precision=pure_bf16", "optim=muon"]).run.precision.rounding == "nearest"
+    assert compose(["model=tiny", "method=full", "precision=pure_bf16"]).run.precision.rounding == "stochastic"

@@ -1,13 +1,24 @@
-"""How gradients become steps."""
+"""How gradients become steps. One file for all optimizers, because a person compares them: each is a page of `explain optim`."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.optim import rates
-from fulgurite.schema import Empty, Option, above, at_least, below, between, knob, option
+from fulgurite.optim.blocks import Order, blocks_of
+from fulgurite.schema import Empty, Option, Range, above, at_least, below, between, knob, option
+
+if TYPE_CHECKING:
+    from fulgurite.run import RunConfig
+
+COUNT = 4
+"""Bytes of the step count that torch's AdamW and Adafactor keep for each parameter, an fp32 number."""
+STAY = ("constant", "constant_with_warmup")
+"""Schedules that do not lower the rate."""
 
 
 class Decay(StrEnum):
@@ -20,6 +31,9 @@ class Decay(StrEnum):
 @dataclass(slots=True)
 class Optim(Option):
     """What every optimizer has."""
+
+    alone: ClassVar[bool] = False
+    """Whether a parameter's step depends on nothing but the parameter, its gradient and its state: then its result can be rounded."""
 
     lr: float | None = knob(
         None, "The learning rate: the size of each step at its peak. Wrong by ten, no other knob repairs it.",
@@ -41,6 +55,25 @@ class Optim(Option):
         advice="Leave it; all repeats recipes that give the optimizer every weight alike.",
     )
 
+    def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
+        """Bytes of state for a trained parameter of this shape, whose dtype has `width` bytes a number.
+
+        `hidden` says of a matrix that it lies inside the model: not embedding, not head, not an adapter's factor.
+        An optimizer that does not say counts as Adam: two moments, and a count of steps.
+        """
+        return 2 * width * math.prod(shape) + COUNT
+
+    def total_state_bytes(self, shapes: Mapping[str, tuple[int, ...]], width: int, hidden: Collection[str]) -> int:
+        """Bytes of state at their most, for all trained parameters by name; `hidden` names the matrices inside the model."""
+        return sum(self.state_bytes(shape, width, name in hidden) for name, shape in shapes.items())
+
+
+def without_adapters(option: Option, run: RunConfig, why: str) -> str | None:
+    """The refusal of a method whose trained weights are small matrices beside the model."""
+    if not getattr(type(run.method), "adapter", False):
+        return None
+    return f"optim={option.name} cannot be used with method={run.method.name}: {why}; take optim=adamw, or method=full."
+
 
 @option("optim", "adamw")
 @dataclass(slots=True)
@@ -48,7 +81,7 @@ class AdamW(Optim):
     """Adam with decoupled weight decay, torch's fused form. Always the first choice."""
 
     builds: ClassVar[str] = "fulgurite.optim.adamw:build"
-    state_bytes: ClassVar[float] = 8.0
+    alone: ClassVar[bool] = True
 
     betas: list[float] = knob(
         [0.9, 0.999], "How long the running mean and variance of the gradient remember.",
@@ -61,18 +94,47 @@ class AdamW(Optim):
     )
 
 
+@option("optim", "adamw_8bit")
+@dataclass(slots=True)
+class AdamW8bit(AdamW):
+    """AdamW whose moments are kept in 8 bits, from bitsandbytes; works on a CPU too. For full fine-tuning when memory is short.
+
+    Each block of 256 numbers has a scale of its own. Tensors below 4096 numbers keep 32 bits, as bitsandbytes does it.
+    """
+
+    builds: ClassVar[str] = "fulgurite.optim.adamw_8bit:build"
+    alone: ClassVar[bool] = False
+
+    def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
+        """Two bytes a number, two fp32 scales a block of 256. Two tables of 256 code values, which parameters share, are not counted."""
+        numbers = math.prod(shape)
+        return 8 * numbers if numbers < 4096 else 2 * numbers + 2 * 4 * math.ceil(numbers / 256)
+
+
+@option("optim", "paged_adamw_8bit")
+@dataclass(slots=True)
+class PagedAdamW8bit(AdamW8bit):
+    """`adamw_8bit` whose state may move to the CPU's memory when the GPU's is short. On a CPU it is `adamw_8bit`, and the run says so."""
+
+    builds: ClassVar[str] = "fulgurite.optim.adamw_8bit:build_paged"
+
+
 @option("optim", "sgd")
 @dataclass(slots=True)
 class Sgd(Optim):
     """Stochastic gradient descent with momentum. For teaching and comparisons: language models want Adam."""
 
     builds: ClassVar[str] = "fulgurite.optim.sgd:build"
-    state_bytes: ClassVar[float] = 4.0
+    alone: ClassVar[bool] = True
 
     momentum: float = knob(
         0.9, "The share of the last step that is kept in the next.", source="Common practice; torch's default is 0",
         bounds=below(0, 1), usual=between(0.8, 0.99), advice="0 for the plainest descent.",
     )
+
+    def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
+        """The momentum."""
+        return width * math.prod(shape) if self.momentum else 0
 
 
 @option("optim", "adafactor")
@@ -81,6 +143,7 @@ class Adafactor(Optim):
     """AdamW's idea with next to no state: a row and a column in place of a matrix. For full fine-tuning in little memory."""
 
     builds: ClassVar[str] = "fulgurite.optim.adafactor:build"
+    alone: ClassVar[bool] = True
 
     beta2_decay: float = knob(
         -0.8, "How the memory of the variance grows: at step t the newest gradient counts t to this power.",
@@ -92,3 +155,247 @@ class Adafactor(Optim):
         source="Adafactor, Shazeer and Stern, https://arxiv.org/abs/1804.04235; torch's default",
         bounds=at_least(1), usual=between(1, 2), advice="Leave it, and trainer.max_grad_norm=0 besides: one clipping is enough.",
     )
+
+    def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
+        """A number a row and one a column of a matrix; a vector keeps its variance whole."""
+        if len(shape) < 2:
+            return width * math.prod(shape) + COUNT
+        *outer, rows, columns = shape
+        return width * math.prod(outer) * (rows + columns) + COUNT
+
+
+@option("optim", "lion")
+@dataclass(slots=True)
+class Lion(Optim):
+    """Steps of one size along the sign of a running mean: half of Adam's state. For large batches; a third of AdamW's rate or less."""
+
+    builds: ClassVar[str] = "fulgurite.optim.lion:build"
+    alone: ClassVar[bool] = True
+
+    betas: list[float] = knob(
+        [0.9, 0.99], "How much the running mean counts in the step, and how long it remembers.",
+        source="Lion, Chen et al., https://arxiv.org/abs/2302.06675; lion-pytorch's README (verified)",
+        bounds=below(0, 1), usual=between(0.9, 0.99), advice="[0.95, 0.98] when it is unstable. Weight decay wants 3 to 10 times AdamW's.",
+    )
+
+    def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
+        """One running mean."""
+        return width * math.prod(shape)
+
+
+class MuonScale(StrEnum):
+    """What a rate means to Muon."""
+
+    rms = "rms"
+    own = "own"
+
+
+@option("optim", "muon")
+@dataclass(slots=True)
+class Muon(AdamW):
+    """Makes each matrix's step orthogonal; embeddings, head, norms and biases go by AdamW (`betas` and `eps` are its). For pre-training.
+
+    Its authors doubt it for fine-tuning a model that Adam trained.
+    """
+
+    builds: ClassVar[str] = "fulgurite.optim.muon:build"
+    alone: ClassVar[bool] = False
+
+    momentum: float = knob(
+        0.95, "The share of the running mean that is kept from step to step, under Nesterov's look ahead.",
+        source="Muon, Jordan, https://kellerjordan.github.io/posts/muon/; torch's default", bounds=below(0, 1), usual=between(0.9, 0.98),
+        advice="Leave it.",
+    )
+    newton_steps: int = knob(
+        5, "How often the iteration that makes a step orthogonal is repeated.",
+        source="Muon, Jordan, https://kellerjordan.github.io/posts/muon/; torch's default", bounds=between(1, 20), usual=between(4, 6),
+        advice="Leave it: each costs three products of matrices.",
+    )
+    scale: MuonScale = knob(
+        MuonScale.rms, "Whether a step gets the size of AdamW's, so that its rates hold, or Muon's own, which wants about 0.02.",
+        source="0.2 times the root of the longer side: Moonlight, https://arxiv.org/abs/2502.16982; torch's match_rms_adamw",
+        advice="rms, unless you repeat a recipe that says otherwise.",
+    )
+    adam_lr: float | None = knob(
+        None, "The peak rate of what goes by AdamW.", source="Muon's README: two rates, each tuned on its own (verified)",
+        bounds=above(0, 1), usual=rates.usual_adam, advice="Leave it under optim.scale=rms.",
+        empty=Empty("optim.lr under optim.scale=rms, else AdamW's rate from the table", rates.recommend_adam),
+    )
+
+    def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
+        """One running mean for a matrix inside the model that is wider than one, AdamW's state for the rest."""
+        if hidden and len(shape) == 2 and min(shape) > 1:
+            return width * math.prod(shape)
+        return AdamW.state_bytes(self, shape, width, hidden)
+
+    def refusal(self, run: RunConfig) -> str | None:
+        """LoRA's factors are never Muon's."""
+        return without_adapters(self, run, "an adapter's factors are no matrices of the model, and nothing would be left for Muon")
+
+
+@option("optim", "schedule_free")
+@dataclass(slots=True)
+class ScheduleFree(Optim):
+    """AdamW that averages its weights in place of a falling rate. For runs whose length is not known: every checkpoint is an end.
+
+    It trains one set of weights and evaluates, samples and saves another, their average.
+    """
+
+    builds: ClassVar[str] = "fulgurite.optim.schedule_free:build"
+
+    betas: list[float] = knob(
+        [0.9, 0.999], "How near to the average the gradient is taken, and how long the running variance remembers.",
+        source="The Road Less Scheduled, Defazio et al., https://arxiv.org/abs/2405.15682; schedulefree's README (verified)",
+        bounds=Range(0, 1, open_low=True, open_high=True), usual=between(0.9, 0.999), advice="[0.95, 0.999] or [0.98, 0.999] in long runs.",
+    )
+    eps: float = knob(
+        1e-8, "A small number that keeps the division by the variance finite.", source="schedulefree's default (verified)",
+        bounds=above(0), usual=between(1e-8, 1e-6), advice="Leave it.",
+    )
+
+    def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
+        """A second set of weights and a variance; an evaluation copies the weights for as long as it lasts."""
+        return 2 * width * math.prod(shape)
+
+    def refusal(self, run: RunConfig) -> str | None:
+        """A falling rate, and an average that bf16 cannot hold."""
+        if run.scheduler.name not in STAY:
+            return (
+                f"optim=schedule_free averages weights in place of a falling rate, and scheduler={run.scheduler.name} "
+                "would lower it as well; take scheduler=constant_with_warmup."
+            )
+        if run.precision.name == "pure_bf16":
+            return "optim=schedule_free averages by steps that weights of precision=pure_bf16 round away; take precision=bf16."
+        return None
+
+
+@dataclass(slots=True)
+class Projected(AdamW):
+    """What GaLore and APOLLO share: Adam's moments of a projection of each matrix's gradient."""
+
+    rank: int = knob(
+        128, "How many rows or columns of each matrix's gradient Adam's state sees; smaller matrices go by AdamW whole.",
+        source="GaLore's README 128 and up, LLaMA-Factory 16 (verified)", bounds=at_least(1), usual=(16, 64, 128, 256),
+        advice="Lower it for memory, raise it when the loss lies above AdamW's.",
+    )
+    gap: int = knob(
+        200, "After how many steps the projection is chosen anew.", source="GaLore's and APOLLO's READMEs, LLaMA-Factory 200 (verified)",
+        bounds=at_least(1), usual=between(50, 1000), advice="Leave it. GaLore takes an SVD of every matrix each time: 15 s at 135M (CPU).",
+    )
+
+    def projects(self, shape: tuple[int, ...], hidden: bool) -> bool:
+        """Whether a parameter of this shape is projected."""
+        return hidden and len(shape) == 2 and min(shape) > self.rank
+
+
+@option("optim", "galore")
+@dataclass(slots=True)
+class Galore(Projected):
+    """AdamW on gradients projected to a low rank by their own SVD: trains every weight with LoRA's state. For full fine-tuning."""
+
+    builds: ClassVar[str] = "fulgurite.optim.galore:build"
+    alone: ClassVar[bool] = False
+
+    eps: float = knob(
+        1e-6, "A small number that keeps the division by the variance finite.", source="GaLore's code and pytorch-optimizer",
+        bounds=above(0), usual=between(1e-8, 1e-6), advice="Leave it.",
+    )
+    scale: float = knob(
+        2.0, "A factor on the step of a projected matrix.",
+        source="GaLore, Zhao et al., https://arxiv.org/abs/2403.03507: 0.25 in pre-training; LLaMA-Factory 2 in fine-tuning (verified)",
+        bounds=above(0), usual=between(0.25, 4), advice="0.25 to train from nothing, 2 to 4 to fine-tune.",
+    )
+
+    def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
+        """A projected matrix keeps two moments of rank times its longer side, and its projection, rank times the shorter."""
+        if self.projects(shape, hidden):
+            return width * self.rank * (2 * max(shape) + min(shape))
+        return 2 * width * math.prod(shape)
+
+    def refusal(self, run: RunConfig) -> str | None:
+        """An adapter's factors are of low rank already."""
+        return without_adapters(self, run, "an adapter's factors are of low rank already, and nothing is left to project")
+
+
+@option("optim", "apollo")
+@dataclass(slots=True)
+class Apollo(Projected):
+    """The whole gradient, each channel scaled as Adam scales a random projection of it: GaLore's state without its SVD.
+
+    For full fine-tuning in little memory, before galore.
+    """
+
+    builds: ClassVar[str] = "fulgurite.optim.apollo:build"
+    alone: ClassVar[bool] = False
+
+    rank: int = knob(
+        16, "How many rows or columns the random projection has in which Adam's state lives; smaller matrices go by AdamW whole.",
+        source="LLaMA-Factory 16 with a scale of 32; the paper a quarter of the width (verified)", bounds=at_least(1),
+        usual=(16, 64, 128, 256),
+        advice="Lower it for memory; divide optim.scale by what you multiply it by.",
+    )
+    scale: float = knob(
+        32.0, "The square of a factor on the step of a projected matrix: about its shorter side divided by the rank.",
+        source="APOLLO, Zhu et al., https://arxiv.org/abs/2412.05270: 128 at rank 1; LLaMA-Factory 32 at rank 16 (verified)",
+        bounds=above(0), usual=between(1, 128), advice="Raise it fourfold where the loss falls too slowly: that doubles the step.",
+    )
+
+    def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
+        """A projected matrix keeps two moments of rank times its longer side, and one fp32 norm. The projection is drawn anew each step."""
+        if self.projects(shape, hidden):
+            return width * 2 * self.rank * max(shape) + 4
+        return AdamW.state_bytes(self, shape, width, hidden)
+
+    def refusal(self, run: RunConfig) -> str | None:
+        """An adapter's factors are of low rank already."""
+        return without_adapters(self, run, "an adapter's factors are of low rank already, and nothing is left to project")
+
+
+@option("optim", "badam")
+@dataclass(slots=True)
+class Badam(AdamW):
+    """AdamW on one block of layers at a time: state and gradients for one alone. For full fine-tuning in little memory."""
+
+    builds: ClassVar[str] = "fulgurite.optim.badam:build"
+    alone: ClassVar[bool] = False
+
+    every: int = knob(
+        50, "How many steps a block is trained before the next takes its turn, with fresh state.",
+        source="BAdam, Luo et al., https://arxiv.org/abs/2404.02827: 50 to 100; LLaMA-Factory 50 (verified)",
+        bounds=at_least(1), usual=between(20, 100), advice="Lower it in short runs: a run should visit each block, at least once.",
+    )
+    order: Order = knob(
+        Order.ascending, "Which block is next: from the embeddings up, from the head down, or each once in an order drawn anew each round.",
+        source="BAdam's code and LLaMA-Factory's badam_switch_mode", advice="descending in short runs: upper layers change answers most.",
+    )
+
+    def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
+        """AdamW's while the parameter's block is trained, nothing at other times."""
+        return AdamW.state_bytes(self, shape, width, hidden)
+
+    def total_state_bytes(self, shapes: Mapping[str, tuple[int, ...]], width: int, hidden: Collection[str]) -> int:
+        """The largest block's."""
+        blocks = blocks_of({name: len(shape) for name, shape in shapes.items()})
+        return max((sum(self.state_bytes(shapes[name], width) for name in block) for block in blocks), default=0)
+
+    def refusal(self, run: RunConfig) -> str | None:
+        """An adapter has little state to save, and processes must agree on what has gradients."""
+        if getattr(run.trainer, "processes", 1) > 1:
+            return (
+                f"optim=badam cannot be used with trainer={run.trainer.name}: its processes wait for gradients of blocks that rest; "
+                "take trainer=auto, or optim=adamw."
+            )
+        return without_adapters(self, run, "an adapter's state is small already, and most of it would rest")
+
+
+@option("optim", "adam_mini")
+@dataclass(slots=True)
+class AdamMini(AdamW):
+    """AdamW with one variance a row of a matrix, in place of one a number: half of Adam's state at AdamW's rate."""
+
+    builds: ClassVar[str] = "fulgurite.optim.adam_mini:build"
+    alone: ClassVar[bool] = False
+
+    def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
+        """One running mean, and an fp32 variance a row; a vector has one in all."""
+        return width * math.prod(shape) + 4 * (shape[0] if len(shape) > 1 else 1)

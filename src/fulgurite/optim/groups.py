@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
+from transformers import PreTrainedModel
 
 from fulgurite.optim.config import Decay, Optim
 
@@ -35,6 +36,20 @@ def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
 def embeddings(module: nn.Module) -> set[int]:
     """The ids of embedding weights. The module's class counts, not its name; a tied head is its embedding."""
     return {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
+
+
+def hidden_matrices(module: nn.Module) -> set[int]:
+    """The ids of the matrices inside the model: not embeddings, not heads, not adapters' factors, not a single row or column."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    outside = embeddings(module)
+    for part in module.modules():
+        if isinstance(part, PreTrainedModel) and (head := part.get_output_embeddings()) is not None:
+            outside |= {id(p) for p in head.parameters()}
+        if isinstance(part, BaseTunerLayer):
+            factors = (getattr(part, name) for name in part.adapter_layer_names if hasattr(part, name))
+            outside |= {id(p) for factor in factors for p in (factor.parameters() if isinstance(factor, nn.Module) else factor)}
+    return {id(p) for p in module.parameters() if p.ndim == 2 and min(p.shape) > 1 and id(p) not in outside}
 
 
 def decay_groups(module: nn.Module, config: Optim) -> list[dict[str, Any]]:

@@ -50,9 +50,23 @@ METHODS = {"vera": 5.0, "ia3": 3.0, "freeze": 3.0, "oft": 3.0, "boft": 3.0}
 3e-3 for (IA)³: unverified); where few layers or only rotations learn, up to ten times the full rate (ours; LLaMA-Factory's
 examples of freeze and OFT use 1e-4 at 4B to 7B, verified)."""
 
-FACTORS = {"sgd": 100.0, "adafactor": 20.0}
-"""How many times AdamW's rate another optimizer takes. SGD's steps are not scaled by a running variance (10 to 1000 times,
-unverified, ours). Adafactor's rate is relative to the size of the weights, some 0.05 in a language model (ours)."""
+FACTORS: dict[str, tuple[float, str]] = {
+    "sgd": (100.0, "its steps are not scaled by a running variance: 10 to 1000 times, unverified, ours"),
+    "adafactor": (20.0, "its rate is relative to the size of the weights, some 0.05 in a language model, ours"),
+    "lion": (0.3, "lion-pytorch's README says a third to a tenth, and a third was best in its own tests (verified)"),
+    "schedule_free": (2.0, "schedulefree's README says 1 to 10 times (verified); 2 is ours"),
+    "muon": (1.0, "RMS matching gives its steps AdamW's size, https://arxiv.org/abs/2502.16982 and torch's docs (verified)"),
+    "adamw_8bit": (1.0, "the same steps with rounded state, https://arxiv.org/abs/2110.02861"),
+    "paged_adamw_8bit": (1.0, "the same steps with rounded state, https://arxiv.org/abs/2110.02861"),
+    "galore": (1.0, "1e-5 in LLaMA-Factory's example, as AdamW there (verified)"),
+    "apollo": (1.0, "1e-5 in LLaMA-Factory's example, as AdamW there (verified)"),
+    "badam": (1.0, "1e-5 in LLaMA-Factory's example, as AdamW there (verified)"),
+    "adam_mini": (1.0, "1e-5 in LLaMA-Factory's example, as AdamW there; the paper: AdamW's (verified)"),
+}
+"""How many times AdamW's rate another optimizer takes, and who says so."""
+
+MUON_OWN = Derived(0.02, "Muon in its own scale takes about 0.02 whatever the model (Muon's README, verified)")
+MUON_OWN_USUAL = Range(0.002, 0.05)
 
 
 def row(stage: str, method: str) -> Row:
@@ -68,22 +82,44 @@ def size_class(billions: float | None) -> int:
 
 
 def _factor(run: RunConfig) -> float:
-    return FACTORS.get(run.optim.name, 1.0) * METHODS.get(run.method.name, 1.0)
+    return FACTORS.get(run.optim.name, (1.0, ""))[0] * METHODS.get(run.method.name, 1.0)
+
+
+def _own_scale(run: RunConfig) -> bool:
+    return run.optim.name == "muon" and bool(run.optim.scale == "own")
 
 
 def usual(run: RunConfig) -> Range:
     """The usual range of `optim.lr` under this run's stage, method, model size and optimizer."""
+    return MUON_OWN_USUAL if _own_scale(run) else _usual(run, _factor(run))
+
+
+def usual_adam(run: RunConfig) -> Range:
+    """The usual range of the rate of what goes by AdamW beside another optimizer."""
+    return _usual(run, 1.0)
+
+
+def _usual(run: RunConfig, factor: float) -> Range:
     found = row(run.stage.name, run.method.name)
     span = found.usual_small if size_class(run.model.billions()) < 2 else found.usual_large
-    factor = _factor(run)
     return Range((span.low or 0) * factor, min((span.high or 1) * factor, 1.0))
 
 
 def recommend(run: RunConfig, facts: Facts) -> Derived:
     """The rate where `optim.lr` is empty, with its reason."""
+    return MUON_OWN if _own_scale(run) else _recommend(run, _factor(run))
+
+
+def recommend_adam(run: RunConfig, facts: Facts) -> Derived:
+    """Muon's `optim.adam_lr` where it is empty, with its reason."""
+    if _own_scale(run):
+        return _recommend(run, 1.0)
+    return Derived(run.optim.lr, "optim.lr: under optim.scale=rms Muon's steps have the size of AdamW's")
+
+
+def _recommend(run: RunConfig, factor: float) -> Derived:
     stage, method, size = run.stage.name, run.method.name, run.model.billions()
     found = row(stage, method)
-    factor = _factor(run)
     rate = min(found.rates[size_class(size)] * factor, 1.0)
     what = "a model of unknown size (taken as 7B)" if size is None else f"a model of {size:.3g}B parameters"
     who = " and ".join(n for n, known in ((run.optim.name, FACTORS), (method, METHODS)) if n in known)

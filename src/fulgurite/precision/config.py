@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.schema import Option, knob, option
+from fulgurite.schema import Derived, Empty, Option, knob, option
+
+if TYPE_CHECKING:
+    from fulgurite.run import Facts, RunConfig
 
 
 @dataclass(slots=True)
@@ -75,6 +78,12 @@ class Rounding(StrEnum):
     kahan = "kahan"
 
 
+def _rounding(run: RunConfig, facts: Facts) -> Derived:
+    if run.optim.alone:
+        return Derived(Rounding.stochastic, "right on average; to the nearest, steps below 1/512 of a weight would vanish")
+    return Derived(Rounding.nearest, f"optim={run.optim.name} does not step each parameter by itself, so only plain rounding is left")
+
+
 @option("precision", "pure_bf16")
 @dataclass(slots=True)
 class PureBf16(Precision):
@@ -91,9 +100,19 @@ class PureBf16(Precision):
     gradients: ClassVar[str] = "bfloat16"
     state: ClassVar[str] = "bfloat16"
 
-    rounding: Rounding = knob(
-        Rounding.stochastic, "How a step is rounded into bf16: to the nearest; up or down by chance, right on average; or to the nearest "
+    rounding: Rounding | None = knob(
+        None, "How a step is rounded into bf16: to the nearest; up or down by chance, right on average; or to the nearest "
         "with what was lost kept for the next step, at 2 more bytes a weight.",
         source="Zamirai et al., https://arxiv.org/abs/2010.06192 (unverified); measured: at 1e-5 nearest leaves 84 % of weights unchanged",
         advice="stochastic; kahan when runs must not hang on chance; nearest only with rates above 1e-4.",
+        empty=Empty("stochastic where the optimizer steps each parameter by itself, else nearest", _rounding),
     )
+
+    def refusal(self, run: RunConfig) -> str | None:
+        """Why a step cannot be rounded so, in one sentence, or None."""
+        if run.optim.alone or self.rounding in (None, Rounding.nearest):
+            return None
+        return (
+            f"precision.rounding={self.rounding} needs an optimizer that steps each parameter by itself, and optim={run.optim.name} "
+            "does not; take optim=adamw, or precision.rounding=nearest."
+        )

@@ -39,7 +39,7 @@ class Rounded(Optimizer):
     def __init__(self, inner: Optimizer, rounding: Rounding, seed: int) -> None:
         self.inner, self.rounding, self.seed = inner, rounding, seed
         super().__init__(inner.param_groups, inner.defaults)
-        inner.param_groups, inner.state = self.param_groups, self.state
+        self._share()
         self.param_groups[0].setdefault(COUNT, 0)
         self.unchanged = 0.0
 
@@ -115,10 +115,17 @@ class Rounded(Optimizer):
         stride = max(1, sum(p.numel() for p in live) // SAMPLE)
         return [p.flatten()[::stride].clone() for p in live]
 
+    def _share(self) -> None:
+        self.param_groups, self.state = self.inner.param_groups, self.inner.state
+
+    def state_dict(self) -> dict[str, Any]:
+        """The inner optimizer's, as it wants to be saved."""
+        return self.inner.state_dict()
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inner optimizer's, then both share groups and state again."""
         self.inner.load_state_dict(state_dict)
-        self.param_groups, self.state = self.inner.param_groups, self.inner.state
+        self._share()
 
 
 def widen(state: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from fulgurite.privacy.mechanism import Mechanism
 from fulgurite.run import RunConfig
 from fulgurite.scheduler.config import ReduceLrOnPlateau
 from fulgurite.schema import build
+from fulgurite.stage.resting import at_rest
 
 Batch = dict[str, Any]
 
@@ -57,8 +58,12 @@ class StageModule(LightningModule):  # type: ignore[misc]
         self.step_tokens_read = 0
         self.mechanism: Mechanism | None = None
         self.places: Callable[[list[int]], list[str]] = lambda rows: [str(r) for r in rows]
+        self.resters: list[Callable[[int], Iterable[nn.Parameter]]] = []
+        """Each says which parameters rest in an optimizer step (counted from 0): functions of the step alone, or resume differs."""
         self._window: list[Batch] = []
         self._sums: list[Tensor] = []
+        self._rest = contextlib.ExitStack()
+        self._judged = contextlib.ExitStack()
         self._val = torch.zeros(2, dtype=torch.float64)
 
     @abstractmethod
@@ -86,13 +91,15 @@ class StageModule(LightningModule):  # type: ignore[misc]
         if not self._window:
             self.step_tokens_read = 0
         self._window.append(batch)
-        if batch["input_ids"].shape[0] == 0:
-            loss = self._nothing()
-        else:
-            loss = self.total_loss(batch) if self.mechanism is None else self.row_losses(batch).sum()
-            self.step_tokens_read += int(batch["tokens"])
-        self._sums.append(loss.detach())
-        self._refuse_nonfinite("loss", loss.detach())
+        self._rest.enter_context(at_rest(self._resting()))
+        try:
+            loss = self._loss(batch)
+            self._sums.append(loss.detach())
+            self._refuse_nonfinite("loss", loss.detach())
+        except BaseException:
+            self._rest.close()
+            raise
+        self.step_tokens_read += int(batch["tokens"]) if batch["input_ids"].shape[0] else 0
         if self.mechanism is not None:
             whole: Tensor = loss * self.trainer.accumulate_grad_batches  # the mechanism divides, by the expected rows
             return whole
@@ -100,15 +107,29 @@ class StageModule(LightningModule):  # type: ignore[misc]
         scaled: Tensor = loss * (self.trainer.accumulate_grad_batches * self.trainer.world_size / max(batch["step_targets"], 1))
         return scaled
 
+    def on_after_backward(self) -> None:
+        """What rested may learn again: checkpoints and optimizers look at `requires_grad` between the steps.
+
+        Under privacy each row's gradient is clipped now, while there is one for each row.
+        """
+        self._rest.close()
+        if self.mechanism is not None:
+            self.mechanism.absorb(self._window[-1]["input_ids"].shape[0])
+
+    def _loss(self, batch: Batch) -> Tensor:
+        if batch["input_ids"].shape[0] == 0:
+            return self._nothing()
+        return self.total_loss(batch) if self.mechanism is None else self.row_losses(batch).sum()
+
+    def _resting(self) -> list[nn.Parameter]:
+        """What the method's `resters` and the optimizer let rest in the step under way."""
+        asked = [*self.resters, *(o.resting for o in self.trainer.optimizers if hasattr(o, "resting"))]
+        return [parameter for resting in asked for parameter in resting(self.trainer.global_step)]
+
     def _nothing(self) -> Tensor:
         """A zero that reaches every trained parameter, so that a process without examples still joins the reduction."""
         touched = [p.view(-1)[0] * 0.0 for p in self.parameters() if p.requires_grad]
         return torch.stack([t.float() for t in touched]).sum()
-
-    def on_after_backward(self) -> None:
-        """Under privacy each row's gradient is clipped now, while there is one for each row."""
-        if self.mechanism is not None:
-            self.mechanism.absorb(self._window[-1]["input_ids"].shape[0])
 
     # -- one optimizer step ---------------------------------------------------------------------------------------
 
@@ -184,6 +205,22 @@ class StageModule(LightningModule):  # type: ignore[misc]
 
     # -- evaluation -----------------------------------------------------------------------------------------------
 
+    def on_validation_start(self) -> None:
+        """What is evaluated takes its place; the callbacks' samples, which come before `on_validation_end`, are of it too."""
+        self._judged.enter_context(self.judged())
+
+    def on_validation_end(self) -> None:
+        self._judged.close()
+
+    @contextlib.contextmanager
+    def judged(self) -> Iterator[None]:
+        """Within: the weights that are evaluated and sampled, where the optimizer trains others (it then has `averaged`)."""
+        with contextlib.ExitStack() as stack:
+            for optimizer in self.trainer.optimizers if self._trainer is not None else []:
+                if hasattr(optimizer, "averaged"):
+                    stack.enter_context(optimizer.averaged())
+            yield
+
     def on_validation_epoch_start(self) -> None:
         self._val = torch.zeros(2, dtype=torch.float64, device=self.device)
 
@@ -223,10 +260,17 @@ class StageModule(LightningModule):  # type: ignore[misc]
     # -- checkpoints ----------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """How many tokens were seen; which weights are kept is the checkpoints' callback's concern."""
+        """How many tokens were seen, and averaged weights in the place of those trained, which the optimizer's state then holds.
+
+        Which weights are kept is the checkpoints' callback's concern, and Lightning asks callbacks first.
+        """
         checkpoint["fulgurite"] = {"tokens_seen": self.tokens_seen}
         if self.mechanism is not None:
             checkpoint["fulgurite"]["privacy"] = self.mechanism.state()
+        averages = {id(p): x for o in self.trainer.optimizers if hasattr(o, "averages") for p, x in o.averages()}
+        for name, parameter in self.named_parameters():
+            if name in checkpoint["state_dict"] and id(parameter) in averages:
+                checkpoint["state_dict"][name] = averages[id(parameter)]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         own = checkpoint.get("fulgurite", {})
@@ -238,9 +282,9 @@ class StageModule(LightningModule):  # type: ignore[misc]
 
     @contextlib.contextmanager
     def computing(self) -> Iterator[None]:
-        """The run's compute type outside Lightning's steps (samples), without gradients."""
+        """The run's compute type and the evaluated weights outside Lightning's steps (samples), without gradients."""
         mixed = self.dtypes.lightning.endswith("mixed")
-        with torch.no_grad(), torch.autocast(self.device.type, self.dtypes.compute, enabled=mixed):
+        with torch.no_grad(), self.judged(), torch.autocast(self.device.type, self.dtypes.compute, enabled=mixed):
             yield
 
 

@@ -1,0 +1,34 @@
+"""AdamW with its moments in 8 bits, from bitsandbytes (Dettmers et al., https://arxiv.org/abs/2110.02861).
+
+Measured with bitsandbytes 0.50: the 8-bit forms run on a CPU, on fp32 and bf16 weights; paging there is none, it says.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from torch import nn
+from torch.optim import Optimizer
+
+from fulgurite.optim import config as c
+from fulgurite.optim.groups import decay_groups, trained_parameters
+from fulgurite.say import say
+
+
+def build(config: c.AdamW8bit, module: nn.Module, paged: bool = False) -> Optimizer:
+    """The optimizer over the module's trained parameters."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of a GPU kernel that is not there
+    from bitsandbytes import optim
+
+    kind = optim.PagedAdamW8bit if paged else optim.AdamW8bit
+    first, second = config.betas
+    optimizer: Optimizer = kind(decay_groups(module, config), lr=config.lr or 0.0, betas=(first, second), eps=config.eps)
+    return optimizer
+
+
+def build_paged(config: c.PagedAdamW8bit, module: nn.Module) -> Optimizer:
+    """The same with state that may leave the GPU; on a CPU there is nothing to leave, and a line says so."""
+    on_cpu = all(p.device.type == "cpu" for p in trained_parameters(module))
+    if on_cpu:
+        say("optim=paged_adamw_8bit pages nothing on a CPU: this is optim=adamw_8bit.")
+    return build(config, module, paged=not on_cpu)

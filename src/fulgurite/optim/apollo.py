@@ -1,0 +1,77 @@
+"""APOLLO from its paper (Zhu et al., https://arxiv.org/abs/2412.05270, algorithm 1), scaled by channel; AdamW for what is not projected.
+
+Ours, because pytorch-optimizer's APOLLO scales the projected gradient and projects it back, where the paper scales the
+whole one, and because it keeps objects in its state and draws from the run's own random numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from fulgurite.optim import config as c
+from fulgurite.optim.exact import ExactOptimizer, keep_dtypes
+from fulgurite.optim.galore import apart
+from fulgurite.optim.groups import clippable
+from fulgurite.optim.joint import Joint
+
+GROWTH = 1.01
+"""A step's norm may exceed the last one's by this factor (the paper's norm-growth limiter)."""
+
+
+class Apollo(ExactOptimizer):
+    """Adam's moments live in a random projection; each channel of the whole gradient is scaled as they scale the projected one."""
+
+    def move(self, parameter: nn.Parameter, gradient: Tensor, state: dict[str, Any], group: dict[str, Any], number: int) -> None:
+        """One step."""
+        (beta1, beta2), taken = group["betas"], state["taken"]
+        draw = projection(min(gradient.shape), group["rank"], visit=(taken - 1) // group["gap"], number=number).to(gradient)
+        tall = gradient.shape[0] >= gradient.shape[1]
+        low = gradient @ draw if tall else draw.T @ gradient
+        if taken == 1:
+            state["mean"], state["variance"] = torch.zeros_like(low), torch.zeros_like(low)
+        state["mean"].lerp_(low, 1 - beta1)
+        state["variance"].mul_(beta2).addcmul_(low, low, value=1 - beta2)
+        adam = state["mean"] / (1 - beta1**taken) / ((state["variance"] / (1 - beta2**taken)).sqrt_().add_(group["eps"]))
+        side = 1 if tall else 0
+        step = gradient * (adam.norm(dim=side, keepdim=True) / (low.norm(dim=side, keepdim=True) + 1e-8))
+        norm = step.float().norm()
+        if "norm" in state:
+            limit = GROWTH * state["norm"]
+            if bool(norm > limit) and bool(limit > 0):
+                step, norm = step * (limit / norm).to(step.dtype), limit
+        state["norm"] = norm
+        parameter.sub_(step, alpha=group["lr"] * group["scale"] ** 0.5)
+
+
+def projection(width: int, rank: int, *, visit: int, number: int) -> Tensor:
+    """Normal numbers of variance 1/rank, [width, rank], on the CPU: a function of its arguments, so that it need not be kept.
+
+    Every process and a resumed run draw the same; the run's own random numbers are not touched.
+    """
+    generator = torch.Generator().manual_seed((visit << 20) + number)
+    return torch.randn(width, rank, generator=generator).div_(math.sqrt(rank))
+
+
+class Both(Joint):
+    """APOLLO and AdamW as one; the norms are fp32 and stay so."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Each floating tensor as it was saved."""
+        super().load_state_dict(state_dict)
+        keep_dtypes(self, state_dict)
+
+
+def build(config: c.Apollo, module: nn.Module) -> Optimizer:
+    """The optimizer over the module's trained parameters. Raises ConfigError where no matrix is wider than the rank."""
+    projected, rest = apart(config, module)
+    first, second = config.betas
+    knobs = {"lr": config.lr or 0.0, "betas": (first, second), "eps": config.eps}
+    parts: list[Optimizer] = [Apollo(projected, {**knobs, "rank": config.rank, "gap": config.gap, "scale": config.scale})]
+    if rest:
+        parts.append(clippable(AdamW(rest, fused=True, **knobs)))  # type: ignore[arg-type]
+    return Both(parts)

@@ -1,0 +1,64 @@
+"""BAdam from its paper (Luo et al., https://arxiv.org/abs/2404.02827): torch's fused AdamW on one block at a time.
+
+Ours, because the authors' package turns `requires_grad` on and off by itself, prints, and saves no state of its own.
+A deviation: theirs keeps an fp32 copy of the active block of half-precision weights; here precision=bf16 has fp32 weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import AdamW, Optimizer
+
+from fulgurite.optim import config as c
+from fulgurite.optim.blocks import Order, blocks_of, turn
+from fulgurite.optim.groups import clippable, decay_groups
+
+
+class BAdam(AdamW):
+    """The count of steps taken lives in the groups, so that it is saved; a fresh visit begins with no state."""
+
+    def __init__(self, groups: list[dict[str, Any]], blocks: list[list[nn.Parameter]], every: int, order: Order, **knobs: Any) -> None:
+        super().__init__(groups, fused=True, **knobs)
+        self.blocks, self.every, self.order = blocks, every, order
+        for group in self.param_groups:
+            group.setdefault("taken", 0)
+
+    def resting(self, step: int) -> list[nn.Parameter]:
+        """The parameters of all other blocks than that of the step to come.
+
+        Asked of the steps taken, not of the run's `step`: a loss scaler skips some, and both must mean the same block.
+        """
+        active = self._active()
+        return [p for number, block in enumerate(self.blocks) if number != active for p in block]
+
+    def _active(self) -> int:
+        return turn(self.param_groups[0]["taken"], self.every, len(self.blocks), self.order)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """AdamW's step on the active block; gradients of the others, where there are any, are dropped."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        taken = self.param_groups[0]["taken"]
+        if taken % self.every == 0:
+            self.state.clear()
+        for parameter in self.resting(taken):
+            parameter.grad = None
+        super().step()
+        for group in self.param_groups:
+            group["taken"] = taken + 1
+        return loss
+
+
+def build(config: c.Badam, module: nn.Module) -> Optimizer:
+    """The optimizer over the module's trained parameters, in blocks."""
+    trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    blocks = [[trained[name] for name in block] for block in blocks_of({name: p.ndim for name, p in trained.items()})]
+    first, second = config.betas
+    knobs = {"lr": config.lr or 0.0, "betas": (first, second), "eps": config.eps}
+    return clippable(BAdam(decay_groups(module, config), blocks, config.every, config.order, **knobs))

@@ -1,0 +1,26 @@
+"""Muon, torch's own, for the matrices inside the model, and torch's fused AdamW for the rest, as one optimizer."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.optim import AdamW, Muon, Optimizer
+
+from fulgurite.errors import ConfigError
+from fulgurite.optim import config as c
+from fulgurite.optim.groups import clippable, grouped, hidden_matrices, trained_parameters
+from fulgurite.optim.joint import Joint
+
+
+def build(config: c.Muon, module: nn.Module) -> Optimizer:
+    """The optimizer over the module's trained parameters. Raises ConfigError where none of them is a matrix for Muon."""
+    hidden, trained, lr = hidden_matrices(module), trained_parameters(module), config.lr or 0.0
+    matrices = grouped(module, config, [p for p in trained if id(p) in hidden], lr)
+    rest = grouped(module, config, [p for p in trained if id(p) not in hidden], config.adam_lr or lr)
+    if not matrices:
+        raise ConfigError("optim=muon finds no trained matrix inside the model, which is all it steps; take optim=adamw.")
+    fit = "match_rms_adamw" if config.scale is c.MuonScale.rms else "original"
+    parts: list[Optimizer] = [Muon(matrices, lr=lr, momentum=config.momentum, ns_steps=config.newton_steps, adjust_lr_fn=fit)]
+    if rest:
+        first, second = config.betas
+        parts.append(clippable(AdamW(rest, lr=lr, betas=(first, second), eps=config.eps, fused=True)))
+    return Joint(parts)

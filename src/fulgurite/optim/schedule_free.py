@@ -1,0 +1,79 @@
+"""Schedule-free AdamW from schedulefree (Defazio et al., https://arxiv.org/abs/2405.15682).
+
+The parameters hold y, where gradients are taken. What is evaluated and saved is the average x, computed from y and z.
+The library turns one into the other and back in place, which does not give the same bits; here y is kept instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from schedulefree import AdamWScheduleFree
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fulgurite.optim import config as c
+from fulgurite.optim.groups import decay_groups
+
+
+class ScheduleFree(AdamWScheduleFree):  # type: ignore[misc]
+    """Always in the library's training mode; `averaged` and `averages` stand in for its evaluation mode."""
+
+    def __init__(self, groups: list[dict[str, Any]], **knobs: Any) -> None:
+        super().__init__(groups, **knobs)
+        self._kept: dict[nn.Parameter, Tensor] = {}
+        self.train()
+
+    def averages(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
+        """Each parameter that was ever stepped with its average x, a new tensor."""
+        for group in self.param_groups:
+            beta = group["betas"][0]
+            for parameter in group["params"]:
+                if "z" in self.state[parameter]:
+                    y = self._kept.get(parameter, parameter.detach())
+                    yield parameter, torch.lerp(y, self.state[parameter]["z"], 1 - 1 / beta)
+
+    @contextlib.contextmanager
+    @torch.no_grad()
+    def averaged(self) -> Iterator[None]:
+        """Within, the parameters hold x; afterwards y again, bit for bit. Inside itself it changes nothing."""
+        if self._kept:
+            yield
+            return
+        try:
+            for parameter, average in self.averages():
+                self._kept[parameter] = parameter.detach().clone()
+                parameter.data.copy_(average)
+            yield
+        finally:
+            for parameter, trained in self._kept.items():
+                parameter.data.copy_(trained)
+            self._kept = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The library's, and under `y` what is trained, because a checkpoint's weights are x. Nothing is copied."""
+        whole: dict[str, Any] = super().state_dict()
+        every = [parameter for group in self.param_groups for parameter in group["params"]]
+        numbers = [number for group in whole["param_groups"] for number in group["params"]]
+        for number, parameter in zip(numbers, every, strict=True):
+            if number in whole["state"]:
+                whole["state"][number] = {**whole["state"][number], "y": self._kept.get(parameter, parameter.detach())}
+        return whole
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The library's; the parameters then hold y."""
+        super().load_state_dict(state_dict)
+        for parameter, state in self.state.items():
+            if "y" in state:
+                parameter.data.copy_(state.pop("y"))
+
+
+def build(config: c.ScheduleFree, module: nn.Module) -> Optimizer:
+    """The optimizer over the module's trained parameters."""
+    first, second = config.betas
+    optimizer: Optimizer = ScheduleFree(decay_groups(module, config), lr=config.lr or 0.0, betas=(first, second), eps=config.eps)
+    return optimizer

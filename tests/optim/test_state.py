@@ -1,0 +1,108 @@
+"""What each optimizer keeps: restored bit for bit through the checkpoint's codec, and exactly of the declared size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from tests.optim.nets import Wide, config, made, saved, steps
+
+from fulgurite.optim.groups import hidden_matrices
+from fulgurite.run import load_options
+from fulgurite.schema import options
+
+load_options()
+NAMES = sorted(options("optim"))
+BF16 = [name for name in NAMES if name != "schedule_free"]  # refused, see test_refusals.py
+
+
+def tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key not in ("qmap1", "qmap2"):  # bitsandbytes' code values: one table of each for all parameters
+                yield from tensors(item)
+    elif hasattr(value, "ortho_matrix"):
+        yield value.ortho_matrix
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*((n, torch.float32) for n in NAMES), *((n, torch.bfloat16) for n in BF16)],
+    ids=[*(f"{n}-fp32" for n in NAMES), *(f"{n}-bf16" for n in BF16)],
+)
+@pytest.mark.parametrize("stop", [1, 4])
+def test_stopped_and_restored_it_ends_the_same_bit_for_bit(name: str, dtype: torch.dtype, stop: int) -> None:
+    whole, optimizer = made(name, dtype)
+    steps(whole, optimizer, 0, 8)
+    first, early = made(name, dtype)
+    steps(first, early, 0, stop)
+    state = saved(early)
+    second, late = made(name, dtype)
+    second.load_state_dict(first.state_dict())
+    late.load_state_dict(state)
+    torch.manual_seed(77)  # whatever is drawn must not come from here
+    steps(second, late, stop, 8)
+    for a, b in zip(whole.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(tensors(saved(optimizer)), tensors(saved(late)), strict=True):
+        assert a.dtype == b.dtype
+        assert torch.equal(a, b)
+    fresh = Wide(dtype)
+    assert all(not torch.equal(a, b) for a, b in zip(whole.parameters(), fresh.parameters(), strict=True)) or name == "badam"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_state_has_the_declared_size_exactly(name: str, dtype: torch.dtype) -> None:
+    net, optimizer = made(name, dtype)
+    steps(net, optimizer, 0, 1)
+    declared, hidden = config(name), hidden_matrices(net)
+    assert optimizer.state
+    for parameter in net.parameters():
+        if name == "badam" and parameter not in optimizer.state:
+            continue
+        live = sum(t.nbytes for t in tensors(optimizer.state[parameter]))
+        inside = id(parameter) in hidden
+        assert live == declared.state_bytes(tuple(parameter.shape), dtype.itemsize, hidden=inside), tuple(parameter.shape)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_whole_state_at_its_most_is_the_declared_total(name: str) -> None:
+    net, optimizer = made(name)
+    most = 0
+    for step in range(8):  # badam visits four blocks, two steps each
+        steps(net, optimizer, step, step + 1)
+        most = max(most, sum(t.nbytes for state in optimizer.state.values() for t in tensors(state)))
+    shapes = {n: tuple(p.shape) for n, p in net.named_parameters()}
+    inside = {n for n, p in net.named_parameters() if id(p) in hidden_matrices(net)}
+    assert most == config(name).total_state_bytes(shapes, 4, inside)
+
+
+def test_bytes_of_a_matrix_of_a_million_numbers() -> None:
+    # Adam 8; 8 bits: 2 and two fp32 scales of 256 numbers; projections of rank 8: 8 x (2 + 1) x 1024 x 4 and 8 x 2 x 1024 x 4 + 4
+    million = {name: config(name).state_bytes((1024, 1024), 4) for name in NAMES}
+    assert million == {
+        "adamw": 8 * 2**20 + 4, "adamw_8bit": 2 * 2**20 + 8 * 4096, "paged_adamw_8bit": 2 * 2**20 + 8 * 4096, "sgd": 4 * 2**20,
+        "adafactor": 4 * 2048 + 4, "lion": 4 * 2**20, "muon": 4 * 2**20, "schedule_free": 8 * 2**20, "galore": 98304, "apollo": 65540,
+        "badam": 8 * 2**20 + 4, "adam_mini": 4 * 2**20 + 4 * 1024,
+    }
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "adafactor", "lion", "muon", "adamw_8bit", "apollo", "adam_mini"])
+def test_a_parameter_that_learns_later_steps_as_if_it_began_then(name: str) -> None:
+    """Gradual unfreezing gives first gradients at different steps."""
+    late, one = made(name)
+    fresh, two = made(name)
+    for step in range(4):
+        for net, optimizer in ((late, one), (fresh, two)):
+            for n, parameter in net.named_parameters():
+                generator = torch.Generator().manual_seed(step)
+                begins = net is fresh or n != "layers.1.weight" or step >= 2
+                parameter.grad = torch.randn(parameter.shape, generator=generator) if begins else None
+            if net is late or step >= 2:
+                optimizer.step()
+    assert torch.equal(late.layers[1].weight, fresh.layers[1].weight)
+    assert not torch.equal(late.layers[0].weight, fresh.layers[0].weight)
