@@ -1,6 +1,6 @@
 """BAdam from its paper (Luo et al., https://arxiv.org/abs/2404.02827): torch's fused AdamW on one block at a time.
 
-Ours, because the authors' package turns `requires_grad` on and off by itself, prints, and saves no state of its own.
+Ours, because the authors' package turns `requires_grad` on and off by itself, which checkpoints look at, and prints.
 A deviation: theirs keeps an fp32 copy of the active block of half-precision weights; here precision=bf16 has fp32 weights.
 """
 

@@ -1,4 +1,6 @@
-"""How gradients become steps. One file for all optimizers, because a person compares them: each is a page of `explain optim`."""
+"""How gradients become steps."""
+
+# Longer than other files: a declaration a page of `explain optim`, which people read side by side.
 
 from __future__ import annotations
 
@@ -275,7 +277,7 @@ class Projected(AdamW):
 
     rank: int = knob(
         128, "How many rows or columns of each matrix's gradient Adam's state sees; smaller matrices go by AdamW whole.",
-        source="GaLore's README 128 and up, LLaMA-Factory 16 (verified)", bounds=at_least(1), usual=(16, 64, 128, 256),
+        source="GaLore's README 128, LLaMA-Factory 16 (verified)", bounds=at_least(1), usual=(16, 64, 128, 256),
         advice="Lower it for memory, raise it when the loss lies above AdamW's.",
     )
     gap: int = knob(
@@ -330,13 +332,13 @@ class Apollo(Projected):
 
     rank: int = knob(
         16, "How many rows or columns the random projection has in which Adam's state lives; smaller matrices go by AdamW whole.",
-        source="LLaMA-Factory 16 with a scale of 32; the paper a quarter of the width (verified)", bounds=at_least(1),
+        source="LLaMA-Factory 16 (verified); the paper a quarter of the width (unverified)", bounds=at_least(1),
         usual=(16, 64, 128, 256),
         advice="Lower it for memory; divide optim.scale by what you multiply it by.",
     )
     scale: float = knob(
         32.0, "The square of a factor on the step of a projected matrix: about its shorter side divided by the rank.",
-        source="APOLLO, Zhu et al., https://arxiv.org/abs/2412.05270: 128 at rank 1; LLaMA-Factory 32 at rank 16 (verified)",
+        source="APOLLO, Zhu et al., https://arxiv.org/abs/2412.05270; its authors in LLaMA-Factory 32, at rank 1 128 (verified)",
         bounds=above(0), usual=between(1, 128), advice="Raise it fourfold where the loss falls too slowly: that doubles the step.",
     )
 
@@ -361,7 +363,7 @@ class Badam(AdamW):
 
     every: int = knob(
         50, "How many steps a block is trained before the next takes its turn, with fresh state.",
-        source="BAdam, Luo et al., https://arxiv.org/abs/2404.02827: 50 to 100; LLaMA-Factory 50 (verified)",
+        source="BAdam, Luo et al., https://arxiv.org/abs/2404.02827; LLaMA-Factory 50 (verified)",
         bounds=at_least(1), usual=between(20, 100), advice="Lower it in short runs: a run should visit each block, at least once.",
     )
     order: Order = knob(
