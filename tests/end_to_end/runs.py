@@ -21,10 +21,14 @@ def tiny(folder: Path, *words: str) -> Path:
         "stage.prompts": "[]", "run_dir": str(folder), "data.val_fraction": "0.1",
         "trainer.eval_every": "1000", "trainer.save_every": "1000",
     }
-    said = {w.partition("=")[0]: w.partition("=")[2] for w in words}
-    composed = compose([f"{k}={v}" for k, v in (usual | said).items()])
+    composed = compose([f"{k}={v}" for k, v in (usual | said(words)).items()])
     assert train(composed, checked_source(composed)) == 0
     return folder
+
+
+def said(words: tuple[str, ...]) -> dict[str, str]:
+    """Overrides by knob; the last word on a knob counts."""
+    return {w.partition("=")[0]: w.partition("=")[2] for w in words}
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

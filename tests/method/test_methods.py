@@ -271,3 +271,34 @@ def test_what_cannot_stand_together_is_refused_before_anything_is_made(tmp_path:
     with pytest.raises(ConfigError, match=says):
         tiny(tmp_path / "run", *words)
     assert not (tmp_path / "run").exists()
+
+
+UNFREEZE = ["method=layerwise", 'method.rules=["all full"]', "method.unfreeze_every=2", "optim.lr=1e-2", "scheduler=constant"]
+
+
+def test_layers_thaw_from_the_top_and_a_resumed_run_knows_which(tmp_path: Path) -> None:
+    words = [*UNFREEZE, "trainer.save_every=1", "trainer.keep=9"]
+    whole = tiny(tmp_path / "whole", *words, "trainer.max_steps=4")
+    start, early, late = dict(base().named_parameters()), weights(whole, "step-2"), weights(whole, "step-4")
+
+    def moved(now: dict[str, torch.Tensor], part: str) -> set[bool]:
+        return {not torch.equal(now[f"model.{name}"], tensor) for name, tensor in start.items() if part in name}
+
+    assert moved(early, "layers.1.") == {True}
+    assert moved(early, "model.norm") == {True}
+    assert moved(early, "layers.0.") == {False}
+    assert moved(early, "embed_tokens") == {False}
+    assert moved(late, "layers.0.") == {True}
+    assert moved(late, "embed_tokens") == {True}
+    part = tiny(tmp_path / "part", *words, "trainer.max_steps=1")
+    tiny(part, *words, "trainer.max_steps=3", "resume.allow=[trainer.max_steps]")
+    tiny(part, *words, "trainer.max_steps=4", "resume.allow=[trainer.max_steps]")
+    assert rows(part) == rows(whole)
+    for name, tensor in late.items():
+        assert torch.equal(weights(part)[name], tensor), name
+
+
+@pytest.mark.parametrize(("word", "says"), [("trainer=ddp_cpu", "wait for them"), ("optim=galore", "counts steps for all of them")])
+def test_thawing_is_refused_where_it_cannot_be_right(tmp_path: Path, word: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        tiny(tmp_path / "run", *UNFREEZE, word)

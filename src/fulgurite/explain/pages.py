@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 from fulgurite.explain.choices import Preset, default_options, presets
 from fulgurite.explain.entries import COMMANDS, Context, Shared, contexts, default_run, everything, filled, merged
 from fulgurite.explain.layout import labelled, paragraph, table, usual_words, value_words, width
+from fulgurite.precision import sizes
 from fulgurite.run import GROUPS, RunConfig
 from fulgurite.schema import Derived, Knob, Option, groups, knobs_of, options, type_words
 
@@ -42,6 +43,7 @@ def group_page(group: str) -> str:
     parts = [paragraph(f"{group}: {_about(group)}" if _about(group) else group, columns)]
     parts += [labelled(rows, columns)] if rows else []
     parts += [table(*dtypes)] if (dtypes := _dtypes(group)) else []
+    parts += _bytes() if group == "precision" else []
     shared = merged(k for k in everything() if k.group.partition(".")[0] == group)
     if shared:
         parts.append("Knobs:\n" + _knob_list(shared, columns, tuple(named)))
@@ -193,6 +195,16 @@ def _dtypes(group: str) -> tuple[list[str], list[list[str]]] | None:
     rows = [[name, *(getattr(cls, field, "") for _, field in _DTYPES)] for name, cls in options(group).items()]
     rows = [row for row in rows if all(row)]
     return (["", *(what for what, _ in _DTYPES)], rows) if rows else None
+
+
+def _bytes() -> list[str]:
+    """Bytes a weight under each compute type, for optimizers and for methods that freeze."""
+    kinds = sizes.compute_types()
+    return [
+        "Bytes a trained weight of a large matrix, as weights + gradients + optimizer state:\n\n"
+        + table(["optim", *kinds], list(sizes.trained_table())),
+        "Bytes a frozen weight of a linear layer:\n\n" + table(["method", *kinds], list(sizes.frozen_table())),
+    ]
 
 
 def _mark(group: str, name: str) -> str:

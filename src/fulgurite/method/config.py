@@ -101,6 +101,17 @@ class Layerwise(Method):
     )
 
 
+    def refusal(self, run: RunConfig) -> str | None:
+        """Why layers cannot thaw one by one in this run, in one sentence, or None."""
+        if self.unfreeze_every is None:
+            return None
+        if getattr(run.trainer, "processes", 1) > 1:
+            return f"method.unfreeze_every lets layers rest, and the processes of {run.trainer.name} wait for them; take trainer=auto."
+        if run.optim.name in ("galore", "schedule_free", "badam"):
+            return f"method.unfreeze_every starts layers late, and optim={run.optim.name} counts steps for all of them; take optim=adamw."
+        return None
+
+
 class Init(StrEnum):
     """How an adapter begins."""
 
@@ -257,9 +268,20 @@ class Qlora(Lora):
         return _lora_refusal(self)
 
 
+@dataclass(slots=True)
+class Rotation(Adapter):
+    """What the methods that rotate have in common."""
+
+    def refusal(self, run: RunConfig) -> str | None:
+        """Why nothing can be rotated in this run, in one sentence, or None."""
+        if run.precision.name != "pure_bf16":
+            return None
+        return f"method={self.name} solves for its rotations, which torch cannot in the bf16 of precision=pure_bf16; take precision=bf16."
+
+
 @option("method", "oft")
 @dataclass(slots=True)
-class Oft(Adapter):
+class Oft(Rotation):
     """Rotates each layer's inputs instead of adding to its outputs: lengths and angles of the weights stay as they are."""
 
     builds: ClassVar[str] = "fulgurite.method.adapters:oft"
@@ -277,7 +299,7 @@ class Oft(Adapter):
 
 @option("method", "boft")
 @dataclass(slots=True)
-class Boft(Adapter):
+class Boft(Rotation):
     """OFT by butterfly factors: every input can reach every other with few parameters. Slower than oft."""
 
     builds: ClassVar[str] = "fulgurite.method.adapters:boft"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -60,20 +61,25 @@ def _lora(adapted: dict[str, Rule]) -> Any:
     )
 
 
-def resting(config: c.Layerwise, model: nn.Module, step: int) -> Iterable[nn.Parameter]:
+def resters(config: c.Method, model: nn.Module) -> list[Callable[[int], Iterable[nn.Parameter]]]:
+    """What says, for each optimizer step, which trained parameters rest: gradual unfreezing, where it is asked for."""
+    if not isinstance(config, c.Layerwise) or config.unfreeze_every is None:
+        return []
+    return [partial(resting, model, config.unfreeze_every)]
+
+
+def resting(model: nn.Module, every: int, step: int) -> Iterable[nn.Parameter]:
     """The parameters that gradual unfreezing still holds back at an optimizer step; a pure function of the step.
 
-    Trained layers thaw from the top, one every `unfreeze_every` steps; what lies outside the layers thaws with the top
-    one, and embeddings with the lowest.
+    Trained layers thaw from the top, one `every` so many steps; what lies outside the layers thaws with the top one, and
+    embeddings with the lowest.
     """
-    if config.unfreeze_every is None:
-        return
     base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     prefix, _ = parts.layers(base)
     embeddings = {id(p) for p in base.get_input_embeddings().parameters()}
     rows = [(name.partition(f"{prefix}.")[2].partition(".")[0], p) for name, p in model.named_parameters() if p.requires_grad]
     depths = sorted({int(head) for head, _ in rows if head.isdigit()}, reverse=True)
-    live = set(depths[: 1 + step // config.unfreeze_every])
+    live = set(depths[: 1 + step // every])
     for head, parameter in rows:
         low = id(parameter) in embeddings and len(live) < len(depths)
         if low or (head.isdigit() and int(head) not in live):

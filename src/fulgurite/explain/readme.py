@@ -1,0 +1,69 @@
+"""The README's generated tables: `python -m fulgurite.explain.readme [--check]` writes them between their marks."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fulgurite.explain import pairs
+from fulgurite.precision import sizes
+from fulgurite.run import load_options
+
+README = Path(__file__).resolve().parents[3] / "README.md"
+MARK = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.S)
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def trained() -> str:
+    """Bytes a trained weight: optimizer against compute type."""
+    return markdown(["optimizer", *sizes.compute_types()], list(sizes.trained_table()))
+
+
+def frozen() -> str:
+    """Bytes a frozen weight: method against compute type."""
+    return markdown(["method", *sizes.compute_types()], list(sizes.frozen_table()))
+
+
+def matrices() -> str:
+    """Which options work together."""
+    parts = []
+    for rows, columns in (("optim", "method"), ("method", "precision"), ("optim", "precision")):
+        head, body, sentences = pairs.matrix(rows, columns)
+        parts.append(markdown([f"{rows} × {columns}", *head[1:]], body))
+        parts.append("\n".join(f"{n}. {sentence}" for n, sentence in enumerate(sentences, 1)) + "\n" if sentences else "")
+    found = list(pairs.pairs())
+    refused = sum(said is not None for _, said in found)
+    return f"{len(found)} pairs: {len(found) - refused} work, {refused} are refused.\n\n" + "\n".join(p for p in parts if p)
+
+
+TABLES: dict[str, Callable[[], str]] = {"trained": trained, "frozen": frozen, "pairs": matrices}
+
+
+def fresh(text: str) -> str:
+    """The README with its tables made anew. Raises KeyError for a mark that no table has."""
+    return MARK.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n{found[3]}", text)
+
+
+def main(words: list[str]) -> int:
+    """Write the tables, or with --check say that they are stale; returns 1 then."""
+    load_options()
+    text = README.read_text(encoding="utf-8")
+    new = fresh(text)
+    if new == text:
+        return 0
+    if "--check" in words:
+        print("Stale tables in the README: run python -m fulgurite.explain.readme.")
+        return 1
+    README.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,113 @@
+"""Every pair of method, compute type and optimizer: it trains, resumes bit for bit and exports, or says why not.
+
+A run has one of each, so that runs which cover the pairs of methods and optimizers, with the compute type going round,
+cover the other pairs as well; a test counts that they do. The live tensors of each run are counted against the declared bytes.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.end_to_end.runs import rows, tiny, weights
+from tests.end_to_end.test_train import RATES, SMALL
+from tests.method.test_methods import METHODS
+from torch import nn
+
+from fulgurite import train as training
+from fulgurite.errors import ConfigError
+from fulgurite.explain.pairs import GROUPS, names, pairs, refusal
+from fulgurite.export import export_main
+from fulgurite.optim.groups import hidden_matrices
+from fulgurite.precision import sizes
+from fulgurite.run import load_options
+
+load_options()
+HERE = [p for p in sizes.compute_types() if p != "fp16"]
+"""fp16 needs a GPU, see tests/precision."""
+SHARED = ("qmap1", "qmap2")
+"""bitsandbytes' code tables: one of each for all parameters."""
+
+
+def triples() -> list[tuple[str, str, str]]:
+    found = []
+    for m, method in enumerate(names("method")):
+        for o, optim in enumerate(names("optim")):
+            if refusal(method=method, optim=optim) is None:
+                order = [HERE[(m + o + k) % len(HERE)] for k in range(len(HERE))]
+                found.append((method, next(p for p in order if refusal(method=method, optim=optim, precision=p) is None), optim))
+    return found
+
+
+def test_the_runs_below_cover_every_pair_that_is_not_refused() -> None:
+    covered = {frozenset(pair) for t in triples() for pair in combinations(zip(GROUPS, t, strict=True), 2)}
+    every = [(frozenset(pair.items()), said) for pair, said in pairs()]
+    working = {pair for pair, said in every if said is None and ("precision", "fp16") not in pair}
+    assert covered == working
+    refused = [said for _, said in every if said is not None]
+    assert (len(every), len(refused), len(triples())) == (208, 27, 96)
+    assert all(said.endswith(".") and "take " in said for said in refused)
+
+
+def test_fp16_is_refused_on_a_cpu_for_every_method() -> None:
+    with pytest.raises(ConfigError, match="precision=fp16 needs a GPU"):
+        tiny(Path("nowhere"), "precision=fp16")
+
+
+def held(value: Any) -> int:
+    """Bytes of the tensors in an optimizer's state of one parameter."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(held(item) for key, item in value.items() if key not in SHARED)
+    return held(value.ortho_matrix) if hasattr(value, "ortho_matrix") else 0
+
+
+def count(assembled: training.Assembled) -> None:
+    """Hold every live tensor against its declared size."""
+    run, stage, optimizer = assembled.composed.run, assembled.stage, assembled.trainer.optimizers[0]
+    hidden = hidden_matrices(stage)
+    for name, parameter in stage.named_parameters():
+        shape = tuple(parameter.shape)
+        if not parameter.requires_grad:
+            state = getattr(parameter, "quant_state", None)
+            if state is not None:
+                nested = [state.offset, state.state2.absmax] if state.nested else []
+                live = parameter.nbytes + sum(t.nbytes for t in [state.absmax, *nested])
+                assert live == sizes.frozen(run.method, run.precision, tuple(state.shape)), name
+            else:
+                assert parameter.nbytes == parameter.numel() * sizes.WIDTH[run.precision.frozen], name
+            continue
+        assert parameter.nbytes == parameter.numel() * sizes.weights(run.precision), name
+        if parameter.grad is not None:
+            assert parameter.grad.nbytes == parameter.numel() * sizes.gradients(run.precision), name
+        if optimizer.state.get(parameter):
+            declared = sizes.state(run.optim, run.precision, shape, id(parameter) in hidden)
+            assert held(dict(optimizer.state[parameter])) == declared, name
+    live = sum(isinstance(p, nn.Parameter) and bool(optimizer.state.get(p)) for p in stage.parameters())
+    assert live > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "precision", "optim"), triples(), ids=["-".join(t) for t in triples()])
+def test_the_triple_trains_resumes_and_exports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, precision: str, optim: str
+) -> None:
+    seen = []
+    fit = training.fit
+    monkeypatch.setattr(training, "fit", lambda assembled: (fit(assembled), count(assembled), seen.append(1)))
+    words = [f"method={method}", *METHODS[method], f"precision={precision}", f"optim={optim}", *SMALL.get(optim, [])]
+    words += [f"optim.lr={float(RATES[optim]) / 10}", "scheduler=constant", "trainer.save_every=1", "trainer.keep=5"]
+    words += ["data.max_samples=24", "trainer.micro_batch=2"]
+    whole = tiny(tmp_path / "whole", *words)
+    part = tiny(tmp_path / "part", *words, "trainer.max_steps=1")
+    tiny(part, *words, "resume.allow=[trainer.max_steps]")
+    assert rows(part) == rows(whole)
+    assert weights(part).keys() == weights(whole).keys()
+    for name, tensor in weights(whole).items():
+        assert torch.equal(weights(part)[name], tensor), name
+    assert export_main([f"run={whole}", f"out={tmp_path / 'out'}"]) == 0
+    assert len(seen) == 3
