@@ -62,9 +62,13 @@ def train(composed: Composed, source: Source) -> int:
     make(folder)
     run.run_dir = str(folder)
     say(source.checked.words(source) if source.checked else "")
-    with only_first(status(folder, name=run.name)):
-        assembled = assemble(composed, dtypes, source, folder)
-        fit(assembled)
+    try:
+        with only_first(status(folder, name=run.name)):
+            assembled = assemble(composed, dtypes, source, folder)
+            fit(assembled)
+    finally:
+        if torch.distributed.is_initialized():  # Lightning leaves it, and its threads abort a process that ends (seen: exit 134)
+            torch.distributed.destroy_process_group()
     if rank() == 0:
         say(closing(assembled))
     return 0

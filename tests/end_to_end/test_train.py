@@ -57,7 +57,7 @@ def test_dft_trains_and_is_another_loss(tmp_path: Path) -> None:
 
 def test_the_lists_above_are_all_there_is() -> None:
     load_options()
-    assert len(options("method")) == 10  # all of them train in tests/method
+    assert len(options("method")) == 9  # all of them train in tests/method
     assert sorted(options("optim")) == sorted(RATES)
     assert len(RATES) == 12
     assert len(options("scheduler")) == 10

@@ -22,12 +22,12 @@ IDS = torch.arange(3, 63).reshape(2, 30)
 
 METHODS: dict[str, tuple[str, ...]] = {
     "full": (), "freeze": ("method.train=last:1", "method.also=[norms]"), "layerwise": ('method.rules=["last:1 full","rest lora rank=4"]',),
-    "lora": (), "qlora": (), "oft": ("method.block=16",), "boft": (), "ia3": (), "vera": (), "llama_pro": ("method.blocks=1",),
+    "lora": (), "qlora": (), "oft": ("method.block=16",), "ia3": (), "vera": (), "llama_pro": ("method.blocks=1",),
     "rslora": (), "dora": (), "pissa": (), "lora_plus": (),
 }
 """Every option and preset, with what the two layers of the tiny model need."""
 
-RATES = {"full": 1e-2, "llama_pro": 3e-2, "ia3": 0.1, "vera": 0.1, "oft": 2e-2, "boft": 2e-2, "pissa": 5e-3}
+RATES = {"full": 1e-2, "llama_pro": 3e-2, "ia3": 0.1, "vera": 0.1, "oft": 2e-2, "pissa": 5e-3}
 
 
 def made(method: str, *words: str, precision: str = "fp32") -> Any:
@@ -52,8 +52,8 @@ def test_every_method_and_preset_is_in_this_file() -> None:
     load_options()
     presets = {p.stem for p in Path("conf/method").glob("*.yaml")}
     assert set(METHODS) == presets
-    assert len(options("method")) == 10
-    assert len(METHODS) == 14
+    assert len(options("method")) == 9
+    assert len(METHODS) == 13
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
@@ -177,6 +177,58 @@ def test_rslora_and_dora_are_their_formulas() -> None:
                 direction = w + 8 / 4 * b @ a
                 expected = x @ (w.norm(dim=1, keepdim=True) * direction / direction.norm(dim=1, keepdim=True)).T
             torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def scrambled(model: Any, layer: str) -> tuple[Any, torch.Tensor]:
+    """A layer whose trained parameters are random, and inputs for it."""
+    found = model.get_submodule(f"base_model.model.model.layers.0.{layer}")
+    generator = torch.Generator().manual_seed(6)
+    for parameter in found.parameters():
+        if parameter.requires_grad:
+            parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+    return found, torch.randn(5, found.in_features, generator=generator)
+
+
+@torch.no_grad()
+def test_oft_rotates_blocks_of_the_inputs_by_cayleys_transform() -> None:
+    layer, x = scrambled(made("oft", "method.block=16"), "self_attn.q_proj")
+    upper = layer.oft_R["default"].weight
+    assert upper.shape == (4, 16 * 15 // 2)
+    rotations = []
+    for numbers in upper:
+        skew = torch.zeros(16, 16)
+        skew[torch.triu_indices(16, 16, 1).unbind()] = numbers
+        skew = skew - skew.T
+        rotations.append(torch.linalg.inv(torch.eye(16) + skew) @ (torch.eye(16) - skew))  # the two factors commute
+    whole = torch.block_diag(*rotations)
+    torch.testing.assert_close(whole @ whole.T, torch.eye(64), rtol=0, atol=1e-5)  # lengths and angles stay
+    torch.testing.assert_close(layer(x), x @ whole @ layer.base_layer.weight.T, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_ia3_scales_outputs_of_keys_and_values_and_inputs_of_the_feed_forward() -> None:
+    model = made("ia3")
+    adapted = {name.split("layers.0.")[1] for name, m in model.named_modules() if hasattr(m, "ia3_l") and ".layers.0." in name}
+    assert adapted == {"self_attn.k_proj", "self_attn.v_proj", "mlp.down_proj"}
+    for name in adapted:
+        layer, x = scrambled(model, name)
+        scale = layer.ia3_l["default"].flatten()
+        weight = layer.base_layer.weight
+        expected = (x * scale) @ weight.T if name == "mlp.down_proj" else (x @ weight.T) * scale
+        torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_vera_learns_two_vectors_between_shared_random_matrices() -> None:
+    model = made("vera", "method.rank=8")
+    layer, x = scrambled(model, "mlp.up_proj")
+    d, b = layer.vera_lambda_d["default"], layer.vera_lambda_b["default"]
+    assert (d.shape, b.shape) == ((8,), (128,))
+    a_matrix, b_matrix = layer.vera_A["default"][:, : layer.in_features], layer.vera_B["default"][: layer.out_features]
+    expected = x @ layer.base_layer.weight.T + ((x @ a_matrix.T) * d @ b_matrix.T) * b
+    torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
+    other = model.get_submodule("base_model.model.model.layers.1.mlp.up_proj")
+    assert other.vera_A["default"].data_ptr() == layer.vera_A["default"].data_ptr()
 
 
 def test_the_quantised_base_is_bitsandbytes_own_numbers_and_loftq_makes_up_for_them() -> None:

@@ -78,20 +78,6 @@ def oft(config: c.Oft, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     return attach(base(model, dtypes), adapter, dtypes)
 
 
-def boft(config: c.Boft, model: PreTrainedModel, dtypes: Dtypes) -> Any:
-    """Butterfly OFT (Liu et al., https://arxiv.org/abs/2311.06243)."""
-    from peft import BOFTConfig
-
-    _refuse_uneven(model, config.targets, config.block)
-    adapter = BOFTConfig(
-        boft_block_size=config.block, boft_n_butterfly_factor=config.factors, target_modules=linear_targets(model, config.targets),
-        task_type="CAUSAL_LM",
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a CUDA extension that is not there; the plain form is used
-        return attach(base(model, dtypes), adapter, dtypes)
-
-
 def ia3(config: c.Ia3, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     """(IA)³ (Liu et al., https://arxiv.org/abs/2205.05638); which layers is peft's knowledge of each architecture."""
     from peft import IA3Config

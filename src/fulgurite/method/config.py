@@ -268,20 +268,9 @@ class Qlora(Lora):
         return _lora_refusal(self)
 
 
-@dataclass(slots=True)
-class Rotation(Adapter):
-    """What the methods that rotate have in common."""
-
-    def refusal(self, run: RunConfig) -> str | None:
-        """Why nothing can be rotated in this run, in one sentence, or None."""
-        if run.precision.name != "pure_bf16":
-            return None
-        return f"method={self.name} solves for its rotations, which torch cannot in the bf16 of precision=pure_bf16; take precision=bf16."
-
-
 @option("method", "oft")
 @dataclass(slots=True)
-class Oft(Rotation):
+class Oft(Adapter):
     """Rotates each layer's inputs instead of adding to its outputs: lengths and angles of the weights stay as they are."""
 
     builds: ClassVar[str] = "fulgurite.method.adapters:oft"
@@ -296,22 +285,11 @@ class Oft(Rotation):
         bounds=below(0, 1), usual=between(0, 0.1), advice="Leave it.",
     )
 
-
-@option("method", "boft")
-@dataclass(slots=True)
-class Boft(Rotation):
-    """OFT by butterfly factors: every input can reach every other with few parameters. Slower than oft."""
-
-    builds: ClassVar[str] = "fulgurite.method.adapters:boft"
-
-    block: int = knob(
-        4, "The size of the rotated blocks, in inputs.", source="BOFT, https://arxiv.org/abs/2311.06243; peft's default 4",
-        bounds=at_least(2), usual=(4, 8), advice="Leave it; it must divide each layer's width.",
-    )
-    factors: int = knob(
-        1, "The number of butterfly factors; 1 is OFT without the butterfly.", source="BOFT, https://arxiv.org/abs/2311.06243",
-        bounds=at_least(1), usual=(1, 2), advice="2 mixes across blocks.",
-    )
+    def refusal(self, run: RunConfig) -> str | None:
+        """Why its rotations cannot be found in this run, in one sentence, or None."""
+        if run.precision.name != "pure_bf16":
+            return None
+        return f"method={self.name} solves for its rotations, which torch cannot in the bf16 of precision=pure_bf16; take precision=bf16."
 
 
 @option("method", "ia3")

@@ -25,10 +25,10 @@ def table(trained: Iterable[tuple[str, int]], whole: int) -> str:
 
 
 def _key(name: str) -> str:
-    kind = next((f" ({k})" for k in ("lora", "oft", "boft", "ia3", "vera") if f".{k}_" in name), "")
+    kind = next((f" ({k})" for k in ("lora", "oft", "ia3", "vera") if f".{k}_" in name), "")
     inner = NUMBER.split(name)[-1] if NUMBER.search(name) else name
     parts = [p for p in inner.removeprefix("base_model.model.").split(".") if p not in ("weight", "bias", "default", "base_layer", "model")]
-    return ".".join(p for p in parts if not p.startswith(("lora_", "oft_", "boft_", "ia3_", "vera_"))) + kind
+    return ".".join(p for p in parts if not p.startswith(("lora_", "oft_", "ia3_", "vera_"))) + kind
 
 
 def ranges(numbers: list[int]) -> str:

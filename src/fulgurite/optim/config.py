@@ -43,7 +43,7 @@ class Optim(Option):
         bounds=above(0, 1), usual=rates.usual,
         advice="Raise it 2 to 5 times if the loss lies flat and samples do not change; divide by 2 to 5 on spikes or repetition. "
         "LoRA takes about ten times the rate of full fine-tuning, and qlora LoRA's; ia3 takes 3 and vera 5 times that; "
-        "layerwise and llama_pro take full's, freeze, oft and boft 3 times full's.",
+        "layerwise and llama_pro take full's, freeze and oft 3 times full's.",
         empty=Empty("from the stage, the method and the model's size", rates.recommend),
     )
     weight_decay: float = knob(

@@ -43,9 +43,9 @@ TABLE: dict[tuple[str, str], Row] = {
 }
 
 KIN = {"qlora": "lora", "vera": "lora", "ia3": "lora"}
-"""Methods that take LoRA's rates; freeze, layerwise, oft, boft and llama_pro take those of full fine-tuning."""
+"""Methods that take LoRA's rates; freeze, layerwise, oft and llama_pro take those of full fine-tuning."""
 
-METHODS = {"vera": 5.0, "ia3": 3.0, "freeze": 3.0, "oft": 3.0, "boft": 3.0}
+METHODS = {"vera": 5.0, "ia3": 3.0, "freeze": 3.0, "oft": 3.0}
 """How many times its kin's rate a method takes. Vectors move more than matrices (VeRA's paper has ten times LoRA's rate, T-Few
 3e-3 for (IA)³: unverified); where few layers or only rotations learn, up to ten times the full rate (ours; LLaMA-Factory's
 examples of freeze and OFT use 1e-4 at 4B to 7B, verified)."""
