@@ -20,6 +20,8 @@ class Format(StrEnum):
     sharegpt = "sharegpt"
     openai = "openai"
     text = "text"
+    preference = "preference"
+    kto = "kto"
 
 
 class TooLong(StrEnum):
@@ -86,7 +88,8 @@ class Data(Option):
     too_long: TooLong = knob(
         TooLong.drop, "What happens to an example longer than data.max_length.",
         source="The three ways are axolotl's (docs/dataset_preprocessing)",
-        advice="Keep drop: a cut answer teaches the model not to stop. error when nothing may be lost.",
+        advice="Keep drop: a cut answer teaches the model not to stop. error when nothing may be lost. Of answers to compare truncate "
+        "cuts the beginning of their prompt, the same tokens on both sides, and never an answer.",
     )
     mask: Mask = knob(
         Mask.answers, "Which tokens are learned: the answers, only the last answer, or everything.",
@@ -153,7 +156,7 @@ class File(Data):
     )
     format: Format = knob(
         Format.auto, "How a record says what it holds; auto looks at the first records and tells what it found.",
-        source="Formats of Stanford Alpaca, ShareGPT and the OpenAI chat API",
+        source="Formats of Stanford Alpaca, ShareGPT and the OpenAI chat API; pairs and judged answers as in TRL and LLaMA-Factory",
         advice="Name it when a file is taken for another format.",
     )
     columns: dict[str, str] = knob(

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 class Stage(Option):
     """What every stage has: nothing."""
 
-    data: ClassVar[str] = "chat"
-    """What its examples are: chat, text, pairs, judged."""
-
 
 @dataclass(slots=True)
 class Speaking(Stage):
@@ -71,25 +68,22 @@ class Pt(Speaking):
     """Continued pre-training: learns running text, every token of it. Take it for raw text; rows are packed."""
 
     builds: ClassVar[str] = "fulgurite.stage.language:build"
-    data: ClassVar[str] = "text"
 
 
 @option("stage", "rm")
 @dataclass(slots=True)
 class Rm(Stage):
-    """Reward modelling: learns a number for an answer from pairs. Only where you rank with it, or run PPO."""
+    """Reward modelling: learns a number for an answer from pairs. Only where you rank with it, or run PPO.
+
+    A record's field `margin`, a number, says by how much its chosen answer must win (Llama 2, https://arxiv.org/abs/2307.09288).
+    """
 
     builds: ClassVar[str] = "fulgurite.stage.reward:build"
-    data: ClassVar[str] = "pairs"
 
     center: float = knob(
         0.0, "How strongly the two rewards of a pair are held around 0, as comparisons alone leave their mean free.",
         source="Eisenstein et al., https://arxiv.org/abs/2312.09244; TRL's center_rewards_coefficient, there 0.01 as an example",
         bounds=at_least(0), usual=between(0, 0.1), advice="0.01 where rewards of several models or runs are compared, or PPO follows.",
-    )
-    margin: bool = knob(
-        False, "Whether a record's field `margin`, a number, says by how much the chosen answer must win.",
-        source="Llama 2, Touvron et al., https://arxiv.org/abs/2307.09288", advice="true where people said how much better an answer is.",
     )
 
     def refusal(self, run: RunConfig) -> str | None:
@@ -158,7 +152,6 @@ class Dpo(Comparing):
     """Direct Preference Optimization and its family: learns from pairs which answer is better. After SFT."""
 
     builds: ClassVar[str] = "fulgurite.stage.preference:build"
-    data: ClassVar[str] = "pairs"
 
     loss: PreferenceLoss = knob(
         PreferenceLoss.sigmoid, "What is made small; each loss has its own beta and its own knobs.",
@@ -180,7 +173,7 @@ class Dpo(Comparing):
     gamma: float | None = knob(
         None, "SimPO's margin: by how much beta times the mean log-probability of the chosen answer must win.",
         source="SimPO, https://arxiv.org/abs/2405.14734: gamma / beta 0 to 1, the authors' runs 0.1 to 0.8 (verified)",
-        bounds=at_least(0), usual=lambda run: Range(0, run.stage.beta), advice="Tune gamma / beta, from 0.5. Above beta it breaks the text.",
+        bounds=at_least(0), usual=lambda run: Range(0, run.stage.beta), advice="Tune gamma / beta from 0.5. Above beta it breaks text.",
         empty=Empty("half of stage.beta in simpo, nothing elsewhere", _gamma),
     )
     tau: float | None = knob(
@@ -223,7 +216,6 @@ class Kto(Comparing):
     """Kahneman-Tversky optimization: learns from single answers, each marked good or bad. Where there are no pairs. After SFT."""
 
     builds: ClassVar[str] = "fulgurite.stage.preference:build_kto"
-    data: ClassVar[str] = "judged"
 
     reference_mode: ReferenceMode | None = knob(
         None, "How the reference is had: the model without its adapter, or a frozen copy.",
