@@ -240,8 +240,9 @@ def closing(assembled: Assembled) -> str:
     last = a.stage.step_record.get("train/loss")
     val = a.trainer.callback_metrics.get("val/loss")
     numbers = ", ".join(f"{name} {float(x):.3f}" for name, x in (("train loss", last), ("validation loss", val)) if x is not None)
+    talk = {f"fulgurite chat run={a.folder}": "talk with it"} if isinstance(a.composed.run.stage, Speaking) else {}
     next_steps = {
-        f"fulgurite chat run={a.folder}": "talk with it",
+        **talk,
         f"fulgurite export run={a.folder} out=my-model": "a folder that plain transformers loads",
         "fulgurite runs": "compare runs",
         "fulgurite explain method.rank": "what a knob does, what to set it to, and who says so",

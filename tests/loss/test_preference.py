@@ -153,6 +153,16 @@ def test_orpo_stays_finite_where_an_answer_is_certain() -> None:
     assert torch.isfinite(chosen.grad).all()
 
 
+def test_discopop_falls_from_margin_0_only_with_a_tau_above_a_tenth() -> None:
+    # derivative at 0: -1/4 (logistic's half share) - 1/2 (exponential's) + (1 - ln 2) / (4 tau) (the mixture's own)
+    for tau in (0.05, 0.1, 0.11, 0.5):
+        margin = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+        p.discopop(margin, torch.zeros(1, dtype=torch.float64), 1.0, tau).sum().backward()
+        assert margin.grad is not None
+        assert float(margin.grad) == pytest.approx(-0.75 + (1 - math.log(2)) / (4 * tau), rel=1e-9)
+        assert (float(margin.grad) < 0) == (tau > 0.1023)
+
+
 def test_of_like_rank_by_hand() -> None:
     # margins rank 3rd, 1st, 2nd; the reference's in order are -1, 0, 7
     assert p.of_like_rank(torch.tensor([5.0, 1.0, 2.0]), torch.tensor([0.0, 7.0, -1.0])).tolist() == [7.0, -1.0, 0.0]

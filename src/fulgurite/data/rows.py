@@ -78,7 +78,7 @@ def split(encoded: Encoded, config: Data, seed: int, max_length: int, packing: P
     report, packing = _report(encoded, max_length), Packing(packing)
     if encoded.compares:
         _refuse_long(encoded, config, max_length)
-        kept, cuts = compared_rows.kept(encoded, max_length, config.too_long is TooLong.truncate, report)
+        kept, cuts = compared_rows.kept(encoded, max_length, config.too_long == TooLong.truncate, report)
     else:
         kept, cuts = _kept(encoded, config, max_length, report), None
     from_val = encoded.arrays["files"][kept] >= len(source.train)
@@ -132,7 +132,7 @@ def _kept(encoded: Encoded, config: Data, max_length: int, report: Report) -> In
         too_long = not running and length > max_length
         if encoded.flagged(number, STOP_INSIDE):
             report.drop("an answer holds the text of an end token", str(encoded.place(number)))
-        elif too_long and config.too_long is TooLong.drop:
+        elif too_long and config.too_long == TooLong.drop:
             report.drop("longer than data.max_length", str(encoded.place(number)))
         elif encoded.labels(number, 0, min(length, max_length) if too_long else length) == 0:
             report.drop("no token left to learn", str(encoded.place(number)))
@@ -147,7 +147,7 @@ def _kept(encoded: Encoded, config: Data, max_length: int, report: Report) -> In
 def _refuse_long(encoded: Encoded, config: Data, max_length: int) -> None:
     """Raise DataError where data.too_long=error and an example, or a side of one, is longer than data.max_length."""
     lengths = encoded.lengths.tolist()
-    long = [n for n, length in enumerate(lengths) if length > max_length] if config.too_long is TooLong.error else []
+    long = [n for n, length in enumerate(lengths) if length > max_length] if config.too_long == TooLong.error else []
     if long:
         more = f" (and {len(long) - 1} more)" if len(long) > 1 else ""
         raise DataError(

@@ -82,7 +82,10 @@ def of_like_rank(margin_B: Tensor, reference_B: Tensor) -> Tensor:
 
 
 def discopop(chosen_B: Tensor, rejected_B: Tensor, beta: float, tau: float = 0.05) -> Tensor:
-    """DiscoPOP, Lu et al., https://arxiv.org/abs/2406.08414, equation 5: logistic and exponential loss, mixed by the margin."""
+    """DiscoPOP, Lu et al., https://arxiv.org/abs/2406.08414, equation 5: logistic and exponential loss, mixed by the margin.
+
+    It is not convex: with a tau below 0.102 it rises at a margin of 0, and has a valley at beta · margin = -0.1 for 0.05.
+    """
     scores_B = beta * (chosen_B - rejected_B)
     share_B = torch.sigmoid(scores_B / tau)
     return -logsigmoid(scores_B) * (1 - share_B) + torch.exp(-scores_B) * share_B

@@ -173,12 +173,16 @@ class Dpo(Comparing):
     gamma: float | None = knob(
         None, "SimPO's margin: by how much beta times the mean log-probability of the chosen answer must win.",
         source="SimPO, https://arxiv.org/abs/2405.14734: gamma / beta 0 to 1, the authors' runs 0.1 to 0.8 (verified)",
-        bounds=at_least(0), usual=lambda run: Range(0, run.stage.beta), advice="Tune gamma / beta from 0.5. Above beta it breaks text.",
+        bounds=at_least(0), usual=lambda run: Range(0, run.stage.beta or _row(run).beta),
+        advice="Tune gamma / beta from 0.5. Above beta it breaks text.",
         empty=Empty("half of stage.beta in simpo, nothing elsewhere", _gamma),
     )
     tau: float | None = knob(
         None, "DiscoPOP's temperature: how sharply it turns from the logistic to the exponential loss around a margin of 0.",
-        source="DiscoPOP, https://arxiv.org/abs/2406.08414", bounds=above(0), usual=between(0.01, 1), advice="Leave it.",
+        source="DiscoPOP, https://arxiv.org/abs/2406.08414: 0.05 (verified); its slope at 0 is ours, by hand",
+        bounds=above(0), usual=between(0.01, 1),
+        advice="Below 0.1 the loss rises from a margin of 0 and has a valley just under it, in which a gentle run stays: raise it to "
+        "0.2 to 0.5 where train/accuracy stays under one half.",
         empty=_of_loss("tau", "no temperature"),
     )
     sft_weight: float | None = knob(

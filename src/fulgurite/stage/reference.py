@@ -57,8 +57,9 @@ class AdapterOff:
     def __init__(self, policy: Scorer) -> None:
         # whatever else is trained (a thawed layer, a trained embedding) would move the reference as well
         strange = [n for n, p in policy.model.named_parameters() if p.requires_grad and "lora_" not in n]
-        if not hasattr(policy.model, "disable_adapter") or strange:
-            what = f"{strange[0]} is trained besides" if strange else "this method has no adapter"
+        adapter = hasattr(policy.model, "disable_adapter")
+        if not adapter or strange:
+            what = f"{strange[0]} is trained besides" if adapter else "this method has no adapter"
             raise ConfigError(f"stage.reference_mode=adapter is not possible: {what}; take stage.reference_mode=copy or precomputed.")
         self.policy = policy
 
