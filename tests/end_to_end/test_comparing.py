@@ -265,3 +265,12 @@ def test_an_adapter_without_a_named_base_says_what_to_do(sft: Path, tmp_path: Pa
     export_main([f"run={sft}", f"out={tmp_path / 'out'}", "merge=false"])
     with pytest.raises(ModelError, match=r"is an adapter that names no base model; give the run it is from, model\.path=<run folder>"):
         named(Hf(path=str(tmp_path / "out")), torch.float32)
+
+
+def test_a_run_whose_start_was_trained_on_is_not_resumed_in_silence(sft: Path, words: Any, tmp_path: Path) -> None:
+    said = [*words("dpo"), "model=hf", f"model.path={sft}", "trainer.batch_size=8"]
+    tiny(tmp_path / "dpo", *said, "trainer.max_steps=2")
+    more = ["trainer.max_steps=9", "trainer.save_every=9", "trainer.eval_every=9"]
+    tiny(sft, "optim.lr=1e-2", "scheduler=constant", *more, "resume.allow=[trainer,scheduler]")
+    with pytest.raises(CheckpointError, match=r"start .* → .*say resume\.allow="):
+        tiny(tmp_path / "dpo", *said, "trainer.max_steps=4", "resume.allow=[trainer,scheduler]")

@@ -67,10 +67,13 @@ class Comparison(StageModule):
         if self.run.stage.reference_mode is ReferenceMode.copy:
             self._parts["reference"] = Frozen(model, self.run.stage.loss_chunk)
 
-    def before_fit(self, parts: Sequence[Compared], cache: Path) -> None:
-        """Compute the reference of all rows where stage.reference_mode=precomputed. The weights must still be those of the start."""
+    def before_fit(self, parts: Sequence[Compared], cache: Path, device: torch.device) -> None:
+        """Compute the reference of all rows, on `device`, where stage.reference_mode=precomputed. Weights must be those of the start."""
         if self.run.stage.reference_mode is not ReferenceMode.precomputed:
             return
+        self.to(device)
+        if self._parts["other"] is not None:
+            self._parts["other"].to(device)
         other = self._parts["other"]
         scorer = Scorer(other, self.run.stage.loss_chunk) if other is not None else self._parts["policy"]
         with self.computing():
