@@ -171,7 +171,7 @@ class Source:
 
 
 def build(config: Data, *, stage: str, seed: int) -> Source:
-    """The data set of `data=guide`, `guide_preference` or `file`. Raises DataError where there are no files, or they do not fit the stage."""
+    """The data set of `data=guide`, `guide_preference` or `file`. Raises DataError where it has no files, or does not fit the stage."""
     if isinstance(config, GuidePreference):
         return Source(config, stage, [GUIDE / "preference.jsonl"], [], Format.preference, {})
     if not isinstance(config, File):
