@@ -20,6 +20,8 @@ class Format(StrEnum):
     sharegpt = "sharegpt"
     openai = "openai"
     text = "text"
+    preference = "preference"
+    kto = "kto"
 
 
 class TooLong(StrEnum):
@@ -88,7 +90,8 @@ class Data(Option):
     too_long: TooLong = knob(
         TooLong.drop, "What happens to an example longer than data.max_length.",
         source="The three ways are axolotl's (docs/dataset_preprocessing)",
-        advice="Keep drop: a cut answer teaches the model not to stop. error when nothing may be lost.",
+        advice="Keep drop: a cut answer teaches the model not to stop. error when nothing may be lost. Of answers to compare truncate "
+        "cuts the beginning of their prompt, the same tokens on both sides, and never an answer.",
     )
     mask: Mask = knob(
         Mask.answers, "Which tokens are learned: the answers, only the last answer, or everything.",
@@ -139,6 +142,15 @@ class Guide(Data):
     """The shipped data set: questions and answers about fine-tuning parameters. Take it for a first run and for tests."""
 
 
+@option("data", "guide_preference")
+@dataclass(slots=True)
+class GuidePreference(Guide):
+    """The shipped pairs: 64 questions on the guide's subject, each with a right answer and a wrong or empty one, written by hand.
+
+    For a first run of stage=dpo or stage=rm and for tests: it teaches no more than that fluent nonsense is worse.
+    """
+
+
 @option("data", "file")
 @dataclass(slots=True)
 class File(Data):
@@ -155,7 +167,7 @@ class File(Data):
     )
     format: Format = knob(
         Format.auto, "How a record says what it holds; auto looks at the first records and tells what it found.",
-        source="Formats of Stanford Alpaca, ShareGPT and the OpenAI chat API",
+        source="Formats of Stanford Alpaca, ShareGPT and the OpenAI chat API; pairs and judged answers as in TRL and LLaMA-Factory",
         advice="Name it when a file is taken for another format.",
     )
     columns: dict[str, str] = knob(

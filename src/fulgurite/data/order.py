@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -74,3 +74,11 @@ class PoissonOrder:
         size = max(self.micro_batch, math.ceil(len(rows) / self.micro_batches_per_step))
         cuts = [list(map(int, rows[i : i + size])) for i in range(0, len(rows), size)]
         return [[] for _ in range(self.micro_batches_per_step - len(cuts))] + cuts
+
+
+def mismatched(rows: Sequence[int], seed: Sequence[int]) -> dict[int, int]:
+    """For each row another of the same step, each once: a circle drawn from `seed`. Empty where there is only one row."""
+    if len(rows) < 2:
+        return {}
+    circle = np.random.default_rng([*seed, 1]).permutation(np.array(rows, dtype=np.int64)).tolist()
+    return dict(zip(circle, [*circle[1:], circle[0]], strict=True))

@@ -41,6 +41,11 @@ def attach(model: PreTrainedModel, adapter: Any, dtypes: Dtypes) -> Any:
     return wrapped
 
 
+def task(model: PreTrainedModel) -> str | None:
+    """peft's word for what the model does; a reward model is none of its tasks."""
+    return "CAUSAL_LM" if model.get_output_embeddings() is not None else None
+
+
 def base(model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedModel:
     """The model frozen, in the dtype of frozen weights."""
     model.to(dtype=dtypes.frozen)
@@ -73,7 +78,7 @@ def oft(config: c.Oft, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     _refuse_uneven(model, config.targets, config.block)
     adapter = OFTConfig(
         r=0, oft_block_size=config.block, module_dropout=config.dropout, target_modules=linear_targets(model, config.targets),
-        use_cayley_neumann=False, task_type="CAUSAL_LM",  # the exact Cayley transform: rotations are rotations
+        use_cayley_neumann=False, task_type=task(model),  # the exact Cayley transform: rotations are rotations
     )
     return attach(base(model, dtypes), adapter, dtypes)
 
@@ -82,7 +87,7 @@ def ia3(config: c.Ia3, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     """(IA)³ (Liu et al., https://arxiv.org/abs/2205.05638); which layers is peft's knowledge of each architecture."""
     from peft import IA3Config
 
-    return attach(base(model, dtypes), IA3Config(task_type="CAUSAL_LM"), dtypes)
+    return attach(base(model, dtypes), IA3Config(task_type=task(model)), dtypes)
 
 
 def vera(config: c.Vera, model: PreTrainedModel, dtypes: Dtypes) -> Any:
@@ -90,7 +95,7 @@ def vera(config: c.Vera, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     from peft import VeraConfig
 
     adapter = VeraConfig(
-        r=config.rank, vera_dropout=config.dropout, target_modules=linear_targets(model, config.targets), task_type="CAUSAL_LM",
+        r=config.rank, vera_dropout=config.dropout, target_modules=linear_targets(model, config.targets), task_type=task(model),
         save_projection=True,
     )
     return attach(base(model, dtypes), adapter, dtypes)

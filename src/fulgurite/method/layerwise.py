@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from fulgurite.method import config as c
 from fulgurite.method import parts
-from fulgurite.method.adapters import attach
+from fulgurite.method.adapters import attach, task
 from fulgurite.method.rules import Rule, claims
 from fulgurite.optim.groups import scale_rate
 from fulgurite.precision.build import Dtypes
@@ -31,7 +31,7 @@ def build(config: c.Layerwise, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     parts.train_only(model, chosen, dtypes)
     if not adapted:
         return model
-    wrapped = attach(model, _lora(adapted), dtypes)
+    wrapped = attach(model, _lora(adapted, model), dtypes)
     for parameter in chosen:  # peft froze them
         parameter.requires_grad_(True)
     for name, module in wrapped.named_modules():
@@ -49,13 +49,13 @@ def _depth(layer: int | None, count: int) -> int:
     return 0 if layer is None else count - 1 - layer
 
 
-def _lora(adapted: dict[str, Rule]) -> Any:
+def _lora(adapted: dict[str, Rule], model: PreTrainedModel) -> Any:
     from peft import LoraConfig
 
     first = next(iter(adapted.values()))
     others = {name: rule for name, rule in adapted.items() if (rule.rank, rule.alpha) != (first.rank, first.alpha)}
     return LoraConfig(
-        r=first.rank, lora_alpha=first.alpha, target_modules=sorted(adapted), task_type="CAUSAL_LM",
+        r=first.rank, lora_alpha=first.alpha, target_modules=sorted(adapted), task_type=task(model),
         rank_pattern={f"^{name}$": rule.rank for name, rule in others.items()},
         alpha_pattern={f"^{name}$": rule.alpha for name, rule in others.items()},
     )

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from fulgurite.errors import ConfigError, ModelError, did_you_mean
 from fulgurite.method import config as c
-from fulgurite.method.adapters import attach, base, linear_targets
+from fulgurite.method.adapters import attach, base, linear_targets, task
 from fulgurite.optim.groups import scale_rate
 from fulgurite.precision.build import Dtypes
 
@@ -53,7 +53,7 @@ def peft_config(config: c.Lora, model: PreTrainedModel) -> Any:
         use_rslora=config.variant is c.Variant.rslora, use_dora=config.variant is c.Variant.dora,
         init_lora_weights=INIT[config.init], modules_to_save=kept or None,
         rank_pattern=config.rank_pattern, alpha_pattern=config.alpha_pattern,
-        trainable_token_indices=list(new) if new else None, task_type="CAUSAL_LM",
+        trainable_token_indices=list(new) if new else None, task_type=task(model),
     )
 
 

@@ -38,9 +38,9 @@ def is_linear(module: nn.Module) -> bool:
 
 
 def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
-    """Every linear layer but the head, by its full name."""
-    head = model.get_output_embeddings()
-    return {name: m for name, m in model.named_modules() if is_linear(m) and m is not head}
+    """Every linear layer but the head, a reward model's too, by its full name."""
+    heads = (model.get_output_embeddings(), getattr(model, "score", None))
+    return {name: m for name, m in model.named_modules() if is_linear(m) and m not in heads}
 
 
 def elements(parameter: nn.Parameter) -> int:

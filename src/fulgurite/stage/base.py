@@ -1,8 +1,9 @@
 """What all stages share: one LightningModule that answers one question, the loss of this batch.
 
-The gradient of an optimizer step is that of the mean over all label tokens of the step, on all devices, whatever the
-micro-batches: each batch carries the step's count, and Lightning's own divisions are undone. Under privacy the loss is the
-sum over rows of each row's mean, whose gradients the mechanism takes one by one.
+The gradient of an optimizer step is that of the mean over the units of the step (label tokens in language modelling, pairs or
+answers where those are compared), on all devices, whatever the micro-batches: each batch carries the step's count, and
+Lightning's own divisions are undone. What a loss must know of its whole step it learns in `look_ahead`. Under privacy the loss
+is the sum over rows of each row's mean, whose gradients the mechanism takes one by one.
 Shapes: B examples of a micro-batch, T tokens, N label positions, D width, V vocabulary.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import contextlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
@@ -19,6 +20,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from fulgurite.data.loader import Ahead
 from fulgurite.errors import CheckpointError, ConfigError, TrainingFailed
 from fulgurite.method.parts import elements, layers
 from fulgurite.optim.groups import base_rate
@@ -36,10 +38,16 @@ Batch = dict[str, Any]
 class StageModule(LightningModule):  # type: ignore[misc]
     """Base of the stages. A subclass defines `total_loss`; optimizer, schedule, clipping and checks are here.
 
-    After each optimizer step `step_record` holds its numbers: `train/loss` (mean over the step's label tokens, all
-    ranks), `train/lr`, `train/grad_norm` (before clipping), `train/clipped` (0 or 1). Under privacy the loss is the mean over the rows
-    drawn, the norm is that of the noisy mean, and there are `privacy/rows`, `privacy/clipped` (a share), `privacy/epsilon` (so far).
+    After each optimizer step `step_record` holds its numbers: `train/loss` (mean over the step's units, all ranks),
+    `train/lr`, `train/grad_norm` (before clipping), `train/clipped` (0 or 1), and `train/` each of `measures`. Under privacy the
+    loss is the mean over the rows drawn, the norm is that of the noisy mean, and there are `privacy/rows`, `privacy/clipped`
+    (a share), `privacy/epsilon` (so far).
     """
+
+    measures: ClassVar[tuple[str, ...]] = ()
+    """What the stage measures beside its loss, in training and evaluation: each a mean of what `note` is given."""
+    ahead: Ahead = Ahead.nothing
+    """What `look_ahead` must see of a step."""
 
     def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
         super().__init__()
@@ -65,10 +73,42 @@ class StageModule(LightningModule):  # type: ignore[misc]
         self._rest = contextlib.ExitStack()
         self._judged = contextlib.ExitStack()
         self._val = torch.zeros(2, dtype=torch.float64)
+        self._noted: dict[str, Tensor] = {}
 
     @abstractmethod
     def total_loss(self, batch: Batch) -> Tensor:
-        """The summed loss over the micro-batch's label tokens; B is at least 1."""
+        """The summed loss over the micro-batch's units; B is at least 1."""
+
+    def units(self, batch: Batch) -> int:
+        """How many units the micro-batch has: what the mean counts."""
+        return int((batch["targets"] >= 0).sum())
+
+    def look_ahead(self, batch: Batch) -> None:
+        """Called before the first micro-batch of a step, and of an evaluation, on every process, where `ahead` asks for it."""
+
+    def after_step(self, numbers: dict[str, float]) -> None:
+        """Called with the means of `measures` after each optimizer step, on every process with the same."""
+
+    def state(self) -> dict[str, float]:
+        """Numbers that a resumed run must have again."""
+        return {}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Take up `state`."""
+
+    def note(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
+        """Add to the measure `name`: a sum and how many it is of."""
+        pair = torch.stack([torch.as_tensor(x, dtype=torch.float64, device=self.device).detach() for x in (total, count)])
+        self._noted[name] = self._noted[name] + pair if name in self._noted else pair
+
+    def measured(self) -> dict[str, float]:
+        """The means of the measures over all processes; what was noted is forgotten. A measure of nothing is left out."""
+        if not self.measures:
+            return {}
+        none = torch.zeros(2, dtype=torch.float64, device=self.device)
+        sums = self.all_reduced(torch.stack([self._noted.get(name, none) for name in self.measures])).tolist()
+        self._noted = {}
+        return {name: total / count for name, (total, count) in zip(self.measures, sums, strict=True) if count}
 
     def row_losses(self, batch: Batch) -> Tensor:
         """The loss [B] of each row, which hangs on no other row; for privacy. B is at least 1."""
@@ -93,6 +133,8 @@ class StageModule(LightningModule):  # type: ignore[misc]
         self._window.append(batch)
         self._rest.enter_context(at_rest(self._resting()))
         try:
+            if "ahead" in batch:
+                self.look_ahead(batch)
             loss = self._loss(batch)
             self._sums.append(loss.detach())
             self._refuse_nonfinite("loss", loss.detach())
@@ -163,10 +205,13 @@ class StageModule(LightningModule):  # type: ignore[misc]
         sums = torch.stack([s.double() for s in self._sums]).sum()
         count = int(private["privacy/rows"]) if private else targets
         loss = self.all_reduced(sums) / max(count, 1)
-        self.tokens_seen += targets
+        self.tokens_seen += int(self._window[0]["step_labels"]) if "step_labels" in self._window[0] else targets
+        numbers = self.measured()
         self.step_record = {
             "train/loss": float(loss), "train/lr": float(rate), "train/grad_norm": norm, "train/clipped": float(clipped), **private,
+            **{f"train/{name}": value for name, value in numbers.items()},
         }
+        self.after_step(numbers)
         if count == 0 and private:  # a step that drew no row has noise, and no loss
             del self.step_record["train/loss"]
         if self.mechanism is not None and self._logged(self.trainer.global_step + 1):
@@ -223,16 +268,20 @@ class StageModule(LightningModule):  # type: ignore[misc]
 
     def on_validation_epoch_start(self) -> None:
         self._val = torch.zeros(2, dtype=torch.float64, device=self.device)
+        self._noted = {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Adds the sum of the loss and the count of labels; no logits are kept."""
+        """Adds the sum of the loss and the count of its units; no logits are kept."""
+        if "ahead" in batch:
+            self.look_ahead(batch)
         if batch["input_ids"].shape[0]:
-            self._val += torch.stack([self.total_loss(batch).double(), (batch["targets"] >= 0).sum().double()])
+            self._val += torch.stack([self.total_loss(batch).double(), torch.tensor(self.units(batch), device=self.device).double()])
 
     def on_validation_epoch_end(self) -> None:
         total, count = self.all_reduced(self._val).tolist()
         loss = total / max(count, 1)
-        self.log("val/loss", loss, logger=False)  # the row goes to the trackers by callback/record.py
+        # the row goes to the trackers by callback/record.py
+        self.log_dict({"val/loss": loss, **{f"val/{name}": value for name, value in self.measured().items()}}, logger=False)
         scheduler = self.lr_schedulers() if self.trainer.state.fn == TrainerFn.FITTING else None
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             scheduler.step(loss)
@@ -264,7 +313,7 @@ class StageModule(LightningModule):  # type: ignore[misc]
 
         Which weights are kept is the checkpoints' callback's concern, and Lightning asks callbacks first.
         """
-        checkpoint["fulgurite"] = {"tokens_seen": self.tokens_seen}
+        checkpoint["fulgurite"] = {"tokens_seen": self.tokens_seen, **self.state()}
         if self.mechanism is not None:
             checkpoint["fulgurite"]["privacy"] = self.mechanism.state()
         averages = {id(p): x for o in self.trainer.optimizers if hasattr(o, "averages") for p, x in o.averages()}
@@ -273,12 +322,14 @@ class StageModule(LightningModule):  # type: ignore[misc]
                 checkpoint["state_dict"][name] = averages[id(parameter)]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        own = checkpoint.get("fulgurite", {})
-        self.tokens_seen = int(own.get("tokens_seen", 0))
+        kept = dict(checkpoint.get("fulgurite", {}))
+        self.tokens_seen = int(kept.pop("tokens_seen", 0))
+        account = kept.pop("privacy", None)
+        self.restore(kept)
         if self.mechanism is not None:
-            if "privacy" not in own:
+            if account is None:
                 raise CheckpointError("The checkpoint was trained without privacy, which cannot be added later; begin a new run.")
-            self.mechanism.load(own["privacy"])
+            self.mechanism.load(account)
 
     @contextlib.contextmanager
     def computing(self) -> Iterator[None]:

@@ -22,6 +22,13 @@ FEWEST, ENOUGH_STEPS = 8, 200
 """A small data set gets smaller batches until the run has enough steps, but not below so many examples (ours)."""
 
 
+COMPARING = ("dpo", "kto", "rm")
+"""The stages that compare answers: their steps are counted in pairs, or in judged answers."""
+
+
+PAIRS = "pairs, as in the DPO paper and in InstructGPT's reward model"
+
+
 class Clip(StrEnum):
     """How gradients are clipped."""
 
@@ -38,9 +45,11 @@ def _batch_size(run: RunConfig, facts: Facts) -> Derived:
     if run.private:
         size = max(1, min(4 * usual, facts.rows // 4))
         return Derived(size, f"four times the usual {usual}, at most a quarter of {facts.rows} rows: a step's noise is shared by its rows")
+    if run.stage.name in COMPARING:
+        usual, why = (32, "KTO's baseline wants 16 to 128 (TRL's KTO page)") if run.stage.name == "kto" else (64, PAIRS)
     seen = facts.rows * run.trainer.epochs
-    size = usual
-    while size > FEWEST and seen / size < ENOUGH_STEPS:
+    size, fewest = usual, 16 if run.stage.name == "kto" else FEWEST
+    while size > fewest and seen / size < ENOUGH_STEPS:
         size //= 2
     if size < usual:
         return Derived(size, f"smaller than the usual {usual}, because {facts.rows} examples would make few steps of them")
@@ -50,7 +59,8 @@ def _batch_size(run: RunConfig, facts: Facts) -> Derived:
 def _micro_batch(run: RunConfig, facts: Facts) -> Derived:
     budget = TOKENS_PER_MICRO_BATCH.get(facts.device, 512)
     share = -(-run.trainer.batch_size // facts.processes)
-    rows = max(1, min(share, budget // max(run.data.max_length, 1)))
+    sides = 2 if run.stage.name in ("dpo", "rm") else 1
+    rows = max(1, min(share, budget // max(run.data.max_length * sides, 1)))
     size = run.model.billions() or 7.0
     if run.private and run.method.name == "full" and (most := max(1, int(ROW_BYTES / (4e9 * size)))) < rows:
         return Derived(most, f"under privacy each row has a gradient of its own, {4 * size:.2g} GB for this model")
@@ -60,6 +70,8 @@ def _micro_batch(run: RunConfig, facts: Facts) -> Derived:
 def _epochs(run: RunConfig, facts: Facts) -> Derived:
     if run.stage.name == "sft":
         return Derived(2.0, "two passes in supervised fine-tuning (Zephyr 1, Tülu 3 2, SmolLM2 2)")
+    if run.stage.name in COMPARING:
+        return Derived(1.0, "one pass over comparisons (Zephyr, Tülu 3; reward models over-fit with more)")
     return Derived(1.0, "one pass: repetition of running text memorises")
 
 
@@ -78,11 +90,14 @@ class Trainer(Option):
     accelerator: ClassVar[str] = "auto"
 
     batch_size: int | None = knob(
-        None, "How many examples (rows, when packed) make one optimizer step, over all devices.",
+        None, "How many examples (rows when packed, pairs when compared) make one optimizer step, over all devices.",
         source="TRL's LoRA guide below 32, QLoRA 16, Tülu 3 128, DPO paper 64 (verified)",
         bounds=at_least(1), usual=(8, 16, 32, 64, 128),
         advice="Raise it for a smoother loss; lower it to get at least 200 steps.",
-        empty=Empty("8 packed rows; else 64 for full fine-tuning, 16 for the rest, down to 8 where data are few", _batch_size, "data"),
+        empty=Empty(
+            "8 packed rows; 64 pairs, 32 judged answers; else 64 for full fine-tuning, 16 for the rest; down to 8 where data are few",
+            _batch_size, "data",
+        ),
     )
     micro_batch: int | None = knob(
         None, "How many examples go through the model at one time. It costs memory and never changes the mathematics.",
@@ -94,7 +109,7 @@ class Trainer(Option):
     epochs: float | None = knob(
         None, "How many times the data are seen.", source="Zephyr 1, Tülu 3 2 then 1, SmolLM2 2, Unsloth 1 to 3 (verified)",
         bounds=above(0), usual=between(1, 3), advice="1 above 100k rows, 3 below 5k. More memorises: the loss falls like stairs.",
-        empty=Empty("2 in supervised fine-tuning, 1 in pre-training", _epochs),
+        empty=Empty("2 in supervised fine-tuning, 1 elsewhere", _epochs),
     )
     max_steps: int | None = knob(
         None, "Stop after so many optimizer steps, whatever the epochs say; data are repeated as needed.",
