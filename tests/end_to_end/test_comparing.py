@@ -297,3 +297,36 @@ def test_comparisons_of_real_data_train(tmp_path: Path, real_data: Callable[[str
     for stage, name in (("dpo", "dpo_en_demo.json"), ("rm", "dpo_en_demo.json"), ("kto", "kto_en_demo.json")):
         words = [f"stage={stage}", "data=file", f"data.path={real_data(name)}", "data.max_samples=24", "data.max_length=1024"]
         assert len(losses(tiny(tmp_path / stage, *words, "trainer.batch_size=16"))) == 2
+
+
+OTHERS = {
+    "freeze": ["method.train=last:1"], "layerwise": ['method.rules=["last:1 full","rest lora rank=4"]'], "qlora": [],
+    "oft": ["method.block=16"], "ia3": [], "vera": [], "llama_pro": ["method.blocks=1"], "pissa": [], "dora": [],
+}
+"""Every method and preset besides lora and full."""
+
+
+@pytest.mark.parametrize("stage", ["rm", "dpo", "kto"])
+@pytest.mark.parametrize("method", OTHERS)
+def test_every_method_compares_resumes_and_is_exported(stage: str, method: str, words: Any, tmp_path: Path) -> None:
+    more = [*words(stage), f"method={method}", *OTHERS[method], "optim.lr=1e-3", "trainer.save_every=1", "trainer.keep=5"]
+    more += ["trainer.batch_size=8", "data.val_fraction=0.2"]
+    whole = tiny(tmp_path / "whole", *more, "trainer.max_steps=2")
+    part = tiny(tmp_path / "part", *more, "trainer.max_steps=1")
+    tiny(part, *more, "trainer.max_steps=2", "resume.allow=[trainer.max_steps]")
+    assert rows(part) == rows(whole)
+    assert weights(part).keys() == weights(whole).keys()
+    for name, tensor in weights(whole).items():
+        assert torch.equal(weights(part)[name], tensor), name
+    if stage != "kto":
+        assert losses(whole)[0] == pytest.approx(math.log(2), abs=1e-6)
+    assert losses(whole)[1] != losses(whole)[0]
+    assert export_main([f"run={whole}", f"out={tmp_path / 'out'}"]) == 0
+
+
+def test_dpo_on_another_adapter_has_what_it_began_with_as_its_reference(sft: Path, words: Any, tmp_path: Path) -> None:
+    assert export_main([f"run={sft}", f"out={tmp_path / 'adapter'}", "merge=false"]) == 0
+    more = [*words("dpo"), f"method.start={tmp_path / 'adapter'}", "trainer.batch_size=8"]
+    for reuse in ("go_on", "stack"):
+        folder = tiny(tmp_path / reuse, *more, f"method.reuse={reuse}")
+        assert losses(folder)[0] == pytest.approx(math.log(2), abs=1e-6)
