@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from fnmatch import fnmatchcase
 from typing import Any
@@ -20,7 +19,6 @@ def attach(model: PreTrainedModel, adapter: Any, dtypes: Dtypes) -> Any:
 
     Raises ConfigError with peft's reason where the adapter does not fit the model.
     """
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft loads it, and it tells of a GPU kernel that is not there
     from peft import get_peft_model
     from peft.tuners.tuners_utils import BaseTunerLayer
 

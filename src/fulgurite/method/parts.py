@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable
 
@@ -13,6 +14,8 @@ from fulgurite.errors import ConfigError
 from fulgurite.method.config import Part
 from fulgurite.method.places import Names
 from fulgurite.precision.build import Dtypes
+
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft loads it, and it tells of a GPU kernel that is not there
 
 
 def layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:

@@ -6,7 +6,6 @@ the loaded model's linear layers are replaced, so that every model of the group 
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import torch
@@ -35,7 +34,6 @@ def build(config: c.Qlora, model: PreTrainedModel, dtypes: Dtypes) -> Any:
 
 def quantise(config: c.Qlora, model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedModel:
     """The model with every linear layer but the head quantised, in place; from bf16, so that each precision has the same base."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     for name, layer in linear_layers(model).items():
         if not isinstance(layer, nn.Linear):
             raise ConfigError(f"method=qlora cannot quantise {name}, a {type(layer).__name__}; take method=lora.")
