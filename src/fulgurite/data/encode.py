@@ -158,7 +158,7 @@ def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Templat
     with (folder / "ids.bin").open("wb") as ids_out, (folder / "learn.bin").open("wb") as learn_out:
         good = (e for e in source.examples() if isinstance(e, Example))  # the others were counted by Source.check, which allowed them
         while chunk := list(islice(good, CHUNK)):
-            for example, (learned, flag) in zip(chunk, _tokens(chunk, tokenizer, template, config), strict=True):
+            for example, (learned, flag) in zip(chunk, _tokens(chunk, tokenizer, template, config, source.asks), strict=True):
                 array("i", learned.ids).tofile(ids_out)
                 learn_out.write(bytes(learned.learn))
                 offsets.append(offsets[-1] + len(learned.ids))
@@ -173,9 +173,9 @@ def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Templat
 
 
 def _tokens(
-    chunk: list[Example], tokenizer: PreTrainedTokenizerBase, template: Template, config: Data
+    chunk: list[Example], tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, asks: bool
 ) -> Iterator[tuple[Learned, int]]:
-    """The tokens of each example, and its flags."""
+    """The tokens of each example, and its flags; of a prompt all tokens count, for nothing of it is learned."""
     if chunk[0].text is not None:
         end = tokenizer.eos_token_id
         if end is None:
@@ -183,6 +183,14 @@ def _tokens(
         for ids in tokenizer([e.text for e in chunk], verbose=False)["input_ids"]:
             whole = ids if ids[-1:] == [end] else [*ids, end]
             yield Learned(whole, [True] * len(whole)), 0
+        return
+    if asks:
+        for example in chunk:
+            try:
+                ids = template.encode_prompt(example.messages or ())
+            except DataError as error:
+                raise DataError(f"{example.place}: field 'prompt': {error}") from error
+            yield Learned(ids, [True] * len(ids)), 0
         return
     plans = []
     for example in chunk:

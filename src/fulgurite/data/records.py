@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Example:
     text: str | None = None
     file: int = 0
     """The number of the file in the order they were given."""
+    columns: dict[str, Any] = field(default_factory=dict)
+    """What the record says besides its prompt; for rewards."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.data import formats, read
-from fulgurite.data.config import Data, File, Format
+from fulgurite.data.config import ASKING, Data, File, Format
 from fulgurite.data.find import find
 from fulgurite.data.records import Bad, Example, Place
 from fulgurite.errors import DataError, did_you_mean
@@ -69,6 +69,11 @@ class Source:
         """The format of the files; several are joined by commas."""
         return ", ".join(dict.fromkeys(str(f) for f in self.formats))
 
+    @property
+    def asks(self) -> bool:
+        """Whether the stage takes prompts alone, and answers them itself."""
+        return self.stage in ASKING
+
     def examples(self) -> Iterator[Example | Bad]:
         """Every record as an example, or as what is wrong with it. The same in every pass."""
         for number in range(len(self.files)):
@@ -88,7 +93,8 @@ class Source:
                         found.bad.append(example)
                 else:
                     found.good += 1
-                    found.unread.update(formats.unread(record, self.formats[number], self.columns))
+                    if not self.asks:  # else a reward may read them
+                        found.unread.update(formats.unread(record, self.formats[number], self.columns))
             if found.rows == before:
                 raise DataError(f"{path}:1: field 'record': the file holds no record; leave it out, or give a file with examples.")
         if bad > self.config.max_drop:
@@ -117,6 +123,9 @@ class Source:
             if hash(name) in ids:  # 64 bits each, not the names: a large file has millions of them
                 return Bad(place, "id", f"{name!r} stands twice in this file")
             ids.add(hash(name))
+        if self.asks and messages:
+            messages, columns = formats.asked(messages, record, self.formats[number])
+            return Example(place, messages, text, number, columns)
         return Example(place, messages, text, number)
 
     def _detected(self, path: Path) -> Format:
@@ -130,9 +139,9 @@ class Source:
                 return found
             seen.append(record)
         if not seen or not isinstance(seen[0], dict):  # check() names the first bad record, or says that there is none
-            return Format.text if self.stage == "pt" else Format.openai
+            return Format.text if self.stage == "pt" else Format.prompts if self.asks else Format.openai
         names = sorted(map(str, seen[0]))
-        ours = "text: ..." if self.stage == "pt" else "instruction: ..., output: ..."
+        ours = "text: ..." if self.stage == "pt" else "prompt: ..." if self.asks else "instruction: ..., output: ..."
         raise DataError(
             f"{path}:1: field '{names[0] if names else ''}': no format has the fields {', '.join(names) or '(none)'}; "
             f"name them with data.columns={{{ours}}}, or give data.format."
@@ -146,6 +155,8 @@ class Source:
             )
         if self.stage != "pt" and format is Format.text:
             raise DataError(f"{path} holds running text and stage={self.stage} learns answers to questions; take stage=pt.")
+        if not self.asks and format is Format.prompts:
+            raise DataError(f"{path} holds prompts without answers, and stage={self.stage} learns from answers; take stage=grpo.")
 
 
 def build(config: Data, *, stage: str, seed: int) -> Source:
