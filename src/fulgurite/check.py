@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fulgurite.compose import Composed
 from fulgurite.data.source import Source
+from fulgurite.errors import ConfigError
+from fulgurite.run import GROUPS
 from fulgurite.say import say
 from fulgurite.scheduler.coincide import curve
 from fulgurite.scheduler.config import ReduceLrOnPlateau
@@ -16,6 +18,9 @@ def checked_source(composed: Composed) -> Source:
     run = composed.run
     for warning in composed.warnings:
         say(f"warning: {warning}")
+    for chosen in (getattr(run, group) for group in GROUPS if group != "logger"):
+        if why := chosen.refusal(run):
+            raise ConfigError(why)
     source: Source = build(run.data, stage=run.stage.name, seed=run.seed)
     if isinstance(run.scheduler, ReduceLrOnPlateau):
         check_plateau(run.scheduler, run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None)))

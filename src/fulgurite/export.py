@@ -71,7 +71,8 @@ def load_run(folder: Path, checkpoint: str = "best", exact: bool = False) -> Loa
     run = rebuilt(read_config(folder))
     dtypes: Dtypes = settle(Fp32() if exact else run.precision, device(run.trainer))
     place = chosen(folder, checkpoint)
-    weights = {name.removeprefix("model."): tensor for name, tensor in read_weights(place).items()}
+    # what lies beside the model (PPO's value head) was for training only
+    weights = {name.removeprefix("model."): tensor for name, tensor in read_weights(place).items() if name.startswith("model.")}
     try:
         loaded: Loaded = build(run.model, dtypes.trained if run.method.name == "full" else dtypes.frozen)
         template = resolve(run.data.template, loaded.tokenizer)

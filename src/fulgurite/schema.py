@@ -165,10 +165,15 @@ class Option:
     """
 
     builds: typing.ClassVar[str] = ""
-    group: typing.ClassVar[str] = ""
+    room: typing.ClassVar[str] = ""
+    """The group that the option is of; not called so, because a stage has a knob `group`."""
     name: typing.ClassVar[str] = ""
     several: typing.ClassVar[bool] = False
     """Whether a run may choose several options of this group at a time; their knobs then carry the option's name."""
+
+    def refusal(self, run: RunConfig) -> str | None:
+        """Why this option cannot go with the rest of the run, in a sentence with the remedy; None where it can."""
+        return None
 
 
 OptionT = TypeVar("OptionT", bound=type[Option])
@@ -183,7 +188,7 @@ def option(group: str, name: str) -> Callable[[OptionT], OptionT]:
         taken = _options.setdefault(group, {}).get(name)
         if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ValueError(f"{group}={name} is {taken.__module__}.{taken.__qualname__} already")
-        cls.group, cls.name = group, name
+        cls.room, cls.name = group, name
         _options[group][name] = cls
         return cls
 
@@ -206,7 +211,7 @@ def build(config: Option, *args: Any, **kwargs: Any) -> Any:
     try:
         target = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        what = f"{config.group}={config.name}"
+        what = f"{config.room}={config.name}"
         raise ConfigError(f"{what} cannot be built: {type(config).builds!r} is not there ({error}).") from error
     return target(config, *args, **kwargs)
 
@@ -238,7 +243,7 @@ def knobs_of(cls: type) -> Iterator[Knob]:
     """The knobs of a dataclass, in the order of their declaration."""
     hints = typing.get_type_hints(cls)
     # the root may have a knob called `name`: only an option keeps its own name there
-    group, name = getattr(cls, "group", ""), cls.name if issubclass(cls, Option) else ""
+    group, name = getattr(cls, "room", ""), cls.name if issubclass(cls, Option) else ""
     place = f"{group}.{name}" if getattr(cls, "several", False) else group
     for f in fields(cls):
         if METADATA not in f.metadata:

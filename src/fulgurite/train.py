@@ -25,7 +25,6 @@ from fulgurite.compose import Composed, Origin
 from fulgurite.data.cache import cache_root
 from fulgurite.data.encode import Encoded, encode
 from fulgurite.data.loader import train_loader, val_loader
-from fulgurite.data.order import StepOrder
 from fulgurite.data.prompts import sample_prompts
 from fulgurite.data.rows import Rows, split
 from fulgurite.data.source import Source
@@ -92,8 +91,8 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -
     checkpoint = found_checkpoint(composed, folder, total)
     model = build(run.method, loaded.model, dtypes)
     stage: StageModule = build(run.stage, model, run, dtypes, total)
-    stage.places = lambda numbers: [place for n in numbers for place in rows.places(n)]
-    order = StepOrder(rows.lengths, run.trainer.batch_size, run.trainer.micro_batch, facts.processes, rank(), run.seed, run.data.shuffle)
+    stage.take(source, rows, val, loaded, template)
+    order = stage.order(rows.lengths, facts.processes, rank())
     if rank() == 0:
         write_run(folder, composed)
         say(opening(composed, stage, facts, rows, val, folder, checkpoint))
@@ -131,7 +130,7 @@ def plan_steps(composed: Composed, facts: Facts, rows: Rows) -> int:
     trainer = composed.run.trainer
     facts.rows = len(rows)
     per_epoch = -(-facts.rows // trainer.batch_size)
-    facts.total_steps = trainer.max_steps or max(1, round(per_epoch * trainer.epochs))
+    facts.total_steps = trainer.max_steps or max(1, round(per_epoch * trainer.epochs) * composed.run.stage.steps_a_rollout())
     composed.fill(facts, "steps")
     return facts.total_steps
 

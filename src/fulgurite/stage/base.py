@@ -18,7 +18,12 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from fulgurite.data.order import Ints, StepOrder
+from fulgurite.data.rows import Rows
+from fulgurite.data.source import Source
+from fulgurite.data.template import Template
 from fulgurite.errors import TrainingFailed
+from fulgurite.model.load import Loaded
 from fulgurite.precision.build import Dtypes
 from fulgurite.run import RunConfig
 from fulgurite.scheduler.config import ReduceLrOnPlateau
@@ -46,6 +51,15 @@ class StageModule(LightningModule):  # type: ignore[misc]
         self._window: list[Batch] = []
         self._sums: list[Tensor] = []
         self._val = torch.zeros(2, dtype=torch.float64)
+
+    def take(self, source: Source, rows: Rows, val: Rows | None, loaded: Loaded, template: Template) -> None:
+        """The data that will be trained on, before training begins."""
+        self.places = lambda numbers: [place for n in numbers for place in rows.places(n)]
+
+    def order(self, lengths: Ints, processes: int, rank: int) -> StepOrder:
+        """Which rows of the data make which step."""
+        t = self.run.trainer
+        return StepOrder(lengths, t.batch_size, t.micro_batch, processes, rank, self.run.seed, self.run.data.shuffle)
 
     @abstractmethod
     def total_loss(self, batch: Batch) -> Tensor:
@@ -97,7 +111,7 @@ class StageModule(LightningModule):  # type: ignore[misc]
         targets = self._window[0]["step_targets"]
         sums = torch.stack([s.double() for s in self._sums]).sum()
         loss = self.all_reduced(sums) / max(targets, 1)
-        self.tokens_seen += targets
+        self.tokens_seen += ({"step_tokens": targets} | self._window[0])["step_tokens"]
         self.step_record = {
             "train/loss": float(loss), "train/lr": float(rate), "train/grad_norm": norm, "train/clipped": float(clipped),
         }
@@ -142,7 +156,9 @@ class StageModule(LightningModule):  # type: ignore[misc]
 
     def on_validation_epoch_end(self) -> None:
         total, count = self.all_reduced(self._val).tolist()
-        loss = total / max(count, 1)
+        self._evaluated(total / max(count, 1))
+
+    def _evaluated(self, loss: float) -> None:
         self.log("val/loss", loss, logger=False)  # the row goes to the trackers by callback/record.py
         scheduler = self.lr_schedulers() if self.trainer.state.fn == TrainerFn.FITTING else None
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):

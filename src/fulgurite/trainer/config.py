@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
+from fulgurite.data.config import ASKING
 from fulgurite.schema import Derived, Empty, Option, Range, above, at_least, between, knob, option
 
 if TYPE_CHECKING:
@@ -32,7 +33,11 @@ def _batch_size(run: RunConfig, facts: Facts) -> Derived:
     usual, why = 16, "LoRA suffers from large batches (QLoRA 16; TRL's LoRA guide: below 32)"
     if run.method.name == "full":
         usual, why = 64, "full fine-tuning bears large batches (Tülu 3 128, DPO paper 64)"
-    seen = facts.rows * run.trainer.epochs
+    if run.stage.name == "ppo":
+        usual, why = 64, "64 prompts a rollout (64 to 512 are usual; torchtune 128): fewer make noisy advantages"
+    if run.stage.name == "grpo":
+        usual, why = 8, f"8 prompts a rollout, {8 * run.stage.answers()} answers (ours)"
+    seen = facts.rows * run.trainer.epochs * run.stage.steps_a_rollout()
     size = usual
     while size > FEWEST and seen / size < ENOUGH_STEPS:
         size //= 2
@@ -43,14 +48,17 @@ def _batch_size(run: RunConfig, facts: Facts) -> Derived:
 
 def _micro_batch(run: RunConfig, facts: Facts) -> Derived:
     budget = TOKENS_PER_MICRO_BATCH.get(facts.device, 1024)
-    share = -(-run.trainer.batch_size // facts.processes)
-    rows = max(1, min(share, budget // max(run.data.max_length, 1)))
+    share = -(-run.stage.examples_a_step(run.trainer.batch_size) // facts.processes)
+    answers = run.stage.max_new_tokens if run.stage.name in ASKING else 0
+    rows = max(1, min(share, budget // max(run.data.max_length + answers, 1)))
     return Derived(rows, f"about {budget} tokens at a time keep this {facts.device} busy; the mathematics is the same for every value")
 
 
 def _epochs(run: RunConfig, facts: Facts) -> Derived:
     if run.stage.name == "sft":
         return Derived(2.0, "two passes in supervised fine-tuning (Zephyr 1, Tülu 3 2, SmolLM2 2)")
+    if run.stage.name in ASKING:
+        return Derived(1.0, "one pass over the prompts; each rollout answers them anew (ours)")
     return Derived(1.0, "one pass: repetition of running text memorises")
 
 
@@ -69,11 +77,14 @@ class Trainer(Option):
     accelerator: ClassVar[str] = "auto"
 
     batch_size: int | None = knob(
-        None, "How many examples (rows, when packed) make one optimizer step, over all devices.",
+        None, "How many examples (rows, when packed) make one optimizer step, over all devices; in ppo and grpo: prompts a rollout.",
         source="TRL's LoRA guide below 32, QLoRA 16, Tülu 3 128, DPO paper 64 (verified)",
         bounds=at_least(1), usual=(8, 16, 32, 64, 128),
         advice="Raise it for a smoother loss; lower it to get at least 200 steps.",
-        empty=Empty("8 packed rows; else 64 for full fine-tuning, 16 for the rest, down to 8 where data are few", _batch_size, "data"),
+        empty=Empty(
+            "8 packed rows; else 64 for full fine-tuning, 16 for the rest, down to 8 where data are few; prompts: ppo 64, grpo 8",
+            _batch_size, "data",
+        ),
     )
     micro_batch: int | None = knob(
         None, "How many examples go through the model at one time. It costs memory and never changes the mathematics.",
@@ -85,7 +96,7 @@ class Trainer(Option):
     epochs: float | None = knob(
         None, "How many times the data are seen.", source="Zephyr 1, Tülu 3 2 then 1, SmolLM2 2, Unsloth 1 to 3 (verified)",
         bounds=above(0), usual=between(1, 3), advice="1 above 100k rows, 3 below 5k. More memorises: the loss falls like stairs.",
-        empty=Empty("2 in supervised fine-tuning, 1 in pre-training", _epochs),
+        empty=Empty("2 in supervised fine-tuning, 1 elsewhere", _epochs),
     )
     max_steps: int | None = knob(
         None, "Stop after so many optimizer steps, whatever the epochs say; data are repeated as needed.",
