@@ -130,7 +130,7 @@ def test_each_inner_epoch_sees_every_answer_once_in_steps_of_equal_micro_batches
         assert step[-1]  # the optimizer steps after the last one, which has work in it
         assert max(map(len, step)) <= micro
         seen.append([n for cut in step for n in cut])
-    first, second = (sorted(sum(seen[e * minibatches : (e + 1) * minibatches], [])) for e in (0, 1))
+    first, second = (sorted(n for step in seen[e * minibatches : (e + 1) * minibatches] for n in step) for e in (0, 1))
     assert first == second == list(range(answers))
     assert cuts.step(3, 0, lengths) == Cuts(answers, minibatches, 2, micro, 42).step(3, 0, lengths)
     assert [cuts.step(r, 0, lengths) for r in range(4)] != [cuts.step(3, 0, lengths)] * 4 or minibatches == 1

@@ -11,6 +11,7 @@ Shapes: N answers of a rollout, B answers of a micro-batch, T tokens.
 from __future__ import annotations
 
 import statistics
+import warnings
 from typing import Any, Protocol
 
 import numpy as np
@@ -125,6 +126,7 @@ class PolicyStage(StageModule):
     def take(self, source: Source, rows: Rows, val: Rows | None, loaded: Loaded, template: Template) -> None:
         """The prompts, and the engine that answers them. Raises ConfigError where the model cannot read prompt and answer."""
         super().take(source, rows, val, loaded, template)
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # it is meant
         longest, room = int(max(rows.lengths)), loaded.length - self.stage.max_new_tokens
         if longest > room:
             raise ConfigError(
