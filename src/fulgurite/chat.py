@@ -216,10 +216,12 @@ def _load(config: ChatConfig) -> Partner:
     from fulgurite.model.load import loaded as measured
 
     if config.run is not None:
-        from fulgurite.export import load_run
+        from fulgurite.start import load_run
         from fulgurite.trainer.build import device
 
         run = load_run(Path(config.run), checkpoint=config.checkpoint)
+        if run.run.stage.name == "rm":
+            raise ModelError(f"{config.run} is a reward model: it scores answers and cannot talk; export it, or rank with it.")
         kind = device(run.run.trainer)
         # A frozen base in bf16 and an adapter in fp32 fit together under the run's own compute type only.
         mixed = run.dtypes.lightning.endswith("mixed")

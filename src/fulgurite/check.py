@@ -1,16 +1,19 @@
-"""What can be refused before torch is loaded: schedules, and every record of the data. Light, so that a refusal is quick."""
+"""What can be refused before torch is loaded: pairs of options, schedules, every record of the data. Light, so that it is quick."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
 
 from fulgurite.compose import Composed
 from fulgurite.data.source import Source
 from fulgurite.errors import ConfigError
-from fulgurite.run import GROUPS
+from fulgurite.run import RunConfig
 from fulgurite.say import say
 from fulgurite.scheduler.coincide import curve
 from fulgurite.scheduler.config import ReduceLrOnPlateau
 from fulgurite.scheduler.plateau import check as check_plateau
-from fulgurite.schema import build
+from fulgurite.schema import Option, build
 
 
 def checked_source(composed: Composed) -> Source:
@@ -18,9 +21,9 @@ def checked_source(composed: Composed) -> Source:
     run = composed.run
     for warning in composed.warnings:
         say(f"warning: {warning}")
-    for chosen in (getattr(run, group) for group in GROUPS if group != "logger"):
-        if why := chosen.refusal(run):
-            raise ConfigError(why)
+    for option in chosen(run):
+        if (sentence := option.refusal(run)) is not None:
+            raise ConfigError(sentence)
     source: Source = build(run.data, stage=run.stage.name, seed=run.seed)
     if isinstance(run.scheduler, ReduceLrOnPlateau):
         check_plateau(run.scheduler, run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None)))
@@ -28,3 +31,12 @@ def checked_source(composed: Composed) -> Source:
         curve(run.scheduler, run.trainer.max_steps or 1000, run.optim.lr)  # built once, so that what it refuses is said now
     source.check()
     return source
+
+
+def chosen(run: RunConfig) -> Iterator[Option]:
+    """Every option of the run, group by group."""
+    for group in fields(run):
+        value = getattr(run, group.name)
+        for option in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(option, Option):
+                yield option

@@ -9,33 +9,21 @@ import os
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from fulgurite.checkpoint.folder import newest_whole
-from fulgurite.checkpoint.io import read_weights
-from fulgurite.checkpoint.weights import trained_names
-from fulgurite.compose import rebuilt
 from fulgurite.data.records import Message
-from fulgurite.data.template import Template, resolve
-from fulgurite.errors import CheckpointError, DataError, ModelError, RequestError
+from fulgurite.errors import DataError, ModelError, RequestError
 from fulgurite.export_config import Export
-from fulgurite.folder import read_config
+from fulgurite.export_reward import write_reward
 from fulgurite.model.config import Hf, Model, SmolLM2
-from fulgurite.model.load import Loaded
 from fulgurite.model.smollm2 import HUB
-from fulgurite.precision.build import Dtypes
-from fulgurite.precision.build import build as settle
-from fulgurite.precision.config import Fp32
-from fulgurite.run import RunConfig
-from fulgurite.schema import build
-from fulgurite.trainer.build import device
+from fulgurite.start import LoadedRun, load_run, named
 from fulgurite.words import parse
 
 TOLERANCE = 1e-5
@@ -49,58 +37,6 @@ CONVERSATIONS = (
     [Message("user", "What does warmup do?")],
     [Message("system", "Answer briefly."), Message("user", "Name a colour."), Message("assistant", "Blue."), Message("user", "Another?")],
 )
-
-
-@dataclass(slots=True)
-class LoadedRun:
-    """A run's model with its trained weights, ready to answer."""
-
-    run: RunConfig
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    template: Template
-    dtypes: Dtypes
-    checkpoint: Path
-
-
-def load_run(folder: Path, checkpoint: str = "best", exact: bool = False) -> LoadedRun:
-    """The model of a run's checkpoint (`best`, `last`, `step-N`); in float32 throughout where `exact`.
-
-    Raises CheckpointError or RequestError where the run or the checkpoint is not whole.
-    """
-    run = rebuilt(read_config(folder))
-    dtypes: Dtypes = settle(Fp32() if exact else run.precision, device(run.trainer))
-    place = chosen(folder, checkpoint)
-    # what lies beside the model (PPO's value head) was for training only
-    weights = {name.removeprefix("model."): tensor for name, tensor in read_weights(place).items() if name.startswith("model.")}
-    try:
-        loaded: Loaded = build(run.model, dtypes.trained if run.method.name == "full" else dtypes.frozen)
-        template = resolve(run.data.template, loaded.tokenizer)
-        model = build(run.method, loaded.model, dtypes)
-        differ = set(model.load_state_dict(weights, strict=False).unexpected_keys) | (set(trained_names(model)) - set(weights))
-    except (RuntimeError, ValueError, TypeError) as error:  # shapes, or values that no declaration allows
-        said = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{place} does not fit {folder}/config.yaml: {said}; was it, or the model's folder, changed?") from error
-    if differ:
-        raise CheckpointError(
-            f"{place} does not fit {folder}/config.yaml: {min(differ)} is in one alone ({len(differ)} names differ); "
-            "was it, or the model's folder, changed?"
-        )
-    return LoadedRun(run, model.eval(), loaded.tokenizer, template, dtypes, place)
-
-
-def chosen(folder: Path, checkpoint: str) -> Path:
-    """The folder of a checkpoint by name; `best` falls back to the newest where nothing was evaluated."""
-    place = folder / "checkpoints" / checkpoint
-    if place.is_dir():
-        return place
-    newest, _ = newest_whole(folder / "checkpoints")
-    if newest is None:
-        raise CheckpointError(f"{folder} has no whole checkpoint yet; train it first, or `fulgurite runs` to see which have.")
-    if checkpoint == "best":
-        return newest
-    there = ", ".join(sorted(p.name for p in place.parent.iterdir()))
-    raise CheckpointError(f"{folder} has no checkpoint {checkpoint}; there are {there}.")
 
 
 def export_main(words: Sequence[str]) -> int:
@@ -124,7 +60,8 @@ def export_main(words: Sequence[str]) -> int:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     name = loaded.checkpoint.resolve().name
-    print(f"Exported {name} of {config.run} to {out}: read back, logits differ by {difference:.1e} of the largest at most.")
+    what = "rewards" if loaded.run.stage.name == "rm" else "logits"
+    print(f"Exported {name} of {config.run} to {out}: read back, {what} differ by {difference:.1e} of the largest at most.")
     return 0
 
 
@@ -133,6 +70,8 @@ def write(loaded: LoadedRun, out: Path, merge: bool) -> float:
 
     Raises ModelError where the difference is above 1e-5, or the folder speaks another template or does not know its stops.
     """
+    if loaded.run.stage.name == "rm":
+        return write_reward(loaded, out, merge)
     before = logits(loaded.model, loaded.tokenizer)
     model: Any = loaded.model
     adapter = hasattr(model, "merge_and_unload")
@@ -173,7 +112,7 @@ def verify(loaded: LoadedRun, out: Path, before: Tensor, adapter: bool) -> float
     if adapter:
         from peft import PeftModel
 
-        fresh: Loaded = build(loaded.run.model, torch.float32)
+        fresh = named(loaded.run.model, torch.float32)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")  # peft asks by the old name
             again: Any = PeftModel.from_pretrained(fresh.model, out)

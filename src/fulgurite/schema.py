@@ -172,7 +172,7 @@ class Option:
     """Whether a run may choose several options of this group at a time; their knobs then carry the option's name."""
 
     def refusal(self, run: RunConfig) -> str | None:
-        """Why this option cannot go with the rest of the run, in a sentence with the remedy; None where it can."""
+        """Why this option cannot be part of `run`, in one sentence with the remedy; None where it can. Asked before torch is loaded."""
         return None
 
 

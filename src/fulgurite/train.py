@@ -23,16 +23,19 @@ from fulgurite.checkpoint.folder import step_of
 from fulgurite.checkpoint.io import FolderCheckpointIO
 from fulgurite.compose import Composed, Origin
 from fulgurite.data.cache import cache_root
+from fulgurite.data.compared_rows import Compared
 from fulgurite.data.encode import Encoded, encode
 from fulgurite.data.loader import train_loader, val_loader
 from fulgurite.data.prompts import sample_prompts
-from fulgurite.data.rows import Rows, split
+from fulgurite.data.rows import AnyRows, split
 from fulgurite.data.source import Source
 from fulgurite.data.template import resolve
-from fulgurite.errors import CheckpointError, TrainingFailed
+from fulgurite.errors import CheckpointError, ConfigError, TrainingFailed
 from fulgurite.folder import make, read_config, run_folder, write_run
+from fulgurite.judge import judge
 from fulgurite.logger.build import build_all
 from fulgurite.logger.metrics import MetricsFile
+from fulgurite.model.config import Hf
 from fulgurite.model.load import Loaded
 from fulgurite.precision.build import Dtypes
 from fulgurite.run import Facts, RunConfig
@@ -40,6 +43,10 @@ from fulgurite.say import rank, say
 from fulgurite.scheduler.coincide import same_as_sentences
 from fulgurite.schema import build
 from fulgurite.stage.base import StageModule, trained
+from fulgurite.stage.config import Speaking
+from fulgurite.stage.preference import Comparison
+from fulgurite.stage.rewards import Trained
+from fulgurite.start import applied, named, start
 from fulgurite.trainer.build import device, processes
 
 TELLING = 10
@@ -82,24 +89,27 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -
     """Model → rows → method → stage → trainer, each knob filled as soon as what it hangs on is known."""
     run, facts = composed.run, Facts(device=device(composed.run.trainer), processes=processes(composed.run.trainer))
     seed_everything(run.seed, verbose=False)
-    loaded: Loaded = build(run.model, dtypes.trained if run.method.name == "full" else dtypes.frozen)
+    loaded = start(run, dtypes)
     template = resolve(run.data.template, loaded.tokenizer)
     encoded = encode(source, loaded.tokenizer, template, run.data, cache_root())
     facts.percentile_99, facts.model_length, facts.rows = encoded.percentile_99, loaded.length, len(encoded)
     rows, val = cut(composed, encoded, facts, folder)
     total = plan_steps(composed, facts, rows)
     checkpoint = found_checkpoint(composed, folder, total)
-    model = build(run.method, loaded.model, dtypes)
+    model = applied(run, loaded, dtypes)
     stage: StageModule = build(run.stage, model, run, dtypes, total)
     stage.take(source, rows, val, loaded, template)
+    refer(stage, loaded, rows, val)
+    judged(stage)
     order = stage.order(rows.lengths, facts.processes, rank())
     if rank() == 0:
         write_run(folder, composed)
         say(opening(composed, stage, facts, rows, val, folder, checkpoint))
-    prompts = sample_prompts(run.stage.prompts, source, val)
+    speaks = isinstance(run.stage, Speaking)
+    prompts = sample_prompts(run.stage.prompts, source, val) if speaks else []
     samples = Samples(
         folder / "samples.jsonl", model, loaded.tokenizer, template if run.stage.name != "pt" else None, prompts,
-        max_new_tokens=run.stage.max_new_tokens, total_steps=total,
+        max_new_tokens=run.stage.max_new_tokens if speaks else 0, total_steps=total,
     )
     listening = callbacks(run, folder, total, samples, {"data": encoded.key, "version": __version__})
     trainer = build(
@@ -109,12 +119,32 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -
     )
     return Assembled(
         composed, folder, stage, trainer, samples, listening[-1],
-        train_loader(rows, order, lambda: trainer.global_step, workers=run.trainer.workers),
-        val_loader(val, run.trainer.micro_batch, facts.processes, rank()) if val is not None else None, checkpoint,
+        train_loader(rows, order, lambda: trainer.global_step, workers=run.trainer.workers, ahead=stage.ahead),
+        val_loader(val, run.trainer.micro_batch, facts.processes, rank(), stage.ahead) if val is not None else None, checkpoint,
     )
 
 
-def cut(composed: Composed, encoded: Encoded, facts: Facts, folder: Path) -> tuple[Rows, Rows | None]:
+def judged(stage: StageModule) -> None:
+    """Load the reward models that a stage is to learn from."""
+    for reward in getattr(stage, "rewards", ()):
+        if isinstance(reward, Trained):
+            reward.score = judge(Path(reward.name).expanduser(), torch.device(device(stage.run.trainer)))
+
+
+def refer(stage: StageModule, loaded: Loaded, rows: AnyRows, val: AnyRows | None) -> None:
+    """Give a stage that has a reference the model of `stage.reference`, and let it compute beforehand what it wants to."""
+    if not isinstance(stage, Comparison):
+        return
+    run = stage.run
+    if run.stage.reference is not None:
+        other = named(Hf(path=run.stage.reference, attention=run.model.attention), stage.dtypes.frozen)
+        if other.tokenizer.get_vocab() != loaded.tokenizer.get_vocab():
+            raise ConfigError(f"stage.reference={run.stage.reference} has another tokenizer than the model; take one of the same family.")
+        stage.take_reference(other.model)
+    stage.before_fit([part for part in (rows, val) if isinstance(part, Compared)], cache_root())
+
+
+def cut(composed: Composed, encoded: Encoded, facts: Facts, folder: Path) -> tuple[AnyRows, AnyRows | None]:
     """Fill what the data decide, then cut, split and pack; data_report.json is written."""
     run = composed.run
     composed.fill(facts, "data")
@@ -125,7 +155,7 @@ def cut(composed: Composed, encoded: Encoded, facts: Facts, folder: Path) -> tup
     return rows, val
 
 
-def plan_steps(composed: Composed, facts: Facts, rows: Rows) -> int:
+def plan_steps(composed: Composed, facts: Facts, rows: AnyRows) -> int:
     """The run's length in optimizer steps, and every knob that hangs on it."""
     trainer = composed.run.trainer
     facts.rows = len(rows)
@@ -191,7 +221,7 @@ def only_first(context: contextlib.AbstractContextManager[None]) -> Iterator[Non
 
 
 def opening(
-    composed: Composed, stage: StageModule, facts: Facts, rows: Rows, val: Rows | None, folder: Path, checkpoint: Path | None
+    composed: Composed, stage: StageModule, facts: Facts, rows: AnyRows, val: AnyRows | None, folder: Path, checkpoint: Path | None
 ) -> str:
     """What will happen, in a few lines: what trains, on what, how long, and which values were derived and why."""
     run = composed.run
@@ -203,9 +233,10 @@ def opening(
         f"{facts.total_steps:,} steps of {run.trainer.batch_size}; "
         f"{stage.dtypes.option} on {facts.device} ({stage.dtypes.reason})",
     ]
-    shown = ("optim.lr", "method.alpha", "data.max_length", "trainer.micro_batch", "scheduler.warmup_steps")
+    shown = ("optim.lr", "stage.beta", "stage.gamma", "method.alpha", "data.max_length", "trainer.micro_batch", "scheduler.warmup_steps")
     known = composed.provenance
-    lines += [f"  {n} = {known[n].value:g}: {known[n].reason}" for n in shown if n in known and known[n].origin == "derived"]
+    derived = {n: known[n] for n in shown if n in known and known[n].origin == "derived" and known[n].value is not None}
+    lines += [f"  {name} = {origin.value:g}: {origin.reason}" for name, origin in derived.items()]
     if facts.total_steps >= TELLING:
         lines += [f"  {said}" for said in same_as_sentences(run.scheduler, facts.total_steps, run.optim.lr)]
     lines.append(f"run folder {folder}" + (f", going on from {checkpoint.name}" if checkpoint else ""))
@@ -218,8 +249,9 @@ def closing(assembled: Assembled) -> str:
     last = a.stage.step_record.get("train/loss")
     val = a.trainer.callback_metrics.get("val/loss")
     numbers = ", ".join(f"{name} {float(x):.3f}" for name, x in (("train loss", last), ("validation loss", val)) if x is not None)
+    talk = {f"fulgurite chat run={a.folder}": "talk with it"} if isinstance(a.composed.run.stage, Speaking) else {}
     next_steps = {
-        f"fulgurite chat run={a.folder}": "talk with it",
+        **talk,
         f"fulgurite export run={a.folder} out=my-model": "a folder that plain transformers loads",
         "fulgurite runs": "compare runs",
         "fulgurite explain method.rank": "what a knob does, what to set it to, and who says so",

@@ -18,11 +18,16 @@ from transformers import AutoModelForCausalLM
 
 from fulgurite.compose import compose
 from fulgurite.data.order import StepOrder
-from fulgurite.errors import ConfigError, RequestError, TrainingFailed
-from fulgurite.export import export_main, load_run
+from fulgurite.data.records import Message
+from fulgurite.errors import ConfigError, ModelError, RequestError, TrainingFailed
+from fulgurite.export import export_main
+from fulgurite.judge import judge
+from fulgurite.model.reward_head import rewards
 from fulgurite.schema import options
 from fulgurite.stage.buffer import Cuts
 from fulgurite.stage.policy import PolicyStage, RolloutOrder
+from fulgurite.stage.rewards import Answered
+from fulgurite.start import load_run
 
 COUNT = ["stage.reward=['count:e']", "stage.max_new_tokens=12", "data.val_fraction=0", "scheduler=constant"]
 GRPO = ["stage=grpo", *COUNT, "trainer.batch_size=8"]
@@ -354,3 +359,41 @@ def test_knobs_are_derived_for_rollouts() -> None:
     assert compose(["stage=grpo", "method=full"]).run.optim.lr == 1e-6
     assert compose(["stage=ppo", "method=full"]).run.optim.lr == 3e-6
     assert "TRL's LoRA guide 1e-5" in grpo.provenance["optim.lr"].reason
+
+
+# -- a trained reward model ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of stage=rm that has learned to like the letter e."""
+    folder = tmp_path_factory.mktemp("rm")
+    (folder / "pairs.jsonl").write_text("".join(
+        json.dumps({"prompt": f"Number {n}?", "chosen": "e" * (3 + n % 5) + " the", "rejected": "o" * (3 + n % 5) + " not"}) + "\n"
+        for n in range(48)
+    ))
+    words = ["stage=rm", "data=file", f"data.path={folder / 'pairs.jsonl'}", "method=full", "optim.lr=3e-3", "trainer.max_steps=20"]
+    return tiny(folder / "run", *words, "trainer.batch_size=8", "scheduler=constant")
+
+
+def test_a_reward_model_judges_as_it_did_in_training_and_ppo_learns_from_it(tmp_path: Path, reward_model: Path) -> None:
+    assert column(reward_model, "train/accuracy")[-1] == 1
+    loaded = load_run(reward_model)
+    turns = [[{"role": "user", "content": "Number 3?"}]] * 3
+    answers = ["eeee the", "oooo not", "e"]
+    found = judge(reward_model)(Answered(["Number 3?"] * 3, answers, [1] * 3, [True] * 3, ["p:1"] * 3, {"messages": turns}))
+    for answer, number in zip(answers, found, strict=True):  # each alone, read at the end of the answer
+        ids = loaded.template.encode_prompt([Message("user", "Number 3?")]) + loaded.tokenizer(answer + "<|im_end|>")["input_ids"]
+        with torch.no_grad():
+            alone = rewards(loaded.model, torch.tensor([ids]), torch.tensor([len(ids)]))
+        assert number == pytest.approx(float(alone[0]), abs=1e-5)
+    assert found[0] > found[1] + 1
+    words = ["method=full", "optim.lr=3e-3", "trainer.max_steps=40", "stage.kl_coefficient=0.05", "data.max_length=64"]
+    folder = tiny(tmp_path / "run", *PPO, f"stage.reward=['{reward_model}']", *words)
+    assert gain(folder) > 0.5
+
+
+def test_a_run_that_is_no_reward_model_is_refused(tmp_path: Path) -> None:
+    spoken = tiny(tmp_path / "sft")
+    with pytest.raises(ModelError, match="is of stage=sft, which gives no rewards; train one with stage=rm"):
+        tiny(tmp_path / "run", *PPO, f"stage.reward=['{spoken}']")

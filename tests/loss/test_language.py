@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fulgurite.loss.language import nll, nll_of_logits
+from fulgurite.loss.language import log_probs, log_probs_of_logits, nll, nll_of_logits, sums
 
 
 def problem(n: int = 13, v: int = 29, d: int = 8, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, ...]:
@@ -104,3 +104,33 @@ def test_dft_lets_no_gradient_through_the_probability(chunk: int) -> None:
     wanted = [hidden, weight, bias]
     for a, b in zip(torch.autograd.grad(ours, wanted), torch.autograd.grad(theirs, wanted), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 500])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_log_probs_and_their_gradients_under_any_weights_equal_plain_torchs(chunk: int, with_bias: bool) -> None:
+    hidden, weight, bias, targets = problem(dtype=torch.float32)
+    weights = torch.linspace(-1, 2, len(targets))
+    wanted = [hidden, weight, bias] if with_bias else [hidden, weight]
+    ours = log_probs(hidden, weight, targets, bias_V=bias if with_bias else None, chunk=chunk)
+    logits = functional.linear(hidden, weight, bias if with_bias else None)
+    theirs = functional.log_softmax(logits, -1).gather(1, targets[:, None])[:, 0]
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(log_probs_of_logits(logits, targets), theirs, rtol=1e-6, atol=1e-6)
+    mine, plain = (torch.autograd.grad((weights * x.exp()).sum(), wanted) for x in (ours, theirs))
+    for a, b in zip(mine, plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_log_probs_of_no_positions_and_a_frozen_head() -> None:
+    hidden, weight, _, targets = problem(dtype=torch.float32)
+    assert log_probs(hidden[:0], weight, targets[:0]).shape == (0,)
+    log_probs(hidden, weight.detach(), targets).sum().backward()
+    assert hidden.grad is not None
+    assert weight.grad is None
+
+
+def test_sums_by_hand() -> None:
+    # two labels in the first row, none in the second, one in the third
+    learned = torch.tensor([[True, False, True], [False, False, False], [False, True, False]])
+    assert sums(torch.tensor([1.0, 2.0, 5.0]), learned).tolist() == [3.0, 0.0, 5.0]

@@ -92,7 +92,7 @@ def test_a_package_offers_a_reward_by_entry_point(monkeypatch: pytest.MonkeyPatc
         ("regex:(", "is no regular expression"), ("length:-3", "a whole number above 0 is due"), ("count:", "has nothing after the colon"),
         ("regx:a", r"is no rule.*Did you mean regex"), ("{file}:goood", "has no function goood. Did you mean good"),
         ("{file}:something", "has no function something"), ("nowhere.py:f", "there is no file nowhere.py"),
-        ("{folder}", "is a folder"), ("{broken}:f", "cannot be imported: ZeroDivisionError"),
+        ("{folder}", "is a folder, but no run's"), ("{broken}:f", "cannot be imported: ZeroDivisionError"),
     ],
 )
 def test_a_word_that_names_no_reward_is_one_sentence(word: str, said: str, file: Path, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import torch
 from fulgurite.compose import compose
 from fulgurite.schema import build
 from fulgurite.stage.buffer import Buffer, Cuts
-from fulgurite.stage.reference import Scorer, reference
 from fulgurite.stage.rollout import Drawn, TransformersRollouts
+from fulgurite.stage.scorer import Scorer, reference
 
 PROMPTS = [[5, 6, 7], [9, 8, 7, 6, 5, 4, 3], [100], [200, 201]]
 

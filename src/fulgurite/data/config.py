@@ -21,6 +21,8 @@ class Format(StrEnum):
     openai = "openai"
     text = "text"
     prompts = "prompts"
+    preference = "preference"
+    kto = "kto"
 
 
 ASKING = frozenset({"ppo", "grpo"})
@@ -96,7 +98,8 @@ class Data(Option):
     too_long: TooLong = knob(
         TooLong.drop, "What happens to an example longer than data.max_length.",
         source="The three ways are axolotl's (docs/dataset_preprocessing)",
-        advice="Keep drop: a cut answer teaches the model not to stop. error when nothing may be lost.",
+        advice="Keep drop: a cut answer teaches the model not to stop. error when nothing may be lost. Of answers to compare truncate "
+        "cuts the beginning of their prompt, the same tokens on both sides, and never an answer.",
     )
     mask: Mask = knob(
         Mask.answers, "Which tokens are learned: the answers, only the last answer, or everything.",
@@ -163,7 +166,7 @@ class File(Data):
     )
     format: Format = knob(
         Format.auto, "How a record says what it holds; auto looks at the first records and tells what it found.",
-        source="Formats of Stanford Alpaca, ShareGPT and the OpenAI chat API; TRL's prompt-only format",
+        source="Formats of Stanford Alpaca, ShareGPT and the OpenAI chat API; pairs, judged answers, prompts as in TRL and LLaMA-Factory",
         advice="Name it when a file is taken for another format.",
     )
     columns: dict[str, str] = knob(

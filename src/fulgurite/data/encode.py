@@ -22,16 +22,20 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from fulgurite import __version__
-from fulgurite.data.config import Data
-from fulgurite.data.records import Example, Place
+from fulgurite.data.compared import FORMATS
+from fulgurite.data.config import Data, Mask
+from fulgurite.data.records import Example, Message, Place
 from fulgurite.data.source import Source
-from fulgurite.data.template import Learned, Template
+from fulgurite.data.template import Learned, Plan, Template
 from fulgurite.errors import DataError, RequestError
 
-LAYOUT = 2
-ARRAYS = {"ids": np.int32, "learn": np.uint8, "offsets": np.int64, "files": np.int32, "lines": np.int64, "flags": np.uint8}
-STOP_INSIDE, MISSED = 1, 2
-"""Flags of an example: an answer holds the text of an end token; an earlier answer could not be learned."""
+LAYOUT = 3
+ARRAYS = {
+    "ids": np.int32, "learn": np.uint8, "offsets": np.int64, "files": np.int32, "lines": np.int64, "flags": np.uint8,
+    "seconds": np.int64, "margins": np.float64,
+}
+STOP_INSIDE, MISSED, GOOD = 1, 2, 4
+"""Flags of an example: an answer holds the text of an end token; an earlier answer could not be learned; judged good."""
 CHUNK = 256
 """Examples that are tokenised at one time."""
 STALE = 3600.0
@@ -41,7 +45,10 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 @dataclass(slots=True)
 class Encoded:
-    """Tokenised examples: example i has tokens `ids[offsets[i]:offsets[i+1]]`, of which `learn` marks the learned ones."""
+    """Tokenised examples: example i has tokens `ids[offsets[i]:offsets[i+1]]`, of which `learn` marks the learned ones.
+
+    A pair has both its sides there, one after the other; the second begins at token `seconds[i]`, elsewhere that is its end.
+    """
 
     key: str
     source: Source
@@ -54,14 +61,27 @@ class Encoded:
 
     @property
     def lengths(self) -> Ints:
-        """Tokens of each example."""
-        lengths: Ints = np.diff(self.arrays["offsets"])
-        return lengths
+        """Tokens of each example; of a pair those of its longer side."""
+        whole: Ints = np.diff(self.arrays["offsets"])
+        seconds: Ints = self.arrays["seconds"]
+        longer: Ints = np.maximum(seconds, whole - seconds)
+        return longer
 
     @property
     def percentile_99(self) -> int:
         """The length that 99 of 100 examples do not exceed."""
         return int(np.ceil(np.percentile(self.lengths, 99))) if len(self) else 0
+
+    @property
+    def compares(self) -> bool:
+        """Whether the examples are pairs or judged answers."""
+        return any(format in FORMATS for format in self.source.formats)
+
+    def sides(self, i: int) -> list[tuple[int, int]]:
+        """First token and last (excluded) of each side of example i: two of a pair, else one."""
+        whole = int(self.arrays["offsets"][i + 1] - self.arrays["offsets"][i])
+        second = int(self.arrays["seconds"][i])
+        return [(0, second)] if second == whole else [(0, second), (second, whole)]
 
     def tokens(self, i: int, begin: int, end: int) -> tuple[Ints, np.ndarray[Any, np.dtype[np.bool_]]]:
         """Tokens `begin` to `end` (excluded) of example i: `ids` int64 [T] and `learn` bool [T]."""
@@ -154,18 +174,24 @@ def _sweep(parent: Path) -> None:
 
 
 def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, folder: Path) -> None:
-    offsets, files, lines, flags = array("q", [0]), array("i"), array("q"), array("B")
+    offsets, files, lines, flags, seconds, margins = array("q", [0]), array("i"), array("q"), array("B"), array("q"), array("d")
     with (folder / "ids.bin").open("wb") as ids_out, (folder / "learn.bin").open("wb") as learn_out:
         good = (e for e in source.examples() if isinstance(e, Example))  # the others were counted by Source.check, which allowed them
         while chunk := list(islice(good, CHUNK)):
-            for example, (learned, flag) in zip(chunk, _tokens(chunk, tokenizer, template, config, source.asks), strict=True):
+            tokens = _tokens(chunk, tokenizer, template, config, source.asks)
+            for example, (learned, flag, second) in zip(chunk, tokens, strict=True):
                 array("i", learned.ids).tofile(ids_out)
                 learn_out.write(bytes(learned.learn))
                 offsets.append(offsets[-1] + len(learned.ids))
                 files.append(example.file)
                 lines.append(example.place.line)
-                flags.append(flag)
-    for name, values in (("offsets", offsets), ("files", files), ("lines", lines), ("flags", flags)):
+                flags.append(flag | GOOD * bool(example.good))
+                seconds.append(len(learned.ids) if second is None else second)
+                margins.append(example.margin)
+    kept: dict[str, array[Any]] = {
+        "offsets": offsets, "files": files, "lines": lines, "flags": flags, "seconds": seconds, "margins": margins,
+    }
+    for name, values in kept.items():
         with (folder / f"{name}.bin").open("wb") as out:
             values.tofile(out)
     manifest = {name: _sha256(folder / f"{name}.bin") for name in ARRAYS}
@@ -174,15 +200,16 @@ def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Templat
 
 def _tokens(
     chunk: list[Example], tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, asks: bool
-) -> Iterator[tuple[Learned, int]]:
-    """The tokens of each example, and its flags; of a prompt all tokens count, for nothing of it is learned."""
+) -> Iterator[tuple[Learned, int, int | None]]:
+    """The tokens of each example, its flags, and where the second side of a pair begins; of a prompt all tokens count, for nothing of
+    it is learned."""
     if chunk[0].text is not None:
         end = tokenizer.eos_token_id
         if end is None:
             raise DataError("The tokenizer has no end token to put after each document; set eos_token in its tokenizer_config.json.")
         for ids in tokenizer([e.text for e in chunk], verbose=False)["input_ids"]:
             whole = ids if ids[-1:] == [end] else [*ids, end]
-            yield Learned(whole, [True] * len(whole)), 0
+            yield Learned(whole, [True] * len(whole)), 0, None
         return
     if asks:
         for example in chunk:
@@ -190,18 +217,27 @@ def _tokens(
                 ids = template.encode_prompt(example.messages or ())
             except DataError as error:
                 raise DataError(f"{example.place}: field 'prompt': {error}") from error
-            yield Learned(ids, [True] * len(ids)), 0
+            yield Learned(ids, [True] * len(ids)), 0, None
         return
-    plans = []
+    plans: list[list[Plan]] = []
     for example in chunk:
+        mask = Mask.last if example.rejected is not None or example.good is not None else config.mask  # what is compared is the last answer
         try:
-            plans.append(template.plan(example.messages or (), config.mask))
+            plans.append([template.plan(messages, mask) for messages in _ends(example)])
         except DataError as error:
             raise DataError(f"{example.place}: field 'messages': {error}") from error
-    tokens = iter(template.tokenise([text for plan in plans for text in plan.texts]))
-    for example, plan in zip(chunk, plans, strict=True):
-        learned = template.join(plan, list(islice(tokens, len(plan.texts))))
-        yield learned, STOP_INSIDE * template.holds_stop(example.messages or ()) + MISSED * bool(learned.missed)
+    tokens = iter(template.tokenise([text for both in plans for plan in both for text in plan.texts]))
+    for example, both in zip(chunk, plans, strict=True):
+        sides = [template.join(plan, list(islice(tokens, len(plan.texts)))) for plan in both]
+        stops = any(template.holds_stop(messages) for messages in _ends(example))
+        flag = STOP_INSIDE * stops + MISSED * any(side.missed for side in sides)
+        whole = Learned([i for side in sides for i in side.ids], [on for side in sides for on in side.learn])
+        yield whole, flag, len(sides[0].ids) if len(sides) > 1 else None
+
+
+def _ends(example: Example) -> list[tuple[Message, ...]]:
+    """The conversation, and of a pair the one with the worse answer."""
+    return [example.messages or ()] + ([example.rejected] if example.rejected is not None else [])
 
 
 def _read(folder: Path) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ ROLES = {
     "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "model": "assistant",
     "system": "system", "developer": "system", "function_call": "assistant", "observation": "tool", "tool": "tool", "function": "tool",
 }
+PAIR = "a pair of answers to compare stands where one answer to learn is due"
 TOOLS = "You may call these functions:"
 Found = tuple[tuple[Message, ...] | None, str | None]
 
@@ -30,10 +31,14 @@ class Wrong(Exception):
         self.field, self.reason = field, reason
 
 
-def detect(record: Any) -> Format | None:
-    """The format of a record by its fields, or None."""
+def detect(record: Any, stage: str = "") -> Format | None:
+    """The format of a record by its fields, or None. A label makes it a judged answer where the stage compares answers."""
     if not isinstance(record, Mapping):
         return None
+    if "chosen" in record and "rejected" in record:
+        return Format.preference
+    if "label" in record and (stage == "kto" or (stage in ("dpo", "rm") and _answers(record))):
+        return Format.kto
     if "messages" in record:
         return Format.openai
     if "conversations" in record:
@@ -45,37 +50,45 @@ def detect(record: Any) -> Format | None:
     return Format.text if "text" in record else None
 
 
+def _answers(record: Mapping[str, Any]) -> bool:
+    return any(name in record for name in ("messages", "conversations", "instruction", "completion"))
+
+
 def convert(record: Any, format: Format, columns: Mapping[str, str]) -> Found:
     """The messages or the text of a record; `columns` maps our field names to its own. Raises Wrong."""
+    record = renamed(record, columns)
+    if format is not Format.text and "chosen" in record and "rejected" in record:
+        raise Wrong("rejected", PAIR)
+    return CONVERTERS[format](record)
+
+
+def renamed(record: Any, columns: Mapping[str, str]) -> Mapping[str, Any]:
+    """The record under our field names. Raises Wrong."""
     if not isinstance(record, Mapping):
         raise Wrong("record", f"an object is due and this is {kind_of(record)}")
     for ours, theirs in columns.items():
         if theirs not in record:
             raise Wrong(theirs, f"data.columns takes {ours} from it, and it is not there.{did_you_mean(theirs, map(str, record))}")
-    if columns:
-        record = dict(record) | {ours: record[theirs] for ours, theirs in columns.items()}
-    if format is not Format.text and "chosen" in record and "rejected" in record:
-        raise Wrong("rejected", "a pair of answers to compare stands where one answer to learn is due")
-    return CONVERTERS[format](record)
+    return dict(record) | {ours: record[theirs] for ours, theirs in columns.items()} if columns else record
 
 
-def unread(record: Any, format: Format, columns: Mapping[str, str]) -> Iterable[str]:
+def unread(record: Any, format: Format, columns: Mapping[str, str], stage: str = "") -> Iterable[str]:
     """The record's fields that nothing is made of."""
-    known = FIELDS[format] | set(columns.values())
+    known = (FIELDS[format] | set(columns.values())) - (set() if stage == "rm" else {"margin"})
     return [str(name) for name in record if name not in known] if isinstance(record, Mapping) else []
 
 
 def text(record: Mapping[str, Any]) -> Found:
     """`{text}`."""
-    return None, _words(record, "text", "text")
+    return None, words(record, "text", "text")
 
 
 def alpaca(record: Mapping[str, Any]) -> Found:
     """`{instruction, input, output, system, history}`; `{prompt, response}` as well."""
     names = ("instruction", "output") if "instruction" in record else ("prompt", "response")
-    question, answer = _words(record, names[0], names[0]), _words(record, names[1], names[1])
+    question, answer = words(record, names[0], names[0]), words(record, names[1], names[1])
     if not _blank(record.get("input")):
-        question += "\n" + _words(record, "input", "input")
+        question += "\n" + words(record, "input", "input")
     turns = []
     history = record.get("history") or []
     if not isinstance(history, list):
@@ -85,9 +98,9 @@ def alpaca(record: Mapping[str, Any]) -> Found:
         if not isinstance(pair, list) or len(pair) != 2:
             raise Wrong(place, "a pair of question and answer is due")
         said = {place: pair[0], f"{place}[1]": pair[1]}
-        turns += [Message(role, _words(said, name, name)) for role, name in zip(("user", "assistant"), said, strict=True)]
+        turns += [Message(role, words(said, name, name)) for role, name in zip(("user", "assistant"), said, strict=True)]
     turns += [Message("user", question), Message("assistant", answer)]
-    return tuple(_headed(record, turns)), None
+    return tuple(headed(record, turns)), None
 
 
 def sharegpt(record: Mapping[str, Any]) -> Found:
@@ -103,11 +116,11 @@ def openai(record: Mapping[str, Any]) -> Found:
 def prompts(record: Mapping[str, Any]) -> Found:
     """`{prompt, system}`: a text, or messages of which the last is a question. What else the record has goes to the reward."""
     if not isinstance(record.get("prompt"), list):
-        return tuple(_headed(record, [Message("user", _words(record, "prompt", "prompt"))])), None
+        return tuple(headed(record, [Message("user", words(record, "prompt", "prompt"))])), None
     if not record["prompt"]:
         raise Wrong("prompt", "is empty")
-    turns = [_turn(turn, f"prompt[{n}]") for n, turn in enumerate(record["prompt"])]
-    return tuple(_headed(record, checked(turns, "prompt", answered=False))), None
+    turns = [turn_of(said, f"prompt[{n}]") for n, said in enumerate(record["prompt"])]
+    return tuple(headed(record, checked(turns, "prompt", answered=False))), None
 
 
 def asked(messages: tuple[Message, ...], record: Mapping[str, Any], format: Format) -> tuple[tuple[Message, ...], dict[str, Any]]:
@@ -127,11 +140,12 @@ def _conversation(record: Mapping[str, Any], field: str) -> Found:
         raise Wrong(field, f"a list is due and this is {kind_of(turns)}")
     if not turns:
         raise Wrong(field, "is empty")
-    made = [_turn(turn, f"{field}[{n}]") for n, turn in enumerate(turns)]
-    return tuple(_headed(record, checked(made, field))), None
+    made = [turn_of(turn, f"{field}[{n}]") for n, turn in enumerate(turns)]
+    return tuple(headed(record, checked(made, field))), None
 
 
-def _turn(turn: Any, place: str) -> Message:
+def turn_of(turn: Any, place: str) -> Message:
+    """A turn as a message. Raises Wrong."""
     if not isinstance(turn, Mapping):
         raise Wrong(place, f"an object is due and this is {kind_of(turn)}")
     role, content = ("from", "value") if "from" in turn else ("role", "content")
@@ -142,8 +156,8 @@ def _turn(turn: Any, place: str) -> Message:
         raise Wrong(f"{place}.weight", "0 says not to learn this answer, which is not read; leave the record out")
     calls = turn.get("tool_calls")
     if not calls:
-        return Message(ROLES[who], _words(turn, content, f"{place}.{content}"))
-    said = [_words(turn, content, f"{place}.{content}")] if turn.get(content) else []
+        return Message(ROLES[who], words(turn, content, f"{place}.{content}"))
+    said = [words(turn, content, f"{place}.{content}")] if turn.get(content) else []
     return Message("assistant", "\n".join([*said, *_calls(calls, f"{place}.tool_calls")]))
 
 
@@ -157,19 +171,19 @@ def _calls(calls: Any, place: str) -> list[str]:
     return [json.dumps({"name": name, "arguments": given}, ensure_ascii=False) for name, given in read]
 
 
-def _headed(record: Mapping[str, Any], turns: list[Message]) -> list[Message]:
+def headed(record: Mapping[str, Any], turns: list[Message]) -> list[Message]:
     """The turns with the record's own system message and its functions put first."""
     parts = []
     if not _blank(record.get("system")):
         if turns[0].role == "system":
             raise Wrong("system", "the conversation has a system message of its own")
-        parts.append(_words(record, "system", "system"))
+        parts.append(words(record, "system", "system"))
     elif turns[0].role == "system":
         parts, turns = [turns[0].content], turns[1:]
     tools = record.get("tools")
     if tools and tools != "[]":
         listed = tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False)
-        parts.append(f"{TOOLS}\n{_words({'tools': listed}, 'tools', 'tools')}")
+        parts.append(f"{TOOLS}\n{words({'tools': listed}, 'tools', 'tools')}")
     return [Message("system", "\n\n".join(parts)), *turns] if parts else turns
 
 
@@ -199,7 +213,8 @@ def _blank(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _words(record: Mapping[str, Any], name: str, place: str) -> str:
+def words(record: Mapping[str, Any], name: str, place: str) -> str:
+    """A field's text, which is neither empty nor damaged. Raises Wrong."""
     value = record.get(name)
     if name not in record:
         raise Wrong(place, "is missing")
@@ -235,5 +250,11 @@ FIELDS: dict[Format, frozenset[str]] = {
     Format.openai: frozenset({"messages", "conversations", "system", "tools", "id"}),
     Format.text: frozenset({"text", "id"}),
     Format.prompts: frozenset({"prompt", "system", "tools", "id"}),
+    Format.preference: frozenset({
+        "prompt", "chosen", "rejected", "margin", "messages", "conversations", "instruction", "input", "history", "system", "tools", "id",
+    }),
+    Format.kto: frozenset({
+        "prompt", "completion", "label", "messages", "conversations", "instruction", "input", "output", "history", "system", "tools", "id",
+    }),
 }
 """What is read of a record; `id` only to see that none stands twice."""

@@ -6,34 +6,64 @@ Shapes: B rows of a micro-batch, T tokens of its longest.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from fulgurite.data.order import StepOrder
-from fulgurite.data.rows import IGNORE, Rows
-
-Cut = tuple[list[int], int]
-"""The rows of a micro-batch, and the label tokens of its whole step."""
+from fulgurite.data.compared_rows import Compared, collate_compared, collate_mismatched
+from fulgurite.data.order import StepOrder, mismatched
+from fulgurite.data.rows import IGNORE, AnyRows, Rows
 
 
-def train_loader(rows: Rows, order: StepOrder, position: Callable[[], int], workers: int = 0) -> DataLoader[Any]:
+class Ahead(StrEnum):
+    """What a stage must see of a whole step before its first loss: nothing, its rows, or its prompts with others' answers."""
+
+    nothing = "nothing"
+    rows = "rows"
+    mismatched = "mismatched"
+
+
+@dataclass(slots=True)
+class Cut:
+    """The rows of a micro-batch; what the mean over its whole step counts, and that step's label tokens.
+
+    The first of a step has `ahead`: this process's micro-batches of the step; `step` are the rows of all processes.
+    """
+
+    rows: list[int]
+    targets: int = 0
+    labels: int = 0
+    ahead: list[list[int]] | None = None
+    step: list[int] | None = None
+    seed: tuple[int, ...] = ()
+
+
+def train_loader(
+    rows: AnyRows, order: StepOrder, position: Callable[[], int], workers: int = 0, ahead: Ahead = Ahead.nothing
+) -> DataLoader[Any]:
     """Micro-batches from step `position()` to the end of its epoch; its length is always a whole epoch's."""
-    return DataLoader(_MicroBatches(rows), batch_size=None, sampler=_FromPosition(rows, order, position), num_workers=workers)
+    sampler = _FromPosition(rows, order, position, ahead)
+    return DataLoader(_MicroBatches(rows, ahead), batch_size=None, sampler=sampler, num_workers=workers)
 
 
-def val_loader(rows: Rows, micro_batch: int, processes: int = 1, rank: int = 0) -> DataLoader[Any]:
+def val_loader(rows: AnyRows, micro_batch: int, processes: int = 1, rank: int = 0, ahead: Ahead = Ahead.nothing) -> DataLoader[Any]:
     """Every row once over all processes, neighbours of like length together. Processes may have one batch more or less."""
     ordered = [int(n) for n in np.argsort(rows.lengths, kind="stable")]
-    cuts = [(ordered[i : i + micro_batch], 0) for i in range(0, len(ordered), micro_batch)]
-    return DataLoader(_MicroBatches(rows), batch_size=None, sampler=cuts[rank::processes])
+    mine = [ordered[i : i + micro_batch] for i in range(0, len(ordered), micro_batch)][rank::processes]
+    cuts = [Cut(numbers) for numbers in mine]
+    if ahead is not Ahead.nothing:
+        cuts = cuts or [Cut([])]  # all processes look ahead together
+        cuts[0].ahead, cuts[0].step = mine, ordered
+    return DataLoader(_MicroBatches(rows, ahead), batch_size=None, sampler=cuts)
 
 
 class _FromPosition(Sampler[Cut]):
-    def __init__(self, rows: Rows, order: StepOrder, position: Callable[[], int]) -> None:
-        self.rows, self.order, self.position = rows, order, position
+    def __init__(self, rows: AnyRows, order: StepOrder, position: Callable[[], int], ahead: Ahead) -> None:
+        self.rows, self.order, self.position, self.ahead = rows, order, position, ahead
 
     def __len__(self) -> int:
         return self.order.steps_per_epoch * self.order.micro_batches_per_step
@@ -42,21 +72,37 @@ class _FromPosition(Sampler[Cut]):
         first = self.position()
         end = (first // self.order.steps_per_epoch + 1) * self.order.steps_per_epoch
         for step in range(first, end):
-            targets = int(self.rows.label_counts[self.order.rows_of(step)].sum())
-            for cut in self.order.micro_batches(step):
-                yield cut, targets
+            whole = self.order.rows_of(step)
+            targets, labels = int(self.rows.units[whole].sum()), int(self.rows.label_counts[whole].sum())
+            mine = self.order.micro_batches(step)
+            cuts = [Cut(numbers, targets, labels) for numbers in mine]
+            if self.ahead is not Ahead.nothing:
+                cuts[0].ahead, cuts[0].step, cuts[0].seed = mine, list(map(int, whole)), (self.order.seed, step)
+            yield from cuts
 
 
 class _MicroBatches(Dataset[Any]):
-    def __init__(self, rows: Rows) -> None:
-        self.rows = rows
+    def __init__(self, rows: AnyRows, ahead: Ahead) -> None:
+        self.rows, self.ahead = rows, ahead
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, cut: Cut) -> dict[str, Any]:
-        numbers, targets = cut
-        return collate(self.rows, numbers, targets)
+        if not isinstance(self.rows, Compared):
+            return collate(self.rows, cut.rows, cut.targets)
+        batch = collate_compared(self.rows, cut.rows) | {"step_targets": cut.targets, "step_labels": cut.labels}
+        if cut.ahead is None or cut.step is None:
+            return batch
+        return batch | {"ahead": list(self._ahead(self.rows, cut, cut.ahead, cut.step)), "step_rows": cut.step}
+
+    def _ahead(self, rows: Compared, cut: Cut, mine: list[list[int]], step: list[int]) -> Iterator[dict[str, Any]]:
+        partner = mismatched(step, cut.seed) if self.ahead is Ahead.mismatched else None
+        for numbers in filter(None, mine):
+            if partner is None:
+                yield collate_compared(rows, numbers)
+            elif partner:
+                yield collate_mismatched(rows, [(n, partner[n]) for n in numbers], int(rows.lengths.max()))
 
 
 def collate(rows: Rows, numbers: Sequence[int], step_targets: int) -> dict[str, Any]:

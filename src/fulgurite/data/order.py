@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -47,3 +48,11 @@ class StepOrder:
         cuts = [list(map(int, rows[i : i + self.micro_batch])) for i in range(0, len(rows), self.micro_batch)]
         cuts = [[] for _ in range(every - len(cuts))] + cuts
         return cuts[self.rank :: self.processes]
+
+
+def mismatched(rows: Sequence[int], seed: Sequence[int]) -> dict[int, int]:
+    """For each row another of the same step, each once: a circle drawn from `seed`. Empty where there is only one row."""
+    if len(rows) < 2:
+        return {}
+    circle = np.random.default_rng([*seed, 1]).permutation(np.array(rows, dtype=np.int64)).tolist()
+    return dict(zip(circle, [*circle[1:], circle[0]], strict=True))

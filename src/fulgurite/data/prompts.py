@@ -8,7 +8,7 @@ from typing import Any
 
 from fulgurite.data.config import Guide
 from fulgurite.data.records import Bad, Message
-from fulgurite.data.rows import Rows
+from fulgurite.data.rows import AnyRows
 from fulgurite.data.source import GUIDE, Source
 
 MANY = 5
@@ -16,7 +16,7 @@ WORDS = 12
 """How much of a document of running text is the prompt."""
 
 
-def sample_prompts(asked: Sequence[str] | None, source: Source, val: Rows | None) -> list[Any]:
+def sample_prompts(asked: Sequence[str] | None, source: Source, val: AnyRows | None) -> list[Any]:
     """Those asked for; else the guide's own questions; else the beginnings of the first five validation examples."""
     if asked is not None:
         return list(asked)

@@ -27,13 +27,19 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A conversation, or a text; never both."""
+    """A conversation, or a text; never both. A conversation may have a second, worse end, or a judgement."""
 
     place: Place
     messages: tuple[Message, ...] | None = None
     text: str | None = None
     file: int = 0
     """The number of the file in the order they were given."""
+    rejected: tuple[Message, ...] | None = None
+    """The same conversation with the worse of two last answers."""
+    good: bool | None = None
+    """Whether the last answer was judged good."""
+    margin: float = 0.0
+    """By how much the better answer must win."""
     columns: dict[str, Any] = field(default_factory=dict)
     """What the record says besides its prompt; for rewards."""
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fulgurite.data import compared_rows
+from fulgurite.data.compared_rows import Compared
 from fulgurite.data.config import Data, Packing, TooLong
 from fulgurite.data.encode import MISSED, STOP_INSIDE, Encoded
 from fulgurite.data.packing import best_fit
@@ -42,6 +44,8 @@ class Rows:
         labels = np.fromiter((encoded.labels(*map(int, p)) for p in pieces), dtype=np.int64, count=len(pieces))
         self.lengths: Ints = np.add.reduceat(tokens, starts[:-1])
         self.label_counts: Ints = np.add.reduceat(labels, starts[:-1])
+        self.units = self.label_counts
+        """What the mean over a step counts: its label tokens."""
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -65,11 +69,18 @@ class Rows:
         return ids, targets, np.arange(len(ids), dtype=np.int64)
 
 
-def split(encoded: Encoded, config: Data, seed: int, max_length: int, packing: Packing) -> tuple[Rows, Rows | None, Report]:
+AnyRows = Rows | Compared
+
+
+def split(encoded: Encoded, config: Data, seed: int, max_length: int, packing: Packing) -> tuple[AnyRows, AnyRows | None, Report]:
     """Training rows, validation rows or None, and the report. Raises DataError where nothing is left to train on."""
     source = encoded.source
     report, packing = _report(encoded, max_length), Packing(packing)
-    kept = _kept(encoded, config, max_length, report)
+    if encoded.compares:
+        _refuse_long(encoded, config, max_length)
+        kept, cuts = compared_rows.kept(encoded, max_length, config.too_long == TooLong.truncate, report)
+    else:
+        kept, cuts = _kept(encoded, config, max_length, report), None
     from_val = encoded.arrays["files"][kept] >= len(source.train)
     given, pool = kept[from_val], kept[~from_val]
     random = np.random.default_rng([seed, 1])
@@ -85,8 +96,17 @@ def split(encoded: Encoded, config: Data, seed: int, max_length: int, packing: P
     seen = _weighted(encoded, train, source.weights, random)
     report.validation, report.trained, report.seen_an_epoch = len(val), len(np.unique(seen)), len(seen)
     report.not_weighted = len(train) - report.trained
+    if cuts is not None:
+        pairs = Compared(encoded, seen, cuts[seen])
+        _measured(report, int(pairs.tokens.sum()), int(pairs.label_counts.sum()), len(pairs), max_length * len(encoded.sides(int(seen[0]))))
+        return pairs, Compared(encoded, val, cuts[val]) if len(val) else None, report
     rows = _rows(encoded, seen, max_length, packing, report)
     return rows, _rows(encoded, val, max_length, packing, None) if len(val) else None, report
+
+
+def _measured(report: Report, tokens: int, labels: int, rows: int, most: int) -> None:
+    report.tokens, report.label_tokens, report.rows_an_epoch = tokens, labels, rows
+    report.label_share, report.fill = labels / tokens, tokens / (rows * most)
 
 
 def _report(encoded: Encoded, max_length: int) -> Report:
@@ -106,18 +126,13 @@ def _kept(encoded: Encoded, config: Data, max_length: int, report: Report) -> In
     """The examples that stay after data.too_long and have a label; what is dropped is noted with its place."""
     kept: list[int] = []
     running, lengths = encoded.source.stage == "pt", encoded.lengths.tolist()
-    long = [n for n, length in enumerate(lengths) if length > max_length] if not running else []
-    if long and config.too_long is TooLong.error:
-        more = f" (and {len(long) - 1} more)" if len(long) > 1 else ""
-        raise DataError(
-            f"{encoded.place(long[0])}: the example has {lengths[long[0]]} tokens, more than data.max_length={max_length}{more}; "
-            f"raise it to {max(lengths[n] for n in long)}, or set data.too_long=drop."
-        )
+    if not running:
+        _refuse_long(encoded, config, max_length)
     for number, length in enumerate(lengths):
         too_long = not running and length > max_length
         if encoded.flagged(number, STOP_INSIDE):
             report.drop("an answer holds the text of an end token", str(encoded.place(number)))
-        elif too_long and config.too_long is TooLong.drop:
+        elif too_long and config.too_long == TooLong.drop:
             report.drop("longer than data.max_length", str(encoded.place(number)))
         elif encoded.labels(number, 0, min(length, max_length) if too_long else length) == 0:
             report.drop("no token left to learn", str(encoded.place(number)))
@@ -127,6 +142,18 @@ def _kept(encoded: Encoded, config: Data, max_length: int, report: Report) -> In
             kept.append(number)
     report.truncated_share = report.truncated / max(len(kept), 1)
     return np.array(kept, dtype=np.int64)
+
+
+def _refuse_long(encoded: Encoded, config: Data, max_length: int) -> None:
+    """Raise DataError where data.too_long=error and an example, or a side of one, is longer than data.max_length."""
+    lengths = encoded.lengths.tolist()
+    long = [n for n, length in enumerate(lengths) if length > max_length] if config.too_long == TooLong.error else []
+    if long:
+        more = f" (and {len(long) - 1} more)" if len(long) > 1 else ""
+        raise DataError(
+            f"{encoded.place(long[0])}: the example has {lengths[long[0]]} tokens, more than data.max_length={max_length}{more}; "
+            f"raise it to {max(lengths[n] for n in long)}, or set data.too_long=drop."
+        )
 
 
 def _held_out(pool: Ints, fraction: float, random: np.random.Generator) -> Ints:
@@ -164,10 +191,8 @@ def _rows(encoded: Encoded, numbers: Ints, max_length: int, packing: Packing, re
         pieces = pieces[np.fromiter((i for row in bins for i in row), dtype=np.int64, count=count)]
     rows = Rows(encoded, pieces, starts, packed=packing is Packing.best_fit)
     if report is not None:
-        report.pieces, report.rows_an_epoch, report.packing_gain = count - len(numbers), len(rows), count / len(rows)
-        report.tokens, report.label_tokens = int(rows.lengths.sum()), int(rows.label_counts.sum())
-        report.label_share = report.label_tokens / report.tokens
-        report.fill = report.tokens / (len(rows) * max_length)
+        report.pieces, report.packing_gain = count - len(numbers), count / len(rows)
+        _measured(report, int(rows.lengths.sum()), int(rows.label_counts.sum()), len(rows), max_length)
     return rows
 
 

@@ -9,13 +9,27 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fulgurite.data import formats, read
+from fulgurite.data import compared, formats, read
 from fulgurite.data.config import ASKING, Data, File, Format
 from fulgurite.data.find import find
 from fulgurite.data.records import Bad, Example, Place
 from fulgurite.errors import DataError, did_you_mean
 
 GUIDE = Path(__file__).parent / "guide"
+CHAT = frozenset({Format.alpaca, Format.sharegpt, Format.openai})
+KINDS = {"pt": frozenset({Format.text}), "rm": frozenset({Format.preference}), "dpo": frozenset({Format.preference}),
+         "kto": frozenset({Format.kto}), **dict.fromkeys(ASKING, CHAT | {Format.prompts})}
+"""The formats that a stage reads; the other stages read conversations."""
+HOLDS = {
+    Format.prompts: "prompts without answers",
+    Format.text: "running text", Format.preference: "pairs of answers (preference)", Format.kto: "answers with a label (kto)",
+    **{format: f"conversations ({format})" for format in sorted(CHAT)},
+}
+STAGE = {Format.text: "pt", Format.prompts: "grpo", Format.preference: "dpo", Format.kto: "kto", **dict.fromkeys(CHAT, "sft")}
+PAIRS = "prompt: ..., chosen: ..., rejected: ..."
+OURS = {"pt": "text: ...", "rm": PAIRS, "dpo": PAIRS, "kto": "prompt: ..., completion: ..., label: ...",
+        **dict.fromkeys(ASKING, "prompt: ...")}
+"""The fields that each stage wants, for a sentence."""
 LOOK = 20
 """How many records are looked at to detect a format."""
 
@@ -94,7 +108,7 @@ class Source:
                 else:
                     found.good += 1
                     if not self.asks:  # else a reward may read them
-                        found.unread.update(formats.unread(record, self.formats[number], self.columns))
+                        found.unread.update(formats.unread(record, self.formats[number], self.columns, self.stage))
             if found.rows == before:
                 raise DataError(f"{path}:1: field 'record': the file holds no record; leave it out, or give a file with examples.")
         if bad > self.config.max_drop:
@@ -115,18 +129,21 @@ class Source:
                 yield self._example(*raw, number, ids), raw[1]
 
     def _example(self, place: Place, record: Any, number: int, ids: set[int]) -> Example | Bad:
+        format, more = self.formats[number], {}
         try:
-            messages, text = formats.convert(record, self.formats[number], self.columns)
+            if format in compared.FORMATS:
+                more = compared.convert(record, format, self.columns)
+            else:
+                more = dict(zip(("messages", "text"), formats.convert(record, format, self.columns), strict=True))
         except formats.Wrong as wrong:
             return Bad(place, wrong.field, wrong.reason)
         if isinstance(name := record.get("id"), str | int):
             if hash(name) in ids:  # 64 bits each, not the names: a large file has millions of them
                 return Bad(place, "id", f"{name!r} stands twice in this file")
             ids.add(hash(name))
-        if self.asks and messages:
-            messages, columns = formats.asked(messages, record, self.formats[number])
-            return Example(place, messages, text, number, columns)
-        return Example(place, messages, text, number)
+        if self.asks and more["messages"]:
+            more["messages"], more["columns"] = formats.asked(more["messages"], record, format)
+        return Example(place, file=number, **more)
 
     def _detected(self, path: Path) -> Format:
         seen: list[object] = []
@@ -134,29 +151,34 @@ class Source:
             if isinstance(raw, Bad):
                 continue
             record = {**raw[1], **dict.fromkeys(self.columns, 1)} if isinstance(raw[1], dict) else raw[1]
-            found = formats.detect(record)
+            found = formats.detect(record, self.stage)
             if found is not None:
                 return found
             seen.append(record)
         if not seen or not isinstance(seen[0], dict):  # check() names the first bad record, or says that there is none
-            return Format.text if self.stage == "pt" else Format.prompts if self.asks else Format.openai
+            due = {"pt": Format.text, "rm": Format.preference, "dpo": Format.preference, **dict.fromkeys(ASKING, Format.prompts)}
+            return due.get(self.stage, Format.openai)
         names = sorted(map(str, seen[0]))
-        ours = "text: ..." if self.stage == "pt" else "prompt: ..." if self.asks else "instruction: ..., output: ..."
+        ours = OURS.get(self.stage, "instruction: ..., output: ...")
         raise DataError(
             f"{path}:1: field '{names[0] if names else ''}': no format has the fields {', '.join(names) or '(none)'}; "
             f"name them with data.columns={{{ours}}}, or give data.format."
         )
 
     def _fits(self, path: Path, format: Format) -> None:
-        if self.stage == "pt" and format is not Format.text:
+        if format in KINDS.get(self.stage, CHAT):
+            return
+        if self.stage == "pt":
             raise DataError(
-                f"{path} holds conversations ({format}) and stage=pt reads running text; take stage=sft, or name one of its fields with "
+                f"{path} holds {HOLDS[format]} and stage=pt reads running text; take stage={STAGE[format]}, or name one of its fields with "
                 "data.format=text data.columns={text: ...}."
             )
-        if self.stage != "pt" and format is Format.text:
-            raise DataError(f"{path} holds running text and stage={self.stage} learns answers to questions; take stage=pt.")
-        if not self.asks and format is Format.prompts:
-            raise DataError(f"{path} holds prompts without answers, and stage={self.stage} learns from answers; take stage=grpo.")
+        if format is Format.preference and (self.asks or self.stage not in KINDS):
+            raise DataError(f"{path}:1: field 'rejected': {formats.PAIR}; take stage=dpo or stage=rm.")
+        learns = {"rm": "learns from pairs of answers", "dpo": "learns from pairs of answers", "kto": "learns from answers with a label",
+                  **dict.fromkeys(ASKING, "answers prompts")}
+        due = learns.get(self.stage, "learns answers to questions")
+        raise DataError(f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; take stage={STAGE[format]}.")
 
 
 def build(config: Data, *, stage: str, seed: int) -> Source:

@@ -40,6 +40,33 @@ def nll_of_logits(logits_NV: Tensor, targets_N: Tensor, *, dft: bool = False) ->
     return (losses_N * (-losses_N).exp().detach()).sum() if dft else losses_N.sum()
 
 
+def log_probs(
+    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, bias_V: Tensor | None = None, chunk: int = 512
+) -> Tensor:
+    """The log-probability of each target, logp_N in float32, with logits for `chunk` positions at a time.
+
+    `nll` makes its gradients beside the sum; here each position may be weighted otherwise later, so that the backward pass
+    makes the logits of a chunk once more.
+    """
+    if hidden_ND.shape[0] == 0:
+        return hidden_ND.sum(-1).float()
+    found: Tensor = _ChunkedLogProbs.apply(  # type: ignore[no-untyped-call]
+        hidden_ND, weight_VD, bias_V, targets_N, chunk, _compute_dtype(hidden_ND),
+    )
+    return found
+
+
+def log_probs_of_logits(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+    """The same from logits that a model made itself."""
+    return -functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+
+
+def sums(logp_N: Tensor, learned_BT: Tensor) -> Tensor:
+    """The sum of the label positions' log-probabilities in each row, logp_B; `logp_N` is in the order of `learned_BT`."""
+    rows_N = learned_BT.nonzero()[:, 0]
+    return torch.zeros(learned_BT.shape[0], dtype=logp_N.dtype, device=logp_N.device).index_add(0, rows_N, logp_N)
+
+
 def _compute_dtype(tensor: Tensor) -> torch.dtype:
     kind = tensor.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
@@ -106,3 +133,51 @@ class _ChunkedNLL(torch.autograd.Function):
         (scale,) = grads
         made = [None if g is None else (g * scale.to(g.dtype)).to(kind) for g, kind in zip(ctx.saved_tensors, ctx.dtypes, strict=True)]
         return (*made, None, None, None, None)
+
+
+class _ChunkedLogProbs(torch.autograd.Function):
+    """Forward keeps the normalisers, backward makes probabilities from them; no more than a chunk of logits exists."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor, chunk: int, dtype: torch.dtype
+    ) -> Tensor:
+        with torch.autocast(hidden_ND.device.type, enabled=False):
+            hidden, weight = hidden_ND.to(dtype), weight_VD.to(dtype)
+            logp, norms = hidden.new_empty(len(hidden), dtype=torch.float32), hidden.new_empty(len(hidden), dtype=torch.float32)
+            for start in range(0, len(hidden), chunk):
+                piece = slice(start, start + chunk)
+                scores = _scores(hidden[piece], weight, bias_V)
+                norms[piece] = scores.logsumexp(1)
+                logp[piece] = scores.gather(1, targets_N[piece, None])[:, 0] - norms[piece]
+        ctx.save_for_backward(hidden_ND, weight_VD, bias_V, targets_N, norms)
+        ctx.chunk, ctx.dtype = chunk, dtype
+        return logp
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        hidden_ND, weight_VD, bias_V, targets_N, norms_N = ctx.saved_tensors
+        wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        hidden, weight = hidden_ND.to(ctx.dtype), weight_VD.to(ctx.dtype)
+        grad_hidden = torch.empty_like(hidden) if wants_hidden else None
+        grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if wants_weight else None
+        grad_bias = torch.zeros(weight.shape[0], dtype=torch.float32, device=weight.device) if wants_bias else None
+        for start in range(0, len(hidden), ctx.chunk):
+            piece = slice(start, start + ctx.chunk)
+            share = _scores(hidden[piece], weight, bias_V).sub_(norms_N[piece, None]).exp_().neg_()
+            share.scatter_add_(1, targets_N[piece, None], torch.ones_like(share[:, :1]))
+            share.mul_(grads[0][piece, None])  # now the gradient of the logits
+            if grad_bias is not None:
+                grad_bias += share.sum(0)
+            low = share.to(ctx.dtype)
+            if grad_hidden is not None:
+                torch.mm(low, weight, out=grad_hidden[piece])
+            if grad_weight is not None:
+                grad_weight += low.t() @ hidden[piece]
+        made = zip((grad_hidden, grad_weight, grad_bias), (hidden_ND, weight_VD, bias_V), strict=True)
+        return (*(None if g is None else g.to(of.dtype) for g, of in made), None, None, None)
+
+
+def _scores(hidden: Tensor, weight: Tensor, bias_V: Tensor | None) -> Tensor:
+    scores = (hidden @ weight.t()).float()
+    return scores if bias_V is None else scores.add_(bias_V.float())

@@ -26,7 +26,8 @@ def build(config: c.Lora, model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedM
     model.requires_grad_(False)
     adapter = LoraConfig(
         r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout,
-        target_modules=linear_targets(model, config.targets), task_type="CAUSAL_LM",
+        target_modules=linear_targets(model, config.targets),
+        task_type="CAUSAL_LM" if model.get_output_embeddings() is not None else None,  # a reward model is none of peft's tasks
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")  # peft asks by the old name
@@ -43,8 +44,8 @@ def build(config: c.Lora, model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedM
 
 def linear_targets(model: PreTrainedModel, wanted: list[str] | None) -> list[str]:
     """The last parts of the names of the linear layers that get an adapter: all but the head, or those wanted."""
-    head = model.get_output_embeddings()
-    found = sorted({name.rpartition(".")[2] for name, m in model.named_modules() if _is_linear(m) and m is not head})
+    heads = (model.get_output_embeddings(), getattr(model, "score", None))
+    found = sorted({name.rpartition(".")[2] for name, m in model.named_modules() if _is_linear(m) and m not in heads})
     if wanted is None:
         return found
     for name in wanted:

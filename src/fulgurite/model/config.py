@@ -6,9 +6,12 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from fulgurite.schema import Empty, Option, at_least, knob, option
+from fulgurite.schema import Empty, Option, at_least, knob, knobs_of, option, options
+
+if TYPE_CHECKING:
+    from fulgurite.run import RunConfig
 
 
 class Attention(StrEnum):
@@ -64,13 +67,14 @@ class Tiny(Model):
 @option("model", "hf")
 @dataclass(slots=True)
 class Hf(Model):
-    """Any causal language model that transformers loads: a folder, an export of a run, or a hub id."""
+    """Any causal language model that transformers loads: a folder, a run, an export of a run, or a hub id."""
 
     builds: ClassVar[str] = "fulgurite.model.hf:build"
 
     path: str = knob(
-        "", "The model: a folder, or a hub id such as HuggingFaceTB/SmolLM2-360M-Instruct.",
-        source="transformers docs, from_pretrained", advice="Only safetensors are read: a pickle can run code.",
+        "", "The model: a folder, an earlier run's folder, an export of one, or a hub id such as HuggingFaceTB/SmolLM2-360M-Instruct.",
+        source="transformers docs, from_pretrained; of a run the best checkpoint, its adapter merged in float32 (ours)",
+        advice="Only safetensors are read: a pickle can run code. A run's folder must stay where it is while later runs begin from it.",
     )
     revision: str | None = knob(
         None, "The commit of the hub repository.", source="transformers docs, from_pretrained",
@@ -83,7 +87,48 @@ class Hf(Model):
     )
 
     def billions(self) -> float | None:
-        return _billions(Path(self.path) / "config.json")
+        folder = Path(self.path).expanduser()
+        if (folder / "provenance.json").is_file():
+            return _run_billions(folder / "provenance.json")
+        if (folder / "adapter_config.json").is_file():
+            return _adapter_billions(folder / "adapter_config.json")
+        return _billions(folder / "config.json")
+
+    def refusal(self, run: RunConfig) -> str | None:
+        """A reward model cannot speak, so that nothing can begin from it."""
+        folder = Path(self.path).expanduser()
+        if _json(folder / "provenance.json").get("choices", {}).get("stage") == "rm":
+            return f"model.path={self.path} is the run of a reward model, which cannot speak; start from the model it was trained from."
+        return None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON object, or an empty one where there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _run_billions(provenance: Path) -> float | None:
+    """The size of the model that an earlier run was of."""
+    said = _json(provenance)
+    knobs = said.get("knobs", {})
+    chosen = options("model").get(said.get("choices", {}).get("model", ""))
+    if chosen is None:
+        return None
+    given = {k.name: knobs[f"model.{k.name}"]["value"] for k in knobs_of(chosen) if f"model.{k.name}" in knobs}
+    model: Model = chosen(**given)  # type: ignore[assignment]
+    return model.billions()
+
+
+def _adapter_billions(adapter: Path) -> float | None:
+    """The size of the model that an adapter names as its base, where that is the bundled one or a folder here."""
+    base = _json(adapter).get("base_model_name_or_path") or ""
+    if base.endswith("SmolLM2-135M-Instruct"):
+        return SmolLM2().billions()
+    return Hf(path=base).billions() if base else None
 
 
 def _billions(config_json: Path) -> float | None:

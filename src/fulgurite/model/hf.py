@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -22,4 +23,15 @@ def build(config: c.Hf, dtype: torch.dtype) -> Loaded:
         raise ModelError(f"{folder} is a run, not a model; export it first: fulgurite export run={folder} out=<folder>.")
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json; give the folder that save_pretrained or fulgurite export wrote.")
+    if is_reward_model(folder):
+        raise ModelError(f"{folder} is a reward model, which cannot speak; start from the model that it was trained from.")
     return load(folder if folder.is_dir() else config.path, config, dtype, **refuse_code(config))
+
+
+def is_reward_model(folder: Path) -> bool:
+    """Whether a folder holds a model in sequence-classification form: loaded as a causal one, its head would be random."""
+    try:
+        kinds = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
+    except (OSError, ValueError):
+        return False
+    return any(str(kind).endswith("ForSequenceClassification") for kind in kinds)

@@ -54,6 +54,27 @@ TABLE: dict[tuple[str, str], Row] = {
     ),
 }
 
+TABLE |= {
+    ("dpo", "full"): Row(
+        (1e-6, 1e-6, 5e-7, 2e-7), Range(5e-7, 2e-6), Range(2e-7, 1e-6), "SmolLM2 1e-6, Zephyr and Tülu 3 5e-7, at 70B 2e-7 (verified)",
+    ),
+    ("dpo", "lora"): Row(
+        (1e-5, 1e-5, 5e-6, 2e-6), Range(1e-6, 2e-5), Range(1e-6, 1e-5), "TRL's PEFT table and Zephyr's QLoRA 5e-6 (verified); smaller ours",
+    ),
+    ("kto", "full"): Row(
+        (1e-6, 1e-6, 1e-6, 5e-7), Range(5e-7, 5e-6), Range(5e-7, 5e-6), "TRL's KTO page: 5e-7 to 5e-6, never outside (verified)",
+    ),
+    ("kto", "lora"): Row(
+        (5e-6, 5e-6, 5e-6, 2e-6), Range(5e-7, 5e-6), Range(5e-7, 5e-6), "TRL's KTO page: 5e-7 to 5e-6, never outside (verified)",
+    ),
+    ("rm", "full"): Row(
+        (1e-5, 1e-5, 5e-6, 3e-6), Range(3e-6, 3e-5), Range(3e-6, 1e-5), "Tülu 3 3e-6, TRL's default 1e-5 (verified); by size ours",
+    ),
+    ("rm", "lora"): Row(
+        (3e-4, 1e-4, 1e-4, 1e-4), Range(1e-4, 1e-3), Range(1e-4, 1e-3), "LLaMA-Factory's example 1e-4, TRL's page 1e-3 (verified)",
+    ),
+}
+
 KIN = {"rslora": "lora", "dora": "lora", "pissa": "lora", "lora_plus": "lora", "qlora": "lora"}
 """Methods that take another's rates."""
 

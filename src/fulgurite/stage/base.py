@@ -1,7 +1,8 @@
 """What all stages share: one LightningModule that answers one question, the loss of this batch.
 
-The gradient of an optimizer step is that of the mean over all label tokens of the step, on all devices, whatever the
-micro-batches: each batch carries the step's count, and Lightning's own divisions are undone.
+The gradient of an optimizer step is that of the mean over the units of the step (label tokens in language modelling, pairs or
+answers where those are compared), on all devices, whatever the micro-batches: each batch carries the step's count, and
+Lightning's own divisions are undone. What a loss must know of its whole step it learns in `look_ahead`.
 Shapes: B examples of a micro-batch, T tokens, N label positions, D width, V vocabulary.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
@@ -18,8 +19,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from fulgurite.data.loader import Ahead
 from fulgurite.data.order import Ints, StepOrder
-from fulgurite.data.rows import Rows
+from fulgurite.data.rows import AnyRows
 from fulgurite.data.source import Source
 from fulgurite.data.template import Template
 from fulgurite.errors import TrainingFailed
@@ -35,9 +37,14 @@ Batch = dict[str, Any]
 class StageModule(LightningModule):  # type: ignore[misc]
     """Base of the stages. A subclass defines `total_loss`; optimizer, schedule, clipping and checks are here.
 
-    After each optimizer step `step_record` holds its numbers: `train/loss` (mean over the step's label tokens, all
-    ranks), `train/lr`, `train/grad_norm` (before clipping), `train/clipped` (0 or 1).
+    After each optimizer step `step_record` holds its numbers: `train/loss` (mean over the step's units, all ranks),
+    `train/lr`, `train/grad_norm` (before clipping), `train/clipped` (0 or 1), and `train/` each of `measures`.
     """
+
+    measures: ClassVar[tuple[str, ...]] = ()
+    """What the stage measures beside its loss, in training and evaluation: each a mean of what `note` is given."""
+    ahead: Ahead = Ahead.nothing
+    """What `look_ahead` must see of a step."""
 
     def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
         super().__init__()
@@ -51,8 +58,9 @@ class StageModule(LightningModule):  # type: ignore[misc]
         self._window: list[Batch] = []
         self._sums: list[Tensor] = []
         self._val = torch.zeros(2, dtype=torch.float64)
+        self._noted: dict[str, Tensor] = {}
 
-    def take(self, source: Source, rows: Rows, val: Rows | None, loaded: Loaded, template: Template) -> None:
+    def take(self, source: Source, rows: AnyRows, val: AnyRows | None, loaded: Loaded, template: Template) -> None:
         """The data that will be trained on, before training begins."""
         self.places = lambda numbers: [place for n in numbers for place in rows.places(n)]
 
@@ -63,7 +71,38 @@ class StageModule(LightningModule):  # type: ignore[misc]
 
     @abstractmethod
     def total_loss(self, batch: Batch) -> Tensor:
-        """The summed loss over the micro-batch's label tokens; B is at least 1."""
+        """The summed loss over the micro-batch's units; B is at least 1."""
+
+    def units(self, batch: Batch) -> int:
+        """How many units the micro-batch has: what the mean counts."""
+        return int((batch["targets"] >= 0).sum())
+
+    def look_ahead(self, batch: Batch) -> None:
+        """Called before the first micro-batch of a step, and of an evaluation, on every process, where `ahead` asks for it."""
+
+    def after_step(self, numbers: dict[str, float]) -> None:
+        """Called with the means of `measures` after each optimizer step, on every process with the same."""
+
+    def state(self) -> dict[str, float]:
+        """Numbers that a resumed run must have again."""
+        return {}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Take up `state`."""
+
+    def note(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
+        """Add to the measure `name`: a sum and how many it is of."""
+        pair = torch.stack([torch.as_tensor(x, dtype=torch.float64, device=self.device).detach() for x in (total, count)])
+        self._noted[name] = self._noted[name] + pair if name in self._noted else pair
+
+    def measured(self) -> dict[str, float]:
+        """The means of the measures over all processes; what was noted is forgotten. A measure of nothing is left out."""
+        if not self.measures:
+            return {}
+        none = torch.zeros(2, dtype=torch.float64, device=self.device)
+        sums = self.all_reduced(torch.stack([self._noted.get(name, none) for name in self.measures])).tolist()
+        self._noted = {}
+        return {name: total / count for name, (total, count) in zip(self.measures, sums, strict=True) if count}
 
     # -- one micro-batch ------------------------------------------------------------------------------------------
 
@@ -72,6 +111,8 @@ class StageModule(LightningModule):  # type: ignore[misc]
         if not self._window:
             self.step_tokens_read = 0
         self._window.append(batch)
+        if "ahead" in batch:
+            self.look_ahead(batch)
         if batch["input_ids"].shape[0] == 0:
             loss = self._nothing()
         else:
@@ -111,10 +152,13 @@ class StageModule(LightningModule):  # type: ignore[misc]
         targets = self._window[0]["step_targets"]
         sums = torch.stack([s.double() for s in self._sums]).sum()
         loss = self.all_reduced(sums) / max(targets, 1)
-        self.tokens_seen += ({"step_tokens": targets} | self._window[0])["step_tokens"]
+        self.tokens_seen += int(self._window[0]["step_labels"]) if "step_labels" in self._window[0] else targets
+        numbers = self.measured()
         self.step_record = {
             "train/loss": float(loss), "train/lr": float(rate), "train/grad_norm": norm, "train/clipped": float(clipped),
+            **{f"train/{name}": value for name, value in numbers.items()},
         }
+        self.after_step(numbers)
         self._window, self._sums = [], []
 
     def all_reduced(self, value: Tensor) -> Tensor:
@@ -148,18 +192,22 @@ class StageModule(LightningModule):  # type: ignore[misc]
 
     def on_validation_epoch_start(self) -> None:
         self._val = torch.zeros(2, dtype=torch.float64, device=self.device)
+        self._noted = {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Adds the sum of the loss and the count of labels; no logits are kept."""
+        """Adds the sum of the loss and the count of its units; no logits are kept."""
+        if "ahead" in batch:
+            self.look_ahead(batch)
         if batch["input_ids"].shape[0]:
-            self._val += torch.stack([self.total_loss(batch).double(), (batch["targets"] >= 0).sum().double()])
+            self._val += torch.stack([self.total_loss(batch).double(), torch.tensor(self.units(batch), device=self.device).double()])
 
     def on_validation_epoch_end(self) -> None:
         total, count = self.all_reduced(self._val).tolist()
-        self._evaluated(total / max(count, 1))
+        # the row goes to the trackers by callback/record.py
+        self._evaluated(total / max(count, 1), {f"val/{name}": value for name, value in self.measured().items()})
 
-    def _evaluated(self, loss: float) -> None:
-        self.log("val/loss", loss, logger=False)  # the row goes to the trackers by callback/record.py
+    def _evaluated(self, loss: float, more: dict[str, float]) -> None:
+        self.log_dict({"val/loss": loss, **more}, logger=False)
         scheduler = self.lr_schedulers() if self.trainer.state.fn == TrainerFn.FITTING else None
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             scheduler.step(loss)
@@ -186,10 +234,12 @@ class StageModule(LightningModule):  # type: ignore[misc]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """How many tokens were seen; which weights are kept is the checkpoints' callback's concern."""
-        checkpoint["fulgurite"] = {"tokens_seen": self.tokens_seen}
+        checkpoint["fulgurite"] = {"tokens_seen": self.tokens_seen, **self.state()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.tokens_seen = int(checkpoint.get("fulgurite", {}).get("tokens_seen", 0))
+        kept = dict(checkpoint.get("fulgurite", {}))
+        self.tokens_seen = int(kept.pop("tokens_seen", 0))
+        self.restore(kept)
 
     @contextlib.contextmanager
     def computing(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""What is being learned: running text, or answers."""
+"""What is being learned: running text, answers, or which of two answers is better."""
 
 from __future__ import annotations
 
@@ -6,15 +6,30 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.schema import Empty, Option, Range, above, at_least, below, between, knob, option
+from fulgurite.schema import Derived, Empty, Option, Range, above, at_least, below, between, knob, option
+from fulgurite.stage import pairwise
+from fulgurite.stage.pairwise import PreferenceLoss, ReferenceMode
 
 if TYPE_CHECKING:
-    from fulgurite.run import RunConfig
+    from fulgurite.run import Facts, RunConfig
 
 
 @dataclass(slots=True)
 class Stage(Option):
-    """What every stage has."""
+    """What every stage has: no knob."""
+
+    def steps_a_rollout(self) -> int:
+        """Optimizer steps for each `trainer.batch_size` examples."""
+        return 1
+
+    def examples_a_step(self, batch_size: int) -> int:
+        """Sequences that an optimizer step goes over."""
+        return batch_size
+
+
+@dataclass(slots=True)
+class Speaking(Stage):
+    """What every stage has whose model speaks."""
 
     max_new_tokens: int = knob(
         64, "How many tokens each sample answer may have, before, during and after training.",
@@ -33,14 +48,6 @@ class Stage(Option):
         bounds=at_least(1), usual=(256, 512, 1024, 2048), advice="Lower it only when memory is short at a vocabulary above 100k.",
     )
 
-    def steps_a_rollout(self) -> int:
-        """Optimizer steps for each `trainer.batch_size` examples."""
-        return 1
-
-    def examples_a_step(self, batch_size: int) -> int:
-        """Sequences that an optimizer step goes over."""
-        return batch_size
-
 
 class SftLoss(StrEnum):
     """What is made small in supervised fine-tuning."""
@@ -51,7 +58,7 @@ class SftLoss(StrEnum):
 
 @option("stage", "sft")
 @dataclass(slots=True)
-class Sft(Stage):
+class Sft(Speaking):
     """Supervised fine-tuning: learns the answers of examples. The right first step in doubt."""
 
     builds: ClassVar[str] = "fulgurite.stage.language:build"
@@ -65,14 +72,210 @@ class Sft(Stage):
 
 @option("stage", "pt")
 @dataclass(slots=True)
-class Pt(Stage):
+class Pt(Speaking):
     """Continued pre-training: learns running text, every token of it. Take it for raw text; rows are packed."""
 
     builds: ClassVar[str] = "fulgurite.stage.language:build"
 
 
+@option("stage", "rm")
 @dataclass(slots=True)
-class Policy(Stage):
+class Rm(Stage):
+    """Reward modelling: learns a number for an answer from pairs. Only where you rank with it, or run PPO.
+
+    A record's field `margin`, a number, says by how much its chosen answer must win (Llama 2, https://arxiv.org/abs/2307.09288).
+    """
+
+    builds: ClassVar[str] = "fulgurite.stage.reward:build"
+
+    center: float = knob(
+        0.0, "How strongly the two rewards of a pair are held around 0, as comparisons alone leave their mean free.",
+        source="Eisenstein et al., https://arxiv.org/abs/2312.09244; TRL's center_rewards_coefficient, there 0.01 as an example",
+        bounds=at_least(0), usual=between(0, 0.1), advice="0.01 where rewards of several models or runs are compared, or PPO follows.",
+    )
+
+    def refusal(self, run: RunConfig) -> str | None:
+        return _pairs_refusal(run)
+
+
+def _row(run: RunConfig) -> pairwise.Row:
+    return pairwise.row(run.stage.loss, run.stage.length_normalize)
+
+
+def _of_loss(name: str, nothing: str) -> Empty:
+    """A knob whose value the loss has: its rule and its words. A loss without it leaves it empty."""
+
+    def rule(run: RunConfig, facts: Facts) -> Derived:
+        found, loss = _row(run), str(run.stage.loss)
+        value = getattr(found, name)
+        return Derived(value, f"{nothing} for {loss}" if value is None else f"{loss}: {found.source}")
+
+    return Empty(f"what the loss's paper takes; {nothing} where a loss has none", rule)
+
+
+def _gamma(run: RunConfig, facts: Facts) -> Derived:
+    share = _row(run).gamma_share
+    if share is None:
+        return Derived(None, f"{run.stage.loss} has no margin of its own")
+    return Derived(share * run.stage.beta, f"{share:g} times stage.beta, in the middle of what SimPO's authors search (verified)")
+
+
+def _mode(run: RunConfig, facts: Facts) -> Derived:
+    if not _row(run).reference:
+        return Derived(None, f"{run.stage.loss} has no reference")
+    return _kto_mode(run, facts)
+
+
+def _kto_mode(run: RunConfig, facts: Facts) -> Derived:
+    if run.stage.reference is not None:
+        return Derived(ReferenceMode.copy, "stage.reference is a model of its own")
+    if run.method.name in ("lora", "qlora"):
+        return Derived(ReferenceMode.adapter, "the model without its adapter is what training started from: no second model in memory")
+    return Derived(ReferenceMode.copy, f"{run.method.name} changes the weights themselves: a frozen copy is kept")
+
+
+_MODE_WORDS = "adapter with lora and qlora, copy elsewhere"
+
+
+@dataclass(slots=True)
+class Comparing(Speaking):
+    """What preference stages have that hold the policy against a reference."""
+
+    reference: str | None = knob(
+        None, "The reference model, from which the policy may not stray: a run folder, a model folder, or a hub id.",
+        source="DPO, Rafailov et al., https://arxiv.org/abs/2305.18290: the model that training starts from",
+        advice="Leave it empty. Another model must have the same tokenizer.", empty=Empty("the model that training starts from"),
+    )
+    reference_mode: ReferenceMode | None = knob(
+        None, "How the reference is had: the model without its adapter, a frozen copy, or log-probabilities computed once and cached.",
+        source="TRL's precompute_ref_log_probs and its PEFT path; ours: the three ways give the same numbers, tested",
+        advice="precomputed saves a forward pass in each epoch after the first, and a full run's second copy of the model.",
+        empty=Empty(_MODE_WORDS, _mode),
+    )
+
+
+@option("stage", "dpo")
+@dataclass(slots=True)
+class Dpo(Comparing):
+    """Direct Preference Optimization and its family: learns from pairs which answer is better. After SFT."""
+
+    builds: ClassVar[str] = "fulgurite.stage.preference:build"
+
+    loss: PreferenceLoss = knob(
+        PreferenceLoss.sigmoid, "What is made small; each loss has its own beta and its own knobs.",
+        source="fulgurite/loss/preference.py names the paper and the equation of each; knobs and values: fulgurite/stage/pairwise.py",
+        advice="sigmoid first. ipo where it over-fits, robust where labels are noisy, nca_pair or apo_zero where chosen answers get "
+        "less likely, simpo or orpo without a reference. aot sorts the margins of the whole optimizer step.",
+    )
+    beta: float | None = knob(
+        None, "How dearly leaving the reference is paid; in hinge and ipo the inverse of a margin, in orpo the weight of its term.",
+        source="The loss's paper, as fulgurite/stage/pairwise.py lists it", bounds=above(0), usual=lambda run: _row(run).usual,
+        advice="Raise it if answers drift or repeat; lower it if nothing changes.", empty=_of_loss("beta", "nothing"),
+    )
+    label_smoothing: float | None = knob(
+        None, "The share of pairs whose label is taken to be wrong.",
+        source="cDPO (Mitchell's note, 2023); rDPO, https://arxiv.org/abs/2403.00409; EXO, https://arxiv.org/abs/2402.00856",
+        bounds=below(0, 0.5), usual=between(0, 0.3), advice="Your estimate of the noise; 0.1 for labels of people in a hurry.",
+        empty=_of_loss("smoothing", "no smoothing"),
+    )
+    gamma: float | None = knob(
+        None, "SimPO's margin: by how much beta times the mean log-probability of the chosen answer must win.",
+        source="SimPO, https://arxiv.org/abs/2405.14734: gamma / beta 0 to 1, the authors' runs 0.1 to 0.8 (verified)",
+        bounds=at_least(0), usual=lambda run: Range(0, run.stage.beta or _row(run).beta),
+        advice="Tune gamma / beta from 0.5. Above beta it breaks text.",
+        empty=Empty("half of stage.beta in simpo, nothing elsewhere", _gamma),
+    )
+    tau: float | None = knob(
+        None, "DiscoPOP's temperature: how sharply it turns from the logistic to the exponential loss around a margin of 0.",
+        source="DiscoPOP, https://arxiv.org/abs/2406.08414: 0.05 (verified); its slope at 0 is ours, by hand",
+        bounds=above(0), usual=between(0.01, 1),
+        advice="Below 0.1 the loss rises from a margin of 0 and has a valley just under it, in which a gentle run stays: raise it to "
+        "0.2 to 0.5 where train/accuracy stays under one half.",
+        empty=_of_loss("tau", "no temperature"),
+    )
+    sft_weight: float | None = knob(
+        None, "The weight of the chosen answer's negative log-likelihood, a mean over its tokens, beside the loss.",
+        source="RPO 0.005, IRPO 1, MPO 1, CPO 1 (verified); Llama 3 0.2 (unverified)", bounds=at_least(0), usual=between(0, 1),
+        advice="0.2 to 1 when the chosen answer's log-probability falls and samples get worse.",
+        empty=_of_loss("sft_weight", "0"),
+    )
+    length_normalize: bool = knob(
+        False, "Whether log ratios are means over an answer's tokens in place of sums; for the sigmoid loss.",
+        source="Tülu 3, https://arxiv.org/abs/2411.15124; TRL's sigmoid_norm",
+        advice="true where longer answers win for their length; stage.beta is then 5 where nothing is said, not 0.1.",
+    )
+
+    def refusal(self, run: RunConfig) -> str | None:
+        found, loss = _row(run), str(self.loss)
+        for knob_name, name, value in (
+            ("label_smoothing", "smoothing", self.label_smoothing), ("gamma", "gamma_share", self.gamma), ("tau", "tau", self.tau),
+        ):
+            if value is not None and getattr(found, name) is None:
+                return f"stage.{knob_name}={value:g} is not read by stage.loss={loss}; leave it out, or take {_or(pairwise.reading(name))}."
+        if self.length_normalize and self.loss is not PreferenceLoss.sigmoid:
+            always = "divides by the lengths anyway" if found.averaged else "does not read it"
+            return f"stage.length_normalize=true is for stage.loss=sigmoid, and {loss} {always}; leave it out."
+        if self.loss is PreferenceLoss.exo_pair and self.label_smoothing == 0:
+            return "stage.label_smoothing=0 is not possible with stage.loss=exo_pair, which takes its logarithm; take 0.001."
+        if not found.reference and (self.reference is not None or self.reference_mode is not None):
+            return f"stage.loss={loss} has no reference: leave stage.reference and stage.reference_mode out, or take stage.loss=sigmoid."
+        return _reference_refusal(self) or _pairs_refusal(run)
+
+
+@option("stage", "kto")
+@dataclass(slots=True)
+class Kto(Comparing):
+    """Kahneman-Tversky optimization: learns from single answers, each marked good or bad. Where there are no pairs. After SFT."""
+
+    builds: ClassVar[str] = "fulgurite.stage.preference:build_kto"
+
+    reference_mode: ReferenceMode | None = knob(
+        None, "How the reference is had: the model without its adapter, or a frozen copy.",
+        source="TRL's PEFT path; ours: both give the same numbers, tested",
+        advice="Leave it. precomputed is not possible: the baseline needs other pairs of prompt and answer in each step.",
+        empty=Empty(_MODE_WORDS, _kto_mode),
+    )
+    beta: float = knob(
+        0.1, "How dearly leaving the reference is paid.", source="KTO, https://arxiv.org/abs/2402.01306: 0.1 (verified)",
+        bounds=above(0), usual=between(0.05, 0.5), advice="Raise it if answers drift or repeat; lower it if nothing changes.",
+    )
+    desirable_weight: float = knob(
+        1.0, "The weight of good answers.", source="KTO, https://arxiv.org/abs/2402.01306; TRL's desirable_weight",
+        bounds=above(0), usual=between(0.5, 4),
+        advice="Where good and bad are unequal: weight times count of the good to that of the bad between 1:1 and 4:3.",
+    )
+    undesirable_weight: float = knob(
+        1.0, "The weight of bad answers.", source="KTO, https://arxiv.org/abs/2402.01306; TRL's undesirable_weight",
+        bounds=above(0), usual=between(0.5, 4), advice="As stage.desirable_weight; raise the one of which there are fewer.",
+    )
+
+    def refusal(self, run: RunConfig) -> str | None:
+        if self.reference_mode is ReferenceMode.precomputed:
+            return "stage.reference_mode=precomputed is not possible in stage=kto: its baseline needs other pairs in each step; take copy."
+        return _reference_refusal(self) or _pairs_refusal(run)
+
+
+def _reference_refusal(stage: Comparing) -> str | None:
+    if stage.reference is not None and stage.reference_mode is ReferenceMode.adapter:
+        return "stage.reference_mode=adapter is the model that training starts from; with stage.reference take copy or precomputed."
+    return None
+
+
+def _pairs_refusal(run: RunConfig) -> str | None:
+    """What comparing answers cannot have of the data's knobs."""
+    if run.data.packing is not None and str(run.data.packing) != "none":
+        return f"data.packing={run.data.packing} is not possible in stage={run.stage.name}: answers are compared one by one; leave it out."
+    if str(run.data.mask) == "all":
+        return f"data.mask=all is not possible in stage={run.stage.name}: it is the last answers that are compared; leave it out."
+    return None
+
+
+def _or(names: list[str]) -> str:
+    return "stage.loss=" + " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+@dataclass(slots=True)
+class Policy(Speaking):
     """What the stages that learn from their own answers share."""
 
     answers_a_prompt: ClassVar[str] = ""
@@ -86,7 +289,7 @@ class Policy(Stage):
     )
     reward: list[str] = knob(
         [], "What gives an answer its reward: rules (regex:..., count:..., length:..., match:column, contains:column), path.py:function, "
-        "or a name that a package offers under fulgurite.rewards.",
+        "a name that a package offers under fulgurite.rewards, or the folder of an rm run.",
         source="TRL's GRPO takes a list of functions; entry points as in fulgurite.options (ours)",
         advice="A rule or a program that can be checked is better than a model that can be fooled. Several are summed with their weights.",
     )

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from fulgurite.data.asked import Asked
 from fulgurite.data.order import Ints, StepOrder
-from fulgurite.data.rows import Rows
+from fulgurite.data.rows import AnyRows, Rows
 from fulgurite.data.source import Source
 from fulgurite.data.template import Template
 from fulgurite.errors import ConfigError, TrainingFailed
@@ -32,9 +32,9 @@ from fulgurite.run import RunConfig
 from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch, StageModule
 from fulgurite.stage.buffer import Buffer, Cuts
-from fulgurite.stage.reference import Scorer, reference
 from fulgurite.stage.rewards import Answered, resolve, scored
 from fulgurite.stage.rollout import Drawn, Rollouts, TransformersRollouts
+from fulgurite.stage.scorer import Scorer, reference
 
 VALIDATION = 2**31
 """The rollout number of an evaluation: far from those of training."""
@@ -123,17 +123,18 @@ class PolicyStage(StageModule):
 
     # -- data -----------------------------------------------------------------------------------------------------
 
-    def take(self, source: Source, rows: Rows, val: Rows | None, loaded: Loaded, template: Template) -> None:
+    def take(self, source: Source, rows: AnyRows, val: AnyRows | None, loaded: Loaded, template: Template) -> None:
         """The prompts, and the engine that answers them. Raises ConfigError where the model cannot read prompt and answer."""
         super().take(source, rows, val, loaded, template)
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # it is meant
+        assert isinstance(rows, Rows)
         longest, room = int(max(rows.lengths)), loaded.length - self.stage.max_new_tokens
         if longest > room:
             raise ConfigError(
                 f"stage.max_new_tokens={self.stage.max_new_tokens} behind a prompt of {longest} tokens is more than the {loaded.length} "
                 f"that the model reads; lower it, or set data.max_length={max(room, 8)}."
             )
-        self.asked, self.asked_val = Asked(source, rows), Asked(source, val) if val is not None else None
+        self.asked, self.asked_val = Asked(source, rows), Asked(source, val) if isinstance(val, Rows) else None
         self._words = loaded.tokenizer
         self.rollouts = TransformersRollouts(
             self.model, template.stop_ids, int(loaded.tokenizer.pad_token_id), max_new_tokens=self.stage.max_new_tokens,
@@ -217,7 +218,7 @@ class PolicyStage(StageModule):
         whole = [n for cut in cuts for n in cut]
         own = self.buffer.micro_batch(cuts[len(self._window)])
         own["step_targets"] = self.objective.divisor(self.buffer, whole)
-        own["step_tokens"] = int(self.buffer.mask_NT[whole].sum())
+        own["step_labels"] = int(self.buffer.mask_NT[whole].sum())
         return super().training_step(own, batch_idx)
 
     def total_loss(self, batch: Batch) -> Tensor:
@@ -234,7 +235,7 @@ class PolicyStage(StageModule):
 
     def _record(self, norm: float, clipped: bool, rate: float) -> None:
         assert self.buffer is not None
-        tokens = max(self._window[0]["step_tokens"], 1)
+        tokens = max(self._window[0]["step_labels"], 1)
         super()._record(norm, clipped, rate)
         self.step_record |= self.buffer.record | {f"train/{name}": total / tokens for name, total in self._seen.items()}
         self._seen = {}
@@ -298,8 +299,7 @@ class PolicyStage(StageModule):
     def on_validation_epoch_end(self) -> None:
         """val/reward; val/loss is its negative, so that the best checkpoint is the one with the highest reward."""
         mean = statistics.fmean(self._scores) if self._scores else 0.0
-        self.log("val/reward", mean, logger=False)
-        self._evaluated(-mean)
+        self._evaluated(-mean, {"val/reward": mean})
 
     # -- checkpoints ----------------------------------------------------------------------------------------------
 

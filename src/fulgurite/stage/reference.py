@@ -1,91 +1,158 @@
-"""The policy's own model, asked for the log-probabilities of tokens, and the reference: what the policy was at its start.
+"""The model that a policy may not stray from, in three ways: without the adapter, as a frozen copy, or computed beforehand.
 
-Shapes: B answers, T tokens, N label positions, D width.
+Shapes: S answers of a micro-batch (both sides of its pairs), T tokens, E examples.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from fulgurite.loss.language import IGNORE
-from fulgurite.loss.policy import log_probs, log_probs_of_logits
+from fulgurite.data.compared_rows import Compared, collate_compared
+from fulgurite.errors import ConfigError, RequestError
+from fulgurite.loss.language import IGNORE, log_probs, log_probs_of_logits, sums
 from fulgurite.stage.language import plain_head
+
+Batch = dict[str, Any]
 
 
 class Scorer:
-    """Answers `scores(batch)` by a model whose method is applied; logits are made only where there are targets."""
+    """Sums the log-probability of each answer under a model; logits are made only where there are targets, in chunks.
 
-    def __init__(self, model: PreTrainedModel, temperature: float, chunk: int) -> None:
-        self.model, self.temperature, self.chunk = model, temperature, chunk
-        self._causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self._head = plain_head(self._causal)
-
-    @property
-    def width(self) -> int:
-        """The width of the last states."""
-        return int(self._causal.config.get_text_config().hidden_size)
-
-    def scores(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probabilities [B, T] of the targets, entropies [B, T] of the choices (both 0 elsewhere), last states [B, T, D]."""
-        targets_BT = batch["targets"]
-        chosen_BT = targets_BT != IGNORE
-        ids, targets_N = batch["input_ids"], targets_BT[chosen_BT]
-        if self._head is None:
-            out = self._causal(input_ids=ids, use_cache=False, output_hidden_states=True)
-            hidden_BTD = out.hidden_states[-1]
-            found, entropy = log_probs_of_logits(out.logits[chosen_BT], targets_N, temperature=self.temperature)
-        else:
-            hidden_BTD = self._causal.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-            found, entropy = log_probs(
-                hidden_BTD[chosen_BT], self._head.weight, targets_N, bias_V=self._head.bias, temperature=self.temperature, chunk=self.chunk,
-            )
-        where = torch.zeros(targets_BT.shape, dtype=torch.float32, device=ids.device)
-        return where.masked_scatter(chosen_BT, found), where.masked_scatter(chosen_BT, entropy), hidden_BTD
-
-
-def reference(policy: Scorer) -> Callable[[dict[str, Any]], Tensor]:
-    """The log-probabilities [B, T] of the model as it is now, whatever training makes of it.
-
-    An adapter that changes nothing yet is switched off, which costs no memory; any other model is copied and kept beside.
+    It keeps the model out of the stage's parameters: a reference is neither trained nor saved.
     """
-    model: Any = policy.model
-    if hasattr(model, "disable_adapter") and _changes_nothing(model):
 
-        @torch.no_grad()
-        def without_adapter(batch: dict[str, Any]) -> Tensor:
-            with model.disable_adapter():
-                return policy.scores(batch)[0]
+    def __init__(self, model: PreTrainedModel, chunk: int) -> None:
+        self.model, self.chunk = model, chunk
+        self.causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.head = plain_head(self.causal)
 
-        return without_adapter
-    frozen = copy.deepcopy(model).eval().requires_grad_(False)
-    kept = Scorer(frozen, policy.temperature, policy.chunk)
+    def __call__(self, batch: Batch) -> Tensor:
+        """logp_S in nats, float32."""
+        targets_ST = batch["targets"]
+        learned_ST = targets_ST != IGNORE
+        inputs = {"input_ids": batch["input_ids"], "use_cache": False}
+        if self.head is None:
+            logp_N = log_probs_of_logits(self.causal(**inputs).logits[learned_ST], targets_ST[learned_ST])
+        else:
+            hidden_STD = self.causal.get_decoder()(**inputs).last_hidden_state
+            logp_N = log_probs(hidden_STD[learned_ST], self.head.weight, targets_ST[learned_ST], bias_V=self.head.bias, chunk=self.chunk)
+        return sums(logp_N, learned_ST)
+
+
+class AdapterOff:
+    """The policy's own model with its adapter switched off."""
+
+    def __init__(self, policy: Scorer) -> None:
+        # whatever else is trained (a thawed layer, a trained embedding) would move the reference as well
+        strange = [n for n, p in policy.model.named_parameters() if p.requires_grad and "lora_" not in n]
+        adapter = hasattr(policy.model, "disable_adapter")
+        if not adapter or strange:
+            what = f"{strange[0]} is trained besides" if adapter else "this method has no adapter"
+            raise ConfigError(f"stage.reference_mode=adapter is not possible: {what}; take stage.reference_mode=copy or precomputed.")
+        self.policy = policy
 
     @torch.no_grad()
-    def of_the_copy(batch: dict[str, Any]) -> Tensor:
-        frozen.to(batch["input_ids"].device)  # no part of the LightningModule, which would save and train it
-        return kept.scores(batch)[0]
+    def __call__(self, batch: Batch) -> Tensor:
+        """logp_S of the reference."""
+        with self.policy.model.disable_adapter():
+            return self.policy(batch)
 
-    return of_the_copy
+    def to(self, device: torch.device) -> None:
+        """It is where the policy is."""
 
 
-@torch.no_grad()
-def _changes_nothing(model: Any) -> bool:
-    """Whether the adapter gives the base's own logits, asked of the model on four tokens."""
-    device = next(model.parameters()).device
-    tokens = torch.arange(1, 5, device=device)[None] % model.get_input_embeddings().num_embeddings
-    kinds = {p.dtype for p in model.parameters()}
-    was_training = model.training
-    model.eval()
+class Frozen:
+    """A model of its own that never changes."""
+
+    def __init__(self, model: PreTrainedModel, chunk: int) -> None:
+        self.scorer = Scorer(model.requires_grad_(False), chunk)
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Tensor:
+        """logp_S of the reference."""
+        return self.scorer(batch)
+
+    def to(self, device: torch.device) -> None:
+        """Lightning moves the stage's own modules; this is none."""
+        self.scorer.model.to(device)
+
+
+class Precomputed:
+    """Log-probabilities by example: values_E2, kept on disk under a hash of all that they depend on."""
+
+    def __init__(self, values_E2: Tensor) -> None:
+        self.values_E2 = values_E2
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """logp_S of the reference."""
+        sides = len(batch["input_ids"]) // max(len(batch["examples"]), 1)
+        return self.values_E2[batch["examples"], :sides].T.reshape(-1)
+
+    def to(self, device: torch.device) -> None:
+        """The table follows the batches."""
+        self.values_E2 = self.values_E2.to(device)
+
+
+def precompute(scorer: Scorer, parts: Sequence[Compared], micro_batch: int, settings: Sequence[str], cache: Path) -> Precomputed:
+    """The reference's log-probabilities of every row, from the cache where model, data and `settings` are the same.
+
+    Call it in the run's compute type and without gradients. Raises RequestError where the cache cannot be written.
+    """
+    path = cache / "reference" / f"{_key(scorer.model, parts, settings)}.safetensors"
     try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=kinds != {torch.float32}):
-            with model.disable_adapter():
-                base = model(input_ids=tokens, use_cache=False).logits
-            return bool(torch.equal(base, model(input_ids=tokens, use_cache=False).logits))
+        return Precomputed(load_file(path)["values"])
+    except (OSError, SafetensorError, KeyError):
+        pass  # not there yet, or damaged
+    device = next(scorer.model.parameters()).device
+    values = torch.full((len(parts[0].encoded), 2), torch.nan)
+    for part in parts:
+        ordered = [int(n) for n in np.argsort(part.lengths, kind="stable")]
+        for start in range(0, len(ordered), micro_batch):
+            batch = collate_compared(part, ordered[start : start + micro_batch])
+            moved = {name: batch[name].to(device) for name in ("input_ids", "targets")}
+            found = scorer(moved).float().cpu().view(-1, len(batch["examples"])).T
+            values[batch["examples"], : found.shape[1]] = found
+    beside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"values": values}, beside)
+        beside.replace(path)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be written ({error.strerror or error}); set FULGURITE_CACHE to a folder with room.") from error
     finally:
-        model.train(was_training)
+        beside.unlink(missing_ok=True)
+    return Precomputed(values)
+
+
+def _key(model: nn.Module, parts: Iterable[Compared], settings: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(json.dumps([part.encoded.key, *settings]).encode())
+        digest.update(np.unique(np.stack([part.numbers, part.cuts]), axis=1).tobytes())
+    for name, tensor in sorted(model.state_dict().items()):
+        if "lora_" not in name:
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def quiet_dropout(model: nn.Module) -> None:
+    """No dropout, in modules or as a number that attention reads: policy and reference must agree before the first step."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if name.endswith("dropout") and isinstance(value, float):
+                setattr(module, name, 0.0)

@@ -68,6 +68,20 @@ class Function:
         return self.function(prompts=answered.prompts, answers=answered.answers, **answered.columns)
 
 
+@dataclass(slots=True)
+class Trained:
+    """A reward model, by the folder of its run; `score` is put in once models may be loaded."""
+
+    name: str
+    score: Callable[[Answered], Sequence[float]] | None = None
+
+    def __call__(self, answered: Answered) -> Sequence[float]:
+        """A number for each answer."""
+        if self.score is None:
+            raise ConfigError(f"stage.reward={self.name} was not loaded.")
+        return self.score(answered)
+
+
 def regex(answered: Answered, i: int, argument: str) -> float:
     """1 where the pattern is found in the answer, else 0."""
     return float(re.search(argument, answered.answers[i], re.DOTALL) is not None)
@@ -121,11 +135,14 @@ def resolve(word: str) -> Reward:
             return Function(word, offered[word].load())
         except Exception as error:
             raise ConfigError(f"stage.reward={word} cannot be loaded: {_said(error)}.") from error
-    if Path(word).is_dir():
-        raise ConfigError(f"stage.reward={word} is a folder, and trained reward models are not read; give a function or a rule.")
+    folder = Path(word).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.yaml").is_file() or not (folder / "checkpoints").is_dir():
+            raise ConfigError(f"stage.reward={word} is a folder, but no run's: it has no config.yaml with checkpoints; give an rm run.")
+        return Trained(word)
     raise ConfigError(
         f"stage.reward={word} is no rule, no file's function and no installed reward.{did_you_mean(word, [*RULES, *offered])} "
-        f"Write {', '.join(f'{r}:...' for r in RULES)}, or path.py:function."
+        f"Write {', '.join(f'{r}:...' for r in RULES)}, path.py:function, or the folder of an rm run."
     )
 
 

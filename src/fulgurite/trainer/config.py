@@ -20,6 +20,13 @@ FEWEST, ENOUGH_STEPS = 8, 200
 """A small data set gets smaller batches until the run has enough steps, but not below so many examples (ours)."""
 
 
+COMPARING = ("dpo", "kto", "rm")
+"""The stages that compare answers: their steps are counted in pairs, or in judged answers."""
+
+
+PAIRS = "pairs, as in the DPO paper and in InstructGPT's reward model"
+
+
 class Clip(StrEnum):
     """How gradients are clipped."""
 
@@ -37,9 +44,11 @@ def _batch_size(run: RunConfig, facts: Facts) -> Derived:
         usual, why = 64, "64 prompts a rollout (64 to 512 are usual; torchtune 128): fewer make noisy advantages"
     if run.stage.name == "grpo":
         usual, why = 8, f"8 prompts a rollout, {8 * run.stage.answers()} answers (ours)"
+    if run.stage.name in COMPARING:
+        usual, why = (32, "KTO's baseline wants 16 to 128 (TRL's KTO page)") if run.stage.name == "kto" else (64, PAIRS)
     seen = facts.rows * run.trainer.epochs * run.stage.steps_a_rollout()
-    size = usual
-    while size > FEWEST and seen / size < ENOUGH_STEPS:
+    size, fewest = usual, 16 if run.stage.name == "kto" else FEWEST
+    while size > fewest and seen / size < ENOUGH_STEPS:
         size //= 2
     if size < usual:
         return Derived(size, f"smaller than the usual {usual}, because {facts.rows} examples would make few steps of them")
@@ -49,8 +58,9 @@ def _batch_size(run: RunConfig, facts: Facts) -> Derived:
 def _micro_batch(run: RunConfig, facts: Facts) -> Derived:
     budget = TOKENS_PER_MICRO_BATCH.get(facts.device, 1024)
     share = -(-run.stage.examples_a_step(run.trainer.batch_size) // facts.processes)
+    sides = 2 if run.stage.name in ("dpo", "rm") else 1
     answers = run.stage.max_new_tokens if run.stage.name in ASKING else 0
-    rows = max(1, min(share, budget // max(run.data.max_length + answers, 1)))
+    rows = max(1, min(share, budget // max(run.data.max_length * sides + answers, 1)))
     return Derived(rows, f"about {budget} tokens at a time keep this {facts.device} busy; the mathematics is the same for every value")
 
 
@@ -59,6 +69,8 @@ def _epochs(run: RunConfig, facts: Facts) -> Derived:
         return Derived(2.0, "two passes in supervised fine-tuning (Zephyr 1, Tülu 3 2, SmolLM2 2)")
     if run.stage.name in ASKING:
         return Derived(1.0, "one pass over the prompts; each rollout answers them anew (ours)")
+    if run.stage.name in COMPARING:
+        return Derived(1.0, "one pass over comparisons (Zephyr, Tülu 3; reward models over-fit with more)")
     return Derived(1.0, "one pass: repetition of running text memorises")
 
 
@@ -77,12 +89,14 @@ class Trainer(Option):
     accelerator: ClassVar[str] = "auto"
 
     batch_size: int | None = knob(
-        None, "How many examples (rows, when packed) make one optimizer step, over all devices; in ppo and grpo: prompts a rollout.",
+        None, "How many examples (rows when packed, pairs when compared; prompts a rollout in ppo and grpo) make one optimizer step, over "
+        "all devices.",
         source="TRL's LoRA guide below 32, QLoRA 16, Tülu 3 128, DPO paper 64 (verified)",
         bounds=at_least(1), usual=(8, 16, 32, 64, 128),
         advice="Raise it for a smoother loss; lower it to get at least 200 steps.",
         empty=Empty(
-            "8 packed rows; else 64 for full fine-tuning, 16 for the rest, down to 8 where data are few; prompts: ppo 64, grpo 8",
+            "8 packed rows; 64 pairs, 32 judged answers; 64 prompts in ppo, 8 in grpo; else 64 for full fine-tuning, 16 for the rest; "
+            "down to 8 where data are few",
             _batch_size, "data",
         ),
     )

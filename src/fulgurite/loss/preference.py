@@ -1,0 +1,146 @@
+"""Losses that learn from comparisons and judgements, as pure functions of answers' log-probabilities.
+
+Shapes: B pairs (or, in KTO, B judged answers). `chosen_B` and `rejected_B` are log π/π_ref of a whole answer in nats, unless a
+function says otherwise. Each returns the losses of its rows, loss_B; the mean over the step is the stage's.
+TRL has the same losses inside its trainers' methods, where nothing else can call them; the tests hold ours against its source.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+NEARLY_CERTAIN = -1e-6
+"""The largest mean log-probability that `orpo` computes with: at 0 its odds are infinite."""
+
+
+def sigmoid(chosen_B: Tensor, rejected_B: Tensor, beta: float, smoothing: float = 0.0) -> Tensor:
+    """DPO, Rafailov et al., https://arxiv.org/abs/2305.18290; with `smoothing`, the share of flipped labels, it is cDPO."""
+    return _smoothed(beta * (chosen_B - rejected_B), smoothing)
+
+
+def hinge(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
+    """SLiC-HF as RSO writes it, Liu et al., https://arxiv.org/abs/2309.06657: nothing is left to learn at a margin of 1/beta."""
+    return torch.relu(1 - beta * (chosen_B - rejected_B))
+
+
+def ipo(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
+    """IPO, Azar et al., https://arxiv.org/abs/2310.12036, equation 17, with log ratios a token: beta is the paper's τ.
+
+    The paper does not say "a token"; TRL does, and tells that the authors do so as well.
+    """
+    return (chosen_B - rejected_B - 1 / (2 * beta)) ** 2
+
+
+def robust(chosen_B: Tensor, rejected_B: Tensor, beta: float, smoothing: float) -> Tensor:
+    """rDPO, Chowdhury et al., https://arxiv.org/abs/2403.00409: unbiased where a known share of labels is flipped."""
+    scores_B = beta * (chosen_B - rejected_B)
+    return (smoothing * logsigmoid(-scores_B) - (1 - smoothing) * logsigmoid(scores_B)) / (1 - 2 * smoothing)
+
+
+def exo_pair(chosen_B: Tensor, rejected_B: Tensor, beta: float, smoothing: float) -> Tensor:
+    """EXO, Ji et al., https://arxiv.org/abs/2402.00856, equation 16: the reverse KL to (1 - smoothing, smoothing)."""
+    scores_B = beta * (chosen_B - rejected_B)
+    soft = torch.tensor(smoothing, dtype=scores_B.dtype, device=scores_B.device)
+    first = scores_B.sigmoid() * (logsigmoid(scores_B) - torch.log1p(-soft))
+    return first + (-scores_B).sigmoid() * (logsigmoid(-scores_B) - soft.log())
+
+
+def nca_pair(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
+    """NCA, Chen et al., https://arxiv.org/abs/2402.05369: holds the likelihood of the chosen answer up."""
+    first, second = beta * chosen_B, beta * rejected_B
+    return -logsigmoid(first) - 0.5 * logsigmoid(-first) - 0.5 * logsigmoid(-second)
+
+
+def bco_pair(chosen_B: Tensor, rejected_B: Tensor, beta: float, shift: float = 0.0) -> Tensor:
+    """BCO, Jung et al., https://arxiv.org/abs/2404.04656: a classifier of rewards above and below `shift`.
+
+    The paper's shift is the running mean of the rewards; TRL 1.16 leaves it out (0).
+    """
+    return -logsigmoid(beta * chosen_B - shift) - logsigmoid(shift - beta * rejected_B)
+
+
+def sppo_hard(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
+    """SPPO with hard labels, Wu et al., https://arxiv.org/abs/2405.00675, equation 4.7: beta is 1/η."""
+    return (chosen_B - 0.5 / beta) ** 2 + (rejected_B + 0.5 / beta) ** 2
+
+
+def aot(margin_B: Tensor, paired_B: Tensor, beta: float, smoothing: float = 0.0) -> Tensor:
+    """AOT, Melnyk et al., https://arxiv.org/abs/2406.05882: distributions of margins are compared, not pairs.
+
+    `margin_B` is log π(chosen) - log π(rejected); `paired_B` the reference's margin of the same rank (`of_like_rank`).
+    """
+    return _smoothed(beta * (margin_B - paired_B), smoothing)
+
+
+def of_like_rank(margin_B: Tensor, reference_B: Tensor) -> Tensor:
+    """For each margin the reference's margin of the same rank in ascending order; ties in the order they stand in."""
+    paired_B = torch.empty_like(reference_B)
+    paired_B[margin_B.argsort(stable=True)] = reference_B.sort().values
+    return paired_B
+
+
+def discopop(chosen_B: Tensor, rejected_B: Tensor, beta: float, tau: float = 0.05) -> Tensor:
+    """DiscoPOP, Lu et al., https://arxiv.org/abs/2406.08414, equation 5: logistic and exponential loss, mixed by the margin.
+
+    It is not convex: with a tau below 0.102 it rises at a margin of 0, and has a valley at beta · margin = -0.1 for 0.05.
+    """
+    scores_B = beta * (chosen_B - rejected_B)
+    share_B = torch.sigmoid(scores_B / tau)
+    return -logsigmoid(scores_B) * (1 - share_B) + torch.exp(-scores_B) * share_B
+
+
+def apo_zero(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
+    """APO-zero, D'Oosterlinck et al., https://arxiv.org/abs/2408.06266, equation 7: chosen up, rejected down."""
+    return 1 - torch.sigmoid(beta * chosen_B) + torch.sigmoid(beta * rejected_B)
+
+
+def apo_down(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
+    """APO-down, the same paper, equation 8: both down, the rejected more."""
+    return torch.sigmoid(beta * chosen_B) + 1 - torch.sigmoid(beta * (chosen_B - rejected_B))
+
+
+def orpo(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
+    """ORPO's odds-ratio term, Hong et al., https://arxiv.org/abs/2403.07691, equations 4 and 7; beta is the paper's λ.
+
+    Arguments are the policy's mean log-probabilities a token; the paper's SFT term is added by the stage (`stage.sft_weight`).
+    """
+    return -beta * logsigmoid(_log_odds(chosen_B) - _log_odds(rejected_B))
+
+
+def simpo(chosen_B: Tensor, rejected_B: Tensor, beta: float, gamma: float, smoothing: float = 0.0) -> Tensor:
+    """SimPO, Meng et al., https://arxiv.org/abs/2405.14734, equation 6, of the policy's mean log-probabilities a token."""
+    return _smoothed(beta * (chosen_B - rejected_B) - gamma, smoothing)
+
+
+def cpo(chosen_B: Tensor, rejected_B: Tensor, beta: float, smoothing: float = 0.0) -> Tensor:
+    """CPO's preference term, Xu et al., https://arxiv.org/abs/2401.08417, of the policy's summed log-probabilities."""
+    return _smoothed(beta * (chosen_B - rejected_B), smoothing)
+
+
+def kto(
+    ratio_B: Tensor, desirable_B: Tensor, kl: Tensor, beta: float, desirable_weight: float = 1.0, undesirable_weight: float = 1.0
+) -> Tensor:
+    """KTO, Ethayarajh et al., https://arxiv.org/abs/2402.01306, equation 8, without its constant λ_y.
+
+    `ratio_B` is log π/π_ref of each answer, `desirable_B` whether it is good, `kl` the baseline of `kto_kl`.
+    """
+    good_B = desirable_weight * (1 - torch.sigmoid(beta * (ratio_B - kl)))
+    bad_B = undesirable_weight * (1 - torch.sigmoid(beta * (kl - ratio_B)))
+    return torch.where(desirable_B, good_B, bad_B)
+
+
+def kto_kl(total: Tensor, count: int) -> Tensor:
+    """KTO's baseline: the mean log ratio of answers under other prompts, never below 0, and without a gradient."""
+    return (total / max(count, 1)).clamp(min=0).detach()
+
+
+def _smoothed(scores_B: Tensor, smoothing: float) -> Tensor:
+    return -(1 - smoothing) * logsigmoid(scores_B) - smoothing * logsigmoid(-scores_B)
+
+
+def _log_odds(logp_B: Tensor) -> Tensor:
+    """log(p / (1 - p)) of p = exp(logp), by `log1p` or `expm1`, whichever loses nothing."""
+    logp_B = logp_B.clamp(max=NEARLY_CERTAIN)
+    return logp_B - torch.where(logp_B > -0.6931, torch.log(-torch.expm1(logp_B)), torch.log1p(-torch.exp(logp_B)))

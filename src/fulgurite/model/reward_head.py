@@ -1,0 +1,78 @@
+"""A causal model's backbone under one number an answer, in transformers' sequence-classification form.
+
+Shapes: S answers, T tokens, D width.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from fulgurite.errors import ModelError
+
+HEAD = "score"
+
+
+def with_reward_head(causal: PreTrainedModel) -> PreTrainedModel:
+    """The causal model's backbone under a head of zeros: every answer is worth 0 at first, and the loss is ln 2 exactly.
+
+    transformers would draw the head at random, so that a head that was lost goes unnoticed. Raises ModelError for an
+    architecture without that form.
+    """
+    config = copy.deepcopy(causal.config)
+    config.num_labels = 1
+    prefix = causal.base_model_prefix
+    try:
+        with torch.device("meta"):
+            made: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
+    except ValueError as error:
+        raise ModelError(f"{type(causal).__name__} has no sequence-classification form in transformers; take another model.") from error
+    if not isinstance(getattr(made, HEAD, None), nn.Linear) or not hasattr(made, prefix):
+        raise ModelError(f"{type(made).__name__} has no single linear head called {HEAD}; take another model.")
+    backbone = getattr(causal, prefix)
+    setattr(made, prefix, backbone)
+    like = next(backbone.parameters())
+    head = nn.Linear(getattr(made, HEAD).in_features, 1, bias=False, dtype=like.dtype, device=like.device)
+    nn.init.zeros_(head.weight)
+    setattr(made, HEAD, head)
+    made.config.use_cache = False
+    return made
+
+
+def head_of(model: Any) -> nn.Linear:
+    """The head of a reward model, also under an adapter. Raises ModelError where it has none."""
+    head = getattr(plain(model), HEAD, None)
+    if not isinstance(head, nn.Linear):
+        raise ModelError(f"{type(plain(model)).__name__} is no reward model: it has no head called {HEAD}; train one with stage=rm.")
+    return head
+
+
+def plain(model: Any) -> Any:
+    """The transformers model under an adapter, or itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def rewards(model: Any, input_ids_ST: Tensor, lengths_S: Tensor, mask_ST: Tensor | None = None) -> Tensor:
+    """The reward of each answer, read at its last token; float32 [S].
+
+    Without a mask answers begin at the left and `lengths_S` counts their tokens. With one it says where tokens are, on whatever side
+    padding lies. No token's value is looked at: padding may be the end token, which may also stand inside the prompt.
+    """
+    inner = plain(model)
+    backbone = getattr(inner, inner.base_model_prefix)
+    if mask_ST is None:
+        last_S, more = lengths_S - 1, {}
+    else:
+        places_T = torch.arange(mask_ST.shape[1], device=mask_ST.device)
+        last_S = (places_T * mask_ST).argmax(1)
+        more = {"attention_mask": mask_ST, "position_ids": (mask_ST.cumsum(1) - 1).clamp(min=0)}
+    hidden_STD = backbone(input_ids=input_ids_ST, use_cache=False, **more).last_hidden_state
+    hidden_SD = hidden_STD[torch.arange(len(last_S), device=last_S.device), last_S]
+    with torch.autocast(hidden_SD.device.type, enabled=False):
+        found: Tensor = functional.linear(hidden_SD.float(), head_of(model).weight.float())[:, 0]
+    return found

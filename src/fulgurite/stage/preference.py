@@ -1,0 +1,259 @@
+"""`stage=dpo` and `stage=kto`: which answers are better, learned without a reward model.
+
+Shapes: B pairs or judged answers of a micro-batch, S answers (2B for pairs: chosen first, then rejected).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from fulgurite.data.compared_rows import Compared
+from fulgurite.data.loader import Ahead
+from fulgurite.errors import TrainingFailed
+from fulgurite.loss import preference as losses
+from fulgurite.precision.build import Dtypes
+from fulgurite.run import RunConfig
+from fulgurite.say import say
+from fulgurite.stage import config as c
+from fulgurite.stage.base import Batch, StageModule
+from fulgurite.stage.pairwise import PreferenceLoss, ReferenceMode, row
+from fulgurite.stage.reference import AdapterOff, Frozen, Scorer, precompute, quiet_dropout
+
+FEW = 16
+"""Answers a step under which KTO's baseline is noise (TRL's KTO page: 16 to 128)."""
+
+
+def build(config: c.Dpo, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> DpoStage:
+    """The stage over a model whose method is already applied."""
+    return DpoStage(model, run, dtypes, total_steps)
+
+
+def build_kto(config: c.Kto, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> KtoStage:
+    """The stage over a model whose method is already applied."""
+    return KtoStage(model, run, dtypes, total_steps)
+
+
+class Comparison(StageModule):
+    """A policy and its reference. Before the first step both are one, which is checked in every run."""
+
+    def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
+        super().__init__(model, run, dtypes, total_steps)
+        quiet_dropout(model)
+        policy = Scorer(model, run.stage.loss_chunk)
+        reference: Any = None
+        if run.stage.reference is None and run.stage.reference_mode is ReferenceMode.adapter:
+            reference = AdapterOff(policy)
+        elif run.stage.reference is None and run.stage.reference_mode is ReferenceMode.copy:
+            reference = Frozen(copy.deepcopy(model), run.stage.loss_chunk)
+        self._parts: dict[str, Any] = {"policy": policy, "reference": reference, "other": None}
+        self._checked = not self.refers or run.stage.reference is not None
+
+    @property
+    def refers(self) -> bool:
+        """Whether the loss has a reference at all."""
+        return self.run.stage.reference_mode is not None
+
+    def take_reference(self, model: PreTrainedModel) -> None:
+        """The model of `stage.reference`, in place of the start."""
+        quiet_dropout(model)
+        self._parts["other"] = model
+        if self.run.stage.reference_mode is ReferenceMode.copy:
+            self._parts["reference"] = Frozen(model, self.run.stage.loss_chunk)
+
+    def before_fit(self, parts: Sequence[Compared], cache: Path) -> None:
+        """Compute the reference of all rows where stage.reference_mode=precomputed. The weights must still be those of the start."""
+        if self.run.stage.reference_mode is not ReferenceMode.precomputed:
+            return
+        other = self._parts["other"]
+        scorer = Scorer(other, self.run.stage.loss_chunk) if other is not None else self._parts["policy"]
+        with self.computing():
+            settings = [self.dtypes.option, str(self.run.model.attention)]
+            self._parts["reference"] = precompute(scorer, parts, self.run.trainer.micro_batch, settings, cache)
+        self._parts["other"] = None
+
+    def on_fit_start(self) -> None:
+        """The reference goes where the policy is."""
+        if self._parts["reference"] is not None:
+            self._parts["reference"].to(self.device)
+
+    def units(self, batch: Batch) -> int:
+        """Pairs, or judged answers."""
+        return len(batch["rows"])
+
+    def answers(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """logp_S of the policy, and of its reference (zeros where the loss has none)."""
+        policy_S = self._parts["policy"](batch)
+        reference_S = self._parts["reference"](batch).detach() if self.refers else torch.zeros_like(policy_S)
+        return policy_S, reference_S
+
+    def check_start(self, found_B: Tensor, expected_B: Tensor) -> None:
+        """Raise TrainingFailed where the losses of a run's first micro-batch are not those of a policy that is its reference."""
+        if self._checked or not self.training:
+            return
+        self._checked = True
+        if self.trainer.global_step > 0:
+            return
+        off, most = float((found_B - expected_B).abs().max()), tolerance(self.dtypes, self.run.stage.reference_mode)
+        scale = max(1.0, float(expected_B.abs().max()))
+        if off > most * scale:
+            raise TrainingFailed(
+                f"Before the first step policy and reference are the same model, whose loss is {float(expected_B.mean()):.7f}, and it is "
+                f"{float(found_B.mean()):.7f} (off by {off:.1e}, at most {most * scale:.0e} is rounding): the adapter changes the model "
+                "before it is trained, or the model is not deterministic; take stage.reference_mode=copy, or report it."
+            )
+
+
+def tolerance(dtypes: Dtypes, mode: ReferenceMode | None) -> float:
+    """How far rounding may take the first loss, per nat. Live references run the same products: nothing. Precomputed ones were padded
+    otherwise, which moves sums of hundreds of log-probabilities by 1e-4 in float32 and 1e-1 in 16 bits."""
+    if mode is not ReferenceMode.precomputed:
+        return 1e-6 if dtypes.compute == torch.float32 else 1e-3
+    return 1e-3 if dtypes.compute == torch.float32 else 0.5
+
+
+class DpoStage(Comparison):
+    """The DPO family. `train/kl` is the mean log ratio of both answers, in nats an answer: those are the data's, not the policy's
+    own, so that it may be negative. Rewards are beta times the log ratio (without a reference, of the log-probability)."""
+
+    measures: ClassVar[tuple[str, ...]] = (
+        "reward_chosen", "reward_rejected", "reward_margin", "accuracy", "logp_chosen", "logp_rejected", "kl",
+    )
+
+    def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
+        super().__init__(model, run, dtypes, total_steps)
+        self.loss: PreferenceLoss = run.stage.loss
+        self.averaged = run.stage.length_normalize or row(run.stage.loss).averaged
+        self.ahead = Ahead.rows if self.loss is PreferenceLoss.aot else Ahead.nothing
+        self._paired: dict[int, float] = {}
+        self._rewards = [0.0, 0.0]
+        """Sum and count of bco_pair's rewards so far, both sides of each pair."""
+
+    def total_loss(self, batch: Batch) -> Tensor:
+        """The sum over the micro-batch's pairs."""
+        policy_S, reference_S = self.answers(batch)
+        count_S = (batch["targets"] >= 0).sum(1)
+        losses_B = self.losses(policy_S, reference_S, count_S, batch)
+        if self.refers:
+            self.check_start(losses_B.detach(), self.losses(reference_S, reference_S, count_S, batch))
+        chosen_B = policy_S[: len(losses_B)]
+        if self.run.stage.sft_weight:
+            losses_B = losses_B - self.run.stage.sft_weight * chosen_B / count_S[: len(losses_B)]
+        self._note(policy_S.detach(), reference_S, count_S)
+        return losses_B.sum()
+
+    def losses(self, policy_S: Tensor, reference_S: Tensor, count_S: Tensor, batch: Batch) -> Tensor:
+        """The loss of each pair, loss_B, without the SFT term."""
+        stage, name = self.run.stage, self.loss
+        ratio_S = policy_S - reference_S
+        chosen_B, rejected_B = (ratio_S / count_S if self.averaged else ratio_S).chunk(2)
+        beta, smoothing = stage.beta, stage.label_smoothing
+        if name is PreferenceLoss.aot:
+            paired_B = torch.tensor([self._paired[n] for n in batch["rows"]], dtype=policy_S.dtype, device=policy_S.device)
+            margin_B = torch.sub(*policy_S.chunk(2))
+            return losses.aot(margin_B, paired_B, beta, smoothing)
+        if name is PreferenceLoss.simpo:
+            return losses.simpo(chosen_B, rejected_B, beta, stage.gamma, smoothing)
+        if name is PreferenceLoss.discopop:
+            return losses.discopop(chosen_B, rejected_B, beta, stage.tau)
+        if name is PreferenceLoss.bco_pair:
+            return losses.bco_pair(chosen_B, rejected_B, beta, self.shift)
+        if row(name).smoothing is not None:
+            smoothed: Tensor = getattr(losses, name)(chosen_B, rejected_B, beta, smoothing)
+            return smoothed
+        plain: Tensor = getattr(losses, name)(chosen_B, rejected_B, beta)
+        return plain
+
+    @torch.no_grad()
+    def look_ahead(self, batch: Batch) -> None:
+        """For aot: the reference's margin of like rank for each pair of the whole step, over all processes."""
+        position = {number: i for i, number in enumerate(batch["step_rows"])}
+        both = torch.zeros(2, len(position), dtype=torch.float64, device=self.device)
+        for part in batch["ahead"]:
+            where = [position[n] for n in part["rows"]]
+            for side, logp_S in enumerate(self.answers(part)):
+                both[side, where] = torch.sub(*logp_S.chunk(2)).double()
+        self.all_reduced(both)
+        self._paired = dict(zip(batch["step_rows"], losses.of_like_rank(*both).tolist(), strict=True))
+
+    @property
+    def shift(self) -> float:
+        """bco_pair's reward shift: the mean of all rewards of the steps before, 0 in the first.
+
+        TRL's earlier versions counted the micro-batch at hand as well, which would make the loss hang on its size.
+        """
+        return self._rewards[0] / self._rewards[1] if self._rewards[1] else 0.0
+
+    def after_step(self, numbers: dict[str, float]) -> None:
+        """The running reward shift."""
+        if self.loss is PreferenceLoss.bco_pair:
+            pairs = self._window[0]["step_targets"]
+            self._rewards[0] += pairs * (numbers["reward_chosen"] + numbers["reward_rejected"])
+            self._rewards[1] += 2.0 * pairs
+
+    def state(self) -> dict[str, float]:
+        """The running reward shift."""
+        return {"rewards": self._rewards[0], "rewards_of": self._rewards[1]}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """As `state` gave it."""
+        self._rewards = [state.get("rewards", 0.0), state.get("rewards_of", 0.0)]
+
+    def _note(self, policy_S: Tensor, reference_S: Tensor, count_S: Tensor) -> None:
+        ratio_S = policy_S - reference_S
+        chosen_B, rejected_B = (self.run.stage.beta * (ratio_S / count_S if self.averaged else ratio_S)).chunk(2)
+        pairs = len(chosen_B)
+        self.note("reward_chosen", chosen_B.sum(), pairs)
+        self.note("reward_rejected", rejected_B.sum(), pairs)
+        self.note("reward_margin", (chosen_B - rejected_B).sum(), pairs)
+        self.note("accuracy", (chosen_B > rejected_B).sum(), pairs)
+        for name, logp_B in zip(("logp_chosen", "logp_rejected"), policy_S.chunk(2), strict=True):
+            self.note(name, logp_B.sum(), pairs)
+        if self.refers:
+            self.note("kl", ratio_S.sum(), 2 * pairs)
+
+
+class KtoStage(Comparison):
+    """KTO. `train/kl` is its baseline: the mean log ratio of the step's answers under each other's prompts, over all processes."""
+
+    measures: ClassVar[tuple[str, ...]] = ("reward_good", "reward_bad", "logp_good", "logp_bad", "kl")
+    ahead = Ahead.mismatched
+
+    def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
+        super().__init__(model, run, dtypes, total_steps)
+        self._kl = torch.zeros(())
+        if run.trainer.batch_size < FEW:
+            say(
+                f"warning: trainer.batch_size={run.trainer.batch_size}: KTO estimates its baseline from the other answers of a step, and "
+                f"fewer than 4 tell nothing, fewer than {FEW} little; take 32, up to 128."
+            )
+
+    @torch.no_grad()
+    def look_ahead(self, batch: Batch) -> None:
+        """The baseline of the whole step, so that no micro-batch has one of its own."""
+        found = torch.zeros(2, dtype=torch.float64, device=self.device)
+        for part in batch["ahead"]:
+            policy_B, reference_B = self.answers(part)
+            found += torch.stack([(policy_B - reference_B).sum().double(), found.new_tensor(len(policy_B))])
+        total, count = self.all_reduced(found)
+        self._kl = losses.kto_kl(total, int(count)).float()
+
+    def total_loss(self, batch: Batch) -> Tensor:
+        """The sum over the micro-batch's answers."""
+        stage, good_B = self.run.stage, batch["good"]
+        policy_B, reference_B = self.answers(batch)
+        ratio_B = policy_B - reference_B
+        weights = (stage.beta, stage.desirable_weight, stage.undesirable_weight)
+        losses_B = losses.kto(ratio_B, good_B, self._kl, *weights)
+        self.check_start(losses_B.detach(), losses.kto(torch.zeros_like(ratio_B), good_B, torch.zeros_like(self._kl), *weights))
+        for name, of_B in (("good", good_B), ("bad", ~good_B)):
+            self.note(f"reward_{name}", stage.beta * ratio_B.detach()[of_B].sum(), of_B.sum())
+            self.note(f"logp_{name}", policy_B.detach()[of_B].sum(), of_B.sum())
+        self.note("kl", self._kl * len(good_B), len(good_B))
+        return losses_B.sum()

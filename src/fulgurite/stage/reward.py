@@ -1,0 +1,49 @@
+"""`stage=rm`: a number for an answer, learned from pairs. Shapes: B pairs, S = 2B answers (chosen first, then rejected)."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from fulgurite.loss.reward import bradley_terry
+from fulgurite.model.reward_head import rewards
+from fulgurite.precision.build import Dtypes
+from fulgurite.run import RunConfig
+from fulgurite.stage import config as c
+from fulgurite.stage.base import Batch, StageModule
+
+
+def build(config: c.Rm, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> RewardStage:
+    """The stage over a model with a reward head, whose method is already applied."""
+    return RewardStage(model, run, dtypes, total_steps)
+
+
+class RewardStage(StageModule):
+    """Bradley-Terry over the rewards of both sides; their mean and spread are those of all answers, chosen and rejected."""
+
+    measures: ClassVar[tuple[str, ...]] = ("accuracy", "reward_margin", "reward_mean", "reward_std")
+
+    def units(self, batch: Batch) -> int:
+        """Pairs."""
+        return len(batch["rows"])
+
+    def total_loss(self, batch: Batch) -> Tensor:
+        """The sum over the micro-batch's pairs."""
+        reward_S = rewards(self.model, batch["input_ids"], batch["lengths"])
+        chosen_B, rejected_B = reward_S.chunk(2)
+        seen_S, pairs = reward_S.detach().double(), len(chosen_B)
+        self.note("accuracy", (chosen_B > rejected_B).sum(), pairs)
+        self.note("reward_margin", (chosen_B - rejected_B).detach().sum(), pairs)
+        self.note("reward_mean", seen_S.sum(), 2 * pairs)
+        self.note("reward_std", (seen_S**2).sum(), 2 * pairs)
+        return bradley_terry(chosen_B, rejected_B, batch["margins"], self.run.stage.center).sum()
+
+    def measured(self) -> dict[str, float]:
+        """The spread from the mean of the squares, which is what can be added up over micro-batches and processes."""
+        found = super().measured()
+        if "reward_std" in found:
+            found["reward_std"] = math.sqrt(max(found["reward_std"] - found["reward_mean"] ** 2, 0.0))
+        return found

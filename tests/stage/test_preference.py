@@ -1,0 +1,271 @@
+"""DPO and KTO through the real rows, batches, stage and Lightning: exact steps, three ways to a reference, the check before step 1."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.end_to_end.runs import losses, rows, tiny, weights
+from torch.nn import functional
+
+from fulgurite.check import checked_source
+from fulgurite.compose import compose
+from fulgurite.data.compared_rows import collate_compared
+from fulgurite.errors import ConfigError, TrainingFailed
+from fulgurite.loss import preference as by_hand
+from fulgurite.stage import preference as stages
+from fulgurite.stage.pairwise import TABLE, PreferenceLoss, ReferenceMode
+from fulgurite.start import load_run
+from fulgurite.train import assemble
+
+GOOD = ("the rate rises", "the loss falls", "a schedule of the rate", "warmup lets it rise, slowly, for a while")
+BAD = ("houses and rivers", "once upon a time there was", "animals and numbers", "a little model")
+
+
+def pairs(count: int) -> list[dict[str, Any]]:
+    return [{"prompt": f"What is {n}?", "chosen": f"{GOOD[n % 4]} {n}.", "rejected": f"{BAD[n * 7 % 4]} {n}."} for n in range(count)]
+
+
+def judged(count: int) -> list[dict[str, Any]]:
+    each = [(p["prompt"], p[side], side == "chosen") for p in pairs(count) for side in ("chosen", "rejected")]
+    return [{"prompt": prompt, "completion": answer, "label": good} for prompt, answer, good in each]
+
+
+def written(path: Path, records: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(r) + "\n" for r in records))
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Path]:
+    """`run(name, *words)`: a run on 40 pairs, or on as many judged answers in stage=kto."""
+    files = {"kto": written(tmp_path / "kto.jsonl", judged(20))}
+    pair = written(tmp_path / "pairs.jsonl", pairs(40))
+
+    def make(name: str, *words: str) -> Path:
+        stage = next(w.partition("=")[2] for w in words if w.startswith("stage="))
+        usual = ["data=file", f"data.path={files.get(stage, pair)}", "data.max_samples=null", "optim.lr=1e-3", "scheduler=constant"]
+        return tiny(tmp_path / name, *usual, "trainer.batch_size=8", "data.val_fraction=0.25", *words)
+
+    return make
+
+
+STEPS = {
+    "sigmoid": ["stage=dpo"], "aot": ["stage=dpo", "stage.loss=aot"], "bco_pair": ["stage=dpo", "stage.loss=bco_pair", "stage.beta=0.5"],
+    "orpo": ["stage=dpo", "stage.loss=orpo"], "kto": ["stage=kto", "stage.beta=0.5"], "rm": ["stage=rm", "stage.center=0.01"],
+}
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("name", STEPS)
+def test_micro_batches_change_nothing(name: str, method: str, run: Any) -> None:
+    words = [*STEPS[name], f"method={method}", "trainer.max_steps=3", "optim=sgd", "optim.lr=0.5", "trainer.eval_every=3"]
+    whole, *others = [run(f"{m}", f"trainer.micro_batch={m}", *words) for m in (8, 3, 1)]
+    for other in others:
+        assert [set(row) for row in rows(other)] == [set(row) for row in rows(whole)]
+        for mine, theirs in zip(rows(other), rows(whole), strict=True):
+            assert mine == pytest.approx(theirs, rel=2e-4, abs=2e-5)
+        for key, tensor in weights(whole).items():
+            torch.testing.assert_close(weights(other)[key], tensor, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [str(loss) for loss in PreferenceLoss])
+def test_the_first_step_is_that_of_whole_logits_and_the_formula(name: str, run: Any) -> None:
+    """loss and gradient norm of step 1 from transformers' own logits, one answer at a time, policy and reference the same weights."""
+    words = ["stage=dpo", f"stage.loss={name}", "method=full", "trainer.max_steps=1", "optim.lr=1e-12", "trainer.max_grad_norm=0"]
+    folder = run("run", *words)
+    row = rows(folder)[0]
+    stage, model = load_run(folder, exact=True).run.stage, load_run(folder, exact=True).model
+    batch = step_batch(folder)
+    loss = torch.zeros(())
+    for n in range(8):
+        logp, count = zip(*(answer(model, batch, i) for i in (n, n + 8)), strict=True)
+        loss = loss + one_pair(stage, logp, count, batch, n) / 8
+    loss.backward()
+    norm = math.sqrt(sum(float(p.grad.pow(2).sum()) for p in model.parameters() if p.grad is not None))
+    assert row["train/loss"] == pytest.approx(float(loss.detach()), rel=1e-5)
+    assert row["train/grad_norm"] == pytest.approx(norm, rel=1e-4)
+
+
+def step_batch(folder: Path) -> dict[str, Any]:
+    """The pairs of a run's first step, in one batch."""
+    composed = compose(["model=tiny", "precision=fp32", *again(folder)])
+    assembled = assemble(composed, load_run(folder, exact=True).dtypes, checked_source(composed), folder.with_name("again"))
+    loader = assembled.train_loader
+    return collate_compared(loader.dataset.rows, [int(n) for n in loader.sampler.order.rows_of(0)])
+
+
+def again(folder: Path) -> list[str]:
+    words = json.loads((folder / "provenance.json").read_text())["overrides"]
+    made = folder.with_name("again")
+    made.mkdir()
+    return [w for w in words if not w.startswith(("run_dir=", "model=", "precision="))] + [f"run_dir={made}"]
+
+
+def answer(model: Any, batch: dict[str, Any], i: int) -> tuple[torch.Tensor, int]:
+    """The summed log-probability of one answer, and its tokens."""
+    logits, targets = model(input_ids=batch["input_ids"][i : i + 1, : batch["lengths"][i]]).logits[0], batch["targets"][i]
+    targets = targets[: len(logits)]
+    return -functional.cross_entropy(logits, targets, ignore_index=-100, reduction="sum"), int((targets >= 0).sum())
+
+
+def one_pair(stage: Any, logp: Any, count: Any, batch: dict[str, Any], n: int) -> torch.Tensor:
+    name, beta = str(stage.loss), stage.beta
+    c, r = (x - x.detach() for x in logp)  # log ratios to a reference that is the same
+    mean = [x / k for x, k in zip(logp, count, strict=True)]
+    calls: dict[str, Callable[[], torch.Tensor]] = {
+        "robust": lambda: by_hand.robust(c, r, beta, stage.label_smoothing), "ipo": lambda: by_hand.ipo(c / count[0], r / count[1], beta),
+        "exo_pair": lambda: by_hand.exo_pair(c, r, beta, stage.label_smoothing), "discopop": lambda: by_hand.discopop(c, r, beta, 0.05),
+        "orpo": lambda: by_hand.orpo(*mean, beta), "simpo": lambda: by_hand.simpo(*mean, beta, beta / 2),
+        "cpo": lambda: by_hand.cpo(*logp, beta), "aot": lambda: by_hand.aot(c - r, torch.zeros(()), beta),
+    }
+    loss = calls[name]() if name in calls else getattr(by_hand, name)(c, r, beta)
+    return loss - stage.sft_weight * mean[0]
+
+
+REFERENCES = {
+    "adapter": ["method=lora"], "copy": ["method=lora", "stage.reference_mode=copy"],
+    "precomputed": ["method=lora", "stage.reference_mode=precomputed"],
+}
+
+
+def test_three_ways_to_a_reference_give_the_same_run(run: Any) -> None:
+    adapter, *others = [run(name, "stage=dpo", *words, "trainer.max_steps=5", "trainer.eval_every=5") for name, words in REFERENCES.items()]
+    for other in others:
+        for mine, theirs in zip(rows(other), rows(adapter), strict=True):
+            assert mine == pytest.approx(theirs, rel=1e-4, abs=2e-5)
+
+
+@pytest.mark.parametrize("mode", ["copy", "precomputed"])
+def test_full_training_has_a_reference_that_stays(mode: str, run: Any) -> None:
+    folder = run(mode, "stage=dpo", "method=full", f"stage.reference_mode={mode}", "trainer.max_steps=6")
+    found = rows(folder)
+    assert found[0]["train/loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert found[-1]["train/reward_margin"] > 0.1
+    assert not [name for name in weights(folder) if "reference" in name]
+
+
+def test_precomputed_log_probs_are_computed_once(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["stage=dpo", "stage.reference_mode=precomputed", "trainer.max_steps=2", "seed=77"]
+    first = run("first", *words)
+    monkeypatch.setattr("fulgurite.stage.reference.collate_compared", None)  # nothing is to be computed
+    assert losses(run("second", *words)) == losses(first)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "aot"])
+@pytest.mark.parametrize(("method", "precision"), [("lora", "fp32"), ("full", "fp32"), ("lora", "bf16"), ("full", "bf16")])
+def test_before_the_first_step_the_loss_is_ln_2(name: str, method: str, precision: str, run: Any) -> None:
+    folder = run("run", "stage=dpo", f"stage.loss={name}", f"method={method}", f"precision={precision}", "trainer.max_steps=1")
+    row = rows(folder)[0]
+    assert row["train/loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert (row["train/reward_chosen"], row["train/reward_rejected"], row["train/kl"]) == (0.0, 0.0, 0.0)
+
+
+def test_dropout_is_off_in_policy_and_reference(run: Any) -> None:
+    plain, dropped = run("plain", "stage=dpo"), run("dropped", "stage=dpo", "method.dropout=0.5")
+    assert losses(dropped) == losses(plain)
+    assert losses(plain)[0] == pytest.approx(math.log(2), abs=1e-6)
+
+
+@pytest.mark.parametrize("stage", ["dpo", "kto"])
+def test_a_policy_that_is_not_its_reference_at_first_stops_the_run(stage: str, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = stages.Scorer.__call__
+
+    def shifted(self: Any, batch: dict[str, Any]) -> torch.Tensor:
+        return inner(self, batch) + (0.001 if torch.is_grad_enabled() else 0.0) * torch.arange(len(batch["input_ids"]))
+
+    monkeypatch.setattr(stages.Scorer, "__call__", shifted)
+    with pytest.raises(TrainingFailed, match="Before the first step policy and reference are the same model, whose loss is 0"):
+        run("run", f"stage={stage}")
+    with pytest.raises(TrainingFailed):
+        run("again", f"stage={stage}", "stage.reference_mode=copy")
+
+
+def test_another_model_as_the_reference(run: Any, tmp_path: Path) -> None:
+    first = run("first", "stage=dpo", "optim.lr=1e-2", "trainer.max_steps=4")
+    for mode in ("copy", "precomputed"):
+        folder = run(mode, "stage=dpo", f"stage.reference={first}", f"stage.reference_mode={mode}", "trainer.max_steps=1")
+        row = rows(folder)[0]
+        # the policy is the base, from which `first` has moved towards the chosen answers: the base prefers them less than it
+        assert row["train/reward_margin"] < -0.05
+        assert row["train/loss"] > math.log(2)
+
+
+def test_ktos_baseline_is_over_the_whole_step_and_never_negative(run: Any) -> None:
+    folder = run("run", "stage=kto", "optim.lr=1e-2", "trainer.max_steps=5", "trainer.micro_batch=1")
+    found = [row["train/kl"] for row in rows(folder) if "train/kl" in row]
+    assert found[0] == 0.0
+    assert all(x >= 0 for x in found)
+    assert any(x > 0 for x in found)
+
+
+def test_kto_warns_of_a_step_with_too_few(run: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    run("few", "stage=kto")
+    assert "warning: trainer.batch_size=8: KTO estimates its baseline" in "".join(capfd.readouterr())
+    run("enough", "stage=kto", "trainer.batch_size=16")
+    assert "warning: trainer.batch_size" not in "".join(capfd.readouterr())
+
+
+def test_batch_sizes_epochs_and_rates_follow_the_stage() -> None:
+    for words, lr in (("stage=dpo", 1e-5), ("stage=dpo method=full", 1e-6), ("stage=kto", 5e-6), ("stage=rm", 3e-4)):
+        run = compose(words.split()).run
+        assert (run.optim.lr, run.trainer.epochs, run.scheduler.warmup_ratio) == (lr, 1.0, 0.1)
+
+
+# --- knobs: each loss has its own, and what it does not read is refused
+
+
+@pytest.mark.parametrize("name", [str(loss) for loss in PreferenceLoss])
+def test_each_loss_has_its_own_values_with_a_reason(name: str) -> None:
+    composed = compose(["stage=dpo", f"stage.loss={name}"])
+    stage, row = composed.run.stage, TABLE[PreferenceLoss(name)]
+    assert (stage.beta, stage.label_smoothing, stage.tau, stage.sft_weight) == (row.beta, row.smoothing, row.tau, row.sft_weight)
+    assert stage.gamma == (1.0 if name == "simpo" else None)
+    assert stage.reference_mode == (ReferenceMode.adapter if row.reference else None)
+    assert composed.provenance["stage.beta"].origin == "derived"
+    assert name in composed.provenance["stage.beta"].reason
+
+
+def test_length_normalization_changes_beta_and_simpo_wants_more_than_1() -> None:
+    assert compose(["stage=dpo", "stage.length_normalize=true"]).run.stage.beta == 5.0
+    simpo = ["stage=dpo", "stage.loss=simpo"]
+    assert "stage.beta=0.5 is outside what is usual here (2 to 10)" in compose([*simpo, "stage.beta=0.5"]).warnings[0]
+    assert compose([*simpo, "stage.beta=4"]).run.stage.gamma == 2.0
+    assert "stage.gamma=5" in compose([*simpo, "stage.gamma=5"]).warnings[0]
+
+
+UNREAD = {
+    "stage=dpo stage.gamma=0.5": "stage.gamma=0.5 is not read by stage.loss=sigmoid; leave it out, or take stage.loss=simpo.",
+    "stage=dpo stage.loss=ipo stage.label_smoothing=0.1": "stage.label_smoothing=0.1 is not read by stage.loss=ipo",
+    "stage=dpo stage.loss=hinge stage.tau=0.1": "stage.tau=0.1 is not read by stage.loss=hinge; leave it out, or take stage.loss=discopop.",
+    "stage=dpo stage.loss=simpo stage.length_normalize=true": "simpo divides by the lengths anyway; leave it out.",
+    "stage=dpo stage.loss=hinge stage.length_normalize=true": "hinge does not read it; leave it out.",
+    "stage=dpo stage.loss=exo_pair stage.label_smoothing=0": "not possible with stage.loss=exo_pair, which takes its logarithm",
+    "stage=dpo stage.loss=orpo stage.reference=x": "stage.loss=orpo has no reference",
+    "stage=dpo stage.loss=cpo stage.reference_mode=copy": "stage.loss=cpo has no reference",
+    "stage=dpo stage.reference=x stage.reference_mode=adapter": "with stage.reference take copy or precomputed",
+    "stage=kto stage.reference_mode=precomputed": "not possible in stage=kto",
+    "stage=dpo data.packing=best_fit": "data.packing=best_fit is not possible in stage=dpo",
+    "stage=rm data.mask=all": "data.mask=all is not possible in stage=rm",
+}
+
+
+@pytest.mark.parametrize("words", UNREAD)
+def test_a_knob_that_would_not_be_read_is_refused_in_one_sentence(words: str, tmp_path: Path) -> None:
+    composed = compose([*words.split(), "data=file", f"data.path={written(tmp_path / 'a.jsonl', pairs(3))}"])
+    with pytest.raises(ConfigError) as caught:
+        checked_source(composed)
+    assert UNREAD[words] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_adapter_reference_needs_an_adapter(run: Any) -> None:
+    with pytest.raises(ConfigError, match=r"stage\.reference_mode=adapter is not possible: this method has no adapter; take"):
+        run("run", "stage=dpo", "method=full", "stage.reference_mode=adapter")
+
+
