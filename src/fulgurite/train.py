@@ -120,7 +120,7 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -
     return Assembled(
         composed, folder, stage, trainer, samples, listening[-1],
         train_loader(rows, order, lambda: trainer.global_step, workers=run.trainer.workers, ahead=stage.ahead),
-        val_loader(val, run.trainer.micro_batch, facts.processes, rank(), stage.ahead) if val is not None else None, checkpoint,
+        val_loader(val, stage.rows_validated(), facts.processes, rank(), stage.ahead) if val is not None else None, checkpoint,
     )
 
 

@@ -356,9 +356,10 @@ def test_fewer_prompts_than_a_rollout_wants_are_answered_again(tmp_path: Path) -
 def test_knobs_are_derived_for_rollouts() -> None:
     grpo, ppo = (compose([f"stage={s}", "stage.reward=['count:e']"]) for s in ("grpo", "ppo"))
     assert (grpo.run.optim.lr, ppo.run.optim.lr, grpo.run.trainer.epochs) == (1e-5, 1e-5, 1.0)
+    assert (grpo.run.stage.clip_high, ppo.run.stage.clip_high) == (0.28, 0.2)
     assert compose(["stage=grpo", "method=full"]).run.optim.lr == 1e-6
     assert compose(["stage=ppo", "method=full"]).run.optim.lr == 3e-6
-    assert "TRL's LoRA guide 1e-5" in grpo.provenance["optim.lr"].reason
+    assert "TRL's PEFT table 1e-5" in grpo.provenance["optim.lr"].reason
 
 
 # -- a trained reward model ----------------------------------------------------------------------------------------------
@@ -388,7 +389,7 @@ def test_a_reward_model_judges_as_it_did_in_training_and_ppo_learns_from_it(tmp_
             alone = rewards(loaded.model, torch.tensor([ids]), torch.tensor([len(ids)]))
         assert number == pytest.approx(float(alone[0]), abs=1e-5)
     assert found[0] > found[1] + 1
-    words = ["method=full", "optim.lr=3e-3", "trainer.max_steps=40", "stage.kl_coefficient=0.05", "data.max_length=64"]
+    words = ["method=full", "optim.lr=3e-3", "trainer.max_steps=72", "stage.kl_coefficient=0.05", "data.max_length=64"]
     folder = tiny(tmp_path / "run", *PPO, f"stage.reward=['{reward_model}']", *words)
     assert gain(folder) > 0.5
 

@@ -69,6 +69,10 @@ class StageModule(LightningModule):  # type: ignore[misc]
         t = self.run.trainer
         return StepOrder(lengths, t.batch_size, t.micro_batch, processes, rank, self.run.seed, self.run.data.shuffle)
 
+    def rows_validated(self) -> int:
+        """How many rows of an evaluation are looked at together."""
+        return int(self.run.trainer.micro_batch)
+
     @abstractmethod
     def total_loss(self, batch: Batch) -> Tensor:
         """The summed loss over the micro-batch's units; B is at least 1."""

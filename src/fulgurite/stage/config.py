@@ -276,7 +276,7 @@ def _or(names: list[str]) -> str:
 
 @dataclass(slots=True)
 class Policy(Speaking):
-    """What the stages that learn from their own answers share."""
+    """What the stages that learn from their own answers share: rollouts, rewards, and the clip."""
 
     answers_a_prompt: ClassVar[str] = ""
     """The knob that says how many answers each prompt gets; one where there is none."""
@@ -432,6 +432,11 @@ class Ppo(Policy):
 
     builds: ClassVar[str] = "fulgurite.stage.ppo:build"
 
+    clip_high: float = knob(
+        0.2, "How far above 1 the ratio may rise before a token is no longer pushed.",
+        source="PPO, Schulman et al., https://arxiv.org/abs/1707.06347; TRL 0.2 (verified)",
+        bounds=at_least(0), usual=between(0.1, 0.3), advice="0.28 keeps rare tokens alive (DAPO).",
+    )
     kl_coefficient: float = knob(
         0.05, "What each token's divergence from the model at the start costs, in reward.",
         source="TRL and Tülu 3 0.05, torchtune 0.01 (verified)", bounds=at_least(0), usual=between(0.01, 0.1),

@@ -84,20 +84,22 @@ class _Listener(LogitsProcessor):  # type: ignore[misc]
 
     def __init__(self, temperature: float) -> None:
         self._temperature = temperature
-        self._last_BV: Tensor | None = None
+        self._last: tuple[Tensor, Tensor] | None = None
         self._chosen: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         self._take(input_ids[:, -1])
-        self._last_BV = (scores.float() / self._temperature).log_softmax(-1)
+        scaled_BV = scores.float() if self._temperature == 1 else scores.float() / self._temperature
+        self._last = scaled_BV, scaled_BV.logsumexp(-1)  # not log_softmax, which would write B × V numbers more
         return scores
 
     def finish(self, whole_BT: Tensor) -> Tensor:
         """[B, new tokens], once the last token is known."""
         self._take(whole_BT[:, -1])
-        self._last_BV = None
+        self._last = None
         return torch.stack(self._chosen, dim=1)
 
     def _take(self, tokens_B: Tensor) -> None:
-        if self._last_BV is not None:
-            self._chosen.append(self._last_BV.gather(1, tokens_B[:, None])[:, 0])
+        if self._last is not None:
+            scaled_BV, norm_B = self._last
+            self._chosen.append(scaled_BV.gather(1, tokens_B[:, None])[:, 0] - norm_B)
