@@ -72,7 +72,7 @@ def test_grpo_with_lora_raises_a_count_by_one_and_a_half(tmp_path: Path, wide: l
 
 
 def test_ppo_raises_a_count_by_two_and_its_value_head_knows_it(tmp_path: Path) -> None:
-    words = ["method=full", "optim.lr=3e-3", "trainer.max_steps=60", "stage.kl_coefficient=0.3"]
+    words = ["method=full", "optim.lr=3e-3", "trainer.max_steps=68", "stage.kl_coefficient=0.3"]
     folder = tiny(tmp_path, *PPO, *words)
     assert gain(folder) > 2
     assert column(folder, "train/value")[0] == 0
