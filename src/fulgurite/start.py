@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
 from dataclasses import dataclass
@@ -78,6 +79,15 @@ def named(model: Model, dtype: torch.dtype) -> Loaded:
     found.model.to(dtype=dtype)
     found.model.requires_grad_(True)
     return found
+
+
+def began_from(run: RunConfig) -> dict[str, str]:
+    """What names the weights that a run begins from, where those are an earlier run's, which may go on: resuming holds them equal."""
+    folder = Path(run.model.path).expanduser() if isinstance(run.model, Hf) and run.model.path else None
+    if folder is None or not is_run(folder):
+        return {}
+    manifest = chosen(folder, "best") / "manifest.json"
+    return {"start": hashlib.sha256(manifest.read_bytes()).hexdigest()[:32]}
 
 
 def is_run(folder: Path) -> bool:

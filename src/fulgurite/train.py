@@ -46,7 +46,7 @@ from fulgurite.stage.base import StageModule, trained
 from fulgurite.stage.config import Speaking
 from fulgurite.stage.preference import Comparison
 from fulgurite.stage.rewards import Trained
-from fulgurite.start import applied, named, start
+from fulgurite.start import applied, began_from, named, start
 from fulgurite.trainer.build import device, processes
 
 TELLING = 10
@@ -111,7 +111,7 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -
         folder / "samples.jsonl", model, loaded.tokenizer, template if run.stage.name != "pt" else None, prompts,
         max_new_tokens=run.stage.max_new_tokens if speaks else 0, total_steps=total,
     )
-    listening = callbacks(run, folder, total, samples, {"data": encoded.key, "version": __version__})
+    listening = callbacks(run, folder, total, samples, {"data": encoded.key, "version": __version__, **began_from(run)})
     trainer = build(
         run.trainer, run=run, dtypes=dtypes, folder=folder, total_steps=total, micro_batches=order.micro_batches_per_step,
         validates=val is not None, callbacks=listening, plugins=[FolderCheckpointIO()],
@@ -141,7 +141,8 @@ def refer(stage: StageModule, loaded: Loaded, rows: AnyRows, val: AnyRows | None
         if other.tokenizer.get_vocab() != loaded.tokenizer.get_vocab():
             raise ConfigError(f"stage.reference={run.stage.reference} has another tokenizer than the model; take one of the same family.")
         stage.take_reference(other.model)
-    stage.before_fit([part for part in (rows, val) if isinstance(part, Compared)], cache_root())
+    parts = [part for part in (rows, val) if isinstance(part, Compared)]
+    stage.before_fit(parts, cache_root(), torch.device(device(run.trainer)))
 
 
 def cut(composed: Composed, encoded: Encoded, facts: Facts, folder: Path) -> tuple[AnyRows, AnyRows | None]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fulgurite.data.compared_rows import Compared, collate_compared, collate_mismatched
-from fulgurite.data.config import File, Format, Packing
+from fulgurite.data.config import File, Format, Guide, GuidePreference, Packing
 from fulgurite.data.encode import encode
 from fulgurite.data.loader import Ahead, train_loader, val_loader
 from fulgurite.data.order import StepOrder, mismatched
@@ -302,3 +302,14 @@ def test_an_evaluation_is_seen_ahead_as_one_step(made: Any) -> None:
     assert len(empty) == 1
     assert empty[0]["input_ids"].shape == torch.Size([0, 0])
     assert json.dumps(empty[0]["ahead"]) == "[]"
+
+
+def test_the_shipped_pairs_are_whole_and_length_does_not_tell() -> None:
+    source = build(GuidePreference(), stage="dpo", seed=1)
+    assert source.check().good == 64
+    sides = [(e.messages[-1].content, e.rejected[-1].content) for e in source.examples()]  # type: ignore[union-attr,index]
+    longer = sum(len(chosen) > len(rejected) for chosen, rejected in sides)
+    assert 0.4 < longer / 64 < 0.6
+    assert len({e.messages[0].content for e in source.examples()}) == 64  # type: ignore[union-attr,index]
+    with pytest.raises(DataError, match=r"stage=dpo learns from pairs of answers; take stage=sft or data=guide_preference\."):
+        build(Guide(), stage="dpo", seed=1)

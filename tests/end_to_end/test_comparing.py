@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -117,7 +119,7 @@ def test_stopped_and_resumed_is_bit_for_bit_the_run_that_was_not(
     def asked(self: Any, trainer: Trainer, *rest: Any) -> None:
         if trainer.global_step == 3:
             monkeypatch.setattr(Stop, "on_train_batch_start", inner)
-            self.asked = __import__("signal").SIGTERM
+            self.asked = signal.SIGTERM
         inner(self, trainer, *rest)
 
     monkeypatch.setattr(Stop, "on_train_batch_start", asked)
@@ -194,7 +196,7 @@ def test_a_chain_of_runs_talks_and_is_exported(sft: Path, words: Any, tmp_path: 
         logits(named(Hf(path=str(second)), torch.float32).model), logits(named(Hf(path=str(tmp_path / "out")), torch.float32).model),
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.stdin", __import__("io").StringIO("Hello\n"))
+        patch.setattr("sys.stdin", io.StringIO("Hello\n"))
         assert chat_main([f"run={second}", "max_new_tokens=4"]) == 0
     assert "> Hello" in capsys.readouterr().out
 
@@ -265,3 +267,33 @@ def test_an_adapter_without_a_named_base_says_what_to_do(sft: Path, tmp_path: Pa
     export_main([f"run={sft}", f"out={tmp_path / 'out'}", "merge=false"])
     with pytest.raises(ModelError, match=r"is an adapter that names no base model; give the run it is from, model\.path=<run folder>"):
         named(Hf(path=str(tmp_path / "out")), torch.float32)
+
+
+def test_a_run_whose_start_was_trained_on_is_not_resumed_in_silence(sft: Path, words: Any, tmp_path: Path) -> None:
+    said = [*words("dpo"), "model=hf", f"model.path={sft}", "trainer.batch_size=8"]
+    tiny(tmp_path / "dpo", *said, "trainer.max_steps=2")
+    more = ["trainer.max_steps=9", "trainer.save_every=9", "trainer.eval_every=9"]
+    tiny(sft, "optim.lr=1e-2", "scheduler=constant", *more, "resume.allow=[trainer,scheduler]")
+    with pytest.raises(CheckpointError, match=r"start .* → .*say resume\.allow="):
+        tiny(tmp_path / "dpo", *said, "trainer.max_steps=4", "resume.allow=[trainer,scheduler]")
+
+
+def test_samples_are_drawn_from_the_prompts_of_held_out_pairs(words: Any, tmp_path: Path) -> None:
+    folder = tiny(tmp_path / "dpo", *words("dpo"), "trainer.batch_size=8", "stage.prompts=null", "stage.max_new_tokens=2")
+    found = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    asked = {p["prompt"] for p in pairs(80)}
+    assert len(found) == 10
+    assert {row["prompt"] for row in found} <= asked
+
+
+@pytest.mark.parametrize("stage", ["dpo", "rm"])
+def test_the_shipped_pairs_train(stage: str, tmp_path: Path) -> None:
+    words = [f"stage={stage}", "data=guide_preference", "optim.lr=1e-2", "trainer.max_steps=4", "trainer.batch_size=8"]
+    folder = tiny(tmp_path / "run", *words)
+    assert losses(folder)[-1] < losses(folder)[0] == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_comparisons_of_real_data_train(tmp_path: Path, real_data: Callable[[str], Path]) -> None:
+    for stage, name in (("dpo", "dpo_en_demo.json"), ("rm", "dpo_en_demo.json"), ("kto", "kto_en_demo.json")):
+        words = [f"stage={stage}", "data=file", f"data.path={real_data(name)}", "data.max_samples=24", "data.max_length=1024"]
+        assert len(losses(tiny(tmp_path / stage, *words, "trainer.batch_size=16"))) == 2

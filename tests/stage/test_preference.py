@@ -211,6 +211,16 @@ def test_kto_warns_of_a_step_with_too_few(run: Any, capfd: pytest.CaptureFixture
     assert "warning: trainer.batch_size" not in "".join(capfd.readouterr())
 
 
+def test_kto_warns_of_classes_out_of_balance(run: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    few = written(tmp_path / "few.jsonl", [r for n, r in enumerate(judged(20)) if r["label"] or n % 5 == 0])
+    words = ["stage=kto", f"data.path={few}", "trainer.batch_size=16", "data.val_fraction=0"]
+    run("warned", *words)
+    assert "20 good and 4 bad answers, weighted 5 : 1; KTO wants 1:1 to 4:3: take stage.desirable_weight=0.2" in "".join(capfd.readouterr())
+    run("heeded", *words, "stage.desirable_weight=0.2")
+    run("equal", "stage=kto", "trainer.batch_size=16")
+    assert "KTO wants" not in "".join(capfd.readouterr())
+
+
 def test_batch_sizes_epochs_and_rates_follow_the_stage() -> None:
     for words, lr in (("stage=dpo", 1e-5), ("stage=dpo method=full", 1e-6), ("stage=kto", 5e-6), ("stage=rm", 3e-4)):
         run = compose(words.split()).run

@@ -20,7 +20,7 @@ FREE = (
     "trainer.log_every", "trainer.keep", "trainer.save_every", "trainer.workers",
 )
 """Knobs and groups that change nothing in the mathematics; every other knob makes a run what it is."""
-BESIDE = ("version",)
+BESIDE = ("version", "start")
 """What resume.allow may name though no knob is called so: see `identity` of the callback that makes checkpoints."""
 ABSENT = "(absent)"
 OPTION = ".option"

@@ -150,6 +150,15 @@ class Guide(Data):
     """The shipped data set: questions and answers about fine-tuning parameters. Take it for a first run and for tests."""
 
 
+@option("data", "guide_preference")
+@dataclass(slots=True)
+class GuidePreference(Guide):
+    """The shipped pairs: 64 questions on the guide's subject, each with a right answer and a wrong or empty one, written by hand.
+
+    For a first run of stage=dpo or stage=rm and for tests: it teaches no more than that fluent nonsense is worse.
+    """
+
+
 @option("data", "file")
 @dataclass(slots=True)
 class File(Data):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.data import compared, formats, read
-from fulgurite.data.config import ASKING, Data, File, Format
+from fulgurite.data.config import ASKING, Data, File, Format, GuidePreference
 from fulgurite.data.find import find
 from fulgurite.data.records import Bad, Example, Place
 from fulgurite.errors import DataError, did_you_mean
@@ -178,11 +178,14 @@ class Source:
         learns = {"rm": "learns from pairs of answers", "dpo": "learns from pairs of answers", "kto": "learns from answers with a label",
                   **dict.fromkeys(ASKING, "answers prompts")}
         due = learns.get(self.stage, "learns answers to questions")
-        raise DataError(f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; take stage={STAGE[format]}.")
+        other = " or data=guide_preference" if not isinstance(self.config, File) and self.stage in ("rm", "dpo") else ""
+        raise DataError(f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; take stage={STAGE[format]}{other}.")
 
 
 def build(config: Data, *, stage: str, seed: int) -> Source:
-    """The data set of `data=guide` or `data=file`. Raises DataError where there are no files, or they do not fit the stage."""
+    """The data set of `data=guide`, `guide_preference` or `file`. Raises DataError where it has no files, or does not fit the stage."""
+    if isinstance(config, GuidePreference):
+        return Source(config, stage, [GUIDE / "preference.jsonl"], [], Format.preference, {})
     if not isinstance(config, File):
         return Source(config, stage, [GUIDE / "train.jsonl"], [GUIDE / "heldout.jsonl"], Format.openai, {})
     if not config.path:

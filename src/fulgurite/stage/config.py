@@ -129,12 +129,17 @@ def _mode(run: RunConfig, facts: Facts) -> Derived:
 def _kto_mode(run: RunConfig, facts: Facts) -> Derived:
     if run.stage.reference is not None:
         return Derived(ReferenceMode.copy, "stage.reference is a model of its own")
-    if run.method.name in ("lora", "qlora"):
+    begins = str(getattr(run.method, "init", "default")) in ("default", "gaussian") and not getattr(run.method, "start", None)
+    if run.method.name in ADAPTERS and not begins:
+        return Derived(ReferenceMode.copy, "this adapter changes the model before it is trained: without it the model is not the start")
+    if run.method.name in ADAPTERS:
         return Derived(ReferenceMode.adapter, "the model without its adapter is what training started from: no second model in memory")
     return Derived(ReferenceMode.copy, f"{run.method.name} changes the weights themselves: a frozen copy is kept")
 
 
-_MODE_WORDS = "adapter with lora and qlora, copy elsewhere"
+ADAPTERS = ("lora", "qlora", "vera", "ia3", "oft", "boft")
+"""Methods that change nothing at first and can be switched off. Should one break that, the check before the first step says so."""
+_MODE_WORDS = "adapter with lora, qlora and their kin where the adapter begins at nothing; copy elsewhere"
 
 
 @dataclass(slots=True)

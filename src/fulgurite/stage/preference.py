@@ -26,6 +26,8 @@ from fulgurite.stage.base import Batch, StageModule
 from fulgurite.stage.pairwise import PreferenceLoss, ReferenceMode, row
 from fulgurite.stage.reference import AdapterOff, Frozen, Scorer, precompute, quiet_dropout
 
+BALANCE = (1.0, 4 / 3)
+"""Weighted good answers to weighted bad ones: TRL's KTO page, after the paper."""
 FEW = 16
 """Answers a step under which KTO's baseline is noise (TRL's KTO page: 16 to 128)."""
 
@@ -67,10 +69,13 @@ class Comparison(StageModule):
         if self.run.stage.reference_mode is ReferenceMode.copy:
             self._parts["reference"] = Frozen(model, self.run.stage.loss_chunk)
 
-    def before_fit(self, parts: Sequence[Compared], cache: Path) -> None:
-        """Compute the reference of all rows where stage.reference_mode=precomputed. The weights must still be those of the start."""
+    def before_fit(self, parts: Sequence[Compared], cache: Path, device: torch.device) -> None:
+        """Compute the reference of all rows, on `device`, where stage.reference_mode=precomputed. Weights must be those of the start."""
         if self.run.stage.reference_mode is not ReferenceMode.precomputed:
             return
+        self.to(device)
+        if self._parts["other"] is not None:
+            self._parts["other"].to(device)
         other = self._parts["other"]
         scorer = Scorer(other, self.run.stage.loss_chunk) if other is not None else self._parts["policy"]
         with self.computing():
@@ -233,6 +238,16 @@ class KtoStage(Comparison):
                 f"warning: trainer.batch_size={run.trainer.batch_size}: KTO estimates its baseline from the other answers of a step, and "
                 f"fewer than 4 tell nothing, fewer than {FEW} little; take 32, up to 128."
             )
+
+    def before_fit(self, parts: Sequence[Compared], cache: Path, device: torch.device) -> None:
+        """Say where good and bad answers weigh so unequally that one class drowns the other."""
+        stage = self.run.stage
+        good = sum(rows.good(i) for rows in parts for i in range(len(rows)))
+        bad = sum(map(len, parts)) - good
+        ratio = stage.desirable_weight * good / max(stage.undesirable_weight * bad, 1e-9)
+        if not min(BALANCE) * 0.99 <= ratio <= max(BALANCE) * 1.01:
+            remedy = f"stage.desirable_weight={bad / good:.2g}" if good and bad else "answers of both kinds"
+            say(f"warning: {good} good and {bad} bad answers, weighted {ratio:.2g} : 1; KTO wants 1:1 to 4:3: take {remedy}.")
 
     @torch.no_grad()
     def look_ahead(self, batch: Batch) -> None:

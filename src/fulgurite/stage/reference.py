@@ -25,6 +25,8 @@ from fulgurite.loss.language import IGNORE, log_probs, log_probs_of_logits, sums
 from fulgurite.stage.language import plain_head
 
 Batch = dict[str, Any]
+ADAPTER = ".default"
+"""What peft writes into the names of an adapter's parameters, of every kind; switched off, none of them counts."""
 
 
 class Scorer:
@@ -56,7 +58,7 @@ class AdapterOff:
 
     def __init__(self, policy: Scorer) -> None:
         # whatever else is trained (a thawed layer, a trained embedding) would move the reference as well
-        strange = [n for n, p in policy.model.named_parameters() if p.requires_grad and "lora_" not in n]
+        strange = [n for n, p in policy.model.named_parameters() if p.requires_grad and ADAPTER not in n]
         adapter = hasattr(policy.model, "disable_adapter")
         if not adapter or strange:
             what = f"{strange[0]} is trained besides" if adapter else "this method has no adapter"
@@ -142,7 +144,7 @@ def _key(model: nn.Module, parts: Iterable[Compared], settings: Sequence[str]) -
         digest.update(json.dumps([part.encoded.key, *settings]).encode())
         digest.update(np.unique(np.stack([part.numbers, part.cuts]), axis=1).tobytes())
     for name, tensor in sorted(model.state_dict().items()):
-        if "lora_" not in name:
+        if ADAPTER not in name:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:32]
