@@ -27,7 +27,7 @@ Ctrl-C stops an answer.
 class ChatConfig:
     """How `fulgurite chat` answers."""
 
-    group: ClassVar[str] = "chat"
+    room: ClassVar[str] = "chat"
 
     run: str | None = knob(
         None, "The run folder whose trained model answers.", source="Ours", advice="fulgurite runs lists them.",

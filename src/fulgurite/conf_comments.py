@@ -26,7 +26,7 @@ def block(cls: type[Option]) -> str:
     for knob in knobs:
         text = f"#   {knob.path:<{names}}  {_default(knob):<{values}}  {knob.meaning}"
         lines.append(text if len(text) <= WIDTH else text[: WIDTH - 4].rsplit(" ", 1)[0] + " ...")
-    return "\n".join([*lines, f"# More: fulgurite explain {cls.group}={cls.name}", LINE])
+    return "\n".join([*lines, f"# More: fulgurite explain {cls.room}={cls.name}", LINE])
 
 
 def _default(knob: Knob) -> str:

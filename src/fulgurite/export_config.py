@@ -12,7 +12,7 @@ from fulgurite.schema import knob
 class Export:
     """Which run, which checkpoint, where to, and whether the adapter is merged into the model."""
 
-    group: ClassVar[str] = "export"
+    room: ClassVar[str] = "export"
 
     run: str = knob("", "The run's folder.", source="Ours", advice="`fulgurite runs` lists them.")
     out: str = knob("", "The folder to make.", source="Ours", advice="A new one: nothing is overwritten.")

@@ -36,7 +36,7 @@ class Facts:
 class Resume:
     """Going on with an earlier run."""
 
-    group: ClassVar[str] = "resume"
+    room: ClassVar[str] = "resume"
 
     run: str | None = knob(
         None, "The run folder to go on with, from its newest whole checkpoint.",

@@ -165,7 +165,8 @@ class Option:
     """
 
     builds: typing.ClassVar[str] = ""
-    group: typing.ClassVar[str] = ""
+    room: typing.ClassVar[str] = ""
+    """The group that the option is of; not called so, because a stage has a knob `group`."""
     name: typing.ClassVar[str] = ""
     several: typing.ClassVar[bool] = False
     """Whether a run may choose several options of this group at a time; their knobs then carry the option's name."""
@@ -187,7 +188,7 @@ def option(group: str, name: str) -> Callable[[OptionT], OptionT]:
         taken = _options.setdefault(group, {}).get(name)
         if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ValueError(f"{group}={name} is {taken.__module__}.{taken.__qualname__} already")
-        cls.group, cls.name = group, name
+        cls.room, cls.name = group, name
         _options[group][name] = cls
         return cls
 
@@ -207,7 +208,7 @@ def options(group: str) -> dict[str, type[Option]]:
 def build(config: Option, *args: Any, **kwargs: Any) -> Any:
     """Call what `config.builds` names with the config first. Raises ConfigError where that, or a library it needs, cannot be found."""
     module, _, function = type(config).builds.partition(":")
-    what = f"{config.group}={config.name}"
+    what = f"{config.room}={config.name}"
     try:
         try:
             target = getattr(importlib.import_module(module), function)
@@ -256,7 +257,7 @@ def knobs_of(cls: type) -> Iterator[Knob]:
     """The knobs of a dataclass, in the order of their declaration."""
     hints = typing.get_type_hints(cls)
     # the root may have a knob called `name`: only an option keeps its own name there
-    group, name = getattr(cls, "group", ""), cls.name if issubclass(cls, Option) else ""
+    group, name = getattr(cls, "room", ""), cls.name if issubclass(cls, Option) else ""
     place = f"{group}.{name}" if getattr(cls, "several", False) else group
     for f in fields(cls):
         if METADATA not in f.metadata:

@@ -136,7 +136,8 @@ def load_run(folder: Path, checkpoint: str = "best", exact: bool = False) -> Loa
     dtypes: Dtypes = settle(Fp32() if exact else run.precision, device(run.trainer))
     dtypes = replace(dtypes, plain_base=exact)
     place = chosen(folder, checkpoint)
-    weights = {name.removeprefix("model."): tensor for name, tensor in read_weights(place).items()}
+    # what lies beside the model (PPO's value head) was for training only
+    weights = {name.removeprefix("model."): tensor for name, tensor in read_weights(place).items() if name.startswith("model.")}
     try:
         found = start(run, dtypes)
         template = resolve(run.data.template, found.tokenizer)

@@ -27,13 +27,14 @@ from fulgurite.data.cache import cache_root
 from fulgurite.data.compared_rows import Compared
 from fulgurite.data.encode import Encoded, encode
 from fulgurite.data.loader import train_loader, val_loader
-from fulgurite.data.order import PoissonOrder, StepOrder
+from fulgurite.data.order import PoissonOrder
 from fulgurite.data.prompts import sample_prompts
 from fulgurite.data.rows import AnyRows, Rows, split
 from fulgurite.data.source import Source
 from fulgurite.data.template import resolve
 from fulgurite.errors import CheckpointError, ConfigError, TrainingFailed
 from fulgurite.folder import make, read_config, run_folder, write_run
+from fulgurite.judge import judge
 from fulgurite.logger.build import build_all
 from fulgurite.logger.metrics import MetricsFile
 from fulgurite.method.layerwise import resters
@@ -51,6 +52,7 @@ from fulgurite.schema import build
 from fulgurite.stage.base import StageModule, trained
 from fulgurite.stage.config import Speaking
 from fulgurite.stage.preference import Comparison
+from fulgurite.stage.rewards import Trained
 from fulgurite.start import applied, began_from, named, start
 from fulgurite.trainer.build import device, processes
 
@@ -108,11 +110,11 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -
     model = applied(run, loaded, dtypes)
     stage: StageModule = build(run.stage, model, run, dtypes, total)
     stage.resters += resters(run.method, model)
+    stage.take(source, rows, val, loaded, template)
     refer(stage, loaded, rows, val)
-    stage.places = lambda numbers: [place for n in numbers for place in rows.places(n)]
-    order = made_private(composed, stage, rows, folder, checkpoint is not None, pieces) if run.private else StepOrder(
-        rows.lengths, run.trainer.batch_size, run.trainer.micro_batch, facts.processes, rank(), run.seed, run.data.shuffle
-    )
+    judged(stage)
+    private = made_private(composed, stage, rows, folder, checkpoint is not None, pieces) if run.private else None
+    order = private or stage.order(rows.lengths, facts.processes, rank())
     if rank() == 0:
         write_run(folder, composed)
         say(opening(composed, stage, facts, rows, val, folder, checkpoint))
@@ -131,7 +133,7 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -
     return Assembled(
         composed, folder, stage, trainer, samples, listening[-1],
         train_loader(rows, order, lambda: trainer.global_step, workers=run.trainer.workers, ahead=stage.ahead),
-        val_loader(val, run.trainer.micro_batch, facts.processes, rank(), stage.ahead) if val is not None else None, checkpoint,
+        val_loader(val, stage.rows_validated(), facts.processes, rank(), stage.ahead) if val is not None else None, checkpoint,
     )
 
 
@@ -145,6 +147,13 @@ def made_private(composed: Composed, stage: StageModule, rows: AnyRows, folder: 
     rate, count = stage.mechanism.rate, len(rows)
     say(unit_words(*alike(rows), pieces))
     return PoissonOrder(rows.lengths, size, run.trainer.micro_batch, lambda step: drawn(secret, step, count, rate))
+
+
+def judged(stage: StageModule) -> None:
+    """Load the reward models that a stage is to learn from."""
+    for reward in getattr(stage, "rewards", ()):
+        if isinstance(reward, Trained):
+            reward.score = judge(Path(reward.name).expanduser(), torch.device(device(stage.run.trainer)))
 
 
 def refer(stage: StageModule, loaded: Loaded, rows: AnyRows, val: AnyRows | None) -> None:
@@ -177,7 +186,7 @@ def plan_steps(composed: Composed, facts: Facts, rows: AnyRows) -> int:
     trainer = composed.run.trainer
     facts.rows = len(rows)
     per_epoch = -(-facts.rows // trainer.batch_size)
-    facts.total_steps = trainer.max_steps or max(1, round(per_epoch * trainer.epochs))
+    facts.total_steps = trainer.max_steps or max(1, round(per_epoch * trainer.epochs) * composed.run.stage.steps_a_rollout())
     composed.fill(facts, "steps")
     return facts.total_steps
 

@@ -88,7 +88,7 @@ def test_the_logged_rate_is_the_base_rate(tmp_path, monkeypatch) -> None:  # typ
 
 def test_every_option_of_a_run_is_asked_whether_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     composed = compose(["model=tiny", "method=full", "logger=[csv,tensorboard]"])
-    asked = [option.group for option in chosen(composed.run)]
+    asked = [option.room for option in chosen(composed.run)]
     assert asked == ["stage", "method", "optim", "scheduler", "precision", "privacy", "model", "data", "trainer", "logger", "logger"]
     monkeypatch.setattr(Full, "refusal", lambda self, run: "method=full is refused here; take method=lora.")
     with pytest.raises(ConfigError, match="method=full is refused here; take method=lora"):

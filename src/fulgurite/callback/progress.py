@@ -132,7 +132,8 @@ class ProgressLine(Stepwise):
         (then, before), (now, total) = self._speed[0], self._speed[-1]
         speed = f"  {(total - before) / (now - then):,.0f} tok/s" if now > then else ""
         rest = "" if left is None or self._last >= self._total else f"  {clock_words(left)} left"
-        return f"loss {self._mean:.3f}{self._val}  lr {record.get('train/lr', 0.0):.1e}{speed}{rest}"
+        reward = f"  reward {record['train/reward']:.3f}" if "train/reward" in record else ""
+        return f"loss {self._mean:.3f}{reward}{self._val}  lr {record.get('train/lr', 0.0):.1e}{speed}{rest}"
 
     def _due(self, step: int, now: float) -> bool:
         """In a log: the first step and the last; else ten seconds and a tenth of the run (at most 100 steps) apart."""

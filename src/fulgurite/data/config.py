@@ -20,8 +20,13 @@ class Format(StrEnum):
     sharegpt = "sharegpt"
     openai = "openai"
     text = "text"
+    prompts = "prompts"
     preference = "preference"
     kto = "kto"
+
+
+ASKING = frozenset({"ppo", "grpo"})
+"""Stages that learn from answers of their own: of a record they take the prompt, and hand the rest to the reward."""
 
 
 class TooLong(StrEnum):
@@ -55,6 +60,11 @@ def _max_length(run: RunConfig, facts: Facts) -> Derived:
     top = facts.percentile_99
     rounded = max(8, -(-top // 64) * 64)
     piece = PIECE.get(facts.device, 1024)
+    if run.stage.name in ASKING:
+        room = max(8, facts.model_length - run.stage.max_new_tokens)
+        if rounded > room:
+            return Derived(room, f"the model's own limit less stage.max_new_tokens; the 99th percentile of the prompts is {top}")
+        return Derived(rounded, f"the 99th percentile of the prompts, {top} tokens, rounded up to 64; answers come on top")
     if run.stage.name == "pt" and min(rounded, facts.model_length) > piece:
         return Derived(piece, f"rows of {piece} tokens suit this {facts.device}; longer documents are cut into pieces, and nothing is lost")
     if rounded > facts.model_length:
@@ -167,7 +177,7 @@ class File(Data):
     )
     format: Format = knob(
         Format.auto, "How a record says what it holds; auto looks at the first records and tells what it found.",
-        source="Formats of Stanford Alpaca, ShareGPT and the OpenAI chat API; pairs and judged answers as in TRL and LLaMA-Factory",
+        source="Formats of Stanford Alpaca, ShareGPT and the OpenAI chat API; pairs, judged answers, prompts as in TRL and LLaMA-Factory",
         advice="Name it when a file is taken for another format.",
     )
     columns: dict[str, str] = knob(

@@ -178,7 +178,8 @@ def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Templat
     with (folder / "ids.bin").open("wb") as ids_out, (folder / "learn.bin").open("wb") as learn_out:
         good = (e for e in source.examples() if isinstance(e, Example))  # the others were counted by Source.check, which allowed them
         while chunk := list(islice(good, CHUNK)):
-            for example, (learned, flag, second) in zip(chunk, _tokens(chunk, tokenizer, template, config), strict=True):
+            tokens = _tokens(chunk, tokenizer, template, config, source.asks)
+            for example, (learned, flag, second) in zip(chunk, tokens, strict=True):
                 array("i", learned.ids).tofile(ids_out)
                 learn_out.write(bytes(learned.learn))
                 offsets.append(offsets[-1] + len(learned.ids))
@@ -198,9 +199,10 @@ def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Templat
 
 
 def _tokens(
-    chunk: list[Example], tokenizer: PreTrainedTokenizerBase, template: Template, config: Data
+    chunk: list[Example], tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, asks: bool
 ) -> Iterator[tuple[Learned, int, int | None]]:
-    """The tokens of each example, its flags, and where the second side of a pair begins."""
+    """The tokens of each example, its flags, and where the second side of a pair begins; of a prompt all tokens count, for nothing of
+    it is learned."""
     if chunk[0].text is not None:
         end = tokenizer.eos_token_id
         if end is None:
@@ -208,6 +210,14 @@ def _tokens(
         for ids in tokenizer([e.text for e in chunk], verbose=False)["input_ids"]:
             whole = ids if ids[-1:] == [end] else [*ids, end]
             yield Learned(whole, [True] * len(whole)), 0, None
+        return
+    if asks:
+        for example in chunk:
+            try:
+                ids = template.encode_prompt(example.messages or ())
+            except DataError as error:
+                raise DataError(f"{example.place}: field 'prompt': {error}") from error
+            yield Learned(ids, [True] * len(ids)), 0, None
         return
     plans: list[list[Plan]] = []
     for example in chunk:

@@ -45,6 +45,8 @@ def detect(record: Any, stage: str = "") -> Format | None:
         return Format.sharegpt
     if "instruction" in record or ("prompt" in record and "response" in record):
         return Format.alpaca
+    if "prompt" in record:
+        return Format.prompts
     return Format.text if "text" in record else None
 
 
@@ -111,6 +113,25 @@ def openai(record: Mapping[str, Any]) -> Found:
     return _conversation(record, "messages" if "messages" in record or "conversations" not in record else "conversations")
 
 
+def prompts(record: Mapping[str, Any]) -> Found:
+    """`{prompt, system}`: a text, or messages of which the last is a question. What else the record has goes to the reward."""
+    if not isinstance(record.get("prompt"), list):
+        return tuple(headed(record, [Message("user", words(record, "prompt", "prompt"))])), None
+    if not record["prompt"]:
+        raise Wrong("prompt", "is empty")
+    turns = [turn_of(said, f"prompt[{n}]") for n, said in enumerate(record["prompt"])]
+    return tuple(headed(record, checked(turns, "prompt", answered=False))), None
+
+
+def asked(messages: tuple[Message, ...], record: Mapping[str, Any], format: Format) -> tuple[tuple[Message, ...], dict[str, Any]]:
+    """The conversation up to its last question, and what goes to the reward: the last answer, and all columns that are not read."""
+    columns = {str(name): value for name, value in record.items() if name not in FIELDS[format]}
+    if messages[-1].role == "assistant":
+        columns = {"answer": messages[-1].content} | columns
+        messages = messages[:-1]
+    return messages, columns
+
+
 def _conversation(record: Mapping[str, Any], field: str) -> Found:
     if field not in record:
         raise Wrong(field, "is missing")
@@ -166,8 +187,8 @@ def headed(record: Mapping[str, Any], turns: list[Message]) -> list[Message]:
     return [Message("system", "\n\n".join(parts)), *turns] if parts else turns
 
 
-def checked(turns: list[Message], field: str) -> list[Message]:
-    """The turns, if they are a conversation to learn from: system first, then questions and answers in turn, an answer last."""
+def checked(turns: list[Message], field: str, answered: bool = True) -> list[Message]:
+    """The turns, if they are a conversation: system first, then questions and answers in turn, an answer last (or a question)."""
     for n, turn in enumerate(turns):
         before = turns[n - 1].role if n else ""
         place = f"{field}[{n}]"
@@ -179,7 +200,11 @@ def checked(turns: list[Message], field: str) -> list[Message]:
             raise Wrong(place, f"two {turn.role} turns follow each other")
         if (turn.role, before) in (("user", "tool"), ("tool", "user")):
             raise Wrong(place, f"a {turn.role} turn follows a {before} turn, and no answer stands between")
-    if turns[-1].role != "assistant":
+    if not answered and turns[-1].role == "assistant":
+        raise Wrong(f"{field}[{len(turns) - 1}]", "the last turn is an answer: there is no question to answer")
+    if not answered and turns[-1].role == "system":
+        raise Wrong(f"{field}[{len(turns) - 1}]", "a system message alone: there is no question to answer")
+    if answered and turns[-1].role != "assistant":
         raise Wrong(f"{field}[{len(turns) - 1}]", f"the last turn is the {turns[-1].role}'s: there is no answer to learn")
     return turns
 
@@ -217,12 +242,14 @@ def kind_of(value: Any) -> str:
 
 CONVERTERS: dict[Format, Callable[[Mapping[str, Any]], Found]] = {
     Format.alpaca: alpaca, Format.sharegpt: sharegpt, Format.openai: openai, Format.text: text,
+    Format.prompts: prompts,
 }
 FIELDS: dict[Format, frozenset[str]] = {
     Format.alpaca: frozenset({"instruction", "input", "output", "system", "history", "tools", "prompt", "response", "id"}),
     Format.sharegpt: frozenset({"conversations", "messages", "system", "tools", "id"}),
     Format.openai: frozenset({"messages", "conversations", "system", "tools", "id"}),
     Format.text: frozenset({"text", "id"}),
+    Format.prompts: frozenset({"prompt", "system", "tools", "id"}),
     Format.preference: frozenset({
         "prompt", "chosen", "rejected", "margin", "messages", "conversations", "instruction", "input", "history", "system", "tools", "id",
     }),

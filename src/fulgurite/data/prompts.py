@@ -32,7 +32,8 @@ def sample_prompts(asked: Sequence[str] | None, source: Source, val: AnyRows | N
             found.append(" ".join(example.text.split()[:WORDS]))
         elif example.messages:
             answers = [i for i, m in enumerate(example.messages) if m.role == "assistant"]
-            found.append([Message(m.role, m.content) for m in example.messages[: answers[0]]])
+            end = answers[0] if answers and not source.asks else len(example.messages)
+            found.append([Message(m.role, m.content) for m in example.messages[:end]])
         if len(found) == MANY:
             break
     return found

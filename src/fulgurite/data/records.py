@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class Example:
     """Whether the last answer was judged good."""
     margin: float = 0.0
     """By how much the better answer must win."""
+    columns: dict[str, Any] = field(default_factory=dict)
+    """What the record says besides its prompt; for rewards."""
 
 
 @dataclass(frozen=True, slots=True)

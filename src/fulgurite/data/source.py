@@ -10,23 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.data import compared, formats, read
-from fulgurite.data.config import Data, File, Format, GuidePreference
+from fulgurite.data.config import ASKING, Data, File, Format, GuidePreference
 from fulgurite.data.find import find
 from fulgurite.data.records import Bad, Example, Place
 from fulgurite.errors import DataError, did_you_mean
 
 GUIDE = Path(__file__).parent / "guide"
-KINDS = {"pt": frozenset({Format.text}), "rm": frozenset({Format.preference}), "dpo": frozenset({Format.preference}),
-         "kto": frozenset({Format.kto})}
-"""The formats that a stage reads; the other stages read conversations."""
 CHAT = frozenset({Format.alpaca, Format.sharegpt, Format.openai})
+KINDS = {"pt": frozenset({Format.text}), "rm": frozenset({Format.preference}), "dpo": frozenset({Format.preference}),
+         "kto": frozenset({Format.kto}), **dict.fromkeys(ASKING, CHAT | {Format.prompts})}
+"""The formats that a stage reads; the other stages read conversations."""
 HOLDS = {
+    Format.prompts: "prompts without answers",
     Format.text: "running text", Format.preference: "pairs of answers (preference)", Format.kto: "answers with a label (kto)",
     **{format: f"conversations ({format})" for format in sorted(CHAT)},
 }
-STAGE = {Format.text: "pt", Format.preference: "dpo", Format.kto: "kto", **dict.fromkeys(CHAT, "sft")}
+STAGE = {Format.text: "pt", Format.prompts: "grpo", Format.preference: "dpo", Format.kto: "kto", **dict.fromkeys(CHAT, "sft")}
 PAIRS = "prompt: ..., chosen: ..., rejected: ..."
-OURS = {"pt": "text: ...", "rm": PAIRS, "dpo": PAIRS, "kto": "prompt: ..., completion: ..., label: ..."}
+OURS = {"pt": "text: ...", "rm": PAIRS, "dpo": PAIRS, "kto": "prompt: ..., completion: ..., label: ...",
+        **dict.fromkeys(ASKING, "prompt: ...")}
 """The fields that each stage wants, for a sentence."""
 LOOK = 20
 """How many records are looked at to detect a format."""
@@ -81,6 +83,11 @@ class Source:
         """The format of the files; several are joined by commas."""
         return ", ".join(dict.fromkeys(str(f) for f in self.formats))
 
+    @property
+    def asks(self) -> bool:
+        """Whether the stage takes prompts alone, and answers them itself."""
+        return self.stage in ASKING
+
     def examples(self) -> Iterator[Example | Bad]:
         """Every record as an example, or as what is wrong with it. The same in every pass."""
         for number in range(len(self.files)):
@@ -100,7 +107,8 @@ class Source:
                         found.bad.append(example)
                 else:
                     found.good += 1
-                    found.unread.update(formats.unread(record, self.formats[number], self.columns, self.stage))
+                    if not self.asks:  # else a reward may read them
+                        found.unread.update(formats.unread(record, self.formats[number], self.columns, self.stage))
             if found.rows == before:
                 raise DataError(f"{path}:1: field 'record': the file holds no record; leave it out, or give a file with examples.")
         if bad > self.config.max_drop:
@@ -133,6 +141,8 @@ class Source:
             if hash(name) in ids:  # 64 bits each, not the names: a large file has millions of them
                 return Bad(place, "id", f"{name!r} stands twice in this file")
             ids.add(hash(name))
+        if self.asks and more["messages"]:
+            more["messages"], more["columns"] = formats.asked(more["messages"], record, format)
         return Example(place, file=number, **more)
 
     def _detected(self, path: Path) -> Format:
@@ -146,7 +156,8 @@ class Source:
                 return found
             seen.append(record)
         if not seen or not isinstance(seen[0], dict):  # check() names the first bad record, or says that there is none
-            return {"pt": Format.text, "rm": Format.preference, "dpo": Format.preference}.get(self.stage, Format.openai)
+            due = {"pt": Format.text, "rm": Format.preference, "dpo": Format.preference, **dict.fromkeys(ASKING, Format.prompts)}
+            return due.get(self.stage, Format.openai)
         names = sorted(map(str, seen[0]))
         ours = OURS.get(self.stage, "instruction: ..., output: ...")
         raise DataError(
@@ -162,9 +173,10 @@ class Source:
                 f"{path} holds {HOLDS[format]} and stage=pt reads running text; take stage={STAGE[format]}, or name one of its fields with "
                 "data.format=text data.columns={text: ...}."
             )
-        if format is Format.preference and self.stage not in KINDS:
+        if format is Format.preference and (self.asks or self.stage not in KINDS):
             raise DataError(f"{path}:1: field 'rejected': {formats.PAIR}; take stage=dpo or stage=rm.")
-        learns = {"rm": "learns from pairs of answers", "dpo": "learns from pairs of answers", "kto": "learns from answers with a label"}
+        learns = {"rm": "learns from pairs of answers", "dpo": "learns from pairs of answers", "kto": "learns from answers with a label",
+                  **dict.fromkeys(ASKING, "answers prompts")}
         due = learns.get(self.stage, "learns answers to questions")
         other = " or data=guide_preference" if not isinstance(self.config, File) and self.stage in ("rm", "dpo") else ""
         raise DataError(f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; take stage={STAGE[format]}{other}.")

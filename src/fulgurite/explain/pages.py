@@ -174,7 +174,7 @@ def _preset_words(preset: Preset) -> str:
 
 def _notes(cls: type[Option]) -> list[str]:
     """What a page tells beyond the knobs: a schedule's other names; what a compute type holds in which type."""
-    if cls.group == "scheduler":
+    if cls.room == "scheduler":
         from fulgurite.scheduler.coincide import coincidences
 
         same = coincidences(cls.name)

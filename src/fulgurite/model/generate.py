@@ -48,16 +48,17 @@ def continued(
     longest = max(len(ids) for ids in prompts)
     ids_BT = torch.tensor([[pad] * (longest - len(ids)) + list(ids) for ids in prompts], device=device)
     mask_BT = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
-    config = _config(list(stop_ids), pad, max_new_tokens, temperature, top_p)
-    with _untouched(model, seed if temperature > 0 else 0), context or nullcontext(), _quiet():
+    config = sampling_config(list(stop_ids), pad, max_new_tokens, temperature, top_p)
+    with untouched(model, seed if temperature > 0 else 0), context or nullcontext(), quiet():
         out_BT = model.generate(
             input_ids=ids_BT, attention_mask=mask_BT, generation_config=config, streamer=streamer, use_cache=True,
         )
     return [_answer(tokenizer, row, set(stop_ids)) for row in out_BT[:, longest:].tolist()]
 
 
-def _config(stop_ids: list[int], pad: int, max_new_tokens: int, temperature: float, top_p: float) -> GenerationConfig:
-    # Every field that a model's own generation_config could fill is stated: what is sampled is what was asked for.
+def sampling_config(stop_ids: list[int], pad: int, max_new_tokens: int, temperature: float, top_p: float) -> GenerationConfig:
+    """How to generate: every field that a model's own config could fill is stated."""
+    # what is sampled is what was asked for
     sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
     return GenerationConfig(
         max_new_tokens=max_new_tokens, eos_token_id=stop_ids or None, pad_token_id=pad, num_beams=1,
@@ -72,7 +73,7 @@ def _answer(tokenizer: Any, ids: list[int], stop_ids: set[int]) -> Answer:
 
 
 @contextlib.contextmanager
-def _untouched(model: Any, seed: int | None) -> Iterator[None]:
+def untouched(model: Any, seed: int | None) -> Iterator[None]:
     """Evaluation mode, no gradients, a random state of its own; each module's mode and the state come back after.
 
     Not inference mode: a buffer that a model caches there could not be used by a later backward pass.
@@ -93,7 +94,7 @@ def _untouched(model: Any, seed: int | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """transformers warns of fields of the model's own generation_config that ours overrides on purpose."""
     before = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()

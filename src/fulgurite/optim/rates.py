@@ -40,6 +40,20 @@ TABLE: dict[tuple[str, str], Row] = {
         (1e-3, 3e-4, 2e-4, 1e-4), Range(1e-4, 2e-3), Range(1e-4, 3e-4),
         "QLoRA and TRL's PEFT table 2e-4, torchtune 3e-4, above 13B 1e-4 (verified); below 0.5B measured on the guide, one seed",
     ),
+    ("ppo", "full"): Row(
+        (3e-6, 3e-6, 1e-6, 3e-7), Range(3e-7, 3e-6), Range(3e-7, 3e-6),
+        "TRL 3e-6 at 1 to 4B (verified), torchtune 1e-6 at 7B (unverified); other sizes ours",
+    ),
+    ("ppo", "lora"): Row(
+        (1e-5, 1e-5, 1e-5, 3e-6), Range(3e-6, 3e-5), Range(3e-6, 3e-5), "ours: about ten times the rate of full fine-tuning",
+    ),
+    ("grpo", "full"): Row(
+        (1e-6, 1e-6, 1e-6, 3e-7), Range(3e-7, 5e-6), Range(3e-7, 5e-6), "TRL 1e-6, Tülu 3's RL 3e-7 (verified); above 30B ours",
+    ),
+    ("grpo", "lora"): Row(
+        (1e-5, 1e-5, 1e-5, 3e-6), Range(5e-6, 5e-5), Range(5e-6, 5e-5),
+        "TRL's PEFT table 1e-5, its LoRA guide 5e-5, axolotl's example 5e-6 (verified); above 30B ours",
+    ),
 }
 
 TABLE |= {

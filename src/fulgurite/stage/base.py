@@ -21,8 +21,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from fulgurite.data.loader import Ahead
+from fulgurite.data.order import Ints, StepOrder
+from fulgurite.data.rows import AnyRows
+from fulgurite.data.source import Source
+from fulgurite.data.template import Template
 from fulgurite.errors import CheckpointError, ConfigError, TrainingFailed
 from fulgurite.method.parts import elements, layers
+from fulgurite.model.load import Loaded
 from fulgurite.optim.groups import base_rate
 from fulgurite.precision.build import Dtypes
 from fulgurite.precision.rounding import Rounded
@@ -74,6 +79,19 @@ class StageModule(LightningModule):  # type: ignore[misc]
         self._judged = contextlib.ExitStack()
         self._val = torch.zeros(2, dtype=torch.float64)
         self._noted: dict[str, Tensor] = {}
+
+    def take(self, source: Source, rows: AnyRows, val: AnyRows | None, loaded: Loaded, template: Template) -> None:
+        """The data that will be trained on, before training begins."""
+        self.places = lambda numbers: [place for n in numbers for place in rows.places(n)]
+
+    def order(self, lengths: Ints, processes: int, rank: int) -> StepOrder:
+        """Which rows of the data make which step."""
+        t = self.run.trainer
+        return StepOrder(lengths, t.batch_size, t.micro_batch, processes, rank, self.run.seed, self.run.data.shuffle)
+
+    def rows_validated(self) -> int:
+        """How many rows of an evaluation are looked at together."""
+        return int(self.run.trainer.micro_batch)
 
     @abstractmethod
     def total_loss(self, batch: Batch) -> Tensor:
@@ -279,9 +297,11 @@ class StageModule(LightningModule):  # type: ignore[misc]
 
     def on_validation_epoch_end(self) -> None:
         total, count = self.all_reduced(self._val).tolist()
-        loss = total / max(count, 1)
         # the row goes to the trackers by callback/record.py
-        self.log_dict({"val/loss": loss, **{f"val/{name}": value for name, value in self.measured().items()}}, logger=False)
+        self._evaluated(total / max(count, 1), {f"val/{name}": value for name, value in self.measured().items()})
+
+    def _evaluated(self, loss: float, more: dict[str, float]) -> None:
+        self.log_dict({"val/loss": loss, **more}, logger=False)
         scheduler = self.lr_schedulers() if self.trainer.state.fn == TrainerFn.FITTING else None
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             scheduler.step(loss)

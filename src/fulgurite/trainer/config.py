@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
+from fulgurite.data.config import ASKING
 from fulgurite.schema import Derived, Empty, Option, Range, above, at_least, between, knob, option
 
 if TYPE_CHECKING:
@@ -45,9 +46,13 @@ def _batch_size(run: RunConfig, facts: Facts) -> Derived:
     if run.private:
         size = max(1, min(4 * usual, facts.rows // 4))
         return Derived(size, f"four times the usual {usual}, at most a quarter of {facts.rows} rows: a step's noise is shared by its rows")
+    if run.stage.name == "ppo":
+        usual, why = 64, "64 prompts a rollout (64 to 512 are usual; torchtune 128): fewer make noisy advantages"
+    if run.stage.name == "grpo":
+        usual, why = 8, f"8 prompts a rollout, {8 * run.stage.answers()} answers (ours)"
     if run.stage.name in COMPARING:
         usual, why = (32, "KTO's baseline wants 16 to 128 (TRL's KTO page)") if run.stage.name == "kto" else (64, PAIRS)
-    seen = facts.rows * run.trainer.epochs
+    seen = facts.rows * run.trainer.epochs * run.stage.steps_a_rollout()
     size, fewest = usual, 16 if run.stage.name == "kto" else FEWEST
     while size > fewest and seen / size < ENOUGH_STEPS:
         size //= 2
@@ -58,9 +63,10 @@ def _batch_size(run: RunConfig, facts: Facts) -> Derived:
 
 def _micro_batch(run: RunConfig, facts: Facts) -> Derived:
     budget = TOKENS_PER_MICRO_BATCH.get(facts.device, 512)
-    share = -(-run.trainer.batch_size // facts.processes)
+    share = -(-run.stage.examples_a_step(run.trainer.batch_size) // facts.processes)
     sides = 2 if run.stage.name in ("dpo", "rm") else 1
-    rows = max(1, min(share, budget // max(run.data.max_length * sides, 1)))
+    answers = run.stage.max_new_tokens if run.stage.name in ASKING else 0
+    rows = max(1, min(share, budget // max(run.data.max_length * sides + answers, 1)))
     size = run.model.billions() or 7.0
     if run.private and run.method.name == "full" and (most := max(1, int(ROW_BYTES / (4e9 * size)))) < rows:
         return Derived(most, f"under privacy each row has a gradient of its own, {4 * size:.2g} GB for this model")
@@ -70,6 +76,8 @@ def _micro_batch(run: RunConfig, facts: Facts) -> Derived:
 def _epochs(run: RunConfig, facts: Facts) -> Derived:
     if run.stage.name == "sft":
         return Derived(2.0, "two passes in supervised fine-tuning (Zephyr 1, Tülu 3 2, SmolLM2 2)")
+    if run.stage.name in ASKING:
+        return Derived(1.0, "one pass over the prompts; each rollout answers them anew (ours)")
     if run.stage.name in COMPARING:
         return Derived(1.0, "one pass over comparisons (Zephyr, Tülu 3; reward models over-fit with more)")
     return Derived(1.0, "one pass: repetition of running text memorises")
@@ -90,12 +98,14 @@ class Trainer(Option):
     accelerator: ClassVar[str] = "auto"
 
     batch_size: int | None = knob(
-        None, "How many examples (rows when packed, pairs when compared) make one optimizer step, over all devices.",
+        None, "How many examples (rows when packed, pairs when compared; prompts a rollout in ppo and grpo) make one optimizer step, over "
+        "all devices.",
         source="TRL's LoRA guide below 32, QLoRA 16, Tülu 3 128, DPO paper 64 (verified)",
         bounds=at_least(1), usual=(8, 16, 32, 64, 128),
         advice="Raise it for a smoother loss; lower it to get at least 200 steps.",
         empty=Empty(
-            "8 packed rows; 64 pairs, 32 judged answers; else 64 for full fine-tuning, 16 for the rest; down to 8 where data are few",
+            "8 packed rows; 64 pairs, 32 judged answers; 64 prompts in ppo, 8 in grpo; else 64 for full fine-tuning, 16 for the rest; "
+            "down to 8 where data are few",
             _batch_size, "data",
         ),
     )

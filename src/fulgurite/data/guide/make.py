@@ -133,7 +133,7 @@ def of_knob(knobs: list[Knob]) -> Iterator[Talk]:
 def of_option(cls: type[Option]) -> Iterator[Talk]:
     """What is asked about one option that says in its docstring what it is."""
     words = " ".join((cls.__dict__.get("__doc__") or "").split("\n\n")[0].split())
-    name = f"{cls.group}={cls.name}"
+    name = f"{cls.room}={cls.name}"
     if words and not words.startswith(f"{cls.__name__}("):
         yield Talk(name, (f"What is {name}?", answer(words, "", name)))
 

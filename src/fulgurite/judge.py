@@ -1,0 +1,53 @@
+"""A trained reward model as a reward: what `stage.reward=<run folder>` stands for.
+
+Shapes: S answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from fulgurite.data.config import Mask
+from fulgurite.data.records import Message
+from fulgurite.errors import ModelError
+from fulgurite.model.reward_head import rewards
+from fulgurite.stage.rewards import Answered
+from fulgurite.start import load_run
+
+AT_A_TIME = 16
+"""Answers that are judged in one pass."""
+
+
+def judge(folder: Path, device: torch.device | None = None) -> Callable[[Answered], list[float]]:
+    """The reward of each answer, in the rm run's own compute type, tokenizer and template, read where the answer ends.
+
+    Raises ModelError where the run is no reward model, CheckpointError where it is not whole.
+    """
+    loaded = load_run(folder)
+    if loaded.run.stage.name != "rm":
+        raise ModelError(f"stage.reward={folder} is of stage={loaded.run.stage.name}, which gives no rewards; train one with stage=rm.")
+    model = loaded.model.eval().requires_grad_(False)
+    where = device or next(model.parameters()).device
+    model.to(where)
+
+    def tokens(turns: list[dict[str, str]], answer: str) -> list[int]:
+        whole = [*(Message(turn["role"], turn["content"]) for turn in turns), Message("assistant", answer)]
+        ids, learn = loaded.template.encode_chat(whole, Mask.last)
+        return ids[: len(ids) - learn[::-1].index(True)]  # as in training: what a template writes after the end is not read
+
+    @torch.no_grad()
+    def score(answered: Answered) -> list[float]:
+        every = [tokens(turns, answer) for turns, answer in zip(answered.columns["messages"], answered.answers, strict=True)]
+        found: list[float] = []
+        for start in range(0, len(every), AT_A_TIME):
+            part = every[start : start + AT_A_TIME]
+            lengths_S = torch.tensor([len(ids) for ids in part], device=where)
+            ids_ST = torch.tensor([ids + [0] * (int(lengths_S.max()) - len(ids)) for ids in part], device=where)
+            with torch.autocast(where.type, loaded.dtypes.compute, enabled=loaded.dtypes.lightning.endswith("mixed")):
+                found += rewards(model, ids_ST, lengths_S).tolist()
+        return found
+
+    return score

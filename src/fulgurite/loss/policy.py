@@ -1,0 +1,154 @@
+"""The mathematics of PPO and GRPO as pure functions of tensors.
+
+Shapes: N label positions or answers, B answers of a micro-batch, T tokens, V vocabulary, D width. A mask is 1 on the
+positions whose next token the policy chose; those of one answer lie side by side.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+TINY = 1e-4
+"""What is added to a group's deviation; TRL's value."""
+
+
+def log_probs(
+    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, bias_V: Tensor | None = None, temperature: float = 1.0, chunk: int = 512
+) -> tuple[Tensor, Tensor]:
+    """The log-probability of each target and the entropy of each choice (without gradient), in nats, float32 [N].
+
+    The logits are divided by `temperature`, as they were when the target was sampled. They exist for `chunk` positions at
+    a time; the backward pass makes them again.
+    """
+
+    def part(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return log_probs_of_logits(functional.linear(hidden, weight_VD, bias_V), targets, temperature=temperature)
+
+    if hidden_ND.shape[0] == 0:
+        nothing_N = hidden_ND.sum(1).float() * 0.0
+        return nothing_N, nothing_N.detach()
+    made: list[tuple[Tensor, Tensor]] = []
+    for h, t in zip(torch.split(hidden_ND, chunk), torch.split(targets_N, chunk), strict=True):
+        made.append(checkpoint(part, h, t, use_reentrant=False, preserve_rng_state=False) if torch.is_grad_enabled() else part(h, t))
+    return torch.cat([m[0] for m in made]), torch.cat([m[1] for m in made])
+
+
+def log_probs_of_logits(logits_NV: Tensor, targets_N: Tensor, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """The same two numbers from whole logits."""
+    all_NV = (logits_NV.float() / temperature).log_softmax(-1)
+    entropy_N = -(all_NV.detach().exp() * all_NV.detach()).sum(-1)
+    return all_NV.gather(1, targets_N[:, None])[:, 0], entropy_N
+
+
+# -- divergence from another policy ----------------------------------------------------------------------------------
+
+
+def k1(policy: Tensor, reference: Tensor) -> Tensor:
+    """log p − log q of samples of p: unbiased for KL(p‖q), single terms may be negative (http://joschu.net/blog/kl-approx.html)."""
+    return policy - reference
+
+
+def k3(policy: Tensor, reference: Tensor) -> Tensor:
+    """q/p − 1 − log(q/p) of samples of p: unbiased for KL(p‖q), never negative; GRPO's (https://arxiv.org/abs/2402.03300, eq. 4)."""
+    ratio = reference - policy
+    return ratio.exp() - ratio - 1
+
+
+def adapted(coefficient: float, kl: float, *, target: float, answers: int, horizon: int) -> float:
+    """Ziegler's controller: the next KL coefficient (https://arxiv.org/abs/1909.08593, section 2.2).
+
+    The relative error is held within ±0.2; a horizon of `answers` at full error changes the coefficient by a fifth.
+    """
+    error = min(max(kl / target - 1, -0.2), 0.2)
+    return coefficient * (1 + error * answers / horizon)
+
+
+# -- advantages ------------------------------------------------------------------------------------------------------
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean where the mask is 1; 0 where it is nowhere."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def whiten(values: Tensor, mask: Tensor, *, shift: bool = True) -> Tensor:
+    """Mean 0 and variance 1 over the masked values; without `shift` the mean stays. Outside the mask: 0.
+
+    The variance is the unbiased one, and 1e-8 is added to it, as in https://arxiv.org/abs/2403.17031 (detail 18).
+    """
+    mean = masked_mean(values, mask)
+    count = mask.sum()
+    variance = ((values - mean) ** 2 * mask).sum() / (count - 1).clamp(min=1)
+    white = (values - mean) * torch.rsqrt(variance + 1e-8)
+    return (white if shift else white + mean) * mask
+
+
+def gae(rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, *, discount: float, smoothing: float) -> tuple[Tensor, Tensor]:
+    """Generalised advantages and returns (https://arxiv.org/abs/1506.02438): A_t = Σ (γλ)^k δ_{t+k}, δ_t = r_t + γV_{t+1} − V_t.
+
+    An answer's end is the end of its episode: nothing is worth anything after it. Returns are A + V.
+    """
+    advantages_BT = torch.zeros_like(values_BT)
+    later_B, next_B = torch.zeros_like(values_BT[:, 0]), torch.zeros_like(values_BT[:, 0])
+    for t in range(values_BT.shape[1] - 1, -1, -1):
+        delta_B = rewards_BT[:, t] + discount * next_B - values_BT[:, t]
+        later_B = (delta_B + discount * smoothing * later_B) * mask_BT[:, t]
+        next_B = values_BT[:, t] * mask_BT[:, t]
+        advantages_BT[:, t] = later_B
+    return advantages_BT, (advantages_BT + values_BT) * mask_BT
+
+
+def group_advantages(rewards_N: Tensor, group: int, *, scale: bool) -> tuple[Tensor, Tensor]:
+    """Rewards less their group's mean, over its deviation where `scale` (https://arxiv.org/abs/2402.03300); and the ties.
+
+    `scale` false is Dr. GRPO (https://arxiv.org/abs/2503.20783). Neighbours make a group. Where all rewards of a group are
+    the same its advantages are exactly 0, and its entry in the second result, bool [N / group], is true.
+    """
+    rewards_GN = rewards_N.reshape(-1, group)
+    ties_G = rewards_GN.amax(1) == rewards_GN.amin(1)
+    centred_GN = rewards_GN - rewards_GN.mean(1, keepdim=True)
+    if scale:
+        centred_GN = centred_GN / (rewards_GN.std(1, keepdim=True) + TINY)
+    return centred_GN.masked_fill(ties_G[:, None], 0.0).reshape(-1), ties_G
+
+
+# -- losses ----------------------------------------------------------------------------------------------------------
+
+
+def clipped_policy(new: Tensor, old: Tensor, advantages: Tensor, *, low: float, high: float) -> tuple[Tensor, Tensor]:
+    """−min(rA, clip(r, 1−low, 1+high)A) with r = p/p_old (https://arxiv.org/abs/1707.06347; two limits: DAPO, 2503.14476).
+
+    The second result is true where the clip took the gradient away.
+    """
+    ratio = (new - old).exp()
+    kept, limited = ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages
+    clipped = ((ratio < 1 - low) & (advantages < 0)) | ((ratio > 1 + high) & (advantages > 0))
+    return -torch.minimum(kept, limited), clipped
+
+
+def clipped_value(new: Tensor, old: Tensor, returns: Tensor, *, clip: float) -> Tensor:
+    """½ max((V − R)², (V_old + clip(V − V_old, ±clip) − R)²), as OpenAI's code for PPO has it (https://arxiv.org/abs/2403.17031)."""
+    limited = old + (new - old).clamp(-clip, clip)
+    return 0.5 * torch.maximum((new - returns) ** 2, (limited - returns) ** 2)
+
+
+def summed(losses_BT: Tensor, mask_BT: Tensor, *, by_answer: bool) -> Tensor:
+    """The numerator of a step's loss: the sum over tokens, or over answers of their means."""
+    if by_answer:
+        return ((losses_BT * mask_BT).sum(1) / mask_BT.sum(1).clamp(min=1)).sum()
+    return (losses_BT * mask_BT).sum()
+
+
+def divisor(kind: str, *, answers: int, tokens: int, rollout_tokens: int, minibatches: int, longest: int) -> float:
+    """What `summed` is divided by, for `answers` answers of `tokens` tokens in an optimizer step.
+
+    `grpo`: the answers, each being a mean (https://arxiv.org/abs/2402.03300). `bnpo`: the step's tokens. `dapo`: an equal share of
+    the whole rollout's tokens, so that each token of a rollout weighs the same (https://arxiv.org/abs/2503.14476). `dr_grpo`: a
+    constant, answers times the longest answer allowed (https://arxiv.org/abs/2503.20783).
+    """
+    return {
+        "grpo": float(answers), "bnpo": float(tokens), "dapo": rollout_tokens / minibatches, "dr_grpo": float(answers * longest),
+    }[kind]

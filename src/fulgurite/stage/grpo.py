@@ -1,0 +1,71 @@
+"""`stage=grpo`: the answers to one prompt are one another's baseline (Shao et al., https://arxiv.org/abs/2402.03300)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from fulgurite.loss.policy import clipped_policy, divisor, group_advantages, k3, masked_mean, summed
+from fulgurite.precision.build import Dtypes
+from fulgurite.run import RunConfig
+from fulgurite.stage import config as c
+from fulgurite.stage.base import Batch
+from fulgurite.stage.buffer import IGNORE, Buffer
+from fulgurite.stage.policy import PolicyStage
+
+
+def build(config: c.Grpo, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> PolicyStage:
+    """The stage over a model whose method is already applied."""
+    return PolicyStage(model, run, dtypes, total_steps, Group(config))
+
+
+class Group:
+    """Advantages from the group, no value head."""
+
+    kl_limit = 2.0
+    """Nats a token, by the k3 estimate (axolotl's alarm)."""
+
+    def __init__(self, config: c.Grpo) -> None:
+        self.config = config
+        self.refers = config.beta > 0
+
+    def prepare(self, buffer: Buffer, rewards_N: Tensor, cut_N: Tensor) -> None:
+        """`advantages` by answer; cut answers lose their targets where they are to be masked."""
+        advantages_N, ties_G = group_advantages(rewards_N, self.config.group, scale=self.config.scale_by_deviation)
+        buffer.of_answer["advantages"] = advantages_N
+        buffer.record["train/ties"] = float(ties_G.float().mean())
+        if self.refers:
+            estimate = k3(buffer.of_token["old"], buffer.of_token["reference"])
+            buffer.record["train/kl"] = float(masked_mean(estimate, buffer.mask_NT))
+        if self.config.mask_cut:
+            buffer.targets_NT = buffer.targets_NT.masked_fill(cut_N[:, None], IGNORE)
+
+    def divisor(self, buffer: Buffer, answers: list[int]) -> float:
+        """As `stage.loss` says, for the answers of one step."""
+        tokens, own = buffer.mask_NT.sum(1), torch.tensor(answers, device=buffer.ids_NT.device)
+        config = self.config
+        return divisor(
+            config.loss, answers=len(answers), tokens=int(tokens[own].sum()), rollout_tokens=int(tokens.sum()),
+            minibatches=config.minibatches, longest=config.max_new_tokens,
+        )
+
+    def loss(self, batch: Batch, new_BT: Tensor, values_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """The clipped loss, and the price of divergence where it has one."""
+        config = self.config
+        losses_BT, clipped_BT = clipped_policy(
+            new_BT, batch["old"], batch["advantages"][:, None], low=config.clip_low, high=config.clip_high
+        )
+        if self.refers:
+            losses_BT = losses_BT + config.beta * k3(new_BT, batch["reference"])
+        mask_BT = (batch["targets"] != IGNORE).float()
+        return summed(losses_BT, mask_BT, by_answer=config.loss is c.GrpoLoss.grpo), clipped_BT
+
+    def state(self) -> dict[str, Any]:
+        """Nothing moves."""
+        return {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Nothing to take back."""

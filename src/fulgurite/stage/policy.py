@@ -1,0 +1,324 @@
+"""What PPO and GRPO share: a stage that learns from answers of its own.
+
+They are the exception to "what is the loss of this batch?", for they make their batches themselves. Everything else stays as in
+other stages: a training batch names the prompts of its rollout, the rollout is made between two optimizer steps when its first step
+is due, and each micro-batch of it then has a loss. So optimisation stays Lightning's automatic one, with its clipping,
+accumulation, schedules and precision. A rollout that is not used up lies in the checkpoint with the weights.
+The model stays in evaluation mode, gradients and all: dropout would make two log-probabilities of one policy differ.
+Shapes: N answers of a rollout, B answers of a micro-batch, T tokens.
+"""
+
+from __future__ import annotations
+
+import statistics
+import warnings
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from fulgurite.data.asked import Asked
+from fulgurite.data.order import Ints, StepOrder
+from fulgurite.data.rows import AnyRows, Rows
+from fulgurite.data.source import Source
+from fulgurite.data.template import Template
+from fulgurite.errors import ConfigError, TrainingFailed
+from fulgurite.loss.policy import k3, masked_mean
+from fulgurite.model.load import Loaded
+from fulgurite.precision.build import Dtypes
+from fulgurite.run import RunConfig
+from fulgurite.stage import config as c
+from fulgurite.stage.base import Batch, StageModule
+from fulgurite.stage.buffer import Buffer, Cuts
+from fulgurite.stage.rewards import Answered, resolve, scored
+from fulgurite.stage.rollout import Drawn, Rollouts, TransformersRollouts
+from fulgurite.stage.scorer import Scorer, reference
+
+VALIDATION = 2**31
+"""The rollout number of an evaluation: far from those of training."""
+EXACT = 1e-6
+"""At the first step the ratio is 1 and the divergence 0 within this, in float32."""
+ROUNDED = 2e-2
+"""The same in 16 bits, where a GPU may choose another kernel with gradients than without."""
+DRAWN = {"fp32": 1e-3}
+DRAWN_ROUNDED = 0.15
+"""How far, on average, a token's log-probability in sampling may lie from that in training (bf16, bundled model: 0.05)."""
+
+
+class Objective(Protocol):
+    """What tells PPO and GRPO apart."""
+
+    refers: bool
+    """Whether the divergence from the start is needed."""
+    kl_limit: float
+    """Above this the run is lost."""
+
+    def prepare(self, buffer: Buffer, rewards_N: Tensor, cut_N: Tensor) -> None:
+        """Fill what `loss` needs, and the rollout's numbers."""
+
+    def divisor(self, buffer: Buffer, answers: list[int]) -> float:
+        """What an optimizer step's sum is divided by."""
+
+    def loss(self, batch: Batch, new_BT: Tensor, values_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum over the micro-batch, and which tokens were clipped, bool [B, T]."""
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take it back."""
+
+
+class RolloutOrder(StepOrder):
+    """Every micro-batch of a step names all prompts of its rollout. Each epoch's last rollout is filled up from its first prompts."""
+
+    def __init__(self, rows: int, prompts: int, cuts: Cuts, seed: int, shuffle: bool) -> None:
+        super().__init__(np.zeros(rows, dtype=np.int64), prompts, 1, 1, 0, seed, shuffle)
+        self.cuts, self.rollouts_per_epoch = cuts, self.steps_per_epoch
+        self.steps_per_epoch, self.micro_batches_per_step = self.rollouts_per_epoch * cuts.steps, cuts.micro_batches
+
+    def rows_of(self, step: int) -> Ints:
+        """The prompts of the rollout that the step learns from."""
+        epoch, position = divmod(step // self.cuts.steps, self.rollouts_per_epoch)
+        start = position * self.batch_size
+        return self.permutation(epoch).take(range(start, start + self.batch_size), mode="wrap")
+
+    def micro_batches(self, step: int) -> list[list[int]]:
+        """The rollout's prompts, once for each micro-batch."""
+        return [[int(n) for n in self.rows_of(step)]] * self.micro_batches_per_step
+
+
+class PolicyStage(StageModule):
+    """Draws answers, has them rewarded, and learns from them as its objective says."""
+
+    def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int, objective: Objective) -> None:
+        super().__init__(model, run, dtypes, total_steps)
+        self.stage: c.Policy = run.stage
+        self.objective = objective
+        self.scorer = Scorer(model, self.stage.temperature, self.stage.loss_chunk)
+        self.reference = reference(self.scorer) if objective.refers else None
+        self.rewards = [resolve(word) for word in self.stage.reward]
+        self.weights = self.stage.reward_weights or [1.0] * len(self.rewards)
+        self.buffer: Buffer | None = None
+        self.cuts: Cuts
+        self.rollouts: Rollouts
+        self.asked: Asked
+        self.asked_val: Asked | None = None
+        self._seen: dict[str, float] = {}
+        self._negative = 0
+        self._scores: list[float] = []
+        self._words: Any = None
+
+    def train(self, mode: bool = True) -> PolicyStage:
+        """The model itself stays in evaluation mode."""
+        super().train(mode)
+        self.model.eval()
+        return self
+
+    def values(self, hidden_BTD: Tensor) -> Tensor:
+        """What is to be expected from each position on, [B, T]; nothing where the objective has no value head."""
+        return hidden_BTD.new_zeros(hidden_BTD.shape[:2], dtype=torch.float32)
+
+    # -- data -----------------------------------------------------------------------------------------------------
+
+    def take(self, source: Source, rows: AnyRows, val: AnyRows | None, loaded: Loaded, template: Template) -> None:
+        """The prompts, and the engine that answers them. Raises ConfigError where the model cannot read prompt and answer."""
+        super().take(source, rows, val, loaded, template)
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # it is meant
+        assert isinstance(rows, Rows)
+        longest, room = int(max(rows.lengths)), loaded.length - self.stage.max_new_tokens
+        if longest > room:
+            raise ConfigError(
+                f"stage.max_new_tokens={self.stage.max_new_tokens} behind a prompt of {longest} tokens is more than the {loaded.length} "
+                f"that the model reads; lower it, or set data.max_length={max(room, 8)}."
+            )
+        self.asked, self.asked_val = Asked(source, rows), Asked(source, val) if isinstance(val, Rows) else None
+        self._words = loaded.tokenizer
+        self.rollouts = TransformersRollouts(
+            self.model, template.stop_ids, int(loaded.tokenizer.pad_token_id), max_new_tokens=self.stage.max_new_tokens,
+            temperature=self.stage.temperature, batch=self.stage.rollout_batch, context=self.computing,
+        )
+
+    def order(self, lengths: Ints, processes: int, rank: int) -> StepOrder:
+        """Steps as parts of rollouts. Raises ConfigError where a rollout has fewer answers than steps."""
+        t, answers = self.run.trainer, self.run.trainer.batch_size * self.stage.answers()
+        if answers < self.stage.minibatches:
+            raise ConfigError(f"stage.minibatches={self.stage.minibatches} cannot be cut from {answers} answers a rollout; lower it.")
+        self.cuts = Cuts(answers, self.stage.minibatches, self.stage.inner_epochs, t.micro_batch, self.run.seed)
+        return RolloutOrder(len(lengths), t.batch_size, self.cuts, self.run.seed, self.run.data.shuffle)
+
+    def rows_validated(self) -> int:
+        """As many prompts as are answered at a time."""
+        return self.stage.rollout_batch
+
+    # -- rollouts -------------------------------------------------------------------------------------------------
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Between two optimizer steps, after a checkpoint that may be due: make the rollout that the next step learns from."""
+        number = self.trainer.global_step // self.cuts.steps
+        if not self._window and (self.buffer is None or self.buffer.number != number):
+            self.buffer = self.roll(batch["rows"], number)
+
+    def roll(self, prompts: list[int], number: int) -> Buffer:
+        """Draw, reward, and note what the policy and the reference think of each token now."""
+        rows = [row for row in prompts for _ in range(self.stage.answers())]
+        ids = [self.asked.ids(row) for row in rows]
+        drawn = self.rollouts.generate(ids, [self.run.seed, number])
+        total, each = self.rewarded(self.asked, rows, drawn)
+        buffer = Buffer.of(number, rows, ids, drawn, self.device)
+        rewards_N = torch.tensor(total, dtype=torch.float32, device=self.device)
+        cut_N = ~torch.tensor(drawn.stopped, device=self.device)
+        lengths = [len(t) for t in drawn.tokens]
+        buffer.record = {
+            "train/reward": statistics.fmean(total), "train/reward_std": statistics.pstdev(total),
+            "train/answer_length": statistics.fmean(lengths), "train/cut": float(cut_N.float().mean()),
+        }
+        if len(each) > 1:
+            buffer.record |= {f"train/reward/{name}": statistics.fmean(values) for name, values in each.items()}
+        self._note(buffer)
+        self._refuse_another_policy(buffer)
+        self.objective.prepare(buffer, rewards_N, cut_N)
+        if "train/kl" in buffer.record:
+            self._refuse_runaway(buffer)
+        return buffer
+
+    def rewarded(self, asked: Asked, rows: list[int], drawn: Drawn) -> tuple[list[float], dict[str, list[float]]]:
+        """The weighted reward of each answer, and each reward's own. Raises RequestError where a reward gives no good numbers."""
+        turns = [asked.messages(row) for row in rows]
+        columns: dict[str, list[Any]] = {name: [asked.columns(row)[name] for row in rows] for name in asked.names}
+        columns["messages"] = [[{"role": m.role, "content": m.content} for m in turn] for turn in turns]
+        bare = [t[:-1] if stopped else t for t, stopped in zip(drawn.tokens, drawn.stopped, strict=True)]
+        texts = [str(self._words.decode(tokens, skip_special_tokens=True)) for tokens in bare]
+        return scored(self.rewards, self.weights, Answered(
+            [turn[-1].content for turn in turns], texts, [len(t) for t in drawn.tokens], drawn.stopped,
+            [asked.place(row) for row in rows], columns,
+        ))
+
+    def _note(self, buffer: Buffer) -> None:
+        """Fill `old`, `values` and `reference`, in the micro-batches of the first pass, so that its first step meets the same numbers."""
+        made = {"old": buffer.of_token["drawn"].clone(), "values": torch.zeros_like(buffer.of_token["drawn"])}
+        if self.reference is not None:
+            made["reference"] = torch.zeros_like(made["values"])
+        for phase in range(self.cuts.minibatches):
+            for answers in filter(None, self.cuts.step(buffer.number, phase, buffer.lengths)):
+                batch = buffer.micro_batch(answers)
+                with self.computing():
+                    old_BT, _, hidden_BTD = self.scorer.scores(batch)
+                    found = {"old": old_BT, "values": self.values(hidden_BTD)}
+                    if self.reference is not None:
+                        found["reference"] = self.reference(batch)
+                for name, values_BT in found.items():
+                    made[name][batch["own"], : values_BT.shape[1]] = values_BT
+        buffer.of_token |= made
+
+    # -- learning -------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of the micro-batch of the rollout whose turn it is."""
+        assert self.buffer is not None
+        cuts = self.cuts.step(self.buffer.number, self.trainer.global_step % self.cuts.steps, self.buffer.lengths)
+        whole = [n for cut in cuts for n in cut]
+        own = self.buffer.micro_batch(cuts[len(self._window)])
+        own["step_targets"] = self.objective.divisor(self.buffer, whole)
+        own["step_labels"] = int(self.buffer.mask_NT[whole].sum())
+        return super().training_step(own, batch_idx)
+
+    def total_loss(self, batch: Batch) -> Tensor:
+        """The sum over the micro-batch that the objective makes small; at the first step the ratio must be 1."""
+        new_BT, entropy_BT, hidden_BTD = self.scorer.scores(batch)
+        mask_BT = (batch["targets"] != -100).float()
+        if self.trainer.global_step == 0:
+            self._refuse_unequal_start(new_BT.detach(), batch, mask_BT)
+        loss, clipped_BT = self.objective.loss(batch, new_BT, self.values(hidden_BTD))
+        moved = k3(batch["old"], new_BT.detach())  # of samples of the policy that drew them
+        for name, values in (("entropy", entropy_BT), ("clipped_share", clipped_BT.float()), ("moved", moved)):
+            self._seen[name] = self._seen.get(name, 0.0) + float((values * mask_BT).sum())
+        return loss
+
+    def _record(self, norm: float, clipped: bool, rate: float, private: dict[str, float]) -> None:
+        assert self.buffer is not None
+        tokens = max(self._window[0]["step_labels"], 1)
+        super()._record(norm, clipped, rate, private)
+        self.step_record |= self.buffer.record | {f"train/{name}": total / tokens for name, total in self._seen.items()}
+        self._seen = {}
+
+    # -- what must hold -------------------------------------------------------------------------------------------
+
+    def _refuse_another_policy(self, buffer: Buffer) -> None:
+        """Sampling and training must be the same policy."""
+        gap = masked_mean((buffer.of_token["drawn"] - buffer.of_token["old"]).abs(), buffer.mask_NT)
+        buffer.record["train/sampling_gap"] = float(gap)
+        most = DRAWN.get(self.dtypes.option, DRAWN_ROUNDED)
+        if not float(gap) <= most:
+            raise TrainingFailed(
+                f"Rollout {buffer.number + 1}: a token's log-probability in sampling and in training differ by {float(gap):.2g} on "
+                f"average, more than {most:g}: they are not the same policy. Nothing was learned from this rollout. Likely causes: weights "
+                "that are not finite, or a model whose cache gives other numbers than its whole pass (model.attention=eager)."
+            )
+
+    def _refuse_unequal_start(self, new_BT: Tensor, batch: Batch, mask_BT: Tensor) -> None:
+        """Before anything is learned the policy is what drew, and what it is compared with."""
+        found = {"ratio": float(((new_BT - batch["old"]).exp() - 1).abs().mul(mask_BT).max())}
+        if "reference" in batch:
+            found["divergence from the reference"] = float(masked_mean((new_BT - batch["reference"]).abs(), mask_BT))
+        most = EXACT if self.dtypes.option == "fp32" else ROUNDED
+        for what, off in found.items():
+            if not off <= most:
+                raise TrainingFailed(
+                    f"Step 1: the {what} is off by {off:.2g} before anything was learned, more than {most:g}: the policy in training is "
+                    "not the one it is compared with. Likely causes: chance inside the model, or a method that does not start at the model."
+                )
+
+    def _refuse_runaway(self, buffer: Buffer) -> None:
+        """Stop on a divergence above the limit, or one that five rollouts in a row was below zero by more than chance."""
+        kl, error = buffer.record["train/kl"], buffer.record.pop("kl_error", 0.0)
+        self._negative = self._negative + 1 if kl < -2 * error - EXACT else 0
+        if kl > self.objective.kl_limit:
+            raise TrainingFailed(
+                f"Rollout {buffer.number + 1}: the divergence from the start is {kl:.3g} nats, more than {self.objective.kl_limit:g}: the "
+                "policy has run away, and its rewards no longer tell whether its text is any good. The last checkpoint is whole. Lower "
+                "optim.lr (by ten), or raise the price of divergence (stage.kl_coefficient in ppo, stage.beta in grpo)."
+            )
+        if self._negative >= 5:
+            raise TrainingFailed(
+                f"Rollout {buffer.number + 1}: the divergence from the start is {kl:.3g} nats and was below zero five rollouts in a row, "
+                "which for samples of the policy itself cannot be: sampling and scoring disagree, and a negative price is a reward for "
+                "rare tokens. The last checkpoint is whole. Go on with precision=fp32, and lower optim.lr."
+            )
+
+    # -- evaluation -----------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        self._scores = []
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """One answer to each held-out prompt, drawn with the same seed in every evaluation."""
+        rows: list[int] = batch["rows"]
+        if rows and self.asked_val is not None:
+            drawn = self.rollouts.generate([self.asked_val.ids(row) for row in rows], [self.run.seed, VALIDATION, batch_idx])
+            self._scores += self.rewarded(self.asked_val, rows, drawn)[0]
+
+    def on_validation_epoch_end(self) -> None:
+        """val/reward; val/loss is its negative, so that the best checkpoint is the one with the highest reward."""
+        mean = statistics.fmean(self._scores) if self._scores else 0.0
+        self._evaluated(-mean, {"val/reward": mean})
+
+    # -- checkpoints ----------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The rollout too, while steps of it are left."""
+        super().on_save_checkpoint(checkpoint)
+        left = self.buffer is not None and self.trainer.global_step // self.cuts.steps == self.buffer.number
+        checkpoint["fulgurite"] |= {
+            "rollout": self.buffer.state() if self.buffer is not None and left else None, "objective": self.objective.state(),
+            "negative": self._negative,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        own = checkpoint["fulgurite"]
+        self.buffer = Buffer.from_state(own["rollout"], self.device) if own["rollout"] is not None else None
+        self._negative = int(own["negative"])
+        self.objective.load(own["objective"])

@@ -1,0 +1,103 @@
+"""`stage=ppo`: proximal policy optimisation of text (https://arxiv.org/abs/1707.06347; of text: https://arxiv.org/abs/1909.08593).
+
+The value is a linear head on the policy's own last states, not a model of its own: it costs next to no memory, and works with an
+adapter as with full weights. Its gradient reaches the shared layers with `stage.value_weight`. The head is saved with the run and
+left out of an export. TRL keeps no PPO any more, so that the details follow https://arxiv.org/abs/2403.17031.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from fulgurite.loss.policy import adapted, clipped_policy, clipped_value, gae, k1, masked_mean, summed, whiten
+from fulgurite.precision.build import Dtypes
+from fulgurite.run import RunConfig
+from fulgurite.stage import config as c
+from fulgurite.stage.base import Batch
+from fulgurite.stage.buffer import IGNORE, Buffer
+from fulgurite.stage.policy import PolicyStage
+
+
+def build(config: c.Ppo, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> PpoStage:
+    """The stage over a model whose method is already applied."""
+    return PpoStage(model, run, dtypes, total_steps, Proximal(config))
+
+
+class PpoStage(PolicyStage):
+    """The policy with its value head, which expects 0 of everything at first."""
+
+    def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int, objective: Proximal) -> None:
+        super().__init__(model, run, dtypes, total_steps, objective)
+        self.value_head = nn.Linear(self.scorer.width, 1, dtype=dtypes.trained)
+        nn.init.zeros_(self.value_head.weight)
+        nn.init.zeros_(self.value_head.bias)
+
+    def values(self, hidden_BTD: Tensor) -> Tensor:
+        """In float32, whatever the run computes in."""
+        with torch.autocast(hidden_BTD.device.type, enabled=False):
+            head = self.value_head
+            return functional.linear(hidden_BTD.float(), head.weight.float(), head.bias.float())[..., 0]
+
+
+class Proximal:
+    """Rewards by token, advantages by GAE, clipped losses of policy and value."""
+
+    refers = True
+    kl_limit = 10.0
+    """Nats an answer."""
+
+    def __init__(self, config: c.Ppo) -> None:
+        self.config = config
+        self.coefficient = config.kl_coefficient
+
+    def prepare(self, buffer: Buffer, rewards_N: Tensor, cut_N: Tensor) -> None:
+        """`advantages` and `returns` by token; the coefficient of the divergence moves on for the next rollout."""
+        config, mask_NT = self.config, buffer.mask_NT
+        divergence_NT = k1(buffer.of_token["old"], buffer.of_token["reference"]) * mask_NT
+        by_answer_N = divergence_NT.sum(1)
+        score_N = rewards_N - config.cut_penalty * cut_N
+        rewards_NT = -self.coefficient * divergence_NT + score_N[:, None] * last(mask_NT)
+        if config.whiten_rewards:
+            rewards_NT = whiten(rewards_NT, mask_NT, shift=False)
+        values_NT = buffer.of_token["values"] * mask_NT
+        advantages_NT, returns_NT = gae(rewards_NT, values_NT, mask_NT, discount=config.discount, smoothing=config.smoothing)
+        if config.whiten_advantages:
+            advantages_NT = whiten(advantages_NT, mask_NT)
+        buffer.of_token |= {"advantages": advantages_NT, "returns": returns_NT}
+        kl, answers = float(by_answer_N.mean()), len(buffer.rows)
+        buffer.record |= {
+            "train/kl": kl, "kl_error": float(by_answer_N.std()) / answers**0.5 if answers > 1 else 0.0,
+            "train/kl_coefficient": self.coefficient, "train/value": float(masked_mean(values_NT, mask_NT)),
+        }
+        if config.kl_control is c.KlControl.adaptive:
+            self.coefficient = adapted(self.coefficient, kl, target=config.kl_target, answers=answers, horizon=config.kl_horizon)
+
+    def divisor(self, buffer: Buffer, answers: list[int]) -> float:
+        """The step's tokens."""
+        return float(buffer.mask_NT[answers].sum())
+
+    def loss(self, batch: Batch, new_BT: Tensor, values_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Policy and value together: one optimizer, one pass."""
+        config, mask_BT = self.config, (batch["targets"] != IGNORE).float()
+        losses_BT, clipped_BT = clipped_policy(new_BT, batch["old"], batch["advantages"], low=config.clip_low, high=config.clip_high)
+        value_BT = clipped_value(values_BT, batch["values"], batch["returns"], clip=config.value_clip)
+        return summed(losses_BT + config.value_weight * value_BT, mask_BT, by_answer=False), clipped_BT
+
+    def state(self) -> dict[str, Any]:
+        """The coefficient, which may have moved."""
+        return {"coefficient": self.coefficient}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take it back."""
+        self.coefficient = float(state["coefficient"])
+
+
+def last(mask_NT: Tensor) -> Tensor:
+    """1.0 at the last position of each answer."""
+    after_NT = functional.pad(mask_NT, (0, 1))[:, 1:]
+    return mask_NT * (1 - after_NT)

@@ -1,0 +1,205 @@
+"""Rewards: a number for each answer, from a built-in rule, a Python function, an entry point, or a trained reward model.
+
+TRL hands its reward functions `prompts`, `completions` and the columns by name; ours get `prompts`, `answers` and the columns.
+No torch here: what is wrong with a reward is said before a model is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+from fulgurite.errors import ConfigError, RequestError, did_you_mean
+
+GROUP = "fulgurite.rewards"
+"""The entry-point group under which a package offers its reward functions."""
+
+
+@dataclass(slots=True)
+class Answered:
+    """Answers, one an entry in each list: the last question's text, the answer's text and length in tokens, whether it ended by
+    itself, where its prompt stands, and the data set's columns (`messages` is the whole conversation)."""
+
+    prompts: list[str]
+    answers: list[str]
+    lengths: list[int]
+    stopped: list[bool]
+    places: list[str]
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+
+
+class Reward(Protocol):
+    """What gives answers their numbers. `name` is what it was asked for by."""
+
+    name: str
+
+    def __call__(self, answered: Answered) -> Sequence[float]:
+        """A number for each answer."""
+
+
+@dataclass(slots=True)
+class Rule:
+    """A rule that looks at one answer at a time: `rule(answered, i, argument)`."""
+
+    name: str
+    rule: Callable[[Answered, int, str], float]
+    argument: str
+
+    def __call__(self, answered: Answered) -> list[float]:
+        """A number for each answer."""
+        return [self.rule(answered, i, self.argument) for i in range(len(answered.answers))]
+
+
+@dataclass(slots=True)
+class Function:
+    """Somebody's function `(prompts, answers, **columns) -> list of numbers`."""
+
+    name: str
+    function: Callable[..., Sequence[float]]
+
+    def __call__(self, answered: Answered) -> Sequence[float]:
+        """A number for each answer."""
+        return self.function(prompts=answered.prompts, answers=answered.answers, **answered.columns)
+
+
+@dataclass(slots=True)
+class Trained:
+    """A reward model, by the folder of its run; `score` is put in once models may be loaded."""
+
+    name: str
+    score: Callable[[Answered], Sequence[float]] | None = None
+
+    def __call__(self, answered: Answered) -> Sequence[float]:
+        """A number for each answer."""
+        if self.score is None:
+            raise ConfigError(f"stage.reward={self.name} was not loaded.")
+        return self.score(answered)
+
+
+def regex(answered: Answered, i: int, argument: str) -> float:
+    """1 where the pattern is found in the answer, else 0."""
+    return float(re.search(argument, answered.answers[i], re.DOTALL) is not None)
+
+
+def count(answered: Answered, i: int, argument: str) -> float:
+    """How many times the text stands in the answer."""
+    return float(answered.answers[i].count(argument))
+
+
+def length(answered: Answered, i: int, argument: str) -> float:
+    """1 where the answer has so many tokens, less by the share it is off, not below 0."""
+    return max(0.0, 1.0 - abs(answered.lengths[i] - int(argument)) / int(argument))
+
+
+def match(answered: Answered, i: int, argument: str) -> float:
+    """1 where the answer is what the column holds, but for blanks around it."""
+    return float(answered.answers[i].strip() == _text(answered, i, argument))
+
+
+def contains(answered: Answered, i: int, argument: str) -> float:
+    """1 where the answer contains what the column holds."""
+    return float(_text(answered, i, argument) in answered.answers[i])
+
+
+def _text(answered: Answered, i: int, column: str) -> str:
+    if column not in answered.columns:
+        raise KeyError(f"the data have no column {column}.{did_you_mean(column, answered.columns)}")
+    found = answered.columns[column][i]
+    if found is None or not str(found).strip():
+        raise ValueError(f"column {column} is empty")
+    return str(found).strip()
+
+
+RULES: dict[str, Callable[[Answered, int, str], float]] = {
+    "regex": regex, "count": count, "length": length, "match": match, "contains": contains,
+}
+
+
+def resolve(word: str) -> Reward:
+    """The reward that a word of `stage.reward` names. Raises ConfigError with the remedy."""
+    head, colon, rest = word.partition(":")
+    if colon and head in RULES:
+        return _rule(word, head, rest)
+    path, _, name = word.rpartition(":")
+    if path.endswith(".py"):
+        return Function(word, _of_file(Path(path), name, word))
+    offered = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if word in offered:
+        try:
+            return Function(word, offered[word].load())
+        except Exception as error:
+            raise ConfigError(f"stage.reward={word} cannot be loaded: {_said(error)}.") from error
+    folder = Path(word).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.yaml").is_file() or not (folder / "checkpoints").is_dir():
+            raise ConfigError(f"stage.reward={word} is a folder, but no run's: it has no config.yaml with checkpoints; give an rm run.")
+        return Trained(word)
+    raise ConfigError(
+        f"stage.reward={word} is no rule, no file's function and no installed reward.{did_you_mean(word, [*RULES, *offered])} "
+        f"Write {', '.join(f'{r}:...' for r in RULES)}, path.py:function, or the folder of an rm run."
+    )
+
+
+def _rule(word: str, head: str, argument: str) -> Reward:
+    if not argument:
+        raise ConfigError(f"stage.reward={word} has nothing after the colon; write {head}:<value>.")
+    if head == "length" and not (argument.isdecimal() and int(argument) > 0):
+        raise ConfigError(f"stage.reward={word}: a whole number above 0 is due, such as length:50.")
+    if head == "regex":
+        try:
+            re.compile(argument)
+        except re.error as error:
+            raise ConfigError(f"stage.reward={word} is no regular expression: {error}.") from error
+    return Rule(word, RULES[head], argument)
+
+
+def _of_file(path: Path, name: str, word: str) -> Callable[..., Sequence[float]]:
+    if not path.is_file():
+        raise ConfigError(f"stage.reward={word}: there is no file {path}.")
+    spec = importlib.util.spec_from_file_location(f"fulgurite_reward_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"stage.reward={word}: {path} cannot be read as Python.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(f"stage.reward={word}: {path} cannot be imported: {_said(error)}.") from error
+    found: Any = getattr(module, name, None)
+    if not callable(found):
+        raise ConfigError(f"stage.reward={word}: {path} has no function {name}.{did_you_mean(name, vars(module))}")
+    return found  # type: ignore[no-any-return]
+
+
+def scored(rewards: Sequence[Reward], weights: Sequence[float], answered: Answered) -> tuple[list[float], dict[str, list[float]]]:
+    """The weighted sum for each answer, and each reward's own numbers. Raises RequestError where one gives no good numbers."""
+    each = {reward.name: _numbers(reward, answered) for reward in rewards}
+    total = [sum(w * each[r.name][i] for r, w in zip(rewards, weights, strict=True)) for i in range(len(answered.answers))]
+    return total, each
+
+
+def _numbers(reward: Reward, answered: Answered) -> list[float]:
+    where = f"stage.reward={reward.name}"
+    due = len(answered.answers)
+    try:
+        found = [float(x) for x in reward(answered)]
+    except Exception as error:
+        raise RequestError(
+            f"{where} failed on {due} answers to the prompts of {answered.places[0]} and on: {_said(error)}; the last checkpoint is whole."
+        ) from error
+    if len(found) != due:
+        raise RequestError(f"{where} gave {len(found)} numbers for {due} answers; it must give one for each.")
+    for i, x in enumerate(found):
+        if not math.isfinite(x):
+            shown = " ".join(answered.answers[i].split())[:60]
+            raise RequestError(f"{where} gave {x} for the answer {shown!r} to {answered.places[i]}; it must give a finite number.")
+    return found
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
