@@ -52,7 +52,7 @@ def test_the_runs_below_cover_every_pair_that_is_not_refused() -> None:
     assert all(said.endswith(".") and "take " in said for said in refused)
 
 
-def test_fp16_is_refused_on_a_cpu_for_every_method() -> None:
+def test_fp16_is_refused_on_a_cpu() -> None:
     with pytest.raises(ConfigError, match="precision=fp16 needs a GPU"):
         tiny(Path("nowhere"), "precision=fp16")
 

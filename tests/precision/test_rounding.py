@@ -49,7 +49,7 @@ def test_small_steps_vanish_to_the_nearest_and_not_otherwise() -> None:
     for rounding in Rounding:
         weight, optimizer = stepped(rounding, 400, 1e-6)
         moved[rounding] = weight
-        assert (optimizer.unchanged > 0.95) == (rounding is not Rounding.nearest) or rounding is Rounding.nearest
+        assert optimizer.unchanged > 0.95  # a step is 1 / 60 of a neighbour's distance, so few weights move in any one
     large = start.abs() > 0.01
     assert torch.equal(moved[Rounding.nearest][large], start[large])
     # kahan: as near as bf16 can be; by chance: right in the mean

@@ -1,5 +1,7 @@
 """What is being learned: running text, answers, or which of two answers is better."""
 
+# Long because seven stages declare their knobs here: a declaration is its own page, and reads best beside its kin.
+
 from __future__ import annotations
 
 from dataclasses import dataclass
