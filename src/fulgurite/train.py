@@ -64,7 +64,8 @@ def train(composed: Composed, source: Source) -> int:
     """Run what was composed on data that were checked; returns 0. Raises RequestError, TrainingFailed, Interrupted."""
     run = composed.run
     dtypes: Dtypes = build(run.precision, device(run.trainer))
-    composed.provenance["precision"] = Origin(dtypes.option, "derived", dtypes.reason)
+    if composed.choices["precision"] == "auto":
+        composed.provenance["precision"] = Origin(dtypes.option, "derived", dtypes.reason)
     folder = run_folder(run)
     make(folder)
     run.run_dir = str(folder)
@@ -262,11 +263,7 @@ def opening(
     ]
     if run.method.tells:
         lines.append(table([(name, p.numel()) for name, p in stage.model.named_parameters() if p.requires_grad], whole))
-    shown = ("optim.lr", "stage.beta", "stage.gamma", "method.alpha", "data.max_length", "trainer.micro_batch", "scheduler.warmup_steps",
-             "privacy.delta", "privacy.noise_multiplier")
-    known = composed.provenance
-    derived = {n: known[n] for n in shown if n in known and known[n].origin == "derived" and known[n].value is not None}
-    lines += [f"  {name} = {origin.value:g}: {origin.reason}" for name, origin in derived.items()]
+    lines += derived_lines(composed)
     if facts.total_steps >= TELLING:
         lines += [f"  {said}" for said in same_as_sentences(run.scheduler, facts.total_steps, run.optim.lr)]
     if run.private:
@@ -276,6 +273,14 @@ def opening(
         )
     lines.append(f"run folder {folder}" + (f", going on from {checkpoint.name}" if checkpoint else ""))
     return "\n".join(lines)
+
+
+def derived_lines(composed: Composed) -> list[str]:
+    """A line for each value that nobody gave: the knob, the value, and from what it was derived."""
+    told = {"precision", "name", "run_dir"}  # in the lines above and below
+    derived = {n: o for n, o in composed.provenance.items() if o.origin == "derived" and o.value is not None and n not in told}
+    values = {n: f"{o.value:g}" if isinstance(o.value, float) else str(o.value) for n, o in derived.items()}
+    return [f"  {name} = {values[name]}: {origin.reason}" for name, origin in derived.items()]
 
 
 def closing(assembled: Assembled) -> str:

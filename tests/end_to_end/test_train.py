@@ -91,6 +91,19 @@ def test_every_scheduler_trains_and_the_logged_rate_is_its_curve(tmp_path: Path,
     assert rates == pytest.approx([1e-3 * curve(step) for step in range(6)])
 
 
+def test_a_run_says_once_each_value_that_nobody_gave_and_from_what(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tiny(tmp_path, "precision=auto", "optim.lr=1e-3")
+    lines = capsys.readouterr().err.splitlines()
+    knobs = json.loads((folder / "provenance.json").read_text())["knobs"]
+    derived = {name for name, known in knobs.items() if known["origin"] == "derived" and known["value"] is not None}
+    told_elsewhere = {"precision", "name"}  # in the line of the steps, and in the folder's status
+    assert told_elsewhere < derived
+    assert "optim.lr" not in derived
+    for name in derived - told_elsewhere:
+        assert sum(line.startswith(f"  {name} = ") and line.endswith(knobs[name]["reason"]) for line in lines) == 1, name
+    assert {"method.alpha", "trainer.epochs", "trainer.micro_batch", "scheduler.warmup_steps", "data.max_length"} <= derived
+
+
 def test_a_plateau_cuts_the_rate_by_evaluations(tmp_path: Path) -> None:
     # A rate of 1e-6 moves next to nothing, so no evaluation is better than the first: with patience 1 every second one cuts.
     words = ["scheduler=reduce_lr_on_plateau", "scheduler.patience=1", "scheduler.factor=0.5", "optim=sgd", "optim.lr=1e-6"]
