@@ -10,6 +10,7 @@ from typing import Any
 
 from fulgurite.chat import ChatConfig
 from fulgurite.explain.choices import default_options
+from fulgurite.explain.sources import links
 from fulgurite.export_config import Export
 from fulgurite.run import Facts, RunConfig, all_knobs
 from fulgurite.schema import Derived, Knob, Range, Usual, knobs_of, options, type_words
@@ -105,6 +106,7 @@ def contexts(knob: Knob) -> list[Context]:
 def as_json(knobs: Sequence[Knob] | None = None) -> list[dict[str, Any]]:
     """One entry an option's knob; all of them where none are given. Values are plain JSON.
 
+    `sure` is measured, verified, paper, practice or ours; `interacts` other knobs with a few words each.
     `bounds` and a range under `usual` are {low, high, open_low, open_high}. A list under `usual` is {values: [...]};
     where the usual depends on the run it is {by: [{stage, method, model, usual, value}]}. `empty` is {words, needs}.
     """
@@ -121,7 +123,16 @@ def _entry(knob: Knob) -> dict[str, Any]:
         "default": plain(knob.default),
         "meaning": knob.meaning,
         "source": knob.source,
+        "sure": knob.sure and knob.sure.value,
+        "links": [address for _, address in links(knob.source)],
         "advice": knob.advice,
+        "raise_when": knob.raise_when,
+        "lower_when": knob.lower_when,
+        "leave": knob.leave,
+        "interacts": dict(knob.interacts),
+        "memory": knob.memory,
+        "time": knob.time,
+        "misread": knob.misread,
         "bounds": _usual(knob.bounds),
         "usual": {"by": [_by(c) for c in contexts(knob)]} if callable(knob.usual) else _usual(knob.usual),
         "empty": empty,
