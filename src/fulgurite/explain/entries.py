@@ -14,6 +14,7 @@ from fulgurite.explain.sources import links
 from fulgurite.export_config import Export
 from fulgurite.run import Facts, RunConfig, all_knobs
 from fulgurite.schema import Derived, Knob, Range, Usual, knobs_of, options, type_words
+from fulgurite.translations import told
 
 Rule = Callable[[RunConfig, Facts], Derived]
 
@@ -114,25 +115,28 @@ def as_json(knobs: Sequence[Knob] | None = None) -> list[dict[str, Any]]:
 
 
 def _entry(knob: Knob) -> dict[str, Any]:
-    empty = knob.empty and {"words": knob.empty.words, "needs": knob.empty.needs if knob.empty.rule else None}
+    def said(name: str) -> str:
+        return told(knob.path, name, getattr(knob, name))
+
+    empty = knob.empty and {"words": told(knob.path, "empty", knob.empty.words), "needs": knob.empty.needs if knob.empty.rule else None}
     return {
         "knob": knob.path,
         "group": knob.group.partition(".")[0],
         "option": knob.option,
         "type": type_words(knob.type),
         "default": plain(knob.default),
-        "meaning": knob.meaning,
+        "meaning": said("meaning"),
         "source": knob.source,
         "sure": knob.sure and knob.sure.value,
         "links": [address for _, address in links(knob.source)],
-        "advice": knob.advice,
-        "raise_when": knob.raise_when,
-        "lower_when": knob.lower_when,
-        "leave": knob.leave,
-        "interacts": dict(knob.interacts),
-        "memory": knob.memory,
-        "time": knob.time,
-        "misread": knob.misread,
+        "advice": said("advice"),
+        "raise_when": said("raise_when"),
+        "lower_when": said("lower_when"),
+        "leave": said("leave"),
+        "interacts": {other: told(knob.path, f"interacts {other}", words) for other, words in knob.interacts.items()},
+        "memory": said("memory"),
+        "time": said("time"),
+        "misread": said("misread"),
         "bounds": _usual(knob.bounds),
         "usual": {"by": [_by(c) for c in contexts(knob)]} if callable(knob.usual) else _usual(knob.usual),
         "empty": empty,
