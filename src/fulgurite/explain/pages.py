@@ -207,7 +207,8 @@ def _whose(shared: Shared, of: tuple[str, ...]) -> str:
     lack = [name for name in of if name not in shared.options]
     if not lack:
         return ""
-    head += fixed(", which is {value} in the default run").format(value=value_words(derived.value)) if derived else ""
+    every_but = fixed(" (all but {names})").format(names=", ".join(lack))
+    return every_but if len(lack) < len(shared.options) else f" ({', '.join(shared.options)})"
 
 
 def _preset(preset: Preset) -> str:
