@@ -89,7 +89,11 @@ def test_the_command_prints_what_was_asked(
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["optim.lr"], ["scheduler=cosine"], ["--json"], ["scheduler", "--plot"], ["--search", "rank"]]
+    "words",
+    [
+        [], ["optim.lr"], ["scheduler=cosine"], ["--json"], ["scheduler", "--plot"], ["--search", "rank"], ["stage=dpo", "--plot"],
+        ["--html"], ["optim.lr", "--lang", "zh"], ["--html", "--lang", "zh"],
+    ],
 )
 def test_nothing_heavy_is_imported(words: list[str]) -> None:
     code = (

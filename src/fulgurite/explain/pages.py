@@ -297,7 +297,8 @@ def says(preset: Preset) -> str:
 
 def _beside(cls: type[Option]) -> str:
     """An option in its group's list: when to take it, what it costs."""
-    return doc(cls) + (f"\n{fixed('Costs:')} {costs(cls)}" if cls.costs else "")
+    label = fixed("Costs:")
+    return doc(cls) + (f"\n{label}{'' if label.endswith('：') else ' '}{costs(cls)}" if cls.costs else "")
 
 
 def about(group: str) -> str:

@@ -37,7 +37,9 @@ def search(word: str) -> str:
 def _hit(parts: list[str], name: str, shown: str, text: str, everywhere: str) -> list[tuple[int, str, str]]:
     if not all(part in everywhere.lower() for part in parts):
         return []
-    return [(0 if all(part in name.lower() for part in parts) else 1, shown, text)]
+    # names before what is shown, and that before the other texts
+    rank = sum(0 if part in name.lower() else 1 if part in text.lower() else 2 for part in parts)
+    return [(rank, shown, text)]
 
 
 @dataclass(frozen=True, slots=True)
