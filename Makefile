@@ -19,6 +19,8 @@ lint: $(VENV)/.dev                     ## what CI holds against every commit, be
 	$(BIN)/mypy
 	$(BIN)/python -m fulgurite.conf_comments --check
 	$(BIN)/python -m fulgurite.explain.readme --check
+	$(BIN)/python -m fulgurite.explain.html --check
+	$(BIN)/python -m fulgurite.explain.translate --stale
 
 bench: $(VENV)/.dev                    ## speed and memory beside a bare PyTorch loop, one table
 	$(BIN)/python -m benchmarks.language $(ARGS)
@@ -31,6 +33,7 @@ conf: $(VENV)/.dev                     ## everything that is generated from the 
 	$(BIN)/python -m fulgurite.data.guide.make
 	$(BIN)/python -m fulgurite.sweep
 	$(BIN)/python -m fulgurite.explain.readme
+	$(BIN)/python -m fulgurite.explain.html
 
 clean:
 	rm -rf $(VENV)

@@ -45,19 +45,26 @@ class ChatConfig:
         0.7, "How freely tokens are drawn; 0 always takes the likeliest.",
         source="Common practice; transformers' own default is 1", bounds=between(0, 10), usual=between(0, 1),
         advice="0 to compare two models by their weights alone.",
+        raise_when="For livelier answers.", lower_when="For steadier ones; 0 to compare two models.",
+        interacts={"chat.top_p": "both make draws safer"},
     )
     top_p: float = knob(
         0.9, "Tokens are drawn from the likeliest ones that together have this probability.",
         source="Nucleus sampling, Holtzman et al., https://arxiv.org/abs/1904.09751",
         bounds=between(0, 1), usual=between(0.8, 1), advice="1 turns it off.",
+        raise_when="For livelier answers; 1 turns it off.", lower_when="When odd words appear.",
+        interacts={"chat.temperature": "both make draws safer"},
     )
     max_new_tokens: int = knob(
         512, "How many tokens an answer may have.", source="Ours; LLaMA-Factory's chat has 1024",
         bounds=at_least(1), usual=between(64, 2048), advice="An answer that hits it is marked as cut.",
+        raise_when="When answers are marked as cut.", lower_when="When answers ramble.",
+        time="In proportion to what is said.",
     )
     seed: int | None = knob(
         None, "The seed of the draws.", source="Ours", bounds=at_least(0), usual=(1, 2, 3),
         advice="Give one to get the same answers again.", empty=Empty("a new one for each answer"),
+        leave="No seed is better than another.",
     )
     system: str | None = knob(
         None, "The system message.", source="Ours", advice="Give the one that the training data has.",

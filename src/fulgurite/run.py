@@ -69,6 +69,7 @@ class RunConfig:
     seed: int = knob(
         42, "The seed of every random draw: order, adapter, dropout, samples.", source="Ours", bounds=_at_least(0),
         usual=(1, 2, 3), advice="One run proves little: repeat with 3 seeds before you believe a gain of 1 %.",
+        leave="No seed is better than another. Repeat a run with 3 seeds before you believe a gain of 1 %.",
     )
     name: str | None = knob(
         None, "The run's name, part of its folder's.", source="Ours", advice="Letters, digits, dot, dash, underscore; at most 64.",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -24,6 +25,33 @@ if TYPE_CHECKING:
 
 METADATA = "fulgurite.knob"
 T = TypeVar("T")
+LINK = re.compile(r"https://[^\s,;:)]+(?::[^\s,;:)]+)*")
+"""A web address inside a source's words."""
+
+
+class Sure(StrEnum):
+    """How sure a knob's source is."""
+
+    measured = "measured"
+    verified = "verified"
+    paper = "paper"
+    practice = "practice"
+    ours = "ours"
+
+
+_SAID = (
+    (Sure.measured, re.compile(r"\bmeasured\b", re.I)),
+    (Sure.ours, re.compile(r"^ours\b", re.I)),
+    (Sure.verified, re.compile(r"\(verified|, verified\)")),
+    (Sure.paper, re.compile(r"arxiv\.org|et al\.|\bpaper\b")),
+    (Sure.practice, re.compile(r"\b(practice|docs|guide|defaults?|TRL|LLaMA-Factory|HF|Lightning|axolotl)\b")),
+)
+"""The words by which a source says how sure it is; the first kind found counts. Docs and other tools' defaults are practice."""
+
+
+def sure_of(source: str) -> Sure | None:
+    """How sure a source is, by its own words; None where they do not say."""
+    return next((sure for sure, said in _SAID if said.search(source)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +143,14 @@ class Knob:
     usual: Usual | Callable[[RunConfig], Usual] | None
     advice: str
     empty: Empty | None
+    sure: Sure | None
+    raise_when: str
+    lower_when: str
+    leave: str
+    interacts: types.MappingProxyType[str, str]
+    memory: str
+    time: str
+    misread: str
     group: str = ""
     option: str = ""
 
@@ -143,14 +179,29 @@ def knob(
     usual: Usual | Callable[[RunConfig], Usual] | None = None,
     advice: str = "",
     empty: Empty | None = None,
+    sure: Sure | None = None,
+    raise_when: str = "",
+    lower_when: str = "",
+    leave: str = "",
+    interacts: dict[str, str] | None = None,
+    memory: str = "",
+    time: str = "",
+    misread: str = "",
 ) -> Any:
     """Declare a dataclass field as a knob.
 
+    `raise_when` and `lower_when` say at what sight to move it, or `leave` why nobody should; `interacts` names other knobs and
+    how they meet it; `memory` and `time` what a larger value costs; `misread` what is often taken wrongly. `sure` is needed only
+    where the source's own words do not say how sure it is (`sure_of`).
     Raises TypeError where `None` is the default and `empty` does not say what it stands for.
     """
     if default is None and empty is None:
         raise TypeError(f"a knob that may be empty must say what None stands for: {meaning!r}")
-    spec = {"meaning": meaning, "source": source, "bounds": bounds, "usual": usual, "advice": advice, "empty": empty}
+    spec = {
+        "meaning": meaning, "source": source, "bounds": bounds, "usual": usual, "advice": advice, "empty": empty,
+        "sure": sure or sure_of(source), "raise_when": raise_when, "lower_when": lower_when, "leave": leave,
+        "interacts": types.MappingProxyType(dict(interacts or {})), "memory": memory, "time": time, "misread": misread,
+    }
     metadata = {METADATA: types.MappingProxyType(spec)}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -168,6 +219,10 @@ class Option:
     room: typing.ClassVar[str] = ""
     """The group that the option is of; not called so, because a stage has a knob `group`."""
     name: typing.ClassVar[str] = ""
+    costs: typing.ClassVar[str] = ""
+    """What taking it costs in memory, time or quality, beside the group's other options; a word or a sentence."""
+    misread: typing.ClassVar[str] = ""
+    """What is often taken wrongly, and how it is."""
     several: typing.ClassVar[bool] = False
     """Whether a run may choose several options of this group at a time; their knobs then carry the option's name."""
 

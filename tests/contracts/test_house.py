@@ -31,7 +31,7 @@ LAYERS = [
 """Top to bottom: a module imports from its own layer and from those below."""
 
 LIGHT = re.compile(
-    r"(config|schema|run|explain|errors|compose|rates|questions|words|places|hostile|flags|completion|chat|check|say|sizes|pairs|readme)$"
+    r"(config|schema|run|explain|errors|compose|rates|questions|words|places|hostile|flags|completion|chat|check|say|sizes|pairs|readme|html|curves|losses|sources|fixed|translate|page_parts)$"
 )
 HEAVY = {"torch", "transformers", "lightning", "peft", "wandb", "gradio", "bitsandbytes", "pyarrow", "datasets", "numpy", "opacus", "scipy"}
 LAZY = {"peft", "bitsandbytes", "wandb", "gradio", "datasets", "tensorboard", "optuna", "opacus", "scipy"}

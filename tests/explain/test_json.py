@@ -14,7 +14,10 @@ from fulgurite.explain.entries import contexts, default_run, everything, filled
 from fulgurite.explain.search import asked
 from fulgurite.schema import Knob
 
-KEYS = ["knob", "group", "option", "type", "default", "meaning", "source", "advice", "bounds", "usual", "empty"]
+KEYS = [
+    "knob", "group", "option", "type", "default", "meaning", "source", "sure", "links", "advice", "raise_when", "lower_when", "leave",
+    "interacts", "memory", "time", "misread", "bounds", "usual", "empty",
+]
 RANGE = {"low", "high", "open_low", "open_high"}
 ENTRIES = as_json()
 
@@ -86,7 +89,11 @@ def test_the_command_prints_what_was_asked(
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["optim.lr"], ["scheduler=cosine"], ["--json"], ["scheduler", "--plot"], ["--search", "rank"]]
+    "words",
+    [
+        [], ["optim.lr"], ["scheduler=cosine"], ["--json"], ["scheduler", "--plot"], ["--search", "rank"], ["stage=dpo", "--plot"],
+        ["--html"], ["optim.lr", "--lang", "zh"], ["--html", "--lang", "zh"],
+    ],
 )
 def test_nothing_heavy_is_imported(words: list[str]) -> None:
     code = (

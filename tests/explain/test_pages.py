@@ -154,7 +154,7 @@ def test_search_finds_names_before_texts_and_needs_every_word() -> None:
         (["method="], "method has no option ''. There are full, freeze, layerwise, lora, qlora"),
         (["zzzzzz"], "Try `fulgurite explain --search zzzzzz`"),
         (["resume=x"], "resume has no options"),
-        (["method", "--plot"], "--plot draws schedules"),
+        (["method", "--plot"], "--plot draws schedules and preference losses"),
         (["scheduler=cosine", "scheduler.cycles=3", "--plot"], "scheduler=cosine has no knob scheduler.cycles"),
         (["scheduler=cosine_with_restarts", "scheduler.cycles=0", "--plot"], "scheduler.cycles=0 is not allowed"),
         (["scheduler=cosine_with_restarts", "scheduler.cycles=a", "--plot"], "scheduler.cycles=a is not a whole"),

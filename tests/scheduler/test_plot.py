@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fulgurite.scheduler import config as c
-from fulgurite.scheduler.plot import _braille, plot
+from fulgurite.scheduler.plot import braille, plot
 from fulgurite.schema import options
 
 
@@ -52,9 +52,9 @@ def test_the_plateau_states_its_example() -> None:
 
 def test_dots_by_hand() -> None:
     # one column, one line: top left is bit 0x01, bottom right 0x80; the jump between them fills the right column
-    assert _braille([1.0, 1.0], 1, 1) == [chr(0x2800 + 0x01 + 0x08)]
-    assert _braille([1.0, 0.0], 1, 1) == [chr(0x2800 + 0x01 + 0x08 + 0x10 + 0x20 + 0x80)]
-    assert _braille([0.0, 0.0, 0.0, 0.0], 2, 1) == [chr(0x2800 + 0x40 + 0x80) * 2]
+    assert braille([1.0, 1.0], 1, 1) == [chr(0x2800 + 0x01 + 0x08)]
+    assert braille([1.0, 0.0], 1, 1) == [chr(0x2800 + 0x01 + 0x08 + 0x10 + 0x20 + 0x80)]
+    assert braille([0.0, 0.0, 0.0, 0.0], 2, 1) == [chr(0x2800 + 0x40 + 0x80) * 2]
 
 
 def test_another_curve_is_another_picture() -> None:

@@ -96,12 +96,17 @@ class Data(Option):
             "running text in pieces of 1024 (CPU) or 4096",
             _max_length, "data",
         ),
+        raise_when="When many examples are dropped.", lower_when="When memory or time is short.",
+        interacts={"trainer.micro_batch": "shorter rows leave room for more of them", "data.too_long": "what happens to longer examples"},
+        memory="Activations grow in proportion; logits too, up to a chunk.",
+        time="More than in proportion: attention grows with the square.",
     )
     too_long: TooLong = knob(
         TooLong.drop, "What happens to an example longer than data.max_length.",
         source="The three ways are axolotl's (docs/dataset_preprocessing)",
         advice="Keep drop: a cut answer teaches the model not to stop. error when nothing may be lost. Of answers to compare truncate "
         "cuts the beginning of their prompt, the same tokens on both sides, and never an answer.",
+        interacts={"data.max_length": "what is too long"},
     )
     mask: Mask = knob(
         Mask.answers, "Which tokens are learned: the answers, only the last answer, or everything.",
@@ -113,6 +118,8 @@ class Data(Option):
         source="Packing without contamination, Ding et al., https://arxiv.org/abs/2404.10830 (best fit)",
         advice="best_fit pays where lengths differ much and rows are long; it changes how many examples make a step.",
         empty=Empty("best_fit in pre-training, none elsewhere and under privacy=dp_sgd", _packing),
+        interacts={"trainer.batch_size": "a row then holds several examples"},
+        time="Saves padding where lengths differ.",
     )
     template: str | None = knob(
         None, "The chat format: a built-in name (chatml, llama3, alpaca, ...).",
@@ -125,6 +132,10 @@ class Data(Option):
         source="Ours; LLaMA-Factory's form holds out nothing, so over-fitting does not show",
         bounds=below(0, 1), usual=between(0.01, 0.2),
         advice="0 only when a separate evaluation follows: without it there is no best checkpoint.",
+        raise_when="When the validation loss is noisy because few examples are held out.",
+        lower_when="When data are few and another evaluation follows.",
+        interacts={"trainer.eval_every": "how often it is measured", "scheduler.patience": "a plateau needs it above 0"},
+        time="Each evaluation reads all of it.",
     )
     max_samples: int | None = knob(
         None, "Train on a seeded random sample of so many examples.",
@@ -132,12 +143,17 @@ class Data(Option):
         bounds=at_least(1), usual=Range(10, 100_000),
         advice="A thousand is enough to see whether a rate works at all.",
         empty=Empty("all of them"),
+        raise_when="When the result of the small run is settled.", lower_when="To try many settings quickly: a thousand rows are enough.",
+        interacts={"trainer.epochs": "fewer rows make fewer steps"},
+        time="In proportion.",
     )
     max_drop: int = knob(
         0, "How many bad records are tolerated; one more stops before the model loads.",
         source="Ours: LLaMA-Factory issue #6185, 641,810 rows in and 577,585 trained without a word",
         bounds=at_least(0), usual=between(0, 100),
         advice="Raise it only after reading data_report.json, which names each bad record.",
+        raise_when="After reading data_report.json, when the bad records are known and may go.",
+        lower_when="When the data should be whole: 0.",
     )
     shuffle: bool = knob(
         True, "Whether each epoch sees the examples in a new order, drawn from the seed and the epoch.",
@@ -151,6 +167,8 @@ class Data(Option):
 class Guide(Data):
     """The shipped data set: questions and answers about fine-tuning parameters. Take it for a first run and for tests."""
 
+    costs: ClassVar[str] = "Nothing: it is shipped."
+
 
 @option("data", "guide_preference")
 @dataclass(slots=True)
@@ -160,11 +178,15 @@ class GuidePreference(Guide):
     For a first run of stage=dpo or stage=rm and for tests: it teaches no more than that fluent nonsense is worse.
     """
 
+    costs: ClassVar[str] = "Nothing: it is shipped."
+
 
 @option("data", "file")
 @dataclass(slots=True)
 class File(Data):
     """Your own data: files, a saved data set, or a hub id. JSON, JSONL, CSV, Parquet, text, each also gzipped."""
+
+    costs: ClassVar[str] = "Reading and tokenising once; the result is cached."
 
     path: list[str] = knob(
         [], "The files: paths, patterns such as data/*.jsonl, a data set folder, or a hub id (hub:owner/name).",
@@ -190,4 +212,7 @@ class File(Data):
         source="Replay against forgetting: LLaMA-Factory issue #2611 (keep a share of general data)",
         bounds=at_least(0), usual=between(0.1, 5),
         advice="Raise a small file's weight to be heard; empty means every example once.",
+        raise_when="For a small file that should be heard.", lower_when="For a large file that drowns the others.",
+        interacts={"data.path": "one weight for each file"},
+        time="An epoch has so many more examples.",
     )

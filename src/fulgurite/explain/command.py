@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -13,6 +14,7 @@ from fulgurite.explain.entries import as_json, everything
 from fulgurite.explain.pages import group_page, knob_page, option_page, overview
 from fulgurite.explain.search import asked, search
 from fulgurite.schema import Knob, bare, check, knobs_of, options
+from fulgurite.translations import LANGUAGES, from_locale, spoken
 
 if TYPE_CHECKING:
     from fulgurite.scheduler.config import Scheduler
@@ -30,17 +32,26 @@ def explain_main(words: list[str]) -> int:
     given = _parser().parse_intermixed_args(words)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode gets question marks, not a traceback
-    if given.plot:
-        print(_plots(given.words))
-    elif given.json:
-        print(json.dumps(_entries(given.words), indent=2, ensure_ascii=False))
-    elif given.search is not None:
-        print(search(given.search))
-    elif not given.words:
-        print(overview())
-    else:
-        print("\n\n".join(_page(word) for word in given.words))
+    # a program gets English unless it asks, whatever the locale of whoever starts it
+    with spoken(given.lang or ("en" if given.json else from_locale(os.environ))):
+        print(_answer(given))
     return 0
+
+
+def _answer(given: argparse.Namespace) -> str:
+    if given.html:
+        from fulgurite.explain.html import page
+
+        if given.words or given.search is not None or given.json or given.plot:
+            raise RequestError("fulgurite explain: --html is the whole guide; leave the other words out, but for --lang.")
+        return page()
+    if given.plot:
+        return _plots(given.words)
+    if given.json:
+        return json.dumps(_entries(given.words), indent=2, ensure_ascii=False)
+    if given.search is not None:
+        return search(given.search)
+    return "\n\n".join(_page(word) for word in given.words) if given.words else overview()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,8 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="for programs: one entry a knob; all of them without words")
     parser.add_argument(
         "--plot", action="store_true",
-        help="draw a schedule: scheduler=cosine, with its knobs, optim.lr=... and trainer.max_steps=... as you like",
+        help="draw a schedule: scheduler=cosine, with its knobs, optim.lr=... and trainer.max_steps=... as you like; or a preference "
+        "loss: stage=dpo stage.loss=ipo, with stage.beta=... and its kin",
     )
+    parser.add_argument("--html", action="store_true", help="the whole guide as one page for a browser, without a network")
+    parser.add_argument("--lang", choices=LANGUAGES, help="the language; without it the terminal's (LC_ALL, LANG), and English for --json")
     return parser
 
 
@@ -87,10 +101,12 @@ def _knobs(word: str) -> list[Knob]:
 
 def _plots(words: list[str]) -> str:
     """The curve of the schedule that the words name; of each schedule, smaller, where they name the group alone."""
+    if words and words[0] == "stage=dpo":
+        return _losses(words[1:])
     from fulgurite.scheduler.plot import plot
 
     if not words or words[0].partition("=")[0] != "scheduler":
-        raise ConfigError("--plot draws schedules: ask for `fulgurite explain scheduler=cosine --plot`.")
+        raise ConfigError("--plot draws schedules and preference losses: ask for `fulgurite explain scheduler=cosine --plot` or stage=dpo.")
     named = cast("dict[str, type[Scheduler]]", options("scheduler"))
     values = dict(word.partition("=")[::2] for word in words[1:])
     total = _given("trainer", "max_steps", values.pop("trainer.max_steps", "1000"))
@@ -104,6 +120,28 @@ def _plots(words: list[str]) -> str:
             raise ConfigError(f"scheduler={name} has no knob {path}; it has {', '.join(own) or 'none'}.")
     given = {own[path].name: _given("scheduler", own[path].name, text, name) for path, text in values.items()}
     return plot(named[name](**given), total, lr)
+
+
+def _losses(words: list[str]) -> str:
+    """The curve of the preference loss that the words name; of each, smaller, where they name none."""
+    from fulgurite.explain.curves import loss_plot
+    from fulgurite.stage.pairwise import PreferenceLoss, reading
+
+    values = dict(word.partition("=")[::2] for word in words)
+    named = values.pop("stage.loss", None)
+    if named is not None and named not in list(PreferenceLoss):
+        raise ConfigError(f"stage.loss={named} is no loss of stage=dpo; there are {', '.join(PreferenceLoss)}.")
+    losses = [PreferenceLoss(named)] if named else list(PreferenceLoss)
+    reads = {"label_smoothing": "smoothing", "gamma": "gamma_share", "tau": "tau"}
+    given = {}
+    for path, text in values.items():
+        knob = path.removeprefix("stage.")
+        if knob not in ("beta", *reads) or named is None or (knob in reads and named not in reading(reads[knob])):
+            raise ConfigError(f"{path} is not read here; give stage.loss=... first, then stage.beta=... or a knob that the loss reads.")
+        given[knob] = float(_given("stage", knob, text, "dpo"))
+        if named == "exo_pair" and given.get("label_smoothing") == 0:
+            raise ConfigError("stage.label_smoothing=0 is not possible with stage.loss=exo_pair, which takes its logarithm; take 0.001.")
+    return "\n\n".join(loss_plot(loss, given, height=11 if named else 6) for loss in losses)
 
 
 def _given(group: str, knob: str, text: str, option: str = "") -> Any:

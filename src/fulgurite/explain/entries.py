@@ -10,9 +10,11 @@ from typing import Any
 
 from fulgurite.chat import ChatConfig
 from fulgurite.explain.choices import default_options
+from fulgurite.explain.sources import links
 from fulgurite.export_config import Export
 from fulgurite.run import Facts, RunConfig, all_knobs
 from fulgurite.schema import Derived, Knob, Range, Usual, knobs_of, options, type_words
+from fulgurite.translations import told
 
 Rule = Callable[[RunConfig, Facts], Derived]
 
@@ -105,6 +107,7 @@ def contexts(knob: Knob) -> list[Context]:
 def as_json(knobs: Sequence[Knob] | None = None) -> list[dict[str, Any]]:
     """One entry an option's knob; all of them where none are given. Values are plain JSON.
 
+    `sure` is measured, verified, paper, practice or ours; `interacts` other knobs with a few words each.
     `bounds` and a range under `usual` are {low, high, open_low, open_high}. A list under `usual` is {values: [...]};
     where the usual depends on the run it is {by: [{stage, method, model, usual, value}]}. `empty` is {words, needs}.
     """
@@ -112,16 +115,28 @@ def as_json(knobs: Sequence[Knob] | None = None) -> list[dict[str, Any]]:
 
 
 def _entry(knob: Knob) -> dict[str, Any]:
-    empty = knob.empty and {"words": knob.empty.words, "needs": knob.empty.needs if knob.empty.rule else None}
+    def said(name: str) -> str:
+        return told(knob.path, name, getattr(knob, name))
+
+    empty = knob.empty and {"words": told(knob.path, "empty", knob.empty.words), "needs": knob.empty.needs if knob.empty.rule else None}
     return {
         "knob": knob.path,
         "group": knob.group.partition(".")[0],
         "option": knob.option,
         "type": type_words(knob.type),
         "default": plain(knob.default),
-        "meaning": knob.meaning,
+        "meaning": said("meaning"),
         "source": knob.source,
-        "advice": knob.advice,
+        "sure": knob.sure and knob.sure.value,
+        "links": [address for _, address in links(knob.source)],
+        "advice": said("advice"),
+        "raise_when": said("raise_when"),
+        "lower_when": said("lower_when"),
+        "leave": said("leave"),
+        "interacts": {other: told(knob.path, f"interacts {other}", words) for other, words in knob.interacts.items()},
+        "memory": said("memory"),
+        "time": said("time"),
+        "misread": said("misread"),
         "bounds": _usual(knob.bounds),
         "usual": {"by": [_by(c) for c in contexts(knob)]} if callable(knob.usual) else _usual(knob.usual),
         "empty": empty,

@@ -8,7 +8,7 @@ from fulgurite.errors import ConfigError, did_you_mean, nearest
 from fulgurite.explain.choices import presets
 from fulgurite.explain.entries import everything, merged
 from fulgurite.explain.layout import labelled, value_words, width
-from fulgurite.explain.pages import all_groups, options_of
+from fulgurite.explain.pages import TEXTS, all_groups, doc, knob_text, options_of, says
 from fulgurite.schema import Knob, options
 
 
@@ -18,14 +18,15 @@ def search(word: str) -> str:
     found: list[tuple[int, str, str]] = []
     for shared in merged(everything()):
         k = shared.knob
-        texts = " ".join([k.path, k.meaning, k.advice, k.source, k.empty.words if k.empty else "", *k.choices])
-        found += _hit(parts, k.path, f"{k.path} = {value_words(k.default)}", k.meaning, texts)
+        both = [text for name in TEXTS for text in {getattr(k, name), knob_text(k, name)}]
+        texts = " ".join([k.path, *both, k.source, k.empty.words if k.empty else "", *k.choices])
+        found += _hit(parts, k.path, f"{k.path} = {value_words(k.default)}", knob_text(k, "meaning"), texts)
     for group in all_groups():
         for name, cls in options(group).items():
-            doc = " ".join((cls.__doc__ or "").split())
-            found += _hit(parts, name, f"{group}={name}", doc, f"{group}={name} {doc}")
+            texts = " ".join([f"{group}={name}", cls.__doc__ or "", doc(cls), cls.costs, cls.misread])
+            found += _hit(parts, name, f"{group}={name}", doc(cls), " ".join(texts.split()))
     for p in presets():
-        found += _hit(parts, p.name, f"{p.group}={p.name}", p.says, f"{p.group}={p.name} {p.says}")
+        found += _hit(parts, p.name, f"{p.group}={p.name}", says(p), f"{p.group}={p.name} {p.says} {says(p)}")
     if not parts or not found:
         known = [*all_groups(), *(k.path for k in everything())]
         hint = did_you_mean(word, known) if parts else ""
@@ -36,7 +37,9 @@ def search(word: str) -> str:
 def _hit(parts: list[str], name: str, shown: str, text: str, everywhere: str) -> list[tuple[int, str, str]]:
     if not all(part in everywhere.lower() for part in parts):
         return []
-    return [(0 if all(part in name.lower() for part in parts) else 1, shown, text)]
+    # names before what is shown, and that before the other texts
+    rank = sum(0 if part in name.lower() else 1 if part in text.lower() else 2 for part in parts)
+    return [(rank, shown, text)]
 
 
 @dataclass(frozen=True, slots=True)

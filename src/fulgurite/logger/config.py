@@ -21,6 +21,7 @@ class Wandb(Logger):
     """Weights & Biases: online when a key is there and the server answers, offline otherwise. Never in the run's way."""
 
     builds: ClassVar[str] = "fulgurite.logger.wandb:build"
+    costs: ClassVar[str] = "A few seconds at the start; an account, or offline files."
 
     project: str = knob("fulgurite", "The W&B project.", source="W&B docs, wandb.init", advice="One project a question.")
     entity: str | None = knob(
@@ -31,6 +32,8 @@ class Wandb(Logger):
         5.0, "How many seconds the server may take to answer before the run goes offline.",
         source="measured: wandb.init blocks 10 s and more on a dead server, then raises (ecosystem notes)",
         bounds=above(0, 60), usual=between(1, 15), advice="Raise it behind a slow proxy.",
+        raise_when="Behind a slow proxy.", lower_when="When a dead server should hold nobody up.",
+        time="At most so many seconds, once.",
     )
 
 
@@ -40,6 +43,7 @@ class TensorBoard(Logger):
     """TensorBoard event files in the run folder. Needs the extra fulgurite[tensorboard]."""
 
     builds: ClassVar[str] = "fulgurite.logger.tensorboard:build"
+    costs: ClassVar[str] = "The extra fulgurite[tensorboard]."
 
 
 @option("logger", "csv")
@@ -48,3 +52,4 @@ class Csv(Logger):
     """metrics.csv in the run folder, one column a metric. For spreadsheets."""
 
     builds: ClassVar[str] = "fulgurite.logger.csv:build"
+    costs: ClassVar[str] = "Nothing."

@@ -39,6 +39,7 @@ class Full(Method):
 
     builds: ClassVar[str] = "fulgurite.method.full:build"
     new_tokens: ClassVar[bool] = True
+    costs: ClassVar[str] = "Memory for weights, gradients and optimizer state of everything: 16 bytes a weight with AdamW."
 
 
 class Part(StrEnum):
@@ -56,11 +57,15 @@ class Freeze(Method):
 
     builds: ClassVar[str] = "fulgurite.method.freeze:build"
     tells: ClassVar[bool] = True
+    costs: ClassVar[str] = "Gradients and state for the thawed layers alone; the backward pass ends at the lowest of them."
 
     train: str = knob(
         "last:2", "What is trained: last:N or first:N layers, layers:2,5-7, all, or a pattern of names such as mlp or *.q_proj.",
         source="LLaMA-Factory's freeze_trainable_layers, 2 by default (verified)",
         advice="More layers for more change. A pattern that matches nothing is an error.",
+        interacts={"optim.lr": "takes 3 times full's rate"},
+        memory="Gradients and state of the thawed layers alone.", time="The backward pass ends at the lowest thawed layer.",
+        misread="It is not the least memory: an adapter trains far fewer weights.",
     )
     also: list[Part] = knob(
         [], "What is trained besides: embeddings, head, norms.",
@@ -79,6 +84,8 @@ class Layerwise(Method):
 
     builds: ClassVar[str] = "fulgurite.method.layerwise:build"
     tells: ClassVar[bool] = True
+    costs: ClassVar[str] = "What its full layers cost, and little for the rest."
+    misread: ClassVar[str] = "This mixture is not LoRA, although some guides call it so."
 
     rules: list[str] = knob(
         ["last:2 full", "rest lora"],
@@ -92,12 +99,18 @@ class Layerwise(Method):
         1.0, "Each layer's rate is this times the rate of the layer above it.",
         source="ULMFiT, Howard and Ruder, https://arxiv.org/abs/1801.06146: 1/2.6 (unverified)",
         bounds=above(0, 1), usual=between(0.3, 1), advice="0.9 for a gentle slope in a deep model; 1 turns it off.",
+        raise_when="When the lower layers learn too little; 1 turns it off.",
+        lower_when="Against forgetting: lower layers hold what is general.",
+        interacts={"optim.lr": "the rate of the top layer", "method.rules": "their lr= multiplies it"},
     )
     unfreeze_every: int | None = knob(
         None, "Layers thaw from the top, one more every so many optimizer steps.",
         source="ULMFiT, Howard and Ruder, https://arxiv.org/abs/1801.06146: one layer an epoch",
         bounds=at_least(1), usual=(10, 50, 100), advice="Only against forgetting: a run must be long enough to thaw everything.",
         empty=Empty("all that is trained is trained from the first step"),
+        raise_when="When each thawed layer still learns.", lower_when="In short runs: all must thaw before the end.",
+        interacts={"trainer.epochs": "the run must be long enough to thaw everything"},
+        memory="The peak is at the end, when all is thawed.", time="Steps are quicker while layers rest.",
     )
 
 
@@ -150,6 +163,9 @@ class Adapter(Method):
         source="LoRA guide of TRL, Tinker primer, QLoRA: all layers; attention alone loses at equal size (verified)",
         advice="Leave it; name layers to repeat an older recipe.",
         empty=Empty("every linear layer but the head"),
+        interacts={"method.rank": "rank times targets is the capacity"},
+        memory="Fewer targets are a smaller adapter.",
+        misread="Attention alone loses at equal size; a higher rank does not mend it.",
     )
 
 
@@ -160,12 +176,25 @@ class Lora(Adapter):
 
     builds: ClassVar[str] = "fulgurite.method.lora:build"
     new_tokens: ClassVar[bool] = True
+    costs: ClassVar[str] = "The frozen model once, and a few percent on top; the adapter alone is a small file."
+    misread: ClassVar[str] = (
+        "LoRA does not freeze some layers and train others. It freezes the whole model and trains small matrices added to it; the"
+        " mixture is method=layerwise, plain freezing method=freeze."
+    )
 
     rank: int = knob(
         16, "The width of the added matrices: how much the adapter can learn.",
         source="TRL's PEFT table, SFT 256 and RL 1 to 32 (verified); QLoRA 64, PEFT and LLaMA-Factory 8 (verified)",
         bounds=between(1, 1024), usual=(8, 16, 32, 64),
         advice="Raise to 64 to 256 for new knowledge or above 50k rows; 8 to 32 are enough for a style.",
+        raise_when="For new knowledge, or above 50,000 rows: 64 to 256.",
+        lower_when="When memory is short, for a style, or in reinforcement learning: 1 to 32.",
+        interacts={
+            "method.alpha": "empty, it follows as twice the rank",
+            "method.variant": "rslora keeps ranks of 64 and more alive",
+            "method.targets": "rank times targets is the capacity",
+        },
+        memory="Grows in proportion, with gradients and state. At 16 it is 4 % of the bundled model, 0.6 % of a 7B.", time="Hardly any.",
     )
     alpha: float | None = knob(
         None, "The scale of the adapter: its output is multiplied by alpha / rank.",
@@ -173,16 +202,25 @@ class Lora(Adapter):
         bounds=above(0), usual=between(8, 128),
         advice="Leave it: pinned at 16, a rank of 64 instead of 8 cuts the scale from 2 to 0.25.",
         empty=Empty("twice the rank", _alpha),
+        raise_when="When the adapter learns too slowly and optim.lr is pinned.",
+        lower_when="When training is unstable and optim.lr is pinned.",
+        interacts={"method.rank": "the scale is alpha / rank", "optim.lr": "the scale multiplies its step"},
+        misread="A larger alpha is not more power. It only scales; rank times targets is the capacity.",
     )
     dropout: float = knob(
         0.0, "The share of the adapter's inputs that is dropped in training.",
         source="QLoRA 0.1 at 7B and 0.05 at 65B, Zephyr QLoRA 0.05, others 0 (verified)",
         bounds=below(0, 1), usual=between(0, 0.1), advice="0.05 on fewer than 10,000 rows.",
+        raise_when="Below 10,000 rows, or when the validation loss rises: 0.05 to 0.1.",
+        lower_when="In reinforcement learning: it must be 0.",
+        interacts={"trainer.epochs": "more passes want more of it"},
     )
     variant: Variant = knob(
         Variant.plain, "Plain LoRA; rslora, which divides alpha by the root of the rank; or dora, which learns length and direction apart.",
         source="rsLoRA https://arxiv.org/abs/2312.03732, DoRA https://arxiv.org/abs/2402.09353, through peft",
         advice="rslora from a rank of 64 on; dora at low ranks, with half the rank: it costs time.",
+        interacts={"method.rank": "rslora from 64 on; dora at low ranks", "method.alpha": "rslora divides it by the root of the rank"},
+        time="dora takes longer: it computes the length of each output's weights in every pass.",
     )
     init: Init = knob(
         Init.default, "How the adapter begins: as nothing (default, gaussian), or as the strongest part of each weight (pissa, olora), "
@@ -194,10 +232,13 @@ class Lora(Adapter):
         1.0, "How many times the learning rate of A the matrix B takes (LoRA+).",
         source="LoRA+, Hayou et al., https://arxiv.org/abs/2402.12354; LLaMA-Factory 16 (verified)",
         bounds=at_least(1), usual=between(1, 20), advice="16 with a lower optim.lr: B starts at zero and may move faster.",
+        raise_when="When the adapter starts slowly: 16.", lower_when="When the loss spikes; 1 turns it off.",
+        interacts={"optim.lr": "lower it when this is raised"},
     )
     modules_to_save: list[str] = knob(
         [], "Modules that are trained whole beside the adapter, by the last part of their names.",
         source="peft docs, LoraConfig", advice="lm_head and embed_tokens for a new language; they cost full fine-tuning's memory.",
+        memory="Each counts as in full fine-tuning: weights, gradients and state.",
     )
     rank_pattern: dict[str, int] = knob(
         {}, "Other ranks for some layers: a regular expression of their names to a rank.", source="peft docs, LoraConfig",
@@ -249,6 +290,8 @@ class Qlora(Lora):
     """
 
     builds: ClassVar[str] = "fulgurite.method.qlora:build"
+    costs: ClassVar[str] = "A quarter of LoRA's memory for the base; slower, as each layer is unpacked in every pass."
+    misread: ClassVar[str] = "It is LoRA on a quantised base. What is trained is not in four bits."
 
     quant: Quant = knob(
         Quant.nf4, "The four-bit format of the frozen base.", source="QLoRA, Dettmers et al., https://arxiv.org/abs/2305.14314",
@@ -257,6 +300,7 @@ class Qlora(Lora):
     double_quant: bool = knob(
         True, "Whether the scales of the blocks are quantised as well: 0.37 bits a weight less.",
         source="QLoRA, Dettmers et al., https://arxiv.org/abs/2305.14314", advice="Leave it.",
+        memory="0.37 bits a weight less.",
     )
 
     def refusal(self, run: RunConfig) -> str | None:
@@ -274,15 +318,19 @@ class Oft(Adapter):
     """Rotates each layer's inputs instead of adding to its outputs: lengths and angles of the weights stay as they are."""
 
     builds: ClassVar[str] = "fulgurite.method.adapters:oft"
+    costs: ClassVar[str] = "Few parameters, but a system of equations a block in every step."
 
     block: int = knob(
         32, "The size of the blocks that are rotated, in inputs.",
         source="OFT v2, https://arxiv.org/abs/2506.19847; PEFT and LLaMA-Factory 32 (verified)",
         bounds=at_least(2), usual=(16, 32, 64), advice="Larger rotates more together and costs more; it must divide each layer's width.",
+        raise_when="To rotate more together, which changes more.", lower_when="When memory or time is short.",
+        memory="Parameters grow in proportion to it.", time="Larger blocks take longer to solve.",
     )
     dropout: float = knob(
         0.0, "The share of blocks left unrotated in training.", source="peft docs, OFTConfig.module_dropout",
         bounds=below(0, 1), usual=between(0, 0.1), advice="Leave it.",
+        raise_when="When the validation loss rises while the training loss falls.", lower_when="When too little is learned.",
     )
 
     def refusal(self, run: RunConfig) -> str | None:
@@ -301,6 +349,7 @@ class Ia3(Method):
     kin: ClassVar[str] = "lora"
     loads_trained: ClassVar[bool] = False
     adapter: ClassVar[bool] = True
+    costs: ClassVar[str] = "Next to nothing in memory; learns the least."
 
 
 @option("method", "vera")
@@ -309,14 +358,18 @@ class Vera(Adapter):
     """LoRA whose matrices are random, frozen and shared; only two vectors a layer are trained. For many small adapters."""
 
     builds: ClassVar[str] = "fulgurite.method.adapters:vera"
+    costs: ClassVar[str] = "Fewer trained weights than LoRA; its wide shared matrices cost time."
 
     rank: int = knob(
         256, "The width of the shared random matrices.", source="VeRA, https://arxiv.org/abs/2310.11454; peft's default 256",
         bounds=between(1, 4096), usual=(64, 256, 1024), advice="High ranks are cheap here: only vectors are trained.",
+        raise_when="When too little is learned.", lower_when="When memory for the shared matrices is short.",
+        memory="The shared random matrices grow with it; what is trained hardly does.",
     )
     dropout: float = knob(
         0.0, "The share of the adapter's inputs that is dropped in training.", source="peft docs, VeraConfig",
         bounds=below(0, 1), usual=between(0, 0.1), advice="0.05 on fewer than 10,000 rows.",
+        raise_when="Below 10,000 rows, or when the validation loss rises: 0.05.", lower_when="In reinforcement learning: it must be 0.",
     )
 
 
@@ -327,9 +380,12 @@ class LlamaPro(Method):
 
     builds: ClassVar[str] = "fulgurite.method.llama_pro:build"
     tells: ClassVar[bool] = True
+    costs: ClassVar[str] = "Trains the added layers alone; the model is larger and slower for good."
 
     blocks: int = knob(
         2, "How many layers are added, spread evenly; each is a copy of the one below it with its outputs at zero.",
         source="LLaMA Pro, Wu et al., https://arxiv.org/abs/2401.02415: 8 on 32 layers",
         bounds=at_least(1), usual=(2, 4, 8), advice="It must divide the number of layers.",
+        raise_when="For more new knowledge.", lower_when="When memory is short.",
+        memory="Each adds a layer, with its gradients and state.", time="The model is longer by these layers, for good.",
     )

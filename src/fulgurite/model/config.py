@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fulgurite.schema import Empty, Option, at_least, knob, knobs_of, option, options
+from fulgurite.schema import Empty, Option, Sure, at_least, knob, knobs_of, option, options
 
 if TYPE_CHECKING:
     from fulgurite.run import RunConfig
@@ -30,6 +30,8 @@ class Model(Option):
         Attention.sdpa, "The implementation of attention; all give the same numbers.",
         source="transformers docs, attention interface; sdpa is torch's own",
         advice="flash_attention_2 on recent GPUs, where its package is installed.",
+        memory="eager keeps the whole table of attention: the square of the length.",
+        time="flash_attention_2 and sdpa are quicker on long rows.",
     )
 
     add_tokens: list[str] = knob(
@@ -55,6 +57,7 @@ class SmolLM2(Model):
     """SmolLM2-135M-Instruct, the bundled real model: trains on a laptop's CPU. For first runs and tests of real behaviour."""
 
     builds: ClassVar[str] = "fulgurite.model.smollm2:build"
+    costs: ClassVar[str] = "Half a gigabyte in fp32."
 
     def billions(self) -> float | None:
         return 0.135
@@ -66,11 +69,24 @@ class Tiny(Model):
     """A random Llama with a tokenizer trained on the spot, seconds to make. For tests: it knows nothing."""
 
     builds: ClassVar[str] = "fulgurite.model.tiny:build"
+    costs: ClassVar[str] = "Seconds."
 
-    hidden: int = knob(64, "The width.", source="Ours", bounds=at_least(8), usual=(32, 64, 128), advice="Leave it.")
-    layers: int = knob(2, "The number of layers.", source="Ours", bounds=at_least(1), usual=(2, 4), advice="Leave it.")
-    vocabulary: int = knob(512, "The tokenizer's size.", source="Ours", bounds=at_least(300), usual=(512, 1024), advice="Leave it.")
-    length: int = knob(1024, "The longest input in tokens.", source="Ours", bounds=at_least(32), usual=(1024,), advice="Leave it.")
+    hidden: int = knob(
+        64, "The width.", source="Ours", bounds=at_least(8), usual=(32, 64, 128), advice="Leave it.",
+        leave="A model for tests: nobody asks it anything.",
+    )
+    layers: int = knob(
+        2, "The number of layers.", source="Ours", bounds=at_least(1), usual=(2, 4), advice="Leave it.",
+        leave="A model for tests: nobody asks it anything.",
+    )
+    vocabulary: int = knob(
+        512, "The tokenizer's size.", source="Ours", bounds=at_least(300), usual=(512, 1024), advice="Leave it.",
+        leave="A model for tests: nobody asks it anything.",
+    )
+    length: int = knob(
+        1024, "The longest input in tokens.", source="Ours", bounds=at_least(32), usual=(1024,), advice="Leave it.",
+        leave="A model for tests: nobody asks it anything.",
+    )
 
     def billions(self) -> float | None:
         return 1e-4
@@ -82,6 +98,7 @@ class Hf(Model):
     """Any causal language model that transformers loads: a folder, a run, an export of a run, or a hub id."""
 
     builds: ClassVar[str] = "fulgurite.model.hf:build"
+    costs: ClassVar[str] = "What the model weighs: 2 bytes a weight frozen in bf16."
 
     path: str = knob(
         "", "The model: a folder, an earlier run's folder, an export of one, or a hub id such as HuggingFaceTB/SmolLM2-360M-Instruct.",
@@ -96,6 +113,8 @@ class Hf(Model):
         False, "Whether Python code from the model's repository may run here.",
         source="CVE-2026-4944 and its kin: remote code is someone else's program on your machine",
         advice="Leave it false; true needs model.revision as a full commit.",
+        sure=Sure.practice,
+        leave="It lets a stranger's program run here.",
     )
 
     def billions(self) -> float | None:

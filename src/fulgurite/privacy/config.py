@@ -39,6 +39,7 @@ class NoPrivacy(Privacy):
     """No noise: the model may repeat what it was trained on. For data that anybody may read."""
 
     builds: ClassVar[str] = "fulgurite.privacy.mechanism:nothing"
+    costs: ClassVar[str] = "Nothing."
 
 
 def _delta(run: RunConfig, facts: Facts) -> Derived:
@@ -71,28 +72,46 @@ class DpSgd(Privacy):
 
     builds: ClassVar[str] = "fulgurite.privacy.mechanism:build"
     by_row: ClassVar[bool] = True
+    costs: ClassVar[str] = "Time, memory for a gradient a row, and some of what could be learned."
+    misread: ClassVar[str] = "Differential privacy is not DPO. stage=dpo learns preferences and protects nobody's data."
 
     epsilon: float = knob(
         8.0, "The budget: how much the whole run may give away about any one row. Smaller is more private.",
         source="TensorFlow Privacy's guide: below 10 is a sane promise, below 1 a strict one (verified); 8 is ours",
         bounds=above(0), usual=between(1, 10), advice="Lower it where a row tells of somebody's health or money; many rows make it cheap.",
+        raise_when="When the model learns nothing and the promise may be weaker.",
+        lower_when="Where a row tells of somebody's health or money.",
+        interacts={
+            "privacy.noise_multiplier": "empty, it is solved for this",
+            "trainer.epochs": "more passes need more noise",
+            "trainer.batch_size": "large batches make it cheap",
+        },
+        misread="It is a property of the training, not of the data: nothing is anonymised.",
     )
     delta: float | None = knob(
         None, "The chance that the promise of epsilon fails.",
         source="NVIDIA Safe Synthesizer rows^-1.2; TensorFlow Privacy and Opacus: below 1/rows (verified)",
         bounds=Range(0, 1, open_low=True, open_high=True), advice="Leave it; it must stay below one in the number of rows.",
         empty=Empty("the number of rows to the power of -1.2", _delta, "steps"),
+        raise_when="Never above one in the number of rows.", lower_when="When the promise must hold for the worst case.",
+        interacts={"privacy.epsilon": "the two are one promise"},
     )
     noise_multiplier: float | None = knob(
         None, "The noise against the signal: its standard deviation in each step's summed gradient, in clipping norms.",
         source="DP-SGD, Abadi et al., https://arxiv.org/abs/1607.00133; TensorFlow Privacy: 0.3 to 0.5 often gives epsilon below 10",
         bounds=above(0), usual=between(0.1, 2), advice="Leave it: epsilon is what is meant. Larger batches bear more noise.",
         empty=Empty("solved for epsilon, delta, the rate at which rows are drawn, and the steps", _noise_multiplier, "steps"),
+        raise_when="For a smaller epsilon.", lower_when="When the model learns nothing.",
+        interacts={"privacy.epsilon": "follows from it", "trainer.batch_size": "more rows share one step's noise"},
     )
     max_grad_norm: float = knob(
         0.1, "Each row's gradient is scaled down to this length. It takes the place of trainer.max_grad_norm, which is then off.",
         source="README of Li et al., https://arxiv.org/abs/2110.05679, 0.1 for language models; Opacus' example 1.0 (verified)",
         bounds=above(0), usual=between(0.1, 1), advice="Leave it: the noise grows with it, so that small norms learn best.",
+        raise_when="When nearly every row is clipped and learning is slow.", lower_when="When noise drowns what is learned.",
+        interacts={"trainer.max_grad_norm": "is off: never both", "optim.lr": "a smaller norm bears a larger rate"},
+        memory="A gradient of the trained weights for each row of a micro-batch.",
+        time="Longer than a plain step: each row has a gradient of its own.",
     )
     accountant: Accountant = knob(
         Accountant.rdp, "How Opacus adds up the steps' epsilons. Both are upper bounds, and prv is the tighter one.",
@@ -104,6 +123,7 @@ class DpSgd(Privacy):
         source="Ours: a seed in config.yaml would be published with the run", bounds=at_least(0),
         advice="Leave it empty but in tests: a run that is to be repeated exactly is not private.",
         empty=Empty("128 bits of the operating system's, kept in the run folder's noise_seed for a resumed run: never publish that file"),
+        leave="A known seed lets anybody take the noise off.",
     )
 
     def refusal(self, run: RunConfig) -> str | None:

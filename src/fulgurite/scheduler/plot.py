@@ -1,7 +1,7 @@
 """A schedule drawn in the terminal, from the very function that trains. No torch.
 
 Looked at first: plotext (global state, 11,000 lines, 0.15 s to import) and plotille (tidy, but with axis labels of its
-own that cannot mark the warmup). What is needed of either is the fifteen lines of `_braille`: no dependency is taken.
+own that cannot mark the warmup). What is needed of either is the fifteen lines of `braille`: no dependency is taken.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _figure(
     columns = width - margin - 3
     dots = 2 * columns
     values = [factor(i * last // (dots - 1)) for i in range(dots)]
-    cells = _braille(values, columns, height)
+    cells = braille(values, columns, height)
     mark = warmup * (dots - 1) // last // 2 if 0 < warmup <= last else -1
     lines = [*textwrap.wrap(title, width), ""]
     for row, cell in enumerate(cells):
@@ -67,7 +67,7 @@ def _figure(
     return "\n".join(lines)
 
 
-def _braille(values: Sequence[float], columns: int, height: int) -> list[str]:
+def braille(values: Sequence[float], columns: int, height: int) -> list[str]:
     """Values in [0, 1], two a column, as `height` lines of braille; neighbours are joined by a vertical line."""
     top = 4 * height - 1
     grid = [[0] * columns for _ in range(height)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.schema import Derived, Empty, Option, Range, above, at_least, below, between, knob, option
+from fulgurite.schema import Derived, Empty, Option, Range, Sure, above, at_least, below, between, knob, option
 from fulgurite.stage import pairwise
 from fulgurite.stage.pairwise import PreferenceLoss, ReferenceMode
 
@@ -37,6 +37,8 @@ class Speaking(Stage):
         64, "How many tokens each sample answer may have, before, during and after training.",
         source="LLaMA-Factory evaluates with 512; 64 keeps samples short on a CPU (ours)",
         bounds=at_least(1), usual=between(32, 1024), advice="Raise it when answers are long; an answer that hits it is marked as cut.",
+        raise_when="When answers are long and marked as cut.", lower_when="When samples take too long.",
+        time="Samples take time in proportion.",
     )
     prompts: list[str] | None = knob(
         None, "The prompts answered before, during and after training; [] turns samples off.",
@@ -48,6 +50,9 @@ class Speaking(Stage):
         256, "How many label positions' logits exist at one time; the loss is the same for every value.",
         source="measured: a chunk of 256 holds logits to 75 MB at a vocabulary of 49k, one of 512 to 150 MB",
         bounds=at_least(1), usual=(256, 512, 1024, 2048), advice="Lower it only when memory is short at a vocabulary above 100k.",
+        leave="The loss is the same for every value; larger chunks gain no time.",
+        interacts={"trainer.micro_batch": "positions come from all of its rows"},
+        memory="Logits of so many positions exist at one time: chunk times vocabulary times 6 bytes.",
     )
 
 
@@ -64,6 +69,7 @@ class Sft(Speaking):
     """Supervised fine-tuning: learns the answers of examples. The right first step in doubt."""
 
     builds: ClassVar[str] = "fulgurite.stage.language:build"
+    costs: ClassVar[str] = "One forward and one backward pass a row."
 
     loss: SftLoss = knob(
         SftLoss.nll, "What is made small: the negative log-likelihood, or DFT, which weights each token by its probability.",
@@ -76,6 +82,8 @@ class Sft(Speaking):
         0.0, "NEFTune: how much uniform noise is added to the embeddings in training; 0 turns it off.",
         source="NEFTune, Jain et al., https://arxiv.org/abs/2310.05914; LLaMA-Factory 5 (verified)",
         bounds=at_least(0), usual=between(0, 15), advice="5 on small chat sets only: chattier answers, no gain in knowledge.",
+        raise_when="For small chat sets whose answers should be livelier: 5.", lower_when="When answers ramble; 0 turns it off.",
+        interacts={"data.max_length": "longer rows get less noise a token"},
     )
 
 
@@ -85,6 +93,7 @@ class Pt(Speaking):
     """Continued pre-training: learns running text, every token of it. Take it for raw text; rows are packed."""
 
     builds: ClassVar[str] = "fulgurite.stage.language:build"
+    costs: ClassVar[str] = "As sft; every token is learned."
 
 
 @option("stage", "rm")
@@ -96,11 +105,13 @@ class Rm(Stage):
     """
 
     builds: ClassVar[str] = "fulgurite.stage.reward:build"
+    costs: ClassVar[str] = "Two answers a pair."
 
     center: float = knob(
         0.0, "How strongly the two rewards of a pair are held around 0, as comparisons alone leave their mean free.",
         source="Eisenstein et al., https://arxiv.org/abs/2312.09244; TRL's center_rewards_coefficient, there 0.01 as an example",
         bounds=at_least(0), usual=between(0, 0.1), advice="0.01 where rewards of several models or runs are compared, or PPO follows.",
+        raise_when="When rewards of several models are compared, or PPO follows: 0.01.", lower_when="When accuracy on pairs falls.",
     )
 
     def refusal(self, run: RunConfig) -> str | None:
@@ -165,6 +176,9 @@ class Comparing(Speaking):
         source="TRL's precompute_ref_log_probs and its PEFT path; ours: the three ways give the same numbers, tested",
         advice="precomputed saves a forward pass in each epoch after the first, and a full run's second copy of the model.",
         empty=Empty(_MODE_WORDS, _mode),
+        interacts={"stage.reference": "a model of its own needs copy or precomputed"},
+        memory="copy holds the model twice; adapter and precomputed do not.",
+        time="precomputed saves one forward pass in each epoch after the first.",
     )
 
 
@@ -174,23 +188,38 @@ class Dpo(Comparing):
     """Direct Preference Optimization and its family: learns from pairs which answer is better. After SFT."""
 
     builds: ClassVar[str] = "fulgurite.stage.preference:build"
+    costs: ClassVar[str] = "Two answers a pair, and the reference's passes over them; with an adapter no second model."
+    misread: ClassVar[str] = (
+        "DPO is Direct Preference Optimization. It is not differential privacy, as one can read here and there: that is "
+        "privacy=dp_sgd."
+    )
 
     loss: PreferenceLoss = knob(
         PreferenceLoss.sigmoid, "What is made small; each loss has its own beta and its own knobs.",
-        source="fulgurite/loss/preference.py names the paper and the equation of each; knobs and values: fulgurite/stage/pairwise.py",
+        source="loss/preference.py names each paper and equation; index of papers: https://huggingface.co/docs/trl/paper_index",
         advice="sigmoid first. ipo where it over-fits, robust where labels are noisy, nca_pair or apo_zero where chosen answers get "
         "less likely, simpo or orpo without a reference. aot sorts the margins of the whole optimizer step.",
     )
     beta: float | None = knob(
         None, "How dearly leaving the reference is paid; in hinge and ipo the inverse of a margin, in orpo the weight of its term.",
-        source="The loss's paper, as fulgurite/stage/pairwise.py lists it", bounds=above(0), usual=lambda run: _row(run).usual,
+        source="The loss's paper, as fulgurite/stage/pairwise.py lists it: https://huggingface.co/docs/trl/paper_index",
+        bounds=above(0), usual=lambda run: _row(run).usual,
         advice="Raise it if answers drift or repeat; lower it if nothing changes.", empty=_of_loss("beta", "nothing"),
+        raise_when="When answers drift, repeat or get too long.", lower_when="When nothing changes: the margin stays near 0.",
+        interacts={
+            "stage.loss": "each loss has its own scale of beta",
+            "optim.lr": "a lower beta wants a lower rate",
+            "stage.length_normalize": "means a token want about 5 in place of 0.1",
+        },
+        misread="A beta of one loss says nothing about another's: 2 is low in simpo and very high in sigmoid.",
     )
     label_smoothing: float | None = knob(
         None, "The share of pairs whose label is taken to be wrong.",
         source="cDPO (Mitchell's note, 2023); rDPO, https://arxiv.org/abs/2403.00409; EXO, https://arxiv.org/abs/2402.00856",
         bounds=below(0, 0.5), usual=between(0, 0.3), advice="Your estimate of the noise; 0.1 for labels of people in a hurry.",
         empty=_of_loss("smoothing", "no smoothing"),
+        raise_when="When the labels are noisy: your estimate of the share that is wrong.", lower_when="When labels are sure: 0.",
+        interacts={"stage.loss": "read by sigmoid, robust, exo_pair, aot, simpo and cpo"},
     )
     gamma: float | None = knob(
         None, "SimPO's margin: by how much beta times the mean log-probability of the chosen answer must win.",
@@ -198,6 +227,8 @@ class Dpo(Comparing):
         bounds=at_least(0), usual=lambda run: Range(0, run.stage.beta or _row(run).beta),
         advice="Tune gamma / beta from 0.5. Above beta it breaks text.",
         empty=Empty("half of stage.beta in simpo, nothing elsewhere", _gamma),
+        raise_when="When chosen and rejected answers stay too near.", lower_when="When text breaks: never above beta.",
+        interacts={"stage.beta": "tune the ratio gamma / beta"},
     )
     tau: float | None = knob(
         None, "DiscoPOP's temperature: how sharply it turns from the logistic to the exponential loss around a margin of 0.",
@@ -206,17 +237,23 @@ class Dpo(Comparing):
         advice="Below 0.1 the loss rises from a margin of 0 and has a valley just under it, in which a gentle run stays: raise it to "
         "0.2 to 0.5 where train/accuracy stays under one half.",
         empty=_of_loss("tau", "no temperature"),
+        raise_when="When train/accuracy stays under one half: 0.2 to 0.5.", lower_when="For the published form: 0.05.",
+        interacts={"stage.beta": "the mixture turns at beta times the margin"},
     )
     sft_weight: float | None = knob(
         None, "The weight of the chosen answer's negative log-likelihood, a mean over its tokens, beside the loss.",
         source="RPO 0.005, IRPO 1, MPO 1, CPO 1 (verified); Llama 3 0.2 (unverified)", bounds=at_least(0), usual=between(0, 1),
         advice="0.2 to 1 when the chosen answer's log-probability falls and samples get worse.",
         empty=_of_loss("sft_weight", "0"),
+        raise_when="When the chosen answer's log-probability falls and samples get worse: 0.2 to 1.",
+        lower_when="When the margin no longer grows.",
+        interacts={"stage.loss": "1 by default in orpo and cpo"},
     )
     length_normalize: bool = knob(
         False, "Whether log ratios are means over an answer's tokens in place of sums; for the sigmoid loss.",
         source="Tülu 3, https://arxiv.org/abs/2411.15124; TRL's sigmoid_norm",
         advice="true where longer answers win for their length; stage.beta is then 5 where nothing is said, not 0.1.",
+        interacts={"stage.beta": "wants about 5 in place of 0.1"},
     )
 
     def refusal(self, run: RunConfig) -> str | None:
@@ -242,6 +279,8 @@ class Kto(Comparing):
     """Kahneman-Tversky optimization: learns from single answers, each marked good or bad. Where there are no pairs. After SFT."""
 
     builds: ClassVar[str] = "fulgurite.stage.preference:build_kto"
+    costs: ClassVar[str] = "A row's answer, a mismatched one for the baseline, and the reference."
+    misread: ClassVar[str] = "KTO is Kahneman-Tversky optimization. It needs no pairs."
 
     reference_mode: ReferenceMode | None = knob(
         None, "How the reference is had: the model without its adapter, or a frozen copy.",
@@ -252,15 +291,21 @@ class Kto(Comparing):
     beta: float = knob(
         0.1, "How dearly leaving the reference is paid.", source="KTO, https://arxiv.org/abs/2402.01306: 0.1 (verified)",
         bounds=above(0), usual=between(0.05, 0.5), advice="Raise it if answers drift or repeat; lower it if nothing changes.",
+        raise_when="When answers drift or repeat.", lower_when="When nothing changes.",
+        interacts={"optim.lr": "a lower beta wants a lower rate"},
     )
     desirable_weight: float = knob(
         1.0, "The weight of good answers.", source="KTO, https://arxiv.org/abs/2402.01306; TRL's desirable_weight",
         bounds=above(0), usual=between(0.5, 4),
         advice="Where good and bad are unequal: weight times count of the good to that of the bad between 1:1 and 4:3.",
+        raise_when="When there are fewer good answers than bad ones.", lower_when="When there are more.",
+        interacts={"stage.undesirable_weight": "weight times count should be near 1:1 to 4:3"},
     )
     undesirable_weight: float = knob(
         1.0, "The weight of bad answers.", source="KTO, https://arxiv.org/abs/2402.01306; TRL's undesirable_weight",
         bounds=above(0), usual=between(0.5, 4), advice="As stage.desirable_weight; raise the one of which there are fewer.",
+        raise_when="When there are fewer bad answers than good ones.", lower_when="When there are more.",
+        interacts={"stage.desirable_weight": "weight times count should be near 1:1 to 4:3"},
     )
 
     def refusal(self, run: RunConfig) -> str | None:
@@ -300,6 +345,10 @@ class Policy(Speaking):
         source="TRL 512, Dr. GRPO 3000, DAPO 20k, R1 32k (verified); 256 is a start for small models (ours)",
         bounds=at_least(1), usual=between(32, 32_768),
         advice="Raise it, or set stage.mask_cut, when more than 30 % of the answers hit it (train/cut).",
+        raise_when="When more than 30 % of the answers are cut (train/cut).", lower_when="When rollouts take too long.",
+        interacts={"data.max_length": "prompts and answers must fit the model together", "stage.mask_cut": "what becomes of cut answers"},
+        memory="Rollouts keep keys and values of every token; training keeps activations of prompt and answer.",
+        time="Generation takes most of the time, in proportion.",
     )
     reward: list[str] = knob(
         [], "What gives an answer its reward: rules (regex:..., count:..., length:..., match:column, contains:column), path.py:function, "
@@ -310,33 +359,48 @@ class Policy(Speaking):
     reward_weights: list[float] = knob(
         [], "For each reward its weight in the sum; empty means 1 each.", source="TRL, reward_weights",
         usual=between(-10, 10), advice="Bring rewards to like sizes first, then weigh them.",
+        raise_when="Of a reward that is ignored.", lower_when="Of a reward that drowns the others.",
+        interacts={"stage.reward": "one weight for each"},
     )
     temperature: float = knob(
         1.0, "What logits are divided by, in sampling and in every log-probability alike.",
         source="TRL's GRPO 1.0, TRL's PPO and torchtune 0.7 (verified)", bounds=above(0), usual=between(0.7, 1.2),
         advice="Leave it. There is no top-p and no top-k: any filter makes sampled and computed log-probabilities differ.",
+        leave="Sampling at the model's own distribution is what the mathematics assumes; below it answers are alike, and teach little.",
     )
     minibatches: int = knob(
         1, "Into how many optimizer steps a rollout is cut.", source="TRL 1; InstructGPT 8: 512 answers in minibatches of 64 (second hand)",
         bounds=at_least(1), usual=(1, 2, 4, 8), advice="More steps from each rollout, each on fewer answers: cheaper, and noisier.",
+        raise_when="To take more steps from each rollout.", lower_when="When steps are noisy, or many tokens are clipped.",
+        interacts={"trainer.batch_size": "a rollout is cut into so many steps", "stage.inner_epochs": "both make answers staler"},
+        time="More steps a rollout: generation is paid once.",
     )
     inner_epochs: int = knob(
         1, "How many times each rollout is learned from.", source="TRL's PPO 4, torchtune 1 (verified); GRPO 1 (TRL, verified)",
         bounds=at_least(1), usual=between(1, 4), advice="More reuses stale answers; above 1 the clip has to bite (train/clipped_share).",
+        raise_when="When generation takes nearly all of the time.", lower_when="When train/clipped_share or the divergence grows.",
+        interacts={"stage.clip_high": "above 1 the clip must bite"},
+        time="More learning for each generation.",
     )
     clip_low: float = knob(
         0.2, "How far below 1 a token's probability ratio may fall before it is no longer pushed.",
         source="PPO, Schulman et al., https://arxiv.org/abs/1707.06347; TRL 0.2 (verified)",
         bounds=below(0, 1), usual=between(0.1, 0.3), advice="Leave it.",
+        leave="PPO's value, which hardly anybody moves.",
+        interacts={"stage.clip_high": "the other side"},
     )
     clip_high: float = knob(
         0.28, "How far above 1 the ratio may rise; a higher ceiling keeps rare tokens alive.",
         source="DAPO 0.28, https://arxiv.org/abs/2503.14476; TRL one value, 0.2 (verified)",
         bounds=at_least(0), usual=between(0.1, 0.3), advice="0.2 for the symmetric clip of PPO's paper.",
+        raise_when="When entropy falls and answers become alike: 0.28.", lower_when="When training is unstable: 0.2.",
+        interacts={"stage.clip_low": "the other side"},
     )
     rollout_batch: int = knob(
         64, "How many answers are generated at a time.", source="measured: on a CPU 16 and more at a time pay (bf16, KV cache)",
         bounds=at_least(1), usual=(16, 32, 64, 128), advice="Lower it when memory runs out while answers are generated.",
+        raise_when="When the device is idle while it generates.", lower_when="When memory runs out while it generates.",
+        memory="Keys and values of so many answers at one time.", time="Larger is quicker until the device is full.",
     )
 
     def answers(self) -> int:
@@ -401,11 +465,15 @@ class Grpo(Policy):
 
     builds: ClassVar[str] = "fulgurite.stage.grpo:build"
     answers_a_prompt: ClassVar[str] = "group"
+    costs: ClassVar[str] = "Most of the time goes into generating: a group of answers for each prompt."
 
     group: int = knob(
         8, "How many answers each prompt gets; they are one another's baseline.",
         source="TRL and Dr. GRPO 8, R1 and DAPO 16 (verified)", bounds=at_least(2), usual=between(4, 64),
         advice="Raise it when all answers of a group get the same reward (train/ties): such a group teaches nothing.",
+        raise_when="When most groups get one reward (train/ties).", lower_when="When rollouts take too long.",
+        interacts={"trainer.batch_size": "a rollout is prompts times group answers"},
+        time="Rollouts take time in proportion.",
     )
     loss: GrpoLoss = knob(
         GrpoLoss.dapo, "By what tokens' losses are divided: dapo, the rollout's tokens; bnpo, the step's; grpo, each answer's own, then "
@@ -423,11 +491,14 @@ class Grpo(Policy):
         0.0, "The weight of the divergence from the model at the start; 0 needs no reference at all.",
         source="TRL, DAPO and Dr. GRPO 0, R1 0.001 (verified)", bounds=at_least(0), usual=between(0, 0.05),
         advice="Raise it when the model forgets or drifts.",
+        raise_when="When the model forgets or drifts: 0.001 to 0.05.", lower_when="When nothing changes; 0 needs no reference.",
+        memory="Above 0 a full fine-tuning keeps a second copy of the model.", time="Above 0 one more forward pass a rollout.",
     )
     mask_cut: bool = knob(
         False, "Whether answers that hit stage.max_new_tokens are left out of the loss.",
         source="DAPO's overlong filtering, https://arxiv.org/abs/2503.14476; TRL, mask_truncated_completions",
         advice="true when many answers are cut, and being cut is not what the reward punishes.",
+        interacts={"stage.max_new_tokens": "what is cut"},
     )
 
 
@@ -449,49 +520,72 @@ class Ppo(Policy):
     """
 
     builds: ClassVar[str] = "fulgurite.stage.ppo:build"
+    costs: ClassVar[str] = "Generation, a reference, a value head, and most settings to get wrong."
+    misread: ClassVar[str] = "It is not the usual third step any more: stage=dpo needs no reward model and no generation."
 
     clip_high: float = knob(
         0.2, "How far above 1 the ratio may rise before a token is no longer pushed.",
         source="PPO, Schulman et al., https://arxiv.org/abs/1707.06347; TRL 0.2 (verified)",
         bounds=at_least(0), usual=between(0.1, 0.3), advice="0.28 keeps rare tokens alive (DAPO).",
+        raise_when="When entropy falls and answers become alike: 0.28.", lower_when="When training is unstable.",
+        interacts={"stage.clip_low": "the other side"},
     )
     kl_coefficient: float = knob(
         0.05, "What each token's divergence from the model at the start costs, in reward.",
         source="TRL and Tülu 3 0.05, torchtune 0.01 (verified)", bounds=at_least(0), usual=between(0.01, 0.1),
         advice="Raise it when train/kl runs away or the text breaks.",
+        raise_when="When train/kl runs away or text breaks.", lower_when="When nothing changes.",
+        interacts={"stage.kl_control": "adaptive moves it during the run"},
     )
     kl_control: KlControl = knob(
         KlControl.fixed, "Whether the coefficient stays, or follows stage.kl_target.",
         source="Ziegler et al., https://arxiv.org/abs/1909.08593, section 2.2; TRL's PPO is fixed",
         advice="fixed first: one number to understand.",
+        interacts={"stage.kl_target": "read under adaptive only", "stage.kl_coefficient": "where it starts"},
     )
     kl_target: float = knob(
         6.0, "With kl_control=adaptive: the divergence of an answer, in nats, that is aimed at.",
         source="Ziegler et al., https://arxiv.org/abs/1909.08593: 6 to 10", bounds=above(0), usual=between(1, 10),
         advice="Lower it to stay closer to the start.",
+        raise_when="When nothing changes.", lower_when="To stay closer to the start.",
+        interacts={
+            "stage.kl_control": "read under adaptive only",
+            "stage.max_new_tokens": "it is counted an answer: longer ones diverge more",
+        },
     )
     kl_horizon: int = knob(
         10_000, "With kl_control=adaptive: over how many answers a coefficient that is far off changes by a fifth.",
         source="openai/lm-human-preferences, horizon 10000", bounds=at_least(1), usual=Range(100, 100_000),
         advice="Lower it in short runs.",
+        sure=Sure.practice,
+        raise_when="When the coefficient swings.", lower_when="In short runs.",
+        interacts={"stage.kl_target": "what it steers towards"},
     )
     discount: float = knob(
         1.0, "What a reward is worth a token later (gamma).", source="TRL and torchtune 1.0 (verified)",
         bounds=between(0, 1), usual=between(0.99, 1), advice="Leave it: texts are short episodes.",
+        leave="Texts are short episodes with the reward at the end.",
+        interacts={"stage.smoothing": "both shorten the credit"},
     )
     smoothing: float = knob(
         0.95, "How far advantages trust what came in place of what the value head expects (lambda).",
         source="GAE, https://arxiv.org/abs/1506.02438; TRL and torchtune 0.95 (verified)",
         bounds=between(0, 1), usual=between(0.9, 1), advice="1 while the value head knows nothing.",
+        raise_when="While the value head knows nothing: 1.", lower_when="When advantages are noisy.",
+        interacts={"stage.discount": "both shorten the credit"},
     )
     value_weight: float = knob(
         0.1, "The weight of the value head's loss beside the policy's.", source="TRL and torchtune 0.1 (verified)",
         bounds=at_least(0), usual=between(0.1, 1), advice="Lower it when the text suffers: the head shares the policy's layers.",
+        raise_when="When the value's loss stays high.", lower_when="When the text suffers: the head shares the policy's layers.",
+        interacts={"optim.lr": "scales both losses' steps"},
     )
     value_clip: float = knob(
         0.2, "How far a value may move from where it was at the rollout before it is no longer pushed.",
         source="PPO's code, https://arxiv.org/abs/2403.17031; TRL 0.2 (verified)", bounds=above(0), usual=between(0.1, 0.3),
         advice="Raise it when rewards are large.",
+        raise_when="When rewards are large.", lower_when="When the value's loss spikes.",
+        interacts={"stage.whiten_rewards": "brings rewards to size 1"},
     )
     whiten_rewards: bool = knob(
         False, "Whether the tokens' rewards get variance 1 over a rollout.", source="TRL false (verified)",
@@ -504,4 +598,6 @@ class Ppo(Policy):
     cut_penalty: float = knob(
         1.0, "What an answer that hits stage.max_new_tokens loses.", source="TRL's missing_eos_penalty, there empty; 1.0 is ours",
         bounds=at_least(0), usual=between(0, 2), advice="0 where an end is not wanted; otherwise unfinished answers score by luck.",
+        raise_when="When answers do not end.", lower_when="Where an end is not wanted: 0.",
+        interacts={"stage.reward": "must be of like size", "stage.max_new_tokens": "what is cut"},
     )

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.data.config import ASKING
-from fulgurite.schema import Derived, Empty, Option, Range, above, at_least, between, knob, option
+from fulgurite.schema import Derived, Empty, Option, Range, Sure, above, at_least, between, knob, option
 
 if TYPE_CHECKING:
     from fulgurite.run import Facts, RunConfig
@@ -108,6 +108,15 @@ class Trainer(Option):
             "down to 8 where data are few",
             _batch_size, "data",
         ),
+        raise_when="For a smoother loss, with full fine-tuning, under privacy, or in preference training.",
+        lower_when="To get at least 200 steps; LoRA suffers from large batches.",
+        interacts={
+            "optim.lr": "a larger batch bears a larger rate, about by its root",
+            "trainer.micro_batch": "it is reached by accumulation",
+            "trainer.epochs": "rows times epochs / batch is the number of steps",
+        },
+        time="An epoch takes nearly the same time, in fewer steps.",
+        misread="It costs no memory: trainer.micro_batch does. Here it counts all devices and the accumulation.",
     )
     micro_batch: int | None = knob(
         None, "How many examples go through the model at one time. It costs memory and never changes the mathematics.",
@@ -115,57 +124,96 @@ class Trainer(Option):
         bounds=at_least(1), usual=(1, 2, 4, 8, 16),
         advice="Lower it when memory runs out.",
         empty=Empty("so many that the device is busy: about 512 tokens on a CPU, 8192 on a GPU", _micro_batch, "steps"),
+        sure=Sure.verified,
+        raise_when="When the device is idle.", lower_when="When memory runs out.",
+        interacts={
+            "data.max_length": "both set what is kept for the backward pass",
+            "trainer.gradient_checkpointing": "leaves room for more",
+        },
+        memory="Activations grow in proportion.", time="Larger is quicker until the device is full.",
     )
     epochs: float | None = knob(
         None, "How many times the data are seen.", source="Zephyr 1, Tülu 3 2 then 1, SmolLM2 2, Unsloth 1 to 3 (verified)",
         bounds=above(0), usual=between(1, 3), advice="1 above 100k rows, 3 below 5k. More memorises: the loss falls like stairs.",
         empty=Empty("2 in supervised fine-tuning, 1 elsewhere", _epochs),
+        raise_when="Below 5,000 rows: 3. Too few steps are mended by this, not by the rate.",
+        lower_when="When the validation loss rises, or above 100,000 rows: 1.",
+        interacts={"trainer.max_steps": "given, it wins", "method.dropout": "more passes want some"},
+        time="In proportion.",
     )
     max_steps: int | None = knob(
         None, "Stop after so many optimizer steps, whatever the epochs say; data are repeated as needed.",
         source="Common practice", bounds=at_least(1), usual=Range(1, 10_000), advice="20 to see that everything works.",
         empty=Empty("no limit; trainer.epochs decides"),
+        raise_when="When the loss still falls at the end.", lower_when="To see that everything works: 20.",
+        interacts={"trainer.epochs": "not read where this is given", "scheduler.warmup_ratio": "a share of these steps"},
+        time="In proportion.",
     )
     max_grad_norm: float = knob(
         1.0, "Gradients longer than this are scaled down to it; 0 turns clipping off.",
         source="HF 1.0, QLoRA 0.3, SmolLM3 0.2, TR-DPO 2 (verified); clipping: https://arxiv.org/abs/1211.5063",
         bounds=at_least(0), usual=between(0.2, 10),
         advice="Lower it for spikes; do not tune it first. The logged norm is the one before clipping.",
+        raise_when="When more than half of the steps are clipped after the warmup.",
+        lower_when="When single batches make the loss spike: 0.3.",
+        interacts={
+            "optim.lr": "clipping does not cap it: Adam undoes a constant scale",
+            "privacy.max_grad_norm": "takes its place under dp_sgd",
+        },
+        misread="The logged norm is the one before clipping: a logged 5 with a limit of 1 is no failure of the clipping.",
     )
     clip: Clip = knob(
         Clip.norm, "Whether the whole gradient's length is limited, or each of its entries.",
         source="Lightning's gradient_clip_algorithm", advice="Keep norm: clipping by value bends the direction.",
+        interacts={"trainer.max_grad_norm": "the limit"},
     )
     eval_every: int | None = knob(
         None, "How many optimizer steps lie between two evaluations.", source="Ours; LLaMA-Factory's form: 100 steps",
         bounds=at_least(1), usual=Range(1, 1000), advice="Lower it to see over-fitting sooner.", empty=_share(5, "fifth", "evaluations"),
+        raise_when="When evaluations take a visible share of the time.", lower_when="To see over-fitting sooner.",
+        interacts={"data.val_fraction": "what is measured", "scheduler.patience": "counts evaluations"},
+        time="Each evaluation is a pass over the validation part.",
     )
     save_every: int | None = knob(
         None, "How many optimizer steps lie between two checkpoints.", source="Ours; LLaMA-Factory's form: 100 steps",
         bounds=at_least(1), usual=Range(1, 1000), advice="Lower it where the machine may stop at any time.",
         empty=_share(10, "tenth", "checkpoints"),
+        raise_when="When writing checkpoints takes a visible share of the time.", lower_when="Where the machine may stop at any time.",
+        interacts={"trainer.keep": "how many stay"},
+        time="Each writes trained weights and optimizer state.",
     )
     keep: int = knob(
         2, "How many of the newest checkpoints are kept; the best is kept besides.",
         source="Arithmetic: a full 7B checkpoint is 84 GB", bounds=at_least(1), usual=between(1, 5), advice="1 when the disk is small.",
+        sure=Sure.ours,
+        raise_when="To choose among several checkpoints afterwards.", lower_when="When the disk is small: 1.",
+        memory="Disk: each holds trained weights and optimizer state.",
     )
     log_every: int = knob(
         1, "How many optimizer steps lie between two rows of metrics.jsonl.", source="Ours",
         bounds=at_least(1), usual=(1, 10), advice="10 in runs of many thousand steps.",
+        raise_when="In runs of many thousand steps: 10.", lower_when="To see every step: 1.",
     )
     gradient_checkpointing: bool = knob(
         False, "Whether layers are computed a second time in the backward pass, not kept: less memory, about a third more time.",
         source="Chen et al., https://arxiv.org/abs/1604.06174; LLaMA-Factory has it on by default (verified)",
         advice="On when memory runs out at a micro-batch of 1; the mathematics is the same.",
+        interacts={"trainer.micro_batch": "may be larger then"},
+        memory="Keeps each layer's input, and the activations of one layer in place of all.", time="About a third more.",
     )
     compile: bool = knob(
         False, "Whether the model's layers are compiled by torch (inductor).",
         source="torch docs, torch.compile; measured on a CPU: 22 % less time a step, and minutes of compiling at each new length",
         advice="Only for long runs of rows of one length (packing); the first steps take minutes.",
+        interacts={"data.packing": "rows of one length are compiled once"},
+        time="Minutes at the start and at each new length; then about a fifth less a step.",
     )
     workers: int = knob(
         0, "How many processes prepare batches besides the main one.", source="torch docs, DataLoader",
         bounds=at_least(0), usual=(0, 2, 4), advice="0: the data are tokenised already, and reading them costs next to nothing.",
+        raise_when="When the log says that data are waited for.",
+        lower_when="When memory or processes are short: 0 is no slower for tokenised data.",
+        memory="Each is a process of its own.",
     )
 
 
@@ -175,6 +223,7 @@ class Auto(Trainer):
     """One device: the GPU where there is one, else the CPU."""
 
     accelerator: ClassVar[str] = "auto"
+    costs: ClassVar[str] = "Nothing."
 
 
 @option("trainer", "cpu")
@@ -183,6 +232,7 @@ class Cpu(Trainer):
     """One process on the CPU, even where there is a GPU."""
 
     accelerator: ClassVar[str] = "cpu"
+    costs: ClassVar[str] = "Time, where there is a GPU."
 
 
 @option("trainer", "ddp_cpu")
@@ -191,8 +241,12 @@ class DdpCpu(Trainer):
     """Several processes on CPUs, each with a copy of the model and a share of each step. For tests, and machines with many sockets."""
 
     accelerator: ClassVar[str] = "cpu"
+    costs: ClassVar[str] = "A copy of the model a process."
 
     processes: int = knob(
         2, "How many processes share each step.", source="torch docs, DistributedDataParallel (gloo)",
         bounds=at_least(2), usual=(2, 4), advice="One per socket: two on two cores are slower than one.",
+        raise_when="With more sockets.", lower_when="When cores are shared: two on two cores are slower than one.",
+        interacts={"trainer.batch_size": "each takes its share of it"},
+        memory="Each has a copy of the model.",
     )

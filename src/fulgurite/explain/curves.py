@@ -1,0 +1,89 @@
+"""Curves for people: the preference losses in a terminal, and losses and schedules as small SVGs for the page. No torch.
+
+matplotlib would draw them too, but takes a second to import and writes 30 kB a picture; these are one polyline each.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+from html import escape
+
+from fulgurite.explain.losses import course
+from fulgurite.scheduler.coincide import curve, filled
+from fulgurite.scheduler.config import ReduceLrOnPlateau, Scheduler
+from fulgurite.scheduler.plateau import course as plateau
+from fulgurite.scheduler.plot import EXAMPLE, braille
+from fulgurite.stage.pairwise import PreferenceLoss, row
+from fulgurite.translations import fixed
+
+BOTH = frozenset({"nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down", "orpo"})
+"""Losses of two numbers, drawn along the line on which the chosen answer rises as the rejected falls."""
+WIDTH, HEIGHT = 260, 130
+"""An SVG's inner measure."""
+
+
+def loss_plot(loss: PreferenceLoss, given: dict[str, float], width: int = 80, height: int = 11) -> str:
+    """A loss over the margin, in braille; the dotted line is a margin of 0, where training starts."""
+    beta = given.get("beta", row(loss).beta)
+    margin = 9
+    columns = width - margin - 3
+    margins, values = course(loss, 2 * columns, **given)
+    low, high = min(values), max(values)
+    ticks = {0: _short(high), height // 2: _short((low + high) / 2), height - 1: _short(low)}
+    middle = (columns - 1) // 2
+    lines = [*textwrap.wrap(loss_title(loss, beta), width), ""]
+    for at, cell in enumerate(braille([(v - low) / ((high - low) or 1) for v in values], columns, height)):
+        drawn = "".join("┊" if i == middle and c == "\u2800" else c for i, c in enumerate(cell))
+        line = f"{ticks.get(at, ''):>{margin}} {'┤' if at in ticks else '│'}{drawn}"
+        lines.append(line.replace("\u2800", " ").rstrip())
+    lines.append(" " * (margin + 1) + "└" + "".join("┬" if i in (0, middle, columns - 1) else "─" for i in range(columns)))
+    left, right = _short(margins[0]), _short(margins[-1])
+    lines.append(" " * (margin + 2) + left.ljust(middle) + "0" + right.rjust(columns - max(middle, len(left)) - 1))
+    return "\n".join(lines)
+
+
+def loss_title(loss: PreferenceLoss, beta: float) -> str:
+    """What is drawn, in words."""
+    found = row(loss)
+    unit = fixed("a token") if found.averaged else fixed("an answer")
+    against = fixed("against the reference") if found.reference else fixed("without a reference")
+    both = fixed("; the chosen answer rises by half of it, the rejected falls by half") if loss.value in BOTH else ""
+    words = fixed("the loss over the margin of log-probabilities, in nats {unit}, {against}").format(unit=unit, against=against)
+    return f"stage.loss={loss.value} stage.beta={beta:g}: {words}{both}"
+
+
+def svg(values: Sequence[float], left: str, middle: str, right: str, label: str, zero: bool = False) -> str:
+    """A small picture of values from left to right, its range at the left edge; `zero` marks the middle."""
+    low, high = min(values), max(values)
+    step, scale = WIDTH / (len(values) - 1), HEIGHT / ((high - low) or 1)
+    points = " ".join(f"{i * step:.1f},{HEIGHT - (v - low) * scale:.1f}" for i, v in enumerate(values))
+    mark = f'<line class="zero" x1="{WIDTH / 2:g}" y1="0" x2="{WIDTH / 2:g}" y2="{HEIGHT}"/>' if zero else ""
+    texts = [(-4, 9, "end", _short(high)), (-4, HEIGHT, "end", _short(low)), (0, HEIGHT + 14, "start", left)]
+    texts += [(WIDTH / 2, HEIGHT + 14, "middle", middle), (WIDTH, HEIGHT + 14, "end", right)]
+    words = "".join(f'<text x="{x:g}" y="{y:g}" text-anchor="{a}">{escape(t)}</text>' for x, y, a, t in texts)
+    return (
+        f'<svg viewBox="-46 -6 {WIDTH + 54} {HEIGHT + 26}" role="img" aria-label="{escape(label)}"><title>{escape(label)}</title>'
+        f'<path class="axis" d="M0 0V{HEIGHT}H{WIDTH}"/>{mark}<polyline points="{points}"/>{words}</svg>'
+    )
+
+
+def loss_svg(loss: PreferenceLoss) -> str:
+    """The loss at its own beta."""
+    margins, values = course(loss, 121)
+    return svg(values, _short(margins[0]), "0", _short(margins[-1]), loss_title(loss, row(loss).beta), zero=True)
+
+
+def schedule_svg(cls: Callable[[], Scheduler], total: int = 1000) -> str:
+    """The schedule's factor on the peak rate; the plateau's by evaluation, on an example."""
+    config = cls()
+    if isinstance(config, ReduceLrOnPlateau):
+        factors = [1.0, *plateau(EXAMPLE, patience=config.patience, factor=config.factor)]
+        return svg(factors, "0", "", str(len(factors) - 1), fixed("The share of optim.lr by evaluation, an example"))
+    shape = curve(filled(config, total), total, 1e-4)
+    values = [shape(i * total // 200) for i in range(201)]
+    return svg(values, "0", str(total // 2), str(total), fixed("The share of optim.lr by optimizer step"))
+
+
+def _short(x: float) -> str:
+    return f"{x:.3g}"

@@ -1,0 +1,156 @@
+"""The whole guide as one page: `fulgurite explain --html`; `python -m fulgurite.explain.html [--check]` writes docs/guide*.html.
+
+One file, no network: style, script and curves are inside. Jinja would make templates of it; these are a dozen f-strings.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import cast
+
+from fulgurite.explain.choices import presets
+from fulgurite.explain.curves import loss_svg, schedule_svg
+from fulgurite.explain.entries import Shared, everything, merged
+from fulgurite.explain.layout import value_words
+from fulgurite.explain.page_parts import SCRIPT, STYLE
+from fulgurite.explain.pages import about, all_groups, by_default, costs, doc, knob_rows, knob_text, misread, says
+from fulgurite.explain.sources import links
+from fulgurite.run import load_options
+from fulgurite.scheduler.config import Scheduler
+from fulgurite.schema import LINK, Option, options
+from fulgurite.stage.pairwise import PreferenceLoss
+from fulgurite.translations import LANGUAGES, current, fixed, spoken
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+NAMES = {"en": "guide.html", "zh": "guide.zh.html"}
+CODE = re.compile(r"`([^`]+)`")
+
+
+def page() -> str:
+    """The page in the language spoken."""
+    groups = all_groups()
+    title = fixed("Fulgurite: every knob explained")
+    nav = "".join(f'<a href="#{g}">{g}</a>' for g in [*groups, "run"])
+    other = next(language for language in LANGUAGES if language != current())
+    return f"""<!doctype html>
+<html lang="{current()}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<title>{escape(title)}</title><style>{STYLE}</style></head><body>
+<header><h1>{escape(title)}</h1><a class="language" href="{NAMES[other]}">{"中文" if other == "zh" else "English"}</a>
+<p>{_rich(fixed("A run is one choice a group (GROUP=OPTION), and knobs (GROUP.KNOB=VALUE)."))}</p>
+<input id="find" type="search" placeholder="{escape(fixed("search: words, all of them"))}" aria-label="{escape(fixed("search"))}" autofocus>
+<nav>{nav}</nav><p id="none" hidden>{escape(fixed("Nothing speaks of this."))}</p></header>
+<main>
+{_misreadings()}
+{"".join(_group(group) for group in groups)}
+{_section("run", fixed("Knobs of the run itself:").rstrip(":："), merged(k for k in everything() if not k.group), "")}
+</main><script>{SCRIPT}</script></body></html>
+"""
+
+
+def _misreadings() -> str:
+    """What is popularly taken wrongly, gathered from the options and the knobs."""
+    rows = [(f"{g}={n}", misread(cls), g) for g in all_groups() for n, cls in options(g).items() if cls.misread]
+    rows += [(s.knob.path, knob_text(s.knob, "misread"), s.knob.path) for s in merged(everything()) if s.knob.misread]
+    items = "".join(f'<li class="hit"><a href="#{anchor}">{escape(name)}</a> {_rich(text)}</li>' for name, text, anchor in rows)
+    return f'<section><h2>{escape(fixed("often misread"))}</h2><ul class="misread">{items}</ul></section>\n'
+
+
+def _group(group: str) -> str:
+    """A group: a table of its options, its curves, its knobs."""
+    named = options(group)
+    rows = "".join(_option(group, name, cls) for name, cls in named.items())
+    rows += "".join(
+        f'<tr class="hit"><th><code>{escape(p.name)}</code></th><td>{_rich(says(p))}</td><td></td></tr>' for p in presets(group)
+    )
+    head = "".join(f"<th>{escape(fixed(word))}</th>" for word in ("option", "what it is, when to take it", "costs"))
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
+    knobs = merged(k for k in everything() if k.group.partition(".")[0] == group)
+    return _section(group, f"{group}", knobs, f"<p>{_rich(about(group))}</p>{table}{_curves(group)}")
+
+
+def _option(group: str, name: str, cls: type[Option]) -> str:
+    wrong = f'<p class="wrong">{_rich(misread(cls))}</p>' if cls.misread else ""
+    return (
+        f'<tr class="hit" id="{group}={name}"><th><code>{escape(name)}</code></th>'
+        f"<td>{_rich(doc(cls))}{wrong}</td><td>{_rich(costs(cls))}</td></tr>"
+    )
+
+
+def _section(anchor: str, title: str, knobs: Sequence[Shared], before: str) -> str:
+    articles = "".join(_knob(shared) for shared in knobs)
+    return f'<section id="{anchor}"><h2>{escape(title)}</h2>{before}<div class="knobs">{articles}</div></section>\n'
+
+
+def _curves(group: str) -> str:
+    if group == "scheduler":
+        drawn = [(name, schedule_svg(cast("type[Scheduler]", cls))) for name, cls in options(group).items()]
+    elif group == "stage":
+        drawn = [(f"dpo: {loss.value}", loss_svg(loss)) for loss in PreferenceLoss]
+    else:
+        return ""
+    said = {
+        "scheduler": "The share of optim.lr by optimizer step",
+        "stage": "The preference losses over the margin of log-probabilities, each at its own beta; the dashed line is a margin of 0",
+    }
+    figures = "".join(f'<figure class="hit">{picture}<figcaption>{escape(name)}</figcaption></figure>' for name, picture in drawn)
+    return f'<h3>{escape(fixed(said[group]))}</h3><div class="curves">{figures}</div>'
+
+
+def _knob(shared: Shared) -> str:
+    knob = shared.knob
+    derived = by_default(knob)
+    value = value_words(knob.default)
+    value += fixed(", which is {value} in the default run").format(value=value_words(derived.value)) if derived else ""
+    source, addresses = fixed("source"), fixed("links")
+    rows = []
+    for label, text in knob_rows(shared):
+        if text and label != addresses:
+            body = f"<pre>{escape(text)}</pre>" if label == fixed("usual") and "\n" in text else _rich(text)
+            rows.append(f"<dt>{escape(label)}</dt><dd>{_named_links(knob.source) if label == source else body}</dd>")
+    return (
+        f'<article class="hit" id="{escape(knob.path)}"><h3><code>{escape(knob.path)}</code> <small>= {escape(value)}</small></h3>'
+        f"<p>{_rich(knob_text(knob, 'meaning'))}</p><dl>{''.join(rows)}</dl></article>"
+    )
+
+
+def _named_links(source: str) -> str:
+    """The source's words, with its names and addresses as links."""
+    html = _rich(source)
+    for name, address in links(source):
+        if address not in source:
+            html = re.sub(rf"(?<![\w/>-]){re.escape(escape(name))}(?![\w+<-])", f'<a href="{address}">{escape(name)}</a>', html, count=1)
+    return html
+
+
+def _rich(text: str) -> str:
+    """Text as HTML: lines, `code`, and addresses as links."""
+    html = CODE.sub(r"<code>\1</code>", escape(text, quote=False))
+    html = LINK.sub(lambda found: f'<a href="{found[0].rstrip(".")}">{found[0].partition("://")[2]}</a>', html)
+    return html.replace("\n", "<br>")
+
+
+def main(words: list[str]) -> int:
+    """Write the pages of every language into docs/, or with --check say which are stale; returns 1 then."""
+    load_options()
+    stale = []
+    for language, name in NAMES.items():
+        with spoken(language):
+            text = page()
+        path = DOCS / name
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if "--check" not in words:
+                path.write_text(text, encoding="utf-8")
+    if stale and "--check" in words:
+        print(f"Stale in docs/: {', '.join(stale)}; run python -m fulgurite.explain.html.")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,67 @@
+"""What a translation must hold: `python -m fulgurite.explain.translate --stale` prints what is stale or missing in each language."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from fulgurite.explain.choices import presets
+from fulgurite.explain.entries import everything
+from fulgurite.explain.fixed import FIXED
+from fulgurite.explain.pages import SURE, TEXTS, about_english, all_groups
+from fulgurite.run import load_options
+from fulgurite.schema import options
+from fulgurite.translations import LANGUAGES, catalogue, digest
+
+Text = tuple[str, str, str]
+"""A place, a field, the English."""
+
+
+def expected() -> Iterator[Text]:
+    """Every text that a translation must have."""
+    yield from (("page", "words", english) for english in (*FIXED, *SURE.values()))
+    for group in all_groups():
+        yield group, "about", about_english(group)
+        for name, cls in options(group).items():
+            place = f"{group}={name}"
+            yield from ((place, "doc", " ".join((cls.__doc__ or "").split())), (place, "costs", cls.costs), (place, "misread", cls.misread))
+    yield from ((f"{p.group}={p.name}", "doc", p.says) for p in presets())
+    for knob in everything():
+        yield from ((knob.path, name, getattr(knob, name)) for name in TEXTS)
+        yield from ((knob.path, f"interacts {other}", words) for other, words in knob.interacts.items())
+        if knob.empty:
+            yield knob.path, "empty", knob.empty.words
+
+
+def missing(language: str) -> list[Text]:
+    """The expected texts that a language lacks, each once."""
+    held = catalogue(language)
+    lacks = (t for t in expected() if t[2] and digest(t[2]) not in held.get(t[0], {}).get(t[1], {}))
+    return list(dict.fromkeys(lacks))
+
+
+def stale(language: str) -> list[Text]:
+    """Entries whose English is not said any more: place, field, hash."""
+    wanted = {(place, field, digest(english)) for place, field, english in expected()}
+    held = catalogue(language)
+    return [(p, f, h) for p, fields in held.items() for f, texts in fields.items() for h in texts if (p, f, h) not in wanted]
+
+
+def main(words: list[str]) -> int:
+    """Print what is to be done in each language; returns 1 where there is anything."""
+    load_options()
+    todo = 0
+    for language in LANGUAGES[1:]:
+        for place, field, english in missing(language):
+            todo += 1
+            print(f"{language}: missing  {place} · {field} · {digest(english)}  {english}")
+        for place, field, hashed in stale(language):
+            todo += 1
+            print(f"{language}: stale    {place} · {field} · {hashed}")
+    if not todo and words:
+        print("Every text is there, and none is stale.")
+    return 1 if todo else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,126 @@
+"""The page: whole, of one file, with everything that the declarations say, in each language."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from fulgurite.errors import RequestError
+from fulgurite.explain import explain_main
+from fulgurite.explain import html as guide
+from fulgurite.explain.entries import everything
+from fulgurite.explain.pages import all_groups, options_of
+from fulgurite.schema import options
+from fulgurite.stage.pairwise import PreferenceLoss
+from fulgurite.translations import LANGUAGES, spoken
+
+VOID = {"meta", "input", "br", "line", "link", "path", "polyline"}
+
+
+class Reader(HTMLParser):
+    """Tags that are open, ids, what is loaded from where, links inside the page, and the text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.loaded: list[str] = []
+        self.inside: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.open += [] if tag in VOID else [tag]
+        self.ids += [given["id"]] if given.get("id") else []
+        self.loaded += [v for k, v in attrs if k in ("src", "srcset", "data", "action") and v]
+        self.loaded += [tag] if tag in ("link", "img", "iframe", "object") else []
+        self.inside += [(given.get("href") or "")[1:]] if (given.get("href") or "").startswith("#") else []
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module", params=LANGUAGES)
+def page(request: pytest.FixtureRequest) -> tuple[str, Reader]:
+    with spoken(request.param):
+        made = guide.page()
+    return request.param, Reader(made)
+
+
+def test_the_page_is_whole(page: tuple[str, Reader]) -> None:
+    _, read = page
+    assert read.open == []
+    assert len(read.ids) == len(set(read.ids)) or _twice(read.ids) <= _declared_twice()
+    assert set(read.inside) <= set(read.ids)
+    assert {k.path for k in everything()} <= set(read.ids)
+    assert {f"{g}={n}" for g in all_groups() for n in options(g)} <= set(read.ids)
+
+
+def _twice(ids: list[str]) -> set[str]:
+    return {i for i in ids if ids.count(i) > 1}
+
+
+def _declared_twice() -> set[str]:
+    """Knobs that several options declare each in their own way: the first article is the one that links lead to."""
+    return {k.path for k in everything() if len({(o.meaning, str(o.default)) for o in everything() if o.path == k.path}) > 1}
+
+
+def test_nothing_is_loaded_from_anywhere(page: tuple[str, Reader]) -> None:
+    language, read = page
+    assert read.loaded == []
+    with spoken(language):
+        made = guide.page()
+    assert "default-src 'none'" in made
+    assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|import\(", made)
+
+
+def test_what_is_said_is_on_the_page(page: tuple[str, Reader]) -> None:
+    language, read = page
+    assert all(name in read.text for g in all_groups() for name in options_of(g))
+    assert all(f"dpo: {loss.value}" in read.text for loss in PreferenceLoss)
+    if language == "en":
+        told = " ".join(read.text.replace("`", "").split())
+        for knob in everything():
+            for text in (knob.meaning, knob.raise_when, knob.lower_when, knob.memory, knob.time, knob.misread):
+                assert not text or "https://" in text or text.replace("`", "") in told, text
+        assert "DPO is Direct Preference Optimization. It is not differential privacy" in told
+    else:
+        assert "直接偏好优化" in read.text
+        assert "When " not in re.sub(r"<script.*", "", read.text)
+
+
+def test_text_cannot_become_markup() -> None:
+    assert guide._rich("a < b & `x<y`, see https://arxiv.org/abs/1.") == (
+        'a &lt; b &amp; <code>x&lt;y</code>, see <a href="https://arxiv.org/abs/1">arxiv.org/abs/1.</a>'
+    )
+    assert guide._named_links("TRL's table").startswith('<a href="https://huggingface.co/docs/trl">TRL</a>')
+
+
+def test_the_command_prints_the_page_and_nothing_but_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain_main(["--html", "--lang", "en"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("<!doctype html>")
+    assert out.rstrip().endswith("</html>")
+    with pytest.raises(RequestError, match="the whole guide"):
+        explain_main(["method", "--html"])
+
+
+def test_pages_are_written_and_a_stale_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(guide, "DOCS", tmp_path)
+    assert guide.main(["--check"]) == 1
+    assert guide.main([]) == 0
+    assert guide.main(["--check"]) == 0
+    assert capsys.readouterr().out.count("run python -m fulgurite.explain.html") == 1
+    (tmp_path / "guide.zh.html").write_text("old", encoding="utf-8")
+    assert guide.main(["--check"]) == 1
+    assert "Stale in docs/: guide.zh.html;" in capsys.readouterr().out

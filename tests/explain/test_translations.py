@@ -1,0 +1,144 @@
+"""Chinese: every text is there and fresh, keeps names and numbers, and no page falls back to English."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from fulgurite import translations
+from fulgurite.explain import as_json, explain_main, group_page, knob_page, option_page, overview, translate
+from fulgurite.explain import html as guide
+from fulgurite.explain.curves import loss_plot
+from fulgurite.explain.entries import everything
+from fulgurite.explain.layout import cells, fill, kind_words, padded, paragraph, usual_words, value_words
+from fulgurite.explain.pages import all_groups, options_of
+from fulgurite.explain.search import search
+from fulgurite.schema import Range
+from fulgurite.stage.pairwise import PreferenceLoss
+from fulgurite.translations import catalogue, digest, from_locale, spoken, told
+
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+NAMES = re.compile(r"https?://[^\s,;:)]+|`[^`]+`|\b[a-z]+=[a-z_0-9]+\b|\b[a-z]+(?:\.[a-z_]+)+\b|\b[a-z]+_[a-z_]+\b|\{\w+\}")
+TEXTS = [pytest.param(t, id=f"{t[0]}-{t[1]}-{digest(t[2])}") for t in dict.fromkeys(translate.expected()) if t[2]]
+
+
+def test_every_text_is_translated_and_none_is_stale() -> None:
+    """`python -m fulgurite.explain.translate --stale` prints them."""
+    assert translate.missing("zh") == []
+    assert translate.stale("zh") == []
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_translation_keeps_names_addresses_and_gaps(text: translate.Text) -> None:
+    place, field, english = text
+    with spoken("zh"):
+        chinese = told(place, field, english)
+    assert CHINESE.search(chinese) or english == chinese == "0.1"
+    lost = [name for name in NAMES.findall(english) if name.rstrip(".") not in chinese]
+    assert not lost, chinese
+    assert set(re.findall(r"\{\w+\}", chinese)) == set(re.findall(r"\{\w+\}", english)), "a gap that nothing fills"
+    assert not re.search(r"[\u4e00-\u9fff][,;:?!](?!\S)", chinese), "ASCII punctuation after Chinese"
+
+
+def test_no_page_falls_back_to_english() -> None:
+    translations.missed.clear()
+    with spoken("zh"):
+        pages = [overview(), *(group_page(g) for g in all_groups()), *(option_page(g, n) for g in all_groups() for n in options_of(g))]
+        pages += [knob_page([k for k in everything() if k.path == path]) for path in {k.path for k in everything()}]
+        pages += [loss_plot(loss, {}) for loss in PreferenceLoss]
+        pages += [guide.page(), search("学习率")]
+        as_json()
+    assert translations.missed == set()
+    assert all(CHINESE.search(page) for page in pages)
+
+
+def test_lines_of_chinese_fit_the_terminal() -> None:
+    with spoken("zh"):
+        lines = [line for g in all_groups() for line in group_page(g).splitlines() if CHINESE.search(line)]
+    # a closing mark may stand in the margin, as Chinese typesetting has it, and two of them may meet
+    assert max(map(cells, lines)) <= 84
+    assert not [line for line in lines if line.strip()[0] in "，。；：、）"]
+
+
+def test_wrapping_counts_two_columns_a_character() -> None:
+    assert cells("学习 rate") == 9
+    assert padded("学习", 6) == "学习  "
+    assert fill("学习率很重要", 6, "", "") == "学习率\n很重要"
+    assert fill("学习率，很重要", 6, "", "") == "学习率，\n很重要"
+    assert fill("取 optim.lr 的值", 10, "", " ") == "取\n optim.lr\n 的值"
+    with spoken("zh"):
+        assert paragraph("plain words here", 12) == "plain words\nhere"
+
+
+def test_values_and_ranges_have_their_own_order_of_words() -> None:
+    with spoken("zh"):
+        assert usual_words(Range(1e-5, 1e-3)) == "1e-5 至 1e-3"
+        assert usual_words(Range(0, 1, open_low=True, open_high=True)) == "0 至 1（不含 0 和 1）"
+        assert usual_words(Range(low=1)) == "至少 1"
+        assert usual_words(Range(low=0, open_low=True)) == "大于 0"
+        assert usual_words(Range(high=3)) == "至多 3"
+        assert usual_words(Range(high=3, open_high=True)) == "小于 3"
+        assert usual_words(Range()) == "任意数值"
+        assert usual_words((8, 16)) == "8 或 16"
+        assert value_words(None) == "空"
+        assert kind_words("list of one of a, b") == "列表，元素为 取其一： a, b"
+    assert value_words(None) == "empty"
+
+
+@pytest.mark.parametrize(
+    ("environment", "language"),
+    [
+        ({}, "en"), ({"LANG": "zh_CN.UTF-8"}, "zh"), ({"LANG": "zh_CN.UTF-8", "LC_ALL": "C"}, "en"),
+        ({"LC_ALL": "zh_TW"}, "zh"), ({"LC_ALL": "", "LC_MESSAGES": "zh_CN", "LANG": "de_DE"}, "zh"), ({"LANG": "de_DE"}, "en"),
+    ],
+)
+def test_the_language_is_the_terminal_s(environment: dict[str, str], language: str) -> None:
+    assert from_locale(environment) == language
+
+
+def test_the_command_speaks_as_it_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("LC_ALL", "LC_MESSAGES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", "zh_CN.UTF-8")
+    explain_main(["method.rank"])
+    assert "附加矩阵的宽度" in capsys.readouterr().out
+    explain_main(["method.rank", "--lang", "en"])
+    assert "The width of the added matrices" in capsys.readouterr().out
+    explain_main(["method.rank", "--json"])  # a program reads English whatever the terminal speaks
+    assert json.loads(capsys.readouterr().out)[0]["meaning"].startswith("The width")
+    explain_main(["method.rank", "--json", "--lang", "zh"])
+    [entry, *_] = json.loads(capsys.readouterr().out)
+    assert entry["knob"] == "method.rank"
+    assert entry["meaning"].startswith("附加矩阵")
+    assert CHINESE.search(entry["interacts"]["method.alpha"])
+    assert translations.current() == "en"
+
+
+def test_both_languages_are_searched() -> None:
+    with spoken("zh"):
+        assert "scheduler.warmup_ratio" in search("预热")
+        assert "scheduler.warmup_ratio" in search("warmup")
+
+
+def test_a_changed_text_is_missed_and_its_old_entry_stale(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = {"seed": {"meaning": {digest("Old words."): "旧话。"}}}
+    monkeypatch.setattr(translate, "catalogue", lambda language: held)
+    monkeypatch.setattr(translate, "expected", lambda: iter([("seed", "meaning", "New words.")]))
+    assert translate.missing("zh") == [("seed", "meaning", "New words.")]
+    assert translate.stale("zh") == [("seed", "meaning", digest("Old words."))]
+    assert translate.main(["--stale"]) == 1
+    out = capsys.readouterr().out
+    assert f"zh: missing  seed · meaning · {digest('New words.')}  New words." in out
+    assert f"zh: stale    seed · meaning · {digest('Old words.')}" in out
+
+
+def test_an_unknown_text_is_told_in_english() -> None:
+    with spoken("zh"):
+        assert told("seed", "meaning", "Never said.") == "Never said."
+    assert translations.missed == {("seed", "meaning", "Never said.")}
+    translations.missed.clear()
+    assert all(isinstance(text, str) for fields in catalogue("zh").values() for texts in fields.values() for text in texts.values())
