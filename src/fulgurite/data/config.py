@@ -161,6 +161,15 @@ class GuidePreference(Guide):
     """
 
 
+@option("data", "guide_prompts")
+@dataclass(slots=True)
+class GuidePrompts(Data):
+    """The shipped prompts: 99 small sums from the life of a run, and 33 held out, each with its answer in the column `answer`.
+
+    For stage=grpo and stage=ppo: `stage.reward=["match:answer"]` pays the right answer and nothing else. `kind` says which sum it is.
+    """
+
+
 @option("data", "file")
 @dataclass(slots=True)
 class File(Data):

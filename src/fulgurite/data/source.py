@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.data import compared, formats, read
-from fulgurite.data.config import ASKING, Data, File, Format, GuidePreference
+from fulgurite.data.config import ASKING, Data, File, Format, GuidePreference, GuidePrompts
 from fulgurite.data.find import find
 from fulgurite.data.records import Bad, Example, Place
 from fulgurite.errors import DataError, did_you_mean
@@ -183,9 +183,11 @@ class Source:
 
 
 def build(config: Data, *, stage: str, seed: int) -> Source:
-    """The data set of `data=guide`, `guide_preference` or `file`. Raises DataError where it has no files, or does not fit the stage."""
+    """The data set of `data=guide`, one of its kin, or `file`. Raises DataError where it has no files, or does not fit the stage."""
     if isinstance(config, GuidePreference):
         return Source(config, stage, [GUIDE / "preference.jsonl"], [], Format.preference, {})
+    if isinstance(config, GuidePrompts):
+        return Source(config, stage, [GUIDE / "prompts.jsonl"], [GUIDE / "prompts_heldout.jsonl"], Format.prompts, {})
     if not isinstance(config, File):
         return Source(config, stage, [GUIDE / "train.jsonl"], [GUIDE / "heldout.jsonl"], Format.openai, {})
     if not config.path:
