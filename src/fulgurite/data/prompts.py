@@ -33,7 +33,8 @@ def sample_prompts(asked: Sequence[str] | None, source: Source, val: AnyRows | N
         elif example.messages:
             answers = [i for i, m in enumerate(example.messages) if m.role == "assistant"]
             end = answers[0] if answers and not source.asks else len(example.messages)
-            found.append([Message(m.role, m.content) for m in example.messages[:end]])
+            prompt = [Message(m.role, m.content) for m in example.messages[:end]]
+            found += [prompt] if prompt not in found[-1:] else []  # both answers of a pair that KTO takes apart ask the same
         if len(found) == MANY:
             break
     return found
