@@ -77,7 +77,7 @@ def of_dpo(rows: Rows) -> list[str]:
 
 JOURNEY = (
     Stage("sft", "learns to answer questions on fine-tuning", ("data=guide",), of_sft),
-    Stage("rm", "learns from pairs which answer is better", ("data=guide_preference", "trainer.epochs=6"), of_rm, after="sft"),
+    Stage("rm", "learns from pairs which answer is better", ("data=guide_preference", "trainer.max_steps=24"), of_rm, after="sft"),
     Stage(
         "ppo", "learns to give answers that the reward model likes",
         (
@@ -86,7 +86,7 @@ JOURNEY = (
         ),
         of_ppo, after="sft", reward="rm",
     ),
-    Stage("dpo", "learns the same preference without a reward model", ("data=guide_preference", "trainer.epochs=6"), of_dpo, after="sft"),
+    Stage("dpo", "learns the same preference without a reward model", ("data=guide_preference", "trainer.max_steps=30", "optim.lr=5e-5"), of_dpo, after="sft"),
 )
 
 

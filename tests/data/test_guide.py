@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fulgurite.data.config import GuidePrompts
+from fulgurite.data.config import GuideForm, GuidePrompts
 from fulgurite.data.guide import make, sums
 from fulgurite.data.guide.questions import ASKED, HELD_OUT, QUESTIONS, TRAIN
 from fulgurite.data.source import build
@@ -243,3 +243,12 @@ def test_the_prompts_are_handed_to_rewards_with_their_answers() -> None:
     assert all({"answer", "kind"} <= e.columns.keys() for e in source.examples())  # type: ignore[union-attr]
     with pytest.raises(DataError, match=r"stage=sft learns answers to questions; take stage=grpo"):
         build(GuidePrompts(), stage="sft", seed=1)
+
+
+def test_the_pairs_of_form_are_the_prompts_and_length_tells() -> None:
+    source = build(GuideForm(), stage="rm", seed=1)
+    assert source.check().good == 132
+    pairs = list(source.examples())
+    assert {p.messages[0].content for p in pairs} == {s.prompt for s in sums.sums()}  # type: ignore[union-attr,index]
+    for p in pairs:
+        assert p.messages[-1].content in p.rejected[-1].content != p.messages[-1].content  # type: ignore[union-attr,index]

@@ -170,6 +170,15 @@ class GuidePrompts(Data):
     """
 
 
+@option("data", "guide_form")
+@dataclass(slots=True)
+class GuideForm(Data):
+    """The shipped sums as pairs: the answer as it was asked for, and the same answer in a sentence. 99 pairs, and 33 held out.
+
+    A preference that a reward model can learn to the last pair: for a first look at stage=rm, dpo and kto. It teaches a form, no facts.
+    """
+
+
 @option("data", "file")
 @dataclass(slots=True)
 class File(Data):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.data import compared, formats, read
-from fulgurite.data.config import ASKING, Data, File, Format, GuidePreference, GuidePrompts
+from fulgurite.data.config import ASKING, Data, File, Format, GuideForm, GuidePreference, GuidePrompts
 from fulgurite.data.find import find
 from fulgurite.data.records import Bad, Example, Place
 from fulgurite.errors import DataError, did_you_mean
@@ -200,6 +200,8 @@ def build(config: Data, *, stage: str, seed: int) -> Source:
     """The data set of `data=guide`, one of its kin, or `file`. Raises DataError where it has no files, or does not fit the stage."""
     if isinstance(config, GuidePreference):
         return Source(config, stage, [GUIDE / "preference.jsonl"], [], Format.preference, {})
+    if isinstance(config, GuideForm):
+        return Source(config, stage, [GUIDE / "form.jsonl"], [GUIDE / "form_heldout.jsonl"], Format.preference, {})
     if isinstance(config, GuidePrompts):
         return Source(config, stage, [GUIDE / "prompts.jsonl"], [GUIDE / "prompts_heldout.jsonl"], Format.prompts, {})
     if not isinstance(config, File):

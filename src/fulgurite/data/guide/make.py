@@ -15,7 +15,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from fulgurite.data.guide.questions import ASKED, HELD_OUT, PROMPTS, PROMPTS_HELD_OUT, QUESTIONS, TRAIN, WRITTEN
+from fulgurite.data.guide.questions import (
+    ASKED, FORM, FORM_HELD_OUT, HELD_OUT, PROMPTS, PROMPTS_HELD_OUT, QUESTIONS, TRAIN, WRITTEN,
+)
 from fulgurite.data.guide.sums import sums
 from fulgurite.errors import DataError
 from fulgurite.run import Resume, RunConfig, load_options
@@ -205,6 +207,8 @@ def files() -> dict[Path, str]:
         QUESTIONS: _lines(asked),
         PROMPTS: _lines(s.record() for s in sums() if not s.held_out),
         PROMPTS_HELD_OUT: _lines(s.record() for s in sums() if s.held_out),
+        FORM: _lines(s.pair(n) for n, s in enumerate(sums()) if not s.held_out),
+        FORM_HELD_OUT: _lines(s.pair(n) for n, s in enumerate(sums()) if s.held_out),
     }
 
 

@@ -17,6 +17,10 @@ PROMPTS = HERE / "prompts.jsonl"
 """Generated: what `data=guide_prompts` asks in training, one {"prompt", "answer", "kind"} a line."""
 PROMPTS_HELD_OUT = HERE / "prompts_heldout.jsonl"
 """Generated: the same kinds of question with other numbers."""
+FORM = HERE / "form.jsonl"
+"""Generated: what `data=guide_form` compares, one {"prompt", "chosen", "rejected"} a line."""
+FORM_HELD_OUT = HERE / "form_heldout.jsonl"
+"""Generated: pairs for the held-out prompts."""
 
 ASKED = (
     "What learning rate should I use for LoRA?",

@@ -1,4 +1,4 @@
-"""The prompts of `data=guide_prompts`: small sums from the life of a fine-tuning run, each with the answer that can be checked.
+"""The prompts of `data=guide_prompts`, and the pairs of `data=guide_form`: small sums from the life of a fine-tuning run, each with the answer that can be checked.
 
 Every kind of question counts up through its numbers; of each kind a few are held out. Nothing is drawn at random.
 """
@@ -12,6 +12,8 @@ EACH = 12
 """Questions of each kind."""
 HELD_OUT = (3, 6, 9)
 """Of each kind, which are held out: their numbers are not those of training."""
+SENTENCES = ("The answer is {}.", "It is {}, as you can work out.", "Let me think about that. I would say {}.", "That makes {} in all.")
+"""Right, and not what was asked for."""
 END = " Answer with {} only."
 
 
@@ -27,6 +29,10 @@ class Sum:
     def record(self) -> dict[str, str]:
         """The columns, as a reward may read them."""
         return {"prompt": self.prompt, "answer": self.answer, "kind": self.kind}
+
+    def pair(self, n: int) -> dict[str, str]:
+        """The answer as it was asked for, and the same in a sentence that nobody asked for."""
+        return {"prompt": self.prompt, "chosen": self.answer, "rejected": SENTENCES[n % len(SENTENCES)].format(self.answer)}
 
 
 Asked = Callable[[int, int, int], tuple[str, str]]
