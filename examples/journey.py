@@ -86,7 +86,10 @@ JOURNEY = (
         ),
         of_ppo, after="sft", reward="rm",
     ),
-    Stage("dpo", "learns the same preference without a reward model", ("data=guide_preference", "trainer.max_steps=30", "optim.lr=5e-5"), of_dpo, after="sft"),
+    Stage(
+        "dpo", "learns the same preference without a reward model", ("data=guide_preference", "trainer.max_steps=30", "optim.lr=5e-5"),
+        of_dpo, after="sft",
+    ),
 )
 
 

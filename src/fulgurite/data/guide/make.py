@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.data.guide.questions import (
-    ASKED, FORM, FORM_HELD_OUT, HELD_OUT, PROMPTS, PROMPTS_HELD_OUT, QUESTIONS, TRAIN, WRITTEN,
+    ASKED,
+    FORM,
+    FORM_HELD_OUT,
+    HELD_OUT,
+    PROMPTS,
+    PROMPTS_HELD_OUT,
+    QUESTIONS,
+    TRAIN,
+    WRITTEN,
 )
 from fulgurite.data.guide.sums import sums
 from fulgurite.errors import DataError

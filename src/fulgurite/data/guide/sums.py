@@ -1,4 +1,4 @@
-"""The prompts of `data=guide_prompts`, and the pairs of `data=guide_form`: small sums from the life of a fine-tuning run, each with the answer that can be checked.
+"""Small sums from the life of a fine-tuning run, each with an answer that can be checked: `data=guide_prompts` and `data=guide_form`.
 
 Every kind of question counts up through its numbers; of each kind a few are held out. Nothing is drawn at random.
 """
