@@ -81,13 +81,13 @@ JOURNEY = (
     Stage(
         "ppo", "learns to give answers that the reward model likes",
         (
-            "data=guide", "scheduler=constant_with_warmup", "optim.lr=3e-5", "stage.max_new_tokens=48", "trainer.batch_size=32",
-            "trainer.max_steps=24",
+            "data=guide", "scheduler=constant_with_warmup", "optim.lr=1e-4", "stage.max_new_tokens=64", "stage.smoothing=1",
+            "stage.minibatches=2", "stage.inner_epochs=2", "trainer.batch_size=32", "trainer.max_steps=64", "trainer.eval_every=32",
         ),
         of_ppo, after="sft", reward="rm",
     ),
     Stage(
-        "dpo", "learns the same preference without a reward model", ("data=guide_preference", "trainer.max_steps=30", "optim.lr=5e-5"),
+        "dpo", "learns the same preference without a reward model", ("data=guide_preference", "trainer.max_steps=30", "optim.lr=2e-4"),
         of_dpo, after="sft",
     ),
 )
