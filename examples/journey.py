@@ -65,8 +65,10 @@ def of_rm(rows: Rows) -> list[str]:
 
 
 def of_ppo(rows: Rows) -> list[str]:
-    rewards = column(rows, "train/reward")
-    return [change("mean reward", rewards[0], rewards), f"divergence {column(rows, 'train/kl')[-1]:.1f} nats"]
+    """Several steps learn from one rollout, whose mean reward each of them tells."""
+    steps = column(rows, "train/reward")
+    rewards = [reward for n, reward in enumerate(steps) if n == 0 or reward != steps[n - 1]]
+    return [change("mean reward of a rollout", rewards[0], rewards), f"divergence {column(rows, 'train/kl')[-1]:.1f} nats"]
 
 
 def of_dpo(rows: Rows) -> list[str]:
