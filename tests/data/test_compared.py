@@ -15,6 +15,7 @@ from fulgurite.data.config import File, Format, Guide, GuidePreference, Packing
 from fulgurite.data.encode import encode
 from fulgurite.data.loader import Ahead, train_loader, val_loader
 from fulgurite.data.order import StepOrder, mismatched
+from fulgurite.data.prompts import sample_prompts
 from fulgurite.data.records import Bad, Message
 from fulgurite.data.rows import split
 from fulgurite.data.source import build
@@ -128,7 +129,6 @@ def test_there_are_more_than_twenty() -> None:
 
 FITS = {
     "pairs in sft": ("sft", PAIR, ":1: field 'rejected': a pair of answers to compare stands where one answer to learn is due; take"),
-    "pairs in kto": ("kto", PAIR, " holds pairs of answers (preference) and stage=kto learns from answers with a label; take stage=dpo."),
     "talks in dpo": ("dpo", {"messages": [Q, A]}, " holds conversations (openai) and stage=dpo learns from pairs of answers; take"),
     "judged in rm": ("rm", {"messages": [Q, A], "label": True}, " holds answers with a label (kto) and stage=rm learns from pairs of"),
     "talks in kto": ("kto", {"messages": [Q, A]}, " holds conversations (openai) and stage=kto learns from answers with a label; take"),
@@ -313,3 +313,23 @@ def test_the_shipped_pairs_are_whole_and_length_does_not_tell() -> None:
     assert len({e.messages[0].content for e in source.examples()}) == 64  # type: ignore[union-attr,index]
     with pytest.raises(DataError, match=r"stage=dpo learns from pairs of answers; take stage=sft or data=guide_preference\."):
         build(Guide(), stage="dpo", seed=1)
+
+
+def test_a_pair_in_kto_is_a_good_answer_and_a_bad_one_and_both_are_held_out_or_none(made: Any) -> None:
+    rows, val, report, _, source = made(records(60), "kto", val_fraction=0.05)
+    assert source.format == "preference"
+    assert "they are 60 pairs, each taken for one good answer and one bad" in source.checked.words(source)
+    assert (report.rows_in, report.pairs_split, report.balanced) == (120, 60, True)
+    assert "made of 60 pairs, a good answer and a bad one each" in report.sentence()
+    examples = list(source.examples())
+    assert [e.good for e in examples] == [True, False] * 60
+    assert all(first.messages[:-1] == second.messages[:-1] for first, second in zip(examples[::2], examples[1::2], strict=True))
+    for part in (rows, val):
+        lines = [part.places(i)[0] for i in range(len(part))]
+        assert all(lines.count(line) == 2 for line in lines)
+        assert sum(part.good(i) for i in range(len(part))) == len(part) / 2
+    assert len(val) >= 20
+    ours, theirs = ({rows_of.places(i)[0] for i in range(len(rows_of))} for rows_of in (rows, val))
+    assert not ours & theirs
+    asked = sample_prompts(None, source, val)
+    assert len({prompt[-1].content for prompt in asked}) == len(asked) == 5

@@ -181,6 +181,24 @@ class GuidePreference(Guide):
     costs: ClassVar[str] = "Nothing: it is shipped."
 
 
+@option("data", "guide_prompts")
+@dataclass(slots=True)
+class GuidePrompts(Data):
+    """The shipped prompts: 99 small sums from the life of a run, and 33 held out, each with its answer in the column `answer`.
+
+    For stage=grpo and stage=ppo: `stage.reward=["match:answer"]` pays the right answer and nothing else. `kind` says which sum it is.
+    """
+
+
+@option("data", "guide_form")
+@dataclass(slots=True)
+class GuideForm(Data):
+    """The shipped sums as pairs: the answer as it was asked for, and the same answer in a sentence. 99 pairs, and 33 held out.
+
+    A preference that a reward model can learn to the last pair: for a first look at stage=rm, dpo and kto. It teaches a form, no facts.
+    """
+
+
 @option("data", "file")
 @dataclass(slots=True)
 class File(Data):

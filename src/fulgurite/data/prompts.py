@@ -23,7 +23,7 @@ def sample_prompts(asked: Sequence[str] | None, source: Source, val: AnyRows | N
     if isinstance(source.config, Guide) and source.stage != "pt":
         lines = (GUIDE / "questions.jsonl").read_text(encoding="utf-8").splitlines()
         return [json.loads(line)["messages"][0]["content"] for line in lines][:MANY]
-    wanted = {place for i in range(min(MANY, len(val))) for place in val.places(i)[:1]} if val is not None else None
+    wanted = list(dict.fromkeys(place for i in range(len(val)) for place in val.places(i)[:1]))[:MANY] if val is not None else None
     found: list[Any] = []
     for example in source.examples():
         if isinstance(example, Bad) or (wanted is not None and str(example.place) not in wanted):
@@ -33,7 +33,8 @@ def sample_prompts(asked: Sequence[str] | None, source: Source, val: AnyRows | N
         elif example.messages:
             answers = [i for i, m in enumerate(example.messages) if m.role == "assistant"]
             end = answers[0] if answers and not source.asks else len(example.messages)
-            found.append([Message(m.role, m.content) for m in example.messages[:end]])
+            prompt = [Message(m.role, m.content) for m in example.messages[:end]]
+            found += [prompt] if prompt not in found[-1:] else []  # both answers of a pair that KTO takes apart ask the same
         if len(found) == MANY:
             break
     return found

@@ -27,6 +27,8 @@ class Report:
     format: str
     files: list[str]
     rows_in: int = 0
+    pairs_split: int = 0
+    """Pairs that stage=kto took for one good answer and one bad; both are counted in rows_in."""
     trained: int = 0
     validation: int = 0
     not_drawn: int = 0
@@ -78,6 +80,7 @@ class Report:
     def sentence(self) -> str:
         """What was left out, cut or unread, in words; empty where nothing was."""
         parts = [f"{d.count:,} dropped ({reason}; the first at {d.places[0]})" for reason, d in self.dropped.items()]
+        parts += [f"made of {self.pairs_split:,} pairs, a good answer and a bad one each"] if self.pairs_split else []
         parts += [f"{self.truncated:,} truncated to {self.max_length} tokens"] if self.truncated else []
         parts += [f"{self.not_drawn:,} not drawn (data.max_samples)"] if self.not_drawn else []
         parts += [f"{self.not_weighted:,} left out by data.weights"] if self.not_weighted else []

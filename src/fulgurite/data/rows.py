@@ -88,6 +88,8 @@ def split(encoded: Encoded, config: Data, seed: int, max_length: int, packing: P
         report.not_drawn = len(pool) - config.max_samples
         pool = np.sort(random.choice(pool, config.max_samples, replace=False))
     val = given if source.val else _held_out(pool, config.val_fraction, random)
+    if report.pairs_split:
+        val = _whole(encoded, pool, val)
     if source.val and not len(val):
         raise DataError(f"{source.val[0]}: no example is left to validate on; {report.sentence()}.")
     train = np.setdiff1d(pool, val, assume_unique=True)
@@ -114,7 +116,7 @@ def _report(encoded: Encoded, max_length: int) -> Report:
     source = encoded.source
     checked = source.checked or source.check()
     report = Report(
-        source.format, [str(p) for p in source.files], checked.rows, max_length=max_length,
+        source.format, [str(p) for p in source.files], checked.rows, checked.pairs, max_length=max_length,
         unread_fields=dict(checked.unread.most_common()), lengths=histogram(encoded.lengths.tolist()),
     )
     for bad in checked.bad:
@@ -160,6 +162,13 @@ def _held_out(pool: Ints, fraction: float, random: np.random.Generator) -> Ints:
     """A seeded share for validation: at least 20 and at most 1000 examples, but never more than half."""
     count = min(max(round(fraction * len(pool)), LEAST_VALIDATION), MOST_VALIDATION, len(pool) // 2) if fraction > 0 else 0
     return np.sort(random.choice(pool, count, replace=False)) if count else pool[:0]
+
+
+def _whole(encoded: Encoded, pool: Ints, val: Ints) -> Ints:
+    """Both answers of a pair of which one is held out: its prompt must not be trained on. Makes `val` up to twice as large."""
+    files, lines = (encoded.arrays[name].astype(np.int64) for name in ("files", "lines"))
+    record = files * (int(lines.max()) + 1) + lines
+    return pool[np.isin(record[pool], record[val])]
 
 
 def _weighted(encoded: Encoded, train: Ints, weights: Sequence[float], random: np.random.Generator) -> Ints:

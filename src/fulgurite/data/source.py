@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from fulgurite.data import compared, formats, read
-from fulgurite.data.config import ASKING, Data, File, Format, GuidePreference
+from fulgurite.data.config import ASKING, Data, File, Format, GuideForm, GuidePreference, GuidePrompts
 from fulgurite.data.find import find
 from fulgurite.data.records import Bad, Example, Place
 from fulgurite.errors import DataError, did_you_mean
@@ -18,8 +18,8 @@ from fulgurite.errors import DataError, did_you_mean
 GUIDE = Path(__file__).parent / "guide"
 CHAT = frozenset({Format.alpaca, Format.sharegpt, Format.openai})
 KINDS = {"pt": frozenset({Format.text}), "rm": frozenset({Format.preference}), "dpo": frozenset({Format.preference}),
-         "kto": frozenset({Format.kto}), **dict.fromkeys(ASKING, CHAT | {Format.prompts})}
-"""The formats that a stage reads; the other stages read conversations."""
+         "kto": frozenset({Format.kto, Format.preference}), **dict.fromkeys(ASKING, CHAT | {Format.prompts})}
+"""The formats that a stage reads; the other stages read conversations. KTO takes a pair for one good answer and one bad."""
 HOLDS = {
     Format.prompts: "prompts without answers",
     Format.text: "running text", Format.preference: "pairs of answers (preference)", Format.kto: "answers with a label (kto)",
@@ -36,9 +36,13 @@ LOOK = 20
 
 @dataclass(slots=True)
 class Checked:
-    """What one pass over the data found. `unread` counts the records that have a field which nothing is made of."""
+    """What one pass over the data found. `unread` counts the records that have a field which nothing is made of.
+
+    Of a pair that KTO takes apart both halves count as records; `pairs` says how many such pairs there are.
+    """
 
     rows: int = 0
+    pairs: int = 0
     good: int = 0
     bad: list[Bad] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
@@ -47,6 +51,7 @@ class Checked:
         """What was found, in a line."""
         left = ", ".join(f"{name} (in {count})" for name, count in self.unread.most_common(5))
         parts = [f"{self.rows:,} records in {len(source.files)} file(s), format {source.format}"]
+        parts += [f"they are {self.pairs:,} pairs, each taken for one good answer and one bad"] if self.pairs else []
         parts += [f"{len(self.bad)} bad and left out"] if self.bad else []
         parts += [f"not read: {left}"] if left else []
         return "; ".join(parts)
@@ -89,10 +94,10 @@ class Source:
         return self.stage in ASKING
 
     def examples(self) -> Iterator[Example | Bad]:
-        """Every record as an example, or as what is wrong with it. The same in every pass."""
+        """Every record as an example (of a pair in KTO, two), or as what is wrong with it. The same in every pass."""
         for number in range(len(self.files)):
             for example, _ in self._of(number):
-                yield example
+                yield from self._halves(example)
 
     def check(self) -> Checked:
         """Stream every record once. Raises DataError where more than `data.max_drop` are bad, or a file has no record."""
@@ -100,13 +105,15 @@ class Source:
         for number, path in enumerate(self.files):
             before = found.rows
             for example, record in self._of(number):
-                found.rows += 1
+                halves = len(self._halves(example))
+                found.rows += halves
+                found.pairs += halves > 1
                 if isinstance(example, Bad):
                     bad += 1
                     if bad <= max(self.config.max_drop, 1):
                         found.bad.append(example)
                 else:
-                    found.good += 1
+                    found.good += halves
                     if not self.asks:  # else a reward may read them
                         found.unread.update(formats.unread(record, self.formats[number], self.columns, self.stage))
             if found.rows == before:
@@ -118,6 +125,13 @@ class Source:
             raise DataError(f"{found.bad[0]}; and no other record is good: there is nothing to train on.")
         self.checked = found
         return found
+
+    def _halves(self, example: Example | Bad) -> list[Example | Bad]:
+        """What a stage learns from: of a pair in KTO the good answer, then the bad one; else the example as it is."""
+        if self.stage != "kto" or isinstance(example, Bad) or example.rejected is None:
+            return [example]
+        return [replace(example, rejected=None, margin=0.0, messages=messages, good=good)
+                for messages, good in ((example.messages, True), (example.rejected, False))]
 
     def _of(self, number: int) -> Iterator[tuple[Example | Bad, Any]]:
         """The records of one file, each with what was read."""
@@ -178,14 +192,18 @@ class Source:
         learns = {"rm": "learns from pairs of answers", "dpo": "learns from pairs of answers", "kto": "learns from answers with a label",
                   **dict.fromkeys(ASKING, "answers prompts")}
         due = learns.get(self.stage, "learns answers to questions")
-        other = " or data=guide_preference" if not isinstance(self.config, File) and self.stage in ("rm", "dpo") else ""
+        other = " or data=guide_preference" if not isinstance(self.config, File) and self.stage in ("rm", "dpo", "kto") else ""
         raise DataError(f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; take stage={STAGE[format]}{other}.")
 
 
 def build(config: Data, *, stage: str, seed: int) -> Source:
-    """The data set of `data=guide`, `guide_preference` or `file`. Raises DataError where it has no files, or does not fit the stage."""
+    """The data set of `data=guide`, one of its kin, or `file`. Raises DataError where it has no files, or does not fit the stage."""
     if isinstance(config, GuidePreference):
         return Source(config, stage, [GUIDE / "preference.jsonl"], [], Format.preference, {})
+    if isinstance(config, GuideForm):
+        return Source(config, stage, [GUIDE / "form.jsonl"], [GUIDE / "form_heldout.jsonl"], Format.preference, {})
+    if isinstance(config, GuidePrompts):
+        return Source(config, stage, [GUIDE / "prompts.jsonl"], [GUIDE / "prompts_heldout.jsonl"], Format.prompts, {})
     if not isinstance(config, File):
         return Source(config, stage, [GUIDE / "train.jsonl"], [GUIDE / "heldout.jsonl"], Format.openai, {})
     if not config.path:

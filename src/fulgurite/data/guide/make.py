@@ -15,7 +15,18 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from fulgurite.data.guide.questions import ASKED, HELD_OUT, QUESTIONS, TRAIN, WRITTEN
+from fulgurite.data.guide.questions import (
+    ASKED,
+    FORM,
+    FORM_HELD_OUT,
+    HELD_OUT,
+    PROMPTS,
+    PROMPTS_HELD_OUT,
+    QUESTIONS,
+    TRAIN,
+    WRITTEN,
+)
+from fulgurite.data.guide.sums import sums
 from fulgurite.errors import DataError
 from fulgurite.run import Resume, RunConfig, load_options
 from fulgurite.schema import Knob, Option, Range, groups, knobs_of
@@ -202,6 +213,10 @@ def files() -> dict[Path, str]:
         TRAIN: _lines(t.record() for t in train),
         HELD_OUT: _lines(t.record() for t in out),
         QUESTIONS: _lines(asked),
+        PROMPTS: _lines(s.record() for s in sums() if not s.held_out),
+        PROMPTS_HELD_OUT: _lines(s.record() for s in sums() if s.held_out),
+        FORM: _lines(s.pair(n) for n, s in enumerate(sums()) if not s.held_out),
+        FORM_HELD_OUT: _lines(s.pair(n) for n, s in enumerate(sums()) if s.held_out),
     }
 
 
@@ -222,7 +237,7 @@ def main(words: list[str]) -> int:
         return 2
     for path, text in wanted.items():
         path.write_text(text, encoding="utf-8")
-        print(f"{path.name}: {text.count(chr(10))} conversations")
+        print(f"{path.name}: {text.count(chr(10))} records")
     return 0
 
 

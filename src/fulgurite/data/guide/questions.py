@@ -13,6 +13,14 @@ HELD_OUT = HERE / "heldout.jsonl"
 """Generated: questions on taught subjects in wordings that are not in TRAIN, with their answers."""
 QUESTIONS = HERE / "questions.jsonl"
 """Generated: the five below, as {"messages": [question]}."""
+PROMPTS = HERE / "prompts.jsonl"
+"""Generated: what `data=guide_prompts` asks in training, one {"prompt", "answer", "kind"} a line."""
+PROMPTS_HELD_OUT = HERE / "prompts_heldout.jsonl"
+"""Generated: the same kinds of question with other numbers."""
+FORM = HERE / "form.jsonl"
+"""Generated: what `data=guide_form` compares, one {"prompt", "chosen", "rejected"} a line."""
+FORM_HELD_OUT = HERE / "form_heldout.jsonl"
+"""Generated: pairs for the held-out prompts."""
 
 ASKED = (
     "What learning rate should I use for LoRA?",
