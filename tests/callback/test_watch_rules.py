@@ -100,10 +100,11 @@ SPEAKS: dict[str, list[tuple[str, Seen]]] = {
     "rm-stuck": [
         ("a coin", Seen(RM, trail([0.69] * 200, accuracy=[0.45 + 0.1 * (n % 2) for n in range(200)]))),
         ("a short run, at its end", Seen(replace(RM, total=50), trail([0.69] * 50, accuracy=0.51))),
+        ("worse", Seen(RM, trail([0.8] * 200, accuracy=0.2))),
     ],
     "ties": [("five rollouts", Seen(GRPO, trail([0.0] * 10, ties=0.9)))],
-    "samples-endless": [("two of five", Seen(SFT, samples=samples([PROSE] * 5, stopped=[True, True, True, False, False])))],
-    "samples-repeat": [("two of five", Seen(SFT, samples=samples([PROSE] * 5, 0) + samples([PROSE] * 3 + [LOOP] * 2)))],
+    "samples-endless": [("four of five", Seen(SFT, samples=samples([PROSE] * 5, stopped=[True, False, False, False, False])))],
+    "samples-repeat": [("four of five", Seen(SFT, samples=samples([PROSE] * 5, 0) + samples([PROSE] + [LOOP] * 4)))],
     "before-after": [("the same", Seen(SFT, samples=samples([*STALE.values()], 0) + samples([*STALE.values()])))],
     "data-waits": [("longer", Seen(SFT, waited=4.0, computed=2.0, timed=20))],
 }
@@ -179,14 +180,14 @@ SILENT: dict[str, list[tuple[str, Seen]]] = {
         ("one differs", Seen(GRPO, trail([0.0] * 10, ties=[0.9] * 4 + [0.5] * 2 + [0.9] * 4))), ("ppo has none", Seen(About("ppo"), trail([0.0] * 10))),
     ],
     "samples-endless": [
-        ("one of five", Seen(SFT, samples=samples([PROSE] * 5, stopped=[True] * 4 + [False]))),
+        ("three of five", Seen(SFT, samples=samples([PROSE] * 5, stopped=[True] * 2 + [False] * 3))),
         ("early in the run", Seen(SFT, samples=samples([PROSE] * 5, 499, stopped=False))),
         ("trained answers are longer", Seen(replace(SFT, answer_tokens=65), samples=samples([PROSE] * 5, stopped=False))),
         ("running text", Seen(replace(SFT, stage="pt"), samples=samples([PROSE] * 5, stopped=False))),
     ],
     "samples-repeat": [
-        ("as before", Seen(SFT, samples=samples([LOOP] * 2 + [PROSE] * 3, 0) + samples([PROSE] * 3 + [LOOP] * 2))),
-        ("one of five", Seen(SFT, samples=samples([PROSE] * 5, 0) + samples([PROSE] * 4 + [LOOP]))),
+        ("as before", Seen(SFT, samples=samples([LOOP] * 4 + [PROSE], 0) + samples([PROSE] + [LOOP] * 4))),
+        ("three of five", Seen(SFT, samples=samples([PROSE] * 5, 0) + samples([PROSE] * 2 + [LOOP] * 3))),
         ("before training", Seen(SFT, samples=samples([LOOP] * 5, 0))),
     ],
     "before-after": [

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from fulgurite.callback.watch import limits
+from fulgurite.callback.watch.chance import wilson
 from fulgurite.callback.watch.rules import Finding, Moment, rule
 from fulgurite.callback.watch.seen import Seen
 
@@ -21,7 +22,7 @@ def samples_endless(seen: Seen) -> Finding | None:
     if about.stage == "pt" or not fits or len(rows) < limits.PROMPTS or 2 * rows[0]["step"] < about.total:
         return None
     endless = sum(not row["stopped"] for row in rows)
-    if endless <= limits.ENDLESS * len(rows):
+    if wilson(endless / len(rows), len(rows))[0] <= limits.ENDLESS:
         return None
     return Finding(
         f"{endless} of {len(rows)} sample answers do not end within stage.max_new_tokens={about.max_new_tokens}, though nine of ten "
@@ -39,7 +40,7 @@ def samples_repeat(seen: Seen) -> Finding | None:
         return None
     before = _repeating(_of(seen, 0))
     now = _repeating(rows)
-    if now <= limits.ENDLESS * len(rows) or now <= before:
+    if wilson(now / len(rows), len(rows))[0] <= limits.ENDLESS or now <= before:
         return None
     return Finding(
         f"{now} of {len(rows)} sample answers repeat themselves (more than {limits.REPEATED:.0%} of their 4-grams stood there before); "

@@ -56,7 +56,7 @@ def dpo_wrong(seen: Seen) -> Finding | None:
 
 @rule("rm-stuck", Moment.step)
 def rm_stuck(seen: Seen) -> Finding | None:
-    """Asked once, after 200 steps or at the end of a shorter run: does the accuracy's interval hold one half?"""
+    """Asked once, after 200 steps or at the end of a shorter run: does the accuracy's interval lie above one half?"""
     about, trail = seen.about, seen.trail
     short = limits.STUCK_SHORT <= about.total < limits.STUCK_STEPS
     if about.stage != "rm" or trail.step != (about.total if short else limits.STUCK_STEPS):
@@ -64,11 +64,11 @@ def rm_stuck(seen: Seen) -> Finding | None:
     accuracies = column(trail.newest(trail.step // 2), "train/accuracy")
     accuracy, pairs = statistics.fmean(accuracies), len(accuracies) * about.batch_size
     low, high = wilson(accuracy, pairs)
-    if not low <= 0.5 <= high:
+    if low > 0.5:
         return None
     return Finding(
         f"The accuracy over the last {pairs:,} pairs is {accuracy:.0%} (95 % interval {low:.0%} to {high:.0%}), and the loss "
-        f"{trail.last['train/loss']:.3f}: still guessing, which is 50 % and ln 2 = 0.693.",
+        f"{trail.last['train/loss']:.3f}: {'still' if high >= 0.5 else 'no better than'} guessing, which is 50 % and ln 2 = 0.693.",
         "Look at a few pairs; take more of them, harder ones, or a higher optim.lr.",
         {"accuracy": accuracy, "low": low, "high": high, "pairs": pairs, "loss": trail.last["train/loss"]},
     )
