@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,15 @@ def told(folder: Path) -> list[tuple[int, str]]:
     return [(row["step"], row["rule"]) for row in map(json.loads, path.read_text().splitlines())] if path.exists() else []
 
 
-def compared(stage: str, folder: Path) -> list[str]:
-    """The words for the pairs, or the judged answers, that a stage compares."""
+def compared(stage: str, folder: Path, by_chance: bool = False) -> list[str]:
+    """The words for the pairs, or the judged answers, that a stage compares; by chance the better answer is any."""
     if stage not in ("dpo", "kto", "rm"):
         return []
-    path = written(folder / f"{stage}.jsonl", judged(40) if stage == "kto" else pairs(80))
+    records = judged(40) if stage == "kto" else pairs(80)
+    if by_chance:
+        names = [("chosen", "rejected")[:: random.Random(n).choice((1, -1))] for n in range(80)]
+        records = [{"prompt": r["prompt"], a: r["chosen"], b: r["rejected"]} for (a, b), r in zip(names, records, strict=True)]
+    path = written(folder / f"{stage}.jsonl", records)
     return ["data=file", f"data.path={path}", "data.max_samples=null"]
 
 
@@ -62,15 +67,15 @@ TROUBLED: dict[str, tuple[list[str], tuple[int, str]]] = {
     "a rate that moves nothing": (["optim.lr=1e-12", "trainer.max_steps=64", "scheduler=constant"], (64, "adapter-moves")),
     "a rate too low": (["optim.lr=1e-6", "trainer.max_steps=30", "scheduler=constant", "trainer.batch_size=16"], (30, "plateau")),
     "a rate far too high": (
-        ["method=full", "optim=adafactor", "optim.lr=0.8", "trainer.max_steps=16", "scheduler=constant"], (16, "update-high"),
+        ["method=full", "optim.lr=0.5", "optim.weight_decay=1", "trainer.max_steps=16", "scheduler=constant"], (16, "update-high"),
     ),
     "few rows by heart": (
         ["method=full", "optim.lr=1e-2", "data.max_samples=4", "trainer.max_steps=60", "trainer.eval_every=5", "scheduler=constant"],
-        (30, "overfit"),
+        (20, "overfit"),
     ),
     "a tight limit": (["optim.lr=3e-3", "trainer.max_grad_norm=0.01", "trainer.max_steps=60"], (56, "clip-share")),
     "answers as before": (["optim.lr=1e-12", "trainer.max_steps=2", "stage.prompts=[a,b,c,d]"], (2, "before-after")),
-    "a reward model that learns nothing": (["stage=rm", "optim.lr=1e-12", "trainer.max_steps=50", "trainer.batch_size=8"], (50, "rm-stuck")),
+    "a reward model that learns nothing": (["stage=rm", "optim.lr=1e-5", "trainer.max_steps=50", "trainer.batch_size=1", "scheduler=constant"], (50, "rm-stuck")),
 }
 
 
@@ -78,7 +83,7 @@ TROUBLED: dict[str, tuple[list[str], tuple[int, str]]] = {
 def test_a_run_in_trouble_is_told(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words, expected = TROUBLED[name]
     stage = "rm" if "stage=rm" in words else "sft"
-    folder = tiny(tmp_path / "run", *compared(stage, tmp_path), *words)
+    folder = tiny(tmp_path / "run", *compared(stage, tmp_path, by_chance=True), *words)
     assert expected in told(folder)
     assert f"({expected[1]}, step {expected[0]}): " in capsys.readouterr().err
     assert "watch.jsonl" in {path.name for path in folder.iterdir()}
