@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tests.end_to_end.runs import rows, tiny
 from tests.stage.test_preference import judged, pairs, written
 
@@ -18,6 +19,10 @@ from fulgurite.check import checked_source
 from fulgurite.compose import compose, rebuilt
 from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.folder import read_config
+from fulgurite.precision.build import Dtypes
+from fulgurite.schema import build
+from fulgurite.stage.grpo import Group
+from fulgurite.stage.policy import PolicyStage
 from fulgurite.train import assemble
 
 COUNT = ["stage.reward=['count:e']", "stage.max_new_tokens=12", "data.val_fraction=0", "scheduler=constant"]
@@ -153,9 +158,6 @@ def test_the_rules_know_the_run(tmp_path: Path) -> None:
         said = list({w.partition("=")[0]: w for w in said}.values())
         said = [w for w in said if name != "sft" or not w.startswith(("data.path", "data.max_samples"))]
         composed = compose([*said, f"run_dir={tmp_path / name}", "trainer.max_steps=50", "trainer.batch_size=8"])
-        from fulgurite.precision.build import Dtypes
-        from fulgurite.schema import build
-
         (tmp_path / name).mkdir()
         dtypes: Dtypes = build(composed.run.precision, "cpu")
         made = assemble(composed, dtypes, checked_source(composed), tmp_path / name)
@@ -166,3 +168,16 @@ def test_the_rules_know_the_run(tmp_path: Path) -> None:
     )
     assert 5 < (found["dpo"].answer_tokens or 0) < 30
     assert (found["simpo"].paired, found["simpo"].beta, found["sft"].adapter) == (False, 2.0, False)
+
+
+def test_a_divergence_that_runs_away_stops_grpo_as_well() -> None:
+    stage = PolicyStage.__new__(PolicyStage)
+    torch.nn.Module.__init__(stage)
+    stage._negative, stage.objective = 0, Group(compose(["stage=grpo", "stage.beta=0.01"]).run.stage)
+
+    def rollout(kl: float) -> None:
+        stage._refuse_runaway(type("B", (), {"record": {"train/kl": kl}, "number": 6})())  # type: ignore[arg-type]
+
+    rollout(1.99)
+    with pytest.raises(TrainingFailed, match=r"Rollout 7: the divergence from the start is 2\.01 nats, more than 2: .*stage\.beta in grpo"):
+        rollout(2.01)
