@@ -21,10 +21,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, ValueNode, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from fulgurite.callback.watch.config import check_quiet
 from fulgurite.errors import ConfigError, FulguriteError, Interrupted, RequestError, did_you_mean
 from fulgurite.hostile import refuse_hydra, refuse_resolver, refuse_secret
 from fulgurite.places import conf_dir
-from fulgurite.run import EARLIER, GROUPS, Facts, Resume, RunConfig, all_knobs, load_options
+from fulgurite.run import EARLIER, GROUPS, Facts, RunConfig, all_knobs, load_options
 from fulgurite.schema import Knob, Option, Range, bare, check, groups, options, settings, type_words
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -265,6 +266,7 @@ def typed(config: DictConfig, overrides: Sequence[str]) -> Composed:
         refuse_secret(knob.path, str(value))
         composed.provenance[knob.path] = _origin(knob, value, said, choices)
         composed.warnings += _outside_usual(knob, value, run, composed.provenance[knob.path])
+    check_quiet(run.watch.quiet)
     if run.name is not None and not NAME.fullmatch(run.name):
         raise ConfigError(f"name={run.name} is not allowed: use letters, digits, dot, dash and underscore, at most 64.")
     if run.name is None:
@@ -367,8 +369,8 @@ def rebuilt(config: dict[str, Any]) -> RunConfig:
                 run.logger = {key: _option("logger", item) for key, item in value.items()}
             elif name in GROUPS:
                 setattr(run, name, _option(name, value))
-            elif name == "resume":
-                run.resume = cast(Resume, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Resume), value)))
+            elif is_dataclass(getattr(run, name)):  # resume, watch
+                setattr(run, name, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(type(getattr(run, name))), value)))
             else:
                 setattr(run, name, value)
     except (OmegaConfBaseException, KeyError, TypeError, AttributeError) as error:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from fulgurite.callback.watch.config import Watch
 from fulgurite.schema import Empty, Knob, groups, knob, knobs_of
 from fulgurite.schema import at_least as _at_least
 
@@ -65,6 +66,7 @@ class RunConfig:
     trainer: Any = None
     logger: dict[str, Any] = field(default_factory=dict)
     resume: Resume = field(default_factory=Resume)
+    watch: Watch = field(default_factory=Watch)
 
     seed: int = knob(
         42, "The seed of every random draw: order, adapter, dropout, samples.", source="Ours", bounds=_at_least(0),
@@ -112,3 +114,4 @@ def _all_knobs() -> Iterator[Knob]:
             yield from knobs_of(cls)
     yield from knobs_of(RunConfig)
     yield from knobs_of(Resume)
+    yield from knobs_of(Watch)

@@ -19,6 +19,10 @@ from fulgurite.callback.record import Record
 from fulgurite.callback.samples import Samples
 from fulgurite.callback.status import status
 from fulgurite.callback.stop import Stop
+from fulgurite.callback.watch.about import about
+from fulgurite.callback.watch.ears import Watch
+from fulgurite.callback.watch.update import UpdateRatio
+from fulgurite.callback.watch.voice import Voice
 from fulgurite.checkpoint import resume
 from fulgurite.checkpoint.folder import step_of
 from fulgurite.checkpoint.io import FolderCheckpointIO
@@ -125,7 +129,8 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -
         folder / "samples.jsonl", model, loaded.tokenizer, template if run.stage.name != "pt" else None, prompts,
         max_new_tokens=run.stage.max_new_tokens if speaks else 0, total_steps=total,
     )
-    listening = callbacks(run, folder, total, samples, {"data": encoded.key, "version": __version__, **began_from(run)})
+    watch = Watch(Voice(folder / "watch.jsonl"), about(run, total, stage, rows), run.watch.quiet, samples)
+    listening = callbacks(run, folder, total, samples, watch, {"data": encoded.key, "version": __version__, **began_from(run)})
     trainer = build(
         run.trainer, run=run, dtypes=dtypes, folder=folder, total_steps=total, micro_batches=order.micro_batches_per_step,
         validates=val is not None, callbacks=listening, plugins=[FolderCheckpointIO()],
@@ -205,14 +210,14 @@ def found_checkpoint(composed: Composed, folder: Path, total: int) -> Path | Non
     return checkpoint
 
 
-def callbacks(run: RunConfig, folder: Path, total: int, samples: Samples, identity: dict[str, Any]) -> list[Any]:
+def callbacks(run: RunConfig, folder: Path, total: int, samples: Samples, watch: Watch, identity: dict[str, Any]) -> list[Any]:
     """In the order in which they must see a step: the row is written before the checkpoint that knows of it."""
     record = Record(MetricsFile(folder / "metrics.jsonl"), log_every=run.trainer.log_every, total_steps=total)
     checkpoints = Checkpoints(
         folder / "checkpoints", run.trainer.save_every, run.trainer.keep, identity=identity, allow=run.resume.allow
     )
     private = [PrivacyFile(folder / "privacy.json")] if run.private else []
-    return [record, samples, ProgressLine(total), *private, checkpoints, Stop(checkpoints)]
+    return [UpdateRatio(run.trainer.log_every), record, samples, ProgressLine(total), watch, *private, checkpoints, Stop(checkpoints)]
 
 
 def trackers(composed: Composed, folder: Path, facts: Facts) -> list[Any]:

@@ -128,7 +128,9 @@ def test_the_run_folder_holds_what_it_says(tmp_path: Path) -> None:
     tiny(tmp_path, "trainer.max_steps=4", "trainer.eval_every=2", "optim.lr=1e-3")
     found = rows(tmp_path)
     first = next(row for row in found if "train/loss" in row)
-    assert set(first) == {"step", "epoch", "tokens", "train/loss", "train/lr", "train/grad_norm", "train/clipped"}
+    assert set(first) == {
+        "step", "epoch", "tokens", "train/loss", "train/lr", "train/grad_norm", "train/clipped", "train/update_ratio",
+    }
     assert [row["step"] for row in found if "val/loss" in row] == [2, 4]
     assert [row["step"] for row in found if "train/loss" in row] == [1, 2, 3, 4]
     origin = json.loads((tmp_path / "provenance.json").read_text())["knobs"]

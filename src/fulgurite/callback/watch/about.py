@@ -1,0 +1,32 @@
+"""What the rules must know of a run before its first step, from its config, its stage and its rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fulgurite.callback.watch.seen import About
+from fulgurite.data.compared_rows import Compared
+from fulgurite.data.rows import AnyRows
+from fulgurite.run import RunConfig
+
+
+def about(run: RunConfig, total: int, module: Any, rows: AnyRows) -> About:
+    """Of a run whose empty knobs are filled; `module` is its stage."""
+    stage = run.stage
+    found = About(
+        stage.name, str(getattr(stage, "loss", "")), hasattr(module.model, "peft_config"), run.optim.lr or 0.0,
+        getattr(run.scheduler, "warmup_steps", 0) or 0, total, run.trainer.batch_size, run.trainer.max_grad_norm or 0.0, run.private,
+        module.model.get_input_embeddings().num_embeddings, rollout_steps=stage.steps_a_rollout(),
+        max_new_tokens=getattr(stage, "max_new_tokens", 0),
+    )
+    if stage.name == "dpo":
+        found.beta = stage.beta
+        found.paired = module.refers and not module.averaged and stage.beta > 0
+    if isinstance(rows, Compared):
+        found.margins = any(rows.margin(i) != 0 for i in range(len(rows)))
+    if stage.name in ("sft", "dpo", "kto") and not rows.packed:
+        sides = 2 if stage.name == "dpo" else 1
+        found.answer_tokens = int(np.percentile(rows.label_counts, 90)) // sides
+    return found

@@ -1,0 +1,24 @@
+"""What chance alone can do: standard errors and intervals.
+
+scipy.stats has both (ttest_ind_from_stats, binomtest.proportion_ci); it is not needed to train, and each is one line.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+
+def error_of_difference(a: Sequence[float], b: Sequence[float]) -> float:
+    """The standard error of mean(a) - mean(b), without assuming that they spread alike (Welch)."""
+    return math.sqrt(sum(statistics.variance(x) / len(x) if len(x) > 1 else 0.0 for x in (a, b)))
+
+
+def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share seen `count` times (E. B. Wilson, 1927), which holds near 0 and 1 too."""
+    if count < 1:
+        return 0.0, 1.0
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return middle - half, middle + half

@@ -1,0 +1,104 @@
+"""All thresholds of the watching rules, each with who says so. "Ours" may be moved once measured."""
+
+from __future__ import annotations
+
+ABOVE_CHANCE = 1.0
+"""Nats above ln(vocabulary) that a first loss may have: a random model has ln V. Ours."""
+KNOWN_ALREADY = 0.05
+"""Nats: a first loss below this says that the answer stands in the prompt, or was learned before. Ours."""
+FIRST_LABELS = 64
+"""Label tokens below which a first loss tells too little. Ours."""
+LN2_OFF = 0.1
+"""How far a reward model's first loss may lie from ln 2 (its head begins at zero). The troubles of LLaMA-Factory's users, #571."""
+ZERO_LOSS = 1e-6
+"""A loss of nothing; LLaMA-Factory #8088, #7263 showed 0.0000."""
+ZERO_STEPS = 3
+"""In a row. Ours."""
+
+SPIKE = 3.0
+"""Times the running median. Ours."""
+SPIKE_STEPS = 5
+"""In a row. Ours."""
+SPIKE_NATS = 0.5
+"""And so many nats above the median: small losses may triple by chance. Ours."""
+BEFORE_SPIKE = 20
+"""Losses that a median needs. Ours."""
+RISEN = 0.5
+"""Nats above the first losses. Ours."""
+RISEN_ERRORS = 4.0
+"""And standard errors. Ours."""
+RISEN_STEPS = 20
+"""Losses in each mean. Ours."""
+
+PLATEAU_STEPS = 100
+"""Steps after the warmup until a loss that has not fallen is one. Ours."""
+PLATEAU_SHORT = 30
+"""A shorter run of at least so many steps is judged at its end. Ours."""
+PLATEAU_WINDOW = 30
+"""Losses in each mean. Ours."""
+PLATEAU_FALL = 0.01
+"""A smaller fall is none; and it must be less than two standard errors. Ours."""
+PLATEAU_SURE = 0.05
+"""The fall plus two standard errors must lie below this, or the noise is too large to say anything. Ours."""
+LOW_UPDATE = {"adapter": 1e-3, "whole": 2e-5}
+"""An update ratio below which a rate that does not help is rather too low than useless. Ours: LoRA at 2e-4 gives about 5e-3 to
+1e-2, full weights at 1e-5 about 2e-4."""
+
+EVALUATIONS = 3
+"""Rises in a row. Early stopping's usual patience."""
+OVERFIT_RISE = 0.005
+"""The least rise since the best, as a share. Ours."""
+
+CLIPPED = 0.5
+"""Share of the steps. LLaMA-Factory #3996, #7710."""
+CLIP_STEPS = 50
+"""After the warmup. Ours."""
+NORM = 100.0
+"""LLaMA-Factory #6249."""
+NORM_STEPS = 20
+"""The median of so many. Ours."""
+MOVED = 1e-7
+"""An update ratio below this is no movement: float32 resolves 6e-8."""
+MOVED_STEPS = 48
+"""At half the rate or more; from the 16th step to the 64th, which are measured. Ours."""
+UPDATE_HIGH = 0.2
+"""An update ratio above this shakes the model. About 1e-3 is healthy in pre-training (Karpathy's lectures); ours, far above what
+usual rates give."""
+SETTLED = 8
+"""Steps that an adapter needs to grow before its ratio tells something. Ours."""
+FULL_RATE = 0.5
+"""The share of optim.lr from which a step counts as one at full rate. Ours."""
+
+CHOSEN_FALL = 0.1
+"""Share of the chosen log-probability at the start. Seen in LLaMA-Factory #6153, #7643."""
+FALL_ERRORS = 3.0
+"""Standard errors that a fall must have where answers are not compared with themselves. Ours."""
+DPO_WINDOW = 20
+"""Steps in each mean. Ours."""
+WRONG_STEPS = 50
+"""Steps whose accuracy is counted, after as many. Ours."""
+STUCK_STEPS = 200
+"""Steps after which a reward model must have found something; half of them are counted. LLaMA-Factory #571."""
+STUCK_SHORT = 50
+"""A shorter run of at least so many steps is judged at its end. Ours."""
+TIES = 0.8
+"""Share of groups. Ours."""
+TIE_ROLLOUTS = 5
+"""In a row. Ours."""
+
+ENDLESS = 0.3
+"""Share of the samples, by more than chance: of five, four. LLaMA-Factory #5593, #2884; a healthy run of the bundled model had
+two of five in its middle."""
+REPEATED = 0.5
+"""Share of an answer's 4-grams that stood in it before. LLaMA-Factory #2611."""
+GRAMS = 16
+"""4-grams that an answer needs to be judged. Ours."""
+PROMPTS = 3
+"""Samples that are enough to say something. Ours."""
+SAME = 0.8
+"""Share of answers that are as before. LLaMA-Factory #280, #690, #6216."""
+
+WAIT_STEPS = 20
+"""Steps over which waiting is measured. Ours."""
+WAIT_LEAST = 0.005
+"""Seconds a step: less is not worth a word. Ours."""

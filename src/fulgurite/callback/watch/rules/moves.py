@@ -1,0 +1,84 @@
+"""How far a step goes: gradients that are clipped, weights that do not move, or move too much."""
+
+from __future__ import annotations
+
+import statistics
+
+from fulgurite.callback.watch import limits
+from fulgurite.callback.watch.rules import Finding, Moment, rule
+from fulgurite.callback.watch.rules.course import share
+from fulgurite.callback.watch.seen import Seen, Update, column
+
+
+@rule("clip-share", Moment.step)
+def clip_share(seen: Seen) -> Finding | None:
+    """Not under privacy, where each row is clipped and is meant to be."""
+    about = seen.about
+    if about.private or not about.clip or seen.trail.step < about.warmup + limits.CLIP_STEPS:
+        return None
+    rows = [row for row in seen.trail.recent if row["step"] > about.warmup]
+    clipped = statistics.fmean(column(rows, "train/clipped"))
+    if len(rows) < limits.CLIP_STEPS or clipped <= limits.CLIPPED:
+        return None
+    norm = statistics.median(column(rows, "train/grad_norm"))
+    return Finding(
+        f"{clipped:.0%} of the last {len(rows)} steps were clipped: the gradient norm is {norm:.3g} in the middle, and "
+        f"trainer.max_grad_norm={about.clip:g}. The logged norm is the one before clipping.",
+        "Where the loss falls all the same this is a lower rate in effect; else lower optim.lr, or raise trainer.max_grad_norm.",
+        {"share": clipped, "steps": len(rows), "median_norm": norm, "limit": about.clip},
+    )
+
+
+@rule("norm-high", Moment.step)
+def norm_high(seen: Seen) -> Finding | None:
+    """The median: one wild step is what clipping is for. Not under privacy, where the norm is that of the noise."""
+    norms = column(seen.trail.newest(limits.NORM_STEPS), "train/grad_norm")
+    if seen.about.private or len(norms) < limits.NORM_STEPS or seen.trail.step <= seen.about.warmup or norms[-1] <= limits.NORM:
+        return None
+    norm = statistics.median(norms)
+    if norm <= limits.NORM:
+        return None
+    return Finding(
+        f"The gradient norm was {norm:.3g} in the middle of the last {len(norms)} steps, and healthy runs stay below {limits.NORM:g}.",
+        "Lower optim.lr, look at the longest and strangest rows, and take precision=fp32 if this is fp16.", {"median_norm": norm},
+    )
+
+
+@rule("adapter-moves", Moment.step)
+def adapter_moves(seen: Seen) -> Finding | None:
+    """Twice nothing at all, or next to nothing over fifty steps at the full rate."""
+    updates = _new(seen)
+    live = [u for u in updates if u.lr > 0]
+    if len(live) < 2:
+        return None
+    still = live[-2].ratio == live[-1].ratio == 0
+    full = [u for u in live if u.lr >= limits.FULL_RATE * seen.about.lr]
+    tiny = len(full) > 1 and full[-1].step - full[0].step >= limits.MOVED_STEPS and all(u.ratio < limits.MOVED for u in full)
+    if not still and not tiny:
+        return None
+    what = "The adapter has" if seen.about.adapter else "The weights have"
+    return Finding(
+        f"{what} not moved: a step changes {'it' if seen.about.adapter else 'them'} by {share(live[-1].ratio)} at optim.lr="
+        f"{seen.about.lr:g}; the rate is too low, or no gradient arrives.",
+        "Leave optim.lr empty for the usual rate; where train/grad_norm is 0, look at method.targets.",
+        {"update_ratio": live[-1].ratio, "lr": seen.about.lr},
+    )
+
+
+@rule("update-high", Moment.step)
+def update_high(seen: Seen) -> Finding | None:
+    """Twice in a row at the full rate. What begins at zero has no ratio in its first step, and no usual one later."""
+    updates = [u for u in _new(seen) if u.step >= limits.SETTLED and u.lr >= limits.FULL_RATE * seen.about.lr]
+    if seen.trail.first_update != 1 or len(updates) < 2 or min(updates[-2].ratio, updates[-1].ratio) <= limits.UPDATE_HIGH:
+        return None
+    ratio = updates[-1].ratio
+    return Finding(
+        f"A step changes the trained weights by {share(ratio)} at optim.lr={seen.about.lr:g}; at usual rates it is 0.001 % to 3 %.",
+        "Lower optim.lr by ten.", {"update_ratio": ratio, "lr": seen.about.lr},
+    )
+
+
+def _new(seen: Seen) -> list[Update]:
+    """The update ratios, where this step added one."""
+    updates = seen.trail.updates
+    return list(updates) if updates and updates[-1].step == seen.trail.step else []

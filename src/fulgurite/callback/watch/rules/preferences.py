@@ -1,0 +1,93 @@
+"""Pairs and groups: answers that both get less likely, sides that are taken for one another, a reward that tells nothing."""
+
+from __future__ import annotations
+
+import statistics
+
+from fulgurite.callback.watch import limits
+from fulgurite.callback.watch.chance import error_of_difference, wilson
+from fulgurite.callback.watch.rules import Finding, Moment, rule
+from fulgurite.callback.watch.seen import Row, Seen, column
+
+
+@rule("dpo-falls", Moment.step)
+def dpo_falls(seen: Seen) -> Finding | None:
+    """In nats of the chosen answer. Against its own reference where there is one: other pairs' lengths do not come in then."""
+    about, trail, n = seen.about, seen.trail, limits.DPO_WINDOW
+    if about.stage != "dpo" or about.loss == "apo_down" or not trail.whole or trail.step < 2 * n:
+        return None
+    first, now = trail.first[:n], trail.newest(n)
+    before, after = column(first, "train/logp_chosen"), column(now, "train/logp_chosen")
+    start = statistics.fmean(before)
+    if about.paired:
+        fall = (_reward(first, "chosen") - _reward(now, "chosen")) / about.beta
+    else:
+        fall = start - statistics.fmean(after)
+        if fall <= limits.FALL_ERRORS * error_of_difference(before, after):
+            return None
+    margins = [_reward(rows, "chosen") - _reward(rows, "rejected") for rows in (first, now)]
+    if fall <= limits.CHOSEN_FALL * abs(start) or margins[1] <= margins[0]:
+        return None
+    return Finding(
+        f"Both answers are getting less likely: the chosen one has lost {fall:.3g} nats of {abs(start):.3g}, and the margin grows "
+        f"({margins[0]:.3g} → {margins[1]:.3g}) because the rejected one loses more. That is usual in DPO, up to a point.",
+        "stage.sft_weight=0.2 holds the chosen answer up; a lower optim.lr slows both.",
+        {"fall": fall, "start": start, "margin_first": margins[0], "margin_now": margins[1]},
+    )
+
+
+@rule("dpo-wrong", Moment.step)
+def dpo_wrong(seen: Seen) -> Finding | None:
+    """The interval of the accuracy lies below one half."""
+    about, n = seen.about, limits.WRONG_STEPS
+    if about.stage != "dpo" or seen.trail.step < 2 * n:
+        return None
+    accuracies = column(seen.trail.newest(n), "train/accuracy")
+    accuracy, pairs = statistics.fmean(accuracies), len(accuracies) * about.batch_size
+    high = wilson(accuracy, pairs)[1]
+    if len(accuracies) < n or high >= 0.5:
+        return None
+    return Finding(
+        f"The chosen answer is preferred in {accuracy:.0%} of the last {pairs:,} pairs, and never trained it would be half: the run learns "
+        "the opposite, or chosen and rejected are swapped.",
+        "Look at a few pairs of the data; then lower optim.lr.", {"accuracy": accuracy, "pairs": pairs, "upper": high},
+    )
+
+
+@rule("rm-stuck", Moment.step)
+def rm_stuck(seen: Seen) -> Finding | None:
+    """Asked once, after 200 steps or at the end of a shorter run: does the accuracy's interval lie above one half?"""
+    about, trail = seen.about, seen.trail
+    short = limits.STUCK_SHORT <= about.total < limits.STUCK_STEPS
+    if about.stage != "rm" or trail.step != (about.total if short else limits.STUCK_STEPS):
+        return None
+    accuracies = column(trail.newest(trail.step // 2), "train/accuracy")
+    accuracy, pairs = statistics.fmean(accuracies), len(accuracies) * about.batch_size
+    low, high = wilson(accuracy, pairs)
+    if low > 0.5:
+        return None
+    return Finding(
+        f"The accuracy over the last {pairs:,} pairs is {accuracy:.0%} (95 % interval {low:.0%} to {high:.0%}), and the loss "
+        f"{trail.last['train/loss']:.3f}: {'still' if high >= 0.5 else 'no better than'} guessing, which is 50 % and ln 2 = 0.693.",
+        "Look at a few pairs; take more of them, harder ones, or a higher optim.lr.",
+        {"accuracy": accuracy, "low": low, "high": high, "pairs": pairs, "loss": trail.last["train/loss"]},
+    )
+
+
+@rule("ties", Moment.step)
+def ties(seen: Seen) -> Finding | None:
+    """Over five rollouts, each once."""
+    each = seen.about.rollout_steps
+    shares = column(seen.trail.newest(limits.TIE_ROLLOUTS * each), "train/ties")[::each]
+    if len(shares) < limits.TIE_ROLLOUTS or min(shares) <= limits.TIES:
+        return None
+    return Finding(
+        f"In {statistics.fmean(shares):.0%} of the groups all answers got the same reward, and a group without a difference teaches "
+        "nothing.",
+        "Take prompts of middling difficulty, a reward with steps in between, a larger stage.group, or a higher stage.temperature.",
+        {"ties": statistics.fmean(shares)},
+    )
+
+
+def _reward(rows: list[Row], side: str) -> float:
+    return statistics.fmean(column(rows, f"train/reward_{side}"))

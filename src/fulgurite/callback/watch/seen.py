@@ -1,0 +1,147 @@
+"""What a rule may look at: what the run is, the numbers of its steps, its evaluations and samples. Numbers only.
+
+All of `Trail` is in the checkpoint, so that a resumed run says what an uninterrupted one says, at the same step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+Row = dict[str, float]
+
+KEPT = (
+    "train/loss", "train/lr", "train/grad_norm", "train/clipped", "train/accuracy", "train/reward_chosen", "train/reward_rejected",
+    "train/logp_chosen", "train/ties",
+)
+FIRST, RECENT, UPDATES = 50, 100, 16
+
+
+@dataclass(slots=True)
+class About:
+    """What is known before the first step."""
+
+    stage: str
+    loss: str = ""
+    adapter: bool = True
+    lr: float = 1e-4
+    warmup: int = 0
+    total: int = 1000
+    batch_size: int = 16
+    clip: float = 1.0
+    """The norm that gradients are clipped to, 0 for none."""
+    private: bool = False
+    vocab: int = 50_000
+    beta: float = 0.1
+    paired: bool = True
+    """Whether `train/reward_chosen` is beta times the whole answer's log ratio to a reference."""
+    margins: bool = False
+    """Whether pairs have margins of their own."""
+    rollout_steps: int = 1
+    answer_tokens: int | None = None
+    """Nine of ten answers trained on are no longer; None where that is not known."""
+    max_new_tokens: int = 0
+
+
+@dataclass(slots=True)
+class Update:
+    """By which share a step changed the trained weights."""
+
+    step: int
+    ratio: float
+    lr: float
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """The validation loss after a step, and the mean training loss since the evaluation before."""
+
+    step: int
+    val: float
+    train: float
+
+
+@dataclass(slots=True)
+class Trail:
+    """The first steps and the newest, the newest update ratios, every evaluation. `begun` is the first step seen."""
+
+    begun: int | None = None
+    first: list[Row] = field(default_factory=list)
+    recent: deque[Row] = field(default_factory=lambda: deque(maxlen=RECENT))
+    updates: deque[Update] = field(default_factory=lambda: deque(maxlen=UPDATES))
+    first_update: int | None = None
+    evaluations: list[Evaluation] = field(default_factory=list)
+    since: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """Sum and count of the losses since the last evaluation."""
+
+    def add(self, step: int, record: Mapping[str, float], labels: int) -> None:
+        """The numbers of one optimizer step."""
+        row: Row = {"step": step, "labels": labels, **{name: float(record[name]) for name in KEPT if name in record}}
+        if self.begun is None:
+            self.begun = step
+        if len(self.first) < FIRST:
+            self.first.append(row)
+        self.recent.append(row)
+        if "train/loss" in row:
+            self.since = [self.since[0] + row["train/loss"], self.since[1] + 1]
+        if "train/update_ratio" in record:
+            self.first_update = self.first_update or step
+            self.updates.append(Update(step, float(record["train/update_ratio"]), float(record.get("train/lr", 0.0))))
+
+    def evaluated(self, step: int, val: float) -> None:
+        """An evaluation after `step`."""
+        self.evaluations.append(Evaluation(step, val, self.since[0] / self.since[1] if self.since[1] else math.nan))
+        self.since = [0.0, 0.0]
+
+    @property
+    def whole(self) -> bool:
+        """Whether it was there from the first step; a run may go on from a checkpoint of before there was a watch."""
+        return self.begun == 1
+
+    @property
+    def last(self) -> Row:
+        """The newest step."""
+        return self.recent[-1]
+
+    @property
+    def step(self) -> int:
+        """The newest step's number, 0 before the first."""
+        return int(self.recent[-1]["step"]) if self.recent else 0
+
+    def newest(self, count: int) -> list[Row]:
+        """The newest `count` steps, or as many as there are."""
+        return list(self.recent)[-count:]
+
+    def state(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        found = asdict(self)
+        return found | {"recent": list(self.recent), "updates": [asdict(u) for u in self.updates]}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Trail:
+        """The trail that `state` was taken of."""
+        return cls(**{
+            **state, "recent": deque(state["recent"], RECENT), "updates": deque((Update(**u) for u in state["updates"]), UPDATES),
+            "evaluations": [Evaluation(**e) for e in state["evaluations"]],
+        })
+
+
+@dataclass(slots=True)
+class Seen:
+    """All that a rule is given. `samples` are rows of samples.jsonl; seconds are those of the newest steps."""
+
+    about: About
+    trail: Trail = field(default_factory=Trail)
+    samples: Sequence[Mapping[str, Any]] = ()
+    waited: float = 0.0
+    computed: float = 0.0
+    timed: int = 0
+    """Optimizer steps in the seconds above."""
+
+
+def column(rows: Iterable[Row], name: str) -> list[float]:
+    """The values of one number, where a row has it."""
+    return [row[name] for row in rows if name in row]

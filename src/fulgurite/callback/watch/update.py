@@ -1,0 +1,62 @@
+"""`train/update_ratio`: by which share an optimizer step changed the trained weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+NAME = "train/update_ratio"
+EVERY = 64
+SAMPLE = 1 << 20
+"""Weights looked at, spread over all that are trained: a copy of every weight would double their memory for a moment."""
+
+
+def due(step: int, log_every: int = 1) -> bool:
+    """Whether step `step` is measured: the powers of two and each 64th, of the steps and of the logged ones."""
+    counts = [step, *([step // log_every] if step % log_every == 0 else [])]
+    return any(n > 0 and (n & (n - 1) == 0 or n % EVERY == 0) for n in counts)
+
+
+def sampled(parameters: list[Tensor], most: int = SAMPLE) -> Tensor:
+    """At most about `most` of the weights, float32, at even distances. The stride is odd, so that it meets all columns."""
+    stride = max(1, sum(p.numel() for p in parameters) // most) | 1
+    if sum(p.numel() for p in parameters) <= most:
+        stride = 1
+    return torch.cat([p.detach().reshape(-1)[::stride].float() for p in parameters])
+
+
+def ratio(before_N: Tensor, after_N: Tensor) -> float | None:
+    """|after - before| / |before|, Euclidean; None where the weights were zero."""
+    norm = float(before_N.norm())
+    return float((after_N - before_N).norm()) / norm if norm else None
+
+
+class UpdateRatio(pl.Callback):  # type: ignore[misc]
+    """Adds the ratio to `step_record` of the steps that are due; stands before what writes the record. Reads, and changes nothing.
+
+    Each step would cost about 10 ms with a million sampled weights on a CPU; so it is a function of the step whether one is measured.
+    """
+
+    def __init__(self, log_every: int = 1) -> None:
+        self._every = log_every
+        self._before: tuple[int, list[Tensor], Tensor] | None = None
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
+        """The weights that are about to be stepped."""
+        step = trainer.global_step + 1
+        if due(step, self._every):
+            live = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            self._before = (step, live, sampled(live)) if live else None
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """The same weights afterwards."""
+        if self._before is None or trainer.global_step != self._before[0]:
+            return
+        _, live, before = self._before
+        self._before = None
+        found = ratio(before, sampled(live))
+        if found is not None:
+            pl_module.step_record[NAME] = found

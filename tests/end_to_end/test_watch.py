@@ -1,0 +1,183 @@
+"""The watch on real runs of the tiny model: silent where all is well in each family of stages, and heard where it is not."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.end_to_end.runs import rows, tiny
+from tests.stage.test_preference import judged, pairs, written
+
+from fulgurite.callback.watch.about import about
+from fulgurite.callback.watch.seen import About
+from fulgurite.check import checked_source
+from fulgurite.compose import compose, rebuilt
+from fulgurite.errors import ConfigError, TrainingFailed
+from fulgurite.folder import read_config
+from fulgurite.precision.build import Dtypes
+from fulgurite.schema import build
+from fulgurite.stage.grpo import Group
+from fulgurite.stage.policy import PolicyStage
+from fulgurite.train import assemble
+
+COUNT = ["stage.reward=['count:e']", "stage.max_new_tokens=12", "data.val_fraction=0", "scheduler=constant"]
+HEALTHY = {
+    "sft": ["stage=sft", "optim.lr=3e-3", "trainer.max_steps=130", "trainer.eval_every=20", "stage.prompts=null"],
+    "sft full": ["stage=sft", "method=full", "optim.lr=2e-3", "trainer.max_steps=60", "trainer.eval_every=10"],
+    "dpo": ["stage=dpo", "optim.lr=1e-3", "trainer.max_steps=110", "trainer.eval_every=25"],
+    "kto": ["stage=kto", "optim.lr=1e-3", "trainer.max_steps=30", "trainer.batch_size=16", "trainer.eval_every=10"],
+    "rm": ["stage=rm", "optim.lr=3e-3", "trainer.max_steps=60", "trainer.batch_size=8", "trainer.eval_every=20"],
+    "grpo": ["stage=grpo", *COUNT, "method=full", "optim.lr=5e-3", "trainer.batch_size=8", "trainer.max_steps=22"],
+    "ppo": [
+        "stage=ppo", *COUNT, "method=full", "optim.lr=3e-3", "trainer.batch_size=32", "stage.minibatches=2", "stage.inner_epochs=2",
+        "stage.kl_coefficient=0.3", "trainer.max_steps=40",
+    ],
+}
+
+
+def told(folder: Path) -> list[tuple[int, str]]:
+    path = folder / "watch.jsonl"
+    return [(row["step"], row["rule"]) for row in map(json.loads, path.read_text().splitlines())] if path.exists() else []
+
+
+def compared(stage: str, folder: Path, by_chance: bool = False) -> list[str]:
+    """The words for the pairs, or the judged answers, that a stage compares; by chance the better answer is any."""
+    if stage not in ("dpo", "kto", "rm"):
+        return []
+    records = judged(40) if stage == "kto" else pairs(80)
+    if by_chance:
+        names = [("chosen", "rejected")[:: random.Random(n).choice((1, -1))] for n in range(80)]
+        records = [{"prompt": r["prompt"], a: r["chosen"], b: r["rejected"]} for (a, b), r in zip(names, records, strict=True)]
+    path = written(folder / f"{stage}.jsonl", records)
+    return ["data=file", f"data.path={path}", "data.max_samples=null"]
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_healthy_run_hears_nothing(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tiny(tmp_path / "run", *compared(name.partition(" ")[0], tmp_path), *HEALTHY[name])
+    assert told(folder) == []
+    said = capsys.readouterr().err
+    assert "warning (" not in said
+    assert "note (" not in said
+    measured = [row["step"] for row in rows(folder) if "train/update_ratio" in row]
+    assert measured[:5] == [1, 2, 4, 8, 16]
+
+
+TROUBLED: dict[str, tuple[list[str], tuple[int, str]]] = {
+    "a rate that moves nothing": (["optim.lr=1e-12", "trainer.max_steps=64", "scheduler=constant"], (64, "adapter-moves")),
+    "a rate too low": (["optim.lr=1e-6", "trainer.max_steps=30", "scheduler=constant", "trainer.batch_size=16"], (30, "plateau")),
+    "a rate far too high": (
+        ["method=full", "optim.lr=0.5", "optim.weight_decay=1", "trainer.max_steps=16", "scheduler=constant"], (16, "update-high"),
+    ),
+    "few rows by heart": (
+        ["method=full", "optim.lr=1e-2", "data.max_samples=4", "trainer.max_steps=60", "trainer.eval_every=5", "scheduler=constant"],
+        (20, "overfit"),
+    ),
+    "a tight limit": (["optim.lr=3e-3", "trainer.max_grad_norm=0.01", "trainer.max_steps=60"], (56, "clip-share")),
+    "answers as before": (["optim.lr=1e-12", "trainer.max_steps=2", "stage.prompts=[a,b,c,d]"], (2, "before-after")),
+    "a reward model that learns nothing": (["stage=rm", "optim.lr=1e-5", "trainer.max_steps=50", "trainer.batch_size=1", "scheduler=constant"], (50, "rm-stuck")),
+}
+
+
+@pytest.mark.parametrize("name", TROUBLED)
+def test_a_run_in_trouble_is_told(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words, expected = TROUBLED[name]
+    stage = "rm" if "stage=rm" in words else "sft"
+    folder = tiny(tmp_path / "run", *compared(stage, tmp_path, by_chance=True), *words)
+    assert expected in told(folder)
+    assert f"({expected[1]}, step {expected[0]}): " in capsys.readouterr().err
+    assert "watch.jsonl" in {path.name for path in folder.iterdir()}
+
+
+def test_a_first_loss_above_chance_stops_the_run_unless_that_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fulgurite.stage.language import LanguageStage
+
+    plain = LanguageStage.total_loss
+    monkeypatch.setattr(LanguageStage, "total_loss", lambda self, batch: 1.5 * plain(self, batch))  # a model of another tokenizer
+    with pytest.raises(TrainingFailed, match=r"Step 1: The first loss is 9\.\d+, and a model that knows nothing has ln\(512\) = 6\.24"):
+        tiny(tmp_path / "stopped")
+    assert told(tmp_path / "stopped") == [(1, "step-zero")]
+    assert json.loads((tmp_path / "stopped" / "status.json").read_text())["state"] == "failed"
+    assert told(tiny(tmp_path / "allowed", "watch.quiet=[step-zero]")) == []
+
+
+def test_an_unknown_rule_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"watch\.quiet=clip-shar names no rule"):
+        tiny(tmp_path / "run", "watch.quiet=[clip-shar]")
+    assert not (tmp_path / "run").exists()
+
+
+def state(run: Path) -> dict[str, Any]:
+    last = run / "checkpoints" / "last"
+    kept = {file.name: file.read_bytes() for file in sorted(last.iterdir())}
+    return kept | {"step": last.resolve().name, "rows": rows(run), "watch": (run / "watch.jsonl").read_text()}
+
+
+def test_a_resumed_run_says_what_an_uninterrupted_one_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["optim.lr=1e-9", "trainer.max_steps=40", "trainer.save_every=1", "trainer.keep=99", "trainer.max_grad_norm=0.01"]
+    words += ["scheduler=constant", "trainer.eval_every=9", "watch.quiet=[update-high]", "trainer.batch_size=16"]
+    whole = tiny(tmp_path / "run", *words)
+    expected = state(whole)
+    assert told(whole) == [(40, "plateau")]
+    for killed in (8, 27):
+        again = tmp_path / "again"
+        shutil.rmtree(again, ignore_errors=True)
+        shutil.copytree(whole, again, symlinks=True)
+        for step in range(killed + 1, 41):
+            shutil.rmtree(again / "checkpoints" / f"step-{step}")
+        for link in ("last", "best"):
+            (again / "checkpoints" / link).unlink()
+        capsys.readouterr()
+        assert state(tiny(again, *words)) == expected, f"killed after step {killed}"
+        assert capsys.readouterr().err.count("warning (plateau, step 40)") == 1
+    # another choice of what to hear is no other run
+    shutil.rmtree(again / "checkpoints" / "step-40")
+    for link in ("last", "best"):
+        (again / "checkpoints" / link).unlink()
+    assert told(tiny(again, *words, "watch.quiet=[plateau]")) == []
+
+
+def test_a_config_of_before_the_watch_is_read(tmp_path: Path) -> None:
+    kept = read_config(tiny(tmp_path, "watch.quiet=[ties]"))
+    assert kept["watch"] == {"quiet": ["ties"]}
+    assert rebuilt(kept).watch.quiet == ["ties"]
+    del kept["watch"]
+    assert rebuilt(kept).watch.quiet == []
+
+
+def test_the_rules_know_the_run(tmp_path: Path) -> None:
+    """What `about` reads from an assembled run, a preference run with a reference and one without."""
+    found = {}
+    for name, words in {"dpo": [], "simpo": ["stage.loss=simpo"], "sft": ["stage=sft", "data=guide", "method=full"]}.items():
+        said = ["stage=dpo", *compared("dpo", tmp_path), *words, "model=tiny", "precision=fp32", "optim.lr=1e-3", "stage.prompts=[]"]
+        said = list({w.partition("=")[0]: w for w in said}.values())
+        said = [w for w in said if name != "sft" or not w.startswith(("data.path", "data.max_samples"))]
+        composed = compose([*said, f"run_dir={tmp_path / name}", "trainer.max_steps=50", "trainer.batch_size=8"])
+        (tmp_path / name).mkdir()
+        dtypes: Dtypes = build(composed.run.precision, "cpu")
+        made = assemble(composed, dtypes, checked_source(composed), tmp_path / name)
+        found[name] = about(composed.run, 50, made.stage, made.train_loader.dataset.rows)
+    assert found["dpo"] == About(
+        "dpo", "sigmoid", True, 1e-3, 5, 50, 8, 1.0, False, 512, beta=0.1, paired=True, answer_tokens=found["dpo"].answer_tokens,
+        max_new_tokens=64,
+    )
+    assert 5 < (found["dpo"].answer_tokens or 0) < 30
+    assert (found["simpo"].paired, found["simpo"].beta, found["sft"].adapter) == (False, 2.0, False)
+
+
+def test_a_divergence_that_runs_away_stops_grpo_as_well() -> None:
+    stage = PolicyStage.__new__(PolicyStage)
+    torch.nn.Module.__init__(stage)
+    stage._negative, stage.objective = 0, Group(compose(["stage=grpo", "stage.beta=0.01"]).run.stage)
+
+    def rollout(kl: float) -> None:
+        stage._refuse_runaway(type("B", (), {"record": {"train/kl": kl}, "number": 6})())  # type: ignore[arg-type]
+
+    rollout(1.99)
+    with pytest.raises(TrainingFailed, match=r"Rollout 7: the divergence from the start is 2\.01 nats, more than 2: .*stage\.beta in grpo"):
+        rollout(2.01)
