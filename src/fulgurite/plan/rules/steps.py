@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from fulgurite.plan.facts import Seen
 from fulgurite.plan.rules import rule
+from fulgurite.plan.rules.bands import FEW, LITTLE, SHORT
 from fulgurite.plan.trouble import Say, Severity
-
-FEW, LITTLE, SHORT = 10, 100, 200
-"""Steps: below the first nothing is learned, below the second a model rarely changes, below the third it is close (ours)."""
 
 
 @rule("steps.too-few", "error", source="S16, P1: LlamaFactory #7486 (91 rows, 17 steps)", insist=True)
