@@ -37,7 +37,7 @@ def too_long(seen: Seen) -> Say | None:
 
 
 @rule("data.few-labels", "error", insist=True, source=(
-    "P5: reliability T21 (loss 0 from the start: masked or cut, nothing is left to learn)"
+    "reliability T21 (loss 0 from the start: masked or cut, nothing is left to learn)"
 ))
 def few_labels(seen: Seen) -> Say | None:
     """Examples of which nothing is learned, beyond what data.max_drop tolerates; or hardly any token learned at all."""

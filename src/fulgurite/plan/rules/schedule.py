@@ -32,7 +32,7 @@ def none(seen: Seen) -> Say | None:
     return Say(f"No warmup: the first steps run at the full rate of {run.optim.lr:g} on empty Adam moments.", _some_warmup(seen, MILD))
 
 
-@rule("warmup.too-long", "error", about="scheduler.warmup_steps", source="S8: a rate that never arrives (ours)")
+@rule("warmup.too-long", "error", about="scheduler.warmup_steps", source="ours: a rate that never arrives")
 def too_long(seen: Seen) -> Say | None:
     """A warmup that takes much of the run; an error where the run ends first."""
     warmup, steps = seen.warmup_steps, seen.steps

@@ -53,7 +53,7 @@ def kto_batch(seen: Seen) -> Say | None:
     )
 
 
-@rule("kto.balance", "warning", source="S23: TRL's KTO page (weighted good to bad between 1:1 and 4:3)")
+@rule("kto.balance", "warning", source="TRL's KTO page (weighted good to bad between 1:1 and 4:3)")
 def kto_balance(seen: Seen) -> Say | None:
     """Good and bad answers that weigh so unequally that one kind drowns the other."""
     stage, data = seen.run.stage, seen.data
@@ -92,7 +92,7 @@ def reward_data(seen: Seen) -> Say | None:
     return None
 
 
-@rule("preference.pairs", "error", source="P17: reliability T19; equal texts and unlike prompts are refused as the file is read")
+@rule("preference.pairs", "error", source="reliability T19; equal texts and unlike prompts are refused as the file is read")
 def pairs(seen: Seen) -> Say | None:
     """Pairs whose two answers are the same tokens: there is nothing to prefer."""
     data = seen.data

@@ -44,7 +44,7 @@ def no_end(seen: Seen) -> Say | None:
     )
 
 
-@rule("data.two-starts", "error", source="P14: reliability T23 (template and tokenizer both add it)")
+@rule("data.two-starts", "error", source="reliability T23 (template and tokenizer both add it)")
 def two_starts(seen: Seen) -> Say | None:
     """Examples that begin with the start token twice."""
     data = seen.data
