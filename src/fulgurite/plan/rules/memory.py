@@ -111,9 +111,13 @@ def _cheaper(seen: Seen) -> str:
     if seen.cheaper:
         fitting = [other for other in seen.cheaper if other.peak <= MEMORY_TIGHT * seen.machine.memory_free]
         return (fitting[0] if fitting else min(seen.cheaper, key=lambda other: other.peak)).override
-    run = seen.run
+    run, (phase, _) = seen.run, _largest(seen)
+    if phase == "A rollout":
+        return f"stage.rollout_batch={max(1, run.stage.rollout_batch // 2)}"
     if run.trainer.micro_batch and run.trainer.micro_batch > 1:
         return f"trainer.micro_batch={run.trainer.micro_batch // 2}"
+    if phase == "Evaluation":
+        return ""
     if not run.trainer.gradient_checkpointing and run.stage.name not in ("ppo", "grpo") and not run.private:
         return "trainer.gradient_checkpointing=true"
     return "method=lora" if run.method.kin == "full" else "method=qlora" if run.method.name == "lora" else ""

@@ -15,7 +15,7 @@ from fulgurite.scheduler.config import Scheduler, Warm
 
 MILD = 0.03
 """The warmup of long runs (Tülu 3, QLoRA)."""
-APART = {"cycles": 2, "power": 2.0, "min_ratio": 0.1, "decay_ratio": 0.2}
+APART = {"cycles": 2, "power": 2.0, "decay_ratio": 0.2, "min_ratio": 0.1}
 """Knobs that set a schedule apart from its plainer cousin, and the value that does; where none does, a warmup may."""
 
 
