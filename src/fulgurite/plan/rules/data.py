@@ -1,0 +1,157 @@
+"""What becomes of the examples: cut, dropped, repeated, drawn, packed, kept for validation."""
+
+from __future__ import annotations
+
+from fulgurite.data.config import ASKING
+from fulgurite.optim.rates import usual
+from fulgurite.plan.facts import DataFacts, Seen
+from fulgurite.plan.rules import rule
+from fulgurite.plan.rules.bands import ALIKE, CUT_MANY, CUT_SOME, EPOCHS_LARGE, EPOCHS_MOST, LABELS_FEW, LARGE, LONG, MIXING, trying
+from fulgurite.plan.rules.bands import TOKENISED_A_SECOND as A_SECOND
+from fulgurite.plan.trouble import Say, Severity
+
+
+@rule("data.too-long", "error", insist=True, about="data.max_length", source=(
+    "S11, P13: LlamaFactory #5820, #7985, #3945, #5759, #3143, #3995, #3039"
+))
+def too_long(seen: Seen) -> Say | None:
+    """Examples over data.max_length: how many, and what becomes of them; an error where more than a fifth lose their end."""
+    data, run = seen.data, seen.run
+    if data is None or not data.too_long or run.stage.name == "pt":  # running text is cut into pieces, and nothing is lost
+        return None
+    policy = str(run.data.too_long)
+    all_of_them = max(len(data.lengths) if data.lengths is not None else data.records, data.too_long)
+    share = (data.cut_answers if policy == "truncate" else data.too_long) / all_of_them
+    what = {"drop": "they are dropped", "truncate": f"{data.cut_answers:,} are cut"}.get(policy, "none may be")
+    severity = Severity.note
+    if share > CUT_SOME and policy == "truncate":
+        severity = Severity.error if share > CUT_MANY and not trying(seen) else Severity.warning
+    elif share > CUT_MANY:
+        severity = Severity.warning
+    known = f"; 99 % have at most {data.percentile_99:,}" if data.percentile_99 else ""
+    return Say(
+        f"{data.too_long:,} of {all_of_them:,} examples ({data.too_long / all_of_them:.1%}) are longer than {data.max_length:,} tokens: "
+        f"{what}{known}.",
+        _longer(seen, data), severity,
+    )
+
+
+@rule("data.few-labels", "error", insist=True, source=(
+    "reliability T21 (loss 0 from the start: masked or cut, nothing is left to learn)"
+))
+def few_labels(seen: Seen) -> Say | None:
+    """Examples of which nothing is learned, beyond what data.max_drop tolerates; or hardly any token learned at all."""
+    data, run = seen.data, seen.run
+    if data is None or run.stage.name in ASKING:
+        return None
+    bad = sum(count for why, count in data.dropped.items() if why.startswith("bad record"))
+    if bad + data.empty_labels > run.data.max_drop and data.empty_labels:
+        return Say(
+            f"{data.empty_labels:,} examples have no label left after masking and cutting at {data.max_length:,} tokens, and are left out.",
+            f"data.max_drop={bad + data.empty_labels}", Severity.warning if trying(seen) else Severity.error,
+        )
+    share = data.label_tokens / data.tokens if data.tokens else 1.0
+    if share >= LABELS_FEW or run.stage.name == "rm":  # a reward is one number an answer
+        return None
+    remedy = "data.mask=answers" if str(run.data.mask) == "last" else ""
+    return Say(f"Only {share:.1%} of {data.tokens:,} tokens are learned: most of the work goes into prompts.", remedy, Severity.warning)
+
+
+@rule("packing.mixing", "error", about="data.packing", source=(
+    "S12: LlamaFactory #8277, #7656, #4268, #4744; measured architecture by architecture (plan/rules/bands.py)"
+))
+def mixing(seen: Seen) -> Say | None:
+    """Packing with an architecture that cannot keep the examples of a row apart."""
+    if str(seen.run.data.packing) != "best_fit" or not seen.model.architecture.startswith(MIXING):
+        return None
+    return Say(
+        f"{seen.model.architecture} cannot keep packed examples apart: each would see those before it in its row.", "data.packing=none"
+    )
+
+
+@rule("data.sampled", "note", about="data.max_samples", source="S10: a limit elsewhere takes the first rows (read in source)")
+def sampled(seen: Seen) -> Say | None:
+    """That data.max_samples leaves examples out, and how they are drawn."""
+    data = seen.data
+    if data is None or not data.not_drawn:
+        return None
+    drawn = seen.run.data.max_samples
+    return Say(f"{drawn:,} of {drawn + data.not_drawn:,} examples, drawn at random with seed {seen.run.seed}.", "data.max_samples=null")
+
+
+@rule("data.no-validation", "warning", about="data.val_fraction", source=(
+    "S9: a validation share of 0 is the default elsewhere (read in source)"
+))
+def no_validation(seen: Seen) -> Say | None:
+    """Nothing held out. A schedule that needs a validation loss, scheduler/plateau.py refuses itself."""
+    if seen.data is None or seen.data.val_rows:
+        return None
+    return Say("There is no validation split: over-fitting will not show, and there is no best checkpoint.", "data.val_fraction=0.05")
+
+
+@rule("data.repeats", "warning", about="trainer.epochs", source="P20: LlamaFactory #7485, #2938, #2947, #7543")
+def repeats(seen: Seen) -> Say | None:
+    """So many passes that the loss falls in stairs, which is memory; or examples that stand in the data twice."""
+    data = seen.data
+    if data is None or not data.rows or seen.run.stage.name in ASKING:  # these answer anew in each pass
+        return None
+    most = EPOCHS_LARGE if data.rows >= LARGE else EPOCHS_MOST
+    passes = _passes(seen, data)
+    if passes > most * 1.001 and not trying(seen):
+        limited = seen.run.trainer.max_steps is not None
+        remedy = f"trainer.max_steps={max(1, int(seen.steps * most / passes))}" if limited else f"trainer.epochs={most:g}"
+        return Say(
+            f"{passes:.3g} epochs over {data.rows:,} rows: expect the loss to step down at each epoch; that is memory, not skill.", remedy,
+        )
+    if data.duplicates > ALIKE * data.rows:
+        return Say(f"{data.duplicates:,} of {data.rows:,} examples stand in the data more than once.", "", Severity.note)
+    return None
+
+
+@rule("data.forgetting", "note", source="P21: LlamaFactory #2611 (keep a share of general data), #19 (fewer epochs)")
+def forgetting(seen: Seen) -> Say | None:
+    """One narrow source, seen more than once, with all weights or at the highest rates: what else the model knew fades."""
+    data, run = seen.data, seen.run
+    if data is None or run.stage.name not in ("sft", "pt") or len(data.sources) != 1 or _passes(seen, data) <= 1 or trying(seen):
+        return None
+    hot = run.optim.lr is not None and run.optim.lr >= (usual(run).high or 1.0)
+    if run.method.name != "full" and not hot:
+        return None
+    why = "every weight" if run.method.name == "full" else "the highest rate in use"
+    return Say(
+        f"Training on one source alone, with {why} and {_passes(seen, data):.3g} passes, loses others: mix in general data through a "
+        "second data.path, or see it once.",
+        "trainer.epochs=1" if run.trainer.max_steps is None else "method=lora",
+    )
+
+
+@rule("data.cache", "note", source="LlamaFactory #3939 (four hours, then a crash), #9344, #3795")
+def cache(seen: Seen) -> Say | None:
+    """That tokenising takes long, and is done once."""
+    data = seen.data
+    if data is None or not data.fresh or data.lengths is None:
+        return None
+    seconds = float(data.lengths.sum()) / A_SECOND
+    if seconds <= LONG:
+        return None
+    return Say(
+        f"Tokenising {len(data.lengths):,} examples takes about {seconds / 60:.0f} minutes; it is kept under a key of content, tokenizer "
+        "and knobs, and not done again."
+    )
+
+
+def _longer(seen: Seen, data: DataFacts) -> str:
+    """The 99th percentile where that is longer and the model can read it; else dropping, where answers would be cut."""
+    room, rounded = seen.model.max_positions, -(-data.percentile_99 // 64) * 64
+    if rounded > data.max_length and (not room or rounded <= room):
+        return f"data.max_length={rounded}"
+    return "data.too_long=drop" if str(seen.run.data.too_long) == "truncate" else ""
+
+
+def _passes(seen: Seen, data: DataFacts) -> float:
+    """How often an example is seen."""
+    run = seen.run
+    if run.trainer.max_steps is None or not run.trainer.batch_size:
+        return float(run.trainer.epochs or 1.0)
+    an_epoch: int = -(-data.rows // run.trainer.batch_size) * run.stage.steps_a_rollout()
+    return seen.steps / max(1, an_epoch)

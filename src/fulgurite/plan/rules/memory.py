@@ -1,0 +1,123 @@
+"""Whether it fits: the device's memory, and the disk for checkpoints."""
+
+from __future__ import annotations
+
+from fulgurite.plan.facts import Part, Seen
+from fulgurite.plan.rules import rule
+from fulgurite.plan.rules.bands import DISK_FULL, DISK_TIGHT, MEMORY_FULL, MEMORY_TIGHT
+from fulgurite.plan.trouble import Say, Severity
+
+PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "other")
+
+
+@rule("memory.train", "error", insist=True, source=(
+    "P11, P12: LlamaFactory #3510, #3606, #388, #3825 (a full fine-tune upcasts to fp32: 18 bytes a parameter, not 2)"
+))
+def training(seen: Seen) -> Say | None:
+    """A peak that comes near the free memory; an error where it goes beyond 95 % of it."""
+    memory, free = seen.memory, seen.machine.memory_free
+    if memory is None or not free or _nothing_fits(seen) or memory.peak <= MEMORY_TIGHT * free:
+        return None
+    phase, part = _largest(seen)
+    numbers = ", ".join(f"{name} {size(n)}" for name in PARTS if (n := getattr(part, name)))
+    others = "".join(f"; with {other.override} it is {size(other.peak)}" for other in seen.cheaper)
+    severity = Severity.error if memory.peak > MEMORY_FULL * free else Severity.warning
+    return Say(
+        f"{phase} needs about {size(memory.peak)} on {_device(seen)} ({numbers}); {size(free)} are free{others}.",
+        _cheaper(seen), severity,
+    )
+
+
+@rule("memory.eval", "note", source="P9: LlamaFactory #5419 (cured by moving logits each step), #5957, #1191, #7781")
+def evaluation(seen: Seen) -> Say | None:
+    """What an evaluation that keeps its logits would hold; ours sums the loss in pieces and keeps none."""
+    run, free = seen.run, seen.machine.memory_free
+    if seen.data is None or not seen.data.val_rows or not free or not run.trainer.micro_batch or not run.data.max_length:
+        return None
+    sides = 2 if run.stage.name in ("dpo", "rm") else 1
+    whole = run.trainer.micro_batch * sides * run.data.max_length * seen.model.vocab * 4
+    if run.stage.name == "rm" or whole <= free:
+        return None
+    return Say(f"Evaluation keeps no logits; whole they would be {size(whole)} a micro-batch.")
+
+
+@rule("memory.replicas", "warning", source="P10: LlamaFactory #5637, #3938, #5972, #5659, #5842 (two devices use as much each as one)")
+def replicas(seen: Seen) -> Say | None:
+    """Processes of one machine that each keep a whole copy in the same memory."""
+    memory, free, processes = seen.memory, seen.machine.memory_free, seen.machine.processes
+    if memory is None or not free or processes < 2 or seen.machine.device != "cpu" or processes * memory.peak <= MEMORY_TIGHT * free:
+        return None
+    return Say(
+        f"trainer={seen.run.trainer.name} keeps a whole copy in each of {processes} processes: {size(memory.peak)} each, "
+        f"{size(processes * memory.peak)} together; {size(free)} are free.",
+        "method=lora" if seen.run.method.name == "full" else "trainer=auto",
+    )
+
+
+@rule("disk.checkpoints", "error", about="trainer.keep", source=(
+    "S13, P24: LlamaFactory #4796, #6494, #1428 (84 GB each for a full 7B, no limit in the form)"
+))
+def checkpoints(seen: Seen) -> Say | None:
+    """Checkpoints that would fill the disk."""
+    disk, free = seen.disk, seen.machine.disk_free
+    if not disk.total or not free or disk.total <= DISK_TIGHT * free:
+        return None
+    where = f" in {seen.folder.parent}" if seen.folder is not None else ""
+    remedy = "trainer.keep=1" if seen.run.trainer.keep > 1 else "method=lora" if seen.run.method.kin == "full" else ""
+    return Say(
+        f"{disk.kept} checkpoints of {size(disk.checkpoint)} need {size(disk.total)} with the one that is being written; "
+        f"{size(free)} are free{where}.",
+        remedy, Severity.error if disk.total > DISK_FULL * free else Severity.warning,
+    )
+
+
+@rule("device.nothing-fits", "error", source="P12: LlamaFactory #3606 (72B impossible, and nobody said so)")
+def nothing_fits(seen: Seen) -> Say | None:
+    """Not even the smallest plan fits."""
+    if not _nothing_fits(seen):
+        return None
+    smallest = min(seen.cheaper, key=lambda other: other.peak)
+    return Say(
+        f"Nothing fits: the smallest plan ({smallest.override}) needs {size(smallest.peak)}, and {size(seen.machine.memory_free)} are "
+        f"free on {_device(seen)}; take a smaller model."
+    )
+
+
+def size(bytes: float) -> str:
+    """Bytes as a person reads them."""
+    return f"{bytes / 1e9:.3g} GB" if bytes >= 1e9 else f"{bytes / 1e6:.3g} MB"
+
+
+def _nothing_fits(seen: Seen) -> bool:
+    free = seen.machine.memory_free
+    return bool(
+        seen.memory is not None and free and seen.cheaper
+        and min(seen.memory.peak, *(other.peak for other in seen.cheaper)) > MEMORY_FULL * free
+    )
+
+
+def _largest(seen: Seen) -> tuple[str, Part]:
+    assert seen.memory is not None
+    phases = {"Training": seen.memory.training, "Evaluation": seen.memory.evaluation, "A rollout": seen.memory.rollouts}
+    return max(((name, part) for name, part in phases.items() if part is not None), key=lambda pair: pair[1].total)
+
+
+def _device(seen: Seen) -> str:
+    return seen.machine.name or seen.machine.device
+
+
+def _cheaper(seen: Seen) -> str:
+    """The mildest change that leaves room, else the smallest; where no numbers are known, the usual order."""
+    if seen.cheaper:
+        fitting = [other for other in seen.cheaper if other.peak <= MEMORY_TIGHT * seen.machine.memory_free]
+        return (fitting[0] if fitting else min(seen.cheaper, key=lambda other: other.peak)).override
+    run, (phase, _) = seen.run, _largest(seen)
+    if phase == "A rollout":
+        return f"stage.rollout_batch={max(1, run.stage.rollout_batch // 2)}"
+    if run.trainer.micro_batch and run.trainer.micro_batch > 1:
+        return f"trainer.micro_batch={run.trainer.micro_batch // 2}"
+    if phase == "Evaluation":
+        return ""
+    if not run.trainer.gradient_checkpointing and run.stage.name not in ("ppo", "grpo") and not run.private:
+        return "trainer.gradient_checkpointing=true"
+    return "method=lora" if run.method.kin == "full" else "method=qlora" if run.method.name == "lora" else ""

@@ -1,0 +1,48 @@
+"""What the dtypes can hold. A device without bf16, and fp16 on a CPU, precision/build.py refuses itself."""
+
+from __future__ import annotations
+
+import math
+
+from fulgurite.plan.facts import Seen
+from fulgurite.plan.rules import rule
+from fulgurite.plan.rules.bands import BF16_GRAIN, PURE_BF16, SPREAD, trying
+from fulgurite.plan.rules.rates import COMPARING
+from fulgurite.plan.trouble import Say, Severity
+
+
+@rule("precision.born-bf16", "error", source="P6: LlamaFactory #482 (bf16 cured it), #4438, #6249, #4278, #4116")
+def born_bf16(seen: Seen) -> Say | None:
+    """Weights that were trained in bf16, computed in fp16, where they overflow; an error where the device has bf16."""
+    if seen.model.compute_dtype != "float16" or seen.model.stored_dtype != "bfloat16":
+        return None
+    has = seen.machine.bf16
+    return Say(
+        f"{seen.model.path or seen.run.model.name} was trained in bf16; fp16 overflows above 65504, and loss 0 or NaN follows.",
+        "precision=bf16" if has else "precision=fp32", Severity.error if has else Severity.warning,
+    )
+
+
+@rule("precision.pure-bf16", "error", insist=True, source=(
+    "P11: LlamaFactory #9591; measured: at 1e-5 nearest leaves 84 % of the weights as they were"
+))
+def pure_bf16(seen: Seen) -> Say | None:
+    """Steps that bf16 rounds away; an error for full preference training, whose rates are the smallest."""
+    run = seen.run
+    if run.precision.name != "pure_bf16" or str(run.precision.rounding) != "nearest" or run.optim.lr is None or run.optim.lr >= PURE_BF16:
+        return None
+    share = unmoved(run.optim.lr)
+    refuses = run.stage.name in COMPARING and run.method.name == "full" and not trying(seen)
+    if run.optim.alone:
+        remedy = "precision.rounding=stochastic"
+    else:
+        remedy = "optim=adamw precision.rounding=stochastic" if seen.given("precision.rounding") else "precision=bf16"
+    return Say(
+        f"With precision=pure_bf16 rounded to the nearest, about {share:.0%} of the weights ignore a step of {run.optim.lr:g}.",
+        remedy, Severity.error if refuses else Severity.warning,
+    )
+
+
+def unmoved(lr: float) -> float:
+    """The share of normally spread weights that are so large that a step of `lr`, which is about Adam's, is rounded away."""
+    return math.erfc(BF16_GRAIN * lr / (SPREAD * math.sqrt(2)))

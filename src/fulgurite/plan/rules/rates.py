@@ -1,0 +1,134 @@
+"""How large steps are: the learning rate, and what multiplies it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fulgurite.optim.rates import recommend, usual
+from fulgurite.plan.facts import Seen
+from fulgurite.plan.rules import rule
+from fulgurite.plan.rules.bands import ALPHA, FAR, MUON_OWN, PREFERENCE_FAR, beyond, trying
+from fulgurite.plan.trouble import Say, Severity
+from fulgurite.run import Facts
+from fulgurite.schema import Range, options
+
+TEACHING = ("sft", "pt")
+COMPARING = ("dpo", "kto")
+OWN_TERM = ("orpo", "cpo")
+"""Preference losses that carry a term of supervised fine-tuning, and bear its rates (ORPO 8e-6, CPO 1e-4 in its authors' code)."""
+
+
+@rule("rate.low-for-lora", "warning", about="optim.lr", source=(
+    "P1, S3: LlamaFactory #280 (5e-5 nothing, 1e-3 worked), #690, #1540, #6216, #6504, #8242; "
+    "https://github.com/QwenLM/Qwen3-VL/issues/127"
+))
+def low_for_lora(seen: Seen) -> Say | None:
+    """A rate for full fine-tuning under an adapter: the run goes through, and the model answers as before."""
+    if not _low_for_adapter(seen):
+        return None
+    run, band = seen.run, usual(seen.run)
+    return Say(
+        f"optim.lr={run.optim.lr:g} is low for method={run.method.name}: most runs of stage={run.stage.name} use {band.low:g} to "
+        f"{band.high:g}, and {seen.steps:,} steps of it will hardly change the model.",
+        _recommended(seen),
+    )
+
+
+@rule("rate.high-for-preference", "error", insist=True, about="optim.lr", source=(
+    "P4, S3: LlamaFactory #6153 (answer: add the SFT term), #7643; knob-values.md, section 3"
+))
+def high_for_preference(seen: Seen) -> Say | None:
+    """A rate for supervised fine-tuning in preference training: it drives both answers down."""
+    if not _high_for_preference(seen):
+        return None
+    run, band = seen.run, usual(seen.run)
+    what = str(run.stage.loss) if run.stage.name == "dpo" else run.stage.name
+    far = PREFERENCE_FAR if run.method.kin == "full" else FAR
+    refuses = beyond(run.optim.lr, band) >= far * (1 - 1e-9) and not trying(seen)
+    return Say(
+        f"{what} with method={run.method.name} and optim.lr={run.optim.lr:g}: published runs use {band.low:g} to {band.high:g}; higher "
+        "rates drive both answers down.",
+        _recommended(seen), Severity.error if refuses else Severity.warning,
+    )
+
+
+@rule("rate.out-of-band", "error", insist=True, about="optim.lr", source=(
+    "P3: LlamaFactory #2810, #6069 (loss 0 or garbage at 5e-2 and 3e-3)"
+))
+def out_of_band(seen: Seen) -> Say | None:
+    """A rate outside those in use for this stage, method and size; an error where it is ten times outside."""
+    run = seen.run
+    if run.optim.lr is None or _low_for_adapter(seen) or _high_for_preference(seen) or _muon_still(seen):
+        return None
+    band = usual(run)
+    if _own_term(seen):  # the table's band for dpo is not theirs above
+        band = Range(band.low, usual(replace(run, stage=options("stage")["sft"]())).high)
+    times = beyond(run.optim.lr, band)
+    if times == 1:
+        return None
+    place = f"for stage={run.stage.name} with method={run.method.name}"
+    if times > 1:
+        sentence = f"optim.lr={run.optim.lr:g} is {times:.3g} times the highest rate in use {place} ({band.high:g})."
+    else:
+        sentence = f"The lowest rate in use {place} ({band.low:g}) is {1 / times:.3g} times optim.lr={run.optim.lr:g}."
+    refuses = max(times, 1 / times) > FAR * (1 + 1e-9) and not trying(seen)
+    return Say(sentence, _recommended(seen), Severity.error if refuses else Severity.warning)
+
+
+@rule("optim.muon-rate", "warning", about="optim.lr", source=(
+    "S25: Muon's README (0.02); that it is no optimizer of adapters, optim=muon says"
+))
+def muon_rate(seen: Seen) -> Say | None:
+    """AdamW's rate in Muon's own scale, in which it does not move."""
+    if not _muon_still(seen):
+        return None
+    return Say(f"Muon in its own scale takes about 0.02; optim.lr={seen.run.optim.lr:g} is AdamW's.", "optim.scale=rms")
+
+
+@rule("lora.scale-pinned", "warning", about="method.alpha", source=(
+    "S4: LlamaFactory #2465 (rank 8 to 64 at alpha 16 cuts the scale from 2 to 0.25)"
+))
+def scale_pinned(seen: Seen) -> Say | None:
+    """An alpha that was pinned while the rank moved, so that the adapter counts for less, or more, than it should."""
+    method = seen.run.method
+    alpha = getattr(method, "alpha", None)
+    if alpha is None or not seen.given("method.alpha"):
+        return None
+    scale = alpha / method.rank
+    if ALPHA.holds(scale) or (str(method.variant) == "rslora" and ALPHA.holds(alpha / method.rank**0.5)):
+        return None
+    other = 2 / scale
+    strong = f"{other:.3g} times as strong" if other > 1 else f"{scale / 2:.3g} times weaker"
+    return Say(
+        f"method.alpha={alpha:g} at method.rank={method.rank} makes a scale of {scale:.3g}; at the usual 2 the update is {strong}.",
+        f"method.alpha={2 * method.rank}",
+    )
+
+
+def _low_for_adapter(seen: Seen) -> bool:
+    run = seen.run
+    return bool(
+        run.method.adapter and run.stage.name in TEACHING and run.optim.lr is not None and beyond(run.optim.lr, usual(run)) < 1
+        and not _muon_still(seen)
+    )
+
+
+def _high_for_preference(seen: Seen) -> bool:
+    run = seen.run
+    return bool(
+        run.stage.name in COMPARING and run.optim.lr is not None and not _own_term(seen) and beyond(run.optim.lr, usual(run)) > 1
+    )
+
+
+def _own_term(seen: Seen) -> bool:
+    return seen.run.stage.name == "dpo" and str(seen.run.stage.loss) in OWN_TERM
+
+
+def _muon_still(seen: Seen) -> bool:
+    optim = seen.run.optim
+    return bool(optim.name == "muon" and str(optim.scale) == "own" and optim.lr is not None and optim.lr < MUON_OWN)
+
+
+def _recommended(seen: Seen) -> str:
+    """The rate of the table for this very run."""
+    return f"optim.lr={recommend(seen.run, Facts()).value:g}"

@@ -1,0 +1,42 @@
+"""Going on with an earlier run: as the same run, or not at all. checkpoint/resume.py refuses the same once weights are there."""
+
+from __future__ import annotations
+
+from fulgurite.plan.facts import Seen
+from fulgurite.plan.rules import rule
+from fulgurite.plan.trouble import Say
+
+
+@rule("resume.changed", "error", source="S21: a folder with a checkpoint goes on elsewhere although rate, epochs or data changed")
+def changed(seen: Seen) -> Say | None:
+    """Another run than the one whose checkpoint lies there."""
+    earlier = seen.earlier
+    if earlier is None or not earlier.changes:
+        return None
+    names = ",".join(sorted({*seen.run.resume.allow, *(change.partition(" ")[0] for change in earlier.changes)}))
+    return Say(f"This run differs from {earlier.folder}: {'; '.join(earlier.changes)}.", f"resume.allow=[{names}]")
+
+
+@rule("resume.finished", "error", source="P16: LlamaFactory #4668, #2776, #9325, #7085, #6414 (it skips training)")
+def finished(seen: Seen) -> Say | None:
+    """A run whose plan is done already."""
+    earlier, run = seen.earlier, seen.run
+    if earlier is None or not seen.steps or earlier.step < seen.steps:
+        return None
+    return Say(
+        f"{earlier.folder} finished at step {earlier.step:,} of {seen.steps:,}: there is nothing to resume; give it more steps, or begin a "
+        "new run from its weights with model=hf model.path=...",
+        f"trainer.max_steps={2 * earlier.step} resume.allow=[{','.join(sorted({*run.resume.allow, 'trainer.max_steps'}))}]",
+    )
+
+
+@rule("resume.exactness", "error", source="P16: LlamaFactory #512 (loss higher after a reload)")
+def exactness(seen: Seen) -> Say | None:
+    """A checkpoint without a part that makes it the same run."""
+    earlier = seen.earlier
+    if earlier is None or not earlier.missing:
+        return None
+    return Say(
+        f"The checkpoint at step {earlier.step:,} in {earlier.folder} has no {' and no '.join(earlier.missing)}: this would not be the "
+        "same run; begin a new one from its weights with model=hf model.path=..."
+    )

@@ -1,0 +1,89 @@
+"""How the rate goes over the run: its warmup, and schedules that are one under two names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+from fulgurite.plan.facts import Seen
+from fulgurite.plan.rules import rule
+from fulgurite.plan.rules.bands import FEW, SHORT, WARMUP_MOST, trying
+from fulgurite.plan.trouble import Say, Severity
+from fulgurite.scheduler.coincide import same_as
+from fulgurite.scheduler.config import Scheduler, Warm
+
+MILD = 0.03
+"""The warmup of long runs (Tülu 3, QLoRA)."""
+APART = {"cycles": 2, "power": 2.0, "decay_ratio": 0.2, "min_ratio": 0.1}
+"""Knobs that set a schedule apart from its plainer cousin, and the value that does; where none does, a warmup may."""
+
+
+@rule("warmup.none", "warning", about="scheduler.warmup_ratio", source=(
+    "S8: LlamaFactory #3826, #3813 (warmup is a count in forms, 0 by default)"
+))
+def none(seen: Seen) -> Say | None:
+    """No warmup where it matters: full fine-tuning, preference training, and long runs."""
+    run = seen.run
+    if seen.warmup_steps > 0 or not isinstance(run.scheduler, Warm) or seen.steps < FEW:
+        return None
+    if run.method.name != "full" and run.stage.name not in ("dpo", "kto") and seen.steps <= SHORT:
+        return None
+    return Say(f"No warmup: the first steps run at the full rate of {run.optim.lr:g} on empty Adam moments.", _some_warmup(seen, MILD))
+
+
+@rule("warmup.too-long", "error", about="scheduler.warmup_steps", source="ours: a rate that never arrives")
+def too_long(seen: Seen) -> Say | None:
+    """A warmup that takes much of the run; an error where the run ends first."""
+    warmup, steps = seen.warmup_steps, seen.steps
+    asked = seen.given("scheduler.warmup_steps") or seen.given("scheduler.warmup_ratio")
+    if steps < 1 or warmup <= WARMUP_MOST * steps or not (asked or steps >= FEW):
+        return None
+    reached = f"is reached at {warmup / steps:.0%} of the run" if warmup < steps else "is never reached"
+    refuses = warmup >= steps and not trying(seen)
+    return Say(
+        f"Warmup takes {warmup:,} of {steps:,} steps: the rate {seen.run.optim.lr:g} {reached}.",
+        _some_warmup(seen, MILD if steps > SHORT else 0.1), Severity.error if refuses else Severity.warning,
+    )
+
+
+@rule("scheduler.same-as", "warning", source="S6: 12 names gave 4 curves at a form's own defaults (run on the formulas)")
+def same(seen: Seen) -> Say | None:
+    """A schedule that is the same curve as a plainer one in this run."""
+    run = seen.run
+    if seen.steps < FEW or run.optim.lr is None or run.scheduler.name == "constant":  # all are near it where there is no warmup
+        return None
+    found = same_as(run.scheduler, seen.steps, run.optim.lr)
+    if not found:
+        return None
+    name, distance = found[0]
+    far = "exactly" if distance < 1e-9 else f"largest difference {distance:.2g} of the peak rate"
+    return Say(f"With these knobs scheduler={run.scheduler.name} is the same curve as scheduler={name} ({far}).", _apart(seen))
+
+
+def _some_warmup(seen: Seen, ratio: float) -> str:
+    """A ratio, or its number of steps where these were given, since they win."""
+    if seen.given("scheduler.warmup_steps"):
+        return f"scheduler.warmup_steps={max(1, math.ceil(ratio * seen.steps))}"
+    return f"scheduler.warmup_ratio={ratio:g}"
+
+
+def _apart(seen: Seen) -> str:
+    """The first change after which no other schedule is near; none where there is no such change."""
+    run = seen.run
+    for config, words in _changed(seen):
+        if not same_as(config, seen.steps, run.optim.lr):
+            return words
+    return ""
+
+
+def _changed(seen: Seen) -> Iterator[tuple[Scheduler, str]]:
+    scheduler = seen.run.scheduler
+    for knob, value in APART.items():
+        if hasattr(scheduler, knob) and getattr(scheduler, knob) != value:
+            yield replace(scheduler, **{knob: value}), f"scheduler.{knob}={value:g}"
+    if isinstance(scheduler, Warm):
+        warmup = max(1, math.ceil(0.1 * seen.steps))
+        slow = {"timescale": warmup} if hasattr(scheduler, "timescale") else {}  # else it would be that of no warmup
+        words = {"warmup_steps": warmup, **(slow if seen.given("scheduler.timescale") else {})}
+        yield replace(scheduler, warmup_steps=warmup, **slow), " ".join(f"scheduler.{name}={number}" for name, number in words.items())

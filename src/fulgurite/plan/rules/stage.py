@@ -1,0 +1,130 @@
+"""What a stage's loss wants: its beta, batches, balanced data, a model that can speak already."""
+
+from __future__ import annotations
+
+from fulgurite.plan.facts import Seen
+from fulgurite.plan.rules import rule
+from fulgurite.plan.rules.bands import FAR, KTO_BALANCE, KTO_BATCH, LENGTH_TELLS, PAIRS_FEW, PAIRS_SOME, beyond, trying
+from fulgurite.plan.rules.rates import COMPARING, OWN_TERM
+from fulgurite.plan.trouble import Say, Severity
+from fulgurite.schema import Range, knobs_of
+from fulgurite.stage.pairwise import row
+
+MIDDLE = 7 / 6
+"""The middle of KTO's balance."""
+
+
+@rule("loss.beta-band", "error", insist=True, about="stage.beta", source=(
+    "S5, P19: LlamaFactory #5181, #4414, #4302, #4028; princeton-nlp/SimPO's README; the bands are those of stage/pairwise.py"
+))
+def beta_band(seen: Seen) -> Say | None:
+    """A beta of another loss: SimPO's 2 is DPO's 0.1; an error where it is ten times outside."""
+    run = seen.run
+    if run.stage.name not in COMPARING or run.stage.beta is None:
+        return None
+    knob = next(k for k in knobs_of(type(run.stage)) if k.name == "beta")
+    band = knob.usual_for(run)
+    times = beyond(run.stage.beta, band)
+    if times == 1 or not isinstance(band, Range):
+        return None
+    loss = f"stage.loss={run.stage.loss}" if run.stage.name == "dpo" else f"stage={run.stage.name}"
+    default = knob.default if knob.default is not None else row(run.stage.loss, run.stage.length_normalize).beta
+    refuses = max(times, 1 / times) > FAR * (1 + 1e-9) and not trying(seen)
+    return Say(
+        f"stage.beta={run.stage.beta:g} with {loss}: {band.low:g} to {band.high:g} are in use.",
+        f"stage.beta={default:g}", Severity.error if refuses else Severity.warning,
+    )
+
+
+@rule("kto.batch", "error", about="trainer.batch_size", source=(
+    "S23: TRL's KTO page (16 to 128, at least 4 seen together); LlamaFactory #8725"
+))
+def kto_batch(seen: Seen) -> Say | None:
+    """Too few answers in a step for KTO's baseline, which here is the whole step's; an error where there is only one."""
+    size = seen.run.trainer.batch_size
+    if seen.run.stage.name != "kto" or size is None or KTO_BATCH.holds(size):
+        return None
+    if beyond(size, KTO_BATCH) > 1:
+        return Say(f"trainer.batch_size={size} is large for KTO: 16 to 128 are in use.", "trainer.batch_size=64", Severity.warning)
+    refuses = size == 1 and not trying(seen)
+    return Say(
+        f"KTO estimates its baseline from the other answers of a step, and trainer.batch_size={size} are {'too ' if size < 4 else ''}few.",
+        "trainer.batch_size=32", Severity.error if refuses else Severity.warning,
+    )
+
+
+@rule("kto.balance", "warning", source="TRL's KTO page (weighted good to bad between 1:1 and 4:3)")
+def kto_balance(seen: Seen) -> Say | None:
+    """Good and bad answers that weigh so unequally that one kind drowns the other."""
+    stage, data = seen.run.stage, seen.data
+    if stage.name != "kto" or data is None or not data.positives + data.negatives:
+        return None
+    good, bad = stage.desirable_weight * data.positives, stage.undesirable_weight * data.negatives
+    if not good or not bad:
+        missing = "good" if not good else "bad"
+        return Say(f"{data.positives:,} good and {data.negatives:,} bad answers: KTO needs both kinds, and there is no {missing} one.")
+    ratio = good / bad
+    if 0.99 <= beyond(ratio, KTO_BALANCE) <= 1.01:
+        return None
+    if ratio < 1:
+        remedy = f"stage.desirable_weight={MIDDLE * bad / data.positives:.3g}"
+    else:
+        remedy = f"stage.undesirable_weight={good / data.negatives / MIDDLE:.3g}"
+    return Say(
+        f"{data.positives:,} good and {data.negatives:,} bad answers, weighted {ratio:.2g} : 1; KTO wants 1:1 to 4:3.", remedy,
+    )
+
+
+@rule("rm.data", "warning", source="P17: LlamaFactory #571, #934 (about 10k pairs), #41")
+def reward_data(seen: Seen) -> Say | None:
+    """Pairs from which a reward model learns length, or too little: its loss stays at ln 2, which is guessing."""
+    if seen.run.stage.name != "rm" or seen.data is None or not seen.data.rows:
+        return None
+    pairs, longer = seen.data.rows, seen.data.length_bias
+    once = "trainer.epochs=1" if (seen.run.trainer.epochs or 1) > 1 else ""
+    if max(longer, 1 - longer) > LENGTH_TELLS:
+        which, share = ("longer", longer) if longer > 0.5 else ("shorter", 1 - longer)
+        return Say(f"The {which} answer is preferred in {share:.0%} of {pairs:,} pairs: a reward model on these learns length.", once)
+    if pairs < PAIRS_FEW:
+        return Say(f"{pairs:,} pairs are few for a reward model: about {PAIRS_SOME:,} are wanted before it beats guessing by much.", once)
+    if pairs < PAIRS_SOME:
+        return Say(f"{pairs:,} pairs are on the short side for a reward model: about {PAIRS_SOME:,} are wanted.", once, Severity.note)
+    return None
+
+
+@rule("preference.pairs", "error", source="reliability T19; equal texts and unlike prompts are refused as the file is read")
+def pairs(seen: Seen) -> Say | None:
+    """Pairs whose two answers are the same tokens: there is nothing to prefer."""
+    data = seen.data
+    if data is None or not data.same_pairs:
+        return None
+    where = f"{data.first_same_pair}: " if data.first_same_pair else ""
+    more = f" (and {data.same_pairs - 1:,} more)" if data.same_pairs > 1 else ""
+    return Say(f"{where}chosen and rejected are the same tokens{more}: there is nothing to prefer; mend the data.")
+
+
+@rule("stage.no-sft", "warning", source="Tülu 3 and Zephyr: SFT first, then DPO")
+def no_sft(seen: Seen) -> Say | None:
+    """Preference training on what looks like a base model, which cannot hold a conversation yet."""
+    run = seen.run
+    if run.stage.name not in COMPARING or not seen.model.is_base or str(getattr(run.stage, "loss", "")) in OWN_TERM:
+        return None
+    name = run.stage.name.upper()
+    return Say(
+        f"{seen.model.path or run.model.name} looks like a base model, as its tokenizer has no chat template; {name} usually follows "
+        "stage=sft.",
+        "stage.loss=orpo" if run.stage.name == "dpo" else "",
+    )
+
+
+@rule("ppo.last-resort", "note", source=(
+    "S1, P18: LlamaFactory #10757, #5936, #6373, #1164, #6881; https://github.com/hiyouga/LlamaFactory/pull/9617"
+))
+def last_resort(seen: Seen) -> Say | None:
+    """PPO, where DPO or GRPO would do."""
+    if seen.run.stage.name != "ppo":
+        return None
+    return Say(
+        "PPO holds a policy, a reference, a value head and a reward, and most settings to get wrong; DPO does most of it offline.",
+        "stage=grpo",
+    )
