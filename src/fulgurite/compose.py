@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fulgurite.errors import ConfigError, FulguriteError, Interrupted, RequestError, did_you_mean
 from fulgurite.hostile import refuse_hydra, refuse_resolver, refuse_secret
 from fulgurite.places import conf_dir
-from fulgurite.run import EARLIER, GROUPS, Facts, Resume, RunConfig, all_knobs, load_options
+from fulgurite.run import EARLIER, GROUPS, OWN, Facts, RunConfig, all_knobs, load_options
 from fulgurite.schema import Knob, Option, Range, bare, check, groups, options, settings, type_words
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -367,8 +367,8 @@ def rebuilt(config: dict[str, Any]) -> RunConfig:
                 run.logger = {key: _option("logger", item) for key, item in value.items()}
             elif name in GROUPS:
                 setattr(run, name, _option(name, value))
-            elif name == "resume":
-                run.resume = cast(Resume, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Resume), value)))
+            elif name in OWN:
+                setattr(run, name, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(OWN[name]), value)))
             else:
                 setattr(run, name, value)
     except (OmegaConfBaseException, KeyError, TypeError, AttributeError) as error:

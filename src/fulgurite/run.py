@@ -51,6 +51,19 @@ class Resume:
 
 
 @dataclass(slots=True)
+class Plan:
+    """What the rules of `fulgurite plan` may not refuse."""
+
+    room: ClassVar[str] = "plan"
+
+    allow: list[str] = knob(
+        [], "Rules of `fulgurite plan` that are heard but do not stand in the way.",
+        source="Ours: whoever insists says on what, and the run's folder keeps it",
+        advice="Name the rule that refused, once you know why: plan.allow=[steps.too-few]. `fulgurite plan --rules` lists them.",
+    )
+
+
+@dataclass(slots=True)
 class RunConfig:
     """The root: one field a group, then what belongs to the run itself."""
 
@@ -65,6 +78,7 @@ class RunConfig:
     trainer: Any = None
     logger: dict[str, Any] = field(default_factory=dict)
     resume: Resume = field(default_factory=Resume)
+    plan: Plan = field(default_factory=Plan)
 
     seed: int = knob(
         42, "The seed of every random draw: order, adapter, dropout, samples.", source="Ours", bounds=_at_least(0),
@@ -89,6 +103,10 @@ class RunConfig:
         return bool(getattr(self.privacy, "by_row", False))
 
 
+OWN: dict[str, type] = {"resume": Resume, "plan": Plan}
+"""What belongs to the run itself and has knobs of its own."""
+
+
 def load_options() -> None:
     """Import every config module of the package, and those that installed packages offer under `fulgurite.options`."""
     for group in GROUPS:
@@ -110,4 +128,5 @@ def _all_knobs() -> Iterator[Knob]:
         for cls in named.values():
             yield from knobs_of(cls)
     yield from knobs_of(RunConfig)
-    yield from knobs_of(Resume)
+    for cls in OWN.values():
+        yield from knobs_of(cls)

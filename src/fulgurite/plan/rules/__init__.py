@@ -1,0 +1,63 @@
+"""The rules: small functions of what is seen, one file a theme, each with its id, severity and where it comes from."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fulgurite.plan.facts import Seen
+from fulgurite.plan.trouble import Say, Severity, Trouble
+
+Function = Callable[[Seen], Say | None]
+ORDER = tuple(Severity)
+"""From the worst to the mildest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A registered rule. `severity` is the worst that it says; `insist` is whether plan.allow lets an error of it through."""
+
+    id: str
+    severity: Severity
+    source: str
+    insist: bool
+    words: str
+    says: Function
+
+
+RULES: dict[str, Rule] = {}
+"""Every rule by its id, in the order of the files and of their lines."""
+
+
+def rule(id: str, severity: Severity | str, *, source: str, insist: bool = False) -> Callable[[Function], Function]:
+    """Register a function of `Seen` that answers None, or what it has to say; its docstring's first line tells `plan --rules` what for.
+
+    `source` names where the rule comes from: a row of our list of troubles, a thread, a page. Raises ValueError for an id given twice.
+    """
+
+    def register(function: Function) -> Function:
+        if id in RULES:
+            raise ValueError(f"the rule {id} is there already, in {RULES[id].says.__module__}")
+        words = (function.__doc__ or "").strip().partition("\n")[0]
+        RULES[id] = Rule(id, Severity(severity), source, insist, words, function)
+        return function
+
+    return register
+
+
+def speak(seen: Seen) -> list[Trouble]:
+    """What every rule says of a run, errors first, then in the order of the rules."""
+    found = []
+    for known in RULES.values():
+        said = known.says(seen)
+        if said is not None:
+            severity = said.severity or known.severity
+            allowed = known.id in seen.run.plan.allow and (known.insist or severity is not Severity.error)
+            found.append(Trouble(known.id, severity, said.sentence, said.remedy, allowed))
+    return sorted(found, key=lambda trouble: ORDER.index(trouble.severity))
+
+
+for _found in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+    importlib.import_module(f"{__name__}.{_found}")

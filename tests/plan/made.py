@@ -1,0 +1,37 @@
+"""What a rule sees, made for a test: a real composed run, and facts that are set by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fulgurite.compose import compose
+from fulgurite.plan.facts import DataFacts, ModelFacts, Seen
+from fulgurite.plan.rules import RULES
+from fulgurite.plan.trouble import Trouble
+from fulgurite.run import Facts
+
+
+def seen(*overrides: str, steps: int = 1000, **facts: Any) -> Seen:
+    """A run of `overrides` (the logger off), its empty knobs filled for 10,000 rows of at most 512 tokens and `steps` steps."""
+    composed = compose(["logger=none", *overrides])
+    known = Facts(percentile_99=500, rows=10_000, model_length=2048, total_steps=steps)
+    composed.fill(known, "data")
+    composed.fill(known, "steps")
+    base: dict[str, Any] = {
+        "model": ModelFacts(
+            parameters=135_000_000, trained=2_000_000, layers=30, hidden=576, vocab=49_152, max_positions=2048, path="bundled",
+        ),
+        "data": DataFacts(
+            records=10_500, rows=10_000, val_rows=500, tokens=2_000_000, label_tokens=800_000, max_length=512, sources=["a.jsonl"],
+        ),
+        "warmup_steps": getattr(composed.run.scheduler, "warmup_steps", 0) or 0,
+    }
+    return Seen(composed.run, composed.provenance, steps=steps, choices=composed.choices, **(base | facts))
+
+
+def said(rule: str, what: Seen) -> Trouble | None:
+    """What one rule says of it, as `speak` would tell it."""
+    from fulgurite.plan.rules import speak
+
+    assert rule in RULES, f"there is no rule {rule}"
+    return next((trouble for trouble in speak(what) if trouble.rule == rule), None)

@@ -1,0 +1,33 @@
+"""Each rule of plan/rules/steps.py: a run that makes it speak, and one that does not."""
+
+from __future__ import annotations
+
+import pytest
+from tests.plan.made import said, seen
+
+from fulgurite.plan.facts import DataFacts
+
+
+@pytest.mark.parametrize(("steps", "severity"), [(9, "error"), (10, "warning"), (99, "warning"), (100, "note"), (199, "note")])
+def test_too_few_steps_speak_louder_the_fewer_they_are(steps: int, severity: str) -> None:
+    found = said("steps.too-few", seen(steps=steps, data=DataFacts(rows=91)))
+    assert found is not None
+    assert found.severity == severity
+    assert f"{steps} optimizer steps (91 rows" in found.sentence
+
+
+def test_enough_steps_and_asked_for_few_say_nothing() -> None:
+    assert said("steps.too-few", seen(steps=200)) is None
+    assert said("steps.too-few", seen("trainer.max_steps=2", steps=2)) is None
+
+
+def test_the_remedy_of_too_few_steps_is_the_batch_where_it_was_given() -> None:
+    assert said("steps.too-few", seen("trainer.batch_size=64", steps=17, data=DataFacts(rows=500))).remedy == "trainer.batch_size=10"
+    assert said("steps.too-few", seen(steps=50)).remedy == "trainer.epochs=4"
+
+
+def test_an_error_that_was_insisted_on_no_longer_refuses() -> None:
+    assert said("steps.too-few", seen(steps=5)).refuses
+    allowed = said("steps.too-few", seen("plan.allow=[steps.too-few]", steps=5))
+    assert allowed.allowed
+    assert not allowed.refuses
