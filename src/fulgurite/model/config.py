@@ -26,6 +26,9 @@ class Attention(StrEnum):
 class Model(Option):
     """What every model has."""
 
+    outlines: ClassVar[str] = ""
+    """"module:function" of the config that gives transformers' config and the tokenizer without weights; empty where only the weights tell."""
+
     attention: Attention = knob(
         Attention.sdpa, "The implementation of attention; all give the same numbers.",
         source="transformers docs, attention interface; sdpa is torch's own",
@@ -55,6 +58,7 @@ class SmolLM2(Model):
     """SmolLM2-135M-Instruct, the bundled real model: trains on a laptop's CPU. For first runs and tests of real behaviour."""
 
     builds: ClassVar[str] = "fulgurite.model.smollm2:build"
+    outlines: ClassVar[str] = "fulgurite.model.smollm2:outline"
 
     def billions(self) -> float | None:
         return 0.135
@@ -66,6 +70,7 @@ class Tiny(Model):
     """A random Llama with a tokenizer trained on the spot, seconds to make. For tests: it knows nothing."""
 
     builds: ClassVar[str] = "fulgurite.model.tiny:build"
+    outlines: ClassVar[str] = "fulgurite.model.tiny:outline"
 
     hidden: int = knob(64, "The width.", source="Ours", bounds=at_least(8), usual=(32, 64, 128), advice="Leave it.")
     layers: int = knob(2, "The number of layers.", source="Ours", bounds=at_least(1), usual=(2, 4), advice="Leave it.")
@@ -82,6 +87,7 @@ class Hf(Model):
     """Any causal language model that transformers loads: a folder, a run, an export of a run, or a hub id."""
 
     builds: ClassVar[str] = "fulgurite.model.hf:build"
+    outlines: ClassVar[str] = "fulgurite.model.hf:outline"
 
     path: str = knob(
         "", "The model: a folder, an earlier run's folder, an export of one, or a hub id such as HuggingFaceTB/SmolLM2-360M-Instruct.",
