@@ -27,7 +27,7 @@ class Model(Option):
     """What every model has."""
 
     outlines: ClassVar[str] = ""
-    """"module:function" of the config that gives transformers' config and the tokenizer without weights; empty where only the weights tell."""
+    """"module:function" of the config: transformers' config and the tokenizer, without weights. Empty where only the weights tell."""
 
     attention: Attention = knob(
         Attention.sdpa, "The implementation of attention; all give the same numbers.",

@@ -113,7 +113,8 @@ def _made(shape: Any, dtype: torch.dtype) -> PreTrainedModel:
     try:
         made: PreTrainedModel = AutoModelForCausalLM.from_config(shape, dtype=dtype, attn_implementation="eager")
     except (ValueError, KeyError) as error:
-        raise ModelError(f"{shape.model_type} is no causal language model that transformers builds: {' '.join(str(error).split())[:200]}") from error
+        said = " ".join(str(error).split())[:200]
+        raise ModelError(f"{shape.model_type} is no causal language model that transformers builds: {said}") from error
     return made
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fulgurite.plan.facts import Seen
@@ -25,13 +25,17 @@ class Rule:
     insist: bool
     words: str
     says: Function
+    about: str = ""
+    """The knob of which the rule says better than "outside what is usual" does."""
 
 
 RULES: dict[str, Rule] = {}
 """Every rule by its id, in the order of the files and of their lines."""
 
 
-def rule(id: str, severity: Severity | str, *, source: str, insist: bool = False) -> Callable[[Function], Function]:
+def rule(
+    id: str, severity: Severity | str, *, source: str, insist: bool = False, about: str = "",
+) -> Callable[[Function], Function]:
     """Register a function of `Seen` that answers None, or what it has to say; its docstring's first line tells `plan --rules` what for.
 
     `source` names where the rule comes from: a row of our list of troubles, a thread, a page. Raises ValueError for an id given twice.
@@ -41,7 +45,7 @@ def rule(id: str, severity: Severity | str, *, source: str, insist: bool = False
         if id in RULES:
             raise ValueError(f"the rule {id} is there already, in {RULES[id].says.__module__}")
         words = (function.__doc__ or "").strip().partition("\n")[0]
-        RULES[id] = Rule(id, Severity(severity), source, insist, words, function)
+        RULES[id] = Rule(id, Severity(severity), source, insist, words, function, about)
         return function
 
     return register
@@ -57,6 +61,12 @@ def speak(seen: Seen) -> list[Trouble]:
             allowed = known.id in seen.run.plan.allow and (known.insist or severity is not Severity.error)
             found.append(Trouble(known.id, severity, said.sentence, said.remedy, allowed))
     return sorted(found, key=lambda trouble: ORDER.index(trouble.severity))
+
+
+def unheard(warnings: Iterable[str], troubles: Iterable[Trouble]) -> list[str]:
+    """The sentences about knobs outside what is usual, without those of knobs that a rule has spoken of."""
+    heard = {RULES[trouble.rule].about for trouble in troubles} - {""}
+    return [said for said in warnings if said.partition("=")[0] not in heard]
 
 
 for _found in sorted(module.name for module in pkgutil.iter_modules(__path__)):
