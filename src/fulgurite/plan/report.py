@@ -125,8 +125,9 @@ def memory(seen: Seen) -> str:
     """The peak by part, in each phase."""
     if seen.memory is None:
         return "  not estimated"
-    phases = {name: getattr(seen.memory, name) for name in PHASES}
-    rows = [[n, *(f"{size(getattr(part, p)):>11}" for p in PARTS), f"{size(part.total):>9}"] for n, part in phases.items() if part is not None]
+    phases: dict[str, Part | None] = {name: getattr(seen.memory, name) for name in PHASES}
+    there = [(name, part) for name, part in phases.items() if part is not None]
+    rows = [[n, *(f"{size(getattr(part, p)):>11}" for p in PARTS), f"{size(part.total):>9}"] for n, part in there]
     head = ["phase", *(f"{p:>11}" for p in PARTS), f"{'peak':>9}"]
     m = seen.machine
     return _indented(table(head, rows)) + f"\n  {size(m.memory_free)} of {size(m.memory_total)} are free on this {m.device}"
