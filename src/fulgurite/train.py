@@ -50,7 +50,6 @@ from fulgurite.privacy.secret import secret_of
 from fulgurite.privacy.unit import alike, unit_words
 from fulgurite.run import Facts, RunConfig
 from fulgurite.say import rank, say
-from fulgurite.scheduler.coincide import same_as_sentences
 from fulgurite.schema import build
 from fulgurite.stage.base import StageModule, trained
 from fulgurite.stage.config import Speaking
@@ -58,9 +57,6 @@ from fulgurite.stage.preference import Comparison
 from fulgurite.stage.rewards import Trained
 from fulgurite.start import applied, began_from, named, start
 from fulgurite.trainer.build import device
-
-TELLING = 10
-"""Steps: in shorter runs nearly all schedules are one."""
 
 
 def train(composed: Composed, source: Source) -> int:
@@ -261,8 +257,6 @@ def opening(
     known = composed.provenance
     derived = {n: known[n] for n in shown if n in known and known[n].origin == "derived" and known[n].value is not None}
     lines += [f"  {name} = {origin.value:g}: {origin.reason}" for name, origin in derived.items()]
-    if facts.total_steps >= TELLING:
-        lines += [f"  {said}" for said in same_as_sentences(run.scheduler, facts.total_steps, run.optim.lr)]
     if run.private:
         lines.append(
             f"  trainer.max_grad_norm is off: each row's gradient is clipped to privacy.max_grad_norm = {run.privacy.max_grad_norm:g}; "
