@@ -63,11 +63,13 @@ def _planned(composed: Composed, as_json: bool, probed: bool) -> int:
     from fulgurite.plan.rules import speak, unheard
 
     source = checked_source(composed)
+    from fulgurite.plan.beside import earlier
     from fulgurite.plan.gather import gather, settled  # loads torch, which takes seconds: after all that can be refused without it
     from fulgurite.plan.report import as_dict, screen
 
     dtypes = settled(composed)
     gathered = gather(composed, source, dtypes)
+    gathered.seen.earlier = earlier(composed, gathered.seen.folder)  # training reads and refuses the checkpoint itself
     troubles = speak(gathered.seen)
     probe = None
     if probed:

@@ -188,6 +188,26 @@ class Disk:
     total: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Cheaper:
+    """The same run under other words, and the bytes of its peak then."""
+
+    override: str
+    peak: int
+
+
+@dataclass(slots=True)
+class Earlier:
+    """A checkpoint that the run would go on from."""
+
+    folder: Path
+    step: int = 0
+    changes: list[str] = field(default_factory=list)
+    """What differs and resume.allow does not name, as `knob old → new`."""
+    missing: list[str] = field(default_factory=list)
+    """Parts without which it would not be the same run."""
+
+
 @dataclass(slots=True)
 class Seen:
     """All that a rule may look at. Empty knobs of `run` are filled; `origins` says of each knob where its value came from."""
@@ -203,6 +223,9 @@ class Seen:
     """The share of optim.lr at a step; None where the validation loss decides."""
     memory: Memory | None = None
     """None where it could not be estimated."""
+    cheaper: list[Cheaper] = field(default_factory=list)
+    """Where memory is short: what would need less, from the mildest change to the smallest plan."""
+    earlier: Earlier | None = None
     disk: Disk = field(default_factory=Disk)
     folder: Path | None = None
     """The run's folder, where it is known already."""

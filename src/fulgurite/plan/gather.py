@@ -16,6 +16,7 @@ from fulgurite.data.rows import AnyRows, split
 from fulgurite.data.source import Source
 from fulgurite.data.template import resolve
 from fulgurite.model.load import Loaded
+from fulgurite.plan.beside import cheaper
 from fulgurite.plan.counted import counted
 from fulgurite.plan.facts import DataFacts, Disk, Memory, ModelFacts, Seen
 from fulgurite.plan.machine import machine
@@ -62,7 +63,9 @@ def gather(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
     rows, val, report = split(encoded, run.data, run.seed, run.data.max_length, run.data.packing)
     plan_steps(composed, facts, rows)
     data = counted(encoded, rows, val, report, template)
-    return Gathered(encoded, rows, val, report, facts, outline, seen_of(composed, model, data, facts.total_steps))
+    seen = seen_of(composed, model, data, facts.total_steps)
+    seen.cheaper = cheaper(composed, dtypes, facts, seen)
+    return Gathered(encoded, rows, val, report, facts, outline, seen)
 
 
 def plan_steps(composed: Composed, facts: Facts, rows: AnyRows) -> None:
