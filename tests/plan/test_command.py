@@ -46,7 +46,7 @@ def test_the_plan_is_what_training_does(capsys: pytest.CaptureFixture[str], tmp_
     folder = tiny(tmp_path / "run", *words)
     did = json.loads((folder / "provenance.json").read_text())["knobs"]
     assert did["scheduler.warmup_steps"]["value"] == found["warmup_steps"]
-    same = {name for name in did if not name.startswith(("trainer.", "run_dir", "name", "logger"))}
+    same = {name for name in did if not name.startswith(("trainer.", "plan.", "run_dir", "name", "logger"))}
     assert {name: did[name]["value"] for name in same} == {name: found["knobs"][name]["value"] for name in same}
     report = json.loads((folder / "data_report.json").read_text())
     assert (report["tokens"], report["label_tokens"]) == (found["tokens"], found["label_tokens"])
