@@ -8,8 +8,8 @@ from dataclasses import fields
 from fulgurite.compose import Composed
 from fulgurite.data.source import Source
 from fulgurite.errors import ConfigError
+from fulgurite.plan.allow import refuse_unknown
 from fulgurite.run import RunConfig
-from fulgurite.say import say
 from fulgurite.scheduler.coincide import curve
 from fulgurite.scheduler.config import ReduceLrOnPlateau
 from fulgurite.scheduler.plateau import check as check_plateau
@@ -19,8 +19,7 @@ from fulgurite.schema import Option, build
 def checked_source(composed: Composed) -> Source:
     """The data, every record of them read once. Raises ConfigError and DataError."""
     run = composed.run
-    for warning in composed.warnings:
-        say(f"warning: {warning}")
+    refuse_unknown(run)
     refuse_impossible(run)
     source: Source = build(run.data, stage=run.stage.name, seed=run.seed)
     if isinstance(run.scheduler, ReduceLrOnPlateau):

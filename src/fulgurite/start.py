@@ -102,13 +102,22 @@ def _of_run(folder: Path) -> Loaded:
     return loaded(_merged(run.model), run.tokenizer, [])
 
 
+def adapted_base(folder: Path) -> str:
+    """The folder or hub id of the model that an adapter is of. Raises ModelError where it names none."""
+    try:
+        said = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{folder} cannot be loaded as an adapter: {' '.join(str(error).split())[:200]}") from error
+    if not said:
+        raise ModelError(f"{folder} is an adapter that names no base model; give the run it is from, model.path=<run folder>.")
+    return str(said)
+
+
 def _of_adapter(folder: Path) -> Loaded:
     from peft import PeftModel
 
+    said = adapted_base(folder)
     try:
-        said = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
-        if not said:
-            raise ModelError(f"{folder} is an adapter that names no base model; give the run it is from, model.path=<run folder>.")
         base = named(SmolLM2() if said == HUB else Hf(path=said), torch.float32)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")  # peft asks by the old name

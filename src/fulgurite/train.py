@@ -1,4 +1,4 @@
-"""`fulgurite train`, read top to bottom: check → model → data → method → stage → trainer → fit → say what came of it."""
+"""`fulgurite train`, read top to bottom: gather → listen to the rules → model → method → stage → trainer → fit → say what came of it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,13 @@ from fulgurite.callback.watch.voice import Voice
 from fulgurite.checkpoint import resume
 from fulgurite.checkpoint.folder import step_of
 from fulgurite.checkpoint.io import FolderCheckpointIO
-from fulgurite.compose import Composed, Origin
+from fulgurite.compose import Composed
 from fulgurite.data.cache import cache_root
 from fulgurite.data.compared_rows import Compared
-from fulgurite.data.encode import Encoded, encode
 from fulgurite.data.loader import train_loader, val_loader
 from fulgurite.data.order import PoissonOrder
 from fulgurite.data.prompts import sample_prompts
-from fulgurite.data.rows import AnyRows, Rows, split
+from fulgurite.data.rows import AnyRows, Rows
 from fulgurite.data.source import Source
 from fulgurite.data.template import resolve
 from fulgurite.errors import CheckpointError, ConfigError, TrainingFailed
@@ -45,38 +44,39 @@ from fulgurite.method.layerwise import resters
 from fulgurite.method.table import table
 from fulgurite.model.config import Hf
 from fulgurite.model.load import Loaded
+from fulgurite.plan.allow import heard, write
+from fulgurite.plan.gather import Gathered, gather, settled
+from fulgurite.plan.rules import speak, unheard
+from fulgurite.plan.trouble import Trouble
 from fulgurite.precision.build import Dtypes
 from fulgurite.privacy.noise import drawn
 from fulgurite.privacy.secret import secret_of
 from fulgurite.privacy.unit import alike, unit_words
 from fulgurite.run import Facts, RunConfig
 from fulgurite.say import rank, say
-from fulgurite.scheduler.coincide import same_as_sentences
 from fulgurite.schema import build
 from fulgurite.stage.base import StageModule, trained
 from fulgurite.stage.config import Speaking
 from fulgurite.stage.preference import Comparison
 from fulgurite.stage.rewards import Trained
 from fulgurite.start import applied, began_from, named, start
-from fulgurite.trainer.build import device, processes
-
-TELLING = 10
-"""Steps: in shorter runs nearly all schedules are one."""
+from fulgurite.trainer.build import device
 
 
 def train(composed: Composed, source: Source) -> int:
     """Run what was composed on data that were checked; returns 0. Raises RequestError, TrainingFailed, Interrupted."""
-    run = composed.run
-    dtypes: Dtypes = build(run.precision, device(run.trainer))
-    if composed.choices["precision"] == "auto":
-        composed.provenance["precision"] = Origin(dtypes.option, "derived", dtypes.reason)
+    run, dtypes = composed.run, settled(composed)
+    say(source.checked.words(source) if source.checked else "")
+    gathered = gather(composed, source, dtypes)
+    troubles = listened(composed, gathered)
     folder = run_folder(run)
     make(folder)
     run.run_dir = str(folder)
-    say(source.checked.words(source) if source.checked else "")
     try:
         with only_first(status(folder, name=run.name)):
-            assembled = assemble(composed, dtypes, source, folder)
+            if rank() == 0:
+                write(troubles, folder / "troubles.json")
+            assembled = assemble(composed, dtypes, source, folder, gathered)
             fit(assembled)
     finally:
         if torch.distributed.is_initialized():  # Lightning leaves it, and its threads abort a process that ends (seen: exit 134)
@@ -84,6 +84,16 @@ def train(composed: Composed, source: Source) -> int:
     if rank() == 0:
         say(closing(assembled))
     return 0
+
+
+def listened(composed: Composed, gathered: Gathered) -> list[Trouble]:
+    """What the rules of `plan` say. Warnings are printed; RequestError, a line each, where one refuses the run."""
+    troubles = speak(gathered.seen)
+    for line in heard(troubles):
+        say(line)
+    for warning in unheard(composed.warnings, troubles):
+        say(f"warning: {warning}")
+    return troubles
 
 
 @dataclass(slots=True)
@@ -101,24 +111,24 @@ class Assembled:
     checkpoint: Path | None
 
 
-def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -> Assembled:
-    """Model → rows → method → stage → trainer, each knob filled as soon as what it hangs on is known."""
-    run, facts = composed.run, Facts(device=device(composed.run.trainer), processes=processes(composed.run.trainer))
+def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path, gathered: Gathered | None = None) -> Assembled:
+    """What is gathered → model → method → stage → trainer."""
+    g = gathered or gather(composed, source, dtypes)
+    run, facts, rows, val, total = composed.run, g.facts, g.rows, g.val, g.facts.total_steps
+    if rank() == 0:
+        g.report.write(folder / "data_report.json")
+        say(g.report.sentence())
+    checkpoint = found_checkpoint(composed, folder, total)
     seed_everything(run.seed, verbose=False)
     loaded = start(run, dtypes)
     template = resolve(run.data.template, loaded.tokenizer)
-    encoded = encode(source, loaded.tokenizer, template, run.data, cache_root())
-    facts.percentile_99, facts.model_length, facts.rows = encoded.percentile_99, loaded.length, len(encoded)
-    rows, val, pieces = cut(composed, encoded, facts, folder)
-    total = plan_steps(composed, facts, rows)
-    checkpoint = found_checkpoint(composed, folder, total)
     model = applied(run, loaded, dtypes)
     stage: StageModule = build(run.stage, model, run, dtypes, total)
     stage.resters += resters(run.method, model)
     stage.take(source, rows, val, loaded, template)
     refer(stage, loaded, rows, val)
     judged(stage)
-    private = made_private(composed, stage, rows, folder, checkpoint is not None, pieces) if run.private else None
+    private = made_private(composed, stage, rows, folder, checkpoint is not None, g.report.pieces) if run.private else None
     order = private or stage.order(rows.lengths, facts.processes, rank())
     if rank() == 0:
         write_run(folder, composed)
@@ -130,7 +140,7 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -
         max_new_tokens=run.stage.max_new_tokens if speaks else 0, total_steps=total,
     )
     watch = Watch(Voice(folder / "watch.jsonl"), about(run, total, stage, rows), run.watch.quiet, samples)
-    listening = callbacks(run, folder, total, samples, watch, {"data": encoded.key, "version": __version__, **began_from(run)})
+    listening = callbacks(run, folder, total, samples, watch, {"data": g.encoded.key, "version": __version__, **began_from(run)})
     trainer = build(
         run.trainer, run=run, dtypes=dtypes, folder=folder, total_steps=total, micro_batches=order.micro_batches_per_step,
         validates=val is not None, callbacks=listening, plugins=[FolderCheckpointIO()],
@@ -174,27 +184,6 @@ def refer(stage: StageModule, loaded: Loaded, rows: AnyRows, val: AnyRows | None
         stage.take_reference(other.model)
     parts = [part for part in (rows, val) if isinstance(part, Compared)]
     stage.before_fit(parts, cache_root(), torch.device(device(run.trainer)))
-
-
-def cut(composed: Composed, encoded: Encoded, facts: Facts, folder: Path) -> tuple[AnyRows, AnyRows | None, int]:
-    """Fill what the data decide, then cut, split and pack; data_report.json is written. Also how many pieces were cut off documents."""
-    run = composed.run
-    composed.fill(facts, "data")
-    rows, val, report = split(encoded, run.data, run.seed, run.data.max_length, run.data.packing)
-    if rank() == 0:
-        report.write(folder / "data_report.json")
-        say(report.sentence())
-    return rows, val, report.pieces
-
-
-def plan_steps(composed: Composed, facts: Facts, rows: AnyRows) -> int:
-    """The run's length in optimizer steps, and every knob that hangs on it."""
-    trainer = composed.run.trainer
-    facts.rows = len(rows)
-    per_epoch = -(-facts.rows // trainer.batch_size)
-    facts.total_steps = trainer.max_steps or max(1, round(per_epoch * trainer.epochs) * composed.run.stage.steps_a_rollout())
-    composed.fill(facts, "steps")
-    return facts.total_steps
 
 
 def found_checkpoint(composed: Composed, folder: Path, total: int) -> Path | None:
@@ -269,8 +258,6 @@ def opening(
     if run.method.tells:
         lines.append(table([(name, p.numel()) for name, p in stage.model.named_parameters() if p.requires_grad], whole))
     lines += derived_lines(composed)
-    if facts.total_steps >= TELLING:
-        lines += [f"  {said}" for said in same_as_sentences(run.scheduler, facts.total_steps, run.optim.lr)]
     if run.private:
         lines.append(
             f"  trainer.max_grad_norm is off: each row's gradient is clipped to privacy.max_grad_norm = {run.privacy.max_grad_norm:g}; "

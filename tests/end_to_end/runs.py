@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fulgurite.check import checked_source
 from fulgurite.compose import compose
+from fulgurite.plan.rules import RULES
 from fulgurite.train import train
 
 
@@ -20,6 +21,8 @@ def tiny(folder: Path, *words: str) -> Path:
         "model": "tiny", "data.max_samples": "60", "trainer.max_steps": "2", "trainer.batch_size": "4", "precision": "fp32",
         "stage.prompts": "[]", "run_dir": str(folder), "data.val_fraction": "0.1",
         "trainer.eval_every": "1000", "trainer.save_every": "1000",
+        # rates and sizes here are made for a model that knows nothing: whatever may be insisted on is
+        "plan.allow": f"[{','.join(rule.id for rule in RULES.values() if rule.insist)}]",
     }
     if "stage=rm" in words:
         del usual["stage.prompts"]  # a reward model does not speak

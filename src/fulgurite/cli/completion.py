@@ -20,7 +20,7 @@ def completion_main(words: Sequence[str], commands: Iterable[str]) -> int:
     if not rest:
         print(" ".join(name for name in commands if name.startswith(command)))
         return 0
-    if command != "train":
+    if command not in ("train", "plan"):
         return 0
     before = os.environ["COMP_LINE"]
     os.environ["COMP_LINE"] = " ".join([app, *rest])

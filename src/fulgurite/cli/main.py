@@ -15,6 +15,8 @@ HELP = f"""fulgurite {__version__}: fine-tuning in which every knob explains its
   fulgurite train [GROUP=OPTION] [KNOB=VALUE] ...   fine-tune; without words: LoRA on a bundled model and data set, on a CPU
   fulgurite train -m optim.lr=1e-4,1e-3             one run for each value
   fulgurite train resume.run=RUN                    go on with a run that was stopped
+  fulgurite plan [GROUP=OPTION] [KNOB=VALUE] ...    what `train` with these words would do, cost and get wrong; loads no weights
+  fulgurite plan --rules                            the rules that look at a run before it begins
   fulgurite explain [KNOB|GROUP|GROUP=OPTION]       what it does, what to set it to, why, and who says so
   fulgurite explain --search WORD                   the knobs that speak of a word
   fulgurite chat run=RUN                            talk with what was trained
@@ -29,6 +31,12 @@ def _train(words: list[str]) -> int:
     from fulgurite.cli.train import train_main
 
     return train_main(words)
+
+
+def _plan(words: list[str]) -> int:
+    from fulgurite.plan.command import plan_main
+
+    return plan_main(words)
 
 
 def _explain(words: list[str]) -> int:
@@ -56,7 +64,7 @@ def _runs(words: list[str]) -> int:
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "train": _train, "explain": _explain, "chat": _chat, "export": _export, "runs": _runs,
+    "train": _train, "plan": _plan, "explain": _explain, "chat": _chat, "export": _export, "runs": _runs,
 }
 
 

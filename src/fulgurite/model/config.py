@@ -26,6 +26,9 @@ class Attention(StrEnum):
 class Model(Option):
     """What every model has."""
 
+    outlines: ClassVar[str] = ""
+    """"module:function" of the config: transformers' config and the tokenizer, without weights. Empty where only the weights tell."""
+
     attention: Attention = knob(
         Attention.sdpa, "The implementation of attention; all give the same numbers.",
         source="transformers docs, attention interface; sdpa is torch's own",
@@ -57,6 +60,7 @@ class SmolLM2(Model):
     """SmolLM2-135M-Instruct, the bundled real model: trains on a laptop's CPU. For first runs and tests of real behaviour."""
 
     builds: ClassVar[str] = "fulgurite.model.smollm2:build"
+    outlines: ClassVar[str] = "fulgurite.model.smollm2:outline"
     costs: ClassVar[str] = "Half a gigabyte in fp32."
 
     def billions(self) -> float | None:
@@ -69,6 +73,7 @@ class Tiny(Model):
     """A random Llama with a tokenizer trained on the spot, seconds to make. For tests: it knows nothing."""
 
     builds: ClassVar[str] = "fulgurite.model.tiny:build"
+    outlines: ClassVar[str] = "fulgurite.model.tiny:outline"
     costs: ClassVar[str] = "Seconds."
 
     hidden: int = knob(
@@ -98,6 +103,7 @@ class Hf(Model):
     """Any causal language model that transformers loads: a folder, a run, an export of a run, or a hub id."""
 
     builds: ClassVar[str] = "fulgurite.model.hf:build"
+    outlines: ClassVar[str] = "fulgurite.model.hf:outline"
     costs: ClassVar[str] = "What the model weighs: 2 bytes a weight frozen in bf16."
 
     path: str = knob(

@@ -6,14 +6,26 @@ import json
 from pathlib import Path
 
 import torch
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from fulgurite.errors import ModelError
 from fulgurite.model import config as c
 from fulgurite.model.load import Loaded, load, refuse_code
+from fulgurite.model.load import outline as outline_at
 
 
 def build(config: c.Hf, dtype: torch.dtype) -> Loaded:
     """The model in `dtype`. Raises ModelError where nothing can be loaded from `config.path`."""
+    return load(_place(config), config, dtype, **refuse_code(config))
+
+
+def outline(config: c.Hf) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
+    """The model's shape and its tokenizer. Raises ModelError as `build` does."""
+    return outline_at(_place(config), **refuse_code(config))
+
+
+def _place(config: c.Hf) -> str | Path:
+    """The folder or hub id that transformers can load a causal model from. Raises ModelError where it is none."""
     if not config.path:
         raise ModelError("model=hf needs model.path=<folder or hub id>, such as model.path=HuggingFaceTB/SmolLM2-360M-Instruct.")
     folder = Path(config.path).expanduser()
@@ -25,7 +37,7 @@ def build(config: c.Hf, dtype: torch.dtype) -> Loaded:
         raise ModelError(f"{folder} has no config.json; give the folder that save_pretrained or fulgurite export wrote.")
     if is_reward_model(folder):
         raise ModelError(f"{folder} is a reward model, which cannot speak; start from the model that it was trained from.")
-    return load(folder if folder.is_dir() else config.path, config, dtype, **refuse_code(config))
+    return folder if folder.is_dir() else config.path
 
 
 def is_reward_model(folder: Path) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from fulgurite.errors import ModelError
@@ -38,6 +38,14 @@ def load(path: str | Path, config: c.Model, dtype: torch.dtype, **more: Any) -> 
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(_sentence(path, error)) from error
     return loaded(model, tokenizer, config.add_tokens)
+
+
+def outline(path: str | Path, **more: Any) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
+    """What `load` reads before the weights. Raises ModelError as it does."""
+    try:
+        return AutoConfig.from_pretrained(path, **more), AutoTokenizer.from_pretrained(path, **more)
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+        raise ModelError(_sentence(path, error)) from error
 
 
 def loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, new_tokens: list[str]) -> Loaded:

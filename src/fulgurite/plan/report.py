@@ -1,0 +1,208 @@
+"""The plan on one screen, and as JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fulgurite.compose import Origin, plain
+from fulgurite.data.config import ASKING
+from fulgurite.data.report import histogram
+from fulgurite.explain.layout import labelled, table, value_words
+from fulgurite.plan.facts import Part, Seen
+from fulgurite.plan.probe import Probe
+from fulgurite.plan.trouble import Severity, Trouble
+from fulgurite.precision.build import Dtypes
+from fulgurite.scheduler.plot import plot
+
+WIDTH = 98
+BAR = 40
+PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "other")
+PHASES = ("training", "evaluation", "rollouts")
+
+
+def screen(seen: Seen, dtypes: Dtypes, troubles: Sequence[Trouble], unusual: Sequence[str], probe: Probe | None) -> str:
+    """All of it, at most 100 columns wide."""
+    blocks = [
+        headline(seen, dtypes), f"PARAMETERS\n{parameters(seen)}", f"DATA\n{data(seen)}", f"MEMORY\n{memory(seen)}",
+        labelled([("time", time_words(seen, probe)), ("disk", disk_words(seen))], WIDTH),
+        plot(seen.run.scheduler, max(seen.steps, 2), seen.run.optim.lr, WIDTH, 7), f"DERIVED\n{derived(seen)}",
+        f"TROUBLES\n{trouble_words(troubles, unusual)}",
+    ]
+    return "\n\n".join(blocks)
+
+
+def headline(seen: Seen, dtypes: Dtypes) -> str:
+    """The run in a few lines."""
+    run, m, d = seen.run, seen.model, seen.data
+    assert d is not None
+    each = d.tokens / max(d.rows, 1) * run.stage.examples_a_step(run.trainer.batch_size)
+    unit = "prompts" if run.stage.name in ASKING else "rows"
+    steps = (
+        f"{seen.steps:,} optimizer steps, {seen.warmup_steps:,} of them warmup; {run.trainer.batch_size} {unit} a step in micro-batches of "
+        f"{run.trainer.micro_batch}, about {each:,.0f} tokens a step"
+    )
+    rows = [
+        ("run", f"{run.stage.name} with {seen.choices.get('method', run.method.name)} on {m.path} ({m.architecture}), seed {run.seed}"),
+        ("trains", f"{m.trained:,} of {m.parameters:,} parameters ({m.share:.2%})"),
+        ("steps", steps),
+        ("device", f"{seen.machine.device}, {dtypes.option}: {dtypes.reason}"),
+    ]
+    if run.private:
+        rows.append(("privacy", private_words(seen)))
+    return labelled(rows, WIDTH, 0)
+
+
+def private_words(seen: Seen) -> str:
+    """The noise that a wanted epsilon needs, or the epsilon that a given noise spends."""
+    from fulgurite.privacy.noise import epsilon_of, rate_of
+
+    privacy, rows = seen.run.privacy, seen.data.rows if seen.data is not None else 0
+    rate, noise = rate_of(seen.run.trainer.batch_size, rows), privacy.noise_multiplier
+    given = f"at delta {privacy.delta:.2g}, each row drawn with chance {rate:.3g} in {seen.steps:,} steps"
+    if seen.given("privacy.noise_multiplier"):
+        spent = epsilon_of([(noise, rate, seen.steps)], privacy.delta, privacy.accountant)
+        return f"noise multiplier {noise:g} spends epsilon {spent:.3g} {given}"
+    return f"epsilon {privacy.epsilon:g} needs noise multiplier {noise:.3g} {given}"
+
+
+def parameters(seen: Seen) -> str:
+    """What trains and what is frozen, by kind."""
+    found: dict[str, list[int]] = {}
+    for tensor in seen.model.tensors:
+        count = 1
+        for size in tensor.shape:
+            count *= size
+        entry = found.setdefault(tensor.kind, [0, 0, 0])
+        entry[0] += count
+        entry[1] += count * tensor.trained
+        entry[2] += tensor.bytes
+    rows = [
+        [kind, f"{whole:>15,}", f"{some:>13,}", f"{some / max(seen.model.trained, 1):>10.2%}", f"{size(stored):>9}"]
+        for kind, (whole, some, stored) in sorted(found.items(), key=lambda item: -item[1][0])
+    ]
+    head = ["kind", f"{'parameters':>15}", f"{'trained':>13}", f"{'of trained':>10}", f"{'stored':>9}"]
+    return _indented(table(head, rows))
+
+
+def data(seen: Seen) -> str:
+    """Rows, what is lost of them, and the lengths as bars."""
+    d, run = seen.data, seen.run
+    assert d is not None
+    whole = max(d.records, 1)
+    lost = [f"{n:,} dropped ({n / whole:.1%}): {why}" for why, n in d.dropped.items()]
+    lost += [f"{d.cut_answers:,} truncated ({d.cut_answers / whole:.1%})"] if d.cut_answers else []
+    lost += [f"{d.not_drawn:,} not drawn (data.max_samples)"] if d.not_drawn else []
+    lost += [f"{d.pieces:,} more pieces of documents that were cut"] if d.pieces else []
+    counted = ((d.duplicates, "duplicates"), (d.no_end, "without an end to learn"), (d.same_pairs, "pairs of one answer"))
+    odd = [f"{n:,} {what}" for n, what in counted if n]
+    lines = [
+        ("rows", f"{d.rows:,} to train on, {d.val_rows:,} for validation, of {d.records:,} records in {', '.join(d.sources[:3])}"
+         + (f" and {len(d.sources) - 3} more files" if len(d.sources) > 3 else "")),
+        ("tokens", f"{d.tokens:,} an epoch, {d.label_tokens:,} of them learned ({d.label_tokens / max(d.tokens, 1):.0%}); "
+         f"{run.trainer.epochs:g} epochs asked for; template {seen.model.template_name}"),
+        ("lost", "; ".join(lost) or "nothing"),
+        *([("odd", "; ".join(odd))] if odd else []),
+        ("lengths", bars(seen)),
+    ]
+    return labelled(lines, WIDTH)
+
+
+def bars(seen: Seen) -> str:
+    """The histogram of the examples' lengths, a line for each power of two, and where data.max_length cuts."""
+    d = seen.data
+    if d is None or d.lengths is None or not len(d.lengths):
+        return "none"
+    counts = {int(top): n for top, n in histogram(d.lengths.tolist()).items()}
+    most, total = max(counts.values()), sum(counts.values())
+    lines = [
+        f"≤ {top:>6,}  {'█' * max(1, round(BAR * n / most)):<{BAR}}  {n:>9,}  {n / total:>6.1%}" for top, n in counts.items()
+    ]
+    return "\n".join([*lines, f"99 % have at most {d.percentile_99:,} tokens; data.max_length={d.max_length:,}: {d.too_long:,} are longer"])
+
+
+def memory(seen: Seen) -> str:
+    """The peak by part, in each phase."""
+    if seen.memory is None:
+        return "  not estimated"
+    phases: dict[str, Part | None] = {name: getattr(seen.memory, name) for name in PHASES}
+    there = [(name, part) for name, part in phases.items() if part is not None]
+    rows = [[n, *(f"{size(getattr(part, p)):>11}" for p in PARTS), f"{size(part.total):>9}"] for n, part in there]
+    head = ["phase", *(f"{p:>11}" for p in PARTS), f"{'peak':>9}"]
+    m = seen.machine
+    return _indented(table(head, rows)) + f"\n  {size(m.memory_free)} of {size(m.memory_total)} are free on this {m.device}"
+
+
+def time_words(seen: Seen, probe: Probe | None) -> str:
+    """How long it takes, where that was measured."""
+    return probe.words(seen) if probe is not None else "not measured; --probe loads the model and times a few micro-batches"
+
+
+def disk_words(seen: Seen) -> str:
+    """What checkpoints take."""
+    d = seen.disk
+    return (
+        f"{size(d.checkpoint)} a checkpoint; {d.kept} are kept (trainer.keep={seen.run.trainer.keep}, and the best) and one is being "
+        f"written: {size(d.total)}; {size(seen.machine.disk_free)} are free"
+    )
+
+
+def derived(seen: Seen) -> str:
+    """Every value that a rule chose, with its reason."""
+    found = [(n, o) for n, o in sorted(seen.origins.items()) if o.origin == "derived" and o.value is not None]
+    return labelled([(name, f"{_short(o.value)}  {o.reason}") for name, o in found], WIDTH)
+
+
+def trouble_words(troubles: Sequence[Trouble], unusual: Sequence[str]) -> str:
+    """What the rules say, errors first, each with what to paste."""
+    rows = []
+    for t in troubles:
+        label = f"{t.severity}{' (allowed)' * t.allowed}"
+        rows.append((label, f"{t.sentence}  [{t.rule}]" + (f"\n→ {t.remedy}" if t.remedy else "")))
+    rows += [("warning", said) for said in unusual]
+    if not rows:
+        return "  none: every rule is content"
+    rows.sort(key=lambda row: list(Severity).index(Severity(row[0].partition(" ")[0])))
+    return labelled(rows, WIDTH)
+
+
+def as_dict(seen: Seen, origins: Mapping[str, Origin], troubles: Sequence[Trouble], probe: Probe | None) -> dict[str, Any]:
+    """The plan as the design has it, with the data's numbers and the probe beside."""
+    d, m = seen.data, seen.memory
+    assert d is not None
+    phases = {n: getattr(m, n) for n in PHASES} if m is not None else {}
+    return {
+        "knobs": {n: {"value": plain(o.value), "origin": o.origin, "reason": o.reason} for n, o in origins.items()},
+        "steps": seen.steps, "warmup_steps": seen.warmup_steps, "tokens": d.tokens,
+        "parameters": seen.model.parameters, "trainable": seen.model.trained,
+        "memory": {"peak": m.peak, **{n: _part(p) for n, p in phases.items() if p is not None}} if m is not None else None,
+        "disk": {"checkpoint": seen.disk.checkpoint, "kept": seen.disk.kept, "total": seen.disk.total, "free": seen.machine.disk_free},
+        "troubles": [
+            {"rule": t.rule, "severity": str(t.severity), "sentence": t.sentence, "remedy": t.remedy, "allowed": t.allowed}
+            for t in troubles
+        ],
+        "rows": d.rows, "validation_rows": d.val_rows, "label_tokens": d.label_tokens, "dropped": d.dropped, "truncated": d.cut_answers,
+        "device": {"kind": seen.machine.device, "memory_free": seen.machine.memory_free, "processes": seen.machine.processes},
+        "seconds": probe.seconds(seen) if probe is not None else None,
+    }
+
+
+def _part(part: Part) -> dict[str, int]:
+    return {name: getattr(part, name) for name in PARTS} | {"total": part.total}
+
+
+def size(n: float) -> str:
+    """Bytes as one says them: `512 B`, `1.4 GB`, in powers of ten as disks and our tables have it."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 999.5:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:.3g} TB"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) and abs(value) >= 0.01 else value_words(value)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.split("\n"))

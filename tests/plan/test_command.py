@@ -1,0 +1,153 @@
+"""`fulgurite plan` as a person and a program see it, and what `train` does about the same rules."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.end_to_end.runs import tiny
+
+from fulgurite.cli.main import main
+from fulgurite.compose import compose, rebuilt
+from fulgurite.errors import ConfigError, RequestError
+from fulgurite.folder import read_config
+from fulgurite.plan.allow import heard, refuse_unknown
+from fulgurite.plan.rules import RULES, unheard
+from fulgurite.plan.trouble import Severity, Trouble
+
+TINY = ["model=tiny", "precision=fp32", "logger=none"]
+FEW = ["data.max_samples=60", "data.val_fraction=0.1", "trainer.batch_size=32", "trainer.epochs=1"]
+"""Two steps that nobody asked for."""
+
+
+def json_of(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, object]]:
+    status = main(["plan", "--json", *TINY, *words])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_the_json_is_what_the_design_says(capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = json_of(capsys, "trainer.max_steps=300", "trainer.batch_size=8", "optim.lr=5e-4")
+    assert status == 0
+    assert {"knobs", "steps", "warmup_steps", "tokens", "parameters", "trainable", "memory", "disk", "troubles"} <= set(found)
+    assert (found["steps"], found["warmup_steps"]) == (300, 30)
+    assert found["knobs"]["optim.lr"] == {"value": 5e-4, "origin": "command line", "reason": ""}
+    assert found["knobs"]["method.alpha"]["origin"] == "derived"
+    assert found["knobs"]["method.alpha"]["reason"]
+    assert all({"rule", "severity", "sentence", "remedy"} <= set(trouble) for trouble in found["troubles"])
+    assert found["disk"]["total"] == found["disk"]["checkpoint"] * (found["disk"]["kept"] + 1)
+
+
+def test_the_plan_is_what_training_does(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["method=lora", "data.max_samples=60", "data.val_fraction=0.1", "trainer.batch_size=4", "trainer.max_steps=3"]
+    _, found = json_of(capsys, *words, "stage.prompts=[]")
+    folder = tiny(tmp_path / "run", *words)
+    did = json.loads((folder / "provenance.json").read_text())["knobs"]
+    assert did["scheduler.warmup_steps"]["value"] == found["warmup_steps"]
+    same = {name for name in did if not name.startswith(("trainer.", "plan.", "run_dir", "name", "logger"))}
+    assert {name: did[name]["value"] for name in same} == {name: found["knobs"][name]["value"] for name in same}
+    report = json.loads((folder / "data_report.json").read_text())
+    assert (report["tokens"], report["label_tokens"]) == (found["tokens"], found["label_tokens"])
+    size = sum(f.stat().st_size for f in (folder / "checkpoints" / "step-3").iterdir())
+    assert found["disk"]["checkpoint"] == pytest.approx(size, rel=0.1)
+
+
+def test_the_screen_is_no_wider_than_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *TINY, "trainer.max_steps=300", "scheduler=cosine"]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 100
+    for word in ("PARAMETERS", "DATA", "MEMORY", "DERIVED", "TROUBLES", "warmup ends at step 30", "optim.lr", "99 % have at most"):
+        assert word in out
+
+
+def test_a_private_plan_says_which_noise_its_epsilon_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    from fulgurite.privacy.noise import noise_for, rate_of
+
+    assert main(["plan", *TINY, "privacy=dp_sgd", "privacy.epsilon=8", "trainer.max_steps=300", "trainer.batch_size=32"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    _, found = json_of(capsys, "privacy=dp_sgd", "privacy.epsilon=8", "trainer.max_steps=300", "trainer.batch_size=32")
+    noise = noise_for(8.0, found["knobs"]["privacy.delta"]["value"], rate_of(32, found["rows"]), 300)
+    assert f"epsilon 8 needs noise multiplier {noise:.3g}" in out
+
+
+def test_an_error_exits_2_and_one_that_is_allowed_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = json_of(capsys, *FEW)
+    assert status == 2
+    assert [t["rule"] for t in found["troubles"] if t["severity"] == "error"] == ["steps.too-few"]
+    assert json_of(capsys, *FEW, "plan.allow=[steps.too-few]")[0] == 0
+
+
+def test_training_refuses_what_the_plan_refuses_and_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *TINY, *FEW, "stage.prompts=[]", f"run_dir={tmp_path / 'run'}"]) == 2
+    err = capsys.readouterr().err
+    assert "error: [steps.too-few] The plan is 2 optimizer steps" in err
+    assert "plan.allow=[steps.too-few]" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_was_allowed_is_kept_with_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*TINY, *FEW, "stage.prompts=[]", "plan.allow=[steps.too-few]", f"run_dir={tmp_path}"]
+    assert main(["train", *words]) == 0
+    assert capsys.readouterr().err.count("steps.too-few") == 1
+    kept = json.loads((tmp_path / "troubles.json").read_text())
+    assert [(t["severity"], t["allowed"]) for t in kept if t["rule"] == "steps.too-few"] == [("error", True)]
+    assert json.loads((tmp_path / "provenance.json").read_text())["knobs"]["plan.allow"]["value"] == ["steps.too-few"]
+    assert rebuilt(read_config(tmp_path)).plan.allow == ["steps.too-few"]
+
+
+def test_a_rule_that_is_not_there_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"plan.allow=step.too-few is no rule. Did you mean steps.too-few"):
+        refuse_unknown(compose(["plan.allow=[step.too-few]"]).run)
+    refuse_unknown(compose(["plan.allow=steps.too-few"]).run)
+
+
+def test_the_lines_of_a_run() -> None:
+    errors = [Trouble("a.b", Severity.error, "One.", "x=1"), Trouble("c.d", Severity.error, "Two.")]
+    with pytest.raises(RequestError, match=r"^\[a.b\] One. Do: x=1\nerror: \[c.d\] Two.$"):
+        heard(errors)
+    known = Trouble("v", Severity.warning, "Known.", allowed=True)
+    mild = [Trouble("w", Severity.warning, "Warm."), known, Trouble("n", Severity.note, "So.")]
+    assert heard([Trouble("a.b", Severity.error, "One.", allowed=True), *mild]) == ["allowed: [a.b] One.", "warning: [w] Warm."]
+
+
+def test_a_knob_is_not_spoken_of_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    monkeypatch.setitem(RULES, "steps.too-few", replace(RULES["steps.too-few"], about="trainer.epochs"))
+    said = ["trainer.epochs=9 is outside", "optim.lr=1 is outside"]
+    assert unheard(said, [Trouble("steps.too-few", Severity.note, "")]) == said[1:]
+    assert unheard(said, []) == said
+
+
+def test_the_rules_are_listed_without_torch() -> None:
+    code = (
+        "import sys; from fulgurite.cli.main import main; status = main(['plan', '--rules']);"
+        "print('HEAVY', {'torch', 'transformers', 'lightning', 'numpy', 'hydra'} & set(sys.modules) or 'none', status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "HEAVY none 0"
+    assert all(name in done.stdout for name in RULES)
+
+
+WRONG = [(["-m", "seed=1,2"], "one run"), (["--jsn"], "Did you mean --json"), (["no.knob=1"], "no.knob")]
+
+
+@pytest.mark.parametrize(("words", "said"), WRONG)
+def test_wrong_words_are_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *words]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_the_probe_times_the_real_model(capsys: pytest.CaptureFixture[str]) -> None:
+    _, found = json_of(capsys, "--probe", "trainer.max_steps=300", "trainer.batch_size=8")
+    assert found["seconds"]["training"] > 0
+    assert found["seconds"]["evaluation"] > 0
+
+
+def test_a_probe_of_steps_that_are_not_alike_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--probe", *TINY, "privacy=dp_sgd", "trainer.max_steps=300", "trainer.batch_size=32"]) == 2
+    assert "--probe cannot time privacy" in capsys.readouterr().err

@@ -1,0 +1,86 @@
+"""The numbers of a data set, each against a file whose answer is known by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fulgurite.check import checked_source
+from fulgurite.compose import compose
+from fulgurite.plan.facts import DataFacts
+from fulgurite.plan.gather import Gathered, gather, settled
+
+
+def gathered(*words: str) -> Gathered:
+    composed = compose(["logger=none", "model=tiny", "precision=fp32", *words])
+    return gather(composed, checked_source(composed), settled(composed))
+
+
+def of(path: Path, records: list[dict[str, Any]], *words: str) -> DataFacts:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    found = gathered("data=file", f"data.path={path}", *words).seen.data
+    assert found is not None
+    return found
+
+
+def talk(n: int, answer: str) -> dict[str, Any]:
+    return {"instruction": f"question {n}", "output": answer}
+
+
+def test_conversations_are_counted(tmp_path: Path) -> None:
+    records = [talk(n, "yes " * (n % 3 + 1)) for n in range(40)] + [talk(1, "yes " * 2), talk(99, "a long answer " * 60)]
+    found = of(tmp_path / "a.jsonl", records, "data.val_fraction=0", "data.max_length=96")
+    assert (found.records, found.rows, found.val_rows) == (42, 41, 0)
+    assert found.dropped == {"longer than data.max_length": 1}
+    assert (found.too_long, found.cut_answers, found.duplicates) == (1, 0, 1)
+    assert (found.no_end, found.two_starts, found.empty_labels) == (0, 0, 0)
+    assert found.tokens == int(found.row_lengths.sum())
+    assert found.label_tokens == int(found.label_lengths.sum())
+    assert len(found.lengths) == 42
+
+
+def test_what_is_cut_is_counted_as_cut(tmp_path: Path) -> None:
+    records = [talk(n, "yes") for n in range(40)] + [talk(99, "a long answer " * 60)]
+    found = of(tmp_path / "a.jsonl", records, "data.val_fraction=0", "data.max_length=96", "data.too_long=truncate")
+    assert (found.rows, found.too_long, found.cut_answers, found.dropped) == (41, 1, 1, {})
+
+
+def test_pairs_tell_how_often_the_longer_answer_wins_and_which_are_equal(tmp_path: Path) -> None:
+    def pair(n: int, better: str, worse: str) -> dict[str, Any]:
+        return {"prompt": f"question {n}", "chosen": better, "rejected": worse}
+
+    records = [pair(n, "yes yes yes yes", "no") for n in range(30)] + [pair(n, "no", "yes yes yes yes") for n in range(30, 40)]
+    found = of(tmp_path / "a.jsonl", records, "stage=dpo", "data.val_fraction=0")
+    assert found.length_bias == 0.75
+    assert (found.same_pairs, found.duplicates) == (0, 0)
+
+
+def test_judged_answers_are_counted_by_their_judgement(tmp_path: Path) -> None:
+    records = [{"prompt": f"question {n}", "completion": "yes", "label": n % 4 == 0} for n in range(40)]
+    found = of(tmp_path / "a.jsonl", records, "stage=kto", "data.val_fraction=0")
+    assert (found.positives, found.negatives) == (10, 30)
+
+
+def test_a_document_ends_with_the_end_token_and_is_never_too_long(tmp_path: Path) -> None:
+    found = of(tmp_path / "a.jsonl", [{"text": f"{n} the rate rises and falls " * 20} for n in range(40)], "stage=pt", "data.max_length=64")
+    assert (found.no_end, found.too_long) == (0, 0)
+    assert found.pieces > 0
+
+
+def test_the_second_look_finds_the_tokens_in_the_cache(tmp_path: Path) -> None:
+    records = [talk(n, "something that no other test says") for n in range(40)]
+    assert of(tmp_path / "a.jsonl", records).fresh
+    assert not of(tmp_path / "a.jsonl", records).fresh
+
+
+def test_a_container_with_a_limit_counts_as_the_machine(tmp_path: Path) -> None:
+    from fulgurite.plan.machine import contained
+
+    assert contained(tmp_path, 100) == []
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("10\n")
+    assert contained(tmp_path, 100) == []
+    (tmp_path / "memory.max").write_text("60\n")
+    assert contained(tmp_path, 100) == [(50, 60)]
+    assert contained(tmp_path, 50) == []
