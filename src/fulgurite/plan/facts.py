@@ -172,11 +172,12 @@ class Memory:
     training: Part
     evaluation: Part | None = None
     rollouts: Part | None = None
+    loading: Part | None = None
 
     @property
     def peak(self) -> int:
         """The most that is held at any time."""
-        return max(part.total for part in (self.training, self.evaluation, self.rollouts) if part is not None)
+        return max(part.total for part in (self.training, self.evaluation, self.rollouts, self.loading) if part is not None)
 
 
 @dataclass(slots=True)

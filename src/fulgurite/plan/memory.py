@@ -1,0 +1,179 @@
+"""How much memory a run needs at its peaks: arithmetic on shapes, nothing loaded. No torch.
+
+The activations are what autograd keeps of a decoder layer of transformers' kind (two norms, attention, a gated feed-forward
+part), counted tensor by tensor with `torch.autograd.graph.saved_tensors_hooks`; a test counts again. Other architectures come near.
+Widths below: d hidden, k of keys or values, i inside the feed-forward part; c bytes of the compute type, s of the stream between layers.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from fulgurite.data.config import ASKING
+from fulgurite.plan.facts import Machine, Memory, ModelFacts, Part, Weights
+from fulgurite.precision.config import PureBf16, Rounding
+from fulgurite.precision.sizes import WIDTH
+
+if TYPE_CHECKING:
+    from fulgurite.plan.facts import Ints
+    from fulgurite.run import RunConfig
+
+LIBRARIES = {"cpu": 540e6, "cuda": 0.0}
+"""A CPU's process before it has weights: python, torch, transformers and lightning imported (446 MB, torch 2.13 and transformers
+5.23 on Linux), then tokenizer, data and oneDNN's kernels once they have run. A GPU holds none of it in its own memory."""
+HOLES = {"cpu": 0.3, "cuda": 0.1}
+"""What the allocator keeps free between tensors that live, as a share of the activations: on a CPU measured on three settings
+(glibc's malloc gives back what is below 32 MB only from its end); on a GPU a guess."""
+LAYER = re.compile(r"\.(\d+)\.")
+COPIES = 5
+"""The layers q, k, v, gate and up each turn the norm's output into the compute type for themselves."""
+
+
+def estimate(run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: Machine) -> Memory:
+    """The peaks of training, evaluation and rollouts in bytes, of one process. `lengths`: tokens of each row (None: data.max_length)."""
+    longest = int(max(lengths)) if lengths is not None and len(lengths) else int(run.data.max_length)
+    answers = int(run.stage.max_new_tokens) if run.stage.name in ASKING else 0
+    rows = int(run.trainer.micro_batch or 1) * (2 if run.stage.name in ("dpo", "rm") else 1)
+    tokens = rows * (longest + answers)
+    flows = flowing(model)
+    copied, head = copies(model), head_bytes(model)
+    kept = activations(run, model, flows, tokens, longest + answers)
+    base = int(LIBRARIES.get(machine.device, 0.0))
+    holes = HOLES.get(machine.device, 0.1)
+    held = Part(
+        weights=sum(t.bytes for t in model.tensors) + reference(run, model), gradients=gradients(model), optimizer=state(run, model), other=base,
+    )
+    training = Part(
+        held.weights, held.gradients, held.optimizer, kept + copied, logits(run, model, tokens) + head, base + int(holes * kept)
+    )
+    width = WIDTH[model.compute_dtype]
+    looked = tokens * (6 * model.hidden + 4 * model.intermediate) * max(width, 2)  # one layer at a time, nothing kept
+    evaluation = Part(held.weights, held.gradients, held.optimizer, looked, logits(run, model, tokens) + head_copy(model), base + int(holes * kept))
+    rollouts = None
+    if answers:
+        drawn = int(run.stage.rollout_batch)
+        cache = drawn * (longest + answers) * 2 * key_width(model) * width * model.layers
+        scores = drawn * model.vocab * (width + 2 * 4)
+        rollouts = Part(held.weights, held.gradients, held.optimizer, cache, scores, base + int(holes * kept))
+    return Memory(training=training, evaluation=evaluation, rollouts=rollouts, loading=loading(run, model, base))
+
+
+def loading(run: RunConfig, model: ModelFacts, base: int) -> Part:
+    """The file as it is mapped beside the weights that are made of it; mapped alone where both have one dtype."""
+    kind = model.trained_dtype if run.method.loads_trained else model.frozen_dtype
+    numbers = int(model.billions * 1e9) or model.parameters
+    stored = numbers * WIDTH.get(model.stored_dtype or "float32", 4)
+    return Part(weights=stored + (0 if kind == (model.stored_dtype or "float32") else numbers * WIDTH[kind]), other=base)
+
+
+def gradients(model: ModelFacts) -> int:
+    """Bytes of the gradients: of the trained dtype."""
+    return model.trained * WIDTH[model.trained_dtype]
+
+
+def state(run: RunConfig, model: ModelFacts) -> int:
+    """Bytes of the optimizer's state, and of what Kahan's sums keep."""
+    learned = [t for t in model.tensors if t.trained]
+    hidden = [t.name for t in learned if len(t.shape) == 2 and t.kind not in ("embedding", "head", "adapter")]
+    kept = isinstance(run.precision, PureBf16) and run.precision.rounding is Rounding.kahan
+    whole = run.optim.total_state_bytes({t.name: t.shape for t in learned}, WIDTH[model.trained_dtype], hidden)
+    return int(whole) + (2 * model.trained if kept else 0)
+
+
+def reference(run: RunConfig, model: ModelFacts) -> int:
+    """Bytes of a frozen model beside the one that trains, where the stage keeps one."""
+    if run.stage.name in ASKING:
+        asks = run.stage.name == "grpo" and run.stage.beta > 0 or run.stage.name == "ppo"
+        copy = asks and not getattr(run.method, "adapter", False)
+    else:
+        copy = str(getattr(run.stage, "reference_mode", "")) == "copy"
+    return sum(t.bytes for t in model.tensors if t.kind != "adapter") if copy else 0
+
+
+def flowing(model: ModelFacts) -> dict[int, list[Weights]]:
+    """The layers through which a gradient flows, each with what trains in it: from the lowest that trains upwards."""
+    of: dict[int, list[Weights]] = {n: [] for n in range(model.layers)}
+    below = any(t.trained and t.kind == "embedding" for t in model.tensors)
+    for t in model.tensors:
+        found = LAYER.search(t.name)
+        if t.trained and found and int(found[1]) in of:
+            of[int(found[1])].append(t)
+    first = 0 if below else next((n for n in of if of[n]), model.layers)
+    return {n: trained for n, trained in of.items() if n >= first}
+
+
+def activations(run: RunConfig, model: ModelFacts, flows: dict[int, list[Weights]], tokens: int, length: int) -> int:
+    """Bytes that autograd keeps of a micro-batch until its backward pass."""
+    each = [layer(run, model, trained, length) for trained in flows.values()]
+    if not each:
+        return 0
+    if run.trainer.gradient_checkpointing:
+        return int(tokens * (len(each) * model.hidden * stream(model) + max(each)))
+    return int(tokens * sum(each))
+
+
+def layer(run: RunConfig, model: ModelFacts, trained: Iterable[Weights], length: int) -> float:
+    """Bytes that a layer keeps for a token."""
+    c, s, d = WIDTH[model.compute_dtype], stream(model), model.hidden
+    of = list(trained)
+    whole = any(t.kind in ("attention", "mlp") for t in of)
+    ranks = sum(min(t.shape) for t in of if "lora_A" in t.name)
+    adapted = ranks > 0 or any(t.kind == "adapter" for t in of)
+    norms = 2 * 4 * d + 2 * 4  # the states in float32, twice, and each one's scale
+    norms += 2 * s * d if any(t.kind == "norm" for t in of) else 0
+    if whole and s != c:
+        inputs = COPIES * c * d
+    else:
+        inputs = 2 * c * d if whole or adapted else 0
+    attention = c * (2 * d + 2 * key_width(model)) + 4 * model.heads
+    if str(run.model.attention) == "eager":
+        attention += model.heads * length * (4 + 2 * c)
+    inside = (4 if whole or adapted else 3) * c * model.intermediate
+    dropped = 0.0
+    if adapted and getattr(run.method, "dropout", 0.0):
+        dropped = 2 * c * (6 * d + model.intermediate)  # a mask and what is left, for each of seven layers
+    return norms + inputs + attention + inside + ranks * c + dropped
+
+
+def stream(model: ModelFacts) -> int:
+    """Bytes of a number in the states between the layers: those of the embedding."""
+    embedding = next((t for t in model.tensors if t.kind == "embedding"), None)
+    return WIDTH[model.trained_dtype if embedding is not None and embedding.trained else model.frozen_dtype]
+
+
+def key_width(model: ModelFacts) -> int:
+    """Numbers in a token's keys."""
+    return model.hidden * model.kv_heads // max(model.heads, 1)
+
+
+def copies(model: ModelFacts) -> int:
+    """Bytes of the trained matrices in the compute type, which autocast keeps until the pass is over."""
+    if model.compute_dtype == model.trained_dtype:
+        return 0
+    inside = (t for t in model.tensors if t.trained and len(t.shape) == 2 and t.kind not in ("embedding", "head"))
+    return sum(math.prod(t.shape) for t in inside) * WIDTH[model.compute_dtype]
+
+
+def head_copy(model: ModelFacts) -> int:
+    """Bytes of the head in the compute type, where it is stored in another."""
+    wide = WIDTH[model.trained_dtype if _head_trains(model) else model.frozen_dtype]
+    return 0 if wide == WIDTH[model.compute_dtype] else model.vocab * model.hidden * WIDTH[model.compute_dtype]
+
+
+def head_bytes(model: ModelFacts) -> int:
+    """Bytes of the head's copy, and of its gradient in float32, which is made beside those there are."""
+    return head_copy(model) + (4 * model.vocab * model.hidden if _head_trains(model) else 0)
+
+
+def _head_trains(model: ModelFacts) -> bool:
+    return any(t.trained and t.kind == ("embedding" if model.tied else "head") for t in model.tensors)
+
+
+def logits(run: RunConfig, model: ModelFacts, tokens: int) -> int:
+    """Bytes of a chunk's logits: in the compute type, in float32, and once more while their normaliser is made."""
+    c = WIDTH[model.compute_dtype]
+    rows = min(int(getattr(run.stage, "loss_chunk", tokens)), tokens)
+    return 0 if run.stage.name == "rm" else rows * model.vocab * ((c if c != 4 else 0) + 4 + 4)
