@@ -59,11 +59,28 @@ def measured(setting: str) -> int:
         return used.ru_maxrss * 1024
 
 
+def estimated(setting: str) -> int:
+    """Bytes that `plan` says, on a model without weights."""
+    import numpy as np
+
+    from fulgurite.compose import compose
+    from fulgurite.plan.facts import Machine
+    from fulgurite.plan.memory import estimate
+    from fulgurite.plan.outline import outlined
+    from fulgurite.run import Facts
+    from fulgurite.schema import build
+
+    composed = compose(words(setting, Path("rows.json")))
+    composed.fill(Facts(), "data")
+    composed.fill(Facts(total_steps=STEPS), "steps")
+    model = outlined(composed.run, build(composed.run.precision, "cpu"))[1]
+    return estimate(composed.run, model, np.array([int(setting.split()[2])]), Machine()).peak
+
+
 def main() -> None:
     """Print one markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", type=Path, help="a JSON file of what was measured: setting to bytes")
-    parser.add_argument("--slot", default="", help="a command that each measurement is put behind")
     parser.add_argument("settings", nargs="*", default=SETTINGS)
     asked = parser.parse_args()
     kept = json.loads(asked.keep.read_text()) if asked.keep and asked.keep.is_file() else {}
@@ -72,7 +89,12 @@ def main() -> None:
             kept[setting] = measured(setting)
             if asked.keep:
                 asked.keep.write_text(json.dumps(kept, indent=1))
-    print("done")
+    print("| method, precision, tokens a row, rows a micro-batch | estimated | measured | error |\n|---|---|---|---|")
+    for setting in asked.settings:  # after the measuring: a child's peak is at least its parent's size at its start
+        method, precision, length, micro_batch, *more = setting.split()
+        guess, seen = estimated(setting) / 1e6, kept[setting] / 1e6
+        name = ", ".join([method, precision, length, micro_batch, *(f"`{word}`" for word in more)])
+        print(f"| {name} | {guess:,.0f} MB | {seen:,.0f} MB | {guess / seen - 1:+.1%} |")
 
 
 if __name__ == "__main__":

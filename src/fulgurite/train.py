@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ from fulgurite.data.prompts import sample_prompts
 from fulgurite.data.rows import AnyRows, Rows
 from fulgurite.data.source import Source
 from fulgurite.data.template import resolve
-from fulgurite.errors import CheckpointError, ConfigError, TrainingFailed
+from fulgurite.errors import CheckpointError, ConfigError
 from fulgurite.folder import make, read_config, run_folder, write_run
 from fulgurite.judge import judge
 from fulgurite.logger.build import build_all
@@ -55,6 +56,7 @@ from fulgurite.privacy.unit import alike, unit_words
 from fulgurite.run import Facts, RunConfig
 from fulgurite.say import rank, say
 from fulgurite.schema import build
+from fulgurite.shortage import Shortage, adopt, failure, halve, is_shortage, kept_whole
 from fulgurite.stage.base import StageModule, trained
 from fulgurite.stage.config import Speaking
 from fulgurite.stage.preference import Comparison
@@ -76,8 +78,7 @@ def train(composed: Composed, source: Source) -> int:
         with only_first(status(folder, name=run.name)):
             if rank() == 0:
                 write(troubles, folder / "troubles.json")
-            assembled = assemble(composed, dtypes, source, folder, gathered)
-            fit(assembled)
+            assembled = fitted(composed, dtypes, source, folder, gathered)
     finally:
         if torch.distributed.is_initialized():  # Lightning leaves it, and its threads abort a process that ends (seen: exit 134)
             torch.distributed.destroy_process_group()
@@ -193,6 +194,7 @@ def found_checkpoint(composed: Composed, folder: Path, total: int) -> Path | Non
         if composed.run.resume.run is not None:
             raise CheckpointError(f"{folder} has no checkpoint to go on from; start it again without resume.run.")
         return None
+    adopt(composed, folder)
     for change in resume.check_same(read_config(folder), composed.config(), composed.run.resume.allow, folder):
         say(f"resumed with {change}, as resume.allow says")
     resume.check_unfinished(folder, step_of(checkpoint) or 0, total)
@@ -216,19 +218,33 @@ def trackers(composed: Composed, folder: Path, facts: Facts) -> list[Any]:
     return list(build_all(composed.run, folder, origins, summary))
 
 
-def fit(assembled: Assembled) -> None:
-    """Lightning's loop. An out-of-memory error becomes a sentence with what to lower."""
+def fit(assembled: Assembled) -> Shortage | None:
+    """Lightning's loop; where memory ran out, what is known of it. The error is let go, and with it what its frames hold."""
     a = assembled
     try:
         with a.stop.listening():
             a.trainer.fit(a.stage, a.train_loader, a.val_loader, ckpt_path=a.checkpoint)
-    except torch.OutOfMemoryError as error:
-        trainer = a.composed.run.trainer
-        raise TrainingFailed(
-            f"Out of memory at step {a.trainer.global_step + 1} with trainer.micro_batch={trainer.micro_batch} and "
-            f"data.max_length={a.composed.run.data.max_length}: lower trainer.micro_batch (the mathematics stays the same), then "
-            "data.max_length; or take method=lora. The last checkpoint is whole."
-        ) from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_shortage(error):
+            raise
+        return Shortage.of(a.stage, a.trainer.global_step + 1)
+    return None
+
+
+def fitted(composed: Composed, dtypes: Dtypes, source: Source, folder: Path, gathered: Gathered) -> Assembled:
+    """The run, done. Out of memory halves the micro-batch once; TrainingFailed the second time."""
+    for again in (False, True):
+        assembled = assemble(composed, dtypes, source, folder, gathered)
+        short = fit(assembled)
+        if short is None:
+            return assembled
+        if why := kept_whole(composed.run, again):
+            raise failure(composed.run, short, why)
+        del assembled
+        gc.collect()  # modules and trainer point at each other
+        say(halve(composed, short))
+        write_run(folder, composed)
+    raise AssertionError("the second shortage is raised")
 
 
 @contextlib.contextmanager
@@ -239,7 +255,6 @@ def only_first(context: contextlib.AbstractContextManager[None]) -> Iterator[Non
         return
     with context:
         yield
-
 
 
 def opening(

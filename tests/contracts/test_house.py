@@ -18,7 +18,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 LAYERS = [
     {"cli", "board", "__main__"},
-    {"train", "judge", "start", "check", "chat", "eval", "export", "export_reward", "plan", "runs", "sweep", "explain", "conf_comments"},
+    {"train", "shortage", "judge", "start", "check", "chat", "eval", "export", "export_reward", "plan", "runs", "sweep", "explain", "conf_comments"},
     {"folder", "words", "export_config"},
     {"compose"},
     {"run"},
