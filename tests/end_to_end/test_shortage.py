@@ -74,7 +74,8 @@ def test_a_second_shortage_ends_in_one_line(tmp_path: Path, monkeypatch: pytest.
     words = [*WORDS, "model=tiny", "data.max_samples=60", "trainer.batch_size=4", "precision=fp32", "stage.prompts=[]",
              f"run_dir={tmp_path}", "trainer.micro_batch=1"]
     composed = compose(words)
-    with pytest.raises(TrainingFailed, match=r"Out of memory at step 2: trainer.micro_batch=1, longest row \d+ tokens \(.+\); it cannot") as told:
+    line = r"Out of memory at step 2: trainer.micro_batch=1, longest row \d+ tokens \(.+\); it cannot be halved"
+    with pytest.raises(TrainingFailed, match=line) as told:
         train(composed, checked_source(composed))
     assert "\n" not in str(told.value)
     assert str(told.value).count("=") >= 4  # the micro-batch, and three remedies

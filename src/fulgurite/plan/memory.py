@@ -43,21 +43,18 @@ def estimate(run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: M
     kept = activations(run, model, flows, tokens, longest + answers)
     base = int(LIBRARIES.get(machine.device, 0.0))
     holes = HOLES.get(machine.device, 0.1)
-    held = Part(
-        weights=sum(t.bytes for t in model.tensors) + reference(run, model), gradients=gradients(model), optimizer=state(run, model), other=base,
-    )
-    training = Part(
-        held.weights, held.gradients, held.optimizer, kept + copied, logits(run, model, tokens) + head, base + int(holes * kept)
-    )
+    held = sum(t.bytes for t in model.tensors) + reference(run, model), gradients(model), state(run, model)
+    other = base + int(holes * kept)
+    scores = logits(run, model, tokens)
+    training = Part(*held, kept + copied, scores + head, other)
     width = WIDTH[model.compute_dtype]
     looked = tokens * (6 * model.hidden + 4 * model.intermediate) * max(width, 2)  # one layer at a time, nothing kept
-    evaluation = Part(held.weights, held.gradients, held.optimizer, looked, logits(run, model, tokens) + head_copy(model), base + int(holes * kept))
+    evaluation = Part(*held, looked, scores + head_copy(model), other)
     rollouts = None
     if answers:
         drawn = int(run.stage.rollout_batch)
         cache = drawn * (longest + answers) * 2 * key_width(model) * width * model.layers
-        scores = drawn * model.vocab * (width + 2 * 4)
-        rollouts = Part(held.weights, held.gradients, held.optimizer, cache, scores, base + int(holes * kept))
+        rollouts = Part(*held, cache, drawn * model.vocab * (width + 2 * 4), other)
     return Memory(training=training, evaluation=evaluation, rollouts=rollouts, loading=loading(run, model, base))
 
 
@@ -86,7 +83,7 @@ def state(run: RunConfig, model: ModelFacts) -> int:
 def reference(run: RunConfig, model: ModelFacts) -> int:
     """Bytes of a frozen model beside the one that trains, where the stage keeps one."""
     if run.stage.name in ASKING:
-        asks = run.stage.name == "grpo" and run.stage.beta > 0 or run.stage.name == "ppo"
+        asks = (run.stage.name == "grpo" and run.stage.beta > 0) or run.stage.name == "ppo"
         copy = asks and not getattr(run.method, "adapter", False)
     else:
         copy = str(getattr(run.stage, "reference_mode", "")) == "copy"
@@ -124,10 +121,7 @@ def layer(run: RunConfig, model: ModelFacts, trained: Iterable[Weights], length:
     adapted = ranks > 0 or any(t.kind == "adapter" for t in of)
     norms = 2 * 4 * d + 2 * 4  # the states in float32, twice, and each one's scale
     norms += 2 * s * d if any(t.kind == "norm" for t in of) else 0
-    if whole and s != c:
-        inputs = COPIES * c * d
-    else:
-        inputs = 2 * c * d if whole or adapted else 0
+    inputs = COPIES * c * d if whole and s != c else 2 * c * d if whole or adapted else 0
     attention = c * (2 * d + 2 * key_width(model)) + 4 * model.heads
     if str(run.model.attention) == "eager":
         attention += model.heads * length * (4 + 2 * c)

@@ -1,0 +1,104 @@
+"""The memory estimate: its activations are the bytes that autograd keeps, its rest what live tensors hold; and what fits is taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+
+from fulgurite.compose import Composed, compose
+from fulgurite.plan import memory
+from fulgurite.plan.facts import Machine, ModelFacts
+from fulgurite.plan.fit import reduce
+from fulgurite.plan.outline import outlined
+from fulgurite.precision.build import Dtypes
+from fulgurite.precision.build import build as settle
+from fulgurite.run import Facts
+from fulgurite.start import applied, start
+
+ROWS, TOKENS = 2, 24
+
+
+def composed_of(*words: str) -> tuple[Composed, Dtypes, ModelFacts]:
+    composed = compose(["model=tiny", "data.max_length=64", *words])
+    composed.fill(Facts(), "data")
+    composed.fill(Facts(total_steps=10, rows=100), "steps")
+    dtypes: Dtypes = settle(composed.run.precision, "cpu")
+    return composed, dtypes, outlined(composed.run, dtypes)[1]
+
+
+def kept_bytes(model: Any, amp: bool) -> tuple[int, int]:
+    """Bytes of what the decoder keeps for the backward pass: of the states, and of weights in another dtype."""
+    owned = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    found: dict[int, Any] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in owned:
+            found[storage.data_ptr()] = (tensor.shape, storage)  # held, or its address is used again
+        return tensor
+
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    ids = torch.arange(ROWS * TOKENS).reshape(ROWS, TOKENS)
+    with saved_tensors_hooks(pack, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16, enabled=amp):
+        states = plain.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+    assert states.requires_grad
+    of_tokens = sum(s.nbytes() for shape, s in found.values() if ROWS in shape or ROWS * TOKENS in shape)
+    return of_tokens, sum(s.nbytes() for _, s in found.values()) - of_tokens
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "pure_bf16"])
+def test_a_layer_keeps_what_autograd_keeps(method: str, precision: str) -> None:
+    sizes = []
+    for layers in (3, 4):  # what one layer more keeps: the ends of the model are left out of the formula
+        composed, dtypes, facts = composed_of(f"method={method}", f"precision={precision}", f"model.layers={layers}")
+        model = applied(composed.run, start(composed.run, dtypes), dtypes).train()
+        sizes.append(kept_bytes(model, dtypes.lightning.endswith("mixed")))
+    trained = memory.flowing(facts)[2]
+    said = memory.layer(composed.run, facts, trained, TOKENS) * ROWS * TOKENS
+    assert sizes[1][0] - sizes[0][0] == said
+    copied = memory.copies(facts) / 4
+    assert sizes[1][1] - sizes[0][1] == pytest.approx(copied, rel=1e-6)
+
+
+def test_only_the_layers_above_the_lowest_that_trains_keep_anything() -> None:
+    _, _, facts = composed_of("method=freeze", "method.train=last:1", "model.layers=4")
+    assert list(memory.flowing(facts)) == [3]
+    _, _, facts = composed_of("method=full", "model.layers=4")
+    assert list(memory.flowing(facts)) == [0, 1, 2, 3]
+
+
+def test_weights_gradients_and_state_are_bytes_a_number() -> None:
+    composed, _, facts = composed_of("method=full", "precision=fp32", "optim=adamw")
+    part = memory.estimate(composed.run, facts, np.array([64]), Machine()).training
+    numbers = facts.parameters
+    assert (part.weights, part.gradients) == (4 * numbers, 4 * numbers)
+    assert part.optimizer == 8 * numbers + 4 * len(facts.tensors)
+    assert part.logits == 64 * composed.run.trainer.micro_batch * facts.vocab * 8 + 4 * facts.vocab * facts.hidden
+
+
+def test_checkpointing_and_shorter_rows_need_less() -> None:
+    composed, _, facts = composed_of("method=full", "precision=fp32", "model.layers=8")
+    whole = memory.estimate(composed.run, facts, np.array([64]), Machine())
+    short = memory.estimate(composed.run, facts, np.array([32, 16]), Machine())
+    assert 2 * short.training.activations == whole.training.activations
+    again = replace(composed.run, trainer=replace(composed.run.trainer, gradient_checkpointing=True))
+    assert memory.estimate(again, facts, np.array([64]), Machine()).training.activations < whole.training.activations / 4
+
+
+def test_a_derived_micro_batch_shrinks_until_it_fits_and_a_given_one_stays() -> None:
+    composed, _, facts = composed_of("method=full", "precision=fp32", "trainer.batch_size=16")
+    before = composed.run.trainer.micro_batch
+    assert before == 8
+    assert not reduce(composed, facts, None, Machine(memory_free=10**12))
+    need = memory.estimate(composed.run, facts, None, Machine()).training.total
+    assert reduce(composed, facts, None, Machine(memory_free=need))
+    assert composed.run.trainer.micro_batch in (1, 2, 4)
+    assert "8 would need" in composed.provenance["trainer.micro_batch"].reason
+    given, _, facts = composed_of("method=full", "precision=fp32", "trainer.micro_batch=8")
+    assert not reduce(given, facts, None, Machine(memory_free=1))
