@@ -30,7 +30,8 @@ def reduce(composed: Composed, model: ModelFacts, lengths: Ints | None, machine:
     if rows == asked:
         return False
     run.trainer.micro_batch = rows
-    free = f"{machine.memory_free / 1e9:.3g} GB are free, and {asked} would need {peak(composed, model, lengths, machine, asked) / 1e9:.3g} GB"
+    need = peak(composed, model, lengths, machine, asked)
+    free = f"{machine.memory_free / 1e9:.3g} GB are free, and {asked} would need {need / 1e9:.3g} GB"
     composed.provenance[KNOB] = Origin(rows, "derived", f"{free}; the mathematics is the same for every value")
     return True
 
