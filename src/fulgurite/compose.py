@@ -17,19 +17,20 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, ValueNode, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from fulgurite.callback.watch.config import check_quiet
-from fulgurite.errors import ConfigError, FulguriteError, Interrupted, RequestError, did_you_mean
+from fulgurite.errors import ConfigError, FulguriteError, Interrupted, Pruned, RequestError, did_you_mean
 from fulgurite.hostile import refuse_hydra, refuse_resolver, refuse_secret
 from fulgurite.places import conf_dir
 from fulgurite.run import EARLIER, GROUPS, OWN, Facts, RunConfig, all_knobs, load_options
 from fulgurite.schema import Knob, Option, Range, bare, check, groups, options, settings, type_words
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-PRESETS = ("experiment", "sweep", "debug")
+PRESETS = ("experiment", "sweep", "find", "debug")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,15 @@ class Composed:
         """The whole config as plain values, each group with its option's name under `option`: enough to run it again."""
         found: dict[str, Any] = plain(self.run)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one job of a multirun ended."""
+
+    status: int
+    why: str = ""
+    pruned: bool = False
 
 
 def place(run: RunConfig, path: str, value: Any) -> None:
@@ -135,24 +145,28 @@ def hydra_main(task: Callable[[Composed], int], overrides: Sequence[str], flags:
     status, trials = 0, 0
     stopped: Interrupted | None = None  # raised at the end: Hydra writes a line of its own about a job that raises
 
-    def job(config: DictConfig) -> None:
+    def job(config: DictConfig) -> Outcome:
         nonlocal status, trials, stopped
         if stopped is not None:
-            return
+            return Outcome(stopped.exit_status, str(stopped))
         settled = cast(DictConfig, OmegaConf.merge(config, {}))  # the job's own copy: hydra's node is read-only
         OmegaConf.set_struct(settled, False)
         settled.hydra = HydraConfig.get()
         chosen = list(HydraConfig.get().overrides.task)
         trials += 1
+        why, pruned = "", False
         try:
             done = task(typed(settled, chosen))
+        except Pruned as error:
+            done, why, pruned = error.exit_status, str(error), True
         except Interrupted as error:
-            stopped, done = error, error.exit_status
+            stopped, done, why = error, error.exit_status, str(error)
         except (FulguriteError, OmegaConfBaseException) as error:
             told = error if isinstance(error, FulguriteError) else explained(error, chosen)
             print(f"error: Trial {trials} ({' '.join(chosen)}): {told}", file=sys.stderr, flush=True)
-            done = told.exit_status
-        status = status or done
+            done, why = told.exit_status, str(told)
+        status = status or (done if not any(word.startswith("sweep.trial=") for word in chosen) else 0)  # a search passes over it
+        return Outcome(done, why, pruned)
 
     try:
         _under_hydra(job, [*flags, *words])
@@ -161,6 +175,61 @@ def hydra_main(task: Callable[[Composed], int], overrides: Sequence[str], flags:
     if stopped is not None:
         raise stopped
     return status
+
+
+def searched(arguments: Sequence[str], config: DictConfig, loader: Any, make_launcher: Callable[[], Any]) -> None:
+    """The whole of a search, called by our sweeper: Hydra's words become ours, and each batch of trials goes to Hydra's launcher."""
+    from fulgurite.sweep.search import prepared, search
+
+    shared, asked = _spaces(arguments, loader)
+    settled = cast(DictConfig, OmegaConf.merge(loader.load_sweep_config(config, shared), {}))
+    OmegaConf.set_struct(settled, False)
+    with open_dict(settled):
+        settled.hydra.runtime.output_dir = "."
+    base = typed(settled, shared)
+    given = next((word.partition("=")[2] for word in shared if word.startswith("run_dir=")), None)
+    said = next((word.partition("=")[2] for word in config.hydra.overrides.hydra if word.startswith("hydra.sweep.dir=")), None)
+    folder = given or said
+    what = prepared(base, shared, asked, Path(folder) if folder else None)
+    OmegaConf.set_readonly(config, False)
+    OmegaConf.set_readonly(config.hydra, False)
+    with open_dict(config):  # a trial makes its own folder, whose number Hydra does not know
+        config.hydra.sweep.dir, config.hydra.sweep.subdir = str(what.folder), "."
+    launcher = make_launcher()
+
+    def launch(jobs: list[list[str]], first: int) -> list[Outcome]:
+        return [_outcome(done) for done in launcher.launch(jobs, initial_job_idx=first)]
+
+    search(what, base, launch)
+
+
+def _outcome(done: Any) -> Outcome:
+    """What a launched job came to; one that broke with an exception of another's is told and passed over."""
+    try:
+        found = done.return_value
+    except Exception as error:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        print(f"error: {' '.join(done.overrides or [])}: {why}", file=sys.stderr, flush=True)
+        return Outcome(1, why)
+    return found if isinstance(found, Outcome) else Outcome(1, "the launcher brought nothing back")
+
+
+def _spaces(arguments: Sequence[str], loader: Any) -> tuple[list[str], dict[str, Any]]:
+    """The words that all trials share, and what the others sweep over: lists, range(), interval(), with tag(log, ...)."""
+    from fulgurite.sweep.spaces import Span, Values
+
+    shared: list[str] = []
+    asked: dict[str, Any] = {}
+    for override in OverridesParser.create(config_loader=loader).parse_overrides(list(arguments)):
+        name, value = override.get_key_element(), override.value()
+        if not override.is_sweep_override():
+            shared.append(override.input_line or f"{name}={override.get_value_element_as_str()}")
+        elif isinstance(value, IntervalSweep):
+            low, high, whole = value.start, value.end, {"int"} <= value.tags or (isinstance(value.start, int) and isinstance(value.end, int))
+            asked[name] = Span(low, high, "log" in value.tags or (low > 0 and high / low >= 10), whole)
+        else:
+            asked[name] = Values(tuple(override.sweep_iterator()))
+    return shared, asked
 
 
 def complete(words: Sequence[str]) -> int:
@@ -173,7 +242,7 @@ def complete(words: Sequence[str]) -> int:
     return 0
 
 
-def _under_hydra(job: Callable[[DictConfig], None], words: Sequence[str]) -> None:
+def _under_hydra(job: Callable[[DictConfig], Outcome | None], words: Sequence[str]) -> None:
     import hydra
 
     before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")

@@ -44,6 +44,12 @@ class Interrupted(FulguriteError):
     exit_status = 130
 
 
+class Pruned(FulguriteError):
+    """A search has ended one of its trials, which was worse than the others. No fault: exit 0."""
+
+    exit_status = 0
+
+
 def nearest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
     """The known words closest to `word`, best first; the last part of a dotted name counts as well as the whole."""
     names = sorted(set(known))

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from fulgurite.callback.watch.config import Watch
+from fulgurite.find.config import Find
 from fulgurite.schema import Empty, Knob, groups, knob, knobs_of
 from fulgurite.schema import at_least as _at_least
+from fulgurite.sweep.config import Sweep
 
 GROUPS = ("stage", "method", "optim", "scheduler", "precision", "privacy", "model", "data", "trainer", "logger")
 """The groups whose options ship with the package, in the order in which a person chooses."""
@@ -81,6 +83,8 @@ class RunConfig:
     resume: Resume = field(default_factory=Resume)
     plan: Plan = field(default_factory=Plan)
     watch: Watch = field(default_factory=Watch)
+    sweep: Sweep = field(default_factory=Sweep)
+    find: Find = field(default_factory=Find)
 
     seed: int = knob(
         42, "The seed of every random draw: order, adapter, dropout, samples.", source="Ours", bounds=_at_least(0),
@@ -106,7 +110,7 @@ class RunConfig:
         return bool(getattr(self.privacy, "by_row", False))
 
 
-OWN: dict[str, type] = {"resume": Resume, "plan": Plan, "watch": Watch}
+OWN: dict[str, type] = {"resume": Resume, "plan": Plan, "watch": Watch, "sweep": Sweep, "find": Find}
 """What belongs to the run itself and has knobs of its own."""
 
 

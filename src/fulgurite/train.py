@@ -20,6 +20,7 @@ from fulgurite.callback.record import Record
 from fulgurite.callback.samples import Samples
 from fulgurite.callback.status import status
 from fulgurite.callback.stop import Stop
+from fulgurite.callback.trial import Trial
 from fulgurite.callback.watch.about import about
 from fulgurite.callback.watch.ears import Watch
 from fulgurite.callback.watch.update import UpdateRatio
@@ -62,6 +63,7 @@ from fulgurite.stage.config import Speaking
 from fulgurite.stage.preference import Comparison
 from fulgurite.stage.rewards import Trained
 from fulgurite.start import applied, began_from, named, start
+from fulgurite.sweep.study import report
 from fulgurite.trainer.build import device
 
 
@@ -208,7 +210,9 @@ def callbacks(run: RunConfig, folder: Path, total: int, samples: Samples, watch:
         folder / "checkpoints", run.trainer.save_every, run.trainer.keep, identity=identity, allow=run.resume.allow
     )
     private = [PrivacyFile(folder / "privacy.json")] if run.private else []
-    return [UpdateRatio(run.trainer.log_every), record, samples, ProgressLine(total), watch, *private, checkpoints, Stop(checkpoints)]
+    trial = [Trial(report(run.sweep), run.sweep.metric, total)] if run.sweep.trial is not None else []
+    watched = [UpdateRatio(run.trainer.log_every), record, samples, ProgressLine(total), watch]
+    return [*watched, *private, checkpoints, *trial, Stop(checkpoints)]
 
 
 def trackers(composed: Composed, folder: Path, facts: Facts) -> list[Any]:

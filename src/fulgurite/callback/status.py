@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fulgurite.errors import CheckpointError, Interrupted
+from fulgurite.errors import CheckpointError, Interrupted, Pruned
 from fulgurite.logger.files import replace
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def status(run_dir: Path, **facts: Any) -> Iterator[None]:
             replace(run_dir / "status.json", before)
         raise
     except BaseException as error:
-        state = "stopped" if isinstance(error, KeyboardInterrupt | Interrupted) else "failed"
+        state = "stopped" if isinstance(error, KeyboardInterrupt | Interrupted | Pruned) else "failed"
         write(run_dir, {"state": state, "why": _why(error), **base, "ended": time.time()})
         raise
     write(run_dir, {"state": "finished", **base, "ended": time.time()})

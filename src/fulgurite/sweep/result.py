@@ -1,0 +1,98 @@
+"""What a search found: a table, each knob's importance, the course of the best value; files beside the trials."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fulgurite.compose import Composed
+from fulgurite.drawing import Figure, svg, text
+from fulgurite.folder import write_atomically
+from fulgurite.sweep.config import Sweep
+from fulgurite.sweep.spaces import SPACES
+
+SHOWN, BAR = 10, 30
+"""Rows of the table, and the columns of the longest bar."""
+
+
+def write(study: Any, sweep: Sweep, folder: Path) -> None:
+    """trials.jsonl, a line a trial, and sweep.svg, the value of each trial and the best so far."""
+    lines = [
+        {"trial": t.number, "state": t.state.name.lower(), "value": t.value if t.state.name == "COMPLETE" else None, "values": t.params,
+         "why": t.user_attrs.get("why", ""), "folder": t.user_attrs.get("folder", str(t.number)), "evaluations": t.intermediate_values}
+        for t in study.get_trials(deepcopy=False)
+    ]
+    write_atomically(folder / "trials.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    if (figure := course(study, sweep)) is not None:
+        write_atomically(folder / "sweep.svg", svg(figure))
+
+
+def words(study: Any, sweep: Sweep, folder: Path, shared: list[str], base: Composed) -> str:
+    """What a person reads at the end, with the command that trains with the best values."""
+    trials = study.get_trials(deepcopy=False)
+    states = {name: sum(t.state.name == name for t in trials) for name in ("COMPLETE", "PRUNED", "FAIL")}
+    lines = [f"\n{sweep.study}: {states['COMPLETE']} trials complete, {states['PRUNED']} ended early, {states['FAIL']} failed"]
+    better = ranked(study, sweep)
+    if not better:
+        return lines[0]
+    lines += ["", *table(better[:SHOWN], sweep)]
+    if shares := importance(study):
+        widest = max(map(len, shares))
+        lines += ["", f"what {sweep.metric} hangs on (PED-ANOVA over {len(better)} complete trials; few trials say little):"]
+        lines += [f"  {name:<{widest}} {share:>5.0%} {'█' * round(share * BAR)}" for name, share in shares.items()]
+    if (figure := course(study, sweep)) is not None:
+        lines += ["", text(figure, height=8)]
+    best = study.best_trial
+    choices = SPACES[name].choices if (name := base.choices.get("sweep", "")) in SPACES else {}
+    said = [f"{g}={o}" for g, o in choices.items() if not any(w.startswith(f"{g}=") for w in shared)]
+    command = [*said, *(w for w in shared if w != "stage.prompts=[]"), *(f"{k}={v}" for k, v in best.params.items())]
+    lines += ["", f"fulgurite train {' '.join(command)}", f"trains so again; trial {best.number} lies in {place(best, folder)}. "
+              f"All trials: {folder / 'trials.jsonl'}, {folder / 'sweep.svg'}"]
+    return "\n".join(lines)
+
+
+def place(trial: Any, folder: Path) -> Path:
+    """A trial's run folder."""
+    return folder / str(trial.user_attrs.get("folder", trial.number))
+
+
+def ranked(study: Any, sweep: Sweep) -> list[Any]:
+    """The complete trials, the best first."""
+    complete = [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
+    return sorted(complete, key=lambda t: t.value, reverse=str(sweep.goal) == "maximize")
+
+
+def table(trials: list[Any], sweep: Sweep) -> list[str]:
+    """Aligned lines: trial, value, what was drawn."""
+    names = list(trials[0].params)
+    rows = [["trial", sweep.metric, *names]]
+    rows += [[str(t.number), f"{t.value:.4f}", *(_shown(t.params.get(n)) for n in names)] for t in trials]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def importance(study: Any) -> dict[str, float]:
+    """Each knob's share, the largest first; empty where there are too few trials, or all are alike."""
+    import optuna
+
+    complete = [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
+    if len(complete) < 4 or len({t.value for t in complete}) == 1:
+        return {}
+    return dict(optuna.importance.get_param_importances(study))  # PED-ANOVA, https://arxiv.org/abs/2304.10255: no scikit-learn
+
+
+def course(study: Any, sweep: Sweep) -> Figure | None:
+    """The best value so far over the trials, and each trial's own; None before there are two."""
+    points = [(float(t.number), float(t.value)) for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
+    if len(points) < 2:
+        return None
+    lead, line = points[0][1], []
+    for number, value in points:
+        lead = min(lead, value) if str(sweep.goal) == "minimize" else max(lead, value)
+        line.append((number, lead))
+    return Figure(f"{sweep.study}: the best {sweep.metric} so far", "trial", sweep.metric, line, points)

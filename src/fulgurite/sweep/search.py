@@ -1,0 +1,156 @@
+"""A search from its first trial to its last: ask the study, launch, write down how each ended, show what came of it.
+
+All trials run in the process of the search, one after the other, as every `-m` here does: torch is loaded once. A launcher
+(hydra/launcher=joblib, submitit) gives each a process of its own, and the same command on several machines shares the study.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fulgurite.compose import Composed, Outcome
+from fulgurite.errors import ConfigError, Interrupted, TrainingFailed
+from fulgurite.folder import make
+from fulgurite.say import say
+from fulgurite.sweep import study as kept_study
+from fulgurite.sweep.config import Sweep
+from fulgurite.sweep.result import words, write
+from fulgurite.sweep.spaces import Span, Values, draws, knob_of
+
+HOPELESS = 3
+"""A search whose first trials all fail ends after so many: the fault is in what they share."""
+
+Launch = Callable[[list[list[str]], int], list[Outcome]]
+
+
+@dataclass(slots=True)
+class Search:
+    """What a search is about: the words that all trials share, what is drawn, and where it lies."""
+
+    shared: list[str]
+    spaces: dict[str, Values | Span]
+    sweep: Sweep
+    folder: Path
+
+
+def prepared(base: Composed, shared: list[str], asked: dict[str, Values | Span], folder: Path | None) -> Search:
+    """The search of a command. `asked` are the ranges on the command line, which win. Raises ConfigError."""
+    run, sweep = base.run, base.run.sweep
+    if getattr(run.trainer, "processes", 1) > 1:
+        raise ConfigError("trainer=ddp_cpu cannot be part of -m: its ranks would train different trials; run the values one by one.")
+    if run.data.val_fraction == 0 and not getattr(run.data, "val_path", None):
+        raise ConfigError("A search needs an evaluation to compare by; give data.val_fraction or data.val_path.")
+    spaces = {name: asked.get(name) or draws(knob_of(run, name), run) for name in sweep.knobs} | asked
+    said = {word.partition("=")[0] for word in shared}
+    spaces = {name: space for name, space in spaces.items() if name not in said}  # a value on the command line is fixed
+    if not spaces:
+        raise ConfigError("Nothing is searched: name knobs (sweep.knobs=[optim.lr]), or give a range ('optim.lr=interval(1e-5,1e-3)').")
+    if sweep.study is None:
+        sweep.study = f"{base.choices.get('sweep') or 'sweep'}-{_hash(shared, spaces)}"
+    place = folder or Path("runs") / "sweeps" / sweep.study
+    make(place)
+    sweep.storage = sweep.storage or f"sqlite:///{place.resolve()}/study.db"
+    own = ("sweep.storage", "sweep.study", "run_dir")
+    shared = [word for word in shared if word.partition("=")[0] not in own]
+    if getattr(run.stage, "prompts", None) is not None and base.provenance["stage.prompts"].origin == "default":
+        shared.append("stage.prompts=[]")  # the answers of 30 trials are read by nobody, and take minutes
+    return Search(shared, spaces, sweep, place)
+
+
+def _hash(shared: list[str], spaces: dict[str, Values | Span]) -> str:
+    free = ("sweep.", "run_dir", "name", "logger", "trainer.workers")
+    facts = sorted(word for word in shared if not word.lstrip("+").startswith(free)) + [f"{k}{v}" for k, v in sorted(spaces.items())]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:8]
+
+
+def search(what: Search, base: Composed, launch: Launch) -> None:
+    """Run the trials that the study still lacks. Raises Interrupted; TrainingFailed or ConfigError where no trial came through."""
+    sweep = what.sweep
+    study = kept_study.opened(sweep, kept_study.storage(str(sweep.storage)))
+    for sentence in kept_study.settle(study, sweep, what.folder):
+        say(sentence)
+    if not study.get_trials(deepcopy=False):
+        study.enqueue_trial(_advised(base, what.spaces))
+    there = len(kept_study.counted(study))
+    say(f"study {sweep.study} in {sweep.storage}: {there} of {sweep.trials} trials; {', '.join(what.spaces)}")
+    failed = 0
+    while (left := sweep.trials - len(kept_study.counted(study))) > 0:
+        batch = [kept_study.ask(study, sweep, what.spaces) for _ in range(min(sweep.at_once, left))]
+        places = [kept_study.trial_of(study, n).user_attrs.get("folder", str(n)) for n, _ in batch]
+        jobs = [
+            [*what.shared, *_words(values), f"run_dir={_quoted(what.folder / place)}", f"sweep.storage={_quoted(sweep.storage)}",
+             f"sweep.study={_quoted(sweep.study)}", f"sweep.trial={number}"]
+            for (number, values), place in zip(batch, places, strict=True)
+        ]
+        outcomes = launch(jobs, batch[0][0])
+        for (number, values), outcome in zip(batch, outcomes, strict=True):
+            if outcome.status == Interrupted.exit_status:
+                kept_study.again(study, sweep, number, what.folder)
+                continue
+            broken = outcome.status != 0
+            kept_study.finish(study, sweep, number, outcome.why, pruned=outcome.pruned, failed=broken)
+            failed = failed + 1 if broken else -sweep.trials
+            say(_line(study, sweep, number, values))
+        _forget(study, sweep, what.folder)
+        gc.collect()  # a model and its Trainer hold each other
+        if (stopped := next((o for o in outcomes if o.status == Interrupted.exit_status), None)) is not None:
+            raise Interrupted(f"{stopped.why} The same command goes on with the search.")
+        if failed >= HOPELESS and not _completed(study):
+            raise ConfigError(f"The first {failed} trials failed, the last of them so: {outcomes[-1].why} Mend it, and give the command again.")
+    write(study, sweep, what.folder)
+    print(words(study, sweep, what.folder, [w for w in what.shared if not w.lstrip("+").startswith("sweep")], base))
+    if not _completed(study):
+        raise TrainingFailed(f"No trial of {sweep.study} came to its end; {what.folder / 'trials.jsonl'} says why.")
+
+
+def _advised(base: Composed, spaces: dict[str, Values | Span]) -> dict[str, Any]:
+    """What the run would take without a search, where that can be drawn: the first trial, which the others have to beat."""
+    found = {}
+    for name, space in spaces.items():
+        value = base.provenance[name].value if name in base.provenance else base.choices.get(name)
+        inside = value in space.values if isinstance(space, Values) else isinstance(value, int | float) and space.low <= value <= space.high
+        if inside:
+            found[name] = value
+    return found
+
+
+def _words(values: dict[str, Any]) -> list[str]:
+    return [f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in values.items()]
+
+
+def _quoted(value: object) -> str:
+    text = str(value).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{text}'"
+
+
+def _completed(study: Any) -> list[Any]:
+    from optuna.trial import TrialState
+
+    found: list[Any] = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return found
+
+
+def _line(study: Any, sweep: Sweep, number: int, values: dict[str, Any]) -> str:
+    trial = kept_study.trial_of(study, number)
+    shown = " ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items())
+    why = f", {trial.user_attrs['why']}" if "why" in trial.user_attrs else ""
+    value = f" {sweep.metric} {trial.value:.4f}" if trial.state.name == "COMPLETE" else ""
+    lead = f"; best so far {study.best_value:.4f} (trial {study.best_trial.number})" if _completed(study) else ""
+    return f"trial {number} {trial.state.name.lower()}{value}: {shown}{why}{lead}"
+
+
+def _forget(study: Any, sweep: Sweep, folder: Path) -> None:
+    """Remove the checkpoints of the trials that have ended and are not among the best."""
+    ended = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and not t.user_attrs.get("again")]
+    better = sorted(_completed(study), key=lambda t: t.value if str(sweep.goal) == "minimize" else -t.value)
+    keep = {t.number for t in better[: sweep.keep]}
+    for trial in ended:
+        place = folder / trial.user_attrs.get("folder", str(trial.number)) / "checkpoints"
+        if trial.number not in keep and place.is_dir():
+            shutil.rmtree(place)

@@ -1,0 +1,76 @@
+"""What is searched: one list of spaces, from which conf/sweep and sweeps/wandb are written; ranges are the knobs' `usual`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fulgurite.errors import ConfigError
+from fulgurite.run import RunConfig
+from fulgurite.schema import Knob, Range, bare, settings
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Choices that are fixed, and the knobs that are searched, the most telling first."""
+
+    says: str
+    choices: dict[str, str]
+    knobs: tuple[str, ...]
+    metric: str = "val/loss"
+    goal: str = "minimize"
+
+
+LORA = ("optim.lr", "method.rank", "method.dropout", "scheduler.warmup_ratio", "trainer.batch_size")
+FULL = ("optim.lr", "optim.weight_decay", "scheduler.warmup_ratio", "trainer.batch_size")
+
+SPACES: dict[str, Space] = {
+    "sft_lora": Space("Supervised fine-tuning with LoRA.", {"stage": "sft", "method": "lora"}, LORA),
+    "sft_full": Space("Supervised fine-tuning of all weights.", {"stage": "sft", "method": "full"}, FULL),
+    "pt_lora": Space("Running text with LoRA.", {"stage": "pt", "method": "lora"}, LORA),
+    "rm_lora": Space("A reward model with LoRA.", {"stage": "rm", "method": "lora", "data": "guide_preference"}, LORA),
+    "dpo_lora": Space(
+        "DPO with LoRA. The loss is no measure here, because stage.beta scales it: the share of pairs put right is.",
+        {"stage": "dpo", "method": "lora", "data": "guide_preference"},
+        ("optim.lr", "stage.beta", "method.rank", "scheduler.warmup_ratio"), "val/accuracy", "maximize",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """One of a list."""
+
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A number between two ends, both included; drawn evenly in its logarithm where `log`."""
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+
+def draws(knob: Knob, run: RunConfig) -> Values | Span:
+    """A knob's usual values under `run`: a list as it is; a range evenly, or by logarithm where it spans ten.
+
+    Raises ConfigError where the knob has none.
+    """
+    usual = knob.usual_for(run)
+    if isinstance(usual, tuple):
+        return Values(usual)
+    if not isinstance(usual, Range) or usual.low is None or usual.high is None:
+        raise ConfigError(f"{knob.path} has no usual range to sweep over; leave it out, or declare its usual.")
+    return Span(usual.low, usual.high, usual.low > 0 and usual.high / usual.low >= 10, bare(knob.type) is int)
+
+
+def knob_of(run: RunConfig, name: str) -> Knob:
+    """The run's knob of that name. Raises ConfigError where it has none."""
+    for knob, _ in settings(run):
+        if knob.path == name:
+            return knob
+    word = name.rpartition(".")[2]
+    raise ConfigError(f"{name} is not a knob of this run; `fulgurite explain --search {word}` looks for it.")

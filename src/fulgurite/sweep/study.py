@@ -1,0 +1,186 @@
+"""The study that remembers every trial: Optuna's, in SQLite or wherever its URL says.
+
+A trial's steps are counted in percent of its run, so that trials of different lengths can be compared.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from fulgurite.callback.status import alive
+from fulgurite.errors import ConfigError
+from fulgurite.sweep.config import Pruner, Sampler, Sweep
+from fulgurite.sweep.spaces import Span, Values
+
+STARTS = 5
+"""Trials that are never ended early by the median: there must be one."""
+AGAINS = 2
+"""How often a trial whose process died is taken up again: what kills its machine each time must not do so for ever."""
+
+
+def quiet() -> None:
+    """Optuna tells of every trial; we do."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def pruner(sweep: Sweep) -> Any:
+    """Optuna's pruner; an evaluation every tenth of a run is the finest that hyperband reckons with."""
+    import optuna
+
+    if sweep.pruner is Pruner.median:
+        return optuna.pruners.MedianPruner(n_startup_trials=STARTS)
+    if sweep.pruner is Pruner.hyperband:
+        return optuna.pruners.HyperbandPruner(min_resource=10, max_resource=100, reduction_factor=3)
+    return optuna.pruners.NopPruner()
+
+
+def sampler(sweep: Sweep, number: int) -> Any:
+    """The sampler of trial `number`: its draws are a function of the seed, the number and the trials before, so that resuming changes none."""
+    import optuna
+
+    seed = (sweep.seed * 1_000_003 + number) % 2**32
+    if sweep.sampler is Sampler.random:
+        return optuna.samplers.RandomSampler(seed=seed)
+    return optuna.samplers.TPESampler(seed=seed, constant_liar=True)  # what runs elsewhere is not drawn twice
+
+
+def storage(url: str) -> Any:
+    """Optuna's storage. Raises ConfigError where it cannot be reached, or where the URL holds a password."""
+    import optuna
+
+    if urlsplit(url).password:
+        raise ConfigError(
+            "sweep.storage holds a password, which config.yaml would keep; leave it out: PostgreSQL reads ~/.pgpass, MySQL ~/.my.cnf."
+        )
+    quiet()
+    try:
+        return optuna.storages.get_storage(url)
+    except Exception as error:  # SQLAlchemy's own, the driver's, ImportError: each library has its tree
+        said = " ".join(str(error).split())[:160]
+        raise ConfigError(f"sweep.storage={url} cannot be opened: {said}; give a URL that Optuna takes, or leave it empty.") from error
+
+
+def opened(sweep: Sweep, kept: Any) -> Any:
+    """The study by its name, made where it is not there yet."""
+    import optuna
+
+    return optuna.create_study(
+        study_name=sweep.study, storage=kept, load_if_exists=True, direction=str(sweep.goal), pruner=pruner(sweep), sampler=sampler(sweep, 0)
+    )
+
+
+def mine() -> dict[str, Any]:
+    """Which process runs a trial, as status.json says it."""
+    import psutil
+
+    me = psutil.Process()
+    return {"host": socket.gethostname(), "pid": me.pid, "process_started": me.create_time()}
+
+
+def ask(study: Any, sweep: Sweep, spaces: dict[str, Values | Span]) -> tuple[int, dict[str, Any]]:
+    """The number and the values of the next trial, which from now on runs in this process."""
+    trial = study.ask()
+    study.sampler = sampler(sweep, trial.number)
+    found = {name: _drawn(trial, name, space) for name, space in spaces.items()}
+    for key, value in mine().items():
+        trial.set_user_attr(key, value)
+    return trial.number, found
+
+
+def _drawn(trial: Any, name: str, space: Values | Span) -> Any:
+    if isinstance(space, Values):
+        return trial.suggest_categorical(name, space.values)
+    if space.whole:
+        return trial.suggest_int(name, int(space.low), int(space.high), log=space.log)
+    return trial.suggest_float(name, float(space.low), float(space.high), log=space.log)
+
+
+def report(sweep: Sweep) -> Callable[[int, float], str | None]:
+    """What a trial tells at each evaluation: percent of its run and value; the answer is why it is to end, or None."""
+    import optuna
+
+    assert sweep.storage is not None and sweep.trial is not None
+    kept = storage(sweep.storage)
+    study = optuna.load_study(study_name=sweep.study, storage=kept, pruner=pruner(sweep), sampler=sampler(sweep, 0))
+    trial_id = kept.get_trial_id_from_study_id_trial_number(kept.get_study_id_from_name(sweep.study), sweep.trial)
+
+    def told(percent: int, value: float) -> str | None:
+        kept.set_trial_intermediate_value(trial_id, percent, value)
+        if percent >= 100 or not study.pruner.prune(study, kept.get_trial(trial_id)):
+            return None
+        others = "than the median of the trials before it there" if sweep.pruner is Pruner.median else "than hyperband lets pass"
+        return f"its {sweep.metric} of {value:.4g} after {percent} % of the run is worse {others}"
+
+    return told
+
+
+def best(sweep: Sweep, values: Iterable[float]) -> float:
+    """The best of some values, by the sweep's goal."""
+    return min(values) if str(sweep.goal) == "minimize" else max(values)
+
+
+def finish(study: Any, sweep: Sweep, number: int, why: str, pruned: bool = False, failed: bool = False) -> None:
+    """Write down how a trial ended; one that reported nothing has failed."""
+    from optuna.trial import TrialState
+
+    trial = trial_of(study, number)
+    values = list(trial.intermediate_values.values())
+    if not failed and not values:
+        failed, why = True, f"no {sweep.metric} was reported: the run had no evaluation, or its stage has another name for it"
+    if why:
+        study._storage.set_trial_user_attr(trial._trial_id, "why", why)  # a FrozenTrial cannot; Optuna's own tell does the same
+    if failed:
+        study.tell(number, state=TrialState.FAIL)
+    elif pruned:
+        study.tell(number, state=TrialState.PRUNED)
+    else:
+        study.tell(number, best(sweep, values))
+
+
+def trial_of(study: Any, number: int) -> Any:
+    """A trial as it is in the storage now."""
+    return next(trial for trial in study.get_trials(deepcopy=False) if trial.number == number)
+
+
+def settle(study: Any, sweep: Sweep, folder: Path) -> list[str]:
+    """End the trials of processes of this machine that are gone, and put each in the queue again; what was done, in sentences."""
+    from optuna.trial import TrialState
+
+    said = []
+    for trial in study.get_trials(deepcopy=True, states=(TrialState.RUNNING,)):
+        attrs = trial.user_attrs
+        if attrs.get("host") not in (None, socket.gethostname()) or (attrs.get("pid") != os.getpid() and alive(attrs)):
+            continue
+        said.append(again(study, sweep, trial.number, folder))
+    return said
+
+
+def again(study: Any, sweep: Sweep, number: int, folder: Path) -> str:
+    """A trial that was cut off, ended and queued again with the same values and the same folder; or, too often cut off, failed."""
+    trial = trial_of(study, number)
+    times = int(trial.user_attrs.get("times", 0))
+    place = trial.user_attrs.get("folder", str(number))
+    if trial.intermediate_values.get(100) is not None:  # it had ended when the search was cut off
+        finish(study, sweep, number, "")
+        return f"Trial {number} had ended before the search was cut off."
+    if not trial.params or times >= AGAINS:
+        finish(study, sweep, number, f"its process ended {times + 1} times before the run did", failed=True)
+        return f"Trial {number} is given up: its process ended {times + 1} times before the run did."
+    study.enqueue_trial(trial.params, user_attrs={"folder": place, "times": times + 1})
+    study._storage.set_trial_user_attr(trial._trial_id, "again", True)
+    finish(study, sweep, number, "its process ended before the run did; it is taken up again", failed=True)
+    return f"Trial {number} was cut off; it is taken up again from {folder / place}."
+
+
+def counted(study: Any) -> list[Any]:
+    """The trials that count: those begun, without the ones that were taken up again under another number."""
+    from optuna.trial import TrialState
+
+    return [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING and not t.user_attrs.get("again")]
