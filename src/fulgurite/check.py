@@ -21,6 +21,8 @@ def checked_source(composed: Composed) -> Source:
     run = composed.run
     refuse_unknown(run)
     refuse_impossible(run)
+    if run.find.what is not None:
+        refuse_find(run)
     source: Source = build(run.data, stage=run.stage.name, seed=run.seed)
     if isinstance(run.scheduler, ReduceLrOnPlateau):
         check_plateau(run.scheduler, run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None)))
@@ -35,6 +37,18 @@ def refuse_impossible(run: RunConfig) -> None:
     for option in chosen(run):
         if (sentence := option.refusal(run)) is not None:
             raise ConfigError(sentence)
+
+
+def refuse_find(run: RunConfig) -> None:
+    """Raise ConfigError where a growing rate tells nothing of the rate, or where it may not be tried."""
+    if run.stage.name in ("ppo", "grpo"):
+        raise ConfigError(f"+find=lr tells nothing under stage={run.stage.name}: its loss is no measure of progress; leave optim.lr empty.")
+    if run.private:
+        raise ConfigError("+find=lr reads the data without an account of privacy; find the rate on public data, with privacy=none.")
+    if getattr(run.trainer, "processes", 1) > 1:
+        raise ConfigError("+find=lr runs in one process; take trainer=cpu for it, the rate is the same.")
+    if run.resume.run is not None:
+        raise ConfigError("+find=lr begins from a run's start; leave resume.run out.")
 
 
 def chosen(run: RunConfig) -> Iterator[Option]:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 from fulgurite.scheduler.plot import braille
 
@@ -96,7 +97,7 @@ def svg(figure: Figure) -> str:
 def _between(figure: Figure, x: float) -> float:
     """The line's height at a place on the axis, straight between its neighbours."""
     points = [(figure.at(a), b) for a, b in figure.line]
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         if x <= x1:
             return y0 + (y1 - y0) * (x - x0) / ((x1 - x0) or 1)
     return points[-1][1]

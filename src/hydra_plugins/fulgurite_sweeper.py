@@ -29,7 +29,8 @@ class FulguriteSweeper(Sweeper):
         """The whole search."""
         from fulgurite.compose import searched
 
-        assert self.hydra_context is not None and self.config is not None
+        assert self.hydra_context is not None
+        assert self.config is not None
         searched(arguments, self.config, self.hydra_context.config_loader, self.make_launcher)
 
 

@@ -51,7 +51,13 @@ def _launched(composed: Composed, asked: flags.Flags, processes: int) -> int:
 def _job(composed: Composed) -> int:
     if composed.multirun and getattr(composed.run.trainer, "processes", 1) > 1:
         raise ConfigError("trainer=ddp_cpu cannot be part of -m: its ranks would train different trials; run the values one by one.")
+    if composed.run.sweep.knobs and not composed.multirun and composed.run.sweep.trial is None:
+        raise ConfigError("A search is several runs: write fulgurite train -m before the words, as in -m +sweep=sft_lora.")
     source = checked_source(composed)
+    if composed.run.find.what is not None:
+        from fulgurite.find.lr import find
+
+        return find(composed, source)
     from fulgurite.train import train  # loads torch, which takes seconds: after all that can be refused without it
 
     return train(composed, source)

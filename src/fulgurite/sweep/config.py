@@ -48,7 +48,7 @@ class Sweep:
     )
     at_once: int = knob(
         1, "How many trials are handed to the launcher together.", source="Ours", bounds=at_least(1), usual=(1, 2, 4, 8),
-        advice="As many as the launcher runs at a time (hydra/launcher=joblib, submitit). Trials drawn together do not learn of each other.",
+        advice="As many as the launcher runs at a time (hydra/launcher=joblib, submitit). Trials drawn together are blind to each other.",
     )
     sampler: Sampler = knob(
         Sampler.tpe, "How values are drawn: tpe learns from the trials before, random does not.",

@@ -102,7 +102,8 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
         if (stopped := next((o for o in outcomes if o.status == Interrupted.exit_status), None)) is not None:
             raise Interrupted(f"{stopped.why} The same command goes on with the search.")
         if failed >= HOPELESS and not _completed(study):
-            raise ConfigError(f"The first {failed} trials failed, the last of them so: {outcomes[-1].why} Mend it, and give the command again.")
+            why = outcomes[-1].why
+            raise ConfigError(f"The first {failed} trials failed, the last of them so: {why} Mend it, and give the command again.")
     write(study, sweep, what.folder)
     print(words(study, sweep, what.folder, [w for w in what.shared if not w.lstrip("+").startswith("sweep")], base))
     if not _completed(study):

@@ -42,7 +42,7 @@ def pruner(sweep: Sweep) -> Any:
 
 
 def sampler(sweep: Sweep, number: int) -> Any:
-    """The sampler of trial `number`: its draws are a function of the seed, the number and the trials before, so that resuming changes none."""
+    """The sampler of trial `number`: a function of the seed, the number and the trials before, so that resuming changes none."""
     import optuna
 
     seed = (sweep.seed * 1_000_003 + number) % 2**32
@@ -72,7 +72,8 @@ def opened(sweep: Sweep, kept: Any) -> Any:
     import optuna
 
     return optuna.create_study(
-        study_name=sweep.study, storage=kept, load_if_exists=True, direction=str(sweep.goal), pruner=pruner(sweep), sampler=sampler(sweep, 0)
+        study_name=sweep.study, storage=kept, load_if_exists=True, direction=str(sweep.goal), pruner=pruner(sweep),
+        sampler=sampler(sweep, 0),
     )
 
 
@@ -106,12 +107,15 @@ def report(sweep: Sweep) -> Callable[[int, float], str | None]:
     """What a trial tells at each evaluation: percent of its run and value; the answer is why it is to end, or None."""
     import optuna
 
-    assert sweep.storage is not None and sweep.trial is not None
+    assert sweep.storage is not None
+    assert sweep.trial is not None
     kept = storage(sweep.storage)
     study = optuna.load_study(study_name=sweep.study, storage=kept, pruner=pruner(sweep), sampler=sampler(sweep, 0))
     trial_id = kept.get_trial_id_from_study_id_trial_number(kept.get_study_id_from_name(sweep.study), sweep.trial)
 
     def told(percent: int, value: float) -> str | None:
+        if kept.get_trial(trial_id).state.is_finished():  # its run goes on by itself, with resume.run
+            return None
         kept.set_trial_intermediate_value(trial_id, percent, value)
         if percent >= 100 or not study.pruner.prune(study, kept.get_trial(trial_id)):
             return None

@@ -24,7 +24,8 @@ HEAD = """\
 
 OURS = """\
 # @package _global_
-# {says} fulgurite train -m +sweep={name} searches each knob over its usual values.
+# {says}
+# fulgurite train -m +sweep={name} searches each knob over its usual values.
 # Generated from src/fulgurite/sweep/spaces.py by `python -m fulgurite.sweep`; do not edit.
 """
 

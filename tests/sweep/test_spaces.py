@@ -11,9 +11,10 @@ import yaml
 from fulgurite.compose import compose
 from fulgurite.errors import ConfigError
 from fulgurite.schema import Knob, Range, settings
-from fulgurite.sweep import SHIPPED, main, parameter, shipped, wandb_sweep
+from fulgurite.sweep.spaces import SPACES, draws, knob_of
+from fulgurite.sweep.write import main, parameter, shipped, wandb_sweep
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 DISTRIBUTIONS = {"uniform", "log_uniform_values", "int_uniform", "q_log_uniform_values"}
 """Of W&B's own list (docs, sweep configuration); those we write."""
@@ -25,18 +26,27 @@ def knobs(overrides: list[str]) -> dict[str, tuple[Knob, Any]]:
 
 
 def test_the_files_are_those_that_the_generator_writes(tmp_path: Path) -> None:
-    main(tmp_path)
-    written = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    there = {path.name: path.read_text() for path in (ROOT / "sweeps" / "wandb").glob("*.yaml")}
-    assert there == written, "run python -m fulgurite.sweep"
-    assert set(there) == {f"{name}.yaml" for name in SHIPPED}
-    assert len(there) == 1
+    main(tmp_path / "wandb", tmp_path / "conf")
+    for made, shipped_in in ((tmp_path / "wandb", ROOT / "sweeps" / "wandb"), (tmp_path / "conf", ROOT / "conf" / "sweep")):
+        written = {path.name: path.read_text() for path in made.iterdir()}
+        there = {path.name: path.read_text() for path in shipped_in.glob("*.yaml")}
+        assert there == written, "run python -m fulgurite.sweep"
+        assert set(there) == {f"{name}.yaml" for name in SPACES}
+        assert len(there) == 5
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", SPACES)
+def test_each_space_composes_and_its_knobs_have_usual_values(name: str) -> None:
+    run = compose([f"+sweep={name}"]).run
+    assert tuple(run.sweep.knobs) == SPACES[name].knobs
+    assert (run.stage.name, run.method.name) == (SPACES[name].choices["stage"], SPACES[name].choices["method"])
+    assert (run.sweep.metric, str(run.sweep.goal)) == (SPACES[name].metric, SPACES[name].goal)
+    assert all(draws(knob_of(run, knob), run) for knob in run.sweep.knobs)
+
+
+@pytest.mark.parametrize("name", SPACES)
 def test_each_range_is_what_is_usual(name: str) -> None:
-    overrides, _ = SHIPPED[name]
-    known = knobs(overrides)
+    known = knobs([f"{group}={option}" for group, option in SPACES[name].choices.items()])
     for path, spec in yaml.safe_load(shipped(name))["parameters"].items():
         knob, run = known[path]
         usual = knob.usual_for(run)
@@ -46,7 +56,7 @@ def test_each_range_is_what_is_usual(name: str) -> None:
             assert spec["values"] == list(usual or ())
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", SPACES)
 def test_the_shape_is_what_wandb_asks_for(name: str) -> None:
     """wandb checks a sweep on its server; what its documentation demands is checked here."""
     spec = yaml.safe_load(shipped(name))
@@ -63,7 +73,7 @@ def test_the_shape_is_what_wandb_asks_for(name: str) -> None:
         assert parameters["distribution"] != "log_uniform_values" or parameters["min"] > 0
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", SPACES)
 def test_wandbs_agent_makes_a_command_that_composes(name: str) -> None:
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 

@@ -1,0 +1,130 @@
+"""`fulgurite train +find=lr`: a run whose rate grows from step to step; the curve is drawn and kept, what was trained is not.
+
+Lightning's Tuner.lr_find was read and not taken. It gives every parameter group one rate (LoRA+, layer decay and Muon lose theirs),
+reads the loss of the last micro-batch as Lightning scales it and not that of the step, writes a pickled checkpoint, and looks for
+the steepest fall over the rate rather than its logarithm, which favours the lowest rates. Ours is the run's own stage, optimizer
+and exact step, under a schedule that multiplies the rate of every group alike.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightning.pytorch as pl
+
+from fulgurite.callback.progress import ProgressLine, Smoothed
+from fulgurite.callback.status import status
+from fulgurite.compose import Composed, Origin
+from fulgurite.data.source import Source
+from fulgurite.drawing import Figure, svg, text
+from fulgurite.errors import Interrupted, TrainingFailed
+from fulgurite.find.curve import RISEN, Proposal, propose, rate, smooth, verdict
+from fulgurite.folder import make, run_folder, write_atomically
+from fulgurite.precision.build import Dtypes
+from fulgurite.say import say
+from fulgurite.scheduler.config import Scheduler
+from fulgurite.schema import build
+from fulgurite.stage.config import Speaking
+from fulgurite.train import assemble
+from fulgurite.trainer.build import device
+
+
+@dataclass(slots=True)
+class Ramp(Scheduler):
+    """A schedule that is none of the choices: geometrically from one rate to another."""
+
+    builds: ClassVar[str] = "fulgurite.find.lr:ramp"
+    low: float = 0.0
+    high: float = 1.0
+
+
+def ramp(config: Ramp, *, total: int, lr: float) -> Callable[[int], float]:
+    """The factor on every group's rate at each step, so that `optim.lr` itself goes from `low` to `high`."""
+    return lambda step: rate(step, config.low, config.high, total) / lr
+
+
+class Curve(pl.Callback):  # type: ignore[misc]
+    """Keeps rate and loss of each optimizer step, and ends the fit where the loss has diverged."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+        self.losses: list[float] = []
+        self._mean, self._step = Smoothed(0.7), 0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """After the last micro-batch of a step."""
+        if trainer.global_step == self._step:
+            return
+        self._step = trainer.global_step
+        self.rates.append(pl_module.step_record["train/lr"])
+        self.losses.append(pl_module.step_record["train/loss"])
+        if self._mean.add(self.losses[-1]) > RISEN * max(self.losses[:3]):
+            trainer.should_stop = True
+
+
+def find(composed: Composed, source: Source) -> int:
+    """The range test; returns 0. Raises ConfigError where a rate cannot be told so, TrainingFailed where nothing could be measured."""
+    run = composed.run
+    dtypes: Dtypes = build(run.precision, device(run.trainer))
+    folder = run_folder(run)
+    make(folder)
+    run.run_dir = str(folder)
+    with status(folder, name=run.name):
+        curve = measured(composed, dtypes, source, folder)
+        told(curve, run.optim.lr, folder)
+    return 0
+
+
+def measured(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -> Curve:
+    """Train with the growing rate; a loss that is no number any more ends the test as divergence does."""
+    run = composed.run
+    steps, lr = run.find.steps, run.optim.lr
+    for name, value in (("trainer.max_steps", steps), ("trainer.eval_every", steps), ("trainer.save_every", steps)):
+        setattr(run.trainer, name.partition(".")[2], value)
+        composed.provenance[name] = Origin(value, "derived", "the range test's steps")
+    if isinstance(run.stage, Speaking):
+        run.stage.prompts = []
+    run.logger = {}
+    a = assemble(composed, dtypes, source, folder)
+    run.scheduler = Ramp(low=run.find.low or lr / 1000, high=run.find.high or min(lr * 1000, 10.0))  # after config.yaml was written
+    curve = Curve()
+    # no checkpoints, samples or trackers: nothing of this is kept. Those already there have put hooks of their own into the list
+    a.trainer.callbacks = [curve, ProgressLine(steps)]
+    a.trainer.limit_val_batches = 0
+    try:
+        a.trainer.fit(a.stage, a.train_loader)
+    except TrainingFailed as error:
+        if len(curve.rates) < 10:
+            raise
+        say(f"the test ends: {str(error).partition('.')[0]}")
+    except SystemExit as left:  # Lightning's answer to Ctrl-C
+        raise Interrupted("Stopped; a range test keeps nothing, so begin it again.") from left
+    return curve
+
+
+def told(curve: Curve, derived: float, folder: Path) -> Proposal | None:
+    """Draw the curve, keep it as find.jsonl and find.svg, and say what it proposes."""
+    smoothed = smooth(curve.rates, curve.losses)
+    rows = zip(curve.rates, curve.losses, smoothed, strict=True)
+    lines = [json.dumps({"lr": r, "loss": y, "smoothed": s}) + "\n" for r, y, s in rows]
+    write_atomically(folder / "find.jsonl", "".join(lines))
+    found = propose(curve.rates, smoothed)
+    inside = curve.rates[0] <= derived <= curve.rates[-1]
+    marks = [*([("optim.lr", derived)] if inside else []), *([("proposed", found.rate)] if found else [])]
+    line = [(r, s) for r, s in zip(curve.rates, smoothed, strict=True) if math.isfinite(s)]
+    points = list(zip(curve.rates, curve.losses, strict=True))
+    figure = Figure("training loss by learning rate", "optim.lr", "loss", line, points, marks, True)
+    write_atomically(folder / "find.svg", svg(figure))
+    print("\n" + text(figure))
+    if found is None:
+        print("\nThe loss falls at none of these rates, so that none can be proposed: take more steps (find.steps=100) or other data.")
+    else:
+        print(f"\nproposed optim.lr={found.rate:.2g}: {found.reason}. The lowest loss is at {found.lowest:.2g}.")
+        print(f"{verdict(found.rate, derived)}.")
+    print(f"The curve: {folder / 'find.jsonl'}, {folder / 'find.svg'}. Nothing that was trained is kept.")
+    return found
