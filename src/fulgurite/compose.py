@@ -184,6 +184,7 @@ def searched(arguments: Sequence[str], config: DictConfig, loader: Any, make_lau
     shared, asked = _spaces(arguments, loader)
     settled = cast(DictConfig, OmegaConf.merge(loader.load_sweep_config(config, shared), {}))
     OmegaConf.set_struct(settled, False)
+    OmegaConf.set_readonly(settled.hydra, False)
     with open_dict(settled):
         settled.hydra.runtime.output_dir = "."
     base = typed(settled, shared)
@@ -191,10 +192,11 @@ def searched(arguments: Sequence[str], config: DictConfig, loader: Any, make_lau
     said = next((word.partition("=")[2] for word in config.hydra.overrides.hydra if word.startswith("hydra.sweep.dir=")), None)
     folder = given or said
     what = prepared(base, shared, asked, Path(folder) if folder else None)
-    OmegaConf.set_readonly(config, False)
     OmegaConf.set_readonly(config.hydra, False)
-    with open_dict(config):  # a trial makes its own folder, whose number Hydra does not know
+    with open_dict(config):  # a trial makes its own folder, whose number Hydra does not know; launchers compose each job anew
         config.hydra.sweep.dir, config.hydra.sweep.subdir = str(what.folder), "."
+        own = [word for word in config.hydra.overrides.hydra if not word.startswith(("hydra.sweep.dir=", "hydra.sweep.subdir="))]
+        config.hydra.overrides.hydra = [*own, f"hydra.sweep.dir='{what.folder}'", "hydra.sweep.subdir=."]
     launcher = make_launcher()
 
     def launch(jobs: list[list[str]], first: int) -> list[Outcome]:

@@ -70,7 +70,7 @@ def test_the_first_trial_is_the_advice_and_the_table_tells_the_best(tmp_path: Pa
     assert "8 trials complete, 0 ended early, 0 failed" in out
     assert "optim.lr=0.001 method.rank=16" in out
     assert "trial 0 lies in" in out
-    assert out.index("  optim.lr  ") > 0
+    assert "optim.lr  method.rank" in out
     assert "<svg" in (tmp_path / "sweep.svg").read_text()
 
 
@@ -88,9 +88,8 @@ def test_a_bad_trial_is_ended_while_it_runs(tmp_path: Path) -> None:
     ended = [t for t in found if t["state"] == "pruned"]
     assert ended
     assert all(len(t["evaluations"]) < 5 and "worse than the median" in t["why"] for t in ended)
-    middle = sorted(t["value"] for t in found[:5])[2]
     assert all(t["evaluations"]["20"] > min(x["evaluations"]["20"] for x in found[:5]) for t in ended)
-    assert all(t["value"] <= middle + 1 for t in found if t["state"] == "complete")
+    assert len([t for t in found[:5] if t["state"] == "complete"]) == 5
 
 
 def test_a_failed_trial_is_written_down_and_passed_over(tmp_path: Path) -> None:

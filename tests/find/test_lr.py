@@ -1,0 +1,95 @@
+"""The range test: its arithmetic by hand, the ramp that every group follows, a run that keeps nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from fulgurite.check import checked_source, refuse_find
+from fulgurite.compose import compose
+from fulgurite.errors import ConfigError
+from fulgurite.find.curve import propose, rate, smooth, verdict
+from fulgurite.find.lr import Ramp, find, ramp
+
+RATES = [rate(step, 1e-6, 1.0, 61) for step in range(61)]  # ten a decade
+
+
+def test_the_rates_are_geometric_and_end_where_they_should() -> None:
+    assert RATES[0] == 1e-6
+    assert RATES[-1] == pytest.approx(1.0)
+    assert all(b / a == pytest.approx(10**0.1) for a, b in zip(RATES, RATES[1:], strict=False))
+
+
+def test_every_group_follows_the_ramp_by_its_own_ratio() -> None:
+    a, b = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([{"params": [a], "lr": 2e-4}, {"params": [b], "lr": 3.2e-3}])
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, ramp(Ramp(low=1e-6, high=1.0), total=61, lr=2e-4))
+    for step in range(61):
+        first, second = (group["lr"] for group in optimizer.param_groups)
+        assert first == pytest.approx(RATES[step])
+        assert second / first == pytest.approx(16)
+        optimizer.step()
+        schedule.step()
+
+
+def test_smoothing_leaves_a_line_in_the_logarithm_where_it_is() -> None:
+    line = [2 - 0.1 * math.log10(r) for r in RATES]
+    assert smooth(RATES, line)[20:40] == pytest.approx(line[20:40])
+    assert smooth(RATES, [3.0] * 61) == pytest.approx([3.0] * 61)
+
+
+def test_the_steepest_fall_is_proposed_and_the_rise_caps_it() -> None:
+    # a fall centred on 1e-3 (a tanh in the logarithm), a rise that passes the start near 1e-1
+    losses = [2 - math.tanh(2 * (math.log10(r) + 3)) for r in RATES]
+    found = propose(RATES, losses)
+    assert found is not None
+    assert found.rate == found.steepest == pytest.approx(1e-3)
+    assert found.rise is None
+    steep = [3.0 if r < 9e-3 else 1.0 if r < 2e-2 else 5.0 for r in RATES]
+    capped = propose(RATES, steep)
+    assert capped is not None
+    assert capped.rise == pytest.approx(10**-1.6)
+    assert capped.rate == pytest.approx(10**-2.6)
+    assert "a tenth of 0.025" in capped.reason
+
+
+def test_a_loss_that_never_falls_proposes_nothing() -> None:
+    assert propose(RATES, [2.0 + 0.01 * i for i in range(61)]) is None
+    assert propose(RATES, [2.0] * 61) is None
+
+
+def test_the_verdict_compares_with_the_derived_rate() -> None:
+    assert "agrees with it" in verdict(2e-3, 1e-3)
+    assert "10 times the optim.lr=0.001" in verdict(1e-2, 1e-3)
+    assert "a 10th of the optim.lr=0.001" in verdict(1e-4, 1e-3)
+
+
+def test_a_run_draws_its_curve_and_keeps_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["+find=lr", "find.steps=30", "model=tiny", "data.max_samples=60", "precision=fp32", "trainer.batch_size=4",
+             "trainer.micro_batch=2", f"run_dir={tmp_path / 'run'}"]
+    composed = compose(words)
+    lr = composed.run.optim.lr
+    assert find(composed, checked_source(composed)) == 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "find.jsonl").read_text().splitlines()]
+    assert 10 <= len(rows) <= 30
+    assert [row["lr"] for row in rows] == pytest.approx([rate(step, lr / 1000, min(lr * 1000, 10), 30) for step in range(len(rows))])
+    assert all(math.isfinite(row["loss"]) for row in rows)
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "finished"
+    assert "<svg" in (tmp_path / "run" / "find.svg").read_text()
+    assert "Nothing that was trained is kept" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["stage=ppo"], r"tells nothing under stage=ppo"), (["stage=grpo"], r"tells nothing under stage=grpo"),
+    (["privacy=dp_sgd", "method=lora"], r"without an account of privacy"), (["trainer=ddp_cpu"], r"runs in one process"),
+    (["resume.run=x"], r"leave resume\.run out"),
+])
+def test_what_tells_nothing_is_refused_in_a_sentence(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        refuse_find(compose(["+find=lr", *words]).run)

@@ -1,0 +1,53 @@
+"""Real trials of the tiny model, through Hydra: pruned and failed ones, the run folders, the study that goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fulgurite.cli.main import main
+
+TINY = [
+    "+sweep=sft_lora", "sweep.knobs=[optim.lr]", "model=tiny", "data.max_samples=60", "precision=fp32", "trainer.max_steps=2",
+    "trainer.eval_every=1", "trainer.batch_size=4", "data.val_fraction=0.2",
+]
+
+
+def test_a_search_through_hydra_and_its_second_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "-m", *TINY, "sweep.trials=2"]) == 0
+    [folder] = tmp_path.glob("runs/sweeps/sft_lora-*")
+    assert sorted(p.parent.name for p in folder.glob("*/config.yaml")) == ["0", "1"]
+    assert main(["train", "-m", *TINY, "sweep.trials=3", "optim.lr=interval(1e-4,2e-3)", "sweep.study=own"]) == 0
+    capsys.readouterr()
+    assert main(["train", "-m", *TINY, "sweep.trials=3"]) == 0
+    trials = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+    assert [t["state"] for t in trials] == ["complete"] * 3
+    assert trials[0]["values"] == {"optim.lr": 1e-3}
+    assert set(trials[0]["evaluations"]) == {"50", "100"}
+    rows = [json.loads(line) for line in (folder / "1" / "metrics.jsonl").read_text().splitlines()]
+    assert trials[1]["value"] == min(row["val/loss"] for row in rows if "val/loss" in row)
+    assert "2 of 3 trials" in capsys.readouterr().err
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["sweeps"]
+    assert len(list(folder.glob("*/checkpoints"))) == 1
+
+
+def test_a_trial_that_the_study_ends_is_a_stopped_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fulgurite.train.report", lambda sweep: lambda percent, value: "a reason" if sweep.trial == 1 else None)
+    monkeypatch.setattr("fulgurite.sweep.study.best", lambda sweep, values: 1.0)
+    main(["train", "-m", *TINY, "sweep.trials=2", "sweep.study=one"])
+    status = json.loads((tmp_path / "runs" / "sweeps" / "one" / "1" / "status.json").read_text())
+    assert status["state"] == "stopped"
+    assert "Ended by the search at step 1 of 2: a reason." in status["why"]
+
+
+def test_a_search_without_m_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *TINY]) == 2
+    assert "write fulgurite train -m before the words" in capsys.readouterr().err
