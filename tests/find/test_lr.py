@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ RATES = [rate(step, 1e-6, 1.0, 61) for step in range(61)]  # ten a decade
 def test_the_rates_are_geometric_and_end_where_they_should() -> None:
     assert RATES[0] == 1e-6
     assert RATES[-1] == pytest.approx(1.0)
-    assert all(b / a == pytest.approx(10**0.1) for a, b in zip(RATES, RATES[1:], strict=False))
+    assert all(b / a == pytest.approx(10**0.1) for a, b in pairwise(RATES))
 
 
 def test_every_group_follows_the_ramp_by_its_own_ratio() -> None:

@@ -41,7 +41,6 @@ def test_a_trial_that_the_study_ends_is_a_stopped_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fulgurite.train.report", lambda sweep: lambda percent, value: "a reason" if sweep.trial == 1 else None)
-    monkeypatch.setattr("fulgurite.sweep.study.best", lambda sweep, values: 1.0)
     main(["train", "-m", *TINY, "sweep.trials=2", "sweep.study=one"])
     status = json.loads((tmp_path / "runs" / "sweeps" / "one" / "1" / "status.json").read_text())
     assert status["state"] == "stopped"
