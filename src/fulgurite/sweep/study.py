@@ -41,14 +41,35 @@ def pruner(sweep: Sweep) -> Any:
     return optuna.pruners.NopPruner()
 
 
-def sampler(sweep: Sweep, number: int) -> Any:
-    """The sampler of trial `number`: a function of the seed, the number and the trials before, so that resuming changes none."""
+def sampler(sweep: Sweep) -> Any:
+    """Optuna's sampler, seeded anew for each trial with its number.
+
+    A sampler that is made with the same seed when a study goes on would draw its first values again, as would a second machine's.
+    So what a trial draws is a function of the seed, its number and the trials before, whoever asks.
+    """
     import optuna
 
-    seed = (sweep.seed * 1_000_003 + number) % 2**32
-    if sweep.sampler is Sampler.random:
-        return optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.TPESampler(seed=seed, constant_liar=True)  # what runs elsewhere is not drawn twice
+    class Numbered(optuna.samplers.BaseSampler):
+        """Hands everything to a sampler of the trial's own."""
+
+        inner: Any = None
+
+        def before_trial(self, study: Any, trial: Any) -> None:
+            seed = (sweep.seed * 1_000_003 + trial.number) % 2**32
+            tpe = optuna.samplers.TPESampler  # it counts what runs elsewhere as bad (constant_liar), so that no two draw alike
+            self.inner = optuna.samplers.RandomSampler(seed=seed) if sweep.sampler is Sampler.random else tpe(seed=seed)
+            self.inner.before_trial(study, trial)
+
+        def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
+            return self.inner.infer_relative_search_space(study, trial)
+
+        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> Any:
+            return self.inner.sample_relative(study, trial, search_space)
+
+        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+            return self.inner.sample_independent(study, trial, param_name, param_distribution)
+
+    return Numbered()
 
 
 def storage(url: str) -> Any:
@@ -73,7 +94,7 @@ def opened(sweep: Sweep, kept: Any) -> Any:
 
     return optuna.create_study(
         study_name=sweep.study, storage=kept, load_if_exists=True, direction=str(sweep.goal), pruner=pruner(sweep),
-        sampler=sampler(sweep, 0),
+        sampler=sampler(sweep),
     )
 
 
@@ -88,7 +109,6 @@ def mine() -> dict[str, Any]:
 def ask(study: Any, sweep: Sweep, spaces: dict[str, Values | Span]) -> tuple[int, dict[str, Any]]:
     """The number and the values of the next trial, which from now on runs in this process."""
     trial = study.ask()
-    study.sampler = sampler(sweep, trial.number)
     found = {name: _drawn(trial, name, space) for name, space in spaces.items()}
     for key, value in mine().items():
         trial.set_user_attr(key, value)
@@ -110,7 +130,7 @@ def report(sweep: Sweep) -> Callable[[int, float], str | None]:
     assert sweep.storage is not None
     assert sweep.trial is not None
     kept = storage(sweep.storage)
-    study = optuna.load_study(study_name=sweep.study, storage=kept, pruner=pruner(sweep), sampler=sampler(sweep, 0))
+    study = optuna.load_study(study_name=sweep.study, storage=kept, pruner=pruner(sweep), sampler=sampler(sweep))
     trial_id = kept.get_trial_id_from_study_id_trial_number(kept.get_study_id_from_name(sweep.study), sweep.trial)
 
     def told(percent: int, value: float) -> str | None:
