@@ -227,8 +227,8 @@ def _spaces(arguments: Sequence[str], loader: Any) -> tuple[list[str], dict[str,
         if not override.is_sweep_override():
             shared.append(override.input_line or f"{name}={override.get_value_element_as_str()}")
         elif isinstance(value, IntervalSweep):
-            low, high = value.start, value.end
-            whole = "int" in value.tags or (isinstance(low, int) and isinstance(high, int))
+            low, high = float(value.start or 0), float(value.end or 0)
+            whole = "int" in value.tags
             asked[name] = Span(low, high, "log" in value.tags or (low > 0 and high / low >= 10), whole)
         else:
             asked[name] = Values(tuple(override.sweep_iterator()))

@@ -77,12 +77,12 @@ def svg(figure: Figure) -> str:
         f'<path d="M{EDGE} {EDGE}V{HIGH - EDGE}H{WIDE - EDGE}" fill="none" stroke="#444"/>',
     ]
     begin, end = (10**left, 10**right) if figure.log else (left, right)
-    for x, y, anchor, label in (
+    for left_of, top_of, anchor, label in (
         (EDGE - 6, EDGE + 4, "end", f"{high:.4g}"), (EDGE - 6, HIGH - EDGE, "end", f"{low:.4g}"), (EDGE, EDGE - 10, "start", figure.y_name),
         (EDGE, HIGH - EDGE + 16, "middle", f"{begin:.3g}"), (WIDE - EDGE, HIGH - EDGE + 16, "end", f"{end:.3g}"),
         (WIDE / 2, HIGH - EDGE + 34, "middle", figure.x_name),
     ):
-        parts.append(f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escape(label)}</text>')
+        parts.append(f'<text x="{left_of}" y="{top_of}" text-anchor="{anchor}">{escape(label)}</text>')
     for x, y in figure.points:
         across, down = place(x, y).split(",")
         parts.append(f'<circle cx="{across}" cy="{down}" r="3" fill="#999"/>')

@@ -93,7 +93,7 @@ def opened(sweep: Sweep, kept: Any) -> Any:
     import optuna
 
     return optuna.create_study(
-        study_name=sweep.study, storage=kept, load_if_exists=True, direction=str(sweep.goal), pruner=pruner(sweep),
+        study_name=sweep.study, storage=kept, load_if_exists=True, direction=sweep.goal.value, pruner=pruner(sweep),
         sampler=sampler(sweep),
     )
 
