@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -56,7 +57,7 @@ def samples(answers: list[str], step: int = 900, stopped: bool | list[bool] = Tr
     ]
 
 
-def pairwise(about: About, count: int, chosen: Callable[[int], float], rejected: Callable[[int], float], accuracy: float = 0.9) -> Seen:
+def compared(about: About, count: int, chosen: Callable[[int], float], rejected: Callable[[int], float], accuracy: float = 0.9) -> Seen:
     """A DPO run whose chosen and rejected rewards are functions of the step; a chosen answer has -50 nats at the start."""
     steps = range(count)
     return Seen(about, trail(
@@ -66,7 +67,8 @@ def pairwise(about: About, count: int, chosen: Callable[[int], float], rejected:
 
 
 DPO, RM, GRPO = About("dpo", "sigmoid"), About("rm", total=1000), About("grpo", "dapo", rollout_steps=2)
-LOOP, PROSE = "and so on and on " * 20, "The learning rate rises during the warmup and then falls slowly until the last step of the whole run is done."
+LOOP = "and so on and on " * 20
+PROSE = "The learning rate rises during the warmup and then falls slowly until the last step of the whole run is done."
 STALE = {n: f"an answer {n}" for n in range(5)}
 
 SPEAKS: dict[str, list[tuple[str, Seen]]] = {
@@ -93,10 +95,10 @@ SPEAKS: dict[str, list[tuple[str, Seen]]] = {
     ],
     "update-high": [("a third", Seen(SFT, updates({1: 0.5, 8: 0.4, 16: 0.35})))],
     "dpo-falls": [
-        ("against the reference", pairwise(DPO, 60, lambda n: -0.02 * n, lambda n: -0.03 * n)),
-        ("without one", pairwise(replace(DPO, loss="simpo", paired=False), 60, lambda n: -0.02 * n, lambda n: -0.03 * n)),
+        ("against the reference", compared(DPO, 60, lambda n: -0.02 * n, lambda n: -0.03 * n)),
+        ("without one", compared(replace(DPO, loss="simpo", paired=False), 60, lambda n: -0.02 * n, lambda n: -0.03 * n)),
     ],
-    "dpo-wrong": [("swapped", pairwise(DPO, 100, lambda n: -0.01 * n, lambda n: 0.01 * n, accuracy=0.3))],
+    "dpo-wrong": [("swapped", compared(DPO, 100, lambda n: -0.01 * n, lambda n: 0.01 * n, accuracy=0.3))],
     "rm-stuck": [
         ("a coin", Seen(RM, trail([0.69] * 200, accuracy=[0.45 + 0.1 * (n % 2) for n in range(200)]))),
         ("a short run, at its end", Seen(replace(RM, total=50), trail([0.69] * 50, accuracy=0.51))),
@@ -148,7 +150,8 @@ SILENT: dict[str, list[tuple[str, Seen]]] = {
         ("privacy", Seen(replace(SFT, private=True), trail(FALLING[:100], clipped=1.0))),
     ],
     "norm-high": [
-        ("one step", Seen(SFT, trail(FALLING[:40], grad_norm=[1.0] * 39 + [1e4]))), ("high", Seen(SFT, trail(FALLING[:40], grad_norm=90.0))),
+        ("one step", Seen(SFT, trail(FALLING[:40], grad_norm=[1.0] * 39 + [1e4]))),
+        ("high", Seen(SFT, trail(FALLING[:40], grad_norm=90.0))),
     ],
     "adapter-moves": [
         ("warmup begins at rate 0", Seen(SFT, updates({1: 0.0, 2: 1e-3}))), ("rate 0", Seen(SFT, updates({1: 0.0, 2: 0.0}, lr=0.0))),
@@ -161,15 +164,15 @@ SILENT: dict[str, list[tuple[str, Seen]]] = {
         ("began at zero", Seen(SFT, updates({2: 1.0, 8: 0.4, 16: 0.35}))),
     ],
     "dpo-falls": [
-        ("chosen rises", pairwise(DPO, 60, lambda n: 0.02 * n, lambda n: -0.03 * n)),
-        ("a little", pairwise(DPO, 60, lambda n: -0.005 * n, lambda n: -0.03 * n)),
-        ("the margin does not grow", pairwise(DPO, 60, lambda n: -0.02 * n, lambda n: -0.01 * n)),
-        ("apo_down means it", pairwise(replace(DPO, loss="apo_down"), 60, lambda n: -0.02 * n, lambda n: -0.03 * n)),
+        ("chosen rises", compared(DPO, 60, lambda n: 0.02 * n, lambda n: -0.03 * n)),
+        ("a little", compared(DPO, 60, lambda n: -0.005 * n, lambda n: -0.03 * n)),
+        ("the margin does not grow", compared(DPO, 60, lambda n: -0.02 * n, lambda n: -0.01 * n)),
+        ("apo_down means it", compared(replace(DPO, loss="apo_down"), 60, lambda n: -0.02 * n, lambda n: -0.03 * n)),
     ],
     "dpo-wrong": [
-        ("a coin", pairwise(DPO, 100, lambda n: 0.0, lambda n: 0.0, accuracy=0.5)),
-        ("by chance", pairwise(DPO, 100, lambda n: 0.0, lambda n: 0.0, accuracy=0.475)),
-        ("too early", pairwise(DPO, 99, lambda n: 0.0, lambda n: 0.0, accuracy=0.1)),
+        ("a coin", compared(DPO, 100, lambda n: 0.0, lambda n: 0.0, accuracy=0.5)),
+        ("by chance", compared(DPO, 100, lambda n: 0.0, lambda n: 0.0, accuracy=0.475)),
+        ("too early", compared(DPO, 99, lambda n: 0.0, lambda n: 0.0, accuracy=0.1)),
     ],
     "rm-stuck": [
         ("learning", Seen(RM, trail([0.6] * 200, accuracy=0.62))), ("a step early", Seen(RM, trail([0.69] * 199, accuracy=0.5))),
@@ -177,7 +180,8 @@ SILENT: dict[str, list[tuple[str, Seen]]] = {
     ],
     "ties": [
         ("four rollouts", Seen(GRPO, trail([0.0] * 8, ties=0.9))),
-        ("one differs", Seen(GRPO, trail([0.0] * 10, ties=[0.9] * 4 + [0.5] * 2 + [0.9] * 4))), ("ppo has none", Seen(About("ppo"), trail([0.0] * 10))),
+        ("one differs", Seen(GRPO, trail([0.0] * 10, ties=[0.9] * 4 + [0.5] * 2 + [0.9] * 4))),
+        ("ppo has none", Seen(About("ppo"), trail([0.0] * 10))),
     ],
     "samples-endless": [
         ("three of five", Seen(SFT, samples=samples([PROSE] * 5, stopped=[True] * 2 + [False] * 3))),
@@ -234,7 +238,8 @@ def test_a_rule_says_nothing_of_healthy_numbers(name: str, case: str) -> None:
 def test_no_rule_minds_a_run_that_has_only_begun(name: str) -> None:
     for about in (SFT, DPO, RM, GRPO, About("ppo"), About("kto"), About("pt")):
         first = 0.693 if about.stage == "rm" else 2.0
-        assert judge(name)(Seen(about, trail([first], accuracy=0.0, reward_chosen=0.0, reward_rejected=0.0, logp_chosen=-50.0, ties=0.1))) is None
+        begun = trail([first], accuracy=0.0, reward_chosen=0.0, reward_rejected=0.0, logp_chosen=-50.0, ties=0.1)
+        assert judge(name)(Seen(about, begun)) is None
 
 
 def test_what_the_sentences_say() -> None:
@@ -319,7 +324,7 @@ def test_every_limit_says_who_says_so() -> None:
     from pathlib import Path
 
     body = ast.parse(Path(limits.__file__).read_text()).body
-    for here, after in zip(body, body[1:], strict=False):
+    for here, after in pairwise(body):
         if isinstance(here, ast.Assign):
             assert isinstance(after, ast.Expr), ast.unparse(here)
             assert any(w in ast.literal_eval(after.value) for w in ("urs", "LLaMA-Factory", "float32", "usual")), ast.unparse(here)

@@ -80,7 +80,9 @@ TROUBLED: dict[str, tuple[list[str], tuple[int, str]]] = {
     ),
     "a tight limit": (["optim.lr=3e-3", "trainer.max_grad_norm=0.01", "trainer.max_steps=60"], (56, "clip-share")),
     "answers as before": (["optim.lr=1e-12", "trainer.max_steps=2", "stage.prompts=[a,b,c,d]"], (2, "before-after")),
-    "a reward model that learns nothing": (["stage=rm", "optim.lr=1e-5", "trainer.max_steps=50", "trainer.batch_size=1", "scheduler=constant"], (50, "rm-stuck")),
+    "a reward model that learns nothing": (
+        ["stage=rm", "optim.lr=1e-5", "trainer.max_steps=50", "trainer.batch_size=1", "scheduler=constant"], (50, "rm-stuck"),
+    ),
 }
 
 
