@@ -58,19 +58,10 @@ def page(request: pytest.FixtureRequest) -> tuple[str, Reader]:
 def test_the_page_is_whole(page: tuple[str, Reader]) -> None:
     _, read = page
     assert read.open == []
-    assert len(read.ids) == len(set(read.ids)) or _twice(read.ids) <= _declared_twice()
+    assert len(read.ids) == len(set(read.ids))
     assert set(read.inside) <= set(read.ids)
     assert {k.path for k in everything()} <= set(read.ids)
     assert {f"{g}={n}" for g in all_groups() for n in options(g)} <= set(read.ids)
-
-
-def _twice(ids: list[str]) -> set[str]:
-    return {i for i in ids if ids.count(i) > 1}
-
-
-def _declared_twice() -> set[str]:
-    """Knobs that several options declare each in their own way: the first article is the one that links lead to."""
-    return {k.path for k in everything() if len({(o.meaning, str(o.default)) for o in everything() if o.path == k.path}) > 1}
 
 
 def test_nothing_is_loaded_from_anywhere(page: tuple[str, Reader]) -> None:

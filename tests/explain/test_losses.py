@@ -10,7 +10,7 @@ import torch
 
 from fulgurite.errors import ConfigError
 from fulgurite.explain import explain_main
-from fulgurite.explain.curves import BOTH, loss_plot, loss_svg, schedule_svg, svg
+from fulgurite.explain.curves import BOTH, _short, loss_plot, loss_svg, schedule_svg, svg
 from fulgurite.explain.losses import LEVEL, course, span, value
 from fulgurite.loss import preference
 from fulgurite.scheduler.config import Cosine
@@ -81,6 +81,13 @@ def test_a_picture_has_its_values_from_top_to_bottom() -> None:
     assert 'points="0.0,130.0 260.0,0.0"' in picture
     assert "A &amp; B" in picture
     assert schedule_svg(Cosine).count(",") > 200
+
+
+@pytest.mark.parametrize(
+    ("x", "words"), [(0.0, "0"), (0.1354, "0.135"), (2000.0, "2000"), (8.47e-4, "8.47e-4"), (4.5e6, "4.5e6"), (-40.0, "-40")]
+)
+def test_numbers_beside_a_picture_are_short(x: float, words: str) -> None:
+    assert _short(x) == words
 
 
 def test_the_command_draws_one_loss_or_all(capsys: pytest.CaptureFixture[str]) -> None:

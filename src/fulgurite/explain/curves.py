@@ -64,7 +64,7 @@ def svg(values: Sequence[float], left: str, middle: str, right: str, label: str,
     texts += [(WIDTH / 2, HEIGHT + 14, "middle", middle), (WIDTH, HEIGHT + 14, "end", right)]
     words = "".join(f'<text x="{x:g}" y="{y:g}" text-anchor="{a}">{escape(t)}</text>' for x, y, a, t in texts)
     return (
-        f'<svg viewBox="-46 -6 {WIDTH + 54} {HEIGHT + 26}" role="img" aria-label="{escape(label)}"><title>{escape(label)}</title>'
+        f'<svg viewBox="-56 -6 {WIDTH + 64} {HEIGHT + 26}" role="img" aria-label="{escape(label)}"><title>{escape(label)}</title>'
         f'<path class="axis" d="M0 0V{HEIGHT}H{WIDTH}"/>{mark}<polyline points="{points}"/>{words}</svg>'
     )
 
@@ -87,4 +87,10 @@ def schedule_svg(cls: Callable[[], Scheduler], total: int = 1000) -> str:
 
 
 def _short(x: float) -> str:
-    return f"{x:.3g}"
+    """Three digits, in at most seven characters: `0.135`, `2000`, `8.47e-4`."""
+    if x == 0 or 0.01 <= abs(x) < 1000:
+        return f"{x:.3g}"
+    if 1000 <= abs(x) < 1e5:
+        return f"{x:.0f}"
+    digits, _, exponent = f"{x:.2e}".partition("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"

@@ -82,7 +82,8 @@ def _option(group: str, name: str, cls: type[Option]) -> str:
 
 
 def _section(anchor: str, title: str, knobs: Sequence[Shared], before: str) -> str:
-    articles = "".join(_knob(shared) for shared in knobs)
+    first = {s.knob.path: s for s in reversed(knobs)}  # a knob that options declare each in their own way has one anchor
+    articles = "".join(_knob(shared, anchored=first[shared.knob.path] is shared) for shared in knobs)
     return f'<section id="{anchor}"><h2>{escape(title)}</h2>{before}<div class="knobs">{articles}</div></section>\n'
 
 
@@ -101,8 +102,9 @@ def _curves(group: str) -> str:
     return f'<h3>{escape(fixed(said[group]))}</h3><div class="curves">{figures}</div>'
 
 
-def _knob(shared: Shared) -> str:
+def _knob(shared: Shared, anchored: bool) -> str:
     knob = shared.knob
+    anchor = f' id="{escape(knob.path)}"' if anchored else ""
     derived = by_default(knob)
     value = value_words(knob.default)
     value += fixed(", which is {value} in the default run").format(value=value_words(derived.value)) if derived else ""
@@ -113,7 +115,7 @@ def _knob(shared: Shared) -> str:
             body = f"<pre>{escape(text)}</pre>" if label == fixed("usual") and "\n" in text else _rich(text)
             rows.append(f"<dt>{escape(label)}</dt><dd>{_named_links(knob.source) if label == source else body}</dd>")
     return (
-        f'<article class="hit" id="{escape(knob.path)}"><h3><code>{escape(knob.path)}</code> <small>= {escape(value)}</small></h3>'
+        f'<article class="hit"{anchor}><h3><code>{escape(knob.path)}</code> <small>= {escape(value)}</small></h3>'
         f"<p>{_rich(knob_text(knob, 'meaning'))}</p><dl>{''.join(rows)}</dl></article>"
     )
 
