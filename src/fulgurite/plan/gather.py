@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,9 @@ from fulgurite.model.load import Loaded
 from fulgurite.plan.beside import cheaper
 from fulgurite.plan.counted import counted
 from fulgurite.plan.facts import DataFacts, Disk, Memory, ModelFacts, Seen
+from fulgurite.plan.fit import reduce
 from fulgurite.plan.machine import machine
+from fulgurite.plan.memory import estimate
 from fulgurite.plan.outline import outlined
 from fulgurite.precision.build import Dtypes
 from fulgurite.run import Facts, RunConfig
@@ -63,6 +64,7 @@ def gather(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
     composed.fill(facts, "data")
     rows, val, report = split(encoded, run.data, run.seed, run.data.max_length, run.data.packing)
     plan_steps(composed, facts, rows)
+    reduce(composed, model, rows.lengths, machine(run))
     data = counted(encoded, rows, val, report, template)
     seen = seen_of(composed, model, data, facts.total_steps)
     seen.cheaper = cheaper(composed, dtypes, facts, seen)
@@ -94,9 +96,8 @@ def seen_of(composed: Composed, model: ModelFacts, data: DataFacts, steps: int) 
 def memory(seen: Seen) -> Memory | None:
     """What the run would hold at its peaks; None where that cannot be said for this model or method."""
     try:
-        estimate = importlib.import_module("fulgurite.plan.memory").estimate
         found: Memory = estimate(seen.run, seen.model, seen.data.row_lengths if seen.data is not None else None, seen.machine)
-    except (ImportError, NotImplementedError, ValueError):
+    except (NotImplementedError, ValueError):
         return None
     return found
 

@@ -127,7 +127,8 @@ def layer(run: RunConfig, model: ModelFacts, trained: Iterable[Weights], length:
         attention += model.heads * length * (4 + 2 * c)
     inside = (4 if whole or adapted else 3) * c * model.intermediate
     dropped = 0.0
-    if adapted and getattr(run.method, "dropout", 0.0):
+    rate: float = getattr(run.method, "dropout", 0)
+    if adapted and rate:
         dropped = 2 * c * (6 * d + model.intermediate)  # a mask and what is left, for each of seven layers
     return norms + inputs + attention + inside + ranks * c + dropped
 
