@@ -143,16 +143,16 @@ class Knob:
     usual: Usual | Callable[[RunConfig], Usual] | None
     advice: str
     empty: Empty | None
-    sure: Sure | None
-    raise_when: str
-    lower_when: str
-    leave: str
-    interacts: types.MappingProxyType[str, str]
-    memory: str
-    time: str
-    misread: str
     group: str = ""
     option: str = ""
+    sure: Sure | None = None
+    raise_when: str = ""
+    lower_when: str = ""
+    leave: str = ""
+    interacts: types.MappingProxyType[str, str] = field(default_factory=lambda: types.MappingProxyType({}))
+    memory: str = ""
+    time: str = ""
+    misread: str = ""
 
     @property
     def path(self) -> str:
