@@ -59,13 +59,8 @@ def svg(values: Sequence[float], left: str, middle: str, right: str, label: str,
     step, scale = WIDTH / (len(values) - 1), HEIGHT / ((high - low) or 1)
     points = " ".join(f"{i * step:.1f},{HEIGHT - (v - low) * scale:.1f}" for i, v in enumerate(values))
     mark = f'<line class="zero" x1="{WIDTH / 2:g}" y1="0" x2="{WIDTH / 2:g}" y2="{HEIGHT}"/>' if zero else ""
-<<<<<<< HEAD
-    texts: list[tuple[float, int, str, str]] = [(-4, 9, "end", _short(high)), (-4, HEIGHT, "end", _short(low))]
-    texts += [(0, HEIGHT + 14, "start", left)]
-=======
     texts: list[tuple[float, float, str, str]]
     texts = [(-4, 9, "end", _short(high)), (-4, HEIGHT, "end", _short(low)), (0, HEIGHT + 14, "start", left)]
->>>>>>> explain
     texts += [(WIDTH / 2, HEIGHT + 14, "middle", middle), (WIDTH, HEIGHT + 14, "end", right)]
     words = "".join(f'<text x="{x:g}" y="{y:g}" text-anchor="{a}">{escape(t)}</text>' for x, y, a, t in texts)
     return (
