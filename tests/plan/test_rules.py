@@ -153,8 +153,7 @@ SPEAKS = [
     Case("memory.train", "", {"memory": memory(8.1), "machine": free(10)}, "warning", "8.1 GB", "trainer.gradient_checkpointing=true"),
     Case("memory.train", "", {"memory": memory(2, 9), "machine": free(10)}, "warning", "Evaluation needs about 9 GB"),
     Case("memory.train", "stage=grpo stage.reward=[length:50]", {"memory": memory(2, 1, 9), "machine": free(10)}, "warning",
-         "A rollout needs",
-         "stage.rollout_batch=32"),
+         "A rollout needs", "stage.rollout_batch=32"),
     Case("memory.train", "method=full", {"memory": memory(20), "machine": free(10), "cheaper": [
         Cheaper("trainer.micro_batch=1", 15 * GB), Cheaper("method=lora", 7 * GB), Cheaper("method=qlora", 4 * GB)]}, "error",
          "with trainer.micro_batch=1 it is 15 GB; with method=lora it is 7 GB", "method=lora"),
