@@ -13,7 +13,7 @@ from fulgurite.plan.rules.bands import MIXING
 SIZES = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 64,
     "ffn_dim": 64, "word_embed_proj_dim": 32, "n_embd": 32, "n_layer": 2, "n_head": 2, "d_model": 32, "n_layers": 2, "n_heads": 2,
-    "vocab_size": 128, "max_position_embeddings": 64, "max_seq_len": 64, "num_local_experts": 2, "pad_token_id": 0, "bos_token_id": 1,
+    "vocab_size": 128, "max_position_embeddings": 64, "max_seq_len": 64, "num_local_experts": 4, "pad_token_id": 0, "bos_token_id": 1,
     "eos_token_id": 2,
 }
 LENGTH = 12

@@ -1,4 +1,4 @@
-"""Every trouble that people had (S: read in another trainer's source, P: from its users' threads) is a rule, or stands here with what holds it.
+"""Every trouble that people had is a rule, or stands here with what holds it. S: read in another trainer's source; P: its users' threads.
 
 `RULES` are the rows of the list's part A, by their ids; `S1` to `S25` and `P1` to `P25` are where its rows come from.
 """
@@ -23,10 +23,10 @@ ASKED = [
     "warmup.fraction", "warmup.too-long", "scheduler.same-as", "scheduler.needs-eval", "scheduler.two-owners", "optim.muon-rate",
     "lora.scale-pinned", "loss.beta-band", "loss.knob-not-read", "kto.batch", "kto.balance", "rm.data", "preference.pairs",
     "stage.no-sft", "ppo.last-resort", "precision.unsupported", "precision.born-bf16", "precision.fp16-weights", "precision.cpu",
-    "precision.pure-bf16", "memory.train", "memory.eval", "memory.replicas", "disk.checkpoints", "device.nothing-fits",
-    "data.too-long", "data.no-end", "template.unsure", "data.two-starts", "data.few-labels", "packing.mixing", "data.sampled",
-    "data.no-validation", "data.repeats", "data.forgetting", "tokens.new", "data.cache", "freeze.pattern", "method.refused",
-    "resume.changed", "resume.finished", "resume.exactness", "board.silent",
+    "precision.pure-bf16", "memory.train", "memory.eval", "memory.replicas", "disk.checkpoints", "device.nothing-fits", "data.too-long",
+    "data.no-end", "template.unsure", "data.two-starts", "data.few-labels", "packing.mixing", "data.sampled", "data.no-validation",
+    "data.repeats", "data.forgetting", "tokens.new", "data.cache", "freeze.pattern", "method.refused", "resume.changed",
+    "resume.finished", "resume.exactness", "board.silent",
 ]
 """Part A: before launch."""
 
