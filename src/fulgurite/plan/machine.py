@@ -28,7 +28,7 @@ def machine(run: RunConfig) -> Machine:
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return Machine(kind, torch.cuda.get_device_name(), free, total, disk, bf16, many, os.cpu_count() or 1)
     memory = psutil.virtual_memory()
-    free, total = min((memory.available, memory.total), *contained(Path("/sys/fs/cgroup"), memory.total))
+    free, total = min([(memory.available, memory.total), *contained(Path("/sys/fs/cgroup"), memory.total)])
     return Machine(kind, platform.processor() or platform.machine(), free, total, disk, cpu_multiplies_bf16(), many, os.cpu_count() or 1)
 
 
