@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -70,9 +71,7 @@ def parameters(seen: Seen) -> str:
     """What trains and what is frozen, by kind."""
     found: dict[str, list[int]] = {}
     for tensor in seen.model.tensors:
-        count = 1
-        for size in tensor.shape:
-            count *= size
+        count = math.prod(tensor.shape)
         entry = found.setdefault(tensor.kind, [0, 0, 0])
         entry[0] += count
         entry[1] += count * tensor.trained
