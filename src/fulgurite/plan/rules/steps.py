@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fulgurite.plan.facts import Seen
 from fulgurite.plan.rules import rule
 from fulgurite.plan.trouble import Say, Severity
@@ -30,4 +32,4 @@ def _more_steps(seen: Seen) -> str:
     size: int = trainer.batch_size
     if size > 8 and seen.given("trainer.batch_size"):
         return f"trainer.batch_size={max(8, size * seen.steps // LITTLE)}"
-    return f"trainer.epochs={min(5, max(2, round(trainer.epochs * LITTLE / max(seen.steps, 1))))}"
+    return f"trainer.epochs={min(5, max(2, math.ceil(trainer.epochs * LITTLE / max(seen.steps, 1))))}"
