@@ -70,12 +70,12 @@ from fulgurite.trainer.build import device
 def train(composed: Composed, source: Source) -> int:
     """Run what was composed on data that were checked; returns 0. Raises RequestError, TrainingFailed, Interrupted."""
     run, dtypes = composed.run, settled(composed)
-    say(source.checked.words(source) if source.checked else "")
     gathered = gather(composed, source, dtypes)
     troubles = listened(composed, gathered)
     folder = run_folder(run)
     make(folder)
     run.run_dir = str(folder)
+    say(source.checked.words(source) if source.checked else "")
     try:
         with only_first(status(folder, name=run.name)):
             if rank() == 0:
