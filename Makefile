@@ -20,7 +20,7 @@ lint: $(VENV)/.dev                     ## what CI holds against every commit, be
 	$(BIN)/python -m fulgurite.conf_comments --check
 	$(BIN)/python -m fulgurite.explain.readme --check
 
-journey: $(VENV)/.run                  ## SFT → RM → PPO and SFT → DPO on the bundled model, a quarter of an hour
+journey: $(VENV)/.run                  ## SFT → RM → PPO and SFT → DPO on the bundled model, some twenty minutes
 	$(BIN)/python examples/journey.py $(ARGS)
 
 bench: $(VENV)/.dev                    ## speed and memory beside a bare PyTorch loop, one table
