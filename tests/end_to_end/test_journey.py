@@ -18,7 +18,7 @@ SMALL = ["trainer.max_steps=2", "trainer.batch_size=4", "precision=fp32", "data.
 
 
 def test_they_are_all_here() -> None:
-    names = ["dpo_guide", "grpo_answers", "kto_guide", "ppo_length", "rm_form", "rm_guide", "sft_guide"]
+    names = ["dpo_guide", "grpo_answers", "kto_guide", "rm_form", "rm_guide", "sft_guide"]
     assert [path.stem for path in EXPERIMENTS] == names
 
 
@@ -29,7 +29,7 @@ def test_it_says_why_and_what_was_measured(path: Path) -> None:
     assert re.fullmatch(r"# [A-Z].+\.", why)
     said = " ".join(line.lstrip("# ") for line in rest[: next(n for n, line in enumerate(rest) if not line.startswith("#"))])
     assert re.match(r"Measured once on (one core|two cores), \d+ minutes?: ", said), said
-    assert re.search(r"\d (%|\(step \d+\))? ?→ -?\d", said), said
+    assert re.search(r"\d( %| \(step \d+\))? → -?\d", said), said
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
