@@ -56,7 +56,8 @@ def test_every_group_lists_its_options_and_knobs(group: str) -> None:
 def test_every_option_has_a_page(group: str, name: str) -> None:
     page = option_page(group, name)
     assert page.startswith(f"{group}={name}")
-    assert f"fulgurite train {group}={name}" in page
+    added = {"sweep": "-m +", "find": "+", "experiment": "+"}.get(group, "")  # Hydra refuses these without the plus
+    assert f"fulgurite train {added}{group}={name}" in page
     if name in options(group):
         doc = options(group)[name].__doc__  # type: ignore[union-attr]
         assert said(doc or "") in said(page)

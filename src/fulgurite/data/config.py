@@ -189,6 +189,8 @@ class GuidePrompts(Data):
     For stage=grpo and stage=ppo: `stage.reward=["match:answer"]` pays the right answer and nothing else. `kind` says which sum it is.
     """
 
+    costs: ClassVar[str] = "Nothing: it is shipped."
+
 
 @option("data", "guide_form")
 @dataclass(slots=True)
@@ -197,6 +199,8 @@ class GuideForm(Data):
 
     A preference that a reward model can learn to the last pair: for a first look at stage=rm, dpo and kto. It teaches a form, no facts.
     """
+
+    costs: ClassVar[str] = "Nothing: it is shipped."
 
 
 @option("data", "file")

@@ -42,7 +42,7 @@ def page() -> str:
 <title>{escape(title)}</title><style>{STYLE}</style></head><body>
 <header><h1>{escape(title)}</h1><a class="language" href="{NAMES[other]}">{"中文" if other == "zh" else "English"}</a>
 <p>{_rich(fixed("A run is one choice a group (GROUP=OPTION), and knobs (GROUP.KNOB=VALUE)."))}</p>
-<input id="find" type="search" placeholder="{escape(fixed("search: words, all of them"))}" aria-label="{escape(fixed("search"))}" autofocus>
+<input id="ask" type="search" placeholder="{escape(fixed("search: words, all of them"))}" aria-label="{escape(fixed("search"))}" autofocus>
 <nav>{nav}</nav><p id="none" hidden>{escape(fixed("Nothing speaks of this."))}</p></header>
 <main>
 {_misreadings()}

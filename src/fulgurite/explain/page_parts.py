@@ -39,7 +39,7 @@ polyline{fill:none;stroke:var(--blue);stroke-width:2}
 """
 
 SCRIPT = """
-const field=document.getElementById('find'),hits=[...document.querySelectorAll('.hit')],sections=[...document.querySelectorAll('section')];
+const field=document.getElementById('ask'),hits=[...document.querySelectorAll('.hit')],sections=[...document.querySelectorAll('section')];
 const texts=hits.map(h=>((h.id||'')+' '+h.textContent).toLowerCase());
 function find(){const words=field.value.toLowerCase().split(/\\s+/).filter(Boolean);let any=false;
 hits.forEach((h,i)=>{const ok=words.every(w=>texts[i].includes(w));h.hidden=!ok;any=any||ok});

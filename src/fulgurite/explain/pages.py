@@ -218,7 +218,8 @@ def _preset(preset: Preset) -> str:
     rows = [(f"{prefix}{name}", value_words(value)) for name, value in preset.changes.items()]
     parts = [f"{preset.group}={preset.name}" + _mark(preset.group, preset.name), paragraph(says(preset), columns, 2)]
     parts += [fixed("{base} with:").format(base=base) + "\n" + labelled(rows, columns)] if rows else []
-    return "\n\n".join([*parts, labelled([(fixed("take it"), f"fulgurite train {preset.group}={preset.name}")], columns)])
+    how = "" if preset.group in default_options() else "-m +" if preset.group == "sweep" else "+"  # Hydra wants + for a new group
+    return "\n\n".join([*parts, labelled([(fixed("take it"), f"fulgurite train {how}{preset.group}={preset.name}")], columns)])
 
 
 def _preset_words(preset: Preset) -> str:
