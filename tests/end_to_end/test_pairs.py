@@ -98,7 +98,7 @@ def test_the_triple_trains_resumes_and_exports(
 ) -> None:
     seen = []
     fit = training.fit
-    monkeypatch.setattr(training, "fit", lambda assembled: (fit(assembled), count(assembled), seen.append(1)))
+    monkeypatch.setattr(training, "fit", lambda assembled: (fit(assembled), count(assembled), seen.append(1))[0])
     words = [f"method={method}", *METHODS[method], f"precision={precision}", f"optim={optim}", *SMALL.get(optim, [])]
     words += [f"optim.lr={float(RATES[optim]) / 10}", "scheduler=constant", "trainer.save_every=1", "trainer.keep=5"]
     words += ["data.max_samples=24", "trainer.micro_batch=2"]
