@@ -25,7 +25,7 @@ LIBRARIES = {"cpu": 540e6, "cuda": 0.0}
 """A CPU's process before it has weights: python, torch, transformers and lightning imported (446 MB, torch 2.13 and transformers
 5.23 on Linux), then tokenizer, data and oneDNN's kernels once they have run. A GPU holds none of it in its own memory."""
 HOLES = {"cpu": 0.3, "cuda": 0.1}
-"""What the allocator keeps free between tensors that live, as a share of the activations: on a CPU measured on three settings
+"""What the allocator keeps free between tensors that live, as a share of the activations: on a CPU fitted to three settings
 (glibc's malloc gives back what is below 32 MB only from its end); on a GPU a guess."""
 LAYER = re.compile(r"\.(\d+)\.")
 COPIES = 5

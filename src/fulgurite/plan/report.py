@@ -19,7 +19,7 @@ from fulgurite.scheduler.plot import plot
 WIDTH = 98
 BAR = 40
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "other")
-PHASES = ("training", "evaluation", "rollouts")
+PHASES = ("loading", "training", "evaluation", "rollouts")
 
 
 def screen(seen: Seen, dtypes: Dtypes, troubles: Sequence[Trouble], unusual: Sequence[str], probe: Probe | None) -> str:
@@ -126,8 +126,8 @@ def memory(seen: Seen) -> str:
         return "  not estimated"
     phases: dict[str, Part | None] = {name: getattr(seen.memory, name) for name in PHASES}
     there = [(name, part) for name, part in phases.items() if part is not None]
-    rows = [[n, *(f"{size(getattr(part, p)):>11}" for p in PARTS), f"{size(part.total):>9}"] for n, part in there]
-    head = ["phase", *(f"{p:>11}" for p in PARTS), f"{'peak':>9}"]
+    rows = [[n, *(f"{size(getattr(part, p)):>{max(9, len(p))}}" for p in PARTS), f"{size(part.total):>9}"] for n, part in there]
+    head = ["phase", *(f"{p:>{max(9, len(p))}}" for p in PARTS), f"{'peak':>9}"]
     m = seen.machine
     return _indented(table(head, rows)) + f"\n  {size(m.memory_free)} of {size(m.memory_total)} are free on this {m.device}"
 
