@@ -79,9 +79,14 @@ def halve(composed: Composed, shortage: Shortage) -> str:
 
 
 def adopt(composed: Composed, folder: Path) -> None:
-    """Take the micro-batch of the folder's run, where that was halved on the way: a resumed run meets the same memory."""
-    said = read_provenance(folder)["knobs"].get(KNOB, {})
-    if str(said.get("reason", "")).startswith(HALVED):
+    """Take the micro-batch of the folder's run where it was halved on the way, or was derived then as now.
+
+    The memory that is free at a start is no part of what makes a run, and the same micro-batches give the same bits.
+    """
+    said, now = read_provenance(folder)["knobs"].get(KNOB, {}), composed.provenance.get(KNOB)
+    derived = said.get("origin") == "derived" and now is not None and now.origin == "derived"
+    halved = str(said.get("reason", "")).startswith(HALVED)
+    if (derived or halved) and KNOB not in composed.run.resume.allow:
         value = int(read_config(folder)["trainer"]["micro_batch"])
         composed.run.trainer.micro_batch = value
         composed.provenance[KNOB] = Origin(value, said["origin"], said["reason"])

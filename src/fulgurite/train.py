@@ -114,9 +114,8 @@ class Assembled:
     checkpoint: Path | None
 
 
-def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path, gathered: Gathered | None = None) -> Assembled:
+def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path, g: Gathered) -> Assembled:
     """What is gathered → model → method → stage → trainer."""
-    g = gathered or gather(composed, source, dtypes)
     run, facts, rows, val, total = composed.run, g.facts, g.rows, g.val, g.facts.total_steps
     if rank() == 0:
         g.report.write(folder / "data_report.json")

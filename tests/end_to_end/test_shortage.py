@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from fulgurite.check import checked_source
 from fulgurite.compose import compose
 from fulgurite.errors import TrainingFailed
 from fulgurite.folder import read_config, read_provenance
+from fulgurite.plan import gather
 from fulgurite.shortage import is_shortage
 from fulgurite.stage.language import LanguageStage
 from fulgurite.train import train
@@ -67,6 +69,21 @@ def test_after_a_checkpoint_it_goes_on_from_there_and_resumes(
     tiny(found, *words, "trainer.micro_batch=2", "trainer.max_steps=4", "resume.allow=[trainer.max_steps]")
     assert read_config(found)["trainer"]["micro_batch"] == 1
     assert failed == [2]
+
+
+def test_other_memory_free_at_a_resume_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("method=full", "optim.lr=1e-3", "scheduler=constant", "trainer.save_every=1")
+    whole = tiny(tmp_path / "whole", *words, "trainer.max_steps=4")
+    derived = read_config(whole)["trainer"]["micro_batch"]
+    assert derived > 1
+    found = tiny(tmp_path / "found", *words, "trainer.max_steps=2")
+    plain = gather.machine
+    monkeypatch.setattr(gather, "machine", lambda run: dataclasses.replace(plain(run), memory_free=600_000_000))
+    assert read_config(tiny(tmp_path / "tight", *words))["trainer"]["micro_batch"] < derived  # a fresh run takes fewer
+    tiny(found, *words, "trainer.max_steps=4", "resume.allow=[trainer.max_steps]")
+    assert read_config(found)["trainer"]["micro_batch"] == derived
+    assert same(found, whole)
+    assert [row["train/loss"] for row in rows(found)] == [row["train/loss"] for row in rows(whole)]
 
 
 def test_a_second_shortage_ends_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

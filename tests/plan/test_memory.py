@@ -102,5 +102,7 @@ def test_a_derived_micro_batch_shrinks_until_it_fits_and_a_given_one_stays() -> 
     assert reduce(composed, facts, None, Machine(memory_free=need))
     assert composed.run.trainer.micro_batch in (1, 2, 4)
     assert "8 would need" in composed.provenance["trainer.micro_batch"].reason
+    several, _, facts = composed_of("method=full", "precision=fp32", "trainer.batch_size=16")
+    assert not reduce(several, facts, None, Machine(memory_free=need, processes=2))  # each would see other memory free
     given, _, facts = composed_of("method=full", "precision=fp32", "trainer.micro_batch=8")
     assert not reduce(given, facts, None, Machine(memory_free=1))

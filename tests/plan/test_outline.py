@@ -11,6 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from fulgurite.compose import Composed, compose
 from fulgurite.method.parts import elements
 from fulgurite.model.tiny import tokenizer
+from fulgurite.plan.facts import Machine
+from fulgurite.plan.memory import estimate
 from fulgurite.plan.outline import outlined
 from fulgurite.precision.build import Dtypes
 from fulgurite.precision.build import build as settle
@@ -43,6 +45,7 @@ def counts(composed: Composed) -> tuple[tuple[int, int], tuple[int, int], dict[s
     run = composed.run
     dtypes: Dtypes = settle(run.precision, "cpu")
     _, facts = outlined(run, dtypes)
+    assert estimate(run, facts, None, Machine()).peak > sum(t.bytes for t in facts.tensors)  # memory can be said of each
     model = applied(run, start(run, dtypes), dtypes)
     stage = build(run.stage, model, run, dtypes, 10)
     real = {n.removeprefix("model."): tuple(p.shape) for n, p in stage.named_parameters() if p.requires_grad}

@@ -8,7 +8,7 @@ from tests.plan.made import said, seen
 from fulgurite.plan.facts import DataFacts
 
 
-@pytest.mark.parametrize(("steps", "severity"), [(9, "error"), (10, "warning"), (99, "warning"), (100, "note"), (199, "note")])
+@pytest.mark.parametrize(("steps", "severity"), [(9, "error"), (10, "warning"), (49, "warning"), (50, "note"), (199, "note")])
 def test_too_few_steps_speak_louder_the_fewer_they_are(steps: int, severity: str) -> None:
     found = said("steps.too-few", seen(steps=steps, data=DataFacts(rows=91)))
     assert found is not None
@@ -22,8 +22,9 @@ def test_enough_steps_and_asked_for_few_say_nothing() -> None:
 
 
 def test_the_remedy_of_too_few_steps_is_the_batch_where_it_was_given() -> None:
-    assert said("steps.too-few", seen("trainer.batch_size=64", steps=17, data=DataFacts(rows=500))).remedy == "trainer.batch_size=10"
-    assert said("steps.too-few", seen(steps=50)).remedy == "trainer.epochs=4"
+    assert said("steps.too-few", seen("trainer.batch_size=64", steps=17, data=DataFacts(rows=500))).remedy == "trainer.batch_size=21"
+    assert said("steps.too-few", seen(steps=40)).remedy == "trainer.epochs=3"
+    assert said("steps.too-few", seen(steps=90)).remedy == "trainer.epochs=5"  # from a note to none
 
 
 def test_an_error_that_was_insisted_on_no_longer_refuses() -> None:

@@ -25,13 +25,12 @@ from fulgurite.drawing import Figure, svg, text
 from fulgurite.errors import Interrupted, TrainingFailed
 from fulgurite.find.curve import RISEN, Proposal, propose, rate, smooth, verdict
 from fulgurite.folder import make, run_folder, write_atomically
+from fulgurite.plan.gather import gather, settled
 from fulgurite.precision.build import Dtypes
 from fulgurite.say import say
 from fulgurite.scheduler.config import Scheduler
-from fulgurite.schema import build
 from fulgurite.stage.config import Speaking
 from fulgurite.train import assemble
-from fulgurite.trainer.build import device
 
 
 @dataclass(slots=True)
@@ -70,7 +69,7 @@ class Curve(pl.Callback):  # type: ignore[misc]
 def find(composed: Composed, source: Source) -> int:
     """The range test; returns 0. Raises ConfigError where a rate cannot be told so, TrainingFailed where nothing could be measured."""
     run = composed.run
-    dtypes: Dtypes = build(run.precision, device(run.trainer))
+    dtypes = settled(composed)
     folder = run_folder(run)
     make(folder)
     run.run_dir = str(folder)
@@ -90,7 +89,7 @@ def measured(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -
     if isinstance(run.stage, Speaking):
         run.stage.prompts = []
     run.logger = {}
-    a = assemble(composed, dtypes, source, folder)
+    a = assemble(composed, dtypes, source, folder, gather(composed, source, dtypes))
     run.scheduler = Ramp(low=run.find.low or lr / 1000, high=run.find.high or min(lr * 1000, 10.0))  # after config.yaml was written
     curve = Curve()
     # no checkpoints, samples or trackers: nothing of this is kept. Those already there have put hooks of their own into the list

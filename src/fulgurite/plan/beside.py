@@ -16,6 +16,7 @@ from fulgurite.plan.facts import Cheaper, Earlier, Memory, Seen
 from fulgurite.plan.outline import outlined
 from fulgurite.precision.build import Dtypes
 from fulgurite.run import Facts, RunConfig
+from fulgurite.shortage import adopt
 
 TIGHT = 0.8
 """The share of the free memory above which something cheaper is looked for."""
@@ -26,6 +27,7 @@ def earlier(composed: Composed, folder: Path | None) -> Earlier | None:
     there = steps(folder / CHECKPOINTS) if folder is not None else []
     if folder is None or not there:
         return None
+    adopt(composed, folder)
     newest = folder / CHECKPOINTS / name_of(there[-1])
     missing = [part for part in PARTS if not (newest / part).is_file()]
     return Earlier(folder, there[-1], differences(read_config(folder), composed.config(), composed.run.resume.allow), missing)
@@ -44,8 +46,7 @@ def cheaper(composed: Composed, dtypes: Dtypes, facts: Facts, seen: Seen) -> lis
         except RequestError:  # what does not go together is no way out
             words.remove(word)
             continue
-        if memory is not None:
-            found.append(Cheaper(" ".join(words), memory.peak))
+        found.append(Cheaper(" ".join(words), memory.peak))
     return found
 
 
@@ -62,7 +63,7 @@ def _words(run: RunConfig) -> Iterator[str]:
         yield "method=qlora"
 
 
-def _under(composed: Composed, words: list[str], dtypes: Dtypes, facts: Facts, seen: Seen) -> Memory | None:
+def _under(composed: Composed, words: list[str], dtypes: Dtypes, facts: Facts, seen: Seen) -> Memory:
     from fulgurite.plan.gather import memory
 
     other = compose([*composed.overrides, *words])

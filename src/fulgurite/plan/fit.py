@@ -19,10 +19,11 @@ ROOM = 0.9
 def reduce(composed: Composed, model: ModelFacts, lengths: Ints | None, machine: Machine) -> bool:
     """Halve a derived micro-batch until training fits into the free memory, or is at 1; whether it was changed.
 
-    What a person gave stays as it is: rules speak of it, and running out of memory halves it.
+    What a person gave stays as it is: rules speak of it, and running out of memory halves it. So do the micro-batches of several
+    processes, which must be alike and would each see other memory free.
     """
     run, origin = composed.run, composed.provenance.get(KNOB)
-    if origin is None or origin.origin != "derived" or not machine.memory_free:
+    if origin is None or origin.origin != "derived" or machine.processes > 1 or not machine.memory_free:
         return False
     asked = rows = run.trainer.micro_batch
     while rows > 1 and peak(composed, model, lengths, machine, rows) > ROOM * machine.memory_free:

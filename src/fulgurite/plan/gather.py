@@ -14,7 +14,6 @@ from fulgurite.data.report import Report
 from fulgurite.data.rows import AnyRows, split
 from fulgurite.data.source import Source
 from fulgurite.data.template import resolve
-from fulgurite.model.load import Loaded
 from fulgurite.plan.beside import cheaper
 from fulgurite.plan.counted import counted
 from fulgurite.plan.facts import DataFacts, Disk, Memory, ModelFacts, Seen
@@ -31,14 +30,13 @@ from fulgurite.trainer.build import device, processes
 
 @dataclass(slots=True)
 class Gathered:
-    """What a run begins with: its rows, its length, and all that the rules may look at. `outline` is the model on the meta device."""
+    """What a run begins with: its rows, its length, and all that the rules may look at."""
 
     encoded: Encoded
     rows: AnyRows
     val: AnyRows | None
     report: Report
     facts: Facts
-    outline: Loaded
     seen: Seen
 
 
@@ -68,7 +66,7 @@ def gather(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
     data = counted(encoded, rows, val, report, template)
     seen = seen_of(composed, model, data, facts.total_steps)
     seen.cheaper = cheaper(composed, dtypes, facts, seen)
-    return Gathered(encoded, rows, val, report, facts, outline, seen)
+    return Gathered(encoded, rows, val, report, facts, seen)
 
 
 def plan_steps(composed: Composed, facts: Facts, rows: AnyRows) -> None:
@@ -93,13 +91,9 @@ def seen_of(composed: Composed, model: ModelFacts, data: DataFacts, steps: int) 
     return seen
 
 
-def memory(seen: Seen) -> Memory | None:
-    """What the run would hold at its peaks; None where that cannot be said for this model or method."""
-    try:
-        found: Memory = estimate(seen.run, seen.model, seen.data.row_lengths if seen.data is not None else None, seen.machine)
-    except (NotImplementedError, ValueError):
-        return None
-    return found
+def memory(seen: Seen) -> Memory:
+    """What the run would hold at its peaks."""
+    return estimate(seen.run, seen.model, seen.data.row_lengths if seen.data is not None else None, seen.machine)
 
 
 def folder_of(run: RunConfig) -> Path | None:

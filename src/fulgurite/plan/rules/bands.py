@@ -10,8 +10,9 @@ import math
 from fulgurite.plan.facts import Seen
 from fulgurite.schema import Range, Usual
 
-FEW, LITTLE, SHORT = 10, 100, 200
-"""Steps: below the first nothing is learned, below the second a model rarely changes, below the third it is close (ours)."""
+FEW, LITTLE, SHORT = 10, 50, 200
+"""Steps: below the first nothing is learned, below the second a model rarely changes, below the third it is close. Ours; the second was 100
+until the default run was measured: its 90 steps take the loss from 5.2 to 2.3 on held-out questions."""
 FAR = 10.0
 """How many times outside its band a value is refused (knob-values' rule for all bands, ours)."""
 PREFERENCE_FAR = 5.0

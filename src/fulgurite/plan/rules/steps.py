@@ -18,16 +18,16 @@ def too_few(seen: Seen) -> Say | None:
     trainer = seen.run.trainer
     sentence = (
         f"The plan is {seen.steps} optimizer steps ({seen.data.rows:,} rows, batch {trainer.batch_size}, {trainer.epochs:g} epochs); "
-        f"below {LITTLE} a model rarely changes."
+        f"below {LITTLE} a model rarely changes, below {SHORT} see whether it did."
     )
     severity = Severity.error if seen.steps < FEW else Severity.warning if seen.steps < LITTLE else Severity.note
     return Say(sentence, _more_steps(seen), severity)
 
 
 def _more_steps(seen: Seen) -> str:
-    """Smaller batches where the batch was given, else more epochs: enough for LITTLE steps, as far as that is sane."""
-    trainer = seen.run.trainer
+    """Smaller batches where the batch was given, else more epochs: enough for the next threshold, as far as that is sane."""
+    trainer, enough = seen.run.trainer, LITTLE if seen.steps < LITTLE else SHORT
     size: int = trainer.batch_size
     if size > 8 and seen.given("trainer.batch_size"):
-        return f"trainer.batch_size={max(8, size * seen.steps // LITTLE)}"
-    return f"trainer.epochs={min(5, max(2, math.ceil(trainer.epochs * LITTLE / max(seen.steps, 1))))}"
+        return f"trainer.batch_size={max(8, size * seen.steps // enough)}"
+    return f"trainer.epochs={min(5, max(2, math.ceil(trainer.epochs * enough / max(seen.steps, 1))))}"
