@@ -36,6 +36,23 @@ def test_a_search_through_hydra_and_its_second_command(
     assert len(list(folder.glob("*/checkpoints"))) == 1
 
 
+def test_the_first_trial_is_what_the_data_derive_and_no_drawn_value_is_refused_as_unwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = ["+sweep=sft_lora", "sweep.knobs=[trainer.batch_size]", "model=tiny", "data.max_samples=60", "precision=fp32", "sweep.study=two"]
+    assert main(["train", *few[2:-1], "run_dir=alone", "trainer.max_steps=1", "stage.prompts=[]"]) == 0
+    derived = json.loads(Path("alone/provenance.json").read_text())["knobs"]["trainer.batch_size"]
+    assert derived["origin"] == "derived"
+    assert main(["train", "-m", *few, "sweep.trials=4", "sweep.sampler=random", "sweep.pruner=none"]) == 0
+    folder = tmp_path / "runs" / "sweeps" / "two"
+    trials = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+    assert trials[0]["values"] == {"trainer.batch_size": derived["value"]}
+    assert [t["state"] for t in trials] == ["complete"] * 4
+    allowed = [t for n in range(4) for t in json.loads((folder / str(n) / "troubles.json").read_text()) if t["severity"] == "error"]
+    assert {(t["rule"], t["allowed"]) for t in allowed} == {("steps.too-few", True)}  # a batch of 64 makes two steps
+
+
 def test_a_trial_that_the_study_ends_is_a_stopped_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

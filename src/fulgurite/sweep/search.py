@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fulgurite.check import checked_source
 from fulgurite.compose import Composed, Outcome
 from fulgurite.errors import ConfigError, Interrupted, TrainingFailed
 from fulgurite.folder import make
+from fulgurite.plan.gather import gather, settled
 from fulgurite.say import say
 from fulgurite.sweep import study as kept_study
 from fulgurite.sweep.config import Sweep
@@ -76,6 +78,7 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
     for sentence in kept_study.settle(study, sweep, what.folder):
         say(sentence)
     if not study.get_trials(deepcopy=False):
+        gather(base, checked_source(base), settled(base))  # fills what hangs on the data; the trials find them tokenised
         study.enqueue_trial(_advised(base, what.spaces))
     there = len(kept_study.counted(study))
     say(f"study {sweep.study} in {sweep.storage}: {there} of {sweep.trials} trials; {', '.join(what.spaces)}")

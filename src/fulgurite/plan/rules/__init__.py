@@ -52,13 +52,16 @@ def rule(
 
 
 def speak(seen: Seen) -> list[Trouble]:
-    """What every rule says of a run, errors first, then in the order of the rules."""
-    found = []
+    """What every rule says of a run, errors first, then in the order of the rules.
+
+    A trial of a search is there to be tried: its validation loss judges it, and what may be insisted on refuses nothing.
+    """
+    found, tried = [], seen.run.sweep.trial is not None
     for known in RULES.values():
         said = known.says(seen)
         if said is not None:
             severity = said.severity or known.severity
-            allowed = known.id in seen.run.plan.allow and (known.insist or severity is not Severity.error)
+            allowed = (known.insist and tried) or (known.id in seen.run.plan.allow and (known.insist or severity is not Severity.error))
             found.append(Trouble(known.id, severity, said.sentence, said.remedy, allowed))
     return sorted(found, key=lambda trouble: ORDER.index(trouble.severity))
 
