@@ -81,8 +81,9 @@ def main() -> None:
     kept = asked.folder / "cells.json"
     cells: dict[str, float] = json.loads(kept.read_text()) if kept.is_file() else {}
     columns = ["derived", "theirs", *(["search"] if asked.trials else [])]
-    print(f"| data | (a) derived | (b) LLaMA-Factory's defaults | (c) best of {asked.trials} trials | (a) to (b) | (a) to (c) |")
-    print("|---|---|---|---|---|---|", flush=True)
+    heads = {"derived": "(a) derived", "theirs": "(b) LLaMA-Factory's defaults", "search": f"(c) best of {asked.trials} trials"}
+    named = ["data", *(heads[column] for column in columns), *(f"(a) to {heads[column][:3]}" for column in columns[1:])]
+    print(f"| {' | '.join(named)} |\n|{'---|' * len(named)}", flush=True)
     for data in SETS:
         words = data.words()
         if data.name not in asked.sets:
@@ -101,10 +102,9 @@ def main() -> None:
                 cells[key] = cell(column, data, words, asked)
                 kept.write_text(json.dumps(cells, indent=1) + "\n")
             found[column] = cells[key]
-        a, b, c = (found.get(column) for column in ("derived", "theirs", "search"))
-        shown = [f"{x:.4f}" if x is not None else "" for x in (a, b, c)]
-        ratios = [f"{a / x - 1:+.1%}" if a is not None and x is not None else "" for x in (b, c)]
-        print("| " + " | ".join([data.name, *shown, *ratios]) + " |", flush=True)
+        shown = [f"{found[column]:.4f}" for column in columns]
+        ratios = [f"{found['derived'] / found[column] - 1:+.1%}" for column in columns[1:]]
+        print(f"| {' | '.join([data.name, *shown, *ratios])} |", flush=True)
 
 
 if __name__ == "__main__":
