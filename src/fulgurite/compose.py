@@ -1,5 +1,7 @@
 """The only door to Hydra and OmegaConf. In: choices and overrides. Out: a tree of typed dataclasses with provenance."""
 
+# Long because it is the only one: what speaks to Hydra, command lines, searches and completion too, stands here and nowhere else.
+
 from __future__ import annotations
 
 import importlib
