@@ -20,6 +20,7 @@ from fulgurite.check import checked_source
 from fulgurite.compose import compose, rebuilt
 from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.folder import read_config
+from fulgurite.plan.gather import gather
 from fulgurite.precision.build import Dtypes
 from fulgurite.schema import build
 from fulgurite.stage.grpo import Group
@@ -166,7 +167,8 @@ def test_the_rules_know_the_run(tmp_path: Path) -> None:
         composed = compose([*said, f"run_dir={tmp_path / name}", "trainer.max_steps=50", "trainer.batch_size=8"])
         (tmp_path / name).mkdir()
         dtypes: Dtypes = build(composed.run.precision, "cpu")
-        made = assemble(composed, dtypes, checked_source(composed), tmp_path / name)
+        source = checked_source(composed)
+        made = assemble(composed, dtypes, source, tmp_path / name, gather(composed, source, dtypes))
         found[name] = about(composed.run, 50, made.stage, made.train_loader.dataset.rows)
     assert found["dpo"] == About(
         "dpo", "sigmoid", True, 1e-3, 5, 50, 8, 1.0, False, 512, beta=0.1, paired=True, answer_tokens=found["dpo"].answer_tokens,

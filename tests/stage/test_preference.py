@@ -18,6 +18,7 @@ from fulgurite.compose import compose
 from fulgurite.data.compared_rows import collate_compared
 from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.loss import preference as by_hand
+from fulgurite.plan.gather import gather
 from fulgurite.stage import preference as stages
 from fulgurite.stage.pairwise import TABLE, PreferenceLoss, ReferenceMode
 from fulgurite.start import load_run
@@ -95,7 +96,8 @@ def test_the_first_step_is_that_of_whole_logits_and_the_formula(name: str, run: 
 def step_batch(folder: Path) -> dict[str, Any]:
     """The pairs of a run's first step, in one batch."""
     composed = compose(["model=tiny", "precision=fp32", *again(folder)])
-    assembled = assemble(composed, load_run(folder, exact=True).dtypes, checked_source(composed), folder.with_name("again"))
+    dtypes, source = load_run(folder, exact=True).dtypes, checked_source(composed)
+    assembled = assemble(composed, dtypes, source, folder.with_name("again"), gather(composed, source, dtypes))
     loader = assembled.train_loader
     return collate_compared(loader.dataset.rows, [int(n) for n in loader.sampler.order.rows_of(0)])
 
