@@ -83,7 +83,7 @@ JOURNEY = (
     Stage(
         "ppo", "learns to give answers that the reward model likes",
         (
-            "data=guide", "scheduler=constant_with_warmup", "optim.lr=1e-4", "stage.max_new_tokens=64", "stage.smoothing=1",
+            "data=guide", "scheduler=constant_with_warmup", "optim.lr=2e-4", "stage.max_new_tokens=64", "stage.smoothing=1",
             "stage.minibatches=2", "stage.inner_epochs=2", "trainer.batch_size=32", "trainer.micro_batch=8",
             "trainer.max_steps=48", "trainer.eval_every=24",
         ),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fulgurite.compose import compose, conf_dir, named, plain
+from fulgurite.compose import compose, conf_dir, named, plain, quoted, value_of
 from fulgurite.errors import ConfigError
 from fulgurite.run import GROUPS, Facts
 from fulgurite.schema import build, groups, options
@@ -109,7 +109,11 @@ def test_facts_fill_what_was_left_empty() -> None:
     composed.fill(facts, "steps")
     assert composed.run.data.max_length == 192  # 130 rounded up to a multiple of 64
     assert composed.run.scheduler.warmup_steps == 3  # ceil(0.03 x 70)
-    assert composed.run.trainer.micro_batch == 2  # 512 // 192
+    assert composed.run.trainer.micro_batch == 5  # 1024 // 192
+    whole = compose(["method=full"])
+    whole.fill(facts, "data")
+    whole.fill(facts, "steps")
+    assert whole.run.trainer.micro_batch == 2  # 512 // 192
     assert "99th percentile of the data, 130 tokens" in composed.provenance["data.max_length"].reason
 
 
@@ -171,3 +175,53 @@ def test_plain_values_survive_json() -> None:
     assert again["method"]["option"] == "lora"
     assert again["data"]["too_long"] == "drop"
     assert again["logger"]["csv"] == {"option": "csv"}
+
+
+def test_a_mapping_is_given_as_it_is_shown() -> None:
+    """Hydra alone wants a plus before a key that an empty mapping does not have."""
+    for words in (["data.columns={instruction: q, output: a}"], ["data.columns.instruction=q", "data.columns.output=a"]):
+        composed = compose(["data=file", "data.path=a.jsonl", *words])
+        assert composed.run.data.columns == {"instruction": "q", "output": "a"}
+        assert composed.provenance["data.columns"].origin == "command line"
+    assert compose(["method.rank_pattern={q_proj: 4}"]).run.method.rank_pattern == {"q_proj": 4}
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("learning_rate=1e-4", "optim.lr"), ("lora_rank=8", "method.rank"), ("cutoff_len=512", "data.max_length"), ("Optim.LR=1", "optim.lr")],
+)
+def test_the_names_of_other_trainers_lead_to_ours(word: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"Did you mean {meant}"):
+        compose([word])
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [("optim.betas=[0.9]", "it has 2 numbers, as in"), ("optim.betas=[]", "it has 2 numbers"), ("seed=4294967296", "must be 0 to"),
+     ("run_dir=", "run_dir= is empty")],
+)
+def test_values_that_would_fail_later_are_refused_now(word: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        compose([word])
+
+
+@pytest.mark.parametrize("body", ["def x(:\n", "raise RuntimeError('no')\n", "import nothing_of_the_kind\n"])
+def test_a_plugin_that_breaks_is_named(body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_plugin_of_a_test.py").write_text(body)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError, match=r"broken_plugin_of_a_test\] cannot be imported"):
+        compose(["plugins=[broken_plugin_of_a_test]"])
+
+
+def test_a_preset_that_is_no_yaml_is_named(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("a: [1\nb: }")
+    with pytest.raises(ConfigError, match=r"mine.yaml cannot be read: .*; mend the file"):
+        compose(["+experiment=mine"], config_dir=tmp_path)
+
+
+@pytest.mark.parametrize("text", ["runs/a", "with space", "é=x", "it's", 'a"b', "a\\b", "[1,2]"])
+def test_a_quoted_value_comes_back(text: str) -> None:
+    word = f"run_dir={quoted(text)}"
+    assert value_of(word) == text
+    assert compose([word]).run.run_dir == text

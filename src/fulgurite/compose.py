@@ -23,6 +23,7 @@ from hydra.core.override_parser.types import IntervalSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, ValueNode, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from fulgurite.callback.watch.config import check_quiet
 from fulgurite.errors import ConfigError, FulguriteError, Interrupted, Pruned, RequestError, did_you_mean
@@ -107,8 +108,9 @@ def import_plugins(modules: Sequence[str]) -> None:
     for module in modules:
         try:
             importlib.import_module(module)
-        except ImportError as error:
-            raise ConfigError(f"plugins=[{module}] cannot be imported: {error}.") from error
+        except Exception as error:  # whatever another's module does while it is imported
+            why = f"{type(error).__name__}: {' '.join(str(error).split())}" if not isinstance(error, ImportError) else str(error)
+            raise ConfigError(f"plugins=[{module}] cannot be imported: {why}.") from error
 
 
 def register(plugins: Sequence[str] = ()) -> None:
@@ -134,7 +136,7 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Co
             extra = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
             config = hydra_compose("train", overrides=[*words, *extra], return_hydra_config=True)
             return typed(config, words)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise explained(error, words) from error
 
 
@@ -282,9 +284,16 @@ def _plugins(overrides: Sequence[str], config_dir: Path | None) -> list[str]:
         found += re.findall(r"[\w.]+", value) if name == "plugins" else []
         if name in PRESETS and NAME.fullmatch(value):
             files = [folder / name / f"{value}.yaml" for folder in (conf_dir(), config_dir) if folder is not None]
-            preset = [OmegaConf.load(path) for path in files if path.is_file()]
+            preset = [_loaded(path) for path in files if path.is_file()]
             found += [str(m) for p in preset if isinstance(p, DictConfig) for m in p.get("plugins") or []]
     return found
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        return OmegaConf.load(path)
+    except (YAMLError, OSError, UnicodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}; mend the file.") from error
 
 
 def _checked(text: str, knobs: dict[str, Knob]) -> str:
@@ -310,12 +319,28 @@ def _checked(text: str, knobs: dict[str, Knob]) -> str:
             return text
         head, _, tail = text.partition("=")
         return f"{head}=[{tail}]"
+    if (knob is None or get_origin(bare(knob.type)) is dict) and _under_mapping(name, knobs) and not text.startswith("+"):
+        return f"++{text}"  # Hydra knows no key of an empty mapping, unless it is told to add it
     return text
 
 
+def value_of(text: str) -> str:
+    """What an override gives its knob, without its quotes. Raises ConfigError where it cannot be read."""
+    try:
+        value = OverridesParser.create().parse_override(text).value()
+    except HydraException as error:
+        raise ConfigError(f"{text} cannot be read; quote it: '{text.partition('=')[0]}=\"...\"'.") from error
+    return "" if value is None else str(value)
+
+
+def quoted(value: object) -> str:
+    """A text as the value of an override, whatever is in it."""
+    text = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), str(value))  # only before a quote is one special
+    return f"'{text}'"
+
+
 def _under_mapping(name: str, knobs: dict[str, Knob]) -> bool:
-    parent = knobs.get(name.rpartition(".")[0])
-    return parent is not None and get_origin(bare(parent.type)) is dict
+    return any(k is not None and get_origin(bare(k.type)) is dict for k in (knobs.get(name), knobs.get(name.rpartition(".")[0])))
 
 
 def typed(config: DictConfig, overrides: Sequence[str]) -> Composed:
@@ -346,6 +371,12 @@ def typed(config: DictConfig, overrides: Sequence[str]) -> Composed:
     if run.name is None:
         run.name = "-".join((choices["stage"], choices["method"], choices["model"]))
         composed.provenance["name"] = Origin(run.name, "derived", "stage, method and model")
+    if run.run_dir == "":
+        raise ConfigError("run_dir= is empty; give a folder, or leave it out.")
+    job = hydra.job
+    if composed.multirun and run.run_dir is not None and run.sweep.trial is None and not OmegaConf.is_missing(job, "num"):
+        run.run_dir = str(Path(run.run_dir) / str(job.num))  # each of several runs in a folder of its own
+        composed.provenance["run_dir"] = Origin(run.run_dir, "derived", "the folder that was given, and the job's number")
     if composed.multirun and run.run_dir is None:
         run.run_dir = str(Path(hydra.runtime.output_dir))
         composed.provenance["run_dir"] = Origin(run.run_dir, "derived", "the sweep's folder and the job's number")

@@ -50,9 +50,27 @@ class Pruned(FulguriteError):
     exit_status = 0
 
 
+ELSEWHERE = {
+    "learning_rate": "optim.lr", "num_train_epochs": "trainer.epochs", "num_epochs": "trainer.epochs", "lora_rank": "method.rank",
+    "lora_r": "method.rank", "lora_alpha": "method.alpha", "lora_dropout": "method.dropout", "lora_target": "method.targets",
+    "lora_target_modules": "method.targets", "target_modules": "method.targets", "cutoff_len": "data.max_length",
+    "max_seq_length": "data.max_length", "sequence_len": "data.max_length", "per_device_train_batch_size": "trainer.micro_batch",
+    "micro_batch_size": "trainer.micro_batch", "gradient_accumulation_steps": "trainer.batch_size", "lr_scheduler_type": "scheduler",
+    "lr_scheduler": "scheduler", "finetuning_type": "method", "optimizer": "optim", "optim_type": "optim", "output_dir": "run_dir",
+    "dataset": "data.path", "model_name_or_path": "model.path", "base_model": "model.path", "val_size": "data.val_fraction",
+    "pref_beta": "stage.beta", "pref_loss": "stage.loss", "report_to": "logger", "save_steps": "trainer.save_every",
+    "eval_steps": "trainer.eval_every", "logging_steps": "trainer.log_every", "resume_from_checkpoint": "resume.run",
+}
+"""What LLaMA-Factory, TRL and axolotl call a knob of ours: whoever comes from there is shown the way."""
+
+
 def nearest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
     """The known words closest to `word`, best first; the last part of a dotted name counts as well as the whole."""
     names = sorted(set(known))
+    meant = ELSEWHERE.get(word.rsplit(".", 1)[-1].lower())
+    if meant in names:
+        return [meant]
+    word = {name.lower(): name for name in names}.get(word.lower(), word)
     close = difflib.get_close_matches(word, names, n=most, cutoff=0.6)
     if not close:
         tails = {name.rsplit(".", 1)[-1]: name for name in reversed(names)}

@@ -60,6 +60,12 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     return found
 
 
+def following(composed: Composed, folder: Path) -> set[str]:
+    """The knobs that nobody has set, in the run of `folder` or now: they follow from others."""
+    then = {name for name, knob in read_provenance(folder)["knobs"].items() if knob["origin"] == "derived"}
+    return then & {name for name, origin in composed.provenance.items() if origin.origin == "derived"}
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """config.yaml of a run as plain values. Raises RequestError where it is not there or not whole."""
     from omegaconf import OmegaConf

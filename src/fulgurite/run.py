@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from fulgurite.callback.watch.config import Watch
 from fulgurite.find.config import Find
 from fulgurite.schema import Empty, Knob, groups, knob, knobs_of
-from fulgurite.schema import at_least as _at_least
+from fulgurite.schema import between as _between
 from fulgurite.sweep.config import Sweep
 
 GROUPS = ("stage", "method", "optim", "scheduler", "precision", "privacy", "model", "data", "trainer", "logger")
@@ -87,7 +87,7 @@ class RunConfig:
     find: Find = field(default_factory=Find)
 
     seed: int = knob(
-        42, "The seed of every random draw: order, adapter, dropout, samples.", source="Ours", bounds=_at_least(0),
+        42, "The seed of every random draw: order, adapter, dropout, samples.", source="Ours", bounds=_between(0, 2**32 - 1),
         usual=(1, 2, 3), advice="One run proves little: repeat with 3 seeds before you believe a gain of 1 %.",
         leave="No seed is better than another. Repeat a run with 3 seeds before you believe a gain of 1 %.",
     )

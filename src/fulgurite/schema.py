@@ -345,6 +345,9 @@ def check(knob: Knob, value: Any) -> None:
         if knob.empty is None:
             raise ConfigError(f"{knob.path} may not be empty; its default is {knob.default}.")
         return
+    numbers = knob.default if isinstance(knob.default, list) and all(isinstance(n, int | float) for n in knob.default) else []
+    if numbers and isinstance(value, list) and len(value) != len(numbers):
+        raise ConfigError(f"{knob.path}={value} is not allowed: it has {len(numbers)} numbers, as in {numbers}.")
     if knob.bounds is None:
         return
     for item in value if isinstance(value, list) else [value]:

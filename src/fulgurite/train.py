@@ -38,7 +38,7 @@ from fulgurite.data.rows import AnyRows, Rows
 from fulgurite.data.source import Source
 from fulgurite.data.template import resolve
 from fulgurite.errors import CheckpointError, ConfigError
-from fulgurite.folder import make, read_config, run_folder, write_run
+from fulgurite.folder import following, make, read_config, run_folder, write_atomically, write_run
 from fulgurite.judge import judge
 from fulgurite.logger.build import build_all
 from fulgurite.logger.metrics import MetricsFile
@@ -118,7 +118,7 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path, g
     """What is gathered → model → method → stage → trainer."""
     run, facts, rows, val, total = composed.run, g.facts, g.rows, g.val, g.facts.total_steps
     if rank() == 0:
-        g.report.write(folder / "data_report.json")
+        write_atomically(folder / "data_report.json", g.report.text())
         say(g.report.sentence())
     checkpoint = found_checkpoint(composed, folder, total)
     seed_everything(run.seed, verbose=False)
@@ -196,7 +196,9 @@ def found_checkpoint(composed: Composed, folder: Path, total: int) -> Path | Non
             raise CheckpointError(f"{folder} has no checkpoint to go on from; start it again without resume.run.")
         return None
     adopt(composed, folder)
-    for change in resume.check_same(read_config(folder), composed.config(), composed.run.resume.allow, folder):
+    for change in resume.check_same(
+        read_config(folder), composed.config(), composed.run.resume.allow, folder, following(composed, folder),
+    ):
         say(f"resumed with {change}, as resume.allow says")
     resume.check_unfinished(folder, step_of(checkpoint) or 0, total)
     return checkpoint

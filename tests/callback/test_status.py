@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fulgurite.callback.status import alive, status, write
-from fulgurite.errors import CheckpointError, Interrupted, TrainingFailed
+from fulgurite.errors import CheckpointError, Interrupted, RequestError, TrainingFailed
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -91,3 +91,27 @@ def test_a_refused_resume_leaves_the_run_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError), status(tmp_path):
         raise CheckpointError("this run is finished")
     assert (tmp_path / "status.json").read_text() == before
+
+
+def test_a_folder_in_which_another_process_trains_is_refused(tmp_path: Path) -> None:
+    """Both would write the same rows and checkpoints; what the other says of itself is left as it was."""
+    import psutil
+
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        mine = {"state": "running", "pid": other.pid, "process_started": psutil.Process(other.pid).create_time(),
+                "host": socket.gethostname()}
+        write(tmp_path, mine)
+        with pytest.raises(RequestError, match=f"is being trained by process {other.pid}"), status(tmp_path):
+            pass
+        assert read(tmp_path) == mine
+    finally:
+        other.communicate(b"\n")
+    with status(tmp_path):  # it is gone: the run goes on
+        assert read(tmp_path)["pid"] == os.getpid()
+
+
+def test_a_checkpoint_that_was_wrong_from_the_start_is_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError), status(tmp_path):
+        raise CheckpointError("no checkpoint to go on from")
+    assert read(tmp_path)["state"] == "failed"

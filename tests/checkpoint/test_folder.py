@@ -134,7 +134,7 @@ def test_links_are_relative_and_outlive_a_move(tmp_path):
 def test_free_space_is_looked_at_before_anything_is_written(tmp_path, monkeypatch):
     before = save(tmp_path, 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6 - 5000, 5000))
-    with pytest.raises(CheckpointError, match="step-2 could not be written: the disk is too full; it needs"):
+    with pytest.raises(TrainingFailed, match="step-2 could not be written: the disk is too full; it needs"):
         save(tmp_path, 2, size=10_000)
     assert list(tmp_path.iterdir()) == [before]
 
@@ -144,7 +144,7 @@ def test_a_quota_that_is_met_in_the_middle(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
     try:
-        with pytest.raises(CheckpointError, match=rf"File too large; {SPACE}") as caught:
+        with pytest.raises(TrainingFailed, match=rf"File too large; {SPACE}") as caught:
             save(tmp_path, 2, size=100_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -166,7 +166,7 @@ def test_an_error_of_the_disk_at_each_fsync(tmp_path, monkeypatch, number, call)
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fails)
-    with pytest.raises(CheckpointError, match=os.strerror(number)):
+    with pytest.raises(TrainingFailed, match=os.strerror(number)):
         save(tmp_path, 2)
     monkeypatch.undo()
     assert len(calls) == call + 1
@@ -176,7 +176,7 @@ def test_an_error_of_the_disk_at_each_fsync(tmp_path, monkeypatch, number, call)
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "checkpoints").write_text("a file where the folder should be")
-    with pytest.raises(CheckpointError, match="step-1 could not be written"):
+    with pytest.raises(TrainingFailed, match="step-1 could not be written"):
         save(tmp_path / "checkpoints", 1)
 
 
@@ -203,7 +203,7 @@ def test_a_full_disk(small_disk, monkeypatch, looked):
     assert whole_step(before) == 1
     if not looked:  # the space is gone only after it was looked at
         monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 0, 10**9))
-    with pytest.raises(CheckpointError, match=rf"step-2 could not be written: .*; {SPACE}") as caught:
+    with pytest.raises(TrainingFailed, match=rf"step-2 could not be written: .*; {SPACE}") as caught:
         save(small_disk, 2, size=200_000)
     monkeypatch.undo()
     assert "\n" not in str(caught.value)

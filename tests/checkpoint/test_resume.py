@@ -129,3 +129,11 @@ def test_a_finished_run_is_refused_with_what_to_do():
     for step in (10, 11):
         with pytest.raises(CheckpointError, match=rf"runs/a finished at step {step} of 10: .*resume.allow"):
             resume.check_unfinished(Path("runs/a"), step, 10)
+
+
+def test_what_follows_from_an_allowed_change_is_allowed() -> None:
+    """Longer training moves the evaluations, which nobody has set: to name the cause is enough, and a cause must be named."""
+    new = altered(optim__lr=0.5, seed=9)
+    assert len(resume.differences(CONFIG, new, [])) == 2
+    assert resume.differences(CONFIG, new, ["optim.lr"], {"seed"}) == []
+    assert len(resume.differences(CONFIG, new, [], {"seed"})) == 2

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+import numpy as np
+import pytest
 
 from fulgurite.check import checked_source
 from fulgurite.compose import compose
+from fulgurite.plan.counted import _no_end
 from fulgurite.plan.facts import DataFacts
 from fulgurite.plan.gather import Gathered, gather, settled
 
@@ -84,3 +89,16 @@ def test_a_container_with_a_limit_counts_as_the_machine(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("60\n")
     assert contained(tmp_path, 100) == [(50, 60)]
     assert contained(tmp_path, 50) == []
+
+
+def test_answers_without_an_end_are_counted_alike_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut at 48 tokens, a long answer loses its end; the count hangs on no portion's edge."""
+    records = [talk(n, "a long answer " * 60 if n % 3 == 0 else "yes") for n in range(20)]
+    words = ("data.val_fraction=0", "data.max_length=48", "data.too_long=truncate", "data.mask=all")
+    whole = of(tmp_path / "a.jsonl", records, *words).no_end
+    for portion in (1, 3, 7):
+        monkeypatch.setattr("fulgurite.plan.counted.PORTION", portion)
+        assert of(tmp_path / "a.jsonl", records, *words).no_end == whole
+    by_hand = [0, 3, 5]
+    ids, learn, offsets = np.array([5, 2, 1, 5, 5]), np.array([0, 1, 1, 1, 1]), np.array(by_hand)
+    assert _no_end(SimpleNamespace(arrays={"learn": learn}), ids, offsets, [2]) == 1  # type: ignore[arg-type]

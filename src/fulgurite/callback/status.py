@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fulgurite.errors import CheckpointError, Interrupted, Pruned
+from fulgurite.errors import CheckpointError, Interrupted, Pruned, RequestError
 from fulgurite.logger.files import replace
 
 log = logging.getLogger(__name__)
@@ -28,14 +28,17 @@ def status(run_dir: Path, **facts: Any) -> Iterator[None]:
 
     me = psutil.Process()
     before = _text(run_dir)
+    _refuse_two(run_dir, before)
     base = {"pid": me.pid, "process_started": me.create_time(), "host": socket.gethostname(), "started": time.time()}
     base |= facts
     write(run_dir, {"state": "running", **base})
     try:
         yield
-    except CheckpointError:  # a run that is not gone on with stays what it was
+    except CheckpointError as error:  # a run that is not gone on with stays what it was
         if before is not None:
             replace(run_dir / "status.json", before)
+        else:
+            write(run_dir, {"state": "failed", "why": _why(error), **base, "ended": time.time()})
         raise
     except BaseException as error:
         state = "stopped" if isinstance(error, KeyboardInterrupt | Interrupted | Pruned) else "failed"
@@ -75,6 +78,18 @@ def alive(found: dict[str, Any]) -> bool:
         return True
     except psutil.Error:
         return False
+
+
+def _refuse_two(run_dir: Path, before: str | None) -> None:
+    """Raise RequestError where another process of this machine trains in the folder: both would write the same files."""
+    try:
+        found = json.loads(before or "{}")
+    except ValueError:
+        return
+    if not isinstance(found, dict) or found.get("state") != "running" or found.get("host") != socket.gethostname():
+        return
+    if found.get("pid") != os.getpid() and alive(found):
+        raise RequestError(f"{run_dir} is being trained by process {found['pid']}; wait for it, or give another run_dir.")
 
 
 def _text(run_dir: Path) -> str | None:

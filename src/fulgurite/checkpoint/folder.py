@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fulgurite.errors import CheckpointError
+from fulgurite.errors import TrainingFailed
 
 MANIFEST = "manifest.json"
 PARTS = ("weights.safetensors", "optimizer.safetensors", "state.safetensors", "state.json")
@@ -48,7 +48,7 @@ def steps(folder: Path) -> list[int]:
 def writing(final: Path, needed: int) -> Iterator[Path]:
     """Yield a folder beside `final` to put files into; leaving the block makes it durable and puts it in its place.
 
-    `needed` is in bytes. Raises CheckpointError, and leaves what was there before, where the disk does not take it.
+    `needed` is in bytes. Raises TrainingFailed, and leaves what was there before, where the disk does not take it.
     """
     draft = final.with_name(f"{final.name}.tmp-{os.getpid()}")
     try:
@@ -68,14 +68,14 @@ def writing(final: Path, needed: int) -> Iterator[Path]:
         raise
 
 
-def _refusal(final: Path, reason: str, needed: int) -> CheckpointError:
+def _refusal(final: Path, reason: str, needed: int) -> TrainingFailed:
     try:
         free = f"{shutil.disk_usage(final.parent).free} bytes"
     except OSError:
         free = "an unknown number of bytes"
-    return CheckpointError(
+    return TrainingFailed(
         f"{final} could not be written: {reason}; it needs {needed} bytes and {free} are free there; "
-        "make room or choose another run_dir, the earlier checkpoint is untouched."
+        "make room and give the same command again: the run goes on from its earlier checkpoint, which is untouched."
     )
 
 

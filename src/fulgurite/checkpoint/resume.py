@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,14 +86,19 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     ]
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], allow: Sequence[str]) -> list[str]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], allow: Sequence[str], following: Collection[str] = ()) -> list[str]:
     """The changes that `allow` does not name, as `knob old → new`. Raises ConfigError where `allow` names no knob."""
-    return [str(change) for change in _split(old, new, allow)[1]]
+    return [str(change) for change in _split(old, new, allow, following)[1]]
 
 
-def check_same(old: Mapping[str, Any], new: Mapping[str, Any], allow: Sequence[str], place: Path) -> list[Change]:
-    """The allowed changes, for the log. Raises CheckpointError with every other change and the remedy."""
-    allowed, refused = _split(old, new, allow)
+def check_same(
+    old: Mapping[str, Any], new: Mapping[str, Any], allow: Sequence[str], place: Path, following: Collection[str] = ()
+) -> list[Change]:
+    """The allowed changes, for the log. Raises CheckpointError with every other change and the remedy.
+
+    `following` are knobs that were derived in both runs: where a change is allowed, so is what follows from it.
+    """
+    allowed, refused = _split(old, new, allow, following)
     if refused:
         names = ",".join(sorted({*allow, *(change.knob for change in refused)}))
         raise CheckpointError(
@@ -103,13 +108,17 @@ def check_same(old: Mapping[str, Any], new: Mapping[str, Any], allow: Sequence[s
     return allowed
 
 
-def _split(old: Mapping[str, Any], new: Mapping[str, Any], allow: Sequence[str]) -> tuple[list[Change], list[Change]]:
+def _split(
+    old: Mapping[str, Any], new: Mapping[str, Any], allow: Sequence[str], following: Collection[str]
+) -> tuple[list[Change], list[Change]]:
     known = {*BESIDE, *(key.removesuffix(OPTION) for config in (old, new) for key, _ in _flat(config))}
     known |= {key.rpartition(".")[0] for key in known if "." in key}
     for name in allow:
         if name not in known:
             raise ConfigError(f"resume.allow={name} names no knob of the run.{did_you_mean(name, known)}")
     found = changes(old, new)
+    if any(_covered(change.knob, allow) for change in found):
+        allow = [*allow, *following]
     return [c for c in found if _covered(c.knob, allow)], [c for c in found if not _covered(c.knob, allow)]
 
 

@@ -103,3 +103,8 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a file or a pipe that nobody expected to refuse
+        if debug:
+            raise
+        print(f"error: {error}. `--debug` shows where.", file=sys.stderr)
+        return 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fulgurite.check import checked_source
 from fulgurite.cli import flags
-from fulgurite.compose import Composed, compose, hydra_main
+from fulgurite.compose import Composed, compose, hydra_main, quoted, value_of
 from fulgurite.errors import CheckpointError, ConfigError
 
 
@@ -21,13 +21,15 @@ def train_main(words: list[str]) -> int:
     processes = getattr(composed.run.trainer, "processes", 1)
     if processes > 1 and "RANK" not in os.environ:
         return _launched(composed, asked, processes)
+    if processes == 1:
+        _alone()
     return _job(composed)
 
 
 def continued(overrides: list[str]) -> list[str]:
     """The overrides of the run that `resume.run=` names, then those given now, which win."""
-    folder = next((o.partition("=")[2] for o in overrides if o.startswith("resume.run=")), "")
-    if not folder or folder == "null":
+    folder = next((value_of(o) for o in overrides if o.lstrip("+").startswith("resume.run=")), "")
+    if not folder:
         return overrides
     kept = Path(folder) / "provenance.json"
     try:
@@ -38,6 +40,20 @@ def continued(overrides: list[str]) -> list[str]:
     return [o for o in before if o.lstrip("+~").partition("=")[0] not in said | {"run_dir"}] + overrides
 
 
+def _alone() -> None:
+    """Forget the rank that a launcher or a shell has left in the environment: a run of one process would take a share of each step.
+
+    Raises ConfigError where several such processes were started, which would all train the same.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1") or 1) > 1:
+        raise ConfigError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']} was set by a launcher, and this trainer has one process; take trainer=ddp_cpu "
+            "trainer.processes=..., which starts its own, or start fulgurite without torchrun."
+        )
+    for name in ("RANK", "LOCAL_RANK"):
+        os.environ.pop(name, None)
+
+
 def _launched(composed: Composed, asked: flags.Flags, processes: int) -> int:
     """The exit status of several processes of the same command, all in one run folder."""
     from fulgurite.folder import run_folder
@@ -45,7 +61,7 @@ def _launched(composed: Composed, asked: flags.Flags, processes: int) -> int:
 
     folder = run_folder(composed.run)
     same = [o for o in composed.overrides if not o.startswith("run_dir=")]
-    return launch(["train", *asked.words(), *same, f"run_dir={folder}"], processes)
+    return launch(["train", *asked.words(), *same, f"run_dir={quoted(folder)}"], processes)
 
 
 def _job(composed: Composed) -> int:

@@ -128,7 +128,7 @@ class Data(Option):
         empty=Empty("the tokenizer's own template; chatml where it has none"),
     )
     val_fraction: float = knob(
-        0.05, "The share of the examples held out to measure the validation loss; at least 20, at most 1000 of them.",
+        0.05, "The share of the examples held out to measure the validation loss; at least 20, at most 1000, and never more than half.",
         source="Ours; LLaMA-Factory's form holds out nothing, so over-fitting does not show",
         bounds=below(0, 1), usual=between(0.01, 0.2),
         advice="0 only when a separate evaluation follows: without it there is no best checkpoint.",

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 PLACES = 10_000
 """How many places are listed for one reason; all are counted."""
@@ -72,10 +71,10 @@ class Report:
         gone = sum(d.count for d in self.dropped.values())
         return self.rows_in == self.trained + self.validation + self.not_drawn + self.not_weighted + gone
 
-    def write(self, path: Path) -> None:
-        """Write data_report.json."""
+    def text(self) -> str:
+        """data_report.json."""
         body = asdict(self) | {"dropped_by_reason": {reason: d.count for reason, d in self.dropped.items()}}
-        path.write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
 
     def sentence(self) -> str:
         """What was left out, cut or unread, in words; empty where nothing was."""

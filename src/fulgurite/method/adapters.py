@@ -89,7 +89,7 @@ def ia3(config: c.Ia3, model: PreTrainedModel, dtypes: Dtypes) -> Any:
 
 
 def vera(config: c.Vera, model: PreTrainedModel, dtypes: Dtypes) -> Any:
-    """VeRA (Kopiczko et al., https://arxiv.org/abs/2310.11454). The random matrices come from a seed and are not saved."""
+    """VeRA (Kopiczko et al., https://arxiv.org/abs/2310.11454). The random matrices are saved with it: they hang on the machine."""
     from peft import VeraConfig
 
     adapter = VeraConfig(

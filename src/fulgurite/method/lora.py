@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from transformers import PreTrainedModel
 from fulgurite.errors import ConfigError, ModelError, did_you_mean
 from fulgurite.method import config as c
 from fulgurite.method.adapters import attach, base, linear_targets, task
+from fulgurite.method.parts import linear_layers
 from fulgurite.optim.groups import scale_rate
 from fulgurite.precision.build import Dtypes
 
@@ -48,6 +51,8 @@ def peft_config(config: c.Lora, model: PreTrainedModel) -> Any:
 
     kept = whole_modules(model, config.modules_to_save)
     new = getattr(model, "new_token_ids", None)
+    for knob, pattern in (("rank_pattern", config.rank_pattern), ("alpha_pattern", config.alpha_pattern)):
+        _refuse_unmatched(knob, pattern, model)
     return LoraConfig(
         r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=linear_targets(model, config.targets),
         use_rslora=config.variant is c.Variant.rslora, use_dora=config.variant is c.Variant.dora,
@@ -55,6 +60,15 @@ def peft_config(config: c.Lora, model: PreTrainedModel) -> Any:
         rank_pattern=config.rank_pattern, alpha_pattern=config.alpha_pattern,
         trainable_token_indices=list(new) if new else None, task_type=task(model),
     )
+
+
+def _refuse_unmatched(knob: str, pattern: Mapping[str, float], model: PreTrainedModel) -> None:
+    """Raise ConfigError for a pattern that fits no linear layer, as peft would fit it: it passes over such a one in silence."""
+    layers = list(linear_layers(model))
+    for name in pattern:
+        if not any(re.match(rf"(.*\.)?({name})$", layer) for layer in layers):
+            parts = sorted({layer.rpartition(".")[2] for layer in layers})
+            raise ConfigError(f"method.{knob}: {name} matches no linear layer.{did_you_mean(name, parts)} There are: {', '.join(parts)}.")
 
 
 def whole_modules(model: PreTrainedModel, wanted: list[str]) -> list[str]:

@@ -88,6 +88,11 @@ def _loftq(wrapped: Any, originals: dict[str, Tensor]) -> None:
         original = originals.get(name.removeprefix("base_model.model."))
         if original is None or not hasattr(module, "lora_A"):
             continue
+        if module.r["default"] > min(original.shape):
+            raise ConfigError(
+                f"method.rank={module.r['default']} is more than {name.removeprefix('base_model.model.')} of {tuple(original.shape)} has; "
+                f"with method.init=loftq take method.rank={min(original.shape)} or less."
+            )
         lost = original.float() - dense(module.get_base_layer()).float()
         rank, scale = module.r["default"], module.scaling["default"]
         u, s, v = torch.linalg.svd(lost, full_matrices=False)

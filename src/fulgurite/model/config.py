@@ -19,7 +19,6 @@ class Attention(StrEnum):
 
     sdpa = "sdpa"
     eager = "eager"
-    flash_attention_2 = "flash_attention_2"
 
 
 @dataclass(slots=True)
@@ -32,9 +31,9 @@ class Model(Option):
     attention: Attention = knob(
         Attention.sdpa, "The implementation of attention; all give the same numbers.",
         source="transformers docs, attention interface; sdpa is torch's own",
-        advice="flash_attention_2 on recent GPUs, where its package is installed.",
+        advice="Leave it; eager for a model that torch's own attention does not serve.",
         memory="eager keeps the whole table of attention: the square of the length.",
-        time="flash_attention_2 and sdpa are quicker on long rows.",
+        time="sdpa is quicker on long rows.",
     )
 
     add_tokens: list[str] = knob(

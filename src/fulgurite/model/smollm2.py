@@ -65,11 +65,11 @@ def convert(gguf: Path, folder: Path) -> None:
 
     log.info("Converting the bundled model once into %s", folder)
     beside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-    beside.mkdir(parents=True, exist_ok=True)
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
+        beside.mkdir(parents=True, exist_ok=True)
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         # save_pretrained refuses a model that was read from GGUF: a plain one takes its weights over.

@@ -6,6 +6,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from fulgurite.errors import ConfigError
 from fulgurite.model import config as c
 from fulgurite.model.load import Loaded, loaded
 
@@ -45,6 +46,8 @@ def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
 
 def outline(config: c.Tiny) -> tuple[LlamaConfig, PreTrainedTokenizerFast]:
     """The model's shape and its tokenizer."""
+    if config.hidden % 8:
+        raise ConfigError(f"model.hidden={config.hidden} is not allowed: four heads of an even width want a multiple of 8, such as 64.")
     words = tokenizer(config.vocabulary)
     words.model_max_length = config.length
     shape = LlamaConfig(

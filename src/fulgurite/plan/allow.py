@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fulgurite.errors import ConfigError, RequestError, did_you_mean
+from fulgurite.folder import write_atomically
 from fulgurite.plan.rules import RULES
 from fulgurite.plan.trouble import Severity, Trouble
 from fulgurite.run import RunConfig
@@ -41,4 +42,4 @@ def heard(troubles: Sequence[Trouble]) -> list[str]:
 
 def write(troubles: Sequence[Trouble], path: Path) -> None:
     """Write troubles.json: everything that the rules said, notes too."""
-    path.write_text(json.dumps([asdict(t) for t in troubles], indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps([asdict(t) for t in troubles], indent=1, ensure_ascii=False) + "\n")

@@ -11,7 +11,7 @@ from fulgurite.checkpoint.resume import CHECKPOINTS, differences
 from fulgurite.compose import Composed, compose
 from fulgurite.data.config import ASKING
 from fulgurite.errors import RequestError
-from fulgurite.folder import read_config
+from fulgurite.folder import following, read_config
 from fulgurite.plan.facts import Cheaper, Earlier, Memory, Seen
 from fulgurite.plan.outline import outlined
 from fulgurite.precision.build import Dtypes
@@ -30,7 +30,8 @@ def earlier(composed: Composed, folder: Path | None) -> Earlier | None:
     adopt(composed, folder)
     newest = folder / CHECKPOINTS / name_of(there[-1])
     missing = [part for part in PARTS if not (newest / part).is_file()]
-    return Earlier(folder, there[-1], differences(read_config(folder), composed.config(), composed.run.resume.allow), missing)
+    changed = differences(read_config(folder), composed.config(), composed.run.resume.allow, following(composed, folder))
+    return Earlier(folder, there[-1], changed, missing)
 
 
 def cheaper(composed: Composed, dtypes: Dtypes, facts: Facts, seen: Seen) -> list[Cheaper]:

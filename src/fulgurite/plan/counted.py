@@ -14,6 +14,8 @@ from fulgurite.data.rows import AnyRows, Ints
 from fulgurite.data.template import Template
 from fulgurite.plan.facts import DataFacts
 
+PORTION = 1024
+"""Examples that are looked at together."""
 UNLEARNED = "no token left to learn"
 """The reason, as the report has it, of examples that were masked or cut to nothing."""
 
@@ -60,10 +62,14 @@ def _starts(facts: DataFacts, encoded: Encoded, ids: Any, offsets: Any, template
 
 def _no_end(encoded: Encoded, ids: Any, offsets: Any, stops: list[int]) -> int:
     """Examples, whole, of whose learned tokens none ends an answer."""
-    ends = np.isin(ids, stops) & (np.asarray(encoded.arrays["learn"]) > 0)
-    so_far = np.concatenate([[0], np.cumsum(ends)])
-    there: Ints = so_far[offsets[1:]] - so_far[offsets[:-1]]
-    return int((there == 0).sum())
+    learn, none = np.asarray(encoded.arrays["learn"]), 0
+    for first in range(0, len(offsets) - 1, PORTION):  # a sum over all tokens at once would take 16 bytes for each
+        edges = offsets[first : first + PORTION + 1]
+        ends = np.isin(ids[edges[0] : edges[-1]], stops) & (learn[edges[0] : edges[-1]] > 0)
+        so_far = np.concatenate([[0], np.cumsum(ends)])
+        there: Ints = so_far[edges[1:] - edges[0]] - so_far[edges[:-1] - edges[0]]
+        none += int((there == 0).sum())
+    return none
 
 
 def _compared(facts: DataFacts, encoded: Encoded, ids: Any, offsets: Any) -> None:

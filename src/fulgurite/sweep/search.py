@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.check import checked_source
-from fulgurite.compose import Composed, Outcome
+from fulgurite.compose import Composed, Outcome, quoted
 from fulgurite.errors import ConfigError, Interrupted, TrainingFailed
 from fulgurite.folder import make
 from fulgurite.plan.gather import gather, settled
@@ -87,8 +87,8 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
         batch = [kept_study.ask(study, sweep, what.spaces) for _ in range(min(sweep.at_once, left))]
         places = [kept_study.trial_of(study, n).user_attrs.get("folder", str(n)) for n, _ in batch]
         jobs = [
-            [*what.shared, *_words(values), f"run_dir={_quoted(what.folder / place)}", f"sweep.storage={_quoted(sweep.storage)}",
-             f"sweep.study={_quoted(sweep.study)}", f"sweep.trial={number}"]
+            [*what.shared, *_words(values), f"run_dir={quoted(what.folder / place)}", f"sweep.storage={quoted(sweep.storage)}",
+             f"sweep.study={quoted(sweep.study)}", f"sweep.trial={number}"]
             for (number, values), place in zip(batch, places, strict=True)
         ]
         outcomes = launch(jobs, batch[0][0])
@@ -126,11 +126,6 @@ def _advised(base: Composed, spaces: dict[str, Values | Span]) -> dict[str, Any]
 
 def _words(values: dict[str, Any]) -> list[str]:
     return [f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in values.items()]
-
-
-def _quoted(value: object) -> str:
-    text = str(value).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{text}'"
 
 
 def _completed(study: Any) -> list[Any]:

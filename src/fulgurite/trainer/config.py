@@ -12,8 +12,11 @@ from fulgurite.schema import Derived, Empty, Option, Range, Sure, above, at_leas
 if TYPE_CHECKING:
     from fulgurite.run import Facts, RunConfig
 
-TOKENS_PER_MICRO_BATCH = {"cpu": 512, "cuda": 8192}
+TOKENS_PER_MICRO_BATCH = {"cpu": 1024, "cuda": 8192}
 """Where larger micro-batches stop paying: measured on two CPU cores; on a GPU a safe start (ours)."""
+
+WHOLE_MODEL = {"cpu": 512}
+"""The same where every weight is trained: such a run is short of memory before it is short of work (ours)."""
 
 
 ROW_BYTES = 2e9
@@ -62,7 +65,8 @@ def _batch_size(run: RunConfig, facts: Facts) -> Derived:
 
 
 def _micro_batch(run: RunConfig, facts: Facts) -> Derived:
-    budget = TOKENS_PER_MICRO_BATCH.get(facts.device, 512)
+    tokens = TOKENS_PER_MICRO_BATCH | WHOLE_MODEL if run.method.kin == "full" else TOKENS_PER_MICRO_BATCH
+    budget = tokens.get(facts.device, 512)
     share = -(-run.stage.examples_a_step(run.trainer.batch_size) // facts.processes)
     sides = 2 if run.stage.name in ("dpo", "rm") else 1
     answers = run.stage.max_new_tokens if run.stage.name in ASKING else 0
@@ -123,7 +127,10 @@ class Trainer(Option):
         source="Tülu 3 sums the loss so that accumulation is exact; here it always is",
         bounds=at_least(1), usual=(1, 2, 4, 8, 16),
         advice="Lower it when memory runs out.",
-        empty=Empty("so many that the device is busy: about 512 tokens on a CPU, 8192 on a GPU", _micro_batch, "steps"),
+        empty=Empty(
+            "so many that the device is busy: about 1024 tokens on a CPU (512 where every weight is trained), 8192 on a GPU",
+            _micro_batch, "steps",
+        ),
         sure=Sure.verified,
         raise_when="When the device is idle.", lower_when="When memory runs out.",
         interacts={

@@ -69,6 +69,20 @@ def mixing(seen: Seen) -> Say | None:
     )
 
 
+@rule("data.beyond-model", "error", about="data.max_length", source=(
+    "Ours, tried: a model with learned positions dies of an index, one with rotary positions reads what it never saw"
+))
+def beyond_model(seen: Seen) -> Say | None:
+    """Examples longer than the model was made for."""
+    data, room = seen.data, seen.model.max_positions
+    if data is None or not room or data.lengths is None or not len(data.lengths):
+        return None
+    longest = min(int(data.lengths.max()), data.max_length)
+    if longest <= room:
+        return None
+    return Say(f"The longest example has {longest:,} tokens, and the model reads at most {room:,}.", f"data.max_length={room}")
+
+
 @rule("data.sampled", "note", about="data.max_samples", source="S10: a limit elsewhere takes the first rows (read in source)")
 def sampled(seen: Seen) -> Say | None:
     """That data.max_samples leaves examples out, and how they are drawn."""

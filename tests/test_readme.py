@@ -1,0 +1,31 @@
+"""The commands that the README shows can be composed as they stand there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from fulgurite.compose import compose
+
+README = Path(__file__).parents[1] / "README.md"
+COMMANDS = [
+    line.partition("#")[0].lstrip("$ ").strip()
+    for block in re.findall(r"^```\n(.*?)^```", README.read_text(encoding="utf-8"), re.S | re.M)
+    for line in block.splitlines() if re.match(r"(\$ )?fulgurite (train|plan) ", line)
+]
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) >= 12
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_the_readme_composes(command: str) -> None:
+    placed = re.sub(r"<[^>]*>", "some/folder", command)
+    words = [word for word in shlex.split(placed)[2:] if word not in ("-m", "--probe", "--json", "--rules")]
+    swept = "-m" in shlex.split(placed)
+    words = [word.partition(",")[0] if swept and not word.startswith("+") else word for word in words]
+    compose([word for word in words if not word.startswith(("resume.run=", "+sweep=", "+find="))])
