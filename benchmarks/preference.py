@@ -40,13 +40,13 @@ def fitting(data: Path, count: int, longest: int) -> list[dict[str, Any]]:
     return found[:count]
 
 
-def ours(precision: str, pairs: Path, longest: int, micro: int, *more: str) -> Cell:
+def ours(precision: str, pairs: Path, longest: int, micro: int) -> Cell:
     """`fulgurite train`, as a person would call it."""
     run = Path(tempfile.mkdtemp(dir=pairs.parent))
     words = [
         "stage=dpo", "method=lora", f"precision={precision}", "data=file", f"data.path={pairs}", f"run_dir={run}", "trainer.epochs=1",
         "data.val_fraction=0", "data.shuffle=false", f"trainer.batch_size={BATCH}", f"trainer.micro_batch={micro}",
-        f"data.max_length={longest}", "stage.prompts=[]", "trainer.save_every=100000", "plan.allow=[steps.too-few]", *more,
+        f"data.max_length={longest}", "stage.prompts=[]", "trainer.save_every=100000", "plan.allow=[steps.too-few]",
     ]
     return measured([sys.executable, "-m", "fulgurite", "train", *words], run / "metrics.jsonl")
 
@@ -75,8 +75,9 @@ def main() -> None:
         for _ in range(asked.repeats):
             for precision in asked.precisions:
                 job = (precision, pairs, asked.longest, asked.micro)
-                cells.setdefault((precision, "ours"), []).append(ours(*job))
-                cells.setdefault((precision, "bare loop"), []).append(bare(*job))
+                for who, way in (("ours", ours), ("bare loop", bare)):
+                    cells.setdefault((precision, who), []).append(cell := way(*job))
+                    print(f"{precision} {who} {cell.speed:.0f} tokens/s, {cell.memory:,.0f} MB, loss {cell.loss:.4f}", flush=True)
     print(table(cells), flush=True)
 
 
