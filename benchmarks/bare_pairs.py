@@ -52,7 +52,7 @@ def main(precision: str, data: str, batch: int, micro: int) -> None:
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
     tokens = padded = read = 0
     for step, start in enumerate(range(0, len(rows), batch), 1):
-        whole = rows[start : start + batch]
+        whole, mean = rows[start : start + batch], 0.0
         for cut in range(0, len(whole), micro):
             pairs = whole[cut : cut + micro]
             part = [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
@@ -66,13 +66,14 @@ def main(precision: str, data: str, batch: int, micro: int) -> None:
                 chosen, rejected = (log_probs(model, ids, mask, labels) - reference).chunk(2)
             loss = -functional.logsigmoid(BETA * (chosen - rejected)).sum() / len(whole)
             loss.backward()
+            mean += float(loss.detach())
             tokens += int((labels[:, 1:] != -100).sum())
             padded += int((mask == 0).sum())
             read += int(mask.sum())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        print(json.dumps({"step": step, "tokens": tokens, "padding": padded / (padded + read), "loss": float(loss.detach())}), flush=True)
+        print(json.dumps({"step": step, "tokens": tokens, "padding": padded / (padded + read), "loss": mean}), flush=True)
 
 
 if __name__ == "__main__":

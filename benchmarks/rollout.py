@@ -28,8 +28,8 @@ from fulgurite.precision.build import build as settle
 from fulgurite.stage.rollout import TransformersRollouts
 from fulgurite.start import applied, start
 
-NEVER = -1
-"""An end token that no model draws."""
+NEVER = 1 << 30
+"""An end token that no model draws, being beyond every vocabulary."""
 
 
 def questions(count: int) -> list[str]:
