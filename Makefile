@@ -25,8 +25,10 @@ lint: $(VENV)/.dev                     ## what CI holds against every commit, be
 journey: $(VENV)/.run                  ## SFT → RM → PPO and SFT → DPO on the bundled model, some twenty minutes
 	$(BIN)/python examples/journey.py $(ARGS)
 
-bench: $(VENV)/.dev                    ## speed and memory beside a bare PyTorch loop, one table
+bench: $(VENV)/.dev                    ## speed and memory beside bare PyTorch loops: SFT, DPO, rollouts; ARGS="--repeats 1"
 	$(BIN)/python -m benchmarks.language $(ARGS)
+	$(BIN)/python -m benchmarks.preference $(ARGS)
+	$(BIN)/python -m benchmarks.rollout $(ARGS)
 
 bench-methods: $(VENV)/.dev            ## one row a method and optimizer on the bundled model, one table
 	$(BIN)/python -m benchmarks.methods $(ARGS)

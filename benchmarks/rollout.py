@@ -1,9 +1,11 @@
-"""Rollout tokens a second, ours beside a bare `model.generate`, on the bundled model; interleaved, one line a repeat, then medians.
+"""Rollout tokens a second, ours beside a bare `model.generate` of the same policy; interleaved, medians.
 
-    python -m benchmarks.rollout --answers 16 --tokens 48 --repeats 3
+    python -m benchmarks.rollout --answers 16 --tokens 48 --repeats 5
 
-Both draw the same number of answers to the same questions of the guide with the same KV cache, temperature and compute type. Ours
-also notes the log-probability of every token drawn, and draws from a seed of its own.
+Both ask the same model object, under the same autocast and KV cache, the same questions of the guide, draw from all tokens at
+temperature 1, and know of an end token that never comes: each answer has exactly `--tokens` tokens. Ours also notes the
+log-probability of every token drawn, which a policy gradient needs, draws from a seed of its own, and puts back modes and random state.
+The policy is the bundled model as the run's method makes it, `lora` with its adapter in place.
 """
 
 from __future__ import annotations
@@ -21,10 +23,13 @@ from fulgurite.compose import compose
 from fulgurite.data.records import Message
 from fulgurite.data.source import GUIDE
 from fulgurite.data.template import resolve
-from fulgurite.model.load import Loaded
+from fulgurite.precision.build import Dtypes
 from fulgurite.precision.build import build as settle
-from fulgurite.schema import build
 from fulgurite.stage.rollout import TransformersRollouts
+from fulgurite.start import applied, start
+
+NEVER = 1 << 30
+"""An end token that no model draws, being beyond every vocabulary."""
 
 
 def questions(count: int) -> list[str]:
@@ -33,54 +38,64 @@ def questions(count: int) -> list[str]:
     return [json.loads(lines[n % len(lines)])["messages"][0]["content"] for n in range(count)]
 
 
-def main() -> None:
-    """Print a line a repeat, and the medians."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--answers", type=int, default=16)
-    parser.add_argument("--tokens", type=int, default=48, help="of each answer; none ends earlier, so that both do the same work")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--precision", default="auto")
-    asked = parser.parse_args()
-    run = compose([f"precision={asked.precision}", "method=full"]).run
-    dtypes = settle(run.precision, "cpu")
-    loaded: Loaded = build(run.model, dtypes.frozen)
-    model, template = loaded.model.eval(), resolve(None, loaded.tokenizer)
-    prompts = [template.encode_prompt([Message("user", q)]) for q in questions(asked.answers)]
-    pad = int(loaded.tokenizer.pad_token_id)
+def ways(method: str, precision: str, answers: int, tokens: int) -> tuple[Dtypes, dict[str, Callable[[], int]]]:
+    """The compute type, and both ways to draw; each returns how many tokens it drew."""
+    run = compose([f"precision={precision}", f"method={method}"]).run
+    dtypes: Dtypes = settle(run.precision, "cpu")
+    loaded = start(run, dtypes)
+    template, model = resolve(None, loaded.tokenizer), applied(run, loaded, dtypes).eval()
+    prompts = [template.encode_prompt([Message("user", q)]) for q in questions(answers)]
+    pad, longest = int(loaded.tokenizer.pad_token_id), max(map(len, prompts))
 
     def context() -> contextlib.AbstractContextManager[None]:
         return torch.autocast("cpu", dtypes.compute, enabled=dtypes.lightning.endswith("mixed"))
 
-    engine = TransformersRollouts(model, [-1], pad, max_new_tokens=asked.tokens, temperature=1.0, batch=asked.answers, context=context)
+    engine = TransformersRollouts(model, [NEVER], pad, max_new_tokens=tokens, temperature=1.0, batch=answers, context=context)
 
     def ours() -> int:
         return sum(map(len, engine.generate(prompts, [1, 1]).tokens))
 
     def bare() -> int:
-        longest = max(map(len, prompts))
         ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts])
         mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
         torch.manual_seed(1)
         with torch.no_grad(), context():
             out = model.generate(
                 input_ids=ids, attention_mask=mask, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, use_cache=True,
-                max_new_tokens=asked.tokens, min_new_tokens=asked.tokens, pad_token_id=pad,
+                max_new_tokens=tokens, eos_token_id=NEVER, pad_token_id=pad,
             )
         return int(out[:, longest:].numel())
 
-    found: dict[str, list[float]] = {"ours": [], "bare generate": []}
-    ways: dict[str, Callable[[], int]] = {"ours": ours, "bare generate": bare}
-    bare()  # the first call allocates
-    for n in range(asked.repeats):
-        for name in ways if n % 2 == 0 else reversed(ways):
-            began = time.perf_counter()
-            tokens = ways[name]()
-            found[name].append(tokens / (time.perf_counter() - began))
-        print(", ".join(f"{name} {speeds[-1]:.0f}" for name, speeds in found.items()), "tokens/s", flush=True)
-    medians = {name: statistics.median(speeds) for name, speeds in found.items()}
-    print(f"\n| {asked.answers} answers of {asked.tokens} tokens, {dtypes.option} | tokens/s |\n|---|---|")
-    print("\n".join(f"| {name} | {speed:.0f} |" for name, speed in medians.items()))
-    print(f"ours / bare = {medians['ours'] / medians['bare generate']:.2f}")
+    return dtypes, {"ours": ours, "bare generate": bare}
+
+
+def main() -> None:
+    """Print a line a repeat, and one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--answers", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=48, help="of each answer")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--methods", nargs="+", default=["lora", "full"])
+    parser.add_argument("--precision", default="auto")
+    asked = parser.parse_args()
+    lines = []
+    for method in asked.methods:
+        dtypes, both = ways(method, asked.precision, asked.answers, asked.tokens)
+        found: dict[str, list[float]] = {name: [] for name in both}
+        for n in range(asked.repeats + 1):
+            for name in both if n % 2 else reversed(both):
+                began = time.perf_counter()
+                drawn = both[name]()
+                assert drawn == asked.answers * asked.tokens, f"{name} drew {drawn}"
+                found[name].append(drawn / (time.perf_counter() - began))
+            print(method, ", ".join(f"{name} {speeds[-1]:.0f}" for name, speeds in found.items()), "tokens/s", flush=True)
+        medians = {name: statistics.median(speeds[1:]) for name, speeds in found.items()}  # the first call allocates
+        for name, speed in medians.items():
+            gain = f"{speed / medians['bare generate']:.2f} ×" if name == "ours" else ""
+            lines.append(f"| {method} | {dtypes.option} | {name} | {speed:.0f} | {gain} |")
+    head = f"| {asked.answers} answers of {asked.tokens} tokens | | | drawn tokens/s | speed against bare generate |"
+    print(f"\n{head}\n|---|---|---|---|---|")
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from fulgurite.data.records import Message
 from fulgurite.errors import DataError, ModelError, RequestError
+from fulgurite.export_adapter import fresh_base, put_on, refuse_apart, write_adapter
 from fulgurite.export_config import Export
 from fulgurite.export_reward import write_reward
-from fulgurite.method.config import Init, Lora, Qlora, Reuse
-from fulgurite.method.qlora import quantise
-from fulgurite.model.config import Hf, Model, SmolLM2
-from fulgurite.model.smollm2 import HUB
-from fulgurite.run import RunConfig
-from fulgurite.start import LoadedRun, load_run, named
+from fulgurite.start import LoadedRun, load_run
 from fulgurite.words import parse
 
 TOLERANCE = 1e-5
@@ -86,38 +81,15 @@ def write(loaded: LoadedRun, out: Path, merge: bool) -> float:
     generation = (model.get_base_model() if adapter else model).generation_config
     generation.eos_token_id = list(dict.fromkeys([*loaded.template.stop_ids, *listed(generation.eos_token_id)]))
     generation.pad_token_id = loaded.tokenizer.pad_token_id
-    if adapter:
-        kept = model.peft_config["default"]
-        kept.base_model_name_or_path, kept.revision = base_name(loaded.run.model), getattr(loaded.run.model, "revision", None)
     model.config.use_cache = True
-    # "auto" would ask the hub for the base's vocabulary; embeddings are never trained by an adapter.
-    model.save_pretrained(out, **({"save_embedding_layers": False} if adapter else {}))
-    (out / "README.md").unlink(missing_ok=True)  # peft's form for a model card, all of it still to be filled in
+    if adapter:
+        write_adapter(model, loaded.run, out)
+    else:
+        model.save_pretrained(out)
     generation.save_pretrained(out)
     loaded.tokenizer.save_pretrained(out)
     model.config.use_cache = False
     return verify(loaded, out, before, adapter)
-
-
-def refuse_apart(run: RunConfig) -> None:
-    """Raise RequestError where the adapter means nothing without a base that the run has changed."""
-    method = run.method
-    changed = "trains weights of the model itself" if not method.adapter else ""
-    if isinstance(method, Lora) and method.init in (Init.pissa, Init.olora):
-        changed = f"began with method.init={method.init}, which takes the adapter's beginning out of the base"
-    if isinstance(method, Lora) and method.start and method.reuse is Reuse.stack:
-        changed = "stands on another adapter, which is part of the base now"
-    if run.model.add_tokens:
-        changed = "added tokens, for which a plain base has no room"
-    if changed:
-        raise RequestError(f"merge=false cannot be: this run {changed}; export with merge=true.")
-
-
-def base_name(model: Model) -> str | None:
-    """What an adapter says it belongs on, as another machine knows it: the user's own words or the hub id, no cache's path."""
-    if isinstance(model, Hf):
-        return model.path
-    return HUB if isinstance(model, SmolLM2) else None
 
 
 def listed(ids: int | list[int] | None) -> list[int]:
@@ -129,14 +101,7 @@ def verify(loaded: LoadedRun, out: Path, before: Tensor, adapter: bool) -> float
     """Read the folder as a stranger would, and hold its logits, template and stops against ours."""
     tokenizer = AutoTokenizer.from_pretrained(out)
     if adapter:
-        from peft import PeftModel
-
-        fresh = named(loaded.run.model, torch.float32)
-        if isinstance(loaded.run.method, Qlora):
-            fresh.model = quantise(loaded.run.method, fresh.model, loaded.dtypes).float()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")  # peft asks by the old name
-            again: Any = PeftModel.from_pretrained(fresh.model, out)
+        again: Any = put_on(fresh_base(loaded), out)
     else:
         again = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
         if set(loaded.template.stop_ids) - set(listed(again.generation_config.eos_token_id)):

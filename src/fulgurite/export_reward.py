@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
 from fulgurite.data.records import Message
 from fulgurite.errors import ModelError
-from fulgurite.model.reward_head import rewards
+from fulgurite.export_adapter import fresh_base, put_on, refuse_apart, write_adapter
+from fulgurite.model.reward_head import HEAD, head_of, rewards, with_reward_head
+from fulgurite.run import RunConfig
 from fulgurite.start import LoadedRun
 
 TOLERANCE = 1e-5
@@ -25,22 +28,36 @@ TALKS = (
 def write_reward(loaded: LoadedRun, out: Path, merge: bool) -> float:
     """Write the folder, read it back and compare; returns the largest relative difference of rewards.
 
-    Raises ModelError where the difference is above 1e-5, or an adapter was to be kept apart, which would lose the head.
+    An adapter that is kept apart takes its head along. Raises ModelError where the difference is above 1e-5, RequestError where the
+    adapter cannot stand apart.
     """
     model: Any = loaded.model
-    if hasattr(model, "merge_and_unload"):
-        if not merge:
-            raise ModelError("merge=false is not possible for a reward model: peft would leave its head out; export it merged.")
-        before = scores(model, loaded)
-        model = model.merge_and_unload(safe_merge=True)
-    else:
-        before = scores(model, loaded)
+    adapter = hasattr(model, "merge_and_unload")
+    before = scores(model, loaded)
     pad = padding(loaded.tokenizer, loaded.template.stop_ids)
-    model.config.pad_token_id = pad
     loaded.tokenizer.pad_token = loaded.tokenizer.convert_ids_to_tokens(pad)
-    model.save_pretrained(out)
+    if adapter and not merge:
+        refuse_apart(loaded.run)
+        write_apart(model, loaded.run, out)
+    else:
+        model = model.merge_and_unload(safe_merge=True) if adapter else model
+        model.config.pad_token_id = pad
+        model.save_pretrained(out)
     loaded.tokenizer.save_pretrained(out)
-    return verify(loaded, out, before)
+    return verify(loaded, out, before, adapter and not merge)
+
+
+def write_apart(model: Any, run: RunConfig, out: Path) -> None:
+    """The adapter with its head, in the form that peft gives a classifier of its own: `modules_to_save`.
+
+    peft saves that head only where it wrapped it before training; ours is part of the model that the adapter was put on.
+    """
+    kept = model.peft_config["default"]
+    kept.task_type, kept.modules_to_save = "SEQ_CLS", [*(kept.modules_to_save or []), HEAD]
+    write_adapter(model, run, out)
+    file = out / "adapter_model.safetensors"
+    head = head_of(model).weight.detach().clone()
+    save_file({**load_file(file), f"base_model.model.{HEAD}.weight": head}, file, metadata={"format": "pt"})
 
 
 def padding(tokenizer: PreTrainedTokenizerBase, stop_ids: list[int]) -> int:
@@ -71,12 +88,18 @@ def scores(model: Any, loaded: LoadedRun) -> Tensor:
 
 
 @torch.no_grad()
-def verify(loaded: LoadedRun, out: Path, before: Tensor) -> float:
+def verify(loaded: LoadedRun, out: Path, before: Tensor, adapter: bool) -> float:
     """Read the folder as a stranger would: padded batches through the model's own forward."""
-    again, info = AutoModelForSequenceClassification.from_pretrained(out, dtype=torch.float32, output_loading_info=True)
-    if info["missing_keys"]:
-        raise ModelError(f"{out} lacks {sorted(info['missing_keys'])[0]}, which would be random; this is a fault of the export.")
     tokenizer = AutoTokenizer.from_pretrained(out)
+    again: Any
+    if adapter:
+        base = with_reward_head(fresh_base(loaded))  # under a head of zeros: one that was left out would be seen
+        base.config.pad_token_id = tokenizer.pad_token_id  # which an adapter's folder has no place for but its tokenizer
+        again = put_on(base, out)
+    else:
+        again, info = AutoModelForSequenceClassification.from_pretrained(out, dtype=torch.float32, output_loading_info=True)
+        if info["missing_keys"]:
+            raise ModelError(f"{out} lacks {sorted(info['missing_keys'])[0]}, which would be random; this is a fault of the export.")
     each = tokens(loaded)
     ids = torch.nn.utils.rnn.pad_sequence(each, batch_first=True, padding_value=tokenizer.pad_token_id)
     mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(t) for t in each], batch_first=True)

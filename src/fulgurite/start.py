@@ -103,11 +103,14 @@ def _of_run(folder: Path) -> Loaded:
 
 
 def adapted_base(folder: Path) -> str:
-    """The folder or hub id of the model that an adapter is of. Raises ModelError where it names none."""
+    """The folder or hub id of the model that an adapter is of. Raises ModelError where it names none, or is a reward model's."""
     try:
-        said = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+        told = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        said, task = told.get("base_model_name_or_path"), told.get("task_type")
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{folder} cannot be loaded as an adapter: {' '.join(str(error).split())[:200]}") from error
+    if task == "SEQ_CLS":
+        raise ModelError(f"{folder} is a reward model, which cannot speak; start from the model that it was trained from.")
     if not said:
         raise ModelError(f"{folder} is an adapter that names no base model; give the run it is from, model.path=<run folder>.")
     return str(said)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from peft import AutoPeftModelForSequenceClassification, PeftModel
 from safetensors.torch import load_file, save_file
 from tests.end_to_end.runs import losses, rows, tiny, weights
 from tests.stage.test_preference import judged, pairs, written
@@ -25,10 +26,11 @@ from fulgurite.chat import chat_main
 from fulgurite.check import checked_source
 from fulgurite.compose import compose
 from fulgurite.data.records import Message
-from fulgurite.errors import CheckpointError, ConfigError, Interrupted, ModelError
+from fulgurite.errors import CheckpointError, ConfigError, Interrupted, ModelError, RequestError
 from fulgurite.export import export_main
+from fulgurite.export_adapter import fresh_base
 from fulgurite.model.config import Hf
-from fulgurite.model.reward_head import rewards
+from fulgurite.model.reward_head import rewards, with_reward_head
 from fulgurite.stage.pairwise import TABLE, PreferenceLoss
 from fulgurite.start import load_run, named
 
@@ -243,8 +245,44 @@ def test_padding_that_ends_answers_is_replaced_in_a_reward_models_export(
     assert export_main([f"run={folder}", f"out={tmp_path / 'out'}"]) == 0  # which reads back padded batches
     made = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert made.pad_token != made.eos_token
-    with pytest.raises(ModelError, match="merge=false is not possible for a reward model"):
-        export_main([f"run={folder}", f"out={tmp_path / 'other'}", "merge=false"])
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "oft"])
+def test_a_reward_adapter_stands_apart_with_its_head(method: str, sft: Path, words: Any, tmp_path: Path) -> None:
+    export_main([f"run={sft}", f"out={tmp_path / 'base'}"])
+    start = [f"method={method}", "model=hf", f"model.path={tmp_path / 'base'}"]
+    folder = tiny(tmp_path / "rm", *words("rm"), *start, "trainer.batch_size=8", "trainer.max_steps=4", "optim.lr=1e-2")
+    out = tmp_path / "out"
+    assert export_main([f"run={folder}", f"out={out}", "merge=false"]) == 0
+    assert not (out / "model.safetensors").exists()
+    tokenizer, ours = AutoTokenizer.from_pretrained(out), load_run(folder, exact=True)
+    if method == "qlora":  # its 4 bits are the run's own: a stranger quantises for himself
+        theirs = PeftModel.from_pretrained(with_reward_head(fresh_base(ours)), out)
+    else:
+        theirs = AutoPeftModelForSequenceClassification.from_pretrained(out, num_labels=1, dtype=torch.float32)
+    theirs.config.pad_token_id = tokenizer.pad_token_id
+    each = []
+    for answer in ("The rate rises.", "It lets the rate rise slowly, for a while, and then it falls."):
+        ids, learn = ours.template.encode_chat((Message("user", "What?"), Message("assistant", answer)), "last")
+        each.append(torch.tensor(ids[: len(ids) - learn[::-1].index(True)]))
+    lengths = torch.tensor([len(t) for t in each])
+    ids = torch.nn.utils.rnn.pad_sequence(each, batch_first=True, padding_value=tokenizer.pad_token_id)
+    with torch.no_grad():
+        mine = rewards(ours.model, ids, lengths)
+        read = theirs.eval()(input_ids=ids, attention_mask=(torch.arange(ids.shape[1]) < lengths[:, None]).long()).logits[:, 0]
+    assert float((read - mine).abs().max() / mine.abs().max()) < 1e-5
+    assert float(mine.abs().min()) > 1e-3  # a head of zeros, lost on the way, would be equal to nothing
+    with pytest.raises(ModelError, match="is a reward model, which cannot speak; start from the model that it was trained from"):
+        named(Hf(path=str(out)), torch.float32)
+
+
+def test_a_reward_adapter_whose_base_was_changed_does_not_stand_apart(words: Any, tmp_path: Path) -> None:
+    folder = tiny(tmp_path / "rm", *words("rm"), "method=full", "trainer.batch_size=8")
+    assert export_main([f"run={folder}", f"out={tmp_path / 'whole'}", "merge=false"]) == 0  # nothing is merged: it is whole anyway
+    pissa = tiny(tmp_path / "pissa", *words("rm"), "method=lora", "method.init=pissa", "trainer.batch_size=8")
+    with pytest.raises(RequestError, match=r"merge=false cannot be: this run began with method\.init=pissa"):
+        export_main([f"run={pissa}", f"out={tmp_path / 'other'}", "merge=false"])
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_missing_head_is_an_error(words: Any, tmp_path: Path) -> None:

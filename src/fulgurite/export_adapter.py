@@ -1,0 +1,63 @@
+"""An adapter in a folder of its own: what may stand apart, what its folder says, and how it is put on its base again."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from fulgurite.errors import RequestError
+from fulgurite.method.config import Init, Lora, Qlora, Reuse
+from fulgurite.method.qlora import quantise
+from fulgurite.model.config import Hf, Model, SmolLM2
+from fulgurite.model.smollm2 import HUB
+from fulgurite.run import RunConfig
+from fulgurite.start import LoadedRun, named
+
+
+def refuse_apart(run: RunConfig) -> None:
+    """Raise RequestError where the adapter means nothing without a base that the run has changed."""
+    method = run.method
+    changed = "trains weights of the model itself" if not method.adapter else ""
+    if isinstance(method, Lora) and method.init in (Init.pissa, Init.olora):
+        changed = f"began with method.init={method.init}, which takes the adapter's beginning out of the base"
+    if isinstance(method, Lora) and method.start and method.reuse is Reuse.stack:
+        changed = "stands on another adapter, which is part of the base now"
+    if run.model.add_tokens:
+        changed = "added tokens, for which a plain base has no room"
+    if changed:
+        raise RequestError(f"merge=false cannot be: this run {changed}; export with merge=true.")
+
+
+def write_adapter(model: Any, run: RunConfig, out: Path) -> None:
+    """The adapter's weights and its config, which names the base as another machine knows it."""
+    kept = model.peft_config["default"]
+    kept.base_model_name_or_path, kept.revision = base_name(run.model), getattr(run.model, "revision", None)
+    # "auto" would ask the hub for the base's vocabulary; embeddings are never trained by an adapter.
+    model.save_pretrained(out, save_embedding_layers=False)
+    (out / "README.md").unlink(missing_ok=True)  # peft's form for a model card, all of it still to be filled in
+
+
+def base_name(model: Model) -> str | None:
+    """What an adapter says it belongs on, as another machine knows it: the user's own words or the hub id, no cache's path."""
+    if isinstance(model, Hf):
+        return model.path
+    return HUB if isinstance(model, SmolLM2) else None
+
+
+def fresh_base(loaded: LoadedRun) -> PreTrainedModel:
+    """The run's base as a stranger has it, in float32; with its 4 bits as ordinary numbers under qlora."""
+    fresh = named(loaded.run.model, torch.float32).model
+    return quantise(loaded.run.method, fresh, loaded.dtypes).float() if isinstance(loaded.run.method, Qlora) else fresh
+
+
+def put_on(base: PreTrainedModel, folder: Path) -> Any:
+    """The base under the adapter of a folder, as plain peft reads it."""
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")  # peft asks by the old name
+        return PeftModel.from_pretrained(base, folder)
