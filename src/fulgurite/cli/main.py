@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from fulgurite import __version__
-from fulgurite.errors import FulguriteError, TrainingFailed, did_you_mean
+from fulgurite.errors import FulguriteError, TrainingFailed, did_you_mean, is_shortage
 
 HELP = f"""fulgurite {__version__}: fine-tuning in which every knob explains itself
 
@@ -97,6 +97,12 @@ def main(words: Sequence[str] | None = None) -> int:
         if os.environ.get("RANK", "0") == "0" or error.exit_status == TrainingFailed.exit_status:  # one line, not one a process
             print(f"error: {error}", file=sys.stderr)
         return error.exit_status
+    except (MemoryError, RuntimeError, OSError) as error:
+        if debug or not is_shortage(error):
+            raise
+        said = " ".join(str(error).split())[:160] or "no more was said"
+        print(f"error: Out of memory ({said}). Close other programs, or take a smaller model.", file=sys.stderr)
+        return TrainingFailed.exit_status
     except KeyboardInterrupt:
         print("error: Interrupted before anything was to be saved.", file=sys.stderr)
         return 130
