@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -48,6 +49,20 @@ class Pruned(FulguriteError):
     """A search has ended one of its trials, which was worse than the others. No fault: exit 0."""
 
     exit_status = 0
+
+
+SHORT = ("out of memory", "can't allocate memory", "not enough memory", "Cannot allocate memory", "std::bad_alloc")
+"""What allocators say: CUDA's, torch's on a CPU, oneDNN's, the system's, C++'s."""
+ALLOCATORS = (RuntimeError, OSError)
+"""The errors in which they say it, beside MemoryError and safetensors' own."""
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error says that memory ran out. Asked by words and names, so that no torch is needed."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    told = isinstance(error, ALLOCATORS) or type(error).__name__ == "SafetensorError"
+    return told and any(words in str(error) for words in SHORT)
 
 
 ELSEWHERE = {

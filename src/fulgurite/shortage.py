@@ -7,45 +7,45 @@ fresh steps before training and gives up on data of uneven length; accelerate's 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from fulgurite.compose import Composed, Origin
 from fulgurite.data.config import ASKING
-from fulgurite.errors import TrainingFailed
+from fulgurite.errors import TrainingFailed, is_shortage
 from fulgurite.folder import read_config, read_provenance
 from fulgurite.run import RunConfig
 
+if TYPE_CHECKING:
+    from fulgurite.plan.facts import Seen
+
 KNOB = "trainer.micro_batch"
-SAID = ("out of memory", "can't allocate memory", "not enough memory", "Cannot allocate memory")
-"""What allocators say in a RuntimeError: CUDA's, torch's on a CPU, oneDNN's."""
 HALVED = "halved"
 """How the reason of a halved micro-batch begins; a resumed run knows by it that the folder's value is meant."""
 
 
-def is_shortage(error: BaseException) -> bool:
-    """Whether an error says that memory ran out."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in SAID)
-
-
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """Where memory ran out: the step (from 1), the rows of its micro-batch, the longest of them in tokens, and that row's place."""
+    """Where memory ran out: the step (from 1; 0 is the trial step), the rows of its micro-batch, the longest of them in tokens, and
+    that row's place."""
 
     step: int
     rows: int
     length: int
     place: str
 
+    @property
+    def where(self) -> str:
+        """In words."""
+        return f"at step {self.step}" if self.step else "in the trial step on the longest rows"
+
     @staticmethod
-    def of(stage: Any, step: int) -> Shortage:
-        """What the stage was at; it keeps no tensor."""
-        batch = stage._window[-1] if stage._window else {}
+    def of(stage: Any, step: int, batch: dict[str, Any] | None = None) -> Shortage:
+        """What the stage was at, `batch` where it is known; no tensor is kept."""
+        batch = batch or (stage._window[-1] if stage._window else {})
         ids, numbers = batch.get("input_ids"), list(batch.get("rows", []))
         places = stage.places(numbers[-1:]) if numbers else []  # a step's rows are sorted by length
         return Shortage(step, len(numbers), int(ids.shape[-1]) if ids is not None else 0, places[0] if places else "")
@@ -105,6 +105,47 @@ def failure(run: RunConfig, shortage: Shortage, why: str) -> TrainingFailed:
     three = [words for words, helps in remedies.items() if helps][:3]
     row = f", longest row {shortage.length} tokens ({shortage.place})" if shortage.length else ""
     return TrainingFailed(
-        f"Out of memory at step {shortage.step}: {KNOB}={run.trainer.micro_batch}{row}; {why}. Try {', '.join(three)}. "
+        f"Out of memory {shortage.where}: {KNOB}={run.trainer.micro_batch}{row}; {why}. Try {', '.join(three)}. "
         "The last checkpoint, where there is one, is whole."
     )
+
+
+@contextlib.contextmanager
+def loading(seen: Seen) -> Iterator[None]:
+    """Around all that comes before the first step: TrainingFailed, in one line, where memory does not suffice for it.
+
+    The error itself is let go, and with it what its frames hold: a sweep goes on with its next run.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_shortage(error):
+            raise
+    else:
+        return
+    raise unloaded(seen)
+
+
+def unloaded(seen: Seen) -> TrainingFailed:
+    """The end before the beginning: what the plan counts, what was free, and what would help."""
+    run, model = seen.run, seen.model
+    smaller = run.method.loads_trained and model.frozen_dtype != model.trained_dtype
+    remedies = {
+        # the weights are loaded whole before they become four bits: it helps where they are loaded in a smaller dtype, or elsewhere
+        "method=qlora": run.method.name != "qlora" and (smaller or seen.machine.device != "cpu"),
+        "precision=bf16": not run.method.loads_trained and model.frozen_dtype == "float32" and seen.machine.bf16,
+        "a smaller model": True,
+        "closing other programs": True,
+    }
+    counted = ""
+    if seen.memory is not None and seen.memory.loading is not None:
+        counted = f"the plan counts {_size(seen.memory.loading.total)} for that and {_size(seen.memory.training.total)} for training; "
+    three = [words for words, helps in remedies.items() if helps][-3:]
+    return TrainingFailed(
+        f"Out of memory while the weights were loaded and made ready: {counted}{_size(seen.machine.memory_free)} were free on this "
+        f"{seen.machine.device} before. Try {', '.join(three[:-1])} or {three[-1]}."
+    )
+
+
+def _size(number: float) -> str:
+    return f"{number / 1e9:.3g} GB"

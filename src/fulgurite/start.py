@@ -18,7 +18,7 @@ from fulgurite.checkpoint.io import read_weights
 from fulgurite.checkpoint.weights import trained_names
 from fulgurite.compose import rebuilt
 from fulgurite.data.template import Template, resolve
-from fulgurite.errors import CheckpointError, ModelError
+from fulgurite.errors import CheckpointError, ModelError, is_shortage
 from fulgurite.folder import read_config
 from fulgurite.model.config import Hf, Model, SmolLM2
 from fulgurite.model.load import Loaded, loaded
@@ -127,6 +127,8 @@ def _of_adapter(folder: Path) -> Loaded:
             model = _merged(PeftModel.from_pretrained(base.model, folder))
         tokenizer = AutoTokenizer.from_pretrained(folder) if (folder / "tokenizer_config.json").is_file() else base.tokenizer
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        if is_shortage(error):
+            raise
         raise ModelError(f"{folder} cannot be loaded as an adapter: {' '.join(str(error).split())[:200]}") from error
     return loaded(model, tokenizer, [])
 
@@ -156,6 +158,8 @@ def load_run(folder: Path, checkpoint: str = "best", exact: bool = False) -> Loa
         model = applied(run, found, dtypes)
         differ = set(model.load_state_dict(weights, strict=False).unexpected_keys) | (set(trained_names(model)) - set(weights))
     except (RuntimeError, ValueError, TypeError) as error:  # shapes, or values that no declaration allows
+        if is_shortage(error):
+            raise
         said = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{place} does not fit {folder}/config.yaml: {said}; was it, or the model's folder, changed?") from error
     if differ:

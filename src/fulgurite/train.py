@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from fulgurite.data.prompts import sample_prompts
 from fulgurite.data.rows import AnyRows, Rows
 from fulgurite.data.source import Source
 from fulgurite.data.template import resolve
-from fulgurite.errors import CheckpointError, ConfigError
+from fulgurite.errors import CheckpointError, ConfigError, is_shortage
 from fulgurite.folder import following, make, read_config, run_folder, write_atomically, write_run
 from fulgurite.judge import judge
 from fulgurite.logger.build import build_all
@@ -57,7 +57,7 @@ from fulgurite.privacy.unit import alike, unit_words
 from fulgurite.run import Facts, RunConfig
 from fulgurite.say import rank, say
 from fulgurite.schema import build
-from fulgurite.shortage import Shortage, adopt, failure, halve, is_shortage, kept_whole
+from fulgurite.shortage import KNOB, Shortage, adopt, failure, halve, kept_whole, loading
 from fulgurite.stage.base import StageModule, trained
 from fulgurite.stage.config import Speaking
 from fulgurite.stage.preference import Comparison
@@ -65,6 +65,7 @@ from fulgurite.stage.rewards import Trained
 from fulgurite.start import applied, began_from, named, start
 from fulgurite.sweep.study import report
 from fulgurite.trainer.build import device
+from fulgurite.trial_step import confirm
 
 
 def train(composed: Composed, source: Source) -> int:
@@ -114,8 +115,10 @@ class Assembled:
     checkpoint: Path | None
 
 
-def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path, g: Gathered) -> Assembled:
-    """What is gathered → model → method → stage → trainer."""
+def assemble(
+    composed: Composed, dtypes: Dtypes, source: Source, folder: Path, g: Gathered, kept: Sequence[Any] = (),
+) -> Assembled:
+    """What is gathered → model → method → stage → trainer. `kept` are trackers that are open already."""
     run, facts, rows, val, total = composed.run, g.facts, g.rows, g.val, g.facts.total_steps
     if rank() == 0:
         write_atomically(folder / "data_report.json", g.report.text())
@@ -130,6 +133,7 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path, g
     stage.take(source, rows, val, loaded, template)
     refer(stage, loaded, rows, val)
     judged(stage)
+    confirm(composed, stage, rows, g.seen)
     private = made_private(composed, stage, rows, folder, checkpoint is not None, g.report.pieces) if run.private else None
     order = private or stage.order(rows.lengths, facts.processes, rank())
     if rank() == 0:
@@ -146,7 +150,7 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, folder: Path, g
     trainer = build(
         run.trainer, run=run, dtypes=dtypes, folder=folder, total_steps=total, micro_batches=order.micro_batches_per_step,
         validates=val is not None, callbacks=listening, plugins=[FolderCheckpointIO()],
-        trackers=trackers(composed, folder, facts) if rank() == 0 else [],
+        trackers=list(kept) or (trackers(composed, folder, facts) if rank() == 0 else []),
     )
     return Assembled(
         composed, folder, stage, trainer, samples, listening[-1],
@@ -237,18 +241,34 @@ def fit(assembled: Assembled) -> Shortage | None:
 
 
 def fitted(composed: Composed, dtypes: Dtypes, source: Source, folder: Path, gathered: Gathered) -> Assembled:
-    """The run, done. Out of memory halves the micro-batch once; TrainingFailed the second time."""
-    for again in (False, True):
-        assembled = assemble(composed, dtypes, source, folder, gathered)
-        short = fit(assembled)
-        if short is None:
-            return assembled
-        if why := kept_whole(composed.run, again):
-            raise failure(composed.run, short, why)
-        del assembled
-        gc.collect()  # modules and trainer point at each other
-        say(halve(composed, short))
-        write_run(folder, composed)
+    """The run, done. Out of memory halves the micro-batch once; TrainingFailed the second time, and where the weights do not fit.
+
+    Trackers stay open over both parts: a run is one run to them, with each row once.
+    """
+    kept: list[Any] = []
+    try:
+        for again in (False, True):
+            with loading(gathered.seen):
+                assembled = assemble(composed, dtypes, source, folder, gathered, kept)
+            kept = assembled.trainer.loggers
+            for tracker in kept:
+                tracker.hold()
+            short = fit(assembled)
+            if short is None:
+                return assembled
+            if why := kept_whole(composed.run, again):
+                raise failure(composed.run, short, why)
+            del assembled
+            gc.collect()  # modules and trainer point at each other
+            say(halve(composed, short))
+            write_run(folder, composed)
+            for tracker in kept:
+                tracker.go_back()
+                tracker.correct(KNOB, composed.run.trainer.micro_batch, composed.provenance[KNOB].reason)
+    except BaseException:
+        for tracker in kept:
+            tracker.let_go()
+        raise
     raise AssertionError("the second shortage is raised")
 
 

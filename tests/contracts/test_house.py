@@ -19,8 +19,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 LAYERS = [
     {"cli", "board", "__main__"},
     {
-        "train", "shortage", "judge", "start", "check", "chat", "eval", "export", "export_reward", "export_adapter", "plan", "runs",
-        "sweep", "find", "explain", "conf_comments",
+        "train", "shortage", "trial_step", "judge", "start", "check", "chat", "eval", "export", "export_reward", "export_adapter", "plan",
+        "runs", "sweep", "find", "explain", "conf_comments",
     },
     {"folder", "words", "export_config", "drawing"},
     {"compose"},

@@ -12,10 +12,9 @@ from tests.end_to_end.runs import rows, tiny, weights
 
 from fulgurite.check import checked_source
 from fulgurite.compose import compose
-from fulgurite.errors import TrainingFailed
+from fulgurite.errors import TrainingFailed, is_shortage
 from fulgurite.folder import read_config, read_provenance
 from fulgurite.plan import gather
-from fulgurite.shortage import is_shortage
 from fulgurite.stage.language import LanguageStage
 from fulgurite.train import train
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -354,3 +355,28 @@ def test_layers_thaw_from_the_top_and_a_resumed_run_knows_which(tmp_path: Path) 
 def test_thawing_is_refused_where_it_cannot_be_right(tmp_path: Path, word: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         tiny(tmp_path / "run", *UNFREEZE, word)
+
+
+@pytest.mark.parametrize("words", [
+    ("qlora", "method.quant=fp4"), ("qlora", "method.double_quant=false"), ("qlora", "method.init=loftq", "method.rank=4"),
+    ("lora", "method.init=gaussian"), ("lora", "method.init=olora", "method.rank=4"),
+], ids=" ".join)
+def test_each_form_trains_resumes_and_exports(words: tuple[str, ...], tmp_path: Path) -> None:
+    """Two steps, a stop after the first and a resume that ends with the same bits; and an export that is compared with the run."""
+    chosen = (f"method={words[0]}", *words[1:], "trainer.save_every=1")
+    whole, parts = tiny(tmp_path / "whole", *chosen), tmp_path / "parts"
+    tiny(parts, *chosen)
+    shutil.rmtree(parts / "checkpoints" / "step-2")
+    tiny(parts, *chosen)
+    for name, tensor in weights(whole).items():
+        assert torch.equal(weights(parts)[name], tensor), name
+    before, after = weights(whole, "step-1"), weights(whole, "step-2")
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert export_main([f"run={whole}", f"out={tmp_path / 'out'}", "merge=true"]) == 0
+
+
+def test_a_pattern_that_fits_no_layer_and_a_rank_that_no_matrix_has_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"method.rank_pattern: q_porj matches no linear layer. Did you mean q_proj"):
+        made("lora", "method.rank_pattern={q_porj: 4}")
+    with pytest.raises(ConfigError, match=r"method.rank=128 is more than .* take method.rank="):
+        made("qlora", "method.init=loftq", "method.rank=128")

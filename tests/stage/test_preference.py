@@ -75,10 +75,10 @@ def test_micro_batches_change_nothing(name: str, method: str, run: Any) -> None:
             torch.testing.assert_close(weights(other)[key], tensor, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [str(loss) for loss in PreferenceLoss])
+@pytest.mark.parametrize("name", [*map(str, PreferenceLoss), "sigmoid stage.length_normalize=true", "sigmoid stage.sft_weight=0.5"])
 def test_the_first_step_is_that_of_whole_logits_and_the_formula(name: str, run: Any) -> None:
     """loss and gradient norm of step 1 from transformers' own logits, one answer at a time, policy and reference the same weights."""
-    words = ["stage=dpo", f"stage.loss={name}", "method=full", "trainer.max_steps=1", "optim.lr=1e-12", "trainer.max_grad_norm=0"]
+    words = ["stage=dpo", *f"stage.loss={name}".split(), "method=full", "trainer.max_steps=1", "optim.lr=1e-12", "trainer.max_grad_norm=0"]
     folder = run("run", *words)
     row = rows(folder)[0]
     stage, model = load_run(folder, exact=True).run.stage, load_run(folder, exact=True).model
@@ -120,6 +120,8 @@ def one_pair(stage: Any, logp: Any, count: Any, batch: dict[str, Any], n: int) -
     name, beta = str(stage.loss), stage.beta
     c, r = (x - x.detach() for x in logp)  # log ratios to a reference that is the same
     mean = [x / k for x, k in zip(logp, count, strict=True)]
+    if stage.length_normalize:
+        c, r = c / count[0], r / count[1]
     calls: dict[str, Callable[[], torch.Tensor]] = {
         "robust": lambda: by_hand.robust(c, r, beta, stage.label_smoothing), "ipo": lambda: by_hand.ipo(c / count[0], r / count[1], beta),
         "exo_pair": lambda: by_hand.exo_pair(c, r, beta, stage.label_smoothing), "discopop": lambda: by_hand.discopop(c, r, beta, 0.05),

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from fulgurite import __version__
-from fulgurite.errors import FulguriteError, TrainingFailed, did_you_mean
+from fulgurite.errors import FulguriteError, TrainingFailed, did_you_mean, is_shortage
 
 HELP = f"""fulgurite {__version__}: fine-tuning in which every knob explains itself
 
@@ -103,8 +103,12 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # a file or a pipe that nobody expected to refuse
-        if debug:
+    except (MemoryError, RuntimeError, OSError) as error:
+        if debug or not (is_shortage(error) or isinstance(error, OSError)):
             raise
-        print(f"error: {error}. `--debug` shows where.", file=sys.stderr)
+        said = " ".join(str(error).split())[:160] or "no more was said"
+        if is_shortage(error):
+            print(f"error: Out of memory ({said}). Close other programs, or take a smaller model.", file=sys.stderr)
+            return TrainingFailed.exit_status
+        print(f"error: {said}. --debug shows where.", file=sys.stderr)  # a file or a pipe that nobody expected to refuse
         return 2

@@ -61,6 +61,16 @@ def val_loader(rows: AnyRows, micro_batch: int, processes: int = 1, rank: int = 
     return DataLoader(_MicroBatches(rows, ahead), batch_size=None, sampler=cuts)
 
 
+def longest(rows: AnyRows, count: int, ahead: Ahead, seed: int) -> dict[str, Any]:
+    """The micro-batch of the `count` longest rows, as if it were a step of its own: none that trains holds more."""
+    numbers = np.sort(np.argsort(rows.lengths, kind="stable")[-count:])
+    listed = [int(n) for n in numbers]
+    cut = Cut(listed, int(rows.units[numbers].sum()), int(rows.label_counts[numbers].sum()))
+    if ahead is not Ahead.nothing:
+        cut.ahead, cut.step, cut.seed = [listed], listed, (seed, 0)
+    return _MicroBatches(rows, ahead)[cut]
+
+
 class _FromPosition(Sampler[Cut]):
     def __init__(self, rows: AnyRows, order: StepOrder | PoissonOrder, position: Callable[[], int], ahead: Ahead) -> None:
         self.rows, self.order, self.position, self.ahead = rows, order, position, ahead

@@ -32,7 +32,9 @@ class Guarded(Logger):  # type: ignore[misc]
         self._open, self._close, self._patience, self._label, self._hint = open_, close, patience, name, hint
         self._calls: queue.Queue[Callable[[Any], object] | None] = queue.Queue(WAITING)
         self._thread: threading.Thread | None = None
-        self._off = self._done = False
+        self._off = self._done = self._held = False
+        self._told: dict[str, int] = {}
+        self._before: dict[str, int] = {}
 
     @property
     def name(self) -> str:
@@ -58,7 +60,8 @@ class Guarded(Logger):  # type: ignore[misc]
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Numbers of one step."""
         row = dict(metrics)
-        self._put(lambda tracker: tracker.log_metrics(row, step))
+        if self._is_new("val/loss" if "val/loss" in row else "step", step):
+            self._put(lambda tracker: tracker.log_metrics(row, step))
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Nothing: the run's config is given when the tracker is opened, with its provenance."""
@@ -72,7 +75,25 @@ class Guarded(Logger):  # type: ignore[misc]
             if hasattr(tracker, "log_text"):
                 tracker.log_text(key=key, columns=list(columns), data=[list(row) for row in data], step=step)
 
-        self._put(call)
+        if self._is_new(f"text {key}", step):
+            self._put(call)
+
+    def correct(self, knob: str, value: Any, reason: str) -> None:
+        """A knob that was derived anew while the tracker was open, where the tracker keeps a config."""
+        self._put(lambda tracker: tracker.correct(knob, value, reason) if hasattr(tracker, "correct") else None)
+
+    def hold(self) -> None:
+        """Stay open where a fit fails, until `let_go`: the run may go on from an earlier step with another trainer."""
+        self._held = True
+
+    def go_back(self) -> None:
+        """The run goes on from an earlier step: what was told of the steps up to now is not told twice."""
+        self._before = dict(self._told)
+
+    def let_go(self) -> None:
+        """The run has failed for good: close as such."""
+        self._held = False
+        self.finalize("failed")
 
     def save(self) -> None:
         """Let the tracker write what it holds."""
@@ -80,7 +101,7 @@ class Guarded(Logger):  # type: ignore[misc]
 
     def finalize(self, status: str) -> None:
         """Close the tracker, waiting as long as `patience` says; a call after that is ignored."""
-        if self._thread is None or self._off or self._done:
+        if self._thread is None or self._off or self._done or (self._held and status == "failed"):
             return
         self._put(lambda tracker: tracker.finalize(status))
         self._put(None)
@@ -89,6 +110,12 @@ class Guarded(Logger):  # type: ignore[misc]
         self._thread.join(seconds)
         if self._thread.is_alive():
             self._switch_off(f"did not finish within {seconds:g} s", "is left behind")
+
+    def _is_new(self, kind: str, step: int | None) -> bool:
+        if step is None:
+            return True
+        self._told[kind] = max(step, self._told.get(kind, step))
+        return step > self._before.get(kind, -1)
 
     def _put(self, call: Callable[[Any], object] | None) -> None:
         if self._off or self._done:

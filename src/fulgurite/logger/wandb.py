@@ -90,7 +90,13 @@ def _open(config: Wandb, mode: Mode, run: RunConfig, run_dir: Path, facts: dict[
     # Lightning defines its x-axis only for runs that it starts itself.
     experiment.define_metric("trainer/global_step")
     experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    return WandbLogger(experiment=experiment, save_dir=run_dir, project=config.project)
+
+    class Board(WandbLogger):  # type: ignore[misc]
+        def correct(self, knob: str, value: Any, reason: str) -> None:
+            provenance = {**facts["provenance"], knob: {"origin": "derived", "reason": reason}}
+            self.experiment.config.update({knob: value, "provenance": provenance}, allow_val_change=True)
+
+    return Board(experiment=experiment, save_dir=run_dir, project=config.project)
 
 
 def _init(config: Wandb, mode: Any, run: RunConfig, run_dir: Path, facts: dict[str, Any]) -> Any:

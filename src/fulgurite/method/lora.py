@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from fulgurite.errors import ConfigError, ModelError, did_you_mean
+from fulgurite.errors import ConfigError, ModelError, did_you_mean, is_shortage
 from fulgurite.method import config as c
 from fulgurite.method.adapters import attach, base, linear_targets, task
 from fulgurite.method.parts import linear_layers
@@ -96,6 +96,8 @@ def stacked(config: c.Lora, model: PreTrainedModel) -> PreTrainedModel:
             warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")
             merged: PreTrainedModel = PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False).merge_and_unload()
     except (OSError, ValueError, RuntimeError, KeyError) as error:
+        if is_shortage(error):
+            raise
         raise ModelError(f"method.start={folder} cannot be put on this model: {' '.join(str(error).split())[:200]}") from error
     return merged
 

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from fulgurite.errors import ModelError
+from fulgurite.errors import ModelError, is_shortage
 from fulgurite.model import config as c
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -36,6 +36,8 @@ def load(path: str | Path, config: c.Model, dtype: torch.dtype, **more: Any) -> 
             path, dtype=dtype, attn_implementation=str(config.attention), use_safetensors=True, **more
         )
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
+        if is_shortage(error):
+            raise
         raise ModelError(_sentence(path, error)) from error
     return loaded(model, tokenizer, config.add_tokens)
 

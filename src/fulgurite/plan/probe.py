@@ -17,6 +17,7 @@ from fulgurite.compose import Composed
 from fulgurite.data.source import Source
 from fulgurite.errors import RequestError
 from fulgurite.plan.facts import Seen
+from fulgurite.plan.fit import KNOB
 from fulgurite.plan.gather import Gathered
 from fulgurite.precision.build import Dtypes
 from fulgurite.scheduler.config import Constant
@@ -91,6 +92,7 @@ def measured(composed: Composed, dtypes: Dtypes, source: Source, gathered: Gathe
         what = "privacy" if run.private else "several processes" if gathered.facts.processes > 1 else f"stage={run.stage.name}"
         raise RequestError(f"--probe cannot time {what}: its steps are not alike; train with trainer.max_steps=2 and read the rate there.")
     short = copy.deepcopy(composed)
+    short.provenance.pop(KNOB, None)  # it is timed as it is, without a trial
     short.run.logger, short.run.scheduler = {}, Constant()
     short.run.trainer.batch_size = min(run.trainer.micro_batch, len(gathered.rows))
     if hasattr(short.run.stage, "prompts"):

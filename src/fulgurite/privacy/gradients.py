@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fulgurite.errors import ConfigError, TrainingFailed
+from fulgurite.errors import ConfigError, TrainingFailed, is_shortage
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
 """By how much of its length a row's gradient may differ between the hooks and a backward pass of its own, by compute type."""
@@ -76,6 +76,8 @@ class RowGradients:
         try:
             together = self._hooked(losses, probe((5, 3), vocabulary))
         except (TrainingFailed, TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:  # layers unknown to Opacus
+            if is_shortage(error):
+                raise
             said = str(error).removeprefix("privacy=dp_sgd: ").partition(";")[0][:160]
             raise ConfigError(f"privacy=dp_sgd cannot be for this model: {said}; take method=lora, without variants.") from error
         for name, *gradients in zip(self.weights, *alone, together, strict=True):

@@ -240,8 +240,8 @@ class StageModule(LightningModule):  # type: ignore[misc]
         return step % self.run.trainer.log_every == 0 or step == self.total_steps
 
     def all_reduced(self, value: Tensor) -> Tensor:
-        """The sum of `value` over all processes."""
-        if self.trainer.world_size > 1:
+        """The sum of `value` over all processes; outside of a fit there is one."""
+        if self._trainer is not None and self.trainer.world_size > 1:
             torch.distributed.all_reduce(value)
         return value
 

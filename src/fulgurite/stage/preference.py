@@ -100,7 +100,7 @@ class Comparison(StageModule):
 
     def check_start(self, found_B: Tensor, expected_B: Tensor) -> None:
         """Raise TrainingFailed where the losses of a run's first micro-batch are not those of a policy that is its reference."""
-        if self._checked or not self.training:
+        if self._checked or not self.training or self._trainer is None:
             return
         self._checked = True
         if self.trainer.global_step > 0:
