@@ -5,6 +5,7 @@ A trial's steps are counted in percent of its run, so that trials of different l
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterable
@@ -41,8 +42,8 @@ def pruner(sweep: Sweep) -> Any:
     return optuna.pruners.NopPruner()
 
 
-def sampler(sweep: Sweep) -> Any:
-    """Optuna's sampler, seeded anew for each trial with its number.
+def sampler(sweep: Sweep, advised: dict[str, Any] | None = None) -> Any:
+    """Optuna's sampler, seeded anew for each trial with its number; trial 0 is what was `advised`.
 
     A sampler that is made with the same seed when a study goes on would draw its first values again, as would a second machine's.
     So what a trial draws is a function of the seed, its number and the trials before, whoever asks.
@@ -67,9 +68,28 @@ def sampler(sweep: Sweep) -> Any:
             return self.inner.sample_relative(study, trial, search_space)
 
         def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+            if trial.number == 0 and advised and param_name in advised:  # not queued: two machines that begin at once would queue it twice
+                return advised[param_name]
             return self.inner.sample_independent(study, trial, param_name, param_distribution)
 
     return Numbered()
+
+
+def alone(url: str) -> contextlib.AbstractContextManager[Any]:
+    """One process at a time, where the study is an SQLite file.
+
+    Optuna keeps two processes from taking one trial by SELECT ... FOR UPDATE, which SQLite does not have, nor a table made twice.
+    """
+    from filelock import FileLock
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        place = make_url(url)
+    except ArgumentError:
+        return contextlib.nullcontext()  # `storage` says what is wrong with it
+    file = place.database if place.get_backend_name() == "sqlite" else None
+    return FileLock(f"{file}.lock") if file and Path(file).parent.is_dir() else contextlib.nullcontext()
 
 
 def storage(url: str) -> Any:
@@ -82,7 +102,11 @@ def storage(url: str) -> Any:
         )
     quiet()
     try:
-        return optuna.storages.get_storage(url)
+        if not url.startswith("sqlite"):
+            return optuna.storages.get_storage(url)
+        patient = {"connect_args": {"timeout": 60}}  # seconds that one waits for another's write; SQLite's own is 5
+        with alone(url):
+            return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=patient))
     except Exception as error:  # SQLAlchemy's own, the driver's, ImportError: each library has its tree
         said = " ".join(str(error).split())[:160]
         raise ConfigError(f"sweep.storage={url} cannot be opened: {said}; give a URL that Optuna takes, or leave it empty.") from error
@@ -99,15 +123,31 @@ def opened(sweep: Sweep, kept: Any) -> Any:
 
 
 def mine() -> dict[str, Any]:
-    """Which process runs a trial, as status.json says it."""
+    """This process, as status.json says it."""
     import psutil
 
     me = psutil.Process()
     return {"host": socket.gethostname(), "pid": me.pid, "process_started": me.create_time()}
 
 
+def claimed(study: Any, sweep: Sweep, spaces: dict[str, Values | Span], most: int) -> list[tuple[int, dict[str, Any]]]:
+    """At most so many trials, which are now this process's; none where the study has all of its own.
+
+    Others may ask at the same time, and numbers are given once: who gets one behind the last that is wanted gives it back.
+    """
+    found = []
+    for _ in range(min(most, sweep.trials - len(counted(study)))):
+        number, values = ask(study, sweep, spaces)
+        if sum(trial.number < number for trial in counted(study)) < sweep.trials:
+            found.append((number, values))
+            continue
+        study._storage.set_trial_user_attr(trial_of(study, number)._trial_id, "again", True)
+        finish(study, sweep, number, "the study had its last trial already", failed=True)
+    return found
+
+
 def ask(study: Any, sweep: Sweep, spaces: dict[str, Values | Span]) -> tuple[int, dict[str, Any]]:
-    """The number and the values of the next trial, which from now on runs in this process."""
+    """The number and the values of the next trial, for which from now on this process answers."""
     trial = study.ask()
     found = {name: _drawn(trial, name, space) for name, space in spaces.items()}
     for key, value in mine().items():
@@ -121,6 +161,18 @@ def _drawn(trial: Any, name: str, space: Values | Span) -> Any:
     if space.whole:
         return trial.suggest_int(name, int(space.low), int(space.high), log=space.log)
     return trial.suggest_float(name, float(space.low), float(space.high), log=space.log)
+
+
+def begin(sweep: Sweep, resumed: bool) -> None:
+    """Note which process runs a trial: a launcher's is not the search's. Raises ConfigError where the trial is over already."""
+    if sweep.trial is None or sweep.storage is None:
+        return
+    kept = storage(sweep.storage)
+    trial_id = kept.get_trial_id_from_study_id_trial_number(kept.get_study_id_from_name(sweep.study), sweep.trial)
+    if not kept.get_trial(trial_id).state.is_finished():
+        kept.set_trial_user_attr(trial_id, "runner", mine())
+    elif not resumed:  # it waited in a queue while its search was taken for dead
+        raise ConfigError(f"Trial {sweep.trial} of {sweep.study} is over: another process took it up; nothing is left to do here.")
 
 
 def report(sweep: Sweep) -> Callable[[int, float], str | None]:
@@ -155,6 +207,8 @@ def finish(study: Any, sweep: Sweep, number: int, why: str, pruned: bool = False
     from optuna.trial import TrialState
 
     trial = trial_of(study, number)
+    if trial.state.is_finished():  # another process found it so before its own told
+        return
     values = list(trial.intermediate_values.values())
     if not failed and not values:
         failed, why = True, f"no {sweep.metric} was reported: the run had no evaluation, or its stage has another name for it"
@@ -175,15 +229,24 @@ def trial_of(study: Any, number: int) -> Any:
 
 def settle(study: Any, sweep: Sweep, folder: Path) -> list[str]:
     """End the trials of processes of this machine that are gone, and put each in the queue again; what was done, in sentences."""
+    from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
 
     said = []
     for trial in study.get_trials(deepcopy=True, states=(TrialState.RUNNING,)):
-        attrs = trial.user_attrs
-        if attrs.get("host") not in (None, socket.gethostname()) or (attrs.get("pid") != os.getpid() and alive(attrs)):
+        runner = trial.user_attrs.get("runner") or {}
+        ended = trial.intermediate_values.get(100) is not None
+        if _other(trial.user_attrs) or (_other(runner) and not ended):
             continue
-        said.append(again(study, sweep, trial.number, folder))
+        with contextlib.suppress(UpdateFinishedTrialError):  # another process was quicker
+            said.append(again(study, sweep, trial.number, folder))
     return said
+
+
+def _other(process: dict[str, Any]) -> bool:
+    """Whether it is a process that lives, or one of another machine, which is believed; this process is no other."""
+    here = process.get("host") in (None, socket.gethostname())
+    return bool(process) and not (here and process.get("pid") == os.getpid()) and alive(process)
 
 
 def again(study: Any, sweep: Sweep, number: int, folder: Path) -> str:
@@ -197,9 +260,9 @@ def again(study: Any, sweep: Sweep, number: int, folder: Path) -> str:
     if not trial.params or times >= AGAINS:
         finish(study, sweep, number, f"its process ended {times + 1} times before the run did", failed=True)
         return f"Trial {number} is given up: its process ended {times + 1} times before the run did."
-    study.enqueue_trial(trial.params, user_attrs={"folder": place, "times": times + 1})
     study._storage.set_trial_user_attr(trial._trial_id, "again", True)
     finish(study, sweep, number, "its process ended before the run did; it is taken up again", failed=True)
+    study.enqueue_trial(trial.params, user_attrs={"folder": place, "times": times + 1})
     return f"Trial {number} was cut off; it is taken up again from {folder / place}."
 
 
