@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.sweep.test_trials import TINY
 
 from fulgurite.cli.main import main
-from tests.sweep.test_trials import TINY
 
 PLAIN = [*TINY[2:], "stage.prompts=[]", "trainer.workers=0"]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.sweep.test_search import Formula, begun, ran, trained, trials
 
 from fulgurite.compose import Composed, Outcome
 from fulgurite.errors import ConfigError
 from fulgurite.sweep import study as kept
 from fulgurite.sweep.search import Search, search
-from tests.sweep.test_search import Formula, begun, ran, trained, trials
 
 WORDS = ["sweep.trials=12", "sweep.pruner=none", "sweep.sampler=random", "sweep.study=one"]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import ROOT
 
 from fulgurite.cli.main import main
-from tests.conftest import ROOT
 
 TINY = [
     "+sweep=sft_lora", "sweep.knobs=[optim.lr]", "model=tiny", "data.max_samples=60", "precision=fp32", "trainer.max_steps=2",
@@ -84,7 +84,8 @@ def test_no_trial_outlives_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def noted(*parts: Any) -> train.Assembled:
         alive_at_the_next.append(sum(ref() is not None for ref in seen))
         made = assemble(*parts)
-        seen.extend(weakref.ref(thing) for thing in (made.stage, made.stage.model, made.trainer, made.samples, made.stop, made.train_loader))
+        heavy = (made.stage, made.stage.model, made.trainer, made.samples, made.stop, made.train_loader)
+        seen.extend(weakref.ref(thing) for thing in heavy)
         return made
 
     monkeypatch.chdir(tmp_path)
