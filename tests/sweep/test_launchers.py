@@ -47,7 +47,8 @@ def test_each_value_is_a_run_in_a_process_of_its_own_and_a_wrong_one_is_told(
 @pytest.mark.parametrize("name", ["joblib", "submitit_local"])
 def test_a_search_hands_trials_out_and_gets_back_how_each_ended(name: str, tmp_path: Path) -> None:
     from fulgurite.sweep.config import Sweep
-    from fulgurite.sweep.study import opened, storage
+    from fulgurite.sweep.storage import storage
+    from fulgurite.sweep.study import opened
 
     words = [*TINY, *launcher(name), "stage.prompts=[]", "sweep.trials=3", "sweep.at_once=2", "sweep.study=one"]
     assert main(["train", "-m", *words]) == 0

@@ -17,6 +17,7 @@ from fulgurite.compose import Composed, Outcome
 from fulgurite.errors import ConfigError
 from fulgurite.sweep import study as kept
 from fulgurite.sweep.search import Search, search
+from fulgurite.sweep.storage import storage
 
 WORDS = ["sweep.trials=12", "sweep.pruner=none", "sweep.sampler=random", "sweep.study=one"]
 
@@ -95,7 +96,7 @@ def test_the_trial_of_a_search_that_is_killed_is_taken_up_by_the_other(tmp_path:
 
 def test_whoever_asks_behind_the_last_trial_gives_it_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     what, _ = begun(tmp_path, "sweep.trials=2")
-    study = kept.opened(what.sweep, kept.storage(str(what.sweep.storage)))
+    study = kept.opened(what.sweep, storage(str(what.sweep.storage)))
     counted = kept.counted
     for _ in range(2):
         kept.ask(study, what.sweep, what.spaces)
@@ -113,7 +114,7 @@ def test_whoever_asks_behind_the_last_trial_gives_it_back(tmp_path: Path, monkey
 
 def test_a_trial_whose_own_process_lives_is_left_when_its_search_has_died(tmp_path: Path) -> None:
     what, _ = begun(tmp_path, "sweep.trials=2")
-    study = kept.opened(what.sweep, kept.storage(str(what.sweep.storage)))
+    study = kept.opened(what.sweep, storage(str(what.sweep.storage)))
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     number, _ = kept.ask(study, what.sweep, what.spaces)
@@ -126,7 +127,7 @@ def test_a_trial_whose_own_process_lives_is_left_when_its_search_has_died(tmp_pa
 
 def test_a_trial_that_is_over_does_not_begin_in_another_process(tmp_path: Path) -> None:
     what, _ = begun(tmp_path, "sweep.trials=2")
-    study = kept.opened(what.sweep, kept.storage(str(what.sweep.storage)))
+    study = kept.opened(what.sweep, storage(str(what.sweep.storage)))
     number, _ = kept.ask(study, what.sweep, what.spaces)
     what.sweep.trial = number
     kept.begin(what.sweep, resumed=False)

@@ -24,6 +24,7 @@ from fulgurite.sweep import study as kept_study
 from fulgurite.sweep.config import Sweep
 from fulgurite.sweep.result import words, write
 from fulgurite.sweep.spaces import Span, Values, draws, knob_of
+from fulgurite.sweep.storage import alone, storage
 
 HOPELESS = 3
 """A search whose first trials all fail ends after so many: the fault is in what they share."""
@@ -74,7 +75,7 @@ def _hash(shared: list[str], spaces: dict[str, Values | Span]) -> str:
 def search(what: Search, base: Composed, launch: Launch) -> None:
     """Run the trials that the study still lacks. Raises Interrupted; TrainingFailed or ConfigError where no trial came through."""
     sweep = what.sweep
-    study = kept_study.opened(sweep, kept_study.storage(str(sweep.storage)))
+    study = kept_study.opened(sweep, storage(str(sweep.storage)))
     if not study.get_trials(deepcopy=False):
         gather(base, checked_source(base), settled(base))  # fills what hangs on the data; the trials find them tokenised
         study.sampler = kept_study.sampler(sweep, _advised(base, what.spaces))
@@ -117,7 +118,7 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
 
 def _next(study: Any, what: Search) -> list[tuple[int, dict[str, Any]]]:
     """The next trials of this process; those whose process died, here or in another search on this machine, are among them."""
-    with kept_study.alone(str(what.sweep.storage)):
+    with alone(str(what.sweep.storage)):
         for sentence in kept_study.settle(study, what.sweep, what.folder):
             say(sentence)
         return kept_study.claimed(study, what.sweep, what.spaces, what.sweep.at_once)

@@ -9,26 +9,23 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from fulgurite.callback.status import alive
 from fulgurite.errors import ConfigError
 from fulgurite.sweep.config import Pruner, Sampler, Sweep
 from fulgurite.sweep.spaces import Span, Values
+from fulgurite.sweep.storage import storage
 
 STARTS = 5
 """Trials that are never ended early by the median: there must be one."""
 AGAINS = 2
 """How often a trial whose process died is taken up again: what kills its machine each time must not do so for ever."""
 
-
-def quiet() -> None:
-    """Optuna tells of every trial; we do."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+JUST_ASKED = timedelta(minutes=1)
+"""A trial without its process's name is given so long: another machine may be about to write it."""
 
 
 def pruner(sweep: Sweep) -> Any:
@@ -73,43 +70,6 @@ def sampler(sweep: Sweep, advised: dict[str, Any] | None = None) -> Any:
             return self.inner.sample_independent(study, trial, param_name, param_distribution)
 
     return Numbered()
-
-
-def alone(url: str) -> contextlib.AbstractContextManager[Any]:
-    """One process at a time, where the study is an SQLite file.
-
-    Optuna keeps two processes from taking one trial by SELECT ... FOR UPDATE, which SQLite does not have, nor a table made twice.
-    """
-    from filelock import FileLock
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        place = make_url(url)
-    except ArgumentError:
-        return contextlib.nullcontext()  # `storage` says what is wrong with it
-    file = place.database if place.get_backend_name() == "sqlite" else None
-    return FileLock(f"{file}.lock") if file and Path(file).parent.is_dir() else contextlib.nullcontext()
-
-
-def storage(url: str) -> Any:
-    """Optuna's storage. Raises ConfigError where it cannot be reached, or where the URL holds a password."""
-    import optuna
-
-    if urlsplit(url).password:
-        raise ConfigError(
-            "sweep.storage holds a password, which config.yaml would keep; leave it out: PostgreSQL reads ~/.pgpass, MySQL ~/.my.cnf."
-        )
-    quiet()
-    try:
-        if not url.startswith("sqlite"):
-            return optuna.storages.get_storage(url)
-        patient = {"connect_args": {"timeout": 60}}  # seconds that one waits for another's write; SQLite's own is 5
-        with alone(url):
-            return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=patient))
-    except Exception as error:  # SQLAlchemy's own, the driver's, ImportError: each library has its tree
-        said = " ".join(str(error).split())[:160]
-        raise ConfigError(f"sweep.storage={url} cannot be opened: {said}; give a URL that Optuna takes, or leave it empty.") from error
 
 
 def opened(sweep: Sweep, kept: Any) -> Any:
@@ -234,6 +194,8 @@ def settle(study: Any, sweep: Sweep, folder: Path) -> list[str]:
 
     said = []
     for trial in study.get_trials(deepcopy=True, states=(TrialState.RUNNING,)):
+        if "pid" not in trial.user_attrs and datetime.now() - trial.datetime_start < JUST_ASKED:
+            continue
         runner = trial.user_attrs.get("runner") or {}
         ended = trial.intermediate_values.get(100) is not None
         if _other(trial.user_attrs) or (_other(runner) and not ended):
