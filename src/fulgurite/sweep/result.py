@@ -32,9 +32,9 @@ def words(study: Any, sweep: Sweep, folder: Path, shared: list[str], base: Compo
     """What a person reads at the end, with the command that trains with the best values."""
     trials = study.get_trials(deepcopy=False)
     own = [t.state.name for t in trials if not t.user_attrs.get("again")]
-    said = {"COMPLETE": "trials complete", "PRUNED": "ended early", "FAIL": "failed"}
-    said |= {"RUNNING": "run elsewhere"} if "RUNNING" in own else {}
-    lines = [f"\n{sweep.study}: " + ", ".join(f"{own.count(state)} {words}" for state, words in said.items())]
+    ends = {"COMPLETE": "trials complete", "PRUNED": "ended early", "FAIL": "failed"}
+    ends |= {"RUNNING": "run elsewhere"} if "RUNNING" in own else {}
+    lines = [f"\n{sweep.study}: " + ", ".join(f"{own.count(state)} {words}" for state, words in ends.items())]
     better = ranked(study, sweep)
     if not better:
         return lines[0]
