@@ -85,8 +85,8 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
     while batch := _next(study, what):
         places = [kept_study.trial_of(study, n).user_attrs.get("folder", str(n)) for n, _ in batch]
         jobs = [
-            [*what.shared, *_words(values), f"run_dir={_quoted(what.folder / place)}", f"sweep.storage={_quoted(sweep.storage)}",
-             f"sweep.study={_quoted(sweep.study)}", f"sweep.trial={number}"]
+            [*what.shared, *_words(values), f"run_dir={_quoted((what.folder / place).resolve())}",
+             f"sweep.storage={_quoted(sweep.storage)}", f"sweep.study={_quoted(sweep.study)}", f"sweep.trial={number}"]
             for (number, values), place in zip(batch, places, strict=True)
         ]
         outcomes = launch(jobs, batch[0][0])
