@@ -80,6 +80,8 @@ class Outcome:
     status: int
     why: str = ""
     pruned: bool = False
+    lost: bool = False
+    """The launcher broke: nobody knows how this job ended, or whether it runs still."""
 
 
 def place(run: RunConfig, path: str, value: Any) -> None:
@@ -146,39 +148,58 @@ def hydra_main(task: Callable[[Composed], int], overrides: Sequence[str], flags:
     A trial of a sweep that fails is told, and the next one begins; the status is then that of the first that failed.
     """
     words = prepare(overrides, config_dir)
-    status, trials = 0, 0
-    stopped: Interrupted | None = None  # raised at the end: Hydra writes a line of its own about a job that raises
+    here = _Jobs(task)
 
-    def job(config: DictConfig) -> Outcome:
-        nonlocal status, trials, stopped
-        if stopped is not None:
-            return Outcome(stopped.exit_status, str(stopped))
+    def job(config: DictConfig) -> Outcome:  # Hydra wants a function; joblib and submitit carry this one to other processes
+        return here(config)
+
+    try:
+        brought = _under_hydra(job, [*flags, *words])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explained(error, words) from error
+    for outcome in brought if not here.ended else ():  # submitit's jobs told it to files of their own
+        if outcome.status:
+            print(f"error: {outcome.why}", file=sys.stderr, flush=True)
+    brought = brought or here.ended
+    if (stopped := next((o for o in brought if o.status == Interrupted.exit_status), None)) is not None:
+        raise Interrupted(stopped.why)  # only now: Hydra writes a line of its own about a job that raises
+    return next((o.status for o in brought if o.status), 0)
+
+
+@dataclass(slots=True)
+class _Jobs:
+    """The jobs of a multirun in one process: each ends with an Outcome; after one that was stopped none begins."""
+
+    task: Callable[[Composed], int]
+    stopped: Outcome | None = None
+    ended: list[Outcome] = field(default_factory=list)
+    """Those that are no trials of a search, which passes over what fails."""
+
+    def __call__(self, config: DictConfig) -> Outcome:
+        if self.stopped is not None:
+            return self.stopped
         settled = cast(DictConfig, OmegaConf.merge(config, {}))  # the job's own copy: hydra's node is read-only
         OmegaConf.set_struct(settled, False)
         settled.hydra = HydraConfig.get()
-        chosen = list(HydraConfig.get().overrides.task)
-        trials += 1
-        why, pruned = "", False
+        chosen = list(settled.hydra.overrides.task)
+        trial = next((word.partition("=")[2] for word in chosen if word.startswith("sweep.trial=")), None)
+        job = settled.hydra.job
+        outcome = self._ended(settled, chosen, trial or str(1 if OmegaConf.is_missing(job, "num") else job.num + 1))
+        self.stopped = outcome if outcome.status == Interrupted.exit_status else None
+        self.ended += [outcome] if trial is None else []
+        return outcome
+
+    def _ended(self, config: DictConfig, chosen: list[str], number: str) -> Outcome:
         try:
-            done = task(typed(settled, chosen))
+            return Outcome(self.task(typed(config, chosen)))
         except Pruned as error:
-            done, why, pruned = error.exit_status, str(error), True
+            return Outcome(error.exit_status, str(error), pruned=True)
         except Interrupted as error:
-            stopped, done, why = error, error.exit_status, str(error)
+            return Outcome(error.exit_status, str(error))
         except (FulguriteError, OmegaConfBaseException) as error:
             told = error if isinstance(error, FulguriteError) else explained(error, chosen)
-            print(f"error: Trial {trials} ({' '.join(chosen)}): {told}", file=sys.stderr, flush=True)
-            done, why = told.exit_status, str(told)
-        status = status or (done if not any(word.startswith("sweep.trial=") for word in chosen) else 0)  # a search passes over it
-        return Outcome(done, why, pruned)
-
-    try:
-        _under_hydra(job, [*flags, *words])
-    except (HydraException, OmegaConfBaseException) as error:
-        raise explained(error, words) from error
-    if stopped is not None:
-        raise stopped
-    return status
+            print(f"error: Trial {number} ({' '.join(chosen)}): {told}", file=sys.stderr, flush=True)
+            return Outcome(told.exit_status, str(told))
 
 
 def searched(arguments: Sequence[str], config: DictConfig, loader: Any, make_launcher: Callable[[], Any]) -> None:
@@ -204,7 +225,14 @@ def searched(arguments: Sequence[str], config: DictConfig, loader: Any, make_lau
     launcher = make_launcher()
 
     def launch(jobs: list[list[str]], first: int) -> list[Outcome]:
-        return [_outcome(done) for done in launcher.launch(jobs, initial_job_idx=first)]
+        try:
+            return [_outcome(done) for done in launcher.launch(jobs, initial_job_idx=first)]
+        except KeyboardInterrupt as error:  # the launcher's; a run answers Ctrl-C itself
+            raise Interrupted("Stopped by Ctrl-C. The same command goes on with the search.") from error
+        except (FulguriteError, HydraException, OmegaConfBaseException):
+            raise
+        except Exception as error:  # a worker that was killed, a job that left no result, no sbatch: each launcher has errors of its own
+            return [Outcome(1, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", lost=True)] * len(jobs)
 
     search(what, base, launch)
 
@@ -249,20 +277,31 @@ def complete(words: Sequence[str]) -> int:
     return 0
 
 
-def _under_hydra(job: Callable[[DictConfig], Outcome | None], words: Sequence[str]) -> None:
+def _under_hydra(job: Callable[[DictConfig], Outcome | None], words: Sequence[str]) -> list[Outcome]:
+    """What the jobs of a multirun brought back: those of joblib and submitit have no other way into this process."""
     import hydra
+    from hydra._internal.hydra import Hydra
+
+    brought: list[Outcome] = []
+
+    def keeping(*args: Any, **named: Any) -> Any:
+        batches = multirun(*args, **named)
+        brought.extend(_outcome(done) for batch in batches or () for done in batch)
+        return batches
 
     before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["fulgurite", *words], "1"  # else Hydra prints, and leaves with its own status
+    multirun, Hydra.multirun = Hydra.multirun, keeping  # type: ignore[method-assign]  # hydra.main drops what it returns
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
     except SystemExit as left:  # after --help and the like
         if left.code:
             raise
     finally:
-        sys.argv = before
+        sys.argv, Hydra.multirun = before, multirun  # type: ignore[method-assign]
         os.environ.pop("HYDRA_FULL_ERROR")
         os.environ.update({"HYDRA_FULL_ERROR": full} if full is not None else {})
+    return brought
 
 
 def prepare(overrides: Sequence[str], config_dir: Path | None = None) -> list[str]:

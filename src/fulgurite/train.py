@@ -63,7 +63,7 @@ from fulgurite.stage.config import Speaking
 from fulgurite.stage.preference import Comparison
 from fulgurite.stage.rewards import Trained
 from fulgurite.start import applied, began_from, named, start
-from fulgurite.sweep.study import report
+from fulgurite.sweep.study import begin, report
 from fulgurite.trainer.build import device
 from fulgurite.trial_step import confirm
 
@@ -71,6 +71,7 @@ from fulgurite.trial_step import confirm
 def train(composed: Composed, source: Source) -> int:
     """Run what was composed on data that were checked; returns 0. Raises RequestError, TrainingFailed, Interrupted."""
     run, dtypes = composed.run, settled(composed)
+    begin(run.sweep, resumed=run.resume.run is not None)
     gathered = gather(composed, source, dtypes)
     troubles = listened(composed, gathered)
     folder = run_folder(run)

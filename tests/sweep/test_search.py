@@ -14,6 +14,7 @@ from fulgurite.errors import ConfigError, Interrupted
 from fulgurite.sweep import study as kept
 from fulgurite.sweep.search import Search, prepared, search
 from fulgurite.sweep.spaces import Span, Values
+from fulgurite.sweep.storage import storage
 
 WORDS = ["+sweep=sft_lora", "sweep.knobs=[optim.lr,method.rank]"]
 
@@ -123,7 +124,7 @@ def test_a_trial_of_a_process_that_is_gone_is_taken_up_again_and_a_living_one_is
     import sys
 
     what, _ = begun(tmp_path, "sweep.trials=3", "sweep.pruner=none")
-    study = kept.opened(what.sweep, kept.storage(str(what.sweep.storage)))
+    study = kept.opened(what.sweep, storage(str(what.sweep.storage)))
     number, values = kept.ask(study, what.sweep, what.spaces)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
@@ -153,9 +154,9 @@ def test_what_cannot_be_searched_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Nothing is searched"):
         begun(tmp_path, "optim.lr=1e-3", "method.rank=8")
     with pytest.raises(ConfigError, match="holds a password"):
-        kept.storage("postgresql://me:secret@host/db")
+        storage("postgresql://me:secret@host/db")
     with pytest.raises(ConfigError, match=r"sweep\.storage=nonsense cannot be opened"):
-        kept.storage("nonsense")
+        storage("nonsense")
 
 
 def test_a_range_of_ones_own_wins_and_a_value_is_fixed(tmp_path: Path) -> None:

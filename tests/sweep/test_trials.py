@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.conftest import ROOT
 
 from fulgurite.cli.main import main
 
@@ -67,3 +69,52 @@ def test_a_trial_that_the_study_ends_is_a_stopped_run(
 def test_a_search_without_m_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *TINY]) == 2
     assert "write fulgurite train -m before the words" in capsys.readouterr().err
+
+
+def test_no_trial_outlives_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gc
+    import weakref
+
+    from fulgurite import train
+
+    seen: list[weakref.ref[object]] = []
+    alive_at_the_next: list[int] = []
+    assemble = train.assemble
+
+    def noted(*parts: Any) -> train.Assembled:
+        alive_at_the_next.append(sum(ref() is not None for ref in seen))
+        made = assemble(*parts)
+        heavy = (made.stage, made.stage.model, made.trainer, made.samples, made.stop, made.train_loader)
+        seen.extend(weakref.ref(thing) for thing in heavy)
+        return made
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "assemble", noted)
+    assert main(["train", "-m", *TINY, "sweep.trials=4"]) == 0
+    gc.collect()
+    assert len(seen) == 4 * 6
+    assert alive_at_the_next == [0, 0, 0, 0]
+    assert [ref() for ref in seen if ref() is not None] == []
+
+
+def test_the_command_of_a_wandb_agent_runs_and_no_drawn_value_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import yaml
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
+    spec = yaml.safe_load((ROOT / "sweeps" / "wandb" / "sft_lora.yaml").read_text())
+    drawn = {name: {"value": p["values"][-1] if "values" in p else p["max"]} for name, p in spec["parameters"].items()}
+    words = create_sweep_command(spec["command"])
+    place = words.index("${args_no_hyphens}")
+    words[place:] = create_sweep_command_args({"args": drawn})["args_no_hyphens"]
+    assert words[0] == "fulgurite"
+    for name, value in {"WANDB_SWEEP_ID": "abcd1234", "WANDB_RUN_ID": "ab12cd34", "WANDB_MODE": "offline"}.items():
+        monkeypatch.setenv(name, value)  # as the agent does
+    monkeypatch.chdir(tmp_path)
+    own = ("trainer.batch_size", "trainer.max_steps")
+    tiny = [word for word in TINY[2:] if not word.startswith(own)]  # two epochs in batches of 128 are too few steps
+    assert main([*words[1:], *tiny, "stage.prompts=[]", "run_dir=run"]) == 0
+    knobs = json.loads(Path("run/provenance.json").read_text())["knobs"]
+    assert {name: knobs[name]["value"] for name in drawn} == {name: p["value"] for name, p in drawn.items()}
+    allowed = [t for t in json.loads(Path("run/troubles.json").read_text()) if t["severity"] == "error"]
+    assert {(t["rule"], t["allowed"]) for t in allowed} == {("steps.too-few", True)}
+    assert list(Path("run").rglob("offline-run-*-ab12cd34"))

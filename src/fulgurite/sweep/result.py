@@ -31,8 +31,10 @@ def write(study: Any, sweep: Sweep, folder: Path) -> None:
 def words(study: Any, sweep: Sweep, folder: Path, shared: list[str], base: Composed) -> str:
     """What a person reads at the end, with the command that trains with the best values."""
     trials = study.get_trials(deepcopy=False)
-    states = {name: sum(t.state.name == name for t in trials) for name in ("COMPLETE", "PRUNED", "FAIL")}
-    lines = [f"\n{sweep.study}: {states['COMPLETE']} trials complete, {states['PRUNED']} ended early, {states['FAIL']} failed"]
+    own = [t.state.name for t in trials if not t.user_attrs.get("again")]
+    ends = {"COMPLETE": "trials complete", "PRUNED": "ended early", "FAIL": "failed"}
+    ends |= {"RUNNING": "run elsewhere"} if "RUNNING" in own else {}
+    lines = [f"\n{sweep.study}: " + ", ".join(f"{own.count(state)} {words}" for state, words in ends.items())]
     better = ranked(study, sweep)
     if not better:
         return lines[0]

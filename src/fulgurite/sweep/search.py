@@ -24,6 +24,7 @@ from fulgurite.sweep import study as kept_study
 from fulgurite.sweep.config import Sweep
 from fulgurite.sweep.result import words, write
 from fulgurite.sweep.spaces import Span, Values, draws, knob_of
+from fulgurite.sweep.storage import alone, storage
 
 HOPELESS = 3
 """A search whose first trials all fail ends after so many: the fault is in what they share."""
@@ -74,27 +75,29 @@ def _hash(shared: list[str], spaces: dict[str, Values | Span]) -> str:
 def search(what: Search, base: Composed, launch: Launch) -> None:
     """Run the trials that the study still lacks. Raises Interrupted; TrainingFailed or ConfigError where no trial came through."""
     sweep = what.sweep
-    study = kept_study.opened(sweep, kept_study.storage(str(sweep.storage)))
-    for sentence in kept_study.settle(study, sweep, what.folder):
-        say(sentence)
+    study = kept_study.opened(sweep, storage(str(sweep.storage)))
     if not study.get_trials(deepcopy=False):
         gather(base, checked_source(base), settled(base))  # fills what hangs on the data; the trials find them tokenised
-        study.enqueue_trial(_advised(base, what.spaces))
+        study.sampler = kept_study.sampler(sweep, _advised(base, what.spaces))
     there = len(kept_study.counted(study))
     say(f"study {sweep.study} in {sweep.storage}: {there} of {sweep.trials} trials; {', '.join(what.spaces)}")
     failed = 0
-    while (left := sweep.trials - len(kept_study.counted(study))) > 0:
-        batch = [kept_study.ask(study, sweep, what.spaces) for _ in range(min(sweep.at_once, left))]
+    while batch := _next(study, what):
         places = [kept_study.trial_of(study, n).user_attrs.get("folder", str(n)) for n, _ in batch]
         jobs = [
-            [*what.shared, *_words(values), f"run_dir={quoted(what.folder / place)}", f"sweep.storage={quoted(sweep.storage)}",
-             f"sweep.study={quoted(sweep.study)}", f"sweep.trial={number}"]
+            [*what.shared, *_words(values), f"run_dir={quoted((what.folder / place).resolve())}",
+             f"sweep.storage={quoted(sweep.storage)}", f"sweep.study={quoted(sweep.study)}", f"sweep.trial={number}"]
             for (number, values), place in zip(batch, places, strict=True)
         ]
         outcomes = launch(jobs, batch[0][0])
         for (number, values), outcome in zip(batch, outcomes, strict=True):
             if outcome.status == Interrupted.exit_status:
                 kept_study.again(study, sweep, number, what.folder)
+                continue
+            if outcome.lost:  # it is settled as soon as its process is known to be gone
+                if not any((what.folder / place / "status.json").is_file() for place in places):
+                    raise ConfigError(f"The launcher could not start a trial: {outcome.why}")
+                say(f"trial {number}: {outcome.why}")
                 continue
             broken = outcome.status != 0
             kept_study.finish(study, sweep, number, outcome.why, pruned=outcome.pruned, failed=broken)
@@ -111,6 +114,14 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
     print(words(study, sweep, what.folder, [w for w in what.shared if not w.lstrip("+").startswith("sweep")], base))
     if not _completed(study):
         raise TrainingFailed(f"No trial of {sweep.study} came to its end; {what.folder / 'trials.jsonl'} says why.")
+
+
+def _next(study: Any, what: Search) -> list[tuple[int, dict[str, Any]]]:
+    """The next trials of this process; those whose process died, here or in another search on this machine, are among them."""
+    with alone(str(what.sweep.storage)):
+        for sentence in kept_study.settle(study, what.sweep, what.folder):
+            say(sentence)
+        return kept_study.claimed(study, what.sweep, what.spaces, what.sweep.at_once)
 
 
 def _advised(base: Composed, spaces: dict[str, Values | Span]) -> dict[str, Any]:
@@ -152,4 +163,4 @@ def _forget(study: Any, sweep: Sweep, folder: Path) -> None:
     for trial in ended:
         place = folder / trial.user_attrs.get("folder", str(trial.number)) / "checkpoints"
         if trial.number not in keep and place.is_dir():
-            shutil.rmtree(place)
+            shutil.rmtree(place, ignore_errors=True)  # another search may be at it

@@ -5,29 +5,27 @@ A trial's steps are counted in percent of its run, so that trials of different l
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from fulgurite.callback.status import alive
 from fulgurite.errors import ConfigError
 from fulgurite.sweep.config import Pruner, Sampler, Sweep
 from fulgurite.sweep.spaces import Span, Values
+from fulgurite.sweep.storage import storage
 
 STARTS = 5
 """Trials that are never ended early by the median: there must be one."""
 AGAINS = 2
 """How often a trial whose process died is taken up again: what kills its machine each time must not do so for ever."""
 
-
-def quiet() -> None:
-    """Optuna tells of every trial; we do."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+JUST_ASKED = timedelta(minutes=1)
+"""A trial without its process's name is given so long: another machine may be about to write it."""
 
 
 def pruner(sweep: Sweep) -> Any:
@@ -41,8 +39,8 @@ def pruner(sweep: Sweep) -> Any:
     return optuna.pruners.NopPruner()
 
 
-def sampler(sweep: Sweep) -> Any:
-    """Optuna's sampler, seeded anew for each trial with its number.
+def sampler(sweep: Sweep, advised: dict[str, Any] | None = None) -> Any:
+    """Optuna's sampler, seeded anew for each trial with its number; trial 0 is what was `advised`.
 
     A sampler that is made with the same seed when a study goes on would draw its first values again, as would a second machine's.
     So what a trial draws is a function of the seed, its number and the trials before, whoever asks.
@@ -67,25 +65,11 @@ def sampler(sweep: Sweep) -> Any:
             return self.inner.sample_relative(study, trial, search_space)
 
         def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+            if trial.number == 0 and advised and param_name in advised:  # not queued: two machines that begin at once would queue it twice
+                return advised[param_name]
             return self.inner.sample_independent(study, trial, param_name, param_distribution)
 
     return Numbered()
-
-
-def storage(url: str) -> Any:
-    """Optuna's storage. Raises ConfigError where it cannot be reached, or where the URL holds a password."""
-    import optuna
-
-    if urlsplit(url).password:
-        raise ConfigError(
-            "sweep.storage holds a password, which config.yaml would keep; leave it out: PostgreSQL reads ~/.pgpass, MySQL ~/.my.cnf."
-        )
-    quiet()
-    try:
-        return optuna.storages.get_storage(url)
-    except Exception as error:  # SQLAlchemy's own, the driver's, ImportError: each library has its tree
-        said = " ".join(str(error).split())[:160]
-        raise ConfigError(f"sweep.storage={url} cannot be opened: {said}; give a URL that Optuna takes, or leave it empty.") from error
 
 
 def opened(sweep: Sweep, kept: Any) -> Any:
@@ -99,15 +83,31 @@ def opened(sweep: Sweep, kept: Any) -> Any:
 
 
 def mine() -> dict[str, Any]:
-    """Which process runs a trial, as status.json says it."""
+    """This process, as status.json says it."""
     import psutil
 
     me = psutil.Process()
     return {"host": socket.gethostname(), "pid": me.pid, "process_started": me.create_time()}
 
 
+def claimed(study: Any, sweep: Sweep, spaces: dict[str, Values | Span], most: int) -> list[tuple[int, dict[str, Any]]]:
+    """At most so many trials, which are now this process's; none where the study has all of its own.
+
+    Others may ask at the same time, and numbers are given once: who gets one behind the last that is wanted gives it back.
+    """
+    found = []
+    for _ in range(min(most, sweep.trials - len(counted(study)))):
+        number, values = ask(study, sweep, spaces)
+        if sum(trial.number < number for trial in counted(study)) < sweep.trials:
+            found.append((number, values))
+            continue
+        study._storage.set_trial_user_attr(trial_of(study, number)._trial_id, "again", True)
+        finish(study, sweep, number, "the study had its last trial already", failed=True)
+    return found
+
+
 def ask(study: Any, sweep: Sweep, spaces: dict[str, Values | Span]) -> tuple[int, dict[str, Any]]:
-    """The number and the values of the next trial, which from now on runs in this process."""
+    """The number and the values of the next trial, for which from now on this process answers."""
     trial = study.ask()
     found = {name: _drawn(trial, name, space) for name, space in spaces.items()}
     for key, value in mine().items():
@@ -121,6 +121,18 @@ def _drawn(trial: Any, name: str, space: Values | Span) -> Any:
     if space.whole:
         return trial.suggest_int(name, int(space.low), int(space.high), log=space.log)
     return trial.suggest_float(name, float(space.low), float(space.high), log=space.log)
+
+
+def begin(sweep: Sweep, resumed: bool) -> None:
+    """Note which process runs a trial: a launcher's is not the search's. Raises ConfigError where the trial is over already."""
+    if sweep.trial is None or sweep.storage is None:
+        return
+    kept = storage(sweep.storage)
+    trial_id = kept.get_trial_id_from_study_id_trial_number(kept.get_study_id_from_name(sweep.study), sweep.trial)
+    if not kept.get_trial(trial_id).state.is_finished():
+        kept.set_trial_user_attr(trial_id, "runner", mine())
+    elif not resumed:  # it waited in a queue while its search was taken for dead
+        raise ConfigError(f"Trial {sweep.trial} of {sweep.study} is over: another process took it up; nothing is left to do here.")
 
 
 def report(sweep: Sweep) -> Callable[[int, float], str | None]:
@@ -155,6 +167,8 @@ def finish(study: Any, sweep: Sweep, number: int, why: str, pruned: bool = False
     from optuna.trial import TrialState
 
     trial = trial_of(study, number)
+    if trial.state.is_finished():  # another process found it so before its own told
+        return
     values = list(trial.intermediate_values.values())
     if not failed and not values:
         failed, why = True, f"no {sweep.metric} was reported: the run had no evaluation, or its stage has another name for it"
@@ -175,15 +189,26 @@ def trial_of(study: Any, number: int) -> Any:
 
 def settle(study: Any, sweep: Sweep, folder: Path) -> list[str]:
     """End the trials of processes of this machine that are gone, and put each in the queue again; what was done, in sentences."""
+    from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
 
     said = []
     for trial in study.get_trials(deepcopy=True, states=(TrialState.RUNNING,)):
-        attrs = trial.user_attrs
-        if attrs.get("host") not in (None, socket.gethostname()) or (attrs.get("pid") != os.getpid() and alive(attrs)):
+        if "pid" not in trial.user_attrs and datetime.now() - trial.datetime_start < JUST_ASKED:
             continue
-        said.append(again(study, sweep, trial.number, folder))
+        runner = trial.user_attrs.get("runner") or {}
+        ended = trial.intermediate_values.get(100) is not None
+        if _other(trial.user_attrs) or (_other(runner) and not ended):
+            continue
+        with contextlib.suppress(UpdateFinishedTrialError):  # another process was quicker
+            said.append(again(study, sweep, trial.number, folder))
     return said
+
+
+def _other(process: dict[str, Any]) -> bool:
+    """Whether it is a process that lives, or one of another machine, which is believed; this process is no other."""
+    here = process.get("host") in (None, socket.gethostname())
+    return bool(process) and not (here and process.get("pid") == os.getpid()) and alive(process)
 
 
 def again(study: Any, sweep: Sweep, number: int, folder: Path) -> str:
@@ -197,9 +222,9 @@ def again(study: Any, sweep: Sweep, number: int, folder: Path) -> str:
     if not trial.params or times >= AGAINS:
         finish(study, sweep, number, f"its process ended {times + 1} times before the run did", failed=True)
         return f"Trial {number} is given up: its process ended {times + 1} times before the run did."
-    study.enqueue_trial(trial.params, user_attrs={"folder": place, "times": times + 1})
     study._storage.set_trial_user_attr(trial._trial_id, "again", True)
     finish(study, sweep, number, "its process ended before the run did; it is taken up again", failed=True)
+    study.enqueue_trial(trial.params, user_attrs={"folder": place, "times": times + 1})
     return f"Trial {number} was cut off; it is taken up again from {folder / place}."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ def speak(seen: Seen) -> list[Trouble]:
 
     A trial of a search is there to be tried: its validation loss judges it, and what may be insisted on refuses nothing.
     """
-    found, tried = [], seen.run.sweep.trial is not None
+    found, tried = [], seen.run.sweep.trial is not None or "WANDB_SWEEP_ID" in os.environ  # as W&B's agent sets it
     for known in RULES.values():
         said = known.says(seen)
         if said is not None:
