@@ -60,7 +60,19 @@ def read(words: Sequence[str]) -> Flags:
         if name == "--config-dir" and not Path(value).is_dir():
             raise RequestError(f"--config-dir {value} is not a folder; give one that has your options, such as {value}/optim/mine.yaml.")
         found.given[name] = value
+    _refuse_together(found)
     return found
+
+
+def _refuse_together(asked: Flags) -> None:
+    """Raise ConfigError where Hydra would die of a combination with a traceback."""
+    alone = [name for name in ("--multirun", "--cfg", "--info", "--shell-completion") if name in asked.given]
+    if len(alone) > 1:
+        raise ConfigError(f"{' and '.join(alone)} cannot go together; take one of them.")
+    if "--resolve" in asked.given and not {"--cfg", "--help"} & asked.given.keys():
+        raise ConfigError("--resolve goes with --cfg job; add that.")
+    if "--shell-completion" in asked.given and not any(o.startswith(("install=", "uninstall=", "query=")) for o in asked.overrides):
+        raise ConfigError("--shell-completion wants install=bash, query=bash or uninstall=bash.")
 
 
 def _choices(name: str) -> str:
