@@ -72,7 +72,7 @@ def test_what_is_not_halved_ends_in_one_line(
 
 
 @pytest.mark.slow
-def test_one_of_several_processes_ends_all_of_them_in_one_line(tmp_path: Path) -> None:
+def test_one_of_several_processes_ends_all_of_them_and_says_why(tmp_path: Path) -> None:
     done = command(tmp_path, "trainer=ddp_cpu", "trainer.batch_size=8", SHORT_RANK="1")
     assert done.returncode == 3, done.stderr
     told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -108,8 +108,8 @@ def test_weights_that_do_not_fit_are_one_line(
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(told) == 1
     pattern = (
-        r"error: Out of memory while the weights were loaded and made ready: the plan counts [\d.]+ GB for that and [\d.]+ GB for "
-        r"training; [\d.]+ GB were free on this cpu before\. Try method=qlora, a smaller model or closing other programs\."
+        r"error: Out of memory while the weights were loaded and made ready: the plan counts [\d.]+ GB for that and "
+        r"[\d.]+ GB for training; [\d.]+ GB were free on this cpu before\. Try method=qlora, a smaller model or closing other programs\."
     )
     assert re.fullmatch(pattern, told[0])
     assert state(tmp_path / "run")["state"] == "failed"

@@ -14,6 +14,8 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
+from fulgurite.errors import TrainingFailed
+
 GRACE = 30.0
 """Seconds that the other ranks have to leave after one has failed."""
 
@@ -65,6 +67,8 @@ def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
         except subprocess.TimeoutExpired:
             continue
     statuses = [child.returncode for child in ranks]
+    if TrainingFailed.exit_status in statuses:  # the rank that knows why; the others only lost their connection to it
+        return TrainingFailed.exit_status
     worst = failed or next((s for s in statuses if s), 0)
     return worst if worst >= 0 else 128 - worst
 
