@@ -354,3 +354,17 @@ def test_layers_thaw_from_the_top_and_a_resumed_run_knows_which(tmp_path: Path) 
 def test_thawing_is_refused_where_it_cannot_be_right(tmp_path: Path, word: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         tiny(tmp_path / "run", *UNFREEZE, word)
+
+
+def test_no_parameter_stays_in_the_loaded_file_where_dtypes_differ() -> None:
+    """One weight that lies in the mapped file keeps the whole file in memory."""
+    run = compose(["model=tiny", "method=freeze", "precision=bf16", *METHODS["freeze"]]).run
+    dtypes = settle(run.precision, "cpu")
+    model = build(run.model, dtypes.trained).model
+    loaded = {p.untyped_storage().data_ptr(): p.data for p in model.parameters()}  # held, or an address is used again
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    done = build(run.method, model, dtypes)
+    assert any(p.requires_grad for p in done.parameters())
+    for name, parameter in done.named_parameters():
+        assert parameter.untyped_storage().data_ptr() not in loaded, name
+        assert torch.equal(parameter.detach(), before[name].to(parameter.dtype)), name
