@@ -380,3 +380,17 @@ def test_a_pattern_that_fits_no_layer_and_a_rank_that_no_matrix_has_are_refused(
         made("lora", "method.rank_pattern={q_porj: 4}")
     with pytest.raises(ConfigError, match=r"method.rank=128 is more than .* take method.rank="):
         made("qlora", "method.init=loftq", "method.rank=128")
+
+
+def test_no_parameter_stays_in_the_loaded_file_where_dtypes_differ() -> None:
+    """One weight that lies in the mapped file keeps the whole file in memory."""
+    run = compose(["model=tiny", "method=freeze", "precision=bf16", *METHODS["freeze"]]).run
+    dtypes = settle(run.precision, "cpu")
+    model = build(run.model, dtypes.trained).model
+    loaded = {p.untyped_storage().data_ptr(): p.data for p in model.parameters()}  # held, or an address is used again
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    done = build(run.method, model, dtypes)
+    assert any(p.requires_grad for p in done.parameters())
+    for name, parameter in done.named_parameters():
+        assert parameter.untyped_storage().data_ptr() not in loaded, name
+        assert torch.equal(parameter.detach(), before[name].to(parameter.dtype)), name

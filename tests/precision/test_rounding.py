@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from torch.optim import SGD, AdamW
 
 from fulgurite.errors import ConfigError
+from fulgurite.precision import rounding as rounding_module
 from fulgurite.precision.config import Rounding
 from fulgurite.precision.rounding import LOST, Rounded, stochastic
 
@@ -28,6 +30,24 @@ def test_stochastic_rounding_is_right_on_average_and_never_further_than_a_neighb
         assert seen == pytest.approx(chance, abs=5 * (chance * (1 - chance) / 200_000) ** 0.5)
     exact = torch.tensor([1.0, -2.5, 0.0])
     assert torch.equal(stochastic(exact, generator).float(), exact)
+
+
+def test_in_pieces_the_chances_are_those_drawn_at_once_and_no_temporary_is_larger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The formula on whole tensors, written out, gives the same bits; the largest number of entries drawn at once is PIECE."""
+    x = torch.randn(77, 131, generator=torch.Generator().manual_seed(1))
+    chance = torch.randint(0, 1 << 16, x.shape, generator=torch.Generator().manual_seed(5), dtype=torch.int32)
+    whole = ((x.view(torch.int32) + chance) & -65536).view(torch.float32).bfloat16()
+    draw, drawn = torch.randint, []
+
+    def noted(low: int, high: int, size: torch.Size, **more: Any) -> torch.Tensor:
+        drawn.append(size.numel())
+        return draw(low, high, size, **more)
+
+    monkeypatch.setattr(rounding_module, "PIECE", 1000)
+    monkeypatch.setattr(torch, "randint", noted)
+    assert torch.equal(stochastic(x, torch.Generator().manual_seed(5)), whole)
+    assert max(drawn) == 1000
+    assert sum(drawn) == x.numel()
 
 
 def stepped(rounding: Rounding, steps: int, rate: float) -> tuple[torch.Tensor, Rounded]:

@@ -66,12 +66,15 @@ def of_part(model: PreTrainedModel, part: Part) -> list[nn.Parameter]:
 
 
 def train_only(model: nn.Module, chosen: Iterable[nn.Parameter], dtypes: Dtypes) -> None:
-    """Freeze all but the chosen parameters, each in the dtype that its kind is stored in; what is quantised stays so."""
-    live = {id(p) for p in chosen}
+    """Freeze all but the chosen parameters, each in the dtype that its kind is stored in; what is quantised stays so.
+
+    Where the dtypes differ every parameter gets memory of its own: one that still lay in the mapped file would keep all of it.
+    """
+    live, apart = {id(p) for p in chosen}, dtypes.frozen != dtypes.trained
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in live)
         if parameter.is_floating_point():
-            parameter.data = parameter.data.to(dtypes.trained if id(parameter) in live else dtypes.frozen)
+            parameter.data = parameter.data.to(dtypes.trained if id(parameter) in live else dtypes.frozen, copy=apart)
     for buffer in model.buffers():
         if buffer.is_floating_point() and dtypes.frozen == dtypes.trained != torch.float32:
             buffer.data = buffer.data.to(dtypes.trained)

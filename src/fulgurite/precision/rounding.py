@@ -19,14 +19,22 @@ LOST = "lost"
 """Where Kahan's rounding keeps what a weight could not hold, in the optimizer's state."""
 COUNT = "roundings"
 """How many steps were rounded: with the seed it decides every chance."""
+PIECE = 1 << 20
+"""So many numbers are rounded by chance at a time. A CPU draws the same chances in pieces as at once."""
 SAMPLE = 1_000_000
 """At most so many weights are compared before and after a step."""
 
 
 def stochastic(x: Tensor, generator: torch.Generator) -> Tensor:
-    """float32 as bf16, up or down with the chance that makes it right on average."""
-    chance = torch.randint(0, 1 << 16, x.shape, generator=generator, dtype=torch.int32, device=x.device)
-    return ((x.contiguous().view(torch.int32) + chance) & -65536).view(torch.float32).bfloat16()
+    """float32 as bf16, up or down with the chance that makes it right on average. Temporaries are of `PIECE` numbers, not of all."""
+    rounded = torch.empty(x.shape, dtype=torch.bfloat16, device=x.device)
+    numbers, low = x.contiguous().view(-1), rounded.view(-1)
+    for start in range(0, len(numbers), PIECE):
+        piece = numbers[start : start + PIECE]
+        bits = torch.randint(0, 1 << 16, piece.shape, generator=generator, dtype=torch.int32, device=x.device)
+        bits.add_(piece.view(torch.int32)).bitwise_and_(-65536)
+        low[start : start + PIECE] = bits.view(torch.float32)
+    return rounded
 
 
 class Rounded(Optimizer):
