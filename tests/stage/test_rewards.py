@@ -133,3 +133,13 @@ def test_a_reward_that_gives_no_good_numbers_is_one_sentence(word: str, said: st
 def test_what_cannot_go_together_is_refused_before_a_model_is_loaded(words: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         checked_source(compose(["stage=grpo", "model=tiny", *words]))
+
+
+def test_columns_are_looked_for_before_an_answer_is_drawn(tmp_path: Path) -> None:
+    (tmp_path / "r.py").write_text("def score(prompts, answers, **columns):\n    return [0.0 for _ in answers]\n")
+    rule, function = resolve("match:answer"), resolve(f"{tmp_path / 'r.py'}:score")
+    rewards.check_columns([rule, function], ["answer", "kind"])
+    with pytest.raises(ConfigError, match=r"the data have no column answer\. Did you mean answers\? There are: answers\."):
+        rewards.check_columns([rule], ["answers"])
+    with pytest.raises(ConfigError, match=r"the data have a column answers, and a reward function gets answers of ours"):
+        rewards.check_columns([function], ["answers"])

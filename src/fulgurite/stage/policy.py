@@ -32,7 +32,7 @@ from fulgurite.run import RunConfig
 from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch, StageModule
 from fulgurite.stage.buffer import Buffer, Cuts
-from fulgurite.stage.rewards import Answered, resolve, scored
+from fulgurite.stage.rewards import Answered, check_columns, resolve, scored
 from fulgurite.stage.rollout import Drawn, Rollouts, TransformersRollouts
 from fulgurite.stage.scorer import Scorer, reference
 
@@ -135,6 +135,7 @@ class PolicyStage(StageModule):
                 f"that the model reads; lower it, or set data.max_length={max(room, 8)}."
             )
         self.asked, self.asked_val = Asked(source, rows), Asked(source, val) if isinstance(val, Rows) else None
+        check_columns(self.rewards, self.asked.names)
         self._words = loaded.tokenizer
         self.rollouts = TransformersRollouts(
             self.model, template.stop_ids, int(loaded.tokenizer.pad_token_id), max_new_tokens=self.stage.max_new_tokens,

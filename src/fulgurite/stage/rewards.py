@@ -159,6 +159,22 @@ def _rule(word: str, head: str, argument: str) -> Reward:
     return Rule(word, RULES[head], argument)
 
 
+def check_columns(rewards: Sequence[Reward], names: Sequence[str]) -> None:
+    """Raise ConfigError, before an answer is drawn, where a reward wants a column that is not there, or would be handed one twice."""
+    for reward in rewards:
+        if isinstance(reward, Function) and (taken := sorted({"prompts", "answers"} & set(names))):
+            raise ConfigError(
+                f"stage.reward={reward.name}: the data have a column {taken[0]}, and a reward function gets {taken[0]} of ours under that "
+                "name; rename the column in the file."
+            )
+        if isinstance(reward, Rule) and reward.rule in (match, contains) and reward.argument not in names:
+            there = ", ".join(names) or "none"
+            raise ConfigError(
+                f"stage.reward={reward.name}: the data have no column {reward.argument}.{did_you_mean(reward.argument, names)} "
+                f"There are: {there}."
+            )
+
+
 def _of_file(path: Path, name: str, word: str) -> Callable[..., Sequence[float]]:
     if not path.is_file():
         raise ConfigError(f"stage.reward={word}: there is no file {path}.")
