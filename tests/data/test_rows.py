@@ -233,7 +233,7 @@ def test_a_thousand_rows_with_37_bad_ones_of_five_kinds_balance(write: Write, cu
     with pytest.raises(DataError, match=r"\(and 36 more bad records\)"):
         cut([path])
     _, _, report = cut([path], 60, max_drop=37, max_samples=500)
-    report.write(tmp_path / "data_report.json")
+    (tmp_path / "data_report.json").write_text(report.text(), encoding="utf-8")
     body = json.loads((tmp_path / "data_report.json").read_text())
     reasons = body["dropped_by_reason"]
     parts = sum(body[name] for name in ("trained", "validation", "not_drawn", "not_weighted"))

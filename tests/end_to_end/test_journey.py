@@ -18,7 +18,7 @@ SMALL = ["trainer.max_steps=2", "trainer.batch_size=4", "precision=fp32", "data.
 
 
 def test_they_are_all_here() -> None:
-    names = ["dpo_guide", "grpo_answers", "kto_guide", "rm_form", "rm_guide", "sft_guide"]
+    names = ["dpo_guide", "grpo_answers", "kto_guide", "ppo_length", "rm_form", "rm_guide", "sft_guide"]
     assert [path.stem for path in EXPERIMENTS] == names
 
 

@@ -150,8 +150,9 @@ SPEAKS = [
     Case("precision.pure-bf16", "method=full optim=adamw_8bit precision=pure_bf16 optim.lr=2e-5", {}, "warning", "", "precision=bf16"),
     Case("memory.train", "trainer.micro_batch=8", {"memory": memory(9.6), "machine": free(10)}, "error",
          "Training needs about 9.6 GB on a GPU (weights 1 GB, activations 8.6 GB); 10 GB are free.", "trainer.micro_batch=4"),
-    Case("memory.train", "", {"memory": memory(8.1), "machine": free(10)}, "warning", "8.1 GB", "trainer.gradient_checkpointing=true"),
-    Case("memory.train", "", {"memory": memory(2, 9), "machine": free(10)}, "warning", "Evaluation needs about 9 GB"),
+    Case("memory.train", "trainer.micro_batch=1", {"memory": memory(8.1), "machine": free(10)}, "warning",
+         "8.1 GB", "trainer.gradient_checkpointing=true"),
+    Case("memory.train", "trainer.micro_batch=1", {"memory": memory(2, 9), "machine": free(10)}, "warning", "Evaluation needs about 9 GB"),
     Case("memory.train", "stage=grpo stage.reward=[length:50]", {"memory": memory(2, 1, 9), "machine": free(10)}, "warning",
          "A rollout needs", "stage.rollout_batch=32"),
     Case("memory.train", "method=full", {"memory": memory(20), "machine": free(10), "cheaper": [
@@ -285,7 +286,8 @@ SILENT = [
 OWN_FILE = {"steps.too-few"}
 DECIDED_BY_FACTS = {
     "memory.train", "memory.replicas", "disk.checkpoints", "data.too-long", "data.no-end", "data.sampled", "data.no-validation", "rm.data",
-    "data.few-labels", "data.repeats", "precision.born-bf16", "resume.changed", "resume.finished", "device.nothing-fits",
+    "data.beyond-model", "data.few-labels", "data.repeats", "precision.born-bf16", "resume.changed", "resume.finished",
+    "device.nothing-fits",
 }
 """Rules whose remedy changes what was measured, which a fact set by hand does not follow."""
 

@@ -82,7 +82,7 @@ def test_batches_are_four_times_as_large_and_full_gradients_fit() -> None:
         composed.fill(Facts(rows=100_000, percentile_99=60, model_length=2048), "data")
         composed.fill(Facts(rows=100_000, total_steps=2), "steps")
         sizes[words] = (composed.run.trainer.batch_size, composed.run.trainer.micro_batch)
-    assert sizes == {"method=lora": (64, 8), "method=full": (256, 3)}  # 2 GB hold three rows' gradients of 0.54 GB
+    assert sizes == {"method=lora": (64, 16), "method=full": (256, 3)}  # 2 GB hold three rows' gradients of 0.54 GB
 
 
 def test_a_run_that_would_overspend_is_refused_before_and_when_it_goes_on() -> None:
