@@ -21,8 +21,6 @@ def train_main(words: list[str]) -> int:
     processes = getattr(composed.run.trainer, "processes", 1)
     if processes > 1 and "RANK" not in os.environ:
         return _launched(composed, asked, processes)
-    if processes == 1:
-        _alone()
     return _job(composed)
 
 
@@ -65,6 +63,8 @@ def _launched(composed: Composed, asked: flags.Flags, processes: int) -> int:
 
 
 def _job(composed: Composed) -> int:
+    if getattr(composed.run.trainer, "processes", 1) == 1:
+        _alone()
     if composed.multirun and getattr(composed.run.trainer, "processes", 1) > 1:
         raise ConfigError("trainer=ddp_cpu cannot be part of -m: its ranks would train different trials; run the values one by one.")
     if composed.run.sweep.knobs and not composed.multirun and composed.run.sweep.trial is None:
