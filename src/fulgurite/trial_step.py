@@ -34,8 +34,8 @@ from fulgurite.trainer.build import device
 CONFIRMED = "confirmed by a trial step"
 """What the reason of a tried micro-batch says; a resumed run is not tried again."""
 NEEDLESS = 0.5
-"""The share of a CPU's free memory below which an estimate is believed. The worst of seventeen measured settings needed 1.5 times what
-was estimated (README, Memory), three quarters of it then; and a micro-batch takes seconds there, on a GPU none."""
+"""The share of a CPU's free memory below which an estimate is believed: the worst of the measured settings needed 1.15 times what was
+estimated (README, Memory), and others share the machine; a micro-batch takes seconds there, on a GPU none."""
 
 
 def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: Seen) -> None:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Any
 
 import pytest
 import torch
 from tests.optim.nets import Wide, config, made, saved, steps
+from torch import nn
+from torch.profiler import ProfilerActivity, profile, record_function
 
+from fulgurite.compose import compose
 from fulgurite.optim.groups import hidden_matrices
+from fulgurite.plan.facts import ModelFacts, Weights
+from fulgurite.plan.memory import scratch
+from fulgurite.precision import rounding
+from fulgurite.precision.config import Rounding
 from fulgurite.run import load_options
-from fulgurite.schema import options
+from fulgurite.schema import build, options
 
 load_options()
 NAMES = sorted(options("optim"))
@@ -106,3 +115,41 @@ def test_a_parameter_that_learns_later_steps_as_if_it_began_then(name: str) -> N
                 optimizer.step()
     assert torch.equal(late.layers[1].weight, fresh.layers[1].weight)
     assert not torch.equal(late.layers[0].weight, fresh.layers[0].weight)
+
+
+def most_held(step: Callable[[], object]) -> int:
+    """The most bytes that torch held during the second of two steps beyond those from before it, by its profiler.
+
+    The first is watched as well, or the profiler would not know what the second gives back.
+    """
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        step()
+        with record_function("second"):
+            step()
+    events = seen.profiler.kineto_results.events()
+    began = next(event.start_ns() for event in events if event.name() == "second")
+    made = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+    before = sum(size for when, size in made if when < began)
+    held = list(accumulate((size for _, size in made), initial=0))
+    return max(held[sum(when < began for when, _ in made) :]) - before
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [*((n, "fp32") for n in NAMES), *((n, "bf16") for n in BF16), *((n, "rounded") for n in NAMES if config(n).alone)],
+)
+def test_a_step_takes_the_declared_bytes_while_it_lasts(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = config(name)
+    monkeypatch.setattr(rounding, "PIECE", 1 << 12)  # small beside the weight, as it is in a real model
+    monkeypatch.setattr(rounding, "SAMPLE", 1 << 12)
+    dtype = torch.float32 if kind == "fp32" else torch.bfloat16
+    net = nn.ModuleDict({"embed": nn.Embedding(4096, 256, dtype=dtype), "layers": nn.ModuleList([nn.Linear(256, 64, dtype=dtype)])})
+    optimizer = build(chosen, net)
+    if kind == "rounded":
+        optimizer = rounding.Rounded(optimizer, Rounding.stochastic, 0)
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    weight = Weights("embed.weight", (4096, 256), kind="embedding", trained=True)
+    facts = ModelFacts(tensors=[weight], trained_dtype=str(dtype).removeprefix("torch."))
+    words = {"fp32": ["precision=fp32"], "bf16": ["precision=pure_bf16", "precision.rounding=nearest"], "rounded": ["precision=pure_bf16"]}
+    run = compose(["model=tiny", "method=full", f"optim={name}", *words[kind]]).run
+    assert most_held(optimizer.step) / math.prod(weight.shape) == pytest.approx(scratch(run, facts) / math.prod(weight.shape), abs=0.6)

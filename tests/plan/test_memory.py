@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -106,3 +107,21 @@ def test_a_derived_micro_batch_shrinks_until_it_fits_and_a_given_one_stays() -> 
     assert not reduce(several, facts, None, Machine(memory_free=need, processes=2))  # each would see other memory free
     given, _, facts = composed_of("method=full", "precision=fp32", "trainer.micro_batch=8")
     assert not reduce(given, facts, None, Machine(memory_free=1))
+
+
+def test_a_step_counts_where_it_needs_more_than_the_logits_left() -> None:
+    composed, _, facts = composed_of("method=full", "precision=fp32", "optim=adamw_8bit")
+    part = memory.estimate(composed.run, facts, np.array([8]), Machine()).training
+    plain, _, _ = composed_of("method=full", "precision=fp32", "optim=adamw")
+    without = memory.estimate(plain.run, facts, np.array([8]), Machine()).training
+    step = 20 * max(math.prod(t.shape) for t in facts.tensors)
+    assert part.logits < step
+    assert part.other - without.other == step - part.logits
+
+
+def test_weights_that_a_method_stores_otherwise_are_made_beside_the_file() -> None:
+    composed, _, facts = composed_of("method=freeze", "method.train=last:1", "precision=bf16")
+    whole = memory.loading(composed.run, facts, 0)
+    assert whole.weights == facts.parameters * 4 + sum(t.bytes for t in facts.tensors)
+    composed, _, facts = composed_of("method=freeze", "method.train=last:1", "precision=fp32")
+    assert memory.loading(composed.run, facts, 0).weights == facts.parameters * 4

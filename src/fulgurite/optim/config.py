@@ -36,6 +36,8 @@ class Optim(Option):
 
     alone: ClassVar[bool] = False
     """Whether a parameter's step depends on nothing but the parameter, its gradient and its state: then its result can be rounded."""
+    scratch: ClassVar[tuple[float, float]] = (0.0, 0.0)
+    """Bytes a number of the largest weight that a step takes while it lasts: of fp32 weights, of 16-bit ones. A test counts them."""
 
     lr: float | None = knob(
         None, "The learning rate: the size of each step at its peak. Wrong by ten, no other knob repairs it.",
@@ -124,6 +126,7 @@ class AdamW8bit(AdamW):
 
     builds: ClassVar[str] = "fulgurite.optim.adamw_8bit:build"
     alone: ClassVar[bool] = False
+    scratch: ClassVar[tuple[float, float]] = (20.0, 24.0)
     costs: ClassVar[str] = "About 2 bytes of state a trained weight."
 
     def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
@@ -170,6 +173,7 @@ class Adafactor(Optim):
 
     builds: ClassVar[str] = "fulgurite.optim.adafactor:build"
     alone: ClassVar[bool] = True
+    scratch: ClassVar[tuple[float, float]] = (4.0, 2.0)
     costs: ClassVar[str] = "Next to no state; often a little behind AdamW."
 
     beta2_decay: float = knob(
@@ -201,6 +205,7 @@ class Lion(Optim):
 
     builds: ClassVar[str] = "fulgurite.optim.lion:build"
     alone: ClassVar[bool] = True
+    scratch: ClassVar[tuple[float, float]] = (4.0, 2.0)
     costs: ClassVar[str] = "4 bytes of state a trained weight; touchy about its rate."
 
     betas: list[float] = knob(
@@ -281,6 +286,7 @@ class ScheduleFree(Optim):
     """
 
     builds: ClassVar[str] = "fulgurite.optim.schedule_free:build"
+    scratch: ClassVar[tuple[float, float]] = (4.0, 4.0)
     costs: ClassVar[str] = "8 bytes of state a trained weight; an evaluation copies the weights."
 
     betas: list[float] = knob(
@@ -344,6 +350,7 @@ class Galore(Projected):
 
     builds: ClassVar[str] = "fulgurite.optim.galore:build"
     alone: ClassVar[bool] = False
+    scratch: ClassVar[tuple[float, float]] = (8.0, 4.0)
     costs: ClassVar[str] = "Full gradients, but a small state; an SVD of every matrix now and then."
     misread: ClassVar[str] = "It trains every weight. It is no adapter, though its rank reminds of LoRA's."
 
@@ -459,6 +466,7 @@ class AdamMini(AdamW):
 
     builds: ClassVar[str] = "fulgurite.optim.adam_mini:build"
     alone: ClassVar[bool] = False
+    scratch: ClassVar[tuple[float, float]] = (4.0, 12.0)
     costs: ClassVar[str] = "About 4 bytes of state a trained weight."
 
     def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 LIBRARIES = {"cpu": 540e6, "cuda": 0.0}
 """A CPU's process before it has weights: python, torch, transformers and lightning imported (446 MB, torch 2.13 and transformers
 5.23 on Linux), then tokenizer, data and oneDNN's kernels once they have run. A GPU holds none of it in its own memory."""
-HOLES = {"cpu": 0.3, "cuda": 0.1}
-"""What the allocator keeps free between tensors that live, as a share of the activations: on a CPU fitted to three settings
-(glibc's malloc gives back what is below 32 MB only from its end); on a GPU a guess."""
+HOLES = {"cpu": (0.55, 0.2), "cuda": (0.1, 0.1)}
+"""What the allocator keeps free between tensors that live, as a share of the activations: where a layer's states lie below `PAGE`, and
+from there on. On a CPU fitted to seventeen settings: below 32 MB glibc's malloc gives back only from its end, and 2.36 does not find a
+freed piece again for an aligned one of the same size. On a GPU a guess."""
+PAGE = 2 << 20
+"""Bytes from which on torch puts a CPU's tensor on huge pages of its own (THP_MEM_ALLOC_ENABLE, which `fulgurite train` sets)."""
 LAYER = re.compile(r"\.(\d+)\.")
 COPIES = 5
 """The layers q, k, v, gate and up each turn the norm's output into the compute type for themselves."""
@@ -42,11 +45,14 @@ def estimate(run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: M
     copied, head = copies(model), head_bytes(model)
     kept = activations(run, model, flows, tokens, longest + answers)
     base = int(LIBRARIES.get(machine.device, 0.0))
-    holes = HOLES.get(machine.device, 0.1)
+    small, large = HOLES.get(machine.device, (0.1, 0.1))
+    holes = small if tokens * model.hidden * WIDTH[model.compute_dtype] < PAGE else large
     held = sum(t.bytes for t in model.tensors) + reference(run, model), gradients(model), state(run, model)
     other = base + int(holes * kept)
     scores = logits(run, model, tokens)
-    training = Part(*held, kept + copied, scores + head, other)
+    # A step finds the logits' memory free, which is large enough to have gone back; on a CPU not the activations', which is in pieces.
+    reused = scores + head + (0 if machine.device == "cpu" else kept + copied)
+    training = Part(*held, kept + copied, scores + head, other + max(0, scratch(run, model) - reused))
     width = WIDTH[model.compute_dtype]
     looked = tokens * (6 * model.hidden + 4 * model.intermediate) * max(width, 2)  # one layer at a time, nothing kept
     evaluation = Part(*held, looked, scores + head_copy(model), other)
@@ -59,11 +65,17 @@ def estimate(run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: M
 
 
 def loading(run: RunConfig, model: ModelFacts, base: int) -> Part:
-    """The file as it is mapped beside the weights that are made of it; mapped alone where both have one dtype."""
+    """The file as it is mapped beside the weights that are made of it; mapped alone where both have one dtype.
+
+    A method that loads what trains and stores the rest otherwise makes every weight anew, from the file or from what was loaded.
+    """
     kind = model.trained_dtype if run.method.loads_trained else model.frozen_dtype
     numbers = int(model.billions * 1e9) or model.parameters
     stored = numbers * WIDTH.get(model.stored_dtype or "float32", 4)
-    return Part(weights=stored + (0 if kind == (model.stored_dtype or "float32") else numbers * WIDTH[kind]), other=base)
+    made = 0 if kind == (model.stored_dtype or "float32") else numbers * WIDTH[kind]
+    if kind != model.frozen_dtype and any(not t.trained for t in model.tensors):
+        made = max(made, sum(t.bytes for t in model.tensors))
+    return Part(weights=stored + made, other=base)
 
 
 def gradients(model: ModelFacts) -> int:
@@ -78,6 +90,20 @@ def state(run: RunConfig, model: ModelFacts) -> int:
     kept = isinstance(run.precision, PureBf16) and run.precision.rounding is Rounding.kahan
     whole = run.optim.total_state_bytes({t.name: t.shape for t in learned}, WIDTH[model.trained_dtype], hidden)
     return int(whole) + (2 * model.trained if kept else 0)
+
+
+def scratch(run: RunConfig, model: ModelFacts) -> int:
+    """Bytes that an optimizer step takes beside the state: copies of the largest weight, at a time when no other has any.
+
+    Steps rounded by chance or after Kahan work on float32 copies of a weight, its gradient and its state in place of their bf16.
+    """
+    shape = max((t.shape for t in model.tensors if t.trained), key=math.prod, default=())
+    numbers, width = math.prod(shape), WIDTH[model.trained_dtype]
+    wide, low = run.optim.scratch
+    if isinstance(run.precision, PureBf16) and run.precision.rounding is not Rounding.nearest and numbers:
+        moments = run.optim.state_bytes(shape, width) / (width * numbers)
+        return int(numbers * (8 + 2 * moments + max(wide, 2)))
+    return int(numbers * (wide if width == WIDTH["float32"] else low))
 
 
 def reference(run: RunConfig, model: ModelFacts) -> int:
