@@ -52,17 +52,19 @@ def kept_bytes(model: Any, amp: bool) -> tuple[int, int]:
     return of_tokens, sum(s.nbytes() for _, s in found.values()) - of_tokens
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", ["full", "lora", "dora", "vera", "lora method.dropout=0.1"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "pure_bf16"])
 def test_a_layer_keeps_what_autograd_keeps(method: str, precision: str) -> None:
     sizes = []
     for layers in (3, 4):  # what one layer more keeps: the ends of the model are left out of the formula
-        composed, dtypes, facts = composed_of(f"method={method}", f"precision={precision}", f"model.layers={layers}")
+        composed, dtypes, facts = composed_of(*f"method={method}".split(), f"precision={precision}", f"model.layers={layers}")
         model = applied(composed.run, start(composed.run, dtypes), dtypes).train()
         sizes.append(kept_bytes(model, dtypes.lightning.endswith("mixed")))
     trained = memory.flowing(facts)[2]
     said = memory.layer(composed.run, facts, trained, TOKENS) * ROWS * TOKENS
     assert sizes[1][0] - sizes[0][0] == said
+    if "dora" in method:  # it makes its weights' norms from dense copies, and lets go of them
+        return
     copied = memory.copies(facts) / 4
     assert sizes[1][1] - sizes[0][1] == pytest.approx(copied, rel=1e-6)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from fulgurite.data.config import ASKING
@@ -143,20 +143,34 @@ def layer(run: RunConfig, model: ModelFacts, trained: Iterable[Weights], length:
     c, s, d = WIDTH[model.compute_dtype], stream(model), model.hidden
     of = list(trained)
     whole = any(t.kind in ("attention", "mlp") for t in of)
-    ranks = sum(min(t.shape) for t in of if "lora_A" in t.name)
-    adapted = ranks > 0 or any(t.kind == "adapter" for t in of)
+    adapted = any(t.kind == "adapter" for t in of)
+    fed = (whole or adapted) and not widths(of, "vera_lambda_b")  # VeRA's first matrix is frozen: its input is not asked for again
     norms = 2 * 4 * d + 2 * 4  # the states in float32, twice, and each one's scale
     norms += 2 * s * d if any(t.kind == "norm" for t in of) else 0
-    inputs = COPIES * c * d if whole and s != c else 2 * c * d if whole or adapted else 0
+    inputs = COPIES * c * d if whole and s != c else 2 * c * d if fed else 0
     attention = c * (2 * d + 2 * key_width(model)) + 4 * model.heads
     if str(run.model.attention) == "eager":
         attention += model.heads * length * (4 + 2 * c)
-    inside = (4 if whole or adapted else 3) * c * model.intermediate
-    dropped = 0.0
+    inside = (4 if fed else 3) * c * model.intermediate
+    return norms + inputs + attention + inside + c * beside(run, model, of)
+
+
+def beside(run: RunConfig, model: ModelFacts, trained: Sequence[Weights]) -> int:
+    """Numbers a token that a layer's adapters keep. DoRA keeps the outputs of both its parts, VeRA those of both its frozen matrices.
+
+    Dropout keeps a mask and what is left for each adapted layer, and then nothing asks for the whole input.
+    """
+    kept = sum(t.shape[0] for t in trained if "lora_A" in t.name)
+    kept += 2 * widths(trained, "magnitude") + widths(trained, "vera_lambda_b") + widths(trained, "vera_lambda_d")
     rate: float = getattr(run.method, "dropout", 0)
-    if adapted and rate:
-        dropped = 2 * c * (6 * d + model.intermediate)  # a mask and what is left, for each of seven layers
-    return norms + inputs + attention + inside + ranks * c + dropped
+    if rate:
+        kept += max(0, 2 * sum(t.shape[1] for t in trained if "lora_A" in t.name) - 2 * model.hidden - model.intermediate)
+    return kept
+
+
+def widths(trained: Iterable[Weights], part: str) -> int:
+    """The lengths of the trained vectors of this name, summed."""
+    return sum(t.shape[0] for t in trained if part in t.name)
 
 
 def stream(model: ModelFacts) -> int:
