@@ -178,8 +178,25 @@ class Trainer(Option):
         None, "How many optimizer steps lie between two evaluations.", source="Ours; LLaMA-Factory's form: 100 steps",
         bounds=at_least(1), usual=Range(1, 1000), advice="Lower it to see over-fitting sooner.", empty=_share(5, "fifth", "evaluations"),
         raise_when="When evaluations take a visible share of the time.", lower_when="To see over-fitting sooner.",
-        interacts={"data.val_fraction": "what is measured", "scheduler.patience": "counts evaluations"},
+        interacts={
+            "data.val_fraction": "what is measured", "scheduler.patience": "counts evaluations", "trainer.patience": "counts evaluations",
+        },
         time="Each evaluation is a pass over the validation part.",
+    )
+    patience: int | None = knob(
+        None, "End the run when val/loss, by which the best checkpoint is chosen, has not fallen for so many evaluations in a row.",
+        source="Ours; Lightning's EarlyStopping waits for 3 evaluations (verified)",
+        bounds=at_least(1), usual=between(2, 10),
+        advice="3, where the run has ten evaluations or more. The best checkpoint is kept in any case.",
+        empty=Empty("off: the run goes on to its end"),
+        raise_when="When the validation loss is noisy.", lower_when="When time is short and over-fitting comes early.",
+        interacts={
+            "trainer.eval_every": "it counts evaluations: a run of five has no use for a patience of 5",
+            "data.val_fraction": "must be above 0", "trainer.epochs": "is then the longest that the run may take",
+            "scheduler.patience": "a rate that is cut needs evaluations to show what it brought: give this one more",
+        },
+        time="A run that has stopped learning ends sooner.",
+        misread="It counts evaluations, not optimizer steps. Schedules fall towards the planned end, not towards this one.",
     )
     save_every: int | None = knob(
         None, "How many optimizer steps lie between two checkpoints.", source="Ours; LLaMA-Factory's form: 100 steps",
