@@ -342,8 +342,8 @@ def closing(assembled: Assembled) -> str:
 
 def stopped_early(a: Assembled) -> str:
     """At which step, why, and where the best checkpoint lies."""
-    kept = a.stop.checkpoints
+    kept, step, total = a.stop.checkpoints, a.trainer.global_step, a.stage.total_steps
     return (
-        f"Stopped early at step {a.trainer.global_step:,} of {a.stage.total_steps:,}: val/loss has not fallen below its "
-        f"{kept.best_value:.4g} of step {kept.best_step} in {a.composed.run.trainer.patience} evaluations. The best checkpoint is {kept.folder / 'best'}."
+        f"Stopped early at step {step:,} of {total:,}: val/loss has not fallen below its {kept.best_value:.4g} of step {kept.best_step} "
+        f"in {a.composed.run.trainer.patience} evaluations. The best checkpoint is {kept.folder / 'best'}."
     )
