@@ -126,6 +126,8 @@ def assemble(
         write_atomically(folder / "data_report.json", g.report.text())
         say(g.report.sentence())
     checkpoint = found_checkpoint(composed, folder, total)
+    if rank() == 0 and checkpoint is None:
+        write_run(folder, composed)  # for a model that fails to load; once more below, when a trial step has had its say
     seed_everything(run.seed, verbose=False)
     loaded = start(run, dtypes)
     template = resolve(run.data.template, loaded.tokenizer)
