@@ -404,6 +404,10 @@ def test_a_pattern_that_fits_no_layer_and_a_rank_that_no_matrix_has_are_refused(
         made("lora", "method.rank_pattern={q_porj: 4}")
     with pytest.raises(ConfigError, match=r"method.rank=128 is more than .* take method.rank="):
         made("qlora", "method.init=loftq", "method.rank=128")
+    for init in ("pissa", "olora"):
+        with pytest.raises(ConfigError, match=rf"method.rank=128 is more than .* has; with method.init={init} take method.rank="):
+            made("lora", f"method.init={init}", "method.rank=128")
+    assert trains(made("lora", "method.rank=128"))  # an adapter that begins as nothing may have as many
 
 
 def test_no_parameter_stays_in_the_loaded_file_where_dtypes_differ() -> None:
