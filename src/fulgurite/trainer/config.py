@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
@@ -25,6 +26,9 @@ ROW_BYTES = 2e9
 FEWEST, ENOUGH_STEPS = 8, 200
 """A small data set gets smaller batches until the run has enough steps, but not below so many examples (ours)."""
 
+
+MOST_A_CORE = 8
+"""Processes: more are a slip of the finger (ours)."""
 
 COMPARING = ("dpo", "kto", "rm")
 """The stages that compare answers: their steps are counted in pairs, or in judged answers."""
@@ -274,3 +278,18 @@ class DdpCpu(Trainer):
         interacts={"trainer.batch_size": "each takes its share of it"},
         memory="Each has a copy of the model.",
     )
+
+    def refusal(self, run: RunConfig) -> str | None:
+        """Why so many processes cannot be, in one sentence, or None."""
+        if self.processes <= MOST_A_CORE * (cores := available()):
+            return None
+        return (
+            f"trainer.processes={self.processes} is more than {MOST_A_CORE} for each of this machine's {cores} cores, and each has a copy "
+            f"of the model; take trainer.processes={max(2, cores)}."
+        )
+
+
+def available() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
