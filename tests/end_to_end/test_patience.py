@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +150,15 @@ def test_without_evaluations_it_is_refused_in_one_sentence(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=r"trainer\.patience=3 counts evaluations"):  # of one example none is held out
         tiny(tmp_path / "run", "data=file", f"data.path={one}", "data.max_samples=null", "trainer.patience=3", "trainer.batch_size=1")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_end_together(tmp_path: Path) -> None:
+    given = ["model=tiny", "precision=fp32", "stage.prompts=[]", "trainer=ddp_cpu", "trainer.batch_size=4", *BY_HEART, "trainer.patience=2"]
+    given = [*(w for w in given if w != "data.max_samples=4"), "data.max_samples=8", f"run_dir={tmp_path}"]
+    done = subprocess.run([sys.executable, "-m", "fulgurite", "train", *given], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    step, best = ends(evaluations(tmp_path), 2) or (0, 0)
+    assert 0 < best < step < 60
+    assert (tmp_path / "checkpoints" / "last").resolve().name == f"step-{step}"
+    assert done.stderr.count(f"Stopped early at step {step} of 60: ") == 1
