@@ -179,6 +179,14 @@ def test_wrong_words_are_one_sentence(words: list[str], part: str) -> None:
         read(words)
 
 
+def test_a_runs_folder_is_no_model_and_the_word_for_it_is_told(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "provenance.json").write_text("{}")
+    with pytest.raises(ConfigError, match=rf"^model={tmp_path} is a run's folder: write fulgurite chat run={tmp_path}\.$"):
+        read([f"model={tmp_path}"])
+    assert read([f"run={tmp_path}"]).run == str(tmp_path)
+
+
 def test_a_model_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="Did you mean tiny"):
         chat_main(["model=tinny"])

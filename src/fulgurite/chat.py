@@ -102,6 +102,8 @@ def read(words: Sequence[str]) -> ChatConfig:
         raise ConfigError(f"checkpoint={config.checkpoint} is not allowed: it must be best, last, or step-N.")
     if (config.run is None) == (config.model is None):
         raise ConfigError("Say who answers: run=<run folder> or model=<folder or option>, one of the two.")
+    if config.model is not None and (Path(config.model) / "checkpoints").is_dir() and (Path(config.model) / "provenance.json").is_file():
+        raise ConfigError(f"model={config.model} is a run's folder: write fulgurite chat run={config.model}.")
     return config
 
 

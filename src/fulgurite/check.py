@@ -24,12 +24,21 @@ def checked_source(composed: Composed) -> Source:
     if run.find.what is not None:
         refuse_find(run)
     source: Source = build(run.data, stage=run.stage.name, seed=run.seed)
-    if isinstance(run.scheduler, ReduceLrOnPlateau):
-        check_plateau(run.scheduler, run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None)))
-    else:
+    refuse_unmeasured(run, run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None)))
+    if not isinstance(run.scheduler, ReduceLrOnPlateau):
         curve(run.scheduler, run.trainer.max_steps or 1000, run.optim.lr)  # built once, so that what it refuses is said now
     source.check()
     return source
+
+
+def refuse_unmeasured(run: RunConfig, has_validation: bool) -> None:
+    """Raise ConfigError where something follows a validation loss that nobody measures."""
+    check_plateau(run.scheduler, has_validation)
+    if run.trainer.patience is not None and not has_validation:
+        raise ConfigError(
+            f"trainer.patience={run.trainer.patience} counts evaluations, but data.val_fraction=0 and there is no data.val_path: "
+            "set data.val_fraction=0.05, or leave trainer.patience out."
+        )
 
 
 def refuse_impossible(run: RunConfig) -> None:

@@ -308,7 +308,9 @@ def prepare(overrides: Sequence[str], config_dir: Path | None = None) -> list[st
     """Check the names of overrides before Hydra sees them, import plugins, and let one item stand for a list of one."""
     register(_plugins(overrides, config_dir))
     for text in overrides:
-        name = text.lstrip("+~").partition("=")[0]
+        name, equals, _ = text.lstrip("+~").partition("=")
+        if equals and not name.strip():
+            raise ConfigError(f"{text} names no knob; write KNOB=VALUE.")
         refuse_secret(name, text)
         refuse_resolver(name, text)
     knobs = {k.path: k for k in all_knobs()}

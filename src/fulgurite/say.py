@@ -8,7 +8,8 @@ import sys
 
 def rank() -> int:
     """This process's number, 0 where it is alone."""
-    return int(os.environ.get("RANK", "0"))
+    number = os.environ.get("RANK", "")
+    return int(number) if number.isdecimal() else 0
 
 
 def say(text: str) -> None:

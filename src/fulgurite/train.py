@@ -14,6 +14,7 @@ from lightning.pytorch import Trainer, seed_everything
 
 from fulgurite import __version__
 from fulgurite.callback.checkpoint import Checkpoints
+from fulgurite.callback.patience import Patience
 from fulgurite.callback.privacy import PrivacyFile
 from fulgurite.callback.progress import ProgressLine
 from fulgurite.callback.record import Record
@@ -125,6 +126,8 @@ def assemble(
         write_atomically(folder / "data_report.json", g.report.text())
         say(g.report.sentence())
     checkpoint = found_checkpoint(composed, folder, total)
+    if rank() == 0 and checkpoint is None:
+        write_run(folder, composed)  # for a model that fails to load; once more below, when a trial step has had its say
     seed_everything(run.seed, verbose=False)
     loaded = start(run, dtypes)
     template = resolve(run.data.template, loaded.tokenizer)
@@ -206,6 +209,7 @@ def found_checkpoint(composed: Composed, folder: Path, total: int) -> Path | Non
     ):
         say(f"resumed with {change}, as resume.allow says")
     resume.check_unfinished(folder, step_of(checkpoint) or 0, total)
+    resume.check_patient(checkpoint, composed.run.trainer.patience)
     return checkpoint
 
 
@@ -217,8 +221,9 @@ def callbacks(run: RunConfig, folder: Path, total: int, samples: Samples, watch:
     )
     private = [PrivacyFile(folder / "privacy.json")] if run.private else []
     trial = [Trial(report(run.sweep), run.sweep.metric, total)] if run.sweep.trial is not None else []
+    patience = [Patience(run.trainer.patience)] if run.trainer.patience is not None else []
     watched = [UpdateRatio(run.trainer.log_every), record, samples, ProgressLine(total), watch]
-    return [*watched, *private, checkpoints, *trial, Stop(checkpoints)]
+    return [*watched, *private, *patience, checkpoints, *trial, Stop(checkpoints)]
 
 
 def trackers(composed: Composed, folder: Path, facts: Facts) -> list[Any]:
@@ -331,6 +336,16 @@ def closing(assembled: Assembled) -> str:
     }
     width = max(map(len, next_steps))
     done = f"Done: {a.trainer.global_step:,} steps, {numbers}. The run lies in {a.folder}"
+    early = [stopped_early(a)] if any(isinstance(c, Patience) and c.ended for c in a.trainer.callbacks) else []
     private = [a.stage.mechanism.sentence()] if a.stage.mechanism is not None else []
     advice = [f"  {command:<{width}}  {what}" for command, what in next_steps.items()]
-    return "\n".join(["", a.samples.comparison(), done, *private, "", *advice])
+    return "\n".join(["", a.samples.comparison(), done, *early, *private, "", *advice])
+
+
+def stopped_early(a: Assembled) -> str:
+    """At which step, why, and where the best checkpoint lies."""
+    kept, step, total = a.stop.checkpoints, a.trainer.global_step, a.stage.total_steps
+    return (
+        f"Stopped early at step {step:,} of {total:,}: val/loss has not fallen below its {kept.best_value:.4g} of step {kept.best_step} "
+        f"in {a.composed.run.trainer.patience} evaluations. The best checkpoint is {kept.folder / 'best'}."
+    )

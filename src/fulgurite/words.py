@@ -23,6 +23,8 @@ def parse(cls: type[T], words: Sequence[str], command: str) -> T:
         name, equals, text = word.partition("=")
         if not equals:
             raise ConfigError(f"{word} cannot be read; write knob=value, such as {next(iter(knobs))}=...")
+        if not name:
+            raise ConfigError(f"{word} names no knob; write KNOB=VALUE.")
         if name not in knobs:
             raise ConfigError(f"{command} knows no {name}.{did_you_mean(name, knobs)} It knows {', '.join(knobs)}.")
         kind = bare(knobs[name].type)

@@ -18,6 +18,7 @@ from fulgurite.callback.watch.rules.answers import repetition
 from fulgurite.callback.watch.seen import About, Seen, Trail
 
 SFT = About("sft", total=1000, warmup=10, answer_tokens=30, max_new_tokens=64)
+BF16 = replace(SFT, nearest=True)
 FALLING = [3 - 0.01 * n + 0.05 * (-1) ** n for n in range(150)]
 
 
@@ -93,6 +94,10 @@ SPEAKS: dict[str, list[tuple[str, Seen]]] = {
         ("nothing at all", Seen(SFT, updates({1: 0.0, 2: 0.0}))),
         ("next to nothing", Seen(SFT, updates({16: 5e-8, 32: 6e-8, 64: 6e-8}))),
     ],
+    "rounded-away": [
+        ("84 %", Seen(BF16, trail(FALLING[:10], unchanged=0.84))),
+        ("muon", Seen(replace(BF16, alone=False), trail(FALLING[:30], unchanged=[0.3] * 20 + [0.51] * 10))),
+    ],
     "update-high": [("a third", Seen(SFT, updates({1: 0.5, 8: 0.4, 16: 0.35})))],
     "dpo-falls": [
         ("against the reference", compared(DPO, 60, lambda n: -0.02 * n, lambda n: -0.03 * n)),
@@ -159,6 +164,12 @@ SILENT: dict[str, list[tuple[str, Seen]]] = {
         ("late in a cosine", Seen(SFT, updates({16: 1e-3, 32: 1e-3, 64: 1e-8}))),
         ("too early to say", Seen(SFT, updates({16: 5e-8, 32: 5e-8}))),
     ],
+    "rounded-away": [
+        ("too early", Seen(BF16, trail(FALLING[:9], unchanged=0.84))), ("half", Seen(BF16, trail(FALLING[:30], unchanged=0.5))),
+        ("one step less", Seen(BF16, trail(FALLING[:30], unchanged=[0.84] * 25 + [0.4] + [0.84] * 4))),
+        ("by chance, or Kahan", Seen(SFT, trail(FALLING[:30], unchanged=0.84))), ("fp32", Seen(BF16, trail(FALLING[:30]))),
+        ("late in a cosine", Seen(replace(BF16, lr=3e-4), trail(FALLING[:30], unchanged=0.84))),
+    ],
     "update-high": [
         ("usual", Seen(SFT, updates({1: 8e-3, 8: 7e-3, 16: 5e-3}))), ("once", Seen(SFT, updates({1: 0.5, 8: 0.4, 16: 0.1}))),
         ("began at zero", Seen(SFT, updates({2: 1.0, 8: 0.4, 16: 0.35}))),
@@ -214,7 +225,7 @@ def test_every_rule_has_a_judge_and_numbers_that_provoke_it_and_that_do_not() ->
     every = [name for at in Moment for name in judges(at)]
     assert sorted(every) == sorted(RULES)
     assert sorted(SPEAKS) == sorted(SILENT) == sorted(RULES)
-    assert len(RULES) == 19
+    assert len(RULES) == 20
 
 
 @pytest.mark.parametrize(("name", "case"), [(name, case) for name, cases in SPEAKS.items() for case, _ in cases])
@@ -251,6 +262,11 @@ def test_what_the_sentences_say() -> None:
         "67% of the last 90 steps were clipped: the gradient norm is 2.5 in the middle, and trainer.max_grad_norm=1. The logged norm is "
         "the one before clipping."
     )
+    assert said("rounded-away", "84 %") == (
+        "84% of the adapter's weights were left as they were by each of the last 10 steps: at optim.lr=0.0001 a step is rounded away to "
+        "the nearest bf16 number. Take precision.rounding=stochastic (or kahan), or a higher optim.lr."
+    )
+    assert "Take precision=bf16, optim=adamw precision.rounding=stochastic, or" in said("rounded-away", "muon")
     assert "is ln(50,000) = 10.82" not in said("step-zero", "above chance")
     assert "has ln(50,000) = 10.82" in said("step-zero", "above chance")
     assert "(1.5 at step 20, 1.7 now)" in said("overfit", "three rises")

@@ -35,6 +35,10 @@ WRONG = [
     (["train", "optim.lr=1e-4,1e-3"], "add -m"),
     (["train", "optim=[adamw,sgd]"], "a run has one optim"),
     (["train", "~seed"], "nothing is deleted here"),
+    (["train", "=3"], "error: =3 names no knob; write KNOB=VALUE."),
+    (["plan", "+=3"], "error: +=3 names no knob; write KNOB=VALUE."),
+    (["chat", "=3"], "error: =3 names no knob; write KNOB=VALUE."),
+    (["train", "trainer=ddp_cpu", "trainer.processes=100000"], "trainer.processes=100000 is more than 8 for each of this machine's "),
     (["train", "--frob"], "no flag --frob"),
     (["train", "--experimental-rerun=x.pkl"], "no flag --experimental-rerun"),
     (["train", "--cfg", "jobb"], "one of job, hydra, all"),
@@ -76,6 +80,7 @@ def test_wrong_words_are_one_line_and_load_no_torch(tmp_path: Path) -> None:
     ("words", "expected"),
     [
         (["data=file", "data.path=/no/such.json"], "there is no such file"),
+        (["data=file", "data.path=/dev/null"], "data.path=/dev/null is a device or a pipe, which cannot be read twice; give a file"),
         (["run_dir=/proc/x"], "/proc/x cannot be made"),
         (["precision=fp16", "trainer=cpu"], "precision=fp16 needs a GPU"),
         (["scheduler=reduce_lr_on_plateau", "data.val_fraction=0"], "scheduler=reduce_lr_on_plateau follows the validation loss"),
@@ -90,6 +95,40 @@ def test_what_only_the_run_can_see_is_one_line_too_and_makes_no_folder(
     kept = [w for w in TINY if w.partition("=")[0] not in {x.partition("=")[0] for x in words}]
     assert expected in said(["train", *kept, *words], capsys)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "RANK", "LOCAL_RANK"])
+def test_a_rank_that_is_no_number_is_one_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, "two")
+    assert f"{name}=two in the environment is no whole number" in said(["train", *TINY], capsys)
+    assert main(["plan", "--rules"]) == 0
+
+
+def test_wrong_data_under_several_processes_leave_no_folder(tmp_path: Path) -> None:
+    words = [w for w in TINY if not w.startswith("data.")]
+    words += ["data=file", "data.path=/no/such.json", "trainer=ddp_cpu"]
+    command = [sys.executable, "-m", "fulgurite", "train", *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
+    assert done.returncode == 2
+    assert len(lines) == 1, done.stderr
+    assert "there is no such file" in lines[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_processes_than_cores_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[int] = []
+    monkeypatch.setattr("fulgurite.trainer.launch.launch", lambda words, processes: started.append(processes) or 0)
+    monkeypatch.setattr("fulgurite.cli.train.available", lambda: 2)
+    for count in (2, 3):
+        assert main(["train", *TINY, "trainer=ddp_cpu", f"trainer.processes={count}", f"run_dir={tmp_path}"]) == 0
+    assert capsys.readouterr().err == "warning: trainer.processes=3 on 2 cores: they take turns, which is slower than fewer.\n"
+    assert started == [2, 3]
 
 
 def test_a_commit_hash_is_a_revision_and_no_secret() -> None:

@@ -59,6 +59,21 @@ def test_compiled_layers_change_nothing(tmp_path: Path) -> None:
         torch.testing.assert_close(weights(fast)[name], tensor, rtol=1e-3, atol=1e-5)
 
 
+def test_clipping_by_value_is_what_the_knob_asks_for(tmp_path: Path) -> None:
+    """One step of plain SGD at rate 1: no entry of a weight moves further than the limit, and many by just that."""
+    words = ["method=full", "optim=sgd", "optim.momentum=0", "optim.lr=1", "scheduler=constant", "trainer.max_steps=1"]
+    before = dict(build(compose(["model=tiny"]).run.model, torch.float32).model.named_parameters())
+    moved = {}
+    for clip in ("value", "norm"):
+        folder = tiny(tmp_path / clip, *words, f"trainer.clip={clip}", "trainer.max_grad_norm=0.001")
+        after = weights(folder)
+        moved[clip] = torch.cat([(after[f"model.{n}"] - p.detach()).abs().flatten() for n, p in before.items() if f"model.{n}" in after])
+        assert rows(folder)[0]["train/clipped"] == 1.0
+    assert float(moved["value"].max()) == pytest.approx(0.001, rel=1e-3)
+    assert int((moved["value"] > 0.000999).sum()) > 100
+    assert float(moved["norm"].norm()) == pytest.approx(0.001, rel=1e-2)
+
+
 def test_noise_on_embeddings_is_bounded_by_the_papers_formula_and_only_in_training(tmp_path: Path) -> None:
     x = torch.zeros(3, 7, 16)
     torch.manual_seed(0)

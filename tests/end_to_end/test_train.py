@@ -13,9 +13,11 @@ import pytest
 import torch
 from tests.end_to_end.runs import losses, rows, tiny, weights
 
-from fulgurite.errors import CheckpointError, ConfigError, DataError
+from fulgurite.compose import compose
+from fulgurite.errors import CheckpointError, ConfigError, DataError, ModelError
+from fulgurite.folder import read_config
 from fulgurite.run import load_options
-from fulgurite.schema import options
+from fulgurite.schema import build, options
 
 TEXT = [f"Document {n}: " + "the rate rises and falls, and the loss goes down. " * (n % 5 + 1) for n in range(60)]
 
@@ -102,6 +104,19 @@ def test_a_run_says_once_each_value_that_nobody_gave_and_from_what(tmp_path: Pat
     for name in derived - told_elsewhere:
         assert sum(line.startswith(f"  {name} = ") and line.endswith(knobs[name]["reason"]) for line in lines) == 1, name
     assert {"method.alpha", "trainer.epochs", "trainer.micro_batch", "scheduler.warmup_steps", "data.max_length"} <= derived
+
+
+def test_a_model_that_does_not_load_leaves_the_config_of_its_run(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    made = build(compose(["model=tiny"]).run.model, torch.float32)
+    made.model.save_pretrained(model)
+    made.tokenizer.save_pretrained(model)
+    with (model / "model.safetensors").open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(ModelError):
+        tiny(tmp_path / "run", "model=hf", f"model.path={model}")
+    assert read_config(tmp_path / "run")["model"]["path"] == str(model)
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
 
 
 def test_a_plateau_cuts_the_rate_by_evaluations(tmp_path: Path) -> None:

@@ -78,6 +78,10 @@ TROUBLED: dict[str, tuple[list[str], tuple[int, str]]] = {
         (20, "overfit"),
     ),
     "a tight limit": (["optim.lr=3e-3", "trainer.max_grad_norm=0.01", "trainer.max_steps=60"], (56, "clip-share")),
+    "steps that are rounded away": (
+        ["method=full", "precision=pure_bf16", "precision.rounding=nearest", "optim.lr=1e-6", "trainer.max_steps=10", "scheduler=constant"],
+        (10, "rounded-away"),
+    ),
     "answers as before": (["optim.lr=1e-12", "trainer.max_steps=2", "stage.prompts=[a,b,c,d]"], (2, "before-after")),
     "a reward model that learns nothing": (
         ["stage=rm", "optim.lr=1e-5", "trainer.max_steps=50", "trainer.batch_size=1", "scheduler=constant"], (50, "rm-stuck"),
@@ -93,6 +97,15 @@ def test_a_run_in_trouble_is_told(name: str, tmp_path: Path, capsys: pytest.Capt
     assert expected in told(folder)
     assert f"({expected[1]}, step {expected[0]}): " in capsys.readouterr().err
     assert "watch.jsonl" in {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("words", [["precision.rounding=stochastic", "optim.lr=1e-6"], ["precision.rounding=nearest", "optim.lr=2e-3"]])
+def test_what_a_small_step_loses_is_not_missed_where_it_comes_back_or_is_not_small(tmp_path: Path, words: list[str]) -> None:
+    folder = tiny(tmp_path, "method=full", "precision=pure_bf16", "trainer.max_steps=12", "scheduler=constant", *words)
+    shares = [row["train/unchanged"] for row in rows(folder) if "train/unchanged" in row]
+    assert len(shares) == 12
+    assert min(shares) > 0.5 or "optim.lr=2e-3" in words
+    assert "rounded-away" not in {rule for _, rule in told(folder)}
 
 
 def test_a_step_that_is_too_large_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,15 +6,17 @@ import json
 import math
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from fulgurite.check import checked_source, refuse_find
 from fulgurite.compose import compose
-from fulgurite.errors import ConfigError
+from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.find.curve import propose, rate, smooth, verdict
 from fulgurite.find.lr import Ramp, find, ramp
+from fulgurite.stage.language import LanguageStage
 
 RATES = [rate(step, 1e-6, 1.0, 61) for step in range(61)]  # ten a decade
 
@@ -84,6 +86,36 @@ def test_a_run_draws_its_curve_and_keeps_no_weights(tmp_path: Path, capsys: pyte
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "finished"
     assert "<svg" in (tmp_path / "run" / "find.svg").read_text()
     assert "Nothing that was trained is kept" in capsys.readouterr().out
+
+
+def test_a_test_that_is_short_of_memory_begins_again_with_half_the_micro_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its curve is that of the smaller micro-batch, and the second shortage ends it in one line."""
+    words = ["+find=lr", "find.steps=20", "model=tiny", "data.max_samples=60", "precision=fp32", "trainer.batch_size=4"]
+    plain, least = LanguageStage.total_loss, 3
+
+    def short(self: LanguageStage, batch: dict[str, Any]) -> torch.Tensor:
+        if self._trainer is not None and self.trainer.global_step == 4 and len(batch["rows"]) >= least:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+        found: torch.Tensor = plain(self, batch)
+        return found
+
+    def curve(name: str, micro: int) -> list[str]:
+        composed = compose([*words, f"trainer.micro_batch={micro}", f"run_dir={tmp_path / name}"])
+        assert find(composed, checked_source(composed)) == 0
+        return (tmp_path / name / "find.jsonl").read_text().splitlines()
+
+    expected = curve("small", 2)
+    monkeypatch.setattr(LanguageStage, "total_loss", short)
+    capsys.readouterr()
+    assert curve("halved", 4) == expected
+    said = "Out of memory at step 5: the test begins again with trainer.micro_batch=2 and the same mathematics.\n"
+    assert said in capsys.readouterr().err
+    least = 1
+    with pytest.raises(TrainingFailed, match=r"^Out of memory at step 5: trainer\.micro_batch=2.*; it was halved already\. Try "):
+        curve("again", 4)
+    assert json.loads((tmp_path / "again" / "status.json").read_text())["state"] == "failed"
 
 
 @pytest.mark.parametrize(("words", "said"), [

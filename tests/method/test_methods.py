@@ -105,6 +105,30 @@ def trains(model: Any) -> set[str]:
     return {name for name, p in model.named_parameters() if p.requires_grad}
 
 
+def test_freeze_says_in_a_table_what_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Module, layers, parameters and share, each counted here by hand on the model itself."""
+    folder = tiny(tmp_path, "model.layers=4", "method=freeze", "method.train='layers:0,2-3'", "method.also=[norms]", "trainer.max_steps=1")
+    model = build(compose(["model=tiny", "model.layers=4"]).run.model, torch.float32).model
+    sizes = {name: p.numel() for name, p in model.named_parameters()}
+    whole = sum(sizes.values())
+    lines = capsys.readouterr().err.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.split() == ["module", "layers", "parameters", "share"])
+    found: dict[str, list[str]] = {}
+    for line in lines[start + 1 :]:
+        if line.startswith("  ") and line.rstrip().endswith("%"):
+            found[line.split()[0]] = line.split()[1:]
+        else:
+            break
+    for part in ("self_attn.q_proj", "mlp.down_proj"):
+        count = sum(n for name, n in sizes.items() if f".{part}.weight" in name and ".layers.1." not in name)
+        assert found[part] == ["0,2-3", f"{count:,}", f"{count / whole:.2%}"]
+    norms = sum(n for name, n in sizes.items() if "input_layernorm" in name)
+    assert found["input_layernorm"] == ["0-3", f"{norms:,}", f"{norms / whole:.2%}"]
+    assert found["norm"] == [f"{sizes['model.norm.weight']:,}", f"{sizes['model.norm.weight'] / whole:.2%}"]
+    assert sum(int(row[-2].replace(",", "")) for row in found.values()) == sum(p.numel() for p in weights(folder).values())
+    assert "embed_tokens" not in found
+
+
 def test_freeze_trains_what_it_names_and_nothing_else() -> None:
     assert all(".layers.1." in name for name in trains(made("freeze", "method.train=last:1", "method.also=[]")))
     assert all(".layers.0." in name for name in trains(made("freeze", "method.train=first:1", "method.also=[]")))
@@ -380,6 +404,10 @@ def test_a_pattern_that_fits_no_layer_and_a_rank_that_no_matrix_has_are_refused(
         made("lora", "method.rank_pattern={q_porj: 4}")
     with pytest.raises(ConfigError, match=r"method.rank=128 is more than .* take method.rank="):
         made("qlora", "method.init=loftq", "method.rank=128")
+    for init in ("pissa", "olora"):
+        with pytest.raises(ConfigError, match=rf"method.rank=128 is more than .* has; with method.init={init} take method.rank="):
+            made("lora", f"method.init={init}", "method.rank=128")
+    assert trains(made("lora", "method.rank=128"))  # an adapter that begins as nothing may have as many
 
 
 def test_no_parameter_stays_in_the_loaded_file_where_dtypes_differ() -> None:

@@ -56,14 +56,16 @@ def fit(stage: StageModule, batches: list[dict[str, object]], **more: object) ->
     trainer.fit(stage, torch.utils.data.DataLoader(batches, batch_size=None))
 
 
-def step(windows: list[list[int]], *words: str, clip: float | None = None) -> tuple[StageModule, dict[str, torch.Tensor]]:
+def step(
+    windows: list[list[int]], *words: str, clip: float | None = None, by: str | None = None
+) -> tuple[StageModule, dict[str, torch.Tensor]]:
     """One optimizer step of SGD at rate 1 over the examples, cut as `windows` says; returns the change of each weight."""
     stage = stage_of(*words)
     before = {n: p.detach().clone() for n, p in stage.named_parameters() if p.requires_grad}
     rows = examples(512)
     count = sum(int((t >= 0).sum()) for window in windows for n in window for t in [rows[n][1]])
     batches = [batch_of([rows[n] for n in window], count) for window in windows]
-    fit(stage, batches, accumulate_grad_batches=len(batches), gradient_clip_val=clip)
+    fit(stage, batches, accumulate_grad_batches=len(batches), gradient_clip_val=clip, gradient_clip_algorithm=by)
     return stage, {n: p.detach() - before[n] for n, p in stage.named_parameters() if n in before}
 
 
@@ -108,6 +110,26 @@ def test_clipping_records_the_norm_before_and_scales_to_the_limit() -> None:
     assert (held.step_record["train/clipped"], free.step_record["train/clipped"]) == (1.0, 0.0)
     for name, gradient in change.items():
         torch.testing.assert_close(gradient, unclipped[name] * (0.01 / norm), rtol=1e-3, atol=1e-7)
+
+
+def test_clipping_by_value_cuts_each_entry_as_torchs_own() -> None:
+    limit = 0.002
+    free, unclipped = step(CUTS["uneven"], "method=full")
+    held, change = step(CUTS["uneven"], "method=full", clip=limit, by="value")
+    weights = [torch.nn.Parameter(torch.zeros_like(g)) for g in unclipped.values()]
+    for weight, gradient in zip(weights, unclipped.values(), strict=True):
+        weight.grad = gradient.clone()
+    torch.nn.utils.clip_grad_value_(weights, limit)
+    cut, whole = 0, 0
+    for weight, gradient in zip(weights, change.values(), strict=True):
+        assert weight.grad is not None
+        torch.testing.assert_close(gradient, weight.grad, rtol=1e-4, atol=2e-7)
+        cut, whole = cut + int((weight.grad.abs() == limit).sum()), whole + int((weight.grad.abs() < limit).sum())
+    assert min(cut, whole) > 100
+    assert held.step_record["train/grad_norm"] == pytest.approx(free.step_record["train/grad_norm"], rel=1e-6)
+    assert (held.step_record["train/clipped"], free.step_record["train/clipped"]) == (1.0, 0.0)
+    loose, _ = step(CUTS["uneven"], "method=full", clip=1e3, by="value")
+    assert loose.step_record["train/clipped"] == 0.0
 
 
 def test_lora_at_step_0_is_the_base() -> None:

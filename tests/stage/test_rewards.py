@@ -143,3 +143,6 @@ def test_columns_are_looked_for_before_an_answer_is_drawn(tmp_path: Path) -> Non
         rewards.check_columns([rule], ["answers"])
     with pytest.raises(ConfigError, match=r"the data have a column answers, and a reward function gets answers of ours"):
         rewards.check_columns([function], ["answers"])
+    with pytest.raises(ConfigError, match=r"the data have a column messages, and a reward function gets messages of ours"):
+        rewards.check_columns([rule, function], ["answer", "messages"])
+    rewards.check_columns([rule], ["answer", "messages"])

@@ -134,6 +134,17 @@ def _covered(key: str, names: Iterable[str]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
+def check_patient(checkpoint: Path, patience: int | None) -> None:
+    """Raise CheckpointError where the run has ended for want of patience, and `patience` (trainer.patience) would end it again."""
+    kept = json.loads((checkpoint / "state.json").read_bytes())["state"].get("callbacks", {}).get("patience", {})
+    if patience is not None and (waited := int(kept.get("wait_count", 0))) >= patience:
+        raise CheckpointError(
+            f"{checkpoint.parent.parent} stopped early at step {folder.step_of(checkpoint)}: val/loss had not fallen for {waited} "
+            f"evaluations, and trainer.patience={patience}; raise it and say resume.allow=[trainer.patience], or begin a new run from its "
+            "weights (model.path=...)."
+        )
+
+
 def check_unfinished(run_dir: Path, step: int, total: int) -> None:
     """Raise CheckpointError where all `total` optimizer steps of the plan are done."""
     if step >= total:

@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 
 from fulgurite import __version__
 from fulgurite.errors import FulguriteError, TrainingFailed, did_you_mean, is_shortage
+from fulgurite.say import rank
+
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
 
 HELP = f"""fulgurite {__version__}: fine-tuning in which every knob explains itself
 
@@ -94,7 +97,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except FulguriteError as error:
         if debug:
             raise
-        if os.environ.get("RANK", "0") == "0" or error.exit_status == TrainingFailed.exit_status:  # one line, not one a process
+        if rank() == 0 or error.exit_status == TrainingFailed.exit_status:  # one line, not one a process
             print(f"error: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
@@ -104,6 +107,10 @@ def main(words: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (MemoryError, RuntimeError, OSError) as error:
+        if not debug and _lost(error):
+            if rank() == 0:
+                print("error: The connection to another process of this run is gone: that process says why.", file=sys.stderr)
+            return 1  # not 3: the launcher takes the status of the one that knows
         if debug or not (is_shortage(error) or isinstance(error, OSError)):
             raise
         said = " ".join(str(error).split())[:160] or "no more was said"
@@ -112,3 +119,8 @@ def main(words: Sequence[str] | None = None) -> int:
             return TrainingFailed.exit_status
         print(f"error: {said}. --debug shows where.", file=sys.stderr)  # a file or a pipe that nobody expected to refuse
         return 2
+
+
+def _lost(error: BaseException) -> bool:
+    """Whether one of several processes has lost another one: gloo's words."""
+    return "RANK" in os.environ and isinstance(error, RuntimeError) and any(words in str(error) for words in LOST)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
 
-from fulgurite.check import checked_source
+from fulgurite.check import checked_source, refuse_impossible
 from fulgurite.cli import flags
 from fulgurite.compose import Composed, compose, hydra_main, quoted, value_of
 from fulgurite.errors import CheckpointError, ConfigError
+from fulgurite.say import say
+from fulgurite.trainer.config import available
 
 
 def train_main(words: list[str]) -> int:
     """Compose, then train; returns the exit status. Raises FulguriteError."""
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # before torch allocates: it lowers the peak on a CPU (README, Memory)
+    _check_ranks()
     asked = flags.read(words)
     if asked.needs_hydra:
         return hydra_main(_job, asked.overrides, asked.words(), asked.config_dir)
@@ -39,6 +43,15 @@ def continued(overrides: list[str]) -> list[str]:
     return [o for o in before if o.lstrip("+~").partition("=")[0] not in said | {"run_dir"}] + overrides
 
 
+def _check_ranks() -> None:
+    """Raise ConfigError where the environment has a rank that is none."""
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+        if (value := os.environ.get(name, "")) and not value.isdecimal():
+            raise ConfigError(f"{name}={value} in the environment is no whole number; a launcher sets it, so unset {name} here.")
+        if not value:
+            os.environ.pop(name, None)
+
+
 def _alone() -> None:
     """Forget the rank that a launcher or a shell has left in the environment: a run of one process would take a share of each step.
 
@@ -58,9 +71,22 @@ def _launched(composed: Composed, asked: flags.Flags, processes: int) -> int:
     from fulgurite.folder import run_folder
     from fulgurite.trainer.launch import launch
 
+    refuse_impossible(composed.run)
+    if processes > (cores := available()):
+        say(f"warning: trainer.processes={processes} on {cores} core{'s' * (cores > 1)}: they take turns, which is slower than fewer.")
     folder = run_folder(composed.run)
     same = [o for o in composed.overrides if not o.startswith("run_dir=")]
-    return launch(["train", *asked.words(), *same, f"run_dir={quoted(folder)}"], processes)
+    status = launch(["train", *asked.words(), *same, f"run_dir={quoted(folder)}"], processes)
+    if status and composed.run.run_dir is None and composed.run.resume.run is None:
+        _forget(folder)
+    return status
+
+
+def _forget(folder: Path) -> None:
+    """Remove the folder of a run that never began, and those that were made for it."""
+    with contextlib.suppress(OSError):  # one of them is not empty
+        for place in (folder, folder.parent, folder.parent.parent):
+            place.rmdir()
 
 
 def _job(composed: Composed) -> int:

@@ -45,6 +45,8 @@ def _named(word: str, knob: str) -> list[Path]:
         return _folder(path, knob)
     if path.is_file():
         return [path]
+    if path.exists():
+        raise DataError(f"{knob}={word} is a device or a pipe, which cannot be read twice; give a file or a folder.")
     matched = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file())
     if not matched:
         raise DataError(f"{knob}={word}: there is no such file.{_near(path)}")

@@ -8,6 +8,7 @@ and exact step, under a schedule that multiplies the rate of every group alike.
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from collections.abc import Callable
@@ -22,15 +23,16 @@ from fulgurite.callback.status import status
 from fulgurite.compose import Composed, Origin
 from fulgurite.data.source import Source
 from fulgurite.drawing import Figure, svg, text
-from fulgurite.errors import Interrupted, TrainingFailed
+from fulgurite.errors import Interrupted, TrainingFailed, is_shortage
 from fulgurite.find.curve import RISEN, Proposal, propose, rate, smooth, verdict
 from fulgurite.folder import make, run_folder, write_atomically
 from fulgurite.plan.gather import gather, settled
 from fulgurite.precision.build import Dtypes
 from fulgurite.say import say
 from fulgurite.scheduler.config import Scheduler
+from fulgurite.shortage import KNOB, Shortage, failure, halve, kept_whole, loading
 from fulgurite.stage.config import Speaking
-from fulgurite.train import assemble
+from fulgurite.train import Assembled, assemble
 
 
 @dataclass(slots=True)
@@ -89,8 +91,26 @@ def measured(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -
     if isinstance(run.stage, Speaking):
         run.stage.prompts = []
     run.logger = {}
-    a = assemble(composed, dtypes, source, folder, gather(composed, source, dtypes))
-    run.scheduler = Ramp(low=run.find.low or lr / 1000, high=run.find.high or min(lr * 1000, 10.0))  # after config.yaml was written
+    gathered, plain = gather(composed, source, dtypes), run.scheduler
+    for again in (False, True):
+        run.scheduler = plain
+        with loading(gathered.seen):
+            a = assemble(composed, dtypes, source, folder, gathered)
+        run.scheduler = Ramp(low=run.find.low or lr / 1000, high=run.find.high or min(lr * 1000, 10.0))  # after config.yaml was written
+        found = climbed(a, steps)
+        if isinstance(found, Curve):
+            return found
+        if why := kept_whole(run, again):
+            raise failure(run, found, why)
+        del a
+        gc.collect()  # modules and trainer point at each other
+        halve(composed, found)
+        say(f"Out of memory at step {found.step}: the test begins again with {KNOB}={run.trainer.micro_batch} and the same mathematics.")
+    raise AssertionError("the second shortage is raised")
+
+
+def climbed(a: Assembled, steps: int) -> Curve | Shortage:
+    """The curve of one test; where memory ran out, what is known of it."""
     curve = Curve()
     # no checkpoints, samples or trackers: nothing of this is kept. Those already there have put hooks of their own into the list
     a.trainer.callbacks = [curve, ProgressLine(steps)]
@@ -101,6 +121,10 @@ def measured(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -
         if len(curve.rates) < 10:
             raise
         say(f"the test ends: {str(error).partition('.')[0]}")
+    except (RuntimeError, MemoryError) as error:
+        if not is_shortage(error):
+            raise
+        return Shortage.of(a.stage, a.trainer.global_step + 1)
     except SystemExit as left:  # Lightning's answer to Ctrl-C
         raise Interrupted("Stopped; a range test keeps nothing, so begin it again.") from left
     return curve

@@ -37,12 +37,25 @@ def build(config: c.Lora, model: PreTrainedModel, dtypes: Dtypes) -> Any:
 def adapt(config: c.Lora, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     """Put the adapter that `config` describes on a model whose base is ready, and say how its parts move."""
     wrapped = attach(model, peft_config(config, model), dtypes)
+    _refuse_lowered(config, wrapped)
     if config.start and config.reuse is c.Reuse.go_on:
         _go_on(config, wrapped)
     for name, parameter in wrapped.named_parameters():
         if parameter.requires_grad and "lora_B" in name:
             scale_rate(parameter, config.b_lr_ratio)
     return wrapped
+
+
+def _refuse_lowered(config: c.Lora, wrapped: Any) -> None:
+    """Raise ConfigError where a matrix has fewer directions than the rank: pissa and olora take as many as there are, in silence."""
+    for name, module in wrapped.named_modules():
+        rank = getattr(module, "r", {}).get("default", 0) if config.init in (c.Init.pissa, c.Init.olora) else 0
+        shape = tuple(module.get_base_layer().weight.shape) if rank else ()
+        if rank and min(shape) < rank:
+            raise ConfigError(
+                f"method.rank={rank} is more than {name.removeprefix('base_model.model.')} of {shape} has; "
+                f"with method.init={config.init} take method.rank={min(shape)} or less."
+            )
 
 
 def peft_config(config: c.Lora, model: PreTrainedModel) -> Any:

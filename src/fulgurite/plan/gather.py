@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from fulgurite.check import refuse_unmeasured
 from fulgurite.checkpoint.folder import SLACK
 from fulgurite.compose import Composed, Origin
 from fulgurite.data.cache import cache_root
@@ -61,6 +62,7 @@ def gather(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
     facts.percentile_99, facts.model_length, facts.rows = encoded.percentile_99, outline.length, len(encoded)
     composed.fill(facts, "data")
     rows, val, report = split(encoded, run.data, run.seed, run.data.max_length, run.data.packing)
+    refuse_unmeasured(run, val is not None)  # of a single example none is held out
     plan_steps(composed, facts, rows)
     reduce(composed, model, rows.lengths, machine(run))
     data = counted(encoded, rows, val, report, template)

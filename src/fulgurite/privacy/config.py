@@ -145,6 +145,8 @@ class DpSgd(Privacy):
              "clips true gradients, and precision=fp16 scales them; take precision=bf16 or fp32."),
             (getattr(run.scheduler, "monitors", False),
              f"adds no noise to the validation loss, which scheduler={run.scheduler.name} follows; take scheduler=cosine."),
+            (trainer.patience is not None,
+             "adds no noise to the validation loss, which trainer.patience follows; leave trainer.patience out."),
             (trainer.gradient_checkpointing, "listens to each layer once, and trainer.gradient_checkpointing calls it twice; turn it off."),
             (trainer.compile, "listens to each layer, and trainer.compile leaves none to listen to; turn it off."),
             (self.accountant is Accountant.prv and self.epsilon > MOST_PRV,

@@ -162,7 +162,7 @@ def _rule(word: str, head: str, argument: str) -> Reward:
 def check_columns(rewards: Sequence[Reward], names: Sequence[str]) -> None:
     """Raise ConfigError, before an answer is drawn, where a reward wants a column that is not there, or would be handed one twice."""
     for reward in rewards:
-        if isinstance(reward, Function) and (taken := sorted({"prompts", "answers"} & set(names))):
+        if isinstance(reward, Function) and (taken := sorted({"prompts", "answers", "messages"} & set(names))):
             raise ConfigError(
                 f"stage.reward={reward.name}: the data have a column {taken[0]}, and a reward function gets {taken[0]} of ours under that "
                 "name; rename the column in the file."

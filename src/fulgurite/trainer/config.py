@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
@@ -25,6 +26,9 @@ ROW_BYTES = 2e9
 FEWEST, ENOUGH_STEPS = 8, 200
 """A small data set gets smaller batches until the run has enough steps, but not below so many examples (ours)."""
 
+
+MOST_A_CORE = 8
+"""Processes: more are a slip of the finger (ours)."""
 
 COMPARING = ("dpo", "kto", "rm")
 """The stages that compare answers: their steps are counted in pairs, or in judged answers."""
@@ -178,8 +182,25 @@ class Trainer(Option):
         None, "How many optimizer steps lie between two evaluations.", source="Ours; LLaMA-Factory's form: 100 steps",
         bounds=at_least(1), usual=Range(1, 1000), advice="Lower it to see over-fitting sooner.", empty=_share(5, "fifth", "evaluations"),
         raise_when="When evaluations take a visible share of the time.", lower_when="To see over-fitting sooner.",
-        interacts={"data.val_fraction": "what is measured", "scheduler.patience": "counts evaluations"},
+        interacts={
+            "data.val_fraction": "what is measured", "scheduler.patience": "counts evaluations", "trainer.patience": "counts evaluations",
+        },
         time="Each evaluation is a pass over the validation part.",
+    )
+    patience: int | None = knob(
+        None, "End the run when val/loss, by which the best checkpoint is chosen, has not fallen for so many evaluations in a row.",
+        source="Ours; Lightning's EarlyStopping waits for 3 evaluations (verified)",
+        bounds=at_least(1), usual=between(2, 10),
+        advice="3, where the run has ten evaluations or more. The best checkpoint is kept in any case.",
+        empty=Empty("off: the run goes on to its end"),
+        raise_when="When the validation loss is noisy.", lower_when="When time is short and over-fitting comes early.",
+        interacts={
+            "trainer.eval_every": "it counts evaluations: a run of five has no use for a patience of 5",
+            "data.val_fraction": "must be above 0", "trainer.epochs": "is then the longest that the run may take",
+            "scheduler.patience": "a rate that is cut needs evaluations to show what it brought: give this one more",
+        },
+        time="A run that has stopped learning ends sooner.",
+        misread="It counts evaluations, not optimizer steps. Schedules fall towards the planned end, not towards this one.",
     )
     save_every: int | None = knob(
         None, "How many optimizer steps lie between two checkpoints.", source="Ours; LLaMA-Factory's form: 100 steps",
@@ -257,3 +278,18 @@ class DdpCpu(Trainer):
         interacts={"trainer.batch_size": "each takes its share of it"},
         memory="Each has a copy of the model.",
     )
+
+    def refusal(self, run: RunConfig) -> str | None:
+        """Why so many processes cannot be, in one sentence, or None."""
+        if self.processes <= MOST_A_CORE * (cores := available()):
+            return None
+        return (
+            f"trainer.processes={self.processes} is more than {MOST_A_CORE} for each of this machine's {cores} cores, and each has a copy "
+            f"of the model; take trainer.processes={max(2, cores)}."
+        )
+
+
+def available() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+

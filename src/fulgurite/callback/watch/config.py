@@ -38,6 +38,7 @@ RULES: dict[str, Rule] = {
     "clip-share": Rule(Severity.warning, "More than half of the steps after the warmup were clipped."),
     "norm-high": Rule(Severity.warning, "The gradient norm stays above 100."),
     "adapter-moves": Rule(Severity.warning, "The optimizer steps and the weights do not move."),
+    "rounded-away": Rule(Severity.warning, "More than half of the bf16 weights stay as they were, step after step (rounding=nearest)."),
     "update-high": Rule(Severity.warning, "A step changes the weights by a share that no usual rate gives."),
     "dpo-falls": Rule(Severity.note, "Chosen answers get less likely while the margin grows."),
     "dpo-wrong": Rule(Severity.warning, "After fifty steps the rejected answer is preferred more often than chance gives."),

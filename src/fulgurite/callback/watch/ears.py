@@ -73,7 +73,7 @@ class Watch(pl.Callback):  # type: ignore[misc]
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """The last samples."""
-        if trainer.global_step >= self.seen.about.total:
+        if trainer.global_step >= self.seen.about.total or trainer.should_stop:
             self._judge(trainer, Moment.samples)
             self._judge(trainer, Moment.end)
 

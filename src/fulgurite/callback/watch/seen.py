@@ -15,7 +15,7 @@ Row = dict[str, float]
 
 KEPT = (
     "train/loss", "train/lr", "train/grad_norm", "train/clipped", "train/accuracy", "train/reward_chosen", "train/reward_rejected",
-    "train/logp_chosen", "train/ties",
+    "train/logp_chosen", "train/ties", "train/unchanged",
 )
 FIRST, RECENT, UPDATES = 50, 100, 16
 
@@ -40,6 +40,10 @@ class About:
     """Whether `train/reward_chosen` is beta times the whole answer's log ratio to a reference."""
     margins: bool = False
     """Whether pairs have margins of their own."""
+    nearest: bool = False
+    """Whether steps are rounded to the nearest bf16 number."""
+    alone: bool = True
+    """Whether the optimizer steps each parameter by itself, so that there are other roundings."""
     rollout_steps: int = 1
     answer_tokens: int | None = None
     """Nine of ten answers trained on are no longer; None where that is not known."""

@@ -65,6 +65,23 @@ def adapter_moves(seen: Seen) -> Finding | None:
     )
 
 
+@rule("rounded-away", Moment.step)
+def rounded_away(seen: Seen) -> Finding | None:
+    """Near the full rate only: small steps at the ends of a schedule are meant. By chance, or with Kahan, what is lost comes back."""
+    about, rows = seen.about, seen.trail.newest(limits.UNCHANGED_STEPS)
+    full = [row for row in rows if row.get("train/lr", 0.0) >= limits.FULL_RATE * about.lr]
+    shares = column(full, "train/unchanged")
+    if not about.nearest or len(shares) < limits.UNCHANGED_STEPS or min(shares) <= limits.UNCHANGED:
+        return None
+    share, what = statistics.fmean(shares), "adapter's weights" if about.adapter else "weights"
+    others = "precision.rounding=stochastic (or kahan)" if about.alone else "precision=bf16, optim=adamw precision.rounding=stochastic"
+    return Finding(
+        f"{share:.0%} of the {what} were left as they were by each of the last {len(shares)} steps: at optim.lr={about.lr:g} a step is "
+        "rounded away to the nearest bf16 number.",
+        f"Take {others}, or a higher optim.lr.", {"unchanged": share, "lr": about.lr},
+    )
+
+
 @rule("update-high", Moment.step)
 def update_high(seen: Seen) -> Finding | None:
     """Twice in a row at the full rate. What begins at zero has no ratio in its first step, and no usual one later."""
