@@ -146,11 +146,15 @@ def _mode(run: RunConfig, facts: Facts) -> Derived:
     return _kto_mode(run, facts)
 
 
+def begins_at_nothing(run: RunConfig) -> bool:
+    """Whether an adapter of this method changes nothing before it is trained."""
+    return str(getattr(run.method, "init", "default")) in ("default", "gaussian") and not getattr(run.method, "start", None)
+
+
 def _kto_mode(run: RunConfig, facts: Facts) -> Derived:
     if run.stage.reference is not None:
         return Derived(ReferenceMode.copy, "stage.reference is a model of its own")
-    begins = str(getattr(run.method, "init", "default")) in ("default", "gaussian") and not getattr(run.method, "start", None)
-    if run.method.name in ADAPTERS and not begins:
+    if run.method.name in ADAPTERS and not begins_at_nothing(run):
         return Derived(ReferenceMode.copy, "this adapter changes the model before it is trained: without it the model is not the start")
     if run.method.name in ADAPTERS:
         return Derived(ReferenceMode.adapter, "the model without its adapter is what training started from: no second model in memory")
