@@ -274,6 +274,16 @@ def test_kto_warns_of_classes_out_of_balance(run: Any, tmp_path: Path, capfd: py
     assert "KTO wants" not in "".join(capfd.readouterr())
 
 
+def test_kto_without_another_prompt_has_no_baseline_and_says_so(run: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    one = written(tmp_path / "one.jsonl", [{**r, "prompt": "What?"} for r in judged(20)])
+    words = ["stage=kto", "trainer.batch_size=16", "data.val_fraction=0", "optim.lr=1e-2", "trainer.max_steps=4"]
+    folder = run("one", *words, f"data.path={one}")
+    assert "warning: all answers are to one prompt, so that KTO has no baseline: 0 stands" in "".join(capfd.readouterr())
+    assert [row["train/kl"] for row in rows(folder)] == [0.0] * 4
+    assert any(row["train/kl"] > 0 for row in rows(run("many", *words)))
+    assert "to one prompt" not in "".join(capfd.readouterr())
+
+
 def test_batch_sizes_epochs_and_rates_follow_the_stage() -> None:
     for words, lr in (("stage=dpo", 1e-5), ("stage=dpo method=full", 1e-6), ("stage=kto", 5e-6), ("stage=rm", 3e-4)):
         run = compose(words.split()).run

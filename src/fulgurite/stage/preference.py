@@ -255,7 +255,10 @@ class DpoStage(Comparison):
 
 
 class KtoStage(Comparison):
-    """KTO. `train/kl` is its baseline: the mean log ratio of the step's answers under each other's prompts, over all processes."""
+    """KTO. `train/kl` is its baseline: the mean log ratio of the step's answers under each other's prompts, over all processes.
+
+    It is 0 in a step whose rows all share one prompt, for there is no answer to another.
+    """
 
     measures: ClassVar[tuple[str, ...]] = ("reward_good", "reward_bad", "logp_good", "logp_bad", "kl")
     ahead = Ahead.mismatched
@@ -270,7 +273,7 @@ class KtoStage(Comparison):
             )
 
     def before_fit(self, parts: Sequence[Compared], cache: Path, device: torch.device) -> None:
-        """Say where good and bad answers weigh so unequally that one class drowns the other."""
+        """Say where one class of answers outweighs the other so far that it drowns it, and where there are no other prompts."""
         stage = self.run.stage
         good = sum(rows.good(i) for rows in parts for i in range(len(rows)))
         bad = sum(map(len, parts)) - good
@@ -278,6 +281,10 @@ class KtoStage(Comparison):
         if not min(BALANCE) * 0.99 <= ratio <= max(BALANCE) * 1.01:
             remedy = f"stage.desirable_weight={bad / good:.2g}" if good and bad else "answers of both kinds"
             say(f"warning: {good} good and {bad} bad answers, weighted {ratio:.2g} : 1; KTO wants 1:1 to 4:3: take {remedy}.")
+        prompts = (rows.prompt(i) for rows in parts for i in range(len(rows)))
+        first = next(prompts, None)
+        if all(prompt == first for prompt in prompts):
+            say("warning: all answers are to one prompt, so that KTO has no baseline: 0 stands in its place.")
 
     @torch.no_grad()
     def look_ahead(self, batch: Batch) -> None:
