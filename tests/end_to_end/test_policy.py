@@ -381,10 +381,11 @@ def test_a_reward_model_judges_as_it_did_in_training_and_ppo_learns_from_it(tmp_
     assert column(reward_model, "train/accuracy")[-1] == 1
     loaded = load_run(reward_model)
     turns = [[{"role": "user", "content": "Number 3?"}]] * 3
-    answers = ["eeee the", "oooo not", "e"]
-    found = judge(reward_model)(Answered(["Number 3?"] * 3, answers, [1] * 3, [True] * 3, ["p:1"] * 3, {"messages": turns}))
-    for answer, number in zip(answers, found, strict=True):  # each alone, read at the end of the answer
-        ids = loaded.template.encode_prompt([Message("user", "Number 3?")]) + loaded.tokenizer(answer + "<|im_end|>")["input_ids"]
+    answers, ends = ["eeee the", "oooo not", "e"], [True, True, False]
+    found = judge(reward_model)(Answered(["Number 3?"] * 3, answers, [1] * 3, ends, ["p:1"] * 3, {"messages": turns}))
+    for answer, ended, number in zip(answers, ends, found, strict=True):  # each alone; one that was cut is given no end
+        said = loaded.tokenizer(answer + "<|im_end|>" * ended)["input_ids"]
+        ids = loaded.template.encode_prompt([Message("user", "Number 3?")]) + said
         with torch.no_grad():
             alone = rewards(loaded.model, torch.tensor([ids]), torch.tensor([len(ids)]))
         assert number == pytest.approx(float(alone[0]), abs=1e-5)
