@@ -252,6 +252,8 @@ class Dpo(Comparing):
         raise_when="When the chosen answer's log-probability falls and samples get worse: 0.2 to 1.",
         lower_when="When the margin no longer grows.",
         interacts={"stage.loss": "1 by default in orpo and cpo"},
+        misread="TRL's orpo and cpo take one mean over all tokens of a micro-batch, orpo those of the prompts as well. Here each chosen "
+        "answer has its own mean, without its prompt, and counts the same whatever its length.",
     )
     length_normalize: bool = knob(
         False, "Whether log ratios are means over an answer's tokens in place of sums; for the sigmoid loss.",
