@@ -24,6 +24,7 @@ AT_A_TIME = 16
 def judge(folder: Path, device: torch.device | None = None) -> Callable[[Answered], list[float]]:
     """The reward of each answer, in the rm run's own compute type, tokenizer and template, read where the answer ends.
 
+    An answer that was cut is read at its last token: the end that the template writes behind it was never said.
     Raises ModelError where the run is no reward model, CheckpointError where it is not whole.
     """
     loaded = load_run(folder)
@@ -33,14 +34,17 @@ def judge(folder: Path, device: torch.device | None = None) -> Callable[[Answere
     where = device or next(model.parameters()).device
     model.to(where)
 
-    def tokens(turns: list[dict[str, str]], answer: str) -> list[int]:
+    def tokens(turns: list[dict[str, str]], answer: str, stopped: bool) -> list[int]:
         whole = [*(Message(turn["role"], turn["content"]) for turn in turns), Message("assistant", answer)]
         ids, learn = loaded.template.encode_chat(whole, Mask.last)
-        return ids[: len(ids) - learn[::-1].index(True)]  # as in training: what a template writes after the end is not read
+        begin, end = learn.index(True), len(ids) - learn[::-1].index(True)  # as in training: what follows the end is not read
+        if not stopped:
+            end = next((i for i in range(begin, end) if ids[i] in loaded.template.stop_ids), end)
+        return ids[: max(end, begin)]
 
     @torch.no_grad()
     def score(answered: Answered) -> list[float]:
-        every = [tokens(turns, answer) for turns, answer in zip(answered.columns["messages"], answered.answers, strict=True)]
+        every = [tokens(*one) for one in zip(answered.columns["messages"], answered.answers, answered.stopped, strict=True)]
         found: list[float] = []
         for start in range(0, len(every), AT_A_TIME):
             part = every[start : start + AT_A_TIME]

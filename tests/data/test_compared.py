@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -264,11 +266,44 @@ def test_a_mismatched_pair_is_one_prompt_with_anothers_answer(made: Any) -> None
 
 def test_mismatched_is_a_circle_without_a_fixed_point() -> None:
     for count in (2, 3, 16):
-        partner = mismatched(list(range(count)), (3, 7))
+        partner = mismatched(range(count), range(count), (3, 7))
         assert sorted(partner) == sorted(partner.values()) == list(range(count))
         assert all(a != b for a, b in partner.items())
-    assert mismatched([4], (3, 7)) == {}
-    assert mismatched(list(range(16)), (3, 7)) != mismatched(list(range(16)), (3, 8))
+    assert mismatched([4], "a", (3, 7)) == mismatched([], "", (3, 7)) == {}
+    assert mismatched(range(16), range(16), (3, 7)) != mismatched(range(16), range(16), (3, 8))
+
+
+@pytest.mark.parametrize("count", range(2, 6))
+def test_an_answer_to_the_same_prompt_is_never_a_mismatch(count: int) -> None:
+    """Every way in which up to five rows can share prompts, in every order, against every assignment there is."""
+    for prompts in product(range(count), repeat=count):
+        partner = mismatched(range(count), prompts, (3, 7))
+        assert sorted(partner) == (list(range(count)) if len(set(prompts)) > 1 else [])
+        assert all(prompts[a] != prompts[b] for a, b in partner.items())
+        once = any(all(prompts[a] != prompts[b] for a, b in enumerate(way)) for way in permutations(range(count)))
+        if once:
+            assert sorted(partner.values()) == list(range(count))
+        elif partner:  # the few serve the many in turn
+            served = Counter(partner.values())
+            most = prompts.count(max(prompts, key=prompts.count))
+            assert {served[n] for n in partner if prompts.count(prompts[n]) < most} <= {most // (count - most), -(-most // (count - most))}
+
+
+def test_a_row_knows_its_prompt_however_much_of_it_is_cut(made: Any) -> None:
+    asked = [{"prompt": q + " word" * 30, "completion": f"answer{' word' * n}", "label": True} for n in range(0, 9, 4) for q in ("a", "b")]
+    rows, _, report, *_ = made(asked, "kto", max_length=60, too_long="truncate")
+    assert report.truncated > 0
+    prompts = [rows.prompt(i) for i in range(len(rows))]
+    assert (len(rows), len(set(prompts))) == (6, 2)
+    assert [p == prompts[0] for p in prompts] == [n % 2 == 0 for n in range(6)]
+    (batch,) = val_loader(rows, 6, ahead=Ahead.mismatched)
+    pairs = mismatched(batch["step_rows"], [prompts[n] for n in batch["step_rows"]], ())
+    assert {prompts[a] != prompts[b] for a, b in pairs.items()} == {True}
+    part = batch["ahead"][0]
+    for row, ids, targets in zip(part["rows"], part["input_ids"], part["targets"], strict=True):
+        other, begin = rows.sides(pairs[row])[0]
+        answer = ids[1:][targets[:-1] >= 0].tolist()
+        assert answer == other[begin:].tolist()[: len(answer)]
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,9 @@ from fulgurite.judge import judge
 from fulgurite.model.reward_head import rewards
 from fulgurite.schema import options
 from fulgurite.stage.buffer import Cuts
+from fulgurite.stage.grpo import Group
 from fulgurite.stage.policy import PolicyStage, RolloutOrder
+from fulgurite.stage.ppo import Proximal
 from fulgurite.stage.rewards import Answered
 from fulgurite.start import load_run
 
@@ -180,6 +183,70 @@ def test_a_step_is_the_gradient_by_hand_however_it_is_cut(tmp_path: Path, stage:
     assert after.keys() == before.keys()
     for name, tensor in after.items():
         torch.testing.assert_close(tensor - before[name], -0.5 * gradient[name], rtol=2e-3, atol=3e-7)
+
+
+@pytest.mark.parametrize("stage", ["grpo", "ppo"])
+def test_the_limits_bite_in_the_second_pass_as_the_formula_says(tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """clip_low, clip_high and value_clip, token by token in plain numbers."""
+    objective: Any = {"grpo": Group, "ppo": Proximal}[stage]
+    inner, seen = objective.loss, []
+
+    def spy(self: Any, batch: dict[str, Any], new_BT: Tensor, values_BT: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append((batch, new_BT.detach(), values_BT.detach()))
+        return inner(self, batch, new_BT, values_BT)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(objective, "loss", spy)
+    words = [f"stage={stage}", *COUNT, "method=full", "optim.lr=5e-3", "trainer.max_steps=2", "stage.inner_epochs=2"]
+    words += ["stage.clip_low=0.01", "stage.clip_high=0.03", "trainer.micro_batch=64", f"trainer.batch_size={4 if stage == 'grpo' else 32}"]
+    found = rows(tiny(tmp_path, *words, *(["stage.value_clip=0.02"] if stage == "ppo" else [])))
+    clipped, limited = [0, 0], [0, 0]
+    for n, (row, (batch, new_BT, values_BT)) in enumerate(zip(found, seen, strict=True)):
+        total, tokens = 0.0, (batch["targets"] >= 0).nonzero().tolist()
+        for b, t in tokens:
+            ratio = math.exp(new_BT[b, t] - batch["old"][b, t])
+            advantage = float(batch["advantages"][b] if stage == "grpo" else batch["advantages"][b, t])
+            total -= min(ratio * advantage, min(max(ratio, 0.99), 1.03) * advantage)
+            clipped[n] += (ratio < 0.99 and advantage < 0) or (ratio > 1.03 and advantage > 0)
+            if stage == "ppo":
+                value, before, returned = (float(x[b, t]) for x in (values_BT, batch["values"], batch["returns"]))
+                near = min(max(value, before - 0.02), before + 0.02)
+                limited[n] += near != value
+                total += 0.1 * 0.5 * max((value - returned) ** 2, (near - returned) ** 2)
+        assert row["train/loss"] == pytest.approx(total / len(tokens), rel=1e-4, abs=1e-5)
+        assert row["train/clipped_share"] == pytest.approx(clipped[n] / len(tokens))
+    assert clipped[0] == limited[0] == 0 < clipped[1]
+    assert limited[1] > 0 or stage == "grpo"
+
+
+def test_scale_by_deviation_divides_what_a_run_learns_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [*GRPO, "method=full", "optim=sgd", "optim.momentum=0", "optim.lr=0.5", "trainer.max_steps=1", "trainer.max_grad_norm=0"]
+    made = []
+    for scale in ("true", "false"):
+        with monkeypatch.context() as patch:
+            kept = taken(patch)
+            folder = tiny(tmp_path / scale, *words, f"stage.scale_by_deviation={scale}")
+        made.append((kept["buffer"].of_answer["advantages"].view(-1, 8), rows(folder)[0]["train/grad_norm"]))
+    (scaled, first), (plain, second) = made
+    torch.testing.assert_close(scaled, plain / (plain.std(1, keepdim=True) + 1e-4))  # plain differs from the rewards by a mean
+    assert plain.std(1).min() > 0
+    assert 0 < first != second
+
+
+def test_whiten_rewards_brings_what_a_run_learns_from_to_variance_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [*PPO, "method=full", "trainer.max_steps=1", "stage.smoothing=1", "stage.discount=1", "stage.whiten_advantages=false"]
+    made = []
+    for white in ("true", "false"):
+        with monkeypatch.context() as patch:
+            kept = taken(patch)
+            folder = tiny(tmp_path / white, *words, f"stage.whiten_rewards={white}")
+        buffer = kept["buffer"]
+        # without discount a return is the sum of what is to come, so that a token's own reward is the difference of two
+        later = torch.nn.functional.pad(buffer.of_token["returns"], (0, 1))[:, 1:]
+        own = (buffer.of_token["returns"] - later)[buffer.targets_NT >= 0]
+        made.append((own, rows(folder)[0]["train/grad_norm"]))
+    (white, first), (plain, second) = made
+    torch.testing.assert_close(white, (plain - plain.mean()) / plain.std() + plain.mean(), rtol=1e-4, atol=1e-5)
+    assert 0 < first != second
 
 
 def test_a_group_that_ties_teaches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,10 +448,11 @@ def test_a_reward_model_judges_as_it_did_in_training_and_ppo_learns_from_it(tmp_
     assert column(reward_model, "train/accuracy")[-1] == 1
     loaded = load_run(reward_model)
     turns = [[{"role": "user", "content": "Number 3?"}]] * 3
-    answers = ["eeee the", "oooo not", "e"]
-    found = judge(reward_model)(Answered(["Number 3?"] * 3, answers, [1] * 3, [True] * 3, ["p:1"] * 3, {"messages": turns}))
-    for answer, number in zip(answers, found, strict=True):  # each alone, read at the end of the answer
-        ids = loaded.template.encode_prompt([Message("user", "Number 3?")]) + loaded.tokenizer(answer + "<|im_end|>")["input_ids"]
+    answers, ends = ["eeee the", "oooo not", "e"], [True, True, False]
+    found = judge(reward_model)(Answered(["Number 3?"] * 3, answers, [1] * 3, ends, ["p:1"] * 3, {"messages": turns}))
+    for answer, ended, number in zip(answers, ends, found, strict=True):  # each alone; one that was cut is given no end
+        said = loaded.tokenizer(answer + "<|im_end|>" * ended)["input_ids"]
+        ids = loaded.template.encode_prompt([Message("user", "Number 3?")]) + said
         with torch.no_grad():
             alone = rewards(loaded.model, torch.tensor([ids]), torch.tensor([len(ids)]))
         assert number == pytest.approx(float(alone[0]), abs=1e-5)

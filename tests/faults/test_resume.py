@@ -14,11 +14,17 @@ from typing import Any
 
 import pytest
 
-WORDS = (
-    "model=tiny", "data=guide", "data.max_samples=60", "precision=fp32", "trainer.max_steps=9", "trainer.batch_size=6",
-    "trainer.micro_batch=2", "trainer.eval_every=3", "trainer.save_every=2", "method.dropout=0.2",
-    "stage.max_new_tokens=4", "logger=none",
+SHORT = (
+    "model=tiny", "data.max_samples=60", "precision=fp32", "trainer.max_steps=9", "trainer.batch_size=6", "trainer.micro_batch=2",
+    "trainer.eval_every=3", "trainer.save_every=2", "stage.max_new_tokens=4", "logger=none",
 )
+WORDS = (*SHORT, "data=guide", "method.dropout=0.2")
+STAGES = {
+    "dpo": (*SHORT, "stage=dpo", "data=guide_preference", "stage.loss=bco_pair"),
+    "grpo": (*SHORT, "stage=grpo", "stage.reward=['count:e']", "stage.group=4", "stage.minibatches=2", "stage.inner_epochs=2"),
+    "ppo": (*SHORT, "stage=ppo", "stage.reward=['count:e']", "stage.inner_epochs=2", "stage.kl_control=adaptive"),
+}
+"""dpo with the loss that has a running state; grpo with four steps a rollout, and ppo with two: a save after 2 lies inside or between."""
 CLOCK = {"train/tokens_per_second"}
 """What depends on the time of day and on nothing else."""
 
@@ -37,9 +43,9 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
     return process.returncode, [line for line in words.splitlines() if line.startswith("error:")]
 
 
-def signalled(run: Path, step: int, number: int) -> tuple[int, list[str]]:
+def signalled(run: Path, step: int, number: int, *words: str) -> tuple[int, list[str]]:
     """Start or go on, and send the signal once the row of `step` is written."""
-    process = start(run)
+    process = start(run, *words)
     while process.poll() is None and steps(run) < step:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.02)
@@ -83,6 +89,19 @@ def test_killed_interrupted_and_terminated_it_ends_the_same(tmp_path: Path, whol
     assert finish(start(run, f"resume.run={run}")) == (0, [])
     assert state(run) == state(whole)
     assert list(run.rglob("*.tmp-*")) == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_comparisons_and_rollouts_killed_end_the_same(stage: str, tmp_path: Path) -> None:
+    """Killed after step 3 the run goes on from step 2, in the middle of grpo's first rollout; after step 7 from 6, in its second."""
+    whole, run = ((*STAGES[stage], f"run_dir={tmp_path / name}") for name in ("whole", "run"))
+    assert finish(start(tmp_path, *whole)) == (0, [])
+    for step in (3, 7):
+        assert signalled(tmp_path / "run", step, signal.SIGKILL, *run)[0] == -signal.SIGKILL
+        assert step <= steps(tmp_path / "run") < 9
+    assert finish(start(tmp_path, *run)) == (0, [])
+    assert state(tmp_path / "run") == state(tmp_path / "whole")
+    assert list((tmp_path / "run").rglob("*.tmp-*")) == []
 
 
 def test_what_may_not_be_resumed_is_refused_in_one_line(tmp_path: Path, whole: Path) -> None:

@@ -13,7 +13,15 @@ from typing import Any
 
 FILE = Path(__file__).with_name("golden.json")
 STEPS = 12
+ROLLOUTS = ["stage.reward=['count:e']", "stage.max_new_tokens=8", "stage.minibatches=2", "stage.inner_epochs=2"]
+WORDS: dict[str, list[str]] = {
+    "sft": [], "pt": [], "rm": [], "dpo": [], "kto": [], "grpo": [*ROLLOUTS, "stage.group=4", "stage.beta=0.01"], "ppo": ROLLOUTS,
+}
+"""The stages, and what each is told besides."""
 CASES = {f"{stage}-{method}": (stage, method) for stage in ("sft", "pt") for method in ("full", "lora")}
+CASES |= {f"{stage}-lora": (stage, "lora") for stage in ("rm", "dpo", "kto", "grpo", "ppo")}
+FALLING = ("sft", "pt", "rm", "dpo", "kto")
+"""The stages whose loss falls as they learn; a rollout's is near 0 by its nature."""
 ANSWERS = ("It is the size of each step.", "Raise it until the loss jumps, then halve it.", "Sixteen.", "Keep it at the default value.")
 
 
@@ -24,7 +32,14 @@ def write_data(folder: Path, stage: str) -> Path:
     for n in range(40):
         question, answer = f"What should I set knob {n} to" + ", in few words" * (n % 3) + "?", ANSWERS[n % 4]
         talk = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        lines.append({"messages": talk} if stage == "sft" else {"text": f"{question} {answer} " * (1 + n % 4)})
+        if stage == "pt":
+            lines.append({"text": f"{question} {answer} " * (1 + n % 4)})
+        elif stage in ("rm", "dpo"):
+            lines.append({"prompt": question, "chosen": answer, "rejected": f"A house by the river, number {n % 7}."})
+        elif stage == "kto":
+            lines.append({"messages": talk, "label": n % 4 < 2})
+        else:
+            lines.append({"messages": talk} if stage == "sft" else {"prompt": question})
     place.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return place
 
@@ -38,17 +53,27 @@ def losses_of(case: str, folder: Path) -> list[float]:
         f"stage={stage}", f"method={method}", "data=file", f"data.path={write_data(folder, stage)}", "data.max_samples=40",
         "data.max_length=96", f"trainer.max_steps={STEPS}", "trainer.micro_batch=2",
         f"trainer.eval_every={STEPS}", "optim=adamw", "optim.lr=3e-3",
-        "scheduler=cosine", "scheduler.warmup_ratio=0.25", "seed=7",
+        "scheduler=cosine", "scheduler.warmup_ratio=0.25", "seed=7", *WORDS[stage],
     ]
     run = tiny(folder / case, *words)
     return losses(run) + [row["val/loss"] for row in rows(run) if "val/loss" in row]
 
 
 def machine() -> dict[str, str]:
-    """What decides the last bits: torch's version and the instruction set that its kernels use."""
+    """What decides the last bits: torch's version, the instruction set that its kernels use, and the processor, which MKL looks at."""
     import torch
 
-    return {"torch": torch.__version__.partition("+")[0], "cpu": torch.backends.cpu.get_cpu_capability()}
+    return {"torch": torch.__version__.partition("+")[0], "cpu": torch.backends.cpu.get_cpu_capability(), "processor": processor()}
+
+
+def processor() -> str:
+    """The processor's name, numbers and cache, where Linux tells them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
+    except OSError:
+        return "unknown"
+    said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return " ".join(said.get(key, "") for key in ("model name", "cpu family", "model", "stepping", "cache size")).strip()
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fulgurite.compose import compose
 from fulgurite.stage.buffer import IGNORE, Buffer
+from fulgurite.stage.grpo import Group
 from fulgurite.stage.ppo import Proximal
 
 OLD = [[-1.0, -2.0, -0.5], [-0.7, -1.2]]
@@ -107,3 +108,64 @@ def test_an_adaptive_coefficient_follows_its_target() -> None:
         proximal = Proximal(compose([*words, f"stage.kl_target={target}"]).run.stage)
         proximal.prepare(rollout(), torch.tensor(REWARDS), torch.tensor(CUT))
         assert proximal.coefficient == pytest.approx(0.2 * factor, rel=1e-6)
+
+
+# -- what the knobs make of a step: the loss and its gradient, by hand
+
+
+def stage_of(*words: str) -> Any:
+    return compose([*words, "stage.reward=['length:3']"]).run.stage
+
+
+def step(**numbers: list[float]) -> dict[str, Tensor]:
+    """One answer of two tokens, all numbers by token."""
+    return {"targets": torch.tensor([[5, 6]])} | {name: torch.tensor([values]) for name, values in numbers.items()}
+
+
+@pytest.mark.parametrize(("clip", "loss", "slopes"), [
+    # values 1.0 and 0.1, at the rollout 0.5 and 0.0, returns 2.0 and 0.0: with 0.2 the first may count as 0.7 at most, which is farther
+    # off (½·1.3² = 0.845) and has no slope, the second stays as it is (½·0.1² = 0.005, slope 0.1)
+    (0.2, 0.845 + 0.005, [0.0, 0.1]),
+    # with 1.0 nothing is limited: ½·1² = 0.5, slope 1 - 2
+    (1.0, 0.5 + 0.005, [-1.0, 0.1]),
+])
+def test_value_clip_in_ppos_loss(clip: float, loss: float, slopes: list[float]) -> None:
+    proximal = Proximal(stage_of("stage=ppo", f"stage.value_clip={clip}", "stage.value_weight=0.5"))
+    values = torch.tensor([[1.0, 0.1]], requires_grad=True)
+    batch = step(old=[-1.0, -1.0], advantages=[0.0, 0.0], values=[0.5, 0.0], returns=[2.0, 0.0])
+    found, _ = proximal.loss(batch, torch.full((1, 2), -1.0), values)
+    found.backward()
+    assert float(found.detach()) == pytest.approx(0.5 * loss)
+    assert values.grad is not None
+    assert values.grad[0].tolist() == pytest.approx([0.5 * s for s in slopes])
+
+
+@pytest.mark.parametrize("stage", ["grpo", "ppo"])
+@pytest.mark.parametrize(("low", "loss", "slope", "clipped"), [
+    # the ratio fell to 0.7 under an advantage of -2: with 0.2 it counts as 0.8 and is no longer pushed, with 0.4 it is
+    (0.2, 0.8 * 2, 0.0, True), (0.4, 0.7 * 2, 0.7 * 2, False),
+])
+def test_clip_low_in_both_losses(stage: str, low: float, loss: float, slope: float, clipped: bool) -> None:
+    objective = {"grpo": Group, "ppo": Proximal}[stage](stage_of(f"stage={stage}", f"stage.clip_low={low}"))
+    new = torch.tensor([[np.log(0.7), 0.0]], dtype=torch.float32, requires_grad=True)
+    each = {"old": [0.0, 0.0], "values": [0.0, 0.0], "returns": [0.0, 0.0], "advantages": [-2.0, 0.0]}
+    batch = step(**each) | ({"advantages": torch.tensor([-2.0])} if stage == "grpo" else {})
+    found, cut = objective.loss(batch, new, torch.zeros(1, 2))
+    found.backward()
+    rest = 2.0 if stage == "grpo" else 0.0  # grpo's advantage is the answer's, the second token's ratio 1
+    assert float(found.detach()) == pytest.approx(loss + rest)
+    assert new.grad is not None
+    assert new.grad[0].tolist() == pytest.approx([slope, rest])
+    assert cut[0].tolist() == [clipped, False]
+
+
+@pytest.mark.parametrize(("scale", "expected"), [
+    # rewards 1, 3 and 0, 0: means 2 and 0, the first group's deviation √2, the second ties
+    (True, [-1 / (2**0.5 + 1e-4), 1 / (2**0.5 + 1e-4), 0.0, 0.0]), (False, [-1.0, 1.0, 0.0, 0.0]),
+])
+def test_scale_by_deviation_in_a_rollout(scale: bool, expected: list[float]) -> None:
+    group = Group(stage_of("stage=grpo", "stage.group=2", f"stage.scale_by_deviation={scale}"))
+    buffer = Buffer(0, [0, 0, 1, 1], [3] * 4, torch.zeros(4, 3, dtype=torch.int64), torch.full((4, 3), 5), {})
+    group.prepare(buffer, torch.tensor([1.0, 3, 0, 0]), torch.zeros(4, dtype=torch.bool))
+    assert buffer.of_answer["advantages"].tolist() == pytest.approx(expected)
+    assert buffer.record["train/ties"] == 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from fulgurite.check import checked_source
 from fulgurite.compose import compose
 from fulgurite.data.compared_rows import collate_compared
 from fulgurite.errors import ConfigError, TrainingFailed
+from fulgurite.export import export_main
 from fulgurite.loss import preference as by_hand
 from fulgurite.plan.gather import gather
 from fulgurite.stage import preference as stages
@@ -190,6 +192,53 @@ def test_a_policy_that_is_not_its_reference_at_first_stops_the_run(stage: str, r
         run("again", f"stage={stage}", "stage.reference_mode=copy")
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_precomputed_reference_of_another_model_stops_the_run(precision: str, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another model's table: one that was trained for two steps, with which the loss is off by no more than 0.3."""
+    words = ["stage=dpo", "stage.reference_mode=precomputed", f"precision={precision}", "trainer.max_steps=1"]
+    assert losses(run("sound", *words))[0] == pytest.approx(math.log(2), abs=2e-3)
+    other = load_run(run("other", "stage=dpo", "method=full", "optim.lr=6e-4", "trainer.max_steps=2")).model
+    inner = stages.precompute
+    monkeypatch.setattr(stages, "precompute", lambda scorer, *more: inner(stages.Scorer(other, 512), *more))
+    with pytest.raises(TrainingFailed, match=r"the same model, and an answer of \d+ tokens has a log-probability of -[\d.]+ now and of -"):
+        run("wrong", *words)
+    monkeypatch.setattr(stages.Comparison, "check_table", lambda *_: None)
+    assert losses(run("unseen", *words))[0] == pytest.approx(math.log(2), abs=0.3)
+
+
+@pytest.mark.parametrize(("precision", "share"), [("fp32", 2e-4), ("bf16", 0.4)])
+def test_what_rounding_may_do_to_a_precomputed_reference(
+    precision: str, share: float, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that is off by `share` nats times the root of the tokens is refused, one that is off by half of the bound is not."""
+    words = ["stage=dpo", "stage.reference_mode=precomputed", f"precision={precision}", "trainer.max_steps=1", "trainer.micro_batch=4"]
+    inner, off = stages.Comparison.answers, 0.0
+
+    def shifted(self: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        policy, _ = inner(self, batch)
+        return policy, policy.detach() + off * (batch["targets"] >= 0).sum(1).sqrt() * torch.tensor([1, -1, 0, 0, 0, 0, 0, 0])
+
+    monkeypatch.setattr(stages.Comparison, "answers", shifted)
+    off = share / 4
+    run("rounded", *words)
+    off = share
+    with pytest.raises(TrainingFailed, match=r"is rounding\): the adapter changes the model before it is trained"):
+        run("wrong", *words)
+
+
+def test_an_adapter_that_training_goes_on_from_is_part_of_its_precomputed_reference(run: Any, tmp_path: Path) -> None:
+    """Both adapters lie on one base: the second run may not read the first one's table."""
+    for n, rate in enumerate(("0.05", "0.1")):
+        trained = run(f"trained{n}", "stage=dpo", f"optim.lr={rate}", "trainer.max_steps=4")
+        assert export_main([f"run={trained}", f"out={tmp_path / f'adapter{n}'}", "merge=false"]) == 0
+    for n in (0, 1, 0):
+        folder = run(
+            f"run{n}", "stage=dpo", "stage.reference_mode=precomputed", f"method.start={tmp_path / f'adapter{n}'}", "trainer.max_steps=1"
+        )
+        assert losses(folder)[0] == pytest.approx(math.log(2), abs=1e-5)
+        shutil.rmtree(folder)
+
+
 def test_another_model_as_the_reference(run: Any, tmp_path: Path) -> None:
     first = run("first", "stage=dpo", "optim.lr=1e-2", "trainer.max_steps=4")
     for mode in ("copy", "precomputed"):
@@ -223,6 +272,16 @@ def test_kto_warns_of_classes_out_of_balance(run: Any, tmp_path: Path, capfd: py
     run("heeded", *words, "stage.desirable_weight=0.2")
     run("equal", "stage=kto", "trainer.batch_size=16")
     assert "KTO wants" not in "".join(capfd.readouterr())
+
+
+def test_kto_without_another_prompt_has_no_baseline_and_says_so(run: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    one = written(tmp_path / "one.jsonl", [{**r, "prompt": "What?"} for r in judged(20)])
+    words = ["stage=kto", "trainer.batch_size=16", "data.val_fraction=0", "optim.lr=1e-2", "trainer.max_steps=4"]
+    folder = run("one", *words, f"data.path={one}")
+    assert "warning: all answers are to one prompt, so that KTO has no baseline: 0 stands" in "".join(capfd.readouterr())
+    assert [row["train/kl"] for row in rows(folder)] == [0.0] * 4
+    assert any(row["train/kl"] > 0 for row in rows(run("many", *words)))
+    assert "to one prompt" not in "".join(capfd.readouterr())
 
 
 def test_batch_sizes_epochs_and_rates_follow_the_stage() -> None:

@@ -49,6 +49,12 @@ class Compared:
         """By how much the better answer of row i must win."""
         return float(self.encoded.arrays["margins"][self.numbers[i]])
 
+    def prompt(self, i: int) -> bytes:
+        """The tokens before the answer of row i, uncut: rows with the same ones answer the same prompt."""
+        number = int(self.numbers[i])
+        ids, learn = self.encoded.tokens(number, *self.encoded.sides(number)[0])
+        return ids[: int(np.argmax(learn))].tobytes()
+
     def sides(self, i: int) -> list[tuple[Ints, int]]:
         """The tokens of each side of row i, int64 [T], and where its answer begins. The last token is the answer's end.
 

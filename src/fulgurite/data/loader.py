@@ -20,7 +20,7 @@ from fulgurite.data.rows import IGNORE, AnyRows, Rows
 
 
 class Ahead(StrEnum):
-    """What a stage must see of a whole step before its first loss: nothing, its rows, or its prompts with others' answers."""
+    """What a stage must see of a whole step before its first loss: nothing, its rows, or its prompts with answers to others."""
 
     nothing = "nothing"
     rows = "rows"
@@ -107,7 +107,7 @@ class _MicroBatches(Dataset[Any]):
         return batch | {"ahead": list(self._ahead(self.rows, cut, cut.ahead, cut.step)), "step_rows": cut.step}
 
     def _ahead(self, rows: Compared, cut: Cut, mine: list[list[int]], step: list[int]) -> Iterator[dict[str, Any]]:
-        partner = mismatched(step, cut.seed) if self.ahead is Ahead.mismatched else None
+        partner = mismatched(step, [rows.prompt(n) for n in step], cut.seed) if self.ahead is Ahead.mismatched else None
         for numbers in filter(None, mine):
             if partner is None:
                 yield collate_compared(rows, numbers)

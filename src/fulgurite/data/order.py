@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from itertools import cycle
 
 import numpy as np
 import numpy.typing as npt
@@ -76,9 +77,20 @@ class PoissonOrder:
         return [[] for _ in range(self.micro_batches_per_step - len(cuts))] + cuts
 
 
-def mismatched(rows: Sequence[int], seed: Sequence[int]) -> dict[int, int]:
-    """For each row another of the same step, each once: a circle drawn from `seed`. Empty where there is only one row."""
-    if len(rows) < 2:
-        return {}
-    circle = np.random.default_rng([*seed, 1]).permutation(np.array(rows, dtype=np.int64)).tolist()
-    return dict(zip(circle, [*circle[1:], circle[0]], strict=True))
+def mismatched(rows: Sequence[int], prompts: Sequence[Hashable], seed: Sequence[int]) -> dict[int, int]:
+    """For each row another of the same step that answers another prompt, drawn from `seed`; `prompts` are those of `rows`.
+
+    Each row is another's exactly once, unless one prompt has more than half of the rows: then the rest serve its rows in turn, the
+    first ones more often than the last. Empty where all rows share one prompt, or there is only one.
+    """
+    prompt = dict(zip(rows, prompts, strict=True))
+    alike: dict[Hashable, list[int]] = {}
+    for row in np.random.default_rng([*seed, 1]).permutation(np.array(rows, dtype=np.int64)).tolist():
+        alike.setdefault(prompt[row], []).append(row)
+    most = max(alike.values(), key=len, default=[])
+    rest = [row for group in alike.values() if group is not most for row in group]
+    if len(most) > len(rest):
+        return dict(zip(most, cycle(rest), strict=False)) | dict(zip(rest, most, strict=False)) if rest else {}
+    # in a circle of whole groups a step as long as the longest leads out of every group, and does not come round to it again
+    circle = [row for group in alike.values() for row in group]
+    return dict(zip(circle, [*circle[len(most) :], *circle[: len(most)]], strict=True))

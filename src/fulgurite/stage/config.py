@@ -146,11 +146,15 @@ def _mode(run: RunConfig, facts: Facts) -> Derived:
     return _kto_mode(run, facts)
 
 
+def begins_at_nothing(run: RunConfig) -> bool:
+    """Whether an adapter of this method changes nothing before it is trained."""
+    return str(getattr(run.method, "init", "default")) in ("default", "gaussian") and not getattr(run.method, "start", None)
+
+
 def _kto_mode(run: RunConfig, facts: Facts) -> Derived:
     if run.stage.reference is not None:
         return Derived(ReferenceMode.copy, "stage.reference is a model of its own")
-    begins = str(getattr(run.method, "init", "default")) in ("default", "gaussian") and not getattr(run.method, "start", None)
-    if run.method.name in ADAPTERS and not begins:
+    if run.method.name in ADAPTERS and not begins_at_nothing(run):
         return Derived(ReferenceMode.copy, "this adapter changes the model before it is trained: without it the model is not the start")
     if run.method.name in ADAPTERS:
         return Derived(ReferenceMode.adapter, "the model without its adapter is what training started from: no second model in memory")
@@ -248,6 +252,8 @@ class Dpo(Comparing):
         raise_when="When the chosen answer's log-probability falls and samples get worse: 0.2 to 1.",
         lower_when="When the margin no longer grows.",
         interacts={"stage.loss": "1 by default in orpo and cpo"},
+        misread="TRL's orpo and cpo take one mean over all tokens of a micro-batch, orpo those of the prompts as well. Here each chosen "
+        "answer has its own mean, without its prompt, and counts the same whatever its length.",
     )
     length_normalize: bool = knob(
         False, "Whether log ratios are means over an answer's tokens in place of sums; for the sigmoid loss.",

@@ -80,7 +80,8 @@ class Comparison(StageModule):
         scorer = Scorer(other, self.run.stage.loss_chunk) if other is not None else self._parts["policy"]
         with self.computing():
             settings = [self.dtypes.option, str(self.run.model.attention)]
-            self._parts["reference"] = precompute(scorer, parts, self.run.trainer.micro_batch, settings, cache)
+            adapted = other is None and not c.begins_at_nothing(self.run)
+            self._parts["reference"] = precompute(scorer, parts, self.run.trainer.micro_batch, settings, cache, adapted)
         self._parts["other"] = None
 
     def on_fit_start(self) -> None:
@@ -98,29 +99,55 @@ class Comparison(StageModule):
         reference_S = self._parts["reference"](batch).detach() if self.refers else torch.zeros_like(policy_S)
         return policy_S, reference_S
 
-    def check_start(self, found_B: Tensor, expected_B: Tensor) -> None:
-        """Raise TrainingFailed where the losses of a run's first micro-batch are not those of a policy that is its reference."""
+    def starts(self) -> bool:
+        """Whether this micro-batch is the first of a run in which policy and reference must begin as one; true once."""
         if self._checked or not self.training or self._trainer is None:
-            return
+            return False
         self._checked = True
-        if self.trainer.global_step > 0:
-            return
-        off, most = float((found_B - expected_B).abs().max()), tolerance(self.dtypes, self.run.stage.reference_mode)
-        scale = max(1.0, float(expected_B.abs().max()))
-        if off > most * scale:
+        return bool(self.trainer.global_step == 0)
+
+    def check_start(self, found_B: Tensor, expected_B: Tensor) -> None:
+        """Raise TrainingFailed where the losses of a run's first micro-batch are not those of a policy that is its live reference.
+
+        Both ran the same products, so that rounding is nothing: what is left is for kernels that differ with gradients and without.
+        """
+        off, most = float((found_B - expected_B).abs().max()), 1e-6 if self.dtypes.compute == torch.float32 else 1e-3
+        most *= max(1.0, float(expected_B.abs().max()))
+        if not off <= most:
             raise TrainingFailed(
                 f"Before the first step policy and reference are the same model, whose loss is {float(expected_B.mean()):.7f}, and it is "
-                f"{float(found_B.mean()):.7f} (off by {off:.1e}, at most {most * scale:.0e} is rounding): the adapter changes the model "
-                "before it is trained, or the model is not deterministic; take stage.reference_mode=copy, or report it."
+                f"{float(found_B.mean()):.7f} (off by {off:.1e}, at most {most:.0e} is rounding): {_UNEQUAL}"
             )
 
+    def check_table(self, policy_S: Tensor, reference_S: Tensor, count_S: Tensor) -> None:
+        """Raise TrainingFailed where a precomputed log-probability is not that of the policy of a run's first micro-batch."""
+        off_S = (policy_S - reference_S).abs()
+        most_S = tolerance(self.dtypes) * count_S.sqrt()
+        if bool((off_S <= most_S).all()):
+            return
+        worst = int((off_S / most_S).nan_to_num(nan=torch.inf).argmax())
+        raise TrainingFailed(
+            f"Before the first step policy and reference are the same model, and an answer of {int(count_S[worst])} tokens has a "
+            f"log-probability of {float(policy_S[worst]):.2f} now and of {float(reference_S[worst]):.2f} in the precomputed reference (off "
+            f"by {float(off_S[worst]):.2g}, at most {float(most_S[worst]):.2g} is rounding): {_UNEQUAL}"
+        )
 
-def tolerance(dtypes: Dtypes, mode: ReferenceMode | None) -> float:
-    """How far rounding may take the first loss, per nat. Live references run the same products: nothing. Precomputed ones were padded
-    otherwise, which moves sums of hundreds of log-probabilities by 1e-4 in float32 and 1e-1 in 16 bits."""
-    if mode is not ReferenceMode.precomputed:
-        return 1e-6 if dtypes.compute == torch.float32 else 1e-3
-    return 1e-3 if dtypes.compute == torch.float32 else 0.5
+
+_UNEQUAL = (
+    "the adapter changes the model before it is trained, or the model is not deterministic; take stage.reference_mode=copy, or report it."
+)
+
+
+def tolerance(dtypes: Dtypes) -> float:
+    """How far rounding may take a precomputed log-probability from the policy's own, in nats by the root of the answer's tokens.
+
+    The rows were padded otherwise, so that other sums were rounded, a little in each token and at random: the errors of an answer
+    add up as the root of its length. Measured on the bundled model, 96 answers in 16 bits: 0.04 on average, 0.14 at most (1.5 nats
+    of an answer of 120 tokens); 32 in float32: 1.4e-5 at most. Allowed is twice the most, and in float32 seven times.
+    The loss sees them by its slope: of DPO half of beta on each side, so that 4 nats are 0.2 at a beta of 0.1. A bound on the loss
+    would have to be so wide for every beta, and let the shift pass that both answers share; one in nats needs no slope.
+    """
+    return 1e-4 if dtypes.compute == torch.float32 else 0.3
 
 
 class DpoStage(Comparison):
@@ -145,8 +172,11 @@ class DpoStage(Comparison):
         policy_S, reference_S = self.answers(batch)
         count_S = (batch["targets"] >= 0).sum(1)
         losses_B = self.losses(policy_S, reference_S, count_S, batch)
-        if self.refers:
-            self.check_start(losses_B.detach(), self.losses(reference_S, reference_S, count_S, batch))
+        if self.starts():
+            if self.run.stage.reference_mode is ReferenceMode.precomputed:
+                self.check_table(policy_S.detach(), reference_S, count_S)
+            else:
+                self.check_start(losses_B.detach(), self.losses(reference_S, reference_S, count_S, batch))
         chosen_B = policy_S[: len(losses_B)]
         if self.run.stage.sft_weight:
             losses_B = losses_B - self.run.stage.sft_weight * chosen_B / count_S[: len(losses_B)]
@@ -225,7 +255,10 @@ class DpoStage(Comparison):
 
 
 class KtoStage(Comparison):
-    """KTO. `train/kl` is its baseline: the mean log ratio of the step's answers under each other's prompts, over all processes."""
+    """KTO. `train/kl` is its baseline: the mean log ratio of the step's answers under each other's prompts, over all processes.
+
+    It is 0 in a step whose rows all share one prompt, for there is no answer to another.
+    """
 
     measures: ClassVar[tuple[str, ...]] = ("reward_good", "reward_bad", "logp_good", "logp_bad", "kl")
     ahead = Ahead.mismatched
@@ -240,7 +273,7 @@ class KtoStage(Comparison):
             )
 
     def before_fit(self, parts: Sequence[Compared], cache: Path, device: torch.device) -> None:
-        """Say where good and bad answers weigh so unequally that one class drowns the other."""
+        """Say where one class of answers outweighs the other so far that it drowns it, and where there are no other prompts."""
         stage = self.run.stage
         good = sum(rows.good(i) for rows in parts for i in range(len(rows)))
         bad = sum(map(len, parts)) - good
@@ -248,6 +281,10 @@ class KtoStage(Comparison):
         if not min(BALANCE) * 0.99 <= ratio <= max(BALANCE) * 1.01:
             remedy = f"stage.desirable_weight={bad / good:.2g}" if good and bad else "answers of both kinds"
             say(f"warning: {good} good and {bad} bad answers, weighted {ratio:.2g} : 1; KTO wants 1:1 to 4:3: take {remedy}.")
+        prompts = (rows.prompt(i) for rows in parts for i in range(len(rows)))
+        first = next(prompts, None)
+        if all(prompt == first for prompt in prompts):
+            say("warning: all answers are to one prompt, so that KTO has no baseline: 0 stands in its place.")
 
     @torch.no_grad()
     def look_ahead(self, batch: Batch) -> None:
@@ -266,7 +303,8 @@ class KtoStage(Comparison):
         ratio_B = policy_B - reference_B
         weights = (stage.beta, stage.desirable_weight, stage.undesirable_weight)
         losses_B = losses.kto(ratio_B, good_B, self._kl, *weights)
-        self.check_start(losses_B.detach(), losses.kto(torch.zeros_like(ratio_B), good_B, torch.zeros_like(self._kl), *weights))
+        if self.starts():
+            self.check_start(losses_B.detach(), losses.kto(torch.zeros_like(ratio_B), good_B, torch.zeros_like(self._kl), *weights))
         for name, of_B in (("good", good_B), ("bad", ~good_B)):
             self.note(f"reward_{name}", stage.beta * ratio_B.detach()[of_B].sum(), of_B.sum())
             self.note(f"logp_{name}", policy_B.detach()[of_B].sum(), of_B.sum())

@@ -107,12 +107,15 @@ class Precomputed:
         self.values_E2 = self.values_E2.to(device)
 
 
-def precompute(scorer: Scorer, parts: Sequence[Compared], micro_batch: int, settings: Sequence[str], cache: Path) -> Precomputed:
+def precompute(
+    scorer: Scorer, parts: Sequence[Compared], micro_batch: int, settings: Sequence[str], cache: Path, adapted: bool = False
+) -> Precomputed:
     """The reference's log-probabilities of every row, from the cache where model, data and `settings` are the same.
 
-    Call it in the run's compute type and without gradients. Raises RequestError where the cache cannot be written.
+    `adapted`: the model's adapter begins at something, and so is part of the reference. Call it in the run's compute type and without
+    gradients. Raises RequestError where the cache cannot be written.
     """
-    path = cache / "reference" / f"{_key(scorer.model, parts, settings)}.safetensors"
+    path = cache / "reference" / f"{_key(scorer.model, parts, settings, adapted)}.safetensors"
     try:
         return Precomputed(load_file(path)["values"])
     except (OSError, SafetensorError, KeyError):
@@ -138,13 +141,13 @@ def precompute(scorer: Scorer, parts: Sequence[Compared], micro_batch: int, sett
     return Precomputed(values)
 
 
-def _key(model: nn.Module, parts: Iterable[Compared], settings: Sequence[str]) -> str:
+def _key(model: nn.Module, parts: Iterable[Compared], settings: Sequence[str], adapted: bool) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(json.dumps([part.encoded.key, *settings]).encode())
         digest.update(np.unique(np.stack([part.numbers, part.cuts]), axis=1).tobytes())
     for name, tensor in sorted(model.state_dict().items()):
-        if ADAPTER not in name:
+        if adapted or ADAPTER not in name:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:32]
