@@ -232,6 +232,16 @@ def test_scale_by_deviation_divides_what_a_run_learns_from(tmp_path: Path, monke
     assert 0 < first != second
 
 
+def test_cut_penalty_is_what_a_run_of_grpo_learns_from(tmp_path: Path) -> None:
+    """Rewards that tie teach nothing by themselves: what a group learns then is to end."""
+    words = [*GRPO, "stage.reward=['regex:.*']", "method=full", "trainer.max_steps=1", "stage.max_new_tokens=60", "trainer.batch_size=4"]
+    plain, priced = rows(tiny(tmp_path / "a", *words))[0], rows(tiny(tmp_path / "b", *words, "stage.cut_penalty=1"))[0]
+    assert 0 < plain["train/cut"] == priced["train/cut"] < 1
+    assert (plain["train/ties"], plain["train/grad_norm"]) == (1.0, 0.0)
+    assert priced["train/grad_norm"] > 0
+    assert plain["train/reward"] == priced["train/reward"] == 1.0  # the penalty is no part of the reward that is told
+
+
 def test_whiten_rewards_brings_what_a_run_learns_from_to_variance_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = [*PPO, "method=full", "trainer.max_steps=1", "stage.smoothing=1", "stage.discount=1", "stage.whiten_advantages=false"]
     made = []

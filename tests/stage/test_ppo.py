@@ -169,3 +169,16 @@ def test_scale_by_deviation_in_a_rollout(scale: bool, expected: list[float]) -> 
     group.prepare(buffer, torch.tensor([1.0, 3, 0, 0]), torch.zeros(4, dtype=torch.bool))
     assert buffer.of_answer["advantages"].tolist() == pytest.approx(expected)
     assert buffer.record["train/ties"] == 0.5
+
+
+@pytest.mark.parametrize(("penalty", "expected", "ties"), [
+    # rewards 1, 3 and 0, 0; the second and the third were cut: with 0.5 the groups are 1, 2.5 and -0.5, 0
+    (0.5, [-0.75, 0.75, -0.25, 0.25], 0.0), (0.0, [-1.0, 1.0, 0.0, 0.0], 0.5),
+])
+def test_cut_penalty_in_a_rollout_of_grpo(penalty: float, expected: list[float], ties: float) -> None:
+    group = Group(stage_of("stage=grpo", "stage.group=2", "stage.scale_by_deviation=false", f"stage.cut_penalty={penalty}"))
+    buffer = Buffer(0, [0, 0, 1, 1], [3] * 4, torch.zeros(4, 3, dtype=torch.int64), torch.full((4, 3), 5), {})
+    group.prepare(buffer, torch.tensor([1.0, 3, 0, 0]), torch.tensor([False, True, True, False]))
+    assert buffer.of_answer["advantages"].tolist() == pytest.approx(expected)
+    assert buffer.record["train/ties"] == ties
+    assert buffer.mask_NT.sum() == 12  # they stay in the loss

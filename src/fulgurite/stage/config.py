@@ -506,6 +506,17 @@ class Grpo(Policy):
         advice="true when many answers are cut, and being cut is not what the reward punishes.",
         interacts={"stage.max_new_tokens": "what is cut"},
     )
+    cut_penalty: float = knob(
+        0.0, "What an answer that hits stage.max_new_tokens loses, before it is compared with its group.",
+        source="DAPO's overlong punishment, https://arxiv.org/abs/2503.14476: 1 at the limit, there rising softly up to it; TRL has that "
+        "as a reward function (verified)",
+        bounds=at_least(0), usual=between(0, 2), advice="1 where answers should end and the reward does not tell whether they do.",
+        raise_when="When answers do not end.", lower_when="Where an end is not wanted, or cut answers are masked: 0.",
+        interacts={
+            "stage.reward": "must be of like size", "stage.max_new_tokens": "what is cut",
+            "stage.mask_cut": "masked answers learn nothing from it, and still lower the mean of their group",
+        },
+    )
 
 
 class KlControl(StrEnum):

@@ -34,7 +34,8 @@ class Group:
 
     def prepare(self, buffer: Buffer, rewards_N: Tensor, cut_N: Tensor) -> None:
         """`advantages` by answer; cut answers lose their targets where they are to be masked."""
-        advantages_N, ties_G = group_advantages(rewards_N, self.config.group, scale=self.config.scale_by_deviation)
+        score_N = rewards_N - self.config.cut_penalty * cut_N
+        advantages_N, ties_G = group_advantages(score_N, self.config.group, scale=self.config.scale_by_deviation)
         buffer.of_answer["advantages"] = advantages_N
         buffer.record["train/ties"] = float(ties_G.float().mean())
         if self.refers:
