@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors import SafetensorError
 from tests.end_to_end.runs import rows, tiny
 
@@ -116,9 +117,9 @@ def test_weights_that_do_not_fit_are_one_line(
     assert state(tmp_path / "run")["state"] == "failed"
     assert "Out of memory" in state(tmp_path / "run")["why"]
     left = sorted(p.relative_to(tmp_path / "run").as_posix() for p in (tmp_path / "run").rglob("*"))
-    assert left == ["data_report.json", "status.json", "troubles.json"]  # whole, and none beside them
+    assert left == ["config.yaml", "data_report.json", "provenance.json", "status.json", "troubles.json"]  # whole, and none beside them
     for name in left:
-        json.loads((tmp_path / "run" / name).read_text())
+        (yaml.safe_load if name.endswith(".yaml") else json.loads)((tmp_path / "run" / name).read_text())
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)

@@ -52,8 +52,12 @@ def kept_bytes(model: Any, amp: bool) -> tuple[int, int]:
     return of_tokens, sum(s.nbytes() for _, s in found.values()) - of_tokens
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "dora", "vera", "lora method.dropout=0.1"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "pure_bf16"])
+@pytest.mark.parametrize(
+    ("method", "precision"), [
+        *((method, precision) for method in ("full", "lora") for precision in ("fp32", "bf16", "pure_bf16")),
+        *((method, "bf16") for method in ("dora", "vera", "lora method.dropout=0.1")),
+    ],
+)
 def test_a_layer_keeps_what_autograd_keeps(method: str, precision: str) -> None:
     sizes = []
     for layers in (3, 4):  # what one layer more keeps: the ends of the model are left out of the formula
