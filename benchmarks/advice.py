@@ -37,7 +37,7 @@ class Set:
 
 SETS = (
     Set("guide", None), Set("alpaca_en_demo", "alpaca_en_demo.json"), Set("glaive_toolcall_en_demo", "glaive_toolcall_en_demo.json"),
-    Set("c4_demo", "c4_demo.jsonl", "pt"),
+    Set("identity", "identity.json"), Set("c4_demo", "c4_demo.jsonl", "pt"),
 )
 THEIRS = [
     "optim.lr=5e-5", "scheduler=cosine", "scheduler.warmup_ratio=0", "trainer.batch_size=16", "method.rank=8", "method.alpha=16",
