@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -114,6 +115,7 @@ OWN: dict[str, type] = {"resume": Resume, "plan": Plan, "watch": Watch, "sweep":
 """What belongs to the run itself and has knobs of its own."""
 
 
+@functools.cache
 def load_options() -> None:
     """Import every config module of the package, and those that installed packages offer under `fulgurite.options`."""
     for group in GROUPS:

@@ -8,6 +8,7 @@ Standard library only.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import math
 import re
@@ -308,19 +309,24 @@ def type_words(kind: Any) -> str:
     return getattr(kind, "__name__", str(kind))
 
 
-def knobs_of(cls: type) -> Iterator[Knob]:
+def knobs_of(cls: type) -> tuple[Knob, ...]:
     """The knobs of a dataclass, in the order of their declaration."""
+    return _knobs_of(cls)
+
+
+@functools.cache
+def _knobs_of(cls: type) -> tuple[Knob, ...]:
     hints = typing.get_type_hints(cls)
     # the root may have a knob called `name`: only an option keeps its own name there
     group, name = getattr(cls, "room", ""), cls.name if issubclass(cls, Option) else ""
     place = f"{group}.{name}" if getattr(cls, "several", False) else group
-    for f in fields(cls):
-        if METADATA not in f.metadata:
-            continue
-        default = f.default_factory() if f.default_factory is not MISSING else f.default
-        yield Knob(
-            name=f.name, type=hints[f.name], default=default, group=place, option=name, **f.metadata[METADATA],
+    return tuple(
+        Knob(
+            name=f.name, type=hints[f.name], default=f.default_factory() if f.default_factory is not MISSING else f.default,
+            group=place, option=name, **f.metadata[METADATA],
         )
+        for f in fields(cls) if METADATA in f.metadata
+    )
 
 
 def settings(config: Any, prefix: str = "") -> Iterator[tuple[Knob, Any]]:

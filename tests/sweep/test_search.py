@@ -16,7 +16,7 @@ from fulgurite.sweep.search import Search, prepared, search
 from fulgurite.sweep.spaces import Span, Values
 from fulgurite.sweep.storage import storage
 
-WORDS = ["+sweep=sft_lora", "sweep.knobs=[optim.lr,method.rank]"]
+WORDS = ["+sweep=sft_lora", "model=tiny", "sweep.knobs=[optim.lr,method.rank]"]
 
 
 def begun(folder: Path, *words: str) -> tuple[Search, Composed]:

@@ -6,12 +6,11 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import fields, replace
-from functools import cache
 
 from fulgurite.errors import ConfigError
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.scheduler.curves import Curve
-from fulgurite.schema import Knob, Range, bare, build, knobs_of, options
+from fulgurite.schema import Range, bare, build, knobs_of, options
 
 NEAR = 0.01
 """Of the peak rate: curves that are nowhere further apart count as the same."""
@@ -25,17 +24,11 @@ def filled(config: Scheduler, total: int) -> Scheduler:
     from fulgurite.run import Facts, RunConfig  # what the rules want; run.py stands above this file and loads no group
 
     out = copy.copy(config)
-    for knob in _knobs(out.name):
+    for knob in knobs_of(type(out)):
         if getattr(out, knob.name) is None and knob.empty is not None and knob.empty.rule is not None:
             derived = knob.empty.rule(RunConfig(scheduler=out), Facts(total_steps=total))
             setattr(out, knob.name, derived.value)
     return out
-
-
-@cache
-def _knobs(name: str) -> tuple[Knob, ...]:
-    """The knobs of a registered schedule. Kept: a page compares some hundred configs."""
-    return tuple(knobs_of(options("scheduler")[name]))
 
 
 def curve(config: Scheduler, total: int, lr: float) -> Curve:
@@ -105,7 +98,7 @@ def _others(config: Scheduler) -> Iterator[Scheduler]:
 def _trials(cls: type[Scheduler]) -> Iterator[Scheduler]:
     """The schedule as it is, then with one number knob at 0 or 1."""
     yield cls()
-    for knob in _knobs(cls.name):
+    for knob in knobs_of(cls):
         for value in (0, 1):
             if bare(knob.type) in (int, float) and (knob.bounds or Range()).holds(value):
                 yield replace(cls(), **{knob.name: value})
