@@ -9,13 +9,15 @@ from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from fulgurite.data import compared_rows
 from fulgurite.data.compared_rows import Compared, collate_compared, collate_mismatched
 from fulgurite.data.config import File, Format, Guide, GuidePreference, Packing
 from fulgurite.data.encode import encode
-from fulgurite.data.loader import Ahead, train_loader, val_loader
+from fulgurite.data.loader import Ahead, longest, train_loader, val_loader
 from fulgurite.data.order import StepOrder, mismatched
 from fulgurite.data.prompts import sample_prompts
 from fulgurite.data.records import Bad, Message
@@ -213,6 +215,25 @@ def test_a_batch_has_the_chosen_sides_first_and_only_answers_as_targets(made: An
         assert set(targets[: start - 1] + targets[len(ids) - 1 :]) == {-100}
 
 
+def test_what_both_sides_share_ends_before_the_first_token_that_predicts_an_answer(made: Any) -> None:
+    rows, *_ = made(records(6))
+    batch = collate_compared(rows, [4, 1, 2])
+    shared = batch["shared"]
+    assert shared == min(start for n in (4, 1, 2) for _, start in rows.sides(n)) - 1 > 0
+    assert torch.equal(batch["input_ids"][:3, :shared], batch["input_ids"][3:, :shared])
+    assert bool((batch["targets"][:, :shared] == -100).all())
+    assert bool((batch["targets"][:, shared] != -100).any())
+    assert collate_compared(rows, [])["shared"] == 0
+    assert longest(rows, 2, Ahead.nothing, 0)["shared"] == 0  # the most that a micro-batch may hold spares nothing
+
+
+def test_sides_that_differ_share_nothing() -> None:
+    ids = np.arange(9)
+    sides = [[(ids, 5), (ids, 6)], [(ids, 5), (np.array([0, 1, 7, 3, 4, 5, 6]), 5)]]
+    assert compared_rows._shared(sides[:1]) == 4
+    assert compared_rows._shared(sides) == 0
+
+
 def test_a_pair_that_is_too_long_is_dropped_whole_and_counted(made: Any) -> None:
     long = {"prompt": "question", "chosen": "good", "rejected": "bad " * 90}
     rows, _, report, *_ = made([*records(5), long], max_length=60)
@@ -251,7 +272,9 @@ def judged_rows(made: Any, count: int) -> Any:
 
 def test_judged_answers_carry_their_label(made: Any) -> None:
     rows, *_ = judged_rows(made, 7)
-    assert collate_compared(rows, range(7))["good"].tolist() == [n % 3 == 0 for n in range(7)]
+    batch = collate_compared(rows, range(7))
+    assert batch["good"].tolist() == [n % 3 == 0 for n in range(7)]
+    assert batch["shared"] == 0
 
 
 def test_a_mismatched_pair_is_one_prompt_with_anothers_answer(made: Any) -> None:

@@ -100,12 +100,13 @@ def kept(encoded: Encoded, max_length: int, truncate: bool, report: Report) -> t
 def collate_compared(rows: Compared, numbers: Sequence[int]) -> dict[str, Any]:
     """`input_ids`, `targets` [S·B, T], right-padded: all first sides, then all second ones; `good`, `margins` [B].
 
-    `examples` are the rows' example numbers, `lengths` [S·B] their tokens.
+    `examples` are the rows' example numbers, `lengths` [S·B] their tokens; `shared` is how many tokens at the head of each first side
+    are those of its second, none of them learned or just before one that is.
     """
     parts = [rows.sides(n) for n in numbers]
     ordered = [side for n in range(len(parts[0]) if parts else 0) for side in (sides[n] for sides in parts)]
     return _padded(ordered) | {
-        "rows": list(numbers), "examples": [int(rows.numbers[n]) for n in numbers],
+        "shared": _shared(parts), "rows": list(numbers), "examples": [int(rows.numbers[n]) for n in numbers],
         "good": torch.tensor([rows.good(n) for n in numbers], dtype=torch.bool),
         "margins": torch.tensor([rows.margin(n) for n in numbers], dtype=torch.float32),
     }
@@ -117,7 +118,14 @@ def collate_mismatched(rows: Compared, pairs: Sequence[tuple[int, int]], most: i
     for first, second in pairs:
         (own, start), (other, begin) = rows.sides(first)[0], rows.sides(second)[0]
         made.append((np.concatenate([own[:start], other[begin:]])[: max(most, start + 1)], start))
-    return _padded(made) | {"rows": [first for first, _ in pairs]}
+    return _padded(made) | {"shared": 0, "rows": [first for first, _ in pairs]}
+
+
+def _shared(parts: Sequence[Sequence[tuple[Ints, int]]]) -> int:
+    if not parts or len(parts[0]) == 1:
+        return 0
+    count = min(start for sides in parts for _, start in sides) - 1
+    return count if all(np.array_equal(first[:count], second[:count]) for (first, _), (second, _) in parts) else 0
 
 
 def _padded(sides: Sequence[tuple[Ints, int]]) -> dict[str, Any]:

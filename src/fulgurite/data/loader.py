@@ -68,7 +68,7 @@ def longest(rows: AnyRows, count: int, ahead: Ahead, seed: int) -> dict[str, Any
     cut = Cut(listed, int(rows.units[numbers].sum()), int(rows.label_counts[numbers].sum()))
     if ahead is not Ahead.nothing:
         cut.ahead, cut.step, cut.seed = [listed], listed, (seed, 0)
-    return _MicroBatches(rows, ahead)[cut]
+    return _MicroBatches(rows, ahead)[cut] | {"shared": 0}  # nor spares less
 
 
 class _FromPosition(Sampler[Cut]):

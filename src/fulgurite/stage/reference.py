@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from fulgurite.data.compared_rows import Compared, collate_compared
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.loss.language import IGNORE, log_probs, log_probs_of_logits, sums
+from fulgurite.stage import shared
 from fulgurite.stage.language import plain_head
 
 Batch = dict[str, Any]
@@ -39,12 +40,18 @@ class Scorer:
         self.model, self.chunk = model, chunk
         self.causal = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.head = plain_head(self.causal)
+        self.shares = shared.possible(self.causal)
 
     def __call__(self, batch: Batch) -> Tensor:
-        """logp_S in nats, float32."""
-        targets_ST = batch["targets"]
+        """logp_S in nats, float32. A prompt that both sides share is computed once where that pays."""
+        ids_ST, targets_ST = batch["input_ids"], batch["targets"]
+        inputs: dict[str, Any] = {"input_ids": ids_ST, "use_cache": False}
+        sides, longest = ids_ST.shape
+        if self.shares and shared.pays(sides, longest, once := batch["shared"]):
+            cache = shared.prompted(self.causal, ids_ST[: sides // 2, :once])
+            inputs = {"input_ids": ids_ST[:, once:], "past_key_values": cache, "use_cache": True}
+            targets_ST = targets_ST[:, once:]
         learned_ST = targets_ST != IGNORE
-        inputs = {"input_ids": batch["input_ids"], "use_cache": False}
         if self.head is None:
             logp_N = log_probs_of_logits(self.causal(**inputs).logits[learned_ST], targets_ST[learned_ST])
         else:
@@ -126,7 +133,7 @@ def precompute(
         ordered = [int(n) for n in np.argsort(part.lengths, kind="stable")]
         for start in range(0, len(ordered), micro_batch):
             batch = collate_compared(part, ordered[start : start + micro_batch])
-            moved = {name: batch[name].to(device) for name in ("input_ids", "targets")}
+            moved = {name: batch[name].to(device) for name in ("input_ids", "targets")} | {"shared": batch["shared"]}
             found = scorer(moved).float().cpu().view(-1, len(batch["examples"])).T
             values[batch["examples"], : found.shape[1]] = found
     beside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
