@@ -32,3 +32,18 @@ def test_an_error_that_was_insisted_on_no_longer_refuses() -> None:
     allowed = said("steps.too-few", seen("plan.allow=[steps.too-few]", steps=5))
     assert allowed.allowed
     assert not allowed.refuses
+
+
+def test_a_patience_that_the_run_is_too_short_to_lose_is_told() -> None:
+    found = said("steps.patience", seen("trainer.patience=4", "trainer.eval_every=200", steps=1000))
+    assert found is not None
+    assert found.severity == "warning"
+    assert "waits for 4 evaluations after the best one, and 1,000 steps have 5 (trainer.eval_every=200)" in found.sentence
+    assert found.remedy == "trainer.eval_every=83"
+    assert said("steps.patience", seen("trainer.patience=4", found.remedy, steps=1000)) is None
+    assert said("steps.patience", seen("trainer.patience=3", "trainer.eval_every=1", steps=3)).remedy == "trainer.patience=null"
+
+
+def test_a_patience_that_can_be_lost_and_none_say_nothing() -> None:
+    assert said("steps.patience", seen("trainer.patience=3", "trainer.eval_every=200", steps=1000)) is None
+    assert said("steps.patience", seen("trainer.eval_every=200", steps=1000)) is None

@@ -12,6 +12,7 @@ from fulgurite.errors import FulguriteError, TrainingFailed, did_you_mean, is_sh
 from fulgurite.say import rank
 
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
+"""What gloo says where another process of the run is gone."""
 
 HELP = f"""fulgurite {__version__}: fine-tuning in which every knob explains itself
 
@@ -122,5 +123,5 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _lost(error: BaseException) -> bool:
-    """Whether one of several processes has lost another one: gloo's words."""
+    """Whether one of several processes has lost another one."""
     return "RANK" in os.environ and isinstance(error, RuntimeError) and any(words in str(error) for words in LOST)

@@ -57,7 +57,7 @@ def _alone() -> None:
 
     Raises ConfigError where several such processes were started, which would all train the same.
     """
-    if int(os.environ.get("WORLD_SIZE", "1") or 1) > 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
             f"WORLD_SIZE={os.environ['WORLD_SIZE']} was set by a launcher, and this trainer has one process; take trainer=ddp_cpu "
             "trainer.processes=..., which starts its own, or start fulgurite without torchrun."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from pathlib import Path
@@ -14,6 +13,7 @@ from fulgurite.plan.facts import Machine
 from fulgurite.precision.build import cpu_multiplies_bf16
 from fulgurite.run import RunConfig
 from fulgurite.trainer.build import device, processes
+from fulgurite.trainer.config import available
 
 LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 """A container's limit and use, below /sys/fs/cgroup: of version 2, then of version 1."""
@@ -26,10 +26,10 @@ def machine(run: RunConfig) -> Machine:
     if kind == "cuda":
         free, total = torch.cuda.mem_get_info()
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return Machine(kind, torch.cuda.get_device_name(), free, total, disk, bf16, many, os.cpu_count() or 1)
+        return Machine(kind, torch.cuda.get_device_name(), free, total, disk, bf16, many, available())
     memory = psutil.virtual_memory()
     free, total = min([(memory.available, memory.total), *contained(Path("/sys/fs/cgroup"), memory.total)])
-    return Machine(kind, platform.processor() or platform.machine(), free, total, disk, cpu_multiplies_bf16(), many, os.cpu_count() or 1)
+    return Machine(kind, platform.processor() or platform.machine(), free, total, disk, cpu_multiplies_bf16(), many, available())
 
 
 def contained(root: Path, whole: int) -> list[tuple[int, int]]:

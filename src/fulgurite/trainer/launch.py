@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from fulgurite.errors import TrainingFailed
+from fulgurite.trainer.config import available
 
 GRACE = 30.0
 """Seconds that the other ranks have to leave after one has failed."""
@@ -27,7 +28,7 @@ def launch(words: Sequence[str], processes: int) -> int:
     """
     shared = os.environ | {
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(processes),
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)),
+        "OMP_NUM_THREADS": str(max(1, available() // processes)),
     }
     command = [sys.executable, "-m", "fulgurite", *words]
     ranks = [

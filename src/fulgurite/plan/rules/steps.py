@@ -31,3 +31,20 @@ def _more_steps(seen: Seen) -> str:
     if size > 8 and seen.given("trainer.batch_size"):
         return f"trainer.batch_size={max(8, size * seen.steps // enough)}"
     return f"trainer.epochs={min(5, max(2, math.ceil(trainer.epochs * enough / max(seen.steps, 1))))}"
+
+
+@rule("steps.patience", "warning", source="Ours: Lightning's EarlyStopping counts evaluations, and a run has few of them")
+def patience(seen: Seen) -> Say | None:
+    """A patience that no run of so few evaluations can lose before its end."""
+    trainer = seen.run.trainer
+    if trainer.patience is None or not trainer.eval_every or not seen.steps:
+        return None
+    evaluations = -(-seen.steps // trainer.eval_every)
+    if evaluations > trainer.patience + 1:  # one that is the best, and so many after it, the last of them before the end
+        return None
+    often = max(1, seen.steps // (3 * trainer.patience))
+    return Say(
+        f"trainer.patience={trainer.patience} cannot end this run early: it waits for {trainer.patience} evaluations after the best one, "
+        f"and {seen.steps:,} steps have {evaluations} (trainer.eval_every={trainer.eval_every}).",
+        f"trainer.eval_every={often}" if often < trainer.eval_every else "trainer.patience=null",
+    )
