@@ -5,7 +5,8 @@
 Both ask the same model object, under the same autocast and KV cache, the same questions of the guide, draw from all tokens at
 temperature 1, and know of an end token that never comes: each answer has exactly `--tokens` tokens. Ours also notes the
 log-probability of every token drawn, which a policy gradient needs, draws from a seed of its own, and puts back modes and random state.
-The policy is the bundled model as the run's method makes it, `lora` with its adapter in place.
+The policy is the bundled model as the run's method makes it, `lora` with its adapter in place. Where vLLM is installed it draws too
+(`stage.engine=vllm`), each time from weights that it is handed anew.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import torch
 
@@ -26,6 +28,7 @@ from fulgurite.data.template import resolve
 from fulgurite.precision.build import Dtypes
 from fulgurite.precision.build import build as settle
 from fulgurite.stage.rollout import TransformersRollouts
+from fulgurite.stage.vllm_rollout import VllmRollouts
 from fulgurite.start import applied, start
 
 NEVER = 1 << 30
@@ -55,6 +58,13 @@ def ways(method: str, precision: str, answers: int, tokens: int) -> tuple[Dtypes
     def ours() -> int:
         return sum(map(len, engine.generate(prompts, [1, 1]).tokens))
 
+    other = VllmRollouts(
+        model, [], max_new_tokens=tokens, temperature=1.0, batch=answers, longest=longest + tokens, dtype=dtypes.compute,
+    )
+
+    def vllm() -> int:
+        return sum(map(len, other.generate(prompts, [1, 1]).tokens))
+
     def bare() -> int:
         ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts])
         mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
@@ -66,7 +76,7 @@ def ways(method: str, precision: str, answers: int, tokens: int) -> tuple[Dtypes
             )
         return int(out[:, longest:].numel())
 
-    return dtypes, {"ours": ours, "bare generate": bare}
+    return dtypes, {"ours": ours, "bare generate": bare} | ({"ours, vLLM": vllm} if find_spec("vllm") is not None else {})
 
 
 def main() -> None:
@@ -91,7 +101,7 @@ def main() -> None:
             print(method, ", ".join(f"{name} {speeds[-1]:.0f}" for name, speeds in found.items()), "tokens/s", flush=True)
         medians = {name: statistics.median(speeds[1:]) for name, speeds in found.items()}  # the first call allocates
         for name, speed in medians.items():
-            gain = f"{speed / medians['bare generate']:.2f} ×" if name == "ours" else ""
+            gain = f"{speed / medians['bare generate']:.2f} ×" if name != "bare generate" else ""
             lines.append(f"| {method} | {dtypes.option} | {name} | {speed:.0f} | {gain} |")
     head = f"| {asked.answers} answers of {asked.tokens} tokens | | | drawn tokens/s | speed against bare generate |"
     print(f"\n{head}\n|---|---|---|---|---|")

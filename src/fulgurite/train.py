@@ -243,6 +243,8 @@ def fit(assembled: Assembled) -> Shortage | None:
         if not is_shortage(error):
             raise
         return Shortage.of(a.stage, a.trainer.global_step + 1)
+    finally:
+        a.stage.close()
     return None
 
 

@@ -19,6 +19,7 @@ from fulgurite.plan.outline import outlined
 from fulgurite.precision.build import Dtypes
 from fulgurite.precision.build import build as settle
 from fulgurite.run import Facts
+from fulgurite.stage.config import Engine
 from fulgurite.start import applied, start
 
 ROWS, TOKENS = 2, 24
@@ -131,3 +132,17 @@ def test_weights_that_a_method_stores_otherwise_are_made_beside_the_file() -> No
     assert whole.weights == facts.parameters * 4 + sum(t.bytes for t in facts.tensors)
     composed, _, facts = composed_of("method=freeze", "method.train=last:1", "precision=fp32")
     assert memory.loading(composed.run, facts, 0).weights == facts.parameters * 4
+
+
+def test_another_engine_holds_a_copy_and_its_keys_and_values_all_the_time() -> None:
+    words = ("stage=grpo", "stage.reward=['count:e']", "stage.rollout_batch=32", "precision=bf16")
+    said = []
+    for engine in ("transformers", "vllm"):
+        composed, _, facts = composed_of(*words)
+        composed.run.stage.engine = Engine(engine)
+        said.append(memory.estimate(composed.run, facts, None, Machine()))
+    own, other = said
+    copy = 2 * sum(math.prod(t.shape) for t in facts.tensors if t.kind != "adapter")
+    assert other.rollouts.total - own.rollouts.total == copy
+    assert other.training.total - own.training.total == copy + own.rollouts.activations
+    assert own.rollouts.activations > 0

@@ -283,7 +283,7 @@ SILENT = [
     Case("resume.finished"),
     Case("resume.exactness", "", {"earlier": E}),
 ]
-OWN_FILE = {"steps.too-few"}
+OWN_FILE = {"steps.patience", "steps.too-few"}
 DECIDED_BY_FACTS = {
     "memory.train", "memory.replicas", "disk.checkpoints", "data.too-long", "data.no-end", "data.sampled", "data.no-validation", "rm.data",
     "data.beyond-model", "data.few-labels", "data.repeats", "precision.born-bf16", "resume.changed", "resume.finished",

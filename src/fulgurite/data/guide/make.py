@@ -31,7 +31,7 @@ from fulgurite.errors import DataError
 from fulgurite.run import Resume, RunConfig, load_options
 from fulgurite.schema import Knob, Option, Range, groups, knobs_of
 
-UNTAUGHT = ("logger.", "model.hidden", "model.layers", "model.length", "model.vocabulary", "name", "plugins", "run_dir")
+UNTAUGHT = ("logger.", "model.hidden", "model.layers", "model.length", "model.vocabulary", "name", "plugins", "run_dir", "stage.engine")
 """Starts of the knobs that say nothing about fine-tuning."""
 LONGEST = 260
 """Characters: a derived answer beyond this loses its advice, so that a whole talk stays near 120 tokens."""

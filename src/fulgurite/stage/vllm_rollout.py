@@ -1,0 +1,118 @@
+"""Answers drawn by vLLM, in this process, from the policy's weights of the moment.
+
+The stage scores what was drawn with its own pass in any case, and stops where the two disagree (train/sampling_gap): that vLLM has
+the right weights is checked in each rollout.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from fulgurite.errors import ConfigError
+from fulgurite.method.merged import merged
+from fulgurite.say import say
+from fulgurite.stage.rollout import Drawn
+
+ENVIRONMENT = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+"""What vLLM is told where nobody said otherwise: to be quiet, to tell nobody, and to leave the threads where training has them."""
+BLOCK = 128
+"""Tokens of vLLM's largest block of keys and values; each answer may leave one nearly empty."""
+
+
+class VllmRollouts:
+    """vLLM's engine with room for `batch` answers of `longest` tokens, prompts with them. No top-p, no top-k.
+
+    It is made when the first answer is wanted, and has a copy of the weights in `dtype`.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, stop_ids: Sequence[int], *, max_new_tokens: int, temperature: float, batch: int, longest: int,
+        dtype: torch.dtype,
+    ) -> None:
+        self._model, self._stops, self._new, self._temperature = model, list(stop_ids), max_new_tokens, temperature
+        self._batch, self._longest, self._dtype = batch, longest, dtype
+        self._engine: Any = None
+
+    def generate(self, prompts: Sequence[Sequence[int]], seed: Sequence[int]) -> Drawn:
+        """`seed` and an answer's number make its seed. Raises ConfigError where vLLM cannot run the model."""
+        drawn = Drawn()
+        with _apart():
+            engine = self._engine = self._engine or self._made()
+            from vllm import SamplingParams  # after what it reads of the environment is set
+
+            engine.collective_rpc("reload_weights", kwargs={"weights_iterator": merged(self._model)})
+            engine.reset_prefix_cache()  # those were keys and values of other weights
+            asked = [SamplingParams(
+                temperature=self._temperature, max_tokens=self._new, stop_token_ids=self._stops, ignore_eos=True, logprobs=0,
+                detokenize=False, seed=int(np.random.SeedSequence([*seed, n]).generate_state(1, np.uint64)[0]) >> 1,
+            ) for n in range(len(prompts))]
+            found = engine.generate([{"prompt_token_ids": list(ids)} for ids in prompts], asked, use_tqdm=False)
+        for answer in (request.outputs[0] for request in found):
+            tokens = list(answer.token_ids)
+            drawn.tokens.append(tokens)
+            drawn.log_probs.append([place[token].logprob for place, token in zip(answer.logprobs, tokens, strict=True)])
+            drawn.stopped.append(answer.finish_reason == "stop")
+        return drawn
+
+    def close(self) -> None:
+        """End the engine. Left to the interpreter's end, it would look for a process group that Lightning has ended."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.llm_engine.engine_core.shutdown()
+
+    def _made(self) -> Any:
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # weights are handed over, not sent
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from vllm import LLM, SamplingParams
+
+        causal: Any = self._model.get_base_model() if hasattr(self._model, "get_base_model") else self._model
+        shape = type(causal.config).from_dict(causal.config.to_dict() | {"architectures": [type(causal).__name__]})
+        engine: Any = None
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                shape.save_pretrained(folder)
+                engine = LLM(
+                    model=folder, skip_tokenizer_init=True, load_format="dummy", dtype=str(self._dtype).removeprefix("torch."),
+                    max_model_len=self._longest, max_num_seqs=self._batch, kv_cache_memory_bytes=self._cache(shape.get_text_config()),
+                    logprobs_mode="processed_logprobs", generation_config="vllm", disable_log_stats=True, enforce_eager=True,
+                )
+            engine.generate([{"prompt_token_ids": [1]}], SamplingParams(max_tokens=1, detokenize=False), use_tqdm=False)
+        except Exception as error:  # of vLLM, of its config, of its kernels: each has its own
+            if engine is not None:
+                engine.llm_engine.engine_core.shutdown()
+            why = " ".join(str(error).split())[:300]
+            raise ConfigError(f"vLLM cannot run this {type(causal).__name__}: {why}. Take stage.engine=transformers.") from error
+        say(f"rollouts by vLLM, {self._batch} answers at a time, {self._dtype}")
+        return engine
+
+    def _cache(self, shape: Any) -> int:
+        """Bytes of the keys and values of so many answers."""
+        heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
+        width = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
+        tokens = self._batch * (-(-self._longest // BLOCK) + 1) * BLOCK
+        return int(tokens * shape.num_hidden_layers * 2 * heads * width * self._dtype.itemsize)
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """vLLM sets the seeds of everything as it starts, and warns of what is not ours: both end with this."""
+    states = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=devices), torch.autocast("cpu", enabled=False):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])

@@ -1,0 +1,48 @@
+"""The weights with an adapter in them are those that peft merges, and the model they are read from stays what it is."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from tests.method.test_methods import IDS, METHODS, made
+
+from fulgurite.method.merged import merged
+
+
+def stirred(model: Any) -> Any:
+    """As after some training: every trained number moved, so that no factor is nothing."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.requires_grad:
+                p.add_(torch.randn_like(p) * 0.05)
+    return model
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"qlora"}))
+def test_the_weights_are_those_that_peft_merges_and_the_model_stays(method: str, precision: str) -> None:
+    model = stirred(made(method, precision=precision))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    found = {name: tensor.clone() for name, tensor in merged(model)}
+    whole = copy.deepcopy(model)
+    plain = whole.merge_and_unload() if hasattr(whole, "merge_and_unload") else whole
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(found.pop(name), tensor), name
+    assert found == {}
+    assert model.state_dict().keys() == before.keys()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_one_weight_may_be_kept_while_the_next_are_asked_for() -> None:
+    """vLLM holds q and k until it has v as well."""
+    model = stirred(made("lora"))
+    kept = dict(merged(model))
+    plain = copy.deepcopy(model).merge_and_unload()
+    plain.load_state_dict(kept)
+    with torch.no_grad():
+        torch.testing.assert_close(plain(input_ids=IDS).logits, model(input_ids=IDS).logits, rtol=1e-4, atol=1e-4)
