@@ -9,7 +9,10 @@ import pytest
 import torch
 from tests.method.test_methods import IDS, METHODS, made
 
+from fulgurite.compose import compose
 from fulgurite.method.merged import merged
+from fulgurite.precision.build import build as settle
+from fulgurite.start import applied, start
 
 
 def stirred(model: Any) -> Any:
@@ -22,10 +25,26 @@ def stirred(model: Any) -> Any:
     return model
 
 
+def with_words(*words: str) -> Any:
+    run = compose(["model=tiny", "method=lora", "precision=fp32", *words]).run
+    dtypes = settle(run.precision, "cpu")
+    return applied(run, start(run, dtypes), dtypes).eval()
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"qlora"}))
 def test_the_weights_are_those_that_peft_merges_and_the_model_stays(method: str, precision: str) -> None:
-    model = stirred(made(method, precision=precision))
+    same_as_merged(stirred(made(method, precision=precision)))
+
+
+@pytest.mark.parametrize("words", [
+    ["model.add_tokens=[mark_one,mark_two]"], ["method.modules_to_save=[norm]"],
+])
+def test_added_tokens_and_modules_trained_whole_are_among_them(words: list[str]) -> None:
+    same_as_merged(stirred(with_words(*words)))
+
+
+def same_as_merged(model: Any) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     found = {name: tensor.clone() for name, tensor in merged(model)}
     whole = copy.deepcopy(model)

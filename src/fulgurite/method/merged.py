@@ -13,15 +13,17 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from fulgurite.errors import ConfigError
+
 
 @torch.no_grad()
 def merged(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     """Each weight by the name that it has in the plain model, a tied one by each of its names; a copy where an adapter is in it.
 
-    Raises ValueError where something other than an adapter's layer or a module trained whole stands in a plain one's place.
+    Raises ConfigError where something other than an adapter's layer or a module trained whole stands in a plain one's place.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
-    from peft.utils.other import ModulesToSaveWrapper
+    from peft.utils.other import ModulesToSaveWrapper, TrainableTokensWrapper
 
     causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
     inside: set[nn.Module] = set()
@@ -31,12 +33,15 @@ def merged(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
         if isinstance(module, BaseTunerLayer):
             inside.update(module.modules())
             yield from _of_layer(place, module)
+        elif isinstance(module, TrainableTokensWrapper):  # the rows of tokens that were added
+            inside.update(module.modules())
+            yield from _of_layer(place, module.token_adapter)
         elif isinstance(module, ModulesToSaveWrapper):
             inside.update(module.modules())
             [active] = module.active_adapters
             yield from ((f"{place}.{name}", p.detach()) for name, p in module.modules_to_save[active].named_parameters())
         elif type(module).__module__.startswith("peft."):
-            raise ValueError(f"{type(module).__name__} at {place} cannot be merged")
+            raise ConfigError(f"{type(module).__name__} at {place} cannot be merged into plain weights; take stage.engine=transformers.")
         else:
             yield from ((f"{place}.{name}" if place else name, p.detach()) for name, p in module.named_parameters(recurse=False))
 

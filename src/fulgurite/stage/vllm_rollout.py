@@ -86,6 +86,7 @@ class VllmRollouts:
                     model=folder, skip_tokenizer_init=True, load_format="dummy", dtype=str(self._dtype).removeprefix("torch."),
                     max_model_len=self._longest, max_num_seqs=self._batch, kv_cache_memory_bytes=self._cache(shape.get_text_config()),
                     logprobs_mode="processed_logprobs", generation_config="vllm", disable_log_stats=True, enforce_eager=True,
+                    gpu_memory_utilization=0.01,  # a share that must be free at the start: the policy is there, and room is said in bytes
                 )
             engine.generate([{"prompt_token_ids": [1]}], SamplingParams(max_tokens=1, detokenize=False), use_tqdm=False)
         except Exception as error:  # of vLLM, of its config, of its kernels: each has its own
