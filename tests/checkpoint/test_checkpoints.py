@@ -30,7 +30,7 @@ def link(run: Path, name: str) -> str:
 
 def values(run: Path) -> dict[int, float]:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return {row["step"]: row["val"] for row in rows if "val" in row}
+    return {row["step"]: row["val/loss"] for row in rows if "val/loss" in row}
 
 
 # --- what it holds

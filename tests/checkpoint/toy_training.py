@@ -7,7 +7,6 @@ Dropout and noise from torch, numpy and python in training; noise in evaluation;
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import random
 import signal
@@ -27,6 +26,7 @@ from fulgurite.callback.stop import Stop
 from fulgurite.checkpoint import resume
 from fulgurite.checkpoint.io import FolderCheckpointIO
 from fulgurite.errors import Interrupted
+from fulgurite.logger.metrics import MetricsFile
 from fulgurite.trainer.build import quiet
 
 ROWS, BATCH, K = 16, 6, 3
@@ -94,23 +94,19 @@ class Model(LightningModule):
 
 
 class Rows(Callback):
-    """One row a step and one an evaluation; what lies after the checkpoint is cut off at the start."""
+    """One row a step and one an evaluation, in the file of rows that a real run has."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.step = path, 0
+        self.file, self.step = MetricsFile(path), 0
 
     def on_train_start(self, trainer: Trainer, module: Model) -> None:
         self.step = trainer.global_step
-        if not trainer.is_global_zero:
-            return
-        rows = [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
-        self.path.write_text("".join(json.dumps(r) + "\n" for r in rows if r["step"] <= trainer.global_step))
+        if trainer.is_global_zero:
+            self.file.rewind(trainer.global_step)
 
     def row(self, trainer: Trainer, **numbers: Any) -> None:
-        if not trainer.is_global_zero:
-            return
-        with self.path.open("a") as stream:
-            stream.write(json.dumps(numbers) + "\n")
+        if trainer.is_global_zero:
+            self.file.write(numbers)
 
     def on_train_batch_end(self, trainer: Trainer, module: Model, out: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step != self.step:
@@ -120,8 +116,8 @@ class Rows(Callback):
             self.row(trainer, step=self.step, epoch=trainer.current_epoch, loss=float(out["loss"]), lr=lr, ids=ids)
 
     def on_validation_end(self, trainer: Trainer, module: Model) -> None:
-        value = float(trainer.callback_metrics["val/loss"])
-        self.row(trainer, step=trainer.global_step, epoch=trainer.current_epoch, val=value)
+        found = {"val/loss": float(trainer.callback_metrics["val/loss"])}
+        self.row(trainer, step=trainer.global_step, epoch=trainer.current_epoch, **found)
 
 
 class At(Callback):
