@@ -21,6 +21,7 @@ from fulgurite.errors import DataError, ModelError, RequestError
 from fulgurite.export_adapter import fresh_base, put_on, refuse_apart, write_adapter
 from fulgurite.export_config import Export
 from fulgurite.export_reward import write_reward
+from fulgurite.model.inner import inner
 from fulgurite.start import LoadedRun, load_run
 from fulgurite.words import parse
 
@@ -78,7 +79,7 @@ def write(loaded: LoadedRun, out: Path, merge: bool) -> float:
         adapter = False
     elif adapter:
         refuse_apart(loaded.run)
-    generation = (model.get_base_model() if adapter else model).generation_config
+    generation = inner(model).generation_config
     generation.eos_token_id = list(dict.fromkeys([*loaded.template.stop_ids, *listed(generation.eos_token_id)]))
     generation.pad_token_id = loaded.tokenizer.pad_token_id
     model.config.use_cache = True

@@ -13,6 +13,7 @@ from fulgurite.method import config as c
 from fulgurite.method import parts
 from fulgurite.method.adapters import attach, task
 from fulgurite.method.rules import Rule, claims
+from fulgurite.model.inner import inner
 from fulgurite.optim.groups import scale_rate
 from fulgurite.precision.build import Dtypes
 
@@ -74,7 +75,7 @@ def resting(model: nn.Module, every: int, step: int) -> Iterable[nn.Parameter]:
     Trained layers thaw from the top, one `every` so many steps; what lies outside the layers thaws with the top one, and
     embeddings with the lowest.
     """
-    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    base = inner(model)
     prefix, _ = parts.layers(base)
     embeddings = {id(p) for p in base.get_input_embeddings().parameters()}
     rows = [(name.partition(f"{prefix}.")[2].partition(".")[0], p) for name, p in model.named_parameters() if p.requires_grad]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from fulgurite.errors import ConfigError
+from fulgurite.model.inner import inner
 
 
 @torch.no_grad()
@@ -25,7 +26,7 @@ def merged(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import ModulesToSaveWrapper, TrainableTokensWrapper
 
-    causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    causal = inner(model)
     inside: set[nn.Module] = set()
     for place, module in causal.named_modules():
         if module in inside:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from fulgurite.errors import ModelError
+from fulgurite.model.inner import inner
 
 HEAD = "score"
 
@@ -46,15 +47,10 @@ def with_reward_head(causal: PreTrainedModel) -> PreTrainedModel:
 
 def head_of(model: Any) -> nn.Linear:
     """The head of a reward model, also under an adapter. Raises ModelError where it has none."""
-    head = getattr(plain(model), HEAD, None)
+    head = getattr(inner(model), HEAD, None)
     if not isinstance(head, nn.Linear):
-        raise ModelError(f"{type(plain(model)).__name__} is no reward model: it has no head called {HEAD}; train one with stage=rm.")
+        raise ModelError(f"{type(inner(model)).__name__} is no reward model: it has no head called {HEAD}; train one with stage=rm.")
     return head
-
-
-def plain(model: Any) -> Any:
-    """The transformers model under an adapter, or itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def rewards(model: Any, input_ids_ST: Tensor, lengths_S: Tensor, mask_ST: Tensor | None = None) -> Tensor:
@@ -63,8 +59,8 @@ def rewards(model: Any, input_ids_ST: Tensor, lengths_S: Tensor, mask_ST: Tensor
     Without a mask answers begin at the left and `lengths_S` counts their tokens. With one it says where tokens are, on whatever side
     padding lies. No token's value is looked at: padding may be the end token, which may also stand inside the prompt.
     """
-    inner = plain(model)
-    backbone = getattr(inner, inner.base_model_prefix)
+    whole = inner(model)
+    backbone = getattr(whole, whole.base_model_prefix)
     if mask_ST is None:
         last_S, more = lengths_S - 1, {}
     else:

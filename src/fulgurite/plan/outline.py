@@ -20,8 +20,9 @@ from fulgurite.folder import read_config
 from fulgurite.method.config import Init, Lora, Qlora
 from fulgurite.method.parts import linear_layers
 from fulgurite.model.config import Hf, Model, SmolLM2
+from fulgurite.model.inner import inner
 from fulgurite.model.load import Loaded, loaded
-from fulgurite.model.reward_head import plain, with_reward_head
+from fulgurite.model.reward_head import with_reward_head
 from fulgurite.model.smollm2 import HUB
 from fulgurite.plan.facts import ModelFacts, Weights
 from fulgurite.precision.build import Dtypes
@@ -120,11 +121,11 @@ def _made(shape: Any, dtype: torch.dtype) -> PreTrainedModel:
 
 def facts_of(found: Loaded, run: RunConfig, dtypes: Dtypes, base: int, stored: str) -> ModelFacts:
     """The numbers of a model whose method is applied."""
-    inner = plain(found.model)
-    text = inner.config.get_text_config()
+    within = inner(found.model)
+    text = within.config.get_text_config()
     hidden, heads = int(text.hidden_size), int(getattr(text, "num_attention_heads", 1) or 1)
     wide = next((int(w) for name in WIDTHS if (w := getattr(text, name, None))), 4 * hidden)
-    embedding, head = inner.get_input_embeddings(), inner.get_output_embeddings()
+    embedding, head = within.get_input_embeddings(), within.get_output_embeddings()
     tensors = list(weights(found.model, run, dtypes))
     return ModelFacts(
         parameters=sum(math.prod(t.shape) for t in tensors), trained=sum(math.prod(t.shape) for t in tensors if t.trained), tensors=tensors,
@@ -133,7 +134,7 @@ def facts_of(found: Loaded, run: RunConfig, dtypes: Dtypes, base: int, stored: s
         max_positions=found.length, stored_dtype=stored,
         frozen_dtype=_name(dtypes.frozen), trained_dtype=_name(dtypes.trained), compute_dtype=_name(dtypes.compute),
         has_template=_has_template(found.tokenizer), path=str(getattr(run.model, "path", "") or run.model.name),
-        architecture=type(inner).__name__, billions=base / 1e9,
+        architecture=type(within).__name__, billions=base / 1e9,
     )
 
 
@@ -144,7 +145,7 @@ def weights(model: nn.Module, run: RunConfig, dtypes: Dtypes) -> Iterator[Weight
         quarter = packed.get(id(p))
         yield Weights(name, tuple(p.shape), p.requires_grad, kind_of(name), p.numel() * p.element_size() if quarter is None else quarter)
     if run.stage.name == "ppo":
-        hidden, size = plain(model).config.get_text_config().hidden_size, dtypes.trained.itemsize
+        hidden, size = inner(model).config.get_text_config().hidden_size, dtypes.trained.itemsize
         yield Weights("value_head.weight", (1, hidden), True, "head", hidden * size)
         yield Weights("value_head.bias", (1,), True, "head", size)
 
@@ -154,7 +155,7 @@ def _quantised(model: Any, run: RunConfig, dtypes: Dtypes) -> dict[int, int]:
     if not isinstance(run.method, Qlora) or dtypes.plain_base:
         return {}
     found = {}
-    for name, layer in linear_layers(plain(model)).items():
+    for name, layer in linear_layers(inner(model)).items():
         weight = layer.weight
         if isinstance(weight, nn.Parameter) and not weight.requires_grad and not KINDS[0][1].search(name):
             scales = -(-weight.numel() // BLOCK)

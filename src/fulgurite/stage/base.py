@@ -27,6 +27,7 @@ from fulgurite.data.source import Source
 from fulgurite.data.template import Template
 from fulgurite.errors import CheckpointError, ConfigError, TrainingFailed
 from fulgurite.method.parts import elements, layers
+from fulgurite.model.inner import inner
 from fulgurite.model.load import Loaded
 from fulgurite.optim.groups import base_rate
 from fulgurite.precision.build import Dtypes
@@ -364,7 +365,7 @@ class StageModule(LightningModule):  # type: ignore[misc]
 
 def decoder_layers(model: Any) -> nn.ModuleList:
     """The decoder's layers, of a plain model or of one with adapters."""
-    found: nn.ModuleList = layers(model.get_base_model() if hasattr(model, "get_base_model") else model)[1]
+    found: nn.ModuleList = layers(inner(model))[1]
     return found
 
 

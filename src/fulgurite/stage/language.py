@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from fulgurite.loss.language import IGNORE, mean_nll_by_row, nll, nll_of_logits
+from fulgurite.model.inner import inner
 from fulgurite.precision.build import Dtypes
 from fulgurite.run import RunConfig
 from fulgurite.stage import config as c
@@ -26,7 +27,7 @@ class LanguageStage(StageModule):
 
     def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
         super().__init__(model, run, dtypes, total_steps)
-        causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+        causal = inner(model)
         self.dft = isinstance(run.stage, c.Sft) and run.stage.loss is c.SftLoss.dft
         if isinstance(run.stage, c.Sft) and run.stage.neftune_alpha > 0:
             neftune.listen(causal.get_input_embeddings(), run.stage.neftune_alpha)

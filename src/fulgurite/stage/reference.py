@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from fulgurite.data.compared_rows import Compared, collate_compared
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.loss.language import IGNORE, log_probs, log_probs_of_logits, sums
+from fulgurite.model.inner import inner
 from fulgurite.stage import shared
 from fulgurite.stage.language import plain_head
 
@@ -38,7 +39,7 @@ class Scorer:
 
     def __init__(self, model: PreTrainedModel, chunk: int) -> None:
         self.model, self.chunk = model, chunk
-        self.causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.causal = inner(model)
         self.head = plain_head(self.causal)
         self.shares = shared.possible(self.causal)
 

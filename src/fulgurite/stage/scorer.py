@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from fulgurite.loss.language import IGNORE
 from fulgurite.loss.policy import log_probs, log_probs_of_logits
+from fulgurite.model.inner import inner
 from fulgurite.stage.language import plain_head
 
 
@@ -23,7 +24,7 @@ class Scorer:
 
     def __init__(self, model: PreTrainedModel, temperature: float, chunk: int) -> None:
         self.model, self.temperature, self.chunk = model, temperature, chunk
-        self._causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._causal: Any = inner(model)
         self._head = plain_head(self._causal)
 
     @property

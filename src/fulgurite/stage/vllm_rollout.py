@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from fulgurite.errors import ConfigError
 from fulgurite.method.merged import merged
+from fulgurite.model.inner import inner
 from fulgurite.say import say
 from fulgurite.stage.rollout import Drawn
 
@@ -76,7 +77,7 @@ class VllmRollouts:
             os.environ.setdefault(name, value)
         from vllm import LLM, SamplingParams
 
-        causal: Any = self._model.get_base_model() if hasattr(self._model, "get_base_model") else self._model
+        causal = inner(self._model)
         shape = type(causal.config).from_dict(causal.config.to_dict() | {"architectures": [type(causal).__name__]})
         engine: Any = None
         try:
