@@ -25,7 +25,8 @@ SETTINGS = (
 )
 """method, precision, tokens a row, rows a micro-batch, and other overrides. The share that the allocator keeps free was fitted to these."""
 HELD_OUT = (
-    "lora bf16 512 2 method.rank=64 trainer.gradient_checkpointing=true", "lora fp32 1024 1", "dora bf16 512 2", "oft bf16 512 1",
+    "lora bf16 512 2 method.rank=64 trainer.gradient_checkpointing=true", "lora bf16 512 2 method.rank=64", "lora fp32 1024 1",
+    "qlora bf16 512 1 method.rank=64", "dora bf16 512 2", "oft bf16 512 1",
     "layerwise bf16 512 2", "freeze fp32 256 2", "full bf16 256 1 optim=adafactor", "full pure_bf16 256 1 optim=lion",
 )
 """Nothing was fitted to these."""
@@ -37,7 +38,8 @@ def words(setting: str, rows: Path) -> list[str]:
     return [
         "model=smollm2_135m", f"method={method}", f"precision={precision}", "data=file", f"data.path={rows}", f"data.max_length={length}",
         "data.too_long=truncate", "data.mask=all", "data.val_fraction=0", "stage.prompts=[]", f"trainer.micro_batch={micro_batch}",
-        f"trainer.batch_size={MICRO_BATCHES * int(micro_batch)}", f"trainer.max_steps={STEPS}", "trainer.save_every=100000", *more,
+        f"trainer.batch_size={MICRO_BATCHES * int(micro_batch)}", f"trainer.max_steps={STEPS}", "trainer.save_every=100000",
+        *(["method.rank=16"] if method in ("lora", "qlora") else []), *more,
     ]
 
 

@@ -18,13 +18,13 @@ from fulgurite.explain.pairs import names, refusal
 from fulgurite.run import load_options
 
 
-def row(method: str, optim: str, steps: int, precision: str, folder: Path) -> list[str]:
+def row(method: str, optim: str, steps: int, precision: str, more: list[str], folder: Path) -> list[str]:
     """One run as the cells of its row."""
     run = Path(tempfile.mkdtemp(dir=folder))
     words = [
         f"method={method}", f"optim={optim}", f"precision={precision}", "scheduler=constant_with_warmup", f"trainer.max_steps={steps}",
         "trainer.batch_size=4", "data.max_length=128", "data.too_long=truncate", f"trainer.eval_every={steps}", "stage.prompts=[]",
-        "trainer.save_every=100000", f"run_dir={run}",
+        "trainer.save_every=100000", f"run_dir={run}", *more,
     ]
     cell = measured([sys.executable, "-m", "fulgurite", "train", *words], run / "metrics.jsonl")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -50,14 +50,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--methods", nargs="+", help="only these, with AdamW")
+    parser.add_argument("words", nargs="*", help="overrides for every run, after --")
     asked = parser.parse_args()
-    runs = [(method, "adamw") for method in names("method")]
-    runs += [("full", optim) for optim in names("optim") if optim != "adamw" and refusal(method="full", optim=optim) is None]
+    runs = [(method, "adamw") for method in asked.methods or names("method")]
+    if not asked.methods:
+        runs += [("full", optim) for optim in names("optim") if optim != "adamw" and refusal(method="full", optim=optim) is None]
     print(f"| method | optimizer | trained parameters | rate | peak memory | tokens/s | validation loss after {asked.steps} steps |")
     print("|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         for method, optim in runs:
-            print("| " + " | ".join(row(method, optim, asked.steps, asked.precision, Path(scratch))) + " |", flush=True)
+            print("| " + " | ".join(row(method, optim, asked.steps, asked.precision, asked.words, Path(scratch))) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def test_the_embedded_default_is_typed_and_filled() -> None:
     composed = compose()
     run = composed.run
     assert isinstance(run.stage, Sft)
-    assert (run.method.name, run.method.alpha, run.trainer.epochs) == ("lora", 32.0, 2.0)
+    assert (run.method.name, run.method.alpha, run.trainer.epochs) == ("lora", 128.0, 2.0)
     assert composed.choices["model"] == "smollm2_135m"
 
 

@@ -68,7 +68,7 @@ def test_the_default_run_is_filled_from_the_config_alone() -> None:
     run = default_run()
     derived = filled(run)
     assert run.optim.lr == derived["optim.lr"].value
-    assert run.method.alpha == 32
+    assert run.method.alpha == 128
     assert run.scheduler.warmup_steps is None  # needs the number of steps
 
 

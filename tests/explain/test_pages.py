@@ -89,8 +89,8 @@ def test_the_rate_is_shown_for_each_stage_and_method() -> None:
 
 
 def test_a_derived_default_comes_with_its_reason() -> None:
-    assert "= empty, which is 32 in the default run" in knob_page(knobs_called("method.alpha"))
-    assert "twice the rank of 16" in said(knob_page(knobs_called("method.alpha")))
+    assert "= empty, which is 128 in the default run" in knob_page(knobs_called("method.alpha"))
+    assert "twice the rank of 64" in said(knob_page(knobs_called("method.alpha")))
 
 
 def test_equal_declarations_are_one_page_and_different_ones_two() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,6 +36,29 @@ def test_the_scale_is_alpha_over_rank() -> None:
         torch.testing.assert_close(b(x) - base, 2 * (a(x) - base), rtol=1e-4, atol=1e-5)
         by_hand = x @ a.lora_A["default"].weight.T @ a.lora_B["default"].weight.T * (12 / 4)
         torch.testing.assert_close(a(x) - base, by_hand, rtol=1e-4, atol=1e-5)
+
+
+def test_an_empty_rank_is_64_where_it_was_measured_to_be_ahead_and_16_elsewhere(tmp_path: Path) -> None:
+    def rank(*words: str) -> int:
+        return int(compose(list(words)).run.method.rank)
+
+    assert [rank(f"stage={stage}") for stage in ("sft", "pt", "rm", "dpo", "kto", "grpo")] == [64, 64, 16, 16, 16, 16]
+    assert [rank("model=tiny"), rank("model=hf", "model.path=nobody/knows-7B"), rank("method.rank=8")] == [16, 16, 8]
+    for hidden, expected in ((576, 64), (2048, 16)):
+        shape = {"hidden_size": hidden, "num_hidden_layers": 30, "intermediate_size": 4 * hidden, "vocab_size": 49152}
+        (tmp_path / "config.json").write_text(json.dumps(shape))
+        assert rank("model=hf", f"model.path={tmp_path}") == expected
+
+
+def test_an_empty_rank_is_that_of_the_adapter_which_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"r": 5}')
+    composed = compose(["stage=dpo", f"method.start={tmp_path}"])
+    assert (composed.run.method.rank, composed.run.method.alpha) == (5, 10.0)
+    assert composed.provenance["method.rank"].reason == f"that of the adapter in {tmp_path}"
+    assert compose(["stage=dpo", f"method.start={tmp_path}", "method.reuse=stack"]).run.method.rank == 16
+    for broken in ("", "[]", "{}", '{"r": "x"}'):
+        (tmp_path / "adapter_config.json").write_text(broken)
+        assert compose(["stage=dpo", f"method.start={tmp_path}"]).run.method.rank == 16
 
 
 def test_merged_is_adapter() -> None:
