@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from tests.sweep.test_search import Formula, begun, ran, trained, trials
 
@@ -29,15 +30,15 @@ from tests.sweep.test_shared import WORDS
 print("begins", flush=True)
 sys.stdin.readline()
 launch = Formula()
-ran(Path(sys.argv[1]), launch, *WORDS)
+ran(Path(sys.argv[1]), launch, *WORDS, *sys.argv[2:])
 print(len(launch.seen), flush=True)
 """
 
 
-def other(code: str, folder: Path) -> subprocess.Popen[str]:
+def other(code: str, folder: Path, *words: str) -> subprocess.Popen[str]:
     """A search in a process of its own, which waits for a line."""
     begun = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", code, str(folder)], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        [sys.executable, "-W", "ignore", "-c", code, str(folder), *words], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     assert begun.stdout is not None
@@ -51,7 +52,7 @@ def test_two_searches_share_the_trials_of_one_study(tmp_path: Path) -> None:
         assert search_.stdin is not None
         search_.stdin.write("\n")
         search_.stdin.flush()
-    done = [int(search_.communicate(timeout=120)[0].split()[-1]) for search_ in both]
+    done = [int(search_.communicate(timeout=300)[0].split()[-1]) for search_ in both]
     assert [search_.returncode for search_ in both] == [0, 0]
     found = trials(tmp_path)
     assert sum(done) == 12
@@ -60,6 +61,23 @@ def test_two_searches_share_the_trials_of_one_study(tmp_path: Path) -> None:
     assert found[0]["values"] == {"optim.lr": 1e-3, "method.rank": 16}
     alone = ran(tmp_path / "alone", Formula(), *WORDS)  # what a trial draws at random hangs on its number, not on who asks
     assert [t["values"] for t in found] == [t["values"] for t in alone]
+
+
+def test_two_machines_share_a_study_in_a_database(tmp_path: Path) -> None:
+    url = os.environ.get("FULGURITE_TEST_DATABASE")
+    if not url:
+        pytest.skip("FULGURITE_TEST_DATABASE names no database, such as postgresql:///test")
+    name = f"fulgurite-{os.getpid()}"
+    both = [other(SEARCH, tmp_path / folder, f"sweep.storage={url}", f"sweep.study={name}") for folder in ("one", "two")]
+    try:
+        done = [int(search_.communicate("\n", timeout=300)[0].split()[-1]) for search_ in both]
+        study = optuna.load_study(study_name=name, storage=storage(url))
+        assert sum(done) == len(study.trials) == 12
+        assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 12
+        alone = ran(tmp_path / "alone", Formula(), *WORDS)
+        assert sorted(t.value for t in study.trials) == sorted(t["value"] for t in alone)
+    finally:
+        optuna.delete_study(study_name=name, storage=storage(url))
 
 
 class Dies(Formula):
@@ -82,7 +100,7 @@ def test_the_trial_of_a_search_that_is_killed_is_taken_up_by_the_other(tmp_path:
 
         def one(self, job: list[str]) -> Outcome:
             if not self.seen:
-                victim.communicate("\n", timeout=120)
+                victim.communicate("\n", timeout=300)
             return super().one(job)
 
     launch = Waits()

@@ -25,8 +25,8 @@ LIBRARIES = {"cpu": 540e6, "cuda": 0.0}
 """A CPU's process before it has weights: python, torch, transformers and lightning imported (446 MB, torch 2.13 and transformers
 5.23 on Linux), then tokenizer, data and oneDNN's kernels once they have run. A GPU holds none of it in its own memory."""
 HOLES = {"cpu": (0.55, 0.2), "cuda": (0.1, 0.1)}
-"""What the allocator keeps free between tensors that live, as a share of the activations: where a layer's states lie below `PAGE`, and
-from there on. On a CPU fitted to seventeen settings: below 32 MB glibc's malloc gives back only from its end, and 2.36 does not find a
+"""What the allocator keeps free between tensors that live, as a share of the activations (`passing` on a CPU, kept on a GPU): where a layer's states lie below `PAGE`, and
+from there on. On a CPU fitted to twenty settings: below 32 MB glibc's malloc gives back only from its end, and 2.36 does not find a
 freed piece again for an aligned one of the same size. On a GPU a guess."""
 PAGE = 2 << 20
 """Bytes from which on torch puts a CPU's tensor on huge pages of its own (THP_MEM_ALLOC_ENABLE, which `fulgurite train` sets)."""
@@ -50,7 +50,8 @@ def estimate(run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: M
     drawn = int(run.stage.rollout_batch) if answers else 0
     cache = drawn * (longest + answers) * 2 * key_width(model) * WIDTH[model.compute_dtype] * model.layers
     held = sum(t.bytes for t in model.tensors) + reference(run, model) + engine(run, model, cache), gradients(model), state(run, model)
-    other = base + int(holes * kept)
+    # A GPU's allocator finds again what a layer freed; on a CPU a layer that is made again leaves holes as one that is kept.
+    other = base + int(holes * (passing(run, model, flows, tokens, longest + answers) if machine.device == "cpu" else kept))
     scores = logits(run, model, tokens)
     # A step finds the logits' memory free, which is large enough to have gone back; on a CPU not the activations', which is in pieces.
     reused = scores + head + (0 if machine.device == "cpu" else kept + copied)
@@ -138,12 +139,15 @@ def flowing(model: ModelFacts) -> dict[int, list[Weights]]:
 
 def activations(run: RunConfig, model: ModelFacts, flows: dict[int, list[Weights]], tokens: int, length: int) -> int:
     """Bytes that autograd keeps of a micro-batch until its backward pass."""
-    each = [layer(run, model, trained, length) for trained in flows.values()]
-    if not each:
-        return 0
-    if run.trainer.gradient_checkpointing:
-        return int(tokens * (len(each) * model.hidden * stream(model) + max(each)))
-    return int(tokens * sum(each))
+    if not run.trainer.gradient_checkpointing or not flows:
+        return passing(run, model, flows, tokens, length)
+    largest = max(layer(run, model, trained, length) for trained in flows.values())
+    return int(tokens * (len(flows) * model.hidden * stream(model) + largest))
+
+
+def passing(run: RunConfig, model: ModelFacts, flows: dict[int, list[Weights]], tokens: int, length: int) -> int:
+    """Bytes of all that the layers make for the backward pass, whether it is kept or thrown away and made again."""
+    return int(tokens * sum(layer(run, model, trained, length) for trained in flows.values()))
 
 
 def layer(run: RunConfig, model: ModelFacts, trained: Iterable[Weights], length: int) -> float:
