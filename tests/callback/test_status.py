@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fulgurite.callback.status import alive, status, write
+from fulgurite.callback.status import _started, alive, status, this_process, write
 from fulgurite.errors import CheckpointError, Interrupted, RequestError, TrainingFailed
 
 
@@ -80,6 +80,25 @@ def test_a_process_id_that_was_used_again_is_dead() -> None:
     assert not alive({"pid": os.getppid(), "process_started": 1.0, "host": host})
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process's start does not move with the clock")
+@pytest.mark.parametrize("seconds", [-3600.0, 2.0, 100.0])
+def test_a_clock_that_is_set_kills_nobody(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """A machine that slept, or NTP: the kernel then gives another time of its start, and psutil adds every process's age to it."""
+    from psutil import _pslinux
+
+    code = "import json; from fulgurite.callback.status import this_process; print(json.dumps(this_process()), flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        said, real = json.loads(other.stdout.readline()), _pslinux.boot_time
+        assert alive(said)
+        monkeypatch.setattr(_pslinux, "boot_time", lambda: real() + seconds)
+        assert alive(said)
+        assert not alive(said | {"process_started": said["process_started"] + 1})
+        other.communicate("\n")
+    assert not alive(said)
+    assert alive(this_process())
+
+
 def test_a_run_of_another_machine_is_believed() -> None:
     assert alive({"pid": 2**22 + 1, "host": "another machine"})
 
@@ -99,7 +118,7 @@ def test_a_folder_in_which_another_process_trains_is_refused(tmp_path: Path) -> 
 
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        mine = {"state": "running", "pid": other.pid, "process_started": psutil.Process(other.pid).create_time(),
+        mine = {"state": "running", "pid": other.pid, "process_started": _started(psutil.Process(other.pid)),
                 "host": socket.gethostname()}
         write(tmp_path, mine)
         with pytest.raises(RequestError, match=f"is being trained by process {other.pid}"), status(tmp_path):

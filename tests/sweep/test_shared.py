@@ -137,7 +137,7 @@ def test_a_trial_whose_own_process_lives_is_left_when_its_search_has_died(tmp_pa
     gone.wait()
     number, _ = kept.ask(study, what.sweep, what.spaces)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as runner:
-        for name, value in (("pid", gone.pid), ("runner", kept.mine() | {"pid": runner.pid, "process_started": None})):
+        for name, value in (("pid", gone.pid), ("runner", kept.this_process() | {"pid": runner.pid, "process_started": None})):
             study._storage.set_trial_user_attr(kept.trial_of(study, number)._trial_id, name, value)
         assert kept.settle(study, what.sweep, tmp_path) == []
     assert len(kept.settle(study, what.sweep, tmp_path)) == 1

@@ -24,13 +24,9 @@ def status(run_dir: Path, **facts: Any) -> Iterator[None]:
 
     Not a Lightning callback: data and models fail before there is a trainer.
     """
-    import psutil
-
-    me = psutil.Process()
     before = _text(run_dir)
     _refuse_two(run_dir, before)
-    base = {"pid": me.pid, "process_started": me.create_time(), "host": socket.gethostname(), "started": time.time()}
-    base |= facts
+    base = {**this_process(), "started": time.time(), **facts}
     write(run_dir, {"state": "running", **base})
     try:
         yield
@@ -56,6 +52,24 @@ def write(run_dir: Path, what: dict[str, Any]) -> None:
         log.warning("%s/status.json cannot be written (%s); the run goes on.", run_dir, error.strerror)
 
 
+def this_process() -> dict[str, Any]:
+    """What `alive` knows this process by: its machine, its number, and when it started."""
+    import psutil
+
+    me = psutil.Process()
+    return {"host": socket.gethostname(), "pid": me.pid, "process_started": _started(me)}
+
+
+def _started(process: Any) -> float:
+    """Seconds from the machine's start to the process's. On Linux psutil makes both from the clock on the wall, which may be set while
+    a run trains (a machine that slept, NTP); their difference stays. Elsewhere the system keeps the time of day of the start itself.
+    """
+    import psutil
+
+    since: float = process.create_time()
+    return since - psutil.boot_time() if psutil.LINUX else since
+
+
 def alive(found: dict[str, Any]) -> bool:
     """Whether the process that wrote a status still runs; one of another machine is believed.
 
@@ -72,7 +86,7 @@ def alive(found: dict[str, Any]) -> bool:
         return True
     try:
         process = psutil.Process(pid)
-        same = not isinstance(since, int | float) or abs(process.create_time() - since) < 1
+        same = not isinstance(since, int | float) or abs(_started(process) - since) < 0.1
         return same and bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.AccessDenied:
         return True

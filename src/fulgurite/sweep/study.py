@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from fulgurite.callback.status import alive
+from fulgurite.callback.status import alive, this_process
 from fulgurite.errors import ConfigError
 from fulgurite.sweep.config import Pruner, Sampler, Sweep
 from fulgurite.sweep.spaces import Span, Values
@@ -82,14 +82,6 @@ def opened(sweep: Sweep, kept: Any) -> Any:
     )
 
 
-def mine() -> dict[str, Any]:
-    """This process, as status.json says it."""
-    import psutil
-
-    me = psutil.Process()
-    return {"host": socket.gethostname(), "pid": me.pid, "process_started": me.create_time()}
-
-
 def claimed(study: Any, sweep: Sweep, spaces: dict[str, Values | Span], most: int) -> list[tuple[int, dict[str, Any]]]:
     """At most so many trials, which are now this process's; none where the study has all of its own.
 
@@ -110,7 +102,7 @@ def ask(study: Any, sweep: Sweep, spaces: dict[str, Values | Span]) -> tuple[int
     """The number and the values of the next trial, for which from now on this process answers."""
     trial = study.ask()
     found = {name: _drawn(trial, name, space) for name, space in spaces.items()}
-    for key, value in mine().items():
+    for key, value in this_process().items():
         trial.set_user_attr(key, value)
     return trial.number, found
 
@@ -130,7 +122,7 @@ def begin(sweep: Sweep, resumed: bool) -> None:
     kept = storage(sweep.storage)
     trial_id = kept.get_trial_id_from_study_id_trial_number(kept.get_study_id_from_name(sweep.study), sweep.trial)
     if not kept.get_trial(trial_id).state.is_finished():
-        kept.set_trial_user_attr(trial_id, "runner", mine())
+        kept.set_trial_user_attr(trial_id, "runner", this_process())
     elif not resumed:  # it waited in a queue while its search was taken for dead
         raise ConfigError(f"Trial {sweep.trial} of {sweep.study} is over: another process took it up; nothing is left to do here.")
 
