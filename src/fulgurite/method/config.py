@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 WIDE = Range(0.05, 0.5)
-"""Billions of parameters: sizes at which 64 was ahead of 16; matrices of smaller models are hardly wider than that."""
+"""Billions of parameters: sizes about the 0.135 at which 64 was ahead of 16; matrices of smaller models are hardly wider than that."""
 
 
 def _rank(run: RunConfig, facts: Facts) -> Derived:
