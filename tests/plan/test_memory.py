@@ -101,6 +101,17 @@ def test_checkpointing_and_shorter_rows_need_less() -> None:
     assert memory.estimate(again, facts, np.array([64]), Machine()).training.activations < whole.training.activations / 4
 
 
+def test_on_a_cpu_layers_that_are_made_again_leave_the_holes_of_those_that_are_kept() -> None:
+    composed, _, facts = composed_of("method=lora", "model.layers=8")
+    again = replace(composed.run, trainer=replace(composed.run.trainer, gradient_checkpointing=True))
+
+    def other(run: Any, device: str) -> int:
+        return memory.estimate(run, facts, np.array([64]), Machine(device=device)).training.other
+
+    assert other(again, "cpu") == other(composed.run, "cpu") > memory.LIBRARIES["cpu"]
+    assert other(again, "cuda") < other(composed.run, "cuda")
+
+
 def test_a_derived_micro_batch_shrinks_until_it_fits_and_a_given_one_stays() -> None:
     composed, _, facts = composed_of("method=full", "precision=fp32", "trainer.batch_size=16")
     before = composed.run.trainer.micro_batch

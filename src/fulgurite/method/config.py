@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.schema import Derived, Empty, Option, Range, above, at_least, below, between, knob, option
+from fulgurite.method import ranks
+from fulgurite.schema import Empty, Option, above, at_least, below, between, knob, option
 
 if TYPE_CHECKING:
-    from fulgurite.run import Facts, RunConfig
-
-
-WIDE = Range(0.05, 0.5)
-"""Billions of parameters: sizes about the 0.135 at which 64 was ahead of 16; matrices of smaller models are hardly wider than that."""
-
-
-def _rank(run: RunConfig, facts: Facts) -> Derived:
-    there = getattr(run.method, "start", None)
-    if there and run.method.reuse is Reuse.go_on and (known := _rank_of(Path(there).expanduser())):
-        return Derived(known, f"that of the adapter in {there}")
-    size = run.model.billions()
-    if run.stage.name in ("sft", "pt") and size is not None and WIDE.holds(size):
-        what = f"{run.stage.name} on a model of {size:.3g}B parameters"
-        return Derived(64, f"{what}: at 0.135B ahead of 16 on five data sets of five after 30 steps, on four after 90 (README)")
-    return Derived(16, "between PEFT's and LLaMA-Factory's 8 and QLoRA's 64 (verified)")
-
-
-def _rank_of(adapter: Path) -> int | None:
-    """The rank that an adapter's folder tells; what is wrong with a folder is said where it is loaded."""
-    try:
-        known = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")).get("r")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return known if isinstance(known, int) else None
-
-
-def _alpha(run: RunConfig, facts: Facts) -> Derived:
-    return Derived(2.0 * run.method.rank, f"twice the rank of {run.method.rank}, so that the scale stays 2 when the rank changes")
+    from fulgurite.run import RunConfig
 
 
 @dataclass(slots=True)
@@ -212,7 +183,9 @@ class Lora(Adapter):
         None, "The width of the added matrices: how much the adapter can learn.",
         source="TRL's PEFT table, SFT 256 and RL 1 to 32 (verified); QLoRA 64, PEFT and LLaMA-Factory 8 (verified)",
         bounds=between(1, 1024), usual=(8, 16, 32, 64),
-        empty=Empty("that of method.start's adapter; else 16, and 64 for sft and pt on models of 0.05 to 0.5 billion parameters", _rank),
+        empty=Empty(
+            "that of method.start's adapter; else 16, and 64 for sft and pt on models of 0.05 to 0.5 billion parameters", ranks.recommend,
+        ),
         advice="Raise to 64 to 256 for new knowledge or above 50k rows; 8 to 32 are enough for a style.",
         raise_when="For new knowledge, or above 50,000 rows: 64 to 256.",
         lower_when="When memory is short, for a style, or in reinforcement learning: 1 to 32.",
@@ -230,7 +203,7 @@ class Lora(Adapter):
         source="LLaMA-Factory's command line and torchtune: twice the rank (verified)",
         bounds=above(0), usual=between(8, 128),
         advice="Leave it: pinned at 16, a rank of 64 instead of 8 cuts the scale from 2 to 0.25.",
-        empty=Empty("twice the rank", _alpha),
+        empty=Empty("twice the rank", ranks.recommend_alpha),
         raise_when="When the adapter learns too slowly and optim.lr is pinned.",
         lower_when="When training is unstable and optim.lr is pinned.",
         interacts={"method.rank": "the scale is alpha / rank", "optim.lr": "the scale multiplies its step"},
