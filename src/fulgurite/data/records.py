@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +20,48 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. Roles are those of chat templates: system, user, assistant, tool."""
+    """One turn of a conversation, with the structure that a chat template reads."""
 
     role: str
+    """system, user, assistant or tool."""
     content: str
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    """The calls of an assistant turn, each `{"type": "function", "function": {"name", "arguments"}}`, with its `id` if it has one."""
+    reasoning: str = ""
+    """The text that the assistant thinks before it answers; templates read it as `reasoning_content`."""
+    name: str = ""
+    """The name of the speaker; in a tool turn the function that returned `content`."""
+    call_id: str = ""
+    """In a tool turn the `id` of the call that it answers."""
+    learned: bool = True
+    """Whether an assistant turn is trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation(Sequence[Message]):
+    """Turns in order, and the functions that may be called in them. A slice keeps the functions."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """JSON schemas of the functions, as transformers' `apply_chat_template(tools=...)` takes them."""
+
+    @classmethod
+    def of(cls, messages: Iterable[Message]) -> Conversation:
+        """A conversation from plain messages; one that is a conversation already is returned as it is."""
+        return messages if isinstance(messages, Conversation) else cls(tuple(messages))
+
+    @overload
+    def __getitem__(self, at: int) -> Message: ...
+    @overload
+    def __getitem__(self, at: slice) -> Conversation: ...
+    def __getitem__(self, at: int | slice) -> Message | Conversation:
+        return Conversation(self.messages[at], self.tools) if isinstance(at, slice) else self.messages[at]
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self.messages)
 
 
 @dataclass(frozen=True, slots=True)
