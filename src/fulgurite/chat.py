@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
 from fulgurite.errors import ConfigError, ModelError, did_you_mean
+from fulgurite.say import escaped
 from fulgurite.schema import Empty, at_least, between, knob, knobs_of
 from fulgurite.words import parse
 
@@ -137,7 +138,7 @@ class Conversation:
                     return 0
             else:
                 if not person:
-                    self._say(f"> {text}\n")
+                    self._say(f"> {escaped(text)}\n")
                 self.answer(text)
 
     def command(self, text: str) -> bool:
@@ -154,7 +155,7 @@ class Conversation:
             self._say("(a new conversation, with this system message)\n" if self._system else "(no system message)\n")
         else:
             near = did_you_mean(name, ("reset", "system", "quit"))
-            self._say(f"(there is no /{name}.{near} /reset, /system TEXT and /quit are known)\n")
+            self._say(f"(there is no /{escaped(name)}.{near} /reset, /system TEXT and /quit are known)\n")
         return True
 
     def answer(self, text: str) -> None:

@@ -30,6 +30,7 @@ from fulgurite.errors import ConfigError, FulguriteError, Interrupted, Pruned, R
 from fulgurite.hostile import refuse_hydra, refuse_resolver, refuse_secret
 from fulgurite.places import conf_dir
 from fulgurite.run import EARLIER, GROUPS, OWN, Facts, RunConfig, all_knobs, load_options
+from fulgurite.say import say_error
 from fulgurite.schema import Knob, Option, Range, bare, check, groups, options, settings, type_words
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -169,7 +170,7 @@ def hydra_main(task: Callable[[Composed], int], overrides: Sequence[str], flags:
         raise explained(error, words) from error
     for outcome in brought if not here.ended else ():  # submitit's jobs told it to files of their own
         if outcome.status:
-            print(f"error: {outcome.why}", file=sys.stderr, flush=True)
+            say_error(outcome.why)
     brought = brought or here.ended
     if (stopped := next((o for o in brought if o.status == Interrupted.exit_status), None)) is not None:
         raise Interrupted(stopped.why)  # only now: Hydra writes a line of its own about a job that raises
@@ -208,7 +209,7 @@ class _Jobs:
             return Outcome(error.exit_status, str(error))
         except (FulguriteError, OmegaConfBaseException) as error:
             told = error if isinstance(error, FulguriteError) else explained(error, chosen)
-            print(f"error: Trial {number} ({' '.join(chosen)}): {told}", file=sys.stderr, flush=True)
+            say_error(f"Trial {number} ({' '.join(chosen)}): {told}")
             return Outcome(told.exit_status, str(told))
 
 
@@ -253,7 +254,7 @@ def _outcome(done: Any) -> Outcome:
         found = done.return_value
     except Exception as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        print(f"error: {' '.join(done.overrides or [])}: {why}", file=sys.stderr, flush=True)
+        say_error(f"{' '.join(done.overrides or [])}: {why}")
         return Outcome(1, why)
     return found if isinstance(found, Outcome) else Outcome(1, "the launcher brought nothing back")
 

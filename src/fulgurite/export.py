@@ -22,6 +22,7 @@ from fulgurite.export_adapter import fresh_base, put_on, refuse_apart, write_ada
 from fulgurite.export_config import Export
 from fulgurite.export_reward import write_reward
 from fulgurite.model.inner import inner
+from fulgurite.say import show
 from fulgurite.start import LoadedRun, load_run
 from fulgurite.words import parse
 
@@ -60,7 +61,7 @@ def export_main(words: Sequence[str]) -> int:
         shutil.rmtree(beside, ignore_errors=True)
     name = loaded.checkpoint.resolve().name
     what = "rewards" if loaded.run.stage.name == "rm" else "logits"
-    print(f"Exported {name} of {config.run} to {out}: read back, {what} differ by {difference:.1e} of the largest at most.")
+    show(f"Exported {name} of {config.run} to {out}: read back, {what} differ by {difference:.1e} of the largest at most.")
     return 0
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from fulgurite.callback.status import alive
 from fulgurite.errors import ConfigError, did_you_mean
 from fulgurite.logger.metrics import read_rows
+from fulgurite.say import one_line, show
 
 MARKS = ("status.json", "metrics.jsonl", "provenance.json")
 """A folder with one of these is a run, or what is left of one."""
@@ -101,7 +102,7 @@ def runs_main(words: Sequence[str]) -> int:
     if "--json" in flags:
         print(json.dumps([dataclasses.asdict(run) for run in runs], indent=1, default=str))
     else:
-        print(table(runs))
+        show(table(runs))
     return 0
 
 
@@ -120,7 +121,7 @@ def table(runs: Sequence[RunSummary], width: int | None = None) -> str:
         for i, run in enumerate(runs)
     ]
     text = _render(heads, lines, width)
-    notes = [_plain(f"{os.path.relpath(r.folder, root)}: {n}") for r in runs for n in (r.why, *r.troubles) if n]
+    notes = [one_line(f"{os.path.relpath(r.folder, root)}: {n}") for r in runs for n in (r.why, *r.troubles) if n]
     return text + ("\n" + "\n".join(notes) if notes else "")
 
 
@@ -210,17 +211,12 @@ def _render(heads: list[str], lines: list[list[str]], width: int | None) -> str:
     for head in heads:
         grid.add_column(Text(head), justify="right" if head in right else "left", overflow="fold")
     for line in lines:
-        grid.add_row(*(Text(_plain(cell)) for cell in line))
+        grid.add_row(*(Text(one_line(cell)) for cell in line))
     # In a pipe the table is as wide as it needs to be: a line there is read by a program.
     wide = width or (None if sys.stdout.isatty() else 10_000)
     out = StringIO()
     Console(file=out, width=wide, color_system=None).print(grid)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
-
-
-def _plain(text: str) -> str:
-    """Without control characters: a folder's name or an error must not steer the terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _steps(run: RunSummary) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from fulgurite import __version__
 from fulgurite.errors import FulguriteError, TrainingFailed, did_you_mean, is_shortage
-from fulgurite.say import rank
+from fulgurite.say import guard_output, rank, say_error
 
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
 """What gloo says where another process of the run is gone."""
@@ -84,6 +84,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     command, rest = given[0], given[1:]
+    guard_output()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("fulgurite").setLevel(logging.INFO)
     try:
@@ -92,17 +93,17 @@ def main(words: Sequence[str] | None = None) -> int:
 
             return completion_main(rest, COMMANDS)
         if command not in COMMANDS:
-            print(f"error: There is no command {command}.{did_you_mean(command, COMMANDS)} `fulgurite --help` lists them.", file=sys.stderr)
+            say_error(f"There is no command {command}.{did_you_mean(command, COMMANDS)} `fulgurite --help` lists them.")
             return 2
         return COMMANDS[command](rest)
     except FulguriteError as error:
         if debug:
             raise
         if rank() == 0 or error.exit_status == TrainingFailed.exit_status:  # one line, not one a process
-            print(f"error: {error}", file=sys.stderr)
+            say_error(error)
         return error.exit_status
     except KeyboardInterrupt:
-        print("error: Interrupted before anything was to be saved.", file=sys.stderr)
+        say_error("Interrupted before anything was to be saved.")
         return 130
     except BrokenPipeError:  # the reader of our output has left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -110,15 +111,15 @@ def main(words: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError, OSError) as error:
         if not debug and _lost(error):
             if rank() == 0:
-                print("error: The connection to another process of this run is gone: that process says why.", file=sys.stderr)
+                say_error("The connection to another process of this run is gone: that process says why.")
             return 1  # not 3: the launcher takes the status of the one that knows
         if debug or not (is_shortage(error) or isinstance(error, OSError)):
             raise
         said = " ".join(str(error).split())[:160] or "no more was said"
         if is_shortage(error):
-            print(f"error: Out of memory ({said}). Close other programs, or take a smaller model.", file=sys.stderr)
+            say_error(f"Out of memory ({said}). Close other programs, or take a smaller model.")
             return TrainingFailed.exit_status
-        print(f"error: {said}. --debug shows where.", file=sys.stderr)  # a file or a pipe that nobody expected to refuse
+        say_error(f"{said}. --debug shows where.")  # a file or a pipe that nobody expected to refuse
         return 2
 
 

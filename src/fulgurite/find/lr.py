@@ -28,7 +28,7 @@ from fulgurite.find.curve import RISEN, Proposal, propose, rate, smooth, verdict
 from fulgurite.folder import make, run_folder, write_atomically
 from fulgurite.plan.gather import gather, settled
 from fulgurite.precision.build import Dtypes
-from fulgurite.say import say
+from fulgurite.say import say, show
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.shortage import KNOB, Shortage, failure, halve, kept_whole, loading
 from fulgurite.stage.config import Speaking
@@ -143,11 +143,11 @@ def told(curve: Curve, derived: float, folder: Path) -> Proposal | None:
     points = list(zip(curve.rates, curve.losses, strict=True))
     figure = Figure("training loss by learning rate", "optim.lr", "loss", line, points, marks, True)
     write_atomically(folder / "find.svg", svg(figure))
-    print("\n" + text(figure))
+    show("\n" + text(figure))
     if found is None:
         print("\nThe loss falls at none of these rates, so that none can be proposed: take more steps (find.steps=100) or other data.")
     else:
-        print(f"\nproposed optim.lr={found.rate:.2g}: {found.reason}. The lowest loss is at {found.lowest:.2g}.")
+        show(f"\nproposed optim.lr={found.rate:.2g}: {found.reason}. The lowest loss is at {found.lowest:.2g}.")
         print(f"{verdict(found.rate, derived)}.")
-    print(f"The curve: {folder / 'find.jsonl'}, {folder / 'find.svg'}. Nothing that was trained is kept.")
+    show(f"The curve: {folder / 'find.jsonl'}, {folder / 'find.svg'}. Nothing that was trained is kept.")
     return found

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, TextIO
 
 from transformers import TextStreamer
 
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Control characters but tab and newline: an answer must not steer the terminal."""
+from fulgurite.say import CONTROL
 
 
 def printable(text: str) -> str:

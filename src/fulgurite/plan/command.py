@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from fulgurite.errors import RequestError, did_you_mean
+from fulgurite.say import show
 
 if TYPE_CHECKING:
     from fulgurite.compose import Composed
@@ -77,9 +78,9 @@ def _planned(composed: Composed, as_json: bool, probed: bool) -> int:
 
         probe = measured(composed, dtypes, source, gathered)
     if as_json:
-        print(json.dumps(as_dict(gathered.seen, composed.provenance, troubles, probe), indent=1, ensure_ascii=False))
+        print(json.dumps(as_dict(gathered.seen, composed.provenance, troubles, probe), indent=1))
     else:
-        print(screen(gathered.seen, dtypes, troubles, unheard(composed.warnings, troubles), probe))
+        show(screen(gathered.seen, dtypes, troubles, unheard(composed.warnings, troubles), probe))
     sys.stdout.flush()
     return 2 if any(trouble.refuses for trouble in troubles) else 0
 

@@ -19,7 +19,7 @@ from fulgurite.compose import Composed, Outcome, quoted
 from fulgurite.errors import ConfigError, Interrupted, TrainingFailed
 from fulgurite.folder import make
 from fulgurite.plan.gather import gather, settled
-from fulgurite.say import say
+from fulgurite.say import say, show
 from fulgurite.sweep import study as kept_study
 from fulgurite.sweep.config import Sweep
 from fulgurite.sweep.result import words, write
@@ -111,7 +111,7 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
             why = outcomes[-1].why
             raise ConfigError(f"The first {failed} trials failed, the last of them so: {why} Mend it, and give the command again.")
     write(study, sweep, what.folder)
-    print(words(study, sweep, what.folder, [w for w in what.shared if not w.lstrip("+").startswith("sweep")], base))
+    show(words(study, sweep, what.folder, [w for w in what.shared if not w.lstrip("+").startswith("sweep")], base))
     if not _completed(study):
         raise TrainingFailed(f"No trial of {sweep.study} came to its end; {what.folder / 'trials.jsonl'} says why.")
 
