@@ -113,7 +113,7 @@ class Conversation:
 
     def __init__(self, partner: Partner, config: ChatConfig, out: TextIO) -> None:
         self._partner, self._config, self._out = partner, config, out
-        self._turns: list[tuple[str, str]] = []
+        self._turns: list[Any] = []
         self._system = config.system
         self._answers = 0
 
@@ -160,6 +160,7 @@ class Conversation:
 
     def answer(self, text: str) -> None:
         """Stream the answer to `text`; it and its question are remembered, also where it was stopped by Ctrl-C."""
+        from fulgurite.data.records import Message
         from fulgurite.model.generate import generate
         from fulgurite.model.stream import Stream
 
@@ -176,7 +177,7 @@ class Conversation:
         except KeyboardInterrupt:
             said, note = stream.text, " (stopped)"
         self._say(f"{note}\n")
-        self._turns += [("user", text), ("assistant", said.strip())]
+        self._turns += [Message("user", text), self._partner.template.answer(said)]
         self._answers += 1
 
     def _make_room(self, text: str) -> bool:
@@ -196,8 +197,8 @@ class Conversation:
     def _messages(self, text: str) -> list[Any]:
         from fulgurite.data.records import Message
 
-        system = [("system", self._system)] if self._system else []
-        return [Message(role, content) for role, content in [*system, *self._turns, ("user", text)]]
+        system = [Message("system", self._system)] if self._system else []
+        return [*system, *self._turns, Message("user", text)]
 
     def _seed(self) -> int | None:
         return None if self._config.seed is None else self._config.seed + self._answers

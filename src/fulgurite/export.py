@@ -117,7 +117,8 @@ def verify(loaded: LoadedRun, out: Path, before: Tensor, adapter: bool) -> float
             ours = loaded.template.encode_prompt(messages)
         except DataError:  # some templates take no system message, in training as here
             continue
-        theirs = tokenizer.apply_chat_template([{"role": m.role, "content": m.content} for m in messages], add_generation_prompt=True)
+        turns, _ = loaded.template.dialect.turns(messages)
+        theirs = tokenizer.apply_chat_template(turns, add_generation_prompt=True, **loaded.template.arguments)
         if list(theirs["input_ids"]) != ours:
             raise ModelError(f"{out} writes conversations otherwise than in training; give data.template in the run, and train again.")
     return difference

@@ -5,13 +5,14 @@ Shapes: S answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from fulgurite.data.config import Mask
-from fulgurite.data.records import Message
+from fulgurite.data.records import Conversation, from_dicts
 from fulgurite.errors import ModelError
 from fulgurite.model.reward_head import rewards
 from fulgurite.stage.rewards import Answered
@@ -34,8 +35,8 @@ def judge(folder: Path, device: torch.device | None = None) -> Callable[[Answere
     where = device or next(model.parameters()).device
     model.to(where)
 
-    def tokens(turns: list[dict[str, str]], answer: str, stopped: bool) -> list[int]:
-        whole = [*(Message(turn["role"], turn["content"]) for turn in turns), Message("assistant", answer)]
+    def tokens(turns: list[dict[str, Any]], tools: Sequence[Any], answer: str, stopped: bool) -> list[int]:
+        whole = Conversation((*from_dicts(turns), loaded.template.answer(answer)), tuple(tools))
         ids, learn = loaded.template.encode_chat(whole, Mask.last)
         begin, end = learn.index(True), len(ids) - learn[::-1].index(True)  # as in training: what follows the end is not read
         if not stopped:
@@ -44,7 +45,9 @@ def judge(folder: Path, device: torch.device | None = None) -> Callable[[Answere
 
     @torch.no_grad()
     def score(answered: Answered) -> list[float]:
-        every = [tokens(*one) for one in zip(answered.columns["messages"], answered.answers, answered.stopped, strict=True)]
+        turns = answered.columns["messages"]
+        tools = answered.columns.get("tools", [()] * len(turns))
+        every = [tokens(*one) for one in zip(turns, tools, answered.answers, answered.stopped, strict=True)]
         found: list[float] = []
         for start in range(0, len(every), AT_A_TIME):
             part = every[start : start + AT_A_TIME]

@@ -99,11 +99,11 @@ class Samples(pl.Callback):  # type: ignore[misc]
             log.warning("%s cannot be written (%s); the run goes on.", self._path, error.strerror)
 
 
-def as_messages(prompt: Prompt) -> list[Any]:
-    """A text as one message of the user; messages as they are."""
+def as_messages(prompt: Prompt) -> Sequence[Any]:
+    """A text as one message of the user; messages as they are, with the functions that they may call."""
     from fulgurite.data.records import Message
 
-    return [Message("user", prompt)] if isinstance(prompt, str) else list(prompt)
+    return [Message("user", prompt)] if isinstance(prompt, str) else prompt
 
 
 def words_of(prompt: Prompt) -> str:

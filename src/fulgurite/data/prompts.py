@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fulgurite.data.config import Guide
-from fulgurite.data.records import Bad, Message
+from fulgurite.data.records import Bad, Conversation
 from fulgurite.data.rows import AnyRows
 from fulgurite.data.source import GUIDE, Source
 
@@ -33,7 +33,8 @@ def sample_prompts(asked: Sequence[str] | None, source: Source, val: AnyRows | N
         elif example.messages:
             answers = [i for i, m in enumerate(example.messages) if m.role == "assistant"]
             end = answers[0] if answers and not source.asks else len(example.messages)
-            prompt = [Message(m.role, m.content) for m in example.messages[:end]]
+            turns = Conversation.of(example.messages[:end])
+            prompt = turns if turns.tools else list(turns)
             found += [prompt] if prompt not in found[-1:] else []  # both answers of a pair that KTO takes apart ask the same
         if len(found) == MANY:
             break

@@ -37,6 +37,29 @@ class Message:
     """Whether an assistant turn is trained on."""
 
 
+def as_dicts(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    """Messages as the OpenAI chat format has them, with the keys that say something."""
+    return [
+        {"role": m.role, "content": m.content}
+        | ({"tool_calls": [dict(call) for call in m.tool_calls]} if m.tool_calls else {})
+        | ({"reasoning_content": m.reasoning} if m.reasoning else {})
+        | ({"name": m.name} if m.name else {})
+        | ({"tool_call_id": m.call_id} if m.call_id else {})
+        for m in messages
+    ]
+
+
+def from_dicts(turns: Iterable[Mapping[str, Any]]) -> list[Message]:
+    """What `as_dicts` gave, as messages again."""
+    return [
+        Message(
+            turn["role"], turn.get("content") or "", tuple(turn.get("tool_calls") or ()), turn.get("reasoning_content") or "",
+            turn.get("name") or "", turn.get("tool_call_id") or "",
+        )
+        for turn in turns
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Conversation(Sequence[Message]):
     """Turns in order, and the functions that may be called in them. A slice keeps the functions."""

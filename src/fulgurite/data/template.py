@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from fulgurite.data.config import Mask
+from fulgurite.data.dialect import Dialect
 from fulgurite.data.records import Message
 from fulgurite.data.time_box import time_box
 from fulgurite.errors import ConfigError, DataError, did_you_mean
@@ -52,14 +54,29 @@ class Template:
 
     name: str
     tokenizer: PreTrainedTokenizerBase
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """What the template reads besides messages and tools, such as `enable_thinking`."""
     _stops: list[int] = field(default_factory=list)
+    _dialect: Dialect | None = None
+
+    @property
+    def dialect(self) -> Dialect:
+        """What the template reads of a message."""
+        if self._dialect is None:
+            self._dialect = Dialect(self._render)
+        return self._dialect
 
     def text(self, messages: Sequence[Message], prompt: bool) -> str:
         """The conversation as text; with `prompt` the opening of the answer follows. Raises DataError."""
-        turns = [{"role": m.role, "content": m.content} for m in messages]
+        return self._render(*self.dialect.turns(messages), prompt)
+
+    def _render(self, turns: list[dict[str, Any]], tools: list[dict[str, Any]], prompt: bool) -> str:
+        more = {"tools": tools} if tools else {}
         try:
             with time_box(SECONDS):
-                return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt))
+                return str(self.tokenizer.apply_chat_template(
+                    turns, tokenize=False, add_generation_prompt=prompt, **more, **self.arguments,
+                ))
         except (TemplateError, ValueError, TypeError, OverflowError, TimeoutError) as error:
             said = " ".join(str(error).split())
             raise DataError(f"the chat template {self.name} refuses a conversation ({said}); {OTHER}.") from error
@@ -67,6 +84,13 @@ class Template:
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
         """The tokens before an answer, as at inference: those of transformers' apply_chat_template."""
         return self.tokenise([self.text(messages, prompt=True)])[0]
+
+    def answer(self, text: str) -> Message:
+        """What the model has said, as a message; where the template reads reasoning, that which was closed with `</think>` apart."""
+        thought, close, said = text.rpartition("</think>")
+        if not close or not self.dialect.reasoning:
+            return Message("assistant", text.strip())
+        return Message("assistant", said.strip(), reasoning=thought.strip().removeprefix("<think>").strip())
 
     def encode_chat(self, messages: Sequence[Message], mask: Mask | str) -> tuple[list[int], list[bool]]:
         """The tokens of a conversation, and which are learned: answers with their end, the last answer only, or all.

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from fulgurite.data.asked import Asked
 from fulgurite.data.order import Ints, StepOrder
+from fulgurite.data.records import Conversation, as_dicts
 from fulgurite.data.rows import AnyRows, Rows
 from fulgurite.data.source import Source
 from fulgurite.data.template import Template
@@ -200,7 +201,10 @@ class PolicyStage(StageModule):
         """The weighted reward of each answer, and each reward's own. Raises RequestError where a reward gives no good numbers."""
         turns = [asked.messages(row) for row in rows]
         columns: dict[str, list[Any]] = {name: [asked.columns(row)[name] for row in rows] for name in asked.names}
-        columns["messages"] = [[{"role": m.role, "content": m.content} for m in turn] for turn in turns]
+        columns["messages"] = [as_dicts(turn) for turn in turns]
+        functions = [list(Conversation.of(turn).tools) for turn in turns]
+        if any(functions):
+            columns["tools"] = functions
         bare = [t[:-1] if stopped else t for t, stopped in zip(drawn.tokens, drawn.stopped, strict=True)]
         texts = [str(self._words.decode(tokens, skip_special_tokens=True)) for tokens in bare]
         return scored(self.rewards, self.weights, Answered(

@@ -24,7 +24,8 @@ GROUP = "fulgurite.rewards"
 @dataclass(slots=True)
 class Answered:
     """Answers, one an entry in each list: the last question's text, the answer's text and length in tokens, whether it ended by
-    itself, where its prompt stands, and the data set's columns (`messages` is the whole conversation)."""
+    itself, where its prompt stands, and the data set's columns (`messages` is the whole conversation, `tools` the functions that may be
+    called in it, if there are any)."""
 
     prompts: list[str]
     answers: list[str]
