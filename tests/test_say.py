@@ -78,8 +78,8 @@ def hostile_requests(folder: Path) -> list[list[str]]:
     model = folder / "model"
     model.mkdir()
     (model / "config.json").write_text(json.dumps({"model_type": f"odd{steer}"}))
-    data = [f"data.path={folder / name}" for name in ("key.jsonl", "twice.jsonl", "long.jsonl", "many.jsonl", "head.csv", f"name{steer}.jsonl")]
-    train = [["train", "model=tiny", "data=file", f"run_dir={folder / 'run'}", words.replace("=", "='", 1) + "'"] for words in data]
+    names = ["key.jsonl", "twice.jsonl", "long.jsonl", "many.jsonl", "head.csv", f"name{steer}.jsonl"]
+    train = [["train", "model=tiny", "data=file", f"run_dir={folder / 'run'}", f"data.path='{folder / name}'"] for name in names]
     return [
         *train, ["plan", "model=hf", f"model.path={model}"], ["chat", f"model={model}"], ["chat", f"run={folder}/{steer}"],
         ["train", f"name='a{steer}'"], ["train", "name='a\nb'"], [f"fr{steer}"],

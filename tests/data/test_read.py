@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -219,3 +222,61 @@ def test_a_hub_id_without_a_network_is_one_line() -> None:
     with pytest.raises(DataError, match=r"data\.path=hub:nobody/nothing: the hub has no such data set, or cannot be reached") as caught:
         find(["hub:nobody/nothing"])
     assert "\n" not in str(caught.value)
+
+
+def arrow_bytes(new: Any) -> bytes:
+    rows = [{"messages": [{"role": "user", "content": f"hi {i}"}, {"role": "assistant", "content": "x" * i}], "n": i} for i in range(20)]
+    table = pa.Table.from_pylist(rows)
+    sink = pa.BufferOutputStream()
+    with new(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+MUTATE = """
+import random, sys
+from pathlib import Path
+from fulgurite.data.read import records
+from fulgurite.errors import DataError
+whole, place = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])
+chance, refused = random.Random(0), 0
+for n in range(400):
+    mutated = bytearray(whole)
+    at = chance.randrange(8, len(mutated))
+    if n % 3 == 0:
+        mutated[at] = chance.randrange(256)
+    elif n % 3 == 1:
+        mutated[at:at] = bytes(chance.randrange(256) for _ in range(chance.randrange(1, 9)))
+    else:
+        del mutated[at : at + chance.randrange(1, 9)]
+    place.write_bytes(mutated)
+    try:
+        list(records(place))
+    except DataError as error:
+        refused += 1
+        assert str(error).count(str(place)) == 1, error
+print(refused)
+"""
+
+
+@pytest.mark.parametrize("new", [pa.ipc.new_stream, pa.ipc.new_file])
+def test_a_mutated_arrow_file_is_read_or_refused_and_never_crashes(tmp_path: Path, new: Any) -> None:
+    (tmp_path / "whole.arrow").write_bytes(arrow_bytes(new))
+    words = [sys.executable, "-c", MUTATE, str(tmp_path / "whole.arrow"), str(tmp_path / "mutated.arrow")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert int(done.stdout) > 200
+
+
+def test_arrow_offsets_that_point_outside_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    """The validity of the framing says nothing of the offsets inside: reading these would crash the process."""
+    sink, batch = pa.BufferOutputStream(), pa.record_batch([["abcdefg", "hijkl"]], names=["text"])
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    whole, offsets = bytes(sink.getvalue()), struct.pack("<3i", 0, 7, 12)
+    assert whole.count(offsets) == 1
+    (tmp_path / "x.arrow").write_bytes(whole.replace(offsets, struct.pack("<3i", 0, 2_000_000_000, 1_000_000)))
+    code = "import sys; from pathlib import Path; from fulgurite.data.read import records; list(records(Path(sys.argv[1])))"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "x.arrow")], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, "a crash by a signal is negative"
+    assert "DataError" in done.stderr.splitlines()[-1]

@@ -159,6 +159,8 @@ def _columnar(path: Path, kind: str) -> Iterator[Raw]:
                 yield Place(str(path), number), record
     except (pa.ArrowException, ValueError) as error:
         raise DataError(f"{path}: is no whole {kind} file ({' '.join(str(error).split())[:120]}).") from error
+    except MemoryError as error:  # a damaged length asks for more than there is
+        raise DataError(f"{path}: is no whole {kind} file, or its batches are larger than this machine's memory.") from error
 
 
 def _unzipped(path: Path) -> IO[bytes]:
@@ -176,14 +178,21 @@ def _table_rows(file: IO[bytes], kind: str) -> Iterator[Any]:
 
     if kind == "parquet":
         for batch in pq.ParquetFile(file).iter_batches(batch_size=256):
-            yield from batch.to_pylist()
+            yield from _checked_rows(batch)
         return
     mark = file.read(6)
     file.seek(0)
     if mark == b"ARROW1":
         whole = pa.ipc.open_file(file)
         for n in range(whole.num_record_batches):
-            yield from whole.get_batch(n).to_pylist()
+            yield from _checked_rows(whole.get_batch(n))
         return
     for batch in pa.ipc.open_stream(file):
-        yield from batch.to_pylist()
+        yield from _checked_rows(batch)
+
+
+def _checked_rows(batch: Any) -> list[Any]:
+    """The rows of a batch. Raises ArrowInvalid if an offset or a length in it points outside: reading it would crash the process."""
+    batch.validate(full=True)
+    rows: list[Any] = batch.to_pylist()
+    return rows
