@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
-import json
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from fulgurite.checkpoint.folder import newest_whole
@@ -23,9 +21,10 @@ from fulgurite.data.template import Template, resolve
 from fulgurite.errors import CheckpointError, ModelError, is_shortage
 from fulgurite.folder import read_config
 from fulgurite.model.config import Hf, Model, SmolLM2
-from fulgurite.model.load import Loaded, loaded
+from fulgurite.model.load import Loaded, loaded, one_error
 from fulgurite.model.reward_head import head_of, with_reward_head
 from fulgurite.model.smollm2 import HUB
+from fulgurite.model.validate import adapter_base, check_folder, read_checked
 from fulgurite.precision.build import Dtypes
 from fulgurite.precision.build import build as settle
 from fulgurite.precision.config import Fp32
@@ -116,32 +115,24 @@ def _of_run(folder: Path) -> Loaded:
 
 def adapted_base(folder: Path) -> str:
     """The folder or hub id of the model that an adapter is of. Raises ModelError where it names none, or is a reward model's."""
-    try:
-        told = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        said, task = told.get("base_model_name_or_path"), told.get("task_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{folder} cannot be loaded as an adapter: {' '.join(str(error).split())[:200]}") from error
-    if task == "SEQ_CLS":
+    if read_checked(folder / "adapter_config.json").get("task_type") == "SEQ_CLS":
         raise ModelError(f"{folder} is a reward model, which cannot speak; start from the model that it was trained from.")
-    if not said:
+    if not adapter_base(folder):
         raise ModelError(f"{folder} is an adapter that names no base model; give the run it is from, model.path=<run folder>.")
-    return str(said)
+    return adapter_base(folder)
 
 
 def _of_adapter(folder: Path) -> Loaded:
     from peft import PeftModel
 
     said = adapted_base(folder)
-    try:
+    check_folder(folder)
+    with one_error(folder, "an adapter"):
         base = named(SmolLM2() if said == HUB else Hf(path=said), torch.float32)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")  # peft asks by the old name
             model = _merged(PeftModel.from_pretrained(base.model, folder))
         tokenizer = AutoTokenizer.from_pretrained(folder) if (folder / "tokenizer_config.json").is_file() else base.tokenizer
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        if is_shortage(error):
-            raise
-        raise ModelError(f"{folder} cannot be loaded as an adapter: {' '.join(str(error).split())[:200]}") from error
     return loaded(model, tokenizer, [])
 
 

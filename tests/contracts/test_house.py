@@ -29,12 +29,12 @@ LAYERS = [
     {"callback", "logger", "trainer", "checkpoint"},
     {"data", "model", "method", "optim", "scheduler", "precision", "privacy"},
     {"loss"},
-    {"schema", "errors", "say", "places", "hostile", "translations", ""},
+    {"schema", "errors", "say", "places", "hostile", "translations", "json_file", ""},
 ]
 """Top to bottom: a module imports from its own layer and from those below."""
 
 LIGHT = re.compile(
-    r"(config|schema|run|explain|errors|compose|rates|questions|words|places|hostile|flags|completion|chat|check|say|sizes|pairs|readme|html|curves|losses|sources|fixed|translate|page_parts)$"
+    r"(config|schema|run|explain|errors|compose|rates|questions|words|places|hostile|flags|completion|chat|check|say|json_file|sizes|pairs|readme|html|curves|losses|sources|fixed|translate|page_parts)$"
 )
 HEAVY = {"torch", "transformers", "lightning", "peft", "wandb", "gradio", "bitsandbytes", "pyarrow", "datasets", "numpy", "opacus", "scipy"}
 LAZY = {"peft", "bitsandbytes", "wandb", "gradio", "datasets", "tensorboard", "optuna", "opacus", "scipy"}

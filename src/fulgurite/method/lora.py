@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from fulgurite.errors import ConfigError, ModelError, did_you_mean, is_shortage
+from fulgurite.errors import ConfigError, ModelError, did_you_mean
 from fulgurite.method import config as c
 from fulgurite.method.adapters import attach, base, linear_targets, task
 from fulgurite.method.parts import linear_layers
+from fulgurite.model.load import one_error
+from fulgurite.model.validate import check_folder
 from fulgurite.optim.groups import scale_rate
 from fulgurite.precision.build import Dtypes
 
@@ -104,14 +106,9 @@ def stacked(config: c.Lora, model: PreTrainedModel) -> PreTrainedModel:
     from peft import PeftModel
 
     folder = _adapter_folder(config.start)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")
-            merged: PreTrainedModel = PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False).merge_and_unload()
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        if is_shortage(error):
-            raise
-        raise ModelError(f"method.start={folder} cannot be put on this model: {' '.join(str(error).split())[:200]}") from error
+    with one_error(folder, "an adapter of this model (method.start)"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")
+        merged: PreTrainedModel = PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False).merge_and_unload()
     return merged
 
 
@@ -120,6 +117,7 @@ def _adapter_folder(start: str) -> Path:
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / name).is_file():
             raise ModelError(f"method.start={folder} has no {name}; give a folder that `fulgurite export merge=false` or peft wrote.")
+    check_folder(folder)
     return folder
 
 

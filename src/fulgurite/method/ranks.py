@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fulgurite.json_file import read_object
 from fulgurite.schema import Derived, Range
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def recommend_alpha(run: RunConfig, facts: Facts) -> Derived:
 def _of_adapter(folder: Path) -> int | None:
     """The rank that an adapter's folder tells; what is wrong with a folder is said where it is loaded."""
     try:
-        known = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("r")
-    except (OSError, ValueError, AttributeError):
+        known = read_object(folder / "adapter_config.json").get("r")
+    except (OSError, ValueError):
         return None
-    return known if isinstance(known, int) else None
+    return known if isinstance(known, int) and not isinstance(known, bool) and known > 0 else None

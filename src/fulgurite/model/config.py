@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fulgurite.json_file import read_object
+from fulgurite.model.validate import MOST_PARAMETERS
 from fulgurite.schema import Empty, Option, Sure, at_least, knob, knobs_of, option, options
 
 if TYPE_CHECKING:
@@ -123,17 +124,12 @@ class Hf(Model):
     )
 
     def billions(self) -> float | None:
-        folder = Path(self.path).expanduser()
-        if (folder / "provenance.json").is_file():
-            return _run_billions(folder / "provenance.json")
-        if (folder / "adapter_config.json").is_file():
-            return _adapter_billions(folder / "adapter_config.json")
-        return _billions(folder / "config.json")
+        return _folder_billions(Path(self.path).expanduser(), frozenset())
 
     def refusal(self, run: RunConfig) -> str | None:
         """A reward model cannot speak, so that nothing can begin from it."""
         folder = Path(self.path).expanduser()
-        if _json(folder / "provenance.json").get("choices", {}).get("stage") == "rm":
+        if _inside(_json(folder / "provenance.json"), "choices").get("stage") == "rm":
             return f"model.path={self.path} is the run of a reward model, which cannot speak; start from the model it was trained from."
         return None
 
@@ -141,38 +137,60 @@ class Hf(Model):
 def _json(path: Path) -> dict[str, Any]:
     """A JSON object, or an empty one where there is none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
-def _run_billions(provenance: Path) -> float | None:
+def _inside(found: dict[str, Any], name: str) -> dict[str, Any]:
+    """The object under a name, or an empty one if there is none."""
+    inner = found.get(name)
+    return inner if isinstance(inner, dict) else {}
+
+
+def _folder_billions(folder: Path, seen: frozenset[Path]) -> float | None:
+    """The size of the model in a folder: a run's, an adapter's, or a model's own. None for a ring of folders."""
+    if folder.absolute() in seen:
+        return None
+    seen |= {folder.absolute()}
+    if (folder / "provenance.json").is_file():
+        return _run_billions(folder / "provenance.json", seen)
+    if (folder / "adapter_config.json").is_file():
+        return _adapter_billions(folder, seen)
+    return _billions(folder / "config.json")
+
+
+def _run_billions(provenance: Path, seen: frozenset[Path]) -> float | None:
     """The size of the model that an earlier run was of."""
     said = _json(provenance)
-    knobs = said.get("knobs", {})
-    chosen = options("model").get(said.get("choices", {}).get("model", ""))
+    knobs = _inside(said, "knobs")
+    chosen = options("model").get(str(_inside(said, "choices").get("model", "")))
     if chosen is None:
         return None
-    given = {k.name: knobs[f"model.{k.name}"]["value"] for k in knobs_of(chosen) if f"model.{k.name}" in knobs}
+    if issubclass(chosen, Hf):
+        path = _inside(knobs, "model.path").get("value")
+        return _folder_billions(Path(path).expanduser(), seen) if isinstance(path, str) else None
+    given = {k.name: _inside(knobs, f"model.{k.name}").get("value") for k in knobs_of(chosen) if f"model.{k.name}" in knobs}
     model: Model = chosen(**given)  # type: ignore[assignment]
     return model.billions()
 
 
-def _adapter_billions(adapter: Path) -> float | None:
+def _adapter_billions(folder: Path, seen: frozenset[Path]) -> float | None:
     """The size of the model that an adapter names as its base, where that is the bundled one or a folder here."""
-    base = _json(adapter).get("base_model_name_or_path") or ""
+    base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        return None
     if base.endswith("SmolLM2-135M-Instruct"):
         return SmolLM2().billions()
-    return Hf(path=base).billions() if base else None
+    return _folder_billions(Path(base).expanduser(), seen)
 
 
 def _billions(config_json: Path) -> float | None:
     """An estimate from the config's widths, good to some 20 %: enough to choose a learning rate's column."""
-    try:
-        config = json.loads(config_json.read_text(encoding="utf-8"))
-        width, layers = config["hidden_size"], config["num_hidden_layers"]
-        inner, vocabulary = config.get("intermediate_size") or 4 * width, config["vocab_size"]
-        return float(layers * (4 * width * width + 3 * width * inner) + vocabulary * width) / 1e9
-    except (OSError, ValueError, KeyError, TypeError):
+    config = _json(config_json)
+    width, layers, vocabulary = (config.get(name) for name in ("hidden_size", "num_hidden_layers", "vocab_size"))
+    inner = config.get("intermediate_size") or (4 * width if isinstance(width, int) else None)
+    if not (isinstance(width, int) and isinstance(layers, int) and isinstance(vocabulary, int) and isinstance(inner, int)):
         return None
+    parameters = layers * (4 * width * width + 3 * width * inner) + vocabulary * width
+    return parameters / 1e9 if parameters <= MOST_PARAMETERS else None

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from fulgurite.errors import ModelError
+from fulgurite.json_file import read_object
 from fulgurite.model import config as c
 from fulgurite.model.load import Loaded, load, refuse_code
 from fulgurite.model.load import outline as outline_at
+from fulgurite.model.validate import check_folder
 
 
 def build(config: c.Hf, dtype: torch.dtype) -> Loaded:
@@ -35,6 +36,8 @@ def _place(config: c.Hf) -> str | Path:
         raise ModelError(f"{folder} is a run, not a model; export it first: fulgurite export run={folder} out=<folder>.")
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json; give the folder that save_pretrained or fulgurite export wrote.")
+    if folder.is_dir():
+        check_folder(folder)
     if is_reward_model(folder):
         raise ModelError(f"{folder} is a reward model, which cannot speak; start from the model that it was trained from.")
     return folder if folder.is_dir() else config.path
@@ -43,7 +46,7 @@ def _place(config: c.Hf) -> str | Path:
 def is_reward_model(folder: Path) -> bool:
     """Whether a folder holds a model in sequence-classification form: loaded as a causal one, its head would be random."""
     try:
-        kinds = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
+        kinds = read_object(folder / "config.json").get("architectures")
     except (OSError, ValueError):
         return False
-    return any(str(kind).endswith("ForSequenceClassification") for kind in kinds)
+    return isinstance(kinds, list) and any(str(kind).endswith("ForSequenceClassification") for kind in kinds)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from fulgurite.errors import ModelError, is_shortage
+from fulgurite.errors import FulguriteError, ModelError, is_shortage
 from fulgurite.model import config as c
+from fulgurite.model.validate import check_sizes, suspects
+from fulgurite.say import bounded
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+LONGEST = 600
+"""The most characters of another library's message; the middle of a longer one is left out, so that its remedy stays."""
+CLASS = re.compile(r"\w+: Class validation error for validator '\w+':( \w+:)?")
+FIELD = re.compile(r"Validation error for field '(?P<field>\w+)':(?: \w+:)?(?: Field '\w+')? (?P<reason>.*)")
+"""How transformers says that config.json contradicts itself, or that a field of it has another type."""
 
 
 @dataclass(slots=True)
@@ -30,24 +39,33 @@ class Loaded:
 def load(path: str | Path, config: c.Model, dtype: torch.dtype, **more: Any) -> Loaded:
     """Load from `path` (a folder or hub id). Raises ModelError in one sentence with the remedy."""
     transformers_logging.disable_progress_bar()
-    try:
+    with one_error(path):
+        check_sizes(PretrainedConfig.get_config_dict(path, **more)[0], f"{path}/config.json")
         tokenizer = AutoTokenizer.from_pretrained(path, **more)
         model = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, attn_implementation=str(config.attention), use_safetensors=True, **more
         )
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
-        if is_shortage(error):
-            raise
-        raise ModelError(_sentence(path, error)) from error
     return loaded(model, tokenizer, config.add_tokens)
 
 
 def outline(path: str | Path, **more: Any) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
     """What `load` reads before the weights. Raises ModelError as it does."""
-    try:
+    with one_error(path):
+        check_sizes(PretrainedConfig.get_config_dict(path, **more)[0], f"{path}/config.json")
         return AutoConfig.from_pretrained(path, **more), AutoTokenizer.from_pretrained(path, **more)
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
-        raise ModelError(_sentence(path, error)) from error
+
+
+@contextlib.contextmanager
+def one_error(path: str | Path, what: str = "a causal language model") -> Iterator[None]:
+    """Turns whatever another library raises on a foreign folder into one ModelError; a lack of memory stays what it is."""
+    try:
+        yield
+    except FulguriteError:
+        raise
+    except Exception as error:  # transformers and peft raise every type there is on a malformed file
+        if is_shortage(error):
+            raise
+        raise ModelError(_sentence(path, error, what)) from error
 
 
 def loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, new_tokens: list[str]) -> Loaded:
@@ -57,8 +75,18 @@ def loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, new_token
     model.config.use_cache = False
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    limits = [getattr(model.config.get_text_config(), "max_position_embeddings", None), tokenizer.model_max_length]
-    return Loaded(model, tokenizer, min(int(n) for n in limits if n is not None))
+    limits = {
+        "max_position_embeddings": getattr(model.config.get_text_config(), "max_position_embeddings", None),
+        "model_max_length": tokenizer.model_max_length,
+    }
+    return Loaded(model, tokenizer, min(_positions(name, limit) for name, limit in limits.items() if limit is not None))
+
+
+def _positions(name: str, limit: Any) -> int:
+    """A limit of the input's length as a number. Raises ModelError."""
+    if not isinstance(limit, int | float) or not math.isfinite(limit) or limit < 1:
+        raise ModelError(f"The model's folder: field '{name}': expected a number of tokens, found {limit!r:.60}; correct it.")
+    return int(limit)
 
 
 @torch.no_grad()
@@ -84,15 +112,23 @@ def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words
     model.new_token_ids = ids
 
 
-def _sentence(path: str | Path, error: Exception) -> str:
+def _sentence(path: str | Path, error: Exception, what: str) -> str:
     text = " ".join(str(error).split())
     if "safetensors" in text and ("not have" in text or "no file named" in text or "use_safetensors" in text):
         return f"{path} has no safetensors; a pickle (.bin, .pt) can run code and is not read: convert it with transformers first."
     if "trust_remote_code" in text or "custom code" in text:
         return f"{path} wants to run its own Python code; read it, then set model.trust_remote_code=true and pin model.revision."
     if isinstance(path, Path) or Path(path).exists():
-        return f"{path} cannot be loaded as a causal language model: {text[:200]}"
-    return f"{path} is neither a folder here nor reachable on the hub; give model.path=<folder>, or download it first ({text[:120]})."
+        if found := FIELD.match(text):
+            return f"{path}/config.json: field '{found['field']}': {bounded(found['reason'], LONGEST)}; correct it, or download it again."
+        clear = isinstance(error, OSError | ValueError | ImportError) and " " in text
+        said = text if clear else CLASS.sub("config.json:", f"{type(error).__name__}: {text}")
+        said = bounded(said, LONGEST) + ("" if clear else suspects(path))
+        return f"{path} cannot be loaded as {what}: {said}"
+    return (
+        f"{path} is neither a folder here nor reachable on the hub; give model.path=<folder>, or download it first "
+        f"({bounded(text, LONGEST)})."
+    )
 
 
 def refuse_code(config: c.Hf) -> dict[str, Any]:

@@ -21,12 +21,13 @@ from fulgurite.method.config import Init, Lora, Qlora
 from fulgurite.method.parts import linear_layers
 from fulgurite.model.config import Hf, Model, SmolLM2
 from fulgurite.model.inner import inner
-from fulgurite.model.load import Loaded, loaded
+from fulgurite.model.load import LONGEST, Loaded, loaded
 from fulgurite.model.reward_head import with_reward_head
 from fulgurite.model.smollm2 import HUB
 from fulgurite.plan.facts import ModelFacts, Weights
 from fulgurite.precision.build import Dtypes
 from fulgurite.run import RunConfig
+from fulgurite.say import bounded
 from fulgurite.start import adapted_base, applied, is_run, start
 
 BLOCK, DOUBLE = 64, 256
@@ -113,9 +114,11 @@ def _made(shape: Any, dtype: torch.dtype) -> PreTrainedModel:
     # whichever attention trains has the same parameters, and eager is there for every architecture
     try:
         made: PreTrainedModel = AutoModelForCausalLM.from_config(shape, dtype=dtype, attn_implementation="eager")
-    except (ValueError, KeyError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise ModelError(f"{shape.model_type} is no causal language model that transformers builds: {said}") from error
+    except (NotImplementedError, RuntimeError):
+        raise  # what computes with weights is loaded instead
+    except Exception as error:  # a shape of foreign origin: transformers and torch raise every type there is
+        said = f"{type(error).__name__}: {bounded(' '.join(str(error).split()), LONGEST)}"
+        raise ModelError(f"{shape.model_type} is no causal language model that transformers builds ({said}); correct it.") from error
     return made
 
 

@@ -1,0 +1,58 @@
+"""Reads a JSON file that somebody else wrote: bounded in size and depth, and every fault is a ValueError."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 64 << 20
+"""Size of the largest JSON file that is read; a tokenizer_config.json with 100,000 added tokens has some 20 MB."""
+MOST_DEPTH = 64
+"""Nesting that is read. Files of models nest up to about ten deep; libraries recurse over what was read, and Python stops at 1,000."""
+
+
+def read_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
+    """Returns the value that a JSON file holds. Raises OSError, or ValueError with the reason."""
+    size = path.stat().st_size
+    if size > most_bytes:
+        raise ValueError(f"the file has {size / 1e6:,.0f} MB, and at most {most_bytes / 1e6:,.0f} MB are read")
+    try:
+        value = json.loads(path.read_bytes())
+    except RecursionError:
+        raise ValueError(f"nested more than {MOST_DEPTH} deep") from None
+    except UnicodeDecodeError:
+        raise ValueError("not JSON (not UTF-8 text)") from None
+    except ValueError as error:
+        raise ValueError(f"not JSON ({error})") from None
+    if depth(value) > MOST_DEPTH:
+        raise ValueError(f"nested more than {MOST_DEPTH} deep")
+    return value
+
+
+def read_object(path: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
+    """Returns the JSON object that a file holds. Raises OSError, or ValueError with the reason."""
+    value = read_json(path, most_bytes)
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a JSON object, found {kind(value)}")
+    return value
+
+
+def depth(value: Any) -> int:
+    """Returns how many lists and objects lie inside each other. Stops counting beyond MOST_DEPTH, and never recurses."""
+    level, found = [value], 0
+    while found <= MOST_DEPTH:
+        level = [item for item in level if isinstance(item, dict | list)]
+        if not level:
+            break
+        found += 1
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+    return found
+
+
+def kind(value: Any) -> str:
+    """Returns the JSON name of a value's type."""
+    if value is None:
+        return "null"
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
+    return names.get(type(value), type(value).__name__)
