@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +16,15 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from tests.end_to_end.runs import losses, tiny, weights
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, GenerationConfig
 
 from fulgurite.cli.main import main
 from fulgurite.compose import compose
 from fulgurite.data.records import Message
-from fulgurite.errors import ModelError
+from fulgurite.errors import ModelError, RequestError
 from fulgurite.export import export_main, load_run
+from fulgurite.export_dtype import cast
+from fulgurite.model.generation import valid
 from fulgurite.schema import build
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # peft asks by the old name
@@ -194,7 +199,7 @@ def test_an_export_that_fails_its_own_check_leaves_nothing(
 ) -> None:
     monkeypatch.setattr("fulgurite.export.TOLERANCE", -1.0)
     assert main(["export", f"run={lora}", f"out={tmp_path / 'out'}"]) == 2
-    assert "The exported logits differ" in capsys.readouterr().err
+    assert "The merged logits differ" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -209,3 +214,148 @@ def test_a_checkpoint_is_chosen_by_name(lora: Path, tmp_path: Path, capsys: pyte
     assert "has no checkpoint step-999; there are " in capsys.readouterr().err
     export(lora, tmp_path / "out", "checkpoint=last")
     assert "Exported step-6 of " in capsys.readouterr().out
+
+
+def saved(folder: Path, dtype: torch.dtype = torch.float32, **generation: Any) -> Path:
+    """The tiny model as a folder of transformers' own, in `dtype`; `generation` goes into its generation config as it is."""
+    loaded = build(compose(["model=tiny"]).run.model, torch.float32)
+    loaded.model.to(dtype).save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    if generation:
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, "transformers_version": "4.31.0"} | generation))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def on_bf16(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter over a base that is stored in bfloat16 and has a generation config which transformers refuses to save."""
+    base = saved(tmp_path_factory.mktemp("base") / "base", torch.bfloat16, temperature=0.6, top_p=0.9)
+    words = ["model=hf", f"model.path={base}", "optim.lr=1e-2", "scheduler=constant", "trainer.max_steps=3"]
+    return tiny(tmp_path_factory.mktemp("bf16") / "run", *words)
+
+
+@pytest.mark.parametrize(("word", "kind"), [("", torch.bfloat16), ("dtype=float16", torch.float16), ("dtype=float32", torch.float32)])
+def test_the_base_s_dtype_is_kept_unless_another_is_asked_for(
+    word: str, kind: torch.dtype, on_bf16: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exact = load_run(on_bf16, exact=True).model.merge_and_unload().state_dict()
+    out = export(on_bf16, tmp_path / "out", *filter(None, [word]))
+    found = load_file(out / "model.safetensors")
+    for name, tensor in found.items():
+        assert tensor.dtype == kind
+        assert torch.equal(tensor, exact[name].to(kind)), name  # rounded once, after merging in float32
+    assert json.loads((out / "config.json").read_text())["dtype"] == str(kind).removeprefix("torch.")
+    shown = capsys.readouterr().out
+    assert f" in {str(kind).removeprefix('torch.')}: read back, logits differ by " in shown
+    assert ("Rounding to" in shown) == (kind != torch.float32)
+    assert "Left out of generation_config.json, where transformers refuses it: temperature=0.6, top_p=0.9." in shown
+    kept = json.loads((out / "generation_config.json").read_text())
+    assert "temperature" not in kept
+    assert 2 in kept["eos_token_id"]
+
+
+def test_an_adapter_apart_is_rounded_like_the_rest(on_bf16: Path, tmp_path: Path) -> None:
+    out = export(on_bf16, tmp_path / "out", "merge=false")
+    found, trained = load_file(out / "adapter_model.safetensors"), weights(on_bf16)
+    exact = {name.removeprefix("model.").replace(".default.", "."): tensor for name, tensor in trained.items()}
+    assert set(found) == set(exact)
+    assert all(tensor.dtype == torch.bfloat16 and torch.equal(tensor, exact[name].bfloat16()) for name, tensor in found.items())
+
+
+def test_a_run_from_a_run_keeps_the_dtype_of_the_base_of_both(on_bf16: Path, tmp_path: Path) -> None:
+    again = tiny(tmp_path / "again", "model=hf", f"model.path={on_bf16}", "method=full", "optim.lr=1e-3", "trainer.max_steps=1")
+    out = export(again, tmp_path / "out")
+    assert {tensor.dtype for tensor in load_file(out / "model.safetensors").values()} == {torch.bfloat16}
+
+
+def test_a_number_too_large_for_the_dtype_is_refused(tmp_path: Path) -> None:
+    layer = torch.nn.Linear(2, 2)
+    layer.weight.data.fill_(1e5)
+    with pytest.raises(RequestError, match=r"weight holds 1e\+05, too large for float16; export with dtype=bfloat16"):
+        cast(layer, torch.float16)
+
+
+def test_drafts_of_dead_processes_are_swept_and_those_of_living_ones_stay(full: Path, tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    stale, living, others = (tmp_path / name for name in (f"out.tmp-{gone.pid}", f"out.tmp-{os.getppid()}", f"other.tmp-{gone.pid}"))
+    for folder in (stale, living, others):
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"half")
+    export(full, tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["out", living.name, others.name])
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device"), "cannot be written: No space left on device; give another folder"),
+        (ValueError("GenerationConfig is invalid"), "cannot be exported: GenerationConfig is invalid; this is a fault of the export"),
+    ],
+)
+def test_the_folder_is_blamed_for_what_the_system_refuses_alone(
+    error: Exception, said: str, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", fail)
+    assert main(["export", f"run={full}", f"out={tmp_path / 'out'}"]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def without_padding(folder: Path) -> Path:
+    """The tiny model with a tokenizer whose only special token ends the turn."""
+    saved(folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    for name in ("pad_token", "bos_token", "unk_token", "additional_special_tokens", "extra_special_tokens"):
+        config.pop(name, None)
+    config["eos_token"] = "<|im_end|>"
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "special_tokens_map.json").unlink(missing_ok=True)
+    return folder
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_reward_model_without_padding_gets_a_token_of_its_own(
+    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = without_padding(tmp_path / "base")
+    words = ["stage=rm", "data=guide_form", "model=hf", f"model.path={base}", f"method={method}", "optim.lr=1e-3"]
+    run = tiny(tmp_path / "run", *words)
+    out = export(run, tmp_path / "out")
+    assert "Added the padding token <pad>" in capsys.readouterr().out
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    model = AutoModelForSequenceClassification.from_pretrained(out)
+    assert tokenizer.pad_token_id == model.config.pad_token_id == model.get_input_embeddings().weight.shape[0] - 1
+    assert tokenizer.pad_token_id not in load_run(run).template.stop_ids
+    if method == "lora":
+        assert main(["export", f"run={run}", f"out={tmp_path / 'apart'}", "merge=false"]) == 2
+        assert "the base has no room for another; export with merge=true" in capsys.readouterr().err
+
+
+GENERATION = [
+    ({"temperature": 0.6, "top_p": 0.9, "eos_token_id": 2}, {"temperature", "top_p"}),
+    ({"do_sample": True, "temperature": 0.6, "top_k": 5}, set()),
+    ({"num_return_sequences": 3}, {"num_return_sequences"}),
+    ({"early_stopping": True, "length_penalty": 2.0}, {"early_stopping", "length_penalty"}),
+    ({"num_beams": 4, "early_stopping": True}, set()),
+    ({"max_new_tokens": -1, "repetition_penalty": 1.1}, {"max_new_tokens"}),
+    ({"output_scores": True}, {"output_scores"}),
+]
+
+
+@pytest.mark.parametrize(("fields", "left_out"), GENERATION)
+def test_the_largest_valid_part_of_a_generation_config_is_kept(
+    fields: dict[str, Any], left_out: set[str], tmp_path: Path
+) -> None:
+    config = GenerationConfig()
+    for name, value in fields.items():
+        setattr(config, name, value)
+    kept, dropped = valid(config)
+    assert set(dropped) == left_out
+    kept.pad_token_id = 0  # changed, so that transformers saves it under its strict rules
+    kept.save_pretrained(tmp_path)
+    again = json.loads((tmp_path / "generation_config.json").read_text())
+    assert {name: again[name] for name in fields.keys() - left_out} == {name: fields[name] for name in fields.keys() - left_out}

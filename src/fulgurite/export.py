@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,82 +17,147 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from fulgurite.data.records import Message
-from fulgurite.errors import DataError, ModelError, RequestError
-from fulgurite.export_adapter import fresh_base, put_on, refuse_apart, write_adapter
+from fulgurite.data.template_agreement import differing
+from fulgurite.errors import ModelError, RequestError, is_shortage
+from fulgurite.export_adapter import fresh_base, put_on, refuse_apart, round_adapter, write_adapter
 from fulgurite.export_config import Export
-from fulgurite.export_reward import write_reward
+from fulgurite.export_dtype import cast, written_dtype
+from fulgurite.logger.files import remove_drafts
+from fulgurite.model.generation import valid
 from fulgurite.model.inner import inner
 from fulgurite.say import show
 from fulgurite.start import LoadedRun, load_run
 from fulgurite.words import parse
 
 TOLERANCE = 1e-5
-"""The largest difference of logits, relative to the largest logit, that merging may make in float32.
+"""The largest difference of logits, relative to the largest logit, that merging or writing may make.
 
 An absolute 1e-5 is beyond float32: on the bundled model, with logits up to 35, merged and adapter differ by 7e-5 (2e-6
 relative), and the merged model alone differs by 9e-5 from itself computed in float64.
+Two things are held against it, both computed in float32: the merged model against the model with its adapter, before anything
+is rounded; then the folder that was read back against the model whose weights were rounded to the dtype of the folder. Between
+the two lies the rounding itself, whose size depends on the model (about 1e-2 in bfloat16): it is measured and printed.
 """
+COARSE = 0.1
+"""A change of logits by rounding from which on another dtype is recommended."""
 
-CONVERSATIONS = (
-    [Message("user", "What does warmup do?")],
-    [Message("system", "Answer briefly."), Message("user", "Name a colour."), Message("assistant", "Blue."), Message("user", "Another?")],
-)
+
+@dataclass(slots=True)
+class Written:
+    """What an export made: its largest relative difference after rounding, what rounding changed, and what to tell."""
+
+    difference: float
+    dtype: torch.dtype
+    rounding: float = 0.0
+    notes: list[str] = field(default_factory=list)
 
 
 def export_main(words: Sequence[str]) -> int:
-    """`fulgurite export run=RUN out=FOLDER [merge=...] [checkpoint=...]`; returns 0 when the folder is proven."""
+    """`fulgurite export run=RUN out=FOLDER [merge=...] [checkpoint=...] [dtype=...]`; returns 0 when the folder is proven."""
     config = parse(Export, words, "export")
     out = Path(config.out).expanduser().absolute()
     if not config.run or not config.out:
         raise RequestError("export needs a run and a place: fulgurite export run=<run folder> out=<new folder>.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RequestError(f"out={out} is there already and is not empty; give a new folder, nothing is overwritten.")
-    loaded = load_run(Path(config.run), config.checkpoint, exact=True)
-    beside = out.with_name(f"{out.name}.tmp-{os.getpid()}")
+    loaded = load_run(Path(config.run).expanduser(), config.checkpoint, exact=True)
+    remove_drafts(out.parent, out.name)
+    draft = out.with_name(f"{out.name}.tmp-{os.getpid()}")
     try:
-        difference = write(loaded, beside, merge=config.merge)
+        written = write(loaded, draft, config)
         if out.is_dir():
             out.rmdir()
-        beside.rename(out)
+        draft.rename(out)
     except (OSError, SafetensorError, ValueError) as error:
-        said = " ".join(str(getattr(error, "strerror", None) or error).split())
-        raise RequestError(f"out={out} cannot be written: {said}; give another folder.") from error
+        raise refused(out, config.run, error) from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    name = loaded.checkpoint.resolve().name
-    what = "rewards" if loaded.run.stage.name == "rm" else "logits"
-    show(f"Exported {name} of {config.run} to {out}: read back, {what} differ by {difference:.1e} of the largest at most.")
+        shutil.rmtree(draft, ignore_errors=True)
+    show(told(loaded, config, out, written))
     return 0
 
 
-def write(loaded: LoadedRun, out: Path, merge: bool) -> float:
-    """Write the folder, read it back and compare; returns the largest relative difference of logits.
+def refused(out: Path, run: str, error: Exception) -> Exception:
+    """The folder is blamed if the system refused to write there; else the run and the library's own words are named."""
+    if is_shortage(error):
+        return error
+    reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+    disk = isinstance(error, OSError) or (isinstance(error, SafetensorError) and "os error" in str(error).lower())
+    if disk:
+        return RequestError(f"out={out} cannot be written: {reason}; give another folder, or make room there.")
+    return ModelError(f"{run} cannot be exported: {reason[:400]}; this is a fault of the export, please report it.")
 
-    Raises ModelError where the difference is above 1e-5, or the folder speaks another template or does not know its stops.
+
+def told(loaded: LoadedRun, config: Export, out: Path, written: Written) -> str:
+    """What was exported, and what was found when it was read back."""
+    what = "rewards" if loaded.run.stage.name == "rm" else "logits"
+    kind = str(written.dtype).removeprefix("torch.")
+    lines = [
+        f"Exported {loaded.checkpoint.resolve().name} of {config.run} to {out} in {kind}: read back, {what} differ by "
+        f"{written.difference:.1e} of the largest at most."
+    ]
+    if written.rounding:
+        lines.append(f"Rounding to {kind} changed {what} by {written.rounding:.1e} of the largest; dtype=float32 keeps every bit.")
+    if written.rounding > COARSE:
+        lines.append(f"warning: {kind} is too coarse for this model; export with dtype=float32.")
+    return "\n".join([*lines, *written.notes])
+
+
+def write(loaded: LoadedRun, out: Path, config: Export) -> Written:
+    """Write the folder, read it back and compare.
+
+    Raises ModelError if a difference is above 1e-5, or if the folder has another chat template or does not know its stops.
     """
+    dtype = written_dtype(config.dtype, loaded.run.model)
     if loaded.run.stage.name == "rm":
-        return write_reward(loaded, out, merge)
+        from fulgurite.export_reward import write_reward
+
+        return write_reward(loaded, out, config.merge, dtype)
     before = logits(loaded.model, loaded.tokenizer)
-    model: Any = loaded.model
-    adapter = hasattr(model, "merge_and_unload")
-    if adapter and merge:
-        model = model.merge_and_unload()
-        adapter = False
-    elif adapter:
+    notes = give_generation(loaded)
+    adapter = hasattr(loaded.model, "merge_and_unload")
+    if adapter and not config.merge:
         refuse_apart(loaded.run)
-    generation = inner(model).generation_config
-    generation.eos_token_id = list(dict.fromkeys([*loaded.template.stop_ids, *listed(generation.eos_token_id)]))
-    generation.pad_token_id = loaded.tokenizer.pad_token_id
-    model.config.use_cache = True
-    if adapter:
-        write_adapter(model, loaded.run, out)
+        write_adapter(loaded.model, loaded.run, out)
+        round_adapter(loaded.model, out, dtype)
+        exact, rounded = before, logits(loaded.model, loaded.tokenizer)
+        inner(loaded.model).generation_config.save_pretrained(out)
     else:
-        model.save_pretrained(out)
-    generation.save_pretrained(out)
+        exact, rounded = write_whole(loaded, out, dtype, before)
     loaded.tokenizer.save_pretrained(out)
+    difference = max(relative(exact, before), verify(loaded, out, rounded, adapter and not config.merge))
+    return Written(difference, dtype, relative(rounded, exact), notes)
+
+
+def give_generation(loaded: LoadedRun) -> list[str]:
+    """Set the model's stops and padding for generation; returns a sentence if the base's own config was invalid."""
+    base: Any = inner(loaded.model)
+    generation, dropped = valid(base.generation_config)
+    stops = list(dict.fromkeys([*loaded.template.stop_ids, *listed(generation.eos_token_id)]))
+    generation.eos_token_id, generation.pad_token_id = stops, loaded.tokenizer.pad_token_id
+    base.generation_config = generation
+    return [left_out(dropped)] if dropped else []
+
+
+def left_out(dropped: dict[str, Any]) -> str:
+    """What of the base's generation config is not exported."""
+    fields = ", ".join(f"{name}={value}" for name, value in dropped.items())
+    return f"Left out of generation_config.json, where transformers refuses it: {fields}."
+
+
+def write_whole(loaded: LoadedRun, out: Path, dtype: torch.dtype, before: Tensor) -> tuple[Tensor, Tensor]:
+    """Write the model with its adapter merged; returns its logits with exact and with rounded weights, both computed in float32."""
+    model: Any = loaded.model
+    exact = before
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+        exact = logits(model, loaded.tokenizer)
+        compare(exact, before, "merged")
+    model.config.use_cache = True
+    cast(model, dtype)
+    model.save_pretrained(out)
+    cast(model, torch.float32)
     model.config.use_cache = False
-    return verify(loaded, out, before, adapter)
+    return exact, logits(model, loaded.tokenizer)
 
 
 def listed(ids: int | list[int] | None) -> list[int]:
@@ -99,8 +165,22 @@ def listed(ids: int | list[int] | None) -> list[int]:
     return [] if ids is None else ids if isinstance(ids, list) else [ids]
 
 
-def verify(loaded: LoadedRun, out: Path, before: Tensor, adapter: bool) -> float:
-    """Read the folder as a stranger would, and hold its logits, template and stops against ours."""
+def relative(found: Tensor, expected: Tensor) -> float:
+    """The largest difference, relative to the largest number expected."""
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def compare(found: Tensor, expected: Tensor, what: str) -> float:
+    """The relative difference. Raises ModelError if it is too large, or no number."""
+    difference = relative(found, expected)
+    if not difference <= TOLERANCE:
+        remedy = "export with merge=false" if what == "merged" else "this is a fault of the export, please report it"
+        raise ModelError(f"The {what} logits differ by {difference:.1e}, more than {TOLERANCE:.0e}; {remedy}.")
+    return difference
+
+
+def verify(loaded: LoadedRun, out: Path, expected: Tensor, adapter: bool) -> float:
+    """Read the folder as a stranger would, and compare its logits, template and stops with ours."""
     tokenizer = AutoTokenizer.from_pretrained(out)
     if adapter:
         again: Any = put_on(fresh_base(loaded), out)
@@ -108,19 +188,9 @@ def verify(loaded: LoadedRun, out: Path, before: Tensor, adapter: bool) -> float
         again = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
         if set(loaded.template.stop_ids) - set(listed(again.generation_config.eos_token_id)):
             raise ModelError(f"{out} does not stop at {loaded.template.stop_ids}; this is a fault of the export, please report it.")
-    after = logits(again.eval(), tokenizer)
-    difference = float((after - before).abs().max() / before.abs().max())
-    if difference > TOLERANCE:
-        raise ModelError(f"The exported logits differ by {difference:.1e}, more than {TOLERANCE:.0e}; export with merge=false.")
-    for messages in CONVERSATIONS:
-        try:
-            ours = loaded.template.encode_prompt(messages)
-        except DataError:  # some templates take no system message, in training as here
-            continue
-        turns, _ = loaded.template.dialect.turns(messages)
-        theirs = tokenizer.apply_chat_template(turns, add_generation_prompt=True, **loaded.template.arguments)
-        if list(theirs["input_ids"]) != ours:
-            raise ModelError(f"{out} writes conversations otherwise than in training; give data.template in the run, and train again.")
+    difference = compare(logits(again.eval(), tokenizer), expected, "exported")
+    if (sentence := differing(loaded.template, tokenizer)) is not None:
+        raise ModelError(f"{out} {sentence}")
     return difference
 
 

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from fulgurite.errors import RequestError
-from fulgurite.method.config import Init, Lora, Qlora, Reuse
+from fulgurite.export_dtype import rounded
+from fulgurite.method.apart import base_changed
+from fulgurite.method.config import Qlora
 from fulgurite.method.qlora import quantise
 from fulgurite.model.config import Hf, Model, SmolLM2
 from fulgurite.model.smollm2 import HUB
@@ -20,15 +23,7 @@ from fulgurite.start import LoadedRun, named
 
 def refuse_apart(run: RunConfig) -> None:
     """Raise RequestError where the adapter means nothing without a base that the run has changed."""
-    method = run.method
-    changed = "trains weights of the model itself" if not method.adapter else ""
-    if isinstance(method, Lora) and method.init in (Init.pissa, Init.olora):
-        changed = f"began with method.init={method.init}, which takes the adapter's beginning out of the base"
-    if isinstance(method, Lora) and method.start and method.reuse is Reuse.stack:
-        changed = "stands on another adapter, which is part of the base now"
-    if run.model.add_tokens:
-        changed = "added tokens, for which a plain base has no room"
-    if changed:
+    if (changed := base_changed(run)) is not None:
         raise RequestError(f"merge=false cannot be: this run {changed}; export with merge=true.")
 
 
@@ -39,6 +34,18 @@ def write_adapter(model: Any, run: RunConfig, out: Path) -> None:
     # "auto" would ask the hub for the base's vocabulary; embeddings are never trained by an adapter.
     model.save_pretrained(out, save_embedding_layers=False)
     (out / "README.md").unlink(missing_ok=True)  # peft's form for a model card, all of it still to be filled in
+
+
+def round_adapter(model: Any, out: Path, dtype: torch.dtype) -> None:
+    """Round the adapter of a folder to `dtype`, and the model's adapter to the same numbers."""
+    if dtype == torch.float32:
+        return
+    from peft import set_peft_model_state_dict
+
+    file = out / "adapter_model.safetensors"
+    whole = {name: rounded(name, tensor, dtype) for name, tensor in load_file(file).items()}
+    save_file(whole, file, metadata={"format": "pt"})
+    set_peft_model_state_dict(model, {name: tensor.float() for name, tensor in whole.items()})
 
 
 def base_name(model: Model) -> str | None:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import ClassVar
 
-from fulgurite.schema import knob
+from fulgurite.schema import Empty, knob
+
+
+class ExportDtype(StrEnum):
+    """The type of the numbers in an exported folder."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
 
 
 @dataclass(slots=True)
 class Export:
-    """Which run, which checkpoint, where to, and whether the adapter is merged into the model."""
+    """Which run, which checkpoint, where to, in which dtype, and whether the adapter is merged into the model."""
 
     room: ClassVar[str] = "export"
 
@@ -22,4 +31,10 @@ class Export:
     merge: bool = knob(
         True, "Whether an adapter becomes part of the model, so that plain transformers loads the folder.",
         source="peft docs, merge_and_unload", advice="false keeps the adapter apart: small, and it can be stacked or taken off.",
+    )
+    dtype: ExportDtype | None = knob(
+        None, "The type of the exported weights, each rounded once, after merging in float32.",
+        source="transformers docs, dtype of from_pretrained; keeping the base's: ours",
+        advice="float32 to go on training from the folder without a loss; float16 only where a server wants it.",
+        empty=Empty("the base model's own"), memory="float32 is twice as large.",
     )

@@ -8,11 +8,15 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from fulgurite.data.records import Message
-from fulgurite.errors import ModelError
-from fulgurite.export_adapter import fresh_base, put_on, refuse_apart, write_adapter
+from fulgurite.errors import ModelError, RequestError
+from fulgurite.export import Written
+from fulgurite.export_adapter import fresh_base, put_on, refuse_apart, round_adapter, write_adapter
+from fulgurite.export_dtype import cast
+from fulgurite.model.inner import inner
+from fulgurite.model.padding import NEW_PADDING, free_padding
 from fulgurite.model.reward_head import HEAD, head_of, rewards, with_reward_head
 from fulgurite.run import RunConfig
 from fulgurite.start import LoadedRun
@@ -25,26 +29,60 @@ TALKS = (
 )
 
 
-def write_reward(loaded: LoadedRun, out: Path, merge: bool) -> float:
-    """Write the folder, read it back and compare; returns the largest relative difference of rewards.
+def write_reward(loaded: LoadedRun, out: Path, merge: bool, dtype: torch.dtype) -> Written:
+    """Write the folder, read it back and compare; rewards take the place of logits.
 
     An adapter that is kept apart takes its head along. Raises ModelError where the difference is above 1e-5, RequestError where the
     adapter cannot stand apart.
     """
     model: Any = loaded.model
-    adapter = hasattr(model, "merge_and_unload")
-    before = scores(model, loaded)
-    pad = padding(loaded.tokenizer, loaded.template.stop_ids)
-    loaded.tokenizer.pad_token = loaded.tokenizer.convert_ids_to_tokens(pad)
-    if adapter and not merge:
+    apart = hasattr(model, "merge_and_unload") and not merge
+    if apart:
         refuse_apart(loaded.run)
+    before = scores(model, loaded)
+    notes = give_padding(loaded, apart)
+    exact = before
+    if apart:
         write_apart(model, loaded.run, out)
+        round_adapter(model, out, dtype)
+        head_of(model).weight.data = head_of(model).weight.data.to(dtype).float()
     else:
-        model = model.merge_and_unload(safe_merge=True) if adapter else model
-        model.config.pad_token_id = pad
+        model = model.merge_and_unload(safe_merge=True) if hasattr(model, "merge_and_unload") else model
+        exact = scores(model, loaded)
+        compare(exact, before, "merged")
+        model.config.pad_token_id = loaded.tokenizer.pad_token_id
+        cast(model, dtype)
         model.save_pretrained(out)
+        cast(model, torch.float32)
+    rounded = scores(model, loaded)
     loaded.tokenizer.save_pretrained(out)
-    return verify(loaded, out, before, adapter and not merge)
+    difference = max(relative(exact, before), verify(loaded, out, rounded, apart))
+    return Written(difference, dtype, relative(rounded, exact), notes)
+
+
+def give_padding(loaded: LoadedRun, apart: bool) -> list[str]:
+    """Give the tokenizer a padding token that ends no answer; a sentence if one had to be added.
+
+    Raises RequestError if a base that stays apart has no room for a new one.
+    """
+    tokenizer, model = loaded.tokenizer, inner(loaded.model)
+    found = free_padding(tokenizer, loaded.template.stop_ids)
+    if found is not None:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(found)
+        return []
+    rows = model.get_input_embeddings().weight.shape[0]
+    if apart and len(tokenizer) >= rows:
+        raise RequestError(
+            "merge=false cannot be: the tokenizer has no padding token but the end of turn, and the base has no room for another; "
+            "export with merge=true, which adds one."
+        )
+    name = next(name for name in NEW_PADDING if name not in tokenizer.get_vocab())
+    tokenizer.add_special_tokens({"pad_token": name})
+    if tokenizer.pad_token_id >= rows:
+        model.resize_token_embeddings(tokenizer.pad_token_id + 1, mean_resizing=False)
+        with torch.no_grad():
+            model.get_input_embeddings().weight[rows:] = 0  # never read: padding is masked
+    return [f"Added the padding token {name}: the end of turn must not be one, since a reward is read before the first padding."]
 
 
 def write_apart(model: Any, run: RunConfig, out: Path) -> None:
@@ -58,16 +96,6 @@ def write_apart(model: Any, run: RunConfig, out: Path) -> None:
     file = out / "adapter_model.safetensors"
     head = head_of(model).weight.detach().clone()
     save_file({**load_file(file), f"base_model.model.{HEAD}.weight": head}, file, metadata={"format": "pt"})
-
-
-def padding(tokenizer: PreTrainedTokenizerBase, stop_ids: list[int]) -> int:
-    """A padding token that ends no answer. transformers reads the reward before the first padding token it finds at the end, and
-    where that is the end of turn as well, it reads the wrong one. Raises ModelError where there is none."""
-    special = [i for i in (tokenizer.pad_token_id, tokenizer.unk_token_id, *tokenizer.all_special_ids) if i is not None]
-    free = next((int(i) for i in special if i not in stop_ids), None)
-    if free is None:
-        raise ModelError("The tokenizer has no special token but the end of turn: transformers would take an answer's end for padding.")
-    return free
 
 
 def tokens(loaded: LoadedRun) -> list[Tensor]:
@@ -104,7 +132,17 @@ def verify(loaded: LoadedRun, out: Path, before: Tensor, adapter: bool) -> float
     ids = torch.nn.utils.rnn.pad_sequence(each, batch_first=True, padding_value=tokenizer.pad_token_id)
     mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(t) for t in each], batch_first=True)
     after = again.eval()(input_ids=ids, attention_mask=mask).logits[:, 0].float()
-    difference = float((after - before).abs().max() / before.abs().max().clamp(min=1e-3))
-    if difference > TOLERANCE:
-        raise ModelError(f"The exported rewards differ by {difference:.1e}, more than {TOLERANCE:.0e}; this is a fault of the export.")
+    return compare(after, before, "exported")
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    """The largest difference, relative to the largest reward expected."""
+    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-3))
+
+
+def compare(found: Tensor, expected: Tensor, what: str) -> float:
+    """The relative difference. Raises ModelError if it is too large, or no number."""
+    difference = relative(found, expected)
+    if not difference <= TOLERANCE:
+        raise ModelError(f"The {what} rewards differ by {difference:.1e}, more than {TOLERANCE:.0e}; this is a fault of the export.")
     return difference

@@ -92,6 +92,17 @@ def named(model: Model, dtype: torch.dtype) -> Loaded:
     return found
 
 
+def base_of(model: Model) -> Model:
+    """The model that `model=` rests on: of a run and of an adapter the base, else the model itself. Raises ModelError."""
+    folder = Path(model.path).expanduser() if isinstance(model, Hf) and model.path else None
+    if folder is not None and is_run(folder):
+        return base_of(rebuilt(read_config(folder)).model)
+    if folder is not None and (folder / "adapter_config.json").is_file():
+        named_base = adapted_base(folder)
+        return base_of(SmolLM2() if named_base == HUB else Hf(path=named_base))
+    return model
+
+
 def began_from(run: RunConfig) -> dict[str, str]:
     """What names the weights that a run begins from, where those are an earlier run's, which may go on: resuming holds them equal."""
     folder = Path(run.model.path).expanduser() if isinstance(run.model, Hf) and run.model.path else None

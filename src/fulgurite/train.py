@@ -42,6 +42,7 @@ from fulgurite.errors import CheckpointError, ConfigError, is_shortage
 from fulgurite.folder import following, make, read_config, run_folder, write_atomically, write_run
 from fulgurite.judge import judge
 from fulgurite.logger.build import build_all
+from fulgurite.logger.files import remove_drafts
 from fulgurite.logger.metrics import MetricsFile
 from fulgurite.method.layerwise import resters
 from fulgurite.method.table import table
@@ -82,6 +83,7 @@ def train(composed: Composed, source: Source) -> int:
     try:
         with only_first(status(folder, name=run.name)):
             if rank() == 0:
+                remove_drafts(folder)  # of a process that was killed while it wrote
                 write(troubles, folder / "troubles.json")
             assembled = fitted(composed, dtypes, source, folder, gathered)
     finally:

@@ -223,6 +223,13 @@ SPEAKS = [
          "trainer.max_steps=2000 resume.allow=[trainer.max_steps]"),
     Case("resume.exactness", "", {"earlier": Earlier(Path("runs/a"), 5, [], ["optimizer.safetensors"])}, "error",
          "has no optimizer.safetensors"),
+    Case("export.template", "", {"model": model(template_differs="renders conversations otherwise than training does.")}, "error",
+         "The exported tokenizer renders conversations otherwise", "data.template=chatml"),
+    Case("export.generation", "", {"model": model(invalid_generation={"temperature": 0.6, "top_p": 0.9})}, "note",
+         "what transformers refuses there: temperature=0.6, top_p=0.9."),
+    Case("export.padding", "stage=rm", {"model": model(free_padding=False)}, "note", "an export with merge=true adds one"),
+    Case("export.apart", "method.init=pissa", {}, "note", "began with method.init=pissa"),
+    Case("export.apart", "model.add_tokens=[xx]", {}, "note", "This run added tokens"),
 ]
 SILENT = [
     Case("rate.low-for-lora", "optim.lr=1e-4"), Case("rate.low-for-lora", "method=full optim.lr=5e-5"),
@@ -282,12 +289,16 @@ SILENT = [
     Case("resume.changed"), Case("resume.changed", "", {"earlier": E}), Case("resume.finished", "", {"earlier": E}),
     Case("resume.finished"),
     Case("resume.exactness", "", {"earlier": E}),
+    Case("export.template"), Case("export.generation"),
+    Case("export.generation", "stage=rm", {"model": model(invalid_generation={"top_p": 1})}),
+    Case("export.padding", "stage=rm"), Case("export.padding", "", {"model": model(free_padding=False)}),
+    Case("export.apart"), Case("export.apart", "method=full model.add_tokens=[xx]"),
 ]
 OWN_FILE = {"steps.patience", "steps.too-few"}
 DECIDED_BY_FACTS = {
     "memory.train", "memory.replicas", "disk.checkpoints", "data.too-long", "data.no-end", "data.sampled", "data.no-validation", "rm.data",
     "data.beyond-model", "data.few-labels", "data.repeats", "precision.born-bf16", "resume.changed", "resume.finished",
-    "device.nothing-fits",
+    "device.nothing-fits", "export.template",
 }
 """Rules whose remedy changes what was measured, which a fact set by hand does not follow."""
 

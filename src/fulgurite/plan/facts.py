@@ -57,6 +57,12 @@ class ModelFacts:
     has_template: bool = True
     """Whether the tokenizer brings a chat template."""
     template_name: str = ""
+    template_differs: str = ""
+    """How transformers' own rendering of the tokenizer differs from training's; empty if it does not."""
+    free_padding: bool = True
+    """Whether the tokenizer has a special token that ends no answer."""
+    invalid_generation: dict[str, Any] = field(default_factory=dict)
+    """Fields of the base's generation config that transformers refuses to save."""
     path: str = ""
     architecture: str = ""
     billions: float = 0.0

@@ -15,6 +15,10 @@ from fulgurite.data.report import Report
 from fulgurite.data.rows import AnyRows, split
 from fulgurite.data.source import Source
 from fulgurite.data.template import resolve
+from fulgurite.data.template_agreement import differing
+from fulgurite.model.config import Hf
+from fulgurite.model.generation import invalid_fields
+from fulgurite.model.padding import free_padding
 from fulgurite.plan.beside import cheaper
 from fulgurite.plan.counted import counted
 from fulgurite.plan.facts import DataFacts, Disk, Memory, ModelFacts, Seen
@@ -26,6 +30,7 @@ from fulgurite.precision.build import Dtypes
 from fulgurite.run import Facts, RunConfig
 from fulgurite.scheduler.coincide import curve
 from fulgurite.schema import build
+from fulgurite.start import base_of
 from fulgurite.trainer.build import device, processes
 
 
@@ -58,6 +63,10 @@ def gather(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
     outline, model = outlined(run, dtypes)
     template = resolve(run.data.template, outline.tokenizer)
     model.template_name = template.name
+    model.template_differs = differing(template, outline.tokenizer) or "" if run.stage.name != "rm" else ""
+    model.free_padding = free_padding(outline.tokenizer, template.stop_ids) is not None
+    base = base_of(run.model)
+    model.invalid_generation = invalid_fields(base.path, base.revision) if isinstance(base, Hf) else {}
     encoded = encode(source, outline.tokenizer, template, run.data, cache_root())
     facts.percentile_99, facts.model_length, facts.rows = encoded.percentile_99, outline.length, len(encoded)
     composed.fill(facts, "data")

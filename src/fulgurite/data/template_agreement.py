@@ -1,0 +1,32 @@
+"""Whether a tokenizer alone renders conversations as training does: what an export promises, asked before training too."""
+
+from __future__ import annotations
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from fulgurite.data.records import Message
+from fulgurite.data.template import Template
+from fulgurite.errors import DataError
+
+CONVERSATIONS = (
+    [Message("user", "What does warmup do?")],
+    [Message("system", "Answer briefly."), Message("user", "Name a colour."), Message("assistant", "Blue."), Message("user", "Another?")],
+)
+
+
+def differing(template: Template, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """A sentence without its subject if transformers' own `apply_chat_template` gives other tokens than training; else None."""
+    for messages in CONVERSATIONS:
+        try:
+            ours = template.encode_prompt(messages)
+        except DataError:  # some templates take no system message, in training as here
+            continue
+        turns, _ = template.dialect.turns(messages)
+        try:
+            theirs = tokenizer.apply_chat_template(turns, add_generation_prompt=True, **template.arguments)
+        except TemplateError:  # a conversation that the template refuses, and that training rewrites
+            continue
+        if list(theirs["input_ids"]) != ours:
+            return "renders conversations otherwise than training does; give data.template, such as data.template=chatml."
+    return None

@@ -1,0 +1,56 @@
+"""A generation config that transformers accepts: what contradicts itself in a base's own is left out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from transformers import GenerationConfig
+
+FIRST = ("do_sample", "num_beams", "return_dict_in_generate")
+"""Fields that decide whether others have a meaning."""
+logger = logging.getLogger("transformers.generation.configuration_utils")
+
+
+def valid(config: GenerationConfig | None) -> tuple[GenerationConfig, dict[str, Any]]:
+    """The largest part of `config` that transformers would save, and the fields that were left out with their values.
+
+    Fields are added one by one to an empty config, and one that makes it invalid is left out. A temperature without do_sample
+    changes nothing at inference, so that the model answers as before.
+    """
+    given = {k: v for k, v in (config.to_diff_dict() if config is not None else {}).items() if k != "transformers_version" and k[0] != "_"}
+    kept = GenerationConfig()
+    dropped: dict[str, Any] = {}
+    with _quiet():
+        for name in sorted(given, key=lambda name: name not in FIRST):
+            before = getattr(kept, name, None)
+            setattr(kept, name, given[name])
+            try:
+                kept.validate(strict=True)
+            except (ValueError, TypeError, AttributeError):
+                setattr(kept, name, before)
+                dropped[name] = given[name]
+    return kept, dropped
+
+
+def invalid_fields(path: str, revision: str | None = None) -> dict[str, Any]:
+    """The fields of a model's generation_config.json that an export leaves out; none if there is no such file."""
+    with _quiet():
+        try:
+            found = GenerationConfig.from_pretrained(path, revision=revision)
+        except (OSError, ValueError, TypeError):
+            return {}
+    return valid(found)[1]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' own warnings: each field that is tried would warn."""
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
