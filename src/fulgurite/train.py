@@ -35,6 +35,7 @@ from fulgurite.data.compared_rows import Compared
 from fulgurite.data.loader import train_loader, val_loader
 from fulgurite.data.order import PoissonOrder
 from fulgurite.data.prompts import sample_prompts
+from fulgurite.data.report import Report
 from fulgurite.data.rows import AnyRows, Rows
 from fulgurite.data.source import Source
 from fulgurite.data.template import resolve
@@ -132,7 +133,7 @@ def assemble(
         write_run(folder, composed)  # for a model that fails to load; once more below, when a trial step has had its say
     seed_everything(run.seed, verbose=False)
     loaded = start(run, dtypes)
-    template = resolve(run.data.template, loaded.tokenizer)
+    template = resolve(run.data.template, loaded.tokenizer, run.data.arguments())
     model = applied(run, loaded, dtypes)
     stage: StageModule = build(run.stage, model, run, dtypes, total)
     stage.resters += resters(run.method, model)
@@ -140,7 +141,7 @@ def assemble(
     refer(stage, loaded, rows, val)
     judged(stage)
     confirm(composed, stage, rows, g.seen)
-    private = made_private(composed, stage, rows, folder, checkpoint is not None, g.report.pieces) if run.private else None
+    private = made_private(composed, stage, rows, folder, checkpoint is not None, shared_rows(g.report)) if run.private else None
     order = private or stage.order(rows.lengths, facts.processes, rank())
     if rank() == 0:
         write_run(folder, composed)
@@ -175,6 +176,11 @@ def made_private(composed: Composed, stage: StageModule, rows: AnyRows, folder: 
     rate, count = stage.mechanism.rate, len(rows)
     say(unit_words(*alike(rows), pieces))
     return PoissonOrder(rows.lengths, size, run.trainer.micro_batch, lambda step: drawn(secret, step, count, rate))
+
+
+def shared_rows(report: Report) -> int:
+    """Rows beyond one for each record: further pieces of long documents, and further answers of one conversation."""
+    return report.pieces + report.split_rows - report.split_records
 
 
 def judged(stage: StageModule) -> None:

@@ -27,7 +27,8 @@ QWEN2_5 = (
     "(message.role == 'assistant' and not message.tool_calls) %}"
     "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
     "{%- elif message.role == 'assistant' %}{{- '<|im_start|>assistant' }}"
-    "{%- if message.content %}{{- '\\n' + message.content }}{%- endif %}" + _CALLS + "{{- '<|im_end|>\\n' }}{%- elif message.role == 'tool' %}" + _RESULTS + "{%- endif %}{%- endfor %}" + _PROMPT
+    "{%- if message.content %}{{- '\\n' + message.content }}{%- endif %}"
+    + _CALLS + "{{- '<|im_end|>\\n' }}{%- elif message.role == 'tool' %}" + _RESULTS + "{%- endif %}{%- endfor %}" + _PROMPT
 )
 QWEN3 = (
     _TOOLS + "{%- set ns = namespace(last=-1) %}{%- for message in messages %}{%- if message.role == 'user' %}"
@@ -73,7 +74,8 @@ MISTRAL = (
     "{%- set seen = namespace(users=0) %}{%- for message in loop_messages %}{%- if message.role == 'user' %}"
     "{%- set seen.users = seen.users + 1 %}{%- if tools and seen.users == ns.users %}{{- '[AVAILABLE_TOOLS] ' + tools | tojson }}"
     "{{- '[/AVAILABLE_TOOLS]' }}{%- endif %}{%- if loop.first and system is defined %}{{- '[INST] ' + system + '\\n\\n' + "
-    "message.content + '[/INST]' }}{%- else %}{{- '[INST] ' + message.content + '[/INST]' }}{%- endif %}{%- elif message.tool_calls %}{{- '[TOOL_CALLS] [' }}"
+    "message.content + '[/INST]' }}{%- else %}{{- '[INST] ' + message.content + '[/INST]' }}{%- endif %}{%- elif message.tool_calls %}"
+    "{{- '[TOOL_CALLS] [' }}"
     "{%- for call in message.tool_calls %}{%- set out = call.function | tojson %}{{- out[:-1] }}{%- if call.id is not defined or "
     "call.id | length != 9 %}{{- raise_exception('Tool call IDs should be alphanumeric strings with length 9!') }}{%- endif %}"
     "{{- ', \"id\": \"' + call.id + '\"}' }}{%- if not loop.last %}{{- ', ' }}{%- else %}{{- ']' + eos_token }}{%- endif %}{%- endfor %}"

@@ -214,3 +214,60 @@ def test_a_tokenizer_without_an_end_token_cannot_end_documents(write: Write, tok
     config = File(path=[str(write("a.txt", "one\n"))])
     with pytest.raises(DataError, match="no end token to put after each document"):
         encode(build(config, stage="pt", seed=1), tokenizer, template, config, tmp_path)
+
+
+def test_template_arguments_are_in_the_key(write: Write, tokenizer: Any, tmp_path: Path) -> None:
+    path = write("a.jsonl", ROWS[:20])
+    given: list[dict[str, Any]] = [{}, {"enable_thinking": False}, {"enable_thinking": True}, {"template_arguments": {"effort": "low"}}]
+    assert len({run(path, tokenizer, tmp_path, **more).key for more in given}) == len(given)
+
+
+@pytest.mark.parametrize("also_bad", [False, True])
+@pytest.mark.parametrize("when", ["before", "amid"])
+def test_a_file_that_grows_after_the_check_is_refused_and_nothing_is_kept(
+    when: str, also_bad: bool, write: Write, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, cache = write("a.jsonl", ROWS), tmp_path / "cache"
+    before, more = path.read_bytes(), ROWS[:0] if also_bad else ROWS[:40]
+    grown = before + "".join(json.dumps(r) + "\n" for r in more).encode() + b'{"instruction": 1}\n' * also_bad
+    config = File(path=[str(path)])
+    source, inner = build(config, stage="sft", seed=1), module._tokens
+    source.check()
+
+    def growing(*args: Any) -> Any:
+        path.write_bytes(grown)
+        return inner(*args)
+
+    if when == "before":
+        path.write_bytes(grown)
+    else:
+        monkeypatch.setattr(module, "_tokens", growing)
+    with pytest.raises(DataError, match=r"a\.jsonl changed while it was read: 600 records at the check, 6\d\d after it"):
+        encode(source, tokenizer, resolve(None, tokenizer), config, cache)
+    assert list((cache / "data").iterdir()) == []
+    path.write_bytes(before)
+    monkeypatch.undo()
+    assert len(run(path, tokenizer, cache)) == 600
+
+
+def test_a_file_that_changes_without_growing_is_refused(write: Write, tokenizer: Any, tmp_path: Path) -> None:
+    path = write("a.jsonl", ROWS)
+    config = File(path=[str(path)])
+    source = build(config, stage="sft", seed=1)
+    source.check()
+    path.write_bytes(path.read_bytes().replace(b"question 7", b"question 0", 1))
+    with pytest.raises(DataError, match="changed while it was read"):
+        encode(source, tokenizer, resolve(None, tokenizer), config, tmp_path)
+
+
+def test_half_a_surrogate_pair_that_reaches_the_tokenizer_is_named(tokenizer: Any, tmp_path: Path) -> None:
+    from fulgurite.data.records import Example, Message, Place
+
+    call = {"type": "function", "function": {"name": "f", "arguments": {"a": "\ud800"}}}
+    good = Example(Place("a.jsonl", 1), (Message("user", "a"), Message("assistant", "b")))
+    bad = Example(Place("a.jsonl", 2), (Message("user", "a"), Message("assistant", "", (call,))))
+    template = resolve("chatml", tokenizer)
+    with pytest.raises(DataError, match=r"a\.jsonl:2: field 'messages': the tokenizer refuses the text \(it holds half of a surrogate"):
+        list(module._tokens([good, bad], tokenizer, template, File(), False))
+    with pytest.raises(DataError, match=r"a\.jsonl:3: field 'text': the tokenizer refuses"):
+        list(module._tokens([Example(Place("a.jsonl", 3), text="a \udfff")], tokenizer, template, File(), False))

@@ -163,7 +163,7 @@ def test_copies_are_counted_and_told() -> None:
 
     assert alike([Row(1, 2), Row(3), Row(1, 2), Row(1, 2), Row(3), Row(4)]) == (3, 3)
     assert unit_words(3, 3, 2) == (
-        "3 rows are copies of others, up to 3 alike and 2 rows are further pieces of long documents: "
+        "3 rows are copies of others, up to 3 alike and 2 rows are further parts of one record: "
         "whoever stands behind k rows is protected k times less"
     )
     assert unit_words(0, 1, 0) == ""

@@ -7,6 +7,7 @@ from typing import Any
 
 from fulgurite.data.records import Example, Message
 from fulgurite.data.rows import Rows
+from fulgurite.data.seal import Seal
 from fulgurite.data.source import Source
 
 
@@ -16,8 +17,11 @@ class Asked:
     def __init__(self, source: Source, rows: Rows) -> None:
         self._rows = rows
         wanted = {int(n) for n in rows.pieces[:, 0]}
-        good = (e for e in source.examples() if isinstance(e, Example))
+        seal = Seal()
+        good = (e for e in seal.through(source.examples()) if isinstance(e, Example))
         self._examples = {n: example for n, example in enumerate(good) if n in wanted}
+        if source.checked is not None:
+            source.checked.seal.refuse_other(seal)
         self.names = sorted({name for example in self._examples.values() for name in example.columns})
 
     def __len__(self) -> int:

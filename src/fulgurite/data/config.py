@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fulgurite.schema import Derived, Empty, Option, Range, at_least, below, between, knob, option
 
@@ -25,6 +25,11 @@ class Format(StrEnum):
     kto = "kto"
 
 
+RESERVED = frozenset({
+    "messages", "conversation", "tools", "documents", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize",
+    "padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs",
+})
+"""Arguments of `apply_chat_template` that are not the template's own, or are the conversation's."""
 ASKING = frozenset({"ppo", "grpo"})
 """Stages that learn from answers of their own: of a record they take the prompt, and hand the rest to the reward."""
 
@@ -86,6 +91,20 @@ class Data(Option):
 
     builds: ClassVar[str] = "fulgurite.data.source:build"
 
+    def arguments(self) -> dict[str, Any]:
+        """What the chat template is called with, besides messages and tools."""
+        thinking = {} if self.enable_thinking is None else {"enable_thinking": self.enable_thinking}
+        return {**self.template_arguments, **thinking}
+
+    def refusal(self, run: RunConfig) -> str | None:
+        """An argument of the template that is Fulgurite's to give, or that is given twice."""
+        for name in sorted(RESERVED & set(self.template_arguments)):
+            return f"data.template_arguments may not have {name}, which is given for each conversation; leave it out."
+        told = self.template_arguments.get("enable_thinking", self.enable_thinking)
+        if self.enable_thinking is not None and told != self.enable_thinking:
+            return f"data.enable_thinking={self.enable_thinking} and data.template_arguments say different things; leave one out."
+        return None
+
     max_length: int | None = knob(
         None, "The longest example in tokens; longer ones are handled as data.too_long says.",
         source="The 99th percentile rule: ours, after LLaMA-Factory's counting script; TRL warns that a small value loses tokens",
@@ -126,6 +145,18 @@ class Data(Option):
         source="HF tokenizers carry their chat template (transformers docs, chat_templating)",
         advice="Leave it empty for a chat model: another format than the one it was served with costs quality.",
         empty=Empty("the tokenizer's own template; chatml where it has none"),
+    )
+    enable_thinking: bool | None = knob(
+        None, "Whether the chat template asks the model to think before it answers; passed to the template as `enable_thinking`.",
+        source="Qwen 3's chat template, which vLLM and transformers pass it to", advice="Give what the model is to be served with.",
+        empty=Empty("what the template does by itself"),
+        interacts={"data.template_arguments": "where the other arguments of the template are given"},
+    )
+    template_arguments: dict[str, Any] = knob(
+        {}, "Further arguments of the chat template, such as {reasoning_effort: low}; in training, samples, chat and rollouts alike.",
+        source="transformers' apply_chat_template and TRL's chat_template_kwargs pass them on",
+        advice="Give what the model is to be served with (vLLM's chat_template_kwargs).",
+        interacts={"data.enable_thinking": "the most usual of them"},
     )
     val_fraction: float = knob(
         0.05, "The share of the examples held out to measure the validation loss; at least 20, at most 1000, and never more than half.",

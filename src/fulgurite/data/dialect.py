@@ -137,13 +137,23 @@ class Dialect:
         return MARK in self._try([self._user()], [{"type": "function", "function": function}], prompt=True)
 
     def _find_calls(self) -> str:
-        function = {"name": "lookup", "arguments": {"x": MARK}}
         for form in ("object", "text"):
-            call = _called({"type": "function", "id": "abcdefghi", "function": function}, form)
-            written = self._try([self._user(), {"role": "assistant", "content": self._content(""), "tool_calls": [call]}])
+            written = self._written_call(form)
             if MARK in written and "lookup" in written:
                 return form
         return ""
+
+    def _written_call(self, form: str, count: int = 1) -> str:
+        given = {"type": "function", "id": "abcdefghi", "function": {"name": "lookup", "arguments": {"x": MARK}}}
+        calls = [_called(given, form)] * count
+        return self._try([self._user(), {"role": "assistant", "content": self._content(""), "tool_calls": calls}])
+
+    def closing_of_calls(self) -> tuple[str, str]:
+        """What follows the arguments of a call to the end of the answer, of one and of two calls; empty if calls are not written."""
+        if not self.calls:
+            return "", ""
+        one, two = self._written_call(self.calls), self._written_call(self.calls, 2)
+        return one.rpartition(MARK)[2], two.partition(MARK)[2]
 
 
 def _with_tools(messages: list[Message], tools: Sequence[Mapping[str, Any]]) -> list[Message]:

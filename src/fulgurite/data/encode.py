@@ -12,7 +12,8 @@ import os
 import shutil
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,20 +23,23 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from fulgurite import __version__
+from fulgurite.data.answers import Plan
 from fulgurite.data.compared import FORMATS
 from fulgurite.data.config import Data, Mask
 from fulgurite.data.records import Example, Message, Place
-from fulgurite.data.source import Source
-from fulgurite.data.template import Learned, Plan, Template
+from fulgurite.data.seal import Seal
+from fulgurite.data.source import Checked, Source
+from fulgurite.data.template import Learned, Template, encoded_texts
 from fulgurite.errors import DataError, RequestError
 
-LAYOUT = 3
+LAYOUT = 4
 ARRAYS = {
     "ids": np.int32, "learn": np.uint8, "offsets": np.int64, "files": np.int32, "lines": np.int64, "flags": np.uint8,
     "seconds": np.int64, "margins": np.float64,
 }
-STOP_INSIDE, MISSED, GOOD = 1, 2, 4
-"""Flags of an example: an answer holds the text of an end token; an earlier answer could not be learned; judged good."""
+STOP_INSIDE, MISSED, GOOD, CONTINUES = 1, 2, 4, 8
+"""Flags of an example: an answer holds the text of an end token; an earlier answer could not be learned; judged good; a further answer
+of the record before it, in a row of its own. Those of `dialect` and `answers` follow."""
 CHUNK = 256
 """Examples that are tokenised at one time."""
 STALE = 3600.0
@@ -66,6 +70,18 @@ class Encoded:
         seconds: Ints = self.arrays["seconds"]
         longer: Ints = np.maximum(seconds, whole - seconds)
         return longer
+
+    @property
+    def splits(self) -> bool:
+        """Whether some record has several rows, one for each answer."""
+        return bool((np.asarray(self.arrays["flags"]) & CONTINUES).any())
+
+    @property
+    def records(self) -> Ints:
+        """The number of the record, from 0, that each example is of: several have one where each answer is a row of its own."""
+        continues = (np.asarray(self.arrays["flags"]) & CONTINUES) > 0
+        found: Ints = np.cumsum(~continues, dtype=np.int64) - 1
+        return found
 
     @property
     def percentile_99(self) -> int:
@@ -113,8 +129,6 @@ def encode(source: Source, tokenizer: PreTrainedTokenizerBase, template: Templat
     Raises DataError with the place of what cannot be tokenised, RequestError where the cache cannot be written. The key has no
     `data.max_length` in it: what is kept is whole, and cut afterwards.
     """
-    if source.checked is None:
-        source.check()
     key = key_of(source, tokenizer, config)
     folder = cache_dir / "data" / key
     arrays, fresh = _read(folder), False
@@ -129,18 +143,24 @@ def encode(source: Source, tokenizer: PreTrainedTokenizerBase, template: Templat
 
 
 def key_of(source: Source, tokenizer: PreTrainedTokenizerBase, config: Data) -> str:
-    """A hash of the files' content, the tokenizer, the template, the settings that matter here, and our version."""
+    """A hash of the records, the tokenizer, the template, the settings that matter here, and our version.
+
+    The records are hashed as the check read them, not as bytes of the files: what is tokenised is compared with that hash.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     words = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     settings = [
         LAYOUT, __version__, source.stage, [str(f) for f in source.formats], source.columns, str(config.mask),
-        tokenizer.chat_template, tokenizer.eos_token, tokenizer.bos_token,
+        tokenizer.chat_template, tokenizer.eos_token, tokenizer.bos_token, config.arguments(), checked(source).seal.hex(),
     ]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     digest.update(words.encode())
-    for path in source.files:
-        digest.update(bytes.fromhex(_sha256(path)))
     return digest.hexdigest()[:32]
+
+
+def checked(source: Source) -> Checked:
+    """What the check found; it is made now if it was not yet."""
+    return source.checked or source.check()
 
 
 def _build(source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, folder: Path) -> None:
@@ -175,11 +195,12 @@ def _sweep(parent: Path) -> None:
 
 def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, folder: Path) -> None:
     offsets, files, lines, flags, seconds, margins = array("q", [0]), array("i"), array("q"), array("B"), array("q"), array("d")
+    seal = Seal()
     with (folder / "ids.bin").open("wb") as ids_out, (folder / "learn.bin").open("wb") as learn_out:
-        good = (e for e in source.examples() if isinstance(e, Example))  # the others were counted by Source.check, which allowed them
+        # bad records were counted by Source.check, which allowed them; one that is new makes another seal
+        good = (e for e in seal.through(source.examples()) if isinstance(e, Example))
         while chunk := list(islice(good, CHUNK)):
-            tokens = _tokens(chunk, tokenizer, template, config, source.asks)
-            for example, (learned, flag, second) in zip(chunk, tokens, strict=True):
+            for example, learned, flag, second in _tokens(chunk, tokenizer, template, config, source.asks):
                 array("i", learned.ids).tofile(ids_out)
                 learn_out.write(bytes(learned.learn))
                 offsets.append(offsets[-1] + len(learned.ids))
@@ -188,6 +209,7 @@ def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Templat
                 flags.append(flag | GOOD * bool(example.good))
                 seconds.append(len(learned.ids) if second is None else second)
                 margins.append(example.margin)
+    checked(source).seal.refuse_other(seal)
     kept: dict[str, array[Any]] = {
         "offsets": offsets, "files": files, "lines": lines, "flags": flags, "seconds": seconds, "margins": margins,
     }
@@ -198,41 +220,89 @@ def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Templat
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
+Made = tuple[Example, Learned, int, int | None]
+"""An example, the tokens of one row of it, its flags, and where the second side of a pair begins."""
+
+
 def _tokens(
     chunk: list[Example], tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, asks: bool
-) -> Iterator[tuple[Learned, int, int | None]]:
-    """The tokens of each example, its flags, and where the second side of a pair begins; of a prompt all tokens count, for nothing of
-    it is learned."""
+) -> Iterator[Made]:
+    """The rows of each example; of a prompt all tokens count, for nothing of it is learned. Raises DataError with the place."""
     if chunk[0].text is not None:
-        end = tokenizer.eos_token_id
-        if end is None:
-            raise DataError("The tokenizer has no end token to put after each document; set eos_token in its tokenizer_config.json.")
-        for ids in tokenizer([e.text for e in chunk], verbose=False)["input_ids"]:
-            whole = ids if ids[-1:] == [end] else [*ids, end]
-            yield Learned(whole, [True] * len(whole)), 0, None
-        return
-    if asks:
+        yield from _documents(chunk, tokenizer)
+    elif asks:
         for example in chunk:
-            try:
+            with _placed(example, "prompt"):
                 ids = template.encode_prompt(example.messages or ())
-            except DataError as error:
-                raise DataError(f"{example.place}: field 'prompt': {error}") from error
-            yield Learned(ids, [True] * len(ids)), 0, None
-        return
-    plans: list[list[Plan]] = []
+                flags = template.dialect.flags(example.messages or ())
+            yield example, Learned(ids, [True] * len(ids)), flags, None
+    else:
+        yield from _conversations(chunk, template, config)
+
+
+def _documents(chunk: list[Example], tokenizer: PreTrainedTokenizerBase) -> Iterator[Made]:
+    """Running text, with the end token behind each document."""
+    end = tokenizer.eos_token_id
+    if end is None:
+        raise DataError("The tokenizer has no end token to put after each document; set eos_token in its tokenizer_config.json.")
+    for example, ids in zip(chunk, _each_placed(chunk, lambda part: encoded_texts(tokenizer, part, True), "text"), strict=True):
+        whole = ids if ids[-1:] == [end] else [*ids, end]
+        yield example, Learned(whole, [True] * len(whole)), 0, None
+
+
+def _conversations(chunk: list[Example], template: Template, config: Data) -> Iterator[Made]:
+    plans: list[list[list[Plan]]] = []
     for example in chunk:
         mask = Mask.last if example.rejected is not None or example.good is not None else config.mask  # what is compared is the last answer
-        try:
-            plans.append([template.plan(messages, mask) for messages in _ends(example)])
-        except DataError as error:
-            raise DataError(f"{example.place}: field 'messages': {error}") from error
-    tokens = iter(template.tokenise([text for both in plans for plan in both for text in plan.texts]))
+        with _placed(example, "messages"):
+            plans.append([template.plans(messages, mask) for messages in _ends(example)])
+    tokens = iter(_tokenised(chunk, plans, template))
     for example, both in zip(chunk, plans, strict=True):
-        sides = [template.join(plan, list(islice(tokens, len(plan.texts)))) for plan in both]
         stops = any(template.holds_stop(messages) for messages in _ends(example))
-        flag = STOP_INSIDE * stops + MISSED * any(side.missed for side in sides)
-        whole = Learned([i for side in sides for i in side.ids], [on for side in sides for on in side.learn])
-        yield whole, flag, len(sides[0].ids) if len(sides) > 1 else None
+        flag = STOP_INSIDE * stops
+        for messages in _ends(example):
+            flag |= template.dialect.flags(messages)
+        sides = [[template.join(plan, list(islice(tokens, len(plan.texts)))) for plan in side] for side in both]
+        if len(sides) > 1:
+            (first,), (second,) = sides
+            flag |= both[0][0].flags | both[1][0].flags
+            yield example, Learned([*first.ids, *second.ids], [*first.learn, *second.learn]), flag, len(first.ids)
+            continue
+        for number, (plan, row) in enumerate(zip(both[0], sides[0], strict=True)):
+            yield example, row, flag | plan.flags | MISSED * bool(row.missed) | CONTINUES * (number > 0), None
+
+
+def _tokenised(chunk: list[Example], plans: list[list[list[Plan]]], template: Template) -> list[list[int]]:
+    """The tokens of all texts at one time, which is faster; one example at a time where one is refused, to name it."""
+    texts = [[text for side in both for plan in side for text in plan.texts] for both in plans]
+    try:
+        return template.tokenise([text for own in texts for text in own])
+    except DataError:
+        found: list[list[int]] = []
+        for example, own in zip(chunk, texts, strict=True):
+            with _placed(example, "messages"):
+                found += template.tokenise(own)
+        return found
+
+
+def _each_placed(chunk: list[Example], encoded: Callable[[list[str]], list[list[int]]], field: str) -> list[list[int]]:
+    try:
+        return encoded([example.text or "" for example in chunk])
+    except DataError:
+        found = []
+        for example in chunk:
+            with _placed(example, field):
+                found += encoded([example.text or ""])
+        return found
+
+
+@contextmanager
+def _placed(example: Example, field: str) -> Iterator[None]:
+    """Put the place before what is wrong with an example."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{example.place}: field '{field}': {error}") from error
 
 
 def _ends(example: Example) -> list[tuple[Message, ...]]:

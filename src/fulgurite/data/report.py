@@ -41,6 +41,16 @@ class Report:
     truncated_share: float = 0.0
     answers_missed: int = 0
     """Conversations of which an earlier answer is not learned, because its prompt's tokens would differ at inference."""
+    split_records: int = 0
+    """Conversations with a row for each answer, because the chat template writes earlier turns otherwise once later ones follow."""
+    split_rows: int = 0
+    """The rows that were made of them."""
+    split_tokens: int = 0
+    """The tokens of those rows."""
+    answers_left_out: dict[str, int] = field(default_factory=dict)
+    """Answers of such conversations that were left out, by reason, where another answer of the same conversation was not."""
+    written_otherwise: dict[str, int] = field(default_factory=dict)
+    """What the chat template has no place for, how it was written, and in how many records."""
     pieces: int = 0
     """Pieces that long documents of running text were cut into, beyond their own number."""
     seen_an_epoch: int = 0
@@ -84,6 +94,13 @@ class Report:
         parts += [f"{self.not_drawn:,} not drawn (data.max_samples)"] if self.not_drawn else []
         parts += [f"{self.not_weighted:,} left out by data.weights"] if self.not_weighted else []
         parts += [f"{self.answers_missed:,} with an earlier answer whose tokens would differ at inference"] if self.answers_missed else []
+        parts += [f"{count:,} {what}" for what, count in self.written_otherwise.items()]
+        if self.split_records:
+            parts.append(
+                f"{self.split_records:,} conversations are {self.split_rows:,} rows ({self.split_tokens:,} tokens), one for each answer, "
+                "as the chat template writes earlier turns otherwise once later ones follow (data.mask=last learns the last answers alone)"
+            )
+        parts += [f"{count:,} answers of them left out ({reason})" for reason, count in self.answers_left_out.items()]
         parts += [f"{self.pieces:,} more pieces from documents cut at {self.max_length} tokens"] if self.pieces else []
         parts += [f"fields not read: {', '.join(self.unread_fields)}"] if self.unread_fields else []
         return f"{self.rows_in:,} records: {', '.join(parts)}" if parts else ""

@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fulgurite.data import compared_rows
+from fulgurite.data.answers import REASONING_LEFT_OUT
 from fulgurite.data.compared_rows import Compared
 from fulgurite.data.config import Data, Packing, TooLong
+from fulgurite.data.dialect import CALLS_AS_TEXT, REASONING_AS_TEXT, SYSTEM_MOVED
 from fulgurite.data.encode import MISSED, STOP_INSIDE, Encoded
 from fulgurite.data.packing import best_fit
 from fulgurite.data.report import Report, histogram
@@ -23,6 +25,13 @@ IGNORE = -100
 """The target of a position that is not learned."""
 LEAST_VALIDATION, MOST_VALIDATION = 20, 1000
 Ints = npt.NDArray[np.int64]
+WRITTEN_OTHERWISE = {
+    CALLS_AS_TEXT: "with calls or functions written as text, for which the chat template has no place",
+    REASONING_AS_TEXT: "with reasoning written as text before the answer, for which the chat template has no place",
+    SYSTEM_MOVED: "with the system message at the beginning of the first question, as the chat template takes none",
+    REASONING_LEFT_OUT: "without the reasoning of an answer, which the chat template does not write there",
+}
+"""What the flags of examples stand for, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,8 @@ def split(encoded: Encoded, config: Data, seed: int, max_length: int, packing: P
         kept, cuts = compared_rows.kept(encoded, max_length, config.too_long == TooLong.truncate, report)
     else:
         kept, cuts = _kept(encoded, config, max_length, report), None
+    every, kept = kept, _first_rows(encoded, kept)
+    _note_flags(encoded, report)
     from_val = encoded.arrays["files"][kept] >= len(source.train)
     given, pool = kept[from_val], kept[~from_val]
     random = np.random.default_rng([seed, 1])
@@ -102,8 +113,39 @@ def split(encoded: Encoded, config: Data, seed: int, max_length: int, packing: P
         pairs = Compared(encoded, seen, cuts[seen])
         _measured(report, int(pairs.tokens.sum()), int(pairs.label_counts.sum()), len(pairs), max_length * len(encoded.sides(int(seen[0]))))
         return pairs, Compared(encoded, val, cuts[val]) if len(val) else None, report
+    seen, val = _all_rows(encoded, every, seen), _all_rows(encoded, every, val)
     rows = _rows(encoded, seen, max_length, packing, report)
     return rows, _rows(encoded, val, max_length, packing, None) if len(val) else None, report
+
+
+def _first_rows(encoded: Encoded, kept: Ints) -> Ints:
+    """The first kept row of each record: what is drawn, held out and weighted is a record, whatever number of rows it has."""
+    if not encoded.splits:
+        return kept
+    return kept[np.unique(encoded.records[kept], return_index=True)[1]]
+
+
+def _all_rows(encoded: Encoded, kept: Ints, first: Ints) -> Ints:
+    """All kept rows of the records whose first rows are given, in their order."""
+    if not encoded.splits or not len(first):
+        return first
+    records = encoded.records
+    begin = np.searchsorted(records[kept], records[first], side="left")
+    end = np.searchsorted(records[kept], records[first], side="right")
+    return np.concatenate([kept[a:b] for a, b in zip(begin.tolist(), end.tolist(), strict=True)])
+
+
+def _note_flags(encoded: Encoded, report: Report) -> None:
+    """What the chat template had no place for, and the records that have a row for each answer."""
+    flags = np.asarray(encoded.arrays["flags"])
+    for flag, what in WRITTEN_OTHERWISE.items():
+        if count := len(np.unique(encoded.records[(flags & flag) > 0])):
+            report.written_otherwise[what] = count
+    if encoded.splits:
+        rows = np.bincount(encoded.records)
+        several = (rows > 1)[encoded.records]
+        report.split_records, report.split_rows = int((rows > 1).sum()), int(several.sum())
+        report.split_tokens = int(encoded.lengths[several].sum())
 
 
 def _measured(report: Report, tokens: int, labels: int, rows: int, most: int) -> None:
@@ -127,23 +169,38 @@ def _report(encoded: Encoded, max_length: int) -> Report:
 def _kept(encoded: Encoded, config: Data, max_length: int, report: Report) -> Ints:
     """The examples that stay after data.too_long and have a label; what is dropped is noted with its place."""
     kept: list[int] = []
+    dropped: list[tuple[int, str]] = []
     running, lengths = encoded.source.stage == "pt", encoded.lengths.tolist()
     if not running:
         _refuse_long(encoded, config, max_length)
     for number, length in enumerate(lengths):
         too_long = not running and length > max_length
         if encoded.flagged(number, STOP_INSIDE):
-            report.drop("an answer holds the text of an end token", str(encoded.place(number)))
+            dropped.append((number, "an answer holds the text of an end token"))
         elif too_long and config.too_long == TooLong.drop:
-            report.drop("longer than data.max_length", str(encoded.place(number)))
+            dropped.append((number, "longer than data.max_length"))
         elif encoded.labels(number, 0, min(length, max_length) if too_long else length) == 0:
-            report.drop("no token left to learn", str(encoded.place(number)))
+            dropped.append((number, "no token left to learn"))
         else:
             report.truncated += too_long
             report.answers_missed += encoded.flagged(number, MISSED)
             kept.append(number)
+    _note_dropped(encoded, kept, dropped, report)
     report.truncated_share = report.truncated / max(len(kept), 1)
     return np.array(kept, dtype=np.int64)
+
+
+def _note_dropped(encoded: Encoded, kept: list[int], dropped: list[tuple[int, str]], report: Report) -> None:
+    """A record is dropped if no row of it is left; else those of its answers that are left out are counted apart."""
+    records = encoded.records
+    there = set(records[kept].tolist())
+    for number, reason in dropped:
+        record = int(records[number])
+        if record not in there:
+            report.drop(reason, str(encoded.place(number)))
+            there.add(record)
+        elif encoded.splits:
+            report.answers_left_out[reason] = report.answers_left_out.get(reason, 0) + 1
 
 
 def _refuse_long(encoded: Encoded, config: Data, max_length: int) -> None:

@@ -13,6 +13,7 @@ from fulgurite.data import compared, formats, read
 from fulgurite.data.config import ASKING, Data, File, Format, GuideForm, GuidePreference, GuidePrompts
 from fulgurite.data.find import find
 from fulgurite.data.records import Bad, Example, Place
+from fulgurite.data.seal import Seal
 from fulgurite.errors import DataError, did_you_mean
 
 GUIDE = Path(__file__).parent / "guide"
@@ -46,6 +47,8 @@ class Checked:
     good: int = 0
     bad: list[Bad] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
+    seal: Seal = field(default_factory=Seal)
+    """What was read, for later passes to compare with."""
 
     def words(self, source: Source) -> str:
         """What was found, in a line."""
@@ -105,6 +108,8 @@ class Source:
         for number, path in enumerate(self.files):
             before = found.rows
             for example, record in self._of(number):
+                for half in self._halves(example):
+                    found.seal.add(half)
                 halves = len(self._halves(example))
                 found.rows += halves
                 found.pairs += halves > 1

@@ -8,7 +8,7 @@ cover the end of the turn, so the answers are found here by comparing renderings
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from fulgurite.data.answers import OTHER, Plan, find_head, plan_rows
 from fulgurite.data.config import Mask
 from fulgurite.data.dialect import Dialect
 from fulgurite.data.records import Message
@@ -28,15 +29,6 @@ END_OF_TURN = {"chatml": "<|im_end|>", "llama3": "<|eot_id|>", "gemma": "<end_of
 """Tokens that end a turn; the other built-in templates end it with the tokenizer's end token."""
 SECONDS = 10.0
 """How long the rendering of one conversation may take."""
-OTHER = "choose another data.template"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be tokenised of a conversation: the prompts before its answers, then the whole."""
-
-    texts: list[str]
-    mask: Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +50,7 @@ class Template:
     """What the template reads besides messages and tools, such as `enable_thinking`."""
     _stops: list[int] = field(default_factory=list)
     _dialect: Dialect | None = None
+    _head: tuple[str, str] | None = None
 
     @property
     def dialect(self) -> Dialect:
@@ -93,38 +86,50 @@ class Template:
         return Message("assistant", said.strip(), reasoning=thought.strip().removeprefix("<think>").strip())
 
     def encode_chat(self, messages: Sequence[Message], mask: Mask | str) -> tuple[list[int], list[bool]]:
-        """The tokens of a conversation, and which are learned: answers with their end, the last answer only, or all.
+        """The tokens of a conversation in one row, and which are learned: answers with their end, the last answer only, or all.
 
-        Raises DataError where the template does not write in training what it writes at inference.
+        Raises DataError if the template does not write in training what it writes at inference, or writes each answer in a row of its own.
         """
         plan = self.plan(messages, mask)
         learned = self.join(plan, self.tokenise(plan.texts))
         return learned.ids, learned.learn
 
+    def encode_rows(self, messages: Sequence[Message], mask: Mask | str) -> list[Learned]:
+        """The rows of a conversation: one, or one for each answer if the template writes earlier turns otherwise once later ones follow."""
+        return [self.join(plan, self.tokenise(plan.texts)) for plan in self.plans(messages, mask)]
+
     def plan(self, messages: Sequence[Message], mask: Mask | str) -> Plan:
-        """The texts to tokenise: a prompt for each answer (`mask=last` and `all`: the last), then the whole. Raises DataError."""
-        mask = Mask(mask)
-        answers = [i for i, m in enumerate(messages) if m.role == "assistant"]
-        whole = self.text(messages, prompt=False)
-        learned = answers if mask is Mask.answers else answers[-1:]
-        prompts = [self.text(messages[:i], prompt=True) for i in learned]
-        so_far = [*prompts, *(self.text(messages[: i + 1], prompt=False) for i in learned[:-1])]
-        if not whole.startswith(prompts[-1]):
-            raise DataError(f"the chat template {self.name} opens an answer otherwise at inference than in training; {OTHER}.")
-        if not all(whole.startswith(text) for text in so_far):
+        """The texts to tokenise, of a conversation that is one row. Raises DataError."""
+        plans = self.plans(messages, mask)
+        if len(plans) != 1:
             raise DataError(
-                f"the chat template {self.name} writes earlier turns otherwise once later ones follow, so that training would "
-                f"differ from inference; set data.mask=last, or {OTHER}."
+                f"the chat template {self.name} writes earlier turns otherwise once later ones follow: there are {len(plans)} rows, "
+                "one for each answer; set data.mask=last for one."
             )
-        for message in messages:
-            if message.role != "assistant" and message.content.strip() not in whole:
-                raise DataError(f"the chat template {self.name} leaves out what a {message.role} message says; {OTHER}.")
-        return Plan([*prompts, whole], mask)
+        return plans[0]
+
+    def plans(self, messages: Sequence[Message], mask: Mask | str) -> list[Plan]:
+        """The texts to tokenise, for each row. Raises DataError."""
+        return plan_rows(self, messages, Mask(mask))
+
+    @property
+    def head(self) -> str:
+        """The head of an answer's turn: the generation prompt without `opening`."""
+        return self._answer_head()[0]
+
+    @property
+    def opening(self) -> str:
+        """What the generation prompt writes beyond the head of an answer's turn."""
+        return self._answer_head()[1]
+
+    def _answer_head(self) -> tuple[str, str]:
+        if self._head is None:
+            self._head = find_head(self)
+        return self._head
 
     def tokenise(self, texts: list[str]) -> list[list[int]]:
-        """The tokens of each text; nothing is added that the text does not say."""
-        found: list[list[int]] = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-        return found
+        """The tokens of each text; nothing is added that the text does not say. Raises DataError."""
+        return encoded_texts(self.tokenizer, texts, False)
 
     def join(self, plan: Plan, tokens: list[list[int]]) -> Learned:
         """A plan and the tokens of its texts as one sequence.
@@ -132,26 +137,28 @@ class Template:
         An answer before the last is learned only where the tokens before it are those of its prompt; where the tokenizer
         merges across the border it is not, and counted in `missed`.
         """
-        *prompts, whole = tokens
-        last = prompts[-1]
-        ids = whole if whole[: len(last)] == last else last + self._inside(plan.texts[-1][len(plan.texts[-2]) :])
-        if plan.mask is Mask.all:
-            return Learned(ids, [True] * len(ids))
-        learn, missed = [False] * len(ids), 0
-        for prompt, following in zip(prompts, [*prompts[1:], ids], strict=True):
-            if ids[: len(prompt)] != prompt:
+        *before, ids = tokens
+        everything = plan.mask is Mask.all
+        last = max((k for k, on in enumerate(plan.learned) if on or everything), default=None)
+        if last is not None and ids[: len(before[last])] != before[last]:
+            ids = before[last] + self._inside(plan.texts[-1][len(plan.texts[last]) :])
+        learn, missed = [everything] * len(ids), 0
+        for prompt, following, on in zip(before, [*before[1:], ids], plan.learned, strict=True):
+            if on == everything:
+                continue
+            if on and ids[: len(prompt)] != prompt:
                 missed += 1
                 continue
             end = self._end(ids, len(prompt), min(len(following), len(ids)))
-            learn[len(prompt) : end] = [True] * (end - len(prompt))
+            learn[len(prompt) : end] = [on] * (end - len(prompt))
         return Learned(ids, learn, missed)
 
     @property
     def stop_ids(self) -> list[int]:
         """The tokens at which an answer ends: the template's own, then the tokenizer's end token."""
         if not self._stops:
-            turn_end = self._turn_end()
-            self._stops = list(dict.fromkeys(int(i) for i in (turn_end, self.tokenizer.eos_token_id) if i is not None))
+            ends = (self._turn_end(), self.tokenizer.eos_token_id, self._call_end())
+            self._stops = list(dict.fromkeys(int(i) for i in ends if i is not None))
         return self._stops
 
     def holds_stop(self, messages: Sequence[Message]) -> bool:
@@ -165,6 +172,16 @@ class Template:
         closing = self.text(messages, prompt=False).rpartition("Yes")[2]
         special = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
         return next((i for i in self.tokenise([closing])[0] if i in special), None) if closing else None
+
+    def _call_end(self) -> int | None:
+        """The special token that ends an answer of calls; in some templates it is not that of an answer in words."""
+        closing, two = self.dialect.closing_of_calls()
+        if not closing:
+            return None
+        special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special} | {*self.tokenizer.all_special_ids}
+        ids, of_two = self.tokenise([closing, two])
+        found = [i for i in ids if i in special and of_two.count(i) < 2]  # what closes each call ends no answer
+        return found[-1] if found else None
 
     def _end(self, ids: list[int], start: int, limit: int) -> int:
         """Where the answer that begins at `start` ends: after its first stop token."""
@@ -187,13 +204,25 @@ class Template:
             raise ConfigError(f"The chat template {self.name} starts a conversation with two start tokens; {OTHER}.")
 
 
-def resolve(name: str | None, tokenizer: PreTrainedTokenizerBase) -> Template:
+def encoded_texts(tokenizer: PreTrainedTokenizerBase, texts: list[str], add_special_tokens: bool) -> list[list[int]]:
+    """The tokens of each text. Raises DataError if the tokenizer refuses one."""
+    try:
+        found: list[list[int]] = tokenizer(texts, add_special_tokens=add_special_tokens, verbose=False)["input_ids"]
+    except (TypeError, ValueError, OverflowError) as error:
+        said = " ".join(str(error).split())[:120]
+        half = any("\ud800" <= c <= "\udfff" for text in texts for c in text)
+        what = "it holds half of a surrogate pair" if half else said
+        raise DataError(f"the tokenizer refuses the text ({what}); mend the record.") from error
+    return found
+
+
+def resolve(name: str | None, tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any] | None = None) -> Template:
     """The template: the tokenizer's own where `name` is None and it has one, else a built-in, which the tokenizer then keeps.
 
     Raises ConfigError for an unknown name or a template that cannot be learned from, DataError for one that does not render.
     """
     own = name is None and bool(tokenizer.chat_template)
-    template = Template("tokenizer" if own else name or "chatml", tokenizer)
+    template = Template("tokenizer" if own else name or "chatml", tokenizer, dict(arguments or {}))
     if not own:
         tokenizer.chat_template = bound(template.name, tokenizer)
     template.check()

@@ -16,6 +16,6 @@ def alike(rows: Any) -> tuple[int, int]:
 def unit_words(copies: int, most: int, pieces: int) -> str:
     """A sentence on rows that share their origin; empty where there are none."""
     parts = [f"{copies:,} rows are copies of others, up to {most} alike"] if copies else []
-    parts += [f"{pieces:,} rows are further pieces of long documents"] if pieces else []
+    parts += [f"{pieces:,} rows are further parts of one record"] if pieces else []
     words = " and ".join(parts)
     return f"{words}: whoever stands behind k rows is protected k times less" if words else ""

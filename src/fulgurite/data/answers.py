@@ -1,0 +1,223 @@
+"""Which texts of a conversation are tokenised, and which answers are learned behind them.
+
+The promise is that what stands before an answer in training is what stands there at inference. Most templates write each turn once and
+for all: one row then has the whole conversation. Some write earlier turns otherwise once later ones follow (Qwen 3 and gpt-oss leave out
+earlier reasoning): each answer then has a row of its own. Some open the answer in the generation prompt (`<think>`): the row is that
+prompt, the rest of the turn, and its end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from fulgurite.data.config import Mask
+from fulgurite.data.records import Conversation, Message
+from fulgurite.errors import DataError
+
+OTHER = "choose another data.template"
+REASONING_LEFT_OUT = 128
+"""Flag of an example: the generation prompt leaves no room for the reasoning of its answer."""
+TAG = r"(<\|?[\w:]*think\w*\|?>|\[THINK\])"
+THOUGHT, THOUGHT_HERE = re.compile(TAG + r"\s*\Z", re.IGNORECASE), re.compile(TAG, re.IGNORECASE)
+"""A tag that opens reasoning, at the end of a text and at its beginning."""
+TAIL = 64
+"""How far back from its end a prompt is looked at for such a tag."""
+PROBE = (Message("user", "Hello"), Message("assistant", "Yes"))
+
+
+class Writer(Protocol):
+    """What renders a conversation: a template."""
+
+    name: str
+
+    def text(self, messages: Sequence[Message], prompt: bool) -> str:
+        """The conversation as text; with `prompt` the opening of the answer follows. Raises DataError."""
+
+    @property
+    def opening(self) -> str:
+        """What the generation prompt writes beyond the head of an answer's turn."""
+
+    @property
+    def head(self) -> str:
+        """The head of an answer's turn: the generation prompt without `opening`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A row: texts of which each begins the next, the last being the whole row. Behind `texts[k]` an answer follows, which is learned if
+    `learned[k]`; a text behind which nothing is learned is there as a border."""
+
+    texts: list[str]
+    learned: list[bool]
+    mask: Mask
+    flags: int = 0
+
+
+def plan_rows(template: Writer, messages: Sequence[Message], mask: Mask) -> list[Plan]:
+    """The rows of a conversation: one, or one for each learned answer if the template writes earlier turns otherwise. Raises DataError."""
+    conversation = Conversation.of(messages)
+    answers = [i for i, message in enumerate(conversation) if message.role == "assistant"]
+    if mask is not Mask.answers:
+        return [_last(template, conversation, answers, mask)]
+    whole = template.text(conversation, False)
+    texts, learned = _borders(template, conversation, answers, whole)
+    if texts is not None:
+        _refuse_left_out(template, conversation, whole)
+        lost = any(m.learned and m.reasoning.strip() not in whole for m in conversation)
+        return [Plan([*texts, whole], learned, mask, REASONING_LEFT_OUT * lost)]
+    rows = []
+    for i in answers:
+        if conversation[i].learned:
+            rows.append(_row(template, conversation[: i + 1], mask))
+            _refuse_left_out(template, conversation[: i + 1], rows[-1].texts[-1])
+    return rows
+
+
+def _borders(
+    template: Writer, conversation: Conversation, answers: list[int], whole: str
+) -> tuple[list[str] | None, list[bool]]:
+    """The texts before and behind learned answers, if each is the beginning of the whole; else None."""
+    texts: list[str] = []
+    learned: list[bool] = []
+    for place, i in enumerate(answers):
+        if not conversation[i].learned:
+            continue
+        following = answers[place + 1] if place + 1 < len(answers) else None
+        prompt, said = template.text(conversation[:i], True), whole
+        if i + 1 < len(conversation):
+            said = template.text(conversation[: i + 1], False)
+        if not (whole.startswith(prompt) and said.startswith(prompt) and whole.startswith(said)):
+            return None, []
+        texts.append(prompt)
+        learned.append(True)
+        if following is not None and not conversation[following].learned:
+            texts.append(said)
+            learned.append(False)
+    return texts, learned
+
+
+def _last(template: Writer, conversation: Conversation, answers: list[int], mask: Mask) -> Plan:
+    """The row of the last answer; with `mask=all` everything in it is learned but answers that are masked."""
+    row = _row(template, conversation[: answers[-1] + 1], mask)
+    _refuse_left_out(template, conversation, row.texts[-1])
+    texts, learned, whole = [], [], row.texts[-1]
+    for i in answers[:-1] if mask is Mask.all else []:
+        if not conversation[i].learned:
+            prompt, said = template.text(conversation[:i], True), template.text(conversation[: i + 1], False)
+            if not (whole.startswith(prompt) and whole.startswith(said)):
+                raise DataError(
+                    f"the chat template {template.name} writes earlier turns otherwise once later ones follow, so that a masked answer "
+                    "cannot be found in data.mask=all; set data.mask=answers."
+                )
+            texts += [prompt, said]
+            learned += [False, True]
+    return replace(row, texts=[*texts, *row.texts], learned=[*learned, *row.learned])
+
+
+def _row(template: Writer, conversation: Conversation, mask: Mask) -> Plan:
+    """The prompt before the last answer as at inference, and what the model is to produce."""
+    prompt, whole = template.text(conversation[:-1], True), template.text(conversation, False)
+    rest, flags = _produced(template, conversation, prompt, whole)
+    if conversation[-1].reasoning.strip() not in rest:
+        flags |= REASONING_LEFT_OUT
+    return Plan([prompt, prompt + rest], [conversation[-1].learned], mask, flags)
+
+
+def _produced(template: Writer, conversation: Conversation, prompt: str, whole: str) -> tuple[str, int]:
+    """What follows the generation prompt: the rest of the turn as the template writes it, else the content and the end of the turn."""
+    if whole.startswith(prompt):
+        return whole[len(prompt) :], 0
+    answer, tag = conversation[-1], _opened(prompt)
+    if tag and whole.startswith(prompt.rstrip()):
+        return whole[len(prompt.rstrip()) :].lstrip(), 0
+    if answer.reasoning and not tag:
+        without = template.text(Conversation((*conversation.messages[:-1], replace(answer, reasoning="")), conversation.tools), False)
+        if without.startswith(prompt):  # which has opened and closed the reasoning already
+            return without[len(prompt) :], REASONING_LEFT_OUT
+    turn = _turn(template, conversation, prompt, whole)
+    if not turn and answer.content.strip() and not answer.tool_calls:
+        turn = "".join(whole.rpartition(answer.content.strip())[1:])  # the content, and what closes the turn
+    if not turn:
+        raise DataError(f"the chat template {template.name} opens an answer otherwise at inference than in training; {OTHER}.")
+    return (_closed(tag, answer, turn) if tag else turn), 0
+
+
+def _turn(template: Writer, conversation: Conversation, prompt: str, whole: str) -> str:
+    """The last turn behind its head, if the template writes it otherwise than the prompt, or writes what is before it otherwise."""
+    opening, head = template.opening, template.head
+    before = prompt.removesuffix(opening)
+    if opening and len(before) < len(prompt) and whole.startswith(before):
+        return whole[len(before) :]
+    if not head or not prompt.endswith(head + opening):
+        return ""
+    other = Conversation((*conversation.messages[:-1], PROBE[1]), conversation.tools)
+    shared = shared_beginning(whole, template.text(other, False))  # all before the turn, and the head of the turn
+    return whole[shared.rfind(head) + len(head) :] if head in shared else ""
+
+
+def _closed(tag: str, answer: Message, turn: str) -> str:
+    """The turn behind a prompt that opens reasoning, which the turn itself does not: it is filled in and closed."""
+    close = _closing(tag)
+    if close in turn:
+        return turn.lstrip().removeprefix(tag).lstrip()
+    thought = answer.reasoning
+    if not thought and close in answer.content:  # the template leaves it out
+        thought = answer.content.partition(close)[0].strip().removeprefix(tag)
+    return f"{thought.strip()}\n{close}\n\n{turn.lstrip()}"
+
+
+def _opened(prompt: str) -> str:
+    """The tag of reasoning with which a generation prompt ends; empty if there is none."""
+    found = THOUGHT.search(prompt[-TAIL:])
+    return found[1] if found else ""
+
+
+def _closing(tag: str) -> str:
+    return tag.replace("START", "END") if "START" in tag else f"{tag[0]}/{tag[1:]}"
+
+
+def shared_beginning(one: str, other: str) -> str:
+    """The longest text with which both begin."""
+    end = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return one[:end]
+
+
+def find_head(template: Writer) -> tuple[str, str]:
+    """The head of an answer's turn, and what the generation prompt writes beyond it, such as `<think>` and a line break."""
+    question, prompt, whole = template.text(PROBE[:1], False), template.text(PROBE[:1], True), template.text(PROBE, False)
+    end = len(shared_beginning(prompt, whole))
+    turn = whole[end:].lstrip()
+    fits = turn.startswith(PROBE[1].content) or THOUGHT_HERE.match(turn)
+    opening = prompt[end:] if fits and PROBE[0].content not in prompt[end:] else ""
+    return prompt[len(question) :].removesuffix(opening) if prompt.startswith(question) else "", opening
+
+
+def _refuse_left_out(template: Writer, conversation: Conversation, whole: str) -> None:
+    """Raise DataError if what a message says does not reach the text. A template may escape what it writes, or write it in another form:
+    then other words make another text."""
+    for i, message in enumerate(conversation):
+        said = message.content.strip()
+        if not said or said in whole or (message.role == "assistant" and i + 1 < len(conversation)):
+            continue
+        first, last = ("1" if said[n] == "0" else "0" for n in (0, -1))
+        if not all(_read(template, conversation, i, content=other) for other in (first + said[1:], said[:-1] + last)):
+            raise DataError(f"the chat template {template.name} leaves out what a {message.role} message says; {OTHER}.")
+    for i, message in enumerate(conversation):
+        for n in range(1, len(message.tool_calls)):
+            call = {**message.tool_calls[n], "function": {**message.tool_calls[n]["function"], "name": "another_function"}}
+            if not _read(template, conversation, i, tool_calls=(*message.tool_calls[:n], call, *message.tool_calls[n + 1 :])):
+                raise DataError(f"the chat template {template.name} writes only {n} of the calls of one answer; {OTHER}.")
+
+
+def _read(template: Writer, conversation: Conversation, i: int, **other_parts: Any) -> bool:
+    """Whether the text is another one if message i has these other parts."""
+    messages = list(conversation)
+    messages[i] = replace(messages[i], **other_parts)
+    other = Conversation(tuple(messages), conversation.tools)
+    try:
+        return template.text(other, False) != template.text(conversation, False)
+    except DataError:
+        return True
