@@ -29,7 +29,7 @@ OWN = ("name", "run_dir", "resume", "plan", "watch", "sweep", "logger", "plugins
 
 @dataclass(slots=True)
 class RunSummary:
-    """One run folder. `state` is running, finished, stopped, failed, died (its process is gone) or unknown.
+    """One run folder. `state` is running, finished, diverged, stopped, failed, died (its process is gone) or unknown.
 
     `loss` is the mean of the last tenth of the training losses; `given` names the choices and the knobs that a person
     or a preset set; `troubles` tells what in the folder could not be read.
@@ -168,7 +168,7 @@ def _mapping(found: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _read_status(run: RunSummary, found: dict[str, Any]) -> None:
     state = found.get("state")
-    known = state in ("running", "finished", "stopped", "failed")
+    known = state in ("running", "finished", "diverged", "stopped", "failed")
     run.state = "died" if state == "running" and not alive(found) else str(state) if known else "unknown"
     run.why = str(found.get("why") or "")
     started, ended, total = found.get("started"), found.get("ended"), found.get("total_steps")

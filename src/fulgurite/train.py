@@ -24,6 +24,7 @@ from fulgurite.callback.stop import Stop
 from fulgurite.callback.trial import Trial
 from fulgurite.callback.watch.about import about
 from fulgurite.callback.watch.ears import Watch
+from fulgurite.callback.watch.ending import Ending, ending
 from fulgurite.callback.watch.update import UpdateRatio
 from fulgurite.callback.watch.voice import Voice
 from fulgurite.checkpoint import resume
@@ -82,16 +83,18 @@ def train(composed: Composed, source: Source) -> int:
     run.run_dir = str(folder)
     say(source.checked.words(source) if source.checked else "")
     try:
-        with only_first(status(folder, name=run.name)):
+        with only_first(status(folder, name=run.name)) as found:
             if rank() == 0:
                 remove_drafts(folder)  # of a process that was killed while it wrote
                 write(troubles, folder / "troubles.json")
             assembled = fitted(composed, dtypes, source, folder, gathered)
+            how = ending(assembled.watch.seen.trail, assembled.watch.voice.rows)
+            found |= {"state": how.state, **({"warnings": list(how.warnings)} if how.warnings else {})}
     finally:
         if torch.distributed.is_initialized():  # Lightning leaves it, and its threads abort a process that ends (seen: exit 134)
             torch.distributed.destroy_process_group()
     if rank() == 0:
-        say(closing(assembled))
+        say(closing(assembled, how))
     return 0
 
 
@@ -114,6 +117,7 @@ class Assembled:
     stage: StageModule
     trainer: Trainer
     samples: Samples
+    watch: Watch
     stop: Stop
     train_loader: Any
     val_loader: Any
@@ -160,7 +164,7 @@ def assemble(
         trackers=list(kept) or (trackers(composed, folder, facts) if rank() == 0 else []),
     )
     return Assembled(
-        composed, folder, stage, trainer, samples, listening[-1],
+        composed, folder, stage, trainer, samples, watch, listening[-1],
         train_loader(rows, order, lambda: trainer.global_step, workers=run.trainer.workers, ahead=stage.ahead),
         val_loader(val, stage.rows_validated(), facts.processes, rank(), stage.ahead) if val is not None else None, checkpoint,
     )
@@ -289,13 +293,13 @@ def fitted(composed: Composed, dtypes: Dtypes, source: Source, folder: Path, gat
 
 
 @contextlib.contextmanager
-def only_first(context: contextlib.AbstractContextManager[None]) -> Iterator[None]:
-    """The context in the first process, nothing in the others."""
+def only_first(context: contextlib.AbstractContextManager[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The context in the first process, an empty mapping in the others."""
     if rank() != 0:
-        yield
+        yield {}
         return
-    with context:
-        yield
+    with context as given:
+        yield given
 
 
 def opening(
@@ -331,8 +335,8 @@ def derived_lines(composed: Composed) -> list[str]:
     return [f"  {name} = {values[name]}: {origin.reason}" for name, origin in derived.items()]
 
 
-def closing(assembled: Assembled) -> str:
-    """The answers before and after, where the run lies, and what to do next."""
+def closing(assembled: Assembled, how: Ending) -> str:
+    """The answers before and after, how the run ended, where it lies, and what to do next."""
     a = assembled
     last = a.stage.step_record.get("train/loss")
     val = a.trainer.callback_metrics.get("val/loss")
@@ -345,7 +349,7 @@ def closing(assembled: Assembled) -> str:
         "fulgurite explain method.rank": "what a knob does, what to set it to, and who says so",
     }
     width = max(map(len, next_steps))
-    done = f"Done: {a.trainer.global_step:,} steps, {numbers}. The run lies in {a.folder}"
+    done = f"{how.opening()} {a.trainer.global_step:,} steps, {numbers}. The run lies in {a.folder}"
     early = [stopped_early(a)] if any(isinstance(c, Patience) and c.ended for c in a.trainer.callbacks) else []
     private = [a.stage.mechanism.sentence()] if a.stage.mechanism is not None else []
     advice = [f"  {command:<{width}}  {what}" for command, what in next_steps.items()]

@@ -22,6 +22,7 @@ from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.folder import read_config
 from fulgurite.plan.gather import gather
 from fulgurite.precision.build import Dtypes
+from fulgurite.runs import summary
 from fulgurite.schema import build
 from fulgurite.stage.grpo import Group
 from fulgurite.stage.policy import PolicyStage
@@ -64,6 +65,7 @@ def test_a_healthy_run_hears_nothing(name: str, tmp_path: Path, capsys: pytest.C
     folder = tiny(tmp_path / "run", *compared(name.partition(" ")[0], tmp_path), *HEALTHY[name])
     assert told(folder) == []
     said = capsys.readouterr().err
+    assert "Done: " in said
     assert "warning (" not in said
     assert "note (" not in said
     measured = [row["step"] for row in rows(folder) if "train/update_ratio" in row]
@@ -71,7 +73,7 @@ def test_a_healthy_run_hears_nothing(name: str, tmp_path: Path, capsys: pytest.C
 
 
 TROUBLED: dict[str, tuple[list[str], tuple[int, str]]] = {
-    "a rate that moves nothing": (["optim.lr=1e-12", "trainer.max_steps=64", "scheduler=constant"], (64, "adapter-moves")),
+    "a rate that moves nothing": (["optim.lr=1e-12", "trainer.max_steps=4", "scheduler=constant"], (4, "adapter-moves")),
     "a rate too low": (["optim.lr=1e-6", "trainer.max_steps=30", "scheduler=constant", "trainer.batch_size=16"], (30, "plateau")),
     "few rows by heart": (
         ["method=full", "optim.lr=1e-2", "data.max_samples=4", "trainer.max_steps=60", "trainer.eval_every=5", "scheduler=constant"],
@@ -114,6 +116,29 @@ def test_a_step_that_is_too_large_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     assert told(folder) == [(16, "update-high")]
 
 
+WILD = ["method=full", "optim.lr=0.99", "trainer.max_steps=8", "trainer.batch_size=8", "scheduler=constant"]
+
+
+def test_a_loss_that_climbs_from_the_second_step_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = r"^Step 6: The loss is \d+\.\d over the last 5 steps, and .* ln\(512\) = 6\.24: what it knew is lost\."
+    with pytest.raises(TrainingFailed, match=sentence):
+        tiny(tmp_path, *WILD)
+    assert told(tmp_path) == [(1, "update-high"), (2, "diverged"), (6, "above-chance")]
+    assert rows(tmp_path)[1]["train/loss"] > 20
+    assert json.loads((tmp_path / "status.json").read_text())["state"] == "failed"
+    assert "Done" not in capsys.readouterr().err
+
+
+def test_a_diverged_run_that_was_let_go_on_does_not_end_as_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny(tmp_path, *WILD, "watch.quiet=[above-chance]")
+    kept = json.loads((tmp_path / "status.json").read_text())
+    assert (kept["state"], kept["warnings"]) == ("diverged", ["update-high (step 1)", "diverged (step 2)"])
+    said = capsys.readouterr().err
+    assert "Diverged: update-high (step 1), diverged (step 2); the model is not better than before training. It ended after 8 steps" in said
+    assert "Done" not in said
+    assert summary(tmp_path).state == "diverged"
+
+
 def test_a_first_loss_above_chance_stops_the_run_unless_that_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fulgurite.stage.language import LanguageStage
 
@@ -139,7 +164,7 @@ def state(run: Path) -> dict[str, Any]:
 
 
 def test_a_resumed_run_says_what_an_uninterrupted_one_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["optim.lr=1e-9", "trainer.max_steps=40", "trainer.save_every=1", "trainer.keep=99", "trainer.max_grad_norm=0.01"]
+    words = ["optim.lr=1e-7", "trainer.max_steps=40", "trainer.save_every=1", "trainer.keep=99", "trainer.max_grad_norm=0.01"]
     words += ["scheduler=constant", "trainer.eval_every=9", "watch.quiet=[update-high]", "trainer.batch_size=16"]
     whole = tiny(tmp_path / "run", *words)
     expected = state(whole)

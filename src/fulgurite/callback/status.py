@@ -1,4 +1,4 @@
-"""status.json: whether a run runs, has finished, was stopped or has failed, and why."""
+"""status.json: whether a run runs, has finished, has diverged, was stopped or has failed, and why."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def status(run_dir: Path, **facts: Any) -> Iterator[None]:
+def status(run_dir: Path, **facts: Any) -> Iterator[dict[str, Any]]:
     """Say `running` now, and at the end how it went; `facts` (such as total_steps) are kept in the file.
+
+    What is put into the mapping that it gives wins at the end of a run that was not ended by an exception: another state, and more.
 
     Not a Lightning callback: data and models fail before there is a trainer.
     """
@@ -28,8 +30,9 @@ def status(run_dir: Path, **facts: Any) -> Iterator[None]:
     _refuse_two(run_dir, before)
     base = {**this_process(), "started": time.time(), **facts}
     write(run_dir, {"state": "running", **base})
+    found: dict[str, Any] = {}
     try:
-        yield
+        yield found
     except CheckpointError as error:  # a run that is not gone on with stays what it was
         if before is not None:
             replace(run_dir / "status.json", before)
@@ -40,7 +43,7 @@ def status(run_dir: Path, **facts: Any) -> Iterator[None]:
         state = "stopped" if isinstance(error, KeyboardInterrupt | Interrupted | Pruned) else "failed"
         write(run_dir, {"state": state, "why": _why(error), **base, "ended": time.time()})
         raise
-    write(run_dir, {"state": "finished", **base, "ended": time.time()})
+    write(run_dir, {"state": "finished", **base, "ended": time.time(), **found})
 
 
 def write(run_dir: Path, what: dict[str, Any]) -> None:

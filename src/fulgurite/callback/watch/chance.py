@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from itertools import pairwise
 
 
 def error_of_difference(a: Sequence[float], b: Sequence[float]) -> float:
@@ -22,3 +23,9 @@ def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     return middle - half, middle + half
+
+
+def noise(values: Sequence[float]) -> float:
+    """The standard deviation of the noise around a trend, from the differences of neighbours; 0 for fewer than three values."""
+    differences = [b - a for a, b in pairwise(values)]
+    return statistics.pstdev(differences) / math.sqrt(2) if len(differences) > 1 else 0.0

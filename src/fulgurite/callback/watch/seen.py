@@ -15,6 +15,7 @@ Row = dict[str, float]
 
 KEPT = (
     "train/loss", "train/lr", "train/grad_norm", "train/clipped", "train/accuracy", "train/reward_chosen", "train/reward_rejected",
+    "train/reward_margin",
     "train/logp_chosen", "train/ties", "train/unchanged",
 )
 FIRST, RECENT, UPDATES = 50, 100, 16
@@ -44,6 +45,8 @@ class About:
     """Whether steps are rounded to the nearest bf16 number."""
     alone: bool = True
     """Whether the optimizer steps each parameter by itself, so that there are other roundings."""
+    multiplied: bool = False
+    """Whether what begins at zero takes a multiple of the rate (LoRA+), so that its first steps are as large as the weights."""
     rollout_steps: int = 1
     answer_tokens: int | None = None
     """Nine of ten answers trained on are no longer; None where that is not known."""

@@ -12,16 +12,20 @@ from fulgurite.callback.watch.seen import Seen
 
 PIECES = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]|\w+|[^\w\s]")
 """A word, a mark, or a sign of a writing without spaces."""
+OVER_AND_OVER = re.compile(rf"(\S{{1,24}}?)(?:\s*\1){{{limits.COLLAPSED_PIECES - 1},}}")
+"""One word, mark or sign and nothing else."""
 
 
 @rule("samples-endless", Moment.samples)
 def samples_endless(seen: Seen) -> Finding | None:
-    """In the second half of the run, where the answers trained on would fit into the limit."""
+    """Where the answers trained on would fit into the limit: in the second half of the run, and earlier where more did end before."""
     about, rows = seen.about, _newest(seen)
     fits = about.answer_tokens is not None and about.answer_tokens <= about.max_new_tokens
-    if about.stage == "pt" or not fits or len(rows) < limits.PROMPTS or 2 * rows[0]["step"] < about.total:
+    if about.stage == "pt" or not fits or len(rows) < limits.PROMPTS or rows[0]["step"] == 0:
         return None
-    endless = sum(not row["stopped"] for row in rows)
+    endless, before = (sum(not row["stopped"] for row in some) for some in (rows, _of(seen, 0) or rows))
+    if 2 * rows[0]["step"] < about.total and endless <= before:
+        return None
     if wilson(endless / len(rows), len(rows))[0] <= limits.ENDLESS:
         return None
     return Finding(
@@ -50,6 +54,22 @@ def samples_repeat(seen: Seen) -> Finding | None:
     )
 
 
+@rule("samples-collapse", Moment.samples)
+def samples_collapse(seen: Seen) -> Finding | None:
+    """Of different prompts, and not so before training. One short answer to all is none where the trained answers are as short."""
+    rows = _newest(seen)
+    if len(rows) < limits.PROMPTS or rows[0]["step"] == 0:
+        return None
+    how = _collapse(rows, seen.about.answer_tokens)
+    if how is None or _collapse(_of(seen, 0), seen.about.answer_tokens) is not None:
+        return None
+    return Finding(
+        f"All {len(rows)} sample answers {how}: the model has collapsed.",
+        "Lower optim.lr, begin again from the last good checkpoint, and look for one answer that fills the data.",
+        {"samples": len(rows), "step": int(rows[0]["step"])},
+    )
+
+
 @rule("before-after", Moment.end)
 def before_after(seen: Seen) -> Finding | None:
     """The same prompts, greedy, at step 0 and now."""
@@ -71,6 +91,20 @@ def repetition(text: str) -> float:
     pieces = PIECES.findall(text)
     grams = [tuple(pieces[i : i + 4]) for i in range(len(pieces) - 3)]
     return 1 - len(set(grams)) / len(grams) if len(grams) >= limits.GRAMS else 0.0
+
+
+def _collapse(rows: list[dict[str, Any]], answer_tokens: int | None) -> str | None:
+    """What all answers have in common that answers to different prompts have not, or None."""
+    pieces = [PIECES.findall(str(row["answer"])) for row in rows]
+    if len(rows) < limits.PROMPTS or len({row["prompt"] for row in rows}) < limits.PROMPTS:
+        return None
+    if not any(pieces):
+        return "are empty"
+    if all(OVER_AND_OVER.fullmatch(str(row["answer"]).strip()) for row in rows):
+        return "are one token over and over"
+    longest = max(row["tokens"] for row in rows)
+    short = len(pieces[0]) < limits.COLLAPSED_PIECES and (answer_tokens is None or answer_tokens < limits.COLLAPSED_SHORTER * longest)
+    return None if short or any(some != pieces[0] for some in pieces) else "are the same"
 
 
 def _repeating(rows: list[dict[str, Any]]) -> int:

@@ -7,38 +7,71 @@ import statistics
 from itertools import pairwise
 
 from fulgurite.callback.watch import limits
-from fulgurite.callback.watch.chance import error_of_difference
+from fulgurite.callback.watch.chance import error_of_difference, noise
 from fulgurite.callback.watch.rules import Finding, Moment, rule
-from fulgurite.callback.watch.seen import FIRST, Seen, column
+from fulgurite.callback.watch.seen import FIRST, Row, Seen, column
 
 FALLS = ("sft", "pt", "rm", "dpo", "kto")
 """Stages whose loss is to fall. A rollout's hangs on the answers that were drawn."""
+LANGUAGE = ("sft", "pt")
 UNBOUNDED = ("ipo", "sppo_hard")
 """Squares of log ratios: they are not in nats."""
 
 
+@rule("above-chance", Moment.step)
+def above_chance(seen: Seen) -> Finding | None:
+    """A few losses in a row. A run that is too short for them is judged by all its losses after the first."""
+    trail, n = seen.trail, min(limits.ABOVE_STEPS, max(seen.about.total - 1, 1))
+    rows = trail.newest(n)
+    if len(rows) < n or rows[0]["step"] < 2 or not all(_is_above(seen, row) for row in rows):
+        return None
+    now, chance = statistics.fmean(column(rows, "train/loss")), math.log(seen.about.vocab)
+    return Finding(
+        f"The loss is {now:.3g} over the last {n} steps, and a model that has learned nothing has ln({seen.about.vocab:,}) = {chance:.3g}: "
+        f"what it knew is lost.{_best(seen)}",
+        "Lower optim.lr by ten (leave it empty for the usual one) and begin again.",
+        {"now": now, "ln_vocabulary": chance, "steps": n, "lr": seen.about.lr},
+    )
+
+
+@rule("val-not-finite", Moment.evaluation)
+def val_not_finite(seen: Seen) -> Finding | None:
+    """A training loss or gradient that is not finite ends the run by itself."""
+    evaluations = seen.trail.evaluations
+    if not evaluations or math.isfinite(evaluations[-1].val):
+        return None
+    last = evaluations[-1]
+    return Finding(
+        f"The validation loss is {last.val} at step {last.step}: the weights or the evaluation overflow.{_best(seen)}",
+        "Lower optim.lr, or take precision=fp32.", {"step": last.step},
+    )
+
+
 @rule("spike", Moment.step)
 def spike(seen: Seen) -> Finding | None:
-    """Losses far above the median of those before them."""
-    losses = column(seen.trail.recent, "train/loss")
-    before, now = losses[: -limits.SPIKE_STEPS], losses[-limits.SPIKE_STEPS :]
-    if seen.about.stage not in FALLS or len(before) < limits.BEFORE_SPIKE or min(now) <= limits.SPIKE_NATS:
+    """A few losses in a row above the level of those before, from the third step on. What is above chance, `diverged` finds."""
+    about, losses = seen.about, column(seen.trail.recent, "train/loss")
+    n = _jump_steps(seen)
+    before, now = losses[:-n], losses[-n:]
+    if about.stage not in FALLS or not before or all(_is_above(seen, row) for row in seen.trail.newest(n)):
         return None
-    median = statistics.median(before)
-    if min(now) <= max(limits.SPIKE * median, median + limits.SPIKE_NATS):
+    level = _level(before)
+    if min(now) <= level + _jump_margin(seen, before):
         return None
-    start = seen.trail.step - limits.SPIKE_STEPS + 1
+    start = seen.trail.step - n + 1
     return Finding(
-        f"The loss jumped from {median:.3g} to {statistics.fmean(now):.3g} at step {start} and stays there.{_best(seen)}",
-        "Lower optim.lr, or give it a longer scheduler.warmup_ratio.", {"before": median, "now": statistics.fmean(now), "since": start},
+        f"The loss jumped from {level:.3g} to {statistics.fmean(now):.3g} at step {start} and stays there.{_best(seen)}",
+        "Lower optim.lr, or give it a longer scheduler.warmup_ratio.", {"before": level, "now": statistics.fmean(now), "since": start},
     )
 
 
 @rule("diverged", Moment.step)
 def diverged(seen: Seen) -> Finding | None:
-    """Against the first steps, by more than chance."""
+    """At once where the loss is above chance; else against the first steps, by more than noise explains."""
     about, trail, n = seen.about, seen.trail, limits.RISEN_STEPS
-    if about.stage not in FALLS or about.loss in UNBOUNDED or not trail.whole or trail.step < 2 * n or trail.step <= about.warmup:
+    if trail.step > 1 and _is_above(seen, trail.last):
+        return _above(seen)
+    if about.stage not in FALLS or about.loss in UNBOUNDED or not trail.whole or trail.step < 2 * n:
         return None
     first, now = column(trail.first[:n], "train/loss"), column(trail.newest(n), "train/loss")
     if len(first) < n or len(now) < n:
@@ -48,7 +81,22 @@ def diverged(seen: Seen) -> Finding | None:
         return None
     return Finding(
         f"The loss is higher than at the start: {b:.3g} over the last {n} steps, {a:.3g} over the first.{_best(seen)}",
-        "Lower optim.lr (by ten), and begin again.", {"first": a, "now": b},
+        "Lower optim.lr (by ten), and begin again.", {"before": a, "now": b},
+    )
+
+
+@rule("diverged", Moment.evaluation)
+def diverged_in_validation(seen: Seen) -> Finding | None:
+    """The validation loss is one of all its labels, whatever the training loss is (dft)."""
+    if seen.about.stage not in LANGUAGE or not seen.trail.evaluations:
+        return None
+    last, highest = seen.trail.evaluations[-1], max(math.log(seen.about.vocab), _first(seen)) + limits.ABOVE_CHANCE
+    if not math.isfinite(last.val) or last.val <= highest:
+        return None
+    return Finding(
+        f"The validation loss is {last.val:.3g}, and a model that has learned nothing has ln({seen.about.vocab:,}) = "
+        f"{math.log(seen.about.vocab):.3g}.{_best(seen)}",
+        "Lower optim.lr (by ten), and begin again.", {"before": _first(seen), "now": last.val},
     )
 
 
@@ -100,6 +148,54 @@ def overfit(seen: Seen) -> Finding | None:
         "Take checkpoints/best, fewer trainer.epochs or a lower optim.lr; let the samples decide, not this number alone.",
         {"best_step": best.step, "best": best.val, "now": now.val, "train_then": last[0].train, "train_now": now.train},
     )
+
+
+def _above(seen: Seen) -> Finding:
+    now, first, chance = seen.trail.last["train/loss"], _first(seen), math.log(seen.about.vocab)
+    return Finding(
+        f"The loss is {now:.3g} after {first:.3g} at the start, and a model that has learned nothing has ln({seen.about.vocab:,}) = "
+        f"{chance:.3g}.{_best(seen)}",
+        "Lower optim.lr (by ten), and begin again.", {"before": first, "now": now, "ln_vocabulary": chance},
+    )
+
+
+def _is_above(seen: Seen, row: Row) -> bool:
+    """Whether a step's loss is clearly higher than that of a model that has learned nothing, and than the run's first."""
+    about = seen.about
+    if about.stage not in LANGUAGE or about.loss == "dft" or "train/loss" not in row:
+        return False
+    margin = limits.ABOVE_CHANCE * max(1.0, math.sqrt(limits.FIRST_LABELS / max(row["labels"], 1)))
+    return bool(row["train/loss"] > max(math.log(about.vocab), _first(seen)) + margin)
+
+
+def _first(seen: Seen) -> float:
+    """The first loss that was seen, 0 where there is none."""
+    return next(iter(column(seen.trail.first, "train/loss")), 0.0)
+
+
+def _jump_steps(seen: Seen) -> int:
+    """How many high losses in a row are a jump; a step of few pairs tells less."""
+    about = seen.about
+    if about.stage in LANGUAGE or seen.trail.step <= limits.JUMP_KNOWN:
+        return limits.JUMP_STEPS
+    return max(limits.JUMP_STEPS, math.ceil(limits.JUMP_FEW / about.batch_size))
+
+
+def _jump_margin(seen: Seen, before: list[float]) -> float:
+    """The rise above the level that the noise between steps cannot explain."""
+    if seen.about.loss in UNBOUNDED:
+        if len(before) < limits.BEFORE_SPIKE:
+            return math.inf
+        return max((limits.UNBOUNDED_SPIKE - 1) * statistics.median(before), limits.JUMP_NOISE * noise(before))
+    if len(before) >= limits.JUMP_KNOWN:
+        return max(limits.JUMP_NATS, limits.JUMP_NOISE * noise(before))
+    return max(limits.JUMP_NATS, limits.JUMP_EXAMPLES * math.sqrt((1 + 1 / len(before)) / seen.about.batch_size))
+
+
+def _level(losses: list[float]) -> float:
+    """The lowest median of a few losses in a row: a loss that climbs does not raise it."""
+    n = min(limits.LEVEL_STEPS, len(losses))
+    return min(statistics.median(losses[i : i + n]) for i in range(len(losses) - n + 1))
 
 
 def _best(seen: Seen) -> str:

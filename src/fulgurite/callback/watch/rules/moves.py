@@ -33,27 +33,30 @@ def clip_share(seen: Seen) -> Finding | None:
 def norm_high(seen: Seen) -> Finding | None:
     """The median: one wild step is what clipping is for. Not under privacy, where the norm is that of the noise."""
     norms = column(seen.trail.newest(limits.NORM_STEPS), "train/grad_norm")
-    if seen.about.private or len(norms) < limits.NORM_STEPS or seen.trail.step <= seen.about.warmup or norms[-1] <= limits.NORM:
+    if seen.about.private:
+        return None
+    wild = norms[-limits.NORM_WILD_STEPS :]
+    if len(wild) == limits.NORM_WILD_STEPS and min(wild) > limits.NORM_WILD:
+        return _norm(wild)
+    if len(norms) < limits.NORM_STEPS or seen.trail.step <= seen.about.warmup or norms[-1] <= limits.NORM:
         return None
     norm = statistics.median(norms)
     if norm <= limits.NORM:
         return None
-    return Finding(
-        f"The gradient norm was {norm:.3g} in the middle of the last {len(norms)} steps, and healthy runs stay below {limits.NORM:g}.",
-        "Lower optim.lr, look at the longest and strangest rows, and take precision=fp32 if this is fp16.", {"median_norm": norm},
-    )
+    return _norm(norms)
 
 
 @rule("adapter-moves", Moment.step)
 def adapter_moves(seen: Seen) -> Finding | None:
-    """Twice nothing at all, or next to nothing over fifty steps at the full rate."""
+    """Twice nothing at all, or three times next to nothing at the full rate."""
     updates = _new(seen)
     live = [u for u in updates if u.lr > 0]
     if len(live) < 2:
         return None
     still = live[-2].ratio == live[-1].ratio == 0
     full = [u for u in live if u.lr >= limits.FULL_RATE * seen.about.lr]
-    tiny = len(full) > 1 and full[-1].step - full[0].step >= limits.MOVED_STEPS and all(u.ratio < limits.MOVED for u in full)
+    newest = full[-limits.MOVED_TIMES :]
+    tiny = len(newest) == limits.MOVED_TIMES and all(u.ratio < limits.MOVED for u in newest)
     if not still and not tiny:
         return None
     what = "The adapter has" if seen.about.adapter else "The weights have"
@@ -84,14 +87,28 @@ def rounded_away(seen: Seen) -> Finding | None:
 
 @rule("update-high", Moment.step)
 def update_high(seen: Seen) -> Finding | None:
-    """Twice in a row at the full rate. What begins at zero has no ratio in its first step, and no usual one later."""
-    updates = [u for u in _new(seen) if u.step >= limits.SETTLED and u.lr >= limits.FULL_RATE * seen.about.lr]
-    if seen.trail.first_update != 1 or len(updates) < 2 or min(updates[-2].ratio, updates[-1].ratio) <= limits.UPDATE_HIGH:
+    """Once by about the size of the weights, or twice by a fifth at the full rate. What begins at zero has no usual ratio at first."""
+    updates = _new(seen)
+    began_at_zero = seen.trail.first_update != 1
+    if not updates:
         return None
-    ratio = updates[-1].ratio
+    ratio, grown = updates[-1].ratio, updates[-1].step >= limits.GROWN
+    large = ratio >= limits.UPDATE_SIZE and (grown or not (began_at_zero or seen.about.multiplied))
+    full = [u for u in updates if u.step >= limits.SETTLED and u.lr >= limits.FULL_RATE * seen.about.lr]
+    twice = not began_at_zero and len(full) > 1 and min(full[-2].ratio, full[-1].ratio) > limits.UPDATE_HIGH
+    if not large and not (twice and full[-1] is updates[-1]):
+        return None
     return Finding(
         f"A step changes the trained weights by {share(ratio)} at optim.lr={seen.about.lr:g}; at usual rates it is 0.001 % to 3 %.",
         "Lower optim.lr by ten.", {"update_ratio": ratio, "lr": seen.about.lr},
+    )
+
+
+def _norm(norms: list[float]) -> Finding:
+    norm = statistics.median(norms)
+    return Finding(
+        f"The gradient norm was {norm:.3g} in the middle of the last {len(norms)} steps, and healthy runs stay below {limits.NORM:g}.",
+        "Lower optim.lr, look at the longest and strangest rows, and take precision=fp32 if this is fp16.", {"median_norm": norm},
     )
 
 

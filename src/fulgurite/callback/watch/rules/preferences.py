@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 
 from fulgurite.callback.watch import limits
@@ -38,14 +39,17 @@ def dpo_falls(seen: Seen) -> Finding | None:
 
 @rule("dpo-wrong", Moment.step)
 def dpo_wrong(seen: Seen) -> Finding | None:
-    """The interval of the accuracy lies below one half."""
+    """The interval of the accuracy lies below one half: after fifty steps at 95 %, before that far beyond chance."""
     about, n = seen.about, limits.WRONG_STEPS
-    if about.stage != "dpo" or seen.trail.step < 2 * n:
+    if about.stage != "dpo":
         return None
-    accuracies = column(seen.trail.newest(n), "train/accuracy")
+    early = _learns_the_opposite(seen)
+    if seen.trail.step < 2 * n and not early:
+        return None
+    accuracies = column(seen.trail.newest(limits.WRONG_EARLY if early else n), "train/accuracy")
     accuracy, pairs = statistics.fmean(accuracies), len(accuracies) * about.batch_size
     high = wilson(accuracy, pairs)[1]
-    if len(accuracies) < n or high >= 0.5:
+    if high >= 0.5 or (not early and len(accuracies) < n):
         return None
     return Finding(
         f"The chosen answer is preferred in {accuracy:.0%} of the last {pairs:,} pairs, and never trained it would be half: the run learns "
@@ -56,12 +60,15 @@ def dpo_wrong(seen: Seen) -> Finding | None:
 
 @rule("rm-stuck", Moment.step)
 def rm_stuck(seen: Seen) -> Finding | None:
-    """Asked once, after 200 steps or at the end of a shorter run: does the accuracy's interval lie above one half?"""
+    """Asked after 200 steps or at the end of a shorter run: does the accuracy's interval lie above one half? Below it, it speaks early."""
     about, trail = seen.about, seen.trail
-    short = limits.STUCK_SHORT <= about.total < limits.STUCK_STEPS
-    if about.stage != "rm" or trail.step != (about.total if short else limits.STUCK_STEPS):
+    if about.stage != "rm":
         return None
-    accuracies = column(trail.newest(trail.step // 2), "train/accuracy")
+    short = limits.STUCK_SHORT <= about.total < limits.STUCK_STEPS
+    early = _learns_the_opposite(seen)
+    if trail.step != (about.total if short else limits.STUCK_STEPS) and not early:
+        return None
+    accuracies = column(trail.newest(limits.WRONG_EARLY if early else trail.step // 2), "train/accuracy")
     accuracy, pairs = statistics.fmean(accuracies), len(accuracies) * about.batch_size
     low, high = wilson(accuracy, pairs)
     if low > 0.5:
@@ -87,6 +94,20 @@ def ties(seen: Seen) -> Finding | None:
         "Take prompts of middling difficulty, a reward with steps in between, a larger stage.group, or a higher stage.temperature.",
         {"ties": statistics.fmean(shares)},
     )
+
+
+def _learns_the_opposite(seen: Seen) -> bool:
+    """Whether the newest steps prefer the rejected answers far beyond chance, with margins that are negative and not merely zero.
+
+    A model that has not moved yet has margins of zero, which count as wrong.
+    """
+    rows = seen.trail.newest(limits.WRONG_EARLY)
+    accuracies, margins = column(rows, "train/accuracy"), column(rows, "train/reward_margin")
+    if len(accuracies) < limits.WRONG_EARLY or len(margins) < limits.WRONG_EARLY:
+        return False
+    pairs = len(accuracies) * seen.about.batch_size
+    negative = statistics.fmean(margins) < -limits.WRONG_SURE * statistics.stdev(margins) / math.sqrt(len(margins))
+    return negative and wilson(statistics.fmean(accuracies), pairs, limits.WRONG_SURE)[1] < 0.5
 
 
 def _reward(rows: list[Row], side: str) -> float:
