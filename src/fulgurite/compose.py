@@ -27,6 +27,7 @@ from yaml import YAMLError
 
 from fulgurite.callback.watch.config import check_quiet
 from fulgurite.errors import ConfigError, FulguriteError, Interrupted, Pruned, RequestError, did_you_mean
+from fulgurite.foreign import foreign
 from fulgurite.hostile import refuse_hydra, refuse_resolver, refuse_secret
 from fulgurite.places import conf_dir
 from fulgurite.run import EARLIER, GROUPS, OWN, Facts, RunConfig, all_knobs, load_options
@@ -109,11 +110,8 @@ def plain(node: Any) -> Any:
 def import_plugins(modules: Sequence[str]) -> None:
     """Import modules that register options of their own. Raises ConfigError where one cannot be imported."""
     for module in modules:
-        try:
+        with foreign(lambda why, module=module: ConfigError(f"plugins=[{module}] cannot be imported: {why}.")):  # type: ignore[misc]
             importlib.import_module(module)
-        except Exception as error:  # whatever another's module does while it is imported
-            why = f"{type(error).__name__}: {' '.join(str(error).split())}" if not isinstance(error, ImportError) else str(error)
-            raise ConfigError(f"plugins=[{module}] cannot be imported: {why}.") from error
 
 
 def register(plugins: Sequence[str] = ()) -> None:
@@ -172,8 +170,8 @@ def hydra_main(task: Callable[[Composed], int], overrides: Sequence[str], flags:
         if outcome.status:
             say_error(outcome.why)
     brought = brought or here.ended
-    if (stopped := next((o for o in brought if o.status == Interrupted.exit_status), None)) is not None:
-        raise Interrupted(stopped.why)  # only now: Hydra writes a line of its own about a job that raises
+    if (stopped := next((o for o in brought if o.status in Interrupted.STATUSES), None)) is not None:
+        raise Interrupted.of(stopped.status, stopped.why)  # only now: Hydra writes a line of its own about a job that raises
     return next((o.status for o in brought if o.status), 0)
 
 
@@ -196,7 +194,7 @@ class _Jobs:
         trial = next((word.partition("=")[2] for word in chosen if word.startswith("sweep.trial=")), None)
         job = settled.hydra.job
         outcome = self._ended(settled, chosen, trial or str(1 if OmegaConf.is_missing(job, "num") else job.num + 1))
-        self.stopped = outcome if outcome.status == Interrupted.exit_status else None
+        self.stopped = outcome if outcome.status in Interrupted.STATUSES else None
         self.ended += [outcome] if trial is None else []
         return outcome
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import signal
 from collections.abc import Iterable
 
 
@@ -39,10 +40,29 @@ class TrainingFailed(FulguriteError):
     exit_status = 3
 
 
-class Interrupted(FulguriteError):
-    """A signal asked to stop; a checkpoint was saved. Exit 130."""
+class Interrupted(BaseException):
+    """A signal, or a call of `sys.exit` in its place, ended the command. Exit 130 for Ctrl-C (SIGINT), 143 for any other signal.
 
-    exit_status = 130
+    No Exception: `except Exception` around a reward function, or inside one, must not swallow it. No KeyboardInterrupt either,
+    which Lightning turns into exit status 1.
+    """
+
+    STATUSES = (130, 143)
+    """Every exit status that says that a command was interrupted."""
+
+    def __init__(self, message: str, number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.number = number
+
+    @classmethod
+    def of(cls, status: int, message: str) -> Interrupted:
+        """The same from an exit status, which is all that another process hands back."""
+        return cls(message, signal.SIGINT if status == cls.STATUSES[0] else signal.SIGTERM)
+
+    @property
+    def exit_status(self) -> int:
+        """What a shell reports for the signal; SIGHUP and SIGUSR1 ask for the same as SIGTERM."""
+        return 130 if self.number == signal.SIGINT else 143
 
 
 class Pruned(FulguriteError):

@@ -10,7 +10,7 @@ import pytest
 
 from fulgurite.check import checked_source
 from fulgurite.compose import compose
-from fulgurite.errors import ConfigError, RequestError
+from fulgurite.errors import ConfigError, Interrupted, RequestError
 from fulgurite.stage import rewards
 from fulgurite.stage.rewards import RULES, Answered, resolve, scored
 
@@ -105,13 +105,78 @@ def test_a_word_that_names_no_reward_is_one_sentence(word: str, said: str, file:
     ("word", "said"),
     [
         ("{file}:short", "gave 1 numbers for 3 answers"), ("{file}:nan", "gave nan for the answer 'no' to f:2"),
-        ("{file}:fails", r"failed on 3 answers to the prompts of f:1 and on: KeyError: 'price'"), ("{file}:words", "ValueError"),
+        ("{file}:fails", r"failed on 3 answers to the prompts of f:1 and on: KeyError: 'price'"), ("{file}:words", "gave 'many' for the answer 'yes, 5' to f:1; it must give a number"),
         ("match:price", "the data have no column price"), ("match:gap", "column gap is empty"),
     ],
 )
 def test_a_reward_that_gives_no_good_numbers_is_one_sentence(word: str, said: str, file: Path) -> None:
     with pytest.raises(RequestError, match=said):
         scored([resolve(word.format(file=file))], [1.0], answered())
+
+
+ODD = {
+    "{str(i): 1.0 for i in range(3)}": "returned a value of type dict; it must return a list",
+    "{1.0, 2.0, 3.0}": "returned a value of type set",
+    "(x for x in (1.0, 2.0, 3.0))": "returned a value of type generator",
+    "'010'": "returned a value of type str",
+    "None": r"returned nothing \(None\)",
+    "7": "returned a value of type int",
+    "[1.0, None, 2.0]": "gave None for the answer 'no' to f:2",
+    "[1.0, '2', 3.0]": "gave '2' for the answer 'no' to f:2",
+    "[1.0, [2.0], 3.0]": "gave a value of type list for the answer 'no' to f:2, which is no number: TypeError",
+    "[1.0, 1j, 3.0]": "gave a value of type complex for the answer 'no' to f:2",
+    "[0.0, 1e308, 0.0]": "gave 1e\\+308 for the answer 'no' to f:2; rewards must lie between -1e\\+15 and 1e\\+15",
+    "[0.0, -(10 ** 400), 0.0]": "gave a value of type int for the answer 'no' to f:2, which is no number: OverflowError",
+    "[1.0, float('-inf'), 2.0]": "gave -inf for",
+    "[1.0] * 4": "gave 4 numbers for 3 answers",
+    "sys.exit(0)": r"failed on 3 answers .*: it called sys.exit\(0\)",
+    "sys.exit('done')": r"it called sys.exit\('done'\)",
+    "deep()": "RecursionError",
+    "next(GENERATOR)": "GeneratorExit",
+}
+
+
+@pytest.mark.parametrize("returned", ODD)
+def test_an_odd_return_value_is_one_sentence(returned: str, tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(
+        "import sys\ndef deep():\n    return deep()\ndef gone():\n    raise GeneratorExit\n    yield\nGENERATOR = gone()\n"
+        f"def f(**given):\n    return {returned}\n"
+    )
+    with pytest.raises(RequestError, match=ODD[returned]) as caught:
+        scored([resolve(f"{tmp_path / 'odd.py'}:f")], [1.0], answered())
+    assert "\n" not in str(caught.value)
+
+
+def test_arrays_and_tensors_are_numbers_too(tmp_path: Path) -> None:
+    (tmp_path / "arrays.py").write_text(
+        "import numpy as np, torch\n"
+        "def array(**given):\n    return np.array([1, 2, 3], dtype=np.float16)\n"
+        "def tensors(**given):\n    return torch.tensor([1.0, 2.0, 3.0])\n"
+        "def flags(**given):\n    return (True, False, np.bool_(True))\n"
+    )
+    found = [scored([resolve(f"{tmp_path / 'arrays.py'}:{name}")], [1.0], answered())[0] for name in ("array", "tensors", "flags")]
+    assert found == [[1, 2, 3], [1, 2, 3], [1, 0, 1]]
+
+
+def test_weights_that_make_a_sum_too_large_are_one_sentence() -> None:
+    with pytest.raises(RequestError, match=r"stage\.reward_weights=\[1e\+300\] makes a reward of 1e\+300 for the answer 'yes, 5' to f:1"):
+        scored([resolve("regex:yes")], [1e300], answered())
+
+
+@pytest.mark.parametrize("raised", ["KeyboardInterrupt", "Interrupted('second', 15)"])
+def test_an_interrupt_inside_a_reward_stays_one(raised: str, tmp_path: Path) -> None:
+    (tmp_path / "f.py").write_text(
+        f"from fulgurite.errors import Interrupted\ndef f(**given):\n    try:\n        raise {raised}\n    except Exception:\n        return [0.0]\n"
+    )
+    with pytest.raises(Interrupted) as caught:
+        scored([resolve(f"{tmp_path / 'f.py'}:f")], [1.0], answered())
+    assert caught.value.exit_status == (143 if "second" in raised else 130)
+
+
+def test_a_file_that_leaves_while_it_is_imported_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(ConfigError, match=r"leaves.py cannot be imported: it called sys.exit\(0\)"):
+        resolve(f"{tmp_path / 'leaves.py'}:f")
 
 
 @pytest.mark.parametrize(

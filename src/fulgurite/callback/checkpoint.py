@@ -52,6 +52,7 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
         self.best_value = math.inf
         self._improved = False
         self._evaluated = True
+        self._random: dict[str, Tensor] | None = None
         self._buffers: dict[str, Tensor] = {}
         self._before_evaluation: dict[str, Tensor] | None = None
         self._to_restore: dict[str, Tensor] | None = None
@@ -68,7 +69,7 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
         """Keep the trained weights only, the position in place of Lightning's counters, and the random states."""
         checkpoint["state_dict"] = weights.to_save(pl_module, self._buffers)
         del checkpoint["loops"]
-        state = self._before_evaluation if not self._evaluated else None
+        state = self._before_evaluation if not self._evaluated else self._random
         checkpoint[loop.KEY] = {
             "step": trainer.global_step,
             "per_epoch": int(trainer.num_training_batches) // trainer.accumulate_grad_batches,
@@ -124,16 +125,17 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
         """Save the end of the run."""
         self.save(trainer)
 
-    def save(self, trainer: Trainer, evaluated: bool = True) -> Path:
+    def save(self, trainer: Trainer, evaluated: bool = True, random: dict[str, Tensor] | None = None) -> Path:
         """Make the checkpoint of the current step, unless it is there, then bring links and retention up to date.
 
-        Call it on all ranks, between two optimizer steps; `evaluated` is false while this step's evaluation is owed.
+        Call it on all ranks, between two optimizer steps; `evaluated` is false while this step's evaluation is owed. `random` is
+        the random state between the steps, if numbers were drawn since.
         Raises CheckpointError or TrainingFailed, and leaves the earlier checkpoint, where it cannot be made.
         """
         step = trainer.global_step
         path = self.folder / folder.name_of(step)
         if step != self.newest:
-            self._evaluated = evaluated
+            self._evaluated, self._random = evaluated, random
             trainer.save_checkpoint(path)
             self.newest = step
         self._improved = False

@@ -9,16 +9,20 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
 from fulgurite.errors import ConfigError, RequestError, did_you_mean
+from fulgurite.foreign import foreign, interruptible
 
 GROUP = "fulgurite.rewards"
 """The entry-point group under which a package offers its reward functions."""
+LARGEST = 1e15
+"""No reward may be larger in size: its square must fit into float32, in which advantages are computed."""
+WITHIN = f"rewards must lie between -{LARGEST:g} and {LARGEST:g}"
 
 
 @dataclass(slots=True)
@@ -132,10 +136,8 @@ def resolve(word: str) -> Reward:
         return Function(word, _of_file(Path(path), name, word))
     offered = {entry.name: entry for entry in entry_points(group=GROUP)}
     if word in offered:
-        try:
+        with foreign(lambda why: ConfigError(f"stage.reward={word} cannot be loaded: {why}.")):
             return Function(word, offered[word].load())
-        except Exception as error:
-            raise ConfigError(f"stage.reward={word} cannot be loaded: {_said(error)}.") from error
     folder = Path(word).expanduser()
     if folder.is_dir():
         if not (folder / "config.yaml").is_file() or not (folder / "checkpoints").is_dir():
@@ -183,10 +185,8 @@ def _of_file(path: Path, name: str, word: str) -> Callable[..., Sequence[float]]
     if spec is None or spec.loader is None:
         raise ConfigError(f"stage.reward={word}: {path} cannot be read as Python.")
     module = importlib.util.module_from_spec(spec)
-    try:
+    with foreign(lambda why: ConfigError(f"stage.reward={word}: {path} cannot be imported: {why}.")):
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise ConfigError(f"stage.reward={word}: {path} cannot be imported: {_said(error)}.") from error
     found: Any = getattr(module, name, None)
     if not callable(found):
         raise ConfigError(f"stage.reward={word}: {path} has no function {name}.{did_you_mean(name, vars(module))}")
@@ -197,26 +197,54 @@ def scored(rewards: Sequence[Reward], weights: Sequence[float], answered: Answer
     """The weighted sum for each answer, and each reward's own numbers. Raises RequestError where one gives no good numbers."""
     each = {reward.name: _numbers(reward, answered) for reward in rewards}
     total = [sum(w * each[r.name][i] for r, w in zip(rewards, weights, strict=True)) for i in range(len(answered.answers))]
+    for i, x in enumerate(total):
+        if not abs(x) <= LARGEST:
+            raise RequestError(f"stage.reward_weights={list(weights)} makes a reward of {x:g} for {_shown(answered, i)}; {WITHIN}.")
     return total, each
 
 
 def _numbers(reward: Reward, answered: Answered) -> list[float]:
     where = f"stage.reward={reward.name}"
     due = len(answered.answers)
-    try:
-        found = [float(x) for x in reward(answered)]
-    except Exception as error:
-        raise RequestError(
-            f"{where} failed on {due} answers to the prompts of {answered.places[0]} and on: {_said(error)}; the last checkpoint is whole."
-        ) from error
+    on = f"on {due} answers to the prompts of {answered.places[0]} and on" if answered.places else f"on {due} answers"
+
+    def refuse(why: str) -> RequestError:
+        return RequestError(f"{where} failed {on}: {why}; the last checkpoint is whole.")
+
+    with foreign(refuse), interruptible():
+        given = reward(answered)
+        _refuse_shape(where, given)
+        found = list(given)
     if len(found) != due:
         raise RequestError(f"{where} gave {len(found)} numbers for {due} answers; it must give one for each.")
-    for i, x in enumerate(found):
-        if not math.isfinite(x):
-            shown = " ".join(answered.answers[i].split())[:60]
-            raise RequestError(f"{where} gave {x} for the answer {shown!r} to {answered.places[i]}; it must give a finite number.")
-    return found
+    return [_number(where, x, answered, i) for i, x in enumerate(found)]
 
 
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+def _refuse_shape(where: str, given: Any) -> None:
+    """Raise RequestError unless `given` is a list, a tuple, an array or a tensor: one number for each answer, in their order."""
+    kind = type(given).__name__
+    if isinstance(given, Mapping | Set | str | bytes) or not (hasattr(given, "__len__") and hasattr(given, "__iter__")):
+        given_words = "nothing (None)" if given is None else f"a value of type {kind}"
+        raise RequestError(f"{where} returned {given_words}; it must return a list with a number for each answer.")
+
+
+def _number(where: str, given: Any, answered: Answered, i: int) -> float:
+    """The number as a float. Raises RequestError unless it is one, finite, and small enough to be averaged and squared in float32."""
+    if given is None or isinstance(given, str | bytes):
+        raise RequestError(f"{where} gave {_short(given)} for {_shown(answered, i)}; it must give a number.")
+    with foreign(lambda why: RequestError(f"{where} gave a value of type {type(given).__name__} for {_shown(answered, i)}, which is no number: {why}.")):
+        x = float(given)
+    if not math.isfinite(x):
+        raise RequestError(f"{where} gave {x} for {_shown(answered, i)}; it must give a finite number.")
+    if abs(x) > LARGEST:
+        raise RequestError(f"{where} gave {x:g} for {_shown(answered, i)}; {WITHIN}.")
+    return x
+
+
+def _shown(answered: Answered, i: int) -> str:
+    return f"the answer {' '.join(answered.answers[i].split())[:60]!r} to {answered.places[i]}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

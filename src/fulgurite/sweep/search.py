@@ -91,7 +91,7 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
         ]
         outcomes = launch(jobs, batch[0][0])
         for (number, values), outcome in zip(batch, outcomes, strict=True):
-            if outcome.status == Interrupted.exit_status:
+            if outcome.status in Interrupted.STATUSES:
                 kept_study.again(study, sweep, number, what.folder)
                 continue
             if outcome.lost:  # it is settled as soon as its process is known to be gone
@@ -105,8 +105,8 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
             say(_line(study, sweep, number, values))
         _forget(study, sweep, what.folder)
         gc.collect()  # a model and its Trainer hold each other
-        if (stopped := next((o for o in outcomes if o.status == Interrupted.exit_status), None)) is not None:
-            raise Interrupted(f"{stopped.why} The same command goes on with the search.")
+        if (stopped := next((o for o in outcomes if o.status in Interrupted.STATUSES), None)) is not None:
+            raise Interrupted.of(stopped.status, f"{stopped.why} The same command goes on with the search.")
         if failed >= HOPELESS and not _completed(study):
             why = outcomes[-1].why
             raise ConfigError(f"The first {failed} trials failed, the last of them so: {why} Mend it, and give the command again.")
