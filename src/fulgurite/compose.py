@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fulgurite.callback.watch.config import check_quiet
-from fulgurite.errors import ConfigError, FulguriteError, Interrupted, Pruned, RequestError, did_you_mean
+from fulgurite.errors import ConfigError, FulguriteError, Interrupted, Pruned, RequestError, TrainingFailed, did_you_mean
 from fulgurite.foreign import foreign
 from fulgurite.hostile import refuse_hydra, refuse_resolver, refuse_secret
 from fulgurite.places import conf_dir
@@ -209,6 +209,10 @@ class _Jobs:
             told = error if isinstance(error, FulguriteError) else explained(error, chosen)
             say_error(f"Trial {number} ({' '.join(chosen)}): {told}")
             return Outcome(told.exit_status, str(told))
+        except SystemExit as error:  # of code that is not ours: Hydra would end the whole command with its status
+            why = f"the code of the trial called sys.exit({error.code!r})"
+            say_error(f"Trial {number} ({' '.join(chosen)}): {why}")
+            return Outcome(TrainingFailed.exit_status, why)
 
 
 def searched(arguments: Sequence[str], config: DictConfig, loader: Any, make_launcher: Callable[[], Any]) -> None:
@@ -253,8 +257,8 @@ def _outcome(done: Any) -> Outcome:
     except Exception as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         say_error(f"{' '.join(done.overrides or [])}: {why}")
-        return Outcome(1, why)
-    return found if isinstance(found, Outcome) else Outcome(1, "the launcher brought nothing back")
+        return Outcome(TrainingFailed.exit_status, why)
+    return found if isinstance(found, Outcome) else Outcome(TrainingFailed.exit_status, "the launcher brought nothing back")
 
 
 def _spaces(arguments: Sequence[str], loader: Any) -> tuple[list[str], dict[str, Any]]:

@@ -14,6 +14,7 @@ from lightning.pytorch import Trainer, seed_everything
 
 from fulgurite import __version__
 from fulgurite.callback.checkpoint import Checkpoints
+from fulgurite.callback.home import Home
 from fulgurite.callback.patience import Patience
 from fulgurite.callback.privacy import PrivacyFile
 from fulgurite.callback.progress import ProgressLine
@@ -40,7 +41,7 @@ from fulgurite.data.report import Report
 from fulgurite.data.rows import AnyRows, Rows
 from fulgurite.data.source import Source
 from fulgurite.data.template import resolve
-from fulgurite.errors import CheckpointError, ConfigError, is_shortage
+from fulgurite.errors import CheckpointError, ConfigError, Interrupted, is_shortage
 from fulgurite.folder import following, make, read_config, run_folder, write_atomically, write_run
 from fulgurite.judge import judge
 from fulgurite.logger.build import build_all
@@ -235,7 +236,7 @@ def callbacks(run: RunConfig, folder: Path, total: int, samples: Samples, watch:
     trial = [Trial(report(run.sweep), run.sweep.metric, total)] if run.sweep.trial is not None else []
     patience = [Patience(run.trainer.patience)] if run.trainer.patience is not None else []
     watched = [UpdateRatio(run.trainer.log_every), record, samples, ProgressLine(total), watch]
-    return [*watched, *private, *patience, checkpoints, *trial, Stop(checkpoints)]
+    return [Home(folder), *watched, *private, *patience, checkpoints, *trial, Stop(checkpoints)]
 
 
 def trackers(composed: Composed, folder: Path, facts: Facts) -> list[Any]:
@@ -251,6 +252,10 @@ def fit(assembled: Assembled) -> Shortage | None:
     try:
         with a.stop.listening():
             a.trainer.fit(a.stage, a.train_loader, a.val_loader, ckpt_path=a.checkpoint)
+    except SystemExit as left:
+        if isinstance(left.__context__, KeyboardInterrupt):  # Lightning's answer to one that code beside ours has raised
+            raise Interrupted("Interrupted by a KeyboardInterrupt in the training step; earlier checkpoints are whole.") from left
+        raise
     except (RuntimeError, MemoryError) as error:
         if not is_shortage(error):
             raise

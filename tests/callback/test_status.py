@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fulgurite.callback.status import _started, alive, status, this_process, write
+from fulgurite.callback.status import LOCK, _started, alive, held, mend, status, this_process, write
 from fulgurite.errors import CheckpointError, Interrupted, RequestError, TrainingFailed
 
 
@@ -134,3 +134,61 @@ def test_a_checkpoint_that_was_wrong_from_the_start_is_a_failure(tmp_path: Path)
     with pytest.raises(CheckpointError), status(tmp_path):
         raise CheckpointError("no checkpoint to go on from")
     assert read(tmp_path)["state"] == "failed"
+
+
+def test_a_folder_is_locked_while_a_run_writes_in_it(tmp_path: Path) -> None:
+    """Two that begin at once: whatever either has read before, one of them trains."""
+    with held(tmp_path):
+        assert (tmp_path / LOCK).is_file()
+        with pytest.raises(RequestError, match="is being trained by another process; wait for it"), status(tmp_path):
+            pass
+        assert not (tmp_path / "status.json").exists()
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_another_process_that_holds_the_lock_is_named(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from fulgurite.callback.status import status\n"
+        "with status(Path(sys.argv[1])): print('in', flush=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "in\n"
+        with pytest.raises(RequestError, match=f"is being trained by process {other.pid}"), status(tmp_path):
+            pass
+        other.kill()
+        other.wait()
+        with status(tmp_path):  # its lock went with it
+            pass
+
+
+def test_a_folder_that_cannot_be_locked_is_used_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuses(self: Any, timeout: float) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuses)
+    with status(tmp_path):
+        assert read(tmp_path)["state"] == "running"
+    assert "cannot be locked" in caplog.text
+
+
+def test_the_status_of_a_process_that_was_killed_is_mended(tmp_path: Path) -> None:
+    gone = {"state": "running", "host": socket.gethostname(), "pid": 2**22 + 1, "started": 5.0}
+    write(tmp_path, gone)
+    mend(tmp_path, "failed", "Rank 0 was killed.")
+    found = read(tmp_path)
+    assert (found["state"], found["why"], found["started"]) == ("failed", "Rank 0 was killed.", 5.0)
+    mend(tmp_path, "stopped", "too late")
+    assert read(tmp_path) == found
+    mend(tmp_path, "failed", "Rank 1 was killed.", known_better=True)
+    assert read(tmp_path) == {**found, "why": "Rank 1 was killed."}
+
+
+def test_the_status_of_a_run_that_goes_on_is_not_mended(tmp_path: Path) -> None:
+    with status(tmp_path):
+        mend(tmp_path, "failed", "no")
+        assert read(tmp_path)["state"] == "running"
+    mend(tmp_path / "nowhere", "failed", "no")
+    assert not (tmp_path / "nowhere").exists()

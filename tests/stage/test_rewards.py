@@ -105,7 +105,8 @@ def test_a_word_that_names_no_reward_is_one_sentence(word: str, said: str, file:
     ("word", "said"),
     [
         ("{file}:short", "gave 1 numbers for 3 answers"), ("{file}:nan", "gave nan for the answer 'no' to f:2"),
-        ("{file}:fails", r"failed on 3 answers to the prompts of f:1 and on: KeyError: 'price'"), ("{file}:words", "gave 'many' for the answer 'yes, 5' to f:1; it must give a number"),
+        ("{file}:fails", r"failed on 3 answers to the prompts of f:1 and on: KeyError: 'price'"),
+        ("{file}:words", "gave 'many' for the answer 'yes, 5' to f:1; it must give a number"),
         ("match:price", "the data have no column price"), ("match:gap", "column gap is empty"),
     ],
 )
@@ -166,7 +167,8 @@ def test_weights_that_make_a_sum_too_large_are_one_sentence() -> None:
 @pytest.mark.parametrize("raised", ["KeyboardInterrupt", "Interrupted('second', 15)"])
 def test_an_interrupt_inside_a_reward_stays_one(raised: str, tmp_path: Path) -> None:
     (tmp_path / "f.py").write_text(
-        f"from fulgurite.errors import Interrupted\ndef f(**given):\n    try:\n        raise {raised}\n    except Exception:\n        return [0.0]\n"
+        "from fulgurite.errors import Interrupted\n"
+        f"def f(**given):\n    try:\n        raise {raised}\n    except Exception:\n        return [0.0]\n"
     )
     with pytest.raises(Interrupted) as caught:
         scored([resolve(f"{tmp_path / 'f.py'}:f")], [1.0], answered())

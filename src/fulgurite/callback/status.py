@@ -17,6 +17,10 @@ from fulgurite.logger.files import replace
 
 log = logging.getLogger(__name__)
 
+LOCK = "run.lock"
+LEFT_BEHIND = 10.0
+"""Seconds that the lock of a killed run is waited for."""
+
 
 @contextlib.contextmanager
 def status(run_dir: Path, **facts: Any) -> Iterator[dict[str, Any]]:
@@ -26,33 +30,80 @@ def status(run_dir: Path, **facts: Any) -> Iterator[dict[str, Any]]:
 
     Not a Lightning callback: data and models fail before there is a trainer.
     """
-    before = _text(run_dir)
-    _refuse_two(run_dir, before)
-    base = {**this_process(), "started": time.time(), **facts}
-    write(run_dir, {"state": "running", **base})
-    found: dict[str, Any] = {}
+    with contextlib.suppress(OSError):
+        run_dir.mkdir(parents=True, exist_ok=True)
+    with held(run_dir):
+        before = _text(run_dir)
+        _refuse_two(run_dir, before)
+        base = {**this_process(), "started": time.time(), **facts}
+        write(run_dir, {"state": "running", **base})
+        found: dict[str, Any] = {}
+        try:
+            yield found
+        except CheckpointError as error:  # a run that is not gone on with stays what it was
+            if before is not None:
+                replace(run_dir / "status.json", before)
+            else:
+                write(run_dir, {"state": "failed", "why": _why(error), **base, "ended": time.time()})
+            raise
+        except BaseException as error:
+            state = "stopped" if isinstance(error, KeyboardInterrupt | Interrupted | Pruned) else "failed"
+            write(run_dir, {"state": state, "why": _why(error), **base, "ended": time.time()})
+            raise
+        write(run_dir, {"state": "finished", **base, "ended": time.time(), **found})
+
+
+@contextlib.contextmanager
+def held(run_dir: Path) -> Iterator[None]:
+    """Lock the run folder against other processes of this machine, by `run.lock` in it. Raises RequestError if another one holds it.
+
+    A folder that cannot be locked (a file system without locks, a full disk) is warned about: status.json still tells who trains.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(run_dir / LOCK)
+    found = _running(_text(run_dir))
+    # the workers of a run that was killed hold its lock until they notice, some seconds later
+    patience = LEFT_BEHIND if found is not None and not alive(found) else 0.0
     try:
-        yield found
-    except CheckpointError as error:  # a run that is not gone on with stays what it was
-        if before is not None:
-            replace(run_dir / "status.json", before)
-        else:
-            write(run_dir, {"state": "failed", "why": _why(error), **base, "ended": time.time()})
-        raise
-    except BaseException as error:
-        state = "stopped" if isinstance(error, KeyboardInterrupt | Interrupted | Pruned) else "failed"
-        write(run_dir, {"state": state, "why": _why(error), **base, "ended": time.time()})
-        raise
-    write(run_dir, {"state": "finished", **base, "ended": time.time(), **found})
+        lock.acquire(timeout=patience)
+    except Timeout:
+        raise _taken(run_dir, found) from None
+    except (OSError, NotImplementedError) as error:
+        if run_dir.is_dir():
+            log.warning("%s cannot be locked (%s); do not start a second run in it.", run_dir, error)
+        yield
+        return
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # while it is held: whoever waits for it finds it unlinked, and makes another
+            (run_dir / LOCK).unlink()
+        with contextlib.suppress(OSError):
+            lock.release()
 
 
 def write(run_dir: Path, what: dict[str, Any]) -> None:
-    """Replace status.json whole. A disk that refuses is warned about: it never ends a run."""
+    """Replace status.json whole. A disk that refuses is warned about: it never ends a run. A folder that is gone is not made again."""
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
         replace(run_dir / "status.json", json.dumps(what, indent=1) + "\n")
     except OSError as error:
-        log.warning("%s/status.json cannot be written (%s); the run goes on.", run_dir, error.strerror)
+        log.warning("%s/status.json cannot be written (%s).", run_dir, error.strerror)
+
+
+def mend(run_dir: Path, state: str, why: str, of: int | None = None, known_better: bool = False) -> None:
+    """Write how a run ended whose process was killed before it could: its status is `running` still.
+
+    `of` is a process that is about to end. With `known_better` a failure that the process has written itself gets this reason, too.
+    """
+    text = _text(run_dir)
+    found = _running(text)
+    if found is not None and (found.get("pid") == of or not alive(found)):
+        write(run_dir, {**found, "state": state, "why": why, "ended": time.time()})
+    elif known_better and text is not None:
+        with contextlib.suppress(ValueError, TypeError):
+            if (kept := dict(json.loads(text))).get("state") == "failed":
+                write(run_dir, {**kept, "why": why})
 
 
 def this_process() -> dict[str, Any]:
@@ -99,14 +150,24 @@ def alive(found: dict[str, Any]) -> bool:
 
 def _refuse_two(run_dir: Path, before: str | None) -> None:
     """Raise RequestError where another process of this machine trains in the folder: both would write the same files."""
+    found = _running(before)
+    if found is not None and found.get("pid") != os.getpid() and alive(found):
+        raise _taken(run_dir, found)
+
+
+def _taken(run_dir: Path, found: dict[str, Any] | None) -> RequestError:
+    who = f"process {found['pid']}" if found is not None and "pid" in found else "another process"
+    return RequestError(f"{run_dir} is being trained by {who}; wait for it, or give another run_dir.")
+
+
+def _running(text: str | None) -> dict[str, Any] | None:
+    """The status of a run of this machine that says `running`, else None."""
     try:
-        found = json.loads(before or "{}")
+        found = json.loads(text or "{}")
     except ValueError:
-        return
-    if not isinstance(found, dict) or found.get("state") != "running" or found.get("host") != socket.gethostname():
-        return
-    if found.get("pid") != os.getpid() and alive(found):
-        raise RequestError(f"{run_dir} is being trained by process {found['pid']}; wait for it, or give another run_dir.")
+        return None
+    running = isinstance(found, dict) and found.get("state") == "running" and found.get("host") == socket.gethostname()
+    return found if running else None
 
 
 def _text(run_dir: Path) -> str | None:

@@ -8,11 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from fulgurite import __version__
-from fulgurite.errors import FulguriteError, TrainingFailed, did_you_mean, is_shortage
-from fulgurite.say import guard_output, rank, say_error
-
-LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
-"""What gloo says where another process of the run is gone."""
+from fulgurite.cli.ending import answering_signals, closed_output, end
+from fulgurite.errors import ConfigError, did_you_mean
+from fulgurite.say import guard_output
 
 HELP = f"""fulgurite {__version__}: fine-tuning in which every knob explains itself
 
@@ -28,7 +26,8 @@ HELP = f"""fulgurite {__version__}: fine-tuning in which every knob explains its
   fulgurite runs                                    list and compare what has been run
 
 Begin with `fulgurite train`, then `fulgurite explain optim.lr`.
-Errors are one line (exit 2); failed training says why (exit 3); Ctrl-C saves first (exit 130). --debug shows tracebacks."""
+Errors are one line (exit 2); failed training says why (exit 3); Ctrl-C saves first (exit 130), as does SIGTERM (exit 143).
+--debug shows tracebacks."""
 
 
 def _train(words: list[str]) -> int:
@@ -73,10 +72,25 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one subcommand; returns the exit status (design: 0 done, 2 wrong request, 3 failed training, 130 interrupted)."""
+    """Run one subcommand; returns the exit status: 0 done, 2 wrong request, 3 failed, 130 Ctrl-C, 143 SIGTERM."""
     given = list(sys.argv[1:] if words is None else words)
     debug = "--debug" in given
     given = [w for w in given if w != "--debug"]
+    try:
+        with answering_signals():
+            if "RANK" in os.environ:
+                from fulgurite.trainer.rank import follow_launcher
+
+                follow_launcher()
+            return _run(given)
+    except BrokenPipeError as error:
+        closed_output()
+        return 0 if given[:1] != ["train"] else end(error, debug)
+    except BaseException as error:  # whatever it is, it is one line and a status
+        return end(error, debug)
+
+
+def _run(given: list[str]) -> int:
     if not given or given[0] in {"-h", "--help", "help"}:
         print(HELP)
         return 0
@@ -87,42 +101,10 @@ def main(words: Sequence[str] | None = None) -> int:
     guard_output()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("fulgurite").setLevel(logging.INFO)
-    try:
-        if command in {"-sc", "--shell-completion"}:
-            from fulgurite.cli.completion import completion_main
+    if command in {"-sc", "--shell-completion"}:
+        from fulgurite.cli.completion import completion_main
 
-            return completion_main(rest, COMMANDS)
-        if command not in COMMANDS:
-            say_error(f"There is no command {command}.{did_you_mean(command, COMMANDS)} `fulgurite --help` lists them.")
-            return 2
-        return COMMANDS[command](rest)
-    except FulguriteError as error:
-        if debug:
-            raise
-        if rank() == 0 or error.exit_status == TrainingFailed.exit_status:  # one line, not one a process
-            say_error(error)
-        return error.exit_status
-    except KeyboardInterrupt:
-        say_error("Interrupted before anything was to be saved.")
-        return 130
-    except BrokenPipeError:  # the reader of our output has left, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (MemoryError, RuntimeError, OSError) as error:
-        if not debug and _lost(error):
-            if rank() == 0:
-                say_error("The connection to another process of this run is gone: that process says why.")
-            return 1  # not 3: the launcher takes the status of the one that knows
-        if debug or not (is_shortage(error) or isinstance(error, OSError)):
-            raise
-        said = " ".join(str(error).split())[:160] or "no more was said"
-        if is_shortage(error):
-            say_error(f"Out of memory ({said}). Close other programs, or take a smaller model.")
-            return TrainingFailed.exit_status
-        say_error(f"{said}. --debug shows where.")  # a file or a pipe that nobody expected to refuse
-        return 2
-
-
-def _lost(error: BaseException) -> bool:
-    """Whether one of several processes has lost another one."""
-    return "RANK" in os.environ and isinstance(error, RuntimeError) and any(words in str(error) for words in LOST)
+        return completion_main(rest, COMMANDS)
+    if command not in COMMANDS:
+        raise ConfigError(f"There is no command {command}.{did_you_mean(command, COMMANDS)} `fulgurite --help` lists them.")
+    return COMMANDS[command](rest)

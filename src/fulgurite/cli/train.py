@@ -76,7 +76,7 @@ def _launched(composed: Composed, asked: flags.Flags, processes: int) -> int:
         say(f"warning: trainer.processes={processes} on {cores} core{'s' * (cores > 1)}: they take turns, which is slower than fewer.")
     folder = run_folder(composed.run)
     same = [o for o in composed.overrides if not o.startswith("run_dir=")]
-    status = launch(["train", *asked.words(), *same, f"run_dir={quoted(folder)}"], processes)
+    status = launch(["train", *asked.words(), *same, f"run_dir={quoted(folder)}"], processes, folder)
     if status and composed.run.run_dir is None and composed.run.resume.run is None:
         _forget(folder)
     return status

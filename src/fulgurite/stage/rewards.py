@@ -232,7 +232,8 @@ def _number(where: str, given: Any, answered: Answered, i: int) -> float:
     """The number as a float. Raises RequestError unless it is one, finite, and small enough to be averaged and squared in float32."""
     if given is None or isinstance(given, str | bytes):
         raise RequestError(f"{where} gave {_short(given)} for {_shown(answered, i)}; it must give a number.")
-    with foreign(lambda why: RequestError(f"{where} gave a value of type {type(given).__name__} for {_shown(answered, i)}, which is no number: {why}.")):
+    what = f"{where} gave a value of type {type(given).__name__} for {_shown(answered, i)}, which is no number"
+    with foreign(lambda why: RequestError(f"{what}: {why}.")):
         x = float(given)
     if not math.isfinite(x):
         raise RequestError(f"{where} gave {x} for {_shown(answered, i)}; it must give a finite number.")

@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.strategies import DDPStrategy
 
 from fulgurite.precision.build import Dtypes
 from fulgurite.run import RunConfig
 from fulgurite.trainer import config as c
+
+PATIENCE = timedelta(minutes=30)
+"""How long a process waits for the others at the end of a step: longer than the first one writes a checkpoint or samples."""
 
 
 def device(config: c.Trainer) -> str:
@@ -38,7 +43,7 @@ def build(
     return Trainer(
         accelerator="gpu" if device(config) == "cuda" else "cpu",
         devices=many if device(config) == "cpu" else 1,
-        strategy="ddp" if many > 1 else "auto",
+        strategy=DDPStrategy(timeout=PATIENCE) if many > 1 else "auto",
         precision=dtypes.lightning,
         max_steps=total_steps, max_epochs=-1, accumulate_grad_batches=micro_batches,
         # under privacy each row is clipped for itself, by privacy.max_grad_norm: never both
@@ -59,5 +64,6 @@ def quiet() -> None:
     for text in (
         ".*does not have many workers.*", ".*no `val_dataloader`.*", ".*`max_epochs` was not set.*", ".*LeafSpec.*",
         ".*Checkpoint directory.*", ".*isinstance.treespec.*", ".*num_workers.*", ".*lr_scheduler.step.*before.*optimizer.step.*",
+        ".*distributed.nn.functional.all_gather is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message=text)

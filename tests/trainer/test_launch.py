@@ -1,0 +1,229 @@
+"""Several processes: how each of them may end, and the one line and the one status that come of it. The ranks here are toys."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from fulgurite.callback import status
+from fulgurite.trainer import launch as module
+from fulgurite.trainer.launch import Launch, launch
+
+HEAD = """
+import os, signal, sys, time
+from fulgurite.trainer import rank
+from fulgurite.trainer.rank import Report, follow_launcher, report
+follow_launcher()
+number = int(os.environ["RANK"])
+def leave(status, line, lost=False):
+    report(Report(status, line, lost)); sys.exit(status)
+def there(name):
+    open(os.path.join(os.environ["PLACE"], f"{name}{number}"), "w").close()
+def wait_for(name):
+    while not os.path.exists(os.path.join(os.environ["PLACE"], name)): time.sleep(0.02)
+"""
+
+
+def ends(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch, after: Any = None, processes: int = 2) -> tuple[int, str]:
+    """Status and line of a run whose ranks execute `code`; `after(run)` is called once they have been started."""
+    monkeypatch.setenv("PLACE", str(folder))
+    monkeypatch.setattr(module, "LOOK", 0.2)
+    run = Launch(folder)
+    run.start([sys.executable, "-c", HEAD + code], processes)
+    if after is not None:
+        after(run)
+    run.wait()
+    assert not run.alive()
+    return run.verdict()
+
+
+def appear(folder: Path, *names: str) -> None:
+    """Wait until the ranks have made these files."""
+    until = time.monotonic() + 30
+    while not all((folder / name).exists() for name in names):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_killed_rank_is_named(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = f"if number == {number}: os.kill(os.getpid(), signal.SIGKILL)\nleave(3, 'lost the other', lost=True)"
+    (tmp_path / "checkpoints" / "step-4").mkdir(parents=True)
+    found, line = ends(code, tmp_path, monkeypatch)
+    assert found == 3
+    assert line == (
+        f"Rank {number} of 2 was killed by SIGKILL, as when memory runs out. The last checkpoint is that of step 4; "
+        f"go on with resume.run={tmp_path}."
+    )
+
+
+@pytest.mark.parametrize(("left", "said"), [("os._exit(7)", "left with exit status 7"), ("os._exit(0)", "left with exit status 0")])
+def test_a_rank_that_leaves_without_a_word_is_named(left: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, line = ends(f"if number == 1: {left}\nleave(3, 'lost the other', lost=True)", tmp_path, monkeypatch)
+    assert (found, line) == (3, f"Rank 1 of 2 {said} and gave no reason. No checkpoint was made yet, so the run begins again.")
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("leave(0, '') if number else sys.exit(0)", (0, "")),
+        ("leave(2, 'data.path=x: there is no such file.')", (2, "data.path=x: there is no such file.")),
+        ("leave(2, 'bad data') if number else leave(3, 'lost the other', lost=True)", (2, "bad data")),
+        ("leave(2, 'bad data') if number else leave(3, 'Step 4: not finite.')", (3, "Step 4: not finite.")),
+        ("leave(143, 'Stopped by SIGTERM after step 3.')", (143, "Stopped by SIGTERM after step 3.")),
+        ("leave(3, 'Step 4: not finite.') if number else leave(143, 'Stopped by SIGTERM.')", (3, "Step 4: not finite.")),
+        ("leave(3, 'the connection is gone', lost=True)", (3, "the connection is gone")),
+    ],
+)
+def test_one_line_and_one_status(code: str, expected: tuple[int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ends(code, tmp_path, monkeypatch) == expected
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGUSR1, 143)])
+def test_a_signal_is_handed_on_and_a_stopped_rank_is_killed(
+    number: signal.Signals, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 1 stands still, and rank 0 waits for it, as in a step."""
+    monkeypatch.setattr(module, "GRACE", 1.0)
+    code = "signal.signal(int(os.environ['NUMBER']), lambda *_: there('heard'))\nthere('up')\nwhile True: time.sleep(0.1)"
+    monkeypatch.setenv("NUMBER", str(int(number)))
+
+    def after(run: Launch) -> None:
+        appear(tmp_path, "up0", "up1")
+        run.ranks[1].child.send_signal(signal.SIGSTOP)
+        run.heard(number)
+        appear(tmp_path, "heard0")
+
+    started = time.monotonic()
+    found, line = ends(code, tmp_path, monkeypatch, after)
+    assert time.monotonic() - started < 20
+    assert found == expected
+    assert line.startswith(f"Stopped by {number.name}: rank 1 of 2 did not leave (it was stopped, as by SIGSTOP) and was killed. No check")
+    assert not (tmp_path / "heard1").exists()
+
+
+def test_a_step_that_is_long_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(module, "GRACE", 0.5)
+    code = """
+signal.signal(signal.SIGTERM, lambda *_: there('heard'))
+there('up')
+wait_for('heard0')
+until = time.monotonic() + 2.5
+while number == 0 and time.monotonic() < until: pass
+if number: wait_for('done0')
+there('done')
+leave(143, 'Stopped by SIGTERM after step 3.')
+"""
+
+    def after(run: Launch) -> None:
+        appear(tmp_path, "up0", "up1")
+        run.heard(signal.SIGTERM)
+
+    assert ends(code, tmp_path, monkeypatch, after) == (143, "Stopped by SIGTERM after step 3.")
+    assert "The step is not done after" in capsys.readouterr().err
+
+
+def test_a_second_signal_has_a_deadline_whatever_the_ranks_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 0.5)
+    code = "signal.signal(signal.SIGTERM, lambda *_: None)\nthere('up')\nwhile True: pass"
+
+    def after(run: Launch) -> None:
+        appear(tmp_path, "up0", "up1")
+        run.heard(signal.SIGTERM)
+        run.heard(signal.SIGTERM)
+
+    found, line = ends(code, tmp_path, monkeypatch, after)
+    assert (found, line.split(" and was")[0].replace("it stood still", "it was still computing")) == (
+        143, "Stopped by SIGTERM: rank 0 of 2 did not leave (it was still computing)")
+
+
+def test_a_rank_that_is_stopped_while_the_others_wait_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "STOPPED", 0.6)
+    code = "there('up')\nif number: os.kill(os.getpid(), signal.SIGSTOP)\nwhile True: time.sleep(0.1)"
+    found, line = ends(code, tmp_path, monkeypatch)
+    assert found == 3
+    assert line.startswith("Rank 1 of 2 did not answer the others (it was stopped, as by SIGSTOP) and was killed.")
+    assert "warning: rank 1 (process" in capsys.readouterr().err
+
+
+LAUNCHER = """
+import sys
+from pathlib import Path
+from fulgurite.trainer.launch import Launch
+run = Launch(Path(sys.argv[1]))
+run.start([sys.executable, "-c", sys.argv[2]], 2)
+print(*[rank.child.pid for rank in run.ranks], flush=True)
+run.wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the ranks watch their parent's number")
+@pytest.mark.parametrize("deaf", [False, True])
+def test_ranks_die_with_their_launcher(deaf: bool, tmp_path: Path) -> None:
+    """They get SIGTERM, which saves; one that does not listen is killed, and writes how its run ended."""
+    code = f"{HEAD}\nrank.TO_LEAVE = 0.3\nsignal.signal(signal.SIGTERM, lambda *_: {'None' if deaf else 'sys.exit(0)'})\nthere('up')\n"
+    code += "from fulgurite.callback import status\nfrom pathlib import Path\n"
+    code += "if number == 0: status.write(Path(os.environ['PLACE']), {'state': 'running', **status.this_process()})\nthere('told')\n"
+    code += "while True: time.sleep(0.05)"
+    command = [sys.executable, "-c", LAUNCHER, str(tmp_path), code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PLACE": str(tmp_path)}) as launcher:
+        assert launcher.stdout is not None
+        ranks = [psutil.Process(int(word)) for word in launcher.stdout.readline().split()]
+        appear(tmp_path, "told0", "told1")
+        launcher.kill()
+    gone, alive = psutil.wait_procs(ranks, timeout=10)
+    assert (len(gone), alive) == (2, [])
+    if deaf:
+        found = json.loads((tmp_path / "status.json").read_text())
+        assert (found["state"], found["why"]) == ("stopped", "The launcher was killed, and the step did not end within 0.3 s.")
+
+
+def test_a_hangup_that_is_ignored_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under nohup; every other handler is put back as it was."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run = Launch(tmp_path)
+        with module._handling(run):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert run.signals == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_before_the_ranks_are_there_reaches_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLACE", str(tmp_path))
+    run = Launch(tmp_path)
+    run.heard(signal.SIGTERM)
+    run.start([sys.executable, "-c", "import time; time.sleep(60)"], 2)
+    run.wait()
+    assert run.verdict() == (143, "Stopped by SIGTERM before training began.")
+
+
+def test_the_launcher_prints_one_line_and_mends_the_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the real command: its words are wrong, which both ranks say."""
+    gone = {"state": "running", "host": socket.gethostname(), "pid": 2**22 + 1}
+    status.write(tmp_path, gone)
+    assert launch(["train", "model=tiny", "optim.lrr=1"], 2, tmp_path) == 2
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("error: ")
+    assert "Did you mean optim.lr" in line
+    assert "\n" not in line
+    found = status._text(tmp_path)
+    assert found is not None
+    assert {k: json.loads(found)[k] for k in ("state", "why")} == {"state": "failed", "why": line.removeprefix("error: ")}
