@@ -43,7 +43,7 @@ def test_texts_messages_and_columns(write: Write, tokenizer: Any, tmp_path: Path
     assert [dict(found.columns(i)) for i in range(3)] == [
         {"level": None, "result": 5}, {"level": "easy", "result": None}, {"level": None, "result": None},
     ]
-    assert found.messages(1) == (Message("system", "Count."), Message("user", "one"))
+    assert list(found.messages(1)) == [Message("system", "Count."), Message("user", "one")]
     assert found.messages(2)[0] == Message("system", "Be brief.")
     for i in range(3):
         assert found.ids(i) == template.encode_prompt(found.messages(i))
@@ -80,7 +80,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "missing": ({"question": 1}, r":1: field 'prompt': is missing"),
     "empty": ({"prompt": " "}, r":1: field 'prompt': is empty"),
     "no turns": ({"prompt": []}, r":1: field 'prompt': is empty"),
-    "a number": ({"prompt": 3}, r":1: field 'prompt': text is due and this is a number"),
+    "no text": ({"prompt": None}, r":1: field 'prompt': text is due and this is null"),
     "ends in an answer": (
         {"prompt": [*CHAT, {"role": "assistant", "content": "two"}]}, r":1: field 'prompt\[2\]': the last turn is an answer",
     ),
@@ -104,7 +104,7 @@ def test_a_stage_that_learns_answers_refuses_prompts_without_them(write: Write) 
 
 
 def test_unknown_fields_name_what_is_due(write: Write) -> None:
-    with pytest.raises(DataError, match=r"data\.columns=\{prompt: \.\.\.\}"):
+    with pytest.raises(DataError, match=r"data\.columns=\{prompt: question\}"):
         build(File(path=[str(write("p.jsonl", [{"question": "One?"}]))]), stage="grpo", seed=1)
     source = build(File(path=[str(write("p.jsonl", [{"question": "One?"}]))], columns={"prompt": "question"}), stage="grpo", seed=1)
     assert source.check().good == 1

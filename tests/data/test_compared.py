@@ -20,7 +20,7 @@ from fulgurite.data.encode import encode
 from fulgurite.data.loader import Ahead, longest, train_loader, val_loader
 from fulgurite.data.order import StepOrder, mismatched
 from fulgurite.data.prompts import sample_prompts
-from fulgurite.data.records import Bad, Message
+from fulgurite.data.records import Bad, Conversation, Message
 from fulgurite.data.rows import split
 from fulgurite.data.source import build
 from fulgurite.data.template import resolve
@@ -70,15 +70,15 @@ def test_every_form_of_a_pair(form: str, write: Write) -> None:
     record, expected = PAIRS[form]
     format, example = examples(write, record, "dpo")
     assert format == "preference"
-    assert example.messages == expected
-    assert example.rejected == (*expected[:-1], Message("assistant", "bad"))
+    assert example.messages == Conversation(expected)
+    assert example.rejected == Conversation((*expected[:-1], Message("assistant", "bad")))
 
 
 @pytest.mark.parametrize("form", JUDGED)
 def test_every_form_of_a_judged_answer(form: str, write: Write) -> None:
     record, good = JUDGED[form]
     format, example = examples(write, record, "kto")
-    assert (format, example.messages, example.good, example.rejected) == ("kto", TURNS, good, None)
+    assert (format, example.messages, example.good, example.rejected) == ("kto", Conversation(TURNS), good, None)
 
 
 def test_a_margin_is_read_for_a_reward_model_and_said_to_be_unread_elsewhere(write: Write) -> None:
@@ -91,24 +91,24 @@ def test_a_margin_is_read_for_a_reward_model_and_said_to_be_unread_elsewhere(wri
 
 BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "no rejected": ("dpo", {**PAIR, "rejected": None}, "field 'rejected': text is due and this is null"),
-    "chosen a number": ("dpo", {**PAIR, "chosen": 3}, "field 'chosen': text or messages are due and this is a number"),
     "chosen empty": ("dpo", {**PAIR, "chosen": " \n"}, "field 'chosen': is empty"),
     "rejected no messages": ("dpo", {**PAIR, "rejected": []}, "field 'rejected': is empty"),
     "equal sides": ("dpo", {**PAIR, "rejected": "good "}, "field 'rejected': is the same text as chosen"),
     "differing prompts": ("dpo", {"chosen": [Q, A], "rejected": [{**Q, "content": "other"}, B]}, "'rejected': its prompt differs"),
     "one side with its prompt": ("dpo", {"prompt": [Q], "chosen": [Q, A], "rejected": [B]}, "'rejected': its prompt differs from that"),
     "another prompt beside": ("dpo", {"prompt": "x", "chosen": [Q, A], "rejected": [Q, B]}, "field 'prompt': is not the prompt with which"),
-    "no prompt": ("dpo", {"chosen": "good", "rejected": "bad"}, "field 'prompt': is missing"),
-    "prompt a number": ("dpo", {**PAIR, "prompt": 7}, "field 'prompt': text or messages are due and this is a number"),
+    "no prompt": ("dpo", {"chosen": "good", "rejected": "bad"}, "field 'prompt': is missing, and chosen and rejected are no"),
+    "prompt of bytes": ("dpo", {**PAIR, "prompt": {"text": 7}}, "field 'prompt[0].role': None is no known role"),
     "prompt of no messages": ("dpo", {**PAIR, "prompt": []}, "field 'prompt': is empty"),
     "prompt that ends with an answer": ("dpo", {**PAIR, "prompt": [Q, A]}, "field 'chosen': the prompt ends with an answer"),
     "a side that ends with a question": ("dpo", {**PAIR, "chosen": [Q]}, "field 'chosen[0]': the last turn is the user's"),
     "unknown role": ("dpo", {**PAIR, "chosen": [{"role": "x", "content": "y"}]}, "field 'chosen[0].role': 'x' is no known role"),
     "ranking without a conversation": ("dpo", {"conversations": [], "chosen": A, "rejected": B}, "field 'conversations': is empty"),
-    "a margin of text": ("rm", {**PAIR, "margin": "much"}, "field 'margin': a number is due and this is text"),
+    "a margin of text": ("rm", {**PAIR, "margin": "much"}, "field 'margin': a number is due and this is text ('much')"),
     "a negative margin": ("rm", {**PAIR, "margin": -1}, "field 'margin': -1 is not allowed"),
-    "label text": ("kto", {"messages": [Q, A], "label": "true"}, "field 'label': true or false is due and this is text"),
-    "label a number": ("kto", {"messages": [Q, A], "label": 1}, "field 'label': true or false is due and this is a number"),
+    "label text": ("kto", {"messages": [Q, A], "label": "good"}, "field 'label': true or false is due and this is text ('good')"),
+    "label a number": ("kto", {"messages": [Q, A], "label": 2}, "field 'label': true or false is due and this is a number (2)"),
+    "an answer flagged as not learned": ("kto", {"messages": [Q, {**A, "weight": 0}], "label": 1}, "field 'messages': is flagged as"),
     "label null": ("kto", {"messages": [Q, A], "label": None}, "field 'label': true or false is due and this is null"),
     "empty completion": ("kto", {"prompt": "question", "completion": "", "label": True}, "field 'completion': is empty"),
     "no prompt to judge by": ("kto", {"completion": "good", "label": True}, "field 'prompt': is missing"),
@@ -140,6 +140,70 @@ FITS = {
 }
 
 
+HH = "\n\nHuman: {}\n\nAssistant: {}"
+HH_FORMS: dict[str, dict[str, Any]] = {
+    "the prompt inside both": {"chosen": HH.format("question", "good"), "rejected": HH.format("question", "bad")},
+    "the prompt given as well": {
+        "prompt": HH.format("question", ""), "chosen": HH.format("question", "good"), "rejected": HH.format("question", "bad"),
+    },
+    "only the prompt in this form": {"prompt": HH.format("question", ""), "chosen": " good", "rejected": " bad"},
+    "null beside": {"prompt": None, "chosen": HH.format("question", "good"), "rejected": HH.format("question", "bad")},
+}
+
+
+@pytest.mark.parametrize("form", HH_FORMS)
+def test_hh_pairs_share_their_beginning_as_the_prompt(form: str, write: Write) -> None:
+    _, example = examples(write, HH_FORMS[form], "dpo")
+    assert [(m.role, m.content.strip()) for m in example.messages] == [("user", "question"), ("assistant", "good")]
+    assert [(m.role, m.content.strip()) for m in example.rejected] == [("user", "question"), ("assistant", "bad")]
+
+
+def test_hh_pairs_of_several_turns(write: Write) -> None:
+    before = HH.format("a", "b") + "\n\nHuman: question\nHuman: is no mark here"
+    pair = {side: f"{before}\n\nAssistant: {answer}" for side, answer in (("chosen", "good"), ("rejected", "bad"))}
+    _, example = examples(write, pair, "rm")
+    assert [m.content for m in example.messages] == ["a", "b", "question\nHuman: is no mark here", "good"]
+    other = {**pair, "rejected": HH.format("a", "c") + "\n\nHuman: question\n\nAssistant: bad"}
+    with pytest.raises(DataError, match="'rejected': its prompt differs from that of chosen"):
+        build(File(path=[str(write("b.jsonl", [other]))]), stage="rm", seed=1).check()
+
+
+CELLS = {
+    "True": True, "False": False, "true": True, "0": False, "1": True, "yes": True, "No": False, " 1 ": True, "1.0": True,
+}
+
+
+def test_labels_and_margins_of_a_csv_file(write: Write) -> None:
+    path = write("a.csv", "prompt,completion,label\n" + "".join(f"question,good,{cell}\n" for cell in CELLS))
+    source = build(File(path=[str(path)]), stage="kto", seed=1)
+    assert source.check().unread == {}
+    assert [example.good for example in source.examples()] == list(CELLS.values())  # type: ignore[union-attr]
+    path = write("b.csv", "prompt,chosen,rejected,margin\nquestion,good,bad,1.5\nquestion,good,bad,\n")
+    pairs = build(File(path=[str(path)]), stage="rm", seed=1)
+    assert pairs.check().good == 2
+    assert [example.margin for example in pairs.examples()] == [1.5, 0.0]  # type: ignore[union-attr]
+
+
+def test_labels_of_numbers(write: Write) -> None:
+    path = write("a.jsonl", [{"prompt": "question", "completion": "good", "label": label} for label in (1, 0, True, 0.0)])
+    source = build(File(path=[str(path)]), stage="kto", seed=1)
+    assert [example.good for example in source.examples()] == [True, False, True, False]  # type: ignore[union-attr]
+
+
+def test_calls_are_compared_and_keep_their_structure(write: Write) -> None:
+    sides = {
+        side: [{"role": "assistant", "content": None, "tool_calls": [{"function": {"name": name, "arguments": "{}"}}]}]
+        for side, name in (("chosen", "f"), ("rejected", "g"))
+    }
+    _, example = examples(write, {"prompt": [Q], **sides, "tools": [{"name": "f"}, {"name": "g"}]}, "dpo")
+    names = [messages[-1].tool_calls[0]["function"]["name"] for messages in (example.messages, example.rejected)]
+    assert names == ["f", "g"]
+    assert len(example.messages.tools) == len(example.rejected.tools) == 2
+    same = {"prompt": [Q], "chosen": sides["chosen"], "rejected": sides["chosen"]}
+    with pytest.raises(DataError, match="'rejected': is the same text as chosen"):
+        build(File(path=[str(write("b.jsonl", [same]))]), stage="dpo", seed=1).check()
+
+
 @pytest.mark.parametrize("what", FITS)
 def test_the_stage_and_the_data_must_fit(what: str, write: Write) -> None:
     stage, record, said = FITS[what]
@@ -153,11 +217,11 @@ def test_columns_and_a_format_that_is_named(write: Write) -> None:
     path = str(write("a.jsonl", [{"q": "question", "yes": "good", "no": "bad", "kto_tag": True}]))
     columns = {"prompt": "q", "chosen": "yes", "rejected": "no"}
     source = build(File(path=[path], columns=columns), stage="dpo", seed=1)
-    assert next(iter(source.examples())).messages == TURNS  # type: ignore[union-attr]
+    assert next(iter(source.examples())).messages == Conversation(TURNS)  # type: ignore[union-attr]
     columns = {"prompt": "q", "completion": "yes", "label": "kto_tag"}
     judged = build(File(path=[path], format=Format.kto, columns=columns), stage="kto", seed=1)
     assert next(iter(judged.examples())).good is True  # type: ignore[union-attr]
-    with pytest.raises(DataError, match=r"data\.columns=\{prompt: \.\.\., chosen: \.\.\., rejected: \.\.\.\}"):
+    with pytest.raises(DataError, match=r"data\.columns=\{prompt: q, chosen: yes, rejected: no\}"):
         build(File(path=[path]), stage="dpo", seed=1)
 
 

@@ -81,7 +81,7 @@ CHANGES: dict[str, Callable[[Path, Any, Path, Any], Encoded]] = {
     "tokenizer": lambda path, tokenizer, cache, make: run(path, make(["<|im_start|>", "<|im_end|>"], llama3=True), cache),
     "template": lambda path, tokenizer, cache, make: run(path, tokenizer, cache, template="zephyr"),
     "mask": lambda path, tokenizer, cache, make: run(path, tokenizer, cache, mask="all"),
-    "columns": lambda path, tokenizer, cache, make: run(path, tokenizer, cache, columns={"output": "instruction"}),
+    "columns": lambda path, tokenizer, cache, make: run(path, tokenizer, cache, columns={"output": "instruction", "instruction": "output"}),
     "stage": lambda path, tokenizer, cache, make: run(path, tokenizer, cache, "pt", format=Format.text, columns={"text": "output"}),
 }
 
@@ -200,7 +200,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(write: Write, tokenizer: Any
 
 
 def test_a_conversation_that_the_template_refuses_is_named(write: Write, make_tokenizer: Any, tmp_path: Path) -> None:
-    said = (("human", "a"), ("function_call", "{}"), ("observation", "1"), ("gpt", "b"))
+    said = (("human", "a"), ("function_call", '{"name": "f"}'), ("observation", "1"), ("gpt", "b"))
     turns = [{"from": who, "value": what} for who, what in said]
     path = write("a.json", [{"conversations": turns[:1] + turns[3:]}, {"conversations": turns}])
     with pytest.raises(DataError, match=r"a\.json:2: field 'messages': the chat template mistral refuses .*no role tool"):

@@ -51,15 +51,15 @@ BAD: dict[str, tuple[str, Any, str]] = {
     "unknown role": ("bad.jsonl", [chat(Q, {"role": "narrator", "content": "x"})], "'messages[1].role': 'narrator' is no known role"),
     "role a list": ("bad.jsonl", [chat({"role": ["user"], "content": "x"}, A)], "'messages[0].role': ['user'] is no known role"),
     "no role": ("bad.jsonl", [chat(Q, {"content": "x"})], "'messages[1].role': None is no known role"),
-    "two answers running": ("bad.jsonl", [chat(Q, A, A)], "'messages[2]': two assistant turns follow each other"),
-    "two questions running": ("bad.jsonl", [chat(Q, Q, A)], "'messages[1]': two user turns follow each other"),
+    "two answers of which one is learned": ("bad.jsonl", [chat(Q, A, {**A, "weight": 0})], "'messages[2]': two assistant turns follow"),
+    "questions of two people": ("bad.jsonl", [chat({**Q, "name": "x"}, Q, A)], "'messages[1]': two user turns follow each other under"),
     "assistant first": ("bad.jsonl", [chat(A, Q, A)], "'messages[0]': the answer comes before any question"),
     "assistant after system": ("bad.jsonl", [chat(S, A)], "'messages[1]': the answer comes before any question"),
     "user last": ("bad.jsonl", [chat(Q, A, Q)], "'messages[2]': the last turn is the user's"),
     "only a system message": ("bad.jsonl", [chat(S)], "'messages[0]': the last turn is the system's"),
     "content null": ("bad.jsonl", [said(None)], "'messages[1].content': text is due and this is null"),
-    "content a number": ("bad.jsonl", [said(7)], "'messages[1].content': text is due and this is a number"),
-    "content a list": ("bad.jsonl", [said(["a"])], "'messages[1].content': text is due and this is a list"),
+    "content of no number": ("bad.jsonl", '{"instruction": "a", "output": NaN}\n', "'output': text is due and this is nan"),
+    "content a list": ("bad.jsonl", [said(["a"])], "'messages[1].content[0]': an object {type: text, text: ...} is due and this is text"),
     "content an object": ("bad.jsonl", [said({"a": 1})], "'messages[1].content': text is due and this is an object"),
     "content missing": ("bad.jsonl", [chat(Q, {"role": "assistant"})], "'messages[1].content': is missing"),
     "empty answer": ("bad.jsonl", [said("")], "'messages[1].content': is empty"),
@@ -67,10 +67,9 @@ BAD: dict[str, tuple[str, Any, str]] = {
     "system in the middle": ("bad.jsonl", [chat(Q, A, S, Q, A)], "'messages[2]': a system message stands in the middle"),
     "two system messages": ("bad.jsonl", [{**chat(S, Q, A), "system": "x"}], "field 'system': the conversation has a system message"),
     "a user after a tool": ("bad.jsonl", [chat(Q, A, {"role": "tool", "content": "1"}, Q, A)], "a user turn follows a tool turn"),
-    "a tool call without a name": ("bad.jsonl", [chat(Q, {"role": "assistant", "tool_calls": [{}]})], "'messages[1].tool_calls': a list"),
-    "an answer not to be learned": ("bad.jsonl", [chat(Q, {**A, "weight": 0})], "'messages[1].weight': 0 says not to learn"),
+    "a call without a name": ("bad.jsonl", [chat(Q, {"role": "assistant", "tool_calls": [{}]})], "messages[1].tool_calls[0].name': the"),
+    "an answer learned by half": ("bad.jsonl", [chat(Q, {**A, "weight": 0.5})], "'messages[1].weight': 0.5 is not read: 0 or false"),
     "a preference pair": ("bad.jsonl", [{"conversations": [Q], "chosen": A, "rejected": A}], "field 'rejected': a pair of answers"),
-    "duplicate id": ("bad.jsonl", [{"id": "x", **GOOD}, {"id": "y", **GOOD}, {"id": "x", **GOOD}], ":3: field 'id': 'x' stands twice"),
     "duplicate key": ("bad.jsonl", '{"messages": [], "messages": []}\n', ":1: field 'messages': the key stands twice"),
     "NUL": ("bad.jsonl", [said("a\0b")], "'messages[1].content': holds a NUL character"),
     "lone surrogate": ("bad.jsonl", [said("ab\ud83d")], r"'messages[1].content': holds half of a surrogate pair (\ud83d) at character 3"),
@@ -79,12 +78,12 @@ BAD: dict[str, tuple[str, Any, str]] = {
     "latin-1 in a list": ("bad.json", '[{"instruction": "é", "output": "b"}]'.encode("latin-1"), ":1: field 'instruction': byte 0xE9"),
     "no output": ("bad.json", [{"instruction": "a", "output": ""}], ":1: field 'output': is empty"),
     "output missing": ("bad.json", [{"instruction": "a"}], ":1: field 'output': is missing"),
-    "input a number": ("bad.json", [{"instruction": "a", "input": 5, "output": "b"}], "'input': text is due and this is a number"),
+    "input a list": ("bad.json", [{"instruction": "a", "input": [5], "output": "b"}], "'input': text is due and this is a list"),
     "history no pairs": ("bad.json", [{"instruction": "a", "output": "b", "history": ["x"]}], "field 'history[0]': a pair of question"),
     "history no list": ("bad.json", [{"instruction": "a", "output": "b", "history": "x"}], "field 'history': a list is due"),
     "history with null": ("bad.json", [{"instruction": "a", "output": "b", "history": [["x", None]]}], "'history[0][1]': text is due"),
     "a short CSV line": ("bad.csv", "instruction,output\na\n", ":2: field 'output': is missing"),
-    "fields of no format": ("bad.jsonl", [{"foo": 1, "bar": 2}], "no format has the fields bar, foo; name them with data.columns"),
+    "fields of no format": ("bad.jsonl", [{"foo": 1, "bar": 2}], "no format has the fields of {foo: a number, bar: a number}; name them"),
     "sharegpt role": ("bad.json", [{"conversations": [{"from": "alien", "value": "x"}]}], "'conversations[0].from': 'alien' is no known"),
 }
 
@@ -111,7 +110,7 @@ def test_pre_training_without_its_text(write: Write) -> None:
     path = str(write("bad.jsonl", [{"text": "a"}, {"text": ""}, {"txt": "b"}]))
     assert "bad.jsonl:2: field 'text': is empty (and 1 more bad records)" in refused(File(path=[path]), "pt")
     path = str(write("bad.jsonl", [{"body": "a"}]))
-    assert "data.columns={text: ...}" in refused(File(path=[path]), "pt")
+    assert "data.columns={text: body}" in refused(File(path=[path]), "pt")
 
 
 def test_the_stage_and_the_format_must_fit(write: Write) -> None:
@@ -146,7 +145,7 @@ def test_bad_records_are_counted_and_tolerated_up_to_the_knob(write: Write) -> N
 
 
 def test_nothing_good_is_refused_whatever_is_tolerated(write: Write) -> None:
-    assert "no other record is good" in refused(File(path=[str(write("data.jsonl", [said("")]))], max_drop=5))
+    assert "the only record is bad" in refused(File(path=[str(write("data.jsonl", [said("")]))], max_drop=5))
 
 
 def test_no_path_and_wrong_weights(write: Write) -> None:

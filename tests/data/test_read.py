@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
+import re
 import struct
 import subprocess
 import sys
@@ -106,6 +108,35 @@ def test_a_broken_record_is_named_and_the_others_are_read(name: str, write: Writ
         assert part in text
 
 
+CSV: dict[str, tuple[str, list[Any]]] = {
+    "semicolon": ("a;b\n1;2\n", [{"a": "1", "b": "2"}]),
+    "semicolon with commas in the text": ("a;b\nx, y;z, w, v\n1;2\n", [{"a": "x, y", "b": "z, w, v"}, {"a": "1", "b": "2"}]),
+    "commas in the header too": ("a, the first;b\n1;2\n3;4\n", [{"a, the first": "1", "b": "2"}, {"a, the first": "3", "b": "4"}]),
+    "tab": ("a\tb\n1, 2\t3\n", [{"a": "1, 2", "b": "3"}]),
+    "bar": ("a|b\n1|2\n", [{"a": "1", "b": "2"}]),
+    "quoted": ('"a";"b"\n"x;\ny";"2"\n', [{"a": "x;\ny", "b": "2"}]),
+    "comma with semicolons in the text": ("a,b\nx; y,z; w\n", [{"a": "x; y", "b": "z; w"}]),
+    "one column": ("text\nfree; prose | here\n", [{"text": "free; prose | here"}]),
+    "one column with a comma": ("text\nfree, prose\n", [{"text": "free", None: [" prose"]}]),
+    "a short row": ("a,b\n1\n2,3\n", [{"a": "1"}, {"a": "2", "b": "3"}]),
+}
+
+
+@pytest.mark.parametrize("name", CSV)
+def test_what_separates_the_cells_of_a_csv_file(name: str, write: Write) -> None:
+    content, expected = CSV[name]
+    found = values(write("a.csv", content))
+    assert found == expected if None not in expected[-1] else "more cells than the header's 1 names" in str(found[0])
+
+
+def test_a_long_csv_file_is_recognised_by_its_beginning(write: Write) -> None:
+    rows = [{"a": "x, y " * 50, "b": str(n)} for n in range(900)]
+    text = "a;b\n" + "".join(f"{row['a']};{row['b']}\n" for row in rows)
+    assert len(text) > 2 * 65536
+    assert values(write("a.csv", text)) == rows
+    assert values(write("b.tsv", text)) == rows
+
+
 FATAL = {
     "a.json": ('[{"a": 1},\n{"a": 2', "a.json:2: field 'record': not JSON"),
     "b.json": ('[{"a": 1},\n]', "b.json:2: field 'record': not JSON (a comma before the closing ])"),
@@ -177,6 +208,46 @@ def test_a_path_that_names_no_data_is_refused(word: str, said: str, write: Write
     (tmp_path / "d").mkdir()
     with pytest.raises(DataError, match=said):
         find([str(tmp_path / word)])
+
+
+@pytest.mark.parametrize("word", [
+    "tatsu-lab/alpaca", "https://huggingface.co/datasets/tatsu-lab/alpaca", "hf://datasets/tatsu-lab/alpaca", "hf:tatsu-lab/alpaca",
+])
+def test_a_data_set_of_the_hub_is_named_with_its_words(word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"there is no such file\. For the data set of the hub, write data\.path=hub:tatsu-lab/alpaca\."):
+        find([word])
+    with pytest.raises(DataError) as caught:
+        find(["data/alpaca.jsonl"])
+    assert "hub" not in str(caught.value)
+
+
+def _link(path: Path) -> None:
+    path.symlink_to(path.parent / "gone")
+
+
+ODD: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a link to nothing": (_link, "is a link to .*/gone, which does not exist, which cannot be read; remove it"),
+    "a link to itself": (lambda path: path.symlink_to(path), "is a link to .*x.jsonl, which does not exist"),
+    "a pipe": (lambda path: os.mkfifo(path), "is a pipe, which cannot be read"),
+    "a link to a device": (lambda path: path.symlink_to("/dev/zero"), "is a link to a device, which cannot be read"),
+    "a folder": (lambda path: path.mkdir(), "is a folder; name the files in it"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_is_no_file_is_not_left_out_in_silence(name: str, write: Write, tmp_path: Path) -> None:
+    make, said = ODD[name]
+    write("d/a.jsonl", ROWS)
+    make(tmp_path / "d/x.jsonl")
+    for word in ("d", "d/*.jsonl"):
+        with pytest.raises(DataError, match=rf"data\.path=\S*{re.escape(word)}: x\.jsonl {said}"):
+            find([str(tmp_path / word)])
+    with pytest.raises(DataError) as caught:
+        find([str(tmp_path / "d/x.jsonl")])
+    assert "Did you mean" not in str(caught.value)
+    (tmp_path / "d/x.jsonl").rename(tmp_path / "d/.x.jsonl")
+    assert find([str(tmp_path / "d")]) == [[tmp_path / "d/a.jsonl"]]
 
 
 def test_a_file_named_twice_is_refused(write: Write, tmp_path: Path) -> None:

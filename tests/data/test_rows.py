@@ -224,7 +224,7 @@ def test_one_weight_for_a_pattern_counts_for_all_its_files(write: Write, cut: An
 def test_a_thousand_rows_with_37_bad_ones_of_five_kinds_balance(write: Write, cut: Any, tmp_path: Path) -> None:
     rows: list[Any] = alpaca(1000, lambda n: 100 if n % 50 == 1 else n % 5 + 1)
     kinds: list[Any] = [
-        {"instruction": "q"}, {"instruction": "q", "output": " "}, {"instruction": 5, "output": "a"}, "text",
+        {"instruction": "q"}, {"instruction": "q", "output": " "}, {"instruction": {}, "output": "a"}, "text",
         {"output": "a", "instruction": "a\0"},
     ]
     for n in range(37):

@@ -1,4 +1,4 @@
-"""Records as conversations: what each format says, tool use, and the real files."""
+"""Records as conversations: each format by its fields, tool use, and the real files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from fulgurite.data.config import File, Guide, Packing
 from fulgurite.data.encode import encode
 from fulgurite.data.prompts import sample_prompts
-from fulgurite.data.records import Example, Message
+from fulgurite.data.records import Conversation, Example, Message
 from fulgurite.data.rows import split
 from fulgurite.data.source import Source, build
 from fulgurite.data.template import resolve
@@ -20,6 +20,8 @@ from fulgurite.data.template import resolve
 Write = Callable[[str, Any], Path]
 U, A, S, T = (lambda text, role=role: Message(role, text) for role in ("user", "assistant", "system", "tool"))
 TOOLS = '[{"name": "f"}]'
+TOOL = {"type": "function", "function": {"name": "f"}}
+CALL = Message("assistant", "", ({"type": "function", "function": {"name": "f", "arguments": {"x": 1}}},))
 
 SAME: dict[str, tuple[Any, list[Message]]] = {
     "alpaca": ({"instruction": "a", "output": "b"}, [U("a"), A("b")]),
@@ -39,8 +41,8 @@ SAME: dict[str, tuple[Any, list[Message]]] = {
     ),
     "sharegpt tools": (
         {"tools": TOOLS, "conversations": [{"from": f, "value": v} for f, v in
-         (("human", "a"), ("function_call", "{}"), ("observation", "1"), ("gpt", "b"))]},
-        [S("You may call these functions:\n" + TOOLS), U("a"), A("{}"), T("1"), A("b")],
+         (("human", "a"), ("function_call", '{"name": "f", "arguments": {"x": 1}}'), ("observation", "1"), ("gpt", "b"))]},
+        [U("a"), CALL, T("1"), A("b")],
     ),
     "openai": (
         {"messages": [{"role": r, "content": c} for r, c in (("developer", "s"), ("user", "a"), ("assistant", "b"))]},
@@ -51,7 +53,7 @@ SAME: dict[str, tuple[Any, list[Message]]] = {
             {"role": "system", "content": "s"}, {"role": "user", "content": "a"},
             {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": '{"x": 1}'}}]},
             {"role": "tool", "content": "1"}, {"role": "assistant", "content": "b"}]},
-        [S("s\n\nYou may call these functions:\n" + TOOLS), U("a"), A('{"name": "f", "arguments": {"x": 1}}'), T("1"), A("b")],
+        [S("s"), U("a"), CALL, T("1"), A("b")],
     ),
     "names crossed": ({"conversations": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, [U("a"), A("b")]),
 }
@@ -76,7 +78,8 @@ def test_each_format_is_detected_and_says(name: str, kind: str, write: Write, tm
         pq.write_table(pa.Table.from_pylist([{k: v for k, v in record.items() if v != []}]), path)
     source = build(File(path=[str(path)]), stage="sft", seed=1)
     assert source.check().unread == {}
-    assert [list(e.messages or ()) for e in examples(source)] == [expected]
+    tools = (TOOL,) if "tools" in name else ()
+    assert [e.messages for e in examples(source)] == [Conversation(tuple(expected), tools)]
 
 
 def test_files_of_several_formats_are_mixed_and_named(write: Write) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fulgurite.data.records import Example, Message
+from fulgurite.data.records import Conversation, Example
 from fulgurite.data.rows import Rows
 from fulgurite.data.seal import Seal
 from fulgurite.data.source import Source
@@ -31,9 +31,9 @@ class Asked:
         """The tokens up to where an answer begins."""
         return [int(i) for i in self._rows[row].input_ids]
 
-    def messages(self, row: int) -> tuple[Message, ...]:
-        """The conversation so far."""
-        return self._example(row).messages or ()
+    def messages(self, row: int) -> Conversation:
+        """The conversation so far, with the functions that may be called in it."""
+        return self._example(row).messages or Conversation(())
 
     def columns(self, row: int) -> Mapping[str, Any]:
         """Every column of the data set by name; None where this record has it not."""

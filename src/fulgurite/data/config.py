@@ -256,9 +256,16 @@ class File(Data):
         advice="Name it when a file is taken for another format.",
     )
     columns: dict[str, str] = knob(
-        {}, "Our field names to the file's column names, such as {instruction: question, output: answer}.",
+        {}, "Our field names to the file's column names, such as {instruction: question, output: answer}. A column is read only "
+        "under the name that it is given here.",
         source="LLaMA-Factory's dataset_info.json has the same mapping",
-        advice="Only for files whose columns are named otherwise.",
+        advice="Only for files whose columns are named otherwise. {instruction: output, output: input} trains the way back.",
+    )
+    roles: dict[str, str] = knob(
+        {}, "Names of roles in the file to ours, such as {Customer: user, Agent: assistant}; ours are user, assistant, system, tool and "
+        "function_call (a call as JSON).",
+        source="LLaMA-Factory's tags and axolotl's roles map the same names",
+        advice="Only for roles that are refused as unknown: those of ShareGPT, OpenAI, LLaMA-Factory, axolotl and ms-swift are known.",
     )
     weights: list[float] = knob(
         [], "For each file, how often its examples are seen in one epoch: 1 once, 0.5 a seeded half, 2 twice.",

@@ -26,7 +26,7 @@ from fulgurite import __version__
 from fulgurite.data.answers import Plan
 from fulgurite.data.compared import FORMATS
 from fulgurite.data.config import Data, Mask
-from fulgurite.data.records import Example, Message, Place
+from fulgurite.data.records import Conversation, Example, Place
 from fulgurite.data.seal import Seal
 from fulgurite.data.source import Checked, Source
 from fulgurite.data.template import Learned, Template, encoded_texts
@@ -305,9 +305,9 @@ def _placed(example: Example, field: str) -> Iterator[None]:
         raise DataError(f"{example.place}: field '{field}': {error}") from error
 
 
-def _ends(example: Example) -> list[tuple[Message, ...]]:
+def _ends(example: Example) -> list[Conversation]:
     """The conversation, and of a pair the one with the worse answer."""
-    return [example.messages or ()] + ([example.rejected] if example.rejected is not None else [])
+    return [example.messages or Conversation(())] + ([example.rejected] if example.rejected is not None else [])
 
 
 def _read(folder: Path) -> dict[str, Any] | None:

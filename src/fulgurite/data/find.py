@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ KINDS = {
     ".txt": "text", ".text": "text",
 }
 HUB = "hub:"
+HUB_ID = re.compile(r"(?:https?://huggingface\.co/datasets/|hf://datasets/|hf:)?([\w-][\w.-]*/[\w-][\w.-]*)/?")
+"""A data set of the hub as people write it."""
 
 
 def find(paths: list[str], knob: str = "data.path") -> list[list[Path]]:
@@ -47,10 +50,46 @@ def _named(word: str, knob: str) -> list[Path]:
         return [path]
     if path.exists():
         raise DataError(f"{knob}={word} is a device or a pipe, which cannot be read twice; give a file or a folder.")
-    matched = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file())
+    if path.is_symlink():
+        raise DataError(f"{knob}={word} is {_what_is(path)}; mend the link, or give a file or a folder.")
+    found = sorted(map(Path, glob.glob(str(path), recursive=True)))
+    matched = [p for p in found if p.is_file()]
+    _refuse_unreadable(found, f"{knob}={word}")
     if not matched:
-        raise DataError(f"{knob}={word}: there is no such file.{_near(path)}")
+        raise DataError(f"{knob}={word}: there is no such file.{_hub_hint(word, knob) or _near(path)}")
     return matched
+
+
+def _hub_hint(word: str, knob: str) -> str:
+    """The words that take a data set from the hub, if what was given looks like the name of one."""
+    named = HUB_ID.fullmatch(word)
+    if not named or kind_of(Path(word)) is not None or Path(word).parent.is_dir():
+        return ""
+    return f" For the data set of the hub, write {knob}={HUB}{named[1]}."
+
+
+def _refuse_unreadable(found: list[Path], what: str) -> None:
+    """Raises DataError if one of the paths has the ending of a data file and is none: it would be left out in silence."""
+    for path in found:
+        if kind_of(path) is not None and not path.is_file() and not path.name.startswith("."):
+            named = _what_is(path)
+            if path.is_dir():
+                raise DataError(f"{what}: {path.name} is {named}; name the files in it, or give it another ending.")
+            raise DataError(f"{what}: {path.name} is {named}, which cannot be read; remove it, or name the files one by one.")
+
+
+def _what_is(path: Path) -> str:
+    """What stands at a path that is no file."""
+    link = "a link to " if path.is_symlink() else ""
+    if path.is_dir():
+        return f"{link}a folder"
+    if not path.exists():
+        try:
+            return f"a link to {path.readlink()}, which does not exist"
+        except OSError:
+            return "gone"
+    kinds = {"is_fifo": "a pipe", "is_socket": "a socket", "is_char_device": "a device", "is_block_device": "a device"}
+    return link + next((name for asks, name in kinds.items() if getattr(path, asks)()), "no file")
 
 
 def _near(path: Path) -> str:
@@ -70,7 +109,9 @@ def _folder(path: Path, knob: str) -> list[Path]:
     if (path / "state.json").is_file():
         state = _listed(path / "state.json", "_data_files")
         return [path / Path(str(file["filename"])).name for file in state]
-    inside = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith(".") and kind_of(p) is not None)
+    listed = sorted(path.iterdir())
+    _refuse_unreadable(listed, f"{knob}={path}")
+    inside = [p for p in listed if p.is_file() and not p.name.startswith(".") and kind_of(p) is not None]
     if not inside:
         below = sorted(p.name for p in path.iterdir() if p.is_dir())
         hint = f" To read its folders, write {knob}={path}/{below[0]}." if below else ""

@@ -28,6 +28,9 @@ SIGNS = {
     b"\x89HDF": "HDF5", b"%PDF": "a PDF",
 }
 """What a file is by its first bytes, whatever its ending says."""
+DELIMITERS = ",;\t|"
+HEAD = 1 << 16
+"""How many characters of a CSV file are looked at to find what separates its cells."""
 csv.field_size_limit(1 << 30)
 
 Raw = tuple[Place, Any] | Bad
@@ -117,7 +120,9 @@ def _first(stream: TextIO) -> str:
     return ""
 
 
-def _csv(path: Path, stream: TextIO, delimiter: str = ",") -> Iterator[Raw]:
+def _csv(path: Path, stream: TextIO, usual: str = ",") -> Iterator[Raw]:
+    with _open(path, "csv") as again:
+        delimiter = _delimiter(again.read(HEAD), usual)
     reader, line = csv.DictReader(stream, delimiter=delimiter, strict=True), 1
     try:
         names = reader.fieldnames or []
@@ -134,6 +139,31 @@ def _csv(path: Path, stream: TextIO, delimiter: str = ",") -> Iterator[Raw]:
             line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"{path}:{line}: field 'record': not CSV ({error}); mend the file.") from error
+
+
+def _delimiter(head: str, usual: str) -> str:
+    """What separates the cells of a CSV file that begins with `head`: the usual one, unless only another makes several columns.
+
+    csv.Sniffer was looked at: it takes letters of prose for a delimiter.
+    """
+    known = [usual, *(other for other in DELIMITERS if other != usual)]
+    widths = {delimiter: _widths(head, delimiter) for delimiter in known}
+    several = [delimiter for delimiter in known if widths[delimiter] and widths[delimiter][0] > 1]
+    even = [delimiter for delimiter in several if len(set(widths[delimiter])) == 1]
+    if usual in several and not (widths[usual][1:] and usual not in even and even):
+        return usual
+    return next(iter([*even, *several]), usual)
+
+
+def _widths(head: str, delimiter: str) -> list[int]:
+    """How many cells each whole row of `head` has; an unfinished last row is left out."""
+    rows: list[int] = []
+    try:
+        for row in csv.reader(io.StringIO(head, newline=""), delimiter=delimiter, strict=True):
+            rows.extend([len(row)] if row else [])
+    except csv.Error:
+        pass
+    return rows[:-1] if len(head) == HEAD and len(rows) > 1 else rows
 
 
 def _tsv(path: Path, stream: TextIO) -> Iterator[Raw]:

@@ -92,11 +92,11 @@ class Example:
     """A conversation, or a text; never both. A conversation may have a second, worse end, or a judgement."""
 
     place: Place
-    messages: tuple[Message, ...] | None = None
+    messages: Conversation | None = None
     text: str | None = None
     file: int = 0
     """The number of the file in the order they were given."""
-    rejected: tuple[Message, ...] | None = None
+    rejected: Conversation | None = None
     """The same conversation with the worse of two last answers."""
     good: bool | None = None
     """Whether the last answer was judged good."""

@@ -37,6 +37,8 @@ class Report:
     dropped: dict[str, Dropped] = field(default_factory=dict)
     unread_fields: dict[str, int] = field(default_factory=dict)
     """Fields that nothing is made of, and in how many records they stand."""
+    remarks: dict[str, int] = field(default_factory=dict)
+    """What was read otherwise than it is written, such as two turns in a row joined into one, and in how many records."""
     truncated: int = 0
     truncated_share: float = 0.0
     answers_missed: int = 0
@@ -102,6 +104,7 @@ class Report:
             )
         parts += [f"{count:,} answers of them left out ({reason})" for reason, count in self.answers_left_out.items()]
         parts += [f"{self.pieces:,} more pieces from documents cut at {self.max_length} tokens"] if self.pieces else []
+        parts += [f"{count:,} with {remark}" for remark, count in self.remarks.items()]
         parts += [f"fields not read: {', '.join(self.unread_fields)}"] if self.unread_fields else []
         return f"{self.rows_in:,} records: {', '.join(parts)}" if parts else ""
 

@@ -159,7 +159,8 @@ def _report(encoded: Encoded, max_length: int) -> Report:
     checked = source.checked or source.check()
     report = Report(
         source.format, [str(p) for p in source.files], checked.rows, checked.pairs, max_length=max_length,
-        unread_fields=dict(checked.unread.most_common()), lengths=histogram(encoded.lengths.tolist()),
+        unread_fields=dict(checked.unread.most_common()), remarks=dict(checked.remarks.most_common()),
+        lengths=histogram(encoded.lengths.tolist()),
     )
     for bad in checked.bad:
         report.drop(f"bad record, {bad.field}: {bad.reason}", str(bad.place))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -11,9 +11,12 @@ from typing import Any
 
 from fulgurite.data import compared, formats, read
 from fulgurite.data.config import ASKING, Data, File, Format, GuideForm, GuidePreference, GuidePrompts
-from fulgurite.data.find import find
+from fulgurite.data.fields import Fields, Reading, Wrong
+from fulgurite.data.find import find, kind_of
 from fulgurite.data.records import Bad, Example, Place
 from fulgurite.data.seal import Seal
+from fulgurite.data.suggest import as_override, describe_record, suggest_columns
+from fulgurite.data.turns import TARGETS
 from fulgurite.errors import DataError, did_you_mean
 
 GUIDE = Path(__file__).parent / "guide"
@@ -37,9 +40,10 @@ LOOK = 20
 
 @dataclass(slots=True)
 class Checked:
-    """What one pass over the data found. `unread` counts the records that have a field which nothing is made of.
+    """What one pass over the data found.
 
-    Of a pair that KTO takes apart both halves count as records; `pairs` says how many such pairs there are.
+    `unread` counts the records that have a field which nothing is made of, `remarks` those that were read otherwise than they are
+    written. Of a pair that KTO takes apart both halves count as records; `pairs` says how many such pairs there are.
     """
 
     rows: int = 0
@@ -49,6 +53,7 @@ class Checked:
     unread: Counter[str] = field(default_factory=Counter)
     seal: Seal = field(default_factory=Seal)
     """What was read, for later passes to compare with."""
+    remarks: Counter[str] = field(default_factory=Counter)
 
     def words(self, source: Source) -> str:
         """What was found, in a line."""
@@ -56,6 +61,7 @@ class Checked:
         parts = [f"{self.rows:,} records in {len(source.files)} file(s), format {source.format}"]
         parts += [f"they are {self.pairs:,} pairs, each taken for one good answer and one bad"] if self.pairs else []
         parts += [f"{len(self.bad)} bad and left out"] if self.bad else []
+        parts += [f"{remark} (in {count})" for remark, count in self.remarks.most_common()]
         parts += [f"not read: {left}"] if left else []
         return "; ".join(parts)
 
@@ -72,10 +78,11 @@ class Source:
     ) -> None:
         self.config, self.stage, self.columns, self.weights = config, stage, columns, weights or []
         self.train, self.val = train, val
-        known = sorted(frozenset().union(*formats.FIELDS.values()) - {"id"})
+        known = sorted(formats.COLUMNS)
         for name in columns:
             if name not in known:
                 raise DataError(f"data.columns: no format has a field {name}.{did_you_mean(name, known)} There are {', '.join(known)}.")
+        self.roles = _checked_roles(config.roles if isinstance(config, File) else {})
         self.formats = [format if format is not Format.auto else self._detected(path) for path in self.files]
         self.checked: Checked | None = None
         for path, found in zip(self.files, self.formats, strict=True):
@@ -103,11 +110,11 @@ class Source:
                 yield from self._halves(example)
 
     def check(self) -> Checked:
-        """Stream every record once. Raises DataError where more than `data.max_drop` are bad, or a file has no record."""
+        """Stream every record once. Raises DataError if more than `data.max_drop` are bad, none is good, or a file has no record."""
         found, bad = Checked(), 0
         for number, path in enumerate(self.files):
             before = found.rows
-            for example, record in self._of(number):
+            for example, reading in self._of(number):
                 for half in self._halves(example):
                     found.seal.add(half)
                 halves = len(self._halves(example))
@@ -119,17 +126,54 @@ class Source:
                         found.bad.append(example)
                 else:
                     found.good += halves
-                    if not self.asks:  # else a reward may read them
-                        found.unread.update(formats.unread(record, self.formats[number], self.columns, self.stage))
+                    found.unread.update(reading.unread)
+                    found.remarks.update(reading.remarks)
             if found.rows == before:
                 raise DataError(f"{path}:1: field 'record': the file holds no record; leave it out, or give a file with examples.")
+        if found.good == 0:
+            raise DataError(self._all_bad(found.bad[0], bad))
         if bad > self.config.max_drop:
             more = f" (and {bad - 1} more bad records)" if bad > 1 else ""
             raise DataError(f"{found.bad[0]}{more}; mend the data, or leave bad records out with data.max_drop={bad}.")
-        if found.good == 0:
-            raise DataError(f"{found.bad[0]}; and no other record is good: there is nothing to train on.")
         self.checked = found
         return found
+
+    def _all_bad(self, first: Bad, count: int) -> str:
+        """The sentence for data of which nothing can be used: what it looks like, as what it was read, what to change."""
+        number = next((n for n, path in enumerate(self.files) if str(path) == first.place.file), 0)
+        sample = self._sample(self.files[number])
+        every = "the only record is bad" if count == 1 else f"all {count:,} records are bad"
+        if not sample:
+            return f"{first}; {every}."
+        read_as = ", ".join(dict.fromkeys(str(format) for format in self.formats))
+        due = ", ".join(sorted(KINDS.get(self.stage, CHAT)))
+        columns = suggest_columns(sample, self.stage, self._reads, guess=False)
+        remedy = f"mend them, or name their fields with {self._wanted_columns()}"
+        if columns is not None and columns != self.columns:
+            remedy = f"try {as_override(columns)}" if columns else "leave data.columns out"
+        return (
+            f"{first}; {every}. They look like {describe_record(sample[0])} and were read as {read_as} "
+            f"(stage={self.stage} reads {due}); {remedy}."
+        )
+
+    def _sample(self, path: Path) -> list[Any]:
+        return [raw[1] for raw in islice(read.records(path), LOOK) if not isinstance(raw, Bad)]
+
+    def _reads(self, record: Any, columns: Mapping[str, str]) -> bool:
+        """Whether a record can be read under other columns, in a format of this stage."""
+        try:
+            reading = Reading(self.roles)
+            fields = formats.rename(record, columns, reading)
+            format = formats.detect(fields, self.stage)
+            if format not in KINDS.get(self.stage, CHAT):
+                return False
+            _convert(fields, format)
+        except Wrong:
+            return False
+        return True
+
+    def _wanted_columns(self) -> str:
+        return f"data.columns={{{OURS.get(self.stage, 'instruction: ..., output: ...')}}}"
 
     def _halves(self, example: Example | Bad) -> list[Example | Bad]:
         """What a stage learns from: of a pair in KTO the good answer, then the bad one; else the example as it is."""
@@ -138,50 +182,49 @@ class Source:
         return [replace(example, rejected=None, margin=0.0, messages=messages, good=good)
                 for messages, good in ((example.messages, True), (example.rejected, False))]
 
-    def _of(self, number: int) -> Iterator[tuple[Example | Bad, Any]]:
-        """The records of one file, each with what was read."""
-        ids: set[int] = set()
-        for raw in read.records(self.files[number]):
-            if isinstance(raw, Bad):
-                yield raw, None
-            else:
-                yield self._example(*raw, number, ids), raw[1]
+    def _of(self, number: int) -> Iterator[tuple[Example | Bad, Reading]]:
+        """The records of one file, each with what was noticed while it was read."""
+        path = self.files[number]
+        columnar = kind_of(path) in ("parquet", "arrow")
+        for raw in read.records(path):
+            reading = Reading(self.roles, columnar)
+            yield (raw if isinstance(raw, Bad) else self._example(*raw, number, reading)), reading
 
-    def _example(self, place: Place, record: Any, number: int, ids: set[int]) -> Example | Bad:
-        format, more = self.formats[number], {}
+    def _example(self, place: Place, record: Any, number: int, reading: Reading) -> Example | Bad:
+        format = self.formats[number]
         try:
-            if format in compared.FORMATS:
-                more = compared.convert(record, format, self.columns)
-            else:
-                more = dict(zip(("messages", "text"), formats.convert(record, format, self.columns), strict=True))
-        except formats.Wrong as wrong:
+            fields = formats.rename(record, self.columns, reading)
+            made = _convert(fields, format)
+        except Wrong as wrong:
             return Bad(place, wrong.field, wrong.reason)
-        if isinstance(name := record.get("id"), str | int):
-            if hash(name) in ids:  # 64 bits each, not the names: a large file has millions of them
-                return Bad(place, "id", f"{name!r} stands twice in this file")
-            ids.add(hash(name))
-        if self.asks and more["messages"]:
-            more["messages"], more["columns"] = formats.asked(more["messages"], record, format)
-        return Example(place, file=number, **more)
+        if self.asks and made["messages"]:
+            made["messages"], made["columns"] = formats.split_answer(made["messages"], record, fields, self.columns)
+        else:
+            if self.stage != "rm":
+                fields.seen.discard("margin")
+            reading.unread.update(formats.unread_columns(record, fields, self.columns))
+        return Example(place, file=number, **made)
 
     def _detected(self, path: Path) -> Format:
-        seen: list[object] = []
-        for raw in islice(read.records(path), LOOK):
-            if isinstance(raw, Bad):
-                continue
-            record = {**raw[1], **dict.fromkeys(self.columns, 1)} if isinstance(raw[1], dict) else raw[1]
-            found = formats.detect(record, self.stage)
+        seen: list[Any] = []
+        for record in self._sample(path):
+            renamed = formats.rename_keys(record, self.columns)
+            found = formats.detect(renamed, self.stage)
             if found is not None:
                 return found
             seen.append(record)
         if not seen or not isinstance(seen[0], dict):  # check() names the first bad record, or says that there is none
             due = {"pt": Format.text, "rm": Format.preference, "dpo": Format.preference, **dict.fromkeys(ASKING, Format.prompts)}
             return due.get(self.stage, Format.openai)
-        names = sorted(map(str, seen[0]))
-        ours = OURS.get(self.stage, "instruction: ..., output: ...")
+        columns = suggest_columns(seen, self.stage, self._reads, guess=True)
+        remedy = f"name them, for example {as_override(columns)}" if columns else f"name them with {self._wanted_columns()}"
+        if columns == {} and self.columns:
+            remedy = "leave data.columns out"
+        given = f" under {as_override(self.columns)}" if self.columns else ""
+        first = min(map(str, seen[0]), default="")
         raise DataError(
-            f"{path}:1: field '{names[0] if names else ''}': no format has the fields {', '.join(names) or '(none)'}; "
-            f"name them with data.columns={{{ours}}}, or give data.format."
+            f"{path}:1: field '{first[:60]}': no format has the fields of {describe_record(seen[0])}{given}; "
+            f"{remedy}, or give data.format."
         )
 
     def _fits(self, path: Path, format: Format) -> None:
@@ -197,8 +240,29 @@ class Source:
         learns = {"rm": "learns from pairs of answers", "dpo": "learns from pairs of answers", "kto": "learns from answers with a label",
                   **dict.fromkeys(ASKING, "answers prompts")}
         due = learns.get(self.stage, "learns answers to questions")
+        own = isinstance(self.config, File) and format is Format.prompts
+        columns = suggest_columns(self._sample(path), self.stage, self._reads, guess=False) if own else None
+        if columns:
+            raise DataError(
+                f"{path} holds prompts, stage={self.stage} {due}, and no format has the answers under the name that they have here; "
+                f"name them with {as_override(columns)}, or take stage={STAGE[format]}."
+            )
         other = " or data=guide_preference" if not isinstance(self.config, File) and self.stage in ("rm", "dpo", "kto") else ""
         raise DataError(f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; take stage={STAGE[format]}{other}.")
+
+
+def _convert(fields: Fields, format: Format) -> dict[str, Any]:
+    """The fields of an Example. Raises Wrong."""
+    if format in compared.FORMATS:
+        return compared.convert(fields, format)
+    return dict(zip(("messages", "text"), formats.convert(fields, format), strict=True))
+
+
+def _checked_roles(roles: Mapping[str, str]) -> Mapping[str, str]:
+    for name, role in roles.items():
+        if role not in TARGETS:
+            raise DataError(f"data.roles: {name} is to be {role}, which is no role; there are {', '.join(TARGETS)}.")
+    return {name.strip().lower(): role for name, role in roles.items()} | dict(roles)
 
 
 def build(config: Data, *, stage: str, seed: int) -> Source:

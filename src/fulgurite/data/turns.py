@@ -1,0 +1,207 @@
+"""Turns of a conversation as messages: roles, content, calls, reasoning and the flags that say what is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from fulgurite.data.fields import (
+    Fields,
+    Reading,
+    Wrong,
+    as_bool,
+    as_text,
+    is_blank,
+    kind_of,
+    parse_json,
+    read_text,
+    show_value,
+)
+from fulgurite.data.records import Message
+from fulgurite.data.tool_calls import read_calls
+
+CALL = "function_call"
+"""The role of a turn whose content is a call, as JSON."""
+TARGETS = ("user", "assistant", "system", "tool", CALL)
+ROLES = {
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot", "chatbot", "ai", "bard", "bing", "claude"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("tool", "function", "observation", "tool_response", "function_response", "ipython"), "tool"),
+    **dict.fromkeys((CALL, "tool_call"), CALL),
+}
+"""Names of roles in the data of ShareGPT, OpenAI, LLaMA-Factory, axolotl, ms-swift, FastChat, OpenAssistant and Llama."""
+FLAGS = ("train", "loss", "weight", "loss_weight")
+"""Names under which axolotl, ms-swift, OpenAI and LLaMA-Factory say whether a turn is learned."""
+REASONING = ("reasoning_content", "thinking", "reasoning")
+TEXT_PARTS = (None, "text", "input_text", "output_text")
+JOINED = "two {} turns in a row joined into one"
+NOT_LEARNED = "a flag asks to learn a turn that is no answer, which is not learned"
+
+
+class Turn(NamedTuple):
+    """A message and its place in the record."""
+
+    place: str
+    message: Message
+
+
+def read_turns(value: Any, field: str, reading: Reading) -> list[Turn]:
+    """A list of turns, or an object of lists; empty system turns are left out. Raises Wrong."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = parse_json(value, field)
+    if isinstance(value, Mapping):
+        value = _transposed(value, field, reading)
+    if not isinstance(value, list):
+        raise Wrong(field, f"a list is due and this is {kind_of(value)}")
+    if not value:
+        raise Wrong(field, "is empty")
+    turns = [Turn(f"{field}[{n}]", read_turn(turn, f"{field}[{n}]", reading)) for n, turn in enumerate(value)]
+    kept = [turn for turn in turns if turn.message.role != "system" or turn.message.content.strip()]
+    if not kept:
+        raise Wrong(f"{field}[0]", "is an empty system turn, and no other turn follows")
+    return kept
+
+
+def is_turns(value: Any) -> bool:
+    """Whether a value is a list of turns, or an object of lists that are turns when put side by side."""
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(turn, Mapping) and ("role" in turn or "from" in turn) for turn in value)
+    return isinstance(value, Mapping) and any(isinstance(value.get(name), list) for name in ("role", "from"))
+
+
+def _transposed(value: Mapping[str, Any], field: str, reading: Reading) -> list[dict[str, Any]]:
+    """`{"role": [...], "content": [...]}`, as HF datasets keeps a list of objects, as the list of objects."""
+    if not is_turns(value):
+        raise Wrong(field, "a list is due and this is an object")
+    lists = {name: column for name, column in value.items() if isinstance(column, list)}
+    reading.unread.update(f"{field}.{name}" for name in value if name not in lists and value[name] is not None)
+    if len({len(column) for column in lists.values()}) > 1:
+        sizes = ", ".join(f"{name} {len(column)}" for name, column in lists.items())
+        raise Wrong(field, f"its lists differ in length: {sizes}")
+    return [dict(zip(lists, cells, strict=True)) for cells in zip(*lists.values(), strict=True)]
+
+
+def read_turn(value: Any, place: str, reading: Reading) -> Message:
+    """A turn as a message. Raises Wrong."""
+    if not isinstance(value, Mapping):
+        raise Wrong(place, f"an object is due and this is {kind_of(value)}")
+    turn = Fields(value, reading, place)
+    role_key = turn.first("role", "from") or "role"
+    pairs = ("value", "content", "text") if role_key == "from" else ("content", "value", "text")
+    key = turn.first(*pairs) or pairs[0]
+    role = _read_role(turn, role_key)
+    calls = _read_calls(turn, role, key)
+    reasoning = "" if role not in ("assistant", CALL) else _read_reasoning(turn)
+    if role == CALL:
+        role, content = "assistant", ""
+    else:
+        content = _read_content(turn, key, empty=role in ("system", "tool") or bool(calls))
+    message = Message(
+        role, content, calls, reasoning,
+        name="" if is_blank(turn.get("name")) else read_text(turn, "name"),
+        call_id="" if role != "tool" or is_blank(turn.get("tool_call_id")) else read_text(turn, "tool_call_id"),
+        learned=_read_flags(turn, role),
+    )
+    turn.note_unread()
+    return message
+
+
+def _read_role(turn: Fields, key: str) -> str:
+    who = turn.get(key)
+    if isinstance(who, str):
+        for roles in (turn.reading.roles, ROLES):
+            if role := roles.get(who) or roles.get(who.strip().lower()):
+                return role
+    hint = ""
+    if isinstance(who, str) and who.strip() and len(who) <= 40:
+        hint = f"; name the role that it stands for with data.roles={{{who}: user}}"
+    raise Wrong(turn.at(key), f"{show_value(who)} is no known role{hint}; there are {', '.join(sorted(ROLES))}")
+
+
+def _read_calls(turn: Fields, role: str, key: str) -> tuple[Mapping[str, Any], ...]:
+    """The calls of a turn, from `tool_calls`, OpenAI's older `function_call`, or the content of a turn of that role."""
+    named = [name for name in ("tool_calls", "function_call") if turn.has(name) and not is_blank(turn[name]) and turn[name] != []]
+    if len(named) > 1:
+        raise Wrong(turn.at("function_call"), "stands beside tool_calls; keep one of them")
+    if named and role not in ("assistant", CALL):
+        raise Wrong(turn.at(named[0]), f"only an assistant turn can call functions, and this is a {role} turn")
+    if role == CALL:
+        if named:
+            raise Wrong(turn.at(named[0]), f"stands beside a call in {key}; keep one of them")
+        calls = read_calls(turn.get(key), turn.at(key), turn.reading)
+        if not calls:
+            raise Wrong(turn.at(key), "a call as JSON {name, arguments} is due and this is empty")
+        return calls
+    return read_calls(turn[named[0]], turn.at(named[0]), turn.reading) if named else ()
+
+
+def _read_reasoning(turn: Fields) -> str:
+    names = [name for name in REASONING if turn.has(name)]
+    return read_text(turn, names[0], empty=True) if names else ""
+
+
+def _read_content(turn: Fields, key: str, empty: bool) -> str:
+    """The text of a turn; parts of type text are joined. Raises Wrong."""
+    if key not in turn:
+        if turn.has("tool_calls") or turn.has("function_call"):
+            return ""
+        raise Wrong(turn.at(key), "is missing")
+    value, place = turn[key], turn.at(key)
+    parts = [value] if isinstance(value, Mapping) and "text" in value else value
+    if not isinstance(parts, list):
+        return as_text(value, place, turn.reading, empty)
+    text = "".join(_read_part(part, f"{place}[{n}]", turn.reading) for n, part in enumerate(parts))
+    if not empty and not text.strip():
+        raise Wrong(place, "is empty")
+    return text
+
+
+def _read_part(value: Any, place: str, reading: Reading) -> str:
+    if not isinstance(value, Mapping):
+        raise Wrong(place, f"an object {{type: text, text: ...}} is due and this is {kind_of(value)}")
+    part = Fields(value, reading, place)
+    if part.get("type") not in TEXT_PARTS:
+        raise Wrong(part.at("type"), f"a part of type {show_value(part['type'])} is not read; only parts of type text are")
+    text = read_text(part, "text", empty=True)
+    part.note_unread()
+    return text
+
+
+def _read_flags(turn: Fields, role: str) -> bool:
+    """Whether an assistant turn is learned: by the flags of the turn, and true without one."""
+    given: dict[str, bool] = {}
+    for name in FLAGS:
+        if not turn.has(name):
+            continue
+        flag = as_bool(turn[name])
+        if flag is None:
+            shown = show_value(turn[name])
+            raise Wrong(turn.at(name), f"{shown} is not read: 0 or false leaves the turn unlearned, 1 or true learns it")
+        given[name] = flag
+    if len(set(given.values())) > 1:
+        yes, no = (next(name for name, flag in given.items() if flag is wanted) for wanted in (True, False))
+        raise Wrong(turn.at(no), f"leaves the turn unlearned, and {yes} learns it; keep one of them")
+    learned = next(iter(given.values()), True)
+    if given and learned and role != "assistant":
+        turn.reading.remarks.add(NOT_LEARNED)
+    return learned or role != "assistant"
+
+
+def join_turns(first: Message, second: Turn, reading: Reading) -> Message:
+    """Two turns in a row of one speaker as one turn: texts a blank line apart, calls together. Raises Wrong."""
+    place, also = second
+    twice = f"two {first.role} turns follow each other"
+    if first.name != also.name:
+        raise Wrong(place, f"{twice} under different names; put an answer between them")
+    if first.learned != also.learned:
+        raise Wrong(place, f"{twice}, and only one of them is learned; give both the same flag")
+    if first.tool_calls and also.content:
+        raise Wrong(place, f"{twice}: the first calls a function, and no tool turn with its result stands between")
+    if also.reasoning and (first.content or first.tool_calls):
+        raise Wrong(place, f"{twice}: the second begins with reasoning, which can only begin a turn")
+    calls = (*first.tool_calls, *also.tool_calls)
+    reading.remarks.add(JOINED.format(first.role))
+    content = "\n\n".join(text for text in (first.content, also.content) if text)
+    return replace(first, content=content, tool_calls=calls, reasoning=first.reasoning or also.reasoning)

@@ -1,0 +1,76 @@
+"""Records that no format reads: the line says what they look like and which `data.columns` reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fulgurite.data.config import File
+from fulgurite.data.source import build
+from fulgurite.data.suggest import as_override, describe_record
+from fulgurite.errors import DataError
+
+Write = Callable[[str, Any], Path]
+Q, A = {"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}
+
+SUGGESTED: dict[str, tuple[str, Any, dict[str, str]]] = {
+    "question and answer": ("sft", {"question": "a", "answer": "b"}, {"instruction": "question", "output": "answer"}),
+    "query and response": ("sft", {"query": "a", "response": "b"}, {"instruction": "query", "output": "response"}),
+    "a misspelt name": ("sft", {"Instruction": "a", "ouput": "b"}, {"instruction": "Instruction", "output": "ouput"}),
+    "names of nobody": ("sft", {"foo": "a", "bar": "b"}, {"instruction": "foo", "output": "bar"}),
+    "a talk": ("sft", {"dialogue": [Q, A], "id": 1}, {"messages": "dialogue"}),
+    "a prompt and an answer": ("sft", {"prompt": "a", "answer": "b"}, {"instruction": "prompt", "output": "answer"}),
+    "an empty instruction": ("sft", {"instruction": "", "question": "a", "output": "b"}, {"instruction": "question"}),
+    "a body": ("pt", {"title": "a", "body": "b"}, {"text": "body"}),
+    "better and worse": (
+        "dpo", {"question": "a", "better": "b", "worse": "c"}, {"prompt": "question", "chosen": "better", "rejected": "worse"},
+    ),
+    "a thumb": ("kto", {"prompt": "a", "reply": "b", "thumbs_up": 1}, {"completion": "reply", "label": "thumbs_up"}),
+    "a problem": ("grpo", {"problem": "a", "solution": "b"}, {"prompt": "problem"}),
+}
+
+
+@pytest.mark.parametrize("name", SUGGESTED)
+def test_the_nearest_columns_are_named_and_read_the_file(name: str, write: Write) -> None:
+    stage, record, columns = SUGGESTED[name]
+    path = str(write("a.jsonl", [record] * 3))
+    with pytest.raises(DataError) as caught:
+        build(File(path=[path]), stage=stage, seed=1).check()
+    assert as_override(columns) in str(caught.value)
+    assert "max_drop" not in str(caught.value)
+    assert build(File(path=[path], columns=columns), stage=stage, seed=1).check().good == 3
+
+
+def test_where_all_records_are_bad_none_is_to_be_dropped(write: Write) -> None:
+    path = str(write("a.jsonl", [{"messages": [Q]} for _ in range(60)]))
+    for most in (0, 60, 100):
+        with pytest.raises(DataError) as caught:
+            build(File(path=[path], max_drop=most), stage="sft", seed=1).check()
+        assert str(caught.value) == (
+            f"{path}:1: field 'messages[0]': the last turn is the user's: there is no answer to learn; all 60 records are bad. "
+            "They look like {messages: a list of {role, content}} and were read as openai (stage=sft reads alpaca, openai, sharegpt); "
+            "mend them, or name their fields with data.columns={instruction: ..., output: ...}."
+        )
+
+
+def test_columns_that_hide_the_question_are_named(write: Write) -> None:
+    path = str(write("a.jsonl", [{"instruction": "a", "output": "b"}]))
+    with pytest.raises(DataError, match=r"under data\.columns=\{output: instruction\}; leave data\.columns out, or give data\.format"):
+        build(File(path=[path], columns={"output": "instruction"}), stage="sft", seed=1)
+
+
+def test_max_drop_is_offered_where_good_records_remain(write: Write) -> None:
+    path = str(write("a.jsonl", [*[{"messages": [Q]}] * 59, {"messages": [Q, A]}]))
+    with pytest.raises(DataError, match=r"\(and 58 more bad records\); mend the data, or leave bad records out with data\.max_drop=59\."):
+        build(File(path=[path]), stage="sft", seed=1).check()
+    assert build(File(path=[path], max_drop=59), stage="sft", seed=1).check().good == 1
+
+
+def test_a_record_is_described_in_a_bounded_line() -> None:
+    assert describe_record({"a": "x", "b": [1, 2], "c": [], "d": None}) == "{a: text, b: a list of number, c: a list, d: null}"
+    assert describe_record([1]) == "a list"
+    assert len(describe_record({f"{'k' * 10_000}{n}": 1 for n in range(10_000)})) < 1200
+    assert as_override({"instruction": "my question", "output": "a"}) == "data.columns={instruction: 'my question', output: a}"
