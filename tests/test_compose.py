@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fulgurite.compose import compose, conf_dir, named, plain, quoted, value_of
+from fulgurite.compose import compose, conf_dir, named, plain, value_of
 from fulgurite.errors import ConfigError
+from fulgurite.overrides import quoted
 from fulgurite.run import GROUPS, Facts
 from fulgurite.schema import build, groups, options
 from fulgurite.stage.config import Sft

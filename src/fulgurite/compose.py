@@ -19,7 +19,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep
+from hydra.core.override_parser.types import IntervalSweep, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, ValueNode, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -29,10 +29,11 @@ from fulgurite.callback.watch.config import check_quiet
 from fulgurite.errors import ConfigError, FulguriteError, Interrupted, Pruned, RequestError, TrainingFailed, did_you_mean
 from fulgurite.foreign import foreign
 from fulgurite.hostile import refuse_hydra, refuse_resolver, refuse_secret
+from fulgurite.overrides import UNREADABLE, as_typed, check_file, name_of, read_value
 from fulgurite.places import conf_dir
 from fulgurite.run import EARLIER, GROUPS, OWN, Facts, RunConfig, all_knobs, load_options
 from fulgurite.say import say_error
-from fulgurite.schema import Knob, Option, Range, bare, check, groups, options, settings, type_words
+from fulgurite.schema import Knob, Option, Range, bare, check, groups, knobs_of, options, settings, type_words
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 PRESETS = ("experiment", "sweep", "find", "debug")
@@ -146,9 +147,9 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Co
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             extra = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
             config = hydra_compose("train", overrides=[*words, *extra], return_hydra_config=True)
-            return typed(config, words)
+            return typed(config, overrides)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise explained(error, words) from error
+        raise explained(error, overrides) from error
 
 
 def hydra_main(task: Callable[[Composed], int], overrides: Sequence[str], flags: Sequence[str], config_dir: Path | None = None) -> int:
@@ -156,7 +157,7 @@ def hydra_main(task: Callable[[Composed], int], overrides: Sequence[str], flags:
 
     A trial of a sweep that fails is told, and the next one begins; the status is then that of the first that failed.
     """
-    words = prepare(overrides, config_dir)
+    words = prepare(overrides, config_dir, multirun="--multirun" in flags)
     here = _Jobs(task)
 
     def job(config: DictConfig) -> Outcome:  # Hydra wants a function; joblib and submitit carry this one to other processes
@@ -226,7 +227,7 @@ def searched(arguments: Sequence[str], config: DictConfig, loader: Any, make_lau
     with open_dict(settled):
         settled.hydra.runtime.output_dir = "."
     base = typed(settled, shared)
-    given = next((word.partition("=")[2] for word in shared if word.startswith("run_dir=")), None)
+    given = next((value_of(word) for word in shared if word.startswith("run_dir=")), None)
     said = next((word.partition("=")[2] for word in config.hydra.overrides.hydra if word.startswith("hydra.sweep.dir=")), None)
     folder = given or said
     what = prepared(base, shared, asked, Path(folder) if folder else None)
@@ -276,7 +277,7 @@ def _spaces(arguments: Sequence[str], loader: Any) -> tuple[list[str], dict[str,
             whole = "int" in value.tags
             asked[name] = Span(low, high, "log" in value.tags or (low > 0 and high / low >= 10), whole)
         else:
-            asked[name] = Values(tuple(override.sweep_iterator()))
+            asked[name] = Values(tuple(v.text if isinstance(v, QuotedString) else v for v in override.sweep_iterator()))
     return shared, asked
 
 
@@ -317,8 +318,8 @@ def _under_hydra(job: Callable[[DictConfig], Outcome | None], words: Sequence[st
     return brought
 
 
-def prepare(overrides: Sequence[str], config_dir: Path | None = None) -> list[str]:
-    """Check the names of overrides before Hydra sees them, import plugins, and let one item stand for a list of one."""
+def prepare(overrides: Sequence[str], config_dir: Path | None = None, multirun: bool = False) -> list[str]:
+    """Check overrides before Hydra sees them, import plugins, keep text as it was typed, and let one item stand for a list of one."""
     register(_plugins(overrides, config_dir))
     for text in overrides:
         name, equals, _ = text.lstrip("+~").partition("=")
@@ -327,7 +328,20 @@ def prepare(overrides: Sequence[str], config_dir: Path | None = None) -> list[st
         refuse_secret(name, text)
         refuse_resolver(name, text)
     knobs = {k.path: k for k in all_knobs()}
-    return [_checked(text, knobs) for text in overrides]
+    _check_files(overrides, config_dir, knobs)
+    return [_checked(as_typed(text, knobs, multirun), text, knobs) for text in overrides]
+
+
+def _check_files(overrides: Sequence[str], config_dir: Path | None, knobs: dict[str, Knob]) -> None:
+    """Raise ConfigError if a file that was chosen has text which YAML reads as something else."""
+    for text in overrides:
+        name, _, value = text.lstrip("+~").partition("=")
+        if (name not in PRESETS and name not in GROUPS) or not NAME.fullmatch(value):
+            continue
+        for folder in (conf_dir(), config_dir):
+            if folder is not None and (path := folder / name / f"{value}.yaml").is_file():
+                loaded = OmegaConf.to_container(_loaded(path))
+                check_file(path, "" if name in PRESETS else f"logger.{value}" if name == "logger" else name, loaded, knobs)
 
 
 def _plugins(overrides: Sequence[str], config_dir: Path | None) -> list[str]:
@@ -350,15 +364,15 @@ def _loaded(path: Path) -> Any:
         raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}; mend the file.") from error
 
 
-def _checked(text: str, knobs: dict[str, Knob]) -> str:
+def _checked(text: str, typed_text: str, knobs: dict[str, Knob]) -> str:
     try:
         override = OverridesParser.create().parse_override(text)
-    except HydraException as error:
-        remedy = f"quote it: '{text.partition('=')[0]}=\"...\"'" if "=" in text else "write knob=value"
-        raise ConfigError(f"{text} cannot be read; {remedy}.") from error
+    except (HydraException, ValueError, RecursionError) as error:
+        remedy = f"quote it: '{typed_text.partition('=')[0]}=\"...\"'" if "=" in text else "write knob=value"
+        raise ConfigError(f"{typed_text} cannot be read; {remedy}.") from error
     name = override.key_or_group
     if override.is_delete():
-        raise ConfigError(f"{text} cannot be: nothing is deleted here; leave {name} out, or set it to another value.")
+        raise ConfigError(f"{typed_text} cannot be: nothing is deleted here; leave {name} out, or set it to another value.")
     if name.split(".")[0].split("/")[0] == "hydra":
         refuse_hydra(name)
         return text
@@ -367,7 +381,7 @@ def _checked(text: str, knobs: dict[str, Knob]) -> str:
         raise ConfigError(f"There is no knob {name}.{did_you_mean(name, [*knobs, *heads])} `fulgurite explain` lists them.")
     knob, value = knobs.get(name), override.value()
     if name in GROUPS and name != "logger" and isinstance(value, list):
-        raise ConfigError(f"{text} is not allowed: a run has one {name}; take {name}={value[0] if value else named(name)[0]}.")
+        raise ConfigError(f"{typed_text} is not allowed: a run has one {name}; take {name}={value[0] if value else named(name)[0]}.")
     if knob is not None and get_origin(bare(knob.type)) is list and isinstance(value, str | int | float):
         if override.is_sweep_override():
             return text
@@ -379,18 +393,12 @@ def _checked(text: str, knobs: dict[str, Knob]) -> str:
 
 
 def value_of(text: str) -> str:
-    """What an override gives its knob, without its quotes. Raises ConfigError where it cannot be read."""
-    try:
-        value = OverridesParser.create().parse_override(text).value()
-    except HydraException as error:
-        raise ConfigError(f"{text} cannot be read; quote it: '{text.partition('=')[0]}=\"...\"'.") from error
+    """What an override gives a text parameter, without its quotes. Raises ConfigError where it cannot be read."""
+    kept = as_typed(text, {k.path: k for k in all_knobs()})
+    value = read_value(kept.partition("=")[2])
+    if value is UNREADABLE:
+        raise ConfigError(f"{text} cannot be read; quote it: '{text.partition('=')[0]}=\"...\"'.")
     return "" if value is None else str(value)
-
-
-def quoted(value: object) -> str:
-    """A text as the value of an override, whatever is in it."""
-    text = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), str(value))  # only before a quote is one special
-    return f"'{text}'"
 
 
 def _under_mapping(name: str, knobs: dict[str, Knob]) -> bool:
@@ -412,11 +420,13 @@ def typed(config: DictConfig, overrides: Sequence[str]) -> Composed:
         if group != "logger" and not isinstance(getattr(run, group), Option):
             raise ConfigError(f"No option is chosen for {group}; choose one: {', '.join(sorted(options(group)))}.")
     composed = Composed(run, choices, {}, list(overrides), multirun=str(hydra.mode) == "RunMode.MULTIRUN")
-    said = {OverridesParser.create().parse_override(o).key_or_group for o in overrides}
+    said = {name_of(text) for text in overrides}
     import_plugins(run.plugins)
     for knob, value in settings(run):
         check(knob, value)
         refuse_secret(knob.path, str(value))
+        value = _resolved(knob, value)
+        place(run, knob.path, value)
         composed.provenance[knob.path] = _origin(knob, value, said, choices)
         composed.warnings += _outside_usual(knob, value, run, composed.provenance[knob.path])
     check_quiet(run.watch.quiet)
@@ -436,6 +446,32 @@ def typed(config: DictConfig, overrides: Sequence[str]) -> Composed:
         composed.provenance["run_dir"] = Origin(run.run_dir, "derived", "the sweep's folder and the job's number")
     composed.fill(Facts(), "config")
     return composed
+
+
+def _resolved(knob: Knob, value: Any) -> Any:
+    """The value with its relative paths made absolute, if the parameter holds paths."""
+    if knob.resolve is None or not value:
+        return value
+    return [knob.resolve(word) for word in value] if isinstance(value, list) else knob.resolve(value)
+
+
+def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """A config.yaml whose paths are absolute: those of earlier versions were kept as typed, relative to the folder of the command."""
+    load_options()
+    found = dict(config)
+    for group in GROUPS:
+        chosen = found.get(group)
+        named = chosen.get("option") if isinstance(chosen, dict) else None
+        cls = options(group).get(named) if isinstance(named, str) else None
+        if cls is None or not isinstance(chosen, dict):
+            continue
+        paths = {knob.name: knob for knob in knobs_of(cls) if knob.resolve is not None}
+        found[group] = {key: _resolved(paths[key], value) if key in paths and _is_text(value) else value for key, value in chosen.items()}
+    return found
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(word, str) for word in value))
 
 
 def _origin(knob: Knob, value: Any, said: set[str], choices: dict[str, str]) -> Origin:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fulgurite.compose import Composed, plain
+from fulgurite.compose import Composed, plain, with_absolute_paths
 from fulgurite.errors import RequestError
 from fulgurite.logger.files import replace
 from fulgurite.run import EARLIER, RunConfig
@@ -77,7 +77,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise RequestError(f"{folder} is not a run's folder: config.yaml cannot be read; `fulgurite runs` lists runs.") from error
     if not isinstance(found, dict):
         raise RequestError(f"{folder}/config.yaml is not a mapping; restore it, or start afresh in another run_dir.")
-    return EARLIER | {str(key): value for key, value in found.items()}
+    return with_absolute_paths(EARLIER | {str(key): value for key, value in found.items()})
 
 
 def write_atomically(path: Path, text: str) -> None:

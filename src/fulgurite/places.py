@@ -1,7 +1,9 @@
-"""Where the package's own files lie."""
+"""Where the package's own files lie, and relative paths made absolute."""
 
 from __future__ import annotations
 
+import glob
+import os
 from pathlib import Path
 
 from fulgurite.errors import ConfigError
@@ -15,3 +17,44 @@ def conf_dir() -> Path:
         if (folder / "train.yaml").is_file():
             return folder
     raise ConfigError(f"The folder conf/ is missing beside {PACKAGE}; install fulgurite again.")
+
+
+def resolve_path(word: str) -> str:
+    """The absolute path of a file or folder that is there; anything else (a hub id, a path to nothing) as it was typed."""
+    path = Path(word).expanduser() if word else None
+    return _absolute(path) if path is not None and _exists(path) else word
+
+
+def resolve_pattern(word: str) -> str:
+    """As `resolve_path`; a pattern such as data/*.jsonl counts if it matches something."""
+    found = resolve_path(word)
+    if found != word or not glob.has_magic(word):
+        return found
+    path = Path(word).expanduser()
+    try:
+        matches = next(glob.iglob(str(path), recursive=True), None) is not None
+    except (OSError, ValueError):
+        return word
+    return _absolute(path) if matches else word
+
+
+def resolve_function(word: str) -> str:
+    """As `resolve_path`; of path.py:function the path is made absolute."""
+    file, colon, name = word.rpartition(":")
+    if colon and file.endswith(".py"):
+        return f"{resolve_path(file)}:{name}"
+    return resolve_path(word)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long for a path, or with a null character
+        return False
+
+
+def _absolute(path: Path) -> str:
+    """The path from the root, without `..` if that names the same file; links stay, since a file's ending may be theirs alone."""
+    whole = os.path.join(os.getcwd(), path)
+    short = os.path.normpath(whole)
+    return short if os.path.realpath(short) == os.path.realpath(whole) else whole

@@ -154,6 +154,7 @@ class Knob:
     memory: str = ""
     time: str = ""
     misread: str = ""
+    resolve: Callable[[str], str] | None = None
 
     @property
     def path(self) -> str:
@@ -188,12 +189,14 @@ def knob(
     memory: str = "",
     time: str = "",
     misread: str = "",
+    resolve: Callable[[str], str] | None = None,
 ) -> Any:
     """Declare a dataclass field as a knob.
 
     `raise_when` and `lower_when` say at what sight to move it, or `leave` why nobody should; `interacts` names other knobs and
     how they meet it; `memory` and `time` what a larger value costs; `misread` what is often taken wrongly. `sure` is needed only
-    where the source's own words do not say how sure it is (`sure_of`).
+    where the source's own words do not say how sure it is (`sure_of`). `resolve` is given for text that may name a file or a folder
+    (such as places.resolve_path): it makes a relative path absolute when the run is made, so that the run works from any folder.
     Raises TypeError where `None` is the default and `empty` does not say what it stands for.
     """
     if default is None and empty is None:
@@ -202,6 +205,7 @@ def knob(
         "meaning": meaning, "source": source, "bounds": bounds, "usual": usual, "advice": advice, "empty": empty,
         "sure": sure or sure_of(source), "raise_when": raise_when, "lower_when": lower_when, "leave": leave,
         "interacts": types.MappingProxyType(dict(interacts or {})), "memory": memory, "time": time, "misread": misread,
+        "resolve": resolve,
     }
     metadata = {METADATA: types.MappingProxyType(spec)}
     if isinstance(default, list | dict):

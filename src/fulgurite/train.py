@@ -81,7 +81,8 @@ def train(composed: Composed, source: Source) -> int:
     troubles = listened(composed, gathered)
     folder = run_folder(run)
     make(folder)
-    run.run_dir = str(folder)
+    run.run_dir = str(folder.absolute())
+    run.resume.run = run.run_dir if run.resume.run is not None else None
     say(source.checked.words(source) if source.checked else "")
     try:
         with only_first(status(folder, name=run.name)) as found:

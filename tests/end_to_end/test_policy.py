@@ -96,7 +96,7 @@ def test_a_format_is_learned_from_a_column_by_several_rewards(tmp_path: Path) ->
     folder = tiny(tmp_path / "run", *GRPO, *words, "method=full", "optim.lr=5e-3", "trainer.max_steps=25")
     last = rows(folder)[-1]
     assert gain(folder) > 0.15
-    total = last[f"train/reward/{code}:share"] + 2 * last["train/reward/length:3"]
+    total = last[f"train/reward/{code.name}:share"] + 2 * last["train/reward/length:3"]
     assert last["train/reward"] == pytest.approx(total)
 
 

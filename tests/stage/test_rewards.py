@@ -12,7 +12,7 @@ from fulgurite.check import checked_source
 from fulgurite.compose import compose
 from fulgurite.errors import ConfigError, Interrupted, RequestError
 from fulgurite.stage import rewards
-from fulgurite.stage.rewards import RULES, Answered, resolve, scored
+from fulgurite.stage.rewards import RULES, Answered, resolve, scored, short_names
 
 FUNCTIONS = """
 def good(prompts, answers, **columns):
@@ -213,3 +213,10 @@ def test_columns_are_looked_for_before_an_answer_is_drawn(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match=r"the data have a column messages, and a reward function gets messages of ours"):
         rewards.check_columns([rule, function], ["answer", "messages"])
     rewards.check_columns([rule], ["answer", "messages"])
+
+
+def test_metrics_call_a_reward_by_the_name_of_its_file() -> None:
+    words = ["/a/b/reward.py:score", "length:50", "regex:/x/", "/runs/rm"]
+    assert short_names(words) == {words[0]: "reward.py:score", words[1]: words[1], words[2]: words[2], words[3]: "rm"}
+    twice = ["/a/reward.py:score", "/b/reward.py:score"]
+    assert short_names(twice) == {word: word for word in twice}

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from fulgurite.check import checked_source, refuse_impossible
 from fulgurite.cli import flags
-from fulgurite.compose import Composed, compose, hydra_main, quoted, value_of
+from fulgurite.compose import Composed, compose, hydra_main, value_of
 from fulgurite.errors import CheckpointError, ConfigError
+from fulgurite.overrides import name_of, quoted
+from fulgurite.run import all_knobs
 from fulgurite.say import say
 from fulgurite.trainer.config import available
 
@@ -30,17 +32,35 @@ def train_main(words: list[str]) -> int:
 
 
 def continued(overrides: list[str]) -> list[str]:
-    """The overrides of the run that `resume.run=` names, then those given now, which win."""
-    folder = next((value_of(o) for o in overrides if o.lstrip("+").startswith("resume.run=")), "")
+    """The overrides of the run that `resume.run=` names, then those given now, which win.
+
+    Paths are those of the run, which are absolute: its command line may have been typed in another folder.
+    """
+    folder = next((value_of(o) for o in overrides if name_of(o) == "resume.run"), "")
     if not folder:
         return overrides
-    kept = Path(folder) / "provenance.json"
+    kept = Path(folder).expanduser() / "provenance.json"
     try:
-        before: list[str] = json.loads(kept.read_text(encoding="utf-8"))["overrides"]
-    except (OSError, ValueError, KeyError) as error:
+        found = json.loads(kept.read_text(encoding="utf-8"))
+        before: list[str] = [str(word) for word in found["overrides"]]
+        paths = _paths(found["knobs"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"resume.run={folder} is not a run's folder: {kept} cannot be read; `fulgurite runs` lists runs.") from error
-    said = {o.lstrip("+~").partition("=")[0] for o in overrides}
-    return [o for o in before if o.lstrip("+~").partition("=")[0] not in said | {"run_dir"}] + overrides
+    said = {name_of(o) for o in overrides}
+    fresh = {name: word for name, word in paths.items() if not {name, name.partition(".")[0]} & said}
+    return [o for o in before if name_of(o) not in said | fresh.keys() | {"run_dir"}] + list(fresh.values()) + overrides
+
+
+def _paths(knobs: dict[str, dict[str, object]]) -> dict[str, str]:
+    """For each parameter that holds absolute paths in an earlier run, the override that gives them again."""
+    found = {}
+    for name in {knob.path for knob in all_knobs() if knob.resolve is not None} & knobs.keys():
+        value = knobs[name]["value"]
+        words = value if isinstance(value, list) else [value]
+        if any(isinstance(word, str) and Path(word.rpartition(":")[0] or word).is_absolute() for word in words):
+            whole = ",".join(quoted(word) for word in words)
+            found[name] = f"{name}=[{whole}]" if isinstance(value, list) else f"{name}={whole}"
+    return found
 
 
 def _check_ranks() -> None:

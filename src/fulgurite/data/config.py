@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fulgurite.places import resolve_pattern
 from fulgurite.schema import Derived, Empty, Option, Range, at_least, below, between, knob, option
 
 if TYPE_CHECKING:
@@ -245,10 +246,12 @@ class File(Data):
         [], "The files: paths, patterns such as data/*.jsonl, a data set folder, or a hub id (hub:owner/name).",
         source="HF datasets loading docs name the same kinds",
         advice="Several files are mixed; data.weights says how much of each.",
+        resolve=resolve_pattern,
     )
     val_path: list[str] = knob(
         [], "Files of their own for validation, in place of data.val_fraction.",
         source="Common practice", advice="Give it when the validation examples must be the same in every run.",
+        resolve=resolve_pattern,
     )
     format: Format = knob(
         Format.auto, "How a record says what it holds; auto looks at the first records and tells what it found.",

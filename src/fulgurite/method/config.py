@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.method import ranks
+from fulgurite.places import resolve_path
 from fulgurite.schema import Empty, Option, above, at_least, below, between, knob, option
 
 if TYPE_CHECKING:
@@ -253,7 +254,7 @@ class Lora(Adapter):
     start: str | None = knob(
         None, "An adapter folder (adapter_config.json) that is there already.", source="peft docs, PeftModel.from_pretrained",
         advice="What `fulgurite export merge=false` wrote, or anybody's adapter for the same model.",
-        empty=Empty("a new adapter"),
+        empty=Empty("a new adapter"), resolve=resolve_path,
     )
     reuse: Reuse = knob(
         Reuse.go_on, "What is done with method.start: trained further, or put into the model for good under a new adapter.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fulgurite.json_file import read_object
 from fulgurite.model.validate import MOST_PARAMETERS
+from fulgurite.places import resolve_path
 from fulgurite.schema import Empty, Option, Sure, at_least, knob, knobs_of, option, options
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Hf(Model):
         "", "The model: a folder, an earlier run's folder, an export of one, or a hub id such as HuggingFaceTB/SmolLM2-360M-Instruct.",
         source="transformers docs, from_pretrained; of a run the best checkpoint, its adapter merged in float32 (ours)",
         advice="Only safetensors are read: a pickle can run code. A run's folder must stay where it is while later runs begin from it.",
+        resolve=resolve_path,
     )
     revision: str | None = knob(
         None, "The commit of the hub repository.", source="transformers docs, from_pretrained",

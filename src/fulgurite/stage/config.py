@@ -9,6 +9,7 @@ from enum import StrEnum
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
 
+from fulgurite.places import resolve_function, resolve_path
 from fulgurite.schema import Derived, Empty, Option, Range, Sure, above, at_least, below, between, knob, option
 from fulgurite.stage import pairwise
 from fulgurite.stage.pairwise import PreferenceLoss, ReferenceMode
@@ -175,6 +176,7 @@ class Comparing(Speaking):
         None, "The reference model, from which the policy may not stray: a run folder, a model folder, or a hub id.",
         source="DPO, Rafailov et al., https://arxiv.org/abs/2305.18290: the model that training starts from",
         advice="Leave it empty. Another model must have the same tokenizer.", empty=Empty("the model that training starts from"),
+        resolve=resolve_path,
     )
     reference_mode: ReferenceMode | None = knob(
         None, "How the reference is had: the model without its adapter, a frozen copy, or log-probabilities computed once and cached.",
@@ -369,6 +371,7 @@ class Policy(Speaking):
         "a name that a package offers under fulgurite.rewards, or the folder of an rm run.",
         source="TRL's GRPO takes a list of functions; entry points as in fulgurite.options (ours)",
         advice="A rule or a program that can be checked is better than a model that can be fooled. Several are summed with their weights.",
+        resolve=resolve_function,
     )
     reward_weights: list[float] = knob(
         [], "For each reward its weight in the sum; empty means 1 each.", source="TRL, reward_weights",

@@ -34,7 +34,7 @@ from fulgurite.run import RunConfig
 from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch, StageModule
 from fulgurite.stage.buffer import Buffer, Cuts
-from fulgurite.stage.rewards import Answered, check_columns, resolve, scored
+from fulgurite.stage.rewards import Answered, check_columns, resolve, scored, short_names
 from fulgurite.stage.rollout import Drawn, Rollouts, TransformersRollouts
 from fulgurite.stage.scorer import Scorer, reference
 from fulgurite.stage.vllm_rollout import VllmRollouts
@@ -189,7 +189,8 @@ class PolicyStage(StageModule):
             "train/answer_length": statistics.fmean(lengths), "train/cut": float(cut_N.float().mean()),
         }
         if len(each) > 1:
-            buffer.record |= {f"train/reward/{name}": statistics.fmean(values) for name, values in each.items()}
+            shown = short_names(each)
+            buffer.record |= {f"train/reward/{shown[name]}": statistics.fmean(values) for name, values in each.items()}
         self._note(buffer)
         self._refuse_another_policy(buffer)
         self.objective.prepare(buffer, rewards_N, cut_N)

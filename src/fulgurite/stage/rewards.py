@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -147,6 +147,13 @@ def resolve(word: str) -> Reward:
         f"stage.reward={word} is no rule, no file's function and no installed reward.{did_you_mean(word, [*RULES, *offered])} "
         f"Write {', '.join(f'{r}:...' for r in RULES)}, path.py:function, or the folder of an rm run."
     )
+
+
+def short_names(words: Iterable[str]) -> dict[str, str]:
+    """What each reward is called in metrics: a file's or a run's own name without its folder, where that is not another's too."""
+    short = {word: word.rpartition("/")[2] if Path(word.rpartition(":")[0] or word).is_absolute() else word for word in words}
+    taken = list(short.values())
+    return {word: name if taken.count(name) == 1 else word for word, name in short.items()}
 
 
 def _rule(word: str, head: str, argument: str) -> Reward:

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.check import checked_source
-from fulgurite.compose import Composed, Outcome, quoted
+from fulgurite.compose import Composed, Outcome
 from fulgurite.errors import ConfigError, Interrupted, TrainingFailed
 from fulgurite.folder import make
+from fulgurite.overrides import as_typed, quoted
 from fulgurite.plan.gather import gather, settled
+from fulgurite.run import all_knobs
 from fulgurite.say import say, show
 from fulgurite.sweep import study as kept_study
 from fulgurite.sweep.config import Sweep
@@ -136,7 +138,8 @@ def _advised(base: Composed, spaces: dict[str, Values | Span]) -> dict[str, Any]
 
 
 def _words(values: dict[str, Any]) -> list[str]:
-    return [f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in values.items()]
+    knobs = {k.path: k for k in all_knobs()}
+    return [as_typed(f"{name}={str(value).lower() if isinstance(value, bool) else value}", knobs) for name, value in values.items()]
 
 
 def _completed(study: Any) -> list[Any]:
