@@ -65,8 +65,8 @@ def plan_rows(template: Writer, messages: Sequence[Message], mask: Mask) -> list
     whole = template.text(conversation, False)
     texts, learned = _borders(template, conversation, answers, whole)
     if texts is not None:
-        _refuse_left_out(template, conversation, whole)
-        lost = any(m.learned and m.reasoning.strip() not in whole for m in conversation)
+        _refuse_left_out(template, conversation, whole, [i for i in answers if conversation[i].learned])
+        lost = any(_lost(template, conversation, i, whole) for i in answers if conversation[i].learned)
         return [Plan([*texts, whole], learned, mask, REASONING_LEFT_OUT * lost)]
     rows = []
     for i in answers:
@@ -121,7 +121,7 @@ def _row(template: Writer, conversation: Conversation, mask: Mask) -> Plan:
     """The prompt before the last answer as at inference, and what the model is to produce."""
     prompt, whole = template.text(conversation[:-1], True), template.text(conversation, False)
     rest, flags = _produced(template, conversation, prompt, whole)
-    if conversation[-1].reasoning.strip() not in rest:
+    if _lost(template, conversation, len(conversation) - 1, rest):
         flags |= REASONING_LEFT_OUT
     return Plan([prompt, prompt + rest], [conversation[-1].learned], mask, flags)
 
@@ -195,12 +195,25 @@ def find_head(template: Writer) -> tuple[str, str]:
     return prompt[len(question) :].removesuffix(opening) if prompt.startswith(question) else "", opening
 
 
-def _refuse_left_out(template: Writer, conversation: Conversation, whole: str) -> None:
-    """Raise DataError if what a message says does not reach the text. A template may escape what it writes, or write it in another form:
-    then other words make another text."""
+def _lost(template: Writer, conversation: Conversation, i: int, text: str) -> bool:
+    """Whether the reasoning of answer i, or what it says beside its calls, does not reach the text."""
+    answer = conversation[i]
+    parts = {"reasoning": answer.reasoning} | ({"content": answer.content} if answer.tool_calls else {})
+    return any(
+        said.strip() and said.strip() not in text and not _read(template, conversation, i, **{part: f"{said} 1"})
+        for part, said in parts.items()
+    )
+
+
+def _refuse_left_out(template: Writer, conversation: Conversation, whole: str, answers: Sequence[int] = ()) -> None:
+    """Raise DataError if what a message says does not reach the text: of answers those given, else the last.
+
+    A template may escape what it writes, or write it in another form: then other words make another text.
+    """
+    answers = answers or [len(conversation) - 1]
     for i, message in enumerate(conversation):
         said = message.content.strip()
-        if not said or said in whole or (message.role == "assistant" and i + 1 < len(conversation)):
+        if not said or said in whole or (message.role == "assistant" and (i not in answers or message.tool_calls)):
             continue
         first, last = ("1" if said[n] == "0" else "0" for n in (0, -1))
         if not all(_read(template, conversation, i, content=other) for other in (first + said[1:], said[:-1] + last)):

@@ -29,7 +29,7 @@ WRITTEN_OTHERWISE = {
     CALLS_AS_TEXT: "with calls or functions written as text, for which the chat template has no place",
     REASONING_AS_TEXT: "with reasoning written as text before the answer, for which the chat template has no place",
     SYSTEM_MOVED: "with the system message at the beginning of the first question, as the chat template takes none",
-    REASONING_LEFT_OUT: "without the reasoning of an answer, which the chat template does not write there",
+    REASONING_LEFT_OUT: "without the reasoning of an answer, or its words beside calls, which the chat template does not write there",
 }
 """What the flags of examples stand for, in words."""
 
