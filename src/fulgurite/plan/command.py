@@ -13,7 +13,7 @@ from fulgurite.say import show
 if TYPE_CHECKING:
     from fulgurite.compose import Composed
 
-FLAGS = ("--json", "--probe", "--rules", "--config-dir", "--help")
+FLAGS = ("--show", "--json", "--probe", "--rules", "--config-dir", "--help")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,7 +43,9 @@ def plan_main(words: list[str]) -> int:
     folder = Path(given.config_dir) if given.config_dir else None
     if folder is not None and not folder.is_dir():
         raise RequestError(f"--config-dir {folder} is not a folder; give one that has your options, such as {folder}/optim/mine.yaml.")
-    return _planned(compose(continued(overrides), folder), given.json, given.probe)
+    if given.show is not None:
+        check_word(given.show)
+    return _planned(compose(continued(overrides), folder), given.json, given.probe, given.show)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
         description="What `fulgurite train` with the same words would do, cost and get wrong. No weight is loaded, and nothing is trained.",
     )
     parser.add_argument("words", nargs="*", metavar="WORD", help="GROUP=OPTION and KNOB=VALUE, as of `fulgurite train`")
+    parser.add_argument(
+        "--show", metavar="N", help="also print N training examples as text, with what is learned marked; or longest, or FILE:LINE",
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--probe", action="store_true", help="load the model after all, and time a few micro-batches of it")
     parser.add_argument("--rules", action="store_true", help="every rule: id, severity, where it comes from, what it looks for")
@@ -59,7 +64,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _planned(composed: Composed, as_json: bool, probed: bool) -> int:
+def check_word(word: str) -> str:
+    """`--show N`, `longest` or `FILE:LINE`, as it was given. Raises RequestError for anything else."""
+    file, colon, line = word.rpartition(":")
+    if word == "longest" or (word.isdecimal() and int(word) >= 1) or (file and colon and line.isdecimal()):
+        return word
+    raise RequestError(f"--show {word} is not allowed: give a number of examples, longest, or FILE:LINE, such as --show 3.")
+
+
+def _planned(composed: Composed, as_json: bool, probed: bool, word: str | None) -> int:
     from fulgurite.check import checked_source
     from fulgurite.plan.rules import speak, unheard
 
@@ -67,6 +80,7 @@ def _planned(composed: Composed, as_json: bool, probed: bool) -> int:
     from fulgurite.plan.beside import earlier
     from fulgurite.plan.gather import gather, settled  # loads torch, which takes seconds: after all that can be refused without it
     from fulgurite.plan.report import as_dict, screen
+    from fulgurite.plan.show import as_list, as_text, find_shown
 
     dtypes = settled(composed)
     gathered = gather(composed, source, dtypes)
@@ -77,10 +91,15 @@ def _planned(composed: Composed, as_json: bool, probed: bool) -> int:
         from fulgurite.plan.probe import measured
 
         probe = measured(composed, dtypes, source, gathered)
+    shown = find_shown(gathered, word) if word is not None else []
+    tokenizer = gathered.template.tokenizer
     if as_json:
-        print(json.dumps(as_dict(gathered.seen, composed.provenance, troubles, probe), indent=1))
+        found = as_dict(gathered.seen, composed.provenance, troubles, probe)
+        print(json.dumps(found | ({"shown": as_list(shown, tokenizer)} if shown else {}), indent=1))
     else:
         show(screen(gathered.seen, dtypes, troubles, unheard(composed.warnings, troubles), probe))
+    if shown and not as_json:
+        print(f"\nEXAMPLES\n{as_text(shown, tokenizer, sys.stdout.isatty())}")
     sys.stdout.flush()
     return 2 if any(trouble.refuses for trouble in troubles) else 0
 

@@ -14,7 +14,7 @@ from fulgurite.data.encode import Encoded, encode
 from fulgurite.data.report import Report
 from fulgurite.data.rows import AnyRows, split
 from fulgurite.data.source import Source
-from fulgurite.data.template import resolve
+from fulgurite.data.template import Template, resolve
 from fulgurite.data.template_agreement import differing
 from fulgurite.model.config import Hf
 from fulgurite.model.generation import invalid_fields
@@ -44,6 +44,7 @@ class Gathered:
     report: Report
     facts: Facts
     seen: Seen
+    template: Template
 
 
 def settled(composed: Composed) -> Dtypes:
@@ -77,7 +78,7 @@ def gather(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
     data = counted(encoded, rows, val, report, template)
     seen = seen_of(composed, model, data, facts.total_steps)
     seen.cheaper = cheaper(composed, dtypes, facts, seen)
-    return Gathered(encoded, rows, val, report, facts, seen)
+    return Gathered(encoded, rows, val, report, facts, seen, template)
 
 
 def plan_steps(composed: Composed, facts: Facts, rows: AnyRows) -> None:

@@ -101,10 +101,23 @@ def data(seen: Seen) -> str:
         ("tokens", f"{d.tokens:,} an epoch, {d.label_tokens:,} of them learned ({d.label_tokens / max(d.tokens, 1):.0%}); "
          f"{run.trainer.epochs:g} epochs asked for; template {seen.model.template_name}"),
         ("lost", "; ".join(lost) or "nothing"),
+        *([("template", "; ".join(told))] if (told := _template(d.report)) else []),
         *([("odd", "; ".join(odd))] if odd else []),
         ("lengths", bars(seen)),
     ]
     return labelled(lines, WIDTH)
+
+
+def _template(report: dict[str, Any]) -> list[str]:
+    """What the chat template does to the records, and what it costs."""
+    told = [f"{count:,} {what}" for what, count in report.get("written_otherwise", {}).items()]
+    told += [f"{count:,} answers left out ({why})" for why, count in report.get("answers_left_out", {}).items()]
+    if report.get("split_records"):
+        told.append(
+            f"earlier turns are written otherwise once later ones follow: {report['split_records']:,} conversations are "
+            f"{report['split_rows']:,} rows, one for each answer, of {report['split_tokens']:,} tokens"
+        )
+    return told
 
 
 def bars(seen: Seen) -> str:

@@ -1,0 +1,169 @@
+"""`fulgurite plan --show`: training examples as text, with what is learned marked.
+
+On a terminal what is learned is green and special tokens are dim; elsewhere what is learned is in [[double brackets]].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fulgurite.data.compared_rows import Compared
+from fulgurite.data.encode import CONTINUES, GOOD, Encoded
+from fulgurite.errors import RequestError
+from fulgurite.say import escaped
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from fulgurite.data.rows import AnyRows
+    from fulgurite.plan.gather import Gathered
+
+LEARNED, SPECIAL, PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
+MOST = 64
+"""The most examples that are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One side of a row: what it is, and its tokens with whether each is learned."""
+
+    place: str
+    what: str
+    ids: list[int]
+    learned: list[bool]
+
+
+def find_shown(gathered: Gathered, word: str) -> list[Shown]:
+    """The examples that `word` asks for, as they are trained on. Raises RequestError if the place holds none."""
+    encoded, rows = gathered.encoded, gathered.rows
+    parts = list(_parts(rows, "training"))
+    if word == "longest":
+        longest = max(parts, key=lambda part: max(end - begin for begin, end in part[2]))
+        return _sides(encoded, *longest)
+    if word.isdecimal():
+        found = [_sides(encoded, *part) for part in parts[: min(int(word), MOST)]]
+        return [side for sides in found for side in sides]
+    parts += list(_parts(gathered.val, "validation")) if gathered.val is not None else []
+    name, line = word.rsplit(":", 1)
+    here = [part for part in parts if _is_place(encoded, part[0], name, int(line))]
+    if here:
+        return [side for part in here for side in _sides(encoded, *part)]
+    raise RequestError(_why_not(gathered, name, int(line)))
+
+
+def _parts(rows: AnyRows, split: str) -> Iterator[tuple[int, str, list[tuple[int, int]]]]:
+    """Each example of the rows, once, with where it is used and the first and last token of its sides or of its pieces."""
+    if isinstance(rows, Compared):
+        for number, cut in zip(rows.numbers.tolist(), rows.cuts.tolist(), strict=True):
+            yield number, split, [(begin + cut, end) for begin, end in rows.encoded.sides(number)]
+        return
+    known: set[tuple[int, int]] = set()  # data.weights may have an example in several rows
+    for number, begin, end in sorted(map(tuple, rows.pieces.tolist())):
+        if (number, begin) not in known:
+            known.add((number, begin))
+            yield number, split, [(begin, end)]
+
+
+def _sides(encoded: Encoded, number: int, split: str, spans: list[tuple[int, int]]) -> list[Shown]:
+    shown = []
+    for n, (begin, end) in enumerate(spans):
+        ids, learned = encoded.tokens(number, begin, end)
+        on = learned.tolist() if not encoded.source.asks else [False] * len(ids)
+        on[:1] = [False] * len(on[:1])  # nothing precedes the first token, from which it could be predicted
+        shown.append(Shown(str(encoded.place(number)), _what(encoded, number, split, n, begin, end), ids.tolist(), on))
+    return shown
+
+
+def _what(encoded: Encoded, number: int, split: str, side: int, begin: int, end: int) -> str:
+    """What a person must know of an example besides its text."""
+    words = [split]
+    if len(encoded.sides(number)) > 1:
+        words.append(("chosen", "rejected")[side])
+    elif encoded.compares:
+        words.append("judged good" if encoded.flagged(number, GOOD) else "judged bad")
+    if margin := float(encoded.arrays["margins"][number]):
+        words.append(f"margin {margin:g}")
+    if encoded.splits and _rows_of_record(encoded, number) > 1:
+        words.append("one row of a conversation with a row for each answer")
+    whole = int(encoded.arrays["offsets"][number + 1] - encoded.arrays["offsets"][number])
+    if len(encoded.sides(number)) == 1 and (begin, end) != (0, whole):
+        words.append(f"tokens {begin + 1:,} to {end:,} of {whole:,}")
+    if weights := encoded.source.weights:
+        file = encoded.file(number)
+        words += [f"weight {weights[file]:g}"] if file < len(weights) else []
+    return ", ".join(words)
+
+
+def _rows_of_record(encoded: Encoded, number: int) -> int:
+    flags = np.asarray(encoded.arrays["flags"])
+    first = number
+    while flags[first] & CONTINUES:
+        first -= 1
+    count = 1
+    while first + count < len(flags) and flags[first + count] & CONTINUES:
+        count += 1
+    return count
+
+
+def _is_place(encoded: Encoded, number: int, name: str, line: int) -> bool:
+    place = encoded.place(number)
+    return place.line == line and (place.file == name or Path(place.file).name == name or Path(place.file) == Path(name).absolute())
+
+
+def _why_not(gathered: Gathered, name: str, line: int) -> str:
+    """What became of a record that is in no row."""
+    for reason, dropped in gathered.report.dropped.items():
+        for place in dropped.places:
+            file, _, at = place.rpartition(":")
+            if int(at) == line and (file == name or Path(file).name == name):
+                return f"--show {name}:{line}: the record was dropped ({reason})."
+    files = ", ".join(dict.fromkeys(str(path) for path in gathered.encoded.source.files[:5]))
+    return f"--show {name}:{line}: no example begins there, or it was not drawn (data.max_samples, data.weights). The files are {files}."
+
+
+def as_text(shown: list[Shown], tokenizer: PreTrainedTokenizerBase, color: bool) -> str:
+    """The examples as a person reads them."""
+    return "\n\n".join(_one(number, side, tokenizer, color) for number, side in enumerate(shown, 1))
+
+
+def as_list(shown: list[Shown], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+    """The examples for programs: stretches of text that are learned and that are not."""
+    return [
+        {"place": side.place, "what": side.what, "tokens": len(side.ids), "learned": sum(side.learned),
+         "text": [{"text": text, "learned": on} for text, on in _stretches(side, tokenizer)]}
+        for side in shown
+    ]
+
+
+def _one(number: int, side: Shown, tokenizer: PreTrainedTokenizerBase, color: bool) -> str:
+    head = f"{number}. {escaped(side.place)}: {side.what}; {len(side.ids):,} tokens, {sum(side.learned):,} learned"
+    return "\n".join([head, "".join(_marked(text, on, tokenizer, color) for text, on in _stretches(side, tokenizer))])
+
+
+def _marked(text: str, on: bool, tokenizer: PreTrainedTokenizerBase, color: bool) -> str:
+    text = escaped(text)
+    if not color:
+        return f"[[{text}]]" if on else text
+    back = PLAIN + (LEARNED if on else "")
+    for special in sorted(_special(tokenizer), key=len, reverse=True):
+        text = text.replace(special, f"{SPECIAL}{special}{back}")
+    return f"{LEARNED if on else ''}{text}{PLAIN}"
+
+
+def _special(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    return [token for token in tokenizer.all_special_tokens if token]
+
+
+def _stretches(side: Shown, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[str, bool]]:
+    """Tokens of one kind that follow each other, as text. Special tokens are written out."""
+    begin = 0
+    for i in range(1, len(side.ids) + 1):
+        if i == len(side.ids) or side.learned[i] != side.learned[begin]:
+            text = tokenizer.decode(side.ids[begin:i], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            yield str(text), side.learned[begin]
+            begin = i

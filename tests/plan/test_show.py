@@ -1,0 +1,104 @@
+"""`fulgurite plan --show`: what is printed is what is trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fulgurite.cli.main import main
+from fulgurite.plan.show import Shown, as_list, as_text
+
+TALK = [
+    {"role": "user", "content": "Name a colour."}, {"role": "assistant", "content": "Blue."},
+    {"role": "user", "content": "Another."}, {"role": "assistant", "content": "Red\x1b[31m."},
+]
+PAIR = {"prompt": "A colour?", "chosen": "Blue.", "rejected": "Cow.", "margin": 0.5}
+
+
+@pytest.fixture
+def shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """`shown(records, word, *words)`: what stands under EXAMPLES, or the error."""
+
+    def ask(records: list[Any], word: str, *words: str) -> str:
+        path = tmp_path / "a.jsonl"
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+        main(["plan", "model=tiny", "data=file", f"data.path={path}", "data.val_fraction=0", *words, "--show", word])
+        out = capsys.readouterr()
+        return out.out.partition("EXAMPLES\n")[2].replace(str(tmp_path) + "/", "") or out.err
+
+    return ask
+
+
+def test_what_is_learned_stands_in_brackets(shown: Any) -> None:
+    assert shown([{"messages": TALK}, {"messages": TALK[:2]}], "1") == (
+        "1. a.jsonl:1: training; 57 tokens, 15 learned\n<|im_start|>user\nName a colour.<|im_end|>\n<|im_start|>assistant\n"
+        "[[Blue.<|im_end|>]]\n<|im_start|>user\nAnother.<|im_end|>\n<|im_start|>assistant\n[[Red\\x1b[31m.<|im_end|>]]\n\n"
+    )
+
+
+def test_the_longest_and_a_place(shown: Any) -> None:
+    records = [{"messages": TALK[:2]}, {"messages": TALK}]
+    assert shown(records, "longest").startswith("1. a.jsonl:2: training; 57 tokens")
+    assert shown(records, "a.jsonl:1").startswith("1. a.jsonl:1: training; 29 tokens")
+    assert "no example begins there" in shown(records, "a.jsonl:7")
+    dropped = [{"instruction": "a", "output": "b <|im_end|>"}, {"instruction": "a", "output": "c"}]
+    assert "a.jsonl:1: the record was dropped (an answer holds the text of an end token)" in shown(dropped, "a.jsonl:1")
+
+
+@pytest.mark.parametrize("word", ["0", "-1", "all", "a.jsonl", "a.jsonl:", ":3", "1.5"])
+def test_another_word_is_refused_before_anything_is_read(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "model=tiny", f"--show={word}"]) == 2
+    assert f"--show {word} is not allowed: give a number of examples, longest, or FILE:LINE" in capsys.readouterr().err
+
+
+def test_both_answers_of_a_pair(shown: Any) -> None:
+    found = shown([PAIR, PAIR | {"chosen": "Red."}], "1", "stage=dpo")
+    assert "1. a.jsonl:1: training, chosen, margin 0.5;" in found
+    assert "[[Blue.<|im_end|>]]" in found
+    assert "2. a.jsonl:1: training, rejected, margin 0.5;" in found
+    assert "[[Cow.<|im_end|>]]" in found
+
+
+def test_judged_answers(shown: Any) -> None:
+    found = shown([{"prompt": "A colour?", "completion": c, "label": c == "Blue."} for c in ("Blue.", "Cow.")], "2", "stage=kto")
+    assert "1. a.jsonl:1: training, judged good;" in found
+    assert "2. a.jsonl:2: training, judged bad;" in found
+
+
+def test_prompts_learn_nothing_and_text_all_but_its_first_token(shown: Any) -> None:
+    asked = shown([{"prompt": "A colour?"}, {"prompt": "A cow?"}], "1", "stage=grpo", "stage.reward=['length:3']", "trainer.batch_size=1")
+    assert asked.startswith("1. a.jsonl:1: training; ")
+    assert asked.rstrip().endswith("<|im_start|>assistant")
+    assert "[[" not in asked
+    running = shown([{"text": "one two three"}, {"text": "four"}], "1", "stage=pt")
+    assert running.startswith("1. a.jsonl:1: training; ")
+    assert "[[" in running
+
+
+def test_the_json_has_the_examples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"messages": TALK[:2]}) + "\n" + json.dumps({"messages": TALK}) + "\n")
+    main(["plan", "--json", "model=tiny", "data=file", f"data.path={path}", "data.val_fraction=0", "--show", "1"])
+    (example,) = json.loads(capsys.readouterr().out)["shown"]
+    assert example["place"] == f"{path}:1"
+    assert [part["text"] for part in example["text"] if part["learned"]] == ["Blue.<|im_end|>"]
+
+
+class Words:
+    """A tokenizer of one letter a token."""
+
+    all_special_tokens = ("<e>",)
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        return "".join("<e>" if i == 0 else chr(i) for i in ids)
+
+
+def test_colours_on_a_terminal() -> None:
+    side = Shown("a:1", "training", [0, 97, 98, 0], [False, False, True, True])
+    text = as_text([side], Words(), color=True)  # type: ignore[arg-type]
+    assert text == "1. a:1: training; 4 tokens, 2 learned\n\x1b[2m<e>\x1b[0ma\x1b[0m\x1b[32mb\x1b[2m<e>\x1b[0m\x1b[32m\x1b[0m"
+    assert as_list([side], Words())[0]["learned"] == 2  # type: ignore[arg-type]
