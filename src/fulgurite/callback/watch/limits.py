@@ -26,7 +26,8 @@ JUMP_STEPS = 2
 JUMP_FEW = 16
 """Pairs that the high losses of a preference stage together hold: a single pair may cost 5 nats in a healthy run. Ours."""
 JUMP_NATS = 1.0
-"""The least rise that is a jump. Ours; LoRA runs of the bundled model reached 0.29 of the whole margin at batch size 1, 0.06 at 4 (measured)."""
+"""The least rise that is a jump. Ours; healthy LoRA runs of the bundled model reached 0.29 of the whole margin at batch
+size 1 and 0.06 at 4 (measured)."""
 JUMP_NOISE = 5.0
 """And so many standard deviations of the noise between steps. Ours."""
 JUMP_EXAMPLES = 3.75
