@@ -53,7 +53,7 @@ from fulgurite.model.config import Hf
 from fulgurite.model.load import Loaded
 from fulgurite.plan.allow import heard, write
 from fulgurite.plan.gather import Gathered, gather, settled
-from fulgurite.plan.rules import speak, unheard
+from fulgurite.plan.rules import speak
 from fulgurite.plan.trouble import Trouble
 from fulgurite.precision.build import Dtypes
 from fulgurite.privacy.noise import drawn
@@ -105,8 +105,6 @@ def listened(composed: Composed, gathered: Gathered) -> list[Trouble]:
     troubles = speak(gathered.seen)
     for line in heard(troubles):
         say(line)
-    for warning in unheard(composed.warnings, troubles):
-        say(f"warning: {warning}")
     return troubles
 
 

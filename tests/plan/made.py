@@ -26,7 +26,7 @@ def seen(*overrides: str, steps: int = 1000, **facts: Any) -> Seen:
         ),
         "warmup_steps": getattr(composed.run.scheduler, "warmup_steps", 0) or 0,
     }
-    return Seen(composed.run, composed.provenance, steps=steps, choices=composed.choices, **(base | facts))
+    return Seen(composed.run, composed.provenance, steps=steps, choices=composed.choices, unusual=composed.warnings, **(base | facts))
 
 
 def said(rule: str, what: Seen) -> Trouble | None:

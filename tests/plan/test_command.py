@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from tests.end_to_end.runs import tiny
+from tests.plan.made import seen
 
 from fulgurite.cli.main import main
 from fulgurite.compose import compose, rebuilt
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.folder import read_config
 from fulgurite.plan.allow import heard, refuse_unknown
-from fulgurite.plan.rules import RULES, unheard
+from fulgurite.plan.rules import RULES, speak
 from fulgurite.plan.trouble import Severity, Trouble
 
 TINY = ["model=tiny", "precision=fp32", "logger=none"]
@@ -115,10 +116,36 @@ def test_the_lines_of_a_run() -> None:
 def test_a_knob_is_not_spoken_of_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    monkeypatch.setitem(RULES, "steps.too-few", replace(RULES["steps.too-few"], about="trainer.epochs"))
-    said = ["trainer.epochs=9 is outside", "optim.lr=1 is outside"]
-    assert unheard(said, [Trouble("steps.too-few", Severity.note, "")]) == said[1:]
-    assert unheard(said, []) == said
+    monkeypatch.setitem(RULES, "steps.too-few", replace(RULES["steps.too-few"], about="trainer.keep"))
+    assert [t.rule for t in speak(seen("trainer.keep=9", steps=5))] == ["steps.too-few"]
+    assert [t.rule for t in speak(seen("trainer.keep=9", steps=500))] == ["value.unusual"]
+
+
+SHOWN = [
+    ["trainer.max_steps=300"], ["trainer.max_steps=300", "trainer.keep=9", "trainer.max_grad_norm=0.01", "optim.weight_decay=0.9"],
+    ["method=full", "optim.lr=0.99", "trainer.max_steps=3"], ["optim.lr=1e-7", "scheduler.warmup_ratio=0.9", "trainer.patience=99"],
+    [*FEW, "plan.allow=[steps.too-few]"], ["method.rank=64", "method.alpha=1", "method.dropout=0.9"],
+    ["method=full", "optim.lr=0.99", "plan.allow=[rate.out-of-band,value.unusual]", "trainer.keep=9"],
+    ["data.val_fraction=0.6", "trainer.epochs=40", "data.max_length=100"],
+]
+
+
+@pytest.mark.parametrize("words", SHOWN, ids=" ".join)
+def test_the_json_holds_every_finding_of_the_screen(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    status = main(["plan", *TINY, *words])
+    shown = " ".join(capsys.readouterr().out.partition("TROUBLES\n")[2].split())
+    again, found = json_of(capsys, *words)
+    assert status == again
+    assert (status == 2) == any(t["refuses"] for t in found["troubles"])
+    rest = shown
+    for trouble in found["troubles"]:
+        label = f"{trouble['severity']}{' (allowed)' * trouble['allowed']}"
+        arrow = f" → {trouble['remedy']}" if trouble["remedy"] else ""
+        assert trouble["overrides"] == trouble["remedy"].split()
+        head, found_it, rest = rest.partition(f"{label} {' '.join(trouble['sentence'].split())} [{trouble['rule']}]{arrow}")
+        assert found_it, f"the screen lacks {trouble} in {shown}"
+        assert not head.strip(), f"the JSON lacks {head}"
+    assert rest.strip() in ("", "none: every rule is content")
 
 
 def test_the_rules_are_listed_without_torch() -> None:

@@ -63,7 +63,9 @@ ELSEWHERE = {
 }
 """Troubles that speak during or after the run (parts B and C), or that are held by construction (part D)."""
 
-OURS = {"data.beyond-model", "steps.patience"}
+OURS = {
+    "data.beyond-model", "steps.patience", "value.unusual", "export.template", "export.generation", "export.padding", "export.apart",
+}
 """Rules that no list asked for."""
 
 NUMBERED = [f"{kind}{number}" for kind in "SP" for number in range(1, 26) if (kind, number) != ("S", 22)]

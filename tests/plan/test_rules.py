@@ -15,7 +15,7 @@ from tests.plan.made import said, seen
 
 from fulgurite.compose import compose
 from fulgurite.plan.facts import Cheaper, DataFacts, Disk, Earlier, Machine, Memory, ModelFacts, Part, Weights
-from fulgurite.plan.rules import RULES, speak, unheard
+from fulgurite.plan.rules import RULES, speak
 from fulgurite.plan.rules.precision import unmoved
 
 GB = 1_000_000_000
@@ -75,6 +75,11 @@ SPEAKS = [
     Case("rate.out-of-band", "optim.lr=3e-3", {}, "warning", "is 1.5 times", "optim.lr=0.001"),
     Case("rate.out-of-band", "optim.lr=0.02", {}, "warning", "is 10 times", "optim.lr=0.001"),
     Case("rate.out-of-band", "model=tiny optim.lr=5e-2", {}, "warning", "25 times", "optim.lr=0.001"),
+    Case("rate.out-of-band", "model=tiny method=full optim.lr=0.99", {}, "error", "is 990 times the highest", "optim.lr=0.0001"),
+    Case("rate.out-of-band", "method=full optim.lr=0.99 trainer.max_steps=3", {"steps": 3}, "error", "990 times", "optim.lr=0.0001"),
+    Case("rate.high-for-preference", "model=tiny stage=dpo method=full optim.lr=0.99", {}, "error", "", "optim.lr=1e-06"),
+    Case("value.unusual", "trainer.keep=9", {}, "warning", "trainer.keep=9 is outside what is usual here (1 to 5).", "trainer.keep=5"),
+    Case("value.unusual", "stage=dpo stage.loss=simpo stage.gamma=5", {}, "warning", "stage.gamma=5.0 is outside", "stage.gamma=2"),
     Case("rate.out-of-band", "method=full optim.lr=1e-7", {}, "error",
          "The lowest rate in use for stage=sft with method=full (1e-05) is 100 times",
          "optim.lr=0.0001"),
@@ -232,6 +237,7 @@ SPEAKS = [
     Case("export.apart", "model.add_tokens=[xx]", {}, "note", "This run added tokens"),
 ]
 SILENT = [
+    Case("value.unusual", "trainer.keep=5"), Case("value.unusual", "optim.lr=5e-5"),  # low-for-lora speaks of it
     Case("rate.low-for-lora", "optim.lr=1e-4"), Case("rate.low-for-lora", "method=full optim.lr=5e-5"),
     Case("rate.low-for-lora", "stage=dpo optim.lr=5e-6"), Case("rate.low-for-lora", "optim=lion optim.lr=5e-5"),
     Case("rate.high-for-preference", "stage=dpo optim.lr=2e-5"), Case("rate.high-for-preference", "stage=dpo method=full optim.lr=2e-6"),
@@ -352,6 +358,7 @@ def test_the_share_that_bf16_rounds_away_is_the_measured_one() -> None:
 
 def test_what_a_rule_says_better_is_not_said_again() -> None:
     run = seen("optim.lr=5e-5", "trainer.keep=9")
-    usual = compose(["optim.lr=5e-5", "trainer.keep=9"]).warnings
-    assert [said.partition("=")[0] for said in usual] == ["optim.lr", "trainer.keep"]
-    assert [said.partition("=")[0] for said in unheard(usual, speak(run))] == ["trainer.keep"]
+    assert [said.partition("=")[0] for said in run.unusual] == ["optim.lr", "trainer.keep"]
+    assert [(t.rule, t.sentence.partition("=")[0]) for t in speak(run)] == [
+        ("rate.low-for-lora", "optim.lr"), ("value.unusual", "trainer.keep"),
+    ]

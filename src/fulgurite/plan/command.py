@@ -74,7 +74,7 @@ def check_word(word: str) -> str:
 
 def _planned(composed: Composed, as_json: bool, probed: bool, word: str | None) -> int:
     from fulgurite.check import checked_source
-    from fulgurite.plan.rules import speak, unheard
+    from fulgurite.plan.rules import speak
 
     source = checked_source(composed)
     from fulgurite.plan.beside import earlier
@@ -97,7 +97,7 @@ def _planned(composed: Composed, as_json: bool, probed: bool, word: str | None) 
         found = as_dict(gathered.seen, composed.provenance, troubles, probe)
         print(json.dumps(found | ({"shown": as_list(shown, tokenizer)} if shown else {}), indent=1))
     else:
-        show(screen(gathered.seen, dtypes, troubles, unheard(composed.warnings, troubles), probe))
+        show(screen(gathered.seen, dtypes, troubles, probe))
     if shown and not as_json:
         print(f"\nEXAMPLES\n{as_text(shown, tokenizer, sys.stdout.isatty())}")
     sys.stdout.flush()

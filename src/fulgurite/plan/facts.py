@@ -236,6 +236,8 @@ class Seen:
     disk: Disk = field(default_factory=Disk)
     folder: Path | None = None
     """The run's folder, where it is known already."""
+    unusual: list[str] = field(default_factory=list)
+    """What composing says of values outside their usual ranges, each beginning with `knob=`."""
     choices: dict[str, str] = field(default_factory=dict)
     """Group to option or preset, as it was asked for: method=dora is the preset of lora."""
 

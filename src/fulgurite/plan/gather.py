@@ -96,6 +96,7 @@ def seen_of(composed: Composed, model: ModelFacts, data: DataFacts, steps: int) 
     seen = Seen(
         run, composed.provenance, model, data, machine(run), steps, int(getattr(run.scheduler, "warmup_steps", 0) or 0),
         disk=disk(run, model), folder=folder_of(run), choices=composed.choices,
+        unusual=list(composed.warnings),
     )
     if not run.scheduler.monitors:
         seen.curve = curve(run.scheduler, steps, run.optim.lr)

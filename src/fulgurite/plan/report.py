@@ -12,7 +12,7 @@ from fulgurite.data.report import histogram
 from fulgurite.explain.layout import labelled, table, value_words
 from fulgurite.plan.facts import Part, Seen
 from fulgurite.plan.probe import Probe
-from fulgurite.plan.trouble import Severity, Trouble
+from fulgurite.plan.trouble import Trouble
 from fulgurite.precision.build import Dtypes
 from fulgurite.scheduler.plot import plot
 
@@ -22,13 +22,13 @@ PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "other")
 PHASES = ("loading", "training", "evaluation", "rollouts")
 
 
-def screen(seen: Seen, dtypes: Dtypes, troubles: Sequence[Trouble], unusual: Sequence[str], probe: Probe | None) -> str:
+def screen(seen: Seen, dtypes: Dtypes, troubles: Sequence[Trouble], probe: Probe | None) -> str:
     """All of it, at most 100 columns wide."""
     blocks = [
         headline(seen, dtypes), f"PARAMETERS\n{parameters(seen)}", f"DATA\n{data(seen)}", f"MEMORY\n{memory(seen)}",
         labelled([("time", time_words(seen, probe)), ("disk", disk_words(seen))], WIDTH),
         plot(seen.run.scheduler, max(seen.steps, 2), seen.run.optim.lr, WIDTH, 7), f"DERIVED\n{derived(seen)}",
-        f"TROUBLES\n{trouble_words(troubles, unusual)}",
+        f"TROUBLES\n{trouble_words(troubles)}",
     ]
     return "\n\n".join(blocks)
 
@@ -165,16 +165,14 @@ def derived(seen: Seen) -> str:
     return labelled([(name, f"{_short(o.value)}  {o.reason}") for name, o in found], WIDTH)
 
 
-def trouble_words(troubles: Sequence[Trouble], unusual: Sequence[str]) -> str:
+def trouble_words(troubles: Sequence[Trouble]) -> str:
     """What the rules say, errors first, each with what to paste."""
     rows = []
     for t in troubles:
         label = f"{t.severity}{' (allowed)' * t.allowed}"
         rows.append((label, f"{t.sentence}  [{t.rule}]" + (f"\n→ {t.remedy}" if t.remedy else "")))
-    rows += [("warning", said) for said in unusual]
     if not rows:
         return "  none: every rule is content"
-    rows.sort(key=lambda row: list(Severity).index(Severity(row[0].partition(" ")[0])))
     return labelled(rows, WIDTH)
 
 
@@ -190,7 +188,10 @@ def as_dict(seen: Seen, origins: Mapping[str, Origin], troubles: Sequence[Troubl
         "memory": {"peak": m.peak, **{n: _part(p) for n, p in phases.items() if p is not None}} if m is not None else None,
         "disk": {"checkpoint": seen.disk.checkpoint, "kept": seen.disk.kept, "total": seen.disk.total, "free": seen.machine.disk_free},
         "troubles": [
-            {"rule": t.rule, "severity": str(t.severity), "sentence": t.sentence, "remedy": t.remedy, "allowed": t.allowed}
+            {
+                "rule": t.rule, "severity": str(t.severity), "sentence": t.sentence, "remedy": t.remedy, "overrides": t.overrides,
+                "allowed": t.allowed, "refuses": t.refuses,
+            }
             for t in troubles
         ],
         "rows": d.rows, "validation_rows": d.val_rows, "label_tokens": d.label_tokens, "dropped": d.dropped, "truncated": d.cut_answers,

@@ -35,6 +35,11 @@ class Trouble:
     allowed: bool = False
 
     @property
+    def overrides(self) -> list[str]:
+        """The remedy as words for the command line."""
+        return self.remedy.split()
+
+    @property
     def refuses(self) -> bool:
         """Whether training does not begin."""
         return self.severity is Severity.error and not self.allowed

@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fulgurite.plan.facts import Seen
 from fulgurite.plan.trouble import Say, Severity, Trouble
 
-Function = Callable[[Seen], Say | None]
+Function = Callable[[Seen], Say | list[Say] | None]
+UNUSUAL = "value.unusual"
+"""The rule of values outside their usual ranges: any other rule about the same knob says it better."""
 ORDER = tuple(Severity)
 """From the worst to the mildest."""
 
@@ -37,8 +39,9 @@ RULES: dict[str, Rule] = {}
 def rule(
     id: str, severity: Severity | str, *, source: str, insist: bool = False, about: str = "",
 ) -> Callable[[Function], Function]:
-    """Register a function of `Seen` that answers None, or what it has to say; its docstring's first line tells `plan --rules` what for.
+    """Register a function of `Seen` that answers None, or what it has to say (several sentences as a list).
 
+    Its docstring's first line tells `plan --rules` what for.
     `source` names where the rule comes from: a row of our list of troubles, a thread, a page. Raises ValueError for an id given twice.
     """
 
@@ -59,18 +62,18 @@ def speak(seen: Seen) -> list[Trouble]:
     """
     found, tried = [], seen.run.sweep.trial is not None or "WANDB_SWEEP_ID" in os.environ  # as W&B's agent sets it
     for known in RULES.values():
-        said = known.says(seen)
-        if said is not None:
+        answer = known.says(seen)
+        for said in answer if isinstance(answer, list) else [answer] if answer is not None else []:
             severity = said.severity or known.severity
             allowed = (known.insist and tried) or (known.id in seen.run.plan.allow and (known.insist or severity is not Severity.error))
             found.append(Trouble(known.id, severity, said.sentence, said.remedy, allowed))
-    return sorted(found, key=lambda trouble: ORDER.index(trouble.severity))
+    return sorted(_once(found), key=lambda trouble: ORDER.index(trouble.severity))
 
 
-def unheard(warnings: Iterable[str], troubles: Iterable[Trouble]) -> list[str]:
-    """The sentences about knobs outside what is usual, without those of knobs that a rule has spoken of."""
+def _once(troubles: list[Trouble]) -> list[Trouble]:
+    """Without the sentences about values outside their usual ranges whose knob another rule has spoken of."""
     heard = {RULES[trouble.rule].about for trouble in troubles} - {""}
-    return [said for said in warnings if said.partition("=")[0] not in heard]
+    return [t for t in troubles if t.rule != UNUSUAL or t.sentence.partition("=")[0] not in heard]
 
 
 for _found in sorted(module.name for module in pkgutil.iter_modules(__path__)):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from fulgurite.optim.rates import recommend, usual
 from fulgurite.plan.facts import Seen
 from fulgurite.plan.rules import rule
-from fulgurite.plan.rules.bands import ALPHA, FAR, MUON_OWN, PREFERENCE_FAR, beyond, trying
+from fulgurite.plan.rules.bands import ALPHA, FAR, MUON_OWN, PREFERENCE_FAR, beyond, is_refused
 from fulgurite.plan.trouble import Say, Severity
 from fulgurite.run import Facts
 from fulgurite.schema import Range, options
@@ -44,7 +44,7 @@ def high_for_preference(seen: Seen) -> Say | None:
     run, band = seen.run, usual(seen.run)
     what = str(run.stage.loss) if run.stage.name == "dpo" else run.stage.name
     far = PREFERENCE_FAR if run.method.kin == "full" else FAR
-    refuses = beyond(run.optim.lr, band) >= far * (1 - 1e-9) and not trying(seen)
+    refuses = is_refused(seen, beyond(run.optim.lr, band), far * (1 - 2e-9))
     return Say(
         f"{what} with method={run.method.name} and optim.lr={run.optim.lr:g}: published runs use {band.low:g} to {band.high:g}; higher "
         "rates drive both answers down.",
@@ -71,7 +71,7 @@ def out_of_band(seen: Seen) -> Say | None:
         sentence = f"optim.lr={run.optim.lr:g} is {times:.3g} times the highest rate in use {place} ({band.high:g})."
     else:
         sentence = f"The lowest rate in use {place} ({band.low:g}) is {1 / times:.3g} times optim.lr={run.optim.lr:g}."
-    refuses = max(times, 1 / times) > FAR * (1 + 1e-9) and not trying(seen)
+    refuses = is_refused(seen, times)
     return Say(sentence, _recommended(seen), Severity.error if refuses else Severity.warning)
 
 

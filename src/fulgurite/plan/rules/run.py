@@ -1,10 +1,31 @@
-"""Going on with an earlier run: as the same run, or not at all. checkpoint/resume.py refuses the same once weights are there."""
+"""Values outside their usual ranges; and going on with an earlier run: as the same run, or not at all.
+
+checkpoint/resume.py refuses the same once weights are there.
+"""
 
 from __future__ import annotations
 
 from fulgurite.plan.facts import Seen
-from fulgurite.plan.rules import rule
+from fulgurite.plan.rules import UNUSUAL, rule
 from fulgurite.plan.trouble import Say
+from fulgurite.run import RunConfig
+from fulgurite.schema import Range, settings
+
+
+@rule(UNUSUAL, "warning", source="each knob's own usual range and its source; `fulgurite explain KNOB` shows both")
+def unusual(seen: Seen) -> list[Say]:
+    """A value outside the usual range of its knob, of which no other rule speaks."""
+    return [Say(sentence, nearest(seen.run, sentence.partition("=")[0])) for sentence in seen.unusual]
+
+
+def nearest(run: RunConfig, name: str) -> str:
+    """The override that sets a knob to the nearest value in its usual range; empty for a list, and where there is no such value."""
+    knob, value = next(((knob, value) for knob, value in settings(run) if knob.path == name), (None, None))
+    usual = knob.usual_for(run) if knob is not None else None
+    if not isinstance(usual, Range) or not isinstance(value, int | float):
+        return ""
+    end = usual.high if usual.high is not None and value > usual.high else usual.low
+    return f"{name}={end:g}" if end is not None and usual.holds(end) else ""
 
 
 @rule("resume.changed", "error", source="S21: a folder with a checkpoint goes on elsewhere although rate, epochs or data changed")

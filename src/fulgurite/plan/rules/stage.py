@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fulgurite.plan.facts import Seen
 from fulgurite.plan.rules import rule
-from fulgurite.plan.rules.bands import FAR, KTO_BALANCE, KTO_BATCH, LENGTH_TELLS, PAIRS_FEW, PAIRS_SOME, beyond, trying
+from fulgurite.plan.rules.bands import KTO_BALANCE, KTO_BATCH, LENGTH_TELLS, PAIRS_FEW, PAIRS_SOME, beyond, is_refused, trying
 from fulgurite.plan.rules.rates import COMPARING, OWN_TERM
 from fulgurite.plan.trouble import Say, Severity
 from fulgurite.schema import Range, knobs_of
@@ -29,7 +29,7 @@ def beta_band(seen: Seen) -> Say | None:
         return None
     loss = f"stage.loss={run.stage.loss}" if run.stage.name == "dpo" else f"stage={run.stage.name}"
     default = knob.default if knob.default is not None else row(run.stage.loss, run.stage.length_normalize).beta
-    refuses = max(times, 1 / times) > FAR * (1 + 1e-9) and not trying(seen)
+    refuses = is_refused(seen, times)
     return Say(
         f"stage.beta={run.stage.beta:g} with {loss}: {band.low:g} to {band.high:g} are in use.",
         f"stage.beta={default:g}", Severity.error if refuses else Severity.warning,
