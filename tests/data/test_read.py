@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import gzip
 import io
 import json
@@ -10,6 +11,8 @@ import re
 import struct
 import subprocess
 import sys
+import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fulgurite.data import json_stream
+from fulgurite.data import columnar, json_stream, lines
 from fulgurite.data.config import File
 from fulgurite.data.find import find
+from fulgurite.data.pattern import match
 from fulgurite.data.read import records
 from fulgurite.data.records import Bad
 from fulgurite.data.source import build
@@ -182,9 +186,117 @@ def test_a_json_array_is_read_in_pieces_of_any_size(size: int, monkeypatch: pyte
         assert lines == [1] * len(items) if indent is None else lines == sorted(set(lines))
 
 
-def test_a_record_of_50_megabytes(write: Write) -> None:
-    big = {"text": "abc " * 13_000_000}
-    assert values(write("a.jsonl", [big, {"text": "b"}])) == [big, {"text": "b"}]
+def test_a_record_of_5_megabytes_is_read_and_one_of_50_is_refused(write: Write) -> None:
+    big, huge = {"text": "abc " * 1_300_000}, {"text": "abc " * 13_000_000}
+    first, second, third = values(write("a.jsonl", [big, huge, {"text": "b"}]))
+    assert (first, third) == (big, {"text": "b"})
+    assert str(second).endswith("a.jsonl:2: field 'record': longer than 8,388,608 characters, which is the most that is read as one "
+                                "record; split it")
+
+
+# -- bounds, tried with small ones ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records of at most 100 characters, lines of 400, 300 blanks, 20 blank lines of CSV; chunks of 64."""
+    for name, value in {"MOST_RECORD": 100, "MOST_LINE": 400, "MOST_BLANK": 300, "MOST_BLANK_LINES": 20, "CHUNK": 64}.items():
+        monkeypatch.setattr(lines, name, value)
+    monkeypatch.setattr(json_stream, "CHUNK", 64)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "txt"])
+def test_a_long_record_is_a_bad_one_and_those_around_it_are_read(kind: str, write: Write, small: None) -> None:
+    texts = ["x", "y" * 150, "z", "w" * 380, "v" * 80, "u"]
+    wrapped = [json.dumps({"text": t}) if kind == "jsonl" else t for t in texts]
+    found = values(write(f"a.{kind}", "\n".join(wrapped)))
+    assert [v["text"] if isinstance(v, dict) else v.place.line for v in found] == ["x", 2, "z", 4, "v" * 80, "u"]
+    assert "longer than 100 characters, which is the most that is read as one record; split it" in str(found[1])
+
+
+ENDLESS = {
+    "a.jsonl": '{"text": "' + "y" * 1000, "a.txt": "y" * 1000, "a.json": '[{"text": "' + "y" * 1000 + '"}]',
+    "a.csv": "a,b\n1,2\n" + "y" * 1000,
+    "b.csv": 'a,b\n1,"' + "y\n" * 200 + '"\n', "c.csv": "a,b\n" + "\n" * 50, "b.jsonl": "{}\n" + "\n" * 1000, "c.jsonl": " " * 1000 + "{}",
+    "b.txt": "\n" * 1000, "b.json": "\n" * 9000, "c.json": "[" + " " * 1000, "d.json": "[{}" + " " * 1000,
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_what_has_no_end_is_given_up_in_one_line(name: str, zipped: bool, write: Write, small: None) -> None:
+    content = ENDLESS[name].encode()
+    path = write(name + ".gz" * zipped, gzip.compress(content) if zipped else content)
+    with pytest.raises(DataError, match=r"longer than 100 characters|more than (300 blank characters|20 blank lines) in a row") as caught:
+        values(path)
+    assert str(caught.value).startswith(f"{path}:")
+    assert len(str(caught.value)) < len(str(path)) + 250
+
+
+def test_blank_lines_are_skipped_with_their_numbers(write: Write, small: None) -> None:
+    content = '\n' * 200 + '{"a": 1}\n' + " \n" * 120 + '  {"a": 2}\n' + "\n" * 130
+    assert [raw[0].line for raw in records(write("a.jsonl", content))] == [201, 322]
+
+
+def test_memory_does_not_follow_what_a_line_unpacks_to(write: Write) -> None:
+    path = write("a.jsonl.gz", gzip.compress(b'{"text": "' + b"a" * (200 << 20) + b'"}\n{}\n', compresslevel=1))
+    tracemalloc.start()
+    found = values(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [str(v).rpartition(":")[0] for v in found][:1] == [f"{path}:1: field 'record'"]
+    assert found[1] == {}
+    assert peak < 4 * lines.MOST_RECORD
+
+
+@pytest.mark.parametrize("depth", [65, 900, 100_000])
+def test_a_record_that_nests_without_end_is_a_bad_one(depth: int, write: Write) -> None:
+    found = values(write("a.jsonl", '{"a": ' + "[" * depth + "]" * depth + "}\n{}\n"))
+    assert "nested more than 64 deep" in str(found[0])
+    assert found[1] == {}
+    with pytest.raises(DataError, match="nested more than 64 deep"):
+        values(write("a.json", "[" + "[" * depth + "]" * depth + "]"))
+
+
+def test_long_values_in_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MOST_RECORD", 100)
+    table = pa.table({"text": ["x", "y" * 150, "z"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pa.ipc.new_file(str(tmp_path / "b.arrow"), table.schema) as out:
+        out.write_table(table)
+    for path in sorted(tmp_path.iterdir()):
+        first, second, third = values(path)
+        assert (first, third) == ({"text": "x"}, {"text": "z"})
+        assert str(second).startswith(f"{path}:2: field 'record': longer than 100 characters")
+
+
+def test_a_dictionary_that_repeats_a_long_value_is_decoded_in_small_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    big = "abc " * 50_000
+    pq.write_table(pa.table({"text": pa.DictionaryArray.from_arrays(pa.array([0] * 300, pa.int32()), pa.array([big]))}),
+                   tmp_path / "a.parquet", dictionary_pagesize_limit=1 << 30)
+    group = pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0)
+    assert columnar._rows_at_once(group) == columnar.ROWS  # a small dictionary is no reason for care
+    monkeypatch.setattr(columnar, "SMALL_DICTIONARY", 1000)
+    monkeypatch.setattr(columnar, "MOST_HELD", 1 << 20)
+    assert columnar._rows_at_once(group) == (1 << 20) // group.column(0).total_uncompressed_size == 5
+    with pytest.raises(DataError, match="holds more than 1,000 times its size"):
+        values(tmp_path / "a.parquet")
+
+
+def test_a_table_that_unpacks_to_more_than_a_hundred_times_its_size(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columnar, "LEAST_UNPACKED", 1 << 16)
+    with pytest.raises(DataError, match="unpacks to more than 100 times its size"):
+        values(write("a.parquet.gz", gzip.compress(b"PAR1" + b"\0" * (4 << 20))))
+
+
+def test_a_header_and_a_record_of_many_names_take_no_square_of_time(write: Write) -> None:
+    names = [f"n{i}" for i in range(100_000)]
+    begin = time.process_time()
+    with pytest.raises(DataError, match=r"field 'n99999': the column stands twice"):
+        values(write("a.csv", ",".join([*names, "n99999"]) + "\n1\n"))
+    twice = "{" + ", ".join(f'"{name}": 1' for name in [*names, "n99999"]) + "}"
+    assert "field 'n99999': the key stands twice" in str(values(write("a.jsonl", twice + "\n"))[0])
+    assert time.process_time() - begin < 10  # a tenth of a second; minutes where each name is looked for among all
 
 
 # -- which files ------------------------------------------------------------------------------------------------------
@@ -250,6 +362,39 @@ def test_what_is_no_file_is_not_left_out_in_silence(name: str, write: Write, tmp
     assert find([str(tmp_path / "d")]) == [[tmp_path / "d/a.jsonl"]]
 
 
+def test_rings_of_links_end(write: Write, tmp_path: Path) -> None:
+    inside = write("d/a.jsonl", ROWS)
+    for name in ("one", "two"):
+        (tmp_path / "d" / name).symlink_to(tmp_path / "d")
+    for pattern in ("**/*.jsonl", "d/**/*.jsonl", "**/a.jsonl", "*/a.jsonl", "d/" + "*/" * 40 + "*.jsonl", "**/**/**/*.jsonl"):
+        [[found]] = find([str(tmp_path / pattern)])
+        assert found.resolve() == inside.resolve(), pattern
+
+
+@pytest.mark.parametrize("word", ["itself.jsonl", "one.jsonl", "ring/x.jsonl"])
+def test_a_ring_of_links_is_called_one(word: str, tmp_path: Path) -> None:
+    for name, target in (("itself.jsonl", "itself.jsonl"), ("one.jsonl", "two.jsonl"), ("two.jsonl", "one.jsonl"), ("ring", "ring")):
+        (tmp_path / name).symlink_to(target)
+    with pytest.raises(DataError, match="is a ring of links, which lead to each other and to no file"):
+        find([str(tmp_path / word)])
+
+
+@pytest.mark.parametrize("word", ["x" * 300 + ".jsonl", "a/" * 3000, "a\0b.jsonl", "*" * 3000, "[" * 50, "[!", "**"])
+def test_a_path_that_cannot_be_is_one_line(word: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot be read|no such file|NUL"):
+        find([f"{tmp_path}/{word}"])
+
+
+def test_patterns_match_what_glob_matches(write: Write, tmp_path: Path) -> None:
+    for name in ("a.jsonl", "b/a.jsonl", "b/c/a1.jsonl", "b/.hidden/a.jsonl", ".a.jsonl", "b/c/d/x.json", "e[1]/a.jsonl"):
+        write(name, ROWS)
+    patterns = ["*.jsonl", "**/*.jsonl", "b/**", "**/a?.jsonl", "[ab]/*.jsonl", "**/c/**/*", "b/.*/*", "b/../*.jsonl", "**", "e[[]1]/*"]
+    for pattern in patterns:
+        word = str(tmp_path / pattern)
+        expected = {Path(p) for p in glob.glob(word, recursive=True) if Path(p).is_file()}
+        assert {p for p in match(Path(word)) if p.is_file()} == expected, pattern
+
+
 def test_a_file_named_twice_is_refused(write: Write, tmp_path: Path) -> None:
     path = write("a.jsonl", ROWS)
     with pytest.raises(DataError, match=r"named twice in data\.path"):
@@ -279,10 +424,18 @@ def test_a_folder_saved_by_hf_datasets(saved: Path) -> None:
         read("three")
 
 
+@pytest.mark.parametrize("splits", ["[5]", '["."]', '[""]', '["../x"]', "{}", "[" * 100_000])
+def test_a_saved_folder_with_splits_that_are_no_names(splits: str, write: Write, tmp_path: Path) -> None:
+    write("dataset_dict.json", f'{{"splits": {splits}}}')
+    with pytest.raises(DataError, match=r"dataset_dict\.json: field 'splits'"):
+        find([str(tmp_path)])
+
+
 def test_a_saved_folder_cannot_name_files_outside_of_it(saved: Path, tmp_path: Path) -> None:
     state = tmp_path / "one" / "state.json"
     state.write_text(json.dumps({"_data_files": [{"filename": "../../etc/passwd.arrow"}]}))
-    assert find([str(tmp_path / "one")]) == [[tmp_path / "one" / "passwd.arrow"]]
+    with pytest.raises(DataError, match=r"names passwd\.arrow, which is no file in the folder"):
+        find([str(tmp_path / "one")])
     state.write_text("{}")
     with pytest.raises(DataError, match=r"state\.json: field '_data_files'"):
         find([str(tmp_path / "one")])

@@ -41,7 +41,8 @@ STOP_INSIDE, MISSED, GOOD, CONTINUES = 1, 2, 4, 8
 """Flags of an example: an answer holds the text of an end token; an earlier answer could not be learned; judged good; a further answer
 of the record before it, in a row of its own. Those of `dialect` and `answers` follow."""
 CHUNK = 256
-"""Examples that are tokenised at one time."""
+"""Examples that are tokenised at one time, if they have no more than MOST_CHARACTERS together: memory is 200 bytes a character."""
+MOST_CHARACTERS = 1 << 20
 STALE = 3600.0
 """Seconds after which a draft that no process writes to was left by a killed one."""
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -199,7 +200,7 @@ def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Templat
     with (folder / "ids.bin").open("wb") as ids_out, (folder / "learn.bin").open("wb") as learn_out:
         # bad records were counted by Source.check, which allowed them; one that is new makes another seal
         good = (e for e in seal.through(source.examples()) if isinstance(e, Example))
-        while chunk := list(islice(good, CHUNK)):
+        for chunk in _chunks(good):
             for example, learned, flag, second in _tokens(chunk, tokenizer, template, config, source.asks):
                 array("i", learned.ids).tofile(ids_out)
                 learn_out.write(bytes(learned.learn))
@@ -222,6 +223,20 @@ def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Templat
 
 Made = tuple[Example, Learned, int, int | None]
 """An example, the tokens of one row of it, its flags, and where the second side of a pair begins."""
+
+
+def _chunks(examples: Iterator[Example]) -> Iterator[list[Example]]:
+    """Groups of examples that are tokenised together; a long one is a group of its own."""
+    chunk: list[Example] = []
+    size = 0
+    for example in examples:
+        chunk.append(example)
+        size += len(example.text or "") + sum(len(message.content) for message in (*(example.messages or ()), *(example.rejected or ())))
+        if len(chunk) == CHUNK or size >= MOST_CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _tokens(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import glob
-import json
+import errno
 import re
 from pathlib import Path
 from typing import Any
 
+from fulgurite.data.pattern import match
 from fulgurite.errors import DataError, nearest
+from fulgurite.json_file import read_object
+from fulgurite.say import bounded
 
 KINDS = {
     ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".arrow": "arrow",
@@ -26,9 +28,9 @@ def find(paths: list[str], knob: str = "data.path") -> list[list[Path]]:
     for path in (p for group in found for p in group):
         if kind_of(path) is None:
             raise DataError(f"{path}: the ending {path.suffix or '(none)'} is not read; there are {', '.join(KINDS)}, each also with .gz.")
-        if path.resolve() in seen:
+        if (place := path.resolve()) in seen:
             raise DataError(f"{path} is named twice in {knob}; name it once, and raise data.weights to see it more often.")
-        seen.add(path.resolve())
+        seen.add(place)
     return found
 
 
@@ -43,7 +45,10 @@ def kind_of(path: Path) -> str | None:
 def _named(word: str, knob: str) -> list[Path]:
     if word.startswith(HUB):
         return _hub(word)
+    if "\0" in word:
+        raise DataError(f"{knob}={word}: a path holds no NUL character; give a file or a folder.")
     path = Path(word).expanduser()
+    _refuse_unreachable(path, knob)
     if path.is_dir():
         return _folder(path, knob)
     if path.is_file():
@@ -52,7 +57,7 @@ def _named(word: str, knob: str) -> list[Path]:
         raise DataError(f"{knob}={word} is a device or a pipe, which cannot be read twice; give a file or a folder.")
     if path.is_symlink():
         raise DataError(f"{knob}={word} is {_what_is(path)}; mend the link, or give a file or a folder.")
-    found = sorted(map(Path, glob.glob(str(path), recursive=True)))
+    found = sorted(match(path))
     matched = [p for p in found if p.is_file()]
     _refuse_unreadable(found, f"{knob}={word}")
     if not matched:
@@ -92,6 +97,17 @@ def _what_is(path: Path) -> str:
     return link + next((name for asks, name in kinds.items() if getattr(path, asks)()), "no file")
 
 
+def _refuse_unreachable(path: Path, knob: str) -> None:
+    """Raise DataError if a path leads into a ring of links, or may not be read."""
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise DataError(f"{knob}={path} is a ring of links, which lead to each other and to no file; give the file itself.") from error
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise DataError(f"{knob}={path} cannot be read: {error.strerror}.") from error
+
+
 def _near(path: Path) -> str:
     names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     close = nearest(path.name, names, 1)
@@ -102,13 +118,20 @@ def _folder(path: Path, knob: str) -> list[Path]:
     """The data files right in a folder; or those of what HF datasets' save_to_disk wrote, of its train split."""
     if (path / "dataset_dict.json").is_file():
         splits = _listed(path / "dataset_dict.json", "splits")
+        if not all(isinstance(split, str) and split and Path(split).name == split for split in splits):
+            raise DataError(f"{path}/dataset_dict.json: field 'splits': a split has no plain name; save it again with save_to_disk.")
         if "train" not in splits and len(splits) != 1:
             raise DataError(f"{knob}={path}: the splits are {', '.join(splits)}, none is train; name one: {knob}={path / splits[0]}.")
         # The folder's own name for the split: nothing outside the folder is ever opened.
         return _folder(path / Path("train" if "train" in splits else splits[0]).name, knob)
     if (path / "state.json").is_file():
         state = _listed(path / "state.json", "_data_files")
-        return [path / Path(str(file["filename"])).name for file in state]
+        if not all(isinstance(file, dict) and isinstance(file.get("filename"), str) for file in state):
+            raise DataError(f"{path}/state.json: field '_data_files': a file has no name; save the data set again with save_to_disk.")
+        files = [path / Path(file["filename"]).name for file in state]
+        if gone := next((file for file in files if not file.is_file()), None):
+            raise DataError(f"{path}/state.json names {gone.name}, which is no file in the folder; save it again with save_to_disk.")
+        return files
     listed = sorted(path.iterdir())
     _refuse_unreadable(listed, f"{knob}={path}")
     inside = [p for p in listed if p.is_file() and not p.name.startswith(".") and kind_of(p) is not None]
@@ -121,7 +144,7 @@ def _folder(path: Path, knob: str) -> list[Path]:
 
 def _listed(path: Path, field: str) -> list[Any]:
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))[field]
+        listed = read_object(path)[field]
         if listed and isinstance(listed, list):
             return listed
     except (OSError, ValueError, KeyError, TypeError):
@@ -138,8 +161,8 @@ def _hub(word: str) -> list[Path]:
         raise DataError(f"data.path={word} needs the extra: pip install 'fulgurite[datasets]'.") from error
     try:
         loaded = load_dataset(name, split=split or "train")
-    except (OSError, ValueError, RuntimeError) as error:
-        said = " ".join(str(error).split())[:160]
+    except Exception as error:  # datasets raises every type there is on a repository that is malformed
+        said = bounded(" ".join(str(error).split()), 600)
         raise DataError(
             f"data.path={word}: the hub has no such data set, or cannot be reached ({said}); download it, and give its folder."
         ) from error

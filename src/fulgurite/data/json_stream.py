@@ -7,10 +7,16 @@ standard library's decoder does the parsing here, and this file only feeds it.
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from fulgurite.data import lines
+from fulgurite.json_file import MOST_DEPTH, depth
+
 CHUNK = 1 << 20
+BLANK = re.compile(r"\s*")
 MARGIN = 16
 """Characters: a decoder that trips so near the end of what it has may only lack the rest."""
 
@@ -33,14 +39,19 @@ class Decoder:
     def _made(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)
         if len(made) != len(pairs):
-            names = [name for name, _ in pairs]
-            self.twin = next(n for n in names if names.count(n) > 1)
+            self.twin = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         return made
 
     def decode(self, text: str, at: int) -> tuple[Any, int]:
-        """The value that starts at `at`, and where it ends; `twin` is set anew. Raises ValueError, RecursionError."""
+        """The value that starts at `at`, and where it ends; `twin` is set anew. Raises ValueError."""
         self.twin = None
-        return self._json.raw_decode(text, at)
+        try:
+            value, end = self._json.raw_decode(text, at)
+        except RecursionError:
+            raise ValueError(f"nested more than {MOST_DEPTH} deep") from None
+        if text.count("[", at, end) + text.count("{", at, end) > MOST_DEPTH and depth(value) > MOST_DEPTH:
+            raise ValueError(f"nested more than {MOST_DEPTH} deep")  # whatever reads the record further may recurse
+        return value, end
 
 
 class _Text:
@@ -61,11 +72,14 @@ class _Text:
 
     def peek(self) -> str:
         """The next character that is not blank, or '' at the end."""
+        blank = 0
         while True:
-            while self.at < len(self.text) and self.text[self.at].isspace():
-                self.at += 1
+            begin, self.at = self.at, BLANK.match(self.text, self.at).end()  # type: ignore[union-attr]
             if self.at < len(self.text):
                 return self.text[self.at]
+            blank += self.at - begin
+            if blank > lines.MOST_BLANK:
+                raise self.wrong(f"more than {lines.MOST_BLANK:,} blank characters in a row")
             if not self.more():
                 return ""
 
@@ -108,12 +122,16 @@ def _value(text: _Text, decoder: Decoder) -> Any:
         try:
             value, end = decoder.decode(text.text, text.at)
             size = end - text.at
+            if size > lines.MOST_RECORD:
+                raise text.wrong(f"a record {lines.too_long()}")
             if end < len(text.text) or not text.more():  # a number at the very end of what is held may go on
                 text.at += size
                 return value
         except json.JSONDecodeError as error:
+            if len(text.text) - text.at > lines.MOST_RECORD:
+                raise text.wrong(f"a record {lines.too_long()}") from None
             cut = error.msg.startswith("Unterminated string") or error.pos >= len(text.text) - MARGIN
             if not cut or not text.more():
                 raise NotJson(text.line_at(min(error.pos, len(text.text))), error.msg) from None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise text.wrong(str(error)) from None

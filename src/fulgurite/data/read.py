@@ -1,7 +1,8 @@
 """Records out of files, one at a time: JSON, JSONL, CSV, Parquet, Arrow, text, each also gzipped; never a pickle.
 
-Memory is that of the longest record. Bytes that are no UTF-8 pass as lone surrogates (PEP 383), so that the check of the
-field they stand in names the line; UTF-16 and UTF-32 are read where a byte-order mark tells of them.
+Memory is a small multiple of the longest record, which has at most MOST_RECORD characters. Bytes that are no UTF-8 pass as lone
+surrogates (PEP 383), so that the check of the field they stand in names the line; UTF-16 and UTF-32 are read where a byte-order mark
+tells of them.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import shutil
-import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import Any, TextIO
 
+from fulgurite.data.columnar import table_records
 from fulgurite.data.find import kind_of
 from fulgurite.data.json_stream import Decoder, NotJson, items
+from fulgurite.data.lines import MOST_RECORD, Endless, csv_lines, lines, more_blank, too_long
 from fulgurite.data.records import Bad, Place
 from fulgurite.errors import DataError
 
@@ -31,7 +33,7 @@ SIGNS = {
 DELIMITERS = ",;\t|"
 HEAD = 1 << 16
 """How many characters of a CSV file are looked at to find what separates its cells."""
-csv.field_size_limit(1 << 30)
+csv.field_size_limit(MOST_RECORD)
 
 Raw = tuple[Place, Any] | Bad
 
@@ -41,10 +43,12 @@ def records(path: Path) -> Iterator[Raw]:
     kind = kind_of(path) or "text"
     try:
         if kind in ("parquet", "arrow"):
-            yield from _columnar(path, kind)
+            yield from table_records(path, kind)
             return
         with _open(path, kind) as stream:
             yield from READERS[kind](path, stream)
+    except Endless as error:
+        raise DataError(f"{path}:{error.line}: field 'record': {error}.") from error
     except UnicodeError as error:
         raise DataError(f"{path}: is no whole {getattr(error, 'encoding', 'text')} text; save the file as UTF-8.") from error
     except (OSError, EOFError, zlib.error) as error:
@@ -70,14 +74,15 @@ def _open(path: Path, kind: str) -> TextIO:
 
 def _jsonl(path: Path, stream: TextIO) -> Iterator[Raw]:
     decoder = Decoder()
-    for number, line in enumerate(stream, 1):
-        text = line.strip()
-        if not text:
-            continue
+    for number, line in lines(stream):
         place = Place(str(path), number)
+        if line is None:
+            yield Bad(place, "record", too_long())
+            continue
+        text = line.strip()
         try:
             value, end = decoder.decode(text, 0)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             yield Bad(place, "record", f"not JSON ({error})")
             continue
         if end < len(text):
@@ -95,8 +100,8 @@ def _json(path: Path, stream: TextIO) -> Iterator[Raw]:
     start = _first(stream)
     if start == "{":
         with _open(path, "jsonl") as again:
-            lines = _jsonl(path, again)
-            first, second = next(lines, None), next(lines, None)
+            found = _jsonl(path, again)
+            first, second = next(found, None), next(found, None)
         if second is None or (isinstance(first, Bad) and isinstance(second, Bad)):
             yield Bad(Place(str(path), 1), "record", "one object where a list of records, or one a line, is due")
             return
@@ -114,24 +119,27 @@ def _json(path: Path, stream: TextIO) -> Iterator[Raw]:
 
 def _first(stream: TextIO) -> str:
     """The first character that is not blank, or ''."""
+    blank = 0
     while piece := stream.read(4096):
         if text := piece.lstrip():
             return text[0]
+        blank = more_blank(blank, len(piece), 1)
     return ""
 
 
 def _csv(path: Path, stream: TextIO, usual: str = ",") -> Iterator[Raw]:
     with _open(path, "csv") as again:
         delimiter = _delimiter(again.read(HEAD), usual)
-    reader, line = csv.DictReader(stream, delimiter=delimiter, strict=True), 1
+    held = [0]
+    reader, line = csv.DictReader(csv_lines(stream, held), delimiter=delimiter, strict=True), 1
     try:
         names = reader.fieldnames or []
         if len(set(names)) != len(names):
-            twin = next(n for n in names if names.count(n) > 1)
+            twin = next(name for name, count in Counter(names).items() if count > 1)
             raise DataError(f"{path}:1: field '{twin}': the column stands twice; rename one.")
         line = reader.line_num + 1
         for row in reader:
-            place = Place(str(path), line)
+            place, held[0] = Place(str(path), line), 0
             if None in row:
                 yield Bad(place, "record", f"more cells than the header's {len(names)} names")
             else:
@@ -172,57 +180,9 @@ def _tsv(path: Path, stream: TextIO) -> Iterator[Raw]:
 
 def _text(path: Path, stream: TextIO) -> Iterator[Raw]:
     """Each line that is not blank is a document."""
-    for number, line in enumerate(stream, 1):
-        if line.strip():
-            yield Place(str(path), number), {"text": line.rstrip("\n")}
+    for number, line in lines(stream):
+        place = Place(str(path), number)
+        yield Bad(place, "record", too_long()) if line is None else (place, {"text": line})
 
 
 READERS: dict[str, Callable[[Path, TextIO], Iterator[Raw]]] = {"json": _json, "jsonl": _jsonl, "csv": _csv, "tsv": _tsv, "text": _text}
-
-
-def _columnar(path: Path, kind: str) -> Iterator[Raw]:
-    import pyarrow as pa
-
-    try:
-        with path.open("rb") if path.suffix.lower() != ".gz" else _unzipped(path) as file:
-            for number, record in enumerate(_table_rows(file, kind), 1):
-                yield Place(str(path), number), record
-    except (pa.ArrowException, ValueError) as error:
-        raise DataError(f"{path}: is no whole {kind} file ({' '.join(str(error).split())[:120]}).") from error
-    except MemoryError as error:  # a damaged length asks for more than there is
-        raise DataError(f"{path}: is no whole {kind} file, or its batches are larger than this machine's memory.") from error
-
-
-def _unzipped(path: Path) -> IO[bytes]:
-    """The content in a temporary file: both formats are read from several places."""
-    plain = tempfile.TemporaryFile()  # noqa: SIM115  closed by the caller
-    with gzip.open(path, "rb") as packed:
-        shutil.copyfileobj(packed, plain)
-    plain.seek(0)
-    return plain
-
-
-def _table_rows(file: IO[bytes], kind: str) -> Iterator[Any]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if kind == "parquet":
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=256):
-            yield from _checked_rows(batch)
-        return
-    mark = file.read(6)
-    file.seek(0)
-    if mark == b"ARROW1":
-        whole = pa.ipc.open_file(file)
-        for n in range(whole.num_record_batches):
-            yield from _checked_rows(whole.get_batch(n))
-        return
-    for batch in pa.ipc.open_stream(file):
-        yield from _checked_rows(batch)
-
-
-def _checked_rows(batch: Any) -> list[Any]:
-    """The rows of a batch. Raises ArrowInvalid if an offset or a length in it points outside: reading it would crash the process."""
-    batch.validate(full=True)
-    rows: list[Any] = batch.to_pylist()
-    return rows

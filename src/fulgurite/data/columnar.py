@@ -1,0 +1,108 @@
+"""Rows of Parquet and Arrow files, one at a time. A damaged file is one DataError, whatever pyarrow raises on it."""
+
+from __future__ import annotations
+
+import gzip
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from fulgurite.data import lines
+from fulgurite.data.records import Bad, Place
+from fulgurite.errors import DataError
+from fulgurite.say import bounded
+
+ROWS = 256
+"""Rows of Parquet that are decoded at one time, if their values are of the usual size."""
+MOST_HELD = 1 << 30
+"""Bytes that the values decoded at one time may take if a dictionary repeats them."""
+SMALL_DICTIONARY = 4 << 20
+"""Bytes of a dictionary that is no reason for care: writers limit it to one or two megabytes."""
+MOST_UNPACKED = 100
+"""How many times larger than a gzipped Parquet or Arrow file its content may be; both are compressed inside already."""
+LEAST_UNPACKED = 64 << 20
+MOST_DECODED = 1000
+"""How many times larger than a file its decoded values may be, beyond MOST_HELD."""
+
+
+def table_records(path: Path, kind: str) -> Iterator[tuple[Place, Any] | Bad]:
+    """Yields each row of a file with its number from 1. Raises DataError if the rest of the file cannot be read."""
+    number, decoded, most = 0, 0, MOST_HELD + MOST_DECODED * path.stat().st_size
+    try:
+        with path.open("rb") if path.suffix.lower() != ".gz" else _unzipped(path) as file:
+            for batch in _batches(file, kind):
+                decoded += batch.nbytes
+                if decoded > most:
+                    raise DataError(f"{path}: holds more than {MOST_DECODED:,} times its size: a few long values, repeated.")
+                for row in _rows(batch):
+                    number += 1
+                    place = Place(str(path), number)
+                    yield Bad(place, "record", lines.too_long()) if row is None else (place, row)
+    except (DataError, OSError, EOFError):
+        raise
+    except Exception as error:  # pyarrow raises ArrowException, ValueError, and SystemError, OverflowError and more on damaged files
+        after = f" after record {number}" if number else ""
+        said = bounded(" ".join(str(error).split()), 300)
+        raise DataError(f"{path}: is no whole {kind} file ({said}){after}; write it again.") from error
+
+
+def _batches(file: IO[bytes], kind: str) -> Iterator[Any]:
+    """The batches of a file, each validated: an offset or a length that points outside would crash the process that reads it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if kind == "parquet":
+        whole = pq.ParquetFile(file)
+        for group in range(whole.num_row_groups):
+            for batch in whole.iter_batches(batch_size=_rows_at_once(whole.metadata.row_group(group)), row_groups=[group]):
+                batch.validate(full=True)
+                yield batch
+        return
+    mark = file.read(6)
+    file.seek(0)
+    opened = pa.ipc.open_file(file) if mark == b"ARROW1" else pa.ipc.open_stream(file)
+    for batch in (opened.get_batch(n) for n in range(opened.num_record_batches)) if mark == b"ARROW1" else opened:
+        batch.validate(full=True)
+        yield batch
+
+
+def _rows_at_once(group: Any) -> int:
+    """How many rows of a row group are decoded at one time.
+
+    A dictionary holds a long value once, and decoding repeats it in every row: a file of 60 MB can hold a million records of 60 MB.
+    """
+    columns = [group.column(n) for n in range(group.num_columns)]
+    careful = 0
+    for column in columns:
+        packed, plain = max(column.total_compressed_size, 1), column.total_uncompressed_size
+        dictionary = (column.data_page_offset or 0) - (column.dictionary_page_offset or 0) if column.has_dictionary_page else 0
+        if column.has_dictionary_page and plain > SMALL_DICTIONARY and (dictionary > SMALL_DICTIONARY or plain > 20 * packed):
+            careful += plain
+    return ROWS if not careful else max(1, min(ROWS, MOST_HELD // careful))
+
+
+def _rows(batch: Any) -> Iterator[Any]:
+    """The rows of a batch as Python values, made one at a time; None in place of one that is longer than a record."""
+    columns = list(zip(batch.schema.names, batch.columns, strict=True))
+    may_be_long = batch.nbytes > lines.MOST_RECORD
+    for n in range(batch.num_rows):
+        if may_be_long and sum(column.slice(n, 1).nbytes for _, column in columns) > lines.MOST_RECORD:
+            yield None
+        else:
+            yield {name: column[n].as_py() for name, column in columns}
+
+
+def _unzipped(path: Path) -> IO[bytes]:
+    """The content in a temporary file: both formats are read from several places."""
+    plain = tempfile.TemporaryFile()  # noqa: SIM115  closed by the caller
+    most, size = max(LEAST_UNPACKED, MOST_UNPACKED * path.stat().st_size), 0
+    with gzip.open(path, "rb") as packed:
+        while piece := packed.read(1 << 20):
+            size += len(piece)
+            if size > most:
+                plain.close()
+                raise DataError(f"{path}: unpacks to more than {MOST_UNPACKED} times its size; if you trust it, unpack it yourself.")
+            plain.write(piece)
+    plain.seek(0)
+    return plain
