@@ -168,7 +168,7 @@ def load_run(folder: Path, checkpoint: str = "best", exact: bool = False) -> Loa
     weights = {name.removeprefix("model."): tensor for name, tensor in read_weights(place).items() if name.startswith("model.")}
     try:
         found = start(run, dtypes)
-        template = resolve(run.data.template, found.tokenizer, run.data.arguments())
+        template = resolve(run.data.template, found.tokenizer, run.data.arguments(), run.data.special_tokens)
         model = applied(run, found, dtypes)
         differ = set(model.load_state_dict(weights, strict=False).unexpected_keys) | (set(trained_names(model)) - set(weights))
     except (RuntimeError, ValueError, TypeError) as error:  # shapes, or values that no declaration allows

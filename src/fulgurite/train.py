@@ -137,7 +137,7 @@ def assemble(
         write_run(folder, composed)  # for a model that fails to load; once more below, when a trial step has had its say
     seed_everything(run.seed, verbose=False)
     loaded = start(run, dtypes)
-    template = resolve(run.data.template, loaded.tokenizer, run.data.arguments())
+    template = resolve(run.data.template, loaded.tokenizer, run.data.arguments(), run.data.special_tokens)
     model = applied(run, loaded, dtypes)
     stage: StageModule = build(run.stage, model, run, dtypes, total)
     stage.resters += resters(run.method, model)

@@ -35,7 +35,8 @@ def cut(tokenizer: Any, tmp_path: Path) -> Callable[..., Split]:
         paths: list[Path], max_length: int = 1000, packing: Packing = Packing.none, stage: str = "sft", seed: int = 1, **more: Any
     ) -> Split:
         config = File(path=[str(p) for p in paths], **more)
-        made = encode(build(config, stage=stage, seed=seed), tokenizer, resolve(None, tokenizer), config, tmp_path / "cache")
+        template = resolve(None, tokenizer, None, config.special_tokens)
+        made = encode(build(config, stage=stage, seed=seed), tokenizer, template, config, tmp_path / "cache")
         return split(made, config, seed, max_length, packing)
 
     return make
@@ -159,7 +160,7 @@ def test_nothing_left_to_train_on_is_an_error(write: Write, cut: Any) -> None:
 
 def test_an_answer_with_the_text_of_an_end_token_is_dropped_and_counted(write: Write, cut: Any) -> None:
     rows = [*alpaca(5), {"instruction": "q", "output": "a <|im_end|> b"}]
-    _, _, report = cut([write("a.jsonl", rows)], val_fraction=0.0)
+    _, _, report = cut([write("a.jsonl", rows)], val_fraction=0.0, special_tokens="keep")
     found = {reason: d.places[0].rpartition("/")[2] for reason, d in report.dropped.items()}
     assert found == {"an answer holds the text of an end token": "a.jsonl:6"}
 

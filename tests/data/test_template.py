@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fulgurite.data import template as module
+from fulgurite.data.config import SpecialTokens
 from fulgurite.data.records import Message
 from fulgurite.data.template import BUILT_IN, END_OF_TURN, Template, resolve
 from fulgurite.errors import ConfigError, DataError
@@ -201,7 +202,7 @@ def test_a_tokenizer_without_an_end_token_is_refused(tokenizer: Any) -> None:
 
 
 def test_the_text_of_a_stop_token_in_an_answer_is_noticed(tokenizer: Any) -> None:
-    template = resolve("chatml", tokenizer)
+    template = resolve("chatml", tokenizer, None, SpecialTokens.keep)
     assert template.holds_stop([Message("user", "a"), Message("assistant", "b <|im_end|> c")])
     assert not template.holds_stop([Message("user", "<|im_end|>"), Message("assistant", "b")])
 

@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from fulgurite.data.encode import GOOD, STOP_INSIDE, Encoded, Ints
+from fulgurite.data.config import SpecialTokens
+from fulgurite.data.encode import GOOD, SPECIAL_INSIDE, STOP_INSIDE, Encoded, Ints
 from fulgurite.data.report import Report
 from fulgurite.loss.language import IGNORE
+
+SPECIAL = "the text of a special token"
+"""Why data.special_tokens=drop leaves a record out."""
 
 
 class Compared:
@@ -79,7 +83,9 @@ def kept(encoded: Encoded, max_length: int, truncate: bool, report: Report) -> t
         sides = encoded.sides(number)
         excess = max(length - max_length, 0)
         prompt = int(np.argmax(encoded.tokens(number, *sides[0])[1]))
-        if encoded.flagged(number, STOP_INSIDE):
+        if encoded.source.config.special_tokens == SpecialTokens.drop and encoded.flagged(number, SPECIAL_INSIDE):
+            report.drop(SPECIAL, str(encoded.place(number)))
+        elif encoded.flagged(number, STOP_INSIDE):
             report.drop("an answer holds the text of an end token", str(encoded.place(number)))
         elif any(encoded.labels(number, begin, end) == 0 for begin, end in sides):
             report.drop("no token left to learn", str(encoded.place(number)))

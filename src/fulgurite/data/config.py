@@ -35,6 +35,14 @@ ASKING = frozenset({"ppo", "grpo"})
 """Stages that learn from answers of their own: of a record they take the prompt, and hand the rest to the reward."""
 
 
+class SpecialTokens(StrEnum):
+    """What happens to the text of a special token that stands in a record."""
+
+    escape = "escape"
+    keep = "keep"
+    drop = "drop"
+
+
 class TooLong(StrEnum):
     """What happens to an example longer than `data.max_length`."""
 
@@ -158,6 +166,14 @@ class Data(Option):
         source="transformers' apply_chat_template and TRL's chat_template_kwargs pass them on",
         advice="Give what the model is to be served with (vLLM's chat_template_kwargs).",
         interacts={"data.enable_thinking": "the most usual of them"},
+    )
+    special_tokens: SpecialTokens = knob(
+        SpecialTokens.escape, "What happens to the text of a special token, such as <|im_end|>, that stands in a record: escape encodes it "
+        "as plain text, keep as the token, drop leaves the record out.",
+        source="transformers has sanitize_control_tokens in apply_chat_template; by default it keeps them",
+        advice="Keep escape: nobody can end a turn by writing its mark. keep for data that were written with special tokens on purpose; an "
+        "answer with an end token inside is then left out.",
+        interacts={"data.template": "which texts are special tokens, its tokenizer knows"},
     )
     val_fraction: float = knob(
         0.05, "The share of the examples held out to measure the validation loss; at least 20, at most 1000, and never more than half.",

@@ -25,21 +25,24 @@ from transformers import PreTrainedTokenizerBase
 from fulgurite import __version__
 from fulgurite.data.answers import Plan
 from fulgurite.data.compared import FORMATS
-from fulgurite.data.config import Data, Mask
+from fulgurite.data.config import Data, Mask, SpecialTokens
 from fulgurite.data.records import Conversation, Example, Place
 from fulgurite.data.seal import Seal
 from fulgurite.data.source import Checked, Source
+from fulgurite.data.special_tokens import SpecialTexts
 from fulgurite.data.template import Learned, Template, encoded_texts
 from fulgurite.errors import DataError, RequestError
 
-LAYOUT = 4
+LAYOUT = 5
 ARRAYS = {
-    "ids": np.int32, "learn": np.uint8, "offsets": np.int64, "files": np.int32, "lines": np.int64, "flags": np.uint8,
+    "ids": np.int32, "learn": np.uint8, "offsets": np.int64, "files": np.int32, "lines": np.int64, "flags": np.uint16,
     "seconds": np.int64, "margins": np.float64,
 }
 STOP_INSIDE, MISSED, GOOD, CONTINUES = 1, 2, 4, 8
 """Flags of an example: an answer holds the text of an end token; an earlier answer could not be learned; judged good; a further answer
 of the record before it, in a row of its own. Those of `dialect` and `answers` follow."""
+SPECIAL_INSIDE = 256
+"""Flag of an example: it holds the text of a special token."""
 CHUNK = 256
 """Examples that are tokenised at one time, if they have no more than MOST_CHARACTERS together: memory is 200 bytes a character."""
 MOST_CHARACTERS = 1 << 20
@@ -152,7 +155,8 @@ def key_of(source: Source, tokenizer: PreTrainedTokenizerBase, config: Data) -> 
     words = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     settings = [
         LAYOUT, __version__, source.stage, [str(f) for f in source.formats], source.columns, str(config.mask),
-        tokenizer.chat_template, tokenizer.eos_token, tokenizer.bos_token, config.arguments(), checked(source).seal.hex(),
+        tokenizer.chat_template, tokenizer.eos_token, tokenizer.bos_token, config.arguments(), str(config.special_tokens),
+        checked(source).seal.hex(),
     ]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     digest.update(words.encode())
@@ -195,7 +199,7 @@ def _sweep(parent: Path) -> None:
 
 
 def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, folder: Path) -> None:
-    offsets, files, lines, flags, seconds, margins = array("q", [0]), array("i"), array("q"), array("B"), array("q"), array("d")
+    offsets, files, lines, flags, seconds, margins = array("q", [0]), array("i"), array("q"), array("H"), array("q"), array("d")
     seal = Seal()
     with (folder / "ids.bin").open("wb") as ids_out, (folder / "learn.bin").open("wb") as learn_out:
         # bad records were counted by Source.check, which allowed them; one that is new makes another seal
@@ -244,25 +248,31 @@ def _tokens(
 ) -> Iterator[Made]:
     """The rows of each example; of a prompt all tokens count, for nothing of it is learned. Raises DataError with the place."""
     if chunk[0].text is not None:
-        yield from _documents(chunk, tokenizer)
+        yield from _documents(chunk, tokenizer, config.special_tokens == SpecialTokens.keep)
     elif asks:
         for example in chunk:
             with _placed(example, "prompt"):
                 ids = template.encode_prompt(example.messages or ())
                 flags = template.dialect.flags(example.messages or ())
+                flags |= SPECIAL_INSIDE * template.special.inside_any(example.messages or ())
             yield example, Learned(ids, [True] * len(ids)), flags, None
     else:
         yield from _conversations(chunk, template, config)
 
 
-def _documents(chunk: list[Example], tokenizer: PreTrainedTokenizerBase) -> Iterator[Made]:
-    """Running text, with the end token behind each document."""
+def _documents(chunk: list[Example], tokenizer: PreTrainedTokenizerBase, keep: bool) -> Iterator[Made]:
+    """Running text, with the end token behind each document. The text of a special token is that token only with `keep`."""
     end = tokenizer.eos_token_id
     if end is None:
         raise DataError("The tokenizer has no end token to put after each document; set eos_token in its tokenizer_config.json.")
+    special = SpecialTexts(tokenizer)
     for example, ids in zip(chunk, _each_placed(chunk, lambda part: encoded_texts(tokenizer, part, True), "text"), strict=True):
+        text = (example.text or "").removesuffix(str(tokenizer.eos_token))  # a document may bring its own end
+        flag = SPECIAL_INSIDE * special.inside(text)
+        if flag and not keep:
+            ids = special.encode_document(text)
         whole = ids if ids[-1:] == [end] else [*ids, end]
-        yield example, Learned(whole, [True] * len(whole)), 0, None
+        yield example, Learned(whole, [True] * len(whole)), flag, None
 
 
 def _conversations(chunk: list[Example], template: Template, config: Data) -> Iterator[Made]:
@@ -276,7 +286,7 @@ def _conversations(chunk: list[Example], template: Template, config: Data) -> It
         stops = any(template.holds_stop(messages) for messages in _ends(example))
         flag = STOP_INSIDE * stops
         for messages in _ends(example):
-            flag |= template.dialect.flags(messages)
+            flag |= template.dialect.flags(messages) | SPECIAL_INSIDE * template.special.inside_any(messages)
         sides = [[template.join(plan, list(islice(tokens, len(plan.texts)))) for plan in side] for side in both]
         if len(sides) > 1:
             (first,), (second,) = sides

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from fulgurite.data import compared_rows
 from fulgurite.data.answers import REASONING_LEFT_OUT
 from fulgurite.data.compared_rows import Compared
-from fulgurite.data.config import Data, Packing, TooLong
+from fulgurite.data.config import Data, Packing, SpecialTokens, TooLong
 from fulgurite.data.dialect import CALLS_AS_TEXT, REASONING_AS_TEXT, SYSTEM_MOVED
-from fulgurite.data.encode import MISSED, STOP_INSIDE, Encoded
+from fulgurite.data.encode import MISSED, SPECIAL_INSIDE, STOP_INSIDE, Encoded
 from fulgurite.data.packing import best_fit
 from fulgurite.data.report import Report, histogram
 from fulgurite.errors import DataError
@@ -32,6 +32,10 @@ WRITTEN_OTHERWISE = {
     REASONING_LEFT_OUT: "without the reasoning of an answer, or its words beside calls, which the chat template does not write there",
 }
 """What the flags of examples stand for, in words."""
+SPECIAL = {
+    SpecialTokens.escape: "with the text of a special token, encoded as plain text (data.special_tokens=keep encodes it as the token)",
+    SpecialTokens.keep: "with the text of a special token, encoded as that token (data.special_tokens=escape encodes it as plain text)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +140,9 @@ def _all_rows(encoded: Encoded, kept: Ints, first: Ints) -> Ints:
 
 
 def _note_flags(encoded: Encoded, report: Report) -> None:
-    """What the chat template had no place for, and the records that have a row for each answer."""
-    flags = np.asarray(encoded.arrays["flags"])
-    for flag, what in WRITTEN_OTHERWISE.items():
+    """What the chat template had no place for, texts of special tokens, and the records that have a row for each answer."""
+    flags, special = np.asarray(encoded.arrays["flags"]), SPECIAL.get(SpecialTokens(encoded.source.config.special_tokens))
+    for flag, what in (WRITTEN_OTHERWISE | ({SPECIAL_INSIDE: special} if special else {})).items():
         if count := len(np.unique(encoded.records[(flags & flag) > 0])):
             report.written_otherwise[what] = count
     if encoded.splits:
@@ -176,7 +180,9 @@ def _kept(encoded: Encoded, config: Data, max_length: int, report: Report) -> In
         _refuse_long(encoded, config, max_length)
     for number, length in enumerate(lengths):
         too_long = not running and length > max_length
-        if encoded.flagged(number, STOP_INSIDE):
+        if config.special_tokens == SpecialTokens.drop and encoded.flagged(number, SPECIAL_INSIDE):
+            dropped.append((number, compared_rows.SPECIAL))
+        elif encoded.flagged(number, STOP_INSIDE):
             dropped.append((number, "an answer holds the text of an end token"))
         elif too_long and config.too_long == TooLong.drop:
             dropped.append((number, "longer than data.max_length"))

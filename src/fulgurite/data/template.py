@@ -17,9 +17,10 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from fulgurite.data.answers import OTHER, Plan, find_head, plan_rows
-from fulgurite.data.config import Mask
+from fulgurite.data.config import Mask, SpecialTokens
 from fulgurite.data.dialect import Dialect
 from fulgurite.data.records import Message
+from fulgurite.data.special_tokens import START, SpecialTexts
 from fulgurite.data.time_box import time_box
 from fulgurite.errors import ConfigError, DataError, did_you_mean
 
@@ -48,6 +49,9 @@ class Template:
     tokenizer: PreTrainedTokenizerBase
     arguments: dict[str, Any] = field(default_factory=dict)
     """What the template reads besides messages and tools, such as `enable_thinking`."""
+    special_tokens: SpecialTokens = SpecialTokens.escape
+    """Whether the text of a special token inside a message is encoded as plain text; with `keep` it is encoded as the token."""
+    _special: SpecialTexts | None = None
     _stops: list[int] = field(default_factory=list)
     _dialect: Dialect | None = None
     _head: tuple[str, str] | None = None
@@ -59,9 +63,23 @@ class Template:
             self._dialect = Dialect(self._render)
         return self._dialect
 
+    @property
+    def special(self) -> SpecialTexts:
+        """The special tokens of the tokenizer, as they are written."""
+        if self._special is None:
+            self._special = SpecialTexts(self.tokenizer)
+        return self._special
+
+    def _marked(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """The conversation with marks around the texts that are to be encoded as plain text."""
+        return messages if self.special_tokens == SpecialTokens.keep else self.special.mark(messages)
+
     def text(self, messages: Sequence[Message], prompt: bool) -> str:
-        """The conversation as text; with `prompt` the opening of the answer follows. Raises DataError."""
-        return self._render(*self.dialect.turns(messages), prompt)
+        """The conversation as text; with `prompt` the opening of the answer follows. Raises DataError.
+
+        The texts of special tokens inside messages are marked, for `tokenise`.
+        """
+        return self._render(*self.dialect.turns(self._marked(messages)), prompt)
 
     def _render(self, turns: list[dict[str, Any]], tools: list[dict[str, Any]], prompt: bool) -> str:
         more = {"tools": tools} if tools else {}
@@ -110,7 +128,7 @@ class Template:
 
     def plans(self, messages: Sequence[Message], mask: Mask | str) -> list[Plan]:
         """The texts to tokenise, for each row. Raises DataError."""
-        return plan_rows(self, messages, Mask(mask))
+        return plan_rows(self, self._marked(messages), Mask(mask))
 
     @property
     def head(self) -> str:
@@ -129,7 +147,9 @@ class Template:
 
     def tokenise(self, texts: list[str]) -> list[list[int]]:
         """The tokens of each text; nothing is added that the text does not say. Raises DataError."""
-        return encoded_texts(self.tokenizer, texts, False)
+        if not any(START in text for text in texts):
+            return encoded_texts(self.tokenizer, texts, False)
+        return [self.special.encode(text) if START in text else encoded_texts(self.tokenizer, [text], False)[0] for text in texts]
 
     def join(self, plan: Plan, tokens: list[list[int]]) -> Learned:
         """A plan and the tokens of its texts as one sequence.
@@ -162,9 +182,10 @@ class Template:
         return self._stops
 
     def holds_stop(self, messages: Sequence[Message]) -> bool:
-        """Whether an answer contains the text of a stop token, which would end it early."""
+        """Whether an answer contains the text of a stop token that is encoded as that token, which would end it early."""
         marks = [str(self.tokenizer.convert_ids_to_tokens(i)) for i in self.stop_ids]
-        return any(mark in m.content for m in messages if m.role == "assistant" for mark in marks)
+        said = [self.special.unmarked(m.content) for m in self._marked(messages) if m.role == "assistant"]
+        return any(mark in text for text in said for mark in marks)
 
     def _turn_end(self) -> int | None:
         """The first special token that follows the content of an answer."""
@@ -216,13 +237,16 @@ def encoded_texts(tokenizer: PreTrainedTokenizerBase, texts: list[str], add_spec
     return found
 
 
-def resolve(name: str | None, tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any] | None = None) -> Template:
+def resolve(
+    name: str | None, tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any] | None = None,
+    special_tokens: SpecialTokens = SpecialTokens.escape,
+) -> Template:
     """The template: the tokenizer's own where `name` is None and it has one, else a built-in, which the tokenizer then keeps.
 
     Raises ConfigError for an unknown name or a template that cannot be learned from, DataError for one that does not render.
     """
     own = name is None and bool(tokenizer.chat_template)
-    template = Template("tokenizer" if own else name or "chatml", tokenizer, dict(arguments or {}))
+    template = Template("tokenizer" if own else name or "chatml", tokenizer, dict(arguments or {}), SpecialTokens(special_tokens))
     if not own:
         tokenizer.chat_template = bound(template.name, tokenizer)
     template.check()

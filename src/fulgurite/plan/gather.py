@@ -62,7 +62,7 @@ def gather(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
     """
     run, facts = composed.run, Facts(device=device(composed.run.trainer), processes=processes(composed.run.trainer))
     outline, model = outlined(run, dtypes)
-    template = resolve(run.data.template, outline.tokenizer, run.data.arguments())
+    template = resolve(run.data.template, outline.tokenizer, run.data.arguments(), run.data.special_tokens)
     model.template_name = template.name
     model.template_differs = differing(template, outline.tokenizer) or "" if run.stage.name != "rm" else ""
     model.free_padding = free_padding(outline.tokenizer, template.stop_ids) is not None

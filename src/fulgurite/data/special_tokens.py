@@ -1,0 +1,126 @@
+"""The text of a special token inside what a person wrote: found, marked, and encoded as plain text.
+
+A template writes `<|im_end|>` to end a turn. Where a user writes it, transformers reads the same token, and the turn ends there.
+transformers 5.23 has `apply_chat_template(..., sanitize_control_tokens=True)` for this, which gives tokens and not the text that is
+needed here, and which takes `<think>` for a control token as well; the marks and the pieces here are as there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from fulgurite.data.records import Conversation, Message
+from fulgurite.errors import DataError
+
+START, END = "\ufdd0", "\ufdd1"
+"""Marks around such a text: code points that Unicode keeps free of characters."""
+
+
+class SpecialTexts:
+    """The special tokens of a tokenizer as they are written. Added tokens that are not special are none of them.
+
+    Nor are the tags of reasoning, such as `<think>`, in an answer: there they are what the model is to write.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        written = sorted({text for text in special | {*map(str, tokenizer.all_special_tokens)} if text.strip()}, key=len, reverse=True)
+        pattern = _any_of(written)
+        self._special, self._marked = re.compile(pattern), re.compile(f"{START}({pattern}){END}")
+        self._in_answer = re.compile(_any_of([text for text in written if "think" not in text.lower()]))
+        self._marks = re.compile(f"{START}({pattern}){END}|[{START}{END}]")
+
+    def inside(self, text: str) -> bool:
+        """Whether a text holds that of a special token."""
+        return self._special.search(text) is not None
+
+    def inside_any(self, messages: Sequence[Message]) -> bool:
+        """Whether a part of a conversation does."""
+        conversation = Conversation.of(messages)
+        return any(self._finds(turn) for turn in conversation) or any(map(self.inside, _strings(conversation.tools)))
+
+    def _finds(self, turn: Message) -> bool:
+        others = _strings([turn.reasoning, turn.name, turn.tool_calls])
+        return self._pattern(turn).search(turn.content) is not None or any(map(self.inside, others))
+
+    def _pattern(self, turn: Message) -> re.Pattern[str]:
+        return self._in_answer if turn.role == "assistant" else self._special
+
+    def mark(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """The conversation with marks around such texts. One that is marked already stays as it is. Raises DataError."""
+        conversation = Conversation.of(messages)
+        if not self.inside_any(conversation) and not any(START in text or END in text for text in _strings(conversation)):
+            return messages
+        turns = tuple(
+            replace(
+                turn, content=self._mark(turn.content, self._pattern(turn)), reasoning=self._mark(turn.reasoning),
+                tool_calls=self._mark(turn.tool_calls), name=self._mark(turn.name),
+            )
+            for turn in conversation
+        )
+        return Conversation(turns, self._mark(conversation.tools))
+
+    def unmarked(self, text: str) -> str:
+        """A text without what is marked in it."""
+        return self._marked.sub("", text)
+
+    def _mark(self, value: Any, pattern: re.Pattern[str] | None = None) -> Any:
+        if isinstance(value, str):
+            pattern, bare = pattern or self._special, self.unmarked(value)
+            if START in bare or END in bare or (bare != value and pattern.search(bare)):
+                raise DataError(f"holds U+{ord(START):04X} or U+{ord(END):04X}, which stand for no character; take it out")
+            return value if bare != value else pattern.sub(f"{START}\\g<0>{END}", value)
+        if isinstance(value, Mapping):
+            return {name: self._mark(item) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(map(self._mark, value))
+        return value
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a marked text; marked parts are encoded as plain text, each part on its own."""
+        pieces = self._marks.split(text)
+        ids = self._encode(pieces[0], False)
+        newline = self._encode("\n", False)
+        for number, piece in enumerate(pieces[1:], start=1):
+            if piece:
+                plain = number % 2 == 1
+                # behind a line break, for SentencePiece puts a space before the first word of a text
+                inside = self._encode("\n" + piece, plain)
+                ids += inside[len(newline) :] if inside[: len(newline)] == newline else self._encode(piece, plain)
+        return ids
+
+    def encode_document(self, text: str) -> list[int]:
+        """The tokens of running text, with those that the tokenizer puts around it, all of the text as plain text."""
+        found: list[int] = self._tokenizer(text, split_special_tokens=True, verbose=False)["input_ids"]
+        return found
+
+    def _encode(self, text: str, plain: bool) -> list[int]:
+        found: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=plain, verbose=False)["input_ids"]
+        return found
+
+
+def _any_of(texts: Sequence[str]) -> str:
+    """A pattern for any of the texts; for none of them one that matches nothing."""
+    return "|".join(map(re.escape, texts)) or "(?!)"
+
+
+def _strings(value: Any) -> Iterable[str]:
+    """Every text in a conversation that its record gave."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Conversation):
+        for turn in value:
+            yield from _strings([turn.content, turn.reasoning, turn.name, turn.tool_calls])
+        yield from _strings(value.tools)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _strings(item)
