@@ -43,6 +43,7 @@ from fulgurite.data.source import Source
 from fulgurite.data.template import resolve
 from fulgurite.errors import CheckpointError, ConfigError, Interrupted, is_shortage
 from fulgurite.folder import following, make, read_config, run_folder, write_atomically, write_run
+from fulgurite.inputs import input_hashes
 from fulgurite.judge import judge
 from fulgurite.logger.build import build_all
 from fulgurite.logger.files import remove_drafts
@@ -157,7 +158,8 @@ def assemble(
         max_new_tokens=run.stage.max_new_tokens if speaks else 0, total_steps=total,
     )
     watch = Watch(Voice(folder / "watch.jsonl"), about(run, total, stage, rows), run.watch.quiet, samples)
-    listening = callbacks(run, folder, total, samples, watch, {"data": g.encoded.key, "version": __version__, **began_from(run)})
+    identity = {"data": g.encoded.key, "version": __version__, **began_from(run), **(input_hashes(run) if rank() == 0 else {})}
+    listening = callbacks(run, folder, total, samples, watch, identity)
     trainer = build(
         run.trainer, run=run, dtypes=dtypes, folder=folder, total_steps=total, micro_batches=order.micro_batches_per_step,
         validates=val is not None, callbacks=listening, plugins=[FolderCheckpointIO()],
@@ -220,6 +222,9 @@ def found_checkpoint(composed: Composed, folder: Path, total: int) -> Path | Non
         read_config(folder), composed.config(), composed.run.resume.allow, folder, following(composed, folder),
     ):
         say(f"resumed with {change}, as resume.allow says")
+    if rank() == 0:
+        for line in resume.check_inputs(checkpoint, input_hashes(composed.run), composed.run.resume.allow):
+            say(line)
     resume.check_unfinished(folder, step_of(checkpoint) or 0, total)
     resume.check_patient(checkpoint, composed.run.trainer.patience)
     return checkpoint

@@ -19,7 +19,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 LAYERS = [
     {"cli", "board", "__main__"},
     {
-        "train", "shortage", "trial_step", "judge", "start", "check", "chat", "eval", "export", "export_reward", "export_adapter",
+        "train", "shortage", "trial_step", "judge", "start", "inputs", "check", "chat", "eval", "export", "export_reward", "export_adapter",
         "export_dtype", "plan",
         "runs", "sweep", "find", "explain", "conf_comments",
     },

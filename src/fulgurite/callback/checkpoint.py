@@ -84,7 +84,8 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
         """Stand where the checkpoint stands. Raises CheckpointError for other weights, identity or world size."""
         own = checkpoint[loop.KEY]
         place = self.folder / folder.name_of(own["step"])
-        resume.check_same(own["identity"], self.identity, [a for a in self.allow if a in self.identity], place)
+        then, now = resume.comparable(own["identity"], self.identity)
+        resume.check_same(then, now, resume.allowed_beside(self.allow, now), place, kept=self.allow)
         weights.check_names(pl_module, checkpoint["state_dict"], str(place))
         position = loop.Position(own["step"], own["per_epoch"], own["evaluated"])
         checkpoint["loops"] = {"fit_loop": loop.fit_loop_state(position, trainer.accumulate_grad_batches)}

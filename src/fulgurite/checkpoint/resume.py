@@ -20,7 +20,18 @@ FREE = (
     "trainer.log_every", "trainer.keep", "trainer.save_every", "trainer.workers",
 )
 """Knobs and groups that change nothing in the mathematics; every other knob makes a run what it is."""
-BESIDE = ("version", "start")
+INPUTS = {
+    "weights": "the weights that training begins from", "model_config": "config.json of the model", "tokenizer": "the tokenizer's files",
+    "reference": "the model of stage.reference", "adapter": "the adapter of method.start",
+    "reward": "a reward function's file or a reward model of stage.reward",
+}
+"""What lies in files beside the run and is compared by hash, see `inputs.py`."""
+NAMED_BY = {
+    "weights": "model.path", "model_config": "model.path", "tokenizer": "model.path", "reference": "stage.reference",
+    "adapter": "method.start", "reward": "stage.reward",
+}
+"""The knob that names an input: where another one may be named, its files may differ."""
+BESIDE = ("version", "start", *INPUTS)
 """What resume.allow may name though no knob is called so: see `identity` of the callback that makes checkpoints."""
 ABSENT = "(absent)"
 OPTION = ".option"
@@ -36,6 +47,8 @@ class Change:
     new: Any
 
     def __str__(self) -> str:
+        if self.knob in INPUTS:
+            return f"{self.knob} ({INPUTS[self.knob]}) has changed since"
         return f"{self.knob} {_shown(self.old)} → {_shown(self.new)}"
 
 
@@ -92,20 +105,44 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], allow: Sequence[
 
 
 def check_same(
-    old: Mapping[str, Any], new: Mapping[str, Any], allow: Sequence[str], place: Path, following: Collection[str] = ()
+    old: Mapping[str, Any], new: Mapping[str, Any], allow: Sequence[str], place: Path, following: Collection[str] = (),
+    kept: Sequence[str] = (),
 ) -> list[Change]:
     """The allowed changes, for the log. Raises CheckpointError with every other change and the remedy.
 
-    `following` are knobs that were derived in both runs: where a change is allowed, so is what follows from it.
+    `following` are knobs that were derived in both runs: where a change is allowed, so is what follows from it. `kept` are names
+    that are allowed elsewhere, which the remedy repeats.
     """
     allowed, refused = _split(old, new, allow, following)
     if refused:
-        names = ",".join(sorted({*allow, *(change.knob for change in refused)}))
+        names = ",".join(sorted({*allow, *kept, *(change.knob for change in refused)}))
         raise CheckpointError(
             f"This run differs from {place}: {'; '.join(map(str, refused))}; "
             f"say resume.allow=[{names}] if that is meant, or choose another run_dir."
         )
     return allowed
+
+
+def check_inputs(checkpoint: Path, now: Mapping[str, str], allow: Sequence[str]) -> list[str]:
+    """What a resumed run says about the files that it computes with. Raises CheckpointError if one changed and `allow` does not name it."""
+    then = json.loads((checkpoint / "state.json").read_bytes())["state"].get(loop.KEY, {}).get("identity", {})
+    old, new = comparable(then, now)
+    old, new = ({name: value for name, value in side.items() if name in INPUTS} for side in (old, new))
+    allowed = check_same(old, new, allowed_beside(allow, new), checkpoint.parent.parent, kept=allow)
+    unknown = [name for name in INPUTS if (name in then) != (name in now)]
+    lines = [f"resumed although {change}, as resume.allow says" for change in allowed]
+    return lines + ([f"not compared with the earlier run, which has no hash to compare with: {', '.join(unknown)}"] if unknown else [])
+
+
+def allowed_beside(allow: Sequence[str], identity: Mapping[str, Any]) -> list[str]:
+    """The names of an identity that may differ: those in `allow`, and the inputs that an allowed knob names."""
+    return [name for name in identity if name in allow or (name in NAMED_BY and _covered(NAMED_BY[name], allow))]
+
+
+def comparable(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two identities without the inputs that only one of them has: older runs have none, and only the first process hashes files."""
+    lone = {name for name in INPUTS if (name in old) != (name in new)}
+    return {k: v for k, v in old.items() if k not in lone}, {k: v for k, v in new.items() if k not in lone}
 
 
 def _split(
