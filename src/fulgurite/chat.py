@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
 from fulgurite.errors import ConfigError, ModelError, did_you_mean
+from fulgurite.hostile import Allowed, split_allowed
 from fulgurite.say import escaped
 from fulgurite.schema import Empty, at_least, between, knob, knobs_of
 from fulgurite.words import parse
@@ -21,6 +22,8 @@ HELP = """fulgurite chat run=RUN | model=FOLDER_OR_OPTION [KNOB=VALUE ...]
 Talks with what a run has trained, or with a model. Questions may be piped in, one a line.
 While you chat: /reset forgets the conversation, /system TEXT sets the system message, /quit leaves (so does Ctrl-D).
 Ctrl-C stops an answer.
+Code that a run's config.yaml names (plugins=[...], model.trust_remote_code=true with model.revision=...) runs only if you add
+those words here.
 """
 
 
@@ -89,10 +92,11 @@ def chat_main(words: Sequence[str]) -> int:
     if {"-h", "--help"} & set(words):
         print(HELP + "\n" + "\n".join(f"  {k.name:15} {k.meaning} [{k.default}]" for k in knobs_of(ChatConfig)))
         return 0
+    allowed, words = split_allowed(words)
     config = read(words)
     if sys.stdin.isatty():
         print("Loading ...", file=sys.stderr, flush=True)
-    partner = _load(config)
+    partner = _load(config, allowed)
     return Conversation(partner, config, sys.stdout).hold(sys.stdin)
 
 
@@ -220,17 +224,19 @@ def _ask(person: bool, source: TextIO) -> str | None:
         return None
 
 
-def _load(config: ChatConfig) -> Partner:
+def _load(config: ChatConfig, allowed: Allowed) -> Partner:
     import torch
 
+    from fulgurite.compose import import_plugins
     from fulgurite.data.template import resolve
     from fulgurite.model.load import loaded as measured
 
+    import_plugins(allowed.plugins)
     if config.run is not None:
         from fulgurite.start import load_run
         from fulgurite.trainer.build import device
 
-        run = load_run(Path(config.run), checkpoint=config.checkpoint)
+        run = load_run(Path(config.run), checkpoint=config.checkpoint, allowed=allowed)
         if run.run.stage.name == "rm":
             raise ModelError(f"{config.run} is a reward model: it scores answers and cannot talk; export it, or rank with it.")
         kind = device(run.run.trainer)
@@ -239,16 +245,17 @@ def _load(config: ChatConfig) -> Partner:
         limit = measured(run.model, run.tokenizer, []).length
         computing = partial(torch.autocast, kind, run.dtypes.compute, enabled=mixed)
         return Partner(run.model.to(kind), run.tokenizer, run.template, limit, computing)
-    found = _load_model(str(config.model))
+    found = _load_model(str(config.model), allowed)
     model = found.model.to("cuda" if torch.cuda.is_available() else "cpu")
     return Partner(model, found.tokenizer, resolve(None, found.tokenizer), found.length)
 
 
-def _load_model(name: str) -> Any:
+def _load_model(name: str, allowed: Allowed) -> Any:
     """An option of `model`, else a folder or hub id. Raises ModelError where it is none of them."""
     import torch
 
     from fulgurite.compose import compose
+    from fulgurite.overrides import quoted
     from fulgurite.run import load_options
     from fulgurite.schema import build, options
 
@@ -260,5 +267,6 @@ def _load_model(name: str) -> Any:
         near = did_you_mean(name, known)
         names = ", ".join(n for n in known if n != "hf")
         raise ModelError(f"model={name} is neither a folder nor one of {names}.{near}")
-    quoted = name.replace("\\", "\\\\").replace("'", "\\'")
-    return build(compose(["model=hf", f"model.path='{quoted}'"]).run.model, torch.float32)
+    words = ["model=hf", f"model.path={quoted(name)}", f"model.trust_remote_code={str(allowed.model_code).lower()}"]
+    words += [f"model.revision={quoted(allowed.revision)}"] if allowed.revision else []
+    return build(compose(words).run.model, torch.float32)

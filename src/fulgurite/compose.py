@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import re
@@ -28,15 +29,17 @@ from yaml import YAMLError
 from fulgurite.callback.watch.config import check_quiet
 from fulgurite.errors import ConfigError, FulguriteError, Interrupted, Pruned, RequestError, TrainingFailed, did_you_mean
 from fulgurite.foreign import foreign
-from fulgurite.hostile import refuse_hydra, refuse_resolver, refuse_secret
+from fulgurite.hostile import Allowed, refuse_hydra, refuse_resolver, refuse_secret
 from fulgurite.overrides import UNREADABLE, as_typed, check_file, name_of, read_value
 from fulgurite.places import conf_dir
 from fulgurite.run import EARLIER, GROUPS, OWN, Facts, RunConfig, all_knobs, load_options
-from fulgurite.say import say_error
+from fulgurite.say import say, say_error
 from fulgurite.schema import Knob, Option, Range, bare, check, groups, knobs_of, options, settings, type_words
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 PRESETS = ("experiment", "sweep", "find", "debug")
+IMPORTED: set[str] = set()
+"""The modules of `plugins` that this process was asked to import."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ def import_plugins(modules: Sequence[str]) -> None:
     for module in modules:
         with foreign(lambda why, module=module: ConfigError(f"plugins=[{module}] cannot be imported: {why}.")):  # type: ignore[misc]
             importlib.import_module(module)
+            IMPORTED.add(module)
 
 
 def register(plugins: Sequence[str] = ()) -> None:
@@ -554,9 +558,17 @@ def named(group: str) -> list[str]:
     return sorted(files | set(options(group)))
 
 
-def rebuilt(config: dict[str, Any]) -> RunConfig:
-    """The typed run of a config.yaml, as `Composed.config` wrote it. Raises ConfigError where an option is not there."""
-    register(config.get("plugins") or ())
+def rebuilt(config: dict[str, Any], allowed: Allowed | None = None, folder: Path | None = None) -> RunConfig:
+    """The typed run of a config.yaml, as `Composed.config` wrote it. Raises ConfigError where an option is not there.
+
+    The file may come from anywhere, so it lets no code run: its plug-ins are imported and its model's code is trusted only as
+    `allowed` by the command line of now. What is left out is said once.
+    """
+    allowed, place = allowed or Allowed(), f"{folder}/config.yaml" if folder else "The run's config.yaml"
+    register(allowed.plugins)
+    asked = config.get("plugins") or ()
+    left = [str(m) for m in asked if m not in IMPORTED] if isinstance(asked, list) else []
+    hint = f" It asks for plugins=[{','.join(left)}], which is imported only if this command line says so." if left else ""
     run = RunConfig()
     try:
         for name, value in (EARLIER | config).items():
@@ -569,8 +581,33 @@ def rebuilt(config: dict[str, Any]) -> RunConfig:
             else:
                 setattr(run, name, value)
     except (OmegaConfBaseException, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"The run's config.yaml cannot be read by this version: {' '.join(str(error).split())[:200]}") from error
+        raise ConfigError(f"{place} cannot be read by this version: {' '.join(str(error).split())[:200]}.{hint}") from error
+    if left:
+        run.plugins = [module for module in asked if module in IMPORTED]
+        _say_once(f"warning: {place} asks for plugins=[{','.join(left)}], which was not imported; to allow it, add those words here.")
+    _trust_anew(run, allowed, place)
     return run
+
+
+def _trust_anew(run: RunConfig, allowed: Allowed, place: str) -> None:
+    """Let the model's own code run only as `allowed`, under the pin that was typed with it."""
+    model = run.model
+    if not getattr(model, "trust_remote_code", False):
+        return
+    if allowed.model_code:
+        model.revision = allowed.revision
+        return
+    model.trust_remote_code = False
+    model.revision = None if str(model.revision).startswith("sha256:") else model.revision
+    _say_once(
+        f"warning: {place} lets the code in {model.path} run (model.trust_remote_code=true), which does not count here; to allow it, "
+        "read the code, then add model.trust_remote_code=true and model.revision=<its pin>."
+    )
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    say(text)
 
 
 def _option(group: str, values: dict[str, Any]) -> Any:

@@ -17,11 +17,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
+from fulgurite.compose import import_plugins
 from fulgurite.data.template_agreement import differing
 from fulgurite.errors import ModelError, RequestError, is_shortage
 from fulgurite.export_adapter import fresh_base, put_on, refuse_apart, round_adapter, write_adapter
 from fulgurite.export_config import Export
 from fulgurite.export_dtype import cast, written_dtype
+from fulgurite.hostile import split_allowed
 from fulgurite.logger.files import remove_drafts
 from fulgurite.model.generation import valid
 from fulgurite.model.inner import inner
@@ -53,14 +55,19 @@ class Written:
 
 
 def export_main(words: Sequence[str]) -> int:
-    """`fulgurite export run=RUN out=FOLDER [merge=...] [checkpoint=...] [dtype=...]`; returns 0 when the folder is proven."""
+    """`fulgurite export run=RUN out=FOLDER [merge=...] [checkpoint=...] [dtype=...]`; returns 0 when the folder is proven.
+
+    `plugins=[...]`, `model.trust_remote_code=true` and `model.revision=...` allow the code that the run's config names.
+    """
+    allowed, words = split_allowed(words)
+    import_plugins(allowed.plugins)
     config = parse(Export, words, "export")
     out = Path(config.out).expanduser().absolute()
     if not config.run or not config.out:
         raise RequestError("export needs a run and a place: fulgurite export run=<run folder> out=<new folder>.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RequestError(f"out={out} is there already and is not empty; give a new folder, nothing is overwritten.")
-    loaded = load_run(Path(config.run).expanduser(), config.checkpoint, exact=True)
+    loaded = load_run(Path(config.run).expanduser(), config.checkpoint, exact=True, allowed=allowed)
     remove_drafts(out.parent, out.name)
     draft = out.with_name(f"{out.name}.tmp-{os.getpid()}")
     try:
@@ -181,11 +188,12 @@ def compare(found: Tensor, expected: Tensor, what: str) -> float:
 
 def verify(loaded: LoadedRun, out: Path, expected: Tensor, adapter: bool) -> float:
     """Read the folder as a stranger would, and compare its logits, template and stops with ours."""
-    tokenizer = AutoTokenizer.from_pretrained(out)
+    code = bool(getattr(loaded.run.model, "trust_remote_code", False))
+    tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=code)
     if adapter:
         again: Any = put_on(fresh_base(loaded), out)
     else:
-        again = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
+        again = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, use_safetensors=True, trust_remote_code=code)
         if set(loaded.template.stop_ids) - set(listed(again.generation_config.eos_token_id)):
             raise ModelError(f"{out} does not stop at {loaded.template.stop_ids}; this is a fault of the export, please report it.")
     difference = compare(logits(again.eval(), tokenizer), expected, "exported")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from transformers import PreTrainedModel
 
 from fulgurite.errors import RequestError
 from fulgurite.export_dtype import rounded
+from fulgurite.method.adapters import load_adapter
 from fulgurite.method.apart import base_changed
 from fulgurite.method.config import Qlora
 from fulgurite.method.qlora import quantise
@@ -63,8 +63,4 @@ def fresh_base(loaded: LoadedRun) -> PreTrainedModel:
 
 def put_on(base: PreTrainedModel, folder: Path) -> Any:
     """The base under the adapter of a folder, as plain peft reads it."""
-    from peft import PeftModel
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")  # peft asks by the old name
-        return PeftModel.from_pretrained(base, folder)
+    return load_adapter(base, folder)

@@ -118,14 +118,16 @@ def scores(model: Any, loaded: LoadedRun) -> Tensor:
 @torch.no_grad()
 def verify(loaded: LoadedRun, out: Path, before: Tensor, adapter: bool) -> float:
     """Read the folder as a stranger would: padded batches through the model's own forward."""
-    tokenizer = AutoTokenizer.from_pretrained(out)
+    tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=False)
     again: Any
     if adapter:
         base = with_reward_head(fresh_base(loaded))  # under a head of zeros: one that was left out would be seen
         base.config.pad_token_id = tokenizer.pad_token_id  # which an adapter's folder has no place for but its tokenizer
         again = put_on(base, out)
     else:
-        again, info = AutoModelForSequenceClassification.from_pretrained(out, dtype=torch.float32, output_loading_info=True)
+        again, info = AutoModelForSequenceClassification.from_pretrained(
+            out, dtype=torch.float32, output_loading_info=True, use_safetensors=True, trust_remote_code=False,
+        )
         if info["missing_keys"]:
             raise ModelError(f"{out} lacks {sorted(info['missing_keys'])[0]}, which would be random; this is a fault of the export.")
     each = tokens(loaded)

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fulgurite.errors import ConfigError, did_you_mean
 
@@ -14,8 +16,63 @@ RESOLVER = re.compile(r"(?<!\\)\$\{\s*([\w.$ {}]*?)\s*:")
 HARMLESS = {"now", "hydra", "oc.select", "oc.dict.keys", "oc.dict.values"}
 """Resolvers that read the config and the clock alone."""
 
+ALLOWING = ("plugins", "model.trust_remote_code", "model.revision")
+"""Words with which `chat` and `export` allow what a run's config.yaml asks for."""
+
 HYDRA = ("hydra.sweep.dir", "hydra.sweep.subdir", "hydra.searchpath", "hydra.sweeper", "hydra.launcher", "hydra/sweeper", "hydra/launcher")
 """What of Hydra's own may be said. The rest names code (callbacks, logging) or places that a run chooses itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """The code that may run beside ours because this command line names it: a run's folder may not allow any by itself."""
+
+    plugins: tuple[str, ...] = ()
+    model_code: bool = False
+    revision: str | None = None
+
+
+def split_allowed(words: Sequence[str]) -> tuple[Allowed, list[str]]:
+    """What the words of `chat` or `export` allow, and the other words. Raises ConfigError for a value that is none."""
+    given = {name: text for name, equals, text in (word.partition("=") for word in words) if equals and name in ALLOWING}
+    rest = [word for word in words if word.partition("=")[0] not in ALLOWING or "=" not in word]
+    code = given.get("model.trust_remote_code", "false").lower()
+    if code not in ("true", "false"):
+        raise ConfigError(f"model.trust_remote_code={code} is not allowed: it must be true or false.")
+    plugins = tuple(re.findall(r"[\w.]+", given.get("plugins", "")))
+    return Allowed(plugins, code == "true", given.get("model.revision")), rest
+
+
+def refuse_stored_code(stored: Sequence[str], given: Sequence[str], folder: str) -> list[str]:
+    """The overrides that a run's folder stores, without those that `given`, the words of now, replace.
+
+    Raises ConfigError if a stored one lets code run: who resumes a run has to name it.
+    """
+    said = {_name(word) for word in given}
+    kept = [word for word in stored if _name(word) not in said]
+    if "model.trust_remote_code" in said:
+        kept = [word for word in kept if _name(word) != "model.revision"]  # the pin is of whoever trusts, and typed with it
+    code = [word for word in kept if _runs_code(word)]
+    if code:
+        raise ConfigError(
+            f"{folder} was run with {' '.join(code)}, which lets code run; that counts only if this command line says so: "
+            "read the code, then add those words to it."
+        )
+    return kept
+
+
+def _runs_code(word: str) -> bool:
+    name, value = _name(word), word.partition("=")[2]
+    return (
+        (name == "plugins" and value.strip() not in ("", "[]", "null"))
+        or (name == "model.trust_remote_code" and value.strip().lower() not in ("false", "no", "off", "0"))
+        or (name == "stage.reward" and ".py" in value)
+        or re.split(r"[./]", name)[0] == "hydra"
+    )
+
+
+def _name(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0].partition("@")[0].strip()
 
 
 def refuse_secret(name: str, text: str) -> None:

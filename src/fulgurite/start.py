@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,14 @@ from fulgurite.compose import rebuilt
 from fulgurite.data.template import Template, resolve
 from fulgurite.errors import CheckpointError, ModelError, is_shortage
 from fulgurite.folder import read_config
+from fulgurite.hostile import Allowed
+from fulgurite.method.adapters import load_adapter
 from fulgurite.model.config import Hf, Model, SmolLM2
 from fulgurite.model.load import Loaded, loaded, one_error
+from fulgurite.model.preflight import check_adapter
 from fulgurite.model.reward_head import head_of, with_reward_head
 from fulgurite.model.smollm2 import HUB
-from fulgurite.model.validate import adapter_base, check_folder, read_checked
+from fulgurite.model.validate import adapter_base, read_checked
 from fulgurite.precision.build import Dtypes
 from fulgurite.precision.build import build as settle
 from fulgurite.precision.config import Fp32
@@ -80,9 +82,9 @@ def named(model: Model, dtype: torch.dtype) -> Loaded:
     """
     folder = Path(model.path).expanduser() if isinstance(model, Hf) and model.path else None
     if folder is not None and is_run(folder):
-        found = _of_run(folder)
+        found = _of_run(folder, allowed(model))
     elif folder is not None and (folder / "adapter_config.json").is_file():
-        found = _of_adapter(folder)
+        found = _of_adapter(folder, allowed(model))
     else:
         plain: Loaded = build(model, dtype)
         return plain
@@ -96,10 +98,9 @@ def base_of(model: Model) -> Model:
     """The model that `model=` rests on: of a run and of an adapter the base, else the model itself. Raises ModelError."""
     folder = Path(model.path).expanduser() if isinstance(model, Hf) and model.path else None
     if folder is not None and is_run(folder):
-        return base_of(rebuilt(read_config(folder)).model)
+        return base_of(rebuilt(read_config(folder), allowed(model), folder).model)
     if folder is not None and (folder / "adapter_config.json").is_file():
-        named_base = adapted_base(folder)
-        return base_of(SmolLM2() if named_base == HUB else Hf(path=named_base))
+        return base_of(adapters_base(adapted_base(folder), allowed(model)))
     return model
 
 
@@ -117,8 +118,18 @@ def is_run(folder: Path) -> bool:
     return (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir()
 
 
-def _of_run(folder: Path) -> Loaded:
-    run = load_run(folder, exact=True)
+def allowed(model: Model) -> Allowed:
+    """What the command line allows with its own `model.*` words: they hold for the base under a run or an adapter too."""
+    return Allowed(model_code=model.trust_remote_code, revision=model.revision) if isinstance(model, Hf) else Allowed()
+
+
+def adapters_base(name: str, allowed: Allowed) -> Model:
+    """The model that an adapter names as its base."""
+    return SmolLM2() if name == HUB else Hf(path=name, trust_remote_code=allowed.model_code, revision=allowed.revision)
+
+
+def _of_run(folder: Path, allowed: Allowed) -> Loaded:
+    run = load_run(folder, exact=True, allowed=allowed)
     if run.run.stage.name == "rm":
         raise ModelError(f"{folder} is a reward model, which cannot speak; start from the model that it was trained from.")
     return loaded(_merged(run.model), run.tokenizer, [])
@@ -133,17 +144,14 @@ def adapted_base(folder: Path) -> str:
     return adapter_base(folder)
 
 
-def _of_adapter(folder: Path) -> Loaded:
-    from peft import PeftModel
-
+def _of_adapter(folder: Path, allowed: Allowed) -> Loaded:
     said = adapted_base(folder)
-    check_folder(folder)
+    check_adapter(folder)
     with one_error(folder, "an adapter"):
-        base = named(SmolLM2() if said == HUB else Hf(path=said), torch.float32)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")  # peft asks by the old name
-            model = _merged(PeftModel.from_pretrained(base.model, folder))
-        tokenizer = AutoTokenizer.from_pretrained(folder) if (folder / "tokenizer_config.json").is_file() else base.tokenizer
+        base = named(adapters_base(said, allowed), torch.float32)
+        model, tokenizer = _merged(load_adapter(base.model, folder)), base.tokenizer
+        if (folder / "tokenizer_config.json").is_file():
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     return loaded(model, tokenizer, [])
 
 
@@ -155,12 +163,13 @@ def _merged(model: Any) -> PreTrainedModel:
     return merged
 
 
-def load_run(folder: Path, checkpoint: str = "best", exact: bool = False) -> LoadedRun:
+def load_run(folder: Path, checkpoint: str = "best", exact: bool = False, allowed: Allowed | None = None) -> LoadedRun:
     """The model of a run's checkpoint (`best`, `last`, `step-N`); in float32 throughout where `exact`.
 
+    Of the code that its config.yaml names, only what is `allowed` runs.
     Raises CheckpointError or RequestError where the run or the checkpoint is not whole.
     """
-    run = rebuilt(read_config(folder))
+    run = rebuilt(read_config(folder), allowed, folder)
     dtypes: Dtypes = settle(Fp32() if exact else run.precision, device(run.trainer))
     dtypes = replace(dtypes, plain_base=exact)
     place = chosen(folder, checkpoint)

@@ -129,6 +129,40 @@ def test_nothing_unsafe_is_called(path: Path) -> None:
                 assert not (word.arg in {"shell", "trust_remote_code", "allow_pickle"} and constant), f"{path}:{node.lineno}"
 
 
+LOADS = {"from_pretrained", "from_config", "pipeline", "load_adapter", "get_class_from_dynamic_module"}
+
+
+def loading_calls(tree: ast.AST) -> list[tuple[str, ast.Call]]:
+    """Each call that loads a model, a tokenizer or an adapter, with the name of the function that it is in."""
+    found = []
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            calls = [node for node in ast.walk(function) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+            found += [(function.name, call) for call in calls if call.func.attr in LOADS]  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_whatever_loads_says_whether_code_may_run_and_reads_safetensors_only(path: Path) -> None:
+    """transformers asks on stdin whether a folder's code may run if its caller does not say; peft reads pickles."""
+    for function, call in loading_calls(ast.parse(path.read_text())):
+        called, words = ast.unparse(call.func), {word.arg: word.value for word in call.keywords}
+        if called == "GenerationConfig.from_pretrained":
+            continue  # reads JSON, and has no such argument
+        if called == "PeftModel.from_pretrained":
+            assert (path.name, function) == ("adapters.py", "load_adapter"), f"{path}:{call.lineno} loads an adapter that nobody checked"
+            continue
+        assert "trust_remote_code" in words, f"{path}:{call.lineno} {called}"
+        if "Model" in called and called.endswith("from_pretrained") and "gguf_file" not in words:
+            assert ast.unparse(words["use_safetensors"]) == "True", f"{path}:{call.lineno} {called}"
+
+
+def test_the_lint_of_loading_calls_sees_them() -> None:
+    found = [ast.unparse(call.func) for path in FILES for _, call in loading_calls(ast.parse(path.read_text()))]
+    assert {"AutoTokenizer.from_pretrained", "AutoModelForCausalLM.from_config", "PeftModel.from_pretrained"} <= set(found)
+    assert len(found) >= 10
+
+
 def test_no_room_is_called_utils() -> None:
     for path in FILES:
         assert not {"utils", "helpers", "common", "misc"} & {*path.parts, path.stem}, path

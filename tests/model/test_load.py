@@ -93,12 +93,11 @@ def test_a_models_own_code_does_not_run_unless_pinned(folder: Path, tmp_path: Pa
     config |= {"auto_map": {"AutoConfig": "code.C", "AutoModelForCausalLM": "code.M"}, "model_type": "strange"}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "code.py").write_text(f"open({str(tmp_path / 'owned')!r}, 'w')\n")
-    with pytest.raises(ModelError, match=r"own Python code; read it, then set model\.trust_remote_code=true and pin model\.revision"):
+    with pytest.raises(ModelError, match=r"Python code; read it, then add model\.trust_remote_code=true model\.revision=sha256:\w{64}$"):
         made("model=hf", f"model.path={folder}")
-    with pytest.raises(ModelError, match="full commit of 40 digits"):
-        made("model=hf", f"model.path={folder}", "model.trust_remote_code=true")
-    with pytest.raises(ModelError, match="full commit of 40 digits"):
-        made("model=hf", f"model.path={folder}", "model.trust_remote_code=true", "model.revision=main")
+    for words in ([], ["model.revision=main"], [f"model.revision={'a' * 40}"], [f"model.revision=sha256:{'a' * 64}"]):
+        with pytest.raises(ModelError, match=r"the hash of the Python code in .*model\.revision=sha256:\w{64}$"):
+            made("model=hf", f"model.path={folder}", "model.trust_remote_code=true", *words)
     assert not (tmp_path / "owned").exists()
 
 

@@ -11,6 +11,7 @@ from fulgurite.check import checked_source, refuse_impossible
 from fulgurite.cli import flags
 from fulgurite.compose import Composed, compose, hydra_main, value_of
 from fulgurite.errors import CheckpointError, ConfigError
+from fulgurite.hostile import refuse_stored_code
 from fulgurite.overrides import name_of, quoted
 from fulgurite.run import all_knobs
 from fulgurite.say import say
@@ -39,16 +40,18 @@ def continued(overrides: list[str]) -> list[str]:
     folder = next((value_of(o) for o in overrides if name_of(o) == "resume.run"), "")
     if not folder:
         return overrides
-    kept = Path(folder).expanduser() / "provenance.json"
+    stored = Path(folder).expanduser() / "provenance.json"
     try:
-        found = json.loads(kept.read_text(encoding="utf-8"))
+        found = json.loads(stored.read_text(encoding="utf-8"))
         before: list[str] = [str(word) for word in found["overrides"]]
         paths = _paths(found["knobs"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"resume.run={folder} is not a run's folder: {kept} cannot be read; `fulgurite runs` lists runs.") from error
-    said = {name_of(o) for o in overrides}
-    fresh = {name: word for name, word in paths.items() if not {name, name.partition(".")[0]} & said}
-    return [o for o in before if name_of(o) not in said | fresh.keys() | {"run_dir"}] + list(fresh.values()) + overrides
+        said = f"resume.run={folder} is not a run's folder: {stored} cannot be read; `fulgurite runs` lists runs."
+        raise CheckpointError(said) from error
+    given = {name_of(o) for o in overrides}
+    fresh = {name: word for name, word in paths.items() if not {name, name.partition(".")[0]} & given}
+    kept = [o for o in before if name_of(o) not in fresh] + list(fresh.values())
+    return refuse_stored_code(kept, [*overrides, "run_dir="], folder) + overrides
 
 
 def _paths(knobs: dict[str, dict[str, object]]) -> dict[str, str]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import warnings
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from transformers import PreTrainedModel
 
-from fulgurite.errors import ConfigError, did_you_mean
+from fulgurite.errors import ConfigError, ModelError, did_you_mean
 from fulgurite.method import config as c
 from fulgurite.method.parts import linear_layers
+from fulgurite.model.preflight import check_adapter
 from fulgurite.precision.build import Dtypes
 
 
@@ -36,6 +39,34 @@ def attach(model: PreTrainedModel, adapter: Any, dtypes: Dtypes) -> Any:
     for parameter in wrapped.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(dtypes.trained)
+    return wrapped
+
+
+def load_adapter(model: PreTrainedModel, folder: Path, **more: Any) -> Any:
+    """The model under the adapter of a folder, as peft reads it. Raises ModelError if the folder is not safe or not whole.
+
+    peft would draw what is missing in the file at random, and leave out what it does not know.
+    """
+    from peft import PeftModel
+    from peft.utils import get_peft_model_state_dict
+
+    check_adapter(folder)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")  # peft asks by the old name
+        warnings.filterwarnings("ignore", category=UserWarning, message="Found missing adapter keys")  # refused below
+        wrapped = PeftModel.from_pretrained(model, folder, **more)
+    if not hasattr(wrapped, "merge_and_unload"):
+        raise ModelError(f"{folder} is an adapter that cannot be merged into a model; give one of LoRA's kind.")
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        kept = set(file.keys())
+    wanted = set(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
+    missing, strange = sorted(wanted - kept), sorted(kept - wanted - set(wrapped.state_dict()))
+    if missing or strange:
+        name, what = (missing[0], "lacks") if missing else (strange[0], "has weights that the model has no place for:")
+        raise ModelError(
+            f"{folder}/adapter_model.safetensors {what} {name} ({len(missing)} missing, {len(strange)} unknown); "
+            "give the adapter of this model, whole."
+        )
     return wrapped
 
 

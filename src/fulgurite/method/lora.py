@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ from transformers import PreTrainedModel
 
 from fulgurite.errors import ConfigError, ModelError, did_you_mean
 from fulgurite.method import config as c
-from fulgurite.method.adapters import attach, base, linear_targets, task
+from fulgurite.method.adapters import attach, base, linear_targets, load_adapter, task
 from fulgurite.method.parts import linear_layers
 from fulgurite.model.load import one_error
-from fulgurite.model.validate import check_folder
+from fulgurite.model.preflight import check_adapter
 from fulgurite.optim.groups import scale_rate
 from fulgurite.precision.build import Dtypes
 
@@ -103,12 +102,9 @@ def stacked(config: c.Lora, model: PreTrainedModel) -> PreTrainedModel:
     """The model with method.start merged into it, where it is to be stacked upon; else the model as it is."""
     if not config.start or config.reuse is not c.Reuse.stack:
         return model
-    from peft import PeftModel
-
     folder = _adapter_folder(config.start)
-    with one_error(folder, "an adapter of this model (method.start)"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")
-        merged: PreTrainedModel = PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False).merge_and_unload()
+    with one_error(folder, "an adapter of this model (method.start)"):
+        merged: PreTrainedModel = load_adapter(model, folder, autocast_adapter_dtype=False).merge_and_unload()
     return merged
 
 
@@ -117,7 +113,7 @@ def _adapter_folder(start: str) -> Path:
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / name).is_file():
             raise ModelError(f"method.start={folder} has no {name}; give a folder that `fulgurite export merge=false` or peft wrote.")
-    check_folder(folder)
+    check_adapter(folder)
     return folder
 
 

@@ -114,13 +114,13 @@ class Hf(Model):
         resolve=resolve_path,
     )
     revision: str | None = knob(
-        None, "The commit of the hub repository.", source="transformers docs, from_pretrained",
-        advice="Pin it: a branch can change under you.", empty=Empty("the main branch"),
+        None, "The commit of the hub repository; of a folder whose code may run, sha256: and the hash of that code.",
+        source="transformers docs, from_pretrained", advice="Pin it: a branch can change under you.", empty=Empty("the main branch"),
     )
     trust_remote_code: bool = knob(
         False, "Whether Python code from the model's repository may run here.",
         source="CVE-2026-4944 and its kin: remote code is someone else's program on your machine",
-        advice="Leave it false; true needs model.revision as a full commit.",
+        advice="Leave it false; true needs model.revision: a full commit, or a folder's hash, which the error names.",
         sure=Sure.practice,
         leave="It lets a stranger's program run here.",
     )

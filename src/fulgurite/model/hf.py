@@ -10,19 +10,19 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from fulgurite.errors import ModelError
 from fulgurite.json_file import read_object
 from fulgurite.model import config as c
-from fulgurite.model.load import Loaded, load, refuse_code
+from fulgurite.model.load import Loaded, load
 from fulgurite.model.load import outline as outline_at
 from fulgurite.model.validate import check_folder
 
 
 def build(config: c.Hf, dtype: torch.dtype) -> Loaded:
     """The model in `dtype`. Raises ModelError where nothing can be loaded from `config.path`."""
-    return load(_place(config), config, dtype, **refuse_code(config))
+    return load(_place(config), config, dtype, config.revision, config.trust_remote_code)
 
 
 def outline(config: c.Hf) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
     """The model's shape and its tokenizer. Raises ModelError as `build` does."""
-    return outline_at(_place(config), **refuse_code(config))
+    return outline_at(_place(config), config.revision, config.trust_remote_code)
 
 
 def _place(config: c.Hf) -> str | Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import re
 from collections.abc import Iterator
@@ -11,20 +12,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    dynamic_module_utils,
+)
 from transformers.utils import logging as transformers_logging
 
 from fulgurite.errors import FulguriteError, ModelError, is_shortage
 from fulgurite.model import config as c
-from fulgurite.model.validate import check_sizes, suspects
+from fulgurite.model.preflight import NO_SAFETENSORS, how_to_allow, locate, refuse_incomplete
+from fulgurite.model.validate import suspects
 from fulgurite.say import bounded
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
 LONGEST = 600
 """The most characters of another library's message; the middle of a longer one is left out, so that its remedy stays."""
 CLASS = re.compile(r"\w+: Class validation error for validator '\w+':( \w+:)?")
 FIELD = re.compile(r"Validation error for field '(?P<field>\w+)':(?: \w+:)?(?: Field '\w+')? (?P<reason>.*)")
 """How transformers says that config.json contradicts itself, or that a field of it has another type."""
+dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # transformers never asks on stdin whether code may run, whoever calls it
+# its table of weights that do not fit is an error here, in one line
+logging.getLogger("transformers.modeling_utils").addFilter(lambda record: "LOAD REPORT" not in str(record.msg))
 
 
 @dataclass(slots=True)
@@ -36,23 +48,26 @@ class Loaded:
     length: int
 
 
-def load(path: str | Path, config: c.Model, dtype: torch.dtype, **more: Any) -> Loaded:
-    """Load from `path` (a folder or hub id). Raises ModelError in one sentence with the remedy."""
+def load(path: str | Path, config: c.Model, dtype: torch.dtype, revision: str | None = None, code: bool = False) -> Loaded:
+    """Load from `path` (a folder or hub id), and run its Python if `code`. Raises ModelError in one sentence with the remedy."""
     transformers_logging.disable_progress_bar()
+    folder = locate(path, revision, code)
     with one_error(path):
-        check_sizes(PretrainedConfig.get_config_dict(path, **more)[0], f"{path}/config.json")
-        tokenizer = AutoTokenizer.from_pretrained(path, **more)
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, attn_implementation=str(config.attention), use_safetensors=True, **more
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=code, local_files_only=True)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation=str(config.attention), use_safetensors=True, trust_remote_code=code,
+            local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True,  # they are refused by name below
         )
+    refuse_incomplete(path, info)
     return loaded(model, tokenizer, config.add_tokens)
 
 
-def outline(path: str | Path, **more: Any) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
+def outline(path: str | Path, revision: str | None = None, code: bool = False) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
     """What `load` reads before the weights. Raises ModelError as it does."""
+    folder = locate(path, revision, code, weights=False)
     with one_error(path):
-        check_sizes(PretrainedConfig.get_config_dict(path, **more)[0], f"{path}/config.json")
-        return AutoConfig.from_pretrained(path, **more), AutoTokenizer.from_pretrained(path, **more)
+        shape = AutoConfig.from_pretrained(folder, trust_remote_code=code, local_files_only=True)
+        return shape, AutoTokenizer.from_pretrained(folder, trust_remote_code=code, local_files_only=True)
 
 
 @contextlib.contextmanager
@@ -115,9 +130,9 @@ def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words
 def _sentence(path: str | Path, error: Exception, what: str) -> str:
     text = " ".join(str(error).split())
     if "safetensors" in text and ("not have" in text or "no file named" in text or "use_safetensors" in text):
-        return f"{path} has no safetensors; a pickle (.bin, .pt) can run code and is not read: convert it with transformers first."
-    if "trust_remote_code" in text or "custom code" in text:
-        return f"{path} wants to run its own Python code; read it, then set model.trust_remote_code=true and pin model.revision."
+        return NO_SAFETENSORS.format(path)
+    if "trust_remote_code" in text or "custom code" in text or "remote code" in text:
+        return f"{path} wants to run its own Python code; read it, then add {how_to_allow(path)}"
     if isinstance(path, Path) or Path(path).exists():
         if found := FIELD.match(text):
             return f"{path}/config.json: field '{found['field']}': {bounded(found['reason'], LONGEST)}; correct it, or download it again."
@@ -130,12 +145,3 @@ def _sentence(path: str | Path, error: Exception, what: str) -> str:
         f"({bounded(text, LONGEST)})."
     )
 
-
-def refuse_code(config: c.Hf) -> dict[str, Any]:
-    """The arguments that let remote code run: none, unless it was asked for with a pinned commit, or ModelError."""
-    more: dict[str, Any] = {"revision": config.revision} if config.revision else {}
-    if config.trust_remote_code:
-        if not config.revision or not COMMIT.fullmatch(config.revision):
-            raise ModelError("model.trust_remote_code=true needs model.revision=<full commit of 40 digits>: a branch can change under you.")
-        more["trust_remote_code"] = config.trust_remote_code
-    return more

@@ -30,7 +30,7 @@ def with_reward_head(causal: PreTrainedModel) -> PreTrainedModel:
     prefix = causal.base_model_prefix
     try:
         with torch.device("meta"):
-            made: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
+            made: PreTrainedModel = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
     except ValueError as error:
         raise ModelError(f"{type(causal).__name__} has no sequence-classification form in transformers; take another model.") from error
     if not isinstance(getattr(made, HEAD, None), nn.Linear) or not hasattr(made, prefix):

@@ -70,8 +70,10 @@ def convert(gguf: Path, folder: Path) -> None:
     transformers_logging.disable_progress_bar()
     try:
         beside.mkdir(parents=True, exist_ok=True)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+        quantised = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False,
+        )
         # save_pretrained refuses a model that was read from GGUF: a plain one takes its weights over.
         shape = quantised.config
         if hasattr(shape, "quantization_config"):

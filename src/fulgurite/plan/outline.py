@@ -17,18 +17,19 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from fulgurite.compose import rebuilt
 from fulgurite.errors import ModelError
 from fulgurite.folder import read_config
+from fulgurite.hostile import Allowed
 from fulgurite.method.config import Init, Lora, Qlora
 from fulgurite.method.parts import linear_layers
-from fulgurite.model.config import Hf, Model, SmolLM2
+from fulgurite.model.config import Hf, Model
 from fulgurite.model.inner import inner
 from fulgurite.model.load import LONGEST, Loaded, loaded
+from fulgurite.model.preflight import check_adapter
 from fulgurite.model.reward_head import with_reward_head
-from fulgurite.model.smollm2 import HUB
 from fulgurite.plan.facts import ModelFacts, Weights
 from fulgurite.precision.build import Dtypes
 from fulgurite.run import RunConfig
 from fulgurite.say import bounded
-from fulgurite.start import adapted_base, applied, is_run, start
+from fulgurite.start import adapted_base, adapters_base, allowed, applied, is_run, start
 
 BLOCK, DOUBLE = 64, 256
 """bitsandbytes: a block of 64 numbers has a scale, and 256 scales have one again where they are quantised as well."""
@@ -80,10 +81,11 @@ def bare(model: Model, dtype: torch.dtype) -> tuple[Loaded, str]:
     """
     folder = Path(model.path).expanduser() if isinstance(model, Hf) and model.path else None
     if folder is not None and is_run(folder):
-        return _of_run(folder, dtype)
+        return _of_run(folder, dtype, allowed(model))
     if folder is not None and (folder / "adapter_config.json").is_file():
         said = adapted_base(folder)
-        return bare(SmolLM2() if said == HUB else Hf(path=said), dtype)
+        check_adapter(folder)
+        return bare(adapters_base(said, allowed(model)), dtype)
     if not model.outlines:
         with torch.device("cpu"):
             found: Loaded = _function(model.builds)(model, dtype)
@@ -91,11 +93,11 @@ def bare(model: Model, dtype: torch.dtype) -> tuple[Loaded, str]:
     else:
         shape, words = _function(model.outlines)(model)
     stored = _name(getattr(shape, "dtype", None))
-    return loaded(_made(shape, dtype), words, model.add_tokens), stored
+    return loaded(_made(shape, dtype, getattr(model, "trust_remote_code", False)), words, model.add_tokens), stored
 
 
-def _of_run(folder: Path, dtype: torch.dtype) -> tuple[Loaded, str]:
-    before = rebuilt(read_config(folder))
+def _of_run(folder: Path, dtype: torch.dtype, may: Allowed) -> tuple[Loaded, str]:
+    before = rebuilt(read_config(folder), may, folder)
     if before.stage.name == "rm":
         raise ModelError(f"{folder} is a reward model, which cannot speak; start from the model that it was trained from.")
     found, stored = bare(before.model, dtype)
@@ -110,10 +112,12 @@ def _function(named: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def _made(shape: Any, dtype: torch.dtype) -> PreTrainedModel:
+def _made(shape: Any, dtype: torch.dtype, code: bool) -> PreTrainedModel:
     # whichever attention trains has the same parameters, and eager is there for every architecture
     try:
-        made: PreTrainedModel = AutoModelForCausalLM.from_config(shape, dtype=dtype, attn_implementation="eager")
+        made: PreTrainedModel = AutoModelForCausalLM.from_config(
+            shape, dtype=dtype, attn_implementation="eager", trust_remote_code=code,
+        )
     except (NotImplementedError, RuntimeError):
         raise  # what computes with weights is loaded instead
     except Exception as error:  # a shape of foreign origin: transformers and torch raise every type there is
