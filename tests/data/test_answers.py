@@ -154,6 +154,34 @@ def test_a_template_that_writes_a_part_of_a_message_is_refused(cut: str, make_to
         template.encode_chat([Message("user", "Hello there"), Message("assistant", "Yes")], "answers")
 
 
+def test_arguments_are_the_defaults_of_the_template_that_is_saved(make_tokenizer: Any, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from fulgurite.data.template_agreement import differing
+
+    given = {"enable_thinking": False, "effort": "a \"b\"", "deep": {"k": [1, None, True, 0.5]}}
+    text = "{{ effort }} {{ deep.k }}" + STYLES["qwen3"][0]
+    template = made(text, make_tokenizer, **given)
+    template.tokenizer.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    said = again.apply_chat_template([{"role": "user", "content": "1?"}], add_generation_prompt=True, tokenize=False)
+    assert said == 'a "b" [1, None, True, 0.5]<|im_start|>user\n1?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n'
+    assert differing(template, again) is None
+    other = again.apply_chat_template([{"role": "user", "content": "1?"}], add_generation_prompt=True, tokenize=False, enable_thinking=True)
+    assert other.endswith("assistant\n")
+    assert resolve(None, again, given).text(THINK[:1], True) == said
+    again.chat_template = STYLES["qwen3"][0]
+    assert differing(template, again) is not None
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    ({"template_arguments": {"tools": []}}, "may not have tools"), ({"template_arguments": {"a b": 1}}, "no name of an argument"),
+    ({"enable_thinking": True, "template_arguments": {"enable_thinking": False}}, "say different things"),
+])
+def test_arguments_that_are_not_the_template_s_are_refused(arguments: dict[str, Any], said: str) -> None:
+    assert said in str(File(**arguments).refusal(None))  # type: ignore[arg-type]
+
+
 # -- the report --------------------------------------------------------------------------------------------------------
 
 

@@ -107,8 +107,11 @@ class Data(Option):
 
     def refusal(self, run: RunConfig) -> str | None:
         """An argument of the template that is Fulgurite's to give, or that is given twice."""
-        for name in sorted(RESERVED & set(self.template_arguments)):
-            return f"data.template_arguments may not have {name}, which is given for each conversation; leave it out."
+        for name in sorted(self.template_arguments):
+            if name in RESERVED:
+                return f"data.template_arguments may not have {name}, which is given for each conversation; leave it out."
+            if not name.isidentifier():
+                return f"data.template_arguments has {name!r}, which is no name of an argument; write it with letters, digits and _."
         told = self.template_arguments.get("enable_thinking", self.enable_thinking)
         if self.enable_thinking is not None and told != self.enable_thinking:
             return f"data.enable_thinking={self.enable_thinking} and data.template_arguments say different things; leave one out."

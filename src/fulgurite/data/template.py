@@ -8,6 +8,7 @@ cover the end of the turn, so the answers are found here by comparing renderings
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -241,7 +242,8 @@ def resolve(
     name: str | None, tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any] | None = None,
     special_tokens: SpecialTokens = SpecialTokens.escape,
 ) -> Template:
-    """The template: the tokenizer's own where `name` is None and it has one, else a built-in, which the tokenizer then keeps.
+    """The template: the tokenizer's own where `name` is None and it has one, else a built-in, which the tokenizer then keeps, with
+    the arguments as its defaults.
 
     Raises ConfigError for an unknown name or a template that cannot be learned from, DataError for one that does not render.
     """
@@ -249,8 +251,29 @@ def resolve(
     template = Template("tokenizer" if own else name or "chatml", tokenizer, dict(arguments or {}), SpecialTokens(special_tokens))
     if not own:
         tokenizer.chat_template = bound(template.name, tokenizer)
+    if arguments:
+        tokenizer.chat_template = _with_defaults(tokenizer.chat_template, arguments)
     template.check()
     return template
+
+
+def _with_defaults(text: Any, arguments: Mapping[str, Any]) -> Any:
+    """The template with these arguments as its defaults: it is saved with the model, and a server need not be told of them."""
+    if isinstance(text, dict):
+        return {name: _with_defaults(one, arguments) for name, one in text.items()}
+    head = "".join(
+        f"{{%- set {name} = {name} if {name} is defined else {_literal(value)} %}}" for name, value in sorted(arguments.items())
+    )
+    return text if text.startswith(head) else head + text
+
+
+def _literal(value: Any) -> str:
+    """A value as Jinja writes it."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(str(key))}: {_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    return "none" if value is None else json.dumps(value)
 
 
 def bound(name: str, tokenizer: PreTrainedTokenizerBase) -> str:

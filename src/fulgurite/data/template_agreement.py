@@ -5,13 +5,18 @@ from __future__ import annotations
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from fulgurite.data.records import Message
+from fulgurite.data.records import Conversation, Message
 from fulgurite.data.template import Template
 from fulgurite.errors import DataError
 
+TOOL = {"type": "function", "function": {
+    "name": "heat", "description": "The temperature.", "parameters": {"type": "object", "properties": {"unit": {"type": "string"}}},
+}}
+CALL = {"type": "function", "id": "abcdefghi", "function": {"name": "heat", "arguments": {"unit": "C"}}}
 CONVERSATIONS = (
     [Message("user", "What does warmup do?")],
     [Message("system", "Answer briefly."), Message("user", "Name a colour."), Message("assistant", "Blue."), Message("user", "Another?")],
+    Conversation((Message("user", "How hot?"), Message("assistant", "", (CALL,)), Message("tool", "20", call_id="abcdefghi")), (TOOL,)),
 )
 
 
@@ -22,9 +27,9 @@ def differing(template: Template, tokenizer: PreTrainedTokenizerBase) -> str | N
             ours = template.encode_prompt(messages)
         except DataError:  # some templates take no system message, in training as here
             continue
-        turns, _ = template.dialect.turns(messages)
+        turns, tools = template.dialect.turns(messages)
         try:
-            theirs = tokenizer.apply_chat_template(turns, add_generation_prompt=True, **template.arguments)
+            theirs = tokenizer.apply_chat_template(turns, tools=tools or None, add_generation_prompt=True)
         except TemplateError:  # a conversation that the template refuses, and that training rewrites
             continue
         if list(theirs["input_ids"]) != ours:
