@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fulgurite.callback.watch.config import check_quiet
+from fulgurite.choices import check_choice, named
 from fulgurite.errors import ConfigError, FulguriteError, Interrupted, Pruned, RequestError, TrainingFailed, did_you_mean
 from fulgurite.foreign import foreign
 from fulgurite.hostile import Allowed, refuse_hydra, refuse_resolver, refuse_secret
@@ -37,6 +38,8 @@ from fulgurite.say import say, say_error
 from fulgurite.schema import Knob, Option, Range, bare, check, groups, knobs_of, options, settings, type_words
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+NOT_COMPOSED = (OverflowError, ValueError, TypeError, AttributeError, KeyError, AssertionError, RecursionError)
+"""What Hydra and OmegaConf let through for values that no type of theirs can hold, beside their own errors."""
 PRESETS = ("experiment", "sweep", "find", "debug")
 IMPORTED: set[str] = set()
 """The modules of `plugins` that this process was asked to import."""
@@ -125,8 +128,8 @@ def register(plugins: Sequence[str] = ()) -> None:
     load_options()
     conf = conf_dir()
     _store("schema", "run", RunConfig)
-    for group, named in groups().items():
-        for name, cls in named.items():
+    for group, classes in groups().items():
+        for name, cls in classes.items():
             _store(f"schema/{group}", name, cls)
             if not (conf / group / f"{name}.yaml").is_file():
                 _store(group, name, cls, f"{group}.{name}" if cls.several else group)
@@ -150,7 +153,10 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Co
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             extra = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
-            config = hydra_compose("train", overrides=[*words, *extra], return_hydra_config=True)
+            try:
+                config = hydra_compose("train", overrides=[*words, *extra], return_hydra_config=True)
+            except NOT_COMPOSED as error:
+                raise explained(error, overrides) from error
             return typed(config, overrides)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise explained(error, overrides) from error
@@ -333,7 +339,7 @@ def prepare(overrides: Sequence[str], config_dir: Path | None = None, multirun: 
         refuse_resolver(name, text)
     knobs = {k.path: k for k in all_knobs()}
     _check_files(overrides, config_dir, knobs)
-    return [_checked(as_typed(text, knobs, multirun), text, knobs) for text in overrides]
+    return [_checked(as_typed(text, knobs, multirun), text, knobs, config_dir) for text in overrides]
 
 
 def _check_files(overrides: Sequence[str], config_dir: Path | None, knobs: dict[str, Knob]) -> None:
@@ -368,11 +374,13 @@ def _loaded(path: Path) -> Any:
         raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}; mend the file.") from error
 
 
-def _checked(text: str, typed_text: str, knobs: dict[str, Knob]) -> str:
+def _checked(text: str, typed_text: str, knobs: dict[str, Knob], config_dir: Path | None = None) -> str:
     try:
         override = OverridesParser.create().parse_override(text)
     except (HydraException, ValueError, RecursionError) as error:
         remedy = f"quote it: '{typed_text.partition('=')[0]}=\"...\"'" if "=" in text else "write knob=value"
+        if not isinstance(error, HydraException):
+            remedy = "it is nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
         raise ConfigError(f"{typed_text} cannot be read; {remedy}.") from error
     name = override.key_or_group
     if override.is_delete():
@@ -384,8 +392,10 @@ def _checked(text: str, typed_text: str, knobs: dict[str, Knob]) -> str:
     if name not in knobs and name not in heads and not _under_mapping(name, knobs):
         raise ConfigError(f"There is no knob {name}.{did_you_mean(name, [*knobs, *heads])} `fulgurite explain` lists them.")
     knob, value = knobs.get(name), override.value()
-    if name in GROUPS and name != "logger" and isinstance(value, list):
-        raise ConfigError(f"{typed_text} is not allowed: a run has one {name}; take {name}={value[0] if value else named(name)[0]}.")
+    if name in heads and name not in knobs:
+        options_named = list(override.sweep_iterator()) if override.is_sweep_override() and override.is_choice_sweep() else [value]
+        for option in options_named:
+            check_choice(name, _plain_word(option), typed_text, config_dir)
     if knob is not None and get_origin(bare(knob.type)) is list and isinstance(value, str | int | float):
         if override.is_sweep_override():
             return text
@@ -394,6 +404,13 @@ def _checked(text: str, typed_text: str, knobs: dict[str, Knob]) -> str:
     if (knob is None or get_origin(bare(knob.type)) is dict) and _under_mapping(name, knobs) and not text.startswith("+"):
         return f"++{text}"  # Hydra knows no key of an empty mapping, unless it is told to add it
     return text
+
+
+def _plain_word(value: Any) -> Any:
+    """A value of Hydra's parser without its quotes, also inside a list."""
+    if isinstance(value, list):
+        return [_plain_word(item) for item in value]
+    return value.text if isinstance(value, QuotedString) else value
 
 
 def value_of(text: str) -> str:
@@ -465,8 +482,8 @@ def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
     found = dict(config)
     for group in GROUPS:
         chosen = found.get(group)
-        named = chosen.get("option") if isinstance(chosen, dict) else None
-        cls = options(group).get(named) if isinstance(named, str) else None
+        option = chosen.get("option") if isinstance(chosen, dict) else None
+        cls = options(group).get(option) if isinstance(option, str) else None
         if cls is None or not isinstance(chosen, dict):
             continue
         paths = {knob.name: knob for knob in knobs_of(cls) if knob.resolve is not None}
@@ -507,6 +524,8 @@ def _refuse_strangers(config: DictConfig) -> None:
         for key in map(str, node):
             name = f"{path}.{key}" if path else key
             if declared is not None and key not in declared:
+                if (owners := _owners(name)):
+                    raise ConfigError(f"{name} is not a knob of the chosen {path}; it belongs to {', '.join(owners)}.")
                 near = did_you_mean(key, declared)
                 raise ConfigError(f"There is no knob {name}.{near} Remove it, or correct its name.")
             child = node._get_node(key)
@@ -516,6 +535,11 @@ def _refuse_strangers(config: DictConfig) -> None:
                 walk(child, name)
 
     walk(config, "")
+
+
+def _owners(name: str) -> list[str]:
+    """The options that have a parameter of this path."""
+    return sorted({f"{k.group}={k.option}" for k in all_knobs() if k.path == name and k.option})
 
 
 def explained(error: Exception, overrides: Sequence[str]) -> RequestError:
@@ -535,10 +559,10 @@ def explained(error: Exception, overrides: Sequence[str]) -> RequestError:
     for override in overrides:
         name, _, value = override.lstrip("+~").partition("=")
         if name in knobs and f"'{name}'" in text and "Could not override" in text:
-            owners = sorted({f"{k.group}={k.option}" for k in all_knobs() if k.path == name})
-            return ConfigError(f"{name} is not a knob of the chosen {name.partition('.')[0]}; it belongs to {', '.join(owners)}.")
+            return ConfigError(f"{name} is not a knob of the chosen {name.partition('.')[0]}; it belongs to {', '.join(_owners(name))}.")
         if name in knobs and (name in text or name.rpartition(".")[2] in text):
-            kind = type_words(knobs[name].type)
+            same = {knob.type: options(knob.group).get(knob.option) for knob in all_knobs() if knob.path == name}
+            kind = type_words(next((t for t, cls in same.items() if cls and f"object_type={cls.__name__}" in text), knobs[name].type))
             if "Enum" in text or "convert" in text or "ValidationError" in text or "not Optional" in text or "merging" in text:
                 return ConfigError(f"{name}={value} is not allowed: it must be {_article(kind)}.")
     if "Ambiguous value for argument" in text:
@@ -550,12 +574,6 @@ def explained(error: Exception, overrides: Sequence[str]) -> RequestError:
 
 def _article(kind: str) -> str:
     return kind if kind.startswith(("one of", "true", "text", "list", "mapping")) else f"a {kind}"
-
-
-def named(group: str) -> list[str]:
-    """The names that `group=` takes: YAML files of ours and registered options."""
-    files = {p.stem for p in (conf_dir() / group).glob("*.yaml")}
-    return sorted(files | set(options(group)))
 
 
 def rebuilt(config: dict[str, Any], allowed: Allowed | None = None, folder: Path | None = None) -> RunConfig:

@@ -21,8 +21,7 @@ def conf_dir() -> Path:
 
 def resolve_path(word: str) -> str:
     """The absolute path of a file or folder that is there; anything else (a hub id, a path to nothing) as it was typed."""
-    path = Path(word).expanduser() if word else None
-    return _absolute(path) if path is not None and _exists(path) else word
+    return _absolute(Path(word).expanduser()) if word and is_there(word) else word
 
 
 def resolve_pattern(word: str) -> str:
@@ -30,10 +29,10 @@ def resolve_pattern(word: str) -> str:
     found = resolve_path(word)
     if found != word or not glob.has_magic(word):
         return found
-    path = Path(word).expanduser()
     try:
+        path = Path(word).expanduser()
         matches = next(glob.iglob(str(path), recursive=True), None) is not None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):
         return word
     return _absolute(path) if matches else word
 
@@ -46,10 +45,11 @@ def resolve_function(word: str) -> str:
     return resolve_path(word)
 
 
-def _exists(path: Path) -> bool:
+def is_there(word: str) -> bool:
+    """Whether a word is the path of a file or folder."""
     try:
-        return path.exists()
-    except (OSError, ValueError):  # too long for a path, or with a null character
+        return Path(word).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long, with a null character, ~ of nobody
         return False
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from fulgurite.run import Facts, RunConfig
 
 METADATA = "fulgurite.knob"
+LARGEST = 2**63 - 1
+"""The largest whole number of a parameter: what a tensor's sizes and steps are counted in."""
 T = TypeVar("T")
 LINK = re.compile(r"https://[^\s,;:)]+(?::[^\s,;:)]+)*")
 """A web address inside a source's words."""
@@ -358,9 +360,13 @@ def check(knob: Knob, value: Any) -> None:
     numbers = knob.default if isinstance(knob.default, list) and all(isinstance(n, int | float) for n in knob.default) else []
     if numbers and isinstance(value, list) and len(value) != len(numbers):
         raise ConfigError(f"{knob.path}={value} is not allowed: it has {len(numbers)} numbers, as in {numbers}.")
-    if knob.bounds is None:
-        return
-    for item in value if isinstance(value, list) else [value]:
-        if isinstance(item, int | float) and not knob.bounds.holds(item):
-            fallback = "leave it empty" if knob.default is None else f"its default is {knob.default}"
+    fallback = "leave it empty" if knob.default is None else f"its default is {knob.default}"
+    for item in value if isinstance(value, list) else value.values() if isinstance(value, dict) else [value]:
+        if not isinstance(item, int | float) or isinstance(item, bool):
+            continue
+        if isinstance(item, int) and abs(item) > LARGEST:
+            raise ConfigError(f"{knob.path} is not allowed: it has more than {len(str(LARGEST)) - 1} digits; {fallback}.")
+        if not math.isfinite(item):
+            raise ConfigError(f"{knob.path}={item} is not allowed: it must be a finite number; {fallback}.")
+        if knob.bounds is not None and not knob.bounds.holds(item):
             raise ConfigError(f"{knob.path}={item} is not allowed: it must be {knob.bounds}; {fallback}.")

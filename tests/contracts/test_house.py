@@ -24,7 +24,7 @@ LAYERS = [
         "runs", "sweep", "find", "explain", "conf_comments",
     },
     {"folder", "words", "export_config", "drawing"},
-    {"compose", "overrides"},
+    {"compose", "overrides", "choices"},
     {"run"},
     {"stage"},
     {"callback", "logger", "trainer", "checkpoint"},

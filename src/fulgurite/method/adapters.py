@@ -17,6 +17,10 @@ from fulgurite.model.preflight import check_adapter
 from fulgurite.precision.build import Dtypes
 
 
+EVERY = ("all", "all-linear", "all_linear")
+"""What other tools call every linear layer."""
+
+
 def attach(model: PreTrainedModel, adapter: Any, dtypes: Dtypes) -> Any:
     """The peft model: base frozen in `dtypes.frozen`, what the adapter trains in `dtypes.trained`.
 
@@ -95,7 +99,8 @@ def linear_targets(model: PreTrainedModel, wanted: list[str] | None) -> list[str
     for name in wanted:
         by_pattern = [f for f in full if fnmatchcase(f, name)] if "*" in name else []
         if name not in found and not by_pattern:
-            raise ConfigError(f"method.targets: {name} matches no linear layer.{did_you_mean(name, found)} There are: {', '.join(found)}.")
+            hint = " Leave it empty for all of them." if name in EVERY else did_you_mean(name, found)
+            raise ConfigError(f"method.targets: {name} matches no linear layer.{hint} There are: {', '.join(found)}.")
         chosen += by_pattern or [name]
     return chosen
 

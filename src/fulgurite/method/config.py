@@ -245,10 +245,12 @@ class Lora(Adapter):
     )
     rank_pattern: dict[str, int] = knob(
         {}, "Other ranks for some layers: a regular expression of their names to a rank.", source="peft docs, LoraConfig",
+        bounds=between(1, 1024),
         advice="Leave it; +method.rank_pattern='{layers.0.mlp.up_proj:64}' to repeat a recipe.",
     )
     alpha_pattern: dict[str, float] = knob(
         {}, "Other scales for some layers: a regular expression of their names to an alpha.", source="peft docs, LoraConfig",
+        bounds=above(0),
         advice="Give one wherever a rank is given, or the scale changes with the rank.",
     )
     start: str | None = knob(

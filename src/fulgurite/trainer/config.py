@@ -145,7 +145,8 @@ class Trainer(Option):
     )
     epochs: float | None = knob(
         None, "How many times the data are seen.", source="Zephyr 1, Tülu 3 2 then 1, SmolLM2 2, Unsloth 1 to 3 (verified)",
-        bounds=above(0), usual=between(1, 3), advice="1 above 100k rows, 3 below 5k. More memorises: the loss falls like stairs.",
+        bounds=above(0, 1_000_000), usual=between(1, 3),
+        advice="1 above 100k rows, 3 below 5k. More memorises: the loss falls like stairs.",
         empty=Empty("2 in supervised fine-tuning, 1 elsewhere", _epochs),
         raise_when="Below 5,000 rows: 3. Too few steps are mended by this, not by the rate.",
         lower_when="When the validation loss rises, or above 100,000 rows: 1.",
