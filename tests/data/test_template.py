@@ -178,6 +178,30 @@ def test_a_template_that_loops_is_stopped(tokenizer: Any, monkeypatch: pytest.Mo
         resolve(None, tokenizer)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{{ (7**(7**8))|string|length }}", "longer than"), ("{{ ('9'*4000)|int ** 4000 }}", "longer than"),
+        ("{{ 'a'.center(4000000000) }}", "MB of memory"), ("{{ '{:>9000000000}'.format('x') }}", "MB of memory"),
+        ("{{ messages|tojson(indent=4000000000) }}", "MB of memory"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+        ("{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}", "RecursionError"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError: division by zero"), ("{{ 'x'.encode('utf-16').decode('ascii') }}", "can't decode byte"),
+        ("{% if 1 %}" * 1000 + "{% endif %}" * 1000, "RecursionError"),
+    ],
+)
+def test_a_template_ends_in_bounded_time_and_memory_with_one_line(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    """Jinja folds constants under `except Exception`, and then evaluates them again."""
+    monkeypatch.setattr(module, "SECONDS", 0.5)
+    tokenizer.chat_template = text
+    with pytest.raises(DataError, match=said) as caught:
+        resolve(None, tokenizer)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
 def test_a_message_that_the_template_leaves_out_is_refused(tokenizer: Any) -> None:
     tokenizer.chat_template = (
         "{% for m in messages %}{% if m['role'] != 'system' %}{{ m['role'] + ':' + m['content'] + eos_token }}{% endif %}{% endfor %}"

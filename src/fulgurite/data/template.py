@@ -22,8 +22,10 @@ from fulgurite.data.config import Mask, SpecialTokens
 from fulgurite.data.dialect import Dialect
 from fulgurite.data.records import Message
 from fulgurite.data.special_tokens import START, SpecialTexts
-from fulgurite.data.time_box import time_box
-from fulgurite.errors import ConfigError, DataError, did_you_mean
+from fulgurite.data.time_box import LimitExceeded, run_bounded
+from fulgurite.errors import ConfigError, DataError, FulguriteError, did_you_mean
+from fulgurite.foreign import describe
+from fulgurite.say import bounded
 
 FOLDER = Path(__file__).parent / "templates"
 BUILT_IN = {path.stem: path.read_text(encoding="utf-8").replace("\n", "") for path in sorted(FOLDER.glob("*.jinja"))}
@@ -31,6 +33,8 @@ END_OF_TURN = {"chatml": "<|im_end|>", "llama3": "<|eot_id|>", "gemma": "<end_of
 """Tokens that end a turn; the other built-in templates end it with the tokenizer's end token."""
 SECONDS = 10.0
 """How long the rendering of one conversation may take."""
+MEMORY = 1 << 30
+"""Bytes that the rendering of one conversation may take beyond what the process has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +88,17 @@ class Template:
 
     def _render(self, turns: list[dict[str, Any]], tools: list[dict[str, Any]], prompt: bool) -> str:
         more = {"tools": tools} if tools else {}
+        def render() -> str:
+            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt, **more, **self.arguments))
+
         try:
-            with time_box(SECONDS):
-                return str(self.tokenizer.apply_chat_template(
-                    turns, tokenize=False, add_generation_prompt=prompt, **more, **self.arguments,
-                ))
-        except (TemplateError, ValueError, TypeError, OverflowError, TimeoutError) as error:
-            said = " ".join(str(error).split())
-            raise DataError(f"the chat template {self.name} refuses a conversation ({said}); {OTHER}.") from error
+            return run_bounded(render, SECONDS, MEMORY)
+        except FulguriteError:
+            raise
+        except Exception as error:  # a template is a program of somebody else's: it may raise whatever Python has
+            plain = isinstance(error, TemplateError | ValueError | TypeError | LimitExceeded)
+            said = " ".join(str(error).split()) if plain else describe(error)
+            raise DataError(f"the chat template {self.name} refuses a conversation ({bounded(said, 300)}); {OTHER}.") from error
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
         """The tokens before an answer, as at inference: those of transformers' apply_chat_template."""

@@ -1,31 +1,114 @@
-"""A limit on how long a piece of foreign code may run: a chat template comes with a model and is a program."""
+"""Limits of time and memory for a piece of foreign code: a chat template comes with a model and is a program."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
+from typing import TypeVar
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
+
+T = TypeVar("T")
+AGAIN = 0.1
+"""Seconds until the alarm rings again: foreign code may have caught the first one."""
+PAGE = 4096 if resource is None else resource.getpagesize()
+STATM = Path("/proc/self/statm")
+
+
+class LimitExceeded(Exception):
+    """Foreign code took more time or memory than it may."""
+
+
+class _Alarm(BaseException):
+    """Raised inside the foreign code. No Exception: Jinja catches those while it folds constants, and tries again."""
+
+
+def run_bounded(work: Callable[[], T], seconds: float, memory: int) -> T:
+    """Returns what `work` returns. Raises LimitExceeded after `seconds`, or once it asks for more than `memory` bytes.
+
+    In the main thread a signal breaks any loop, and on Linux the address space is limited. In another thread an alarm is raised
+    between two steps of Python, so that one long call into C runs to its end. Other systems limit what they can.
+    """
+    box = _signal_box if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer") else _thread_box
+    try:
+        return box(work, seconds, memory)
+    except _Alarm:
+        raise LimitExceeded(f"took longer than {seconds:g} seconds") from None
+    except MemoryError:
+        raise LimitExceeded(f"needed more than {memory >> 20:,} MB of memory") from None
+
+
+def _signal_box(work: Callable[[], T], seconds: float, memory: int) -> T:
+    armed = True
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        if armed:
+            raise _Alarm
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
+    try:
+        with _memory_box(memory):
+            return work()
+    finally:
+        armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _thread_box(work: Callable[[], T], seconds: float, memory: int) -> T:
+    done, here = threading.Event(), ctypes.c_ulong(threading.get_ident())
+    rings = ctypes.pythonapi.PyThreadState_SetAsyncExc
+
+    def watch() -> None:
+        if not done.wait(seconds):
+            rings(here, ctypes.py_object(_Alarm))
+            while not done.wait(AGAIN):
+                rings(here, ctypes.py_object(_Alarm))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        with _memory_box(memory):
+            return work()
+    finally:
+        done.set()
+        watcher.join()
+        rings(here, None)  # one that was raised and has not arrived
+
+
+_lock = threading.Lock()
+_boxes = 0
+_before = (0, 0)
 
 
 @contextlib.contextmanager
-def time_box(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError inside the block after `seconds`.
-
-    Works in the main thread of a POSIX system, where a signal can break a loop; elsewhere the block runs without limit.
-    """
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+def _memory_box(more: int) -> Iterator[None]:
+    """Limit this process's address space to `more` bytes beyond what it has. Boxes of several threads share the first one's limit."""
+    global _boxes, _before
+    if resource is None or not STATM.is_file():
         yield
         return
-
-    def ring(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"took longer than {seconds:g} seconds")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    with _lock:
+        _boxes += 1
+        if _boxes == 1:
+            _before = resource.getrlimit(resource.RLIMIT_AS)
+            soft, hard = _before
+            limit = int(STATM.read_text().split()[0]) * PAGE + more
+            if soft == resource.RLIM_INFINITY or limit < soft:
+                resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        with _lock:
+            _boxes -= 1
+            if _boxes == 0:
+                resource.setrlimit(resource.RLIMIT_AS, _before)
