@@ -134,6 +134,10 @@ def test_there_are_more_than_twenty() -> None:
 FITS = {
     "pairs in sft": ("sft", PAIR, ":1: field 'rejected': a pair of answers to compare stands where one answer to learn is due; take"),
     "talks in dpo": ("dpo", {"messages": [Q, A]}, " holds conversations (openai) and stage=dpo learns from pairs of answers; take"),
+    "judged under another name": (
+        "kto", {"messages": [Q, A], "kto_tag": True}, " holds conversations (openai) and stage=kto learns from answers with a label; "
+        "if they are there under another name, name them with data.columns={label: kto_tag}; else take stage=sft.",
+    ),
     "judged in rm": ("rm", {"messages": [Q, A], "label": True}, " holds answers with a label (kto) and stage=rm learns from pairs of"),
     "talks in kto": ("kto", {"messages": [Q, A]}, " holds conversations (openai) and stage=kto learns from answers with a label; take"),
     "text in dpo": ("dpo", {"text": "a"}, " holds running text and stage=dpo learns from pairs of answers; take stage=pt."),
@@ -156,6 +160,12 @@ def test_hh_pairs_share_their_beginning_as_the_prompt(form: str, write: Write) -
     _, example = examples(write, HH_FORMS[form], "dpo")
     assert [(m.role, m.content.strip()) for m in example.messages] == [("user", "question"), ("assistant", "good")]
     assert [(m.role, m.content.strip()) for m in example.rejected] == [("user", "question"), ("assistant", "bad")]
+
+
+def test_an_answer_that_is_itself_a_dialogue_stays_one_answer(write: Write) -> None:
+    answers = {"chosen": HH.format("question", "good"), "rejected": HH.format("question", "bad")}
+    _, example = examples(write, {"prompt": "write a dialogue", **answers}, "dpo")
+    assert [m.content for m in example.messages] == ["write a dialogue", answers["chosen"]]
 
 
 def test_hh_pairs_of_several_turns(write: Write) -> None:

@@ -164,8 +164,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "arguments and more": ([Q, call("f", "{} {}")], "function.arguments': is no JSON (more follows at column 3)"),
     "a key twice": ([Q, call("f", '{"x": 1, "x": 2}')], "function.arguments': has the key 'x' twice"),
     "no number": ([Q, call("f", '{"x": NaN}')], "function.arguments': holds nan, which JSON does not have"),
-    "deep text": ([Q, call("f", "[" * 2000 + "]" * 2000)], "function.arguments': is nested more than 100 levels deep"),
-    "deep values": ([Q, call("f", {"x": nested(900)})], "function.arguments': is nested more than 100 levels deep"),
+    "deep text": ([Q, call("f", "[" * 2000 + "]" * 2000)], "function.arguments': is no JSON (nested more than 64 deep)"),
+    "deep values": ([Q, call("f", {"x": nested(900)})], "function.arguments': is nested more than 64 deep"),
     "calls of 5": ([Q, {**A, "tool_calls": 5}], "messages[1].tool_calls': a list of calls is due and this is a number"),
     "a call of 5": ([Q, {**A, "tool_calls": [5]}], "messages[1].tool_calls[0]': an object {name, arguments} is due and this is a number"),
     "another type": ([Q, {**A, "tool_calls": [{**CALL, "type": "custom"}]}], "tool_calls[0].type': only calls of type function are"),
@@ -198,7 +198,7 @@ WRONG_TOOLS: dict[str, tuple[Any, str]] = {
     "no name": ([{"description": "x"}], "tools[0].name': the name of a function is due and this is null"),
     "an empty name": ([{"function": {"name": ""}}], "tools[0].function.name': is empty"),
     "a function of text": ([{"function": "f"}], "tools[0].function': an object with a name is due and this is text"),
-    "deep": ([{"name": "f", "parameters": nested(985)}], "tools[0]': is nested more than 100 levels deep"),
+    "deep": ([{"name": "f", "parameters": nested(985)}], "tools[0]': is nested more than 64 deep"),
     "a date": ([{"name": "f", "since": datetime.date(2026, 1, 1)}], "tools[0]': holds a date, which JSON does not have; write it as text"),
     "bytes": ([{"name": "f", "icon": b"\x00"}], "tools[0]': holds bytes, which JSON does not have; write it as text"),
     "a decimal": ([{"name": "f", "price": Decimal("1.5")}], "tools[0]': holds a decimal number, which JSON does not have"),
@@ -327,6 +327,22 @@ def test_every_shape_of_a_conversation(name: str, write: Write) -> None:
     source = source_of(write, [SHAPES[name]])
     assert source.check().unread == {}
     assert pairs_of(source) == [[("user", "question"), ("assistant", "answer")]]
+
+
+def test_objects_of_nulls_are_nothing(write: Write) -> None:
+    null_call, null_image = {"function_call": {"name": None, "arguments": None}}, {"image": {"bytes": None, "path": None}}
+    source = source_of(write, [{"messages": [{**Q, **null_call, **null_image}, {**A, **null_call}], "image": {"path": None}}])
+    assert source.check().unread == {}
+    assert pairs_of(source) == [[("user", "question"), ("assistant", "answer")]]
+
+
+def test_keys_of_a_turn_are_named_like_columns(write: Write) -> None:
+    record = {"dialog": [{"speaker": "user", "said": "a", "mood": 1}, {"speaker": "assistant", "said": "b", "mood": 2}]}
+    with pytest.raises(DataError, match=r"'messages\[0\]\.role': None is no known role; name the keys of a turn with data\.columns=\{role"):
+        source_of(write, [record], columns={"messages": "dialog"}).check()
+    source = source_of(write, [record], columns={"messages": "dialog", "role": "speaker", "content": "said"})
+    assert source.check().unread == {"messages[].mood": 1}
+    assert pairs_of(source) == [[("user", "a"), ("assistant", "b")]]
 
 
 def test_a_csv_file_with_messages_as_json(write: Write) -> None:

@@ -178,3 +178,13 @@ def test_the_probe_times_the_real_model(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_probe_of_steps_that_are_not_alike_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--probe", *TINY, "privacy=dp_sgd", "trainer.max_steps=300", "trainer.batch_size=32"]) == 2
     assert "--probe cannot time privacy" in capsys.readouterr().err
+
+
+def test_what_is_read_otherwise_or_not_at_all_stands_on_the_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = {"messages": [{"role": "user", "content": "a", "images": ["x"]}, {"role": "assistant", "content": 7}], "source": "here"}
+    (tmp_path / "a.jsonl").write_text((json.dumps(record) + "\n") * 60, encoding="utf-8")
+    main(["plan", *TINY, "data=file", f"data.path={tmp_path / 'a.jsonl'}"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert "60 with a number or a boolean read as text; nothing is made of the field" in words
+    assert "source (in 60)" in words
+    assert "messages[].images (in 60)" in words

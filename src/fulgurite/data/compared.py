@@ -33,10 +33,10 @@ def convert(record: Fields, format: Format) -> dict[str, Any]:
 
 def preference(record: Fields) -> dict[str, Any]:
     """A pair of answers to one prompt. Raises Wrong if a side is missing, the sides are equal, or their prompts differ."""
-    (before, chosen), (also, rejected) = (_read_side(record, name) for name in ("chosen", "rejected"))
+    prompt = _read_prompt(record)
+    (before, chosen), (also, rejected) = (_read_side(record, name, prompt) for name in ("chosen", "rejected"))
     if _said(before) != _said(also):
         raise Wrong("rejected", "its prompt differs from that of chosen")
-    prompt = _read_prompt(record)
     if prompt is None and not before:
         raise Wrong("prompt", "is missing, and chosen and rejected are no messages that begin with it")
     if prompt is not None and before and _said(before) not in (_said(prompt), _said(prompt, but_system=True)):
@@ -56,8 +56,8 @@ def judged(record: Fields) -> dict[str, Any]:
     if good is None:
         raise Wrong("label", f"true or false is due and this is {_shown(record['label'])}; 1 and 0, yes and no are read as well")
     if "completion" in record:
-        before, answer = _read_side(record, "completion")
         prompt = _read_prompt(record)
+        before, answer = _read_side(record, "completion", prompt)
         if prompt is None and not before:
             raise Wrong("prompt", "is missing")
         return {"messages": _conversation(record, before if prompt is None else prompt, answer, "completion"), "good": good}
@@ -73,14 +73,16 @@ def _said(turns: Sequence[Turn], but_system: bool = False) -> list[Message]:
     return [message for message in messages if not (but_system and message.role == "system")]
 
 
-def _read_side(record: Fields, name: str) -> tuple[list[Turn], Message]:
-    """The turns that stand before an answer in its own field, and the answer."""
+def _read_side(record: Fields, name: str, prompt: list[Turn] | None) -> tuple[list[Turn], Message]:
+    """The turns that stand before an answer in its own field, and the answer. A text in which another prompt stands is all answer."""
     value = record.get(name)
     if isinstance(value, list | Mapping):
         turns = read_turns(listed(value), name, record.reading)
     else:
         text = read_text(record, name)
-        turns = read_dialogue(text, name) or [Turn(name, Message("assistant", text))]
+        turns = read_dialogue(text, name)
+        if not turns or (prompt is not None and _said(turns[:-1]) != _said(prompt)):
+            turns = [Turn(name, Message("assistant", text))]
     place, answer = turns[-1]
     if answer.role != "assistant":
         raise Wrong(place, f"the last turn is the {answer.role}'s: there is no answer to compare")

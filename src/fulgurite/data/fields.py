@@ -13,9 +13,8 @@ from decimal import Decimal
 from typing import Any
 
 from fulgurite.data.json_stream import Decoder
+from fulgurite.json_file import MOST_DEPTH
 
-DEEP = 100
-"""How many levels of lists and objects calls and tools may have."""
 LONG = 60
 """How many characters of a value an error line shows."""
 TRUE, FALSE = frozenset({"true", "1", "yes", "1.0"}), frozenset({"false", "0", "no", "0.0"})
@@ -40,6 +39,8 @@ class Reading:
 
     roles: Mapping[str, str] = field(default_factory=dict)
     """Names of roles, as the user gives them, to the roles that they stand for."""
+    turn_keys: Mapping[str, str] = field(default_factory=dict)
+    """Our names of the keys of a turn, role and content, to those of the file."""
     columnar: bool = False
     """Whether the file is Parquet or Arrow, which adds a null for each key that another record has."""
     unread: set[str] = field(default_factory=set)
@@ -79,12 +80,21 @@ class Fields(dict[str, Any]):
 
     def unread(self) -> list[str]:
         """The keys that hold something and were not read."""
-        return [str(name) for name, value in self.items() if value is not None and name not in self.seen]
+        return [str(name) for name, value in self.items() if name not in self.seen and not is_nothing(value)]
 
     def note_unread(self) -> None:
         """Adds the unread keys to the reading, each once whatever the number of its turn."""
         where = re.sub(r"\[\d+\]", "[]", self.place)
         self.reading.unread.update(f"{where}.{name}" for name in self.unread())
+
+
+def rename_keys(record: Any, columns: Mapping[str, str]) -> Any:
+    """The record under our field names, as far as it has them."""
+    if not columns or not isinstance(record, Mapping):
+        return record
+    hidden = {*columns, *columns.values()}
+    kept = {name: value for name, value in record.items() if name not in hidden}
+    return kept | {ours: record[theirs] for ours, theirs in columns.items() if theirs in record}
 
 
 def kind_of(value: Any) -> str:
@@ -97,6 +107,11 @@ def show_value(value: Any) -> str:
     """A value as an error line shows it: as Python writes it, at most 60 characters."""
     text = repr(value)
     return text if len(text) <= LONG else f"{text[:LONG]}…"
+
+
+def is_nothing(value: Any) -> bool:
+    """Whether a value is null, or an object of nulls, which is what HF datasets makes of a null in a column of objects."""
+    return value is None or (isinstance(value, Mapping) and all(map(is_nothing, value.values())))
 
 
 def is_blank(value: Any) -> bool:
@@ -176,9 +191,7 @@ def parse_json(text: str, place: str) -> Any:
     decoder, text = Decoder(), text.strip()
     try:
         value, end = decoder.decode(text, 0)
-    except RecursionError:
-        raise Wrong(place, f"is nested more than {DEEP} levels deep") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Wrong(place, f"is no JSON ({' '.join(str(error).split())[:LONG]})") from None
     if end < len(text):
         raise Wrong(place, f"is no JSON (more follows at column {end + 1})")
@@ -189,8 +202,8 @@ def parse_json(text: str, place: str) -> Any:
 
 def as_json(value: Any, place: str, drop_nulls: bool, depth: int = 0) -> Any:
     """A copy of a value of JSON's kinds; `drop_nulls` leaves out keys without a value. Raises Wrong for other kinds."""
-    if depth > DEEP:
-        raise Wrong(place, f"is nested more than {DEEP} levels deep")
+    if depth > MOST_DEPTH:
+        raise Wrong(place, f"is nested more than {MOST_DEPTH} deep")
     if isinstance(value, str):
         refuse_damage(value, place)
         return value

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from fulgurite.data.config import ASKING, Format
-from fulgurite.data.fields import Fields, Reading, Wrong, as_text, is_blank, kind_of, read_list, read_text
+from fulgurite.data.fields import Fields, Reading, Wrong, as_text, is_blank, is_nothing, kind_of, read_list, read_text, rename_keys
 from fulgurite.data.records import Conversation, Message
 from fulgurite.data.tool_calls import read_tools, write_calls
-from fulgurite.data.turns import Turn, is_turns, join_turns, read_turns
+from fulgurite.data.turns import TURN_KEYS, Turn, is_turns, join_turns, read_turns
 from fulgurite.errors import did_you_mean
 
 PAIR = "a pair of answers to compare stands where one answer to learn is due"
@@ -19,8 +19,9 @@ QUESTIONS, ANSWERS = ("instruction", "prompt"), ("output", "response", "completi
 TURNS = ("messages", "conversations")
 COLUMNS = frozenset({
     *QUESTIONS, *ANSWERS, *TURNS, "text", "input", "system", "history", "tools", "functions", "chosen", "rejected", "margin", "label",
+    *TURN_KEYS,
 })
-"""Every field that some format reads. `id` is nobody's business, so that it is neither read nor counted as unread."""
+"""Every field that some format reads, and the keys of a turn. `id` is nobody's business: neither read nor counted as unread."""
 Found = tuple[Conversation | None, str | None]
 
 
@@ -69,21 +70,12 @@ def rename(record: Any, columns: Mapping[str, str], reading: Reading) -> Fields:
     return Fields(rename_keys(record, columns), reading)
 
 
-def rename_keys(record: Any, columns: Mapping[str, str]) -> Any:
-    """The record under our field names, as far as it has them."""
-    if not columns or not isinstance(record, Mapping):
-        return record
-    hidden = {*columns, *columns.values()}
-    kept = {name: value for name, value in record.items() if name not in hidden}
-    return kept | {ours: record[theirs] for ours, theirs in columns.items() if theirs in record}
-
-
 def unread_columns(record: Any, fields: Fields, columns: Mapping[str, str]) -> list[str]:
     """The columns of the file from which nothing was made."""
     if not isinstance(record, Mapping) or (is_turns(record) and not columns):
         return []
     read = {columns.get(name, name) for name in fields.seen if name in columns or name not in columns.values()}
-    return [str(name) for name, value in record.items() if value is not None and name not in read and name != "id"]
+    return [str(name) for name, value in record.items() if not is_nothing(value) and name not in read and name != "id"]
 
 
 def convert(record: Fields, format: Format) -> Found:

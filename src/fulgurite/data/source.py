@@ -11,12 +11,12 @@ from typing import Any
 
 from fulgurite.data import compared, formats, read
 from fulgurite.data.config import ASKING, Data, File, Format, GuideForm, GuidePreference, GuidePrompts
-from fulgurite.data.fields import Fields, Reading, Wrong
+from fulgurite.data.fields import Fields, Reading, Wrong, rename_keys
 from fulgurite.data.find import find, kind_of
 from fulgurite.data.records import Bad, Example, Place
 from fulgurite.data.seal import Seal
 from fulgurite.data.suggest import as_override, describe_record, suggest_columns
-from fulgurite.data.turns import TARGETS
+from fulgurite.data.turns import TARGETS, TURN_KEYS
 from fulgurite.errors import DataError, did_you_mean
 
 GUIDE = Path(__file__).parent / "guide"
@@ -76,7 +76,9 @@ class Source:
         self, config: Data, stage: str, train: list[Path], val: list[Path], format: Format, columns: dict[str, str],
         weights: list[float] | None = None,
     ) -> None:
-        self.config, self.stage, self.columns, self.weights = config, stage, columns, weights or []
+        self.config, self.stage, self.weights = config, stage, weights or []
+        self.columns = {ours: theirs for ours, theirs in columns.items() if ours not in TURN_KEYS}
+        self.turn_keys = {ours: theirs for ours, theirs in columns.items() if ours in TURN_KEYS}
         self.train, self.val = train, val
         known = sorted(formats.COLUMNS)
         for name in columns:
@@ -162,7 +164,7 @@ class Source:
     def _reads(self, record: Any, columns: Mapping[str, str]) -> bool:
         """Whether a record can be read under other columns, in a format of this stage."""
         try:
-            reading = Reading(self.roles)
+            reading = Reading(self.roles, self.turn_keys)
             fields = formats.rename(record, columns, reading)
             format = formats.detect(fields, self.stage)
             if format not in KINDS.get(self.stage, CHAT):
@@ -187,7 +189,7 @@ class Source:
         path = self.files[number]
         columnar = kind_of(path) in ("parquet", "arrow")
         for raw in read.records(path):
-            reading = Reading(self.roles, columnar)
+            reading = Reading(self.roles, self.turn_keys, columnar)
             yield (raw if isinstance(raw, Bad) else self._example(*raw, number, reading)), reading
 
     def _example(self, place: Place, record: Any, number: int, reading: Reading) -> Example | Bad:
@@ -208,7 +210,7 @@ class Source:
     def _detected(self, path: Path) -> Format:
         seen: list[Any] = []
         for record in self._sample(path):
-            renamed = formats.rename_keys(record, self.columns)
+            renamed = rename_keys(record, self.columns)
             found = formats.detect(renamed, self.stage)
             if found is not None:
                 return found
@@ -240,12 +242,12 @@ class Source:
         learns = {"rm": "learns from pairs of answers", "dpo": "learns from pairs of answers", "kto": "learns from answers with a label",
                   **dict.fromkeys(ASKING, "answers prompts")}
         due = learns.get(self.stage, "learns answers to questions")
-        own = isinstance(self.config, File) and format is Format.prompts
+        own = isinstance(self.config, File)
         columns = suggest_columns(self._sample(path), self.stage, self._reads, guess=False) if own else None
         if columns:
             raise DataError(
-                f"{path} holds prompts, stage={self.stage} {due}, and no format has the answers under the name that they have here; "
-                f"name them with {as_override(columns)}, or take stage={STAGE[format]}."
+                f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; if they are there under another name, name them with "
+                f"{as_override(columns)}; else take stage={STAGE[format]}."
             )
         other = " or data=guide_preference" if not isinstance(self.config, File) and self.stage in ("rm", "dpo", "kto") else ""
         raise DataError(f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; take stage={STAGE[format]}{other}.")

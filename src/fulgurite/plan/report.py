@@ -18,6 +18,8 @@ from fulgurite.scheduler.plot import plot
 
 WIDTH = 98
 BAR = 40
+FIELDS = 8
+"""How many unread fields are named."""
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "other")
 PHASES = ("loading", "training", "evaluation", "rollouts")
 
@@ -102,6 +104,7 @@ def data(seen: Seen) -> str:
          f"{run.trainer.epochs:g} epochs asked for; template {seen.model.template_name}"),
         ("lost", "; ".join(lost) or "nothing"),
         *([("template", "; ".join(told))] if (told := _template(d.report)) else []),
+        *([("read", "; ".join(read))] if (read := _read_otherwise(d.report)) else []),
         *([("odd", "; ".join(odd))] if odd else []),
         ("lengths", bars(seen)),
     ]
@@ -118,6 +121,15 @@ def _template(report: dict[str, Any]) -> list[str]:
             f"{report['split_rows']:,} rows, one for each answer, of {report['split_tokens']:,} tokens"
         )
     return told
+
+
+def _read_otherwise(report: dict[str, Any]) -> list[str]:
+    """What of the records was read otherwise than it is written, or not at all."""
+    told = [f"{count:,} with {what}" for what, count in report.get("remarks", {}).items()]
+    unread = report.get("unread_fields", {})
+    named = ", ".join(f"{name} (in {count:,})" for name, count in list(unread.items())[:FIELDS])
+    more = f" and {len(unread) - FIELDS} more" if len(unread) > FIELDS else ""
+    return told + ([f"nothing is made of the field {named}{more}"] if unread else [])
 
 
 def bars(seen: Seen) -> str:
