@@ -176,8 +176,14 @@ class Conversation:
                 self._partner.model, self._partner.tokenizer, self._partner.template, self._messages(text),
                 max_new_tokens=self._config.max_new_tokens, temperature=self._config.temperature,
                 top_p=self._config.top_p, streamer=stream, seed=self._seed(), context=self._partner.context(),
+                length=self._partner.limit,
             )
-            said, note = done.text, "" if done.stopped else " (cut at max_new_tokens)"
+            limit = f"the {self._partner.limit} tokens that the model reads"
+            cut = "max_new_tokens" if done.tokens >= self._config.max_new_tokens else limit
+            said, note = done.text, "" if done.stopped else f" (cut at {cut})"
+        except ModelError as error:
+            self._say(f"({error})\n")
+            return
         except KeyboardInterrupt:
             said, note = stream.text, " (stopped)"
         self._say(f"{note}\n")

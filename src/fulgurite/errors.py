@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 import signal
 from collections.abc import Iterable
 
@@ -69,6 +70,32 @@ class Pruned(FulguriteError):
     """A search has ended one of its trials, which was worse than the others. No fault: exit 0."""
 
     exit_status = 0
+
+
+REMEDY = re.compile(
+    r"\b(please|use|set|load|pass|remove|install|upgrade|try|instead|e\.g\.|make sure|attn_implementation)\b", re.IGNORECASE,
+)
+"""Words of a sentence that says what to do."""
+
+
+def excerpt(error: object, most: int = 600) -> str:
+    """What another library says, on one line and in whole sentences, at most `most` characters.
+
+    If it says more, the first sentence and those that name a remedy are kept, in their order.
+    """
+    text = " ".join(str(error).split())
+    if len(text) <= most:
+        return text
+    sentences = re.split(r"(?<=[.!?:])\s+(?=[A-Z`'\"(])", text)
+    order = sorted(range(len(sentences)), key=lambda n: (n > 0, not REMEDY.search(sentences[n]), n))
+    kept, room = set(), most
+    for number in order:
+        if len(sentences[number]) < room:
+            kept.add(number)
+            room -= len(sentences[number]) + 1
+    if 0 not in kept:  # not even its first sentence has room
+        return text[: most - 2] + " …"
+    return " ".join(sentences[number] for number in sorted(kept))
 
 
 SHORT = ("out of memory", "can't allocate memory", "not enough memory", "Cannot allocate memory", "std::bad_alloc")

@@ -41,7 +41,7 @@ from fulgurite.data.report import Report
 from fulgurite.data.rows import AnyRows, Rows
 from fulgurite.data.source import Source
 from fulgurite.data.template import resolve
-from fulgurite.errors import CheckpointError, ConfigError, Interrupted, is_shortage
+from fulgurite.errors import CheckpointError, ConfigError, Interrupted, ModelError, is_shortage
 from fulgurite.folder import following, make, read_config, run_folder, write_atomically, write_run
 from fulgurite.inputs import input_hashes
 from fulgurite.judge import judge
@@ -51,7 +51,9 @@ from fulgurite.logger.metrics import MetricsFile
 from fulgurite.method.layerwise import resters
 from fulgurite.method.table import table
 from fulgurite.model.config import Hf
+from fulgurite.model.inner import inner
 from fulgurite.model.load import Loaded
+from fulgurite.model.probe import measure
 from fulgurite.plan.allow import heard, write
 from fulgurite.plan.gather import Gathered, gather, settled
 from fulgurite.plan.rules import speak
@@ -140,6 +142,7 @@ def assemble(
     loaded = start(run, dtypes)
     template = resolve(run.data.template, loaded.tokenizer, run.data.arguments(), run.data.special_tokens)
     model = applied(run, loaded, dtypes)
+    refuse_unfit(run, loaded, model, rows)
     stage: StageModule = build(run.stage, model, run, dtypes, total)
     stage.resters += resters(run.method, model)
     stage.take(source, rows, val, loaded, template)
@@ -155,8 +158,10 @@ def assemble(
     prompts = sample_prompts(run.stage.prompts, source, val) if speaks else []
     samples = Samples(
         folder / "samples.jsonl", model, loaded.tokenizer, template if run.stage.name != "pt" else None, prompts,
-        max_new_tokens=run.stage.max_new_tokens if speaks else 0, total_steps=total,
+        max_new_tokens=run.stage.max_new_tokens if speaks else 0, total_steps=total, length=loaded.length,
     )
+    if shortened := samples.shortened():
+        say(f"warning: {shortened}")
     watch = Watch(Voice(folder / "watch.jsonl"), about(run, total, stage, rows), run.watch.quiet, samples)
     identity = {"data": g.encoded.key, "version": __version__, **began_from(run), **(input_hashes(run) if rank() == 0 else {})}
     listening = callbacks(run, folder, total, samples, watch, identity)
@@ -170,6 +175,23 @@ def assemble(
         train_loader(rows, order, lambda: trainer.global_step, workers=run.trainer.workers, ahead=stage.ahead),
         val_loader(val, stage.rows_validated(), facts.processes, rank(), stage.ahead) if val is not None else None, checkpoint,
     )
+
+
+def refuse_unfit(run: RunConfig, loaded: Loaded, model: Any, rows: AnyRows) -> None:
+    """Raise RequestError if the loaded model, asked with a few tokens, cannot be trained on these rows as they are."""
+    found, name = measure(model), type(inner(model)).__name__
+    if not found.causal:
+        raise ModelError(
+            f"A later token changes an earlier prediction of {name}: it would see what it is to learn. An encoder needs is_decoder=true "
+            "in its config.json; else take a causal language model."
+        )
+    if str(run.data.packing) == "best_fit" and not found.packs:
+        raise ConfigError(f"{name} cannot keep packed examples apart: each would see those before it in its row; set data.packing=none.")
+    if found.positions is None:
+        return
+    loaded.length, longest = min(loaded.length, found.positions), int(max(rows.lengths, default=0))
+    if longest > found.positions:
+        raise ConfigError(f"The longest row has {longest:,} tokens, and {name} has {found.positions:,} positions; lower data.max_length.")
 
 
 def made_private(composed: Composed, stage: StageModule, rows: AnyRows, folder: Path, resumed: bool, pieces: int) -> PoissonOrder:

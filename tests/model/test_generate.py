@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from fulgurite.data.records import Message
 from fulgurite.data.template import resolve
+from fulgurite.errors import ModelError
 from fulgurite.model.config import Tiny
 from fulgurite.model.generate import continued, generate
 from fulgurite.model.tiny import build
@@ -139,3 +141,33 @@ def test_the_context_is_the_compute_type(tiny: Any) -> None:
     generate(tiny.model, tiny.tokenizer, template, messages, max_new_tokens=2, context=context)
     hook.remove()
     assert set(seen) == {torch.bfloat16}
+
+
+def learned(positions: int = 24) -> Any:
+    """A model with learned positions, which dies of an index beyond them."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    shape = GPT2Config(vocab_size=300, n_positions=positions, n_embd=16, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=1)
+    return GPT2LMHeadModel(shape).eval()
+
+
+def test_an_answer_ends_where_the_model_ends(tiny: Any) -> None:
+    model = learned()
+    short, long, full = list(range(5, 10)), list(range(5, 25)), list(range(5, 29))
+    answers = continued(model, tiny.tokenizer, [short, long, full], [], max_new_tokens=16, length=24)
+    assert [answer.tokens for answer in answers] == [16, 4, 0]
+    assert answers[0] == continued(model, tiny.tokenizer, [short], [], max_new_tokens=16)[0]
+    assert not any(answer.stopped for answer in answers)
+
+
+def test_padding_beyond_the_embedding_is_not_used(tiny: Any) -> None:
+    model, tokenizer = learned(), copy.deepcopy(tiny.tokenizer)
+    tokenizer.add_special_tokens({"pad_token": "<far>"})
+    assert tokenizer.pad_token_id >= 300
+    assert [a.tokens for a in continued(model, tokenizer, [[5, 6, 7], [8]], [], max_new_tokens=2)] == [2, 2]
+
+
+def test_a_prompt_with_a_token_without_a_row_is_one_sentence(tiny: Any) -> None:
+    with pytest.raises(ModelError, match=r"The token '.*' is number 301, and the model's embedding has 300 rows\. Give it a row"):
+        continued(learned(), tiny.tokenizer, [[5, 301]], [], max_new_tokens=2)

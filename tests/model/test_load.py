@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, RobertaConfig, RobertaForCausalLM
 
 from fulgurite.compose import compose
 from fulgurite.errors import ConfigError, ModelError
 from fulgurite.model import smollm2
 from fulgurite.model.load import Loaded
+from fulgurite.plan.outline import outlined
 from fulgurite.precision.build import build as settle
 from fulgurite.schema import build
 from fulgurite.stage.language import plain_head
@@ -186,3 +187,64 @@ def test_the_bundled_model_converts_once_and_speaks(tmp_path: Path, monkeypatch:
     ids = loaded.tokenizer("The capital of France is", return_tensors="pt")
     assert loaded.tokenizer.decode(loaded.model(**ids).logits[0, -1].argmax()).strip() == "Paris"
     assert AutoTokenizer.from_pretrained(tmp_path / "models" / smollm2.NAME).chat_template
+
+
+@pytest.fixture
+def gemma2(folder: Path, tmp_path: Path) -> Path:
+    """A model that transformers has no sdpa attention for, with tiny's tokenizer."""
+    shape = Gemma2Config(
+        vocab_size=512, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=8,
+    )
+    Gemma2ForCausalLM(shape).save_pretrained(tmp_path / "g")
+    AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "g")
+    return tmp_path / "g"
+
+
+def test_attention_falls_back_to_eager_where_there_is_no_other(gemma2: Path, folder: Path) -> None:
+    found = made("model=hf", f"model.path={gemma2}")
+    assert (found.attention, found.model.config._attn_implementation) == ("eager", "eager")
+    run = compose(["model=hf", f"model.path={gemma2}"]).run
+    facts = outlined(run, settle(run.precision, "cpu"))[1]
+    assert facts.attention == "eager"
+    run = compose(["model=hf", f"model.path={folder}"]).run
+    assert outlined(run, settle(run.precision, "cpu"))[1].attention == "sdpa"
+
+
+def test_padding_without_a_row_is_replaced_and_said(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "<far>"})
+    tokenizer.save_pretrained(folder)
+    found = made("model=hf", f"model.path={folder}")
+    rows = found.model.get_input_embeddings().num_embeddings
+    assert found.tokenizer.pad_token_id == found.tokenizer.eos_token_id < rows
+    assert found.notes == [
+        f"The padding token '<far>' is number {rows}, and the embedding has {rows} rows: '<|im_end|>' ({found.tokenizer.pad_token_id}) "
+        "pads in its place."
+    ]
+    run = compose(["model=hf", f"model.path={folder}"]).run
+    assert outlined(run, settle(run.precision, "cpu"))[1].notes == found.notes
+
+
+def test_a_token_of_the_tokenizer_without_a_row_can_be_given_one(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<city>"])
+    tokenizer.save_pretrained(folder)
+    before = made("model=hf", f"model.path={folder}").model.get_input_embeddings().weight
+    found = made("model=hf", f"model.path={folder}", 'model.add_tokens=["<city>"]')
+    after = found.model.get_input_embeddings().weight
+    assert len(after) == len(before) + 1
+    assert torch.allclose(after[-1], before.mean(0), atol=1e-7)
+    assert found.model.new_token_ids == [len(before)]
+    with pytest.raises(ModelError, match="'<|pad|>' is a token already".replace("|", "[|]")):
+        made("model=hf", f"model.path={folder}", 'model.add_tokens=["<|pad|>"]')
+
+
+def test_learned_positions_bound_the_length_also_before_weights_are_loaded(folder: Path, tmp_path: Path) -> None:
+    shape = RobertaConfig(
+        vocab_size=512, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=66,
+        pad_token_id=1, is_decoder=True,
+    )
+    RobertaForCausalLM(shape).save_pretrained(tmp_path / "r")
+    AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "r")
+    run = compose(["model=hf", f"model.path={tmp_path / 'r'}"]).run
+    assert outlined(run, settle(run.precision, "cpu"))[0].length == 64

@@ -19,6 +19,7 @@ from fulgurite.logger.files import replace
 from fulgurite.logger.metrics import read_rows
 from fulgurite.model.generate import continued
 from fulgurite.model.stream import printable
+from fulgurite.model.tokens import refuse_unknown
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +37,11 @@ class Samples(pl.Callback):  # type: ignore[misc]
 
     def __init__(
         self, path: Path, model: Any, tokenizer: Any, template: Any, prompts: Sequence[Prompt], *,
-        max_new_tokens: int, total_steps: int,
+        max_new_tokens: int, total_steps: int, length: int | None = None,
     ) -> None:
         self._path, self._model, self._tokenizer, self._template = path, model, tokenizer, template
         self._prompts, self._most, self._total = list(prompts), max_new_tokens, total_steps
+        self._length = length
         self.rows: list[dict[str, Any]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -77,7 +79,7 @@ class Samples(pl.Callback):  # type: ignore[misc]
         ids = [self._ids(prompt) for prompt in self._prompts]
         stops = self._template.stop_ids if self._template else [self._tokenizer.eos_token_id]
         with stage.computing():
-            answers = continued(self._model, self._tokenizer, ids, stops, max_new_tokens=self._most)
+            answers = continued(self._model, self._tokenizer, ids, stops, max_new_tokens=self._most, length=self._length)
         self.rows += [
             {"step": step, "prompt": words_of(prompt), "answer": a.text, "tokens": a.tokens, "stopped": a.stopped}
             for prompt, a in zip(self._prompts, answers, strict=True)
@@ -86,6 +88,19 @@ class Samples(pl.Callback):  # type: ignore[misc]
         for tracker in trainer.loggers:
             if hasattr(tracker, "log_text"):
                 tracker.log_text("samples", list(COLUMNS), [[str(row[c]) for c in COLUMNS] for row in self.rows], step)
+
+    def shortened(self) -> str:
+        """Which answers the model's length cuts, in a sentence; empty if none. Raises ModelError for a token without an embedding."""
+        ids = [self._ids(prompt) for prompt in self._prompts]
+        refuse_unknown(self._tokenizer, int(self._model.get_input_embeddings().weight.shape[0]), (i for one in ids for i in one))
+        longest = max(map(len, ids), default=0)
+        if self._length is None or longest + self._most <= self._length:
+            return ""
+        short = sum(len(one) + self._most > self._length for one in ids)
+        return (
+            f"{short} of {len(ids)} sample answers are shorter than stage.max_new_tokens={self._most}: the model reads {self._length:,} "
+            f"tokens, and the longest prompt has {longest:,}."
+        )
 
     def _ids(self, prompt: Prompt) -> list[int]:
         if self._template is None:

@@ -10,12 +10,11 @@ from typing import Any
 from safetensors import safe_open
 from transformers import PreTrainedModel
 
-from fulgurite.errors import ConfigError, ModelError, did_you_mean
+from fulgurite.errors import ConfigError, ModelError, did_you_mean, excerpt
 from fulgurite.method import config as c
 from fulgurite.method.parts import linear_layers
 from fulgurite.model.preflight import check_adapter
 from fulgurite.precision.build import Dtypes
-
 
 EVERY = ("all", "all-linear", "all_linear")
 """What other tools call every linear layer."""
@@ -34,8 +33,7 @@ def attach(model: PreTrainedModel, adapter: Any, dtypes: Dtypes) -> Any:
         try:
             wrapped = get_peft_model(model, adapter, autocast_adapter_dtype=False)
         except (ValueError, TypeError) as error:
-            said = " ".join(str(error).split())[:200]
-            raise ConfigError(f"method={adapter.peft_type.value.lower()} does not fit this model: {said}") from error
+            raise ConfigError(f"method={adapter.peft_type.value.lower()} does not fit this model: {excerpt(error)}") from error
     for layer in wrapped.modules():
         if isinstance(layer, BaseTunerLayer):
             # Under autocast the products run in the compute dtype anyway; casting inputs up first is work for nothing.

@@ -12,6 +12,8 @@ import torch
 from transformers import GenerationConfig
 from transformers.utils import logging as hf_logging
 
+from fulgurite.model.tokens import padding_of, refuse_unknown
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -25,26 +27,42 @@ class Answer:
 def generate(
     model: Any, tokenizer: Any, template: Any, messages: Sequence[Any], *, max_new_tokens: int,
     temperature: float = 0.0, top_p: float = 1.0, streamer: Any = None, seed: int | None = None,
-    context: AbstractContextManager[Any] | None = None,
+    context: AbstractContextManager[Any] | None = None, length: int | None = None,
 ) -> Answer:
     """The answer to one conversation, as `template` writes it. Greedy where `temperature` is 0.
 
-    `seed` None draws anew each time. `context` is the precision's autocast. `streamer` is transformers'.
+    `seed` None draws anew each time. `context` is the precision's autocast. `streamer` is transformers'. `length` is the longest
+    input of the model, which prompt and answer together do not exceed.
     """
     return continued(
         model, tokenizer, [template.encode_prompt(messages)], template.stop_ids, max_new_tokens=max_new_tokens,
-        temperature=temperature, top_p=top_p, streamer=streamer, seed=seed, context=context,
+        temperature=temperature, top_p=top_p, streamer=streamer, seed=seed, context=context, length=length,
     )[0]
 
 
 def continued(
     model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], *, max_new_tokens: int,
     temperature: float = 0.0, top_p: float = 1.0, streamer: Any = None, seed: int | None = None,
-    context: AbstractContextManager[Any] | None = None,
+    context: AbstractContextManager[Any] | None = None, length: int | None = None,
 ) -> list[Answer]:
-    """The continuation of each prompt of token ids, all in one batch, padded on the left."""
+    """The continuation of each prompt of token ids, in one batch, padded on the left.
+
+    If the longest prompt and `max_new_tokens` exceed `length`, each prompt is continued by itself, as far as the model reads; one that
+    fills the model has an empty answer. Raises ModelError for a token that the model's embedding has no row for.
+    """
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    refuse_unknown(tokenizer, rows, (i for ids in prompts for i in ids))
+    room = max_new_tokens if length is None else min(max_new_tokens, length - max(len(ids) for ids in prompts))
+    if room < max_new_tokens and len(prompts) > 1:
+        each = [(model, tokenizer, [ids], stop_ids) for ids in prompts]
+        how: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "streamer": streamer, "seed": seed, "length": length}
+        with context or nullcontext():
+            return [continued(*one, max_new_tokens=max_new_tokens, **how)[0] for one in each]
+    if room < 1:
+        return [Answer("", 0, False)]
+    max_new_tokens = room
     device = next(model.parameters()).device
-    pad = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
+    pad = padding_of(tokenizer, rows)
     longest = max(len(ids) for ids in prompts)
     ids_BT = torch.tensor([[pad] * (longest - len(ids)) + list(ids) for ids in prompts], device=device)
     mask_BT = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import (
@@ -23,9 +21,11 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from fulgurite.errors import FulguriteError, ModelError, is_shortage
+from fulgurite.errors import FulguriteError, ModelError, excerpt, is_shortage
 from fulgurite.model import config as c
+from fulgurite.model.attention import with_attention
 from fulgurite.model.preflight import NO_SAFETENSORS, how_to_allow, locate, refuse_incomplete
+from fulgurite.model.tokens import longest_input, mend_padding
 from fulgurite.model.validate import suspects
 from fulgurite.say import bounded
 
@@ -46,6 +46,10 @@ class Loaded:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     length: int
+    notes: list[str] = field(default_factory=list)
+    """What was mended on the way, a sentence each."""
+    attention: str = ""
+    """The implementation of attention that it was loaded with, empty if that is not known."""
 
 
 def load(path: str | Path, config: c.Model, dtype: torch.dtype, revision: str | None = None, code: bool = False) -> Loaded:
@@ -54,12 +58,17 @@ def load(path: str | Path, config: c.Model, dtype: torch.dtype, revision: str | 
     folder = locate(path, revision, code)
     with one_error(path):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=code, local_files_only=True)
-        model, info = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation=str(config.attention), use_safetensors=True, trust_remote_code=code,
-            local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True,  # they are refused by name below
+        (model, info), attention = with_attention(
+            lambda kind: AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, attn_implementation=kind, use_safetensors=True, trust_remote_code=code, local_files_only=True,
+                output_loading_info=True, ignore_mismatched_sizes=True,  # they are refused by name below
+            ),
+            str(config.attention),
         )
     refuse_incomplete(path, info)
-    return loaded(model, tokenizer, config.add_tokens)
+    found = loaded(model, tokenizer, config.add_tokens)
+    found.attention = attention
+    return found
 
 
 def outline(path: str | Path, revision: str | None = None, code: bool = False) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
@@ -88,20 +97,8 @@ def loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, new_token
     if new_tokens:
         add_tokens(model, tokenizer, new_tokens)
     model.config.use_cache = False
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    limits = {
-        "max_position_embeddings": getattr(model.config.get_text_config(), "max_position_embeddings", None),
-        "model_max_length": tokenizer.model_max_length,
-    }
-    return Loaded(model, tokenizer, min(_positions(name, limit) for name, limit in limits.items() if limit is not None))
-
-
-def _positions(name: str, limit: Any) -> int:
-    """A limit of the input's length as a number. Raises ModelError."""
-    if not isinstance(limit, int | float) or not math.isfinite(limit) or limit < 1:
-        raise ModelError(f"The model's folder: field '{name}': expected a number of tokens, found {limit!r:.60}; correct it.")
-    return int(limit)
+    notes = mend_padding(tokenizer, int(model.get_input_embeddings().weight.shape[0]))
+    return Loaded(model, tokenizer, longest_input(model.config, tokenizer), notes)
 
 
 @torch.no_grad()
@@ -109,16 +106,15 @@ def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words
     """Make each word one token; its embeddings, at both ends, begin as the mean of those that were there.
 
     transformers' own resizing draws them at random around the mean. `model.new_token_ids` tells methods which they are.
-    Raises ModelError for a word that is a token already.
+    A token that the tokenizer has already gets a row of the embedding if it has none. Raises ModelError for a word that has one.
     """
-    known = tokenizer.get_vocab()
+    known, rows = tokenizer.get_vocab(), int(model.get_input_embeddings().weight.shape[0])
     for word in words:
-        if word in known or words.count(word) > 1 or not word.strip():
+        if known.get(word, rows) < rows or words.count(word) > 1 or not word.strip():
             raise ModelError(f"model.add_tokens: {word!r} is a token already; leave it out.")
-    before = len(tokenizer)
-    tokenizer.add_tokens(words)
+    before = min([len(tokenizer), rows, *(known[word] for word in words if word in known)])
+    tokenizer.add_tokens([word for word in words if word not in known])
     ids = tokenizer.convert_tokens_to_ids(words)
-    rows = model.get_input_embeddings().weight.shape[0]
     if max(ids) >= rows:
         model.resize_token_embeddings(max(ids) + 1, mean_resizing=False)
     for ends in (model.get_input_embeddings(), model.get_output_embeddings()):
@@ -138,7 +134,7 @@ def _sentence(path: str | Path, error: Exception, what: str) -> str:
             return f"{path}/config.json: field '{found['field']}': {bounded(found['reason'], LONGEST)}; correct it, or download it again."
         clear = isinstance(error, OSError | ValueError | ImportError) and " " in text
         said = text if clear else CLASS.sub("config.json:", f"{type(error).__name__}: {text}")
-        said = bounded(said, LONGEST) + ("" if clear else suspects(path))
+        said = excerpt(said, LONGEST) + ("" if clear else suspects(path))
         return f"{path} cannot be loaded as {what}: {said}"
     return (
         f"{path} is neither a folder here nor reachable on the hub; give model.path=<folder>, or download it first "

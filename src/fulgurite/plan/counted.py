@@ -20,7 +20,9 @@ UNLEARNED = "no token left to learn"
 """The reason, as the report has it, of examples that were masked or cut to nothing."""
 
 
-def counted(encoded: Encoded, rows: AnyRows, val: AnyRows | None, report: Report, template: Template) -> DataFacts:
+def counted(
+    encoded: Encoded, rows: AnyRows, val: AnyRows | None, report: Report, template: Template, rows_of_embedding: int = 0,
+) -> DataFacts:
     """The numbers of a data set as this run trains on it. One pass over its tokens."""
     lengths, running = encoded.lengths, encoded.source.stage == "pt"
     facts = DataFacts(
@@ -34,6 +36,9 @@ def counted(encoded: Encoded, rows: AnyRows, val: AnyRows | None, report: Report
     )
     ids = np.asarray(encoded.arrays["ids"])  # a plain view: slices of a memory map are objects of their own, and slow
     offsets = np.asarray(encoded.arrays["offsets"])
+    if rows_of_embedding and int(ids.max(initial=-1)) >= rows_of_embedding:
+        outside = np.unique(ids[ids >= rows_of_embedding]).tolist()
+        facts.without_row = [str(word) for word in template.tokenizer.convert_ids_to_tokens(outside)]
     facts.duplicates = _duplicates(ids, offsets)
     _starts(facts, encoded, ids, offsets, template)
     if not encoded.source.asks:

@@ -67,6 +67,14 @@ class ModelFacts:
     architecture: str = ""
     billions: float = 0.0
     """Parameters of the base, without adapters."""
+    causal: bool | None = None
+    """Whether no later token changes an earlier prediction: measured on a small model of the config, None if none can be built."""
+    packs: bool | None = None
+    """Whether packed documents do not change one another; measured in the same way."""
+    attention: str = ""
+    """The implementation of attention that transformers has for the architecture: the asked one, or eager."""
+    notes: list[str] = field(default_factory=list)
+    """What loading mends, a sentence each."""
 
     @property
     def is_base(self) -> bool:
@@ -100,6 +108,8 @@ class DataFacts:
     """Tokens of each training row."""
     label_lengths: Ints | None = None
     """Learned tokens of each training row."""
+    without_row: list[str] = field(default_factory=list)
+    """Tokens of the examples that the model's embedding has no row for."""
     max_length: int = 0
     percentile_99: int = 0
     too_long: int = 0

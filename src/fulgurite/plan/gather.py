@@ -16,7 +16,7 @@ from fulgurite.data.rows import AnyRows, split
 from fulgurite.data.source import Source
 from fulgurite.data.template import Template, resolve
 from fulgurite.data.template_agreement import differing
-from fulgurite.model.config import Hf
+from fulgurite.model.config import Attention, Hf
 from fulgurite.model.generation import invalid_fields
 from fulgurite.model.padding import free_padding
 from fulgurite.plan.beside import cheaper
@@ -73,12 +73,21 @@ def gather(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
     composed.fill(facts, "data")
     rows, val, report = split(encoded, run.data, run.seed, run.data.max_length, run.data.packing)
     refuse_unmeasured(run, val is not None)  # of a single example none is held out
+    take_attention(composed, model)
     plan_steps(composed, facts, rows)
     reduce(composed, model, rows.lengths, machine(run))
-    data = counted(encoded, rows, val, report, template)
+    data = counted(encoded, rows, val, report, template, model.vocab)
     seen = seen_of(composed, model, data, facts.total_steps)
     seen.cheaper = cheaper(composed, dtypes, facts, seen)
     return Gathered(encoded, rows, val, report, facts, seen, template)
+
+
+def take_attention(composed: Composed, model: ModelFacts) -> None:
+    """Set model.attention to what transformers has for the architecture, so that all that follows counts with it."""
+    if model.attention not in ("", str(composed.run.model.attention)):
+        composed.run.model.attention = Attention(model.attention)
+        why = f"transformers has no other for {model.architecture}"
+        composed.provenance["model.attention"] = Origin(model.attention, "derived", why)
 
 
 def plan_steps(composed: Composed, facts: Facts, rows: AnyRows) -> None:

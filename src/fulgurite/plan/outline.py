@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,22 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from fulgurite.compose import rebuilt
-from fulgurite.errors import ModelError
+from fulgurite.errors import ModelError, excerpt
 from fulgurite.folder import read_config
 from fulgurite.hostile import Allowed
 from fulgurite.method.config import Init, Lora, Qlora
 from fulgurite.method.parts import linear_layers
+from fulgurite.model.attention import is_unsupported, with_attention
 from fulgurite.model.config import Hf, Model
 from fulgurite.model.inner import inner
-from fulgurite.model.load import LONGEST, Loaded, loaded
+from fulgurite.model.load import Loaded, loaded
 from fulgurite.model.preflight import check_adapter
+from fulgurite.model.probe import Behaviour
 from fulgurite.model.reward_head import with_reward_head
+from fulgurite.model.twin import behaviour_of
 from fulgurite.plan.facts import ModelFacts, Weights
 from fulgurite.precision.build import Dtypes
 from fulgurite.run import RunConfig
-from fulgurite.say import bounded
 from fulgurite.start import adapted_base, adapters_base, allowed, applied, is_run, start
 
 BLOCK, DOUBLE = 64, 256
@@ -53,10 +56,14 @@ def outlined(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
     """
     bare_run = replace(run, method=countable(run.method))
     dtype = dtypes.trained if run.method.loads_trained else dtypes.frozen
+    behaviour: Behaviour | None = None
     try:
         with torch.device("meta"):
             found, stored = bare(run.model, dtype)
             base = sum(p.numel() for p in found.model.parameters())
+            behaviour = behaviour_of(found.model.config)
+            if behaviour is not None and behaviour.positions is not None:
+                found.length = min(found.length, behaviour.positions)
             if run.stage.name == "rm":
                 found.model = with_reward_head(found.model)
             found.model = applied(bare_run, found, dtypes)
@@ -64,7 +71,11 @@ def outlined(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
         found = start(run, dtypes)
         base, stored = sum(p.numel() for p in found.model.parameters()), ""
         found.model = applied(run, found, dtypes)
-    return found, facts_of(found, run, dtypes, base, stored)
+    facts = facts_of(found, run, dtypes, base, stored)
+    facts.notes, facts.attention = found.notes, found.attention
+    if behaviour is not None:
+        facts.causal, facts.packs = behaviour.causal, behaviour.packs
+    return found, facts
 
 
 def countable(method: Any) -> Any:
@@ -93,7 +104,11 @@ def bare(model: Model, dtype: torch.dtype) -> tuple[Loaded, str]:
     else:
         shape, words = _function(model.outlines)(model)
     stored = _name(getattr(shape, "dtype", None))
-    return loaded(_made(shape, dtype, getattr(model, "trust_remote_code", False)), words, model.add_tokens), stored
+    code = bool(getattr(model, "trust_remote_code", False))
+    made, attention = with_attention(partial(_made, shape, dtype, code), str(model.attention))
+    outline = loaded(made, words, model.add_tokens)
+    outline.attention = attention
+    return outline, stored
 
 
 def _of_run(folder: Path, dtype: torch.dtype, may: Allowed) -> tuple[Loaded, str]:
@@ -112,16 +127,17 @@ def _function(named: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def _made(shape: Any, dtype: torch.dtype, code: bool) -> PreTrainedModel:
-    # whichever attention trains has the same parameters, and eager is there for every architecture
+def _made(shape: Any, dtype: torch.dtype, code: bool, attention: str) -> PreTrainedModel:
     try:
         made: PreTrainedModel = AutoModelForCausalLM.from_config(
-            shape, dtype=dtype, attn_implementation="eager", trust_remote_code=code,
+            shape, dtype=dtype, attn_implementation=attention, trust_remote_code=code,
         )
     except (NotImplementedError, RuntimeError):
         raise  # what computes with weights is loaded instead
     except Exception as error:  # a shape of foreign origin: transformers and torch raise every type there is
-        said = f"{type(error).__name__}: {bounded(' '.join(str(error).split()), LONGEST)}"
+        if is_unsupported(error):
+            raise
+        said = f"{type(error).__name__}: {excerpt(error)}"
         raise ModelError(f"{shape.model_type} is no causal language model that transformers builds ({said}); correct it.") from error
     return made
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from fulgurite.loss.language import IGNORE, mean_nll_by_row, nll, nll_of_logits
 from fulgurite.model.inner import inner
+from fulgurite.model.probe import plain_head
 from fulgurite.precision.build import Dtypes
 from fulgurite.run import RunConfig
 from fulgurite.stage import config as c
@@ -63,25 +64,3 @@ class LanguageStage(StageModule):
         else:
             logits_NV = head(causal.get_decoder()(**inputs).last_hidden_state[learned])
         return mean_nll_by_row(logits_NV, targets_BT[learned], learned.nonzero()[:, 0], rows, dft=self.dft)
-
-
-def plain_head(causal: PreTrainedModel) -> nn.Linear | None:
-    """The output layer where logits are nothing but its product with the decoder's last states, else None.
-
-    Some architectures scale or cap their logits. Asked of the model itself, on four tokens, rather than of a list of names.
-    """
-    head = causal.get_output_embeddings()
-    if type(head) is not nn.Linear:
-        return None
-    device = next(causal.parameters()).device
-    tokens = torch.arange(1, 5, device=device)[None] % causal.get_input_embeddings().num_embeddings
-    lower = any(p.dtype != torch.float32 for p in causal.parameters())  # a layer in bf16 beside one in fp32 needs autocast
-    was_training = causal.training
-    causal.eval()
-    try:
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=lower):
-            whole = causal(input_ids=tokens, use_cache=False).logits.float()
-            ours = head(causal.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state).float()
-    finally:
-        causal.train(was_training)
-    return head if torch.allclose(whole, ours, rtol=1e-3, atol=1e-3) else None

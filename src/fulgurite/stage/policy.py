@@ -29,6 +29,7 @@ from fulgurite.data.template import Template
 from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.loss.policy import k3, masked_mean
 from fulgurite.model.load import Loaded
+from fulgurite.model.tokens import padding_of
 from fulgurite.precision.build import Dtypes
 from fulgurite.run import RunConfig
 from fulgurite.stage import config as c
@@ -131,7 +132,8 @@ class PolicyStage(StageModule):
         super().take(source, rows, val, loaded, template)
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # it is meant
         assert isinstance(rows, Rows)
-        longest, room = int(max(rows.lengths)), loaded.length - self.stage.max_new_tokens
+        every = [rows, val] if isinstance(val, Rows) and len(val) else [rows]
+        longest, room = max(int(max(part.lengths)) for part in every), loaded.length - self.stage.max_new_tokens
         if longest > room:
             raise ConfigError(
                 f"stage.max_new_tokens={self.stage.max_new_tokens} behind a prompt of {longest} tokens is more than the {loaded.length} "
@@ -140,7 +142,8 @@ class PolicyStage(StageModule):
         self.asked, self.asked_val = Asked(source, rows), Asked(source, val) if isinstance(val, Rows) else None
         check_columns(self.rewards, self.asked.names)
         self._words = loaded.tokenizer
-        self.rollouts = self._rollouts(template.stop_ids, int(loaded.tokenizer.pad_token_id), [rows, *([val] if val is not None else [])])
+        pad = padding_of(loaded.tokenizer, loaded.model.get_input_embeddings().num_embeddings)
+        self.rollouts = self._rollouts(template.stop_ids, pad, [rows, *([val] if val is not None else [])])
 
     def _rollouts(self, stop_ids: Sequence[int], pad: int, prompts: Sequence[AnyRows]) -> Rollouts:
         stage = self.stage

@@ -23,8 +23,8 @@ from fulgurite.data.compared_rows import Compared, collate_compared
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.loss.language import IGNORE, log_probs, log_probs_of_logits, sums
 from fulgurite.model.inner import inner
+from fulgurite.model.probe import plain_head
 from fulgurite.stage import shared
-from fulgurite.stage.language import plain_head
 
 Batch = dict[str, Any]
 ADAPTER = ".default"

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from fulgurite.loss.language import IGNORE
 from fulgurite.loss.policy import log_probs, log_probs_of_logits
 from fulgurite.model.inner import inner
-from fulgurite.stage.language import plain_head
+from fulgurite.model.probe import plain_head
 
 
 class Scorer:

@@ -57,15 +57,6 @@ BF16_GRAIN = 512
 PURE_BF16 = 1e-4
 """The rate from which rounding to the nearest is borne."""
 
-MIXING = (
-    "Bamba", "Bart", "BioGpt", "Bloom", "CpmAnt", "Falcon", "GptOss", "GraniteMoeHybrid", "Jamba", "KimiLinear", "Lfm2", "Mamba",
-    "MiniMaxFor", "Mpt", "OPT", "OlmoHybrid", "OpenAIGPT", "Qwen3Next", "Qwen3_5", "RecurrentGemma", "Rwkv", "XGLM", "xLSTM",
-)
-"""How the classes begin whose packed documents see one another although their positions start again: recurrent layers, learned offsets and
-ALiBi hang on the place in the row, and GPT-OSS makes its mask without positions. Measured with transformers 5.23: another first document
-changes the second one's logits. Llama, Mistral, Mixtral, Qwen2, Qwen3, Gemma, Phi, GPT-2, GPT-NeoX, OLMo2, SmolLM3 keep them apart."""
-
-
 def trying(seen: Seen) -> bool:
     """Whether somebody only wants to see that it works: a short run by trainer.max_steps, or a model that knows nothing.
 

@@ -6,7 +6,7 @@ from fulgurite.data.config import ASKING
 from fulgurite.optim.rates import usual
 from fulgurite.plan.facts import DataFacts, Seen
 from fulgurite.plan.rules import rule
-from fulgurite.plan.rules.bands import ALIKE, CUT_MANY, CUT_SOME, EPOCHS_LARGE, EPOCHS_MOST, LABELS_FEW, LARGE, LONG, MIXING, trying
+from fulgurite.plan.rules.bands import ALIKE, CUT_MANY, CUT_SOME, EPOCHS_LARGE, EPOCHS_MOST, LABELS_FEW, LARGE, LONG, trying
 from fulgurite.plan.rules.bands import TOKENISED_A_SECOND as A_SECOND
 from fulgurite.plan.trouble import Say, Severity
 
@@ -58,11 +58,11 @@ def few_labels(seen: Seen) -> Say | None:
 
 
 @rule("packing.mixing", "error", about="data.packing", source=(
-    "S12: LlamaFactory #8277, #7656, #4268, #4744; measured architecture by architecture (plan/rules/bands.py)"
+    "S12: LlamaFactory #8277, #7656, #4268, #4744; measured on a small model of the config, and on the loaded one (model/probe.py)"
 ))
 def mixing(seen: Seen) -> Say | None:
     """Packing with an architecture that cannot keep the examples of a row apart."""
-    if str(seen.run.data.packing) != "best_fit" or not seen.model.architecture.startswith(MIXING):
+    if str(seen.run.data.packing) != "best_fit" or seen.model.packs is not False:
         return None
     return Say(
         f"{seen.model.architecture} cannot keep packed examples apart: each would see those before it in its row.", "data.packing=none"

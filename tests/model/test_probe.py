@@ -1,0 +1,174 @@
+"""What a model does, asked of the model: causality, packing, a plain output layer, learned positions; and of a twin of its config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+
+from fulgurite.errors import ModelError, excerpt
+from fulgurite.model.config import Tiny
+from fulgurite.model.probe import learned_positions, measure, plain_head
+from fulgurite.model.reward_head import with_reward_head
+from fulgurite.model.tiny import build
+from fulgurite.model.twin import SMALL, behaviour_of, shrunk, twin
+
+
+def config_of(kind: str, **values: Any) -> PreTrainedConfig:
+    """A config of widths that run in milliseconds; `values` go before."""
+    found = shrunk(AutoConfig.for_model(kind))
+    for name, value in values.items():
+        setattr(found, name, value)
+    return found
+
+
+def model_of(kind: str, **values: Any) -> Any:
+    torch.manual_seed(0)
+    config = config_of(kind, **values)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "gpt2", "gpt_neox", "mixtral", "gemma2", "deepseek_v3"])
+def test_these_keep_documents_apart(kind: str) -> None:
+    found = measure(model_of(kind))
+    assert (found.causal, found.packs) == (True, True)
+
+
+@pytest.mark.parametrize("kind", ["bloom", "mpt", "opt", "mamba", "gpt_oss", "lfm3", "marian", "mbart", "blenderbot", "qwen3_next"])
+def test_these_do_not(kind: str) -> None:
+    found = measure(model_of(kind))
+    assert (found.causal, found.packs) == (True, False)
+
+
+def test_a_leak_of_any_size_is_found() -> None:
+    """Weights so small that another document moves the logits by less than they are rounded."""
+    model = model_of("opt")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "v_proj" in name:
+                parameter.mul_(1e-4)
+    assert not measure(model).packs
+
+
+def test_an_encoder_is_not_causal_until_it_is_a_decoder() -> None:
+    assert not measure(model_of("roberta")).causal
+    assert measure(model_of("roberta", is_decoder=True)).causal
+
+
+@pytest.mark.parametrize(("kind", "values"), [
+    ("gemma2", {}), ("vaultgemma", {}), ("nanochat", {}), ("recurrent_gemma", {}), ("cohere", {}),
+    ("gemma2", {"final_logit_softcapping": 1000.0}), ("granite", {"logits_scaling": 8.0}),
+])
+def test_a_cap_or_a_scale_is_seen_however_small_the_logits(kind: str, values: dict[str, Any]) -> None:
+    model = model_of(kind, **values)
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([[7, 8, 9]])).logits
+    assert logits.abs().max() < 5
+    assert plain_head(model) is None
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma", "opt", "granite", "mixtral"])
+def test_a_plain_head_is_used(kind: str) -> None:
+    values = {"logits_scaling": 1.0} if kind == "granite" else {}
+    model = model_of(kind, **values)
+    assert plain_head(model) is model.get_output_embeddings()
+
+
+def test_a_head_of_another_width_is_not_plain() -> None:
+    model = model_of("rembert", is_decoder=True)
+    model.cls.predictions.decoder = torch.nn.Linear(3, 512)
+    assert plain_head(model) is None
+
+
+@pytest.mark.parametrize(("kind", "expected"), [
+    ("gpt2", 40), ("opt", 40), ("roberta", 38), ("llama", None), ("bloom", None),
+])
+def test_learned_positions_are_counted_by_their_indices(kind: str, expected: int | None) -> None:
+    """RoBERTa's positions begin behind the padding token's number, which the config does not say."""
+    values = {"is_decoder": True, "pad_token_id": 1} if kind == "roberta" else {}
+    model = model_of(kind, max_position_embeddings=40, **values)
+    assert learned_positions(model) == expected
+    if expected is None:
+        return
+    whole = torch.arange(5, 5 + expected)[None]
+    with torch.no_grad():
+        model(input_ids=whole)
+        with pytest.raises((IndexError, RuntimeError)):
+            model(input_ids=torch.arange(5, 6 + expected)[None])
+
+
+def test_nothing_of_the_model_or_the_random_state_changes() -> None:
+    model = build(Tiny(), torch.float32).model.train()
+    model.model.layers[0].eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    measure(model)
+    plain_head(model)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_reward_model_is_asked_by_its_states() -> None:
+    assert measure(with_reward_head(build(Tiny(), torch.float32).model)).causal
+
+
+def test_weights_in_16_bits_are_judged_alike() -> None:
+    assert measure(model_of("llama").to(torch.bfloat16)).packs
+    assert not measure(model_of("opt").to(torch.bfloat16)).packs
+    assert plain_head(model_of("llama").to(torch.bfloat16)) is not None
+    assert plain_head(model_of("gemma2").to(torch.bfloat16)) is None
+
+
+def test_a_model_that_computes_nothing_is_one_sentence() -> None:
+    model = model_of("llama")
+    model.model.layers[0].self_attn.q_proj = torch.nn.Linear(3, 3)
+    with pytest.raises(ModelError, match="LlamaForCausalLM does not compute the logits of 12 tokens: "):
+        measure(model)
+
+
+# -- twins ----------------------------------------------------------------------------------------------------
+
+
+def test_a_large_config_has_a_small_twin_that_behaves_alike() -> None:
+    llama = AutoConfig.for_model("llama")
+    made = twin(llama)
+    assert made is not None
+    assert sum(p.numel() for p in made.parameters()) < SMALL
+    assert behaviour_of(llama) == measure(made)
+    assert behaviour_of(AutoConfig.for_model("opt")).packs is False  # type: ignore[union-attr]
+
+
+def test_a_small_model_is_its_own_twin() -> None:
+    shape = build(Tiny(), torch.float32).model.config
+    assert twin(shape).config.hidden_size == 64  # type: ignore[union-attr]
+    assert twin(shape).config.num_hidden_layers == 2  # type: ignore[union-attr]
+
+
+def test_a_twin_has_a_layer_of_every_kind() -> None:
+    config = AutoConfig.for_model("qwen3_next", num_hidden_layers=12)
+    assert set(shrunk(config).layer_types) == set(config.layer_types)
+
+
+def test_a_config_without_a_twin_leaves_the_question_open() -> None:
+    assert behaviour_of(AutoConfig.for_model("vit")) is None
+
+
+# -- another library's words ----------------------------------------------------------------------------------
+
+
+def test_a_message_is_cut_between_sentences_and_keeps_its_remedy() -> None:
+    story = "This is a story about nothing in particular that goes on. " * 30
+    long = f'It does not work. {story}Please use `attn_implementation="eager"`. End.'
+    found = excerpt(long)
+    assert len(found) <= 600
+    assert found.startswith("It does not work.")
+    assert 'Please use `attn_implementation="eager"`.' in found
+    assert excerpt("a\n b") == "a b"
+    assert len(excerpt("x" * 5000)) == 600
