@@ -77,7 +77,20 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise RequestError(f"{folder} is not a run's folder: config.yaml cannot be read; `fulgurite runs` lists runs.") from error
     if not isinstance(found, dict):
         raise RequestError(f"{folder}/config.yaml is not a mapping; restore it, or start afresh in another run_dir.")
-    return with_absolute_paths(EARLIER | {str(key): value for key, value in found.items()})
+    return with_absolute_paths(_brought_up(EARLIER | {str(key): value for key, value in found.items()}, folder))
+
+
+def _brought_up(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A config of an earlier version: `stage.length_normalize` was false by default, which ipo did not read (it took means)."""
+    stage = config.get("stage")
+    if not isinstance(stage, dict) or stage.get("option") != "dpo" or stage.get("length_normalize") is not False:
+        return config
+    try:
+        default = read_provenance(folder)["knobs"]["stage.length_normalize"]["origin"] == "default"
+    except (RequestError, KeyError, TypeError):
+        default = False
+    meant = {"sigmoid": False, "ipo": default}.get(str(stage.get("loss")))
+    return config | {"stage": stage | {"length_normalize": meant}}
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -19,6 +19,7 @@ from fulgurite.compose import compose
 from fulgurite.data.compared_rows import collate_compared
 from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.export import export_main
+from fulgurite.folder import read_config
 from fulgurite.loss import preference as by_hand
 from fulgurite.plan.gather import gather
 from fulgurite.stage import preference as stages
@@ -77,7 +78,8 @@ def test_micro_batches_change_nothing(name: str, method: str, run: Any) -> None:
             torch.testing.assert_close(weights(other)[key], tensor, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*map(str, PreferenceLoss), "sigmoid stage.length_normalize=true", "sigmoid stage.sft_weight=0.5"])
+@pytest.mark.parametrize("name", [*map(str, PreferenceLoss), "sigmoid stage.length_normalize=true", "sigmoid stage.sft_weight=0.5",
+                                  "ipo stage.length_normalize=false"])
 def test_the_first_step_is_that_of_whole_logits_and_the_formula(name: str, run: Any) -> None:
     """loss and gradient norm of step 1 from transformers' own logits, one answer at a time, policy and reference the same weights."""
     words = ["stage=dpo", *f"stage.loss={name}".split(), "method=full", "trainer.max_steps=1", "optim.lr=1e-12", "trainer.max_grad_norm=0"]
@@ -125,7 +127,7 @@ def one_pair(stage: Any, logp: Any, count: Any, batch: dict[str, Any], n: int) -
     if stage.length_normalize:
         c, r = c / count[0], r / count[1]
     calls: dict[str, Callable[[], torch.Tensor]] = {
-        "robust": lambda: by_hand.robust(c, r, beta, stage.label_smoothing), "ipo": lambda: by_hand.ipo(c / count[0], r / count[1], beta),
+        "robust": lambda: by_hand.robust(c, r, beta, stage.label_smoothing), "ipo": lambda: (c - r - 1 / (2 * beta)) ** 2,
         "exo_pair": lambda: by_hand.exo_pair(c, r, beta, stage.label_smoothing), "discopop": lambda: by_hand.discopop(c, r, beta, 0.05),
         "orpo": lambda: by_hand.orpo(*mean, beta), "simpo": lambda: by_hand.simpo(*mean, beta, beta / 2),
         "cpo": lambda: by_hand.cpo(*logp, beta), "aot": lambda: by_hand.aot(c - r, torch.zeros(()), beta),
@@ -304,6 +306,27 @@ def test_each_loss_has_its_own_values_with_a_reason(name: str) -> None:
     assert name in composed.provenance["stage.beta"].reason
 
 
+def test_ipo_takes_means_unless_sums_are_asked_for(run: Any) -> None:
+    words = ["stage=dpo", "stage.loss=ipo", "method=full", "trainer.max_steps=2", "optim.lr=1e-3", "trainer.max_grad_norm=0"]
+    assert compose(words).run.stage.length_normalize is True
+    assert compose([*words, "stage.length_normalize=false"]).run.stage.length_normalize is False
+    assert compose(["stage=dpo"]).run.stage.length_normalize is False
+    assert compose(["stage=dpo", "stage.loss=simpo"]).run.stage.length_normalize is None
+    means, sums = (rows(run(name, *words, f"stage.length_normalize={name}"))[1] for name in ("true", "false"))
+    # equation 17: the loss is (margin - 1 / (2 beta))²; a mean margin is a sum's, divided by some tens of tokens
+    mean, total = (5 - math.sqrt(row["train/loss"]) for row in (means, sums))
+    assert 0 < 3 * mean < total
+
+
+@pytest.mark.parametrize(("loss", "origin", "meant"), [
+    ("ipo", "default", True), ("ipo", "command line", False), ("sigmoid", "default", False), ("hinge", "default", None),
+])
+def test_a_run_of_an_earlier_version_keeps_its_mathematics(loss: str, origin: str, meant: bool | None, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"stage: {{option: dpo, loss: {loss}, length_normalize: false}}\n")
+    (tmp_path / "provenance.json").write_text(json.dumps({"knobs": {"stage.length_normalize": {"value": False, "origin": origin}}}))
+    assert read_config(tmp_path)["stage"]["length_normalize"] is meant
+
+
 def test_length_normalization_changes_beta_and_simpo_wants_more_than_1() -> None:
     assert compose(["stage=dpo", "stage.length_normalize=true"]).run.stage.beta == 5.0
     simpo = ["stage=dpo", "stage.loss=simpo"]
@@ -317,7 +340,10 @@ UNREAD = {
     "stage=dpo stage.loss=ipo stage.label_smoothing=0.1": "stage.label_smoothing=0.1 is not read by stage.loss=ipo",
     "stage=dpo stage.loss=hinge stage.tau=0.1": "stage.tau=0.1 is not read by stage.loss=hinge; leave it out, or take stage.loss=discopop.",
     "stage=dpo stage.loss=simpo stage.length_normalize=true": "simpo divides by the lengths anyway; leave it out.",
-    "stage=dpo stage.loss=hinge stage.length_normalize=true": "hinge does not read it; leave it out.",
+    "stage=dpo stage.loss=hinge stage.length_normalize=true": "for stage.loss=sigmoid or ipo, and hinge does not read it; leave it out.",
+    "stage=dpo stage.loss=orpo stage.length_normalize=false": "stage.length_normalize=false is for stage.loss=sigmoid or ipo, and orpo",
+    "stage=ppo stage.reward=[length:5] stage.kl_target=3": "stage.kl_target=3 is not read under stage.kl_control=fixed; leave it out",
+    "stage=ppo stage.reward=[length:5] stage.kl_horizon=50": "stage.kl_horizon=50 is not read under stage.kl_control=fixed",
     "stage=dpo stage.loss=exo_pair stage.label_smoothing=0": "not possible with stage.loss=exo_pair, which takes its logarithm",
     "stage=dpo stage.loss=orpo stage.reference=x": "stage.loss=orpo has no reference",
     "stage=dpo stage.loss=cpo stage.reference_mode=copy": "stage.loss=cpo has no reference",

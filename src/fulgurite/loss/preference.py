@@ -26,9 +26,10 @@ def hinge(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
 
 
 def ipo(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
-    """IPO, Azar et al., https://arxiv.org/abs/2310.12036, equation 17, with log ratios a token: beta is the paper's τ.
+    """IPO, Azar et al., https://arxiv.org/abs/2310.12036, equation 17: beta is the paper's τ.
 
-    The paper does not say "a token"; TRL does, and tells that the authors do so as well.
+    The paper's log ratios are those of whole answers. TRL takes means over their tokens, and says that the authors do so as well:
+    `stage.length_normalize` decides.
     """
     return (chosen_B - rejected_B - 1 / (2 * beta)) ** 2
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.places import resolve_function, resolve_path
-from fulgurite.schema import Derived, Empty, Option, Range, Sure, above, at_least, below, between, knob, option
+from fulgurite.schema import Derived, Empty, Option, Range, Sure, above, at_least, below, between, knob, knobs_of, option
 from fulgurite.stage import pairwise
 from fulgurite.stage.pairwise import PreferenceLoss, ReferenceMode
 
@@ -133,6 +133,14 @@ def _of_loss(name: str, nothing: str) -> Empty:
         return Derived(value, f"{nothing} for {loss}" if value is None else f"{loss}: {found.source}")
 
     return Empty(f"what the loss's paper takes; {nothing} where a loss has none", rule)
+
+
+def _length_normalize(run: RunConfig, facts: Facts) -> Derived:
+    found = _row(run)
+    if not found.normalizes:
+        always = "always means a token" if found.averaged else "always sums"
+        return Derived(None, f"{run.stage.loss} takes {always}")
+    return Derived(found.averaged, f"{run.stage.loss}: {'TRL and the authors of the loss take means' if found.averaged else 'sums'}")
 
 
 def _gamma(run: RunConfig, facts: Facts) -> Derived:
@@ -258,11 +266,13 @@ class Dpo(Comparing):
         misread="TRL's orpo and cpo take one mean over all tokens of a micro-batch, orpo those of the prompts as well. Here each chosen "
         "answer has its own mean, without its prompt, and counts the same whatever its length.",
     )
-    length_normalize: bool = knob(
-        False, "Whether log ratios are means over an answer's tokens in place of sums; for the sigmoid loss.",
-        source="Tülu 3, https://arxiv.org/abs/2411.15124; TRL's sigmoid_norm",
-        advice="true where longer answers win for their length; stage.beta is then 5 where nothing is said, not 0.1.",
-        interacts={"stage.beta": "wants about 5 in place of 0.1"},
+    length_normalize: bool | None = knob(
+        None, "Whether log ratios are means over an answer's tokens in place of sums; for the losses sigmoid and ipo.",
+        source="Tülu 3, https://arxiv.org/abs/2411.15124; TRL's sigmoid_norm; ipo: TRL takes means, as its authors told it (verified)",
+        advice="true where longer answers win for their length; stage.beta is then 5 where nothing is said, not 0.1. false with ipo is "
+        "equation 17 of the paper, with summed log-probabilities.",
+        empty=Empty("true in ipo, false in sigmoid; the other losses do not read it", _length_normalize),
+        interacts={"stage.beta": "wants about 5 in place of 0.1", "stage.loss": "read by sigmoid and ipo"},
     )
 
     def refusal(self, run: RunConfig) -> str | None:
@@ -272,9 +282,10 @@ class Dpo(Comparing):
         ):
             if value is not None and getattr(found, name) is None:
                 return f"stage.{knob_name}={value:g} is not read by stage.loss={loss}; leave it out, or take {_or(pairwise.reading(name))}."
-        if self.length_normalize and self.loss is not PreferenceLoss.sigmoid:
+        if self.length_normalize is not None and not found.normalizes:
             always = "divides by the lengths anyway" if found.averaged else "does not read it"
-            return f"stage.length_normalize=true is for stage.loss=sigmoid, and {loss} {always}; leave it out."
+            given = str(self.length_normalize).lower()
+            return f"stage.length_normalize={given} is for {_or(pairwise.normalizing())}, and {loss} {always}; leave it out."
         if self.loss is PreferenceLoss.exo_pair and self.label_smoothing == 0:
             return "stage.label_smoothing=0 is not possible with stage.loss=exo_pair, which takes its logarithm; take 0.001."
         if not found.reference and (self.reference is not None or self.reference_mode is not None):
@@ -643,3 +654,15 @@ class Ppo(Policy):
         raise_when="When answers do not end.", lower_when="Where an end is not wanted: 0.",
         interacts={"stage.reward": "must be of like size", "stage.max_new_tokens": "what is cut"},
     )
+
+    def refusal(self, run: RunConfig) -> str | None:
+        """What a fixed coefficient does not read, then what every policy stage refuses."""
+        if self.kl_control is KlControl.fixed:
+            for knob in knobs_of(Ppo):
+                value = getattr(self, knob.name)
+                if knob.name in ("kl_target", "kl_horizon") and value != knob.default:
+                    return (
+                        f"stage.{knob.name}={value:g} is not read under stage.kl_control=fixed; leave it out, or take "
+                        "stage.kl_control=adaptive."
+                    )
+        return Policy.refusal(self, run)

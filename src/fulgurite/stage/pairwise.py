@@ -50,13 +50,15 @@ class Row:
     sft_weight: float = 0.0
     reference: bool = True
     averaged: bool = False
-    """Whether it is about log-probabilities a token: the answers' lengths are divided out always."""
+    """Whether it is about log-probabilities a token: the answers' lengths are divided out, if nobody says otherwise."""
+    normalizes: bool = False
+    """Whether the loss reads `stage.length_normalize`: it is defined for sums and for means."""
 
 
 TABLE: dict[PreferenceLoss, Row] = {
-    PreferenceLoss.sigmoid: Row(0.1, Range(0.01, 0.5), "DPO 0.1, Zephyr 0.01, SmolLM2 0.5 (verified)", smoothing=0.0),
+    PreferenceLoss.sigmoid: Row(0.1, Range(0.01, 0.5), "DPO 0.1, Zephyr 0.01, SmolLM2 0.5 (verified)", smoothing=0.0, normalizes=True),
     PreferenceLoss.hinge: Row(0.05, Range(0.05, 1), "RSO 0.05, of which 1/beta is the margin (TRL's index of papers)"),
-    PreferenceLoss.ipo: Row(0.1, Range(0.01, 1), "IPO 0.1, the paper's τ (TRL's index of papers)", averaged=True),
+    PreferenceLoss.ipo: Row(0.1, Range(0.01, 1), "IPO 0.1, the paper's τ (TRL's index of papers)", averaged=True, normalizes=True),
     PreferenceLoss.robust: Row(0.1, Range(0.01, 0.5), "rDPO 0.1 (TRL's index of papers)", smoothing=0.1),
     PreferenceLoss.exo_pair: Row(0.1, Range(0.01, 0.5), "EXO 0.1 (TRL's index of papers)", smoothing=1e-3),
     PreferenceLoss.nca_pair: Row(0.01, Range(0.001, 0.1), "NCA 0.01 (TRL's index of papers)"),
@@ -75,13 +77,18 @@ TABLE: dict[PreferenceLoss, Row] = {
     PreferenceLoss.cpo: Row(0.1, Range(0.05, 0.5), "CPO 0.1 (verified)", smoothing=0.0, sft_weight=1.0, reference=False),
 }
 
-NORMALIZED = Row(5.0, Range(2, 10), "Tülu 3: 5 with log-probabilities a token (verified)", smoothing=0.0)
+NORMALIZED = Row(5.0, Range(2, 10), "Tülu 3: 5 with log-probabilities a token (verified)", smoothing=0.0, averaged=True, normalizes=True)
 """The sigmoid loss with `stage.length_normalize`."""
 
 
-def row(loss: PreferenceLoss, normalized: bool = False) -> Row:
+def row(loss: PreferenceLoss, normalized: bool | None = None) -> Row:
     """The loss's row; `normalized` is `stage.length_normalize`."""
     return NORMALIZED if normalized and loss is PreferenceLoss.sigmoid else TABLE[loss]
+
+
+def normalizing() -> list[str]:
+    """The losses that read `stage.length_normalize`."""
+    return [str(loss) for loss, found in TABLE.items() if found.normalizes]
 
 
 def reading(knob: str) -> list[str]:

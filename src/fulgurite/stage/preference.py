@@ -161,7 +161,8 @@ class DpoStage(Comparison):
     def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
         super().__init__(model, run, dtypes, total_steps)
         self.loss: PreferenceLoss = run.stage.loss
-        self.averaged = run.stage.length_normalize or row(run.stage.loss).averaged
+        told, found = run.stage.length_normalize, row(run.stage.loss)
+        self.averaged: bool = told if found.normalizes and told is not None else found.averaged
         self.ahead = Ahead.rows if self.loss is PreferenceLoss.aot else Ahead.nothing
         self._paired: dict[int, float] = {}
         self._rewards = [0.0, 0.0]
