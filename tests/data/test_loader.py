@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,18 @@ def test_stop_at_every_step_of_three_epochs_and_go_on(packing: Packing, workers:
             seen += epoch
             position += len(epoch) // each
         assert seen == whole[stop * each :]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_worker_leaves_signals_to_the_main_process(rows: Any) -> None:
+    """A terminal, `timeout` and job schedulers signal the whole group: the step must still get its batches, and be saved."""
+    made = rows()
+    expected = ids(train_loader(made, order(made), lambda: 0))
+    batches = iter(train_loader(made, order(made), lambda: 0, workers=1))
+    seen = [next(batches)["rows"]]
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
+        os.kill(batches._workers[0].pid, number)
+    assert seen + [batch["rows"] for batch in batches] == expected
 
 
 def test_a_batch_is_its_rows_padded_on_the_right(rows: Any) -> None:

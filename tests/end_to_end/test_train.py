@@ -170,26 +170,36 @@ def test_micro_batches_change_nothing(tmp_path: Path) -> None:
             torch.testing.assert_close(weights(other)[name], tensor, rtol=1e-3, atol=2e-5)
 
 
+# 9 examples a step: the processes get 5 and 4, with different numbers of labels.
+NINE = ["trainer.batch_size=9", "trainer.max_steps=8", "data.max_samples=45", "trainer.eval_every=4", "data.val_fraction=0.1"]
+SHARED = {
+    "lora": ["method=lora", *NINE], "full": ["method=full", *NINE], "pt": ["stage=pt", "method=full", *NINE],
+    # 7 rows, 2 a step: in each epoch's last step the second process has none, and each row is trained once
+    "7 rows": ["method=full", "trainer.batch_size=2", "trainer.max_steps=8", "data.max_samples=7", "trainer.eval_every=1000"],
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_two_processes_are_one(tmp_path: Path, method: str) -> None:
-    # 9 examples a step: the processes get 5 and 4, with different numbers of labels.
-    words = [f"method={method}", "trainer.batch_size=9", "trainer.micro_batch=2", "trainer.max_steps=8", "optim.lr=1e-3"]
-    words += ["data.max_samples=45", "optim=sgd", "trainer.eval_every=4", "trainer.save_every=4"]
+@pytest.mark.parametrize("name", SHARED)
+def test_two_processes_are_one(tmp_path: Path, name: str) -> None:
+    words = ["trainer.micro_batch=2", "optim.lr=1e-3", "optim=sgd", "trainer.save_every=4", *SHARED[name]]
+    if name == "pt":
+        (tmp_path / "t.jsonl").write_text("".join(json.dumps({"text": f"{n} " * (n % 13 + 2)}) + "\n" for n in range(50)))
+        words += ["data=file", f"data.path={tmp_path / 't.jsonl'}", "data.packing=none"]
     one = tiny(tmp_path / "one", *words)
     two = tmp_path / "two"
     command = [
         sys.executable, "-m", "fulgurite", "train", "model=tiny", "precision=fp32", "stage.prompts=[]", f"run_dir={two}",
-        "data.val_fraction=0.1", "trainer=ddp_cpu", *words,
+        "trainer=ddp_cpu", "plan.allow=[steps.too-few]", *words,
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert losses(two) == pytest.approx(losses(one), rel=1e-5)
+    assert losses(two) == pytest.approx(losses(one), rel=1e-6)
     evaluated = [[r["val/loss"] for r in rows(folder) if "val/loss" in r] for folder in (one, two)]
-    assert len(evaluated[0]) == 2
-    assert evaluated[1] == pytest.approx(evaluated[0], rel=1e-5)
-    for name, tensor in weights(one).items():
-        torch.testing.assert_close(weights(two)[name], tensor, rtol=1e-4, atol=1e-6)
+    assert len(evaluated[0]) == (0 if name == "7 rows" else 2)
+    assert evaluated[1] == pytest.approx(evaluated[0], rel=1e-6)
+    for key, tensor in weights(one).items():
+        torch.testing.assert_close(weights(two)[key], tensor, rtol=1e-6, atol=1e-7)
 
 
 def test_the_cpu_trainer_trains_as_auto_does_where_there_is_no_gpu(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Shapes: B rows of a micro-batch, T tokens of its longest.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -47,7 +48,20 @@ def train_loader(
 ) -> DataLoader[Any]:
     """Micro-batches from step `position()` to the end of its epoch; its length is always a whole epoch's."""
     sampler = _FromPosition(rows, order, position, ahead)
-    return DataLoader(_MicroBatches(rows, ahead), batch_size=None, sampler=sampler, num_workers=workers)
+    return DataLoader(_MicroBatches(rows, ahead), batch_size=None, sampler=sampler, num_workers=workers, worker_init_fn=_leave_signals)
+
+
+def _leave_signals(worker: int) -> None:
+    """In a worker: leave to the main process what asks a run to stop. A terminal and a job scheduler signal the whole group, and a
+    worker that ends takes the step down that is to be finished and saved. A second SIGTERM ends the worker.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
+    def first(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, first)
 
 
 def val_loader(rows: AnyRows, micro_batch: int, processes: int = 1, rank: int = 0, ahead: Ahead = Ahead.nothing) -> DataLoader[Any]:
