@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from fulgurite.data import formats
 from fulgurite.data.config import File, Format
 from fulgurite.data.fields import Fields, Reading, Wrong
 from fulgurite.data.records import Conversation, Example, Message
-from fulgurite.data.source import Source, build
+from fulgurite.data.source import Source, _convert, build
 from fulgurite.errors import DataError
 
 Write = Callable[[str, Any], Path]
@@ -483,3 +484,67 @@ DETECTED: dict[str, tuple[Any, str, Format | None]] = {
 def test_detect(name: str) -> None:
     record, stage, format = DETECTED[name]
     assert formats.detect(record, stage) is format
+
+
+# --- whatever a record holds
+
+
+BASES: list[Any] = [
+    {"messages": [{"role": "system", "content": "s"}, Q, {**call(), "reasoning_content": "r"}, {"role": "tool", "content": "1"}, A],
+     "tools": [TOOL]},
+    {"conversations": [{"from": "human", "value": "q"}, {"from": "function_call", "value": '{"name": "f", "arguments": {}}'},
+                       {"from": "observation", "value": "1"}, {"from": "gpt", "value": "a"}], "system": "s", "tools": '[{"name": "f"}]'},
+    {"instruction": "q", "input": "i", "output": "o", "history": [["a", "b"]], "system": "s"}, {"prompt": [Q], "completion": [A]},
+    {"prompt": "q", "completion": "a", "label": True}, {"prompt": "q", "chosen": "a", "rejected": "b", "margin": 1},
+    {"chosen": [Q, A], "rejected": [Q, {**A, "content": "b"}]}, {"messages": [Q, A], "label": 1}, {"text": "x"}, {"prompt": "x", "n": 1},
+    {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"},
+    {"role": ["user", "assistant"], "content": ["q", "a"]}, [Q, A],
+]
+VALUES: list[Any] = [
+    None, True, 0, -1, 0.5, float("nan"), float("inf"), 10**400, 10**5000, "", " ", "x", "\ud800", "\0", "[", "{}", "[]", "[{}]", "null",
+    '{"name": 1}', "[" * 3000, [], {}, [[]], [{}], [None], {"a": None}, {"text": None}, {"type": "text"}, {"type": "text", "text": "x"},
+    b"x", Decimal("1.5"), Decimal("nan"), Decimal("1e999999"), datetime.date(2020, 1, 1), datetime.timedelta(1), ("a", "b"), [("a", 1)],
+    [("a", None)], {1: 2}, {None: 1}, Q, A, [Q], [A], CALL, [CALL], "tool", "assistant", nested(2000),
+]
+KEYS = ["messages", "prompt", "completion", "label", "tools", "role", "from", "content", "value", "tool_calls", "function_call", "weight",
+        "train", "name", "thinking", "system", "history", "input", "images"]
+
+
+def places_in(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) and len(at) < 8 else ()
+    return [at, *(place for key, item in below for place in places_in(item, (*at, key)))]
+
+
+def changed(value: Any, at: tuple[Any, ...], other: Any, key: str | None) -> Any:
+    if not at:
+        return {**value, key: other} if key and isinstance(value, dict) else other
+    copied = value.copy()
+    copied[at[0]] = changed(value[at[0]], at[1:], other, key)
+    return copied
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_record_is_read_or_refused_in_one_line(seed: int) -> None:
+    random = Random(seed)
+    read, refusals = 0, []
+    for _ in range(500):
+        record = random.choice(BASES)
+        for _ in range(random.randint(1, 3)):
+            record = changed(
+                record, random.choice(places_in(record)), random.choice(VALUES), random.choice(KEYS) if random.random() < 0.3 else None,
+            )
+        for stage in ("sft", "dpo", "kto", "grpo", "pt"):
+            format = formats.detect(record, stage) or random.choice([format for format in Format if format is not Format.auto])
+            reading = Reading(columnar=random.random() < 0.5)
+            try:
+                made = _convert(formats.rename(record, {}, reading), format)
+            except Wrong as wrong:
+                refusals.append(str(wrong))
+                continue
+            read += 1
+            for message in made.get("messages") or ():
+                message.content.encode()
+                json.dumps([dict(one) for one in message.tool_calls], allow_nan=False).encode()
+            json.dumps([dict(tool) for tool in (made["messages"].tools if made.get("messages") else ())], allow_nan=False).encode()
+    assert min(read, len(refusals)) > 200
+    assert not [line for line in refusals if "\n" in line or len(line) > 1000]

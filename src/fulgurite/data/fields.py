@@ -15,6 +15,8 @@ from typing import Any
 from fulgurite.data.json_stream import Decoder
 from fulgurite.json_file import MOST_DEPTH
 
+DIGITS = 4000
+"""How many digits a number may have that is read as text: Python writes no integer of more than 4,300."""
 LONG = 60
 """How many characters of a value an error line shows."""
 TRUE, FALSE = frozenset({"true", "1", "yes", "1.0"}), frozenset({"false", "0", "no", "0.0"})
@@ -105,7 +107,10 @@ def kind_of(value: Any) -> str:
 
 def show_value(value: Any) -> str:
     """A value as an error line shows it: as Python writes it, at most 60 characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of more digits than Python writes, or lists in lists
+        return kind_of(value)
     return text if len(text) <= LONG else f"{text[:LONG]}…"
 
 
@@ -144,12 +149,11 @@ def as_text(value: Any, place: str, reading: Reading, empty: bool = False) -> st
 def _number_as_text(value: bool | int | float | Decimal, place: str) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    if not math.isfinite(value):
+    if (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, Decimal) and not value.is_finite()):
         raise Wrong(place, f"text is due and this is {value}, which stands for no number")
-    try:
-        return format(value, "f") if isinstance(value, Decimal) else str(value)
-    except ValueError as error:  # Python writes no integer of more than 4,300 digits
-        raise Wrong(place, "text is due and this is a number of thousands of digits") from error
+    if (isinstance(value, Decimal) and abs(value.adjusted()) > DIGITS) or (isinstance(value, int) and abs(value) >= 10**DIGITS):
+        raise Wrong(place, f"text is due and this is a number of more than {DIGITS:,} digits")
+    return format(value, "f") if isinstance(value, Decimal) else str(value)
 
 
 def refuse_damage(text: str, place: str) -> None:
@@ -207,6 +211,8 @@ def as_json(value: Any, place: str, drop_nulls: bool, depth: int = 0) -> Any:
     if isinstance(value, str):
         refuse_damage(value, place)
         return value
+    if isinstance(value, int) and abs(value) >= 10**DIGITS:
+        raise Wrong(place, f"holds a number of more than {DIGITS:,} digits")
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float) and math.isfinite(value):
