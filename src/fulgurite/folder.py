@@ -9,7 +9,7 @@ from typing import Any
 
 from fulgurite.compose import Composed, plain, with_absolute_paths
 from fulgurite.errors import RequestError
-from fulgurite.logger.files import replace
+from fulgurite.logger.files import PRIVATE_FOLDER, replace
 from fulgurite.run import EARLIER, RunConfig
 
 
@@ -24,7 +24,7 @@ def run_folder(run: RunConfig) -> Path:
     for n in range(1, 1000):
         folder = first if n == 1 else first.with_name(f"{first.name}-{n}")
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir(PRIVATE_FOLDER, parents=True)
         except FileExistsError:
             continue
         except OSError as error:
@@ -36,7 +36,7 @@ def run_folder(run: RunConfig) -> Path:
 def make(folder: Path) -> None:
     """Make the folder. Raises RequestError in one sentence where that cannot be."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
     except OSError as error:
         raise RequestError(f"{folder} cannot be made: {error.strerror}; give run_dir=<a folder that can be written>.") from error
 

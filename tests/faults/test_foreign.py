@@ -164,3 +164,12 @@ def test_resuming_does_not_repeat_words_that_let_code_run(
         said = capsys.readouterr().err
         assert f"was run with {word}, which lets code run; that counts only if this command line says so" in said
     assert not (tmp_path / "owned").exists()
+
+
+def test_what_a_run_writes_is_its_owners_alone(made: Path) -> None:
+    """Samples, metrics, reports and weights may hold the data that was trained on."""
+    written = [made / "run", *(made / "run").rglob("*")]
+    names = {"config.yaml", "provenance.json", "metrics.jsonl", "status.json", "data_report.json", "manifest.json"}
+    assert names <= {path.name for path in written}
+    shared = {str(path.relative_to(made)): oct(path.stat().st_mode & 0o777) for path in written if path.stat().st_mode & 0o077}
+    assert not shared

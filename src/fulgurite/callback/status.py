@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.errors import CheckpointError, Interrupted, Pruned, RequestError
-from fulgurite.logger.files import replace
+from fulgurite.logger.files import PRIVATE_FOLDER, replace
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def status(run_dir: Path, **facts: Any) -> Iterator[dict[str, Any]]:
     Not a Lightning callback: data and models fail before there is a trainer.
     """
     with contextlib.suppress(OSError):
-        run_dir.mkdir(parents=True, exist_ok=True)
+        run_dir.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
     with held(run_dir):
         before = _text(run_dir)
         _refuse_two(run_dir, before)

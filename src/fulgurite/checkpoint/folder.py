@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.errors import TrainingFailed
+from fulgurite.logger.files import PRIVATE_FILE, PRIVATE_FOLDER
 
 MANIFEST = "manifest.json"
 PARTS = ("weights.safetensors", "optimizer.safetensors", "state.safetensors", "state.json")
@@ -52,11 +53,11 @@ def writing(final: Path, needed: int) -> Iterator[Path]:
     """
     draft = final.with_name(f"{final.name}.tmp-{os.getpid()}")
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
+        final.parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
         free = shutil.disk_usage(final.parent).free
         if needed + SLACK > free:
             raise _refusal(final, "the disk is too full", needed)
-        draft.mkdir()
+        draft.mkdir(PRIVATE_FOLDER)
         yield draft
         _seal(draft)
         _publish(draft, final)
@@ -83,6 +84,7 @@ def _seal(draft: Path) -> None:
     """Make every file durable, then write the manifest that vouches for them."""
     entries = {}
     for file in sorted(draft.iterdir()):
+        file.chmod(PRIVATE_FILE)
         _sync(file)
         entries[file.name] = {"size": file.stat().st_size, "sha256": _sha256(file)}
     _write_durably(draft / MANIFEST, json.dumps({"version": 1, "files": entries}, indent=1).encode())
@@ -99,7 +101,7 @@ def _publish(draft: Path, final: Path) -> None:
 
 def _write_durably(path: Path, content: bytes) -> None:
     """Write a file and wait until the disk has it."""
-    with path.open("wb") as stream:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE), "wb") as stream:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())

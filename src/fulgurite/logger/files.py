@@ -6,20 +6,30 @@ import contextlib
 import os
 import re
 import shutil
+import stat
 from pathlib import Path
 
 DRAFT = re.compile(r"(?P<name>.+)\.tmp-(?:old-)?(?P<pid>[0-9]+)")
 """What a file or folder is called while it is written: its name, and the process that writes."""
 
 
+PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
+"""Modes of what a run writes, which may hold its data or a secret: its owner alone, whatever the umask."""
+
+
 def replace(path: Path, text: str) -> None:
     """Write `text` beside `path`, then rename over it. Raises OSError, and leaves the old file as it was.
 
+    A new file is its owner's alone; one that was shared on purpose keeps its mode.
     No fsync: what must outlive a power cut is a checkpoint, not a log.
     """
     beside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
-        beside.write_text(text, encoding="utf-8")
+        mode = stat.S_IMODE(path.stat().st_mode) if path.is_file() else PRIVATE_FILE
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE), "w", encoding="utf-8") as stream:
+            stream.write(text)
+        if mode != PRIVATE_FILE:
+            beside.chmod(mode)
         os.replace(beside, path)
     except OSError:
         with contextlib.suppress(OSError):
