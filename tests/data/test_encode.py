@@ -271,3 +271,39 @@ def test_half_a_surrogate_pair_that_reaches_the_tokenizer_is_named(tokenizer: An
         list(module._tokens([good, bad], tokenizer, template, File(), False))
     with pytest.raises(DataError, match=r"a\.jsonl:3: field 'text': the tokenizer refuses"):
         list(module._tokens([Example(Place("a.jsonl", 3), text="a \udfff")], tokenizer, template, File(), False))
+
+
+@pytest.mark.parametrize("stage", ["sft", "kto", "dpo", "grpo"])
+def test_a_message_far_beyond_the_longest_row_is_not_tokenised_and_dropped(
+    stage: str, write: Write, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fulgurite.data import template as template_module
+    from fulgurite.data.rows import Packing, split
+
+    huge = "what is this " * 200_000
+    records = [{"prompt": f"q {n}", "chosen": "good", "rejected": "bad"} for n in range(3)]
+    if stage == "sft":
+        records = [{"instruction": f"q {n}", "output": "good"} for n in range(3)]
+    if stage == "grpo":
+        records = [{"prompt": f"q {n}"} for n in range(3)]
+    path = write("a.jsonl", [records[0], {**records[1], **dict.fromkeys(list(records[1])[:1], huge)}, records[2]])
+    config = File(path=[str(path)], val_fraction=0.0)
+    source, template, seen = build(config, stage=stage, seed=1), resolve(None, tokenizer), 0
+
+    def counting(inner: Any, texts: list[str], special: bool) -> Any:
+        nonlocal seen
+        seen += sum(map(len, texts))
+        return original(inner, texts, special)
+
+    original = module.encoded_texts
+    for place in (module, template_module):
+        monkeypatch.setattr(place, "encoded_texts", counting)
+    encoded = encode(source, tokenizer, template, config, tmp_path / "cache", 64)
+    assert seen < 500_000
+    _, _, report = split(encoded, config, 1, 64, Packing.none)
+    assert report.balanced
+    assert [(reason, d.places) for reason, d in report.dropped.items()] == [
+        ("longer than data.max_length", [f"{path}:2"] * (2 if stage == "kto" else 1))
+    ]
+    assert report.trained == (4 if stage == "kto" else 2)
+    assert encode(source, tokenizer, template, config, tmp_path / "cache", 2_000_000).key != encoded.key

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fulgurite.data.config import SpecialTokens
-from fulgurite.data.encode import GOOD, SPECIAL_INSIDE, STOP_INSIDE, Encoded, Ints
+from fulgurite.data.encode import GOOD, SPECIAL_INSIDE, STOP_INSIDE, TOO_LONG, Encoded, Ints
 from fulgurite.data.report import Report
 from fulgurite.loss.language import IGNORE
 
@@ -80,6 +80,9 @@ def kept(encoded: Encoded, max_length: int, truncate: bool, report: Report) -> t
     """
     numbers, cuts = [], []
     for number, length in enumerate(encoded.lengths.tolist()):
+        if encoded.flagged(number, TOO_LONG):
+            report.drop("longer than data.max_length", str(encoded.place(number)))
+            continue
         sides = encoded.sides(number)
         excess = max(length - max_length, 0)
         prompt = int(np.argmax(encoded.tokens(number, *sides[0])[1]))

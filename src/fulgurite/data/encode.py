@@ -25,9 +25,9 @@ from transformers import PreTrainedTokenizerBase
 from fulgurite import __version__
 from fulgurite.data.answers import Plan
 from fulgurite.data.compared import FORMATS
-from fulgurite.data.config import Data, Mask, SpecialTokens
+from fulgurite.data.config import Data, Mask, SpecialTokens, TooLong
 from fulgurite.data.records import Conversation, Example, Place
-from fulgurite.data.seal import Seal
+from fulgurite.data.seal import Seal, longest_content
 from fulgurite.data.source import Checked, Source
 from fulgurite.data.special_tokens import SpecialTexts
 from fulgurite.data.template import Learned, Template, encoded_texts
@@ -43,6 +43,11 @@ STOP_INSIDE, MISSED, GOOD, CONTINUES = 1, 2, 4, 8
 of the record before it, in a row of its own. Those of `dialect` and `answers` follow."""
 SPECIAL_INSIDE = 256
 """Flag of an example: it holds the text of a special token."""
+TOO_LONG = 512
+"""Flag of an example that has no tokens here: it is far longer than data.max_length can be; `seconds` has the tokens it has at least."""
+CHARACTERS_A_TOKEN = 12
+LONG = 1 << 20
+"""Characters of a message from which on its beginning is tried first."""
 CHUNK = 256
 """Examples that are tokenised at one time, if they have no more than MOST_CHARACTERS together: memory is 200 bytes a character."""
 MOST_CHARACTERS = 1 << 20
@@ -127,26 +132,31 @@ class Encoded:
         return Place(str(self.source.files[self.file(i)]), int(self.arrays["lines"][i]))
 
 
-def encode(source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, cache_dir: Path) -> Encoded:
+def encode(
+    source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, cache_dir: Path, most: int | None = None
+) -> Encoded:
     """The tokenised data set, from the cache where nothing that matters has changed.
 
     Raises DataError with the place of what cannot be tokenised, RequestError where the cache cannot be written. The key has no
-    `data.max_length` in it: what is kept is whole, and cut afterwards.
+    `data.max_length` in it: what is kept is whole, and cut afterwards. Only an example that is sure to be dropped, because it is far
+    longer than `most`, the largest that `data.max_length` can become, is not tokenised.
     """
-    key = key_of(source, tokenizer, config)
+    drops = config.too_long == TooLong.drop and source.stage != "pt" and checked(source).seal.longest >= LONG
+    most = most if drops else None
+    key = key_of(source, tokenizer, config, most)
     folder = cache_dir / "data" / key
     arrays, fresh = _read(folder), False
     for _ in range(3):  # another process may be putting its own, equal result in this place at this instant
         if arrays is not None:
             return Encoded(key, source, arrays, fresh)
-        _build(source, tokenizer, template, config, folder)
+        _build(source, tokenizer, template, config, folder, most)
         arrays, fresh = _read(folder), True
     if arrays is None:
         raise RequestError(f"{folder} cannot be read back after writing; check the disk, or set FULGURITE_CACHE to another.")
     return Encoded(key, source, arrays, fresh)
 
 
-def key_of(source: Source, tokenizer: PreTrainedTokenizerBase, config: Data) -> str:
+def key_of(source: Source, tokenizer: PreTrainedTokenizerBase, config: Data, most: int | None = None) -> str:
     """A hash of the records, the tokenizer, the template, the settings that matter here, and our version.
 
     The records are hashed as the check read them, not as bytes of the files: what is tokenised is compared with that hash.
@@ -156,7 +166,7 @@ def key_of(source: Source, tokenizer: PreTrainedTokenizerBase, config: Data) -> 
     settings = [
         LAYOUT, __version__, source.stage, [str(f) for f in source.formats], source.columns, str(config.mask),
         tokenizer.chat_template, tokenizer.eos_token, tokenizer.bos_token, config.arguments(), str(config.special_tokens),
-        checked(source).seal.hex(),
+        checked(source).seal.hex(), most,
     ]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     digest.update(words.encode())
@@ -168,14 +178,14 @@ def checked(source: Source) -> Checked:
     return source.checked or source.check()
 
 
-def _build(source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, folder: Path) -> None:
+def _build(source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, folder: Path, most: int | None) -> None:
     """Write the arrays beside their place, then rename: others see them whole or not at all."""
     beside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     try:
         _sweep(folder.parent)
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
-        _write(source, tokenizer, template, config, beside)
+        _write(source, tokenizer, template, config, beside, most)
         if folder.exists() and _read(folder) is None:  # damaged
             folder.rename(beside.with_name(f"{beside.name}.bad"))
         try:
@@ -198,14 +208,18 @@ def _sweep(parent: Path) -> None:
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, folder: Path) -> None:
+def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, folder: Path, most: int | None) -> None:
     offsets, files, lines, flags, seconds, margins = array("q", [0]), array("i"), array("q"), array("H"), array("q"), array("d")
     seal = Seal()
     with (folder / "ids.bin").open("wb") as ids_out, (folder / "learn.bin").open("wb") as learn_out:
         # bad records were counted by Source.check, which allowed them; one that is new makes another seal
         good = (e for e in seal.through(source.examples()) if isinstance(e, Example))
         for chunk in _chunks(good):
-            for example, learned, flag, second in _tokens(chunk, tokenizer, template, config, source.asks):
+            short = [example for example in chunk if most is None or not _beyond(example, template, most)]
+            made = _tokens(short, tokenizer, template, config, source.asks) if short else iter(())
+            if len(short) < len(chunk):
+                made = _in_order(chunk, list(made), most)
+            for example, learned, flag, second in made:
                 array("i", learned.ids).tofile(ids_out)
                 learn_out.write(bytes(learned.learn))
                 offsets.append(offsets[-1] + len(learned.ids))
@@ -241,6 +255,28 @@ def _chunks(examples: Iterator[Example]) -> Iterator[list[Example]]:
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def _beyond(example: Example, template: Template, most: int) -> bool:
+    """Whether the beginning of a long message alone has far more than `most` tokens."""
+    content, enough = longest_content(example), CHARACTERS_A_TOKEN * most + LONG // 16
+    if len(content) < max(LONG, enough):
+        return False
+    beginning = content[:enough]
+    with _placed(example, "messages"):
+        return len(encoded_texts(template.tokenizer, [beginning], False)[0]) > 2 * most + 64
+
+
+def _in_order(chunk: list[Example], made: list[Made], most: int | None) -> Iterator[Made]:
+    """What was made of the examples, and for one that is too long its place without tokens."""
+    waiting = iter(made)
+    ahead = next(waiting, None)
+    for example in chunk:
+        if ahead is None or ahead[0] is not example:
+            yield example, Learned([], []), TOO_LONG, 2 * (most or 0) + 64
+        while ahead is not None and ahead[0] is example:
+            yield ahead
+            ahead = next(waiting, None)
 
 
 def _tokens(

@@ -16,7 +16,7 @@ from fulgurite.data.answers import REASONING_LEFT_OUT
 from fulgurite.data.compared_rows import Compared
 from fulgurite.data.config import Data, Packing, SpecialTokens, TooLong
 from fulgurite.data.dialect import CALLS_AS_TEXT, REASONING_AS_TEXT, SYSTEM_MOVED
-from fulgurite.data.encode import MISSED, SPECIAL_INSIDE, STOP_INSIDE, Encoded
+from fulgurite.data.encode import MISSED, SPECIAL_INSIDE, STOP_INSIDE, TOO_LONG, Encoded
 from fulgurite.data.packing import best_fit
 from fulgurite.data.report import Report, histogram
 from fulgurite.errors import DataError
@@ -180,7 +180,9 @@ def _kept(encoded: Encoded, config: Data, max_length: int, report: Report) -> In
         _refuse_long(encoded, config, max_length)
     for number, length in enumerate(lengths):
         too_long = not running and length > max_length
-        if config.special_tokens == SpecialTokens.drop and encoded.flagged(number, SPECIAL_INSIDE):
+        if encoded.flagged(number, TOO_LONG):
+            dropped.append((number, "longer than data.max_length"))
+        elif config.special_tokens == SpecialTokens.drop and encoded.flagged(number, SPECIAL_INSIDE):
             dropped.append((number, compared_rows.SPECIAL))
         elif encoded.flagged(number, STOP_INSIDE):
             dropped.append((number, "an answer holds the text of an end token"))

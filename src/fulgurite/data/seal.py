@@ -19,6 +19,8 @@ class Seal:
     def __init__(self) -> None:
         self._hashes: dict[str, Any] = {}
         self.counts: dict[str, int] = {}
+        self.longest = 0
+        """Characters of the longest message."""
 
     def add(self, record: Example | Bad) -> None:
         """Take in the next record of the data set."""
@@ -26,6 +28,8 @@ class Seal:
         if file not in self._hashes:
             self._hashes[file], self.counts[file] = hashlib.blake2b(digest_size=32), 0
         self.counts[file] += 1
+        if isinstance(record, Example):
+            self.longest = max(self.longest, len(longest_content(record)))
         for part in _parts(record):
             body = part.encode("utf-8", "surrogatepass")
             self._hashes[file].update(len(body).to_bytes(8, "little"))
@@ -50,6 +54,11 @@ class Seal:
                     f"{file} changed while it was read: {self.counts.get(file, 0):,} records at the check, {now.counts.get(file, 0):,} "
                     "after it; start again once nothing writes to it. Nothing was kept of this reading."
                 )
+
+
+def longest_content(example: Example) -> str:
+    """The longest thing that a message of the example says."""
+    return max((m.content for side in (example.messages, example.rejected) for m in side or ()), key=len, default="")
 
 
 def _parts(record: Example | Bad) -> tuple[str, ...]:

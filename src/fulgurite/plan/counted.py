@@ -50,9 +50,9 @@ def counted(
 
 def _duplicates(ids: Any, offsets: Any) -> int:
     """How many examples have the very tokens of an earlier one; by a hash of 64 bits, since a large file has millions."""
-    edges = offsets.tolist()
-    known = {hash(ids[a:b].tobytes()) for a, b in pairwise(edges)}
-    return len(edges) - 1 - len(known)
+    edges: list[int] = offsets.tolist()
+    known = {hash(ids[a:b].tobytes()) for a, b in pairwise(edges) if a < b}
+    return sum(a < b for a, b in pairwise(edges)) - len(known)
 
 
 def _starts(facts: DataFacts, encoded: Encoded, ids: Any, offsets: Any, template: Template) -> None:
@@ -73,7 +73,7 @@ def _no_end(encoded: Encoded, ids: Any, offsets: Any, stops: list[int]) -> int:
         ends = np.isin(ids[edges[0] : edges[-1]], stops) & (learn[edges[0] : edges[-1]] > 0)
         so_far = np.concatenate([[0], np.cumsum(ends)])
         there: Ints = so_far[edges[1:] - edges[0]] - so_far[edges[:-1] - edges[0]]
-        none += int((there == 0).sum())
+        none += int(((there == 0) & (np.diff(edges) > 0)).sum())
     return none
 
 

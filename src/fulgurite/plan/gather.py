@@ -68,7 +68,7 @@ def gather(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
     model.free_padding = free_padding(outline.tokenizer, template.stop_ids) is not None
     base = base_of(run.model)
     model.invalid_generation = invalid_fields(base.path, base.revision) if isinstance(base, Hf) else {}
-    encoded = encode(source, outline.tokenizer, template, run.data, cache_root())
+    encoded = encode(source, outline.tokenizer, template, run.data, cache_root(), run.data.max_length or outline.length)
     facts.percentile_99, facts.model_length, facts.rows = encoded.percentile_99, outline.length, len(encoded)
     composed.fill(facts, "data")
     rows, val, report = split(encoded, run.data, run.seed, run.data.max_length, run.data.packing)
