@@ -166,6 +166,36 @@ def test_help_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
     assert "fulgurite train [GROUP=OPTION] [KNOB=VALUE]" in capsys.readouterr().out
 
 
+HELP = [
+    (["--help"], "fulgurite train"), (["train", "--help"], "adamw_8bit"), (["train", "-h"], "+experiment=sft_guide"),
+    (["train", "-h", "optim"], "optim.lr"), (["train", "--help", "optim=adamw"], "optim.lr"),
+    (["train", "-h", "optim.lr"], "learning rate"),
+    (["plan", "--help"], "--rules"), (["chat", "--help"], "temperature"), (["export", "--help"], "dtype"), (["runs", "--help"], "runs"),
+    (["explain", "--help"], "explain"),
+]
+HEAVY = ("torch", "transformers", "lightning", "hydra", "omegaconf", "numpy", "peft", "pyarrow")
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """One process asks for every help there is; a second is mostly what Hydra and torch take to load."""
+    code = f"""
+import contextlib, io, sys
+from fulgurite.cli.main import main
+for words, part in {HELP!r}:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        try:
+            status = main(words)
+        except SystemExit as left:
+            status = left.code or 0
+    assert status == 0 and part in out.getvalue(), (words, status, out.getvalue()[:300])
+    loaded = [name for name in {HEAVY!r} if name in sys.modules]
+    assert not loaded, (words, loaded)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [("fulgurite tr", "train"), ("fulgurite train optim=ada", "optim=adafactor"), ("fulgurite train optim.l", "optim.lr=")],

@@ -74,7 +74,8 @@ def test_options_of_the_user_are_choices(tmp_path: Path) -> None:
 VALUES = [
     "1", "-1", "0", "1e3", "1e400", "-1e308", "inf", "-inf", "nan", "null", "true",
     "'x'", '"x"', "", "[]", "[1,inf]", "{}",
-    "{a: 1}", "{a: inf}", "a,b", "a b", "\n", "a\nb", "\x1b[31m", "\u202e", "${x}", "${oc.env:HOME}", "$(id)", "`id`", "../..", "[[[[", "{{{", "'",
+    "{a: 1}", "{a: inf}", "a,b", "a b", "\n", "a\nb", "\x1b[31m", "\u202e", "${x}", "${oc.env:HOME}", "$(id)", "`id`", "../..", "[[[[", "{{{",
+    "'",
     "\\", "é", "💥", "[{_target_: os.system}]", "{_target_: os.system}", DIGITS, "1_0", "0x10", "1.5.5", "choice(1,2)", "range(1,3)",
     "interval(0,1)", "[null]", "x" * 5000, "\0", "---", "*a", "&a b", "!!python/object:os.system", "%", "=", "a=b", "~", "[1,2,3,4,5]",
     "9223372036854775808",

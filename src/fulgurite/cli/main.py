@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from fulgurite import __version__
+from fulgurite.cli.help import asks
 from fulgurite.cli.ending import answering_signals, closed_output, end
 from fulgurite.errors import ConfigError, did_you_mean
 from fulgurite.say import guard_output
@@ -31,6 +32,10 @@ Errors are one line (exit 2); failed training says why (exit 3); Ctrl-C saves fi
 
 
 def _train(words: list[str]) -> int:
+    from fulgurite.cli.help import train_help
+
+    if asks(words):
+        return train_help(words)
     from fulgurite.cli.train import train_main
 
     return train_main(words)
@@ -55,6 +60,10 @@ def _chat(words: list[str]) -> int:
 
 
 def _export(words: list[str]) -> int:
+    from fulgurite.cli.help import export_help
+
+    if asks(words):
+        return export_help()
     from fulgurite.export import export_main
 
     return export_main(words)
@@ -107,4 +116,9 @@ def _run(given: list[str]) -> int:
         return completion_main(rest, COMMANDS)
     if command not in COMMANDS:
         raise ConfigError(f"There is no command {command}.{did_you_mean(command, COMMANDS)} `fulgurite --help` lists them.")
-    return COMMANDS[command](rest)
+    try:
+        return COMMANDS[command](rest)
+    except SystemExit as left:  # argparse leaves after it has printed its help
+        if asks(rest) and not left.code:
+            return 0
+        raise

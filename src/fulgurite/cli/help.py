@@ -1,0 +1,67 @@
+"""`fulgurite train --help` and `fulgurite export --help`, from the declarations alone: no Hydra, no torch."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+ASKING = frozenset({"-h", "--help"})
+
+TRAIN = """fulgurite train [GROUP=OPTION] [KNOB=VALUE] ...
+
+Groups and their options:
+
+{groups}
+Presets, each a whole run or a search:
+{presets}
+
+  fulgurite train -h GROUP        its options and parameters; so for GROUP=OPTION and for a parameter, such as optim.lr
+  fulgurite train -m A=1,2        runs each value
+  fulgurite train --cfg job       prints the config
+  --config-dir DIR                adds options of your own
+
+`fulgurite explain` says what each group, option and knob does, and what to set it to."""
+
+
+def asks(words: Sequence[str]) -> bool:
+    """Whether a command line asks for help."""
+    return not ASKING.isdisjoint(words)
+
+
+def train_help(words: Sequence[str]) -> int:
+    """Print the help of `fulgurite train`, or the page of `explain` for each word beside the flag; returns the exit status."""
+    named = [word for word in words if not word.startswith("-")]
+    if named:
+        from fulgurite.explain import explain_main
+
+        return max(explain_main([word]) for word in named)
+    print(TRAIN.format(groups=_groups(), presets=_presets()))
+    return 0
+
+
+def export_help() -> int:
+    """Print the parameters of `fulgurite export`."""
+    from fulgurite.export_config import Export
+    from fulgurite.words import usage
+
+    print(usage(Export, "export"))
+    return 0
+
+
+def _groups() -> str:
+    from fulgurite.choices import named
+    from fulgurite.run import GROUPS, load_options
+
+    load_options()
+    lines = []
+    for group in GROUPS:
+        names = textwrap.wrap(", ".join(named(group)), 96)
+        lines += [f"  {group:10} {names[0]}", *(f"  {'':10} {line}" for line in names[1:])]
+    return "\n".join(lines) + "\n"
+
+
+def _presets() -> str:
+    from fulgurite.places import conf_dir
+
+    found = [f"+{kind}={path.stem}" for kind in ("experiment", "sweep", "find") for path in sorted((conf_dir() / kind).glob("*.yaml"))]
+    return textwrap.fill(", ".join(found), 108, initial_indent="  ", subsequent_indent="  ")
