@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fulgurite.errors import ConfigError, did_you_mean
+from fulgurite.secrets import holds_key, holds_password
 
-SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{16,}|wandb_v1_[A-Za-z0-9_]{20,}|sk-[A-Za-z0-9_-]{20,}|AKIA[0-9A-Z]{16}|[0-9a-f]{40})\b")
 RESOLVER = re.compile(r"(?<!\\)\$\{\s*([\w.$ {}]*?)\s*:")
 HARMLESS = {"now", "hydra", "oc.select", "oc.dict.keys", "oc.dict.values"}
 """Resolvers that read the config and the clock alone."""
@@ -77,8 +77,13 @@ def _name(word: str) -> str:
 
 def refuse_secret(name: str, text: str) -> None:
     """Raise ConfigError where the value of `name` looks like a key: config.yaml would keep it. A revision is a commit's hash."""
-    if not name.endswith("revision") and SECRET.search(text):
+    if holds_key(text, commit=name.endswith("revision")):
         raise ConfigError(f"{name} holds what looks like a secret; put it into the environment, where no file keeps it.")
+    if holds_password(text):
+        raise ConfigError(
+            f"{name} holds a password, which config.yaml would keep; leave it out: PostgreSQL reads ~/.pgpass, MySQL ~/.my.cnf, git and "
+            "other tools ~/.netrc."
+        )
 
 
 def refuse_resolver(name: str, text: str) -> None:

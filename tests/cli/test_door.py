@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 from pathlib import Path
@@ -74,8 +75,8 @@ def test_options_of_the_user_are_choices(tmp_path: Path) -> None:
 VALUES = [
     "1", "-1", "0", "1e3", "1e400", "-1e308", "inf", "-inf", "nan", "null", "true",
     "'x'", '"x"', "", "[]", "[1,inf]", "{}",
-    "{a: 1}", "{a: inf}", "a,b", "a b", "\n", "a\nb", "\x1b[31m", "\u202e", "${x}", "${oc.env:HOME}", "$(id)", "`id`", "../..", "[[[[", "{{{",
-    "'",
+    "{a: 1}", "{a: inf}", "a,b", "a b", "\n", "a\nb", "\x1b[31m", "\u202e", "${x}", "${oc.env:HOME}", "$(id)", "`id`", "../..",
+    "[[[[", "{{{", "'",
     "\\", "é", "💥", "[{_target_: os.system}]", "{_target_: os.system}", DIGITS, "1_0", "0x10", "1.5.5", "choice(1,2)", "range(1,3)",
     "interval(0,1)", "[null]", "x" * 5000, "\0", "---", "*a", "&a b", "!!python/object:os.system", "%", "=", "a=b", "~", "[1,2,3,4,5]",
     "9223372036854775808",
@@ -112,22 +113,17 @@ def settle(word: str, prepared: str) -> None:
 def test_a_thousand_overrides_are_values_or_sentences() -> None:
     taken = 0
     for word in overrides(1000):
-        try:
+        with contextlib.suppress(FulguriteError):  # a sentence of ours; anything else fails the test
             [prepared] = prepare([word])
             settle(word, prepared)
-        except FulguriteError as error:
-            assert str(error)
-        else:
             taken += 1
     assert 50 < taken < 950  # else nothing was tried
 
 
 def test_forty_of_them_compose_or_are_sentences() -> None:
     for word in overrides(40):
-        try:
+        with contextlib.suppress(FulguriteError):
             compose([word])
-        except FulguriteError as error:
-            assert str(error)
 
 
 def test_every_number_is_finite() -> None:
@@ -142,9 +138,8 @@ def test_every_number_is_finite() -> None:
                 check(knob, value)
 
 
-CHOSEN = re.compile(r"(?<![\w./\-])(\+?(?:%s)=(?:'[^']*'|\"[^\"]*\"|\[[^\]]*\]|[^\s,;:)`|'\"(<]++))(?!\()" % "|".join(
-    re.escape(name) for name in sorted({*KNOBS, *groups(), "find"}, key=len, reverse=True)
-))
+NAMED = "|".join(re.escape(name) for name in sorted({*KNOBS, *groups(), "find"}, key=len, reverse=True))
+CHOSEN = re.compile(rf"(?<![\w./\-])(\+?(?:{NAMED})=(?:'[^']*'|\"[^\"]*\"|\[[^\]]*\]|[^\s,;:)`|'\"(<]++))(?!\()")
 TEXTS = ("meaning", "source", "advice", "raise_when", "lower_when", "leave", "memory", "time", "misread")
 
 

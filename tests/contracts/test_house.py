@@ -30,7 +30,7 @@ LAYERS = [
     {"callback", "logger", "trainer", "checkpoint"},
     {"data", "model", "method", "optim", "scheduler", "precision", "privacy"},
     {"loss"},
-    {"schema", "errors", "foreign", "say", "places", "hostile", "translations", "json_file", ""},
+    {"schema", "errors", "foreign", "say", "places", "hostile", "secrets", "translations", "json_file", ""},
 ]
 """Top to bottom: a module imports from its own layer and from those below."""
 

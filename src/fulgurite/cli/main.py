@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from fulgurite import __version__
-from fulgurite.cli.help import asks
 from fulgurite.cli.ending import answering_signals, closed_output, end
+from fulgurite.cli.help import asks
 from fulgurite.errors import ConfigError, did_you_mean
 from fulgurite.say import guard_output
 
