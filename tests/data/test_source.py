@@ -13,9 +13,11 @@ from fulgurite.data.config import File, Guide, Packing
 from fulgurite.data.encode import encode
 from fulgurite.data.prompts import sample_prompts
 from fulgurite.data.records import Conversation, Example, Message
+from fulgurite.data.report import Report
 from fulgurite.data.rows import split
 from fulgurite.data.source import Source, build
 from fulgurite.data.template import resolve
+from fulgurite.errors import DataError
 
 Write = Callable[[str, Any], Path]
 U, A, S, T = (lambda text, role=role: Message(role, text) for role in ("user", "assistant", "system", "tool"))
@@ -147,3 +149,28 @@ def test_prompts_of_running_text_are_its_beginnings(write: Write) -> None:
     source = build(File(path=[str(write("a.txt", "one two three " * 9 + "\nfour\n"))]), stage="pt", seed=1)
     assert sample_prompts(None, source, None) == [" ".join(["one", "two", "three"] * 4), "four"]
     assert json.dumps(sample_prompts(None, source, None))
+
+
+def test_names_and_values_without_end_make_short_lines(tmp_path: Path) -> None:
+    big = "k" * 1_000_000
+    many = {f"key {n}": 1 for n in range(3000)}
+    good = {"instruction": "q", "output": "a"}
+    (tmp_path / "unread.jsonl").write_text(json.dumps({**good, big: 1}) + "\n" + json.dumps({**good, **many}) + "\n")
+    source = build(File(path=[str(tmp_path / "unread.jsonl")]), stage="sft", seed=0)
+    checked = source.check()
+    assert len(checked.words(source)) < 600
+    assert len(checked.unread) == 1001
+    assert checked.unread["(other fields)"] == 2001
+    report = Report("alpaca", [], unread_fields=dict(checked.unread))
+    assert "and 981 more" in report.sentence()
+    assert len(report.sentence()) < 600
+    twice = f'{{"{big}": 1, "{big}": 2}}'
+    for name, text in {"twice": twice, "strange": json.dumps({big: 1}), "many": json.dumps(many)}.items():
+        (tmp_path / f"{name}.jsonl").write_text(text + "\n")
+        with pytest.raises(DataError) as caught:
+            build(File(path=[str(tmp_path / f"{name}.jsonl")]), stage="sft", seed=0).check()
+        assert len(str(caught.value)) < 1000, name
+    (tmp_path / "head.csv").write_text(f"{big},{big}\n1,2\n")
+    with pytest.raises(DataError, match="the column stands twice") as caught:
+        build(File(path=[str(tmp_path / "head.csv")]), stage="sft", seed=0)
+    assert len(str(caught.value)) < 1000

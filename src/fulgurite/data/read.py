@@ -20,7 +20,7 @@ from fulgurite.data.columnar import table_records
 from fulgurite.data.find import kind_of
 from fulgurite.data.json_stream import Decoder, NotJson, items
 from fulgurite.data.lines import MOST_RECORD, Endless, csv_lines, lines, more_blank, too_long
-from fulgurite.data.records import Bad, Place
+from fulgurite.data.records import Bad, Place, shorten
 from fulgurite.errors import DataError
 
 BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -136,7 +136,7 @@ def _csv(path: Path, stream: TextIO, usual: str = ",") -> Iterator[Raw]:
         names = reader.fieldnames or []
         if len(set(names)) != len(names):
             twin = next(name for name, count in Counter(names).items() if count > 1)
-            raise DataError(f"{path}:1: field '{twin}': the column stands twice; rename one.")
+            raise DataError(f"{path}:1: field '{shorten(twin)}': the column stands twice; rename one.")
         line = reader.line_num + 1
         for row in reader:
             place, held[0] = Place(str(path), line), 0

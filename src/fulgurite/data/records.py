@@ -115,4 +115,12 @@ class Bad:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.place}: field '{self.field}': {self.reason}"
+        return f"{self.place}: field '{shorten(self.field)}': {shorten(self.reason, LONGEST_REASON)}"
+
+
+LONGEST_NAME, LONGEST_REASON = 80, 1000
+
+
+def shorten(text: str, most: int = LONGEST_NAME) -> str:
+    """Returns a foreign name or sentence without what is beyond its first `most` characters."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ from fulgurite.data import compared, formats, read
 from fulgurite.data.config import ASKING, Data, File, Format, GuideForm, GuidePreference, GuidePrompts
 from fulgurite.data.fields import Fields, Reading, Wrong, rename_keys
 from fulgurite.data.find import find, kind_of
-from fulgurite.data.records import Bad, Example, Place
+from fulgurite.data.records import Bad, Example, Place, shorten
 from fulgurite.data.seal import Seal
 from fulgurite.data.suggest import as_override, describe_record, suggest_columns
 from fulgurite.data.turns import TARGETS, TURN_KEYS
@@ -34,6 +34,8 @@ PAIRS = "prompt: ..., chosen: ..., rejected: ..."
 OURS = {"pt": "text: ...", "rm": PAIRS, "dpo": PAIRS, "kto": "prompt: ..., completion: ..., label: ...",
         **dict.fromkeys(ASKING, "prompt: ...")}
 """The fields that each stage wants, for a sentence."""
+MOST_FIELDS, OTHERS = 1000, "(other fields)"
+"""How many unread fields are counted by name: a record may have 100,000 of its own."""
 LOOK = 20
 """How many records are looked at to detect a format."""
 
@@ -55,9 +57,15 @@ class Checked:
     """What was read, for later passes to compare with."""
     remarks: Counter[str] = field(default_factory=Counter)
 
+    def count_unread(self, names: Iterable[str]) -> None:
+        """Counts the unread fields of a record. Names are shortened, and beyond MOST_FIELDS of them counted together."""
+        for name in sorted(map(shorten, names)):
+            self.unread[name if name in self.unread or len(self.unread) < MOST_FIELDS else OTHERS] += 1
+
     def words(self, source: Source) -> str:
         """What was found, in a line."""
         left = ", ".join(f"{name} (in {count})" for name, count in self.unread.most_common(5))
+        left += f" and {len(self.unread) - 5} more" if len(self.unread) > 5 else ""
         parts = [f"{self.rows:,} records in {len(source.files)} file(s), format {source.format}"]
         parts += [f"they are {self.pairs:,} pairs, each taken for one good answer and one bad"] if self.pairs else []
         parts += [f"{len(self.bad)} bad and left out"] if self.bad else []
@@ -128,7 +136,7 @@ class Source:
                         found.bad.append(example)
                 else:
                     found.good += halves
-                    found.unread.update(reading.unread)
+                    found.count_unread(reading.unread)
                     found.remarks.update(reading.remarks)
             if found.rows == before:
                 raise DataError(f"{path}:1: field 'record': the file holds no record; leave it out, or give a file with examples.")
