@@ -34,7 +34,7 @@ SLICE = 100
 
 
 def attempt(target: Target, seed: int, number: int, folder: Path) -> tuple[str, str]:
-    """Makes mutation `number` and tries it. Returns "good", "refused" or "fault", and what was said."""
+    """Makes mutation `number` and tries it. Returns "good", "part" (bad records among good), "refused" or "fault", and what was said."""
     begin = time.monotonic()
     try:
         found, said = target.attempt(seed, number, folder), ""

@@ -81,7 +81,7 @@ def read(path: Path, stage: str) -> str:
         encode(source, tokenizer(), resolve(None, tokenizer()), config, cache)
     finally:
         shutil.rmtree(cache, ignore_errors=True)
-    return "good"
+    return "part" if checked.bad else "good"
 
 
 def record_file(name: str) -> Callable[[int, int, Path], str]:

@@ -30,7 +30,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 def test_mutated_data_end_in_examples_or_one_line(kind: str, tmp_path: Path) -> None:
     outcomes = [fuzz.attempt(TARGETS[kind], SEED, number, tmp_path) for number in range(20)]
     assert [said for outcome, said in outcomes if outcome == "fault"] == []
-    assert any(outcome == "refused" for outcome, _ in outcomes)
+    assert any(outcome in ("part", "refused") for outcome, _ in outcomes)
 
 
 def test_mutated_tables_end_in_examples_or_one_line() -> None:
