@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import subprocess
 import sys
@@ -94,6 +95,22 @@ def test_a_system_message_begins_a_new_conversation(partner: Partner) -> None:
     assert asked(partner, "Why?\n", system="Be brief.") == [prompt(partner, system, why)]
     assert asked(partner, "Rank?\n/system Be brief.\nWhy?\n")[1] == prompt(partner, system, why)
     assert asked(partner, "/system\nWhy?\n", system="Be brief.") == [prompt(partner, why)]
+
+
+def test_a_system_message_that_the_template_refuses_begins_the_first_question_and_is_told(partner: Partner) -> None:
+    from fulgurite.data.template import Template
+
+    tokenizer = copy.deepcopy(partner.tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        "{{ m.role + ':' + m.content + eos_token }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    strict = Partner(partner.model, tokenizer, Template("tokenizer", tokenizer), partner.limit)
+    model = Scripted(strict)
+    text = talk(Partner(model, tokenizer, strict.template, partner.limit), "Why?\nHow?\n", system="Be brief.")
+    assert text.count("takes no system message: the first question begins with it") == 1
+    assert model.asked[0].startswith("user:Be brief.\n\nWhy?")
+    assert model.asked[1].count("Be brief.") == 1
 
 
 def test_a_whole_answer_is_written_without_a_mark(partner: Partner) -> None:

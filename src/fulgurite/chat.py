@@ -126,6 +126,7 @@ class Conversation:
         person = source.isatty()
         if person:
             self._say("Ask something. /reset forgets, /system TEXT sets the system message, /quit leaves.\n")
+        self._say_moved()
         while True:
             try:
                 line = _ask(person, source)
@@ -157,6 +158,7 @@ class Conversation:
             self._system = rest.strip() or None
             self._turns.clear()
             self._say("(a new conversation, with this system message)\n" if self._system else "(no system message)\n")
+            self._say_moved()
         else:
             near = did_you_mean(name, ("reset", "system", "quit"))
             self._say(f"(there is no /{escaped(name)}.{near} /reset, /system TEXT and /quit are known)\n")
@@ -189,6 +191,11 @@ class Conversation:
         self._say(f"{note}\n")
         self._turns += [Message("user", text), self._partner.template.answer(said)]
         self._answers += 1
+
+    def _say_moved(self) -> None:
+        """Tell where the system message goes if the chat template takes none, as in training."""
+        if self._system and not self._partner.template.dialect.system:
+            self._say("(the chat template takes no system message: the first question begins with it)\n")
 
     def _make_room(self, text: str) -> bool:
         """Forget the oldest turns, and say so, until question and answer fit into what the model can read."""
