@@ -48,7 +48,8 @@ class Resume:
         empty=Empty("a fresh run, or the checkpoint that lies in run_dir already"),
     )
     allow: list[str] = knob(
-        [], "Knobs that may differ from the run that is resumed.",
+        [], "Knobs that may differ from the run that is resumed; also weights, model_config, tokenizer, reference, adapter and reward, "
+        "whose files are compared by hash.",
         source="Ours: other trainers resume under a changed config without a word",
         advice="Name only what you changed on purpose: resume.allow=[trainer.epochs].",
     )

@@ -112,6 +112,21 @@ def test_without_evaluation_there_is_no_best(tmp_path):
     assert not (tmp_path / "checkpoints" / "best").exists()
 
 
+class Unsound(Model):
+    """Its second evaluation of four, and every later one, is not a number."""
+
+    def on_validation_epoch_end(self):
+        value = torch.stack(self.sums).mean()
+        self.log("val/loss", value if self.trainer.global_step < 4 else value * float("nan"))
+
+
+def test_an_evaluation_that_is_no_number_is_never_the_best(tmp_path):
+    kept = train(tmp_path, save_every=100, eval_every=2, model=Unsound())
+    assert kept.best_step == 2
+    assert (link(tmp_path, "last"), link(tmp_path, "best")) == ("step-9", "step-2")
+    assert steps(tmp_path) == [2, 9]
+
+
 class Unnamed(Model):
     def on_validation_epoch_end(self):
         self.log("val/other", torch.stack(self.sums).mean())

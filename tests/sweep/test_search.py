@@ -108,11 +108,13 @@ def test_where_all_fail_alike_the_search_ends(tmp_path: Path) -> None:
     assert len(launch.seen) == 3
 
 
-def test_a_stopped_search_goes_on_with_the_trial_that_was_cut_off(tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", Interrupted.STATUSES)
+def test_a_stopped_search_goes_on_with_the_trial_that_was_cut_off(status: int, tmp_path: Path) -> None:
     what, base = begun(tmp_path, "sweep.trials=4", "sweep.pruner=none")
-    launch = Formula({2: Outcome(130, "Stopped by SIGINT.")})
-    with pytest.raises(Interrupted, match="The same command goes on"):
+    launch = Formula({2: Outcome(status, "Stopped by a signal.")})
+    with pytest.raises(Interrupted, match="The same command goes on") as caught:
         search(what, base, launch)
+    assert caught.value.exit_status == status
     found = ran(tmp_path, Formula(), "sweep.trials=4", "sweep.pruner=none")
     assert [t["state"] for t in found] == ["complete", "complete", "fail", "complete", "complete"]
     assert found[3]["values"] == found[2]["values"] == dict(zip(("optim.lr", "method.rank"), launch.seen[2], strict=True))

@@ -61,7 +61,7 @@ def held(run_dir: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(run_dir / LOCK)
+    lock = FileLock(run_dir / LOCK, mode=0o600)
     found = _running(_text(run_dir))
     # the workers of a run that was killed hold its lock until they notice, some seconds later
     patience = LEFT_BEHIND if found is not None and not alive(found) else 0.0
