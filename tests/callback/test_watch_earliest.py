@@ -129,7 +129,7 @@ def test_a_rule_speaks_at_the_earliest_step_and_not_of_the_healthy_run_beside(na
 
 @pytest.mark.parametrize("before", [1, 2, 3, 7, 8, 20, 45, 130, 400])
 @pytest.mark.parametrize(
-    ("climb", "within"), [([26, 50], 1), ([7.5, 8], 1), ([5.5, 5.6], 2), ([4.0, 5.0, 6.0, 7.0, 8.0, 9.0], 3)],
+    ("climb", "within"), [([26, 50], 1), ([7.5, 8], 2), ([5.5, 5.6], 2), ([4.0, 5.0, 6.0, 7.0, 8.0, 9.0], 3)],
     ids=["out of all bounds", "above chance", "a jump", "a ramp"],
 )
 def test_a_loss_that_climbs_is_found_at_once_whatever_came_before(before: int, climb: list[float], within: int) -> None:

@@ -176,6 +176,7 @@ SILENT: dict[str, list[tuple[str, Seen]]] = {
     ],
     "diverged": [
         ("chance", Seen(SFT, trail([10.8, 11.7]))), ("the first step, which step-zero judges", Seen(SFT, trail([26.0]))),
+        ("a row that is new to a model of few", Seen(SFT, trail([10.8, 6.0, 5.0, 4.0, 18.0]))),
         ("few labels", Seen(SFT, trail([10.8, 13.0], labels=8))), ("pairs", Seen(DPO, trail([0.7, 13.0]))),
         ("falling", Seen(SFT, trail(FALLING))), ("a little", Seen(SFT, trail([2.0] * 20 + [2.4] * 20))),
         ("noise", Seen(SFT, trail([2.0 + 3 * (n % 7 == 0) for n in range(30)] + [2.0 + 3 * (n % 4 == 0) for n in range(20)]))),

@@ -17,6 +17,7 @@ import torch
 from lightning.pytorch import Trainer
 from peft import AutoPeftModelForSequenceClassification, PeftModel
 from safetensors.torch import load_file, save_file
+from tests.conftest import cells
 from tests.end_to_end.runs import losses, rows, tiny, weights
 from tests.stage.test_preference import judged, pairs, written
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -344,8 +345,7 @@ OTHERS = {
 """Every method and preset besides lora and full."""
 
 
-@pytest.mark.parametrize("stage", ["rm", "dpo", "kto"])
-@pytest.mark.parametrize("method", OTHERS)
+@pytest.mark.parametrize(("method", "stage"), cells(OTHERS, ["rm", "dpo", "kto"]))
 def test_every_method_compares_resumes_and_is_exported(stage: str, method: str, words: Any, tmp_path: Path) -> None:
     more = [*words(stage), f"method={method}", *OTHERS[method], "optim.lr=1e-3", "trainer.save_every=1", "trainer.keep=5"]
     more += ["trainer.batch_size=8", "data.val_fraction=0.2"]

@@ -17,7 +17,7 @@ from fulgurite.compose import compose
 from fulgurite.errors import CheckpointError, ConfigError
 
 BY_HEART = [
-    "method=full", "optim.lr=1e-2", "data.max_samples=4", "trainer.max_steps=60", "trainer.eval_every=2", "scheduler=constant",
+    "method=full", "optim.lr=1e-2", "data.max_samples=4", "trainer.max_steps=30", "trainer.eval_every=2", "scheduler=constant",
     "data.val_fraction=0.5",
 ]
 """A few rows learned by heart: the validation loss falls, then rises."""
@@ -65,7 +65,7 @@ def test_it_ends_after_so_many_evaluations_without_a_gain(
     expected = ends(evaluations(whole), patience)
     assert expected is not None
     step, best = expected
-    assert best < step < 60
+    assert best < step < 30
     folder = tiny(tmp_path / "run", *BY_HEART, f"trainer.patience={patience}")
     assert rows(folder) == [row for row in rows(whole) if row["step"] <= step]
     assert (folder / "checkpoints" / "last").resolve().name == f"step-{step}"
@@ -73,7 +73,7 @@ def test_it_ends_after_so_many_evaluations_without_a_gain(
     assert json.loads((folder / "status.json").read_text())["state"] == "finished"
     value = dict(evaluations(whole))[best]
     assert (
-        f"Stopped early at step {step} of 60: val/loss has not fallen below its {value:.4g} of step {best} in {patience} evaluations. "
+        f"Stopped early at step {step} of 30: val/loss has not fallen below its {value:.4g} of step {best} in {patience} evaluations. "
         f"The best checkpoint is {folder}/checkpoints/best.\n"
     ) in capsys.readouterr().err
 
@@ -115,7 +115,7 @@ def test_killed_and_resumed_it_ends_at_the_same_step_bit_for_bit(tmp_path: Path,
     run, again = tiny(tmp_path / "run", *words), tmp_path / "again"
     expected, told = state(run), capsys.readouterr().err.split("Stopped early")[1].partition(" The best")[0]
     step, best = ends(evaluations(run), 3) or (0, 0)
-    for killed in (best - 1, best, best + 1, best + 2, best + 3, step - 2, step - 1):
+    for killed in (best - 1, best, best + 1, step - 1):  # before the best, at it, while it waits, just before the end
         cut(run, again, killed)
         capsys.readouterr()
         assert state(tiny(again, *words)) == expected, f"killed after step {killed}"
@@ -159,6 +159,6 @@ def test_two_processes_end_together(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "fulgurite", "train", *given], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     step, best = ends(evaluations(tmp_path), 2) or (0, 0)
-    assert 0 < best < step < 60
+    assert 0 < best < step < 30
     assert (tmp_path / "checkpoints" / "last").resolve().name == f"step-{step}"
-    assert done.stderr.count(f"Stopped early at step {step} of 60: ") == 1
+    assert done.stderr.count(f"Stopped early at step {step} of 30: ") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import shutil
 import signal
@@ -34,6 +35,16 @@ pytestmark = pytest.mark.slow
 def start(run: Path, *words: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "fulgurite", "train", *(words or (*WORDS, f"run_dir={run}"))]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def in_this_process(*words: str) -> tuple[int, list[str]]:
+    """The same command without a process of its own, for runs that nobody kills; its status and its error lines."""
+    from fulgurite.cli.main import main
+
+    heard = io.StringIO()
+    with contextlib.redirect_stderr(heard), contextlib.redirect_stdout(io.StringIO()):
+        status = main(["train", *words])
+    return status, [line for line in heard.getvalue().splitlines() if line.startswith("error:")]
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
@@ -72,7 +83,7 @@ def state(run: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"
-    assert finish(start(run)) == (0, [])
+    assert in_this_process(*WORDS, f"run_dir={run}") == (0, [])
     return run
 
 
@@ -95,7 +106,7 @@ def test_killed_interrupted_and_terminated_it_ends_the_same(tmp_path: Path, whol
 def test_comparisons_and_rollouts_killed_end_the_same(stage: str, tmp_path: Path) -> None:
     """Killed after step 3 the run goes on from step 2: in the middle of grpo's first rollout, between two of ppo's."""
     whole, run = ((*STAGES[stage], f"run_dir={tmp_path / name}") for name in ("whole", "run"))
-    assert finish(start(tmp_path, *whole)) == (0, [])
+    assert in_this_process(*whole) == (0, [])
     assert signalled(tmp_path / "run", 3, signal.SIGKILL, *run)[0] == -signal.SIGKILL
     assert 3 <= steps(tmp_path / "run") < 9
     assert finish(start(tmp_path, *run)) == (0, [])
@@ -104,11 +115,11 @@ def test_comparisons_and_rollouts_killed_end_the_same(stage: str, tmp_path: Path
 
 
 def test_what_may_not_be_resumed_is_refused_in_one_line(tmp_path: Path, whole: Path) -> None:
-    status, errors = finish(start(whole))
+    status, errors = in_this_process(*WORDS, f"run_dir={whole}")
     assert status == 2
     assert len(errors) == 1
     assert "finished at step 9 of 9" in errors[0]
-    status, errors = finish(start(whole, *WORDS, f"run_dir={whole}", "optim.lr=0.02", "trainer.max_steps=12"))
+    status, errors = in_this_process(*WORDS, f"run_dir={whole}", "optim.lr=0.02", "trainer.max_steps=12")
     assert status == 2
     assert len(errors) == 1
     assert "trainer.max_steps 9 → 12" in errors[0]
@@ -117,7 +128,7 @@ def test_what_may_not_be_resumed_is_refused_in_one_line(tmp_path: Path, whole: P
     shutil.copytree(whole, damaged, symlinks=True)
     for manifest in damaged.glob("checkpoints/step-*/manifest.json"):
         manifest.write_bytes(b"")
-    status, errors = finish(start(damaged))
+    status, errors = in_this_process(*WORDS, f"run_dir={damaged}")
     assert status == 2
     assert len(errors) == 1
     assert "has no whole checkpoint" in errors[0]

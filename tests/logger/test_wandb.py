@@ -18,6 +18,8 @@ from fulgurite.logger.probe import ask, find_key
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 RUN = Path(__file__).with_name("tracked_run.py")
+MATRIX = pytest.mark.matrix
+"""A server that answers wrongly and one that is not there: asked above in this process; a run takes the same way after either."""
 SPARE = 5.0
 """Seconds that a bad server may cost a run, by reliability.md, T27; the tests allow twice that on a loaded machine."""
 
@@ -130,7 +132,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Child:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["refuse", "swallow", "500"])
+@pytest.mark.parametrize("kind", [pytest.param("refuse", marks=MATRIX), "swallow", pytest.param("500", marks=MATRIX)])
 def test_a_bad_server_changes_nothing_but_the_place_of_the_tracks(tmp_path: Path, plain: Child, kind: str) -> None:
     with serving(kind) as server:
         child = Child(tmp_path / "run", closed_port() if kind == "refuse" else server.url)

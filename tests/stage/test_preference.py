@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.conftest import cells
 from tests.end_to_end.runs import losses, rows, tiny, weights
 from torch.nn import functional
 
@@ -65,8 +66,7 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize(("name", "method"), cells(STEPS, ["full", "lora"]))
 def test_micro_batches_change_nothing(name: str, method: str, run: Any) -> None:
     words = [*STEPS[name], f"method={method}", "trainer.max_steps=3", "optim=sgd", "optim.lr=0.5", "trainer.eval_every=3"]
     whole, *others = [run(f"{m}", f"trainer.micro_batch={m}", *words) for m in (8, 3, 1)]

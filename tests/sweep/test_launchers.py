@@ -31,15 +31,15 @@ def test_each_value_is_a_run_in_a_process_of_its_own_and_a_wrong_one_is_told(
 ) -> None:
     import os
 
-    assert main(["train", "-m", *PLAIN, *launcher(name), "optim.lr=1e-4,1e-3,-1"]) == 2
+    assert main(["train", "-m", *PLAIN, *launcher(name), "optim.lr=1e-4,-1"]) == 2
     [sweep] = tmp_path.glob("runs/*/*_sweep")
     runs = sorted(path.parent for path in sweep.glob("*/config.yaml"))
-    assert [run.name for run in runs] == ["0", "1"]
+    assert [run.name for run in runs] == ["0"]
     states = [json.loads((run / "status.json").read_text()) for run in runs]
-    assert [state["state"] for state in states] == ["finished"] * 2
+    assert [state["state"] for state in states] == ["finished"]
     assert os.getpid() not in {state["pid"] for state in states}
     rates = [json.loads((run / "provenance.json").read_text())["knobs"]["optim.lr"]["value"] for run in runs]
-    assert rates == [1e-4, 1e-3]
+    assert rates == [1e-4]
     assert "optim.lr=-1" in capfd.readouterr().err
 
 
@@ -50,11 +50,11 @@ def test_a_search_hands_trials_out_and_gets_back_how_each_ended(name: str, tmp_p
     from fulgurite.sweep.storage import storage
     from fulgurite.sweep.study import opened
 
-    words = [*TINY, *launcher(name), "stage.prompts=[]", "sweep.trials=3", "sweep.at_once=2", "sweep.study=one"]
+    words = [*TINY, *launcher(name), "stage.prompts=[]", "sweep.trials=2", "sweep.at_once=2", "sweep.study=one"]
     assert main(["train", "-m", *words]) == 0
     folder = tmp_path / "runs" / "sweeps" / "one"
     trials = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
-    assert [trial["state"] for trial in trials] == ["complete"] * 3
+    assert [trial["state"] for trial in trials] == ["complete"] * 2
     for trial in trials:
         rows = [json.loads(line) for line in (folder / str(trial["trial"]) / "metrics.jsonl").read_text().splitlines()]
         assert trial["value"] == min(row["val/loss"] for row in rows if "val/loss" in row)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from fulgurite.compose import Composed, Outcome, compose
 from fulgurite.errors import ConfigError, Interrupted
@@ -15,6 +16,14 @@ from fulgurite.sweep import study as kept
 from fulgurite.sweep.search import Search, prepared, search
 from fulgurite.sweep.spaces import Span, Values
 from fulgurite.sweep.storage import storage
+
+
+@event.listens_for(Engine, "connect")
+def _no_waiting_for_the_disk(connection: Any, record: Any) -> None:
+    """A study's file need not survive a power cut here; that of a killed process it survives in the system's memory."""
+    if type(connection).__module__.startswith("sqlite3"):
+        connection.execute("PRAGMA synchronous=OFF")
+
 
 WORDS = ["+sweep=sft_lora", "model=tiny", "sweep.knobs=[optim.lr,method.rank]"]
 
@@ -30,7 +39,7 @@ def trained(job: list[str]) -> dict[str, str]:
 
 
 class Formula:
-    """Stands for the launcher: the loss is the distance of log10(rate) from -3, told at a fifth, two fifths ... of each run."""
+    """Stands for the launcher: the loss is the distance of log10(rate) from -3, told at a fifth, two fifths and the end of each run."""
 
     def __init__(self, fails: dict[int, Outcome] | None = None) -> None:
         self.fails, self.seen = fails or {}, []
@@ -43,7 +52,7 @@ class Formula:
         sweep = compose(job).run.sweep
         self.seen.append((float(said["optim.lr"]), int(said["method.rank"])))
         told = kept.report(sweep)
-        for percent in (20, 40, 60, 80, 100):
+        for percent in (20, 40, 100):
             if percent == 40 and (outcome := self.fails.get(int(said["sweep.trial"]))) is not None:
                 return outcome
             loss = abs(math.log10(float(said["optim.lr"])) + 3) + 1 / percent
@@ -63,12 +72,12 @@ def ran(folder: Path, launch: Formula, *words: str) -> list[dict[str, Any]]:
 
 
 def test_the_first_trial_is_the_advice_and_the_table_tells_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = ran(tmp_path, Formula(), "sweep.trials=8", "sweep.sampler=random", "sweep.pruner=none")
+    found = ran(tmp_path, Formula(), "sweep.trials=4", "sweep.sampler=random", "sweep.pruner=none")
     assert found[0]["values"] == {"optim.lr": 1e-3, "method.rank": 16}
-    assert [t["state"] for t in found] == ["complete"] * 8
+    assert [t["state"] for t in found] == ["complete"] * 4
     assert min(t["value"] for t in found) == found[0]["value"] == pytest.approx(1 / 100)
     out = capsys.readouterr().out
-    assert "8 trials complete, 0 ended early, 0 failed" in out
+    assert "4 trials complete, 0 ended early, 0 failed" in out
     assert "optim.lr=0.001 method.rank=16" in out
     assert "trial 0 lies in" in out
     assert "optim.lr  method.rank" in out
@@ -77,18 +86,20 @@ def test_the_first_trial_is_the_advice_and_the_table_tells_the_best(tmp_path: Pa
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_a_study_that_goes_on_draws_what_it_would_have_drawn(tmp_path: Path, sampler: str) -> None:
-    whole = ran(tmp_path / "whole", Formula(), "sweep.trials=14", f"sweep.sampler={sampler}", "sweep.study=one")
-    ran(tmp_path / "parts", Formula(), "sweep.trials=5", f"sweep.sampler={sampler}", "sweep.study=one")
-    parts = ran(tmp_path / "parts", Formula(), "sweep.trials=14", f"sweep.sampler={sampler}", "sweep.study=one")
+    trials = {"tpe": 13, "random": 6}[sampler]  # tpe draws its first ten at random
+    words = [f"sweep.sampler={sampler}", "sweep.study=one", "sweep.pruner=none"]
+    whole = ran(tmp_path / "whole", Formula(), f"sweep.trials={trials}", *words)
+    ran(tmp_path / "parts", Formula(), f"sweep.trials={trials - 2}", *words)
+    parts = ran(tmp_path / "parts", Formula(), f"sweep.trials={trials}", *words)
     assert parts == whole
-    assert len({t["values"]["optim.lr"] for t in whole}) == 14
+    assert len({t["values"]["optim.lr"] for t in whole}) == trials
 
 
 def test_a_bad_trial_is_ended_while_it_runs(tmp_path: Path) -> None:
-    found = ran(tmp_path, Formula(), "sweep.trials=14", "sweep.sampler=random")
+    found = ran(tmp_path, Formula(), "sweep.trials=10", "sweep.sampler=random")
     ended = [t for t in found if t["state"] == "pruned"]
     assert ended
-    assert all(len(t["evaluations"]) < 5 and "worse than the median" in t["why"] for t in ended)
+    assert all(len(t["evaluations"]) < 3 and "worse than the median" in t["why"] for t in ended)
     assert all(t["evaluations"]["20"] > min(x["evaluations"]["20"] for x in found[:5]) for t in ended)
     assert len([t for t in found[:5] if t["state"] == "complete"]) == 5
 

@@ -69,7 +69,7 @@ def spike(seen: Seen) -> Finding | None:
 def diverged(seen: Seen) -> Finding | None:
     """At once where the loss is above chance; else against the first steps, by more than noise explains."""
     about, trail, n = seen.about, seen.trail, limits.RISEN_STEPS
-    if trail.step > 1 and _is_above(seen, trail.last):
+    if trail.step > 1 and _is_clearly_above(seen):
         return _above(seen)
     if about.stage not in FALLS or about.loss in UNBOUNDED or not trail.whole or trail.step < 2 * n:
         return None
@@ -166,6 +166,15 @@ def _is_above(seen: Seen, row: Row) -> bool:
         return False
     margin = limits.ABOVE_CHANCE * max(1.0, math.sqrt(limits.FIRST_LABELS / max(row["labels"], 1)))
     return bool(row["train/loss"] > max(math.log(about.vocab), _first(seen)) + margin)
+
+
+def _is_clearly_above(seen: Seen) -> bool:
+    """One loss above chance in the first steps, or far above it later; else two in a row: one odd batch may come back."""
+    newest = seen.trail.newest(2)
+    if not _is_above(seen, newest[-1]):
+        return False
+    far = newest[-1]["train/loss"] > limits.ABOVE_FAR * max(math.log(seen.about.vocab), _first(seen))
+    return far or seen.trail.step <= limits.ABOVE_EARLY or _is_above(seen, newest[0])
 
 
 def _first(seen: Seen) -> float:
