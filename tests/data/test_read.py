@@ -340,7 +340,7 @@ def _link(path: Path) -> None:
 
 ODD: dict[str, tuple[Callable[[Path], None], str]] = {
     "a link to nothing": (_link, "is a link to .*/gone, which does not exist, which cannot be read; remove it"),
-    "a link to itself": (lambda path: path.symlink_to(path), "is a link to .*x.jsonl, which does not exist"),
+    "a link to itself": (lambda path: path.symlink_to(path), "is a link to .*x.jsonl, in a ring of links"),
     "a pipe": (lambda path: os.mkfifo(path), "is a pipe, which cannot be read"),
     "a link to a device": (lambda path: path.symlink_to("/dev/zero"), "is a link to a device, which cannot be read"),
     "a folder": (lambda path: path.mkdir(), "is a folder; name the files in it"),
@@ -377,6 +377,8 @@ def test_a_ring_of_links_is_called_one(word: str, tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(target)
     with pytest.raises(DataError, match="is a ring of links, which lead to each other and to no file"):
         find([str(tmp_path / word)])
+    with pytest.raises(DataError, match=r"is a link to itself\.jsonl, in a ring of links, which cannot be read"):
+        find([str(tmp_path / "i*.jsonl")])
 
 
 @pytest.mark.parametrize("word", ["x" * 300 + ".jsonl", "a/" * 3000, "a\0b.jsonl", "*" * 3000, "[" * 50, "[!", "**"])

@@ -90,11 +90,20 @@ def _what_is(path: Path) -> str:
         return f"{link}a folder"
     if not path.exists():
         try:
-            return f"a link to {path.readlink()}, which does not exist"
+            return f"a link to {path.readlink()}, {'in a ring of links' if _is_ring(path) else 'which does not exist'}"
         except OSError:
             return "gone"
     kinds = {"is_fifo": "a pipe", "is_socket": "a socket", "is_char_device": "a device", "is_block_device": "a device"}
     return link + next((name for asks, name in kinds.items() if getattr(path, asks)()), "no file")
+
+
+def _is_ring(path: Path) -> bool:
+    """Whether following the links of a path never ends."""
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def _refuse_unreachable(path: Path, knob: str) -> None:
@@ -102,7 +111,7 @@ def _refuse_unreachable(path: Path, knob: str) -> None:
     try:
         path.stat()
     except OSError as error:
-        if error.errno == errno.ELOOP:
+        if _is_ring(path):
             raise DataError(f"{knob}={path} is a ring of links, which lead to each other and to no file; give the file itself.") from error
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):
             raise DataError(f"{knob}={path} cannot be read: {error.strerror}.") from error
