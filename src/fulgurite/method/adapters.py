@@ -30,6 +30,8 @@ def attach(model: PreTrainedModel, adapter: Any, dtypes: Dtypes) -> Any:
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")  # peft asks by the old name
+        # peft fuses the targets of some architectures' experts, and then misses the layers of the fused names
+        warnings.filterwarnings("ignore", category=RuntimeWarning, message=".*_pattern keys did not match.*")
         try:
             wrapped = get_peft_model(model, adapter, autocast_adapter_dtype=False)
         except (ValueError, TypeError) as error:
@@ -85,22 +87,37 @@ def base(model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedModel:
 
 
 def linear_targets(model: PreTrainedModel, wanted: list[str] | None) -> list[str]:
-    """The linear layers that get an adapter: all but the head, by the last parts of their names, or those wanted.
+    """The linear layers that get an adapter: all but the head and what no adapter can change, by the last parts of their names, or
+    those wanted. A layer whose last part is a number is named in full: peft would take that number for any layer's.
 
     Raises ConfigError where a wanted name or pattern is none.
     """
     full = list(linear_layers(model))
     found = sorted({name.rpartition(".")[2] for name in full})
-    if wanted is None:
-        return found
+    if wanted is None or (len(wanted) == 1 and wanted[0] in EVERY):
+        out = read_by_weight(model)
+        kept = [name for name in full if name not in out]
+        parts = {name.rpartition(".")[2] for name in out}
+        # a name that is read by its weight in one place and called in another is given in full
+        return sorted({n if (last := n.rpartition(".")[2]).isdigit() or last in parts else last for n in kept})
     chosen: list[str] = []
     for name in wanted:
         by_pattern = [f for f in full if fnmatchcase(f, name)] if "*" in name else []
         if name not in found and not by_pattern:
-            hint = " Leave it empty for all of them." if name in EVERY else did_you_mean(name, found)
+            hint = did_you_mean(name, found)
             raise ConfigError(f"method.targets: {name} matches no linear layer.{hint} There are: {', '.join(found)}.")
         chosen += by_pattern or [name]
     return chosen
+
+
+def read_by_weight(model: PreTrainedModel) -> list[str]:
+    """The linear layers of state-space mixers whose weights a kernel reads by itself: an adapter on them would change nothing.
+
+    Such a mixer holds its decay (`A_log`) and its skip (`D`) as parameters of its own; its input projections are called as layers.
+    """
+    mixers = [name for name, m in model.named_modules() if {"A_log", "D"} <= {n for n, _ in m.named_parameters(recurse=False)}]
+    own = {f"{name}.{part}" for name in mixers for part in ("out_proj", "dt_proj")}
+    return [name for name in linear_layers(model) if name in own]
 
 
 def oft(config: c.Oft, model: PreTrainedModel, dtypes: Dtypes) -> Any:

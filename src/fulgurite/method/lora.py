@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from fulgurite.errors import ConfigError, ModelError, did_you_mean
 from fulgurite.method import config as c
-from fulgurite.method.adapters import attach, base, linear_targets, load_adapter, task
+from fulgurite.method.adapters import EVERY, attach, base, linear_targets, load_adapter, task
 from fulgurite.method.parts import linear_layers
 from fulgurite.model.load import one_error
 from fulgurite.model.preflight import check_adapter
@@ -73,7 +73,19 @@ def peft_config(config: c.Lora, model: PreTrainedModel) -> Any:
         init_lora_weights=INIT[config.init], modules_to_save=kept or None,
         rank_pattern=config.rank_pattern, alpha_pattern=config.alpha_pattern,
         trainable_token_indices=list(new) if new else None, task_type=task(model),
+        target_parameters=expert_parameters(config, model) or None,
     )
+
+
+def expert_parameters(config: c.Lora, model: PreTrainedModel) -> list[str]:
+    """The experts that are kept as one tensor of three dimensions, by their names, if all layers are adapted.
+
+    peft adapts such a tensor by plain LoRA without dropout alone; of another kind they are left out, which the run says.
+    """
+    plain = config.variant is not c.Variant.dora and not config.dropout and config.init in (c.Init.default, c.Init.gaussian)
+    if not plain or isinstance(config, c.Qlora) or (config.targets and config.targets[0] not in EVERY):
+        return []
+    return [name for name, p in model.named_parameters() if p.ndim == 3 and name.rpartition(".")[0].rpartition(".")[2] == "experts"]
 
 
 def _refuse_unmatched(knob: str, pattern: Mapping[str, float], model: PreTrainedModel) -> None:

@@ -37,7 +37,10 @@ def is_linear(module: nn.Module) -> bool:
     """Whether an adapter can be put on the module."""
     from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
 
-    return isinstance(module, nn.Linear | Conv1D)
+    if not isinstance(module, nn.Linear | Conv1D):
+        return False
+    # a router of an architecture's own that inherits from Linear, and returns more than a product
+    return type(module).forward in (nn.Linear.forward, Conv1D.forward) or not type(module).__module__.startswith("transformers.models")
 
 
 def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:

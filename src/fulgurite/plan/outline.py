@@ -72,6 +72,7 @@ def outlined(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
         base, stored = sum(p.numel() for p in found.model.parameters()), ""
         found.model = applied(run, found, dtypes)
     facts = facts_of(found, run, dtypes, base, stored)
+    facts.without_adapter = without_adapter(found.model) if run.method.adapter else {}
     facts.notes, facts.attention = found.notes, found.attention
     if behaviour is not None:
         facts.causal, facts.packs = behaviour.causal, behaviour.packs
@@ -190,6 +191,18 @@ def kind_of(name: str) -> str:
     """What a parameter is part of, by its name."""
     inner = name.removesuffix(".weight").replace(".base_layer", "")
     return next((kind for kind, pattern in KINDS if pattern.search(inner)), "bias" if inner.endswith("bias") else "other")
+
+
+def without_adapter(model: Any) -> dict[str, int]:
+    """How many numbers of weights that multiply the states have no adapter and are frozen, by the last two parts of their names."""
+    ends = {id(end.weight) for end in (inner(model).get_input_embeddings(), inner(model).get_output_embeddings()) if end is not None}
+    found: dict[str, int] = {}
+    for name, p in model.named_parameters():
+        if p.ndim < 2 or p.requires_grad or ".base_layer." in name or id(p) in ends or kind_of(name) == "embedding":
+            continue
+        short = ".".join(name.removesuffix(".weight").split(".")[-2:])
+        found[short] = found.get(short, 0) + p.numel()
+    return found
 
 
 def _name(dtype: Any) -> str:

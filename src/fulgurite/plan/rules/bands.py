@@ -56,6 +56,9 @@ BF16_GRAIN = 512
 """A step below this part of a bf16 weight is rounded away."""
 PURE_BF16 = 1e-4
 """The rate from which rounding to the nearest is borne."""
+LEFT_OUT, LEFT_OUT_MUCH = 0.01, 0.2
+"""Shares of the frozen weights without an adapter: from the first it is said, from the second as a warning (ours)."""
+
 
 def trying(seen: Seen) -> bool:
     """Whether somebody only wants to see that it works: a short run by trainer.max_steps, or a model that knows nothing.

@@ -7,7 +7,8 @@ from collections import Counter
 
 from fulgurite.plan.facts import Seen
 from fulgurite.plan.rules import rule
-from fulgurite.plan.trouble import Say
+from fulgurite.plan.rules.bands import LEFT_OUT, LEFT_OUT_MUCH
+from fulgurite.plan.trouble import Say, Severity
 
 
 @rule("freeze.pattern", "note", source="P22: LlamaFactory #1514, #3694, #3072, #5152, #8834, #6731 (which layers are trained?)")
@@ -21,3 +22,23 @@ def trained(seen: Seen) -> Say | None:
     parts = ", ".join(f"{kind} {count:,}" for kind, count in groups.most_common() if count)
     some, whole = seen.model.trained, seen.model.parameters
     return Say(f"Trained: {some:,} of {whole:,} parameters ({seen.model.share:.1%})" + (f": {parts}." if parts else "."))
+
+
+@rule("lora.left-out", "warning", about="method.targets", source=(
+    "Ours; peft docs, LoRA on experts that are parameters: an adapter of linear layers passes over them"
+))
+def left_out(seen: Seen) -> Say | None:
+    """Weights that no adapter reaches although nobody chose so: experts stored as one tensor, layers that a kernel reads by itself."""
+    total = sum(seen.model.without_adapter.values())
+    if not total or getattr(seen.run.method, "targets", None) is not None or seen.run.method.name in ("ia3", "layerwise"):
+        return None
+    share = total / max(seen.model.parameters - seen.model.trained, 1)
+    if share < LEFT_OUT:
+        return None
+    names = sorted(seen.model.without_adapter, key=lambda name: -seen.model.without_adapter[name])
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    severity = Severity.warning if share >= LEFT_OUT_MUCH else Severity.note
+    return Say(
+        f"{share:.0%} of the frozen weights have no adapter and learn nothing: {', '.join(names[:4])}{more} (experts kept as one tensor "
+        "are adapted by plain LoRA without dropout alone; a kernel reads some weights by itself).", "", severity,
+    )

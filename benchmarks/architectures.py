@@ -1,0 +1,236 @@
+"""Every causal architecture that transformers builds, tiny: is the loss that training records transformers' own?
+
+A small model of each config class is trained for a few steps by the stage itself, full, with LoRA, and on packed rows; it is saved,
+loaded by transformers alone, and its own loss of the same documents, one by one, is compared. Writes docs/architectures.md.
+`python -m benchmarks.architectures [--only gemma2,llama]`. Some five minutes on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import functools
+import io
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, PreTrainedConfig
+
+from fulgurite.compose import compose
+from fulgurite.errors import FulguriteError, excerpt
+from fulgurite.loss.language import IGNORE
+from fulgurite.model.inner import inner
+from fulgurite.model.load import Loaded
+from fulgurite.model.probe import Behaviour, measure, ordinary_tokens, plain_head
+from fulgurite.model.quietly import quietly
+from fulgurite.model.twin import shrunk
+from fulgurite.precision.build import build as settle
+from fulgurite.run import RunConfig
+from fulgurite.schema import build
+from fulgurite.stage.base import Batch
+from fulgurite.start import applied
+
+OUT = Path(__file__).parents[1] / "docs" / "architectures.md"
+STEPS, LENGTH, DOCUMENTS, RATE, EQUAL = 3, 12, 4, 1e-2, 1e-5
+WAYS = ("full", "lora", "packed")
+SPECIAL: dict[str, dict[str, Any]] = {
+    "bert": {"is_decoder": True}, "lfm2": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
+    "gemma3n_text": {"num_kv_shared_layers": 0}, "deepseek_v2": {"num_experts_per_tok": 2},
+    "gpt_neo": {"attention_types": [[["global", "local"], 2]], "attention_layers": ["global", "local"] * 2, "num_layers": 4},
+    "qwen4_exp_text": {
+        "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 8, "indexer_budget": 64, "indexer_compress_ratio": 4,
+        "ple_embed_dim": 16, "hc_lowrank": 8, "ngram_vocab_size_base": 64, "split_ngram_parts": 1,
+    },
+}
+"""Fields that a default config leaves empty, or of which the default has no layer of the architecture's own kind."""
+LARGE = {"xlm": "its smallest size here is 200 million parameters"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one architecture gave: for each way the relative difference of the two losses, or why there is none."""
+
+    name: str
+    found: dict[str, float | str]
+    note: str = ""
+
+    @property
+    def equal(self) -> bool:
+        """Whether each loss that was recorded is transformers' own."""
+        return all(isinstance(value, str) or value <= EQUAL for value in self.found.values())
+
+
+def configs() -> Iterator[tuple[str, PreTrainedConfig | str]]:
+    """The name of each architecture and a tiny config of it, or why there is none."""
+    seen = set()
+    for kind, model in MODEL_FOR_CAUSAL_LM_MAPPING.items():
+        name = model[0].__name__ if isinstance(model, tuple) else model.__name__
+        if name in seen:
+            continue
+        if kind.model_type in LARGE:
+            yield name, LARGE[kind.model_type]
+            continue
+        try:
+            with quietly():
+                config = shrunk(kind())
+        except Exception as error:
+            yield name, excerpt(error, 120)
+            continue
+        if getattr(config, "is_decoder", True) is False:
+            config.is_decoder = True
+        for field, value in SPECIAL.get(kind.model_type, {}).items():
+            setattr(config, field, value)
+        seen.add(name)
+        yield name, config
+
+
+def made(config: PreTrainedConfig) -> Any:
+    """A model of the config, the same each time, with weights large enough that caps and scales show."""
+    with quietly():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
+    head = model.get_output_embeddings()
+    with torch.no_grad():
+        if head is not None:
+            head.weight.mul_(20)
+    return model.eval()
+
+
+def batches(model: Any, packed: bool) -> list[Batch]:
+    """The documents as training sees them: one a row, or two a row with positions that start again."""
+    tokens = torch.tensor(ordinary_tokens(model, LENGTH * DOCUMENTS)).view(DOCUMENTS, LENGTH)
+    targets = torch.cat([tokens[:, 1:], torch.full((DOCUMENTS, 1), IGNORE)], dim=1)
+    if not packed:
+        return [{"input_ids": tokens, "targets": targets}]
+    positions = torch.arange(LENGTH).repeat(2)[None].expand(DOCUMENTS // 2, -1)
+    return [{"input_ids": tokens.view(-1, 2 * LENGTH), "targets": targets.view(-1, 2 * LENGTH), "position_ids": positions}]
+
+
+@functools.cache
+def run_of(method: str) -> RunConfig:
+    """Composing takes longer than training does here."""
+    return compose(["logger=none", "model=tiny", "stage=sft", f"method={method}", "precision=fp32"]).run
+
+
+def trained(model: Any, way: str) -> tuple[float, Any]:
+    """The loss that the stage records after a few steps, and the model that it is of, its adapter merged."""
+    method = "lora" if way == "lora" else "full"
+    run = copy.deepcopy(run_of(method))
+    if way == "lora":
+        run.method.rank, run.method.alpha = 4, 8.0
+    dtypes = settle(run.precision, "cpu")
+    whole = applied(run, Loaded(model, None, 1024), dtypes)  # type: ignore[arg-type]
+    stage = build(run.stage, whole, run, dtypes, STEPS)
+    optimizer = torch.optim.SGD([p for p in stage.parameters() if p.requires_grad], lr=RATE)
+    (batch,) = batches(inner(whole), way == "packed")
+    count = stage.units(batch)
+    stage.eval()  # dropout would make two losses of one model differ
+    for _ in range(STEPS):
+        loss = stage.total_loss(batch) / count
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(stage.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    with torch.no_grad():
+        last = float(stage.total_loss(batch)) / count
+    return last, whole.merge_and_unload(safe_merge=True) if hasattr(whole, "merge_and_unload") else whole
+
+
+@torch.no_grad()
+def own_loss(folder: Path, rows: torch.Tensor) -> float:
+    """transformers' own loss of the saved model: the mean over documents, each alone."""
+    again = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    each = [float(again(input_ids=row[None], labels=row[None], use_cache=False).loss) for row in rows]
+    return sum(each) / len(each)
+
+
+def difference(config: PreTrainedConfig, way: str) -> float:
+    """How far the recorded loss is from transformers' own, relative to it."""
+    ours, model = trained(made(config), way)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        theirs = own_loss(Path(folder), batches(inner(model), False)[0]["input_ids"])
+    return abs(ours - theirs) / abs(theirs)
+
+
+def scan(name: str, config: PreTrainedConfig | str) -> Row:
+    """All ways of one architecture."""
+    if isinstance(config, str):
+        return Row(name, {}, f"not built tiny: {config}")
+    try:
+        model = made(config)
+    except Exception as error:
+        return Row(name, {}, f"not built tiny: {excerpt(error, 120)}")
+    try:
+        behaviour: Behaviour = measure(model)
+    except FulguriteError as error:
+        return Row(name, dict.fromkeys(WAYS, "refused"), excerpt(error, 160))
+    if not behaviour.causal:
+        return Row(name, dict.fromkeys(WAYS, "refused"), "a later token changes an earlier prediction")
+    notes = [] if plain_head(model) is not None else ["its logits are more than the product with the output layer"]
+    found: dict[str, float | str] = {}
+    for way in WAYS:
+        if way == "packed" and not behaviour.packs:
+            found[way] = "refused"
+            continue
+        try:
+            found[way] = difference(config, way)
+        except FulguriteError as error:
+            found[way] = "refused"
+            notes.append(f"{way}: {excerpt(error, 200)}")
+        except Exception as error:
+            found[way] = "fails"
+            notes.append(f"{way}: {type(error).__name__}: {excerpt(error, 120)}")
+    return Row(name, found, "; ".join(notes))
+
+
+def table(rows: list[Row]) -> str:
+    """docs/architectures.md."""
+    built = [row for row in rows if row.found]
+    lines = [[row.name, *(_cell(row.found.get(way, "")) for way in WAYS), row.note.replace("|", "/")] for row in rows]
+    cells = [f"| {' | '.join(line)} |" for line in lines]
+    counts = ", ".join(f"{sum(isinstance(row.found[way], float) for row in built)} {way}" for way in WAYS)
+    return "\n".join([
+        "# Architectures", "",
+        f"Generated by `make architectures` from {len(rows)} causal architectures of transformers; {len(built)} can be built tiny. Each is",
+        f"trained for {STEPS} steps in float32, saved, and loaded by transformers alone; a number is the difference between the loss that",
+        f"was recorded and transformers' own, relative to it (at most {EQUAL:g}). Compared: {counts}.", "",
+        "`refused`: training ends before its first step with the reason. Packed rows are refused if a document changes the next one.", "",
+        "| architecture | full | LoRA | packed | remarks |", "|---|---|---|---|---|", *cells, "",
+    ])
+
+
+def _cell(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.0e}" if value else "0"
+
+
+def main() -> None:
+    """Scan, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="model classes that contain one of these words, with commas between; nothing is written")
+    only = [word.lower() for word in parser.parse_args().only.split(",") if word]
+    start, rows = time.perf_counter(), []
+    torch.set_num_threads(1)
+    for name, config in configs():
+        if only and not any(word in name.lower() for word in only):
+            continue
+        with contextlib.redirect_stderr(io.StringIO()), quietly():
+            row = scan(name, config)
+        rows.append(row)
+        marks = " ".join(f"{way}={_cell(value)}" for way, value in row.found.items())
+        print(f"{'' if row.equal else 'DIFFERS '}{name}: {marks} {row.note}", flush=True)
+    if not only:
+        OUT.write_text(table(sorted(rows, key=lambda row: row.name)), encoding="utf-8")
+    print(f"{len(rows)} architectures in {time.perf_counter() - start:.0f} s; {sum(not row.equal for row in rows)} differ")
+
+
+if __name__ == "__main__":
+    main()
