@@ -51,7 +51,10 @@ SPECIAL: dict[str, dict[str, Any]] = {
     },
 }
 """Fields that a default config leaves empty, or of which the default has no layer of the architecture's own kind."""
-LARGE = {"xlm": "its smallest size here is 200 million parameters"}
+LARGE = {
+    "xlm": "its smallest size here is 200 million parameters",
+    "bailing_hybrid": "its linear attention takes gigabytes at any width",
+}
 
 
 @dataclass(frozen=True, slots=True)
