@@ -51,6 +51,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     },
 }
 """Fields that a default config leaves empty, or of which the default has no layer of the architecture's own kind."""
+UNSHIFTED = "its forward does not shift labels: compared with the cross-entropy of its logits"
 LARGE = {
     "xlm": "its smallest size here is 200 million parameters",
     "bailing_hybrid": "its linear attention takes gigabytes at any width",
@@ -148,20 +149,28 @@ def trained(model: Any, way: str) -> tuple[float, Any]:
 
 
 @torch.no_grad()
-def own_loss(folder: Path, rows: torch.Tensor) -> float:
-    """transformers' own loss of the saved model: the mean over documents, each alone."""
-    again = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
-    each = [float(again(input_ids=row[None], labels=row[None], use_cache=False).loss) for row in rows]
-    return sum(each) / len(each)
+def own_loss(kind: Any, folder: Path, rows: torch.Tensor) -> tuple[float, bool]:
+    """transformers' own loss of the saved model, the mean over documents, each alone; and whether its forward gives the same.
+
+    It is the cross-entropy of its logits: some decoders (Bart, Marian) do not shift the labels that their forward is given.
+    """
+    again = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    logits = torch.stack([again(input_ids=row[None], use_cache=False).logits[0] for row in rows])
+    value = float(torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), rows[:, 1:].flatten()))
+    try:
+        given = sum(float(again(input_ids=row[None], labels=row[None], use_cache=False).loss) for row in rows) / len(rows)
+    except (RuntimeError, ValueError):
+        return value, False
+    return value, abs(given - value) <= EQUAL * abs(value)
 
 
-def difference(config: PreTrainedConfig, way: str) -> float:
-    """How far the recorded loss is from transformers' own, relative to it."""
+def difference(config: PreTrainedConfig, way: str) -> tuple[float, bool]:
+    """How far the recorded loss is from transformers' own, relative to it; and whether its forward gives that loss for labels."""
     ours, model = trained(made(config), way)
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        theirs = own_loss(Path(folder), batches(inner(model), False)[0]["input_ids"])
-    return abs(ours - theirs) / abs(theirs)
+        theirs, shifts = own_loss(type(model), Path(folder), batches(inner(model), False)[0]["input_ids"])
+    return abs(ours - theirs) / abs(theirs), shifts
 
 
 def scan(name: str, config: PreTrainedConfig | str) -> Row:
@@ -185,7 +194,9 @@ def scan(name: str, config: PreTrainedConfig | str) -> Row:
             found[way] = "refused"
             continue
         try:
-            found[way] = difference(config, way)
+            found[way], shifts = difference(config, way)
+            if not shifts and UNSHIFTED not in notes:
+                notes.append(UNSHIFTED)
         except FulguriteError as error:
             found[way] = "refused"
             notes.append(f"{way}: {excerpt(error, 200)}")

@@ -39,8 +39,19 @@ def is_linear(module: nn.Module) -> bool:
 
     if not isinstance(module, nn.Linear | Conv1D):
         return False
-    # a router of an architecture's own that inherits from Linear, and returns more than a product
-    return type(module).forward in (nn.Linear.forward, Conv1D.forward) or not type(module).__module__.startswith("transformers.models")
+    if type(module).forward in (nn.Linear.forward, Conv1D.forward) or not type(module).__module__.startswith("transformers.models"):
+        return True
+    return _returns_a_product(module)
+
+
+@torch.no_grad()
+def _returns_a_product(module: nn.Linear) -> bool:
+    """Whether an architecture's own kind of linear layer returns a tensor of its outputs: some routers inherit from Linear, and do not."""
+    try:
+        found = module(torch.zeros(1, module.in_features, dtype=module.weight.dtype, device=module.weight.device))
+    except (RuntimeError, ValueError, TypeError, IndexError):
+        return False
+    return isinstance(found, torch.Tensor) and found.shape == (1, module.out_features)
 
 
 def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
