@@ -12,6 +12,7 @@ import contextlib
 import copy
 import functools
 import io
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -51,10 +52,13 @@ SPECIAL: dict[str, dict[str, Any]] = {
     },
 }
 """Fields that a default config leaves empty, or of which the default has no layer of the architecture's own kind."""
+SECONDS = 60
+"""What an architecture may take; most take two."""
 UNSHIFTED = "its forward does not shift labels: compared with the cross-entropy of its logits"
 LARGE = {
     "xlm": "its smallest size here is 200 million parameters",
     "bailing_hybrid": "its linear attention takes gigabytes at any width",
+    "kimi_linear": "its linear attention takes gigabytes at any width",
 }
 
 
@@ -226,10 +230,20 @@ def _cell(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.0e}" if value else "0"
 
 
+class TooSlow(BaseException):
+    """Ends an architecture whose smallest model is slow; no Exception, which what fails inside is told by."""
+
+
+def too_slow(*_: object) -> None:
+    """The alarm."""
+    raise TooSlow
+
+
 def main() -> None:
     """Scan, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="model classes that contain one of these words, with commas between; nothing is written")
+    signal.signal(signal.SIGALRM, too_slow)
     only = [word.lower() for word in parser.parse_args().only.split(",") if word]
     start, rows = time.perf_counter(), []
     torch.set_num_threads(1)
@@ -237,7 +251,13 @@ def main() -> None:
         if only and not any(word in name.lower() for word in only):
             continue
         with contextlib.redirect_stderr(io.StringIO()), quietly():
-            row = scan(name, config)
+            signal.alarm(SECONDS)
+            try:
+                row = scan(name, config)
+            except TooSlow:
+                row = Row(name, {}, f"not scanned: not done after {SECONDS} s")
+            finally:
+                signal.alarm(0)
         rows.append(row)
         marks = " ".join(f"{way}={_cell(value)}" for way, value in row.found.items())
         print(f"{'' if row.equal else 'DIFFERS '}{name}: {marks} {row.note}", flush=True)
