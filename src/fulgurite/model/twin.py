@@ -130,7 +130,7 @@ def _fit(config: Any, before: dict[str, Any]) -> None:
         config.head_dim = config.qk_rope_head_dim
     if rope and nope and before.get("head_dim") == rope + nope:
         config.head_dim = config.qk_rope_head_dim + config.qk_nope_head_dim
-    if "head_dim" in before and before["head_dim"] is None and before.get("hidden_size"):
+    if "head_dim" in before and before["head_dim"] is None and before.get("hidden_size") and before.get("num_attention_heads"):
         config.head_dim = config.hidden_size // config.num_attention_heads
     for own, beside in (("num_key_value_heads", "num_attention_heads"), ("num_kv_heads", "num_attention_heads")):
         if before.get(beside) and own in before and before[own] in (None, before[beside]):
@@ -138,7 +138,7 @@ def _fit(config: Any, before: dict[str, Any]) -> None:
     for count, size, times in MAMBA:
         if before.get(count) and before.get(size) and before.get(times):
             setattr(config, count, int(config.hidden_size * getattr(config, times)) // getattr(config, size))
-    if before.get("attention_hidden_size"):
+    if before.get("attention_hidden_size") and before.get("num_attention_heads") and before.get("attention_head_dim"):
         config.attention_hidden_size = 2 * config.hidden_size
         config.attention_head_dim = config.attention_hidden_size // config.num_attention_heads
 
