@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from fulgurite.data.answers import REASONING_LEFT_OUT
+from fulgurite.data.dialect import GREETING_LEFT_OUT, SYSTEM_MOVED
 from fulgurite.data.records import Conversation, Message, as_dicts
 from fulgurite.data.template import Template, resolve
 from fulgurite.errors import ConfigError, DataError
@@ -144,3 +146,22 @@ def test_a_prompt_is_that_of_transformers(name: str) -> None:
 def test_a_template_that_writes_no_end_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="writes no end after an answer"):
         template_of(name)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in ENDLESS])
+def test_a_greeting_and_a_later_system_message_are_written_or_moved(name: str) -> None:
+    template = template_of(name)
+    greeting = replace(said("Welcome!"), learned=False)
+    later = [user("Hi there?"), said("Good."), Message("system", "Now be rude."), user("And now?"), said("Bad.")]
+    for talk in ([greeting, *later], [SYSTEM, greeting, *later], [user("Hi?"), Message("system", "Now be rude."), said("Bad.")]):
+        answers = [i for i, message in enumerate(talk) if message.role == "assistant" and message.learned]
+        check_rows(template, Conversation.of(talk), answers, "answers")
+        whole = template.encode_rows(talk, "all")[0]
+        assert all(whole.learn)
+        written = template.tokenizer.decode(whole.ids)
+        assert written.count("Now be rude.") == 1
+        assert ("Welcome!" in written) == (template.dialect.greeting and greeting in talk)
+        flags = template.dialect.flags(talk)
+        assert bool(flags & GREETING_LEFT_OUT) == (greeting in talk and not template.dialect.greeting)
+        if not template.dialect.later_system:
+            assert flags & SYSTEM_MOVED

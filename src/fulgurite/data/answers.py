@@ -105,7 +105,8 @@ def _last(template: Writer, conversation: Conversation, answers: list[int], mask
     _refuse_left_out(template, conversation, row.texts[-1])
     texts, learned, whole = [], [], row.texts[-1]
     for i in answers[:-1] if mask is Mask.all else []:
-        if not conversation[i].learned:
+        asked = any(message.role == "user" for message in conversation[:i])  # a greeting is masked by nobody: all of its text is learned
+        if not conversation[i].learned and asked:
             prompt, said = template.text(conversation[:i], True), template.text(conversation[: i + 1], False)
             if not (whole.startswith(prompt) and whole.startswith(said)):
                 raise DataError(

@@ -24,7 +24,7 @@ REASONING = ("reasoning_content", "thinking", "reasoning")
 """The keys under which templates read the reasoning of an answer."""
 MARK = "Zq7probe"
 """A word that no template writes by itself."""
-CALLS_AS_TEXT, REASONING_AS_TEXT, SYSTEM_MOVED = 16, 32, 64
+CALLS_AS_TEXT, REASONING_AS_TEXT, SYSTEM_MOVED, GREETING_LEFT_OUT = 16, 32, 64, 1024
 """Flags of a conversation: what of it was written otherwise than its record has it."""
 OPEN_THOUGHT, CLOSE_THOUGHT = "<think>\n", "\n</think>\n\n"
 
@@ -47,6 +47,16 @@ class Dialect:
         return bool(self._ask("system", self._find_system))
 
     @property
+    def later_system(self) -> bool:
+        """Whether a system message is written where it stands if a turn is before it; if not, the next user turn takes its text."""
+        return bool(self._ask("later system", self._find_later_system))
+
+    @property
+    def greeting(self) -> bool:
+        """Whether a conversation may begin with an answer; if not, answers before the first question are left out."""
+        return bool(self._ask("greeting", self._find_greeting))
+
+    @property
     def reasoning(self) -> str:
         """The key under which the reasoning of an answer is read; empty if it is not."""
         return str(self._ask("reasoning", self._find_reasoning))
@@ -63,13 +73,24 @@ class Dialect:
 
     def turns(self, messages: Sequence[Message]) -> tuple[list[Turn], list[dict[str, Any]]]:
         """The `messages` and `tools` of `apply_chat_template`."""
-        conversation = Conversation.of(messages)
+        conversation = self.fitted(messages)
         listed, tools = list(conversation), [dict(tool) for tool in conversation.tools]
         if tools and not self.tools:
             listed, tools = _with_tools(listed, tools), []
         if len(listed) > 1 and listed[0].role == "system" and listed[1].role == "user" and not self.system:
             listed = [replace(listed[1], content=f"{listed[0].content}\n\n{listed[1].content}"), *listed[2:]]
         return [self._turn(message) for message in listed], tools
+
+    def fitted(self, messages: Sequence[Message]) -> Conversation:
+        """The conversation without the turns that the template cannot write where they stand: a greeting, a later system message."""
+        conversation = Conversation.of(messages)
+        listed = list(conversation)
+        if _greeting(listed) and not self.greeting:
+            early = _greeting(listed)
+            listed = [message for n, message in enumerate(listed) if n not in early]
+        if _later_system(listed) and not self.later_system:
+            listed = _moved(listed)
+        return conversation if len(listed) == len(conversation) else Conversation(tuple(listed), conversation.tools)
 
     def flags(self, messages: Sequence[Message]) -> int:
         """What of a conversation `turns` writes otherwise."""
@@ -78,7 +99,10 @@ class Dialect:
             found |= CALLS_AS_TEXT
         if any(m.reasoning for m in conversation) and not self.reasoning:
             found |= REASONING_AS_TEXT
-        if any(turn.role == "system" for turn in conversation[:1]) and not self.system:
+        if _greeting(conversation) and not self.greeting:
+            found |= GREETING_LEFT_OUT
+        first = any(turn.role == "system" for turn in conversation[:1])
+        if (first and not self.system) or (_later_system(conversation) and not self.later_system):
             found |= SYSTEM_MOVED
         return found
 
@@ -127,6 +151,14 @@ class Dialect:
         refused = not self._try([{"role": "system", "content": self._content(MARK)}, self._user()], prompt=True)
         return not (refused and self._try([self._user()], prompt=True))
 
+    def _find_later_system(self) -> bool:
+        before = [self._user(), {"role": "assistant", "content": self._content("Yes")}]
+        written = self._try([*before, {"role": "system", "content": self._content(MARK)}, self._user()], prompt=True)
+        return MARK in written and written.find("Yes") < written.find(MARK)
+
+    def _find_greeting(self) -> bool:
+        return MARK in self._try([{"role": "assistant", "content": self._content(MARK)}, self._user()], prompt=True)
+
     def _find_reasoning(self) -> str:
         answer = {"role": "assistant", "content": self._content("Yes")}
         return next((key for key in REASONING if MARK in self._try([self._user(), answer | {key: MARK}])), "")
@@ -154,6 +186,37 @@ class Dialect:
             return "", ""
         one, two = self._written_call(self.calls), self._written_call(self.calls, 2)
         return one.rpartition(MARK)[2], two.partition(MARK)[2]
+
+
+def _greeting(messages: Sequence[Message]) -> list[int]:
+    """The answers that stand before the first question."""
+    first = next((n for n, message in enumerate(messages) if message.role == "user"), 0)
+    return [n for n in range(first) if messages[n].role == "assistant"]
+
+
+def _later_system(messages: Sequence[Message]) -> bool:
+    return any(message.role == "system" for message in messages[1:])
+
+
+def _moved(messages: Sequence[Message]) -> list[Message]:
+    """The messages with the text of later system messages at the beginning of the next user turn, or at the end of the one before."""
+    moved: list[Message] = []
+    held = ""  # the text of a system message, for the next user turn
+    for n, message in enumerate(messages):
+        follows = messages[n + 1].role if n + 1 < len(messages) else ""
+        if message.role == "system" and n > 0 and moved[-1].role == "user" and follows != "user":
+            moved[-1] = replace(moved[-1], content=f"{moved[-1].content}\n\n{message.content}")
+        elif message.role == "system" and n > 0 and follows == "user":
+            held = message.content
+        elif message.role == "user" and held:
+            said, held = f"{held}\n\n{message.content}", ""
+            if moved[-1].role == "user":
+                moved[-1] = replace(moved[-1], content=f"{moved[-1].content}\n\n{said}")
+            else:
+                moved.append(replace(message, content=said))
+        else:
+            moved.append(message)
+    return moved
 
 
 def _with_tools(messages: list[Message], tools: Sequence[Mapping[str, Any]]) -> list[Message]:

@@ -15,7 +15,7 @@ from fulgurite.data import compared_rows
 from fulgurite.data.answers import REASONING_LEFT_OUT
 from fulgurite.data.compared_rows import Compared
 from fulgurite.data.config import Data, Packing, SpecialTokens, TooLong
-from fulgurite.data.dialect import CALLS_AS_TEXT, REASONING_AS_TEXT, SYSTEM_MOVED
+from fulgurite.data.dialect import CALLS_AS_TEXT, GREETING_LEFT_OUT, REASONING_AS_TEXT, SYSTEM_MOVED
 from fulgurite.data.encode import MISSED, SPECIAL_INSIDE, STOP_INSIDE, TOO_LONG, Encoded
 from fulgurite.data.packing import best_fit
 from fulgurite.data.report import Report, histogram
@@ -28,7 +28,8 @@ Ints = npt.NDArray[np.int64]
 WRITTEN_OTHERWISE = {
     CALLS_AS_TEXT: "with calls or functions written as text, for which the chat template has no place",
     REASONING_AS_TEXT: "with reasoning written as text before the answer, for which the chat template has no place",
-    SYSTEM_MOVED: "with the system message at the beginning of the first question, as the chat template takes none",
+    SYSTEM_MOVED: "with a system message at the beginning of the next question, as the chat template takes none where it stands",
+    GREETING_LEFT_OUT: "without the answer before the first question, as the chat template begins with a question",
     REASONING_LEFT_OUT: "without the reasoning of an answer, or its words beside calls, which the chat template does not write there",
 }
 """What the flags of examples stand for, in words."""

@@ -136,7 +136,7 @@ class Template:
 
     def plans(self, messages: Sequence[Message], mask: Mask | str) -> list[Plan]:
         """The texts to tokenise, for each row. Raises DataError."""
-        return plan_rows(self, self._marked(messages), Mask(mask))
+        return plan_rows(self, self.dialect.fitted(self._marked(messages)), Mask(mask))
 
     @property
     def head(self) -> str:
