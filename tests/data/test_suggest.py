@@ -29,6 +29,20 @@ SUGGESTED: dict[str, tuple[str, Any, dict[str, str]]] = {
         "dpo", {"question": "a", "better": "b", "worse": "c"}, {"prompt": "question", "chosen": "better", "rejected": "worse"},
     ),
     "a thumb": ("kto", {"prompt": "a", "reply": "b", "thumbs_up": 1}, {"completion": "reply", "label": "thumbs_up"}),
+    "an envelope": ("sft", {"custom_id": "1", "body": {"model": "m", "messages": [Q, A]}}, {"messages": "body.messages"}),
+    "OpenAI's pairs": (
+        "dpo", {"input": {"messages": [Q], "tools": []}, "preferred_output": [A], "non_preferred_output": [{**A, "content": "x"}]},
+        {"prompt": "input.messages", "chosen": "preferred_output", "rejected": "non_preferred_output", "tools": "input.tools"},
+    ),
+    "SQuAD": (
+        "sft", {"id": "1", "title": "t", "context": "c", "question": "q", "answers": {"text": ["a"], "answer_start": [0]}},
+        {"instruction": "question", "output": "answers.text.0", "input": "context"},
+    ),
+    "a system prompt": (
+        "sft", {"id": "1", "system_prompt": "s", "question": "q", "response": "a"},
+        {"instruction": "question", "output": "response", "system": "system_prompt"},
+    ),
+    "exchanges": ("sft", {"source": "x", "conversation": [{"input": "a", "output": "b"}]}, {"messages": "conversation"}),
     "a problem": ("grpo", {"problem": "a", "solution": "b"}, {"prompt": "problem"}),
 }
 
@@ -52,7 +66,7 @@ def test_where_all_records_are_bad_none_is_to_be_dropped(write: Write) -> None:
         assert str(caught.value) == (
             f"{path}:1: field 'messages[0]': the last turn is the user's: there is no answer to learn; all 60 records are bad. "
             "They look like {messages: a list of {role, content}} and were read as openai (stage=sft reads alpaca, openai, sharegpt); "
-            "mend them, or name their fields with data.columns={instruction: ..., output: ...}."
+            "mend them."
         )
 
 
@@ -74,3 +88,17 @@ def test_a_record_is_described_in_a_bounded_line() -> None:
     assert describe_record([1]) == "a list"
     assert len(describe_record({f"{'k' * 10_000}{n}": 1 for n in range(10_000)})) < 1200
     assert as_override({"instruction": "my question", "output": "a"}) == "data.columns={instruction: 'my question', output: a}"
+
+
+@pytest.mark.parametrize(("stage", "record", "said"), [
+    ("sft", {"segments": [{"label": True, "text": "a"}]}, "write each as a turn of messages, with train: false"),
+    ("sft", {"text": "a", "role": "prompter", "parent_id": None}, "each record is one turn (role and text)"),
+    ("pt", {"content": "a", "role": "user"}, "each record is one turn (role and content)"),
+    ("rm", {"prompt": "a", "completions": ["b"], "labels": [True]}, "process reward model"),
+    ("sft", {"prompt": "a", "chosen": "b", "rejected": "c"}, "{instruction: prompt, output: chosen} learns the chosen answers"),
+    ("sft", {"chosen": [Q, A], "rejected": [Q, A], "messages": [Q, A]}, "data.columns={messages: chosen} learns the chosen answers alone"),
+])
+def test_records_of_other_tools_are_explained(stage: str, record: Any, said: str, write: Write) -> None:
+    with pytest.raises(DataError) as caught:
+        build(File(path=[str(write("a.jsonl", [record] * 2))]), stage=stage, seed=1).check()
+    assert said in str(caught.value)

@@ -1,9 +1,9 @@
 """Reads records of answers to compare: a pair of which one is better, or an answer that was judged good or bad.
 
-A pair is `{prompt, chosen, rejected}` with the prompt as text or messages, and answers as text, one message, or messages; the
-prompt may also stand inside both answers' messages or texts (`\\n\\nHuman: ... \\n\\nAssistant: ...`), in `conversations`
-(LLaMA-Factory's ranking form), or in alpaca's fields. A judged answer is `{prompt, completion, label}`, or a conversation with a
-`label`.
+A pair is `{prompt, chosen, rejected}` with the prompt as text or messages, and answers as text, one message, or
+messages; the prompt may also stand inside both answers' messages or texts (`\\n\\nHuman: ... \\n\\nAssistant: ...`),
+in `conversations` (LLaMA-Factory's ranking form), or in alpaca's fields; or the worse answer stands in a field beside
+`messages` (ms-swift). A judged answer is `{prompt, completion, label}`, or a conversation with a `label`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from fulgurite.data.config import Format
 from fulgurite.data.fields import Fields, Wrong, as_bool, is_blank, kind_of, read_text, show_value
-from fulgurite.data.formats import alpaca, build_conversation, listed, openai, read_question
+from fulgurite.data.formats import NOT_ANSWERED, REJECTED, alpaca, build_conversation, listed, openai, read_question
 from fulgurite.data.records import Conversation, Message
 from fulgurite.data.turns import Turn, read_turns
 
@@ -33,11 +33,17 @@ def convert(record: Fields, format: Format) -> dict[str, Any]:
 
 def preference(record: Fields) -> dict[str, Any]:
     """A pair of answers to one prompt. Raises Wrong if a side is missing, the sides are equal, or their prompts differ."""
-    prompt = _read_prompt(record)
-    (before, chosen), (also, rejected) = (_read_side(record, name, prompt) for name in ("chosen", "rejected"))
+    beside = None if record.has("chosen") else next((name for name in REJECTED if record.has(name)), None)
+    if beside is not None:
+        before, chosen, rejected = _read_beside(record, beside)
+        prompt: list[Turn] | None = before
+        also = before
+    else:
+        prompt = _read_prompt(record)
+        (before, chosen), (also, rejected) = (_read_side(record, name, prompt) for name in ("chosen", "rejected"))
     if _said(before) != _said(also):
         raise Wrong("rejected", "its prompt differs from that of chosen")
-    if prompt is None and not before:
+    if not prompt and not before:
         raise Wrong("prompt", "is missing, and chosen and rejected are no messages that begin with it")
     if prompt is not None and before and _said(before) not in (_said(prompt), _said(prompt, but_system=True)):
         raise Wrong("prompt", "is not the prompt with which chosen and rejected begin")
@@ -46,6 +52,19 @@ def preference(record: Fields) -> dict[str, Any]:
     turns = prompt if prompt is not None else before
     first, second = (_conversation(record, turns, answer, name) for answer, name in ((chosen, "chosen"), (rejected, "rejected")))
     return {"messages": first, "rejected": second, "margin": _read_margin(record)}
+
+
+def _read_beside(record: Fields, name: str) -> tuple[list[Turn], Message, Message]:
+    """The prompt and both answers in ms-swift's form: the better answer ends `messages`, the worse has a field of its own."""
+    turns = read_turns(record.get("messages"), "messages", record.reading)
+    prompt, chosen = _split(turns)
+    if not isinstance(record[name], list | Mapping):
+        return prompt, chosen, Message("assistant", read_text(record, name))
+    other = read_turns(listed(record[name]), name, record.reading)
+    before, rejected = _split(other)
+    if before and _said(before) != _said(prompt):
+        raise Wrong(name, "its prompt differs from that of messages")
+    return prompt, chosen, rejected
 
 
 def judged(record: Fields) -> dict[str, Any]:
@@ -64,6 +83,8 @@ def judged(record: Fields) -> dict[str, Any]:
     one_exchange = record.has("instruction") or not (record.has("messages") or record.has("conversations"))
     messages, _ = alpaca(record) if one_exchange else openai(record)
     assert messages is not None
+    if NOT_ANSWERED in record.reading.remarks:
+        raise Wrong("messages", "the last turn is no answer: there is no answer to judge")
     _refuse_unlearned(messages[-1], "messages")
     return {"messages": messages, "good": good}
 
@@ -83,6 +104,11 @@ def _read_side(record: Fields, name: str, prompt: list[Turn] | None) -> tuple[li
         turns = read_dialogue(text, name)
         if not turns or (prompt is not None and _said(turns[:-1]) != _said(prompt)):
             turns = [Turn(name, Message("assistant", text))]
+    return _split(turns)
+
+
+def _split(turns: list[Turn]) -> tuple[list[Turn], Message]:
+    """The turns before the last, and the answer that is the last. Raises Wrong."""
     place, answer = turns[-1]
     if answer.role != "assistant":
         raise Wrong(place, f"the last turn is the {answer.role}'s: there is no answer to compare")

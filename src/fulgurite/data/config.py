@@ -279,7 +279,7 @@ class File(Data):
     )
     columns: dict[str, str] = knob(
         {}, "Our field names to the file's column names, such as {instruction: question, output: answer}. A column is read only "
-        "under the name that it is given here; role and content name the keys of a turn.",
+        "under the name that it is given here; body.messages names a key inside a column; role and content name the keys of a turn.",
         source="LLaMA-Factory's dataset_info.json has the same mapping",
         advice="Only for files whose columns are named otherwise. {instruction: output, output: input} trains the way back.",
     )

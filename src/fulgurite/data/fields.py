@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -20,6 +20,7 @@ DIGITS = 4000
 LONG = 60
 """How many characters of a value an error line shows."""
 TRUE, FALSE = frozenset({"true", "1", "yes", "1.0"}), frozenset({"false", "0", "no", "0.0"})
+MISSING = object()
 NUMBER_AS_TEXT = "a number or a boolean read as text"
 KINDS = {
     dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number",
@@ -45,6 +46,8 @@ class Reading:
     """Our names of the keys of a turn, role and content, to those of the file."""
     columnar: bool = False
     """Whether the file is Parquet or Arrow, which adds a null for each key that another record has."""
+    asks: bool = False
+    """Whether the stage answers itself, so that a conversation may end with its question."""
     unread: set[str] = field(default_factory=set)
     """Keys from which nothing is made; `messages[].images` is one inside a turn."""
     remarks: set[str] = field(default_factory=set)
@@ -94,9 +97,46 @@ def rename_keys(record: Any, columns: Mapping[str, str]) -> Any:
     """The record under our field names, as far as it has them."""
     if not columns or not isinstance(record, Mapping):
         return record
-    hidden = {*columns, *columns.values()}
+    hidden = {*columns, *(root_of(record, theirs) for theirs in columns.values())}
     kept = {name: value for name, value in record.items() if name not in hidden}
-    return kept | {ours: record[theirs] for ours, theirs in columns.items() if theirs in record}
+    return kept | {ours: find_column(record, theirs) for ours, theirs in columns.items() if has_column(record, theirs)}
+
+
+def root_of(record: Mapping[str, Any], column: str) -> str:
+    """The column of the file that holds one named as `column` or `column.key.key`; a name that has dots itself goes first."""
+    return column if column in record else column.partition(".")[0]
+
+
+def has_column(record: Mapping[str, Any], column: str) -> bool:
+    """Whether a record has a column, or the key inside a column that `column.key` names."""
+    return column in record or ("." in column and _step(record, column.split(".")) is not MISSING)
+
+
+def find_column(record: Mapping[str, Any], column: str) -> Any:
+    """The value of a column of which `has_column` is true."""
+    return record[column] if column in record else _step(record, column.split("."))
+
+
+def _step(value: Any, path: list[str]) -> Any:
+    """What a path of keys, and of numbers in lists, leads to; else MISSING."""
+    for key in path:
+        if isinstance(value, Mapping) and key in value:
+            value = value[key]
+        elif isinstance(value, list) and key.isdecimal() and len(key) < 10 and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            return MISSING
+    return value
+
+
+def rest_of(value: Any, path: str, read: Iterable[str]) -> list[str]:
+    """The paths inside a column from which nothing is read, if those in `read` are; a list counts as a whole."""
+    inside = [other for other in read if other.startswith(f"{path}.")]
+    if path in read or is_nothing(value) or (inside and not isinstance(value, Mapping)):
+        return []
+    if not inside:
+        return [path]
+    return [name for key, item in value.items() for name in rest_of(item, f"{path}.{key}", read)]
 
 
 def kind_of(value: Any) -> str:
@@ -115,8 +155,8 @@ def show_value(value: Any) -> str:
 
 
 def is_nothing(value: Any) -> bool:
-    """Whether a value is null, or an object of nulls, which is what HF datasets makes of a null in a column of objects."""
-    return value is None or (isinstance(value, Mapping) and all(map(is_nothing, value.values())))
+    """Whether a value is null, an empty list, or an object of nulls, which HF datasets makes of a null in a column of objects."""
+    return value is None or value == [] or (isinstance(value, Mapping) and all(map(is_nothing, value.values())))
 
 
 def is_blank(value: Any) -> bool:

@@ -7,7 +7,21 @@ from dataclasses import replace
 from typing import Any
 
 from fulgurite.data.config import ASKING, Format
-from fulgurite.data.fields import Fields, Reading, Wrong, as_text, is_blank, is_nothing, kind_of, read_list, read_text, rename_keys
+from fulgurite.data.fields import (
+    Fields,
+    Reading,
+    Wrong,
+    as_text,
+    has_column,
+    is_blank,
+    is_nothing,
+    kind_of,
+    read_list,
+    read_text,
+    rename_keys,
+    rest_of,
+    root_of,
+)
 from fulgurite.data.records import Conversation, Message
 from fulgurite.data.tool_calls import read_tools, write_calls
 from fulgurite.data.turns import TURN_KEYS, Turn, is_turns, join_turns, read_turns
@@ -17,8 +31,13 @@ PAIR = "a pair of answers to compare stands where one answer to learn is due"
 QUESTIONS, ANSWERS = ("instruction", "prompt"), ("output", "response", "completion")
 """Names of a question and of its answer in a record of one exchange."""
 TURNS = ("messages", "conversations")
+GREETING = "an answer before the first question kept as context, which is not learned"
+NOT_ANSWERED = "turns after the last answer left out, as nothing is learned of them"
+REJECTED = ("rejected_response", "rejected_messages")
+"""Where ms-swift has the worse answer; the better one ends `messages`."""
 COLUMNS = frozenset({
-    *QUESTIONS, *ANSWERS, *TURNS, "text", "input", "system", "history", "tools", "functions", "chosen", "rejected", "margin", "label",
+    *QUESTIONS, *ANSWERS, *TURNS, "text", "input", "context", "system", "history", "tools", "functions",
+    "chosen", "rejected", "margin", "label",
     *TURN_KEYS,
 })
 """Every field that some format reads, and the keys of a turn. `id` is nobody's business: neither read nor counted as unread."""
@@ -43,6 +62,8 @@ def _detect(names: set[str], stage: str) -> Format | None:
         return Format.text
     if {"chosen", "rejected"} <= names:
         return Format.preference
+    if stage in ("dpo", "rm", "kto") and "messages" in names and names & {*REJECTED}:
+        return Format.preference
     if "label" in names and (stage == "kto" or (stage in ("dpo", "rm") and names & {*TURNS, "instruction", "completion"})):
         return Format.kto
     for name, format in (("messages", Format.openai), ("conversations", Format.sharegpt), ("instruction", Format.alpaca)):
@@ -64,7 +85,7 @@ def rename(record: Any, columns: Mapping[str, str], reading: Reading) -> Fields:
     if not isinstance(record, Mapping):
         raise Wrong("record", f"an object is due and this is {kind_of(record)}")
     for ours, theirs in columns.items():
-        if theirs not in record:
+        if not has_column(record, theirs):
             hint = did_you_mean(theirs, map(str, record))
             raise Wrong(theirs, f"data.columns takes {ours} from it, and it is not there.{hint}")
     return Fields(rename_keys(record, columns), reading)
@@ -75,7 +96,9 @@ def unread_columns(record: Any, fields: Fields, columns: Mapping[str, str]) -> l
     if not isinstance(record, Mapping) or (is_turns(record) and not columns):
         return []
     read = {columns.get(name, name) for name in fields.seen if name in columns or name not in columns.values()}
-    return [str(name) for name, value in record.items() if not is_nothing(value) and name not in read and name != "id"]
+    unread = [str(name) for name, value in record.items() if not is_nothing(value) and name not in read and name != "id"]
+    inner = {root_of(record, column) for column in columns.values() if column in read and column not in record}
+    return [path for name in unread for path in (rest_of(record[name], name, read) if name in inner else [name])]
 
 
 def convert(record: Fields, format: Format) -> Found:
@@ -105,14 +128,20 @@ def alpaca(record: Fields) -> Found:
 
 
 def read_question(record: Fields) -> list[Turn]:
-    """The turns of `instruction` or `prompt` with `input`, after those of `history`. Raises Wrong."""
+    """The turns of `instruction` or `prompt` with `input` (or Dolly's `context`), after those of `history`. Raises Wrong."""
     name = record.first(*QUESTIONS) or ("input" if "input" in record else QUESTIONS[0])
     if isinstance(record.get(name), list | Mapping):
         turns = read_turns(listed(record[name]), name, record.reading)
         return [Turn(place, replace(message, learned=message.role != "assistant")) for place, message in turns]
-    parts = [read_text(record, part) for part in dict.fromkeys((name, "input")) if not is_blank(record.get(part))]
+    more = "context" if name == "instruction" and not record.has("input") and _is_text(record, "context") else "input"
+    parts = [read_text(record, part) for part in dict.fromkeys((name, more)) if not is_blank(record.get(part))]
     question = "\n".join(parts) or read_text(record, name)
     return [*_read_history(record), Turn(name, Message("user", question))]
+
+
+def _is_text(record: Fields, name: str) -> bool:
+    """Whether a field is text; does not count as reading it."""
+    return record.has(name) and any(key == name and isinstance(value, str) for key, value in record.items())
 
 
 def _read_history(record: Fields) -> list[Turn]:
@@ -164,7 +193,8 @@ def split_answer(
     """The conversation up to its last question, and what goes to the reward: the last answer, and the columns that were not read."""
     given: dict[str, Any] = {}
     if isinstance(record, Mapping):
-        unread = {*unread_columns(record, fields, columns), *columns.values()}
+        roots = (root_of(record, column) for column in columns.values())
+        unread = {*unread_columns(record, fields, columns), *columns.values(), *roots}
         given = {str(name): value for name, value in record.items() if name in unread or (value is None and name not in fields.seen)}
         given.pop("id", None)
     if messages[-1].role == "assistant":
@@ -178,35 +208,64 @@ def split_answer(
 def build_conversation(record: Fields, turns: Sequence[Turn], answered: bool = True) -> Conversation:
     """The turns under the record's own system text, with its functions, if they are a conversation. Raises Wrong."""
     if not is_blank(record.get("system")):
-        if turns[0].message.role == "system":
-            raise Wrong("system", "the conversation has a system message of its own")
-        turns = [Turn("system", Message("system", read_text(record, "system"))), *turns]
+        system, first = read_text(record, "system"), turns[0].message
+        if first.role != "system" or first.content.strip() != system.strip():
+            turns = [Turn("system", Message("system", system)), *turns]
     return Conversation(tuple(_ordered(turns, record.reading, answered)), read_tools(record))
 
 
 def _ordered(turns: Sequence[Turn], reading: Reading, answered: bool) -> list[Message]:
-    """The messages: system first, then questions and answers in turn, an answer last (or a question). Raises Wrong."""
+    """The messages: questions and answers in turn, an answer last (or a question), and system messages anywhere. Raises Wrong."""
     kept: list[Message] = []
+    turns, greeted = _mask_greeting(turns, reading)
+    before = ""  # the role of the last turn that is no system message
     for turn in turns:
-        role, before = turn.message.role, kept[-1].role if kept else ""
-        if role == "system" and kept:
-            raise Wrong(turn.place, "a system message stands in the middle")
-        if role in ("assistant", "tool") and before in ("", "system"):
+        role, last = turn.message.role, kept[-1].role if kept else ""
+        if role in ("assistant", "tool") and before == "" and not greeted:
             raise Wrong(turn.place, "the answer comes before any question")
         if (role, before) in (("user", "tool"), ("tool", "user")):
             raise Wrong(turn.place, f"a {role} turn follows a {before} turn, and no answer stands between")
-        if role == before and role in ("assistant", "user"):
+        if role == "tool" and last == "system":
+            raise Wrong(turn.place, "a system message stands before the result of a call")
+        if role == last and role != "tool":
             kept[-1] = join_turns(kept[-1], turn, reading)
         else:
             kept.append(turn.message)
-    last, place = kept[-1].role, turns[-1].place
+        before = before if role == "system" else role
+    return _with_end(kept, turns[-1].place, reading, answered)
+
+
+def _mask_greeting(turns: Sequence[Turn], reading: Reading) -> tuple[Sequence[Turn], bool]:
+    """The turns with those answers masked that stand before the first question, and whether there are any.
+
+    A chatbot's greeting is context; nothing asked for it, so that it is not learned.
+    """
+    first = next((n for n, turn in enumerate(turns) if turn.message.role in ("user", "tool")), len(turns))
+    early = [turn.message for turn in turns[:first] if turn.message.role == "assistant"]
+    if not early or first == len(turns) or turns[first].message.role == "tool" or any(message.tool_calls for message in early):
+        return turns, False
+    reading.remarks.add(GREETING)
+    masked = [Turn(turn.place, replace(turn.message, learned=turn.message.role != "assistant")) for turn in turns[:first]]
+    return [*masked, *turns[first:]], True
+
+
+def _with_end(kept: list[Message], place: str, reading: Reading, answered: bool) -> list[Message]:
+    """The messages up to the last answer, or a prompt up to its question. Raises Wrong if there is none.
+
+    A stage that answers itself takes conversations with and without an answer.
+    """
+    last, first = kept[-1].role, next((n for n, message in enumerate(kept) if message.role == "user"), len(kept))
     if not answered and last == "assistant":
         raise Wrong(place, "the last turn is an answer: there is no question to answer")
-    if not answered and last == "system":
+    if (not answered or reading.asks) and first == len(kept):
         raise Wrong(place, "a system message alone: there is no question to answer")
-    if answered and last != "assistant":
+    if not answered or reading.asks or last == "assistant":
+        return kept
+    answers = [n for n in range(first, len(kept)) if kept[n].role == "assistant"]
+    if not answers:
         raise Wrong(place, f"the last turn is the {last}'s: there is no answer to learn")
-    return kept
+    reading.remarks.add(NOT_ANSWERED)
+    return kept[: answers[-1] + 1]
 
 
 CONVERTERS: dict[Format, Callable[[Fields], Found]] = {

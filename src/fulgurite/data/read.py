@@ -31,6 +31,9 @@ SIGNS = {
 }
 """What a file is by its first bytes, whatever its ending says."""
 DELIMITERS = ",;\t|"
+ONE_OBJECT = "one object where a list of records, or one a line, is due"
+RECORD = frozenset({"messages", "conversations", "instruction", "prompt", "chosen"})
+"""Fields of a record: an object with one of them is no envelope around a list of records."""
 HEAD = 1 << 16
 """How many characters of a CSV file are looked at to find what separates its cells."""
 csv.field_size_limit(MOST_RECORD)
@@ -103,7 +106,7 @@ def _json(path: Path, stream: TextIO) -> Iterator[Raw]:
             found = _jsonl(path, again)
             first, second = next(found, None), next(found, None)
         if second is None or (isinstance(first, Bad) and isinstance(second, Bad)):
-            yield Bad(Place(str(path), 1), "record", "one object where a list of records, or one a line, is due")
+            yield from _inside(path)
             return
         with _open(path, "jsonl") as again:
             yield from _jsonl(path, again)
@@ -115,6 +118,37 @@ def _json(path: Path, stream: TextIO) -> Iterator[Raw]:
             except NotJson as error:
                 # Unlike a bad line, a fault in a list hides what follows it: no number of tolerated records covers that.
                 raise DataError(f"{path}:{error.line}: field 'record': {error.reason}; mend the file.") from error
+
+
+def _inside(path: Path) -> Iterator[Raw]:
+    """The records of a file that is one object: its only list of objects, or its lists of one length side by side."""
+    with _open(path, "json") as stream:
+        text = stream.read(MOST_RECORD + 1).strip()
+    place, decoder = Place(str(path), 1), Decoder()
+    if len(text) > MOST_RECORD:
+        yield Bad(place, "record", f"{ONE_OBJECT}; write that list to a file of its own")
+        return
+    try:
+        whole, end = decoder.decode(text, 0)
+    except ValueError as error:
+        yield Bad(place, "record", f"not JSON ({error})")
+        return
+    if end < len(text) or decoder.twin is not None:
+        reason = "the key stands twice" if decoder.twin is not None else "not JSON (more follows after the object)"
+        yield Bad(place, decoder.twin or "record", reason)
+        return
+    lists = {name: value for name, value in whole.items() if isinstance(value, list) and value}
+    tables = [value for value in lists.values() if all(isinstance(item, dict) and not {"role", "from"} & {*item} for item in value)]
+    columns = len(lists) > 1 and len(lists) == len(whole) and len({len(value) for value in lists.values()}) == 1
+    if len(tables) == 1 and not RECORD & {*whole}:
+        yield from ((Place(str(path), number), record) for number, record in enumerate(tables[0], 1))
+    elif columns and not tables:
+        rows = zip(*lists.values(), strict=True)
+        yield from ((Place(str(path), number), dict(zip(lists, row, strict=True))) for number, row in enumerate(rows, 1))
+    elif len(tables) > 1 and not RECORD & {*whole}:
+        yield Bad(place, "record", f"{ONE_OBJECT}; write the list to learn from to a file of its own")
+    else:
+        yield Bad(place, "record", f"{ONE_OBJECT}; put it into a list: [{{...}}]")
 
 
 def _first(stream: TextIO) -> str:

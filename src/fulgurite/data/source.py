@@ -11,11 +11,11 @@ from typing import Any
 
 from fulgurite.data import compared, formats, read
 from fulgurite.data.config import ASKING, Data, File, Format, GuideForm, GuidePreference, GuidePrompts
-from fulgurite.data.fields import Fields, Reading, Wrong, rename_keys
+from fulgurite.data.fields import Fields, Reading, Wrong, has_column, rename_keys
 from fulgurite.data.find import find, kind_of
 from fulgurite.data.records import Bad, Example, Place, shorten
 from fulgurite.data.seal import Seal
-from fulgurite.data.suggest import as_override, describe_record, suggest_columns
+from fulgurite.data.suggest import as_override, describe_record, explain_record, suggest_columns
 from fulgurite.data.turns import TARGETS, TURN_KEYS
 from fulgurite.errors import DataError, did_you_mean
 
@@ -158,7 +158,8 @@ class Source:
         read_as = ", ".join(dict.fromkeys(str(format) for format in self.formats))
         due = ", ".join(sorted(KINDS.get(self.stage, CHAT)))
         columns = suggest_columns(sample, self.stage, self._reads, guess=False)
-        remedy = f"mend them, or name their fields with {self._wanted_columns()}"
+        inside = "[" in first.field  # the field was found, and something in it is wrong
+        remedy = "mend them" if inside else f"mend them, or name their fields with {self._wanted_columns()}"
         if columns is not None and columns != self.columns:
             remedy = f"try {as_override(columns)}" if columns else "leave data.columns out"
         return (
@@ -172,7 +173,7 @@ class Source:
     def _reads(self, record: Any, columns: Mapping[str, str]) -> bool:
         """Whether a record can be read under other columns, in a format of this stage."""
         try:
-            reading = Reading(self.roles, self.turn_keys)
+            reading = Reading(self.roles, self.turn_keys, asks=self.asks)
             fields = formats.rename(record, columns, reading)
             format = formats.detect(fields, self.stage)
             if format not in KINDS.get(self.stage, CHAT):
@@ -197,7 +198,7 @@ class Source:
         path = self.files[number]
         columnar = kind_of(path) in ("parquet", "arrow")
         for raw in read.records(path):
-            reading = Reading(self.roles, self.turn_keys, columnar)
+            reading = Reading(self.roles, self.turn_keys, columnar, self.asks)
             yield (raw if isinstance(raw, Bad) else self._example(*raw, number, reading)), reading
 
     def _example(self, place: Place, record: Any, number: int, reading: Reading) -> Example | Bad:
@@ -226,11 +227,14 @@ class Source:
         if not seen or not isinstance(seen[0], dict):  # check() names the first bad record, or says that there is none
             due = {"pt": Format.text, "rm": Format.preference, "dpo": Format.preference, **dict.fromkeys(ASKING, Format.prompts)}
             return due.get(self.stage, Format.openai)
+        if explained := explain_record(seen[0]):
+            raise DataError(f"{path}:1: field 'record': {explained}.")
         columns = suggest_columns(seen, self.stage, self._reads, guess=True)
         remedy = f"name them, for example {as_override(columns)}" if columns else f"name them with {self._wanted_columns()}"
         if columns == {} and self.columns:
             remedy = "leave data.columns out"
         given = f" under {as_override(self.columns)}" if self.columns else ""
+        given += "".join(f", and there is no {theirs}" for theirs in self.columns.values() if not has_column(seen[0], theirs))
         first = min(map(str, seen[0]), default="")
         raise DataError(
             f"{path}:1: field '{first[:60]}': no format has the fields of {describe_record(seen[0])}{given}; "
@@ -240,18 +244,22 @@ class Source:
     def _fits(self, path: Path, format: Format) -> None:
         if format in KINDS.get(self.stage, CHAT):
             return
+        sample = self._sample(path)
+        if format in (Format.text, Format.prompts) and sample and (explained := explain_record(sample[0])):
+            raise DataError(f"{path}:1: field 'record': {explained}.")
         if self.stage == "pt":
             raise DataError(
                 f"{path} holds {HOLDS[format]} and stage=pt reads running text; take stage={STAGE[format]}, or name one of its fields with "
                 "data.format=text data.columns={text: ...}."
             )
         if format is Format.preference and (self.asks or self.stage not in KINDS):
-            raise DataError(f"{path}:1: field 'rejected': {formats.PAIR}; take stage=dpo or stage=rm.")
+            alone = self._chosen_alone(sample)
+            raise DataError(f"{path}:1: field 'rejected': {formats.PAIR}; take stage=dpo or stage=rm{alone}.")
         learns = {"rm": "learns from pairs of answers", "dpo": "learns from pairs of answers", "kto": "learns from answers with a label",
                   **dict.fromkeys(ASKING, "answers prompts")}
         due = learns.get(self.stage, "learns answers to questions")
         own = isinstance(self.config, File)
-        columns = suggest_columns(self._sample(path), self.stage, self._reads, guess=False) if own else None
+        columns = suggest_columns(sample, self.stage, self._reads, guess=False) if own else None
         if columns:
             raise DataError(
                 f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; if they are there under another name, name them with "
@@ -259,6 +267,14 @@ class Source:
             )
         other = " or data=guide_preference" if not isinstance(self.config, File) and self.stage in ("rm", "dpo", "kto") else ""
         raise DataError(f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; take stage={STAGE[format]}{other}.")
+
+
+    def _chosen_alone(self, sample: list[Any]) -> str:
+        """The words that learn the better answers alone, if these records can be read so."""
+        for columns in ({"messages": "chosen"}, {"instruction": "prompt", "output": "chosen"}):
+            if not self.asks and sample and self._reads(sample[0], columns):
+                return f"; {as_override(columns)} learns the chosen answers alone"
+        return ""
 
 
 def _convert(fields: Fields, format: Format) -> dict[str, Any]:

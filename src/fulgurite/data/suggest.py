@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import permutations, product
 from typing import Any
@@ -15,8 +16,8 @@ TALK = ("messages", "conversations", "conversation", "chat", "dialog", "dialogue
 NAMES: dict[str, tuple[str, ...]] = {
     "instruction": QUESTION, "prompt": ("prompt", *QUESTION), "output": ANSWER, "completion": ("completion", *ANSWER),
     "messages": TALK, "text": ("text", "content", "body", "document", "article", "raw_content", "passage", "code"),
-    "chosen": ("chosen", "preferred", "better", "winner", "positive", "accepted", "good", "response_chosen"),
-    "rejected": ("rejected", "dispreferred", "worse", "loser", "negative", "bad", "response_rejected"),
+    "chosen": ("chosen", "preferred", "better", "winner", "positive", "accepted", "good", "response_chosen", "preferred_output"),
+    "rejected": ("rejected", "dispreferred", "worse", "loser", "negative", "bad", "response_rejected", "non_preferred_output"),
     "label": ("label", "kto_tag", "good", "is_good", "feedback", "thumbs_up", "correct", "rating"),
 }
 """What other data sets call a field of ours, the likeliest name first."""
@@ -26,6 +27,13 @@ FORMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "ppo": (("prompt",),), "grpo": (("prompt",),),
 }
 CHAT: tuple[tuple[str, ...], ...] = (("messages",), ("instruction", "output"))
+FURTHER: dict[str, tuple[str, ...]] = {
+    "system": ("system_prompt", "system_message", "sys"), "input": ("context", "passage"), "tools": ("tools", "available_tools"),
+    "history": ("chat_history", "conversation_history"),
+}
+"""Fields that records may have besides those of a form, and what other data sets call them."""
+IDENTITY = re.compile(r"(^|_)(id|uuid|url|index|idx|source|lang|category|type|title|date)$")
+"""Names of columns that are no question and no answer."""
 FEW = 12
 """How many fields of a record are named; and how many columns are tried in every order."""
 TRIED = 4
@@ -64,28 +72,82 @@ def suggest_columns(
     objects = [record for record in records if isinstance(record, Mapping)]
     if not objects:
         return None
-    names = [str(name) for name in objects[0] if len(str(name)) <= LONG]
+
+    def fits(columns: Mapping[str, str]) -> bool:
+        return 2 * sum(reads(record, columns) for record in objects) > len(objects)
+
+    names = list(_names(objects[0]))
     for columns in _candidates(names, FORMS.get(stage, CHAT), guess):
-        if 2 * sum(reads(record, columns) for record in objects) > len(objects):
+        if fits(columns):
+            for ours, alias in _further(names, columns):
+                if fits(columns | {ours: alias}):
+                    columns = columns | {ours: alias}
             return {ours: theirs for ours, theirs in columns.items() if ours != theirs}
     return None
+
+
+def _names(record: Mapping[str, Any]) -> Iterable[str]:
+    """The columns of a record, then the keys inside those that are objects (`body.messages`), and the first of a list of texts."""
+    short = {str(name): value for name, value in record.items() if len(str(name)) <= LONG}
+    yield from short
+    for name, value in list(short.items())[:FEW]:
+        for key, inner in list(value.items())[:FEW] if isinstance(value, Mapping) else []:
+            path = f"{name}.{key}"
+            if len(path) <= LONG:
+                yield path
+                if isinstance(inner, list) and inner and isinstance(inner[0], str):
+                    yield f"{path}.0"
 
 
 def _candidates(names: list[str], forms: Sequence[tuple[str, ...]], guess: bool) -> Iterable[dict[str, str]]:
     """Mappings to try: by the names that other data sets use, by names that are nearly ours, then the first columns in order."""
     for form in forms:
-        for chosen in product(*(_likely(field, names) for field in form)):
-            if len(set(chosen)) == len(chosen):
-                yield dict(zip(form, chosen, strict=True))
+        yield from _mappings(form, [_likely(field, names) for field in form])
+    plain = [name for name in names if "." not in name and not IDENTITY.search(name.lower())][:TRIED]
     for form in forms if guess else ():
-        for chosen in permutations(names[:TRIED], len(form)):
+        yield from _mappings(form, [_likely(field, names) or plain for field in form])
+        for chosen in permutations(plain, len(form)):
+            yield dict(zip(form, chosen, strict=True))
+
+
+def _mappings(form: Sequence[str], choices: Sequence[Sequence[str]]) -> Iterable[dict[str, str]]:
+    for chosen in product(*choices):
+        if len(set(chosen)) == len(chosen):
             yield dict(zip(form, chosen, strict=True))
 
 
 def _likely(field: str, names: list[str]) -> list[str]:
     known = {name.lower(): name for name in reversed(names)}
     likely = [known[alias] for alias in NAMES[field] if alias in known]
-    return list(dict.fromkeys([*likely, *nearest(field, names, 2)]))[:TRIED]
+    inside = [name for alias in NAMES[field] for name in names if "." in name and alias in name.lower().split(".")]
+    return list(dict.fromkeys([*likely, *nearest(field, names, 2), *inside]))[:TRIED]
+
+
+def _further(names: Sequence[str], columns: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+    """Fields that a record may have besides, and the column that they would be read from, if it is not read already."""
+    used = {*columns, *columns.values()}
+    for ours, aliases in FURTHER.items():
+        found = next((name for alias in aliases for name in names if alias in (name.lower(), name.lower().rpartition(".")[2])), None)
+        if ours in names or found is None or found in used or (ours == "input" and "instruction" not in columns):
+            continue
+        yield ours, found
+
+
+def explain_record(record: Any) -> str:
+    """What to do with records of other tools that no columns can make readable, or nothing."""
+    if not isinstance(record, Mapping):
+        return ""
+    if isinstance(record.get("segments"), list):
+        return "segments are text without a chat template, which is not read: write each as a turn of messages, with train: false if it " \
+            "is not learned"
+    role = next((name for name in ("role", "from") if isinstance(record.get(name), str)), None)
+    text = next((name for name in ("content", "value", "text") if isinstance(record.get(name), str)), None)
+    if role and text:
+        tree = ", along the path that parent_id gives," if "parent_id" in record else ""
+        return f"each record is one turn ({role} and {text}), and a conversation is due: put the turns of each{tree} into a list messages"
+    if isinstance(record.get("completions"), list) and isinstance(record.get("labels"), list):
+        return "labels for each step of an answer train a process reward model, which no stage does"
+    return ""
 
 
 def as_override(columns: Mapping[str, str]) -> str:

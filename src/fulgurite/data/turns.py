@@ -40,6 +40,12 @@ FLAGS = ("train", "loss", "weight", "loss_weight")
 """Names under which axolotl, ms-swift, OpenAI and LLaMA-Factory say whether a turn is learned."""
 REASONING = ("reasoning_content", "thinking", "reasoning")
 TEXT_PARTS = (None, "text", "input_text", "output_text")
+REFUSAL = "refusal"
+"""Where OpenAI puts an answer that declines: a key of the turn, or a part of its content."""
+ASKED = ("human", "user", "input", "question", "query", "instruction", "prompt")
+ANSWERED = ("assistant", "gpt", "bot", "output", "answer", "response")
+"""Names of a question and its answer that stand together in one object of a list, as in Capybara and ms-swift."""
+BY_TURNS = "a list of texts read as question and answer by turns"
 JOINED = "two {} turns in a row joined into one"
 NOT_LEARNED = "a flag asks to learn a turn that is no answer, which is not learned"
 
@@ -61,11 +67,35 @@ def read_turns(value: Any, field: str, reading: Reading) -> list[Turn]:
         raise Wrong(field, f"a list is due and this is {kind_of(value)}")
     if not value:
         raise Wrong(field, "is empty")
-    turns = [Turn(f"{field}[{n}]", read_turn(turn, f"{field}[{n}]", reading)) for n, turn in enumerate(value)]
+    turns = [turn for n, item in enumerate(value) for turn in _read_item(item, n, field, reading, texts=_all_texts(value))]
     kept = [turn for turn in turns if turn.message.role != "system" or turn.message.content.strip()]
     if not kept:
         raise Wrong(f"{field}[0]", "is an empty system turn, and no other turn follows")
     return kept
+
+
+def _all_texts(value: list[Any]) -> bool:
+    return len(value) > 1 and all(isinstance(item, str) for item in value)
+
+
+def _read_item(item: Any, n: int, field: str, reading: Reading, texts: bool) -> list[Turn]:
+    """The turn of an item of a list; two of an item that has a question and its answer. Raises Wrong."""
+    place = f"{field}[{n}]"
+    if texts:
+        reading.remarks.add(BY_TURNS)
+        return [Turn(place, Message("assistant" if n % 2 else "user", as_text(item, place, reading)))]
+    if not isinstance(item, Mapping) or "role" in item or "from" in item or reading.turn_keys:
+        return [Turn(place, read_turn(item, place, reading))]
+    both = Fields(item, reading, place)
+    asked, answered = both.first(*ASKED), both.first(*ANSWERED)
+    if asked is None or answered is None:
+        return [Turn(place, read_turn(item, place, reading))]
+    pair = [Turn(both.at(asked), Message("user", read_text(both, asked))),
+            Turn(both.at(answered), Message("assistant", read_text(both, answered)))]
+    if not is_blank(both.get("system")):
+        pair.insert(0, Turn(both.at("system"), Message("system", read_text(both, "system"))))
+    both.note_unread()
+    return pair
 
 
 def is_turns(value: Any) -> bool:
@@ -99,6 +129,8 @@ def read_turn(value: Any, place: str, reading: Reading) -> Message:
     key = turn.first(*pairs) or pairs[0]
     role = _read_role(turn, role_key)
     calls = _read_calls(turn, role, key)
+    if role == "assistant" and not calls and is_blank(turn.get(key)) and turn.has(REFUSAL):
+        key = REFUSAL
     reasoning = "" if role not in ("assistant", CALL) else _read_reasoning(turn)
     if role == CALL:
         role, content = "assistant", ""
@@ -180,6 +212,10 @@ def _read_part(value: Any, place: str, reading: Reading) -> str:
     if not isinstance(value, Mapping):
         raise Wrong(place, f"an object {{type: text, text: ...}} is due and this is {kind_of(value)}")
     part = Fields(value, reading, place)
+    if part.get("type") == REFUSAL:
+        text = read_text(part, REFUSAL)
+        part.note_unread()
+        return text
     if part.get("type") not in TEXT_PARTS:
         raise Wrong(part.at("type"), f"a part of type {show_value(part['type'])} is not read; only parts of type text are")
     text = read_text(part, "text", empty=True)
