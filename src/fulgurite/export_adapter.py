@@ -57,7 +57,7 @@ def base_name(model: Model) -> str | None:
 
 def fresh_base(loaded: LoadedRun) -> PreTrainedModel:
     """The run's base as a stranger has it, in float32; with its 4 bits as ordinary numbers under qlora."""
-    fresh = named(loaded.run.model, torch.float32).model
+    fresh = named(loaded.run.model, torch.float32, reward=loaded.run.stage.name == "rm").model
     return quantise(loaded.run.method, fresh, loaded.dtypes).float() if isinstance(loaded.run.method, Qlora) else fresh
 
 

@@ -15,9 +15,10 @@ from fulgurite.errors import ModelError, RequestError
 from fulgurite.export import Written
 from fulgurite.export_adapter import fresh_base, put_on, refuse_apart, round_adapter, write_adapter
 from fulgurite.export_dtype import cast
+from fulgurite.model.classifier import HEAD, TASK
 from fulgurite.model.inner import inner
 from fulgurite.model.padding import NEW_PADDING, free_padding
-from fulgurite.model.reward_head import HEAD, head_of, rewards, with_reward_head
+from fulgurite.model.reward_head import head_of, rewards, with_reward_head
 from fulgurite.run import RunConfig
 from fulgurite.start import LoadedRun
 
@@ -91,7 +92,7 @@ def write_apart(model: Any, run: RunConfig, out: Path) -> None:
     peft saves that head only where it wrapped it before training; ours is part of the model that the adapter was put on.
     """
     kept = model.peft_config["default"]
-    kept.task_type, kept.modules_to_save = "SEQ_CLS", [*(kept.modules_to_save or []), HEAD]
+    kept.task_type, kept.modules_to_save = TASK, [*(kept.modules_to_save or []), HEAD]
     write_adapter(model, run, out)
     file = out / "adapter_model.safetensors"
     head = head_of(model).weight.detach().clone()
@@ -121,7 +122,8 @@ def verify(loaded: LoadedRun, out: Path, before: Tensor, adapter: bool) -> float
     tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=False)
     again: Any
     if adapter:
-        base = with_reward_head(fresh_base(loaded))  # under a head of zeros: one that was left out would be seen
+        base = with_reward_head(fresh_base(loaded))
+        torch.nn.init.zeros_(head_of(base).weight)  # one that was left out would be seen
         base.config.pad_token_id = tokenizer.pad_token_id  # which an adapter's folder has no place for but its tokenizer
         again = put_on(base, out)
     else:

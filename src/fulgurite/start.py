@@ -21,12 +21,13 @@ from fulgurite.errors import CheckpointError, ModelError, is_shortage
 from fulgurite.folder import read_config
 from fulgurite.hostile import Allowed
 from fulgurite.method.adapters import load_adapter
-from fulgurite.model.config import Hf, Model, SmolLM2
+from fulgurite.model.classifier import has_head
+from fulgurite.model.config import CANNOT_SPEAK, Hf, Model, SmolLM2
 from fulgurite.model.load import Loaded, loaded, one_error
 from fulgurite.model.preflight import check_adapter
 from fulgurite.model.reward_head import head_of, with_reward_head
 from fulgurite.model.smollm2 import HUB
-from fulgurite.model.validate import adapter_base, read_checked
+from fulgurite.model.validate import adapter_base
 from fulgurite.precision.build import Dtypes
 from fulgurite.precision.build import build as settle
 from fulgurite.precision.config import Fp32
@@ -48,9 +49,10 @@ class LoadedRun:
 
 
 def start(run: RunConfig, dtypes: Dtypes) -> Loaded:
-    """The model that the run's method is applied to; under a reward head of zeros in stage=rm. Raises ModelError."""
-    found = named(run.model, dtypes.trained if run.method.loads_trained else dtypes.frozen)
-    if run.stage.name == "rm":
+    """The model that the run's method is applied to; in stage=rm under its own reward head, or one of zeros. Raises ModelError."""
+    reward = run.stage.name == "rm"
+    found = named(run.model, dtypes.trained if run.method.loads_trained else dtypes.frozen, reward)
+    if reward:
         found.model = with_reward_head(found.model)
     return found
 
@@ -75,18 +77,19 @@ def give_back() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def named(model: Model, dtype: torch.dtype) -> Loaded:
+def named(model: Model, dtype: torch.dtype, reward: bool = False) -> Loaded:
     """The model that `model=` names, in `dtype`; of a run or an adapter's export the base with what was learned merged into it.
 
-    Merging is done in float32, whatever `dtype`. Raises ModelError.
+    With `reward` it may be a reward model, which keeps its head; without, one is refused. Merging is done in float32, whatever `dtype`.
+    Raises ModelError.
     """
     folder = Path(model.path).expanduser() if isinstance(model, Hf) and model.path else None
     if folder is not None and is_run(folder):
-        found = _of_run(folder, allowed(model))
+        found = _of_run(folder, allowed(model), reward)
     elif folder is not None and (folder / "adapter_config.json").is_file():
-        found = _of_adapter(folder, allowed(model))
+        found = _of_adapter(folder, allowed(model), reward)
     else:
-        plain: Loaded = build(model, dtype)
+        plain: Loaded = build(model, dtype, **({"reward": reward} if isinstance(model, Hf) else {}))
         return plain
     found.model.set_attn_implementation(str(model.attention))
     found.model.to(dtype=dtype)
@@ -128,27 +131,27 @@ def adapters_base(name: str, allowed: Allowed) -> Model:
     return SmolLM2() if name == HUB else Hf(path=name, trust_remote_code=allowed.model_code, revision=allowed.revision)
 
 
-def _of_run(folder: Path, allowed: Allowed) -> Loaded:
+def _of_run(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
     run = load_run(folder, exact=True, allowed=allowed)
-    if run.run.stage.name == "rm":
-        raise ModelError(f"{folder} is a reward model, which cannot speak; start from the model that it was trained from.")
+    if run.run.stage.name == "rm" and not reward:
+        raise ModelError(CANNOT_SPEAK.format(folder))
     return loaded(_merged(run.model), run.tokenizer, [])
 
 
 def adapted_base(folder: Path) -> str:
-    """The folder or hub id of the model that an adapter is of. Raises ModelError where it names none, or is a reward model's."""
-    if read_checked(folder / "adapter_config.json").get("task_type") == "SEQ_CLS":
-        raise ModelError(f"{folder} is a reward model, which cannot speak; start from the model that it was trained from.")
+    """The folder or hub id of the model that an adapter is of. Raises ModelError where it names none."""
     if not adapter_base(folder):
         raise ModelError(f"{folder} is an adapter that names no base model; give the run it is from, model.path=<run folder>.")
     return adapter_base(folder)
 
 
-def _of_adapter(folder: Path, allowed: Allowed) -> Loaded:
+def _of_adapter(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
     said = adapted_base(folder)
-    check_adapter(folder)
+    head = has_head(folder, check_adapter(folder), reward)
     with one_error(folder, "an adapter"):
-        base = named(adapters_base(said, allowed), torch.float32)
+        base = named(adapters_base(said, allowed), torch.float32, reward)
+        if head:
+            base.model = with_reward_head(base.model)
         model, tokenizer = _merged(load_adapter(base.model, folder)), base.tokenizer
         if (folder / "tokenizer_config.json").is_file():
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)

@@ -150,6 +150,7 @@ SILENT: dict[str, list[tuple[str, Seen]]] = {
         ("chance", Seen(SFT, trail([math.log(50_000) + 0.9]))), ("usual", Seen(SFT, trail([2.0]))),
         ("few labels", Seen(SFT, trail([14.0], labels=63))), ("the second step", Seen(SFT, trail([2.0, 15.0]))),
         ("dft", Seen(replace(SFT, loss="dft"), trail([0.01]))), ("ln 2", Seen(RM, trail([0.6931]))),
+        ("a head of its own", Seen(replace(RM, new_head=False), trail([0.40]))),
         ("pairs with margins", Seen(replace(RM, margins=True), trail([1.3]))), ("dpo, which checks itself", Seen(DPO, trail([25.0]))),
     ],
     "labels-empty": [("one label", Seen(SFT, trail([2.0], labels=1))), ("privacy", Seen(replace(SFT, private=True), trail([0], labels=0)))],

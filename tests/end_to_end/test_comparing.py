@@ -31,7 +31,7 @@ from fulgurite.errors import CheckpointError, ConfigError, Interrupted, ModelErr
 from fulgurite.export import export_main
 from fulgurite.export_adapter import fresh_base
 from fulgurite.model.config import Hf
-from fulgurite.model.reward_head import rewards, with_reward_head
+from fulgurite.model.reward_head import head_of, rewards, with_reward_head
 from fulgurite.stage.pairwise import TABLE, PreferenceLoss
 from fulgurite.start import load_run, named
 
@@ -104,6 +104,19 @@ def test_kto_moves_the_two_classes_apart(words: Any, tmp_path: Path) -> None:
     assert last(folder, "val/reward_good") - last(folder, "val/reward_bad") > 0.2
 
 
+def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask the next run to stop before this step, as a signal does."""
+    inner = Stop.on_train_batch_start
+
+    def asked(self: Any, trainer: Trainer, *rest: Any) -> None:
+        if trainer.global_step == step:
+            monkeypatch.setattr(Stop, "on_train_batch_start", inner)
+            self.asked = signal.SIGTERM
+        inner(self, trainer, *rest)
+
+    monkeypatch.setattr(Stop, "on_train_batch_start", asked)
+
+
 RESUMED = {
     "dpo": [], "dpo full": ["method=full"], "dpo precomputed": ["stage.reference_mode=precomputed"],
     "dpo bco_pair": ["stage.loss=bco_pair", "stage.beta=0.5"], "dpo aot": ["stage.loss=aot"], "kto": [], "rm": [],
@@ -117,15 +130,7 @@ def test_stopped_and_resumed_is_bit_for_bit_the_run_that_was_not(
     said = [*words(name.partition(" ")[0]), *RESUMED[name], "trainer.batch_size=8", "trainer.micro_batch=3", "trainer.max_steps=6"]
     said += ["trainer.eval_every=2", "optim.lr=1e-3"]
     whole = tiny(tmp_path / "whole", *said)
-    inner = Stop.on_train_batch_start
-
-    def asked(self: Any, trainer: Trainer, *rest: Any) -> None:
-        if trainer.global_step == 3:
-            monkeypatch.setattr(Stop, "on_train_batch_start", inner)
-            self.asked = signal.SIGTERM
-        inner(self, trainer, *rest)
-
-    monkeypatch.setattr(Stop, "on_train_batch_start", asked)
+    stop_at(3, monkeypatch)
     with pytest.raises(Interrupted):
         tiny(tmp_path / "cut", *said)
     cut = tiny(tmp_path / "cut", *said)
@@ -204,15 +209,55 @@ def test_a_chain_of_runs_talks_and_is_exported(sft: Path, words: Any, tmp_path: 
     assert "> Hello" in capsys.readouterr().out
 
 
-def test_a_reward_model_begins_from_a_run_and_nothing_begins_from_it(sft: Path, words: Any, tmp_path: Path) -> None:
+def test_a_reward_model_begins_from_a_run_and_no_model_that_talks_from_it(sft: Path, words: Any, tmp_path: Path) -> None:
     folder = tiny(tmp_path / "rm", *words("rm"), "model=hf", f"model.path={sft}", "trainer.batch_size=8")
     composed = compose([*words("dpo"), "model=hf", f"model.path={folder}"])
-    with pytest.raises(ConfigError, match="is the run of a reward model, which cannot speak; start from the model it was trained from"):
+    with pytest.raises(ConfigError, match="is a reward model or classifier, which cannot speak; train it on with stage=rm"):
         checked_source(composed)
-    with pytest.raises(ModelError, match="is a reward model, which cannot speak"):
+    with pytest.raises(ModelError, match="is a reward model or classifier, which cannot speak"):
         named(Hf(path=str(folder)), torch.float32)
     with pytest.raises(ModelError, match="is a reward model: it scores answers and cannot talk"):
         chat_main([f"run={folder}"])
+
+
+@torch.no_grad()
+def scored(model: Any) -> torch.Tensor:
+    return rewards(model.eval(), IDS, torch.tensor([30, 30]))
+
+
+@pytest.mark.parametrize("start", ["run", "merged export", "adapter export"])
+def test_a_reward_model_begins_with_the_rewards_of_the_one_it_starts_from(
+    start: str, sft: Path, words: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [*words("rm"), "method=lora", "trainer.batch_size=8"]
+    if start == "adapter export":  # an adapter must name its base
+        export_main([f"run={sft}", f"out={tmp_path / 'base'}"])
+    base = ["model=hf", f"model.path={tmp_path / 'base'}"] if start == "adapter export" else []
+    first = tiny(tmp_path / "first", *said, *base, "trainer.max_steps=4")
+    before, path = load_run(first, exact=True), first
+    if start != "run":
+        path = tmp_path / "out"
+        assert export_main([f"run={first}", f"out={path}", "dtype=float32", f"merge={str(start == 'merged export').lower()}"]) == 0
+    said += ["model=hf", f"model.path={path}"]
+    begun = named(Hf(path=str(path)), torch.float32, reward=True).model
+    torch.testing.assert_close(scored(begun), scored(before.model), rtol=1e-5, atol=1e-5)
+    assert float(scored(begun).abs().min()) > 1e-3
+
+    still = tiny(tmp_path / "still", *said, "optim.lr=1e-12", "trainer.max_steps=1")
+    torch.testing.assert_close(scored(load_run(still, exact=True).model), scored(before.model), rtol=1e-4, atol=1e-4)
+    said += ["trainer.max_steps=4", "trainer.eval_every=2"]
+    whole = tiny(tmp_path / "whole", *said)
+    moved = head_of(load_run(whole, "last", exact=True).model).weight - head_of(before.model).weight
+    assert float(moved.detach().abs().max()) > 1e-3
+    stop_at(2, monkeypatch)
+    with pytest.raises(Interrupted):
+        tiny(tmp_path / "cut", *said)
+    assert rows(tiny(tmp_path / "cut", *said)) == rows(whole)
+    assert export_main([f"run={whole}", f"out={tmp_path / 'second'}", "dtype=float32"]) == 0
+    theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "second", dtype=torch.float32).eval()
+    with torch.no_grad():
+        read = torch.cat([theirs(input_ids=row[None]).logits[0] for row in IDS])
+    torch.testing.assert_close(read, scored(load_run(whole, exact=True).model), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -273,7 +318,7 @@ def test_a_reward_adapter_stands_apart_with_its_head(method: str, sft: Path, wor
         read = theirs.eval()(input_ids=ids, attention_mask=(torch.arange(ids.shape[1]) < lengths[:, None]).long()).logits[:, 0]
     assert float((read - mine).abs().max() / mine.abs().max()) < 1e-5
     assert float(mine.abs().min()) > 1e-3  # a head of zeros, lost on the way, would be equal to nothing
-    with pytest.raises(ModelError, match="is a reward model, which cannot speak; start from the model that it was trained from"):
+    with pytest.raises(ModelError, match="is a reward model or classifier, which cannot speak; train it on with stage=rm"):
         named(Hf(path=str(out)), torch.float32)
 
 

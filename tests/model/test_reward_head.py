@@ -74,7 +74,7 @@ def test_another_architecture_and_one_that_has_no_such_form(monkeypatch: pytest.
     ids = torch.tensor([[3, 4, 5]])
     assert rewards(with_reward_head(gpt2).eval(), ids, torch.tensor([3])).tolist() == [0.0]
 
-    def refuse(config: Any) -> None:
+    def refuse(config: Any, **more: Any) -> None:
         raise ValueError("Unrecognized configuration class")
 
     monkeypatch.setattr("fulgurite.model.reward_head.AutoModelForSequenceClassification.from_config", refuse)
@@ -85,5 +85,5 @@ def test_another_architecture_and_one_that_has_no_such_form(monkeypatch: pytest.
 def test_a_reward_models_folder_is_no_causal_model(tmp_path: Path) -> None:
     model().save_pretrained(tmp_path)
     config = compose(["model=hf", f"model.path={tmp_path}"]).run.model
-    with pytest.raises(ModelError, match="is a reward model, which cannot speak"):
+    with pytest.raises(ModelError, match="is a reward model or classifier, which cannot speak"):
         build(config, torch.float32)

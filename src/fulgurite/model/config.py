@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from fulgurite.run import RunConfig
 
 
+CANNOT_SPEAK = (
+    "{} is a reward model or classifier, which cannot speak; train it on with stage=rm, learn from an rm run with "
+    "stage.reward=[<its folder>], or start from the model that it was trained from."
+)
+
+
 class Attention(StrEnum):
     """The implementation of attention."""
 
@@ -110,7 +116,8 @@ class Hf(Model):
     path: str = knob(
         "", "The model: a folder, an earlier run's folder, an export of one, or a hub id such as HuggingFaceTB/SmolLM2-360M-Instruct.",
         source="transformers docs, from_pretrained; of a run the best checkpoint, its adapter merged in float32 (ours)",
-        advice="Only safetensors are read: a pickle can run code. A run's folder must stay where it is while later runs begin from it.",
+        advice="Only safetensors are read: a pickle can run code. A run's folder must stay where it is while later runs begin from it. "
+        "stage=rm also starts from a reward model or a classifier of one label, and trains its head on.",
         resolve=resolve_path,
     )
     revision: str | None = knob(
@@ -129,10 +136,10 @@ class Hf(Model):
         return _folder_billions(Path(self.path).expanduser(), frozenset())
 
     def refusal(self, run: RunConfig) -> str | None:
-        """A reward model cannot speak, so that nothing can begin from it."""
+        """A reward model cannot speak, so that only another one can begin from it."""
         folder = Path(self.path).expanduser()
-        if _inside(_json(folder / "provenance.json"), "choices").get("stage") == "rm":
-            return f"model.path={self.path} is the run of a reward model, which cannot speak; start from the model it was trained from."
+        if run.stage.name != "rm" and _inside(_json(folder / "provenance.json"), "choices").get("stage") == "rm":
+            return CANNOT_SPEAK.format(f"model.path={self.path}")
         return None
 
 

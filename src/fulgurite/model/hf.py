@@ -8,20 +8,22 @@ import torch
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from fulgurite.errors import ModelError
-from fulgurite.json_file import read_object
 from fulgurite.model import config as c
 from fulgurite.model.load import Loaded, load
 from fulgurite.model.load import outline as outline_at
 from fulgurite.model.validate import check_folder
 
 
-def build(config: c.Hf, dtype: torch.dtype) -> Loaded:
-    """The model in `dtype`. Raises ModelError where nothing can be loaded from `config.path`."""
-    return load(_place(config), config, dtype, config.revision, config.trust_remote_code)
+def build(config: c.Hf, dtype: torch.dtype, reward: bool = False) -> Loaded:
+    """The model in `dtype`; with `reward` a reward model is loaded with its head.
+
+    Raises ModelError where nothing can be loaded from `config.path`.
+    """
+    return load(_place(config), config, dtype, config.revision, config.trust_remote_code, reward)
 
 
 def outline(config: c.Hf) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
-    """The model's shape and its tokenizer. Raises ModelError as `build` does."""
+    """The model's shape and its tokenizer, of a reward model too. Raises ModelError as `build` does."""
     return outline_at(_place(config), config.revision, config.trust_remote_code)
 
 
@@ -38,15 +40,4 @@ def _place(config: c.Hf) -> str | Path:
         raise ModelError(f"{folder} has no config.json; give the folder that save_pretrained or fulgurite export wrote.")
     if folder.is_dir():
         check_folder(folder)
-    if is_reward_model(folder):
-        raise ModelError(f"{folder} is a reward model, which cannot speak; start from the model that it was trained from.")
     return folder if folder.is_dir() else config.path
-
-
-def is_reward_model(folder: Path) -> bool:
-    """Whether a folder holds a model in sequence-classification form: loaded as a causal one, its head would be random."""
-    try:
-        kinds = read_object(folder / "config.json").get("architectures")
-    except (OSError, ValueError):
-        return False
-    return isinstance(kinds, list) and any(str(kind).endswith("ForSequenceClassification") for kind in kinds)

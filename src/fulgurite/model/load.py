@@ -1,4 +1,4 @@
-"""Loading a causal language model and its tokenizer from a folder or the hub: data only, never code, never a pickle."""
+"""Loading a causal language model or a reward model, and its tokenizer, from a folder or the hub: data only, never code, never a pickle."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -24,7 +25,9 @@ from transformers.utils import logging as transformers_logging
 from fulgurite.errors import FulguriteError, ModelError, excerpt, is_shortage
 from fulgurite.model import config as c
 from fulgurite.model.attention import with_attention
+from fulgurite.model.classifier import check_classifier, is_classifier
 from fulgurite.model.preflight import NO_SAFETENSORS, how_to_allow, locate, refuse_incomplete
+from fulgurite.model.reward_head import check_head
 from fulgurite.model.tokens import longest_input, mend_padding
 from fulgurite.model.validate import suspects
 from fulgurite.say import bounded
@@ -52,20 +55,31 @@ class Loaded:
     """The implementation of attention that it was loaded with, empty if that is not known."""
 
 
-def load(path: str | Path, config: c.Model, dtype: torch.dtype, revision: str | None = None, code: bool = False) -> Loaded:
-    """Load from `path` (a folder or hub id), and run its Python if `code`. Raises ModelError in one sentence with the remedy."""
+def load(
+    path: str | Path, config: c.Model, dtype: torch.dtype, revision: str | None = None, code: bool = False, reward: bool = False
+) -> Loaded:
+    """Load from `path` (a folder or hub id), and run its Python if `code`; with `reward` a reward model is loaded with its head.
+
+    Raises ModelError in one sentence with the remedy.
+    """
     transformers_logging.disable_progress_bar()
     folder = locate(path, revision, code)
-    with one_error(path):
+    classifies = is_classifier(folder)
+    kind_of_model = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
+    with one_error(path, "a reward model" if classifies else "a causal language model"):
+        if classifies:
+            check_classifier(path, AutoConfig.from_pretrained(folder, trust_remote_code=code, local_files_only=True), reward)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=code, local_files_only=True)
         (model, info), attention = with_attention(
-            lambda kind: AutoModelForCausalLM.from_pretrained(
+            lambda kind: kind_of_model.from_pretrained(
                 folder, dtype=dtype, attn_implementation=kind, use_safetensors=True, trust_remote_code=code, local_files_only=True,
                 output_loading_info=True, ignore_mismatched_sizes=True,  # they are refused by name below
             ),
             str(config.attention),
         )
     refuse_incomplete(path, info)
+    if classifies:
+        check_head(model)
     found = loaded(model, tokenizer, config.add_tokens)
     found.attention = attention
     return found
@@ -118,6 +132,8 @@ def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words
     if max(ids) >= rows:
         model.resize_token_embeddings(max(ids) + 1, mean_resizing=False)
     for ends in (model.get_input_embeddings(), model.get_output_embeddings()):
+        if ends is None:  # a reward model has no output layer
+            continue
         weight = ends.weight
         weight[ids] = weight[:before].float().mean(0).to(weight.dtype)
     model.new_token_ids = ids

@@ -14,17 +14,19 @@ from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from fulgurite.errors import ModelError
+from fulgurite.model.classifier import HEAD
 from fulgurite.model.inner import inner
-
-HEAD = "score"
+from fulgurite.model.probe import NEAR, NEAR_ROUNDED, computing, ordinary_tokens, rounds
 
 
 def with_reward_head(causal: PreTrainedModel) -> PreTrainedModel:
     """The causal model's backbone under a head of zeros: every answer is worth 0 at first, and the loss is ln 2 exactly.
 
-    transformers would draw the head at random, so that a head that was lost goes unnoticed. Raises ModelError for an
-    architecture without that form.
+    transformers would draw the head at random, so that a head that was lost goes unnoticed. A reward model is returned as it is, with
+    its own head. Raises ModelError for an architecture without that form.
     """
+    if isinstance(getattr(causal, HEAD, None), nn.Linear) and causal.config.num_labels == 1:
+        return causal
     config = copy.deepcopy(causal.config)
     config.num_labels = 1
     prefix = causal.base_model_prefix
@@ -43,6 +45,28 @@ def with_reward_head(causal: PreTrainedModel) -> PreTrainedModel:
     setattr(made, HEAD, head)
     made.config.use_cache = False
     return made
+
+
+@torch.no_grad()
+def check_head(model: PreTrainedModel) -> None:
+    """Raise ModelError unless `rewards` are what the reward model's own forward returns: one linear head on the last hidden state."""
+    name = type(model).__name__
+    head: Any = getattr(model, HEAD, None)
+    if not isinstance(head, nn.Linear) or getattr(head, "bias", None) is not None or not hasattr(model, model.base_model_prefix):
+        raise ModelError(f"{name} has no single linear head called {HEAD} without a bias; take another model.")
+    ids_ST = torch.tensor([ordinary_tokens(model, CHECKED)])
+    with computing(model):
+        theirs = model(input_ids=ids_ST, use_cache=False).logits.flatten().float()
+        ours = rewards(model, ids_ST, torch.tensor([CHECKED]))
+    most = (NEAR_ROUNDED if rounds(model) else NEAR) * max(float(theirs.abs().max()), 1e-6)
+    if theirs.shape != ours.shape or not bool((theirs - ours).abs().max() <= most):
+        raise ModelError(
+            f"{name} does more than one linear head on the last hidden state, which stage=rm does not train; take another model."
+        )
+
+
+CHECKED = 8
+"""Tokens on which the head of a reward model is checked."""
 
 
 def head_of(model: Any) -> nn.Linear:

@@ -22,7 +22,8 @@ from fulgurite.hostile import Allowed
 from fulgurite.method.config import Init, Lora, Qlora
 from fulgurite.method.parts import linear_layers
 from fulgurite.model.attention import is_unsupported, with_attention
-from fulgurite.model.config import Hf, Model
+from fulgurite.model.classifier import check_classifier, has_head, names_classifier
+from fulgurite.model.config import CANNOT_SPEAK, Hf, Model
 from fulgurite.model.inner import inner
 from fulgurite.model.load import Loaded, loaded
 from fulgurite.model.preflight import check_adapter
@@ -59,7 +60,7 @@ def outlined(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
     behaviour: Behaviour | None = None
     try:
         with torch.device("meta"):
-            found, stored = bare(run.model, dtype)
+            found, stored = bare(run.model, dtype, reward=run.stage.name == "rm")
             base = sum(p.numel() for p in found.model.parameters())
             behaviour = behaviour_of(found.model.config)
             if behaviour is not None and behaviour.positions is not None:
@@ -86,24 +87,26 @@ def countable(method: Any) -> Any:
     return replace(method, init=Init.default, start=None) if isinstance(method, Lora) else method
 
 
-def bare(model: Model, dtype: torch.dtype) -> tuple[Loaded, str]:
-    """The model that `model=` names, in `dtype`, and the dtype that its checkpoint names.
+def bare(model: Model, dtype: torch.dtype, reward: bool = False) -> tuple[Loaded, str]:
+    """The causal model that `model=` names, in `dtype`, and the dtype that its checkpoint names.
 
-    Of a run it is the base, which has the shape of what was merged into it.
+    Of a run it is the base, which has the shape of what was merged into it. A reward model, refused unless `reward`, is without its head.
     """
     folder = Path(model.path).expanduser() if isinstance(model, Hf) and model.path else None
     if folder is not None and is_run(folder):
-        return _of_run(folder, dtype, allowed(model))
+        return _of_run(folder, dtype, allowed(model), reward)
     if folder is not None and (folder / "adapter_config.json").is_file():
         said = adapted_base(folder)
-        check_adapter(folder)
-        return bare(adapters_base(said, allowed(model)), dtype)
+        has_head(folder, check_adapter(folder), reward)
+        return bare(adapters_base(said, allowed(model)), dtype, reward)
     if not model.outlines:
         with torch.device("cpu"):
             found: Loaded = _function(model.builds)(model, dtype)
         shape, words = found.model.config, found.tokenizer
     else:
         shape, words = _function(model.outlines)(model)
+        if names_classifier(shape.architectures):
+            check_classifier(getattr(model, "path", model.name), shape, reward)
     stored = _name(getattr(shape, "dtype", None))
     code = bool(getattr(model, "trust_remote_code", False))
     made, attention = with_attention(partial(_made, shape, dtype, code), str(model.attention))
@@ -112,12 +115,14 @@ def bare(model: Model, dtype: torch.dtype) -> tuple[Loaded, str]:
     return outline, stored
 
 
-def _of_run(folder: Path, dtype: torch.dtype, may: Allowed) -> tuple[Loaded, str]:
+def _of_run(folder: Path, dtype: torch.dtype, may: Allowed, reward: bool) -> tuple[Loaded, str]:
     before = rebuilt(read_config(folder), may, folder)
-    if before.stage.name == "rm":
-        raise ModelError(f"{folder} is a reward model, which cannot speak; start from the model that it was trained from.")
-    found, stored = bare(before.model, dtype)
+    if before.stage.name == "rm" and not reward:
+        raise ModelError(CANNOT_SPEAK.format(folder))
+    found, stored = bare(before.model, dtype, before.stage.name == "rm")
     if before.method.name == "llama_pro":  # the one method after which the model has another shape
+        if before.stage.name == "rm":
+            found.model = with_reward_head(found.model)
         found.model = applied(before, found, Dtypes("fp32", "32-true", dtype, dtype, dtype, ""))
         found.model.requires_grad_(True)
     return found, stored

@@ -9,6 +9,7 @@ import numpy as np
 from fulgurite.callback.watch.seen import About
 from fulgurite.data.compared_rows import Compared
 from fulgurite.data.rows import AnyRows
+from fulgurite.model.reward_head import head_of
 from fulgurite.precision.config import Rounding
 from fulgurite.run import RunConfig
 
@@ -26,6 +27,8 @@ def about(run: RunConfig, total: int, module: Any, rows: AnyRows) -> About:
     if stage.name == "dpo":
         found.beta = stage.beta
         found.paired = module.refers and not module.averaged and stage.beta > 0
+    if stage.name == "rm":
+        found.new_head = not bool(head_of(module.model).weight.any())
     if isinstance(rows, Compared):
         found.margins = any(rows.margin(i) != 0 for i in range(len(rows)))
     if stage.name in ("sft", "dpo", "kto") and not rows.packed:

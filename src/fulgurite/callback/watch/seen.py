@@ -41,6 +41,8 @@ class About:
     """Whether `train/reward_chosen` is beta times the whole answer's log ratio to a reference."""
     margins: bool = False
     """Whether pairs have margins of their own."""
+    new_head: bool = True
+    """Whether a reward model's head is zero before the first step, so that the first loss is ln 2; an existing one goes on with its own."""
     nearest: bool = False
     """Whether steps are rounded to the nearest bf16 number."""
     alone: bool = True

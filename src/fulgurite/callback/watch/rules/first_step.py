@@ -21,7 +21,8 @@ def step_zero(seen: Seen) -> Finding | None:
         return None
     loss = row["train/loss"]
     if about.stage == "rm":
-        return _guessing(loss) if not about.margins and abs(loss - math.log(2)) > limits.LN2_OFF else None
+        guesses = about.new_head and not about.margins
+        return _guessing(loss) if guesses and abs(loss - math.log(2)) > limits.LN2_OFF else None
     if about.stage not in LANGUAGE or about.loss == "dft" or row["labels"] < limits.FIRST_LABELS:
         return None
     values: dict[str, float | int | str] = {"loss": loss, "ln_vocabulary": math.log(about.vocab)}
@@ -42,8 +43,8 @@ def step_zero(seen: Seen) -> Finding | None:
 
 def _guessing(loss: float) -> Finding:
     return Finding(
-        f"The first loss is {loss:.3f}, and a reward model whose head begins at zero has ln 2 = 0.693: the head is not a new one.",
-        "Begin from a language model, or from the export of one.", {"loss": loss, "expected": math.log(2)},
+        f"The first loss is {loss:.3f}, and a reward model whose head begins at zero has ln 2 = 0.693: its rewards are not its head's.",
+        "Begin from another model.", {"loss": loss, "expected": math.log(2)},
     )
 
 
