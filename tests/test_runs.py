@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -172,3 +173,42 @@ def test_words_that_are_not_known(
     for words, part in (["--jsn"], "--json"), (["missing"], "missing is not a folder"), (["a", "b"], "one folder"):
         with pytest.raises(ConfigError, match=part):
             runs_main(words)
+
+
+TEXT = "\x1b[31m\x07\u202e\r\nX"
+HOSTILE: dict[str, dict[str, str]] = {
+    "numbers": {
+        "status.json": '{"state": "finished", "started": 1e308, "ended": -1e308, "total_steps": 1' + "0" * 400 + "}",
+        "metrics.jsonl": '{"step": 1, "train/loss": 1' + "0" * 400 + '}\n{"step": 1' + "0" * 30 + '}\n{"step": 2, "train/loss": true, "val/loss": 1e999}',
+        "provenance.json": '{"choices": {}, "knobs": {"optim.lr": {"value": NaN, "origin": "command line"}}}',
+    },
+    "no numbers": {"status.json": '{"state": ["a"], "why": {"a": 1}, "started": NaN, "ended": [], "total_steps": true}', "provenance.json": "[1]"},
+    "process": {"status.json": '{"state": "running", "started": -1e20, "pid": 1' + "0" * 30 + "}", "metrics.jsonl": "[" * 100_000},
+    "deep": {"status.json": "[" * 100_000, "provenance.json": '{"choices": [1], "knobs": [2]}', "metrics.jsonl": "\0"},
+    "text": {
+        "status.json": json.dumps({"state": "failed", "why": TEXT * 500}),
+        "provenance.json": json.dumps({"choices": {"optim": TEXT * 999}, "knobs": {"name": {"value": TEXT, "origin": "x"}, TEXT: {"value": TEXT}}}),
+    },
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_no_content_of_a_run_folder_ends_the_list(tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
+    for name, text in HOSTILE[case].items():
+        (tmp_path / name).write_text(text)
+    assert runs_main([str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", said)
+    assert max(map(len, said.splitlines())) < 2100
+    assert runs_main(["--json", str(tmp_path)]) == 0
+    (found,) = json.loads(capsys.readouterr().out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert found["folder"] == str(tmp_path)
+
+
+def test_a_pipe_or_a_device_in_a_run_folder_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "status.json")
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    (tmp_path / "provenance.json").symlink_to("/dev/zero")
+    assert summary(tmp_path).troubles == [
+        "status.json cannot be read (ValueError)", "provenance.json cannot be read (ValueError)", "metrics.jsonl cannot be read",
+    ]

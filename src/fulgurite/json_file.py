@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ MOST_DEPTH = 64
 
 def read_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
     """Returns the value that a JSON file holds. Raises OSError, or ValueError with the reason."""
-    size = path.stat().st_size
-    if size > most_bytes:
-        raise ValueError(f"the file has {size / 1e6:,.0f} MB, and at most {most_bytes / 1e6:,.0f} MB are read")
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):  # a pipe or a device may never end
+        raise ValueError("not a regular file")
+    if found.st_size > most_bytes:
+        raise ValueError(f"the file has {found.st_size / 1e6:,.0f} MB, and at most {most_bytes / 1e6:,.0f} MB are read")
     try:
         value = json.loads(path.read_bytes())
     except RecursionError:

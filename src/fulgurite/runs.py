@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import sys
 import time
@@ -14,7 +15,8 @@ from typing import Any
 
 from fulgurite.callback.status import alive
 from fulgurite.errors import ConfigError, did_you_mean
-from fulgurite.logger.metrics import read_rows
+from fulgurite.json_file import read_json
+from fulgurite.logger.metrics import LARGEST_STEP, read_rows
 from fulgurite.say import one_line, show
 
 MARKS = ("status.json", "metrics.jsonl", "provenance.json")
@@ -140,7 +142,7 @@ def _folders(folder: Path, depth: int) -> list[Path]:
 def _json(run: RunSummary, path: Path) -> dict[str, Any]:
     """The mapping in a file; a missing, damaged or foreign file is a trouble of the run."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except FileNotFoundError:
         run.troubles.append(f"{path.name} is missing")
         return {}
@@ -157,8 +159,28 @@ def _read_knobs(run: RunSummary, origins: dict[str, Any]) -> None:
     choices, knobs = _mapping(origins, "choices"), _mapping(origins, "knobs")
     chosen = {k: v for k, v in choices.items() if "/" not in k}
     told = {k: v for k, v in knobs.items() if isinstance(v, dict) and "value" in v}
-    run.knobs = chosen | {k: v["value"] for k, v in told.items()}
+    run.knobs = {k: _plain(v) for k, v in (chosen | {k: v["value"] for k, v in told.items()}).items()}
     run.given = [*chosen, *(k for k, v in told.items() if v.get("origin") not in ("default", "derived"))]
+
+
+def _finite(value: Any) -> float | None:
+    """A number of a file that anything may have written; None for all else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold: NaN and infinity become text."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _mapping(found: dict[str, Any], key: str) -> dict[str, Any]:
@@ -172,11 +194,11 @@ def _read_status(run: RunSummary, found: dict[str, Any]) -> None:
     run.state = "died" if state == "running" and not alive(found) else str(state) if known else "unknown"
     run.why = str(found.get("why") or "")
     started, ended, total = found.get("started"), found.get("ended"), found.get("total_steps")
-    run.total_steps = total if isinstance(total, int) else None
-    if isinstance(started, int | float):
-        run.started = float(started)
-        end = ended if isinstance(ended, int | float) else time.time() if run.state == "running" else None
-        run.seconds = None if end is None else end - started
+    run.total_steps = total if type(total) is int and 0 <= total < LARGEST_STEP else None
+    if (begin := _finite(started)) is not None:
+        run.started = begin
+        end = time.time() if _finite(ended) is None and run.state == "running" else _finite(ended)
+        run.seconds = None if end is None else _finite(end - begin)
 
 
 def _read_metrics(run: RunSummary, path: Path) -> None:
@@ -187,8 +209,8 @@ def _read_metrics(run: RunSummary, path: Path) -> None:
         return
     if bad:
         run.troubles.append(f"{path.name} has {bad} unreadable line{'s' if bad > 1 else ''}")
-    losses = [x for row in rows if isinstance(x := row.get("train/loss"), int | float)]
-    val = [x for row in rows if isinstance(x := row.get("val/loss"), int | float)]
+    losses = [x for row in rows if (x := _finite(row.get("train/loss"))) is not None]
+    val = [x for row in rows if (x := _finite(row.get("val/loss"))) is not None]
     run.steps = max((row["step"] for row in rows), default=0)
     if losses:
         tail = losses[-max(1, len(losses) // 10):]

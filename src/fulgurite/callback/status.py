@@ -134,7 +134,7 @@ def alive(found: dict[str, Any]) -> bool:
     if found.get("host") not in (None, socket.gethostname()):
         return True
     pid, since = found.get("pid"), found.get("process_started")
-    if not isinstance(pid, int) or pid <= 0:
+    if not isinstance(pid, int) or not 0 < pid < 1 << 31:
         return False
     if pid == os.getpid():
         return True

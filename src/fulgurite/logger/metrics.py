@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -15,6 +16,7 @@ from fulgurite.logger.files import replace
 log = logging.getLogger(__name__)
 
 Row = Mapping[str, float | int | None]
+LARGEST_STEP = 1 << 53
 
 
 class MetricsFile:
@@ -91,14 +93,17 @@ def _append(path: Path, data: bytes) -> None:
 
 
 def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The rows that have a step, and how many lines could not be read. Raises OSError."""
+    """The rows that have a step, and how many lines could not be read. Raises OSError, also for a pipe or a device."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Not a regular file")
     rows, bad = [], 0
     for line in path.read_bytes().splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
+        step = row.get("step") if isinstance(row, dict) else None
+        if row is not None and type(step) is int and 0 <= step < LARGEST_STEP:
             rows.append(row)
         else:
             bad += 1
