@@ -226,3 +226,11 @@ def test_a_quoted_value_comes_back(text: str) -> None:
     word = f"run_dir={quoted(text)}"
     assert value_of(word) == text
     assert compose([word]).run.run_dir == text
+
+
+def test_parameters_of_a_logger_that_is_not_chosen_are_refused_not_dropped(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nlogger: {wandb: {project: mine}}\n")
+    with pytest.raises(ConfigError, match=r"logger\.wandb is set, and logger=wandb is not chosen"):
+        compose(["+experiment=mine"], tmp_path)
+    assert compose(["+experiment=mine", "logger=wandb"], tmp_path).run.logger["wandb"].project == "mine"

@@ -212,6 +212,9 @@ def test_a_run_and_a_place_are_needed(words: list[str], capsys: pytest.CaptureFi
 def test_a_checkpoint_is_chosen_by_name(lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", f"run={lora}", f"out={tmp_path / 'out'}", "checkpoint=step-999"]) == 2
     assert "has no checkpoint step-999; there are " in capsys.readouterr().err
+    for word in ("../checkpoints/last", "", "step-"):
+        assert main(["export", f"run={lora}", f"out={tmp_path / 'c'}", f"checkpoint={word}"]) == 2
+        assert f"checkpoint={word} is not allowed: it must be best, last, or step-N." in capsys.readouterr().err
     export(lora, tmp_path / "out", "checkpoint=last")
     assert "Exported step-6 of " in capsys.readouterr().out
 

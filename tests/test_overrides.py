@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from fulgurite.cli import flags
 from fulgurite.cli.train import continued
-from fulgurite.compose import Composed, compose, hydra_main, plain
-from fulgurite.errors import ConfigError
+from fulgurite.compose import Composed, compose, hydra_main, plain, rebuilt
+from fulgurite.errors import ConfigError, RequestError
 from fulgurite.folder import read_config, write_run
-from fulgurite.overrides import as_typed, split
+from fulgurite.overrides import as_typed, literal, split, unescape, verbatim
 from fulgurite.places import resolve_function, resolve_path, resolve_pattern
 from fulgurite.run import all_knobs
 
@@ -170,3 +171,37 @@ def test_each_parameter_that_holds_a_path_says_so(word: str, here: Path) -> None
     found = value(compose(word.split()), name)
     assert str(here) in json.dumps(found)
     assert "=base" not in json.dumps(found)
+
+
+TEXTS = ["What is ${x}?", "${x", "${oc.env:HOME}", "\\${x}", "a\\\\${x} b", "$x {y}", "it's ${'", "plain"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_run_keeps_text_that_looks_like_a_reference_and_looks_nothing_up(tmp_path: Path, text: str) -> None:
+    assert unescape(literal(text)) == text
+    composed = compose(["model=tiny", f"stage.prompts=[{verbatim(text)}]"])
+    assert composed.run.stage.prompts == [text]
+    write_run(tmp_path, composed)
+    stored = read_config(tmp_path)
+    assert stored["stage"]["prompts"] == [text]
+    assert rebuilt(stored).stage.prompts == [text]
+
+
+def test_a_foreign_config_yaml_does_not_read_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_SECRET", "hunter2")
+    write_run(tmp_path, compose(["model=hf", "model.path=somewhere", "stage.prompts=[something]"]))
+    file = tmp_path / "config.yaml"
+    file.write_text(file.read_text().replace("somewhere", "${oc.env:A_SECRET}"))
+    assert rebuilt(read_config(tmp_path)).model.path == "${oc.env:A_SECRET}"
+    file.write_text(file.read_text().replace("something", "${x"))
+    with pytest.raises(RequestError, match=r"config\.yaml cannot be read"):
+        read_config(tmp_path)
+
+
+def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    composed = compose(["model=tiny", "run_dir=~/new", "resume.run=~/old"])
+    assert (composed.run.run_dir, composed.run.resume.run) == (str(tmp_path / "new"), str(tmp_path / "old"))
+    assert value(composed, "run_dir") == str(tmp_path / "new")
+    (tmp_path / "options").mkdir()
+    assert flags.read(["--config-dir", "~/options"]).config_dir == tmp_path / "options"

@@ -249,7 +249,7 @@ def _load(config: ChatConfig, allowed: Allowed) -> Partner:
         from fulgurite.start import load_run
         from fulgurite.trainer.build import device
 
-        run = load_run(Path(config.run), checkpoint=config.checkpoint, allowed=allowed)
+        run = load_run(Path(config.run).expanduser(), checkpoint=config.checkpoint, allowed=allowed)
         if run.run.stage.name == "rm":
             raise ModelError(f"{config.run} is a reward model: it scores answers and cannot talk; export it, or rank with it.")
         kind = device(run.run.trainer)
@@ -268,7 +268,7 @@ def _load_model(name: str, allowed: Allowed) -> Any:
     import torch
 
     from fulgurite.compose import compose
-    from fulgurite.overrides import quoted
+    from fulgurite.overrides import verbatim
     from fulgurite.run import load_options
     from fulgurite.schema import build, options
 
@@ -280,6 +280,6 @@ def _load_model(name: str, allowed: Allowed) -> Any:
         near = did_you_mean(name, known)
         names = ", ".join(n for n in known if n != "hf")
         raise ModelError(f"model={name} is neither a folder nor one of {names}.{near}")
-    words = ["model=hf", f"model.path={quoted(name)}", f"model.trust_remote_code={str(allowed.model_code).lower()}"]
-    words += [f"model.revision={quoted(allowed.revision)}"] if allowed.revision else []
+    words = ["model=hf", f"model.path={verbatim(name)}", f"model.trust_remote_code={str(allowed.model_code).lower()}"]
+    words += [f"model.revision={verbatim(allowed.revision)}"] if allowed.revision else []
     return build(compose(words).run.model, torch.float32)

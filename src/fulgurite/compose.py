@@ -30,8 +30,8 @@ from fulgurite.callback.watch.config import check_quiet
 from fulgurite.choices import check_choice, named
 from fulgurite.errors import ConfigError, FulguriteError, Interrupted, Pruned, RequestError, TrainingFailed, did_you_mean
 from fulgurite.foreign import foreign
-from fulgurite.hostile import Allowed, refuse_hydra, refuse_resolver, refuse_secret
-from fulgurite.overrides import UNREADABLE, as_typed, check_file, name_of, read_value
+from fulgurite.hostile import Allowed, refuse_hydra, refuse_hydra_code, refuse_resolver, refuse_secret
+from fulgurite.overrides import UNREADABLE, as_typed, check_file, literal, name_of, read_value
 from fulgurite.places import conf_dir
 from fulgurite.run import EARLIER, GROUPS, OWN, Facts, RunConfig, all_knobs, load_options
 from fulgurite.say import say, say_error
@@ -240,7 +240,7 @@ def searched(arguments: Sequence[str], config: DictConfig, loader: Any, make_lau
     given = next((value_of(word) for word in shared if word.startswith("run_dir=")), None)
     said = next((word.partition("=")[2] for word in config.hydra.overrides.hydra if word.startswith("hydra.sweep.dir=")), None)
     folder = given or said
-    what = prepared(base, shared, asked, Path(folder) if folder else None)
+    what = prepared(base, shared, asked, Path(folder).expanduser() if folder else None)
     OmegaConf.set_readonly(config.hydra, False)
     with open_dict(config):  # a trial makes its own folder, whose number Hydra does not know; launchers compose each job anew
         config.hydra.sweep.dir, config.hydra.sweep.subdir = str(what.folder), "."
@@ -304,6 +304,7 @@ def complete(words: Sequence[str]) -> int:
 def _under_hydra(job: Callable[[DictConfig], Outcome | None], words: Sequence[str]) -> list[Outcome]:
     """What the jobs of a multirun brought back: those of joblib and submitit have no other way into this process."""
     import hydra
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.hydra import Hydra
 
     brought: list[Outcome] = []
@@ -313,9 +314,15 @@ def _under_hydra(job: Callable[[DictConfig], Outcome | None], words: Sequence[st
         brought.extend(_outcome(done) for batch in batches or () for done in batch)
         return batches
 
+    def checking(*args: Any, **named: Any) -> DictConfig:  # before Hydra makes the callbacks and loggers of a config
+        config = load(*args, **named)
+        refuse_hydra_code(OmegaConf.to_container(config.hydra))
+        return config
+
     before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["fulgurite", *words], "1"  # else Hydra prints, and leaves with its own status
     multirun, Hydra.multirun = Hydra.multirun, keeping  # type: ignore[method-assign]  # hydra.main drops what it returns
+    load, ConfigLoaderImpl.load_configuration = ConfigLoaderImpl.load_configuration, checking  # type: ignore[method-assign]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
     except SystemExit as left:  # after --help and the like
@@ -323,6 +330,7 @@ def _under_hydra(job: Callable[[DictConfig], Outcome | None], words: Sequence[st
             raise
     finally:
         sys.argv, Hydra.multirun = before, multirun  # type: ignore[method-assign]
+        ConfigLoaderImpl.load_configuration = load  # type: ignore[method-assign]
         os.environ.pop("HYDRA_FULL_ERROR")
         os.environ.update({"HYDRA_FULL_ERROR": full} if full is not None else {})
     return brought
@@ -433,6 +441,7 @@ def typed(config: DictConfig, overrides: Sequence[str]) -> Composed:
     body = config.copy()
     with open_dict(body):
         body.pop("hydra")
+    refuse_hydra_code(OmegaConf.to_container(hydra))
     _refuse_strangers(body)
     run = OmegaConf.to_object(body)
     if not isinstance(run, RunConfig):
@@ -440,6 +449,9 @@ def typed(config: DictConfig, overrides: Sequence[str]) -> Composed:
     for group in GROUPS:
         if group != "logger" and not isinstance(getattr(run, group), Option):
             raise ConfigError(f"No option is chosen for {group}; choose one: {', '.join(sorted(options(group)))}.")
+    for name, logger in run.logger.items():
+        if not isinstance(logger, Option):
+            raise ConfigError(f"logger.{name} is set, and logger={name} is not chosen; choose it, or remove logger.{name}.")
     composed = Composed(run, choices, {}, list(overrides), multirun=str(hydra.mode) == "RunMode.MULTIRUN")
     said = {name_of(text) for text in overrides}
     import_plugins(run.plugins)
@@ -458,6 +470,7 @@ def typed(config: DictConfig, overrides: Sequence[str]) -> Composed:
         composed.provenance["name"] = Origin(run.name, "derived", "stage, method and model")
     if run.run_dir == "":
         raise ConfigError("run_dir= is empty; give a folder, or leave it out.")
+    _expand_home(composed)
     job = hydra.job
     if composed.multirun and run.run_dir is not None and run.sweep.trial is None and not OmegaConf.is_missing(job, "num"):
         run.run_dir = str(Path(run.run_dir) / str(job.num))  # each of several runs in a folder of its own
@@ -467,6 +480,16 @@ def typed(config: DictConfig, overrides: Sequence[str]) -> Composed:
         composed.provenance["run_dir"] = Origin(run.run_dir, "derived", "the sweep's folder and the job's number")
     composed.fill(Facts(), "config")
     return composed
+
+
+def _expand_home(composed: Composed) -> None:
+    """Let `~` in the run's folder mean the home directory: not every shell replaces it behind `=`."""
+    run, origins = composed.run, composed.provenance
+    for path, folder in (("run_dir", run.run_dir), ("resume.run", run.resume.run)):
+        if folder is not None and folder.startswith("~"):
+            found = os.path.expanduser(folder)
+            place(run, path, found)
+            origins[path] = Origin(found, origins[path].origin, origins[path].reason)
 
 
 def _resolved(knob: Knob, value: Any) -> Any:
@@ -595,7 +618,7 @@ def rebuilt(config: dict[str, Any], allowed: Allowed | None = None, folder: Path
             elif name in GROUPS:
                 setattr(run, name, _option(name, value))
             elif name in OWN:
-                setattr(run, name, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(OWN[name]), value)))
+                setattr(run, name, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(OWN[name]), literal(value))))
             else:
                 setattr(run, name, value)
     except (OmegaConfBaseException, KeyError, TypeError, AttributeError) as error:
@@ -630,4 +653,4 @@ def _say_once(text: str) -> None:
 
 def _option(group: str, values: dict[str, Any]) -> Any:
     cls = options(group)[values["option"]]
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), {k: v for k, v in values.items() if k != "option"}))
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), {k: literal(v) for k, v in values.items() if k != "option"}))

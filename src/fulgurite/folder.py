@@ -10,6 +10,7 @@ from typing import Any
 from fulgurite.compose import Composed, plain, with_absolute_paths
 from fulgurite.errors import RequestError
 from fulgurite.logger.files import PRIVATE_FOLDER, replace
+from fulgurite.overrides import literal, unescape
 from fulgurite.run import EARLIER, RunConfig
 
 
@@ -47,7 +48,7 @@ def write_run(folder: Path, composed: Composed) -> None:
 
     knobs = {name: {"value": plain(o.value), "origin": o.origin, "reason": o.reason} for name, o in composed.provenance.items()}
     origin = {"overrides": composed.overrides, "choices": composed.choices, "knobs": knobs}
-    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(composed.config())))
+    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(literal(composed.config()))))
     write_atomically(folder / "provenance.json", json.dumps(origin, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -69,11 +70,12 @@ def following(composed: Composed, folder: Path) -> set[str]:
 def read_config(folder: Path) -> dict[str, Any]:
     """config.yaml of a run as plain values. Raises RequestError where it is not there or not whole."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
     try:
-        found = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    except (OSError, ValueError, YAMLError) as error:
+        found = unescape(OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
         raise RequestError(f"{folder} is not a run's folder: config.yaml cannot be read; `fulgurite runs` lists runs.") from error
     if not isinstance(found, dict):
         raise RequestError(f"{folder}/config.yaml is not a mapping; restore it, or start afresh in another run_dir.")

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fulgurite.errors import ConfigError, did_you_mean
 from fulgurite.secrets import holds_key, holds_password
@@ -21,6 +22,9 @@ ALLOWING = ("plugins", "model.trust_remote_code", "model.revision")
 
 HYDRA = ("hydra.sweep.dir", "hydra.sweep.subdir", "hydra.searchpath", "hydra.sweeper", "hydra.launcher", "hydra/sweeper", "hydra/launcher")
 """What of Hydra's own may be said. The rest names code (callbacks, logging) or places that a run chooses itself."""
+
+HYDRA_CODE = ("hydra.", "hydra_plugins.", "optuna.")
+"""Modules of which Hydra may make objects: itself, its launchers and sweepers (ours too), and the samplers of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ def _runs_code(word: str) -> bool:
     return (
         (name == "plugins" and value.strip() not in ("", "[]", "null"))
         or (name == "model.trust_remote_code" and value.strip().lower() not in ("false", "no", "off", "0"))
-        or (name == "stage.reward" and ".py" in value)
+        or (name == "stage.reward" and (".py" in value or "${" in value))
         or re.split(r"[./]", name)[0] == "hydra"
     )
 
@@ -94,6 +98,28 @@ def refuse_resolver(name: str, text: str) -> None:
                 f"{name} may not hold ${{{found[1]}:...}}, since config.yaml would keep what it reads; "
                 f"write the value, or let the shell put it in."
             )
+
+
+def refuse_hydra_code(config: Any) -> None:
+    """Raise ConfigError if Hydra's part of a config, which any YAML file may set, names code outside of Hydra and its plug-ins."""
+    for name, value in _leaves(config, "hydra"):
+        last = name.rpartition(".")[2]
+        code = (last == "_target_" and not str(value).startswith(HYDRA_CODE)) or (
+            "logging." in name and (last == "()" or (last == "class" and not str(value).startswith("logging.")))
+        )
+        if code or name.startswith(("hydra.callbacks.", "hydra.job.env_set.")):
+            raise ConfigError(f"{name} is set in a YAML file; it would let code run, or change the environment: remove it there.")
+
+
+def _leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _leaves(value, f"{name}.{key}")
+    elif isinstance(node, list):
+        for value in node:
+            yield from _leaves(value, name)
+    else:
+        yield name, node
 
 
 def refuse_hydra(name: str) -> None:

@@ -21,6 +21,8 @@ from fulgurite.schema import Knob, bare
 
 OPENING, CLOSING = "([{", ")]}"
 CHOICE = re.compile(r"choice\((.*)\)", re.DOTALL)
+INTERPOLATION = re.compile(r"(\\*)\$\{")
+ESCAPED = re.compile(r"(\\+)\$\{")
 UNREADABLE = object()
 """What `read_value` gives for a value that Hydra cannot read."""
 
@@ -29,6 +31,29 @@ def quoted(value: object) -> str:
     """A text as the value of an override, whatever is in it."""
     text = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), str(value))  # only before a quote is one special
     return f"'{text}'"
+
+
+def verbatim(value: object) -> str:
+    """A text as the value of an override that reads no other value, even if it has `${` in it."""
+    return quoted(literal(str(value)))
+
+
+def literal(value: Any) -> Any:
+    """A plain value whose texts OmegaConf takes as they are: `${` in them is escaped, so that it reads no other value."""
+    if isinstance(value, str):
+        return INTERPOLATION.sub(lambda found: found[1] * 2 + "\\${", value)
+    if isinstance(value, dict):
+        return {key: literal(item) for key, item in value.items()}
+    return [literal(item) for item in value] if isinstance(value, list) else value
+
+
+def unescape(value: Any) -> Any:
+    """The inverse of `literal`. A `${` that is not escaped stays as text too: nothing is ever looked up for it."""
+    if isinstance(value, str):
+        return ESCAPED.sub(lambda found: "\\" * (len(found[1]) // 2) + "${" if len(found[1]) % 2 else found[0], value)
+    if isinstance(value, dict):
+        return {key: unescape(item) for key, item in value.items()}
+    return [unescape(item) for item in value] if isinstance(value, list) else value
 
 
 def name_of(text: str) -> str:

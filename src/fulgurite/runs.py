@@ -146,8 +146,11 @@ def _json(run: RunSummary, path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         run.troubles.append(f"{path.name} is missing")
         return {}
-    except (OSError, ValueError) as error:
-        run.troubles.append(f"{path.name} cannot be read ({type(error).__name__})")
+    except OSError as error:
+        run.troubles.append(f"{path.name} cannot be read ({error.strerror or type(error).__name__})")
+        return {}
+    except ValueError as error:
+        run.troubles.append(f"{path.name} cannot be read ({error})")
         return {}
     if not isinstance(found, dict):
         run.troubles.append(f"{path.name} holds no mapping")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ from fulgurite.precision.config import Fp32
 from fulgurite.run import RunConfig
 from fulgurite.schema import build
 from fulgurite.trainer.build import device
+
+CHECKPOINT = re.compile(r"best|last|step-[0-9]+")
 
 
 @dataclass(slots=True)
@@ -198,6 +201,8 @@ def load_run(folder: Path, checkpoint: str = "best", exact: bool = False, allowe
 
 def chosen(folder: Path, checkpoint: str) -> Path:
     """The folder of a checkpoint by name; `best` falls back to the newest where nothing was evaluated."""
+    if CHECKPOINT.fullmatch(checkpoint) is None:
+        raise CheckpointError(f"checkpoint={checkpoint} is not allowed: it must be best, last, or step-N.")
     place = folder / "checkpoints" / checkpoint
     if place.is_dir():
         return place

@@ -149,7 +149,10 @@ def test_the_words_of_this_command_line_allow_it(home: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "word", ["plugins=[evil_plugin]", "++model.trust_remote_code=true", "stage.reward=[evil_plugin.py:f]", "hydra.searchpath=[file://x]"]
+    "word", [
+        "plugins=[evil_plugin]", "++model.trust_remote_code=true", "stage.reward=[evil_plugin.py:f]", "stage.reward=['${name}']",
+        "hydra.searchpath=[file://x]",
+    ],
 )
 def test_resuming_does_not_repeat_words_that_let_code_run(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, word: str
@@ -173,3 +176,23 @@ def test_what_a_run_writes_is_its_owners_alone(made: Path) -> None:
     assert names <= {path.name for path in written}
     shared = {str(path.relative_to(made)): oct(path.stat().st_mode & 0o777) for path in written if path.stat().st_mode & 0o077}
     assert not shared
+
+
+@pytest.mark.parametrize("yaml", [
+    "hydra: {callbacks: {x: {_target_: evil_plugin.C}}}", "hydra: {launcher: {_target_: evil_plugin.C}}",
+    "hydra: {job_logging: {handlers: {x: {(): evil_plugin.C}}}}", "hydra: {hydra_logging: {handlers: {x: {class: evil_plugin.C}}}}",
+    "hydra: {job: {env_set: {PYTHONSTARTUP: x.py}}}",
+])
+def test_hydra_makes_nothing_that_a_yaml_file_of_another_folder_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, yaml: str
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "evil.yaml").write_text(f"# @package _global_\n{yaml}\n")
+    (tmp_path / "evil_plugin.py").write_text(EVIL.format(marker=str(tmp_path / "owned")) + "C = dict\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    words = ["--config-dir", str(tmp_path), "+experiment=evil", "model=tiny", "data=file", "data.path=absent.jsonl"]
+    for command in (["train", "-m"], ["plan"]):
+        assert main([*command, *words]) == 2
+        assert "is set in a YAML file; it would let code run" in capsys.readouterr().err
+    assert not (tmp_path / "owned").exists()

@@ -188,3 +188,9 @@ def test_what_is_read_otherwise_or_not_at_all_stands_on_the_screen(tmp_path: Pat
     assert "60 with a number or a boolean read as text; nothing is made of the field" in words
     assert "source (in 60)" in words
     assert "messages[].images (in 60)" in words
+
+
+def test_a_refused_request_is_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = json_of(capsys, "optim=nope")
+    assert status == found["status"] == 2
+    assert str(found["error"]).startswith("There is no optim=nope.")

@@ -27,7 +27,7 @@ class Flags:
     @property
     def config_dir(self) -> Path | None:
         """The folder of the user's own options."""
-        return Path(self.given["--config-dir"]) if "--config-dir" in self.given else None
+        return Path(self.given["--config-dir"]).expanduser() if "--config-dir" in self.given else None
 
     @property
     def needs_hydra(self) -> bool:
@@ -57,7 +57,7 @@ def read(words: Sequence[str]) -> Flags:
             value = rest.pop(0)
         if name in VALUES and value not in VALUES[name]:
             raise ConfigError(f"{short} {value} is not allowed{_choices(name)}.")
-        if name == "--config-dir" and not Path(value).is_dir():
+        if name == "--config-dir" and not Path(value).expanduser().is_dir():
             raise RequestError(f"--config-dir {value} is not a folder; give one that has your options, such as {value}/optim/mine.yaml.")
         found.given[name] = value
     _refuse_together(found)

@@ -12,7 +12,7 @@ from fulgurite.cli import flags
 from fulgurite.compose import Composed, compose, hydra_main, value_of
 from fulgurite.errors import CheckpointError, ConfigError
 from fulgurite.hostile import refuse_stored_code
-from fulgurite.overrides import name_of, quoted
+from fulgurite.overrides import name_of, verbatim
 from fulgurite.run import all_knobs
 from fulgurite.say import say
 from fulgurite.trainer.config import available
@@ -61,7 +61,7 @@ def _paths(knobs: dict[str, dict[str, object]]) -> dict[str, str]:
         value = knobs[name]["value"]
         words = value if isinstance(value, list) else [value]
         if any(isinstance(word, str) and Path(word.rpartition(":")[0] or word).is_absolute() for word in words):
-            whole = ",".join(quoted(word) for word in words)
+            whole = ",".join(verbatim(word) for word in words)
             found[name] = f"{name}=[{whole}]" if isinstance(value, list) else f"{name}={whole}"
     return found
 
@@ -99,7 +99,7 @@ def _launched(composed: Composed, asked: flags.Flags, processes: int) -> int:
         say(f"warning: trainer.processes={processes} on {cores} core{'s' * (cores > 1)}: they take turns, which is slower than fewer.")
     folder = run_folder(composed.run)
     same = [o for o in composed.overrides if not o.startswith("run_dir=")]
-    status = launch(["train", *asked.words(), *same, f"run_dir={quoted(folder)}"], processes, folder)
+    status = launch(["train", *asked.words(), *same, f"run_dir={verbatim(folder)}"], processes, folder)
     if status and composed.run.run_dir is None and composed.run.resume.run is None:
         _forget(folder)
     return status

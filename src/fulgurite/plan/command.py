@@ -7,8 +7,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from fulgurite.errors import RequestError, did_you_mean
-from fulgurite.say import show
+from fulgurite.errors import FulguriteError, RequestError, did_you_mean
+from fulgurite.say import one_line, show
 
 if TYPE_CHECKING:
     from fulgurite.compose import Composed
@@ -40,12 +40,17 @@ def plan_main(words: list[str]) -> int:
     from fulgurite.cli.train import continued
     from fulgurite.compose import compose
 
-    folder = Path(given.config_dir) if given.config_dir else None
+    folder = Path(given.config_dir).expanduser() if given.config_dir else None
     if folder is not None and not folder.is_dir():
         raise RequestError(f"--config-dir {folder} is not a folder; give one that has your options, such as {folder}/optim/mine.yaml.")
     if given.show is not None:
         check_word(given.show)
-    return _planned(compose(continued(overrides), folder), given.json, given.probe, given.show)
+    try:
+        return _planned(compose(continued(overrides), folder), given.json, given.probe, given.show)
+    except FulguriteError as error:
+        if given.json:
+            print(json.dumps({"error": one_line(str(error)), "status": error.exit_status}, indent=1))
+        raise
 
 
 def _parser() -> argparse.ArgumentParser:

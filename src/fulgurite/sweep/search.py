@@ -18,7 +18,7 @@ from fulgurite.check import checked_source
 from fulgurite.compose import Composed, Outcome
 from fulgurite.errors import ConfigError, Interrupted, TrainingFailed
 from fulgurite.folder import make
-from fulgurite.overrides import as_typed, quoted
+from fulgurite.overrides import as_typed, verbatim
 from fulgurite.plan.gather import gather, settled
 from fulgurite.run import all_knobs
 from fulgurite.say import say, show
@@ -87,8 +87,8 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
     while batch := _next(study, what):
         places = [kept_study.trial_of(study, n).user_attrs.get("folder", str(n)) for n, _ in batch]
         jobs = [
-            [*what.shared, *_words(values), f"run_dir={quoted((what.folder / place).resolve())}",
-             f"sweep.storage={quoted(sweep.storage)}", f"sweep.study={quoted(sweep.study)}", f"sweep.trial={number}"]
+            [*what.shared, *_words(values), f"run_dir={verbatim((what.folder / place).resolve())}",
+             f"sweep.storage={verbatim(sweep.storage)}", f"sweep.study={verbatim(sweep.study)}", f"sweep.trial={number}"]
             for (number, values), place in zip(batch, places, strict=True)
         ]
         outcomes = launch(jobs, batch[0][0])
