@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from fulgurite.data.records import Message
 from fulgurite.data.template import resolve
@@ -171,3 +172,29 @@ def test_padding_beyond_the_embedding_is_not_used(tiny: Any) -> None:
 def test_a_prompt_with_a_token_without_a_row_is_one_sentence(tiny: Any) -> None:
     with pytest.raises(ModelError, match=r"The token '.*' is number 301, and the model's embedding has 300 rows\. Give it a row"):
         continued(learned(), tiny.tokenizer, [[5, 301]], [], max_new_tokens=2)
+
+
+FOREIGN = [
+    {"penalty_alpha": 0.6, "top_k": 4}, {"dola_layers": "low"}, {"constraints": [1]}, {"stop_strings": ["a"]}, {"token_healing": True},
+    {"return_dict_in_generate": True}, {"bad_words_ids": []}, {"suppress_tokens": list(range(200))}, {"min_p": 0.99},
+    {"guidance_scale": 3.0},
+    {"min_new_tokens": 10**9}, {"sequence_bias": [[[5], 1e4]]}, {"forced_eos_token_id": 7}, {"num_return_sequences": 3},
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft reads it
+@pytest.mark.parametrize("fields", FOREIGN)
+@pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "peft"])
+def test_a_models_own_generation_config_does_not_steer_the_answers(tiny: Any, fields: dict[str, Any], wrapped: bool) -> None:
+    model = get_peft_model(copy.deepcopy(tiny.model), LoraConfig(r=2, task_type="CAUSAL_LM")) if wrapped else tiny.model
+    how: dict[str, Any] = {"max_new_tokens": 6, "temperature": 1.0, "seed": 3}
+    expected = continued(tiny.model, tiny.tokenizer, prompts(tiny.tokenizer), [], **how)
+    owner, before = (model.base_model.model if wrapped else model), tiny.model.generation_config
+    config = owner.generation_config = copy.deepcopy(before)
+    for name, value in fields.items():
+        setattr(config, name, value)
+    try:
+        assert continued(model, tiny.tokenizer, prompts(tiny.tokenizer), [], **how) == expected
+        assert owner.generation_config is config
+    finally:
+        tiny.model.generation_config = before

@@ -7,15 +7,25 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, RobertaConfig, RobertaForCausalLM
+from transformers import (
+    AutoTokenizer,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    RobertaConfig,
+    RobertaForCausalLM,
+)
 
 from fulgurite.compose import compose
 from fulgurite.data.cache import cache_root
 from fulgurite.errors import ConfigError, ModelError
-from fulgurite.model import smollm2
+from fulgurite.model import generation, smollm2
 from fulgurite.model.load import Loaded
 from fulgurite.model.sealed import publish, seal
 from fulgurite.plan.outline import outlined
@@ -318,3 +328,13 @@ def test_learned_positions_bound_the_length_also_before_weights_are_loaded(folde
     AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "r")
     run = compose(["model=hf", f"model.path={tmp_path / 'r'}"]).run
     assert outlined(run, settle(run.precision, "cpu"))[0].length == 64
+
+
+@pytest.mark.parametrize("fields", [{"max_new_tokens": "x"}, {"cache_implementation": "nope"}, {"watermarking_config": {"a": 1}}])
+def test_a_generation_config_that_transformers_refuses_is_named(tmp_path: Path, fields: dict[str, Any]) -> None:
+    GenerationConfig().save_pretrained(tmp_path)
+    generation.refuse_unreadable(tmp_path)
+    file = tmp_path / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+    with pytest.raises(ModelError, match=r"generation_config\.json is refused by transformers \(.*\); mend or remove that file"):
+        generation.refuse_unreadable(tmp_path)

@@ -94,10 +94,16 @@ def _answer(tokenizer: Any, ids: list[int], stop_ids: set[int]) -> Answer:
 def untouched(model: Any, seed: int | None) -> Iterator[None]:
     """Evaluation mode, no gradients, a random state of its own; each module's mode and the state come back after.
 
+    The model's own generation config is put aside: transformers fills ours from it, and a bias, a penalty or a way of decoding that
+    was published with a model would make the answers those of another policy.
+
     Not inference mode: a buffer that a model caches there could not be used by a later backward pass.
     """
     modes = [(module, module.training) for module in model.modules()]
     devices = {p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"}
+    owners = [(module, module.generation_config) for module in model.modules() if "generation_config" in vars(module)]
+    for module, _ in owners:
+        module.generation_config = GenerationConfig()
     model.eval()
     try:
         with torch.random.fork_rng(devices=sorted(devices)), torch.inference_mode(False), torch.no_grad():
@@ -109,6 +115,8 @@ def untouched(model: Any, seed: int | None) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+        for module, config in owners:
+            module.generation_config = config
 
 
 @contextlib.contextmanager

@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from transformers import GenerationConfig
 
+from fulgurite.errors import ModelError
+
+FILE = "generation_config.json"
 FIRST = ("do_sample", "num_beams", "return_dict_in_generate")
 """Fields that decide whether others have a meaning."""
 logger = logging.getLogger("transformers.generation.configuration_utils")
@@ -43,6 +47,18 @@ def invalid_fields(path: str, revision: str | None = None) -> dict[str, Any]:
         except (OSError, ValueError, TypeError):
             return {}
     return valid(found)[1]
+
+
+def refuse_unreadable(folder: Path) -> None:
+    """Raise ModelError if a model folder has a generation_config.json with which transformers does not load the model."""
+    if not (folder / FILE).is_file():
+        return
+    with _quiet():
+        try:
+            GenerationConfig.from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # of every type, whatever a field holds
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(f"{folder / FILE} is refused by transformers ({reason}); mend or remove that file.") from error
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from fulgurite.errors import FulguriteError, ModelError, excerpt, is_shortage
 from fulgurite.model import config as c
 from fulgurite.model.attention import with_attention
 from fulgurite.model.classifier import check_classifier, is_classifier
+from fulgurite.model.generation import refuse_unreadable
 from fulgurite.model.preflight import NO_SAFETENSORS, how_to_allow, locate, refuse_incomplete
 from fulgurite.model.reward_head import check_head
 from fulgurite.model.tokens import longest_input, mend_padding
@@ -64,6 +65,7 @@ def load(
     """
     transformers_logging.disable_progress_bar()
     folder = locate(path, revision, code)
+    refuse_unreadable(folder)
     classifies = is_classifier(folder)
     kind_of_model = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
     with one_error(path, "a reward model" if classifies else "a causal language model"):
@@ -88,6 +90,7 @@ def load(
 def outline(path: str | Path, revision: str | None = None, code: bool = False) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
     """What `load` reads before the weights. Raises ModelError as it does."""
     folder = locate(path, revision, code, weights=False)
+    refuse_unreadable(folder)
     with one_error(path):
         shape = AutoConfig.from_pretrained(folder, trust_remote_code=code, local_files_only=True)
         return shape, AutoTokenizer.from_pretrained(folder, trust_remote_code=code, local_files_only=True)
