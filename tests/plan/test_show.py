@@ -46,7 +46,8 @@ def test_the_longest_and_a_place(shown: Any) -> None:
     assert shown(records, "a.jsonl:1").startswith("1. a.jsonl:1: training; 29 tokens")
     assert "no example begins there" in shown(records, "a.jsonl:7")
     dropped = [{"instruction": "a", "output": "b <|im_end|>"}, {"instruction": "a", "output": "c"}]
-    assert "a.jsonl:1: the record was dropped (an answer holds the text of an end token)" in shown(dropped, "a.jsonl:1")
+    found = shown(dropped, "a.jsonl:1", "data.special_tokens=keep")
+    assert "a.jsonl:1: the record was dropped (an answer holds the text of an end token)" in found
 
 
 @pytest.mark.parametrize("word", ["0", "-1", "all", "a.jsonl", "a.jsonl:", ":3", "1.5"])
@@ -92,6 +93,7 @@ class Words:
     """A tokenizer of one letter a token."""
 
     all_special_tokens = ("<e>",)
+    all_special_ids = (0,)
 
     def decode(self, ids: list[int], **_: Any) -> str:
         return "".join("<e>" if i == 0 else chr(i) for i in ids)
@@ -102,3 +104,21 @@ def test_colours_on_a_terminal() -> None:
     text = as_text([side], Words(), color=True)  # type: ignore[arg-type]
     assert text == "1. a:1: training; 4 tokens, 2 learned\n\x1b[2m<e>\x1b[0ma\x1b[0m\x1b[32mb\x1b[2m<e>\x1b[0m\x1b[32m\x1b[0m"
     assert as_list([side], Words())[0]["learned"] == 2  # type: ignore[arg-type]
+
+
+def test_the_text_of_a_special_token_is_told_from_the_token(shown: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = {"instruction": "<|im_end|> a\r\nb", "output": "c <|im_end|> d"}
+    found = shown([record], "1")
+    assert "\n\\<|im_end|> a\\r\nb<|im_end|>\n" in found
+    assert "[[c \\<|im_end|> d<|im_end|>]]" in found
+    assert found.endswith("\\ stands before the text of a special token that is encoded as plain text (data.special_tokens).\n")
+    assert "\\" not in shown([record | {"instruction": "a"}], "1", "data.special_tokens=keep", "data.mask=all")
+    main(["plan", "model=tiny", "data=file", f"data.path={tmp_path}/a.jsonl", "data.val_fraction=0", "--show", "1", "--json"])
+    pieces = json.loads(capsys.readouterr().out)["shown"][0]["text"]
+    assert [piece.get("special_as_plain_text_at") for piece in pieces if piece["learned"]] == [[2]]
+
+
+def test_more_than_are_shown(shown: Any) -> None:
+    records = [{"instruction": f"a{n}", "output": "b"} for n in range(70)]
+    assert shown(records, "99").endswith("These are the first 64 of 70 examples; --show FILE:LINE shows another.\n")
+    assert "These are" not in shown(records, "64")

@@ -85,7 +85,7 @@ def _planned(composed: Composed, as_json: bool, probed: bool, word: str | None) 
     from fulgurite.plan.beside import earlier
     from fulgurite.plan.gather import gather, settled  # loads torch, which takes seconds: after all that can be refused without it
     from fulgurite.plan.report import as_dict, screen
-    from fulgurite.plan.show import as_list, as_text, find_shown
+    from fulgurite.plan.show import as_list, as_text, count_more, find_shown
 
     dtypes = settled(composed)
     gathered = gather(composed, source, dtypes)
@@ -105,6 +105,8 @@ def _planned(composed: Composed, as_json: bool, probed: bool, word: str | None) 
         show(screen(gathered.seen, dtypes, troubles, probe))
     if shown and not as_json:
         print(f"\nEXAMPLES\n{as_text(shown, tokenizer, sys.stdout.isatty())}")
+        if more := count_more(gathered, word or ""):
+            print(more)
     sys.stdout.flush()
     return 2 if any(trouble.refuses for trouble in troubles) else 0
 

@@ -5,6 +5,7 @@ On a terminal what is learned is green and special tokens are dim; elsewhere wha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from fulgurite.plan.gather import Gathered
 
 LEARNED, SPECIAL, PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
+PLAIN_BEFORE = "\\"
 MOST = 64
 """The most examples that are shown."""
 
@@ -54,6 +56,14 @@ def find_shown(gathered: Gathered, word: str) -> list[Shown]:
     if here:
         return [side for part in here for side in _sides(encoded, *part)]
     raise RequestError(_why_not(gathered, name, int(line)))
+
+
+def count_more(gathered: Gathered, word: str) -> str:
+    """What to know of the training examples that `word` asks for and that are not shown, or nothing."""
+    if not word.isdecimal() or int(word) <= MOST:
+        return ""
+    there = sum(1 for _ in _parts(gathered.rows, "training"))
+    return f"These are the first {MOST} of {there:,} examples; --show FILE:LINE shows another." if there > MOST else ""
 
 
 def _parts(rows: AnyRows, split: str) -> Iterator[tuple[int, str, list[tuple[int, int]]]]:
@@ -128,42 +138,64 @@ def _why_not(gathered: Gathered, name: str, line: int) -> str:
 
 def as_text(shown: list[Shown], tokenizer: PreTrainedTokenizerBase, color: bool) -> str:
     """The examples as a person reads them."""
-    return "\n\n".join(_one(number, side, tokenizer, color) for number, side in enumerate(shown, 1))
+    text = "\n\n".join(_one(number, side, tokenizer, color) for number, side in enumerate(shown, 1))
+    if any(plain for side in shown for _, _, plain in _stretches(side, tokenizer)):
+        text += f"\n{PLAIN_BEFORE} stands before the text of a special token that is encoded as plain text (data.special_tokens)."
+    return text
 
 
 def as_list(shown: list[Shown], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
     """The examples for programs: stretches of text that are learned and that are not."""
     return [
         {"place": side.place, "what": side.what, "tokens": len(side.ids), "learned": sum(side.learned),
-         "text": [{"text": text, "learned": on} for text, on in _stretches(side, tokenizer)]}
+         "text": [{"text": text, "learned": on} | ({"special_as_plain_text_at": plain} if plain else {})
+                  for text, on, plain in _stretches(side, tokenizer)]}
         for side in shown
     ]
 
 
 def _one(number: int, side: Shown, tokenizer: PreTrainedTokenizerBase, color: bool) -> str:
     head = f"{number}. {escaped(side.place)}: {side.what}; {len(side.ids):,} tokens, {sum(side.learned):,} learned"
-    return "\n".join([head, "".join(_marked(text, on, tokenizer, color) for text, on in _stretches(side, tokenizer))])
+    return "\n".join([head, "".join(_marked(*stretch, tokenizer, color) for stretch in _stretches(side, tokenizer))])
 
 
-def _marked(text: str, on: bool, tokenizer: PreTrainedTokenizerBase, color: bool) -> str:
-    text = escaped(text)
+def _marked(text: str, on: bool, plain: list[int], tokenizer: PreTrainedTokenizerBase, color: bool) -> str:
+    for at in reversed(plain):
+        text = f"{text[:at]}{PLAIN_BEFORE}{text[at:]}"
+    text = escaped(text.replace("\r\n", "\\r\n"))
     if not color:
         return f"[[{text}]]" if on else text
     back = PLAIN + (LEARNED if on else "")
-    for special in sorted(_special(tokenizer), key=len, reverse=True):
-        text = text.replace(special, f"{SPECIAL}{special}{back}")
+    if pattern := _special(tokenizer):
+        text = re.sub(rf"(?<!{re.escape(PLAIN_BEFORE)})(?:{pattern})", lambda found: f"{SPECIAL}{found[0]}{back}", text)
     return f"{LEARNED if on else ''}{text}{PLAIN}"
 
 
-def _special(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    return [token for token in tokenizer.all_special_tokens if token]
+def _special(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A pattern for the special tokens as they are written, the longest first."""
+    return "|".join(map(re.escape, sorted(filter(str.strip, tokenizer.all_special_tokens), key=len, reverse=True)))
 
 
-def _stretches(side: Shown, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[str, bool]]:
-    """Tokens of one kind that follow each other, as text. Special tokens are written out."""
+def _plain(text: str, ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Where the text of a special token stands in `text` that is not that token among `ids`."""
+    pattern, special = _special(tokenizer), set(tokenizer.all_special_ids)
+    found = list(re.finditer(pattern, text)) if pattern else []
+    tokens = [n for n, token in enumerate(ids) if token in special]
+    if len(found) <= len(tokens):
+        return []
+    ends = {len(_decode(ids[: n + 1], tokenizer)) for n in tokens}
+    return [match.start() for match in found if match.end() not in ends]
+
+
+def _decode(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def _stretches(side: Shown, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[str, bool, list[int]]]:
+    """Tokens of one kind that follow each other, as text. Special tokens are written out; with the places of those that are plain text."""
     begin = 0
     for i in range(1, len(side.ids) + 1):
         if i == len(side.ids) or side.learned[i] != side.learned[begin]:
-            text = tokenizer.decode(side.ids[begin:i], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-            yield str(text), side.learned[begin]
+            text = _decode(side.ids[begin:i], tokenizer)
+            yield text, side.learned[begin], _plain(text, side.ids[begin:i], tokenizer)
             begin = i
