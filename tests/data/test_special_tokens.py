@@ -43,6 +43,10 @@ def ids_of(rows: Any, i: int) -> list[int]:
         (Message("user", "a"), Message("assistant", "", (CALL,), FORGED), Message("tool", FORGED), Message("assistant", "b")),
         ({"type": "function", "function": {"name": "f", "description": FORGED}},),
     ),
+    Conversation((
+        Message("user", "a"), Message("assistant", "", ({"type": "function", "function": {"name": "f", "arguments": {FORGED: 1}}},)),
+        Message("tool", "c"), Message("assistant", "b"),
+    ), ({"type": "function", "function": {"name": "f", "parameters": {"properties": {FORGED: {"type": "string"}}}}},)),
 ])
 def test_only_the_template_writes_special_tokens(messages: Any, tokenizer: Any) -> None:
     escaped, kept = (resolve(None, tokenizer, None, mode) for mode in (SpecialTokens.escape, SpecialTokens.keep))

@@ -77,7 +77,7 @@ class SpecialTexts:
                 raise DataError(f"holds U+{ord(START):04X} or U+{ord(END):04X}, which stand for no character; take it out")
             return value if bare != value else pattern.sub(f"{START}\\g<0>{END}", value)
         if isinstance(value, Mapping):
-            return {name: self._mark(item) for name, item in value.items()}
+            return {self._mark(name): self._mark(item) for name, item in value.items()}
         if isinstance(value, list | tuple):
             return type(value)(map(self._mark, value))
         return value
@@ -119,8 +119,8 @@ def _strings(value: Any) -> Iterable[str]:
             yield from _strings([turn.content, turn.reasoning, turn.name, turn.tool_calls])
         yield from _strings(value.tools)
     elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _strings(item)
+        for name, item in value.items():
+            yield from _strings([name, item])
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _strings(item)
