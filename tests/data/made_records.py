@@ -25,7 +25,7 @@ def call(name: Any = "weather", arguments: Any = "{}") -> dict[str, Any]:
 
 
 def read(record: Any, format: Format = Format.openai, columnar: bool = False, **roles: str) -> tuple[Conversation, Reading]:
-    reading = Reading(roles, columnar)
+    reading = Reading(roles, columnar=columnar)
     messages, _ = formats.convert(formats.rename(record, {}, reading), format)
     assert messages is not None
     return messages, reading

@@ -37,6 +37,7 @@ TURNS: dict[str, tuple[dict[str, Any], list[str], set[str]]] = {
     "refusal as a part": (
         {"messages": [Q, {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}]}, ["question", "no"], set(),
     ),
+    "system as parts": ({"system": [{"text": "x"}, {"text": "y"}], "messages": [Q, A]}, ["xy", "question", "answer"], set()),
     "Dolly": ({"instruction": "a", "context": "c", "response": "b"}, ["a\nc", "b"], set()),
 }
 
@@ -87,13 +88,36 @@ def test_the_worse_answer_to_another_prompt_is_refused(write: Write) -> None:
 def test_a_key_inside_a_column(write: Write) -> None:
     record = {"a.b": "dots", "body": {"q": "a", "n": {"text": ["b", "c"]}, "m": 1, "e": None}}
     source = source_of(write, [record], columns={"instruction": "body.q", "output": "body.n.text.1"})
-    assert source.check().unread == {"a.b": 1, "body.m": 1}
+    assert source.check().unread == {"a.b": 1, "body.m": 1, "body.n.text (other items)": 1}
     assert pairs_of(source) == [[("user", "a"), ("assistant", "c")]]
     source = source_of(write, [record], columns={"instruction": "a.b", "output": "body.q"})
     assert source.check().unread == {"body.n": 1, "body.m": 1}
     assert pairs_of(source) == [[("user", "dots"), ("assistant", "a")]]
     with pytest.raises(DataError, match=r"and there is no body\.x"):
         source_of(write, [record], columns={"instruction": "body.x"})
+
+
+def test_keys_inside_a_turn_are_read_and_the_others_counted(write: Write) -> None:
+    turns = [
+        {"author": {"role": "user", "name": "x"}, "content": {"type": "text", "parts": ["a", "more"]}},
+        {"author": {"role": "assistant", "name": None}, "content": {"type": "text", "parts": ["b"]}},
+    ]
+    source = source_of(write, [{"messages": turns}], columns={"role": "author.role", "content": "content.parts.0"})
+    assert source.check().unread == {
+        "messages[].author.name": 1, "messages[].content.type": 1, "messages[].content.parts (other items)": 1,
+    }
+    assert pairs_of(source) == [[("user", "a"), ("assistant", "b")]]
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "thinking", "reasoning"])
+def test_what_was_thought_before_an_answer_in_a_column_of_its_own(key: str, write: Write) -> None:
+    records = [{"prompt": "a", key: "thought", "response": "b"}, {"prompt": "a", key: None, "response": "b"}]
+    source = source_of(write, records)
+    assert not source.check().unread
+    assert [example.messages[-1].reasoning for example in source.examples()] == ["thought", ""]  # type: ignore[union-attr,index]
+    rewarded = next(source_of(write, [{**records[0], "instruction": "c", "context": "d"}], "grpo").examples())
+    assert isinstance(rewarded, Example)
+    assert (rewarded.columns[key], rewarded.columns["context"]) == ("thought", "d")
 
 
 def read_json(write: Write, content: Any) -> Source:

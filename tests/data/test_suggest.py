@@ -42,6 +42,19 @@ SUGGESTED: dict[str, tuple[str, Any, dict[str, str]]] = {
         "sft", {"id": "1", "system_prompt": "s", "question": "q", "response": "a"},
         {"instruction": "question", "output": "response", "system": "system_prompt"},
     ),
+    "reasoning apart": (
+        "sft", {"Question": "q", "Complex_CoT": "t", "Response": "a"},
+        {"instruction": "Question", "output": "Response", "reasoning_content": "Complex_CoT"},
+    ),
+    "keys of a turn": (
+        "sft", {"dialogue": [{"speaker": "user", "text": "q"}, {"speaker": "assistant", "text": "a"}]},
+        {"messages": "dialogue", "role": "speaker", "content": "text"},
+    ),
+    "Gemini": (
+        "sft", {"systemInstruction": {"parts": [{"text": "s"}]}, "contents": [
+            {"role": "user", "parts": [{"text": "q"}]}, {"role": "model", "parts": [{"text": "a"}]},
+        ]}, {"messages": "contents", "content": "parts", "system": "systemInstruction.parts"},
+    ),
     "exchanges": ("sft", {"source": "x", "conversation": [{"input": "a", "output": "b"}]}, {"messages": "conversation"}),
     "a problem": ("grpo", {"problem": "a", "solution": "b"}, {"prompt": "problem"}),
 }

@@ -130,12 +130,16 @@ def _step(value: Any, path: list[str]) -> Any:
 
 
 def rest_of(value: Any, path: str, read: Iterable[str]) -> list[str]:
-    """The paths inside a column from which nothing is read, if those in `read` are; a list counts as a whole."""
+    """The paths inside a column from which nothing is read, if those in `read` are; the other items of a list are named together."""
     inside = [other for other in read if other.startswith(f"{path}.")]
-    if path in read or is_nothing(value) or (inside and not isinstance(value, Mapping)):
+    if path in read or is_nothing(value):
         return []
     if not inside:
         return [path]
+    if isinstance(value, list):
+        left = [rest_of(item, f"{path}.{n}", read) for n, item in enumerate(value)]
+        others = [f"{path} (other items)"] if any(rest == [f"{path}.{n}"] for n, rest in enumerate(left)) else []
+        return others + [name for n, rest in enumerate(left) if rest != [f"{path}.{n}"] for name in rest]
     return [name for key, item in value.items() for name in rest_of(item, f"{path}.{key}", read)]
 
 

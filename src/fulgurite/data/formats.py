@@ -24,7 +24,7 @@ from fulgurite.data.fields import (
 )
 from fulgurite.data.records import Conversation, Message
 from fulgurite.data.tool_calls import read_tools, write_calls
-from fulgurite.data.turns import TURN_KEYS, Turn, is_turns, join_turns, read_turns
+from fulgurite.data.turns import REASONING, TURN_KEYS, Turn, is_turns, join_turns, read_parts, read_turns
 from fulgurite.errors import did_you_mean
 
 PAIR = "a pair of answers to compare stands where one answer to learn is due"
@@ -38,7 +38,7 @@ REJECTED = ("rejected_response", "rejected_messages")
 COLUMNS = frozenset({
     *QUESTIONS, *ANSWERS, *TURNS, "text", "input", "context", "system", "history", "tools", "functions",
     "chosen", "rejected", "margin", "label",
-    *TURN_KEYS,
+    *TURN_KEYS, *REASONING,
 })
 """Every field that some format reads, and the keys of a turn. `id` is nobody's business: neither read nor counted as unread."""
 Found = tuple[Conversation | None, str | None]
@@ -114,7 +114,8 @@ def text(record: Fields) -> Found:
 
 
 def alpaca(record: Fields) -> Found:
-    """`{instruction, input, output, system, history}`; the question may be `prompt`, the answer `response` or `completion`.
+    """`{instruction, input, output, system, history}`; the question may be `prompt`, the answer `response` or `completion`, and
+    what was thought before it `reasoning_content`, `thinking` or `reasoning`.
 
     Question and answer may be messages. Of messages only those of the answer are learned, as in TRL.
     """
@@ -123,7 +124,9 @@ def alpaca(record: Fields) -> Found:
     if isinstance(record.get(name), list | Mapping):
         answer = read_turns(listed(record[name]), name, record.reading)
     else:
-        answer = [Turn(name, Message("assistant", read_text(record, name)))]
+        thought = None if record.reading.asks else next((key for key in REASONING if _is_text(record, key)), None)
+        reasoning = read_text(record, thought, empty=True) if thought else ""
+        answer = [Turn(name, Message("assistant", read_text(record, name), reasoning=reasoning))]
     return build_conversation(record, [*question, *answer]), None
 
 
@@ -133,7 +136,9 @@ def read_question(record: Fields) -> list[Turn]:
     if isinstance(record.get(name), list | Mapping):
         turns = read_turns(listed(record[name]), name, record.reading)
         return [Turn(place, replace(message, learned=message.role != "assistant")) for place, message in turns]
-    more = "context" if name == "instruction" and not record.has("input") and _is_text(record, "context") else "input"
+    # A stage that answers itself hands every column that is not read to its reward.
+    takes_context = name == "instruction" and not record.has("input") and not record.reading.asks and _is_text(record, "context")
+    more = "context" if takes_context else "input"
     parts = [read_text(record, part) for part in dict.fromkeys((name, more)) if not is_blank(record.get(part))]
     question = "\n".join(parts) or read_text(record, name)
     return [*_read_history(record), Turn(name, Message("user", question))]
@@ -208,7 +213,7 @@ def split_answer(
 def build_conversation(record: Fields, turns: Sequence[Turn], answered: bool = True) -> Conversation:
     """The turns under the record's own system text, with its functions, if they are a conversation. Raises Wrong."""
     if not is_blank(record.get("system")):
-        system, first = read_text(record, "system"), turns[0].message
+        system, first = read_parts(record, "system"), turns[0].message
         if first.role != "system" or first.content.strip() != system.strip():
             turns = [Turn("system", Message("system", system)), *turns]
     return Conversation(tuple(_ordered(turns, record.reading, answered)), read_tools(record))

@@ -173,8 +173,9 @@ class Source:
     def _reads(self, record: Any, columns: Mapping[str, str]) -> bool:
         """Whether a record can be read under other columns, in a format of this stage."""
         try:
-            reading = Reading(self.roles, self.turn_keys, asks=self.asks)
-            fields = formats.rename(record, columns, reading)
+            turn_keys = {**self.turn_keys, **{ours: theirs for ours, theirs in columns.items() if ours in TURN_KEYS}}
+            reading = Reading(self.roles, turn_keys, asks=self.asks)
+            fields = formats.rename(record, {ours: theirs for ours, theirs in columns.items() if ours not in TURN_KEYS}, reading)
             format = formats.detect(fields, self.stage)
             if format not in KINDS.get(self.stage, CHAT):
                 return False

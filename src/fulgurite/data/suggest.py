@@ -12,7 +12,11 @@ from fulgurite.errors import nearest
 
 QUESTION = ("instruction", "prompt", "question", "query", "input", "problem", "user", "human", "request", "source", "context", "q")
 ANSWER = ("output", "completion", "response", "answer", "answers", "assistant", "gpt", "reply", "solution", "target", "label", "a")
-TALK = ("messages", "conversations", "conversation", "chat", "dialog", "dialogue", "turns", "items")
+TALK = ("messages", "conversations", "conversation", "chat", "dialog", "dialogue", "turns", "items", "contents")
+SPEAKER = ("role", "from", "speaker", "author", "sender", "who", "participant", "name", "user", "type")
+SAID = ("content", "value", "text", "utterance", "message", "parts", "body", "msg")
+"""What other data sets call the two keys of a turn."""
+
 NAMES: dict[str, tuple[str, ...]] = {
     "instruction": QUESTION, "prompt": ("prompt", *QUESTION), "output": ANSWER, "completion": ("completion", *ANSWER),
     "messages": TALK, "text": ("text", "content", "body", "document", "article", "raw_content", "passage", "code"),
@@ -28,8 +32,12 @@ FORMS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 CHAT: tuple[tuple[str, ...], ...] = (("messages",), ("instruction", "output"))
 FURTHER: dict[str, tuple[str, ...]] = {
-    "system": ("system_prompt", "system_message", "sys"), "input": ("context", "passage"), "tools": ("tools", "available_tools"),
+    "system": (
+        "system_prompt", "system_message", "sys", "systeminstruction", "system_instruction",
+    ),
+    "input": ("context", "passage"), "tools": ("tools", "available_tools"),
     "history": ("chat_history", "conversation_history"),
+    "reasoning_content": ("complex_cot", "cot", "chain_of_thought", "thinking_process"),
 }
 """Fields that records may have besides those of a form, and what other data sets call them."""
 IDENTITY = re.compile(r"(^|_)(id|uuid|url|index|idx|source|lang|category|type|title|date)$")
@@ -77,10 +85,10 @@ def suggest_columns(
         return 2 * sum(reads(record, columns) for record in objects) > len(objects)
 
     names = list(_names(objects[0]))
-    for columns in _candidates(names, FORMS.get(stage, CHAT), guess):
+    for columns in [*_candidates(names, FORMS.get(stage, CHAT), guess), *_turn_keys(objects[0], names)]:
         if fits(columns):
             for ours, alias in _further(names, columns):
-                if fits(columns | {ours: alias}):
+                if ours not in columns and fits(columns | {ours: alias}):
                     columns = columns | {ours: alias}
             return {ours: theirs for ours, theirs in columns.items() if ours != theirs}
     return None
@@ -110,6 +118,18 @@ def _candidates(names: list[str], forms: Sequence[tuple[str, ...]], guess: bool)
             yield dict(zip(form, chosen, strict=True))
 
 
+def _turn_keys(record: Mapping[str, Any], names: list[str]) -> Iterable[dict[str, str]]:
+    """Columns that also name the two keys of a turn, of a record with a list of objects."""
+    for column in _likely("messages", names):
+        turns = record.get(column)
+        if isinstance(turns, list) and turns and isinstance(turns[0], Mapping):
+            keys = [str(key) for key in turns[0] if len(str(key)) <= LONG]
+            speaker, said = ([key for alias in aliases for key in keys if key.lower() == alias] for aliases in (SPEAKER, SAID))
+            for role, content in product(speaker, said):
+                if role != content:
+                    yield {"messages": column, "role": role, "content": content}
+
+
 def _mappings(form: Sequence[str], choices: Sequence[Sequence[str]]) -> Iterable[dict[str, str]]:
     for chosen in product(*choices):
         if len(set(chosen)) == len(chosen):
@@ -127,10 +147,10 @@ def _further(names: Sequence[str], columns: Mapping[str, str]) -> Iterable[tuple
     """Fields that a record may have besides, and the column that they would be read from, if it is not read already."""
     used = {*columns, *columns.values()}
     for ours, aliases in FURTHER.items():
-        found = next((name for alias in aliases for name in names if alias in (name.lower(), name.lower().rpartition(".")[2])), None)
-        if ours in names or found is None or found in used or (ours == "input" and "instruction" not in columns):
+        if ours in names or (ours == "input" and "instruction" not in columns):
             continue
-        yield ours, found
+        found = [name for alias in aliases for name in names if alias in name.lower().split(".") and name not in used]
+        yield from ((ours, name) for name in found[:TRIED])
 
 
 def explain_record(record: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from fulgurite.data.fields import (
     parse_json,
     read_text,
     rename_keys,
+    rest_of,
+    root_of,
     show_value,
 )
 from fulgurite.data.records import Message
@@ -135,7 +138,7 @@ def read_turn(value: Any, place: str, reading: Reading) -> Message:
     if role == CALL:
         role, content = "assistant", ""
     else:
-        content = _read_content(turn, key, empty=role in ("system", "tool") or bool(calls))
+        content = read_parts(turn, key, empty=role in ("system", "tool") or bool(calls))
     message = Message(
         role, content, calls, reasoning,
         name="" if is_blank(turn.get("name")) else read_text(turn, "name"),
@@ -143,7 +146,17 @@ def read_turn(value: Any, place: str, reading: Reading) -> Message:
         learned=_read_flags(turn, role),
     )
     turn.note_unread()
+    if reading.turn_keys:
+        _note_rest(value, reading, place)
     return message
+
+
+def _note_rest(turn: Mapping[str, Any], reading: Reading, place: str) -> None:
+    """Counts what is left unread of a key that data.columns looks into."""
+    inner = {root_of(turn, key) for key in reading.turn_keys.values() if key not in turn}
+    where = re.sub(r"\[\d+\]", "[]", place)
+    for root in inner & {*turn}:
+        reading.unread.update(f"{where}.{path}" for path in rest_of(turn[root], root, reading.turn_keys.values()))
 
 
 def _read_plain(value: Mapping[str, Any], place: str, reading: Reading) -> Message | None:
@@ -192,8 +205,8 @@ def _read_reasoning(turn: Fields) -> str:
     return read_text(turn, names[0], empty=True) if names else ""
 
 
-def _read_content(turn: Fields, key: str, empty: bool) -> str:
-    """The text of a turn; parts of type text are joined. Raises Wrong."""
+def read_parts(turn: Fields, key: str, empty: bool = False) -> str:
+    """The text of a field; parts of type text are joined. Raises Wrong."""
     if key not in turn:
         if empty and (turn.has("tool_calls") or turn.has("function_call")):
             return ""
