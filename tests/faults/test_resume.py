@@ -90,9 +90,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_killed_interrupted_and_terminated_it_ends_the_same(tmp_path: Path, whole: Path) -> None:
     run = tmp_path / "run"
     assert signalled(run, 3, signal.SIGKILL)[0] == -signal.SIGKILL
-    for step, number in ((4, signal.SIGTERM), (6, signal.SIGINT)):
+    for step, number, expected in ((4, signal.SIGTERM, 143), (6, signal.SIGINT, 130)):
         status, errors = signalled(run, step, number)
-        assert status == 130
+        assert status == expected
         assert len(errors) == 1
         assert f"Stopped by {signal.Signals(number).name} after step " in errors[0]
         assert f"go on with resume.run={run}." in errors[0]

@@ -160,7 +160,8 @@ class Data(Option):
     )
     enable_thinking: bool | None = knob(
         None, "Whether the chat template asks the model to think before it answers; passed to the template as `enable_thinking`.",
-        source="Qwen 3's chat template, which vLLM and transformers pass it to", advice="Give what the model is to be served with.",
+        source="Qwen 3's chat template reads it; the docs of vLLM and transformers pass it on",
+        advice="Give what the model is to be served with.",
         empty=Empty("what the template does by itself"),
         interacts={"data.template_arguments": "where the other arguments of the template are given"},
     )
