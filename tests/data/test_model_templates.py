@@ -165,3 +165,19 @@ def test_a_greeting_and_a_later_system_message_are_written_or_moved(name: str) -
         assert bool(flags & GREETING_LEFT_OUT) == (greeting in talk and not template.dialect.greeting)
         if not template.dialect.later_system:
             assert flags & SYSTEM_MOVED
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "enable_thinking" in FILES[name].read_text(encoding="utf-8")])
+def test_arguments_of_a_record_are_as_those_of_the_run(name: str) -> None:
+    if name in ENDLESS:
+        pytest.skip("writes no end of an answer")
+    template = template_of(name)
+    for on in (False, True):
+        given = Template(template.name, template.tokenizer, {"enable_thinking": on})
+        for case in ("turns", "system, reasoning, turns", "reasoning"):
+            own = replace(CASES[case], arguments={"enable_thinking": on})
+            assert template.encode_rows(own, "answers") == given.encode_rows(CASES[case], "answers")
+            assert template.encode_chat(own, "last") == given.encode_chat(CASES[case], "last")
+            assert template.encode_prompt(own[:-1]) == given.encode_prompt(CASES[case][:-1])
+    prompts = [template.encode_prompt(replace(CASES["turns"][:-1], arguments={"enable_thinking": on})) for on in (False, True)]
+    assert (prompts[0] != prompts[1]) == (name != "qwen3_instruct_2507_training")  # which names it and does not heed it

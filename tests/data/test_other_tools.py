@@ -11,6 +11,7 @@ from fulgurite.data.config import File
 from fulgurite.data.formats import GREETING, NOT_ANSWERED
 from fulgurite.data.records import Example
 from fulgurite.data.source import Source, build
+from fulgurite.data.tool_calls import OWN_ARGUMENTS
 from fulgurite.data.turns import BY_TURNS, JOINED
 from fulgurite.errors import DataError
 
@@ -149,3 +150,26 @@ def test_one_object_that_holds_no_records(content: Any, said: str, write: Write)
     with pytest.raises(DataError) as caught:
         read_json(write, content)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo", "kto", "grpo"])
+@pytest.mark.parametrize("given", [{"enable_thinking": False}, '{"enable_thinking": false}'])
+def test_arguments_of_the_template_in_a_record(given: Any, stage: str, write: Write) -> None:
+    record: dict[str, Any] = {"prompt": [Q], "completion": [A], "label": True}
+    if stage in ("dpo", "grpo"):
+        record = {"prompt": [Q]} | ({"chosen": [A], "rejected": [HELLO]} if stage == "dpo" else {})
+    source = source_of(write, [record | {"chat_template_kwargs": given}, record | {"chat_template_kwargs": None}], stage)
+    assert source.check().remarks == {OWN_ARGUMENTS: 1}
+    assert "chat_template_kwargs" not in source.check().unread
+    sides = [[side.arguments for side in (e.messages, e.rejected) if side] for e in source.examples()]  # type: ignore[union-attr]
+    count = 2 if stage == "dpo" else 1
+    assert sides == [[{"enable_thinking": False}] * count, [{}] * count]
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ({"tools": []}, "'chat_template_kwargs.tools': is given for each conversation"), ([1], "an object is due and this is a list"),
+    ({"a b": 1}, "is no name of an argument"),
+])
+def test_wrong_arguments_of_the_template_in_a_record(given: Any, said: str, write: Write) -> None:
+    with pytest.raises(DataError, match=said):
+        source_of(write, [{"messages": [Q, A], "chat_template_kwargs": given}]).check()

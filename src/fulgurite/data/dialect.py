@@ -90,7 +90,7 @@ class Dialect:
             listed = [message for n, message in enumerate(listed) if n not in early]
         if _later_system(listed) and not self.later_system:
             listed = _moved(listed)
-        return conversation if len(listed) == len(conversation) else Conversation(tuple(listed), conversation.tools)
+        return conversation if len(listed) == len(conversation) else replace(conversation, messages=tuple(listed))
 
     def flags(self, messages: Sequence[Message]) -> int:
         """What of a conversation `turns` writes otherwise."""

@@ -33,7 +33,7 @@ from fulgurite.data.special_tokens import SpecialTexts
 from fulgurite.data.template import Learned, Template, encoded_texts
 from fulgurite.errors import DataError, RequestError
 
-LAYOUT = 6
+LAYOUT = 7
 ARRAYS = {
     "ids": np.int32, "learn": np.uint8, "offsets": np.int64, "files": np.int32, "lines": np.int64, "flags": np.uint16,
     "seconds": np.int64, "margins": np.float64,

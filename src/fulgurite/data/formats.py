@@ -23,7 +23,7 @@ from fulgurite.data.fields import (
     root_of,
 )
 from fulgurite.data.records import Conversation, Message
-from fulgurite.data.tool_calls import read_tools, write_calls
+from fulgurite.data.tool_calls import read_arguments, read_tools, write_calls
 from fulgurite.data.turns import REASONING, TURN_KEYS, Turn, is_turns, join_turns, read_parts, read_turns
 from fulgurite.errors import did_you_mean
 
@@ -36,7 +36,7 @@ NOT_ANSWERED = "turns after the last answer left out, as nothing is learned of t
 REJECTED = ("rejected_response", "rejected_messages")
 """Where ms-swift has the worse answer; the better one ends `messages`."""
 COLUMNS = frozenset({
-    *QUESTIONS, *ANSWERS, *TURNS, "text", "input", "context", "system", "history", "tools", "functions",
+    *QUESTIONS, *ANSWERS, *TURNS, "text", "input", "context", "system", "history", "tools", "functions", "chat_template_kwargs",
     "chosen", "rejected", "margin", "label",
     *TURN_KEYS, *REASONING,
 })
@@ -216,7 +216,7 @@ def build_conversation(record: Fields, turns: Sequence[Turn], answered: bool = T
         system, first = read_parts(record, "system"), turns[0].message
         if first.role != "system" or first.content.strip() != system.strip():
             turns = [Turn("system", Message("system", system)), *turns]
-    return Conversation(tuple(_ordered(turns, record.reading, answered)), read_tools(record))
+    return Conversation(tuple(_ordered(turns, record.reading, answered)), read_tools(record), read_arguments(record))
 
 
 def _ordered(turns: Sequence[Turn], reading: Reading, answered: bool) -> list[Message]:

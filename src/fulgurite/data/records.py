@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
 
@@ -62,11 +62,13 @@ def from_dicts(turns: Iterable[Mapping[str, Any]]) -> list[Message]:
 
 @dataclass(frozen=True, slots=True)
 class Conversation(Sequence[Message]):
-    """Turns in order, and the functions that may be called in them. A slice keeps the functions."""
+    """Turns in order, the functions that may be called in them, and arguments of the template. A slice keeps both."""
 
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...] = ()
     """JSON schemas of the functions, as transformers' `apply_chat_template(tools=...)` takes them."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """What the chat template reads besides, for this conversation alone; it goes before the template's own arguments."""
 
     @classmethod
     def of(cls, messages: Iterable[Message]) -> Conversation:
@@ -78,7 +80,7 @@ class Conversation(Sequence[Message]):
     @overload
     def __getitem__(self, at: slice) -> Conversation: ...
     def __getitem__(self, at: int | slice) -> Message | Conversation:
-        return Conversation(self.messages[at], self.tools) if isinstance(at, slice) else self.messages[at]
+        return replace(self, messages=self.messages[at]) if isinstance(at, slice) else self.messages[at]
 
     def __len__(self) -> int:
         return len(self.messages)

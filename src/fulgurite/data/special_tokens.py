@@ -64,7 +64,7 @@ class SpecialTexts:
             )
             for turn in conversation
         )
-        return Conversation(turns, self._mark(conversation.tools))
+        return replace(conversation, messages=turns, tools=self._mark(conversation.tools))
 
     def unmarked(self, text: str) -> str:
         """A text without what is marked in it."""

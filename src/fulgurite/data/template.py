@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from fulgurite.data.answers import OTHER, Plan, find_head, plan_rows
 from fulgurite.data.config import Mask, SpecialTokens
 from fulgurite.data.dialect import Dialect
-from fulgurite.data.records import Message
+from fulgurite.data.records import Conversation, Message
 from fulgurite.data.special_tokens import START, SpecialTexts
 from fulgurite.data.time_box import LimitExceeded, run_bounded
 from fulgurite.errors import ConfigError, DataError, FulguriteError, did_you_mean
@@ -33,6 +33,8 @@ END_OF_TURN = {"chatml": "<|im_end|>", "llama3": "<|eot_id|>", "gemma": "<end_of
 """Tokens that end a turn; the other built-in templates end it with the tokenizer's end token."""
 SECONDS = 10.0
 """How long the rendering of one conversation may take."""
+MOST_VARIANTS = 64
+"""How many sets of arguments that single conversations have are kept ready."""
 MEMORY = 1 << 30
 """Bytes that the rendering of one conversation may take beyond what the process has."""
 
@@ -60,6 +62,7 @@ class Template:
     _stops: list[int] = field(default_factory=list)
     _dialect: Dialect | None = None
     _head: tuple[str, str] | None = None
+    _variants: dict[str, Template] = field(default_factory=dict)
 
     @property
     def dialect(self) -> Dialect:
@@ -84,7 +87,19 @@ class Template:
 
         The texts of special tokens inside messages are marked, for `tokenise`.
         """
+        if isinstance(messages, Conversation) and messages.arguments:
+            return self._with(messages.arguments).text(replace(messages, arguments={}), prompt)
         return self._render(*self.dialect.turns(self._marked(messages)), prompt)
+
+    def _with(self, arguments: Mapping[str, Any]) -> Template:
+        """The template with the arguments of one conversation."""
+        key = repr(sorted(arguments.items()))
+        if key not in self._variants:
+            if len(self._variants) >= MOST_VARIANTS:
+                self._variants.clear()
+            merged = {**self.arguments, **arguments}
+            self._variants[key] = Template(self.name, self.tokenizer, merged, self.special_tokens, self.special, self.stop_ids)
+        return self._variants[key]
 
     def _render(self, turns: list[dict[str, Any]], tools: list[dict[str, Any]], prompt: bool) -> str:
         more = {"tools": tools} if tools else {}
@@ -136,6 +151,8 @@ class Template:
 
     def plans(self, messages: Sequence[Message], mask: Mask | str) -> list[Plan]:
         """The texts to tokenise, for each row. Raises DataError."""
+        if isinstance(messages, Conversation) and messages.arguments:
+            return self._with(messages.arguments).plans(replace(messages, arguments={}), mask)
         return plan_rows(self, self.dialect.fitted(self._marked(messages)), Mask(mask))
 
     @property

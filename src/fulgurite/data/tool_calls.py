@@ -6,8 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fulgurite.data.config import RESERVED
 from fulgurite.data.fields import Fields, Reading, Wrong, as_json, as_text, is_blank, kind_of, parse_json, refuse_damage
 
+OWN_ARGUMENTS = "arguments of the chat template in the record (chat_template_kwargs), which go before data.template_arguments"
 Objects = tuple[Mapping[str, Any], ...]
 
 
@@ -22,6 +24,24 @@ def read_tools(record: Fields) -> Objects:
     if not isinstance(value, list):
         raise Wrong(name, f"a list of functions is due and this is {kind_of(value)}")
     return tuple(_tool(tool, f"{name}[{n}]", record.reading) for n, tool in enumerate(value))
+
+
+def read_arguments(record: Fields) -> Mapping[str, Any]:
+    """What the record gives the chat template besides: TRL's `chat_template_kwargs`, an object or the object as JSON text."""
+    name = "chat_template_kwargs"
+    if not record.has(name) or is_blank(value := record[name]):
+        return {}
+    plain = as_json(parse_json(value, name) if isinstance(value, str) else value, name, record.reading.columnar)
+    if not isinstance(plain, Mapping):
+        raise Wrong(name, f"an object is due and this is {kind_of(plain)}")
+    for argument in plain:
+        if argument in RESERVED:
+            raise Wrong(f"{name}.{argument}", "is given for each conversation; leave it out")
+        if not argument.isidentifier():
+            raise Wrong(f"{name}.{argument}", "is no name of an argument; write it with letters, digits and _")
+    if plain:
+        record.reading.remarks.add(OWN_ARGUMENTS)
+    return plain
 
 
 def _tool(tool: Any, place: str, reading: Reading) -> Mapping[str, Any]:
