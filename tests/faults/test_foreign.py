@@ -83,7 +83,7 @@ def home(made: Path, tmp_path: Path) -> Path:
 def ask(home: Path, *commands: list[str]) -> tuple[list[str], str]:
     """The statuses and stderr of several commands in one process that is answered `y` on stdin, whatever it asks."""
     done = subprocess.run(
-        [sys.executable, "-c", TRY, json.dumps(commands)], input="y\n" * 200, capture_output=True, text=True, check=False, cwd=home,
+        [sys.executable, "-c", TRY, json.dumps(commands)], input="y\n" * 20, capture_output=True, text=True, check=False, cwd=home,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(home), os.environ.get("PYTHONPATH", "")])},
     )
     assert "Do you wish" not in done.stdout + done.stderr
