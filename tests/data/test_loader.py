@@ -79,7 +79,8 @@ def test_a_worker_leaves_signals_to_the_main_process(rows: Any) -> None:
 def test_a_batch_is_its_rows_padded_on_the_right(rows: Any) -> None:
     made = rows()
     for batch in train_loader(made, order(made), lambda: 0):
-        assert set(batch) == {"input_ids", "targets", "step_targets", "rows", "tokens"}, "no mask, and no positions where none are packed"
+        wanted = {"input_ids", "targets", "step_targets", "rows", "tokens", "lengths"}
+        assert set(batch) == wanted, "no mask, and no positions where none are packed"
         assert batch["input_ids"].shape == batch["targets"].shape
         assert batch["input_ids"].shape[0] == len(batch["rows"])
         for line, n in enumerate(batch["rows"]):
@@ -87,7 +88,8 @@ def test_a_batch_is_its_rows_padded_on_the_right(rows: Any) -> None:
             assert batch["input_ids"][line, :length].tolist() == made[n].input_ids.tolist()
             assert batch["targets"][line, :length].tolist() == made[n].targets.tolist()
             assert (batch["targets"][line, length:] == -100).all()
-        assert batch["tokens"] == sum(int(made.lengths[n]) for n in batch["rows"])
+        assert batch["lengths"].tolist() == [int(made.lengths[n]) for n in batch["rows"]]
+        assert batch["tokens"] == sum(batch["lengths"].tolist())
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])

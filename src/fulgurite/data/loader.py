@@ -130,7 +130,7 @@ class _MicroBatches(Dataset[Any]):
 
 
 def collate(rows: Rows, numbers: Sequence[int], step_targets: int) -> dict[str, Any]:
-    """`input_ids`, `targets` [B, T] right-padded, `position_ids` only for packed rows.
+    """`input_ids`, `targets` [B, T] right-padded, `lengths` [B] of the rows, `position_ids` only for packed rows.
 
     No attention mask: right padding comes after all real tokens, which under causal attention never see it, and packed
     rows are kept apart by positions that begin again (transformers reads them where no mask is given).
@@ -147,4 +147,5 @@ def collate(rows: Rows, numbers: Sequence[int], step_targets: int) -> dict[str, 
         positions[i, n:] = torch.arange(longest - n)  # padding is one more document, of its own
     batch = {"input_ids": ids, "targets": targets, "step_targets": step_targets, "rows": list(numbers)}
     batch["tokens"] = sum(len(p.input_ids) for p in parts)
+    batch["lengths"] = torch.tensor([len(p.input_ids) for p in parts], dtype=torch.int64)
     return batch | {"position_ids": positions} if rows.packed else batch

@@ -29,6 +29,7 @@ from fulgurite.model.load import Loaded, loaded
 from fulgurite.model.preflight import check_adapter
 from fulgurite.model.probe import Behaviour
 from fulgurite.model.reward_head import with_reward_head
+from fulgurite.model.router import refuse_without_router
 from fulgurite.model.twin import behaviour_of
 from fulgurite.plan.facts import ModelFacts, Weights
 from fulgurite.precision.build import Dtypes
@@ -65,6 +66,7 @@ def outlined(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
             behaviour = behaviour_of(found.model.config)
             if behaviour is not None and behaviour.positions is not None:
                 found.length = min(found.length, behaviour.positions)
+            refuse_without_router(found.model, getattr(run.stage, "router_aux_loss_coef", None))
             if run.stage.name == "rm":
                 found.model = with_reward_head(found.model)
             found.model = applied(bare_run, found, dtypes)

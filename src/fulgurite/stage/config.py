@@ -58,6 +58,29 @@ class Speaking(Stage):
     )
 
 
+@dataclass(slots=True)
+class Language(Speaking):
+    """What the stages have that learn the next token."""
+
+    router_aux_loss_coef: float | None = knob(
+        None, "Mixtures of experts: coefficient of the balance loss, which holds the router to use all experts alike; 0 turns it off.",
+        source="transformers' router_aux_loss_coef and load_balancing_loss_func of the architecture; Switch, https://arxiv.org/abs/2101.03961",
+        bounds=at_least(0), usual=between(0, 0.02),
+        advice="Leave it empty with LoRA if the router has no adapter. 0.001 with method=full, if experts must not die out. train/loss "
+        "holds it, val/loss does not; of several micro-batches each one's balance counts by its share of the step's targets.",
+        raise_when="When train/router_aux_loss rises: experts are no longer used alike.",
+        lower_when="When it keeps train/loss from falling.",
+        interacts={"trainer.micro_batch": "balance is measured within each micro-batch; larger ones leave the router more freedom"},
+        empty=Empty("the model's own coefficient if its config.json has output_router_logits=true, as transformers adds it; else 0"),
+    )
+
+    def refusal(self, run: RunConfig) -> str | None:
+        """Balance is between the tokens of several rows, and privacy clips the gradient of each row by itself."""
+        if run.private and self.router_aux_loss_coef:
+            return "stage.router_aux_loss_coef compares the rows of a batch, which privacy keeps apart; leave it out, or set privacy=none."
+        return None
+
+
 class SftLoss(StrEnum):
     """What is made small in supervised fine-tuning."""
 
@@ -67,7 +90,7 @@ class SftLoss(StrEnum):
 
 @option("stage", "sft")
 @dataclass(slots=True)
-class Sft(Speaking):
+class Sft(Language):
     """Supervised fine-tuning: learns the answers of examples. The right first step in doubt."""
 
     builds: ClassVar[str] = "fulgurite.stage.language:build"
@@ -91,7 +114,7 @@ class Sft(Speaking):
 
 @option("stage", "pt")
 @dataclass(slots=True)
-class Pt(Speaking):
+class Pt(Language):
     """Continued pre-training: learns running text, every token of it. Take it for raw text; rows are packed."""
 
     builds: ClassVar[str] = "fulgurite.stage.language:build"
