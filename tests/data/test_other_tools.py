@@ -34,6 +34,13 @@ TURNS: dict[str, tuple[dict[str, Any], list[str], set[str]]] = {
         {"messages": [{"input": "a", "output": "b"}, {"human": "c", "assistant": "d"}]}, ["a", "b", "c", "d"], set(),
     ),
     "texts": ({"messages": ["a", "b", "c", "d"]}, ["a", "b", "c", "d"], {BY_TURNS}),
+    "pairs": ({"messages": [["a", "b"], ["c", "d"]]}, ["a", "b", "c", "d"], set()),
+    "history of turns": ({"instruction": "a", "output": "b", "history": [Q, A]}, ["question", "answer", "a", "b"], set()),
+    "a greeting in the history": (
+        {"instruction": "a", "output": "b", "history": [["", "hello"], ["question", "answer"]]},
+        ["hello", "question", "answer", "a", "b"], {GREETING},
+    ),
+    "no question in the history": ({"instruction": "a", "output": "b", "history": [[None, "hello"]]}, ["hello", "a", "b"], {GREETING}),
     "refusal": ({"messages": [Q, {"role": "assistant", "content": None, "refusal": "no"}]}, ["question", "no"], set()),
     "refusal as a part": (
         {"messages": [Q, {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}]}, ["question", "no"], set(),
@@ -55,6 +62,20 @@ def test_turns_are_read_as_they_were_meant(name: str, write: Write) -> None:
     assert isinstance(example, Example)
     assert [m.learned for m in example.messages or () if m.role == "assistant"][-1]
     assert all(m.learned == (m.content in ("answer", "b", "d", "no")) for m in example.messages or () if m.role == "assistant")
+
+
+@pytest.mark.parametrize("record", [
+    {"instruction": "a", "output": ["b", "c"]}, {"instruction": ["a", "b"], "output": "c"}, {"prompt": "a", "completion": [["b", "c"]]},
+    {"prompt": "a", "response": {"question": "b", "answer": "c"}},
+])
+def test_a_list_of_answers_is_no_conversation(record: Any, write: Write) -> None:
+    with pytest.raises(DataError):
+        source_of(write, [record]).check()
+
+
+def test_a_column_without_a_name_is_named(write: Write) -> None:
+    source = build(File(path=[str(write("a.csv", ",instruction,output\n0,a,b\n"))]), stage="sft", seed=1)
+    assert source.check().unread == {"''": 1}
 
 
 def test_a_judged_answer_is_the_last_turn(write: Write) -> None:

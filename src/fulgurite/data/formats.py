@@ -24,13 +24,13 @@ from fulgurite.data.fields import (
 )
 from fulgurite.data.records import Conversation, Message
 from fulgurite.data.tool_calls import read_arguments, read_tools, write_calls
-from fulgurite.data.turns import REASONING, TURN_KEYS, Turn, is_turns, join_turns, read_parts, read_turns
+from fulgurite.data.turns import REASONING, TALKS, TURN_KEYS, Turn, is_turns, join_turns, read_parts, read_turns
 from fulgurite.errors import did_you_mean
 
 PAIR = "a pair of answers to compare stands where one answer to learn is due"
 QUESTIONS, ANSWERS = ("instruction", "prompt"), ("output", "response", "completion")
 """Names of a question and of its answer in a record of one exchange."""
-TURNS = ("messages", "conversations")
+TURNS = TALKS
 GREETING = "an answer before the first question kept as context, which is not learned"
 NOT_ANSWERED = "turns after the last answer left out, as nothing is learned of them"
 REJECTED = ("rejected_response", "rejected_messages")
@@ -152,8 +152,13 @@ def _is_text(record: Fields, name: str) -> bool:
 def _read_history(record: Fields) -> list[Turn]:
     turns: list[Turn] = []
     pairs = [] if is_blank(record.get("history")) else read_list(record, "history")
+    if is_turns(pairs):
+        return read_turns(pairs, "history", record.reading)
     for n, pair in enumerate(pairs):
         place = f"history[{n}]"
+        if n == 0 and isinstance(pair, list) and len(pair) == 2 and is_blank(pair[0]):  # the greeting of a chatbot
+            turns.append(Turn(f"{place}[1]", Message("assistant", as_text(pair[1], f"{place}[1]", record.reading))))
+            continue
         if not isinstance(pair, list) or len(pair) != 2:
             raise Wrong(place, "a pair of question and answer is due")
         for role, at, value in zip(("user", "assistant"), (place, f"{place}[1]"), pair, strict=True):

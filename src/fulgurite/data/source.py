@@ -59,7 +59,7 @@ class Checked:
 
     def count_unread(self, names: Iterable[str]) -> None:
         """Counts the unread fields of a record. Names are shortened, and beyond MOST_FIELDS of them counted together."""
-        for name in sorted(map(shorten, names)):
+        for name in sorted(shorten(name) or "''" for name in names):
             self.unread[name if name in self.unread or len(self.unread) < MOST_FIELDS else OTHERS] += 1
 
     def words(self, source: Source) -> str:

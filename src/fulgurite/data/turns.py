@@ -48,6 +48,9 @@ REFUSAL = "refusal"
 ASKED = ("human", "user", "input", "question", "query", "instruction", "prompt")
 ANSWERED = ("assistant", "gpt", "bot", "output", "answer", "response")
 """Names of a question and its answer that stand together in one object of a list, as in Capybara and ms-swift."""
+TALKS = ("messages", "conversations")
+"""The fields in which questions and answers may stand together, or without a role."""
+SPEAKERS = ("user", "assistant")
 BY_TURNS = "a list of texts read as question and answer by turns"
 JOINED = "two {} turns in a row joined into one"
 NOT_LEARNED = "a flag asks to learn a turn that is no answer, which is not learned"
@@ -70,7 +73,7 @@ def read_turns(value: Any, field: str, reading: Reading) -> list[Turn]:
         raise Wrong(field, f"a list is due and this is {kind_of(value)}")
     if not value:
         raise Wrong(field, "is empty")
-    turns = [turn for n, item in enumerate(value) for turn in _read_item(item, n, field, reading, texts=_all_texts(value))]
+    turns = [turn for n, item in enumerate(value) for turn in _read_item(item, n, field, reading, _all_texts(value))]
     kept = [turn for turn in turns if turn.message.role != "system" or turn.message.content.strip()]
     if not kept:
         raise Wrong(f"{field}[0]", "is an empty system turn, and no other turn follows")
@@ -84,9 +87,13 @@ def _all_texts(value: list[Any]) -> bool:
 def _read_item(item: Any, n: int, field: str, reading: Reading, texts: bool) -> list[Turn]:
     """The turn of an item of a list; two of an item that has a question and its answer. Raises Wrong."""
     place = f"{field}[{n}]"
+    if field not in TALKS:  # a list of answers is no conversation
+        return [Turn(place, read_turn(item, place, reading))]
     if texts:
         reading.remarks.add(BY_TURNS)
         return [Turn(place, Message("assistant" if n % 2 else "user", as_text(item, place, reading)))]
+    if isinstance(item, list) and len(item) == 2 and _all_texts(item):
+        return [Turn(f"{place}[{k}]", Message(role, as_text(item[k], f"{place}[{k}]", reading))) for k, role in enumerate(SPEAKERS)]
     if not isinstance(item, Mapping) or "role" in item or "from" in item or reading.turn_keys:
         return [Turn(place, read_turn(item, place, reading))]
     both = Fields(item, reading, place)
