@@ -13,7 +13,10 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
+from fulgurite.checkpoint.loop import KEY
+from fulgurite.checkpoint.resume import comparable
 from fulgurite.compose import rebuilt
 from fulgurite.errors import FulguriteError
 from fulgurite.folder import read_config
@@ -21,25 +24,44 @@ from fulgurite.json_file import read_object
 from fulgurite.model.config import Hf, Model
 from fulgurite.run import RunConfig
 from fulgurite.stage.rewards import GROUP
-from fulgurite.start import adapted_base, chosen, is_run
+from fulgurite.start import adapted_base, began_from, chosen, is_run
 
 UNREAD = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
 """Keys of config.json that change when a model is saved again, and not what is computed."""
 TOKENIZER = (
     "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken", "chat_template*",
 )
+UNDER = ("weights", "model_config", "tokenizer", "adapter", "start")
+"""What a trained model rests on, by its name in a checkpoint."""
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 
 
 def input_hashes(run: RunConfig) -> dict[str, str]:
     """A hash by name for each input that lies in files; one that cannot be found has none."""
-    found = _of_model(run.model, checkpoint=False)  # an earlier run's checkpoint is held equal as `start` already
+    found = _model_hashes(run)
     if (reference := getattr(run.stage, "reference", None)) is not None:
         found["reference"] = _joined(_of_model(Hf(path=reference)).values())
-    if start := getattr(run.method, "start", None):
-        found["adapter"] = _joined(_of_files(Path(start).expanduser(), ADAPTER))
     if rewards := getattr(run.stage, "reward", None):
         found["reward"] = _joined(part for word in rewards for part in _of_reward(word))
+    return {name: value for name, value in found.items() if value}
+
+
+def changed_since(checkpoint: Path, run: RunConfig) -> list[str]:
+    """What a checkpoint's model rests on and is no longer as it was in training; a fully trained one has all weights of its own."""
+    stored: Any = read_object(checkpoint / "state.json")
+    for key in ("state", KEY, "identity"):
+        stored = stored.get(key) if isinstance(stored, dict) else None
+    then, now = comparable(stored if isinstance(stored, dict) else {}, _model_hashes(run) | began_from(run))
+    if "start" not in then:
+        now.pop("start", None)
+    own = ("weights", "adapter", "start") if run.method.name == "full" else ()
+    return [name for name in UNDER if then.get(name) != now.get(name) and name not in own]
+
+
+def _model_hashes(run: RunConfig) -> dict[str, str]:
+    found = _of_model(run.model, checkpoint=False)  # an earlier run's checkpoint is held equal as `start` already
+    if start := getattr(run.method, "start", None):
+        found["adapter"] = _joined(_of_files(Path(start).expanduser(), ADAPTER))
     return {name: value for name, value in found.items() if value}
 
 

@@ -33,9 +33,12 @@ from fulgurite.precision.build import Dtypes
 from fulgurite.precision.build import build as settle
 from fulgurite.precision.config import Fp32
 from fulgurite.run import RunConfig
+from fulgurite.say import say
 from fulgurite.schema import build
 from fulgurite.trainer.build import device
 
+CHANGED = {"weights": "weights", "model_config": "config.json", "tokenizer": "tokenizer", "adapter": "the adapter of method.start",
+           "start": "the checkpoint that it began from"}
 CHECKPOINT = re.compile(r"best|last|step-[0-9]+")
 
 
@@ -181,6 +184,7 @@ def load_run(folder: Path, checkpoint: str = "best", exact: bool = False, allowe
     place = chosen(folder, checkpoint)
     # what lies beside the model (PPO's value head) was for training only
     weights = {name.removeprefix("model."): tensor for name, tensor in read_weights(place).items() if name.startswith("model.")}
+    _warn_of_changes(folder, place, run)
     try:
         found = start(run, dtypes)
         template = resolve(run.data.template, found.tokenizer, run.data.arguments(), run.data.special_tokens)
@@ -197,6 +201,16 @@ def load_run(folder: Path, checkpoint: str = "best", exact: bool = False, allowe
             "was it, or the model's folder, changed?"
         )
     return LoadedRun(run, model.eval(), found.tokenizer, template, dtypes, place)
+
+
+def _warn_of_changes(folder: Path, place: Path, run: RunConfig) -> None:
+    """Say in one line if the model under a run is not the one that it was trained on: its answers are then another model's."""
+    from fulgurite.inputs import changed_since
+
+    if found := changed_since(place, run):
+        what = ", ".join(CHANGED[name] for name in found)
+        model = getattr(run.model, "path", None) or run.model.name
+        say(f"warning: {model} has changed since {folder} was trained on it ({what}); restore it, or train again.")
 
 
 def chosen(folder: Path, checkpoint: str) -> Path:

@@ -13,6 +13,7 @@ from tests.end_to_end.runs import rows, tiny, weights
 from fulgurite.errors import CheckpointError, Interrupted, TrainingFailed
 from fulgurite.model.config import Tiny
 from fulgurite.model.tiny import build
+from fulgurite.start import load_run
 
 REWARD = """
 import os, random, signal
@@ -50,14 +51,19 @@ def test_a_reward_that_never_returns_is_left_at_once_and_the_run_goes_on_bit_for
         assert torch.equal(weights(cut)[name], tensor), name
 
 
-def test_a_base_that_changed_is_no_base_to_go_on_from(tmp_path: Path) -> None:
+def test_a_base_that_changed_is_no_base_to_go_on_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = build(Tiny(), torch.float32)
     made.model.save_pretrained(tmp_path / "model")
     made.tokenizer.save_pretrained(tmp_path / "model")
     words = ["model=hf", f"model.path={tmp_path / 'model'}", "data.val_fraction=0"]
     tiny(tmp_path / "run", *words, "trainer.max_steps=1")
+    capsys.readouterr()
+    load_run(tmp_path / "run")
+    assert "has changed since" not in capsys.readouterr().err
     made.model.lm_head.weight.data.mul_(1.5)
     made.model.save_pretrained(tmp_path / "model")
+    load_run(tmp_path / "run")
+    assert f"{tmp_path / 'model'} has changed since {tmp_path / 'run'} was trained on it (weights); restore it" in capsys.readouterr().err
     longer = [*words, "trainer.max_steps=2"]
     with pytest.raises(CheckpointError, match=r"weights \(the weights that training begins from\) has changed since; .*resume\.allow=\["):
         tiny(tmp_path / "run", *longer, "resume.allow=[trainer.max_steps]")
