@@ -30,6 +30,7 @@ from fulgurite.method.parts import elements, layers
 from fulgurite.model.inner import inner
 from fulgurite.model.load import Loaded
 from fulgurite.optim.groups import base_rate
+from fulgurite.optim.renew import hyperparameters, plateau_settings, renew
 from fulgurite.precision.build import Dtypes
 from fulgurite.precision.rounding import Rounded
 from fulgurite.privacy.mechanism import Mechanism
@@ -80,6 +81,7 @@ class StageModule(LightningModule):  # type: ignore[misc]
         self._judged = contextlib.ExitStack()
         self._val = torch.zeros(2, dtype=torch.float64)
         self._noted: dict[str, Tensor] = {}
+        self._made: tuple[list[dict[str, Any]], dict[str, Any]] = [], {}
 
     def take(self, source: Source, rows: AnyRows, val: AnyRows | None, loaded: Loaded, template: Template) -> None:
         """The data that will be trained on, before training begins."""
@@ -319,12 +321,19 @@ class StageModule(LightningModule):  # type: ignore[misc]
             optimizer = Rounded(optimizer, self.dtypes.rounding, self.run.seed)
         if isinstance(self.run.scheduler, ReduceLrOnPlateau):
             plateau = build(self.run.scheduler, optimizer)
+            self._made = hyperparameters(optimizer), plateau_settings(plateau)
             # Lightning counts a plateau's interval in batches or epochs; ours counts evaluations, see on_validation_epoch_end.
             watch = {"scheduler": plateau, "interval": "epoch", "monitor": "val/loss", "strict": False}
             return {"optimizer": optimizer, "lr_scheduler": watch}
         factor = build(self.run.scheduler, total=self.total_steps, lr=self.run.optim.lr)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        self._made = hyperparameters(optimizer), {}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1}}
+
+    def on_train_start(self) -> None:
+        """Take the config's hyperparameters again, after a checkpoint may have brought back those of another one."""
+        groups, plateau = self._made
+        renew(self.trainer.optimizers[0], self.lr_schedulers(), groups, plateau)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         if not isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
