@@ -145,6 +145,14 @@ def test_prompts_to_sample(write: Write, tokenizer: Any, tmp_path: Path) -> None
     assert sample_prompts([], source, val) == []
 
 
+def test_a_greeting_is_part_of_the_prompt_to_sample(write: Write) -> None:
+    turns = [("assistant", "hello"), ("user", "q"), ("assistant", "a"), ("user", "r"), ("assistant", "b")]
+    record = {"messages": [{"role": role, "content": content} for role, content in turns], "chat_template_kwargs": {"x": 1}}
+    found = sample_prompts(None, build(File(path=[str(write("a.jsonl", [record]))]), stage="sft", seed=1), None)
+    assert [[m.content for m in prompt] for prompt in found] == [["hello", "q"]]
+    assert found[0].arguments == {"x": 1}
+
+
 def test_prompts_of_running_text_are_its_beginnings(write: Write) -> None:
     source = build(File(path=[str(write("a.txt", "one two three " * 9 + "\nfour\n"))]), stage="pt", seed=1)
     assert sample_prompts(None, source, None) == [" ".join(["one", "two", "three"] * 4), "four"]

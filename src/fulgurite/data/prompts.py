@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fulgurite.data.config import Guide
-from fulgurite.data.records import Bad, Conversation
+from fulgurite.data.records import Bad, Conversation, Message
 from fulgurite.data.rows import AnyRows
 from fulgurite.data.source import GUIDE, Source
 
@@ -31,11 +31,16 @@ def sample_prompts(asked: Sequence[str] | None, source: Source, val: AnyRows | N
         if example.text is not None:
             found.append(" ".join(example.text.split()[:WORDS]))
         elif example.messages:
-            answers = [i for i, m in enumerate(example.messages) if m.role == "assistant"]
-            end = answers[0] if answers and not source.asks else len(example.messages)
+            end = len(example.messages) if source.asks else _first_answer(example.messages)
             turns = Conversation.of(example.messages[:end])
-            prompt = turns if turns.tools else list(turns)
+            prompt = turns if turns.tools or turns.arguments else list(turns)
             found += [prompt] if prompt not in found[-1:] else []  # both answers of a pair that KTO takes apart ask the same
         if len(found) == MANY:
             break
     return found
+
+
+def _first_answer(messages: Sequence[Message]) -> int:
+    """The place of the first answer to a question: one before any question is a greeting."""
+    asked = next((n for n, message in enumerate(messages) if message.role == "user"), len(messages))
+    return next((n for n in range(asked, len(messages)) if messages[n].role == "assistant"), len(messages))
