@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from fulgurite.check import refuse_impossible
 from fulgurite.compose import compose, conf_dir, named, plain, value_of
 from fulgurite.errors import ConfigError
 from fulgurite.overrides import quoted
@@ -234,3 +236,12 @@ def test_parameters_of_a_logger_that_is_not_chosen_are_refused_not_dropped(tmp_p
     with pytest.raises(ConfigError, match=r"logger\.wandb is set, and logger=wandb is not chosen"):
         compose(["+experiment=mine"], tmp_path)
     assert compose(["+experiment=mine", "logger=wandb"], tmp_path).run.logger["wandb"].project == "mine"
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["method.start=/nowhere"], "method.start=/nowhere has no adapter_config.json; give a folder"),
+    (["stage=dpo", "data=guide_preference", "stage.reference=./nowhere"], "stage.reference=./nowhere: there is no such folder"),
+])
+def test_folders_that_are_not_there_are_refused_without_the_model(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        refuse_impossible(compose(["model=tiny", *words]).run)

@@ -231,3 +231,9 @@ def test_several_processes_are_no_part_of_a_sweep(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert "trainer=ddp_cpu cannot be part of -m" in said(["train", "-m", *TINY, "trainer=ddp_cpu", "seed=1"], capsys)
+
+
+def test_help_before_a_command_is_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", "train"]) == 0
+    assert capsys.readouterr().out.startswith("fulgurite train [GROUP=OPTION]")
+    assert main(["help", "nope"]) == 2

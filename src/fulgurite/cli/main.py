@@ -100,6 +100,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _run(given: list[str]) -> int:
+    if given[:1] == ["help"] and len(given) > 1:  # `help train optim` is `train optim --help`
+        given = [*given[1:], "--help"]
     if not given or given[0] in {"-h", "--help", "help"}:
         print(HELP)
         return 0

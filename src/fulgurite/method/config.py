@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.method import ranks
-from fulgurite.places import resolve_path
+from fulgurite.places import is_there, resolve_path
 from fulgurite.schema import Empty, Option, above, at_least, below, between, knob, option
 
 if TYPE_CHECKING:
@@ -271,6 +272,9 @@ class Lora(Adapter):
 
 
 def _lora_refusal(method: Lora) -> str | None:
+    for name in ("adapter_config.json", "adapter_model.safetensors") if method.start else ():
+        if not is_there(os.path.join(method.start or "", name)):
+            return f"method.start={method.start} has no {name}; give a folder that `fulgurite export merge=false` or peft wrote."
     if method.start and method.init not in (Init.default, Init.gaussian):
         return f"method.start brings its own beginning; leave method.init={method.init} out."
     if method.variant is Variant.dora and method.init in (Init.pissa, Init.olora):

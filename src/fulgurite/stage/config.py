@@ -9,7 +9,7 @@ from enum import StrEnum
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.places import resolve_function, resolve_path
+from fulgurite.places import is_there, resolve_function, resolve_path
 from fulgurite.schema import Derived, Empty, Option, Range, Sure, above, at_least, below, between, knob, knobs_of, option
 from fulgurite.stage import pairwise
 from fulgurite.stage.pairwise import PreferenceLoss, ReferenceMode
@@ -300,6 +300,8 @@ class Dpo(Comparing):
 
     def refusal(self, run: RunConfig) -> str | None:
         found, loss = _row(run), str(self.loss)
+        if self.reference and self.reference.startswith(("/", ".", "~")) and not is_there(self.reference):
+            return f"stage.reference={self.reference}: there is no such folder; give a model's folder, or leave it out."
         for knob_name, name, value in (
             ("label_smoothing", "smoothing", self.label_smoothing), ("gamma", "gamma_share", self.gamma), ("tau", "tau", self.tau),
         ):
