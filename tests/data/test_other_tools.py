@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,6 +92,30 @@ def test_a_stage_that_answers_takes_a_question_last(turns: list[Any], write: Wri
     assert isinstance(example, Example)
     assert [m.content for m in example.messages or ()] == [turn["content"] for turn in turns]
     assert example.columns == {"reference": 7}
+
+
+def test_an_instruction_alone_is_a_prompt_of_a_stage_that_answers(write: Write) -> None:
+    source = source_of(write, [{"instruction": "a", "input": "b", "answer": "3"}], "grpo")
+    example = next(source.examples())
+    assert isinstance(example, Example)
+    assert ([m.content for m in example.messages or ()], example.columns) == (["a\nb"], {"answer": "3"})
+
+
+def test_a_folder_with_splits_is_not_learned_as_one(write: Write) -> None:
+    record = {"instruction": "a", "output": "b"}
+    train = write("data/train-00000-of-00001.jsonl", [record])
+    write("data/dataset_info.json", {"features": {}})
+    assert source_of_path(train.parent).files == [train]
+    val = write("data/validation.jsonl", [record])
+    with pytest.raises(DataError, match="which are not to be learned alike") as caught:
+        source_of_path(train.parent)
+    assert f"data.path={train.parent}/train*.jsonl, and for example data.val_path={train.parent}/validation*.jsonl." in str(caught.value)
+    named = build(File(path=[f"{train.parent}/train*.jsonl"], val_path=[f"{train.parent}/validation*.jsonl"]), stage="sft", seed=1)
+    assert (named.train, named.val) == ([train], [val])
+
+
+def source_of_path(path: Path) -> Source:
+    return build(File(path=[str(path)]), stage="sft", seed=1)
 
 
 @pytest.mark.parametrize("rejected", [{"rejected_response": "worse"}, {"rejected_messages": [Q, {**A, "content": "worse"}]}])

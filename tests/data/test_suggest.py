@@ -28,6 +28,10 @@ SUGGESTED: dict[str, tuple[str, Any, dict[str, str]]] = {
     "better and worse": (
         "dpo", {"question": "a", "better": "b", "worse": "c"}, {"prompt": "question", "chosen": "better", "rejected": "worse"},
     ),
+    "chosen response": (
+        "dpo", {"instruction": "a", "chosen_response": "b", "rejected_response": "c"},
+        {"prompt": "instruction", "chosen": "chosen_response", "rejected": "rejected_response"},
+    ),
     "a thumb": ("kto", {"prompt": "a", "reply": "b", "thumbs_up": 1}, {"completion": "reply", "label": "thumbs_up"}),
     "an envelope": ("sft", {"custom_id": "1", "body": {"model": "m", "messages": [Q, A]}}, {"messages": "body.messages"}),
     "OpenAI's pairs": (

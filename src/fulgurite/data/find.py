@@ -16,6 +16,10 @@ KINDS = {
     ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".arrow": "arrow",
     ".txt": "text", ".text": "text",
 }
+METADATA = frozenset({"dataset_info.json", "dataset_infos.json"})
+"""Files beside data that describe them, of HF datasets and LLaMA-Factory."""
+SPLIT = re.compile(r"(train|test|validation|valid|val|dev|eval)(?=[-_.])", re.IGNORECASE)
+"""How a file begins that has one split of a data set, such as train-00000-of-00002.parquet."""
 HUB = "hub:"
 HUB_ID = re.compile(r"(?:https?://huggingface\.co/datasets/|hf://datasets/|hf:)?([\w-][\w.-]*/[\w-][\w.-]*)/?")
 """A data set of the hub as people write it."""
@@ -143,12 +147,25 @@ def _folder(path: Path, knob: str) -> list[Path]:
         return files
     listed = sorted(path.iterdir())
     _refuse_unreadable(listed, f"{knob}={path}")
-    inside = [p for p in listed if p.is_file() and not p.name.startswith(".") and kind_of(p) is not None]
+    inside = [p for p in listed if p.is_file() and not p.name.startswith(".") and kind_of(p) is not None and p.name not in METADATA]
     if not inside:
         below = sorted(p.name for p in path.iterdir() if p.is_dir())
         hint = f" To read its folders, write {knob}={path}/{below[0]}." if below else ""
         raise DataError(f"{knob}={path}: the folder holds no {', '.join(KINDS)} file.{hint}")
+    _refuse_splits(inside, path, knob)
     return inside
+
+
+def _refuse_splits(files: list[Path], folder: Path, knob: str) -> None:
+    """Raises DataError if a folder holds a training set and another to measure with, which would be learned too."""
+    splits = {found[1].lower(): file for file in files if (found := SPLIT.match(file.name))}
+    other = next((split for split in splits if split != "train"), None)
+    if "train" in splits and other is not None:
+        train, val = ("".join([name, "*", "".join(splits[name].suffixes[-2:])]) for name in ("train", other))
+        raise DataError(
+            f"{knob}={folder}: the folder holds {splits['train'].name} and {splits[other].name}, which are not to be learned alike; "
+            f"name one: {knob}={folder / train}, and for example data.val_path={folder / val}."
+        )
 
 
 def _listed(path: Path, field: str) -> list[Any]:

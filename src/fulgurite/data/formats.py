@@ -120,6 +120,8 @@ def alpaca(record: Fields) -> Found:
     Question and answer may be messages. Of messages only those of the answer are learned, as in TRL.
     """
     question = read_question(record)
+    if record.reading.asks and record.first(*ANSWERS) is None:
+        return build_conversation(record, question), None
     name = record.first(*ANSWERS) or ANSWERS[0]
     if isinstance(record.get(name), list | Mapping):
         answer = read_turns(listed(record[name]), name, record.reading)

@@ -20,8 +20,12 @@ SAID = ("content", "value", "text", "utterance", "message", "parts", "body", "ms
 NAMES: dict[str, tuple[str, ...]] = {
     "instruction": QUESTION, "prompt": ("prompt", *QUESTION), "output": ANSWER, "completion": ("completion", *ANSWER),
     "messages": TALK, "text": ("text", "content", "body", "document", "article", "raw_content", "passage", "code"),
-    "chosen": ("chosen", "preferred", "better", "winner", "positive", "accepted", "good", "response_chosen", "preferred_output"),
-    "rejected": ("rejected", "dispreferred", "worse", "loser", "negative", "bad", "response_rejected", "non_preferred_output"),
+    "chosen": (
+        "chosen", "preferred", "better", "winner", "positive", "accepted", "good", "response_chosen", "chosen_response", "preferred_output",
+    ),
+    "rejected": (
+        "rejected", "dispreferred", "worse", "loser", "negative", "bad", "response_rejected", "rejected_response", "non_preferred_output",
+    ),
     "label": ("label", "kto_tag", "good", "is_good", "feedback", "thumbs_up", "correct", "rating"),
 }
 """What other data sets call a field of ours, the likeliest name first."""
