@@ -38,6 +38,9 @@ TYPED = [
     ("data.columns", "data.columns={instruction: 1e3}", {"instruction": "1e3"}),
     ("data.columns", "data.columns={instruction: a:b, output: 'c, d'}", {"instruction": "a:b", "output": "c, d"}),
     ("data.columns", "data.columns.instruction=1_0", {"instruction": "1_0"}),
+    ("data.columns", "data.columns={问题: prompt, 'the answer': response, a (b)?: system}",
+     {"问题": "prompt", "the answer": "response", "a (b)?": "system"}),
+    ("data.columns", "data.columns={'a: b': prompt}", {"a: b": "prompt"}),
 ]
 
 

@@ -31,7 +31,7 @@ from fulgurite.choices import check_choice, named
 from fulgurite.errors import ConfigError, FulguriteError, Interrupted, Pruned, RequestError, TrainingFailed, did_you_mean
 from fulgurite.foreign import foreign
 from fulgurite.hostile import Allowed, refuse_hydra, refuse_hydra_code, refuse_resolver, refuse_secret
-from fulgurite.overrides import UNREADABLE, as_typed, check_file, literal, name_of, read_value
+from fulgurite.overrides import UNREADABLE, as_typed, check_file, decoded_key, literal, name_of, read_value
 from fulgurite.places import conf_dir
 from fulgurite.run import EARLIER, GROUPS, OWN, Facts, RunConfig, all_knobs, load_options
 from fulgurite.say import say, say_error
@@ -383,6 +383,8 @@ def _loaded(path: Path) -> Any:
 
 
 def _checked(text: str, typed_text: str, knobs: dict[str, Knob], config_dir: Path | None = None) -> str:
+    if (name := name_of(text)) and "." in name and name not in knobs and not _under_mapping(name, knobs) and not name.startswith("hydra."):
+        raise ConfigError(f"There is no knob {name}.{did_you_mean(name, knobs)} `fulgurite explain` lists them.")
     try:
         override = OverridesParser.create().parse_override(text)
     except (HydraException, ValueError, RecursionError) as error:
@@ -459,6 +461,7 @@ def typed(config: DictConfig, overrides: Sequence[str]) -> Composed:
         check(knob, value)
         refuse_secret(knob.path, str(value))
         value = _resolved(knob, value)
+        value = {decoded_key(key): item for key, item in value.items()} if isinstance(value, dict) else value
         place(run, knob.path, value)
         composed.provenance[knob.path] = _origin(knob, value, said, choices)
         composed.warnings += _outside_usual(knob, value, run, composed.provenance[knob.path])

@@ -21,6 +21,9 @@ from fulgurite.schema import Knob, bare
 
 OPENING, CLOSING = "([{", ")]}"
 CHOICE = re.compile(r"choice\((.*)\)", re.DOTALL)
+HEX = "hex_of_utf8_"
+HEX_KEY = re.compile(HEX + "((?:[0-9a-f]{2})+)")
+QUOTED_KEY = re.compile(r"""\s*(['"])(.*?)\1\s*:(.*)""", re.DOTALL)
 INTERPOLATION = re.compile(r"(\\*)\$\{")
 ESCAPED = re.compile(r"(\\+)\$\{")
 UNREADABLE = object()
@@ -126,8 +129,23 @@ def _mapping(value: str) -> str:
     bare_value = value.strip()
     if not (bare_value.startswith("{") and bare_value.endswith("}")):
         return value
-    pairs = [part.partition(":") for part in split(bare_value[1:-1])]
-    return "{" + ",".join(f"{key}{colon}{_element(item)}" if colon else key for key, colon, item in pairs) + "}"
+    return "{" + ",".join(_pair(part) for part in split(bare_value[1:-1])) + "}"
+
+
+def _pair(part: str) -> str:
+    quoted_key = QUOTED_KEY.fullmatch(part)
+    key, colon, item = (quoted_key[2], ":", quoted_key[3]) if quoted_key else part.partition(":")
+    if not colon:
+        return part
+    if quoted_key or read_value(f"{{{key}:x}}") is UNREADABLE:
+        key = HEX + key.strip().encode("utf-8", "surrogateescape").hex()
+    return f"{key}:{_element(item)}"
+
+
+def decoded_key(key: str) -> str:
+    """A key of a mapping as it was typed. Hydra reads few signs in a key, so that others come to it in hexadecimal digits."""
+    found = HEX_KEY.fullmatch(key)
+    return bytes.fromhex(found[1]).decode("utf-8", "surrogateescape") if found else key
 
 
 def split(text: str) -> list[str]:

@@ -338,3 +338,10 @@ def test_a_generation_config_that_transformers_refuses_is_named(tmp_path: Path, 
     file.write_text(json.dumps(json.loads(file.read_text()) | fields))
     with pytest.raises(ModelError, match=r"generation_config\.json is refused by transformers \(.*\); mend or remove that file"):
         generation.refuse_unreadable(tmp_path)
+
+
+def test_a_pair_of_tokenizers_is_refused(folder: Path) -> None:
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"tokenizer_class": "RagTokenizer"}))
+    with pytest.raises(ModelError, match="RagTokenizer is no tokenizer of one text"):
+        made("model=hf", f"model.path={folder}")

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -71,7 +72,7 @@ def load(
     with one_error(path, "a reward model" if classifies else "a causal language model"):
         if classifies:
             check_classifier(path, AutoConfig.from_pretrained(folder, trust_remote_code=code, local_files_only=True), reward)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=code, local_files_only=True)
+        tokenizer = read_tokenizer(folder, code)
         (model, info), attention = with_attention(
             lambda kind: kind_of_model.from_pretrained(
                 folder, dtype=dtype, attn_implementation=kind, use_safetensors=True, trust_remote_code=code, local_files_only=True,
@@ -93,7 +94,15 @@ def outline(path: str | Path, revision: str | None = None, code: bool = False) -
     refuse_unreadable(folder)
     with one_error(path):
         shape = AutoConfig.from_pretrained(folder, trust_remote_code=code, local_files_only=True)
-        return shape, AutoTokenizer.from_pretrained(folder, trust_remote_code=code, local_files_only=True)
+        return shape, read_tokenizer(folder, code)
+
+
+def read_tokenizer(folder: Path, code: bool) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checked folder. Raises ModelError if its class is a pair of tokenizers, or none."""
+    found: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=code, local_files_only=True)
+    if not isinstance(found, PreTrainedTokenizerBase):
+        raise ModelError(f"{folder}/tokenizer_config.json: field 'tokenizer_class': {type(found).__name__} is no tokenizer of one text.")
+    return found
 
 
 @contextlib.contextmanager
