@@ -506,3 +506,21 @@ def test_arrow_offsets_that_point_outside_are_refused_before_they_are_read(tmp_p
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "x.arrow")], capture_output=True, text=True, check=False)
     assert done.returncode == 1, "a crash by a signal is negative"
     assert "DataError" in done.stderr.splitlines()[-1]
+
+
+def test_parquet_metadata_that_contradict_themselves_are_one_line(tmp_path: Path) -> None:
+    """Asking such a row group for its columns ends the process, so that it is tried in one of its own."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"messages": [[{"role": "user", "content": "a"}], []]}), path)
+    whole = path.read_bytes()
+    begin = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom fulgurite.data.read import records\nfrom fulgurite.errors import DataError\n"
+        "whole, path = Path(sys.argv[1]).read_bytes(), Path(sys.argv[1])\n"
+        "for at in range(int(sys.argv[2]), len(whole) - 8):\n"
+        "    path.write_bytes(whole[:at] + bytes([whole[at] ^ int(sys.argv[3])]) + whole[at + 1:])\n"
+        "    try:\n        list(records(path))\n    except DataError as error:\n        print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path), str(begin), "16"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "histogram size mismatch" in done.stdout
