@@ -130,7 +130,7 @@ def test_a_model_that_does_not_fit_is_no_broken_model(error: Exception, monkeypa
             raise error
 
     monkeypatch.setattr(load, "AutoTokenizer", Loader)
-    monkeypatch.setattr(load, "locate", lambda path, *_, **__: path)
+    monkeypatch.setattr(load, "locate", lambda path, *_, **__: Path(path))
     with pytest.raises(type(error)):
         load.load("nowhere", Hf(path="nowhere"), torch.float32)
 
@@ -142,7 +142,7 @@ def test_another_error_of_a_model_is_its_own(monkeypatch: pytest.MonkeyPatch) ->
             raise RuntimeError("size mismatch")
 
     monkeypatch.setattr(load, "AutoTokenizer", Loader)
-    monkeypatch.setattr(load, "locate", lambda path, *_, **__: path)
+    monkeypatch.setattr(load, "locate", lambda path, *_, **__: Path(path))
     with pytest.raises(ModelError, match="size mismatch"):
         load.load("nowhere", Hf(path="nowhere"), torch.float32)
 

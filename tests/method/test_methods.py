@@ -344,7 +344,13 @@ def test_ranks_and_scales_by_pattern_and_modules_saved_whole() -> None:
      (["method=dora", "method.init=olora"], "both change the base"),
      (["method=lora", "method.init=pissa", "method.start=x"], "brings its own")],
 )
-def test_what_cannot_stand_together_is_refused_before_anything_is_made(tmp_path: Path, words: list[str], says: str) -> None:
+def test_what_cannot_stand_together_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
+) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "adapter_config.json").write_text('{"base_model_name_or_path": "base", "r": 4}')
+    (tmp_path / "x" / "adapter_model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=says):
         tiny(tmp_path / "run", *words)
     assert not (tmp_path / "run").exists()
