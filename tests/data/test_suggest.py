@@ -32,6 +32,9 @@ SUGGESTED: dict[str, tuple[str, Any, dict[str, str]]] = {
         "dpo", {"instruction": "a", "chosen_response": "b", "rejected_response": "c"},
         {"prompt": "instruction", "chosen": "chosen_response", "rejected": "rejected_response"},
     ),
+    "two answers in a list": (
+        "dpo", {"instruction": "a", "input": "b", "output": ["c", "d"]}, {"chosen": "output.0", "rejected": "output.1"},
+    ),
     "a thumb": ("kto", {"prompt": "a", "reply": "b", "thumbs_up": 1}, {"completion": "reply", "label": "thumbs_up"}),
     "an envelope": ("sft", {"custom_id": "1", "body": {"model": "m", "messages": [Q, A]}}, {"messages": "body.messages"}),
     "OpenAI's pairs": (

@@ -89,7 +89,8 @@ def suggest_columns(
         return 2 * sum(reads(record, columns) for record in objects) > len(objects)
 
     names = list(_names(objects[0]))
-    for columns in [*_candidates(names, FORMS.get(stage, CHAT), guess), *_turn_keys(objects[0], names)]:
+    ranked = _ranked(objects[0]) if PAIR in FORMS.get(stage, ()) or stage == "kto" else ()
+    for columns in [*ranked, *_candidates(names, FORMS.get(stage, CHAT), guess), *_turn_keys(objects[0], names)]:
         if fits(columns):
             for ours, alias in _further(names, columns):
                 if ours not in columns and fits(columns | {ours: alias}):
@@ -120,6 +121,13 @@ def _candidates(names: list[str], forms: Sequence[tuple[str, ...]], guess: bool)
         yield from _mappings(form, [_likely(field, names) or plain for field in form])
         for chosen in permutations(plain, len(form)):
             yield dict(zip(form, chosen, strict=True))
+
+
+def _ranked(record: Mapping[str, Any]) -> Iterable[dict[str, str]]:
+    """Columns that take a list of two answers, the better one first, for a pair: LLaMA-Factory's older ranking form."""
+    for name, value in record.items():
+        if isinstance(value, list) and len(value) == 2 and all(isinstance(one, str) for one in value):
+            yield {"chosen": f"{name}.0", "rejected": f"{name}.1"}
 
 
 def _turn_keys(record: Mapping[str, Any], names: list[str]) -> Iterable[dict[str, str]]:
