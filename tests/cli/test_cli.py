@@ -176,6 +176,13 @@ HELP = [
 HEAVY = ("torch", "transformers", "lightning", "hydra", "omegaconf", "numpy", "peft", "pyarrow")
 
 
+@pytest.mark.parametrize("columns", [60, 80])
+def test_help_fits_the_terminal(columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["train", "--help"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= max(columns, 68)
+
+
 def test_help_loads_nothing_heavy() -> None:
     """One process asks for every help there is; a second is mostly what Hydra and torch take to load."""
     code = f"""

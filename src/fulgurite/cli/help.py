@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 from collections.abc import Sequence
 
@@ -15,12 +16,15 @@ Groups and their options:
 Presets, each a whole run or a search:
 {presets}
 
-  fulgurite train -h GROUP        its options and parameters; so for GROUP=OPTION and for a parameter, such as optim.lr
-  fulgurite train -m A=1,2        runs each value
-  fulgurite train --cfg job       prints the config
-  --config-dir DIR                adds options of your own
+  fulgurite train -h NAME    a group, an option (optim=adamw)
+                             or a parameter (optim.lr)
+  fulgurite train -m A=1,2   one run for each value
+  fulgurite train --cfg job  the composed config
+  --config-dir DIR           a folder of your own options
 
-`fulgurite explain` says what each group, option and knob does, and what to set it to."""
+`fulgurite explain` has what each of them does and its usual values."""
+WIDEST = 100
+"""Columns of the text on a wide terminal."""
 
 
 def asks(words: Sequence[str]) -> bool:
@@ -55,7 +59,7 @@ def _groups() -> str:
     load_options()
     lines = []
     for group in GROUPS:
-        names = textwrap.wrap(", ".join(named(group)), 96)
+        names = textwrap.wrap(", ".join(named(group)), _width() - 13)
         lines += [f"  {group:10} {names[0]}", *(f"  {'':10} {line}" for line in names[1:])]
     return "\n".join(lines) + "\n"
 
@@ -64,4 +68,8 @@ def _presets() -> str:
     from fulgurite.places import conf_dir
 
     found = [f"+{kind}={path.stem}" for kind in ("experiment", "sweep", "find") for path in sorted((conf_dir() / kind).glob("*.yaml"))]
-    return textwrap.fill(", ".join(found), 108, initial_indent="  ", subsequent_indent="  ")
+    return textwrap.fill(", ".join(found), _width(), initial_indent="  ", subsequent_indent="  ")
+
+
+def _width() -> int:
+    return max(40, min(WIDEST, shutil.get_terminal_size().columns))

@@ -269,7 +269,6 @@ class Source:
         other = " or data=guide_preference" if not isinstance(self.config, File) and self.stage in ("rm", "dpo", "kto") else ""
         raise DataError(f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; take stage={STAGE[format]}{other}.")
 
-
     def _chosen_alone(self, sample: list[Any]) -> str:
         """The words that learn the better answers alone, if these records can be read so."""
         for columns in ({"messages": "chosen"}, {"instruction": "prompt", "output": "chosen"}):
