@@ -23,7 +23,8 @@ matrix: $(VENV)/.dev                   ## the remaining cells of the tests' larg
 lint: $(VENV)/.dev                     ## what CI holds against every commit, besides the tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m fulgurite.conf_comments --check
+	$(BIN)/lint-imports
+	$(BIN)/python -m fulgurite.explain.conf_comments --check
 	$(BIN)/python -m fulgurite.explain.readme --check
 	$(BIN)/python -m fulgurite.explain.html --check
 	$(BIN)/python -m fulgurite.explain.translate --stale
@@ -46,8 +47,8 @@ architectures: $(VENV)/.dev            ## every causal architecture, tiny: is th
 	$(BIN)/python -m benchmarks.architectures $(ARGS)
 
 conf: $(VENV)/.dev                     ## everything that is generated from the declarations
-	$(BIN)/python -m fulgurite.conf_comments
-	$(BIN)/python -m fulgurite.data.guide.make
+	$(BIN)/python -m fulgurite.explain.conf_comments
+	$(BIN)/python -m fulgurite.data.guide.build
 	$(BIN)/python -m fulgurite.sweep
 	$(BIN)/python -m fulgurite.explain.readme
 	$(BIN)/python -m fulgurite.explain.html

@@ -23,19 +23,19 @@ from typing import Any
 import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, PreTrainedConfig
 
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
+from fulgurite.config.run import RunConfig
+from fulgurite.config.schema import build
 from fulgurite.errors import FulguriteError, excerpt
 from fulgurite.loss.language import IGNORE
-from fulgurite.model.inner import inner
 from fulgurite.model.load import Loaded
 from fulgurite.model.probe import Behaviour, measure, ordinary_tokens, plain_head
-from fulgurite.model.quietly import quietly
+from fulgurite.model.quiet import quietly
 from fulgurite.model.twin import shrunk
-from fulgurite.precision.build import build as settle
-from fulgurite.run import RunConfig
-from fulgurite.schema import build
+from fulgurite.model.unwrap import inner
+from fulgurite.precision.policy import build as settle
+from fulgurite.run.load import applied
 from fulgurite.stage.base import Batch
-from fulgurite.start import applied
 
 OUT = Path(__file__).parents[1] / "docs" / "architectures.md"
 STEPS, LENGTH, DOCUMENTS, RATE, EQUAL = 3, 12, 4, 1e-2, 1e-5

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from fulgurite.data.records import Message
+from fulgurite.data.example import Message
 from fulgurite.data.template import resolve
 from fulgurite.model import config, smollm2
 

@@ -19,7 +19,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.nn import functional
 
-from fulgurite.data.records import Message
+from fulgurite.data.example import Message
 from fulgurite.data.template import Template, resolve
 from fulgurite.model import config, smollm2
 

@@ -82,15 +82,15 @@ def ours(method: str, precision: str, data: Path, examples: int, folder: Path) -
 
 def padding_of(run: Path, max_length: int) -> float:
     """The share of padding in the micro-batches that the run made, from its own order of its own lengths."""
-    from fulgurite.compose import rebuilt
+    from fulgurite.config.compose import rebuilt
+    from fulgurite.config.schema import build
     from fulgurite.data.cache import cache_root
-    from fulgurite.data.encode import encode
-    from fulgurite.data.order import StepOrder
-    from fulgurite.data.rows import split
+    from fulgurite.data.dataset import split
+    from fulgurite.data.sampler import StepSampler
     from fulgurite.data.template import resolve
-    from fulgurite.folder import read_config
+    from fulgurite.data.tokenized import encode
     from fulgurite.model import smollm2
-    from fulgurite.schema import build
+    from fulgurite.run.folder import read_config
 
     config = rebuilt(read_config(run))
     tokenizer = AutoTokenizer.from_pretrained(cache_root() / "models" / smollm2.NAME)
@@ -98,7 +98,7 @@ def padding_of(run: Path, max_length: int) -> float:
     source.check()
     encoded = encode(source, tokenizer, resolve(config.data.template, tokenizer), config.data, cache_root())
     rows, _, _ = split(encoded, config.data, config.seed, max_length, config.data.packing)
-    order = StepOrder(rows.lengths, config.trainer.batch_size, config.trainer.micro_batch, 1, 0, config.seed, config.data.shuffle)
+    order = StepSampler(rows.lengths, config.trainer.batch_size, config.trainer.micro_batch, 1, 0, config.seed, config.data.shuffle)
     cuts = [cut for step in range(order.steps_per_epoch) for cut in order.micro_batches(step) if cut]
     whole = sum(len(cut) * int(rows.lengths[cut].max()) for cut in cuts)
     return 1 - float(rows.lengths.sum()) / whole

@@ -71,12 +71,12 @@ def estimated(setting: str) -> int:
     """Bytes that `plan` says, on a model without weights."""
     import numpy as np
 
-    from fulgurite.compose import compose
-    from fulgurite.plan.facts import Machine
+    from fulgurite.config.compose import compose
+    from fulgurite.config.run import Facts
+    from fulgurite.config.schema import build
+    from fulgurite.plan.context import Machine
     from fulgurite.plan.memory import estimate
-    from fulgurite.plan.outline import outlined
-    from fulgurite.run import Facts
-    from fulgurite.schema import build
+    from fulgurite.plan.meta_model import outlined
 
     composed = compose(words(setting, Path("rows.json")))
     composed.fill(Facts(), "data")

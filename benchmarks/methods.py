@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.language import measured
-from fulgurite.explain.pairs import names, refusal
-from fulgurite.run import load_options
+from fulgurite.config.run import load_options
+from fulgurite.explain.compatibility import names, refusal
 
 
 def row(method: str, optim: str, steps: int, precision: str, more: list[str], folder: Path) -> list[str]:

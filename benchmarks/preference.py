@@ -20,7 +20,7 @@ from transformers import AutoTokenizer
 
 from benchmarks.language import HERE, Cell, measured
 from fulgurite.data.cache import cache_root
-from fulgurite.data.compared import preference
+from fulgurite.data.preference_format import preference
 from fulgurite.data.template import resolve
 from fulgurite.model import smollm2
 

@@ -21,15 +21,15 @@ from importlib.util import find_spec
 
 import torch
 
-from fulgurite.compose import compose
-from fulgurite.data.records import Message
+from fulgurite.config.compose import compose
+from fulgurite.data.example import Message
 from fulgurite.data.source import GUIDE
 from fulgurite.data.template import resolve
-from fulgurite.precision.build import Dtypes
-from fulgurite.precision.build import build as settle
+from fulgurite.precision.policy import Dtypes
+from fulgurite.precision.policy import build as settle
+from fulgurite.run.load import applied, start
 from fulgurite.stage.rollout import TransformersRollouts
 from fulgurite.stage.vllm_rollout import VllmRollouts
-from fulgurite.start import applied, start
 
 NEVER = 1 << 30
 """An end token that no model draws, being beyond every vocabulary."""

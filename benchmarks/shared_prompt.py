@@ -19,7 +19,7 @@ from peft import LoraConfig, get_peft_model
 
 from fulgurite.loss.preference import sigmoid
 from fulgurite.model import config, smollm2
-from fulgurite.stage import shared
+from fulgurite.stage import shared_prefix as shared
 from fulgurite.stage.reference import AdapterOff, Scorer
 
 PAIRS = 2

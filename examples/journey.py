@@ -22,7 +22,7 @@ from typing import Any
 
 from fulgurite.cli.main import main as fulgurite
 
-Rows = list[dict[str, Any]]
+TokenDataset = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Stage:
     name: str
     why: str
     words: tuple[str, ...]
-    numbers: Callable[[Rows], list[str]]
+    numbers: Callable[[TokenDataset], list[str]]
     after: str = ""
     reward: str = ""
 
@@ -44,7 +44,7 @@ class Stage:
         return found + [word for word in more if not (self.after and word.startswith("model"))]
 
 
-def column(rows: Rows, name: str) -> list[float]:
+def column(rows: TokenDataset, name: str) -> list[float]:
     """The values of a metric, in order."""
     return [row[name] for row in rows if name in row]
 
@@ -54,24 +54,24 @@ def change(what: str, before: float, values: list[float], form: str = ".2f") -> 
     return f"{what} {before:{form}} → {statistics.fmean(values[-5:]):{form}}"
 
 
-def of_sft(rows: Rows) -> list[str]:
+def of_sft(rows: TokenDataset) -> list[str]:
     losses = column(rows, "train/loss")
     return [change("loss", losses[0], losses), f"held-out loss {min(column(rows, 'val/loss')):.2f}"]
 
 
-def of_rm(rows: Rows) -> list[str]:
+def of_rm(rows: TokenDataset) -> list[str]:
     """A head of zeros ranks by chance."""
     return [change("held-out accuracy", 0.5, column(rows, "val/accuracy")[-1:])]
 
 
-def of_ppo(rows: Rows) -> list[str]:
+def of_ppo(rows: TokenDataset) -> list[str]:
     """Several steps learn from one rollout, whose mean reward each of them tells."""
     steps = column(rows, "train/reward")
     rewards = [reward for n, reward in enumerate(steps) if n == 0 or reward != steps[n - 1]]
     return [change("mean reward of a rollout", rewards[0], rewards), f"divergence {column(rows, 'train/kl')[-1]:.1f} nats"]
 
 
-def of_dpo(rows: Rows) -> list[str]:
+def of_dpo(rows: TokenDataset) -> list[str]:
     """The policy is its reference at first: all margins are 0."""
     margin, accuracy = (column(rows, f"val/{name}")[-1:] for name in ("reward_margin", "accuracy"))
     return [change("held-out margin", 0.0, margin), f"held-out accuracy {accuracy[0]:.2f}"]
@@ -96,7 +96,7 @@ JOURNEY = (
 )
 
 
-def rows_of(run: Path) -> Rows:
+def rows_of(run: Path) -> TokenDataset:
     """metrics.jsonl."""
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 

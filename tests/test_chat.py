@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import torch
 
-from fulgurite import chat
-from fulgurite.chat import ChatConfig, Conversation, Partner, chat_main, read
-from fulgurite.data.records import Message
+from fulgurite.config.schema import knobs_of
+from fulgurite.data.example import Message
 from fulgurite.data.template import resolve
 from fulgurite.errors import ConfigError, ModelError
 from fulgurite.model.config import Tiny
 from fulgurite.model.generate import generate
 from fulgurite.model.tiny import build
-from fulgurite.schema import knobs_of
+from fulgurite.serve import chat
+from fulgurite.serve.chat import ChatConfig, Conversation, Partner, chat_main, read
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +219,7 @@ def test_a_whole_chat_with_an_option(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 def test_it_is_light_until_it_answers() -> None:
     look = "print({'torch', 'transformers'} & set(sys.modules))"
-    code = f"import sys, fulgurite.chat as c; c.chat_main(['--help']); {look}"
+    code = f"import sys, fulgurite.serve.chat as c; c.chat_main(['--help']); {look}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"
     assert "temperature" in done.stdout

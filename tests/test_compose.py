@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fulgurite.check import refuse_impossible
-from fulgurite.compose import compose, conf_dir, named, plain, value_of
+from fulgurite.config.compose import compose, conf_dir, named, plain, value_of
+from fulgurite.config.overrides import quoted
+from fulgurite.config.run import GROUPS, Facts
+from fulgurite.config.schema import build, groups, options
 from fulgurite.errors import ConfigError
-from fulgurite.overrides import quoted
-from fulgurite.run import GROUPS, Facts
-from fulgurite.schema import build, groups, options
+from fulgurite.plan.preflight import refuse_impossible
 from fulgurite.stage.config import Sft
 
 

@@ -19,13 +19,13 @@ from tests.end_to_end.runs import losses, tiny, weights
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, GenerationConfig
 
 from fulgurite.cli.main import main
-from fulgurite.compose import compose
-from fulgurite.data.records import Message
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import build
+from fulgurite.data.example import Message
 from fulgurite.errors import ModelError, RequestError
-from fulgurite.export import export_main, load_run
-from fulgurite.export_dtype import cast
-from fulgurite.model.generation import valid
-from fulgurite.schema import build
+from fulgurite.export.dtype import cast
+from fulgurite.export.model import export_main, load_run
+from fulgurite.model.generation_config import valid
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # peft asks by the old name
 IDS = torch.arange(3, 63).reshape(2, 30)
@@ -197,7 +197,7 @@ def test_nothing_is_overwritten(lora: Path, tmp_path: Path, capsys: pytest.Captu
 def test_an_export_that_fails_its_own_check_leaves_nothing(
     lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("fulgurite.export.TOLERANCE", -1.0)
+    monkeypatch.setattr("fulgurite.export.model.TOLERANCE", -1.0)
     assert main(["export", f"run={lora}", f"out={tmp_path / 'out'}"]) == 2
     assert "The merged logits differ" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

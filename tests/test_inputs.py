@@ -13,9 +13,9 @@ import pytest
 
 from fulgurite.checkpoint import resume
 from fulgurite.checkpoint.loop import KEY
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
 from fulgurite.errors import CheckpointError
-from fulgurite.inputs import input_hashes
+from fulgurite.run.input_hashes import input_hashes
 
 
 def model(folder: Path) -> Path:

@@ -10,12 +10,12 @@ import pytest
 
 from fulgurite.cli import flags
 from fulgurite.cli.train import continued
-from fulgurite.compose import Composed, compose, hydra_main, plain, rebuilt
+from fulgurite.config.compose import Composed, compose, hydra_main, plain, rebuilt
+from fulgurite.config.overrides import as_typed, literal, split, unescape, verbatim
+from fulgurite.config.paths import resolve_function, resolve_path, resolve_pattern
+from fulgurite.config.run import all_knobs
 from fulgurite.errors import ConfigError, RequestError
-from fulgurite.folder import read_config, write_run
-from fulgurite.overrides import as_typed, literal, split, unescape, verbatim
-from fulgurite.places import resolve_function, resolve_path, resolve_pattern
-from fulgurite.run import all_knobs
+from fulgurite.run.folder import read_config, write_run
 
 KNOBS = {k.path: k for k in all_knobs()}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fulgurite.compose import compose
-from fulgurite.plan.command import check_word
+from fulgurite.cli.plan import check_word
+from fulgurite.config.compose import compose
 
 README = Path(__file__).parents[1] / "README.md"
 COMMANDS = [

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fulgurite.errors import ConfigError
-from fulgurite.runs import differing, list_runs, runs_main, summary, table
+from fulgurite.run.listing import differing, list_runs, runs_main, summary, table
 
 
 def make(

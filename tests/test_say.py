@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fulgurite.cli.main import main
-from fulgurite.say import LONGEST, bounded, guard_output, lines, one_line, say, say_error, show
+from fulgurite.text.console import LONGEST, bounded, guard_output, lines, one_line, say, say_error, show
 
 STEERS = [
     "\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "a\rb", "\b", "\x7f", "\u202e", "\u2066", "\u200f", "\u2028", "\x85", "\x0b", "\x0c",

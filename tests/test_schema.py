@@ -7,10 +7,23 @@ from enum import StrEnum
 
 import pytest
 
-from fulgurite import schema
+from fulgurite.config import schema
+from fulgurite.config.run import load_options
+from fulgurite.config.schema import (
+    Empty,
+    Range,
+    above,
+    at_least,
+    bare,
+    below,
+    between,
+    check,
+    knob,
+    knobs_of,
+    settings,
+    type_words,
+)
 from fulgurite.errors import ConfigError
-from fulgurite.run import load_options
-from fulgurite.schema import Empty, Range, above, at_least, bare, below, between, check, knob, knobs_of, settings, type_words
 
 
 class Way(StrEnum):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fulgurite.compose import prepare
+from fulgurite.config.compose import prepare
+from fulgurite.config.guard import refuse_secret
 from fulgurite.errors import ConfigError
-from fulgurite.hostile import refuse_secret
 
 LETTERS = "aB3dE6gH9jK2mN5pQ8rS1tU4vW7xY0zA3bC6dE9f"
 SECRETS = [

@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
 from fulgurite.errors import ConfigError, ModelError
 from fulgurite.model.load import Loaded
 from fulgurite.model.twin import shrunk
-from fulgurite.train import refuse_unfit
+from fulgurite.train.experiment import refuse_unfit
 
 
 class Lengths:

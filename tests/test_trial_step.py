@@ -13,11 +13,11 @@ import torch
 from tests.end_to_end.runs import rows, tiny, weights
 from torch import nn
 
-from fulgurite import trial_step
 from fulgurite.errors import TrainingFailed, is_shortage
-from fulgurite.folder import read_config, read_provenance
-from fulgurite.stage.language import LanguageStage
-from fulgurite.trial_step import CONFIRMED, as_it_was, refusing
+from fulgurite.run.folder import read_config, read_provenance
+from fulgurite.stage.causal_lm import LanguageStage
+from fulgurite.train import memory_trial as trial_step
+from fulgurite.train.memory_trial import CONFIRMED, as_it_was, refusing
 
 SAID = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
 LORA = ("method=lora", "method.dropout=0.1", "optim.lr=1e-2", "scheduler=constant")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fulgurite.callback.home import Home
+from fulgurite.callback.run_folder import Home
 from fulgurite.errors import TrainingFailed
 
 TRAINER: Any = SimpleNamespace(is_global_zero=True, global_step=3)

@@ -13,10 +13,10 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Checkpoint
 from toy_stage import ToyStage, fit
 
-from fulgurite.callback.record import Record
-from fulgurite.callback.stepwise import Pace, Stepwise
+from fulgurite.callback.metrics_logger import Record
+from fulgurite.callback.optimizer_step import Pace, Stepwise
 from fulgurite.logger.guard import Guarded
-from fulgurite.logger.metrics import MetricsFile
+from fulgurite.logger.metrics_file import MetricsFile
 
 
 def record(folder: Path, total: int = 6, every: int = 1, **more: Any) -> Record:

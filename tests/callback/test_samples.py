@@ -11,11 +11,11 @@ import torch
 from toy_stage import ToyStage, fit
 
 from fulgurite.callback.samples import Samples, side_by_side, words_of
-from fulgurite.data.records import Message
+from fulgurite.data.example import Message
 from fulgurite.data.template import resolve
 from fulgurite.model.config import Tiny
 from fulgurite.model.generate import continued
-from fulgurite.model.stream import printable
+from fulgurite.model.streaming import printable
 from fulgurite.model.tiny import build
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from fulgurite.callback.status import LOCK, _started, alive, held, mend, status, this_process, write
 from fulgurite.errors import CheckpointError, Interrupted, RequestError, TrainingFailed
+from fulgurite.run.status import LOCK, _started, alive, held, mend, status, this_process, write
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def test_a_clock_that_is_set_kills_nobody(monkeypatch: pytest.MonkeyPatch, secon
     """A machine that slept, or NTP: the kernel then gives another time of its start, and psutil adds every process's age to it."""
     from psutil import _pslinux
 
-    code = "import json; from fulgurite.callback.status import this_process; print(json.dumps(this_process()), flush=True); input()"
+    code = "import json; from fulgurite.run.status import this_process; print(json.dumps(this_process()), flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         said, real = json.loads(other.stdout.readline()), _pslinux.boot_time
@@ -148,7 +148,7 @@ def test_a_folder_is_locked_while_a_run_writes_in_it(tmp_path: Path) -> None:
 
 def test_another_process_that_holds_the_lock_is_named(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from fulgurite.callback.status import status\n"
+        "import sys; from pathlib import Path; from fulgurite.run.status import status\n"
         "with status(Path(sys.argv[1])): print('in', flush=True); input()"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:

@@ -10,15 +10,15 @@ import pytest
 import torch
 from toy_stage import ToyStage, fit
 
-from fulgurite.callback.record import Record
-from fulgurite.callback.watch.config import check_quiet
-from fulgurite.callback.watch.ears import Watch
-from fulgurite.callback.watch.rules import Finding, Moment, found
-from fulgurite.callback.watch.seen import About
-from fulgurite.callback.watch.update import UpdateRatio, due, ratio, sampled
-from fulgurite.callback.watch.voice import Voice
+from fulgurite.callback.metrics_logger import Record
+from fulgurite.config.monitor import check_quiet
 from fulgurite.errors import ConfigError, TrainingFailed
-from fulgurite.logger.metrics import MetricsFile
+from fulgurite.logger.metrics_file import MetricsFile
+from fulgurite.monitor.callback import Watch
+from fulgurite.monitor.history import About
+from fulgurite.monitor.reporter import Voice
+from fulgurite.monitor.rules import Finding, Moment, found
+from fulgurite.monitor.update_ratio import UpdateRatio, due, ratio, sampled
 
 
 def watch(folder: Path, about: About | None = None, **more: Any) -> Watch:

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from fulgurite.callback.status import status
-from fulgurite.callback.watch.config import RULES
-from fulgurite.callback.watch.ending import Ending, ending
-from fulgurite.callback.watch.rules import Moment, found
-from fulgurite.callback.watch.seen import About, Seen, Trail
+from fulgurite.config.monitor import RULES
+from fulgurite.monitor.history import About, Seen, Trail
+from fulgurite.monitor.outcome import Ending, ending
+from fulgurite.monitor.rules import Moment, found
+from fulgurite.run.status import status
 
 LN_V = math.log(512)
 TINY = About("sft", vocab=512, total=1000, batch_size=8, answer_tokens=30, max_new_tokens=64)

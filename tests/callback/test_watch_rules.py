@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from fulgurite.callback.watch import limits
-from fulgurite.callback.watch.chance import error_of_difference, wilson
-from fulgurite.callback.watch.config import RULES, Severity
-from fulgurite.callback.watch.rules import Moment, judges
-from fulgurite.callback.watch.rules.answers import repetition
-from fulgurite.callback.watch.seen import About, Seen, Trail
+from fulgurite.config.monitor import RULES, Severity
+from fulgurite.monitor import thresholds as limits
+from fulgurite.monitor.history import About, Seen, Trail
+from fulgurite.monitor.rules import Moment, judges
+from fulgurite.monitor.rules.samples import repetition
+from fulgurite.monitor.statistics import error_of_difference, wilson
 
 SFT = About("sft", total=1000, warmup=10, answer_tokens=30, max_new_tokens=64)
 BF16 = replace(SFT, nearest=True)

@@ -133,7 +133,7 @@ class Unnamed(Model):
 
 
 def test_an_evaluation_without_the_value_says_that_there_is_no_best(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(toy_training.Rows, "on_validation_end", lambda *_: None)
+    monkeypatch.setattr(toy_training.TokenDataset, "on_validation_end", lambda *_: None)
     train(tmp_path, epochs=1, model=Unnamed())
     assert "logged no val/loss, so there is no best checkpoint" in caplog.text
     assert not (tmp_path / "checkpoints" / "best").exists()

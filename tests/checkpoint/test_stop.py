@@ -7,7 +7,7 @@ import threading
 import pytest
 from toy_training import At, digest, train
 
-from fulgurite.callback.stop import SIGNALS, Stop
+from fulgurite.callback.signals import SIGNALS, Stop
 from fulgurite.checkpoint import folder, resume
 from fulgurite.errors import Interrupted
 

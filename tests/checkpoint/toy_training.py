@@ -22,11 +22,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from fulgurite.callback.checkpoint import Checkpoints
-from fulgurite.callback.stop import Stop
+from fulgurite.callback.signals import Stop
 from fulgurite.checkpoint import resume
 from fulgurite.checkpoint.io import FolderCheckpointIO
 from fulgurite.errors import Interrupted
-from fulgurite.logger.metrics import MetricsFile
+from fulgurite.logger.metrics_file import MetricsFile
 from fulgurite.trainer.build import quiet
 
 ROWS, BATCH, K = 16, 6, 3
@@ -93,7 +93,7 @@ class Model(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-class Rows(Callback):
+class TokenDataset(Callback):
     """One row a step and one an evaluation, in the file of rows that a real run has."""
 
     def __init__(self, path: Path) -> None:
@@ -155,7 +155,7 @@ def train(
         max_epochs=epochs if limit == "epochs" else -1,
         max_steps=-1 if limit == "epochs" else epochs * PER_EPOCH, accumulate_grad_batches=K,
         val_check_interval=eval_every * K, check_val_every_n_epoch=None, num_sanity_val_steps=0, logger=False,
-        callbacks=[Rows(run / "metrics.jsonl"), *extra, listener, checkpoints], plugins=[FolderCheckpointIO()],
+        callbacks=[TokenDataset(run / "metrics.jsonl"), *extra, listener, checkpoints], plugins=[FolderCheckpointIO()],
         enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=True, default_root_dir=run,
     )
     with listener.listening(), warnings.catch_warnings():

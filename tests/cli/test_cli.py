@@ -11,7 +11,7 @@ import pytest
 
 from fulgurite.cli import flags
 from fulgurite.cli.main import main
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
 from fulgurite.errors import ConfigError
 
 TINY = ["model=tiny", "trainer.max_steps=1", "data.max_samples=40", "precision=fp32", "stage.prompts=[]"]
@@ -123,7 +123,7 @@ def test_more_processes_than_cores_are_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started: list[int] = []
-    monkeypatch.setattr("fulgurite.trainer.launch.launch", lambda words, processes, folder: started.append(processes) or 0)
+    monkeypatch.setattr("fulgurite.train.launcher.launch", lambda words, processes, folder: started.append(processes) or 0)
     monkeypatch.setattr("fulgurite.cli.train.available", lambda: 2)
     for count in (2, 3):
         assert main(["train", *TINY, "trainer=ddp_cpu", f"trainer.processes={count}", f"run_dir={tmp_path}"]) == 0

@@ -12,12 +12,12 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fulgurite.choices import check_choice, meant, named
-from fulgurite.compose import NOT_COMPOSED, compose, prepare
+from fulgurite.config.choices import check_choice, meant, named
+from fulgurite.config.compose import NOT_COMPOSED, compose, prepare
+from fulgurite.config.overrides import name_of, read_value
+from fulgurite.config.run import GROUPS, all_knobs
+from fulgurite.config.schema import Knob, check, groups, options
 from fulgurite.errors import ConfigError, FulguriteError
-from fulgurite.overrides import name_of, read_value
-from fulgurite.run import GROUPS, all_knobs
-from fulgurite.schema import Knob, check, groups, options
 
 KNOBS = {k.path: k for k in all_knobs()}
 DIGITS = "9" * 5000

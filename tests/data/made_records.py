@@ -10,8 +10,8 @@ import pytest
 
 from fulgurite.data import formats
 from fulgurite.data.config import File, Format
+from fulgurite.data.example import Conversation, Example
 from fulgurite.data.fields import Reading, Wrong
-from fulgurite.data.records import Conversation, Example
 from fulgurite.data.source import Source, build
 
 Write = Callable[[str, Any], Path]

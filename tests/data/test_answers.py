@@ -11,11 +11,11 @@ from tests.data.made_templates import CHATML, STYLES
 
 from fulgurite.data.answers import REASONING_LEFT_OUT
 from fulgurite.data.config import File, Packing
-from fulgurite.data.encode import encode
-from fulgurite.data.records import Conversation, Message
-from fulgurite.data.rows import split
+from fulgurite.data.dataset import split
+from fulgurite.data.example import Conversation, Message
 from fulgurite.data.source import build
 from fulgurite.data.template import Template, resolve
+from fulgurite.data.tokenized import encode
 from fulgurite.errors import DataError
 
 Write = Callable[[str, Any], Path]
@@ -232,7 +232,7 @@ def test_a_record_is_drawn_and_held_out_whole(cut: Any) -> None:
 
 
 def test_what_is_written_otherwise_is_said_once_with_its_number(write: Write, tokenizer: Any, tmp_path: Path) -> None:
-    from fulgurite.data.rows import WRITTEN_OTHERWISE
+    from fulgurite.data.dataset import WRITTEN_OTHERWISE
 
     config = File(path=[str(write("a.jsonl", [
         {"messages": [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "b"}], "tools": [TOOL]},

@@ -8,27 +8,27 @@ from typing import Any
 
 import pytest
 
-from fulgurite.data.asked import Asked
 from fulgurite.data.config import File, Guide
-from fulgurite.data.encode import encode
-from fulgurite.data.prompts import sample_prompts
-from fulgurite.data.records import Message
-from fulgurite.data.rows import Packing, split
+from fulgurite.data.dataset import Packing, split
+from fulgurite.data.example import Message
+from fulgurite.data.prompt_dataset import PromptDataset
+from fulgurite.data.sample_prompts import sample_prompts
 from fulgurite.data.source import Source, build
 from fulgurite.data.template import Template, resolve
+from fulgurite.data.tokenized import encode
 from fulgurite.errors import DataError
 
 Write = Callable[..., Path]
 CHAT = [{"role": "system", "content": "Count."}, {"role": "user", "content": "one"}]
 
 
-def asked(source: Source, tokenizer: Any, cache: Path) -> tuple[Asked, Template]:
+def asked(source: Source, tokenizer: Any, cache: Path) -> tuple[PromptDataset, Template]:
     template = resolve(None, tokenizer)
     encoded = encode(source, tokenizer, template, source.config, cache)
     rows, _, report = split(encoded, source.config, 1, 512, Packing.none)
     assert report.balanced
     assert report.unread_fields == {}
-    return Asked(source, rows), template
+    return PromptDataset(source, rows), template
 
 
 def test_texts_messages_and_columns(write: Write, tokenizer: Any, tmp_path: Path) -> None:

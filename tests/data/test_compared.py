@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from fulgurite.data import compared_rows
-from fulgurite.data.compared_rows import Compared, collate_compared, collate_mismatched
+from fulgurite.data import preference_dataset as compared_rows
 from fulgurite.data.config import File, Format, Guide, GuidePreference, Packing
-from fulgurite.data.encode import encode
+from fulgurite.data.dataset import split
+from fulgurite.data.example import Bad, Conversation, Message
 from fulgurite.data.loader import Ahead, longest, train_loader, val_loader
-from fulgurite.data.order import StepOrder, mismatched
-from fulgurite.data.prompts import sample_prompts
-from fulgurite.data.records import Bad, Conversation, Message
-from fulgurite.data.rows import split
+from fulgurite.data.preference_dataset import PreferenceDataset, collate_compared, collate_mismatched
+from fulgurite.data.sample_prompts import sample_prompts
+from fulgurite.data.sampler import StepSampler, mismatched
 from fulgurite.data.source import build
 from fulgurite.data.template import resolve
+from fulgurite.data.tokenized import encode
 from fulgurite.errors import DataError
 
 Write = Callable[[str, Any], Path]
@@ -272,7 +272,7 @@ def test_each_side_is_the_prompt_and_the_answer_as_at_inference(made: Any) -> No
             assert ids.tolist() == whole[: len(whole) - learn[::-1].index(True)]
             assert ids[:start].tolist() == template.encode_prompt(messages[:-1])
             assert ids[-1] in template.stop_ids
-    assert isinstance(rows, Compared)
+    assert isinstance(rows, PreferenceDataset)
 
 
 def test_a_batch_has_the_chosen_sides_first_and_only_answers_as_targets(made: Any) -> None:
@@ -410,7 +410,7 @@ def test_a_step_is_seen_ahead_by_all_processes_together_whatever_the_cut(made: A
     def seen(micro_batch: int) -> list[tuple[int, ...]]:
         found = []
         for rank in range(processes):
-            order = StepOrder(rows.lengths, 5, micro_batch, processes, rank, 3, True)
+            order = StepSampler(rows.lengths, 5, micro_batch, processes, rank, 3, True)
             for n, batch in enumerate(train_loader(rows, order, lambda: 0, ahead=Ahead.mismatched)):
                 assert ("ahead" in batch) == (n % order.micro_batches_per_step == 0)
                 found += [

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from tests.data.made_templates import STYLES
 
-from fulgurite.data.dialect import CALLS_AS_TEXT, REASONING_AS_TEXT, SYSTEM_MOVED
-from fulgurite.data.records import Conversation, Message, as_dicts, from_dicts
+from fulgurite.data.example import Conversation, Message, as_dicts, from_dicts
 from fulgurite.data.template import Template, resolve
+from fulgurite.data.template_dialect import CALLS_AS_TEXT, REASONING_AS_TEXT, SYSTEM_MOVED
 
 TOOL = {"type": "function", "function": {
     "name": "weather", "description": "the weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},

@@ -14,23 +14,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fulgurite.data import encode as module
+from fulgurite.data import tokenized as module
 from fulgurite.data.config import File, Format
-from fulgurite.data.encode import Encoded, encode
 from fulgurite.data.source import build
 from fulgurite.data.template import resolve
+from fulgurite.data.tokenized import TokenizedData, encode
 from fulgurite.errors import DataError, RequestError
 
 Write = Callable[[str, Any], Path]
 ROWS = [{"instruction": f"question {n}", "output": "answer " * (n % 7 + 1)} for n in range(600)]
 
 
-def run(path: Path, tokenizer: Any, cache: Path, stage: str = "sft", template: str | None = None, **more: Any) -> Encoded:
+def run(path: Path, tokenizer: Any, cache: Path, stage: str = "sft", template: str | None = None, **more: Any) -> TokenizedData:
     config = File(path=[str(path)], **more)
     return encode(build(config, stage=stage, seed=1), tokenizer, resolve(template, tokenizer), config, cache)
 
 
-def same(a: Encoded, b: Encoded) -> bool:
+def same(a: TokenizedData, b: TokenizedData) -> bool:
     return a.key == b.key and all(np.array_equal(a.arrays[name], b.arrays[name]) for name in module.ARRAYS)
 
 
@@ -71,12 +71,12 @@ def test_the_same_again_is_a_hit_also_from_another_name(write: Write, tokenizer:
     assert str(moved.place(0)).endswith("c.jsonl:1")
 
 
-def changed_byte(path: Path, tokenizer: Any, cache: Path, make: Any) -> Encoded:
+def changed_byte(path: Path, tokenizer: Any, cache: Path, make: Any) -> TokenizedData:
     path.write_bytes(path.read_bytes().replace(b"question 0", b"question O", 1))
     return run(path, tokenizer, cache)
 
 
-CHANGES: dict[str, Callable[[Path, Any, Path, Any], Encoded]] = {
+CHANGES: dict[str, Callable[[Path, Any, Path, Any], TokenizedData]] = {
     "one byte of data": changed_byte,
     "tokenizer": lambda path, tokenizer, cache, make: run(path, make(["<|im_start|>", "<|im_end|>"], llama3=True), cache),
     "template": lambda path, tokenizer, cache, make: run(path, tokenizer, cache, template="zephyr"),
@@ -261,7 +261,7 @@ def test_a_file_that_changes_without_growing_is_refused(write: Write, tokenizer:
 
 
 def test_half_a_surrogate_pair_that_reaches_the_tokenizer_is_named(tokenizer: Any, tmp_path: Path) -> None:
-    from fulgurite.data.records import Example, Message, Place
+    from fulgurite.data.example import Example, Message, Place
 
     call = {"type": "function", "function": {"name": "f", "arguments": {"a": "\ud800"}}}
     good = Example(Place("a.jsonl", 1), (Message("user", "a"), Message("assistant", "b")))
@@ -278,7 +278,7 @@ def test_a_message_far_beyond_the_longest_row_is_not_tokenised_and_dropped(
     stage: str, write: Write, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fulgurite.data import template as template_module
-    from fulgurite.data.rows import Packing, split
+    from fulgurite.data.dataset import Packing, split
 
     huge = "what is this " * 200_000
     records = [{"prompt": f"q {n}", "chosen": "good", "rejected": "bad"} for n in range(3)]

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
+from fulgurite.config.run import all_knobs
+from fulgurite.config.schema import Knob, Option, Range, check, groups, option, options
 from fulgurite.data.config import GuideForm, GuidePrompts
-from fulgurite.data.guide import make, sums
+from fulgurite.data.guide import arithmetic as sums
+from fulgurite.data.guide import build as make
 from fulgurite.data.guide.questions import ASKED, HELD_OUT, QUESTIONS, TRAIN
 from fulgurite.data.source import build
 from fulgurite.errors import DataError
-from fulgurite.optim import rates
-from fulgurite.run import all_knobs
-from fulgurite.schema import Knob, Option, Range, check, groups, option, options
+from fulgurite.optim import default_lrs as rates
 
 
 def records(path: Path) -> list[list[dict[str, str]]]:
@@ -36,7 +37,7 @@ def exists(word: str) -> bool:
 
 
 def test_the_files_are_fresh() -> None:
-    assert make.main(["--check"]) == 0, "run python -m fulgurite.data.guide.make"
+    assert make.main(["--check"]) == 0, "run python -m fulgurite.data.guide.build"
 
 
 def test_a_stale_file_is_noticed_and_named(
@@ -200,7 +201,7 @@ def test_at_most_so_many_are_derived_and_every_knob_comes_first() -> None:
 
 def test_making_it_loads_no_heavy_library() -> None:
     heavy = "[h for h in ('torch', 'transformers', 'lightning') if h in sys.modules]"
-    code = f"import sys, fulgurite.data.guide.make as m; m.files(); print({heavy})"
+    code = f"import sys, fulgurite.data.guide.build as m; m.files(); print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

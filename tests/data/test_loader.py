@@ -11,24 +11,24 @@ from typing import Any
 import pytest
 import torch
 
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import build as build_option
 from fulgurite.data.config import File, Packing
-from fulgurite.data.encode import encode
+from fulgurite.data.dataset import TokenDataset, split
 from fulgurite.data.loader import train_loader, val_loader
-from fulgurite.data.order import StepOrder
-from fulgurite.data.rows import Rows, split
+from fulgurite.data.sampler import StepSampler
 from fulgurite.data.source import build
 from fulgurite.data.template import resolve
-from fulgurite.schema import build as build_option
+from fulgurite.data.tokenized import encode
 
 Write = Callable[[str, Any], Path]
 
 
 @pytest.fixture
-def rows(write: Write, tokenizer: Any, tmp_path: Path) -> Callable[[Packing], Rows]:
+def rows(write: Write, tokenizer: Any, tmp_path: Path) -> Callable[[Packing], TokenDataset]:
     """23 rows, or fewer when packed."""
 
-    def make(packing: Packing = Packing.none) -> Rows:
+    def make(packing: Packing = Packing.none) -> TokenDataset:
         path = write("a.jsonl", [{"instruction": f"q {n}", "output": "a " * (n % 11 + 1)} for n in range(23)])
         config = File(path=[str(path)], val_fraction=0.0)
         made = encode(build(config, stage="sft", seed=1), tokenizer, resolve(None, tokenizer), config, tmp_path / "cache")
@@ -37,8 +37,8 @@ def rows(write: Write, tokenizer: Any, tmp_path: Path) -> Callable[[Packing], Ro
     return make
 
 
-def order(rows: Rows, processes: int = 1, rank: int = 0) -> StepOrder:
-    return StepOrder(rows.lengths, 5, 2, processes, rank, 3, True)
+def order(rows: TokenDataset, processes: int = 1, rank: int = 0) -> StepSampler:
+    return StepSampler(rows.lengths, 5, 2, processes, rank, 3, True)
 
 
 def ids(loader: Any) -> list[list[int]]:

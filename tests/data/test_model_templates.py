@@ -13,9 +13,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from fulgurite.data.answers import REASONING_LEFT_OUT
-from fulgurite.data.dialect import GREETING_LEFT_OUT, SYSTEM_MOVED
-from fulgurite.data.records import Conversation, Message, as_dicts
+from fulgurite.data.example import Conversation, Message, as_dicts
 from fulgurite.data.template import Template, resolve
+from fulgurite.data.template_dialect import GREETING_LEFT_OUT, SYSTEM_MOVED
 from fulgurite.errors import ConfigError, DataError
 
 trl = pytest.importorskip("trl")

@@ -7,16 +7,16 @@ from itertools import product
 import numpy as np
 import pytest
 
-from fulgurite.data.order import StepOrder
+from fulgurite.data.sampler import StepSampler
 
 LENGTHS = np.array([5, 90, 17, 33, 8, 64, 12, 40, 3, 71, 25])
 
 
-def order(batch: int = 4, micro: int = 2, processes: int = 1, rank: int = 0, seed: int = 7, shuffle: bool = True) -> StepOrder:
-    return StepOrder(LENGTHS, batch, micro, processes, rank, seed, shuffle)
+def order(batch: int = 4, micro: int = 2, processes: int = 1, rank: int = 0, seed: int = 7, shuffle: bool = True) -> StepSampler:
+    return StepSampler(LENGTHS, batch, micro, processes, rank, seed, shuffle)
 
 
-def flat(order: StepOrder, steps: range) -> list[list[list[int]]]:
+def flat(order: StepSampler, steps: range) -> list[list[list[int]]]:
     return [order.micro_batches(s) for s in steps]
 
 

@@ -9,11 +9,11 @@ import pytest
 from tests.data.made_records import A, Q, Write, pairs_of, source_of
 
 from fulgurite.data.config import File
+from fulgurite.data.example import Example
 from fulgurite.data.formats import GREETING, NOT_ANSWERED
-from fulgurite.data.records import Example
+from fulgurite.data.messages import BY_TURNS, JOINED
 from fulgurite.data.source import Source, build
 from fulgurite.data.tool_calls import OWN_ARGUMENTS
-from fulgurite.data.turns import BY_TURNS, JOINED
 from fulgurite.errors import DataError
 
 S = {"role": "system", "content": "rule"}

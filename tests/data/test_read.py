@@ -23,10 +23,10 @@ import pytest
 
 from fulgurite.data import columnar, json_stream, lines
 from fulgurite.data.config import File
-from fulgurite.data.find import find
-from fulgurite.data.pattern import match
-from fulgurite.data.read import records
-from fulgurite.data.records import Bad
+from fulgurite.data.example import Bad
+from fulgurite.data.files import find
+from fulgurite.data.glob import match
+from fulgurite.data.readers import records
 from fulgurite.data.source import build
 from fulgurite.errors import DataError
 
@@ -462,7 +462,7 @@ def arrow_bytes(new: Any) -> bytes:
 MUTATE = """
 import random, sys
 from pathlib import Path
-from fulgurite.data.read import records
+from fulgurite.data.readers import records
 from fulgurite.errors import DataError
 whole, place = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])
 chance, refused = random.Random(0), 0
@@ -502,7 +502,7 @@ def test_arrow_offsets_that_point_outside_are_refused_before_they_are_read(tmp_p
     whole, offsets = bytes(sink.getvalue()), struct.pack("<3i", 0, 7, 12)
     assert whole.count(offsets) == 1
     (tmp_path / "x.arrow").write_bytes(whole.replace(offsets, struct.pack("<3i", 0, 2_000_000_000, 1_000_000)))
-    code = "import sys; from pathlib import Path; from fulgurite.data.read import records; list(records(Path(sys.argv[1])))"
+    code = "import sys; from pathlib import Path; from fulgurite.data.readers import records; list(records(Path(sys.argv[1])))"
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "x.arrow")], capture_output=True, text=True, check=False)
     assert done.returncode == 1, "a crash by a signal is negative"
     assert "DataError" in done.stderr.splitlines()[-1]
@@ -515,7 +515,7 @@ def test_parquet_metadata_that_contradict_themselves_are_one_line(tmp_path: Path
     whole = path.read_bytes()
     begin = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
     code = (
-        "import sys\nfrom pathlib import Path\nfrom fulgurite.data.read import records\nfrom fulgurite.errors import DataError\n"
+        "import sys\nfrom pathlib import Path\nfrom fulgurite.data.readers import records\nfrom fulgurite.errors import DataError\n"
         "whole, path = Path(sys.argv[1]).read_bytes(), Path(sys.argv[1])\n"
         "for at in range(int(sys.argv[2]), len(whole) - 8):\n"
         "    path.write_bytes(whole[:at] + bytes([whole[at] ^ int(sys.argv[3])]) + whole[at + 1:])\n"

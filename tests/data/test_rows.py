@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from fulgurite.data.config import File, Packing, TooLong
-from fulgurite.data.encode import Encoded, encode
+from fulgurite.data.dataset import IGNORE, TokenDataset, split
 from fulgurite.data.report import Report
-from fulgurite.data.rows import IGNORE, Rows, split
 from fulgurite.data.source import build
 from fulgurite.data.template import resolve
+from fulgurite.data.tokenized import TokenizedData, encode
 from fulgurite.errors import DataError
 
 Write = Callable[[str, Any], Path]
-Split = tuple[Rows, Rows | None, Report]
+Split = tuple[TokenDataset, TokenDataset | None, Report]
 
 
 def alpaca(count: int, words: Callable[[int], int] = lambda n: n % 9 + 1) -> list[dict[str, Any]]:
@@ -42,11 +42,11 @@ def cut(tokenizer: Any, tmp_path: Path) -> Callable[..., Split]:
     return make
 
 
-def places(rows: Rows | None) -> list[str]:
+def places(rows: TokenDataset | None) -> list[str]:
     return [p.rpartition("/")[2] for i in range(len(rows)) for p in rows.places(i)] if rows is not None else []
 
 
-def whole(encoded: Encoded, i: int) -> tuple[list[int], list[int]]:
+def whole(encoded: TokenizedData, i: int) -> tuple[list[int], list[int]]:
     """Tokens of an example, and the targets by hand."""
     ids, learn = encoded.tokens(i, 0, int(encoded.lengths[i]))
     return ids.tolist(), [int(ids[t + 1]) if t + 1 < len(ids) and learn[t + 1] else IGNORE for t in range(len(ids))]
@@ -83,7 +83,7 @@ def test_packing_keeps_every_token_and_every_label_and_never_overfills(stage: st
     assert len(packed) < len(loose) or length == 8
 
 
-def pairs(rows: Rows) -> list[tuple[int, int, int]]:
+def pairs(rows: TokenDataset) -> list[tuple[int, int, int]]:
     """Token, target and position of every place in every row."""
     made = [rows[i] for i in range(len(rows))]
     return [p for r in made for p in zip(r.input_ids.tolist(), r.targets.tolist(), r.position_ids.tolist(), strict=True)]

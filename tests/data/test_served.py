@@ -10,9 +10,9 @@ import pytest
 from tests.data.made_templates import STYLES
 
 from fulgurite.data.config import File
-from fulgurite.data.encode import Encoded, encode
 from fulgurite.data.source import build
 from fulgurite.data.template import resolve
+from fulgurite.data.tokenized import TokenizedData, encode
 
 Write = Callable[[str, Any], Path]
 TOOLS = [{"type": "function", "function": {
@@ -36,8 +36,8 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.fixture
-def encoded(write: Write, make_tokenizer: Any, tmp_path: Path) -> Callable[[str, str], tuple[Encoded, Any]]:
-    def make(style: str, stage: str) -> tuple[Encoded, Any]:
+def encoded(write: Write, make_tokenizer: Any, tmp_path: Path) -> Callable[[str, str], tuple[TokenizedData, Any]]:
+    def make(style: str, stage: str) -> tuple[TokenizedData, Any]:
         text, marks = STYLES[style]
         tokenizer = make_tokenizer(marks, llama3=style == "llama3.1")
         tokenizer.chat_template = text

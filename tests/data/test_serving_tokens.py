@@ -14,9 +14,9 @@ import pytest
 from tests.data.made_templates import STYLES
 
 from fulgurite.data.config import File
-from fulgurite.data.encode import encode
 from fulgurite.data.source import build
 from fulgurite.data.template import resolve
+from fulgurite.data.tokenized import encode
 
 Write = Callable[[str, Any], Path]
 PARAMETERS = {"type": "object", "properties": {"town": {"type": "string", "description": "a town"}}, "required": ["town"]}

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from fulgurite.data.config import File, Guide, Packing
-from fulgurite.data.encode import encode
-from fulgurite.data.prompts import sample_prompts
-from fulgurite.data.records import Conversation, Example, Message
+from fulgurite.data.dataset import split
+from fulgurite.data.example import Conversation, Example, Message
 from fulgurite.data.report import Report
-from fulgurite.data.rows import split
+from fulgurite.data.sample_prompts import sample_prompts
 from fulgurite.data.source import Source, build
 from fulgurite.data.template import resolve
+from fulgurite.data.tokenized import encode
 from fulgurite.errors import DataError
 
 Write = Callable[[str, Any], Path]

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from fulgurite.data.config import File, Packing, SpecialTokens
-from fulgurite.data.encode import encode
-from fulgurite.data.records import Conversation, Message
-from fulgurite.data.rows import split
+from fulgurite.data.dataset import split
+from fulgurite.data.example import Conversation, Message
 from fulgurite.data.source import build
 from fulgurite.data.special_tokens import END, START, SpecialTexts
 from fulgurite.data.template import resolve
+from fulgurite.data.tokenized import encode
 from fulgurite.errors import DataError
 
 Write = Callable[[str, Any], Path]

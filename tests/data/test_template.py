@@ -9,7 +9,7 @@ import pytest
 
 from fulgurite.data import template as module
 from fulgurite.data.config import SpecialTokens
-from fulgurite.data.records import Message
+from fulgurite.data.example import Message
 from fulgurite.data.template import BUILT_IN, END_OF_TURN, Template, resolve
 from fulgurite.errors import ConfigError, DataError
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fulgurite.data.time_box import LimitExceeded, run_bounded
+from fulgurite.data.timeout import LimitExceeded, run_bounded
 
 SECOND, MEGABYTES = 0.3, 256 << 20
 

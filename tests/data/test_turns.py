@@ -13,7 +13,7 @@ import pytest
 from tests.data.made_records import CALL, TOOL, A, Q, Write, call, nested, read, refused, source_of
 
 from fulgurite.data.config import File
-from fulgurite.data.records import Conversation, Message
+from fulgurite.data.example import Conversation, Message
 from fulgurite.data.source import build
 
 
@@ -77,8 +77,8 @@ def test_a_flag_says_whether_a_turn_is_learned(flag: str, value: Any, learned: b
 
 
 def test_a_masked_answer_gets_no_label(write: Write, tokenizer: Any, tmp_path: Path) -> None:
-    from fulgurite.data.encode import encode
     from fulgurite.data.template import resolve
+    from fulgurite.data.tokenized import encode
 
     source = source_of(write, [{"messages": [Q, {**A, "content": "wrong", "train": False}, Q, {**A, "content": "right"}]}])
     encoded = encode(source, tokenizer, resolve(None, tokenizer), source.config, tmp_path)

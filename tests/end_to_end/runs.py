@@ -9,10 +9,10 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fulgurite.check import checked_source
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
+from fulgurite.plan.preflight import checked_source
 from fulgurite.plan.rules import RULES
-from fulgurite.train import train
+from fulgurite.train.experiment import train
 
 
 def tiny(folder: Path, *words: str) -> Path:

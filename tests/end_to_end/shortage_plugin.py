@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fulgurite.stage.language import LanguageStage
+from fulgurite.stage.causal_lm import LanguageStage
 
 SAID = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
 plain = LanguageStage.total_loss

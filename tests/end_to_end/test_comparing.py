@@ -22,18 +22,18 @@ from tests.end_to_end.runs import losses, rows, tiny, weights
 from tests.stage.test_preference import judged, pairs, written
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from fulgurite.callback.stop import Stop
-from fulgurite.chat import chat_main
-from fulgurite.check import checked_source
-from fulgurite.compose import compose
-from fulgurite.data.records import Message
+from fulgurite.callback.signals import Stop
+from fulgurite.config.compose import compose
+from fulgurite.data.example import Message
 from fulgurite.errors import CheckpointError, ConfigError, Interrupted, ModelError, RequestError
-from fulgurite.export import export_main
-from fulgurite.export_adapter import fresh_base
+from fulgurite.export.adapter import fresh_base
+from fulgurite.export.model import export_main
 from fulgurite.model.config import Hf
 from fulgurite.model.reward_head import head_of, rewards, with_reward_head
-from fulgurite.stage.pairwise import TABLE, PreferenceLoss
-from fulgurite.start import load_run, named
+from fulgurite.plan.preflight import checked_source
+from fulgurite.run.load import load_run, named
+from fulgurite.serve.chat import chat_main
+from fulgurite.stage.preference_table import TABLE, PreferenceLoss
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # peft asks by the old name
 
@@ -287,7 +287,7 @@ def test_padding_that_ends_answers_is_replaced_in_a_reward_models_export(
         loaded.tokenizer.pad_token = loaded.tokenizer.eos_token
         return loaded
 
-    monkeypatch.setattr("fulgurite.export.load_run", pad_is_end)
+    monkeypatch.setattr("fulgurite.export.model.load_run", pad_is_end)
     assert export_main([f"run={folder}", f"out={tmp_path / 'out'}"]) == 0  # which reads back padded batches
     made = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert made.pad_token != made.eos_token
@@ -342,7 +342,7 @@ def test_a_missing_head_is_an_error(words: Any, tmp_path: Path) -> None:
     manifest = json.loads((place / "manifest.json").read_text())
     assert manifest  # the damage is seen by the manifest; with a manifest that fits, by the names
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fulgurite.start.read_weights", lambda path: {n: t for n, t in kept.items() if n != head})
+        patch.setattr("fulgurite.run.load.read_weights", lambda path: {n: t for n, t in kept.items() if n != head})
         with pytest.raises(CheckpointError, match=r"score\.weight is in one alone"):
             load_run(folder, "last")
 

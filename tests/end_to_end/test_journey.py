@@ -10,7 +10,7 @@ import pytest
 from examples import journey
 from tests.end_to_end.runs import losses, tiny
 
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))

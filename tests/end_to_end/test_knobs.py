@@ -9,10 +9,10 @@ import torch
 from tests.end_to_end.runs import losses, rows, tiny, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import build
 from fulgurite.errors import ConfigError, ModelError, RequestError
-from fulgurite.export import export_main
-from fulgurite.schema import build
+from fulgurite.export.model import export_main
 from fulgurite.stage.neftune import noisy
 
 
@@ -30,7 +30,7 @@ def test_layers_computed_twice_hold_less_for_the_backward_pass() -> None:
     held = {}
     for on in (False, True):
         run = compose(["model=tiny", "model.layers=4", "method=full", f"trainer.gradient_checkpointing={str(on).lower()}"]).run
-        from fulgurite.precision.build import build as settle
+        from fulgurite.precision.policy import build as settle
 
         dtypes = settle(run.precision, "cpu")
         stage = build(run.stage, build(run.method, build(run.model, torch.float32).model, dtypes), run, dtypes, 1)

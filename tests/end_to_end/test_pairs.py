@@ -17,13 +17,13 @@ from tests.end_to_end.test_train import RATES, SMALL
 from tests.method.test_methods import METHODS
 from torch import nn
 
-from fulgurite import train as training
+from fulgurite.config.run import load_options
 from fulgurite.errors import ConfigError
-from fulgurite.explain.pairs import GROUPS, names, pairs, refusal
-from fulgurite.export import export_main
-from fulgurite.optim.groups import hidden_matrices
-from fulgurite.precision import sizes
-from fulgurite.run import load_options
+from fulgurite.explain.compatibility import GROUPS, names, pairs, refusal
+from fulgurite.export.model import export_main
+from fulgurite.optim.param_groups import hidden_matrices
+from fulgurite.precision import bytes as sizes
+from fulgurite.train import experiment as training
 
 load_options()
 HERE = [p for p in sizes.compute_types() if p != "fp16"]

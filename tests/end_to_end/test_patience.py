@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from tests.end_to_end.runs import rows, tiny
 
-from fulgurite.check import checked_source
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
 from fulgurite.errors import CheckpointError, ConfigError
+from fulgurite.plan.preflight import checked_source
 
 BY_HEART = [
     "method=full", "optim.lr=1e-2", "data.max_samples=4", "trainer.max_steps=30", "trainer.eval_every=2", "scheduler=constant",

@@ -18,20 +18,20 @@ from tests.end_to_end.runs import rows, tiny, weights
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from fulgurite.compose import compose
-from fulgurite.data.order import StepOrder
-from fulgurite.data.records import Message
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import options
+from fulgurite.data.example import Message
+from fulgurite.data.sampler import StepSampler
 from fulgurite.errors import ConfigError, ModelError, RequestError, TrainingFailed
-from fulgurite.export import export_main
-from fulgurite.judge import judge
+from fulgurite.export.model import export_main
 from fulgurite.model.reward_head import rewards
-from fulgurite.schema import options
-from fulgurite.stage.buffer import Cuts
+from fulgurite.run.load import load_run
+from fulgurite.run.reward_model import judge
 from fulgurite.stage.grpo import Group
 from fulgurite.stage.policy import PolicyStage, RolloutOrder
 from fulgurite.stage.ppo import Proximal
-from fulgurite.stage.rewards import Answered
-from fulgurite.start import load_run
+from fulgurite.stage.reward_functions import Answered
+from fulgurite.stage.rollout_buffer import Cuts
 
 COUNT = ["stage.reward=['count:e']", "stage.max_new_tokens=12", "data.val_fraction=0", "scheduler=constant"]
 GRPO = ["stage=grpo", *COUNT, "trainer.batch_size=8"]
@@ -421,7 +421,7 @@ def test_each_epoch_answers_every_prompt_and_fills_up_its_last_rollout() -> None
     cuts = Cuts(8, 2, 3, 4, 42)
     order = RolloutOrder(10, 4, cuts, 42, True)
     assert (order.steps_per_epoch, order.micro_batches_per_step, cuts.steps) == (18, 1, 6)
-    assert isinstance(order, StepOrder)
+    assert isinstance(order, StepSampler)
     for epoch in (0, 1):
         rollouts = [order.micro_batches(epoch * 18 + r * 6)[0] for r in range(3)]
         assert all(order.micro_batches(epoch * 18 + r * 6 + s)[0] == rollouts[r] for r in range(3) for s in range(6))

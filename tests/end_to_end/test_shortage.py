@@ -10,13 +10,13 @@ import pytest
 import torch
 from tests.end_to_end.runs import rows, tiny, weights
 
-from fulgurite.check import checked_source
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
 from fulgurite.errors import TrainingFailed, is_shortage
-from fulgurite.folder import read_config, read_provenance
-from fulgurite.plan import gather
-from fulgurite.stage.language import LanguageStage
-from fulgurite.train import train
+from fulgurite.plan import prepare as gather
+from fulgurite.plan.preflight import checked_source
+from fulgurite.run.folder import read_config, read_provenance
+from fulgurite.stage.causal_lm import LanguageStage
+from fulgurite.train.experiment import train
 
 SAID = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
 WORDS = ("method=lora", "method.dropout=0.1", "trainer.max_steps=3", "optim.lr=1e-2", "scheduler=constant")

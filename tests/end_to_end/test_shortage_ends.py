@@ -17,14 +17,14 @@ import yaml
 from safetensors import SafetensorError
 from tests.end_to_end.runs import rows, tiny
 
-from fulgurite import train as assembly
 from fulgurite.cli.main import main
 from fulgurite.errors import ModelError, TrainingFailed
 from fulgurite.logger.guard import Guarded
 from fulgurite.model import load
 from fulgurite.model.config import Hf
-from fulgurite.stage.language import LanguageStage
+from fulgurite.stage.causal_lm import LanguageStage
 from fulgurite.stage.policy import PolicyStage
+from fulgurite.train import experiment as assembly
 
 SAID = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
 HERE = Path(__file__).parent

@@ -13,11 +13,11 @@ import pytest
 import torch
 from tests.end_to_end.runs import losses, rows, tiny, weights
 
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
+from fulgurite.config.run import load_options
+from fulgurite.config.schema import build, options
 from fulgurite.errors import CheckpointError, ConfigError, DataError, ModelError
-from fulgurite.folder import read_config
-from fulgurite.run import load_options
-from fulgurite.schema import build, options
+from fulgurite.run.folder import read_config
 
 TEXT = [f"Document {n}: " + "the rate rises and falls, and the loss goes down. " * (n % 5 + 1) for n in range(60)]
 
@@ -85,8 +85,8 @@ def test_every_scheduler_trains_and_the_logged_rate_is_its_curve(tmp_path: Path,
     if name == "reduce_lr_on_plateau":
         assert rates[0] == pytest.approx(1e-3)
         return
-    from fulgurite.compose import rebuilt
-    from fulgurite.folder import read_config
+    from fulgurite.config.compose import rebuilt
+    from fulgurite.run.folder import read_config
     from fulgurite.scheduler.curves import build
 
     curve = build(rebuilt(read_config(folder)).scheduler, total=6, lr=1e-3)

@@ -13,20 +13,20 @@ import torch
 from tests.end_to_end.runs import rows, tiny
 from tests.stage.test_preference import judged, pairs, written
 
-from fulgurite.callback.watch import limits
-from fulgurite.callback.watch.about import about
-from fulgurite.callback.watch.seen import About
-from fulgurite.check import checked_source
-from fulgurite.compose import compose, rebuilt
+from fulgurite.config.compose import compose, rebuilt
+from fulgurite.config.schema import build
 from fulgurite.errors import ConfigError, TrainingFailed
-from fulgurite.folder import read_config
-from fulgurite.plan.gather import gather
-from fulgurite.precision.build import Dtypes
-from fulgurite.runs import summary
-from fulgurite.schema import build
+from fulgurite.monitor import thresholds as limits
+from fulgurite.monitor.context import about
+from fulgurite.monitor.history import About
+from fulgurite.plan.preflight import checked_source
+from fulgurite.plan.prepare import gather
+from fulgurite.precision.policy import Dtypes
+from fulgurite.run.folder import read_config
+from fulgurite.run.listing import summary
 from fulgurite.stage.grpo import Group
 from fulgurite.stage.policy import PolicyStage
-from fulgurite.train import assemble
+from fulgurite.train.experiment import assemble
 
 HEALTHY = {
     "sft": ["stage=sft", "optim.lr=3e-3", "trainer.max_steps=130", "trainer.eval_every=20", "stage.prompts=null"],
@@ -135,7 +135,7 @@ def test_a_diverged_run_that_was_let_go_on_does_not_end_as_done(tmp_path: Path, 
 
 
 def test_a_first_loss_above_chance_stops_the_run_unless_that_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fulgurite.stage.language import LanguageStage
+    from fulgurite.stage.causal_lm import LanguageStage
 
     plain = LanguageStage.total_loss
     monkeypatch.setattr(LanguageStage, "total_loss", lambda self, batch: 1.5 * plain(self, batch))  # a model of another tokenizer

@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from fulgurite.explain import entries
+from fulgurite.config.schema import Knob, Option, Sure, groups, knob, knobs_of, sure_of
+from fulgurite.explain import knob_index as entries
+from fulgurite.explain.citations import ARXIV, PLACES, links
 from fulgurite.explain.search import asked
-from fulgurite.explain.sources import ARXIV, PLACES, links
-from fulgurite.schema import Knob, Option, Sure, groups, knob, knobs_of, sure_of
 
 SHARED = entries.merged(entries.everything())
 KNOBS = [pytest.param(s.knob, id=f"{s.knob.path}-{s.options[0]}") for s in SHARED]

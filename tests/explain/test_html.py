@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from fulgurite.config.schema import options
 from fulgurite.errors import RequestError
 from fulgurite.explain import explain_main
 from fulgurite.explain import html as guide
-from fulgurite.explain.entries import everything
+from fulgurite.explain.knob_index import everything
 from fulgurite.explain.pages import all_groups, options_of
-from fulgurite.schema import options
-from fulgurite.stage.pairwise import PreferenceLoss
-from fulgurite.translations import LANGUAGES, spoken
+from fulgurite.explain.translations import LANGUAGES, spoken
+from fulgurite.stage.preference_table import PreferenceLoss
 
 VOID = {"meta", "input", "br", "line", "link", "path", "polyline"}
 

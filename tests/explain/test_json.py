@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from fulgurite.config.schema import Knob
 from fulgurite.explain import as_json, explain_main
-from fulgurite.explain.entries import contexts, default_run, everything, filled
+from fulgurite.explain.knob_index import contexts, default_run, everything, filled
 from fulgurite.explain.search import asked
-from fulgurite.schema import Knob
 
 KEYS = [
     "knob", "group", "option", "type", "default", "meaning", "source", "sure", "links", "advice", "raise_when", "lower_when", "leave",

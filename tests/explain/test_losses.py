@@ -14,8 +14,8 @@ from fulgurite.explain.curves import BOTH, _short, loss_plot, loss_svg, schedule
 from fulgurite.explain.losses import LEVEL, course, span, value
 from fulgurite.loss import preference
 from fulgurite.scheduler.config import Cosine
-from fulgurite.stage.pairwise import PreferenceLoss as Loss
-from fulgurite.stage.pairwise import row
+from fulgurite.stage.preference_table import PreferenceLoss as Loss
+from fulgurite.stage.preference_table import row
 
 MARGINS = torch.linspace(-3, 3, 61, dtype=torch.float64)
 Tensors = Callable[[torch.Tensor, torch.Tensor, float, float, float, float], torch.Tensor]

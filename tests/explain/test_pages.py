@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from fulgurite import compose
+from fulgurite.config import compose
+from fulgurite.config.schema import Knob, Range, options, type_words
 from fulgurite.errors import ConfigError, RequestError
-from fulgurite.explain import choices, entries, explain_main, knob_page, option_page, overview, search
+from fulgurite.explain import choices, explain_main, knob_page, option_page, overview, search
+from fulgurite.explain import knob_index as entries
 from fulgurite.explain.layout import labelled, table, usual_words, value_words
 from fulgurite.explain.pages import all_groups, group_page, options_of
 from fulgurite.explain.search import asked
-from fulgurite.optim import rates
-from fulgurite.schema import Knob, Range, options, type_words
+from fulgurite.optim import default_lrs as rates
 
 KNOBS = entries.everything()
 

@@ -7,17 +7,16 @@ import re
 
 import pytest
 
-from fulgurite import translations
-from fulgurite.explain import as_json, explain_main, group_page, knob_page, option_page, overview, translate
+from fulgurite.config.schema import Range
+from fulgurite.explain import as_json, explain_main, group_page, knob_page, option_page, overview, translate, translations
 from fulgurite.explain import html as guide
 from fulgurite.explain.curves import loss_plot
-from fulgurite.explain.entries import everything
+from fulgurite.explain.knob_index import everything
 from fulgurite.explain.layout import cells, fill, kind_words, padded, paragraph, usual_words, value_words
 from fulgurite.explain.pages import all_groups, options_of
 from fulgurite.explain.search import search
-from fulgurite.schema import Range
-from fulgurite.stage.pairwise import PreferenceLoss
-from fulgurite.translations import catalogue, digest, from_locale, spoken, told
+from fulgurite.explain.translations import catalogue, digest, from_locale, spoken, told
+from fulgurite.stage.preference_table import PreferenceLoss
 
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 NAMES = re.compile(r"https?://[^\s,;:)]+|`[^`]+`|\b[a-z]+=[a-z_0-9]+\b|\b[a-z]+(?:\.[a-z_]+)+\b|\b[a-z]+_[a-z_]+\b|\{\w+\}")

@@ -67,9 +67,9 @@ def tokenizer() -> Any:
 def read(path: Path, stage: str) -> str:
     """What `plan` and `train` do with data: format, check of every record, tokens. Bad records are tolerated."""
     from fulgurite.data.config import File
-    from fulgurite.data.encode import encode
     from fulgurite.data.source import build
     from fulgurite.data.template import resolve
+    from fulgurite.data.tokenized import encode
 
     config = File(path=[str(path)], max_drop=10**6)
     source = build(config, stage=stage, seed=0)
@@ -182,8 +182,8 @@ def folders() -> dict[str, dict[str, bytes]]:
     import torch
     from peft import LoraConfig, get_peft_model
 
+    from fulgurite.config.schema import build
     from fulgurite.model.config import Tiny
-    from fulgurite.schema import build
 
     found: dict[str, dict[str, bytes]] = {}
     with tempfile.TemporaryDirectory() as place:
@@ -238,8 +238,8 @@ def _written(place: Path, files: dict[str, bytes]) -> Path:
 @functools.cache
 def composed() -> Any:
     """A run of model=hf, whose folder is set for each mutation."""
-    from fulgurite.compose import compose
-    from fulgurite.precision.build import build as settle
+    from fulgurite.config.compose import compose
+    from fulgurite.precision.policy import build as settle
 
     run = compose(["model=hf", "model.path=x", "precision=fp32", "method.rank=2"]).run
     return run, settle(run.precision, "cpu")
@@ -248,8 +248,8 @@ def composed() -> Any:
 def begin(folder: Path, loads: bool) -> str:
     """What `plan` and `train` do with a model: its size, its shape without weights, then the loaded model with its method."""
     from fulgurite.data.template import resolve
-    from fulgurite.plan.outline import outlined
-    from fulgurite.start import applied, start
+    from fulgurite.plan.meta_model import outlined
+    from fulgurite.run.load import applied, start
 
     run, dtypes = composed()
     run = replace(run, model=replace(run.model, path=str(folder)))

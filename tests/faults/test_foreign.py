@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from fulgurite.cli.main import main
-from fulgurite.compose import compose
-from fulgurite.model.preflight import code_hash
-from fulgurite.precision.build import build as settle
-from fulgurite.schema import build
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import build
+from fulgurite.model.safety import code_hash
+from fulgurite.precision.policy import build as settle
 
 TRY = """
 import json, sys

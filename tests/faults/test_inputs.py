@@ -13,7 +13,7 @@ from tests.end_to_end.runs import rows, tiny, weights
 from fulgurite.errors import CheckpointError, Interrupted, TrainingFailed
 from fulgurite.model.config import Tiny
 from fulgurite.model.tiny import build
-from fulgurite.start import load_run
+from fulgurite.run.load import load_run
 
 REWARD = """
 import os, random, signal
@@ -72,7 +72,7 @@ def test_a_base_that_changed_is_no_base_to_go_on_from(tmp_path: Path, capsys: py
 
 def test_a_run_folder_that_is_removed_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By code that runs in the step, for there is no other process here; the folder is not made again."""
-    from fulgurite.callback.home import Home
+    from fulgurite.callback.run_folder import Home
 
     inner = Home.on_train_batch_end
 

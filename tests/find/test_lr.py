@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from fulgurite.check import checked_source, refuse_find
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
 from fulgurite.errors import ConfigError, TrainingFailed
-from fulgurite.find.curve import propose, rate, smooth, verdict
-from fulgurite.find.lr import Ramp, find, ramp
-from fulgurite.stage.language import LanguageStage
+from fulgurite.plan.preflight import checked_source, refuse_find
+from fulgurite.stage.causal_lm import LanguageStage
+from fulgurite.train.lr_curve import propose, rate, smooth, verdict
+from fulgurite.train.lr_finder import Ramp, find, ramp
 
 RATES = [rate(step, 1e-6, 1.0, 61) for step in range(61)]  # ten a decade
 

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from fulgurite.logger.files import replace
+from fulgurite.files import replace
 
 
 def test_a_new_file_is_its_owners_alone_and_one_that_is_shared_stays_so(tmp_path: Path) -> None:

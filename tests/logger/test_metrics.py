@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fulgurite.logger.csv import as_csv
-from fulgurite.logger.metrics import MetricsFile, read_rows
+from fulgurite.logger.metrics_file import MetricsFile, read_rows
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from toy_stage import fit
 
-from fulgurite.callback.record import Record
-from fulgurite.compose import compose
+from fulgurite.callback.metrics_logger import Record
+from fulgurite.config.compose import compose
 from fulgurite.errors import ConfigError
 from fulgurite.logger.build import build_all
 from fulgurite.logger.guard import WAITING, Guarded, guarded
-from fulgurite.logger.metrics import MetricsFile
+from fulgurite.logger.metrics_file import MetricsFile
 from fulgurite.logger.tensorboard import as_markdown
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from wandb_server import serving
 
-from fulgurite.logger.probe import ask, find_key
+from fulgurite.logger.wandb_probe import ask, find_key
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 RUN = Path(__file__).with_name("tracked_run.py")
@@ -196,7 +196,7 @@ def test_the_mode_of_the_environment_is_obeyed(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_folder_that_cannot_be_made_switches_it_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    from fulgurite.compose import compose
+    from fulgurite.config.compose import compose
     from fulgurite.logger.wandb import build
 
     (tmp_path / "wandb").write_text("in the way")

@@ -20,10 +20,10 @@ import torch  # noqa: E402
 import toy_stage  # noqa: E402
 from lightning.pytorch import Callback  # noqa: E402
 
-from fulgurite.callback.record import Record  # noqa: E402
-from fulgurite.compose import compose  # noqa: E402
+from fulgurite.callback.metrics_logger import Record  # noqa: E402
+from fulgurite.config.compose import compose  # noqa: E402
 from fulgurite.logger.build import build_all  # noqa: E402
-from fulgurite.logger.metrics import MetricsFile  # noqa: E402
+from fulgurite.logger.metrics_file import MetricsFile  # noqa: E402
 
 
 class Table(Callback):

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from fulgurite.compose import compose
-from fulgurite.precision.build import build as settle
-from fulgurite.schema import build
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import build
+from fulgurite.precision.policy import build as settle
 
 IDS = torch.arange(3, 63).reshape(2, 30)
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from tests.method.test_methods import IDS, METHODS, made
 
-from fulgurite.compose import compose
-from fulgurite.method.merged import merged
-from fulgurite.precision.build import build as settle
-from fulgurite.start import applied, start
+from fulgurite.config.compose import compose
+from fulgurite.method.merge import merged
+from fulgurite.precision.policy import build as settle
+from fulgurite.run.load import applied, start
 
 
 def stirred(model: Any) -> Any:

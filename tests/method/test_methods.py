@@ -12,12 +12,12 @@ import torch
 from tests.end_to_end.runs import losses, rows, tiny, weights
 from transformers import AutoModelForCausalLM
 
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
+from fulgurite.config.run import load_options
+from fulgurite.config.schema import build, options
 from fulgurite.errors import ConfigError, RequestError
-from fulgurite.export import export_main, load_run
-from fulgurite.precision.build import build as settle
-from fulgurite.run import load_options
-from fulgurite.schema import build, options
+from fulgurite.export.model import export_main, load_run
+from fulgurite.precision.policy import build as settle
 
 IDS = torch.arange(3, 63).reshape(2, 30)
 
@@ -162,7 +162,7 @@ def test_rules_that_cannot_be_are_errors(rules: list[str], says: str) -> None:
 
 
 def test_layerwise_gives_each_part_its_rate_and_kind() -> None:
-    from fulgurite.optim.groups import rate_scale
+    from fulgurite.optim.param_groups import rate_scale
 
     rules = 'method.rules=["layers:1 full lr=0.5","layers:0 lora rank=4 alpha=12","embed_tokens frozen"]'
     model = made("layerwise", rules, "method.layer_decay=0.8")
@@ -177,7 +177,7 @@ def test_layerwise_gives_each_part_its_rate_and_kind() -> None:
 
 def test_lora_plus_moves_b_at_its_ratio(tmp_path: Path) -> None:
     # Adam's first step is the rate times the sign of the gradient, so the largest entry moves by exactly the rate
-    from fulgurite.optim.groups import rate_scale
+    from fulgurite.optim.param_groups import rate_scale
 
     model = made("lora_plus")
     scales = {rate_scale(p) for name, p in model.named_parameters() if "lora_B" in name}

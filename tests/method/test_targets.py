@@ -8,14 +8,14 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
 from fulgurite.method.adapters import linear_targets, read_by_weight
 from fulgurite.model.load import Loaded
-from fulgurite.model.quietly import quietly
+from fulgurite.model.quiet import quietly
 from fulgurite.model.twin import shrunk
-from fulgurite.plan.outline import without_adapter
-from fulgurite.precision.build import build as settle
-from fulgurite.start import applied
+from fulgurite.plan.meta_model import without_adapter
+from fulgurite.precision.policy import build as settle
+from fulgurite.run.load import applied
 
 
 def model_of(kind: str) -> Any:

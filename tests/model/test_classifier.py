@@ -20,15 +20,15 @@ from transformers import (
     Qwen2Config,
 )
 
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import build
 from fulgurite.errors import ModelError
-from fulgurite.inputs import input_hashes
 from fulgurite.model.config import Hf
 from fulgurite.model.reward_head import check_head, head_of, rewards
-from fulgurite.plan.outline import outlined
-from fulgurite.precision.build import build as settle
-from fulgurite.schema import build
-from fulgurite.start import named, start
+from fulgurite.plan.meta_model import outlined
+from fulgurite.precision.policy import build as settle
+from fulgurite.run.input_hashes import input_hashes
+from fulgurite.run.load import named, start
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # peft asks by the old name
 

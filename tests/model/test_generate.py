@@ -11,7 +11,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from fulgurite.data.records import Message
+from fulgurite.data.example import Message
 from fulgurite.data.template import resolve
 from fulgurite.errors import ModelError
 from fulgurite.model.config import Tiny

@@ -22,16 +22,17 @@ from transformers import (
     RobertaForCausalLM,
 )
 
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import build
 from fulgurite.data.cache import cache_root
 from fulgurite.errors import ConfigError, ModelError
-from fulgurite.model import generation, smollm2
+from fulgurite.model import generation_config as generation
+from fulgurite.model import smollm2
 from fulgurite.model.load import Loaded
-from fulgurite.model.sealed import publish, seal
-from fulgurite.plan.outline import outlined
-from fulgurite.precision.build import build as settle
-from fulgurite.schema import build
-from fulgurite.stage.language import plain_head
+from fulgurite.model.sealed_folder import publish, seal
+from fulgurite.plan.meta_model import outlined
+from fulgurite.precision.policy import build as settle
+from fulgurite.stage.causal_lm import plain_head
 
 
 def made(*words: str) -> Loaded:

@@ -16,13 +16,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import build
 from fulgurite.errors import ModelError
 from fulgurite.method.lora import stacked
-from fulgurite.model.preflight import SHARDS, code_hash, locate, refuse_unsafe
-from fulgurite.precision.build import build as settle
-from fulgurite.schema import build
-from fulgurite.start import named
+from fulgurite.model.safety import SHARDS, code_hash, locate, refuse_unsafe
+from fulgurite.precision.policy import build as settle
+from fulgurite.run.load import named
 
 
 class Marker:

@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import build
 from fulgurite.errors import ModelError
 from fulgurite.model.reward_head import head_of, rewards, with_reward_head
-from fulgurite.schema import build
 
 END = 2
 """The tiny tokenizer's end token, here also padding, and also inside a prompt."""

@@ -23,13 +23,13 @@ from transformers import (
     Qwen3NextConfig,
 )
 
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import build
 from fulgurite.errors import ConfigError
 from fulgurite.loss.language import IGNORE
-from fulgurite.model.router import build_router, own_coefficient, refuse_without_router
-from fulgurite.plan.outline import outlined
-from fulgurite.precision.build import build as settle
-from fulgurite.schema import build
+from fulgurite.model.router_loss import build_router, own_coefficient, refuse_without_router
+from fulgurite.plan.meta_model import outlined
+from fulgurite.precision.policy import build as settle
 
 SMALL: dict[str, Any] = {
     "vocab_size": 512, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from fulgurite.compose import compose
-from fulgurite.data.encode import Encoded
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import build
+from fulgurite.data.dataset import TokenDataset
 from fulgurite.data.loader import collate
-from fulgurite.data.rows import Rows
-from fulgurite.precision.build import build as settle
-from fulgurite.schema import build
+from fulgurite.data.tokenized import TokenizedData
+from fulgurite.precision.policy import build as settle
 from fulgurite.stage.base import StageModule
 
 LENGTHS = (11, 7, 2, 9, 5, 13, 4)
@@ -28,15 +28,15 @@ def documents(seed: int = 3) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(random.integers(3, 500, n), np.arange(n) >= n // 3) for n in LENGTHS]
 
 
-def rows_of(docs: list[tuple[np.ndarray, np.ndarray]], bins: Sequence[Sequence[int]], packed: bool) -> Rows:
+def rows_of(docs: list[tuple[np.ndarray, np.ndarray]], bins: Sequence[Sequence[int]], packed: bool) -> TokenDataset:
     offsets = np.cumsum([0, *(len(ids) for ids, _ in docs)])
     arrays = {
         "ids": np.concatenate([ids for ids, _ in docs]).astype(np.int32),
         "learn": np.concatenate([learn for _, learn in docs]).astype(np.uint8), "offsets": offsets,
     }
-    encoded = Encoded("by hand", None, arrays)  # type: ignore[arg-type]  # no source: rows read the arrays alone
+    encoded = TokenizedData("by hand", None, arrays)  # type: ignore[arg-type]  # no source: rows read the arrays alone
     pieces = np.array([(d, 0, len(docs[d][0])) for row in bins for d in row])
-    return Rows(encoded, pieces, np.cumsum([0, *map(len, bins)]), packed)
+    return TokenDataset(encoded, pieces, np.cumsum([0, *map(len, bins)]), packed)
 
 
 def stage_of(method: str, attention: str, training: bool) -> StageModule:

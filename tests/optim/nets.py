@@ -10,8 +10,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from fulgurite.checkpoint.tree import decode, encode
-from fulgurite.compose import compose
-from fulgurite.schema import Option, build
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import Option, build
 
 
 class Wide(nn.Module):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from tests.optim.nets import config, made, steps
 
-from fulgurite.optim.blocks import Order, blocks_of, turn
-from fulgurite.optim.groups import hidden_matrices
+from fulgurite.optim.block_schedule import Order, blocks_of, turn
+from fulgurite.optim.param_groups import hidden_matrices
 
 
 def test_blocks_are_embeddings_layers_and_head() -> None:

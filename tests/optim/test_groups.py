@@ -8,12 +8,12 @@ from tests.end_to_end.runs import rows, tiny
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from fulgurite.check import checked_source, chosen
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import build
 from fulgurite.errors import ConfigError
 from fulgurite.method.config import Full
-from fulgurite.optim.groups import base_rate, decay_groups, rate_scale, scale_rate
-from fulgurite.schema import build
+from fulgurite.optim.param_groups import base_rate, decay_groups, rate_scale, scale_rate
+from fulgurite.plan.preflight import checked_source, chosen
 
 
 class Net(nn.Module):

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from fulgurite.compose import compose
-from fulgurite.optim.groups import hidden_matrices
-from fulgurite.optim.rates import recommend, usual
-from fulgurite.run import Facts, load_options
-from fulgurite.schema import Option, build, options
+from fulgurite.config.compose import compose
+from fulgurite.config.run import Facts, load_options
+from fulgurite.config.schema import Option, build, options
+from fulgurite.optim.default_lrs import recommend, usual
+from fulgurite.optim.param_groups import hidden_matrices
 
 
 class Net(nn.Module):

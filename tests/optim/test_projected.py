@@ -7,9 +7,9 @@ import torch
 from tests.optim.nets import Wide, config
 from torch import Tensor
 
+from fulgurite.config.schema import build
 from fulgurite.errors import ConfigError
 from fulgurite.optim.apollo import projection
-from fulgurite.schema import build
 
 LR, WD, EPS, BETAS = 0.01, 0.1, 1e-6, (0.8, 0.95)
 WORDS = (f"optim.lr={LR}", f"optim.weight_decay={WD}", f"optim.eps={EPS}", f"optim.betas=[{BETAS[0]},{BETAS[1]}]")

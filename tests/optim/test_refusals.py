@@ -12,11 +12,11 @@ import torch
 from tests.end_to_end.runs import losses, tiny, weights
 from tests.end_to_end.test_train import FULL_ONLY, RATES, SMALL
 
-from fulgurite.check import chosen
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
+from fulgurite.config.run import RunConfig, load_options
+from fulgurite.config.schema import build, options
 from fulgurite.errors import ConfigError
-from fulgurite.run import RunConfig, load_options
-from fulgurite.schema import build, options
+from fulgurite.plan.preflight import chosen
 
 load_options()
 STAYING = {"constant", "constant_with_warmup"}

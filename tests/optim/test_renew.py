@@ -10,9 +10,9 @@ import pytest
 import torch
 from tests.end_to_end.runs import rows, tiny
 
-from fulgurite.compose import compose
-from fulgurite.optim.renew import hyperparameters, plateau_settings, renew
-from fulgurite.schema import build
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import build
+from fulgurite.optim.hyperparameters import hyperparameters, plateau_settings, renew
 
 CHANGED = ["optim.lr=5e-3", "optim.weight_decay=0.3", "trainer.max_steps=4"]
 ALLOW = "resume.allow=[optim.lr,optim.weight_decay,trainer.max_steps]"

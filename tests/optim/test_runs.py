@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from tests.end_to_end.runs import losses, rows, tiny, weights
 from tests.end_to_end.test_train import FULL_ONLY, RATES, SMALL
 
-from fulgurite import train as assembly
-from fulgurite.check import checked_source
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
 from fulgurite.errors import Interrupted
+from fulgurite.plan.preflight import checked_source
+from fulgurite.train import experiment as assembly
 
 BASE = {
     "model": "tiny", "data.max_samples": "40", "trainer.max_steps": "9", "trainer.batch_size": "4", "trainer.micro_batch": "2",
@@ -104,7 +104,7 @@ def test_schedule_free_saves_and_evaluates_the_average(tmp_path: Path) -> None:
         assert match, name
         moved += not torch.equal(average, y)
     assert moved == len(x)
-    from fulgurite.export import load_run  # as export and chat read it
+    from fulgurite.export.model import load_run  # as export and chat read it
 
     live = dict(load_run(folder, "last").model.named_parameters())
     assert all(torch.equal(live[name.removeprefix("model.")], tensor) for name, tensor in x.items())

@@ -13,14 +13,14 @@ from tests.optim.nets import Wide, config, made, saved, steps
 from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from fulgurite.compose import compose
-from fulgurite.optim.groups import hidden_matrices
-from fulgurite.plan.facts import ModelFacts, Weights
+from fulgurite.config.compose import compose
+from fulgurite.config.run import load_options
+from fulgurite.config.schema import build, options
+from fulgurite.optim.param_groups import hidden_matrices
+from fulgurite.plan.context import ModelFacts, Weights
 from fulgurite.plan.memory import scratch
 from fulgurite.precision import rounding
 from fulgurite.precision.config import Rounding
-from fulgurite.run import load_options
-from fulgurite.schema import build, options
 
 load_options()
 NAMES = sorted(options("optim"))

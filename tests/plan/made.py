@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fulgurite.compose import compose
-from fulgurite.plan.facts import DataFacts, ModelFacts, Seen
+from fulgurite.config.compose import compose
+from fulgurite.config.run import Facts
+from fulgurite.plan.context import DataFacts, ModelFacts, Seen
+from fulgurite.plan.diagnostic import Trouble
 from fulgurite.plan.rules import RULES
-from fulgurite.plan.trouble import Trouble
-from fulgurite.run import Facts
 
 
 def seen(*overrides: str, steps: int = 1000, **facts: Any) -> Seen:

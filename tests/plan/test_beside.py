@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from tests.end_to_end.runs import tiny
 
-from fulgurite.check import checked_source
-from fulgurite.compose import Composed, compose
-from fulgurite.plan import gather as room
-from fulgurite.plan.beside import cheaper, earlier
-from fulgurite.plan.facts import Memory, Part
+from fulgurite.config.compose import Composed, compose
+from fulgurite.plan import prepare as room
+from fulgurite.plan.alternatives import cheaper, earlier
+from fulgurite.plan.context import Memory, Part
+from fulgurite.plan.preflight import checked_source
 
 WORDS = ["model=tiny", "precision=fp32", "logger=none", "data.max_samples=60", "trainer.max_steps=300"]
 

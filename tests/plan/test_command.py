@@ -12,12 +12,12 @@ from tests.end_to_end.runs import tiny
 from tests.plan.made import seen
 
 from fulgurite.cli.main import main
-from fulgurite.compose import compose, rebuilt
+from fulgurite.config.compose import compose, rebuilt
 from fulgurite.errors import ConfigError, RequestError
-from fulgurite.folder import read_config
-from fulgurite.plan.allow import heard, refuse_unknown
+from fulgurite.plan.diagnostic import Severity, Trouble
 from fulgurite.plan.rules import RULES, speak
-from fulgurite.plan.trouble import Severity, Trouble
+from fulgurite.plan.verdict import heard, refuse_unknown
+from fulgurite.run.folder import read_config
 
 TINY = ["model=tiny", "precision=fp32", "logger=none"]
 FEW = ["data.max_samples=60", "data.val_fraction=0.1", "trainer.batch_size=32", "trainer.epochs=1"]
@@ -64,7 +64,7 @@ def test_the_screen_is_no_wider_than_a_terminal(capsys: pytest.CaptureFixture[st
 
 
 def test_a_private_plan_says_which_noise_its_epsilon_needs(capsys: pytest.CaptureFixture[str]) -> None:
-    from fulgurite.privacy.noise import noise_for, rate_of
+    from fulgurite.privacy.accountant import noise_for, rate_of
 
     assert main(["plan", *TINY, "privacy=dp_sgd", "privacy.epsilon=8", "trainer.max_steps=300", "trainer.batch_size=32"]) == 0
     out = " ".join(capsys.readouterr().out.split())

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fulgurite.check import checked_source
-from fulgurite.compose import compose
-from fulgurite.plan.counted import _no_end
-from fulgurite.plan.facts import DataFacts
-from fulgurite.plan.gather import Gathered, gather, settled
+from fulgurite.config.compose import compose
+from fulgurite.plan.context import DataFacts
+from fulgurite.plan.data_stats import _no_end
+from fulgurite.plan.preflight import checked_source
+from fulgurite.plan.prepare import Gathered, gather, settled
 
 
 def gathered(*words: str) -> Gathered:
@@ -80,7 +80,7 @@ def test_the_second_look_finds_the_tokens_in_the_cache(tmp_path: Path) -> None:
 
 
 def test_a_container_with_a_limit_counts_as_the_machine(tmp_path: Path) -> None:
-    from fulgurite.plan.machine import contained
+    from fulgurite.plan.hardware import contained
 
     assert contained(tmp_path, 100) == []
     (tmp_path / "memory.max").write_text("max\n")
@@ -97,7 +97,7 @@ def test_answers_without_an_end_are_counted_alike_in_portions(tmp_path: Path, mo
     words = ("data.val_fraction=0", "data.max_length=48", "data.too_long=truncate", "data.mask=all")
     whole = of(tmp_path / "a.jsonl", records, *words).no_end
     for portion in (1, 3, 7):
-        monkeypatch.setattr("fulgurite.plan.counted.PORTION", portion)
+        monkeypatch.setattr("fulgurite.plan.data_stats.PORTION", portion)
         assert of(tmp_path / "a.jsonl", records, *words).no_end == whole
     by_hand = [0, 3, 5]
     ids, learn, offsets = np.array([5, 2, 1, 5, 5]), np.array([0, 1, 1, 1, 1]), np.array(by_hand)

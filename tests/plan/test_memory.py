@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from fulgurite.compose import Composed, compose
+from fulgurite.config.compose import Composed, compose
+from fulgurite.config.run import Facts
 from fulgurite.plan import memory
-from fulgurite.plan.facts import Machine, ModelFacts
-from fulgurite.plan.fit import reduce
-from fulgurite.plan.outline import outlined
-from fulgurite.precision.build import Dtypes
-from fulgurite.precision.build import build as settle
-from fulgurite.run import Facts
+from fulgurite.plan.context import Machine, ModelFacts
+from fulgurite.plan.meta_model import outlined
+from fulgurite.plan.micro_batch import reduce
+from fulgurite.precision.policy import Dtypes
+from fulgurite.precision.policy import build as settle
+from fulgurite.run.load import applied, start
 from fulgurite.stage.config import Engine
-from fulgurite.start import applied, start
 
 ROWS, TOKENS = 2, 24
 

@@ -8,17 +8,17 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from fulgurite.compose import Composed, compose
-from fulgurite.method.parts import elements
+from fulgurite.config.compose import Composed, compose
+from fulgurite.config.schema import build
+from fulgurite.method.modules import elements
 from fulgurite.model.tiny import tokenizer
-from fulgurite.plan.facts import Machine
+from fulgurite.plan.context import Machine
 from fulgurite.plan.memory import estimate
-from fulgurite.plan.outline import outlined
-from fulgurite.precision.build import Dtypes
-from fulgurite.precision.build import build as settle
-from fulgurite.schema import build
+from fulgurite.plan.meta_model import outlined
+from fulgurite.precision.policy import Dtypes
+from fulgurite.precision.policy import build as settle
+from fulgurite.run.load import applied, start
 from fulgurite.stage.base import trained
-from fulgurite.start import applied, start
 
 METHODS = {
     "full": [], "freeze": ["method.train=last:1"], "lora": ["method.rank=4"], "qlora": ["method.rank=4"], "oft": ["method.block=8"],
@@ -53,7 +53,7 @@ def counts(composed: Composed) -> tuple[tuple[int, int], tuple[int, int], dict[s
 
 
 def filled(*words: str) -> Composed:
-    from fulgurite.run import Facts
+    from fulgurite.config.run import Facts
 
     composed = compose(["logger=none", "precision=fp32", *words])
     composed.fill(Facts(percentile_99=60, rows=100, model_length=64), "data")

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
+from fulgurite.config.run import load_options
+from fulgurite.config.schema import options
 from fulgurite.errors import ConfigError
 from fulgurite.plan.rules import RULES
-from fulgurite.run import load_options
-from fulgurite.schema import options
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from tests.plan.made import said, seen
 
-from fulgurite.compose import compose
-from fulgurite.plan.facts import Cheaper, DataFacts, Disk, Earlier, Machine, Memory, ModelFacts, Part, Weights
+from fulgurite.config.compose import compose
+from fulgurite.plan.context import Cheaper, DataFacts, Disk, Earlier, Machine, Memory, ModelFacts, Part, Weights
 from fulgurite.plan.rules import RULES, speak
 from fulgurite.plan.rules.precision import unmoved
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.plan.made import said, seen
 
-from fulgurite.plan.facts import DataFacts
+from fulgurite.plan.context import DataFacts
 
 
 @pytest.mark.parametrize(("steps", "severity"), [(9, "error"), (10, "warning"), (49, "warning"), (50, "note"), (199, "note")])

@@ -8,12 +8,12 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import build, options
 from fulgurite.errors import ConfigError
-from fulgurite.precision import build as precision_build
-from fulgurite.precision.build import build as settle
+from fulgurite.precision import policy as precision_build
 from fulgurite.precision.config import Precision
-from fulgurite.schema import build, options
+from fulgurite.precision.policy import build as settle
 from fulgurite.trainer.build import quiet
 
 

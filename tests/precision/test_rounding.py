@@ -142,7 +142,7 @@ def test_every_optimizer_that_steps_alone_is_rounded_and_resumes(tmp_path: Path,
 
 
 def test_an_optimizer_that_does_not_step_alone_is_refused_or_rounds_to_the_nearest(tmp_path: Path) -> None:
-    from fulgurite.compose import compose
+    from fulgurite.config.compose import compose
 
     with pytest.raises(ConfigError, match=r"precision\.rounding=kahan needs an optimizer that steps each parameter by itself"):
         tiny(tmp_path / "run", "method=full", "precision=pure_bf16", "precision.rounding=kahan", "optim=muon")

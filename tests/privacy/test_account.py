@@ -11,15 +11,15 @@ import pytest
 from opacus.accountants import PRVAccountant, RDPAccountant
 from torch import nn
 
-from fulgurite.compose import compose
-from fulgurite.data.order import PoissonOrder
+from fulgurite.config.compose import compose
+from fulgurite.config.run import Facts
+from fulgurite.data.sampler import PoissonOrder
 from fulgurite.errors import CheckpointError, ConfigError
+from fulgurite.privacy.accountant import delta_for, drawn, epsilon_of, noise_for, rate_of
 from fulgurite.privacy.config import DpSgd
+from fulgurite.privacy.duplicates import alike, unit_words
 from fulgurite.privacy.mechanism import Mechanism, build
-from fulgurite.privacy.noise import delta_for, drawn, epsilon_of, noise_for, rate_of
-from fulgurite.privacy.secret import FILE, secret_of
-from fulgurite.privacy.unit import alike, unit_words
-from fulgurite.run import Facts
+from fulgurite.privacy.seed import FILE, secret_of
 
 
 def test_one_whole_step_is_the_gaussian_mechanism() -> None:

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import build
 from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.loss.language import mean_nll_by_row
-from fulgurite.precision.build import build as settle
-from fulgurite.privacy.clip import factors, norms, summed
+from fulgurite.precision.policy import build as settle
+from fulgurite.privacy.clipping import factors, norms, summed
 from fulgurite.privacy.config import DpSgd
-from fulgurite.privacy.gradients import RowGradients, probe
 from fulgurite.privacy.mechanism import Mechanism
-from fulgurite.schema import build
+from fulgurite.privacy.per_sample_gradients import RowGradients, probe
 from fulgurite.stage.base import StageModule
 from fulgurite.trainer.build import quiet
 

@@ -15,15 +15,15 @@ import pytest
 import torch
 from tests.end_to_end.runs import losses, rows, tiny, weights
 
-from fulgurite.callback.record import Record
-from fulgurite.check import refuse_impossible
-from fulgurite.compose import compose, rebuilt
+from fulgurite.callback.metrics_logger import Record
+from fulgurite.config.compose import compose, rebuilt
 from fulgurite.errors import CheckpointError, ConfigError, Interrupted
 from fulgurite.explain.search import search
-from fulgurite.export import export_main
-from fulgurite.folder import read_config
+from fulgurite.export.model import export_main
+from fulgurite.plan.preflight import refuse_impossible
+from fulgurite.privacy.accountant import epsilon_of
 from fulgurite.privacy.config import DpSgd
-from fulgurite.privacy.noise import epsilon_of
+from fulgurite.run.folder import read_config
 
 PRIVATE = ["privacy=dp_sgd", "privacy.noise_seed=7", "trainer.batch_size=8", "trainer.micro_batch=3", "data.max_samples=80"]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from fulgurite.config.schema import options
 from fulgurite.scheduler import config as c
-from fulgurite.scheduler.coincide import coincidences, filled, same_as, same_as_sentences
-from fulgurite.schema import options
+from fulgurite.scheduler.equivalence import coincidences, filled, same_as, same_as_sentences
 
 
 def names(config: Any, total: int = 1000, lr: float = 1e-4) -> set[str]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import get_scheduler
 
+from fulgurite.config.schema import build, options
 from fulgurite.errors import ConfigError
 from fulgurite.scheduler import curves
 from fulgurite.scheduler.config import (
@@ -28,7 +29,6 @@ from fulgurite.scheduler.config import (
     Warm,
     WarmupStableDecay,
 )
-from fulgurite.schema import build, options
 
 LR = 3e-4
 BEYOND = 7
@@ -145,7 +145,7 @@ def test_the_fall_takes_no_more_than_the_warmup_leaves(total: int, warmup: int, 
 
 def test_curves_and_their_plot_load_no_torch() -> None:
     code = (
-        "import sys, fulgurite.scheduler.curves, fulgurite.scheduler.plateau, fulgurite.scheduler.coincide\n"
+        "import sys, fulgurite.scheduler.curves, fulgurite.scheduler.plateau, fulgurite.scheduler.equivalence\n"
         "from fulgurite.scheduler.config import Cosine, ReduceLrOnPlateau\n"
         "from fulgurite.scheduler.plot import plot\n"
         "plot(Cosine()); plot(ReduceLrOnPlateau())\n"

@@ -7,10 +7,10 @@ import random
 import pytest
 import torch
 
+from fulgurite.config.schema import build
 from fulgurite.errors import ConfigError
 from fulgurite.scheduler.config import Cosine, ReduceLrOnPlateau
 from fulgurite.scheduler.plateau import check, course
-from fulgurite.schema import build
 
 LR = 2e-4
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from fulgurite.config.schema import options
 from fulgurite.scheduler import config as c
 from fulgurite.scheduler.plot import braille, plot
-from fulgurite.schema import options
 
 
 @pytest.mark.parametrize("name", list(options("scheduler")))

@@ -7,10 +7,10 @@ import torch
 from lightning.pytorch import Trainer
 from torch.nn import functional
 
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import build
 from fulgurite.errors import TrainingFailed
-from fulgurite.precision.build import build as settle
-from fulgurite.schema import build
+from fulgurite.precision.policy import build as settle
 from fulgurite.stage.base import StageModule
 from fulgurite.trainer.build import quiet
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fulgurite.compose import compose
-from fulgurite.stage.buffer import IGNORE, Buffer
+from fulgurite.config.compose import compose
 from fulgurite.stage.grpo import Group
 from fulgurite.stage.ppo import Proximal
+from fulgurite.stage.rollout_buffer import IGNORE, Buffer
 
 OLD = [[-1.0, -2.0, -0.5], [-0.7, -1.2]]
 REFERENCE = [[-1.5, -1.0, -0.9], [-0.7, -2.0]]

@@ -15,18 +15,18 @@ from tests.conftest import cells
 from tests.end_to_end.runs import losses, rows, tiny, weights
 from torch.nn import functional
 
-from fulgurite.check import checked_source
-from fulgurite.compose import compose
-from fulgurite.data.compared_rows import collate_compared
+from fulgurite.config.compose import compose
+from fulgurite.data.preference_dataset import collate_compared
 from fulgurite.errors import ConfigError, TrainingFailed
-from fulgurite.export import export_main
-from fulgurite.folder import read_config
+from fulgurite.export.model import export_main
 from fulgurite.loss import preference as by_hand
-from fulgurite.plan.gather import gather
+from fulgurite.plan.preflight import checked_source
+from fulgurite.plan.prepare import gather
+from fulgurite.run.folder import read_config
+from fulgurite.run.load import load_run
 from fulgurite.stage import preference as stages
-from fulgurite.stage.pairwise import TABLE, PreferenceLoss, ReferenceMode
-from fulgurite.start import load_run
-from fulgurite.train import assemble
+from fulgurite.stage.preference_table import TABLE, PreferenceLoss, ReferenceMode
+from fulgurite.train.experiment import assemble
 
 GOOD = ("the rate rises", "the loss falls", "a schedule of the rate", "warmup lets it rise, slowly, for a while")
 BAD = ("houses and rivers", "once upon a time there was", "animals and numbers", "a little model")
@@ -204,7 +204,7 @@ def test_a_precomputed_reference_of_another_model_stops_the_run(precision: str, 
     monkeypatch.setattr(stages, "precompute", lambda scorer, *more: inner(stages.Scorer(other, 512), *more))
     with pytest.raises(TrainingFailed, match=r"the same model, and an answer of \d+ tokens has a log-probability of -[\d.]+ now and of -"):
         run("wrong", *words)
-    monkeypatch.setattr(stages.Comparison, "check_table", lambda *_: None)
+    monkeypatch.setattr(stages.PreferenceModule, "check_table", lambda *_: None)
     assert losses(run("unseen", *words))[0] == pytest.approx(math.log(2), abs=0.3)
 
 
@@ -214,13 +214,13 @@ def test_what_rounding_may_do_to_a_precomputed_reference(
 ) -> None:
     """A table that is off by `share` nats times the root of the tokens is refused, one that is off by half of the bound is not."""
     words = ["stage=dpo", "stage.reference_mode=precomputed", f"precision={precision}", "trainer.max_steps=1", "trainer.micro_batch=4"]
-    inner, off = stages.Comparison.answers, 0.0
+    inner, off = stages.PreferenceModule.answers, 0.0
 
     def shifted(self: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         policy, _ = inner(self, batch)
         return policy, policy.detach() + off * (batch["targets"] >= 0).sum(1).sqrt() * torch.tensor([1, -1, 0, 0, 0, 0, 0, 0])
 
-    monkeypatch.setattr(stages.Comparison, "answers", shifted)
+    monkeypatch.setattr(stages.PreferenceModule, "answers", shifted)
     off = share / 4
     run("rounded", *words)
     off = share

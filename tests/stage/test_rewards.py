@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from fulgurite.check import checked_source
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
 from fulgurite.errors import ConfigError, Interrupted, RequestError
-from fulgurite.stage import rewards
-from fulgurite.stage.rewards import RULES, Answered, resolve, scored, short_names
+from fulgurite.plan.preflight import checked_source
+from fulgurite.stage import reward_functions as rewards
+from fulgurite.stage.reward_functions import RULES, Answered, resolve, scored, short_names
 
 FUNCTIONS = """
 def good(prompts, answers, **columns):

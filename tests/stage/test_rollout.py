@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from fulgurite.compose import compose
-from fulgurite.schema import build
-from fulgurite.stage.buffer import Buffer, Cuts
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import build
+from fulgurite.stage.log_probs import Scorer, reference
 from fulgurite.stage.rollout import Drawn, TransformersRollouts
-from fulgurite.stage.scorer import Scorer, reference
+from fulgurite.stage.rollout_buffer import Buffer, Cuts
 
 PROMPTS = [[5, 6, 7], [9, 8, 7, 6, 5, 4, 3], [100], [200, 201]]
 
@@ -84,7 +84,7 @@ def test_tokens_come_as_often_as_the_model_says(loaded: Any) -> None:
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_the_reference_stays_what_the_policy_was(method: str) -> None:
-    from fulgurite.precision.build import build as settle
+    from fulgurite.precision.policy import build as settle
 
     run = compose(["model=tiny", "precision=fp32", f"method={method}"]).run
     dtypes = settle(run.precision, "cpu")
@@ -104,7 +104,7 @@ def test_the_reference_stays_what_the_policy_was(method: str) -> None:
 
 
 def test_an_adapter_that_already_does_something_is_copied_into_the_reference() -> None:
-    from fulgurite.precision.build import build as settle
+    from fulgurite.precision.policy import build as settle
 
     run = compose(["model=tiny", "precision=fp32", "method=lora"]).run
     dtypes = settle(run.precision, "cpu")

@@ -13,7 +13,7 @@ from tests.plan.test_outline import SHAPES, SIZES
 from tests.stage.test_preference import written
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from fulgurite.stage import shared
+from fulgurite.stage import shared_prefix as shared
 from fulgurite.stage.reference import Scorer
 
 LATER_SEE_ALL = sorted(set(SHAPES) - {"mistral", "gemma2"})

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import torch
 
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import build
 from fulgurite.errors import ConfigError
-from fulgurite.precision.build import build as settle
-from fulgurite.schema import build
+from fulgurite.precision.policy import build as settle
 from fulgurite.stage import config as c
 from fulgurite.stage.vllm_rollout import VllmRollouts
 

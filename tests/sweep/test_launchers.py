@@ -46,7 +46,7 @@ def test_each_value_is_a_run_in_a_process_of_its_own_and_a_wrong_one_is_told(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["joblib", "submitit_local"])
 def test_a_search_hands_trials_out_and_gets_back_how_each_ended(name: str, tmp_path: Path) -> None:
-    from fulgurite.sweep.config import Sweep
+    from fulgurite.config.sweep import Sweep
     from fulgurite.sweep.storage import storage
     from fulgurite.sweep.study import opened
 

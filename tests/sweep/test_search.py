@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from fulgurite.compose import Composed, Outcome, compose
+from fulgurite.config.compose import Composed, Outcome, compose
 from fulgurite.errors import ConfigError, Interrupted
 from fulgurite.sweep import study as kept
 from fulgurite.sweep.search import Search, prepared, search

@@ -14,7 +14,7 @@ import optuna
 import pytest
 from tests.sweep.test_search import Formula, begun, ran, trained, trials
 
-from fulgurite.compose import Composed, Outcome
+from fulgurite.config.compose import Composed, Outcome
 from fulgurite.errors import ConfigError
 from fulgurite.sweep import study as kept
 from fulgurite.sweep.search import Search, search

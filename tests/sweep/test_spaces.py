@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from fulgurite.compose import compose
+from fulgurite.config.compose import compose
+from fulgurite.config.schema import Knob, Range, settings
 from fulgurite.errors import ConfigError
-from fulgurite.schema import Knob, Range, settings
 from fulgurite.sweep.spaces import SPACES, draws, knob_of
 from fulgurite.sweep.write import main, parameter, shipped, wandb_sweep
 

@@ -59,7 +59,7 @@ def test_a_trial_that_the_study_ends_is_a_stopped_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fulgurite.train.report", lambda sweep: lambda percent, value: "a reason" if sweep.trial == 1 else None)
+    monkeypatch.setattr("fulgurite.train.experiment.report", lambda sweep: lambda percent, value: "a reason" if sweep.trial == 1 else None)
     main(["train", "-m", *TINY, "sweep.trials=2", "sweep.study=one"])
     status = json.loads((tmp_path / "runs" / "sweeps" / "one" / "1" / "status.json").read_text())
     assert status["state"] == "stopped"
@@ -75,7 +75,7 @@ def test_no_trial_outlives_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     import gc
     import weakref
 
-    from fulgurite import train
+    from fulgurite.train import experiment as train
 
     seen: list[weakref.ref[object]] = []
     alive_at_the_next: list[int] = []

@@ -15,14 +15,14 @@ from typing import Any
 import psutil
 import pytest
 
-from fulgurite.callback import status
-from fulgurite.trainer import launch as module
-from fulgurite.trainer.launch import Launch, launch
+from fulgurite.run import status
+from fulgurite.train import launcher as module
+from fulgurite.train.launcher import Launch, launch
 
 HEAD = """
 import os, signal, sys, time
 from fulgurite.trainer import rank
-from fulgurite.trainer.rank import Report, follow_launcher, report
+from fulgurite.train.rank_process import Report, follow_launcher, report
 follow_launcher()
 number = int(os.environ["RANK"])
 def leave(status, line, lost=False):
@@ -161,7 +161,7 @@ def test_a_rank_that_is_stopped_while_the_others_wait_ends_the_run(
 LAUNCHER = """
 import sys
 from pathlib import Path
-from fulgurite.trainer.launch import Launch
+from fulgurite.train.launcher import Launch
 run = Launch(Path(sys.argv[1]))
 run.start([sys.executable, "-c", sys.argv[2]], 2)
 print(*[rank.child.pid for rank in run.ranks], flush=True)

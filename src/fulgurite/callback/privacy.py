@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from fulgurite.logger.files import replace
+from fulgurite.files import replace
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
-from fulgurite.callback.stepwise import Stepwise
+from fulgurite.callback.optimizer_step import Stepwise
 
 WARM_UP = 2
 """The first steps allocate, tune and compile; a forecast from them is noise."""

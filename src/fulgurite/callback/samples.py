@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fulgurite.logger.files import replace
-from fulgurite.logger.metrics import read_rows
+from fulgurite.files import replace
+from fulgurite.logger.metrics_file import read_rows
 from fulgurite.model.generate import continued
-from fulgurite.model.stream import printable
-from fulgurite.model.tokens import refuse_unknown
+from fulgurite.model.streaming import printable
+from fulgurite.model.tokenizer_check import refuse_unknown
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Samples(pl.Callback):  # type: ignore[misc]
 
 def as_messages(prompt: Prompt) -> Sequence[Any]:
     """A text as one message of the user; messages as they are, with the functions that they may call."""
-    from fulgurite.data.records import Message
+    from fulgurite.data.example import Message
 
     return [Message("user", prompt)] if isinstance(prompt, str) else prompt
 

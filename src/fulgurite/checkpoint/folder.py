@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.errors import TrainingFailed
-from fulgurite.logger.files import PRIVATE_FILE, PRIVATE_FOLDER
+from fulgurite.files import PRIVATE_FILE, PRIVATE_FOLDER
 
 MANIFEST = "manifest.json"
 PARTS = ("weights.safetensors", "optimizer.safetensors", "state.safetensors", "state.json")

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import FrameType
 
 from fulgurite.errors import FulguriteError, Interrupted, TrainingFailed, is_shortage
-from fulgurite.foreign import describe
-from fulgurite.say import rank, say_error
+from fulgurite.foreign_code import describe
+from fulgurite.text.console import rank, say_error
 
 HOME = Path(__file__).resolve().parents[1]
 """The package: frames in it are ours."""
@@ -68,7 +68,7 @@ def end(error: BaseException, debug: bool) -> int:
     if not found.line:
         return found.status
     if "RANK" in os.environ:
-        from fulgurite.trainer.rank import Report, report
+        from fulgurite.train.rank_process import Report, report
 
         if report(Report(found.status, found.line, found.lost)):
             return found.status

@@ -45,16 +45,16 @@ def train_help(words: Sequence[str]) -> int:
 
 def export_help() -> int:
     """Print the parameters of `fulgurite export`."""
-    from fulgurite.export_config import Export
-    from fulgurite.words import usage
+    from fulgurite.config.arguments import usage
+    from fulgurite.config.export_arguments import Export
 
     print(usage(Export, "export"))
     return 0
 
 
 def _groups() -> str:
-    from fulgurite.choices import named
-    from fulgurite.run import GROUPS, load_options
+    from fulgurite.config.choices import named
+    from fulgurite.config.run import GROUPS, load_options
 
     load_options()
     lines = []
@@ -65,7 +65,7 @@ def _groups() -> str:
 
 
 def _presets() -> str:
-    from fulgurite.places import conf_dir
+    from fulgurite.config.paths import conf_dir
 
     found = [f"+{kind}={path.stem}" for kind in ("experiment", "sweep", "find") for path in sorted((conf_dir() / kind).glob("*.yaml"))]
     return textwrap.fill(", ".join(found), _width(), initial_indent="  ", subsequent_indent="  ")

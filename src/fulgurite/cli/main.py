@@ -11,7 +11,7 @@ from fulgurite import __version__
 from fulgurite.cli.ending import answering_signals, closed_output, end
 from fulgurite.cli.help import asks
 from fulgurite.errors import ConfigError, did_you_mean
-from fulgurite.say import guard_output
+from fulgurite.text.console import guard_output
 
 HELP = f"""fulgurite {__version__}: fine-tuning in which every knob explains itself
 
@@ -42,7 +42,7 @@ def _train(words: list[str]) -> int:
 
 
 def _plan(words: list[str]) -> int:
-    from fulgurite.plan.command import plan_main
+    from fulgurite.cli.plan import plan_main
 
     return plan_main(words)
 
@@ -54,7 +54,7 @@ def _explain(words: list[str]) -> int:
 
 
 def _chat(words: list[str]) -> int:
-    from fulgurite.chat import chat_main
+    from fulgurite.serve.chat import chat_main
 
     return chat_main(words)
 
@@ -64,13 +64,13 @@ def _export(words: list[str]) -> int:
 
     if asks(words):
         return export_help()
-    from fulgurite.export import export_main
+    from fulgurite.export.model import export_main
 
     return export_main(words)
 
 
 def _runs(words: list[str]) -> int:
-    from fulgurite.runs import runs_main
+    from fulgurite.run.listing import runs_main
 
     return runs_main(words)
 
@@ -88,7 +88,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         with answering_signals():
             if "RANK" in os.environ:
-                from fulgurite.trainer.rank import follow_launcher
+                from fulgurite.train.rank_process import follow_launcher
 
                 follow_launcher()
             return _run(given)

@@ -7,14 +7,14 @@ import json
 import os
 from pathlib import Path
 
-from fulgurite.check import checked_source, refuse_impossible
 from fulgurite.cli import flags
-from fulgurite.compose import Composed, compose, hydra_main, value_of
+from fulgurite.config.compose import Composed, compose, hydra_main, value_of
+from fulgurite.config.guard import refuse_stored_code
+from fulgurite.config.overrides import name_of, verbatim
+from fulgurite.config.run import all_knobs
 from fulgurite.errors import CheckpointError, ConfigError
-from fulgurite.hostile import refuse_stored_code
-from fulgurite.overrides import name_of, verbatim
-from fulgurite.run import all_knobs
-from fulgurite.say import say
+from fulgurite.plan.preflight import checked_source, refuse_impossible
+from fulgurite.text.console import say
 from fulgurite.trainer.config import available
 
 
@@ -91,8 +91,8 @@ def _alone() -> None:
 
 def _launched(composed: Composed, asked: flags.Flags, processes: int) -> int:
     """The exit status of several processes of the same command, all in one run folder."""
-    from fulgurite.folder import run_folder
-    from fulgurite.trainer.launch import launch
+    from fulgurite.run.folder import run_folder
+    from fulgurite.train.launcher import launch
 
     refuse_impossible(composed.run)
     if processes > (cores := available()):
@@ -121,9 +121,9 @@ def _job(composed: Composed) -> int:
         raise ConfigError("A search is several runs: write fulgurite train -m before the words, as in -m +sweep=sft_lora.")
     source = checked_source(composed)
     if composed.run.find.what is not None:
-        from fulgurite.find.lr import find
+        from fulgurite.train.lr_finder import find
 
         return find(composed, source)
-    from fulgurite.train import train  # loads torch, which takes seconds: after all that can be refused without it
+    from fulgurite.train.experiment import train  # loads torch, which takes seconds: after all that can be refused without it
 
     return train(composed, source)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from fulgurite.data.config import Mask
-from fulgurite.data.records import Conversation, Message
+from fulgurite.data.example import Conversation, Message
 from fulgurite.errors import DataError
 
 OTHER = "choose another data.template"

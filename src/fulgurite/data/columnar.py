@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from fulgurite.data import lines
-from fulgurite.data.records import Bad, Place
+from fulgurite.data.example import Bad, Place
 from fulgurite.errors import DataError
-from fulgurite.say import bounded
+from fulgurite.text.console import bounded
 
 ROWS = 256
 """Rows of Parquet that are decoded at one time, if their values are of the usual size."""

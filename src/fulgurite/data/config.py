@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fulgurite.places import resolve_pattern
-from fulgurite.schema import Derived, Empty, Option, Range, at_least, below, between, knob, option
+from fulgurite.config.paths import resolve_pattern
+from fulgurite.config.schema import Derived, Empty, Option, Range, at_least, below, between, knob, option
 
 if TYPE_CHECKING:
-    from fulgurite.run import Facts, RunConfig
+    from fulgurite.config.run import Facts, RunConfig
 
 
 class Format(StrEnum):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from fulgurite.data.config import ASKING, Format
+from fulgurite.data.example import Conversation, Message
 from fulgurite.data.fields import (
     Fields,
     Reading,
@@ -22,9 +23,8 @@ from fulgurite.data.fields import (
     rest_of,
     root_of,
 )
-from fulgurite.data.records import Conversation, Message
+from fulgurite.data.messages import REASONING, TALKS, TURN_KEYS, Turn, is_turns, join_turns, read_parts, read_turns
 from fulgurite.data.tool_calls import read_arguments, read_tools, write_calls
-from fulgurite.data.turns import REASONING, TALKS, TURN_KEYS, Turn, is_turns, join_turns, read_parts, read_turns
 from fulgurite.errors import did_you_mean
 
 PAIR = "a pair of answers to compare stands where one answer to learn is due"

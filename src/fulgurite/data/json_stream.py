@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from fulgurite.data import lines
-from fulgurite.json_file import MOST_DEPTH, depth
+from fulgurite.text.json_reader import MOST_DEPTH, depth
 
 CHUNK = 1 << 20
 BLANK = re.compile(r"\s*")

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from fulgurite.data.compared_rows import Compared, collate_compared, collate_mismatched
-from fulgurite.data.order import PoissonOrder, StepOrder, mismatched
-from fulgurite.data.rows import IGNORE, AnyRows, Rows
+from fulgurite.data.dataset import IGNORE, AnyRows, TokenDataset
+from fulgurite.data.preference_dataset import PreferenceDataset, collate_compared, collate_mismatched
+from fulgurite.data.sampler import PoissonOrder, StepSampler, mismatched
 
 
 class Ahead(StrEnum):
@@ -44,7 +44,7 @@ class Cut:
 
 
 def train_loader(
-    rows: AnyRows, order: StepOrder | PoissonOrder, position: Callable[[], int], workers: int = 0, ahead: Ahead = Ahead.nothing
+    rows: AnyRows, order: StepSampler | PoissonOrder, position: Callable[[], int], workers: int = 0, ahead: Ahead = Ahead.nothing
 ) -> DataLoader[Any]:
     """Micro-batches from step `position()` to the end of its epoch; its length is always a whole epoch's."""
     sampler = _FromPosition(rows, order, position, ahead)
@@ -86,7 +86,7 @@ def longest(rows: AnyRows, count: int, ahead: Ahead, seed: int) -> dict[str, Any
 
 
 class _FromPosition(Sampler[Cut]):
-    def __init__(self, rows: AnyRows, order: StepOrder | PoissonOrder, position: Callable[[], int], ahead: Ahead) -> None:
+    def __init__(self, rows: AnyRows, order: StepSampler | PoissonOrder, position: Callable[[], int], ahead: Ahead) -> None:
         self.rows, self.order, self.position, self.ahead = rows, order, position, ahead
 
     def __len__(self) -> int:
@@ -100,7 +100,7 @@ class _FromPosition(Sampler[Cut]):
             targets, labels = int(self.rows.units[whole].sum()), int(self.rows.label_counts[whole].sum())
             mine = self.order.micro_batches(step)
             cuts = [Cut(numbers, targets, labels) for numbers in mine]
-            if self.ahead is not Ahead.nothing and isinstance(self.order, StepOrder):
+            if self.ahead is not Ahead.nothing and isinstance(self.order, StepSampler):
                 cuts[0].ahead, cuts[0].step, cuts[0].seed = mine, list(map(int, whole)), (self.order.seed, step)
             yield from cuts
 
@@ -113,14 +113,14 @@ class _MicroBatches(Dataset[Any]):
         return len(self.rows)
 
     def __getitem__(self, cut: Cut) -> dict[str, Any]:
-        if not isinstance(self.rows, Compared):
+        if not isinstance(self.rows, PreferenceDataset):
             return collate(self.rows, cut.rows, cut.targets)
         batch = collate_compared(self.rows, cut.rows) | {"step_targets": cut.targets, "step_labels": cut.labels}
         if cut.ahead is None or cut.step is None:
             return batch
         return batch | {"ahead": list(self._ahead(self.rows, cut, cut.ahead, cut.step)), "step_rows": cut.step}
 
-    def _ahead(self, rows: Compared, cut: Cut, mine: list[list[int]], step: list[int]) -> Iterator[dict[str, Any]]:
+    def _ahead(self, rows: PreferenceDataset, cut: Cut, mine: list[list[int]], step: list[int]) -> Iterator[dict[str, Any]]:
         partner = mismatched(step, [rows.prompt(n) for n in step], cut.seed) if self.ahead is Ahead.mismatched else None
         for numbers in filter(None, mine):
             if partner is None:
@@ -129,7 +129,7 @@ class _MicroBatches(Dataset[Any]):
                 yield collate_mismatched(rows, [(n, partner[n]) for n in numbers], int(rows.lengths.max()))
 
 
-def collate(rows: Rows, numbers: Sequence[int], step_targets: int) -> dict[str, Any]:
+def collate(rows: TokenDataset, numbers: Sequence[int], step_targets: int) -> dict[str, Any]:
     """`input_ids`, `targets` [B, T] right-padded, `lengths` [B] of the rows, `position_ids` only for packed rows.
 
     No attention mask: right padding comes after all real tokens, which under causal attention never see it, and packed

@@ -9,14 +9,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fulgurite.data import compared, formats, read
+from fulgurite.data import formats
+from fulgurite.data import preference_format as compared
+from fulgurite.data import readers as read
 from fulgurite.data.config import ASKING, Data, File, Format, GuideForm, GuidePreference, GuidePrompts
+from fulgurite.data.example import Bad, Example, Place, shorten
 from fulgurite.data.fields import Fields, Reading, Wrong, has_column, rename_keys
-from fulgurite.data.find import find, kind_of
-from fulgurite.data.records import Bad, Example, Place, shorten
-from fulgurite.data.seal import Seal
+from fulgurite.data.files import find, kind_of
+from fulgurite.data.fingerprint import Seal
+from fulgurite.data.messages import TARGETS, TURN_KEYS
 from fulgurite.data.suggest import as_override, describe_record, explain_record, suggest_columns
-from fulgurite.data.turns import TARGETS, TURN_KEYS
 from fulgurite.errors import DataError, did_you_mean
 
 GUIDE = Path(__file__).parent / "guide"

@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from fulgurite.data.records import Conversation, Message
+from fulgurite.data.example import Conversation, Message
 from fulgurite.errors import DataError
 
 START, END = "\ufdd0", "\ufdd1"

@@ -19,13 +19,13 @@ from transformers import PreTrainedTokenizerBase
 
 from fulgurite.data.answers import OTHER, Plan, find_head, plan_rows
 from fulgurite.data.config import Mask, SpecialTokens
-from fulgurite.data.dialect import Dialect
-from fulgurite.data.records import Conversation, Message
+from fulgurite.data.example import Conversation, Message
 from fulgurite.data.special_tokens import START, SpecialTexts
-from fulgurite.data.time_box import LimitExceeded, run_bounded
+from fulgurite.data.template_dialect import Dialect
+from fulgurite.data.timeout import LimitExceeded, run_bounded
 from fulgurite.errors import ConfigError, DataError, FulguriteError, did_you_mean
-from fulgurite.foreign import describe
-from fulgurite.say import bounded
+from fulgurite.foreign_code import describe
+from fulgurite.text.console import bounded
 
 FOLDER = Path(__file__).parent / "templates"
 BUILT_IN = {path.stem: path.read_text(encoding="utf-8").replace("\n", "") for path in sorted(FOLDER.glob("*.jinja"))}

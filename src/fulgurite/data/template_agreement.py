@@ -5,7 +5,7 @@ from __future__ import annotations
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from fulgurite.data.records import Conversation, Message
+from fulgurite.data.example import Conversation, Message
 from fulgurite.data.template import Template
 from fulgurite.errors import DataError
 

@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fulgurite.places import conf_dir
-from fulgurite.schema import options
+from fulgurite.config.paths import conf_dir
+from fulgurite.config.schema import options
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from fulgurite.explain.losses import course
-from fulgurite.scheduler.coincide import curve, filled
+from fulgurite.explain.translations import fixed
 from fulgurite.scheduler.config import ReduceLrOnPlateau, Scheduler
+from fulgurite.scheduler.equivalence import curve, filled
 from fulgurite.scheduler.plateau import course as plateau
 from fulgurite.scheduler.plot import EXAMPLE, braille
-from fulgurite.stage.pairwise import PreferenceLoss, row
-from fulgurite.translations import fixed
+from fulgurite.stage.preference_table import PreferenceLoss, row
 
 BOTH = frozenset({"nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down", "orpo"})
 """Losses of two numbers, drawn along the line on which the chosen answer rises as the rejected falls."""

@@ -12,18 +12,18 @@ from html import escape
 from pathlib import Path
 from typing import cast
 
+from fulgurite.config.run import load_options
+from fulgurite.config.schema import LINK, Option, options
+from fulgurite.explain.assets import SCRIPT, STYLE
 from fulgurite.explain.choices import presets
+from fulgurite.explain.citations import links
 from fulgurite.explain.curves import loss_svg, schedule_svg
-from fulgurite.explain.entries import Shared, everything, merged
+from fulgurite.explain.knob_index import Shared, everything, merged
 from fulgurite.explain.layout import value_words
-from fulgurite.explain.page_parts import SCRIPT, STYLE
 from fulgurite.explain.pages import about, all_groups, by_default, costs, doc, knob_rows, knob_text, misread, says
-from fulgurite.explain.sources import links
-from fulgurite.run import load_options
+from fulgurite.explain.translations import LANGUAGES, current, fixed, spoken
 from fulgurite.scheduler.config import Scheduler
-from fulgurite.schema import LINK, Option, options
-from fulgurite.stage.pairwise import PreferenceLoss
-from fulgurite.translations import LANGUAGES, current, fixed, spoken
+from fulgurite.stage.preference_table import PreferenceLoss
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 NAMES = {"en": "guide.html", "zh": "guide.zh.html"}

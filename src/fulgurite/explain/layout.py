@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
-from fulgurite.schema import Range
-from fulgurite.translations import current, fixed
+from fulgurite.config.schema import Range
+from fulgurite.explain.translations import current, fixed
 
 NARROWEST, WIDEST = 40, 100
 """Columns: below, nothing can be wrapped well; above, lines are too long to read."""

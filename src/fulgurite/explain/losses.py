@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
-from fulgurite.stage.pairwise import PreferenceLoss as Loss
-from fulgurite.stage.pairwise import row
+from fulgurite.stage.preference_table import PreferenceLoss as Loss
+from fulgurite.stage.preference_table import row
 
 LEVEL = -1.0
 """ORPO's mean log-probability a token in the middle between the two answers."""

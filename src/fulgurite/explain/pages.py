@@ -6,14 +6,24 @@ import sys
 from collections.abc import Sequence
 from typing import get_type_hints
 
+from fulgurite.config.run import GROUPS, RunConfig
+from fulgurite.config.schema import Derived, Knob, Option, Sure, groups, knobs_of, options, type_words
 from fulgurite.explain.choices import Preset, default_options, presets
-from fulgurite.explain.entries import COMMANDS, Context, Shared, contexts, default_run, everything, filled, merged
-from fulgurite.explain.layout import cells, kind_words, labelled, padded, paragraph, table, usual_words, value_words, width
-from fulgurite.explain.sources import links
-from fulgurite.precision import sizes
-from fulgurite.run import GROUPS, RunConfig
-from fulgurite.schema import Derived, Knob, Option, Sure, groups, knobs_of, options, type_words
-from fulgurite.translations import current, fixed, told
+from fulgurite.explain.citations import links
+from fulgurite.explain.knob_index import COMMANDS, Context, Shared, contexts, default_run, everything, filled, merged
+from fulgurite.explain.layout import (
+    cells,
+    kind_words,
+    labelled,
+    padded,
+    paragraph,
+    table,
+    usual_words,
+    value_words,
+    width,
+)
+from fulgurite.explain.translations import current, fixed, told
+from fulgurite.precision import bytes as sizes
 
 
 def knob_page(knobs: Sequence[Knob]) -> str:
@@ -230,7 +240,7 @@ def _preset_words(preset: Preset) -> str:
 def _notes(cls: type[Option]) -> list[str]:
     """What a page tells beyond the knobs: a schedule's other names; what a compute type holds in which type."""
     if cls.room == "scheduler":
-        from fulgurite.scheduler.coincide import coincidences
+        from fulgurite.scheduler.equivalence import coincidences
 
         same = "\n".join(paragraph(_coincidence(s), width(), 2) for s in coincidences(cls.name))
         return [fixed("The same curve under another name:") + "\n" + same] if same else []

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fulgurite.config.schema import Knob, options
 from fulgurite.errors import ConfigError, did_you_mean, nearest
 from fulgurite.explain.choices import presets
-from fulgurite.explain.entries import everything, merged
+from fulgurite.explain.knob_index import everything, merged
 from fulgurite.explain.layout import labelled, value_words, width
 from fulgurite.explain.pages import TEXTS, all_groups, doc, knob_text, options_of, says
-from fulgurite.schema import Knob, options
 
 
 def search(word: str) -> str:
@@ -43,7 +43,7 @@ def _hit(parts: list[str], name: str, shown: str, text: str, everywhere: str) ->
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Question:
     """What a word names: one group, or (group, option) pairs, or knobs."""
 
     group: str = ""
@@ -51,20 +51,20 @@ class Asked:
     knobs: tuple[Knob, ...] = ()
 
 
-def asked(word: str) -> Asked:
+def asked(word: str) -> Question:
     """What `word` names: GROUP=OPTION, a group, a knob (`knob=value` too), or the bare name of a knob or of an option.
 
     Raises ConfigError with the nearest names.
     """
     name, equals, value = word.partition("=")
     if equals and name in all_groups():
-        return Asked(options=((name, _option(name, value)),))
+        return Question(options=((name, _option(name, value)),))
     if name in all_groups():
-        return Asked(group=name)
+        return Question(group=name)
     if knobs := [k for k in everything() if name == k.path] or [k for k in everything() if name == k.name]:
-        return Asked(knobs=tuple(knobs))
+        return Question(knobs=tuple(knobs))
     if pairs := [(g, name) for g in all_groups() if name in options_of(g)]:
-        return Asked(options=tuple(pairs))
+        return Question(options=tuple(pairs))
     raise ConfigError(f"No knob, group or option is called {name}.{_nearest(name)}")
 
 

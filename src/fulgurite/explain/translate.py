@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
+from fulgurite.config.run import load_options
+from fulgurite.config.schema import options
 from fulgurite.explain.choices import presets
-from fulgurite.explain.entries import everything
-from fulgurite.explain.fixed import FIXED
+from fulgurite.explain.knob_index import everything
+from fulgurite.explain.messages import FIXED
 from fulgurite.explain.pages import SURE, TEXTS, about_english, all_groups
-from fulgurite.run import load_options
-from fulgurite.schema import options
-from fulgurite.translations import LANGUAGES, catalogue, digest
+from fulgurite.explain.translations import LANGUAGES, catalogue, digest
 
 Text = tuple[str, str, str]
 """A place, a field, the English."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fulgurite.config.run import RunConfig
+from fulgurite.config.schema import build
 from fulgurite.logger.guard import Guarded, guarded
-from fulgurite.run import RunConfig
-from fulgurite.schema import build
 
 
 def build_all(run: RunConfig, run_dir: Path, provenance: dict[str, Any], summary: dict[str, Any]) -> list[Guarded]:

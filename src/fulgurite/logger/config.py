@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fulgurite.schema import Empty, Option, above, between, knob, option
+from fulgurite.config.schema import Empty, Option, above, between, knob, option
 
 
 @dataclass(slots=True)

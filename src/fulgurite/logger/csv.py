@@ -10,11 +10,11 @@ import io
 from pathlib import Path
 from typing import Any
 
+from fulgurite.config.run import RunConfig
+from fulgurite.files import replace
 from fulgurite.logger.config import Csv
-from fulgurite.logger.files import replace
 from fulgurite.logger.guard import Guarded
-from fulgurite.logger.metrics import read_rows
-from fulgurite.run import RunConfig
+from fulgurite.logger.metrics_file import read_rows
 
 
 def build(

@@ -6,10 +6,10 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from fulgurite.config.run import RunConfig
 from fulgurite.errors import ConfigError
 from fulgurite.logger.config import TensorBoard
 from fulgurite.logger.guard import Guarded
-from fulgurite.run import RunConfig
 
 
 def build(

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fulgurite.config.run import RunConfig
+from fulgurite.config.schema import settings
+from fulgurite.files import replace
 from fulgurite.logger.config import Wandb
-from fulgurite.logger.files import replace
 from fulgurite.logger.guard import Guarded
-from fulgurite.logger.probe import ask, find_key
-from fulgurite.run import RunConfig
-from fulgurite.schema import settings
+from fulgurite.logger.wandb_probe import ask, find_key
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 
 from fulgurite.errors import ConfigError, ModelError, did_you_mean, excerpt
 from fulgurite.method import config as c
-from fulgurite.method.parts import linear_layers
-from fulgurite.model.preflight import check_adapter
-from fulgurite.precision.build import Dtypes
+from fulgurite.method.modules import linear_layers
+from fulgurite.model.safety import check_adapter
+from fulgurite.precision.policy import Dtypes
 
 EVERY = ("all", "all-linear", "all_linear")
 """What other tools call every linear layer."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.method import ranks
-from fulgurite.places import is_there, resolve_path
-from fulgurite.schema import Empty, Option, above, at_least, below, between, knob, option
+from fulgurite.config.paths import is_there, resolve_path
+from fulgurite.config.schema import Empty, Option, above, at_least, below, between, knob, option
+from fulgurite.method import default_rank as ranks
 
 if TYPE_CHECKING:
-    from fulgurite.run import RunConfig
+    from fulgurite.config.run import RunConfig
 
 
 @dataclass(slots=True)

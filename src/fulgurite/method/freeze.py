@@ -5,8 +5,9 @@ from __future__ import annotations
 from transformers import PreTrainedModel
 
 from fulgurite.method import config as c
-from fulgurite.method import parts, places
-from fulgurite.precision.build import Dtypes
+from fulgurite.method import modules as parts
+from fulgurite.method import selectors as places
+from fulgurite.precision.policy import Dtypes
 
 
 def build(config: c.Freeze, model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from transformers import PreTrainedModel
 
 from fulgurite.method import config as c
-from fulgurite.precision.build import Dtypes
+from fulgurite.precision.policy import Dtypes
 
 
 def build(config: c.Full, model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedModel:

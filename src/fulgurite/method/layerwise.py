@@ -10,12 +10,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from fulgurite.method import config as c
-from fulgurite.method import parts
+from fulgurite.method import modules as parts
 from fulgurite.method.adapters import attach, task
-from fulgurite.method.rules import Rule, claims
-from fulgurite.model.inner import inner
-from fulgurite.optim.groups import scale_rate
-from fulgurite.precision.build import Dtypes
+from fulgurite.method.layer_rules import Rule, claims
+from fulgurite.model.unwrap import inner
+from fulgurite.optim.param_groups import scale_rate
+from fulgurite.precision.policy import Dtypes
 
 
 def build(config: c.Layerwise, model: PreTrainedModel, dtypes: Dtypes) -> Any:

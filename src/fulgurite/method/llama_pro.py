@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 
 from fulgurite.errors import ConfigError
 from fulgurite.method import config as c
-from fulgurite.method import parts
-from fulgurite.precision.build import Dtypes
+from fulgurite.method import modules as parts
+from fulgurite.precision.policy import Dtypes
 
 
 def build(config: c.LlamaPro, model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedModel:

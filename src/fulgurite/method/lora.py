@@ -15,11 +15,11 @@ from transformers import PreTrainedModel
 from fulgurite.errors import ConfigError, ModelError, did_you_mean
 from fulgurite.method import config as c
 from fulgurite.method.adapters import EVERY, attach, base, linear_targets, load_adapter, task
-from fulgurite.method.parts import linear_layers
+from fulgurite.method.modules import linear_layers
 from fulgurite.model.load import one_error
-from fulgurite.model.preflight import check_adapter
-from fulgurite.optim.groups import scale_rate
-from fulgurite.precision.build import Dtypes
+from fulgurite.model.safety import check_adapter
+from fulgurite.optim.param_groups import scale_rate
+from fulgurite.precision.policy import Dtypes
 
 INIT: dict[c.Init, bool | str] = {
     c.Init.default: True, c.Init.gaussian: "gaussian", c.Init.pissa: "pissa", c.Init.olora: "olora", c.Init.loftq: True,

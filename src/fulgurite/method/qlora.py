@@ -16,8 +16,8 @@ from fulgurite.errors import ConfigError
 from fulgurite.method import config as c
 from fulgurite.method.adapters import base
 from fulgurite.method.lora import adapt, stacked
-from fulgurite.method.parts import linear_layers
-from fulgurite.precision.build import Dtypes
+from fulgurite.method.modules import linear_layers
+from fulgurite.precision.policy import Dtypes
 
 
 def build(config: c.Qlora, model: PreTrainedModel, dtypes: Dtypes) -> Any:

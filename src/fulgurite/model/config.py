@@ -7,13 +7,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fulgurite.json_file import read_object
+from fulgurite.config.paths import resolve_path
+from fulgurite.config.schema import Empty, Option, Sure, at_least, knob, knobs_of, option, options
 from fulgurite.model.validate import MOST_PARAMETERS
-from fulgurite.places import resolve_path
-from fulgurite.schema import Empty, Option, Sure, at_least, knob, knobs_of, option, options
+from fulgurite.text.json_reader import read_object
 
 if TYPE_CHECKING:
-    from fulgurite.run import RunConfig
+    from fulgurite.config.run import RunConfig
 
 
 CANNOT_SPEAK = (

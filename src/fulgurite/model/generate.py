@@ -12,7 +12,7 @@ import torch
 from transformers import GenerationConfig
 from transformers.utils import logging as hf_logging
 
-from fulgurite.model.tokens import padding_of, refuse_unknown
+from fulgurite.model.tokenizer_check import padding_of, refuse_unknown
 
 
 @dataclass(frozen=True, slots=True)

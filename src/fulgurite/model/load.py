@@ -27,12 +27,12 @@ from fulgurite.errors import FulguriteError, ModelError, excerpt, is_shortage
 from fulgurite.model import config as c
 from fulgurite.model.attention import with_attention
 from fulgurite.model.classifier import check_classifier, is_classifier
-from fulgurite.model.generation import refuse_unreadable
-from fulgurite.model.preflight import NO_SAFETENSORS, how_to_allow, locate, refuse_incomplete
+from fulgurite.model.generation_config import refuse_unreadable
 from fulgurite.model.reward_head import check_head
-from fulgurite.model.tokens import longest_input, mend_padding
+from fulgurite.model.safety import NO_SAFETENSORS, how_to_allow, locate, refuse_incomplete
+from fulgurite.model.tokenizer_check import longest_input, mend_padding
 from fulgurite.model.validate import suspects
-from fulgurite.say import bounded
+from fulgurite.text.console import bounded
 
 LONGEST = 600
 """The most characters of another library's message; the middle of a longer one is left out, so that its remedy stays."""

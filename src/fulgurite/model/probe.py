@@ -24,8 +24,8 @@ from transformers import PreTrainedModel
 
 from fulgurite.errors import ModelError, excerpt, is_shortage
 from fulgurite.model.generate import untouched
-from fulgurite.model.inner import inner
-from fulgurite.model.quietly import quietly
+from fulgurite.model.quiet import quietly
+from fulgurite.model.unwrap import inner
 
 DOCUMENT = 6
 """Tokens of each of the two documents."""

@@ -15,8 +15,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from fulgurite.errors import ModelError
 from fulgurite.model.classifier import HEAD
-from fulgurite.model.inner import inner
 from fulgurite.model.probe import NEAR, NEAR_ROUNDED, computing, ordinary_tokens, rounds
+from fulgurite.model.unwrap import inner
 
 
 def with_reward_head(causal: PreTrainedModel) -> PreTrainedModel:

@@ -19,7 +19,7 @@ from fulgurite.errors import ModelError
 from fulgurite.model import config as c
 from fulgurite.model.load import Loaded, load
 from fulgurite.model.load import outline as outline_at
-from fulgurite.model.sealed import damage, publish, seal
+from fulgurite.model.sealed_folder import damage, publish, seal
 
 NAME = "smollm2-135m-instruct"
 HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"

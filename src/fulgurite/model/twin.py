@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from fulgurite.errors import ModelError
 from fulgurite.model.probe import Behaviour, measure
-from fulgurite.model.quietly import quietly
+from fulgurite.model.quiet import quietly
 
 SMALL = 4_000_000
 """Parameters up to which a model is its own twin."""

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fulgurite.optim import config as c
-from fulgurite.optim.exact import ExactOptimizer
-from fulgurite.optim.groups import decay_groups
+from fulgurite.optim.base import ExactOptimizer
+from fulgurite.optim.param_groups import decay_groups
 
 
 class AdamMini(ExactOptimizer):

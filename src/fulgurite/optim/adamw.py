@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from fulgurite.optim import config as c
-from fulgurite.optim.groups import clippable, decay_groups
+from fulgurite.optim.param_groups import clippable, decay_groups
 
 
 def build(config: c.AdamW, module: nn.Module) -> Optimizer:

@@ -11,8 +11,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from fulgurite.optim import config as c
-from fulgurite.optim.groups import decay_groups, trained_parameters
-from fulgurite.say import say
+from fulgurite.optim.param_groups import decay_groups, trained_parameters
+from fulgurite.text.console import say
 
 
 def build(config: c.AdamW8bit, module: nn.Module, paged: bool = False) -> Optimizer:

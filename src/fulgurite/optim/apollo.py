@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from fulgurite.optim import config as c
-from fulgurite.optim.exact import ExactOptimizer, keep_dtypes
+from fulgurite.optim.base import ExactOptimizer, keep_dtypes
 from fulgurite.optim.galore import apart
-from fulgurite.optim.groups import clippable
-from fulgurite.optim.joint import Joint
+from fulgurite.optim.multi_optimizer import Joint
+from fulgurite.optim.param_groups import clippable
 
 GROWTH = 1.01
 """A step's norm may exceed the last one's by this factor (the paper's norm-growth limiter)."""

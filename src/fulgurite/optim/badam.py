@@ -14,8 +14,8 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from fulgurite.optim import config as c
-from fulgurite.optim.blocks import Order, blocks_of, turn
-from fulgurite.optim.groups import clippable, decay_groups
+from fulgurite.optim.block_schedule import Order, blocks_of, turn
+from fulgurite.optim.param_groups import clippable, decay_groups
 
 
 class BAdam(AdamW):

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.optim import rates
-from fulgurite.optim.blocks import Order, blocks_of
-from fulgurite.schema import Empty, Option, Range, Sure, above, at_least, below, between, knob, option
+from fulgurite.config.schema import Empty, Option, Range, Sure, above, at_least, below, between, knob, option
+from fulgurite.optim import default_lrs as rates
+from fulgurite.optim.block_schedule import Order, blocks_of
 
 if TYPE_CHECKING:
-    from fulgurite.run import RunConfig
+    from fulgurite.config.run import RunConfig
 
 COUNT = 4
 """Bytes of the step count that torch's AdamW and Adafactor keep for each parameter, an fp32 number."""
@@ -42,7 +42,7 @@ class Optim(Option):
     lr: float | None = knob(
         None, "The learning rate: the size of each step at its peak. Wrong by ten, no other knob repairs it.",
         source="A table by stage, method and model size, after TRL, Tülu 3, Zephyr, QLoRA and SmolLM2 (verified): "
-        "fulgurite/optim/rates.py names who used what",
+        "fulgurite/optim/default_lrs.py names who used what",
         bounds=above(0, 1), usual=rates.usual,
         advice="Raise it 2 to 5 times if the loss lies flat and samples do not change; divide by 2 to 5 on spikes or repetition. "
         "LoRA takes about ten times the rate of full fine-tuning, and qlora LoRA's; ia3 takes 3 and vera 5 times that; "

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from fulgurite.errors import ConfigError
 from fulgurite.optim import config as c
-from fulgurite.optim.groups import grouped, hidden_matrices, trained_parameters
+from fulgurite.optim.param_groups import grouped, hidden_matrices, trained_parameters
 
 KNOBS = ("rank", "update_proj_gap", "scale", "projection_type")
 FIELDS = ("ortho_matrix", "last_svd_step")

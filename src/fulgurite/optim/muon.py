@@ -7,8 +7,8 @@ from torch.optim import AdamW, Muon, Optimizer
 
 from fulgurite.errors import ConfigError
 from fulgurite.optim import config as c
-from fulgurite.optim.groups import clippable, grouped, hidden_matrices, trained_parameters
-from fulgurite.optim.joint import Joint
+from fulgurite.optim.multi_optimizer import Joint
+from fulgurite.optim.param_groups import clippable, grouped, hidden_matrices, trained_parameters
 
 
 def build(config: c.Muon, module: nn.Module) -> Optimizer:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fulgurite.optim import config as c
-from fulgurite.optim.groups import decay_groups
+from fulgurite.optim.param_groups import decay_groups
 
 
 class ScheduleFree(AdamWScheduleFree):  # type: ignore[misc]

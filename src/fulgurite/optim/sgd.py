@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 
 from fulgurite.optim import config as c
-from fulgurite.optim.groups import decay_groups
+from fulgurite.optim.param_groups import decay_groups
 
 
 def build(config: c.Sgd, module: nn.Module) -> Optimizer:

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from fulgurite.data.config import ASKING
-from fulgurite.plan.facts import Machine, Memory, ModelFacts, Part, Weights
+from fulgurite.plan.context import Machine, Memory, ModelFacts, Part, Weights
+from fulgurite.precision.bytes import WIDTH
 from fulgurite.precision.config import PureBf16, Rounding
-from fulgurite.precision.sizes import WIDTH
 
 if TYPE_CHECKING:
-    from fulgurite.plan.facts import Ints
-    from fulgurite.run import RunConfig
+    from fulgurite.config.run import RunConfig
+    from fulgurite.plan.context import Ints
 
 LIBRARIES = {"cpu": 540e6, "cuda": 0.0}
 """A CPU's process before it has weights: python, torch, transformers and lightning imported (446 MB, torch 2.13 and transformers

@@ -6,15 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fulgurite.compose import Origin, plain
+from fulgurite.config.compose import Origin, plain
 from fulgurite.data.config import ASKING
 from fulgurite.data.report import histogram
 from fulgurite.explain.layout import labelled, table, value_words
-from fulgurite.plan.facts import Part, Seen
-from fulgurite.plan.probe import Probe
-from fulgurite.plan.trouble import Trouble
-from fulgurite.precision.build import Dtypes
+from fulgurite.plan.context import Part, Seen
+from fulgurite.plan.diagnostic import Trouble
+from fulgurite.precision.policy import Dtypes
 from fulgurite.scheduler.plot import plot
+from fulgurite.train.probe import Probe
 
 WIDTH = 98
 BAR = 40
@@ -58,7 +58,7 @@ def headline(seen: Seen, dtypes: Dtypes) -> str:
 
 def private_words(seen: Seen) -> str:
     """The noise that a wanted epsilon needs, or the epsilon that a given noise spends."""
-    from fulgurite.privacy.noise import epsilon_of, rate_of
+    from fulgurite.privacy.accountant import epsilon_of, rate_of
 
     privacy, rows = seen.run.privacy, seen.data.rows if seen.data is not None else 0
     rate, noise = rate_of(seen.run.trainer.batch_size, rows), privacy.noise_multiplier

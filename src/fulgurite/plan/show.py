@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fulgurite.data.compared_rows import Compared
-from fulgurite.data.encode import CONTINUES, GOOD, Encoded
+from fulgurite.data.preference_dataset import PreferenceDataset
+from fulgurite.data.tokenized import CONTINUES, GOOD, TokenizedData
 from fulgurite.errors import RequestError
-from fulgurite.say import escaped
+from fulgurite.text.console import escaped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from fulgurite.data.rows import AnyRows
-    from fulgurite.plan.gather import Gathered
+    from fulgurite.data.dataset import AnyRows
+    from fulgurite.plan.prepare import Gathered
 
 LEARNED, SPECIAL, PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
 PLAIN_BEFORE = "\\"
@@ -68,7 +68,7 @@ def count_more(gathered: Gathered, word: str) -> str:
 
 def _parts(rows: AnyRows, split: str) -> Iterator[tuple[int, str, list[tuple[int, int]]]]:
     """Each example of the rows, once, with where it is used and the first and last token of its sides or of its pieces."""
-    if isinstance(rows, Compared):
+    if isinstance(rows, PreferenceDataset):
         for number, cut in zip(rows.numbers.tolist(), rows.cuts.tolist(), strict=True):
             yield number, split, [(begin + cut, end) for begin, end in rows.encoded.sides(number)]
         return
@@ -79,7 +79,7 @@ def _parts(rows: AnyRows, split: str) -> Iterator[tuple[int, str, list[tuple[int
             yield number, split, [(begin, end)]
 
 
-def _sides(encoded: Encoded, number: int, split: str, spans: list[tuple[int, int]]) -> list[Shown]:
+def _sides(encoded: TokenizedData, number: int, split: str, spans: list[tuple[int, int]]) -> list[Shown]:
     shown = []
     for n, (begin, end) in enumerate(spans):
         ids, learned = encoded.tokens(number, begin, end)
@@ -89,7 +89,7 @@ def _sides(encoded: Encoded, number: int, split: str, spans: list[tuple[int, int
     return shown
 
 
-def _what(encoded: Encoded, number: int, split: str, side: int, begin: int, end: int) -> str:
+def _what(encoded: TokenizedData, number: int, split: str, side: int, begin: int, end: int) -> str:
     """What a person must know of an example besides its text."""
     words = [split]
     if len(encoded.sides(number)) > 1:
@@ -109,7 +109,7 @@ def _what(encoded: Encoded, number: int, split: str, side: int, begin: int, end:
     return ", ".join(words)
 
 
-def _rows_of_record(encoded: Encoded, number: int) -> int:
+def _rows_of_record(encoded: TokenizedData, number: int) -> int:
     flags = np.asarray(encoded.arrays["flags"])
     first = number
     while flags[first] & CONTINUES:
@@ -120,7 +120,7 @@ def _rows_of_record(encoded: Encoded, number: int) -> int:
     return count
 
 
-def _is_place(encoded: Encoded, number: int, name: str, line: int) -> bool:
+def _is_place(encoded: TokenizedData, number: int, name: str, line: int) -> bool:
     place = encoded.place(number)
     return place.line == line and (place.file == name or Path(place.file).name == name or Path(place.file) == Path(name).absolute())
 

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.schema import Derived, Empty, Option, knob, option
+from fulgurite.config.schema import Derived, Empty, Option, knob, option
 
 if TYPE_CHECKING:
-    from fulgurite.run import Facts, RunConfig
+    from fulgurite.config.run import Facts, RunConfig
 
 
 @dataclass(slots=True)
 class Precision(Option):
     """The five dtypes that a compute type fixes. The tests look at the live tensors and hold them against these names."""
 
-    builds: ClassVar[str] = "fulgurite.precision.build:build"
+    builds: ClassVar[str] = "fulgurite.precision.policy:build"
     lightning: ClassVar[str] = ""
     frozen: ClassVar[str] = ""
     trained: ClassVar[str] = ""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.schema import Derived, Empty, Option, Range, above, at_least, between, knob, option
+from fulgurite.config.schema import Derived, Empty, Option, Range, above, at_least, between, knob, option
 
 if TYPE_CHECKING:
-    from fulgurite.run import Facts, RunConfig
+    from fulgurite.config.run import Facts, RunConfig
 
 STAGES = ("sft", "pt")
 METHODS = ("full", "freeze", "lora")
@@ -43,14 +43,14 @@ class NoPrivacy(Privacy):
 
 
 def _delta(run: RunConfig, facts: Facts) -> Derived:
-    from fulgurite.privacy.noise import delta_for
+    from fulgurite.privacy.accountant import delta_for
 
     delta = delta_for(facts.rows)
     return Derived(delta, f"{facts.rows} rows to the power of -1.2, below one in {facts.rows}: the promise may fail for less than one row")
 
 
 def _noise_multiplier(run: RunConfig, facts: Facts) -> Derived:
-    from fulgurite.privacy.noise import noise_for, rate_of
+    from fulgurite.privacy.accountant import noise_for, rate_of
 
     p, rate = run.privacy, rate_of(run.trainer.batch_size, facts.rows)
     noise = noise_for(p.epsilon, p.delta, rate, facts.total_steps, p.accountant)

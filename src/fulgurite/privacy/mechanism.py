@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from fulgurite.errors import ConfigError
 from fulgurite.privacy import config as c
-from fulgurite.privacy.clip import factors, norms, summed
-from fulgurite.privacy.gradients import RowGradients, RowLosses
-from fulgurite.privacy.noise import NOISE, Spell, epsilon_of, random, rate_of
+from fulgurite.privacy.accountant import NOISE, Spell, epsilon_of, random, rate_of
+from fulgurite.privacy.clipping import factors, norms, summed
+from fulgurite.privacy.per_sample_gradients import RowGradients, RowLosses
 
 UNIT = "one row, more or less"
 

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.schema import Derived, Empty, Option, Range, above, at_least, below, between, knob, option
+from fulgurite.config.schema import Derived, Empty, Option, Range, above, at_least, below, between, knob, option
 
 if TYPE_CHECKING:
-    from fulgurite.run import Facts, RunConfig
+    from fulgurite.config.run import Facts, RunConfig
 
 TIMESCALE = 10_000
 """Steps: transformers' timescale of inverse_sqrt where there is no warmup."""

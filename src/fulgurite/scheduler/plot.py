@@ -9,8 +9,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Sequence
 
-from fulgurite.scheduler.coincide import curve, filled
 from fulgurite.scheduler.config import ReduceLrOnPlateau, Scheduler
+from fulgurite.scheduler.equivalence import curve, filled
 from fulgurite.scheduler.plateau import course
 
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))

@@ -20,24 +20,24 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from fulgurite.config.run import RunConfig
+from fulgurite.config.schema import build
+from fulgurite.data.dataset import AnyRows
 from fulgurite.data.loader import Ahead
-from fulgurite.data.order import Ints, StepOrder
-from fulgurite.data.rows import AnyRows
+from fulgurite.data.sampler import Ints, StepSampler
 from fulgurite.data.source import Source
 from fulgurite.data.template import Template
 from fulgurite.errors import CheckpointError, ConfigError, TrainingFailed
-from fulgurite.method.parts import elements, layers
-from fulgurite.model.inner import inner
+from fulgurite.method.modules import elements, layers
 from fulgurite.model.load import Loaded
-from fulgurite.optim.groups import base_rate
-from fulgurite.optim.renew import hyperparameters, plateau_settings, renew
-from fulgurite.precision.build import Dtypes
+from fulgurite.model.unwrap import inner
+from fulgurite.optim.hyperparameters import hyperparameters, plateau_settings, renew
+from fulgurite.optim.param_groups import base_rate
+from fulgurite.precision.policy import Dtypes
 from fulgurite.precision.rounding import Rounded
 from fulgurite.privacy.mechanism import Mechanism
-from fulgurite.run import RunConfig
 from fulgurite.scheduler.config import ReduceLrOnPlateau
-from fulgurite.schema import build
-from fulgurite.stage.resting import at_rest
+from fulgurite.stage.freezing import at_rest
 
 Batch = dict[str, Any]
 
@@ -90,10 +90,10 @@ class StageModule(LightningModule):  # type: ignore[misc]
     def close(self) -> None:
         """Give back what is held beside the model; called when training ends, however it does."""
 
-    def order(self, lengths: Ints, processes: int, rank: int) -> StepOrder:
+    def order(self, lengths: Ints, processes: int, rank: int) -> StepSampler:
         """Which rows of the data make which step."""
         t = self.run.trainer
-        return StepOrder(lengths, t.batch_size, t.micro_batch, processes, rank, self.run.seed, self.run.data.shuffle)
+        return StepSampler(lengths, t.batch_size, t.micro_batch, processes, rank, self.run.seed, self.run.data.shuffle)
 
     def rows_validated(self) -> int:
         """How many rows of an evaluation are looked at together."""

@@ -9,13 +9,26 @@ from enum import StrEnum
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.places import is_there, resolve_function, resolve_path
-from fulgurite.schema import Derived, Empty, Option, Range, Sure, above, at_least, below, between, knob, knobs_of, option
-from fulgurite.stage import pairwise
-from fulgurite.stage.pairwise import PreferenceLoss, ReferenceMode
+from fulgurite.config.paths import is_there, resolve_function, resolve_path
+from fulgurite.config.schema import (
+    Derived,
+    Empty,
+    Option,
+    Range,
+    Sure,
+    above,
+    at_least,
+    below,
+    between,
+    knob,
+    knobs_of,
+    option,
+)
+from fulgurite.stage import preference_table as pairwise
+from fulgurite.stage.preference_table import PreferenceLoss, ReferenceMode
 
 if TYPE_CHECKING:
-    from fulgurite.run import Facts, RunConfig
+    from fulgurite.config.run import Facts, RunConfig
 
 
 @dataclass(slots=True)
@@ -32,7 +45,7 @@ class Stage(Option):
 
 
 @dataclass(slots=True)
-class Speaking(Stage):
+class GenerativeStage(Stage):
     """What every stage has whose model speaks."""
 
     max_new_tokens: int = knob(
@@ -59,7 +72,7 @@ class Speaking(Stage):
 
 
 @dataclass(slots=True)
-class Language(Speaking):
+class Language(GenerativeStage):
     """What the stages have that learn the next token."""
 
     router_aux_loss_coef: float | None = knob(
@@ -93,7 +106,7 @@ class SftLoss(StrEnum):
 class Sft(Language):
     """Supervised fine-tuning: learns the answers of examples. The right first step in doubt."""
 
-    builds: ClassVar[str] = "fulgurite.stage.language:build"
+    builds: ClassVar[str] = "fulgurite.stage.causal_lm:build"
     costs: ClassVar[str] = "One forward and one backward pass a row."
 
     loss: SftLoss = knob(
@@ -117,7 +130,7 @@ class Sft(Language):
 class Pt(Language):
     """Continued pre-training: learns running text, every token of it. Take it for raw text; rows are packed."""
 
-    builds: ClassVar[str] = "fulgurite.stage.language:build"
+    builds: ClassVar[str] = "fulgurite.stage.causal_lm:build"
     costs: ClassVar[str] = "As sft; every token is learned."
 
 
@@ -200,7 +213,7 @@ _MODE_WORDS = "adapter with lora, qlora and their kin where the adapter begins a
 
 
 @dataclass(slots=True)
-class Comparing(Speaking):
+class PreferenceStage(GenerativeStage):
     """What preference stages have that hold the policy against a reference."""
 
     reference: str | None = knob(
@@ -222,7 +235,7 @@ class Comparing(Speaking):
 
 @option("stage", "dpo")
 @dataclass(slots=True)
-class Dpo(Comparing):
+class Dpo(PreferenceStage):
     """Direct Preference Optimization and its family: learns from pairs which answer is better. After SFT."""
 
     builds: ClassVar[str] = "fulgurite.stage.preference:build"
@@ -240,7 +253,7 @@ class Dpo(Comparing):
     )
     beta: float | None = knob(
         None, "How dearly leaving the reference is paid; in hinge and ipo the inverse of a margin, in orpo the weight of its term.",
-        source="The loss's paper, as fulgurite/stage/pairwise.py lists it: https://huggingface.co/docs/trl/paper_index",
+        source="The loss's paper, as fulgurite/stage/preference_table.py lists it: https://huggingface.co/docs/trl/paper_index",
         bounds=above(0), usual=lambda run: _row(run).usual,
         advice="Raise it if answers drift or repeat; lower it if nothing changes.", empty=_of_loss("beta", "nothing"),
         raise_when="When answers drift, repeat or get too long.", lower_when="When nothing changes: the margin stays near 0.",
@@ -320,7 +333,7 @@ class Dpo(Comparing):
 
 @option("stage", "kto")
 @dataclass(slots=True)
-class Kto(Comparing):
+class Kto(PreferenceStage):
     """Kahneman-Tversky optimization: learns from single answers, each marked good or bad. Where there are no pairs. After SFT."""
 
     builds: ClassVar[str] = "fulgurite.stage.preference:build_kto"
@@ -359,7 +372,7 @@ class Kto(Comparing):
         return _reference_refusal(self) or _pairs_refusal(run)
 
 
-def _reference_refusal(stage: Comparing) -> str | None:
+def _reference_refusal(stage: PreferenceStage) -> str | None:
     if stage.reference is not None and stage.reference_mode is ReferenceMode.adapter:
         return "stage.reference_mode=adapter is the model that training starts from; with stage.reference take copy or precomputed."
     return None
@@ -386,7 +399,7 @@ class Engine(StrEnum):
 
 
 @dataclass(slots=True)
-class Policy(Speaking):
+class Policy(GenerativeStage):
     """What the stages that learn from their own answers share: rollouts, rewards, and the clip."""
 
     answers_a_prompt: ClassVar[str] = ""
@@ -478,7 +491,7 @@ class Policy(Speaking):
 
     def refusal(self, run: RunConfig) -> str | None:
         """One process, rewards that are there, prompts whole, no dropout."""
-        from fulgurite.stage.rewards import resolve
+        from fulgurite.stage.reward_functions import resolve
 
         if not self.reward:
             return f"stage={self.name} needs stage.reward=<a rule, path.py:function or an installed reward>, such as length:50."

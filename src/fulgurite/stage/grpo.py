@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from fulgurite.config.run import RunConfig
 from fulgurite.loss.policy import clipped_policy, divisor, group_advantages, k3, masked_mean, summed
-from fulgurite.precision.build import Dtypes
-from fulgurite.run import RunConfig
+from fulgurite.precision.policy import Dtypes
 from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch
-from fulgurite.stage.buffer import IGNORE, Buffer
 from fulgurite.stage.policy import PolicyStage
+from fulgurite.stage.rollout_buffer import IGNORE, Buffer
 
 
 def build(config: c.Grpo, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> PolicyStage:

@@ -20,24 +20,24 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from fulgurite.data.asked import Asked
-from fulgurite.data.order import Ints, StepOrder
-from fulgurite.data.records import Conversation, as_dicts
-from fulgurite.data.rows import AnyRows, Rows
+from fulgurite.config.run import RunConfig
+from fulgurite.data.dataset import AnyRows, TokenDataset
+from fulgurite.data.example import Conversation, as_dicts
+from fulgurite.data.prompt_dataset import PromptDataset
+from fulgurite.data.sampler import Ints, StepSampler
 from fulgurite.data.source import Source
 from fulgurite.data.template import Template
 from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.loss.policy import k3, masked_mean
 from fulgurite.model.load import Loaded
-from fulgurite.model.tokens import padding_of
-from fulgurite.precision.build import Dtypes
-from fulgurite.run import RunConfig
+from fulgurite.model.tokenizer_check import padding_of
+from fulgurite.precision.policy import Dtypes
 from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch, StageModule
-from fulgurite.stage.buffer import Buffer, Cuts
-from fulgurite.stage.rewards import Answered, check_columns, resolve, scored, short_names
+from fulgurite.stage.log_probs import Scorer, reference
+from fulgurite.stage.reward_functions import Answered, check_columns, resolve, scored, short_names
 from fulgurite.stage.rollout import Drawn, Rollouts, TransformersRollouts
-from fulgurite.stage.scorer import Scorer, reference
+from fulgurite.stage.rollout_buffer import Buffer, Cuts
 from fulgurite.stage.vllm_rollout import VllmRollouts
 
 VALIDATION = 2**31
@@ -75,7 +75,7 @@ class Objective(Protocol):
         """Take it back."""
 
 
-class RolloutOrder(StepOrder):
+class RolloutOrder(StepSampler):
     """Every micro-batch of a step names all prompts of its rollout. Each epoch's last rollout is filled up from its first prompts."""
 
     def __init__(self, rows: int, prompts: int, cuts: Cuts, seed: int, shuffle: bool) -> None:
@@ -108,8 +108,8 @@ class PolicyStage(StageModule):
         self.buffer: Buffer | None = None
         self.cuts: Cuts
         self.rollouts: Rollouts
-        self.asked: Asked
-        self.asked_val: Asked | None = None
+        self.asked: PromptDataset
+        self.asked_val: PromptDataset | None = None
         self._seen: dict[str, float] = {}
         self._negative = 0
         self._scores: list[float] = []
@@ -131,15 +131,15 @@ class PolicyStage(StageModule):
         """The prompts, and the engine that answers them. Raises ConfigError where the model cannot read prompt and answer."""
         super().take(source, rows, val, loaded, template)
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # it is meant
-        assert isinstance(rows, Rows)
-        every = [rows, val] if isinstance(val, Rows) and len(val) else [rows]
+        assert isinstance(rows, TokenDataset)
+        every = [rows, val] if isinstance(val, TokenDataset) and len(val) else [rows]
         longest, room = max(int(max(part.lengths)) for part in every), loaded.length - self.stage.max_new_tokens
         if longest > room:
             raise ConfigError(
                 f"stage.max_new_tokens={self.stage.max_new_tokens} behind a prompt of {longest} tokens is more than the {loaded.length} "
                 f"that the model reads; lower it, or set data.max_length={max(room, 8)}."
             )
-        self.asked, self.asked_val = Asked(source, rows), Asked(source, val) if isinstance(val, Rows) else None
+        self.asked, self.asked_val = PromptDataset(source, rows), PromptDataset(source, val) if isinstance(val, TokenDataset) else None
         check_columns(self.rewards, self.asked.names)
         self._words = loaded.tokenizer
         pad = padding_of(loaded.tokenizer, loaded.model.get_input_embeddings().num_embeddings)
@@ -157,7 +157,7 @@ class PolicyStage(StageModule):
         """What draws answers is done."""
         self.rollouts.close()
 
-    def order(self, lengths: Ints, processes: int, rank: int) -> StepOrder:
+    def order(self, lengths: Ints, processes: int, rank: int) -> StepSampler:
         """Steps as parts of rollouts. Raises ConfigError where a rollout has fewer answers than steps."""
         t, answers = self.run.trainer, self.run.trainer.batch_size * self.stage.answers()
         if answers < self.stage.minibatches:
@@ -201,7 +201,7 @@ class PolicyStage(StageModule):
             self._refuse_runaway(buffer)
         return buffer
 
-    def rewarded(self, asked: Asked, rows: list[int], drawn: Drawn) -> tuple[list[float], dict[str, list[float]]]:
+    def rewarded(self, asked: PromptDataset, rows: list[int], drawn: Drawn) -> tuple[list[float], dict[str, list[float]]]:
         """The weighted reward of each answer, and each reward's own. Raises RequestError where a reward gives no good numbers."""
         turns = [asked.messages(row) for row in rows]
         columns: dict[str, list[Any]] = {name: [asked.columns(row)[name] for row in rows] for name in asked.names}

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from fulgurite.config.run import RunConfig
 from fulgurite.loss.policy import adapted, clipped_policy, clipped_value, gae, k1, masked_mean, summed, whiten
-from fulgurite.precision.build import Dtypes
-from fulgurite.run import RunConfig
+from fulgurite.precision.policy import Dtypes
 from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch
-from fulgurite.stage.buffer import IGNORE, Buffer
 from fulgurite.stage.policy import PolicyStage
+from fulgurite.stage.rollout_buffer import IGNORE, Buffer
 
 
 def build(config: c.Ppo, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> PpoStage:

@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from fulgurite.data.compared_rows import Compared
+from fulgurite.config.run import RunConfig
 from fulgurite.data.loader import Ahead
+from fulgurite.data.preference_dataset import PreferenceDataset
 from fulgurite.errors import TrainingFailed
 from fulgurite.loss import preference as losses
-from fulgurite.precision.build import Dtypes
-from fulgurite.run import RunConfig
-from fulgurite.say import say
+from fulgurite.precision.policy import Dtypes
 from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch, StageModule
-from fulgurite.stage.pairwise import PreferenceLoss, ReferenceMode, row
+from fulgurite.stage.preference_table import PreferenceLoss, ReferenceMode, row
 from fulgurite.stage.reference import AdapterOff, Frozen, Scorer, precompute, quiet_dropout
+from fulgurite.text.console import say
 
 BALANCE = (1.0, 4 / 3)
 """Weighted good answers to weighted bad ones: TRL's KTO page, after the paper."""
@@ -42,7 +42,7 @@ def build_kto(config: c.Kto, model: PreTrainedModel, run: RunConfig, dtypes: Dty
     return KtoStage(model, run, dtypes, total_steps)
 
 
-class Comparison(StageModule):
+class PreferenceModule(StageModule):
     """A policy and its reference. Before the first step both are one, which is checked in every run."""
 
     def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
@@ -69,7 +69,7 @@ class Comparison(StageModule):
         if self.run.stage.reference_mode is ReferenceMode.copy:
             self._parts["reference"] = Frozen(model, self.run.stage.loss_chunk)
 
-    def before_fit(self, parts: Sequence[Compared], cache: Path, device: torch.device) -> None:
+    def before_fit(self, parts: Sequence[PreferenceDataset], cache: Path, device: torch.device) -> None:
         """Compute the reference of all rows, on `device`, where stage.reference_mode=precomputed. Weights must be those of the start."""
         if self.run.stage.reference_mode is not ReferenceMode.precomputed:
             return
@@ -150,7 +150,7 @@ def tolerance(dtypes: Dtypes) -> float:
     return 1e-4 if dtypes.compute == torch.float32 else 0.3
 
 
-class DpoStage(Comparison):
+class DpoStage(PreferenceModule):
     """The DPO family. `train/kl` is the mean log ratio of both answers, in nats an answer: those are the data's, not the policy's
     own, so that it may be negative. Rewards are beta times the log ratio (without a reference, of the log-probability)."""
 
@@ -255,7 +255,7 @@ class DpoStage(Comparison):
             self.note("kl", ratio_S.sum(), 2 * pairs)
 
 
-class KtoStage(Comparison):
+class KtoStage(PreferenceModule):
     """KTO. `train/kl` is its baseline: the mean log ratio of the step's answers under each other's prompts, over all processes.
 
     It is 0 in a step whose rows all share one prompt, for there is no answer to another.
@@ -273,7 +273,7 @@ class KtoStage(Comparison):
                 f"fewer than 4 tell nothing, fewer than {FEW} little; take 32, up to 128."
             )
 
-    def before_fit(self, parts: Sequence[Compared], cache: Path, device: torch.device) -> None:
+    def before_fit(self, parts: Sequence[PreferenceDataset], cache: Path, device: torch.device) -> None:
         """Say where one class of answers outweighs the other so far that it drowns it, and where there are no other prompts."""
         stage = self.run.stage
         good = sum(rows.good(i) for rows in parts for i in range(len(rows)))

@@ -19,12 +19,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from fulgurite.data.compared_rows import Compared, collate_compared
+from fulgurite.data.preference_dataset import PreferenceDataset, collate_compared
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.loss.language import IGNORE, log_probs, log_probs_of_logits, sums
-from fulgurite.model.inner import inner
 from fulgurite.model.probe import plain_head
-from fulgurite.stage import shared
+from fulgurite.model.unwrap import inner
+from fulgurite.stage import shared_prefix as shared
 
 Batch = dict[str, Any]
 ADAPTER = ".default"
@@ -116,7 +116,7 @@ class Precomputed:
 
 
 def precompute(
-    scorer: Scorer, parts: Sequence[Compared], micro_batch: int, settings: Sequence[str], cache: Path, adapted: bool = False
+    scorer: Scorer, parts: Sequence[PreferenceDataset], micro_batch: int, settings: Sequence[str], cache: Path, adapted: bool = False
 ) -> Precomputed:
     """The reference's log-probabilities of every row, from the cache where model, data and `settings` are the same.
 
@@ -149,7 +149,7 @@ def precompute(
     return Precomputed(values)
 
 
-def _key(model: nn.Module, parts: Iterable[Compared], settings: Sequence[str], adapted: bool) -> str:
+def _key(model: nn.Module, parts: Iterable[PreferenceDataset], settings: Sequence[str], adapted: bool) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(json.dumps([part.encoded.key, *settings]).encode())

@@ -8,10 +8,10 @@ from typing import ClassVar
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from fulgurite.config.run import RunConfig
 from fulgurite.loss.reward import bradley_terry
 from fulgurite.model.reward_head import rewards
-from fulgurite.precision.build import Dtypes
-from fulgurite.run import RunConfig
+from fulgurite.precision.policy import Dtypes
 from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch, StageModule
 

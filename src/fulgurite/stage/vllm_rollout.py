@@ -19,10 +19,10 @@ import torch
 from transformers import PreTrainedModel
 
 from fulgurite.errors import ConfigError
-from fulgurite.method.merged import merged
-from fulgurite.model.inner import inner
-from fulgurite.say import say
+from fulgurite.method.merge import merged
+from fulgurite.model.unwrap import inner
 from fulgurite.stage.rollout import Drawn
+from fulgurite.text.console import say
 
 ENVIRONMENT = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 """What vLLM is told where nobody said otherwise: to be quiet, to tell nobody, and to leave the threads where training has them."""

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fulgurite.compose import Composed
-from fulgurite.drawing import Figure, svg, text
-from fulgurite.folder import write_atomically
-from fulgurite.sweep.config import Sweep
+from fulgurite.config.compose import Composed
+from fulgurite.config.sweep import Sweep
+from fulgurite.run.folder import write_atomically
 from fulgurite.sweep.spaces import SPACES
+from fulgurite.text.plot import Figure, svg, text
 
 SHOWN, BAR = 10, 30
 """Rows of the table, and the columns of the longest bar."""

@@ -14,19 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fulgurite.check import checked_source
-from fulgurite.compose import Composed, Outcome
+from fulgurite.config.compose import Composed, Outcome
+from fulgurite.config.overrides import as_typed, verbatim
+from fulgurite.config.run import all_knobs
+from fulgurite.config.sweep import Sweep
 from fulgurite.errors import ConfigError, Interrupted, TrainingFailed
-from fulgurite.folder import make
-from fulgurite.overrides import as_typed, verbatim
-from fulgurite.plan.gather import gather, settled
-from fulgurite.run import all_knobs
-from fulgurite.say import say, show
+from fulgurite.plan.preflight import checked_source
+from fulgurite.plan.prepare import gather, settled
+from fulgurite.run.folder import make
 from fulgurite.sweep import study as kept_study
-from fulgurite.sweep.config import Sweep
 from fulgurite.sweep.result import words, write
 from fulgurite.sweep.spaces import Span, Values, draws, knob_of
 from fulgurite.sweep.storage import alone, storage
+from fulgurite.text.console import say, show
 
 HOPELESS = 3
 """A search whose first trials all fail ends after so many: the fault is in what they share."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from fulgurite.config.run import RunConfig
+from fulgurite.config.schema import Knob, Range, bare, settings
 from fulgurite.errors import ConfigError
-from fulgurite.run import RunConfig
-from fulgurite.schema import Knob, Range, bare, settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from fulgurite.callback.status import alive, this_process
+from fulgurite.config.sweep import Pruner, Sampler, Sweep
 from fulgurite.errors import ConfigError
-from fulgurite.sweep.config import Pruner, Sampler, Sweep
+from fulgurite.run.status import alive, this_process
 from fulgurite.sweep.spaces import Span, Values
 from fulgurite.sweep.storage import storage
 

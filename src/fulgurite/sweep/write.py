@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from fulgurite.compose import compose
-from fulgurite.run import RunConfig
-from fulgurite.schema import Knob
+from fulgurite.config.compose import compose
+from fulgurite.config.run import RunConfig
+from fulgurite.config.schema import Knob
 from fulgurite.sweep.spaces import SPACES, Values, draws, knob_of
 
 HEAD = """\

@@ -14,8 +14,8 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.strategies import DDPStrategy
 
-from fulgurite.precision.build import Dtypes
-from fulgurite.run import RunConfig
+from fulgurite.config.run import RunConfig
+from fulgurite.precision.policy import Dtypes
 from fulgurite.trainer import config as c
 
 PATIENCE = timedelta(minutes=30)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
+from fulgurite.config.schema import Derived, Empty, Option, Range, Sure, above, at_least, between, knob, option
 from fulgurite.data.config import ASKING
-from fulgurite.schema import Derived, Empty, Option, Range, Sure, above, at_least, between, knob, option
 
 if TYPE_CHECKING:
-    from fulgurite.run import Facts, RunConfig
+    from fulgurite.config.run import Facts, RunConfig
 
 TOKENS_PER_MICRO_BATCH = {"cpu": 1024, "cuda": 8192}
 """Where larger micro-batches stop paying: measured on two CPU cores; on a GPU a safe start (ours)."""

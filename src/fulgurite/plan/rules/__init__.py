@@ -8,8 +8,8 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fulgurite.plan.facts import Seen
-from fulgurite.plan.trouble import Say, Severity, Trouble
+from fulgurite.plan.context import Seen
+from fulgurite.plan.diagnostic import Say, Severity, Trouble
 
 Function = Callable[[Seen], Say | list[Say] | None]
 UNUSUAL = "value.unusual"

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from fulgurite.data.config import ASKING
-from fulgurite.optim.rates import usual
-from fulgurite.plan.facts import DataFacts, Seen
+from fulgurite.optim.default_lrs import usual
+from fulgurite.plan.context import DataFacts, Seen
+from fulgurite.plan.diagnostic import Say, Severity
 from fulgurite.plan.rules import rule
-from fulgurite.plan.rules.bands import ALIKE, CUT_MANY, CUT_SOME, EPOCHS_LARGE, EPOCHS_MOST, LABELS_FEW, LARGE, LONG, trying
-from fulgurite.plan.rules.bands import TOKENISED_A_SECOND as A_SECOND
-from fulgurite.plan.trouble import Say, Severity
+from fulgurite.plan.thresholds import (
+    ALIKE,
+    CUT_MANY,
+    CUT_SOME,
+    EPOCHS_LARGE,
+    EPOCHS_MOST,
+    LABELS_FEW,
+    LARGE,
+    LONG,
+    trying,
+)
+from fulgurite.plan.thresholds import TOKENISED_A_SECOND as A_SECOND
 
 
 @rule("data.too-long", "error", insist=True, about="data.max_length", source=(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fulgurite.method.apart import base_changed
-from fulgurite.plan.facts import Seen
+from fulgurite.method.separate import base_changed
+from fulgurite.plan.context import Seen
+from fulgurite.plan.diagnostic import Say
 from fulgurite.plan.rules import rule
-from fulgurite.plan.trouble import Say
 
 
 @rule("export.template", "error", insist=True, source="Ours: an export is proven by this comparison, and would be refused by it")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fulgurite.plan.facts import Part, Seen
+from fulgurite.plan.context import Part, Seen
+from fulgurite.plan.diagnostic import Say, Severity
 from fulgurite.plan.rules import rule
-from fulgurite.plan.rules.bands import DISK_FULL, DISK_TIGHT, MEMORY_FULL, MEMORY_TIGHT
-from fulgurite.plan.trouble import Say, Severity
+from fulgurite.plan.thresholds import DISK_FULL, DISK_TIGHT, MEMORY_FULL, MEMORY_TIGHT
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "other")
 

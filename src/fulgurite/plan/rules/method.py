@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from fulgurite.plan.facts import Seen
+from fulgurite.plan.context import Seen
+from fulgurite.plan.diagnostic import Say, Severity
 from fulgurite.plan.rules import rule
-from fulgurite.plan.rules.bands import LEFT_OUT, LEFT_OUT_MUCH
-from fulgurite.plan.trouble import Say, Severity
+from fulgurite.plan.thresholds import LEFT_OUT, LEFT_OUT_MUCH
 
 
 @rule("freeze.pattern", "note", source="P22: LlamaFactory #1514, #3694, #3072, #5152, #8834, #6731 (which layers are trained?)")

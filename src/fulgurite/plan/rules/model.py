@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from fulgurite.plan.facts import Seen
+from fulgurite.plan.context import Seen
+from fulgurite.plan.diagnostic import Say
 from fulgurite.plan.rules import rule
-from fulgurite.plan.trouble import Say
 
 SOME = 8
 """Tokens that are named one by one."""

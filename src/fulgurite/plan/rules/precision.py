@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from fulgurite.plan.facts import Seen
+from fulgurite.plan.context import Seen
+from fulgurite.plan.diagnostic import Say, Severity
 from fulgurite.plan.rules import rule
-from fulgurite.plan.rules.bands import BF16_GRAIN, PURE_BF16, SPREAD, trying
 from fulgurite.plan.rules.rates import COMPARING
-from fulgurite.plan.trouble import Say, Severity
+from fulgurite.plan.thresholds import BF16_GRAIN, PURE_BF16, SPREAD, trying
 
 
 @rule("precision.born-bf16", "error", source="P6: LlamaFactory #482 (bf16 cured it), #4438, #6249, #4278, #4116")

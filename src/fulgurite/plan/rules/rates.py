@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fulgurite.optim.rates import recommend, usual
-from fulgurite.plan.facts import Seen
+from fulgurite.config.run import Facts
+from fulgurite.config.schema import Range, options
+from fulgurite.optim.default_lrs import recommend, usual
+from fulgurite.plan.context import Seen
+from fulgurite.plan.diagnostic import Say, Severity
 from fulgurite.plan.rules import rule
-from fulgurite.plan.rules.bands import ALPHA, FAR, MUON_OWN, PREFERENCE_FAR, beyond, is_refused
-from fulgurite.plan.trouble import Say, Severity
-from fulgurite.run import Facts
-from fulgurite.schema import Range, options
+from fulgurite.plan.thresholds import ALPHA, FAR, MUON_OWN, PREFERENCE_FAR, beyond, is_refused
 
 TEACHING = ("sft", "pt")
 COMPARING = ("dpo", "kto")

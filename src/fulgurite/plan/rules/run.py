@@ -5,11 +5,11 @@ checkpoint/resume.py refuses the same once weights are there.
 
 from __future__ import annotations
 
-from fulgurite.plan.facts import Seen
+from fulgurite.config.run import RunConfig
+from fulgurite.config.schema import Range, settings
+from fulgurite.plan.context import Seen
+from fulgurite.plan.diagnostic import Say
 from fulgurite.plan.rules import UNUSUAL, rule
-from fulgurite.plan.trouble import Say
-from fulgurite.run import RunConfig
-from fulgurite.schema import Range, settings
 
 
 @rule(UNUSUAL, "warning", source="each knob's own usual range and its source; `fulgurite explain KNOB` shows both")

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from fulgurite.plan.facts import Seen
+from fulgurite.plan.context import Seen
+from fulgurite.plan.diagnostic import Say, Severity
 from fulgurite.plan.rules import rule
-from fulgurite.plan.rules.bands import FEW, SHORT, WARMUP_MOST, trying
-from fulgurite.plan.trouble import Say, Severity
-from fulgurite.scheduler.coincide import same_as
+from fulgurite.plan.thresholds import FEW, SHORT, WARMUP_MOST, trying
 from fulgurite.scheduler.config import Scheduler, Warm
+from fulgurite.scheduler.equivalence import same_as
 
 MILD = 0.03
 """The warmup of long runs (Tülu 3, QLoRA)."""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from fulgurite.plan.facts import Seen
+from fulgurite.config.schema import Range, knobs_of
+from fulgurite.plan.context import Seen
+from fulgurite.plan.diagnostic import Say, Severity
 from fulgurite.plan.rules import rule
-from fulgurite.plan.rules.bands import KTO_BALANCE, KTO_BATCH, LENGTH_TELLS, PAIRS_FEW, PAIRS_SOME, beyond, is_refused, trying
 from fulgurite.plan.rules.rates import COMPARING, OWN_TERM
-from fulgurite.plan.trouble import Say, Severity
-from fulgurite.schema import Range, knobs_of
-from fulgurite.stage.pairwise import row
+from fulgurite.plan.thresholds import (
+    KTO_BALANCE,
+    KTO_BATCH,
+    LENGTH_TELLS,
+    PAIRS_FEW,
+    PAIRS_SOME,
+    beyond,
+    is_refused,
+    trying,
+)
+from fulgurite.stage.preference_table import row
 
 MIDDLE = 7 / 6
 """The middle of KTO's balance."""

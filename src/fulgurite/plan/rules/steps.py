@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from fulgurite.plan.facts import Seen
+from fulgurite.plan.context import Seen
+from fulgurite.plan.diagnostic import Say, Severity
 from fulgurite.plan.rules import rule
-from fulgurite.plan.rules.bands import FEW, LITTLE, SHORT
-from fulgurite.plan.trouble import Say, Severity
+from fulgurite.plan.thresholds import FEW, LITTLE, SHORT
 
 
 @rule("steps.too-few", "error", source="S16, P1: LlamaFactory #7486 (91 rows, 17 steps)", insist=True)

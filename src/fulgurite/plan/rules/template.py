@@ -4,9 +4,9 @@ training than at inference, data/template.py refuses itself."""
 from __future__ import annotations
 
 from fulgurite.data.config import ASKING
-from fulgurite.plan.facts import Seen
+from fulgurite.plan.context import Seen
+from fulgurite.plan.diagnostic import Say
 from fulgurite.plan.rules import rule
-from fulgurite.plan.trouble import Say
 
 
 @rule("template.unsure", "warning", about="data.template", source=(

@@ -1,0 +1,155 @@
+"""`fulgurite explain`: reads the words, picks the pages, prints them."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+from fulgurite.config.schema import Knob, bare, check, knobs_of, options
+from fulgurite.errors import ConfigError, RequestError
+from fulgurite.explain.knob_index import as_json, everything
+from fulgurite.explain.pages import group_page, knob_page, option_page, overview
+from fulgurite.explain.search import asked, search
+from fulgurite.explain.translations import LANGUAGES, from_locale, spoken
+
+if TYPE_CHECKING:
+    from fulgurite.scheduler.config import Scheduler
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose complaints are one sentence of ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise RequestError(f"fulgurite explain: {message}; `fulgurite explain --help` shows how to ask.")
+
+
+def explain_main(words: list[str]) -> int:
+    """Print what is known of the words; returns 0. Raises ConfigError or RequestError, for the caller to report."""
+    given = _parser().parse_intermixed_args(words)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode gets question marks, not a traceback
+    # a program gets English unless it asks, whatever the locale of whoever starts it
+    with spoken(given.lang or ("en" if given.json else from_locale(os.environ))):
+        print(_answer(given))
+    return 0
+
+
+def _answer(given: argparse.Namespace) -> str:
+    if given.html:
+        from fulgurite.explain.html import page
+
+        if given.words or given.search is not None or given.json or given.plot:
+            raise RequestError("fulgurite explain: --html is the whole guide; leave the other words out, but for --lang.")
+        return page()
+    if given.plot:
+        return _plots(given.words)
+    if given.json:
+        return json.dumps(_entries(given.words), indent=2, ensure_ascii=False)
+    if given.search is not None:
+        return search(given.search)
+    return "\n\n".join(_page(word) for word in given.words) if given.words else overview()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="fulgurite explain", allow_abbrev=False,
+        description="What a knob, a group or an option does, what to set it to, why, and who says so.",
+    )
+    parser.add_argument(
+        "words", nargs="*", metavar="WORD", help="a knob (optim.lr), a group (method), an option (method=lora)",
+    )
+    parser.add_argument("--search", metavar="WORD", help="the knobs and options that speak of a word")
+    parser.add_argument("--json", action="store_true", help="for programs: one entry a knob; all of them without words")
+    parser.add_argument(
+        "--plot", action="store_true",
+        help="draw a schedule: scheduler=cosine, with its knobs, optim.lr=... and trainer.max_steps=... as you like; or a preference "
+        "loss: stage=dpo stage.loss=ipo, with stage.beta=... and its kin",
+    )
+    parser.add_argument("--html", action="store_true", help="the whole guide as one page for a browser, without a network")
+    parser.add_argument("--lang", choices=LANGUAGES, help="the language; without it the terminal's (LC_ALL, LANG), and English for --json")
+    return parser
+
+
+def _page(word: str) -> str:
+    what = asked(word)
+    if what.group:
+        return group_page(what.group)
+    if what.knobs:
+        return knob_page(what.knobs)
+    return "\n\n".join(option_page(group, name) for group, name in what.options)
+
+
+def _entries(words: list[str]) -> list[dict[str, Any]]:
+    if not words:
+        return as_json()
+    return [entry for word in words for entry in as_json(_knobs(word))]
+
+
+def _knobs(word: str) -> list[Knob]:
+    """The knobs that a word stands for: those of the group or the option that it names."""
+    what = asked(word)
+    if what.knobs:
+        return list(what.knobs)
+    if what.group:
+        return [k for k in everything() if k.group.partition(".")[0] == what.group]
+    return [k for k in everything() if (k.group.partition(".")[0], k.option) in what.options]
+
+
+def _plots(words: list[str]) -> str:
+    """The curve of the schedule that the words name; of each schedule, smaller, where they name the group alone."""
+    if words and words[0] == "stage=dpo":
+        return _losses(words[1:])
+    from fulgurite.scheduler.plot import plot
+
+    if not words or words[0].partition("=")[0] != "scheduler":
+        raise ConfigError("--plot draws schedules and preference losses: ask for `fulgurite explain scheduler=cosine --plot` or stage=dpo.")
+    named = cast("dict[str, type[Scheduler]]", options("scheduler"))
+    values = dict(word.partition("=")[::2] for word in words[1:])
+    total = _given("trainer", "max_steps", values.pop("trainer.max_steps", "1000"))
+    lr = _given("optim", "lr", values.pop("optim.lr", "1e-4"))
+    if words[0] == "scheduler":
+        return "\n\n".join(plot(cls(), total, lr, height=7) for cls in named.values())
+    [(_, name)] = asked(words[0]).options
+    own = {k.path: k for k in knobs_of(named[name])}
+    for path in values:
+        if path not in own:
+            raise ConfigError(f"scheduler={name} has no knob {path}; it has {', '.join(own) or 'none'}.")
+    given = {own[path].name: _given("scheduler", own[path].name, text, name) for path, text in values.items()}
+    return plot(named[name](**given), total, lr)
+
+
+def _losses(words: list[str]) -> str:
+    """The curve of the preference loss that the words name; of each, smaller, where they name none."""
+    from fulgurite.explain.curves import loss_plot
+    from fulgurite.stage.preference_table import PreferenceLoss, reading
+
+    values = dict(word.partition("=")[::2] for word in words)
+    named = values.pop("stage.loss", None)
+    if named is not None and named not in list(PreferenceLoss):
+        raise ConfigError(f"stage.loss={named} is no loss of stage=dpo; there are {', '.join(PreferenceLoss)}.")
+    losses = [PreferenceLoss(named)] if named else list(PreferenceLoss)
+    reads = {"label_smoothing": "smoothing", "gamma": "gamma_share", "tau": "tau"}
+    given = {}
+    for path, text in values.items():
+        knob = path.removeprefix("stage.")
+        if knob not in ("beta", *reads) or named is None or (knob in reads and named not in reading(reads[knob])):
+            raise ConfigError(f"{path} is not read here; give stage.loss=... first, then stage.beta=... or a knob that the loss reads.")
+        given[knob] = float(_given("stage", knob, text, "dpo"))
+        if named == "exo_pair" and given.get("label_smoothing") == 0:
+            raise ConfigError("stage.label_smoothing=0 is not possible with stage.loss=exo_pair, which takes its logarithm; take 0.001.")
+    return "\n\n".join(loss_plot(loss, given, height=11 if named else 6) for loss in losses)
+
+
+def _given(group: str, knob: str, text: str, option: str = "") -> Any:
+    """The value that `text` gives a number knob, within its bounds. Raises ConfigError."""
+    found = next(k for k in everything() if k.path == f"{group}.{knob}" and option in ("", k.option))
+    try:
+        value = bare(found.type)(text)
+    except ValueError as error:
+        raise ConfigError(f"{found.path}={text} is not a {'whole ' * (bare(found.type) is int)}number.") from error
+    check(found, value)
+    return value

@@ -1,0 +1,128 @@
+"""`fulgurite plan`: reads the words, and shows what the run would be. The rules are listed without torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from fulgurite.errors import FulguriteError, RequestError, did_you_mean
+from fulgurite.text.console import one_line, show
+
+if TYPE_CHECKING:
+    from fulgurite.config.compose import Composed
+
+FLAGS = ("--show", "--json", "--probe", "--rules", "--config-dir", "--help")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose complaints are one sentence of ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise RequestError(f"fulgurite plan: {message}; `fulgurite plan --help` shows how to ask.")
+
+
+def plan_main(words: list[str]) -> int:
+    """Print the plan; returns 0, or 2 where a rule refuses the run. Raises FulguriteError where training would before it begins."""
+    given, overrides = _parser().parse_known_intermixed_args(words)
+    for word in overrides:
+        if word in ("-m", "--multirun"):
+            raise RequestError("fulgurite plan looks at one run: leave -m out, and give one value of each knob.")
+        if word.startswith("-"):
+            raise RequestError(f"fulgurite plan has no flag {word}.{did_you_mean(word, FLAGS)} There are {', '.join(FLAGS)}.")
+    overrides = [*given.words, *overrides]
+    if given.rules:
+        print(rules_table(given.json))
+        return 0
+    from pathlib import Path
+
+    from fulgurite.cli.train import continued
+    from fulgurite.config.compose import compose
+
+    folder = Path(given.config_dir).expanduser() if given.config_dir else None
+    if folder is not None and not folder.is_dir():
+        raise RequestError(f"--config-dir {folder} is not a folder; give one that has your options, such as {folder}/optim/mine.yaml.")
+    if given.show is not None:
+        check_word(given.show)
+    try:
+        return _planned(compose(continued(overrides), folder), given.json, given.probe, given.show)
+    except FulguriteError as error:
+        if given.json:
+            print(json.dumps({"error": one_line(str(error)), "status": error.exit_status}, indent=1))
+        raise
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="fulgurite plan", allow_abbrev=False,
+        description="What `fulgurite train` with the same words would do, cost and get wrong. No weight is loaded, and nothing is trained.",
+    )
+    parser.add_argument("words", nargs="*", metavar="WORD", help="GROUP=OPTION and KNOB=VALUE, as of `fulgurite train`")
+    parser.add_argument(
+        "--show", metavar="N", help="also print N training examples as text, with what is learned marked; or longest, or FILE:LINE",
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--probe", action="store_true", help="load the model after all, and time a few micro-batches of it")
+    parser.add_argument("--rules", action="store_true", help="every rule: id, severity, where it comes from, what it looks for")
+    parser.add_argument("--config-dir", metavar="FOLDER", help="a folder of your own options")
+    return parser
+
+
+def check_word(word: str) -> str:
+    """`--show N`, `longest` or `FILE:LINE`, as it was given. Raises RequestError for anything else."""
+    file, colon, line = word.rpartition(":")
+    if word == "longest" or (word.isdecimal() and int(word) >= 1) or (file and colon and line.isdecimal()):
+        return word
+    raise RequestError(f"--show {word} is not allowed: give a number of examples, longest, or FILE:LINE, such as --show 3.")
+
+
+def _planned(composed: Composed, as_json: bool, probed: bool, word: str | None) -> int:
+    from fulgurite.plan.preflight import checked_source
+    from fulgurite.plan.rules import speak
+
+    source = checked_source(composed)
+    from fulgurite.plan.alternatives import earlier
+    from fulgurite.plan.prepare import gather, settled  # loads torch, which takes seconds: after all that can be refused without it
+    from fulgurite.plan.report import as_dict, screen
+    from fulgurite.plan.show import as_list, as_text, count_more, find_shown
+
+    dtypes = settled(composed)
+    gathered = gather(composed, source, dtypes)
+    gathered.seen.earlier = earlier(composed, gathered.seen.folder)  # training reads and refuses the checkpoint itself
+    troubles = speak(gathered.seen)
+    probe = None
+    if probed:
+        from fulgurite.train.probe import measured
+
+        probe = measured(composed, dtypes, source, gathered)
+    shown = find_shown(gathered, word) if word is not None else []
+    tokenizer = gathered.template.tokenizer
+    if as_json:
+        found = as_dict(gathered.seen, composed.provenance, troubles, probe)
+        print(json.dumps(found | ({"shown": as_list(shown, tokenizer)} if shown else {}), indent=1))
+    else:
+        show(screen(gathered.seen, dtypes, troubles, probe))
+    if shown and not as_json:
+        print(f"\nEXAMPLES\n{as_text(shown, tokenizer, sys.stdout.isatty())}")
+        if more := count_more(gathered, word or ""):
+            print(more)
+    sys.stdout.flush()
+    return 2 if any(trouble.refuses for trouble in troubles) else 0
+
+
+def rules_table(as_json: bool = False) -> str:
+    """Every rule, in the order of the files; for programs as a list of objects."""
+    from fulgurite.explain.layout import paragraph
+    from fulgurite.plan.rules import RULES
+
+    if as_json:
+        rows = [
+            {"rule": r.id, "severity": str(r.severity), "from": r.source, "sentence": r.words, "may_be_allowed": r.insist}
+            for r in RULES.values()
+        ]
+        return json.dumps(rows, indent=1, ensure_ascii=False)
+    lines = [f"{len(RULES)} rules; an error marked * is let through by plan.allow=[ID]", ""]
+    for r in RULES.values():
+        lines += [f"{r.id}  {r.severity}{'*' * r.insist}  from {r.source}", paragraph(r.words, 96, 4)]
+    return "\n".join(lines)

@@ -1,0 +1,41 @@
+"""`knob=value` words for the commands that Hydra does not compose (chat, export, runs)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from fulgurite.config.schema import bare, check, knobs_of, type_words
+from fulgurite.errors import ConfigError, did_you_mean
+
+T = TypeVar("T")
+YES = {"true": True, "false": False}
+
+
+def usage(cls: type, command: str) -> str:
+    """The parameters of a command, a line each."""
+    return f"fulgurite {command} KNOB=VALUE ...\n\n" + "\n".join(f"  {knob.name:12} {knob.meaning}" for knob in knobs_of(cls))
+
+
+def parse(cls: type[T], words: Sequence[str], command: str) -> T:
+    """An instance of the declared dataclass `cls` from words. Raises ConfigError with the nearest name or the remedy."""
+    knobs = {k.name: k for k in knobs_of(cls)}
+    given: dict[str, object] = {}
+    if {"-h", "--help"} & set(words):
+        print(usage(cls, command))
+        raise SystemExit(0)
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{word} cannot be read; write knob=value, such as {next(iter(knobs))}=...")
+        if not name:
+            raise ConfigError(f"{word} names no knob; write KNOB=VALUE.")
+        if name not in knobs:
+            raise ConfigError(f"{command} knows no {name}.{did_you_mean(name, knobs)} It knows {', '.join(knobs)}.")
+        kind = bare(knobs[name].type)
+        try:
+            given[name] = None if text == "null" else YES[text.lower()] if kind is bool else kind(text)
+        except (ValueError, KeyError) as error:
+            raise ConfigError(f"{word} is not allowed: {name} must be {type_words(kind)}.") from error
+        check(knobs[name], given[name])
+    return cls(**given)

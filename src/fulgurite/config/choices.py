@@ -1,0 +1,58 @@
+"""Which options a group has, and what to write in place of a path or a hub id that was given for one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from fulgurite.config.paths import conf_dir, is_there
+from fulgurite.config.run import GROUPS
+from fulgurite.config.schema import options
+from fulgurite.errors import ConfigError, did_you_mean
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+"""`owner/name`, as on the hub."""
+DATA_FILE = re.compile(r".*\.(jsonl?|ndjson|csv|tsv|parquet|arrow|txt|text)(\.gz)?", re.IGNORECASE)
+MANY = {"logger"}
+"""Groups of which a run may choose several options."""
+
+
+def named(group: str, config_dir: Path | None = None) -> list[str]:
+    """The names that `group=` takes: YAML files of ours and of the user, and registered options."""
+    folders = [folder / group for folder in (conf_dir(), config_dir) if folder is not None]
+    files = {path.stem for folder in folders for path in folder.glob("*.yaml")}
+    return sorted(files | set(options(group)))
+
+
+def check_choice(group: str, value: object, typed: str, config_dir: Path | None) -> None:
+    """Raise ConfigError if the value of `group=` names no option of it; `typed` is the override as it was typed."""
+    names = named(group, config_dir)
+    if value is None and group not in GROUPS:
+        return  # no preset
+    if isinstance(value, list) and group not in MANY:
+        raise ConfigError(f"{typed} is not allowed: a run has one {group}; take {group}={value[0] if value else names[0]}.")
+    for word in _words(value):
+        if not isinstance(word, str):
+            raise ConfigError(f"{typed} is not allowed: {group} is one of {', '.join(names)}, written as {group}={names[0]}.")
+        inside = [folder / group / f"{word}.yaml" for folder in (conf_dir(), config_dir) if folder is not None]  # folder/name
+        if word not in names and not any(is_there(str(file)) for file in inside):
+            hint = meant(group, word)
+            raise ConfigError(f"There is no {group}={word}.{hint or did_you_mean(word, names)} There are: {', '.join(names)}.")
+
+
+def _words(value: object) -> Iterator[object]:
+    yield from value if isinstance(value, list) else [value]
+
+
+def meant(group: str, word: str) -> str:
+    """What to write for a path or a hub id, as ` Write ...` with a leading space; nothing if it is neither."""
+    if group not in ("model", "data"):
+        return ""
+    path = is_there(word) or word.startswith(("/", "./", "../", "~")) or (group == "data" and DATA_FILE.fullmatch(word) is not None)
+    shown = f"'{word}'" if re.search(r"[\s,()\[\]{}]", word) else word
+    if path:
+        return f" Write data=file data.path={shown}." if group == "data" else f" Write model=hf model.path={shown}."
+    if HUB_ID.fullmatch(word):
+        return f" Write data=file data.path=hub:{word}." if group == "data" else f" Write model=hf model.path={word}."
+    return ""

@@ -1,0 +1,199 @@
+"""Overrides as they were typed: the value of a text parameter stays text, whatever Hydra would read in it.
+
+Hydra reads `2026_11_29` as 20261129, `1e3` as 1000.0, `12e4567` as infinity and `a,b` as two values of a sweep. Here such a value
+is put into quotes before Hydra sees it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, QuotedString
+from hydra.errors import HydraException
+
+from fulgurite.config.schema import Knob, bare
+from fulgurite.errors import ConfigError
+
+OPENING, CLOSING = "([{", ")]}"
+CHOICE = re.compile(r"choice\((.*)\)", re.DOTALL)
+HEX = "hex_of_utf8_"
+HEX_KEY = re.compile(HEX + "((?:[0-9a-f]{2})+)")
+QUOTED_KEY = re.compile(r"""\s*(['"])(.*?)\1\s*:(.*)""", re.DOTALL)
+INTERPOLATION = re.compile(r"(\\*)\$\{")
+ESCAPED = re.compile(r"(\\+)\$\{")
+UNREADABLE = object()
+"""What `read_value` gives for a value that Hydra cannot read."""
+
+
+def quoted(value: object) -> str:
+    """A text as the value of an override, whatever is in it."""
+    text = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), str(value))  # only before a quote is one special
+    return f"'{text}'"
+
+
+def verbatim(value: object) -> str:
+    """A text as the value of an override that reads no other value, even if it has `${` in it."""
+    return quoted(literal(str(value)))
+
+
+def literal(value: Any) -> Any:
+    """A plain value whose texts OmegaConf takes as they are: `${` in them is escaped, so that it reads no other value."""
+    if isinstance(value, str):
+        return INTERPOLATION.sub(lambda found: found[1] * 2 + "\\${", value)
+    if isinstance(value, dict):
+        return {key: literal(item) for key, item in value.items()}
+    return [literal(item) for item in value] if isinstance(value, list) else value
+
+
+def unescape(value: Any) -> Any:
+    """The inverse of `literal`. A `${` that is not escaped stays as text too: nothing is ever looked up for it."""
+    if isinstance(value, str):
+        return ESCAPED.sub(lambda found: "\\" * (len(found[1]) // 2) + "${" if len(found[1]) % 2 else found[0], value)
+    if isinstance(value, dict):
+        return {key: unescape(item) for key, item in value.items()}
+    return [unescape(item) for item in value] if isinstance(value, list) else value
+
+
+def name_of(text: str) -> str:
+    """The parameter or group that an override sets."""
+    return text.lstrip("+~").partition("=")[0].strip()
+
+
+def read_value(value: str, keep_quotes: bool = False) -> Any:
+    """A value as Hydra reads it, or UNREADABLE."""
+    try:
+        found = OverridesParser.create().parse_override(f"x={value}").value()
+    except (HydraException, ValueError, RecursionError):  # ValueError: an integer of more digits than Python reads
+        return UNREADABLE
+    return found if keep_quotes or not isinstance(found, QuotedString) else found.text
+
+
+def text_kind(name: str, knobs: Mapping[str, Knob]) -> str:
+    """How a parameter holds text: "text", "list", "mapping", or "" if it does not."""
+    knob, parent = knobs.get(name), knobs.get(name.rpartition(".")[0])
+    if knob is None:
+        return "text" if parent is not None and _is_mapping(bare(parent.type)) else ""
+    kind = bare(knob.type)
+    if kind is str:
+        return "text"
+    if get_origin(kind) is list and get_args(kind) == (str,):
+        return "list"
+    return "mapping" if _is_mapping(kind) else ""
+
+
+def _is_mapping(kind: Any) -> bool:
+    return get_origin(kind) is dict and get_args(kind) == (str, str)
+
+
+def as_typed(text: str, knobs: Mapping[str, Knob], multirun: bool = False) -> str:
+    """The override with its text in quotes where Hydra would read something else; in a multirun a comma separates values."""
+    head, equals, value = text.partition("=")
+    kind = text_kind(name_of(text), knobs)
+    if not equals or not kind or not value.strip():
+        return text
+    keep: Callable[[str], str] = {"text": _text, "list": _list, "mapping": _mapping}[kind]
+    found = read_value(value, keep_quotes=True)
+    if multirun and isinstance(found, ChoiceSweep):
+        inside = CHOICE.fullmatch(value.strip())
+        return f"{head}={','.join(keep(part) for part in split(inside[1] if inside else value))}"
+    return f"{head}={keep(value)}"
+
+
+def _text(value: str) -> str:
+    found = read_value(value, keep_quotes=True)
+    typed = isinstance(found, bool | int | float) or (isinstance(found, ChoiceSweep) and CHOICE.fullmatch(value.strip()) is None)
+    unreadable = found is UNREADABLE and value.strip()[0] not in "'\"[{"
+    return quoted(value.strip()) if typed or unreadable else value
+
+
+def _list(value: str) -> str:
+    bare_value = value.strip()
+    if not (bare_value.startswith("[") and bare_value.endswith("]")):
+        found = read_value(value, keep_quotes=True)
+        one = found is not None and not isinstance(found, list | dict | ChoiceSweep) and not bare_value.startswith("[")
+        return f"[{_text(value)}]" if one else value
+    inside = bare_value[1:-1]
+    return f"[{','.join(_element(part) for part in split(inside))}]" if inside.strip() else value
+
+
+def _element(value: str) -> str:
+    return quoted("null") if value.strip() == "null" else _text(value) if value.strip() else value
+
+
+def _mapping(value: str) -> str:
+    bare_value = value.strip()
+    if not (bare_value.startswith("{") and bare_value.endswith("}")):
+        return value
+    return "{" + ",".join(_pair(part) for part in split(bare_value[1:-1])) + "}"
+
+
+def _pair(part: str) -> str:
+    quoted_key = QUOTED_KEY.fullmatch(part)
+    key, colon, item = (quoted_key[2], ":", quoted_key[3]) if quoted_key else part.partition(":")
+    if not colon:
+        return part
+    if quoted_key or read_value(f"{{{key}:x}}") is UNREADABLE:
+        key = HEX + key.strip().encode("utf-8", "surrogateescape").hex()
+    return f"{key}:{_element(item)}"
+
+
+def decoded_key(key: str) -> str:
+    """A key of a mapping as it was typed. Hydra reads few signs in a key, so that others come to it in hexadecimal digits."""
+    found = HEX_KEY.fullmatch(key)
+    return bytes.fromhex(found[1]).decode("utf-8", "surrogateescape") if found else key
+
+
+def split(text: str) -> list[str]:
+    """The parts between commas that stand outside of quotes and brackets."""
+    parts, depth, quote, start, at = [], 0, "", 0, 0
+    fresh = True
+    while at < len(text):
+        sign = text[at]
+        if quote:
+            at += sign == "\\"
+            quote = "" if sign == quote else quote
+        elif sign == "\\":
+            at += 1
+        elif sign in "'\"" and fresh:  # in the middle of a word it is an apostrophe
+            quote = sign
+        elif sign in OPENING or sign in CLOSING:
+            depth += 1 if sign in OPENING else -1
+        elif sign == "," and depth <= 0:
+            parts.append(text[start:at])
+            start = at + 1
+        fresh = sign in ",:" + OPENING or (fresh and sign.isspace())
+        at += 1
+    return [*parts, text[start:]]
+
+
+def check_file(path: Path, group: str, loaded: Any, knobs: Mapping[str, Knob]) -> None:
+    """Raise ConfigError if YAML reads a text parameter of the file as a number or a truth value, and would write it otherwise."""
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (OSError, UnicodeError, yaml.YAMLError):
+        return  # whoever loads it tells
+    if isinstance(root, yaml.MappingNode):
+        _check_node(root, loaded, group, path, knobs)
+
+
+def _check_node(node: yaml.MappingNode, loaded: Any, place: str, path: Path, knobs: Mapping[str, Knob]) -> None:
+    for key_node, value_node in node.value:
+        key = str(key_node.value)
+        name = f"{place}.{key}" if place else key
+        value = loaded.get(key) if isinstance(loaded, dict) else None
+        if isinstance(value_node, yaml.MappingNode):
+            _check_node(value_node, value, name, path, knobs)
+            continue
+        if not text_kind(name, knobs):
+            continue
+        found = list(zip(value_node.value, value, strict=True)) if isinstance(value, list) else [(value_node, value)]
+        for scalar, item in found:
+            if isinstance(item, bool | int | float) and str(item) != scalar.value:
+                raise ConfigError(
+                    f"{path}: {name} is text, and YAML reads {scalar.value} as {item}; put it into quotes: {key}: '{scalar.value}'."
+                )

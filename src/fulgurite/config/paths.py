@@ -1,0 +1,60 @@
+"""Where the package's own files lie, and relative paths made absolute."""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+
+from fulgurite.errors import ConfigError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def conf_dir() -> Path:
+    """The folder of YAML groups: inside an installed package, or at the root of a checkout. ConfigError where it is gone."""
+    for folder in (PACKAGE / "conf", PACKAGE.parents[1] / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise ConfigError(f"The folder conf/ is missing beside {PACKAGE}; install fulgurite again.")
+
+
+def resolve_path(word: str) -> str:
+    """The absolute path of a file or folder that is there; anything else (a hub id, a path to nothing) as it was typed."""
+    return _absolute(Path(word).expanduser()) if word and is_there(word) else word
+
+
+def resolve_pattern(word: str) -> str:
+    """As `resolve_path`; a pattern such as data/*.jsonl counts if it matches something."""
+    found = resolve_path(word)
+    if found != word or not glob.has_magic(word):
+        return found
+    try:
+        path = Path(word).expanduser()
+        matches = next(glob.iglob(str(path), recursive=True), None) is not None
+    except (OSError, ValueError, RuntimeError):
+        return word
+    return _absolute(path) if matches else word
+
+
+def resolve_function(word: str) -> str:
+    """As `resolve_path`; of path.py:function the path is made absolute."""
+    file, colon, name = word.rpartition(":")
+    if colon and file.endswith(".py"):
+        return f"{resolve_path(file)}:{name}"
+    return resolve_path(word)
+
+
+def is_there(word: str) -> bool:
+    """Whether a word is the path of a file or folder."""
+    try:
+        return Path(word).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long, with a null character, ~ of nobody
+        return False
+
+
+def _absolute(path: Path) -> str:
+    """The path from the root, without `..` if that names the same file; links stay, since a file's ending may be theirs alone."""
+    whole = os.path.join(os.getcwd(), path)
+    short = os.path.normpath(whole)
+    return short if os.path.realpath(short) == os.path.realpath(whole) else whole

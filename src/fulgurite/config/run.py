@@ -1,0 +1,142 @@
+"""A run's whole configuration: one field a group, and what is known of the data and the machine when knobs are filled."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from fulgurite.config.lr_finder import Find
+from fulgurite.config.monitor import Watch
+from fulgurite.config.schema import Empty, Knob, groups, knob, knobs_of
+from fulgurite.config.schema import between as _between
+from fulgurite.config.sweep import Sweep
+
+GROUPS = ("stage", "method", "optim", "scheduler", "precision", "privacy", "model", "data", "trainer", "logger")
+"""The groups whose options ship with the package, in the order in which a person chooses."""
+EARLIER: dict[str, Any] = {"privacy": {"option": "none"}}
+"""What runs had whose config.yaml was written before there was such a group."""
+
+
+@dataclass(slots=True)
+class Facts:
+    """What only the data, the model and the machine can tell; filled in as they become known."""
+
+    percentile_99: int = 0
+    """Tokens: the 99th percentile of the examples' lengths."""
+    rows: int = 0
+    """Examples, and once they are cut and packed the training rows of an epoch."""
+    model_length: int = 0
+    """Tokens: the longest input that the model was made for."""
+    total_steps: int = 0
+    """Optimizer steps of the whole run."""
+    device: str = "cpu"
+    processes: int = 1
+
+
+@dataclass(slots=True)
+class Resume:
+    """Going on with an earlier run."""
+
+    room: ClassVar[str] = "resume"
+
+    run: str | None = knob(
+        None, "The run folder to go on with, from its newest whole checkpoint.",
+        source="Ours", advice="The same command again with run_dir=... resumes as well.",
+        empty=Empty("a fresh run, or the checkpoint that lies in run_dir already"),
+    )
+    allow: list[str] = knob(
+        [], "Knobs that may differ from the run that is resumed; also weights, model_config, tokenizer, reference, adapter and reward, "
+        "whose files are compared by hash.",
+        source="Ours: other trainers resume under a changed config without a word",
+        advice="Name only what you changed on purpose: resume.allow=[trainer.epochs].",
+    )
+
+
+@dataclass(slots=True)
+class Plan:
+    """What the rules of `fulgurite plan` may not refuse."""
+
+    room: ClassVar[str] = "plan"
+
+    allow: list[str] = knob(
+        [], "Rules of `fulgurite plan` that are heard but do not stand in the way.",
+        source="Ours: whoever insists says on what, and the run's folder keeps it",
+        advice="Name the rule that refused, once you know why: plan.allow=[steps.too-few]. `fulgurite plan --rules` lists them.",
+    )
+
+
+@dataclass(slots=True)
+class RunConfig:
+    """The root: one field a group, then what belongs to the run itself."""
+
+    stage: Any = None
+    method: Any = None
+    optim: Any = None
+    scheduler: Any = None
+    precision: Any = None
+    privacy: Any = None
+    model: Any = None
+    data: Any = None
+    trainer: Any = None
+    logger: dict[str, Any] = field(default_factory=dict)
+    resume: Resume = field(default_factory=Resume)
+    plan: Plan = field(default_factory=Plan)
+    watch: Watch = field(default_factory=Watch)
+    sweep: Sweep = field(default_factory=Sweep)
+    find: Find = field(default_factory=Find)
+
+    seed: int = knob(
+        42, "The seed of every random draw: order, adapter, dropout, samples.", source="Ours", bounds=_between(0, 2**32 - 1),
+        usual=(1, 2, 3), advice="One run proves little: repeat with 3 seeds before you believe a gain of 1 %.",
+        leave="No seed is better than another. Repeat a run with 3 seeds before you believe a gain of 1 %.",
+    )
+    name: str | None = knob(
+        None, "The run's name, part of its folder's.", source="Ours", advice="Letters, digits, dot, dash, underscore; at most 64.",
+        empty=Empty("stage, method and model, joined by dashes"),
+    )
+    run_dir: str | None = knob(
+        None, "The run's folder.", source="Ours", advice="Give it in scripts, so that they know where to look.",
+        empty=Empty("runs/<date>/<time>_<name>"),
+    )
+    plugins: list[str] = knob(
+        [], "Python modules to import first; they register options of their own.", source="Ours",
+        advice="An installed package needs no mention: its entry point fulgurite.options is found.",
+    )
+
+    @property
+    def private(self) -> bool:
+        """Whether each row's gradient is clipped for itself and noise is added."""
+        return bool(getattr(self.privacy, "by_row", False))
+
+
+OWN: dict[str, type] = {"resume": Resume, "plan": Plan, "watch": Watch, "sweep": Sweep, "find": Find}
+"""What belongs to the run itself and has knobs of its own."""
+
+
+@functools.cache
+def load_options() -> None:
+    """Import every config module of the package, and those that installed packages offer under `fulgurite.options`."""
+    for group in GROUPS:
+        importlib.import_module(f"fulgurite.{group}.config")
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group="fulgurite.options"):
+        entry.load()
+
+
+def all_knobs() -> list[Knob]:
+    """Every knob of every option, then the root's."""
+    return list(_all_knobs())
+
+
+def _all_knobs() -> Iterator[Knob]:
+    load_options()
+    for _group, named in groups().items():
+        for cls in named.values():
+            yield from knobs_of(cls)
+    yield from knobs_of(RunConfig)
+    for cls in OWN.values():
+        yield from knobs_of(cls)

@@ -1,0 +1,282 @@
+"""Rows that are trained on: cut, dropped and counted, split into training and validation, weighted, packed.
+
+Shapes: T tokens of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fulgurite.data import preference_dataset as compared_rows
+from fulgurite.data.answers import REASONING_LEFT_OUT
+from fulgurite.data.config import Data, Packing, SpecialTokens, TooLong
+from fulgurite.data.packing import best_fit
+from fulgurite.data.preference_dataset import PreferenceDataset
+from fulgurite.data.report import Report, histogram
+from fulgurite.data.template_dialect import CALLS_AS_TEXT, GREETING_LEFT_OUT, REASONING_AS_TEXT, SYSTEM_MOVED
+from fulgurite.data.tokenized import MISSED, SPECIAL_INSIDE, STOP_INSIDE, TOO_LONG, TokenizedData
+from fulgurite.errors import DataError
+
+IGNORE = -100
+"""The target of a position that is not learned."""
+LEAST_VALIDATION, MOST_VALIDATION = 20, 1000
+Ints = npt.NDArray[np.int64]
+WRITTEN_OTHERWISE = {
+    CALLS_AS_TEXT: "with calls or functions written as text, for which the chat template has no place",
+    REASONING_AS_TEXT: "with reasoning written as text before the answer, for which the chat template has no place",
+    SYSTEM_MOVED: "with a system message at the beginning of the next question, as the chat template takes none where it stands",
+    GREETING_LEFT_OUT: "without the answer before the first question, as the chat template begins with a question",
+    REASONING_LEFT_OUT: "without the reasoning of an answer, or its words beside calls, which the chat template does not write there",
+}
+"""What the flags of examples stand for, in words."""
+SPECIAL = {
+    SpecialTokens.escape: "with the text of a special token, encoded as plain text (data.special_tokens=keep encodes it as the token)",
+    SpecialTokens.keep: "with the text of a special token, encoded as that token (data.special_tokens=escape encodes it as plain text)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`input_ids`, `targets` (the next token, or -100) and `position_ids` (from 0 in each document), int64 [T]."""
+
+    input_ids: Ints
+    targets: Ints
+    position_ids: Ints
+
+
+class TokenDataset:
+    """Rows over tokenised examples. `pieces` [P, 3] are example, first token, last token (excluded); row i has those from
+    `starts[i]` to `starts[i + 1]`. Arrays, not lists: a worker process shares them, and ten million rows fit."""
+
+    def __init__(self, encoded: TokenizedData, pieces: Ints, starts: Ints, packed: bool) -> None:
+        self.encoded, self.pieces, self.starts, self.packed = encoded, pieces, starts, packed
+        tokens = pieces[:, 2] - pieces[:, 1]
+        labels = np.fromiter((encoded.labels(*map(int, p)) for p in pieces), dtype=np.int64, count=len(pieces))
+        self.lengths: Ints = np.add.reduceat(tokens, starts[:-1])
+        self.label_counts: Ints = np.add.reduceat(labels, starts[:-1])
+        self.units = self.label_counts
+        """What the mean over a step counts: its label tokens."""
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, i: int) -> Row:
+        parts = [self._document(*map(int, piece)) for piece in self._pieces(i)]
+        ids, targets, positions = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Row(ids, targets, positions)
+
+    def places(self, i: int) -> list[str]:
+        """Where the examples of row i stand, as file:line."""
+        return [str(self.encoded.place(int(n))) for n in self._pieces(i)[:, 0]]
+
+    def _pieces(self, i: int) -> Ints:
+        return self.pieces[self.starts[i] : self.starts[i + 1]]
+
+    def _document(self, example: int, begin: int, end: int) -> tuple[Ints, Ints, Ints]:
+        ids, learn = self.encoded.tokens(example, begin, end)
+        targets = np.full(len(ids), IGNORE, dtype=np.int64)
+        targets[:-1] = np.where(learn[1:], ids[1:], IGNORE)
+        return ids, targets, np.arange(len(ids), dtype=np.int64)
+
+
+AnyRows = TokenDataset | PreferenceDataset
+
+
+def split(encoded: TokenizedData, config: Data, seed: int, max_length: int, packing: Packing) -> tuple[AnyRows, AnyRows | None, Report]:
+    """Training rows, validation rows or None, and the report. Raises DataError where nothing is left to train on."""
+    source = encoded.source
+    report, packing = _report(encoded, max_length), Packing(packing)
+    if encoded.compares:
+        _refuse_long(encoded, config, max_length)
+        kept, cuts = compared_rows.kept(encoded, max_length, config.too_long == TooLong.truncate, report)
+    else:
+        kept, cuts = _kept(encoded, config, max_length, report), None
+    every, kept = kept, _first_rows(encoded, kept)
+    _note_flags(encoded, report)
+    from_val = encoded.arrays["files"][kept] >= len(source.train)
+    given, pool = kept[from_val], kept[~from_val]
+    random = np.random.default_rng([seed, 1])
+    if config.max_samples is not None and len(pool) > config.max_samples:
+        report.not_drawn = len(pool) - config.max_samples
+        pool = np.sort(random.choice(pool, config.max_samples, replace=False))
+    val = given if source.val else _held_out(pool, config.val_fraction, random)
+    if report.pairs_split:
+        val = _whole(encoded, pool, val)
+    if source.val and not len(val):
+        raise DataError(f"{source.val[0]}: no example is left to validate on; {report.sentence()}.")
+    train = np.setdiff1d(pool, val, assume_unique=True)
+    if not len(train):
+        raise DataError(f"{source.files[0]}: no example is left to train on; {report.sentence() or 'the files are empty'}.")
+    seen = _weighted(encoded, train, source.weights, random)
+    report.validation, report.trained, report.seen_an_epoch = len(val), len(np.unique(seen)), len(seen)
+    report.not_weighted = len(train) - report.trained
+    if cuts is not None:
+        pairs = PreferenceDataset(encoded, seen, cuts[seen])
+        _measured(report, int(pairs.tokens.sum()), int(pairs.label_counts.sum()), len(pairs), max_length * len(encoded.sides(int(seen[0]))))
+        return pairs, PreferenceDataset(encoded, val, cuts[val]) if len(val) else None, report
+    seen, val = _all_rows(encoded, every, seen), _all_rows(encoded, every, val)
+    rows = _rows(encoded, seen, max_length, packing, report)
+    return rows, _rows(encoded, val, max_length, packing, None) if len(val) else None, report
+
+
+def _first_rows(encoded: TokenizedData, kept: Ints) -> Ints:
+    """The first kept row of each record: what is drawn, held out and weighted is a record, whatever number of rows it has."""
+    if not encoded.splits:
+        return kept
+    return kept[np.unique(encoded.records[kept], return_index=True)[1]]
+
+
+def _all_rows(encoded: TokenizedData, kept: Ints, first: Ints) -> Ints:
+    """All kept rows of the records whose first rows are given, in their order."""
+    if not encoded.splits or not len(first):
+        return first
+    records = encoded.records
+    begin = np.searchsorted(records[kept], records[first], side="left")
+    end = np.searchsorted(records[kept], records[first], side="right")
+    return np.concatenate([kept[a:b] for a, b in zip(begin.tolist(), end.tolist(), strict=True)])
+
+
+def _note_flags(encoded: TokenizedData, report: Report) -> None:
+    """What the chat template had no place for, texts of special tokens, and the records that have a row for each answer."""
+    flags, special = np.asarray(encoded.arrays["flags"]), SPECIAL.get(SpecialTokens(encoded.source.config.special_tokens))
+    for flag, what in (WRITTEN_OTHERWISE | ({SPECIAL_INSIDE: special} if special else {})).items():
+        if count := len(np.unique(encoded.records[(flags & flag) > 0])):
+            report.written_otherwise[what] = count
+    if encoded.splits:
+        rows = np.bincount(encoded.records)
+        several = (rows > 1)[encoded.records]
+        report.split_records, report.split_rows = int((rows > 1).sum()), int(several.sum())
+        report.split_tokens = int(encoded.lengths[several].sum())
+
+
+def _measured(report: Report, tokens: int, labels: int, rows: int, most: int) -> None:
+    report.tokens, report.label_tokens, report.rows_an_epoch = tokens, labels, rows
+    report.label_share, report.fill = labels / tokens, tokens / (rows * most)
+
+
+def _report(encoded: TokenizedData, max_length: int) -> Report:
+    """What the check and the tokeniser have told."""
+    source = encoded.source
+    checked = source.checked or source.check()
+    report = Report(
+        source.format, [str(p) for p in source.files], checked.rows, checked.pairs, max_length=max_length,
+        unread_fields=dict(checked.unread.most_common()), remarks=dict(checked.remarks.most_common()),
+        lengths=histogram(encoded.lengths.tolist()),
+    )
+    for bad in checked.bad:
+        report.drop(f"bad record, {bad.field}: {bad.reason}", str(bad.place))
+    return report
+
+
+def _kept(encoded: TokenizedData, config: Data, max_length: int, report: Report) -> Ints:
+    """The examples that stay after data.too_long and have a label; what is dropped is noted with its place."""
+    kept: list[int] = []
+    dropped: list[tuple[int, str]] = []
+    running, lengths = encoded.source.stage == "pt", encoded.lengths.tolist()
+    if not running:
+        _refuse_long(encoded, config, max_length)
+    for number, length in enumerate(lengths):
+        too_long = not running and length > max_length
+        if encoded.flagged(number, TOO_LONG):
+            dropped.append((number, "longer than data.max_length"))
+        elif config.special_tokens == SpecialTokens.drop and encoded.flagged(number, SPECIAL_INSIDE):
+            dropped.append((number, compared_rows.SPECIAL))
+        elif encoded.flagged(number, STOP_INSIDE):
+            dropped.append((number, "an answer holds the text of an end token"))
+        elif too_long and config.too_long == TooLong.drop:
+            dropped.append((number, "longer than data.max_length"))
+        elif encoded.labels(number, 0, min(length, max_length) if too_long else length) == 0:
+            dropped.append((number, "no token left to learn"))
+        else:
+            report.truncated += too_long
+            report.answers_missed += encoded.flagged(number, MISSED)
+            kept.append(number)
+    _note_dropped(encoded, kept, dropped, report)
+    report.truncated_share = report.truncated / max(len(kept), 1)
+    return np.array(kept, dtype=np.int64)
+
+
+def _note_dropped(encoded: TokenizedData, kept: list[int], dropped: list[tuple[int, str]], report: Report) -> None:
+    """A record is dropped if no row of it is left; else those of its answers that are left out are counted apart."""
+    records = encoded.records
+    there = set(records[kept].tolist())
+    for number, reason in dropped:
+        record = int(records[number])
+        if record not in there:
+            report.drop(reason, str(encoded.place(number)))
+            there.add(record)
+        elif encoded.splits:
+            report.answers_left_out[reason] = report.answers_left_out.get(reason, 0) + 1
+
+
+def _refuse_long(encoded: TokenizedData, config: Data, max_length: int) -> None:
+    """Raise DataError where data.too_long=error and an example, or a side of one, is longer than data.max_length."""
+    lengths = encoded.lengths.tolist()
+    long = [n for n, length in enumerate(lengths) if length > max_length] if config.too_long == TooLong.error else []
+    if long:
+        more = f" (and {len(long) - 1} more)" if len(long) > 1 else ""
+        raise DataError(
+            f"{encoded.place(long[0])}: the example has {lengths[long[0]]} tokens, more than data.max_length={max_length}{more}; "
+            f"raise it to {max(lengths[n] for n in long)}, or set data.too_long=drop."
+        )
+
+
+def _held_out(pool: Ints, fraction: float, random: np.random.Generator) -> Ints:
+    """A seeded share for validation: at least 20 and at most 1000 examples, but never more than half."""
+    count = min(max(round(fraction * len(pool)), LEAST_VALIDATION), MOST_VALIDATION, len(pool) // 2) if fraction > 0 else 0
+    return np.sort(random.choice(pool, count, replace=False)) if count else pool[:0]
+
+
+def _whole(encoded: TokenizedData, pool: Ints, val: Ints) -> Ints:
+    """Both answers of a pair of which one is held out: its prompt must not be trained on. Makes `val` up to twice as large."""
+    files, lines = (encoded.arrays[name].astype(np.int64) for name in ("files", "lines"))
+    record = files * (int(lines.max()) + 1) + lines
+    return pool[np.isin(record[pool], record[val])]
+
+
+def _weighted(encoded: TokenizedData, train: Ints, weights: Sequence[float], random: np.random.Generator) -> Ints:
+    """Each file's examples as often as its weight says: whole times all, and a seeded part for the rest."""
+    if not weights:
+        return train
+    files, seen = encoded.arrays["files"][train], []
+    for number, weight in enumerate(weights):
+        mine, whole = train[files == number], int(weight)
+        part = random.choice(mine, round((weight - whole) * len(mine)), replace=False) if len(mine) else mine
+        seen += [mine] * whole + [np.sort(part)]
+    drawn = np.concatenate(seen)
+    if not len(drawn):
+        raise DataError("data.weights leave nothing to train on; give at least one file a weight above 0.")
+    return drawn
+
+
+def _rows(encoded: TokenizedData, numbers: Ints, max_length: int, packing: Packing, report: Report | None) -> TokenDataset:
+    lengths = encoded.lengths[numbers]
+    if encoded.source.stage == "pt":
+        pieces = _pieces(numbers, lengths, max_length)
+    else:
+        pieces = np.stack([numbers, np.zeros_like(numbers), np.minimum(lengths, max_length)], axis=1)
+    starts = np.arange(len(pieces) + 1, dtype=np.int64)
+    count = len(pieces)
+    if packing is Packing.best_fit:
+        bins = [sorted(row) for row in best_fit((pieces[:, 2] - pieces[:, 1]).tolist(), max_length)]
+        starts = np.cumsum([0, *map(len, bins)], dtype=np.int64)
+        pieces = pieces[np.fromiter((i for row in bins for i in row), dtype=np.int64, count=count)]
+    rows = TokenDataset(encoded, pieces, starts, packed=packing is Packing.best_fit)
+    if report is not None:
+        report.pieces, report.packing_gain = count - len(numbers), count / len(rows)
+        _measured(report, int(rows.lengths.sum()), int(rows.label_counts.sum()), len(rows), max_length)
+    return rows
+
+
+def _pieces(numbers: Ints, lengths: Ints, most: int) -> Ints:
+    """Documents cut to at most `most` tokens. A piece begins with the last token of the one before, so that no token's
+    prediction is lost at a cut."""
+    cuts = [
+        (number, begin, min(begin + most, length))
+        for number, length in zip(numbers.tolist(), lengths.tolist(), strict=True) for begin in range(0, max(length - 1, 1), most - 1)
+    ]
+    return np.array(cuts, dtype=np.int64)

@@ -1,0 +1,85 @@
+"""Small sums from the life of a fine-tuning run, each with an answer that can be checked: `data=guide_prompts` and `data=guide_form`.
+
+Every kind of question counts up through its numbers; of each kind a few are held out. Nothing is drawn at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+EACH = 12
+"""Questions of each kind."""
+HELD_OUT = (3, 6, 9)
+"""Of each kind, which are held out: their numbers are not those of training."""
+SENTENCES = ("The answer is {}.", "It is {}, as you can work out.", "Let me think about that. I would say {}.", "That makes {} in all.")
+"""Right, and not what was asked for."""
+END = " Answer with {} only."
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """A question, its one right answer, and what kind of question it is."""
+
+    kind: str
+    prompt: str
+    answer: str
+    held_out: bool
+
+    def record(self) -> dict[str, str]:
+        """The columns, as a reward may read them."""
+        return {"prompt": self.prompt, "answer": self.answer, "kind": self.kind}
+
+    def pair(self, n: int) -> dict[str, str]:
+        """The answer as it was asked for, and the same in a sentence that nobody asked for."""
+        return {"prompt": self.prompt, "chosen": self.answer, "rejected": SENTENCES[n % len(SENTENCES)].format(self.answer)}
+
+
+PromptDataset = Callable[[int, int, int], tuple[str, str]]
+"""From two small numbers and the question's own number a question and its answer."""
+
+NUMBERS: dict[str, PromptDataset] = {
+    "step": lambda a, b, n: (
+        f"The model reads {a} examples at a time, and a step adds up the gradients of {b} such readings. How many examples are in a step?",
+        str(a * b),
+    ),
+    "epoch": lambda a, b, n: (f"A data set has {a * b * 10} examples. A step takes {a}. How many steps is one epoch?", str(b * 10)),
+    "run": lambda a, b, n: (f"One epoch is {b * 10} steps. How many steps are {a} epochs?", str(a * b * 10)),
+    "alpha": lambda a, b, n: (f"The LoRA rank is {4 + 4 * n} and alpha is twice the rank. What is alpha?", str(8 + 8 * n)),
+    "frozen": lambda a, b, n: (f"A model has {a + 4 * b} layers and only the last {a} are trained. How many are frozen?", str(4 * b)),
+    "memory": lambda a, b, n: (
+        f"A model has {n + 2} billion weights. Each takes 2 bytes. How many gigabytes are all its weights?", str(2 * n + 4)
+    ),
+    "left": lambda a, b, n: (f"A run of {a * 100} steps has done {b * 10}. How many steps are left?", str(a * 100 - b * 10)),
+    "warmup": lambda a, b, n: (f"Warmup is 10 % of {10 * n + 20} steps. How many steps is the warmup?", str(n + 2)),
+}
+"""Questions whose answer is a number."""
+
+WORDS: dict[str, PromptDataset] = {
+    "larger": lambda a, b, n: (_which("larger", [f"{a}e-{b}", f"{a}e-{b + 1}"], n), f"{a}e-{b}"),
+    "smaller": lambda a, b, n: (_which("smaller", [f"{a}e-{b}", f"{a + 1}e-{b}"], n), f"{a}e-{b}"),
+    "yes": lambda a, b, n: _verdict(a * b, a * b + a, n),
+}
+"""Questions whose answer is a rate, or yes or no: as often the first as the second, and as often yes as no."""
+
+
+def _which(word: str, rates: list[str], n: int) -> str:
+    first, second = rates if n % 2 else rates[::-1]
+    return f"Which learning rate is {word}, {first} or {second}?"
+
+
+def _verdict(small: int, large: int, n: int) -> tuple[str, str]:
+    first, second = (large, small) if n % 2 else (small, large)
+    return f"Is rank {first} larger than rank {second}?", "Yes" if n % 2 else "No"
+
+
+def sums() -> list[Sum]:
+    """All prompts, kinds in turn, the held-out ones among them."""
+    ends = dict.fromkeys(NUMBERS, "the number") | {"larger": "the rate", "smaller": "the rate", "yes": "Yes or No"}
+    found = []
+    for n in range(EACH):
+        a, b = 2 + n % 4, 2 + n // 4 + n % 4  # no pair twice in twelve
+        for kind, ask in (NUMBERS | WORDS).items():
+            prompt, answer = ask(a, b, n)
+            found.append(Sum(kind, prompt + END.format(ends[kind]), answer, n in HELD_OUT))
+    return found

@@ -1,0 +1,149 @@
+"""Rows of answers to compare: pairs, and single answers that were judged. They are cut, dropped and padded side by side.
+
+Shapes: B rows of a micro-batch, S sides of a row (2 of a pair, 1 of a judged answer), T tokens of the longest side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from fulgurite.data.config import SpecialTokens
+from fulgurite.data.report import Report
+from fulgurite.data.tokenized import GOOD, SPECIAL_INSIDE, STOP_INSIDE, TOO_LONG, Ints, TokenizedData
+from fulgurite.loss.language import IGNORE
+
+SPECIAL = "the text of a special token"
+"""Why data.special_tokens=drop leaves a record out."""
+
+
+class PreferenceDataset:
+    """Rows over examples of one or two sides. `cuts` [R] says how many tokens of the prompt are left out, on every side alike.
+
+    It stands where `Rows` does: `lengths` are those of the longer side, `units` what a mean counts (each row once).
+    """
+
+    packed = False
+
+    def __init__(self, encoded: TokenizedData, numbers: Ints, cuts: Ints) -> None:
+        self.encoded, self.numbers, self.cuts = encoded, numbers, cuts
+        self.lengths: Ints = encoded.lengths[numbers] - cuts
+        self.units: Ints = np.ones(len(numbers), dtype=np.int64)
+        labels = [sum(encoded.labels(int(n), b, e) for b, e in encoded.sides(int(n))) for n in numbers]
+        self.label_counts: Ints = np.array(labels, dtype=np.int64)
+        self.tokens: Ints = np.array(
+            [sum(e - b - int(cut) for b, e in encoded.sides(int(n))) for n, cut in zip(numbers, cuts, strict=True)], dtype=np.int64
+        )
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def places(self, i: int) -> list[str]:
+        """Where the example of row i stands, as file:line."""
+        return [str(self.encoded.place(int(self.numbers[i])))]
+
+    def good(self, i: int) -> bool:
+        """Whether the answer of row i was judged good."""
+        return self.encoded.flagged(int(self.numbers[i]), GOOD)
+
+    def margin(self, i: int) -> float:
+        """By how much the better answer of row i must win."""
+        return float(self.encoded.arrays["margins"][self.numbers[i]])
+
+    def prompt(self, i: int) -> bytes:
+        """The tokens before the answer of row i, uncut: rows with the same ones answer the same prompt."""
+        number = int(self.numbers[i])
+        ids, learn = self.encoded.tokens(number, *self.encoded.sides(number)[0])
+        return ids[: int(np.argmax(learn))].tobytes()
+
+    def sides(self, i: int) -> list[tuple[Ints, int]]:
+        """The tokens of each side of row i, int64 [T], and where its answer begins. The last token is the answer's end.
+
+        What a template writes after that, a line break perhaps, nobody generates: a reward is read where an answer ends.
+        """
+        number, cut = int(self.numbers[i]), int(self.cuts[i])
+        found = []
+        for begin, end in self.encoded.sides(number):
+            ids, learn = self.encoded.tokens(number, begin + cut, end)
+            found.append((ids[: len(ids) - int(np.argmax(learn[::-1]))], int(np.argmax(learn))))
+        return found
+
+
+def kept(encoded: TokenizedData, max_length: int, truncate: bool, report: Report) -> tuple[Ints, Ints]:
+    """The examples that stay, and how many tokens are cut from the left of each one's prompt; what is dropped is noted.
+
+    A pair is cut on both sides alike or dropped whole: an answer that lost its end, or a prompt that differs, would be compared
+    with what nobody wrote.
+    """
+    numbers, cuts = [], []
+    for number, length in enumerate(encoded.lengths.tolist()):
+        if encoded.flagged(number, TOO_LONG):
+            report.drop("longer than data.max_length", str(encoded.place(number)))
+            continue
+        sides = encoded.sides(number)
+        excess = max(length - max_length, 0)
+        prompt = int(np.argmax(encoded.tokens(number, *sides[0])[1]))
+        if encoded.source.config.special_tokens == SpecialTokens.drop and encoded.flagged(number, SPECIAL_INSIDE):
+            report.drop(SPECIAL, str(encoded.place(number)))
+        elif encoded.flagged(number, STOP_INSIDE):
+            report.drop("an answer holds the text of an end token", str(encoded.place(number)))
+        elif any(encoded.labels(number, begin, end) == 0 for begin, end in sides):
+            report.drop("no token left to learn", str(encoded.place(number)))
+        elif excess and not truncate:
+            report.drop("longer than data.max_length", str(encoded.place(number)))
+        elif excess >= max(prompt, 1):
+            report.drop("an answer alone is longer than data.max_length", str(encoded.place(number)))
+        else:
+            report.truncated += excess > 0
+            numbers.append(number)
+            cuts.append(excess)
+    report.truncated_share = report.truncated / max(len(numbers), 1)
+    all_cuts = np.zeros(len(encoded), dtype=np.int64)
+    all_cuts[numbers] = cuts
+    return np.array(numbers, dtype=np.int64), all_cuts
+
+
+def collate_compared(rows: PreferenceDataset, numbers: Sequence[int]) -> dict[str, Any]:
+    """`input_ids`, `targets` [S·B, T], right-padded: all first sides, then all second ones; `good`, `margins` [B].
+
+    `examples` are the rows' example numbers, `lengths` [S·B] their tokens; `shared` is how many tokens at the head of each first side
+    are those of its second, none of them learned or just before one that is.
+    """
+    parts = [rows.sides(n) for n in numbers]
+    ordered = [side for n in range(len(parts[0]) if parts else 0) for side in (sides[n] for sides in parts)]
+    return _padded(ordered) | {
+        "shared": _shared(parts), "rows": list(numbers), "examples": [int(rows.numbers[n]) for n in numbers],
+        "good": torch.tensor([rows.good(n) for n in numbers], dtype=torch.bool),
+        "margins": torch.tensor([rows.margin(n) for n in numbers], dtype=torch.float32),
+    }
+
+
+def collate_mismatched(rows: PreferenceDataset, pairs: Sequence[tuple[int, int]], most: int) -> dict[str, Any]:
+    """For each pair the prompt of its first row with the answer of its second, at most `most` tokens, the answer's end cut."""
+    made = []
+    for first, second in pairs:
+        (own, start), (other, begin) = rows.sides(first)[0], rows.sides(second)[0]
+        made.append((np.concatenate([own[:start], other[begin:]])[: max(most, start + 1)], start))
+    return _padded(made) | {"shared": 0, "rows": [first for first, _ in pairs]}
+
+
+def _shared(parts: Sequence[Sequence[tuple[Ints, int]]]) -> int:
+    if not parts or len(parts[0]) == 1:
+        return 0
+    count = min(start for sides in parts for _, start in sides) - 1
+    return count if all(np.array_equal(first[:count], second[:count]) for (first, _), (second, _) in parts) else 0
+
+
+def _padded(sides: Sequence[tuple[Ints, int]]) -> dict[str, Any]:
+    longest = max((len(ids) for ids, _ in sides), default=0)
+    ids = torch.zeros(len(sides), longest, dtype=torch.int64)
+    targets = torch.full((len(sides), longest), IGNORE, dtype=torch.int64)
+    for i, (tokens, start) in enumerate(sides):
+        found = torch.from_numpy(tokens)
+        ids[i, : len(tokens)] = found
+        targets[i, start - 1 : len(tokens) - 1] = found[start:]
+    lengths = torch.tensor([len(tokens) for tokens, _ in sides], dtype=torch.int64)
+    return {"input_ids": ids, "targets": targets, "lengths": lengths, "tokens": int(lengths.sum())}

@@ -1,0 +1,46 @@
+"""The fixed prompts that are answered before, during and after training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from fulgurite.data.config import Guide
+from fulgurite.data.dataset import AnyRows
+from fulgurite.data.example import Bad, Conversation, Message
+from fulgurite.data.source import GUIDE, Source
+
+MANY = 5
+WORDS = 12
+"""How much of a document of running text is the prompt."""
+
+
+def sample_prompts(asked: Sequence[str] | None, source: Source, val: AnyRows | None) -> list[Any]:
+    """Those asked for; else the guide's own questions; else the beginnings of the first five validation examples."""
+    if asked is not None:
+        return list(asked)
+    if isinstance(source.config, Guide) and source.stage != "pt":
+        lines = (GUIDE / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line)["messages"][0]["content"] for line in lines][:MANY]
+    wanted = list(dict.fromkeys(place for i in range(len(val)) for place in val.places(i)[:1]))[:MANY] if val is not None else None
+    found: list[Any] = []
+    for example in source.examples():
+        if isinstance(example, Bad) or (wanted is not None and str(example.place) not in wanted):
+            continue
+        if example.text is not None:
+            found.append(" ".join(example.text.split()[:WORDS]))
+        elif example.messages:
+            end = len(example.messages) if source.asks else _first_answer(example.messages)
+            turns = Conversation.of(example.messages[:end])
+            prompt = turns if turns.tools or turns.arguments else list(turns)
+            found += [prompt] if prompt not in found[-1:] else []  # both answers of a pair that KTO takes apart ask the same
+        if len(found) == MANY:
+            break
+    return found
+
+
+def _first_answer(messages: Sequence[Message]) -> int:
+    """The place of the first answer to a question: one before any question is a greeting."""
+    asked = next((n for n, message in enumerate(messages) if message.role == "user"), len(messages))
+    return next((n for n in range(asked, len(messages)) if messages[n].role == "assistant"), len(messages))

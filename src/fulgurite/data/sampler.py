@@ -1,0 +1,96 @@
+"""Which examples make which step: a pure function of seed, epoch and step, so that a resumed run sees what it would have seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from itertools import cycle
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+
+class StepSampler:
+    """Optimizer steps as micro-batches of row numbers, for one process of several.
+
+    Every step has exactly `micro_batches_per_step` micro-batches for each process, of at most `micro_batch` rows; the
+    rows of a step are sorted by length and neighbours share a micro-batch, so that padding is small. Where a step has too
+    few rows the empty micro-batches come first: the optimizer steps after the last one, which then has work in it.
+    """
+
+    def __init__(
+        self, lengths: Ints, batch_size: int, micro_batch: int, processes: int, rank: int, seed: int, shuffle: bool
+    ) -> None:
+        self.lengths, self.batch_size, self.micro_batch = lengths, batch_size, micro_batch
+        self.processes, self.rank, self.seed, self.shuffle = processes, rank, seed, shuffle
+        self.steps_per_epoch = math.ceil(len(lengths) / batch_size)
+        self.micro_batches_per_step = math.ceil(batch_size / (micro_batch * processes))
+        self._epoch: tuple[int, Ints] = (-1, np.zeros(0, dtype=np.int64))
+
+    def permutation(self, epoch: int) -> Ints:
+        """The rows in the order of an epoch."""
+        if self._epoch[0] != epoch:
+            rows = np.arange(len(self.lengths), dtype=np.int64)
+            self._epoch = (epoch, np.random.default_rng([self.seed, epoch]).permutation(rows) if self.shuffle else rows)
+        return self._epoch[1]
+
+    def rows_of(self, step: int) -> Ints:
+        """All rows of a step, over all processes, longest last."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        rows = self.permutation(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
+        return rows[np.argsort(self.lengths[rows], kind="stable")]
+
+    def micro_batches(self, step: int) -> list[list[int]]:
+        """This process's micro-batches of a step."""
+        rows = self.rows_of(step)
+        every = self.micro_batches_per_step * self.processes
+        cuts = [list(map(int, rows[i : i + self.micro_batch])) for i in range(0, len(rows), self.micro_batch)]
+        cuts = [[] for _ in range(every - len(cuts))] + cuts
+        return cuts[self.rank :: self.processes]
+
+
+class PoissonOrder:
+    """Steps for differential privacy: `draw(step)` says which rows enter, each by itself, so that there may be few, many or none.
+
+    The same kind of micro-batches as StepOrder's, for one process. Their number is fixed, with room for three standard
+    deviations; a larger draw is never cut, for that would break the promise: its micro-batches grow beyond `micro_batch`.
+    """
+
+    def __init__(self, lengths: Ints, batch_size: int, micro_batch: int, draw: Callable[[int], Ints]) -> None:
+        self.lengths, self.batch_size, self.micro_batch, self.draw = lengths, batch_size, micro_batch, draw
+        self.steps_per_epoch = math.ceil(len(lengths) / batch_size)
+        most = min(len(lengths), batch_size + 3 * math.sqrt(batch_size))
+        self.micro_batches_per_step = math.ceil(most / micro_batch)
+
+    def rows_of(self, step: int) -> Ints:
+        """All rows of a step, longest last."""
+        rows = self.draw(step)
+        return rows[np.argsort(self.lengths[rows], kind="stable")]
+
+    def micro_batches(self, step: int) -> list[list[int]]:
+        """The micro-batches of a step, empty ones first."""
+        rows = self.rows_of(step)
+        size = max(self.micro_batch, math.ceil(len(rows) / self.micro_batches_per_step))
+        cuts = [list(map(int, rows[i : i + size])) for i in range(0, len(rows), size)]
+        return [[] for _ in range(self.micro_batches_per_step - len(cuts))] + cuts
+
+
+def mismatched(rows: Sequence[int], prompts: Sequence[Hashable], seed: Sequence[int]) -> dict[int, int]:
+    """For each row another of the same step that answers another prompt, drawn from `seed`; `prompts` are those of `rows`.
+
+    Each row is another's exactly once, unless one prompt has more than half of the rows: then the rest serve its rows in turn, the
+    first ones more often than the last. Empty where all rows share one prompt, or there is only one.
+    """
+    prompt = dict(zip(rows, prompts, strict=True))
+    alike: dict[Hashable, list[int]] = {}
+    for row in np.random.default_rng([*seed, 1]).permutation(np.array(rows, dtype=np.int64)).tolist():
+        alike.setdefault(prompt[row], []).append(row)
+    most = max(alike.values(), key=len, default=[])
+    rest = [row for group in alike.values() if group is not most for row in group]
+    if len(most) > len(rest):
+        return dict(zip(most, cycle(rest), strict=False)) | dict(zip(rest, most, strict=False)) if rest else {}
+    # in a circle of whole groups a step as long as the longest leads out of every group, and does not come round to it again
+    circle = [row for group in alike.values() for row in group]
+    return dict(zip(circle, [*circle[len(most) :], *circle[: len(most)]], strict=True))

@@ -1,0 +1,390 @@
+"""Tokenises a data set once, streaming to disk, and reads it back as memory-mapped arrays.
+
+HF datasets was looked at: its cache key is a fingerprint of pickled functions, which neither sees a changed tokenizer file
+nor is free of pickle. Arrays of numbers under a hash of the content are all that training needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from fulgurite import __version__
+from fulgurite.data.answers import Plan
+from fulgurite.data.config import Data, Mask, SpecialTokens, TooLong
+from fulgurite.data.example import Conversation, Example, Place
+from fulgurite.data.fingerprint import Seal, longest_content
+from fulgurite.data.preference_format import FORMATS
+from fulgurite.data.source import Checked, Source
+from fulgurite.data.special_tokens import SpecialTexts
+from fulgurite.data.template import Learned, Template, encoded_texts
+from fulgurite.errors import DataError, RequestError
+
+LAYOUT = 7
+ARRAYS = {
+    "ids": np.int32, "learn": np.uint8, "offsets": np.int64, "files": np.int32, "lines": np.int64, "flags": np.uint16,
+    "seconds": np.int64, "margins": np.float64,
+}
+STOP_INSIDE, MISSED, GOOD, CONTINUES = 1, 2, 4, 8
+"""Flags of an example: an answer holds the text of an end token; an earlier answer could not be learned; judged good; a further answer
+of the record before it, in a row of its own. Those of `dialect` and `answers` follow."""
+SPECIAL_INSIDE = 256
+"""Flag of an example: it holds the text of a special token."""
+TOO_LONG = 512
+"""Flag of an example that has no tokens here: it is far longer than data.max_length can be; `seconds` has the tokens it has at least."""
+CHARACTERS_A_TOKEN = 12
+LONG = 1 << 20
+"""Characters of a message from which on its beginning is tried first."""
+CHUNK = 256
+"""Examples that are tokenised at one time, if they have no more than MOST_CHARACTERS together: memory is 200 bytes a character."""
+MOST_CHARACTERS = 1 << 20
+STALE = 3600.0
+"""Seconds after which a draft that no process writes to was left by a killed one."""
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(slots=True)
+class TokenizedData:
+    """Tokenised examples: example i has tokens `ids[offsets[i]:offsets[i+1]]`, of which `learn` marks the learned ones.
+
+    A pair has both its sides there, one after the other; the second begins at token `seconds[i]`, elsewhere that is its end.
+    """
+
+    key: str
+    source: Source
+    arrays: dict[str, Any]
+    fresh: bool = False
+    """Whether it was tokenised now, not found in the cache."""
+
+    def __len__(self) -> int:
+        return len(self.arrays["offsets"]) - 1
+
+    @property
+    def lengths(self) -> Ints:
+        """Tokens of each example; of a pair those of its longer side."""
+        whole: Ints = np.diff(self.arrays["offsets"])
+        seconds: Ints = self.arrays["seconds"]
+        longer: Ints = np.maximum(seconds, whole - seconds)
+        return longer
+
+    @property
+    def splits(self) -> bool:
+        """Whether some record has several rows, one for each answer."""
+        return bool((np.asarray(self.arrays["flags"]) & CONTINUES).any())
+
+    @property
+    def records(self) -> Ints:
+        """The number of the record, from 0, that each example is of: several have one where each answer is a row of its own."""
+        continues = (np.asarray(self.arrays["flags"]) & CONTINUES) > 0
+        found: Ints = np.cumsum(~continues, dtype=np.int64) - 1
+        return found
+
+    @property
+    def percentile_99(self) -> int:
+        """The length that 99 of 100 examples do not exceed."""
+        return int(np.ceil(np.percentile(self.lengths, 99))) if len(self) else 0
+
+    @property
+    def compares(self) -> bool:
+        """Whether the examples are pairs or judged answers."""
+        return any(format in FORMATS for format in self.source.formats)
+
+    def sides(self, i: int) -> list[tuple[int, int]]:
+        """First token and last (excluded) of each side of example i: two of a pair, else one."""
+        whole = int(self.arrays["offsets"][i + 1] - self.arrays["offsets"][i])
+        second = int(self.arrays["seconds"][i])
+        return [(0, second)] if second == whole else [(0, second), (second, whole)]
+
+    def tokens(self, i: int, begin: int, end: int) -> tuple[Ints, np.ndarray[Any, np.dtype[np.bool_]]]:
+        """Tokens `begin` to `end` (excluded) of example i: `ids` int64 [T] and `learn` bool [T]."""
+        start = int(self.arrays["offsets"][i])
+        piece = slice(start + begin, start + end)
+        return self.arrays["ids"][piece].astype(np.int64), self.arrays["learn"][piece].astype(bool)
+
+    def labels(self, i: int, begin: int, end: int) -> int:
+        """How many tokens of `begin` to `end` (excluded) of example i are predicted: the learned ones but the first."""
+        start = int(self.arrays["offsets"][i])
+        return int(np.count_nonzero(self.arrays["learn"][start + begin + 1 : start + end]))
+
+    def flagged(self, i: int, flag: int) -> bool:
+        """Whether example i has `flag`."""
+        return bool(self.arrays["flags"][i] & flag)
+
+    def file(self, i: int) -> int:
+        """The number of the file that example i is from."""
+        return int(self.arrays["files"][i])
+
+    def place(self, i: int) -> Place:
+        """Where example i stands."""
+        return Place(str(self.source.files[self.file(i)]), int(self.arrays["lines"][i]))
+
+
+def encode(
+    source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, cache_dir: Path, most: int | None = None
+) -> TokenizedData:
+    """The tokenised data set, from the cache where nothing that matters has changed.
+
+    Raises DataError with the place of what cannot be tokenised, RequestError where the cache cannot be written. The key has no
+    `data.max_length` in it: what is kept is whole, and cut afterwards. Only an example that is sure to be dropped, because it is far
+    longer than `most`, the largest that `data.max_length` can become, is not tokenised.
+    """
+    drops = config.too_long == TooLong.drop and source.stage != "pt" and checked(source).seal.longest >= LONG
+    most = most if drops else None
+    key = key_of(source, tokenizer, config, most)
+    folder = cache_dir / "data" / key
+    arrays, fresh = _read(folder), False
+    for _ in range(3):  # another process may be putting its own, equal result in this place at this instant
+        if arrays is not None:
+            return TokenizedData(key, source, arrays, fresh)
+        _build(source, tokenizer, template, config, folder, most)
+        arrays, fresh = _read(folder), True
+    if arrays is None:
+        raise RequestError(f"{folder} cannot be read back after writing; check the disk, or set FULGURITE_CACHE to another.")
+    return TokenizedData(key, source, arrays, fresh)
+
+
+def key_of(source: Source, tokenizer: PreTrainedTokenizerBase, config: Data, most: int | None = None) -> str:
+    """A hash of the records, the tokenizer, the template, the settings that matter here, and our version.
+
+    The records are hashed as the check read them, not as bytes of the files: what is tokenised is compared with that hash.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    words = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    settings = [
+        LAYOUT, __version__, source.stage, [str(f) for f in source.formats], source.columns, str(config.mask),
+        tokenizer.chat_template, tokenizer.eos_token, tokenizer.bos_token, config.arguments(), str(config.special_tokens),
+        checked(source).seal.hex(), most,
+    ]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    digest.update(words.encode())
+    return digest.hexdigest()[:32]
+
+
+def checked(source: Source) -> Checked:
+    """What the check found; it is made now if it was not yet."""
+    return source.checked or source.check()
+
+
+def _build(source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, folder: Path, most: int | None) -> None:
+    """Write the arrays beside their place, then rename: others see them whole or not at all."""
+    beside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+    try:
+        _sweep(folder.parent)
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        _write(source, tokenizer, template, config, beside, most)
+        if folder.exists() and _read(folder) is None:  # damaged
+            folder.rename(beside.with_name(f"{beside.name}.bad"))
+        try:
+            beside.rename(folder)
+        except OSError:
+            if not folder.exists():  # else another process was faster, which is as good
+                raise
+    except OSError as error:
+        raise RequestError(f"{folder} cannot be written ({error.strerror or error}); set FULGURITE_CACHE to a folder with room.") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(beside.with_name(f"{beside.name}.bad"), ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what killed processes left."""
+    for draft in parent.glob("*.tmp-*"):
+        times = [p.stat().st_mtime for p in (draft, *draft.glob("*")) if p.exists()]
+        if times and max(times) < time.time() - STALE:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, folder: Path, most: int | None) -> None:
+    offsets, files, lines, flags, seconds, margins = array("q", [0]), array("i"), array("q"), array("H"), array("q"), array("d")
+    seal = Seal()
+    with (folder / "ids.bin").open("wb") as ids_out, (folder / "learn.bin").open("wb") as learn_out:
+        # bad records were counted by Source.check, which allowed them; one that is new makes another seal
+        good = (e for e in seal.through(source.examples()) if isinstance(e, Example))
+        for chunk in _chunks(good):
+            short = [example for example in chunk if most is None or not _beyond(example, template, most)]
+            made = _tokens(short, tokenizer, template, config, source.asks) if short else iter(())
+            if len(short) < len(chunk):
+                made = _in_order(chunk, list(made), most)
+            for example, learned, flag, second in made:
+                array("i", learned.ids).tofile(ids_out)
+                learn_out.write(bytes(learned.learn))
+                offsets.append(offsets[-1] + len(learned.ids))
+                files.append(example.file)
+                lines.append(example.place.line)
+                flags.append(flag | GOOD * bool(example.good))
+                seconds.append(len(learned.ids) if second is None else second)
+                margins.append(example.margin)
+    checked(source).seal.refuse_other(seal)
+    kept: dict[str, array[Any]] = {
+        "offsets": offsets, "files": files, "lines": lines, "flags": flags, "seconds": seconds, "margins": margins,
+    }
+    for name, values in kept.items():
+        with (folder / f"{name}.bin").open("wb") as out:
+            values.tofile(out)
+    manifest = {name: _sha256(folder / f"{name}.bin") for name in ARRAYS}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+Made = tuple[Example, Learned, int, int | None]
+"""An example, the tokens of one row of it, its flags, and where the second side of a pair begins."""
+
+
+def _chunks(examples: Iterator[Example]) -> Iterator[list[Example]]:
+    """Groups of examples that are tokenised together; a long one is a group of its own."""
+    chunk: list[Example] = []
+    size = 0
+    for example in examples:
+        chunk.append(example)
+        size += len(example.text or "") + sum(len(message.content) for message in (*(example.messages or ()), *(example.rejected or ())))
+        if len(chunk) == CHUNK or size >= MOST_CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _beyond(example: Example, template: Template, most: int) -> bool:
+    """Whether the beginning of a long message alone has far more than `most` tokens."""
+    content, enough = longest_content(example), CHARACTERS_A_TOKEN * most + LONG // 16
+    if len(content) < max(LONG, enough):
+        return False
+    beginning = content[:enough]
+    with _placed(example, "messages"):
+        return len(encoded_texts(template.tokenizer, [beginning], False)[0]) > 2 * most + 64
+
+
+def _in_order(chunk: list[Example], made: list[Made], most: int | None) -> Iterator[Made]:
+    """What was made of the examples, and for one that is too long its place without tokens."""
+    waiting = iter(made)
+    ahead = next(waiting, None)
+    for example in chunk:
+        if ahead is None or ahead[0] is not example:
+            yield example, Learned([], []), TOO_LONG, 2 * (most or 0) + 64
+        while ahead is not None and ahead[0] is example:
+            yield ahead
+            ahead = next(waiting, None)
+
+
+def _tokens(
+    chunk: list[Example], tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, asks: bool
+) -> Iterator[Made]:
+    """The rows of each example; of a prompt all tokens count, for nothing of it is learned. Raises DataError with the place."""
+    if chunk[0].text is not None:
+        yield from _documents(chunk, tokenizer, config.special_tokens == SpecialTokens.keep)
+    elif asks:
+        for example in chunk:
+            with _placed(example, "prompt"):
+                ids = template.encode_prompt(example.messages or ())
+                flags = template.dialect.flags(example.messages or ())
+                flags |= SPECIAL_INSIDE * template.special.inside_any(example.messages or ())
+            yield example, Learned(ids, [True] * len(ids)), flags, None
+    else:
+        yield from _conversations(chunk, template, config)
+
+
+def _documents(chunk: list[Example], tokenizer: PreTrainedTokenizerBase, keep: bool) -> Iterator[Made]:
+    """Running text, with the end token behind each document. The text of a special token is that token only with `keep`."""
+    end = tokenizer.eos_token_id
+    if end is None:
+        raise DataError("The tokenizer has no end token to put after each document; set eos_token in its tokenizer_config.json.")
+    special = SpecialTexts(tokenizer)
+    for example, ids in zip(chunk, _each_placed(chunk, lambda part: encoded_texts(tokenizer, part, True), "text"), strict=True):
+        text = (example.text or "").removesuffix(str(tokenizer.eos_token))  # a document may bring its own end
+        flag = SPECIAL_INSIDE * special.inside(text)
+        if flag and not keep:
+            ids = special.encode_document(text)
+        whole = ids if ids[-1:] == [end] else [*ids, end]
+        yield example, Learned(whole, [True] * len(whole)), flag, None
+
+
+def _conversations(chunk: list[Example], template: Template, config: Data) -> Iterator[Made]:
+    plans: list[list[list[Plan]]] = []
+    for example in chunk:
+        mask = Mask.last if example.rejected is not None or example.good is not None else config.mask  # what is compared is the last answer
+        with _placed(example, "messages"):
+            plans.append([template.plans(messages, mask) for messages in _ends(example)])
+    tokens = iter(_tokenised(chunk, plans, template))
+    for example, both in zip(chunk, plans, strict=True):
+        stops = any(template.holds_stop(messages) for messages in _ends(example))
+        flag = STOP_INSIDE * stops
+        for messages in _ends(example):
+            flag |= template.dialect.flags(messages) | SPECIAL_INSIDE * template.special.inside_any(messages)
+        sides = [[template.join(plan, list(islice(tokens, len(plan.texts)))) for plan in side] for side in both]
+        if len(sides) > 1:
+            (first,), (second,) = sides
+            flag |= both[0][0].flags | both[1][0].flags
+            yield example, Learned([*first.ids, *second.ids], [*first.learn, *second.learn]), flag, len(first.ids)
+            continue
+        for number, (plan, row) in enumerate(zip(both[0], sides[0], strict=True)):
+            yield example, row, flag | plan.flags | MISSED * bool(row.missed) | CONTINUES * (number > 0), None
+
+
+def _tokenised(chunk: list[Example], plans: list[list[list[Plan]]], template: Template) -> list[list[int]]:
+    """The tokens of all texts at one time, which is faster; one example at a time where one is refused, to name it."""
+    texts = [[text for side in both for plan in side for text in plan.texts] for both in plans]
+    try:
+        return template.tokenise([text for own in texts for text in own])
+    except DataError:
+        found: list[list[int]] = []
+        for example, own in zip(chunk, texts, strict=True):
+            with _placed(example, "messages"):
+                found += template.tokenise(own)
+        return found
+
+
+def _each_placed(chunk: list[Example], encoded: Callable[[list[str]], list[list[int]]], field: str) -> list[list[int]]:
+    try:
+        return encoded([example.text or "" for example in chunk])
+    except DataError:
+        found = []
+        for example in chunk:
+            with _placed(example, field):
+                found += encoded([example.text or ""])
+        return found
+
+
+@contextmanager
+def _placed(example: Example, field: str) -> Iterator[None]:
+    """Put the place before what is wrong with an example."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{example.place}: field '{field}': {error}") from error
+
+
+def _ends(example: Example) -> list[Conversation]:
+    """The conversation, and of a pair the one with the worse answer."""
+    return [example.messages or Conversation(())] + ([example.rejected] if example.rejected is not None else [])
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if any(_sha256(folder / f"{name}.bin") != manifest[name] for name in ARRAYS):
+            return None
+        return {name: _mapped(folder / f"{name}.bin", kind) for name, kind in ARRAYS.items()}
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _mapped(path: Path, kind: Any) -> Any:
+    return np.memmap(path, dtype=kind, mode="r") if path.stat().st_size else np.zeros(0, dtype=kind)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

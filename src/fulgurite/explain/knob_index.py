@@ -1,0 +1,167 @@
+"""Knobs as they are asked for: found by name, merged where options share them, put into contexts, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from enum import Enum
+from functools import cache
+from typing import Any
+
+from fulgurite.config.export_arguments import Export
+from fulgurite.config.run import Facts, RunConfig, all_knobs
+from fulgurite.config.schema import Derived, Knob, Range, Usual, knobs_of, options, type_words
+from fulgurite.explain.choices import default_options
+from fulgurite.explain.citations import links
+from fulgurite.explain.translations import told
+from fulgurite.serve.chat import ChatConfig
+
+Rule = Callable[[RunConfig, Facts], Derived]
+
+COMMANDS: dict[str, type] = {"chat": ChatConfig, "export": Export}
+"""What commands other than `train` can be told: their knobs are written without the command's name."""
+
+LARGE = "hf"
+"""The model option that stands for a large model: without a path its size is unknown, and the rules take it for 7B."""
+
+
+METHODS = ("full", "lora")
+"""The methods under which knobs are shown: the others take the values of one of them, or a multiple that the rule names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """One declaration and the options that have it."""
+
+    knob: Knob
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a knob is worth under other choices: its usual values, and what it is filled with where it is empty."""
+
+    stage: str
+    method: str
+    model: str
+    usual: Usual | None
+    derived: Derived | None
+
+
+@cache
+def everything() -> tuple[Knob, ...]:
+    """Every declared knob, one an option: those of a run, then those of the other commands."""
+    return (*all_knobs(), *(knob for cls in COMMANDS.values() for knob in knobs_of(cls)))
+
+
+def merged(knobs: Iterable[Knob]) -> list[Shared]:
+    """Equal declarations of several options as one, in the order of their first."""
+    found: dict[str, tuple[Knob, list[str]]] = {}
+    for knob in knobs:
+        found.setdefault(f"{knob.path} {replace(knob, option='')}", (knob, []))[1].append(knob.option)
+    return [Shared(knob, tuple(names)) for knob, names in found.values()]
+
+
+def default_run(**chosen: str) -> RunConfig:
+    """The run that `fulgurite train` starts without a word, with the options that `chosen` names; not filled."""
+    picks = {group: name for group, name in (default_options() | chosen).items() if name in options(group)}
+    made: dict[str, Any] = {group: options(group)[name]() for group, name in picks.items() if group != "logger"}
+    return RunConfig(**made)
+
+
+def filled(run: RunConfig) -> dict[str, Derived]:
+    """Fill the knobs that the config alone can fill; what each became, by name, with its reason."""
+    out = {}
+    for config in (run, *(getattr(run, field.name) for field in fields(run))):
+        cls: type = type(config)
+        for knob, rule in _rules(cls):
+            if getattr(config, knob.name) is None:
+                out[knob.path] = rule(run, Facts())
+                setattr(config, knob.name, out[knob.path].value)
+    return out
+
+
+@cache
+def _rules(cls: type) -> tuple[tuple[Knob, Rule], ...]:
+    """The knobs of a config class that the config alone can fill, and how. Kept: a table asks for many runs."""
+    knobs = knobs_of(cls) if is_dataclass(cls) else ()
+    return tuple((k, k.empty.rule) for k in knobs if k.empty and k.empty.rule and k.empty.needs == "config")
+
+
+def contexts(knob: Knob) -> list[Context]:
+    """The knob under each stage, method and model size (the default's and a large one), its own option kept."""
+    group = knob.group.partition(".")[0]
+    out = []
+    for stage in options("stage"):
+        for method in METHODS:
+            for model in (default_options()["model"], LARGE):
+                chosen = {"stage": stage, "method": method, "model": model}
+                if chosen.setdefault(group, knob.option) != knob.option:
+                    continue
+                run = default_run(**chosen)
+                derived = filled(run).get(knob.path)
+                out.append(Context(stage, method, model, knob.usual_for(run), derived))
+    return out
+
+
+def as_json(knobs: Sequence[Knob] | None = None) -> list[dict[str, Any]]:
+    """One entry an option's knob; all of them where none are given. Values are plain JSON.
+
+    `sure` is measured, verified, paper, practice or ours; `interacts` other knobs with a few words each.
+    `bounds` and a range under `usual` are {low, high, open_low, open_high}. A list under `usual` is {values: [...]};
+    where the usual depends on the run it is {by: [{stage, method, model, usual, value}]}. `empty` is {words, needs}.
+    """
+    return [_entry(knob) for knob in (everything() if knobs is None else knobs)]
+
+
+def _entry(knob: Knob) -> dict[str, Any]:
+    def said(name: str) -> str:
+        return told(knob.path, name, getattr(knob, name))
+
+    empty = knob.empty and {"words": told(knob.path, "empty", knob.empty.words), "needs": knob.empty.needs if knob.empty.rule else None}
+    return {
+        "knob": knob.path,
+        "group": knob.group.partition(".")[0],
+        "option": knob.option,
+        "type": type_words(knob.type),
+        "default": plain(knob.default),
+        "meaning": said("meaning"),
+        "source": knob.source,
+        "sure": knob.sure and knob.sure.value,
+        "links": [address for _, address in links(knob.source)],
+        "advice": said("advice"),
+        "raise_when": said("raise_when"),
+        "lower_when": said("lower_when"),
+        "leave": said("leave"),
+        "interacts": {other: told(knob.path, f"interacts {other}", words) for other, words in knob.interacts.items()},
+        "memory": said("memory"),
+        "time": said("time"),
+        "misread": said("misread"),
+        "bounds": _usual(knob.bounds),
+        "usual": {"by": [_by(c) for c in contexts(knob)]} if callable(knob.usual) else _usual(knob.usual),
+        "empty": empty,
+    }
+
+
+def _by(context: Context) -> dict[str, Any]:
+    where = {"stage": context.stage, "method": context.method, "model": context.model}
+    return where | {"usual": _usual(context.usual), "value": plain(context.derived.value) if context.derived else None}
+
+
+def _usual(usual: Usual | None) -> dict[str, Any] | None:
+    if usual is None:
+        return None
+    if isinstance(usual, Range):
+        return {n: getattr(usual, n) for n in ("low", "high", "open_low", "open_high")}
+    return {"values": [plain(v) for v in usual]}
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON has it."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    return value

@@ -1,0 +1,66 @@
+"""An adapter in a folder of its own: what may stand apart, what its folder says, and how it is put on its base again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from fulgurite.config.run import RunConfig
+from fulgurite.errors import RequestError
+from fulgurite.export.dtype import rounded
+from fulgurite.method.adapters import load_adapter
+from fulgurite.method.config import Qlora
+from fulgurite.method.qlora import quantise
+from fulgurite.method.separate import base_changed
+from fulgurite.model.config import Hf, Model, SmolLM2
+from fulgurite.model.smollm2 import HUB
+from fulgurite.run.load import LoadedRun, named
+
+
+def refuse_apart(run: RunConfig) -> None:
+    """Raise RequestError where the adapter means nothing without a base that the run has changed."""
+    if (changed := base_changed(run)) is not None:
+        raise RequestError(f"merge=false cannot be: this run {changed}; export with merge=true.")
+
+
+def write_adapter(model: Any, run: RunConfig, out: Path) -> None:
+    """The adapter's weights and its config, which names the base as another machine knows it."""
+    kept = model.peft_config["default"]
+    kept.base_model_name_or_path, kept.revision = base_name(run.model), getattr(run.model, "revision", None)
+    # "auto" would ask the hub for the base's vocabulary; embeddings are never trained by an adapter.
+    model.save_pretrained(out, save_embedding_layers=False)
+    (out / "README.md").unlink(missing_ok=True)  # peft's form for a model card, all of it still to be filled in
+
+
+def round_adapter(model: Any, out: Path, dtype: torch.dtype) -> None:
+    """Round the adapter of a folder to `dtype`, and the model's adapter to the same numbers."""
+    if dtype == torch.float32:
+        return
+    from peft import set_peft_model_state_dict
+
+    file = out / "adapter_model.safetensors"
+    whole = {name: rounded(name, tensor, dtype) for name, tensor in load_file(file).items()}
+    save_file(whole, file, metadata={"format": "pt"})
+    set_peft_model_state_dict(model, {name: tensor.float() for name, tensor in whole.items()})
+
+
+def base_name(model: Model) -> str | None:
+    """What an adapter says it belongs on, as another machine knows it: the user's own words or the hub id, no cache's path."""
+    if isinstance(model, Hf):
+        return model.path
+    return HUB if isinstance(model, SmolLM2) else None
+
+
+def fresh_base(loaded: LoadedRun) -> PreTrainedModel:
+    """The run's base as a stranger has it, in float32; with its 4 bits as ordinary numbers under qlora."""
+    fresh = named(loaded.run.model, torch.float32, reward=loaded.run.stage.name == "rm").model
+    return quantise(loaded.run.method, fresh, loaded.dtypes).float() if isinstance(loaded.run.method, Qlora) else fresh
+
+
+def put_on(base: PreTrainedModel, folder: Path) -> Any:
+    """The base under the adapter of a folder, as plain peft reads it."""
+    return load_adapter(base, folder)

@@ -1,0 +1,72 @@
+"""The dtype that an export is written in, and what rounding the weights to it does."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from fulgurite.config.export_arguments import ExportDtype
+from fulgurite.errors import RequestError
+from fulgurite.model.config import Hf, Model
+from fulgurite.run.load import base_of
+
+WRITTEN = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def written_dtype(asked: ExportDtype | None, model: Model) -> torch.dtype:
+    """The dtype to write: the one asked for, else the base's own."""
+    return WRITTEN[str(asked)] if asked is not None else base_dtype(model)
+
+
+def base_dtype(model: Model) -> torch.dtype:
+    """The dtype in which the base of `model` is stored; float32 if it is none that an export writes, or cannot be told.
+
+    Of a run and of an adapter it is that of their base. As in transformers' dtype="auto", config.json counts first.
+    """
+    base = base_of(model)
+    if not base.outlines:
+        return torch.float32
+    module, _, function = base.outlines.partition(":")
+    shape, _ = getattr(importlib.import_module(module), function)(base)
+    folder = Path(base.path).expanduser() if isinstance(base, Hf) else None
+    found = str(getattr(shape, "dtype", None) or _of_file(folder)).removeprefix("torch.")
+    return WRITTEN.get(found, torch.float32)
+
+
+def _of_file(folder: Path | None) -> torch.dtype | None:
+    """The dtype of the first weights in a folder."""
+    for file in sorted(folder.glob("*.safetensors")) if folder is not None and folder.is_dir() else []:
+        try:
+            with safe_open(file, "pt") as opened:
+                name = next(iter(opened.keys()), None)
+                return opened.get_tensor(name).dtype if name is not None else None
+        except (OSError, SafetensorError):
+            continue
+    return None
+
+
+@torch.no_grad()
+def cast(model: nn.Module, dtype: torch.dtype) -> None:
+    """Cast parameters and saved buffers in place; ties stay. Buffers that no file holds, as of rotary positions, stay as they are.
+
+    Raises RequestError if a number is too large for `dtype`.
+    """
+    saved = set(model.state_dict())
+    tensors: list[tuple[str, Any]] = [*model.named_parameters(), *((n, b) for n, b in model.named_buffers() if n in saved)]
+    for name, tensor in tensors:
+        if tensor.is_floating_point() and tensor.dtype != dtype:
+            tensor.data = rounded(name, tensor.data, dtype)
+
+
+def rounded(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The tensor in `dtype`. Raises RequestError if a finite number would become infinite."""
+    found = tensor.to(dtype)
+    if not bool(torch.isfinite(found).all()) and bool(torch.isfinite(tensor).all()):
+        short = str(dtype).removeprefix("torch.")
+        raise RequestError(f"{name} holds {float(tensor.abs().max()):.3g}, too large for {short}; export with dtype=bfloat16 or float32.")
+    return found

@@ -1,0 +1,210 @@
+"""`fulgurite export`: a run's weights as a folder that plain transformers loads and that stops at its end-of-turn token.
+
+Nothing is said to be done before the folder has been read back and gives the same logits.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from fulgurite.config.arguments import parse
+from fulgurite.config.compose import import_plugins
+from fulgurite.config.export_arguments import Export
+from fulgurite.config.guard import split_allowed
+from fulgurite.data.template_agreement import differing
+from fulgurite.errors import ModelError, RequestError, is_shortage
+from fulgurite.export.adapter import fresh_base, put_on, refuse_apart, round_adapter, write_adapter
+from fulgurite.export.dtype import cast, written_dtype
+from fulgurite.files import remove_drafts
+from fulgurite.model.generation_config import valid
+from fulgurite.model.unwrap import inner
+from fulgurite.run.load import LoadedRun, load_run
+from fulgurite.text.console import show
+
+TOLERANCE = 1e-5
+"""The largest difference of logits, relative to the largest logit, that merging or writing may make.
+
+An absolute 1e-5 is beyond float32: on the bundled model, with logits up to 35, merged and adapter differ by 7e-5 (2e-6
+relative), and the merged model alone differs by 9e-5 from itself computed in float64.
+Two things are held against it, both computed in float32: the merged model against the model with its adapter, before anything
+is rounded; then the folder that was read back against the model whose weights were rounded to the dtype of the folder. Between
+the two lies the rounding itself, whose size depends on the model (about 1e-2 in bfloat16): it is measured and printed.
+"""
+COARSE = 0.1
+"""A change of logits by rounding from which on another dtype is recommended."""
+
+
+@dataclass(slots=True)
+class Written:
+    """What an export made: its largest relative difference after rounding, what rounding changed, and what to tell."""
+
+    difference: float
+    dtype: torch.dtype
+    rounding: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+
+def export_main(words: Sequence[str]) -> int:
+    """`fulgurite export run=RUN out=FOLDER [merge=...] [checkpoint=...] [dtype=...]`; returns 0 when the folder is proven.
+
+    `plugins=[...]`, `model.trust_remote_code=true` and `model.revision=...` allow the code that the run's config names.
+    """
+    allowed, words = split_allowed(words)
+    import_plugins(allowed.plugins)
+    config = parse(Export, words, "export")
+    out = Path(config.out).expanduser().absolute()
+    if not config.run or not config.out:
+        raise RequestError("export needs a run and a place: fulgurite export run=<run folder> out=<new folder>.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RequestError(f"out={out} is there already and is not empty; give a new folder, nothing is overwritten.")
+    loaded = load_run(Path(config.run).expanduser(), config.checkpoint, exact=True, allowed=allowed)
+    remove_drafts(out.parent, out.name)
+    draft = out.with_name(f"{out.name}.tmp-{os.getpid()}")
+    try:
+        written = write(loaded, draft, config)
+        if out.is_dir():
+            out.rmdir()
+        draft.rename(out)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise refused(out, config.run, error) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    show(told(loaded, config, out, written))
+    return 0
+
+
+def refused(out: Path, run: str, error: Exception) -> Exception:
+    """The folder is blamed if the system refused to write there; else the run and the library's own words are named."""
+    if is_shortage(error):
+        return error
+    reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+    disk = isinstance(error, OSError) or (isinstance(error, SafetensorError) and "os error" in str(error).lower())
+    if disk:
+        return RequestError(f"out={out} cannot be written: {reason}; give another folder, or make room there.")
+    return ModelError(f"{run} cannot be exported: {reason[:400]}; this is a fault of the export, please report it.")
+
+
+def told(loaded: LoadedRun, config: Export, out: Path, written: Written) -> str:
+    """What was exported, and what was found when it was read back."""
+    what = "rewards" if loaded.run.stage.name == "rm" else "logits"
+    kind = str(written.dtype).removeprefix("torch.")
+    lines = [
+        f"Exported {loaded.checkpoint.resolve().name} of {config.run} to {out} in {kind}: read back, {what} differ by "
+        f"{written.difference:.1e} of the largest at most."
+    ]
+    if written.rounding:
+        lines.append(f"Rounding to {kind} changed {what} by {written.rounding:.1e} of the largest; dtype=float32 keeps every bit.")
+    if written.rounding > COARSE:
+        lines.append(f"warning: {kind} is too coarse for this model; export with dtype=float32.")
+    return "\n".join([*lines, *written.notes])
+
+
+def write(loaded: LoadedRun, out: Path, config: Export) -> Written:
+    """Write the folder, read it back and compare.
+
+    Raises ModelError if a difference is above 1e-5, or if the folder has another chat template or does not know its stops.
+    """
+    dtype = written_dtype(config.dtype, loaded.run.model)
+    if loaded.run.stage.name == "rm":
+        from fulgurite.export.reward import write_reward
+
+        return write_reward(loaded, out, config.merge, dtype)
+    before = logits(loaded.model, loaded.tokenizer)
+    notes = give_generation(loaded)
+    adapter = hasattr(loaded.model, "merge_and_unload")
+    if adapter and not config.merge:
+        refuse_apart(loaded.run)
+        write_adapter(loaded.model, loaded.run, out)
+        round_adapter(loaded.model, out, dtype)
+        exact, rounded = before, logits(loaded.model, loaded.tokenizer)
+        inner(loaded.model).generation_config.save_pretrained(out)
+    else:
+        exact, rounded = write_whole(loaded, out, dtype, before)
+    loaded.tokenizer.save_pretrained(out)
+    difference = max(relative(exact, before), verify(loaded, out, rounded, adapter and not config.merge))
+    return Written(difference, dtype, relative(rounded, exact), notes)
+
+
+def give_generation(loaded: LoadedRun) -> list[str]:
+    """Set the model's stops and padding for generation; returns a sentence if the base's own config was invalid."""
+    base: Any = inner(loaded.model)
+    generation, dropped = valid(base.generation_config)
+    stops = list(dict.fromkeys([*loaded.template.stop_ids, *listed(generation.eos_token_id)]))
+    generation.eos_token_id, generation.pad_token_id = stops, loaded.tokenizer.pad_token_id
+    base.generation_config = generation
+    return [left_out(dropped)] if dropped else []
+
+
+def left_out(dropped: dict[str, Any]) -> str:
+    """What of the base's generation config is not exported."""
+    fields = ", ".join(f"{name}={value}" for name, value in dropped.items())
+    return f"Left out of generation_config.json, where transformers refuses it: {fields}."
+
+
+def write_whole(loaded: LoadedRun, out: Path, dtype: torch.dtype, before: Tensor) -> tuple[Tensor, Tensor]:
+    """Write the model with its adapter merged; returns its logits with exact and with rounded weights, both computed in float32."""
+    model: Any = loaded.model
+    exact = before
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+        exact = logits(model, loaded.tokenizer)
+        compare(exact, before, "merged")
+    model.config.use_cache = True
+    cast(model, dtype)
+    model.save_pretrained(out)
+    cast(model, torch.float32)
+    model.config.use_cache = False
+    return exact, logits(model, loaded.tokenizer)
+
+
+def listed(ids: int | list[int] | None) -> list[int]:
+    """transformers' one, several or no token ids as a list."""
+    return [] if ids is None else ids if isinstance(ids, list) else [ids]
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    """The largest difference, relative to the largest number expected."""
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def compare(found: Tensor, expected: Tensor, what: str) -> float:
+    """The relative difference. Raises ModelError if it is too large, or no number."""
+    difference = relative(found, expected)
+    if not difference <= TOLERANCE:
+        remedy = "export with merge=false" if what == "merged" else "this is a fault of the export, please report it"
+        raise ModelError(f"The {what} logits differ by {difference:.1e}, more than {TOLERANCE:.0e}; {remedy}.")
+    return difference
+
+
+def verify(loaded: LoadedRun, out: Path, expected: Tensor, adapter: bool) -> float:
+    """Read the folder as a stranger would, and compare its logits, template and stops with ours."""
+    code = bool(getattr(loaded.run.model, "trust_remote_code", False))
+    tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=code)
+    if adapter:
+        again: Any = put_on(fresh_base(loaded), out)
+    else:
+        again = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, use_safetensors=True, trust_remote_code=code)
+        if set(loaded.template.stop_ids) - set(listed(again.generation_config.eos_token_id)):
+            raise ModelError(f"{out} does not stop at {loaded.template.stop_ids}; this is a fault of the export, please report it.")
+    difference = compare(logits(again.eval(), tokenizer), expected, "exported")
+    if (sentence := differing(loaded.template, tokenizer)) is not None:
+        raise ModelError(f"{out} {sentence}")
+    return difference
+
+
+@torch.no_grad()
+def logits(model: Any, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    """The logits [T, V] of a fixed sentence, in float32."""
+    ids = tokenizer("The learning rate is the size of each step.", return_tensors="pt")["input_ids"]
+    found: Tensor = model(input_ids=ids, use_cache=False).logits[0].float()
+    return found

@@ -1,0 +1,110 @@
+"""metrics.jsonl: one JSON object a logged step. The truth of a run, whatever the trackers do."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fulgurite.files import replace
+
+log = logging.getLogger(__name__)
+
+Row = Mapping[str, float | int | None]
+LARGEST_STEP = 1 << 53
+
+
+class MetricsFile:
+    """Appends rows to `path`, each in one write. A full disk never reaches the caller: rows wait for space."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._waiting: list[bytes] = []
+        self._seen: set[tuple[int, bool]] = set()
+        self._warned = False
+
+    def write(self, row: Row) -> None:
+        """Append one row with a `step`. NaN and infinity become null: JSON has no word for them."""
+        place = (int(row.get("step") or 0), "val/loss" in row)
+        if place in self._seen:
+            return
+        self._waiting.append(_line(row))
+        self._flush()
+
+    def rewind(self, step: int) -> None:
+        """Drop the rows after `step` and a half-written last line, so that a resumed run does not tell them twice."""
+        try:
+            if not self.path.exists():
+                return
+            kept = [row for row in read_rows(self.path)[0] if row["step"] <= step]
+            replace(self.path, b"".join(_line(row) for row in kept).decode())
+        except OSError as error:
+            self._warn(error)
+            return
+        self._seen = {(row["step"], "val/loss" in row) for row in kept if row["step"] == step}
+
+    def close(self) -> None:
+        """Try once more to write what waits; say how many rows are lost where that fails."""
+        if self._waiting:
+            self._flush()
+        if self._waiting:
+            log.warning("%d rows never reached %s, because its disk refused them.", len(self._waiting), self.path)
+
+    def _flush(self) -> None:
+        try:
+            _append(self.path, b"".join(self._waiting))
+            self._waiting.clear()
+        except OSError as error:
+            self._warn(error)
+
+    def _warn(self, error: OSError) -> None:
+        if not self._warned:
+            why = error.strerror
+            log.warning("%s cannot be written (%s); the run goes on, and the rows wait in memory.", self.path, why)
+            self._warned = True
+
+
+def _line(row: Row) -> bytes:
+    clean = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
+    return json.dumps(clean, allow_nan=False).encode() + b"\n"
+
+
+def _append(path: Path, data: bytes) -> None:
+    """All of `data` or nothing: what a full disk took in part is cut off again."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        size = os.fstat(handle).st_size
+        try:
+            written = os.write(handle, data)
+        except OSError:
+            written = 0
+            os.ftruncate(handle, size)
+            raise
+        if written < len(data):
+            os.ftruncate(handle, size)
+            raise OSError(28, "No space left on device")
+    finally:
+        os.close(handle)
+
+
+def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The rows that have a step, and how many lines could not be read. Raises OSError, also for a pipe or a device."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Not a regular file")
+    rows, bad = [], 0
+    for line in path.read_bytes().splitlines():
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        step = row.get("step") if isinstance(row, dict) else None
+        if row is not None and type(step) is int and 0 <= step < LARGEST_STEP:
+            rows.append(row)
+        else:
+            bad += 1
+    return rows, bad

@@ -1,0 +1,85 @@
+"""The rules of `method=layerwise`, read and held against a model's parameter names. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fulgurite.errors import ConfigError, did_you_mean
+from fulgurite.method.selectors import Names, matched
+
+KINDS = ("frozen", "full", "lora")
+OPTIONS = ("rank", "alpha", "lr")
+LORA_TIMES = 10.0
+"""LoRA takes about ten times the rate of full fine-tuning (TRL, verified)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule: where, what, and with which factor on the learning rate."""
+
+    text: str
+    place: str
+    kind: str
+    rank: int = 16
+    alpha: float = 32.0
+    lr: float = 1.0
+
+
+def parse(text: str) -> Rule:
+    """`last:2 full lr=0.5` as a Rule. Raises ConfigError, which says what a rule looks like."""
+    place, *words = text.split()
+    if not words or words[0] not in KINDS:
+        kind = words[0] if words else "nothing"
+        near = did_you_mean(kind, KINDS)
+        form = "PLACE KIND [rank= alpha= lr=]"
+        raise ConfigError(f"method.rules: {text!r} says {kind} where frozen, full or lora is due.{near} Write {form}.")
+    given = {}
+    for word in words[1:]:
+        name, _, value = word.partition("=")
+        if name not in OPTIONS or (name != "lr" and words[0] != "lora") or words[0] == "frozen":
+            raise ConfigError(f"method.rules: {text!r}: {word} means nothing for {words[0]}.{did_you_mean(name, OPTIONS)}")
+        try:
+            given[name] = float(value)
+        except ValueError as error:
+            raise ConfigError(f"method.rules: {text!r}: {word} is not a number.") from error
+        if not given[name] > 0 or (name == "rank" and given[name] != int(given[name])):
+            raise ConfigError(f"method.rules: {text!r}: {name} must be a {'whole ' if name == 'rank' else ''}number above 0.")
+    rank = int(given.get("rank", 16))
+    usual = LORA_TIMES if words[0] == "lora" else 1.0
+    return Rule(text, place, words[0], rank, given.get("alpha", 2.0 * rank), given.get("lr", usual))
+
+
+def claims(texts: list[str], where: Names, linear: set[str]) -> dict[str, Rule]:
+    """The rule of each claimed parameter; a lora rule claims the weights of linear layers, which `linear` names, alone.
+
+    `rest` stands for the layers that no other rule names. Raises ConfigError for overlaps and for what matches nothing.
+    """
+    rules = [parse(text) for text in texts]
+    if sum(rule.place == "rest" for rule in rules) > 1:
+        raise ConfigError("method.rules: rest can stand in one rule only.")
+    found: dict[str, Rule] = {}
+    for rule in sorted(rules, key=lambda rule: rule.place == "rest"):
+        for name in _claimed(rule, where, linear, found):
+            if name in found:
+                raise ConfigError(f"method.rules: {found[name].text!r} and {rule.text!r} overlap at {name}; make their places disjoint.")
+            found[name] = rule
+    if all(rule.kind == "frozen" for rule in found.values()):
+        raise ConfigError("method.rules: nothing is trained; give a rule with full or lora.")
+    return found
+
+
+def _claimed(rule: Rule, where: Names, linear: set[str], taken: Mapping[str, Rule]) -> list[str]:
+    if rule.place == "rest":
+        named = {where.layer(name) for name in taken}
+        names = [name for name in where.all if where.layer(name) is not None and where.layer(name) not in named]
+        if not names:
+            raise ConfigError(f"method.rules: {rule.text!r} is left with no layer; the other rules name them all.")
+    else:
+        names = matched(rule.place, where.all, where, "method.rules")
+    if rule.kind != "lora":
+        return names
+    adapted = [name for name in names if name in linear]
+    if not adapted:
+        raise ConfigError(f"method.rules: {rule.text!r} finds no linear layer to adapt at {rule.place}.")
+    return adapted

@@ -1,0 +1,60 @@
+"""The weights of a model with its adapter in them, a matrix at a time; the model stays what it is, bit for bit.
+
+peft's `merge_adapter` was looked at: it merges all at once, and what `unmerge_adapter` gives back differs in the last bits.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from fulgurite.errors import ConfigError
+from fulgurite.model.unwrap import inner
+
+
+@torch.no_grad()
+def merged(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    """Each weight by the name that it has in the plain model, a tied one by each of its names; a copy where an adapter is in it.
+
+    Raises ConfigError where something other than an adapter's layer or a module trained whole stands in a plain one's place.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import ModulesToSaveWrapper, TrainableTokensWrapper
+
+    causal = inner(model)
+    inside: set[nn.Module] = set()
+    for place, module in causal.named_modules():
+        if module in inside:
+            continue
+        if isinstance(module, BaseTunerLayer):
+            inside.update(module.modules())
+            yield from _of_layer(place, module)
+        elif isinstance(module, TrainableTokensWrapper):  # the rows of tokens that were added
+            inside.update(module.modules())
+            yield from _of_layer(place, module.token_adapter)
+        elif isinstance(module, ModulesToSaveWrapper):
+            inside.update(module.modules())
+            [active] = module.active_adapters
+            yield from ((f"{place}.{name}", p.detach()) for name, p in module.modules_to_save[active].named_parameters())
+        elif type(module).__module__.startswith("peft."):
+            raise ConfigError(f"{type(module).__name__} at {place} cannot be merged into plain weights; take stage.engine=transformers.")
+        else:
+            yield from ((f"{place}.{name}" if place else name, p.detach()) for name, p in module.named_parameters(recurse=False))
+
+
+def _of_layer(place: str, layer: Any) -> list[tuple[str, Tensor]]:
+    plain = layer.get_base_layer()
+    before = {name: p.detach().clone() for name, p in plain.named_parameters()}
+    layer.merge()
+    with_adapter = [(f"{place}.{name}", p.detach().clone()) for name, p in plain.named_parameters()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what it gives back in IA³, which the next lines put right
+        layer.unmerge()
+    for name, p in plain.named_parameters():
+        p.data.copy_(before[name])
+    return with_adapter

@@ -1,0 +1,113 @@
+"""The balance loss of a mixture of experts: transformers' `load_balancing_loss_func` of the architecture, times a coefficient.
+
+transformers adds it in the model's own forward, if that is given labels and asked for `output_router_logits`. Training here computes
+its loss from the states, so it asks for the router's logits and calls the same function with them.
+Shapes: B rows, T tokens, E experts, N = B·T.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fulgurite.errors import ConfigError, excerpt, is_shortage
+from fulgurite.model.probe import NEAR, NEAR_ROUNDED, computing, ordinary_tokens, rounds
+from fulgurite.model.unwrap import inner
+
+FUNCTION = "load_balancing_loss_func"
+ASKED = {"output_router_logits": True}
+"""What makes a decoder of transformers return its router's logits."""
+COEFFICIENTS = ("router_aux_loss_coef", "aux_loss_coef")
+"""What architectures call the coefficient."""
+TOKENS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """How the balance loss of a model is computed."""
+
+    function: Callable[..., Tensor]
+    chosen: int
+    """How many experts a token has."""
+    coefficient: float
+
+    def loss(self, logits: tuple[Tensor, ...], real_BT: Tensor | None = None) -> Tensor:
+        """The balance loss, without the coefficient, of the router's logits [N, E], one tensor a layer.
+
+        Padding is left out where `real_BT` is False. It is what transformers' function computes with a mask.
+        """
+        kept = logits if real_BT is None else tuple(layer_NE[real_BT.flatten()] for layer_NE in logits)
+        return self.function(kept, kept[0].shape[-1], self.chosen)
+
+
+def build_router(model: Any, asked: float | None) -> Router | None:
+    """What computes the balance loss of a loaded model; None if it has none, or its coefficient is 0.
+
+    `asked` is `stage.router_aux_loss_coef`; empty, the model's own coefficient counts if its config has output_router_logits=true.
+    The function is compared with the model's own forward. Raises ConfigError if a balance loss is asked for that cannot be computed.
+    """
+    whole = inner(model)
+    coefficient = own_coefficient(whole) if asked is None else asked
+    if coefficient == 0:
+        return None
+    refuse_without_router(whole, coefficient)
+    text = whole.config.get_text_config()
+    chosen = next((int(n) for holder in (whole, text) if (n := getattr(holder, "num_experts_per_tok", None))), 0)
+    found = Router(_function(whole), chosen, coefficient)  # type: ignore[arg-type]
+    try:
+        theirs, ours = _compared(whole, found)
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        if is_shortage(error):
+            raise
+        raise ConfigError(f"{_refusal(whole, coefficient)} ({excerpt(error)}); set stage.router_aux_loss_coef=0.") from error
+    if not abs(theirs - ours) <= (NEAR_ROUNDED if rounds(whole) else NEAR) * max(abs(theirs), 1e-6):
+        raise ConfigError(f"{_refusal(whole, coefficient)} (its own is {theirs:.4g}, ours {ours:.4g}); set stage.router_aux_loss_coef=0.")
+    return found
+
+
+def refuse_without_router(model: Any, asked: float | None) -> None:
+    """Raise ConfigError if a balance loss is asked for and transformers has none for the architecture. Needs no weights."""
+    whole = inner(model)
+    if asked and _function(whole) is None:
+        raise ConfigError(
+            f"stage.router_aux_loss_coef={asked:g} is for mixtures of experts, and transformers has no balance loss of a router for "
+            f"{type(whole).__name__}; leave it out."
+        )
+
+
+def own_coefficient(whole: Any) -> float:
+    """The coefficient with which transformers would add the balance loss of a model by itself; 0 if it would not."""
+    text = whole.config.get_text_config()
+    asks = any(getattr(config, "output_router_logits", False) for config in (whole.config, text))
+    if not asks or _function(whole) is None:
+        return 0.0
+    held = (getattr(holder, name, None) for holder in (whole, text) for name in COEFFICIENTS)
+    return float(next((value for value in held if value is not None), 0.0))
+
+
+def _function(whole: Any) -> Callable[..., Tensor] | None:
+    """transformers' function for the architecture, if the model's own forward adds the balance loss."""
+    if "output_router_logits" not in inspect.signature(type(whole).forward).parameters:
+        return None
+    found: Callable[..., Tensor] | None = getattr(sys.modules[type(whole).__module__], FUNCTION, None)
+    return found
+
+
+@torch.no_grad()
+def _compared(whole: Any, router: Router) -> tuple[float, float]:
+    """The balance loss of a few tokens by the model's own forward, and from the logits that its decoder returns."""
+    ids_BT = torch.tensor([ordinary_tokens(whole, TOKENS)], device=next(whole.parameters()).device)
+    with computing(whole):
+        theirs = whole(input_ids=ids_BT, use_cache=False, **ASKED).aux_loss
+        logits = whole.get_decoder()(input_ids=ids_BT, use_cache=False, **ASKED).router_logits
+        return float(theirs), float(router.loss(tuple(logits)))
+
+
+def _refusal(whole: Any, coefficient: float) -> str:
+    return f"router_aux_loss_coef={coefficient:g}: the balance loss of {type(whole).__name__} is not the one that its own forward adds"

@@ -1,0 +1,37 @@
+"""What the rules must know of a run before its first step, from its config, its stage and its rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fulgurite.config.run import RunConfig
+from fulgurite.data.dataset import AnyRows
+from fulgurite.data.preference_dataset import PreferenceDataset
+from fulgurite.model.reward_head import head_of
+from fulgurite.monitor.history import About
+from fulgurite.precision.config import Rounding
+
+
+def about(run: RunConfig, total: int, module: Any, rows: AnyRows) -> About:
+    """Of a run whose empty knobs are filled; `module` is its stage."""
+    stage = run.stage
+    found = About(
+        stage.name, str(getattr(stage, "loss", "")), hasattr(module.model, "peft_config"), run.optim.lr or 0.0,
+        getattr(run.scheduler, "warmup_steps", 0) or 0, total, run.trainer.batch_size, run.trainer.max_grad_norm or 0.0, run.private,
+        module.model.get_input_embeddings().weight.shape[0], nearest=module.dtypes.rounding is Rounding.nearest, alone=run.optim.alone,
+        multiplied=getattr(run.method, "b_lr_ratio", 1.0) > 1, rollout_steps=stage.steps_a_rollout(),
+        max_new_tokens=getattr(stage, "max_new_tokens", 0),
+    )
+    if stage.name == "dpo":
+        found.beta = stage.beta
+        found.paired = module.refers and not module.averaged and stage.beta > 0
+    if stage.name == "rm":
+        found.new_head = not bool(head_of(module.model).weight.any())
+    if isinstance(rows, PreferenceDataset):
+        found.margins = any(rows.margin(i) != 0 for i in range(len(rows)))
+    if stage.name in ("sft", "dpo", "kto") and not rows.packed:
+        sides = 2 if stage.name == "dpo" else 1
+        found.answer_tokens = int(np.percentile(rows.label_counts, 90)) // sides
+    return found

@@ -1,0 +1,70 @@
+"""How a finding is told: once, to the person, to watch.jsonl and to the trackers."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from fulgurite.config.monitor import RULES, Severity
+from fulgurite.errors import TrainingFailed
+from fulgurite.files import replace
+from fulgurite.logger.metrics_file import read_rows
+from fulgurite.monitor.rules import Finding
+from fulgurite.text.console import say
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("step", "rule", "severity", "sentence", "remedy")
+
+
+class Voice:
+    """Says each rule's sentence once a run. A disk that refuses watch.jsonl never ends a run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.said: set[str] = set()
+        self.rows: list[dict[str, Any]] = []
+
+    def begin(self, step: int, writes: bool) -> None:
+        """A run begins or goes on after `step`: what was said later, by a process that was killed, is forgotten."""
+        if self.path.exists():
+            self.rows = [row for row in _rows(self.path) if row["step"] <= step]
+            self.said = {str(row["rule"]) for row in self.rows}
+            if writes:
+                self._write()
+
+    def speak(self, step: int, rule: str, finding: Finding, trackers: list[Any], writes: bool) -> None:
+        """Tell it. Raises TrainingFailed, with the sentence, where the run has to stop."""
+        severity = finding.severity or RULES[rule].severity
+        self.said.add(rule)
+        row = {
+            "step": step, "rule": rule, "severity": str(severity), "sentence": finding.sentence, "remedy": finding.remedy,
+            "values": finding.values,
+        }
+        self.rows.append(row)
+        if writes:
+            self._write()
+            for tracker in trackers:
+                if hasattr(tracker, "log_text"):
+                    tracker.log_text("watch", list(COLUMNS), [[str(r[c]) for c in COLUMNS] for r in self.rows], step)
+        if severity is Severity.stop:
+            raise TrainingFailed(
+                f"Step {step}: {finding.sentence} {finding.remedy} To go on all the same: watch.quiet=[{rule}]."
+            )
+        say(f"{severity} ({rule}, step {step}): {finding.sentence} {finding.remedy}")
+
+    def _write(self) -> None:
+        try:
+            replace(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows))
+        except OSError as error:
+            log.warning("%s cannot be written (%s); the run goes on.", self.path, error.strerror)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        return [row for row in read_rows(path)[0] if row.get("rule") in RULES and set(COLUMNS) <= set(row)]
+    except OSError as error:
+        log.warning("%s cannot be read (%s); what it said may be said again.", path, error.strerror)
+        return []

@@ -1,0 +1,82 @@
+"""The first loss, and losses of nothing."""
+
+from __future__ import annotations
+
+import math
+
+from fulgurite.config.monitor import Severity
+from fulgurite.monitor import thresholds as limits
+from fulgurite.monitor.history import Seen
+from fulgurite.monitor.rules import Finding, Moment, rule
+
+LANGUAGE = ("sft", "pt")
+ROLLOUTS = ("grpo", "ppo")
+
+
+@rule("step-zero", Moment.step)
+def step_zero(seen: Seen) -> Finding | None:
+    """Of a model that was not trained yet. dpo, kto, grpo and ppo check theirs themselves."""
+    row, about = seen.trail.last, seen.about
+    if row["step"] != 1 or "train/loss" not in row:
+        return None
+    loss = row["train/loss"]
+    if about.stage == "rm":
+        guesses = about.new_head and not about.margins
+        return _guessing(loss) if guesses and abs(loss - math.log(2)) > limits.LN2_OFF else None
+    if about.stage not in LANGUAGE or about.loss == "dft" or row["labels"] < limits.FIRST_LABELS:
+        return None
+    values: dict[str, float | int | str] = {"loss": loss, "ln_vocabulary": math.log(about.vocab)}
+    if loss > math.log(about.vocab) + limits.ABOVE_CHANCE:
+        return Finding(
+            f"The first loss is {loss:.2f}, and a model that knows nothing has ln({about.vocab:,}) = {math.log(about.vocab):.2f}: weights "
+            "and tokenizer are not of one model, or the weights are damaged.",
+            "Take the model's own tokenizer and load its files again.", values,
+        )
+    if loss < limits.KNOWN_ALREADY:
+        return Finding(
+            f"The first loss is {loss:.3f}, where text that is new to a model gives 0.3 to 4: the answers stand in their prompts, or the "
+            "model has learned these data before.",
+            "Look at a few rows of the data, and at data.mask.", values, Severity.warning,
+        )
+    return None
+
+
+def _guessing(loss: float) -> Finding:
+    return Finding(
+        f"The first loss is {loss:.3f}, and a reward model whose head begins at zero has ln 2 = 0.693: its rewards are not its head's.",
+        "Begin from another model.", {"loss": loss, "expected": math.log(2)},
+    )
+
+
+@rule("labels-empty", Moment.step)
+def labels_empty(seen: Seen) -> Finding | None:
+    """Under privacy a step may draw no row, and does not lie by it."""
+    row, about = seen.trail.last, seen.about
+    if row["labels"] > 0 or about.private:
+        return None
+    if about.stage in ROLLOUTS:
+        return Finding(
+            "A step has no token to learn from: all of its answers hit the limit and are left out.",
+            "Raise stage.max_new_tokens, or set stage.mask_cut=false.", {"labels": 0}, Severity.warning,
+        )
+    return Finding(
+        "A step has no label token to learn from: masking or cutting took them all.",
+        "Raise data.max_length, or look at data.mask.", {"labels": 0},
+    )
+
+
+@rule("loss-zero", Moment.step)
+def loss_zero(seen: Seen) -> Finding | None:
+    """A rollout's loss is near zero by its nature, and a hinge is zero behind its margin: they are not looked at."""
+    about, rows = seen.about, seen.trail.newest(limits.ZERO_STEPS)
+    if about.stage in ROLLOUTS or about.loss == "hinge" or len(rows) < limits.ZERO_STEPS:
+        return None
+    if not all(row["labels"] > 0 and abs(row.get("train/loss", 1.0)) < limits.ZERO_LOSS for row in rows):
+        return None
+    labels = int(rows[-1]["labels"])
+    return Finding(
+        f"The loss is {rows[-1]['train/loss']:.1g} with {labels:,} label tokens in the step: 16 bits overflow, attention is broken, or "
+        "the data are the same few answers.",
+        "Take precision=fp32 or model.attention=eager, and look for duplicates.", {"loss": rows[-1]["train/loss"], "labels": labels},
+        None if about.stage in LANGUAGE else Severity.warning,
+    )

@@ -1,0 +1,217 @@
+"""Where the loss goes: up, nowhere, or up in validation alone."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from itertools import pairwise
+
+from fulgurite.monitor import thresholds as limits
+from fulgurite.monitor.history import FIRST, Row, Seen, column
+from fulgurite.monitor.rules import Finding, Moment, rule
+from fulgurite.monitor.statistics import error_of_difference, noise
+
+FALLS = ("sft", "pt", "rm", "dpo", "kto")
+"""Stages whose loss is to fall. A rollout's hangs on the answers that were drawn."""
+LANGUAGE = ("sft", "pt")
+UNBOUNDED = ("ipo", "sppo_hard")
+"""Squares of log ratios: they are not in nats."""
+
+
+@rule("above-chance", Moment.step)
+def above_chance(seen: Seen) -> Finding | None:
+    """A few losses in a row. A run that is too short for them is judged by all its losses after the first."""
+    trail, n = seen.trail, min(limits.ABOVE_STEPS, max(seen.about.total - 1, 1))
+    rows = trail.newest(n)
+    if len(rows) < n or rows[0]["step"] < 2 or not all(_is_above(seen, row) for row in rows):
+        return None
+    now, chance = statistics.fmean(column(rows, "train/loss")), math.log(seen.about.vocab)
+    return Finding(
+        f"The loss is {now:.3g} over the last {n} steps, and a model that has learned nothing has ln({seen.about.vocab:,}) = {chance:.3g}: "
+        f"what it knew is lost.{_best(seen)}",
+        "Lower optim.lr by ten (leave it empty for the usual one) and begin again.",
+        {"now": now, "ln_vocabulary": chance, "steps": n, "lr": seen.about.lr},
+    )
+
+
+@rule("val-not-finite", Moment.evaluation)
+def val_not_finite(seen: Seen) -> Finding | None:
+    """A training loss or gradient that is not finite ends the run by itself."""
+    evaluations = seen.trail.evaluations
+    if not evaluations or math.isfinite(evaluations[-1].val):
+        return None
+    last = evaluations[-1]
+    return Finding(
+        f"The validation loss is {last.val} at step {last.step}: the weights or the evaluation overflow.{_best(seen)}",
+        "Lower optim.lr, or take precision=fp32.", {"step": last.step},
+    )
+
+
+@rule("spike", Moment.step)
+def spike(seen: Seen) -> Finding | None:
+    """A few losses in a row above the level of those before, from the third step on. What is above chance, `diverged` finds."""
+    about, losses = seen.about, column(seen.trail.recent, "train/loss")
+    n = _jump_steps(seen)
+    before, now = losses[:-n], losses[-n:]
+    if about.stage not in FALLS or not before or all(_is_above(seen, row) for row in seen.trail.newest(n)):
+        return None
+    level = _level(before)
+    if min(now) <= level + _jump_margin(seen, before):
+        return None
+    start = seen.trail.step - n + 1
+    return Finding(
+        f"The loss jumped from {level:.3g} to {statistics.fmean(now):.3g} at step {start} and stays there.{_best(seen)}",
+        "Lower optim.lr, or give it a longer scheduler.warmup_ratio.", {"before": level, "now": statistics.fmean(now), "since": start},
+    )
+
+
+@rule("diverged", Moment.step)
+def diverged(seen: Seen) -> Finding | None:
+    """At once where the loss is above chance; else against the first steps, by more than noise explains."""
+    about, trail, n = seen.about, seen.trail, limits.RISEN_STEPS
+    if trail.step > 1 and _is_clearly_above(seen):
+        return _above(seen)
+    if about.stage not in FALLS or about.loss in UNBOUNDED or not trail.whole or trail.step < 2 * n:
+        return None
+    first, now = column(trail.first[:n], "train/loss"), column(trail.newest(n), "train/loss")
+    if len(first) < n or len(now) < n:
+        return None
+    a, b = statistics.fmean(first), statistics.fmean(now)
+    if b - a <= limits.RISEN or b - a <= limits.RISEN_ERRORS * error_of_difference(first, now):
+        return None
+    return Finding(
+        f"The loss is higher than at the start: {b:.3g} over the last {n} steps, {a:.3g} over the first.{_best(seen)}",
+        "Lower optim.lr (by ten), and begin again.", {"before": a, "now": b},
+    )
+
+
+@rule("diverged", Moment.evaluation)
+def diverged_in_validation(seen: Seen) -> Finding | None:
+    """The validation loss is one of all its labels, whatever the training loss is (dft)."""
+    if seen.about.stage not in LANGUAGE or not seen.trail.evaluations:
+        return None
+    last, highest = seen.trail.evaluations[-1], max(math.log(seen.about.vocab), _first(seen)) + limits.ABOVE_CHANCE
+    if not math.isfinite(last.val) or last.val <= highest:
+        return None
+    return Finding(
+        f"The validation loss is {last.val:.3g}, and a model that has learned nothing has ln({seen.about.vocab:,}) = "
+        f"{math.log(seen.about.vocab):.3g}.{_best(seen)}",
+        "Lower optim.lr (by ten), and begin again.", {"before": _first(seen), "now": last.val},
+    )
+
+
+@rule("plateau", Moment.step)
+def plateau(seen: Seen) -> Finding | None:
+    """Asked once: a hundred steps after the warmup, or at the end of a shorter run. Silent where noise hides the answer."""
+    about, trail = seen.about, seen.trail
+    due = about.warmup + limits.PLATEAU_STEPS
+    short = due > about.total >= limits.PLATEAU_SHORT
+    if about.stage not in FALLS or not trail.whole or trail.step != (about.total if short else due):
+        return None
+    n = min(limits.PLATEAU_WINDOW, about.total // 3, FIRST)
+    first, now = column(trail.first[:n], "train/loss"), column(trail.newest(n), "train/loss")
+    if len(first) < 3 or len(now) < 3:
+        return None
+    a, b, error = statistics.fmean(first), statistics.fmean(now), error_of_difference(first, now)
+    fall = a - b
+    if fall > min(limits.PLATEAU_FALL * abs(a), 2 * error) or fall + 2 * error > limits.PLATEAU_SURE * abs(a):
+        return None
+    values: dict[str, float | int | str] = {"first": a, "now": b, "standard_error": error, "lr": about.lr}
+    known = f"; at optim.lr={about.lr:g}"
+    low = True
+    if trail.updates:
+        ratio = max(u.ratio for u in trail.updates)
+        values["update_ratio"] = ratio
+        known += f" a step changes the trained weights by {share(ratio)}"
+        low = ratio < limits.LOW_UPDATE["adapter" if about.adapter else "whole"]
+    return Finding(
+        f"The loss has not fallen in {trail.step} steps ({a:.4g} → {b:.4g}){known}.",
+        "Raise optim.lr (leave it empty for the usual one)." if low
+        else "The weights do move: look at the labels (data.mask) and the chat format; or the model knows these data already.", values,
+    )
+
+
+@rule("overfit", Moment.evaluation)
+def overfit(seen: Seen) -> Finding | None:
+    """Validation up and training down since the best evaluation."""
+    evaluations, n = seen.trail.evaluations, limits.EVALUATIONS
+    if seen.about.stage not in FALLS or len(evaluations) <= n:
+        return None
+    last = evaluations[-n - 1 :]
+    best, now = min(evaluations, key=lambda e: e.val), last[-1]
+    rises = all(b.val > a.val for a, b in pairwise(last))
+    if not rises or now.val - best.val < limits.OVERFIT_RISE * abs(best.val) or not now.train < last[0].train:
+        return None
+    return Finding(
+        f"The validation loss has risen {n} evaluations running ({best.val:.4g} at step {best.step}, {now.val:.4g} now) while the training "
+        f"loss falls; the best checkpoint is that of step {best.step}.",
+        "Take checkpoints/best, fewer trainer.epochs or a lower optim.lr; let the samples decide, not this number alone.",
+        {"best_step": best.step, "best": best.val, "now": now.val, "train_then": last[0].train, "train_now": now.train},
+    )
+
+
+def _above(seen: Seen) -> Finding:
+    now, first, chance = seen.trail.last["train/loss"], _first(seen), math.log(seen.about.vocab)
+    return Finding(
+        f"The loss is {now:.3g} after {first:.3g} at the start, and a model that has learned nothing has ln({seen.about.vocab:,}) = "
+        f"{chance:.3g}.{_best(seen)}",
+        "Lower optim.lr (by ten), and begin again.", {"before": first, "now": now, "ln_vocabulary": chance},
+    )
+
+
+def _is_above(seen: Seen, row: Row) -> bool:
+    """Whether a step's loss is clearly higher than that of a model that has learned nothing, and than the run's first."""
+    about = seen.about
+    if about.stage not in LANGUAGE or about.loss == "dft" or "train/loss" not in row:
+        return False
+    margin = limits.ABOVE_CHANCE * max(1.0, math.sqrt(limits.FIRST_LABELS / max(row["labels"], 1)))
+    return bool(row["train/loss"] > max(math.log(about.vocab), _first(seen)) + margin)
+
+
+def _is_clearly_above(seen: Seen) -> bool:
+    """One loss above chance in the first steps, or far above it later; else two in a row: one odd batch may come back."""
+    newest = seen.trail.newest(2)
+    if not _is_above(seen, newest[-1]):
+        return False
+    far = newest[-1]["train/loss"] > limits.ABOVE_FAR * max(math.log(seen.about.vocab), _first(seen))
+    return far or seen.trail.step <= limits.ABOVE_EARLY or _is_above(seen, newest[0])
+
+
+def _first(seen: Seen) -> float:
+    """The first loss that was seen, 0 where there is none."""
+    return next(iter(column(seen.trail.first, "train/loss")), 0.0)
+
+
+def _jump_steps(seen: Seen) -> int:
+    """How many high losses in a row are a jump; a step of few pairs tells less."""
+    about = seen.about
+    if about.stage in LANGUAGE or seen.trail.step <= limits.JUMP_KNOWN:
+        return limits.JUMP_STEPS
+    return max(limits.JUMP_STEPS, math.ceil(limits.JUMP_FEW / about.batch_size))
+
+
+def _jump_margin(seen: Seen, before: list[float]) -> float:
+    """The rise above the level that the noise between steps cannot explain."""
+    if seen.about.loss in UNBOUNDED:
+        if len(before) < limits.BEFORE_SPIKE:
+            return math.inf
+        return max((limits.UNBOUNDED_SPIKE - 1) * statistics.median(before), limits.JUMP_NOISE * noise(before))
+    if len(before) >= limits.JUMP_KNOWN:
+        return max(limits.JUMP_NATS, limits.JUMP_NOISE * noise(before))
+    return max(limits.JUMP_NATS, limits.JUMP_EXAMPLES * math.sqrt((1 + 1 / len(before)) / seen.about.batch_size))
+
+
+def _level(losses: list[float]) -> float:
+    """The lowest median of a few losses in a row: a loss that climbs does not raise it."""
+    n = min(limits.LEVEL_STEPS, len(losses))
+    return min(statistics.median(losses[i : i + n]) for i in range(len(losses) - n + 1))
+
+
+def _best(seen: Seen) -> str:
+    known = [e for e in seen.trail.evaluations if math.isfinite(e.val)]
+    return f" The best evaluation was that of step {min(known, key=lambda e: e.val).step}." if known else ""
+
+
+def share(ratio: float) -> str:
+    """A share in plain words."""
+    return f"{ratio:.2%}" if ratio >= 1e-3 else f"{ratio:.1e} of their size"

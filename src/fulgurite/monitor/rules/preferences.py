@@ -1,0 +1,114 @@
+"""Pairs and groups: answers that both get less likely, sides that are taken for one another, a reward that tells nothing."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+from fulgurite.monitor import thresholds as limits
+from fulgurite.monitor.history import Row, Seen, column
+from fulgurite.monitor.rules import Finding, Moment, rule
+from fulgurite.monitor.statistics import error_of_difference, wilson
+
+
+@rule("dpo-falls", Moment.step)
+def dpo_falls(seen: Seen) -> Finding | None:
+    """In nats of the chosen answer. Against its own reference where there is one: other pairs' lengths do not come in then."""
+    about, trail, n = seen.about, seen.trail, limits.DPO_WINDOW
+    if about.stage != "dpo" or about.loss == "apo_down" or not trail.whole or trail.step < 2 * n:
+        return None
+    first, now = trail.first[:n], trail.newest(n)
+    before, after = column(first, "train/logp_chosen"), column(now, "train/logp_chosen")
+    start = statistics.fmean(before)
+    if about.paired:
+        fall = (_reward(first, "chosen") - _reward(now, "chosen")) / about.beta
+    else:
+        fall = start - statistics.fmean(after)
+        if fall <= limits.FALL_ERRORS * error_of_difference(before, after):
+            return None
+    margins = [_reward(rows, "chosen") - _reward(rows, "rejected") for rows in (first, now)]
+    if fall <= limits.CHOSEN_FALL * abs(start) or margins[1] <= margins[0]:
+        return None
+    return Finding(
+        f"Both answers are getting less likely: the chosen one has lost {fall:.3g} nats of {abs(start):.3g}, and the margin grows "
+        f"({margins[0]:.3g} → {margins[1]:.3g}) because the rejected one loses more. That is usual in DPO, up to a point.",
+        "stage.sft_weight=0.2 holds the chosen answer up; a lower optim.lr slows both.",
+        {"fall": fall, "start": start, "margin_first": margins[0], "margin_now": margins[1]},
+    )
+
+
+@rule("dpo-wrong", Moment.step)
+def dpo_wrong(seen: Seen) -> Finding | None:
+    """The interval of the accuracy lies below one half: after fifty steps at 95 %, before that far beyond chance."""
+    about, n = seen.about, limits.WRONG_STEPS
+    if about.stage != "dpo":
+        return None
+    early = _learns_the_opposite(seen)
+    if seen.trail.step < 2 * n and not early:
+        return None
+    accuracies = column(seen.trail.newest(limits.WRONG_EARLY if early else n), "train/accuracy")
+    accuracy, pairs = statistics.fmean(accuracies), len(accuracies) * about.batch_size
+    high = wilson(accuracy, pairs)[1]
+    if high >= 0.5 or (not early and len(accuracies) < n):
+        return None
+    return Finding(
+        f"The chosen answer is preferred in {accuracy:.0%} of the last {pairs:,} pairs, and never trained it would be half: the run learns "
+        "the opposite, or chosen and rejected are swapped.",
+        "Look at a few pairs of the data; then lower optim.lr.", {"accuracy": accuracy, "pairs": pairs, "upper": high},
+    )
+
+
+@rule("rm-stuck", Moment.step)
+def rm_stuck(seen: Seen) -> Finding | None:
+    """Asked after 200 steps or at the end of a shorter run: does the accuracy's interval lie above one half? Below it, it speaks early."""
+    about, trail = seen.about, seen.trail
+    if about.stage != "rm":
+        return None
+    short = limits.STUCK_SHORT <= about.total < limits.STUCK_STEPS
+    early = _learns_the_opposite(seen)
+    if trail.step != (about.total if short else limits.STUCK_STEPS) and not early:
+        return None
+    accuracies = column(trail.newest(limits.WRONG_EARLY if early else trail.step // 2), "train/accuracy")
+    accuracy, pairs = statistics.fmean(accuracies), len(accuracies) * about.batch_size
+    low, high = wilson(accuracy, pairs)
+    if low > 0.5:
+        return None
+    return Finding(
+        f"The accuracy over the last {pairs:,} pairs is {accuracy:.0%} (95 % interval {low:.0%} to {high:.0%}), and the loss "
+        f"{trail.last['train/loss']:.3f}: {'still' if high >= 0.5 else 'no better than'} guessing, which is 50 % and ln 2 = 0.693.",
+        "Look at a few pairs; take more of them, harder ones, or a higher optim.lr.",
+        {"accuracy": accuracy, "low": low, "high": high, "pairs": pairs, "loss": trail.last["train/loss"]},
+    )
+
+
+@rule("ties", Moment.step)
+def ties(seen: Seen) -> Finding | None:
+    """Over five rollouts, each once."""
+    each = seen.about.rollout_steps
+    shares = column(seen.trail.newest(limits.TIE_ROLLOUTS * each), "train/ties")[::each]
+    if len(shares) < limits.TIE_ROLLOUTS or min(shares) <= limits.TIES:
+        return None
+    return Finding(
+        f"In {statistics.fmean(shares):.0%} of the groups all answers got the same reward, and a group without a difference teaches "
+        "nothing.",
+        "Take prompts of middling difficulty, a reward with steps in between, a larger stage.group, or a higher stage.temperature.",
+        {"ties": statistics.fmean(shares)},
+    )
+
+
+def _learns_the_opposite(seen: Seen) -> bool:
+    """Whether the newest steps prefer the rejected answers far beyond chance, with margins that are negative and not merely zero.
+
+    A model that has not moved yet has margins of zero, which count as wrong.
+    """
+    rows = seen.trail.newest(limits.WRONG_EARLY)
+    accuracies, margins = column(rows, "train/accuracy"), column(rows, "train/reward_margin")
+    if len(accuracies) < limits.WRONG_EARLY or len(margins) < limits.WRONG_EARLY:
+        return False
+    pairs = len(accuracies) * seen.about.batch_size
+    negative = statistics.fmean(margins) < -limits.WRONG_SURE * statistics.stdev(margins) / math.sqrt(len(margins))
+    return negative and wilson(statistics.fmean(accuracies), pairs, limits.WRONG_SURE)[1] < 0.5
+
+
+def _reward(rows: list[Row], side: str) -> float:
+    return statistics.fmean(column(rows, f"train/reward_{side}"))

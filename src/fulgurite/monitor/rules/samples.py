@@ -1,0 +1,119 @@
+"""What the model says: without an end, over and over, or as before."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fulgurite.monitor import thresholds as limits
+from fulgurite.monitor.history import Seen
+from fulgurite.monitor.rules import Finding, Moment, rule
+from fulgurite.monitor.statistics import wilson
+
+PIECES = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]|\w+|[^\w\s]")
+"""A word, a mark, or a sign of a writing without spaces."""
+OVER_AND_OVER = re.compile(rf"(\S{{1,24}}?)(?:\s*\1){{{limits.COLLAPSED_PIECES - 1},}}")
+"""One word, mark or sign and nothing else."""
+
+
+@rule("samples-endless", Moment.samples)
+def samples_endless(seen: Seen) -> Finding | None:
+    """Where the answers trained on would fit into the limit: in the second half of the run, and earlier where more did end before."""
+    about, rows = seen.about, _newest(seen)
+    fits = about.answer_tokens is not None and about.answer_tokens <= about.max_new_tokens
+    if about.stage == "pt" or not fits or len(rows) < limits.PROMPTS or rows[0]["step"] == 0:
+        return None
+    endless, before = (sum(not row["stopped"] for row in some) for some in (rows, _of(seen, 0) or rows))
+    if 2 * rows[0]["step"] < about.total and endless <= before:
+        return None
+    if wilson(endless / len(rows), len(rows))[0] <= limits.ENDLESS:
+        return None
+    return Finding(
+        f"{endless} of {len(rows)} sample answers do not end within stage.max_new_tokens={about.max_new_tokens}, though nine of ten "
+        f"trained ones have at most {about.answer_tokens} tokens.",
+        "See first whether the end token is in the labels (the tokenizer's own chat format has it); then train longer, or raise optim.lr.",
+        {"endless": endless, "samples": len(rows), "answer_tokens": about.answer_tokens or 0},
+    )
+
+
+@rule("samples-repeat", Moment.samples)
+def samples_repeat(seen: Seen) -> Finding | None:
+    """Not more than before training: a small model repeats itself when it decodes greedily."""
+    rows = _newest(seen)
+    if seen.about.stage == "pt" or len(rows) < limits.PROMPTS or rows[0]["step"] == 0:
+        return None
+    before = _repeating(_of(seen, 0))
+    now = _repeating(rows)
+    if wilson(now / len(rows), len(rows))[0] <= limits.ENDLESS or now <= before:
+        return None
+    return Finding(
+        f"{now} of {len(rows)} sample answers repeat themselves (more than {limits.REPEATED:.0%} of their 4-grams stood there before); "
+        f"{before} did before training.",
+        "Lower optim.lr or take fewer trainer.epochs; look for rows that repeat themselves.",
+        {"repeating": now, "before": before, "samples": len(rows)},
+    )
+
+
+@rule("samples-collapse", Moment.samples)
+def samples_collapse(seen: Seen) -> Finding | None:
+    """Of different prompts, and not so before training. One short answer to all is none where the trained answers are as short."""
+    rows = _newest(seen)
+    if len(rows) < limits.PROMPTS or rows[0]["step"] == 0:
+        return None
+    how = _collapse(rows, seen.about.answer_tokens)
+    if how is None or _collapse(_of(seen, 0), seen.about.answer_tokens) is not None:
+        return None
+    return Finding(
+        f"All {len(rows)} sample answers {how}: the model has collapsed.",
+        "Lower optim.lr, begin again from the last good checkpoint, and look for one answer that fills the data.",
+        {"samples": len(rows), "step": int(rows[0]["step"])},
+    )
+
+
+@rule("before-after", Moment.end)
+def before_after(seen: Seen) -> Finding | None:
+    """The same prompts, greedy, at step 0 and now."""
+    old, new = {row["prompt"]: row["answer"] for row in _of(seen, 0)}, _newest(seen)
+    pairs = [(old[row["prompt"]], row["answer"]) for row in new if row["step"] > 0 and row["prompt"] in old]
+    same = sum(a == b for a, b in pairs)
+    if len(pairs) < limits.PROMPTS or same <= limits.SAME * len(pairs):
+        return None
+    return Finding(
+        f"The model answers as before on {same} of {len(pairs)} prompts: the rate (optim.lr={seen.about.lr:g}) is too low, the run of "
+        f"{seen.about.total} steps too short, or the prompts are unlike the data.",
+        "Leave optim.lr empty for the usual rate; more trainer.epochs or a smaller trainer.batch_size give more steps.",
+        {"same": same, "prompts": len(pairs), "lr": seen.about.lr, "steps": seen.about.total},
+    )
+
+
+def repetition(text: str) -> float:
+    """The share of a text's 4-grams that stood in it before; 0 for a text too short to say."""
+    pieces = PIECES.findall(text)
+    grams = [tuple(pieces[i : i + 4]) for i in range(len(pieces) - 3)]
+    return 1 - len(set(grams)) / len(grams) if len(grams) >= limits.GRAMS else 0.0
+
+
+def _collapse(rows: list[dict[str, Any]], answer_tokens: int | None) -> str | None:
+    """What all answers have in common that answers to different prompts have not, or None."""
+    pieces = [PIECES.findall(str(row["answer"])) for row in rows]
+    if len(rows) < limits.PROMPTS or len({row["prompt"] for row in rows}) < limits.PROMPTS:
+        return None
+    if not any(pieces):
+        return "are empty"
+    if all(OVER_AND_OVER.fullmatch(str(row["answer"]).strip()) for row in rows):
+        return "are one token over and over"
+    longest = max(row["tokens"] for row in rows)
+    short = len(pieces[0]) < limits.COLLAPSED_PIECES and (answer_tokens is None or answer_tokens < limits.COLLAPSED_SHORTER * longest)
+    return None if short or any(some != pieces[0] for some in pieces) else "are the same"
+
+
+def _repeating(rows: list[dict[str, Any]]) -> int:
+    return sum(repetition(str(row["answer"])) > limits.REPEATED for row in rows)
+
+
+def _of(seen: Seen, step: int) -> list[dict[str, Any]]:
+    return [dict(row) for row in seen.samples if row["step"] == step]
+
+
+def _newest(seen: Seen) -> list[dict[str, Any]]:
+    return _of(seen, max((row["step"] for row in seen.samples), default=0))

@@ -1,0 +1,118 @@
+"""How far a step goes: gradients that are clipped, weights that do not move, or move too much."""
+
+from __future__ import annotations
+
+import statistics
+
+from fulgurite.monitor import thresholds as limits
+from fulgurite.monitor.history import Seen, Update, column
+from fulgurite.monitor.rules import Finding, Moment, rule
+from fulgurite.monitor.rules.loss_curve import share
+
+
+@rule("clip-share", Moment.step)
+def clip_share(seen: Seen) -> Finding | None:
+    """Not under privacy, where each row is clipped and is meant to be."""
+    about = seen.about
+    if about.private or not about.clip or seen.trail.step < about.warmup + limits.CLIP_STEPS:
+        return None
+    rows = [row for row in seen.trail.recent if row["step"] > about.warmup]
+    clipped = statistics.fmean(column(rows, "train/clipped"))
+    if len(rows) < limits.CLIP_STEPS or clipped <= limits.CLIPPED:
+        return None
+    norm = statistics.median(column(rows, "train/grad_norm"))
+    return Finding(
+        f"{clipped:.0%} of the last {len(rows)} steps were clipped: the gradient norm is {norm:.3g} in the middle, and "
+        f"trainer.max_grad_norm={about.clip:g}. The logged norm is the one before clipping.",
+        "Where the loss falls all the same this is a lower rate in effect; else lower optim.lr, or raise trainer.max_grad_norm.",
+        {"share": clipped, "steps": len(rows), "median_norm": norm, "limit": about.clip},
+    )
+
+
+@rule("norm-high", Moment.step)
+def norm_high(seen: Seen) -> Finding | None:
+    """The median: one wild step is what clipping is for. Not under privacy, where the norm is that of the noise."""
+    norms = column(seen.trail.newest(limits.NORM_STEPS), "train/grad_norm")
+    if seen.about.private:
+        return None
+    wild = norms[-limits.NORM_WILD_STEPS :]
+    if len(wild) == limits.NORM_WILD_STEPS and min(wild) > limits.NORM_WILD:
+        return _norm(wild)
+    if len(norms) < limits.NORM_STEPS or seen.trail.step <= seen.about.warmup or norms[-1] <= limits.NORM:
+        return None
+    norm = statistics.median(norms)
+    if norm <= limits.NORM:
+        return None
+    return _norm(norms)
+
+
+@rule("adapter-moves", Moment.step)
+def adapter_moves(seen: Seen) -> Finding | None:
+    """Twice nothing at all, or three times next to nothing at the full rate."""
+    updates = _new(seen)
+    live = [u for u in updates if u.lr > 0]
+    if len(live) < 2:
+        return None
+    still = live[-2].ratio == live[-1].ratio == 0
+    full = [u for u in live if u.lr >= limits.FULL_RATE * seen.about.lr]
+    newest = full[-limits.MOVED_TIMES :]
+    tiny = len(newest) == limits.MOVED_TIMES and all(u.ratio < limits.MOVED for u in newest)
+    if not still and not tiny:
+        return None
+    what = "The adapter has" if seen.about.adapter else "The weights have"
+    return Finding(
+        f"{what} not moved: a step changes {'it' if seen.about.adapter else 'them'} by {share(live[-1].ratio)} at optim.lr="
+        f"{seen.about.lr:g}; the rate is too low, or no gradient arrives.",
+        "Leave optim.lr empty for the usual rate; where train/grad_norm is 0, look at method.targets.",
+        {"update_ratio": live[-1].ratio, "lr": seen.about.lr},
+    )
+
+
+@rule("rounded-away", Moment.step)
+def rounded_away(seen: Seen) -> Finding | None:
+    """Near the full rate only: small steps at the ends of a schedule are meant. By chance, or with Kahan, what is lost comes back."""
+    about, rows = seen.about, seen.trail.newest(limits.UNCHANGED_STEPS)
+    full = [row for row in rows if row.get("train/lr", 0.0) >= limits.FULL_RATE * about.lr]
+    shares = column(full, "train/unchanged")
+    if not about.nearest or len(shares) < limits.UNCHANGED_STEPS or min(shares) <= limits.UNCHANGED:
+        return None
+    share, what = statistics.fmean(shares), "adapter's weights" if about.adapter else "weights"
+    others = "precision.rounding=stochastic (or kahan)" if about.alone else "precision=bf16, optim=adamw precision.rounding=stochastic"
+    return Finding(
+        f"{share:.0%} of the {what} were left as they were by each of the last {len(shares)} steps: at optim.lr={about.lr:g} a step is "
+        "rounded away to the nearest bf16 number.",
+        f"Take {others}, or a higher optim.lr.", {"unchanged": share, "lr": about.lr},
+    )
+
+
+@rule("update-high", Moment.step)
+def update_high(seen: Seen) -> Finding | None:
+    """Once by about the size of the weights, or twice by a fifth at the full rate. What begins at zero has no usual ratio at first."""
+    updates = _new(seen)
+    began_at_zero = seen.trail.first_update != 1
+    if not updates:
+        return None
+    ratio, grown = updates[-1].ratio, updates[-1].step >= limits.GROWN
+    large = ratio >= limits.UPDATE_SIZE and (grown or not (began_at_zero or seen.about.multiplied))
+    full = [u for u in updates if u.step >= limits.SETTLED and u.lr >= limits.FULL_RATE * seen.about.lr]
+    twice = not began_at_zero and len(full) > 1 and min(full[-2].ratio, full[-1].ratio) > limits.UPDATE_HIGH
+    if not large and not (twice and full[-1] is updates[-1]):
+        return None
+    return Finding(
+        f"A step changes the trained weights by {share(ratio)} at optim.lr={seen.about.lr:g}; at usual rates it is 0.001 % to 3 %.",
+        "Lower optim.lr by ten.", {"update_ratio": ratio, "lr": seen.about.lr},
+    )
+
+
+def _norm(norms: list[float]) -> Finding:
+    norm = statistics.median(norms)
+    return Finding(
+        f"The gradient norm was {norm:.3g} in the middle of the last {len(norms)} steps, and healthy runs stay below {limits.NORM:g}.",
+        "Lower optim.lr, look at the longest and strangest rows, and take precision=fp32 if this is fp16.", {"median_norm": norm},
+    )
+
+
+def _new(seen: Seen) -> list[Update]:
+    """The update ratios, where this step added one."""
+    updates = seen.trail.updates
+    return list(updates) if updates and updates[-1].step == seen.trail.step else []

@@ -1,0 +1,20 @@
+"""Where the time goes."""
+
+from __future__ import annotations
+
+from fulgurite.monitor import thresholds as limits
+from fulgurite.monitor.history import Seen
+from fulgurite.monitor.rules import Finding, Moment, rule
+
+
+@rule("data-waits", Moment.step)
+def data_waits(seen: Seen) -> Finding | None:
+    """Over the newest steps, evaluations and checkpoints apart."""
+    steps = seen.timed
+    if steps < limits.WAIT_STEPS or seen.waited <= seen.computed or seen.waited < limits.WAIT_LEAST * steps:
+        return None
+    return Finding(
+        f"A step waits {1000 * seen.waited / steps:.0f} ms for its data and computes {1000 * seen.computed / steps:.0f} ms.",
+        "Raise trainer.workers; put the data and the cache folder on a quicker disk.",
+        {"waited_a_step": seen.waited / steps, "computed_a_step": seen.computed / steps},
+    )

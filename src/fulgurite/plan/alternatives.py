@@ -1,0 +1,75 @@
+"""What stands beside a plan: the checkpoint it would go on from, and the same run in less memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from fulgurite.checkpoint.folder import PARTS, name_of, steps
+from fulgurite.checkpoint.resume import CHECKPOINTS, differences
+from fulgurite.config.compose import Composed, compose
+from fulgurite.config.run import Facts, RunConfig
+from fulgurite.data.config import ASKING
+from fulgurite.errors import RequestError
+from fulgurite.plan.context import Cheaper, Earlier, Memory, Seen
+from fulgurite.plan.meta_model import outlined
+from fulgurite.precision.policy import Dtypes
+from fulgurite.run.folder import following, read_config
+from fulgurite.train.oom import adopt
+
+TIGHT = 0.8
+"""The share of the free memory above which something cheaper is looked for."""
+
+
+def earlier(composed: Composed, folder: Path | None) -> Earlier | None:
+    """The newest checkpoint in the run's folder, by its name and its files' names; training reads it whole."""
+    there = steps(folder / CHECKPOINTS) if folder is not None else []
+    if folder is None or not there:
+        return None
+    adopt(composed, folder)
+    newest = folder / CHECKPOINTS / name_of(there[-1])
+    missing = [part for part in PARTS if not (newest / part).is_file()]
+    changed = differences(read_config(folder), composed.config(), composed.run.resume.allow, following(composed, folder))
+    return Earlier(folder, there[-1], changed, missing)
+
+
+def cheaper(composed: Composed, dtypes: Dtypes, facts: Facts, seen: Seen) -> list[Cheaper]:
+    """The same run under words that take ever less memory, each with those before it; empty where there is room enough."""
+    if seen.memory is None or seen.memory.peak <= TIGHT * seen.machine.memory_free:
+        return []
+    found: list[Cheaper] = []
+    words: list[str] = []
+    for word in _words(seen.run):
+        words = [w for w in words if w.partition("=")[0] != word.partition("=")[0]] + [word]
+        try:
+            memory = _under(composed, words, dtypes, facts, seen)
+        except RequestError:  # what does not go together is no way out
+            words.remove(word)
+            continue
+        found.append(Cheaper(" ".join(words), memory.peak))
+    return found
+
+
+def _words(run: RunConfig) -> Iterator[str]:
+    """From the mildest: the mathematics stays the same, then the optimizer's state is coarser, then the method is another."""
+    if run.trainer.micro_batch > 1:
+        yield "trainer.micro_batch=1"
+    if not run.trainer.gradient_checkpointing and run.stage.name not in ASKING and not run.private:
+        yield "trainer.gradient_checkpointing=true"
+    if run.method.kin == "full":
+        yield "optim=adamw_8bit"
+        yield "method=lora"
+    if run.method.name != "qlora":
+        yield "method=qlora"
+
+
+def _under(composed: Composed, words: list[str], dtypes: Dtypes, facts: Facts, seen: Seen) -> Memory:
+    from fulgurite.plan.prepare import memory
+
+    other = compose([*composed.overrides, *words])
+    known = replace(facts)
+    other.fill(known, "data")
+    other.fill(known, "steps")
+    model = outlined(other.run, dtypes)[1] if other.run.method.name != seen.run.method.name else seen.model
+    return memory(replace(seen, run=other.run, model=model))

@@ -1,0 +1,94 @@
+"""The data in numbers: what the tokenised, cut and split rows are, for the rules and the screen."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from fulgurite.data.dataset import AnyRows, Ints
+from fulgurite.data.report import Report
+from fulgurite.data.template import Template
+from fulgurite.data.tokenized import GOOD, TokenizedData
+from fulgurite.plan.context import DataFacts
+
+PORTION = 1024
+"""Examples that are looked at together."""
+UNLEARNED = "no token left to learn"
+"""The reason, as the report has it, of examples that were masked or cut to nothing."""
+
+
+def counted(
+    encoded: TokenizedData, rows: AnyRows, val: AnyRows | None, report: Report, template: Template, rows_of_embedding: int = 0,
+) -> DataFacts:
+    """The numbers of a data set as this run trains on it. One pass over its tokens."""
+    lengths, running = encoded.lengths, encoded.source.stage == "pt"
+    facts = DataFacts(
+        records=report.rows_in, rows=len(rows), val_rows=len(val) if val is not None else 0, tokens=report.tokens,
+        label_tokens=report.label_tokens, dropped={reason: d.count for reason, d in report.dropped.items()}, lengths=lengths,
+        row_lengths=rows.lengths, label_lengths=rows.label_counts, max_length=report.max_length, percentile_99=encoded.percentile_99,
+        too_long=0 if running else int((lengths > report.max_length).sum()), cut_answers=report.truncated, not_drawn=report.not_drawn,
+        empty_labels=report.dropped[UNLEARNED].count if UNLEARNED in report.dropped else 0, pieces=report.pieces, fill=report.fill,
+        sources=[str(path) for path in encoded.source.files], fresh=encoded.fresh,
+        report={name: value for name, value in asdict(report).items() if name != "dropped"},
+    )
+    ids = np.asarray(encoded.arrays["ids"])  # a plain view: slices of a memory map are objects of their own, and slow
+    offsets = np.asarray(encoded.arrays["offsets"])
+    if rows_of_embedding and int(ids.max(initial=-1)) >= rows_of_embedding:
+        outside = np.unique(ids[ids >= rows_of_embedding]).tolist()
+        facts.without_row = [str(word) for word in template.tokenizer.convert_ids_to_tokens(outside)]
+    facts.duplicates = _duplicates(ids, offsets)
+    _starts(facts, encoded, ids, offsets, template)
+    if not encoded.source.asks:
+        facts.no_end = _no_end(encoded, ids, offsets, [template.tokenizer.eos_token_id] if running else template.stop_ids)
+    if encoded.compares:
+        _compared(facts, encoded, ids, offsets)
+    return facts
+
+
+def _duplicates(ids: Any, offsets: Any) -> int:
+    """How many examples have the very tokens of an earlier one; by a hash of 64 bits, since a large file has millions."""
+    edges: list[int] = offsets.tolist()
+    known = {hash(ids[a:b].tobytes()) for a, b in pairwise(edges) if a < b}
+    return sum(a < b for a, b in pairwise(edges)) - len(known)
+
+
+def _starts(facts: DataFacts, encoded: TokenizedData, ids: Any, offsets: Any, template: Template) -> None:
+    start = template.tokenizer.bos_token_id
+    first = offsets[:-1][np.diff(offsets) > 1]
+    if start is None or not len(first):
+        return
+    twice = np.flatnonzero(np.diff(offsets) > 1)[(ids[first] == start) & (ids[first + 1] == start)]
+    facts.two_starts = len(twice)
+    facts.first_two_starts = str(encoded.place(int(twice[0]))) if len(twice) else ""
+
+
+def _no_end(encoded: TokenizedData, ids: Any, offsets: Any, stops: list[int]) -> int:
+    """Examples, whole, of whose learned tokens none ends an answer."""
+    learn, none = np.asarray(encoded.arrays["learn"]), 0
+    for first in range(0, len(offsets) - 1, PORTION):  # a sum over all tokens at once would take 16 bytes for each
+        edges = offsets[first : first + PORTION + 1]
+        ends = np.isin(ids[edges[0] : edges[-1]], stops) & (learn[edges[0] : edges[-1]] > 0)
+        so_far = np.concatenate([[0], np.cumsum(ends)])
+        there: Ints = so_far[edges[1:] - edges[0]] - so_far[edges[:-1] - edges[0]]
+        none += int(((there == 0) & (np.diff(edges) > 0)).sum())
+    return none
+
+
+def _compared(facts: DataFacts, encoded: TokenizedData, ids: Any, offsets: Any) -> None:
+    """Equal answers, whether the longer one wins, and how many were judged good and bad."""
+    seconds, whole = np.asarray(encoded.arrays["seconds"]), np.diff(offsets)
+    pairs = np.flatnonzero(seconds < whole)
+    if len(pairs):
+        better, worse = seconds[pairs], whole[pairs] - seconds[pairs]
+        facts.length_bias = float(((better > worse) + 0.5 * (better == worse)).mean())
+        for n in pairs[better == worse].tolist():
+            a, middle, b = int(offsets[n]), int(offsets[n] + seconds[n]), int(offsets[n + 1])
+            if np.array_equal(ids[a:middle], ids[middle:b]):
+                facts.same_pairs += 1
+                facts.first_same_pair = facts.first_same_pair or str(encoded.place(n))
+    else:
+        good = (np.asarray(encoded.arrays["flags"]) & GOOD) > 0
+        facts.positives, facts.negatives = int(good.sum()), int((~good).sum())

@@ -1,0 +1,50 @@
+"""What the run would be on: device, free memory, free disk."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from pathlib import Path
+
+import psutil
+import torch
+
+from fulgurite.config.run import RunConfig
+from fulgurite.plan.context import Machine
+from fulgurite.precision.policy import cpu_multiplies_bf16
+from fulgurite.trainer.build import device, processes
+from fulgurite.trainer.config import available
+
+LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
+"""A container's limit and use, below /sys/fs/cgroup: of version 2, then of version 1."""
+
+
+def machine(run: RunConfig) -> Machine:
+    """The device that the run's trainer takes; nothing is allocated on it."""
+    kind, many = device(run.trainer), processes(run.trainer)
+    disk = shutil.disk_usage(existing(Path(run.resume.run or run.run_dir or "runs"))).free
+    if kind == "cuda":
+        free, total = torch.cuda.mem_get_info()
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return Machine(kind, torch.cuda.get_device_name(), free, total, disk, bf16, many, available())
+    memory = psutil.virtual_memory()
+    free, total = min([(memory.available, memory.total), *contained(Path("/sys/fs/cgroup"), memory.total)])
+    return Machine(kind, platform.processor() or platform.machine(), free, total, disk, cpu_multiplies_bf16(), many, available())
+
+
+def contained(root: Path, whole: int) -> list[tuple[int, int]]:
+    """(free, limit) of the container that this process is in, where it has a limit below the machine's `whole`."""
+    found = []
+    for limit, used in LIMITS:
+        try:
+            most, now = int((root / limit).read_text()), int((root / used).read_text())
+        except (OSError, ValueError):  # no such version, or "max"
+            continue
+        if most < whole:
+            found.append((max(most - now, 0), most))
+    return found
+
+
+def existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there."""
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.is_dir())

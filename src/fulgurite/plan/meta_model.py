@@ -1,0 +1,220 @@
+"""A run's model without its weights: built on torch's meta device, with the run's own method on it, so that counts are exact."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from fulgurite.config.compose import rebuilt
+from fulgurite.config.guard import Allowed
+from fulgurite.config.run import RunConfig
+from fulgurite.errors import ModelError, excerpt
+from fulgurite.method.config import Init, Lora, Qlora
+from fulgurite.method.modules import linear_layers
+from fulgurite.model.attention import is_unsupported, with_attention
+from fulgurite.model.classifier import check_classifier, has_head, names_classifier
+from fulgurite.model.config import CANNOT_SPEAK, Hf, Model
+from fulgurite.model.load import Loaded, loaded
+from fulgurite.model.probe import Behaviour
+from fulgurite.model.reward_head import with_reward_head
+from fulgurite.model.router_loss import refuse_without_router
+from fulgurite.model.safety import check_adapter
+from fulgurite.model.twin import behaviour_of
+from fulgurite.model.unwrap import inner
+from fulgurite.plan.context import ModelFacts, Weights
+from fulgurite.precision.policy import Dtypes
+from fulgurite.run.folder import read_config
+from fulgurite.run.load import adapted_base, adapters_base, allowed, applied, is_run, start
+
+BLOCK, DOUBLE = 64, 256
+"""bitsandbytes: a block of 64 numbers has a scale, and 256 scales have one again where they are quantised as well."""
+WIDTHS = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
+"""What architectures call the width inside their feed-forward part."""
+KINDS = (
+    ("adapter", re.compile(r"lora_|oft_|ia3_|vera_|trainable_tokens|value_head")),
+    ("norm", re.compile(r"norm|\bln_|\.ln\b|layernorm", re.IGNORECASE)),
+    ("head", re.compile(r"lm_head|embed_out|\bscore\b")),
+    ("embedding", re.compile(r"embed|\bwte\b|\bwpe\b")),
+    ("attention", re.compile(r"att|query_key_value|[qkvo]_proj|out_proj")),
+    ("mlp", re.compile(r"mlp|feed_forward|ffn|fc\d|gate|dense|expert")),
+)
+"""By a part of the name, in this order."""
+
+
+def outlined(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
+    """The model that trains, with its tokenizer, on the meta device; and its numbers. Raises ModelError and ConfigError as loading does.
+
+    What cannot be built so (a method of a person's own that computes with weights) is loaded.
+    """
+    bare_run = replace(run, method=countable(run.method))
+    dtype = dtypes.trained if run.method.loads_trained else dtypes.frozen
+    behaviour: Behaviour | None = None
+    try:
+        with torch.device("meta"):
+            found, stored = bare(run.model, dtype, reward=run.stage.name == "rm")
+            base = sum(p.numel() for p in found.model.parameters())
+            behaviour = behaviour_of(found.model.config)
+            if behaviour is not None and behaviour.positions is not None:
+                found.length = min(found.length, behaviour.positions)
+            refuse_without_router(found.model, getattr(run.stage, "router_aux_loss_coef", None))
+            if run.stage.name == "rm":
+                found.model = with_reward_head(found.model)
+            found.model = applied(bare_run, found, dtypes)
+    except (NotImplementedError, RuntimeError):
+        found = start(run, dtypes)
+        base, stored = sum(p.numel() for p in found.model.parameters()), ""
+        found.model = applied(run, found, dtypes)
+    facts = facts_of(found, run, dtypes, base, stored)
+    facts.without_adapter = without_adapter(found.model) if run.method.adapter else {}
+    facts.notes, facts.attention = found.notes, found.attention
+    if behaviour is not None:
+        facts.causal, facts.packs = behaviour.causal, behaviour.packs
+    return found, facts
+
+
+def countable(method: Any) -> Any:
+    """The method without what computes with weights: adapters that begin in their own way, and the quantised base."""
+    if isinstance(method, Qlora):
+        method = Lora(**{f.name: getattr(method, f.name) for f in fields(Lora)})
+    return replace(method, init=Init.default, start=None) if isinstance(method, Lora) else method
+
+
+def bare(model: Model, dtype: torch.dtype, reward: bool = False) -> tuple[Loaded, str]:
+    """The causal model that `model=` names, in `dtype`, and the dtype that its checkpoint names.
+
+    Of a run it is the base, which has the shape of what was merged into it. A reward model, refused unless `reward`, is without its head.
+    """
+    folder = Path(model.path).expanduser() if isinstance(model, Hf) and model.path else None
+    if folder is not None and is_run(folder):
+        return _of_run(folder, dtype, allowed(model), reward)
+    if folder is not None and (folder / "adapter_config.json").is_file():
+        said = adapted_base(folder)
+        has_head(folder, check_adapter(folder), reward)
+        return bare(adapters_base(said, allowed(model)), dtype, reward)
+    if not model.outlines:
+        with torch.device("cpu"):
+            found: Loaded = _function(model.builds)(model, dtype)
+        shape, words = found.model.config, found.tokenizer
+    else:
+        shape, words = _function(model.outlines)(model)
+        if names_classifier(shape.architectures):
+            check_classifier(getattr(model, "path", model.name), shape, reward)
+    stored = _name(getattr(shape, "dtype", None))
+    code = bool(getattr(model, "trust_remote_code", False))
+    made, attention = with_attention(partial(_made, shape, dtype, code), str(model.attention))
+    outline = loaded(made, words, model.add_tokens)
+    outline.attention = attention
+    return outline, stored
+
+
+def _of_run(folder: Path, dtype: torch.dtype, may: Allowed, reward: bool) -> tuple[Loaded, str]:
+    before = rebuilt(read_config(folder), may, folder)
+    if before.stage.name == "rm" and not reward:
+        raise ModelError(CANNOT_SPEAK.format(folder))
+    found, stored = bare(before.model, dtype, before.stage.name == "rm")
+    if before.method.name == "llama_pro":  # the one method after which the model has another shape
+        if before.stage.name == "rm":
+            found.model = with_reward_head(found.model)
+        found.model = applied(before, found, Dtypes("fp32", "32-true", dtype, dtype, dtype, ""))
+        found.model.requires_grad_(True)
+    return found, stored
+
+
+def _function(named: str) -> Any:
+    module, _, name = named.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _made(shape: Any, dtype: torch.dtype, code: bool, attention: str) -> PreTrainedModel:
+    try:
+        made: PreTrainedModel = AutoModelForCausalLM.from_config(
+            shape, dtype=dtype, attn_implementation=attention, trust_remote_code=code,
+        )
+    except (NotImplementedError, RuntimeError):
+        raise  # what computes with weights is loaded instead
+    except Exception as error:  # a shape of foreign origin: transformers and torch raise every type there is
+        if is_unsupported(error):
+            raise
+        said = f"{type(error).__name__}: {excerpt(error)}"
+        raise ModelError(f"{shape.model_type} is no causal language model that transformers builds ({said}); correct it.") from error
+    return made
+
+
+def facts_of(found: Loaded, run: RunConfig, dtypes: Dtypes, base: int, stored: str) -> ModelFacts:
+    """The numbers of a model whose method is applied."""
+    within = inner(found.model)
+    text = within.config.get_text_config()
+    hidden, heads = int(text.hidden_size), int(getattr(text, "num_attention_heads", 1) or 1)
+    wide = next((int(w) for name in WIDTHS if (w := getattr(text, name, None))), 4 * hidden)
+    embedding, head = within.get_input_embeddings(), within.get_output_embeddings()
+    tensors = list(weights(found.model, run, dtypes))
+    return ModelFacts(
+        parameters=sum(math.prod(t.shape) for t in tensors), trained=sum(math.prod(t.shape) for t in tensors if t.trained), tensors=tensors,
+        layers=int(text.num_hidden_layers), hidden=hidden, heads=heads, kv_heads=int(getattr(text, "num_key_value_heads", None) or heads),
+        intermediate=wide, vocab=int(embedding.weight.shape[0]), tied=head is not None and head.weight is embedding.weight,
+        max_positions=found.length, stored_dtype=stored,
+        frozen_dtype=_name(dtypes.frozen), trained_dtype=_name(dtypes.trained), compute_dtype=_name(dtypes.compute),
+        has_template=_has_template(found.tokenizer), path=str(getattr(run.model, "path", "") or run.model.name),
+        architecture=type(within).__name__, billions=base / 1e9,
+    )
+
+
+def weights(model: nn.Module, run: RunConfig, dtypes: Dtypes) -> Iterator[Weights]:
+    """Every parameter of the stage, tied ones once: the model's, and of PPO the value head."""
+    packed = _quantised(model, run, dtypes)
+    for name, p in model.named_parameters():
+        quarter = packed.get(id(p))
+        yield Weights(name, tuple(p.shape), p.requires_grad, kind_of(name), p.numel() * p.element_size() if quarter is None else quarter)
+    if run.stage.name == "ppo":
+        hidden, size = inner(model).config.get_text_config().hidden_size, dtypes.trained.itemsize
+        yield Weights("value_head.weight", (1, hidden), True, "head", hidden * size)
+        yield Weights("value_head.bias", (1,), True, "head", size)
+
+
+def _quantised(model: Any, run: RunConfig, dtypes: Dtypes) -> dict[int, int]:
+    """The bytes of each weight that qlora keeps in four bits, by the parameter's id."""
+    if not isinstance(run.method, Qlora) or dtypes.plain_base:
+        return {}
+    found = {}
+    for name, layer in linear_layers(inner(model)).items():
+        weight = layer.weight
+        if isinstance(weight, nn.Parameter) and not weight.requires_grad and not KINDS[0][1].search(name):
+            scales = -(-weight.numel() // BLOCK)
+            found[id(weight)] = weight.numel() // 2 + (scales + 4 * -(-scales // DOUBLE) if run.method.double_quant else 4 * scales)
+    return found
+
+
+def kind_of(name: str) -> str:
+    """What a parameter is part of, by its name."""
+    inner = name.removesuffix(".weight").replace(".base_layer", "")
+    return next((kind for kind, pattern in KINDS if pattern.search(inner)), "bias" if inner.endswith("bias") else "other")
+
+
+def without_adapter(model: Any) -> dict[str, int]:
+    """How many numbers of weights that multiply the states have no adapter and are frozen, by the last two parts of their names."""
+    ends = {id(end.weight) for end in (inner(model).get_input_embeddings(), inner(model).get_output_embeddings()) if end is not None}
+    found: dict[str, int] = {}
+    for name, p in model.named_parameters():
+        if p.ndim < 2 or p.requires_grad or ".base_layer." in name or id(p) in ends or kind_of(name) == "embedding":
+            continue
+        short = ".".join(name.removesuffix(".weight").split(".")[-2:])
+        found[short] = found.get(short, 0) + p.numel()
+    return found
+
+
+def _name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.") if dtype is not None else ""
+
+
+def _has_template(tokenizer: PreTrainedTokenizerBase) -> bool:
+    return bool(tokenizer.chat_template)

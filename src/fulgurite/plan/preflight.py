@@ -1,0 +1,69 @@
+"""What can be refused before torch is loaded: pairs of options, schedules, every record of the data. Light, so that it is quick."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+
+from fulgurite.config.compose import Composed
+from fulgurite.config.run import RunConfig
+from fulgurite.config.schema import Option, build
+from fulgurite.data.source import Source
+from fulgurite.errors import ConfigError
+from fulgurite.plan.verdict import refuse_unknown
+from fulgurite.scheduler.config import ReduceLrOnPlateau
+from fulgurite.scheduler.equivalence import curve
+from fulgurite.scheduler.plateau import check as check_plateau
+
+
+def checked_source(composed: Composed) -> Source:
+    """The data, every record of them read once. Raises ConfigError and DataError."""
+    run = composed.run
+    refuse_unknown(run)
+    refuse_impossible(run)
+    if run.find.what is not None:
+        refuse_find(run)
+    source: Source = build(run.data, stage=run.stage.name, seed=run.seed)
+    refuse_unmeasured(run, run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None)))
+    if not isinstance(run.scheduler, ReduceLrOnPlateau):
+        curve(run.scheduler, run.trainer.max_steps or 1000, run.optim.lr)  # built once, so that what it refuses is said now
+    source.check()
+    return source
+
+
+def refuse_unmeasured(run: RunConfig, has_validation: bool) -> None:
+    """Raise ConfigError where something follows a validation loss that nobody measures."""
+    check_plateau(run.scheduler, has_validation)
+    if run.trainer.patience is not None and not has_validation:
+        raise ConfigError(
+            f"trainer.patience={run.trainer.patience} counts evaluations, but data.val_fraction=0 and there is no data.val_path: "
+            "set data.val_fraction=0.05, or leave trainer.patience out."
+        )
+
+
+def refuse_impossible(run: RunConfig) -> None:
+    """Raise ConfigError where an option says that it cannot be part of this run."""
+    for option in chosen(run):
+        if (sentence := option.refusal(run)) is not None:
+            raise ConfigError(sentence)
+
+
+def refuse_find(run: RunConfig) -> None:
+    """Raise ConfigError where a growing rate tells nothing of the rate, or where it may not be tried."""
+    if run.stage.name in ("ppo", "grpo"):
+        raise ConfigError(f"+find=lr tells nothing under stage={run.stage.name}: its loss is no measure of progress; leave optim.lr empty.")
+    if run.private:
+        raise ConfigError("+find=lr reads the data without an account of privacy; find the rate on public data, with privacy=none.")
+    if getattr(run.trainer, "processes", 1) > 1:
+        raise ConfigError("+find=lr runs in one process; take trainer=cpu for it, the rate is the same.")
+    if run.resume.run is not None:
+        raise ConfigError("+find=lr begins from a run's start; leave resume.run out.")
+
+
+def chosen(run: RunConfig) -> Iterator[Option]:
+    """Every option of the run, group by group."""
+    for group in fields(run):
+        value = getattr(run, group.name)
+        for option in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(option, Option):
+                yield option

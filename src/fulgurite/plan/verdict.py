@@ -1,0 +1,45 @@
+"""plan.allow held against the rules, and what `train` does about what they say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from fulgurite.config.run import RunConfig
+from fulgurite.errors import ConfigError, RequestError, did_you_mean
+from fulgurite.plan.diagnostic import Severity, Trouble
+from fulgurite.plan.rules import RULES
+from fulgurite.run.folder import write_atomically
+
+
+def refuse_unknown(run: RunConfig) -> None:
+    """Raise ConfigError where plan.allow names no rule."""
+    for name in run.plan.allow:
+        if name not in RULES:
+            raise ConfigError(f"plan.allow={name} is no rule.{did_you_mean(name, RULES)} `fulgurite plan --rules` lists them.")
+
+
+def words(trouble: Trouble) -> str:
+    """A trouble as one line: the sentence, what to do, and how to insist where one may."""
+    remedy = f" Do: {trouble.remedy}" if trouble.remedy else ""
+    known = RULES.get(trouble.rule)
+    insist = f" To insist: plan.allow=[{trouble.rule}]" if trouble.refuses and known is not None and known.insist else ""
+    return f"[{trouble.rule}] {trouble.sentence}{remedy}{insist}"
+
+
+def heard(troubles: Sequence[Trouble]) -> list[str]:
+    """The lines that a run prints once before it begins. Raises RequestError, a line each, where a rule refuses it."""
+    refusing = [words(trouble) for trouble in troubles if trouble.refuses]
+    if refusing:
+        raise RequestError("\nerror: ".join(refusing))
+    return [
+        f"allowed: {words(t)}" if t.severity is Severity.error else f"warning: {words(t)}"
+        for t in troubles if t.severity is Severity.error or (t.severity is Severity.warning and not t.allowed)
+    ]
+
+
+def write(troubles: Sequence[Trouble], path: Path) -> None:
+    """Write troubles.json: everything that the rules said, notes too."""
+    write_atomically(path, json.dumps([asdict(t) for t in troubles], indent=1, ensure_ascii=False) + "\n")

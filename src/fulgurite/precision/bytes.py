@@ -1,0 +1,84 @@
+"""Bytes a weight: what is stored of frozen and trained weights, their gradients and the optimizer's state. No torch.
+
+`explain precision`, the README's tables and the memory estimate are built on these; tests hold them against live tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from fulgurite.config.schema import options
+from fulgurite.method.config import Method, Qlora
+from fulgurite.optim.config import Optim
+from fulgurite.precision.config import Precision, PureBf16, Rounding
+
+WIDTH = {"float32": 4, "float16": 2, "bfloat16": 2}
+SQUARE = (1024, 1024)
+"""The matrix inside a model for which the tables speak."""
+BLOCK, SCALES = 64, 256
+"""bitsandbytes: numbers that share a scale, and scales that share a scale of their own when quantised twice."""
+
+
+def weights(precision: Precision) -> int:
+    """Bytes of a trained weight."""
+    return WIDTH[precision.trained]
+
+
+def gradients(precision: Precision) -> int:
+    """Bytes of a trained weight's gradient."""
+    return WIDTH[precision.gradients]
+
+
+def state(optim: Optim, precision: Precision, shape: tuple[int, ...], hidden: bool = True) -> int:
+    """Bytes of optimizer state for a trained parameter of this shape, Kahan's compensation included."""
+    kept = isinstance(precision, PureBf16) and precision.rounding is Rounding.kahan
+    return optim.state_bytes(shape, WIDTH[precision.state], hidden) + (2 * math.prod(shape) if kept else 0)
+
+
+def frozen(method: Method, precision: Precision, shape: tuple[int, ...]) -> int:
+    """Bytes of a frozen weight matrix of this shape."""
+    numbers = math.prod(shape)
+    return four_bits(numbers, method.double_quant) if isinstance(method, Qlora) else numbers * WIDTH[precision.frozen]
+
+
+def four_bits(numbers: int, double: bool) -> int:
+    """Bytes of so many numbers in bitsandbytes' four bits with their scales; tables that all layers share are not counted."""
+    blocks = math.ceil(numbers / BLOCK)
+    scales = blocks + 4 * math.ceil(blocks / SCALES) + 4 if double else 4 * blocks
+    return math.ceil(numbers / 2) + scales
+
+
+def compute_types() -> list[str]:
+    """The compute types that fix dtypes, in their order."""
+    return [name for name, cls in options("precision").items() if getattr(cls, "trained", "")]
+
+
+def trained_table() -> Iterator[list[str]]:
+    """A row an optimizer: bytes a trained weight as `weights + gradients + state = all`, a column a compute type."""
+    numbers = math.prod(SQUARE)
+    for name, cls in options("optim").items():
+        optim = cls()
+        assert isinstance(optim, Optim)
+        row = [name]
+        for kind in compute_types():
+            precision = options("precision")[kind]()
+            assert isinstance(precision, Precision)
+            parts = weights(precision), gradients(precision), state(optim, precision, SQUARE) / numbers
+            row.append(f"{parts[0]} + {parts[1]} + {parts[2]:.2g} = {sum(parts):.3g}")
+        yield row
+
+
+def frozen_table() -> Iterator[list[str]]:
+    """A row a method that freezes weights: bytes a frozen weight of a linear layer, a column a compute type."""
+    for name, cls in options("method").items():
+        method = cls()
+        assert isinstance(method, Method)
+        if name == "full":
+            continue
+        cells = []
+        for kind in compute_types():
+            precision = options("precision")[kind]()
+            assert isinstance(precision, Precision)
+            cells.append(f"{frozen(method, precision, SQUARE) / math.prod(SQUARE):.3g}")
+        yield [name, *cells]

@@ -1,0 +1,103 @@
+"""A run's folder: where it lies, who claims it, and the files that say what was run."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+from fulgurite.config.compose import Composed, plain, with_absolute_paths
+from fulgurite.config.overrides import literal, unescape
+from fulgurite.config.run import EARLIER, RunConfig
+from fulgurite.errors import RequestError
+from fulgurite.files import PRIVATE_FOLDER, replace
+
+
+def run_folder(run: RunConfig) -> Path:
+    """The run's folder: resumed, given, or a new one under runs/<date>/ that no other run has."""
+    if run.resume.run is not None:
+        return Path(run.resume.run)
+    if run.run_dir is not None:
+        return Path(run.run_dir)
+    now = datetime.datetime.now()
+    first = Path("runs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{run.name}"
+    for n in range(1, 1000):
+        folder = first if n == 1 else first.with_name(f"{first.name}-{n}")
+        try:
+            folder.mkdir(PRIVATE_FOLDER, parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise RequestError(f"{folder} cannot be made: {error.strerror}; give run_dir=<a folder that can be written>.") from error
+        return folder
+    raise RequestError(f"{first} and 999 more are taken; give run_dir=<folder>.")
+
+
+def make(folder: Path) -> None:
+    """Make the folder. Raises RequestError in one sentence where that cannot be."""
+    try:
+        folder.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{folder} cannot be made: {error.strerror}; give run_dir=<a folder that can be written>.") from error
+
+
+def write_run(folder: Path, composed: Composed) -> None:
+    """Write config.yaml (values) and provenance.json (where each came from, the overrides, the choices)."""
+    from omegaconf import OmegaConf
+
+    knobs = {name: {"value": plain(o.value), "origin": o.origin, "reason": o.reason} for name, o in composed.provenance.items()}
+    origin = {"overrides": composed.overrides, "choices": composed.choices, "knobs": knobs}
+    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(literal(composed.config()))))
+    write_atomically(folder / "provenance.json", json.dumps(origin, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """provenance.json of a run. Raises RequestError where it is not there or not whole."""
+    try:
+        found: dict[str, Any] = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{folder} is not a run's folder: provenance.json cannot be read; `fulgurite runs` lists runs.") from error
+    return found
+
+
+def following(composed: Composed, folder: Path) -> set[str]:
+    """The knobs that nobody has set, in the run of `folder` or now: they follow from others."""
+    then = {name for name, knob in read_provenance(folder)["knobs"].items() if knob["origin"] == "derived"}
+    return then & {name for name, origin in composed.provenance.items() if origin.origin == "derived"}
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.yaml of a run as plain values. Raises RequestError where it is not there or not whole."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        found = unescape(OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise RequestError(f"{folder} is not a run's folder: config.yaml cannot be read; `fulgurite runs` lists runs.") from error
+    if not isinstance(found, dict):
+        raise RequestError(f"{folder}/config.yaml is not a mapping; restore it, or start afresh in another run_dir.")
+    return with_absolute_paths(_brought_up(EARLIER | {str(key): value for key, value in found.items()}, folder))
+
+
+def _brought_up(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A config of an earlier version: `stage.length_normalize` was false by default, which ipo did not read (it took means)."""
+    stage = config.get("stage")
+    if not isinstance(stage, dict) or stage.get("option") != "dpo" or stage.get("length_normalize") is not False:
+        return config
+    try:
+        default = read_provenance(folder)["knobs"]["stage.length_normalize"]["origin"] == "default"
+    except (RequestError, KeyError, TypeError):
+        default = False
+    meant = {"sigmoid": False, "ipo": default}.get(str(stage.get("loss")))
+    return config | {"stage": stage | {"length_normalize": meant}}
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write beside and rename, so that nobody reads half a file. Raises RequestError where the disk refuses."""
+    try:
+        replace(path, text)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be written: {error.strerror}.") from error

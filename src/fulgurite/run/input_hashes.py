@@ -1,0 +1,154 @@
+"""Hashes of what a run computes with and does not keep in its folder: weights, tokenizer, reference, adapter, rewards.
+
+A resumed run compares them (`checkpoint/resume.py`), so that a model folder or a reward file that has changed does not go unseen.
+A file is read once a process: 500 MB of weights take about half a second. `generation_config.json` is no part of training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from fulgurite.checkpoint.loop import KEY
+from fulgurite.checkpoint.resume import comparable
+from fulgurite.config.compose import rebuilt
+from fulgurite.config.run import RunConfig
+from fulgurite.errors import FulguriteError
+from fulgurite.model.config import Hf, Model
+from fulgurite.run.folder import read_config
+from fulgurite.run.load import adapted_base, began_from, chosen, is_run
+from fulgurite.stage.reward_functions import GROUP
+from fulgurite.text.json_reader import read_object
+
+UNREAD = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
+"""Keys of config.json that change when a model is saved again, and not what is computed."""
+TOKENIZER = (
+    "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken", "chat_template*",
+)
+UNDER = ("weights", "model_config", "tokenizer", "adapter", "start")
+"""What a trained model rests on, by its name in a checkpoint."""
+ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
+
+
+def input_hashes(run: RunConfig) -> dict[str, str]:
+    """A hash by name for each input that lies in files; one that cannot be found has none."""
+    found = _model_hashes(run)
+    if (reference := getattr(run.stage, "reference", None)) is not None:
+        found["reference"] = _joined(_of_model(Hf(path=reference)).values())
+    if rewards := getattr(run.stage, "reward", None):
+        found["reward"] = _joined(part for word in rewards for part in _of_reward(word))
+    return {name: value for name, value in found.items() if value}
+
+
+def changed_since(checkpoint: Path, run: RunConfig) -> list[str]:
+    """What a checkpoint's model rests on and is no longer as it was in training; a fully trained one has all weights of its own."""
+    stored: Any = read_object(checkpoint / "state.json")
+    for key in ("state", KEY, "identity"):
+        stored = stored.get(key) if isinstance(stored, dict) else None
+    then, now = comparable(stored if isinstance(stored, dict) else {}, _model_hashes(run) | began_from(run))
+    if "start" not in then:
+        now.pop("start", None)
+    own = ("weights", "adapter", "start") if run.method.name == "full" else ()
+    return [name for name in UNDER if then.get(name) != now.get(name) and name not in own]
+
+
+def _model_hashes(run: RunConfig) -> dict[str, str]:
+    found = _of_model(run.model, checkpoint=False)  # an earlier run's checkpoint is held equal as `start` already
+    if start := getattr(run.method, "start", None):
+        found["adapter"] = _joined(_of_files(Path(start).expanduser(), ADAPTER))
+    return {name: value for name, value in found.items() if value}
+
+
+def _of_model(model: Model, above: tuple[Path, ...] = (), checkpoint: bool = True) -> dict[str, str]:
+    """`weights`, `model_config` and `tokenizer` of a model; of a run or an adapter those of its base are part of them."""
+    folder = _folder(model)
+    if folder is None or folder in above:
+        return {}
+    above = (*above, folder)
+    if is_run(folder):
+        run = rebuilt(read_config(folder))
+        own = _of_files(chosen(folder, "best"), ["manifest.json"]) if checkpoint else []
+        start = getattr(run.method, "start", None)
+        return _over(_of_model(run.model, above), [*own, *(_of_files(Path(start).expanduser(), ADAPTER) if start else ())])
+    if (folder / "adapter_config.json").is_file():
+        base = _of_model(Hf(path=adapted_base(folder)), above)
+        return _over(base, _of_files(folder, ADAPTER)) | _named(tokenizer=_of_files(folder, TOKENIZER))
+    return _named(weights=_of_files(folder, ["*.safetensors", "*.safetensors.index.json"]), tokenizer=_of_files(folder, TOKENIZER)) | (
+        {"model_config": _of_config(folder / "config.json")} if (folder / "config.json").is_file() else {}
+    )
+
+
+def _over(base: dict[str, str], own: Iterable[str]) -> dict[str, str]:
+    return base | {"weights": _joined([base.get("weights", ""), *own])}
+
+
+def _named(**parts: Iterable[str]) -> dict[str, str]:
+    joined = {name: _joined(values) for name, values in parts.items()}
+    return {name: value for name, value in joined.items() if value}
+
+
+def _folder(model: Model) -> Path | None:
+    """The folder that a model is loaded from: as it is named, or the hub's in the local cache."""
+    if not isinstance(model, Hf) or not model.path:
+        return None
+    folder = Path(model.path).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        there = try_to_load_from_cache(model.path, "config.json", revision=model.revision)
+    except HFValidationError:
+        return None
+    return Path(there).parent if isinstance(there, str) else None
+
+
+def _of_reward(word: str) -> Iterator[str]:
+    """What stands behind a word of stage.reward, but for rules, which are part of our version."""
+    path = Path(word.rpartition(":")[0]).expanduser()
+    if path.suffix == ".py":
+        yield from _of_files(path.parent, [path.name])
+    elif Path(word).expanduser().is_dir():
+        yield from _of_model(Hf(path=word)).values()
+    else:
+        for entry in entry_points(group=GROUP, name=word):
+            yield f"{entry.value} {entry.dist.version if entry.dist is not None else ''}"
+
+
+def _of_config(path: Path) -> str:
+    try:
+        found = {key: value for key, value in read_object(path).items() if key not in UNREAD}
+    except (OSError, ValueError, FulguriteError):
+        return ""
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
+def _of_files(folder: Path, patterns: Iterable[str]) -> list[str]:
+    """Name and hash of each file that matches a pattern, in the order of the names."""
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+    return [f"{path.name} {_sha256(path)}" for path in files]
+
+
+def _sha256(path: Path) -> str:
+    seen = os.stat(path)
+    return _read(str(path), seen.st_size, seen.st_mtime_ns, seen.st_ino)
+
+
+@lru_cache(maxsize=4096)
+def _read(path: str, size: int, changed: int, inode: int) -> str:
+    """The hash of a file; in a process it is read again only if it looks different."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _joined(parts: Iterable[str]) -> str:
+    """One hash of several parts; empty if there are none."""
+    found = [part for part in parts if part]
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()[:32] if found else ""

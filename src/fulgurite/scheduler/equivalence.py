@@ -1,0 +1,137 @@
+"""Which schedules are the same curve under another name: found by comparing the curves, not from a list. No torch."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import fields, replace
+
+from fulgurite.config.schema import Range, bare, build, knobs_of, options
+from fulgurite.errors import ConfigError
+from fulgurite.scheduler.config import Scheduler
+from fulgurite.scheduler.curves import Curve
+
+NEAR = 0.01
+"""Of the peak rate: curves that are nowhere further apart count as the same."""
+
+_POINTS = 2000
+"""At most so many steps are compared, evenly spread: enough for every bend, and milliseconds for any run."""
+
+
+def filled(config: Scheduler, total: int) -> Scheduler:
+    """A copy whose empty knobs (warmup, timescale) are filled by their own rules for a run of `total` steps."""
+    from fulgurite.config.run import Facts, RunConfig  # what the rules want; run.py stands above this file and loads no group
+
+    out = copy.copy(config)
+    for knob in knobs_of(type(out)):
+        if getattr(out, knob.name) is None and knob.empty is not None and knob.empty.rule is not None:
+            derived = knob.empty.rule(RunConfig(scheduler=out), Facts(total_steps=total))
+            setattr(out, knob.name, derived.value)
+    return out
+
+
+def curve(config: Scheduler, total: int, lr: float) -> Curve:
+    """The curve that trains under `config`, empty knobs filled."""
+    built: Curve = build(filled(config, total), total=total, lr=lr)
+    return built
+
+
+def same_as(config: Scheduler, total: int, lr: float) -> list[tuple[str, float]]:
+    """The other schedules whose rate is nowhere further than 1 % of the peak from this one's, with that distance.
+
+    Comparable knobs: those that both have (warmup, min_ratio) take this one's value, the rest their defaults.
+    Nearest first.
+    """
+    return [(other.name, distance) for other, distance in _near(config, total, lr)]
+
+
+def same_as_sentences(config: Scheduler, total: int, lr: float) -> list[str]:
+    """What to tell a person whose choice of schedule makes no difference in this run."""
+    return [
+        f"In this run scheduler={config.name} follows the same curve as scheduler={name}, {_closeness(distance)}."
+        for name, distance in same_as(config, total, lr)
+    ]
+
+
+def coincidences(name: str, total: int = 1000, lr: float = 1e-4) -> list[str]:
+    """Sentences for the page of the schedule `name`: at which values of its knobs, or of another's, two curves are one.
+
+    Every number knob is tried at 0 and at 1, where its bounds allow: the values at which such formulas collapse.
+    """
+    told: dict[frozenset[str], str] = {}
+    for owner in _curves():
+        for config in _trials(owner):
+            for other, distance in _near(config, total, lr, None if owner.name == name else name):
+                pair = f"{_words(config, total)} is the same curve as {_words(other, total)}"
+                told.setdefault(frozenset((owner.name, other.name)), f"{pair}, {_closeness(distance)}.")
+    return list(told.values())
+
+
+def _near(config: Scheduler, total: int, lr: float, only: str | None = None) -> list[tuple[Scheduler, float]]:
+    """The other schedules (or the one called `only`) that come near, with the distance, nearest first."""
+    if config.monitors:
+        return []
+    try:
+        mine = _sampled(curve(config, total, lr), total)
+    except ConfigError:  # what the curve itself refuses (lr_end above lr) coincides with nothing
+        return []
+    others = (other for other in _others(filled(config, total)) if only in (None, other.name))
+    found = [(other, _distance(mine, other, total, lr)) for other in others]
+    return sorted(((other, d) for other, d in found if d <= NEAR), key=lambda pair: pair[1])
+
+
+def _curves() -> list[type[Scheduler]]:
+    """The registered schedules that are curves."""
+    return [cls for cls in options("scheduler").values() if issubclass(cls, Scheduler) and not cls.monitors]
+
+
+def _others(config: Scheduler) -> Iterator[Scheduler]:
+    """Each other schedule, with this one's values where both have the knob, and the same warmup."""
+    mine = {f.name: getattr(config, f.name) for f in fields(config)}
+    mine.setdefault("warmup_steps", 0)
+    for cls in _curves():
+        if cls.name != config.name:
+            yield cls(**{f.name: mine[f.name] for f in fields(cls) if f.name in mine})
+
+
+def _trials(cls: type[Scheduler]) -> Iterator[Scheduler]:
+    """The schedule as it is, then with one number knob at 0 or 1."""
+    yield cls()
+    for knob in knobs_of(cls):
+        for value in (0, 1):
+            if bare(knob.type) in (int, float) and (knob.bounds or Range()).holds(value):
+                yield replace(cls(), **{knob.name: value})
+
+
+def _words(config: Scheduler, total: int) -> str:
+    """The overrides that make `config`: the option, and the knobs that differ from what it would have by itself."""
+    plain, given = filled(type(config)(), total), filled(config, total)
+    changed = [f.name for f in fields(given) if getattr(given, f.name) != getattr(plain, f.name)]
+    return " ".join([f"scheduler={config.name}", *(f"scheduler.{n}={getattr(given, n):g}" for n in changed)])
+
+
+def _sampled(curve: Curve, total: int) -> list[float]:
+    return [curve(step) for step in _steps(total)]
+
+
+def _steps(total: int) -> range:
+    return range(0, total, max(1, total // _POINTS))
+
+
+def _distance(mine: list[float], other: Scheduler, total: int, lr: float) -> float:
+    """The largest distance, or infinity as soon as one is beyond NEAR."""
+    try:
+        theirs = curve(other, total, lr)
+    except ConfigError:  # a curve that cannot be had at this rate is no curve to compare with
+        return math.inf
+    largest = 0.0
+    for step, value in zip(_steps(total), mine, strict=True):
+        largest = max(largest, abs(value - theirs(step)))
+        if largest > NEAR:
+            return math.inf
+    return largest
+
+
+def _closeness(distance: float) -> str:
+    return "exactly" if distance < 1e-9 else f"to within {100 * distance:.2g} % of the peak rate"

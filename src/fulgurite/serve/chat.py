@@ -1,0 +1,285 @@
+"""`fulgurite chat`: talk with a run or a model, in the chat format it was trained in. Loads no torch before it must."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, TextIO
+
+from fulgurite.config.arguments import parse
+from fulgurite.config.guard import Allowed, split_allowed
+from fulgurite.config.schema import Empty, at_least, between, knob, knobs_of
+from fulgurite.errors import ConfigError, ModelError, did_you_mean
+from fulgurite.text.console import escaped
+
+HELP = """fulgurite chat run=RUN | model=FOLDER_OR_OPTION [KNOB=VALUE ...]
+
+Talks with what a run has trained, or with a model. Questions may be piped in, one a line.
+While you chat: /reset forgets the conversation, /system TEXT sets the system message, /quit leaves (so does Ctrl-D).
+Ctrl-C stops an answer.
+Code that a run's config.yaml names (plugins=[...], model.trust_remote_code=true with model.revision=...) runs only if you add
+those words here.
+"""
+
+
+@dataclass(slots=True)
+class ChatConfig:
+    """How `fulgurite chat` answers."""
+
+    room: ClassVar[str] = "chat"
+
+    run: str | None = knob(
+        None, "The run folder whose trained model answers.", source="Ours", advice="fulgurite runs lists them.",
+        empty=Empty("none: chat.model is given"),
+    )
+    model: str | None = knob(
+        None, "The model that answers: a folder, a hub id, or an option such as smollm2_135m.", source="Ours",
+        advice="Compare a run with the model it started from.", empty=Empty("none: chat.run is given"),
+    )
+    checkpoint: str = knob(
+        "best", "Which checkpoint of the run answers: best, last, or step-N.", source="Ours",
+        advice="last, when there was no validation part; best falls back to it.",
+    )
+    temperature: float = knob(
+        0.7, "How freely tokens are drawn; 0 always takes the likeliest.",
+        source="Common practice; transformers' own default is 1", bounds=between(0, 10), usual=between(0, 1),
+        advice="0 to compare two models by their weights alone.",
+        raise_when="For livelier answers.", lower_when="For steadier ones; 0 to compare two models.",
+        interacts={"chat.top_p": "both make draws safer"},
+    )
+    top_p: float = knob(
+        0.9, "Tokens are drawn from the likeliest ones that together have this probability.",
+        source="Nucleus sampling, Holtzman et al., https://arxiv.org/abs/1904.09751",
+        bounds=between(0, 1), usual=between(0.8, 1), advice="1 turns it off.",
+        raise_when="For livelier answers; 1 turns it off.", lower_when="When odd words appear.",
+        interacts={"chat.temperature": "both make draws safer"},
+    )
+    max_new_tokens: int = knob(
+        512, "How many tokens an answer may have.", source="Ours; LLaMA-Factory's chat has 1024",
+        bounds=at_least(1), usual=between(64, 2048), advice="An answer that hits it is marked as cut.",
+        raise_when="When answers are marked as cut.", lower_when="When answers ramble.",
+        time="In proportion to what is said.",
+    )
+    seed: int | None = knob(
+        None, "The seed of the draws.", source="Ours", bounds=at_least(0), usual=(1, 2, 3),
+        advice="Give one to get the same answers again.", empty=Empty("a new one for each answer"),
+        leave="No seed is better than another.",
+    )
+    system: str | None = knob(
+        None, "The system message.", source="Ours", advice="Give the one that the training data has.",
+        empty=Empty("none of ours; a template may have its own"),
+    )
+
+
+@dataclass(slots=True)
+class Partner:
+    """A model ready to talk: `limit` is the longest input in tokens."""
+
+    model: Any
+    tokenizer: Any
+    template: Any
+    limit: int
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+
+def chat_main(words: Sequence[str]) -> int:
+    """`fulgurite chat run=...`. Returns the exit status; raises ConfigError or ModelError for a wrong request."""
+    if {"-h", "--help"} & set(words):
+        print(HELP + "\n" + "\n".join(f"  {k.name:15} {k.meaning} [{k.default}]" for k in knobs_of(ChatConfig)))
+        return 0
+    allowed, words = split_allowed(words)
+    config = read(words)
+    if sys.stdin.isatty():
+        print("Loading ...", file=sys.stderr, flush=True)
+    partner = _load(config, allowed)
+    return Conversation(partner, config, sys.stdout).hold(sys.stdin)
+
+
+def read(words: Sequence[str]) -> ChatConfig:
+    """`knob=value` words as a ChatConfig. Raises ConfigError."""
+    config = parse(ChatConfig, words, "chat")
+    if config.checkpoint not in ("best", "last") and not config.checkpoint.startswith("step-"):
+        raise ConfigError(f"checkpoint={config.checkpoint} is not allowed: it must be best, last, or step-N.")
+    if (config.run is None) == (config.model is None):
+        raise ConfigError("Say who answers: run=<run folder> or model=<folder or option>, one of the two.")
+    if config.model is not None and (Path(config.model) / "checkpoints").is_dir() and (Path(config.model) / "provenance.json").is_file():
+        raise ConfigError(f"model={config.model} is a run's folder: write fulgurite chat run={config.model}.")
+    return config
+
+
+class Conversation:
+    """Turns of one conversation, written to `out` as they come."""
+
+    def __init__(self, partner: Partner, config: ChatConfig, out: TextIO) -> None:
+        self._partner, self._config, self._out = partner, config, out
+        self._turns: list[Any] = []
+        self._system = config.system
+        self._answers = 0
+
+    def hold(self, source: TextIO) -> int:
+        """Answer each line of `source` until its end or /quit. On a terminal a prompt is shown. Returns 0."""
+        person = source.isatty()
+        if person:
+            self._say("Ask something. /reset forgets, /system TEXT sets the system message, /quit leaves.\n")
+        self._say_moved()
+        while True:
+            try:
+                line = _ask(person, source)
+            except KeyboardInterrupt:
+                self._say("\n")
+                continue
+            if line is None:
+                self._say("\n" if person else "")
+                return 0
+            if not (text := line.strip()):
+                continue
+            if text.startswith("/"):
+                if not self.command(text):
+                    return 0
+            else:
+                if not person:
+                    self._say(f"> {escaped(text)}\n")
+                self.answer(text)
+
+    def command(self, text: str) -> bool:
+        """Do what a line with a slash says; False to leave."""
+        name, _, rest = text[1:].partition(" ")
+        if name in ("quit", "exit"):
+            return False
+        if name == "reset":
+            self._turns.clear()
+            self._say("(forgotten)\n")
+        elif name == "system":
+            self._system = rest.strip() or None
+            self._turns.clear()
+            self._say("(a new conversation, with this system message)\n" if self._system else "(no system message)\n")
+            self._say_moved()
+        else:
+            near = did_you_mean(name, ("reset", "system", "quit"))
+            self._say(f"(there is no /{escaped(name)}.{near} /reset, /system TEXT and /quit are known)\n")
+        return True
+
+    def answer(self, text: str) -> None:
+        """Stream the answer to `text`; it and its question are remembered, also where it was stopped by Ctrl-C."""
+        from fulgurite.data.example import Message
+        from fulgurite.model.generate import generate
+        from fulgurite.model.streaming import Stream
+
+        if not self._make_room(text):
+            return
+        stream = Stream(self._partner.tokenizer, self._out)
+        try:
+            done = generate(
+                self._partner.model, self._partner.tokenizer, self._partner.template, self._messages(text),
+                max_new_tokens=self._config.max_new_tokens, temperature=self._config.temperature,
+                top_p=self._config.top_p, streamer=stream, seed=self._seed(), context=self._partner.context(),
+                length=self._partner.limit,
+            )
+            limit = f"the {self._partner.limit} tokens that the model reads"
+            cut = "max_new_tokens" if done.tokens >= self._config.max_new_tokens else limit
+            said, note = done.text, "" if done.stopped else f" (cut at {cut})"
+        except ModelError as error:
+            self._say(f"({error})\n")
+            return
+        except KeyboardInterrupt:
+            said, note = stream.text, " (stopped)"
+        self._say(f"{note}\n")
+        self._turns += [Message("user", text), self._partner.template.answer(said)]
+        self._answers += 1
+
+    def _say_moved(self) -> None:
+        """Tell where the system message goes if the chat template takes none, as in training."""
+        if self._system and not self._partner.template.dialect.system:
+            self._say("(the chat template takes no system message: the first question begins with it)\n")
+
+    def _make_room(self, text: str) -> bool:
+        """Forget the oldest turns, and say so, until question and answer fit into what the model can read."""
+        dropped = 0
+        while (length := len(self._partner.template.encode_prompt(self._messages(text)))) >= self._partner.limit - 1:
+            if not self._turns:
+                self._say(f"(this question has {length} tokens; the model reads at most {self._partner.limit})\n")
+                return False
+            del self._turns[:2]
+            dropped += 1
+        if dropped:
+            limit = self._partner.limit
+            self._say(f"(the model reads at most {limit} tokens: the oldest {dropped} turns are forgotten)\n")
+        return True
+
+    def _messages(self, text: str) -> list[Any]:
+        from fulgurite.data.example import Message
+
+        system = [Message("system", self._system)] if self._system else []
+        return [*system, *self._turns, Message("user", text)]
+
+    def _seed(self) -> int | None:
+        return None if self._config.seed is None else self._config.seed + self._answers
+
+    def _say(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()
+
+
+def _ask(person: bool, source: TextIO) -> str | None:
+    """One line, or None at the end. `input` gives a person the line editing and history of readline."""
+    if not person:
+        return source.readline() or None
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401
+    try:
+        return input("> ")
+    except EOFError:
+        return None
+
+
+def _load(config: ChatConfig, allowed: Allowed) -> Partner:
+    import torch
+
+    from fulgurite.config.compose import import_plugins
+    from fulgurite.data.template import resolve
+    from fulgurite.model.load import loaded as measured
+
+    import_plugins(allowed.plugins)
+    if config.run is not None:
+        from fulgurite.run.load import load_run
+        from fulgurite.trainer.build import device
+
+        run = load_run(Path(config.run).expanduser(), checkpoint=config.checkpoint, allowed=allowed)
+        if run.run.stage.name == "rm":
+            raise ModelError(f"{config.run} is a reward model: it scores answers and cannot talk; export it, or rank with it.")
+        kind = device(run.run.trainer)
+        # A frozen base in bf16 and an adapter in fp32 fit together under the run's own compute type only.
+        mixed = run.dtypes.lightning.endswith("mixed")
+        limit = measured(run.model, run.tokenizer, []).length
+        computing = partial(torch.autocast, kind, run.dtypes.compute, enabled=mixed)
+        return Partner(run.model.to(kind), run.tokenizer, run.template, limit, computing)
+    found = _load_model(str(config.model), allowed)
+    model = found.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return Partner(model, found.tokenizer, resolve(None, found.tokenizer), found.length)
+
+
+def _load_model(name: str, allowed: Allowed) -> Any:
+    """An option of `model`, else a folder or hub id. Raises ModelError where it is none of them."""
+    import torch
+
+    from fulgurite.config.compose import compose
+    from fulgurite.config.overrides import verbatim
+    from fulgurite.config.run import load_options
+    from fulgurite.config.schema import build, options
+
+    load_options()
+    known = options("model")
+    if name in known and name != "hf":
+        return build(compose([f"model={name}"]).run.model, torch.float32)
+    if "/" not in name and not Path(name).exists():
+        near = did_you_mean(name, known)
+        names = ", ".join(n for n in known if n != "hf")
+        raise ModelError(f"model={name} is neither a folder nor one of {names}.{near}")
+    words = ["model=hf", f"model.path={verbatim(name)}", f"model.trust_remote_code={str(allowed.model_code).lower()}"]
+    words += [f"model.revision={verbatim(allowed.revision)}"] if allowed.revision else []
+    return build(compose(words).run.model, torch.float32)

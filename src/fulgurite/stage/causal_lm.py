@@ -1,0 +1,88 @@
+"""`stage=sft` and `stage=pt`: the next-token loss over the learned tokens. They differ in their data alone."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from fulgurite.config.run import RunConfig
+from fulgurite.loss.language import IGNORE, mean_nll_by_row, nll, nll_of_logits
+from fulgurite.model.probe import plain_head
+from fulgurite.model.router_loss import ASKED, build_router
+from fulgurite.model.unwrap import inner
+from fulgurite.precision.policy import Dtypes
+from fulgurite.stage import config as c
+from fulgurite.stage import neftune
+from fulgurite.stage.base import Batch, StageModule
+
+
+def build(config: c.Stage, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> LanguageStage:
+    """The stage over a model whose method is already applied."""
+    return LanguageStage(model, run, dtypes, total_steps)
+
+
+class LanguageStage(StageModule):
+    """Sums the negative log-likelihood of the targets; logits are made only where there are targets, in chunks.
+
+    In training the balance loss of a router comes on top, if there is one, by the number of the targets.
+    """
+
+    measures: ClassVar[tuple[str, ...]] = ("router_aux_loss",)
+
+    def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
+        super().__init__(model, run, dtypes, total_steps)
+        causal = inner(model)
+        self.dft = isinstance(run.stage, c.Sft) and run.stage.loss is c.SftLoss.dft
+        if isinstance(run.stage, c.Sft) and run.stage.neftune_alpha > 0:
+            neftune.listen(causal.get_input_embeddings(), run.stage.neftune_alpha)
+        self._parts: dict[str, Any] = {"causal": causal, "plain_head": plain_head(causal)}
+        self.router = build_router(causal, getattr(run.stage, "router_aux_loss_coef", None)) if not run.private else None
+
+    def total_loss(self, batch: Batch) -> Tensor:
+        """The sum in nats over the micro-batch's targets."""
+        targets_BT = batch["targets"]
+        learned = targets_BT != IGNORE
+        inputs = {"input_ids": batch["input_ids"], "position_ids": batch.get("position_ids"), "use_cache": False}
+        causal, head = self._parts["causal"], self._parts["plain_head"]
+        dft = self.dft and self.training  # the validation loss stays one that runs can be compared by
+        routed = self.router is not None and self.training
+        inputs |= ASKED if routed else {}
+        if head is None:
+            out = causal(**inputs)
+            total = nll_of_logits(out.logits[learned], targets_BT[learned], dft=dft)
+        else:
+            out = causal.get_decoder()(**inputs)
+            hidden_ND, chunk = out.last_hidden_state[learned], self.run.stage.loss_chunk
+            total = nll(hidden_ND, head.weight, targets_BT[learned], bias_V=head.bias, chunk=chunk, dft=dft)
+        return total + self._balance(out.router_logits, batch) if routed else total
+
+    def _balance(self, logits: Any, batch: Batch) -> Tensor:
+        """The balance loss of a micro-batch times its targets: over a step it is averaged by them."""
+        assert self.router is not None
+        units, real_BT = self.units(batch), None
+        if "lengths" in batch:
+            real_BT = torch.arange(batch["input_ids"].shape[1], device=self.device) < batch["lengths"][:, None]
+        loss = self.router.loss(tuple(logits), real_BT)
+        self.note("router_aux_loss", loss.detach() * units, units)
+        return loss * (self.router.coefficient * units)
+
+    def row_losses(self, batch: Batch) -> Tensor:
+        """The mean in nats over each row's own targets [B], through the layers that privacy listens to.
+
+        A trained head must be called as the layer it is. A frozen one is not listened to, and gets the label positions alone.
+        """
+        targets_BT = batch["targets"]
+        learned = targets_BT != IGNORE
+        rows, length = targets_BT.shape
+        # for each row: a layer of positions that is called once for all rows would have one gradient for all of them
+        positions = torch.arange(length, device=targets_BT.device).repeat(rows, 1)
+        inputs = {"input_ids": batch["input_ids"], "position_ids": positions, "use_cache": False}
+        causal, head = self._parts["causal"], self._parts["plain_head"]
+        if head is None or any(p.requires_grad for p in head.parameters()):
+            logits_NV = causal(**inputs).logits[learned]
+        else:
+            logits_NV = head(causal.get_decoder()(**inputs).last_hidden_state[learned])
+        return mean_nll_by_row(logits_NV, targets_BT[learned], learned.nonzero()[:, 0], rows, dft=self.dft)

@@ -1,0 +1,301 @@
+"""Starts one process a rank of the same command, watches them, and ends them all together with one line and one status."""
+
+# torch.distributed.run was looked at: it swallows its children's exit statuses and prints tracebacks of its own, and our
+# statuses (2, 3, 130, 143) are part of the command. Lightning's launcher re-runs a command line that Hydra has rewritten.
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from fulgurite.checkpoint.folder import steps
+from fulgurite.errors import Interrupted, TrainingFailed
+from fulgurite.run.status import mend
+from fulgurite.text.console import say, say_error
+from fulgurite.train.rank_process import Report, environment
+from fulgurite.trainer.config import available
+
+GRACE = 30.0
+"""Seconds that the other ranks have to leave after one has ended, or all of them after a signal."""
+AT_ONCE = 5.0
+"""Seconds after a second signal."""
+IDLE = 0.05
+"""A rank that uses less than this share of a core computes nothing. Ranks that wait for another one use none."""
+LOOK = 2.0
+"""Seconds between two looks at what the ranks compute."""
+STOPPED = 120.0
+"""Seconds that the others wait for a rank that was stopped (SIGSTOP)."""
+HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
+
+@dataclass(slots=True)
+class Rank:
+    """A process of the run, and what is known of it."""
+
+    number: int
+    child: subprocess.Popen[bytes]
+    pipe: int
+    """The end of the pipe from which its report is read."""
+    ended: float | None = None
+    report: Report | None = None
+    killed: str = ""
+    """What it did when this launcher killed it."""
+    cpu: float = 0.0
+    idle: bool = False
+    stopped: float | None = None
+    """Since when it is stopped."""
+
+    def poll(self) -> None:
+        """Note an end, once, with the report that was handed over before."""
+        if self.ended is None and self.child.poll() is not None:
+            self.ended, self.report = time.monotonic(), _read(self.pipe)
+            os.close(self.pipe)
+
+    def look(self, seconds: float) -> None:
+        """Note whether it has computed anything in the last `seconds`."""
+        import psutil
+
+        with contextlib.suppress(psutil.Error):
+            spent = sum(psutil.Process(self.child.pid).cpu_times()[:2])
+            self.idle, self.cpu = spent - self.cpu < IDLE * seconds, spent
+
+    def state(self) -> str:
+        """What it does, in words."""
+        import psutil
+
+        with contextlib.suppress(psutil.Error):
+            if psutil.Process(self.child.pid).status() == psutil.STATUS_STOPPED:
+                return "stopped"
+        return "idle" if self.idle else "computing"
+
+
+@dataclass(slots=True)
+class Launch:
+    """The processes of one run, from their start to their end."""
+
+    folder: Path
+    ranks: list[Rank] = field(default_factory=list)
+    signals: list[int] = field(default_factory=list)
+    deadline: float = float("inf")
+    _started: bool = False
+    _looked: float = 0.0
+
+    def start(self, command: Sequence[str], processes: int) -> None:
+        """Start every rank in a session of its own, so that a terminal's Ctrl-C comes from here alone."""
+        shared = os.environ | {
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(processes),
+            "OMP_NUM_THREADS": str(max(1, available() // processes)),
+        }
+        for number in range(processes):
+            reads, writes = os.pipe()
+            own = shared | {"RANK": str(number), "LOCAL_RANK": str(number)} | environment(writes, self.folder)
+            try:
+                child = subprocess.Popen(list(command), env=own, pass_fds=(writes,), start_new_session=True)
+            finally:
+                os.close(writes)
+            os.set_blocking(reads, False)
+            self.ranks.append(Rank(number, child, reads))
+        before, self._started = self.signals[:1], True
+        for number in before:  # it came when there was nobody yet, or not everybody, to hand it to
+            self._send(number)
+
+    def heard(self, number: int, frame: FrameType | None = None) -> None:
+        """A signal: every rank gets it; the third kills them."""
+        self.signals.append(number)
+        if number == signal.SIGHUP:
+            _survive_hangup()
+        if self._started:
+            self._send(number)
+        now = time.monotonic()
+        self.deadline = min(self.deadline, now + (GRACE, AT_ONCE, 0.0)[min(len(self.signals), 3) - 1])
+
+    def _send(self, number: int) -> None:
+        for rank in self.alive():
+            rank.child.send_signal(number)
+
+    def alive(self) -> list[Rank]:
+        """The ranks that have not ended."""
+        return [rank for rank in self.ranks if rank.ended is None]
+
+    def wait(self) -> None:
+        """Return when every rank has ended; one that does not leave in time is killed."""
+        while alive := self.alive():
+            now = time.monotonic()
+            for rank in alive:
+                rank.poll()
+            self._look(now)
+            first = [rank for rank in self.ranks if rank.ended is not None and (rank.child.returncode or rank.number == 0)]
+            if first:
+                self.deadline = min(self.deadline, now + GRACE)
+            if now > self.deadline and not self._may_go_on(bool(first)):
+                self._kill()
+            time.sleep(0.1)
+
+    def _look(self, now: float) -> None:
+        if now - self._looked < LOOK:
+            return
+        for rank in self.alive():
+            rank.look(now - self._looked)
+            if rank.state() != "stopped":
+                rank.stopped = None
+            elif rank.stopped is None:
+                rank.stopped = now
+                say(
+                    f"warning: rank {rank.number} (process {rank.child.pid}) is stopped, as by SIGSTOP; continue it within {STOPPED:g} s "
+                    f"(kill -CONT {rank.child.pid}), or the run ends."
+                )
+        self._looked = now
+        stopped = [rank for rank in self.alive() if rank.stopped is not None]
+        waiting = [rank for rank in self.alive() if rank.stopped is None and rank.idle]
+        # ranks that are all stopped are a run that somebody has paused
+        if waiting and any(now - (rank.stopped or now) > STOPPED for rank in stopped):
+            self.deadline = now
+
+    def _may_go_on(self, failed: bool) -> bool:
+        """Whether ranks that were asked once to leave are still busy with their step: a long one is worth waiting for."""
+        if failed or len(self.signals) != 1:
+            return False
+        if all(rank.idle or rank.state() == "stopped" for rank in self.alive()):
+            return False
+        self.deadline = time.monotonic() + GRACE
+        say(f"The step is not done after {GRACE:g} s more; once more to leave at once, with the last checkpoint.")
+        return True
+
+    def _kill(self) -> None:
+        for rank in self.alive():
+            rank.killed = rank.killed or rank.state()
+            rank.child.kill()
+
+    # -- what came of it
+
+    def verdict(self) -> tuple[int, str]:
+        """The exit status of the command and its error line, which is empty if all is well."""
+        in_time = sorted(self.ranks, key=lambda rank: rank.ended or 0.0)
+        told = [rank.report for rank in in_time if rank.report is not None and not rank.report.lost]
+        failed = [report for report in told if report.status not in Interrupted.STATUSES]
+        if failed:
+            report = next((r for r in failed if r.status == TrainingFailed.exit_status), failed[0])
+            return report.status, report.line
+        if died := self._died():
+            return TrainingFailed.exit_status, died
+        stopped = Interrupted("", self.signals[0]).exit_status if self.signals else 0
+        if told:  # all were interrupted, and say the same
+            return stopped or told[0].status, told[0].line
+        if stuck := [rank for rank in self.ranks if rank.killed]:
+            return self._stuck(stuck, stopped)
+        if any(rank.child.returncode for rank in self.ranks):
+            if stopped:
+                return stopped, f"Stopped by {_name(self.signals[0])} before training began."
+            lines = [rank.report.line for rank in self.ranks if rank.report is not None]
+            return TrainingFailed.exit_status, lines[0] if lines else "The processes of the run left without a reason."
+        return 0, ""
+
+    def _died(self) -> str:
+        """The line about the first rank that ended without a word and without being asked to."""
+        for rank in sorted(self.ranks, key=lambda rank: rank.ended or 0.0):
+            code = rank.child.returncode
+            if rank.report is not None or rank.killed or (code < 0 and -code in self.signals):
+                continue
+            if code < 0:
+                memory = ", as when memory runs out" if -code == signal.SIGKILL else ""
+                return f"Rank {rank.number} of {len(self.ranks)} was killed by {_name(-code)}{memory}. {self._left()}"
+            if code or any(other.report is not None and other.report.lost for other in self.ranks):
+                return f"Rank {rank.number} of {len(self.ranks)} left with exit status {code} and gave no reason. {self._left()}"
+        return ""
+
+    def _stuck(self, stuck: list[Rank], stopped: int) -> tuple[int, str]:
+        worst = next((rank for rank in stuck if rank.killed == "stopped"), stuck[0])
+        state = {"stopped": "it was stopped, as by SIGSTOP", "idle": "it stood still"}.get(worst.killed, "it was still computing")
+        if stopped:
+            why = f"Stopped by {_name(self.signals[0])}: rank {worst.number} of {len(self.ranks)} did not leave ({state}) and was killed."
+            return stopped, f"{why} {self._left()}"
+        return TrainingFailed.exit_status, (
+            f"Rank {worst.number} of {len(self.ranks)} did not answer the others ({state}) and was killed. {self._left()}"
+        )
+
+    def _left(self) -> str:
+        there = steps(self.folder / "checkpoints")
+        if not there:
+            return "No checkpoint was made yet, so the run begins again."
+        return f"The last checkpoint is that of step {there[-1]}; go on with resume.run={self.folder}."
+
+
+def launch(words: Sequence[str], processes: int, folder: Path) -> int:
+    """Run `python -m fulgurite <words>` once a rank, in the run folder `folder`; prints one error line and returns the exit status.
+
+    Signals are handed on, so that the ranks save and leave together; if one rank fails the others are ended.
+    """
+    run = Launch(folder)
+    with _handling(run):
+        try:
+            run.start([sys.executable, "-m", "fulgurite", *words], processes)
+            run.wait()
+        finally:
+            for rank in run.alive():
+                rank.child.kill()
+                rank.child.wait()
+    status, line = run.verdict()
+    if status:
+        first = run.ranks[0].report
+        state = "stopped" if status in Interrupted.STATUSES else "failed"
+        mend(folder, state, line, known_better=first is not None and first.lost)
+        say_error(line)
+    return status
+
+
+@contextlib.contextmanager
+def _handling(run: Launch) -> Iterator[None]:
+    """Hand signals on inside the block, but for a hangup that is ignored, as under nohup."""
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in HANDED_ON}
+    if before[signal.SIGHUP] is signal.SIG_IGN:
+        del before[signal.SIGHUP]
+    for number in before:
+        signal.signal(number, run.heard)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _survive_hangup() -> None:
+    """Send output nowhere if its terminal is gone: each write would fail, and end this process before its ranks."""
+    try:
+        os.write(2, b"SIGHUP: the ranks finish their step and save.\n")
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)
+
+
+def _read(pipe: int) -> Report | None:
+    """The report that a rank has left in its pipe."""
+    try:
+        found = json.loads(os.read(pipe, 1 << 16).splitlines()[0])
+        return Report(int(found["status"]), str(found["line"]), bool(found["lost"]))
+    except (OSError, ValueError, IndexError, KeyError, TypeError):
+        return None
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,153 @@
+"""`fulgurite train +find=lr`: a run whose rate grows from step to step; the curve is drawn and kept, what was trained is not.
+
+Lightning's Tuner.lr_find was read and not taken. It gives every parameter group one rate (LoRA+, layer decay and Muon lose theirs),
+reads the loss of the last micro-batch as Lightning scales it and not that of the step, writes a pickled checkpoint, and looks for
+the steepest fall over the rate rather than its logarithm, which favours the lowest rates. Ours is the run's own stage, optimizer
+and exact step, under a schedule that multiplies the rate of every group alike.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightning.pytorch as pl
+
+from fulgurite.callback.progress import ProgressLine, Smoothed
+from fulgurite.config.compose import Composed, Origin
+from fulgurite.data.source import Source
+from fulgurite.errors import Interrupted, TrainingFailed, is_shortage
+from fulgurite.plan.prepare import gather, settled
+from fulgurite.precision.policy import Dtypes
+from fulgurite.run.folder import make, run_folder, write_atomically
+from fulgurite.run.status import status
+from fulgurite.scheduler.config import Scheduler
+from fulgurite.stage.config import GenerativeStage
+from fulgurite.text.console import say, show
+from fulgurite.text.plot import Figure, svg, text
+from fulgurite.train.experiment import Assembled, assemble
+from fulgurite.train.lr_curve import RISEN, Proposal, propose, rate, smooth, verdict
+from fulgurite.train.oom import KNOB, Shortage, failure, halve, kept_whole, loading
+
+
+@dataclass(slots=True)
+class Ramp(Scheduler):
+    """A schedule that is none of the choices: geometrically from one rate to another."""
+
+    builds: ClassVar[str] = "fulgurite.train.lr_finder:ramp"
+    low: float = 0.0
+    high: float = 1.0
+
+
+def ramp(config: Ramp, *, total: int, lr: float) -> Callable[[int], float]:
+    """The factor on every group's rate at each step, so that `optim.lr` itself goes from `low` to `high`."""
+    return lambda step: rate(step, config.low, config.high, total) / lr
+
+
+class Curve(pl.Callback):  # type: ignore[misc]
+    """Keeps rate and loss of each optimizer step, and ends the fit where the loss has diverged."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+        self.losses: list[float] = []
+        self._mean, self._step = Smoothed(0.7), 0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """After the last micro-batch of a step."""
+        if trainer.global_step == self._step:
+            return
+        self._step = trainer.global_step
+        self.rates.append(pl_module.step_record["train/lr"])
+        self.losses.append(pl_module.step_record["train/loss"])
+        if self._mean.add(self.losses[-1]) > RISEN * max(self.losses[:3]):
+            trainer.should_stop = True
+
+
+def find(composed: Composed, source: Source) -> int:
+    """The range test; returns 0. Raises ConfigError where a rate cannot be told so, TrainingFailed where nothing could be measured."""
+    run = composed.run
+    dtypes = settled(composed)
+    folder = run_folder(run)
+    make(folder)
+    run.run_dir = str(folder)
+    with status(folder, name=run.name):
+        curve = measured(composed, dtypes, source, folder)
+        told(curve, run.optim.lr, folder)
+    return 0
+
+
+def measured(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -> Curve:
+    """Train with the growing rate; a loss that is no number any more ends the test as divergence does."""
+    run = composed.run
+    steps, lr = run.find.steps, run.optim.lr
+    for name, value in (("trainer.max_steps", steps), ("trainer.eval_every", steps), ("trainer.save_every", steps)):
+        setattr(run.trainer, name.partition(".")[2], value)
+        composed.provenance[name] = Origin(value, "derived", "the range test's steps")
+    if isinstance(run.stage, GenerativeStage):
+        run.stage.prompts = []
+    run.logger = {}
+    gathered, plain = gather(composed, source, dtypes), run.scheduler
+    for again in (False, True):
+        run.scheduler = plain
+        with loading(gathered.seen):
+            a = assemble(composed, dtypes, source, folder, gathered)
+        run.scheduler = Ramp(low=run.find.low or lr / 1000, high=run.find.high or min(lr * 1000, 10.0))  # after config.yaml was written
+        found = climbed(a, steps)
+        if isinstance(found, Curve):
+            return found
+        if why := kept_whole(run, again):
+            raise failure(run, found, why)
+        del a
+        gc.collect()  # modules and trainer point at each other
+        halve(composed, found)
+        say(f"Out of memory at step {found.step}: the test begins again with {KNOB}={run.trainer.micro_batch} and the same mathematics.")
+    raise AssertionError("the second shortage is raised")
+
+
+def climbed(a: Assembled, steps: int) -> Curve | Shortage:
+    """The curve of one test; where memory ran out, what is known of it."""
+    curve = Curve()
+    # no checkpoints, samples or trackers: nothing of this is kept. Those already there have put hooks of their own into the list
+    a.trainer.callbacks = [curve, ProgressLine(steps)]
+    a.trainer.limit_val_batches = 0
+    try:
+        a.trainer.fit(a.stage, a.train_loader)
+    except TrainingFailed as error:
+        if len(curve.rates) < 10:
+            raise
+        say(f"the test ends: {str(error).partition('.')[0]}")
+    except (RuntimeError, MemoryError) as error:
+        if not is_shortage(error):
+            raise
+        return Shortage.of(a.stage, a.trainer.global_step + 1)
+    except SystemExit as left:  # Lightning's answer to Ctrl-C
+        raise Interrupted("Stopped; a range test keeps nothing, so begin it again.") from left
+    return curve
+
+
+def told(curve: Curve, derived: float, folder: Path) -> Proposal | None:
+    """Draw the curve, keep it as find.jsonl and find.svg, and say what it proposes."""
+    smoothed = smooth(curve.rates, curve.losses)
+    rows = zip(curve.rates, curve.losses, smoothed, strict=True)
+    lines = [json.dumps({"lr": r, "loss": y, "smoothed": s}) + "\n" for r, y, s in rows]
+    write_atomically(folder / "find.jsonl", "".join(lines))
+    found = propose(curve.rates, smoothed)
+    inside = curve.rates[0] <= derived <= curve.rates[-1]
+    marks = [*([("optim.lr", derived)] if inside else []), *([("proposed", found.rate)] if found else [])]
+    line = [(r, s) for r, s in zip(curve.rates, smoothed, strict=True) if math.isfinite(s)]
+    points = list(zip(curve.rates, curve.losses, strict=True))
+    figure = Figure("training loss by learning rate", "optim.lr", "loss", line, points, marks, True)
+    write_atomically(folder / "find.svg", svg(figure))
+    show("\n" + text(figure))
+    if found is None:
+        print("\nThe loss falls at none of these rates, so that none can be proposed: take more steps (find.steps=100) or other data.")
+    else:
+        show(f"\nproposed optim.lr={found.rate:.2g}: {found.reason}. The lowest loss is at {found.lowest:.2g}.")
+        print(f"{verdict(found.rate, derived)}.")
+    show(f"The curve: {folder / 'find.jsonl'}, {folder / 'find.svg'}. Nothing that was trained is kept.")
+    return found

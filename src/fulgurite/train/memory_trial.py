@@ -1,0 +1,169 @@
+"""A trial step before training: forward and backward of the longest rows at the derived micro-batch, of which nothing is kept.
+
+A micro-batch that does not fit is found now, not after hours when the longest rows have their turn. A run that was tried is bit for
+bit one that was not. Lightning's BatchSizeFinder was looked at: it takes the first batches, steps on them, and restores a checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import torch
+from torch import nn
+
+from fulgurite.checkpoint import rng
+from fulgurite.config.compose import Composed, Origin
+from fulgurite.data.config import ASKING
+from fulgurite.data.dataset import AnyRows
+from fulgurite.data.loader import longest
+from fulgurite.errors import is_shortage
+from fulgurite.plan.context import ModelFacts, Seen
+from fulgurite.plan.hardware import machine
+from fulgurite.plan.memory import state
+from fulgurite.plan.micro_batch import KNOB, peak
+from fulgurite.stage.base import Batch, StageModule
+from fulgurite.stage.preference import PreferenceModule
+from fulgurite.train.oom import HALVED, Shortage, failure
+from fulgurite.trainer.build import device
+
+CONFIRMED = "confirmed by a trial step"
+"""What the reason of a tried micro-batch says; a resumed run is not tried again."""
+NEEDLESS = 0.5
+"""The share of a CPU's free memory below which an estimate is believed: the worst of the measured settings needed 1.15 times what was
+estimated (README, Memory), and others share the machine; a micro-batch takes seconds there, on a GPU none."""
+
+
+def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: Seen) -> None:
+    """Halve a derived micro-batch until its longest rows go through; its reason says what was confirmed.
+
+    Raises TrainingFailed where not even one row does.
+    """
+    run = composed.run
+    if untried(composed, stage, rows, seen):
+        return
+    stage.to(torch.device(device(run.trainer)))
+    if isinstance(stage, PreferenceModule):
+        stage.on_fit_start()  # its reference follows it
+    asked, reason = run.trainer.micro_batch, composed.provenance[KNOB].reason
+    while True:
+        batch = longest(rows, run.trainer.micro_batch, stage.ahead, run.seed)
+        batch = stage.transfer_batch_to_device(batch, stage.device, 0)
+        if goes_through(stage, batch, seen.model):
+            break
+        gc.collect()
+        if stage.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if run.trainer.micro_batch == 1:
+            why = f"it cannot be halved, and given as {KNOB}=1 it is not tried beforehand"
+            raise failure(run, Shortage.of(stage, 0, batch), why)
+        run.trainer.micro_batch //= 2
+    found, tokens = run.trainer.micro_batch, batch["input_ids"].shape[1]
+    if found < asked:
+        reason = f"{asked} was out of memory in a trial step; the mathematics is the same for every value"
+    composed.provenance[KNOB] = Origin(found, "derived", f"{reason}; {CONFIRMED} on the longest rows, {tokens} tokens")
+
+
+def untried(composed: Composed, stage: StageModule, rows: AnyRows, seen: Seen) -> str:
+    """Why there is no trial, in words; empty where there is one."""
+    run, origin = composed.run, composed.provenance.get(KNOB)
+    if origin is None or origin.origin != "derived":
+        return "the value was given, and running out of memory halves it"
+    if CONFIRMED in origin.reason or origin.reason.startswith(HALVED):
+        return "it was confirmed, or found too large and halved, in an earlier part of the run"
+    if getattr(run.trainer, "processes", 1) > 1:
+        return "the processes must all have one value, and each would see other memory free"
+    if run.stage.name in ASKING:
+        return "there is nothing to learn from before answers are drawn, and a rollout is no trial"
+    if run.private:
+        return "its gradients are of one row each, by hooks of the mechanism, which keeps account of what passes them"
+    if not type(stage).__module__.startswith("fulgurite."):
+        return "the loss of a person's own stage may ask for its trainer, and there is none yet"
+    if run.trainer.compile:
+        return "compiling for the longest rows takes minutes, and graphs compiled in another order may compute other bits"
+    if seen.machine.device == "cpu" and sys.platform != "linux":
+        return "memory is granted and swapped there, never refused"
+    rather = NEEDLESS * seen.machine.memory_free
+    if seen.machine.device == "cpu" and peak(composed, seen.model, rows.lengths, seen.machine, run.trainer.micro_batch) < rather:
+        return "the estimate is far below the free memory"
+    return ""
+
+
+def goes_through(stage: StageModule, batch: Batch, model: ModelFacts) -> bool:
+    """Whether memory suffices for the micro-batch beside what a run holds from its second step on: gradients and optimizer state."""
+    run, here = stage.run, stage.device
+    accumulates = run.stage.examples_a_step(run.trainer.batch_size) > run.trainer.micro_batch
+    trained = [p for p in stage.parameters() if p.requires_grad]
+    with as_it_was(stage), refusing(here.type, machine(run).memory_free):
+        try:
+            held = torch.empty(state(run, model), dtype=torch.uint8, device=here)
+            for parameter in trained if accumulates else ():
+                parameter.grad = torch.zeros_like(parameter)
+            with torch.autocast(here.type, stage.dtypes.compute, enabled=stage.dtypes.lightning.endswith("mixed")):
+                if "ahead" in batch:
+                    stage.look_ahead(batch)
+                loss = stage.total_loss(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            del held
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
+                raise
+            return False
+    return True
+
+
+@contextlib.contextmanager
+def as_it_was(stage: nn.Module) -> Iterator[None]:
+    """Afterwards there are no gradients, and random states, buffers and the modules' attributes are those of before.
+
+    Attributes too: a stage counts in them, and rotary embeddings that stretch remember the longest row they have seen.
+    """
+    here = next(stage.parameters()).device
+    random = rng.capture(here)
+    buffers = [(buffer, buffer.clone()) for buffer in stage.buffers()]
+    kept = [(module, dict(vars(module)), _insides(module)) for module in stage.modules()]
+    try:
+        yield
+    finally:
+        for parameter in stage.parameters():
+            parameter.grad = None
+        for module, attributes, insides in kept:
+            vars(module).clear()
+            vars(module).update(attributes)
+            for live, before in insides:
+                live.clear()
+                live.extend(before) if isinstance(live, list) else live.update(before)
+        for buffer, values in buffers:
+            buffer.copy_(values)
+        rng.restore(random, here)
+
+
+def _insides(module: nn.Module) -> list[tuple[Any, Any]]:
+    """The module's own dicts, lists and sets with copies of them. They are filled anew in place: hooks are found by their dict."""
+    return [(value, value.copy()) for value in vars(module).values() if isinstance(value, dict | list | set)]
+
+
+@contextlib.contextmanager
+def refusing(kind: str, free: int) -> Iterator[None]:
+    """Within, a CPU's process is refused what goes beyond the free memory, as an error that can be caught.
+
+    Linux else grants it, and kills the process that touches it. RLIMIT_DATA counts what is private and writable, not the files that
+    are mapped, as RLIMIT_AS would.
+    """
+    if kind != "cpu" or sys.platform != "linux":
+        yield
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = psutil.Process().memory_info().data + free
+    given = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(most, *given) if given else most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

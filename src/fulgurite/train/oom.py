@@ -1,0 +1,151 @@
+"""Out of memory: known when it is seen, answered once by half the micro-batch, then told in one line.
+
+The run goes on from its newest checkpoint, or from its beginning, as after a kill: steps are units of the mathematics, and their
+gradient is that of all label tokens whatever the micro-batches. Lightning's BatchSizeFinder was looked at: it tries sizes on
+fresh steps before training and gives up on data of uneven length; accelerate's find_executable_batch_size begins the run anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fulgurite.config.compose import Composed, Origin
+from fulgurite.config.run import RunConfig
+from fulgurite.data.config import ASKING
+from fulgurite.errors import TrainingFailed, is_shortage
+from fulgurite.run.folder import read_config, read_provenance
+
+if TYPE_CHECKING:
+    from fulgurite.plan.context import Seen
+
+KNOB = "trainer.micro_batch"
+HALVED = "halved"
+"""How the reason of a halved micro-batch begins; a resumed run knows by it that the folder's value is meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """Where memory ran out: the step (from 1; 0 is the trial step), the rows of its micro-batch, the longest of them in tokens, and
+    that row's place."""
+
+    step: int
+    rows: int
+    length: int
+    place: str
+
+    @property
+    def where(self) -> str:
+        """In words."""
+        return f"at step {self.step}" if self.step else "in the trial step on the longest rows"
+
+    @staticmethod
+    def of(stage: Any, step: int, batch: dict[str, Any] | None = None) -> Shortage:
+        """What the stage was at, `batch` where it is known; no tensor is kept."""
+        batch = batch or (stage._window[-1] if stage._window else {})
+        ids, numbers = batch.get("input_ids"), list(batch.get("rows", []))
+        places = stage.places(numbers[-1:]) if numbers else []  # a step's rows are sorted by length
+        return Shortage(step, len(numbers), int(ids.shape[-1]) if ids is not None else 0, places[0] if places else "")
+
+
+def kept_whole(run: RunConfig, again: bool) -> str:
+    """Why the micro-batch is not halved, in words; empty where it is."""
+    if again:
+        return "it was halved already"
+    if run.trainer.micro_batch < 2:
+        return "it cannot be halved"
+    if run.stage.name in ASKING:
+        return f"stage={run.stage.name} is not begun anew inside a rollout"
+    if run.private:
+        return "a private run draws no step twice"
+    if getattr(run.trainer, "processes", 1) > 1:
+        return "the other processes cannot follow"
+    return ""
+
+
+def halve(composed: Composed, shortage: Shortage) -> str:
+    """Halve the micro-batch in the run and in its provenance; returns the sentence that says so."""
+    trainer = composed.run.trainer
+    before, trainer.micro_batch = trainer.micro_batch, trainer.micro_batch // 2
+    reason = f"{HALVED} from {before}, which was out of memory at step {shortage.step}; the mathematics is the same"
+    composed.provenance[KNOB] = Origin(trainer.micro_batch, "derived", reason)
+    return (
+        f"Out of memory at step {shortage.step}: {KNOB} is {trainer.micro_batch} instead of {before} from here on, and the run goes on "
+        "from its last checkpoint with the same mathematics."
+    )
+
+
+def adopt(composed: Composed, folder: Path) -> None:
+    """Take the micro-batch of the folder's run where it was halved on the way, or was derived then as now.
+
+    The memory that is free at a start is no part of what makes a run, and the same micro-batches give the same bits.
+    """
+    said, now = read_provenance(folder)["knobs"].get(KNOB, {}), composed.provenance.get(KNOB)
+    derived = said.get("origin") == "derived" and now is not None and now.origin == "derived"
+    halved = str(said.get("reason", "")).startswith(HALVED)
+    if (derived or halved) and KNOB not in composed.run.resume.allow:
+        value = int(read_config(folder)["trainer"]["micro_batch"])
+        composed.run.trainer.micro_batch = value
+        composed.provenance[KNOB] = Origin(value, said["origin"], said["reason"])
+
+
+def failure(run: RunConfig, shortage: Shortage, why: str) -> TrainingFailed:
+    """The end: where, with what, and three remedies that are not taken yet."""
+    remedies = {
+        f"{KNOB}={max(1, run.trainer.micro_batch // 2)}": run.trainer.micro_batch > 1,
+        "trainer.gradient_checkpointing=true": not run.trainer.gradient_checkpointing,
+        f"data.max_length={max(8, run.data.max_length // 2)}": True,
+        "method=lora": run.method.kin == "full",
+        "method=qlora": run.method.name == "lora",
+        "optim=adamw_8bit": run.optim.name == "adamw",
+    }
+    three = [words for words, helps in remedies.items() if helps][:3]
+    row = f", longest row {shortage.length} tokens ({shortage.place})" if shortage.length else ""
+    return TrainingFailed(
+        f"Out of memory {shortage.where}: {KNOB}={run.trainer.micro_batch}{row}; {why}. Try {', '.join(three)}. "
+        "The last checkpoint, where there is one, is whole."
+    )
+
+
+@contextlib.contextmanager
+def loading(seen: Seen) -> Iterator[None]:
+    """Around all that comes before the first step: TrainingFailed, in one line, where memory does not suffice for it.
+
+    The error itself is let go, and with it what its frames hold: a sweep goes on with its next run.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_shortage(error):
+            raise
+    else:
+        return
+    raise unloaded(seen)
+
+
+def unloaded(seen: Seen) -> TrainingFailed:
+    """The end before the beginning: what the plan counts, what was free, and what would help."""
+    run, model = seen.run, seen.model
+    smaller = run.method.loads_trained and model.frozen_dtype != model.trained_dtype
+    remedies = {
+        # the weights are loaded whole before they become four bits: it helps where they are loaded in a smaller dtype, or elsewhere
+        "method=qlora": run.method.name != "qlora" and (smaller or seen.machine.device != "cpu"),
+        "precision=bf16": not run.method.loads_trained and model.frozen_dtype == "float32" and seen.machine.bf16,
+        "a smaller model": True,
+        "closing other programs": True,
+    }
+    counted = ""
+    if seen.memory is not None and seen.memory.loading is not None:
+        counted = f"the plan counts {_size(seen.memory.loading.total)} for that and {_size(seen.memory.training.total)} for training; "
+    three = [words for words, helps in remedies.items() if helps][-3:]
+    return TrainingFailed(
+        f"Out of memory while the weights were loaded and made ready: {counted}{_size(seen.machine.memory_free)} were free on this "
+        f"{seen.machine.device} before. Try {', '.join(three[:-1])} or {three[-1]}."
+    )
+
+
+def _size(number: float) -> str:
+    return f"{number / 1e9:.3g} GB"

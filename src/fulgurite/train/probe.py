@@ -1,0 +1,117 @@
+"""A short measured probe: the real model, method, optimizer and data, for three micro-batches, of which the last two are timed."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback
+
+from fulgurite.config.compose import Composed
+from fulgurite.data.source import Source
+from fulgurite.errors import RequestError
+from fulgurite.plan.context import Seen
+from fulgurite.plan.micro_batch import KNOB
+from fulgurite.plan.prepare import Gathered
+from fulgurite.precision.policy import Dtypes
+from fulgurite.scheduler.config import Constant
+
+STEPS = 3
+"""Micro-batches; the first pays for what is made once, and is not counted."""
+FORWARD = 1 / 3
+"""The share of a training step that an evaluation does: one pass forward of one forward and two backward (arithmetic)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What was measured: seconds a token of a micro-batch, and of the optimizer a step."""
+
+    token: float
+    optimizer: float
+    tokens: int
+    """How many were timed."""
+
+    def seconds(self, seen: Seen) -> dict[str, float]:
+        """The run's seconds in training and evaluation."""
+        d, t = seen.data, seen.run.trainer
+        assert d is not None
+        each = d.tokens / max(d.rows, 1)
+        train = seen.steps * (t.batch_size * each * self.token / seen.machine.processes + self.optimizer)
+        times = -(-seen.steps // (t.eval_every or seen.steps)) if d.val_rows else 0
+        return {"training": train, "evaluation": times * d.val_rows * each * self.token * FORWARD / seen.machine.processes}
+
+    def words(self, seen: Seen) -> str:
+        """In words, with what it rests on."""
+        found = self.seconds(seen)
+        return (
+            f"about {spoken(found['training'])} of training and {spoken(found['evaluation'])} of evaluation: measured now on "
+            f"{self.tokens:,} tokens, {1 / self.token:,.0f} tokens/s, and {self.optimizer:.2g} s an optimizer step; samples and "
+            "checkpoints come on top"
+        )
+
+
+class _Clock(Callback):  # type: ignore[misc]
+    def __init__(self) -> None:
+        self.passes: list[float] = []
+        self.steps: list[float] = []
+        self.tokens: list[int] = []
+        self._since = 0.0
+
+    def _lap(self, into: list[float], device: Any) -> None:
+        if device.type == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        into.append(now - self._since)
+        self._since = now
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.tokens.append(int(batch["tokens"]))
+        self._since = time.perf_counter()
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        self._lap(self.passes, pl_module.device)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._lap(self.steps, pl_module.device)
+
+
+def measured(composed: Composed, dtypes: Dtypes, source: Source, gathered: Gathered) -> Probe:
+    """Load the model and time it. Raises RequestError for runs whose steps are not of one kind."""
+    from fulgurite.train.experiment import assemble  # it stands above, and begins with what is gathered here
+
+    run = composed.run
+    if gathered.encoded.source.asks or run.private or gathered.facts.processes > 1:
+        what = "privacy" if run.private else "several processes" if gathered.facts.processes > 1 else f"stage={run.stage.name}"
+        raise RequestError(f"--probe cannot time {what}: its steps are not alike; train with trainer.max_steps=2 and read the rate there.")
+    short = copy.deepcopy(composed)
+    short.provenance.pop(KNOB, None)  # it is timed as it is, without a trial
+    short.run.logger, short.run.scheduler = {}, Constant()
+    short.run.trainer.batch_size = min(run.trainer.micro_batch, len(gathered.rows))
+    if hasattr(short.run.stage, "prompts"):
+        short.run.stage.prompts = []
+    few = replace(gathered, val=None, facts=replace(gathered.facts, total_steps=STEPS))
+    clock = _Clock()
+    with tempfile.TemporaryDirectory(prefix="fulgurite-probe-") as folder, contextlib.redirect_stderr(io.StringIO()):
+        assembled = assemble(short, dtypes, source, Path(folder), few)
+        # in place of all others: nothing is written
+        assembled.trainer.callbacks = [clock]
+        assembled.trainer.fit(assembled.stage, assembled.train_loader)
+    tokens = sum(clock.tokens[1:])
+    return Probe(sum(clock.passes[1:]) / max(tokens, 1), sum(clock.steps[1:]) / (STEPS - 1), tokens)
+
+
+def spoken(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.4 h`."""
+    for unit, size in (("s", 60.0), ("min", 60.0), ("h", 48.0)):
+        if seconds < 2 * size:
+            return f"{seconds:.3g} {unit}"
+        seconds /= size if unit != "h" else 24.0
+    return f"{seconds:.3g} days"
