@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fulgurite.loss import preference as p
-from fulgurite.stage.config import PreferenceLoss
+from fulgurite.stage.preference_table import PreferenceLoss
 
 C, R, BETA = 1.5, -0.5, 0.2  # log ratios of one pair; the scaled margin is 0.2 · 2 = 0.4
 

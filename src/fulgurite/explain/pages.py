@@ -319,6 +319,6 @@ def about(group: str) -> str:
 
 def about_english(group: str) -> str:
     """The first line of the module that declares the group; of its class, where the run has it without options."""
-    named = list(options(group).values())
-    where = sys.modules.get(named[0].__module__) if named else COMMANDS.get(group) or get_type_hints(RunConfig).get(group)
+    named = f"fulgurite.{group}.config"
+    where = sys.modules.get(named) if options(group) else COMMANDS.get(group) or get_type_hints(RunConfig).get(group)
     return ((getattr(where, "__doc__", "") or "").strip().splitlines() or [""])[0]

@@ -1,6 +1,4 @@
-"""How gradients become steps."""
-
-# Longer than other files: a declaration a page of `explain optim`, which people read side by side.
+"""Optimizers that treat matrices, blocks of layers or the weights' average in a way of their own."""
 
 from __future__ import annotations
 
@@ -10,215 +8,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.config.schema import Empty, Option, Range, Sure, above, at_least, below, between, knob, option
+from fulgurite.config.schema import Empty, Range, Sure, above, at_least, below, between, knob, option
 from fulgurite.optim import default_lrs as rates
 from fulgurite.optim.block_schedule import Order, blocks_of
+from fulgurite.optim.config.base import Optim, without_adapters
+from fulgurite.optim.config.elementwise import AdamW
 
 if TYPE_CHECKING:
     from fulgurite.config.run import RunConfig
 
-COUNT = 4
-"""Bytes of the step count that torch's AdamW and Adafactor keep for each parameter, an fp32 number."""
 STAY = ("constant", "constant_with_warmup")
 """Schedules that do not lower the rate."""
-
-
-class Decay(StrEnum):
-    """What weight decay takes from."""
-
-    matrices = "matrices"
-    all = "all"
-
-
-@dataclass(slots=True)
-class Optim(Option):
-    """What every optimizer has."""
-
-    alone: ClassVar[bool] = False
-    """Whether a parameter's step depends on nothing but the parameter, its gradient and its state: then its result can be rounded."""
-    scratch: ClassVar[tuple[float, float]] = (0.0, 0.0)
-    """Bytes a number of the largest weight that a step takes while it lasts: of fp32 weights, of 16-bit ones. A test counts them."""
-
-    lr: float | None = knob(
-        None, "The learning rate: the size of each step at its peak. Wrong by ten, no other knob repairs it.",
-        source="A table by stage, method and model size, after TRL, Tülu 3, Zephyr, QLoRA and SmolLM2 (verified): "
-        "fulgurite/optim/default_lrs.py names who used what",
-        bounds=above(0, 1), usual=rates.usual,
-        advice="Raise it 2 to 5 times if the loss lies flat and samples do not change; divide by 2 to 5 on spikes or repetition. "
-        "LoRA takes about ten times the rate of full fine-tuning, and qlora LoRA's; ia3 takes 3 and vera 5 times that; "
-        "layerwise and llama_pro take full's, freeze and oft 3 times full's.",
-        empty=Empty("from the stage, the method and the model's size", rates.recommend),
-        raise_when="When the loss lies flat from the start and samples do not change: 2 to 5 times.",
-        lower_when="On spikes, on repetition in samples, when most steps are clipped, or when chosen rewards fall in DPO: divide "
-        "by 2 to 5.",
-        interacts={
-            "method.alpha": "alpha / rank multiplies the step of an adapter",
-            "trainer.batch_size": "a larger batch bears a larger rate, about by its root",
-            "scheduler.warmup_ratio": "a high rate needs a warmup",
-            "trainer.max_steps": "too few steps are not mended by a higher rate",
-        },
-        misread="The number of rows does not decide the rate: stage, method and the model's size do. 5e-5 is only a widespread default.",
-    )
-    weight_decay: float = knob(
-        0.0, "The share of each weight that a step takes away, times the learning rate; from which weights, optim.decay says.",
-        source="Tülu 3, QLoRA and HF 0, torch and torchtune 0.01 (verified)",
-        bounds=between(0, 1), usual=between(0, 0.1), advice="0.01 to 0.1 for long full fine-tuning.",
-        raise_when="When a long full fine-tuning over-fits: 0.01 to 0.1.", lower_when="When the model forgets what it knew.",
-        interacts={"optim.lr": "what is taken away is lr times the decay", "optim.decay": "says from which weights it is taken"},
-    )
-    decay: Decay = knob(
-        Decay.matrices, "What weight decay takes from: matrices, or all weights, which are norms, biases and embeddings too.",
-        source="Common practice since GPT-2 (nanoGPT, OLMo-core): norms and biases have a right size, and it is not zero",
-        advice="Leave it; all repeats recipes that give the optimizer every weight alike.",
-    )
-
-    def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
-        """Bytes of state for a trained parameter of this shape, whose dtype has `width` bytes a number.
-
-        `hidden` says of a matrix that it lies inside the model: not embedding, not head, not an adapter's factor.
-        An optimizer that does not say counts as Adam: two moments, and a count of steps.
-        """
-        return 2 * width * math.prod(shape) + COUNT
-
-    def total_state_bytes(self, shapes: Mapping[str, tuple[int, ...]], width: int, hidden: Collection[str]) -> int:
-        """Bytes of state at their most, for all trained parameters by name; `hidden` names the matrices inside the model."""
-        return sum(self.state_bytes(shape, width, name in hidden) for name, shape in shapes.items())
-
-
-def without_adapters(option: Option, run: RunConfig, why: str) -> str | None:
-    """The refusal of a method whose trained weights are small matrices beside the model."""
-    if not getattr(type(run.method), "adapter", False):
-        return None
-    return f"optim={option.name} cannot be used with method={run.method.name}: {why}; take optim=adamw, or method=full."
-
-
-@option("optim", "adamw")
-@dataclass(slots=True)
-class AdamW(Optim):
-    """Adam with decoupled weight decay, torch's fused form. Always the first choice."""
-
-    builds: ClassVar[str] = "fulgurite.optim.adamw:build"
-    alone: ClassVar[bool] = True
-    costs: ClassVar[str] = "8 bytes of state a trained weight in fp32."
-
-    betas: list[float] = knob(
-        [0.9, 0.999], "How long the running mean and variance of the gradient remember.",
-        source="AdamW, Loshchilov and Hutter, https://arxiv.org/abs/1711.05101; 0.95 in long runs (InstructGPT)",
-        bounds=below(0, 1), usual=between(0.8, 0.999), advice="[0.9, 0.95] for long runs and reinforcement learning.",
-        raise_when="Nearer to 1 for small, noisy batches.",
-        lower_when="The second to 0.95 in long runs, in reinforcement learning, and when spikes must be forgotten soon.",
-        interacts={"trainer.batch_size": "small batches want a longer memory"},
-    )
-    eps: float = knob(
-        1e-8, "A small number that keeps the division by the variance finite.", source="torch's and HF's default (verified)",
-        bounds=above(0), usual=between(1e-8, 1e-6), advice="Leave it.",
-        leave="It matters only where gradients are as small as it is.",
-    )
-
-
-@option("optim", "adamw_8bit")
-@dataclass(slots=True)
-class AdamW8bit(AdamW):
-    """AdamW whose moments are kept in 8 bits, from bitsandbytes; works on a CPU too. For full fine-tuning when memory is short.
-
-    Each block of 256 numbers has a scale of its own. Tensors below 4096 numbers keep 32 bits, as bitsandbytes does it.
-    """
-
-    builds: ClassVar[str] = "fulgurite.optim.adamw_8bit:build"
-    alone: ClassVar[bool] = False
-    scratch: ClassVar[tuple[float, float]] = (20.0, 24.0)
-    costs: ClassVar[str] = "About 2 bytes of state a trained weight."
-
-    def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
-        """Two bytes a number, two fp32 scales a block of 256. Two tables of 256 code values, which parameters share, are not counted."""
-        numbers = math.prod(shape)
-        return 8 * numbers if numbers < 4096 else 2 * numbers + 2 * 4 * math.ceil(numbers / 256)
-
-
-@option("optim", "paged_adamw_8bit")
-@dataclass(slots=True)
-class PagedAdamW8bit(AdamW8bit):
-    """`adamw_8bit` whose state may move to the CPU's memory when the GPU's is short. On a CPU it is `adamw_8bit`, and the run says so."""
-
-    builds: ClassVar[str] = "fulgurite.optim.adamw_8bit:build_paged"
-    costs: ClassVar[str] = "About 2 bytes of state a trained weight; slow while it pages."
-
-
-@option("optim", "sgd")
-@dataclass(slots=True)
-class Sgd(Optim):
-    """Stochastic gradient descent with momentum. For teaching and comparisons: language models want Adam."""
-
-    builds: ClassVar[str] = "fulgurite.optim.sgd:build"
-    alone: ClassVar[bool] = True
-    costs: ClassVar[str] = "4 bytes of state a trained weight, none without momentum; many more steps."
-
-    momentum: float = knob(
-        0.9, "The share of the last step that is kept in the next.", source="Common practice; torch's default is 0",
-        bounds=below(0, 1), usual=between(0.8, 0.99), advice="0 for the plainest descent.",
-        raise_when="For smoother steps on noisy batches.", lower_when="When the loss swings.",
-        interacts={"optim.lr": "the step grows by 1 / (1 - momentum)"},
-        memory="0 saves the only state there is.",
-    )
-
-    def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
-        """The momentum."""
-        return width * math.prod(shape) if self.momentum else 0
-
-
-@option("optim", "adafactor")
-@dataclass(slots=True)
-class Adafactor(Optim):
-    """AdamW's idea with next to no state: a row and a column in place of a matrix. For full fine-tuning in little memory."""
-
-    builds: ClassVar[str] = "fulgurite.optim.adafactor:build"
-    alone: ClassVar[bool] = True
-    scratch: ClassVar[tuple[float, float]] = (4.0, 2.0)
-    costs: ClassVar[str] = "Next to no state; often a little behind AdamW."
-
-    beta2_decay: float = knob(
-        -0.8, "How the memory of the variance grows: at step t the newest gradient counts t to this power.",
-        source="Adafactor, Shazeer and Stern, https://arxiv.org/abs/1804.04235; torch's default",
-        bounds=between(-1, 0), usual=between(-0.9, -0.5), advice="Leave it.",
-        leave="The paper's value suits every length of run.",
-    )
-    clip_threshold: float = knob(
-        1.0, "An update whose root mean square is above this is scaled down to it.",
-        source="Adafactor, Shazeer and Stern, https://arxiv.org/abs/1804.04235; torch's default",
-        bounds=at_least(1), usual=between(1, 2), advice="Leave it, and trainer.max_grad_norm=0 besides: one clipping is enough.",
-        leave="The paper's value; raising it gives up what keeps Adafactor stable without momentum.",
-        interacts={"trainer.max_grad_norm": "one clipping is enough: set that to 0"},
-    )
-
-    def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
-        """A number a row and one a column of a matrix; a vector keeps its variance whole."""
-        if len(shape) < 2:
-            return width * math.prod(shape) + COUNT
-        *outer, rows, columns = shape
-        return width * math.prod(outer) * (rows + columns) + COUNT
-
-
-@option("optim", "lion")
-@dataclass(slots=True)
-class Lion(Optim):
-    """Steps of one size along the sign of a running mean: half of Adam's state. For large batches; a third of AdamW's rate or less."""
-
-    builds: ClassVar[str] = "fulgurite.optim.lion:build"
-    alone: ClassVar[bool] = True
-    scratch: ClassVar[tuple[float, float]] = (4.0, 2.0)
-    costs: ClassVar[str] = "4 bytes of state a trained weight; touchy about its rate."
-
-    betas: list[float] = knob(
-        [0.9, 0.99], "How much the running mean counts in the step, and how long it remembers.",
-        source="Lion, Chen et al., https://arxiv.org/abs/2302.06675; lion-pytorch's README (verified)",
-        bounds=below(0, 1), usual=between(0.9, 0.99), advice="[0.95, 0.98] when it is unstable. Weight decay wants 3 to 10 times AdamW's.",
-        raise_when="For small, noisy batches.", lower_when="When it is unstable: [0.95, 0.98].",
-        interacts={"optim.weight_decay": "wants 3 to 10 times AdamW's"},
-    )
-
-    def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
-        """One running mean."""
-        return width * math.prod(shape)
 
 
 class MuonScale(StrEnum):
