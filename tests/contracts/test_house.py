@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "fulgurite"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 LIGHT = re.compile(
-    r"(config|schema|run|explain|errors|compose|rates|questions|words|places|hostile|flags|completion|chat|check|say|json_file|sizes|pairs|readme|html|curves|losses|sources|fixed|translate|page_parts)$"
+    r"^(config|schema|run|explain|errors|compose|rates|questions|words|places|hostile|flags|completion|chat|check|say|json_file|sizes|pairs|readme|html|curves|losses|sources|fixed|translate|page_parts)$"
 )
 HEAVY = {"torch", "transformers", "lightning", "peft", "wandb", "gradio", "bitsandbytes", "pyarrow", "datasets", "numpy", "opacus", "scipy"}
 LAZY = {"peft", "bitsandbytes", "wandb", "gradio", "datasets", "tensorboard", "optuna", "opacus", "scipy"}
