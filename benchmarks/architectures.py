@@ -139,7 +139,7 @@ def trained(model: Any, way: str) -> tuple[float, Any]:
     stage = build(run.stage, whole, run, dtypes, STEPS)
     optimizer = torch.optim.SGD([p for p in stage.parameters() if p.requires_grad], lr=RATE)
     (batch,) = batches(inner(whole), way == "packed")
-    count = stage.units(batch)
+    count = stage.loss_units(batch)
     stage.eval()  # dropout would make two losses of one model differ
     for _ in range(STEPS):
         loss = stage.total_loss(batch) / count

@@ -104,21 +104,21 @@ def test_the_loss_and_its_gradient_are_those_of_the_models_own_forward(name: str
     expected = theirs(model, batch)
     expected.loss.backward()
     wanted = gradients(model)
-    ours = stage.total_loss(batch) / stage.units(batch)
+    ours = stage.total_loss(batch) / stage.loss_units(batch)
     ours.backward()
     torch.testing.assert_close(ours, expected.loss, rtol=1e-5, atol=1e-5)
-    assert stage.measured()["router_aux_loss"] == pytest.approx(float(expected.aux_loss.detach()), rel=1e-5)
+    assert stage.reduce_metrics()["router_aux_loss"] == pytest.approx(float(expected.aux_loss.detach()), rel=1e-5)
     found = gradients(model)
     for key, gradient in wanted.items():
         torch.testing.assert_close(found[key], gradient, rtol=1e-4, atol=1e-6, msg=key)
 
     plain = stage_of(model, "stage.router_aux_loss_coef=0")
-    (plain.total_loss(batch) / plain.units(batch)).backward()
+    (plain.total_loss(batch) / plain.loss_units(batch)).backward()
     without = gradients(model)
     routers = [key for key in without if "router" in key or key.endswith(".gate.weight")]
     assert routers
     assert all((found[key] - without[key]).abs().max() > 1e-4 for key in routers)
-    assert not plain.measured()
+    assert not plain.reduce_metrics()
 
 
 def test_layers_computed_twice_have_the_same_gradient() -> None:
@@ -136,11 +136,11 @@ def test_micro_batches_count_by_their_targets() -> None:
     stage = stage_of(made(EXPERTS["mixtral"]), f"stage.router_aux_loss_coef={COEFFICIENT}")
     plain = stage_of(stage.model, "stage.router_aux_loss_coef=0")
     parts = [batch_of([24]), batch_of([13], 2)]
-    alone = [float((stage.total_loss(b) - plain.total_loss(b)).detach()) / stage.units(b) / COEFFICIENT for b in parts]
-    shares = [stage.units(b) for b in parts]
+    alone = [float((stage.total_loss(b) - plain.total_loss(b)).detach()) / stage.loss_units(b) / COEFFICIENT for b in parts]
+    shares = [stage.loss_units(b) for b in parts]
     expected = sum(a * n for a, n in zip(alone, shares, strict=True)) / sum(shares)
     assert alone[0] != pytest.approx(alone[1], rel=1e-3)
-    assert stage.measured()["router_aux_loss"] == pytest.approx(expected, rel=1e-5)
+    assert stage.reduce_metrics()["router_aux_loss"] == pytest.approx(expected, rel=1e-5)
 
 
 @torch.no_grad()
@@ -157,7 +157,7 @@ def test_left_empty_it_is_what_transformers_adds_by_itself() -> None:
     asking = made(MixtralConfig(**SMALL, num_local_experts=4, router_aux_loss_coef=0.3, output_router_logits=True))
     stage = stage_of(asking)
     assert (own_coefficient(asking), stage.router.coefficient) == (0.3, 0.3)
-    torch.testing.assert_close(stage.total_loss(batch) / stage.units(batch), theirs(asking, batch).loss, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(stage.total_loss(batch) / stage.loss_units(batch), theirs(asking, batch).loss, rtol=1e-5, atol=1e-5)
     assert stage_of(asking, "stage.router_aux_loss_coef=0").router is None
 
 

@@ -124,12 +124,12 @@ class Averaged(Callback):  # type: ignore[misc]
         self.judged.append(self.holds(trainer))
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        with pl_module.computing():
+        with pl_module.inference_context():
             self.judged.append(self.holds(trainer))
         self.judged.append(self.holds(trainer))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        with pl_module.computing():
+        with pl_module.inference_context():
             self.judged.append(self.holds(trainer))
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
@@ -168,7 +168,7 @@ def test_badams_resting_blocks_get_no_gradient_and_the_norm_is_the_active_blocks
     assert all(row["train/grad_norm"] > 0 for row in rows(folder) if "train/grad_norm" in row)
 
 
-def test_a_methods_own_resters_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_freeze_schedules_are_asked_each_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fulgurite.stage import base
 
     look, plain, asked = Gradients(), assembly.callbacks, []
@@ -177,7 +177,12 @@ def test_a_methods_own_resters_are_asked(tmp_path: Path, monkeypatch: pytest.Mon
 
     def resting(self: Any, *given: Any) -> None:
         before(self, *given)
-        self.resters.append(lambda step: asked.append(step) or [p for n, p in self.named_parameters() if step < 1 and "embed" in n])
+
+        def embeddings_in_the_first_step(step: int) -> list[Any]:
+            asked.append(step)
+            return [p for n, p in self.named_parameters() if step < 1 and "embed" in n]
+
+        self.freeze_schedules.append(embeddings_in_the_first_step)
 
     monkeypatch.setattr(base.StageModule, "__init__", resting)
     go(tmp_path, "optim=sgd", "method=full", "optim.lr=1e-2", "trainer.max_steps=2", "trainer.micro_batch=4")

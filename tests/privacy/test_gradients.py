@@ -66,7 +66,7 @@ def stage_of(*words: str, noise: float = 0.0, clip: float = CLIP, secret: int = 
                 nn.init.normal_(p, std=0.3)
     made: StageModule = build(run.stage, model, run, dtypes, 1)
     config = DpSgd(delta=1e-3, noise_multiplier=noise, max_grad_norm=clip, noise_seed=secret)
-    made.keep_private(Mechanism(config, model, rows=40, batch_size=EXPECTED, total_steps=1, secret=secret))
+    made.set_mechanism(Mechanism(config, model, rows=40, batch_size=EXPECTED, total_steps=1, secret=secret))
     return made
 
 
@@ -257,7 +257,7 @@ def test_fp16_that_auto_chose_is_refused() -> None:
     stage = stage_of("method=lora")
     mechanism, stage.dtypes = stage.mechanism, dataclasses.replace(stage.dtypes, option="fp16")
     with pytest.raises(ConfigError, match="fp16, all that this GPU has, scales them; take precision=fp32"):
-        stage.keep_private(mechanism)
+        stage.set_mechanism(mechanism)
 
 
 @pytest.mark.parametrize(

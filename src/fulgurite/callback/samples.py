@@ -78,7 +78,7 @@ class Samples(pl.Callback):  # type: ignore[misc]
             return
         ids = [self._ids(prompt) for prompt in self._prompts]
         stops = self._template.stop_ids if self._template else [self._tokenizer.eos_token_id]
-        with stage.computing():
+        with stage.inference_context():
             answers = continued(self._model, self._tokenizer, ids, stops, max_new_tokens=self._most, length=self._length)
         self.rows += [
             {"step": step, "prompt": words_of(prompt), "answer": a.text, "tokens": a.tokens, "stopped": a.stopped}

@@ -62,14 +62,14 @@ def _lora(adapted: dict[str, Rule], model: PreTrainedModel) -> Any:
     )
 
 
-def resters(config: c.Method, model: nn.Module) -> list[Callable[[int], Iterable[nn.Parameter]]]:
+def build_freeze_schedules(config: c.Method, model: nn.Module) -> list[Callable[[int], Iterable[nn.Parameter]]]:
     """What says, for each optimizer step, which trained parameters rest: gradual unfreezing, where it is asked for."""
     if not isinstance(config, c.Layerwise) or config.unfreeze_every is None:
         return []
-    return [partial(resting, model, config.unfreeze_every)]
+    return [partial(frozen_parameters, model, config.unfreeze_every)]
 
 
-def resting(model: nn.Module, every: int, step: int) -> Iterable[nn.Parameter]:
+def frozen_parameters(model: nn.Module, every: int, step: int) -> Iterable[nn.Parameter]:
     """The parameters that gradual unfreezing still holds back at an optimizer step; a pure function of the step.
 
     Trained layers thaw from the top, one `every` so many steps; what lies outside the layers thaws with the top one, and

@@ -2,7 +2,7 @@
 
 The gradient of an optimizer step is that of the mean over the units of the step (label tokens in language modelling, pairs or
 answers where those are compared), on all devices, whatever the micro-batches: each batch carries the step's count, and
-Lightning's own divisions are undone. What a loss must know of its whole step it learns in `look_ahead`. Under privacy the loss
+Lightning's own divisions are undone. What a loss must know of its whole step it learns in `on_step_start`. Under privacy the loss
 is the sum over rows of each row's mean, whose gradients the mechanism takes one by one.
 Shapes: B examples of a micro-batch, T tokens, N label positions, D width, V vocabulary.
 """
@@ -37,7 +37,7 @@ from fulgurite.precision.policy import Dtypes
 from fulgurite.precision.rounding import Rounded
 from fulgurite.privacy.mechanism import Mechanism
 from fulgurite.scheduler.config import ReduceLrOnPlateau
-from fulgurite.stage.freezing import at_rest
+from fulgurite.stage.freezing import freeze_temporarily
 
 Batch = dict[str, Any]
 
@@ -52,9 +52,9 @@ class StageModule(LightningModule):  # type: ignore[misc]
     """
 
     measures: ClassVar[tuple[str, ...]] = ()
-    """What the stage measures beside its loss, in training and evaluation: each a mean of what `note` is given."""
+    """What the stage measures beside its loss, in training and evaluation: each a mean of what `accumulate_metric` is given."""
     ahead: Ahead = Ahead.nothing
-    """What `look_ahead` must see of a step."""
+    """What `on_step_start` must see of a step."""
 
     def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
         super().__init__()
@@ -73,44 +73,45 @@ class StageModule(LightningModule):  # type: ignore[misc]
         self.step_tokens_read = 0
         self.mechanism: Mechanism | None = None
         self.places: Callable[[list[int]], list[str]] = lambda rows: [str(r) for r in rows]
-        self.resters: list[Callable[[int], Iterable[nn.Parameter]]] = []
+        self.freeze_schedules: list[Callable[[int], Iterable[nn.Parameter]]] = []
         """Each says which parameters rest in an optimizer step (counted from 0): functions of the step alone, or resume differs."""
         self._window: list[Batch] = []
         self._sums: list[Tensor] = []
         self._rest = contextlib.ExitStack()
-        self._judged = contextlib.ExitStack()
+        self._evaluation_weights = contextlib.ExitStack()
         self._val = torch.zeros(2, dtype=torch.float64)
-        self._noted: dict[str, Tensor] = {}
+        self._metric_sums: dict[str, Tensor] = {}
         self._made: tuple[list[dict[str, Any]], dict[str, Any]] = [], {}
 
-    def take(self, source: Source, rows: AnyRows, val: AnyRows | None, loaded: Loaded, template: Template) -> None:
+    def setup_data(self, source: Source, rows: AnyRows, val: AnyRows | None, loaded: Loaded, template: Template) -> None:
         """The data that will be trained on, before training begins."""
         self.places = lambda numbers: [place for n in numbers for place in rows.places(n)]
 
     def close(self) -> None:
         """Give back what is held beside the model; called when training ends, however it does."""
 
-    def order(self, lengths: Ints, processes: int, rank: int) -> StepSampler:
+    def build_sampler(self, lengths: Ints, processes: int, rank: int) -> StepSampler:
         """Which rows of the data make which step."""
         t = self.run.trainer
         return StepSampler(lengths, t.batch_size, t.micro_batch, processes, rank, self.run.seed, self.run.data.shuffle)
 
-    def rows_validated(self) -> int:
-        """How many rows of an evaluation are looked at together."""
+    @property
+    def validation_batch_size(self) -> int:
+        """The number of validation examples in one batch."""
         return int(self.run.trainer.micro_batch)
 
     @abstractmethod
     def total_loss(self, batch: Batch) -> Tensor:
         """The summed loss over the micro-batch's units; B is at least 1."""
 
-    def units(self, batch: Batch) -> int:
+    def loss_units(self, batch: Batch) -> int:
         """How many units the micro-batch has: what the mean counts."""
         return int((batch["targets"] >= 0).sum())
 
-    def look_ahead(self, batch: Batch) -> None:
+    def on_step_start(self, batch: Batch) -> None:
         """Called before the first micro-batch of a step, and of an evaluation, on every process, where `ahead` asks for it."""
 
-    def after_step(self, numbers: dict[str, float]) -> None:
+    def on_step_end(self, numbers: dict[str, float]) -> None:
         """Called with the means of `measures` after each optimizer step, on every process with the same."""
 
     def state(self) -> dict[str, float]:
@@ -120,25 +121,25 @@ class StageModule(LightningModule):  # type: ignore[misc]
     def restore(self, state: dict[str, float]) -> None:
         """Take up `state`."""
 
-    def note(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
+    def accumulate_metric(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
         """Add to the measure `name`: a sum and how many it is of."""
         pair = torch.stack([torch.as_tensor(x, dtype=torch.float64, device=self.device).detach() for x in (total, count)])
-        self._noted[name] = self._noted[name] + pair if name in self._noted else pair
+        self._metric_sums[name] = self._metric_sums[name] + pair if name in self._metric_sums else pair
 
-    def measured(self) -> dict[str, float]:
+    def reduce_metrics(self) -> dict[str, float]:
         """The means of the measures over all processes; what was noted is forgotten. A measure of nothing is left out."""
         if not self.measures:
             return {}
         none = torch.zeros(2, dtype=torch.float64, device=self.device)
-        sums = self.all_reduced(torch.stack([self._noted.get(name, none) for name in self.measures])).tolist()
-        self._noted = {}
+        sums = self.all_reduce(torch.stack([self._metric_sums.get(name, none) for name in self.measures])).tolist()
+        self._metric_sums = {}
         return {name: total / count for name, (total, count) in zip(self.measures, sums, strict=True) if count}
 
     def row_losses(self, batch: Batch) -> Tensor:
         """The loss [B] of each row, which hangs on no other row; for privacy. B is at least 1."""
         raise NotImplementedError(f"{type(self).__name__} has no loss of a single row")
 
-    def keep_private(self, mechanism: Mechanism | None) -> None:
+    def set_mechanism(self, mechanism: Mechanism | None) -> None:
         """Train through `mechanism`, once it has proven that this model's rows have gradients of their own."""
         self.mechanism = mechanism
         if mechanism is not None and self.dtypes.option == "fp16":  # chosen by precision=auto
@@ -155,10 +156,10 @@ class StageModule(LightningModule):  # type: ignore[misc]
         if not self._window:
             self.step_tokens_read = 0
         self._window.append(batch)
-        self._rest.enter_context(at_rest(self._resting()))
+        self._rest.enter_context(freeze_temporarily(self._frozen_parameters()))
         try:
             if "ahead" in batch:
-                self.look_ahead(batch)
+                self.on_step_start(batch)
             loss = self._loss(batch)
             self._sums.append(loss.detach())
             self._refuse_nonfinite("loss", loss.detach())
@@ -187,9 +188,9 @@ class StageModule(LightningModule):  # type: ignore[misc]
             return self._nothing()
         return self.total_loss(batch) if self.mechanism is None else self.row_losses(batch).sum()
 
-    def _resting(self) -> list[nn.Parameter]:
-        """What the method's `resters` and the optimizer let rest in the step under way."""
-        asked = [*self.resters, *(o.resting for o in self.trainer.optimizers if hasattr(o, "resting"))]
+    def _frozen_parameters(self) -> list[nn.Parameter]:
+        """What the method's `freeze_schedules` and the optimizer let rest in the step under way."""
+        asked = [*self.freeze_schedules, *(o.resting for o in self.trainer.optimizers if hasattr(o, "resting"))]
         return [parameter for resting in asked for parameter in resting(self.trainer.global_step)]
 
     def _nothing(self) -> Tensor:
@@ -228,14 +229,14 @@ class StageModule(LightningModule):  # type: ignore[misc]
         targets = self._window[0]["step_targets"]
         sums = torch.stack([s.double() for s in self._sums]).sum()
         count = int(private["privacy/rows"]) if private else targets
-        loss = self.all_reduced(sums) / max(count, 1)
+        loss = self.all_reduce(sums) / max(count, 1)
         self.tokens_seen += int(self._window[0]["step_labels"]) if "step_labels" in self._window[0] else targets
-        numbers = self.measured()
+        numbers = self.reduce_metrics()
         self.step_record = {
             "train/loss": float(loss), "train/lr": float(rate), "train/grad_norm": norm, "train/clipped": float(clipped), **private,
             **{f"train/{name}": value for name, value in numbers.items()},
         }
-        self.after_step(numbers)
+        self.on_step_end(numbers)
         if count == 0 and private:  # a step that drew no row has noise, and no loss
             del self.step_record["train/loss"]
         if self.mechanism is not None and self._logged(self.trainer.global_step + 1):
@@ -245,7 +246,7 @@ class StageModule(LightningModule):  # type: ignore[misc]
     def _logged(self, step: int) -> bool:
         return step % self.run.trainer.log_every == 0 or step == self.total_steps
 
-    def all_reduced(self, value: Tensor) -> Tensor:
+    def all_reduce(self, value: Tensor) -> Tensor:
         """The sum of `value` over all processes; outside of a fit there is one."""
         if self._trainer is not None and self.trainer.world_size > 1:
             torch.distributed.all_reduce(value)
@@ -276,13 +277,13 @@ class StageModule(LightningModule):  # type: ignore[misc]
 
     def on_validation_start(self) -> None:
         """What is evaluated takes its place; the callbacks' samples, which come before `on_validation_end`, are of it too."""
-        self._judged.enter_context(self.judged())
+        self._evaluation_weights.enter_context(self.evaluation_weights())
 
     def on_validation_end(self) -> None:
-        self._judged.close()
+        self._evaluation_weights.close()
 
     @contextlib.contextmanager
-    def judged(self) -> Iterator[None]:
+    def evaluation_weights(self) -> Iterator[None]:
         """Within: the weights that are evaluated and sampled, where the optimizer trains others (it then has `averaged`)."""
         with contextlib.ExitStack() as stack:
             for optimizer in self.trainer.optimizers if self._trainer is not None else []:
@@ -292,19 +293,19 @@ class StageModule(LightningModule):  # type: ignore[misc]
 
     def on_validation_epoch_start(self) -> None:
         self._val = torch.zeros(2, dtype=torch.float64, device=self.device)
-        self._noted = {}
+        self._metric_sums = {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds the sum of the loss and the count of its units; no logits are kept."""
         if "ahead" in batch:
-            self.look_ahead(batch)
+            self.on_step_start(batch)
         if batch["input_ids"].shape[0]:
-            self._val += torch.stack([self.total_loss(batch).double(), torch.tensor(self.units(batch), device=self.device).double()])
+            self._val += torch.stack([self.total_loss(batch).double(), torch.tensor(self.loss_units(batch), device=self.device).double()])
 
     def on_validation_epoch_end(self) -> None:
-        total, count = self.all_reduced(self._val).tolist()
+        total, count = self.all_reduce(self._val).tolist()
         # the row goes to the trackers by callback/record.py
-        self._evaluated(total / max(count, 1), {f"val/{name}": value for name, value in self.measured().items()})
+        self._evaluated(total / max(count, 1), {f"val/{name}": value for name, value in self.reduce_metrics().items()})
 
     def _evaluated(self, loss: float, more: dict[str, float]) -> None:
         self.log_dict({"val/loss": loss, **more}, logger=False)
@@ -365,10 +366,10 @@ class StageModule(LightningModule):  # type: ignore[misc]
             self.mechanism.load(account)
 
     @contextlib.contextmanager
-    def computing(self) -> Iterator[None]:
+    def inference_context(self) -> Iterator[None]:
         """The run's compute type and the evaluated weights outside Lightning's steps (samples), without gradients."""
         mixed = self.dtypes.lightning.endswith("mixed")
-        with torch.no_grad(), self.judged(), torch.autocast(self.device.type, self.dtypes.compute, enabled=mixed):
+        with torch.no_grad(), self.evaluation_weights(), torch.autocast(self.device.type, self.dtypes.compute, enabled=mixed):
             yield
 
 

@@ -62,11 +62,11 @@ class LanguageStage(StageModule):
     def _balance(self, logits: Any, batch: Batch) -> Tensor:
         """The balance loss of a micro-batch times its targets: over a step it is averaged by them."""
         assert self.router is not None
-        units, real_BT = self.units(batch), None
+        units, real_BT = self.loss_units(batch), None
         if "lengths" in batch:
             real_BT = torch.arange(batch["input_ids"].shape[1], device=self.device) < batch["lengths"][:, None]
         loss = self.router.loss(tuple(logits), real_BT)
-        self.note("router_aux_loss", loss.detach() * units, units)
+        self.accumulate_metric("router_aux_loss", loss.detach() * units, units)
         return loss * (self.router.coefficient * units)
 
     def row_losses(self, batch: Batch) -> Tensor:

@@ -9,7 +9,7 @@ from torch import nn
 
 
 @contextlib.contextmanager
-def at_rest(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+def freeze_temporarily(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     """Within, those of the parameters that are trained do not ask for a gradient; afterwards they do again.
 
     Hold it from the forward to the end of the backward: gradient checkpointing runs the forward once more in between.

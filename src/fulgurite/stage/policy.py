@@ -127,9 +127,9 @@ class PolicyStage(StageModule):
 
     # -- data -----------------------------------------------------------------------------------------------------
 
-    def take(self, source: Source, rows: AnyRows, val: AnyRows | None, loaded: Loaded, template: Template) -> None:
+    def setup_data(self, source: Source, rows: AnyRows, val: AnyRows | None, loaded: Loaded, template: Template) -> None:
         """The prompts, and the engine that answers them. Raises ConfigError where the model cannot read prompt and answer."""
-        super().take(source, rows, val, loaded, template)
+        super().setup_data(source, rows, val, loaded, template)
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # it is meant
         assert isinstance(rows, TokenDataset)
         every = [rows, val] if isinstance(val, TokenDataset) and len(val) else [rows]
@@ -151,13 +151,13 @@ class PolicyStage(StageModule):
         if stage.engine is c.Engine.vllm:
             longest = max(int(max(rows.lengths, default=0)) for rows in prompts) + stage.max_new_tokens
             return VllmRollouts(self.model, stop_ids, longest=longest, dtype=self.dtypes.compute, **usual)
-        return TransformersRollouts(self.model, stop_ids, pad, context=self.computing, **usual)
+        return TransformersRollouts(self.model, stop_ids, pad, context=self.inference_context, **usual)
 
     def close(self) -> None:
         """What draws answers is done."""
         self.rollouts.close()
 
-    def order(self, lengths: Ints, processes: int, rank: int) -> StepSampler:
+    def build_sampler(self, lengths: Ints, processes: int, rank: int) -> StepSampler:
         """Steps as parts of rollouts. Raises ConfigError where a rollout has fewer answers than steps."""
         t, answers = self.run.trainer, self.run.trainer.batch_size * self.stage.answers()
         if answers < self.stage.minibatches:
@@ -165,7 +165,8 @@ class PolicyStage(StageModule):
         self.cuts = Cuts(answers, self.stage.minibatches, self.stage.inner_epochs, t.micro_batch, self.run.seed)
         return RolloutOrder(len(lengths), t.batch_size, self.cuts, self.run.seed, self.run.data.shuffle)
 
-    def rows_validated(self) -> int:
+    @property
+    def validation_batch_size(self) -> int:
         """As many prompts as are answered at a time."""
         return self.stage.rollout_batch
 
@@ -224,7 +225,7 @@ class PolicyStage(StageModule):
         for phase in range(self.cuts.minibatches):
             for answers in filter(None, self.cuts.step(buffer.number, phase, buffer.lengths)):
                 batch = buffer.micro_batch(answers)
-                with self.computing():
+                with self.inference_context():
                     old_BT, _, hidden_BTD = self.scorer.scores(batch)
                     found = {"old": old_BT, "values": self.values(hidden_BTD)}
                     if self.reference is not None:

@@ -78,7 +78,7 @@ class PreferenceModule(StageModule):
             self._parts["other"].to(device)
         other = self._parts["other"]
         scorer = Scorer(other, self.run.stage.loss_chunk) if other is not None else self._parts["policy"]
-        with self.computing():
+        with self.inference_context():
             settings = [self.dtypes.option, str(self.run.model.attention)]
             adapted = other is None and not c.begins_at_nothing(self.run)
             self._parts["reference"] = precompute(scorer, parts, self.run.trainer.micro_batch, settings, cache, adapted)
@@ -89,7 +89,7 @@ class PreferenceModule(StageModule):
         if self._parts["reference"] is not None:
             self._parts["reference"].to(self.device)
 
-    def units(self, batch: Batch) -> int:
+    def loss_units(self, batch: Batch) -> int:
         """Pairs, or judged answers."""
         return len(batch["rows"])
 
@@ -207,7 +207,7 @@ class DpoStage(PreferenceModule):
         return plain
 
     @torch.no_grad()
-    def look_ahead(self, batch: Batch) -> None:
+    def on_step_start(self, batch: Batch) -> None:
         """For aot: the reference's margin of like rank for each pair of the whole step, over all processes."""
         position = {number: i for i, number in enumerate(batch["step_rows"])}
         both = torch.zeros(2, len(position), dtype=torch.float64, device=self.device)
@@ -215,7 +215,7 @@ class DpoStage(PreferenceModule):
             where = [position[n] for n in part["rows"]]
             for side, logp_S in enumerate(self.answers(part)):
                 both[side, where] = torch.sub(*logp_S.chunk(2)).double()
-        self.all_reduced(both)
+        self.all_reduce(both)
         self._paired = dict(zip(batch["step_rows"], losses.of_like_rank(*both).tolist(), strict=True))
 
     @property
@@ -226,7 +226,7 @@ class DpoStage(PreferenceModule):
         """
         return self._rewards[0] / self._rewards[1] if self._rewards[1] else 0.0
 
-    def after_step(self, numbers: dict[str, float]) -> None:
+    def on_step_end(self, numbers: dict[str, float]) -> None:
         """The running reward shift."""
         if self.loss is PreferenceLoss.bco_pair:
             pairs = self._window[0]["step_targets"]
@@ -245,14 +245,14 @@ class DpoStage(PreferenceModule):
         ratio_S = policy_S - reference_S
         chosen_B, rejected_B = (self.run.stage.beta * (ratio_S / count_S if self.averaged else ratio_S)).chunk(2)
         pairs = len(chosen_B)
-        self.note("reward_chosen", chosen_B.sum(), pairs)
-        self.note("reward_rejected", rejected_B.sum(), pairs)
-        self.note("reward_margin", (chosen_B - rejected_B).sum(), pairs)
-        self.note("accuracy", (chosen_B > rejected_B).sum(), pairs)
+        self.accumulate_metric("reward_chosen", chosen_B.sum(), pairs)
+        self.accumulate_metric("reward_rejected", rejected_B.sum(), pairs)
+        self.accumulate_metric("reward_margin", (chosen_B - rejected_B).sum(), pairs)
+        self.accumulate_metric("accuracy", (chosen_B > rejected_B).sum(), pairs)
         for name, logp_B in zip(("logp_chosen", "logp_rejected"), policy_S.chunk(2), strict=True):
-            self.note(name, logp_B.sum(), pairs)
+            self.accumulate_metric(name, logp_B.sum(), pairs)
         if self.refers:
-            self.note("kl", ratio_S.sum(), 2 * pairs)
+            self.accumulate_metric("kl", ratio_S.sum(), 2 * pairs)
 
 
 class KtoStage(PreferenceModule):
@@ -288,13 +288,13 @@ class KtoStage(PreferenceModule):
             say("warning: all answers are to one prompt, so that KTO has no baseline: 0 stands in its place.")
 
     @torch.no_grad()
-    def look_ahead(self, batch: Batch) -> None:
+    def on_step_start(self, batch: Batch) -> None:
         """The baseline of the whole step, so that no micro-batch has one of its own."""
         found = torch.zeros(2, dtype=torch.float64, device=self.device)
         for part in batch["ahead"]:
             policy_B, reference_B = self.answers(part)
             found += torch.stack([(policy_B - reference_B).sum().double(), found.new_tensor(len(policy_B))])
-        total, count = self.all_reduced(found)
+        total, count = self.all_reduce(found)
         self._kl = losses.kto_kl(total, int(count)).float()
 
     def total_loss(self, batch: Batch) -> Tensor:
@@ -307,7 +307,7 @@ class KtoStage(PreferenceModule):
         if self.starts():
             self.check_start(losses_B.detach(), losses.kto(torch.zeros_like(ratio_B), good_B, torch.zeros_like(self._kl), *weights))
         for name, of_B in (("good", good_B), ("bad", ~good_B)):
-            self.note(f"reward_{name}", stage.beta * ratio_B.detach()[of_B].sum(), of_B.sum())
-            self.note(f"logp_{name}", policy_B.detach()[of_B].sum(), of_B.sum())
-        self.note("kl", self._kl * len(good_B), len(good_B))
+            self.accumulate_metric(f"reward_{name}", stage.beta * ratio_B.detach()[of_B].sum(), of_B.sum())
+            self.accumulate_metric(f"logp_{name}", policy_B.detach()[of_B].sum(), of_B.sum())
+        self.accumulate_metric("kl", self._kl * len(good_B), len(good_B))
         return losses_B.sum()

@@ -26,7 +26,7 @@ class RewardStage(StageModule):
 
     measures: ClassVar[tuple[str, ...]] = ("accuracy", "reward_margin", "reward_mean", "reward_std")
 
-    def units(self, batch: Batch) -> int:
+    def loss_units(self, batch: Batch) -> int:
         """Pairs."""
         return len(batch["rows"])
 
@@ -35,15 +35,15 @@ class RewardStage(StageModule):
         reward_S = rewards(self.model, batch["input_ids"], batch["lengths"])
         chosen_B, rejected_B = reward_S.chunk(2)
         seen_S, pairs = reward_S.detach().double(), len(chosen_B)
-        self.note("accuracy", (chosen_B > rejected_B).sum(), pairs)
-        self.note("reward_margin", (chosen_B - rejected_B).detach().sum(), pairs)
-        self.note("reward_mean", seen_S.sum(), 2 * pairs)
-        self.note("reward_std", (seen_S**2).sum(), 2 * pairs)
+        self.accumulate_metric("accuracy", (chosen_B > rejected_B).sum(), pairs)
+        self.accumulate_metric("reward_margin", (chosen_B - rejected_B).detach().sum(), pairs)
+        self.accumulate_metric("reward_mean", seen_S.sum(), 2 * pairs)
+        self.accumulate_metric("reward_std", (seen_S**2).sum(), 2 * pairs)
         return bradley_terry(chosen_B, rejected_B, batch["margins"], self.run.stage.center).sum()
 
-    def measured(self) -> dict[str, float]:
+    def reduce_metrics(self) -> dict[str, float]:
         """The spread from the mean of the squares, which is what can be added up over micro-batches and processes."""
-        found = super().measured()
+        found = super().reduce_metrics()
         if "reward_std" in found:
             found["reward_std"] = math.sqrt(max(found["reward_std"] - found["reward_mean"] ** 2, 0.0))
         return found

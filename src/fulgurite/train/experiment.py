@@ -41,7 +41,7 @@ from fulgurite.errors import CheckpointError, ConfigError, Interrupted, ModelErr
 from fulgurite.files import remove_drafts
 from fulgurite.logger.build import build_all
 from fulgurite.logger.metrics_file import MetricsFile
-from fulgurite.method.layerwise import resters
+from fulgurite.method.layerwise import build_freeze_schedules
 from fulgurite.method.summary import table
 from fulgurite.model.config import Hf
 from fulgurite.model.load import Loaded
@@ -144,13 +144,13 @@ def assemble(
     model = applied(run, loaded, dtypes)
     refuse_unfit(run, loaded, model, rows)
     stage: StageModule = build(run.stage, model, run, dtypes, total)
-    stage.resters += resters(run.method, model)
-    stage.take(source, rows, val, loaded, template)
+    stage.freeze_schedules += build_freeze_schedules(run.method, model)
+    stage.setup_data(source, rows, val, loaded, template)
     refer(stage, loaded, rows, val)
     judged(stage)
     confirm(composed, stage, rows, g.seen)
     private = made_private(composed, stage, rows, folder, checkpoint is not None, shared_rows(g.report)) if run.private else None
-    order = private or stage.order(rows.lengths, facts.processes, rank())
+    order = private or stage.build_sampler(rows.lengths, facts.processes, rank())
     if rank() == 0:
         write_run(folder, composed)
         say(opening(composed, stage, facts, rows, val, folder, checkpoint))
@@ -173,7 +173,7 @@ def assemble(
     return Assembled(
         composed, folder, stage, trainer, samples, watch, listening[-1],
         train_loader(rows, order, lambda: trainer.global_step, workers=run.trainer.workers, ahead=stage.ahead),
-        val_loader(val, stage.rows_validated(), facts.processes, rank(), stage.ahead) if val is not None else None, checkpoint,
+        val_loader(val, stage.validation_batch_size, facts.processes, rank(), stage.ahead) if val is not None else None, checkpoint,
     )
 
 
@@ -199,7 +199,7 @@ def made_private(composed: Composed, stage: StageModule, rows: AnyRows, folder: 
     run = composed.run
     assert isinstance(rows, TokenDataset)  # privacy refuses the stages that compare
     secret, size = secret_of(run.privacy, folder, resumed), run.trainer.batch_size
-    stage.keep_private(build(run.privacy, stage.model, rows=len(rows), batch_size=size, total_steps=stage.total_steps, secret=secret))
+    stage.set_mechanism(build(run.privacy, stage.model, rows=len(rows), batch_size=size, total_steps=stage.total_steps, secret=secret))
     assert stage.mechanism is not None
     rate, count = stage.mechanism.rate, len(rows)
     say(unit_words(*alike(rows), pieces))

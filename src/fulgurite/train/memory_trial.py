@@ -105,7 +105,7 @@ def goes_through(stage: StageModule, batch: Batch, model: ModelFacts) -> bool:
                 parameter.grad = torch.zeros_like(parameter)
             with torch.autocast(here.type, stage.dtypes.compute, enabled=stage.dtypes.lightning.endswith("mixed")):
                 if "ahead" in batch:
-                    stage.look_ahead(batch)
+                    stage.on_step_start(batch)
                 loss = stage.total_loss(batch)
             loss.backward()  # type: ignore[no-untyped-call]
             del held
