@@ -82,8 +82,8 @@ def ours(method: str, precision: str, data: Path, examples: int, folder: Path) -
 
 def padding_of(run: Path, max_length: int) -> float:
     """The share of padding in the micro-batches that the run made, from its own order of its own lengths."""
-    from fulgurite.config.compose import rebuilt
     from fulgurite.config.schema import build
+    from fulgurite.config.stored import rebuilt
     from fulgurite.data.cache import cache_root
     from fulgurite.data.dataset import split
     from fulgurite.data.sampler import StepSampler

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fulgurite.config.compose import compose, conf_dir, named, plain, value_of
+from fulgurite.config.choices import named
+from fulgurite.config.compose import compose
+from fulgurite.config.override_checks import value_of
 from fulgurite.config.overrides import quoted
+from fulgurite.config.paths import conf_dir
+from fulgurite.config.provenance import plain
 from fulgurite.config.run import GROUPS, Facts
 from fulgurite.config.schema import build, groups, options
 from fulgurite.errors import ConfigError

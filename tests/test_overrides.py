@@ -10,10 +10,13 @@ import pytest
 
 from fulgurite.cli import flags
 from fulgurite.cli.train import continued
-from fulgurite.config.compose import Composed, compose, hydra_main, plain, rebuilt
+from fulgurite.config.compose import compose
+from fulgurite.config.hydra_app import hydra_main
 from fulgurite.config.overrides import as_typed, literal, split, unescape, verbatim
 from fulgurite.config.paths import resolve_function, resolve_path, resolve_pattern
+from fulgurite.config.provenance import Composed, plain
 from fulgurite.config.run import all_knobs
+from fulgurite.config.stored import rebuilt
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.run.folder import read_config, write_run
 

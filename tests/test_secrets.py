@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fulgurite.config.compose import prepare
 from fulgurite.config.guard import refuse_secret
+from fulgurite.config.override_checks import prepare
 from fulgurite.errors import ConfigError
 
 LETTERS = "aB3dE6gH9jK2mN5pQ8rS1tU4vW7xY0zA3bC6dE9f"

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 
 class FulguriteSweeper(Sweeper):
-    """Hands the words, the launcher and Hydra's loader on to fulgurite.config.compose."""
+    """Hands the words, the launcher and Hydra's loader on to fulgurite.sweep.hydra."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
@@ -27,7 +27,7 @@ class FulguriteSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """The whole search."""
-        from fulgurite.config.compose import searched
+        from fulgurite.sweep.hydra import searched
 
         assert self.hydra_context is not None
         assert self.config is not None

@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fulgurite.config.choices import check_choice, meant, named
-from fulgurite.config.compose import NOT_COMPOSED, compose, prepare
+from fulgurite.config.compose import NOT_COMPOSED, compose
+from fulgurite.config.override_checks import prepare
 from fulgurite.config.overrides import name_of, read_value
 from fulgurite.config.run import GROUPS, all_knobs
 from fulgurite.config.schema import Knob, check, groups, options

@@ -20,6 +20,11 @@ LIGHT = re.compile(
     r"^(config|schema|run|explain|errors|compose|rates|questions|words|places|hostile|flags|completion|chat|check|say|json_file|sizes|pairs|readme|html|curves|losses|sources|fixed|translate|page_parts)$"
 )
 HEAVY = {"torch", "transformers", "lightning", "peft", "wandb", "gradio", "bitsandbytes", "pyarrow", "datasets", "numpy", "opacus", "scipy"}
+HYDRA = {
+    "config/compose.py", "config/hydra_app.py", "config/override_checks.py", "config/overrides.py", "config/registry.py",
+    "sweep/hydra.py",
+}
+OMEGACONF = HYDRA | {"config/stored.py", "run/folder.py", "cli/explain.py"}
 LAZY = {"peft", "bitsandbytes", "wandb", "gradio", "datasets", "tensorboard", "optuna", "opacus", "scipy"}
 
 
@@ -87,10 +92,13 @@ def test_the_light_commands_load_no_torch(words: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=module_of)
 def test_hydra_stays_behind_its_door(path: Path) -> None:
     names = {name.partition(".")[0] for name, _ in imports(ast.parse(path.read_text()))}
+    place = str(path.relative_to(SOURCE))
     if "hydra" in names:
-        assert path.name in {"compose.py", "overrides.py"}
+        assert place in HYDRA
     if "omegaconf" in names:
-        assert path.name in {"compose.py", "folder.py", "explain.py"}, "config.yaml is YAML: read and written beside the door only"
+        assert place in OMEGACONF, "config.yaml is YAML: config/ and run/folder.py alone read and write it"
+    private = [name for name, _ in imports(ast.parse(path.read_text())) if name.startswith("hydra._internal")]
+    assert not private or place == "config/hydra_app.py", "Hydra's private parts are used in one place"
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)

@@ -91,7 +91,7 @@ def test_a_module_is_named_on_the_command_line_or_in_a_preset(plugin: Path) -> N
         "# @package _global_\ndefaults:\n  - override /optim: signsgd\nplugins: [signsgd_plugin]\n"
     )
     code = (
-        "import sys; from pathlib import Path; from fulgurite.config.compose import compose, rebuilt\n"
+        "import sys; from pathlib import Path; from fulgurite.config.compose import compose\n"
         "words = {'words': ['optim=signsgd', 'plugins=[signsgd_plugin]'], 'preset': ['+experiment=signs']}[sys.argv[1]]\n"
         "run = compose(words, config_dir=Path('.')).run\n"
         "print(type(run.optim).__name__, run.optim.damping, run.plugins)"

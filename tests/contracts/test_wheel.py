@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = """
 import fulgurite, sys
 from fulgurite.cli.main import main
-from fulgurite.config.compose import compose, conf_dir
+from fulgurite.config.compose import compose
+from fulgurite.config.paths import conf_dir
 assert main(["explain", "optim.lr"]) == 0
 print(compose(["model=tiny"]).choices["model"], conf_dir(), fulgurite.__file__, sep="\\n")
 """

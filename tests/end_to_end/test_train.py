@@ -85,7 +85,7 @@ def test_every_scheduler_trains_and_the_logged_rate_is_its_curve(tmp_path: Path,
     if name == "reduce_lr_on_plateau":
         assert rates[0] == pytest.approx(1e-3)
         return
-    from fulgurite.config.compose import rebuilt
+    from fulgurite.config.stored import rebuilt
     from fulgurite.run.folder import read_config
     from fulgurite.scheduler.curves import build
 

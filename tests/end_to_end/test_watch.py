@@ -13,8 +13,9 @@ import torch
 from tests.end_to_end.runs import rows, tiny
 from tests.stage.test_preference import judged, pairs, written
 
-from fulgurite.config.compose import compose, rebuilt
+from fulgurite.config.compose import compose
 from fulgurite.config.schema import build
+from fulgurite.config.stored import rebuilt
 from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.monitor import thresholds as limits
 from fulgurite.monitor.context import about

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from tests.end_to_end.runs import tiny
 
-from fulgurite.config.compose import Composed, compose
+from fulgurite.config.compose import compose
+from fulgurite.config.provenance import Composed
 from fulgurite.plan import prepare as room
 from fulgurite.plan.alternatives import cheaper, earlier
 from fulgurite.plan.context import Memory, Part

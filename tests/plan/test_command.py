@@ -12,7 +12,8 @@ from tests.end_to_end.runs import tiny
 from tests.plan.made import seen
 
 from fulgurite.cli.main import main
-from fulgurite.config.compose import compose, rebuilt
+from fulgurite.config.compose import compose
+from fulgurite.config.stored import rebuilt
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.plan.diagnostic import Severity, Trouble
 from fulgurite.plan.rules import RULES, speak

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from fulgurite.config.compose import Composed, compose
+from fulgurite.config.compose import compose
+from fulgurite.config.provenance import Composed
 from fulgurite.config.run import Facts
 from fulgurite.plan import memory
 from fulgurite.plan.context import Machine, ModelFacts

@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from fulgurite.config.compose import Composed, compose
+from fulgurite.config.compose import compose
+from fulgurite.config.provenance import Composed
 from fulgurite.config.schema import build
 from fulgurite.method.modules import elements
 from fulgurite.model.tiny import tokenizer

@@ -16,7 +16,8 @@ import torch
 from tests.end_to_end.runs import losses, rows, tiny, weights
 
 from fulgurite.callback.metrics_logger import Record
-from fulgurite.config.compose import compose, rebuilt
+from fulgurite.config.compose import compose
+from fulgurite.config.stored import rebuilt
 from fulgurite.errors import CheckpointError, ConfigError, Interrupted
 from fulgurite.explain.search import search
 from fulgurite.export.model import export_main

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from fulgurite.config.compose import Composed, Outcome, compose
+from fulgurite.config.compose import compose
+from fulgurite.config.hydra_app import Outcome
+from fulgurite.config.provenance import Composed
 from fulgurite.errors import ConfigError, Interrupted
 from fulgurite.sweep import study as kept
 from fulgurite.sweep.search import Search, prepared, search

@@ -14,7 +14,8 @@ import optuna
 import pytest
 from tests.sweep.test_search import Formula, begun, ran, trained, trials
 
-from fulgurite.config.compose import Composed, Outcome
+from fulgurite.config.hydra_app import Outcome
+from fulgurite.config.provenance import Composed
 from fulgurite.errors import ConfigError
 from fulgurite.sweep import study as kept
 from fulgurite.sweep.search import Search, search

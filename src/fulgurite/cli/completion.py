@@ -11,7 +11,7 @@ def completion_main(words: Sequence[str], commands: Iterable[str]) -> int:
 
     Hydra knows no subcommands: it is shown `fulgurite KNOB...` where the person has typed `fulgurite train KNOB...`.
     """
-    from fulgurite.config.compose import complete
+    from fulgurite.config.hydra_app import complete
 
     if not any(word.startswith("query=") for word in words):
         return complete(words)

@@ -11,7 +11,7 @@ from fulgurite.errors import FulguriteError, RequestError, did_you_mean
 from fulgurite.text.console import one_line, show
 
 if TYPE_CHECKING:
-    from fulgurite.config.compose import Composed
+    from fulgurite.config.provenance import Composed
 
 FLAGS = ("--show", "--json", "--probe", "--rules", "--config-dir", "--help")
 

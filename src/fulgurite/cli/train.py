@@ -8,9 +8,12 @@ import os
 from pathlib import Path
 
 from fulgurite.cli import flags
-from fulgurite.config.compose import Composed, compose, hydra_main, value_of
+from fulgurite.config.compose import compose
 from fulgurite.config.guard import refuse_stored_code
+from fulgurite.config.hydra_app import hydra_main
+from fulgurite.config.override_checks import value_of
 from fulgurite.config.overrides import name_of, verbatim
+from fulgurite.config.provenance import Composed
 from fulgurite.config.run import all_knobs
 from fulgurite.errors import CheckpointError, ConfigError
 from fulgurite.plan.preflight import checked_source, refuse_impossible

@@ -169,6 +169,12 @@ class Knob:
         kind = bare(self.type)
         return tuple(m.value for m in kind) if isinstance(kind, type) and issubclass(kind, StrEnum) else ()
 
+    def with_absolute_paths(self, value: Any) -> Any:
+        """The value, with its relative paths made absolute if the parameter holds paths."""
+        if self.resolve is None or not value:
+            return value
+        return [self.resolve(word) for word in value] if isinstance(value, list) else self.resolve(value)
+
     def usual_for(self, run: RunConfig) -> Usual | None:
         """The usual values under this run's other choices."""
         return self.usual(run) if callable(self.usual) else self.usual

@@ -18,9 +18,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from fulgurite.config.arguments import parse
-from fulgurite.config.compose import import_plugins
 from fulgurite.config.export_arguments import Export
 from fulgurite.config.guard import split_allowed
+from fulgurite.config.registry import import_plugins
 from fulgurite.data.template_agreement import differing
 from fulgurite.errors import ModelError, RequestError, is_shortage
 from fulgurite.export.adapter import fresh_base, put_on, refuse_apart, round_adapter, write_adapter

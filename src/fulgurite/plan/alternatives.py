@@ -8,7 +8,8 @@ from pathlib import Path
 
 from fulgurite.checkpoint.folder import PARTS, name_of, steps
 from fulgurite.checkpoint.resume import CHECKPOINTS, differences
-from fulgurite.config.compose import Composed, compose
+from fulgurite.config.compose import compose
+from fulgurite.config.provenance import Composed
 from fulgurite.config.run import Facts, RunConfig
 from fulgurite.data.config import ASKING
 from fulgurite.errors import RequestError

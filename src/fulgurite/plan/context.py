@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from fulgurite.config.compose import Origin
+    from fulgurite.config.provenance import Origin
     from fulgurite.config.run import RunConfig
 
     Ints = npt.NDArray[np.int64]

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from fulgurite.config.compose import rebuilt
 from fulgurite.config.guard import Allowed
 from fulgurite.config.run import RunConfig
+from fulgurite.config.stored import rebuilt
 from fulgurite.errors import ModelError, excerpt
 from fulgurite.method.config import Init, Lora, Qlora
 from fulgurite.method.modules import linear_layers

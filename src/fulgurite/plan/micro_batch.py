@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fulgurite.config.compose import Composed, Origin
+from fulgurite.config.provenance import Composed, Origin
 from fulgurite.plan.memory import estimate
 
 if TYPE_CHECKING:

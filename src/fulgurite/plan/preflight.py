@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 
-from fulgurite.config.compose import Composed
+from fulgurite.config.provenance import Composed
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import Option, build
 from fulgurite.data.source import Source

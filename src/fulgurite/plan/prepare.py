@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fulgurite.checkpoint.folder import SLACK
-from fulgurite.config.compose import Composed, Origin
+from fulgurite.config.provenance import Composed, Origin
 from fulgurite.config.run import Facts, RunConfig
 from fulgurite.config.schema import build
 from fulgurite.data.cache import cache_root

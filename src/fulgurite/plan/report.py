@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fulgurite.config.compose import Origin, plain
+from fulgurite.config.provenance import Origin, plain
 from fulgurite.data.config import ASKING
 from fulgurite.data.report import histogram
 from fulgurite.explain.layout import labelled, table, value_words

@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fulgurite.config.compose import Composed, plain, with_absolute_paths
 from fulgurite.config.overrides import literal, unescape
+from fulgurite.config.provenance import Composed, plain
 from fulgurite.config.run import EARLIER, RunConfig
+from fulgurite.config.stored import with_absolute_paths
 from fulgurite.errors import RequestError
 from fulgurite.files import PRIVATE_FOLDER, replace
 

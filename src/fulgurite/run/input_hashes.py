@@ -17,8 +17,8 @@ from typing import Any
 
 from fulgurite.checkpoint.loop import KEY
 from fulgurite.checkpoint.resume import comparable
-from fulgurite.config.compose import rebuilt
 from fulgurite.config.run import RunConfig
+from fulgurite.config.stored import rebuilt
 from fulgurite.errors import FulguriteError
 from fulgurite.model.config import Hf, Model
 from fulgurite.run.folder import read_config

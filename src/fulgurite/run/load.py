@@ -16,10 +16,10 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from fulgurite.checkpoint.folder import newest_whole
 from fulgurite.checkpoint.io import read_weights
 from fulgurite.checkpoint.weights import trained_names
-from fulgurite.config.compose import rebuilt
 from fulgurite.config.guard import Allowed
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import build
+from fulgurite.config.stored import rebuilt
 from fulgurite.data.template import Template, resolve
 from fulgurite.errors import CheckpointError, ModelError, is_shortage
 from fulgurite.method.adapters import load_adapter

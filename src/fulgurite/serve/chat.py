@@ -240,7 +240,7 @@ def _ask(person: bool, source: TextIO) -> str | None:
 def _load(config: ChatConfig, allowed: Allowed) -> Partner:
     import torch
 
-    from fulgurite.config.compose import import_plugins
+    from fulgurite.config.registry import import_plugins
     from fulgurite.data.template import resolve
     from fulgurite.model.load import loaded as measured
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fulgurite.config.compose import Composed
+from fulgurite.config.provenance import Composed
 from fulgurite.config.sweep import Sweep
 from fulgurite.run.folder import write_atomically
 from fulgurite.sweep.spaces import SPACES

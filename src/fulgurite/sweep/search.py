@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fulgurite.config.compose import Composed, Outcome
+from fulgurite.config.hydra_app import Outcome
 from fulgurite.config.overrides import as_typed, verbatim
+from fulgurite.config.provenance import Composed
 from fulgurite.config.run import all_knobs
 from fulgurite.config.sweep import Sweep
 from fulgurite.errors import ConfigError, Interrupted, TrainingFailed

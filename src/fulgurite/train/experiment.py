@@ -25,7 +25,7 @@ from fulgurite.callback.signals import Stop
 from fulgurite.checkpoint import resume
 from fulgurite.checkpoint.folder import step_of
 from fulgurite.checkpoint.io import FolderCheckpointIO
-from fulgurite.config.compose import Composed
+from fulgurite.config.provenance import Composed
 from fulgurite.config.run import Facts, RunConfig
 from fulgurite.config.schema import build
 from fulgurite.data.cache import cache_root

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import lightning.pytorch as pl
 
 from fulgurite.callback.progress import ProgressLine, Smoothed
-from fulgurite.config.compose import Composed, Origin
+from fulgurite.config.provenance import Composed, Origin
 from fulgurite.data.source import Source
 from fulgurite.errors import Interrupted, TrainingFailed, is_shortage
 from fulgurite.plan.prepare import gather, settled

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from fulgurite.checkpoint import rng
-from fulgurite.config.compose import Composed, Origin
+from fulgurite.config.provenance import Composed, Origin
 from fulgurite.data.config import ASKING
 from fulgurite.data.dataset import AnyRows
 from fulgurite.data.loader import longest

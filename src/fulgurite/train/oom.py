@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fulgurite.config.compose import Composed, Origin
+from fulgurite.config.provenance import Composed, Origin
 from fulgurite.config.run import RunConfig
 from fulgurite.data.config import ASKING
 from fulgurite.errors import TrainingFailed, is_shortage

@@ -13,7 +13,7 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
-from fulgurite.config.compose import Composed
+from fulgurite.config.provenance import Composed
 from fulgurite.data.source import Source
 from fulgurite.errors import RequestError
 from fulgurite.plan.context import Seen

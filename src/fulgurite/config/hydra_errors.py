@@ -1,0 +1,49 @@
+"""Hydra's and OmegaConf's errors as one sentence of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fulgurite.config.choices import named
+from fulgurite.config.run import all_knobs
+from fulgurite.config.schema import groups, options, type_words
+from fulgurite.errors import ConfigError, RequestError, did_you_mean
+
+
+def explained(error: Exception, overrides: Sequence[str]) -> RequestError:
+    """Hydra's or OmegaConf's error as one sentence of ours, with the value, the place and the remedy."""
+    knobs = {k.path: k for k in all_knobs()}
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and len(chain) < 8:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    text = " ".join(str(e) for e in chain)
+    for override in overrides:
+        name, _, value = override.lstrip("+~").partition("=")
+        if name in groups() and (f"{name}/{value}" in text or f"'{name}/" in text):
+            return ConfigError(f"There is no {name}={value}.{did_you_mean(value, named(name))} "
+                               f"There are: {', '.join(named(name))}.")
+    for override in overrides:
+        name, _, value = override.lstrip("+~").partition("=")
+        if name in knobs and f"'{name}'" in text and "Could not override" in text:
+            return ConfigError(f"{name} is not a knob of the chosen {name.partition('.')[0]}; it belongs to {', '.join(owners_of(name))}.")
+        if name in knobs and (name in text or name.rpartition(".")[2] in text):
+            same = {knob.type: options(knob.group).get(knob.option) for knob in all_knobs() if knob.path == name}
+            kind = type_words(next((t for t, cls in same.items() if cls and f"object_type={cls.__name__}" in text), knobs[name].type))
+            if "Enum" in text or "convert" in text or "ValidationError" in text or "not Optional" in text or "merging" in text:
+                return ConfigError(f"{name}={value} is not allowed: it must be {_article(kind)}.")
+    if "Ambiguous value for argument" in text:
+        word = text.partition("argument '")[2].partition("'")[0]
+        return ConfigError(f"{word} has several values: add -m to run each of them, or write [...] where a list is meant.")
+    first = " ".join(str(chain[0]).split())
+    return ConfigError(f"The configuration cannot be composed: {first[:300]}")
+
+
+def _article(kind: str) -> str:
+    return kind if kind.startswith(("one of", "true", "text", "list", "mapping")) else f"a {kind}"
+
+
+def owners_of(name: str) -> list[str]:
+    """The options that have a parameter of this path."""
+    return sorted({f"{k.group}={k.option}" for k in all_knobs() if k.path == name and k.option})

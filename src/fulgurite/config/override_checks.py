@@ -1,0 +1,127 @@
+"""Checks overrides before Hydra composes them: names, values, plug-ins, secrets, files of options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_origin
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
+
+from fulgurite.config.choices import check_choice
+from fulgurite.config.guard import refuse_hydra, refuse_resolver, refuse_secret
+from fulgurite.config.overrides import UNREADABLE, as_typed, check_file, name_of, read_value
+from fulgurite.config.paths import conf_dir
+from fulgurite.config.provenance import PRESETS
+from fulgurite.config.registry import register
+from fulgurite.config.run import GROUPS, all_knobs
+from fulgurite.config.schema import Knob, bare, groups
+from fulgurite.errors import ConfigError, did_you_mean
+
+NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""A run's name, and an option's."""
+
+
+def prepare(overrides: Sequence[str], config_dir: Path | None = None, multirun: bool = False) -> list[str]:
+    """Check overrides before Hydra sees them, import plugins, keep text as it was typed, and let one item stand for a list of one."""
+    register(_plugins(overrides, config_dir))
+    for text in overrides:
+        name, equals, _ = text.lstrip("+~").partition("=")
+        if equals and not name.strip():
+            raise ConfigError(f"{text} names no knob; write KNOB=VALUE.")
+        refuse_secret(name, text)
+        refuse_resolver(name, text)
+    knobs = {k.path: k for k in all_knobs()}
+    _check_files(overrides, config_dir, knobs)
+    return [_checked(as_typed(text, knobs, multirun), text, knobs, config_dir) for text in overrides]
+
+
+def _check_files(overrides: Sequence[str], config_dir: Path | None, knobs: dict[str, Knob]) -> None:
+    """Raise ConfigError if a file that was chosen has text which YAML reads as something else."""
+    for text in overrides:
+        name, _, value = text.lstrip("+~").partition("=")
+        if (name not in PRESETS and name not in GROUPS) or not NAME.fullmatch(value):
+            continue
+        for folder in (conf_dir(), config_dir):
+            if folder is not None and (path := folder / name / f"{value}.yaml").is_file():
+                loaded = OmegaConf.to_container(_loaded(path))
+                check_file(path, "" if name in PRESETS else f"logger.{value}" if name == "logger" else name, loaded, knobs)
+
+
+def _plugins(overrides: Sequence[str], config_dir: Path | None) -> list[str]:
+    """The modules that the words or the chosen presets name: options must be known before Hydra looks for them."""
+    found: list[str] = []
+    for text in overrides:
+        name, _, value = text.lstrip("+~").partition("=")
+        found += re.findall(r"[\w.]+", value) if name == "plugins" else []
+        if name in PRESETS and NAME.fullmatch(value):
+            files = [folder / name / f"{value}.yaml" for folder in (conf_dir(), config_dir) if folder is not None]
+            preset = [_loaded(path) for path in files if path.is_file()]
+            found += [str(m) for p in preset if isinstance(p, DictConfig) for m in p.get("plugins") or []]
+    return found
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        return OmegaConf.load(path)
+    except (YAMLError, OSError, UnicodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}; mend the file.") from error
+
+
+def _checked(text: str, typed_text: str, knobs: dict[str, Knob], config_dir: Path | None = None) -> str:
+    if (name := name_of(text)) and "." in name and name not in knobs and not _under_mapping(name, knobs) and not name.startswith("hydra."):
+        raise ConfigError(f"There is no knob {name}.{did_you_mean(name, knobs)} `fulgurite explain` lists them.")
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except (HydraException, ValueError, RecursionError) as error:
+        remedy = f"quote it: '{typed_text.partition('=')[0]}=\"...\"'" if "=" in text else "write knob=value"
+        if not isinstance(error, HydraException):
+            remedy = "it is nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
+        raise ConfigError(f"{typed_text} cannot be read; {remedy}.") from error
+    name = override.key_or_group
+    if override.is_delete():
+        raise ConfigError(f"{typed_text} cannot be: nothing is deleted here; leave {name} out, or set it to another value.")
+    if name.split(".")[0].split("/")[0] == "hydra":
+        refuse_hydra(name)
+        return text
+    heads = {*groups(), *GROUPS, *PRESETS}
+    if name not in knobs and name not in heads and not _under_mapping(name, knobs):
+        raise ConfigError(f"There is no knob {name}.{did_you_mean(name, [*knobs, *heads])} `fulgurite explain` lists them.")
+    knob, value = knobs.get(name), override.value()
+    if name in heads and name not in knobs:
+        options_named = list(override.sweep_iterator()) if override.is_sweep_override() and override.is_choice_sweep() else [value]
+        for option in options_named:
+            check_choice(name, _plain_word(option), typed_text, config_dir)
+    if knob is not None and get_origin(bare(knob.type)) is list and isinstance(value, str | int | float):
+        if override.is_sweep_override():
+            return text
+        head, _, tail = text.partition("=")
+        return f"{head}=[{tail}]"
+    if (knob is None or get_origin(bare(knob.type)) is dict) and _under_mapping(name, knobs) and not text.startswith("+"):
+        return f"++{text}"  # Hydra knows no key of an empty mapping, unless it is told to add it
+    return text
+
+
+def _plain_word(value: Any) -> Any:
+    """A value of Hydra's parser without its quotes, also inside a list."""
+    if isinstance(value, list):
+        return [_plain_word(item) for item in value]
+    return value.text if isinstance(value, QuotedString) else value
+
+
+def value_of(text: str) -> str:
+    """What an override gives a text parameter, without its quotes. Raises ConfigError where it cannot be read."""
+    kept = as_typed(text, {k.path: k for k in all_knobs()})
+    value = read_value(kept.partition("=")[2])
+    if value is UNREADABLE:
+        raise ConfigError(f"{text} cannot be read; quote it: '{text.partition('=')[0]}=\"...\"'.")
+    return "" if value is None else str(value)
+
+
+def _under_mapping(name: str, knobs: dict[str, Knob]) -> bool:
+    return any(k is not None and get_origin(bare(k.type)) is dict for k in (knobs.get(name), knobs.get(name.rpartition(".")[0])))

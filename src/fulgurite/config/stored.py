@@ -1,0 +1,97 @@
+"""Rebuilds the typed run of a run folder's config.yaml, of this version or an earlier one."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fulgurite.config.guard import Allowed
+from fulgurite.config.overrides import literal
+from fulgurite.config.registry import IMPORTED, register
+from fulgurite.config.run import EARLIER, GROUPS, OWN, RunConfig, load_options
+from fulgurite.config.schema import knobs_of, options
+from fulgurite.errors import ConfigError
+from fulgurite.text.console import say
+
+
+def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """A config.yaml whose paths are absolute: those of earlier versions were kept as typed, relative to the folder of the command."""
+    load_options()
+    found = dict(config)
+    for group in GROUPS:
+        chosen = found.get(group)
+        option = chosen.get("option") if isinstance(chosen, dict) else None
+        cls = options(group).get(option) if isinstance(option, str) else None
+        if cls is None or not isinstance(chosen, dict):
+            continue
+        paths = {knob.name: knob for knob in knobs_of(cls) if knob.resolve is not None}
+        found[group] = {
+            key: paths[key].with_absolute_paths(value) if key in paths and _is_text(value) else value
+            for key, value in chosen.items()
+        }
+    return found
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(word, str) for word in value))
+
+
+def rebuilt(config: dict[str, Any], allowed: Allowed | None = None, folder: Path | None = None) -> RunConfig:
+    """The typed run of a config.yaml, as `Composed.config` wrote it. Raises ConfigError where an option is not there.
+
+    The file may come from anywhere, so it lets no code run: its plug-ins are imported and its model's code is trusted only as
+    `allowed` by the command line of now. What is left out is said once.
+    """
+    allowed, place = allowed or Allowed(), f"{folder}/config.yaml" if folder else "The run's config.yaml"
+    register(allowed.plugins)
+    asked = config.get("plugins") or ()
+    left = [str(m) for m in asked if m not in IMPORTED] if isinstance(asked, list) else []
+    hint = f" It asks for plugins=[{','.join(left)}], which is imported only if this command line says so." if left else ""
+    run = RunConfig()
+    try:
+        for name, value in (EARLIER | config).items():
+            if name == "logger":
+                run.logger = {key: _option("logger", item) for key, item in value.items()}
+            elif name in GROUPS:
+                setattr(run, name, _option(name, value))
+            elif name in OWN:
+                setattr(run, name, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(OWN[name]), literal(value))))
+            else:
+                setattr(run, name, value)
+    except (OmegaConfBaseException, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{place} cannot be read by this version: {' '.join(str(error).split())[:200]}.{hint}") from error
+    if left:
+        run.plugins = [module for module in asked if module in IMPORTED]
+        _say_once(f"warning: {place} asks for plugins=[{','.join(left)}], which was not imported; to allow it, add those words here.")
+    _trust_anew(run, allowed, place)
+    return run
+
+
+def _trust_anew(run: RunConfig, allowed: Allowed, place: str) -> None:
+    """Let the model's own code run only as `allowed`, under the pin that was typed with it."""
+    model = run.model
+    if not getattr(model, "trust_remote_code", False):
+        return
+    if allowed.model_code:
+        model.revision = allowed.revision
+        return
+    model.trust_remote_code = False
+    model.revision = None if str(model.revision).startswith("sha256:") else model.revision
+    _say_once(
+        f"warning: {place} lets the code in {model.path} run (model.trust_remote_code=true), which does not count here; to allow it, "
+        "read the code, then add model.trust_remote_code=true and model.revision=<its pin>."
+    )
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    say(text)
+
+
+def _option(group: str, values: dict[str, Any]) -> Any:
+    cls = options(group)[values["option"]]
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), {k: literal(v) for k, v in values.items() if k != "option"}))
