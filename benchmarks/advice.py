@@ -40,7 +40,8 @@ SETS = (
     Set("identity", "identity.json"), Set("c4_demo", "c4_demo.jsonl", "pt"),
 )
 THEIRS = [
-    "optim.lr=5e-5", "scheduler=cosine", "scheduler.warmup_ratio=0", "trainer.batch_size=16", "method.rank=8", "method.alpha=16",
+    "optim.lr=5e-5", "scheduler=cosine", "scheduler.warmup_ratio=0", "trainer.global_batch_size=16", "method.rank=8",
+    "method.alpha=16",
 ]
 SEARCHED = "sweep.knobs=[optim.lr,method.rank,method.dropout,scheduler.warmup_ratio]"
 
@@ -93,7 +94,7 @@ def main() -> None:
             continue
         words += [
             "method=lora", f"trainer.max_steps={asked.steps}", f"trainer.eval_every={-(-asked.steps // 5)}",
-            f"trainer.save_every={asked.steps}", "trainer.keep=1", "stage.prompts=[]", *asked.words,
+            f"trainer.save_every={asked.steps}", "trainer.keep_checkpoints=1", "stage.prompts=[]", *asked.words,
         ]
         found: dict[str, float] = {}
         for column in columns:

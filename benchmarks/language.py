@@ -72,7 +72,8 @@ def ours(method: str, precision: str, data: Path, examples: int, folder: Path) -
     run = Path(tempfile.mkdtemp(dir=folder))
     words = [
         f"method={method}", f"precision={precision}", "data=file", f"data.path={subset}", f"run_dir={run}", "trainer.epochs=1",
-        "data.val_fraction=0", f"trainer.batch_size={BATCH}", "stage.prompts=[]", "data.max_length=2048", "trainer.micro_batch=4",
+        "data.val_fraction=0", f"trainer.global_batch_size={BATCH}", "stage.prompts=[]", "data.max_length=2048",
+        "trainer.micro_batch_size=4",
         "trainer.save_every=100000", *SAME.get(method, []),
     ]
     cell = measured([sys.executable, "-m", "fulgurite", "train", *words], run / "metrics.jsonl")
@@ -98,7 +99,8 @@ def padding_of(run: Path, max_length: int) -> float:
     source.check()
     encoded = encode(source, tokenizer, resolve(config.data.template, tokenizer), config.data, cache_root())
     rows, _, _ = split(encoded, config.data, config.seed, max_length, config.data.packing)
-    order = StepSampler(rows.lengths, config.trainer.batch_size, config.trainer.micro_batch, 1, 0, config.seed, config.data.shuffle)
+    order = StepSampler(rows.lengths, config.trainer.global_batch_size, config.trainer.micro_batch_size, 1, 0,
+        config.seed, config.data.shuffle)
     cuts = [cut for step in range(order.steps_per_epoch) for cut in order.micro_batches(step) if cut]
     whole = sum(len(cut) * int(rows.lengths[cut].max()) for cut in cuts)
     return 1 - float(rows.lengths.sum()) / whole
@@ -124,7 +126,8 @@ def peaks(method: str, precision: str, data: Path, folder: Path) -> tuple[float,
     run = Path(tempfile.mkdtemp(dir=folder))
     words = [
         f"method={method}", f"precision={precision}", "data=file", f"data.path={data}", f"run_dir={run}", "trainer.max_steps=3",
-        "data.val_fraction=0", "trainer.batch_size=4", "stage.prompts=[]", "data.max_length=512", "data.too_long=truncate", "data.mask=all",
+        "data.val_fraction=0", "trainer.global_batch_size=4", "stage.prompts=[]", "data.max_length=512",
+        "data.too_long=truncate", "data.mask=all",
         "trainer.save_every=100000", *SAME.get(method, []),
     ]
     mine = measured([sys.executable, "-m", "fulgurite", "train", *words], run / "metrics.jsonl")

@@ -38,8 +38,10 @@ def words(setting: str, rows: Path) -> list[str]:
     method, precision, length, micro_batch, *more = setting.split()
     return [
         "model=smollm2_135m", f"method={method}", f"precision={precision}", "data=file", f"data.path={rows}", f"data.max_length={length}",
-        "data.too_long=truncate", "data.mask=all", "data.val_fraction=0", "stage.prompts=[]", f"trainer.micro_batch={micro_batch}",
-        f"trainer.batch_size={MICRO_BATCHES * int(micro_batch)}", f"trainer.max_steps={STEPS}", "trainer.save_every=100000",
+        "data.too_long=truncate", "data.mask=all", "data.val_fraction=0", "stage.prompts=[]",
+        f"trainer.micro_batch_size={micro_batch}",
+        f"trainer.global_batch_size={MICRO_BATCHES * int(micro_batch)}", f"trainer.max_steps={STEPS}",
+        "trainer.save_every=100000",
         *(["method.rank=16"] if method in ("lora", "qlora") else []), *more,
     ]
 

@@ -23,7 +23,8 @@ def row(method: str, optim: str, steps: int, precision: str, more: list[str], fo
     run = Path(tempfile.mkdtemp(dir=folder))
     words = [
         f"method={method}", f"optim={optim}", f"precision={precision}", "scheduler=constant_with_warmup", f"trainer.max_steps={steps}",
-        "trainer.batch_size=4", "data.max_length=128", "data.too_long=truncate", f"trainer.eval_every={steps}", "stage.prompts=[]",
+        "trainer.global_batch_size=4", "data.max_length=128", "data.too_long=truncate", f"trainer.eval_every={steps}",
+        "stage.prompts=[]",
         "trainer.save_every=100000", f"run_dir={run}", *more,
     ]
     cell = measured([sys.executable, "-m", "fulgurite", "train", *words], run / "metrics.jsonl")

@@ -45,7 +45,8 @@ def ours(precision: str, pairs: Path, longest: int, micro: int) -> Cell:
     run = Path(tempfile.mkdtemp(dir=pairs.parent))
     words = [
         "stage=dpo", "method=lora", f"precision={precision}", "data=file", f"data.path={pairs}", f"run_dir={run}", "trainer.epochs=1",
-        "data.val_fraction=0", "data.shuffle=false", f"trainer.batch_size={BATCH}", f"trainer.micro_batch={micro}",
+        "data.val_fraction=0", "data.shuffle=false", f"trainer.global_batch_size={BATCH}",
+        f"trainer.micro_batch_size={micro}",
         f"data.max_length={longest}", "stage.prompts=[]", "trainer.save_every=100000", "plan.allow=[steps.too-few]",
     ]
     return measured([sys.executable, "-m", "fulgurite", "train", *words], run / "metrics.jsonl")

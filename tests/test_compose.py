@@ -63,7 +63,7 @@ def test_a_preset_file_is_named_as_the_origin(tmp_path: Path) -> None:
         (["data.too_long=chop"], r"one of drop, truncate, error"),
         (["data.shuffle=perhaps"], r"data\.shuffle=perhaps is not allowed: it must be true or false"),
         (["trainer.max_grad_norm=-1"], r"must be at least 0; its default is 1\.0"),
-        (["trainer.keep=null"], r"trainer\.keep=null is not allowed"),
+        (["trainer.keep_checkpoints=null"], r"trainer\.keep_checkpoints=null is not allowed"),
         (["foo"], r"foo cannot be read; write knob=value"),
         (["data=file", "data.path={a"], r"cannot be read"),
         (["name=a/b"], r"name=a/b is not allowed"),
@@ -116,11 +116,11 @@ def test_facts_fill_what_was_left_empty() -> None:
     composed.fill(facts, "steps")
     assert composed.run.data.max_length == 192  # 130 rounded up to a multiple of 64
     assert composed.run.scheduler.warmup_steps == 3  # ceil(0.03 x 70)
-    assert composed.run.trainer.micro_batch == 5  # 1024 // 192
+    assert composed.run.trainer.micro_batch_size == 5  # 1024 // 192
     whole = compose(["method=full"])
     whole.fill(facts, "data")
     whole.fill(facts, "steps")
-    assert whole.run.trainer.micro_batch == 2  # 512 // 192
+    assert whole.run.trainer.micro_batch_size == 2  # 512 // 192
     assert "99th percentile of the data, 130 tokens" in composed.provenance["data.max_length"].reason
 
 
@@ -131,7 +131,7 @@ def test_facts_fill_what_was_left_empty() -> None:
 def test_a_small_data_set_gets_smaller_batches(words: str, rows: int, size: int) -> None:
     composed = compose(words.split())
     composed.fill(Facts(percentile_99=100, model_length=2048, rows=rows), "data")
-    assert composed.run.trainer.batch_size == size
+    assert composed.run.trainer.global_batch_size == size
 
 
 PRESETS = {"method": {"rslora": "lora", "dora": "lora", "pissa": "lora", "lora_plus": "lora"}}

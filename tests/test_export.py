@@ -116,7 +116,7 @@ def test_a_trained_model_stops_by_itself(tmp_path: Path) -> None:
     talk = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
     data.write_text((json.dumps({"messages": talk}) + "\n") * 2)
     words = ["method=full", "data=file", f"data.path={data}", "data.val_fraction=0", "optim.lr=1e-2", "trainer.max_steps=60"]
-    run = tiny(tmp_path / "run", *words, "trainer.batch_size=2", "scheduler=constant")
+    run = tiny(tmp_path / "run", *words, "trainer.global_batch_size=2", "scheduler=constant")
     assert losses(run)[-1] < 0.01
     out = export(run, tmp_path / "out")
     tokenizer, model = AutoTokenizer.from_pretrained(out), plain(out).eval()

@@ -25,7 +25,7 @@ PAIRS = ("data=guide_preference", "stage=dpo", "method=lora", "method.dropout=0.
 
 
 def reason(folder: Path) -> str:
-    return str(read_provenance(folder)["knobs"]["trainer.micro_batch"]["reason"])
+    return str(read_provenance(folder)["knobs"]["trainer.micro_batch_size"]["reason"])
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_run_that_was_tried_is_one_that_was_not(
 ) -> None:
     words = words if "stage=rm" in words else (*words, "stage.prompts=['Why?']")
     found = tiny(tmp_path / "tried", *words)
-    assert tried == [read_config(found)["trainer"]["micro_batch"]]
+    assert tried == [read_config(found)["trainer"]["micro_batch_size"]]
     assert CONFIRMED in reason(found)
     monkeypatch.setattr(trial_step, "NEEDLESS", 1.0)
     plain = tiny(tmp_path / "plain", *words)
@@ -85,7 +85,7 @@ def test_it_is_of_the_longest_rows_and_says_so(
     folder = tiny(tmp_path, *LORA, "trainer.max_steps=14")  # an epoch: each row is seen
     assert [fitting for fitting, _, _ in batches].count(False) == 1
     assert batches[0][1] == max(tokens for fitting, tokens, _ in batches if fitting)
-    assert batches[0][2] == read_config(folder)["trainer"]["micro_batch"]
+    assert batches[0][2] == read_config(folder)["trainer"]["micro_batch_size"]
     assert f"{CONFIRMED} on the longest rows, {batches[0][1]} tokens" in capsys.readouterr().err
     assert reason(folder).endswith(f"{CONFIRMED} on the longest rows, {batches[0][1]} tokens")
 
@@ -106,12 +106,12 @@ def short_above(monkeypatch: pytest.MonkeyPatch, most: int, only_trials: bool = 
 def test_too_large_a_micro_batch_is_halved_before_the_first_step(
     tmp_path: Path, tried: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    half = tiny(tmp_path / "half", *LORA, "trainer.micro_batch=1", "data.max_length=128")
+    half = tiny(tmp_path / "half", *LORA, "trainer.micro_batch_size=1", "data.max_length=128")
     assert tried == []  # it was given
     short_above(monkeypatch, 1, only_trials=False)
     found = tiny(tmp_path / "found", *LORA, "data.max_length=128")
     assert tried == [4, 2, 1]
-    assert read_config(found)["trainer"]["micro_batch"] == 1
+    assert read_config(found)["trainer"]["micro_batch_size"] == 1
     assert reason(found).startswith("4 was out of memory in a trial step; the mathematics is the same for every value; confirmed")
     assert rows(found) == rows(half)
     one, two = weights(found), weights(half)
@@ -121,8 +121,9 @@ def test_too_large_a_micro_batch_is_halved_before_the_first_step(
 def test_not_even_one_row_is_one_line(tmp_path: Path, tried: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     short_above(monkeypatch, 0)
     line = (
-        r"^Out of memory in the trial step on the longest rows: trainer.micro_batch=1, longest row \d+ tokens \(.+\); it cannot be halved, "
-        r"and given as trainer.micro_batch=1 it is not tried beforehand. Try .+=.+, .+=.+, .+=.+\. The last"
+        r"^Out of memory in the trial step on the longest rows: trainer.micro_batch_size=1, longest row \d+ tokens "
+        r"\(.+\); it cannot be halved, "
+        r"and given as trainer.micro_batch_size=1 it is not tried beforehand. Try .+=.+, .+=.+, .+=.+\. The last"
     )
     with pytest.raises(TrainingFailed, match=line) as told:
         tiny(tmp_path, *LORA, "data.max_length=128")
@@ -145,8 +146,8 @@ ANSWERS = ("stage.reward=['count:e']", "stage.max_new_tokens=4")
 @pytest.mark.parametrize("words", [
     ("stage=grpo", *ANSWERS, "trainer.max_steps=1"),
     ("stage=ppo", *ANSWERS, "trainer.max_steps=1"),
-    ("privacy=dp_sgd", "privacy.noise_seed=7", "trainer.batch_size=8", "data.max_samples=80"),
-    ("trainer.micro_batch=2",),
+    ("privacy=dp_sgd", "privacy.noise_seed=7", "trainer.global_batch_size=8", "data.max_samples=80"),
+    ("trainer.micro_batch_size=2",),
 ], ids=["grpo", "ppo", "private", "given"])
 def test_what_cannot_be_tried_is_not(tmp_path: Path, tried: list[int], words: tuple[str, ...]) -> None:
     assert CONFIRMED not in reason(tiny(tmp_path, *words))

@@ -12,7 +12,8 @@ from fulgurite.errors import CheckpointError, ConfigError
 CONFIG = {
     "stage": {"option": "sft", "loss": "nll"},
     "optim": {"option": "adamw", "lr": 1e-4, "betas": [0.9, 0.999]},
-    "trainer": {"option": "cpu", "epochs": 2.0, "max_steps": None, "keep": 2, "save_every": 10, "log_every": 1},
+    "trainer": {"option": "cpu", "epochs": 2.0, "max_steps": None, "keep_checkpoints": 2, "save_every": 10,
+        "log_every": 1},
     "data": {"option": "file", "path": ["a.jsonl"], "columns": {}},
     "logger": {"wandb": {"project": "p"}},
     "resume": {"run": None, "allow": []},
@@ -79,7 +80,8 @@ def test_the_same_config_has_no_differences():
 
 @pytest.mark.parametrize("change", [
     {"run_dir": "runs/b"}, {"name": "y"}, {"resume": {"run": "r", "allow": []}}, {"logger": {}}, {"plugins": ["p"]},
-    {"logger": {"csv": {"option": "csv"}}}, {"trainer__keep": 9}, {"trainer__save_every": 1}, {"trainer__log_every": 5},
+    {"logger": {"csv": {"option": "csv"}}}, {"trainer__keep_checkpoints": 9}, {"trainer__save_every": 1},
+    {"trainer__log_every": 5},
 ])
 def test_what_does_not_change_the_mathematics_may_differ(change):
     assert resume.differences(CONFIG, altered(**change), []) == []

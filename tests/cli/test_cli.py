@@ -30,7 +30,7 @@ def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 WRONG = [
     (["frain"], "no command frain. Did you mean train"),
     (["train", "optim.lrr=1"], "Did you mean optim.lr"),
-    (["train", "trainer.batch_size=0"], "trainer.batch_size=0 is not allowed"),
+    (["train", "trainer.global_batch_size=0"], "trainer.global_batch_size=0 is not allowed"),
     (["train", "optim.lr="], "must be a number"),
     (["train", "optim.lr=1e-4,1e-3"], "add -m"),
     (["train", "optim=[adamw,sgd]"], "a run has one optim"),

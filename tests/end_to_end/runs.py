@@ -18,7 +18,8 @@ from fulgurite.train.experiment import train
 def tiny(folder: Path, *words: str) -> Path:
     """Train `model=tiny` on the guide into `folder`; words given win."""
     usual = {
-        "model": "tiny", "data.max_samples": "60", "trainer.max_steps": "2", "trainer.batch_size": "4", "precision": "fp32",
+        "model": "tiny", "data.max_samples": "60", "trainer.max_steps": "2", "trainer.global_batch_size": "4",
+        "precision": "fp32",
         "stage.prompts": "[]", "run_dir": str(folder), "data.val_fraction": "0.1",
         "trainer.eval_every": "1000", "trainer.save_every": "1000",
         # rates and sizes here are made for a model that knows nothing: whatever may be insisted on is

@@ -57,7 +57,8 @@ def last(folder: Path, name: str) -> float:
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_reward_model_tells_good_from_bad_on_held_out_pairs(method: str, words: Any, tmp_path: Path) -> None:
     rate = {"lora": "1e-2", "full": "2e-3"}[method]
-    more = [f"method={method}", f"optim.lr={rate}", "trainer.max_steps=12", "trainer.batch_size=8", "trainer.eval_every=6"]
+    more = [f"method={method}", f"optim.lr={rate}", "trainer.max_steps=12", "trainer.global_batch_size=8",
+        "trainer.eval_every=6"]
     folder = tiny(tmp_path / "run", *words("rm"), *more)
     assert losses(folder)[0] == pytest.approx(math.log(2), abs=1e-6)
     assert last(folder, "val/accuracy") > 0.9
@@ -82,7 +83,7 @@ def at_the_start(tmp_path_factory: pytest.TempPathFactory) -> float:
 
 @pytest.mark.parametrize("name", [str(loss) for loss in PreferenceLoss])
 def test_each_loss_raises_the_margin_on_held_out_pairs(name: str, words: Any, tmp_path: Path, at_the_start: float) -> None:
-    more = [f"stage.loss={name}", "trainer.max_steps=10", "trainer.batch_size=8", "trainer.eval_every=5"]
+    more = [f"stage.loss={name}", "trainer.max_steps=10", "trainer.global_batch_size=8", "trainer.eval_every=5"]
     more += ["stage.tau=0.5"] if name == "discopop" else []  # at the paper's 0.05 it first goes the other way: see below
     folder = tiny(tmp_path / "run", *words("dpo"), *more)
     assert margin(folder) > at_the_start + 2
@@ -92,14 +93,15 @@ def test_each_loss_raises_the_margin_on_held_out_pairs(name: str, words: Any, tm
 
 def test_discopop_with_the_papers_tau_first_lowers_the_margin(words: Any, tmp_path: Path, at_the_start: float) -> None:
     """Its loss has a valley at beta · margin = -0.1, and rises from 0: the formula's own shape, which TRL has as well."""
-    more = ["stage.loss=discopop", "trainer.max_steps=10", "trainer.batch_size=8", "trainer.eval_every=5"]
+    more = ["stage.loss=discopop", "trainer.max_steps=10", "trainer.global_batch_size=8", "trainer.eval_every=5"]
     folder = tiny(tmp_path / "run", *words("dpo"), *more)
     assert margin(folder) < at_the_start
     assert last(folder, "val/reward_margin") == pytest.approx(-0.1, abs=0.02)
 
 
 def test_kto_moves_the_two_classes_apart(words: Any, tmp_path: Path) -> None:
-    folder = tiny(tmp_path / "run", *words("kto"), "trainer.max_steps=10", "trainer.batch_size=16", "trainer.eval_every=5")
+    folder = tiny(tmp_path / "run", *words("kto"), "trainer.max_steps=10", "trainer.global_batch_size=16",
+        "trainer.eval_every=5")
     assert losses(folder)[0] == pytest.approx(0.5, abs=1e-6)
     assert last(folder, "val/reward_good") - last(folder, "val/reward_bad") > 0.2
 
@@ -127,7 +129,8 @@ RESUMED = {
 def test_stopped_and_resumed_is_bit_for_bit_the_run_that_was_not(
     name: str, words: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = [*words(name.partition(" ")[0]), *RESUMED[name], "trainer.batch_size=8", "trainer.micro_batch=3", "trainer.max_steps=6"]
+    said = [*words(name.partition(" ")[0]), *RESUMED[name], "trainer.global_batch_size=8", "trainer.micro_batch_size=3",
+        "trainer.max_steps=6"]
     said += ["trainer.eval_every=2", "optim.lr=1e-3"]
     whole = tiny(tmp_path / "whole", *said)
     stop_at(3, monkeypatch)
@@ -143,7 +146,8 @@ def test_stopped_and_resumed_is_bit_for_bit_the_run_that_was_not(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["dpo", "dpo aot", "kto", "rm"])
 def test_two_processes_are_one(name: str, words: Any, tmp_path: Path) -> None:
-    said = [*words(name.partition(" ")[0]), *RESUMED[name], "trainer.batch_size=9", "trainer.micro_batch=2", "trainer.max_steps=6"]
+    said = [*words(name.partition(" ")[0]), *RESUMED[name], "trainer.global_batch_size=9", "trainer.micro_batch_size=2",
+        "trainer.max_steps=6"]
     said += ["optim=sgd", "optim.lr=0.1", "trainer.eval_every=3", "precision=fp32", "model=tiny", "data.val_fraction=0.1"]
     one, two = tiny(tmp_path / "one", *said), tmp_path / "two"
     command = [sys.executable, "-m", "fulgurite", "train", *said, f"run_dir={two}", "trainer=ddp_cpu"]
@@ -176,7 +180,7 @@ def logits(model: Any) -> torch.Tensor:
 @pytest.mark.parametrize("start", ["base", "run", "merged export", "adapter export"])
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_before_the_first_step_policy_and_reference_are_the_start(start: str, method: str, sft: Path, words: Any, tmp_path: Path) -> None:
-    said, path = [*words("dpo"), f"method={method}", "trainer.batch_size=8", "optim.lr=1e-12"], sft
+    said, path = [*words("dpo"), f"method={method}", "trainer.global_batch_size=8", "optim.lr=1e-12"], sft
     if start != "base":
         if start == "adapter export":  # an adapter must name its base, which the one made on the spot has no name for
             export_main([f"run={sft}", f"out={tmp_path / 'base'}"])
@@ -196,8 +200,8 @@ def test_before_the_first_step_policy_and_reference_are_the_start(start: str, me
 
 
 def test_a_chain_of_runs_talks_and_is_exported(sft: Path, words: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = tiny(tmp_path / "dpo", *words("dpo"), "model=hf", f"model.path={sft}", "trainer.batch_size=8")
-    second = tiny(tmp_path / "kto", *words("kto"), "model=hf", f"model.path={first}", "trainer.batch_size=16")
+    first = tiny(tmp_path / "dpo", *words("dpo"), "model=hf", f"model.path={sft}", "trainer.global_batch_size=8")
+    second = tiny(tmp_path / "kto", *words("kto"), "model=hf", f"model.path={first}", "trainer.global_batch_size=16")
     assert Hf(path=str(second)).billions() == Hf(path=str(first)).billions() == Hf(path=str(sft)).billions() == 1e-4
     assert export_main([f"run={second}", f"out={tmp_path / 'out'}"]) == 0
     torch.testing.assert_close(
@@ -210,7 +214,7 @@ def test_a_chain_of_runs_talks_and_is_exported(sft: Path, words: Any, tmp_path: 
 
 
 def test_a_reward_model_begins_from_a_run_and_no_model_that_talks_from_it(sft: Path, words: Any, tmp_path: Path) -> None:
-    folder = tiny(tmp_path / "rm", *words("rm"), "model=hf", f"model.path={sft}", "trainer.batch_size=8")
+    folder = tiny(tmp_path / "rm", *words("rm"), "model=hf", f"model.path={sft}", "trainer.global_batch_size=8")
     composed = compose([*words("dpo"), "model=hf", f"model.path={folder}"])
     with pytest.raises(ConfigError, match="is a reward model or classifier, which cannot speak; train it on with stage=rm"):
         checked_source(composed)
@@ -229,7 +233,7 @@ def scored(model: Any) -> torch.Tensor:
 def test_a_reward_model_begins_with_the_rewards_of_the_one_it_starts_from(
     start: str, sft: Path, words: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = [*words("rm"), "method=lora", "trainer.batch_size=8"]
+    said = [*words("rm"), "method=lora", "trainer.global_batch_size=8"]
     if start == "adapter export":  # an adapter must name its base
         export_main([f"run={sft}", f"out={tmp_path / 'base'}"])
     base = ["model=hf", f"model.path={tmp_path / 'base'}"] if start == "adapter export" else []
@@ -262,7 +266,8 @@ def test_a_reward_model_begins_with_the_rewards_of_the_one_it_starts_from(
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_reward_model_is_exported_as_transformers_reads_it(method: str, words: Any, tmp_path: Path) -> None:
-    folder = tiny(tmp_path / "rm", *words("rm"), f"method={method}", "trainer.batch_size=8", "trainer.max_steps=4")
+    folder = tiny(tmp_path / "rm", *words("rm"), f"method={method}", "trainer.global_batch_size=8",
+        "trainer.max_steps=4")
     assert export_main([f"run={folder}", f"out={tmp_path / 'out'}"]) == 0
     theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
     assert theirs.config.num_labels == 1
@@ -279,7 +284,7 @@ def test_a_reward_model_is_exported_as_transformers_reads_it(method: str, words:
 def test_padding_that_ends_answers_is_replaced_in_a_reward_models_export(
     words: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tiny(tmp_path / "rm", *words("rm"), "trainer.batch_size=8")
+    folder = tiny(tmp_path / "rm", *words("rm"), "trainer.global_batch_size=8")
     inner = load_run
 
     def pad_is_end(*args: Any, **more: Any) -> Any:
@@ -297,7 +302,8 @@ def test_padding_that_ends_answers_is_replaced_in_a_reward_models_export(
 def test_a_reward_adapter_stands_apart_with_its_head(method: str, sft: Path, words: Any, tmp_path: Path) -> None:
     export_main([f"run={sft}", f"out={tmp_path / 'base'}"])
     start = [f"method={method}", "model=hf", f"model.path={tmp_path / 'base'}"]
-    folder = tiny(tmp_path / "rm", *words("rm"), *start, "trainer.batch_size=8", "trainer.max_steps=4", "optim.lr=1e-2")
+    folder = tiny(tmp_path / "rm", *words("rm"), *start, "trainer.global_batch_size=8", "trainer.max_steps=4",
+        "optim.lr=1e-2")
     out = tmp_path / "out"
     assert export_main([f"run={folder}", f"out={out}", "merge=false"]) == 0
     assert not (out / "model.safetensors").exists()
@@ -323,16 +329,16 @@ def test_a_reward_adapter_stands_apart_with_its_head(method: str, sft: Path, wor
 
 
 def test_a_reward_adapter_whose_base_was_changed_does_not_stand_apart(words: Any, tmp_path: Path) -> None:
-    folder = tiny(tmp_path / "rm", *words("rm"), "method=full", "trainer.batch_size=8")
+    folder = tiny(tmp_path / "rm", *words("rm"), "method=full", "trainer.global_batch_size=8")
     assert export_main([f"run={folder}", f"out={tmp_path / 'whole'}", "merge=false"]) == 0  # nothing is merged: it is whole anyway
-    pissa = tiny(tmp_path / "pissa", *words("rm"), "method=lora", "method.init=pissa", "trainer.batch_size=8")
+    pissa = tiny(tmp_path / "pissa", *words("rm"), "method=lora", "method.init=pissa", "trainer.global_batch_size=8")
     with pytest.raises(RequestError, match=r"merge=false cannot be: this run began with method\.init=pissa"):
         export_main([f"run={pissa}", f"out={tmp_path / 'other'}", "merge=false"])
     assert not (tmp_path / "other").exists()
 
 
 def test_a_missing_head_is_an_error(words: Any, tmp_path: Path) -> None:
-    folder = tiny(tmp_path / "rm", *words("rm"), "trainer.batch_size=8")
+    folder = tiny(tmp_path / "rm", *words("rm"), "trainer.global_batch_size=8")
     place = (folder / "checkpoints" / "last").resolve()
     kept = load_file(place / "weights.safetensors")
     head = next(name for name in kept if name.endswith("score.weight"))
@@ -354,7 +360,7 @@ def test_an_adapter_without_a_named_base_says_what_to_do(sft: Path, tmp_path: Pa
 
 
 def test_a_run_whose_start_was_trained_on_is_not_resumed_in_silence(sft: Path, words: Any, tmp_path: Path) -> None:
-    said = [*words("dpo"), "model=hf", f"model.path={sft}", "trainer.batch_size=8"]
+    said = [*words("dpo"), "model=hf", f"model.path={sft}", "trainer.global_batch_size=8"]
     tiny(tmp_path / "dpo", *said, "trainer.max_steps=2")
     more = ["trainer.max_steps=9", "trainer.save_every=9", "trainer.eval_every=9"]
     tiny(sft, "optim.lr=1e-2", "scheduler=constant", *more, "resume.allow=[trainer,scheduler]")
@@ -363,7 +369,8 @@ def test_a_run_whose_start_was_trained_on_is_not_resumed_in_silence(sft: Path, w
 
 
 def test_samples_are_drawn_from_the_prompts_of_held_out_pairs(words: Any, tmp_path: Path) -> None:
-    folder = tiny(tmp_path / "dpo", *words("dpo"), "trainer.batch_size=8", "stage.prompts=null", "stage.max_new_tokens=2")
+    folder = tiny(tmp_path / "dpo", *words("dpo"), "trainer.global_batch_size=8", "stage.prompts=null",
+        "stage.max_new_tokens=2")
     found = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     asked = {p["prompt"] for p in pairs(80)}
     assert len(found) == 10
@@ -372,7 +379,8 @@ def test_samples_are_drawn_from_the_prompts_of_held_out_pairs(words: Any, tmp_pa
 
 @pytest.mark.parametrize("stage", ["dpo", "rm"])
 def test_the_shipped_pairs_train(stage: str, tmp_path: Path) -> None:
-    words = [f"stage={stage}", "data=guide_preference", "optim.lr=1e-2", "trainer.max_steps=4", "trainer.batch_size=8"]
+    words = [f"stage={stage}", "data=guide_preference", "optim.lr=1e-2", "trainer.max_steps=4",
+        "trainer.global_batch_size=8"]
     folder = tiny(tmp_path / "run", *words)
     assert losses(folder)[-1] < losses(folder)[0] == pytest.approx(math.log(2), abs=1e-6)
 
@@ -380,7 +388,7 @@ def test_the_shipped_pairs_train(stage: str, tmp_path: Path) -> None:
 def test_comparisons_of_real_data_train(tmp_path: Path, real_data: Callable[[str], Path]) -> None:
     for stage, name in (("dpo", "dpo_en_demo.json"), ("rm", "dpo_en_demo.json"), ("kto", "kto_en_demo.json")):
         words = [f"stage={stage}", "data=file", f"data.path={real_data(name)}", "data.max_samples=24", "data.max_length=1024"]
-        assert len(losses(tiny(tmp_path / stage, *words, "trainer.batch_size=16"))) == 2
+        assert len(losses(tiny(tmp_path / stage, *words, "trainer.global_batch_size=16"))) == 2
 
 
 OTHERS = {
@@ -392,8 +400,9 @@ OTHERS = {
 
 @pytest.mark.parametrize(("method", "stage"), cells(OTHERS, ["rm", "dpo", "kto"]))
 def test_every_method_compares_resumes_and_is_exported(stage: str, method: str, words: Any, tmp_path: Path) -> None:
-    more = [*words(stage), f"method={method}", *OTHERS[method], "optim.lr=1e-3", "trainer.save_every=1", "trainer.keep=5"]
-    more += ["trainer.batch_size=8", "data.val_fraction=0.2"]
+    more = [*words(stage), f"method={method}", *OTHERS[method], "optim.lr=1e-3", "trainer.save_every=1",
+        "trainer.keep_checkpoints=5"]
+    more += ["trainer.global_batch_size=8", "data.val_fraction=0.2"]
     whole = tiny(tmp_path / "whole", *more, "trainer.max_steps=2")
     part = tiny(tmp_path / "part", *more, "trainer.max_steps=1")
     tiny(part, *more, "trainer.max_steps=2", "resume.allow=[trainer.max_steps]")
@@ -409,7 +418,7 @@ def test_every_method_compares_resumes_and_is_exported(stage: str, method: str, 
 
 def test_dpo_on_another_adapter_has_what_it_began_with_as_its_reference(sft: Path, words: Any, tmp_path: Path) -> None:
     assert export_main([f"run={sft}", f"out={tmp_path / 'adapter'}", "merge=false"]) == 0
-    more = [*words("dpo"), f"method.start={tmp_path / 'adapter'}", "trainer.batch_size=8"]
+    more = [*words("dpo"), f"method.start={tmp_path / 'adapter'}", "trainer.global_batch_size=8"]
     for reuse in ("go_on", "stack"):
         folder = tiny(tmp_path / reuse, *more, f"method.reuse={reuse}")
         assert losses(folder)[0] == pytest.approx(math.log(2), abs=1e-6)

@@ -14,7 +14,7 @@ from fulgurite.config.compose import compose
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
-SMALL = ["trainer.max_steps=2", "trainer.batch_size=4", "precision=fp32", "data.max_samples=44"]
+SMALL = ["trainer.max_steps=2", "trainer.global_batch_size=4", "precision=fp32", "data.max_samples=44"]
 
 
 def test_they_are_all_here() -> None:

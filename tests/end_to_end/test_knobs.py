@@ -65,7 +65,7 @@ def test_clipping_by_value_is_what_the_knob_asks_for(tmp_path: Path) -> None:
     before = dict(build(compose(["model=tiny"]).run.model, torch.float32).model.named_parameters())
     moved = {}
     for clip in ("value", "norm"):
-        folder = tiny(tmp_path / clip, *words, f"trainer.clip={clip}", "trainer.max_grad_norm=0.001")
+        folder = tiny(tmp_path / clip, *words, f"trainer.clip_algorithm={clip}", "trainer.max_grad_norm=0.001")
         after = weights(folder)
         moved[clip] = torch.cat([(after[f"model.{n}"] - p.detach()).abs().flatten() for n, p in before.items() if f"model.{n}" in after])
         assert rows(folder)[0]["train/clipped"] == 1.0

@@ -59,7 +59,8 @@ def test_a_sample_is_drawn_before_the_weights(tmp_path: Path) -> None:
 
 def test_a_file_of_weight_0_changes_nothing_but_the_report(tmp_path: Path) -> None:
     first, second = talks(tmp_path / "a.jsonl", 20, "warmup"), talks(tmp_path / "b.jsonl", 10, "rank")
-    words = ["data=file", "data.val_fraction=0", "data.max_samples=null", "data.max_length=64", "optim.lr=1e-2", "trainer.batch_size=4"]
+    words = ["data=file", "data.val_fraction=0", "data.max_samples=null", "data.max_length=64", "optim.lr=1e-2",
+        "trainer.global_batch_size=4"]
     alone = tiny(tmp_path / "alone", *words, f"data.path={first}", "data.weights=[1]")
     mixed = tiny(tmp_path / "mixed", *words, f"data.path=[{first},{second}]", "data.weights=[1,0]")
     assert losses(mixed) == losses(alone)

@@ -100,8 +100,9 @@ def test_the_triple_trains_resumes_and_exports(
     fit = training.fit
     monkeypatch.setattr(training, "fit", lambda assembled: (fit(assembled), count(assembled), seen.append(1))[0])
     words = [f"method={method}", *METHODS[method], f"precision={precision}", f"optim={optim}", *SMALL.get(optim, [])]
-    words += [f"optim.lr={float(RATES[optim]) / 10}", "scheduler=constant", "trainer.save_every=1", "trainer.keep=5"]
-    words += ["data.max_samples=24", "trainer.micro_batch=2"]
+    words += [f"optim.lr={float(RATES[optim]) / 10}", "scheduler=constant", "trainer.save_every=1",
+        "trainer.keep_checkpoints=5"]
+    words += ["data.max_samples=24", "trainer.micro_batch_size=2"]
     whole = tiny(tmp_path / "whole", *words)
     part = tiny(tmp_path / "part", *words, "trainer.max_steps=1")
     tiny(part, *words, "resume.allow=[trainer.max_steps]")

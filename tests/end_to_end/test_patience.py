@@ -1,4 +1,5 @@
-"""trainer.patience: a run ends when val/loss has not fallen for so many evaluations, and resumed it ends at the same step."""
+"""Early stopping: a run ends when val/loss has not fallen for so many evaluations, and resumed it ends at the same
+step."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ BY_HEART = [
 ]
 """A few rows learned by heart: the validation loss falls, then rises."""
 GRPO = [
-    "stage=grpo", "stage.reward=['count:e']", "stage.max_new_tokens=8", "method=full", "optim.lr=3e-3", "trainer.batch_size=4",
+    "stage=grpo", "stage.reward=['count:e']", "stage.max_new_tokens=8", "method=full", "optim.lr=3e-3",
+    "trainer.global_batch_size=4",
     "trainer.max_steps=20", "trainer.eval_every=1", "data.val_fraction=0.3",
 ]
 
@@ -66,7 +68,7 @@ def test_it_ends_after_so_many_evaluations_without_a_gain(
     assert expected is not None
     step, best = expected
     assert best < step < 30
-    folder = tiny(tmp_path / "run", *BY_HEART, f"trainer.patience={patience}")
+    folder = tiny(tmp_path / "run", *BY_HEART, f"trainer.early_stopping_patience={patience}")
     assert rows(folder) == [row for row in rows(whole) if row["step"] <= step]
     assert (folder / "checkpoints" / "last").resolve().name == f"step-{step}"
     assert (folder / "checkpoints" / "best").resolve().name == f"step-{best}"
@@ -79,7 +81,8 @@ def test_it_ends_after_so_many_evaluations_without_a_gain(
 
 
 def test_while_the_loss_falls_it_goes_on_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["optim.lr=1e-4", "trainer.max_steps=6", "trainer.eval_every=1", "scheduler=constant", "trainer.patience=1"]
+    words = ["optim.lr=1e-4", "trainer.max_steps=6", "trainer.eval_every=1", "scheduler=constant",
+        "trainer.early_stopping_patience=1"]
     folder = tiny(tmp_path, *words)
     assert ends(evaluations(folder), 1) is None
     assert len(evaluations(folder)) == 6
@@ -93,7 +96,7 @@ def test_where_more_is_better_less_of_it_ends_the_run(tmp_path: Path) -> None:
     assert expected is not None
     step, best = expected
     assert step < 20
-    folder = tiny(tmp_path / "run", *GRPO, "trainer.patience=2")
+    folder = tiny(tmp_path / "run", *GRPO, "trainer.early_stopping_patience=2")
     assert [(row["step"], row["val/reward"]) for row in rows(folder) if "val/reward" in row] == [r for r in rewards if r[0] <= step]
     assert dict(rewards)[best] == max(reward for at, reward in rewards if at <= step)
     assert (folder / "checkpoints" / "best").resolve().name == f"step-{best}"
@@ -111,7 +114,7 @@ def cut(whole: Path, again: Path, killed: int) -> None:
 
 
 def test_killed_and_resumed_it_ends_at_the_same_step_bit_for_bit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [*BY_HEART, "trainer.patience=3", "trainer.save_every=1", "trainer.keep=99"]
+    words = [*BY_HEART, "trainer.early_stopping_patience=3", "trainer.save_every=1", "trainer.keep_checkpoints=99"]
     run, again = tiny(tmp_path / "run", *words), tmp_path / "again"
     expected, told = state(run), capsys.readouterr().err.split("Stopped early")[1].partition(" The best")[0]
     step, best = ends(evaluations(run), 3) or (0, 0)
@@ -124,37 +127,43 @@ def test_killed_and_resumed_it_ends_at_the_same_step_bit_for_bit(tmp_path: Path,
 
 def test_a_run_that_ended_goes_on_only_where_it_is_given_more_patience(tmp_path: Path, whole: Path) -> None:
     step = (ends(evaluations(whole), 1) or (0, 0))[0]
-    folder = tiny(tmp_path / "run", *BY_HEART, "trainer.patience=1")
+    folder = tiny(tmp_path / "run", *BY_HEART, "trainer.early_stopping_patience=1")
     before = state(folder), (folder / "status.json").read_text()
     with pytest.raises(CheckpointError, match=(
-        rf"run stopped early at step {step}: val/loss had not fallen for 1 evaluations, and trainer\.patience=1; raise it and say "
-        r"resume\.allow=\[trainer\.patience\]"
+        rf"run stopped early at step {step}: val/loss had not fallen for 1 evaluations, and "
+        rf"trainer\.early_stopping_patience=1; raise it and say "
+        r"resume\.allow=\[trainer\.early_stopping_patience\]"
     )):
-        tiny(folder, *BY_HEART, "trainer.patience=1")
+        tiny(folder, *BY_HEART, "trainer.early_stopping_patience=1")
     assert (state(folder), (folder / "status.json").read_text()) == before
     further = (ends(evaluations(whole), 3) or (0, 0))[0]
-    tiny(folder, *BY_HEART, "trainer.patience=3", "resume.allow=[trainer.patience]")
+    tiny(folder, *BY_HEART, "trainer.early_stopping_patience=3", "resume.allow=[trainer.early_stopping_patience]")
     assert rows(folder) == [row for row in rows(whole) if row["step"] <= further]
 
 
 def test_without_evaluations_it_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    words = ["model=tiny", "trainer.patience=3", "data.val_fraction=0"]
-    with pytest.raises(ConfigError, match=r"^trainer\.patience=3 counts evaluations, but data\.val_fraction=0 and .* leave [a-z.]+ out\.$"):
+    words = ["model=tiny", "trainer.early_stopping_patience=3", "data.val_fraction=0"]
+    with pytest.raises(ConfigError, match=r"^trainer\.early_stopping_patience=3 counts evaluations, but "
+        r"data\.val_fraction=0 and .* leave [a-z.]+ out\.$"):
         checked_source(compose(words))
-    with pytest.raises(ConfigError, match=r"^privacy=dp_sgd adds no noise to the validation loss, which trainer\.patience follows; "):
-        checked_source(compose(["model=tiny", "trainer.patience=3", "privacy=dp_sgd"]))
-    with pytest.raises(ConfigError, match=r"trainer\.patience=0 is not allowed"):
-        compose(["trainer.patience=0"])
+    with pytest.raises(ConfigError, match=r"^privacy=dp_sgd adds no noise to the validation loss, which "
+        r"trainer\.early_stopping_patience follows; "):
+        checked_source(compose(["model=tiny", "trainer.early_stopping_patience=3", "privacy=dp_sgd"]))
+    with pytest.raises(ConfigError, match=r"trainer\.early_stopping_patience=0 is not allowed"):
+        compose(["trainer.early_stopping_patience=0"])
     one = tmp_path / "one.jsonl"
     one.write_text(json.dumps({"messages": [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "b"}]}) + "\n")
-    with pytest.raises(ConfigError, match=r"trainer\.patience=3 counts evaluations"):  # of one example none is held out
-        tiny(tmp_path / "run", "data=file", f"data.path={one}", "data.max_samples=null", "trainer.patience=3", "trainer.batch_size=1")
+    with pytest.raises(ConfigError,
+        match=r"trainer\.early_stopping_patience=3 counts evaluations"):  # of one example none is held out
+        tiny(tmp_path / "run", "data=file", f"data.path={one}", "data.max_samples=null",
+            "trainer.early_stopping_patience=3", "trainer.global_batch_size=1")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
 def test_two_processes_end_together(tmp_path: Path) -> None:
-    given = ["model=tiny", "precision=fp32", "stage.prompts=[]", "trainer=ddp_cpu", "trainer.batch_size=4", *BY_HEART, "trainer.patience=2"]
+    given = ["model=tiny", "precision=fp32", "stage.prompts=[]", "trainer=ddp_cpu", "trainer.global_batch_size=4",
+        *BY_HEART, "trainer.early_stopping_patience=2"]
     given = [*(w for w in given if w != "data.max_samples=4"), "data.max_samples=8", f"run_dir={tmp_path}"]
     done = subprocess.run([sys.executable, "-m", "fulgurite", "train", *given], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -34,8 +34,8 @@ from fulgurite.stage.reward_functions import Answered
 from fulgurite.stage.rollout_buffer import Cuts
 
 COUNT = ["stage.reward=['count:e']", "stage.max_new_tokens=12", "data.val_fraction=0", "scheduler=constant"]
-GRPO = ["stage=grpo", *COUNT, "trainer.batch_size=8"]
-PPO = ["stage=ppo", *COUNT, "trainer.batch_size=32", "stage.minibatches=2", "stage.inner_epochs=2"]
+GRPO = ["stage=grpo", *COUNT, "trainer.global_batch_size=8"]
+PPO = ["stage=ppo", *COUNT, "trainer.global_batch_size=32", "stage.minibatches=2", "stage.inner_epochs=2"]
 
 
 def column(folder: Path, name: str) -> list[float]:
@@ -91,7 +91,8 @@ def test_ppo_raises_a_count_by_two_and_its_value_head_knows_it(tmp_path: Path) -
 
 
 def test_ppo_with_lora_raises_a_count_by_one_and_a_half(tmp_path: Path, wide: list[str]) -> None:
-    words = ["optim.lr=5e-3", "trainer.max_steps=46", "trainer.batch_size=64", "stage.minibatches=1", "stage.kl_coefficient=0.02"]
+    words = ["optim.lr=5e-3", "trainer.max_steps=46", "trainer.global_batch_size=64", "stage.minibatches=1",
+        "stage.kl_coefficient=0.02"]
     folder = tiny(tmp_path / "run", *PPO, *wide, *words, "stage.smoothing=1", "stage.cut_penalty=0")
     assert gain(folder) > 1.5  # from 1.6 in eight tokens
 
@@ -127,7 +128,8 @@ def test_at_the_first_step_the_ratio_is_one_and_the_divergence_zero(
 
     monkeypatch.setattr(PolicyStage, "_refuse_unequal_start", spy)
     more = ["stage.beta=0.01"] if stage is GRPO else []
-    folder = tiny(tmp_path, *stage, *more, f"method={method}", f"precision={precision}", "trainer.max_steps=1", "trainer.micro_batch=5")
+    folder = tiny(tmp_path, *stage, *more, f"method={method}", f"precision={precision}", "trainer.max_steps=1",
+        "trainer.micro_batch_size=5")
     assert len(seen) > 2
     assert max(seen) <= 1e-6  # also in bf16 on a CPU: both passes are cut alike
     assert rows(folder)[0]["train/kl"] == 0
@@ -171,7 +173,7 @@ def by_hand(kept: dict[str, Any], losses: Callable[[int, Tensor, Tensor], Tensor
 def test_a_step_is_the_gradient_by_hand_however_it_is_cut(tmp_path: Path, stage: str, micro: int, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = taken(monkeypatch)
     words = [f"stage={stage}", *COUNT, "method=full", "optim=sgd", "optim.momentum=0", "optim.lr=0.5", "trainer.max_steps=1"]
-    words += ["trainer.max_grad_norm=0", f"trainer.micro_batch={micro}", "trainer.batch_size=4"]
+    words += ["trainer.max_grad_norm=0", f"trainer.micro_batch_size={micro}", "trainer.global_batch_size=4"]
     folder = tiny(tmp_path, *words, *(["stage.group=4"] if stage == "grpo" else []))
     buffer = kept["buffer"]
     # At the first step the ratio is 1 and nothing is clipped: −r·A has the gradient −A·∇log p.
@@ -205,7 +207,8 @@ def test_the_limits_bite_in_the_second_pass_as_the_formula_says(tmp_path: Path, 
 
     monkeypatch.setattr(objective, "loss", spy)
     words = [f"stage={stage}", *COUNT, "method=full", "optim.lr=5e-3", "trainer.max_steps=2", "stage.inner_epochs=2"]
-    words += ["stage.clip_low=0.01", "stage.clip_high=0.03", "trainer.micro_batch=64", f"trainer.batch_size={4 if stage == 'grpo' else 32}"]
+    words += ["stage.clip_low=0.01", "stage.clip_high=0.03", "trainer.micro_batch_size=64",
+        f"trainer.global_batch_size={4 if stage == 'grpo' else 32}"]
     found = rows(tiny(tmp_path, *words, *(["stage.value_clip=0.02"] if stage == "ppo" else [])))
     clipped, limited = [0, 0], [0, 0]
     for n, (row, (batch, new_BT, values_BT)) in enumerate(zip(found, seen, strict=True)):
@@ -242,7 +245,8 @@ def test_scale_by_deviation_divides_what_a_run_learns_from(tmp_path: Path, monke
 
 def test_cut_penalty_is_what_a_run_of_grpo_learns_from(tmp_path: Path) -> None:
     """Rewards that tie teach nothing by themselves: what a group learns then is to end."""
-    words = [*GRPO, "stage.reward=['regex:.*']", "method=full", "trainer.max_steps=1", "stage.max_new_tokens=60", "trainer.batch_size=4"]
+    words = [*GRPO, "stage.reward=['regex:.*']", "method=full", "trainer.max_steps=1", "stage.max_new_tokens=60",
+        "trainer.global_batch_size=4"]
     plain, priced = rows(tiny(tmp_path / "a", *words))[0], rows(tiny(tmp_path / "b", *words, "stage.cut_penalty=1"))[0]
     assert 0 < plain["train/cut"] == priced["train/cut"] < 1
     assert (plain["train/ties"], plain["train/grad_norm"]) == (1.0, 0.0)
@@ -277,7 +281,7 @@ def test_a_group_that_ties_teaches_nothing(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_cut_answers_are_left_out_where_that_is_asked(tmp_path: Path) -> None:
-    words = [*GRPO, "method=full", "trainer.max_steps=1", "stage.max_new_tokens=60", "trainer.batch_size=4"]
+    words = [*GRPO, "method=full", "trainer.max_steps=1", "stage.max_new_tokens=60", "trainer.global_batch_size=4"]
     plain, masked = rows(tiny(tmp_path / "a", *words))[0], rows(tiny(tmp_path / "b", *words, "stage.mask_cut=true"))[0]
     cut = round(plain["train/cut"] * 32)
     assert 0 < cut < 32
@@ -288,8 +292,9 @@ def test_cut_answers_are_left_out_where_that_is_asked(tmp_path: Path) -> None:
 
 
 def test_the_evaluation_is_the_reward_on_held_out_prompts_and_the_best_has_the_highest(tmp_path: Path) -> None:
-    words = ["method=full", "optim.lr=1e-2", "trainer.max_steps=12", "trainer.eval_every=4", "data.val_fraction=0.3", "trainer.keep=9"]
-    folder = tiny(tmp_path, *GRPO[:-1], "trainer.batch_size=4", *words)
+    words = ["method=full", "optim.lr=1e-2", "trainer.max_steps=12", "trainer.eval_every=4", "data.val_fraction=0.3",
+        "trainer.keep_checkpoints=9"]
+    folder = tiny(tmp_path, *GRPO[:-1], "trainer.global_batch_size=4", *words)
     rewards = column(folder, "val/reward")
     assert len(rewards) == 3
     assert column(folder, "val/loss") == [-r for r in rewards]
@@ -312,13 +317,15 @@ def state(run: Path) -> dict[str, Any]:
     "stage",
     [
         [*GRPO, "stage.minibatches=2", "stage.inner_epochs=2", "stage.beta=0.01"],
-        [*PPO, "trainer.batch_size=8", "stage.kl_control=adaptive", "stage.kl_target=0.01", "stage.kl_horizon=100"],
+        [*PPO, "trainer.global_batch_size=8", "stage.kl_control=adaptive", "stage.kl_target=0.01",
+            "stage.kl_horizon=100"],
     ],
     ids=["grpo", "ppo"],
 )
 def test_resumed_is_uninterrupted_bit_for_bit_also_inside_a_rollout(tmp_path: Path, stage: list[str], method: str) -> None:
-    words = [*stage, f"method={method}", "optim.lr=1e-3", "trainer.max_steps=10", "trainer.save_every=1", "trainer.keep=99"]
-    words += ["data.val_fraction=0.3", "trainer.eval_every=5", "trainer.micro_batch=5", "data.max_samples=50"]
+    words = [*stage, f"method={method}", "optim.lr=1e-3", "trainer.max_steps=10", "trainer.save_every=1",
+        "trainer.keep_checkpoints=99"]
+    words += ["data.val_fraction=0.3", "trainer.eval_every=5", "trainer.micro_batch_size=5", "data.max_samples=50"]
     whole = tiny(tmp_path / "run", *words)
     expected = state(whole)
     assert len(expected["rows"]) == 12
@@ -459,7 +466,7 @@ def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n in range(48)
     ))
     words = ["stage=rm", "data=file", f"data.path={folder / 'pairs.jsonl'}", "method=full", "optim.lr=3e-3", "trainer.max_steps=20"]
-    return tiny(folder / "run", *words, "trainer.batch_size=8", "scheduler=constant")
+    return tiny(folder / "run", *words, "trainer.global_batch_size=8", "scheduler=constant")
 
 
 def test_a_reward_model_judges_as_it_did_in_training_and_ppo_learns_from_it(tmp_path: Path, reward_model: Path) -> None:
@@ -495,8 +502,9 @@ OTHERS = {
 
 @pytest.mark.parametrize(("method", "stage"), cells(OTHERS, ["ppo", "grpo"], grpo=GRPO, ppo=PPO))
 def test_every_method_answers_learns_resumes_and_is_exported(tmp_path: Path, stage: list[str], method: str) -> None:
-    words = [*stage, f"method={method}", *OTHERS[method], "optim.lr=1e-3", "stage.max_new_tokens=4", "trainer.batch_size=4"]
-    words += ["trainer.save_every=1", "trainer.keep=9"]
+    words = [*stage, f"method={method}", *OTHERS[method], "optim.lr=1e-3", "stage.max_new_tokens=4",
+        "trainer.global_batch_size=4"]
+    words += ["trainer.save_every=1", "trainer.keep_checkpoints=9"]
     whole = tiny(tmp_path / "whole", *words, "trainer.max_steps=3")  # step 1 holds that the ratio is 1 and the divergence 0
     part = tiny(tmp_path / "part", *words, "trainer.max_steps=2")
     tiny(part, *words, "trainer.max_steps=3", "resume.allow=[trainer.max_steps]")

@@ -42,55 +42,58 @@ def same(a: Path, b: Path) -> bool:
 
 
 def test_before_a_checkpoint_the_run_is_that_of_the_smaller_micro_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    half = tiny(tmp_path / "half", *WORDS, "trainer.micro_batch=1")
+    half = tiny(tmp_path / "half", *WORDS, "trainer.micro_batch_size=1")
     failed = short_at(monkeypatch, 1, 2)
-    found = tiny(tmp_path / "found", *WORDS, "trainer.micro_batch=2")
+    found = tiny(tmp_path / "found", *WORDS, "trainer.micro_batch_size=2")
     assert failed == [1]
     assert same(found, half)
     assert rows(found) == rows(half)
-    assert read_config(found)["trainer"]["micro_batch"] == 1
-    assert read_provenance(found)["knobs"]["trainer.micro_batch"]["reason"].startswith("halved from 2, which was out of memory at step 2")
+    assert read_config(found)["trainer"]["micro_batch_size"] == 1
+    assert read_provenance(found)["knobs"]["trainer.micro_batch_size"]["reason"].startswith("halved from 2, which was "
+        "out of memory at step 2")
 
 
 def test_after_a_checkpoint_it_goes_on_from_there_and_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("method=full", "trainer.max_steps=3", "optim.lr=1e-3", "trainer.save_every=1", "scheduler=constant")
-    plain = weights(tiny(tmp_path / "plain", *words, "trainer.micro_batch=2"))
+    plain = weights(tiny(tmp_path / "plain", *words, "trainer.micro_batch_size=2"))
     failed = short_at(monkeypatch, 2, 2)
-    found = tiny(tmp_path / "found", *words, "trainer.micro_batch=2")
+    found = tiny(tmp_path / "found", *words, "trainer.micro_batch_size=2")
     assert failed == [2]
-    assert "Out of memory at step 3: trainer.micro_batch is 1 instead of 2" in "".join(capsys.readouterr())
+    assert "Out of memory at step 3: trainer.micro_batch_size is 1 instead of 2" in "".join(capsys.readouterr())
     assert [row["step"] for row in rows(found) if "train/loss" in row] == [1, 2, 3]
     for name, tensor in weights(found).items():
         torch.testing.assert_close(tensor, plain[name], rtol=1e-4, atol=1e-5)
     # the same command again, a step longer, takes the halved micro-batch up without being asked
-    tiny(found, *words, "trainer.micro_batch=2", "trainer.max_steps=4", "resume.allow=[trainer.max_steps]")
-    assert read_config(found)["trainer"]["micro_batch"] == 1
+    tiny(found, *words, "trainer.micro_batch_size=2", "trainer.max_steps=4", "resume.allow=[trainer.max_steps]")
+    assert read_config(found)["trainer"]["micro_batch_size"] == 1
     assert failed == [2]
 
 
 def test_other_memory_free_at_a_resume_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("method=full", "optim.lr=1e-3", "scheduler=constant", "trainer.save_every=1")
     whole = tiny(tmp_path / "whole", *words, "trainer.max_steps=4")
-    derived = read_config(whole)["trainer"]["micro_batch"]
+    derived = read_config(whole)["trainer"]["micro_batch_size"]
     assert derived > 1
     found = tiny(tmp_path / "found", *words, "trainer.max_steps=2")
     plain = gather.machine
     monkeypatch.setattr(gather, "machine", lambda run: dataclasses.replace(plain(run), memory_free=600_000_000))
-    assert read_config(tiny(tmp_path / "tight", *words))["trainer"]["micro_batch"] < derived  # a fresh run takes fewer
+    assert read_config(tiny(tmp_path / "tight",
+        *words))["trainer"]["micro_batch_size"] < derived  # a fresh run takes fewer
     tiny(found, *words, "trainer.max_steps=4", "resume.allow=[trainer.max_steps]")
-    assert read_config(found)["trainer"]["micro_batch"] == derived
+    assert read_config(found)["trainer"]["micro_batch_size"] == derived
     assert same(found, whole)
     assert [row["train/loss"] for row in rows(found)] == [row["train/loss"] for row in rows(whole)]
 
 
 def test_a_second_shortage_ends_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     short_at(monkeypatch, 1, 1)
-    words = [*WORDS, "model=tiny", "data.max_samples=60", "trainer.batch_size=4", "precision=fp32", "stage.prompts=[]",
-             f"run_dir={tmp_path}", "trainer.micro_batch=1"]
+    words = [*WORDS, "model=tiny", "data.max_samples=60", "trainer.global_batch_size=4", "precision=fp32",
+        "stage.prompts=[]",
+             f"run_dir={tmp_path}", "trainer.micro_batch_size=1"]
     composed = compose(words)
-    line = r"Out of memory at step 2: trainer.micro_batch=1, longest row \d+ tokens \(.+\); it cannot be halved"
+    line = r"Out of memory at step 2: trainer.micro_batch_size=1, longest row \d+ tokens \(.+\); it cannot be halved"
     with pytest.raises(TrainingFailed, match=line) as told:
         train(composed, checked_source(composed))
     assert "\n" not in str(told.value)

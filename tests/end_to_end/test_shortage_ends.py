@@ -28,7 +28,8 @@ from fulgurite.train import experiment as assembly
 
 SAID = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
 HERE = Path(__file__).parent
-WORDS = ["method=lora", "optim.lr=1e-2", "trainer.max_steps=5", "trainer.micro_batch=2", "trainer.save_every=2", "trainer.eval_every=2"]
+WORDS = ["method=lora", "optim.lr=1e-2", "trainer.max_steps=5", "trainer.micro_batch_size=2", "trainer.save_every=2",
+    "trainer.eval_every=2"]
 
 
 def state(folder: Path) -> dict[str, Any]:
@@ -39,14 +40,16 @@ def state(folder: Path) -> dict[str, Any]:
 # -- refusals: one line, three remedies, exit 3 -------------------------------------------------------------------------
 
 
-ANSWERS = ("stage.reward=['count:e']", "stage.max_new_tokens=4", "trainer.batch_size=8", "trainer.micro_batch=4")
+ANSWERS = ("stage.reward=['count:e']", "stage.max_new_tokens=4", "trainer.global_batch_size=8",
+    "trainer.micro_batch_size=4")
 
 
 @pytest.mark.parametrize(("words", "cls", "name", "why"), [
     (("stage=grpo", *ANSWERS), PolicyStage, "total_loss", "stage=grpo is not begun anew inside a rollout"),
     (("stage=ppo", *ANSWERS), PolicyStage, "total_loss", "stage=ppo is not begun anew inside a rollout"),
     (
-        ("privacy=dp_sgd", "privacy.noise_seed=7", "trainer.batch_size=8", "trainer.micro_batch=4", "data.max_samples=80"),
+        ("privacy=dp_sgd", "privacy.noise_seed=7", "trainer.global_batch_size=8", "trainer.micro_batch_size=4",
+            "data.max_samples=80"),
         LanguageStage, "row_losses", "a private run draws no step twice",
     ),
 ], ids=["grpo", "ppo", "private"])
@@ -62,7 +65,8 @@ def test_what_is_not_halved_ends_in_one_line(
         return found
 
     monkeypatch.setattr(cls, name, short)
-    with pytest.raises(TrainingFailed, match=rf"^Out of memory at step 2: trainer\.micro_batch=4.*; {why}\. Try ") as told:
+    with pytest.raises(TrainingFailed,
+        match=rf"^Out of memory at step 2: trainer\.micro_batch_size=4.*; {why}\. Try ") as told:
         tiny(tmp_path, *words, "trainer.max_steps=3")
     assert told.value.exit_status == 3
     assert "\n" not in str(told.value)
@@ -74,7 +78,7 @@ def test_what_is_not_halved_ends_in_one_line(
 
 @pytest.mark.slow
 def test_one_of_several_processes_ends_all_of_them_and_says_why(tmp_path: Path) -> None:
-    done = command(tmp_path, "trainer=ddp_cpu", "trainer.batch_size=8", SHORT_RANK="1")
+    done = command(tmp_path, "trainer=ddp_cpu", "trainer.global_batch_size=8", SHORT_RANK="1")
     assert done.returncode == 3, done.stderr
     told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "Traceback" not in done.stderr
@@ -85,7 +89,7 @@ def command(folder: Path, *words: str, **environment: str) -> subprocess.Complet
     """`fulgurite train` in a process of its own, in which step 4 runs out of memory."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]), "WANDB_MODE": "offline", **environment}
     given = ["model=tiny", "precision=fp32", "stage.prompts=[]", "data.max_samples=60", "plugins=[shortage_plugin]", f"run_dir={folder}"]
-    given += [*WORDS, *([] if "trainer=ddp_cpu" in words else ["trainer.batch_size=4"])]
+    given += [*WORDS, *([] if "trainer=ddp_cpu" in words else ["trainer.global_batch_size=4"])]
     return subprocess.run(
         [sys.executable, "-m", "fulgurite", "train", *given, *words], capture_output=True, text=True, check=False, timeout=300, env=env,
     )
@@ -205,7 +209,7 @@ def test_a_run_that_fails_for_good_closes_its_trackers_as_failed() -> None:
 def test_every_tracker_has_each_step_once_after_a_shortage(tmp_path: Path) -> None:
     done = command(tmp_path, "logger=[csv,tensorboard,wandb]", "data.val_fraction=0.1")
     assert done.returncode == 0, done.stderr
-    assert "Out of memory at step 4: trainer.micro_batch is 1 instead of 2 from here on" in done.stderr
+    assert "Out of memory at step 4: trainer.micro_batch_size is 1 instead of 2 from here on" in done.stderr
     assert "switched off" not in done.stderr
     truth = [(row["step"], "val/loss" in row) for row in rows(tmp_path)]
     assert truth == [(1, False), (2, False), (2, True), (3, False), (4, False), (4, True), (5, False)]
@@ -217,8 +221,8 @@ def test_every_tracker_has_each_step_once_after_a_shortage(tmp_path: Path) -> No
     history, config = offline(files[0])
     assert [int(row["trainer/global_step"]) for row in history if "train/loss" in row] == [1, 2, 3, 4, 5]
     assert [int(row["trainer/global_step"]) for row in history if "val/loss" in row] == [2, 4]
-    assert config["trainer.micro_batch"] == 1
-    assert config["provenance"]["trainer.micro_batch"]["reason"].startswith("halved from 2")
+    assert config["trainer.micro_batch_size"] == 1
+    assert config["provenance"]["trainer.micro_batch_size"]["reason"].startswith("halved from 2")
 
 
 def on_the_board(folder: Path) -> dict[str, list[int]]:

@@ -68,7 +68,7 @@ def test_the_lists_above_are_all_there_is() -> None:
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_pre_training_packs_and_learns(tmp_path: Path, text_file: Path, method: str) -> None:
     words = ["stage=pt", "data=file", f"data.path={text_file}", "data.max_samples=60", f"method={method}", "optim.lr=1e-2"]
-    found = losses(tiny(tmp_path / "run", *words, "trainer.batch_size=2", "trainer.max_steps=20"))
+    found = losses(tiny(tmp_path / "run", *words, "trainer.global_batch_size=2", "trainer.max_steps=20"))
     assert sum(found[-3:]) / 3 < sum(found[:3]) / 3 - 0.2
     report = json.loads((tmp_path / "run" / "data_report.json").read_text())
     assert report["rows_an_epoch"] < report["trained"]  # several documents a row
@@ -103,7 +103,8 @@ def test_a_run_says_once_each_value_that_nobody_gave_and_from_what(tmp_path: Pat
     assert "optim.lr" not in derived
     for name in derived - told_elsewhere:
         assert sum(line.startswith(f"  {name} = ") and line.endswith(knobs[name]["reason"]) for line in lines) == 1, name
-    assert {"method.alpha", "trainer.epochs", "trainer.micro_batch", "scheduler.warmup_steps", "data.max_length"} <= derived
+    assert {"method.alpha", "trainer.epochs", "trainer.micro_batch_size", "scheduler.warmup_steps",
+        "data.max_length"} <= derived
 
 
 def test_a_model_that_does_not_load_leaves_the_config_of_its_run(tmp_path: Path) -> None:
@@ -162,8 +163,8 @@ def test_the_first_loss_is_that_of_a_model_that_knows_nothing(tmp_path: Path) ->
 
 
 def test_micro_batches_change_nothing(tmp_path: Path) -> None:
-    same = ["trainer.max_steps=3", "trainer.batch_size=8", "optim.lr=1e-3"]
-    whole, *others = [tiny(tmp_path / str(m), f"trainer.micro_batch={m}", *same) for m in (8, 3, 1)]
+    same = ["trainer.max_steps=3", "trainer.global_batch_size=8", "optim.lr=1e-3"]
+    whole, *others = [tiny(tmp_path / str(m), f"trainer.micro_batch_size={m}", *same) for m in (8, 3, 1)]
     for other in others:
         assert losses(other) == pytest.approx(losses(whole), rel=1e-5)
         for name, tensor in weights(whole).items():
@@ -171,18 +172,20 @@ def test_micro_batches_change_nothing(tmp_path: Path) -> None:
 
 
 # 9 examples a step: the processes get 5 and 4, with different numbers of labels.
-NINE = ["trainer.batch_size=9", "trainer.max_steps=8", "data.max_samples=45", "trainer.eval_every=4", "data.val_fraction=0.1"]
+NINE = ["trainer.global_batch_size=9", "trainer.max_steps=8", "data.max_samples=45", "trainer.eval_every=4",
+    "data.val_fraction=0.1"]
 SHARED = {
     "lora": ["method=lora", *NINE], "full": ["method=full", *NINE], "pt": ["stage=pt", "method=full", *NINE],
     # 7 rows, 2 a step: in each epoch's last step the second process has none, and each row is trained once
-    "7 rows": ["method=full", "trainer.batch_size=2", "trainer.max_steps=8", "data.max_samples=7", "trainer.eval_every=1000"],
+    "7 rows": ["method=full", "trainer.global_batch_size=2", "trainer.max_steps=8", "data.max_samples=7",
+        "trainer.eval_every=1000"],
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHARED)
 def test_two_processes_are_one(tmp_path: Path, name: str) -> None:
-    words = ["trainer.micro_batch=2", "optim.lr=1e-3", "optim=sgd", "trainer.save_every=4", *SHARED[name]]
+    words = ["trainer.micro_batch_size=2", "optim.lr=1e-3", "optim=sgd", "trainer.save_every=4", *SHARED[name]]
     if name == "pt":
         (tmp_path / "t.jsonl").write_text("".join(json.dumps({"text": f"{n} " * (n % 13 + 2)}) + "\n" for n in range(50)))
         words += ["data=file", f"data.path={tmp_path / 't.jsonl'}", "data.packing=none"]
@@ -237,4 +240,4 @@ def test_real_alpaca_trains(tmp_path: Path, real_data: object) -> None:
 
 def test_real_running_text_trains(tmp_path: Path, real_data: object) -> None:
     path = real_data("c4_demo.jsonl")  # type: ignore[operator]
-    assert len(losses(tiny(tmp_path, "stage=pt", "data=file", f"data.path={path}", "trainer.batch_size=1"))) == 2
+    assert len(losses(tiny(tmp_path, "stage=pt", "data=file", f"data.path={path}", "trainer.global_batch_size=1"))) == 2

@@ -33,8 +33,9 @@ HEALTHY = {
     "sft": ["stage=sft", "optim.lr=3e-3", "trainer.max_steps=130", "trainer.eval_every=20", "stage.prompts=null"],
     "sft full": ["stage=sft", "method=full", "optim.lr=2e-3", "trainer.max_steps=60", "trainer.eval_every=10"],
     "dpo": ["stage=dpo", "optim.lr=1e-3", "trainer.max_steps=110", "trainer.eval_every=25"],
-    "kto": ["stage=kto", "optim.lr=1e-3", "trainer.max_steps=30", "trainer.batch_size=16", "trainer.eval_every=10"],
-    "rm": ["stage=rm", "optim.lr=3e-3", "trainer.max_steps=60", "trainer.batch_size=8", "trainer.eval_every=20"],
+    "kto": ["stage=kto", "optim.lr=1e-3", "trainer.max_steps=30", "trainer.global_batch_size=16",
+        "trainer.eval_every=10"],
+    "rm": ["stage=rm", "optim.lr=3e-3", "trainer.max_steps=60", "trainer.global_batch_size=8", "trainer.eval_every=20"],
 }
 """grpo and ppo, which take longest: test_policy.py asks the same of the runs it has."""
 
@@ -70,7 +71,8 @@ def test_a_healthy_run_hears_nothing(name: str, tmp_path: Path, capsys: pytest.C
 
 TROUBLED: dict[str, tuple[list[str], tuple[int, str]]] = {
     "a rate that moves nothing": (["optim.lr=1e-12", "trainer.max_steps=4", "scheduler=constant"], (4, "adapter-moves")),
-    "a rate too low": (["optim.lr=1e-6", "trainer.max_steps=30", "scheduler=constant", "trainer.batch_size=16"], (30, "plateau")),
+    "a rate too low": (["optim.lr=1e-6", "trainer.max_steps=30", "scheduler=constant", "trainer.global_batch_size=16"],
+        (30, "plateau")),
     "few rows by heart": (
         ["method=full", "optim.lr=1e-2", "data.max_samples=4", "trainer.max_steps=27", "trainer.eval_every=3", "scheduler=constant"],
         (27, "overfit"),
@@ -82,7 +84,8 @@ TROUBLED: dict[str, tuple[list[str], tuple[int, str]]] = {
     ),
     "answers as before": (["optim.lr=1e-12", "trainer.max_steps=2", "stage.prompts=[a,b,c,d]"], (2, "before-after")),
     "a reward model that learns nothing": (
-        ["stage=rm", "optim.lr=1e-5", "trainer.max_steps=50", "trainer.batch_size=1", "scheduler=constant"], (50, "rm-stuck"),
+        ["stage=rm", "optim.lr=1e-5", "trainer.max_steps=50", "trainer.global_batch_size=1", "scheduler=constant"],
+        (50, "rm-stuck"),
     ),
 }
 
@@ -112,7 +115,7 @@ def test_a_step_that_is_too_large_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     assert told(folder) == [(16, "update-high")]
 
 
-WILD = ["method=full", "optim.lr=0.99", "trainer.max_steps=8", "trainer.batch_size=8", "scheduler=constant"]
+WILD = ["method=full", "optim.lr=0.99", "trainer.max_steps=8", "trainer.global_batch_size=8", "scheduler=constant"]
 
 
 def test_a_loss_that_climbs_from_the_second_step_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,8 +163,9 @@ def state(run: Path) -> dict[str, Any]:
 
 
 def test_a_resumed_run_says_what_an_uninterrupted_one_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["optim.lr=1e-7", "trainer.max_steps=40", "trainer.save_every=1", "trainer.keep=99", "trainer.max_grad_norm=0.01"]
-    words += ["scheduler=constant", "trainer.eval_every=9", "watch.quiet=[update-high]", "trainer.batch_size=16"]
+    words = ["optim.lr=1e-7", "trainer.max_steps=40", "trainer.save_every=1", "trainer.keep_checkpoints=99",
+        "trainer.max_grad_norm=0.01"]
+    words += ["scheduler=constant", "trainer.eval_every=9", "watch.quiet=[update-high]", "trainer.global_batch_size=16"]
     whole = tiny(tmp_path / "run", *words)
     expected = state(whole)
     assert told(whole) == [(40, "plateau")]
@@ -196,7 +200,7 @@ def test_the_rules_know_the_run(tmp_path: Path) -> None:
         said = ["stage=dpo", *compared("dpo", tmp_path), *words, "model=tiny", "precision=fp32", "optim.lr=1e-3", "stage.prompts=[]"]
         said = list({w.partition("=")[0]: w for w in said}.values())
         said = [w for w in said if name != "sft" or not w.startswith(("data.path", "data.max_samples"))]
-        composed = compose([*said, f"run_dir={tmp_path / name}", "trainer.max_steps=50", "trainer.batch_size=8"])
+        composed = compose([*said, f"run_dir={tmp_path / name}", "trainer.max_steps=50", "trainer.global_batch_size=8"])
         (tmp_path / name).mkdir()
         dtypes: Dtypes = build(composed.run.precision, "cpu")
         source = checked_source(composed)

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 SHORT = (
-    "model=tiny", "data.max_samples=60", "precision=fp32", "trainer.max_steps=9", "trainer.batch_size=6", "trainer.micro_batch=2",
+    "model=tiny", "data.max_samples=60", "precision=fp32", "trainer.max_steps=9", "trainer.global_batch_size=6",
+    "trainer.micro_batch_size=2",
     "trainer.eval_every=3", "trainer.save_every=2", "stage.max_new_tokens=4", "logger=none",
 )
 WORDS = (*SHORT, "data=guide", "method.dropout=0.2")

@@ -72,8 +72,9 @@ def test_the_verdict_compares_with_the_derived_rate() -> None:
 
 
 def test_a_run_draws_its_curve_and_keeps_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["+find=lr", "find.steps=30", "model=tiny", "data.max_samples=60", "precision=fp32", "trainer.batch_size=4",
-             "trainer.micro_batch=2", f"run_dir={tmp_path / 'run'}"]
+    words = ["+find=lr", "find.steps=30", "model=tiny", "data.max_samples=60", "precision=fp32",
+        "trainer.global_batch_size=4",
+             "trainer.micro_batch_size=2", f"run_dir={tmp_path / 'run'}"]
     composed = compose(words)
     lr = composed.run.optim.lr
     assert find(composed, checked_source(composed)) == 0
@@ -92,7 +93,8 @@ def test_a_test_that_is_short_of_memory_begins_again_with_half_the_micro_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its curve is that of the smaller micro-batch, and the second shortage ends it in one line."""
-    words = ["+find=lr", "find.steps=20", "model=tiny", "data.max_samples=60", "precision=fp32", "trainer.batch_size=4"]
+    words = ["+find=lr", "find.steps=20", "model=tiny", "data.max_samples=60", "precision=fp32",
+        "trainer.global_batch_size=4"]
     plain, least = LanguageStage.total_loss, 3
 
     def short(self: LanguageStage, batch: dict[str, Any]) -> torch.Tensor:
@@ -102,7 +104,7 @@ def test_a_test_that_is_short_of_memory_begins_again_with_half_the_micro_batch(
         return found
 
     def curve(name: str, micro: int) -> list[str]:
-        composed = compose([*words, f"trainer.micro_batch={micro}", f"run_dir={tmp_path / name}"])
+        composed = compose([*words, f"trainer.micro_batch_size={micro}", f"run_dir={tmp_path / name}"])
         assert find(composed, checked_source(composed)) == 0
         return (tmp_path / name / "find.jsonl").read_text().splitlines()
 
@@ -110,10 +112,11 @@ def test_a_test_that_is_short_of_memory_begins_again_with_half_the_micro_batch(
     monkeypatch.setattr(LanguageStage, "total_loss", short)
     capsys.readouterr()
     assert curve("halved", 4) == expected
-    said = "Out of memory at step 5: the test begins again with trainer.micro_batch=2 and the same mathematics.\n"
+    said = "Out of memory at step 5: the test begins again with trainer.micro_batch_size=2 and the same mathematics.\n"
     assert said in capsys.readouterr().err
     least = 1
-    with pytest.raises(TrainingFailed, match=r"^Out of memory at step 5: trainer\.micro_batch=2.*; it was halved already\. Try "):
+    with pytest.raises(TrainingFailed, match=r"^Out of memory at step 5: trainer\.micro_batch_size=2.*; it was halved "
+        r"already\. Try "):
         curve("again", 4)
     assert json.loads((tmp_path / "again" / "status.json").read_text())["state"] == "failed"
 

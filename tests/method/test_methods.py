@@ -81,7 +81,8 @@ def test_it_lowers_the_loss(tmp_path: Path, method: str) -> None:
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_stopped_and_resumed_it_is_the_run_that_went_through(tmp_path: Path, method: str) -> None:
-    words = [f"method={method}", *METHODS[method], "optim.lr=1e-2", "scheduler=constant", "trainer.save_every=2", "trainer.keep=5"]
+    words = [f"method={method}", *METHODS[method], "optim.lr=1e-2", "scheduler=constant", "trainer.save_every=2",
+        "trainer.keep_checkpoints=5"]
     whole = tiny(tmp_path / "whole", *words, "trainer.max_steps=4")
     part = tiny(tmp_path / "part", *words, "trainer.max_steps=2")
     tiny(part, *words, "trainer.max_steps=4", "resume.allow=[trainer.max_steps]")
@@ -360,7 +361,7 @@ UNFREEZE = ["method=layerwise", 'method.rules=["all full"]', "method.unfreeze_ev
 
 
 def test_layers_thaw_from_the_top_and_a_resumed_run_knows_which(tmp_path: Path) -> None:
-    words = [*UNFREEZE, "trainer.save_every=1", "trainer.keep=9"]
+    words = [*UNFREEZE, "trainer.save_every=1", "trainer.keep_checkpoints=9"]
     whole = tiny(tmp_path / "whole", *words, "trainer.max_steps=4")
     start, early, late = dict(base().named_parameters()), weights(whole, "step-2"), weights(whole, "step-4")
 

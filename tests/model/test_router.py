@@ -193,9 +193,10 @@ def test_a_run_of_lora_trains_with_it_and_logs_it(tmp_path: Path) -> None:
     tokenizer = build_tiny(base, torch.float32).tokenizer
     made(MixtralConfig(**{**SMALL, "max_position_embeddings": 1024}, num_local_experts=4)).save_pretrained(tmp_path / "m")
     tokenizer.save_pretrained(tmp_path / "m")
-    words = ["model=hf", f"model.path={tmp_path / 'm'}", "trainer.max_steps=3", "trainer.batch_size=4", "optim.lr=1e-3"]
-    plain = tiny(tmp_path / "plain", *words, "trainer.micro_batch=2")
-    folder = tiny(tmp_path / "run", *words, "trainer.micro_batch=2", "stage.router_aux_loss_coef=0.1")
+    words = ["model=hf", f"model.path={tmp_path / 'm'}", "trainer.max_steps=3", "trainer.global_batch_size=4",
+        "optim.lr=1e-3"]
+    plain = tiny(tmp_path / "plain", *words, "trainer.micro_batch_size=2")
+    folder = tiny(tmp_path / "run", *words, "trainer.micro_batch_size=2", "stage.router_aux_loss_coef=0.1")
     aux = [row["train/router_aux_loss"] for row in rows(folder) if "train/router_aux_loss" in row]
     assert len(aux) == 3
     assert losses(folder)[0] == pytest.approx(losses(plain)[0] + 0.1 * aux[0], rel=1e-6)

@@ -51,7 +51,7 @@ def losses_of(case: str, folder: Path) -> list[float]:
     stage, method = CASES[case]
     words = [
         f"stage={stage}", f"method={method}", "data=file", f"data.path={write_data(folder, stage)}", "data.max_samples=40",
-        "data.max_length=96", f"trainer.max_steps={STEPS}", "trainer.micro_batch=2",
+        "data.max_length=96", f"trainer.max_steps={STEPS}", "trainer.micro_batch_size=2",
         f"trainer.eval_every={STEPS}", "optim=adamw", "optim.lr=3e-3",
         "scheduler=cosine", "scheduler.warmup_ratio=0.25", "seed=7", *WORDS[stage],
     ]

@@ -19,7 +19,8 @@ from fulgurite.plan.preflight import checked_source
 from fulgurite.train import experiment as assembly
 
 BASE = {
-    "model": "tiny", "data.max_samples": "40", "trainer.max_steps": "9", "trainer.batch_size": "4", "trainer.micro_batch": "2",
+    "model": "tiny", "data.max_samples": "40", "trainer.max_steps": "9", "trainer.global_batch_size": "4",
+    "trainer.micro_batch_size": "2",
     "precision": "fp32", "scheduler": "constant_with_warmup", "scheduler.warmup_steps": "2", "trainer.eval_every": "3",
     "trainer.save_every": "2", "stage.max_new_tokens": "3", "data.val_fraction": "0.2", "logger": "none",
 }
@@ -185,7 +186,7 @@ def test_freeze_schedules_are_asked_each_step(tmp_path: Path, monkeypatch: pytes
         self.freeze_schedules.append(embeddings_in_the_first_step)
 
     monkeypatch.setattr(base.StageModule, "__init__", resting)
-    go(tmp_path, "optim=sgd", "method=full", "optim.lr=1e-2", "trainer.max_steps=2", "trainer.micro_batch=4")
+    go(tmp_path, "optim=sgd", "method=full", "optim.lr=1e-2", "trainer.max_steps=2", "trainer.micro_batch_size=4")
     assert asked == [0, 1]
     assert look.seen[1] - look.seen[0] == {"model.model.embed_tokens.weight"}
 

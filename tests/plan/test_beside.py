@@ -23,20 +23,22 @@ def composed(*words: str) -> Composed:
 
 
 def test_cheaper_words_are_looked_for_only_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = composed("method=full", "trainer.batch_size=8", "trainer.micro_batch=4")
+    run = composed("method=full", "trainer.global_batch_size=8", "trainer.micro_batch_size=4")
     dtypes = room.settled(run)
     found = room.gather(run, checked_source(run), dtypes)
     # a stand-in for plan/memory.py: trained parameters and rows at a time, so that each word shows
-    monkeypatch.setattr(room, "memory", lambda s: Memory(Part(weights=s.model.trained, activations=1000 * s.run.trainer.micro_batch)))
+    monkeypatch.setattr(room, "memory",
+        lambda s: Memory(Part(weights=s.model.trained, activations=1000 * s.run.trainer.micro_batch_size)))
     seen = replace(found.seen, memory=room.memory(found.seen))
     seen.machine = replace(seen.machine, memory_free=10 * seen.memory.peak)
     assert cheaper(run, dtypes, found.facts, seen) == []
     seen.machine = replace(seen.machine, memory_free=seen.memory.peak)
     ways = cheaper(run, dtypes, found.facts, seen)
     assert [way.override.split()[-1] for way in ways] == [
-        "trainer.micro_batch=1", "trainer.gradient_checkpointing=true", "optim=adamw_8bit", "method=lora", "method=qlora",
+        "trainer.micro_batch_size=1", "trainer.gradient_checkpointing=true", "optim=adamw_8bit", "method=lora",
+        "method=qlora",
     ]
-    assert ways[-1].override == "trainer.micro_batch=1 trainer.gradient_checkpointing=true optim=adamw_8bit method=qlora"
+    assert ways[-1].override == "trainer.micro_batch_size=1 trainer.gradient_checkpointing=true optim=adamw_8bit method=qlora"
     assert ways[0].peak == seen.memory.peak - 3000
     assert ways[3].peak < ways[2].peak
 

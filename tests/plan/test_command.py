@@ -21,7 +21,7 @@ from fulgurite.plan.verdict import heard, refuse_unknown
 from fulgurite.run.folder import read_config
 
 TINY = ["model=tiny", "precision=fp32", "logger=none"]
-FEW = ["data.max_samples=60", "data.val_fraction=0.1", "trainer.batch_size=32", "trainer.epochs=1"]
+FEW = ["data.max_samples=60", "data.val_fraction=0.1", "trainer.global_batch_size=32", "trainer.epochs=1"]
 """Two steps that nobody asked for."""
 
 
@@ -31,7 +31,7 @@ def json_of(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[
 
 
 def test_the_json_is_what_the_design_says(capsys: pytest.CaptureFixture[str]) -> None:
-    status, found = json_of(capsys, "trainer.max_steps=300", "trainer.batch_size=8", "optim.lr=5e-4")
+    status, found = json_of(capsys, "trainer.max_steps=300", "trainer.global_batch_size=8", "optim.lr=5e-4")
     assert status == 0
     assert {"knobs", "steps", "warmup_steps", "tokens", "parameters", "trainable", "memory", "disk", "troubles"} <= set(found)
     assert (found["steps"], found["warmup_steps"]) == (300, 30)
@@ -43,7 +43,8 @@ def test_the_json_is_what_the_design_says(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_the_plan_is_what_training_does(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    words = ["method=lora", "data.max_samples=60", "data.val_fraction=0.1", "trainer.batch_size=4", "trainer.max_steps=3"]
+    words = ["method=lora", "data.max_samples=60", "data.val_fraction=0.1", "trainer.global_batch_size=4",
+        "trainer.max_steps=3"]
     _, found = json_of(capsys, *words, "stage.prompts=[]")
     folder = tiny(tmp_path / "run", *words)
     did = json.loads((folder / "provenance.json").read_text())["knobs"]
@@ -67,9 +68,11 @@ def test_the_screen_is_no_wider_than_a_terminal(capsys: pytest.CaptureFixture[st
 def test_a_private_plan_says_which_noise_its_epsilon_needs(capsys: pytest.CaptureFixture[str]) -> None:
     from fulgurite.privacy.accountant import noise_for, rate_of
 
-    assert main(["plan", *TINY, "privacy=dp_sgd", "privacy.epsilon=8", "trainer.max_steps=300", "trainer.batch_size=32"]) == 0
+    assert main(["plan", *TINY, "privacy=dp_sgd", "privacy.epsilon=8", "trainer.max_steps=300",
+        "trainer.global_batch_size=32"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    _, found = json_of(capsys, "privacy=dp_sgd", "privacy.epsilon=8", "trainer.max_steps=300", "trainer.batch_size=32")
+    _, found = json_of(capsys, "privacy=dp_sgd", "privacy.epsilon=8", "trainer.max_steps=300",
+        "trainer.global_batch_size=32")
     noise = noise_for(8.0, found["knobs"]["privacy.delta"]["value"], rate_of(32, found["rows"]), 300)
     assert f"epsilon 8 needs noise multiplier {noise:.3g}" in out
 
@@ -117,16 +120,18 @@ def test_the_lines_of_a_run() -> None:
 def test_a_knob_is_not_spoken_of_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    monkeypatch.setitem(RULES, "steps.too-few", replace(RULES["steps.too-few"], about="trainer.keep"))
-    assert [t.rule for t in speak(seen("trainer.keep=9", steps=5))] == ["steps.too-few"]
-    assert [t.rule for t in speak(seen("trainer.keep=9", steps=500))] == ["value.unusual"]
+    monkeypatch.setitem(RULES, "steps.too-few", replace(RULES["steps.too-few"], about="trainer.keep_checkpoints"))
+    assert [t.rule for t in speak(seen("trainer.keep_checkpoints=9", steps=5))] == ["steps.too-few"]
+    assert [t.rule for t in speak(seen("trainer.keep_checkpoints=9", steps=500))] == ["value.unusual"]
 
 
 SHOWN = [
-    ["trainer.max_steps=300"], ["trainer.max_steps=300", "trainer.keep=9", "trainer.max_grad_norm=0.01", "optim.weight_decay=0.9"],
-    ["method=full", "optim.lr=0.99", "trainer.max_steps=3"], ["optim.lr=1e-7", "scheduler.warmup_ratio=0.9", "trainer.patience=99"],
+    ["trainer.max_steps=300"], ["trainer.max_steps=300", "trainer.keep_checkpoints=9", "trainer.max_grad_norm=0.01",
+        "optim.weight_decay=0.9"],
+    ["method=full", "optim.lr=0.99", "trainer.max_steps=3"],
+    ["optim.lr=1e-7", "scheduler.warmup_ratio=0.9", "trainer.early_stopping_patience=99"],
     [*FEW, "plan.allow=[steps.too-few]"], ["method.rank=64", "method.alpha=1", "method.dropout=0.9"],
-    ["method=full", "optim.lr=0.99", "plan.allow=[rate.out-of-band,value.unusual]", "trainer.keep=9"],
+    ["method=full", "optim.lr=0.99", "plan.allow=[rate.out-of-band,value.unusual]", "trainer.keep_checkpoints=9"],
     ["data.val_fraction=0.6", "trainer.epochs=40", "data.max_length=100"],
 ]
 
@@ -171,13 +176,14 @@ def test_wrong_words_are_one_line(words: list[str], said: str, capsys: pytest.Ca
 
 
 def test_the_probe_times_the_real_model(capsys: pytest.CaptureFixture[str]) -> None:
-    _, found = json_of(capsys, "--probe", "trainer.max_steps=300", "trainer.batch_size=8")
+    _, found = json_of(capsys, "--probe", "trainer.max_steps=300", "trainer.global_batch_size=8")
     assert found["seconds"]["training"] > 0
     assert found["seconds"]["evaluation"] > 0
 
 
 def test_a_probe_of_steps_that_are_not_alike_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "--probe", *TINY, "privacy=dp_sgd", "trainer.max_steps=300", "trainer.batch_size=32"]) == 2
+    assert main(["plan", "--probe", *TINY, "privacy=dp_sgd", "trainer.max_steps=300",
+        "trainer.global_batch_size=32"]) == 2
     assert "--probe cannot time privacy" in capsys.readouterr().err
 
 

@@ -89,7 +89,7 @@ def test_weights_gradients_and_state_are_bytes_a_number() -> None:
     assert (part.weights, part.gradients) == (4 * numbers, 4 * numbers)
     assert part.optimizer == 8 * numbers + 4 * len(facts.tensors)
     chunk = composed.run.stage.loss_chunk
-    assert chunk < 64 * composed.run.trainer.micro_batch
+    assert chunk < 64 * composed.run.trainer.micro_batch_size
     assert part.logits == chunk * facts.vocab * 8 + 4 * facts.vocab * facts.hidden
 
 
@@ -114,17 +114,17 @@ def test_on_a_cpu_layers_that_are_made_again_leave_the_holes_of_those_that_are_k
 
 
 def test_a_derived_micro_batch_shrinks_until_it_fits_and_a_given_one_stays() -> None:
-    composed, _, facts = composed_of("method=full", "precision=fp32", "trainer.batch_size=16")
-    before = composed.run.trainer.micro_batch
+    composed, _, facts = composed_of("method=full", "precision=fp32", "trainer.global_batch_size=16")
+    before = composed.run.trainer.micro_batch_size
     assert before == 8
     assert not reduce(composed, facts, None, Machine(memory_free=10**12))
     need = memory.estimate(composed.run, facts, None, Machine()).training.total
     assert reduce(composed, facts, None, Machine(memory_free=need))
-    assert composed.run.trainer.micro_batch in (1, 2, 4)
-    assert "8 would need" in composed.provenance["trainer.micro_batch"].reason
-    several, _, facts = composed_of("method=full", "precision=fp32", "trainer.batch_size=16")
+    assert composed.run.trainer.micro_batch_size in (1, 2, 4)
+    assert "8 would need" in composed.provenance["trainer.micro_batch_size"].reason
+    several, _, facts = composed_of("method=full", "precision=fp32", "trainer.global_batch_size=16")
     assert not reduce(several, facts, None, Machine(memory_free=need, processes=2))  # each would see other memory free
-    given, _, facts = composed_of("method=full", "precision=fp32", "trainer.micro_batch=8")
+    given, _, facts = composed_of("method=full", "precision=fp32", "trainer.micro_batch_size=8")
     assert not reduce(given, facts, None, Machine(memory_free=1))
 
 

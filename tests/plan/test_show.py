@@ -71,7 +71,8 @@ def test_judged_answers(shown: Any) -> None:
 
 
 def test_prompts_learn_nothing_and_text_all_but_its_first_token(shown: Any) -> None:
-    asked = shown([{"prompt": "A colour?"}, {"prompt": "A cow?"}], "1", "stage=grpo", "stage.reward=['length:3']", "trainer.batch_size=1")
+    asked = shown([{"prompt": "A colour?"}, {"prompt": "A cow?"}], "1", "stage=grpo", "stage.reward=['length:3']",
+        "trainer.global_batch_size=1")
     assert asked.startswith("1. a.jsonl:1: training; ")
     assert asked.rstrip().endswith("<|im_start|>assistant")
     assert "[[" not in asked

@@ -104,7 +104,7 @@ def test_the_arithmetic_is_that_of_float32(rounding: Rounding) -> None:
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_run_resumes_bit_for_bit_and_logs_the_share_of_unchanged_weights(tmp_path: Path, rounding: Rounding, method: str) -> None:
     words = [f"method={method}", "precision=pure_bf16", f"precision.rounding={rounding}", "optim.lr=1e-4", "trainer.save_every=2"]
-    words += ["trainer.keep=5", "scheduler=constant"]
+    words += ["trainer.keep_checkpoints=5", "scheduler=constant"]
     whole = tiny(tmp_path / "whole", *words, "trainer.max_steps=4")
     part = tiny(tmp_path / "part", *words, "trainer.max_steps=2")
     tiny(part, *words, "trainer.max_steps=4", "resume.allow=[trainer.max_steps]")
@@ -132,7 +132,7 @@ def test_at_a_small_rate_nearest_leaves_most_weights_unchanged(tmp_path: Path) -
 @pytest.mark.parametrize("rounding", ["stochastic", "kahan"])
 def test_every_optimizer_that_steps_alone_is_rounded_and_resumes(tmp_path: Path, optim: str, rounding: str) -> None:
     words = ["method=full", "precision=pure_bf16", f"precision.rounding={rounding}", f"optim={optim}", "optim.lr=1e-3"]
-    words += ["trainer.save_every=1", "trainer.keep=5", "scheduler=constant"]
+    words += ["trainer.save_every=1", "trainer.keep_checkpoints=5", "scheduler=constant"]
     whole = tiny(tmp_path / "whole", *words, "trainer.max_steps=3")
     part = tiny(tmp_path / "part", *words, "trainer.max_steps=2")
     tiny(part, *words, "trainer.max_steps=3", "resume.allow=[trainer.max_steps]")

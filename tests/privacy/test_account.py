@@ -66,7 +66,7 @@ def test_prv_needs_less_noise() -> None:
 
 
 def test_empty_knobs_are_filled_with_their_reasons() -> None:
-    composed = compose(["privacy=dp_sgd", "trainer.batch_size=50", "model=tiny", "data.max_length=64"])
+    composed = compose(["privacy=dp_sgd", "trainer.global_batch_size=50", "model=tiny", "data.max_length=64"])
     composed.fill(Facts(rows=1000, total_steps=60), "steps")
     p = composed.run.privacy
     assert p.delta == delta_for(1000) == pytest.approx(10**-3.6)
@@ -81,7 +81,7 @@ def test_batches_are_four_times_as_large_and_full_gradients_fit() -> None:
         composed = compose(["privacy=dp_sgd", words, "data.max_length=64"])
         composed.fill(Facts(rows=100_000, percentile_99=60, model_length=2048), "data")
         composed.fill(Facts(rows=100_000, total_steps=2), "steps")
-        sizes[words] = (composed.run.trainer.batch_size, composed.run.trainer.micro_batch)
+        sizes[words] = (composed.run.trainer.global_batch_size, composed.run.trainer.micro_batch_size)
     assert sizes == {"method=lora": (64, 16), "method=full": (256, 3)}  # 2 GB hold three rows' gradients of 0.54 GB
 
 
@@ -96,7 +96,7 @@ def test_a_run_that_would_overspend_is_refused_before_and_when_it_goes_on() -> N
     assert enough.history == [(noise, 0.05, 20)]
     with pytest.raises(ConfigError, match="would spend epsilon"):
         enough.load({"history": [[noise / 2, 0.05, 20]]})
-    with pytest.raises(ConfigError, match=r"trainer\.batch_size=51 is more than the 50 rows"):
+    with pytest.raises(ConfigError, match=r"trainer\.global_batch_size=51 is more than the 50 rows"):
         build(config, nn.Linear(2, 2), rows=50, batch_size=51, total_steps=1, secret=1)
     with pytest.raises(ConfigError, match=r"privacy\.delta=0\.1 lets the promise fail for a whole row of 50; take less than 0\.02"):
         build(DpSgd(delta=0.1, noise_multiplier=1.0), nn.Linear(2, 2), rows=50, batch_size=5, total_steps=1, secret=1)

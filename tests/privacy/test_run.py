@@ -26,7 +26,8 @@ from fulgurite.privacy.accountant import epsilon_of
 from fulgurite.privacy.config import DpSgd
 from fulgurite.run.folder import read_config
 
-PRIVATE = ["privacy=dp_sgd", "privacy.noise_seed=7", "trainer.batch_size=8", "trainer.micro_batch=3", "data.max_samples=80"]
+PRIVATE = ["privacy=dp_sgd", "privacy.noise_seed=7", "trainer.global_batch_size=8", "trainer.micro_batch_size=3",
+    "data.max_samples=80"]
 
 
 def account(folder: Path) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def cut_off(folder: Path, step: int, *words: str) -> None:
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_stopped_and_resumed_is_the_run_that_never_stopped(tmp_path: Path, method: str) -> None:
     # with an expected batch of one row, some steps draw none
-    words = [*PRIVATE, f"method={method}", "trainer.max_steps=9", "trainer.batch_size=1", "optim.lr=1e-3"]
+    words = [*PRIVATE, f"method={method}", "trainer.max_steps=9", "trainer.global_batch_size=1", "optim.lr=1e-3"]
     whole = tiny(tmp_path / "whole", *words)
     assert 0.0 in [row.get("privacy/rows") for row in rows(whole)]
     cut_off(tmp_path / "cut", 4, *words)
@@ -133,7 +134,7 @@ def test_without_a_given_seed_two_runs_differ_and_one_goes_on(tmp_path: Path) ->
 
 def test_micro_batches_change_nothing(tmp_path: Path) -> None:
     same = ["privacy.epsilon=100", "trainer.max_steps=3", "optim.lr=1e-3"]
-    whole, *others = [tiny(tmp_path / str(m), *PRIVATE, f"trainer.micro_batch={m}", *same) for m in (8, 3, 1)]
+    whole, *others = [tiny(tmp_path / str(m), *PRIVATE, f"trainer.micro_batch_size={m}", *same) for m in (8, 3, 1)]
     for other in others:
         assert losses(other) == pytest.approx(losses(whole), rel=1e-5)
         for name, tensor in weights(whole).items():
@@ -158,7 +159,7 @@ def test_a_run_from_before_privacy_goes_on_as_one_without(tmp_path: Path) -> Non
 
 
 def test_privacy_cannot_be_added_to_a_run_that_began_without(tmp_path: Path) -> None:
-    more = ["trainer.batch_size=8", "data.max_samples=80", "trainer.micro_batch=3", "trainer.max_steps=3"]
+    more = ["trainer.global_batch_size=8", "data.max_samples=80", "trainer.micro_batch_size=3", "trainer.max_steps=3"]
     cut_off(tmp_path, 1, *more)
     with pytest.raises(CheckpointError, match=r"privacy \"none\" → \"dp_sgd\""):
         tiny(tmp_path, *more, "privacy=dp_sgd", "privacy.noise_seed=7")

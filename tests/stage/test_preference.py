@@ -55,7 +55,7 @@ def run(tmp_path: Path) -> Callable[..., Path]:
     def make(name: str, *words: str) -> Path:
         stage = next(w.partition("=")[2] for w in words if w.startswith("stage="))
         usual = ["data=file", f"data.path={files.get(stage, pair)}", "data.max_samples=null", "optim.lr=1e-3", "scheduler=constant"]
-        return tiny(tmp_path / name, *usual, "trainer.batch_size=8", "data.val_fraction=0.25", *words)
+        return tiny(tmp_path / name, *usual, "trainer.global_batch_size=8", "data.val_fraction=0.25", *words)
 
     return make
 
@@ -69,7 +69,7 @@ STEPS = {
 @pytest.mark.parametrize(("name", "method"), cells(STEPS, ["full", "lora"]))
 def test_micro_batches_change_nothing(name: str, method: str, run: Any) -> None:
     words = [*STEPS[name], f"method={method}", "trainer.max_steps=3", "optim=sgd", "optim.lr=0.5", "trainer.eval_every=3"]
-    whole, *others = [run(f"{m}", f"trainer.micro_batch={m}", *words) for m in (8, 3, 1)]
+    whole, *others = [run(f"{m}", f"trainer.micro_batch_size={m}", *words) for m in (8, 3, 1)]
     for other in others:
         assert [set(row) for row in rows(other)] == [set(row) for row in rows(whole)]
         for mine, theirs in zip(rows(other), rows(whole), strict=True):
@@ -213,7 +213,8 @@ def test_what_rounding_may_do_to_a_precomputed_reference(
     precision: str, share: float, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A table that is off by `share` nats times the root of the tokens is refused, one that is off by half of the bound is not."""
-    words = ["stage=dpo", "stage.reference_mode=precomputed", f"precision={precision}", "trainer.max_steps=1", "trainer.micro_batch=4"]
+    words = ["stage=dpo", "stage.reference_mode=precomputed", f"precision={precision}", "trainer.max_steps=1",
+        "trainer.micro_batch_size=4"]
     inner, off = stages.PreferenceModule.answers, 0.0
 
     def shifted(self: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -252,7 +253,7 @@ def test_another_model_as_the_reference(run: Any, tmp_path: Path) -> None:
 
 
 def test_ktos_baseline_is_over_the_whole_step_and_never_negative(run: Any) -> None:
-    folder = run("run", "stage=kto", "optim.lr=1e-2", "trainer.max_steps=5", "trainer.micro_batch=1")
+    folder = run("run", "stage=kto", "optim.lr=1e-2", "trainer.max_steps=5", "trainer.micro_batch_size=1")
     found = [row["train/kl"] for row in rows(folder) if "train/kl" in row]
     assert found[0] == 0.0
     assert all(x >= 0 for x in found)
@@ -261,24 +262,24 @@ def test_ktos_baseline_is_over_the_whole_step_and_never_negative(run: Any) -> No
 
 def test_kto_warns_of_a_step_with_too_few(run: Any, capfd: pytest.CaptureFixture[str]) -> None:
     run("few", "stage=kto")
-    assert "warning: trainer.batch_size=8: KTO estimates its baseline" in "".join(capfd.readouterr())
-    run("enough", "stage=kto", "trainer.batch_size=16")
-    assert "warning: trainer.batch_size" not in "".join(capfd.readouterr())
+    assert "warning: trainer.global_batch_size=8: KTO estimates its baseline" in "".join(capfd.readouterr())
+    run("enough", "stage=kto", "trainer.global_batch_size=16")
+    assert "warning: trainer.global_batch_size" not in "".join(capfd.readouterr())
 
 
 def test_kto_warns_of_classes_out_of_balance(run: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     few = written(tmp_path / "few.jsonl", [r for n, r in enumerate(judged(20)) if r["label"] or n % 5 == 0])
-    words = ["stage=kto", f"data.path={few}", "trainer.batch_size=16", "data.val_fraction=0"]
+    words = ["stage=kto", f"data.path={few}", "trainer.global_batch_size=16", "data.val_fraction=0"]
     run("warned", *words)
     assert "20 good and 4 bad answers, weighted 5 : 1; KTO wants 1:1 to 4:3: take stage.desirable_weight=0.2" in "".join(capfd.readouterr())
     run("heeded", *words, "stage.desirable_weight=0.2")
-    run("equal", "stage=kto", "trainer.batch_size=16")
+    run("equal", "stage=kto", "trainer.global_batch_size=16")
     assert "KTO wants" not in "".join(capfd.readouterr())
 
 
 def test_kto_without_another_prompt_has_no_baseline_and_says_so(run: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     one = written(tmp_path / "one.jsonl", [{**r, "prompt": "What?"} for r in judged(20)])
-    words = ["stage=kto", "trainer.batch_size=16", "data.val_fraction=0", "optim.lr=1e-2", "trainer.max_steps=4"]
+    words = ["stage=kto", "trainer.global_batch_size=16", "data.val_fraction=0", "optim.lr=1e-2", "trainer.max_steps=4"]
     folder = run("one", *words, f"data.path={one}")
     assert "warning: all answers are to one prompt, so that KTO has no baseline: 0 stands" in "".join(capfd.readouterr())
     assert [row["train/kl"] for row in rows(folder)] == [0.0] * 4

@@ -194,7 +194,8 @@ def test_a_file_that_leaves_while_it_is_imported_is_one_sentence(tmp_path: Path)
         (["stage.reward=['count:a']", "data.packing=best_fit"], r"data\.packing=best_fit joins them"),
         (["stage.reward=['count:a']", "data.too_long=truncate"], "would cut off the opening of the answer"),
         (["stage.reward=['count:a']", "data.mask=all"], r"data\.mask=all has no meaning"),
-        (["stage.reward=['count:a']", "trainer.batch_size=1", "stage.minibatches=9"], "cannot be cut from 8 answers"),
+        (["stage.reward=['count:a']", "trainer.global_batch_size=1", "stage.minibatches=9"],
+            "cannot be cut from 8 answers"),
     ],
 )
 def test_what_cannot_go_together_is_refused_before_a_model_is_loaded(words: list[str], said: str) -> None:

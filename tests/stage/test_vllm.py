@@ -98,7 +98,8 @@ def test_a_model_that_it_cannot_run_is_one_sentence() -> None:
 
 def trained(folder: Path, stage: str, *words: str) -> list[dict[str, Any]]:
     command = [
-        *TINY, f"stage={stage}", "stage.engine=vllm", "stage.reward=['count:e']", "trainer.batch_size=8", "trainer.micro_batch=8",
+        *TINY, f"stage={stage}", "stage.engine=vllm", "stage.reward=['count:e']", "trainer.global_batch_size=8",
+        "trainer.micro_batch_size=8",
         "stage.max_new_tokens=12", "stage.prompts=[]", "logger=none", "data.max_samples=60", "trainer.eval_every=3", "trainer.save_every=2",
         "optim.lr=1e-3", f"run_dir={folder}", "trainer.max_steps=6", "stage.minibatches=2", *words,
     ]

@@ -10,7 +10,7 @@ from tests.sweep.test_trials import TINY
 
 from fulgurite.cli.main import main
 
-PLAIN = [*TINY[2:], "stage.prompts=[]", "trainer.workers=0"]
+PLAIN = [*TINY[2:], "stage.prompts=[]", "trainer.num_workers=0"]
 
 
 def launcher(name: str) -> list[str]:

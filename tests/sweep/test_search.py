@@ -179,4 +179,4 @@ def test_a_range_of_ones_own_wins_and_a_value_is_fixed(tmp_path: Path) -> None:
     what = prepared(base, ["+sweep=sft_lora", "method.rank=8"], {"optim.lr": Span(1e-5, 1e-4, True)}, tmp_path)
     assert what.spaces["optim.lr"] == Span(1e-5, 1e-4, True)
     assert "method.rank" not in what.spaces
-    assert isinstance(what.spaces["trainer.batch_size"], Values)
+    assert isinstance(what.spaces["trainer.global_batch_size"], Values)

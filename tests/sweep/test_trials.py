@@ -13,7 +13,7 @@ from fulgurite.cli.main import main
 
 TINY = [
     "+sweep=sft_lora", "sweep.knobs=[optim.lr]", "model=tiny", "data.max_samples=60", "precision=fp32", "trainer.max_steps=2",
-    "trainer.eval_every=1", "trainer.batch_size=4", "data.val_fraction=0.2",
+    "trainer.eval_every=1", "trainer.global_batch_size=4", "data.val_fraction=0.2",
 ]
 
 
@@ -42,14 +42,15 @@ def test_the_first_trial_is_what_the_data_derive_and_no_drawn_value_is_refused_a
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    few = ["+sweep=sft_lora", "sweep.knobs=[trainer.batch_size]", "model=tiny", "data.max_samples=60", "precision=fp32", "sweep.study=two"]
+    few = ["+sweep=sft_lora", "sweep.knobs=[trainer.global_batch_size]", "model=tiny", "data.max_samples=60",
+        "precision=fp32", "sweep.study=two"]
     assert main(["train", *few[2:-1], "run_dir=alone", "trainer.max_steps=1", "stage.prompts=[]"]) == 0
-    derived = json.loads(Path("alone/provenance.json").read_text())["knobs"]["trainer.batch_size"]
+    derived = json.loads(Path("alone/provenance.json").read_text())["knobs"]["trainer.global_batch_size"]
     assert derived["origin"] == "derived"
     assert main(["train", "-m", *few, "sweep.trials=3", "sweep.sampler=random", "sweep.pruner=none"]) == 0
     folder = tmp_path / "runs" / "sweeps" / "two"
     trials = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
-    assert trials[0]["values"] == {"trainer.batch_size": derived["value"]}
+    assert trials[0]["values"] == {"trainer.global_batch_size": derived["value"]}
     assert [t["state"] for t in trials] == ["complete"] * 3
     allowed = [t for n in range(3) for t in json.loads((folder / str(n) / "troubles.json").read_text()) if t["severity"] == "error"]
     assert {(t["rule"], t["allowed"]) for t in allowed} == {("steps.too-few", True)}  # a batch of 64 makes two steps
@@ -110,7 +111,7 @@ def test_the_command_of_a_wandb_agent_runs_and_no_drawn_value_is_refused(tmp_pat
     for name, value in {"WANDB_SWEEP_ID": "abcd1234", "WANDB_RUN_ID": "ab12cd34", "WANDB_MODE": "offline"}.items():
         monkeypatch.setenv(name, value)  # as the agent does
     monkeypatch.chdir(tmp_path)
-    own = ("trainer.batch_size", "trainer.max_steps")
+    own = ("trainer.global_batch_size", "trainer.max_steps")
     tiny = [word for word in TINY[2:] if not word.startswith(own)]  # two epochs in batches of 128 are too few steps
     assert main([*words[1:], *tiny, "stage.prompts=[]", "run_dir=run"]) == 0
     knobs = json.loads(Path("run/provenance.json").read_text())["knobs"]

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 CHECKPOINTS = "checkpoints"
 FREE = (
     "run_dir", "name", "plugins", "resume", "plan", "watch", "sweep", "logger",
-    "trainer.log_every", "trainer.keep", "trainer.save_every", "trainer.workers",
+    "trainer.log_every", "trainer.keep_checkpoints", "trainer.save_every", "trainer.num_workers",
 )
 """Knobs and groups that change nothing in the mathematics; every other knob makes a run what it is."""
 INPUTS = {
@@ -172,12 +172,13 @@ def _covered(key: str, names: Iterable[str]) -> bool:
 
 
 def check_patient(checkpoint: Path, patience: int | None) -> None:
-    """Raise CheckpointError where the run has ended for want of patience, and `patience` (trainer.patience) would end it again."""
+    """Raise CheckpointError where early stopping ended the run and `patience` would end it again."""
     kept = json.loads((checkpoint / "state.json").read_bytes())["state"].get("callbacks", {}).get("patience", {})
     if patience is not None and (waited := int(kept.get("wait_count", 0))) >= patience:
         raise CheckpointError(
             f"{checkpoint.parent.parent} stopped early at step {folder.step_of(checkpoint)}: val/loss had not fallen for {waited} "
-            f"evaluations, and trainer.patience={patience}; raise it and say resume.allow=[trainer.patience], or begin a new run from its "
+            f"evaluations, and trainer.early_stopping_patience={patience}; raise it and say "
+            f"resume.allow=[trainer.early_stopping_patience], or begin a new run from its "
             "weights (model.path=...)."
         )
 

@@ -29,7 +29,7 @@ class Find:
         60, "How many optimizer steps lie between the lowest rate and the highest.", source="fastai's lr_find 100; 60 is ours, for CPUs",
         bounds=between(20, 10_000), usual=(60, 100), advice="100 where the curve is ragged.",
         sure=Sure.ours, raise_when="When the curve is ragged: 100.", lower_when="When a step takes long and the curve is smooth.",
-        interacts={"trainer.batch_size": "a small one makes the curve ragged"},
+        interacts={"trainer.global_batch_size": "a small one makes the curve ragged"},
         time="In proportion; it ends early where the loss diverges.",
     )
     low: float | None = knob(

@@ -92,7 +92,7 @@ class Sweep:
         1, "How many of the best trials keep their checkpoints; the others' are removed when they end.",
         source="Arithmetic: 30 trials of a full 135M model are 100 GB", bounds=at_least(1), usual=(1, 3), advice="3 to compare answers.",
         sure=Sure.ours, raise_when="To compare the answers of several trials: 3.", lower_when="When the disk is small: 1.",
-        interacts={"trainer.keep": "how many checkpoints each of them keeps"},
+        interacts={"trainer.keep_checkpoints": "how many checkpoints each of them keeps"},
         memory="Disk: each keeps the checkpoints of a whole run.",
     )
     storage: str | None = knob(

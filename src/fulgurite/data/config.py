@@ -128,7 +128,8 @@ class Data(Option):
             _max_length, "data",
         ),
         raise_when="When many examples are dropped.", lower_when="When memory or time is short.",
-        interacts={"trainer.micro_batch": "shorter rows leave room for more of them", "data.too_long": "what happens to longer examples"},
+        interacts={"trainer.micro_batch_size": "shorter rows leave room for more of them",
+            "data.too_long": "what happens to longer examples"},
         memory="Activations grow in proportion; logits too, up to a chunk.",
         time="More than in proportion: attention grows with the square.",
     )
@@ -149,7 +150,7 @@ class Data(Option):
         source="Packing without contamination, Ding et al., https://arxiv.org/abs/2404.10830 (best fit)",
         advice="best_fit pays where lengths differ much and rows are long; it changes how many examples make a step.",
         empty=Empty("best_fit in pre-training, none elsewhere and under privacy=dp_sgd", _packing),
-        interacts={"trainer.batch_size": "a row then holds several examples"},
+        interacts={"trainer.global_batch_size": "a row then holds several examples"},
         time="Saves padding where lengths differ.",
     )
     template: str | None = knob(

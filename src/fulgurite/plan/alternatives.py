@@ -54,8 +54,8 @@ def cheaper(composed: Composed, dtypes: Dtypes, facts: Facts, seen: Seen) -> lis
 
 def _words(run: RunConfig) -> Iterator[str]:
     """From the mildest: the mathematics stays the same, then the optimizer's state is coarser, then the method is another."""
-    if run.trainer.micro_batch > 1:
-        yield "trainer.micro_batch=1"
+    if run.trainer.micro_batch_size > 1:
+        yield "trainer.micro_batch_size=1"
     if not run.trainer.gradient_checkpointing and run.stage.name not in ASKING and not run.private:
         yield "trainer.gradient_checkpointing=true"
     if run.method.kin == "full":

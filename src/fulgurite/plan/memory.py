@@ -39,7 +39,7 @@ def estimate(run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: M
     """The peaks of training, evaluation and rollouts in bytes, of one process. `lengths`: tokens of each row (None: data.max_length)."""
     longest = int(max(lengths)) if lengths is not None and len(lengths) else int(run.data.max_length)
     answers = int(run.stage.max_new_tokens) if run.stage.name in ASKING else 0
-    rows = int(run.trainer.micro_batch or 1) * (2 if run.stage.name in ("dpo", "rm") else 1)
+    rows = int(run.trainer.micro_batch_size or 1) * (2 if run.stage.name in ("dpo", "rm") else 1)
     tokens = rows * (longest + answers)
     flows = flowing(model)
     copied, head = copies(model), head_bytes(model)

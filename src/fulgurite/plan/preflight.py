@@ -34,10 +34,11 @@ def checked_source(composed: Composed) -> Source:
 def refuse_unmeasured(run: RunConfig, has_validation: bool) -> None:
     """Raise ConfigError where something follows a validation loss that nobody measures."""
     check_plateau(run.scheduler, has_validation)
-    if run.trainer.patience is not None and not has_validation:
+    if run.trainer.early_stopping_patience is not None and not has_validation:
         raise ConfigError(
-            f"trainer.patience={run.trainer.patience} counts evaluations, but data.val_fraction=0 and there is no data.val_path: "
-            "set data.val_fraction=0.05, or leave trainer.patience out."
+            f"trainer.early_stopping_patience={run.trainer.early_stopping_patience} counts evaluations, but "
+            f"data.val_fraction=0 and there is no data.val_path: "
+            "set data.val_fraction=0.05, or leave trainer.early_stopping_patience out."
         )
 
 

@@ -94,7 +94,7 @@ def plan_steps(composed: Composed, facts: Facts, rows: AnyRows) -> None:
     """The run's length in optimizer steps, and every knob that hangs on it."""
     trainer = composed.run.trainer
     facts.rows = len(rows)
-    per_epoch = -(-facts.rows // trainer.batch_size)
+    per_epoch = -(-facts.rows // trainer.global_batch_size)
     facts.total_steps = trainer.max_steps or max(1, round(per_epoch * trainer.epochs) * composed.run.stage.steps_a_rollout())
     composed.fill(facts, "steps")
 
@@ -131,5 +131,5 @@ def disk(run: RunConfig, model: ModelFacts) -> Disk:
     hidden = [t.name for t in model.tensors if t.trained and len(t.shape) == 2 and t.kind not in ("embedding", "head", "adapter")]
     one = sum(t.bytes for t in model.tensors if t.trained) + run.optim.total_state_bytes(shapes, width, hidden) + SLACK
     validates = run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None))
-    kept = run.trainer.keep + validates
+    kept = run.trainer.keep_checkpoints + validates
     return Disk(one, kept, one * (kept + 1))

@@ -39,11 +39,12 @@ def headline(seen: Seen, dtypes: Dtypes) -> str:
     """The run in a few lines."""
     run, m, d = seen.run, seen.model, seen.data
     assert d is not None
-    each = d.tokens / max(d.rows, 1) * run.stage.examples_a_step(run.trainer.batch_size)
+    each = d.tokens / max(d.rows, 1) * run.stage.examples_a_step(run.trainer.global_batch_size)
     unit = "prompts" if run.stage.name in ASKING else "rows"
     steps = (
-        f"{seen.steps:,} optimizer steps, {seen.warmup_steps:,} of them warmup; {run.trainer.batch_size} {unit} a step in micro-batches of "
-        f"{run.trainer.micro_batch}, about {each:,.0f} tokens a step"
+        f"{seen.steps:,} optimizer steps, {seen.warmup_steps:,} of them warmup; {run.trainer.global_batch_size} {unit} "
+        f"a step in micro-batches of "
+        f"{run.trainer.micro_batch_size}, about {each:,.0f} tokens a step"
     )
     rows = [
         ("run", f"{run.stage.name} with {seen.choices.get('method', run.method.name)} on {m.path} ({m.architecture}), seed {run.seed}"),
@@ -61,7 +62,7 @@ def private_words(seen: Seen) -> str:
     from fulgurite.privacy.accountant import epsilon_of, rate_of
 
     privacy, rows = seen.run.privacy, seen.data.rows if seen.data is not None else 0
-    rate, noise = rate_of(seen.run.trainer.batch_size, rows), privacy.noise_multiplier
+    rate, noise = rate_of(seen.run.trainer.global_batch_size, rows), privacy.noise_multiplier
     given = f"at delta {privacy.delta:.2g}, each row drawn with chance {rate:.3g} in {seen.steps:,} steps"
     if seen.given("privacy.noise_multiplier"):
         spent = epsilon_of([(noise, rate, seen.steps)], privacy.delta, privacy.accountant)
@@ -166,7 +167,8 @@ def disk_words(seen: Seen) -> str:
     """What checkpoints take."""
     d = seen.disk
     return (
-        f"{size(d.checkpoint)} a checkpoint; {d.kept} are kept (trainer.keep={seen.run.trainer.keep}, and the best) and one is being "
+        f"{size(d.checkpoint)} a checkpoint; {d.kept} are kept "
+        f"(trainer.keep_checkpoints={seen.run.trainer.keep_checkpoints}, and the best) and one is being "
         f"written: {size(d.total)}; {size(seen.machine.disk_free)} are free"
     )
 

@@ -52,7 +52,7 @@ def _delta(run: RunConfig, facts: Facts) -> Derived:
 def _noise_multiplier(run: RunConfig, facts: Facts) -> Derived:
     from fulgurite.privacy.accountant import noise_for, rate_of
 
-    p, rate = run.privacy, rate_of(run.trainer.batch_size, facts.rows)
+    p, rate = run.privacy, rate_of(run.trainer.global_batch_size, facts.rows)
     noise = noise_for(p.epsilon, p.delta, rate, facts.total_steps, p.accountant)
     return Derived(
         noise, f"what {facts.total_steps} steps need, each row drawn at a rate of {rate:.4g}, to spend epsilon {p.epsilon:g} "
@@ -84,7 +84,7 @@ class DpSgd(Privacy):
         interacts={
             "privacy.noise_multiplier": "empty, it is solved for this",
             "trainer.epochs": "more passes need more noise",
-            "trainer.batch_size": "large batches make it cheap",
+            "trainer.global_batch_size": "large batches make it cheap",
         },
         misread="It is a property of the training, not of the data: nothing is anonymised.",
     )
@@ -102,7 +102,8 @@ class DpSgd(Privacy):
         bounds=above(0), usual=between(0.1, 2), advice="Leave it: epsilon is what is meant. Larger batches bear more noise.",
         empty=Empty("solved for epsilon, delta, the rate at which rows are drawn, and the steps", _noise_multiplier, "steps"),
         raise_when="For a smaller epsilon.", lower_when="When the model learns nothing.",
-        interacts={"privacy.epsilon": "follows from it", "trainer.batch_size": "more rows share one step's noise"},
+        interacts={"privacy.epsilon": "follows from it",
+            "trainer.global_batch_size": "more rows share one step's noise"},
     )
     max_grad_norm: float = knob(
         0.1, "Each row's gradient is scaled down to this length. It takes the place of trainer.max_grad_norm, which is then off.",
@@ -145,8 +146,9 @@ class DpSgd(Privacy):
              "clips true gradients, and precision=fp16 scales them; take precision=bf16 or fp32."),
             (getattr(run.scheduler, "monitors", False),
              f"adds no noise to the validation loss, which scheduler={run.scheduler.name} follows; take scheduler=cosine."),
-            (trainer.patience is not None,
-             "adds no noise to the validation loss, which trainer.patience follows; leave trainer.patience out."),
+            (trainer.early_stopping_patience is not None,
+             "adds no noise to the validation loss, which trainer.early_stopping_patience follows; leave "
+             "trainer.early_stopping_patience out."),
             (trainer.gradient_checkpointing, "listens to each layer once, and trainer.gradient_checkpointing calls it twice; turn it off."),
             (trainer.compile, "listens to each layer, and trainer.compile leaves none to listen to; turn it off."),
             (self.accountant is Accountant.prv and self.epsilon > MOST_PRV,

@@ -26,7 +26,8 @@ def nothing(config: c.NoPrivacy, *_: Any, **__: Any) -> None:
 def build(config: c.DpSgd, model: nn.Module, *, rows: int, batch_size: int, total_steps: int, secret: int) -> Mechanism:
     """The mechanism over a model whose method is applied. Raises ConfigError where the budget cannot be kept."""
     if batch_size > rows:
-        raise ConfigError(f"trainer.batch_size={batch_size} is more than the {rows} rows that privacy=dp_sgd draws it from; lower it.")
+        raise ConfigError(f"trainer.global_batch_size={batch_size} is more than the {rows} rows that privacy=dp_sgd "
+            f"draws it from; lower it.")
     if config.delta is None or config.noise_multiplier is None:
         raise ConfigError("privacy.delta and privacy.noise_multiplier are not filled; this is a fault of ours.")
     if config.delta >= 1 / rows:

@@ -93,12 +93,13 @@ class StageModule(LightningModule):  # type: ignore[misc]
     def build_sampler(self, lengths: Ints, processes: int, rank: int) -> StepSampler:
         """Which rows of the data make which step."""
         t = self.run.trainer
-        return StepSampler(lengths, t.batch_size, t.micro_batch, processes, rank, self.run.seed, self.run.data.shuffle)
+        return StepSampler(lengths, t.global_batch_size, t.micro_batch_size, processes, rank, self.run.seed,
+            self.run.data.shuffle)
 
     @property
     def validation_batch_size(self) -> int:
         """The number of validation examples in one batch."""
-        return int(self.run.trainer.micro_batch)
+        return int(self.run.trainer.micro_batch_size)
 
     @abstractmethod
     def total_loss(self, batch: Batch) -> Tensor:

@@ -159,11 +159,11 @@ class PolicyStage(StageModule):
 
     def build_sampler(self, lengths: Ints, processes: int, rank: int) -> StepSampler:
         """Steps as parts of rollouts. Raises ConfigError where a rollout has fewer answers than steps."""
-        t, answers = self.run.trainer, self.run.trainer.batch_size * self.stage.answers()
+        t, answers = self.run.trainer, self.run.trainer.global_batch_size * self.stage.answers()
         if answers < self.stage.minibatches:
             raise ConfigError(f"stage.minibatches={self.stage.minibatches} cannot be cut from {answers} answers a rollout; lower it.")
-        self.cuts = Cuts(answers, self.stage.minibatches, self.stage.inner_epochs, t.micro_batch, self.run.seed)
-        return RolloutOrder(len(lengths), t.batch_size, self.cuts, self.run.seed, self.run.data.shuffle)
+        self.cuts = Cuts(answers, self.stage.minibatches, self.stage.inner_epochs, t.micro_batch_size, self.run.seed)
+        return RolloutOrder(len(lengths), t.global_batch_size, self.cuts, self.run.seed, self.run.data.shuffle)
 
     @property
     def validation_batch_size(self) -> int:

@@ -81,7 +81,8 @@ class PreferenceModule(StageModule):
         with self.inference_context():
             settings = [self.dtypes.option, str(self.run.model.attention)]
             adapted = other is None and not c.begins_at_nothing(self.run)
-            self._parts["reference"] = precompute(scorer, parts, self.run.trainer.micro_batch, settings, cache, adapted)
+            self._parts["reference"] = precompute(scorer, parts, self.run.trainer.micro_batch_size, settings, cache,
+                adapted)
         self._parts["other"] = None
 
     def on_fit_start(self) -> None:
@@ -267,9 +268,10 @@ class KtoStage(PreferenceModule):
     def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
         super().__init__(model, run, dtypes, total_steps)
         self._kl = torch.zeros(())
-        if run.trainer.batch_size < FEW:
+        if run.trainer.global_batch_size < FEW:
             say(
-                f"warning: trainer.batch_size={run.trainer.batch_size}: KTO estimates its baseline from the other answers of a step, and "
+                f"warning: trainer.global_batch_size={run.trainer.global_batch_size}: KTO estimates its baseline from "
+                f"the other answers of a step, and "
                 f"fewer than 4 tell nothing, fewer than {FEW} little; take 32, up to 128."
             )
 

@@ -21,8 +21,8 @@ class Space:
     goal: str = "minimize"
 
 
-LORA = ("optim.lr", "method.rank", "method.dropout", "scheduler.warmup_ratio", "trainer.batch_size")
-FULL = ("optim.lr", "optim.weight_decay", "scheduler.warmup_ratio", "trainer.batch_size")
+LORA = ("optim.lr", "method.rank", "method.dropout", "scheduler.warmup_ratio", "trainer.global_batch_size")
+FULL = ("optim.lr", "optim.weight_decay", "scheduler.warmup_ratio", "trainer.global_batch_size")
 
 SPACES: dict[str, Space] = {
     "sft_lora": Space("Supervised fine-tuning with LoRA.", {"stage": "sft", "method": "lora"}, LORA),

@@ -172,7 +172,7 @@ def assemble(
     )
     return Assembled(
         composed, folder, stage, trainer, samples, watch, listening[-1],
-        train_loader(rows, order, lambda: trainer.global_step, workers=run.trainer.workers, ahead=stage.ahead),
+        train_loader(rows, order, lambda: trainer.global_step, workers=run.trainer.num_workers, ahead=stage.ahead),
         val_loader(val, stage.validation_batch_size, facts.processes, rank(), stage.ahead) if val is not None else None, checkpoint,
     )
 
@@ -198,12 +198,12 @@ def made_private(composed: Composed, stage: StageModule, rows: AnyRows, folder: 
     """The stage under its mechanism, and the order that draws each row by chance; ConfigError where privacy cannot be kept."""
     run = composed.run
     assert isinstance(rows, TokenDataset)  # privacy refuses the stages that compare
-    secret, size = secret_of(run.privacy, folder, resumed), run.trainer.batch_size
+    secret, size = secret_of(run.privacy, folder, resumed), run.trainer.global_batch_size
     stage.set_mechanism(build(run.privacy, stage.model, rows=len(rows), batch_size=size, total_steps=stage.total_steps, secret=secret))
     assert stage.mechanism is not None
     rate, count = stage.mechanism.rate, len(rows)
     say(unit_words(*alike(rows), pieces))
-    return PoissonOrder(rows.lengths, size, run.trainer.micro_batch, lambda step: drawn(secret, step, count, rate))
+    return PoissonOrder(rows.lengths, size, run.trainer.micro_batch_size, lambda step: drawn(secret, step, count, rate))
 
 
 def shared_rows(report: Report) -> int:
@@ -248,7 +248,7 @@ def found_checkpoint(composed: Composed, folder: Path, total: int) -> Path | Non
         for line in resume.check_inputs(checkpoint, input_hashes(composed.run), composed.run.resume.allow):
             say(line)
     resume.check_unfinished(folder, step_of(checkpoint) or 0, total)
-    resume.check_patient(checkpoint, composed.run.trainer.patience)
+    resume.check_patient(checkpoint, composed.run.trainer.early_stopping_patience)
     return checkpoint
 
 
@@ -256,11 +256,12 @@ def callbacks(run: RunConfig, folder: Path, total: int, samples: Samples, watch:
     """In the order in which they must see a step: the row is written before the checkpoint that knows of it."""
     record = Record(MetricsFile(folder / "metrics.jsonl"), log_every=run.trainer.log_every, total_steps=total)
     checkpoints = Checkpoints(
-        folder / "checkpoints", run.trainer.save_every, run.trainer.keep, identity=identity, allow=run.resume.allow
+        folder / "checkpoints", run.trainer.save_every, run.trainer.keep_checkpoints, identity=identity,
+        allow=run.resume.allow
     )
     private = [PrivacyFile(folder / "privacy.json")] if run.private else []
     trial = [Trial(report(run.sweep), run.sweep.metric, total)] if run.sweep.trial is not None else []
-    patience = [Patience(run.trainer.patience)] if run.trainer.patience is not None else []
+    patience = [Patience(run.trainer.early_stopping_patience)] if run.trainer.early_stopping_patience is not None else []
     watched = [UpdateRatio(run.trainer.log_every), record, samples, ProgressLine(total), watch]
     return [Home(folder), *watched, *private, *patience, checkpoints, *trial, Stop(checkpoints)]
 
@@ -315,7 +316,7 @@ def fitted(composed: Composed, dtypes: Dtypes, source: Source, folder: Path, gat
             write_run(folder, composed)
             for tracker in kept:
                 tracker.go_back()
-                tracker.correct(KNOB, composed.run.trainer.micro_batch, composed.provenance[KNOB].reason)
+                tracker.correct(KNOB, composed.run.trainer.micro_batch_size, composed.provenance[KNOB].reason)
     except BaseException:
         for tracker in kept:
             tracker.let_go()
@@ -343,7 +344,7 @@ def opening(
         f"{run.stage.name} with {run.method.name} on {composed.choices['model']}: "
         f"{some:,} of {whole:,} parameters train ({some / whole:.1%})",
         f"{len(rows):,} rows, {len(val) if val is not None else 0:,} for validation; "
-        f"{facts.total_steps:,} steps of {run.trainer.batch_size}; "
+        f"{facts.total_steps:,} steps of {run.trainer.global_batch_size}; "
         f"{stage.dtypes.option} on {facts.device} ({stage.dtypes.reason})",
     ]
     if run.method.tells:
@@ -392,5 +393,6 @@ def stopped_early(a: Assembled) -> str:
     kept, step, total = a.stop.checkpoints, a.trainer.global_step, a.stage.total_steps
     return (
         f"Stopped early at step {step:,} of {total:,}: val/loss has not fallen below its {kept.best_value:.4g} of step {kept.best_step} "
-        f"in {a.composed.run.trainer.patience} evaluations. The best checkpoint is {kept.folder / 'best'}."
+        f"in {a.composed.run.trainer.early_stopping_patience} evaluations. The best checkpoint is "
+        f"{kept.folder / 'best'}."
     )

@@ -105,7 +105,8 @@ def measured(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -
         del a
         gc.collect()  # modules and trainer point at each other
         halve(composed, found)
-        say(f"Out of memory at step {found.step}: the test begins again with {KNOB}={run.trainer.micro_batch} and the same mathematics.")
+        say(f"Out of memory at step {found.step}: the test begins again with {KNOB}={run.trainer.micro_batch_size} and "
+            f"the same mathematics.")
     raise AssertionError("the second shortage is raised")
 
 

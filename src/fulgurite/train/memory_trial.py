@@ -49,20 +49,20 @@ def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: Seen) -
     stage.to(torch.device(device(run.trainer)))
     if isinstance(stage, PreferenceModule):
         stage.on_fit_start()  # its reference follows it
-    asked, reason = run.trainer.micro_batch, composed.provenance[KNOB].reason
+    asked, reason = run.trainer.micro_batch_size, composed.provenance[KNOB].reason
     while True:
-        batch = longest(rows, run.trainer.micro_batch, stage.ahead, run.seed)
+        batch = longest(rows, run.trainer.micro_batch_size, stage.ahead, run.seed)
         batch = stage.transfer_batch_to_device(batch, stage.device, 0)
         if goes_through(stage, batch, seen.model):
             break
         gc.collect()
         if stage.device.type == "cuda":
             torch.cuda.empty_cache()
-        if run.trainer.micro_batch == 1:
+        if run.trainer.micro_batch_size == 1:
             why = f"it cannot be halved, and given as {KNOB}=1 it is not tried beforehand"
             raise failure(run, Shortage.of(stage, 0, batch), why)
-        run.trainer.micro_batch //= 2
-    found, tokens = run.trainer.micro_batch, batch["input_ids"].shape[1]
+        run.trainer.micro_batch_size //= 2
+    found, tokens = run.trainer.micro_batch_size, batch["input_ids"].shape[1]
     if found < asked:
         reason = f"{asked} was out of memory in a trial step; the mathematics is the same for every value"
     composed.provenance[KNOB] = Origin(found, "derived", f"{reason}; {CONFIRMED} on the longest rows, {tokens} tokens")
@@ -88,7 +88,8 @@ def untried(composed: Composed, stage: StageModule, rows: AnyRows, seen: Seen) -
     if seen.machine.device == "cpu" and sys.platform != "linux":
         return "memory is granted and swapped there, never refused"
     rather = NEEDLESS * seen.machine.memory_free
-    if seen.machine.device == "cpu" and peak(composed, seen.model, rows.lengths, seen.machine, run.trainer.micro_batch) < rather:
+    if seen.machine.device == "cpu" and peak(composed, seen.model, rows.lengths, seen.machine,
+        run.trainer.micro_batch_size) < rather:
         return "the estimate is far below the free memory"
     return ""
 
@@ -96,7 +97,7 @@ def untried(composed: Composed, stage: StageModule, rows: AnyRows, seen: Seen) -
 def goes_through(stage: StageModule, batch: Batch, model: ModelFacts) -> bool:
     """Whether memory suffices for the micro-batch beside what a run holds from its second step on: gradients and optimizer state."""
     run, here = stage.run, stage.device
-    accumulates = run.stage.examples_a_step(run.trainer.batch_size) > run.trainer.micro_batch
+    accumulates = run.stage.examples_a_step(run.trainer.global_batch_size) > run.trainer.micro_batch_size
     trained = [p for p in stage.parameters() if p.requires_grad]
     with as_it_was(stage), refusing(here.type, machine(run).memory_free):
         try:

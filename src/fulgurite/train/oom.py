@@ -22,7 +22,7 @@ from fulgurite.run.folder import read_config, read_provenance
 if TYPE_CHECKING:
     from fulgurite.plan.context import Seen
 
-KNOB = "trainer.micro_batch"
+KNOB = "trainer.micro_batch_size"
 HALVED = "halved"
 """How the reason of a halved micro-batch begins; a resumed run knows by it that the folder's value is meant."""
 
@@ -55,7 +55,7 @@ def kept_whole(run: RunConfig, again: bool) -> str:
     """Why the micro-batch is not halved, in words; empty where it is."""
     if again:
         return "it was halved already"
-    if run.trainer.micro_batch < 2:
+    if run.trainer.micro_batch_size < 2:
         return "it cannot be halved"
     if run.stage.name in ASKING:
         return f"stage={run.stage.name} is not begun anew inside a rollout"
@@ -69,11 +69,12 @@ def kept_whole(run: RunConfig, again: bool) -> str:
 def halve(composed: Composed, shortage: Shortage) -> str:
     """Halve the micro-batch in the run and in its provenance; returns the sentence that says so."""
     trainer = composed.run.trainer
-    before, trainer.micro_batch = trainer.micro_batch, trainer.micro_batch // 2
+    before, trainer.micro_batch_size = trainer.micro_batch_size, trainer.micro_batch_size // 2
     reason = f"{HALVED} from {before}, which was out of memory at step {shortage.step}; the mathematics is the same"
-    composed.provenance[KNOB] = Origin(trainer.micro_batch, "derived", reason)
+    composed.provenance[KNOB] = Origin(trainer.micro_batch_size, "derived", reason)
     return (
-        f"Out of memory at step {shortage.step}: {KNOB} is {trainer.micro_batch} instead of {before} from here on, and the run goes on "
+        f"Out of memory at step {shortage.step}: {KNOB} is {trainer.micro_batch_size} instead of {before} from here "
+        f"on, and the run goes on "
         "from its last checkpoint with the same mathematics."
     )
 
@@ -87,15 +88,15 @@ def adopt(composed: Composed, folder: Path) -> None:
     derived = said.get("origin") == "derived" and now is not None and now.origin == "derived"
     halved = str(said.get("reason", "")).startswith(HALVED)
     if (derived or halved) and KNOB not in composed.run.resume.allow:
-        value = int(read_config(folder)["trainer"]["micro_batch"])
-        composed.run.trainer.micro_batch = value
+        value = int(read_config(folder)["trainer"]["micro_batch_size"])
+        composed.run.trainer.micro_batch_size = value
         composed.provenance[KNOB] = Origin(value, said["origin"], said["reason"])
 
 
 def failure(run: RunConfig, shortage: Shortage, why: str) -> TrainingFailed:
     """The end: where, with what, and three remedies that are not taken yet."""
     remedies = {
-        f"{KNOB}={max(1, run.trainer.micro_batch // 2)}": run.trainer.micro_batch > 1,
+        f"{KNOB}={max(1, run.trainer.micro_batch_size // 2)}": run.trainer.micro_batch_size > 1,
         "trainer.gradient_checkpointing=true": not run.trainer.gradient_checkpointing,
         f"data.max_length={max(8, run.data.max_length // 2)}": True,
         "method=lora": run.method.kin == "full",
@@ -105,7 +106,7 @@ def failure(run: RunConfig, shortage: Shortage, why: str) -> TrainingFailed:
     three = [words for words, helps in remedies.items() if helps][:3]
     row = f", longest row {shortage.length} tokens ({shortage.place})" if shortage.length else ""
     return TrainingFailed(
-        f"Out of memory {shortage.where}: {KNOB}={run.trainer.micro_batch}{row}; {why}. Try {', '.join(three)}. "
+        f"Out of memory {shortage.where}: {KNOB}={run.trainer.micro_batch_size}{row}; {why}. Try {', '.join(three)}. "
         "The last checkpoint, where there is one, is whole."
     )
 

@@ -42,7 +42,7 @@ class Probe:
         d, t = seen.data, seen.run.trainer
         assert d is not None
         each = d.tokens / max(d.rows, 1)
-        train = seen.steps * (t.batch_size * each * self.token / seen.machine.processes + self.optimizer)
+        train = seen.steps * (t.global_batch_size * each * self.token / seen.machine.processes + self.optimizer)
         times = -(-seen.steps // (t.eval_every or seen.steps)) if d.val_rows else 0
         return {"training": train, "evaluation": times * d.val_rows * each * self.token * FORWARD / seen.machine.processes}
 
@@ -94,7 +94,7 @@ def measured(composed: Composed, dtypes: Dtypes, source: Source, gathered: Gathe
     short = copy.deepcopy(composed)
     short.provenance.pop(KNOB, None)  # it is timed as it is, without a trial
     short.run.logger, short.run.scheduler = {}, Constant()
-    short.run.trainer.batch_size = min(run.trainer.micro_batch, len(gathered.rows))
+    short.run.trainer.global_batch_size = min(run.trainer.micro_batch_size, len(gathered.rows))
     if hasattr(short.run.stage, "prompts"):
         short.run.stage.prompts = []
     few = replace(gathered, val=None, facts=replace(gathered.facts, total_steps=STEPS))

@@ -47,7 +47,8 @@ def build(
         precision=dtypes.lightning,
         max_steps=total_steps, max_epochs=-1, accumulate_grad_batches=micro_batches,
         # under privacy each row is clipped for itself, by privacy.max_grad_norm: never both
-        gradient_clip_val=None if run.private else config.max_grad_norm or None, gradient_clip_algorithm=str(config.clip),
+        gradient_clip_val=None if run.private else config.max_grad_norm or None,
+        gradient_clip_algorithm=str(config.clip_algorithm),
         val_check_interval=(config.eval_every or total_steps) * micro_batches if validates else None,
         check_val_every_n_epoch=None if validates else 1, limit_val_batches=None if validates else 0,
         num_sanity_val_steps=0, logger=trackers or False, callbacks=callbacks, plugins=plugins, default_root_dir=folder,

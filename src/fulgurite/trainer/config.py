@@ -71,7 +71,7 @@ def _batch_size(run: RunConfig, facts: Facts) -> Derived:
 def _micro_batch(run: RunConfig, facts: Facts) -> Derived:
     tokens = TOKENS_PER_MICRO_BATCH | WHOLE_MODEL if run.method.kin == "full" else TOKENS_PER_MICRO_BATCH
     budget = tokens.get(facts.device, 512)
-    share = -(-run.stage.examples_a_step(run.trainer.batch_size) // facts.processes)
+    share = -(-run.stage.examples_a_step(run.trainer.global_batch_size) // facts.processes)
     sides = 2 if run.stage.name in ("dpo", "rm") else 1
     answers = run.stage.max_new_tokens if run.stage.name in ASKING else 0
     rows = max(1, min(share, budget // max(run.data.max_length * sides + answers, 1)))
@@ -105,7 +105,7 @@ class Trainer(Option):
     builds: ClassVar[str] = "fulgurite.trainer.build:build"
     accelerator: ClassVar[str] = "auto"
 
-    batch_size: int | None = knob(
+    global_batch_size: int | None = knob(
         None, "How many examples (rows when packed, pairs when compared; prompts a rollout in ppo and grpo) make one optimizer step, over "
         "all devices.",
         source="TRL's LoRA guide below 32, QLoRA 16, Tülu 3 128, DPO paper 64 (verified)",
@@ -120,13 +120,13 @@ class Trainer(Option):
         lower_when="To get at least 200 steps; LoRA suffers from large batches.",
         interacts={
             "optim.lr": "a larger batch bears a larger rate, about by its root",
-            "trainer.micro_batch": "it is reached by accumulation",
+            "trainer.micro_batch_size": "it is reached by accumulation",
             "trainer.epochs": "rows times epochs / batch is the number of steps",
         },
         time="An epoch takes nearly the same time, in fewer steps.",
-        misread="It costs no memory: trainer.micro_batch does. Here it counts all devices and the accumulation.",
+        misread="It costs no memory: trainer.micro_batch_size does. Here it counts all devices and the accumulation.",
     )
-    micro_batch: int | None = knob(
+    micro_batch_size: int | None = knob(
         None, "How many examples go through the model at one time. It costs memory and never changes the mathematics.",
         source="Tülu 3 sums the loss so that accumulation is exact; here it always is",
         bounds=at_least(1), usual=(1, 2, 4, 8, 16),
@@ -174,7 +174,7 @@ class Trainer(Option):
         },
         misread="The logged norm is the one before clipping: a logged 5 with a limit of 1 is no failure of the clipping.",
     )
-    clip: Clip = knob(
+    clip_algorithm: Clip = knob(
         Clip.norm, "Whether the whole gradient's length is limited, or each of its entries.",
         source="Lightning's gradient_clip_algorithm", advice="Keep norm: clipping by value bends the direction.",
         interacts={"trainer.max_grad_norm": "the limit"},
@@ -184,11 +184,12 @@ class Trainer(Option):
         bounds=at_least(1), usual=Range(1, 1000), advice="Lower it to see over-fitting sooner.", empty=_share(5, "fifth", "evaluations"),
         raise_when="When evaluations take a visible share of the time.", lower_when="To see over-fitting sooner.",
         interacts={
-            "data.val_fraction": "what is measured", "scheduler.patience": "counts evaluations", "trainer.patience": "counts evaluations",
+            "data.val_fraction": "what is measured", "scheduler.patience": "counts evaluations",
+            "trainer.early_stopping_patience": "counts evaluations",
         },
         time="Each evaluation is a pass over the validation part.",
     )
-    patience: int | None = knob(
+    early_stopping_patience: int | None = knob(
         None, "End the run when val/loss, by which the best checkpoint is chosen, has not fallen for so many evaluations in a row.",
         source="Ours; Lightning's EarlyStopping waits for 3 evaluations (verified)",
         bounds=at_least(1), usual=between(2, 10),
@@ -208,10 +209,10 @@ class Trainer(Option):
         bounds=at_least(1), usual=Range(1, 1000), advice="Lower it where the machine may stop at any time.",
         empty=_share(10, "tenth", "checkpoints"),
         raise_when="When writing checkpoints takes a visible share of the time.", lower_when="Where the machine may stop at any time.",
-        interacts={"trainer.keep": "how many stay"},
+        interacts={"trainer.keep_checkpoints": "how many stay"},
         time="Each writes trained weights and optimizer state.",
     )
-    keep: int = knob(
+    keep_checkpoints: int = knob(
         2, "How many of the newest checkpoints are kept; the best is kept besides.",
         source="Arithmetic: a full 7B checkpoint is 84 GB", bounds=at_least(1), usual=between(1, 5), advice="1 when the disk is small.",
         sure=Sure.ours,
@@ -227,7 +228,7 @@ class Trainer(Option):
         False, "Whether layers are computed a second time in the backward pass, not kept: less memory, about a third more time.",
         source="Chen et al., https://arxiv.org/abs/1604.06174; LLaMA-Factory has it on by default (verified)",
         advice="On when memory runs out at a micro-batch of 1; the mathematics is the same.",
-        interacts={"trainer.micro_batch": "may be larger then"},
+        interacts={"trainer.micro_batch_size": "may be larger then"},
         memory="Keeps each layer's input, and the activations of one layer in place of all.", time="About a third more.",
     )
     compile: bool = knob(
@@ -237,7 +238,7 @@ class Trainer(Option):
         interacts={"data.packing": "rows of one length are compiled once"},
         time="Minutes at the start and at each new length; then about a fifth less a step.",
     )
-    workers: int = knob(
+    num_workers: int = knob(
         0, "How many processes prepare batches besides the main one.", source="torch docs, DataLoader",
         bounds=at_least(0), usual=(0, 2, 4), advice="0: the data are tokenised already, and reading them costs next to nothing.",
         raise_when="When the log says that data are waited for.",
@@ -276,7 +277,7 @@ class DdpCpu(Trainer):
         2, "How many processes share each step.", source="torch docs, DistributedDataParallel (gloo)",
         bounds=at_least(2), usual=(2, 4), advice="One per socket: two on two cores are slower than one.",
         raise_when="With more sockets.", lower_when="When cores are shared: two on two cores are slower than one.",
-        interacts={"trainer.batch_size": "each takes its share of it"},
+        interacts={"trainer.global_batch_size": "each takes its share of it"},
         memory="Each has a copy of the model.",
     )
 

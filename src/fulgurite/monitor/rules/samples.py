@@ -81,7 +81,7 @@ def before_after(seen: Seen) -> Finding | None:
     return Finding(
         f"The model answers as before on {same} of {len(pairs)} prompts: the rate (optim.lr={seen.about.lr:g}) is too low, the run of "
         f"{seen.about.total} steps too short, or the prompts are unlike the data.",
-        "Leave optim.lr empty for the usual rate; more trainer.epochs or a smaller trainer.batch_size give more steps.",
+        "Leave optim.lr empty for the usual rate; more trainer.epochs or a smaller trainer.global_batch_size give more steps.",
         {"same": same, "prompts": len(pairs), "lr": seen.about.lr, "steps": seen.about.total},
     )
 

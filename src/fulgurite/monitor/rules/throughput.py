@@ -15,6 +15,6 @@ def data_waits(seen: Seen) -> Finding | None:
         return None
     return Finding(
         f"A step waits {1000 * seen.waited / steps:.0f} ms for its data and computes {1000 * seen.computed / steps:.0f} ms.",
-        "Raise trainer.workers; put the data and the cache folder on a quicker disk.",
+        "Raise trainer.num_workers; put the data and the cache folder on a quicker disk.",
         {"waited_a_step": seen.waited / steps, "computed_a_step": seen.computed / steps},
     )

@@ -49,7 +49,7 @@ class Optim(Option):
         "by 2 to 5.",
         interacts={
             "method.alpha": "alpha / rank multiplies the step of an adapter",
-            "trainer.batch_size": "a larger batch bears a larger rate, about by its root",
+            "trainer.global_batch_size": "a larger batch bears a larger rate, about by its root",
             "scheduler.warmup_ratio": "a high rate needs a warmup",
             "trainer.max_steps": "too few steps are not mended by a higher rate",
         },

@@ -25,7 +25,7 @@ class AdamW(Optim):
         bounds=below(0, 1), usual=between(0.8, 0.999), advice="[0.9, 0.95] for long runs and reinforcement learning.",
         raise_when="Nearer to 1 for small, noisy batches.",
         lower_when="The second to 0.95 in long runs, in reinforcement learning, and when spikes must be forgotten soon.",
-        interacts={"trainer.batch_size": "small batches want a longer memory"},
+        interacts={"trainer.global_batch_size": "small batches want a longer memory"},
     )
     eps: float = knob(
         1e-8, "A small number that keeps the division by the variance finite.", source="torch's and HF's default (verified)",

@@ -175,7 +175,7 @@ def _longer(seen: Seen, data: DataFacts) -> str:
 def _passes(seen: Seen, data: DataFacts) -> float:
     """How often an example is seen."""
     run = seen.run
-    if run.trainer.max_steps is None or not run.trainer.batch_size:
+    if run.trainer.max_steps is None or not run.trainer.global_batch_size:
         return float(run.trainer.epochs or 1.0)
-    an_epoch: int = -(-data.rows // run.trainer.batch_size) * run.stage.steps_a_rollout()
+    an_epoch: int = -(-data.rows // run.trainer.global_batch_size) * run.stage.steps_a_rollout()
     return seen.steps / max(1, an_epoch)

@@ -32,10 +32,10 @@ def training(seen: Seen) -> Say | None:
 def evaluation(seen: Seen) -> Say | None:
     """What an evaluation that keeps its logits would hold; ours sums the loss in pieces and keeps none."""
     run, free = seen.run, seen.machine.memory_free
-    if seen.data is None or not seen.data.val_rows or not free or not run.trainer.micro_batch or not run.data.max_length:
+    if seen.data is None or not seen.data.val_rows or not free or not run.trainer.micro_batch_size or not run.data.max_length:
         return None
     sides = 2 if run.stage.name in ("dpo", "rm") else 1
-    whole = run.trainer.micro_batch * sides * run.data.max_length * seen.model.vocab * 4
+    whole = run.trainer.micro_batch_size * sides * run.data.max_length * seen.model.vocab * 4
     if run.stage.name == "rm" or whole <= free:
         return None
     return Say(f"Evaluation keeps no logits; whole they would be {size(whole)} a micro-batch.")
@@ -54,7 +54,7 @@ def replicas(seen: Seen) -> Say | None:
     )
 
 
-@rule("disk.checkpoints", "error", about="trainer.keep", source=(
+@rule("disk.checkpoints", "error", about="trainer.keep_checkpoints", source=(
     "S13, P24: LlamaFactory #4796, #6494, #1428 (84 GB each for a full 7B, no limit in the form)"
 ))
 def checkpoints(seen: Seen) -> Say | None:
@@ -63,7 +63,9 @@ def checkpoints(seen: Seen) -> Say | None:
     if not disk.total or not free or disk.total <= DISK_TIGHT * free:
         return None
     where = f" in {seen.folder.parent}" if seen.folder is not None else ""
-    remedy = "trainer.keep=1" if seen.run.trainer.keep > 1 else "method=lora" if seen.run.method.kin == "full" else ""
+    remedy = "method=lora" if seen.run.method.kin == "full" else ""
+    if seen.run.trainer.keep_checkpoints > 1:
+        remedy = "trainer.keep_checkpoints=1"
     return Say(
         f"{disk.kept} checkpoints of {size(disk.checkpoint)} need {size(disk.total)} with the one that is being written; "
         f"{size(free)} are free{where}.",
@@ -114,8 +116,8 @@ def _cheaper(seen: Seen) -> str:
     run, (phase, _) = seen.run, _largest(seen)
     if phase == "A rollout":
         return f"stage.rollout_batch={max(1, run.stage.rollout_batch // 2)}"
-    if run.trainer.micro_batch and run.trainer.micro_batch > 1:
-        return f"trainer.micro_batch={run.trainer.micro_batch // 2}"
+    if run.trainer.micro_batch_size and run.trainer.micro_batch_size > 1:
+        return f"trainer.micro_batch_size={run.trainer.micro_batch_size // 2}"
     if phase == "Evaluation":
         return ""
     if not run.trainer.gradient_checkpointing and run.stage.name not in ("ppo", "grpo") and not run.private:

@@ -45,20 +45,22 @@ def beta_band(seen: Seen) -> Say | None:
     )
 
 
-@rule("kto.batch", "error", about="trainer.batch_size", source=(
+@rule("kto.batch", "error", about="trainer.global_batch_size", source=(
     "S23: TRL's KTO page (16 to 128, at least 4 seen together); LlamaFactory #8725"
 ))
 def kto_batch(seen: Seen) -> Say | None:
     """Too few answers in a step for KTO's baseline, which here is the whole step's; an error where there is only one."""
-    size = seen.run.trainer.batch_size
+    size = seen.run.trainer.global_batch_size
     if seen.run.stage.name != "kto" or size is None or KTO_BATCH.holds(size):
         return None
     if beyond(size, KTO_BATCH) > 1:
-        return Say(f"trainer.batch_size={size} is large for KTO: 16 to 128 are in use.", "trainer.batch_size=64", Severity.warning)
+        return Say(f"trainer.global_batch_size={size} is large for KTO: 16 to 128 are in use.",
+            "trainer.global_batch_size=64", Severity.warning)
     refuses = size == 1 and not trying(seen)
     return Say(
-        f"KTO estimates its baseline from the other answers of a step, and trainer.batch_size={size} are {'too ' if size < 4 else ''}few.",
-        "trainer.batch_size=32", Severity.error if refuses else Severity.warning,
+        f"KTO estimates its baseline from the other answers of a step, and trainer.global_batch_size={size} are "
+        f"{'too ' if size < 4 else ''}few.",
+        "trainer.global_batch_size=32", Severity.error if refuses else Severity.warning,
     )
 
 

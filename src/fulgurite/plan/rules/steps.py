@@ -17,7 +17,8 @@ def too_few(seen: Seen) -> Say | None:
         return None  # who writes trainer.max_steps=20 wants to see that it works
     trainer = seen.run.trainer
     sentence = (
-        f"The plan is {seen.steps} optimizer steps ({seen.data.rows:,} rows, batch {trainer.batch_size}, {trainer.epochs:g} epochs); "
+        f"The plan is {seen.steps} optimizer steps ({seen.data.rows:,} rows, batch {trainer.global_batch_size}, "
+        f"{trainer.epochs:g} epochs); "
         f"below {LITTLE} a model rarely changes, below {SHORT} see whether it did."
     )
     severity = Severity.error if seen.steps < FEW else Severity.warning if seen.steps < LITTLE else Severity.note
@@ -27,9 +28,9 @@ def too_few(seen: Seen) -> Say | None:
 def _more_steps(seen: Seen) -> str:
     """Smaller batches where the batch was given, else more epochs: enough for the next threshold, as far as that is sane."""
     trainer, enough = seen.run.trainer, LITTLE if seen.steps < LITTLE else SHORT
-    size: int = trainer.batch_size
-    if size > 8 and seen.given("trainer.batch_size"):
-        return f"trainer.batch_size={max(8, size * seen.steps // enough)}"
+    size: int = trainer.global_batch_size
+    if size > 8 and seen.given("trainer.global_batch_size"):
+        return f"trainer.global_batch_size={max(8, size * seen.steps // enough)}"
     return f"trainer.epochs={min(5, max(2, math.ceil(trainer.epochs * enough / max(seen.steps, 1))))}"
 
 
@@ -37,14 +38,15 @@ def _more_steps(seen: Seen) -> str:
 def patience(seen: Seen) -> Say | None:
     """A patience that no run of so few evaluations can lose before its end."""
     trainer = seen.run.trainer
-    if trainer.patience is None or not trainer.eval_every or not seen.steps:
+    if trainer.early_stopping_patience is None or not trainer.eval_every or not seen.steps:
         return None
     evaluations = -(-seen.steps // trainer.eval_every)
-    if evaluations > trainer.patience + 1:  # one that is the best, and so many after it, the last of them before the end
+    if evaluations > trainer.early_stopping_patience + 1:  # one that is the best, and so many after it, the last of them before the end
         return None
-    often = max(1, seen.steps // (3 * trainer.patience))
+    often = max(1, seen.steps // (3 * trainer.early_stopping_patience))
     return Say(
-        f"trainer.patience={trainer.patience} cannot end this run early: it waits for {trainer.patience} evaluations after the best one, "
+        f"trainer.early_stopping_patience={trainer.early_stopping_patience} cannot end this run early: it waits for "
+        f"{trainer.early_stopping_patience} evaluations after the best one, "
         f"and {seen.steps:,} steps have {evaluations} (trainer.eval_every={trainer.eval_every}).",
-        f"trainer.eval_every={often}" if often < trainer.eval_every else "trainer.patience=null",
+        f"trainer.eval_every={often}" if often < trainer.eval_every else "trainer.early_stopping_patience=null",
     )

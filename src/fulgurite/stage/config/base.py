@@ -12,7 +12,7 @@ class Stage(Option):
     """What every stage has: no knob."""
 
     def steps_a_rollout(self) -> int:
-        """Optimizer steps for each `trainer.batch_size` examples."""
+        """Optimizer steps for each `trainer.global_batch_size` examples."""
         return 1
 
     def examples_a_step(self, batch_size: int) -> int:
@@ -42,6 +42,6 @@ class GenerativeStage(Stage):
         source="measured: a chunk of 256 holds logits to 75 MB at a vocabulary of 49k, one of 512 to 150 MB",
         bounds=at_least(1), usual=(256, 512, 1024, 2048), advice="Lower it only when memory is short at a vocabulary above 100k.",
         leave="The loss is the same for every value; larger chunks gain no time.",
-        interacts={"trainer.micro_batch": "positions come from all of its rows"},
+        interacts={"trainer.micro_batch_size": "positions come from all of its rows"},
         memory="Logits of so many positions exist at one time: chunk times vocabulary times 6 bytes.",
     )

@@ -25,7 +25,8 @@ class Language(GenerativeStage):
         "holds it, val/loss does not; of several micro-batches each one's balance counts by its share of the step's targets.",
         raise_when="When train/router_aux_loss rises: experts are no longer used alike.",
         lower_when="When it keeps train/loss from falling.",
-        interacts={"trainer.micro_batch": "balance is measured within each micro-batch; larger ones leave the router more freedom"},
+        interacts={"trainer.micro_batch_size": "balance is measured within each micro-batch; larger ones leave the "
+            "router more freedom"},
         empty=Empty("the model's own coefficient if its config.json has output_router_logits=true, as transformers adds it; else 0"),
     )
 

@@ -62,7 +62,8 @@ class Policy(GenerativeStage):
         1, "Into how many optimizer steps a rollout is cut.", source="TRL 1; InstructGPT 8: 512 answers in minibatches of 64 (second hand)",
         bounds=at_least(1), usual=(1, 2, 4, 8), advice="More steps from each rollout, each on fewer answers: cheaper, and noisier.",
         raise_when="To take more steps from each rollout.", lower_when="When steps are noisy, or many tokens are clipped.",
-        interacts={"trainer.batch_size": "a rollout is cut into so many steps", "stage.inner_epochs": "both make answers staler"},
+        interacts={"trainer.global_batch_size": "a rollout is cut into so many steps",
+            "stage.inner_epochs": "both make answers staler"},
         time="More steps a rollout: generation is paid once.",
     )
     inner_epochs: int = knob(
@@ -143,9 +144,9 @@ class Policy(GenerativeStage):
             return f"data.too_long=truncate would cut off the opening of the answer, and stage={self.name} needs it; take drop or error."
         if run.data.mask != "answers":
             return f"data.mask={run.data.mask} has no meaning in stage={self.name}, which learns from its own answers alone; leave it out."
-        few = (run.trainer.batch_size or self.minibatches) * self.answers()
+        few = (run.trainer.global_batch_size or self.minibatches) * self.answers()
         if few < self.minibatches:
-            return f"stage.minibatches={self.minibatches} cannot be cut from {few} answers; lower it, or raise trainer.batch_size."
+            return f"stage.minibatches={self.minibatches} cannot be cut from {few} answers; lower it, or raise trainer.global_batch_size."
         return None
 
 
@@ -163,7 +164,8 @@ class GrpoLoss(StrEnum):
 class Grpo(Policy):
     """Group relative policy optimisation: several answers a prompt, and those better than their group's mean become likelier.
 
-    Take it when a rule or a program can check an answer. trainer.batch_size counts the prompts of a rollout, and val/loss is minus the
+    Take it when a rule or a program can check an answer. trainer.global_batch_size counts the prompts of a rollout,
+    and val/loss is minus the
     mean reward on held-out prompts. Take scheduler=constant_with_warmup with it. One optimizer step is one minibatch of a rollout.
     """
 
@@ -176,7 +178,7 @@ class Grpo(Policy):
         source="TRL and Dr. GRPO 8, R1 and DAPO 16 (verified)", bounds=at_least(2), usual=between(4, 64),
         advice="Raise it when all answers of a group get the same reward (train/ties): such a group teaches nothing.",
         raise_when="When most groups get one reward (train/ties).", lower_when="When rollouts take too long.",
-        interacts={"trainer.batch_size": "a rollout is prompts times group answers"},
+        interacts={"trainer.global_batch_size": "a rollout is prompts times group answers"},
         time="Rollouts take time in proportion.",
     )
     loss: GrpoLoss = knob(
@@ -230,7 +232,8 @@ class Ppo(Policy):
     """Proximal policy optimisation: one answer a prompt, and a value head that says token by token what was to be expected.
 
     The last resort: a policy, a reference, a value and a reward, and most settings to get wrong; stage=dpo and stage=grpo do most of it.
-    The value is a linear head on the policy's own last states. trainer.batch_size counts the prompts of a rollout, and val/loss is minus
+    The value is a linear head on the policy's own last states. trainer.global_batch_size counts the prompts of a
+    rollout, and val/loss is minus
     the mean reward on held-out prompts. Take scheduler=constant_with_warmup. One optimizer step is one minibatch of a rollout.
     """
 
