@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fulgurite.cli.main import main
-from fulgurite.text.console import LONGEST, bounded, guard_output, lines, one_line, say, say_error, show
+from fulgurite.text.console import LONGEST, escape_lines, guard_output, say, say_error, shorten, show, to_one_line
 
 STEERS = [
     "\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "a\rb", "\b", "\x7f", "\u202e", "\u2066", "\u200f", "\u2028", "\x85", "\x0b", "\x0c",
@@ -22,7 +22,7 @@ STEERS = [
 
 @pytest.mark.parametrize("text", STEERS)
 def test_control_characters_are_written_out(text: str) -> None:
-    written = one_line(f"before{text}after")
+    written = to_one_line(f"before{text}after")
     assert written.isprintable()
     assert written.startswith("before")
     assert written.endswith("after")
@@ -32,8 +32,8 @@ def test_control_characters_are_written_out(text: str) -> None:
 
 def test_ordinary_text_stays_as_it_is() -> None:
     for text in ("Grüße, 你好, שלום, नमस्ते", "👩\u200d👩\u200d👧 family", "a\ttab"):
-        assert one_line(text) == text
-    assert lines("one\r\ntwo\n\nthree") == "one\ntwo\n\nthree"
+        assert to_one_line(text) == text
+    assert escape_lines("one\r\ntwo\n\nthree") == "one\ntwo\n\nthree"
 
 
 def test_an_error_is_one_bounded_line_with_both_its_ends(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,7 +47,7 @@ def test_an_error_is_one_bounded_line_with_both_its_ends(capsys: pytest.CaptureF
 
 
 def test_a_short_line_is_not_cut() -> None:
-    assert bounded("x" * LONGEST) == "x" * LONGEST
+    assert shorten("x" * LONGEST) == "x" * LONGEST
 
 
 def test_every_way_to_the_terminal_is_guarded(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,10 +12,11 @@ from fulgurite.config.schema import Knob, Range, options, type_words
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.explain import choices, explain_main, knob_page, option_page, overview, search
 from fulgurite.explain import knob_index as entries
-from fulgurite.explain.layout import labelled, table, usual_words, value_words
+from fulgurite.explain.layout import usual_words, value_words
 from fulgurite.explain.pages import all_groups, group_page, options_of
 from fulgurite.explain.search import asked
 from fulgurite.optim import default_lrs as rates
+from fulgurite.text.layout import format_labels, format_table
 
 KNOBS = entries.everything()
 
@@ -132,8 +133,8 @@ def test_ranges_and_lists_in_words() -> None:
 
 
 def test_columns_wrap_beside_their_label() -> None:
-    assert labelled([("a", "one two three"), ("bcd", "")], 14) == "  a    one two\n       three\n  bcd"
-    assert table(["x", "yy"], [["100", "1"]]) == "x    yy\n100  1"
+    assert format_labels([("a", "one two three"), ("bcd", "")], 14) == "  a    one two\n       three\n  bcd"
+    assert format_table(["x", "yy"], [["100", "1"]]) == "x    yy\n100  1"
 
 
 def test_search_finds_names_before_texts_and_needs_every_word() -> None:

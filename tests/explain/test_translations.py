@@ -12,11 +12,12 @@ from fulgurite.explain import as_json, explain_main, group_page, knob_page, opti
 from fulgurite.explain import html as guide
 from fulgurite.explain.curves import loss_plot
 from fulgurite.explain.knob_index import everything
-from fulgurite.explain.layout import cells, fill, kind_words, padded, paragraph, usual_words, value_words
+from fulgurite.explain.layout import kind_words, usual_words, value_words
 from fulgurite.explain.pages import all_groups, options_of
 from fulgurite.explain.search import search
 from fulgurite.explain.translations import catalogue, digest, from_locale, spoken, told
 from fulgurite.stage.preference_table import PreferenceLoss
+from fulgurite.text.layout import count_cells, pad, wrap, wrap_paragraph
 
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 NAMES = re.compile(r"https?://[^\s,;:)]+|`[^`]+`|\b[a-z]+=[a-z_0-9]+\b|\b[a-z]+(?:\.[a-z_]+)+\b|\b[a-z]+_[a-z_]+\b|\{\w+\}")
@@ -57,18 +58,18 @@ def test_lines_of_chinese_fit_the_terminal() -> None:
     with spoken("zh"):
         lines = [line for g in all_groups() for line in group_page(g).splitlines() if CHINESE.search(line)]
     # a closing mark may stand in the margin, as Chinese typesetting has it, and two of them may meet
-    assert max(map(cells, lines)) <= 84
+    assert max(map(count_cells, lines)) <= 84
     assert not [line for line in lines if line.strip()[0] in "，。；：、）"]
 
 
 def test_wrapping_counts_two_columns_a_character() -> None:
-    assert cells("学习 rate") == 9
-    assert padded("学习", 6) == "学习  "
-    assert fill("学习率很重要", 6, "", "") == "学习率\n很重要"
-    assert fill("学习率，很重要", 6, "", "") == "学习率，\n很重要"
-    assert fill("取 optim.lr 的值", 10, "", " ") == "取\n optim.lr\n 的值"
+    assert count_cells("学习 rate") == 9
+    assert pad("学习", 6) == "学习  "
+    assert wrap("学习率很重要", 6, "", "") == "学习率\n很重要"
+    assert wrap("学习率，很重要", 6, "", "") == "学习率，\n很重要"
+    assert wrap("取 optim.lr 的值", 10, "", " ") == "取\n optim.lr\n 的值"
     with spoken("zh"):
-        assert paragraph("plain words here", 12) == "plain words\nhere"
+        assert wrap_paragraph("plain words here", 12) == "plain words\nhere"
 
 
 def test_values_and_ranges_have_their_own_order_of_words() -> None:

@@ -20,7 +20,7 @@ from fulgurite.model.validate import adapter_base, check_folder, check_sizes
 from fulgurite.plan.meta_model import outlined
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.load import adapted_base, start
-from fulgurite.text.json_reader import MOST_DEPTH, depth, read_json
+from fulgurite.text.json_reader import MOST_DEPTH, count_depth, read_json
 
 DEEP = {"lists": "[" * 100_000, "objects": '{"a":' * 100_000, "closed": "[" * 900 + "]" * 900}
 Spoil = Callable[..., Path]
@@ -225,7 +225,7 @@ def test_runs_that_begin_from_each_other_have_no_size(tmp_path: Path) -> None:
 
 
 def test_depth_is_counted_without_recursion(tmp_path: Path) -> None:
-    assert [depth(value) for value in (7, [], {"a": [1]}, [[[]], 1])] == [0, 1, 2, 3]
+    assert [count_depth(value) for value in (7, [], {"a": [1]}, [[[]], 1])] == [0, 1, 2, 3]
     value: Any = 1
     for _ in range(MOST_DEPTH):
         value = [value]

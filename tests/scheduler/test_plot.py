@@ -8,7 +8,8 @@ import pytest
 
 from fulgurite.config.schema import options
 from fulgurite.scheduler import config as c
-from fulgurite.scheduler.plot import braille, plot
+from fulgurite.scheduler.plot import plot
+from fulgurite.text.plot import draw_braille
 
 
 @pytest.mark.parametrize("name", list(options("scheduler")))
@@ -52,9 +53,9 @@ def test_the_plateau_states_its_example() -> None:
 
 def test_dots_by_hand() -> None:
     # one column, one line: top left is bit 0x01, bottom right 0x80; the jump between them fills the right column
-    assert braille([1.0, 1.0], 1, 1) == [chr(0x2800 + 0x01 + 0x08)]
-    assert braille([1.0, 0.0], 1, 1) == [chr(0x2800 + 0x01 + 0x08 + 0x10 + 0x20 + 0x80)]
-    assert braille([0.0, 0.0, 0.0, 0.0], 2, 1) == [chr(0x2800 + 0x40 + 0x80) * 2]
+    assert draw_braille([1.0, 1.0], 1, 1) == [chr(0x2800 + 0x01 + 0x08)]
+    assert draw_braille([1.0, 0.0], 1, 1) == [chr(0x2800 + 0x01 + 0x08 + 0x10 + 0x20 + 0x80)]
+    assert draw_braille([0.0, 0.0, 0.0, 0.0], 2, 1) == [chr(0x2800 + 0x40 + 0x80) * 2]
 
 
 def test_another_curve_is_another_picture() -> None:

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from fulgurite.errors import FulguriteError, RequestError, did_you_mean
-from fulgurite.text.console import one_line, show
+from fulgurite.text.console import show, to_one_line
 
 if TYPE_CHECKING:
     from fulgurite.config.provenance import Composed
@@ -49,7 +49,7 @@ def plan_main(words: list[str]) -> int:
         return _planned(compose(continued(overrides), folder), given.json, given.probe, given.show)
     except FulguriteError as error:
         if given.json:
-            print(json.dumps({"error": one_line(str(error)), "status": error.exit_status}, indent=1))
+            print(json.dumps({"error": to_one_line(str(error)), "status": error.exit_status}, indent=1))
         raise
 
 
@@ -113,8 +113,8 @@ def _planned(composed: Composed, as_json: bool, probed: bool, word: str | None) 
 
 def rules_table(as_json: bool = False) -> str:
     """Every rule, in the order of the files; for programs as a list of objects."""
-    from fulgurite.explain.layout import paragraph
     from fulgurite.plan.rules import RULES
+    from fulgurite.text.layout import wrap_paragraph
 
     if as_json:
         rows = [
@@ -124,5 +124,5 @@ def rules_table(as_json: bool = False) -> str:
         return json.dumps(rows, indent=1, ensure_ascii=False)
     lines = [f"{len(RULES)} rules; an error marked * is let through by plan.allow=[ID]", ""]
     for r in RULES.values():
-        lines += [f"{r.id}  {r.severity}{'*' * r.insist}  from {r.source}", paragraph(r.words, 96, 4)]
+        lines += [f"{r.id}  {r.severity}{'*' * r.insist}  from {r.source}", wrap_paragraph(r.words, 96, 4)]
     return "\n".join(lines)

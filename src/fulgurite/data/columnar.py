@@ -11,7 +11,7 @@ from typing import IO, Any
 from fulgurite.data import lines
 from fulgurite.data.example import Bad, Place
 from fulgurite.errors import DataError
-from fulgurite.text.console import bounded
+from fulgurite.text.console import shorten
 
 ROWS = 256
 """Rows of Parquet that are decoded at one time, if their values are of the usual size."""
@@ -43,7 +43,7 @@ def table_records(path: Path, kind: str) -> Iterator[tuple[Place, Any] | Bad]:
         raise
     except Exception as error:  # pyarrow raises ArrowException, ValueError, and SystemError, OverflowError and more on damaged files
         after = f" after record {number}" if number else ""
-        said = bounded(" ".join(str(error).split()), 300)
+        said = shorten(" ".join(str(error).split()), 300)
         raise DataError(f"{path}: is no whole {kind} file ({said}){after}; write it again.") from error
 
 

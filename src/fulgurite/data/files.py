@@ -9,7 +9,7 @@ from typing import Any
 
 from fulgurite.data.glob import match
 from fulgurite.errors import DataError, nearest
-from fulgurite.text.console import bounded
+from fulgurite.text.console import shorten
 from fulgurite.text.json_reader import read_object
 
 KINDS = {
@@ -188,7 +188,7 @@ def _hub(word: str) -> list[Path]:
     try:
         loaded = load_dataset(name, split=split or "train")
     except Exception as error:  # datasets raises every type there is on a repository that is malformed
-        said = bounded(" ".join(str(error).split()), 600)
+        said = shorten(" ".join(str(error).split()), 600)
         raise DataError(
             f"data.path={word}: the hub has no such data set, or cannot be reached ({said}); download it, and give its folder."
         ) from error

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from fulgurite.data import lines
-from fulgurite.text.json_reader import MOST_DEPTH, depth
+from fulgurite.text.json_reader import MOST_DEPTH, count_depth
 
 CHUNK = 1 << 20
 BLANK = re.compile(r"\s*")
@@ -49,7 +49,7 @@ class Decoder:
             value, end = self._json.raw_decode(text, at)
         except RecursionError:
             raise ValueError(f"nested more than {MOST_DEPTH} deep") from None
-        if text.count("[", at, end) + text.count("{", at, end) > MOST_DEPTH and depth(value) > MOST_DEPTH:
+        if text.count("[", at, end) + text.count("{", at, end) > MOST_DEPTH and count_depth(value) > MOST_DEPTH:
             raise ValueError(f"nested more than {MOST_DEPTH} deep")  # whatever reads the record further may recurse
         return value, end
 

@@ -25,7 +25,7 @@ from fulgurite.data.template_dialect import Dialect
 from fulgurite.data.timeout import LimitExceeded, run_bounded
 from fulgurite.errors import ConfigError, DataError, FulguriteError, did_you_mean
 from fulgurite.foreign_code import describe
-from fulgurite.text.console import bounded
+from fulgurite.text.console import shorten
 
 FOLDER = Path(__file__).parent / "templates"
 BUILT_IN = {path.stem: path.read_text(encoding="utf-8").replace("\n", "") for path in sorted(FOLDER.glob("*.jinja"))}
@@ -113,7 +113,7 @@ class Template:
         except Exception as error:  # a template is a program of somebody else's: it may raise whatever Python has
             plain = isinstance(error, TemplateError | ValueError | TypeError | LimitExceeded)
             said = " ".join(str(error).split()) if plain else describe(error)
-            raise DataError(f"the chat template {self.name} refuses a conversation ({bounded(said, 300)}); {OTHER}.") from error
+            raise DataError(f"the chat template {self.name} refuses a conversation ({shorten(said, 300)}); {OTHER}.") from error
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
         """The tokens before an answer, as at inference: those of transformers' apply_chat_template."""

@@ -14,8 +14,9 @@ from fulgurite.explain.translations import fixed
 from fulgurite.scheduler.config import ReduceLrOnPlateau, Scheduler
 from fulgurite.scheduler.equivalence import curve, filled
 from fulgurite.scheduler.plateau import course as plateau
-from fulgurite.scheduler.plot import EXAMPLE, braille
+from fulgurite.scheduler.plot import EXAMPLE
 from fulgurite.stage.preference_table import PreferenceLoss, row
+from fulgurite.text.plot import draw_braille
 
 BOTH = frozenset({"nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down", "orpo"})
 """Losses of two numbers, drawn along the line on which the chosen answer rises as the rejected falls."""
@@ -33,7 +34,7 @@ def loss_plot(loss: PreferenceLoss, given: dict[str, float], width: int = 80, he
     ticks = {0: _short(high), height // 2: _short((low + high) / 2), height - 1: _short(low)}
     middle = (columns - 1) // 2
     lines = [*textwrap.wrap(loss_title(loss, beta), width), ""]
-    for at, cell in enumerate(braille([(v - low) / ((high - low) or 1) for v in values], columns, height)):
+    for at, cell in enumerate(draw_braille([(v - low) / ((high - low) or 1) for v in values], columns, height)):
         drawn = "".join("┊" if i == middle and c == "\u2800" else c for i, c in enumerate(cell))
         line = f"{ticks.get(at, ''):>{margin}} {'┤' if at in ticks else '│'}{drawn}"
         lines.append(line.replace("\u2800", " ").rstrip())

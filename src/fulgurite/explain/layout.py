@@ -1,27 +1,13 @@
-"""Text for a terminal: values in words, wrapped paragraphs, and columns. rich has tables, but takes 0.1 s to import."""
+"""Formats values, ranges and types as words in the current language."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import sys
-import textwrap
-import unicodedata
-from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
 from fulgurite.config.schema import Range
 from fulgurite.explain.translations import current, fixed
-
-NARROWEST, WIDEST = 40, 100
-"""Columns: below, nothing can be wrapped well; above, lines are too long to read."""
-
-
-def width() -> int:
-    """The terminal's columns, within what reads well; 80 where the output is no terminal."""
-    columns = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
-    return max(NARROWEST, min(columns, WIDEST))
 
 
 def value_words(value: Any) -> str:
@@ -71,61 +57,6 @@ def kind_words(words: str) -> str:
             rest = words.removeprefix(head)
             return fixed(head.strip()) + " " + (kind_words(rest) if head == "list of " else rest)
     return fixed(words)
-
-
-def paragraph(text: str, columns: int, indent: int = 0) -> str:
-    """One paragraph, wrapped."""
-    return fill(text, columns, " " * indent, " " * indent)
-
-
-def fill(text: str, columns: int, head: str, rest: str) -> str:
-    """`textwrap.fill`, which also breaks between the characters of Chinese, each two columns wide."""
-    if text.isascii() or cells(text) == len(text):
-        return textwrap.fill(text, columns, initial_indent=head, subsequent_indent=rest, **_WRAP)
-    lines, line = [], head
-    for atom in _ATOMS.findall(text):
-        if cells(line) + cells(atom.rstrip()) > columns and line.strip() and atom[0] not in _CLOSING:
-            lines.append(line.rstrip())
-            line = rest + atom.lstrip()
-        else:
-            line += atom
-    return "\n".join([*lines, line.rstrip()])
-
-
-def cells(text: str) -> int:
-    """Columns that a text takes in a terminal."""
-    return len(text) + (0 if text.isascii() else sum(unicodedata.east_asian_width(c) in "WF" for c in text))
-
-
-def padded(text: str, columns: int) -> str:
-    """The text with blanks to its right, up to so many columns."""
-    return text + " " * (columns - cells(text))
-
-
-def labelled(rows: Sequence[tuple[str, str]], columns: int, indent: int = 2) -> str:
-    """Rows of a label and a text that wraps beside it; each line of a text wraps on its own."""
-    margin = indent + max((cells(label) for label, _ in rows), default=0) + 2
-    lines = []
-    for label, text in rows:
-        head = padded(" " * indent + label, margin)
-        for line in text.split("\n"):
-            rest = " " * margin
-            lines.append(fill(line, columns, head, rest) or head)
-            head = " " * margin
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell, under a heading."""
-    widths = [max(cells(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    return "\n".join("  ".join(padded(c, w) for c, w in zip(row, widths, strict=True)).rstrip() for row in [head, *rows])
-
-
-_ATOMS = re.compile(r"[\x21-\u02ff\u0370-\u2e7f]+ ?|\s|.")
-"""A word of narrow characters with its blank, or one wide character."""
-_CLOSING = "，。；：、）”！？》"
-"""What never begins a line."""
-_WRAP: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 
 
 def _number(x: float) -> str:

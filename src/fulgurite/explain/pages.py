@@ -11,19 +11,10 @@ from fulgurite.config.schema import Derived, Knob, Option, Sure, groups, knobs_o
 from fulgurite.explain.choices import Preset, default_options, presets
 from fulgurite.explain.citations import links
 from fulgurite.explain.knob_index import COMMANDS, Context, Shared, contexts, default_run, everything, filled, merged
-from fulgurite.explain.layout import (
-    cells,
-    kind_words,
-    labelled,
-    padded,
-    paragraph,
-    table,
-    usual_words,
-    value_words,
-    width,
-)
+from fulgurite.explain.layout import kind_words, usual_words, value_words
 from fulgurite.explain.translations import current, fixed, told
 from fulgurite.precision import bytes as sizes
+from fulgurite.text.layout import count_cells, format_labels, format_table, measure_width, pad, wrap_paragraph
 
 
 def knob_page(knobs: Sequence[Knob]) -> str:
@@ -36,27 +27,27 @@ def option_page(group: str, name: str) -> str:
     preset = next((p for p in presets(group) if p.name == name), None)
     if preset is not None:
         return _preset(preset)
-    cls, columns = options(group)[name], width()
-    parts = [f"{group}={name}" + _mark(group, name), paragraph(doc(cls), columns, 2)]
+    cls, columns = options(group)[name], measure_width()
+    parts = [f"{group}={name}" + _mark(group, name), wrap_paragraph(doc(cls), columns, 2)]
     cost = [(fixed("costs"), costs(cls)), (fixed("often misread"), misread(cls))]
-    parts += [labelled([row for row in cost if row[1]], columns)] if any(text for _, text in cost) else []
+    parts += [format_labels([row for row in cost if row[1]], columns)] if any(text for _, text in cost) else []
     knobs = [Shared(k, (name,)) for k in knobs_of(cls)]
     parts += [fixed("Its knobs:") + "\n" + _knob_list(knobs, columns, (name,))] if knobs else []
-    parts += [paragraph(note, columns) if "\n" not in note else note for note in _notes(cls)]
+    parts += [wrap_paragraph(note, columns) if "\n" not in note else note for note in _notes(cls)]
     more = [(fixed("take it"), f"fulgurite train {group}={name}")]
     more += [(fixed("a knob"), f"fulgurite explain {knobs[0].knob.path}")] if knobs else []
     more += [(fixed("the curve"), f"fulgurite explain {group}={name} --plot")] if group == "scheduler" or name == "dpo" else []
-    return "\n\n".join([*parts, labelled(more, columns)])
+    return "\n\n".join([*parts, format_labels(more, columns)])
 
 
 def group_page(group: str) -> str:
     """A group's options side by side, when to take which, and their knobs."""
-    columns, named = width(), options(group)
+    columns, named = measure_width(), options(group)
     rows = [(name + _mark(group, name), _beside(cls)) for name, cls in named.items()]
     rows += [(p.name, _preset_words(p)) for p in presets(group)]
-    parts = [paragraph(f"{group}: {about(group)}" if about(group) else group, columns)]
-    parts += [labelled(rows, columns)] if rows else []
-    parts += [table(*dtypes)] if (dtypes := _dtypes(group)) else []
+    parts = [wrap_paragraph(f"{group}: {about(group)}" if about(group) else group, columns)]
+    parts += [format_labels(rows, columns)] if rows else []
+    parts += [format_table(*dtypes)] if (dtypes := _dtypes(group)) else []
     parts += _bytes() if group == "precision" else []
     shared = merged(k for k in everything() if k.group.partition(".")[0] == group)
     if shared:
@@ -64,12 +55,12 @@ def group_page(group: str) -> str:
     first = next(iter(named), None)
     more = [(fixed("an option"), f"fulgurite explain {group}={first}")] if first else []
     more += [(fixed("a knob"), f"fulgurite explain {shared[0].knob.path}")] if shared else []
-    return "\n\n".join([*parts, labelled(more, columns)] if more else parts)
+    return "\n\n".join([*parts, format_labels(more, columns)] if more else parts)
 
 
 def overview() -> str:
     """All groups with their options, and how to ask further."""
-    columns = width()
+    columns = measure_width()
     rows = []
     for group in all_groups():
         names = [n + _mark(group, n) for n in options_of(group)]
@@ -84,8 +75,8 @@ def overview() -> str:
     ]
     root = [Shared(k, ("",)) for k in everything() if not k.group]
     head = fixed("A run is one choice a group (GROUP=OPTION), and knobs (GROUP.KNOB=VALUE).")
-    parts = [head, labelled(rows, columns), fixed("Knobs of the run itself:") + "\n" + _knob_list(root, columns, ("",))]
-    return "\n\n".join([*parts, fixed("Ask:") + "\n" + labelled(ask, columns)])
+    parts = [head, format_labels(rows, columns), fixed("Knobs of the run itself:") + "\n" + _knob_list(root, columns, ("",))]
+    return "\n\n".join([*parts, fixed("Ask:") + "\n" + format_labels(ask, columns)])
 
 
 def all_groups() -> list[str]:
@@ -100,12 +91,12 @@ def options_of(group: str) -> list[str]:
 
 
 def _knob(shared: Shared) -> str:
-    knob, columns = shared.knob, width()
+    knob, columns = shared.knob, measure_width()
     derived = by_default(knob)
     head = f"{knob.path} = {value_words(knob.default)}"
     head += fixed(", which is {value} in the default run").format(value=value_words(derived.value)) if derived else ""
     said = [(label, text) for label, text in knob_rows(shared) if text]
-    return "\n\n".join([head, paragraph(knob_text(knob, "meaning"), columns, 2), labelled(said, columns)])
+    return "\n\n".join([head, wrap_paragraph(knob_text(knob, "meaning"), columns, 2), format_labels(said, columns)])
 
 
 def knob_rows(shared: Shared) -> list[tuple[str, str]]:
@@ -188,12 +179,12 @@ def _table_of(depends: Sequence[Context], knob: Knob) -> str:
     each = [fixed("empty is"), fixed("usual")] if any(c.derived for c in depends) else [fixed("usual")]
     lines = [[stage, ", ".join(methods), *found] for (stage, found), methods in rows.items()]
     heading = ["stage", "method", *(each * len(models))]
-    body = table(heading, lines)
-    widths = [max(cells(row[i]) for row in [heading, *lines]) + 2 for i in range(len(heading))]
+    body = format_table(heading, lines)
+    widths = [max(count_cells(row[i]) for row in [heading, *lines]) + 2 for i in range(len(heading))]
     starts = [sum(widths[: 2 + i * len(each)]) for i in range(len(models))]
     over = f"{knob.group}={knob.option}" if knob.group not in ("", "stage", "method", "model") else ""
     for start, model in zip(starts, models, strict=True):
-        over = padded(over, start) + _size(model)
+        over = pad(over, start) + _size(model)
     return f"{over}\n{body}"
 
 
@@ -209,7 +200,7 @@ def _knob_list(shared: Sequence[Shared], columns: int, of: tuple[str, ...]) -> s
     names = max(len(s.knob.path) for s in shared)
     labels = [f"{s.knob.path:<{names}}  {value_words(s.knob.default)}" for s in shared]
     texts = [knob_text(s.knob, "meaning") + _whose(s, of) for s in shared]
-    return labelled(list(zip(labels, texts, strict=True)), columns)
+    return format_labels(list(zip(labels, texts, strict=True)), columns)
 
 
 def _whose(shared: Shared, of: tuple[str, ...]) -> str:
@@ -222,14 +213,14 @@ def _whose(shared: Shared, of: tuple[str, ...]) -> str:
 
 
 def _preset(preset: Preset) -> str:
-    columns = width()
+    columns = measure_width()
     base = f"{preset.group}={preset.base}" if preset.base else fixed("A preset")
     prefix = f"{preset.group}." if preset.base else ""
     rows = [(f"{prefix}{name}", value_words(value)) for name, value in preset.changes.items()]
-    parts = [f"{preset.group}={preset.name}" + _mark(preset.group, preset.name), paragraph(says(preset), columns, 2)]
-    parts += [fixed("{base} with:").format(base=base) + "\n" + labelled(rows, columns)] if rows else []
+    parts = [f"{preset.group}={preset.name}" + _mark(preset.group, preset.name), wrap_paragraph(says(preset), columns, 2)]
+    parts += [fixed("{base} with:").format(base=base) + "\n" + format_labels(rows, columns)] if rows else []
     how = "" if preset.group in default_options() else "-m +" if preset.group == "sweep" else "+"  # Hydra wants + for a new group
-    return "\n\n".join([*parts, labelled([(fixed("take it"), f"fulgurite train {how}{preset.group}={preset.name}")], columns)])
+    return "\n\n".join([*parts, format_labels([(fixed("take it"), f"fulgurite train {how}{preset.group}={preset.name}")], columns)])
 
 
 def _preset_words(preset: Preset) -> str:
@@ -242,10 +233,10 @@ def _notes(cls: type[Option]) -> list[str]:
     if cls.room == "scheduler":
         from fulgurite.scheduler.equivalence import coincidences
 
-        same = "\n".join(paragraph(_coincidence(s), width(), 2) for s in coincidences(cls.name))
+        same = "\n".join(wrap_paragraph(_coincidence(s), measure_width(), 2) for s in coincidences(cls.name))
         return [fixed("The same curve under another name:") + "\n" + same] if same else []
     dtypes = [(fixed(what), getattr(cls, field, "")) for what, field in _DTYPES]
-    return [fixed("What is held in which type:") + "\n" + labelled(dtypes, width())] if all(t for _, t in dtypes) else []
+    return [fixed("What is held in which type:") + "\n" + format_labels(dtypes, measure_width())] if all(t for _, t in dtypes) else []
 
 
 def _coincidence(sentence: str) -> str:
@@ -277,8 +268,8 @@ def _bytes() -> list[str]:
     kinds = sizes.compute_types()
     return [
         fixed("Bytes a trained weight of a large matrix, as weights + gradients + optimizer state:") + "\n\n"
-        + table(["optim", *kinds], list(sizes.trained_table())),
-        fixed("Bytes a frozen weight of a linear layer:") + "\n\n" + table(["method", *kinds], list(sizes.frozen_table())),
+        + format_table(["optim", *kinds], list(sizes.trained_table())),
+        fixed("Bytes a frozen weight of a linear layer:") + "\n\n" + format_table(["method", *kinds], list(sizes.frozen_table())),
     ]
 
 

@@ -8,8 +8,9 @@ from fulgurite.config.schema import Knob, options
 from fulgurite.errors import ConfigError, did_you_mean, nearest
 from fulgurite.explain.choices import presets
 from fulgurite.explain.knob_index import everything, merged
-from fulgurite.explain.layout import labelled, value_words, width
+from fulgurite.explain.layout import value_words
 from fulgurite.explain.pages import TEXTS, all_groups, doc, knob_text, options_of, says
+from fulgurite.text.layout import format_labels, measure_width
 
 
 def search(word: str) -> str:
@@ -31,7 +32,7 @@ def search(word: str) -> str:
         known = [*all_groups(), *(k.path for k in everything())]
         hint = did_you_mean(word, known) if parts else ""
         raise ConfigError(f"No knob or option speaks of {word!r}.{hint} `fulgurite explain` lists the groups.")
-    return labelled([(name, text) for _, name, text in sorted(found, key=lambda hit: hit[0])], width(), indent=0)
+    return format_labels([(name, text) for _, name, text in sorted(found, key=lambda hit: hit[0])], measure_width(), indent=0)
 
 
 def _hit(parts: list[str], name: str, shown: str, text: str, everywhere: str) -> list[tuple[int, str, str]]:

@@ -32,7 +32,7 @@ from fulgurite.model.reward_head import check_head
 from fulgurite.model.safety import NO_SAFETENSORS, how_to_allow, locate, refuse_incomplete
 from fulgurite.model.tokenizer_check import longest_input, mend_padding
 from fulgurite.model.validate import suspects
-from fulgurite.text.console import bounded
+from fulgurite.text.console import shorten
 
 LONGEST = 600
 """The most characters of another library's message; the middle of a longer one is left out, so that its remedy stays."""
@@ -159,13 +159,13 @@ def _sentence(path: str | Path, error: Exception, what: str) -> str:
         return f"{path} wants to run its own Python code; read it, then add {how_to_allow(path)}"
     if isinstance(path, Path) or Path(path).exists():
         if found := FIELD.match(text):
-            return f"{path}/config.json: field '{found['field']}': {bounded(found['reason'], LONGEST)}; correct it, or download it again."
+            return f"{path}/config.json: field '{found['field']}': {shorten(found['reason'], LONGEST)}; correct it, or download it again."
         clear = isinstance(error, OSError | ValueError | ImportError) and " " in text
         said = text if clear else CLASS.sub("config.json:", f"{type(error).__name__}: {text}")
         said = excerpt(said, LONGEST) + ("" if clear else suspects(path))
         return f"{path} cannot be loaded as {what}: {said}"
     return (
         f"{path} is neither a folder here nor reachable on the hub; give model.path=<folder>, or download it first "
-        f"({bounded(text, LONGEST)})."
+        f"({shorten(text, LONGEST)})."
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.errors import ModelError
-from fulgurite.text.json_reader import kind, read_object
+from fulgurite.text.json_reader import name_type, read_object
 
 MOST_TEMPLATE = 4 << 20
 """Bytes of a chat template; the longest that are published have some 50,000."""
@@ -263,6 +263,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, int) and abs(value) > 10**15:
         return f"a number of {int(math.log10(abs(value))) + 1} digits"
     if isinstance(value, dict | list):
-        return kind(value)
+        return name_type(value)
     text = repr(value) if isinstance(value, str) else "null" if value is None else str(value)
     return text if len(text) <= 60 else f"{text[:50]}… ({len(text):,} characters)"

@@ -9,11 +9,12 @@ from typing import Any
 from fulgurite.config.provenance import Origin, plain
 from fulgurite.data.config import ASKING
 from fulgurite.data.report import histogram
-from fulgurite.explain.layout import labelled, table, value_words
+from fulgurite.explain.layout import value_words
 from fulgurite.plan.context import Part, Seen
 from fulgurite.plan.diagnostic import Trouble
 from fulgurite.precision.policy import Dtypes
 from fulgurite.scheduler.plot import plot
+from fulgurite.text.layout import format_labels, format_table
 from fulgurite.train.probe import Probe
 
 WIDTH = 98
@@ -28,7 +29,7 @@ def screen(seen: Seen, dtypes: Dtypes, troubles: Sequence[Trouble], probe: Probe
     """All of it, at most 100 columns wide."""
     blocks = [
         headline(seen, dtypes), f"PARAMETERS\n{parameters(seen)}", f"DATA\n{data(seen)}", f"MEMORY\n{memory(seen)}",
-        labelled([("time", time_words(seen, probe)), ("disk", disk_words(seen))], WIDTH),
+        format_labels([("time", time_words(seen, probe)), ("disk", disk_words(seen))], WIDTH),
         plot(seen.run.scheduler, max(seen.steps, 2), seen.run.optim.lr, WIDTH, 7), f"DERIVED\n{derived(seen)}",
         f"TROUBLES\n{trouble_words(troubles)}",
     ]
@@ -54,7 +55,7 @@ def headline(seen: Seen, dtypes: Dtypes) -> str:
     ]
     if run.private:
         rows.append(("privacy", private_words(seen)))
-    return labelled(rows, WIDTH, 0)
+    return format_labels(rows, WIDTH, 0)
 
 
 def private_words(seen: Seen) -> str:
@@ -84,7 +85,7 @@ def parameters(seen: Seen) -> str:
         for kind, (whole, some, stored) in sorted(found.items(), key=lambda item: -item[1][0])
     ]
     head = ["kind", f"{'parameters':>15}", f"{'trained':>13}", f"{'of trained':>10}", f"{'stored':>9}"]
-    return _indented(table(head, rows))
+    return _indented(format_table(head, rows))
 
 
 def data(seen: Seen) -> str:
@@ -109,7 +110,7 @@ def data(seen: Seen) -> str:
         *([("odd", "; ".join(odd))] if odd else []),
         ("lengths", bars(seen)),
     ]
-    return labelled(lines, WIDTH)
+    return format_labels(lines, WIDTH)
 
 
 def _template(report: dict[str, Any]) -> list[str]:
@@ -155,7 +156,7 @@ def memory(seen: Seen) -> str:
     rows = [[n, *(f"{size(getattr(part, p)):>{max(9, len(p))}}" for p in PARTS), f"{size(part.total):>9}"] for n, part in there]
     head = ["phase", *(f"{p:>{max(9, len(p))}}" for p in PARTS), f"{'peak':>9}"]
     m = seen.machine
-    return _indented(table(head, rows)) + f"\n  {size(m.memory_free)} of {size(m.memory_total)} are free on this {m.device}"
+    return _indented(format_table(head, rows)) + f"\n  {size(m.memory_free)} of {size(m.memory_total)} are free on this {m.device}"
 
 
 def time_words(seen: Seen, probe: Probe | None) -> str:
@@ -176,7 +177,7 @@ def disk_words(seen: Seen) -> str:
 def derived(seen: Seen) -> str:
     """Every value that a rule chose, with its reason."""
     found = [(n, o) for n, o in sorted(seen.origins.items()) if o.origin == "derived" and o.value is not None]
-    return labelled([(name, f"{_short(o.value)}  {o.reason}") for name, o in found], WIDTH)
+    return format_labels([(name, f"{_short(o.value)}  {o.reason}") for name, o in found], WIDTH)
 
 
 def trouble_words(troubles: Sequence[Trouble]) -> str:
@@ -187,7 +188,7 @@ def trouble_words(troubles: Sequence[Trouble]) -> str:
         rows.append((label, f"{t.sentence}  [{t.rule}]" + (f"\n→ {t.remedy}" if t.remedy else "")))
     if not rows:
         return "  none: every rule is content"
-    return labelled(rows, WIDTH)
+    return format_labels(rows, WIDTH)
 
 
 def as_dict(seen: Seen, origins: Mapping[str, Origin], troubles: Sequence[Trouble], probe: Probe | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from fulgurite.data.preference_dataset import PreferenceDataset
 from fulgurite.data.tokenized import CONTINUES, GOOD, TokenizedData
 from fulgurite.errors import RequestError
-from fulgurite.text.console import escaped
+from fulgurite.text.console import escape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -155,14 +155,14 @@ def as_list(shown: list[Shown], tokenizer: PreTrainedTokenizerBase) -> list[dict
 
 
 def _one(number: int, side: Shown, tokenizer: PreTrainedTokenizerBase, color: bool) -> str:
-    head = f"{number}. {escaped(side.place)}: {side.what}; {len(side.ids):,} tokens, {sum(side.learned):,} learned"
+    head = f"{number}. {escape(side.place)}: {side.what}; {len(side.ids):,} tokens, {sum(side.learned):,} learned"
     return "\n".join([head, "".join(_marked(*stretch, tokenizer, color) for stretch in _stretches(side, tokenizer))])
 
 
 def _marked(text: str, on: bool, plain: list[int], tokenizer: PreTrainedTokenizerBase, color: bool) -> str:
     for at in reversed(plain):
         text = f"{text[:at]}{PLAIN_BEFORE}{text[at:]}"
-    text = escaped(text.replace("\r\n", "\\r\n"))
+    text = escape(text.replace("\r\n", "\\r\n"))
     if not color:
         return f"[[{text}]]" if on else text
     back = PLAIN + (LEARNED if on else "")

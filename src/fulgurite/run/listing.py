@@ -16,7 +16,7 @@ from typing import Any
 from fulgurite.errors import ConfigError, did_you_mean
 from fulgurite.logger.metrics_file import LARGEST_STEP, read_rows
 from fulgurite.run.status import alive
-from fulgurite.text.console import one_line, show
+from fulgurite.text.console import show, to_one_line
 from fulgurite.text.json_reader import read_json
 
 MARKS = ("status.json", "metrics.jsonl", "provenance.json")
@@ -123,7 +123,7 @@ def table(runs: Sequence[RunSummary], width: int | None = None) -> str:
         for i, run in enumerate(runs)
     ]
     text = _render(heads, lines, width)
-    notes = [one_line(f"{os.path.relpath(r.folder, root)}: {n}") for r in runs for n in (r.why, *r.troubles) if n]
+    notes = [to_one_line(f"{os.path.relpath(r.folder, root)}: {n}") for r in runs for n in (r.why, *r.troubles) if n]
     return text + ("\n" + "\n".join(notes) if notes else "")
 
 
@@ -236,7 +236,7 @@ def _render(heads: list[str], lines: list[list[str]], width: int | None) -> str:
     for head in heads:
         grid.add_column(Text(head), justify="right" if head in right else "left", overflow="fold")
     for line in lines:
-        grid.add_row(*(Text(one_line(cell)) for cell in line))
+        grid.add_row(*(Text(to_one_line(cell)) for cell in line))
     # In a pipe the table is as wide as it needs to be: a line there is read by a program.
     wide = width or (None if sys.stdout.isatty() else 10_000)
     out = StringIO()

@@ -1,20 +1,14 @@
-"""A schedule drawn in the terminal, from the very function that trains. No torch.
-
-Looked at first: plotext (global state, 11,000 lines, 0.15 s to import) and plotille (tidy, but with axis labels of its
-own that cannot mark the warmup). What is needed of either is the fifteen lines of `braille`: no dependency is taken.
-"""
+"""Draws a schedule in the terminal, from the function that training uses. No torch."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from fulgurite.scheduler.config import ReduceLrOnPlateau, Scheduler
 from fulgurite.scheduler.equivalence import curve, filled
 from fulgurite.scheduler.plateau import course
-
-_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
-"""The bits of a braille cell, by column and row from the top; the character is U+2800 plus their sum."""
+from fulgurite.text.plot import draw_braille
 
 EXAMPLE = (*(2.0 - 0.1 * i for i in range(8)), *(1.3 for _ in range(12)))
 """Validation losses of the plateau's example: better at eight evaluations in a row, then never again."""
@@ -50,7 +44,7 @@ def _figure(
     columns = width - margin - 3
     dots = 2 * columns
     values = [factor(i * last // (dots - 1)) for i in range(dots)]
-    cells = braille(values, columns, height)
+    cells = draw_braille(values, columns, height)
     mark = warmup * (dots - 1) // last // 2 if 0 < warmup <= last else -1
     lines = [*textwrap.wrap(title, width), ""]
     for row, cell in enumerate(cells):
@@ -65,20 +59,6 @@ def _figure(
         words = f"┊ warmup ends at step {warmup}" if mark >= 0 else beyond
         lines.append(" " * (margin + 2 + min(max(mark, 0), columns - len(words))) + words)
     return "\n".join(lines)
-
-
-def braille(values: Sequence[float], columns: int, height: int) -> list[str]:
-    """Values in [0, 1], two a column, as `height` lines of braille; neighbours are joined by a vertical line."""
-    top = 4 * height - 1
-    grid = [[0] * columns for _ in range(height)]
-    before = None
-    for x, value in enumerate(values):
-        y = round((1 - min(max(value, 0.0), 1.0)) * top)
-        start, stop = (y, y) if before is None or abs(before - y) < 2 else (min(before, y), max(before, y))
-        for dot in range(start, stop + 1):
-            grid[dot // 4][x // 2] |= _DOTS[x % 2][dot % 4]
-        before = y
-    return ["".join(chr(0x2800 + bits) for bits in line) for line in grid]
 
 
 def _marks(columns: int) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from fulgurite.config.arguments import parse
 from fulgurite.config.guard import Allowed, split_allowed
 from fulgurite.config.schema import Empty, at_least, between, knob, knobs_of
 from fulgurite.errors import ConfigError, ModelError, did_you_mean
-from fulgurite.text.console import escaped
+from fulgurite.text.console import escape
 
 HELP = """fulgurite chat run=RUN | model=FOLDER_OR_OPTION [KNOB=VALUE ...]
 
@@ -143,7 +143,7 @@ class Conversation:
                     return 0
             else:
                 if not person:
-                    self._say(f"> {escaped(text)}\n")
+                    self._say(f"> {escape(text)}\n")
                 self.answer(text)
 
     def command(self, text: str) -> bool:
@@ -161,7 +161,7 @@ class Conversation:
             self._say_moved()
         else:
             near = did_you_mean(name, ("reset", "system", "quit"))
-            self._say(f"(there is no /{escaped(name)}.{near} /reset, /system TEXT and /quit are known)\n")
+            self._say(f"(there is no /{escape(name)}.{near} /reset, /system TEXT and /quit are known)\n")
         return True
 
     def answer(self, text: str) -> None:

@@ -10,7 +10,7 @@ from fulgurite.config.provenance import Composed
 from fulgurite.config.sweep import Sweep
 from fulgurite.run.folder import write_atomically
 from fulgurite.sweep.spaces import SPACES
-from fulgurite.text.plot import Figure, svg, text
+from fulgurite.text.plot import Figure, draw_svg, draw_text
 
 SHOWN, BAR = 10, 30
 """Rows of the table, and the columns of the longest bar."""
@@ -25,7 +25,7 @@ def write(study: Any, sweep: Sweep, folder: Path) -> None:
     ]
     write_atomically(folder / "trials.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     if (figure := course(study, sweep)) is not None:
-        write_atomically(folder / "sweep.svg", svg(figure))
+        write_atomically(folder / "sweep.svg", draw_svg(figure))
 
 
 def words(study: Any, sweep: Sweep, folder: Path, shared: list[str], base: Composed) -> str:
@@ -44,7 +44,7 @@ def words(study: Any, sweep: Sweep, folder: Path, shared: list[str], base: Compo
         lines += ["", f"what {sweep.metric} hangs on (PED-ANOVA over {len(better)} complete trials; few trials say little):"]
         lines += [f"  {name:<{widest}} {share:>5.0%} {'█' * round(share * BAR)}" for name, share in shares.items()]
     if (figure := course(study, sweep)) is not None:
-        lines += ["", text(figure, height=8)]
+        lines += ["", draw_text(figure, height=8)]
     best = study.best_trial
     choices = SPACES[name].choices if (name := base.choices.get("sweep", "")) in SPACES else {}
     said = [f"{g}={o}" for g, o in choices.items() if not any(w.startswith(f"{g}=") for w in shared)]

@@ -1,4 +1,4 @@
-"""What a run prints for its person. Foreign text (data keys, file names, configs, exceptions) never controls the terminal."""
+"""Prints for a person. Foreign text (data keys, file names, configs, exceptions) never controls the terminal."""
 
 from __future__ import annotations
 
@@ -8,76 +8,80 @@ import re
 import sys
 import warnings
 
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\U000e0000-\U000e007f]")
-"""C0 and C1 but tab and newline; what reorders, breaks or hides text (bidirectional controls, separators, tags); half characters."""
+CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\U000e0000-\U000e007f]"
+)
+"""C0 and C1 except tab and newline; bidirectional controls, line separators, tags; lone surrogates."""
 LONGEST = 2000
-"""The most characters of a line. What is longer loses its middle: the place is at the front, and the remedy at the end."""
+"""Maximum characters of a line. A longer one loses its middle: it begins with the place, and ends with the remedy."""
 TAIL = 600
 
 
-def escaped(text: str) -> str:
-    """`text` with each control character written out as `\\x1b`. Tabs and newlines stay."""
-    return CONTROL.sub(_written_out, text.replace("\r\n", "\n"))
+def escape(text: str) -> str:
+    """Replaces each control character by its code, such as `\\x1b`. Keeps tabs and newlines."""
+    return CONTROL.sub(_spell_out, text.replace("\r\n", "\n"))
 
 
-def bounded(line: str, most: int = LONGEST) -> str:
-    """A line of at most `most` characters and a note of how many were left out of its middle."""
+def shorten(line: str, most: int = LONGEST) -> str:
+    """Shortens a line to `most` characters, plus a note of how many were left out of its middle."""
     if len(line) <= most:
         return line
     tail = min(TAIL, most // 2)
     return f"{line[: most - tail]} [... {len(line) - most} characters left out ...] {line[len(line) - tail :]}"
 
 
-def one_line(text: str) -> str:
-    """`text` as exactly one line: bounded, control characters and line breaks written out."""
-    return escaped(bounded(text.strip())).replace("\n", "\\n")
+def to_one_line(text: str) -> str:
+    """Makes `text` exactly one line: shortened, with control characters and line breaks escaped."""
+    return escape(shorten(text.strip())).replace("\n", "\\n")
 
 
-def lines(text: str) -> str:
-    """`text` line by line: bounded, control characters written out."""
-    return "\n".join(escaped(bounded(line)) for line in text.replace("\r\n", "\n").split("\n"))
+def escape_lines(text: str) -> str:
+    """Shortens each line of `text`, and escapes its control characters."""
+    return "\n".join(escape(shorten(line)) for line in text.replace("\r\n", "\n").split("\n"))
 
 
 def rank() -> int:
-    """This process's number, 0 where it is alone."""
+    """Returns the number of this process in its run, 0 if it is the only one."""
     number = os.environ.get("RANK", "")
     return int(number) if number.isdecimal() else 0
 
 
 def say(text: str) -> None:
-    """Print `text` on stderr from the first process of a run; nothing if there is no text."""
+    """Prints `text` on stderr, from the first process of a run; prints nothing if `text` is empty."""
     if text and rank() == 0:
-        print(lines(text), file=sys.stderr, flush=True)
+        print(escape_lines(text), file=sys.stderr, flush=True)
 
 
 def say_error(text: object) -> None:
-    """Print the one line `error: ...` on stderr."""
-    print(f"error: {one_line(str(text))}", file=sys.stderr, flush=True)
+    """Prints the one line `error: ...` on stderr."""
+    print(f"error: {to_one_line(str(text))}", file=sys.stderr, flush=True)
 
 
 def show(text: str) -> None:
-    """Print an answer (a table, a plan) on stdout."""
-    print(lines(text))
+    """Prints a result (a table, a plan) on stdout."""
+    print(escape_lines(text))
 
 
 class SafeRecord(logging.LogRecord):
     """A log record whose message is safe to print, whichever library wrote it and whichever handler prints it."""
 
     def getMessage(self) -> str:
-        """The formatted message: bounded lines, control characters written out."""
-        return lines(super().getMessage())
+        """Returns the formatted message, with lines shortened and control characters escaped."""
+        return escape_lines(super().getMessage())
 
 
 def guard_output() -> None:
-    """Make every log record and every warning of this process safe to print."""
+    """Makes every log record and every warning of this process safe to print."""
     logging.setLogRecordFactory(SafeRecord)
-    warnings.formatwarning = _warning
+    warnings.formatwarning = _format_warning
 
 
-def _warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
-    return f"{one_line(filename)}:{lineno}: {category.__name__}: {lines(str(message))}\n"
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return f"{to_one_line(filename)}:{lineno}: {category.__name__}: {escape_lines(str(message))}\n"
 
 
-def _written_out(found: re.Match[str]) -> str:
+def _spell_out(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"

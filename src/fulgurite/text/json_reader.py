@@ -28,7 +28,7 @@ def read_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
         raise ValueError("not JSON (not UTF-8 text)") from None
     except ValueError as error:
         raise ValueError(f"not JSON ({error})") from None
-    if depth(value) > MOST_DEPTH:
+    if count_depth(value) > MOST_DEPTH:
         raise ValueError(f"nested more than {MOST_DEPTH} deep")
     return value
 
@@ -37,11 +37,11 @@ def read_object(path: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
     """Returns the JSON object that a file holds. Raises OSError, or ValueError with the reason."""
     value = read_json(path, most_bytes)
     if not isinstance(value, dict):
-        raise ValueError(f"expected a JSON object, found {kind(value)}")
+        raise ValueError(f"expected a JSON object, found {name_type(value)}")
     return value
 
 
-def depth(value: Any) -> int:
+def count_depth(value: Any) -> int:
     """Returns how many lists and objects lie inside each other. Stops counting beyond MOST_DEPTH, and never recurses."""
     level, found = [value], 0
     while found <= MOST_DEPTH:
@@ -53,7 +53,7 @@ def depth(value: Any) -> int:
     return found
 
 
-def kind(value: Any) -> str:
+def name_type(value: Any) -> str:
     """Returns the JSON name of a value's type."""
     if value is None:
         return "null"

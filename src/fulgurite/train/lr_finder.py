@@ -29,7 +29,7 @@ from fulgurite.run.status import status
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.stage.config import GenerativeStage
 from fulgurite.text.console import say, show
-from fulgurite.text.plot import Figure, svg, text
+from fulgurite.text.plot import Figure, draw_svg, draw_text
 from fulgurite.train.experiment import Assembled, assemble
 from fulgurite.train.lr_curve import RISEN, Proposal, propose, rate, smooth, verdict
 from fulgurite.train.oom import KNOB, Shortage, failure, halve, kept_whole, loading
@@ -143,8 +143,8 @@ def told(curve: Curve, derived: float, folder: Path) -> Proposal | None:
     line = [(r, s) for r, s in zip(curve.rates, smoothed, strict=True) if math.isfinite(s)]
     points = list(zip(curve.rates, curve.losses, strict=True))
     figure = Figure("training loss by learning rate", "optim.lr", "loss", line, points, marks, True)
-    write_atomically(folder / "find.svg", svg(figure))
-    show("\n" + text(figure))
+    write_atomically(folder / "find.svg", draw_svg(figure))
+    show("\n" + draw_text(figure))
     if found is None:
         print("\nThe loss falls at none of these rates, so that none can be proposed: take more steps (find.steps=100) or other data.")
     else:
