@@ -36,7 +36,8 @@ RATES = {
 """Each optimizer's rate on the tiny model."""
 FULL_ONLY = ("muon", "galore", "apollo", "badam")
 """Optimizers that refuse adapters, see tests/optim/test_refusals.py."""
-SMALL = {"galore": ["optim.rank=8", "optim.gap=10"], "apollo": ["optim.rank=8", "optim.gap=10"], "badam": ["optim.every=5"]}
+SMALL = {"galore": ["optim.rank=8", "optim.update_proj_gap=10"], "apollo": ["optim.rank=8", "optim.update_proj_gap=10"],
+    "badam": ["optim.switch_every=5"]}
 """Knobs that fit the tiny model and a short run."""
 
 

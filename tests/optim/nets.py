@@ -26,7 +26,8 @@ class Wide(nn.Module):
         self.to(dtype)
 
 
-SMALL = {"galore": ("optim.rank=8", "optim.gap=3"), "apollo": ("optim.rank=8", "optim.gap=3"), "badam": ("optim.every=2",)}
+SMALL = {"galore": ("optim.rank=8", "optim.update_proj_gap=3"), "apollo": ("optim.rank=8", "optim.update_proj_gap=3"),
+    "badam": ("optim.switch_every=2",)}
 """Knobs that make a few steps on a small model meaningful."""
 
 

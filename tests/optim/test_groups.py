@@ -46,7 +46,7 @@ def test_factors_multiply_and_make_groups_of_their_own() -> None:
 
 def test_all_decays_everything_when_asked() -> None:
     net = Net()
-    groups = decay_groups(net, config("optim.decay=all"))
+    groups = decay_groups(net, config("optim.weight_decay_on=all"))
     assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(5, 0.25)]
 
 

@@ -130,7 +130,8 @@ def orthogonal(m: torch.Tensor, steps: int) -> torch.Tensor:
 def test_muon_steps_matrices_and_adamw_the_rest_at_its_own_rate(scale: str) -> None:
     lr, adam_lr, wd, momentum, eps, (b1, b2) = 0.02, 0.003, 0.1, 0.9, 1e-6, (0.8, 0.95)
     words = [f"optim.lr={lr}", f"optim.adam_lr={adam_lr}", f"optim.weight_decay={wd}", f"optim.momentum={momentum}", f"optim.eps={eps}"]
-    weights, gradients = stepped("optim=muon", *words, f"optim.betas=[{b1},{b2}]", f"optim.scale={scale}", "optim.newton_steps=4")
+    weights, gradients = stepped("optim=muon", *words, f"optim.betas=[{b1},{b2}]", f"optim.scale={scale}",
+        "optim.ns_steps=4")
     for name, path in weights.items():
         w, m, v = path[0].clone(), torch.zeros_like(path[0]), torch.zeros_like(path[0])
         for t, g in enumerate(gradients[name], 1):

@@ -44,7 +44,7 @@ def adam(mean: Tensor, variance: Tensor, g: Tensor, t: int, whole_eps: bool) -> 
 
 def test_galore_projects_by_singular_vectors_that_it_renews() -> None:
     rank, gap, scale = 8, 3, 0.5
-    weights, gradients = paths("galore", f"optim.rank={rank}", f"optim.gap={gap}", f"optim.scale={scale}")
+    weights, gradients = paths("galore", f"optim.rank={rank}", f"optim.update_proj_gap={gap}", f"optim.scale={scale}")
     for name, path in weights.items():
         w, zero = path[0].clone(), torch.zeros(())
         mean, variance, basis = zero, zero, zero
@@ -65,7 +65,7 @@ def test_galore_projects_by_singular_vectors_that_it_renews() -> None:
 
 def test_apollo_scales_each_channel_of_the_whole_gradient() -> None:
     rank, gap, scale = 8, 3, 4.0
-    weights, gradients = paths("apollo", f"optim.rank={rank}", f"optim.gap={gap}", f"optim.scale={scale}")
+    weights, gradients = paths("apollo", f"optim.rank={rank}", f"optim.update_proj_gap={gap}", f"optim.scale={scale}")
     limited = 0
     for name, path in weights.items():
         w, mean, variance, last = path[0].clone(), torch.zeros(()), torch.zeros(()), None

@@ -68,7 +68,7 @@ CASES = [(o, m) for o in RATES for m in ("full", "lora") if m == "full" or o in 
 @pytest.mark.parametrize(("optim", "method"), CASES)
 def test_stopped_and_resumed_it_ends_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optim: str, method: str) -> None:
     words = [f"optim={optim}", f"method={method}", f"optim.lr={RATES[optim]}", *SMALL.get(optim, [])]
-    words += ["optim.every=2"] if optim == "badam" else []
+    words += ["optim.switch_every=2"] if optim == "badam" else []
     # step 3 is one after which an evaluation is due: the run is stopped before it, and begins with it
     whole, parts = go(tmp_path / "whole", *words), tmp_path / "parts"
     for stop in (3, 4):
@@ -161,7 +161,7 @@ class Gradients(Callback):  # type: ignore[misc]
 def test_badams_resting_blocks_get_no_gradient_and_the_norm_is_the_active_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     look, plain = Gradients(), assembly.callbacks
     monkeypatch.setattr(assembly, "callbacks", lambda *given: [look, *plain(*given)])
-    folder = go(tmp_path, "optim=badam", "method=full", "optim.lr=1e-2", "optim.every=1", "trainer.max_steps=4")
+    folder = go(tmp_path, "optim=badam", "method=full", "optim.lr=1e-2", "optim.switch_every=1", "trainer.max_steps=4")
     layers = [{n.split("layers.")[1][0] if "layers." in n else n for n in names} for names in look.seen]
     assert layers[0] == {"model.model.embed_tokens.weight"}
     assert layers[1] == {"0"}

@@ -71,7 +71,8 @@ def build(config: c.Apollo, module: nn.Module) -> Optimizer:
     projected, rest = apart(config, module)
     first, second = config.betas
     knobs = {"lr": config.lr or 0.0, "betas": (first, second), "eps": config.eps}
-    parts: list[Optimizer] = [Apollo(projected, {**knobs, "rank": config.rank, "gap": config.gap, "scale": config.scale})]
+    parts: list[Optimizer] = [Apollo(projected,
+        {**knobs, "rank": config.rank, "gap": config.update_proj_gap, "scale": config.scale})]
     if rest:
         parts.append(clippable(AdamW(rest, fused=True, **knobs)))  # type: ignore[arg-type]
     return Both(parts)

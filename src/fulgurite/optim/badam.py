@@ -61,4 +61,4 @@ def build(config: c.Badam, module: nn.Module) -> Optimizer:
     blocks = [[trained[name] for name in block] for block in blocks_of({name: p.ndim for name, p in trained.items()})]
     first, second = config.betas
     knobs = {"lr": config.lr or 0.0, "betas": (first, second), "eps": config.eps}
-    return clippable(BAdam(decay_groups(module, config), blocks, config.every, config.order, **knobs))
+    return clippable(BAdam(decay_groups(module, config), blocks, config.switch_every, config.switch_mode, **knobs))

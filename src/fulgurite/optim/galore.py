@@ -56,7 +56,8 @@ class Galore(GaLore):
 def build(config: c.Galore, module: nn.Module) -> Optimizer:
     """The optimizer over the module's trained parameters. Raises ConfigError where no matrix is wider than the rank."""
     projected, rest = apart(config, module)
-    low = {"rank": config.rank, "update_proj_gap": config.gap, "scale": config.scale, "projection_type": "std"}
+    low = {"rank": config.rank, "update_proj_gap": config.update_proj_gap, "scale": config.scale,
+        "projection_type": "std"}
     first, second = config.betas
     optimizer: Optimizer = Galore(
         [*({**group, **low} for group in projected), *rest], lr=config.lr or 0.0, betas=(first, second), eps=config.eps

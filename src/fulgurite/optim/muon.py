@@ -19,7 +19,8 @@ def build(config: c.Muon, module: nn.Module) -> Optimizer:
     if not matrices:
         raise ConfigError("optim=muon finds no trained matrix inside the model, which is all it steps; take optim=adamw.")
     fit = "match_rms_adamw" if config.scale is c.MuonScale.rms else "original"
-    parts: list[Optimizer] = [Muon(matrices, lr=lr, momentum=config.momentum, ns_steps=config.newton_steps, adjust_lr_fn=fit)]
+    parts: list[Optimizer] = [Muon(matrices, lr=lr, momentum=config.momentum, ns_steps=config.ns_steps,
+        adjust_lr_fn=fit)]
     if rest:
         first, second = config.betas
         parts.append(clippable(AdamW(rest, lr=lr, betas=(first, second), eps=config.eps, fused=True)))

@@ -65,7 +65,7 @@ def grouped(module: nn.Module, config: Optim, parameters: Iterable[nn.Parameter]
     spared = embeddings(module)
     sorts: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for parameter in parameters:
-        decays = config.decay is Decay.all or not (parameter.ndim < 2 or id(parameter) in spared)
+        decays = config.weight_decay_on is Decay.all or not (parameter.ndim < 2 or id(parameter) in spared)
         sorts.setdefault((rate_scale(parameter), decays), []).append(parameter)
     base = config.lr or 0.0
     return [

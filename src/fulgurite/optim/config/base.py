@@ -56,13 +56,15 @@ class Optim(Option):
         misread="The number of rows does not decide the rate: stage, method and the model's size do. 5e-5 is only a widespread default.",
     )
     weight_decay: float = knob(
-        0.0, "The share of each weight that a step takes away, times the learning rate; from which weights, optim.decay says.",
+        0.0, "The share of each weight that a step takes away, times the learning rate; from which weights, "
+        "optim.weight_decay_on says.",
         source="Tülu 3, QLoRA and HF 0, torch and torchtune 0.01 (verified)",
         bounds=between(0, 1), usual=between(0, 0.1), advice="0.01 to 0.1 for long full fine-tuning.",
         raise_when="When a long full fine-tuning over-fits: 0.01 to 0.1.", lower_when="When the model forgets what it knew.",
-        interacts={"optim.lr": "what is taken away is lr times the decay", "optim.decay": "says from which weights it is taken"},
+        interacts={"optim.lr": "what is taken away is lr times the decay",
+            "optim.weight_decay_on": "says from which weights it is taken"},
     )
-    decay: Decay = knob(
+    weight_decay_on: Decay = knob(
         Decay.matrices, "What weight decay takes from: matrices, or all weights, which are norms, biases and embeddings too.",
         source="Common practice since GPT-2 (nanoGPT, OLMo-core): norms and biases have a right size, and it is not zero",
         advice="Leave it; all repeats recipes that give the optimizer every weight alike.",

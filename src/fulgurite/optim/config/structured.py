@@ -46,7 +46,7 @@ class Muon(AdamW):
         advice="Leave it.",
         leave="Its author's value; only pre-training has been tuned.",
     )
-    newton_steps: int = knob(
+    ns_steps: int = knob(
         5, "How often the iteration that makes a step orthogonal is repeated.",
         source="Muon, Jordan, https://kellerjordan.github.io/posts/muon/; torch's default", bounds=between(1, 20), usual=between(4, 6),
         advice="Leave it: each costs three products of matrices.",
@@ -127,10 +127,11 @@ class Projected(AdamW):
         source="GaLore's README 128, LLaMA-Factory 16 (verified)", bounds=at_least(1), usual=(16, 64, 128, 256),
         advice="Lower it for memory, raise it when the loss lies above AdamW's.",
         raise_when="When the loss lies above AdamW's.", lower_when="When memory is short.",
-        interacts={"optim.scale": "the step grows with both", "optim.gap": "a low rank wants to be chosen anew more often"},
+        interacts={"optim.scale": "the step grows with both",
+            "optim.update_proj_gap": "a low rank wants to be chosen anew more often"},
         memory="State grows in proportion to it.",
     )
-    gap: int = knob(
+    update_proj_gap: int = knob(
         200, "After how many steps the projection is chosen anew.", source="GaLore's and APOLLO's READMEs, LLaMA-Factory 200 (verified)",
         bounds=at_least(1), usual=between(50, 1000), advice="Leave it. GaLore takes an SVD of every matrix each time: 15 s at 135M (CPU).",
         raise_when="When choosing the projection takes a visible share of the time.",
@@ -228,14 +229,14 @@ class Badam(AdamW):
     alone: ClassVar[bool] = False
     costs: ClassVar[str] = "State for one block alone; the others stand still meanwhile."
 
-    every: int = knob(
+    switch_every: int = knob(
         50, "How many steps a block is trained before the next takes its turn, with fresh state.",
         source="BAdam, Luo et al., https://arxiv.org/abs/2404.02827; LLaMA-Factory 50 (verified)",
         bounds=at_least(1), usual=between(20, 100), advice="Lower it in short runs: a run should visit each block, at least once.",
         raise_when="When each block's loss is still falling at its end.", lower_when="In short runs, so that each block has its turn.",
         interacts={"trainer.epochs": "the run should visit every block"},
     )
-    order: Order = knob(
+    switch_mode: Order = knob(
         Order.ascending, "Which block is next: from the embeddings up, from the head down, or each once in an order drawn anew each round.",
         source="BAdam's code and LLaMA-Factory's badam_switch_mode", advice="descending in short runs: upper layers change answers most.",
     )
