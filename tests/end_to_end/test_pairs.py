@@ -19,10 +19,10 @@ from torch import nn
 
 from fulgurite.config.run import load_options
 from fulgurite.errors import ConfigError
+from fulgurite.explain import bytes_per_weight as sizes
 from fulgurite.explain.compatibility import GROUPS, names, pairs, refusal
 from fulgurite.export.model import export_main
 from fulgurite.optim.param_groups import hidden_matrices
-from fulgurite.precision import bytes as sizes
 from fulgurite.train import experiment as training
 
 load_options()

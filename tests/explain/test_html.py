@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from fulgurite.cli.explain import explain_main
 from fulgurite.config.schema import options
 from fulgurite.errors import RequestError
-from fulgurite.explain import explain_main
 from fulgurite.explain import html as guide
 from fulgurite.explain.knob_index import everything
 from fulgurite.explain.pages import all_groups, options_of

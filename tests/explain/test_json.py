@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from fulgurite.cli.explain import explain_main
 from fulgurite.config.schema import Knob
-from fulgurite.explain import as_json, explain_main
+from fulgurite.explain import as_json
 from fulgurite.explain.knob_index import contexts, default_run, everything, filled
 from fulgurite.explain.search import asked
 
@@ -97,7 +98,7 @@ def test_the_command_prints_what_was_asked(
 )
 def test_nothing_heavy_is_imported(words: list[str]) -> None:
     code = (
-        "import sys\nfrom fulgurite.explain import explain_main\nassert explain_main(sys.argv[1:]) == 0\n"
+        "import sys\nfrom fulgurite.cli.explain import explain_main\nassert explain_main(sys.argv[1:]) == 0\n"
         "heavy = {'torch', 'transformers', 'lightning', 'numpy', 'hydra', 'omegaconf', 'rich'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from fulgurite.cli.explain import explain_main
 from fulgurite.errors import ConfigError
-from fulgurite.explain import explain_main
 from fulgurite.explain.curves import BOTH, _short, loss_plot, loss_svg, schedule_svg, svg
 from fulgurite.explain.losses import LEVEL, course, span, value
 from fulgurite.loss import preference

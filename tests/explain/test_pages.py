@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from fulgurite.cli.explain import explain_main
 from fulgurite.config import compose
 from fulgurite.config.schema import Knob, Range, options, type_words
 from fulgurite.errors import ConfigError, RequestError
-from fulgurite.explain import choices, explain_main, knob_page, option_page, overview, search
+from fulgurite.explain import choices, knob_page, option_page, overview, search
 from fulgurite.explain import knob_index as entries
 from fulgurite.explain.layout import usual_words, value_words
 from fulgurite.explain.pages import all_groups, group_page, options_of

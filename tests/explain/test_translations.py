@@ -7,8 +7,9 @@ import re
 
 import pytest
 
+from fulgurite.cli.explain import explain_main
 from fulgurite.config.schema import Range
-from fulgurite.explain import as_json, explain_main, group_page, knob_page, option_page, overview, translate, translations
+from fulgurite.explain import as_json, group_page, knob_page, option_page, overview, translate, translations
 from fulgurite.explain import html as guide
 from fulgurite.explain.curves import loss_plot
 from fulgurite.explain.knob_index import everything

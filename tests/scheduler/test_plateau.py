@@ -10,7 +10,8 @@ import torch
 from fulgurite.config.schema import build
 from fulgurite.errors import ConfigError
 from fulgurite.scheduler.config import Cosine, ReduceLrOnPlateau
-from fulgurite.scheduler.plateau import check, course
+from fulgurite.scheduler.plateau import check
+from fulgurite.scheduler.plateau_curve import plateau_factors
 
 LR = 2e-4
 
@@ -47,7 +48,7 @@ def test_the_plotted_course_is_torchs(seed: int) -> None:
     losses = [draw.choice([1.0, 0.9999, 0.99, 0.9]) + draw.random() * draw.choice([0, 1e-4, 0.1]) for _ in range(40)]
     expected = _rates(ReduceLrOnPlateau(patience=patience, factor=factor), losses)
     # torch ignores a cut that moves the rate by no more than its eps of 1e-8
-    assert [LR * f for f in course(losses, patience=patience, factor=factor)] == pytest.approx(expected, abs=2e-8)
+    assert [LR * f for f in plateau_factors(losses, patience=patience, factor=factor)] == pytest.approx(expected, abs=2e-8)
 
 
 def test_without_validation_it_is_refused_in_one_sentence() -> None:

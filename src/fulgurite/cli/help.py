@@ -36,7 +36,7 @@ def train_help(words: Sequence[str]) -> int:
     """Print the help of `fulgurite train`, or the page of `explain` for each word beside the flag; returns the exit status."""
     named = [word for word in words if not word.startswith("-")]
     if named:
-        from fulgurite.explain import explain_main
+        from fulgurite.cli.explain import explain_main
 
         return max(explain_main([word]) for word in named)
     print(TRAIN.format(groups=_groups(), presets=_presets()))

@@ -48,7 +48,7 @@ def _plan(words: list[str]) -> int:
 
 
 def _explain(words: list[str]) -> int:
-    from fulgurite.explain import explain_main
+    from fulgurite.cli.explain import explain_main
 
     return explain_main(words)
 

@@ -7,8 +7,8 @@ from itertools import combinations
 
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import Option, options
+from fulgurite.explain.bytes_per_weight import compute_types
 from fulgurite.explain.knob_index import default_run
-from fulgurite.precision.bytes import compute_types
 
 GROUPS = ("method", "precision", "optim")
 STAYS = {"scheduler": "constant", "method": "full"}

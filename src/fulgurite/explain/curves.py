@@ -13,7 +13,7 @@ from fulgurite.explain.losses import course
 from fulgurite.explain.translations import fixed
 from fulgurite.scheduler.config import ReduceLrOnPlateau, Scheduler
 from fulgurite.scheduler.equivalence import curve, filled
-from fulgurite.scheduler.plateau import course as plateau
+from fulgurite.scheduler.plateau_curve import plateau_factors
 from fulgurite.scheduler.plot import EXAMPLE
 from fulgurite.stage.preference_table import PreferenceLoss, row
 from fulgurite.text.plot import draw_braille
@@ -80,7 +80,7 @@ def schedule_svg(cls: Callable[[], Scheduler], total: int = 1000) -> str:
     """The schedule's factor on the peak rate; the plateau's by evaluation, on an example."""
     config = cls()
     if isinstance(config, ReduceLrOnPlateau):
-        factors = [1.0, *plateau(EXAMPLE, patience=config.patience, factor=config.factor)]
+        factors = [1.0, *plateau_factors(EXAMPLE, patience=config.patience, factor=config.factor)]
         return svg(factors, "0", "", str(len(factors) - 1), fixed("The share of optim.lr by evaluation, an example"))
     shape = curve(filled(config, total), total, 1e-4)
     values = [shape(i * total // 200) for i in range(201)]

@@ -8,13 +8,13 @@ from enum import Enum
 from functools import cache
 from typing import Any
 
+from fulgurite.config.chat_arguments import ChatConfig
 from fulgurite.config.export_arguments import Export
 from fulgurite.config.run import Facts, RunConfig, all_knobs
 from fulgurite.config.schema import Derived, Knob, Range, Usual, knobs_of, options, type_words
 from fulgurite.explain.choices import default_options
 from fulgurite.explain.citations import links
 from fulgurite.explain.translations import told
-from fulgurite.serve.chat import ChatConfig
 
 Rule = Callable[[RunConfig, Facts], Derived]
 

@@ -8,12 +8,12 @@ from typing import get_type_hints
 
 from fulgurite.config.run import GROUPS, RunConfig
 from fulgurite.config.schema import Derived, Knob, Option, Sure, groups, knobs_of, options, type_words
+from fulgurite.explain import bytes_per_weight as sizes
 from fulgurite.explain.choices import Preset, default_options, presets
 from fulgurite.explain.citations import links
 from fulgurite.explain.knob_index import COMMANDS, Context, Shared, contexts, default_run, everything, filled, merged
 from fulgurite.explain.layout import kind_words, usual_words, value_words
 from fulgurite.explain.translations import current, fixed, told
-from fulgurite.precision import bytes as sizes
 from fulgurite.text.layout import count_cells, format_labels, format_table, measure_width, pad, wrap_paragraph
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fulgurite.config.run import load_options
+from fulgurite.explain import bytes_per_weight as sizes
 from fulgurite.explain import compatibility as pairs
-from fulgurite.precision import bytes as sizes
 
 README = Path(__file__).resolve().parents[3] / "README.md"
 MARK = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.S)

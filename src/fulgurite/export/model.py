@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from fulgurite.data.template_agreement import differing
 from fulgurite.errors import ModelError, RequestError, is_shortage
 from fulgurite.export.adapter import fresh_base, put_on, refuse_apart, round_adapter, write_adapter
 from fulgurite.export.dtype import cast, written_dtype
+from fulgurite.export.result import Written
 from fulgurite.files import remove_drafts
 from fulgurite.model.generation_config import valid
 from fulgurite.model.unwrap import inner
@@ -42,16 +42,6 @@ the two lies the rounding itself, whose size depends on the model (about 1e-2 in
 """
 COARSE = 0.1
 """A change of logits by rounding from which on another dtype is recommended."""
-
-
-@dataclass(slots=True)
-class Written:
-    """What an export made: its largest relative difference after rounding, what rounding changed, and what to tell."""
-
-    difference: float
-    dtype: torch.dtype
-    rounding: float = 0.0
-    notes: list[str] = field(default_factory=list)
 
 
 def export_main(words: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ from fulgurite.data.example import Message
 from fulgurite.errors import ModelError, RequestError
 from fulgurite.export.adapter import fresh_base, put_on, refuse_apart, round_adapter, write_adapter
 from fulgurite.export.dtype import cast
-from fulgurite.export.model import Written
+from fulgurite.export.result import Written
 from fulgurite.model.classifier import HEAD, TASK
 from fulgurite.model.padding import NEW_PADDING, free_padding
 from fulgurite.model.reward_head import head_of, rewards, with_reward_head

@@ -14,6 +14,7 @@ from fulgurite.config.run import Facts, RunConfig
 from fulgurite.data.config import ASKING
 from fulgurite.errors import RequestError
 from fulgurite.plan.context import Cheaper, Earlier, Memory, Seen
+from fulgurite.plan.memory import estimate
 from fulgurite.plan.meta_model import outlined
 from fulgurite.precision.policy import Dtypes
 from fulgurite.run.folder import following, read_config
@@ -66,11 +67,10 @@ def _words(run: RunConfig) -> Iterator[str]:
 
 
 def _under(composed: Composed, words: list[str], dtypes: Dtypes, facts: Facts, seen: Seen) -> Memory:
-    from fulgurite.plan.prepare import memory
-
     other = compose([*composed.overrides, *words])
     known = replace(facts)
     other.fill(known, "data")
     other.fill(known, "steps")
     model = outlined(other.run, dtypes)[1] if other.run.method.name != seen.run.method.name else seen.model
-    return memory(replace(seen, run=other.run, model=model))
+    lengths = seen.data.row_lengths if seen.data is not None else None
+    return estimate(other.run, model, lengths, seen.machine)

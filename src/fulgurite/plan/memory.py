@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from fulgurite.data.config import ASKING
 from fulgurite.plan.context import Machine, Memory, ModelFacts, Part, Weights
-from fulgurite.precision.bytes import WIDTH
-from fulgurite.precision.config import PureBf16, Rounding
+from fulgurite.precision.config import WIDTH, PureBf16, Rounding
 
 if TYPE_CHECKING:
     from fulgurite.config.run import RunConfig

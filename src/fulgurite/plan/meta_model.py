@@ -20,6 +20,7 @@ from fulgurite.config.run import RunConfig
 from fulgurite.config.stored import rebuilt
 from fulgurite.errors import ModelError, excerpt
 from fulgurite.method.config import Init, Lora, Qlora
+from fulgurite.method.four_bits import four_bit_bytes
 from fulgurite.method.modules import linear_layers
 from fulgurite.model.attention import is_unsupported, with_attention
 from fulgurite.model.classifier import check_classifier, has_head, names_classifier
@@ -36,8 +37,6 @@ from fulgurite.precision.policy import Dtypes
 from fulgurite.run.folder import read_config
 from fulgurite.run.load import adapted_base, adapters_base, allowed, applied, is_run, start
 
-BLOCK, DOUBLE = 64, 256
-"""bitsandbytes: a block of 64 numbers has a scale, and 256 scales have one again where they are quantised as well."""
 WIDTHS = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
 """What architectures call the width inside their feed-forward part."""
 KINDS = (
@@ -189,8 +188,7 @@ def _quantised(model: Any, run: RunConfig, dtypes: Dtypes) -> dict[int, int]:
     for name, layer in linear_layers(inner(model)).items():
         weight = layer.weight
         if isinstance(weight, nn.Parameter) and not weight.requires_grad and not KINDS[0][1].search(name):
-            scales = -(-weight.numel() // BLOCK)
-            found[id(weight)] = weight.numel() // 2 + (scales + 4 * -(-scales // DOUBLE) if run.method.double_quant else 4 * scales)
+            found[id(weight)] = four_bit_bytes(weight.numel(), run.method.double_quant)
     return found
 
 

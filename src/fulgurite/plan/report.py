@@ -12,10 +12,10 @@ from fulgurite.data.report import histogram
 from fulgurite.explain.layout import value_words
 from fulgurite.plan.context import Part, Seen
 from fulgurite.plan.diagnostic import Trouble
+from fulgurite.plan.timing import Timing
 from fulgurite.precision.policy import Dtypes
 from fulgurite.scheduler.plot import plot
 from fulgurite.text.layout import format_labels, format_table
-from fulgurite.train.probe import Probe
 
 WIDTH = 98
 BAR = 40
@@ -25,7 +25,7 @@ PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "other")
 PHASES = ("loading", "training", "evaluation", "rollouts")
 
 
-def screen(seen: Seen, dtypes: Dtypes, troubles: Sequence[Trouble], probe: Probe | None) -> str:
+def screen(seen: Seen, dtypes: Dtypes, troubles: Sequence[Trouble], probe: Timing | None) -> str:
     """All of it, at most 100 columns wide."""
     blocks = [
         headline(seen, dtypes), f"PARAMETERS\n{parameters(seen)}", f"DATA\n{data(seen)}", f"MEMORY\n{memory(seen)}",
@@ -159,7 +159,7 @@ def memory(seen: Seen) -> str:
     return _indented(format_table(head, rows)) + f"\n  {size(m.memory_free)} of {size(m.memory_total)} are free on this {m.device}"
 
 
-def time_words(seen: Seen, probe: Probe | None) -> str:
+def time_words(seen: Seen, probe: Timing | None) -> str:
     """How long it takes, where that was measured."""
     return probe.words(seen) if probe is not None else "not measured; --probe loads the model and times a few micro-batches"
 
@@ -191,7 +191,7 @@ def trouble_words(troubles: Sequence[Trouble]) -> str:
     return format_labels(rows, WIDTH)
 
 
-def as_dict(seen: Seen, origins: Mapping[str, Origin], troubles: Sequence[Trouble], probe: Probe | None) -> dict[str, Any]:
+def as_dict(seen: Seen, origins: Mapping[str, Origin], troubles: Sequence[Trouble], probe: Timing | None) -> dict[str, Any]:
     """The plan as the design has it, with the data's numbers and the probe beside."""
     d, m = seen.data, seen.memory
     assert d is not None

@@ -11,6 +11,9 @@ from fulgurite.config.schema import Derived, Empty, Option, knob, option
 if TYPE_CHECKING:
     from fulgurite.config.run import Facts, RunConfig
 
+WIDTH = {"float32": 4, "float16": 2, "bfloat16": 2}
+"""Bytes of a number, by the name of its dtype."""
+
 
 @dataclass(slots=True)
 class Precision(Option):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from fulgurite.scheduler.config import ReduceLrOnPlateau, Scheduler
 from fulgurite.scheduler.equivalence import curve, filled
-from fulgurite.scheduler.plateau import course
+from fulgurite.scheduler.plateau_curve import plateau_factors
 from fulgurite.text.plot import draw_braille
 
 EXAMPLE = (*(2.0 - 0.1 * i for i in range(8)), *(1.3 for _ in range(12)))
@@ -26,7 +26,7 @@ def plot(config: Scheduler, total: int = 1000, lr: float = 1e-4, width: int = 80
 
 
 def _plateau(config: ReduceLrOnPlateau, lr: float, width: int, height: int) -> str:
-    factors = [1.0, *course(EXAMPLE, patience=config.patience, factor=config.factor)]
+    factors = [1.0, *plateau_factors(EXAMPLE, patience=config.patience, factor=config.factor)]
     last = len(factors) - 1
     title = (
         f"scheduler={config.name}: learning rate by evaluation. An example, since the rate follows the "

@@ -9,11 +9,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, TextIO
+from typing import Any, TextIO
 
 from fulgurite.config.arguments import parse
+from fulgurite.config.chat_arguments import ChatConfig
 from fulgurite.config.guard import Allowed, split_allowed
-from fulgurite.config.schema import Empty, at_least, between, knob, knobs_of
+from fulgurite.config.schema import knobs_of
 from fulgurite.errors import ConfigError, ModelError, did_you_mean
 from fulgurite.text.console import escape
 
@@ -25,55 +26,6 @@ Ctrl-C stops an answer.
 Code that a run's config.yaml names (plugins=[...], model.trust_remote_code=true with model.revision=...) runs only if you add
 those words here.
 """
-
-
-@dataclass(slots=True)
-class ChatConfig:
-    """How `fulgurite chat` answers."""
-
-    room: ClassVar[str] = "chat"
-
-    run: str | None = knob(
-        None, "The run folder whose trained model answers.", source="Ours", advice="fulgurite runs lists them.",
-        empty=Empty("none: chat.model is given"),
-    )
-    model: str | None = knob(
-        None, "The model that answers: a folder, a hub id, or an option such as smollm2_135m.", source="Ours",
-        advice="Compare a run with the model it started from.", empty=Empty("none: chat.run is given"),
-    )
-    checkpoint: str = knob(
-        "best", "Which checkpoint of the run answers: best, last, or step-N.", source="Ours",
-        advice="last, when there was no validation part; best falls back to it.",
-    )
-    temperature: float = knob(
-        0.7, "How freely tokens are drawn; 0 always takes the likeliest.",
-        source="Common practice; transformers' own default is 1", bounds=between(0, 10), usual=between(0, 1),
-        advice="0 to compare two models by their weights alone.",
-        raise_when="For livelier answers.", lower_when="For steadier ones; 0 to compare two models.",
-        interacts={"chat.top_p": "both make draws safer"},
-    )
-    top_p: float = knob(
-        0.9, "Tokens are drawn from the likeliest ones that together have this probability.",
-        source="Nucleus sampling, Holtzman et al., https://arxiv.org/abs/1904.09751",
-        bounds=between(0, 1), usual=between(0.8, 1), advice="1 turns it off.",
-        raise_when="For livelier answers; 1 turns it off.", lower_when="When odd words appear.",
-        interacts={"chat.temperature": "both make draws safer"},
-    )
-    max_new_tokens: int = knob(
-        512, "How many tokens an answer may have.", source="Ours; LLaMA-Factory's chat has 1024",
-        bounds=at_least(1), usual=between(64, 2048), advice="An answer that hits it is marked as cut.",
-        raise_when="When answers are marked as cut.", lower_when="When answers ramble.",
-        time="In proportion to what is said.",
-    )
-    seed: int | None = knob(
-        None, "The seed of the draws.", source="Ours", bounds=at_least(0), usual=(1, 2, 3),
-        advice="Give one to get the same answers again.", empty=Empty("a new one for each answer"),
-        leave="No seed is better than another.",
-    )
-    system: str | None = knob(
-        None, "The system message.", source="Ours", advice="Give the one that the training data has.",
-        empty=Empty("none of ours; a template may have its own"),
-    )
 
 
 @dataclass(slots=True)

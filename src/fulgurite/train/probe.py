@@ -7,7 +7,7 @@ import copy
 import io
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,44 +16,14 @@ from lightning.pytorch import Callback
 from fulgurite.config.provenance import Composed
 from fulgurite.data.source import Source
 from fulgurite.errors import RequestError
-from fulgurite.plan.context import Seen
 from fulgurite.plan.micro_batch import KNOB
 from fulgurite.plan.prepare import Gathered
+from fulgurite.plan.timing import Timing
 from fulgurite.precision.policy import Dtypes
 from fulgurite.scheduler.config import Constant
 
 STEPS = 3
 """Micro-batches; the first pays for what is made once, and is not counted."""
-FORWARD = 1 / 3
-"""The share of a training step that an evaluation does: one pass forward of one forward and two backward (arithmetic)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """What was measured: seconds a token of a micro-batch, and of the optimizer a step."""
-
-    token: float
-    optimizer: float
-    tokens: int
-    """How many were timed."""
-
-    def seconds(self, seen: Seen) -> dict[str, float]:
-        """The run's seconds in training and evaluation."""
-        d, t = seen.data, seen.run.trainer
-        assert d is not None
-        each = d.tokens / max(d.rows, 1)
-        train = seen.steps * (t.global_batch_size * each * self.token / seen.machine.processes + self.optimizer)
-        times = -(-seen.steps // (t.eval_every or seen.steps)) if d.val_rows else 0
-        return {"training": train, "evaluation": times * d.val_rows * each * self.token * FORWARD / seen.machine.processes}
-
-    def words(self, seen: Seen) -> str:
-        """In words, with what it rests on."""
-        found = self.seconds(seen)
-        return (
-            f"about {spoken(found['training'])} of training and {spoken(found['evaluation'])} of evaluation: measured now on "
-            f"{self.tokens:,} tokens, {1 / self.token:,.0f} tokens/s, and {self.optimizer:.2g} s an optimizer step; samples and "
-            "checkpoints come on top"
-        )
 
 
 class _Clock(Callback):  # type: ignore[misc]
@@ -83,7 +53,7 @@ class _Clock(Callback):  # type: ignore[misc]
         self._lap(self.steps, pl_module.device)
 
 
-def measured(composed: Composed, dtypes: Dtypes, source: Source, gathered: Gathered) -> Probe:
+def measured(composed: Composed, dtypes: Dtypes, source: Source, gathered: Gathered) -> Timing:
     """Load the model and time it. Raises RequestError for runs whose steps are not of one kind."""
     from fulgurite.train.experiment import assemble  # it stands above, and begins with what is gathered here
 
@@ -105,13 +75,5 @@ def measured(composed: Composed, dtypes: Dtypes, source: Source, gathered: Gathe
         assembled.trainer.callbacks = [clock]
         assembled.trainer.fit(assembled.stage, assembled.train_loader)
     tokens = sum(clock.tokens[1:])
-    return Probe(sum(clock.passes[1:]) / max(tokens, 1), sum(clock.steps[1:]) / (STEPS - 1), tokens)
+    return Timing(sum(clock.passes[1:]) / max(tokens, 1), sum(clock.steps[1:]) / (STEPS - 1), tokens)
 
-
-def spoken(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.4 h`."""
-    for unit, size in (("s", 60.0), ("min", 60.0), ("h", 48.0)):
-        if seconds < 2 * size:
-            return f"{seconds:.3g} {unit}"
-        seconds /= size if unit != "h" else 24.0
-    return f"{seconds:.3g} days"

@@ -1,6 +1,6 @@
-"""Bytes a weight: what is stored of frozen and trained weights, their gradients and the optimizer's state. No torch.
+"""Bytes per weight: frozen and trained weights, gradients and optimizer state. No torch.
 
-`explain precision`, the README's tables and the memory estimate are built on these; tests hold them against live tensors.
+`explain precision` and the README's tables are computed from these; tests compare them with live tensors.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from collections.abc import Iterator
 
 from fulgurite.config.schema import options
 from fulgurite.method.config import Method, Qlora
+from fulgurite.method.four_bits import four_bit_bytes
 from fulgurite.optim.config import Optim
-from fulgurite.precision.config import Precision, PureBf16, Rounding
+from fulgurite.precision.config import WIDTH, Precision, PureBf16, Rounding
 
-WIDTH = {"float32": 4, "float16": 2, "bfloat16": 2}
 SQUARE = (1024, 1024)
-"""The matrix inside a model for which the tables speak."""
-BLOCK, SCALES = 64, 256
-"""bitsandbytes: numbers that share a scale, and scales that share a scale of their own when quantised twice."""
+"""The shape of the weight matrix that the tables are computed for."""
 
 
 def weights(precision: Precision) -> int:
@@ -39,14 +37,7 @@ def state(optim: Optim, precision: Precision, shape: tuple[int, ...], hidden: bo
 def frozen(method: Method, precision: Precision, shape: tuple[int, ...]) -> int:
     """Bytes of a frozen weight matrix of this shape."""
     numbers = math.prod(shape)
-    return four_bits(numbers, method.double_quant) if isinstance(method, Qlora) else numbers * WIDTH[precision.frozen]
-
-
-def four_bits(numbers: int, double: bool) -> int:
-    """Bytes of so many numbers in bitsandbytes' four bits with their scales; tables that all layers share are not counted."""
-    blocks = math.ceil(numbers / BLOCK)
-    scales = blocks + 4 * math.ceil(blocks / SCALES) + 4 if double else 4 * blocks
-    return math.ceil(numbers / 2) + scales
+    return four_bit_bytes(numbers, method.double_quant) if isinstance(method, Qlora) else numbers * WIDTH[precision.frozen]
 
 
 def compute_types() -> list[str]:

@@ -1,0 +1,50 @@
+"""The time of a run, extrapolated from a few measured micro-batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fulgurite.plan.context import Seen
+
+FORWARD = 1 / 3
+"""Cost of an evaluation relative to a training step: one forward pass of one forward and two backward (arithmetic)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Measured seconds per token of a micro-batch, and per optimizer step."""
+
+    token: float
+    optimizer: float
+    tokens: int
+    """How many tokens were timed."""
+
+    def seconds(self, seen: Seen) -> dict[str, float]:
+        """Estimates the run's seconds of training and of evaluation."""
+        d, t = seen.data, seen.run.trainer
+        assert d is not None
+        each = d.tokens / max(d.rows, 1)
+        train = seen.steps * (t.global_batch_size * each * self.token / seen.machine.processes + self.optimizer)
+        times = -(-seen.steps // (t.eval_every or seen.steps)) if d.val_rows else 0
+        return {
+            "training": train,
+            "evaluation": times * d.val_rows * each * self.token * FORWARD / seen.machine.processes,
+        }
+
+    def words(self, seen: Seen) -> str:
+        """Describes the estimate and what it was measured on."""
+        found = self.seconds(seen)
+        return (
+            f"about {format_seconds(found['training'])} of training and {format_seconds(found['evaluation'])} of "
+            f"evaluation: measured now on {self.tokens:,} tokens, {1 / self.token:,.0f} tokens/s, and "
+            f"{self.optimizer:.2g} s an optimizer step; samples and checkpoints come on top"
+        )
+
+
+def format_seconds(seconds: float) -> str:
+    """Formats a duration: `40 s`, `12 min`, `3.4 h`."""
+    for unit, size in (("s", 60.0), ("min", 60.0), ("h", 48.0)):
+        if seconds < 2 * size:
+            return f"{seconds:.3g} {unit}"
+        seconds /= size if unit != "h" else 24.0
+    return f"{seconds:.3g} days"
