@@ -83,8 +83,10 @@ JOURNEY = (
     Stage(
         "ppo", "learns to give answers that the reward model likes",
         (
-            "data=guide", "scheduler=constant_with_warmup", "optim.lr=2e-4", "stage.max_new_tokens=64", "stage.smoothing=1",
-            "stage.minibatches=2", "stage.inner_epochs=2", "trainer.global_batch_size=32", "trainer.micro_batch_size=8",
+            "data=guide", "scheduler=constant_with_warmup", "optim.lr=2e-4", "stage.max_new_tokens=64",
+            "stage.gae_lambda=1",
+            "stage.minibatches=2", "stage.epochs_per_rollout=2", "trainer.global_batch_size=32",
+            "trainer.micro_batch_size=8",
             "trainer.max_steps=36", "trainer.eval_every=36",
         ),
         of_ppo, after="sft", reward="rm",

@@ -35,7 +35,7 @@ from fulgurite.stage.rollout_buffer import Cuts
 
 COUNT = ["stage.reward=['count:e']", "stage.max_new_tokens=12", "data.val_fraction=0", "scheduler=constant"]
 GRPO = ["stage=grpo", *COUNT, "trainer.global_batch_size=8"]
-PPO = ["stage=ppo", *COUNT, "trainer.global_batch_size=32", "stage.minibatches=2", "stage.inner_epochs=2"]
+PPO = ["stage=ppo", *COUNT, "trainer.global_batch_size=32", "stage.minibatches=2", "stage.epochs_per_rollout=2"]
 
 
 def column(folder: Path, name: str) -> list[float]:
@@ -76,7 +76,7 @@ def wide(tmp_path: Path) -> list[str]:
 
 
 def test_grpo_with_lora_raises_a_count_by_one_and_a_half(tmp_path: Path, wide: list[str]) -> None:
-    folder = tiny(tmp_path / "run", *GRPO, *wide, "optim.lr=1e-2", "trainer.max_steps=30", "stage.beta=0.001")
+    folder = tiny(tmp_path / "run", *GRPO, *wide, "optim.lr=1e-2", "trainer.max_steps=30", "stage.kl_coefficient=0.001")
     assert gain(folder) > 1.5  # from 1.6 in eight tokens
     assert column(folder, "train/kl")[-1] > 0
 
@@ -93,7 +93,7 @@ def test_ppo_raises_a_count_by_two_and_its_value_head_knows_it(tmp_path: Path) -
 def test_ppo_with_lora_raises_a_count_by_one_and_a_half(tmp_path: Path, wide: list[str]) -> None:
     words = ["optim.lr=5e-3", "trainer.max_steps=46", "trainer.global_batch_size=64", "stage.minibatches=1",
         "stage.kl_coefficient=0.02"]
-    folder = tiny(tmp_path / "run", *PPO, *wide, *words, "stage.smoothing=1", "stage.cut_penalty=0")
+    folder = tiny(tmp_path / "run", *PPO, *wide, *words, "stage.gae_lambda=1", "stage.missing_eos_penalty=0")
     assert gain(folder) > 1.5  # from 1.6 in eight tokens
 
 
@@ -127,7 +127,7 @@ def test_at_the_first_step_the_ratio_is_one_and_the_divergence_zero(
         check(self, new_BT, batch, mask_BT)
 
     monkeypatch.setattr(PolicyStage, "_refuse_unequal_start", spy)
-    more = ["stage.beta=0.01"] if stage is GRPO else []
+    more = ["stage.kl_coefficient=0.01"] if stage is GRPO else []
     folder = tiny(tmp_path, *stage, *more, f"method={method}", f"precision={precision}", "trainer.max_steps=1",
         "trainer.micro_batch_size=5")
     assert len(seen) > 2
@@ -174,7 +174,7 @@ def test_a_step_is_the_gradient_by_hand_however_it_is_cut(tmp_path: Path, stage:
     kept = taken(monkeypatch)
     words = [f"stage={stage}", *COUNT, "method=full", "optim=sgd", "optim.momentum=0", "optim.lr=0.5", "trainer.max_steps=1"]
     words += ["trainer.max_grad_norm=0", f"trainer.micro_batch_size={micro}", "trainer.global_batch_size=4"]
-    folder = tiny(tmp_path, *words, *(["stage.group=4"] if stage == "grpo" else []))
+    folder = tiny(tmp_path, *words, *(["stage.num_generations=4"] if stage == "grpo" else []))
     buffer = kept["buffer"]
     # At the first step the ratio is 1 and nothing is clipped: −r·A has the gradient −A·∇log p.
     if stage == "grpo":
@@ -206,7 +206,8 @@ def test_the_limits_bite_in_the_second_pass_as_the_formula_says(tmp_path: Path, 
         return inner(self, batch, new_BT, values_BT)  # type: ignore[no-any-return]
 
     monkeypatch.setattr(objective, "loss", spy)
-    words = [f"stage={stage}", *COUNT, "method=full", "optim.lr=5e-3", "trainer.max_steps=2", "stage.inner_epochs=2"]
+    words = [f"stage={stage}", *COUNT, "method=full", "optim.lr=5e-3", "trainer.max_steps=2",
+        "stage.epochs_per_rollout=2"]
     words += ["stage.clip_low=0.01", "stage.clip_high=0.03", "trainer.micro_batch_size=64",
         f"trainer.global_batch_size={4 if stage == 'grpo' else 32}"]
     found = rows(tiny(tmp_path, *words, *(["stage.value_clip=0.02"] if stage == "ppo" else [])))
@@ -235,7 +236,7 @@ def test_scale_by_deviation_divides_what_a_run_learns_from(tmp_path: Path, monke
     for scale in ("true", "false"):
         with monkeypatch.context() as patch:
             kept = taken(patch)
-            folder = tiny(tmp_path / scale, *words, f"stage.scale_by_deviation={scale}")
+            folder = tiny(tmp_path / scale, *words, f"stage.scale_rewards={scale}")
         made.append((kept["buffer"].of_answer["advantages"].view(-1, 8), rows(folder)[0]["train/grad_norm"]))
     (scaled, first), (plain, second) = made
     torch.testing.assert_close(scaled, plain / (plain.std(1, keepdim=True) + 1e-4))  # plain differs from the rewards by a mean
@@ -247,7 +248,8 @@ def test_cut_penalty_is_what_a_run_of_grpo_learns_from(tmp_path: Path) -> None:
     """Rewards that tie teach nothing by themselves: what a group learns then is to end."""
     words = [*GRPO, "stage.reward=['regex:.*']", "method=full", "trainer.max_steps=1", "stage.max_new_tokens=60",
         "trainer.global_batch_size=4"]
-    plain, priced = rows(tiny(tmp_path / "a", *words))[0], rows(tiny(tmp_path / "b", *words, "stage.cut_penalty=1"))[0]
+    plain, priced = rows(tiny(tmp_path / "a", *words))[0], rows(tiny(tmp_path / "b", *words,
+        "stage.missing_eos_penalty=1"))[0]
     assert 0 < plain["train/cut"] == priced["train/cut"] < 1
     assert (plain["train/ties"], plain["train/grad_norm"]) == (1.0, 0.0)
     assert priced["train/grad_norm"] > 0
@@ -255,7 +257,8 @@ def test_cut_penalty_is_what_a_run_of_grpo_learns_from(tmp_path: Path) -> None:
 
 
 def test_whiten_rewards_brings_what_a_run_learns_from_to_variance_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = [*PPO, "method=full", "trainer.max_steps=1", "stage.smoothing=1", "stage.discount=1", "stage.whiten_advantages=false"]
+    words = [*PPO, "method=full", "trainer.max_steps=1", "stage.gae_lambda=1", "stage.gamma_discount=1",
+        "stage.whiten_advantages=false"]
     made = []
     for white in ("true", "false"):
         with monkeypatch.context() as patch:
@@ -282,7 +285,8 @@ def test_a_group_that_ties_teaches_nothing(tmp_path: Path, monkeypatch: pytest.M
 
 def test_cut_answers_are_left_out_where_that_is_asked(tmp_path: Path) -> None:
     words = [*GRPO, "method=full", "trainer.max_steps=1", "stage.max_new_tokens=60", "trainer.global_batch_size=4"]
-    plain, masked = rows(tiny(tmp_path / "a", *words))[0], rows(tiny(tmp_path / "b", *words, "stage.mask_cut=true"))[0]
+    plain, masked = rows(tiny(tmp_path / "a", *words))[0], rows(tiny(tmp_path / "b", *words,
+        "stage.mask_truncated=true"))[0]
     cut = round(plain["train/cut"] * 32)
     assert 0 < cut < 32
     assert plain["tokens"] - masked["tokens"] == 60 * cut
@@ -316,7 +320,7 @@ def state(run: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "stage",
     [
-        [*GRPO, "stage.minibatches=2", "stage.inner_epochs=2", "stage.beta=0.01"],
+        [*GRPO, "stage.minibatches=2", "stage.epochs_per_rollout=2", "stage.kl_coefficient=0.01"],
         [*PPO, "trainer.global_batch_size=8", "stage.kl_control=adaptive", "stage.kl_target=0.01",
             "stage.kl_horizon=100"],
     ],

@@ -217,11 +217,12 @@ def test_the_rules_know_the_run(tmp_path: Path) -> None:
 def test_a_divergence_that_runs_away_stops_grpo_as_well() -> None:
     stage = PolicyStage.__new__(PolicyStage)
     torch.nn.Module.__init__(stage)
-    stage._negative, stage.objective = 0, Group(compose(["stage=grpo", "stage.beta=0.01"]).run.stage)
+    stage._negative, stage.objective = 0, Group(compose(["stage=grpo", "stage.kl_coefficient=0.01"]).run.stage)
 
     def rollout(kl: float) -> None:
         stage._refuse_runaway(type("B", (), {"record": {"train/kl": kl}, "number": 6})())  # type: ignore[arg-type]
 
     rollout(1.99)
-    with pytest.raises(TrainingFailed, match=r"Rollout 7: the divergence from the start is 2\.01 nats, more than 2: .*stage\.beta in grpo"):
+    with pytest.raises(TrainingFailed, match=r"Rollout 7: the divergence from the start is 2\.01 nats, more than 2: "
+        r".*stage\.kl_coefficient"):
         rollout(2.01)

@@ -37,7 +37,8 @@ def test_a_reward_that_never_returns_is_left_at_once_and_the_run_goes_on_bit_for
     (tmp_path / "mine.py").write_text(REWARD)
     words = ["stage=grpo", f"stage.reward=['{tmp_path / 'mine.py'}:f']", "stage.max_new_tokens=6",
         "trainer.global_batch_size=4"]
-    words += ["trainer.max_steps=4", "stage.minibatches=1", "stage.inner_epochs=1", "trainer.eval_every=2", "data.max_samples=20"]
+    words += ["trainer.max_steps=4", "stage.minibatches=1", "stage.epochs_per_rollout=1", "trainer.eval_every=2",
+        "data.max_samples=20"]
     monkeypatch.setenv("CALLS", str(tmp_path / "whole.calls"))
     whole = tiny(tmp_path / "whole", *words)
     monkeypatch.setenv("CALLS", str(tmp_path / "cut.calls"))

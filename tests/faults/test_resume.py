@@ -23,8 +23,9 @@ SHORT = (
 WORDS = (*SHORT, "data=guide", "method.dropout=0.2")
 STAGES = {
     "dpo": (*SHORT, "stage=dpo", "data=guide_preference", "stage.loss=bco_pair"),
-    "grpo": (*SHORT, "stage=grpo", "stage.reward=['count:e']", "stage.group=4", "stage.minibatches=2", "stage.inner_epochs=2"),
-    "ppo": (*SHORT, "stage=ppo", "stage.reward=['count:e']", "stage.inner_epochs=2", "stage.kl_control=adaptive"),
+    "grpo": (*SHORT, "stage=grpo", "stage.reward=['count:e']", "stage.num_generations=4", "stage.minibatches=2",
+        "stage.epochs_per_rollout=2"),
+    "ppo": (*SHORT, "stage=ppo", "stage.reward=['count:e']", "stage.epochs_per_rollout=2", "stage.kl_control=adaptive"),
 }
 """dpo with the loss that has a running state; grpo with four steps a rollout, and ppo with two: a save after 2 lies inside or between."""
 CLOCK = {"train/tokens_per_second"}

@@ -13,9 +13,10 @@ from typing import Any
 
 FILE = Path(__file__).with_name("golden.json")
 STEPS = 12
-ROLLOUTS = ["stage.reward=['count:e']", "stage.max_new_tokens=8", "stage.minibatches=2", "stage.inner_epochs=2"]
+ROLLOUTS = ["stage.reward=['count:e']", "stage.max_new_tokens=8", "stage.minibatches=2", "stage.epochs_per_rollout=2"]
 WORDS: dict[str, list[str]] = {
-    "sft": [], "pt": [], "rm": [], "dpo": [], "kto": [], "grpo": [*ROLLOUTS, "stage.group=4", "stage.beta=0.01"], "ppo": ROLLOUTS,
+    "sft": [], "pt": [], "rm": [], "dpo": [], "kto": [],
+    "grpo": [*ROLLOUTS, "stage.num_generations=4", "stage.kl_coefficient=0.01"], "ppo": ROLLOUTS,
 }
 """The stages, and what each is told besides."""
 CASES = {f"{stage}-{method}": (stage, method) for stage in ("sft", "pt") for method in ("full", "lora")}

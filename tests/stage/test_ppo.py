@@ -71,8 +71,10 @@ def placed(buffer: Buffer, name: str) -> list[list[float]]:
 @pytest.mark.parametrize(("coefficient", "cut"), [(0.2, 1.0), (0.0, 0.5), (0.2, 0.0)])
 def test_advantages_and_returns_by_hand(coefficient: float, cut: float, whiten: bool, whiten_rewards: bool) -> None:
     stage = compose([
-        "stage=ppo", f"stage.kl_coefficient={coefficient}", f"stage.cut_penalty={cut}", f"stage.whiten_advantages={whiten}",
-        f"stage.whiten_rewards={whiten_rewards}", "stage.discount=0.9", "stage.smoothing=0.8", "stage.reward=['length:3']",
+        "stage=ppo", f"stage.kl_coefficient={coefficient}", f"stage.missing_eos_penalty={cut}",
+        f"stage.whiten_advantages={whiten}",
+        f"stage.whiten_rewards={whiten_rewards}", "stage.gamma_discount=0.9", "stage.gae_lambda=0.8",
+        "stage.reward=['length:3']",
     ]).run.stage
     buffer, proximal = rollout(), Proximal(stage)
     proximal.prepare(buffer, torch.tensor(REWARDS), torch.tensor(CUT))
@@ -89,7 +91,8 @@ def test_advantages_and_returns_by_hand(coefficient: float, cut: float, whiten: 
 
 def test_a_policy_that_left_its_reference_pays_and_one_that_did_not_does_not() -> None:
     """The sign: a token that the policy finds likelier than the reference does costs reward."""
-    words = ["stage.whiten_advantages=false", "stage.discount=1", "stage.smoothing=1", "stage.reward=['length:3']"]
+    words = ["stage.whiten_advantages=false", "stage.gamma_discount=1", "stage.gae_lambda=1",
+        "stage.reward=['length:3']"]
     stage = compose(["stage=ppo", *words]).run.stage
 
     def returned(reference: float) -> Tensor:
@@ -130,7 +133,7 @@ def step(**numbers: list[float]) -> dict[str, Tensor]:
     (1.0, 0.5 + 0.005, [-1.0, 0.1]),
 ])
 def test_value_clip_in_ppos_loss(clip: float, loss: float, slopes: list[float]) -> None:
-    proximal = Proximal(stage_of("stage=ppo", f"stage.value_clip={clip}", "stage.value_weight=0.5"))
+    proximal = Proximal(stage_of("stage=ppo", f"stage.value_clip={clip}", "stage.vf_coef=0.5"))
     values = torch.tensor([[1.0, 0.1]], requires_grad=True)
     batch = step(old=[-1.0, -1.0], advantages=[0.0, 0.0], values=[0.5, 0.0], returns=[2.0, 0.0])
     found, _ = proximal.loss(batch, torch.full((1, 2), -1.0), values)
@@ -164,7 +167,7 @@ def test_clip_low_in_both_losses(stage: str, low: float, loss: float, slope: flo
     (True, [-1 / (2**0.5 + 1e-4), 1 / (2**0.5 + 1e-4), 0.0, 0.0]), (False, [-1.0, 1.0, 0.0, 0.0]),
 ])
 def test_scale_by_deviation_in_a_rollout(scale: bool, expected: list[float]) -> None:
-    group = Group(stage_of("stage=grpo", "stage.group=2", f"stage.scale_by_deviation={scale}"))
+    group = Group(stage_of("stage=grpo", "stage.num_generations=2", f"stage.scale_rewards={scale}"))
     buffer = Buffer(0, [0, 0, 1, 1], [3] * 4, torch.zeros(4, 3, dtype=torch.int64), torch.full((4, 3), 5), {})
     group.prepare(buffer, torch.tensor([1.0, 3, 0, 0]), torch.zeros(4, dtype=torch.bool))
     assert buffer.of_answer["advantages"].tolist() == pytest.approx(expected)
@@ -176,7 +179,8 @@ def test_scale_by_deviation_in_a_rollout(scale: bool, expected: list[float]) -> 
     (0.5, [-0.75, 0.75, -0.25, 0.25], 0.0), (0.0, [-1.0, 1.0, 0.0, 0.0], 0.5),
 ])
 def test_cut_penalty_in_a_rollout_of_grpo(penalty: float, expected: list[float], ties: float) -> None:
-    group = Group(stage_of("stage=grpo", "stage.group=2", "stage.scale_by_deviation=false", f"stage.cut_penalty={penalty}"))
+    group = Group(stage_of("stage=grpo", "stage.num_generations=2", "stage.scale_rewards=false",
+        f"stage.missing_eos_penalty={penalty}"))
     buffer = Buffer(0, [0, 0, 1, 1], [3] * 4, torch.zeros(4, 3, dtype=torch.int64), torch.full((4, 3), 5), {})
     group.prepare(buffer, torch.tensor([1.0, 3, 0, 0]), torch.tensor([False, True, True, False]))
     assert buffer.of_answer["advantages"].tolist() == pytest.approx(expected)

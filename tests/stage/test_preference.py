@@ -62,7 +62,8 @@ def run(tmp_path: Path) -> Callable[..., Path]:
 
 STEPS = {
     "sigmoid": ["stage=dpo"], "aot": ["stage=dpo", "stage.loss=aot"], "bco_pair": ["stage=dpo", "stage.loss=bco_pair", "stage.beta=0.5"],
-    "orpo": ["stage=dpo", "stage.loss=orpo"], "kto": ["stage=kto", "stage.beta=0.5"], "rm": ["stage=rm", "stage.center=0.01"],
+    "orpo": ["stage=dpo", "stage.loss=orpo"], "kto": ["stage=kto", "stage.beta=0.5"],
+    "rm": ["stage=rm", "stage.center_rewards_coefficient=0.01"],
 }
 
 

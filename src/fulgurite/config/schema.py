@@ -230,7 +230,7 @@ class Option:
 
     builds: typing.ClassVar[str] = ""
     room: typing.ClassVar[str] = ""
-    """The group that the option is of; not called so, because a stage has a knob `group`."""
+    """The group that the option is of."""
     name: typing.ClassVar[str] = ""
     costs: typing.ClassVar[str] = ""
     """What taking it costs in memory, time or quality, beside the group's other options; a word or a sentence."""

@@ -110,7 +110,7 @@ def scratch(run: RunConfig, model: ModelFacts) -> int:
 def reference(run: RunConfig, model: ModelFacts) -> int:
     """Bytes of a frozen model beside the one that trains, where the stage keeps one."""
     if run.stage.name in ASKING:
-        asks = (run.stage.name == "grpo" and run.stage.beta > 0) or run.stage.name == "ppo"
+        asks = (run.stage.name == "grpo" and run.stage.kl_coefficient > 0) or run.stage.name == "ppo"
         copy = asks and not getattr(run.method, "adapter", False)
     else:
         copy = str(getattr(run.stage, "reference_mode", "")) == "copy"

@@ -30,18 +30,18 @@ class Group:
 
     def __init__(self, config: c.Grpo) -> None:
         self.config = config
-        self.refers = config.beta > 0
+        self.refers = config.kl_coefficient > 0
 
     def prepare(self, buffer: Buffer, rewards_N: Tensor, cut_N: Tensor) -> None:
         """`advantages` by answer; cut answers lose their targets where they are to be masked."""
-        score_N = rewards_N - self.config.cut_penalty * cut_N
-        advantages_N, ties_G = group_advantages(score_N, self.config.group, scale=self.config.scale_by_deviation)
+        score_N = rewards_N - self.config.missing_eos_penalty * cut_N
+        advantages_N, ties_G = group_advantages(score_N, self.config.num_generations, scale=self.config.scale_rewards)
         buffer.of_answer["advantages"] = advantages_N
         buffer.record["train/ties"] = float(ties_G.float().mean())
         if self.refers:
             estimate = k3(buffer.of_token["old"], buffer.of_token["reference"])
             buffer.record["train/kl"] = float(masked_mean(estimate, buffer.mask_NT))
-        if self.config.mask_cut:
+        if self.config.mask_truncated:
             buffer.targets_NT = buffer.targets_NT.masked_fill(cut_N[:, None], IGNORE)
 
     def divisor(self, buffer: Buffer, answers: list[int]) -> float:
@@ -60,7 +60,7 @@ class Group:
             new_BT, batch["old"], batch["advantages"][:, None], low=config.clip_low, high=config.clip_high
         )
         if self.refers:
-            losses_BT = losses_BT + config.beta * k3(new_BT, batch["reference"])
+            losses_BT = losses_BT + config.kl_coefficient * k3(new_BT, batch["reference"])
         mask_BT = (batch["targets"] != IGNORE).float()
         return summed(losses_BT, mask_BT, by_answer=config.loss is c.GrpoLoss.grpo), clipped_BT
 

@@ -162,7 +162,8 @@ class PolicyStage(StageModule):
         t, answers = self.run.trainer, self.run.trainer.global_batch_size * self.stage.answers()
         if answers < self.stage.minibatches:
             raise ConfigError(f"stage.minibatches={self.stage.minibatches} cannot be cut from {answers} answers a rollout; lower it.")
-        self.cuts = Cuts(answers, self.stage.minibatches, self.stage.inner_epochs, t.micro_batch_size, self.run.seed)
+        self.cuts = Cuts(answers, self.stage.minibatches, self.stage.epochs_per_rollout, t.micro_batch_size,
+            self.run.seed)
         return RolloutOrder(len(lengths), t.global_batch_size, self.cuts, self.run.seed, self.run.data.shuffle)
 
     @property
@@ -300,7 +301,7 @@ class PolicyStage(StageModule):
             raise TrainingFailed(
                 f"Rollout {buffer.number + 1}: the divergence from the start is {kl:.3g} nats, more than {self.objective.kl_limit:g}: the "
                 "policy has run away, and its rewards no longer tell whether its text is any good. The last checkpoint is whole. Lower "
-                "optim.lr (by ten), or raise the price of divergence (stage.kl_coefficient in ppo, stage.beta in grpo)."
+                "optim.lr (by ten), or raise the price of divergence (stage.kl_coefficient)."
             )
         if self._negative >= 5:
             raise TrainingFailed(

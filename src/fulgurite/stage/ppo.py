@@ -1,7 +1,8 @@
 """`stage=ppo`: proximal policy optimisation of text (https://arxiv.org/abs/1707.06347; of text: https://arxiv.org/abs/1909.08593).
 
 The value is a linear head on the policy's own last states, not a model of its own: it costs next to no memory, and works with an
-adapter as with full weights. Its gradient reaches the shared layers with `stage.value_weight`. The head is saved with the run and
+adapter as with full weights. Its gradient reaches the shared layers with `stage.vf_coef`. The head is saved with the
+run and
 left out of an export. TRL keeps no PPO any more, so that the details follow https://arxiv.org/abs/2403.17031.
 """
 
@@ -60,12 +61,13 @@ class Proximal:
         config, mask_NT = self.config, buffer.mask_NT
         divergence_NT = k1(buffer.of_token["old"], buffer.of_token["reference"]) * mask_NT
         by_answer_N = divergence_NT.sum(1)
-        score_N = rewards_N - config.cut_penalty * cut_N
+        score_N = rewards_N - config.missing_eos_penalty * cut_N
         rewards_NT = -self.coefficient * divergence_NT + score_N[:, None] * last(mask_NT)
         if config.whiten_rewards:
             rewards_NT = whiten(rewards_NT, mask_NT, shift=False)
         values_NT = buffer.of_token["values"] * mask_NT
-        advantages_NT, returns_NT = gae(rewards_NT, values_NT, mask_NT, discount=config.discount, smoothing=config.smoothing)
+        advantages_NT, returns_NT = gae(rewards_NT, values_NT, mask_NT, discount=config.gamma_discount,
+            smoothing=config.gae_lambda)
         if config.whiten_advantages:
             advantages_NT = whiten(advantages_NT, mask_NT)
         buffer.of_token |= {"advantages": advantages_NT, "returns": returns_NT}
@@ -86,7 +88,7 @@ class Proximal:
         config, mask_BT = self.config, (batch["targets"] != IGNORE).float()
         losses_BT, clipped_BT = clipped_policy(new_BT, batch["old"], batch["advantages"], low=config.clip_low, high=config.clip_high)
         value_BT = clipped_value(values_BT, batch["values"], batch["returns"], clip=config.value_clip)
-        return summed(losses_BT + config.value_weight * value_BT, mask_BT, by_answer=False), clipped_BT
+        return summed(losses_BT + config.vf_coef * value_BT, mask_BT, by_answer=False), clipped_BT
 
     def state(self) -> dict[str, Any]:
         """The coefficient, which may have moved."""

@@ -39,7 +39,7 @@ class RewardStage(StageModule):
         self.accumulate_metric("reward_margin", (chosen_B - rejected_B).detach().sum(), pairs)
         self.accumulate_metric("reward_mean", seen_S.sum(), 2 * pairs)
         self.accumulate_metric("reward_std", (seen_S**2).sum(), 2 * pairs)
-        return bradley_terry(chosen_B, rejected_B, batch["margins"], self.run.stage.center).sum()
+        return bradley_terry(chosen_B, rejected_B, batch["margins"], self.run.stage.center_rewards_coefficient).sum()
 
     def reduce_metrics(self) -> dict[str, float]:
         """The spread from the mean of the squares, which is what can be added up over micro-batches and processes."""

@@ -21,18 +21,19 @@ IGNORE = -100
 
 @dataclass(slots=True)
 class Cuts:
-    """How each rollout becomes `minibatches * inner_epochs` optimizer steps of `micro_batches` micro-batches; a function of the seed."""
+    """How each rollout becomes `minibatches * epochs_per_rollout` optimizer steps of `micro_batches` micro-batches; a
+    function of the seed."""
 
     answers: int
     minibatches: int
-    inner_epochs: int
+    epochs_per_rollout: int
     micro_batch: int
     seed: int
 
     @property
     def steps(self) -> int:
         """Optimizer steps a rollout."""
-        return self.minibatches * self.inner_epochs
+        return self.minibatches * self.epochs_per_rollout
 
     @property
     def micro_batches(self) -> int:

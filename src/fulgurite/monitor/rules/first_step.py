@@ -57,7 +57,7 @@ def labels_empty(seen: Seen) -> Finding | None:
     if about.stage in ROLLOUTS:
         return Finding(
             "A step has no token to learn from: all of its answers hit the limit and are left out.",
-            "Raise stage.max_new_tokens, or set stage.mask_cut=false.", {"labels": 0}, Severity.warning,
+            "Raise stage.max_new_tokens, or set stage.mask_truncated=false.", {"labels": 0}, Severity.warning,
         )
     return Finding(
         "A step has no label token to learn from: masking or cutting took them all.",

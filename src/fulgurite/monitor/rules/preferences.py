@@ -91,7 +91,8 @@ def ties(seen: Seen) -> Finding | None:
     return Finding(
         f"In {statistics.fmean(shares):.0%} of the groups all answers got the same reward, and a group without a difference teaches "
         "nothing.",
-        "Take prompts of middling difficulty, a reward with steps in between, a larger stage.group, or a higher stage.temperature.",
+        "Take prompts of middling difficulty, a reward with steps in between, a larger stage.num_generations, or a "
+        "higher stage.temperature.",
         {"ties": statistics.fmean(shares)},
     )
 

@@ -26,7 +26,7 @@ class Rm(Stage):
     builds: ClassVar[str] = "fulgurite.stage.reward:build"
     costs: ClassVar[str] = "Two answers a pair."
 
-    center: float = knob(
+    center_rewards_coefficient: float = knob(
         0.0, "How strongly the two rewards of a pair are held around 0, as comparisons alone leave their mean free.",
         source="Eisenstein et al., https://arxiv.org/abs/2312.09244; TRL's center_rewards_coefficient, there 0.01 as an example",
         bounds=at_least(0), usual=between(0, 0.1), advice="0.01 where rewards of several models or runs are compared, or PPO follows.",

@@ -33,9 +33,10 @@ class Policy(GenerativeStage):
         256, "How many tokens an answer may have, in rollouts and samples.",
         source="TRL 512, Dr. GRPO 3000, DAPO 20k, R1 32k (verified); 256 is a start for small models (ours)",
         bounds=at_least(1), usual=between(32, 32_768),
-        advice="Raise it, or set stage.mask_cut, when more than 30 % of the answers hit it (train/cut).",
+        advice="Raise it, or set stage.mask_truncated, when more than 30 % of the answers hit it (train/cut).",
         raise_when="When more than 30 % of the answers are cut (train/cut).", lower_when="When rollouts take too long.",
-        interacts={"data.max_length": "prompts and answers must fit the model together", "stage.mask_cut": "what becomes of cut answers"},
+        interacts={"data.max_length": "prompts and answers must fit the model together",
+            "stage.mask_truncated": "what becomes of cut answers"},
         memory="Rollouts keep keys and values of every token; training keeps activations of prompt and answer.",
         time="Generation takes most of the time, in proportion.",
     )
@@ -63,10 +64,10 @@ class Policy(GenerativeStage):
         bounds=at_least(1), usual=(1, 2, 4, 8), advice="More steps from each rollout, each on fewer answers: cheaper, and noisier.",
         raise_when="To take more steps from each rollout.", lower_when="When steps are noisy, or many tokens are clipped.",
         interacts={"trainer.global_batch_size": "a rollout is cut into so many steps",
-            "stage.inner_epochs": "both make answers staler"},
+            "stage.epochs_per_rollout": "both make answers staler"},
         time="More steps a rollout: generation is paid once.",
     )
-    inner_epochs: int = knob(
+    epochs_per_rollout: int = knob(
         1, "How many times each rollout is learned from.", source="TRL's PPO 4, torchtune 1 (verified); GRPO 1 (TRL, verified)",
         bounds=at_least(1), usual=between(1, 4), advice="More reuses stale answers; above 1 the clip has to bite (train/clipped_share).",
         raise_when="When generation takes nearly all of the time.", lower_when="When train/clipped_share or the divergence grows.",
@@ -109,7 +110,7 @@ class Policy(GenerativeStage):
         return int(getattr(self, self.answers_a_prompt)) if self.answers_a_prompt else 1
 
     def steps_a_rollout(self) -> int:
-        return self.minibatches * self.inner_epochs
+        return self.minibatches * self.epochs_per_rollout
 
     def examples_a_step(self, batch_size: int) -> int:
         return -(-batch_size * self.answers() // self.minibatches)
@@ -170,15 +171,15 @@ class Grpo(Policy):
     """
 
     builds: ClassVar[str] = "fulgurite.stage.grpo:build"
-    answers_a_prompt: ClassVar[str] = "group"
+    answers_a_prompt: ClassVar[str] = "num_generations"
     costs: ClassVar[str] = "Most of the time goes into generating: a group of answers for each prompt."
 
-    group: int = knob(
+    num_generations: int = knob(
         8, "How many answers each prompt gets; they are one another's baseline.",
         source="TRL and Dr. GRPO 8, R1 and DAPO 16 (verified)", bounds=at_least(2), usual=between(4, 64),
         advice="Raise it when all answers of a group get the same reward (train/ties): such a group teaches nothing.",
         raise_when="When most groups get one reward (train/ties).", lower_when="When rollouts take too long.",
-        interacts={"trainer.global_batch_size": "a rollout is prompts times group answers"},
+        interacts={"trainer.global_batch_size": "a rollout is prompts times stage.num_generations answers"},
         time="Rollouts take time in proportion.",
     )
     loss: GrpoLoss = knob(
@@ -188,25 +189,25 @@ class Grpo(Policy):
         "the names are TRL's",
         advice="dapo. A mean over each answer (grpo) favours long wrong answers.",
     )
-    scale_by_deviation: bool = knob(
+    scale_rewards: bool = knob(
         True, "Whether advantages are divided by the deviation of their group's rewards.",
         source="GRPO yes, https://arxiv.org/abs/2402.03300; Dr. GRPO no, https://arxiv.org/abs/2503.20783",
         advice="false with loss=dr_grpo: dividing weights too easy and too hard prompts up.",
     )
-    beta: float = knob(
+    kl_coefficient: float = knob(
         0.0, "The weight of the divergence from the model at the start; 0 needs no reference at all.",
         source="TRL, DAPO and Dr. GRPO 0, R1 0.001 (verified)", bounds=at_least(0), usual=between(0, 0.05),
         advice="Raise it when the model forgets or drifts.",
         raise_when="When the model forgets or drifts: 0.001 to 0.05.", lower_when="When nothing changes; 0 needs no reference.",
         memory="Above 0 a full fine-tuning keeps a second copy of the model.", time="Above 0 one more forward pass a rollout.",
     )
-    mask_cut: bool = knob(
+    mask_truncated: bool = knob(
         False, "Whether answers that hit stage.max_new_tokens are left out of the loss.",
         source="DAPO's overlong filtering, https://arxiv.org/abs/2503.14476; TRL, mask_truncated_completions",
         advice="true when many answers are cut, and being cut is not what the reward punishes.",
         interacts={"stage.max_new_tokens": "what is cut"},
     )
-    cut_penalty: float = knob(
+    missing_eos_penalty: float = knob(
         0.0, "What an answer that hits stage.max_new_tokens loses, before it is compared with its group.",
         source="DAPO's overlong punishment, https://arxiv.org/abs/2503.14476: 1 at the limit, there rising softly up to it; TRL has that "
         "as a reward function (verified)",
@@ -214,7 +215,7 @@ class Grpo(Policy):
         raise_when="When answers do not end.", lower_when="Where an end is not wanted, or cut answers are masked: 0.",
         interacts={
             "stage.reward": "must be of like size", "stage.max_new_tokens": "what is cut",
-            "stage.mask_cut": "masked answers learn nothing from it, and still lower the mean of their group",
+            "stage.mask_truncated": "masked answers learn nothing from it, and still lower the mean of their group",
         },
     )
 
@@ -279,20 +280,20 @@ class Ppo(Policy):
         raise_when="When the coefficient swings.", lower_when="In short runs.",
         interacts={"stage.kl_target": "what it steers towards"},
     )
-    discount: float = knob(
+    gamma_discount: float = knob(
         1.0, "What a reward is worth a token later (gamma).", source="TRL and torchtune 1.0 (verified)",
         bounds=between(0, 1), usual=between(0.99, 1), advice="Leave it: texts are short episodes.",
         leave="Texts are short episodes with the reward at the end.",
-        interacts={"stage.smoothing": "both shorten the credit"},
+        interacts={"stage.gae_lambda": "both shorten the credit"},
     )
-    smoothing: float = knob(
+    gae_lambda: float = knob(
         0.95, "How far advantages trust what came in place of what the value head expects (lambda).",
         source="GAE, https://arxiv.org/abs/1506.02438; TRL and torchtune 0.95 (verified)",
         bounds=between(0, 1), usual=between(0.9, 1), advice="1 while the value head knows nothing.",
         raise_when="While the value head knows nothing: 1.", lower_when="When advantages are noisy.",
-        interacts={"stage.discount": "both shorten the credit"},
+        interacts={"stage.gamma_discount": "both shorten the credit"},
     )
-    value_weight: float = knob(
+    vf_coef: float = knob(
         0.1, "The weight of the value head's loss beside the policy's.", source="TRL and torchtune 0.1 (verified)",
         bounds=at_least(0), usual=between(0.1, 1), advice="Lower it when the text suffers: the head shares the policy's layers.",
         raise_when="When the value's loss stays high.", lower_when="When the text suffers: the head shares the policy's layers.",
@@ -313,7 +314,7 @@ class Ppo(Policy):
         True, "Whether advantages get mean 0 and variance 1 over a rollout.", source="TRL, https://arxiv.org/abs/2403.17031 (detail 18)",
         advice="Leave it.",
     )
-    cut_penalty: float = knob(
+    missing_eos_penalty: float = knob(
         1.0, "What an answer that hits stage.max_new_tokens loses.", source="TRL's missing_eos_penalty, there empty; 1.0 is ours",
         bounds=at_least(0), usual=between(0, 2), advice="0 where an end is not wanted; otherwise unfinished answers score by luck.",
         raise_when="When answers do not end.", lower_when="Where an end is not wanted: 0.",
