@@ -51,7 +51,7 @@ def ways(method: str, precision: str, answers: int, tokens: int) -> tuple[Dtypes
     pad, longest = int(loaded.tokenizer.pad_token_id), max(map(len, prompts))
 
     def context() -> contextlib.AbstractContextManager[None]:
-        return torch.autocast("cpu", dtypes.compute, enabled=dtypes.lightning.endswith("mixed"))
+        return dtypes.autocast("cpu")
 
     engine = TransformersRollouts(model, [NEVER], pad, max_new_tokens=tokens, temperature=1.0, batch=answers, context=context)
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from tests.end_to_end.runs import rows, tiny, weights
 from tests.end_to_end.test_train import RATES, SMALL
+from tests.method.test_four_bits import stored_bytes
 from tests.method.test_methods import METHODS
 from torch import nn
 
@@ -75,9 +76,7 @@ def count(assembled: training.Assembled) -> None:
         if not parameter.requires_grad:
             state = getattr(parameter, "quant_state", None)
             if state is not None:
-                nested = [state.offset, state.state2.absmax] if state.nested else []
-                live = parameter.nbytes + sum(t.nbytes for t in [state.absmax, *nested])
-                assert live == sizes.frozen(run.method, run.precision, tuple(state.shape)), name
+                assert stored_bytes(parameter) == sizes.frozen(run.method, run.precision, tuple(state.shape)), name
             else:
                 assert parameter.nbytes == parameter.numel() * sizes.WIDTH[run.precision.frozen], name
             continue

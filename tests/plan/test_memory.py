@@ -65,7 +65,7 @@ def test_a_layer_keeps_what_autograd_keeps(method: str, precision: str) -> None:
     for layers in (3, 4):  # what one layer more keeps: the ends of the model are left out of the formula
         composed, dtypes, facts = composed_of(*f"method={method}".split(), f"precision={precision}", f"model.layers={layers}")
         model = applied(composed.run, start(composed.run, dtypes), dtypes).train()
-        sizes.append(kept_bytes(model, dtypes.lightning.endswith("mixed")))
+        sizes.append(kept_bytes(model, dtypes.mixed))
     trained = memory.flowing(facts)[2]
     said = memory.layer(composed.run, facts, trained, TOKENS) * ROWS * TOKENS
     assert sizes[1][0] - sizes[0][0] == said

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.method.test_four_bits import stored_bytes
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from fulgurite.config.compose import compose
@@ -121,11 +122,7 @@ def test_qlora_is_counted_in_the_bytes_that_bitsandbytes_holds() -> None:
     four = [t for t in facts.tensors if getattr(named[t.name], "quant_state", None) is not None]
     assert len(four) == 14  # seven linear layers in each of two
     for tensor in four:
-        state = named[tensor.name].quant_state
-        scales = state.absmax.numel() * state.absmax.element_size()
-        if state.nested:
-            scales += state.state2.absmax.nbytes + state.offset.nbytes
-        assert tensor.bytes == named[tensor.name].numel() * named[tensor.name].element_size() + scales
+        assert tensor.bytes == stored_bytes(named[tensor.name])
     assert sum(elements(p) for p in model.parameters()) == facts.parameters
 
 

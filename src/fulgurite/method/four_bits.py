@@ -9,7 +9,10 @@ BLOCK, SCALES = 64, 256
 
 
 def four_bit_bytes(numbers: int, double: bool) -> int:
-    """Bytes of so many numbers with their scales; tables that all layers share are not counted."""
+    """Bytes of a matrix of `numbers` weights in four bits, as bitsandbytes 0.50 stores it, with its scales and code tables.
+
+    `double`: the scales are 8-bit numbers in blocks, with a float32 scale a block, one float32 offset and a table of 256 codes.
+    """
     blocks = math.ceil(numbers / BLOCK)
-    scales = blocks + 4 * math.ceil(blocks / SCALES) + 4 if double else 4 * blocks
-    return math.ceil(numbers / 2) + scales
+    scales = blocks + 4 * math.ceil(blocks / SCALES) + 4 + 4 * 256 if double else 4 * blocks
+    return math.ceil(numbers / 2) + scales + 4 * 16

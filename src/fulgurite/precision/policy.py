@@ -25,6 +25,15 @@ class Dtypes:
     plain_base: bool = False
     """Whether a base that is quantised in training is wanted as ordinary numbers: for an export."""
 
+    @property
+    def mixed(self) -> bool:
+        """Whether products run in `compute` under autocast, because the trained weights have another dtype."""
+        return self.lightning.endswith("mixed")
+
+    def autocast(self, device: str) -> torch.autocast:
+        """Returns the autocast of a training step on a device type ("cpu" or "cuda"), for passes outside Lightning's steps."""
+        return torch.autocast(device, self.compute, enabled=self.mixed)
+
 
 def build(config: c.Precision, device: str) -> Dtypes:
     """The compute type on `device` ("cpu" or "cuda"). Raises ConfigError for fp16 on a CPU and bf16 on a GPU without it."""

@@ -53,7 +53,7 @@ def judge(folder: Path, device: torch.device | None = None) -> Callable[[Answere
             part = every[start : start + AT_A_TIME]
             lengths_S = torch.tensor([len(ids) for ids in part], device=where)
             ids_ST = torch.tensor([ids + [0] * (int(lengths_S.max()) - len(ids)) for ids in part], device=where)
-            with torch.autocast(where.type, loaded.dtypes.compute, enabled=loaded.dtypes.lightning.endswith("mixed")):
+            with loaded.dtypes.autocast(where.type):
                 found += rewards(model, ids_ST, lengths_S).tolist()
         return found
 

@@ -205,10 +205,9 @@ def _load(config: ChatConfig, allowed: Allowed) -> Partner:
         if run.run.stage.name == "rm":
             raise ModelError(f"{config.run} is a reward model: it scores answers and cannot talk; export it, or rank with it.")
         kind = device(run.run.trainer)
-        # A frozen base in bf16 and an adapter in fp32 fit together under the run's own compute type only.
-        mixed = run.dtypes.lightning.endswith("mixed")
         limit = measured(run.model, run.tokenizer, []).length
-        computing = partial(torch.autocast, kind, run.dtypes.compute, enabled=mixed)
+        # A frozen base in bf16 and an adapter in fp32 fit together under the run's own compute type only.
+        computing = partial(run.dtypes.autocast, kind)
         return Partner(run.model.to(kind), run.tokenizer, run.template, limit, computing)
     found = _load_model(str(config.model), allowed)
     model = found.model.to("cuda" if torch.cuda.is_available() else "cpu")

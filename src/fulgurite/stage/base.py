@@ -146,8 +146,7 @@ class StageModule(LightningModule):  # type: ignore[misc]
         if mechanism is not None and self.dtypes.option == "fp16":  # chosen by precision=auto
             raise ConfigError("privacy=dp_sgd clips true gradients, and fp16, all that this GPU has, scales them; take precision=fp32.")
         if mechanism is not None:
-            kind, mixed = self.device.type, self.dtypes.lightning.endswith("mixed")
-            with torch.autocast(kind, self.dtypes.compute, enabled=mixed):
+            with self.dtypes.autocast(self.device.type):
                 mechanism.prove(self.row_losses, self.dtypes.compute, self.model.get_input_embeddings().num_embeddings)
 
     # -- one micro-batch ------------------------------------------------------------------------------------------
@@ -369,8 +368,7 @@ class StageModule(LightningModule):  # type: ignore[misc]
     @contextlib.contextmanager
     def inference_context(self) -> Iterator[None]:
         """The run's compute type and the evaluated weights outside Lightning's steps (samples), without gradients."""
-        mixed = self.dtypes.lightning.endswith("mixed")
-        with torch.no_grad(), self.evaluation_weights(), torch.autocast(self.device.type, self.dtypes.compute, enabled=mixed):
+        with torch.no_grad(), self.evaluation_weights(), self.dtypes.autocast(self.device.type):
             yield
 
 

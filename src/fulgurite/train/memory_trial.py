@@ -104,7 +104,7 @@ def goes_through(stage: StageModule, batch: Batch, model: ModelFacts) -> bool:
             held = torch.empty(state(run, model), dtype=torch.uint8, device=here)
             for parameter in trained if accumulates else ():
                 parameter.grad = torch.zeros_like(parameter)
-            with torch.autocast(here.type, stage.dtypes.compute, enabled=stage.dtypes.lightning.endswith("mixed")):
+            with stage.dtypes.autocast(here.type):
                 if "ahead" in batch:
                     stage.on_step_start(batch)
                 loss = stage.total_loss(batch)

@@ -1,0 +1,39 @@
+"""The declared bytes of a four-bit matrix are those of the tensors that bitsandbytes keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from fulgurite.method.config import Qlora, Quant
+from fulgurite.method.four_bits import four_bit_bytes
+from fulgurite.method.qlora import quantised
+from fulgurite.precision.policy import Dtypes
+
+FP32 = Dtypes("fp32", "32-true", torch.float32, torch.float32, torch.float32, "")
+
+
+def stored_bytes(weight: Any) -> int:
+    """Bytes of every tensor of a bitsandbytes weight."""
+    state = weight.quant_state
+    tensors = [weight.data, state.absmax, state.code]
+    if state.nested:
+        tensors += [state.offset, state.state2.absmax, state.state2.code]
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+@pytest.mark.parametrize("quant", Quant)
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("shape", [(64, 64), (576, 192), (48, 31), (17, 15), (3, 5), (1024, 257)])
+def test_four_bit_bytes_equal_bitsandbytes_storage(shape: tuple[int, int], double: bool, quant: Quant) -> None:
+    layer: Any = quantised(nn.Linear(shape[1], shape[0]), Qlora(double_quant=double, quant=quant), FP32)
+    assert stored_bytes(layer.weight) == four_bit_bytes(shape[0] * shape[1], double)
+
+
+def test_two_layers_share_no_code_table() -> None:
+    first, second = (quantised(nn.Linear(64, 64), Qlora(), FP32).weight.quant_state for _ in range(2))  # type: ignore[union-attr]
+    assert first.code.data_ptr() != second.code.data_ptr()
+    assert first.state2.code.data_ptr() != second.state2.code.data_ptr()
