@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from fulgurite.cli import flags
-from fulgurite.cli.train import continued
 from fulgurite.config.compose import compose
 from fulgurite.config.hydra_app import hydra_main
 from fulgurite.config.overrides import as_typed, literal, split, unescape, verbatim
@@ -19,6 +18,7 @@ from fulgurite.config.run import all_knobs
 from fulgurite.config.stored import rebuilt
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.run.folder import read_config, write_run
+from fulgurite.run.stored_words import restore_words
 
 KNOBS = {k.path: k for k in all_knobs()}
 
@@ -149,11 +149,11 @@ def test_a_run_keeps_absolute_paths_and_its_words_as_typed(here: Path, tmp_path:
     kept = read_config(run)
     assert kept["data"]["path"] == [str(here / "mine.jsonl"), str(here / "data" / "*.jsonl")]
     assert kept["data"]["val_path"] == [str(here / "link.jsonl")]
-    again = compose(continued([f"resume.run={run}"])).run
+    again = compose(restore_words([f"resume.run={run}"])).run
     assert (again.model.path, again.data.path, again.data.val_path) == (
         composed.run.model.path, composed.run.data.path, composed.run.data.val_path,
     )
-    other = compose(continued([f"resume.run={run}", f"data.path={here / 'data' / 'a.jsonl'}"])).run
+    other = compose(restore_words([f"resume.run={run}", f"data.path={here / 'data' / 'a.jsonl'}"])).run
     assert other.data.path == [str(here / "data" / "a.jsonl")]
 
 
@@ -167,8 +167,8 @@ def test_a_run_of_an_earlier_version_is_read_from_its_own_folder(here: Path) -> 
     for file in ("config.yaml", "provenance.json"):
         (run / file).write_text((run / file).read_text().replace(f"{here}/", ""))
     assert read_config(run) == composed.config()
-    assert continued([f"resume.run={run}"]) == [*words, f"resume.run={run}"]
-    assert plain(compose(continued([f"resume.run={run}"])).run.data) == plain(composed.run.data)
+    assert restore_words([f"resume.run={run}"]) == [*words, f"resume.run={run}"]
+    assert plain(compose(restore_words([f"resume.run={run}"])).run.data) == plain(composed.run.data)
 
 
 @pytest.mark.parametrize("word", ["stage=dpo stage.reference=base", "method.start=base", "stage=grpo stage.reward=[reward.py:score,base]"])

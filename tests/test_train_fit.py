@@ -13,7 +13,7 @@ from fulgurite.config.compose import compose
 from fulgurite.errors import ConfigError, ModelError
 from fulgurite.model.load import Loaded
 from fulgurite.model.twin import shrunk
-from fulgurite.train.experiment import refuse_unfit
+from fulgurite.train.assembly import refuse_unfit
 
 
 class Lengths:

@@ -9,14 +9,18 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fulgurite.config.compose import compose
-from fulgurite.plan.preflight import checked_source
+import fulgurite as fg
 from fulgurite.plan.rules import RULES
-from fulgurite.train.experiment import train
 
 
 def tiny(folder: Path, *words: str) -> Path:
     """Train `model=tiny` on the guide into `folder`; words given win."""
+    tiny_experiment(folder, *words).fit()
+    return folder
+
+
+def tiny_experiment(folder: Path, *words: str, **more: Any) -> fg.Experiment:
+    """The experiment of `tiny`, not trained yet."""
     usual = {
         "model": "tiny", "data.max_samples": "60", "trainer.max_steps": "2", "trainer.global_batch_size": "4",
         "precision": "fp32",
@@ -27,9 +31,7 @@ def tiny(folder: Path, *words: str) -> Path:
     }
     if "stage=rm" in words:
         del usual["stage.prompts"]  # a reward model does not speak
-    composed = compose([f"{k}={v}" for k, v in (usual | said(words)).items()])
-    assert train(composed, checked_source(composed)) == 0
-    return folder
+    return fg.experiment(*(f"{k}={v}" for k, v in (usual | said(words)).items()), **more)
 
 
 def said(words: tuple[str, ...]) -> dict[str, str]:

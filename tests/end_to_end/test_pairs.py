@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.end_to_end.runs import rows, tiny, weights
+from tests.end_to_end.runs import rows, tiny, tiny_experiment, weights
 from tests.end_to_end.test_train import RATES, SMALL
 from tests.method.test_four_bits import stored_bytes
 from tests.method.test_methods import METHODS
@@ -24,7 +24,7 @@ from fulgurite.explain import bytes_per_weight as sizes
 from fulgurite.explain.compatibility import GROUPS, names, pairs, refusal
 from fulgurite.export.model import export_main
 from fulgurite.optim.param_groups import hidden_matrices
-from fulgurite.train import experiment as training
+from fulgurite.train.experiment import Experiment
 
 load_options()
 HERE = [p for p in sizes.compute_types() if p != "fp16"]
@@ -67,9 +67,9 @@ def held(value: Any) -> int:
     return held(value.ortho_matrix) if hasattr(value, "ortho_matrix") else 0
 
 
-def count(assembled: training.Assembled) -> None:
+def count(trained: Experiment) -> None:
     """Hold every live tensor against its declared size."""
-    run, stage, optimizer = assembled.composed.run, assembled.stage, assembled.trainer.optimizers[0]
+    run, stage, optimizer = trained.config, trained.module, trained.trainer.optimizers[0]
     hidden = hidden_matrices(stage)
     for name, parameter in stage.named_parameters():
         shape = tuple(parameter.shape)
@@ -93,21 +93,18 @@ def count(assembled: training.Assembled) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "precision", "optim"), triples(), ids=["-".join(t) for t in triples()])
 def test_the_triple_trains_resumes_and_exports(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, precision: str, optim: str
+    tmp_path: Path, method: str, precision: str, optim: str
 ) -> None:
-    seen = []
-    fit = training.fit
-    monkeypatch.setattr(training, "fit", lambda assembled: (fit(assembled), count(assembled), seen.append(1))[0])
     words = [f"method={method}", *METHODS[method], f"precision={precision}", f"optim={optim}", *SMALL.get(optim, [])]
-    words += [f"optim.lr={float(RATES[optim]) / 10}", "scheduler=constant", "trainer.save_every=1",
-        "trainer.keep_checkpoints=5"]
+    words += [f"optim.lr={float(RATES[optim]) / 10}", "scheduler=constant", "trainer.save_every=1", "trainer.keep_checkpoints=5"]
     words += ["data.max_samples=24", "trainer.micro_batch_size=2"]
-    whole = tiny(tmp_path / "whole", *words)
-    part = tiny(tmp_path / "part", *words, "trainer.max_steps=1")
-    tiny(part, *words, "resume.allow=[trainer.max_steps]")
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    for folder, more in ((whole, []), (part, ["trainer.max_steps=1"]), (part, ["resume.allow=[trainer.max_steps]"])):
+        trained = tiny_experiment(folder, *words, *more)
+        trained.fit()
+        count(trained)
     assert rows(part) == rows(whole)
     assert weights(part).keys() == weights(whole).keys()
     for name, tensor in weights(whole).items():
         assert torch.equal(weights(part)[name], tensor), name
     assert export_main([f"run={whole}", f"out={tmp_path / 'out'}"]) == 0
-    assert len(seen) == 3

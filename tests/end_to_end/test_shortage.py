@@ -13,10 +13,9 @@ from tests.end_to_end.runs import rows, tiny, weights
 from fulgurite.config.compose import compose
 from fulgurite.errors import TrainingFailed, is_shortage
 from fulgurite.plan import prepare as gather
-from fulgurite.plan.preflight import checked_source
 from fulgurite.run.folder import read_config, read_provenance
 from fulgurite.stage.causal_lm import LanguageStage
-from fulgurite.train.experiment import train
+from fulgurite.train.experiment import Experiment
 
 SAID = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
 WORDS = ("method=lora", "method.dropout=0.1", "trainer.max_steps=3", "optim.lr=1e-2", "scheduler=constant")
@@ -95,7 +94,7 @@ def test_a_second_shortage_ends_in_one_line(tmp_path: Path, monkeypatch: pytest.
     composed = compose(words)
     line = r"Out of memory at step 2: trainer.micro_batch_size=1, longest row \d+ tokens \(.+\); it cannot be halved"
     with pytest.raises(TrainingFailed, match=line) as told:
-        train(composed, checked_source(composed))
+        Experiment(composed).fit()
     assert "\n" not in str(told.value)
     assert str(told.value).count("=") >= 4  # the micro-batch, and three remedies
     assert told.value.exit_status == 3

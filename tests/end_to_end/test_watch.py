@@ -14,27 +14,22 @@ from tests.end_to_end.runs import rows, tiny
 from tests.stage.test_preference import judged, pairs, written
 
 from fulgurite.config.compose import compose
-from fulgurite.config.schema import build
 from fulgurite.config.stored import rebuilt
 from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.monitor import thresholds as limits
 from fulgurite.monitor.context import about
 from fulgurite.monitor.history import About
-from fulgurite.plan.preflight import checked_source
-from fulgurite.plan.prepare import gather
-from fulgurite.precision.policy import Dtypes
 from fulgurite.run.folder import read_config
 from fulgurite.run.listing import summary
 from fulgurite.stage.grpo import Group
 from fulgurite.stage.policy import PolicyStage
-from fulgurite.train.experiment import assemble
+from fulgurite.train.experiment import Experiment
 
 HEALTHY = {
     "sft": ["stage=sft", "optim.lr=3e-3", "trainer.max_steps=130", "trainer.eval_every=20", "stage.prompts=null"],
     "sft full": ["stage=sft", "method=full", "optim.lr=2e-3", "trainer.max_steps=60", "trainer.eval_every=10"],
     "dpo": ["stage=dpo", "optim.lr=1e-3", "trainer.max_steps=110", "trainer.eval_every=25"],
-    "kto": ["stage=kto", "optim.lr=1e-3", "trainer.max_steps=30", "trainer.global_batch_size=16",
-        "trainer.eval_every=10"],
+    "kto": ["stage=kto", "optim.lr=1e-3", "trainer.max_steps=30", "trainer.global_batch_size=16", "trainer.eval_every=10"],
     "rm": ["stage=rm", "optim.lr=3e-3", "trainer.max_steps=60", "trainer.global_batch_size=8", "trainer.eval_every=20"],
 }
 """grpo and ppo, which take longest: test_policy.py asks the same of the runs it has."""
@@ -71,8 +66,7 @@ def test_a_healthy_run_hears_nothing(name: str, tmp_path: Path, capsys: pytest.C
 
 TROUBLED: dict[str, tuple[list[str], tuple[int, str]]] = {
     "a rate that moves nothing": (["optim.lr=1e-12", "trainer.max_steps=4", "scheduler=constant"], (4, "adapter-moves")),
-    "a rate too low": (["optim.lr=1e-6", "trainer.max_steps=30", "scheduler=constant", "trainer.global_batch_size=16"],
-        (30, "plateau")),
+    "a rate too low": (["optim.lr=1e-6", "trainer.max_steps=30", "scheduler=constant", "trainer.global_batch_size=16"], (30, "plateau")),
     "few rows by heart": (
         ["method=full", "optim.lr=1e-2", "data.max_samples=4", "trainer.max_steps=27", "trainer.eval_every=3", "scheduler=constant"],
         (27, "overfit"),
@@ -84,8 +78,7 @@ TROUBLED: dict[str, tuple[list[str], tuple[int, str]]] = {
     ),
     "answers as before": (["optim.lr=1e-12", "trainer.max_steps=2", "stage.prompts=[a,b,c,d]"], (2, "before-after")),
     "a reward model that learns nothing": (
-        ["stage=rm", "optim.lr=1e-5", "trainer.max_steps=50", "trainer.global_batch_size=1", "scheduler=constant"],
-        (50, "rm-stuck"),
+        ["stage=rm", "optim.lr=1e-5", "trainer.max_steps=50", "trainer.global_batch_size=1", "scheduler=constant"], (50, "rm-stuck"),
     ),
 }
 
@@ -163,8 +156,7 @@ def state(run: Path) -> dict[str, Any]:
 
 
 def test_a_resumed_run_says_what_an_uninterrupted_one_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["optim.lr=1e-7", "trainer.max_steps=40", "trainer.save_every=1", "trainer.keep_checkpoints=99",
-        "trainer.max_grad_norm=0.01"]
+    words = ["optim.lr=1e-7", "trainer.max_steps=40", "trainer.save_every=1", "trainer.keep_checkpoints=99", "trainer.max_grad_norm=0.01"]
     words += ["scheduler=constant", "trainer.eval_every=9", "watch.quiet=[update-high]", "trainer.global_batch_size=16"]
     whole = tiny(tmp_path / "run", *words)
     expected = state(whole)
@@ -201,11 +193,8 @@ def test_the_rules_know_the_run(tmp_path: Path) -> None:
         said = list({w.partition("=")[0]: w for w in said}.values())
         said = [w for w in said if name != "sft" or not w.startswith(("data.path", "data.max_samples"))]
         composed = compose([*said, f"run_dir={tmp_path / name}", "trainer.max_steps=50", "trainer.global_batch_size=8"])
-        (tmp_path / name).mkdir()
-        dtypes: Dtypes = build(composed.run.precision, "cpu")
-        source = checked_source(composed)
-        made = assemble(composed, dtypes, source, tmp_path / name, gather(composed, source, dtypes))
-        found[name] = about(composed.run, 50, made.stage, made.train_loader.dataset.rows)
+        made = Experiment(composed)
+        found[name] = about(made.config, 50, made.module, made.data.rows)
     assert found["dpo"] == About(
         "dpo", "sigmoid", True, 1e-3, 5, 50, 8, 1.0, False, 512, beta=0.1, paired=True, answer_tokens=found["dpo"].answer_tokens,
         max_new_tokens=64,

@@ -13,10 +13,11 @@ import torch
 
 from fulgurite.config.compose import compose
 from fulgurite.errors import ConfigError, TrainingFailed
-from fulgurite.plan.preflight import checked_source, refuse_find
+from fulgurite.plan.preflight import refuse_find
 from fulgurite.stage.causal_lm import LanguageStage
+from fulgurite.train.experiment import Experiment
 from fulgurite.train.lr_curve import propose, rate, smooth, verdict
-from fulgurite.train.lr_finder import Ramp, find, ramp
+from fulgurite.train.lr_finder import Ramp, ramp
 
 RATES = [rate(step, 1e-6, 1.0, 61) for step in range(61)]  # ten a decade
 
@@ -72,12 +73,11 @@ def test_the_verdict_compares_with_the_derived_rate() -> None:
 
 
 def test_a_run_draws_its_curve_and_keeps_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["+find=lr", "find.steps=30", "model=tiny", "data.max_samples=60", "precision=fp32",
-        "trainer.global_batch_size=4",
+    words = ["+find=lr", "find.steps=30", "model=tiny", "data.max_samples=60", "precision=fp32", "trainer.global_batch_size=4",
              "trainer.micro_batch_size=2", f"run_dir={tmp_path / 'run'}"]
     composed = compose(words)
     lr = composed.run.optim.lr
-    assert find(composed, checked_source(composed)) == 0
+    Experiment(composed).fit()
     rows = [json.loads(line) for line in (tmp_path / "run" / "find.jsonl").read_text().splitlines()]
     assert 10 <= len(rows) <= 30
     assert [row["lr"] for row in rows] == pytest.approx([rate(step, lr / 1000, min(lr * 1000, 10), 30) for step in range(len(rows))])
@@ -93,8 +93,7 @@ def test_a_test_that_is_short_of_memory_begins_again_with_half_the_micro_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its curve is that of the smaller micro-batch, and the second shortage ends it in one line."""
-    words = ["+find=lr", "find.steps=20", "model=tiny", "data.max_samples=60", "precision=fp32",
-        "trainer.global_batch_size=4"]
+    words = ["+find=lr", "find.steps=20", "model=tiny", "data.max_samples=60", "precision=fp32", "trainer.global_batch_size=4"]
     plain, least = LanguageStage.total_loss, 3
 
     def short(self: LanguageStage, batch: dict[str, Any]) -> torch.Tensor:
@@ -105,7 +104,7 @@ def test_a_test_that_is_short_of_memory_begins_again_with_half_the_micro_batch(
 
     def curve(name: str, micro: int) -> list[str]:
         composed = compose([*words, f"trainer.micro_batch_size={micro}", f"run_dir={tmp_path / name}"])
-        assert find(composed, checked_source(composed)) == 0
+        Experiment(composed).fit()
         return (tmp_path / name / "find.jsonl").read_text().splitlines()
 
     expected = curve("small", 2)
@@ -115,8 +114,7 @@ def test_a_test_that_is_short_of_memory_begins_again_with_half_the_micro_batch(
     said = "Out of memory at step 5: the test begins again with trainer.micro_batch_size=2 and the same mathematics.\n"
     assert said in capsys.readouterr().err
     least = 1
-    with pytest.raises(TrainingFailed, match=r"^Out of memory at step 5: trainer\.micro_batch_size=2.*; it was halved "
-        r"already\. Try "):
+    with pytest.raises(TrainingFailed, match=r"^Out of memory at step 5: trainer\.micro_batch_size=2.*; it was halved already\. Try "):
         curve("again", 4)
     assert json.loads((tmp_path / "again" / "status.json").read_text())["state"] == "failed"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,13 @@ from safetensors.torch import load_file
 from tests.end_to_end.runs import losses, rows, tiny, weights
 from tests.end_to_end.test_train import FULL_ONLY, RATES, SMALL
 
+import fulgurite as fg
+from fulgurite.callback.signals import Stop
 from fulgurite.config.compose import compose
 from fulgurite.errors import Interrupted
-from fulgurite.plan.preflight import checked_source
-from fulgurite.train import experiment as assembly
 
 BASE = {
-    "model": "tiny", "data.max_samples": "40", "trainer.max_steps": "9", "trainer.global_batch_size": "4",
-    "trainer.micro_batch_size": "2",
+    "model": "tiny", "data.max_samples": "40", "trainer.max_steps": "9", "trainer.global_batch_size": "4", "trainer.micro_batch_size": "2",
     "precision": "fp32", "scheduler": "constant_with_warmup", "scheduler.warmup_steps": "2", "trainer.eval_every": "3",
     "trainer.save_every": "2", "stage.max_new_tokens": "3", "data.val_fraction": "0.2", "logger": "none",
 }
@@ -36,23 +36,16 @@ class StopAfter(Callback):  # type: ignore[misc]
         if trainer.global_step == self.step:
             import signal
 
-            [stop] = [c for c in trainer.callbacks if type(c).__name__ == "Stop"]
+            [stop] = [c for c in trainer.callbacks if isinstance(c, Stop)]
             stop.asked = signal.SIGTERM
 
 
-def go(folder: Path, *words: str, stop: int | None = None, monkeypatch: pytest.MonkeyPatch | None = None) -> Path:
+def go(folder: Path, *words: str, stop: int | None = None, look: Callback | None = None) -> Path:
     said = {w.partition("=")[0]: w.partition("=")[2] for w in words}
-    composed = compose([f"{k}={v}" for k, v in (BASE | said | {"run_dir": str(folder)}).items()])
-    source = checked_source(composed)
-    if stop is None:
-        assert assembly.train(composed, source) == 0
-        return folder
-    assert monkeypatch is not None
-    plain = assembly.callbacks
-    with monkeypatch.context() as patch:
-        patch.setattr(assembly, "callbacks", lambda *given: [StopAfter(stop), *plain(*given)])
-        with pytest.raises(Interrupted):
-            assembly.train(composed, source)
+    own = [*([look] if look is not None else []), *([StopAfter(stop)] if stop is not None else [])]
+    experiment = fg.experiment(*(f"{k}={v}" for k, v in (BASE | said | {"run_dir": str(folder)}).items()), callbacks=own)
+    with pytest.raises(Interrupted) if stop is not None else contextlib.nullcontext():
+        experiment.fit()
     return folder
 
 
@@ -66,13 +59,13 @@ CASES = [(o, m) for o in RATES for m in ("full", "lora") if m == "full" or o in 
 
 
 @pytest.mark.parametrize(("optim", "method"), CASES)
-def test_stopped_and_resumed_it_ends_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optim: str, method: str) -> None:
+def test_stopped_and_resumed_it_ends_bit_for_bit(tmp_path: Path, optim: str, method: str) -> None:
     words = [f"optim={optim}", f"method={method}", f"optim.lr={RATES[optim]}", *SMALL.get(optim, [])]
     words += ["optim.switch_every=2"] if optim == "badam" else []
     # step 3 is one after which an evaluation is due: the run is stopped before it, and begins with it
     whole, parts = go(tmp_path / "whole", *words), tmp_path / "parts"
     for stop in (3, 4):
-        go(parts, *words, stop=stop, monkeypatch=monkeypatch)
+        go(parts, *words, stop=stop)
     go(parts, *words)
     assert rows(parts) == rows(whole)
     assert (parts / "samples.jsonl").read_text() == (whole / "samples.jsonl").read_text()
@@ -137,10 +130,9 @@ class Averaged(Callback):  # type: ignore[misc]
         self.trained.append(self.holds(trainer))
 
 
-def test_schedule_free_is_judged_by_its_average_and_trains_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    look, plain = Averaged(), assembly.callbacks
-    monkeypatch.setattr(assembly, "callbacks", lambda *given: [look, *plain(*given)])
-    go(tmp_path, "optim=schedule_free", "method=full", "optim.lr=2e-2")
+def test_schedule_free_is_judged_by_its_average_and_trains_the_other(tmp_path: Path) -> None:
+    look = Averaged()
+    go(tmp_path, "optim=schedule_free", "method=full", "optim.lr=2e-2", look=look)
     assert len(look.judged) > 9
     assert all(look.judged)
     # step 1 has a rate of 0 in this warmup, so step 2's weights are the first that count, and the average is they alone
@@ -158,10 +150,9 @@ class Gradients(Callback):  # type: ignore[misc]
         assert all(p.requires_grad for p in pl_module.parameters())
 
 
-def test_badams_resting_blocks_get_no_gradient_and_the_norm_is_the_active_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    look, plain = Gradients(), assembly.callbacks
-    monkeypatch.setattr(assembly, "callbacks", lambda *given: [look, *plain(*given)])
-    folder = go(tmp_path, "optim=badam", "method=full", "optim.lr=1e-2", "optim.switch_every=1", "trainer.max_steps=4")
+def test_badams_resting_blocks_get_no_gradient_and_the_norm_is_the_active_blocks(tmp_path: Path) -> None:
+    look = Gradients()
+    folder = go(tmp_path, "optim=badam", "method=full", "optim.lr=1e-2", "optim.switch_every=1", "trainer.max_steps=4", look=look)
     layers = [{n.split("layers.")[1][0] if "layers." in n else n for n in names} for names in look.seen]
     assert layers[0] == {"model.model.embed_tokens.weight"}
     assert layers[1] == {"0"}
@@ -172,8 +163,7 @@ def test_badams_resting_blocks_get_no_gradient_and_the_norm_is_the_active_blocks
 def test_freeze_schedules_are_asked_each_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fulgurite.stage import base
 
-    look, plain, asked = Gradients(), assembly.callbacks, []
-    monkeypatch.setattr(assembly, "callbacks", lambda *given: [look, *plain(*given)])
+    look, asked = Gradients(), []
     before = base.StageModule.__init__
 
     def resting(self: Any, *given: Any) -> None:
@@ -186,7 +176,7 @@ def test_freeze_schedules_are_asked_each_step(tmp_path: Path, monkeypatch: pytes
         self.freeze_schedules.append(embeddings_in_the_first_step)
 
     monkeypatch.setattr(base.StageModule, "__init__", resting)
-    go(tmp_path, "optim=sgd", "method=full", "optim.lr=1e-2", "trainer.max_steps=2", "trainer.micro_batch_size=4")
+    go(tmp_path, "optim=sgd", "method=full", "optim.lr=1e-2", "trainer.max_steps=2", "trainer.micro_batch_size=4", look=look)
     assert asked == [0, 1]
     assert look.seen[1] - look.seen[0] == {"model.model.embed_tokens.weight"}
 

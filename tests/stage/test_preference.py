@@ -21,12 +21,11 @@ from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.export.model import export_main
 from fulgurite.loss import preference as by_hand
 from fulgurite.plan.preflight import checked_source
-from fulgurite.plan.prepare import gather
 from fulgurite.run.folder import read_config
 from fulgurite.run.load import load_run
 from fulgurite.stage import preference as stages
 from fulgurite.stage.preference_table import TABLE, PreferenceLoss, ReferenceMode
-from fulgurite.train.experiment import assemble
+from fulgurite.train.experiment import Experiment
 
 GOOD = ("the rate rises", "the loss falls", "a schedule of the rate", "warmup lets it rise, slowly, for a while")
 BAD = ("houses and rivers", "once upon a time there was", "animals and numbers", "a little model")
@@ -101,10 +100,8 @@ def test_the_first_step_is_that_of_whole_logits_and_the_formula(name: str, run: 
 def step_batch(folder: Path) -> dict[str, Any]:
     """The pairs of a run's first step, in one batch."""
     composed = compose(["model=tiny", "precision=fp32", *again(folder)])
-    dtypes, source = load_run(folder, exact=True).dtypes, checked_source(composed)
-    assembled = assemble(composed, dtypes, source, folder.with_name("again"), gather(composed, source, dtypes))
-    loader = assembled.train_loader
-    return collate_compared(loader.dataset.rows, [int(n) for n in loader.sampler.order.rows_of(0)])
+    data = Experiment(composed).data
+    return collate_compared(data.rows, [int(n) for n in data.order.rows_of(0)])
 
 
 def again(folder: Path) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.conftest import ROOT
@@ -60,7 +59,7 @@ def test_a_trial_that_the_study_ends_is_a_stopped_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fulgurite.train.experiment.report", lambda sweep: lambda percent, value: "a reason" if sweep.trial == 1 else None)
+    monkeypatch.setattr("fulgurite.train.callbacks.report", lambda sweep: lambda percent, value: "a reason" if sweep.trial == 1 else None)
     main(["train", "-m", *TINY, "sweep.trials=2", "sweep.study=one"])
     status = json.loads((tmp_path / "runs" / "sweeps" / "one" / "1" / "status.json").read_text())
     assert status["state"] == "stopped"
@@ -76,21 +75,21 @@ def test_no_trial_outlives_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     import gc
     import weakref
 
-    from fulgurite.train import experiment as train
+    from fulgurite.train import fit
+    from fulgurite.train.pieces import Pieces
 
     seen: list[weakref.ref[object]] = []
     alive_at_the_next: list[int] = []
-    assemble = train.assemble
+    prepare = fit.prepare
 
-    def noted(*parts: Any) -> train.Assembled:
+    def noted(pieces: Pieces) -> None:
         alive_at_the_next.append(sum(ref() is not None for ref in seen))
-        made = assemble(*parts)
-        heavy = (made.stage, made.stage.model, made.trainer, made.samples, made.stop, made.train_loader)
+        prepare(pieces)
+        heavy = (pieces.module, pieces.module.model, pieces.trainer, pieces.callbacks.samples, pieces.callbacks.stop, pieces.data)
         seen.extend(weakref.ref(thing) for thing in heavy)
-        return made
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "assemble", noted)
+    monkeypatch.setattr(fit, "prepare", noted)
     assert main(["train", "-m", *TINY, "sweep.trials=3"]) == 0
     gc.collect()
     assert len(seen) == 3 * 6

@@ -37,8 +37,8 @@ def plan_main(words: list[str]) -> int:
         return 0
     from pathlib import Path
 
-    from fulgurite.cli.train import continued
     from fulgurite.config.compose import compose
+    from fulgurite.run.stored_words import restore_words
 
     folder = Path(given.config_dir).expanduser() if given.config_dir else None
     if folder is not None and not folder.is_dir():
@@ -46,7 +46,7 @@ def plan_main(words: list[str]) -> int:
     if given.show is not None:
         check_word(given.show)
     try:
-        return _planned(compose(continued(overrides), folder), given.json, given.probe, given.show)
+        return _planned(compose(restore_words(overrides), folder), given.json, given.probe, given.show)
     except FulguriteError as error:
         if given.json:
             print(json.dumps({"error": to_one_line(str(error)), "status": error.exit_status}, indent=1))
@@ -79,36 +79,25 @@ def check_word(word: str) -> str:
 
 def _planned(composed: Composed, as_json: bool, probed: bool, word: str | None) -> int:
     from fulgurite.plan.preflight import checked_source
-    from fulgurite.plan.rules import speak
 
     source = checked_source(composed)
-    from fulgurite.plan.alternatives import earlier
-    from fulgurite.plan.prepare import gather, settled  # loads torch, which takes seconds: after all that can be refused without it
-    from fulgurite.plan.report import as_dict, screen
     from fulgurite.plan.show import as_list, as_text, count_more, find_shown
+    from fulgurite.train.experiment import Experiment  # loads torch, which takes seconds: after all that can be refused without it
 
-    dtypes = settled(composed)
-    gathered = gather(composed, source, dtypes)
-    gathered.seen.earlier = earlier(composed, gathered.seen.folder)  # training reads and refuses the checkpoint itself
-    troubles = speak(gathered.seen)
-    probe = None
-    if probed:
-        from fulgurite.train.probe import measured
-
-        probe = measured(composed, dtypes, source, gathered)
+    experiment = Experiment(composed, source)
+    plan, gathered = experiment.plan(probe=probed), experiment.gathered
     shown = find_shown(gathered, word) if word is not None else []
     tokenizer = gathered.template.tokenizer
     if as_json:
-        found = as_dict(gathered.seen, composed.provenance, troubles, probe)
-        print(json.dumps(found | ({"shown": as_list(shown, tokenizer)} if shown else {}), indent=1))
+        print(json.dumps(plan.as_dict() | ({"shown": as_list(shown, tokenizer)} if shown else {}), indent=1))
     else:
-        show(screen(gathered.seen, dtypes, troubles, probe))
+        show(str(plan))
     if shown and not as_json:
         print(f"\nEXAMPLES\n{as_text(shown, tokenizer, sys.stdout.isatty())}")
         if more := count_more(gathered, word or ""):
             print(more)
     sys.stdout.flush()
-    return 2 if any(trouble.refuses for trouble in troubles) else 0
+    return 2 if plan.refused else 0
 
 
 def rules_table(as_json: bool = False) -> str:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from pathlib import Path
 
 from fulgurite.cli import flags
 from fulgurite.config.compose import compose
-from fulgurite.config.guard import refuse_stored_code
 from fulgurite.config.hydra_app import hydra_main
-from fulgurite.config.override_checks import value_of
-from fulgurite.config.overrides import name_of, verbatim
+from fulgurite.config.overrides import verbatim
 from fulgurite.config.provenance import Composed
-from fulgurite.config.run import all_knobs
-from fulgurite.errors import CheckpointError, ConfigError
+from fulgurite.errors import ConfigError
 from fulgurite.plan.preflight import checked_source, refuse_impossible
+from fulgurite.run.stored_words import restore_words
 from fulgurite.text.console import say
 from fulgurite.trainer.config import available
 
@@ -28,45 +25,11 @@ def train_main(words: list[str]) -> int:
     asked = flags.read(words)
     if asked.needs_hydra:
         return hydra_main(_job, asked.overrides, asked.words(), asked.config_dir)
-    composed = compose(continued(asked.overrides), asked.config_dir)
+    composed = compose(restore_words(asked.overrides), asked.config_dir)
     processes = getattr(composed.run.trainer, "processes", 1)
     if processes > 1 and "RANK" not in os.environ:
         return _launched(composed, asked, processes)
     return _job(composed)
-
-
-def continued(overrides: list[str]) -> list[str]:
-    """The overrides of the run that `resume.run=` names, then those given now, which win.
-
-    Paths are those of the run, which are absolute: its command line may have been typed in another folder.
-    """
-    folder = next((value_of(o) for o in overrides if name_of(o) == "resume.run"), "")
-    if not folder:
-        return overrides
-    stored = Path(folder).expanduser() / "provenance.json"
-    try:
-        found = json.loads(stored.read_text(encoding="utf-8"))
-        before: list[str] = [str(word) for word in found["overrides"]]
-        paths = _paths(found["knobs"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        said = f"resume.run={folder} is not a run's folder: {stored} cannot be read; `fulgurite runs` lists runs."
-        raise CheckpointError(said) from error
-    given = {name_of(o) for o in overrides}
-    fresh = {name: word for name, word in paths.items() if not {name, name.partition(".")[0]} & given}
-    kept = [o for o in before if name_of(o) not in fresh] + list(fresh.values())
-    return refuse_stored_code(kept, [*overrides, "run_dir="], folder) + overrides
-
-
-def _paths(knobs: dict[str, dict[str, object]]) -> dict[str, str]:
-    """For each parameter that holds absolute paths in an earlier run, the override that gives them again."""
-    found = {}
-    for name in {knob.path for knob in all_knobs() if knob.resolve is not None} & knobs.keys():
-        value = knobs[name]["value"]
-        words = value if isinstance(value, list) else [value]
-        if any(isinstance(word, str) and Path(word.rpartition(":")[0] or word).is_absolute() for word in words):
-            whole = ",".join(verbatim(word) for word in words)
-            found[name] = f"{name}=[{whole}]" if isinstance(value, list) else f"{name}={whole}"
-    return found
 
 
 def _check_ranks() -> None:
@@ -120,13 +83,8 @@ def _job(composed: Composed) -> int:
         _alone()
     if composed.multirun and getattr(composed.run.trainer, "processes", 1) > 1:
         raise ConfigError("trainer=ddp_cpu cannot be part of -m: its ranks would train different trials; run the values one by one.")
-    if composed.run.sweep.knobs and not composed.multirun and composed.run.sweep.trial is None:
-        raise ConfigError("A search is several runs: write fulgurite train -m before the words, as in -m +sweep=sft_lora.")
     source = checked_source(composed)
-    if composed.run.find.what is not None:
-        from fulgurite.train.lr_finder import find
+    from fulgurite.train.experiment import Experiment  # loads torch, which takes seconds: after all that can be refused without it
 
-        return find(composed, source)
-    from fulgurite.train.experiment import train  # loads torch, which takes seconds: after all that can be refused without it
-
-    return train(composed, source)
+    Experiment(composed, source).fit()
+    return 0

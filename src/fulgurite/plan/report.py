@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fulgurite.config.provenance import Origin, plain
@@ -23,6 +24,30 @@ FIELDS = 8
 """How many unread fields are named."""
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "other")
 PHASES = ("loading", "training", "evaluation", "rollouts")
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReport:
+    """A plan: what was seen of the run, and what the rules found. `print` shows it as `fulgurite plan` does."""
+
+    seen: Seen
+    dtypes: Dtypes
+    findings: list[Trouble]
+    """What the rules found, errors first."""
+    provenance: Mapping[str, Origin]
+    probe: Timing | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether a rule refuses the run."""
+        return any(trouble.refuses for trouble in self.findings)
+
+    def __str__(self) -> str:
+        return screen(self.seen, self.dtypes, self.findings, self.probe)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan for programs, as `fulgurite plan --json` prints it."""
+        return as_dict(self.seen, self.provenance, self.findings, self.probe)
 
 
 def screen(seen: Seen, dtypes: Dtypes, troubles: Sequence[Trouble], probe: Timing | None) -> str:

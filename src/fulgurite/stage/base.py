@@ -36,7 +36,7 @@ from fulgurite.optim.param_groups import base_rate
 from fulgurite.precision.policy import Dtypes
 from fulgurite.precision.rounding import Rounded
 from fulgurite.privacy.mechanism import Mechanism
-from fulgurite.scheduler.config import ReduceLrOnPlateau
+from fulgurite.scheduler.config import ReduceLrOnPlateau, Scheduler
 from fulgurite.stage.freezing import freeze_temporarily
 
 Batch = dict[str, Any]
@@ -72,6 +72,12 @@ class StageModule(LightningModule):  # type: ignore[misc]
         self.tokens_seen = 0
         self.step_tokens_read = 0
         self.mechanism: Mechanism | None = None
+        self.schedule: Scheduler = run.scheduler
+        """What the learning rate follows: the config's, or the ramp of a range test."""
+        self.random_state: dict[str, Tensor] | None = None
+        """The random state in which training begins, whatever is drawn between the building of the stage and its fit."""
+        self.micro_batches_per_step = 0
+        """Set by the data module."""
         self.places: Callable[[list[int]], list[str]] = lambda rows: [str(r) for r in rows]
         self.freeze_schedules: list[Callable[[int], Iterable[nn.Parameter]]] = []
         """Each says which parameters rest in an optimizer step (counted from 0): functions of the step alone, or resume differs."""
@@ -320,13 +326,13 @@ class StageModule(LightningModule):  # type: ignore[misc]
         optimizer = build(self.run.optim, self)
         if self.dtypes.rounding is not None:
             optimizer = Rounded(optimizer, self.dtypes.rounding, self.run.seed)
-        if isinstance(self.run.scheduler, ReduceLrOnPlateau):
-            plateau = build(self.run.scheduler, optimizer)
+        if isinstance(self.schedule, ReduceLrOnPlateau):
+            plateau = build(self.schedule, optimizer)
             self._made = hyperparameters(optimizer), plateau_settings(plateau)
             # Lightning counts a plateau's interval in batches or epochs; ours counts evaluations, see on_validation_epoch_end.
             watch = {"scheduler": plateau, "interval": "epoch", "monitor": "val/loss", "strict": False}
             return {"optimizer": optimizer, "lr_scheduler": watch}
-        factor = build(self.run.scheduler, total=self.total_steps, lr=self.run.optim.lr)
+        factor = build(self.schedule, total=self.total_steps, lr=self.run.optim.lr)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         self._made = hyperparameters(optimizer), {}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1}}

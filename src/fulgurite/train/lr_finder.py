@@ -20,19 +20,17 @@ import lightning.pytorch as pl
 
 from fulgurite.callback.progress import ProgressLine, Smoothed
 from fulgurite.config.provenance import Composed, Origin
-from fulgurite.data.source import Source
 from fulgurite.errors import Interrupted, TrainingFailed, is_shortage
-from fulgurite.plan.prepare import gather, settled
-from fulgurite.precision.policy import Dtypes
-from fulgurite.run.folder import make, run_folder, write_atomically
+from fulgurite.run.folder import write_atomically
 from fulgurite.run.status import status
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.stage.config import GenerativeStage
 from fulgurite.text.console import say, show
 from fulgurite.text.plot import Figure, draw_svg, draw_text
-from fulgurite.train.experiment import Assembled, assemble
+from fulgurite.train.fit import prepare_files
 from fulgurite.train.lr_curve import RISEN, Proposal, propose, rate, smooth, verdict
 from fulgurite.train.oom import KNOB, Shortage, failure, halve, kept_whole, loading
+from fulgurite.train.pieces import Pieces
 
 
 @dataclass(slots=True)
@@ -68,56 +66,54 @@ class Curve(pl.Callback):  # type: ignore[misc]
             trainer.should_stop = True
 
 
-def find(composed: Composed, source: Source) -> int:
-    """The range test; returns 0. Raises ConfigError where a rate cannot be told so, TrainingFailed where nothing could be measured."""
-    run = composed.run
-    dtypes = settled(composed)
-    folder = run_folder(run)
-    make(folder)
-    run.run_dir = str(folder)
+def find(pieces: Pieces) -> None:
+    """The range test. Raises ConfigError if a rate cannot be found so, TrainingFailed if nothing could be measured."""
+    run = pieces.composed.run
+    plan_test(pieces.composed)
+    pieces.troubles = []  # the rules judge a run, and this is none
+    folder = pieces.folder
     with status(folder, name=run.name):
-        curve = measured(composed, dtypes, source, folder)
-        told(curve, run.optim.lr, folder)
-    return 0
+        told(measure(pieces), run.optim.lr, folder)
 
 
-def measured(composed: Composed, dtypes: Dtypes, source: Source, folder: Path) -> Curve:
-    """Train with the growing rate; a loss that is no number any more ends the test as divergence does."""
+def plan_test(composed: Composed) -> None:
+    """Makes the run as long as the test; neither samples nor trackers see it."""
     run = composed.run
-    steps, lr = run.find.steps, run.optim.lr
-    for name, value in (("trainer.max_steps", steps), ("trainer.eval_every", steps), ("trainer.save_every", steps)):
-        setattr(run.trainer, name.partition(".")[2], value)
-        composed.provenance[name] = Origin(value, "derived", "the range test's steps")
+    for name in ("trainer.max_steps", "trainer.eval_every", "trainer.save_every"):
+        setattr(run.trainer, name.partition(".")[2], run.find.steps)
+        composed.provenance[name] = Origin(run.find.steps, "derived", "the range test's steps")
     if isinstance(run.stage, GenerativeStage):
         run.stage.prompts = []
     run.logger = {}
-    gathered, plain = gather(composed, source, dtypes), run.scheduler
+
+
+def measure(pieces: Pieces) -> Curve:
+    """Train with the growing rate; a loss that is no number any more ends the test as divergence does."""
+    composed = pieces.composed
     for again in (False, True):
-        run.scheduler = plain
-        with loading(gathered.seen):
-            a = assemble(composed, dtypes, source, folder, gathered)
-        run.scheduler = Ramp(low=run.find.low or lr / 1000, high=run.find.high or min(lr * 1000, 10.0))  # after config.yaml was written
-        found = climbed(a, steps)
+        with loading(pieces.gathered.seen):
+            prepare_files(pieces)
+        lr = composed.run.optim.lr
+        pieces.module.schedule = Ramp(low=composed.run.find.low or lr / 1000, high=composed.run.find.high or min(lr * 1000, 10.0))
+        found = climb(pieces)
         if isinstance(found, Curve):
             return found
-        if why := kept_whole(run, again):
-            raise failure(run, found, why)
-        del a
+        if why := kept_whole(composed.run, again):
+            raise failure(composed.run, found, why)
+        pieces.release()
         gc.collect()  # modules and trainer point at each other
         halve(composed, found)
-        say(f"Out of memory at step {found.step}: the test begins again with {KNOB}={run.trainer.micro_batch_size} and "
-            f"the same mathematics.")
+        micro_batch = composed.run.trainer.micro_batch_size
+        say(f"Out of memory at step {found.step}: the test begins again with {KNOB}={micro_batch} and the same mathematics.")
     raise AssertionError("the second shortage is raised")
 
 
-def climbed(a: Assembled, steps: int) -> Curve | Shortage:
-    """The curve of one test; where memory ran out, what is known of it."""
-    curve = Curve()
-    # no checkpoints, samples or trackers: nothing of this is kept. Those already there have put hooks of their own into the list
-    a.trainer.callbacks = [curve, ProgressLine(steps)]
-    a.trainer.limit_val_batches = 0
+def climb(pieces: Pieces) -> Curve | Shortage:
+    """The curve of one test; if memory ran out, what is known of it. No checkpoint, sample or row of metrics is written."""
+    curve, stage = Curve(), pieces.module
+    trainer = pieces.trainer_with([curve, ProgressLine(stage.total_steps)])
     try:
-        a.trainer.fit(a.stage, a.train_loader)
+        trainer.fit(stage, datamodule=pieces.data)
     except TrainingFailed as error:
         if len(curve.rates) < 10:
             raise
@@ -125,7 +121,7 @@ def climbed(a: Assembled, steps: int) -> Curve | Shortage:
     except (RuntimeError, MemoryError) as error:
         if not is_shortage(error):
             raise
-        return Shortage.of(a.stage, a.trainer.global_step + 1)
+        return Shortage.of(stage, trainer.global_step + 1)
     except SystemExit as left:  # Lightning's answer to Ctrl-C
         raise Interrupted("Stopped; a range test keeps nothing, so begin it again.") from left
     return curve

@@ -5,22 +5,17 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback
 
-from fulgurite.config.provenance import Composed
-from fulgurite.data.source import Source
 from fulgurite.errors import RequestError
 from fulgurite.plan.micro_batch import KNOB
-from fulgurite.plan.prepare import Gathered
 from fulgurite.plan.timing import Timing
-from fulgurite.precision.policy import Dtypes
 from fulgurite.scheduler.config import Constant
+from fulgurite.train.pieces import Pieces
 
 STEPS = 3
 """Micro-batches; the first pays for what is made once, and is not counted."""
@@ -53,27 +48,22 @@ class _Clock(Callback):  # type: ignore[misc]
         self._lap(self.steps, pl_module.device)
 
 
-def measured(composed: Composed, dtypes: Dtypes, source: Source, gathered: Gathered) -> Timing:
-    """Load the model and time it. Raises RequestError for runs whose steps are not of one kind."""
-    from fulgurite.train.experiment import assemble  # it stands above, and begins with what is gathered here
-
-    run = composed.run
+def measure(pieces: Pieces) -> Timing:
+    """Loads the model and times it; nothing is written. Raises RequestError for runs whose steps are not of one kind."""
+    run, gathered = pieces.composed.run, pieces.gathered
     if gathered.encoded.source.asks or run.private or gathered.facts.processes > 1:
         what = "privacy" if run.private else "several processes" if gathered.facts.processes > 1 else f"stage={run.stage.name}"
         raise RequestError(f"--probe cannot time {what}: its steps are not alike; train with trainer.max_steps=2 and read the rate there.")
-    short = copy.deepcopy(composed)
+    short = copy.deepcopy(pieces.composed)
     short.provenance.pop(KNOB, None)  # it is timed as it is, without a trial
     short.run.logger, short.run.scheduler = {}, Constant()
     short.run.trainer.global_batch_size = min(run.trainer.micro_batch_size, len(gathered.rows))
     if hasattr(short.run.stage, "prompts"):
         short.run.stage.prompts = []
-    few = replace(gathered, val=None, facts=replace(gathered.facts, total_steps=STEPS))
-    clock = _Clock()
-    with tempfile.TemporaryDirectory(prefix="fulgurite-probe-") as folder, contextlib.redirect_stderr(io.StringIO()):
-        assembled = assemble(short, dtypes, source, Path(folder), few)
-        # in place of all others: nothing is written
-        assembled.trainer.callbacks = [clock]
-        assembled.trainer.fit(assembled.stage, assembled.train_loader)
+    probed, clock = Pieces(short, pieces.source), _Clock()
+    probed.dtypes, probed.troubles, probed.checkpoint = pieces.dtypes, [], None
+    probed.gathered = replace(gathered, val=None, facts=replace(gathered.facts, total_steps=STEPS))
+    with contextlib.redirect_stderr(io.StringIO()):
+        probed.trainer_with([clock]).fit(probed.module, datamodule=probed.data)
     tokens = sum(clock.tokens[1:])
     return Timing(sum(clock.passes[1:]) / max(tokens, 1), sum(clock.steps[1:]) / (STEPS - 1), tokens)
-

@@ -34,7 +34,7 @@ def processes(config: c.Trainer) -> int:
 
 
 def build(
-    config: c.Trainer, *, run: RunConfig, dtypes: Dtypes, folder: Path, total_steps: int, micro_batches: int,
+    config: c.Trainer, *, run: RunConfig, dtypes: Dtypes, folder: Path | str | None, total_steps: int, micro_batches: int,
     validates: bool, callbacks: list[Callback], trackers: list[Any], plugins: list[Any],
 ) -> Trainer:
     """A Trainer that steps `total_steps` times, each over `micro_batches` batches, and evaluates every `eval_every` steps."""

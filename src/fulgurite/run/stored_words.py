@@ -1,0 +1,46 @@
+"""The words of a run that `resume.run=` names, from its folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fulgurite.config.guard import refuse_stored_code
+from fulgurite.config.override_checks import value_of
+from fulgurite.config.overrides import name_of, verbatim
+from fulgurite.config.run import all_knobs
+from fulgurite.errors import CheckpointError
+
+
+def restore_words(overrides: list[str]) -> list[str]:
+    """The overrides of the run that `resume.run=` names, then those given now, which win.
+
+    Paths are those of the run, which are absolute: its command line may have been typed in another folder.
+    """
+    folder = next((value_of(o) for o in overrides if name_of(o) == "resume.run"), "")
+    if not folder:
+        return overrides
+    stored = Path(folder).expanduser() / "provenance.json"
+    try:
+        found = json.loads(stored.read_text(encoding="utf-8"))
+        before: list[str] = [str(word) for word in found["overrides"]]
+        paths = _paths(found["knobs"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        said = f"resume.run={folder} is not a run's folder: {stored} cannot be read; `fulgurite runs` lists runs."
+        raise CheckpointError(said) from error
+    given = {name_of(o) for o in overrides}
+    fresh = {name: word for name, word in paths.items() if not {name, name.partition(".")[0]} & given}
+    kept = [o for o in before if name_of(o) not in fresh] + list(fresh.values())
+    return refuse_stored_code(kept, [*overrides, "run_dir="], folder) + overrides
+
+
+def _paths(knobs: dict[str, dict[str, object]]) -> dict[str, str]:
+    """For each parameter that holds absolute paths in an earlier run, the override that gives them again."""
+    found = {}
+    for name in {knob.path for knob in all_knobs() if knob.resolve is not None} & knobs.keys():
+        value = knobs[name]["value"]
+        words = value if isinstance(value, list) else [value]
+        if any(isinstance(word, str) and Path(word.rpartition(":")[0] or word).is_absolute() for word in words):
+            whole = ",".join(verbatim(word) for word in words)
+            found[name] = f"{name}=[{whole}]" if isinstance(value, list) else f"{name}={whole}"
+    return found

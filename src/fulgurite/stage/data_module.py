@@ -1,0 +1,55 @@
+"""The data of a run as a LightningDataModule, for our Trainer and for anybody's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from fulgurite.data.dataset import AnyRows
+from fulgurite.data.loader import train_loader, val_loader
+from fulgurite.data.sampler import PoissonOrder, StepSampler
+from fulgurite.stage.base import StageModule
+
+
+class StageData(LightningDataModule):  # type: ignore[misc]
+    """Training rows in the order that the stage gives them, and the validation rows.
+
+    An optimizer step is always `micro_batches_per_step` batches: `accumulate_grad_batches` of the Trainer must be that number. The
+    loader begins at the step that its Trainer has reached, so that a resumed run reads what it would have read.
+    """
+
+    def __init__(
+        self, stage: StageModule, rows: AnyRows, val: AnyRows | None, processes: int = 1, order: StepSampler | PoissonOrder | None = None,
+    ) -> None:
+        super().__init__()
+        self.stage, self.rows, self.val, self.processes = stage, rows, val, processes
+        self.order = order or stage.build_sampler(rows.lengths, processes, 0)
+        stage.micro_batches_per_step = self.micro_batches_per_step
+
+    @property
+    def micro_batches_per_step(self) -> int:
+        """How many batches of a process make an optimizer step."""
+        return self.order.micro_batches_per_step
+
+    @property
+    def rank(self) -> int:
+        """The number of this process in its Trainer; 0 without one."""
+        return int(self.trainer.global_rank) if self.trainer is not None else 0
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Micro-batches from the Trainer's step to the end of its epoch."""
+        if isinstance(self.order, StepSampler):
+            self.order.rank = self.rank
+        workers = self.stage.run.trainer.num_workers
+        return train_loader(self.rows, self.order, self._position, workers=workers, ahead=self.stage.ahead)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Every validation row once over all processes; an empty list without validation rows."""
+        if self.val is None:
+            return []
+        return val_loader(self.val, self.stage.validation_batch_size, self.processes, self.rank, self.stage.ahead)
+
+    def _position(self) -> int:
+        return int(self.trainer.global_step) if self.trainer is not None else 0

@@ -1,0 +1,131 @@
+"""Weights → method → stage: the LightningModule of a run, ready to train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import seed_everything
+
+from fulgurite.checkpoint import rng
+from fulgurite.config.provenance import Composed
+from fulgurite.config.run import RunConfig
+from fulgurite.config.schema import build
+from fulgurite.data.cache import cache_root
+from fulgurite.data.dataset import AnyRows, TokenDataset
+from fulgurite.data.preference_dataset import PreferenceDataset
+from fulgurite.data.report import Report
+from fulgurite.data.sampler import PoissonOrder
+from fulgurite.data.source import Source
+from fulgurite.data.template import Template, resolve
+from fulgurite.errors import ConfigError, ModelError
+from fulgurite.method.layerwise import build_freeze_schedules
+from fulgurite.model.config import Hf
+from fulgurite.model.load import Loaded
+from fulgurite.model.probe import measure
+from fulgurite.model.unwrap import inner
+from fulgurite.plan.prepare import Gathered
+from fulgurite.precision.policy import Dtypes
+from fulgurite.privacy.accountant import drawn
+from fulgurite.privacy.duplicates import alike, unit_words
+from fulgurite.run.load import applied, named, start
+from fulgurite.run.reward_model import judge
+from fulgurite.stage.base import StageModule
+from fulgurite.stage.preference import PreferenceModule
+from fulgurite.stage.reward_functions import Trained
+from fulgurite.text.console import say
+from fulgurite.train.memory_trial import confirm
+from fulgurite.trainer.build import device
+
+
+@dataclass(slots=True)
+class Assembled:
+    """A stage over loaded weights. `order` draws the rows of a private run, and is None in others."""
+
+    module: StageModule
+    loaded: Loaded
+    template: Template
+    order: PoissonOrder | None
+
+
+def assemble(composed: Composed, dtypes: Dtypes, source: Source, gathered: Gathered, secret: Callable[[], int]) -> Assembled:
+    """Loads the model, applies the method and builds the stage. `secret` returns the seed of a private run's noise.
+
+    The seed of the run is set here: what is drawn from now on, and by training later, is the same in every process that begins it.
+    """
+    run, rows, val, total = composed.run, gathered.rows, gathered.val, gathered.facts.total_steps
+    seed_everything(run.seed, verbose=False)
+    loaded = start(run, dtypes)
+    template = resolve(run.data.template, loaded.tokenizer, run.data.arguments(), run.data.special_tokens)
+    model = applied(run, loaded, dtypes)
+    refuse_unfit(run, loaded, model, rows)
+    stage: StageModule = build(run.stage, model, run, dtypes, total)
+    stage.freeze_schedules += build_freeze_schedules(run.method, model)
+    stage.setup_data(source, rows, val, loaded, template)
+    refer(stage, loaded, rows, val)
+    load_rewards(stage)
+    confirm(composed, stage, rows, gathered.seen)
+    order = make_private(composed, stage, rows, secret(), shared_rows(gathered.report)) if run.private else None
+    stage.random_state = rng.capture(torch.device(device(run.trainer)))
+    return Assembled(stage, loaded, template, order)
+
+
+def refuse_unfit(run: RunConfig, loaded: Loaded, model: Any, rows: AnyRows) -> None:
+    """Raise RequestError if the loaded model, asked with a few tokens, cannot be trained on these rows as they are."""
+    found, name = measure(model), type(inner(model)).__name__
+    if not found.causal:
+        raise ModelError(
+            f"A later token changes an earlier prediction of {name}: it would see what it is to learn. An encoder needs is_decoder=true "
+            "in its config.json; else take a causal language model."
+        )
+    if str(run.data.packing) == "best_fit" and not found.packs:
+        raise ConfigError(f"{name} cannot keep packed examples apart: each would see those before it in its row; set data.packing=none.")
+    if found.positions is None:
+        return
+    loaded.length, longest = min(loaded.length, found.positions), int(max(rows.lengths, default=0))
+    if longest > found.positions:
+        raise ConfigError(f"The longest row has {longest:,} tokens, and {name} has {found.positions:,} positions; lower data.max_length.")
+
+
+def refer(stage: StageModule, loaded: Loaded, rows: AnyRows, val: AnyRows | None) -> None:
+    """Give a stage that has a reference the model of `stage.reference`, and let it compute beforehand what it wants to."""
+    if not isinstance(stage, PreferenceModule):
+        return
+    run = stage.run
+    if run.stage.reference is not None:
+        other = named(Hf(path=run.stage.reference, attention=run.model.attention), stage.dtypes.frozen)
+        if other.tokenizer.get_vocab() != loaded.tokenizer.get_vocab():
+            raise ConfigError(f"stage.reference={run.stage.reference} has another tokenizer than the model; take one of the same family.")
+        stage.take_reference(other.model)
+    parts = [part for part in (rows, val) if isinstance(part, PreferenceDataset)]
+    stage.before_fit(parts, cache_root(), torch.device(device(run.trainer)))
+
+
+def load_rewards(stage: StageModule) -> None:
+    """Load the reward models that a stage is to learn from."""
+    for reward in getattr(stage, "rewards", ()):
+        if isinstance(reward, Trained):
+            reward.score = judge(Path(reward.name).expanduser(), torch.device(device(stage.run.trainer)))
+
+
+def make_private(composed: Composed, stage: StageModule, rows: AnyRows, secret: int, pieces: int) -> PoissonOrder:
+    """Puts the stage under its mechanism and returns the order that draws each row by chance.
+
+    Raises ConfigError if privacy cannot be kept.
+    """
+    run = composed.run
+    assert isinstance(rows, TokenDataset)  # privacy refuses the stages that compare
+    size = run.trainer.global_batch_size
+    stage.set_mechanism(build(run.privacy, stage.model, rows=len(rows), batch_size=size, total_steps=stage.total_steps, secret=secret))
+    assert stage.mechanism is not None
+    rate, count = stage.mechanism.rate, len(rows)
+    say(unit_words(*alike(rows), pieces))
+    return PoissonOrder(rows.lengths, size, run.trainer.micro_batch_size, lambda step: drawn(secret, step, count, rate))
+
+
+def shared_rows(report: Report) -> int:
+    """Rows beyond one for each record: further pieces of long documents, and further answers of one conversation."""
+    return report.pieces + report.split_rows - report.split_records

@@ -1,0 +1,67 @@
+"""The callbacks of a run: one function builds the list, and each callback that somebody asks for later has a name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback
+
+from fulgurite.callback.checkpoint import Checkpoints
+from fulgurite.callback.early_stopping import Patience
+from fulgurite.callback.metrics_logger import Record
+from fulgurite.callback.optuna_pruning import Trial
+from fulgurite.callback.privacy import PrivacyFile
+from fulgurite.callback.progress import ProgressLine
+from fulgurite.callback.run_folder import Home
+from fulgurite.callback.samples import Samples
+from fulgurite.callback.signals import Stop
+from fulgurite.config.run import RunConfig
+from fulgurite.logger.metrics_file import MetricsFile
+from fulgurite.monitor.callback import Watch
+from fulgurite.monitor.update_ratio import UpdateRatio
+from fulgurite.sweep.study import report
+
+
+@dataclass(frozen=True, slots=True)
+class RunCallbacks:
+    """The callbacks of a run. `every` is the list for the Trainer, in the order in which they must see a step."""
+
+    samples: Samples
+    watch: Watch
+    checkpoints: Checkpoints
+    stop: Stop
+    early_stopping: Patience | None
+    every: list[Callback]
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether early stopping ended the run."""
+        return self.early_stopping is not None and self.early_stopping.ended
+
+
+def build_callbacks(
+    run: RunConfig, folder: Path, total_steps: int, samples: Samples, watch: Watch, identity: dict[str, Any],
+    own: Sequence[Callback] = (),
+) -> RunCallbacks:
+    """Builds the callbacks of a run in `folder`. `own` are a person's, which see each step before ours write it.
+
+    A row of metrics is written before the checkpoint that knows its step. Lightning moves the callbacks that save checkpoints to the
+    end of the list.
+    """
+    record = Record(MetricsFile(folder / "metrics.jsonl"), log_every=run.trainer.log_every, total_steps=total_steps)
+    checkpoints = Checkpoints(
+        folder / "checkpoints", run.trainer.save_every, run.trainer.keep_checkpoints, identity=identity, allow=run.resume.allow
+    )
+    stop = Stop(checkpoints)
+    early_stopping = Patience(run.trainer.early_stopping_patience) if run.trainer.early_stopping_patience is not None else None
+    private = [PrivacyFile(folder / "privacy.json")] if run.private else []
+    trial = [Trial(report(run.sweep), run.sweep.metric, total_steps)] if run.sweep.trial is not None else []
+    watched = [UpdateRatio(run.trainer.log_every), record, samples, ProgressLine(total_steps), watch]
+    every = [
+        Home(folder), *own, *watched, *private, *([early_stopping] if early_stopping is not None else []),
+        checkpoints, *trial, stop,
+    ]
+    return RunCallbacks(samples, watch, checkpoints, stop, early_stopping, every)

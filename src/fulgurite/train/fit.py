@@ -1,0 +1,125 @@
+"""`fulgurite train` from its first word to its last: folder, status, the loop with its answer to a lack of memory, the closing words."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from fulgurite.errors import Interrupted, is_shortage
+from fulgurite.files import remove_drafts
+from fulgurite.monitor.outcome import Ending, ending
+from fulgurite.plan.verdict import write
+from fulgurite.run.folder import write_atomically, write_run
+from fulgurite.run.status import status
+from fulgurite.sweep.study import begin
+from fulgurite.text.console import rank, say
+from fulgurite.train.messages import closing, opening
+from fulgurite.train.oom import KNOB, Shortage, failure, halve, kept_whole, loading
+from fulgurite.train.pieces import Pieces
+
+
+def train(pieces: Pieces) -> None:
+    """Trains the run into its folder. Raises RequestError, TrainingFailed, Interrupted."""
+    run = pieces.composed.run
+    begin(run.sweep, resumed=run.resume.run is not None)
+    troubles, folder = pieces.troubles, pieces.folder
+    say(pieces.source.checked.words(pieces.source) if pieces.source.checked else "")
+    try:
+        with only_first(status(folder, name=run.name)) as found:
+            if rank() == 0:
+                remove_drafts(folder)  # of a process that was killed while it wrote
+                write(troubles, folder / "troubles.json")
+            how = fit_in_memory(pieces)
+            found |= {"state": how.state, **({"warnings": list(how.warnings)} if how.warnings else {})}
+    finally:
+        if torch.distributed.is_initialized():  # Lightning leaves it, and its threads abort a process that ends (seen: exit 134)
+            torch.distributed.destroy_process_group()
+    if rank() == 0:
+        say(closing(pieces, how))
+
+
+def fit_in_memory(pieces: Pieces) -> Ending:
+    """Trains to the end. Out of memory halves the micro-batch once; TrainingFailed the second time, and if the weights do not fit.
+
+    Trackers stay open over both parts: a run is one run to them, with each row once.
+    """
+    trackers: list[Any] = []
+    try:
+        for again in (False, True):
+            with loading(pieces.gathered.seen):
+                prepare(pieces)
+            trackers = pieces.trackers
+            for tracker in trackers:
+                tracker.hold()
+            short = fit_once(pieces)
+            if short is None:
+                watch = pieces.callbacks.watch
+                return ending(watch.seen.trail, watch.voice.rows)
+            if why := kept_whole(pieces.composed.run, again):
+                raise failure(pieces.composed.run, short, why)
+            pieces.release()
+            gc.collect()  # modules and trainer point at each other
+            say(halve(pieces.composed, short))
+            write_run(pieces.folder, pieces.composed)
+            for tracker in trackers:
+                tracker.go_back()
+                tracker.correct(KNOB, pieces.composed.run.trainer.micro_batch_size, pieces.composed.provenance[KNOB].reason)
+    except BaseException:
+        for tracker in trackers:
+            tracker.let_go()
+        raise
+    raise AssertionError("the second shortage is raised")
+
+
+def prepare_files(pieces: Pieces) -> None:
+    """Builds the stage and writes what the folder must have before the first step."""
+    folder, report = pieces.folder, pieces.gathered.report
+    if rank() == 0:
+        write_atomically(folder / "data_report.json", report.text())
+        say(report.sentence())
+    if pieces.checkpoint is None and rank() == 0:
+        write_run(folder, pieces.composed)  # for a model that fails to load; once more below, after a trial step
+    stage = pieces.module
+    assert pieces.data.stage is stage
+    if rank() == 0:
+        write_run(folder, pieces.composed)
+        say(opening(pieces))
+
+
+def prepare(pieces: Pieces) -> None:
+    """Builds everything up to the Trainer."""
+    prepare_files(pieces)
+    assert pieces.trainer is not None
+
+
+def fit_once(pieces: Pieces) -> Shortage | None:
+    """Lightning's loop; if memory ran out, what is known of it. The error is let go, and with it what its frames hold."""
+    stage, trainer = pieces.module, pieces.trainer
+    try:
+        with pieces.callbacks.stop.listening():
+            trainer.fit(stage, datamodule=pieces.data, ckpt_path=pieces.checkpoint)
+    except SystemExit as left:
+        if isinstance(left.__context__, KeyboardInterrupt):  # Lightning's answer to one that code beside ours has raised
+            raise Interrupted("Interrupted by a KeyboardInterrupt in the training step; earlier checkpoints are whole.") from left
+        raise
+    except (RuntimeError, MemoryError) as error:
+        if not is_shortage(error):
+            raise
+        return Shortage.of(stage, trainer.global_step + 1)
+    finally:
+        stage.close()
+    return None
+
+
+@contextlib.contextmanager
+def only_first(context: contextlib.AbstractContextManager[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The context in the first process, an empty mapping in the others."""
+    if rank() != 0:
+        yield {}
+        return
+    with context as given:
+        yield given

@@ -1,0 +1,182 @@
+"""The pieces of a run, each built when it is first asked for: data, model, stage, callbacks, trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+
+from fulgurite import __version__
+from fulgurite.callback.samples import Samples
+from fulgurite.checkpoint import resume
+from fulgurite.checkpoint.folder import step_of
+from fulgurite.checkpoint.io import FolderCheckpointIO
+from fulgurite.config.provenance import Composed
+from fulgurite.data.sample_prompts import sample_prompts
+from fulgurite.data.source import Source
+from fulgurite.errors import CheckpointError
+from fulgurite.logger.build import build_all
+from fulgurite.monitor.callback import Watch
+from fulgurite.monitor.context import about
+from fulgurite.monitor.reporter import Voice
+from fulgurite.plan.diagnostic import Trouble
+from fulgurite.plan.preflight import checked_source
+from fulgurite.plan.prepare import Gathered, folder_of, gather, settled
+from fulgurite.plan.rules import speak
+from fulgurite.plan.verdict import heard
+from fulgurite.precision.policy import Dtypes
+from fulgurite.privacy.seed import secret_of
+from fulgurite.run.folder import following, make, read_config, run_folder
+from fulgurite.run.input_hashes import input_hashes
+from fulgurite.run.load import began_from
+from fulgurite.stage.base import StageModule
+from fulgurite.stage.config import GenerativeStage
+from fulgurite.stage.data_module import StageData
+from fulgurite.text.console import rank, say
+from fulgurite.train.assembly import Assembled, assemble
+from fulgurite.train.callbacks import RunCallbacks, build_callbacks
+from fulgurite.train.oom import adopt
+from fulgurite.trainer.build import build as build_trainer
+
+
+class Pieces:
+    """What a run consists of. A piece is built once; `release` lets go of what holds the weights."""
+
+    def __init__(self, composed: Composed, source: Source | None = None, callbacks: Sequence[Callback] = ()) -> None:
+        self.composed = composed
+        self.own_callbacks = list(callbacks)
+        if source is not None:
+            self.source = source
+
+    @cached_property
+    def source(self) -> Source:
+        """The data, every record of them read once."""
+        return checked_source(self.composed)
+
+    @cached_property
+    def dtypes(self) -> Dtypes:
+        """The compute type."""
+        return settled(self.composed)
+
+    @cached_property
+    def gathered(self) -> Gathered:
+        """Everything but the weights; the empty parameters are filled."""
+        source, dtypes = self.source, self.dtypes
+        return gather(self.composed, source, dtypes)
+
+    @cached_property
+    def troubles(self) -> list[Trouble]:
+        """What the rules of `plan` find. Warnings are printed; raises RequestError if one refuses the run."""
+        troubles = speak(self.gathered.seen)
+        for line in heard(troubles):
+            say(line)
+        return troubles
+
+    @cached_property
+    def folder(self) -> Path:
+        """The run's folder, which is made now."""
+        run = self.composed.run
+        folder = run_folder(run)
+        make(folder)
+        run.run_dir = str(folder.absolute())
+        run.resume.run = run.run_dir if run.resume.run is not None else None
+        return folder
+
+    @cached_property
+    def checkpoint(self) -> Path | None:
+        """The newest whole checkpoint of the run's folder, if this is the same run with steps left; else raises CheckpointError."""
+        folder = folder_of(self.composed.run)
+        return find_checkpoint(self.composed, folder, self.gathered.facts.total_steps) if folder is not None else None
+
+    @cached_property
+    def assembled(self) -> Assembled:
+        """The stage and what was loaded for it. Raises as `troubles` does before any weight is loaded."""
+        assert self.troubles is not None
+        resumed = self.checkpoint is not None
+        return assemble(
+            self.composed, self.dtypes, self.source, self.gathered,
+            lambda: secret_of(self.composed.run.privacy, self.folder, resumed),
+        )
+
+    @property
+    def module(self) -> StageModule:
+        """The stage's LightningModule."""
+        return self.assembled.module
+
+    @cached_property
+    def data(self) -> StageData:
+        """The run's LightningDataModule."""
+        g, made = self.gathered, self.assembled
+        return StageData(made.module, g.rows, g.val, g.facts.processes, made.order)
+
+    @cached_property
+    def callbacks(self) -> RunCallbacks:
+        """The run's callbacks; they write into its folder."""
+        run, g, made = self.composed.run, self.gathered, self.assembled
+        speaks = isinstance(run.stage, GenerativeStage)
+        prompts = sample_prompts(run.stage.prompts, self.source, g.val) if speaks else []
+        samples = Samples(
+            self.folder / "samples.jsonl", made.module.model, made.loaded.tokenizer,
+            made.template if run.stage.name != "pt" else None, prompts,
+            max_new_tokens=run.stage.max_new_tokens if speaks else 0, total_steps=g.facts.total_steps, length=made.loaded.length,
+        )
+        if shortened := samples.shortened():
+            say(f"warning: {shortened}")
+        known = about(run, g.facts.total_steps, made.module, g.rows)
+        watch = Watch(Voice(self.folder / "watch.jsonl"), known, run.watch.quiet, samples)
+        hashes = input_hashes(run) if rank() == 0 else {}
+        identity = {"data": g.encoded.key, "version": __version__, **began_from(run), **hashes}
+        return build_callbacks(run, self.folder, g.facts.total_steps, samples, watch, identity, self.own_callbacks)
+
+    @cached_property
+    def trackers(self) -> list[Any]:
+        """The trackers of `logger=`, given the config and where each value came from. They outlive `release`."""
+        if rank() != 0:
+            return []
+        facts, origins = self.gathered.facts, self.composed.provenance
+        known = {name: {"origin": o.origin, "reason": o.reason} for name, o in origins.items()}
+        return list(build_all(self.composed.run, self.folder, known, {"total_steps": facts.total_steps, "rows": facts.rows}))
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        """The Lightning Trainer of `fulgurite train`, with its callbacks and trackers."""
+        return self.trainer_with(self.callbacks.every, self.trackers, [FolderCheckpointIO()], self.gathered.val is not None)
+
+    def trainer_with(
+        self, callbacks: Sequence[Callback], trackers: Sequence[Any] = (), plugins: Sequence[Any] = (), validates: bool = False
+    ) -> Trainer:
+        """A Trainer of the same mathematics with other callbacks, which keeps nothing of its own."""
+        run = self.composed.run
+        return build_trainer(
+            run.trainer, run=run, dtypes=self.dtypes, folder=self.composed.run.run_dir, total_steps=self.gathered.facts.total_steps,
+            micro_batches=self.data.micro_batches_per_step, validates=validates, callbacks=list(callbacks), trackers=list(trackers),
+            plugins=list(plugins),
+        )
+
+    def release(self) -> None:
+        """Forgets the stage and all that holds it; each is built anew when it is asked for."""
+        for name in ("trainer", "callbacks", "data", "assembled", "checkpoint"):
+            vars(self).pop(name, None)
+
+
+def find_checkpoint(composed: Composed, folder: Path, total: int) -> Path | None:
+    """The newest whole checkpoint in the folder, if this is the same run with steps left; else CheckpointError."""
+    checkpoint = resume.find(folder, say)
+    if checkpoint is None:
+        if composed.run.resume.run is not None:
+            raise CheckpointError(f"{folder} has no checkpoint to go on from; start it again without resume.run.")
+        return None
+    adopt(composed, folder)
+    for change in resume.check_same(
+        read_config(folder), composed.config(), composed.run.resume.allow, folder, following(composed, folder),
+    ):
+        say(f"resumed with {change}, as resume.allow says")
+    if rank() == 0:
+        for line in resume.check_inputs(checkpoint, input_hashes(composed.run), composed.run.resume.allow):
+            say(line)
+    resume.check_unfinished(folder, step_of(checkpoint) or 0, total)
+    resume.check_patient(checkpoint, composed.run.trainer.early_stopping_patience)
+    return checkpoint
