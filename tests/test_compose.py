@@ -243,7 +243,7 @@ def test_parameters_of_a_logger_that_is_not_chosen_are_refused_not_dropped(tmp_p
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    (["method.start=/nowhere"], "method.start=/nowhere has no adapter_config.json; give a folder"),
+    (["method.adapter_path=/nowhere"], "method.adapter_path=/nowhere has no adapter_config.json; give a folder"),
     (["stage=dpo", "data=guide_preference", "stage.reference=./nowhere"], "stage.reference=./nowhere: there is no such folder"),
 ])
 def test_folders_that_are_not_there_are_refused_without_the_model(words: list[str], said: str) -> None:

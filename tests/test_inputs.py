@@ -44,7 +44,7 @@ def inputs(tmp_path: Path) -> Callable[[], dict[str, str]]:
     (tmp_path / "mine.py").write_text("def f(answers, **rest):\n    return [1.0] * len(answers)\n")
     dpo = compose([
         "stage=dpo", "model=hf", f"model.path={tmp_path / 'model'}", f"stage.reference={tmp_path / 'reference'}",
-        f"method.start={tmp_path / 'start'}",
+        f"method.adapter_path={tmp_path / 'start'}",
     ]).run
     grpo = compose(["stage=grpo", f"stage.reward=['count:a','{tmp_path / 'mine.py'}:f']", "model=tiny"]).run
     return lambda: input_hashes(dpo) | input_hashes(grpo)

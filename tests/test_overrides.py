@@ -70,15 +70,16 @@ def test_every_text_parameter_keeps_a_number_in_its_digits() -> None:
 
 
 def test_a_comma_is_part_of_a_text_and_separates_values_in_a_multirun(tmp_path: Path) -> None:
-    word = "method.train=layers:0,1"
-    assert value(compose(["method=freeze", word]), "method.train") == "layers:0,1"
+    word = "method.trainable=layers:0,1"
+    assert value(compose(["method=freeze", word]), "method.trainable") == "layers:0,1"
     seen: list[tuple[Any, Any]] = []
 
     def job(composed: Composed) -> int:
-        seen.append((value(composed, "method.train"), composed.run.name))
+        seen.append((value(composed, "method.trainable"), composed.run.name))
         return 0
 
-    words = ["model=tiny", "method=freeze", "method.train='layers:0,1',all", "name=1e3,2026_1", f"run_dir={tmp_path / 'runs'}"]
+    words = ["model=tiny", "method=freeze", "method.trainable='layers:0,1',all", "name=1e3,2026_1",
+        f"run_dir={tmp_path / 'runs'}"]
     assert hydra_main(job, words, ["--multirun"]) == 0
     assert seen == [("layers:0,1", "1e3"), ("layers:0,1", "2026_1"), ("all", "1e3"), ("all", "2026_1")]
 
@@ -171,7 +172,8 @@ def test_a_run_of_an_earlier_version_is_read_from_its_own_folder(here: Path) -> 
     assert plain(compose(restore_words([f"resume.run={run}"])).run.data) == plain(composed.run.data)
 
 
-@pytest.mark.parametrize("word", ["stage=dpo stage.reference=base", "method.start=base", "stage=grpo stage.reward=[reward.py:score,base]"])
+@pytest.mark.parametrize("word", ["stage=dpo stage.reference=base", "method.adapter_path=base", "stage=grpo "
+    "stage.reward=[reward.py:score,base]"])
 def test_each_parameter_that_holds_a_path_says_so(word: str, here: Path) -> None:
     *_, (name, _, _) = (part.partition("=") for part in word.split())
     found = value(compose(word.split()), name)

@@ -152,7 +152,8 @@ def examples() -> list[str]:
     for found in groups().values():
         texts += [f"{cls.__doc__ or ''} {cls.costs} {cls.misread}" for cls in found.values()]
     words = {match.rstrip(".") for text in texts for match in CHOSEN.findall(text)}
-    return sorted({word for word in words if not word.endswith("=")} | {"method.train=layers:2,5-7", "method.train=last:2"})
+    return sorted({word for word in words if not word.endswith("=")} | {"method.trainable=layers:2,5-7",
+        "method.trainable=last:2"})
 
 
 def of_options(word: str) -> list[list[str]]:

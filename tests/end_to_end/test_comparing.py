@@ -392,7 +392,8 @@ def test_comparisons_of_real_data_train(tmp_path: Path, real_data: Callable[[str
 
 
 OTHERS = {
-    "freeze": ["method.train=last:1"], "layerwise": ['method.rules=["last:1 full","rest lora rank=4"]'], "qlora": [],
+    "freeze": ["method.trainable=last:1"], "layerwise": ['method.rules=["last:1 full","rest lora rank=4"]'],
+    "qlora": [],
     "oft": ["method.block=16"], "ia3": [], "vera": [], "llama_pro": ["method.blocks=1"], "pissa": [], "dora": [],
 }
 """Every method and preset besides lora and full."""
@@ -418,7 +419,7 @@ def test_every_method_compares_resumes_and_is_exported(stage: str, method: str, 
 
 def test_dpo_on_another_adapter_has_what_it_began_with_as_its_reference(sft: Path, words: Any, tmp_path: Path) -> None:
     assert export_main([f"run={sft}", f"out={tmp_path / 'adapter'}", "merge=false"]) == 0
-    more = [*words("dpo"), f"method.start={tmp_path / 'adapter'}", "trainer.global_batch_size=8"]
+    more = [*words("dpo"), f"method.adapter_path={tmp_path / 'adapter'}", "trainer.global_batch_size=8"]
     for reuse in ("go_on", "stack"):
-        folder = tiny(tmp_path / reuse, *more, f"method.reuse={reuse}")
+        folder = tiny(tmp_path / reuse, *more, f"method.adapter_mode={reuse}")
         assert losses(folder)[0] == pytest.approx(math.log(2), abs=1e-6)

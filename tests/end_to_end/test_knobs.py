@@ -114,6 +114,7 @@ def test_new_tokens_begin_as_the_mean_are_trained_and_exported(tmp_path: Path, m
 def test_new_tokens_that_cannot_learn_or_are_there_already_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.add_tokens needs their embeddings trained, and method=oft freezes them"):
         tiny(tmp_path / "run", "method=oft", "method.block=16", "model.add_tokens=[x1]")
-    tiny(tmp_path / "ok", "method=freeze", "method.train=last:1", "method.also=[embeddings]", "model.add_tokens=['<x1>']", "optim.lr=1e-3")
+    tiny(tmp_path / "ok", "method=freeze", "method.trainable=last:1", "method.extra_trainable=[embeddings]",
+        "model.add_tokens=['<x1>']", "optim.lr=1e-3")
     with pytest.raises(ModelError, match="is a token already"):
         build(compose(["model=tiny", "model.add_tokens=[a]"]).run.model, torch.float32)

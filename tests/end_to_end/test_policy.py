@@ -498,7 +498,8 @@ def test_a_run_that_is_no_reward_model_is_refused(tmp_path: Path) -> None:
 
 
 OTHERS = {
-    "freeze": ["method.train=last:1"], "layerwise": ['method.rules=["last:1 full","rest lora rank=4"]'], "qlora": [],
+    "freeze": ["method.trainable=last:1"], "layerwise": ['method.rules=["last:1 full","rest lora rank=4"]'],
+    "qlora": [],
     "oft": ["method.block=16"], "ia3": [], "vera": [], "llama_pro": ["method.blocks=1"], "pissa": [], "dora": [],
 }
 """Every method and preset besides lora and full."""

@@ -29,7 +29,7 @@ def stored_bytes(weight: Any) -> int:
 @pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("shape", [(64, 64), (576, 192), (48, 31), (17, 15), (3, 5), (1024, 257)])
 def test_four_bit_bytes_equal_bitsandbytes_storage(shape: tuple[int, int], double: bool, quant: Quant) -> None:
-    layer: Any = quantised(nn.Linear(shape[1], shape[0]), Qlora(double_quant=double, quant=quant), FP32)
+    layer: Any = quantised(nn.Linear(shape[1], shape[0]), Qlora(double_quant=double, quant_type=quant), FP32)
     assert stored_bytes(layer.weight) == four_bit_bytes(shape[0] * shape[1], double)
 
 

@@ -52,13 +52,13 @@ def test_an_empty_rank_is_64_where_it_was_measured_to_be_ahead_and_16_elsewhere(
 
 def test_an_empty_rank_is_that_of_the_adapter_which_goes_on(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"r": 5}')
-    composed = compose(["stage=dpo", f"method.start={tmp_path}"])
+    composed = compose(["stage=dpo", f"method.adapter_path={tmp_path}"])
     assert (composed.run.method.rank, composed.run.method.alpha) == (5, 10.0)
     assert composed.provenance["method.rank"].reason == f"that of the adapter in {tmp_path}"
-    assert compose(["stage=dpo", f"method.start={tmp_path}", "method.reuse=stack"]).run.method.rank == 16
+    assert compose(["stage=dpo", f"method.adapter_path={tmp_path}", "method.adapter_mode=stack"]).run.method.rank == 16
     for broken in ("", "[]", "{}", '{"r": "x"}'):
         (tmp_path / "adapter_config.json").write_text(broken)
-        assert compose(["stage=dpo", f"method.start={tmp_path}"]).run.method.rank == 16
+        assert compose(["stage=dpo", f"method.adapter_path={tmp_path}"]).run.method.rank == 16
 
 
 def test_merged_is_adapter() -> None:

@@ -22,7 +22,8 @@ from fulgurite.precision.policy import build as settle
 IDS = torch.arange(3, 63).reshape(2, 30)
 
 METHODS: dict[str, tuple[str, ...]] = {
-    "full": (), "freeze": ("method.train=last:1", "method.also=[norms]"), "layerwise": ('method.rules=["last:1 full","rest lora rank=4"]',),
+    "full": (), "freeze": ("method.trainable=last:1", "method.extra_trainable=[norms]"),
+    "layerwise": ('method.rules=["last:1 full","rest lora rank=4"]',),
     "lora": (), "qlora": (), "oft": ("method.block=16",), "ia3": (), "vera": (), "llama_pro": ("method.blocks=1",),
     "rslora": (), "dora": (), "pissa": (), "lora_plus": (),
 }
@@ -108,7 +109,8 @@ def trains(model: Any) -> set[str]:
 
 def test_freeze_says_in_a_table_what_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Module, layers, parameters and share, each counted here by hand on the model itself."""
-    folder = tiny(tmp_path, "model.layers=4", "method=freeze", "method.train='layers:0,2-3'", "method.also=[norms]", "trainer.max_steps=1")
+    folder = tiny(tmp_path, "model.layers=4", "method=freeze", "method.trainable='layers:0,2-3'",
+        "method.extra_trainable=[norms]", "trainer.max_steps=1")
     model = build(compose(["model=tiny", "model.layers=4"]).run.model, torch.float32).model
     sizes = {name: p.numel() for name, p in model.named_parameters()}
     whole = sum(sizes.values())
@@ -131,11 +133,15 @@ def test_freeze_says_in_a_table_what_trains(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_freeze_trains_what_it_names_and_nothing_else() -> None:
-    assert all(".layers.1." in name for name in trains(made("freeze", "method.train=last:1", "method.also=[]")))
-    assert all(".layers.0." in name for name in trains(made("freeze", "method.train=first:1", "method.also=[]")))
-    assert trains(made("freeze", "method.train=layers:0-1", "method.also=[]")) == {n for n, _ in base().named_parameters() if "layers" in n}
-    assert trains(made("freeze", "method.train=mlp", "method.also=[]")) == {n for n, _ in base().named_parameters() if ".mlp." in n}
-    also = trains(made("freeze", "method.train='*.q_proj.*'", "method.also=[embeddings,norms]"))
+    assert all(".layers.1." in name for name in trains(made("freeze", "method.trainable=last:1",
+        "method.extra_trainable=[]")))
+    assert all(".layers.0." in name for name in trains(made("freeze", "method.trainable=first:1",
+        "method.extra_trainable=[]")))
+    assert trains(made("freeze", "method.trainable=layers:0-1",
+        "method.extra_trainable=[]")) == {n for n, _ in base().named_parameters() if "layers" in n}
+    assert trains(made("freeze", "method.trainable=mlp",
+        "method.extra_trainable=[]")) == {n for n, _ in base().named_parameters() if ".mlp." in n}
+    also = trains(made("freeze", "method.trainable='*.q_proj.*'", "method.extra_trainable=[embeddings,norms]"))
     assert also == {n for n, _ in base().named_parameters() if "q_proj" in n or "embed" in n or "norm" in n}
 
 
@@ -146,7 +152,7 @@ def test_freeze_trains_what_it_names_and_nothing_else() -> None:
 )
 def test_a_place_that_is_nowhere_is_an_error(place: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        made("freeze", f"method.train='{place}'")
+        made("freeze", f"method.trainable='{place}'")
 
 
 @pytest.mark.parametrize(
@@ -299,14 +305,14 @@ def test_an_adapter_is_trained_further_or_stacked_upon(tmp_path: Path) -> None:
     first = tiny(tmp_path / "first", "method.rank=4", "optim.lr=1e-2", "trainer.max_steps=5")
     assert export_main([f"run={first}", f"out={tmp_path / 'adapter'}", "merge=false"]) == 0
     was = logits(load_run(first, "last", exact=True).model)
-    start = f"method.start={tmp_path / 'adapter'}"
+    start = f"method.adapter_path={tmp_path / 'adapter'}"
     torch.testing.assert_close(logits(made("lora", "method.rank=4", start)), was, rtol=1e-4, atol=1e-5)
-    stacked = made("lora", "method.rank=8", start, "method.reuse=stack")
+    stacked = made("lora", "method.rank=8", start, "method.adapter_mode=stack")
     torch.testing.assert_close(logits(stacked), was, rtol=1e-4, atol=1e-5)
     assert float(stacked.get_submodule("base_model.model.model.layers.0.mlp.up_proj").lora_B["default"].weight.detach().abs().max()) == 0
     with pytest.raises(ConfigError, match="is not an adapter of these knobs"):
         made("lora", "method.rank=8", start)
-    second = tiny(tmp_path / "second", "method.rank=8", start, "method.reuse=stack", "optim.lr=1e-2")
+    second = tiny(tmp_path / "second", "method.rank=8", start, "method.adapter_mode=stack", "optim.lr=1e-2")
     with pytest.raises(RequestError, match="merge=false cannot be: this run stands on another adapter"):
         export_main([f"run={second}", f"out={tmp_path / 'no'}", "merge=false"])
     assert export_main([f"run={second}", f"out={tmp_path / 'yes'}"]) == 0
@@ -343,7 +349,7 @@ def test_ranks_and_scales_by_pattern_and_modules_saved_whole() -> None:
     ("words", "says"),
     [(["method=lora", "method.init=loftq"], "take method=qlora"), (["method=qlora", "method.init=pissa"], "four bits cannot hold"),
      (["method=dora", "method.init=olora"], "both change the base"),
-     (["method=lora", "method.init=pissa", "method.start=x"], "brings its own")],
+     (["method=lora", "method.init=pissa", "method.adapter_path=x"], "brings its own")],
 )
 def test_what_cannot_stand_together_is_refused_before_anything_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
@@ -389,7 +395,8 @@ def test_thawing_is_refused_where_it_cannot_be_right(tmp_path: Path, word: str, 
 
 
 @pytest.mark.parametrize("words", [
-    ("qlora", "method.quant=fp4"), ("qlora", "method.double_quant=false"), ("qlora", "method.init=loftq", "method.rank=4"),
+    ("qlora", "method.quant_type=fp4"), ("qlora", "method.double_quant=false"),
+    ("qlora", "method.init=loftq", "method.rank=4"),
     ("lora", "method.init=gaussian"), ("lora", "method.init=olora", "method.rank=4"),
 ], ids=" ".join)
 def test_each_form_trains_resumes_and_exports(words: tuple[str, ...], tmp_path: Path) -> None:

@@ -184,7 +184,8 @@ def test_an_adapter_is_read_from_safetensors_only(adapter: Path, tmp_path: Path)
         with pytest.raises(ModelError, match=r"adapter_model\.bin is a pickle"):
             load(adapter)
         with pytest.raises(ModelError, match=r"has no adapter_model\.safetensors"):
-            stacked(compose(["model=tiny", f"method.start={adapter}", "method.reuse=stack"]).run.method, AutoModelForCausalLM)
+            stacked(compose(["model=tiny", f"method.adapter_path={adapter}", "method.adapter_mode=stack"]).run.method,
+                AutoModelForCausalLM)
         save_file(weights, adapter / "adapter_model.safetensors")
         assert not (tmp_path / "owned").exists(), kind
 

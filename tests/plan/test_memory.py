@@ -76,7 +76,7 @@ def test_a_layer_keeps_what_autograd_keeps(method: str, precision: str) -> None:
 
 
 def test_only_the_layers_above_the_lowest_that_trains_keep_anything() -> None:
-    _, _, facts = composed_of("method=freeze", "method.train=last:1", "model.layers=4")
+    _, _, facts = composed_of("method=freeze", "method.trainable=last:1", "model.layers=4")
     assert list(memory.flowing(facts)) == [3]
     _, _, facts = composed_of("method=full", "model.layers=4")
     assert list(memory.flowing(facts)) == [0, 1, 2, 3]
@@ -139,10 +139,10 @@ def test_a_step_counts_where_it_needs_more_than_the_logits_left() -> None:
 
 
 def test_weights_that_a_method_stores_otherwise_are_made_beside_the_file() -> None:
-    composed, _, facts = composed_of("method=freeze", "method.train=last:1", "precision=bf16")
+    composed, _, facts = composed_of("method=freeze", "method.trainable=last:1", "precision=bf16")
     whole = memory.loading(composed.run, facts, 0)
     assert whole.weights == facts.parameters * 4 + sum(t.bytes for t in facts.tensors)
-    composed, _, facts = composed_of("method=freeze", "method.train=last:1", "precision=fp32")
+    composed, _, facts = composed_of("method=freeze", "method.trainable=last:1", "precision=fp32")
     assert memory.loading(composed.run, facts, 0).weights == facts.parameters * 4
 
 

@@ -23,7 +23,8 @@ from fulgurite.run.load import applied, start
 from fulgurite.stage.base import trained
 
 METHODS = {
-    "full": [], "freeze": ["method.train=last:1"], "lora": ["method.rank=4"], "qlora": ["method.rank=4"], "oft": ["method.block=8"],
+    "full": [], "freeze": ["method.trainable=last:1"], "lora": ["method.rank=4"], "qlora": ["method.rank=4"],
+    "oft": ["method.block=8"],
     "layerwise": ["method.rules=['last:1 full','rest lora rank=4']"], "vera": [],
     "llama_pro": ["method.blocks=1"], "dora": ["method.rank=4"],
 }

@@ -234,7 +234,8 @@ def test_an_adapter_that_training_goes_on_from_is_part_of_its_precomputed_refere
         assert export_main([f"run={trained}", f"out={tmp_path / f'adapter{n}'}", "merge=false"]) == 0
     for n in (0, 1, 0):
         folder = run(
-            f"run{n}", "stage=dpo", "stage.reference_mode=precomputed", f"method.start={tmp_path / f'adapter{n}'}", "trainer.max_steps=1"
+            f"run{n}", "stage=dpo", "stage.reference_mode=precomputed",
+            f"method.adapter_path={tmp_path / f'adapter{n}'}", "trainer.max_steps=1"
         )
         assert losses(folder)[0] == pytest.approx(math.log(2), abs=1e-5)
         shutil.rmtree(folder)

@@ -22,13 +22,13 @@ FREE = (
 """Knobs and groups that change nothing in the mathematics; every other knob makes a run what it is."""
 INPUTS = {
     "weights": "the weights that training begins from", "model_config": "config.json of the model", "tokenizer": "the tokenizer's files",
-    "reference": "the model of stage.reference", "adapter": "the adapter of method.start",
+    "reference": "the model of stage.reference", "adapter": "the adapter of method.adapter_path",
     "reward": "a reward function's file or a reward model of stage.reward",
 }
 """What lies in files beside the run and is compared by hash, see `inputs.py`."""
 NAMED_BY = {
     "weights": "model.path", "model_config": "model.path", "tokenizer": "model.path", "reference": "stage.reference",
-    "adapter": "method.start", "reward": "stage.reward",
+    "adapter": "method.adapter_path", "reward": "stage.reward",
 }
 """The knob that names an input: where another one may be named, its files may differ."""
 BESIDE = ("version", "start", *INPUTS)

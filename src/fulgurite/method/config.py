@@ -58,7 +58,7 @@ class Freeze(Method):
     tells: ClassVar[bool] = True
     costs: ClassVar[str] = "Gradients and state for the thawed layers alone; the backward pass ends at the lowest of them."
 
-    train: str = knob(
+    trainable: str = knob(
         "last:2", "What is trained: last:N or first:N layers, layers:2,5-7, all, or a pattern of names such as mlp or *.q_proj.",
         source="LLaMA-Factory's freeze_trainable_layers, 2 by default (verified)",
         advice="More layers for more change. A pattern that matches nothing is an error.",
@@ -66,7 +66,7 @@ class Freeze(Method):
         memory="Gradients and state of the thawed layers alone.", time="The backward pass ends at the lowest thawed layer.",
         misread="It is not the least memory: an adapter trains far fewer weights.",
     )
-    also: list[Part] = knob(
+    extra_trainable: list[Part] = knob(
         [], "What is trained besides: embeddings, head, norms.",
         source="LLaMA-Factory's freeze_extra_modules", advice="norms cost next to nothing; embeddings and head only for new words.",
     )
@@ -142,7 +142,7 @@ class Variant(StrEnum):
     dora = "dora"
 
 
-class Reuse(StrEnum):
+class AdapterMode(StrEnum):
     """What is done with an earlier adapter."""
 
     go_on = "go_on"
@@ -186,7 +186,8 @@ class Lora(Adapter):
         source="TRL's PEFT table, SFT 256 and RL 1 to 32 (verified); QLoRA 64, PEFT and LLaMA-Factory 8 (verified)",
         bounds=between(1, 1024), usual=(8, 16, 32, 64),
         empty=Empty(
-            "that of method.start's adapter; else 16, and 64 for sft and pt on models of 0.05 to 0.5 billion parameters", ranks.recommend,
+            "that of method.adapter_path's adapter; else 16, and 64 for sft and pt on models of 0.05 to 0.5 billion "
+            "parameters", ranks.recommend,
         ),
         advice="Raise to 64 to 256 for new knowledge or above 50k rows; 8 to 32 are enough for a style.",
         raise_when="For new knowledge, or above 50,000 rows: 64 to 256.",
@@ -232,7 +233,7 @@ class Lora(Adapter):
         source="PiSSA https://arxiv.org/abs/2404.02948, OLoRA https://arxiv.org/abs/2406.01775, LoftQ https://arxiv.org/abs/2310.08659",
         advice="default. pissa learns faster at the start; it changes the base, so its export is merged.",
     )
-    b_lr_ratio: float = knob(
+    loraplus_lr_ratio: float = knob(
         1.0, "How many times the learning rate of A the matrix B takes (LoRA+).",
         source="LoRA+, Hayou et al., https://arxiv.org/abs/2402.12354; LLaMA-Factory 16 (verified)",
         bounds=at_least(1), usual=between(1, 20), advice="16 with a lower optim.lr: B starts at zero and may move faster.",
@@ -254,13 +255,14 @@ class Lora(Adapter):
         bounds=above(0),
         advice="Give one wherever a rank is given, or the scale changes with the rank.",
     )
-    start: str | None = knob(
+    adapter_path: str | None = knob(
         None, "An adapter folder (adapter_config.json) that is there already.", source="peft docs, PeftModel.from_pretrained",
         advice="What `fulgurite export merge=false` wrote, or anybody's adapter for the same model.",
         empty=Empty("a new adapter"), resolve=resolve_path,
     )
-    reuse: Reuse = knob(
-        Reuse.go_on, "What is done with method.start: trained further, or put into the model for good under a new adapter.",
+    adapter_mode: AdapterMode = knob(
+        AdapterMode.go_on, "What is done with method.adapter_path: trained further, or put into the model for good "
+        "under a new adapter.",
         source="LLaMA-Factory's create_new_adapter (verified)", advice="go_on to train longer; stack when the old one must not change.",
     )
 
@@ -272,11 +274,12 @@ class Lora(Adapter):
 
 
 def _lora_refusal(method: Lora) -> str | None:
-    for name in ("adapter_config.json", "adapter_model.safetensors") if method.start else ():
-        if not is_there(os.path.join(method.start or "", name)):
-            return f"method.start={method.start} has no {name}; give a folder that `fulgurite export merge=false` or peft wrote."
-    if method.start and method.init not in (Init.default, Init.gaussian):
-        return f"method.start brings its own beginning; leave method.init={method.init} out."
+    for name in ("adapter_config.json", "adapter_model.safetensors") if method.adapter_path else ():
+        if not is_there(os.path.join(method.adapter_path or "", name)):
+            found = f"method.adapter_path={method.adapter_path} has no {name}"
+            return f"{found}; give a folder that `fulgurite export merge=false` or peft wrote."
+    if method.adapter_path and method.init not in (Init.default, Init.gaussian):
+        return f"method.adapter_path brings its own beginning; leave method.init={method.init} out."
     if method.variant is Variant.dora and method.init in (Init.pissa, Init.olora):
         return f"method.variant=dora cannot begin from {method.init}: both change the base weights; take one of them."
     return None
@@ -302,7 +305,7 @@ class Qlora(Lora):
     costs: ClassVar[str] = "A quarter of LoRA's memory for the base; slower, as each layer is unpacked in every pass."
     misread: ClassVar[str] = "It is LoRA on a quantised base. What is trained is not in four bits."
 
-    quant: Quant = knob(
+    quant_type: Quant = knob(
         Quant.nf4, "The four-bit format of the frozen base.", source="QLoRA, Dettmers et al., https://arxiv.org/abs/2305.14314",
         advice="nf4: made for weights that are spread normally. fp4 is worse.",
     )

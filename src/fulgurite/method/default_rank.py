@@ -17,8 +17,8 @@ WIDE = Range(0.05, 0.5)
 
 def recommend(run: RunConfig, facts: Facts) -> Derived:
     """The rank where `method.rank` is empty, with its reason."""
-    there = run.method.start
-    if there and run.method.reuse == "go_on" and (known := _of_adapter(Path(there).expanduser())):
+    there = run.method.adapter_path
+    if there and run.method.adapter_mode == "go_on" and (known := _of_adapter(Path(there).expanduser())):
         return Derived(known, f"that of the adapter in {there}")
     size = run.model.billions()
     if run.stage.name in ("sft", "pt") and size is not None and WIDE.holds(size):

@@ -14,8 +14,8 @@ def build(config: c.Freeze, model: PreTrainedModel, dtypes: Dtypes) -> PreTraine
     """The model in which only `train` and `also` learn. Raises ConfigError where one of them matches nothing."""
     where = parts.names(model)
     named = dict(model.named_parameters())
-    chosen = [named[name] for name in places.matched(config.train, where.all, where, "method.train")]
-    for part in config.also:
+    chosen = [named[name] for name in places.matched(config.trainable, where.all, where, "method.trainable")]
+    for part in config.extra_trainable:
         chosen += parts.of_part(model, c.Part(part))
     parts.train_only(model, chosen, dtypes)
     return model

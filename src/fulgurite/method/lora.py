@@ -30,7 +30,8 @@ INIT: dict[c.Init, bool | str] = {
 def build(config: c.Lora, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     """The peft model: base frozen in `dtypes.frozen`, adapter in `dtypes.trained`.
 
-    Raises ConfigError where a target names no linear layer or method.start does not fit, ModelError where it cannot be read.
+    Raises ConfigError where a target names no linear layer or method.adapter_path does not fit, ModelError where it
+    cannot be read.
     """
     return adapt(config, base(stacked(config, model), dtypes), dtypes)
 
@@ -39,11 +40,11 @@ def adapt(config: c.Lora, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     """Put the adapter that `config` describes on a model whose base is ready, and say how its parts move."""
     wrapped = attach(model, peft_config(config, model), dtypes)
     _refuse_lowered(config, wrapped)
-    if config.start and config.reuse is c.Reuse.go_on:
+    if config.adapter_path and config.adapter_mode is c.AdapterMode.go_on:
         _go_on(config, wrapped)
     for name, parameter in wrapped.named_parameters():
         if parameter.requires_grad and "lora_B" in name:
-            scale_rate(parameter, config.b_lr_ratio)
+            scale_rate(parameter, config.loraplus_lr_ratio)
     return wrapped
 
 
@@ -111,11 +112,11 @@ def whole_modules(model: PreTrainedModel, wanted: list[str]) -> list[str]:
 
 
 def stacked(config: c.Lora, model: PreTrainedModel) -> PreTrainedModel:
-    """The model with method.start merged into it, where it is to be stacked upon; else the model as it is."""
-    if not config.start or config.reuse is not c.Reuse.stack:
+    """The model with method.adapter_path merged into it, where it is to be stacked upon; else the model as it is."""
+    if not config.adapter_path or config.adapter_mode is not c.AdapterMode.stack:
         return model
-    folder = _adapter_folder(config.start)
-    with one_error(folder, "an adapter of this model (method.start)"):
+    folder = _adapter_folder(config.adapter_path)
+    with one_error(folder, "an adapter of this model (method.adapter_path)"):
         merged: PreTrainedModel = load_adapter(model, folder, autocast_adapter_dtype=False).merge_and_unload()
     return merged
 
@@ -124,14 +125,15 @@ def _adapter_folder(start: str) -> Path:
     folder = Path(start).expanduser()
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / name).is_file():
-            raise ModelError(f"method.start={folder} has no {name}; give a folder that `fulgurite export merge=false` or peft wrote.")
+            raise ModelError(f"method.adapter_path={folder} has no {name}; give a folder that `fulgurite export "
+                f"merge=false` or peft wrote.")
     check_adapter(folder)
     return folder
 
 
 def _go_on(config: c.Lora, wrapped: Any) -> None:
-    """Load method.start into the new adapter; it must have the same layers and ranks."""
-    folder = _adapter_folder(config.start or "")
+    """Load method.adapter_path into the new adapter; it must have the same layers and ranks."""
+    folder = _adapter_folder(config.adapter_path or "")
     try:
         kept = load_file(folder / "adapter_model.safetensors")
     except SafetensorError as error:
@@ -144,7 +146,8 @@ def _go_on(config: c.Lora, wrapped: Any) -> None:
         name = differ[0]
         shapes = " against ".join(str(tuple(d[name].shape)) if name in d else "absent" for d in (ours, kept))
         raise ConfigError(
-            f"method.start={folder} is not an adapter of these knobs: {name} is {shapes} there ({len(differ)} differ); "
-            "give it the same method.rank, targets and variant, or method.reuse=stack."
+            f"method.adapter_path={folder} is not an adapter of these knobs: {name} is {shapes} there ({len(differ)} "
+            f"differ); "
+            "give it the same method.rank, targets and variant, or method.adapter_mode=stack."
         )
     set_peft_model_state_dict(wrapped, kept)

@@ -75,7 +75,7 @@ def of_part(model: PreTrainedModel, part: Part) -> list[nn.Parameter]:
         modules = [m for m in model.modules() if type(m).__name__.endswith(("Norm", "NormMLP"))]
     found = [p for m in modules if m is not None for p in m.parameters(recurse=False)]
     if not found:
-        raise ConfigError(f"method.also: {type(model).__name__} has no {part}.")
+        raise ConfigError(f"method.extra_trainable: {type(model).__name__} has no {part}.")
     return found
 
 

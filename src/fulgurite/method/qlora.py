@@ -51,10 +51,10 @@ def quantised(layer: nn.Linear, config: c.Qlora, dtypes: Dtypes) -> nn.Module:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     four = bnb.nn.Linear4bit(
         layer.in_features, layer.out_features, bias=layer.bias is not None, compute_dtype=dtypes.compute,
-        compress_statistics=config.double_quant, quant_type=str(config.quant), device="cpu",
+        compress_statistics=config.double_quant, quant_type=str(config.quant_type), device="cpu",
     )
     four.weight = bnb.nn.Params4bit(
-        layer.weight.data.to(torch.bfloat16), requires_grad=False, quant_type=str(config.quant),
+        layer.weight.data.to(torch.bfloat16), requires_grad=False, quant_type=str(config.quant_type),
         compress_statistics=config.double_quant, module=four,
     )
     four.bias = layer.bias

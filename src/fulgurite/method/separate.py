@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fulgurite.config.run import RunConfig
-from fulgurite.method.config import Init, Lora, Reuse
+from fulgurite.method.config import AdapterMode, Init, Lora
 
 
 def base_changed(run: RunConfig) -> str | None:
@@ -12,7 +12,7 @@ def base_changed(run: RunConfig) -> str | None:
     changed = "trains weights of the model itself" if not method.adapter else ""
     if isinstance(method, Lora) and method.init in (Init.pissa, Init.olora):
         changed = f"began with method.init={method.init}, which takes the adapter's beginning out of the base"
-    if isinstance(method, Lora) and method.start and method.reuse is Reuse.stack:
+    if isinstance(method, Lora) and method.adapter_path and method.adapter_mode is AdapterMode.stack:
         changed = "stands on another adapter, which is part of the base now"
     if run.model.add_tokens:
         changed = "added tokens, for which a plain base has no room"

@@ -56,7 +56,7 @@ class Model(Option):
 
     def refusal(self, run: RunConfig) -> str | None:
         """Why new tokens would stay untrained, in one sentence, or None."""
-        if not self.add_tokens or run.method.new_tokens or "embeddings" in getattr(run.method, "also", []):
+        if not self.add_tokens or run.method.new_tokens or "embeddings" in getattr(run.method, "extra_trainable", []):
             return None
         return f"model.add_tokens needs their embeddings trained, and method={run.method.name} freezes them; take lora, qlora or full."
 

@@ -85,7 +85,7 @@ def countable(method: Any) -> Any:
     """The method without what computes with weights: adapters that begin in their own way, and the quantised base."""
     if isinstance(method, Qlora):
         method = Lora(**{f.name: getattr(method, f.name) for f in fields(Lora)})
-    return replace(method, init=Init.default, start=None) if isinstance(method, Lora) else method
+    return replace(method, init=Init.default, adapter_path=None) if isinstance(method, Lora) else method
 
 
 def bare(model: Model, dtype: torch.dtype, reward: bool = False) -> tuple[Loaded, str]:

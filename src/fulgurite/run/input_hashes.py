@@ -60,7 +60,7 @@ def changed_since(checkpoint: Path, run: RunConfig) -> list[str]:
 
 def _model_hashes(run: RunConfig) -> dict[str, str]:
     found = _of_model(run.model, checkpoint=False)  # an earlier run's checkpoint is held equal as `start` already
-    if start := getattr(run.method, "start", None):
+    if start := getattr(run.method, "adapter_path", None):
         found["adapter"] = _joined(_of_files(Path(start).expanduser(), ADAPTER))
     return {name: value for name, value in found.items() if value}
 
@@ -74,7 +74,7 @@ def _of_model(model: Model, above: tuple[Path, ...] = (), checkpoint: bool = Tru
     if is_run(folder):
         run = rebuilt(read_config(folder))
         own = _of_files(chosen(folder, "best"), ["manifest.json"]) if checkpoint else []
-        start = getattr(run.method, "start", None)
+        start = getattr(run.method, "adapter_path", None)
         return _over(_of_model(run.model, above), [*own, *(_of_files(Path(start).expanduser(), ADAPTER) if start else ())])
     if (folder / "adapter_config.json").is_file():
         base = _of_model(Hf(path=adapted_base(folder)), above)

@@ -37,7 +37,8 @@ from fulgurite.run.folder import read_config
 from fulgurite.text.console import say
 from fulgurite.trainer.build import device
 
-CHANGED = {"weights": "weights", "model_config": "config.json", "tokenizer": "tokenizer", "adapter": "the adapter of method.start",
+CHANGED = {"weights": "weights", "model_config": "config.json", "tokenizer": "tokenizer",
+    "adapter": "the adapter of method.adapter_path",
            "start": "the checkpoint that it began from"}
 CHECKPOINT = re.compile(r"best|last|step-[0-9]+")
 

@@ -64,6 +64,7 @@ def two_starts(seen: Seen) -> Say | None:
 def new_tokens(seen: Seen) -> Say | None:
     """New tokens that the model could read and never say, because its head is frozen apart from the embeddings."""
     run, added = seen.run, len(seen.run.model.add_tokens)
-    if not added or seen.model.tied or run.method.name != "freeze" or "head" in run.method.also:
+    if not added or seen.model.tied or run.method.name != "freeze" or "head" in run.method.extra_trainable:
         return None
-    return Say(f"{added} new tokens, but the head, which is not tied to the embeddings, is frozen.", "method.also=[embeddings,head]")
+    return Say(f"{added} new tokens, but the head, which is not tied to the embeddings, is frozen.",
+        "method.extra_trainable=[embeddings,head]")

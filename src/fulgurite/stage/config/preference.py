@@ -75,7 +75,8 @@ def _mode(run: RunConfig, facts: Facts) -> Derived:
 
 def begins_at_nothing(run: RunConfig) -> bool:
     """Whether an adapter of this method changes nothing before it is trained."""
-    return str(getattr(run.method, "init", "default")) in ("default", "gaussian") and not getattr(run.method, "start", None)
+    init, path = getattr(run.method, "init", "default"), getattr(run.method, "adapter_path", None)
+    return str(init) in ("default", "gaussian") and not path
 
 
 def _kto_mode(run: RunConfig, facts: Facts) -> Derived:

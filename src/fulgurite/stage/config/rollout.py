@@ -99,7 +99,8 @@ class Policy(GenerativeStage):
         source="TRL's use_vllm in colocate mode, https://huggingface.co/docs/trl/vllm_integration",
         advice="vllm, where it is installed and generation takes most of the time. transformers draws with the weights that train.",
         interacts={
-            "stage.rollout_batch": "vLLM gets room for so many answers", "method.quant": "not with qlora, whose weights are not plain ones",
+            "stage.rollout_batch": "vLLM gets room for so many answers",
+            "method.quant_type": "not with qlora, whose weights are not plain ones",
         },
         memory="vllm: a second copy of the weights, and the keys and values of stage.rollout_batch answers, all the time.",
         time="Each rollout first hands vLLM the weights of the moment.",
