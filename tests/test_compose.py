@@ -141,7 +141,8 @@ PRESETS = {"method": {"rslora": "lora", "dora": "lora", "pissa": "lora", "lora_p
 def test_every_option_composes_and_is_counted() -> None:
     counted = {group: len([n for n in named(group) if n != "none"]) for group in GROUPS}
     assert counted == {
-        "stage": 7, "method": 13, "optim": 12, "scheduler": 10, "precision": 5, "privacy": 1, "model": 3, "data": 5, "trainer": 3,
+        "stage": 7, "method": 13, "optim": 12, "scheduler": 10, "precision": 5, "privacy": 1, "model": 3, "data": 5, "trainer": 1,
+        "strategy": 2,
         "logger": 3,
     }
     for group in GROUPS:

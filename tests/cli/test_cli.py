@@ -38,7 +38,7 @@ WRONG = [
     (["train", "=3"], "error: =3 names no knob; write KNOB=VALUE."),
     (["plan", "+=3"], "error: +=3 names no knob; write KNOB=VALUE."),
     (["chat", "=3"], "error: =3 names no knob; write KNOB=VALUE."),
-    (["train", "trainer=ddp_cpu", "trainer.processes=100000"], "trainer.processes=100000 is more than 8 for each of this machine's "),
+    (["train", "trainer.devices=100000"], "trainer.devices=100000 is more than 8 for each of this machine's "),
     (["train", "--frob"], "no flag --frob"),
     (["train", "--experimental-rerun=x.pkl"], "no flag --experimental-rerun"),
     (["train", "--cfg", "jobb"], "one of job, hydra, all"),
@@ -82,7 +82,7 @@ def test_wrong_words_are_one_line_and_load_no_torch(tmp_path: Path) -> None:
         (["data=file", "data.path=/no/such.json"], "there is no such file"),
         (["data=file", "data.path=/dev/null"], "data.path=/dev/null is a device or a pipe, which cannot be read twice; give a file"),
         (["run_dir=/proc/x"], "/proc/x cannot be made"),
-        (["precision=fp16", "trainer=cpu"], "precision=fp16 needs a GPU"),
+        (["precision=fp16", "trainer.accelerator=cpu"], "precision=fp16 needs a GPU"),
         (["scheduler=reduce_lr_on_plateau", "data.val_fraction=0"], "scheduler=reduce_lr_on_plateau follows the validation loss"),
         (["resume.run=/tmp"], "is not a run's folder"),
         (["scheduler=polynomial", "scheduler.lr_end=0.5"], "must lie below optim.lr=0.001"),
@@ -109,7 +109,7 @@ def test_a_rank_that_is_no_number_is_one_line(
 
 def test_wrong_data_under_several_processes_leave_no_folder(tmp_path: Path) -> None:
     words = [w for w in TINY if not w.startswith("data.")]
-    words += ["data=file", "data.path=/no/such.json", "trainer=ddp_cpu"]
+    words += ["data=file", "data.path=/no/such.json", "trainer.devices=2"]
     command = [sys.executable, "-m", "fulgurite", "train", *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     lines = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
@@ -123,11 +123,11 @@ def test_more_processes_than_cores_are_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started: list[int] = []
-    monkeypatch.setattr("fulgurite.train.launcher.launch", lambda words, processes, folder: started.append(processes) or 0)
+    monkeypatch.setattr("fulgurite.train.launcher.launch", lambda words, processes, *place: started.append(processes) or 0)
     monkeypatch.setattr("fulgurite.cli.train.available", lambda: 2)
     for count in (2, 3):
-        assert main(["train", *TINY, "trainer=ddp_cpu", f"trainer.processes={count}", f"run_dir={tmp_path}"]) == 0
-    assert capsys.readouterr().err == "warning: trainer.processes=3 on 2 cores: they take turns, which is slower than fewer.\n"
+        assert main(["train", *TINY, f"trainer.devices={count}", f"run_dir={tmp_path}"]) == 0
+    assert capsys.readouterr().err == "warning: trainer.devices=3 on 2 cores: they take turns, which is slower than fewer.\n"
     assert started == [2, 3]
 
 
@@ -237,7 +237,7 @@ def test_several_processes_are_no_part_of_a_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "trainer=ddp_cpu cannot be part of -m" in said(["train", "-m", *TINY, "trainer=ddp_cpu", "seed=1"], capsys)
+    assert "A run of 2 processes cannot be part of -m" in said(["train", "-m", *TINY, "trainer.devices=2", "seed=1"], capsys)
 
 
 def test_help_before_a_command_is_its_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -150,7 +150,7 @@ def test_two_processes_are_one(name: str, words: Any, tmp_path: Path) -> None:
         "trainer.max_steps=6"]
     said += ["optim=sgd", "optim.lr=0.1", "trainer.eval_every=3", "precision=fp32", "model=tiny", "data.val_fraction=0.1"]
     one, two = tiny(tmp_path / "one", *said), tmp_path / "two"
-    command = [sys.executable, "-m", "fulgurite", "train", *said, f"run_dir={two}", "trainer=ddp_cpu"]
+    command = [sys.executable, "-m", "fulgurite", "train", *said, f"run_dir={two}", "trainer.devices=2"]
     command += ["plan.allow=[rate.high-for-preference]"] + ([] if name == "rm" else ["stage.prompts=[]"])
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr

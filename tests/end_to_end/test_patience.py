@@ -162,9 +162,9 @@ def test_without_evaluations_it_is_refused_in_one_sentence(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_two_processes_end_together(tmp_path: Path) -> None:
-    given = ["model=tiny", "precision=fp32", "stage.prompts=[]", "trainer=ddp_cpu", "trainer.global_batch_size=4",
-        *BY_HEART, "trainer.early_stopping_patience=2"]
-    given = [*(w for w in given if w != "data.max_samples=4"), "data.max_samples=8", f"run_dir={tmp_path}"]
+    given = ["model=tiny", "precision=fp32", "stage.prompts=[]", "trainer.devices=2", "trainer.global_batch_size=4", *BY_HEART]
+    given = [w for w in given if w != "data.max_samples=4"]
+    given += ["trainer.early_stopping_patience=2", "data.max_samples=8", f"run_dir={tmp_path}"]
     done = subprocess.run([sys.executable, "-m", "fulgurite", "train", *given], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     step, best = ends(evaluations(tmp_path), 2) or (0, 0)

@@ -78,7 +78,7 @@ def test_what_is_not_halved_ends_in_one_line(
 
 @pytest.mark.slow
 def test_one_of_several_processes_ends_all_of_them_and_says_why(tmp_path: Path) -> None:
-    done = command(tmp_path, "trainer=ddp_cpu", "trainer.global_batch_size=8", SHORT_RANK="1")
+    done = command(tmp_path, "trainer.devices=2", "trainer.global_batch_size=8", SHORT_RANK="1")
     assert done.returncode == 3, done.stderr
     told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "Traceback" not in done.stderr
@@ -89,7 +89,7 @@ def command(folder: Path, *words: str, **environment: str) -> subprocess.Complet
     """`fulgurite train` in a process of its own, in which step 4 runs out of memory."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]), "WANDB_MODE": "offline", **environment}
     given = ["model=tiny", "precision=fp32", "stage.prompts=[]", "data.max_samples=60", "plugins=[shortage_plugin]", f"run_dir={folder}"]
-    given += [*WORDS, *([] if "trainer=ddp_cpu" in words else ["trainer.global_batch_size=4"])]
+    given += [*WORDS, *([] if "trainer.devices=2" in words else ["trainer.global_batch_size=4"])]
     return subprocess.run(
         [sys.executable, "-m", "fulgurite", "train", *given, *words], capture_output=True, text=True, check=False, timeout=300, env=env,
     )

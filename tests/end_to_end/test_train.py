@@ -194,7 +194,7 @@ def test_two_processes_are_one(tmp_path: Path, name: str) -> None:
     two = tmp_path / "two"
     command = [
         sys.executable, "-m", "fulgurite", "train", "model=tiny", "precision=fp32", "stage.prompts=[]", f"run_dir={two}",
-        "trainer=ddp_cpu", "plan.allow=[steps.too-few]", *words,
+        "strategy=ddp", "trainer.devices=2", "plan.allow=[steps.too-few]", *words,
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -209,7 +209,7 @@ def test_two_processes_are_one(tmp_path: Path, name: str) -> None:
 def test_the_cpu_trainer_trains_as_auto_does_where_there_is_no_gpu(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("auto takes the GPU here")
-    auto, cpu = tiny(tmp_path / "auto", "optim.lr=1e-2"), tiny(tmp_path / "cpu", "optim.lr=1e-2", "trainer=cpu")
+    auto, cpu = tiny(tmp_path / "auto", "optim.lr=1e-2"), tiny(tmp_path / "cpu", "optim.lr=1e-2", "trainer.accelerator=cpu")
     assert losses(cpu) == losses(auto)
     assert len(losses(cpu)) == 2
 

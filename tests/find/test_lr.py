@@ -121,7 +121,7 @@ def test_a_test_that_is_short_of_memory_begins_again_with_half_the_micro_batch(
 
 @pytest.mark.parametrize(("words", "said"), [
     (["stage=ppo"], r"tells nothing under stage=ppo"), (["stage=grpo"], r"tells nothing under stage=grpo"),
-    (["privacy=dp_sgd", "method=lora"], r"without an account of privacy"), (["trainer=ddp_cpu"], r"runs in one process"),
+    (["privacy=dp_sgd", "method=lora"], r"without an account of privacy"), (["trainer.devices=2"], r"runs in one process"),
     (["resume.run=x"], r"leave resume\.run out"),
 ])
 def test_what_tells_nothing_is_refused_in_a_sentence(words: list[str], said: str) -> None:

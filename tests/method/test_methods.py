@@ -388,7 +388,7 @@ def test_layers_thaw_from_the_top_and_a_resumed_run_knows_which(tmp_path: Path) 
         assert torch.equal(weights(part)[name], tensor), name
 
 
-@pytest.mark.parametrize(("word", "says"), [("trainer=ddp_cpu", "wait for them"), ("optim=galore", "counts steps for all of them")])
+@pytest.mark.parametrize(("word", "says"), [("trainer.devices=2", "wait for them"), ("optim=galore", "counts steps for all of them")])
 def test_thawing_is_refused_where_it_cannot_be_right(tmp_path: Path, word: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         tiny(tmp_path / "run", *UNFREEZE, word)

@@ -172,7 +172,7 @@ SPEAKS = [
          "with trainer.micro_batch_size=1 it is 15 GB; with method=lora it is 7 GB", "method=lora"),
     Case("memory.eval", "trainer.micro_batch_size=512", {"machine": free(10)}, "note",
          "Evaluation keeps no logits; whole they would be 51.5 GB"),
-    Case("memory.replicas", "trainer=ddp_cpu method=full", {"memory": memory(6), "machine": free(10, device="cpu", processes=2)}, "warning",
+    Case("memory.replicas", "trainer.devices=2 method=full", {"memory": memory(6), "machine": free(10, device="cpu")}, "warning",
          "a whole copy in each of 2 processes: 6 GB each, 12 GB together; 10 GB are free", "method=lora"),
     Case("disk.checkpoints", "method=full", {"disk": Disk(2 * GB, 4, 8 * GB), "machine": Machine(disk_free=8 * GB)}, "error",
          "4 checkpoints of 2 GB need 8 GB", "trainer.keep_checkpoints=1"),
@@ -292,7 +292,7 @@ SILENT = [
     Case("memory.train", "", {"memory": memory(90), "machine": free(10), "cheaper": [Cheaper("method=qlora", 30 * GB)]}),  # nothing fits
     Case("memory.eval", "trainer.micro_batch_size=8", {"machine": free(10)}),
     Case("memory.replicas", "", {"memory": memory(6), "machine": free(10, device="cpu")}),
-    Case("memory.replicas", "trainer=ddp_cpu", {"memory": memory(3.9), "machine": free(10, device="cpu", processes=2)}),
+    Case("memory.replicas", "trainer.devices=2", {"memory": memory(3.9), "machine": free(10, device="cpu")}),
     Case("disk.checkpoints", "", {"disk": Disk(GB, 4, 4 * GB), "machine": Machine(disk_free=8 * GB)}), Case("disk.checkpoints"),
     Case("device.nothing-fits", "", {"memory": memory(20), "machine": free(10), "cheaper": [Cheaper("method=lora", 9 * GB)]}),
     Case("device.nothing-fits", "", {"memory": memory(20), "machine": free(10)}),

@@ -168,7 +168,7 @@ def test_privacy_cannot_be_added_to_a_run_that_began_without(tmp_path: Path) -> 
 REFUSED = {
     "data.packing=best_fit": "several examples into one; take data.packing=none",
     "data.shuffle=false": "draws its rows at random",
-    "trainer=ddp_cpu": "runs in one process, and trainer=ddp_cpu has 2; take trainer=auto",
+    "trainer.devices=2": "runs in one process, and this run has 2; take trainer.devices=1",
     "precision=fp16": "clips true gradients, and precision=fp16 scales them",
     "scheduler=reduce_lr_on_plateau": "adds no noise to the validation loss, which scheduler=reduce_lr_on_plateau follows",
     "privacy.epsilon=200 privacy.accountant=prv": "up to epsilon 100, not 200; take privacy.accountant=rdp",

@@ -187,7 +187,7 @@ def test_a_file_that_leaves_while_it_is_imported_is_one_sentence(tmp_path: Path)
         ([], r"stage=grpo needs stage\.reward="), (["stage.reward=[a]"], "is no rule"),
         (["stage.reward=['count:a','count:a']"], "names a reward twice"),
         (["stage.reward=['count:a']", "stage.reward_weights=[1,2]"], "has 2 numbers and stage.reward 1"),
-        (["stage.reward=['count:a']", "trainer=ddp_cpu"], "runs in one process; take trainer=auto"),
+        (["stage.reward=['count:a']", "trainer.devices=2"], "runs in one process, and this run has 2; take trainer.devices=1"),
         (["stage.reward=['count:a']", "method.dropout=0.1"], r"method\.dropout=0\.1 blurs; set it to 0"),
         (["stage.reward=['count:a']", "optim=schedule_free"], r"optim=schedule_free from their average; take optim=adamw"),
         (["stage.reward=['count:a']", "trainer.gradient_checkpointing=true"], "gradient_checkpointing does nothing; leave it out"),

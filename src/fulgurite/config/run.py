@@ -14,9 +14,9 @@ from fulgurite.config.schema import Empty, Knob, groups, knob, knobs_of
 from fulgurite.config.schema import between as _between
 from fulgurite.config.sweep import Sweep
 
-GROUPS = ("stage", "method", "optim", "scheduler", "precision", "privacy", "model", "data", "trainer", "logger")
+GROUPS = ("stage", "method", "optim", "scheduler", "precision", "privacy", "model", "data", "trainer", "strategy", "logger")
 """The groups whose options ship with the package, in the order in which a person chooses."""
-EARLIER: dict[str, Any] = {"privacy": {"option": "none"}}
+EARLIER: dict[str, Any] = {"privacy": {"option": "none"}, "strategy": {"option": "auto"}}
 """What runs had whose config.yaml was written before there was such a group."""
 
 
@@ -81,6 +81,7 @@ class RunConfig:
     model: Any = None
     data: Any = None
     trainer: Any = None
+    strategy: Any = None
     logger: dict[str, Any] = field(default_factory=dict)
     resume: Resume = field(default_factory=Resume)
     plan: Plan = field(default_factory=Plan)
@@ -110,6 +111,11 @@ class RunConfig:
     def private(self) -> bool:
         """Whether each row's gradient is clipped for itself and noise is added."""
         return bool(getattr(self.privacy, "by_row", False))
+
+    @property
+    def world_size(self) -> int:
+        """How many processes share each step: one for each device of each machine."""
+        return (self.trainer.devices or 1) * (self.trainer.num_nodes or 1)
 
 
 OWN: dict[str, type] = {"resume": Resume, "plan": Plan, "watch": Watch, "sweep": Sweep, "find": Find}

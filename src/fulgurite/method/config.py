@@ -117,8 +117,8 @@ class Layerwise(Method):
         """Why layers cannot thaw one by one in this run, in one sentence, or None."""
         if self.unfreeze_every is None:
             return None
-        if getattr(run.trainer, "processes", 1) > 1:
-            return f"method.unfreeze_every lets layers rest, and the processes of {run.trainer.name} wait for them; take trainer=auto."
+        if run.world_size > 1:
+            return f"method.unfreeze_every lets layers rest, and the {run.world_size} processes wait for them; take trainer.devices=1."
         if run.optim.name in ("galore", "schedule_free", "badam"):
             return f"method.unfreeze_every starts layers late, and optim={run.optim.name} counts steps for all of them; take optim=adamw."
         return None

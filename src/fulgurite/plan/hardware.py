@@ -12,8 +12,8 @@ import torch
 from fulgurite.config.run import RunConfig
 from fulgurite.plan.context import Machine
 from fulgurite.precision.policy import cpu_multiplies_bf16
-from fulgurite.trainer.build import device, processes
-from fulgurite.trainer.config import available
+from fulgurite.strategy.config import available
+from fulgurite.trainer.build import device
 
 LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 """A container's limit and use, below /sys/fs/cgroup: of version 2, then of version 1."""
@@ -21,7 +21,7 @@ LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "me
 
 def machine(run: RunConfig) -> Machine:
     """The device that the run's trainer takes; nothing is allocated on it."""
-    kind, many = device(run.trainer), processes(run.trainer)
+    kind, many = device(run.trainer), run.world_size
     disk = shutil.disk_usage(existing(Path(run.resume.run or run.run_dir or "runs"))).free
     if kind == "cuda":
         free, total = torch.cuda.mem_get_info()

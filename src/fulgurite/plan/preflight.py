@@ -55,8 +55,8 @@ def refuse_find(run: RunConfig) -> None:
         raise ConfigError(f"+find=lr tells nothing under stage={run.stage.name}: its loss is no measure of progress; leave optim.lr empty.")
     if run.private:
         raise ConfigError("+find=lr reads the data without an account of privacy; find the rate on public data, with privacy=none.")
-    if getattr(run.trainer, "processes", 1) > 1:
-        raise ConfigError("+find=lr runs in one process; take trainer=cpu for it, the rate is the same.")
+    if run.world_size > 1:
+        raise ConfigError("+find=lr runs in one process; take trainer.devices=1 for it, the rate is the same.")
     if run.resume.run is not None:
         raise ConfigError("+find=lr begins from a run's start; leave resume.run out.")
 

@@ -31,7 +31,7 @@ from fulgurite.plan.preflight import refuse_unmeasured
 from fulgurite.precision.policy import Dtypes
 from fulgurite.run.load import base_of
 from fulgurite.scheduler.equivalence import curve
-from fulgurite.trainer.build import device, processes
+from fulgurite.trainer.build import device, refuse_absent
 
 
 @dataclass(slots=True)
@@ -49,6 +49,7 @@ class Gathered:
 
 def settled(composed: Composed) -> Dtypes:
     """The compute type of the run, and why, kept beside the other reasons. Raises ConfigError."""
+    refuse_absent(composed.run.trainer)
     dtypes: Dtypes = build(composed.run.precision, device(composed.run.trainer))
     if composed.choices["precision"] == "auto":
         composed.provenance["precision"] = Origin(dtypes.option, "derived", dtypes.reason)
@@ -60,7 +61,7 @@ def gather(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
 
     Raises ConfigError, DataError, ModelError as training would.
     """
-    run, facts = composed.run, Facts(device=device(composed.run.trainer), processes=processes(composed.run.trainer))
+    run, facts = composed.run, Facts(device=device(composed.run.trainer), processes=composed.run.world_size)
     outline, model = outlined(run, dtypes)
     template = resolve(run.data.template, outline.tokenizer, run.data.arguments(), run.data.special_tokens)
     model.template_name = template.name

@@ -23,6 +23,7 @@ from fulgurite.errors import ConfigError, Interrupted, TrainingFailed
 from fulgurite.plan.preflight import checked_source
 from fulgurite.plan.prepare import gather, settled
 from fulgurite.run.folder import make
+from fulgurite.strategy.ranks import refuse_several
 from fulgurite.sweep import study as kept_study
 from fulgurite.sweep.result import words, write
 from fulgurite.sweep.spaces import Span, Values, draws, knob_of
@@ -48,8 +49,7 @@ class Search:
 def prepared(base: Composed, shared: list[str], asked: dict[str, Values | Span], folder: Path | None) -> Search:
     """The search of a command. `asked` are the ranges on the command line, which win. Raises ConfigError."""
     run, sweep = base.run, base.run.sweep
-    if getattr(run.trainer, "processes", 1) > 1:
-        raise ConfigError("trainer=ddp_cpu cannot be part of -m: its ranks would train different trials; run the values one by one.")
+    refuse_several(run.world_size)
     if run.data.val_fraction == 0 and not getattr(run.data, "val_path", None):
         raise ConfigError("A search needs an evaluation to compare by; give data.val_fraction or data.val_path.")
     spaces = {name: asked.get(name) or draws(knob_of(run, name), run) for name in sweep.knobs} | asked

@@ -24,13 +24,13 @@ from fulgurite.train.pieces import Pieces
 
 def train(pieces: Pieces) -> None:
     """Trains the run into its folder. Raises RequestError, TrainingFailed, Interrupted."""
-    run = pieces.composed.run
+    run, ranks = pieces.composed.run, pieces.ranks
     begin(run.sweep, resumed=run.resume.run is not None)
     troubles, folder = pieces.troubles, pieces.folder
     say(pieces.source.checked.words(pieces.source) if pieces.source.checked else "")
     try:
         with only_first(status(folder, name=run.name)) as found:
-            if rank() == 0:
+            if ranks.rank == 0:
                 remove_drafts(folder)  # of a process that was killed while it wrote
                 write(troubles, folder / "troubles.json")
             how = fit_in_memory(pieces)

@@ -22,9 +22,9 @@ from typing import Any
 from fulgurite.checkpoint.folder import steps
 from fulgurite.errors import Interrupted, TrainingFailed
 from fulgurite.run.status import mend
+from fulgurite.strategy.config import available
 from fulgurite.text.console import say, say_error
 from fulgurite.train.rank_process import Report, environment
-from fulgurite.trainer.config import available
 
 GRACE = 30.0
 """Seconds that the other ranks have to leave after one has ended, or all of them after a signal."""
@@ -36,6 +36,8 @@ LOOK = 2.0
 """Seconds between two looks at what the ranks compute."""
 STOPPED = 120.0
 """Seconds that the others wait for a rank that was stopped (SIGSTOP)."""
+OF_SLURM = ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID")
+"""What makes a process a task of Slurm: one that is started here is none, also in a job's shell."""
 HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
@@ -84,22 +86,32 @@ class Rank:
 class Launch:
     """The processes of one run, from their start to their end."""
 
-    folder: Path
+    folder: Path | None
+    """The run's folder; None on a machine that does not name it."""
     ranks: list[Rank] = field(default_factory=list)
+    world_size: int = 0
+    """The processes of all machines."""
     signals: list[int] = field(default_factory=list)
     deadline: float = float("inf")
     _started: bool = False
     _looked: float = 0.0
 
-    def start(self, command: Sequence[str], processes: int) -> None:
-        """Start every rank in a session of its own, so that a terminal's Ctrl-C comes from here alone."""
-        shared = os.environ | {
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(processes),
+    def start(self, command: Sequence[str], processes: int, node_rank: int = 0, num_nodes: int = 1) -> None:
+        """Start every rank of this machine in a session of its own, so that a terminal's Ctrl-C comes from here alone.
+
+        With several machines MASTER_ADDR and MASTER_PORT are in the environment: see `strategy.ranks.check_nodes`.
+        """
+        shared = {name: value for name, value in os.environ.items() if name not in OF_SLURM} | {
+            "WORLD_SIZE": str(processes * num_nodes), "LOCAL_WORLD_SIZE": str(processes), "NODE_RANK": str(node_rank),
             "OMP_NUM_THREADS": str(max(1, available() // processes)),
         }
-        for number in range(processes):
+        if num_nodes == 1:
+            shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+        first, self.world_size = node_rank * processes, processes * num_nodes
+        for local in range(processes):
+            number = first + local
             reads, writes = os.pipe()
-            own = shared | {"RANK": str(number), "LOCAL_RANK": str(number)} | environment(writes, self.folder)
+            own = shared | {"RANK": str(number), "LOCAL_RANK": str(local)} | environment(writes, self.folder)
             try:
                 child = subprocess.Popen(list(command), env=own, pass_fds=(writes,), start_new_session=True)
             finally:
@@ -135,7 +147,7 @@ class Launch:
             for rank in alive:
                 rank.poll()
             self._look(now)
-            first = [rank for rank in self.ranks if rank.ended is not None and (rank.child.returncode or rank.number == 0)]
+            first = [rank for rank in self.ranks if rank.ended is not None and (rank.child.returncode or rank is self.ranks[0])]
             if first:
                 self.deadline = min(self.deadline, now + GRACE)
             if now > self.deadline and not self._may_go_on(bool(first)):
@@ -209,37 +221,40 @@ class Launch:
                 continue
             if code < 0:
                 memory = ", as when memory runs out" if -code == signal.SIGKILL else ""
-                return f"Rank {rank.number} of {len(self.ranks)} was killed by {_name(-code)}{memory}. {self._left()}"
+                return f"Rank {rank.number} of {self.world_size} was killed by {_name(-code)}{memory}. {self._left()}"
             if code or any(other.report is not None and other.report.lost for other in self.ranks):
-                return f"Rank {rank.number} of {len(self.ranks)} left with exit status {code} and gave no reason. {self._left()}"
+                return f"Rank {rank.number} of {self.world_size} left with exit status {code} and gave no reason. {self._left()}"
         return ""
 
     def _stuck(self, stuck: list[Rank], stopped: int) -> tuple[int, str]:
         worst = next((rank for rank in stuck if rank.killed == "stopped"), stuck[0])
         state = {"stopped": "it was stopped, as by SIGSTOP", "idle": "it stood still"}.get(worst.killed, "it was still computing")
         if stopped:
-            why = f"Stopped by {_name(self.signals[0])}: rank {worst.number} of {len(self.ranks)} did not leave ({state}) and was killed."
+            why = f"Stopped by {_name(self.signals[0])}: rank {worst.number} of {self.world_size} did not leave ({state}) and was killed."
             return stopped, f"{why} {self._left()}"
         return TrainingFailed.exit_status, (
-            f"Rank {worst.number} of {len(self.ranks)} did not answer the others ({state}) and was killed. {self._left()}"
+            f"Rank {worst.number} of {self.world_size} did not answer the others ({state}) and was killed. {self._left()}"
         )
 
     def _left(self) -> str:
+        if self.folder is None:
+            return "The first machine of the run says what is left."
         there = steps(self.folder / "checkpoints")
         if not there:
             return "No checkpoint was made yet, so the run begins again."
         return f"The last checkpoint is that of step {there[-1]}; go on with resume.run={self.folder}."
 
 
-def launch(words: Sequence[str], processes: int, folder: Path) -> int:
-    """Run `python -m fulgurite <words>` once a rank, in the run folder `folder`; prints one error line and returns the exit status.
+def launch(words: Sequence[str], processes: int, folder: Path | None, node_rank: int = 0, num_nodes: int = 1) -> int:
+    """Run `python -m fulgurite <words>` once for each rank of this machine, in the run folder `folder` (None if another machine
+    names it); prints one error line and returns the exit status.
 
     Signals are handed on, so that the ranks save and leave together; if one rank fails the others are ended.
     """
     run = Launch(folder)
     with _handling(run):
         try:
-            run.start([sys.executable, "-m", "fulgurite", *words], processes)
+            run.start([sys.executable, "-m", "fulgurite", *words], processes, node_rank, num_nodes)
             run.wait()
         finally:
             for rank in run.alive():
@@ -249,7 +264,8 @@ def launch(words: Sequence[str], processes: int, folder: Path) -> int:
     if status:
         first = run.ranks[0].report
         state = "stopped" if status in Interrupted.STATUSES else "failed"
-        mend(folder, state, line, known_better=first is not None and first.lost)
+        if folder is not None and node_rank == 0:
+            mend(folder, state, line, known_better=first is not None and first.lost)
         say_error(line)
     return status
 

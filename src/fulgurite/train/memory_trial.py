@@ -75,7 +75,7 @@ def untried(composed: Composed, stage: StageModule, rows: AnyRows, seen: Seen) -
         return "the value was given, and running out of memory halves it"
     if CONFIRMED in origin.reason or origin.reason.startswith(HALVED):
         return "it was confirmed, or found too large and halved, in an earlier part of the run"
-    if getattr(run.trainer, "processes", 1) > 1:
+    if run.world_size > 1:
         return "the processes must all have one value, and each would see other memory free"
     if run.stage.name in ASKING:
         return "there is nothing to learn from before answers are drawn, and a rollout is no trial"

@@ -24,6 +24,7 @@ def opening(pieces: Pieces) -> str:
     ]
     if run.method.tells:
         lines.append(table([(name, p.numel()) for name, p in stage.model.named_parameters() if p.requires_grad], whole))
+    lines += [f"  {decision}"] if (decision := run.strategy.decision(run)) else []
     lines += derived_lines(composed)
     if run.private:
         lines.append(

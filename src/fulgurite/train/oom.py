@@ -61,7 +61,7 @@ def kept_whole(run: RunConfig, again: bool) -> str:
         return f"stage={run.stage.name} is not begun anew inside a rollout"
     if run.private:
         return "a private run draws no step twice"
-    if getattr(run.trainer, "processes", 1) > 1:
+    if run.world_size > 1:
         return "the other processes cannot follow"
     return ""
 

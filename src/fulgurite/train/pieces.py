@@ -15,6 +15,7 @@ from fulgurite.checkpoint import resume
 from fulgurite.checkpoint.folder import step_of
 from fulgurite.checkpoint.io import FolderCheckpointIO
 from fulgurite.config.provenance import Composed
+from fulgurite.config.run import RunConfig
 from fulgurite.data.sample_prompts import sample_prompts
 from fulgurite.data.source import Source
 from fulgurite.errors import CheckpointError
@@ -35,11 +36,14 @@ from fulgurite.run.load import began_from
 from fulgurite.stage.base import StageModule
 from fulgurite.stage.config import GenerativeStage
 from fulgurite.stage.data_module import StageData
+from fulgurite.strategy.build import join_processes, share_text
+from fulgurite.strategy.ranks import Ranks
 from fulgurite.text.console import rank, say
 from fulgurite.train.assembly import Assembled, assemble
 from fulgurite.train.callbacks import RunCallbacks, build_callbacks
 from fulgurite.train.oom import adopt
 from fulgurite.trainer.build import build as build_trainer
+from fulgurite.trainer.build import device
 
 
 class Pieces:
@@ -76,10 +80,15 @@ class Pieces:
         return troubles
 
     @cached_property
+    def ranks(self) -> Ranks:
+        """Which of the run's processes this one is; raises ConfigError if other processes were started than the run has."""
+        return join_processes(self.composed.run, device(self.composed.run.trainer))
+
+    @cached_property
     def folder(self) -> Path:
         """The run's folder, which is made now."""
         run = self.composed.run
-        folder = run_folder(run)
+        folder = shared_folder(run, self.ranks)
         make(folder)
         run.run_dir = str(folder.absolute())
         run.resume.run = run.run_dir if run.resume.run is not None else None
@@ -160,6 +169,14 @@ class Pieces:
         """Forgets the stage and all that holds it; each is built anew when it is asked for."""
         for name in ("trainer", "callbacks", "data", "assembled", "checkpoint"):
             vars(self).pop(name, None)
+
+
+def shared_folder(run: RunConfig, ranks: Ranks) -> Path:
+    """The run's folder, which the first process names for all of them: there is the time in its name."""
+    given = run.resume.run is not None or run.run_dir is not None
+    if given and run.trainer.num_nodes == 1:  # our command on the first machine gives it to its processes alone
+        return run_folder(run)
+    return Path(share_text(str(run_folder(run)) if ranks.rank == 0 else "", ranks, device(run.trainer)))
 
 
 def find_checkpoint(composed: Composed, folder: Path, total: int) -> Path | None:

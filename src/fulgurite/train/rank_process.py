@@ -44,9 +44,9 @@ class _Link:
     pipe: int | None = None
 
 
-def environment(pipe: int, folder: Path) -> dict[str, str]:
-    """The variable by which a rank finds its launcher."""
-    return {LAUNCHER: json.dumps([os.getpid(), pipe, str(folder)])}
+def environment(pipe: int, folder: Path | None) -> dict[str, str]:
+    """The variable by which a rank finds its launcher; only the first rank of a run needs its folder."""
+    return {LAUNCHER: json.dumps([os.getpid(), pipe, str(folder or "")])}
 
 
 def follow_launcher() -> None:

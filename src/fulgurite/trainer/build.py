@@ -5,32 +5,33 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.strategies import DDPStrategy
 
 from fulgurite.config.run import RunConfig
+from fulgurite.config.schema import build as make
+from fulgurite.errors import ConfigError
 from fulgurite.precision.policy import Dtypes
+from fulgurite.strategy.build import cluster_environment, join_processes
 from fulgurite.trainer import config as c
-
-PATIENCE = timedelta(minutes=30)
-"""How long a process waits for the others at the end of a step: longer than the first one writes a checkpoint or samples."""
 
 
 def device(config: c.Trainer) -> str:
-    """"cuda" or "cpu": where this trainer computes."""
-    return "cuda" if config.accelerator == "auto" and torch.cuda.is_available() else "cpu"
+    """"cuda" or "cpu": the kind of device that this trainer computes on, on this machine."""
+    return "cuda" if config.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def processes(config: c.Trainer) -> int:
-    """How many processes share each step."""
-    return config.processes if isinstance(config, c.DdpCpu) else 1
-
+def refuse_absent(config: c.Trainer) -> None:
+    """Raise ConfigError if this machine lacks the devices that were asked for."""
+    count = torch.cuda.device_count() if config.accelerator != "cpu" and torch.cuda.is_available() else 0
+    if config.accelerator == "cuda" and not count:
+        raise ConfigError("trainer.accelerator=cuda needs a GPU, and torch finds none; take trainer.accelerator=auto.")
+    if count and (config.devices or 1) > count:
+        raise ConfigError(f"trainer.devices={config.devices} asks for more GPUs than the {count} of this machine; take {count}.")
 
 
 def build(
@@ -39,11 +40,10 @@ def build(
 ) -> Trainer:
     """A Trainer that steps `total_steps` times, each over `micro_batches` batches, and evaluates every `eval_every` steps."""
     quiet()
-    many = processes(config)
+    ranks = join_processes(run, device(config))
     return Trainer(
         accelerator="gpu" if device(config) == "cuda" else "cpu",
-        devices=many if device(config) == "cpu" else 1,
-        strategy=DDPStrategy(timeout=PATIENCE) if many > 1 else "auto",
+        devices=config.devices or 1, num_nodes=config.num_nodes or 1, strategy=make(run.strategy, run),
         precision=dtypes.lightning,
         max_steps=total_steps, max_epochs=-1, accumulate_grad_batches=micro_batches,
         # under privacy each row is clipped for itself, by privacy.max_grad_norm: never both
@@ -51,7 +51,8 @@ def build(
         gradient_clip_algorithm=str(config.clip_algorithm),
         val_check_interval=(config.eval_every or total_steps) * micro_batches if validates else None,
         check_val_every_n_epoch=None if validates else 1, limit_val_batches=None if validates else 0,
-        num_sanity_val_steps=0, logger=trackers or False, callbacks=callbacks, plugins=plugins, default_root_dir=folder,
+        num_sanity_val_steps=0, logger=trackers or False, callbacks=callbacks,
+        plugins=[*plugins, cluster_environment(ranks)], default_root_dir=folder,
         enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, log_every_n_steps=1,
     )

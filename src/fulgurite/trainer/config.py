@@ -1,4 +1,4 @@
-"""How long, in what portions, on what device, and how often to look."""
+"""How long, in what portions, on which devices, and how often to look."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.config.schema import Derived, Empty, Option, Range, Sure, above, at_least, between, knob, option
 from fulgurite.data.config import ASKING
+from fulgurite.strategy.ranks import Starter, read_ranks
 
 if TYPE_CHECKING:
     from fulgurite.config.run import Facts, RunConfig
@@ -27,14 +28,19 @@ FEWEST, ENOUGH_STEPS = 8, 200
 """A small data set gets smaller batches until the run has enough steps, but not below so many examples (ours)."""
 
 
-MOST_A_CORE = 8
-"""Processes: more are a slip of the finger (ours)."""
-
 COMPARING = ("dpo", "kto", "rm")
 """The stages that compare answers: their steps are counted in pairs, or in judged answers."""
 
 
 PAIRS = "pairs, as in the DPO paper and in InstructGPT's reward model"
+
+
+class Accelerator(StrEnum):
+    """The kind of device that a run computes on."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
 
 
 class Clip(StrEnum):
@@ -91,6 +97,21 @@ def _epochs(run: RunConfig, facts: Facts) -> Derived:
     return Derived(1.0, "one pass: repetition of running text memorises")
 
 
+def _devices(run: RunConfig, facts: Facts) -> Derived:
+    ranks = read_ranks(os.environ)
+    if ranks.starter is not Starter.command:
+        return Derived(ranks.local_world_size, f"{ranks.starter} started {ranks.local_world_size} processes on each machine")
+    found: Derived = run.strategy.default_devices(run)
+    return found
+
+
+def _nodes(run: RunConfig, facts: Facts) -> Derived:
+    ranks = read_ranks(os.environ)
+    if ranks.starter is not Starter.command:
+        return Derived(ranks.num_nodes, f"{ranks.starter} started processes on {ranks.num_nodes} machines")
+    return Derived(1, "one machine")
+
+
 def _share(parts: int, word: str, what: str) -> Empty:
     def rule(run: RunConfig, facts: Facts) -> Derived:
         return Derived(max(1, -(-facts.total_steps // parts)), f"a {word} of the run's {facts.total_steps} steps, rounded up")
@@ -98,12 +119,44 @@ def _share(parts: int, word: str, what: str) -> Empty:
     return Empty(f"a {word} of the run, in steps, between two {what}", rule, "steps")
 
 
+@option("trainer", "default")
 @dataclass(slots=True)
 class Trainer(Option):
-    """What every trainer has."""
+    """Lightning's Trainer: one loop for one device and for many."""
 
     builds: ClassVar[str] = "fulgurite.trainer.build:build"
-    accelerator: ClassVar[str] = "auto"
+    costs: ClassVar[str] = "Nothing."
+
+    accelerator: Accelerator = knob(
+        Accelerator.auto, "The kind of device: auto takes the GPU if there is one, else the CPU.",
+        source="Lightning docs, Trainer(accelerator=...)",
+        advice="auto. cpu keeps the run off a GPU that others use; cuda refuses a machine without a GPU.",
+        interacts={"precision": "what auto takes depends on the device"},
+    )
+    devices: int | None = knob(
+        None, "How many devices of each machine share each step, one process for each.", source="Lightning docs, Trainer(devices=...)",
+        bounds=at_least(1), usual=(1, 2, 4, 8),
+        advice="One for each GPU. On a CPU one for each socket: two processes on two cores are slower than one.",
+        empty=Empty("1 under strategy=auto; under ddp every GPU, or 2 on a CPU; what torchrun or srun started, if they did", _devices),
+        raise_when="When more GPUs, or more sockets, are free.", lower_when="When cores are shared, or the copies do not fit in memory.",
+        interacts={
+            "strategy": "how they share the work", "trainer.num_nodes": "times the machines is the number of processes",
+            "trainer.global_batch_size": "each takes a share of it: the mathematics is the same for every number",
+        },
+        memory="Under ddp each process has a copy of the model.",
+        time="A step takes nearly that many times less, if the devices are GPUs.",
+        misread="It is a number of devices, not a list of their ids: CUDA_VISIBLE_DEVICES selects which.",
+    )
+    num_nodes: int | None = knob(
+        None, "How many machines take part, each with trainer.devices devices.", source="Lightning docs, Trainer(num_nodes=...)",
+        bounds=at_least(1), usual=(1, 2, 4),
+        advice="Leave it empty under torchrun and srun. Without them run the command on each machine with NODE_RANK, MASTER_ADDR and "
+        "MASTER_PORT in the environment.",
+        empty=Empty("1, or what torchrun or srun started", _nodes),
+        raise_when="When the GPUs of one machine take too long.", lower_when="When the network between machines slows each step.",
+        interacts={"run_dir": "must be on a file system that all machines share", "trainer.devices": "those of each machine"},
+        time="A step takes nearly that many times less, on a fast network.",
+    )
 
     global_batch_size: int | None = knob(
         None, "How many examples (rows when packed, pairs when compared; prompts a rollout in ppo and grpo) make one optimizer step, over "
@@ -245,53 +298,3 @@ class Trainer(Option):
         lower_when="When memory or processes are short: 0 is no slower for tokenised data.",
         memory="Each is a process of its own.",
     )
-
-
-@option("trainer", "auto")
-@dataclass(slots=True)
-class Auto(Trainer):
-    """One device: the GPU where there is one, else the CPU."""
-
-    accelerator: ClassVar[str] = "auto"
-    costs: ClassVar[str] = "Nothing."
-
-
-@option("trainer", "cpu")
-@dataclass(slots=True)
-class Cpu(Trainer):
-    """One process on the CPU, even where there is a GPU."""
-
-    accelerator: ClassVar[str] = "cpu"
-    costs: ClassVar[str] = "Time, where there is a GPU."
-
-
-@option("trainer", "ddp_cpu")
-@dataclass(slots=True)
-class DdpCpu(Trainer):
-    """Several processes on CPUs, each with a copy of the model and a share of each step. For tests, and machines with many sockets."""
-
-    accelerator: ClassVar[str] = "cpu"
-    costs: ClassVar[str] = "A copy of the model a process."
-
-    processes: int = knob(
-        2, "How many processes share each step.", source="torch docs, DistributedDataParallel (gloo)",
-        bounds=at_least(2), usual=(2, 4), advice="One per socket: two on two cores are slower than one.",
-        raise_when="With more sockets.", lower_when="When cores are shared: two on two cores are slower than one.",
-        interacts={"trainer.global_batch_size": "each takes its share of it"},
-        memory="Each has a copy of the model.",
-    )
-
-    def refusal(self, run: RunConfig) -> str | None:
-        """Why so many processes cannot be, in one sentence, or None."""
-        if self.processes <= MOST_A_CORE * (cores := available()):
-            return None
-        return (
-            f"trainer.processes={self.processes} is more than {MOST_A_CORE} for each of this machine's {cores} cores, and each has a copy "
-            f"of the model; take trainer.processes={max(2, cores)}."
-        )
-
-
-def available() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-

@@ -252,10 +252,10 @@ class Badam(AdamW):
 
     def refusal(self, run: RunConfig) -> str | None:
         """An adapter has little state to save, and processes must agree on what has gradients."""
-        if getattr(run.trainer, "processes", 1) > 1:
+        if run.world_size > 1:
             return (
-                f"optim=badam cannot be used with trainer={run.trainer.name}: its processes wait for gradients of blocks that rest; "
-                "take trainer=auto, or optim=adamw."
+                f"optim=badam cannot be used with {run.world_size} processes: they wait for gradients of blocks that rest; "
+                "take trainer.devices=1, or optim=adamw."
             )
         return without_adapters(self, run, "an adapter's state is small already, and most of it would rest")
 

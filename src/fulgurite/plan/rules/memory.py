@@ -44,13 +44,15 @@ def evaluation(seen: Seen) -> Say | None:
 @rule("memory.replicas", "warning", source="P10: LlamaFactory #5637, #3938, #5972, #5659, #5842 (two devices use as much each as one)")
 def replicas(seen: Seen) -> Say | None:
     """Processes of one machine that each keep a whole copy in the same memory."""
-    memory, free, processes = seen.memory, seen.machine.memory_free, seen.machine.processes
-    if memory is None or not free or processes < 2 or seen.machine.device != "cpu" or processes * memory.peak <= MEMORY_TIGHT * free:
+    memory, free, processes = seen.memory, seen.machine.memory_free, seen.run.trainer.devices or 1
+    if memory is None or not free or processes < 2 or not seen.run.strategy.replicates or seen.machine.device != "cpu":
+        return None
+    if processes * memory.peak <= MEMORY_TIGHT * free:
         return None
     return Say(
-        f"trainer={seen.run.trainer.name} keeps a whole copy in each of {processes} processes: {size(memory.peak)} each, "
+        f"strategy={seen.run.strategy.name} keeps a whole copy in each of {processes} processes: {size(memory.peak)} each, "
         f"{size(processes * memory.peak)} together; {size(free)} are free.",
-        "method=lora" if seen.run.method.name == "full" else "trainer=auto",
+        "method=lora" if seen.run.method.name == "full" else "trainer.devices=1",
     )
 
 

