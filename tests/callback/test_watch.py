@@ -11,7 +11,7 @@ import torch
 from toy_stage import ToyStage, fit
 
 from fulgurite.callback.metrics_logger import Record
-from fulgurite.config.monitor import check_quiet
+from fulgurite.config.monitor import check_ignored
 from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.logger.metrics_file import MetricsFile
 from fulgurite.monitor.callback import Watch
@@ -75,8 +75,9 @@ def test_a_silenced_rule_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_an_unknown_rule_is_refused_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"watch\.quiet=clip-shar names no rule\. Did you mean clip-share\? There are: step-zero, "):
-        check_quiet(["norm-high", "clip-shar"])
+    with pytest.raises(ConfigError, match=r"monitor\.ignore=clip-shar names no rule\. Did you mean clip-share\? There "
+        r"are: step-zero, "):
+        check_ignored(["norm-high", "clip-shar"])
 
 
 class Nothing(ToyStage):
@@ -88,7 +89,7 @@ class Nothing(ToyStage):
 
 
 def test_a_rule_that_stops_raises_with_its_sentence_after_it_is_kept(tmp_path: Path) -> None:
-    sentence = r"^Step 1: A step has no label token .* To go on all the same: watch\.quiet=\[labels-empty\]\.$"
+    sentence = r"^Step 1: A step has no label token .* To go on all the same: monitor\.ignore=\[labels-empty\]\.$"
     with pytest.raises(TrainingFailed, match=sentence):
         fit([watch(tmp_path)], stage=Nothing(), folder=tmp_path)
     assert [(row["step"], row["rule"], row["severity"]) for row in told(tmp_path)] == [(1, "labels-empty", "stop")]

@@ -122,7 +122,7 @@ def test_a_loss_that_climbs_from_the_second_step_is_told_at_once(tmp_path: Path,
 
 
 def test_a_diverged_run_that_was_let_go_on_does_not_end_as_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tiny(tmp_path, *WILD, "watch.quiet=[above-chance]")
+    tiny(tmp_path, *WILD, "monitor.ignore=[above-chance]")
     kept = json.loads((tmp_path / "status.json").read_text())
     assert (kept["state"], kept["warnings"]) == ("diverged", ["update-high (step 1)", "diverged (step 2)"])
     said = capsys.readouterr().err
@@ -140,12 +140,12 @@ def test_a_first_loss_above_chance_stops_the_run_unless_that_is_allowed(tmp_path
         tiny(tmp_path / "stopped")
     assert told(tmp_path / "stopped") == [(1, "step-zero")]
     assert json.loads((tmp_path / "stopped" / "status.json").read_text())["state"] == "failed"
-    assert told(tiny(tmp_path / "allowed", "watch.quiet=[step-zero]")) == []
+    assert told(tiny(tmp_path / "allowed", "monitor.ignore=[step-zero]")) == []
 
 
 def test_an_unknown_rule_is_refused_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"watch\.quiet=clip-shar names no rule"):
-        tiny(tmp_path / "run", "watch.quiet=[clip-shar]")
+    with pytest.raises(ConfigError, match=r"monitor\.ignore=clip-shar names no rule"):
+        tiny(tmp_path / "run", "monitor.ignore=[clip-shar]")
     assert not (tmp_path / "run").exists()
 
 
@@ -157,7 +157,8 @@ def state(run: Path) -> dict[str, Any]:
 
 def test_a_resumed_run_says_what_an_uninterrupted_one_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["optim.lr=1e-7", "trainer.max_steps=40", "trainer.save_every=1", "trainer.keep_checkpoints=99", "trainer.max_grad_norm=0.01"]
-    words += ["scheduler=constant", "trainer.eval_every=9", "watch.quiet=[update-high]", "trainer.global_batch_size=16"]
+    words += ["scheduler=constant", "trainer.eval_every=9", "monitor.ignore=[update-high]",
+        "trainer.global_batch_size=16"]
     whole = tiny(tmp_path / "run", *words)
     expected = state(whole)
     assert told(whole) == [(40, "plateau")]
@@ -174,15 +175,15 @@ def test_a_resumed_run_says_what_an_uninterrupted_one_says(tmp_path: Path, capsy
     shutil.rmtree(again / "checkpoints" / "step-40")
     for link in ("last", "best"):
         (again / "checkpoints" / link).unlink()
-    assert told(tiny(again, *words, "watch.quiet=[plateau]")) == []
+    assert told(tiny(again, *words, "monitor.ignore=[plateau]")) == []
 
 
 def test_a_config_of_before_the_watch_is_read(tmp_path: Path) -> None:
-    kept = read_config(tiny(tmp_path, "watch.quiet=[ties]"))
-    assert kept["watch"] == {"quiet": ["ties"]}
-    assert rebuilt(kept).watch.quiet == ["ties"]
-    del kept["watch"]
-    assert rebuilt(kept).watch.quiet == []
+    kept = read_config(tiny(tmp_path, "monitor.ignore=[ties]"))
+    assert kept["monitor"] == {"ignore": ["ties"]}
+    assert rebuilt(kept).monitor.ignore == ["ties"]
+    del kept["monitor"]
+    assert rebuilt(kept).monitor.ignore == []
 
 
 def test_the_rules_know_the_run(tmp_path: Path) -> None:

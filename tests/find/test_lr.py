@@ -73,7 +73,8 @@ def test_the_verdict_compares_with_the_derived_rate() -> None:
 
 
 def test_a_run_draws_its_curve_and_keeps_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["+find=lr", "find.steps=30", "model=tiny", "data.max_samples=60", "precision=fp32", "trainer.global_batch_size=4",
+    words = ["+find=lr", "lr_finder.steps=30", "model=tiny", "data.max_samples=60", "precision=fp32",
+        "trainer.global_batch_size=4",
              "trainer.micro_batch_size=2", f"run_dir={tmp_path / 'run'}"]
     composed = compose(words)
     lr = composed.run.optim.lr
@@ -93,7 +94,8 @@ def test_a_test_that_is_short_of_memory_begins_again_with_half_the_micro_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its curve is that of the smaller micro-batch, and the second shortage ends it in one line."""
-    words = ["+find=lr", "find.steps=20", "model=tiny", "data.max_samples=60", "precision=fp32", "trainer.global_batch_size=4"]
+    words = ["+find=lr", "lr_finder.steps=20", "model=tiny", "data.max_samples=60", "precision=fp32",
+        "trainer.global_batch_size=4"]
     plain, least = LanguageStage.total_loss, 3
 
     def short(self: LanguageStage, batch: dict[str, Any]) -> torch.Tensor:

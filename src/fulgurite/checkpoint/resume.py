@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 FREE = (
-    "run_dir", "name", "plugins", "resume", "plan", "watch", "sweep", "logger",
+    "run_dir", "name", "plugins", "resume", "plan", "monitor", "sweep", "logger",
     "trainer.log_every", "trainer.keep_checkpoints", "trainer.save_every", "trainer.num_workers",
 )
 """Knobs and groups that change nothing in the mathematics; every other knob makes a run what it is."""

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import ClassVar
 
 from fulgurite.config.schema import Empty, Sure, above, between, knob
 
 
-class What(StrEnum):
-    """What is looked for."""
-
-    lr = "lr"
-
-
 @dataclass(slots=True)
-class Find:
+class LrFinder:
     """A test that trains with a growing rate and keeps nothing of what it trained, `fulgurite train +find=lr`."""
 
-    room: ClassVar[str] = "find"
+    room: ClassVar[str] = "lr_finder"
 
-    what: What | None = knob(
-        None, "What is looked for before a run: lr, the learning rate.", source="Smith, https://arxiv.org/abs/1506.01186",
-        advice="Write +find=lr beside the words of the run that is meant.", empty=Empty("nothing: the run trains"),
+    enabled: bool = knob(
+        False, "Whether the run is a learning rate range test in place of a training.",
+        source="Smith, https://arxiv.org/abs/1506.01186",
+        advice="Write +find=lr beside the words of the run that is meant.",
     )
     steps: int = knob(
         60, "How many optimizer steps lie between the lowest rate and the highest.", source="fastai's lr_find 100; 60 is ours, for CPUs",
@@ -32,12 +26,12 @@ class Find:
         interacts={"trainer.global_batch_size": "a small one makes the curve ragged"},
         time="In proportion; it ends early where the loss diverges.",
     )
-    low: float | None = knob(
+    min_lr: float | None = knob(
         None, "The rate that the test begins with.", source="Ours", bounds=above(0, 1), advice="Leave it.",
         interacts={"optim.lr": "what it is a thousandth of"},
         empty=Empty("a thousandth of optim.lr"),
     )
-    high: float | None = knob(
+    max_lr: float | None = knob(
         None, "The rate that the test ends with, if the loss bears it.", source="Ours", bounds=above(0, 100), advice="Leave it.",
         interacts={"optim.lr": "what it is a thousand times of"},
         empty=Empty("a thousand times optim.lr, at most 10"),

@@ -58,19 +58,20 @@ zero, sampling from another policy, a loss or norm that is not finite."""
 
 
 @dataclass(slots=True)
-class Watch:
+class Monitor:
     """What is said while a run trains."""
 
-    room: ClassVar[str] = "watch"
+    room: ClassVar[str] = "monitor"
 
-    quiet: list[str] = knob(
+    ignore: list[str] = knob(
         [], "Rules that watch the run and shall keep silent, by id.", source="Ours",
-        advice="Each sentence names its rule. Silence one that you have understood: watch.quiet=[clip-share].",
+        advice="Each sentence names its rule. Silence one that you have understood: monitor.ignore=[clip-share].",
     )
 
 
-def check_quiet(names: Sequence[str]) -> None:
+def check_ignored(names: Sequence[str]) -> None:
     """Raise ConfigError where a rule is named that there is not."""
     for name in names:
         if name not in RULES:
-            raise ConfigError(f"watch.quiet={name} names no rule.{did_you_mean(name, RULES)} There are: {', '.join(RULES)}.")
+            raise ConfigError(f"monitor.ignore={name} names no rule.{did_you_mean(name, RULES)} There are: "
+                f"{', '.join(RULES)}.")

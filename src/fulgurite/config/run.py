@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from fulgurite.config.lr_finder import Find
-from fulgurite.config.monitor import Watch
+from fulgurite.config.lr_finder import LrFinder
+from fulgurite.config.monitor import Monitor
 from fulgurite.config.schema import Empty, Knob, groups, knob, knobs_of
 from fulgurite.config.schema import between as _between
 from fulgurite.config.sweep import Sweep
@@ -85,9 +85,9 @@ class RunConfig:
     logger: dict[str, Any] = field(default_factory=dict)
     resume: Resume = field(default_factory=Resume)
     plan: Plan = field(default_factory=Plan)
-    watch: Watch = field(default_factory=Watch)
+    monitor: Monitor = field(default_factory=Monitor)
     sweep: Sweep = field(default_factory=Sweep)
-    find: Find = field(default_factory=Find)
+    lr_finder: LrFinder = field(default_factory=LrFinder)
 
     seed: int = knob(
         42, "The seed of every random draw: order, adapter, dropout, samples.", source="Ours", bounds=_between(0, 2**32 - 1),
@@ -118,7 +118,7 @@ class RunConfig:
         return (self.trainer.devices or 1) * (self.trainer.num_nodes or 1)
 
 
-OWN: dict[str, type] = {"resume": Resume, "plan": Plan, "watch": Watch, "sweep": Sweep, "find": Find}
+OWN: dict[str, type] = {"resume": Resume, "plan": Plan, "monitor": Monitor, "sweep": Sweep, "lr_finder": LrFinder}
 """What belongs to the run itself and has knobs of its own."""
 
 

@@ -51,7 +51,7 @@ class Voice:
                     tracker.log_text("watch", list(COLUMNS), [[str(r[c]) for c in COLUMNS] for r in self.rows], step)
         if severity is Severity.stop:
             raise TrainingFailed(
-                f"Step {step}: {finding.sentence} {finding.remedy} To go on all the same: watch.quiet=[{rule}]."
+                f"Step {step}: {finding.sentence} {finding.remedy} To go on all the same: monitor.ignore=[{rule}]."
             )
         say(f"{severity} ({rule}, step {step}): {finding.sentence} {finding.remedy}")
 

@@ -21,7 +21,7 @@ def checked_source(composed: Composed) -> Source:
     run = composed.run
     refuse_unknown(run)
     refuse_impossible(run)
-    if run.find.what is not None:
+    if run.lr_finder.enabled:
         refuse_find(run)
     source: Source = build(run.data, stage=run.stage.name, seed=run.seed)
     refuse_unmeasured(run, run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None)))

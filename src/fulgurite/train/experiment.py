@@ -51,7 +51,7 @@ class Experiment(Pieces):
         run = self.composed.run
         if run.sweep.knobs and not self.composed.multirun and run.sweep.trial is None:
             raise ConfigError("A search is several runs: write fulgurite train -m before the words, as in -m +sweep=sft_lora.")
-        if run.find.what is not None:
+        if run.lr_finder.enabled:
             find(self)
         else:
             train(self)

@@ -80,8 +80,8 @@ def plan_test(composed: Composed) -> None:
     """Makes the run as long as the test; neither samples nor trackers see it."""
     run = composed.run
     for name in ("trainer.max_steps", "trainer.eval_every", "trainer.save_every"):
-        setattr(run.trainer, name.partition(".")[2], run.find.steps)
-        composed.provenance[name] = Origin(run.find.steps, "derived", "the range test's steps")
+        setattr(run.trainer, name.partition(".")[2], run.lr_finder.steps)
+        composed.provenance[name] = Origin(run.lr_finder.steps, "derived", "the range test's steps")
     if isinstance(run.stage, GenerativeStage):
         run.stage.prompts = []
     run.logger = {}
@@ -94,7 +94,8 @@ def measure(pieces: Pieces) -> Curve:
         with loading(pieces.gathered.seen):
             prepare_files(pieces)
         lr = composed.run.optim.lr
-        pieces.module.schedule = Ramp(low=composed.run.find.low or lr / 1000, high=composed.run.find.high or min(lr * 1000, 10.0))
+        pieces.module.schedule = Ramp(low=composed.run.lr_finder.min_lr or lr / 1000,
+            high=composed.run.lr_finder.max_lr or min(lr * 1000, 10.0))
         found = climb(pieces)
         if isinstance(found, Curve):
             return found
@@ -142,7 +143,8 @@ def told(curve: Curve, derived: float, folder: Path) -> Proposal | None:
     write_atomically(folder / "find.svg", draw_svg(figure))
     show("\n" + draw_text(figure))
     if found is None:
-        print("\nThe loss falls at none of these rates, so that none can be proposed: take more steps (find.steps=100) or other data.")
+        print("\nThe loss falls at none of these rates, so that none can be proposed: take more steps "
+            "(lr_finder.steps=100) or other data.")
     else:
         show(f"\nproposed optim.lr={found.rate:.2g}: {found.reason}. The lowest loss is at {found.lowest:.2g}.")
         print(f"{verdict(found.rate, derived)}.")

@@ -135,7 +135,7 @@ class Pieces:
         if shortened := samples.shortened():
             say(f"warning: {shortened}")
         known = about(run, g.facts.total_steps, made.module, g.rows)
-        watch = Watch(Voice(self.folder / "watch.jsonl"), known, run.watch.quiet, samples)
+        watch = Watch(Voice(self.folder / "watch.jsonl"), known, run.monitor.ignore, samples)
         hashes = input_hashes(run) if rank() == 0 else {}
         identity = {"data": g.encoded.key, "version": __version__, **began_from(run), **hashes}
         return build_callbacks(run, self.folder, g.facts.total_steps, samples, watch, identity, self.own_callbacks)
