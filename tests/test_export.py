@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from fulgurite.data.example import Message
 from fulgurite.errors import ModelError, RequestError
 from fulgurite.export.dtype import cast
 from fulgurite.export.model import export_main, load_run
+from fulgurite.files.lock import hold_lock
 from fulgurite.model.generation_config import valid
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # peft asks by the old name
@@ -278,15 +277,25 @@ def test_a_number_too_large_for_the_dtype_is_refused(tmp_path: Path) -> None:
         cast(layer, torch.float16)
 
 
-def test_drafts_of_dead_processes_are_swept_and_those_of_living_ones_stay(full: Path, tmp_path: Path) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    stale, living, others = (tmp_path / name for name in (f"out.tmp-{gone.pid}", f"out.tmp-{os.getppid()}", f"other.tmp-{gone.pid}"))
-    for folder in (stale, living, others):
+def test_export_removes_drafts_of_killed_processes_and_leaves_those_of_others(full: Path, tmp_path: Path) -> None:
+    """A killed export's draft goes, even if its process id is that of another process by now; another folder's draft stays."""
+    stale, reused, others = (tmp_path / name for name in ("out.tmp-4194305", f"out.tmp-{os.getppid()}", "other.tmp-4194305"))
+    for folder in (stale, reused, others):
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"half")
     export(full, tmp_path / "out")
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["out", living.name, others.name])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["out", others.name])
+
+
+def test_export_into_a_folder_that_another_process_writes_is_refused(
+    full: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draft = tmp_path / "out.tmp-1"
+    draft.mkdir()
+    with hold_lock(tmp_path / ".out.lock"):
+        assert main(["export", f"run={full}", f"out={tmp_path / 'out'}"]) == 2
+    assert "is being written by another process; wait for it" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [draft]
 
 
 @pytest.mark.parametrize(

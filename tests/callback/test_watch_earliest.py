@@ -18,7 +18,7 @@ from fulgurite.config.monitor import RULES
 from fulgurite.monitor.history import About, Seen, Trail
 from fulgurite.monitor.outcome import Ending, ending
 from fulgurite.monitor.rules import Moment, found
-from fulgurite.run.status import status
+from fulgurite.run.status import track_status
 
 LN_V = math.log(512)
 TINY = About("sft", vocab=512, total=1000, batch_size=8, answer_tokens=30, max_new_tokens=64)
@@ -181,11 +181,11 @@ def test_a_run_that_came_back_ended_with_warnings() -> None:
 
 
 def test_the_status_file_carries_how_it_ended(tmp_path: Path) -> None:
-    with status(tmp_path, name="x") as ended:
+    with track_status(tmp_path, name="x") as ended:
         ended |= {"state": "diverged", "warnings": ["diverged (step 2)"]}
     kept = json.loads((tmp_path / "status.json").read_text())
     assert (kept["state"], kept["warnings"]) == ("diverged", ["diverged (step 2)"])
-    with status(tmp_path, name="x"):
+    with track_status(tmp_path, name="x"):
         pass
     kept = json.loads((tmp_path / "status.json").read_text())
     assert (kept["state"], "warnings" in kept) == ("finished", False)

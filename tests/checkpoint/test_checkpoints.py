@@ -13,6 +13,7 @@ from toy_training import PER_EPOCH, At, K, Model, digest, train
 
 from fulgurite.checkpoint import folder, io, loop, resume
 from fulgurite.errors import CheckpointError, Interrupted, TrainingFailed
+from fulgurite.files import atomic
 from fulgurite.trainer.build import quiet
 
 
@@ -21,7 +22,7 @@ def stopped() -> None:
 
 
 def steps(run: Path) -> list[int]:
-    return folder.steps(run / "checkpoints")
+    return folder.list_steps(run / "checkpoints")
 
 
 def link(run: Path, name: str) -> str:
@@ -157,11 +158,11 @@ def test_there_is_a_whole_checkpoint_at_every_instant(tmp_path, monkeypatch):
 
     def look():
         if steps(tmp_path):
-            looked.append(folder.newest_whole(checkpoints)[0])
+            looked.append(folder.find_newest_whole(checkpoints)[0])
             assert looked[-1] is not None
         for name in ("last", "best"):
             if (checkpoints / name).is_symlink():
-                assert folder.problems(checkpoints / name) == [], name
+                assert folder.find_faults(checkpoints / name) == [], name
 
     def looking(module, name):
         real = getattr(module, name)
@@ -176,8 +177,8 @@ def test_there_is_a_whole_checkpoint_at_every_instant(tmp_path, monkeypatch):
 
     looking(io, "_save")
     looking(shutil, "rmtree")
-    for name in ("_sync", "_publish", "point"):
-        looking(folder, name)
+    for name in ("sync", "publish_folder", "replace_link"):
+        looking(atomic, name)
     train(tmp_path, epochs=17, save_every=1, eval_every=7, keep=1)
     assert len(set(looked)) == 51
     assert sorted(p.name for p in checkpoints.iterdir()) == sorted({"last", "best", link(tmp_path, "best"), "step-51"})

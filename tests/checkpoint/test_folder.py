@@ -13,6 +13,7 @@ import torch
 
 from fulgurite.checkpoint import folder, io
 from fulgurite.errors import CheckpointError, TrainingFailed
+from fulgurite.files import atomic
 
 SPACE = r"it needs \d+ bytes and \d+ bytes are free there"
 
@@ -35,7 +36,7 @@ def whole_step(path: Path) -> int:
 
 def test_a_saved_folder_is_whole_and_lists_every_file(tmp_path):
     path = save(tmp_path, 3)
-    assert folder.problems(path) == []
+    assert folder.find_faults(path) == []
     assert {p.name for p in path.iterdir()} == {*folder.PARTS, "manifest.json"}
     assert set(json.loads((path / "manifest.json").read_text())["files"]) == set(folder.PARTS)
     assert [p.name for p in tmp_path.iterdir()] == ["step-3"]
@@ -53,7 +54,7 @@ def test_each_damage_of_each_file_is_found_and_the_one_before_is_taken(tmp_path,
         "empty": lambda: file.write_bytes(b""),
         "gone": file.unlink,
     }[damage]()
-    found, skipped = folder.newest_whole(tmp_path)
+    found, skipped = folder.find_newest_whole(tmp_path)
     assert found == before
     assert [path for path, _ in skipped] == [newest]
     assert name in skipped[0][1]
@@ -76,23 +77,23 @@ def test_a_damaged_manifest_is_found(tmp_path, content, words):
     path = save(tmp_path, 1)
     manifest = path / "manifest.json"
     manifest.unlink() if content is None else manifest.write_bytes(content)
-    assert len(folder.problems(path)) == 1
-    assert words in folder.problems(path)[0]
+    assert len(folder.find_faults(path)) == 1
+    assert words in folder.find_faults(path)[0]
 
 
 def test_the_highest_number_wins_not_the_longest_name(tmp_path):
     for step in (9, 100, 20):
         save(tmp_path, step)
-    assert folder.newest_whole(tmp_path) == (tmp_path / "step-100", [])
-    assert folder.newest_whole(tmp_path / "nowhere") == (None, [])
+    assert folder.find_newest_whole(tmp_path) == (tmp_path / "step-100", [])
+    assert folder.find_newest_whole(tmp_path / "nowhere") == (None, [])
 
 
 def test_what_a_killed_process_left_is_never_a_checkpoint_and_is_removed(tmp_path):
     path = save(tmp_path, 1)
     path.rename(tmp_path / "step-1.tmp-123")
     (tmp_path / "last.tmp-9").symlink_to("step-1")
-    assert folder.newest_whole(tmp_path) == (None, [])
-    assert folder.remove_stale(tmp_path) == ["last.tmp-9", "step-1.tmp-123"]
+    assert folder.find_newest_whole(tmp_path) == (None, [])
+    assert atomic.remove_drafts(tmp_path) == ["last.tmp-9", "step-1.tmp-123"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -100,7 +101,7 @@ def test_an_error_inside_leaves_nothing_behind(tmp_path):
     before = save(tmp_path, 1)
 
     def cut_off():
-        with folder.writing(tmp_path / "step-2", 10) as draft:
+        with folder.write_checkpoint(tmp_path / "step-2", 10) as draft:
             (draft / "half").write_bytes(b"x")
             raise KeyboardInterrupt
 
@@ -120,8 +121,8 @@ def test_a_damaged_checkpoint_of_the_same_step_is_replaced(tmp_path):
 def test_links_are_relative_and_outlive_a_move(tmp_path):
     save(tmp_path / "a", 1)
     save(tmp_path / "a", 2)
-    folder.point(tmp_path / "a" / "last", tmp_path / "a" / "step-1")
-    folder.point(tmp_path / "a" / "last", tmp_path / "a" / "step-2")
+    atomic.replace_link(tmp_path / "a" / "last", tmp_path / "a" / "step-1")
+    atomic.replace_link(tmp_path / "a" / "last", tmp_path / "a" / "step-2")
     (tmp_path / "a").rename(tmp_path / "b")
     assert os.readlink(tmp_path / "b" / "last") == "step-2"
     assert whole_step(tmp_path / "b" / "last") == 2
@@ -207,7 +208,7 @@ def test_a_full_disk(small_disk, monkeypatch, looked):
         save(small_disk, 2, size=200_000)
     monkeypatch.undo()
     assert "\n" not in str(caught.value)
-    assert folder.problems(before) == []
+    assert folder.find_faults(before) == []
     assert list(small_disk.iterdir()) == [before]
     shutil.rmtree(before)
     assert whole_step(save(small_disk, 2, size=200_000)) == 2
@@ -252,7 +253,7 @@ def test_pickle_is_never_read(tmp_path, name):
     assert whole_step(path) == 1
     for part in folder.PARTS:
         evil = tmp_path / "evil" / part / "step-1"
-        with folder.writing(evil, 0) as draft:
+        with folder.write_checkpoint(evil, 0) as draft:
             for other in folder.PARTS:
                 (draft / other).write_bytes(content if other == part else (path / other).read_bytes())
         with pytest.raises(CheckpointError, match=f"{part} cannot be read"):

@@ -17,10 +17,11 @@ from toy_training import digest, train
 
 from fulgurite.checkpoint import folder, io
 from fulgurite.errors import Interrupted
+from fulgurite.files import atomic
 
 SAVES = {"save_every": 1, "eval_every": 2, "keep": 1}
-OWN = ("_sync", "_publish", "retire", "point")
-PLACES = ((io, "_save"), (shutil, "rmtree"), *((folder, name) for name in OWN))
+OWN = ("sync", "publish_folder", "remove_folder", "replace_link")
+PLACES = ((io, "_save"), (shutil, "rmtree"), *((atomic, name) for name in OWN))
 
 
 def half(name, words):

@@ -62,7 +62,7 @@ def test_links_that_a_kill_left_behind_are_renewed(tmp_path):
         tree = {"state_dict": {"w": torch.ones(3)}, "position": {"best_step": step}}
         io.FolderCheckpointIO().save_checkpoint(tree, path)
         if step == 1:
-            folder.link(path.parent, 1, 1)
+            folder.update_links(path.parent, 1, 1)
     assert resume.find(tmp_path) == tmp_path / "checkpoints" / "step-2"
     assert [os.readlink(tmp_path / "checkpoints" / name) for name in ("last", "best")] == ["step-2", "step-2"]
 

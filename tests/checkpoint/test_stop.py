@@ -53,14 +53,14 @@ def test_a_second_signal_before_any_checkpoint(tmp_path):
 def test_a_second_signal_inside_the_write(tmp_path, monkeypatch):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(whole)
-    seal = folder._seal
+    seal = folder.write_manifest
 
-    def interrupted(draft):
+    def interrupted(draft, durable):
         if draft.name.startswith("step-4"):
             send(15, 15)()
-        seal(draft)
+        seal(draft, durable)
 
-    monkeypatch.setattr(folder, "_seal", interrupted)
+    monkeypatch.setattr(folder, "write_manifest", interrupted)
     with pytest.raises(Interrupted, match="the last checkpoint is that of step 2"):
         train(cut)
     monkeypatch.undo()
@@ -70,17 +70,17 @@ def test_a_second_signal_inside_the_write(tmp_path, monkeypatch):
 
 
 def test_one_signal_inside_the_write_waits_for_its_end(tmp_path, monkeypatch):
-    seal = folder._seal
+    seal = folder.write_manifest
 
-    def interrupted(draft):
+    def interrupted(draft, durable):
         if draft.name.startswith("step-2"):
             send(15)()
-        seal(draft)
+        seal(draft, durable)
 
-    monkeypatch.setattr(folder, "_seal", interrupted)
+    monkeypatch.setattr(folder, "write_manifest", interrupted)
     with pytest.raises(Interrupted, match="after step 3"):
         train(tmp_path)  # the checkpoint of step 2 is written between two steps: step 3 is the one that is finished
-    assert folder.steps(tmp_path / "checkpoints") == [2, 3]
+    assert folder.list_steps(tmp_path / "checkpoints") == [2, 3]
 
 
 def test_the_handlers_from_before_are_put_back(tmp_path):

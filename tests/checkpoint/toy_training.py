@@ -176,9 +176,11 @@ def slowed(seconds: float) -> None:
     """Make each part of a checkpoint take its time, for a killer to find it in the middle."""
     import time
 
-    from fulgurite.checkpoint import folder, io
+    from fulgurite.checkpoint import io
+    from fulgurite.files import atomic
 
-    for module, name in ((io, "_save"), (folder, "_sync"), (folder, "_publish"), (folder, "retire"), (folder, "point")):
+    own = ("sync", "publish_folder", "remove_folder", "replace_link")
+    for module, name in ((io, "_save"), *((atomic, name) for name in own)):
         real = getattr(module, name)
 
         def slow(*words: Any, real: Callable[..., Any] = real) -> Any:

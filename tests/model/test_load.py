@@ -26,10 +26,11 @@ from fulgurite.config.compose import compose
 from fulgurite.config.schema import build
 from fulgurite.data.cache import cache_root
 from fulgurite.errors import ConfigError, ModelError
+from fulgurite.files.atomic import write_folder
+from fulgurite.files.manifest import write_manifest
 from fulgurite.model import generation_config as generation
 from fulgurite.model import smollm2
 from fulgurite.model.load import Loaded
-from fulgurite.model.sealed_folder import publish, seal
 from fulgurite.plan.meta_model import outlined
 from fulgurite.precision.policy import build as settle
 from fulgurite.stage.causal_lm import plain_head
@@ -174,11 +175,10 @@ def test_lora_trains_its_matrices_and_nothing_else() -> None:
 def tiny_instead(source: Path, folder: Path) -> None:
     """What `convert` does, with a tiny model."""
     loaded = made("model=tiny")
-    draft = folder.with_name(f"{folder.name}.draft-{threading.get_ident()}")
-    loaded.model.save_pretrained(draft)
-    loaded.tokenizer.save_pretrained(draft)
-    seal(draft)
-    publish(draft, folder)
+    with write_folder(folder) as draft:
+        loaded.model.save_pretrained(draft)
+        loaded.tokenizer.save_pretrained(draft)
+        write_manifest(draft)
 
 
 @pytest.fixture

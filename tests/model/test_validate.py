@@ -14,13 +14,13 @@ import torch
 from fulgurite.config.compose import compose
 from fulgurite.config.schema import build
 from fulgurite.errors import ModelError
+from fulgurite.files.json import MOST_DEPTH, count_depth, read_json
 from fulgurite.model import validate
 from fulgurite.model.config import Hf
 from fulgurite.model.validate import adapter_base, check_folder, check_sizes
 from fulgurite.plan.meta_model import outlined
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.load import adapted_base, start
-from fulgurite.text.json_reader import MOST_DEPTH, count_depth, read_json
 
 DEEP = {"lists": "[" * 100_000, "objects": '{"a":' * 100_000, "closed": "[" * 900 + "]" * 900}
 Spoil = Callable[..., Path]

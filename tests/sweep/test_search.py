@@ -140,16 +140,16 @@ def test_a_trial_of_a_process_that_is_gone_is_taken_up_again_and_a_living_one_is
 
     what, _ = begun(tmp_path, "sweep.trials=3", "sweep.pruner=none")
     study = kept.opened(what.sweep, storage(str(what.sweep.storage)))
-    number, values = kept.ask(study, what.sweep, what.spaces)
+    number, values = kept.ask(study, what.spaces, tmp_path)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     study._storage.set_trial_user_attr(kept.trial_of(study, number)._trial_id, "pid", gone.pid)
-    other, _ = kept.ask(study, what.sweep, what.spaces)
+    other, _ = kept.ask(study, what.spaces, tmp_path)
     study._storage.set_trial_user_attr(kept.trial_of(study, other)._trial_id, "host", "another-machine")
     assert len(kept.settle(study, what.sweep, tmp_path)) == 1
     states = [t.state.name for t in study.get_trials()]
     assert states == ["FAIL", "RUNNING", "WAITING"]
-    assert kept.ask(study, what.sweep, what.spaces) == (2, values)
+    assert kept.ask(study, what.spaces, tmp_path) == (2, values)
 
 
 def test_only_the_best_trials_keep_their_checkpoints(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_whoever_asks_behind_the_last_trial_gives_it_back(tmp_path: Path, monkey
     study = kept.opened(what.sweep, storage(str(what.sweep.storage)))
     counted = kept.counted
     for _ in range(2):
-        kept.ask(study, what.sweep, what.spaces)
+        kept.ask(study, what.spaces, tmp_path)
     calls: list[int] = []
 
     def late(study: Any) -> list[Any]:
@@ -126,7 +126,7 @@ def test_whoever_asks_behind_the_last_trial_gives_it_back(tmp_path: Path, monkey
         return counted(study) if len(calls) > 1 else []  # as it was before the others asked
 
     monkeypatch.setattr(kept, "counted", late)
-    assert kept.claimed(study, what.sweep, what.spaces, 1) == []
+    assert kept.claimed(study, what.sweep, what.spaces, 1, tmp_path) == []
     assert len(counted(study)) == 2
     assert study.get_trials()[2].user_attrs["why"] == "the study had its last trial already"
 
@@ -134,27 +134,34 @@ def test_whoever_asks_behind_the_last_trial_gives_it_back(tmp_path: Path, monkey
 def test_a_trial_whose_own_process_lives_is_left_when_its_search_has_died(tmp_path: Path) -> None:
     what, _ = begun(tmp_path, "sweep.trials=2")
     study = kept.opened(what.sweep, storage(str(what.sweep.storage)))
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    number, _ = kept.ask(study, what.sweep, what.spaces)
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as runner:
-        for name, value in (("pid", gone.pid), ("runner", kept.this_process() | {"pid": runner.pid, "process_started": None})):
-            study._storage.set_trial_user_attr(kept.trial_of(study, number)._trial_id, name, value)
+    code = "import sys, json; from pathlib import Path; from fulgurite.sweep.study import describe_process as d\n"
+    code += "print(json.dumps(d(Path(sys.argv[1]))), flush=True); input()"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    number, _ = kept.ask(study, what.spaces, tmp_path)
+    asked = kept.trial_of(study, number)._trial_id
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as runner:
+        assert runner.stdout is not None
+        described = json.loads(runner.stdout.readline())
+        gone = {"pid": os.getpid() + 1, "lock": str(tmp_path / ".process-gone.lock")}
+        for name, value in (*gone.items(), ("runner", described)):
+            study._storage.set_trial_user_attr(asked, name, value)
         assert kept.settle(study, what.sweep, tmp_path) == []
+        runner.kill()
     assert len(kept.settle(study, what.sweep, tmp_path)) == 1
+    assert not Path(described["lock"]).exists()
 
 
 def test_a_trial_that_is_over_does_not_begin_in_another_process(tmp_path: Path) -> None:
     what, _ = begun(tmp_path, "sweep.trials=2")
     study = kept.opened(what.sweep, storage(str(what.sweep.storage)))
-    number, _ = kept.ask(study, what.sweep, what.spaces)
+    number, _ = kept.ask(study, what.spaces, tmp_path)
     what.sweep.trial = number
-    kept.begin(what.sweep, resumed=False)
+    kept.begin(what.sweep, tmp_path, resumed=False)
     assert kept.trial_of(study, number).user_attrs["runner"]["pid"] == os.getpid()
     kept.again(study, what.sweep, number, tmp_path)
     with pytest.raises(ConfigError, match=f"Trial {number} of .* is over"):
-        kept.begin(what.sweep, resumed=False)
-    kept.begin(what.sweep, resumed=True)
+        kept.begin(what.sweep, tmp_path, resumed=False)
+    kept.begin(what.sweep, tmp_path, resumed=True)
 
 
 def lost(what: Search, base: Composed, folder: Path, starts: bool) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from fulgurite.train.launcher import Launch, launch
 
 HEAD = """
 import os, signal, sys, time
-from fulgurite.trainer import rank
+from fulgurite.train import rank_process as rank
 from fulgurite.train.rank_process import Report, follow_launcher, report
 follow_launcher()
 number = int(os.environ["RANK"])
@@ -174,8 +174,9 @@ run.wait()
 def test_ranks_die_with_their_launcher(deaf: bool, tmp_path: Path) -> None:
     """They get SIGTERM, which saves; one that does not listen is killed, and writes how its run ended."""
     code = f"{HEAD}\nrank.TO_LEAVE = 0.3\nsignal.signal(signal.SIGTERM, lambda *_: {'None' if deaf else 'sys.exit(0)'})\nthere('up')\n"
-    code += "from fulgurite.callback import status\nfrom pathlib import Path\n"
-    code += "if number == 0: status.write(Path(os.environ['PLACE']), {'state': 'running', **status.this_process()})\nthere('told')\n"
+    code += "import socket\nfrom fulgurite.run import status\nfrom pathlib import Path\n"
+    code += "mine = {'state': 'running', 'host': socket.gethostname(), 'pid': os.getpid()}\n"
+    code += "if number == 0: status.write_status(Path(os.environ['PLACE']), mine)\nthere('told')\n"
     code += "while True: time.sleep(0.05)"
     command = [sys.executable, "-c", LAUNCHER, str(tmp_path), code]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PLACE": str(tmp_path)}) as launcher:
@@ -218,12 +219,12 @@ def test_the_launcher_prints_one_line_and_mends_the_status(
 ) -> None:
     """With the real command: its words are wrong, which both ranks say."""
     gone = {"state": "running", "host": socket.gethostname(), "pid": 2**22 + 1}
-    status.write(tmp_path, gone)
+    status.write_status(tmp_path, gone)
     assert launch(["train", "model=tiny", "optim.lrr=1"], 2, tmp_path) == 2
     line = capsys.readouterr().err.strip()
     assert line.startswith("error: ")
     assert "Did you mean optim.lr" in line
     assert "\n" not in line
-    found = status._text(tmp_path)
+    found = status._read_text(tmp_path)
     assert found is not None
     assert {k: json.loads(found)[k] for k in ("state", "why")} == {"state": "failed", "why": line.removeprefix("error: ")}

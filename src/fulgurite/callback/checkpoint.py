@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from fulgurite.checkpoint import folder, loop, resume, rng, weights
+from fulgurite.files import atomic
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -62,7 +63,7 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Clear away what a killed process left, and note the buffers that training may change."""
         if trainer.is_global_zero:
-            folder.remove_stale(self.folder)
+            atomic.remove_drafts(self.folder)
         self._buffers = weights.buffers(pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -83,7 +84,7 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Stand where the checkpoint stands. Raises CheckpointError for other weights, identity or world size."""
         own = checkpoint[loop.KEY]
-        place = self.folder / folder.name_of(own["step"])
+        place = self.folder / folder.name_step(own["step"])
         then, now = resume.comparable(own["identity"], self.identity)
         resume.check_same(then, now, resume.allowed_beside(self.allow, now), place, kept=self.allow)
         weights.check_names(pl_module, checkpoint["state_dict"], str(place))
@@ -134,14 +135,14 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
         Raises CheckpointError or TrainingFailed, and leaves the earlier checkpoint, where it cannot be made.
         """
         step = trainer.global_step
-        path = self.folder / folder.name_of(step)
+        path = self.folder / folder.name_step(step)
         if step != self.newest:
             self._evaluated, self._random = evaluated, random
             trainer.save_checkpoint(path)
             self.newest = step
         self._improved = False
         if trainer.is_global_zero:
-            folder.link(self.folder, step, self.best_step)
+            folder.update_links(self.folder, step, self.best_step)
             self._retire(step)
         return path
 
@@ -155,10 +156,10 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
 
     def _retire(self, step: int) -> None:
         """Delete what is older than the newest `keep`, but for the best. Higher steps are damaged and do not count."""
-        older = [s for s in folder.steps(self.folder) if s <= step]
+        older = [s for s in folder.list_steps(self.folder) if s <= step]
         for old in older[: -self.keep]:
             if old != self.best_step:
-                folder.retire(self.folder / folder.name_of(old))
+                atomic.remove_folder(self.folder / folder.name_step(old))
 
 
 def at_boundary(trainer: Trainer, batch_idx: int) -> bool:

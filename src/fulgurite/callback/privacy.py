@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from fulgurite.files import replace
+from fulgurite.files.atomic import write_file
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,6 @@ class PrivacyFile(pl.Callback):  # type: ignore[misc]
         if not trainer.is_global_zero:
             return
         try:
-            replace(self.path, json.dumps(stage.mechanism.report(), indent=1) + "\n")
+            write_file(self.path, json.dumps(stage.mechanism.report(), indent=1) + "\n")
         except OSError as error:
             log.warning("%s cannot be written (%s); the run goes on.", self.path, error.strerror)

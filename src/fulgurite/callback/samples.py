@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fulgurite.files import replace
+from fulgurite.files.atomic import write_file
 from fulgurite.logger.metrics_file import read_rows
 from fulgurite.model.generate import continued
 from fulgurite.model.streaming import printable
@@ -109,7 +109,7 @@ class Samples(pl.Callback):  # type: ignore[misc]
 
     def _write(self) -> None:
         try:
-            replace(self._path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows))
+            write_file(self._path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows))
         except OSError as error:
             log.warning("%s cannot be written (%s); the run goes on.", self._path, error.strerror)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fulgurite.checkpoint import folder, tree, weights
 from fulgurite.errors import CheckpointError
+from fulgurite.files import atomic
 
 FORMAT = 1
 
@@ -37,7 +38,7 @@ class FolderCheckpointIO(CheckpointIO):  # type: ignore[misc]
         state = tree.encode(rest, "state", others)
         text = json.dumps({"format": FORMAT, "optimizer": optimizer, "state": state}, allow_nan=False).encode()
         needed = len(text) + sum(tensor.nbytes for group in (learned, moments, others) for tensor in group.values())
-        with folder.writing(place, needed) as draft:
+        with folder.write_checkpoint(place, needed) as draft:
             for name, group in zip(folder.PARTS, (learned, moments, others), strict=False):
                 _save(group, draft / name)
             (draft / "state.json").write_bytes(text)
@@ -62,14 +63,14 @@ class FolderCheckpointIO(CheckpointIO):  # type: ignore[misc]
 
     def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Delete a checkpoint folder."""
-        folder.retire(Path(path))
+        atomic.remove_folder(Path(path))
 
 
 def checked(path: Path) -> Path:
     """`path`, links resolved, once its manifest holds. Raises CheckpointError, which says what is wrong."""
     if path.is_file():
         raise CheckpointError(f"{path} is a file, may hold code, and is not read; give a folder with manifest.json.")
-    wrong = folder.problems(path)
+    wrong = folder.find_faults(path)
     if wrong:
         raise CheckpointError(f"{path} is not a whole checkpoint: {wrong[0]}; take an earlier one.")
     return path.resolve()

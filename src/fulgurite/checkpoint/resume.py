@@ -63,7 +63,7 @@ def find(run_dir: Path, say: Callable[[str], None] = log.warning) -> Path | None
     A run that was killed between a checkpoint and its links gets the links renewed. Raises CheckpointError where there
     are checkpoints and none is whole: a run never starts afresh in silence.
     """
-    path, skipped = folder.newest_whole(run_dir / CHECKPOINTS)
+    path, skipped = folder.find_newest_whole(run_dir / CHECKPOINTS)
     for bad, reason in skipped:
         say(f"{bad} is skipped: {reason}.")
     if path is None and skipped:
@@ -78,10 +78,10 @@ def find(run_dir: Path, say: Callable[[str], None] = log.warning) -> Path | None
 
 def _renew_links(path: Path, say: Callable[[str], None]) -> None:
     position = json.loads((path / "state.json").read_bytes())["state"].get(loop.KEY, {})
-    step = folder.step_of(path)
+    step = folder.parse_step(path)
     try:
         if step is not None and (path.parent / "last").resolve() != path.resolve():
-            folder.link(path.parent, step, position.get("best_step"))
+            folder.update_links(path.parent, step, position.get("best_step"))
     except OSError as error:
         say(f"{path.parent}: the links last and best could not be renewed: {error.strerror}.")
 
@@ -176,7 +176,7 @@ def check_patient(checkpoint: Path, patience: int | None) -> None:
     kept = json.loads((checkpoint / "state.json").read_bytes())["state"].get("callbacks", {}).get("patience", {})
     if patience is not None and (waited := int(kept.get("wait_count", 0))) >= patience:
         raise CheckpointError(
-            f"{checkpoint.parent.parent} stopped early at step {folder.step_of(checkpoint)}: val/loss had not fallen for {waited} "
+            f"{checkpoint.parent.parent} stopped early at step {folder.parse_step(checkpoint)}: val/loss had not fallen for {waited} "
             f"evaluations, and trainer.early_stopping_patience={patience}; raise it and say "
             f"resume.allow=[trainer.early_stopping_patience], or begin a new run from its "
             "weights (model.path=...)."

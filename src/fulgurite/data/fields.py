@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from fulgurite.data.json_stream import Decoder
-from fulgurite.text.json_reader import MOST_DEPTH
+from fulgurite.files.json import MOST_DEPTH
 
 DIGITS = 4000
 """How many digits a number may have that is read as text: Python writes no integer of more than 4,300."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from fulgurite.data.glob import match
 from fulgurite.errors import DataError, nearest
+from fulgurite.files.json import read_object
 from fulgurite.text.console import shorten
-from fulgurite.text.json_reader import read_object
 
 KINDS = {
     ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".arrow": "arrow",

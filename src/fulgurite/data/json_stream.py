@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from fulgurite.data import lines
-from fulgurite.text.json_reader import MOST_DEPTH, count_depth
+from fulgurite.files.json import MOST_DEPTH, count_depth
 
 CHUNK = 1 << 20
 BLANK = re.compile(r"\s*")

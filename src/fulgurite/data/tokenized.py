@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import time
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +29,8 @@ from fulgurite.data.source import Checked, Source
 from fulgurite.data.special_tokens import SpecialTexts
 from fulgurite.data.template import Learned, Template, encoded_texts
 from fulgurite.errors import DataError, RequestError
+from fulgurite.files.atomic import remove_drafts, write_folder
+from fulgurite.files.manifest import find_damage, write_manifest
 
 LAYOUT = 7
 ARRAYS = {
@@ -178,34 +177,18 @@ def checked(source: Source) -> Checked:
     return source.checked or source.check()
 
 
-def _build(source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, folder: Path, most: int | None) -> None:
-    """Write the arrays beside their place, then rename: others see them whole or not at all."""
-    beside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+def _build(
+    source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, folder: Path, most: int | None
+) -> None:
+    """Writes the arrays to a draft folder, then renames it: other processes see all of them or none."""
+    remove_drafts(folder.parent, older_than=STALE)
     try:
-        _sweep(folder.parent)
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        _write(source, tokenizer, template, config, beside, most)
-        if folder.exists() and _read(folder) is None:  # damaged
-            folder.rename(beside.with_name(f"{beside.name}.bad"))
-        try:
-            beside.rename(folder)
-        except OSError:
-            if not folder.exists():  # else another process was faster, which is as good
-                raise
+        with write_folder(folder, keep=lambda: _read(folder) is not None) as draft:  # another process may be faster
+            _write(source, tokenizer, template, config, draft, most)
+            write_manifest(draft)
     except OSError as error:
-        raise RequestError(f"{folder} cannot be written ({error.strerror or error}); set FULGURITE_CACHE to a folder with room.") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(beside.with_name(f"{beside.name}.bad"), ignore_errors=True)
-
-
-def _sweep(parent: Path) -> None:
-    """Remove what killed processes left."""
-    for draft in parent.glob("*.tmp-*"):
-        times = [p.stat().st_mtime for p in (draft, *draft.glob("*")) if p.exists()]
-        if times and max(times) < time.time() - STALE:
-            shutil.rmtree(draft, ignore_errors=True)
+        reason = error.strerror or error
+        raise RequestError(f"{folder} cannot be written ({reason}); set FULGURITE_CACHE to a folder with room.") from error
 
 
 def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, folder: Path, most: int | None) -> None:
@@ -235,8 +218,6 @@ def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Templat
     for name, values in kept.items():
         with (folder / f"{name}.bin").open("wb") as out:
             values.tofile(out)
-    manifest = {name: _sha256(folder / f"{name}.bin") for name in ARRAYS}
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
 Made = tuple[Example, Learned, int, int | None]
@@ -372,19 +353,14 @@ def _ends(example: Example) -> list[Conversation]:
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
+    """Maps the arrays of a folder into memory; returns None if it is absent or damaged."""
+    if find_damage(folder, required=[f"{name}.bin" for name in ARRAYS]):
+        return None
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if any(_sha256(folder / f"{name}.bin") != manifest[name] for name in ARRAYS):
-            return None
         return {name: _mapped(folder / f"{name}.bin", kind) for name, kind in ARRAYS.items()}
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError):
         return None
 
 
 def _mapped(path: Path, kind: Any) -> Any:
     return np.memmap(path, dtype=kind, mode="r") if path.stat().st_size else np.zeros(0, dtype=kind)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

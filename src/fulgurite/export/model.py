@@ -5,8 +5,7 @@ Nothing is said to be done before the folder has been read back and gives the sa
 
 from __future__ import annotations
 
-import os
-import shutil
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ from fulgurite.errors import ModelError, RequestError, is_shortage
 from fulgurite.export.adapter import fresh_base, put_on, refuse_apart, round_adapter, write_adapter
 from fulgurite.export.dtype import cast, written_dtype
 from fulgurite.export.result import Written
-from fulgurite.files import remove_drafts
+from fulgurite.files.atomic import remove_drafts, write_folder
+from fulgurite.files.lock import hold_lock
 from fulgurite.model.generation_config import valid
 from fulgurite.model.unwrap import inner
 from fulgurite.run.load import LoadedRun, load_run
@@ -58,17 +58,17 @@ def export_main(words: Sequence[str]) -> int:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RequestError(f"out={out} is there already and is not empty; give a new folder, nothing is overwritten.")
     loaded = load_run(Path(config.run).expanduser(), config.checkpoint, exact=True, allowed=allowed)
-    remove_drafts(out.parent, out.name)
-    draft = out.with_name(f"{out.name}.tmp-{os.getpid()}")
+    with contextlib.suppress(OSError):
+        out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        written = write(loaded, draft, config)
-        if out.is_dir():
-            out.rmdir()
-        draft.rename(out)
+        with hold_lock(out.with_name(f".{out.name}.lock"), timeout=0):
+            remove_drafts(out.parent, out.name)
+            with write_folder(out) as draft:
+                written = write(loaded, draft, config)
+    except TimeoutError:
+        raise RequestError(f"out={out} is being written by another process; wait for it, or give another folder.") from None
     except (OSError, SafetensorError, ValueError) as error:
         raise refused(out, config.run, error) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     show(told(loaded, config, out, written))
     return 0
 

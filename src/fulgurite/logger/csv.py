@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.config.run import RunConfig
-from fulgurite.files import replace
+from fulgurite.files.atomic import write_file
 from fulgurite.logger.config import Csv
 from fulgurite.logger.guard import Guarded
 from fulgurite.logger.metrics_file import read_rows
@@ -45,7 +45,7 @@ class View:
     def _copy(self) -> None:
         source = self._run_dir / "metrics.jsonl"
         if source.exists():
-            replace(self._run_dir / "metrics.csv", as_csv(read_rows(source)[0]))
+            write_file(self._run_dir / "metrics.csv", as_csv(read_rows(source)[0]))
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:

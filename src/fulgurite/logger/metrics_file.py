@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fulgurite.files import replace
+from fulgurite.files.atomic import write_file
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class MetricsFile:
             if not self.path.exists():
                 return
             kept = [row for row in read_rows(self.path)[0] if row["step"] <= step]
-            replace(self.path, b"".join(_line(row) for row in kept).decode())
+            write_file(self.path, b"".join(_line(row) for row in kept))
         except OSError as error:
             self._warn(error)
             return

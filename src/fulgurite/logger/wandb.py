@@ -11,7 +11,7 @@ from typing import Any
 
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import settings
-from fulgurite.files import replace
+from fulgurite.files.atomic import write_file
 from fulgurite.logger.config import Wandb
 from fulgurite.logger.guard import Guarded
 from fulgurite.logger.wandb_probe import ask, find_key
@@ -83,7 +83,7 @@ def _open(config: Wandb, mode: Mode, run: RunConfig, run_dir: Path, facts: dict[
             raise
         log.warning("W&B goes offline: it answered and then failed to start (%s).", str(error).splitlines()[0][:200])
         # Under another id: wandb holds the first for a run in use.
-        replace(run_dir / "wandb" / "id", secrets.token_hex(4))
+        write_file(run_dir / "wandb" / "id", secrets.token_hex(4))
         experiment = _init(config, "offline", run, run_dir, facts)
     if not experiment.offline:
         log.info("W&B: %s", experiment.url)
@@ -141,5 +141,5 @@ def _run_id(run_dir: Path) -> str:
         return given
     place = run_dir / "wandb" / "id"
     if not place.exists():
-        replace(place, secrets.token_hex(4))
+        write_file(place, secrets.token_hex(4))
     return place.read_text(encoding="utf-8").strip()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fulgurite.config.schema import Derived, Range
-from fulgurite.text.json_reader import read_object
+from fulgurite.files.json import read_object
 
 if TYPE_CHECKING:
     from fulgurite.config.run import Facts, RunConfig

@@ -8,8 +8,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from fulgurite.errors import ModelError
+from fulgurite.files.json import read_object
 from fulgurite.model.config import CANNOT_SPEAK
-from fulgurite.text.json_reader import read_object
 
 HEAD = "score"
 """What transformers calls the head of its causal models' sequence-classification form."""

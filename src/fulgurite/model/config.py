@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fulgurite.config.paths import resolve_path
 from fulgurite.config.schema import Empty, Option, Sure, at_least, knob, knobs_of, option, options
+from fulgurite.files.json import read_object
 from fulgurite.model.validate import MOST_PARAMETERS
-from fulgurite.text.json_reader import read_object
 
 if TYPE_CHECKING:
     from fulgurite.config.run import RunConfig

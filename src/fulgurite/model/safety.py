@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from fulgurite.errors import ModelError, is_shortage
+from fulgurite.files.json import read_json
 from fulgurite.model.validate import check_folder, read_checked
-from fulgurite.text.json_reader import read_json
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".msgpack", ".h5")

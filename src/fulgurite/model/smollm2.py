@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
-import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,10 +14,12 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from fulgurite.data.cache import cache_root
 from fulgurite.errors import ModelError
+from fulgurite.files.atomic import remove_drafts, write_folder
+from fulgurite.files.lock import hold_lock
+from fulgurite.files.manifest import find_damage, write_manifest
 from fulgurite.model import config as c
 from fulgurite.model.load import Loaded, load
 from fulgurite.model.load import outline as outline_at
-from fulgurite.model.sealed_folder import damage, publish, seal
 
 NAME = "smollm2-135m-instruct"
 HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -47,7 +47,7 @@ def here(weights: bool = True) -> Path | None:
     Raises ModelError if it is damaged and cannot be made anew.
     """
     folder = cache_root() / "models" / NAME
-    fault = damage(folder, weights)
+    fault = _find_damage(folder, weights)
     if not fault:
         return folder
     source = packaged()
@@ -58,29 +58,20 @@ def here(weights: bool = True) -> Path | None:
         )
     if source is None:
         return None
-    with _alone(folder):
-        if fault := damage(folder, weights):  # else another process was faster
+    with contextlib.suppress(OSError):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with hold_lock(folder.with_name(f"{folder.name}.lock")):  # if files cannot be locked there, the last one wins
+        remove_drafts(folder.parent, folder.name)
+        if fault := _find_damage(folder, weights):  # else another process was faster
             if folder.exists():
                 log.warning("The cached model in %s is damaged (%s); it is made anew.", folder, fault)
             convert(source, folder)
     return folder
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time makes the folder; a system without file locks does without, and the last one wins."""
-    try:
-        import fcntl
-
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = folder.with_name(f"{folder.name}.lock").open("w")
-    except (ImportError, OSError):
-        yield
-        return
-    with lock:
-        with contextlib.suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def _find_damage(folder: Path, weights: bool = True) -> str:
+    """Returns what is wrong with the cached model, in a few words; empty if nothing is. Without `weights` they are not hashed."""
+    return "; ".join(find_damage(folder, closed=True, is_hashed=lambda name: weights or not name.endswith(".safetensors")))
 
 
 def packaged() -> Path | None:
@@ -98,12 +89,10 @@ def convert(gguf: Path, folder: Path) -> None:
     from transformers.utils import logging as transformers_logging
 
     log.info("Converting the bundled model once into %s", folder)
-    beside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        beside.mkdir(parents=True, exist_ok=True)
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
         quantised = AutoModelForCausalLM.from_pretrained(
             gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False,
@@ -115,17 +104,16 @@ def convert(gguf: Path, folder: Path) -> None:
         plain = type(quantised)(shape)
         plain.load_state_dict(quantised.state_dict())
         plain.generation_config = quantised.generation_config
-        plain.save_pretrained(beside)
-        tokenizer.save_pretrained(beside)
-        seal(beside)
-        publish(beside, folder)
+        with write_folder(folder, durable=True) as draft:
+            plain.save_pretrained(draft)
+            tokenizer.save_pretrained(draft)
+            write_manifest(draft, durable=True)
     except OSError as error:
         sentence = f"The bundled model cannot be written to {folder}: {error}; set FULGURITE_CACHE to a folder with 600 MB."
         raise ModelError(sentence) from error
     finally:
         transformers_logging.set_verbosity(level)
         transformers_logging.enable_progress_bar()
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _from_hub(fetch: Callable[[], T]) -> T:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.errors import ModelError
-from fulgurite.text.json_reader import name_type, read_object
+from fulgurite.files.json import name_type, read_object
 
 MOST_TEMPLATE = 4 << 20
 """Bytes of a chat template; the longest that are published have some 50,000."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from fulgurite.config.monitor import RULES, Severity
 from fulgurite.errors import TrainingFailed
-from fulgurite.files import replace
+from fulgurite.files.atomic import write_file
 from fulgurite.logger.metrics_file import read_rows
 from fulgurite.monitor.rules import Finding
 from fulgurite.text.console import say
@@ -57,7 +57,7 @@ class Voice:
 
     def _write(self) -> None:
         try:
-            replace(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows))
+            write_file(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows))
         except OSError as error:
             log.warning("%s cannot be written (%s); the run goes on.", self.path, error.strerror)
 

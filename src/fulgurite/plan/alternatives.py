@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from fulgurite.checkpoint.folder import PARTS, name_of, steps
+from fulgurite.checkpoint.folder import PARTS, list_steps, name_step
 from fulgurite.checkpoint.resume import CHECKPOINTS, differences
 from fulgurite.config.compose import compose
 from fulgurite.config.provenance import Composed
@@ -26,11 +26,11 @@ TIGHT = 0.8
 
 def earlier(composed: Composed, folder: Path | None) -> Earlier | None:
     """The newest checkpoint in the run's folder, by its name and its files' names; training reads it whole."""
-    there = steps(folder / CHECKPOINTS) if folder is not None else []
+    there = list_steps(folder / CHECKPOINTS) if folder is not None else []
     if folder is None or not there:
         return None
     adopt(composed, folder)
-    newest = folder / CHECKPOINTS / name_of(there[-1])
+    newest = folder / CHECKPOINTS / name_step(there[-1])
     missing = [part for part in PARTS if not (newest / part).is_file()]
     changed = differences(read_config(folder), composed.config(), composed.run.resume.allow, following(composed, folder))
     return Earlier(folder, there[-1], changed, missing)

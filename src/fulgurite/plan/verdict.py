@@ -9,9 +9,9 @@ from pathlib import Path
 
 from fulgurite.config.run import RunConfig
 from fulgurite.errors import ConfigError, RequestError, did_you_mean
+from fulgurite.files.atomic import write_output
 from fulgurite.plan.diagnostic import Severity, Trouble
 from fulgurite.plan.rules import RULES
-from fulgurite.run.folder import write_atomically
 
 
 def refuse_unknown(run: RunConfig) -> None:
@@ -42,4 +42,4 @@ def heard(troubles: Sequence[Trouble]) -> list[str]:
 
 def write(troubles: Sequence[Trouble], path: Path) -> None:
     """Write troubles.json: everything that the rules said, notes too."""
-    write_atomically(path, json.dumps([asdict(t) for t in troubles], indent=1, ensure_ascii=False) + "\n")
+    write_output(path, json.dumps([asdict(t) for t in troubles], indent=1, ensure_ascii=False) + "\n")

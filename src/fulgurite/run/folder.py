@@ -12,7 +12,7 @@ from fulgurite.config.provenance import Composed, plain
 from fulgurite.config.run import EARLIER, RunConfig
 from fulgurite.config.stored import with_absolute_paths
 from fulgurite.errors import RequestError
-from fulgurite.files import PRIVATE_FOLDER, replace
+from fulgurite.files.atomic import PRIVATE_FOLDER, write_output
 
 
 def run_folder(run: RunConfig) -> Path:
@@ -49,8 +49,8 @@ def write_run(folder: Path, composed: Composed) -> None:
 
     knobs = {name: {"value": plain(o.value), "origin": o.origin, "reason": o.reason} for name, o in composed.provenance.items()}
     origin = {"overrides": composed.overrides, "choices": composed.choices, "knobs": knobs}
-    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(literal(composed.config()))))
-    write_atomically(folder / "provenance.json", json.dumps(origin, indent=1, ensure_ascii=False) + "\n")
+    write_output(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(literal(composed.config()))))
+    write_output(folder / "provenance.json", json.dumps(origin, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
@@ -94,11 +94,3 @@ def _brought_up(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         default = False
     meant = {"sigmoid": False, "ipo": default}.get(str(stage.get("loss")))
     return config | {"stage": stage | {"length_normalize": meant}}
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write beside and rename, so that nobody reads half a file. Raises RequestError where the disk refuses."""
-    try:
-        replace(path, text)
-    except OSError as error:
-        raise RequestError(f"{path} cannot be written: {error.strerror}.") from error

@@ -20,11 +20,12 @@ from fulgurite.checkpoint.resume import comparable
 from fulgurite.config.run import RunConfig
 from fulgurite.config.stored import rebuilt
 from fulgurite.errors import FulguriteError
+from fulgurite.files.json import read_object
+from fulgurite.files.manifest import MANIFEST, hash_file
 from fulgurite.model.config import Hf, Model
 from fulgurite.run.folder import read_config
 from fulgurite.run.load import adapted_base, began_from, chosen, is_run
 from fulgurite.stage.reward_functions import GROUP
-from fulgurite.text.json_reader import read_object
 
 UNREAD = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
 """Keys of config.json that change when a model is saved again, and not what is computed."""
@@ -73,7 +74,7 @@ def _of_model(model: Model, above: tuple[Path, ...] = (), checkpoint: bool = Tru
     above = (*above, folder)
     if is_run(folder):
         run = rebuilt(read_config(folder))
-        own = _of_files(chosen(folder, "best"), ["manifest.json"]) if checkpoint else []
+        own = _of_files(chosen(folder, "best"), [MANIFEST]) if checkpoint else []
         start = getattr(run.method, "adapter_path", None)
         return _over(_of_model(run.model, above), [*own, *(_of_files(Path(start).expanduser(), ADAPTER) if start else ())])
     if (folder / "adapter_config.json").is_file():
@@ -133,19 +134,18 @@ def _of_config(path: Path) -> str:
 def _of_files(folder: Path, patterns: Iterable[str]) -> list[str]:
     """Name and hash of each file that matches a pattern, in the order of the names."""
     files = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
-    return [f"{path.name} {_sha256(path)}" for path in files]
+    return [f"{path.name} {_hash_unchanged(path)}" for path in files]
 
 
-def _sha256(path: Path) -> str:
+def _hash_unchanged(path: Path) -> str:
     seen = os.stat(path)
-    return _read(str(path), seen.st_size, seen.st_mtime_ns, seen.st_ino)
+    return _hash_once(str(path), seen.st_size, seen.st_mtime_ns, seen.st_ino)
 
 
 @lru_cache(maxsize=4096)
-def _read(path: str, size: int, changed: int, inode: int) -> str:
+def _hash_once(path: str, size: int, changed: int, inode: int) -> str:
     """The hash of a file; in a process it is read again only if it looks different."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return hash_file(Path(path))
 
 
 def _joined(parts: Iterable[str]) -> str:

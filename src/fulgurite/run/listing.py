@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.errors import ConfigError, did_you_mean
+from fulgurite.files.json import read_json
 from fulgurite.logger.metrics_file import LARGEST_STEP, read_rows
-from fulgurite.run.status import alive
+from fulgurite.run.status import is_running
 from fulgurite.text.console import show, to_one_line
-from fulgurite.text.json_reader import read_json
 
 MARKS = ("status.json", "metrics.jsonl", "provenance.json")
 """A folder with one of these is a run, or what is left of one."""
@@ -65,7 +65,7 @@ def list_runs(root: Path | str = "runs") -> list[RunSummary]:
 def summary(folder: Path) -> RunSummary:
     """What a run folder tells. Never raises on its content."""
     run = RunSummary(str(folder), folder.name)
-    _read_status(run, _json(run, folder / "status.json"))
+    _read_status(run, folder, _json(run, folder / "status.json"))
     origins = _json(run, folder / "provenance.json")
     _read_knobs(run, origins)
     run.name = str(run.knobs.get("name") or folder.name)
@@ -191,10 +191,10 @@ def _mapping(found: dict[str, Any], key: str) -> dict[str, Any]:
     return inner if isinstance(inner, dict) else {}
 
 
-def _read_status(run: RunSummary, found: dict[str, Any]) -> None:
+def _read_status(run: RunSummary, folder: Path, found: dict[str, Any]) -> None:
     state = found.get("state")
     known = state in ("running", "finished", "diverged", "stopped", "failed")
-    run.state = "died" if state == "running" and not alive(found) else str(state) if known else "unknown"
+    run.state = "died" if state == "running" and not is_running(folder, found) else str(state) if known else "unknown"
     run.why = str(found.get("why") or "")
     started, ended, total = found.get("started"), found.get("ended"), found.get("total_steps")
     run.total_steps = total if type(total) is int and 0 <= total < LARGEST_STEP else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from fulgurite.checkpoint.folder import newest_whole
+from fulgurite.checkpoint.folder import find_newest_whole
 from fulgurite.checkpoint.io import read_weights
 from fulgurite.checkpoint.weights import trained_names
 from fulgurite.config.guard import Allowed
@@ -22,6 +21,7 @@ from fulgurite.config.schema import build
 from fulgurite.config.stored import rebuilt
 from fulgurite.data.template import Template, resolve
 from fulgurite.errors import CheckpointError, ModelError, is_shortage
+from fulgurite.files.manifest import hash_file
 from fulgurite.method.adapters import load_adapter
 from fulgurite.model.classifier import has_head
 from fulgurite.model.config import CANNOT_SPEAK, Hf, Model, SmolLM2
@@ -120,7 +120,7 @@ def began_from(run: RunConfig) -> dict[str, str]:
     if folder is None or not is_run(folder):
         return {}
     manifest = chosen(folder, "best") / "manifest.json"
-    return {"start": hashlib.sha256(manifest.read_bytes()).hexdigest()[:32]}
+    return {"start": hash_file(manifest)[:32]}
 
 
 def is_run(folder: Path) -> bool:
@@ -221,7 +221,7 @@ def chosen(folder: Path, checkpoint: str) -> Path:
     place = folder / "checkpoints" / checkpoint
     if place.is_dir():
         return place
-    newest, _ = newest_whole(folder / "checkpoints")
+    newest, _ = find_newest_whole(folder / "checkpoints")
     if newest is None:
         raise CheckpointError(f"{folder} has no whole checkpoint yet; train it first, or `fulgurite runs` to see which have.")
     if checkpoint == "best":

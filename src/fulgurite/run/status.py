@@ -1,4 +1,8 @@
-"""status.json: whether a run runs, has finished, has diverged, was stopped or has failed, and why."""
+"""status.json: whether a run is running, or has finished, diverged, been stopped or failed, and why.
+
+A run holds the lock `run.lock` in its folder until its process ends. On this machine the lock decides whether it is running; a run of
+another machine is running if its status.json says so.
+"""
 
 from __future__ import annotations
 
@@ -13,170 +17,117 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.errors import CheckpointError, Interrupted, Pruned, RequestError
-from fulgurite.files import PRIVATE_FOLDER, replace
+from fulgurite.files.atomic import PRIVATE_FOLDER, write_file
+from fulgurite.files.lock import FOR_READERS, hold_lock, is_locked
 
 log = logging.getLogger(__name__)
 
 LOCK = "run.lock"
-LEFT_BEHIND = 10.0
-"""Seconds that the lock of a killed run is waited for."""
 
 
 @contextlib.contextmanager
-def status(run_dir: Path, **facts: Any) -> Iterator[dict[str, Any]]:
-    """Say `running` now, and at the end how it went; `facts` (such as total_steps) are kept in the file.
+def track_status(run_dir: Path, **facts: Any) -> Iterator[dict[str, Any]]:
+    """Writes the status `running`, and at the end how the run ended; `facts` (such as total_steps) are kept in the file.
 
-    What is put into the mapping that it gives wins at the end of a run that was not ended by an exception: another state, and more.
+    If the block ends without an exception, the entries of the yielded mapping replace those of the final status.
 
-    Not a Lightning callback: data and models fail before there is a trainer.
+    Not a Lightning callback: data and models may fail before there is a Trainer.
     """
     with contextlib.suppress(OSError):
         run_dir.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
-    with held(run_dir):
-        before = _text(run_dir)
-        _refuse_two(run_dir, before)
-        base = {**this_process(), "started": time.time(), **facts}
-        write(run_dir, {"state": "running", **base})
+    with lock_run(run_dir) as is_held:
+        before = _read_text(run_dir)
+        base = {"host": socket.gethostname(), "pid": os.getpid(), "locked": is_held, "started": time.time(), **facts}
+        write_status(run_dir, {"state": "running", **base})
         found: dict[str, Any] = {}
         try:
             yield found
-        except CheckpointError as error:  # a run that is not gone on with stays what it was
+        except CheckpointError as error:  # a run that is refused to go on keeps its status
             if before is not None:
-                replace(run_dir / "status.json", before)
+                write_file(run_dir / "status.json", before)
             else:
-                write(run_dir, {"state": "failed", "why": _why(error), **base, "ended": time.time()})
+                write_status(run_dir, {"state": "failed", "why": _describe(error), **base, "ended": time.time()})
             raise
         except BaseException as error:
             state = "stopped" if isinstance(error, KeyboardInterrupt | Interrupted | Pruned) else "failed"
-            write(run_dir, {"state": state, "why": _why(error), **base, "ended": time.time()})
+            write_status(run_dir, {"state": state, "why": _describe(error), **base, "ended": time.time()})
             raise
-        write(run_dir, {"state": "finished", **base, "ended": time.time(), **found})
+        write_status(run_dir, {"state": "finished", **base, "ended": time.time(), **found})
 
 
 @contextlib.contextmanager
-def held(run_dir: Path) -> Iterator[None]:
-    """Lock the run folder against other processes of this machine, by `run.lock` in it. Raises RequestError if another one holds it.
+def lock_run(run_dir: Path) -> Iterator[bool]:
+    """Locks the run folder against other processes of this machine. Raises RequestError if another one trains in it.
 
-    A folder that cannot be locked (a file system without locks, a full disk) is warned about: status.json still tells who trains.
+    Yields whether it is locked. If the folder cannot be locked (a file system without locks, a full disk), a warning is printed.
     """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(run_dir / LOCK, mode=0o600)
-    found = _running(_text(run_dir))
-    # the workers of a run that was killed hold its lock until they notice, some seconds later
-    patience = LEFT_BEHIND if found is not None and not alive(found) else 0.0
-    try:
-        lock.acquire(timeout=patience)
-    except Timeout:
-        raise _taken(run_dir, found) from None
-    except (OSError, NotImplementedError) as error:
-        if run_dir.is_dir():
-            log.warning("%s cannot be locked (%s); do not start a second run in it.", run_dir, error)
-        yield
-        return
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # while it is held: whoever waits for it finds it unlinked, and makes another
-            (run_dir / LOCK).unlink()
-        with contextlib.suppress(OSError):
-            lock.release()
+    with contextlib.ExitStack() as stack:
+        try:
+            fault = stack.enter_context(hold_lock(run_dir / LOCK, timeout=FOR_READERS))
+        except TimeoutError:
+            found = _read_running(run_dir)
+            holder = f"process {found['pid']}" if found is not None and "pid" in found else "another process"
+            raise RequestError(
+                f"{run_dir} is being trained by {holder}; wait for it, or give another run_dir."
+            ) from None
+        if fault and run_dir.is_dir():
+            log.warning("%s cannot be locked (%s); do not start a second run in it.", run_dir, fault)
+        yield not fault
 
 
-def write(run_dir: Path, what: dict[str, Any]) -> None:
-    """Replace status.json whole. A disk that refuses is warned about: it never ends a run. A folder that is gone is not made again."""
+def write_status(run_dir: Path, content: dict[str, Any]) -> None:
+    """Replaces status.json. If the disk refuses, prints a warning: that never ends a run. Does not make a missing folder again."""
     try:
-        replace(run_dir / "status.json", json.dumps(what, indent=1) + "\n")
+        write_file(run_dir / "status.json", json.dumps(content, indent=1) + "\n")
     except OSError as error:
         log.warning("%s/status.json cannot be written (%s).", run_dir, error.strerror)
 
 
-def mend(run_dir: Path, state: str, why: str, of: int | None = None, known_better: bool = False) -> None:
-    """Write how a run ended whose process was killed before it could: its status is `running` still.
+def correct_status(run_dir: Path, state: str, why: str, ending: int | None = None, replace_reason: bool = False) -> None:
+    """Writes how a run ended if its process was killed before it could: its status is still `running`.
 
-    `of` is a process that is about to end. With `known_better` a failure that the process has written itself gets this reason, too.
+    `ending` is the id of a process that is about to end, and still holds the lock. With `replace_reason`, a failure that the process
+    has written itself gets this reason.
     """
-    text = _text(run_dir)
-    found = _running(text)
-    if found is not None and (found.get("pid") == of or not alive(found)):
-        write(run_dir, {**found, "state": state, "why": why, "ended": time.time()})
-    elif known_better and text is not None:
+    found = _read_running(run_dir)
+    if found is not None and (found.get("pid") == ending or not is_running(run_dir, found)):
+        write_status(run_dir, {**found, "state": state, "why": why, "ended": time.time()})
+    elif found is None and replace_reason:
         with contextlib.suppress(ValueError, TypeError):
-            if (kept := dict(json.loads(text))).get("state") == "failed":
-                write(run_dir, {**kept, "why": why})
+            kept = dict(json.loads(_read_text(run_dir) or "{}"))
+            if kept.get("state") == "failed":
+                write_status(run_dir, {**kept, "why": why})
 
 
-def this_process() -> dict[str, Any]:
-    """What `alive` knows this process by: its machine, its number, and when it started."""
-    import psutil
+def is_running(run_dir: Path, status: dict[str, Any]) -> bool:
+    """Returns whether the run that wrote a status is running.
 
-    me = psutil.Process()
-    return {"host": socket.gethostname(), "pid": me.pid, "process_started": _started(me)}
-
-
-def _started(process: Any) -> float:
-    """Seconds from the machine's start to the process's. On Linux psutil makes both from the clock on the wall, which may be set while
-    a run trains (a machine that slept, NTP); their difference stays. Elsewhere the system keeps the time of day of the start itself.
+    On this machine it is if its lock is held. The status decides for a run of another machine, and for one that could not be locked.
     """
-    import psutil
-
-    since: float = process.create_time()
-    return since - psutil.boot_time() if psutil.LINUX else since
-
-
-def alive(found: dict[str, Any]) -> bool:
-    """Whether the process that wrote a status still runs; one of another machine is believed.
-
-    A process id is used again after a while: the time of the process's start must match, too.
-    """
-    import psutil
-
-    if found.get("host") not in (None, socket.gethostname()):
-        return True
-    pid, since = found.get("pid"), found.get("process_started")
-    if not isinstance(pid, int) or not 0 < pid < 1 << 31:
+    if status.get("state") != "running":
         return False
-    if pid == os.getpid():
+    if status.get("host") not in (None, socket.gethostname()) or status.get("locked") is False:
         return True
+    return is_locked(run_dir / LOCK)
+
+
+def _read_running(run_dir: Path) -> dict[str, Any] | None:
+    """Reads the status of a run of this machine that is `running` by its status; else returns None."""
     try:
-        process = psutil.Process(pid)
-        same = not isinstance(since, int | float) or abs(_started(process) - since) < 0.1
-        return same and bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.AccessDenied:
-        return True
-    except psutil.Error:
-        return False
-
-
-def _refuse_two(run_dir: Path, before: str | None) -> None:
-    """Raise RequestError where another process of this machine trains in the folder: both would write the same files."""
-    found = _running(before)
-    if found is not None and found.get("pid") != os.getpid() and alive(found):
-        raise _taken(run_dir, found)
-
-
-def _taken(run_dir: Path, found: dict[str, Any] | None) -> RequestError:
-    who = f"process {found['pid']}" if found is not None and "pid" in found else "another process"
-    return RequestError(f"{run_dir} is being trained by {who}; wait for it, or give another run_dir.")
-
-
-def _running(text: str | None) -> dict[str, Any] | None:
-    """The status of a run of this machine that says `running`, else None."""
-    try:
-        found = json.loads(text or "{}")
+        found = json.loads(_read_text(run_dir) or "{}")
     except ValueError:
         return None
-    running = isinstance(found, dict) and found.get("state") == "running" and found.get("host") == socket.gethostname()
-    return found if running else None
+    is_here = isinstance(found, dict) and found.get("state") == "running" and found.get("host") == socket.gethostname()
+    return found if is_here else None
 
 
-def _text(run_dir: Path) -> str | None:
+def _read_text(run_dir: Path) -> str | None:
     try:
         return (run_dir / "status.json").read_text(encoding="utf-8")
     except OSError:
         return None
 
 
-def _why(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     name = type(error).__name__
     return f"{name}: {' '.join(str(error).split())}" if str(error).strip() else name

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from transformers import PreTrainedModel
 
 from fulgurite.data.preference_dataset import PreferenceDataset, collate_compared
 from fulgurite.errors import ConfigError, RequestError
+from fulgurite.files.atomic import replace_file
 from fulgurite.loss.language import IGNORE, log_probs, log_probs_of_logits, sums
 from fulgurite.model.probe import plain_head
 from fulgurite.model.unwrap import inner
@@ -137,15 +137,13 @@ def precompute(
             moved = {name: batch[name].to(device) for name in ("input_ids", "targets")} | {"shared": batch["shared"]}
             found = scorer(moved).float().cpu().view(-1, len(batch["examples"])).T
             values[batch["examples"], : found.shape[1]] = found
-    beside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"values": values}, beside)
-        beside.replace(path)
+        with replace_file(path) as draft:
+            save_file({"values": values}, draft)
     except OSError as error:
-        raise RequestError(f"{path} cannot be written ({error.strerror or error}); set FULGURITE_CACHE to a folder with room.") from error
-    finally:
-        beside.unlink(missing_ok=True)
+        reason = error.strerror or error
+        raise RequestError(f"{path} cannot be written ({reason}); set FULGURITE_CACHE to a folder with room.") from error
     return Precomputed(values)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from fulgurite.config.provenance import Composed
 from fulgurite.config.sweep import Sweep
-from fulgurite.run.folder import write_atomically
+from fulgurite.files.atomic import write_output
 from fulgurite.sweep.spaces import SPACES
 from fulgurite.text.plot import Figure, draw_svg, draw_text
 
@@ -23,9 +23,9 @@ def write(study: Any, sweep: Sweep, folder: Path) -> None:
          "why": t.user_attrs.get("why", ""), "folder": t.user_attrs.get("folder", str(t.number)), "evaluations": t.intermediate_values}
         for t in study.get_trials(deepcopy=False)
     ]
-    write_atomically(folder / "trials.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    write_output(folder / "trials.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     if (figure := course(study, sweep)) is not None:
-        write_atomically(folder / "sweep.svg", draw_svg(figure))
+        write_output(folder / "sweep.svg", draw_svg(figure))
 
 
 def words(study: Any, sweep: Sweep, folder: Path, shared: list[str], base: Composed) -> str:

@@ -124,7 +124,7 @@ def _next(study: Any, what: Search) -> list[tuple[int, dict[str, Any]]]:
     with alone(str(what.sweep.storage)):
         for sentence in kept_study.settle(study, what.sweep, what.folder):
             say(sentence)
-        return kept_study.claimed(study, what.sweep, what.spaces, what.sweep.at_once)
+        return kept_study.claimed(study, what.sweep, what.spaces, what.sweep.at_once, what.folder)
 
 
 def _advised(base: Composed, spaces: dict[str, Values | Span]) -> dict[str, Any]:

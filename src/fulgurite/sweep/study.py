@@ -15,7 +15,7 @@ from typing import Any
 
 from fulgurite.config.sweep import Pruner, Sampler, Sweep
 from fulgurite.errors import ConfigError
-from fulgurite.run.status import alive, this_process
+from fulgurite.files.lock import hold_process_lock, is_locked, remove_process_locks
 from fulgurite.sweep.spaces import Span, Values
 from fulgurite.sweep.storage import storage
 
@@ -82,14 +82,16 @@ def opened(sweep: Sweep, kept: Any) -> Any:
     )
 
 
-def claimed(study: Any, sweep: Sweep, spaces: dict[str, Values | Span], most: int) -> list[tuple[int, dict[str, Any]]]:
+def claimed(
+    study: Any, sweep: Sweep, spaces: dict[str, Values | Span], most: int, folder: Path
+) -> list[tuple[int, dict[str, Any]]]:
     """At most so many trials, which are now this process's; none where the study has all of its own.
 
     Others may ask at the same time, and numbers are given once: who gets one behind the last that is wanted gives it back.
     """
     found = []
     for _ in range(min(most, sweep.trials - len(counted(study)))):
-        number, values = ask(study, sweep, spaces)
+        number, values = ask(study, spaces, folder)
         if sum(trial.number < number for trial in counted(study)) < sweep.trials:
             found.append((number, values))
             continue
@@ -98,11 +100,11 @@ def claimed(study: Any, sweep: Sweep, spaces: dict[str, Values | Span], most: in
     return found
 
 
-def ask(study: Any, sweep: Sweep, spaces: dict[str, Values | Span]) -> tuple[int, dict[str, Any]]:
-    """The number and the values of the next trial, for which from now on this process answers."""
+def ask(study: Any, spaces: dict[str, Values | Span], folder: Path) -> tuple[int, dict[str, Any]]:
+    """Returns the number and the values of the next trial, which this process is now responsible for; `folder` is the study's."""
     trial = study.ask()
     found = {name: _drawn(trial, name, space) for name, space in spaces.items()}
-    for key, value in this_process().items():
+    for key, value in describe_process(folder).items():
         trial.set_user_attr(key, value)
     return trial.number, found
 
@@ -115,14 +117,17 @@ def _drawn(trial: Any, name: str, space: Values | Span) -> Any:
     return trial.suggest_float(name, float(space.low), float(space.high), log=space.log)
 
 
-def begin(sweep: Sweep, resumed: bool) -> None:
-    """Note which process runs a trial: a launcher's is not the search's. Raises ConfigError where the trial is over already."""
+def begin(sweep: Sweep, folder: Path, resumed: bool) -> None:
+    """Notes which process runs a trial: a launcher's is not the search's. Raises ConfigError if the trial is over already.
+
+    `folder` is one for the lock of this process, on a file system that the searches of this machine read.
+    """
     if sweep.trial is None or sweep.storage is None:
         return
     kept = storage(sweep.storage)
     trial_id = kept.get_trial_id_from_study_id_trial_number(kept.get_study_id_from_name(sweep.study), sweep.trial)
     if not kept.get_trial(trial_id).state.is_finished():
-        kept.set_trial_user_attr(trial_id, "runner", this_process())
+        kept.set_trial_user_attr(trial_id, "runner", describe_process(folder))
     elif not resumed:  # it waited in a queue while its search was taken for dead
         raise ConfigError(f"Trial {sweep.trial} of {sweep.study} is over: another process took it up; nothing is left to do here.")
 
@@ -190,17 +195,32 @@ def settle(study: Any, sweep: Sweep, folder: Path) -> list[str]:
             continue
         runner = trial.user_attrs.get("runner") or {}
         ended = trial.intermediate_values.get(100) is not None
-        if _other(trial.user_attrs) or (_other(runner) and not ended):
+        if _is_other(trial.user_attrs) or (_is_other(runner) and not ended):
             continue
         with contextlib.suppress(UpdateFinishedTrialError):  # another process was quicker
             said.append(again(study, sweep, trial.number, folder))
+    remove_process_locks(folder)
     return said
 
 
-def _other(process: dict[str, Any]) -> bool:
-    """Whether it is a process that lives, or one of another machine, which is believed; this process is no other."""
-    here = process.get("host") in (None, socket.gethostname())
-    return bool(process) and not (here and process.get("pid") == os.getpid()) and alive(process)
+def describe_process(folder: Path) -> dict[str, Any]:
+    """Returns what other processes find this one by: its machine, its id, and a lock file in `folder` that it holds until it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = hold_process_lock(folder)
+    return {"host": socket.gethostname(), "pid": os.getpid(), "lock": None if lock is None else str(lock)}
+
+
+def _is_other(process: dict[str, Any]) -> bool:
+    """Returns whether this describes another process that is alive.
+
+    A process of another machine counts as alive, and so does one that could not lock a file, or has not written its lock yet.
+    """
+    if not process:
+        return False
+    if process.get("host") not in (None, socket.gethostname()):
+        return True
+    lock = process.get("lock")
+    return process.get("pid") != os.getpid() and (lock is None or is_locked(Path(lock)))
 
 
 def again(study: Any, sweep: Sweep, number: int, folder: Path) -> str:

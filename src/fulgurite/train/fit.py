@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from fulgurite.errors import Interrupted, is_shortage
-from fulgurite.files import remove_drafts
+from fulgurite.files.atomic import remove_drafts, write_output
 from fulgurite.monitor.outcome import Ending, ending
 from fulgurite.plan.verdict import write
-from fulgurite.run.folder import write_atomically, write_run
-from fulgurite.run.status import status
+from fulgurite.run.folder import write_run
+from fulgurite.run.status import track_status
 from fulgurite.sweep.study import begin
 from fulgurite.text.console import rank, say
 from fulgurite.train.messages import closing, opening
@@ -25,11 +26,11 @@ from fulgurite.train.pieces import Pieces
 def train(pieces: Pieces) -> None:
     """Trains the run into its folder. Raises RequestError, TrainingFailed, Interrupted."""
     run, ranks = pieces.composed.run, pieces.ranks
-    begin(run.sweep, resumed=run.resume.run is not None)
+    begin(run.sweep, Path(run.run_dir or run.resume.run or ".").parent, resumed=run.resume.run is not None)
     troubles, folder = pieces.troubles, pieces.folder
     say(pieces.source.checked.words(pieces.source) if pieces.source.checked else "")
     try:
-        with only_first(status(folder, name=run.name)) as found:
+        with only_first(track_status(folder, name=run.name)) as found:
             if ranks.rank == 0:
                 remove_drafts(folder)  # of a process that was killed while it wrote
                 write(troubles, folder / "troubles.json")
@@ -79,7 +80,7 @@ def prepare_files(pieces: Pieces) -> None:
     """Builds the stage and writes what the folder must have before the first step."""
     folder, report = pieces.folder, pieces.gathered.report
     if rank() == 0:
-        write_atomically(folder / "data_report.json", report.text())
+        write_output(folder / "data_report.json", report.text())
         say(report.sentence())
     if pieces.checkpoint is None and rank() == 0:
         write_run(folder, pieces.composed)  # for a model that fails to load; once more below, after a trial step

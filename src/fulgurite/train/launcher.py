@@ -19,9 +19,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from fulgurite.checkpoint.folder import steps
+from fulgurite.checkpoint.folder import list_steps
 from fulgurite.errors import Interrupted, TrainingFailed
-from fulgurite.run.status import mend
+from fulgurite.run.status import correct_status
 from fulgurite.strategy.config import available
 from fulgurite.text.console import say, say_error
 from fulgurite.train.rank_process import Report, environment
@@ -239,7 +239,7 @@ class Launch:
     def _left(self) -> str:
         if self.folder is None:
             return "The first machine of the run says what is left."
-        there = steps(self.folder / "checkpoints")
+        there = list_steps(self.folder / "checkpoints")
         if not there:
             return "No checkpoint was made yet, so the run begins again."
         return f"The last checkpoint is that of step {there[-1]}; go on with resume.run={self.folder}."
@@ -265,7 +265,7 @@ def launch(words: Sequence[str], processes: int, folder: Path | None, node_rank:
         first = run.ranks[0].report
         state = "stopped" if status in Interrupted.STATUSES else "failed"
         if folder is not None and node_rank == 0:
-            mend(folder, state, line, known_better=first is not None and first.lost)
+            correct_status(folder, state, line, replace_reason=first is not None and first.lost)
         say_error(line)
     return status
 

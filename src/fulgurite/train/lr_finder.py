@@ -21,8 +21,8 @@ import lightning.pytorch as pl
 from fulgurite.callback.progress import ProgressLine, Smoothed
 from fulgurite.config.provenance import Composed, Origin
 from fulgurite.errors import Interrupted, TrainingFailed, is_shortage
-from fulgurite.run.folder import write_atomically
-from fulgurite.run.status import status
+from fulgurite.files.atomic import write_output
+from fulgurite.run.status import track_status
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.stage.config import GenerativeStage
 from fulgurite.text.console import say, show
@@ -72,7 +72,7 @@ def find(pieces: Pieces) -> None:
     plan_test(pieces.composed)
     pieces.troubles = []  # the rules judge a run, and this is none
     folder = pieces.folder
-    with status(folder, name=run.name):
+    with track_status(folder, name=run.name):
         told(measure(pieces), run.optim.lr, folder)
 
 
@@ -133,14 +133,14 @@ def told(curve: Curve, derived: float, folder: Path) -> Proposal | None:
     smoothed = smooth(curve.rates, curve.losses)
     rows = zip(curve.rates, curve.losses, smoothed, strict=True)
     lines = [json.dumps({"lr": r, "loss": y, "smoothed": s}) + "\n" for r, y, s in rows]
-    write_atomically(folder / "find.jsonl", "".join(lines))
+    write_output(folder / "find.jsonl", "".join(lines))
     found = propose(curve.rates, smoothed)
     inside = curve.rates[0] <= derived <= curve.rates[-1]
     marks = [*([("optim.lr", derived)] if inside else []), *([("proposed", found.rate)] if found else [])]
     line = [(r, s) for r, s in zip(curve.rates, smoothed, strict=True) if math.isfinite(s)]
     points = list(zip(curve.rates, curve.losses, strict=True))
     figure = Figure("training loss by learning rate", "optim.lr", "loss", line, points, marks, True)
-    write_atomically(folder / "find.svg", draw_svg(figure))
+    write_output(folder / "find.svg", draw_svg(figure))
     show("\n" + draw_text(figure))
     if found is None:
         print("\nThe loss falls at none of these rates, so that none can be proposed: take more steps "

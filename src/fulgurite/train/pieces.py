@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, Trainer
 from fulgurite import __version__
 from fulgurite.callback.samples import Samples
 from fulgurite.checkpoint import resume
-from fulgurite.checkpoint.folder import step_of
+from fulgurite.checkpoint.folder import parse_step
 from fulgurite.checkpoint.io import FolderCheckpointIO
 from fulgurite.config.provenance import Composed
 from fulgurite.config.run import RunConfig
@@ -194,6 +194,6 @@ def find_checkpoint(composed: Composed, folder: Path, total: int) -> Path | None
     if rank() == 0:
         for line in resume.check_inputs(checkpoint, input_hashes(composed.run), composed.run.resume.allow):
             say(line)
-    resume.check_unfinished(folder, step_of(checkpoint) or 0, total)
+    resume.check_unfinished(folder, parse_step(checkpoint) or 0, total)
     resume.check_patient(checkpoint, composed.run.trainer.early_stopping_patience)
     return checkpoint

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fulgurite.errors import Interrupted
-from fulgurite.run.status import mend
+from fulgurite.run.status import correct_status
 
 LAUNCHER = "FULGURITE_LAUNCHER"
 """The environment variable with the launcher's process id, the descriptor of the pipe to it, and the run folder."""
@@ -92,5 +92,6 @@ def _watch(launcher: int, asked: bool, folder: Path) -> None:
     time.sleep(TO_LEAVE)
     if os.environ.get("RANK") == "0":
         with contextlib.suppress(Exception):
-            mend(folder, "stopped", f"The launcher was killed, and the step did not end within {TO_LEAVE:g} s.", of=os.getpid())
+            why = f"The launcher was killed, and the step did not end within {TO_LEAVE:g} s."
+            correct_status(folder, "stopped", why, ending=os.getpid())
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,90 @@
+"""Digests of files, and folders with a manifest: `manifest.json` lists each file of its folder with its size and SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from fulgurite.files import atomic
+from fulgurite.files.json import read_json
+
+MANIFEST = "manifest.json"
+
+
+def hash_file(path: Path) -> str:
+    """Returns the SHA-256 of a file's content, in hexadecimal digits. Raises OSError."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path, durable: bool = False) -> None:
+    """Writes the manifest of all files of a folder; with `durable`, waits until the disk has the files and it. Raises OSError."""
+    entries = {}
+    for path in sorted(entry for entry in folder.iterdir() if entry.is_file() and entry.name != MANIFEST):
+        if durable:
+            atomic.sync(path)
+        entries[path.name] = {"size": path.stat().st_size, "sha256": hash_file(path)}
+    (folder / MANIFEST).write_text(json.dumps({"version": 1, "files": entries}, indent=1), encoding="utf-8")
+    if durable:
+        atomic.sync(folder / MANIFEST)
+
+
+def find_damage(
+    folder: Path, required: Iterable[str] = (), *, closed: bool = False, is_hashed: Callable[[str], bool] = lambda name: True
+) -> list[str]:
+    """Returns what is wrong with a folder that has a manifest, a phrase for each fault; an empty list if nothing is.
+
+    The manifest must list the `required` files; if the folder is `closed`, it must have no other file. Of a file whose name is not
+    `is_hashed`, only the size is compared.
+    """
+    if not folder.is_dir():
+        return ["it is not a folder"]
+    try:
+        files = _read_manifest(folder / MANIFEST, required)
+        faults = []
+        for name, entry in files.items():
+            fault = _compare(folder / name, entry, is_hashed(name))
+            if fault:
+                faults.append(fault)
+        if closed:
+            present = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
+            faults += [f"{name} is not in {MANIFEST}" for name in sorted(present - {*files, MANIFEST})]
+    except (OSError, ValueError) as error:
+        return [str(error)]
+    return faults
+
+
+def _read_manifest(path: Path, required: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Reads the entries of a manifest. Raises ValueError with a phrase if it is not one."""
+    if not path.is_file():
+        raise ValueError(f"{path.name} is missing")
+    try:
+        manifest = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{path.name} is not JSON ({path.stat().st_size} bytes)") from error
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
+        raise ValueError(f"{path.name} lists no files")
+    strange = [name for name in files if Path(name).name != name or name == MANIFEST]
+    if strange:
+        raise ValueError(f"{path.name} names {strange[0]!r}, which is not a file of this folder")
+    lacking = [name for name in required if name not in files]
+    if lacking:
+        raise ValueError(f"{path.name} does not list {', '.join(lacking)}")
+    if not files:
+        raise ValueError(f"{path.name} lists no files")
+    return files
+
+
+def _compare(path: Path, entry: dict[str, Any], is_hashed: bool) -> str:
+    """Returns how a file differs from its entry, in a phrase; empty if it does not."""
+    if not path.is_file():
+        return f"{path.name} is missing"
+    if path.stat().st_size != entry.get("size"):
+        return f"{path.name} has {path.stat().st_size} bytes instead of {entry.get('size')}"
+    if is_hashed and hash_file(path) != entry.get("sha256"):
+        return f"{path.name} differs from its sha256"
+    return ""
