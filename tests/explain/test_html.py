@@ -15,7 +15,7 @@ from fulgurite.explain import html as guide
 from fulgurite.explain.knob_index import everything
 from fulgurite.explain.pages import all_groups, options_of
 from fulgurite.explain.translations import LANGUAGES, spoken
-from fulgurite.stage.preference_table import PreferenceLoss
+from fulgurite.stage.preference_table import names
 
 VOID = {"meta", "input", "br", "line", "link", "path", "polyline"}
 
@@ -76,7 +76,7 @@ def test_nothing_is_loaded_from_anywhere(page: tuple[str, Reader]) -> None:
 def test_what_is_said_is_on_the_page(page: tuple[str, Reader]) -> None:
     language, read = page
     assert all(name in read.text for g in all_groups() for name in options_of(g))
-    assert all(f"dpo: {loss.value}" in read.text for loss in PreferenceLoss)
+    assert all(f"dpo: {loss}" in read.text for loss in names())
     if language == "en":
         told = " ".join(read.text.replace("`", "").split())
         for knob in everything():

@@ -10,36 +10,35 @@ import torch
 
 from fulgurite.cli.explain import explain_main
 from fulgurite.errors import ConfigError
-from fulgurite.explain.curves import BOTH, _short, loss_plot, loss_svg, schedule_svg, svg
+from fulgurite.explain.curves import _short, loss_plot, loss_svg, schedule_svg, svg
 from fulgurite.explain.losses import LEVEL, course, span, value
 from fulgurite.loss import preference
 from fulgurite.scheduler.config import Cosine
-from fulgurite.stage.preference_table import PreferenceLoss as Loss
-from fulgurite.stage.preference_table import row
+from fulgurite.stage.preference_table import names, row
 
 MARGINS = torch.linspace(-3, 3, 61, dtype=torch.float64)
 Tensors = Callable[[torch.Tensor, torch.Tensor, float, float, float, float], torch.Tensor]
 
 
-def on_tensors(loss: Loss, margin: torch.Tensor, beta: float, smoothing: float, gamma: float, tau: float) -> torch.Tensor:
+def on_tensors(loss: str, margin: torch.Tensor, beta: float, smoothing: float, gamma: float, tau: float) -> torch.Tensor:
     """loss/preference.py on the line that explain draws."""
-    level = LEVEL if loss is Loss.orpo else 0.0
+    level = LEVEL if loss == "orpo" else 0.0
     chosen, rejected = level + margin / 2, level - margin / 2
     match loss:
-        case Loss.sigmoid | Loss.robust | Loss.exo_pair | Loss.cpo:
-            return getattr(preference, loss.value)(chosen, rejected, beta, smoothing)
-        case Loss.aot:
+        case "sigmoid" | "robust" | "exo_pair" | "cpo":
+            return getattr(preference, loss)(chosen, rejected, beta, smoothing)
+        case "aot":
             return preference.aot(margin, torch.zeros_like(margin), beta, smoothing)
-        case Loss.discopop:
+        case "discopop":
             return preference.discopop(chosen, rejected, beta, tau)
-        case Loss.simpo:
+        case "simpo":
             return preference.simpo(chosen, rejected, beta, gamma, smoothing)
-    return getattr(preference, loss.value)(chosen, rejected, beta)
+    return getattr(preference, loss)(chosen, rejected, beta)
 
 
-@pytest.mark.parametrize("loss", list(Loss))
+@pytest.mark.parametrize("loss", names())
 @pytest.mark.parametrize("scale", [1.0, 3.0])
-def test_plain_arithmetic_is_the_loss_that_trains(loss: Loss, scale: float) -> None:
+def test_plain_arithmetic_is_the_loss_that_trains(loss: str, scale: float) -> None:
     found = row(loss)
     beta, gamma, tau = scale * found.beta, (found.gamma_share or 0) * scale * found.beta, found.tau or 0.05
     smoothing = (found.smoothing or 0.0) if scale == 1 or found.smoothing is None else 0.2
@@ -50,26 +49,26 @@ def test_plain_arithmetic_is_the_loss_that_trains(loss: Loss, scale: float) -> N
 
 
 def test_curves_stand_where_papers_say() -> None:
-    assert value(Loss.sigmoid, 0.0, 0.1) == pytest.approx(math.log(2))
-    assert value(Loss.hinge, 20.0, 0.05) == 0  # nothing is left at a margin of 1 / beta
-    margins, values = course(Loss.ipo, 2001)
+    assert value("sigmoid", 0.0, 0.1) == pytest.approx(math.log(2))
+    assert value("hinge", 20.0, 0.05) == 0  # nothing is left at a margin of 1 / beta
+    margins, values = course("ipo", 2001)
     assert margins[values.index(min(values))] == pytest.approx(5)  # 1 / (2 · beta)
-    assert course(Loss.sigmoid, beta=1.0)[0][-1] == 4
+    assert course("sigmoid", beta=1.0)[0][-1] == 4
 
 
 def test_the_course_takes_what_the_loss_has_by_itself() -> None:
-    margins, values = course(Loss.simpo, 3)
+    margins, values = course("simpo", 3)
     assert margins[1] == 0
     assert values[1] == pytest.approx(math.log1p(math.e))  # gamma is half of beta = 2
-    assert course(Loss.simpo, 3, gamma=0.0)[1][1] == pytest.approx(math.log(2))
+    assert course("simpo", 3, gamma=0.0)[1][1] == pytest.approx(math.log(2))
 
 
-@pytest.mark.parametrize("loss", list(Loss))
-def test_every_loss_is_drawn(loss: Loss) -> None:
+@pytest.mark.parametrize("loss", names())
+def test_every_loss_is_drawn(loss: str) -> None:
     drawn = loss_plot(loss, {})
     assert max(map(len, drawn.splitlines())) <= 80
-    assert drawn.startswith(f"stage.loss={loss.value} stage.beta={row(loss).beta:g}: ")
-    assert ("rises by half" in " ".join(drawn.split())) == (loss.value in BOTH)
+    assert drawn.startswith(f"stage.loss={loss} stage.beta={row(loss).beta:g}: ")
+    assert ("rises by half" in " ".join(drawn.split())) == row(loss).two_sided
     assert ("a token" in " ".join(drawn.split())) == row(loss).averaged
     picture = loss_svg(loss)
     assert picture.count("<polyline") == picture.count('class="zero"') == 1
@@ -93,7 +92,7 @@ def test_numbers_beside_a_picture_are_short(x: float, words: str) -> None:
 def test_the_command_draws_one_loss_or_all(capsys: pytest.CaptureFixture[str]) -> None:
     explain_main(["stage=dpo", "--plot", "--lang", "en"])
     out = capsys.readouterr().out
-    assert all(f"stage.loss={loss.value} " in out for loss in Loss)
+    assert all(f"stage.loss={loss} " in out for loss in names())
     explain_main(["stage=dpo", "stage.loss=ipo", "stage.beta=0.5", "--plot", "--lang", "en"])
     out = capsys.readouterr().out
     assert out.startswith("stage.loss=ipo stage.beta=0.5: ")

@@ -9,7 +9,7 @@ import pytest
 
 from fulgurite.cli.explain import explain_main
 from fulgurite.config import compose
-from fulgurite.config.schema import Knob, Range, options, type_words
+from fulgurite.config.schema import Knob, Range, options, words_of
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.explain import choices, knob_page, option_page, overview, search
 from fulgurite.explain import knob_index as entries
@@ -37,7 +37,7 @@ def test_every_knob_has_a_page_that_says_all_of_its_declaration(path: str) -> No
     page = knob_page(declared)
     assert page.startswith(f"{path} = ")
     for knob in declared:
-        told = [knob.meaning, knob.source, knob.advice, type_words(knob.type), knob.empty.words if knob.empty else ""]
+        told = [knob.meaning, knob.source, knob.advice, words_of(knob), knob.empty.words if knob.empty else ""]
         for text in told:
             assert said(text) in said(page)
         assert value_words(knob.default) in page

@@ -17,7 +17,7 @@ from fulgurite.explain.layout import kind_words, usual_words, value_words
 from fulgurite.explain.pages import all_groups, options_of
 from fulgurite.explain.search import search
 from fulgurite.explain.translations import catalogue, digest, from_locale, spoken, told
-from fulgurite.stage.preference_table import PreferenceLoss
+from fulgurite.stage.preference_table import names
 from fulgurite.text.layout import count_cells, pad, wrap, wrap_paragraph
 
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
@@ -48,7 +48,7 @@ def test_no_page_falls_back_to_english() -> None:
     with spoken("zh"):
         pages = [overview(), *(group_page(g) for g in all_groups()), *(option_page(g, n) for g in all_groups() for n in options_of(g))]
         pages += [knob_page([k for k in everything() if k.path == path]) for path in {k.path for k in everything()}]
-        pages += [loss_plot(loss, {}) for loss in PreferenceLoss]
+        pages += [loss_plot(loss, {}) for loss in names()]
         pages += [guide.page(), search("学习率")]
         as_json()
     assert translations.missed == set()

@@ -24,7 +24,8 @@ from fulgurite.plan.preflight import checked_source
 from fulgurite.run.folder import read_config
 from fulgurite.run.load import load_run
 from fulgurite.stage import preference as stages
-from fulgurite.stage.preference_table import TABLE, PreferenceLoss, ReferenceMode
+from fulgurite.stage.preference_table import ReferenceMode, names
+from fulgurite.stage.preference_table import row as declared
 from fulgurite.train.experiment import Experiment
 
 GOOD = ("the rate rises", "the loss falls", "a schedule of the rate", "warmup lets it rise, slowly, for a while")
@@ -78,7 +79,7 @@ def test_micro_batches_change_nothing(name: str, method: str, run: Any) -> None:
             torch.testing.assert_close(weights(other)[key], tensor, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*map(str, PreferenceLoss), "sigmoid stage.length_normalize=true", "sigmoid stage.sft_weight=0.5",
+@pytest.mark.parametrize("name", [*names(), "sigmoid stage.length_normalize=true", "sigmoid stage.sft_weight=0.5",
                                   "ipo stage.length_normalize=false"])
 def test_the_first_step_is_that_of_whole_logits_and_the_formula(name: str, run: Any) -> None:
     """loss and gradient norm of step 1 from transformers' own logits, one answer at a time, policy and reference the same weights."""
@@ -295,10 +296,10 @@ def test_batch_sizes_epochs_and_rates_follow_the_stage() -> None:
 # --- knobs: each loss has its own, and what it does not read is refused
 
 
-@pytest.mark.parametrize("name", [str(loss) for loss in PreferenceLoss])
+@pytest.mark.parametrize("name", names())
 def test_each_loss_has_its_own_values_with_a_reason(name: str) -> None:
     composed = compose(["stage=dpo", f"stage.loss={name}"])
-    stage, row = composed.run.stage, TABLE[PreferenceLoss(name)]
+    stage, row = composed.run.stage, declared(name)
     assert (stage.beta, stage.label_smoothing, stage.tau, stage.sft_weight) == (row.beta, row.smoothing, row.tau, row.sft_weight)
     assert stage.gamma == (1.0 if name == "simpo" else None)
     assert stage.reference_mode == (ReferenceMode.adapter if row.reference else None)

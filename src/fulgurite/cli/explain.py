@@ -125,13 +125,13 @@ def _plots(words: list[str]) -> str:
 def _losses(words: list[str]) -> str:
     """The curve of the preference loss that the words name; of each, smaller, where they name none."""
     from fulgurite.explain.curves import loss_plot
-    from fulgurite.stage.preference_table import PreferenceLoss, reading
+    from fulgurite.stage.preference_table import names, reading, row
 
     values = dict(word.partition("=")[::2] for word in words)
     named = values.pop("stage.loss", None)
-    if named is not None and named not in list(PreferenceLoss):
-        raise ConfigError(f"stage.loss={named} is no loss of stage=dpo; there are {', '.join(PreferenceLoss)}.")
-    losses = [PreferenceLoss(named)] if named else list(PreferenceLoss)
+    if named is not None and named not in names():
+        raise ConfigError(f"stage.loss={named} is no loss of stage=dpo; there are {', '.join(names())}.")
+    losses = [named] if named else names()
     reads = {"label_smoothing": "smoothing", "gamma": "gamma_share", "tau": "tau"}
     given = {}
     for path, text in values.items():
@@ -139,8 +139,8 @@ def _losses(words: list[str]) -> str:
         if knob not in ("beta", *reads) or named is None or (knob in reads and named not in reading(reads[knob])):
             raise ConfigError(f"{path} is not read here; give stage.loss=... first, then stage.beta=... or a knob that the loss reads.")
         given[knob] = float(_given("stage", knob, text, "dpo"))
-        if named == "exo_pair" and given.get("label_smoothing") == 0:
-            raise ConfigError("stage.label_smoothing=0 is not possible with stage.loss=exo_pair, which takes its logarithm; take 0.001.")
+        if row(named).log_smoothing and given.get("label_smoothing") == 0:
+            raise ConfigError(f"stage.label_smoothing=0 is not possible with stage.loss={named}, which takes its logarithm; take 0.001.")
     return "\n\n".join(loss_plot(loss, given, height=11 if named else 6) for loss in losses)
 
 

@@ -14,7 +14,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -157,6 +157,7 @@ class Knob:
     time: str = ""
     misread: str = ""
     resolve: Callable[[str], str] | None = None
+    values: Callable[[], Iterable[str]] | None = None
 
     @property
     def path(self) -> str:
@@ -165,7 +166,9 @@ class Knob:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values of an enum, in order; empty for other types."""
+        """The values that a text or an enum may have, in order; empty for other types."""
+        if self.values is not None:
+            return tuple(self.values())
         kind = bare(self.type)
         return tuple(m.value for m in kind) if isinstance(kind, type) and issubclass(kind, StrEnum) else ()
 
@@ -198,6 +201,7 @@ def knob(
     time: str = "",
     misread: str = "",
     resolve: Callable[[str], str] | None = None,
+    values: Callable[[], Iterable[str]] | None = None,
 ) -> Any:
     """Declare a dataclass field as a knob.
 
@@ -205,6 +209,7 @@ def knob(
     how they meet it; `memory` and `time` what a larger value costs; `misread` what is often taken wrongly. `sure` is needed only
     where the source's own words do not say how sure it is (`sure_of`). `resolve` is given for text that may name a file or a folder
     (such as places.resolve_path): it makes a relative path absolute when the run is made, so that the run works from any folder.
+    `values` is given for a text that is one of a list to which packages may add.
     Raises TypeError where `None` is the default and `empty` does not say what it stands for.
     """
     if default is None and empty is None:
@@ -213,7 +218,7 @@ def knob(
         "meaning": meaning, "source": source, "bounds": bounds, "usual": usual, "advice": advice, "empty": empty,
         "sure": sure or sure_of(source), "raise_when": raise_when, "lower_when": lower_when, "leave": leave,
         "interacts": types.MappingProxyType(dict(interacts or {})), "memory": memory, "time": time, "misread": misread,
-        "resolve": resolve,
+        "resolve": resolve, "values": values,
     }
     metadata = {METADATA: types.MappingProxyType(spec)}
     if isinstance(default, list | dict):
@@ -236,6 +241,8 @@ class Option:
     """What taking it costs in memory, time or quality, beside the group's other options; a word or a sentence."""
     misread: typing.ClassVar[str] = ""
     """What is often taken wrongly, and how it is."""
+    plots: typing.ClassVar[bool] = False
+    """Whether `fulgurite explain group=name --plot` draws it."""
     several: typing.ClassVar[bool] = False
     """Whether a run may choose several options of this group at a time; their knobs then carry the option's name."""
 
@@ -271,6 +278,16 @@ def groups() -> dict[str, dict[str, type[Option]]]:
 def options(group: str) -> dict[str, type[Option]]:
     """The registered options of one group, by name."""
     return _options.get(group, {})
+
+
+def find_option(group: str, name: object) -> type[Option] | None:
+    """The option of this name, or None if there is none."""
+    return options(group).get(str(name))
+
+
+def declares(option: Option | type[Option], what: str) -> bool:
+    """Whether the option itself declares `what`, a true ClassVar that its subclasses do not inherit."""
+    return bool(vars(option if isinstance(option, type) else type(option)).get(what))
 
 
 def build(config: Option, *args: Any, **kwargs: Any) -> Any:
@@ -321,6 +338,11 @@ def type_words(kind: Any) -> str:
     return getattr(kind, "__name__", str(kind))
 
 
+def words_of(knob: Knob) -> str:
+    """A knob's type as a person reads it: `type_words`, with the values that packages may add to."""
+    return "one of " + ", ".join(knob.choices) if knob.values is not None else type_words(knob.type)
+
+
 def knobs_of(cls: type) -> tuple[Knob, ...]:
     """The knobs of a dataclass, in the order of their declaration."""
     return _knobs_of(cls)
@@ -363,6 +385,8 @@ def check(knob: Knob, value: Any) -> None:
         if knob.empty is None:
             raise ConfigError(f"{knob.path} may not be empty; its default is {knob.default}.")
         return
+    if knob.values is not None and value not in knob.choices:
+        raise ConfigError(f"{knob.path}={value} is not allowed: it must be {words_of(knob)}.")
     numbers = knob.default if isinstance(knob.default, list) and all(isinstance(n, int | float) for n in knob.default) else []
     if numbers and isinstance(value, list) and len(value) != len(numbers):
         raise ConfigError(f"{knob.path}={value} is not allowed: it has {len(numbers)} numbers, as in {numbers}.")

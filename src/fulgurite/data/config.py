@@ -31,8 +31,6 @@ RESERVED = frozenset({
     "padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs",
 })
 """Arguments of `apply_chat_template` that are not the template's own, or are the conversation's."""
-ASKING = frozenset({"ppo", "grpo"})
-"""Stages that learn from answers of their own: of a record they take the prompt, and hand the rest to the reward."""
 
 
 class SpecialTokens(StrEnum):
@@ -74,12 +72,12 @@ def _max_length(run: RunConfig, facts: Facts) -> Derived:
     top = facts.percentile_99
     rounded = max(8, -(-top // 64) * 64)
     piece = PIECE.get(facts.device, 1024)
-    if run.stage.name in ASKING:
+    if run.stage.reads.prompts:
         room = max(8, facts.model_length - run.stage.max_new_tokens)
         if rounded > room:
             return Derived(room, f"the model's own limit less stage.max_new_tokens; the 99th percentile of the prompts is {top}")
         return Derived(rounded, f"the 99th percentile of the prompts, {top} tokens, rounded up to 64; answers come on top")
-    if run.stage.name == "pt" and min(rounded, facts.model_length) > piece:
+    if run.stage.reads.running_text and min(rounded, facts.model_length) > piece:
         return Derived(piece, f"rows of {piece} tokens suit this {facts.device}; longer documents are cut into pieces, and nothing is lost")
     if rounded > facts.model_length:
         return Derived(facts.model_length, f"the model's own limit; the 99th percentile of the data, {top}, is beyond it")
@@ -89,7 +87,7 @@ def _max_length(run: RunConfig, facts: Facts) -> Derived:
 def _packing(run: RunConfig, facts: Facts) -> Derived:
     if run.private:
         return Derived(Packing.none, "privacy protects one row, which must be one example")
-    if run.stage.name == "pt":
+    if run.stage.reads.running_text:
         return Derived(Packing.best_fit, "pre-training rows are cut from running text: packing wastes no padding")
     return Derived(Packing.none, "micro-batches are cut by length already, so that little padding is left to save")
 
@@ -99,6 +97,11 @@ class Data(Option):
     """What every data set has."""
 
     builds: ClassVar[str] = "fulgurite.data.source:build"
+    shipped: ClassVar[tuple[str, str]] = ("", "")
+    """The shipped files to train on and to validate with, in fulgurite/data/guide; empty if the option has none, or splits a share off."""
+    shipped_format: ClassVar[Format] = Format.openai
+    conversations: ClassVar[bool] = False
+    """Whether it is the shipped guide, whose fixed questions are the prompts of samples."""
 
     def arguments(self) -> dict[str, Any]:
         """What the chat template is called with, besides messages and tools."""
@@ -220,6 +223,8 @@ class Data(Option):
 class Guide(Data):
     """The shipped data set: questions and answers about fine-tuning parameters. Take it for a first run and for tests."""
 
+    shipped: ClassVar[tuple[str, str]] = ("train.jsonl", "heldout.jsonl")
+    conversations: ClassVar[bool] = True
     costs: ClassVar[str] = "Nothing: it is shipped."
 
 
@@ -231,6 +236,8 @@ class GuidePreference(Guide):
     For a first run of stage=dpo or stage=rm and for tests: it teaches no more than that fluent nonsense is worse.
     """
 
+    shipped: ClassVar[tuple[str, str]] = ("preference.jsonl", "")
+    shipped_format: ClassVar[Format] = Format.preference
     costs: ClassVar[str] = "Nothing: it is shipped."
 
 
@@ -242,6 +249,8 @@ class GuidePrompts(Data):
     For stage=grpo and stage=ppo: `stage.reward=["match:answer"]` pays the right answer and nothing else. `kind` says which sum it is.
     """
 
+    shipped: ClassVar[tuple[str, str]] = ("prompts.jsonl", "prompts_heldout.jsonl")
+    shipped_format: ClassVar[Format] = Format.prompts
     costs: ClassVar[str] = "Nothing: it is shipped."
 
 
@@ -253,6 +262,8 @@ class GuideForm(Data):
     A preference that a reward model can learn to the last pair: for a first look at stage=rm, dpo and kto. It teaches a form, no facts.
     """
 
+    shipped: ClassVar[tuple[str, str]] = ("form.jsonl", "form_heldout.jsonl")
+    shipped_format: ClassVar[Format] = Format.preference
     costs: ClassVar[str] = "Nothing: it is shipped."
 
 

@@ -176,7 +176,7 @@ def _kept(encoded: TokenizedData, config: Data, max_length: int, report: Report)
     """The examples that stay after data.too_long and have a label; what is dropped is noted with its place."""
     kept: list[int] = []
     dropped: list[tuple[int, str]] = []
-    running, lengths = encoded.source.stage == "pt", encoded.lengths.tolist()
+    running, lengths = encoded.source.reads.running_text, encoded.lengths.tolist()
     if not running:
         _refuse_long(encoded, config, max_length)
     for number, length in enumerate(lengths):
@@ -255,7 +255,7 @@ def _weighted(encoded: TokenizedData, train: Ints, weights: Sequence[float], ran
 
 def _rows(encoded: TokenizedData, numbers: Ints, max_length: int, packing: Packing, report: Report | None) -> TokenDataset:
     lengths = encoded.lengths[numbers]
-    if encoded.source.stage == "pt":
+    if encoded.source.reads.running_text:
         pieces = _pieces(numbers, lengths, max_length)
     else:
         pieces = np.stack([numbers, np.zeros_like(numbers), np.minimum(lengths, max_length)], axis=1)

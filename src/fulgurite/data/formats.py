@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fulgurite.data.config import ASKING, Format
+from fulgurite.data.config import Format
 from fulgurite.data.example import Conversation, Message
 from fulgurite.data.fields import (
     Fields,
@@ -24,6 +24,7 @@ from fulgurite.data.fields import (
     root_of,
 )
 from fulgurite.data.messages import REASONING, TALKS, TURN_KEYS, Turn, is_turns, join_turns, read_parts, read_turns
+from fulgurite.data.reads import CONVERSATIONS, Reads
 from fulgurite.data.tool_calls import read_arguments, read_tools, write_calls
 from fulgurite.errors import did_you_mean
 
@@ -44,34 +45,34 @@ COLUMNS = frozenset({
 Found = tuple[Conversation | None, str | None]
 
 
-def detect(record: Any, stage: str = "") -> Format | None:
+def detect(record: Any, reads: Reads = CONVERSATIONS) -> Format | None:
     """The format of a record by its fields, or None; a field that holds null counts only if no other fits.
 
-    A label makes it a judged answer in the stages that compare answers.
+    `reads` is what the stage declares: a label makes a judged answer only if it compares answers.
     """
     if is_turns(record):
         return Format.openai
     if not isinstance(record, Mapping):
         return None
     filled = {str(name) for name, value in record.items() if value is not None}
-    return _detect(filled, stage) or _detect({str(name) for name in record}, stage)
+    return _detect(filled, reads) or _detect({str(name) for name in record}, reads)
 
 
-def _detect(names: set[str], stage: str) -> Format | None:
-    if stage == "pt" and "text" in names:
+def _detect(names: set[str], reads: Reads) -> Format | None:
+    if reads.running_text and "text" in names:
         return Format.text
     if {"chosen", "rejected"} <= names:
         return Format.preference
-    if stage in ("dpo", "rm", "kto") and "messages" in names and names & {*REJECTED}:
+    if reads.compares and "messages" in names and names & {*REJECTED}:
         return Format.preference
-    if "label" in names and (stage == "kto" or (stage in ("dpo", "rm") and names & {*TURNS, "instruction", "completion"})):
+    if "label" in names and (Format.kto in reads.formats or (reads.compares and names & {*TURNS, "instruction", "completion"})):
         return Format.kto
     for name, format in (("messages", Format.openai), ("conversations", Format.sharegpt), ("instruction", Format.alpaca)):
         if name in names:
             return format
     if "prompt" in names:
         # A stage that answers itself hands every other column to its reward.
-        answered = "response" in names if stage in ASKING else bool(names & set(ANSWERS))
+        answered = "response" in names if reads.prompts else bool(names & set(ANSWERS))
         return Format.alpaca if answered else Format.prompts
     if {"input", "output"} <= names:
         return Format.alpaca

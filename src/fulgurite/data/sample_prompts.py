@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from fulgurite.data.config import Guide
 from fulgurite.data.dataset import AnyRows
 from fulgurite.data.example import Bad, Conversation, Message
 from fulgurite.data.source import GUIDE, Source
@@ -20,7 +19,7 @@ def sample_prompts(asked: Sequence[str] | None, source: Source, val: AnyRows | N
     """Those asked for; else the guide's own questions; else the beginnings of the first five validation examples."""
     if asked is not None:
         return list(asked)
-    if isinstance(source.config, Guide) and source.stage != "pt":
+    if source.config.conversations and not source.reads.running_text:
         lines = (GUIDE / "questions.jsonl").read_text(encoding="utf-8").splitlines()
         return [json.loads(line)["messages"][0]["content"] for line in lines][:MANY]
     wanted = list(dict.fromkeys(place for i in range(len(val)) for place in val.places(i)[:1]))[:MANY] if val is not None else None
@@ -31,7 +30,7 @@ def sample_prompts(asked: Sequence[str] | None, source: Source, val: AnyRows | N
         if example.text is not None:
             found.append(" ".join(example.text.split()[:WORDS]))
         elif example.messages:
-            end = len(example.messages) if source.asks else _first_answer(example.messages)
+            end = len(example.messages) if source.reads.prompts else _first_answer(example.messages)
             turns = Conversation.of(example.messages[:end])
             prompt = turns if turns.tools or turns.arguments else list(turns)
             found += [prompt] if prompt not in found[-1:] else []  # both answers of a pair that KTO takes apart ask the same

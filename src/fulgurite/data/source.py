@@ -12,30 +12,23 @@ from typing import Any
 from fulgurite.data import formats
 from fulgurite.data import preference_format as compared
 from fulgurite.data import readers as read
-from fulgurite.data.config import ASKING, Data, File, Format, GuideForm, GuidePreference, GuidePrompts
+from fulgurite.data.config import Data, Format
 from fulgurite.data.example import Bad, Example, Place, shorten
 from fulgurite.data.fields import Fields, Reading, Wrong, has_column, rename_keys
 from fulgurite.data.files import find, kind_of
 from fulgurite.data.fingerprint import Seal
 from fulgurite.data.messages import TARGETS, TURN_KEYS
+from fulgurite.data.reads import CHAT, reads_of
 from fulgurite.data.suggest import as_override, describe_record, explain_record, suggest_columns
 from fulgurite.errors import DataError, did_you_mean
 
 GUIDE = Path(__file__).parent / "guide"
-CHAT = frozenset({Format.alpaca, Format.sharegpt, Format.openai})
-KINDS = {"pt": frozenset({Format.text}), "rm": frozenset({Format.preference}), "dpo": frozenset({Format.preference}),
-         "kto": frozenset({Format.kto, Format.preference}), **dict.fromkeys(ASKING, CHAT | {Format.prompts})}
-"""The formats that a stage reads; the other stages read conversations. KTO takes a pair for one good answer and one bad."""
 HOLDS = {
     Format.prompts: "prompts without answers",
     Format.text: "running text", Format.preference: "pairs of answers (preference)", Format.kto: "answers with a label (kto)",
     **{format: f"conversations ({format})" for format in sorted(CHAT)},
 }
 STAGE = {Format.text: "pt", Format.prompts: "grpo", Format.preference: "dpo", Format.kto: "kto", **dict.fromkeys(CHAT, "sft")}
-PAIRS = "prompt: ..., chosen: ..., rejected: ..."
-OURS = {"pt": "text: ...", "rm": PAIRS, "dpo": PAIRS, "kto": "prompt: ..., completion: ..., label: ...",
-        **dict.fromkeys(ASKING, "prompt: ...")}
-"""The fields that each stage wants, for a sentence."""
 MOST_FIELDS, OTHERS = 1000, "(other fields)"
 """How many unread fields are counted by name: a record may have 100,000 of its own."""
 LOOK = 20
@@ -87,6 +80,7 @@ class Source:
         weights: list[float] | None = None,
     ) -> None:
         self.config, self.stage, self.weights = config, stage, weights or []
+        self.reads = reads_of(stage)
         self.columns = {ours: theirs for ours, theirs in columns.items() if ours not in TURN_KEYS}
         self.turn_keys = {ours: theirs for ours, theirs in columns.items() if ours in TURN_KEYS}
         self.train, self.val = train, val
@@ -94,7 +88,7 @@ class Source:
         for name in columns:
             if name not in known:
                 raise DataError(f"data.columns: no format has a field {name}.{did_you_mean(name, known)} There are {', '.join(known)}.")
-        self.roles = _checked_roles(config.roles if isinstance(config, File) else {})
+        self.roles = _checked_roles(getattr(config, "roles", {}))
         self.formats = [format if format is not Format.auto else self._detected(path) for path in self.files]
         self.checked: Checked | None = None
         for path, found in zip(self.files, self.formats, strict=True):
@@ -109,11 +103,6 @@ class Source:
     def format(self) -> str:
         """The format of the files; several are joined by commas."""
         return ", ".join(dict.fromkeys(str(f) for f in self.formats))
-
-    @property
-    def asks(self) -> bool:
-        """Whether the stage takes prompts alone, and answers them itself."""
-        return self.stage in ASKING
 
     def examples(self) -> Iterator[Example | Bad]:
         """Every record as an example (of a pair in KTO, two), or as what is wrong with it. The same in every pass."""
@@ -158,8 +147,8 @@ class Source:
         if not sample:
             return f"{first}; {every}."
         read_as = ", ".join(dict.fromkeys(str(format) for format in self.formats))
-        due = ", ".join(sorted(KINDS.get(self.stage, CHAT)))
-        columns = suggest_columns(sample, self.stage, self._reads, guess=False)
+        due = ", ".join(sorted(self.reads.formats))
+        columns = suggest_columns(sample, self.reads, self._is_read, guess=False)
         inside = "[" in first.field  # the field was found, and something in it is wrong
         remedy = "mend them" if inside else f"mend them, or name their fields with {self._wanted_columns()}"
         if columns is not None and columns != self.columns:
@@ -172,14 +161,14 @@ class Source:
     def _sample(self, path: Path) -> list[Any]:
         return [raw[1] for raw in islice(read.records(path), LOOK) if not isinstance(raw, Bad)]
 
-    def _reads(self, record: Any, columns: Mapping[str, str]) -> bool:
+    def _is_read(self, record: Any, columns: Mapping[str, str]) -> bool:
         """Whether a record can be read under other columns, in a format of this stage."""
         try:
             turn_keys = {**self.turn_keys, **{ours: theirs for ours, theirs in columns.items() if ours in TURN_KEYS}}
-            reading = Reading(self.roles, turn_keys, asks=self.asks)
+            reading = Reading(self.roles, turn_keys, asks=self.reads.prompts)
             fields = formats.rename(record, {ours: theirs for ours, theirs in columns.items() if ours not in TURN_KEYS}, reading)
-            format = formats.detect(fields, self.stage)
-            if format not in KINDS.get(self.stage, CHAT):
+            format = formats.detect(fields, self.reads)
+            if format not in self.reads.formats:
                 return False
             _convert(fields, format)
         except Wrong:
@@ -187,11 +176,11 @@ class Source:
         return True
 
     def _wanted_columns(self) -> str:
-        return f"data.columns={{{OURS.get(self.stage, 'instruction: ..., output: ...')}}}"
+        return f"data.columns={{{self.reads.fields}}}"
 
     def _halves(self, example: Example | Bad) -> list[Example | Bad]:
         """What a stage learns from: of a pair in KTO the good answer, then the bad one; else the example as it is."""
-        if self.stage != "kto" or isinstance(example, Bad) or example.rejected is None:
+        if not self.reads.splits_pairs or isinstance(example, Bad) or example.rejected is None:
             return [example]
         return [replace(example, rejected=None, margin=0.0, messages=messages, good=good)
                 for messages, good in ((example.messages, True), (example.rejected, False))]
@@ -201,7 +190,7 @@ class Source:
         path = self.files[number]
         columnar = kind_of(path) in ("parquet", "arrow")
         for raw in read.records(path):
-            reading = Reading(self.roles, self.turn_keys, columnar, self.asks)
+            reading = Reading(self.roles, self.turn_keys, columnar, self.reads.prompts)
             yield (raw if isinstance(raw, Bad) else self._example(*raw, number, reading)), reading
 
     def _example(self, place: Place, record: Any, number: int, reading: Reading) -> Example | Bad:
@@ -211,10 +200,10 @@ class Source:
             made = _convert(fields, format)
         except Wrong as wrong:
             return Bad(place, wrong.field, wrong.reason)
-        if self.asks and made["messages"]:
+        if self.reads.prompts and made["messages"]:
             made["messages"], made["columns"] = formats.split_answer(made["messages"], record, fields, self.columns)
         else:
-            if self.stage != "rm":
+            if not self.reads.margins:
                 fields.seen.discard("margin")
             reading.unread.update(formats.unread_columns(record, fields, self.columns))
         return Example(place, file=number, **made)
@@ -223,16 +212,15 @@ class Source:
         seen: list[Any] = []
         for record in self._sample(path):
             renamed = rename_keys(record, self.columns)
-            found = formats.detect(renamed, self.stage)
+            found = formats.detect(renamed, self.reads)
             if found is not None:
                 return found
             seen.append(record)
         if not seen or not isinstance(seen[0], dict):  # check() names the first bad record, or says that there is none
-            due = {"pt": Format.text, "rm": Format.preference, "dpo": Format.preference, **dict.fromkeys(ASKING, Format.prompts)}
-            return due.get(self.stage, Format.openai)
+            return self.reads.assumed
         if explained := explain_record(seen[0]):
             raise DataError(f"{path}:1: field 'record': {explained}.")
-        columns = suggest_columns(seen, self.stage, self._reads, guess=True)
+        columns = suggest_columns(seen, self.reads, self._is_read, guess=True)
         remedy = f"name them, for example {as_override(columns)}" if columns else f"name them with {self._wanted_columns()}"
         if columns == {} and self.columns:
             remedy = "leave data.columns out"
@@ -245,36 +233,34 @@ class Source:
         )
 
     def _fits(self, path: Path, format: Format) -> None:
-        if format in KINDS.get(self.stage, CHAT):
+        if format in self.reads.formats:
             return
         sample = self._sample(path)
         if format in (Format.text, Format.prompts) and sample and (explained := explain_record(sample[0])):
             raise DataError(f"{path}:1: field 'record': {explained}.")
-        if self.stage == "pt":
+        if self.reads.running_text:
             raise DataError(
-                f"{path} holds {HOLDS[format]} and stage=pt reads running text; take stage={STAGE[format]}, or name one of its fields with "
-                "data.format=text data.columns={text: ...}."
+                f"{path} holds {HOLDS[format]} and stage={self.stage} reads running text; take stage={STAGE[format]}, or name one of its "
+                "fields with data.format=text data.columns={text: ...}."
             )
-        if format is Format.preference and (self.asks or self.stage not in KINDS):
+        if format is Format.preference and self.reads.formats >= CHAT:
             alone = self._chosen_alone(sample)
             raise DataError(f"{path}:1: field 'rejected': {formats.PAIR}; take stage=dpo or stage=rm{alone}.")
-        learns = {"rm": "learns from pairs of answers", "dpo": "learns from pairs of answers", "kto": "learns from answers with a label",
-                  **dict.fromkeys(ASKING, "answers prompts")}
-        due = learns.get(self.stage, "learns answers to questions")
-        own = isinstance(self.config, File)
-        columns = suggest_columns(sample, self.stage, self._reads, guess=False) if own else None
+        due = self.reads.learns
+        own = not self.config.shipped[0]
+        columns = suggest_columns(sample, self.reads, self._is_read, guess=False) if own else None
         if columns:
             raise DataError(
                 f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; if they are there under another name, name them with "
                 f"{as_override(columns)}; else take stage={STAGE[format]}."
             )
-        other = " or data=guide_preference" if not isinstance(self.config, File) and self.stage in ("rm", "dpo", "kto") else ""
+        other = " or data=guide_preference" if self.config.shipped[0] and self.reads.compares else ""
         raise DataError(f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; take stage={STAGE[format]}{other}.")
 
     def _chosen_alone(self, sample: list[Any]) -> str:
         """The words that learn the better answers alone, if these records can be read so."""
         for columns in ({"messages": "chosen"}, {"instruction": "prompt", "output": "chosen"}):
-            if not self.asks and sample and self._reads(sample[0], columns):
+            if not self.reads.prompts and sample and self._is_read(sample[0], columns):
                 return f"; {as_override(columns)} learns the chosen answers alone"
         return ""
 
@@ -293,16 +279,11 @@ def _checked_roles(roles: Mapping[str, str]) -> Mapping[str, str]:
     return {name.strip().lower(): role for name, role in roles.items()} | dict(roles)
 
 
-def build(config: Data, *, stage: str, seed: int) -> Source:
+def build(config: Any, *, stage: str, seed: int) -> Source:
     """The data set of `data=guide`, one of its kin, or `file`. Raises DataError where it has no files, or does not fit the stage."""
-    if isinstance(config, GuidePreference):
-        return Source(config, stage, [GUIDE / "preference.jsonl"], [], Format.preference, {})
-    if isinstance(config, GuideForm):
-        return Source(config, stage, [GUIDE / "form.jsonl"], [GUIDE / "form_heldout.jsonl"], Format.preference, {})
-    if isinstance(config, GuidePrompts):
-        return Source(config, stage, [GUIDE / "prompts.jsonl"], [GUIDE / "prompts_heldout.jsonl"], Format.prompts, {})
-    if not isinstance(config, File):
-        return Source(config, stage, [GUIDE / "train.jsonl"], [GUIDE / "heldout.jsonl"], Format.openai, {})
+    if config.shipped[0]:
+        training, held_out = ([GUIDE / name] if name else [] for name in config.shipped)
+        return Source(config, stage, training, held_out, config.shipped_format, {})
     if not config.path:
         raise DataError("data=file needs data.path=<file>, such as data.path=my_examples.jsonl.")
     groups, val = find(config.path), find(config.val_path, "data.val_path")

@@ -8,6 +8,7 @@ from itertools import permutations, product
 from typing import Any
 
 from fulgurite.data.fields import LONG, kind_of
+from fulgurite.data.reads import Reads
 from fulgurite.errors import nearest
 
 QUESTION = ("instruction", "prompt", "question", "query", "input", "problem", "user", "human", "request", "source", "context", "q")
@@ -29,12 +30,6 @@ NAMES: dict[str, tuple[str, ...]] = {
     "label": ("label", "kto_tag", "good", "is_good", "feedback", "thumbs_up", "correct", "rating"),
 }
 """What other data sets call a field of ours, the likeliest name first."""
-PAIR = ("prompt", "chosen", "rejected")
-FORMS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "pt": (("text",),), "rm": (PAIR,), "dpo": (PAIR,), "kto": (("prompt", "completion", "label"), ("messages", "label")),
-    "ppo": (("prompt",),), "grpo": (("prompt",),),
-}
-CHAT: tuple[tuple[str, ...], ...] = (("messages",), ("instruction", "output"))
 FURTHER: dict[str, tuple[str, ...]] = {
     "system": (
         "system_prompt", "system_message", "sys", "systeminstruction", "system_instruction",
@@ -75,22 +70,23 @@ def _short(name: Any) -> str:
 
 
 def suggest_columns(
-    records: Sequence[Any], stage: str, reads: Callable[[Any, Mapping[str, str]], bool], guess: bool
+    records: Sequence[Any], due: Reads, is_read: Callable[[Any, Mapping[str, str]], bool], guess: bool,
 ) -> dict[str, str] | None:
     """The columns under which most of the records can be read, or None; empty if they can be read under their own names.
 
-    `reads(record, columns)` tries one record. With `guess` the first columns are tried in every order if no name is known.
+    `due` is what the stage declares to read; `is_read(record, columns)` tries one record. With `guess` the first columns are tried in
+    every order if no name is known.
     """
     objects = [record for record in records if isinstance(record, Mapping)]
     if not objects:
         return None
 
     def fits(columns: Mapping[str, str]) -> bool:
-        return 2 * sum(reads(record, columns) for record in objects) > len(objects)
+        return 2 * sum(is_read(record, columns) for record in objects) > len(objects)
 
     names = list(_names(objects[0]))
-    ranked = _ranked(objects[0]) if PAIR in FORMS.get(stage, ()) or stage == "kto" else ()
-    for columns in [*ranked, *_candidates(names, FORMS.get(stage, CHAT), guess), *_turn_keys(objects[0], names)]:
+    ranked = _ranked(objects[0]) if due.compares else ()
+    for columns in [*ranked, *_candidates(names, due.forms, guess), *_turn_keys(objects[0], names)]:
         if fits(columns):
             for ours, alias in _further(names, columns):
                 if ours not in columns and fits(columns | {ours: alias}):

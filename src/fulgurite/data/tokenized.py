@@ -140,7 +140,7 @@ def encode(
     `data.max_length` in it: what is kept is whole, and cut afterwards. Only an example that is sure to be dropped, because it is far
     longer than `most`, the largest that `data.max_length` can become, is not tokenised.
     """
-    drops = config.too_long == TooLong.drop and source.stage != "pt" and checked(source).seal.longest >= LONG
+    drops = config.too_long == TooLong.drop and not source.reads.running_text and checked(source).seal.longest >= LONG
     most = most if drops else None
     key = key_of(source, tokenizer, config, most)
     folder = cache_dir / "data" / key
@@ -199,7 +199,7 @@ def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Templat
         good = (e for e in seal.through(source.examples()) if isinstance(e, Example))
         for chunk in _chunks(good):
             short = [example for example in chunk if most is None or not _beyond(example, template, most)]
-            made = _tokens(short, tokenizer, template, config, source.asks) if short else iter(())
+            made = _tokens(short, tokenizer, template, config, source.reads.prompts) if short else iter(())
             if len(short) < len(chunk):
                 made = _in_order(chunk, list(made), most)
             for example, learned, flag, second in made:

@@ -9,10 +9,10 @@ import math
 from collections.abc import Iterator
 
 from fulgurite.config.schema import options
-from fulgurite.method.config import Method, Qlora
+from fulgurite.method.config import Method
 from fulgurite.method.four_bits import four_bit_bytes
 from fulgurite.optim.config import Optim
-from fulgurite.precision.config import WIDTH, Precision, PureBf16, Rounding
+from fulgurite.precision.config import WIDTH, Precision, Rounding
 
 SQUARE = (1024, 1024)
 """The shape of the weight matrix that the tables are computed for."""
@@ -30,14 +30,14 @@ def gradients(precision: Precision) -> int:
 
 def state(optim: Optim, precision: Precision, shape: tuple[int, ...], hidden: bool = True) -> int:
     """Bytes of optimizer state for a trained parameter of this shape, Kahan's compensation included."""
-    kept = isinstance(precision, PureBf16) and precision.rounding is Rounding.kahan
+    kept = precision.step_rounding() is Rounding.kahan
     return optim.state_bytes(shape, WIDTH[precision.state], hidden) + (2 * math.prod(shape) if kept else 0)
 
 
 def frozen(method: Method, precision: Precision, shape: tuple[int, ...]) -> int:
     """Bytes of a frozen weight matrix of this shape."""
     numbers = math.prod(shape)
-    return four_bit_bytes(numbers, method.double_quant) if isinstance(method, Qlora) else numbers * WIDTH[precision.frozen]
+    return four_bit_bytes(numbers, bool(getattr(method, "double_quant", False))) if method.quantised else numbers * WIDTH[precision.frozen]
 
 
 def compute_types() -> list[str]:
@@ -65,7 +65,7 @@ def frozen_table() -> Iterator[list[str]]:
     for name, cls in options("method").items():
         method = cls()
         assert isinstance(method, Method)
-        if name == "full":
+        if method.whole:
             continue
         cells = []
         for kind in compute_types():

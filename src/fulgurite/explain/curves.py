@@ -8,23 +8,22 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Sequence
 from html import escape
+from typing import Any
 
 from fulgurite.explain.losses import course
 from fulgurite.explain.translations import fixed
-from fulgurite.scheduler.config import ReduceLrOnPlateau, Scheduler
+from fulgurite.scheduler.config import Scheduler
 from fulgurite.scheduler.equivalence import curve, filled
 from fulgurite.scheduler.plateau_curve import plateau_factors
 from fulgurite.scheduler.plot import EXAMPLE
-from fulgurite.stage.preference_table import PreferenceLoss, row
+from fulgurite.stage.preference_table import row
 from fulgurite.text.plot import draw_braille
 
-BOTH = frozenset({"nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down", "orpo"})
-"""Losses of two numbers, drawn along the line on which the chosen answer rises as the rejected falls."""
 WIDTH, HEIGHT = 260, 130
 """An SVG's inner measure."""
 
 
-def loss_plot(loss: PreferenceLoss, given: dict[str, float], width: int = 80, height: int = 11) -> str:
+def loss_plot(loss: str, given: dict[str, float], width: int = 80, height: int = 11) -> str:
     """A loss over the margin, in braille; the dotted line is a margin of 0, where training starts."""
     beta = given.get("beta", row(loss).beta)
     margin = 9
@@ -44,14 +43,14 @@ def loss_plot(loss: PreferenceLoss, given: dict[str, float], width: int = 80, he
     return "\n".join(lines)
 
 
-def loss_title(loss: PreferenceLoss, beta: float) -> str:
+def loss_title(loss: str, beta: float) -> str:
     """What is drawn, in words."""
     found = row(loss)
     unit = fixed("a token") if found.averaged else fixed("an answer")
     against = fixed("against the reference") if found.reference else fixed("without a reference")
-    both = fixed("; the chosen answer rises by half of it, the rejected falls by half") if loss.value in BOTH else ""
+    both = fixed("; the chosen answer rises by half of it, the rejected falls by half") if found.two_sided else ""
     words = fixed("the loss over the margin of log-probabilities, in nats {unit}, {against}").format(unit=unit, against=against)
-    return f"stage.loss={loss.value} stage.beta={beta:g}: {words}{both}"
+    return f"stage.loss={loss} stage.beta={beta:g}: {words}{both}"
 
 
 def svg(values: Sequence[float], left: str, middle: str, right: str, label: str, zero: bool = False) -> str:
@@ -70,7 +69,7 @@ def svg(values: Sequence[float], left: str, middle: str, right: str, label: str,
     )
 
 
-def loss_svg(loss: PreferenceLoss) -> str:
+def loss_svg(loss: str) -> str:
     """The loss at its own beta."""
     margins, values = course(loss, 121)
     return svg(values, _short(margins[0]), "0", _short(margins[-1]), loss_title(loss, row(loss).beta), zero=True)
@@ -78,8 +77,8 @@ def loss_svg(loss: PreferenceLoss) -> str:
 
 def schedule_svg(cls: Callable[[], Scheduler], total: int = 1000) -> str:
     """The schedule's factor on the peak rate; the plateau's by evaluation, on an example."""
-    config = cls()
-    if isinstance(config, ReduceLrOnPlateau):
+    config: Any = cls()
+    if config.monitors:
         factors = [1.0, *plateau_factors(EXAMPLE, patience=config.patience, factor=config.factor)]
         return svg(factors, "0", "", str(len(factors) - 1), fixed("The share of optim.lr by evaluation, an example"))
     shape = curve(filled(config, total), total, 1e-4)

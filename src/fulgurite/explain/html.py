@@ -23,7 +23,7 @@ from fulgurite.explain.layout import value_words
 from fulgurite.explain.pages import about, all_groups, by_default, costs, doc, knob_rows, knob_text, misread, says
 from fulgurite.explain.translations import LANGUAGES, current, fixed, spoken
 from fulgurite.scheduler.config import Scheduler
-from fulgurite.stage.preference_table import PreferenceLoss
+from fulgurite.stage.preference_table import names
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 NAMES = {"en": "guide.html", "zh": "guide.zh.html"}
@@ -91,7 +91,7 @@ def _curves(group: str) -> str:
     if group == "scheduler":
         drawn = [(name, schedule_svg(cast("type[Scheduler]", cls))) for name, cls in options(group).items()]
     elif group == "stage":
-        drawn = [(f"dpo: {loss.value}", loss_svg(loss)) for loss in PreferenceLoss]
+        drawn = [(f"dpo: {loss}", loss_svg(loss)) for loss in names()]
     else:
         return ""
     said = {

@@ -11,7 +11,7 @@ from typing import Any
 from fulgurite.config.chat_arguments import ChatConfig
 from fulgurite.config.export_arguments import Export
 from fulgurite.config.run import Facts, RunConfig, all_knobs
-from fulgurite.config.schema import Derived, Knob, Range, Usual, knobs_of, options, type_words
+from fulgurite.config.schema import Derived, Knob, Range, Usual, knobs_of, options, words_of
 from fulgurite.explain.choices import default_options
 from fulgurite.explain.citations import links
 from fulgurite.explain.translations import told
@@ -123,7 +123,7 @@ def _entry(knob: Knob) -> dict[str, Any]:
         "knob": knob.path,
         "group": knob.group.partition(".")[0],
         "option": knob.option,
-        "type": type_words(knob.type),
+        "type": words_of(knob),
         "default": plain(knob.default),
         "meaning": said("meaning"),
         "source": knob.source,

@@ -8,54 +8,65 @@ from __future__ import annotations
 
 import math
 
-from fulgurite.stage.preference_table import PreferenceLoss as Loss
+from fulgurite.config.losses import formula_of
 from fulgurite.stage.preference_table import row
 
 LEVEL = -1.0
 """ORPO's mean log-probability a token in the middle between the two answers."""
-SPANS = {Loss.ipo: 1.0, Loss.hinge: 2.0, Loss.sppo_hard: 2.0, Loss.discopop: 2.0, Loss.bco_pair: 6.0, Loss.nca_pair: 6.0}
-"""How far the margin is drawn to both sides, times 1 / beta; 4 for others."""
 
-
-def span(loss: Loss, beta: float) -> float:
+def span(loss: str, beta: float) -> float:
     """The margin at the right edge. ORPO's is bounded by its probabilities."""
-    return 1.9 if loss is Loss.orpo else SPANS.get(loss, 4.0) / beta
+    return 1.9 if loss == "orpo" else row(loss).span / beta
 
 
-def value(loss: Loss, margin: float, beta: float, smoothing: float = 0.0, gamma: float = 0.0, tau: float = 0.05) -> float:
+def value(loss: str, margin: float, beta: float, smoothing: float = 0.0, gamma: float = 0.0, tau: float = 0.05) -> float:
     """The loss of one pair at a margin, in nats (a token, where the loss divides by the length)."""
     score, half = beta * margin, margin / 2
     match loss:
-        case Loss.hinge:
+        case "hinge":
             return max(0.0, 1 - score)
-        case Loss.ipo:
+        case "ipo":
             return (margin - 1 / (2 * beta)) ** 2
-        case Loss.robust:
+        case "robust":
             return (smoothing * _log_sigmoid(-score) - (1 - smoothing) * _log_sigmoid(score)) / (1 - 2 * smoothing)
-        case Loss.exo_pair:
+        case "exo_pair":
             first = _sigmoid(score) * (_log_sigmoid(score) - math.log1p(-smoothing))
             return first + _sigmoid(-score) * (_log_sigmoid(-score) - math.log(smoothing))
-        case Loss.nca_pair:
+        case "nca_pair":
             return -_log_sigmoid(beta * half) - 0.5 * _log_sigmoid(-beta * half) - 0.5 * _log_sigmoid(beta * half)
-        case Loss.bco_pair:
+        case "bco_pair":
             return -2 * _log_sigmoid(beta * half)
-        case Loss.sppo_hard:
+        case "sppo_hard":
             return 2 * (half - 0.5 / beta) ** 2
-        case Loss.discopop:
+        case "discopop":
             share = _sigmoid(score / tau)
             return -_log_sigmoid(score) * (1 - share) + math.exp(-score) * share
-        case Loss.apo_zero:
+        case "apo_zero":
             return 1 - _sigmoid(beta * half) + _sigmoid(-beta * half)
-        case Loss.apo_down:
+        case "apo_down":
             return _sigmoid(beta * half) + 1 - _sigmoid(score)
-        case Loss.orpo:
+        case "orpo":
             return -beta * _log_sigmoid(_log_odds(LEVEL + half) - _log_odds(LEVEL - half))
-        case Loss.simpo:
+        case "simpo":
             return _smoothed(score - gamma, smoothing)
-    return _smoothed(score, smoothing)  # sigmoid, aot, cpo
+        case "sigmoid" | "aot" | "cpo":
+            return _smoothed(score, smoothing)
+    return _computed(loss, margin, beta, smoothing, gamma, tau)
 
 
-def course(loss: Loss, points: int = 121, **given: float) -> tuple[list[float], list[float]]:
+def _computed(loss: str, margin: float, beta: float, smoothing: float, gamma: float, tau: float) -> float:
+    """A loss that a package adds, by its own formula on tensors: only then torch is loaded."""
+    import torch
+
+    declared = row(loss)
+    given = {"smoothing": declared.smoothing, "gamma": declared.gamma_share, "tau": declared.tau}
+    values = {"smoothing": smoothing, "gamma": gamma, "tau": tau}
+    read = {name: values[name] for name, usual in given.items() if usual is not None}
+    half = torch.tensor([margin / 2], dtype=torch.float64)
+    return float(formula_of(declared, loss)(half, -half, beta, **read))
+
+
+def course(loss: str, points: int = 121, **given: float) -> tuple[list[float], list[float]]:
     """Margins and losses at so many points, with what the loss takes where nothing is given."""
     found = row(loss)
     beta = given.get("beta", found.beta)

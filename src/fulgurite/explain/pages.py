@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import get_type_hints
 
 from fulgurite.config.run import GROUPS, RunConfig
-from fulgurite.config.schema import Derived, Knob, Option, Sure, groups, knobs_of, options, type_words
+from fulgurite.config.schema import Derived, Knob, Option, Sure, groups, knobs_of, options, words_of
 from fulgurite.explain import bytes_per_weight as sizes
 from fulgurite.explain.choices import Preset, default_options, presets
 from fulgurite.explain.citations import links
@@ -36,7 +36,7 @@ def option_page(group: str, name: str) -> str:
     parts += [wrap_paragraph(note, columns) if "\n" not in note else note for note in _notes(cls)]
     more = [(fixed("take it"), f"fulgurite train {group}={name}")]
     more += [(fixed("a knob"), f"fulgurite explain {knobs[0].knob.path}")] if knobs else []
-    more += [(fixed("the curve"), f"fulgurite explain {group}={name} --plot")] if group == "scheduler" or name == "dpo" else []
+    more += [(fixed("the curve"), f"fulgurite explain {group}={name} --plot")] if cls.plots else []
     return "\n\n".join([*parts, format_labels(more, columns)])
 
 
@@ -110,7 +110,7 @@ def knob_rows(shared: Shared) -> list[tuple[str, str]]:
     alike = len(has) > 1 and len(has) == len(options(knob.group.partition(".")[0]))
     texts = {name: knob_text(knob, name) for name in TEXTS}
     return [
-        (fixed("type"), kind_words(type_words(knob.type))),
+        (fixed("type"), kind_words(words_of(knob))),
         (fixed("usual"), usual),
         (fixed("legal"), usual_words(knob.bounds) if knob.bounds else ""),
         (fixed("advice"), texts["advice"]),

@@ -13,11 +13,9 @@ from fulgurite.config.run import RunConfig
 from fulgurite.errors import RequestError
 from fulgurite.export.dtype import rounded
 from fulgurite.method.adapters import load_adapter
-from fulgurite.method.config import Qlora
 from fulgurite.method.qlora import quantise
 from fulgurite.method.separate import base_changed
-from fulgurite.model.config import Hf, Model, SmolLM2
-from fulgurite.model.smollm2 import HUB
+from fulgurite.model.config import Model
 from fulgurite.run.load import LoadedRun, named
 
 
@@ -50,15 +48,13 @@ def round_adapter(model: Any, out: Path, dtype: torch.dtype) -> None:
 
 def base_name(model: Model) -> str | None:
     """What an adapter says it belongs on, as another machine knows it: the user's own words or the hub id, no cache's path."""
-    if isinstance(model, Hf):
-        return model.path
-    return HUB if isinstance(model, SmolLM2) else None
+    return model.base_name()
 
 
 def fresh_base(loaded: LoadedRun) -> PreTrainedModel:
     """The run's base as a stranger has it, in float32; with its 4 bits as ordinary numbers under qlora."""
-    fresh = named(loaded.run.model, torch.float32, reward=loaded.run.stage.name == "rm").model
-    return quantise(loaded.run.method, fresh, loaded.dtypes).float() if isinstance(loaded.run.method, Qlora) else fresh
+    fresh = named(loaded.run.model, torch.float32, reward=loaded.run.stage.gives_rewards).model
+    return quantise(loaded.run.method, fresh, loaded.dtypes).float() if loaded.run.method.quantised else fresh
 
 
 def put_on(base: PreTrainedModel, folder: Path) -> Any:

@@ -12,7 +12,7 @@ from torch import nn
 
 from fulgurite.config.export_arguments import ExportDtype
 from fulgurite.errors import RequestError
-from fulgurite.model.config import Hf, Model
+from fulgurite.model.config import Model
 from fulgurite.run.load import base_of
 
 WRITTEN = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -33,7 +33,7 @@ def base_dtype(model: Model) -> torch.dtype:
         return torch.float32
     module, _, function = base.outlines.partition(":")
     shape, _ = getattr(importlib.import_module(module), function)(base)
-    folder = Path(base.path).expanduser() if isinstance(base, Hf) else None
+    folder = base.folder()
     found = str(getattr(shape, "dtype", None) or _of_file(folder)).removeprefix("torch.")
     return WRITTEN.get(found, torch.float32)
 

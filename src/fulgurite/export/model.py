@@ -86,7 +86,7 @@ def refused(out: Path, run: str, error: Exception) -> Exception:
 
 def told(loaded: LoadedRun, config: Export, out: Path, written: Written) -> str:
     """What was exported, and what was found when it was read back."""
-    what = "rewards" if loaded.run.stage.name == "rm" else "logits"
+    what = "rewards" if loaded.run.stage.gives_rewards else "logits"
     kind = str(written.dtype).removeprefix("torch.")
     lines = [
         f"Exported {loaded.checkpoint.resolve().name} of {config.run} to {out} in {kind}: read back, {what} differ by "
@@ -105,7 +105,7 @@ def write(loaded: LoadedRun, out: Path, config: Export) -> Written:
     Raises ModelError if a difference is above 1e-5, or if the folder has another chat template or does not know its stops.
     """
     dtype = written_dtype(config.dtype, loaded.run.model)
-    if loaded.run.stage.name == "rm":
+    if loaded.run.stage.gives_rewards:
         from fulgurite.export.reward import write_reward
 
         return write_reward(loaded, out, config.merge, dtype)

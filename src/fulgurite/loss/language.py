@@ -50,6 +50,11 @@ def mean_nll_by_row(logits_NV: Tensor, targets_N: Tensor, rows_N: Tensor, rows: 
     losses_N = functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
     if dft:
         losses_N = losses_N * (-losses_N).exp().detach()
+    return mean_by_row(losses_N, rows_N, rows)
+
+
+def mean_by_row(losses_N: Tensor, rows_N: Tensor, rows: int) -> Tensor:
+    """The mean over each row's own positions, [rows]; position n belongs to row `rows_N[n]`, and a row without has 0."""
     sums = losses_N.new_zeros(rows).index_add(0, rows_N, losses_N)
     counts = torch.bincount(rows_N, minlength=rows).clamp(min=1)
     return sums / counts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,7 +20,25 @@ class Method(Option):
     """What every method has: what it needs of the model, and what its weights are to an export."""
 
     kin: ClassVar[str] = "full"
-    """Whose learning rates and batch sizes it takes: those of "full" or of "lora"."""
+    """Whose batch sizes it takes: those of "full" or of "lora"."""
+    lr_like: ClassVar[str] = "full"
+    """Whose learning rates it takes from the table in optim/default_lrs.py: those of "full" or of "lora"."""
+    lr_factor: ClassVar[float] = 1.0
+    """How many times those rates. Vectors move more than matrices (VeRA's paper has ten times LoRA's rate, T-Few 3e-3 for (IA)³:
+    unverified); if few layers or only rotations learn, up to ten times the full rate (ours; LLaMA-Factory's examples of freeze and OFT
+    use 1e-4 at 4B to 7B, verified)."""
+    whole: ClassVar[bool] = False
+    """Whether every weight is trained."""
+    quantised: ClassVar[bool] = False
+    """Whether the frozen base is stored in four bits."""
+    quantised_as: ClassVar[str] = ""
+    """The method that trains the same on a base of four bits, as a remedy for a shortage of memory."""
+    leaves_out: ClassVar[bool] = False
+    """Whether it leaves weights without an adapter on purpose."""
+    grows: ClassVar[bool] = False
+    """Whether the trained model has another shape than the one it began from."""
+    private: ClassVar[bool] = False
+    """Whether its gradients are proven row by row for privacy. Not inherited: each method proves it for itself."""
     loads_trained: ClassVar[bool] = True
     """Whether the model is loaded in the dtype of trained weights; adapters load it in that of frozen ones."""
     adapter: ClassVar[bool] = False
@@ -30,6 +48,22 @@ class Method(Option):
     new_tokens: ClassVar[bool] = False
     """Whether the embeddings of `model.add_tokens` are trained."""
 
+    def begins_at_zero(self) -> bool:
+        """Whether the model is unchanged before the first step."""
+        return True
+
+    def base_change(self) -> str:
+        """Why the adapter means nothing on the plain base, as the end of a sentence; empty if it does not change the base."""
+        return ""
+
+    def trains_head(self) -> bool:
+        """Whether the head is trained if it is not tied to embeddings that are, or else is adapted as they are."""
+        return True
+
+    def outlined(self) -> Method:
+        """The method for a model without weights: without what computes with them."""
+        return self
+
 
 @option("method", "full")
 @dataclass(slots=True)
@@ -37,6 +71,8 @@ class Full(Method):
     """Trains every weight. Take it when memory allows and there is much data, or for a large change of domain."""
 
     builds: ClassVar[str] = "fulgurite.method.full:build"
+    whole: ClassVar[bool] = True
+    private: ClassVar[bool] = True
     new_tokens: ClassVar[bool] = True
     costs: ClassVar[str] = "Memory for weights, gradients and optimizer state of everything: 16 bytes a weight with AdamW."
 
@@ -55,6 +91,8 @@ class Freeze(Method):
     """Trains some layers whole and freezes the rest. For comparisons, and for less memory than full without an adapter."""
 
     builds: ClassVar[str] = "fulgurite.method.freeze:build"
+    lr_factor: ClassVar[float] = 3.0
+    private: ClassVar[bool] = True
     tells: ClassVar[bool] = True
     costs: ClassVar[str] = "Gradients and state for the thawed layers alone; the backward pass ends at the lowest of them."
 
@@ -71,6 +109,9 @@ class Freeze(Method):
         source="LLaMA-Factory's freeze_extra_modules", advice="norms cost next to nothing; embeddings and head only for new words.",
     )
 
+    def trains_head(self) -> bool:
+        return Part.head in self.extra_trainable
+
 
 @option("method", "layerwise")
 @dataclass(slots=True)
@@ -82,6 +123,7 @@ class Layerwise(Method):
     """
 
     builds: ClassVar[str] = "fulgurite.method.layerwise:build"
+    leaves_out: ClassVar[bool] = True
     tells: ClassVar[bool] = True
     costs: ClassVar[str] = "What its full layers cost, and little for the rest."
     misread: ClassVar[str] = "This mixture is not LoRA, although some guides call it so."
@@ -119,7 +161,7 @@ class Layerwise(Method):
             return None
         if run.world_size > 1:
             return f"method.unfreeze_every lets layers rest, and the {run.world_size} processes wait for them; take trainer.devices=1."
-        if run.optim.name in ("galore", "schedule_free", "badam"):
+        if run.optim.starts_together:
             return f"method.unfreeze_every starts layers late, and optim={run.optim.name} counts steps for all of them; take optim=adamw."
         return None
 
@@ -174,6 +216,9 @@ class Lora(Adapter):
     """Freezes the model and trains small matrices added to its linear layers. The default: little memory, little forgetting."""
 
     builds: ClassVar[str] = "fulgurite.method.lora:build"
+    lr_like: ClassVar[str] = "lora"
+    quantised_as: ClassVar[str] = "qlora"
+    private: ClassVar[bool] = True
     new_tokens: ClassVar[bool] = True
     costs: ClassVar[str] = "The frozen model once, and a few percent on top; the adapter alone is a small file."
     misread: ClassVar[str] = (
@@ -266,6 +311,19 @@ class Lora(Adapter):
         source="LLaMA-Factory's create_new_adapter (verified)", advice="go_on to train longer; stack when the old one must not change.",
     )
 
+    def begins_at_zero(self) -> bool:
+        return self.init in (Init.default, Init.gaussian) and not self.adapter_path
+
+    def base_change(self) -> str:
+        if self.adapter_path and self.adapter_mode is AdapterMode.stack:
+            return "stands on another adapter, which is part of the base now"
+        if self.init in (Init.pissa, Init.olora):
+            return f"began with method.init={self.init}, which takes the adapter's beginning out of the base"
+        return ""
+
+    def outlined(self) -> Method:
+        return replace(self, init=Init.default, adapter_path=None)
+
     def refusal(self, run: RunConfig) -> str | None:
         """Why these knobs cannot stand together, in one sentence, or None."""
         if self.init is Init.loftq:
@@ -302,6 +360,9 @@ class Qlora(Lora):
     """
 
     builds: ClassVar[str] = "fulgurite.method.qlora:build"
+    quantised: ClassVar[bool] = True
+    quantised_as: ClassVar[str] = ""
+    private: ClassVar[bool] = False
     costs: ClassVar[str] = "A quarter of LoRA's memory for the base; slower, as each layer is unpacked in every pass."
     misread: ClassVar[str] = "It is LoRA on a quantised base. What is trained is not in four bits."
 
@@ -314,6 +375,11 @@ class Qlora(Lora):
         source="QLoRA, Dettmers et al., https://arxiv.org/abs/2305.14314", advice="Leave it.",
         memory="0.37 bits a weight less.",
     )
+
+    def outlined(self) -> Method:
+        """LoRA on a base that is not quantised."""
+        plain = Lora(**{f.name: getattr(self, f.name) for f in fields(Lora)})
+        return plain.outlined()
 
     def refusal(self, run: RunConfig) -> str | None:
         """Why these knobs cannot stand together, in one sentence, or None."""
@@ -330,6 +396,7 @@ class Oft(Adapter):
     """Rotates each layer's inputs instead of adding to its outputs: lengths and angles of the weights stay as they are."""
 
     builds: ClassVar[str] = "fulgurite.method.adapters:oft"
+    lr_factor: ClassVar[float] = 3.0
     costs: ClassVar[str] = "Few parameters, but a system of equations a block in every step."
 
     block: int = knob(
@@ -347,9 +414,12 @@ class Oft(Adapter):
 
     def refusal(self, run: RunConfig) -> str | None:
         """Why its rotations cannot be found in this run, in one sentence, or None."""
-        if run.precision.name != "pure_bf16":
+        if not run.precision.low_weights:
             return None
-        return f"method={self.name} solves for its rotations, which torch cannot in the bf16 of precision=pure_bf16; take precision=bf16."
+        return (
+            f"method={self.name} solves for its rotations, which torch cannot in the bf16 of precision={run.precision.name}; take "
+            "precision=bf16."
+        )
 
 
 @option("method", "ia3")
@@ -358,6 +428,9 @@ class Ia3(Method):
     """Scales keys, values and the feed-forward's inputs by learned vectors: the fewest parameters. For few examples."""
 
     builds: ClassVar[str] = "fulgurite.method.adapters:ia3"
+    lr_like: ClassVar[str] = "lora"
+    lr_factor: ClassVar[float] = 3.0
+    leaves_out: ClassVar[bool] = True
     kin: ClassVar[str] = "lora"
     loads_trained: ClassVar[bool] = False
     adapter: ClassVar[bool] = True
@@ -370,6 +443,8 @@ class Vera(Adapter):
     """LoRA whose matrices are random, frozen and shared; only two vectors a layer are trained. For many small adapters."""
 
     builds: ClassVar[str] = "fulgurite.method.adapters:vera"
+    lr_like: ClassVar[str] = "lora"
+    lr_factor: ClassVar[float] = 5.0
     costs: ClassVar[str] = "Fewer trained weights than LoRA; its wide shared matrices cost time."
 
     rank: int = knob(
@@ -391,6 +466,7 @@ class LlamaPro(Method):
     """Adds copies of layers that do nothing at first and trains only these: new knowledge beside the old. The model grows."""
 
     builds: ClassVar[str] = "fulgurite.method.llama_pro:build"
+    grows: ClassVar[bool] = True
     tells: ClassVar[bool] = True
     costs: ClassVar[str] = "Trains the added layers alone; the model is larger and slower for good."
 

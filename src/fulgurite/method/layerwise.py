@@ -64,9 +64,8 @@ def _lora(adapted: dict[str, Rule], model: PreTrainedModel) -> Any:
 
 def build_freeze_schedules(config: c.Method, model: nn.Module) -> list[Callable[[int], Iterable[nn.Parameter]]]:
     """What says, for each optimizer step, which trained parameters rest: gradual unfreezing, where it is asked for."""
-    if not isinstance(config, c.Layerwise) or config.unfreeze_every is None:
-        return []
-    return [partial(frozen_parameters, model, config.unfreeze_every)]
+    every = getattr(config, "unfreeze_every", None)
+    return [] if every is None else [partial(frozen_parameters, model, every)]
 
 
 def frozen_parameters(model: nn.Module, every: int, step: int) -> Iterable[nn.Parameter]:

@@ -84,7 +84,7 @@ def expert_parameters(config: c.Lora, model: PreTrainedModel) -> list[str]:
     peft adapts such a tensor by plain LoRA without dropout alone; of another kind they are left out, which the run says.
     """
     plain = config.variant is not c.Variant.dora and not config.dropout and config.init in (c.Init.default, c.Init.gaussian)
-    if not plain or isinstance(config, c.Qlora) or (config.targets and config.targets[0] not in EVERY):
+    if not plain or config.quantised or (config.targets and config.targets[0] not in EVERY):
         return []
     return [name for name, p in model.named_parameters() if p.ndim == 3 and name.rpartition(".")[0].rpartition(".")[2] == "experts"]
 

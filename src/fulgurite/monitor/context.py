@@ -25,14 +25,13 @@ def about(run: RunConfig, total: int, module: Any, rows: AnyRows) -> About:
         multiplied=getattr(run.method, "loraplus_lr_ratio", 1.0) > 1, rollout_steps=stage.steps_a_rollout(),
         max_new_tokens=getattr(stage, "max_new_tokens", 0),
     )
-    if stage.name == "dpo":
+    if found.pairs:
         found.beta = stage.beta
         found.paired = module.refers and not module.averaged and stage.beta > 0
-    if stage.name == "rm":
+    if stage.gives_rewards:
         found.new_head = not bool(head_of(module.model).weight.any())
     if isinstance(rows, PreferenceDataset):
         found.margins = any(rows.margin(i) != 0 for i in range(len(rows)))
-    if stage.name in ("sft", "dpo", "kto") and not rows.packed:
-        sides = 2 if stage.name == "dpo" else 1
-        found.answer_tokens = int(np.percentile(rows.label_counts, 90)) // sides
+    if stage.speaks and not stage.rolls_out and not stage.reads.running_text and not rows.packed:
+        found.answer_tokens = int(np.percentile(rows.label_counts, 90)) // stage.sides
     return found

@@ -11,6 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from fulgurite.config.losses import Loss, find_loss
+from fulgurite.config.schema import find_option
+
 Row = dict[str, float]
 
 KEPT = (
@@ -53,6 +56,21 @@ class About:
     answer_tokens: int | None = None
     """Nine of ten answers trained on are no longer; None where that is not known."""
     max_new_tokens: int = 0
+
+    @property
+    def kind(self) -> Any:
+        """What the stage declares."""
+        return find_option("stage", self.stage)
+
+    @property
+    def declared_loss(self) -> Loss:
+        """What the loss declares."""
+        return find_loss(self.kind.losses, self.loss)
+
+    @property
+    def pairs(self) -> bool:
+        """Whether a policy learns from pairs of answers."""
+        return bool(self.kind.refers and self.kind.sides == 2)
 
 
 @dataclass(slots=True)

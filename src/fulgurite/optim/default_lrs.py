@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fulgurite.config.schema import Derived, Range
+from fulgurite.config.schema import Derived, Range, find_option
 
 if TYPE_CHECKING:
     from fulgurite.config.run import Facts, RunConfig
@@ -77,37 +78,16 @@ TABLE |= {
     ),
 }
 
-KIN = {"qlora": "lora", "vera": "lora", "ia3": "lora"}
-"""Methods that take LoRA's rates; freeze, layerwise, oft and llama_pro take those of full fine-tuning."""
-
-METHODS = {"vera": 5.0, "ia3": 3.0, "freeze": 3.0, "oft": 3.0}
-"""How many times its kin's rate a method takes. Vectors move more than matrices (VeRA's paper has ten times LoRA's rate, T-Few
-3e-3 for (IA)³: unverified); where few layers or only rotations learn, up to ten times the full rate (ours; LLaMA-Factory's
-examples of freeze and OFT use 1e-4 at 4B to 7B, verified)."""
-
-FACTORS: dict[str, tuple[float, str]] = {
-    "sgd": (100.0, "its steps are not scaled by a running variance: 10 to 1000 times, unverified, ours"),
-    "adafactor": (20.0, "its rate is relative to the size of the weights, some 0.05 in a language model, ours"),
-    "lion": (0.3, "lion-pytorch's README says a third to a tenth, and a third was best in its own tests (verified)"),
-    "schedule_free": (2.0, "schedulefree's README says 1 to 10 times (verified); 2 is ours"),
-    "muon": (1.0, "RMS matching gives its steps AdamW's size, https://arxiv.org/abs/2502.16982 and torch's docs (verified)"),
-    "adamw_8bit": (1.0, "the same steps with rounded state, https://arxiv.org/abs/2110.02861"),
-    "paged_adamw_8bit": (1.0, "the same steps with rounded state, https://arxiv.org/abs/2110.02861"),
-    "galore": (1.0, "1e-5 in LLaMA-Factory's example, as AdamW there (verified)"),
-    "apollo": (1.0, "1e-5 in LLaMA-Factory's example, as AdamW there (verified)"),
-    "badam": (1.0, "1e-5 in LLaMA-Factory's example, as AdamW there (verified)"),
-    "adam_mini": (1.0, "1e-5 in LLaMA-Factory's example, as AdamW there; the paper: AdamW's (verified)"),
-}
-"""How many times AdamW's rate another optimizer takes, and who says so."""
-
 MUON_OWN = Derived(0.02, "Muon in its own scale takes about 0.02 whatever the model (Muon's README, verified)")
 MUON_OWN_USUAL = Range(0.002, 0.05)
 
 
 def row(stage: str, method: str) -> Row:
-    """The table's row; methods and stages without one of their own take full's and sft's."""
-    method = KIN.get(method, method)
-    return TABLE.get((stage, method)) or TABLE.get((stage, "full")) or TABLE[("sft", "full")]
+    """The row of two declared options, by name: the stage's own, else that of the options whose rates they take."""
+    declared = find_option("stage", stage), find_option("method", method)
+    like: str = getattr(declared[1], "lr_like", "full")
+    own: Mapping[str, Row] = getattr(declared[0], "lr_rows", {})
+    return own.get(like) or own.get("full") or TABLE[getattr(declared[0], "lr_like", "sft"), like]
 
 
 def size_class(billions: float | None) -> int:
@@ -117,16 +97,14 @@ def size_class(billions: float | None) -> int:
 
 
 def _factor(run: RunConfig) -> float:
-    return FACTORS.get(run.optim.name, (1.0, ""))[0] * METHODS.get(run.method.name, 1.0)
-
-
-def _own_scale(run: RunConfig) -> bool:
-    return run.optim.name == "muon" and bool(run.optim.scale == "own")
+    times: float = run.optim.lr_factor[0] * run.method.lr_factor
+    return times
 
 
 def usual(run: RunConfig) -> Range:
     """The usual range of `optim.lr` under this run's stage, method, model size and optimizer."""
-    return MUON_OWN_USUAL if _own_scale(run) else _usual(run, _factor(run))
+    own = run.optim.own_rate()
+    return own[1] if own else _usual(run, _factor(run))
 
 
 def usual_adam(run: RunConfig) -> Range:
@@ -142,12 +120,13 @@ def _usual(run: RunConfig, factor: float) -> Range:
 
 def recommend(run: RunConfig, facts: Facts) -> Derived:
     """The rate where `optim.lr` is empty, with its reason."""
-    return MUON_OWN if _own_scale(run) else _recommend(run, _factor(run))
+    own = run.optim.own_rate()
+    return own[0] if own else _recommend(run, _factor(run))
 
 
 def recommend_adam(run: RunConfig, facts: Facts) -> Derived:
     """Muon's `optim.adam_lr` where it is empty, with its reason."""
-    if _own_scale(run):
+    if run.optim.own_rate():
         return _recommend(run, 1.0)
     return Derived(run.optim.lr, "optim.lr: under optim.scale=rms Muon's steps have the size of AdamW's")
 
@@ -157,6 +136,8 @@ def _recommend(run: RunConfig, factor: float) -> Derived:
     found = row(stage, method)
     rate = min(found.rates[size_class(size)] * factor, 1.0)
     what = "a model of unknown size (taken as 7B)" if size is None else f"a model of {size:.3g}B parameters"
-    who = " and ".join(n for n, known in ((run.optim.name, FACTORS), (method, METHODS)) if n in known)
-    times = f", times {factor:g} for {who}" if factor != 1 else ""
-    return Derived(rate, f"{stage} with {method} on {what}{times}: {found.source}")
+    names = [run.optim.name] if run.optim.lr_factor[1] else []
+    names += [method] if run.method.lr_factor != 1 else []
+    times = f", times {factor:g} for {' and '.join(names)}" if factor != 1 else ""
+    like = "" if run.stage.lr_rows or stage == run.stage.lr_like else f", whose rates are taken to be those of stage={run.stage.lr_like}"
+    return Derived(rate, f"{stage} with {method} on {what}{times}{like}: {found.source}")

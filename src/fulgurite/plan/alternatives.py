@@ -11,7 +11,6 @@ from fulgurite.checkpoint.resume import CHECKPOINTS, differences
 from fulgurite.config.compose import compose
 from fulgurite.config.provenance import Composed
 from fulgurite.config.run import Facts, RunConfig
-from fulgurite.data.config import ASKING
 from fulgurite.errors import RequestError
 from fulgurite.plan.context import Cheaper, Earlier, Memory, Seen
 from fulgurite.plan.memory import estimate
@@ -57,12 +56,12 @@ def _words(run: RunConfig) -> Iterator[str]:
     """From the mildest: the mathematics stays the same, then the optimizer's state is coarser, then the method is another."""
     if run.trainer.micro_batch_size > 1:
         yield "trainer.micro_batch_size=1"
-    if not run.trainer.gradient_checkpointing and run.stage.name not in ASKING and not run.private:
+    if not run.trainer.gradient_checkpointing and not run.stage.rolls_out and not run.private:
         yield "trainer.gradient_checkpointing=true"
     if run.method.kin == "full":
         yield "optim=adamw_8bit"
         yield "method=lora"
-    if run.method.name != "qlora":
+    if not run.method.quantised:
         yield "method=qlora"
 
 
@@ -71,6 +70,6 @@ def _under(composed: Composed, words: list[str], dtypes: Dtypes, facts: Facts, s
     known = replace(facts)
     other.fill(known, "data")
     other.fill(known, "steps")
-    model = outlined(other.run, dtypes)[1] if other.run.method.name != seen.run.method.name else seen.model
+    model = outlined(other.run, dtypes)[1] if type(other.run.method) is not type(seen.run.method) else seen.model
     lengths = seen.data.row_lengths if seen.data is not None else None
     return estimate(other.run, model, lengths, seen.machine)

@@ -24,7 +24,7 @@ def counted(
     encoded: TokenizedData, rows: AnyRows, val: AnyRows | None, report: Report, template: Template, rows_of_embedding: int = 0,
 ) -> DataFacts:
     """The numbers of a data set as this run trains on it. One pass over its tokens."""
-    lengths, running = encoded.lengths, encoded.source.stage == "pt"
+    lengths, running = encoded.lengths, encoded.source.reads.running_text
     facts = DataFacts(
         records=report.rows_in, rows=len(rows), val_rows=len(val) if val is not None else 0, tokens=report.tokens,
         label_tokens=report.label_tokens, dropped={reason: d.count for reason, d in report.dropped.items()}, lengths=lengths,
@@ -41,7 +41,7 @@ def counted(
         facts.without_row = [str(word) for word in template.tokenizer.convert_ids_to_tokens(outside)]
     facts.duplicates = _duplicates(ids, offsets)
     _starts(facts, encoded, ids, offsets, template)
-    if not encoded.source.asks:
+    if not encoded.source.reads.prompts:
         facts.no_end = _no_end(encoded, ids, offsets, [template.tokenizer.eos_token_id] if running else template.stop_ids)
     if encoded.compares:
         _compared(facts, encoded, ids, offsets)

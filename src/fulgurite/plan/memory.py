@@ -12,9 +12,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from fulgurite.data.config import ASKING
 from fulgurite.plan.context import Machine, Memory, ModelFacts, Part, Weights
-from fulgurite.precision.config import WIDTH, PureBf16, Rounding
+from fulgurite.precision.config import WIDTH, Rounding
 
 if TYPE_CHECKING:
     from fulgurite.config.run import RunConfig
@@ -37,8 +36,8 @@ COPIES = 5
 def estimate(run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: Machine) -> Memory:
     """The peaks of training, evaluation and rollouts in bytes, of one process. `lengths`: tokens of each row (None: data.max_length)."""
     longest = int(max(lengths)) if lengths is not None and len(lengths) else int(run.data.max_length)
-    answers = int(run.stage.max_new_tokens) if run.stage.name in ASKING else 0
-    rows = int(run.trainer.micro_batch_size or 1) * (2 if run.stage.name in ("dpo", "rm") else 1)
+    answers = int(run.stage.max_new_tokens) if run.stage.rolls_out else 0
+    rows = int(run.trainer.micro_batch_size or 1) * run.stage.sides
     tokens = rows * (longest + answers)
     flows = flowing(model)
     copied, head = copies(model), head_bytes(model)
@@ -88,7 +87,7 @@ def state(run: RunConfig, model: ModelFacts) -> int:
     """Bytes of the optimizer's state, and of what Kahan's sums keep."""
     learned = [t for t in model.tensors if t.trained]
     hidden = [t.name for t in learned if len(t.shape) == 2 and t.kind not in ("embedding", "head", "adapter")]
-    kept = isinstance(run.precision, PureBf16) and run.precision.rounding is Rounding.kahan
+    kept = run.precision.step_rounding() is Rounding.kahan
     whole = run.optim.total_state_bytes({t.name: t.shape for t in learned}, WIDTH[model.trained_dtype], hidden)
     return int(whole) + (2 * model.trained if kept else 0)
 
@@ -101,7 +100,7 @@ def scratch(run: RunConfig, model: ModelFacts) -> int:
     shape = max((t.shape for t in model.tensors if t.trained), key=math.prod, default=())
     numbers, width = math.prod(shape), WIDTH[model.trained_dtype]
     wide, low = run.optim.scratch
-    if isinstance(run.precision, PureBf16) and run.precision.rounding is not Rounding.nearest and numbers:
+    if run.precision.low_weights and run.precision.step_rounding() is not Rounding.nearest and numbers:
         moments = run.optim.state_bytes(shape, width) / (width * numbers)
         return int(numbers * (8 + 2 * moments + max(wide, 2)))
     return int(numbers * (wide if width == WIDTH["float32"] else low))
@@ -109,12 +108,8 @@ def scratch(run: RunConfig, model: ModelFacts) -> int:
 
 def reference(run: RunConfig, model: ModelFacts) -> int:
     """Bytes of a frozen model beside the one that trains, where the stage keeps one."""
-    if run.stage.name in ASKING:
-        asks = (run.stage.name == "grpo" and run.stage.kl_coefficient > 0) or run.stage.name == "ppo"
-        copy = asks and not getattr(run.method, "adapter", False)
-    else:
-        copy = str(getattr(run.stage, "reference_mode", "")) == "copy"
-    return sum(t.bytes for t in model.tensors if t.kind != "adapter") if copy else 0
+    kept = run.stage.keeps_reference(run.method.adapter)
+    return sum(t.bytes for t in model.tensors if t.kind != "adapter") if kept else 0
 
 
 def engine(run: RunConfig, model: ModelFacts, cache: int) -> int:
@@ -222,4 +217,4 @@ def logits(run: RunConfig, model: ModelFacts, tokens: int) -> int:
     """Bytes of a chunk's logits: in the compute type, in float32, and once more while their normaliser is made."""
     c = WIDTH[model.compute_dtype]
     rows = min(int(getattr(run.stage, "loss_chunk", tokens)), tokens)
-    return 0 if run.stage.name == "rm" else rows * model.vocab * ((c if c != 4 else 0) + 4 + 4)
+    return 0 if run.stage.gives_rewards else rows * model.vocab * ((c if c != 4 else 0) + 4 + 4)

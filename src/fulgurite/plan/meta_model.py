@@ -6,7 +6,7 @@ import importlib
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,11 @@ from fulgurite.config.guard import Allowed
 from fulgurite.config.run import RunConfig
 from fulgurite.config.stored import rebuilt
 from fulgurite.errors import ModelError, excerpt
-from fulgurite.method.config import Init, Lora, Qlora
 from fulgurite.method.four_bits import four_bit_bytes
 from fulgurite.method.modules import linear_layers
 from fulgurite.model.attention import is_unsupported, with_attention
 from fulgurite.model.classifier import check_classifier, has_head, names_classifier
-from fulgurite.model.config import CANNOT_SPEAK, Hf, Model
+from fulgurite.model.config import CANNOT_SPEAK, Model
 from fulgurite.model.load import Loaded, loaded
 from fulgurite.model.probe import Behaviour
 from fulgurite.model.reward_head import with_reward_head
@@ -55,18 +54,18 @@ def outlined(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
 
     What cannot be built so (a method of a person's own that computes with weights) is loaded.
     """
-    bare_run = replace(run, method=countable(run.method))
+    bare_run = replace(run, method=run.method.outlined())
     dtype = dtypes.trained if run.method.loads_trained else dtypes.frozen
     behaviour: Behaviour | None = None
     try:
         with torch.device("meta"):
-            found, stored = bare(run.model, dtype, reward=run.stage.name == "rm")
+            found, stored = bare(run.model, dtype, reward=run.stage.gives_rewards)
             base = sum(p.numel() for p in found.model.parameters())
             behaviour = behaviour_of(found.model.config)
             if behaviour is not None and behaviour.positions is not None:
                 found.length = min(found.length, behaviour.positions)
             refuse_without_router(found.model, getattr(run.stage, "router_aux_loss_coef", None))
-            if run.stage.name == "rm":
+            if run.stage.gives_rewards:
                 found.model = with_reward_head(found.model)
             found.model = applied(bare_run, found, dtypes)
     except (NotImplementedError, RuntimeError):
@@ -81,19 +80,12 @@ def outlined(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
     return found, facts
 
 
-def countable(method: Any) -> Any:
-    """The method without what computes with weights: adapters that begin in their own way, and the quantised base."""
-    if isinstance(method, Qlora):
-        method = Lora(**{f.name: getattr(method, f.name) for f in fields(Lora)})
-    return replace(method, init=Init.default, adapter_path=None) if isinstance(method, Lora) else method
-
-
 def bare(model: Model, dtype: torch.dtype, reward: bool = False) -> tuple[Loaded, str]:
     """The causal model that `model=` names, in `dtype`, and the dtype that its checkpoint names.
 
     Of a run it is the base, which has the shape of what was merged into it. A reward model, refused unless `reward`, is without its head.
     """
-    folder = Path(model.path).expanduser() if isinstance(model, Hf) and model.path else None
+    folder = model.folder()
     if folder is not None and is_run(folder):
         return _of_run(folder, dtype, allowed(model), reward)
     if folder is not None and (folder / "adapter_config.json").is_file():
@@ -118,11 +110,11 @@ def bare(model: Model, dtype: torch.dtype, reward: bool = False) -> tuple[Loaded
 
 def _of_run(folder: Path, dtype: torch.dtype, may: Allowed, reward: bool) -> tuple[Loaded, str]:
     before = rebuilt(read_config(folder), may, folder)
-    if before.stage.name == "rm" and not reward:
+    if before.stage.gives_rewards and not reward:
         raise ModelError(CANNOT_SPEAK.format(folder))
-    found, stored = bare(before.model, dtype, before.stage.name == "rm")
-    if before.method.name == "llama_pro":  # the one method after which the model has another shape
-        if before.stage.name == "rm":
+    found, stored = bare(before.model, dtype, before.stage.gives_rewards)
+    if before.method.grows:
+        if before.stage.gives_rewards:
             found.model = with_reward_head(found.model)
         found.model = applied(before, found, Dtypes("fp32", "32-true", dtype, dtype, dtype, ""))
         found.model.requires_grad_(True)
@@ -174,21 +166,21 @@ def weights(model: nn.Module, run: RunConfig, dtypes: Dtypes) -> Iterator[Weight
     for name, p in model.named_parameters():
         quarter = packed.get(id(p))
         yield Weights(name, tuple(p.shape), p.requires_grad, kind_of(name), p.numel() * p.element_size() if quarter is None else quarter)
-    if run.stage.name == "ppo":
+    if run.stage.value_head:
         hidden, size = inner(model).config.get_text_config().hidden_size, dtypes.trained.itemsize
         yield Weights("value_head.weight", (1, hidden), True, "head", hidden * size)
         yield Weights("value_head.bias", (1,), True, "head", size)
 
 
 def _quantised(model: Any, run: RunConfig, dtypes: Dtypes) -> dict[int, int]:
-    """The bytes of each weight that qlora keeps in four bits, by the parameter's id."""
-    if not isinstance(run.method, Qlora) or dtypes.plain_base:
+    """The bytes of each weight that the method keeps in four bits, by the parameter's id."""
+    if not run.method.quantised or dtypes.plain_base:
         return {}
     found = {}
     for name, layer in linear_layers(inner(model)).items():
         weight = layer.weight
         if isinstance(weight, nn.Parameter) and not weight.requires_grad and not KINDS[0][1].search(name):
-            found[id(weight)] = four_bit_bytes(weight.numel(), run.method.double_quant)
+            found[id(weight)] = four_bit_bytes(weight.numel(), bool(getattr(run.method, "double_quant", False)))
     return found
 
 

@@ -11,7 +11,6 @@ from fulgurite.config.schema import Option, build
 from fulgurite.data.source import Source
 from fulgurite.errors import ConfigError
 from fulgurite.plan.verdict import refuse_unknown
-from fulgurite.scheduler.config import ReduceLrOnPlateau
 from fulgurite.scheduler.equivalence import curve
 from fulgurite.scheduler.plateau import check as check_plateau
 
@@ -25,7 +24,7 @@ def checked_source(composed: Composed) -> Source:
         refuse_find(run)
     source: Source = build(run.data, stage=run.stage.name, seed=run.seed)
     refuse_unmeasured(run, run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None)))
-    if not isinstance(run.scheduler, ReduceLrOnPlateau):
+    if not run.scheduler.monitors:
         curve(run.scheduler, run.trainer.max_steps or 1000, run.optim.lr)  # built once, so that what it refuses is said now
     source.check()
     return source
@@ -51,7 +50,7 @@ def refuse_impossible(run: RunConfig) -> None:
 
 def refuse_find(run: RunConfig) -> None:
     """Raise ConfigError where a growing rate tells nothing of the rate, or where it may not be tried."""
-    if run.stage.name in ("ppo", "grpo"):
+    if run.stage.rolls_out:
         raise ConfigError(f"+find=lr tells nothing under stage={run.stage.name}: its loss is no measure of progress; leave optim.lr empty.")
     if run.private:
         raise ConfigError("+find=lr reads the data without an account of privacy; find the rate on public data, with privacy=none.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fulgurite.checkpoint.folder import SLACK
 from fulgurite.config.provenance import Composed, Origin
@@ -17,7 +18,7 @@ from fulgurite.data.source import Source
 from fulgurite.data.template import Template, resolve
 from fulgurite.data.template_agreement import differing
 from fulgurite.data.tokenized import TokenizedData, encode
-from fulgurite.model.config import Attention, Hf
+from fulgurite.model.config import Attention
 from fulgurite.model.generation_config import invalid_fields
 from fulgurite.model.padding import free_padding
 from fulgurite.plan.alternatives import cheaper
@@ -51,7 +52,7 @@ def settled(composed: Composed) -> Dtypes:
     """The compute type of the run, and why, kept beside the other reasons. Raises ConfigError."""
     refuse_absent(composed.run.trainer)
     dtypes: Dtypes = build(composed.run.precision, device(composed.run.trainer))
-    if composed.choices["precision"] == "auto":
+    if composed.run.precision.chosen_by_device:
         composed.provenance["precision"] = Origin(dtypes.option, "derived", dtypes.reason)
     return dtypes
 
@@ -65,10 +66,10 @@ def gather(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
     outline, model = outlined(run, dtypes)
     template = resolve(run.data.template, outline.tokenizer, run.data.arguments(), run.data.special_tokens)
     model.template_name = template.name
-    model.template_differs = differing(template, outline.tokenizer) or "" if run.stage.name != "rm" else ""
+    model.template_differs = differing(template, outline.tokenizer) or "" if not run.stage.gives_rewards else ""
     model.free_padding = free_padding(outline.tokenizer, template.stop_ids) is not None
-    base = base_of(run.model)
-    model.invalid_generation = invalid_fields(base.path, base.revision) if isinstance(base, Hf) else {}
+    base: Any = base_of(run.model)
+    model.invalid_generation = invalid_fields(base.path, base.revision) if base.folder() is not None else {}
     encoded = encode(source, outline.tokenizer, template, run.data, cache_root(), run.data.max_length or outline.length)
     facts.percentile_99, facts.model_length, facts.rows = encoded.percentile_99, outline.length, len(encoded)
     composed.fill(facts, "data")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fulgurite.config.provenance import Origin, plain
-from fulgurite.data.config import ASKING
 from fulgurite.data.report import histogram
 from fulgurite.explain.layout import value_words
 from fulgurite.plan.context import Part, Seen
@@ -66,7 +65,7 @@ def headline(seen: Seen, dtypes: Dtypes) -> str:
     run, m, d = seen.run, seen.model, seen.data
     assert d is not None
     each = d.tokens / max(d.rows, 1) * run.stage.examples_a_step(run.trainer.global_batch_size)
-    unit = "prompts" if run.stage.name in ASKING else "rows"
+    unit = "prompts" if run.stage.rolls_out else "rows"
     steps = (
         f"{seen.steps:,} optimizer steps, {seen.warmup_steps:,} of them warmup; {run.trainer.global_batch_size} {unit} "
         f"a step in micro-batches of "

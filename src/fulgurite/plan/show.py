@@ -83,7 +83,7 @@ def _sides(encoded: TokenizedData, number: int, split: str, spans: list[tuple[in
     shown = []
     for n, (begin, end) in enumerate(spans):
         ids, learned = encoded.tokens(number, begin, end)
-        on = learned.tolist() if not encoded.source.asks else [False] * len(ids)
+        on = learned.tolist() if not encoded.source.reads.prompts else [False] * len(ids)
         on[:1] = [False] * len(on[:1])  # nothing precedes the first token, from which it could be predicted
         shown.append(Shown(str(encoded.place(number)), _what(encoded, number, split, n, begin, end), ids.tolist(), on))
     return shown

@@ -65,7 +65,7 @@ def trying(seen: Seen) -> bool:
 
     What is a matter of taste is then no reason to refuse.
     """
-    return bool(seen.run.model.name == "tiny" or (seen.given("trainer.max_steps") and seen.steps < SHORT))
+    return bool(seen.run.model.toy or (seen.given("trainer.max_steps") and seen.steps < SHORT))
 
 
 def is_refused(seen: Seen, times: float, far: float = FAR) -> bool:

@@ -26,6 +26,16 @@ class Precision(Option):
     compute: ClassVar[str] = ""
     gradients: ClassVar[str] = ""
     state: ClassVar[str] = ""
+    chosen_by_device: ClassVar[bool] = False
+    """Whether the device decides which of the others it is."""
+    low_weights: ClassVar[bool] = False
+    """Whether trained weights have 8 significant bits, so that small steps are rounded away."""
+    scales_loss: ClassVar[bool] = False
+    """Whether the loss is scaled, and with it the gradients, until the optimizer's step."""
+
+    def step_rounding(self) -> Rounding | None:
+        """How a step is rounded into low weights; None if weights are not low, or the run does not say."""
+        return None
 
 
 @option("precision", "auto")
@@ -33,6 +43,7 @@ class Precision(Option):
 class Auto(Precision):
     """bf16 where the device multiplies it natively; else fp16 on a GPU and fp32 on a CPU. The run says which and why."""
 
+    chosen_by_device: ClassVar[bool] = True
     costs: ClassVar[str] = "Nothing."
 
 
@@ -73,6 +84,7 @@ class Fp16(Precision):
     """Computes in fp16 under a loss scaler, learns in fp32. For GPUs without bf16 (T4, V100); refused on a CPU."""
 
     lightning: ClassVar[str] = "16-mixed"
+    scales_loss: ClassVar[bool] = True
     frozen: ClassVar[str] = "float16"
     trained: ClassVar[str] = "float32"
     compute: ClassVar[str] = "float16"
@@ -105,6 +117,7 @@ class PureBf16(Precision):
     """
 
     lightning: ClassVar[str] = "bf16-true"
+    low_weights: ClassVar[bool] = True
     frozen: ClassVar[str] = "bfloat16"
     trained: ClassVar[str] = "bfloat16"
     compute: ClassVar[str] = "bfloat16"
@@ -121,6 +134,9 @@ class PureBf16(Precision):
         interacts={"optim.lr": "below 1e-4 the nearest loses most steps"},
         memory="kahan keeps 2 more bytes a trained weight.", time="stochastic draws a number for each weight.",
     )
+
+    def step_rounding(self) -> Rounding | None:
+        return self.rounding
 
     def refusal(self, run: RunConfig) -> str | None:
         """Why a step cannot be rounded so, in one sentence, or None."""

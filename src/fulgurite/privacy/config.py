@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.config.schema import Derived, Empty, Option, Range, above, at_least, between, knob, option
+from fulgurite.config.schema import Derived, Empty, Option, Range, above, at_least, between, declares, knob, option, options
 
 if TYPE_CHECKING:
     from fulgurite.config.run import Facts, RunConfig
 
-STAGES = ("sft", "pt")
-METHODS = ("full", "freeze", "lora")
 """Whose trained weights all lie in layers that Opacus gives a gradient for each row of; each run proves it on its own model besides."""
 MOST_PRV = 100.0
 """The PRV accountant's grid grows with epsilon: at 10,000 one evaluation did not end in minutes (measured)."""
@@ -131,10 +129,10 @@ class DpSgd(Privacy):
         """Why this run cannot be private, with the remedy, or None."""
         data, trainer = run.data, run.trainer
         said = [
-            (run.stage.name not in STAGES,
-             f"trains stages {' and '.join(STAGES)}, and stage={run.stage.name} has no loss of a single row; take stage=sft."),
-            (run.method.name not in METHODS,
-             f"trains methods full, freeze and lora, and method={run.method.name} is not proven row by row; take method=lora."),
+            (not run.stage.loss_by_row,
+             f"trains stages {_those('stage', 'loss_by_row')}, and stage={run.stage.name} has no loss of a single row; take stage=sft."),
+            (not declares(run.method, "private"),
+             f"trains methods {_those('method', 'private')}, and method={run.method.name} is not proven row by row; take method=lora."),
             (str(data.packing) == "best_fit",
              "protects one row, and data.packing=best_fit puts several examples into one; take data.packing=none."),
             (not data.shuffle, "draws its rows at random, so data.shuffle=false cannot be kept; leave data.shuffle true."),
@@ -142,8 +140,8 @@ class DpSgd(Privacy):
              "protects one row, and data.weights above 1 make several of one example; give weights of at most 1."),
             (run.world_size > 1,
              f"runs in one process, and this run has {run.world_size}; take trainer.devices=1."),
-            (run.precision.name == "fp16",
-             "clips true gradients, and precision=fp16 scales them; take precision=bf16 or fp32."),
+            (run.precision.scales_loss,
+             f"clips true gradients, and precision={run.precision.name} scales them; take precision=bf16 or fp32."),
             (getattr(run.scheduler, "monitors", False),
              f"adds no noise to the validation loss, which scheduler={run.scheduler.name} follows; take scheduler=cosine."),
             (trainer.early_stopping_patience is not None,
@@ -155,3 +153,9 @@ class DpSgd(Privacy):
              f"counts with accountant=prv up to epsilon {MOST_PRV:g}, not {self.epsilon:g}; take privacy.accountant=rdp."),
         ]
         return next((f"privacy=dp_sgd {why}" for wrong, why in said if wrong), None)
+
+
+def _those(group: str, what: str) -> str:
+    """The options of a group that declare `what`, as a list in words."""
+    names = [name for name, cls in options(group).items() if declares(cls, what) or (what == "loss_by_row" and getattr(cls, what, False))]
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

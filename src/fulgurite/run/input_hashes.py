@@ -55,7 +55,7 @@ def changed_since(checkpoint: Path, run: RunConfig) -> list[str]:
     then, now = comparable(stored if isinstance(stored, dict) else {}, _model_hashes(run) | began_from(run))
     if "start" not in then:
         now.pop("start", None)
-    own = ("weights", "adapter", "start") if run.method.name == "full" else ()
+    own = ("weights", "adapter", "start") if run.method.whole else ()
     return [name for name in UNDER if then.get(name) != now.get(name) and name not in own]
 
 
@@ -94,11 +94,11 @@ def _named(**parts: Iterable[str]) -> dict[str, str]:
     return {name: value for name, value in joined.items() if value}
 
 
-def _folder(model: Model) -> Path | None:
+def _folder(model: Any) -> Path | None:
     """The folder that a model is loaded from: as it is named, or the hub's in the local cache."""
-    if not isinstance(model, Hf) or not model.path:
+    folder: Path | None = model.folder()
+    if folder is None:
         return None
-    folder = Path(model.path).expanduser()
     if folder.is_dir():
         return folder.resolve()
     from huggingface_hub import try_to_load_from_cache

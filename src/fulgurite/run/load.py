@@ -57,7 +57,7 @@ class LoadedRun:
 
 def start(run: RunConfig, dtypes: Dtypes) -> Loaded:
     """The model that the run's method is applied to; in stage=rm under its own reward head, or one of zeros. Raises ModelError."""
-    reward = run.stage.name == "rm"
+    reward = run.stage.gives_rewards
     found = named(run.model, dtypes.trained if run.method.loads_trained else dtypes.frozen, reward)
     if reward:
         found.model = with_reward_head(found.model)
@@ -68,7 +68,7 @@ def applied(run: RunConfig, found: Loaded, dtypes: Dtypes) -> PreTrainedModel:
     """The model with the run's method; a reward head is trained whole, whatever the method."""
     model: PreTrainedModel = build(run.method, found.model, dtypes)
     give_back()
-    if run.stage.name == "rm":
+    if run.stage.gives_rewards:
         head = head_of(model)
         head.to(dtypes.trained)
         head.requires_grad_(True)
@@ -90,13 +90,13 @@ def named(model: Model, dtype: torch.dtype, reward: bool = False) -> Loaded:
     With `reward` it may be a reward model, which keeps its head; without, one is refused. Merging is done in float32, whatever `dtype`.
     Raises ModelError.
     """
-    folder = Path(model.path).expanduser() if isinstance(model, Hf) and model.path else None
+    folder = model.folder()
     if folder is not None and is_run(folder):
         found = _of_run(folder, allowed(model), reward)
     elif folder is not None and (folder / "adapter_config.json").is_file():
         found = _of_adapter(folder, allowed(model), reward)
     else:
-        plain: Loaded = build(model, dtype, **({"reward": reward} if isinstance(model, Hf) else {}))
+        plain: Loaded = build(model, dtype, **({"reward": reward} if model.takes_reward else {}))
         return plain
     found.model.set_attn_implementation(str(model.attention))
     found.model.to(dtype=dtype)
@@ -106,7 +106,7 @@ def named(model: Model, dtype: torch.dtype, reward: bool = False) -> Loaded:
 
 def base_of(model: Model) -> Model:
     """The model that `model=` rests on: of a run and of an adapter the base, else the model itself. Raises ModelError."""
-    folder = Path(model.path).expanduser() if isinstance(model, Hf) and model.path else None
+    folder = model.folder()
     if folder is not None and is_run(folder):
         return base_of(rebuilt(read_config(folder), allowed(model), folder).model)
     if folder is not None and (folder / "adapter_config.json").is_file():
@@ -116,7 +116,7 @@ def base_of(model: Model) -> Model:
 
 def began_from(run: RunConfig) -> dict[str, str]:
     """What names the weights that a run begins from, where those are an earlier run's, which may go on: resuming holds them equal."""
-    folder = Path(run.model.path).expanduser() if isinstance(run.model, Hf) and run.model.path else None
+    folder = run.model.folder()
     if folder is None or not is_run(folder):
         return {}
     manifest = chosen(folder, "best") / "manifest.json"
@@ -130,7 +130,7 @@ def is_run(folder: Path) -> bool:
 
 def allowed(model: Model) -> Allowed:
     """What the command line allows with its own `model.*` words: they hold for the base under a run or an adapter too."""
-    return Allowed(model_code=model.trust_remote_code, revision=model.revision) if isinstance(model, Hf) else Allowed()
+    return model.allowed()
 
 
 def adapters_base(name: str, allowed: Allowed) -> Model:
@@ -140,7 +140,7 @@ def adapters_base(name: str, allowed: Allowed) -> Model:
 
 def _of_run(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
     run = load_run(folder, exact=True, allowed=allowed)
-    if run.run.stage.name == "rm" and not reward:
+    if run.run.stage.gives_rewards and not reward:
         raise ModelError(CANNOT_SPEAK.format(folder))
     return loaded(_merged(run.model), run.tokenizer, [])
 

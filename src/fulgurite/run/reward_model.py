@@ -29,7 +29,7 @@ def judge(folder: Path, device: torch.device | None = None) -> Callable[[Answere
     Raises ModelError where the run is no reward model, CheckpointError where it is not whole.
     """
     loaded = load_run(folder)
-    if loaded.run.stage.name != "rm":
+    if not loaded.run.stage.gives_rewards:
         raise ModelError(f"stage.reward={folder} is of stage={loaded.run.stage.name}, which gives no rewards; train one with stage=rm.")
     model = loaded.model.eval().requires_grad_(False)
     where = device or next(model.parameters()).device

@@ -37,8 +37,14 @@ class Scheduler(Option):
     """What every schedule has: nothing."""
 
     builds: ClassVar[str] = "fulgurite.scheduler.curves:build"
+    plots: ClassVar[bool] = True
     monitors: ClassVar[bool] = False
-    """Whether it follows the validation loss by evaluation, in place of a curve over the optimizer steps."""
+    """Whether it follows the validation loss by evaluation, in place of a curve over the optimizer steps; it then has the parameters
+    `patience` and `factor`, and `builds` returns torch's ReduceLROnPlateau."""
+    falls: ClassVar[bool] = True
+    """Whether the rate falls after its peak."""
+    steady: ClassVar[bool] = False
+    """Whether the rate is the peak rate at every step."""
 
 
 @dataclass(slots=True)
@@ -142,6 +148,8 @@ class Polynomial(Warm):
 class Constant(Scheduler):
     """The peak rate at every step. Take it for comparisons, or when another run continues from this one."""
 
+    falls: ClassVar[bool] = False
+    steady: ClassVar[bool] = True
     costs: ClassVar[str] = "The noise of the steps stays to the end."
 
 
@@ -150,6 +158,7 @@ class Constant(Scheduler):
 class ConstantWithWarmup(Warm):
     """Rises, then stays: it does not fall. Good for short LoRA runs and reinforcement learning."""
 
+    falls: ClassVar[bool] = False
     costs: ClassVar[str] = "The noise of the steps stays to the end."
     misread: ClassVar[str] = "It rises and then stays. It does not start large and then fall."
 

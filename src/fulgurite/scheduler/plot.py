@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
+from typing import Any
 
-from fulgurite.scheduler.config import ReduceLrOnPlateau, Scheduler
+from fulgurite.scheduler.config import Scheduler
 from fulgurite.scheduler.equivalence import curve, filled
 from fulgurite.scheduler.plateau_curve import plateau_factors
 from fulgurite.text.plot import draw_braille
@@ -16,7 +17,7 @@ EXAMPLE = (*(2.0 - 0.1 * i for i in range(8)), *(1.3 for _ in range(12)))
 
 def plot(config: Scheduler, total: int = 1000, lr: float = 1e-4, width: int = 80, height: int = 13) -> str:
     """The rate over `total` optimizer steps with the peak `lr`, `width` columns wide, `height` lines above the axis."""
-    if isinstance(config, ReduceLrOnPlateau):
+    if config.monitors:
         return _plateau(config, lr, width, height)
     given = filled(config, total)
     shape = curve(config, total, lr)
@@ -25,7 +26,7 @@ def plot(config: Scheduler, total: int = 1000, lr: float = 1e-4, width: int = 80
     return _figure(title, shape, total, lr, warmup, "step", width, height)
 
 
-def _plateau(config: ReduceLrOnPlateau, lr: float, width: int, height: int) -> str:
+def _plateau(config: Any, lr: float, width: int, height: int) -> str:
     factors = [1.0, *plateau_factors(EXAMPLE, patience=config.patience, factor=config.factor)]
     last = len(factors) - 1
     title = (

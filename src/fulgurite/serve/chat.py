@@ -202,7 +202,7 @@ def _load(config: ChatConfig, allowed: Allowed) -> Partner:
         from fulgurite.trainer.build import device
 
         run = load_run(Path(config.run).expanduser(), checkpoint=config.checkpoint, allowed=allowed)
-        if run.run.stage.name == "rm":
+        if run.run.stage.gives_rewards:
             raise ModelError(f"{config.run} is a reward model: it scores answers and cannot talk; export it, or rank with it.")
         kind = device(run.run.trainer)
         limit = measured(run.model, run.tokenizer, []).length

@@ -36,7 +36,7 @@ from fulgurite.optim.param_groups import base_rate
 from fulgurite.precision.policy import Dtypes
 from fulgurite.precision.rounding import Rounded
 from fulgurite.privacy.mechanism import Mechanism
-from fulgurite.scheduler.config import ReduceLrOnPlateau, Scheduler
+from fulgurite.scheduler.config import Scheduler
 from fulgurite.stage.freezing import freeze_temporarily
 
 Batch = dict[str, Any]
@@ -326,7 +326,7 @@ class StageModule(LightningModule):  # type: ignore[misc]
         optimizer = build(self.run.optim, self)
         if self.dtypes.rounding is not None:
             optimizer = Rounded(optimizer, self.dtypes.rounding, self.run.seed)
-        if isinstance(self.schedule, ReduceLrOnPlateau):
+        if self.schedule.monitors:
             plateau = build(self.schedule, optimizer)
             self._made = hyperparameters(optimizer), plateau_settings(plateau)
             # Lightning counts a plateau's interval in batches or epochs; ours counts evaluations, see on_validation_epoch_end.

@@ -8,8 +8,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from fulgurite.config.losses import formula_of, loss_of
 from fulgurite.config.run import RunConfig
-from fulgurite.loss.language import IGNORE, mean_nll_by_row, nll, nll_of_logits
+from fulgurite.loss.language import (
+    IGNORE,
+    log_probs,
+    log_probs_of_logits,
+    mean_by_row,
+    mean_nll_by_row,
+    nll,
+    nll_of_logits,
+)
 from fulgurite.model.probe import plain_head
 from fulgurite.model.router_loss import ASKED, build_router
 from fulgurite.model.unwrap import inner
@@ -35,9 +44,11 @@ class LanguageStage(StageModule):
     def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
         super().__init__(model, run, dtypes, total_steps)
         causal = inner(model)
-        self.dft = isinstance(run.stage, c.Sft) and run.stage.loss is c.SftLoss.dft
-        if isinstance(run.stage, c.Sft) and run.stage.neftune_alpha > 0:
-            neftune.listen(causal.get_input_embeddings(), run.stage.neftune_alpha)
+        declared = loss_of(run.stage)
+        self.dft: bool = getattr(declared, "weighted", False)
+        self.formula = formula_of(declared, run.stage.loss) if declared.formula else None
+        if (noise := getattr(run.stage, "neftune_alpha", 0.0)) > 0:
+            neftune.listen(causal.get_input_embeddings(), noise)
         self._parts: dict[str, Any] = {"causal": causal, "plain_head": plain_head(causal)}
         self.router = build_router(causal, getattr(run.stage, "router_aux_loss_coef", None)) if not run.private else None
 
@@ -52,12 +63,25 @@ class LanguageStage(StageModule):
         inputs |= ASKED if routed else {}
         if head is None:
             out = causal(**inputs)
-            total = nll_of_logits(out.logits[learned], targets_BT[learned], dft=dft)
+            if self.formula is not None and self.training:
+                total = self._summed(log_probs_of_logits(out.logits[learned], targets_BT[learned]))
+            else:
+                total = nll_of_logits(out.logits[learned], targets_BT[learned], dft=dft)
         else:
             out = causal.get_decoder()(**inputs)
             hidden_ND, chunk = out.last_hidden_state[learned], self.run.stage.loss_chunk
-            total = nll(hidden_ND, head.weight, targets_BT[learned], bias_V=head.bias, chunk=chunk, dft=dft)
+            if self.formula is not None and self.training:
+                logp_N = log_probs(hidden_ND, head.weight, targets_BT[learned], bias_V=head.bias, chunk=chunk)
+                total = self._summed(logp_N)
+            else:
+                total = nll(hidden_ND, head.weight, targets_BT[learned], bias_V=head.bias, chunk=chunk, dft=dft)
         return total + self._balance(out.router_logits, batch) if routed else total
+
+    def _summed(self, logp_N: Tensor) -> Tensor:
+        """The sum over the positions by the formula that the loss declares."""
+        assert self.formula is not None
+        losses_N: Tensor = self.formula(logp_N)
+        return losses_N.sum()
 
     def _balance(self, logits: Any, batch: Batch) -> Tensor:
         """The balance loss of a micro-batch times its targets: over a step it is averaged by them."""
@@ -85,4 +109,7 @@ class LanguageStage(StageModule):
             logits_NV = causal(**inputs).logits[learned]
         else:
             logits_NV = head(causal.get_decoder()(**inputs).last_hidden_state[learned])
+        if self.formula is not None:
+            losses_N: Tensor = self.formula(log_probs_of_logits(logits_NV, targets_BT[learned]))
+            return mean_by_row(losses_N, learned.nonzero()[:, 0], rows)
         return mean_nll_by_row(logits_NV, targets_BT[learned], learned.nonzero()[:, 0], rows, dft=self.dft)

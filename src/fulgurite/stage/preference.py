@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from fulgurite.config.losses import formula_of
 from fulgurite.config.run import RunConfig
 from fulgurite.data.loader import Ahead
 from fulgurite.data.preference_dataset import PreferenceDataset
@@ -22,7 +23,7 @@ from fulgurite.loss import preference as losses
 from fulgurite.precision.policy import Dtypes
 from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch, StageModule
-from fulgurite.stage.preference_table import PreferenceLoss, ReferenceMode, row
+from fulgurite.stage.preference_table import ReferenceMode, row
 from fulgurite.stage.reference import AdapterOff, Frozen, Scorer, precompute, quiet_dropout
 from fulgurite.text.console import say
 
@@ -80,7 +81,7 @@ class PreferenceModule(StageModule):
         scorer = Scorer(other, self.run.stage.loss_chunk) if other is not None else self._parts["policy"]
         with self.inference_context():
             settings = [self.dtypes.option, str(self.run.model.attention)]
-            adapted = other is None and not c.begins_at_nothing(self.run)
+            adapted = other is None and not self.run.method.begins_at_zero()
             self._parts["reference"] = precompute(scorer, parts, self.run.trainer.micro_batch_size, settings, cache,
                 adapted)
         self._parts["other"] = None
@@ -161,10 +162,10 @@ class DpoStage(PreferenceModule):
 
     def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
         super().__init__(model, run, dtypes, total_steps)
-        self.loss: PreferenceLoss = run.stage.loss
         told, found = run.stage.length_normalize, row(run.stage.loss)
+        self.declared, self.formula = found, formula_of(found, run.stage.loss)
         self.averaged: bool = told if found.normalizes and told is not None else found.averaged
-        self.ahead = Ahead.rows if self.loss is PreferenceLoss.aot else Ahead.nothing
+        self.ahead = Ahead.rows if found.ranked else Ahead.nothing
         self._paired: dict[int, float] = {}
         self._rewards = [0.0, 0.0]
         """Sum and count of bco_pair's rewards so far, both sides of each pair."""
@@ -187,25 +188,20 @@ class DpoStage(PreferenceModule):
 
     def losses(self, policy_S: Tensor, reference_S: Tensor, count_S: Tensor, batch: Batch) -> Tensor:
         """The loss of each pair, loss_B, without the SFT term."""
-        stage, name = self.run.stage, self.loss
+        stage = self.run.stage
+        given = {"smoothing": stage.label_smoothing, "gamma": stage.gamma, "tau": stage.tau}
+        reads = {"smoothing": self.declared.smoothing, "gamma": self.declared.gamma_share, "tau": self.declared.tau}
+        more = {parameter: given[parameter] for parameter, usual in reads.items() if usual is not None}
+        if self.declared.shifted:
+            more["shift"] = self.shift
+        if self.declared.ranked:
+            paired_B = torch.tensor([self._paired[n] for n in batch["rows"]], dtype=policy_S.dtype, device=policy_S.device)
+            ranked_B: Tensor = self.formula(torch.sub(*policy_S.chunk(2)), paired_B, stage.beta, **more)
+            return ranked_B
         ratio_S = policy_S - reference_S
         chosen_B, rejected_B = (ratio_S / count_S if self.averaged else ratio_S).chunk(2)
-        beta, smoothing = stage.beta, stage.label_smoothing
-        if name is PreferenceLoss.aot:
-            paired_B = torch.tensor([self._paired[n] for n in batch["rows"]], dtype=policy_S.dtype, device=policy_S.device)
-            margin_B = torch.sub(*policy_S.chunk(2))
-            return losses.aot(margin_B, paired_B, beta, smoothing)
-        if name is PreferenceLoss.simpo:
-            return losses.simpo(chosen_B, rejected_B, beta, stage.gamma, smoothing)
-        if name is PreferenceLoss.discopop:
-            return losses.discopop(chosen_B, rejected_B, beta, stage.tau)
-        if name is PreferenceLoss.bco_pair:
-            return losses.bco_pair(chosen_B, rejected_B, beta, self.shift)
-        if row(name).smoothing is not None:
-            smoothed: Tensor = getattr(losses, name)(chosen_B, rejected_B, beta, smoothing)
-            return smoothed
-        plain: Tensor = getattr(losses, name)(chosen_B, rejected_B, beta)
-        return plain
+        losses_B: Tensor = self.formula(chosen_B, rejected_B, stage.beta, **more)
+        return losses_B
 
     @torch.no_grad()
     def on_step_start(self, batch: Batch) -> None:
@@ -229,7 +225,7 @@ class DpoStage(PreferenceModule):
 
     def on_step_end(self, numbers: dict[str, float]) -> None:
         """The running reward shift."""
-        if self.loss is PreferenceLoss.bco_pair:
+        if self.declared.shifted:
             pairs = self._window[0]["step_targets"]
             self._rewards[0] += pairs * (numbers["reward_chosen"] + numbers["reward_rejected"])
             self._rewards[1] += 2.0 * pairs

@@ -1,31 +1,13 @@
-"""What each preference loss is told where nothing is said, what is usual, which knobs it reads, and who says so. No torch."""
+"""What each loss of the DPO family declares: usual values, the parameters that it reads, and its source. No torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
+from fulgurite.config.losses import Loss, losses, register_loss
 from fulgurite.config.schema import Range
-
-
-class PreferenceLoss(StrEnum):
-    """What is made small in preference training."""
-
-    sigmoid = "sigmoid"
-    hinge = "hinge"
-    ipo = "ipo"
-    robust = "robust"
-    exo_pair = "exo_pair"
-    nca_pair = "nca_pair"
-    bco_pair = "bco_pair"
-    sppo_hard = "sppo_hard"
-    aot = "aot"
-    discopop = "discopop"
-    apo_zero = "apo_zero"
-    apo_down = "apo_down"
-    orpo = "orpo"
-    simpo = "simpo"
-    cpo = "cpo"
 
 
 class ReferenceMode(StrEnum):
@@ -36,61 +18,110 @@ class ReferenceMode(StrEnum):
     precomputed = "precomputed"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One loss: its `stage.beta`, other knobs that it reads, with their values where nothing is said (a knob of none is unread)."""
+USUAL = Range(0.01, 0.5)
 
-    beta: float
-    usual: Range
-    source: str
+
+@dataclass(frozen=True, slots=True)
+class PreferenceLoss(Loss):
+    """What a loss of the DPO family declares: its `stage.beta` and the other parameters that it reads, each with its usual value.
+
+    A parameter of None is not read, and refused if it is given. The formula gets `(chosen_B, rejected_B, beta)`, the log ratios of
+    whole answers in nats (of mean log-probabilities a token if `averaged`), and by name `smoothing`, `gamma` and `tau` if it reads them.
+    """
+
+    beta: float = 0.1
+    usual: Range = USUAL
+    """What is usual for `stage.beta`."""
     smoothing: float | None = None
     gamma_share: float | None = None
     """SimPO's margin as a share of beta."""
     tau: float | None = None
-    sft_weight: float = 0.0
     reference: bool = True
     averaged: bool = False
     """Whether it is about log-probabilities a token: the answers' lengths are divided out, if nobody says otherwise."""
     normalizes: bool = False
     """Whether the loss reads `stage.length_normalize`: it is defined for sums and for means."""
+    normalized: PreferenceLoss | None = None
+    """What it declares under `stage.length_normalize`, if that is something else."""
+    log_smoothing: bool = False
+    """Whether it takes the logarithm of `smoothing`, which must then be above 0."""
+    span: float = 4.0
+    """How far `explain stage=dpo --plot` draws the margin to both sides, times 1 / beta."""
+    two_sided: bool = False
+    """Whether it is a loss of two numbers; it is drawn along the line on which the chosen answer rises as the rejected falls."""
+    ranked: bool = False
+    """Whether the formula gets margins of the policy and of the reference, paired by their rank in the whole step."""
+    shifted: bool = False
+    """Whether the formula gets the running mean of the rewards as `shift`."""
+    likelihood: bool = False
 
 
-TABLE: dict[PreferenceLoss, Row] = {
-    PreferenceLoss.sigmoid: Row(0.1, Range(0.01, 0.5), "DPO 0.1, Zephyr 0.01, SmolLM2 0.5 (verified)", smoothing=0.0, normalizes=True),
-    PreferenceLoss.hinge: Row(0.05, Range(0.05, 1), "RSO 0.05, of which 1/beta is the margin (TRL's index of papers)"),
-    PreferenceLoss.ipo: Row(0.1, Range(0.01, 1), "IPO 0.1, the paper's τ (TRL's index of papers)", averaged=True, normalizes=True),
-    PreferenceLoss.robust: Row(0.1, Range(0.01, 0.5), "rDPO 0.1 (TRL's index of papers)", smoothing=0.1),
-    PreferenceLoss.exo_pair: Row(0.1, Range(0.01, 0.5), "EXO 0.1 (TRL's index of papers)", smoothing=1e-3),
-    PreferenceLoss.nca_pair: Row(0.01, Range(0.001, 0.1), "NCA 0.01 (TRL's index of papers)"),
-    PreferenceLoss.bco_pair: Row(0.01, Range(0.001, 0.1), "BCO 0.01 (TRL's index of papers)"),
-    PreferenceLoss.sppo_hard: Row(0.001, Range(1e-4, 0.01), "SPPO 0.001, which is 1/η (TRL's index of papers)"),
-    PreferenceLoss.aot: Row(0.01, Range(0.001, 0.1), "AOT 0.01 (TRL's index of papers)", smoothing=0.0),
-    PreferenceLoss.discopop: Row(0.05, Range(0.01, 0.5), "DiscoPOP 0.05 (TRL's index of papers)", tau=0.05),
-    PreferenceLoss.apo_zero: Row(0.1, Range(0.01, 0.5), "APO 0.1, SmolLM3 0.05 (verified)"),
-    PreferenceLoss.apo_down: Row(0.1, Range(0.01, 0.5), "APO 0.1 (verified)"),
-    PreferenceLoss.orpo: Row(
-        0.1, Range(0.05, 0.2), "ORPO's λ 0.1 (verified)", sft_weight=1.0, reference=False, averaged=True,
-    ),
-    PreferenceLoss.simpo: Row(
-        2.0, Range(2, 10), "SimPO 2 to 10 (verified)", smoothing=0.0, gamma_share=0.5, reference=False, averaged=True,
-    ),
-    PreferenceLoss.cpo: Row(0.1, Range(0.05, 0.5), "CPO 0.1 (verified)", smoothing=0.0, sft_weight=1.0, reference=False),
-}
-
-NORMALIZED = Row(5.0, Range(2, 10), "Tülu 3: 5 with log-probabilities a token (verified)", smoothing=0.0, averaged=True, normalizes=True)
-"""The sigmoid loss with `stage.length_normalize`."""
+FAMILY = "dpo"
 
 
-def row(loss: PreferenceLoss, normalized: bool | None = None) -> Row:
-    """The loss's row; `normalized` is `stage.length_normalize`."""
-    return NORMALIZED if normalized and loss is PreferenceLoss.sigmoid else TABLE[loss]
+def row(name: str, normalized: bool | None = None) -> PreferenceLoss:
+    """What the loss declares; `normalized` is `stage.length_normalize`. Raises KeyError for a name that is not registered."""
+    found = losses(FAMILY)[name]
+    assert isinstance(found, PreferenceLoss)
+    return found.normalized if normalized and found.normalized is not None else found
+
+
+def names() -> list[str]:
+    """The losses of the family, ours first."""
+    return list(losses(FAMILY))
 
 
 def normalizing() -> list[str]:
     """The losses that read `stage.length_normalize`."""
-    return [str(loss) for loss, found in TABLE.items() if found.normalizes]
+    return [name for name in names() if row(name).normalizes]
 
 
-def reading(knob: str) -> list[str]:
-    """The losses that read a knob, by its name in `Row`."""
-    return [str(loss) for loss, found in TABLE.items() if getattr(found, knob) is not None]
+def reading(parameter: str) -> list[str]:
+    """The losses that read a parameter, by its name in `PreferenceLoss`."""
+    return [name for name in names() if getattr(row(name), parameter) is not None]
+
+
+def _register(name: str, beta: float, usual: Range, source: str, **declared: Any) -> None:
+    formula = f"fulgurite.loss.preference:{name}"
+    register_loss(FAMILY, name, PreferenceLoss(formula, source, beta=beta, usual=usual, **declared))
+
+
+NORMALIZED = PreferenceLoss(
+    "fulgurite.loss.preference:sigmoid", "Tülu 3: 5 with log-probabilities a token (verified)",
+    beta=5.0, usual=Range(2, 10), smoothing=0.0, averaged=True, normalizes=True,
+)
+"""The sigmoid loss with `stage.length_normalize`."""
+
+_register(
+    "sigmoid", 0.1, Range(0.01, 0.5), "DPO 0.1, Zephyr 0.01, SmolLM2 0.5 (verified)",
+    smoothing=0.0, normalizes=True, normalized=NORMALIZED,
+)
+_register(
+    "hinge", 0.05, Range(0.05, 1), "RSO 0.05, of which 1/beta is the margin (TRL's index of papers)",
+    reaches_zero=True, span=2.0,
+)
+_register(
+    "ipo", 0.1, Range(0.01, 1), "IPO 0.1, the paper's τ (TRL's index of papers)",
+    averaged=True, normalizes=True, squared=True, span=1.0,
+)
+_register("robust", 0.1, Range(0.01, 0.5), "rDPO 0.1 (TRL's index of papers)", smoothing=0.1)
+_register("exo_pair", 0.1, Range(0.01, 0.5), "EXO 0.1 (TRL's index of papers)", smoothing=0.001, log_smoothing=True)
+_register("nca_pair", 0.01, Range(0.001, 0.1), "NCA 0.01 (TRL's index of papers)", span=6.0, two_sided=True)
+_register("bco_pair", 0.01, Range(0.001, 0.1), "BCO 0.01 (TRL's index of papers)", shifted=True, span=6.0, two_sided=True)
+_register(
+    "sppo_hard", 0.001, Range(0.0001, 0.01), "SPPO 0.001, which is 1/η (TRL's index of papers)",
+    squared=True, span=2.0, two_sided=True,
+)
+_register("aot", 0.01, Range(0.001, 0.1), "AOT 0.01 (TRL's index of papers)", smoothing=0.0, ranked=True)
+_register("discopop", 0.05, Range(0.01, 0.5), "DiscoPOP 0.05 (TRL's index of papers)", tau=0.05, span=2.0)
+_register("apo_zero", 0.1, Range(0.01, 0.5), "APO 0.1, SmolLM3 0.05 (verified)", two_sided=True)
+_register("apo_down", 0.1, Range(0.01, 0.5), "APO 0.1 (verified)", lowers_chosen=True, two_sided=True)
+_register(
+    "orpo", 0.1, Range(0.05, 0.2), "ORPO's λ 0.1 (verified)",
+    sft_weight=1.0, reference=False, averaged=True, two_sided=True,
+)
+_register(
+    "simpo", 2.0, Range(2, 10), "SimPO 2 to 10 (verified)",
+    smoothing=0.0, gamma_share=0.5, reference=False, averaged=True,
+)
+_register("cpo", 0.1, Range(0.05, 0.5), "CPO 0.1 (verified)", smoothing=0.0, sft_weight=1.0, reference=False)

@@ -24,7 +24,6 @@ from fulgurite.errors import Interrupted, TrainingFailed, is_shortage
 from fulgurite.files.atomic import write_output
 from fulgurite.run.status import track_status
 from fulgurite.scheduler.config import Scheduler
-from fulgurite.stage.config import GenerativeStage
 from fulgurite.text.console import say, show
 from fulgurite.text.plot import Figure, draw_svg, draw_text
 from fulgurite.train.fit import prepare_files
@@ -82,7 +81,7 @@ def plan_test(composed: Composed) -> None:
     for name in ("trainer.max_steps", "trainer.eval_every", "trainer.save_every"):
         setattr(run.trainer, name.partition(".")[2], run.lr_finder.steps)
         composed.provenance[name] = Origin(run.lr_finder.steps, "derived", "the range test's steps")
-    if isinstance(run.stage, GenerativeStage):
+    if run.stage.speaks:
         run.stage.prompts = []
     run.logger = {}
 

@@ -18,7 +18,6 @@ from torch import nn
 
 from fulgurite.checkpoint import rng
 from fulgurite.config.provenance import Composed, Origin
-from fulgurite.data.config import ASKING
 from fulgurite.data.dataset import AnyRows
 from fulgurite.data.loader import longest
 from fulgurite.errors import is_shortage
@@ -77,7 +76,7 @@ def untried(composed: Composed, stage: StageModule, rows: AnyRows, seen: Seen) -
         return "it was confirmed, or found too large and halved, in an earlier part of the run"
     if run.world_size > 1:
         return "the processes must all have one value, and each would see other memory free"
-    if run.stage.name in ASKING:
+    if run.stage.rolls_out:
         return "there is nothing to learn from before answers are drawn, and a rollout is no trial"
     if run.private:
         return "its gradients are of one row each, by hooks of the mechanism, which keeps account of what passes them"

@@ -6,7 +6,6 @@ from fulgurite.config.provenance import Composed
 from fulgurite.method.summary import table
 from fulgurite.monitor.outcome import Ending
 from fulgurite.stage.base import trained
-from fulgurite.stage.config import GenerativeStage
 from fulgurite.train.pieces import Pieces
 
 
@@ -49,7 +48,7 @@ def closing(pieces: Pieces, how: Ending) -> str:
     last = stage.step_record.get("train/loss")
     val = trainer.callback_metrics.get("val/loss")
     numbers = ", ".join(f"{name} {float(x):.3f}" for name, x in (("train loss", last), ("validation loss", val)) if x is not None)
-    talk = {f"fulgurite chat run={folder}": "talk with it"} if isinstance(pieces.composed.run.stage, GenerativeStage) else {}
+    talk = {f"fulgurite chat run={folder}": "talk with it"} if pieces.composed.run.stage.speaks else {}
     next_steps = {
         **talk,
         f"fulgurite export run={folder} out=my-model": "a folder that plain transformers loads",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fulgurite.config.provenance import Composed, Origin
 from fulgurite.config.run import RunConfig
-from fulgurite.data.config import ASKING
+from fulgurite.config.schema import declares
 from fulgurite.errors import TrainingFailed, is_shortage
 from fulgurite.run.folder import read_config, read_provenance
 
@@ -57,7 +57,7 @@ def kept_whole(run: RunConfig, again: bool) -> str:
         return "it was halved already"
     if run.trainer.micro_batch_size < 2:
         return "it cannot be halved"
-    if run.stage.name in ASKING:
+    if run.stage.rolls_out:
         return f"stage={run.stage.name} is not begun anew inside a rollout"
     if run.private:
         return "a private run draws no step twice"
@@ -100,8 +100,8 @@ def failure(run: RunConfig, shortage: Shortage, why: str) -> TrainingFailed:
         "trainer.gradient_checkpointing=true": not run.trainer.gradient_checkpointing,
         f"data.max_length={max(8, run.data.max_length // 2)}": True,
         "method=lora": run.method.kin == "full",
-        "method=qlora": run.method.name == "lora",
-        "optim=adamw_8bit": run.optim.name == "adamw",
+        f"method={run.method.quantised_as}": bool(run.method.quantised_as),
+        f"optim={run.optim.smaller_state}": declares(run.optim, "smaller_state"),
     }
     three = [words for words, helps in remedies.items() if helps][:3]
     row = f", longest row {shortage.length} tokens ({shortage.place})" if shortage.length else ""
@@ -133,7 +133,7 @@ def unloaded(seen: Seen) -> TrainingFailed:
     smaller = run.method.loads_trained and model.frozen_dtype != model.trained_dtype
     remedies = {
         # the weights are loaded whole before they become four bits: it helps where they are loaded in a smaller dtype, or elsewhere
-        "method=qlora": run.method.name != "qlora" and (smaller or seen.machine.device != "cpu"),
+        "method=qlora": not run.method.quantised and (smaller or seen.machine.device != "cpu"),
         "precision=bf16": not run.method.loads_trained and model.frozen_dtype == "float32" and seen.machine.bf16,
         "a smaller model": True,
         "closing other programs": True,

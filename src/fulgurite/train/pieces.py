@@ -34,7 +34,6 @@ from fulgurite.run.folder import following, make, read_config, run_folder
 from fulgurite.run.input_hashes import input_hashes
 from fulgurite.run.load import began_from
 from fulgurite.stage.base import StageModule
-from fulgurite.stage.config import GenerativeStage
 from fulgurite.stage.data_module import StageData
 from fulgurite.strategy.build import join_processes, share_text
 from fulgurite.strategy.ranks import Ranks
@@ -125,11 +124,11 @@ class Pieces:
     def callbacks(self) -> RunCallbacks:
         """The run's callbacks; they write into its folder."""
         run, g, made = self.composed.run, self.gathered, self.assembled
-        speaks = isinstance(run.stage, GenerativeStage)
+        speaks = run.stage.speaks
         prompts = sample_prompts(run.stage.prompts, self.source, g.val) if speaks else []
         samples = Samples(
             self.folder / "samples.jsonl", made.module.model, made.loaded.tokenizer,
-            made.template if run.stage.name != "pt" else None, prompts,
+            made.template if not run.stage.reads.running_text else None, prompts,
             max_new_tokens=run.stage.max_new_tokens if speaks else 0, total_steps=g.facts.total_steps, length=made.loaded.length,
         )
         if shortened := samples.shortened():

@@ -51,7 +51,7 @@ class _Clock(Callback):  # type: ignore[misc]
 def measure(pieces: Pieces) -> Timing:
     """Loads the model and times it; nothing is written. Raises RequestError for runs whose steps are not of one kind."""
     run, gathered = pieces.composed.run, pieces.gathered
-    if gathered.encoded.source.asks or run.private or gathered.facts.processes > 1:
+    if gathered.encoded.source.reads.prompts or run.private or gathered.facts.processes > 1:
         what = "privacy" if run.private else "several processes" if gathered.facts.processes > 1 else f"stage={run.stage.name}"
         raise RequestError(f"--probe cannot time {what}: its steps are not alike; train with trainer.max_steps=2 and read the rate there.")
     short = copy.deepcopy(pieces.composed)

@@ -8,7 +8,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.config.schema import Derived, Empty, Option, Range, Sure, above, at_least, between, knob, option
-from fulgurite.data.config import ASKING
 from fulgurite.strategy.ranks import Starter, read_ranks
 
 if TYPE_CHECKING:
@@ -24,15 +23,8 @@ WHOLE_MODEL = {"cpu": 512}
 ROW_BYTES = 2e9
 """What the gradients of a micro-batch's rows may hold where each has its own: ours, for memory."""
 
-FEWEST, ENOUGH_STEPS = 8, 200
-"""A small data set gets smaller batches until the run has enough steps, but not below so many examples (ours)."""
-
-
-COMPARING = ("dpo", "kto", "rm")
-"""The stages that compare answers: their steps are counted in pairs, or in judged answers."""
-
-
-PAIRS = "pairs, as in the DPO paper and in InstructGPT's reward model"
+ENOUGH_STEPS = 200
+"""A small data set gets smaller batches until the run has enough steps, but not below `Stage.fewest` examples (ours)."""
 
 
 class Accelerator(StrEnum):
@@ -59,14 +51,10 @@ def _batch_size(run: RunConfig, facts: Facts) -> Derived:
     if run.private:
         size = max(1, min(4 * usual, facts.rows // 4))
         return Derived(size, f"four times the usual {usual}, at most a quarter of {facts.rows} rows: a step's noise is shared by its rows")
-    if run.stage.name == "ppo":
-        usual, why = 64, "64 prompts a rollout (64 to 512 are usual; torchtune 128): fewer make noisy advantages"
-    if run.stage.name == "grpo":
-        usual, why = 8, f"8 prompts a rollout, {8 * run.stage.answers()} answers (ours)"
-    if run.stage.name in COMPARING:
-        usual, why = (32, "KTO's baseline wants 16 to 128 (TRL's KTO page)") if run.stage.name == "kto" else (64, PAIRS)
+    if (declared := run.stage.usual_batch_size()) is not None:
+        usual, why = declared.value, declared.reason
     seen = facts.rows * run.trainer.epochs * run.stage.steps_a_rollout()
-    size, fewest = usual, 16 if run.stage.name == "kto" else FEWEST
+    size, fewest = usual, run.stage.fewest
     while size > fewest and seen / size < ENOUGH_STEPS:
         size //= 2
     if size < usual:
@@ -78,23 +66,18 @@ def _micro_batch(run: RunConfig, facts: Facts) -> Derived:
     tokens = TOKENS_PER_MICRO_BATCH | WHOLE_MODEL if run.method.kin == "full" else TOKENS_PER_MICRO_BATCH
     budget = tokens.get(facts.device, 512)
     share = -(-run.stage.examples_a_step(run.trainer.global_batch_size) // facts.processes)
-    sides = 2 if run.stage.name in ("dpo", "rm") else 1
-    answers = run.stage.max_new_tokens if run.stage.name in ASKING else 0
+    sides = run.stage.sides
+    answers = run.stage.max_new_tokens if run.stage.rolls_out else 0
     rows = max(1, min(share, budget // max(run.data.max_length * sides + answers, 1)))
     size = run.model.billions() or 7.0
-    if run.private and run.method.name == "full" and (most := max(1, int(ROW_BYTES / (4e9 * size)))) < rows:
+    if run.private and run.method.whole and (most := max(1, int(ROW_BYTES / (4e9 * size)))) < rows:
         return Derived(most, f"under privacy each row has a gradient of its own, {4 * size:.2g} GB for this model")
     return Derived(rows, f"about {budget} tokens at a time keep this {facts.device} busy; the mathematics is the same for every value")
 
 
 def _epochs(run: RunConfig, facts: Facts) -> Derived:
-    if run.stage.name == "sft":
-        return Derived(2.0, "two passes in supervised fine-tuning (Zephyr 1, Tülu 3 2, SmolLM2 2)")
-    if run.stage.name in ASKING:
-        return Derived(1.0, "one pass over the prompts; each rollout answers them anew (ours)")
-    if run.stage.name in COMPARING:
-        return Derived(1.0, "one pass over comparisons (Zephyr, Tülu 3; reward models over-fit with more)")
-    return Derived(1.0, "one pass: repetition of running text memorises")
+    found: Derived = run.stage.usual_epochs
+    return found
 
 
 def _devices(run: RunConfig, facts: Facts) -> Derived:

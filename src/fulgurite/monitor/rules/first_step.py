@@ -9,9 +9,6 @@ from fulgurite.monitor import thresholds as limits
 from fulgurite.monitor.history import Seen
 from fulgurite.monitor.rules import Finding, Moment, rule
 
-LANGUAGE = ("sft", "pt")
-ROLLOUTS = ("grpo", "ppo")
-
 
 @rule("step-zero", Moment.step)
 def step_zero(seen: Seen) -> Finding | None:
@@ -20,10 +17,10 @@ def step_zero(seen: Seen) -> Finding | None:
     if row["step"] != 1 or "train/loss" not in row:
         return None
     loss = row["train/loss"]
-    if about.stage == "rm":
+    if about.kind.gives_rewards:
         guesses = about.new_head and not about.margins
         return _guessing(loss) if guesses and abs(loss - math.log(2)) > limits.LN2_OFF else None
-    if about.stage not in LANGUAGE or about.loss == "dft" or row["labels"] < limits.FIRST_LABELS:
+    if not about.kind.next_token or not about.declared_loss.likelihood or row["labels"] < limits.FIRST_LABELS:
         return None
     values: dict[str, float | int | str] = {"loss": loss, "ln_vocabulary": math.log(about.vocab)}
     if loss > math.log(about.vocab) + limits.ABOVE_CHANCE:
@@ -54,7 +51,7 @@ def labels_empty(seen: Seen) -> Finding | None:
     row, about = seen.trail.last, seen.about
     if row["labels"] > 0 or about.private:
         return None
-    if about.stage in ROLLOUTS:
+    if about.kind.rolls_out:
         return Finding(
             "A step has no token to learn from: all of its answers hit the limit and are left out.",
             "Raise stage.max_new_tokens, or set stage.mask_truncated=false.", {"labels": 0}, Severity.warning,
@@ -69,7 +66,7 @@ def labels_empty(seen: Seen) -> Finding | None:
 def loss_zero(seen: Seen) -> Finding | None:
     """A rollout's loss is near zero by its nature, and a hinge is zero behind its margin: they are not looked at."""
     about, rows = seen.about, seen.trail.newest(limits.ZERO_STEPS)
-    if about.stage in ROLLOUTS or about.loss == "hinge" or len(rows) < limits.ZERO_STEPS:
+    if about.kind.rolls_out or about.declared_loss.reaches_zero or len(rows) < limits.ZERO_STEPS:
         return None
     if not all(row["labels"] > 0 and abs(row.get("train/loss", 1.0)) < limits.ZERO_LOSS for row in rows):
         return None
@@ -78,5 +75,5 @@ def loss_zero(seen: Seen) -> Finding | None:
         f"The loss is {rows[-1]['train/loss']:.1g} with {labels:,} label tokens in the step: 16 bits overflow, attention is broken, or "
         "the data are the same few answers.",
         "Take precision=fp32 or model.attention=eager, and look for duplicates.", {"loss": rows[-1]["train/loss"], "labels": labels},
-        None if about.stage in LANGUAGE else Severity.warning,
+        None if about.kind.next_token else Severity.warning,
     )

@@ -11,12 +11,6 @@ from fulgurite.monitor.history import FIRST, Row, Seen, column
 from fulgurite.monitor.rules import Finding, Moment, rule
 from fulgurite.monitor.statistics import error_of_difference, noise
 
-FALLS = ("sft", "pt", "rm", "dpo", "kto")
-"""Stages whose loss is to fall. A rollout's hangs on the answers that were drawn."""
-LANGUAGE = ("sft", "pt")
-UNBOUNDED = ("ipo", "sppo_hard")
-"""Squares of log ratios: they are not in nats."""
-
 
 @rule("above-chance", Moment.step)
 def above_chance(seen: Seen) -> Finding | None:
@@ -53,7 +47,7 @@ def spike(seen: Seen) -> Finding | None:
     about, losses = seen.about, column(seen.trail.recent, "train/loss")
     n = _jump_steps(seen)
     before, now = losses[:-n], losses[-n:]
-    if about.stage not in FALLS or not before or all(_is_above(seen, row) for row in seen.trail.newest(n)):
+    if about.kind.rolls_out or not before or all(_is_above(seen, row) for row in seen.trail.newest(n)):
         return None
     level = _level(before)
     if min(now) <= level + _jump_margin(seen, before):
@@ -71,7 +65,7 @@ def diverged(seen: Seen) -> Finding | None:
     about, trail, n = seen.about, seen.trail, limits.RISEN_STEPS
     if trail.step > 1 and _is_clearly_above(seen):
         return _above(seen)
-    if about.stage not in FALLS or about.loss in UNBOUNDED or not trail.whole or trail.step < 2 * n:
+    if about.kind.rolls_out or about.declared_loss.squared or not trail.whole or trail.step < 2 * n:
         return None
     first, now = column(trail.first[:n], "train/loss"), column(trail.newest(n), "train/loss")
     if len(first) < n or len(now) < n:
@@ -88,7 +82,7 @@ def diverged(seen: Seen) -> Finding | None:
 @rule("diverged", Moment.evaluation)
 def diverged_in_validation(seen: Seen) -> Finding | None:
     """The validation loss is one of all its labels, whatever the training loss is (dft)."""
-    if seen.about.stage not in LANGUAGE or not seen.trail.evaluations:
+    if not seen.about.kind.next_token or not seen.trail.evaluations:
         return None
     last, highest = seen.trail.evaluations[-1], max(math.log(seen.about.vocab), _first(seen)) + limits.ABOVE_CHANCE
     if not math.isfinite(last.val) or last.val <= highest:
@@ -106,7 +100,7 @@ def plateau(seen: Seen) -> Finding | None:
     about, trail = seen.about, seen.trail
     due = about.warmup + limits.PLATEAU_STEPS
     short = due > about.total >= limits.PLATEAU_SHORT
-    if about.stage not in FALLS or not trail.whole or trail.step != (about.total if short else due):
+    if about.kind.rolls_out or not trail.whole or trail.step != (about.total if short else due):
         return None
     n = min(limits.PLATEAU_WINDOW, about.total // 3, FIRST)
     first, now = column(trail.first[:n], "train/loss"), column(trail.newest(n), "train/loss")
@@ -135,7 +129,7 @@ def plateau(seen: Seen) -> Finding | None:
 def overfit(seen: Seen) -> Finding | None:
     """Validation up and training down since the best evaluation."""
     evaluations, n = seen.trail.evaluations, limits.EVALUATIONS
-    if seen.about.stage not in FALLS or len(evaluations) <= n:
+    if seen.about.kind.rolls_out or len(evaluations) <= n:
         return None
     last = evaluations[-n - 1 :]
     best, now = min(evaluations, key=lambda e: e.val), last[-1]
@@ -162,7 +156,7 @@ def _above(seen: Seen) -> Finding:
 def _is_above(seen: Seen, row: Row) -> bool:
     """Whether a step's loss is clearly higher than that of a model that has learned nothing, and than the run's first."""
     about = seen.about
-    if about.stage not in LANGUAGE or about.loss == "dft" or "train/loss" not in row:
+    if not about.kind.next_token or not about.declared_loss.likelihood or "train/loss" not in row:
         return False
     margin = limits.ABOVE_CHANCE * max(1.0, math.sqrt(limits.FIRST_LABELS / max(row["labels"], 1)))
     return bool(row["train/loss"] > max(math.log(about.vocab), _first(seen)) + margin)
@@ -185,14 +179,14 @@ def _first(seen: Seen) -> float:
 def _jump_steps(seen: Seen) -> int:
     """How many high losses in a row are a jump; a step of few pairs tells less."""
     about = seen.about
-    if about.stage in LANGUAGE or seen.trail.step <= limits.JUMP_KNOWN:
+    if about.kind.next_token or seen.trail.step <= limits.JUMP_KNOWN:
         return limits.JUMP_STEPS
     return max(limits.JUMP_STEPS, math.ceil(limits.JUMP_FEW / about.batch_size))
 
 
 def _jump_margin(seen: Seen, before: list[float]) -> float:
     """The rise above the level that the noise between steps cannot explain."""
-    if seen.about.loss in UNBOUNDED:
+    if seen.about.declared_loss.squared:
         if len(before) < limits.BEFORE_SPIKE:
             return math.inf
         return max((limits.UNBOUNDED_SPIKE - 1) * statistics.median(before), limits.JUMP_NOISE * noise(before))

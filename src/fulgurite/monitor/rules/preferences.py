@@ -15,7 +15,7 @@ from fulgurite.monitor.statistics import error_of_difference, wilson
 def dpo_falls(seen: Seen) -> Finding | None:
     """In nats of the chosen answer. Against its own reference where there is one: other pairs' lengths do not come in then."""
     about, trail, n = seen.about, seen.trail, limits.DPO_WINDOW
-    if about.stage != "dpo" or about.loss == "apo_down" or not trail.whole or trail.step < 2 * n:
+    if not about.pairs or about.declared_loss.lowers_chosen or not trail.whole or trail.step < 2 * n:
         return None
     first, now = trail.first[:n], trail.newest(n)
     before, after = column(first, "train/logp_chosen"), column(now, "train/logp_chosen")
@@ -41,7 +41,7 @@ def dpo_falls(seen: Seen) -> Finding | None:
 def dpo_wrong(seen: Seen) -> Finding | None:
     """The interval of the accuracy lies below one half: after fifty steps at 95 %, before that far beyond chance."""
     about, n = seen.about, limits.WRONG_STEPS
-    if about.stage != "dpo":
+    if not about.pairs:
         return None
     early = _learns_the_opposite(seen)
     if seen.trail.step < 2 * n and not early:
@@ -62,7 +62,7 @@ def dpo_wrong(seen: Seen) -> Finding | None:
 def rm_stuck(seen: Seen) -> Finding | None:
     """Asked after 200 steps or at the end of a shorter run: does the accuracy's interval lie above one half? Below it, it speaks early."""
     about, trail = seen.about, seen.trail
-    if about.stage != "rm":
+    if not about.kind.gives_rewards:
         return None
     short = limits.STUCK_SHORT <= about.total < limits.STUCK_STEPS
     early = _learns_the_opposite(seen)

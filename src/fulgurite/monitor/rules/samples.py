@@ -21,7 +21,7 @@ def samples_endless(seen: Seen) -> Finding | None:
     """Where the answers trained on would fit into the limit: in the second half of the run, and earlier where more did end before."""
     about, rows = seen.about, _newest(seen)
     fits = about.answer_tokens is not None and about.answer_tokens <= about.max_new_tokens
-    if about.stage == "pt" or not fits or len(rows) < limits.PROMPTS or rows[0]["step"] == 0:
+    if about.kind.reads.running_text or not fits or len(rows) < limits.PROMPTS or rows[0]["step"] == 0:
         return None
     endless, before = (sum(not row["stopped"] for row in some) for some in (rows, _of(seen, 0) or rows))
     if 2 * rows[0]["step"] < about.total and endless <= before:
@@ -40,7 +40,7 @@ def samples_endless(seen: Seen) -> Finding | None:
 def samples_repeat(seen: Seen) -> Finding | None:
     """Not more than before training: a small model repeats itself when it decodes greedily."""
     rows = _newest(seen)
-    if seen.about.stage == "pt" or len(rows) < limits.PROMPTS or rows[0]["step"] == 0:
+    if seen.about.kind.reads.running_text or len(rows) < limits.PROMPTS or rows[0]["step"] == 0:
         return None
     before = _repeating(_of(seen, 0))
     now = _repeating(rows)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.config.schema import Empty, Option, above, between, knob
+from fulgurite.config.schema import Derived, Empty, Option, Range, above, between, knob
 from fulgurite.optim import default_lrs as rates
 
 if TYPE_CHECKING:
@@ -32,6 +32,14 @@ class Optim(Option):
 
     alone: ClassVar[bool] = False
     """Whether a parameter's step depends on nothing but the parameter, its gradient and its state: then its result can be rounded."""
+    lr_factor: ClassVar[tuple[float, str]] = (1.0, "")
+    """How many times AdamW's rate it takes, and who says so; without a source its name is not given as a reason."""
+    averages: ClassVar[bool] = False
+    """Whether it evaluates, samples and saves other weights than those that it trains, their average."""
+    starts_together: ClassVar[bool] = False
+    """Whether its state counts steps for all parameters together, so that none may begin later."""
+    smaller_state: ClassVar[str] = ""
+    """The optimizer that takes the same steps with less state, as a remedy for a shortage of memory. Not inherited."""
     scratch: ClassVar[tuple[float, float]] = (0.0, 0.0)
     """Bytes a number of the largest weight that a step takes while it lasts: of fp32 weights, of 16-bit ones. A test counts them."""
 
@@ -70,6 +78,10 @@ class Optim(Option):
         advice="Leave it; all repeats recipes that give the optimizer every weight alike.",
     )
 
+    def own_rate(self) -> tuple[Derived, Range] | None:
+        """A learning rate, with its usual range, that depends on neither stage, method nor model; None if the table's rates hold."""
+        return None
+
     def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
         """Bytes of state for a trained parameter of this shape, whose dtype has `width` bytes a number.
 
@@ -85,6 +97,6 @@ class Optim(Option):
 
 def without_adapters(option: Option, run: RunConfig, why: str) -> str | None:
     """The refusal of a method whose trained weights are small matrices beside the model."""
-    if not getattr(type(run.method), "adapter", False):
+    if not run.method.adapter:
         return None
     return f"optim={option.name} cannot be used with method={run.method.name}: {why}; take optim=adamw, or method=full."

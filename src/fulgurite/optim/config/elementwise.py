@@ -16,6 +16,7 @@ class AdamW(Optim):
     """Adam with decoupled weight decay, torch's fused form. Always the first choice."""
 
     builds: ClassVar[str] = "fulgurite.optim.adamw:build"
+    smaller_state: ClassVar[str] = "adamw_8bit"
     alone: ClassVar[bool] = True
     costs: ClassVar[str] = "8 bytes of state a trained weight in fp32."
 
@@ -43,6 +44,7 @@ class AdamW8bit(AdamW):
     """
 
     builds: ClassVar[str] = "fulgurite.optim.adamw_8bit:build"
+    lr_factor: ClassVar[tuple[float, str]] = (1.0, "the same steps with rounded state, https://arxiv.org/abs/2110.02861")
     alone: ClassVar[bool] = False
     scratch: ClassVar[tuple[float, float]] = (20.0, 24.0)
     costs: ClassVar[str] = "About 2 bytes of state a trained weight."
@@ -68,6 +70,9 @@ class Sgd(Optim):
     """Stochastic gradient descent with momentum. For teaching and comparisons: language models want Adam."""
 
     builds: ClassVar[str] = "fulgurite.optim.sgd:build"
+    lr_factor: ClassVar[tuple[float, str]] = (
+        100.0, "its steps are not scaled by a running variance: 10 to 1000 times, unverified, ours",
+    )
     alone: ClassVar[bool] = True
     costs: ClassVar[str] = "4 bytes of state a trained weight, none without momentum; many more steps."
 
@@ -90,6 +95,9 @@ class Adafactor(Optim):
     """AdamW's idea with next to no state: a row and a column in place of a matrix. For full fine-tuning in little memory."""
 
     builds: ClassVar[str] = "fulgurite.optim.adafactor:build"
+    lr_factor: ClassVar[tuple[float, str]] = (
+        20.0, "its rate is relative to the size of the weights, some 0.05 in a language model, ours",
+    )
     alone: ClassVar[bool] = True
     scratch: ClassVar[tuple[float, float]] = (4.0, 2.0)
     costs: ClassVar[str] = "Next to no state; often a little behind AdamW."
@@ -122,6 +130,9 @@ class Lion(Optim):
     """Steps of one size along the sign of a running mean: half of Adam's state. For large batches; a third of AdamW's rate or less."""
 
     builds: ClassVar[str] = "fulgurite.optim.lion:build"
+    lr_factor: ClassVar[tuple[float, str]] = (
+        0.3, "lion-pytorch's README says a third to a tenth, and a third was best in its own tests (verified)",
+    )
     alone: ClassVar[bool] = True
     scratch: ClassVar[tuple[float, float]] = (4.0, 2.0)
     costs: ClassVar[str] = "4 bytes of state a trained weight; touchy about its rate."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.config.schema import Empty, Range, Sure, above, at_least, below, between, knob, option
+from fulgurite.config.schema import Derived, Empty, Range, Sure, above, at_least, below, between, knob, option
 from fulgurite.optim import default_lrs as rates
 from fulgurite.optim.block_schedule import Order, blocks_of
 from fulgurite.optim.config.base import Optim, without_adapters
@@ -16,9 +16,6 @@ from fulgurite.optim.config.elementwise import AdamW
 
 if TYPE_CHECKING:
     from fulgurite.config.run import RunConfig
-
-STAY = ("constant", "constant_with_warmup")
-"""Schedules that do not lower the rate."""
 
 
 class MuonScale(StrEnum):
@@ -37,6 +34,9 @@ class Muon(AdamW):
     """
 
     builds: ClassVar[str] = "fulgurite.optim.muon:build"
+    lr_factor: ClassVar[tuple[float, str]] = (
+        1.0, "RMS matching gives its steps AdamW's size, https://arxiv.org/abs/2502.16982 and torch's docs (verified)",
+    )
     alone: ClassVar[bool] = False
     costs: ClassVar[str] = "4 bytes of state for a matrix; 15 products of matrices a step."
 
@@ -66,6 +66,9 @@ class Muon(AdamW):
         interacts={"optim.scale": "under rms it is optim.lr", "optim.lr": "the rate of the matrices"},
     )
 
+    def own_rate(self) -> tuple[Derived, Range] | None:
+        return (rates.MUON_OWN, rates.MUON_OWN_USUAL) if self.scale is MuonScale.own else None
+
     def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
         """One running mean for a matrix inside the model that is wider than one, AdamW's state for the rest."""
         if hidden and len(shape) == 2 and min(shape) > 1:
@@ -86,6 +89,9 @@ class ScheduleFree(Optim):
     """
 
     builds: ClassVar[str] = "fulgurite.optim.schedule_free:build"
+    lr_factor: ClassVar[tuple[float, str]] = (2.0, "schedulefree's README says 1 to 10 times (verified); 2 is ours")
+    averages: ClassVar[bool] = True
+    starts_together: ClassVar[bool] = True
     scratch: ClassVar[tuple[float, float]] = (4.0, 4.0)
     costs: ClassVar[str] = "8 bytes of state a trained weight; an evaluation copies the weights."
 
@@ -108,13 +114,15 @@ class ScheduleFree(Optim):
 
     def refusal(self, run: RunConfig) -> str | None:
         """A falling rate, and an average that bf16 cannot hold."""
-        if run.scheduler.name not in STAY:
+        if run.scheduler.falls:
             return (
-                f"optim=schedule_free averages weights in place of a falling rate, and scheduler={run.scheduler.name} "
+                f"optim={self.name} averages weights in place of a falling rate, and scheduler={run.scheduler.name} "
                 "would lower it as well; take scheduler=constant_with_warmup."
             )
-        if run.precision.name == "pure_bf16":
-            return "optim=schedule_free averages by steps that weights of precision=pure_bf16 round away; take precision=bf16."
+        if run.precision.low_weights:
+            return (
+                f"optim={self.name} averages by steps that weights of precision={run.precision.name} round away; take precision=bf16."
+            )
         return None
 
 
@@ -150,6 +158,8 @@ class Galore(Projected):
     """AdamW on gradients projected to a low rank by their own SVD: trains every weight with LoRA's state. For full fine-tuning."""
 
     builds: ClassVar[str] = "fulgurite.optim.galore:build"
+    lr_factor: ClassVar[tuple[float, str]] = (1.0, "1e-5 in LLaMA-Factory's example, as AdamW there (verified)")
+    starts_together: ClassVar[bool] = True
     alone: ClassVar[bool] = False
     scratch: ClassVar[tuple[float, float]] = (8.0, 4.0)
     costs: ClassVar[str] = "Full gradients, but a small state; an SVD of every matrix now and then."
@@ -189,6 +199,7 @@ class Apollo(Projected):
     """
 
     builds: ClassVar[str] = "fulgurite.optim.apollo:build"
+    lr_factor: ClassVar[tuple[float, str]] = (1.0, "1e-5 in LLaMA-Factory's example, as AdamW there (verified)")
     alone: ClassVar[bool] = False
     costs: ClassVar[str] = "Full gradients, but a small state; no SVD."
 
@@ -226,6 +237,8 @@ class Badam(AdamW):
     """AdamW on one block of layers at a time: state and gradients for one alone. For full fine-tuning in little memory."""
 
     builds: ClassVar[str] = "fulgurite.optim.badam:build"
+    lr_factor: ClassVar[tuple[float, str]] = (1.0, "1e-5 in LLaMA-Factory's example, as AdamW there (verified)")
+    starts_together: ClassVar[bool] = True
     alone: ClassVar[bool] = False
     costs: ClassVar[str] = "State for one block alone; the others stand still meanwhile."
 
@@ -254,7 +267,7 @@ class Badam(AdamW):
         """An adapter has little state to save, and processes must agree on what has gradients."""
         if run.world_size > 1:
             return (
-                f"optim=badam cannot be used with {run.world_size} processes: they wait for gradients of blocks that rest; "
+                f"optim={self.name} cannot be used with {run.world_size} processes: they wait for gradients of blocks that rest; "
                 "take trainer.devices=1, or optim=adamw."
             )
         return without_adapters(self, run, "an adapter's state is small already, and most of it would rest")
@@ -266,6 +279,7 @@ class AdamMini(AdamW):
     """AdamW with one variance a row of a matrix, in place of one a number: half of Adam's state at AdamW's rate."""
 
     builds: ClassVar[str] = "fulgurite.optim.adam_mini:build"
+    lr_factor: ClassVar[tuple[float, str]] = (1.0, "1e-5 in LLaMA-Factory's example, as AdamW there; the paper: AdamW's (verified)")
     alone: ClassVar[bool] = False
     scratch: ClassVar[tuple[float, float]] = (4.0, 12.0)
     costs: ClassVar[str] = "About 4 bytes of state a trained weight."

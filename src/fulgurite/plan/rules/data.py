@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fulgurite.data.config import ASKING
 from fulgurite.optim.default_lrs import usual
 from fulgurite.plan.context import DataFacts, Seen
 from fulgurite.plan.diagnostic import Say, Severity
@@ -27,7 +26,7 @@ from fulgurite.plan.thresholds import TOKENISED_A_SECOND as A_SECOND
 def too_long(seen: Seen) -> Say | None:
     """Examples over data.max_length: how many, and what becomes of them; an error where more than a fifth lose their end."""
     data, run = seen.data, seen.run
-    if data is None or not data.too_long or run.stage.name == "pt":  # running text is cut into pieces, and nothing is lost
+    if data is None or not data.too_long or run.stage.reads.running_text:  # running text is cut into pieces, and nothing is lost
         return None
     policy = str(run.data.too_long)
     all_of_them = max(len(data.lengths) if data.lengths is not None else data.records, data.too_long)
@@ -52,7 +51,7 @@ def too_long(seen: Seen) -> Say | None:
 def few_labels(seen: Seen) -> Say | None:
     """Examples of which nothing is learned, beyond what data.max_drop tolerates; or hardly any token learned at all."""
     data, run = seen.data, seen.run
-    if data is None or run.stage.name in ASKING:
+    if data is None or run.stage.rolls_out:
         return None
     bad = sum(count for why, count in data.dropped.items() if why.startswith("bad record"))
     if bad + data.empty_labels > run.data.max_drop and data.empty_labels:
@@ -61,7 +60,7 @@ def few_labels(seen: Seen) -> Say | None:
             f"data.max_drop={bad + data.empty_labels}", Severity.warning if trying(seen) else Severity.error,
         )
     share = data.label_tokens / data.tokens if data.tokens else 1.0
-    if share >= LABELS_FEW or run.stage.name == "rm":  # a reward is one number an answer
+    if share >= LABELS_FEW or run.stage.gives_rewards:  # a reward is one number an answer
         return None
     remedy = "data.mask=answers" if str(run.data.mask) == "last" else ""
     return Say(f"Only {share:.1%} of {data.tokens:,} tokens are learned: most of the work goes into prompts.", remedy, Severity.warning)
@@ -117,7 +116,7 @@ def no_validation(seen: Seen) -> Say | None:
 def repeats(seen: Seen) -> Say | None:
     """So many passes that the loss falls in stairs, which is memory; or examples that stand in the data twice."""
     data = seen.data
-    if data is None or not data.rows or seen.run.stage.name in ASKING:  # these answer anew in each pass
+    if data is None or not data.rows or seen.run.stage.rolls_out:  # these answer anew in each pass
         return None
     most = EPOCHS_LARGE if data.rows >= LARGE else EPOCHS_MOST
     passes = _passes(seen, data)
@@ -136,12 +135,12 @@ def repeats(seen: Seen) -> Say | None:
 def forgetting(seen: Seen) -> Say | None:
     """One narrow source, seen more than once, with all weights or at the highest rates: what else the model knew fades."""
     data, run = seen.data, seen.run
-    if data is None or run.stage.name not in ("sft", "pt") or len(data.sources) != 1 or _passes(seen, data) <= 1 or trying(seen):
+    if data is None or not run.stage.next_token or len(data.sources) != 1 or _passes(seen, data) <= 1 or trying(seen):
         return None
     hot = run.optim.lr is not None and run.optim.lr >= (usual(run).high or 1.0)
-    if run.method.name != "full" and not hot:
+    if not run.method.whole and not hot:
         return None
-    why = "every weight" if run.method.name == "full" else "the highest rate in use"
+    why = "every weight" if run.method.whole else "the highest rate in use"
     return Say(
         f"Training on one source alone, with {why} and {_passes(seen, data):.3g} passes, loses others: mix in general data through a "
         "second data.path, or see it once.",

@@ -19,7 +19,7 @@ def template(seen: Seen) -> Say | None:
 @rule("export.generation", "note", source="huggingface/transformers#29988, LLaMA-Factory #2545, #2479, #2837")
 def generation(seen: Seen) -> Say | None:
     """A base whose generation config transformers refuses to save."""
-    if not seen.model.invalid_generation or seen.run.stage.name == "rm":
+    if not seen.model.invalid_generation or seen.run.stage.gives_rewards:
         return None
     fields = ", ".join(f"{name}={value}" for name, value in seen.model.invalid_generation.items())
     return Say(f"An export leaves out of generation_config.json what transformers refuses there: {fields}.")
@@ -28,7 +28,7 @@ def generation(seen: Seen) -> Say | None:
 @rule("export.padding", "note", source="huggingface/transformers#35352, OpenRLHF #300")
 def padding(seen: Seen) -> Say | None:
     """A reward model whose tokenizer has no padding token but the end of turn."""
-    if seen.run.stage.name != "rm" or seen.model.free_padding:
+    if not seen.run.stage.gives_rewards or seen.model.free_padding:
         return None
     return Say(
         "The tokenizer has no padding token but the end of turn: an export with merge=true adds one, and one with merge=false is refused."

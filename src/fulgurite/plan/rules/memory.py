@@ -34,9 +34,9 @@ def evaluation(seen: Seen) -> Say | None:
     run, free = seen.run, seen.machine.memory_free
     if seen.data is None or not seen.data.val_rows or not free or not run.trainer.micro_batch_size or not run.data.max_length:
         return None
-    sides = 2 if run.stage.name in ("dpo", "rm") else 1
+    sides = run.stage.sides
     whole = run.trainer.micro_batch_size * sides * run.data.max_length * seen.model.vocab * 4
-    if run.stage.name == "rm" or whole <= free:
+    if run.stage.gives_rewards or whole <= free:
         return None
     return Say(f"Evaluation keeps no logits; whole they would be {size(whole)} a micro-batch.")
 
@@ -52,7 +52,7 @@ def replicas(seen: Seen) -> Say | None:
     return Say(
         f"strategy={seen.run.strategy.name} keeps a whole copy in each of {processes} processes: {size(memory.peak)} each, "
         f"{size(processes * memory.peak)} together; {size(free)} are free.",
-        "method=lora" if seen.run.method.name == "full" else "trainer.devices=1",
+        "method=lora" if seen.run.method.whole else "trainer.devices=1",
     )
 
 
@@ -122,6 +122,6 @@ def _cheaper(seen: Seen) -> str:
         return f"trainer.micro_batch_size={run.trainer.micro_batch_size // 2}"
     if phase == "Evaluation":
         return ""
-    if not run.trainer.gradient_checkpointing and run.stage.name not in ("ppo", "grpo") and not run.private:
+    if not run.trainer.gradient_checkpointing and not run.stage.rolls_out and not run.private:
         return "trainer.gradient_checkpointing=true"
-    return "method=lora" if run.method.kin == "full" else "method=qlora" if run.method.name == "lora" else ""
+    return "method=lora" if run.method.kin == "full" else f"method={run.method.quantised_as}" if run.method.quantised_as else ""

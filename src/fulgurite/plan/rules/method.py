@@ -30,7 +30,7 @@ def trained(seen: Seen) -> Say | None:
 def left_out(seen: Seen) -> Say | None:
     """Weights that no adapter reaches although nobody chose so: experts stored as one tensor, layers that a kernel reads by itself."""
     total = sum(seen.model.without_adapter.values())
-    if not total or getattr(seen.run.method, "targets", None) is not None or seen.run.method.name in ("ia3", "layerwise"):
+    if not total or getattr(seen.run.method, "targets", None) is not None or seen.run.method.leaves_out:
         return None
     share = total / max(seen.model.parameters - seen.model.trained, 1)
     if share < LEFT_OUT:

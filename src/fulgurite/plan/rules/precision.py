@@ -7,7 +7,6 @@ import math
 from fulgurite.plan.context import Seen
 from fulgurite.plan.diagnostic import Say, Severity
 from fulgurite.plan.rules import rule
-from fulgurite.plan.rules.rates import COMPARING
 from fulgurite.plan.thresholds import BF16_GRAIN, PURE_BF16, SPREAD, trying
 
 
@@ -29,10 +28,10 @@ def born_bf16(seen: Seen) -> Say | None:
 def pure_bf16(seen: Seen) -> Say | None:
     """Steps that bf16 rounds away; an error for full preference training, whose rates are the smallest."""
     run = seen.run
-    if run.precision.name != "pure_bf16" or str(run.precision.rounding) != "nearest" or run.optim.lr is None or run.optim.lr >= PURE_BF16:
+    if not run.precision.low_weights or str(run.precision.rounding) != "nearest" or run.optim.lr is None or run.optim.lr >= PURE_BF16:
         return None
     share = unmoved(run.optim.lr)
-    refuses = run.stage.name in COMPARING and run.method.name == "full" and not trying(seen)
+    refuses = run.stage.refers and run.method.whole and not trying(seen)
     if run.optim.alone:
         remedy = "precision.rounding=stochastic"
     else:

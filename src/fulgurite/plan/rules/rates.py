@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fulgurite.config.losses import loss_of
 from fulgurite.config.run import Facts
 from fulgurite.config.schema import Range, options
 from fulgurite.optim.default_lrs import recommend, usual
@@ -11,11 +12,6 @@ from fulgurite.plan.context import Seen
 from fulgurite.plan.diagnostic import Say, Severity
 from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import ALPHA, FAR, MUON_OWN, PREFERENCE_FAR, beyond, is_refused
-
-TEACHING = ("sft", "pt")
-COMPARING = ("dpo", "kto")
-OWN_TERM = ("orpo", "cpo")
-"""Preference losses that carry a term of supervised fine-tuning, and bear its rates (ORPO 8e-6, CPO 1e-4 in its authors' code)."""
 
 
 @rule("rate.low-for-lora", "warning", about="optim.lr", source=(
@@ -42,7 +38,7 @@ def high_for_preference(seen: Seen) -> Say | None:
     if not _high_for_preference(seen):
         return None
     run, band = seen.run, usual(seen.run)
-    what = str(run.stage.loss) if run.stage.name == "dpo" else run.stage.name
+    what = getattr(run.stage, "loss", run.stage.name)
     far = PREFERENCE_FAR if run.method.kin == "full" else FAR
     refuses = is_refused(seen, beyond(run.optim.lr, band), far * (1 - 2e-9))
     return Say(
@@ -108,7 +104,7 @@ def scale_pinned(seen: Seen) -> Say | None:
 def _low_for_adapter(seen: Seen) -> bool:
     run = seen.run
     return bool(
-        run.method.adapter and run.stage.name in TEACHING and run.optim.lr is not None and beyond(run.optim.lr, usual(run)) < 1
+        run.method.adapter and run.stage.next_token and run.optim.lr is not None and beyond(run.optim.lr, usual(run)) < 1
         and not _muon_still(seen)
     )
 
@@ -116,17 +112,18 @@ def _low_for_adapter(seen: Seen) -> bool:
 def _high_for_preference(seen: Seen) -> bool:
     run = seen.run
     return bool(
-        run.stage.name in COMPARING and run.optim.lr is not None and not _own_term(seen) and beyond(run.optim.lr, usual(run)) > 1
+        run.stage.refers and run.optim.lr is not None and not _own_term(seen) and beyond(run.optim.lr, usual(run)) > 1
     )
 
 
 def _own_term(seen: Seen) -> bool:
-    return seen.run.stage.name == "dpo" and str(seen.run.stage.loss) in OWN_TERM
+    """Whether the loss carries a term of supervised fine-tuning, and bears its rates (ORPO 8e-6, CPO 1e-4 in its authors' code)."""
+    return bool(loss_of(seen.run.stage).sft_weight)
 
 
 def _muon_still(seen: Seen) -> bool:
     optim = seen.run.optim
-    return bool(optim.name == "muon" and str(optim.scale) == "own" and optim.lr is not None and optim.lr < MUON_OWN)
+    return bool(optim.own_rate() is not None and optim.lr is not None and optim.lr < MUON_OWN)
 
 
 def _recommended(seen: Seen) -> str:

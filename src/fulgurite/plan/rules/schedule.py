@@ -27,7 +27,7 @@ def none(seen: Seen) -> Say | None:
     run = seen.run
     if seen.warmup_steps > 0 or not isinstance(run.scheduler, Warm) or seen.steps < FEW:
         return None
-    if run.method.name != "full" and run.stage.name not in ("dpo", "kto") and seen.steps <= SHORT:
+    if not run.method.whole and not run.stage.refers and seen.steps <= SHORT:
         return None
     return Say(f"No warmup: the first steps run at the full rate of {run.optim.lr:g} on empty Adam moments.", _some_warmup(seen, MILD))
 
@@ -51,7 +51,7 @@ def too_long(seen: Seen) -> Say | None:
 def same(seen: Seen) -> Say | None:
     """A schedule that is the same curve as a plainer one in this run."""
     run = seen.run
-    if seen.steps < FEW or run.optim.lr is None or run.scheduler.name == "constant":  # all are near it where there is no warmup
+    if seen.steps < FEW or run.optim.lr is None or run.scheduler.steady:  # all are near it where there is no warmup
         return None
     found = same_as(run.scheduler, seen.steps, run.optim.lr)
     if not found:

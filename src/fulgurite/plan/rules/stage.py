@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from fulgurite.config.losses import loss_of
 from fulgurite.config.schema import Range, knobs_of
 from fulgurite.plan.context import Seen
 from fulgurite.plan.diagnostic import Say, Severity
 from fulgurite.plan.rules import rule
-from fulgurite.plan.rules.rates import COMPARING, OWN_TERM
 from fulgurite.plan.thresholds import (
     KTO_BALANCE,
     KTO_BATCH,
@@ -29,14 +29,14 @@ MIDDLE = 7 / 6
 def beta_band(seen: Seen) -> Say | None:
     """A beta of another loss: SimPO's 2 is DPO's 0.1; an error where it is ten times outside."""
     run = seen.run
-    if run.stage.name not in COMPARING or run.stage.beta is None:
+    if not run.stage.refers or getattr(run.stage, "beta", None) is None:
         return None
     knob = next(k for k in knobs_of(type(run.stage)) if k.name == "beta")
     band = knob.usual_for(run)
     times = beyond(run.stage.beta, band)
     if times == 1 or not isinstance(band, Range):
         return None
-    loss = f"stage.loss={run.stage.loss}" if run.stage.name == "dpo" else f"stage={run.stage.name}"
+    loss = f"stage.loss={run.stage.loss}" if run.stage.losses else f"stage={run.stage.name}"
     default = knob.default if knob.default is not None else row(run.stage.loss, run.stage.length_normalize).beta
     refuses = is_refused(seen, times)
     return Say(
@@ -51,7 +51,7 @@ def beta_band(seen: Seen) -> Say | None:
 def kto_batch(seen: Seen) -> Say | None:
     """Too few answers in a step for KTO's baseline, which here is the whole step's; an error where there is only one."""
     size = seen.run.trainer.global_batch_size
-    if seen.run.stage.name != "kto" or size is None or KTO_BATCH.holds(size):
+    if not seen.run.stage.judged or size is None or KTO_BATCH.holds(size):
         return None
     if beyond(size, KTO_BATCH) > 1:
         return Say(f"trainer.global_batch_size={size} is large for KTO: 16 to 128 are in use.",
@@ -68,7 +68,7 @@ def kto_batch(seen: Seen) -> Say | None:
 def kto_balance(seen: Seen) -> Say | None:
     """Good and bad answers that weigh so unequally that one kind drowns the other."""
     stage, data = seen.run.stage, seen.data
-    if stage.name != "kto" or data is None or not data.positives + data.negatives:
+    if not stage.judged or data is None or not data.positives + data.negatives:
         return None
     good, bad = stage.desirable_weight * data.positives, stage.undesirable_weight * data.negatives
     if not good or not bad:
@@ -89,7 +89,7 @@ def kto_balance(seen: Seen) -> Say | None:
 @rule("rm.data", "warning", source="P17: LlamaFactory #571, #934 (about 10k pairs), #41")
 def reward_data(seen: Seen) -> Say | None:
     """Pairs from which a reward model learns length, or too little: its loss stays at ln 2, which is guessing."""
-    if seen.run.stage.name != "rm" or seen.data is None or not seen.data.rows:
+    if not seen.run.stage.gives_rewards or seen.data is None or not seen.data.rows:
         return None
     pairs, longer = seen.data.rows, seen.data.length_bias
     once = "trainer.epochs=1" if (seen.run.trainer.epochs or 1) > 1 else ""
@@ -118,13 +118,13 @@ def pairs(seen: Seen) -> Say | None:
 def no_sft(seen: Seen) -> Say | None:
     """Preference training on what looks like a base model, which cannot hold a conversation yet."""
     run = seen.run
-    if run.stage.name not in COMPARING or not seen.model.is_base or str(getattr(run.stage, "loss", "")) in OWN_TERM:
+    if not run.stage.refers or not seen.model.is_base or loss_of(run.stage).sft_weight:
         return None
     name = run.stage.name.upper()
     return Say(
         f"{seen.model.path or run.model.name} looks like a base model, as its tokenizer has no chat template; {name} usually follows "
         "stage=sft.",
-        "stage.loss=orpo" if run.stage.name == "dpo" else "",
+        "stage.loss=orpo" if run.stage.losses else "",
     )
 
 
@@ -133,7 +133,7 @@ def no_sft(seen: Seen) -> Say | None:
 ))
 def last_resort(seen: Seen) -> Say | None:
     """PPO, where DPO or GRPO would do."""
-    if seen.run.stage.name != "ppo":
+    if not seen.run.stage.value_head:
         return None
     return Say(
         "PPO holds a policy, a reference, a value head and a reward, and most settings to get wrong; DPO does most of it offline.",

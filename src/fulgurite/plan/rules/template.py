@@ -3,7 +3,6 @@ training than at inference, data/template.py refuses itself."""
 
 from __future__ import annotations
 
-from fulgurite.data.config import ASKING
 from fulgurite.plan.context import Seen
 from fulgurite.plan.diagnostic import Say
 from fulgurite.plan.rules import rule
@@ -15,7 +14,7 @@ from fulgurite.plan.rules import rule
 def unsure(seen: Seen) -> Say | None:
     """A chat format that the model was not made with: it has none of its own, or another one is put in its place."""
     run, name = seen.run, seen.model.path or seen.run.model.name
-    if run.stage.name == "pt":
+    if run.stage.reads.running_text:
         return None
     format = run.data.template or seen.model.template_name or "chatml"
     if not seen.model.has_template:
@@ -35,7 +34,7 @@ def unsure(seen: Seen) -> Say | None:
 def no_end(seen: Seen) -> Say | None:
     """Whole answers without their end token among what is learned: the model would not learn to stop."""
     data, run = seen.data, seen.run
-    if data is None or not data.no_end or run.stage.name in ASKING:
+    if data is None or not data.no_end or run.stage.rolls_out:
         return None
     own = run.data.template is not None and seen.model.has_template
     return Say(
@@ -64,7 +63,7 @@ def two_starts(seen: Seen) -> Say | None:
 def new_tokens(seen: Seen) -> Say | None:
     """New tokens that the model could read and never say, because its head is frozen apart from the embeddings."""
     run, added = seen.run, len(seen.run.model.add_tokens)
-    if not added or seen.model.tied or run.method.name != "freeze" or "head" in run.method.extra_trainable:
+    if not added or seen.model.tied or run.method.trains_head():
         return None
     return Say(f"{added} new tokens, but the head, which is not tied to the embeddings, is frozen.",
         "method.extra_trainable=[embeddings,head]")

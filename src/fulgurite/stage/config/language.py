@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.config.schema import Empty, at_least, between, knob, option
+from fulgurite.config.schema import Derived, Empty, at_least, between, knob, option
+from fulgurite.data.reads import TEXT, Reads
+from fulgurite.stage import token_losses
 from fulgurite.stage.config.base import GenerativeStage
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 @dataclass(slots=True)
 class Language(GenerativeStage):
     """What the stages have that learn the next token."""
+
+    next_token: ClassVar[bool] = True
+    loss_by_row: ClassVar[bool] = True
 
     router_aux_loss_coef: float | None = knob(
         None, "Mixtures of experts: coefficient of the balance loss, which holds the router to use all experts alike; 0 turns it off.",
@@ -37,13 +41,6 @@ class Language(GenerativeStage):
         return None
 
 
-class SftLoss(StrEnum):
-    """What is made small in supervised fine-tuning."""
-
-    nll = "nll"
-    dft = "dft"
-
-
 @option("stage", "sft")
 @dataclass(slots=True)
 class Sft(Language):
@@ -51,11 +48,15 @@ class Sft(Language):
 
     builds: ClassVar[str] = "fulgurite.stage.causal_lm:build"
     costs: ClassVar[str] = "One forward and one backward pass a row."
+    usual_epochs: ClassVar[Derived] = Derived(2.0, "two passes in supervised fine-tuning (Zephyr 1, Tülu 3 2, SmolLM2 2)")
 
-    loss: SftLoss = knob(
-        SftLoss.nll, "What is made small: the negative log-likelihood, or DFT, which weights each token by its probability.",
+    losses: ClassVar[str] = token_losses.FAMILY
+
+    loss: str = knob(
+        "nll", "What is made small: the negative log-likelihood, or DFT, which weights each token by its probability.",
         source="DFT, Wu et al., https://arxiv.org/abs/2508.05629; TRL offers it too",
         advice="nll first. dft where answers have one right form, as in mathematics: it learns less from what surprises it.",
+        values=token_losses.names,
     )
 
 
@@ -75,3 +76,6 @@ class Pt(Language):
 
     builds: ClassVar[str] = "fulgurite.stage.causal_lm:build"
     costs: ClassVar[str] = "As sft; every token is learned."
+    reads: ClassVar[Reads] = TEXT
+    lr_like: ClassVar[str] = "pt"
+    usual_epochs: ClassVar[Derived] = Derived(1.0, "one pass: repetition of running text memorises")

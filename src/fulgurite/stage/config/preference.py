@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.config.paths import is_there, resolve_path
 from fulgurite.config.schema import Derived, Empty, Range, above, at_least, below, between, knob, option
+from fulgurite.data.reads import JUDGED, PAIRS, Reads
 from fulgurite.stage import preference_table as pairwise
 from fulgurite.stage.config.base import GenerativeStage, Stage
-from fulgurite.stage.preference_table import PreferenceLoss, ReferenceMode
+from fulgurite.stage.preference_table import ReferenceMode
 
 if TYPE_CHECKING:
     from fulgurite.config.run import Facts, RunConfig
+
+ONE_PASS = Derived(1.0, "one pass over comparisons (Zephyr, Tülu 3; reward models over-fit with more)")
+OF_PAIRS = Derived(64, "pairs, as in the DPO paper and in InstructGPT's reward model")
 
 
 @option("stage", "rm")
@@ -25,6 +29,12 @@ class Rm(Stage):
 
     builds: ClassVar[str] = "fulgurite.stage.reward:build"
     costs: ClassVar[str] = "Two answers a pair."
+    reads: ClassVar[Reads] = replace(PAIRS, margins=True)
+    compares: ClassVar[bool] = True
+    sides: ClassVar[int] = 2
+    gives_rewards: ClassVar[bool] = True
+    lr_like: ClassVar[str] = "rm"
+    usual_epochs: ClassVar[Derived] = ONE_PASS
 
     center_rewards_coefficient: float = knob(
         0.0, "How strongly the two rewards of a pair are held around 0, as comparisons alone leave their mean free.",
@@ -33,11 +43,14 @@ class Rm(Stage):
         raise_when="When rewards of several models are compared, or PPO follows: 0.01.", lower_when="When accuracy on pairs falls.",
     )
 
+    def usual_batch_size(self) -> Derived | None:
+        return OF_PAIRS
+
     def refusal(self, run: RunConfig) -> str | None:
         return _pairs_refusal(run)
 
 
-def _row(run: RunConfig) -> pairwise.Row:
+def _row(run: RunConfig) -> pairwise.PreferenceLoss:
     return pairwise.row(run.stage.loss, run.stage.length_normalize)
 
 
@@ -73,30 +86,30 @@ def _mode(run: RunConfig, facts: Facts) -> Derived:
     return _kto_mode(run, facts)
 
 
-def begins_at_nothing(run: RunConfig) -> bool:
-    """Whether an adapter of this method changes nothing before it is trained."""
-    init, path = getattr(run.method, "init", "default"), getattr(run.method, "adapter_path", None)
-    return str(init) in ("default", "gaussian") and not path
-
-
 def _kto_mode(run: RunConfig, facts: Facts) -> Derived:
     if run.stage.reference is not None:
         return Derived(ReferenceMode.copy, "stage.reference is a model of its own")
-    if run.method.name in ADAPTERS and not begins_at_nothing(run):
+    if run.method.adapter and not run.method.begins_at_zero():
         return Derived(ReferenceMode.copy, "this adapter changes the model before it is trained: without it the model is not the start")
-    if run.method.name in ADAPTERS:
+    if run.method.adapter:
         return Derived(ReferenceMode.adapter, "the model without its adapter is what training started from: no second model in memory")
     return Derived(ReferenceMode.copy, f"{run.method.name} changes the weights themselves: a frozen copy is kept")
 
 
-ADAPTERS = ("lora", "qlora", "vera", "ia3", "oft", "boft")
-"""Methods that change nothing at first and can be switched off. Should one break that, the check before the first step says so."""
 _MODE_WORDS = "adapter with lora, qlora and their kin where the adapter begins at nothing; copy elsewhere"
 
 
 @dataclass(slots=True)
 class PreferenceStage(GenerativeStage):
-    """What preference stages have that hold the policy against a reference."""
+    """What preference stages have that hold the policy against a reference. A subclass learns from pairs, if it declares nothing else."""
+
+    builds: ClassVar[str] = "fulgurite.stage.preference:build"
+    reads: ClassVar[Reads] = PAIRS
+    compares: ClassVar[bool] = True
+    refers: ClassVar[bool] = True
+    sides: ClassVar[int] = 2
+    lr_like: ClassVar[str] = "dpo"
+    usual_epochs: ClassVar[Derived] = ONE_PASS
 
     reference: str | None = knob(
         None, "The reference model, from which the policy may not stray: a run folder, a model folder, or a hub id.",
@@ -114,24 +127,36 @@ class PreferenceStage(GenerativeStage):
         time="precomputed saves one forward pass in each epoch after the first.",
     )
 
+    def usual_batch_size(self) -> Derived | None:
+        return OF_PAIRS
+
+    def keeps_reference(self, adapter: bool) -> bool:
+        return self.reference_mode is ReferenceMode.copy
+
+    def refusal(self, run: RunConfig) -> str | None:
+        return _reference_refusal(self) or _pairs_refusal(run)
+
 
 @option("stage", "dpo")
 @dataclass(slots=True)
 class Dpo(PreferenceStage):
     """Direct Preference Optimization and its family: learns from pairs which answer is better. After SFT."""
 
-    builds: ClassVar[str] = "fulgurite.stage.preference:build"
     costs: ClassVar[str] = "Two answers a pair, and the reference's passes over them; with an adapter no second model."
     misread: ClassVar[str] = (
         "DPO is Direct Preference Optimization. It is not differential privacy, as one can read here and there: that is "
         "privacy=dp_sgd."
     )
 
-    loss: PreferenceLoss = knob(
-        PreferenceLoss.sigmoid, "What is made small; each loss has its own beta and its own knobs.",
+    losses: ClassVar[str] = pairwise.FAMILY
+    plots: ClassVar[bool] = True
+
+    loss: str = knob(
+        "sigmoid", "What is made small; each loss has its own beta and its own knobs.",
         source="loss/preference.py names each paper and equation; index of papers: https://huggingface.co/docs/trl/paper_index",
         advice="sigmoid first. ipo where it over-fits, robust where labels are noisy, nca_pair or apo_zero where chosen answers get "
         "less likely, simpo or orpo without a reference. aot sorts the margins of the whole optimizer step.",
+        values=pairwise.names,
     )
     beta: float | None = knob(
         None, "How dearly leaving the reference is paid; in hinge and ipo the inverse of a margin, in orpo the weight of its term.",
@@ -206,8 +231,8 @@ class Dpo(PreferenceStage):
             always = "divides by the lengths anyway" if found.averaged else "does not read it"
             given = str(self.length_normalize).lower()
             return f"stage.length_normalize={given} is for {_or(pairwise.normalizing())}, and {loss} {always}; leave it out."
-        if self.loss is PreferenceLoss.exo_pair and self.label_smoothing == 0:
-            return "stage.label_smoothing=0 is not possible with stage.loss=exo_pair, which takes its logarithm; take 0.001."
+        if found.log_smoothing and self.label_smoothing == 0:
+            return f"stage.label_smoothing=0 is not possible with stage.loss={loss}, which takes its logarithm; take 0.001."
         if not found.reference and (self.reference is not None or self.reference_mode is not None):
             return f"stage.loss={loss} has no reference: leave stage.reference and stage.reference_mode out, or take stage.loss=sigmoid."
         return _reference_refusal(self) or _pairs_refusal(run)
@@ -220,6 +245,11 @@ class Kto(PreferenceStage):
 
     builds: ClassVar[str] = "fulgurite.stage.preference:build_kto"
     costs: ClassVar[str] = "A row's answer, a mismatched one for the baseline, and the reference."
+    reads: ClassVar[Reads] = JUDGED
+    sides: ClassVar[int] = 1
+    judged: ClassVar[bool] = True
+    lr_like: ClassVar[str] = "kto"
+    fewest: ClassVar[int] = 16
     misread: ClassVar[str] = "KTO is Kahneman-Tversky optimization. It needs no pairs."
 
     reference_mode: ReferenceMode | None = knob(
@@ -248,9 +278,15 @@ class Kto(PreferenceStage):
         interacts={"stage.desirable_weight": "weight times count should be near 1:1 to 4:3"},
     )
 
+    def usual_batch_size(self) -> Derived | None:
+        return Derived(32, "KTO's baseline wants 16 to 128 (TRL's KTO page)")
+
     def refusal(self, run: RunConfig) -> str | None:
         if self.reference_mode is ReferenceMode.precomputed:
-            return "stage.reference_mode=precomputed is not possible in stage=kto: its baseline needs other pairs in each step; take copy."
+            return (
+                f"stage.reference_mode=precomputed is not possible in stage={self.name}: its baseline needs other pairs in each step; take "
+                "copy."
+            )
         return _reference_refusal(self) or _pairs_refusal(run)
 
 

