@@ -65,9 +65,14 @@ def loss_of(stage: Any) -> Any:
 
 def formula_of(loss: Loss, name: str) -> Callable[..., Any]:
     """The function on tensors. Raises ConfigError if it cannot be imported."""
-    module, _, function = loss.formula.partition(":")
     try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+        return load_function(loss.formula)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"stage.loss={name} has no formula: {loss.formula!r} cannot be imported ({error}).") from error
+
+
+def load_function(named: str) -> Callable[..., Any]:
+    """The function that "module:function" names; its module is imported now. Raises ImportError, AttributeError, ValueError."""
+    module, _, function = named.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from fulgurite.config.losses import formula_of
+from fulgurite.config.losses import formula_of, load_function
 from fulgurite.stage.preference_table import row
 
 LEVEL = -1.0
@@ -56,14 +56,12 @@ def value(loss: str, margin: float, beta: float, smoothing: float = 0.0, gamma: 
 
 def _computed(loss: str, margin: float, beta: float, smoothing: float, gamma: float, tau: float) -> float:
     """A loss that a package adds, by its own formula on tensors: only then torch is loaded."""
-    import torch
-
     declared = row(loss)
     given = {"smoothing": declared.smoothing, "gamma": declared.gamma_share, "tau": declared.tau}
     values = {"smoothing": smoothing, "gamma": gamma, "tau": tau}
     read = {name: values[name] for name, usual in given.items() if usual is not None}
-    half = torch.tensor([margin / 2], dtype=torch.float64)
-    return float(formula_of(declared, loss)(half, -half, beta, **read))
+    at_margin = load_function("fulgurite.loss.preference:at_margin")
+    return float(at_margin(formula_of(declared, loss), margin, beta, **read))
 
 
 def course(loss: str, points: int = 121, **given: float) -> tuple[list[float], list[float]]:

@@ -7,6 +7,8 @@ TRL has the same losses inside its trainers' methods, where nothing else can cal
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -118,6 +120,12 @@ def simpo(chosen_B: Tensor, rejected_B: Tensor, beta: float, gamma: float, smoot
 def cpo(chosen_B: Tensor, rejected_B: Tensor, beta: float, smoothing: float = 0.0) -> Tensor:
     """CPO's preference term, Xu et al., https://arxiv.org/abs/2401.08417, of the policy's summed log-probabilities."""
     return _smoothed(beta * (chosen_B - rejected_B), smoothing)
+
+
+def at_margin(formula: Callable[..., Tensor], margin: float, beta: float, **given: float) -> float:
+    """The loss of one pair whose log ratios are half the margin above and below 0."""
+    half_B = torch.tensor([margin / 2], dtype=torch.float64)
+    return float(formula(half_B, -half_B, beta, **given))
 
 
 def kto(
