@@ -36,7 +36,7 @@ def test_the_wheel_is_whole_and_works_from_any_folder(tmp_path: Path) -> None:
         expected = {Path("fulgurite", *path.relative_to(ROOT).parts) for path in (ROOT / folder).rglob(kind)}
         assert expected, folder
         assert expected <= inside, folder
-    for kind in ("*.py", "*.jinja", "*.jsonl", "*.yaml"):
+    for kind in ("*.py", "*.jinja", "*.jsonl", "*.yaml", "*.css", "*.js"):
         expected = {path.relative_to(ROOT / "src") for path in (ROOT / "src" / "fulgurite").rglob(kind)}
         assert expected, kind
         assert expected <= inside, kind

@@ -14,7 +14,6 @@ from typing import cast
 
 from fulgurite.config.run import load_options
 from fulgurite.config.schema import LINK, Option, options
-from fulgurite.explain.assets import SCRIPT, STYLE
 from fulgurite.explain.choices import presets
 from fulgurite.explain.citations import links
 from fulgurite.explain.curves import loss_svg, schedule_svg
@@ -25,6 +24,8 @@ from fulgurite.explain.translations import LANGUAGES, current, fixed, spoken
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.stage.preference_table import names
 
+ASSETS = Path(__file__).resolve().parent / "assets"
+"""The page's style and script, guide.css and guide.js."""
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 NAMES = {"en": "guide.html", "zh": "guide.zh.html"}
 CODE = re.compile(r"`([^`]+)`")
@@ -39,7 +40,7 @@ def page() -> str:
     return f"""<!doctype html>
 <html lang="{current()}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>{escape(title)}</title><style>{STYLE}</style></head><body>
+<title>{escape(title)}</title><style>{_asset("guide.css")}</style></head><body>
 <header><h1>{escape(title)}</h1><a class="language" href="{NAMES[other]}">{"中文" if other == "zh" else "English"}</a>
 <p>{_rich(fixed("A run is one choice a group (GROUP=OPTION), and knobs (GROUP.KNOB=VALUE)."))}</p>
 <input id="ask" type="search" placeholder="{escape(fixed("search: words, all of them"))}" aria-label="{escape(fixed("search"))}" autofocus>
@@ -48,8 +49,12 @@ def page() -> str:
 {_misreadings()}
 {"".join(_group(group) for group in groups)}
 {_section("run", fixed("Knobs of the run itself:").rstrip(":："), merged(k for k in everything() if not k.group), "")}
-</main><script>{SCRIPT}</script></body></html>
+</main><script>{_asset("guide.js")}</script></body></html>
 """
+
+
+def _asset(name: str) -> str:
+    return "\n" + (ASSETS / name).read_text(encoding="utf-8")
 
 
 def _misreadings() -> str:
