@@ -11,19 +11,21 @@ import torch
 from toy_stage import ToyStage, fit
 
 from fulgurite.callback.metrics_logger import Record
-from fulgurite.config.monitor import check_ignored
+from fulgurite.config.compose import compose
 from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.logger.metrics_file import MetricsFile
 from fulgurite.monitor.callback import Watch
 from fulgurite.monitor.history import About
-from fulgurite.monitor.reporter import Voice
-from fulgurite.monitor.rules import Finding, Moment, found
+from fulgurite.monitor.reporter import Reporter
+from fulgurite.monitor.rules import RULES, Moment
 from fulgurite.monitor.update_ratio import UpdateRatio, due, ratio, sampled
+from fulgurite.plan.verdict import refuse_unknown
+from fulgurite.rules.registry import Finding
 
 
 def watch(folder: Path, about: About | None = None, **more: Any) -> Watch:
     """A watch whose clock stands still unless one is given: a busy machine is no finding."""
-    return Watch(Voice(folder / "watch.jsonl"), about or About("sft", total=99), **{"clock": float} | more)
+    return Watch(Reporter(folder / "watch.jsonl"), about or About("sft", total=99), **{"clock": float} | more)
 
 
 def told(folder: Path) -> list[dict[str, Any]]:
@@ -75,9 +77,8 @@ def test_a_silenced_rule_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_an_unknown_rule_is_refused_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"monitor\.ignore=clip-shar names no rule\. Did you mean clip-share\? There "
-        r"are: step-zero, "):
-        check_ignored(["norm-high", "clip-shar"])
+    with pytest.raises(ConfigError, match=r"monitor\.ignore=clip-shar is no rule\. Did you mean clip-share\? There are: step-zero, "):
+        refuse_unknown(compose(["monitor.ignore=[norm-high,clip-shar]"]).run)
 
 
 class Nothing(ToyStage):
@@ -97,22 +98,22 @@ def test_a_rule_that_stops_raises_with_its_sentence_after_it_is_kept(tmp_path: P
 
 
 def test_what_a_killed_process_said_after_its_checkpoint_is_forgotten(tmp_path: Path) -> None:
-    voice = Voice(tmp_path / "watch.jsonl")
+    voice = Reporter(tmp_path / "watch.jsonl")
     for step, name in ((3, "norm-high"), (7, "clip-share")):
         voice.speak(step, name, Finding("Something is wrong.", "Do this."), [], True)
     with (tmp_path / "watch.jsonl").open("a") as stream:
         stream.write('{"step": 8, "rule": "pla')
-    again = Voice(tmp_path / "watch.jsonl")
+    again = Reporter(tmp_path / "watch.jsonl")
     again.begin(5, True)
     assert again.said == {"norm-high"}
     assert [row["step"] for row in told(tmp_path)] == [3]
-    other = Voice(tmp_path / "watch.jsonl")
+    other = Reporter(tmp_path / "watch.jsonl")
     other.begin(5, False)  # another process of the run reads, and writes nothing
     assert other.said == {"norm-high"}
 
 
 def test_a_disk_that_refuses_never_ends_a_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    Voice(tmp_path / "gone" / "watch.jsonl").speak(1, "norm-high", Finding("Something is wrong.", "Do this."), [], True)
+    Reporter(tmp_path / "gone" / "watch.jsonl").speak(1, "norm-high", Finding("Something is wrong.", "Do this."), [], True)
     assert "watch.jsonl cannot be written (No such file or directory); the run goes on." in caplog.text
 
 
@@ -218,4 +219,4 @@ def test_a_checkpoint_of_before_the_watch_lets_the_rules_that_need_the_start_kee
     callback = watch(tmp_path, About("sft", total=200, warmup=0))
     for step in range(61, 161):
         callback.seen.trail.add(step, {"train/loss": 2.0, "train/lr": 1e-4, "train/clipped": 0.0, "train/grad_norm": 1.0}, 500)
-        assert list(found(callback.seen, Moment.step)) == []
+        assert list(RULES.find(callback.seen, Moment.step)) == []

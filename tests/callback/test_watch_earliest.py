@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from fulgurite.config.monitor import RULES
-from fulgurite.monitor.history import About, Seen, Trail
+from fulgurite.monitor.history import About, Trail, TrainingFacts
 from fulgurite.monitor.outcome import Ending, ending
-from fulgurite.monitor.rules import Moment, found
+from fulgurite.monitor.rules import RULES, Moment
 from fulgurite.run.status import track_status
 
 LN_V = math.log(512)
@@ -46,12 +45,12 @@ class Course:
 
 def findings(course: Course, steps: int) -> Iterator[tuple[int, str, dict[str, Any]]]:
     """What the rules say while the course runs, each once."""
-    seen, told, rows = Seen(course.about), set(), []
+    seen, told, rows = TrainingFacts(course.about), set(), []
 
     def ask(step: int, at: Moment) -> Iterator[tuple[int, str, dict[str, Any]]]:
-        for name, finding in found(seen, at, told):
-            told.add(name)
-            yield step, name, finding.values
+        for rule, finding in RULES.find(seen, at, told):
+            told.add(rule.id)
+            yield step, rule.id, finding.values
 
     for step in range(steps + 1):
         if step:
@@ -116,7 +115,7 @@ EARLIEST: dict[str, tuple[int, Course, Course]] = {
 
 
 def test_every_rule_is_here() -> None:
-    assert sorted(EARLIEST) == sorted(RULES)
+    assert sorted(EARLIEST) == sorted(RULES.rules)
 
 
 @pytest.mark.parametrize("name", EARLIEST)
@@ -158,7 +157,8 @@ def told(course: Course, steps: int) -> tuple[Trail, list[dict[str, Any]]]:
     for step in range(1, steps + 1):
         trail.add(step, {"train/loss": course.at(course.loss, step)}, 500)
     return trail, [
-        {"step": step, "rule": rule, "severity": RULES[rule].severity, "values": values} for step, rule, values in findings(course, steps)
+        {"step": step, "rule": rule, "severity": RULES.rules[rule].severity, "values": values}
+        for step, rule, values in findings(course, steps)
     ]
 
 

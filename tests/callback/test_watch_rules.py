@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
-from fulgurite.config.monitor import RULES, Severity
 from fulgurite.monitor import thresholds as limits
-from fulgurite.monitor.history import About, Seen, Trail
-from fulgurite.monitor.rules import Moment, judges
+from fulgurite.monitor.history import About, Trail
+from fulgurite.monitor.history import TrainingFacts as Seen
+from fulgurite.monitor.rules import RULES as REGISTRY
 from fulgurite.monitor.rules.samples import repetition
 from fulgurite.monitor.statistics import error_of_difference, wilson
+from fulgurite.rules.registry import Severity
+
+RULES = REGISTRY.rules
 
 SFT = About("sft", total=1000, warmup=10, answer_tokens=30, max_new_tokens=64)
 BF16 = replace(SFT, nearest=True)
@@ -277,12 +280,10 @@ SILENT: dict[str, list[tuple[str, Seen]]] = {
 
 
 def judge(name: str) -> Callable[[Seen], Any]:
-    return next(judges(at)[name] for at in Moment if name in judges(at))
+    return next(iter(RULES[name].checks.values()))
 
 
 def test_every_rule_has_a_judge_and_numbers_that_provoke_it_and_that_do_not() -> None:
-    every = {name for at in Moment for name in judges(at)}
-    assert sorted(every) == sorted(RULES)
     assert sorted(SPEAKS) == sorted(SILENT) == sorted(RULES)
     assert len(RULES) == 23
 

@@ -30,8 +30,8 @@ def seen(*overrides: str, steps: int = 1000, **facts: Any) -> Seen:
 
 
 def said(rule: str, what: Seen) -> Trouble | None:
-    """What one rule says of it, as `speak` would tell it."""
-    from fulgurite.plan.rules import speak
+    """What one rule says of it, as `find_troubles` would tell it."""
+    from fulgurite.plan.rules import find_troubles
 
     assert rule in RULES, f"there is no rule {rule}"
-    return next((trouble for trouble in speak(what) if trouble.rule == rule), None)
+    return next((trouble for trouble in find_troubles(what) if trouble.rule == rule), None)

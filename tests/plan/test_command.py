@@ -15,9 +15,10 @@ from fulgurite.cli.main import main
 from fulgurite.config.compose import compose
 from fulgurite.config.stored import rebuilt
 from fulgurite.errors import ConfigError, RequestError
-from fulgurite.plan.diagnostic import Severity, Trouble
-from fulgurite.plan.rules import RULES, speak
+from fulgurite.plan.diagnostic import Trouble
+from fulgurite.plan.rules import RULES, find_troubles
 from fulgurite.plan.verdict import heard, refuse_unknown
+from fulgurite.rules.registry import Severity
 from fulgurite.run.folder import read_config
 
 TINY = ["model=tiny", "precision=fp32", "logger=none"]
@@ -121,8 +122,8 @@ def test_a_knob_is_not_spoken_of_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
     monkeypatch.setitem(RULES, "steps.too-few", replace(RULES["steps.too-few"], about="trainer.keep_checkpoints"))
-    assert [t.rule for t in speak(seen("trainer.keep_checkpoints=9", steps=5))] == ["steps.too-few"]
-    assert [t.rule for t in speak(seen("trainer.keep_checkpoints=9", steps=500))] == ["value.unusual"]
+    assert [t.rule for t in find_troubles(seen("trainer.keep_checkpoints=9", steps=5))] == ["steps.too-few"]
+    assert [t.rule for t in find_troubles(seen("trainer.keep_checkpoints=9", steps=500))] == ["value.unusual"]
 
 
 SHOWN = [

@@ -1,4 +1,4 @@
-"""Each rule of plan/rules: runs that make it speak, with what it says and what it tells to paste; and runs that do not.
+"""Each rule of plan/rules: runs that make it find_troubles, with what it says and what it tells to paste; and runs that do not.
 
 No training and no torch: a run is composed, and its facts are set by hand (tests/plan/made.py).
 """
@@ -15,7 +15,7 @@ from tests.plan.made import said, seen
 
 from fulgurite.config.compose import compose
 from fulgurite.plan.context import Cheaper, DataFacts, Disk, Earlier, Machine, Memory, ModelFacts, Part, Weights
-from fulgurite.plan.rules import RULES, speak
+from fulgurite.plan.rules import RULES, find_troubles
 from fulgurite.plan.rules.precision import unmoved
 
 GB = 1_000_000_000
@@ -375,7 +375,7 @@ def test_each_rule_is_heard_and_not_heard_above() -> None:
 @pytest.mark.parametrize("optim", ["adamw", "lion", "sgd"])
 def test_a_derived_run_hears_no_more_than_notes(stage: str, method: str, optim: str) -> None:
     words = f"stage={stage} method={method} optim={optim}".split()
-    found = speak(seen(*words, data=data(positives=5500, negatives=5000)))
+    found = find_troubles(seen(*words, data=data(positives=5500, negatives=5000)))
     assert [trouble for trouble in found if trouble.severity != "note"] == []
 
 
@@ -387,6 +387,6 @@ def test_the_share_that_bf16_rounds_away_is_the_measured_one() -> None:
 def test_what_a_rule_says_better_is_not_said_again() -> None:
     run = seen("optim.lr=5e-5", "trainer.keep_checkpoints=9")
     assert [said.partition("=")[0] for said in run.unusual] == ["optim.lr", "trainer.keep_checkpoints"]
-    assert [(t.rule, t.sentence.partition("=")[0]) for t in speak(run)] == [
+    assert [(t.rule, t.sentence.partition("=")[0]) for t in find_troubles(run)] == [
         ("rate.low-for-lora", "optim.lr"), ("value.unusual", "trainer.keep_checkpoints"),
     ]

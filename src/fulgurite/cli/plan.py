@@ -107,11 +107,11 @@ def rules_table(as_json: bool = False) -> str:
 
     if as_json:
         rows = [
-            {"rule": r.id, "severity": str(r.severity), "from": r.source, "sentence": r.words, "may_be_allowed": r.insist}
+            {"rule": r.id, "severity": str(r.severity), "from": r.source, "sentence": r.meaning, "may_be_allowed": r.insist}
             for r in RULES.values()
         ]
         return json.dumps(rows, indent=1, ensure_ascii=False)
     lines = [f"{len(RULES)} rules; an error marked * is let through by plan.allow=[ID]", ""]
     for r in RULES.values():
-        lines += [f"{r.id}  {r.severity}{'*' * r.insist}  from {r.source}", wrap_paragraph(r.words, 96, 4)]
+        lines += [f"{r.id}  {r.severity}{'*' * r.insist}  from {r.source}", wrap_paragraph(r.meaning, 96, 4)]
     return "\n".join(lines)

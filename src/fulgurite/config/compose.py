@@ -18,7 +18,6 @@ from yaml import YAMLError
 
 from fulgurite.config.guard import refuse_hydra_code, refuse_resolver, refuse_secret
 from fulgurite.config.hydra_errors import explained, owners_of
-from fulgurite.config.monitor import check_ignored
 from fulgurite.config.override_checks import NAME, prepare
 from fulgurite.config.overrides import decoded_key, name_of
 from fulgurite.config.paths import conf_dir
@@ -77,7 +76,6 @@ def typed(config: DictConfig, overrides: Sequence[str]) -> Composed:
         place(run, knob.path, value)
         composed.provenance[knob.path] = origin_of(knob, value, said, choices)
         composed.warnings += _outside_usual(knob, value, run, composed.provenance[knob.path])
-    check_ignored(run.monitor.ignore)
     if run.name is not None and not NAME.fullmatch(run.name):
         raise ConfigError(f"name={run.name} is not allowed: use letters, digits, dot, dash and underscore, at most 64.")
     if run.name is None:

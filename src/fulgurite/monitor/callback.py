@@ -14,19 +14,19 @@ import lightning.pytorch as pl
 
 from fulgurite.callback.samples import Samples
 from fulgurite.monitor import thresholds as limits
-from fulgurite.monitor.history import About, Seen, Trail
-from fulgurite.monitor.reporter import Voice
-from fulgurite.monitor.rules import Moment, found
+from fulgurite.monitor.history import About, Trail, TrainingFacts
+from fulgurite.monitor.reporter import Reporter
+from fulgurite.monitor.rules import RULES, Moment
 
 
 class Watch(pl.Callback):  # type: ignore[misc]
     """Asks the rules after each optimizer step, evaluation and set of samples. Stands behind `samples`, and before checkpoints."""
 
     def __init__(
-        self, voice: Voice, about: About, quiet: Sequence[str] = (), samples: Samples | None = None,
+        self, voice: Reporter, about: About, quiet: Sequence[str] = (), samples: Samples | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.voice, self.quiet, self.seen, self.clock = voice, frozenset(quiet), Seen(about), clock
+        self.voice, self.quiet, self.seen, self.clock = voice, frozenset(quiet), TrainingFacts(about), clock
         self._samples = samples
         self._tokens = self._step = 0
         self._mark: float | None = None
@@ -88,8 +88,8 @@ class Watch(pl.Callback):  # type: ignore[misc]
     def _judge(self, trainer: pl.Trainer, at: Moment) -> None:
         """Values are the same on all processes, so that all stop together; samples are with the first."""
         self.seen.samples = self._samples.rows if self._samples is not None and at is not Moment.step else ()
-        for name, finding in found(self.seen, at, self.quiet | self.voice.said):
-            self.voice.speak(trainer.global_step, name, finding, trainer.loggers, trainer.is_global_zero)
+        for rule, finding in RULES.find(self.seen, at, self.quiet | self.voice.said):
+            self.voice.speak(trainer.global_step, rule.id, finding, trainer.loggers, trainer.is_global_zero)
 
     def _timed(self) -> None:
         """Waiting and computing over the newest steps; the first of all warms up and is left out."""

@@ -157,7 +157,7 @@ class Trail:
 
 
 @dataclass(slots=True)
-class Seen:
+class TrainingFacts:
     """All that a rule is given. `samples` are rows of samples.jsonl; seconds are those of the newest steps."""
 
     about: About

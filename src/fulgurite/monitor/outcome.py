@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fulgurite.config.monitor import Severity
 from fulgurite.monitor import thresholds as limits
 from fulgurite.monitor.history import Trail, column
+from fulgurite.rules.registry import Severity
 
 DIVERGING = ("above-chance", "diverged", "spike")
 """Rules that say from which loss the run rose, as the value `before`."""

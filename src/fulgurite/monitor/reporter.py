@@ -7,11 +7,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from fulgurite.config.monitor import RULES, Severity
 from fulgurite.errors import TrainingFailed
 from fulgurite.files.atomic import write_file
 from fulgurite.logger.metrics_file import read_rows
-from fulgurite.monitor.rules import Finding
+from fulgurite.monitor.rules import RULES
+from fulgurite.rules.registry import Finding, Severity
 from fulgurite.text.console import say
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 COLUMNS = ("step", "rule", "severity", "sentence", "remedy")
 
 
-class Voice:
+class Reporter:
     """Says each rule's sentence once a run. A disk that refuses watch.jsonl never ends a run."""
 
     def __init__(self, path: Path) -> None:
@@ -37,7 +37,7 @@ class Voice:
 
     def speak(self, step: int, rule: str, finding: Finding, trackers: list[Any], writes: bool) -> None:
         """Tell it. Raises TrainingFailed, with the sentence, where the run has to stop."""
-        severity = finding.severity or RULES[rule].severity
+        severity = finding.severity or RULES.rules[rule].severity
         self.said.add(rule)
         row = {
             "step": step, "rule": rule, "severity": str(severity), "sentence": finding.sentence, "remedy": finding.remedy,
@@ -64,7 +64,7 @@ class Voice:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     try:
-        return [row for row in read_rows(path)[0] if row.get("rule") in RULES and set(COLUMNS) <= set(row)]
+        return [row for row in read_rows(path)[0] if row.get("rule") in RULES.rules and set(COLUMNS) <= set(row)]
     except OSError as error:
         log.warning("%s cannot be read (%s); what it said may be said again.", path, error.strerror)
         return []

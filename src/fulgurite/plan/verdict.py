@@ -8,17 +8,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fulgurite.config.run import RunConfig
-from fulgurite.errors import ConfigError, RequestError, did_you_mean
+from fulgurite.errors import RequestError
 from fulgurite.files.atomic import write_output
-from fulgurite.plan.diagnostic import Severity, Trouble
-from fulgurite.plan.rules import RULES
+from fulgurite.monitor.rules import RULES as MONITORING
+from fulgurite.plan.diagnostic import Trouble
+from fulgurite.plan.rules import REGISTRY, RULES
+from fulgurite.rules.registry import Severity
 
 
 def refuse_unknown(run: RunConfig) -> None:
-    """Raise ConfigError where plan.allow names no rule."""
-    for name in run.plan.allow:
-        if name not in RULES:
-            raise ConfigError(f"plan.allow={name} is no rule.{did_you_mean(name, RULES)} `fulgurite plan --rules` lists them.")
+    """Raises ConfigError if plan.allow or monitor.ignore names no rule."""
+    REGISTRY.refuse_unknown(run.plan.allow, "plan.allow", "`fulgurite plan --rules` lists them.")
+    MONITORING.refuse_unknown(run.monitor.ignore, "monitor.ignore", f"There are: {', '.join(MONITORING.rules)}.")
 
 
 def words(trouble: Trouble) -> str:

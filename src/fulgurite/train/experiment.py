@@ -13,7 +13,7 @@ from fulgurite.config.run import RunConfig
 from fulgurite.errors import ConfigError
 from fulgurite.plan.alternatives import earlier
 from fulgurite.plan.report import PlanReport
-from fulgurite.plan.rules import speak
+from fulgurite.plan.rules import find_troubles
 from fulgurite.run.stored_words import restore_words
 from fulgurite.train.fit import train
 from fulgurite.train.lr_finder import find
@@ -40,7 +40,7 @@ class Experiment(Pieces):
         """What `fulgurite plan` finds; `print` it. Loads no weights unless `probe` times a few micro-batches."""
         dtypes, gathered = self.dtypes, self.gathered
         seen = replace(gathered.seen, earlier=earlier(self.composed, gathered.seen.folder))  # training reads the checkpoint itself
-        findings = speak(seen)
+        findings = find_troubles(seen)
         return PlanReport(seen, dtypes, findings, self.composed.provenance, measure(self) if probe else None)
 
     def fit(self) -> None:

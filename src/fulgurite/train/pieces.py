@@ -22,11 +22,11 @@ from fulgurite.errors import CheckpointError
 from fulgurite.logger.build import build_all
 from fulgurite.monitor.callback import Watch
 from fulgurite.monitor.context import about
-from fulgurite.monitor.reporter import Voice
+from fulgurite.monitor.reporter import Reporter
 from fulgurite.plan.diagnostic import Trouble
 from fulgurite.plan.preflight import checked_source
 from fulgurite.plan.prepare import Gathered, folder_of, gather, settled
-from fulgurite.plan.rules import speak
+from fulgurite.plan.rules import find_troubles
 from fulgurite.plan.verdict import heard
 from fulgurite.precision.policy import Dtypes
 from fulgurite.privacy.seed import secret_of
@@ -73,7 +73,7 @@ class Pieces:
     @cached_property
     def troubles(self) -> list[Trouble]:
         """What the rules of `plan` find. Warnings are printed; raises RequestError if one refuses the run."""
-        troubles = speak(self.gathered.seen)
+        troubles = find_troubles(self.gathered.seen)
         for line in heard(troubles):
             say(line)
         return troubles
@@ -134,7 +134,7 @@ class Pieces:
         if shortened := samples.shortened():
             say(f"warning: {shortened}")
         known = about(run, g.facts.total_steps, made.module, g.rows)
-        watch = Watch(Voice(self.folder / "watch.jsonl"), known, run.monitor.ignore, samples)
+        watch = Watch(Reporter(self.folder / "watch.jsonl"), known, run.monitor.ignore, samples)
         hashes = input_hashes(run) if rank() == 0 else {}
         identity = {"data": g.encoded.key, "version": __version__, **began_from(run), **hashes}
         return build_callbacks(run, self.folder, g.facts.total_steps, samples, watch, identity, self.own_callbacks)

@@ -1,14 +1,16 @@
-"""The rules: each a pure function of `Seen`, one file a theme. `found` asks those of a moment."""
+"""The rules that watch a run, one file per theme: each is a pure function of `TrainingFacts`.
+
+Stages check some things themselves, and stop for them: a dpo or kto loss that is not its value at policy = reference, a
+ratio or divergence that is not 1 and 0 at the first step, a divergence that runs away (ppo 10 nats an answer, grpo 2 a
+token) or is below zero, sampling from another policy, a loss or gradient norm that is not finite.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
 from enum import StrEnum
-from importlib import import_module
 
-from fulgurite.config.monitor import RULES, Severity
-from fulgurite.monitor.history import Seen
+from fulgurite.monitor.history import TrainingFacts
+from fulgurite.rules.registry import Registry
 
 
 class Moment(StrEnum):
@@ -20,41 +22,7 @@ class Moment(StrEnum):
     end = "end"
 
 
-@dataclass(slots=True)
-class Finding:
-    """What is wrong, one sentence, and what to do, one more; the numbers behind it. `severity` where it is milder than its rule's."""
+RULES: Registry[TrainingFacts] = Registry()
+"""Every rule that watches a run."""
 
-    sentence: str
-    remedy: str
-    values: dict[str, float | int | str] = field(default_factory=dict)
-    severity: Severity | None = None
-
-
-Judge = Callable[[Seen], Finding | None]
-THEMES = ("first_step", "loss_curve", "step_size", "preferences", "samples", "throughput")
-_judges: dict[Moment, dict[str, Judge]] = {moment: {} for moment in Moment}
-
-
-def rule(name: str, at: Moment) -> Callable[[Judge], Judge]:
-    """Register the function of a rule that `config.RULES` lists."""
-
-    def register(judge: Judge) -> Judge:
-        assert name in RULES, name
-        _judges[at][name] = judge
-        return judge
-
-    return register
-
-
-def judges(at: Moment) -> dict[str, Judge]:
-    """The rules of a moment by id."""
-    for theme in THEMES:
-        import_module(f"{__name__}.{theme}")
-    return _judges[at]
-
-
-def found(seen: Seen, at: Moment, but: Collection[str] = ()) -> Iterator[tuple[str, Finding]]:
-    """What the rules of a moment find, but for those that keep silent."""
-    for name, judge in judges(at).items():
-        if name not in but and (finding := judge(seen)) is not None:
-            yield name, finding
+RULES.load(__name__, ("first_step", "loss_curve", "step_size", "preferences", "samples", "throughput"))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 
-from fulgurite.config.monitor import Severity
 from fulgurite.monitor import thresholds as limits
-from fulgurite.monitor.history import Seen
-from fulgurite.monitor.rules import Finding, Moment, rule
+from fulgurite.monitor.history import TrainingFacts
+from fulgurite.monitor.rules import RULES, Moment
+from fulgurite.rules.registry import Finding, Severity
 
 
-@rule("step-zero", Moment.step)
-def step_zero(seen: Seen) -> Finding | None:
-    """Of a model that was not trained yet. dpo, kto, grpo and ppo check theirs themselves."""
+@RULES.add("step-zero", "stop", at=Moment.step)
+def step_zero(seen: TrainingFacts) -> Finding | None:
+    """The first loss is not what an untrained adapter or head on this model gives (sft, pt, rm).
+
+    Of a model that was not trained yet. dpo, kto, grpo and ppo check theirs themselves.
+    """
     row, about = seen.trail.last, seen.about
     if row["step"] != 1 or "train/loss" not in row:
         return None
@@ -45,9 +48,12 @@ def _guessing(loss: float) -> Finding:
     )
 
 
-@rule("labels-empty", Moment.step)
-def labels_empty(seen: Seen) -> Finding | None:
-    """Under privacy a step may draw no row, and does not lie by it."""
+@RULES.add("labels-empty", "stop", at=Moment.step)
+def labels_empty(seen: TrainingFacts) -> Finding | None:
+    """A step has no label token to learn from; in grpo and ppo a warning.
+
+    Under privacy a step may draw no row, and does not lie by it.
+    """
     row, about = seen.trail.last, seen.about
     if row["labels"] > 0 or about.private:
         return None
@@ -62,9 +68,12 @@ def labels_empty(seen: Seen) -> Finding | None:
     )
 
 
-@rule("loss-zero", Moment.step)
-def loss_zero(seen: Seen) -> Finding | None:
-    """A rollout's loss is near zero by its nature, and a hinge is zero behind its margin: they are not looked at."""
+@RULES.add("loss-zero", "stop", at=Moment.step)
+def loss_zero(seen: TrainingFacts) -> Finding | None:
+    """Three losses in a row are zero though there are labels; a warning where pairs are compared.
+
+    A rollout's loss is near zero by its nature, and a hinge is zero behind its margin: they are not looked at.
+    """
     about, rows = seen.about, seen.trail.newest(limits.ZERO_STEPS)
     if about.kind.rolls_out or about.declared_loss.reaches_zero or len(rows) < limits.ZERO_STEPS:
         return None

@@ -7,14 +7,18 @@ import statistics
 from itertools import pairwise
 
 from fulgurite.monitor import thresholds as limits
-from fulgurite.monitor.history import FIRST, Row, Seen, column
-from fulgurite.monitor.rules import Finding, Moment, rule
+from fulgurite.monitor.history import FIRST, Row, TrainingFacts, column
+from fulgurite.monitor.rules import RULES, Moment
 from fulgurite.monitor.statistics import error_of_difference, noise
+from fulgurite.rules.registry import Finding
 
 
-@rule("above-chance", Moment.step)
-def above_chance(seen: Seen) -> Finding | None:
-    """A few losses in a row. A run that is too short for them is judged by all its losses after the first."""
+@RULES.add("above-chance", "stop", at=Moment.step)
+def above_chance(seen: TrainingFacts) -> Finding | None:
+    """The loss stays above ln(vocabulary), the loss of a model that has learned nothing (sft, pt).
+
+    A few losses in a row. A run that is too short for them is judged by all its losses after the first.
+    """
     trail, n = seen.trail, min(limits.ABOVE_STEPS, max(seen.about.total - 1, 1))
     rows = trail.newest(n)
     if len(rows) < n or rows[0]["step"] < 2 or not all(_is_above(seen, row) for row in rows):
@@ -28,9 +32,12 @@ def above_chance(seen: Seen) -> Finding | None:
     )
 
 
-@rule("val-not-finite", Moment.evaluation)
-def val_not_finite(seen: Seen) -> Finding | None:
-    """A training loss or gradient that is not finite ends the run by itself."""
+@RULES.add("val-not-finite", "stop", at=Moment.evaluation)
+def val_not_finite(seen: TrainingFacts) -> Finding | None:
+    """The validation loss is not a finite number.
+
+    A training loss or gradient that is not finite ends the run by itself.
+    """
     evaluations = seen.trail.evaluations
     if not evaluations or math.isfinite(evaluations[-1].val):
         return None
@@ -41,9 +48,12 @@ def val_not_finite(seen: Seen) -> Finding | None:
     )
 
 
-@rule("spike", Moment.step)
-def spike(seen: Seen) -> Finding | None:
-    """A few losses in a row above the level of those before, from the third step on. What is above chance, `diverged` finds."""
+@RULES.add("spike", "warning", at=Moment.step)
+def spike(seen: TrainingFacts) -> Finding | None:
+    """The loss jumps far above its level, by more than the noise between steps explains.
+
+    A few losses in a row above the level of those before, from the third step on. What is above chance, `diverged` finds.
+    """
     about, losses = seen.about, column(seen.trail.recent, "train/loss")
     n = _jump_steps(seen)
     before, now = losses[:-n], losses[-n:]
@@ -59,9 +69,12 @@ def spike(seen: Seen) -> Finding | None:
     )
 
 
-@rule("diverged", Moment.step)
-def diverged(seen: Seen) -> Finding | None:
-    """At once where the loss is above chance; else against the first steps, by more than noise explains."""
+@RULES.add("diverged", "warning", at=Moment.step)
+def diverged(seen: TrainingFacts) -> Finding | None:
+    """The loss is clearly higher than in the first steps, or above ln(vocabulary) (sft, pt).
+
+    At once where the loss is above chance; else against the first steps, by more than noise explains.
+    """
     about, trail, n = seen.about, seen.trail, limits.RISEN_STEPS
     if trail.step > 1 and _is_clearly_above(seen):
         return _above(seen)
@@ -79,8 +92,8 @@ def diverged(seen: Seen) -> Finding | None:
     )
 
 
-@rule("diverged", Moment.evaluation)
-def diverged_in_validation(seen: Seen) -> Finding | None:
+@RULES.add("diverged", at=Moment.evaluation)
+def diverged_in_validation(seen: TrainingFacts) -> Finding | None:
     """The validation loss is one of all its labels, whatever the training loss is (dft)."""
     if not seen.about.kind.next_token or not seen.trail.evaluations:
         return None
@@ -94,9 +107,12 @@ def diverged_in_validation(seen: Seen) -> Finding | None:
     )
 
 
-@rule("plateau", Moment.step)
-def plateau(seen: Seen) -> Finding | None:
-    """Asked once: a hundred steps after the warmup, or at the end of a shorter run. Silent where noise hides the answer."""
+@RULES.add("plateau", "warning", at=Moment.step)
+def plateau(seen: TrainingFacts) -> Finding | None:
+    """The loss has not fallen in the first hundred steps after the warmup.
+
+    Asked once: a hundred steps after the warmup, or at the end of a shorter run. Silent where noise hides the answer.
+    """
     about, trail = seen.about, seen.trail
     due = about.warmup + limits.PLATEAU_STEPS
     short = due > about.total >= limits.PLATEAU_SHORT
@@ -125,9 +141,12 @@ def plateau(seen: Seen) -> Finding | None:
     )
 
 
-@rule("overfit", Moment.evaluation)
-def overfit(seen: Seen) -> Finding | None:
-    """Validation up and training down since the best evaluation."""
+@RULES.add("overfit", "note", at=Moment.evaluation)
+def overfit(seen: TrainingFacts) -> Finding | None:
+    """The validation loss rose three evaluations running while the training loss fell.
+
+    Validation up and training down since the best evaluation.
+    """
     evaluations, n = seen.trail.evaluations, limits.EVALUATIONS
     if seen.about.kind.rolls_out or len(evaluations) <= n:
         return None
@@ -144,7 +163,7 @@ def overfit(seen: Seen) -> Finding | None:
     )
 
 
-def _above(seen: Seen) -> Finding:
+def _above(seen: TrainingFacts) -> Finding:
     now, first, chance = seen.trail.last["train/loss"], _first(seen), math.log(seen.about.vocab)
     return Finding(
         f"The loss is {now:.3g} after {first:.3g} at the start, and a model that has learned nothing has ln({seen.about.vocab:,}) = "
@@ -153,7 +172,7 @@ def _above(seen: Seen) -> Finding:
     )
 
 
-def _is_above(seen: Seen, row: Row) -> bool:
+def _is_above(seen: TrainingFacts, row: Row) -> bool:
     """Whether a step's loss is clearly higher than that of a model that has learned nothing, and than the run's first."""
     about = seen.about
     if not about.kind.next_token or not about.declared_loss.likelihood or "train/loss" not in row:
@@ -162,7 +181,7 @@ def _is_above(seen: Seen, row: Row) -> bool:
     return bool(row["train/loss"] > max(math.log(about.vocab), _first(seen)) + margin)
 
 
-def _is_clearly_above(seen: Seen) -> bool:
+def _is_clearly_above(seen: TrainingFacts) -> bool:
     """One loss above chance in the first steps, or far above it later; else two in a row: one odd batch may come back."""
     newest = seen.trail.newest(2)
     if not _is_above(seen, newest[-1]):
@@ -171,12 +190,12 @@ def _is_clearly_above(seen: Seen) -> bool:
     return far or seen.trail.step <= limits.ABOVE_EARLY or _is_above(seen, newest[0])
 
 
-def _first(seen: Seen) -> float:
+def _first(seen: TrainingFacts) -> float:
     """The first loss that was seen, 0 where there is none."""
     return next(iter(column(seen.trail.first, "train/loss")), 0.0)
 
 
-def _jump_steps(seen: Seen) -> int:
+def _jump_steps(seen: TrainingFacts) -> int:
     """How many high losses in a row are a jump; a step of few pairs tells less."""
     about = seen.about
     if about.kind.next_token or seen.trail.step <= limits.JUMP_KNOWN:
@@ -184,7 +203,7 @@ def _jump_steps(seen: Seen) -> int:
     return max(limits.JUMP_STEPS, math.ceil(limits.JUMP_FEW / about.batch_size))
 
 
-def _jump_margin(seen: Seen, before: list[float]) -> float:
+def _jump_margin(seen: TrainingFacts, before: list[float]) -> float:
     """The rise above the level that the noise between steps cannot explain."""
     if seen.about.declared_loss.squared:
         if len(before) < limits.BEFORE_SPIKE:
@@ -201,7 +220,7 @@ def _level(losses: list[float]) -> float:
     return min(statistics.median(losses[i : i + n]) for i in range(len(losses) - n + 1))
 
 
-def _best(seen: Seen) -> str:
+def _best(seen: TrainingFacts) -> str:
     known = [e for e in seen.trail.evaluations if math.isfinite(e.val)]
     return f" The best evaluation was that of step {min(known, key=lambda e: e.val).step}." if known else ""
 

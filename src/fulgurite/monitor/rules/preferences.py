@@ -6,14 +6,18 @@ import math
 import statistics
 
 from fulgurite.monitor import thresholds as limits
-from fulgurite.monitor.history import Row, Seen, column
-from fulgurite.monitor.rules import Finding, Moment, rule
+from fulgurite.monitor.history import Row, TrainingFacts, column
+from fulgurite.monitor.rules import RULES, Moment
 from fulgurite.monitor.statistics import error_of_difference, wilson
+from fulgurite.rules.registry import Finding
 
 
-@rule("dpo-falls", Moment.step)
-def dpo_falls(seen: Seen) -> Finding | None:
-    """In nats of the chosen answer. Against its own reference where there is one: other pairs' lengths do not come in then."""
+@RULES.add("dpo-falls", "note", at=Moment.step)
+def dpo_falls(seen: TrainingFacts) -> Finding | None:
+    """Chosen answers get less likely while the margin grows.
+
+    In nats of the chosen answer. Against its own reference where there is one: other pairs' lengths do not come in then.
+    """
     about, trail, n = seen.about, seen.trail, limits.DPO_WINDOW
     if not about.pairs or about.declared_loss.lowers_chosen or not trail.whole or trail.step < 2 * n:
         return None
@@ -37,9 +41,12 @@ def dpo_falls(seen: Seen) -> Finding | None:
     )
 
 
-@rule("dpo-wrong", Moment.step)
-def dpo_wrong(seen: Seen) -> Finding | None:
-    """The interval of the accuracy lies below one half: after fifty steps at 95 %, before that far beyond chance."""
+@RULES.add("dpo-wrong", "warning", at=Moment.step)
+def dpo_wrong(seen: TrainingFacts) -> Finding | None:
+    """The rejected answer is preferred more often than chance explains.
+
+    The interval of the accuracy lies below one half: after fifty steps at 95 %, before that far beyond chance.
+    """
     about, n = seen.about, limits.WRONG_STEPS
     if not about.pairs:
         return None
@@ -58,9 +65,12 @@ def dpo_wrong(seen: Seen) -> Finding | None:
     )
 
 
-@rule("rm-stuck", Moment.step)
-def rm_stuck(seen: Seen) -> Finding | None:
-    """Asked after 200 steps or at the end of a shorter run: does the accuracy's interval lie above one half? Below it, it speaks early."""
+@RULES.add("rm-stuck", "warning", at=Moment.step)
+def rm_stuck(seen: TrainingFacts) -> Finding | None:
+    """A reward model's accuracy cannot be told from guessing.
+
+    Asked after 200 steps or at the end of a shorter run: does the accuracy's interval lie above one half? Below it, it speaks early.
+    """
     about, trail = seen.about, seen.trail
     if not about.kind.gives_rewards:
         return None
@@ -81,9 +91,12 @@ def rm_stuck(seen: Seen) -> Finding | None:
     )
 
 
-@rule("ties", Moment.step)
-def ties(seen: Seen) -> Finding | None:
-    """Over five rollouts, each once."""
+@RULES.add("ties", "warning", at=Moment.step)
+def ties(seen: TrainingFacts) -> Finding | None:
+    """Nearly all groups of answers have one reward, so that nothing can be learned from them (grpo).
+
+    Over five rollouts, each once.
+    """
     each = seen.about.rollout_steps
     shares = column(seen.trail.newest(limits.TIE_ROLLOUTS * each), "train/ties")[::each]
     if len(shares) < limits.TIE_ROLLOUTS or min(shares) <= limits.TIES:
@@ -97,7 +110,7 @@ def ties(seen: Seen) -> Finding | None:
     )
 
 
-def _learns_the_opposite(seen: Seen) -> bool:
+def _learns_the_opposite(seen: TrainingFacts) -> bool:
     """Whether the newest steps prefer the rejected answers far beyond chance, with margins that are negative and not merely zero.
 
     A model that has not moved yet has margins of zero, which count as wrong.

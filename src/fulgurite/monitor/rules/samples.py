@@ -6,9 +6,10 @@ import re
 from typing import Any
 
 from fulgurite.monitor import thresholds as limits
-from fulgurite.monitor.history import Seen
-from fulgurite.monitor.rules import Finding, Moment, rule
+from fulgurite.monitor.history import TrainingFacts
+from fulgurite.monitor.rules import RULES, Moment
 from fulgurite.monitor.statistics import wilson
+from fulgurite.rules.registry import Finding
 
 PIECES = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]|\w+|[^\w\s]")
 """A word, a mark, or a sign of a writing without spaces."""
@@ -16,9 +17,12 @@ OVER_AND_OVER = re.compile(rf"(\S{{1,24}}?)(?:\s*\1){{{limits.COLLAPSED_PIECES -
 """One word, mark or sign and nothing else."""
 
 
-@rule("samples-endless", Moment.samples)
-def samples_endless(seen: Seen) -> Finding | None:
-    """Where the answers trained on would fit into the limit: in the second half of the run, and earlier where more did end before."""
+@RULES.add("samples-endless", "warning", at=Moment.samples)
+def samples_endless(seen: TrainingFacts) -> Finding | None:
+    """Sampled answers reach the limit though the trained ones are shorter.
+
+    Where the answers trained on would fit into the limit: in the second half of the run, and earlier where more did end before.
+    """
     about, rows = seen.about, _newest(seen)
     fits = about.answer_tokens is not None and about.answer_tokens <= about.max_new_tokens
     if about.kind.reads.running_text or not fits or len(rows) < limits.PROMPTS or rows[0]["step"] == 0:
@@ -36,9 +40,12 @@ def samples_endless(seen: Seen) -> Finding | None:
     )
 
 
-@rule("samples-repeat", Moment.samples)
-def samples_repeat(seen: Seen) -> Finding | None:
-    """Not more than before training: a small model repeats itself when it decodes greedily."""
+@RULES.add("samples-repeat", "warning", at=Moment.samples)
+def samples_repeat(seen: TrainingFacts) -> Finding | None:
+    """Sampled answers repeat themselves.
+
+    Not more than before training: a small model repeats itself when it decodes greedily.
+    """
     rows = _newest(seen)
     if seen.about.kind.reads.running_text or len(rows) < limits.PROMPTS or rows[0]["step"] == 0:
         return None
@@ -54,9 +61,12 @@ def samples_repeat(seen: Seen) -> Finding | None:
     )
 
 
-@rule("samples-collapse", Moment.samples)
-def samples_collapse(seen: Seen) -> Finding | None:
-    """Of different prompts, and not so before training. One short answer to all is none where the trained answers are as short."""
+@RULES.add("samples-collapse", "warning", at=Moment.samples)
+def samples_collapse(seen: TrainingFacts) -> Finding | None:
+    """Sampled answers are all empty, all one token repeated, or all the same.
+
+    Of different prompts, and not so before training. One short answer to all is none where the trained answers are as short.
+    """
     rows = _newest(seen)
     if len(rows) < limits.PROMPTS or rows[0]["step"] == 0:
         return None
@@ -70,9 +80,12 @@ def samples_collapse(seen: Seen) -> Finding | None:
     )
 
 
-@rule("before-after", Moment.end)
-def before_after(seen: Seen) -> Finding | None:
-    """The same prompts, greedy, at step 0 and now."""
+@RULES.add("before-after", "warning", at=Moment.end)
+def before_after(seen: TrainingFacts) -> Finding | None:
+    """The model answers the sample prompts as before.
+
+    The same prompts, greedy, at step 0 and now.
+    """
     old, new = {row["prompt"]: row["answer"] for row in _of(seen, 0)}, _newest(seen)
     pairs = [(old[row["prompt"]], row["answer"]) for row in new if row["step"] > 0 and row["prompt"] in old]
     same = sum(a == b for a, b in pairs)
@@ -111,9 +124,9 @@ def _repeating(rows: list[dict[str, Any]]) -> int:
     return sum(repetition(str(row["answer"])) > limits.REPEATED for row in rows)
 
 
-def _of(seen: Seen, step: int) -> list[dict[str, Any]]:
+def _of(seen: TrainingFacts, step: int) -> list[dict[str, Any]]:
     return [dict(row) for row in seen.samples if row["step"] == step]
 
 
-def _newest(seen: Seen) -> list[dict[str, Any]]:
+def _newest(seen: TrainingFacts) -> list[dict[str, Any]]:
     return _of(seen, max((row["step"] for row in seen.samples), default=0))

@@ -5,14 +5,18 @@ from __future__ import annotations
 import statistics
 
 from fulgurite.monitor import thresholds as limits
-from fulgurite.monitor.history import Seen, Update, column
-from fulgurite.monitor.rules import Finding, Moment, rule
+from fulgurite.monitor.history import TrainingFacts, Update, column
+from fulgurite.monitor.rules import RULES, Moment
 from fulgurite.monitor.rules.loss_curve import share
+from fulgurite.rules.registry import Finding
 
 
-@rule("clip-share", Moment.step)
-def clip_share(seen: Seen) -> Finding | None:
-    """Not under privacy, where each row is clipped and is meant to be."""
+@RULES.add("clip-share", "warning", at=Moment.step)
+def clip_share(seen: TrainingFacts) -> Finding | None:
+    """More than half of the steps after the warmup were clipped.
+
+    Not under privacy, where each row is clipped and is meant to be.
+    """
     about = seen.about
     if about.private or not about.clip or seen.trail.step < about.warmup + limits.CLIP_STEPS:
         return None
@@ -29,9 +33,12 @@ def clip_share(seen: Seen) -> Finding | None:
     )
 
 
-@rule("norm-high", Moment.step)
-def norm_high(seen: Seen) -> Finding | None:
-    """The median: one wild step is what clipping is for. Not under privacy, where the norm is that of the noise."""
+@RULES.add("norm-high", "warning", at=Moment.step)
+def norm_high(seen: TrainingFacts) -> Finding | None:
+    """The gradient norm stays above 100, or above 1,000 three steps in a row.
+
+    The median: one wild step is what clipping is for. Not under privacy, where the norm is that of the noise.
+    """
     norms = column(seen.trail.newest(limits.NORM_STEPS), "train/grad_norm")
     if seen.about.private:
         return None
@@ -46,9 +53,12 @@ def norm_high(seen: Seen) -> Finding | None:
     return _norm(norms)
 
 
-@rule("adapter-moves", Moment.step)
-def adapter_moves(seen: Seen) -> Finding | None:
-    """Twice nothing at all, or three times next to nothing at the full rate."""
+@RULES.add("adapter-moves", "warning", at=Moment.step)
+def adapter_moves(seen: TrainingFacts) -> Finding | None:
+    """The optimizer steps and the weights do not move.
+
+    Twice nothing at all, or three times next to nothing at the full rate.
+    """
     updates = _new(seen)
     live = [u for u in updates if u.lr > 0]
     if len(live) < 2:
@@ -68,9 +78,12 @@ def adapter_moves(seen: Seen) -> Finding | None:
     )
 
 
-@rule("rounded-away", Moment.step)
-def rounded_away(seen: Seen) -> Finding | None:
-    """Near the full rate only: small steps at the ends of a schedule are meant. By chance, or with Kahan, what is lost comes back."""
+@RULES.add("rounded-away", "warning", at=Moment.step)
+def rounded_away(seen: TrainingFacts) -> Finding | None:
+    """More than half of the bf16 weights stay as they were, step after step (rounding=nearest).
+
+    Near the full rate only: small steps at the ends of a schedule are meant. By chance, or with Kahan, what is lost comes back.
+    """
     about, rows = seen.about, seen.trail.newest(limits.UNCHANGED_STEPS)
     full = [row for row in rows if row.get("train/lr", 0.0) >= limits.FULL_RATE * about.lr]
     shares = column(full, "train/unchanged")
@@ -85,9 +98,12 @@ def rounded_away(seen: Seen) -> Finding | None:
     )
 
 
-@rule("update-high", Moment.step)
-def update_high(seen: Seen) -> Finding | None:
-    """Once by about the size of the weights, or twice by a fifth at the full rate. What begins at zero has no usual ratio at first."""
+@RULES.add("update-high", "warning", at=Moment.step)
+def update_high(seen: TrainingFacts) -> Finding | None:
+    """A step changes the weights by a share that no usual rate gives.
+
+    Once by about the size of the weights, or twice by a fifth at the full rate. What begins at zero has no usual ratio at first.
+    """
     updates = _new(seen)
     began_at_zero = seen.trail.first_update != 1
     if not updates:
@@ -112,7 +128,7 @@ def _norm(norms: list[float]) -> Finding:
     )
 
 
-def _new(seen: Seen) -> list[Update]:
+def _new(seen: TrainingFacts) -> list[Update]:
     """The update ratios, where this step added one."""
     updates = seen.trail.updates
     return list(updates) if updates and updates[-1].step == seen.trail.step else []

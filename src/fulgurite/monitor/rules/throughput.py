@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from fulgurite.monitor import thresholds as limits
-from fulgurite.monitor.history import Seen
-from fulgurite.monitor.rules import Finding, Moment, rule
+from fulgurite.monitor.history import TrainingFacts
+from fulgurite.monitor.rules import RULES, Moment
+from fulgurite.rules.registry import Finding
 
 
-@rule("data-waits", Moment.step)
-def data_waits(seen: Seen) -> Finding | None:
-    """Over the newest steps, evaluations and checkpoints apart."""
+@RULES.add("data-waits", "warning", at=Moment.step)
+def data_waits(seen: TrainingFacts) -> Finding | None:
+    """A step waits longer for its data than it computes.
+
+    Over the newest steps, evaluations and checkpoints apart.
+    """
     steps = seen.timed
     if steps < limits.WAIT_STEPS or seen.waited <= seen.computed or seen.waited < limits.WAIT_LEAST * steps:
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fulgurite.optim.default_lrs import usual
 from fulgurite.plan.context import DataFacts, Seen
-from fulgurite.plan.diagnostic import Say, Severity
 from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import (
     ALIKE,
@@ -18,12 +17,13 @@ from fulgurite.plan.thresholds import (
     trying,
 )
 from fulgurite.plan.thresholds import TOKENISED_A_SECOND as A_SECOND
+from fulgurite.rules.registry import Finding, Severity
 
 
 @rule("data.too-long", "error", insist=True, about="data.max_length", source=(
     "S11, P13: LlamaFactory #5820, #7985, #3945, #5759, #3143, #3995, #3039"
 ))
-def too_long(seen: Seen) -> Say | None:
+def too_long(seen: Seen) -> Finding | None:
     """Examples over data.max_length: how many, and what becomes of them; an error where more than a fifth lose their end."""
     data, run = seen.data, seen.run
     if data is None or not data.too_long or run.stage.reads.running_text:  # running text is cut into pieces, and nothing is lost
@@ -38,42 +38,43 @@ def too_long(seen: Seen) -> Say | None:
     elif share > CUT_MANY:
         severity = Severity.warning
     known = f"; 99 % have at most {data.percentile_99:,}" if data.percentile_99 else ""
-    return Say(
+    return Finding(
         f"{data.too_long:,} of {all_of_them:,} examples ({data.too_long / all_of_them:.1%}) are longer than {data.max_length:,} tokens: "
         f"{what}{known}.",
-        _longer(seen, data), severity,
+        _longer(seen, data), severity=severity,
     )
 
 
 @rule("data.few-labels", "error", insist=True, source=(
     "reliability T21 (loss 0 from the start: masked or cut, nothing is left to learn)"
 ))
-def few_labels(seen: Seen) -> Say | None:
+def few_labels(seen: Seen) -> Finding | None:
     """Examples of which nothing is learned, beyond what data.max_drop tolerates; or hardly any token learned at all."""
     data, run = seen.data, seen.run
     if data is None or run.stage.rolls_out:
         return None
     bad = sum(count for why, count in data.dropped.items() if why.startswith("bad record"))
     if bad + data.empty_labels > run.data.max_drop and data.empty_labels:
-        return Say(
+        return Finding(
             f"{data.empty_labels:,} examples have no label left after masking and cutting at {data.max_length:,} tokens, and are left out.",
-            f"data.max_drop={bad + data.empty_labels}", Severity.warning if trying(seen) else Severity.error,
+            f"data.max_drop={bad + data.empty_labels}", severity=Severity.warning if trying(seen) else Severity.error,
         )
     share = data.label_tokens / data.tokens if data.tokens else 1.0
     if share >= LABELS_FEW or run.stage.gives_rewards:  # a reward is one number an answer
         return None
     remedy = "data.mask=answers" if str(run.data.mask) == "last" else ""
-    return Say(f"Only {share:.1%} of {data.tokens:,} tokens are learned: most of the work goes into prompts.", remedy, Severity.warning)
+    sentence = f"Only {share:.1%} of {data.tokens:,} tokens are learned: most of the work goes into prompts."
+    return Finding(sentence, remedy, severity=Severity.warning)
 
 
 @rule("packing.mixing", "error", about="data.packing", source=(
     "S12: LlamaFactory #8277, #7656, #4268, #4744; measured on a small model of the config, and on the loaded one (model/probe.py)"
 ))
-def mixing(seen: Seen) -> Say | None:
+def mixing(seen: Seen) -> Finding | None:
     """Packing with an architecture that cannot keep the examples of a row apart."""
     if str(seen.run.data.packing) != "best_fit" or seen.model.packs is not False:
         return None
-    return Say(
+    return Finding(
         f"{seen.model.architecture} cannot keep packed examples apart: each would see those before it in its row.", "data.packing=none"
     )
 
@@ -81,7 +82,7 @@ def mixing(seen: Seen) -> Say | None:
 @rule("data.beyond-model", "error", about="data.max_length", source=(
     "Ours, tried: a model with learned positions dies of an index, one with rotary positions reads what it never saw"
 ))
-def beyond_model(seen: Seen) -> Say | None:
+def beyond_model(seen: Seen) -> Finding | None:
     """Examples longer than the model was made for."""
     data, room = seen.data, seen.model.max_positions
     if data is None or not room or data.lengths is None or not len(data.lengths):
@@ -89,31 +90,31 @@ def beyond_model(seen: Seen) -> Say | None:
     longest = min(int(data.lengths.max()), data.max_length)
     if longest <= room:
         return None
-    return Say(f"The longest example has {longest:,} tokens, and the model reads at most {room:,}.", f"data.max_length={room}")
+    return Finding(f"The longest example has {longest:,} tokens, and the model reads at most {room:,}.", f"data.max_length={room}")
 
 
 @rule("data.sampled", "note", about="data.max_samples", source="S10: a limit elsewhere takes the first rows (read in source)")
-def sampled(seen: Seen) -> Say | None:
+def sampled(seen: Seen) -> Finding | None:
     """That data.max_samples leaves examples out, and how they are drawn."""
     data = seen.data
     if data is None or not data.not_drawn:
         return None
     drawn = seen.run.data.max_samples
-    return Say(f"{drawn:,} of {drawn + data.not_drawn:,} examples, drawn at random with seed {seen.run.seed}.", "data.max_samples=null")
+    return Finding(f"{drawn:,} of {drawn + data.not_drawn:,} examples, drawn at random with seed {seen.run.seed}.", "data.max_samples=null")
 
 
 @rule("data.no-validation", "warning", about="data.val_fraction", source=(
     "S9: a validation share of 0 is the default elsewhere (read in source)"
 ))
-def no_validation(seen: Seen) -> Say | None:
+def no_validation(seen: Seen) -> Finding | None:
     """Nothing held out. A schedule that needs a validation loss, scheduler/plateau.py refuses itself."""
     if seen.data is None or seen.data.val_rows:
         return None
-    return Say("There is no validation split: over-fitting will not show, and there is no best checkpoint.", "data.val_fraction=0.05")
+    return Finding("There is no validation split: over-fitting will not show, and there is no best checkpoint.", "data.val_fraction=0.05")
 
 
 @rule("data.repeats", "warning", about="trainer.epochs", source="P20: LlamaFactory #7485, #2938, #2947, #7543")
-def repeats(seen: Seen) -> Say | None:
+def repeats(seen: Seen) -> Finding | None:
     """So many passes that the loss falls in stairs, which is memory; or examples that stand in the data twice."""
     data = seen.data
     if data is None or not data.rows or seen.run.stage.rolls_out:  # these answer anew in each pass
@@ -123,16 +124,16 @@ def repeats(seen: Seen) -> Say | None:
     if passes > most * 1.001 and not trying(seen):
         limited = seen.run.trainer.max_steps is not None
         remedy = f"trainer.max_steps={max(1, int(seen.steps * most / passes))}" if limited else f"trainer.epochs={most:g}"
-        return Say(
+        return Finding(
             f"{passes:.3g} epochs over {data.rows:,} rows: expect the loss to step down at each epoch; that is memory, not skill.", remedy,
         )
     if data.duplicates > ALIKE * data.rows:
-        return Say(f"{data.duplicates:,} of {data.rows:,} examples stand in the data more than once.", "", Severity.note)
+        return Finding(f"{data.duplicates:,} of {data.rows:,} examples stand in the data more than once.", "", severity=Severity.note)
     return None
 
 
 @rule("data.forgetting", "note", source="P21: LlamaFactory #2611 (keep a share of general data), #19 (fewer epochs)")
-def forgetting(seen: Seen) -> Say | None:
+def forgetting(seen: Seen) -> Finding | None:
     """One narrow source, seen more than once, with all weights or at the highest rates: what else the model knew fades."""
     data, run = seen.data, seen.run
     if data is None or not run.stage.next_token or len(data.sources) != 1 or _passes(seen, data) <= 1 or trying(seen):
@@ -141,7 +142,7 @@ def forgetting(seen: Seen) -> Say | None:
     if not run.method.whole and not hot:
         return None
     why = "every weight" if run.method.whole else "the highest rate in use"
-    return Say(
+    return Finding(
         f"Training on one source alone, with {why} and {_passes(seen, data):.3g} passes, loses others: mix in general data through a "
         "second data.path, or see it once.",
         "trainer.epochs=1" if run.trainer.max_steps is None else "method=lora",
@@ -149,7 +150,7 @@ def forgetting(seen: Seen) -> Say | None:
 
 
 @rule("data.cache", "note", source="LlamaFactory #3939 (four hours, then a crash), #9344, #3795")
-def cache(seen: Seen) -> Say | None:
+def cache(seen: Seen) -> Finding | None:
     """That tokenising takes long, and is done once."""
     data = seen.data
     if data is None or not data.fresh or data.lengths is None:
@@ -157,7 +158,7 @@ def cache(seen: Seen) -> Say | None:
     seconds = float(data.lengths.sum()) / A_SECOND
     if seconds <= LONG:
         return None
-    return Say(
+    return Finding(
         f"Tokenising {len(data.lengths):,} examples takes about {seconds / 60:.0f} minutes; it is kept under a key of content, tokenizer "
         "and knobs, and not done again."
     )

@@ -4,40 +4,40 @@ from __future__ import annotations
 
 from fulgurite.method.separate import base_changed
 from fulgurite.plan.context import Seen
-from fulgurite.plan.diagnostic import Say
 from fulgurite.plan.rules import rule
+from fulgurite.rules.registry import Finding
 
 
 @rule("export.template", "error", insist=True, source="Ours: an export is proven by this comparison, and would be refused by it")
-def template(seen: Seen) -> Say | None:
+def template(seen: Seen) -> Finding | None:
     """A tokenizer that transformers renders otherwise than training does."""
     if not seen.model.template_differs:
         return None
-    return Say(f"The exported tokenizer {seen.model.template_differs}", "data.template=chatml")
+    return Finding(f"The exported tokenizer {seen.model.template_differs}", "data.template=chatml")
 
 
 @rule("export.generation", "note", source="huggingface/transformers#29988, LLaMA-Factory #2545, #2479, #2837")
-def generation(seen: Seen) -> Say | None:
+def generation(seen: Seen) -> Finding | None:
     """A base whose generation config transformers refuses to save."""
     if not seen.model.invalid_generation or seen.run.stage.gives_rewards:
         return None
     fields = ", ".join(f"{name}={value}" for name, value in seen.model.invalid_generation.items())
-    return Say(f"An export leaves out of generation_config.json what transformers refuses there: {fields}.")
+    return Finding(f"An export leaves out of generation_config.json what transformers refuses there: {fields}.")
 
 
 @rule("export.padding", "note", source="huggingface/transformers#35352, OpenRLHF #300")
-def padding(seen: Seen) -> Say | None:
+def padding(seen: Seen) -> Finding | None:
     """A reward model whose tokenizer has no padding token but the end of turn."""
     if not seen.run.stage.gives_rewards or seen.model.free_padding:
         return None
-    return Say(
+    return Finding(
         "The tokenizer has no padding token but the end of turn: an export with merge=true adds one, and one with merge=false is refused."
     )
 
 
 @rule("export.apart", "note", source="Ours: what `fulgurite export merge=false` refuses")
-def apart(seen: Seen) -> Say | None:
+def apart(seen: Seen) -> Finding | None:
     """An adapter that cannot be exported without its base."""
     if not seen.run.method.adapter or (changed := base_changed(seen.run)) is None:
         return None
-    return Say(f"This run {changed}: it can be exported merged, and not with merge=false.")
+    return Finding(f"This run {changed}: it can be exported merged, and not with merge=false.")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fulgurite.plan.context import Part, Seen
-from fulgurite.plan.diagnostic import Say, Severity
 from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import DISK_FULL, DISK_TIGHT, MEMORY_FULL, MEMORY_TIGHT
+from fulgurite.rules.registry import Finding, Severity
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "other")
 
@@ -13,7 +13,7 @@ PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "other")
 @rule("memory.train", "error", insist=True, source=(
     "P11, P12: LlamaFactory #3510, #3606, #388, #3825 (a full fine-tune upcasts to fp32: 18 bytes a parameter, not 2)"
 ))
-def training(seen: Seen) -> Say | None:
+def training(seen: Seen) -> Finding | None:
     """A peak that comes near the free memory; an error where it goes beyond 95 % of it."""
     memory, free = seen.memory, seen.machine.memory_free
     if memory is None or not free or _nothing_fits(seen) or memory.peak <= MEMORY_TIGHT * free:
@@ -22,14 +22,14 @@ def training(seen: Seen) -> Say | None:
     numbers = ", ".join(f"{name} {size(n)}" for name in PARTS if (n := getattr(part, name)))
     others = "".join(f"; with {other.override} it is {size(other.peak)}" for other in seen.cheaper)
     severity = Severity.error if memory.peak > MEMORY_FULL * free else Severity.warning
-    return Say(
+    return Finding(
         f"{phase} needs about {size(memory.peak)} on {_device(seen)} ({numbers}); {size(free)} are free{others}.",
-        _cheaper(seen), severity,
+        _cheaper(seen), severity=severity,
     )
 
 
 @rule("memory.eval", "note", source="P9: LlamaFactory #5419 (cured by moving logits each step), #5957, #1191, #7781")
-def evaluation(seen: Seen) -> Say | None:
+def evaluation(seen: Seen) -> Finding | None:
     """What an evaluation that keeps its logits would hold; ours sums the loss in pieces and keeps none."""
     run, free = seen.run, seen.machine.memory_free
     if seen.data is None or not seen.data.val_rows or not free or not run.trainer.micro_batch_size or not run.data.max_length:
@@ -38,18 +38,18 @@ def evaluation(seen: Seen) -> Say | None:
     whole = run.trainer.micro_batch_size * sides * run.data.max_length * seen.model.vocab * 4
     if run.stage.gives_rewards or whole <= free:
         return None
-    return Say(f"Evaluation keeps no logits; whole they would be {size(whole)} a micro-batch.")
+    return Finding(f"Evaluation keeps no logits; whole they would be {size(whole)} a micro-batch.")
 
 
 @rule("memory.replicas", "warning", source="P10: LlamaFactory #5637, #3938, #5972, #5659, #5842 (two devices use as much each as one)")
-def replicas(seen: Seen) -> Say | None:
+def replicas(seen: Seen) -> Finding | None:
     """Processes of one machine that each keep a whole copy in the same memory."""
     memory, free, processes = seen.memory, seen.machine.memory_free, seen.run.trainer.devices or 1
     if memory is None or not free or processes < 2 or not seen.run.strategy.replicates or seen.machine.device != "cpu":
         return None
     if processes * memory.peak <= MEMORY_TIGHT * free:
         return None
-    return Say(
+    return Finding(
         f"strategy={seen.run.strategy.name} keeps a whole copy in each of {processes} processes: {size(memory.peak)} each, "
         f"{size(processes * memory.peak)} together; {size(free)} are free.",
         "method=lora" if seen.run.method.whole else "trainer.devices=1",
@@ -59,7 +59,7 @@ def replicas(seen: Seen) -> Say | None:
 @rule("disk.checkpoints", "error", about="trainer.keep_checkpoints", source=(
     "S13, P24: LlamaFactory #4796, #6494, #1428 (84 GB each for a full 7B, no limit in the form)"
 ))
-def checkpoints(seen: Seen) -> Say | None:
+def checkpoints(seen: Seen) -> Finding | None:
     """Checkpoints that would fill the disk."""
     disk, free = seen.disk, seen.machine.disk_free
     if not disk.total or not free or disk.total <= DISK_TIGHT * free:
@@ -68,20 +68,20 @@ def checkpoints(seen: Seen) -> Say | None:
     remedy = "method=lora" if seen.run.method.kin == "full" else ""
     if seen.run.trainer.keep_checkpoints > 1:
         remedy = "trainer.keep_checkpoints=1"
-    return Say(
+    return Finding(
         f"{disk.kept} checkpoints of {size(disk.checkpoint)} need {size(disk.total)} with the one that is being written; "
         f"{size(free)} are free{where}.",
-        remedy, Severity.error if disk.total > DISK_FULL * free else Severity.warning,
+        remedy, severity=Severity.error if disk.total > DISK_FULL * free else Severity.warning,
     )
 
 
 @rule("device.nothing-fits", "error", source="P12: LlamaFactory #3606 (72B impossible, and nobody said so)")
-def nothing_fits(seen: Seen) -> Say | None:
+def nothing_fits(seen: Seen) -> Finding | None:
     """Not even the smallest plan fits."""
     if not _nothing_fits(seen):
         return None
     smallest = min(seen.cheaper, key=lambda other: other.peak)
-    return Say(
+    return Finding(
         f"Nothing fits: the smallest plan ({smallest.override}) needs {size(smallest.peak)}, and {size(seen.machine.memory_free)} are "
         f"free on {_device(seen)}; take a smaller model."
     )

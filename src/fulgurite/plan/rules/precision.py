@@ -5,27 +5,27 @@ from __future__ import annotations
 import math
 
 from fulgurite.plan.context import Seen
-from fulgurite.plan.diagnostic import Say, Severity
 from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import BF16_GRAIN, PURE_BF16, SPREAD, trying
+from fulgurite.rules.registry import Finding, Severity
 
 
 @rule("precision.born-bf16", "error", source="P6: LlamaFactory #482 (bf16 cured it), #4438, #6249, #4278, #4116")
-def born_bf16(seen: Seen) -> Say | None:
+def born_bf16(seen: Seen) -> Finding | None:
     """Weights that were trained in bf16, computed in fp16, where they overflow; an error where the device has bf16."""
     if seen.model.compute_dtype != "float16" or seen.model.stored_dtype != "bfloat16":
         return None
     has = seen.machine.bf16
-    return Say(
+    return Finding(
         f"{seen.model.path or seen.run.model.name} was trained in bf16; fp16 overflows above 65504, and loss 0 or NaN follows.",
-        "precision=bf16" if has else "precision=fp32", Severity.error if has else Severity.warning,
+        "precision=bf16" if has else "precision=fp32", severity=Severity.error if has else Severity.warning,
     )
 
 
 @rule("precision.pure-bf16", "error", insist=True, source=(
     "P11: LlamaFactory #9591; measured: at 1e-5 nearest leaves 84 % of the weights as they were"
 ))
-def pure_bf16(seen: Seen) -> Say | None:
+def pure_bf16(seen: Seen) -> Finding | None:
     """Steps that bf16 rounds away; an error for full preference training, whose rates are the smallest."""
     run = seen.run
     if not run.precision.low_weights or str(run.precision.rounding) != "nearest" or run.optim.lr is None or run.optim.lr >= PURE_BF16:
@@ -36,9 +36,9 @@ def pure_bf16(seen: Seen) -> Say | None:
         remedy = "precision.rounding=stochastic"
     else:
         remedy = "optim=adamw precision.rounding=stochastic" if seen.given("precision.rounding") else "precision=bf16"
-    return Say(
+    return Finding(
         f"With precision=pure_bf16 rounded to the nearest, about {share:.0%} of the weights ignore a step of {run.optim.lr:g}.",
-        remedy, Severity.error if refuses else Severity.warning,
+        remedy, severity=Severity.error if refuses else Severity.warning,
     )
 
 

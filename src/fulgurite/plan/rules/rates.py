@@ -9,21 +9,21 @@ from fulgurite.config.run import Facts
 from fulgurite.config.schema import Range, options
 from fulgurite.optim.default_lrs import recommend, usual
 from fulgurite.plan.context import Seen
-from fulgurite.plan.diagnostic import Say, Severity
 from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import ALPHA, FAR, MUON_OWN, PREFERENCE_FAR, beyond, is_refused
+from fulgurite.rules.registry import Finding, Severity
 
 
 @rule("rate.low-for-lora", "warning", about="optim.lr", source=(
     "P1, S3: LlamaFactory #280 (5e-5 nothing, 1e-3 worked), #690, #1540, #6216, #6504, #8242; "
     "https://github.com/QwenLM/Qwen3-VL/issues/127"
 ))
-def low_for_lora(seen: Seen) -> Say | None:
+def low_for_lora(seen: Seen) -> Finding | None:
     """A rate for full fine-tuning under an adapter: the run goes through, and the model answers as before."""
     if not _low_for_adapter(seen):
         return None
     run, band = seen.run, usual(seen.run)
-    return Say(
+    return Finding(
         f"optim.lr={run.optim.lr:g} is low for method={run.method.name}: most runs of stage={run.stage.name} use {band.low:g} to "
         f"{band.high:g}, and {seen.steps:,} steps of it will hardly change the model.",
         _recommended(seen),
@@ -33,7 +33,7 @@ def low_for_lora(seen: Seen) -> Say | None:
 @rule("rate.high-for-preference", "error", insist=True, about="optim.lr", source=(
     "P4, S3: LlamaFactory #6153 (answer: add the SFT term), #7643; knob-values.md, section 3"
 ))
-def high_for_preference(seen: Seen) -> Say | None:
+def high_for_preference(seen: Seen) -> Finding | None:
     """A rate for supervised fine-tuning in preference training: it drives both answers down."""
     if not _high_for_preference(seen):
         return None
@@ -41,17 +41,17 @@ def high_for_preference(seen: Seen) -> Say | None:
     what = getattr(run.stage, "loss", run.stage.name)
     far = PREFERENCE_FAR if run.method.kin == "full" else FAR
     refuses = is_refused(seen, beyond(run.optim.lr, band), far * (1 - 2e-9))
-    return Say(
+    return Finding(
         f"{what} with method={run.method.name} and optim.lr={run.optim.lr:g}: published runs use {band.low:g} to {band.high:g}; higher "
         "rates drive both answers down.",
-        _recommended(seen), Severity.error if refuses else Severity.warning,
+        _recommended(seen), severity=Severity.error if refuses else Severity.warning,
     )
 
 
 @rule("rate.out-of-band", "error", insist=True, about="optim.lr", source=(
     "P3: LlamaFactory #2810, #6069 (loss 0 or garbage at 5e-2 and 3e-3)"
 ))
-def out_of_band(seen: Seen) -> Say | None:
+def out_of_band(seen: Seen) -> Finding | None:
     """A rate outside those in use for this stage, method and size; an error where it is ten times outside."""
     run = seen.run
     if run.optim.lr is None or _low_for_adapter(seen) or _high_for_preference(seen) or _muon_still(seen):
@@ -68,23 +68,23 @@ def out_of_band(seen: Seen) -> Say | None:
     else:
         sentence = f"The lowest rate in use {place} ({band.low:g}) is {1 / times:.3g} times optim.lr={run.optim.lr:g}."
     refuses = is_refused(seen, times)
-    return Say(sentence, _recommended(seen), Severity.error if refuses else Severity.warning)
+    return Finding(sentence, _recommended(seen), severity=Severity.error if refuses else Severity.warning)
 
 
 @rule("optim.muon-rate", "warning", about="optim.lr", source=(
     "S25: Muon's README (0.02); that it is no optimizer of adapters, optim=muon says"
 ))
-def muon_rate(seen: Seen) -> Say | None:
+def muon_rate(seen: Seen) -> Finding | None:
     """AdamW's rate in Muon's own scale, in which it does not move."""
     if not _muon_still(seen):
         return None
-    return Say(f"Muon in its own scale takes about 0.02; optim.lr={seen.run.optim.lr:g} is AdamW's.", "optim.scale=rms")
+    return Finding(f"Muon in its own scale takes about 0.02; optim.lr={seen.run.optim.lr:g} is AdamW's.", "optim.scale=rms")
 
 
 @rule("lora.scale-pinned", "warning", about="method.alpha", source=(
     "S4: LlamaFactory #2465 (rank 8 to 64 at alpha 16 cuts the scale from 2 to 0.25)"
 ))
-def scale_pinned(seen: Seen) -> Say | None:
+def scale_pinned(seen: Seen) -> Finding | None:
     """An alpha that was pinned while the rank moved, so that the adapter counts for less, or more, than it should."""
     method = seen.run.method
     alpha = getattr(method, "alpha", None)
@@ -95,7 +95,7 @@ def scale_pinned(seen: Seen) -> Say | None:
         return None
     other = 2 / scale
     strong = f"{other:.3g} times as strong" if other > 1 else f"{scale / 2:.3g} times weaker"
-    return Say(
+    return Finding(
         f"method.alpha={alpha:g} at method.rank={method.rank} makes a scale of {scale:.3g}; at the usual 2 the update is {strong}.",
         f"method.alpha={2 * method.rank}",
     )

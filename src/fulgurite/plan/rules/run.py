@@ -8,14 +8,14 @@ from __future__ import annotations
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import Range, settings
 from fulgurite.plan.context import Seen
-from fulgurite.plan.diagnostic import Say
 from fulgurite.plan.rules import UNUSUAL, rule
+from fulgurite.rules.registry import Finding
 
 
 @rule(UNUSUAL, "warning", source="each knob's own usual range and its source; `fulgurite explain KNOB` shows both")
-def unusual(seen: Seen) -> list[Say]:
+def unusual(seen: Seen) -> list[Finding]:
     """A value outside the usual range of its knob, of which no other rule speaks."""
-    return [Say(sentence, nearest(seen.run, sentence.partition("=")[0])) for sentence in seen.unusual]
+    return [Finding(sentence, nearest(seen.run, sentence.partition("=")[0])) for sentence in seen.unusual]
 
 
 def nearest(run: RunConfig, name: str) -> str:
@@ -29,22 +29,22 @@ def nearest(run: RunConfig, name: str) -> str:
 
 
 @rule("resume.changed", "error", source="S21: a folder with a checkpoint goes on elsewhere although rate, epochs or data changed")
-def changed(seen: Seen) -> Say | None:
+def changed(seen: Seen) -> Finding | None:
     """Another run than the one whose checkpoint lies there."""
     earlier = seen.earlier
     if earlier is None or not earlier.changes:
         return None
     names = ",".join(sorted({*seen.run.resume.allow, *(change.partition(" ")[0] for change in earlier.changes)}))
-    return Say(f"This run differs from {earlier.folder}: {'; '.join(earlier.changes)}.", f"resume.allow=[{names}]")
+    return Finding(f"This run differs from {earlier.folder}: {'; '.join(earlier.changes)}.", f"resume.allow=[{names}]")
 
 
 @rule("resume.finished", "error", source="P16: LlamaFactory #4668, #2776, #9325, #7085, #6414 (it skips training)")
-def finished(seen: Seen) -> Say | None:
+def finished(seen: Seen) -> Finding | None:
     """A run whose plan is done already."""
     earlier, run = seen.earlier, seen.run
     if earlier is None or not seen.steps or earlier.step < seen.steps:
         return None
-    return Say(
+    return Finding(
         f"{earlier.folder} finished at step {earlier.step:,} of {seen.steps:,}: there is nothing to resume; give it more steps, or begin a "
         "new run from its weights with model=hf model.path=...",
         f"trainer.max_steps={2 * earlier.step} resume.allow=[{','.join(sorted({*run.resume.allow, 'trainer.max_steps'}))}]",
@@ -52,12 +52,12 @@ def finished(seen: Seen) -> Say | None:
 
 
 @rule("resume.exactness", "error", source="P16: LlamaFactory #512 (loss higher after a reload)")
-def exactness(seen: Seen) -> Say | None:
+def exactness(seen: Seen) -> Finding | None:
     """A checkpoint without a part that makes it the same run."""
     earlier = seen.earlier
     if earlier is None or not earlier.missing:
         return None
-    return Say(
+    return Finding(
         f"The checkpoint at step {earlier.step:,} in {earlier.folder} has no {' and no '.join(earlier.missing)}: this would not be the "
         "same run; begin a new one from its weights with model=hf model.path=..."
     )

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from fulgurite.plan.context import Seen
-from fulgurite.plan.diagnostic import Say, Severity
 from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import FEW, SHORT, WARMUP_MOST, trying
+from fulgurite.rules.registry import Finding, Severity
 from fulgurite.scheduler.config import Scheduler, Warm
 from fulgurite.scheduler.equivalence import same_as
 
@@ -22,18 +22,18 @@ APART = {"cycles": 2, "power": 2.0, "decay_ratio": 0.2, "min_ratio": 0.1}
 @rule("warmup.none", "warning", about="scheduler.warmup_ratio", source=(
     "S8: LlamaFactory #3826, #3813 (warmup is a count in forms, 0 by default)"
 ))
-def none(seen: Seen) -> Say | None:
+def none(seen: Seen) -> Finding | None:
     """No warmup where it matters: full fine-tuning, preference training, and long runs."""
     run = seen.run
     if seen.warmup_steps > 0 or not isinstance(run.scheduler, Warm) or seen.steps < FEW:
         return None
     if not run.method.whole and not run.stage.refers and seen.steps <= SHORT:
         return None
-    return Say(f"No warmup: the first steps run at the full rate of {run.optim.lr:g} on empty Adam moments.", _some_warmup(seen, MILD))
+    return Finding(f"No warmup: the first steps run at the full rate of {run.optim.lr:g} on empty Adam moments.", _some_warmup(seen, MILD))
 
 
 @rule("warmup.too-long", "error", about="scheduler.warmup_steps", source="ours: a rate that never arrives")
-def too_long(seen: Seen) -> Say | None:
+def too_long(seen: Seen) -> Finding | None:
     """A warmup that takes much of the run; an error where the run ends first."""
     warmup, steps = seen.warmup_steps, seen.steps
     asked = seen.given("scheduler.warmup_steps") or seen.given("scheduler.warmup_ratio")
@@ -41,14 +41,14 @@ def too_long(seen: Seen) -> Say | None:
         return None
     reached = f"is reached at {warmup / steps:.0%} of the run" if warmup < steps else "is never reached"
     refuses = warmup >= steps and not trying(seen)
-    return Say(
+    return Finding(
         f"Warmup takes {warmup:,} of {steps:,} steps: the rate {seen.run.optim.lr:g} {reached}.",
-        _some_warmup(seen, MILD if steps > SHORT else 0.1), Severity.error if refuses else Severity.warning,
+        _some_warmup(seen, MILD if steps > SHORT else 0.1), severity=Severity.error if refuses else Severity.warning,
     )
 
 
 @rule("scheduler.same-as", "warning", source="S6: 12 names gave 4 curves at a form's own defaults (run on the formulas)")
-def same(seen: Seen) -> Say | None:
+def same(seen: Seen) -> Finding | None:
     """A schedule that is the same curve as a plainer one in this run."""
     run = seen.run
     if seen.steps < FEW or run.optim.lr is None or run.scheduler.steady:  # all are near it where there is no warmup
@@ -58,7 +58,7 @@ def same(seen: Seen) -> Say | None:
         return None
     name, distance = found[0]
     far = "exactly" if distance < 1e-9 else f"largest difference {distance:.2g} of the peak rate"
-    return Say(f"With these knobs scheduler={run.scheduler.name} is the same curve as scheduler={name} ({far}).", _apart(seen))
+    return Finding(f"With these knobs scheduler={run.scheduler.name} is the same curve as scheduler={name} ({far}).", _apart(seen))
 
 
 def _some_warmup(seen: Seen, ratio: float) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from fulgurite.config.losses import loss_of
 from fulgurite.config.schema import Range, knobs_of
 from fulgurite.plan.context import Seen
-from fulgurite.plan.diagnostic import Say, Severity
 from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import (
     KTO_BALANCE,
@@ -17,6 +16,7 @@ from fulgurite.plan.thresholds import (
     is_refused,
     trying,
 )
+from fulgurite.rules.registry import Finding, Severity
 from fulgurite.stage.preference_table import row
 
 MIDDLE = 7 / 6
@@ -26,7 +26,7 @@ MIDDLE = 7 / 6
 @rule("loss.beta-band", "error", insist=True, about="stage.beta", source=(
     "S5, P19: LlamaFactory #5181, #4414, #4302, #4028; princeton-nlp/SimPO's README; the bands are those of stage/pairwise.py"
 ))
-def beta_band(seen: Seen) -> Say | None:
+def beta_band(seen: Seen) -> Finding | None:
     """A beta of another loss: SimPO's 2 is DPO's 0.1; an error where it is ten times outside."""
     run = seen.run
     if not run.stage.refers or getattr(run.stage, "beta", None) is None:
@@ -39,33 +39,33 @@ def beta_band(seen: Seen) -> Say | None:
     loss = f"stage.loss={run.stage.loss}" if run.stage.losses else f"stage={run.stage.name}"
     default = knob.default if knob.default is not None else row(run.stage.loss, run.stage.length_normalize).beta
     refuses = is_refused(seen, times)
-    return Say(
+    return Finding(
         f"stage.beta={run.stage.beta:g} with {loss}: {band.low:g} to {band.high:g} are in use.",
-        f"stage.beta={default:g}", Severity.error if refuses else Severity.warning,
+        f"stage.beta={default:g}", severity=Severity.error if refuses else Severity.warning,
     )
 
 
 @rule("kto.batch", "error", about="trainer.global_batch_size", source=(
     "S23: TRL's KTO page (16 to 128, at least 4 seen together); LlamaFactory #8725"
 ))
-def kto_batch(seen: Seen) -> Say | None:
+def kto_batch(seen: Seen) -> Finding | None:
     """Too few answers in a step for KTO's baseline, which here is the whole step's; an error where there is only one."""
     size = seen.run.trainer.global_batch_size
     if not seen.run.stage.judged or size is None or KTO_BATCH.holds(size):
         return None
     if beyond(size, KTO_BATCH) > 1:
-        return Say(f"trainer.global_batch_size={size} is large for KTO: 16 to 128 are in use.",
-            "trainer.global_batch_size=64", Severity.warning)
+        return Finding(f"trainer.global_batch_size={size} is large for KTO: 16 to 128 are in use.",
+            "trainer.global_batch_size=64", severity=Severity.warning)
     refuses = size == 1 and not trying(seen)
-    return Say(
+    return Finding(
         f"KTO estimates its baseline from the other answers of a step, and trainer.global_batch_size={size} are "
         f"{'too ' if size < 4 else ''}few.",
-        "trainer.global_batch_size=32", Severity.error if refuses else Severity.warning,
+        "trainer.global_batch_size=32", severity=Severity.error if refuses else Severity.warning,
     )
 
 
 @rule("kto.balance", "warning", source="TRL's KTO page (weighted good to bad between 1:1 and 4:3)")
-def kto_balance(seen: Seen) -> Say | None:
+def kto_balance(seen: Seen) -> Finding | None:
     """Good and bad answers that weigh so unequally that one kind drowns the other."""
     stage, data = seen.run.stage, seen.data
     if not stage.judged or data is None or not data.positives + data.negatives:
@@ -73,7 +73,7 @@ def kto_balance(seen: Seen) -> Say | None:
     good, bad = stage.desirable_weight * data.positives, stage.undesirable_weight * data.negatives
     if not good or not bad:
         missing = "good" if not good else "bad"
-        return Say(f"{data.positives:,} good and {data.negatives:,} bad answers: KTO needs both kinds, and there is no {missing} one.")
+        return Finding(f"{data.positives:,} good and {data.negatives:,} bad answers: KTO needs both kinds, and there is no {missing} one.")
     ratio = good / bad
     if 0.99 <= beyond(ratio, KTO_BALANCE) <= 1.01:
         return None
@@ -81,13 +81,13 @@ def kto_balance(seen: Seen) -> Say | None:
         remedy = f"stage.desirable_weight={MIDDLE * bad / data.positives:.3g}"
     else:
         remedy = f"stage.undesirable_weight={good / data.negatives / MIDDLE:.3g}"
-    return Say(
+    return Finding(
         f"{data.positives:,} good and {data.negatives:,} bad answers, weighted {ratio:.2g} : 1; KTO wants 1:1 to 4:3.", remedy,
     )
 
 
 @rule("rm.data", "warning", source="P17: LlamaFactory #571, #934 (about 10k pairs), #41")
-def reward_data(seen: Seen) -> Say | None:
+def reward_data(seen: Seen) -> Finding | None:
     """Pairs from which a reward model learns length, or too little: its loss stays at ln 2, which is guessing."""
     if not seen.run.stage.gives_rewards or seen.data is None or not seen.data.rows:
         return None
@@ -95,33 +95,42 @@ def reward_data(seen: Seen) -> Say | None:
     once = "trainer.epochs=1" if (seen.run.trainer.epochs or 1) > 1 else ""
     if max(longer, 1 - longer) > LENGTH_TELLS:
         which, share = ("longer", longer) if longer > 0.5 else ("shorter", 1 - longer)
-        return Say(f"The {which} answer is preferred in {share:.0%} of {pairs:,} pairs: a reward model on these learns length.", once)
+        return Finding(
+            f"The {which} answer is preferred in {share:.0%} of {pairs:,} pairs: a reward model on these learns length.",
+            once,
+        )
     if pairs < PAIRS_FEW:
-        return Say(f"{pairs:,} pairs are few for a reward model: about {PAIRS_SOME:,} are wanted before it beats guessing by much.", once)
+        return Finding(
+            f"{pairs:,} pairs are few for a reward model: about {PAIRS_SOME:,} are wanted before it beats guessing by "
+            "much.", once,
+        )
     if pairs < PAIRS_SOME:
-        return Say(f"{pairs:,} pairs are on the short side for a reward model: about {PAIRS_SOME:,} are wanted.", once, Severity.note)
+        return Finding(
+            f"{pairs:,} pairs are on the short side for a reward model: about {PAIRS_SOME:,} are wanted.", once,
+            severity=Severity.note,
+        )
     return None
 
 
 @rule("preference.pairs", "error", source="reliability T19; equal texts and unlike prompts are refused as the file is read")
-def pairs(seen: Seen) -> Say | None:
+def pairs(seen: Seen) -> Finding | None:
     """Pairs whose two answers are the same tokens: there is nothing to prefer."""
     data = seen.data
     if data is None or not data.same_pairs:
         return None
     where = f"{data.first_same_pair}: " if data.first_same_pair else ""
     more = f" (and {data.same_pairs - 1:,} more)" if data.same_pairs > 1 else ""
-    return Say(f"{where}chosen and rejected are the same tokens{more}: there is nothing to prefer; mend the data.")
+    return Finding(f"{where}chosen and rejected are the same tokens{more}: there is nothing to prefer; mend the data.")
 
 
 @rule("stage.no-sft", "warning", source="Tülu 3 and Zephyr: SFT first, then DPO")
-def no_sft(seen: Seen) -> Say | None:
+def no_sft(seen: Seen) -> Finding | None:
     """Preference training on what looks like a base model, which cannot hold a conversation yet."""
     run = seen.run
     if not run.stage.refers or not seen.model.is_base or loss_of(run.stage).sft_weight:
         return None
     name = run.stage.name.upper()
-    return Say(
+    return Finding(
         f"{seen.model.path or run.model.name} looks like a base model, as its tokenizer has no chat template; {name} usually follows "
         "stage=sft.",
         "stage.loss=orpo" if run.stage.losses else "",
@@ -131,11 +140,11 @@ def no_sft(seen: Seen) -> Say | None:
 @rule("ppo.last-resort", "note", source=(
     "S1, P18: LlamaFactory #10757, #5936, #6373, #1164, #6881; https://github.com/hiyouga/LlamaFactory/pull/9617"
 ))
-def last_resort(seen: Seen) -> Say | None:
+def last_resort(seen: Seen) -> Finding | None:
     """PPO, where DPO or GRPO would do."""
     if not seen.run.stage.value_head:
         return None
-    return Say(
+    return Finding(
         "PPO holds a policy, a reference, a value head and a reward, and most settings to get wrong; DPO does most of it offline.",
         "stage=grpo",
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 
 from fulgurite.plan.context import Seen
-from fulgurite.plan.diagnostic import Say, Severity
 from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import FEW, LITTLE, SHORT
+from fulgurite.rules.registry import Finding, Severity
 
 
 @rule("steps.too-few", "error", source="S16, P1: LlamaFactory #7486 (91 rows, 17 steps)", insist=True)
-def too_few(seen: Seen) -> Say | None:
+def too_few(seen: Seen) -> Finding | None:
     """So few optimizer steps that the model can hardly change; an error below 10, where nobody asked for so few."""
     if seen.data is None or seen.steps >= SHORT or seen.given("trainer.max_steps"):
         return None  # who writes trainer.max_steps=20 wants to see that it works
@@ -22,7 +22,7 @@ def too_few(seen: Seen) -> Say | None:
         f"below {LITTLE} a model rarely changes, below {SHORT} see whether it did."
     )
     severity = Severity.error if seen.steps < FEW else Severity.warning if seen.steps < LITTLE else Severity.note
-    return Say(sentence, _more_steps(seen), severity)
+    return Finding(sentence, _more_steps(seen), severity=severity)
 
 
 def _more_steps(seen: Seen) -> str:
@@ -35,7 +35,7 @@ def _more_steps(seen: Seen) -> str:
 
 
 @rule("steps.patience", "warning", source="Ours: Lightning's EarlyStopping counts evaluations, and a run has few of them")
-def patience(seen: Seen) -> Say | None:
+def patience(seen: Seen) -> Finding | None:
     """A patience that no run of so few evaluations can lose before its end."""
     trainer = seen.run.trainer
     if trainer.early_stopping_patience is None or not trainer.eval_every or not seen.steps:
@@ -44,7 +44,7 @@ def patience(seen: Seen) -> Say | None:
     if evaluations > trainer.early_stopping_patience + 1:  # one that is the best, and so many after it, the last of them before the end
         return None
     often = max(1, seen.steps // (3 * trainer.early_stopping_patience))
-    return Say(
+    return Finding(
         f"trainer.early_stopping_patience={trainer.early_stopping_patience} cannot end this run early: it waits for "
         f"{trainer.early_stopping_patience} evaluations after the best one, "
         f"and {seen.steps:,} steps have {evaluations} (trainer.eval_every={trainer.eval_every}).",

@@ -1,0 +1,109 @@
+"""The one engine of rules: `plan` asks its rules before a run starts, `monitor` while it trains."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from fulgurite.errors import ConfigError, did_you_mean
+
+Facts = TypeVar("Facts")
+
+
+class Severity(StrEnum):
+    """What a finding does to a run: an `error` keeps it from starting, a `stop` ends it, and the others let it go on."""
+
+    error = "error"
+    stop = "stop"
+    warning = "warning"
+    note = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong, in one sentence, and one remedy.
+
+    The remedy of a plan is `parameter=value` words to paste, or empty; that of a monitor is a sentence. `severity` is
+    given if it is milder than the rule's own; `values` are the numbers behind the sentence.
+    """
+
+    sentence: str
+    remedy: str = ""
+    values: dict[str, float | int | str] = field(default_factory=dict)
+    severity: Severity | None = None
+
+
+Answer = Finding | list[Finding] | None
+Check = Callable[[Facts], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule(Generic[Facts]):
+    """A registered rule. `severity` is the worst of its findings."""
+
+    id: str
+    severity: Severity
+    meaning: str
+    """What the rule looks for: the first line of its function's docstring."""
+    checks: dict[str, Check[Facts]]
+    """The function of each moment at which the rule is asked."""
+    source: str = ""
+    insist: bool = False
+    """Whether the user may start a run in spite of an error of this rule."""
+    about: str = ""
+    """The parameter whose values this rule judges better than its declared usual range does."""
+
+
+class Registry(Generic[Facts]):
+    """Rules by id, in the order of their registration."""
+
+    def __init__(self) -> None:
+        self.rules: dict[str, Rule[Facts]] = {}
+
+    def add(
+        self, id: str, severity: Severity | str = Severity.error, *, at: str = "", source: str = "",
+        insist: bool = False, about: str = "",
+    ) -> Callable[[Check[Facts]], Check[Facts]]:
+        """Registers the decorated function as a rule; a rule of several moments has a function for each.
+
+        Raises ValueError if the rule has a function for this moment already.
+        """
+
+        def register(function: Check[Facts]) -> Check[Facts]:
+            known = self.rules.get(id)
+            if known is None:
+                meaning = (function.__doc__ or "").strip().partition("\n")[0]
+                self.rules[id] = Rule(id, Severity(severity), meaning, {at: function}, source, insist, about)
+            elif at in known.checks:
+                raise ValueError(f"the rule {id} is registered already, in {known.checks[at].__module__}")
+            else:
+                known.checks[at] = function
+            return function
+
+        return register
+
+    def load(self, package: str, modules: Iterable[str]) -> None:
+        """Imports modules of a package, each of which registers its rules."""
+        for name in modules:
+            importlib.import_module(f"{package}.{name}")
+
+    def find(self, facts: Facts, at: str = "", skip: Collection[str] = ()) -> Iterator[tuple[Rule[Facts], Finding]]:
+        """Asks the rules of a moment, except those in `skip`, and yields their findings."""
+        for rule in self.rules.values():
+            check = rule.checks.get(at)
+            if check is None or rule.id in skip:
+                continue
+            answer = check(facts)
+            if isinstance(answer, Finding):
+                yield rule, answer
+            else:
+                yield from ((rule, finding) for finding in answer or [])
+
+    def refuse_unknown(self, names: Iterable[str], parameter: str, remedy: str) -> None:
+        """Raises ConfigError if a name that a parameter gives is no rule."""
+        for name in names:
+            if name not in self.rules:
+                raise ConfigError(f"{parameter}={name} is no rule.{did_you_mean(name, self.rules)} {remedy}")
