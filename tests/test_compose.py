@@ -13,7 +13,7 @@ from fulgurite.config.override_checks import value_of
 from fulgurite.config.overrides import quoted
 from fulgurite.config.paths import conf_dir
 from fulgurite.config.provenance import plain
-from fulgurite.config.run import GROUPS, Facts
+from fulgurite.config.run import GROUPS, SEVERAL, Facts
 from fulgurite.config.schema import build, groups, options
 from fulgurite.errors import ConfigError
 from fulgurite.plan.preflight import refuse_impossible
@@ -142,21 +142,21 @@ def test_every_option_composes_and_is_counted() -> None:
     counted = {group: len([n for n in named(group) if n != "none"]) for group in GROUPS}
     assert counted == {
         "stage": 7, "method": 13, "optim": 12, "scheduler": 10, "precision": 5, "privacy": 1, "model": 3, "data": 5, "trainer": 1,
-        "strategy": 2,
+        "strategy": 2, "callback": 5,
         "logger": 3,
     }
     for group in GROUPS:
         assert set(named(group)) - {"none"} == (set(options(group)) | PRESETS.get(group, {}).keys()) - {"none"}
         for name in named(group):
             composed = compose([f"{group}={name}"])
-            if group != "logger":
+            if group not in SEVERAL:
                 assert getattr(composed.run, group).name == PRESETS.get(group, {}).get(name, name)
 
 
 def test_no_default_is_repeated_in_yaml_and_each_file_has_only_its_type() -> None:
     presets = {"sweep", "find", "experiment"}  # each has a test of its own
     files = [p for p in conf_dir().rglob("*.yaml") if p.name not in {"train.yaml", "none.yaml"} and p.parent.name not in presets]
-    assert len(files) == 62
+    assert len(files) == 67
     for path in files:
         if path.stem in PRESETS.get(path.parent.name, {}):
             continue

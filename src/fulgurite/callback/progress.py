@@ -13,10 +13,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
+from fulgurite.callback.config import ProgressOption
+from fulgurite.callback.context import CallbackContext
 from fulgurite.callback.optimizer_step import Stepwise
 
 WARM_UP = 2
 """The first steps allocate, tune and compile; a forecast from them is noise."""
+
+
+def build(config: ProgressOption, context: CallbackContext) -> ProgressLine:
+    """The line of a run."""
+    return ProgressLine(context.total_steps)
 
 
 class Forecast:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 from rich import box
@@ -15,11 +15,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fulgurite.callback.config import SamplesOption
+from fulgurite.callback.context import CallbackContext
+from fulgurite.data.sample_prompts import sample_prompts
 from fulgurite.files.atomic import write_file
 from fulgurite.logger.metrics_file import read_rows
 from fulgurite.model.generate import continued
 from fulgurite.model.streaming import printable
 from fulgurite.model.tokenizer_check import refuse_unknown
+from fulgurite.text.console import say
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +31,20 @@ COLUMNS = ("step", "prompt", "answer", "tokens", "stopped")
 
 Prompt = Any
 """A text, or a list of messages."""
+
+
+def build(config: SamplesOption, context: CallbackContext) -> Samples:
+    """The samples of a run, in its folder; none for a stage whose model does not write text."""
+    stage, loaded = context.run.stage, context.loaded
+    made = Samples(
+        context.folder / "samples.jsonl", cast(Any, context.module).model, loaded.tokenizer,
+        context.template if not stage.reads.running_text else None,
+        sample_prompts(stage.prompts, context.source, context.val) if stage.speaks else [],
+        max_new_tokens=stage.max_new_tokens if stage.speaks else 0, total_steps=context.total_steps, length=loaded.length,
+    )
+    if shortened := made.shortened():
+        say(f"warning: {shortened}")
+    return made
 
 
 class Samples(pl.Callback):  # type: ignore[misc]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.checkpoint import folder, loop
+from fulgurite.config.schema import options
 from fulgurite.errors import CheckpointError, ConfigError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     before, after = dict(_flat(old)), dict(_flat(new))
     keys = sorted(before.keys() | after.keys())
     every = [Change(key, before.get(key, ABSENT), after.get(key, ABSENT)) for key in keys]
-    found = [change for change in every if change.old != change.new and not _covered(change.knob, FREE)]
+    found = [change for change in every if change.old != change.new and not _is_free(change.knob)]
     switched = [change.knob.removesuffix(OPTION) for change in found if change.knob.endswith(OPTION)]
     return [
         replace(change, knob=change.knob.removesuffix(OPTION))
@@ -169,6 +170,15 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 def _covered(key: str, names: Iterable[str]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def _is_free(key: str) -> bool:
+    """Whether a parameter changes nothing in the mathematics: one of FREE, or of a callback that only watches."""
+    group, _, name = key.partition(".")
+    if group != "callback":
+        return _covered(key, FREE)
+    option = options("callback").get(name.partition(".")[0])
+    return not name or bool(getattr(option, "only_watches", False))
 
 
 def check_patient(checkpoint: Path, patience: int | None) -> None:

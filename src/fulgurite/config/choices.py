@@ -7,15 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fulgurite.config.paths import conf_dir, is_there
-from fulgurite.config.run import GROUPS
+from fulgurite.config.run import GROUPS, SEVERAL
 from fulgurite.config.schema import options
 from fulgurite.errors import ConfigError, did_you_mean
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """`owner/name`, as on the hub."""
 DATA_FILE = re.compile(r".*\.(jsonl?|ndjson|csv|tsv|parquet|arrow|txt|text)(\.gz)?", re.IGNORECASE)
-MANY = {"logger"}
-"""Groups of which a run may choose several options."""
 
 
 def named(group: str, config_dir: Path | None = None) -> list[str]:
@@ -30,7 +28,7 @@ def check_choice(group: str, value: object, typed: str, config_dir: Path | None)
     names = named(group, config_dir)
     if value is None and group not in GROUPS:
         return  # no preset
-    if isinstance(value, list) and group not in MANY:
+    if isinstance(value, list) and group not in SEVERAL:
         raise ConfigError(f"{typed} is not allowed: a run has one {group}; take {group}={value[0] if value else names[0]}.")
     for word in _words(value):
         if not isinstance(word, str):

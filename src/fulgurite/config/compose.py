@@ -23,7 +23,7 @@ from fulgurite.config.overrides import decoded_key, name_of
 from fulgurite.config.paths import conf_dir
 from fulgurite.config.provenance import Composed, Origin, origin_of, place
 from fulgurite.config.registry import import_plugins
-from fulgurite.config.run import GROUPS, Facts, RunConfig
+from fulgurite.config.run import GROUPS, SEVERAL, Facts, RunConfig
 from fulgurite.config.schema import Knob, Option, Range, check, options, settings
 from fulgurite.errors import ConfigError, did_you_mean
 
@@ -60,11 +60,12 @@ def typed(config: DictConfig, overrides: Sequence[str]) -> Composed:
     if not isinstance(run, RunConfig):
         raise ConfigError("conf/train.yaml does not begin with /schema/run; restore that line.")
     for group in GROUPS:
-        if group != "logger" and not isinstance(getattr(run, group), Option):
+        if group not in SEVERAL and not isinstance(getattr(run, group), Option):
             raise ConfigError(f"No option is chosen for {group}; choose one: {', '.join(sorted(options(group)))}.")
-    for name, logger in run.logger.items():
-        if not isinstance(logger, Option):
-            raise ConfigError(f"logger.{name} is set, and logger={name} is not chosen; choose it, or remove logger.{name}.")
+    for group in SEVERAL:
+        for name, option in getattr(run, group).items():
+            if not isinstance(option, Option):
+                raise ConfigError(f"{group}.{name} is set, and {group}={name} is not chosen; choose it, or remove {group}.{name}.")
     composed = Composed(run, choices, {}, list(overrides), multirun=str(hydra.mode) == "RunMode.MULTIRUN")
     said = {name_of(text) for text in overrides}
     import_plugins(run.plugins)

@@ -46,4 +46,4 @@ def _article(kind: str) -> str:
 
 def owners_of(name: str) -> list[str]:
     """The options that have a parameter of this path."""
-    return sorted({f"{k.group}={k.option}" for k in all_knobs() if k.path == name and k.option})
+    return sorted({f"{k.group.partition('.')[0]}={k.option}" for k in all_knobs() if k.path == name and k.option})

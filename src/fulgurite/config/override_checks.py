@@ -19,7 +19,7 @@ from fulgurite.config.overrides import UNREADABLE, as_typed, check_file, name_of
 from fulgurite.config.paths import conf_dir
 from fulgurite.config.provenance import PRESETS
 from fulgurite.config.registry import register
-from fulgurite.config.run import GROUPS, all_knobs
+from fulgurite.config.run import GROUPS, SEVERAL, all_knobs
 from fulgurite.config.schema import Knob, bare, groups
 from fulgurite.errors import ConfigError, did_you_mean
 
@@ -50,7 +50,7 @@ def _check_files(overrides: Sequence[str], config_dir: Path | None, knobs: dict[
         for folder in (conf_dir(), config_dir):
             if folder is not None and (path := folder / name / f"{value}.yaml").is_file():
                 loaded = OmegaConf.to_container(_loaded(path))
-                check_file(path, "" if name in PRESETS else f"logger.{value}" if name == "logger" else name, loaded, knobs)
+                check_file(path, "" if name in PRESETS else f"{name}.{value}" if name in SEVERAL else name, loaded, knobs)
 
 
 def _plugins(overrides: Sequence[str], config_dir: Path | None) -> list[str]:

@@ -14,9 +14,14 @@ from fulgurite.config.schema import Empty, Knob, groups, knob, knobs_of
 from fulgurite.config.schema import between as _between
 from fulgurite.config.sweep import Sweep
 
-GROUPS = ("stage", "method", "optim", "scheduler", "precision", "privacy", "model", "data", "trainer", "strategy", "logger")
+GROUPS = ("stage", "method", "optim", "scheduler", "precision", "privacy", "model", "data", "trainer", "strategy", "callback", "logger")
 """The groups whose options ship with the package, in the order in which a person chooses."""
-EARLIER: dict[str, Any] = {"privacy": {"option": "none"}, "strategy": {"option": "auto"}}
+SEVERAL = ("callback", "logger")
+"""Those of which a run may choose several options."""
+EARLIER: dict[str, Any] = {
+    "privacy": {"option": "none"}, "strategy": {"option": "auto"},
+    "callback": {name: {"option": name} for name in ("samples", "progress", "monitor")},
+}
 """What runs had whose config.yaml was written before there was such a group."""
 
 
@@ -82,6 +87,7 @@ class RunConfig:
     data: Any = None
     trainer: Any = None
     strategy: Any = None
+    callback: dict[str, Any] = field(default_factory=dict)
     logger: dict[str, Any] = field(default_factory=dict)
     resume: Resume = field(default_factory=Resume)
     plan: Plan = field(default_factory=Plan)

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fulgurite.config.guard import Allowed
 from fulgurite.config.overrides import literal
 from fulgurite.config.registry import IMPORTED, register
-from fulgurite.config.run import EARLIER, GROUPS, OWN, RunConfig, load_options
+from fulgurite.config.run import EARLIER, GROUPS, OWN, SEVERAL, RunConfig, load_options
 from fulgurite.config.schema import knobs_of, options
 from fulgurite.errors import ConfigError
 from fulgurite.text.console import say
@@ -54,8 +54,8 @@ def rebuilt(config: dict[str, Any], allowed: Allowed | None = None, folder: Path
     run = RunConfig()
     try:
         for name, value in (EARLIER | config).items():
-            if name == "logger":
-                run.logger = {key: _option("logger", item) for key, item in value.items()}
+            if name in SEVERAL:
+                setattr(run, name, {key: _option(name, item) for key, item in value.items()})
             elif name in GROUPS:
                 setattr(run, name, _option(name, value))
             elif name in OWN:

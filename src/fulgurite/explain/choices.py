@@ -29,10 +29,11 @@ class Preset:
 
 @cache
 def default_options() -> dict[str, str]:
-    """The option of each group that a run has without a word, as conf/train.yaml lists them."""
+    """The option of each group of one option that a run has without a word, as conf/train.yaml lists them."""
     listed = _read(conf_dir() / "train.yaml").get("defaults", [])
     named = {k: v for entry in listed if isinstance(entry, dict) for k, v in entry.items()}
-    return {group: name for group, name in named.items() if group.isidentifier()}  # not `override hydra/job_logging`
+    # `override hydra/job_logging` is no group, and a list is of a group of several options
+    return {group: name for group, name in named.items() if group.isidentifier() and isinstance(name, str)}
 
 
 @cache

@@ -10,7 +10,7 @@ from typing import Any
 
 from fulgurite.config.chat_arguments import ChatConfig
 from fulgurite.config.export_arguments import Export
-from fulgurite.config.run import Facts, RunConfig, all_knobs
+from fulgurite.config.run import SEVERAL, Facts, RunConfig, all_knobs
 from fulgurite.config.schema import Derived, Knob, Range, Usual, knobs_of, options, words_of
 from fulgurite.explain.choices import default_options
 from fulgurite.explain.citations import links
@@ -65,7 +65,7 @@ def merged(knobs: Iterable[Knob]) -> list[Shared]:
 def default_run(**chosen: str) -> RunConfig:
     """The run that `fulgurite train` starts without a word, with the options that `chosen` names; not filled."""
     picks = {group: name for group, name in (default_options() | chosen).items() if name in options(group)}
-    made: dict[str, Any] = {group: options(group)[name]() for group, name in picks.items() if group != "logger"}
+    made: dict[str, Any] = {group: options(group)[name]() for group, name in picks.items() if group not in SEVERAL}
     return RunConfig(**made)
 
 

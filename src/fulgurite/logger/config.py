@@ -10,9 +10,11 @@ from fulgurite.config.schema import Empty, Option, above, between, knob, option
 
 @dataclass(slots=True)
 class Logger(Option):
-    """What every tracker has: nothing."""
+    """What every tracker declares."""
 
     several: ClassVar[bool] = True
+    takes_metrics: ClassVar[bool] = True
+    """Whether it keeps every number that is logged; else only those of metrics.jsonl."""
 
 
 @option("logger", "wandb")
@@ -52,4 +54,5 @@ class Csv(Logger):
     """metrics.csv in the run folder, one column a metric. For spreadsheets."""
 
     builds: ClassVar[str] = "fulgurite.logger.csv:build"
+    takes_metrics: ClassVar[bool] = False
     costs: ClassVar[str] = "Nothing."

@@ -12,11 +12,22 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from fulgurite.callback.config import MonitorOption
+from fulgurite.callback.context import CallbackContext
 from fulgurite.callback.samples import Samples
 from fulgurite.monitor import thresholds as limits
+from fulgurite.monitor.context import about
 from fulgurite.monitor.history import About, Trail, TrainingFacts
 from fulgurite.monitor.reporter import Reporter
 from fulgurite.monitor.rules import RULES, Moment
+
+
+def build(config: MonitorOption, context: CallbackContext) -> Watch:
+    """The rules over a run; those about samples look at the callback `samples`, if there is one."""
+    run, samples = context.run, context.built.get("samples")
+    known = about(run, context.total_steps, context.module, context.rows)
+    reporter = Reporter(context.folder / "watch.jsonl")
+    return Watch(reporter, known, run.monitor.ignore, samples if isinstance(samples, Samples) else None)
 
 
 class Watch(pl.Callback):  # type: ignore[misc]

@@ -25,7 +25,7 @@ MARKS = ("status.json", "metrics.jsonl", "provenance.json")
 DEPTH = 4
 """How deep runs lie: runs/<date>/<time>_<name>, and one more in a multirun."""
 
-OWN = ("name", "run_dir", "resume", "plan", "monitor", "sweep", "logger", "plugins")
+OWN = ("name", "run_dir", "resume", "plan", "monitor", "sweep", "callback", "logger", "plugins")
 """Knobs and groups that say where a run lies and who watches it, not what it does."""
 
 

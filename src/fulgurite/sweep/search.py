@@ -70,7 +70,7 @@ def prepared(base: Composed, shared: list[str], asked: dict[str, Values | Span],
 
 
 def _hash(shared: list[str], spaces: dict[str, Values | Span]) -> str:
-    free = ("sweep.", "run_dir", "name", "logger", "trainer.num_workers")
+    free = ("sweep.", "run_dir", "name", "callback", "logger", "trainer.num_workers")
     facts = sorted(word for word in shared if not word.lstrip("+").startswith(free)) + [f"{k}{v}" for k, v in sorted(spaces.items())]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:8]
 

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback
 
 from fulgurite.callback.checkpoint import Checkpoints
+from fulgurite.callback.config import CallbackOption
+from fulgurite.callback.context import CallbackContext
 from fulgurite.callback.early_stopping import Patience
 from fulgurite.callback.metrics_logger import Record
 from fulgurite.callback.optuna_pruning import Trial
 from fulgurite.callback.privacy import PrivacyFile
-from fulgurite.callback.progress import ProgressLine
 from fulgurite.callback.run_folder import Home
 from fulgurite.callback.samples import Samples
 from fulgurite.callback.signals import Stop
-from fulgurite.config.run import RunConfig
+from fulgurite.config.schema import build
 from fulgurite.logger.metrics_file import MetricsFile
 from fulgurite.monitor.callback import Watch
 from fulgurite.monitor.update_ratio import UpdateRatio
 from fulgurite.sweep.study import report
+from fulgurite.text.console import rank
 
 
 @dataclass(frozen=True, slots=True)
 class RunCallbacks:
     """The callbacks of a run. `every` is the list for the Trainer, in the order in which they must see a step."""
 
-    samples: Samples
-    watch: Watch
+    samples: Samples | None
+    watch: Watch | None
     checkpoints: Checkpoints
     stop: Stop
     early_stopping: Patience | None
@@ -42,15 +43,31 @@ class RunCallbacks:
         return self.early_stopping is not None and self.early_stopping.ended
 
 
-def build_callbacks(
-    run: RunConfig, folder: Path, total_steps: int, samples: Samples, watch: Watch, identity: dict[str, Any],
-    own: Sequence[Callback] = (),
-) -> RunCallbacks:
-    """Builds the callbacks of a run in `folder`. `own` are a person's, which see each step before ours write it.
+def build_chosen(context: CallbackContext) -> tuple[list[Callback], list[Callback]]:
+    """The callbacks of `callback=[...]`: those that see a step before its row is written, and those that see it afterwards.
+
+    What writes to trackers alone is built in the first process only, which has them.
+    """
+    chosen: list[CallbackOption] = sorted(context.run.callback.values(), key=lambda option: option.order)
+    before: list[Callback] = []
+    for option in chosen:
+        if option.needs_tracker and rank() != 0:
+            continue
+        made: Callback = build(option, context)
+        if option.order:
+            context.built[option.name] = made
+        else:
+            before.append(made)
+    return before, list(context.built.values())
+
+
+def build_callbacks(context: CallbackContext, identity: dict[str, Any], own: Sequence[Callback] = ()) -> RunCallbacks:
+    """Builds the callbacks of a run. `own` are a person's, which see each step before ours write it.
 
     A row of metrics is written before the checkpoint that knows its step. Lightning moves the callbacks that save checkpoints to the
     end of the list.
     """
+    run, folder, total_steps = context.run, context.folder, context.total_steps
     record = Record(MetricsFile(folder / "metrics.jsonl"), log_every=run.trainer.log_every, total_steps=total_steps)
     checkpoints = Checkpoints(
         folder / "checkpoints", run.trainer.save_every, run.trainer.keep_checkpoints, identity=identity, allow=run.resume.allow
@@ -59,9 +76,11 @@ def build_callbacks(
     early_stopping = Patience(run.trainer.early_stopping_patience) if run.trainer.early_stopping_patience is not None else None
     private = [PrivacyFile(folder / "privacy.json")] if run.private else []
     trial = [Trial(report(run.sweep), run.sweep.metric, total_steps)] if run.sweep.trial is not None else []
-    watched = [UpdateRatio(run.trainer.log_every), record, samples, ProgressLine(total_steps), watch]
+    before, after = build_chosen(context)
     every = [
-        Home(folder), *own, *watched, *private, *([early_stopping] if early_stopping is not None else []),
-        checkpoints, *trial, stop,
+        Home(folder), *own, *before, UpdateRatio(run.trainer.log_every), record, *after, *private,
+        *([early_stopping] if early_stopping is not None else []), checkpoints, *trial, stop,
     ]
+    samples = next((callback for callback in after if isinstance(callback, Samples)), None)
+    watch = next((callback for callback in after if isinstance(callback, Watch)), None)
     return RunCallbacks(samples, watch, checkpoints, stop, early_stopping, every)

@@ -60,7 +60,8 @@ def closing(pieces: Pieces, how: Ending) -> str:
     early = [stopped_early(pieces)] if pieces.callbacks.stopped_early else []
     private = [stage.mechanism.sentence()] if stage.mechanism is not None else []
     advice = [f"  {command:<{width}}  {what}" for command, what in next_steps.items()]
-    return "\n".join(["", pieces.callbacks.samples.comparison(), done, *early, *private, "", *advice])
+    samples = pieces.callbacks.samples
+    return "\n".join(["", samples.comparison() if samples is not None else "", done, *early, *private, "", *advice])
 
 
 def stopped_early(pieces: Pieces) -> str:

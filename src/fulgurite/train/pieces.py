@@ -10,19 +10,15 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from fulgurite import __version__
-from fulgurite.callback.samples import Samples
+from fulgurite.callback.context import CallbackContext
 from fulgurite.checkpoint import resume
 from fulgurite.checkpoint.folder import parse_step
 from fulgurite.checkpoint.io import FolderCheckpointIO
 from fulgurite.config.provenance import Composed
 from fulgurite.config.run import RunConfig
-from fulgurite.data.sample_prompts import sample_prompts
 from fulgurite.data.source import Source
 from fulgurite.errors import CheckpointError
 from fulgurite.logger.build import build_all
-from fulgurite.monitor.callback import Watch
-from fulgurite.monitor.context import about
-from fulgurite.monitor.reporter import Reporter
 from fulgurite.plan.diagnostic import Trouble
 from fulgurite.plan.preflight import checked_source
 from fulgurite.plan.prepare import Gathered, folder_of, gather, settled
@@ -124,20 +120,12 @@ class Pieces:
     def callbacks(self) -> RunCallbacks:
         """The run's callbacks; they write into its folder."""
         run, g, made = self.composed.run, self.gathered, self.assembled
-        speaks = run.stage.speaks
-        prompts = sample_prompts(run.stage.prompts, self.source, g.val) if speaks else []
-        samples = Samples(
-            self.folder / "samples.jsonl", made.module.model, made.loaded.tokenizer,
-            made.template if not run.stage.reads.running_text else None, prompts,
-            max_new_tokens=run.stage.max_new_tokens if speaks else 0, total_steps=g.facts.total_steps, length=made.loaded.length,
+        context = CallbackContext(
+            run, self.folder, g.facts.total_steps, made.module, made.loaded, made.template, self.source, g.rows, g.val,
         )
-        if shortened := samples.shortened():
-            say(f"warning: {shortened}")
-        known = about(run, g.facts.total_steps, made.module, g.rows)
-        watch = Watch(Reporter(self.folder / "watch.jsonl"), known, run.monitor.ignore, samples)
         hashes = input_hashes(run) if rank() == 0 else {}
         identity = {"data": g.encoded.key, "version": __version__, **began_from(run), **hashes}
-        return build_callbacks(run, self.folder, g.facts.total_steps, samples, watch, identity, self.own_callbacks)
+        return build_callbacks(context, identity, self.own_callbacks)
 
     @cached_property
     def trackers(self) -> list[Any]:

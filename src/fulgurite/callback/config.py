@@ -1,0 +1,102 @@
+"""What sees each step of a run beside what every run has (metrics.jsonl, checkpoints, signals)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from fulgurite.config.schema import Option, knob, option
+
+if TYPE_CHECKING:
+    from fulgurite.config.run import RunConfig
+
+
+
+@dataclass(slots=True)
+class CallbackOption(Option):
+    """What every callback declares. `builds` names a function that takes the option and a `callback.context.CallbackContext`."""
+
+    several: ClassVar[bool] = True
+    order: ClassVar[int] = 0
+    """Callbacks of order 0 see a step before its row is written; the others after it, the smaller numbers first."""
+    only_watches: ClassVar[bool] = False
+    """Whether a resumed run may have it or not: it changes nothing that is computed."""
+    needs_tracker: ClassVar[bool] = False
+    """Whether it writes to the trackers of `logger=` alone."""
+
+    def refusal(self, run: RunConfig) -> str | None:
+        """Refuses a run without a tracker, if the callback writes only to trackers."""
+        if not self.needs_tracker or any(tracker.takes_metrics for tracker in run.logger.values()):
+            return None
+        return f"callback={self.name} writes to a tracker, and this run has none that takes its numbers; add logger=tensorboard or wandb."
+
+
+@option("callback", "samples")
+@dataclass(slots=True)
+class SamplesOption(CallbackOption):
+    """The same prompts answered before training, at each evaluation and at the end, in samples.jsonl (`stage.prompts`)."""
+
+    builds: ClassVar[str] = "fulgurite.callback.samples:build"
+    costs: ClassVar[str] = "The time of a few answers at each evaluation."
+    order: ClassVar[int] = 10
+    only_watches: ClassVar[bool] = True
+
+
+@option("callback", "progress")
+@dataclass(slots=True)
+class ProgressOption(CallbackOption):
+    """One line that shows how far the run is, on a terminal."""
+
+    builds: ClassVar[str] = "fulgurite.callback.progress:build"
+    costs: ClassVar[str] = "Nothing."
+    order: ClassVar[int] = 20
+    only_watches: ClassVar[bool] = True
+
+
+@option("callback", "monitor")
+@dataclass(slots=True)
+class MonitorOption(CallbackOption):
+    """The rules that watch a run: they warn of what goes wrong, in watch.jsonl too, and stop a run that cannot succeed."""
+
+    builds: ClassVar[str] = "fulgurite.monitor.callback:build"
+    costs: ClassVar[str] = "20 to 50 µs a step (measured)."
+    misread: ClassVar[str] = "To silence one rule leave it on, and name the rule in monitor.ignore."
+    order: ClassVar[int] = 30
+    only_watches: ClassVar[bool] = True
+
+
+@option("callback", "lr_monitor")
+@dataclass(slots=True)
+class LrMonitorOption(CallbackOption):
+    """Lightning's LearningRateMonitor: the learning rate of each parameter group, in the trackers."""
+
+    builds: ClassVar[str] = "fulgurite.callback.stock:build_lr_monitor"
+    costs: ClassVar[str] = "Nothing."
+    misread: ClassVar[str] = "The rate of the first group is train/lr in every run; this adds the other groups."
+    only_watches: ClassVar[bool] = True
+    needs_tracker: ClassVar[bool] = True
+
+    log_momentum: bool = knob(
+        False, "Whether the momentum, or Adam's betas, are logged too.", source="Lightning docs, LearningRateMonitor",
+        advice="Only for schedules that change it.",
+    )
+    log_weight_decay: bool = knob(
+        False, "Whether the weight decay of each group is logged too.", source="Lightning docs, LearningRateMonitor",
+        advice="Once, to see which groups decay.",
+    )
+
+
+@option("callback", "device_stats")
+@dataclass(slots=True)
+class DeviceStatsOption(CallbackOption):
+    """Lightning's DeviceStatsMonitor: memory and use of the GPU or the CPU, in the trackers."""
+
+    builds: ClassVar[str] = "fulgurite.callback.stock:build_device_stats"
+    costs: ClassVar[str] = "A look at the device for each micro-batch."
+    only_watches: ClassVar[bool] = True
+    needs_tracker: ClassVar[bool] = True
+
+    cpu_stats: bool = knob(
+        False, "Whether the CPU's load and memory are logged on a GPU run too.", source="Lightning docs, DeviceStatsMonitor",
+        advice="When the GPU waits and the data may be the reason.",
+    )
