@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from toy_stage import ToyStage, fit
 
 from fulgurite.callback.metrics_logger import Record
-from fulgurite.callback.optimizer_step import Pace, Stepwise
+from fulgurite.callback.optimizer_step import Pace
 from fulgurite.logger.guard import Guarded
 from fulgurite.logger.metrics_file import MetricsFile
 
@@ -84,7 +84,7 @@ class Saves(Checkpoint):
 def test_the_pace_leaves_out_evaluations_and_checkpoints(tmp_path: Path, micro: int) -> None:
     clock = Ticking()
     fit(
-        [record(tmp_path, clock=clock), Costs(clock), Saves(clock, tmp_path)],
+        [record(tmp_path), Costs(clock), Saves(clock, tmp_path)], stage=ToyStage(clock),
         steps=6, micro=micro, eval_every=2, checkpoints=True, folder=tmp_path,
     )
     # Each micro-batch has 5 tokens and takes 1 s, whatever lies between them.
@@ -99,16 +99,6 @@ def test_pace_counts_from_go_to_hold() -> None:
         clock.now += wait
         do()
     assert (pace.trained, pace.paused) == (2 + 1 + 4, 3 + 7)
-
-
-def test_setup_twice_adds_one_callback() -> None:
-    class Trainer:
-        callbacks: list[Any] = []  # noqa: RUF012
-
-    one = Stepwise()
-    one.setup(Trainer(), None, "fit")  # type: ignore[arg-type]
-    one.setup(Trainer(), None, "fit")  # type: ignore[arg-type]
-    assert len(Trainer.callbacks) == 1
 
 
 def test_a_resumed_run_forgets_the_rows_after_its_checkpoint(tmp_path: Path) -> None:

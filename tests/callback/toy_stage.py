@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
+
+from fulgurite.callback.optimizer_step import Pace
+from fulgurite.logger.guard import guarded
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
@@ -18,7 +22,7 @@ logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 class ToyStage(LightningModule):
     """Counts 5 tokens read and 3 trained a micro-batch; keeps the contract of `step_record`."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(1)
@@ -26,6 +30,17 @@ class ToyStage(LightningModule):
         self.step_record: dict[str, float] = {}
         self.tokens_seen = self.step_tokens_read = self._micro = 0
         self._sum = 0.0
+        self.pace = Pace(clock)
+        self.logs_to_trackers = True
+
+    def on_train_batch_start(self, batch: torch.Tensor, batch_idx: int) -> None:
+        self.pace.go()
+
+    def on_validation_start(self) -> None:
+        self.pace.hold()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.pace.hold()
 
     def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
         loss = (self.model(batch) ** 2).mean()
@@ -73,7 +88,8 @@ def fit(
         trainer = Trainer(
             accelerator="cpu", max_steps=steps, max_epochs=-1, accumulate_grad_batches=micro, gradient_clip_val=1.0,
             val_check_interval=eval_every * micro if eval_every else None, check_val_every_n_epoch=None,
-            limit_val_batches=None if eval_every else 0, num_sanity_val_steps=0, logger=loggers or False,
+            limit_val_batches=None if eval_every else 0, num_sanity_val_steps=0,
+            logger=[guarded(logger) for logger in loggers] if loggers else False,
             callbacks=callbacks, enable_checkpointing=checkpoints, enable_progress_bar=False,
             enable_model_summary=False, log_every_n_steps=1, default_root_dir=folder,
         )

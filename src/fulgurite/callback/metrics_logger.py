@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
 
 from fulgurite.callback.optimizer_step import Stepwise
-from fulgurite.logger.guard import guarded
 from fulgurite.logger.metrics_file import MetricsFile
 
 
@@ -20,18 +17,19 @@ class Record(Stepwise):
     step, so that a killed and resumed run has each row once.
     """
 
-    def __init__(
-        self, file: MetricsFile, *, log_every: int, total_steps: int, clock: Callable[[], float] = time.perf_counter,
-    ) -> None:
-        super().__init__(clock)
+    def __init__(self, file: MetricsFile, *, log_every: int, total_steps: int) -> None:
+        super().__init__()
         self._file, self._every, self._total = file, log_every, total_steps
         self._tokens = 0
         self._since = 0.0
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        """Puts a guard before each tracker, for Lightning's own calls too."""
-        super().setup(trainer, pl_module, stage)
-        trainer.loggers = [guarded(logger) for logger in trainer.loggers]
+        """What the stage logs by itself goes to no tracker: each row goes there from here, once."""
+        pl_module.logs_to_trackers = False
+
+    def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
+        """Another Trainer may have no such callback."""
+        pl_module.logs_to_trackers = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Forgets the rows that a killed run wrote after its last checkpoint."""
@@ -44,9 +42,9 @@ class Record(Stepwise):
         self._tokens += stage.step_tokens_read
         if step % self._every and step != self._total:
             return
-        seconds = self.pace.trained - self._since
+        seconds = stage.pace.trained - self._since
         speed = round(self._tokens / seconds, 1) if seconds > 0 else 0.0
-        self._tokens, self._since = 0, self.pace.trained
+        self._tokens, self._since = 0, stage.pace.trained
         self._row(trainer, stage, {**stage.step_record, "train/tokens_per_second": speed})
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

@@ -40,23 +40,17 @@ class Pace:
 
 
 class Stepwise(pl.Callback):  # type: ignore[misc]
-    """Calls `on_step` once an optimizer step, after the last of its micro-batches, and keeps its pace.
+    """Calls `on_step` once an optimizer step, after the last of its micro-batches, and brings the stage's pace up to now.
 
-    A pause begins with an evaluation or a checkpoint and lasts until the next micro-batch begins, after all callbacks
-    have had their say: samples drawn after an evaluation, and a checkpoint written between two steps, lie in it.
+    The pace is the stage's (`stage.pace`): a pause begins with an evaluation or a checkpoint and lasts until the next micro-batch
+    begins, after all callbacks have run. Lightning calls the hooks of a module after those of the callbacks.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.pace = Pace(clock)
+    def __init__(self) -> None:
         self._last = 0
 
     def on_step(self, trainer: pl.Trainer, stage: Any, step: int) -> None:
         """One optimizer step is done; `step` counts from 1."""
-
-    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        """Puts the end of pauses behind every other callback: Lightning has no hook for the end of a checkpoint."""
-        if not any(isinstance(c, _Go) and c.pace is self.pace for c in trainer.callbacks):
-            trainer.callbacks.append(_Go(self.pace))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """A resumed run begins after the steps it has."""
@@ -66,24 +60,5 @@ class Stepwise(pl.Callback):  # type: ignore[misc]
         """Sees whether this micro-batch was the last of a step."""
         if trainer.global_step != self._last:
             self._last = trainer.global_step
-            self.pace.tick()
+            pl_module.pace.tick()
             self.on_step(trainer, pl_module, self._last)
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Begins a pause."""
-        self.pace.hold()
-
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Begins a pause."""
-        self.pace.hold()
-
-
-class _Go(pl.Callback):  # type: ignore[misc]
-    """The last of all callbacks: what others do before a micro-batch belongs to the pause."""
-
-    def __init__(self, pace: Pace) -> None:
-        self.pace = pace
-
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Training goes on."""
-        self.pace.go()

@@ -70,7 +70,7 @@ class ProgressLine(Stepwise):
         self, total_steps: int, *, stream: TextIO | None = None, clock: Callable[[], float] = time.perf_counter,
         width: int | None = None,
     ) -> None:
-        super().__init__(clock)
+        super().__init__()
         self._total, self._clock, self._stream, self._width = total_steps, clock, stream, width
         self._loss, self._mean, self._val = Smoothed(), 0.0, ""
         self._speed: deque[tuple[float, int]] = deque(maxlen=20)
@@ -95,10 +95,10 @@ class ProgressLine(Stepwise):
     def on_step(self, trainer: pl.Trainer, stage: Any, step: int) -> None:
         """Shows the step, at most five times a second on a terminal."""
         # The first step's tokens are left out: it is not the pace.
-        self._speed.append((self.pace.trained, self._speed[-1][1] + stage.step_tokens_read if self._speed else 0))
+        self._speed.append((stage.pace.trained, self._speed[-1][1] + stage.step_tokens_read if self._speed else 0))
         if "train/loss" in stage.step_record:  # a step that drew no row, under privacy, has none
             self._mean = self._loss.add(stage.step_record["train/loss"])
-        left = self._forecast.left(step, self.pace.trained, self.pace.paused)
+        left = self._forecast.left(step, stage.pace.trained, stage.pace.paused)
         now = self._clock()
         if self._bar is not None:
             if self._shown is None or now - self._shown[0] >= 0.2 or step == self._total:
@@ -110,7 +110,6 @@ class ProgressLine(Stepwise):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Says why the line stands still."""
-        super().on_validation_start(trainer, pl_module)
         if not trainer.sanity_checking:
             loss = f"loss {self._mean:.3f}{self._val}  " if self._speed else ""
             self._show(trainer.global_step, f"{loss}evaluating ...")

@@ -47,7 +47,7 @@ def train_loader(
     rows: AnyRows, order: StepSampler | PoissonOrder, position: Callable[[], int], workers: int = 0, ahead: Ahead = Ahead.nothing
 ) -> DataLoader[Any]:
     """Micro-batches from step `position()` to the end of its epoch; its length is always a whole epoch's."""
-    sampler = _FromPosition(rows, order, position, ahead)
+    sampler = FromPosition(rows, order, position, ahead)
     return DataLoader(_MicroBatches(rows, ahead), batch_size=None, sampler=sampler, num_workers=workers, worker_init_fn=_leave_signals)
 
 
@@ -85,7 +85,9 @@ def longest(rows: AnyRows, count: int, ahead: Ahead, seed: int) -> dict[str, Any
     return _MicroBatches(rows, ahead)[cut] | {"shared": 0}  # nor spares less
 
 
-class _FromPosition(Sampler[Cut]):
+class FromPosition(Sampler[Cut]):
+    """The micro-batches of each optimizer step, from step `position()` to the end of its epoch."""
+
     def __init__(self, rows: AnyRows, order: StepSampler | PoissonOrder, position: Callable[[], int], ahead: Ahead) -> None:
         self.rows, self.order, self.position, self.ahead = rows, order, position, ahead
 

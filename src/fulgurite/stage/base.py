@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -38,11 +37,13 @@ from fulgurite.precision.rounding import Rounded
 from fulgurite.privacy.mechanism import Mechanism
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.stage.freezing import freeze_temporarily
+from fulgurite.stage.trainer_check import clipping
+from fulgurite.stage.trainer_hooks import TrainerHooks
 
 Batch = dict[str, Any]
 
 
-class StageModule(LightningModule):  # type: ignore[misc]
+class StageModule(TrainerHooks):
     """Base of the stages. A subclass defines `total_loss`; optimizer, schedule, clipping and checks are here.
 
     After each optimizer step `step_record` holds its numbers: `train/loss` (mean over the step's units, all ranks),
@@ -68,16 +69,10 @@ class StageModule(LightningModule):  # type: ignore[misc]
                 layer.compile(dynamic=True)
         self.train()  # transformers loads models for inference, and Lightning leaves the mode as it finds it
         self.strict_loading = False  # a checkpoint holds what is trained; its keys are checked by the checkpoint code
-        self.step_record: dict[str, float] = {}
         self.tokens_seen = 0
-        self.step_tokens_read = 0
         self.mechanism: Mechanism | None = None
         self.schedule: Scheduler = run.scheduler
         """What the learning rate follows: the config's, or the ramp of a range test."""
-        self.random_state: dict[str, Tensor] | None = None
-        """The random state in which training begins, whatever is drawn between the building of the stage and its fit."""
-        self.micro_batches_per_step = 0
-        """Set by the data module."""
         self.places: Callable[[list[int]], list[str]] = lambda rows: [str(r) for r in rows]
         self.freeze_schedules: list[Callable[[int], Iterable[nn.Parameter]]] = []
         """Each says which parameters rest in an optimizer step (counted from 0): functions of the step alone, or resume differs."""
@@ -164,9 +159,10 @@ class StageModule(LightningModule):  # type: ignore[misc]
         self._window.append(batch)
         self._rest.enter_context(freeze_temporarily(self._frozen_parameters()))
         try:
-            if "ahead" in batch:
-                self.on_step_start(batch)
-            loss = self._loss(batch)
+            with self.precision_context():
+                if "ahead" in batch:
+                    self.on_step_start(batch)
+                loss = self._loss(batch)
             self._sums.append(loss.detach())
             self._refuse_nonfinite("loss", loss.detach())
         except BaseException:
@@ -215,13 +211,12 @@ class StageModule(LightningModule):  # type: ignore[misc]
         norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
         if self.dtypes.option != "fp16":  # there the scaler skips such a step by design
             self._refuse_nonfinite("gradient norm", torch.tensor(norm))
-        limit = gradient_clip_val or 0.0
-        if limit and gradient_clip_algorithm == "value":
-            clipped = any(bool((g.abs() > limit).any()) for g in gradients)
-        else:
-            clipped = bool(limit) and norm > limit
+        limit, algorithm = clipping(self)  # a Trainer of one's own has none, or the same
+        clipped = False
         if limit:
-            self.clip_gradients(optimizer, gradient_clip_val=limit, gradient_clip_algorithm=gradient_clip_algorithm)
+            by_value = algorithm == "value"
+            clipped = any(bool((g.abs() > limit).any()) for g in gradients) if by_value else norm > limit
+            self.clip_gradients(optimizer, gradient_clip_val=limit, gradient_clip_algorithm=algorithm)
         self._record(norm, clipped or private.get("privacy/clipped", 0.0) > 0, base_rate(optimizer), private)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -230,6 +225,7 @@ class StageModule(LightningModule):  # type: ignore[misc]
         optimizer = self.trainer.optimizers[0]
         if isinstance(optimizer, Rounded):
             self.step_record["train/unchanged"] = optimizer.unchanged
+        self.log_step()
 
     def _record(self, norm: float, clipped: bool, rate: float, private: dict[str, float]) -> None:
         targets = self._window[0]["step_targets"]
@@ -283,6 +279,7 @@ class StageModule(LightningModule):  # type: ignore[misc]
 
     def on_validation_start(self) -> None:
         """What is evaluated takes its place; the callbacks' samples, which come before `on_validation_end`, are of it too."""
+        super().on_validation_start()
         self._evaluation_weights.enter_context(self.evaluation_weights())
 
     def on_validation_end(self) -> None:
@@ -303,19 +300,21 @@ class StageModule(LightningModule):  # type: ignore[misc]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds the sum of the loss and the count of its units; no logits are kept."""
-        if "ahead" in batch:
-            self.on_step_start(batch)
-        if batch["input_ids"].shape[0]:
+        with self.precision_context():
+            if "ahead" in batch:
+                self.on_step_start(batch)
+            if not batch["input_ids"].shape[0]:
+                return
             self._val += torch.stack([self.total_loss(batch).double(), torch.tensor(self.loss_units(batch), device=self.device).double()])
 
     def on_validation_epoch_end(self) -> None:
         total, count = self.all_reduce(self._val).tolist()
-        # the row goes to the trackers by callback/record.py
         self._evaluated(total / max(count, 1), {f"val/{name}": value for name, value in self.reduce_metrics().items()})
 
     def _evaluated(self, loss: float, more: dict[str, float]) -> None:
-        self.log_dict({"val/loss": loss, **more}, logger=False)
-        scheduler = self.lr_schedulers() if self.trainer.state.fn == TrainerFn.FITTING else None
+        self.log_dict({"val/loss": loss, **more}, logger=self.logs_to_trackers)
+        training = self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
+        scheduler = self.lr_schedulers() if training else None
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             scheduler.step(loss)
 
@@ -339,6 +338,7 @@ class StageModule(LightningModule):  # type: ignore[misc]
 
     def on_train_start(self) -> None:
         """Take the config's hyperparameters again, after a checkpoint may have brought back those of another one."""
+        super().on_train_start()
         groups, plateau = self._made
         renew(self.trainer.optimizers[0], self.lr_schedulers(), groups, plateau)
 
@@ -353,7 +353,10 @@ class StageModule(LightningModule):  # type: ignore[misc]
 
         Which weights are kept is the checkpoints' callback's concern, and Lightning asks callbacks first.
         """
+        super().on_save_checkpoint(checkpoint)
         checkpoint["fulgurite"] = {"tokens_seen": self.tokens_seen, **self.state()}
+        if self._window:
+            checkpoint["fulgurite"]["inside_step"] = len(self._window)
         if self.mechanism is not None:
             checkpoint["fulgurite"]["privacy"] = self.mechanism.state()
         averages = {id(p): x for o in self.trainer.optimizers if hasattr(o, "averages") for p, x in o.averages()}
@@ -364,6 +367,11 @@ class StageModule(LightningModule):  # type: ignore[misc]
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         kept = dict(checkpoint.get("fulgurite", {}))
         self.tokens_seen = int(kept.pop("tokens_seen", 0))
+        if (inside := kept.pop("inside_step", 0)) > 0:
+            raise CheckpointError(
+                f"The checkpoint was saved after {inside} of the {self.micro_batches_per_step} micro-batches of an optimizer step, whose "
+                "gradients it has not; continue from one that was saved between two steps (ModelCheckpoint(every_n_train_steps=...))."
+            )
         account = kept.pop("privacy", None)
         self.restore(kept)
         if self.mechanism is not None:

@@ -175,6 +175,7 @@ class PolicyStage(StageModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Between two optimizer steps, after a checkpoint that may be due: make the rollout that the next step learns from."""
+        super().on_train_batch_start(batch, batch_idx)
         number = self.trainer.global_step // self.cuts.steps
         if not self._window and (self.buffer is None or self.buffer.number != number):
             self.buffer = self.roll(batch["rows"], number)

@@ -88,6 +88,11 @@ class PreferenceModule(StageModule):
 
     def on_fit_start(self) -> None:
         """The reference goes where the policy is."""
+        super().on_fit_start()
+        self.place_reference()
+
+    def place_reference(self) -> None:
+        """Moves the reference to the policy's device."""
         if self._parts["reference"] is not None:
             self._parts["reference"].to(self.device)
 

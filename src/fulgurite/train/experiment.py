@@ -49,6 +49,8 @@ class Experiment(Pieces):
         Raises RequestError (exit status 2), TrainingFailed (3) or Interrupted (130, 143) as the command ends.
         """
         run = self.composed.run
+        if "assembled" in vars(self) and self.module.has_trained:
+            raise ConfigError("This experiment has been trained: make a new one with fulgurite.experiment(...) to train again.")
         if run.sweep.knobs and not self.composed.multirun and run.sweep.trial is None:
             raise ConfigError("A search is several runs: write fulgurite train -m before the words, as in -m +sweep=sft_lora.")
         if run.lr_finder.enabled:

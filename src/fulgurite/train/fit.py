@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from fulgurite.errors import Interrupted, is_shortage
+from fulgurite.errors import is_shortage
 from fulgurite.files.atomic import remove_drafts, write_output
 from fulgurite.monitor.outcome import Ending, ending
 from fulgurite.plan.verdict import write
@@ -18,6 +16,8 @@ from fulgurite.run.folder import write_run
 from fulgurite.run.status import track_status
 from fulgurite.sweep.study import begin
 from fulgurite.text.console import rank, say
+from fulgurite.train import lightning
+from fulgurite.train.lightning import without_process_group
 from fulgurite.train.messages import closing, opening
 from fulgurite.train.oom import KNOB, Shortage, failure, halve, kept_whole, loading
 from fulgurite.train.pieces import Pieces
@@ -29,16 +29,12 @@ def train(pieces: Pieces) -> None:
     begin(run.sweep, Path(run.run_dir or run.resume.run or ".").parent, resumed=run.resume.run is not None)
     troubles, folder = pieces.troubles, pieces.folder
     say(pieces.source.checked.words(pieces.source) if pieces.source.checked else "")
-    try:
-        with only_first(track_status(folder, name=run.name)) as found:
-            if ranks.rank == 0:
-                remove_drafts(folder)  # of a process that was killed while it wrote
-                write(troubles, folder / "troubles.json")
-            how = fit_in_memory(pieces)
-            found |= {"state": how.state, **({"warnings": list(how.warnings)} if how.warnings else {})}
-    finally:
-        if torch.distributed.is_initialized():  # Lightning leaves it, and its threads abort a process that ends (seen: exit 134)
-            torch.distributed.destroy_process_group()
+    with without_process_group(), only_first(track_status(folder, name=run.name)) as found:
+        if ranks.rank == 0:
+            remove_drafts(folder)  # of a process that was killed while it wrote
+            write(troubles, folder / "troubles.json")
+        how = fit_in_memory(pieces)
+        found |= {"state": how.state, **({"warnings": list(how.warnings)} if how.warnings else {})}
     if rank() == 0:
         say(closing(pieces, how))
 
@@ -102,11 +98,7 @@ def fit_once(pieces: Pieces) -> Shortage | None:
     stage, trainer = pieces.module, pieces.trainer
     try:
         with pieces.callbacks.stop.listening():
-            trainer.fit(stage, datamodule=pieces.data, ckpt_path=pieces.checkpoint)
-    except SystemExit as left:
-        if isinstance(left.__context__, KeyboardInterrupt):  # Lightning's answer to one that code beside ours has raised
-            raise Interrupted("Interrupted by a KeyboardInterrupt in the training step; earlier checkpoints are whole.") from left
-        raise
+            lightning.fit(trainer, stage, pieces.data, pieces.checkpoint)
     except (RuntimeError, MemoryError) as error:
         if not is_shortage(error):
             raise

@@ -111,6 +111,7 @@ def measure(pieces: Pieces) -> Curve:
 def climb(pieces: Pieces) -> Curve | Shortage:
     """The curve of one test; if memory ran out, what is known of it. No checkpoint, sample or row of metrics is written."""
     curve, stage = Curve(), pieces.module
+    stage.resumes_from = None  # the test begins with the weights of the start, whatever the folder holds
     trainer = pieces.trainer_with([curve, ProgressLine(stage.total_steps)])
     try:
         trainer.fit(stage, datamodule=pieces.data)

@@ -47,7 +47,7 @@ def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: Seen) -
         return
     stage.to(torch.device(device(run.trainer)))
     if isinstance(stage, PreferenceModule):
-        stage.on_fit_start()  # its reference follows it
+        stage.place_reference()
     asked, reason = run.trainer.micro_batch_size, composed.provenance[KNOB].reason
     while True:
         batch = longest(rows, run.trainer.micro_batch_size, stage.ahead, run.seed)

@@ -13,7 +13,6 @@ from fulgurite import __version__
 from fulgurite.callback.context import CallbackContext
 from fulgurite.checkpoint import resume
 from fulgurite.checkpoint.folder import parse_step
-from fulgurite.checkpoint.io import FolderCheckpointIO
 from fulgurite.config.provenance import Composed
 from fulgurite.config.run import RunConfig
 from fulgurite.data.source import Source
@@ -36,6 +35,7 @@ from fulgurite.strategy.ranks import Ranks
 from fulgurite.text.console import rank, say
 from fulgurite.train.assembly import Assembled, assemble
 from fulgurite.train.callbacks import RunCallbacks, build_callbacks
+from fulgurite.train.lightning import build_checkpoint_plugin
 from fulgurite.train.oom import adopt
 from fulgurite.trainer.build import build as build_trainer
 from fulgurite.trainer.build import device
@@ -100,10 +100,12 @@ class Pieces:
         """The stage and what was loaded for it. Raises as `troubles` does before any weight is loaded."""
         assert self.troubles is not None
         resumed = self.checkpoint is not None
-        return assemble(
+        made = assemble(
             self.composed, self.dtypes, self.source, self.gathered,
             lambda: secret_of(self.composed.run.privacy, self.folder, resumed),
         )
+        made.module.resumes_from = self.checkpoint
+        return made
 
     @property
     def module(self) -> StageModule:
@@ -139,7 +141,7 @@ class Pieces:
     @cached_property
     def trainer(self) -> Trainer:
         """The Lightning Trainer of `fulgurite train`, with its callbacks and trackers."""
-        return self.trainer_with(self.callbacks.every, self.trackers, [FolderCheckpointIO()], self.gathered.val is not None)
+        return self.trainer_with(self.callbacks.every, self.trackers, [build_checkpoint_plugin()], self.gathered.val is not None)
 
     def trainer_with(
         self, callbacks: Sequence[Callback], trackers: Sequence[Any] = (), plugins: Sequence[Any] = (), validates: bool = False

@@ -1,0 +1,77 @@
+"""What lets a stage train under any Lightning Trainer: checks before step 1, its random state, its precision, its pace, `self.log`."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from fulgurite.callback.optimizer_step import Pace
+from fulgurite.checkpoint import rng
+from fulgurite.config.run import RunConfig
+from fulgurite.precision.policy import Dtypes
+from fulgurite.stage.trainer_check import refuse_cut_steps, refuse_other_mathematics
+
+
+class TrainerHooks(LightningModule):  # type: ignore[misc]
+    """A LightningModule that computes the same under our Trainer and under anybody's."""
+
+    run: RunConfig
+    dtypes: Dtypes
+    total_steps: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pace = Pace()
+        self.step_record: dict[str, float] = {}
+        self.step_tokens_read = 0
+        self.random_state: dict[str, Tensor] | None = None
+        """The random state in which training begins, whatever is drawn between the building of the stage and its fit."""
+        self.micro_batches_per_step = 0
+        """Set by the data module."""
+        self.resumes_from: Path | None = None
+        """The checkpoint of our own from which the run goes on."""
+        self.logs_to_trackers = True
+        """False under the callback that writes rows: it hands each to the trackers once, with its step and tokens."""
+        self.has_trained = False
+        self._timed = 0.0
+
+    def on_fit_start(self) -> None:
+        """Refuses a Trainer that computes something else, and takes the random state of a run's start."""
+        refuse_other_mathematics(self.trainer, self)
+        if self.random_state is not None:
+            rng.restore(self.random_state, torch.device("cuda" if "cuda" in self.random_state else "cpu"))
+
+    def on_train_start(self) -> None:
+        """Refuses batches that are not the run's."""
+        refuse_cut_steps(self.trainer, self)
+        self.has_trained = True
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Training goes on: what callbacks did before this micro-batch was a pause. Lightning calls them first."""
+        self.pace.go()
+
+    def on_validation_start(self) -> None:
+        """A pause begins, until the next micro-batch."""
+        self.pace.hold()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A pause begins, until the next micro-batch."""
+        self.pace.hold()
+
+    def precision_context(self) -> contextlib.AbstractContextManager[Any]:
+        """The run's autocast if the Trainer does not bring it, which it does not where it was given no precision."""
+        if self.trainer.precision == self.dtypes.lightning:
+            return contextlib.nullcontext()
+        return self.dtypes.autocast(self.device.type)
+
+    def log_step(self) -> None:
+        """Logs `step_record` and the tokens a second of the step's own time, once an optimizer step."""
+        self.pace.tick()
+        seconds, self._timed = self.pace.trained - self._timed, self.pace.trained
+        speed = self.step_tokens_read / seconds if seconds > 0 else 0.0
+        self.log_dict(self.step_record | {"train/tokens_per_second": speed}, logger=self.logs_to_trackers)
