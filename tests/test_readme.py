@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import warnings
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ COMMANDS = [
 ]
 
 
+PYTHON = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.S | re.M)
+
+
 def test_there_are_commands() -> None:
     assert len(COMMANDS) >= 12
 
@@ -31,3 +35,15 @@ def test_a_command_of_the_readme_composes(command: str) -> None:
     swept = "-m" in shlex.split(placed)
     words = [word.partition(",")[0] if swept and not word.startswith("+") else word for word in words]
     compose([word for word in words if not word.startswith(("resume.run=", "+sweep=", "+find="))])
+
+
+@pytest.mark.parametrize("block", PYTHON)
+def test_python_of_the_readme_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    warnings.simplefilter("ignore")  # Lightning's advice; pytest puts the filters back
+    exec(compile(block, "README.md", "exec"), {})
+    assert list(tmp_path.glob("runs/*/*/metrics.jsonl"))
+
+
+def test_the_readme_has_python() -> None:
+    assert len(PYTHON) == 1

@@ -13,7 +13,7 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
 def test_they_are_all_here() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["first_run", "losses_by_hand"]
+    assert [path.stem for path in NOTEBOOKS] == ["first_run", "lightning", "losses_by_hand"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

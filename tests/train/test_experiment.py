@@ -43,9 +43,10 @@ class Losses(L.Callback):
 
 
 def words_of(stage: str, folder: Path, *more: str) -> list[str]:
+    dropout = [] if stage in ("grpo", "ppo") else ["method.dropout=0.1"]  # a policy that is compared with itself has none
     return [
-        f"stage={stage}", "data=file", f"data.path={write_data(folder, stage)}", "data.max_samples=40", "data.max_length=96",
-        f"trainer.max_steps={STEPS}", f"trainer.eval_every={STEPS}", "optim.lr=3e-3", "method.dropout=0.1", *STAGE_WORDS[stage], *more,
+        f"stage={stage}", "data=file", f"data.path={write_data(folder, stage)}", "data.max_samples=40", "data.max_length=128",
+        f"trainer.max_steps={STEPS}", f"trainer.eval_every={STEPS}", "optim.lr=3e-3", *dropout, *STAGE_WORDS[stage], *more,
     ]
 
 
