@@ -57,15 +57,15 @@ def fit(stage: StageModule, batches: list[dict[str, object]], **more: object) ->
 
 
 def step(
-    windows: list[list[int]], *words: str, clip: float | None = None, by: str | None = None
+    windows: list[list[int]], *words: str, clip: float = 0.0, by: str = "norm"
 ) -> tuple[StageModule, dict[str, torch.Tensor]]:
     """One optimizer step of SGD at rate 1 over the examples, cut as `windows` says; returns the change of each weight."""
-    stage = stage_of(*words)
+    stage = stage_of(*words, f"trainer.max_grad_norm={clip}", f"trainer.clip_algorithm={by}")
     before = {n: p.detach().clone() for n, p in stage.named_parameters() if p.requires_grad}
     rows = examples(512)
     count = sum(int((t >= 0).sum()) for window in windows for n in window for t in [rows[n][1]])
     batches = [batch_of([rows[n] for n in window], count) for window in windows]
-    fit(stage, batches, accumulate_grad_batches=len(batches), gradient_clip_val=clip, gradient_clip_algorithm=by)
+    fit(stage, batches, accumulate_grad_batches=len(batches))
     return stage, {n: p.detach() - before[n] for n, p in stage.named_parameters() if n in before}
 
 

@@ -70,7 +70,6 @@ class StageModule(TrainerHooks):
         self.train()  # transformers loads models for inference, and Lightning leaves the mode as it finds it
         self.strict_loading = False  # a checkpoint holds what is trained; its keys are checked by the checkpoint code
         self.tokens_seen = 0
-        self.mechanism: Mechanism | None = None
         self.schedule: Scheduler = run.scheduler
         """What the learning rate follows: the config's, or the ramp of a range test."""
         self.places: Callable[[list[int]], list[str]] = lambda rows: [str(r) for r in rows]
@@ -154,6 +153,8 @@ class StageModule(TrainerHooks):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The micro-batch's share of the step's mean loss, scaled so that Lightning's averages leave it exact."""
+        if "step_targets" not in batch:
+            raise ConfigError("The batch does not say what its step's mean counts (step_targets): train on experiment.data.")
         if not self._window:
             self.step_tokens_read = 0
         self._window.append(batch)
@@ -312,7 +313,7 @@ class StageModule(TrainerHooks):
         self._evaluated(total / max(count, 1), {f"val/{name}": value for name, value in self.reduce_metrics().items()})
 
     def _evaluated(self, loss: float, more: dict[str, float]) -> None:
-        self.log_dict({"val/loss": loss, **more}, logger=self.logs_to_trackers)
+        self.log_numbers({"val/loss": loss, **more})
         training = self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
         scheduler = self.lr_schedulers() if training else None
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):

@@ -13,6 +13,7 @@ from fulgurite.config.run import RunConfig
 from fulgurite.data.loader import FromPosition
 from fulgurite.errors import ConfigError
 from fulgurite.precision.policy import Dtypes
+from fulgurite.privacy.mechanism import Mechanism
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -27,6 +28,7 @@ class Stage(Protocol):
     total_steps: int
     micro_batches_per_step: int
     resumes_from: Path | None
+    mechanism: Mechanism | None
 
 
 OWN_AUTOCAST = ("32-true", "bf16-mixed")
@@ -83,7 +85,7 @@ def _differences(trainer: Trainer, stage: Stage) -> Iterator[str]:
 
 def _cuts(trainer: Trainer, stage: Stage) -> Iterator[str]:
     count = max(stage.micro_batches_per_step, 1)
-    if not isinstance(getattr(trainer.train_dataloader, "sampler", None), FromPosition):
+    if stage.micro_batches_per_step and not isinstance(getattr(trainer.train_dataloader, "sampler", None), FromPosition):
         yield (
             "The training batches are not those of this run: call trainer.fit(experiment.module, datamodule=experiment.data), and let "
             "nothing replace their sampler."
@@ -110,7 +112,7 @@ def _cuts(trainer: Trainer, stage: Stage) -> Iterator[str]:
 def clipping(stage: Stage) -> tuple[float, str]:
     """The gradient norm, or value, to clip to, 0.0 for none, and by which of them. Under privacy each row's gradient is clipped."""
     config = stage.run.trainer
-    return (0.0 if stage.run.private else float(config.max_grad_norm or 0.0)), str(config.clip_algorithm)
+    return (0.0 if stage.mechanism is not None else float(config.max_grad_norm or 0.0)), str(config.clip_algorithm)
 
 
 def _callbacks(trainer: Trainer) -> list[Any]:

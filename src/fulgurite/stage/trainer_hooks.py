@@ -14,6 +14,7 @@ from fulgurite.callback.optimizer_step import Pace
 from fulgurite.checkpoint import rng
 from fulgurite.config.run import RunConfig
 from fulgurite.precision.policy import Dtypes
+from fulgurite.privacy.mechanism import Mechanism
 from fulgurite.stage.trainer_check import refuse_cut_steps, refuse_other_mathematics
 
 
@@ -23,6 +24,7 @@ class TrainerHooks(LightningModule):  # type: ignore[misc]
     run: RunConfig
     dtypes: Dtypes
     total_steps: int
+    mechanism: Mechanism | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +34,7 @@ class TrainerHooks(LightningModule):  # type: ignore[misc]
         self.random_state: dict[str, Tensor] | None = None
         """The random state in which training begins, whatever is drawn between the building of the stage and its fit."""
         self.micro_batches_per_step = 0
-        """Set by the data module."""
+        """Set by the data module; 0 for a stage that is used without one."""
         self.resumes_from: Path | None = None
         """The checkpoint of our own from which the run goes on."""
         self.logs_to_trackers = True
@@ -74,4 +76,8 @@ class TrainerHooks(LightningModule):  # type: ignore[misc]
         self.pace.tick()
         seconds, self._timed = self.pace.trained - self._timed, self.pace.trained
         speed = self.step_tokens_read / seconds if seconds > 0 else 0.0
-        self.log_dict(self.step_record | {"train/tokens_per_second": speed}, logger=self.logs_to_trackers)
+        self.log_numbers(self.step_record | {"train/tokens_per_second": speed})
+
+    def log_numbers(self, numbers: dict[str, float]) -> None:
+        """Logs through Lightning: to its callbacks, and to the Trainer's loggers unless our rows go to them."""
+        self.log_dict(numbers, logger=self.logs_to_trackers and bool(self.trainer.loggers))
