@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import copy
 import functools
 import io
 import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +130,9 @@ def run_of(method: str) -> RunConfig:
 def trained(model: Any, way: str) -> tuple[float, Any]:
     """The loss that the stage records after a few steps, and the model that it is of, its adapter merged."""
     method = "lora" if way == "lora" else "full"
-    run = copy.deepcopy(run_of(method))
+    run = run_of(method)
     if way == "lora":
-        run.method.rank, run.method.alpha = 4, 8.0
+        run = replace(run, method=replace(run.method, rank=4, alpha=8.0))
     dtypes = settle(run.precision, "cpu")
     whole = applied(run, Loaded(model, None, 1024), dtypes)  # type: ignore[arg-type]
     stage = build(run.stage, whole, run, dtypes, STEPS)

@@ -74,6 +74,7 @@ def estimated(setting: str) -> int:
     import numpy as np
 
     from fulgurite.config.compose import compose
+    from fulgurite.config.resolve import fill
     from fulgurite.config.run import Facts
     from fulgurite.config.schema import build
     from fulgurite.plan.context import Machine
@@ -81,8 +82,8 @@ def estimated(setting: str) -> int:
     from fulgurite.plan.meta_model import outlined
 
     composed = compose(words(setting, Path("rows.json")))
-    composed.fill(Facts(), "data")
-    composed.fill(Facts(total_steps=STEPS), "steps")
+    composed = fill(composed, Facts(), "data")
+    composed = fill(composed, Facts(total_steps=STEPS), "steps")
     model = outlined(composed.run, build(composed.run.precision, "cpu"))[1]
     return estimate(composed.run, model, np.array([int(setting.split()[2])]), Machine()).peak
 

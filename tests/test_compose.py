@@ -13,6 +13,7 @@ from fulgurite.config.override_checks import value_of
 from fulgurite.config.overrides import quoted
 from fulgurite.config.paths import conf_dir
 from fulgurite.config.provenance import plain
+from fulgurite.config.resolve import fill
 from fulgurite.config.run import GROUPS, SEVERAL, Facts
 from fulgurite.config.schema import build, groups, options
 from fulgurite.errors import ConfigError
@@ -112,14 +113,14 @@ def test_several_trackers_each_keep_their_knobs() -> None:
 def test_facts_fill_what_was_left_empty() -> None:
     composed = compose(["scheduler.warmup_ratio=0.03"])
     facts = Facts(percentile_99=130, model_length=2048, rows=100, total_steps=70)
-    composed.fill(facts, "data")
-    composed.fill(facts, "steps")
+    composed = fill(composed, facts, "data")
+    composed = fill(composed, facts, "steps")
     assert composed.run.data.max_length == 192  # 130 rounded up to a multiple of 64
     assert composed.run.scheduler.warmup_steps == 3  # ceil(0.03 x 70)
     assert composed.run.trainer.micro_batch_size == 5  # 1024 // 192
     whole = compose(["method=full"])
-    whole.fill(facts, "data")
-    whole.fill(facts, "steps")
+    whole = fill(whole, facts, "data")
+    whole = fill(whole, facts, "steps")
     assert whole.run.trainer.micro_batch_size == 2  # 512 // 192
     assert "99th percentile of the data, 130 tokens" in composed.provenance["data.max_length"].reason
 
@@ -130,7 +131,7 @@ def test_facts_fill_what_was_left_empty() -> None:
 )
 def test_a_small_data_set_gets_smaller_batches(words: str, rows: int, size: int) -> None:
     composed = compose(words.split())
-    composed.fill(Facts(percentile_99=100, model_length=2048, rows=rows), "data")
+    composed = fill(composed, Facts(percentile_99=100, model_length=2048, rows=rows), "data")
     assert composed.run.trainer.global_batch_size == size
 
 

@@ -17,8 +17,9 @@ from fulgurite.errors import TrainingFailed, is_shortage
 from fulgurite.run.folder import read_config, read_provenance
 from fulgurite.stage.causal_lm import LanguageStage
 from fulgurite.train import memory_trial as trial_step
-from fulgurite.train.memory_trial import CONFIRMED, as_it_was, refusing
+from fulgurite.train.memory_trial import as_it_was, refusing
 
+CONFIRMED = "confirmed by a trial step"
 SAID = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
 LORA = ("method=lora", "method.dropout=0.1", "optim.lr=1e-2", "scheduler=constant")
 PAIRS = ("data=guide_preference", "stage=dpo", "method=lora", "method.dropout=0.1", "optim.lr=1e-3")
@@ -33,9 +34,9 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Every run is tried, however small; the list is the rows of each micro-batch that was."""
     plain, seen = trial_step.goes_through, []
 
-    def goes_through(stage: Any, batch: dict[str, Any], model: Any) -> bool:
+    def goes_through(stage: Any, batch: dict[str, Any], model: Any, rows: int) -> bool:
         seen.append(len(batch["rows"]))
-        return plain(stage, batch, model)
+        return plain(stage, batch, model, rows)
 
     monkeypatch.setattr(trial_step, "NEEDLESS", 0.0)
     monkeypatch.setattr(trial_step, "goes_through", goes_through)

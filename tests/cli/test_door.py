@@ -15,7 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 from fulgurite.config.choices import check_choice, meant, named
 from fulgurite.config.compose import NOT_COMPOSED, compose
 from fulgurite.config.override_checks import prepare
-from fulgurite.config.overrides import name_of, read_value
+from fulgurite.config.override_names import name_of
+from fulgurite.config.overrides import read_value
 from fulgurite.config.run import GROUPS, all_knobs
 from fulgurite.config.schema import Knob, check, groups, options
 from fulgurite.errors import ConfigError, FulguriteError

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from fulgurite.cli.explain import explain_main
+from fulgurite.config.resolve import fill_run
+from fulgurite.config.run import Facts
 from fulgurite.config.schema import Knob
 from fulgurite.explain import as_json
-from fulgurite.explain.knob_index import contexts, default_run, everything, filled
+from fulgurite.explain.knob_index import contexts, default_run, everything
 from fulgurite.explain.search import asked
 
 KEYS = [
@@ -66,9 +68,8 @@ def test_each_option_is_put_into_its_own_context() -> None:
 
 
 def test_the_default_run_is_filled_from_the_config_alone() -> None:
-    run = default_run()
-    derived = filled(run)
-    assert run.optim.lr == derived["optim.lr"].value
+    run, decisions = fill_run(default_run(), Facts())
+    assert run.optim.lr == next(found.value for found in decisions if found.parameter == "optim.lr")
     assert run.method.alpha == 128
     assert run.scheduler.warmup_steps is None  # needs the number of steps
 

@@ -10,10 +10,13 @@ from tests.end_to_end.runs import tiny
 
 from fulgurite.config.compose import compose
 from fulgurite.config.provenance import Composed
+from fulgurite.config.run import RunConfig
+from fulgurite.plan import alternatives
 from fulgurite.plan import prepare as room
-from fulgurite.plan.alternatives import cheaper, earlier
-from fulgurite.plan.context import Memory, Part
+from fulgurite.plan.alternatives import cheaper
+from fulgurite.plan.context import Memory, ModelFacts, Part
 from fulgurite.plan.preflight import checked_source
+from fulgurite.run.resume_plan import preview_resume
 
 WORDS = ["model=tiny", "precision=fp32", "logger=none", "data.max_samples=60", "trainer.max_steps=300"]
 
@@ -26,10 +29,13 @@ def test_cheaper_words_are_looked_for_only_where_memory_is_short(monkeypatch: py
     run = composed("method=full", "trainer.global_batch_size=8", "trainer.micro_batch_size=4")
     dtypes = room.settled(run)
     found = room.gather(run, checked_source(run), dtypes)
+    run = found.composed
     # a stand-in for plan/memory.py: trained parameters and rows at a time, so that each word shows
-    monkeypatch.setattr(room, "memory",
-        lambda s: Memory(Part(weights=s.model.trained, activations=1000 * s.run.trainer.micro_batch_size)))
-    seen = replace(found.seen, memory=room.memory(found.seen))
+    def count(run: RunConfig, model: ModelFacts, *_: object) -> Memory:
+        return Memory(Part(weights=model.trained, activations=1000 * run.trainer.micro_batch_size))
+
+    monkeypatch.setattr(alternatives, "estimate", count)
+    seen = replace(found.seen, memory=count(run.run, found.seen.model))
     seen.machine = replace(seen.machine, memory_free=10 * seen.memory.peak)
     assert cheaper(run, dtypes, found.facts, seen) == []
     seen.machine = replace(seen.machine, memory_free=seen.memory.peak)
@@ -45,12 +51,18 @@ def test_cheaper_words_are_looked_for_only_where_memory_is_short(monkeypatch: py
 
 def test_an_earlier_checkpoint_is_found_with_what_differs(tmp_path: Path) -> None:
     folder = tiny(tmp_path, "optim.lr=1e-3")
-    assert earlier(composed(), None) is None
-    assert earlier(composed(), tmp_path / "elsewhere") is None
-    found = earlier(composed("optim.lr=2e-3"), folder)
+    assert preview_resume(composed(), None) is None
+    assert preview_resume(composed(), tmp_path / "elsewhere") is None
+    found = preview_resume(composed("optim.lr=2e-3"), folder)
     assert found is not None
-    assert (found.step, found.missing) == (2, [])
-    assert "optim.lr 0.001 → 0.002" in found.changes
+    assert (found.step, found.missing) == (2, ())
+    assert "optim.lr 0.001 → 0.002" in map(str, found.refused)
+    allowed = preview_resume(composed("optim.lr=2e-3", "resume.allow=[optim.lr]"), folder)
+    assert allowed is not None
+    assert "optim.lr" not in [change.knob for change in allowed.refused]
+    assert "optim.lr" in [change.knob for change in allowed.allowed]
+    assert "step-2" in allowed.sentence()
     (folder / "checkpoints" / "step-2" / "state.json").unlink()
-    assert earlier(composed(), folder).missing == ["state.json"]
-    assert "optim.lr" not in " ".join(earlier(composed("optim.lr=2e-3", "resume.allow=[optim.lr]"), folder).changes)
+    damaged = preview_resume(composed(), folder)
+    assert damaged is not None
+    assert damaged.missing == ("state.json",)

@@ -13,11 +13,12 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from fulgurite.config.compose import compose
 from fulgurite.config.provenance import Composed
+from fulgurite.config.resolve import fill
 from fulgurite.config.run import Facts
 from fulgurite.plan import memory
 from fulgurite.plan.context import Machine, ModelFacts
 from fulgurite.plan.meta_model import outlined
-from fulgurite.plan.micro_batch import reduce
+from fulgurite.plan.micro_batch import fit_memory
 from fulgurite.precision.policy import Dtypes
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.load import applied, start
@@ -28,8 +29,8 @@ ROWS, TOKENS = 2, 24
 
 def composed_of(*words: str) -> tuple[Composed, Dtypes, ModelFacts]:
     composed = compose(["model=tiny", "data.max_length=64", *words])
-    composed.fill(Facts(), "data")
-    composed.fill(Facts(total_steps=10, rows=100), "steps")
+    composed = fill(composed, Facts(), "data")
+    composed = fill(composed, Facts(total_steps=10, rows=100), "steps")
     dtypes: Dtypes = settle(composed.run.precision, "cpu")
     return composed, dtypes, outlined(composed.run, dtypes)[1]
 
@@ -117,15 +118,16 @@ def test_a_derived_micro_batch_shrinks_until_it_fits_and_a_given_one_stays() -> 
     composed, _, facts = composed_of("method=full", "precision=fp32", "trainer.global_batch_size=16")
     before = composed.run.trainer.micro_batch_size
     assert before == 8
-    assert not reduce(composed, facts, None, Machine(memory_free=10**12))
+    assert fit_memory(composed, facts, None, Machine(memory_free=10**12)) is composed
     need = memory.estimate(composed.run, facts, None, Machine()).training.total
-    assert reduce(composed, facts, None, Machine(memory_free=need))
+    composed = fit_memory(composed, facts, None, Machine(memory_free=need))
     assert composed.run.trainer.micro_batch_size in (1, 2, 4)
     assert "8 would need" in composed.provenance["trainer.micro_batch_size"].reason
     several, _, facts = composed_of("method=full", "precision=fp32", "trainer.global_batch_size=16")
-    assert not reduce(several, facts, None, Machine(memory_free=need, processes=2))  # each would see other memory free
+    two = Machine(memory_free=need, processes=2)  # each would see other memory free
+    assert fit_memory(several, facts, None, two) is several
     given, _, facts = composed_of("method=full", "precision=fp32", "trainer.micro_batch_size=8")
-    assert not reduce(given, facts, None, Machine(memory_free=1))
+    assert fit_memory(given, facts, None, Machine(memory_free=1)) is given
 
 
 def test_a_step_counts_where_it_needs_more_than_the_logits_left() -> None:
@@ -151,8 +153,8 @@ def test_another_engine_holds_a_copy_and_its_keys_and_values_all_the_time() -> N
     said = []
     for engine in ("transformers", "vllm"):
         composed, _, facts = composed_of(*words)
-        composed.run.stage.engine = Engine(engine)
-        said.append(memory.estimate(composed.run, facts, None, Machine()))
+        run = replace(composed.run, stage=replace(composed.run.stage, engine=Engine(engine)))
+        said.append(memory.estimate(run, facts, None, Machine()))
     own, other = said
     copy = 2 * sum(math.prod(t.shape) for t in facts.tensors if t.kind != "adapter")
     assert other.rollouts.total - own.rollouts.total == copy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from fulgurite.config.compose import compose
 from fulgurite.config.provenance import Composed
+from fulgurite.config.resolve import fill
 from fulgurite.config.schema import build
 from fulgurite.method.modules import elements
 from fulgurite.model.tiny import tokenizer
@@ -59,9 +61,8 @@ def filled(*words: str) -> Composed:
     from fulgurite.config.run import Facts
 
     composed = compose(["logger=none", "precision=fp32", *words])
-    composed.fill(Facts(percentile_99=60, rows=100, model_length=64), "data")
-    composed.fill(Facts(total_steps=10), "steps")
-    return composed
+    composed = fill(composed, Facts(percentile_99=60, rows=100, model_length=64), "data")
+    return fill(composed, Facts(total_steps=10), "steps")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -101,8 +102,7 @@ def test_every_architecture_is_counted_as_it_is_loaded(folders: dict[str, Path],
     if method == "qlora" and name not in QUANTISABLE:
         method = "dora" if name in ("qwen2", "llama") else "lora"
     composed = filled("model=hf", f"model.path={folders[name]}", f"method={method}", *METHODS[method])
-    run = composed.run
-    run.model.attention = "eager"
+    run = replace(composed.run, model=replace(composed.run.model, attention="eager"))
     dtypes: Dtypes = settle(run.precision, "cpu")
     found, facts = outlined(run, dtypes)
     model = applied(run, start(run, dtypes), dtypes)

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from tests.plan.made import said, seen
 
+from fulgurite.checkpoint.resume import Change
 from fulgurite.config.compose import compose
-from fulgurite.plan.context import Cheaper, DataFacts, Disk, Earlier, Machine, Memory, ModelFacts, Part, Weights
+from fulgurite.plan.context import Cheaper, DataFacts, Disk, Machine, Memory, ModelFacts, Part, Weights
 from fulgurite.plan.rules import RULES, find_troubles
 from fulgurite.plan.rules.precision import unmoved
+from fulgurite.run.resume_plan import ResumePlan
 
 GB = 1_000_000_000
 
@@ -53,7 +55,8 @@ class Case:
     remedy: str = ""
 
 
-E = Earlier(Path("runs/a"), step=50)
+CHANGED = ResumePlan(Path("runs/a"), 5, refused=(Change("optim.lr", 0.001, 0.002),))
+E = ResumePlan(Path("runs/a"), step=50)
 SFT_LORA = "model=hf model.path=none"  # of unknown size: taken as 7B
 SPEAKS = [
     Case("rate.low-for-lora", "optim.lr=5e-5", {}, "warning", "optim.lr=5e-05 is low for method=lora: most runs of stage=sft use 0.0001",
@@ -241,11 +244,11 @@ SPEAKS = [
     Case("freeze.pattern", "method=freeze", {"model": model(tensors=[
         Weights("a", (2_000_000,), True, "mlp"), Weights("b", (133_000_000,), False, "attention")])}, "note",
          "Trained: 2,000,000 of 135,000,000 parameters (1.5%): mlp 2,000,000."),
-    Case("resume.changed", "resume.allow=[seed]", {"earlier": Earlier(Path("runs/a"), 5, ["optim.lr 0.001 → 0.002"])}, "error",
+    Case("resume.changed", "resume.allow=[seed]", {"earlier": CHANGED}, "error",
          "This run differs from runs/a: optim.lr 0.001 → 0.002", "resume.allow=[optim.lr,seed]"),
-    Case("resume.finished", "", {"earlier": Earlier(Path("runs/a"), 1000)}, "error", "runs/a finished at step 1,000 of 1,000",
+    Case("resume.finished", "", {"earlier": ResumePlan(Path("runs/a"), 1000)}, "error", "runs/a finished at step 1,000 of 1,000",
          "trainer.max_steps=2000 resume.allow=[trainer.max_steps]"),
-    Case("resume.exactness", "", {"earlier": Earlier(Path("runs/a"), 5, [], ["optimizer.safetensors"])}, "error",
+    Case("resume.exactness", "", {"earlier": ResumePlan(Path("runs/a"), 5, missing=("optimizer.safetensors",))}, "error",
          "has no optimizer.safetensors"),
     Case("export.template", "", {"model": model(template_differs="renders conversations otherwise than training does.")}, "error",
          "The exported tokenizer renders conversations otherwise", "data.template=chatml"),
@@ -386,7 +389,7 @@ def test_the_share_that_bf16_rounds_away_is_the_measured_one() -> None:
 
 def test_what_a_rule_says_better_is_not_said_again() -> None:
     run = seen("optim.lr=5e-5", "trainer.keep_checkpoints=9")
-    assert [said.partition("=")[0] for said in run.unusual] == ["optim.lr", "trainer.keep_checkpoints"]
+    assert [found.parameter for found in run.unusual] == ["optim.lr", "trainer.keep_checkpoints"]
     assert [(t.rule, t.sentence.partition("=")[0]) for t in find_troubles(run)] == [
         ("rate.low-for-lora", "optim.lr"), ("value.unusual", "trainer.keep_checkpoints"),
     ]

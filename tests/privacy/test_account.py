@@ -12,6 +12,7 @@ from opacus.accountants import PRVAccountant, RDPAccountant
 from torch import nn
 
 from fulgurite.config.compose import compose
+from fulgurite.config.resolve import fill
 from fulgurite.config.run import Facts
 from fulgurite.data.sampler import PoissonOrder
 from fulgurite.errors import CheckpointError, ConfigError
@@ -67,7 +68,7 @@ def test_prv_needs_less_noise() -> None:
 
 def test_empty_knobs_are_filled_with_their_reasons() -> None:
     composed = compose(["privacy=dp_sgd", "trainer.global_batch_size=50", "model=tiny", "data.max_length=64"])
-    composed.fill(Facts(rows=1000, total_steps=60), "steps")
+    composed = fill(composed, Facts(rows=1000, total_steps=60), "steps")
     p = composed.run.privacy
     assert p.delta == delta_for(1000) == pytest.approx(10**-3.6)
     assert p.noise_multiplier == noise_for(8.0, p.delta, 0.05, 60)
@@ -79,8 +80,8 @@ def test_batches_are_four_times_as_large_and_full_gradients_fit() -> None:
     sizes = {}
     for words in ("method=lora", "method=full"):
         composed = compose(["privacy=dp_sgd", words, "data.max_length=64"])
-        composed.fill(Facts(rows=100_000, percentile_99=60, model_length=2048), "data")
-        composed.fill(Facts(rows=100_000, total_steps=2), "steps")
+        composed = fill(composed, Facts(rows=100_000, percentile_99=60, model_length=2048), "data")
+        composed = fill(composed, Facts(rows=100_000, total_steps=2), "steps")
         sizes[words] = (composed.run.trainer.global_batch_size, composed.run.trainer.micro_batch_size)
     assert sizes == {"method=lora": (64, 16), "method=full": (256, 3)}  # 2 GB hold three rows' gradients of 0.54 GB
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -190,8 +191,7 @@ def test_what_breaks_the_promise_is_refused_in_one_sentence(words: str) -> None:
     ("group", "name", "says"), [("stage", "dpo", "no loss of a single row"), ("method", "oft", "not proven row by row")]
 )
 def test_stages_and_methods_that_are_not_proven_are_refused(group: str, name: str, says: str) -> None:
-    run = compose(["privacy=dp_sgd"]).run
-    setattr(run, group, SimpleNamespace(name=name))
+    run = replace(compose(["privacy=dp_sgd"]).run, **{group: SimpleNamespace(name=name)})
     said = DpSgd().refusal(run)
     assert said is not None
     assert f"{group}={name}" in said

@@ -102,7 +102,22 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], allow: Sequence[str], following: Collection[str] = ()) -> list[str]:
     """The changes that `allow` does not name, as `knob old → new`. Raises ConfigError where `allow` names no knob."""
-    return [str(change) for change in _split(old, new, allow, following)[1]]
+    return [str(change) for change in split_changes(old, new, allow, following)[1]]
+
+
+def split_changes(
+    old: Mapping[str, Any], new: Mapping[str, Any], allow: Sequence[str], following: Collection[str]
+) -> tuple[list[Change], list[Change]]:
+    """The changes that `allow` names, and the others. Raises ConfigError if `allow` names no parameter."""
+    known = {*BESIDE, *(key.removesuffix(OPTION) for config in (old, new) for key, _ in _flat(config))}
+    known |= {key.rpartition(".")[0] for key in known if "." in key}
+    for name in allow:
+        if name not in known:
+            raise ConfigError(f"resume.allow={name} names no knob of the run.{did_you_mean(name, known)}")
+    found = changes(old, new)
+    if any(_covered(change.knob, allow) for change in found):
+        allow = [*allow, *following]
+    return [c for c in found if _covered(c.knob, allow)], [c for c in found if not _covered(c.knob, allow)]
 
 
 def check_same(
@@ -114,14 +129,19 @@ def check_same(
     `following` are knobs that were derived in both runs: where a change is allowed, so is what follows from it. `kept` are names
     that are allowed elsewhere, which the remedy repeats.
     """
-    allowed, refused = _split(old, new, allow, following)
+    allowed, refused = split_changes(old, new, allow, following)
+    refuse_changes(refused, place, [*allow, *kept])
+    return allowed
+
+
+def refuse_changes(refused: Sequence[Change], place: Path, allow: Sequence[str]) -> None:
+    """Raises CheckpointError with every change that is not allowed, and the remedy, which repeats what `allow` names."""
     if refused:
-        names = ",".join(sorted({*allow, *kept, *(change.knob for change in refused)}))
+        names = ",".join(sorted({*allow, *(change.knob for change in refused)}))
         raise CheckpointError(
             f"This run differs from {place}: {'; '.join(map(str, refused))}; "
             f"say resume.allow=[{names}] if that is meant, or choose another run_dir."
         )
-    return allowed
 
 
 def check_inputs(checkpoint: Path, now: Mapping[str, str], allow: Sequence[str]) -> list[str]:
@@ -144,20 +164,6 @@ def comparable(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[dict[str
     """Two identities without the inputs that only one of them has: older runs have none, and only the first process hashes files."""
     lone = {name for name in INPUTS if (name in old) != (name in new)}
     return {k: v for k, v in old.items() if k not in lone}, {k: v for k, v in new.items() if k not in lone}
-
-
-def _split(
-    old: Mapping[str, Any], new: Mapping[str, Any], allow: Sequence[str], following: Collection[str]
-) -> tuple[list[Change], list[Change]]:
-    known = {*BESIDE, *(key.removesuffix(OPTION) for config in (old, new) for key, _ in _flat(config))}
-    known |= {key.rpartition(".")[0] for key in known if "." in key}
-    for name in allow:
-        if name not in known:
-            raise ConfigError(f"resume.allow={name} names no knob of the run.{did_you_mean(name, known)}")
-    found = changes(old, new)
-    if any(_covered(change.knob, allow) for change in found):
-        allow = [*allow, *following]
-    return [c for c in found if _covered(c.knob, allow)], [c for c in found if not _covered(c.knob, allow)]
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -16,15 +14,15 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, ValueNode, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from fulgurite.config.guard import refuse_hydra_code, refuse_resolver, refuse_secret
+from fulgurite.config.guard import refuse_hydra_code, refuse_resolver
 from fulgurite.config.hydra_errors import explained, owners_of
 from fulgurite.config.override_checks import NAME, prepare
-from fulgurite.config.overrides import decoded_key, name_of
 from fulgurite.config.paths import conf_dir
-from fulgurite.config.provenance import Composed, Origin, origin_of, place
+from fulgurite.config.provenance import Composed
 from fulgurite.config.registry import import_plugins
-from fulgurite.config.run import GROUPS, SEVERAL, Facts, RunConfig
-from fulgurite.config.schema import Knob, Option, Range, check, options, settings
+from fulgurite.config.resolve import Job, resolve
+from fulgurite.config.run import GROUPS, SEVERAL, RunConfig
+from fulgurite.config.schema import Option, options
 from fulgurite.errors import ConfigError, did_you_mean
 
 NOT_COMPOSED = (OverflowError, ValueError, TypeError, AttributeError, KeyError, AssertionError, RecursionError)
@@ -66,53 +64,15 @@ def typed(config: DictConfig, overrides: Sequence[str]) -> Composed:
         for name, option in getattr(run, group).items():
             if not isinstance(option, Option):
                 raise ConfigError(f"{group}.{name} is set, and {group}={name} is not chosen; choose it, or remove {group}.{name}.")
-    composed = Composed(run, choices, {}, list(overrides), multirun=str(hydra.mode) == "RunMode.MULTIRUN")
-    said = {name_of(text) for text in overrides}
     import_plugins(run.plugins)
-    for knob, value in settings(run):
-        check(knob, value)
-        refuse_secret(knob.path, str(value))
-        value = knob.with_absolute_paths(value)
-        value = {decoded_key(key): item for key, item in value.items()} if isinstance(value, dict) else value
-        place(run, knob.path, value)
-        composed.provenance[knob.path] = origin_of(knob, value, said, choices)
-        composed.warnings += _outside_usual(knob, value, run, composed.provenance[knob.path])
     if run.name is not None and not NAME.fullmatch(run.name):
         raise ConfigError(f"name={run.name} is not allowed: use letters, digits, dot, dash and underscore, at most 64.")
-    if run.name is None:
-        run.name = "-".join((choices["stage"], choices["method"], choices["model"]))
-        composed.provenance["name"] = Origin(run.name, "derived", "stage, method and model")
     if run.run_dir == "":
         raise ConfigError("run_dir= is empty; give a folder, or leave it out.")
-    _expand_home(composed)
-    job = hydra.job
-    if composed.multirun and run.run_dir is not None and run.sweep.trial is None and not OmegaConf.is_missing(job, "num"):
-        run.run_dir = str(Path(run.run_dir) / str(job.num))  # each of several runs in a folder of its own
-        composed.provenance["run_dir"] = Origin(run.run_dir, "derived", "the folder that was given, and the job's number")
-    if composed.multirun and run.run_dir is None:
-        run.run_dir = str(Path(hydra.runtime.output_dir))
-        composed.provenance["run_dir"] = Origin(run.run_dir, "derived", "the sweep's folder and the job's number")
-    composed.fill(Facts(), "config")
-    return composed
-
-
-def _expand_home(composed: Composed) -> None:
-    """Let `~` in the run's folder mean the home directory: not every shell replaces it behind `=`."""
-    run, origins = composed.run, composed.provenance
-    for path, folder in (("run_dir", run.run_dir), ("resume.run", run.resume.run)):
-        if folder is not None and folder.startswith("~"):
-            found = os.path.expanduser(folder)
-            place(run, path, found)
-            origins[path] = Origin(found, origins[path].origin, origins[path].reason)
-
-
-def _outside_usual(knob: Knob, value: Any, run: RunConfig, origin: Origin) -> Iterator[str]:
-    usual = knob.usual_for(run) if value is not None and origin.origin in {"command line", "preset"} else None
-    if not isinstance(usual, Range):
-        return
-    for item in value if isinstance(value, list) else [value]:
-        if isinstance(item, int | float) and not isinstance(item, bool) and not usual.holds(item):
-            yield f"{knob.path}={item} is outside what is usual here ({usual}). {knob.advice}"
+    number = None if OmegaConf.is_missing(hydra.job, "num") else int(hydra.job.num)
+    multirun = str(hydra.mode) == "RunMode.MULTIRUN"
+    job = Job(True, number, str(hydra.runtime.output_dir)) if multirun else Job()
+    return resolve(run, choices, overrides, job)
 
 
 def _refuse_strangers(config: DictConfig) -> None:

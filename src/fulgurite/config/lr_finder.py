@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from fulgurite.config.frozen import Freezable
 from fulgurite.config.schema import Empty, Sure, above, between, knob
 
 
 @dataclass(slots=True)
-class LrFinder:
+class LrFinder(Freezable):
     """A test that trains with a growing rate and keeps nothing of what it trained, `fulgurite train +find=lr`."""
 
     room: ClassVar[str] = "lr_finder"

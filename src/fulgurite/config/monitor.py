@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from fulgurite.config.frozen import Freezable
 from fulgurite.config.schema import knob
 
 
 @dataclass(slots=True)
-class Monitor:
+class Monitor(Freezable):
     """What is said while a run trains."""
 
     room: ClassVar[str] = "monitor"

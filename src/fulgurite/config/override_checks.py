@@ -15,11 +15,11 @@ from yaml import YAMLError
 
 from fulgurite.config.choices import check_choice
 from fulgurite.config.guard import refuse_hydra, refuse_resolver, refuse_secret
-from fulgurite.config.overrides import UNREADABLE, as_typed, check_file, name_of, read_value
+from fulgurite.config.override_names import name_of
+from fulgurite.config.overrides import UNREADABLE, as_typed, check_file, read_value
 from fulgurite.config.paths import conf_dir
-from fulgurite.config.provenance import PRESETS
 from fulgurite.config.registry import register
-from fulgurite.config.run import GROUPS, SEVERAL, all_knobs
+from fulgurite.config.run import GROUPS, PRESETS, SEVERAL, all_knobs
 from fulgurite.config.schema import Knob, bare, groups
 from fulgurite.errors import ConfigError, did_you_mean
 

@@ -16,13 +16,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, QuotedString
 from hydra.errors import HydraException
 
+from fulgurite.config.override_names import encode_key, name_of
 from fulgurite.config.schema import Knob, bare
 from fulgurite.errors import ConfigError
 
 OPENING, CLOSING = "([{", ")]}"
 CHOICE = re.compile(r"choice\((.*)\)", re.DOTALL)
-HEX = "hex_of_utf8_"
-HEX_KEY = re.compile(HEX + "((?:[0-9a-f]{2})+)")
 QUOTED_KEY = re.compile(r"""\s*(['"])(.*?)\1\s*:(.*)""", re.DOTALL)
 INTERPOLATION = re.compile(r"(\\*)\$\{")
 ESCAPED = re.compile(r"(\\+)\$\{")
@@ -57,11 +56,6 @@ def unescape(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: unescape(item) for key, item in value.items()}
     return [unescape(item) for item in value] if isinstance(value, list) else value
-
-
-def name_of(text: str) -> str:
-    """The parameter or group that an override sets."""
-    return text.lstrip("+~").partition("=")[0].strip()
 
 
 def read_value(value: str, keep_quotes: bool = False) -> Any:
@@ -138,14 +132,8 @@ def _pair(part: str) -> str:
     if not colon:
         return part
     if quoted_key or read_value(f"{{{key}:x}}") is UNREADABLE:
-        key = HEX + key.strip().encode("utf-8", "surrogateescape").hex()
+        key = encode_key(key.strip())
     return f"{key}:{_element(item)}"
-
-
-def decoded_key(key: str) -> str:
-    """A key of a mapping as it was typed. Hydra reads few signs in a key, so that others come to it in hexadecimal digits."""
-    found = HEX_KEY.fullmatch(key)
-    return bytes.fromhex(found[1]).decode("utf-8", "surrogateescape") if found else key
 
 
 def split(text: str) -> list[str]:

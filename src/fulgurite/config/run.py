@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from fulgurite.config.frozen import Freezable
 from fulgurite.config.lr_finder import LrFinder
 from fulgurite.config.monitor import Monitor
 from fulgurite.config.schema import Empty, Knob, groups, knob, knobs_of
@@ -16,6 +17,8 @@ from fulgurite.config.sweep import Sweep
 
 GROUPS = ("stage", "method", "optim", "scheduler", "precision", "privacy", "model", "data", "trainer", "strategy", "callback", "logger")
 """The groups whose options ship with the package, in the order in which a person chooses."""
+PRESETS = ("experiment", "sweep", "find", "debug")
+"""Groups of files that set values in other groups."""
 SEVERAL = ("callback", "logger")
 """Those of which a run may choose several options."""
 EARLIER: dict[str, Any] = {
@@ -42,7 +45,7 @@ class Facts:
 
 
 @dataclass(slots=True)
-class Resume:
+class Resume(Freezable):
     """Going on with an earlier run."""
 
     room: ClassVar[str] = "resume"
@@ -61,7 +64,7 @@ class Resume:
 
 
 @dataclass(slots=True)
-class Plan:
+class Plan(Freezable):
     """What the rules of `fulgurite plan` may not refuse."""
 
     room: ClassVar[str] = "plan"
@@ -74,7 +77,7 @@ class Plan:
 
 
 @dataclass(slots=True)
-class RunConfig:
+class RunConfig(Freezable):
     """The root: one field a group, then what belongs to the run itself."""
 
     stage: Any = None

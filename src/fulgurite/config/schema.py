@@ -19,6 +19,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from fulgurite.config.frozen import Freezable
 from fulgurite.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ def knob(
 
 
 @dataclass(slots=True)
-class Option:
+class Option(Freezable):
     """Base of all options. A subclass's docstring is its page in `explain`: what it is, then when to take it.
 
     `builds` names the function that makes the thing, as "module:function"; it is imported only when it is built.

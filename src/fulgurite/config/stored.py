@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fulgurite.config.frozen import freeze
 from fulgurite.config.guard import Allowed
 from fulgurite.config.overrides import literal
 from fulgurite.config.registry import IMPORTED, register
@@ -51,40 +53,43 @@ def rebuilt(config: dict[str, Any], allowed: Allowed | None = None, folder: Path
     asked = config.get("plugins") or ()
     left = [str(m) for m in asked if m not in IMPORTED] if isinstance(asked, list) else []
     hint = f" It asks for plugins=[{','.join(left)}], which is imported only if this command line says so." if left else ""
-    run = RunConfig()
     try:
-        for name, value in (EARLIER | config).items():
-            if name in SEVERAL:
-                setattr(run, name, {key: _option(name, item) for key, item in value.items()})
-            elif name in GROUPS:
-                setattr(run, name, _option(name, value))
-            elif name in OWN:
-                setattr(run, name, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(OWN[name]), literal(value))))
-            else:
-                setattr(run, name, value)
+        run = RunConfig(**{name: _part(name, value) for name, value in (EARLIER | config).items()})
     except (OmegaConfBaseException, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{place} cannot be read by this version: {' '.join(str(error).split())[:200]}.{hint}") from error
+        said = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{place} cannot be read by this version: {said}.{hint}") from error
     if left:
-        run.plugins = [module for module in asked if module in IMPORTED]
-        _say_once(f"warning: {place} asks for plugins=[{','.join(left)}], which was not imported; to allow it, add those words here.")
-    _trust_anew(run, allowed, place)
-    return run
+        run = replace(run, plugins=[module for module in asked if module in IMPORTED])
+        _say_once(
+            f"warning: {place} asks for plugins=[{','.join(left)}], which was not imported; to allow it, add those words here."
+        )
+    frozen: RunConfig = freeze(replace(run, model=_trust_anew(run.model, allowed, place)))
+    return frozen
 
 
-def _trust_anew(run: RunConfig, allowed: Allowed, place: str) -> None:
-    """Let the model's own code run only as `allowed`, under the pin that was typed with it."""
-    model = run.model
+def _part(name: str, value: Any) -> Any:
+    """One field of a RunConfig from its plain value in config.yaml."""
+    if name in SEVERAL:
+        return {key: _option(name, item) for key, item in value.items()}
+    if name in GROUPS:
+        return _option(name, value)
+    if name in OWN:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(OWN[name]), literal(value)))
+    return value
+
+
+def _trust_anew(model: Any, allowed: Allowed, place: str) -> Any:
+    """The model, whose own code may run only as `allowed`, under the pin that was typed with it."""
     if not getattr(model, "trust_remote_code", False):
-        return
+        return model
     if allowed.model_code:
-        model.revision = allowed.revision
-        return
-    model.trust_remote_code = False
-    model.revision = None if str(model.revision).startswith("sha256:") else model.revision
+        return replace(model, revision=allowed.revision)
     _say_once(
-        f"warning: {place} lets the code in {model.path} run (model.trust_remote_code=true), which does not count here; to allow it, "
-        "read the code, then add model.trust_remote_code=true and model.revision=<its pin>."
+        f"warning: {place} lets the code in {model.path} run (model.trust_remote_code=true), which does not count here; "
+        "to allow it, read the code, then add model.trust_remote_code=true and model.revision=<its pin>."
     )
+    pinned = str(model.revision).startswith("sha256:")
+    return replace(model, trust_remote_code=False, revision=None if pinned else model.revision)
 
 
 @functools.cache

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
+from fulgurite.config.frozen import Freezable
 from fulgurite.config.schema import Empty, Sure, at_least, knob
 
 
@@ -32,7 +33,7 @@ class Goal(StrEnum):
 
 
 @dataclass(slots=True)
-class Sweep:
+class Sweep(Freezable):
     """A search, `fulgurite train -m +sweep=sft_lora`; the same command goes on with one that was stopped."""
 
     room: ClassVar[str] = "sweep"

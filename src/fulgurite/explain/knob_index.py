@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
 from typing import Any
 
 from fulgurite.config.chat_arguments import ChatConfig
+from fulgurite.config.decision import Decision
 from fulgurite.config.export_arguments import Export
+from fulgurite.config.resolve import fill_run
 from fulgurite.config.run import SEVERAL, Facts, RunConfig, all_knobs
-from fulgurite.config.schema import Derived, Knob, Range, Usual, knobs_of, options, words_of
+from fulgurite.config.schema import Knob, Range, Usual, knobs_of, options, words_of
 from fulgurite.explain.choices import default_options
 from fulgurite.explain.citations import links
 from fulgurite.explain.translations import told
-
-Rule = Callable[[RunConfig, Facts], Derived]
 
 COMMANDS: dict[str, type] = {"chat": ChatConfig, "export": Export}
 """What commands other than `train` can be told: their knobs are written without the command's name."""
@@ -45,7 +45,7 @@ class Context:
     method: str
     model: str
     usual: Usual | None
-    derived: Derived | None
+    derived: Decision | None
 
 
 @cache
@@ -69,25 +69,6 @@ def default_run(**chosen: str) -> RunConfig:
     return RunConfig(**made)
 
 
-def filled(run: RunConfig) -> dict[str, Derived]:
-    """Fill the knobs that the config alone can fill; what each became, by name, with its reason."""
-    out = {}
-    for config in (run, *(getattr(run, field.name) for field in fields(run))):
-        cls: type = type(config)
-        for knob, rule in _rules(cls):
-            if getattr(config, knob.name) is None:
-                out[knob.path] = rule(run, Facts())
-                setattr(config, knob.name, out[knob.path].value)
-    return out
-
-
-@cache
-def _rules(cls: type) -> tuple[tuple[Knob, Rule], ...]:
-    """The knobs of a config class that the config alone can fill, and how. Kept: a table asks for many runs."""
-    knobs = knobs_of(cls) if is_dataclass(cls) else ()
-    return tuple((k, k.empty.rule) for k in knobs if k.empty and k.empty.rule and k.empty.needs == "config")
-
-
 def contexts(knob: Knob) -> list[Context]:
     """The knob under each stage, method and model size (the default's and a large one), its own option kept."""
     group = knob.group.partition(".")[0]
@@ -99,7 +80,8 @@ def contexts(knob: Knob) -> list[Context]:
                 if chosen.setdefault(group, knob.option) != knob.option:
                     continue
                 run = default_run(**chosen)
-                derived = filled(run).get(knob.path)
+                run, decisions = fill_run(run, Facts())
+                derived = next((decision for decision in decisions if decision.parameter == knob.path), None)
                 out.append(Context(stage, method, model, knob.usual_for(run), derived))
     return out
 

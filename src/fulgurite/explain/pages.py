@@ -6,12 +6,14 @@ import sys
 from collections.abc import Sequence
 from typing import get_type_hints
 
-from fulgurite.config.run import GROUPS, RunConfig
-from fulgurite.config.schema import Derived, Knob, Option, Sure, groups, knobs_of, options, words_of
+from fulgurite.config.decision import Decision
+from fulgurite.config.resolve import fill_run
+from fulgurite.config.run import GROUPS, Facts, RunConfig
+from fulgurite.config.schema import Knob, Option, Sure, groups, knobs_of, options, words_of
 from fulgurite.explain import bytes_per_weight as sizes
 from fulgurite.explain.choices import Preset, default_options, presets
 from fulgurite.explain.citations import links
-from fulgurite.explain.knob_index import COMMANDS, Context, Shared, contexts, default_run, everything, filled, merged
+from fulgurite.explain.knob_index import COMMANDS, Context, Shared, contexts, default_run, everything, merged
 from fulgurite.explain.layout import kind_words, usual_words, value_words
 from fulgurite.explain.translations import current, fixed, told
 from fulgurite.text.layout import count_cells, format_labels, format_table, measure_width, pad, wrap_paragraph
@@ -157,13 +159,13 @@ def _empty_words(knob: Knob) -> str:
     return f"{words}. By default: {derived.reason}" if derived and current() == "en" else words
 
 
-def by_default(knob: Knob) -> Derived | None:
+def by_default(knob: Knob) -> Decision | None:
     """What the empty knob comes to in the default run, where the config alone tells."""
     if knob.empty is None or knob.default is not None:
         return None
     group = knob.group.partition(".")[0]
     run = default_run() if default_options().get(group, "") == knob.option else default_run(**{group: knob.option})
-    return filled(run).get(knob.path)
+    return next((found for found in fill_run(run, Facts())[1] if found.parameter == knob.path), None)
 
 
 def _table_of(depends: Sequence[Context], knob: Knob) -> str:

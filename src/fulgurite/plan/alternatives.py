@@ -1,38 +1,22 @@
-"""What stands beside a plan: the checkpoint it would go on from, and the same run in less memory."""
+"""The same run in less memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
-from fulgurite.checkpoint.folder import PARTS, list_steps, name_step
-from fulgurite.checkpoint.resume import CHECKPOINTS, differences
 from fulgurite.config.compose import compose
 from fulgurite.config.provenance import Composed
+from fulgurite.config.resolve import fill
 from fulgurite.config.run import Facts, RunConfig
 from fulgurite.errors import RequestError
-from fulgurite.plan.context import Cheaper, Earlier, Memory, Seen
+from fulgurite.plan.context import Cheaper, Memory, Seen
 from fulgurite.plan.memory import estimate
 from fulgurite.plan.meta_model import outlined
 from fulgurite.precision.policy import Dtypes
-from fulgurite.run.folder import following, read_config
-from fulgurite.train.oom import adopt
 
 TIGHT = 0.8
 """The share of the free memory above which something cheaper is looked for."""
-
-
-def earlier(composed: Composed, folder: Path | None) -> Earlier | None:
-    """The newest checkpoint in the run's folder, by its name and its files' names; training reads it whole."""
-    there = list_steps(folder / CHECKPOINTS) if folder is not None else []
-    if folder is None or not there:
-        return None
-    adopt(composed, folder)
-    newest = folder / CHECKPOINTS / name_step(there[-1])
-    missing = [part for part in PARTS if not (newest / part).is_file()]
-    changed = differences(read_config(folder), composed.config(), composed.run.resume.allow, following(composed, folder))
-    return Earlier(folder, there[-1], changed, missing)
 
 
 def cheaper(composed: Composed, dtypes: Dtypes, facts: Facts, seen: Seen) -> list[Cheaper]:
@@ -66,10 +50,9 @@ def _words(run: RunConfig) -> Iterator[str]:
 
 
 def _under(composed: Composed, words: list[str], dtypes: Dtypes, facts: Facts, seen: Seen) -> Memory:
-    other = compose([*composed.overrides, *words])
+    other: Composed = compose([*composed.overrides, *words])
     known = replace(facts)
-    other.fill(known, "data")
-    other.fill(known, "steps")
+    other = fill(fill(other, known, "data"), known, "steps")
     model = outlined(other.run, dtypes)[1] if type(other.run.method) is not type(seen.run.method) else seen.model
     lengths = seen.data.row_lengths if seen.data is not None else None
     return estimate(other.run, model, lengths, seen.machine)

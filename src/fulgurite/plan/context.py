@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from fulgurite.config.decision import GIVEN
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from fulgurite.config.provenance import Origin
+    from fulgurite.config.decision import Decision
+    from fulgurite.config.provenance import Unusual
     from fulgurite.config.run import RunConfig
+    from fulgurite.run.resume_plan import ResumePlan
 
     Ints = npt.NDArray[np.int64]
-
-GIVEN = frozenset({"command line", "preset"})
-"""The origins of a value that a person chose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,23 +217,11 @@ class Cheaper:
 
 
 @dataclass(slots=True)
-class Earlier:
-    """A checkpoint that the run would go on from."""
-
-    folder: Path
-    step: int = 0
-    changes: list[str] = field(default_factory=list)
-    """What differs and resume.allow does not name, as `knob old → new`."""
-    missing: list[str] = field(default_factory=list)
-    """Parts without which it would not be the same run."""
-
-
-@dataclass(slots=True)
 class Seen:
     """All that a rule may look at. Empty knobs of `run` are filled; `origins` says of each knob where its value came from."""
 
     run: RunConfig
-    origins: dict[str, Origin] = field(default_factory=dict)
+    origins: Mapping[str, Decision] = field(default_factory=dict)
     model: ModelFacts = field(default_factory=ModelFacts)
     data: DataFacts | None = None
     machine: Machine = field(default_factory=Machine)
@@ -244,16 +233,17 @@ class Seen:
     """None where it could not be estimated."""
     cheaper: list[Cheaper] = field(default_factory=list)
     """Where memory is short: what would need less, from the mildest change to the smallest plan."""
-    earlier: Earlier | None = None
+    earlier: ResumePlan | None = None
+    """From where the run would go on."""
     disk: Disk = field(default_factory=Disk)
     folder: Path | None = None
     """The run's folder, where it is known already."""
-    unusual: list[str] = field(default_factory=list)
-    """What composing says of values outside their usual ranges, each beginning with `knob=`."""
-    choices: dict[str, str] = field(default_factory=dict)
+    unusual: list[Unusual] = field(default_factory=list)
+    """The values outside their usual ranges."""
+    choices: Mapping[str, str] = field(default_factory=dict)
     """Group to option or preset, as it was asked for: method=dora is the preset of lora."""
 
     def given(self, knob: str) -> bool:
         """Whether a person, or a preset that they chose, set this knob."""
         origin = self.origins.get(knob)
-        return origin is not None and origin.origin in GIVEN
+        return origin is not None and origin.kind in GIVEN

@@ -16,6 +16,7 @@ class Trouble:
     sentence: str
     remedy: str = ""
     allowed: bool = False
+    about: str = ""
 
     @property
     def overrides(self) -> list[str]:

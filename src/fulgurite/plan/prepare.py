@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fulgurite.checkpoint.folder import SLACK
-from fulgurite.config.provenance import Composed, Origin
+from fulgurite.config.decision import Decision, Kind, because
+from fulgurite.config.provenance import Composed
+from fulgurite.config.resolve import decide, fill, note
 from fulgurite.config.run import Facts, RunConfig
 from fulgurite.config.schema import build
 from fulgurite.data.cache import cache_root
@@ -27,18 +29,20 @@ from fulgurite.plan.data_stats import counted
 from fulgurite.plan.hardware import machine
 from fulgurite.plan.memory import estimate
 from fulgurite.plan.meta_model import outlined
-from fulgurite.plan.micro_batch import reduce
+from fulgurite.plan.micro_batch import fit_memory
 from fulgurite.plan.preflight import refuse_unmeasured
 from fulgurite.precision.policy import Dtypes
 from fulgurite.run.load import base_of
+from fulgurite.run.resume_plan import preview_resume
 from fulgurite.scheduler.equivalence import curve
 from fulgurite.trainer.build import device, refuse_absent
 
 
 @dataclass(slots=True)
 class Gathered:
-    """What a run begins with: its rows, its length, and all that the rules may look at."""
+    """What a run begins with: its resolved config, its rows, its length, and all that the rules may look at."""
 
+    composed: Composed
     encoded: TokenizedData
     rows: AnyRows
     val: AnyRows | None
@@ -49,11 +53,9 @@ class Gathered:
 
 
 def settled(composed: Composed) -> Dtypes:
-    """The compute type of the run, and why, kept beside the other reasons. Raises ConfigError."""
+    """The compute type of the run, and why. Raises ConfigError."""
     refuse_absent(composed.run.trainer)
     dtypes: Dtypes = build(composed.run.precision, device(composed.run.trainer))
-    if composed.run.precision.chosen_by_device:
-        composed.provenance["precision"] = Origin(dtypes.option, "derived", dtypes.reason)
     return dtypes
 
 
@@ -62,6 +64,9 @@ def gather(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
 
     Raises ConfigError, DataError, ModelError as training would.
     """
+    if composed.run.precision.chosen_by_device:
+        why = because("words", words=dtypes.reason)
+        composed = note(composed, Decision("precision", dtypes.option, Kind.derived, why))
     run, facts = composed.run, Facts(device=device(composed.run.trainer), processes=composed.run.world_size)
     outline, model = outlined(run, dtypes)
     template = resolve(run.data.template, outline.tokenizer, run.data.arguments(), run.data.special_tokens)
@@ -72,33 +77,44 @@ def gather(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
     model.invalid_generation = invalid_fields(base.path, base.revision) if base.folder() is not None else {}
     encoded = encode(source, outline.tokenizer, template, run.data, cache_root(), run.data.max_length or outline.length)
     facts.percentile_99, facts.model_length, facts.rows = encoded.percentile_99, outline.length, len(encoded)
-    composed.fill(facts, "data")
+    composed = fill(composed, facts, "data")
+    run = composed.run
     rows, val, report = split(encoded, run.data, run.seed, run.data.max_length, run.data.packing)
     refuse_unmeasured(run, val is not None)  # of a single example none is held out
-    take_attention(composed, model)
-    plan_steps(composed, facts, rows)
-    reduce(composed, model, rows.lengths, machine(run))
+    composed = plan_steps(take_attention(composed, model), facts, rows)
+    composed = fit_memory(composed, model, rows.lengths, machine(composed.run))
     data = counted(encoded, rows, val, report, template, model.vocab)
     seen = seen_of(composed, model, data, facts.total_steps)
     seen.cheaper = cheaper(composed, dtypes, facts, seen)
-    return Gathered(encoded, rows, val, report, facts, seen, template)
+    return Gathered(composed, encoded, rows, val, report, facts, seen, template)
 
 
-def take_attention(composed: Composed, model: ModelFacts) -> None:
-    """Set model.attention to what transformers has for the architecture, so that all that follows counts with it."""
+def preview_checkpoint(gathered: Gathered) -> Gathered:
+    """The same run, with the checkpoint that it would go on from, and with what it would take over from there."""
+    plan = preview_resume(gathered.composed, gathered.seen.folder)
+    if plan is None:
+        return gathered
+    composed = decide(gathered.composed, *plan.adopted)
+    seen = replace(gathered.seen, run=composed.run, origins=composed.provenance, earlier=plan)
+    seen.memory = memory(seen) if plan.adopted else seen.memory
+    return replace(gathered, composed=composed, seen=seen)
+
+
+def take_attention(composed: Composed, model: ModelFacts) -> Composed:
+    """Sets model.attention to what transformers has for the architecture, so that all that follows counts with it."""
     if model.attention not in ("", str(composed.run.model.attention)):
-        composed.run.model.attention = Attention(model.attention)
-        why = f"transformers has no other for {model.architecture}"
-        composed.provenance["model.attention"] = Origin(model.attention, "derived", why)
+        why = because("attention", architecture=model.architecture)
+        return decide(composed, Decision("model.attention", Attention(model.attention), Kind.derived, why))
+    return composed
 
 
-def plan_steps(composed: Composed, facts: Facts, rows: AnyRows) -> None:
+def plan_steps(composed: Composed, facts: Facts, rows: AnyRows) -> Composed:
     """The run's length in optimizer steps, and every knob that hangs on it."""
     trainer = composed.run.trainer
     facts.rows = len(rows)
     per_epoch = -(-facts.rows // trainer.global_batch_size)
     facts.total_steps = trainer.max_steps or max(1, round(per_epoch * trainer.epochs) * composed.run.stage.steps_a_rollout())
-    composed.fill(facts, "steps")
+    return fill(composed, facts, "steps")
 
 
 def seen_of(composed: Composed, model: ModelFacts, data: DataFacts, steps: int) -> Seen:
@@ -107,7 +123,7 @@ def seen_of(composed: Composed, model: ModelFacts, data: DataFacts, steps: int) 
     seen = Seen(
         run, composed.provenance, model, data, machine(run), steps, int(getattr(run.scheduler, "warmup_steps", 0) or 0),
         disk=disk(run, model), folder=folder_of(run), choices=composed.choices,
-        unusual=list(composed.warnings),
+        unusual=list(composed.unusual),
     )
     if not run.scheduler.monitors:
         seen.curve = curve(run.scheduler, steps, run.optim.lr)

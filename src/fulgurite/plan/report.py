@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fulgurite.config.provenance import Origin, plain
+from fulgurite.config.decision import Decision
+from fulgurite.config.provenance import plain
 from fulgurite.data.report import histogram
 from fulgurite.explain.layout import value_words
 from fulgurite.plan.context import Part, Seen
@@ -33,7 +34,7 @@ class PlanReport:
     dtypes: Dtypes
     findings: list[Trouble]
     """What the rules found, errors first."""
-    provenance: Mapping[str, Origin]
+    provenance: Mapping[str, Decision]
     probe: Timing | None = None
 
     @property
@@ -77,6 +78,8 @@ def headline(seen: Seen, dtypes: Dtypes) -> str:
         ("steps", steps),
         ("device", f"{seen.machine.device}, {dtypes.option}: {dtypes.reason}"),
     ]
+    if seen.earlier is not None:
+        rows.append(("goes on", seen.earlier.sentence()))
     if run.private:
         rows.append(("privacy", private_words(seen)))
     return format_labels(rows, WIDTH, 0)
@@ -200,7 +203,7 @@ def disk_words(seen: Seen) -> str:
 
 def derived(seen: Seen) -> str:
     """Every value that a rule chose, with its reason."""
-    found = [(n, o) for n, o in sorted(seen.origins.items()) if o.origin == "derived" and o.value is not None]
+    found = [(n, o) for n, o in sorted(seen.origins.items()) if o.derived and o.value is not None]
     return format_labels([(name, f"{_short(o.value)}  {o.reason}") for name, o in found], WIDTH)
 
 
@@ -215,7 +218,9 @@ def trouble_words(troubles: Sequence[Trouble]) -> str:
     return format_labels(rows, WIDTH)
 
 
-def as_dict(seen: Seen, origins: Mapping[str, Origin], troubles: Sequence[Trouble], probe: Timing | None) -> dict[str, Any]:
+def as_dict(
+    seen: Seen, origins: Mapping[str, Decision], troubles: Sequence[Trouble], probe: Timing | None,
+) -> dict[str, Any]:
     """The plan as the design has it, with the data's numbers and the probe beside."""
     d, m = seen.data, seen.memory
     assert d is not None
@@ -235,6 +240,7 @@ def as_dict(seen: Seen, origins: Mapping[str, Origin], troubles: Sequence[Troubl
         ],
         "rows": d.rows, "validation_rows": d.val_rows, "label_tokens": d.label_tokens, "dropped": d.dropped, "truncated": d.cut_answers,
         "device": {"kind": seen.machine.device, "memory_free": seen.machine.memory_free, "processes": seen.machine.processes},
+        "resume": seen.earlier.as_json() if seen.earlier is not None else None,
         "seconds": probe.seconds(seen) if probe is not None else None,
     }
 

@@ -34,6 +34,8 @@ class Finding:
     remedy: str = ""
     values: dict[str, float | int | str] = field(default_factory=dict)
     severity: Severity | None = None
+    about: str = ""
+    """The parameter that the finding is about, if it is not the rule's own."""
 
 
 Answer = Finding | list[Finding] | None

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fulgurite.config.decision import Decision, read_decision
 from fulgurite.config.overrides import literal, unescape
 from fulgurite.config.provenance import Composed, plain
 from fulgurite.config.run import EARLIER, RunConfig
@@ -47,7 +48,7 @@ def write_run(folder: Path, composed: Composed) -> None:
     """Write config.yaml (values) and provenance.json (where each came from, the overrides, the choices)."""
     from omegaconf import OmegaConf
 
-    knobs = {name: {"value": plain(o.value), "origin": o.origin, "reason": o.reason} for name, o in composed.provenance.items()}
+    knobs = {name: decision.as_json(plain(decision.value)) for name, decision in composed.provenance.items()}
     origin = {"overrides": composed.overrides, "choices": composed.choices, "knobs": knobs}
     write_output(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(literal(composed.config()))))
     write_output(folder / "provenance.json", json.dumps(origin, indent=1, ensure_ascii=False) + "\n")
@@ -62,10 +63,13 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     return found
 
 
-def following(composed: Composed, folder: Path) -> set[str]:
-    """The knobs that nobody has set, in the run of `folder` or now: they follow from others."""
-    then = {name for name, knob in read_provenance(folder)["knobs"].items() if knob["origin"] == "derived"}
-    return then & {name for name, origin in composed.provenance.items() if origin.origin == "derived"}
+def read_decisions(folder: Path) -> dict[str, Decision]:
+    """The decisions of a run. Raises RequestError if provenance.json is not there, or has other entries."""
+    try:
+        knobs = read_provenance(folder)["knobs"]
+        return {name: read_decision(name, stored) for name, stored in knobs.items()}
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise RequestError(f"{folder}/provenance.json is not whole; restore it, or start afresh in another run_dir.") from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:

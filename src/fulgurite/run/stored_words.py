@@ -7,7 +7,8 @@ from pathlib import Path
 
 from fulgurite.config.guard import refuse_stored_code
 from fulgurite.config.override_checks import value_of
-from fulgurite.config.overrides import name_of, verbatim
+from fulgurite.config.override_names import name_of
+from fulgurite.config.overrides import verbatim
 from fulgurite.config.run import all_knobs
 from fulgurite.errors import CheckpointError
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -23,12 +22,11 @@ def filled(config: Scheduler, total: int) -> Scheduler:
     """A copy whose empty knobs (warmup, timescale) are filled by their own rules for a run of `total` steps."""
     from fulgurite.config.run import Facts, RunConfig  # what the rules want; run.py stands above this file and loads no group
 
-    out = copy.copy(config)
-    for knob in knobs_of(type(out)):
-        if getattr(out, knob.name) is None and knob.empty is not None and knob.empty.rule is not None:
-            derived = knob.empty.rule(RunConfig(scheduler=out), Facts(total_steps=total))
-            setattr(out, knob.name, derived.value)
-    return out
+    for knob in knobs_of(type(config)):
+        if getattr(config, knob.name) is None and knob.empty is not None and knob.empty.rule is not None:
+            derived = knob.empty.rule(RunConfig(scheduler=config), Facts(total_steps=total))
+            config = replace(config, **{knob.name: derived.value})
+    return config
 
 
 def curve(config: Scheduler, total: int, lr: float) -> Curve:

@@ -10,10 +10,11 @@ import gc
 import hashlib
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fulgurite.config.decision import Kind
 from fulgurite.config.hydra_app import Outcome
 from fulgurite.config.overrides import as_typed, verbatim
 from fulgurite.config.provenance import Composed
@@ -57,14 +58,13 @@ def prepared(base: Composed, shared: list[str], asked: dict[str, Values | Span],
     spaces = {name: space for name, space in spaces.items() if name not in said}  # a value on the command line is fixed
     if not spaces:
         raise ConfigError("Nothing is searched: name knobs (sweep.knobs=[optim.lr]), or give a range ('optim.lr=interval(1e-5,1e-3)').")
-    if sweep.study is None:
-        sweep.study = f"{base.choices.get('sweep') or 'sweep'}-{_hash(shared, spaces)}"
-    place = folder or Path("runs") / "sweeps" / sweep.study
+    study = sweep.study or f"{base.choices.get('sweep') or 'sweep'}-{_hash(shared, spaces)}"
+    place = folder or Path("runs") / "sweeps" / study
     make(place)
-    sweep.storage = sweep.storage or f"sqlite:///{place.resolve()}/study.db"
+    sweep = replace(sweep, study=study, storage=sweep.storage or f"sqlite:///{place.resolve()}/study.db")
     own = ("sweep.storage", "sweep.study", "run_dir")
     shared = [word for word in shared if word.partition("=")[0] not in own]
-    if getattr(run.stage, "prompts", None) is not None and base.provenance["stage.prompts"].origin == "default":
+    if getattr(run.stage, "prompts", None) is not None and base.provenance["stage.prompts"].kind is Kind.default:
         shared.append("stage.prompts=[]")  # the answers of 30 trials are read by nobody, and take minutes
     return Search(shared, spaces, sweep, place)
 
@@ -80,7 +80,7 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
     sweep = what.sweep
     study = kept_study.opened(sweep, storage(str(sweep.storage)))
     if not study.get_trials(deepcopy=False):
-        gather(base, checked_source(base), settled(base))  # fills what hangs on the data; the trials find them tokenised
+        base = gather(base, checked_source(base), settled(base)).composed  # the trials find the data tokenised
         study.sampler = kept_study.sampler(sweep, _advised(base, what.spaces))
     there = len(kept_study.counted(study))
     say(f"study {sweep.study} in {sweep.storage}: {there} of {sweep.trials} trials; {', '.join(what.spaces)}")

@@ -45,6 +45,8 @@ from fulgurite.trainer.build import device
 class Assembled:
     """A stage over loaded weights. `order` draws the rows of a private run, and is None in others."""
 
+    composed: Composed
+    """The resolved run, with the micro-batch that was tried."""
     module: StageModule
     loaded: Loaded
     template: Template
@@ -67,10 +69,11 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, gathered: Gathe
     stage.setup_data(source, rows, val, loaded, template)
     refer(stage, loaded, rows, val)
     load_rewards(stage)
-    confirm(composed, stage, rows, gathered.seen)
+    composed = confirm(composed, stage, rows, gathered.seen)
+    stage.run = composed.run
     order = make_private(composed, stage, rows, secret(), shared_rows(gathered.report)) if run.private else None
     stage.random_state = rng.capture(torch.device(device(run.trainer)))
-    return Assembled(stage, loaded, template, order)
+    return Assembled(composed, stage, loaded, template, order)
 
 
 def refuse_unfit(run: RunConfig, loaded: Loaded, model: Any, rows: AnyRows) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from lightning.pytorch import Callback
@@ -11,7 +10,7 @@ from lightning.pytorch import Callback
 from fulgurite.config.compose import compose
 from fulgurite.config.run import RunConfig
 from fulgurite.errors import ConfigError
-from fulgurite.plan.alternatives import earlier
+from fulgurite.plan.prepare import preview_checkpoint
 from fulgurite.plan.report import PlanReport
 from fulgurite.plan.rules import find_troubles
 from fulgurite.run.stored_words import restore_words
@@ -38,10 +37,10 @@ class Experiment(Pieces):
 
     def plan(self, *, probe: bool = False) -> PlanReport:
         """What `fulgurite plan` finds; `print` it. Loads no weights unless `probe` times a few micro-batches."""
-        dtypes, gathered = self.dtypes, self.gathered
-        seen = replace(gathered.seen, earlier=earlier(self.composed, gathered.seen.folder))  # training reads the checkpoint itself
+        dtypes = self.dtypes
+        seen = preview_checkpoint(self.gathered).seen  # training reads the checkpoint itself
         findings = find_troubles(seen)
-        return PlanReport(seen, dtypes, findings, self.composed.provenance, measure(self) if probe else None)
+        return PlanReport(seen, dtypes, findings, seen.origins, measure(self) if probe else None)
 
     def fit(self) -> None:
         """Trains as `fulgurite train` does: the same run folder, numbers and files.

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fulgurite.config.resolve import halve
 from fulgurite.errors import is_shortage
 from fulgurite.files.atomic import remove_drafts, write_output
 from fulgurite.monitor.outcome import Ending, ending
@@ -19,7 +20,7 @@ from fulgurite.text.console import rank, say
 from fulgurite.train import lightning
 from fulgurite.train.lightning import without_process_group
 from fulgurite.train.messages import closing, opening
-from fulgurite.train.oom import KNOB, Shortage, failure, halve, kept_whole, loading
+from fulgurite.train.oom import KNOB, Shortage, failure, halved_words, kept_whole, loading
 from fulgurite.train.pieces import Pieces
 
 
@@ -60,7 +61,8 @@ def fit_in_memory(pieces: Pieces) -> Ending:
                 raise failure(pieces.composed.run, short, why)
             pieces.release()
             gc.collect()  # modules and trainer point at each other
-            say(halve(pieces.composed, short))
+            pieces.composed = halve(pieces.composed, short.step)
+            say(halved_words(pieces.composed))
             write_run(pieces.folder, pieces.composed)
             for tracker in trackers:
                 tracker.go_back()

@@ -12,14 +12,16 @@ import gc
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 
 from fulgurite.callback.progress import ProgressLine, Smoothed
-from fulgurite.config.provenance import Composed, Origin
+from fulgurite.config.decision import Kind, because
+from fulgurite.config.provenance import Composed
+from fulgurite.config.resolve import halve, with_parts, with_values
 from fulgurite.errors import Interrupted, TrainingFailed, is_shortage
 from fulgurite.files.atomic import write_output
 from fulgurite.run.status import track_status
@@ -28,7 +30,7 @@ from fulgurite.text.console import say, show
 from fulgurite.text.plot import Figure, draw_svg, draw_text
 from fulgurite.train.fit import prepare_files
 from fulgurite.train.lr_curve import RISEN, Proposal, propose, rate, smooth, verdict
-from fulgurite.train.oom import KNOB, Shortage, failure, halve, kept_whole, loading
+from fulgurite.train.oom import KNOB, Shortage, failure, kept_whole, loading
 from fulgurite.train.pieces import Pieces
 
 
@@ -68,42 +70,37 @@ class Curve(pl.Callback):  # type: ignore[misc]
 def find(pieces: Pieces) -> None:
     """The range test. Raises ConfigError if a rate cannot be found so, TrainingFailed if nothing could be measured."""
     run = pieces.composed.run
-    plan_test(pieces.composed)
+    pieces.composed = plan_test(pieces.composed)
     pieces.troubles = []  # the rules judge a run, and this is none
     folder = pieces.folder
     with track_status(folder, name=run.name):
-        told(measure(pieces), run.optim.lr, folder)
+        told(measure(pieces), pieces.composed.run.optim.lr, folder)
 
 
-def plan_test(composed: Composed) -> None:
+def plan_test(composed: Composed) -> Composed:
     """Makes the run as long as the test; neither samples nor trackers see it."""
     run = composed.run
-    for name in ("trainer.max_steps", "trainer.eval_every", "trainer.save_every"):
-        setattr(run.trainer, name.partition(".")[2], run.lr_finder.steps)
-        composed.provenance[name] = Origin(run.lr_finder.steps, "derived", "the range test's steps")
-    if run.stage.speaks:
-        run.stage.prompts = []
-    run.logger = {}
+    steps = dict.fromkeys(("trainer.max_steps", "trainer.eval_every", "trainer.save_every"), run.lr_finder.steps)
+    stage = replace(run.stage, prompts=[]) if run.stage.speaks else run.stage
+    return with_values(with_parts(composed, logger={}, stage=stage), steps, Kind.derived, because("range_test"))
 
 
 def measure(pieces: Pieces) -> Curve:
     """Train with the growing rate; a loss that is no number any more ends the test as divergence does."""
-    composed = pieces.composed
     for again in (False, True):
         with loading(pieces.gathered.seen):
             prepare_files(pieces)
-        lr = composed.run.optim.lr
-        pieces.module.schedule = Ramp(low=composed.run.lr_finder.min_lr or lr / 1000,
-            high=composed.run.lr_finder.max_lr or min(lr * 1000, 10.0))
+        test, lr = pieces.composed.run.lr_finder, pieces.composed.run.optim.lr
+        pieces.module.schedule = Ramp(low=test.min_lr or lr / 1000, high=test.max_lr or min(lr * 1000, 10.0))
         found = climb(pieces)
         if isinstance(found, Curve):
             return found
-        if why := kept_whole(composed.run, again):
-            raise failure(composed.run, found, why)
+        if why := kept_whole(pieces.composed.run, again):
+            raise failure(pieces.composed.run, found, why)
         pieces.release()
         gc.collect()  # modules and trainer point at each other
-        halve(composed, found)
-        micro_batch = composed.run.trainer.micro_batch_size
+        pieces.composed = halve(pieces.composed, found.step)
+        micro_batch = pieces.composed.run.trainer.micro_batch_size
         say(f"Out of memory at step {found.step}: the test begins again with {KNOB}={micro_batch} and the same mathematics.")
     raise AssertionError("the second shortage is raised")
 

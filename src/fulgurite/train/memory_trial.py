@@ -10,6 +10,7 @@ import contextlib
 import gc
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -17,62 +18,64 @@ import torch
 from torch import nn
 
 from fulgurite.checkpoint import rng
-from fulgurite.config.provenance import Composed, Origin
+from fulgurite.config.decision import Decision, Kind, because
+from fulgurite.config.provenance import Composed
+from fulgurite.config.resolve import decide
 from fulgurite.data.dataset import AnyRows
 from fulgurite.data.loader import longest
 from fulgurite.errors import is_shortage
 from fulgurite.plan.context import ModelFacts, Seen
 from fulgurite.plan.hardware import machine
 from fulgurite.plan.memory import state
-from fulgurite.plan.micro_batch import KNOB, peak
+from fulgurite.plan.micro_batch import peak
 from fulgurite.stage.base import Batch, StageModule
 from fulgurite.stage.preference import PreferenceModule
-from fulgurite.train.oom import HALVED, Shortage, failure
+from fulgurite.train.oom import KNOB, Shortage, failure
 from fulgurite.trainer.build import device
 
-CONFIRMED = "confirmed by a trial step"
-"""What the reason of a tried micro-batch says; a resumed run is not tried again."""
 NEEDLESS = 0.5
 """The share of a CPU's free memory below which an estimate is believed: the worst of the measured settings needed 1.15 times what was
 estimated (README, Memory), and others share the machine; a micro-batch takes seconds there, on a GPU none."""
 
 
-def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: Seen) -> None:
-    """Halve a derived micro-batch until its longest rows go through; its reason says what was confirmed.
+def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: Seen) -> Composed:
+    """Halves a derived micro-batch until its longest rows go through, and records what was confirmed.
 
     Raises TrainingFailed where not even one row does.
     """
     run = composed.run
     if untried(composed, stage, rows, seen):
-        return
+        return composed
     stage.to(torch.device(device(run.trainer)))
     if isinstance(stage, PreferenceModule):
         stage.place_reference()
-    asked, reason = run.trainer.micro_batch_size, composed.provenance[KNOB].reason
+    before = composed.provenance[KNOB]
+    found = run.trainer.micro_batch_size
     while True:
-        batch = longest(rows, run.trainer.micro_batch_size, stage.ahead, run.seed)
+        batch = longest(rows, found, stage.ahead, run.seed)
         batch = stage.transfer_batch_to_device(batch, stage.device, 0)
-        if goes_through(stage, batch, seen.model):
+        if goes_through(stage, batch, seen.model, found):
             break
         gc.collect()
         if stage.device.type == "cuda":
             torch.cuda.empty_cache()
-        if run.trainer.micro_batch_size == 1:
+        if found == 1:
             why = f"it cannot be halved, and given as {KNOB}=1 it is not tried beforehand"
-            raise failure(run, Shortage.of(stage, 0, batch), why)
-        run.trainer.micro_batch_size //= 2
-    found, tokens = run.trainer.micro_batch_size, batch["input_ids"].shape[1]
-    if found < asked:
-        reason = f"{asked} was out of memory in a trial step; the mathematics is the same for every value"
-    composed.provenance[KNOB] = Origin(found, "derived", f"{reason}; {CONFIRMED} on the longest rows, {tokens} tokens")
+            raise failure(decide(composed, replace(before, value=1)).run, Shortage.of(stage, 0, batch), why)
+        found //= 2
+    reason = before.because
+    if found < before.value:
+        reason = because("failed_trial", asked=before.value)
+    confirmed = because("trial", before=reason, tokens=batch["input_ids"].shape[1])
+    return decide(composed, Decision(KNOB, found, Kind.confirmed, confirmed))
 
 
 def untried(composed: Composed, stage: StageModule, rows: AnyRows, seen: Seen) -> str:
     """Why there is no trial, in words; empty where there is one."""
     run, origin = composed.run, composed.provenance.get(KNOB)
-    if origin is None or origin.origin != "derived":
+    if origin is None or not origin.derived:
         return "the value was given, and running out of memory halves it"
-    if CONFIRMED in origin.reason or origin.reason.startswith(HALVED):
+    if origin.kind in (Kind.confirmed, Kind.halved):
         return "it was confirmed, or found too large and halved, in an earlier part of the run"
     if run.world_size > 1:
         return "the processes must all have one value, and each would see other memory free"
@@ -87,16 +90,16 @@ def untried(composed: Composed, stage: StageModule, rows: AnyRows, seen: Seen) -
     if seen.machine.device == "cpu" and sys.platform != "linux":
         return "memory is granted and swapped there, never refused"
     rather = NEEDLESS * seen.machine.memory_free
-    if seen.machine.device == "cpu" and peak(composed, seen.model, rows.lengths, seen.machine,
+    if seen.machine.device == "cpu" and peak(run, seen.model, rows.lengths, seen.machine,
         run.trainer.micro_batch_size) < rather:
         return "the estimate is far below the free memory"
     return ""
 
 
-def goes_through(stage: StageModule, batch: Batch, model: ModelFacts) -> bool:
+def goes_through(stage: StageModule, batch: Batch, model: ModelFacts, rows: int) -> bool:
     """Whether memory suffices for the micro-batch beside what a run holds from its second step on: gradients and optimizer state."""
     run, here = stage.run, stage.device
-    accumulates = run.stage.examples_a_step(run.trainer.global_batch_size) > run.trainer.micro_batch_size
+    accumulates = run.stage.examples_a_step(run.trainer.global_batch_size) > rows
     trained = [p for p in stage.parameters() if p.requires_grad]
     with as_it_was(stage), refusing(here.type, machine(run).memory_free):
         try:

@@ -10,21 +10,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fulgurite.config.provenance import Composed, Origin
+from fulgurite.config.provenance import Composed
+from fulgurite.config.resolve import MICRO_BATCH
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import declares
 from fulgurite.errors import TrainingFailed, is_shortage
-from fulgurite.run.folder import read_config, read_provenance
 
 if TYPE_CHECKING:
     from fulgurite.plan.context import Seen
 
-KNOB = "trainer.micro_batch_size"
-HALVED = "halved"
-"""How the reason of a halved micro-batch begins; a resumed run knows by it that the folder's value is meant."""
+KNOB = MICRO_BATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,31 +63,13 @@ def kept_whole(run: RunConfig, again: bool) -> str:
     return ""
 
 
-def halve(composed: Composed, shortage: Shortage) -> str:
-    """Halve the micro-batch in the run and in its provenance; returns the sentence that says so."""
-    trainer = composed.run.trainer
-    before, trainer.micro_batch_size = trainer.micro_batch_size, trainer.micro_batch_size // 2
-    reason = f"{HALVED} from {before}, which was out of memory at step {shortage.step}; the mathematics is the same"
-    composed.provenance[KNOB] = Origin(trainer.micro_batch_size, "derived", reason)
+def halved_words(composed: Composed) -> str:
+    """The sentence for a person after `config.resolve.halve`."""
+    facts = composed.provenance[KNOB].because.facts
     return (
-        f"Out of memory at step {shortage.step}: {KNOB} is {trainer.micro_batch_size} instead of {before} from here "
-        f"on, and the run goes on "
-        "from its last checkpoint with the same mathematics."
+        f"Out of memory at step {facts['step']}: {KNOB} is {composed.run.trainer.micro_batch_size} instead of "
+        f"{facts['before']} from here on, and the run goes on from its last checkpoint with the same mathematics."
     )
-
-
-def adopt(composed: Composed, folder: Path) -> None:
-    """Take the micro-batch of the folder's run where it was halved on the way, or was derived then as now.
-
-    The memory that is free at a start is no part of what makes a run, and the same micro-batches give the same bits.
-    """
-    said, now = read_provenance(folder)["knobs"].get(KNOB, {}), composed.provenance.get(KNOB)
-    derived = said.get("origin") == "derived" and now is not None and now.origin == "derived"
-    halved = str(said.get("reason", "")).startswith(HALVED)
-    if (derived or halved) and KNOB not in composed.run.resume.allow:
-        value = int(read_config(folder)["trainer"]["micro_batch_size"])
-        composed.run.trainer.micro_batch_size = value
-        composed.provenance[KNOB] = Origin(value, said["origin"], said["reason"])
 
 
 def failure(run: RunConfig, shortage: Shortage, why: str) -> TrainingFailed:

@@ -11,12 +11,10 @@ from lightning.pytorch import Callback, Trainer
 
 from fulgurite import __version__
 from fulgurite.callback.context import CallbackContext
-from fulgurite.checkpoint import resume
-from fulgurite.checkpoint.folder import parse_step
 from fulgurite.config.provenance import Composed
+from fulgurite.config.resolve import decide, in_folder
 from fulgurite.config.run import RunConfig
 from fulgurite.data.source import Source
-from fulgurite.errors import CheckpointError
 from fulgurite.logger.build import build_all
 from fulgurite.plan.diagnostic import Trouble
 from fulgurite.plan.preflight import checked_source
@@ -25,9 +23,10 @@ from fulgurite.plan.rules import find_troubles
 from fulgurite.plan.verdict import heard
 from fulgurite.precision.policy import Dtypes
 from fulgurite.privacy.seed import secret_of
-from fulgurite.run.folder import following, make, read_config, run_folder
+from fulgurite.run.folder import make, run_folder
 from fulgurite.run.input_hashes import input_hashes
 from fulgurite.run.load import began_from
+from fulgurite.run.resume_plan import ResumePlan, check_resume, find_resume
 from fulgurite.stage.base import StageModule
 from fulgurite.stage.data_module import StageData
 from fulgurite.strategy.build import join_processes, share_text
@@ -36,7 +35,6 @@ from fulgurite.text.console import rank, say
 from fulgurite.train.assembly import Assembled, assemble
 from fulgurite.train.callbacks import RunCallbacks, build_callbacks
 from fulgurite.train.lightning import build_checkpoint_plugin
-from fulgurite.train.oom import adopt
 from fulgurite.trainer.build import build as build_trainer
 from fulgurite.trainer.build import device
 
@@ -64,7 +62,9 @@ class Pieces:
     def gathered(self) -> Gathered:
         """Everything but the weights; the empty parameters are filled."""
         source, dtypes = self.source, self.dtypes
-        return gather(self.composed, source, dtypes)
+        found = gather(self.composed, source, dtypes)
+        self.composed = found.composed
+        return found
 
     @cached_property
     def troubles(self) -> list[Trouble]:
@@ -82,28 +82,38 @@ class Pieces:
     @cached_property
     def folder(self) -> Path:
         """The run's folder, which is made now."""
-        run = self.composed.run
-        folder = shared_folder(run, self.ranks)
+        folder = shared_folder(self.composed.run, self.ranks)
         make(folder)
-        run.run_dir = str(folder.absolute())
-        run.resume.run = run.run_dir if run.resume.run is not None else None
+        self.composed = in_folder(self.composed, folder)
         return folder
 
     @cached_property
+    def resume_plan(self) -> ResumePlan | None:
+        """From where the run goes on; None for a fresh run. Raises CheckpointError if it is another run, or has no steps left."""
+        total, folder = self.gathered.facts.total_steps, folder_of(self.composed.run)
+        plan = find_resume(self.composed, folder, say) if folder is not None else None
+        if plan is not None:
+            self.composed = decide(self.composed, *plan.adopted)
+            check_resume(self.composed, plan, total, hashes=rank() == 0, say=say)
+        return plan
+
+    @property
     def checkpoint(self) -> Path | None:
-        """The newest whole checkpoint of the run's folder, if this is the same run with steps left; else raises CheckpointError."""
-        folder = folder_of(self.composed.run)
-        return find_checkpoint(self.composed, folder, self.gathered.facts.total_steps) if folder is not None else None
+        """The checkpoint that the run goes on from."""
+        return self.resume_plan.checkpoint if self.resume_plan is not None else None
 
     @cached_property
     def assembled(self) -> Assembled:
         """The stage and what was loaded for it. Raises as `troubles` does before any weight is loaded."""
         assert self.troubles is not None
         resumed = self.checkpoint is not None
+        if self.composed.run.private:
+            assert self.folder  # the noise's seed is kept there
         made = assemble(
             self.composed, self.dtypes, self.source, self.gathered,
             lambda: secret_of(self.composed.run.privacy, self.folder, resumed),
         )
+        self.composed = made.composed
         made.module.resumes_from = self.checkpoint
         return made
 
@@ -121,9 +131,10 @@ class Pieces:
     @cached_property
     def callbacks(self) -> RunCallbacks:
         """The run's callbacks; they write into its folder."""
-        run, g, made = self.composed.run, self.gathered, self.assembled
+        g, made = self.gathered, self.assembled
+        folder, run = self.folder, self.composed.run
         context = CallbackContext(
-            run, self.folder, g.facts.total_steps, made.module, made.loaded, made.template, self.source, g.rows, g.val,
+            run, folder, g.facts.total_steps, made.module, made.loaded, made.template, self.source, g.rows, g.val,
         )
         hashes = input_hashes(run) if rank() == 0 else {}
         identity = {"data": g.encoded.key, "version": __version__, **began_from(run), **hashes}
@@ -147,16 +158,17 @@ class Pieces:
         self, callbacks: Sequence[Callback], trackers: Sequence[Any] = (), plugins: Sequence[Any] = (), validates: bool = False
     ) -> Trainer:
         """A Trainer of the same mathematics with other callbacks, which keeps nothing of its own."""
+        micro_batches, total_steps = self.data.micro_batches_per_step, self.gathered.facts.total_steps
         run = self.composed.run
         return build_trainer(
-            run.trainer, run=run, dtypes=self.dtypes, folder=self.composed.run.run_dir, total_steps=self.gathered.facts.total_steps,
-            micro_batches=self.data.micro_batches_per_step, validates=validates, callbacks=list(callbacks), trackers=list(trackers),
+            run.trainer, run=run, dtypes=self.dtypes, folder=run.run_dir, total_steps=total_steps, micro_batches=micro_batches,
+            validates=validates, callbacks=list(callbacks), trackers=list(trackers),
             plugins=list(plugins),
         )
 
     def release(self) -> None:
         """Forgets the stage and all that holds it; each is built anew when it is asked for."""
-        for name in ("trainer", "callbacks", "data", "assembled", "checkpoint"):
+        for name in ("trainer", "callbacks", "data", "assembled", "resume_plan"):
             vars(self).pop(name, None)
 
 
@@ -166,23 +178,3 @@ def shared_folder(run: RunConfig, ranks: Ranks) -> Path:
     if given and run.trainer.num_nodes == 1:  # our command on the first machine gives it to its processes alone
         return run_folder(run)
     return Path(share_text(str(run_folder(run)) if ranks.rank == 0 else "", ranks, device(run.trainer)))
-
-
-def find_checkpoint(composed: Composed, folder: Path, total: int) -> Path | None:
-    """The newest whole checkpoint in the folder, if this is the same run with steps left; else CheckpointError."""
-    checkpoint = resume.find(folder, say)
-    if checkpoint is None:
-        if composed.run.resume.run is not None:
-            raise CheckpointError(f"{folder} has no checkpoint to go on from; start it again without resume.run.")
-        return None
-    adopt(composed, folder)
-    for change in resume.check_same(
-        read_config(folder), composed.config(), composed.run.resume.allow, folder, following(composed, folder),
-    ):
-        say(f"resumed with {change}, as resume.allow says")
-    if rank() == 0:
-        for line in resume.check_inputs(checkpoint, input_hashes(composed.run), composed.run.resume.allow):
-            say(line)
-    resume.check_unfinished(folder, parse_step(checkpoint) or 0, total)
-    resume.check_patient(checkpoint, composed.run.trainer.early_stopping_patience)
-    return checkpoint

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import time
 from dataclasses import replace
@@ -11,8 +10,9 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
+from fulgurite.config.decision import Kind
+from fulgurite.config.resolve import MICRO_BATCH, note, with_parts
 from fulgurite.errors import RequestError
-from fulgurite.plan.micro_batch import KNOB
 from fulgurite.plan.timing import Timing
 from fulgurite.scheduler.config import Constant
 from fulgurite.train.pieces import Pieces
@@ -50,18 +50,20 @@ class _Clock(Callback):  # type: ignore[misc]
 
 def measure(pieces: Pieces) -> Timing:
     """Loads the model and times it; nothing is written. Raises RequestError for runs whose steps are not of one kind."""
-    run, gathered = pieces.composed.run, pieces.gathered
+    gathered = pieces.gathered
+    run = pieces.composed.run
     if gathered.encoded.source.reads.prompts or run.private or gathered.facts.processes > 1:
         what = "privacy" if run.private else "several processes" if gathered.facts.processes > 1 else f"stage={run.stage.name}"
         raise RequestError(f"--probe cannot time {what}: its steps are not alike; train with trainer.max_steps=2 and read the rate there.")
-    short = copy.deepcopy(pieces.composed)
-    short.provenance.pop(KNOB, None)  # it is timed as it is, without a trial
-    short.run.logger, short.run.scheduler = {}, Constant()
-    short.run.trainer.global_batch_size = min(run.trainer.micro_batch_size, len(gathered.rows))
-    if hasattr(short.run.stage, "prompts"):
-        short.run.stage.prompts = []
+    rows = min(run.trainer.micro_batch_size, len(gathered.rows))
+    short = with_parts(
+        pieces.composed, logger={}, scheduler=Constant(), trainer=replace(run.trainer, global_batch_size=rows),
+        stage=replace(run.stage, prompts=[]) if run.stage.speaks else run.stage,
+    )
+    if (known := short.provenance.get(MICRO_BATCH)) is not None:
+        short = note(short, replace(known, kind=Kind.confirmed))  # it is timed as it is, without a trial
     probed, clock = Pieces(short, pieces.source), _Clock()
-    probed.dtypes, probed.troubles, probed.checkpoint = pieces.dtypes, [], None
+    probed.dtypes, probed.troubles, probed.resume_plan = pieces.dtypes, [], None
     probed.gathered = replace(gathered, val=None, facts=replace(gathered.facts, total_steps=STEPS))
     with contextlib.redirect_stderr(io.StringIO()):
         probed.trainer_with([clock]).fit(probed.module, datamodule=probed.data)

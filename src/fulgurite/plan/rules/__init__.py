@@ -30,14 +30,14 @@ def find_troubles(seen: Seen) -> list[Trouble]:
         severity = finding.severity or known.severity
         may_insist = known.insist or severity is not Severity.error
         allowed = (known.insist and is_trial) or (known.id in seen.run.plan.allow and may_insist)
-        troubles.append(Trouble(known.id, severity, finding.sentence, finding.remedy, allowed))
+        troubles.append(Trouble(known.id, severity, finding.sentence, finding.remedy, allowed, finding.about))
     return sorted(_drop_repeated(troubles), key=lambda trouble: ORDER.index(trouble.severity))
 
 
 def _drop_repeated(troubles: list[Trouble]) -> list[Trouble]:
     """Drops the findings about values outside their usual ranges if another rule judges the same parameter."""
     judged = {RULES[trouble.rule].about for trouble in troubles} - {""}
-    return [t for t in troubles if t.rule != UNUSUAL or t.sentence.partition("=")[0] not in judged]
+    return [t for t in troubles if t.rule != UNUSUAL or t.about not in judged]
 
 
 REGISTRY.load(__name__, sorted(module.name for module in pkgutil.iter_modules(__path__)))

@@ -15,7 +15,7 @@ from fulgurite.rules.registry import Finding
 @rule(UNUSUAL, "warning", source="each knob's own usual range and its source; `fulgurite explain KNOB` shows both")
 def unusual(seen: Seen) -> list[Finding]:
     """A value outside the usual range of its knob, of which no other rule speaks."""
-    return [Finding(sentence, nearest(seen.run, sentence.partition("=")[0])) for sentence in seen.unusual]
+    return [Finding(found.sentence, nearest(seen.run, found.parameter), about=found.parameter) for found in seen.unusual]
 
 
 def nearest(run: RunConfig, name: str) -> str:
@@ -32,10 +32,10 @@ def nearest(run: RunConfig, name: str) -> str:
 def changed(seen: Seen) -> Finding | None:
     """Another run than the one whose checkpoint lies there."""
     earlier = seen.earlier
-    if earlier is None or not earlier.changes:
+    if earlier is None or not earlier.refused:
         return None
-    names = ",".join(sorted({*seen.run.resume.allow, *(change.partition(" ")[0] for change in earlier.changes)}))
-    return Finding(f"This run differs from {earlier.folder}: {'; '.join(earlier.changes)}.", f"resume.allow=[{names}]")
+    names = ",".join(sorted({*seen.run.resume.allow, *(change.knob for change in earlier.refused)}))
+    return Finding(f"This run differs from {earlier.folder}: {'; '.join(map(str, earlier.refused))}.", f"resume.allow=[{names}]")
 
 
 @rule("resume.finished", "error", source="P16: LlamaFactory #4668, #2776, #9325, #7085, #6414 (it skips training)")

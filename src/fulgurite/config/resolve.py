@@ -1,0 +1,188 @@
+"""Resolves a run: the only module that sets values of a config or decides on one.
+
+Each function returns another `Composed`, whose config is frozen: `resolve` makes the first one from what was composed, `fill` gives
+empty parameters their values as soon as the data and the steps are known, `decide` records what training finds out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fulgurite.config.decision import GIVEN, Because, Decision, Kind, because
+from fulgurite.config.frozen import FrozenDict, FrozenList, freeze, thaw
+from fulgurite.config.guard import refuse_secret
+from fulgurite.config.override_names import decode_key, name_of
+from fulgurite.config.provenance import Composed, Unusual, plain
+from fulgurite.config.run import PRESETS, SEVERAL, Facts, RunConfig
+from fulgurite.config.schema import Derived, Knob, Range, check, knobs_of, settings
+
+MICRO_BATCH = "trainer.micro_batch_size"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job of a command: its number in a multirun, and the folder that Hydra has for it."""
+
+    multirun: bool = False
+    number: int | None = None
+    folder: str = "."
+
+
+def resolve(run: RunConfig, choices: Mapping[str, str], overrides: Sequence[str], job: Job) -> Composed:
+    """Checks what was composed, decides on every parameter as far as the config alone allows, and freezes it.
+
+    Raises ConfigError for a value that is out of bounds.
+    """
+    given = {name_of(text) for text in overrides}
+    decisions: dict[str, Decision] = {}
+    unusual: list[Unusual] = []
+    run = thaw(run)
+    for knob, value in settings(run):
+        check(knob, value)
+        refuse_secret(knob.path, str(value))
+        value = knob.with_absolute_paths(value)
+        value = {decode_key(key): item for key, item in value.items()} if isinstance(value, dict) else value
+        _place(run, knob.path, value)
+        decisions[knob.path] = _first_decision(knob, value, given, choices)
+        unusual += _outside_usual(knob, value, run, decisions[knob.path])
+    composed = Composed(run, FrozenDict(choices), decisions, FrozenList(overrides), job.multirun, FrozenList(unusual))
+    return fill(decide(composed, *_run_name(run, choices), *_run_folder(run, decisions, job)), Facts(), "config")
+
+
+def _first_decision(knob: Knob, value: Any, given: set[str], choices: Mapping[str, str]) -> Decision:
+    """Where a composed value came from: the command line (`given`), a preset (`choices`), or the default."""
+    shown = plain(value)
+    if knob.path in given or any(name.startswith(f"{knob.path}.") for name in given):
+        return Decision(knob.path, shown, Kind.command_line)
+    if value == knob.default:
+        words = knob.empty.words if value is None and knob.empty else ""
+        return Decision(knob.path, shown, Kind.default, because("words", words=words))
+    group = knob.path.partition(".")[0]
+    presets = [f"{preset}={choices[preset]}" for preset in PRESETS if choices.get(preset, "None") != "None"]
+    source = ", ".join(presets) or f"conf/{group}/{choices.get(group)}.yaml"
+    return Decision(knob.path, shown, Kind.preset, because("words", words=source))
+
+
+def _outside_usual(knob: Knob, value: Any, run: RunConfig, decision: Decision) -> Iterator[Unusual]:
+    usual = knob.usual_for(run) if value is not None and decision.kind in GIVEN else None
+    if not isinstance(usual, Range):
+        return
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, int | float) and not isinstance(item, bool) and not usual.holds(item):
+            sentence = f"{knob.path}={item} is outside what is usual here ({usual}). {knob.advice}"
+            yield Unusual(knob.path, sentence)
+
+
+def _run_name(run: RunConfig, choices: Mapping[str, str]) -> Iterator[Decision]:
+    if run.name is None:
+        name = "-".join((choices["stage"], choices["method"], choices["model"]))
+        yield Decision("name", name, Kind.derived, because("name"))
+
+
+def _run_folder(run: RunConfig, decisions: Mapping[str, Decision], job: Job) -> Iterator[Decision]:
+    """The folders of the run and of the one to resume: `~` is the home directory, and each job of several has its own."""
+    for path, folder in (("run_dir", run.run_dir), ("resume.run", run.resume.run)):
+        if folder is not None and folder.startswith("~"):  # not every shell replaces it behind `=`
+            yield replace(decisions[path], value=os.path.expanduser(folder))
+    if job.multirun and run.run_dir is None:
+        yield Decision("run_dir", str(Path(job.folder)), Kind.derived, because("sweep_folder"))
+    elif job.multirun and run.run_dir is not None and run.sweep.trial is None and job.number is not None:
+        folder = str(Path(os.path.expanduser(run.run_dir)) / str(job.number))
+        yield Decision("run_dir", folder, Kind.derived, because("job_folder"))
+
+
+def fill(composed: Composed, facts: Facts, needs: str) -> Composed:
+    """Fills the empty parameters whose rule needs `needs`: the "config" alone, the "data", or the "steps"."""
+    run, decisions = fill_run(composed.run, facts, needs)
+    return replace(composed, run=run, provenance=_merged(composed.provenance, decisions))
+
+
+def fill_run(run: RunConfig, facts: Facts, needs: str = "config") -> tuple[RunConfig, list[Decision]]:
+    """As `fill`, of a config alone. A rule sees what those before it have filled."""
+    changed, decisions = thaw(run), []
+    several = [option for group in SEVERAL for option in getattr(changed, group).values()]
+    for node in (*(getattr(changed, field.name) for field in fields(changed)), *several, changed):
+        cls: type = type(node)
+        for knob, rule in _rules(cls, needs):
+            if getattr(node, knob.name) is None:
+                derived = rule(changed, facts)
+                setattr(node, knob.name, derived.value)
+                why = because("words", words=derived.reason)
+                decisions.append(Decision(knob.path, derived.value, Kind.derived, why))
+    return freeze(changed), decisions
+
+
+@cache
+def _rules(cls: type, needs: str) -> tuple[tuple[Knob, Callable[[RunConfig, Facts], Derived]], ...]:
+    """The parameters of a config class that a rule can fill, and the rule. Kept: a table of `explain` asks for many runs."""
+    knobs = knobs_of(cls) if is_dataclass(cls) else ()
+    return tuple((k, k.empty.rule) for k in knobs if k.empty and k.empty.rule and k.empty.needs == needs)
+
+
+def decide(composed: Composed, *decisions: Decision) -> Composed:
+    """Gives parameters the values of these decisions."""
+    run = thaw(composed.run)
+    for decision in decisions:
+        _place(run, decision.parameter, decision.value)
+    return replace(composed, run=freeze(run), provenance=_merged(composed.provenance, decisions))
+
+
+def note(composed: Composed, decision: Decision) -> Composed:
+    """Records a decision that no parameter holds, such as the option that precision=auto stands for."""
+    return replace(composed, provenance=_merged(composed.provenance, [decision]))
+
+
+def with_parts(composed: Composed, **parts: Any) -> Composed:
+    """The same run with other groups, such as `logger={}`; what they hold is not among the decisions."""
+    return replace(composed, run=freeze(replace(thaw(composed.run), **thaw(parts))))
+
+
+def with_values(composed: Composed, values: Mapping[str, Any], kind: Kind, why: Because) -> Composed:
+    """The same run with other values of some parameters, all for one reason."""
+    return decide(composed, *(Decision(name, value, kind, why) for name, value in values.items()))
+
+
+def in_folder(composed: Composed, folder: Path) -> Composed:
+    """The same run in its folder, whatever named it; a resumed one names it too. The decision on `run_dir` stays."""
+    run = thaw(composed.run)
+    run.run_dir = str(folder.absolute())
+    run.resume.run = run.run_dir if run.resume.run is not None else None
+    return replace(composed, run=freeze(run))
+
+
+def halve(composed: Composed, step: int) -> Composed:
+    """The same run with half the micro-batch, after the memory ran out at `step`."""
+    before = composed.run.trainer.micro_batch_size
+    return decide(composed, Decision(MICRO_BATCH, before // 2, Kind.halved, because("halved", before=before, step=step)))
+
+
+def adopted(composed: Composed, stored: Mapping[str, Decision]) -> list[Decision]:
+    """What a resumed run takes from the decisions of the run it goes on with.
+
+    That is the micro-batch, if it was halved on the way, or derived then as now: the memory that is free at a start is no part of
+    what makes a run, and the same micro-batches give the same bits.
+    """
+    then, now = stored.get(MICRO_BATCH), composed.provenance.get(MICRO_BATCH)
+    if then is None or MICRO_BATCH in composed.run.resume.allow:
+        return []
+    both_derived = then.derived and now is not None and now.derived
+    return [then] if both_derived or then.kind is Kind.halved else []
+
+
+def _merged(before: Mapping[str, Decision], decisions: Iterable[Decision]) -> Mapping[str, Decision]:
+    merged = {**before, **{decision.parameter: decision for decision in decisions}}
+    return FrozenDict(merged)
+
+
+def _place(run: RunConfig, path: str, value: Any) -> None:
+    """Sets the parameter at a dotted path; a part of the path may be a key of a mapping (`logger.wandb.project`)."""
+    node: Any = run
+    *parents, last = path.split(".")
+    for name in parents:
+        node = node[name] if isinstance(node, dict) else getattr(node, name)
+    setattr(node, last, value)
