@@ -20,7 +20,8 @@ from peft import LoraConfig, get_peft_model
 from fulgurite.loss.preference import sigmoid
 from fulgurite.model import config, smollm2
 from fulgurite.stage import shared_prefix as shared
-from fulgurite.stage.reference import AdapterOff, Scorer
+from fulgurite.stage.log_probs import AnswerScorer
+from fulgurite.stage.reference import AdapterOff
 
 PAIRS = 2
 LENGTHS = [
@@ -40,7 +41,7 @@ def batch(prompt: int, answer: int) -> dict[str, Any]:
     return {"input_ids": ids, "targets": targets, "shared": prompt - 1}
 
 
-def seconds(scorer: Scorer, made: dict[str, Any]) -> float:
+def seconds(scorer: AnswerScorer, made: dict[str, Any]) -> float:
     """One micro-batch: reference, policy, backward."""
     began = time.perf_counter()
     with torch.autocast("cpu", torch.bfloat16):
@@ -60,8 +61,8 @@ def main() -> None:
     torch.manual_seed(0)
     base = smollm2.build(config.SmolLM2(), torch.bfloat16).model
     model = get_peft_model(base, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))
-    scorer = Scorer(model.train(), 512)
-    usual, shared.pays = shared.pays, lambda *numbers: True
+    scorer = AnswerScorer(model.train(), 512)
+    usual, shared.is_worth_it = shared.is_worth_it, lambda *numbers: True
     print("| prompt | answers | spared | apart | shared | gain | taken |\n|---|---|---|---|---|---|---|", flush=True)
     for prompt, answer in LENGTHS:
         made, found = batch(prompt, answer), {True: [], False: []}

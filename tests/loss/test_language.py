@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fulgurite.loss.language import log_probs, log_probs_of_logits, nll, nll_of_logits, sums
+from fulgurite.loss.language import log_probs, log_probs_of_logits, nll, nll_of_logits, sum_by_row
 
 
 def problem(n: int = 13, v: int = 29, d: int = 8, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, ...]:
@@ -133,4 +133,4 @@ def test_log_probs_of_no_positions_and_a_frozen_head() -> None:
 def test_sums_by_hand() -> None:
     # two labels in the first row, none in the second, one in the third
     learned = torch.tensor([[True, False, True], [False, False, False], [False, True, False]])
-    assert sums(torch.tensor([1.0, 2.0, 5.0]), learned).tolist() == [3.0, 0.0, 5.0]
+    assert sum_by_row(torch.tensor([1.0, 2.0, 5.0]), learned).tolist() == [3.0, 0.0, 5.0]

@@ -31,9 +31,9 @@ from fulgurite.files.manifest import write_manifest
 from fulgurite.model import generation_config as generation
 from fulgurite.model import smollm2
 from fulgurite.model.load import Loaded
+from fulgurite.model.probe import plain_head
 from fulgurite.plan.meta_model import outlined
 from fulgurite.precision.policy import build as settle
-from fulgurite.stage.causal_lm import plain_head
 
 
 def made(*words: str) -> Loaded:

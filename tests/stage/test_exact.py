@@ -112,6 +112,14 @@ def test_clipping_records_the_norm_before_and_scales_to_the_limit() -> None:
         torch.testing.assert_close(gradient, unclipped[name] * (0.01 / norm), rtol=1e-3, atol=1e-7)
 
 
+def test_clipping_computes_the_norm_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed, whole = [], torch.nn.utils.get_total_norm
+    monkeypatch.setattr(torch.nn.utils, "get_total_norm", lambda gradients: computed.append(1) or whole(gradients))
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *given, **more: computed.append(1))
+    held, _ = step(CUTS["uneven"], "method=full", clip=0.01)
+    assert (held.step_record["train/clipped"], len(computed)) == (1.0, 1)
+
+
 def test_clipping_by_value_cuts_each_entry_as_torchs_own() -> None:
     limit = 0.002
     free, unclipped = step(CUTS["uneven"], "method=full")

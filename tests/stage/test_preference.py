@@ -181,12 +181,12 @@ def test_dropout_is_off_in_policy_and_reference(run: Any) -> None:
 
 @pytest.mark.parametrize("stage", ["dpo", "kto"])
 def test_a_policy_that_is_not_its_reference_at_first_stops_the_run(stage: str, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    inner = stages.Scorer.__call__
+    inner = stages.AnswerScorer.__call__
 
     def shifted(self: Any, batch: dict[str, Any]) -> torch.Tensor:
         return inner(self, batch) + (0.001 if torch.is_grad_enabled() else 0.0) * torch.arange(len(batch["input_ids"]))
 
-    monkeypatch.setattr(stages.Scorer, "__call__", shifted)
+    monkeypatch.setattr(stages.AnswerScorer, "__call__", shifted)
     with pytest.raises(TrainingFailed, match="Before the first step policy and reference are the same model, whose loss is 0"):
         run("run", f"stage={stage}")
     with pytest.raises(TrainingFailed):
@@ -200,7 +200,7 @@ def test_a_precomputed_reference_of_another_model_stops_the_run(precision: str, 
     assert losses(run("sound", *words))[0] == pytest.approx(math.log(2), abs=2e-3)
     other = load_run(run("other", "stage=dpo", "method=full", "optim.lr=6e-4", "trainer.max_steps=2")).model
     inner = stages.precompute
-    monkeypatch.setattr(stages, "precompute", lambda scorer, *more: inner(stages.Scorer(other, 512), *more))
+    monkeypatch.setattr(stages, "precompute", lambda scorer, *more: inner(stages.AnswerScorer(other, 512), *more))
     with pytest.raises(TrainingFailed, match=r"the same model, and an answer of \d+ tokens has a log-probability of -[\d.]+ now and of -"):
         run("wrong", *words)
     monkeypatch.setattr(stages.PreferenceModule, "check_table", lambda *_: None)

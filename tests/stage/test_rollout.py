@@ -10,7 +10,8 @@ import torch
 
 from fulgurite.config.compose import compose
 from fulgurite.config.schema import build
-from fulgurite.stage.log_probs import Scorer, reference
+from fulgurite.stage.log_probs import TokenScorer
+from fulgurite.stage.reference import AdapterOff, Frozen, build_start_reference
 from fulgurite.stage.rollout import Drawn, TransformersRollouts
 from fulgurite.stage.rollout_buffer import Buffer, Cuts
 
@@ -42,7 +43,7 @@ def test_drawn_and_recomputed_log_probabilities_agree(loaded: Any, temperature: 
     assert [t[-1] in engine(loaded)._stops for t in drawn.tokens] == drawn.stopped
     buffer = Buffer.of(0, list(range(16)), prompts, drawn, torch.device("cpu"))
     batch = buffer.micro_batch(list(range(16)))
-    found, entropy, _ = Scorer(loaded.model, temperature, 512).scores(batch)
+    found, entropy, _ = TokenScorer(loaded.model, temperature, 512).score(batch)
     torch.testing.assert_close(found.detach(), buffer.of_token["drawn"], rtol=0, atol=5e-6)
     for i, (prompt, answer) in enumerate(zip(prompts, drawn.tokens, strict=True)):  # each alone, without padding
         logits = loaded.model(input_ids=torch.tensor([prompt + answer])).logits[0].detach() / temperature
@@ -82,24 +83,27 @@ def test_tokens_come_as_often_as_the_model_says(loaded: Any) -> None:
         assert abs(float(count[token]) / 4000 - p) < 4 * (p * (1 - p) / 4000) ** 0.5
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", ["full", "lora", "layerwise"])
 def test_the_reference_stays_what_the_policy_was(method: str) -> None:
     from fulgurite.precision.policy import build as settle
 
-    run = compose(["model=tiny", "precision=fp32", f"method={method}"]).run
+    # layerwise trains whole layers beside its adapter, which a model with its adapter disabled would keep
+    rules = ["method.rules=['last:1 full','rest lora rank=4']"] if method == "layerwise" else []
+    run = compose(["model=tiny", "precision=fp32", f"method={method}", *rules]).run
     dtypes = settle(run.precision, "cpu")
     model = build(run.method, build(run.model, dtypes.frozen).model, dtypes).eval()
-    policy = Scorer(model, 1.0, 512)
-    asked = reference(policy)
+    policy = TokenScorer(model, 1.0, 512)
+    asked = build_start_reference(policy, run.method.begins_at_zero())
+    assert isinstance(asked, AdapterOff if method == "lora" else Frozen)
     drawn = Drawn([[3, 4]], [[0.0, 0.0]], [False])
     batch = Buffer.of(0, [0], [[5, 6]], drawn, torch.device("cpu")).micro_batch([0])
-    start = policy.scores(batch)[0].detach()
+    start = policy.score(batch)[0].detach()
     torch.testing.assert_close(asked(batch), start, rtol=0, atol=0)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.05)
-    assert not torch.allclose(policy.scores(batch)[0], start, atol=1e-4)
+    assert not torch.allclose(policy.score(batch)[0], start, atol=1e-4)
     torch.testing.assert_close(asked(batch), start, rtol=0, atol=0)
 
 
@@ -113,10 +117,10 @@ def test_an_adapter_that_already_does_something_is_copied_into_the_reference() -
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.add_(0.1)
-    policy = Scorer(model, 1.0, 512)
+    policy = TokenScorer(model, 1.0, 512)
     batch = Buffer.of(0, [0], [[5, 6]], Drawn([[3, 4]], [[0.0, 0.0]], [False]), torch.device("cpu")).micro_batch([0])
-    start = policy.scores(batch)[0].detach()
-    torch.testing.assert_close(reference(policy)(batch), start, rtol=0, atol=0)
+    start = policy.score(batch)[0].detach()
+    torch.testing.assert_close(build_start_reference(policy, identity=False)(batch), start, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("answers", "minibatches", "micro"), [(12, 1, 5), (12, 3, 4), (7, 2, 3), (5, 4, 1)])

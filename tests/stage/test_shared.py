@@ -14,7 +14,7 @@ from tests.stage.test_preference import written
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from fulgurite.stage import shared_prefix as shared
-from fulgurite.stage.reference import Scorer
+from fulgurite.stage.log_probs import AnswerScorer
 
 LATER_SEE_ALL = sorted(set(SHAPES) - {"mistral", "gemma2"})
 """Of the shapes, those without a sliding window."""
@@ -46,7 +46,7 @@ def batch(prompts: tuple[int, ...] = (9, 7), answers: tuple[int, ...] = (4, 2, 6
     return {"input_ids": ids, "targets": targets, "shared": min(prompts) - 1}
 
 
-def scored(scorer: Scorer, made: dict[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor], list[tuple[int, ...]]]:
+def scored(scorer: AnswerScorer, made: dict[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor], list[tuple[int, ...]]]:
     """The log-probabilities, the gradients of a sum that weighs each of them otherwise, and what went through the embedding."""
     seen: list[tuple[int, ...]] = []
     hook = scorer.causal.get_input_embeddings().register_forward_hook(lambda module, given, out: seen.append(tuple(given[0].shape)))
@@ -59,7 +59,7 @@ def scored(scorer: Scorer, made: dict[str, Any]) -> tuple[torch.Tensor, dict[str
 
 @pytest.mark.parametrize("kind", LATER_SEE_ALL)
 def test_answers_and_gradients_are_the_same_and_the_prompt_goes_once(kind: str, always: None) -> None:
-    scorer, made = Scorer(model_of(kind), 4), batch()
+    scorer, made = AnswerScorer(model_of(kind), 4), batch()
     assert scorer.shares
     once, gradients, seen = scored(scorer, made)
     assert seen == [(2, 6), (4, 15 - 6)]
@@ -75,25 +75,25 @@ def test_answers_and_gradients_are_the_same_and_the_prompt_goes_once(kind: str, 
 @pytest.mark.parametrize("kind", ["mistral", "gemma2", "mamba", "lfm2"])
 def test_windows_and_states_that_move_along_are_left_alone(kind: str, always: None) -> None:
     hybrid = {"lfm2": {"num_key_value_heads": 2, "intermediate_size": 48, "layer_types": ["conv", "full_attention"]}}
-    scorer = Scorer(model_of(kind, **hybrid.get(kind, {})), 4)
+    scorer = AnswerScorer(model_of(kind, **hybrid.get(kind, {})), 4)
     assert not scorer.shares
     assert scored(scorer, batch())[2] == [(4, 15)]
 
 
 def test_where_activations_are_recomputed_there_is_no_cache() -> None:
     model = model_of("llama")
-    assert shared.possible(model)
+    assert shared.is_possible(model)
     (getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable)({"use_reentrant": False})
-    assert not shared.possible(model)
+    assert not shared.is_possible(model)
     assert not model.training  # as it was
 
 
 def test_a_pass_of_its_own_must_spare_a_fifth_and_128_tokens() -> None:
-    assert shared.pays(4, 320, 128)
-    assert not shared.pays(4, 321, 128)
-    assert not shared.pays(4, 200, 127)
-    assert not shared.pays(4, 512, 0)
-    assert not shared.pays(0, 0, 0)  # a process without a pair
+    assert shared.is_worth_it(4, 320, 128)
+    assert not shared.is_worth_it(4, 321, 128)
+    assert not shared.is_worth_it(4, 200, 127)
+    assert not shared.is_worth_it(4, 512, 0)
+    assert not shared.is_worth_it(0, 0, 0)  # a process without a pair
 
 
 @pytest.fixture
@@ -110,15 +110,15 @@ def long_prompts(tmp_path: Path) -> Path:
 def spared() -> Iterator[list[int]]:
     """How many tokens went through once, a number for each time."""
     found: list[int] = []
-    before = shared.prompted
+    before = shared.build_cache
 
     def prompted(causal: Any, ids_BP: torch.Tensor) -> Any:
         found.append(ids_BP.shape[1])
         return before(causal, ids_BP)
 
-    shared.prompted = prompted
+    shared.build_cache = prompted
     yield found
-    shared.prompted = before
+    shared.build_cache = before
 
 
 @pytest.mark.parametrize("words", [

@@ -16,6 +16,7 @@ from fulgurite.method.adapters import load_adapter
 from fulgurite.method.qlora import quantise
 from fulgurite.method.separate import base_changed
 from fulgurite.model.config import Model
+from fulgurite.model.peft_internals import ADAPTER
 from fulgurite.run.load import LoadedRun, named
 
 
@@ -27,7 +28,7 @@ def refuse_apart(run: RunConfig) -> None:
 
 def write_adapter(model: Any, run: RunConfig, out: Path) -> None:
     """The adapter's weights and its config, which names the base as another machine knows it."""
-    kept = model.peft_config["default"]
+    kept = model.peft_config[ADAPTER]
     kept.base_model_name_or_path, kept.revision = base_name(run.model), getattr(run.model, "revision", None)
     # "auto" would ask the hub for the base's vocabulary; embeddings are never trained by an adapter.
     model.save_pretrained(out, save_embedding_layers=False)

@@ -18,6 +18,7 @@ from fulgurite.export.dtype import cast
 from fulgurite.export.result import Written
 from fulgurite.model.classifier import HEAD, TASK
 from fulgurite.model.padding import NEW_PADDING, free_padding
+from fulgurite.model.peft_internals import ADAPTER, PREFIX
 from fulgurite.model.reward_head import head_of, rewards, with_reward_head
 from fulgurite.model.unwrap import inner
 from fulgurite.run.load import LoadedRun
@@ -91,12 +92,12 @@ def write_apart(model: Any, run: RunConfig, out: Path) -> None:
 
     peft saves that head only where it wrapped it before training; ours is part of the model that the adapter was put on.
     """
-    kept = model.peft_config["default"]
+    kept = model.peft_config[ADAPTER]
     kept.task_type, kept.modules_to_save = TASK, [*(kept.modules_to_save or []), HEAD]
     write_adapter(model, run, out)
     file = out / "adapter_model.safetensors"
     head = head_of(model).weight.detach().clone()
-    save_file({**load_file(file), f"base_model.model.{HEAD}.weight": head}, file, metadata={"format": "pt"})
+    save_file({**load_file(file), f"{PREFIX}{HEAD}.weight": head}, file, metadata={"format": "pt"})
 
 
 def tokens(loaded: LoadedRun) -> list[Tensor]:

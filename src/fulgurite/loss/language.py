@@ -81,7 +81,7 @@ def log_probs_of_logits(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
     return -functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
 
 
-def sums(logp_N: Tensor, learned_BT: Tensor) -> Tensor:
+def sum_by_row(logp_N: Tensor, learned_BT: Tensor) -> Tensor:
     """The sum of the label positions' log-probabilities in each row, logp_B; `logp_N` is in the order of `learned_BT`."""
     rows_N = learned_BT.nonzero()[:, 0]
     return torch.zeros(learned_BT.shape[0], dtype=logp_N.dtype, device=logp_N.device).index_add(0, rows_N, logp_N)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from transformers import PreTrainedModel
 from fulgurite.errors import ConfigError, ModelError, did_you_mean, excerpt
 from fulgurite.method import config as c
 from fulgurite.method.modules import linear_layers
+from fulgurite.model.peft_internals import ignoring_warnings, set_input_cast
 from fulgurite.model.safety import check_adapter
 from fulgurite.precision.policy import Dtypes
 
@@ -26,20 +26,13 @@ def attach(model: PreTrainedModel, adapter: Any, dtypes: Dtypes) -> Any:
     Raises ConfigError with peft's reason where the adapter does not fit the model.
     """
     from peft import get_peft_model
-    from peft.tuners.tuners_utils import BaseTunerLayer
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")  # peft asks by the old name
-        # peft fuses the targets of some architectures' experts, and then misses the layers of the fused names
-        warnings.filterwarnings("ignore", category=RuntimeWarning, message=".*_pattern keys did not match.*")
+    with ignoring_warnings():
         try:
             wrapped = get_peft_model(model, adapter, autocast_adapter_dtype=False)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"method={adapter.peft_type.value.lower()} does not fit this model: {excerpt(error)}") from error
-    for layer in wrapped.modules():
-        if isinstance(layer, BaseTunerLayer):
-            # Under autocast the products run in the compute dtype anyway; casting inputs up first is work for nothing.
-            layer.cast_input_dtype_enabled = dtypes.frozen == dtypes.trained
+    set_input_cast(wrapped, dtypes.frozen == dtypes.trained)
     for parameter in wrapped.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(dtypes.trained)
@@ -51,13 +44,10 @@ def load_adapter(model: PreTrainedModel, folder: Path, **more: Any) -> Any:
 
     peft would draw what is missing in the file at random, and leave out what it does not know.
     """
-    from peft import PeftModel
-    from peft.utils import get_peft_model_state_dict
+    from peft import PeftModel, get_peft_model_state_dict
 
     check_adapter(folder)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")  # peft asks by the old name
-        warnings.filterwarnings("ignore", category=UserWarning, message="Found missing adapter keys")  # refused below
+    with ignoring_warnings():
         wrapped = PeftModel.from_pretrained(model, folder, **more)
     if not hasattr(wrapped, "merge_and_unload"):
         raise ModelError(f"{folder} is an adapter that cannot be merged into a model; give one of LoRA's kind.")

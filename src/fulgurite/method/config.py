@@ -312,7 +312,9 @@ class Lora(Adapter):
     )
 
     def begins_at_zero(self) -> bool:
-        return self.init in (Init.default, Init.gaussian) and not self.adapter_path
+        """Whether the adapter adds nothing until the first step; an earlier adapter that is stacked upon is part of the base."""
+        continued = self.adapter_path is not None and self.adapter_mode is AdapterMode.go_on
+        return self.init in (Init.default, Init.gaussian) and not continued
 
     def base_change(self) -> str:
         if self.adapter_path and self.adapter_mode is AdapterMode.stack:

@@ -13,6 +13,7 @@ from fulgurite.method import config as c
 from fulgurite.method import modules as parts
 from fulgurite.method.adapters import attach, task
 from fulgurite.method.layer_rules import Rule, claims
+from fulgurite.model.peft_internals import plain_name
 from fulgurite.model.unwrap import inner
 from fulgurite.optim.param_groups import scale_rate
 from fulgurite.precision.policy import Dtypes
@@ -36,11 +37,11 @@ def build(config: c.Layerwise, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     for parameter in chosen:  # peft froze them
         parameter.requires_grad_(True)
     for name, module in wrapped.named_modules():
-        found = adapted.get(name.removeprefix("base_model.model."))
+        found = adapted.get(plain_name(name))
         if found is not None:
             for parameter in module.parameters():
                 if parameter.requires_grad:
-                    layer = where.layer(name.removeprefix("base_model.model."))
+                    layer = where.layer(plain_name(name))
                     scale_rate(parameter, found.lr * config.layer_decay ** _depth(layer, where.count))
     return wrapped
 

@@ -17,6 +17,7 @@ from fulgurite.method import config as c
 from fulgurite.method.adapters import EVERY, attach, base, linear_targets, load_adapter, task
 from fulgurite.method.modules import linear_layers
 from fulgurite.model.load import one_error
+from fulgurite.model.peft_internals import adapter_rank, is_lora_b, plain_name
 from fulgurite.model.safety import check_adapter
 from fulgurite.optim.param_groups import scale_rate
 from fulgurite.precision.policy import Dtypes
@@ -43,7 +44,7 @@ def adapt(config: c.Lora, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     if config.adapter_path and config.adapter_mode is c.AdapterMode.go_on:
         _go_on(config, wrapped)
     for name, parameter in wrapped.named_parameters():
-        if parameter.requires_grad and "lora_B" in name:
+        if parameter.requires_grad and is_lora_b(name):
             scale_rate(parameter, config.loraplus_lr_ratio)
     return wrapped
 
@@ -51,11 +52,11 @@ def adapt(config: c.Lora, model: PreTrainedModel, dtypes: Dtypes) -> Any:
 def _refuse_lowered(config: c.Lora, wrapped: Any) -> None:
     """Raise ConfigError where a matrix has fewer directions than the rank: pissa and olora take as many as there are, in silence."""
     for name, module in wrapped.named_modules():
-        rank = getattr(module, "r", {}).get("default", 0) if config.init in (c.Init.pissa, c.Init.olora) else 0
+        rank = adapter_rank(module) if config.init in (c.Init.pissa, c.Init.olora) else 0
         shape = tuple(module.get_base_layer().weight.shape) if rank else ()
         if rank and min(shape) < rank:
             raise ConfigError(
-                f"method.rank={rank} is more than {name.removeprefix('base_model.model.')} of {shape} has; "
+                f"method.rank={rank} is more than {plain_name(name)} of {shape} has; "
                 f"with method.init={config.init} take method.rank={min(shape)} or less."
             )
 
@@ -138,7 +139,7 @@ def _go_on(config: c.Lora, wrapped: Any) -> None:
         kept = load_file(folder / "adapter_model.safetensors")
     except SafetensorError as error:
         raise ModelError(f"{folder}/adapter_model.safetensors cannot be read: {error}; export the adapter again.") from error
-    from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     ours: dict[str, Tensor] = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
     differ = sorted(ours.keys() ^ kept.keys()) or [n for n in ours if ours[n].shape != kept[n].shape]

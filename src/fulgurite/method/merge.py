@@ -14,6 +14,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from fulgurite.errors import ConfigError
+from fulgurite.model.peft_internals import (
+    is_adapter_layer,
+    is_from_peft,
+    is_saved_module,
+    is_token_layer,
+    saved_module,
+    token_adapter,
+)
 from fulgurite.model.unwrap import inner
 
 
@@ -23,25 +31,21 @@ def merged(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
 
     Raises ConfigError where something other than an adapter's layer or a module trained whole stands in a plain one's place.
     """
-    from peft.tuners.tuners_utils import BaseTunerLayer
-    from peft.utils.other import ModulesToSaveWrapper, TrainableTokensWrapper
-
     causal = inner(model)
     inside: set[nn.Module] = set()
     for place, module in causal.named_modules():
         if module in inside:
             continue
-        if isinstance(module, BaseTunerLayer):
+        if is_adapter_layer(module):
             inside.update(module.modules())
             yield from _of_layer(place, module)
-        elif isinstance(module, TrainableTokensWrapper):  # the rows of tokens that were added
+        elif is_token_layer(module):  # the rows of tokens that were added
             inside.update(module.modules())
-            yield from _of_layer(place, module.token_adapter)
-        elif isinstance(module, ModulesToSaveWrapper):
+            yield from _of_layer(place, token_adapter(module))
+        elif is_saved_module(module):
             inside.update(module.modules())
-            [active] = module.active_adapters
-            yield from ((f"{place}.{name}", p.detach()) for name, p in module.modules_to_save[active].named_parameters())
-        elif type(module).__module__.startswith("peft."):
+            yield from ((f"{place}.{name}", p.detach()) for name, p in saved_module(module).named_parameters())
+        elif is_from_peft(module):
             raise ConfigError(f"{type(module).__name__} at {place} cannot be merged into plain weights; take stage.engine=transformers.")
         else:
             yield from ((f"{place}.{name}" if place else name, p.detach()) for name, p in module.named_parameters(recurse=False))

@@ -17,6 +17,7 @@ from fulgurite.method import config as c
 from fulgurite.method.adapters import base
 from fulgurite.method.lora import adapt, stacked
 from fulgurite.method.modules import linear_layers
+from fulgurite.model.peft_internals import lora_pair, mark_four_bits, plain_name
 from fulgurite.precision.policy import Dtypes
 
 
@@ -39,7 +40,7 @@ def quantise(config: c.Qlora, model: PreTrainedModel, dtypes: Dtypes) -> PreTrai
             raise ConfigError(f"method=qlora cannot quantise {name}, a {type(layer).__name__}; take method=lora.")
         _replace(model, name, quantised(layer, config, dtypes))
     if not dtypes.plain_base:
-        model.is_loaded_in_4bit = True  # how peft knows
+        mark_four_bits(model)
     return model
 
 
@@ -85,20 +86,20 @@ def _loftq(wrapped: Any, originals: dict[str, Tensor]) -> None:
     does not hang on the adapter. peft's replace_lora_weights_loftq was looked at: it wants the base's file on disk.
     """
     for name, module in wrapped.named_modules():
-        original = originals.get(name.removeprefix("base_model.model."))
-        if original is None or not hasattr(module, "lora_A"):
+        original = originals.get(plain_name(name))
+        pair = lora_pair(module) if original is not None else None
+        if original is None or pair is None:
             continue
-        if module.r["default"] > min(original.shape):
+        if pair.rank > min(original.shape):
             raise ConfigError(
-                f"method.rank={module.r['default']} is more than {name.removeprefix('base_model.model.')} of {tuple(original.shape)} has; "
+                f"method.rank={pair.rank} is more than {plain_name(name)} of {tuple(original.shape)} has; "
                 f"with method.init=loftq take method.rank={min(original.shape)} or less."
             )
         lost = original.float() - dense(module.get_base_layer()).float()
-        rank, scale = module.r["default"], module.scaling["default"]
         u, s, v = torch.linalg.svd(lost, full_matrices=False)
-        root = (s[:rank] / scale).sqrt()
-        module.lora_B["default"].weight.data.copy_(u[:, :rank] * root)
-        module.lora_A["default"].weight.data.copy_(root[:, None] * v[:rank])
+        root = (s[: pair.rank] / pair.scaling).sqrt()
+        pair.b.copy_(u[:, : pair.rank] * root)
+        pair.a.copy_(root[:, None] * v[: pair.rank])
 
 
 def dense(layer: nn.Module) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from fulgurite.model.peft_internals import OWN_PARTS, plain_name
+
 NUMBER = re.compile(r"\.(\d+)\.")
 
 
@@ -27,7 +29,7 @@ def table(trained: Iterable[tuple[str, int]], whole: int) -> str:
 def _key(name: str) -> str:
     kind = next((f" ({k})" for k in ("lora", "oft", "ia3", "vera") if f".{k}_" in name), "")
     inner = NUMBER.split(name)[-1] if NUMBER.search(name) else name
-    parts = [p for p in inner.removeprefix("base_model.model.").split(".") if p not in ("weight", "bias", "default", "base_layer", "model")]
+    parts = [p for p in plain_name(inner).split(".") if p not in OWN_PARTS and p != "model"]
     return ".".join(p for p in parts if not p.startswith(("lora_", "oft_", "ia3_", "vera_"))) + kind
 
 

@@ -8,7 +8,6 @@ Shapes: B rows, T tokens, E experts, N = B·T.
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +17,9 @@ from torch import Tensor
 
 from fulgurite.errors import ConfigError, excerpt, is_shortage
 from fulgurite.model.probe import NEAR, NEAR_ROUNDED, computing, ordinary_tokens, rounds
+from fulgurite.model.transformers_internals import balance_loss_function
 from fulgurite.model.unwrap import inner
 
-FUNCTION = "load_balancing_loss_func"
 ASKED = {"output_router_logits": True}
 """What makes a decoder of transformers return its router's logits."""
 COEFFICIENTS = ("router_aux_loss_coef", "aux_loss_coef")
@@ -95,8 +94,7 @@ def _function(whole: Any) -> Callable[..., Tensor] | None:
     """transformers' function for the architecture, if the model's own forward adds the balance loss."""
     if "output_router_logits" not in inspect.signature(type(whole).forward).parameters:
         return None
-    found: Callable[..., Tensor] | None = getattr(sys.modules[type(whole).__module__], FUNCTION, None)
-    return found
+    return balance_loss_function(whole)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ import lightning.pytorch as pl
 
 from fulgurite.callback.config import MonitorOption
 from fulgurite.callback.context import CallbackContext
+from fulgurite.callback.optimizer_step import Stepwise
 from fulgurite.callback.samples import Samples
 from fulgurite.monitor import thresholds as limits
 from fulgurite.monitor.context import about
@@ -30,23 +31,25 @@ def build(config: MonitorOption, context: CallbackContext) -> Watch:
     return Watch(reporter, known, run.monitor.ignore, samples if isinstance(samples, Samples) else None)
 
 
-class Watch(pl.Callback):  # type: ignore[misc]
+class Watch(Stepwise):
     """Asks the rules after each optimizer step, evaluation and set of samples. Stands behind `samples`, and before checkpoints."""
 
     def __init__(
         self, voice: Reporter, about: About, quiet: Sequence[str] = (), samples: Samples | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        super().__init__()
         self.voice, self.quiet, self.seen, self.clock = voice, frozenset(quiet), TrainingFacts(about), clock
         self._samples = samples
-        self._tokens = self._step = 0
+        self._tokens = 0
         self._mark: float | None = None
         self._times: list[tuple[float, float]] = []
         self._now = [0.0, 0.0]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """A resumed run begins after the steps it has, and with what was said of them."""
-        self._step, self._tokens = trainer.global_step, pl_module.tokens_seen
+        super().on_train_start(trainer, pl_module)
+        self._tokens = pl_module.tokens_seen
         self.voice.begin(trainer.global_step, trainer.is_global_zero)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -57,15 +60,16 @@ class Watch(pl.Callback):  # type: ignore[misc]
         self._mark = now
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Where this micro-batch was the last of a step, its numbers are judged."""
+        """Adds the time of the micro-batch to its step."""
         now = self.clock()
         self._now[1] += now - (self._mark if self._mark is not None else now)
         self._mark = now
-        if trainer.global_step == self._step:
-            return
-        self._step = trainer.global_step
-        labels, self._tokens = pl_module.tokens_seen - self._tokens, pl_module.tokens_seen
-        self.seen.trail.add(self._step, pl_module.step_record, int(labels))
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_step(self, trainer: pl.Trainer, stage: Any, step: int) -> None:
+        """Judges the numbers of the step."""
+        labels, self._tokens = stage.tokens_seen - self._tokens, stage.tokens_seen
+        self.seen.trail.add(step, stage.step_record, int(labels))
         self._timed()
         self._judge(trainer, Moment.step)
 

@@ -17,7 +17,7 @@ from fulgurite.optim import config as c
 from fulgurite.optim.base import ExactOptimizer, keep_dtypes
 from fulgurite.optim.galore import apart
 from fulgurite.optim.multi_optimizer import Joint
-from fulgurite.optim.param_groups import clippable
+from fulgurite.optim.torch_internals import unscale_outside
 
 GROWTH = 1.01
 """A step's norm may exceed the last one's by this factor (the paper's norm-growth limiter)."""
@@ -74,5 +74,5 @@ def build(config: c.Apollo, module: nn.Module) -> Optimizer:
     parts: list[Optimizer] = [Apollo(projected,
         {**knobs, "rank": config.rank, "gap": config.update_proj_gap, "scale": config.scale})]
     if rest:
-        parts.append(clippable(AdamW(rest, fused=True, **knobs)))  # type: ignore[arg-type]
+        parts.append(unscale_outside(AdamW(rest, fused=True, **knobs)))  # type: ignore[arg-type]
     return Both(parts)

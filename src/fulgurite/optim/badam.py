@@ -15,7 +15,8 @@ from torch.optim import AdamW, Optimizer
 
 from fulgurite.optim import config as c
 from fulgurite.optim.block_schedule import Order, blocks_of, turn
-from fulgurite.optim.param_groups import clippable, decay_groups
+from fulgurite.optim.param_groups import decay_groups
+from fulgurite.optim.torch_internals import unscale_outside
 
 
 class BAdam(AdamW):
@@ -61,4 +62,4 @@ def build(config: c.Badam, module: nn.Module) -> Optimizer:
     blocks = [[trained[name] for name in block] for block in blocks_of({name: p.ndim for name, p in trained.items()})]
     first, second = config.betas
     knobs = {"lr": config.lr or 0.0, "betas": (first, second), "eps": config.eps}
-    return clippable(BAdam(decay_groups(module, config), blocks, config.switch_every, config.switch_mode, **knobs))
+    return unscale_outside(BAdam(decay_groups(module, config), blocks, config.switch_every, config.switch_mode, **knobs))

@@ -12,6 +12,8 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
+from fulgurite.optim.torch_internals import set_last_lrs
+
 COUNTERS = frozenset((
     "params", "lr", "taken", "step", "roundings", "k", "train_mode", "weight_sum", "lr_max", "scheduled_lr",
 ))
@@ -44,4 +46,4 @@ def renew(optimizer: Optimizer, scheduler: Any, groups: list[dict[str, Any]], pl
         scheduler.base_lrs = [made["initial_lr"] for made in groups]
         for group, peak, factor in zip(optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
             group["lr"] = peak * factor(scheduler.last_epoch)
-        scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
+        set_last_lrs(scheduler, [group["lr"] for group in optimizer.param_groups])

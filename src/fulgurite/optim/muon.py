@@ -8,7 +8,8 @@ from torch.optim import AdamW, Muon, Optimizer
 from fulgurite.errors import ConfigError
 from fulgurite.optim import config as c
 from fulgurite.optim.multi_optimizer import Joint
-from fulgurite.optim.param_groups import clippable, grouped, hidden_matrices, trained_parameters
+from fulgurite.optim.param_groups import grouped, hidden_matrices, trained_parameters
+from fulgurite.optim.torch_internals import unscale_outside
 
 
 def build(config: c.Muon, module: nn.Module) -> Optimizer:
@@ -23,5 +24,5 @@ def build(config: c.Muon, module: nn.Module) -> Optimizer:
         adjust_lr_fn=fit)]
     if rest:
         first, second = config.betas
-        parts.append(clippable(AdamW(rest, lr=lr, betas=(first, second), eps=config.eps, fused=True)))
+        parts.append(unscale_outside(AdamW(rest, lr=lr, betas=(first, second), eps=config.eps, fused=True)))
     return Joint(parts)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
+from fulgurite.model.peft_internals import adapter_parameters, is_adapter_layer
 from fulgurite.optim.config import Decay, Optim
 
 SCALE = "rate_scale"
@@ -40,15 +41,12 @@ def embeddings(module: nn.Module) -> set[int]:
 
 def hidden_matrices(module: nn.Module) -> set[int]:
     """The ids of the matrices inside the model: not embeddings, not heads, not adapters' factors, not a single row or column."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
     outside = embeddings(module)
     for part in module.modules():
         if isinstance(part, PreTrainedModel) and (head := part.get_output_embeddings()) is not None:
             outside |= {id(p) for p in head.parameters()}
-        if isinstance(part, BaseTunerLayer):
-            factors = (getattr(part, name) for name in part.adapter_layer_names if hasattr(part, name))
-            outside |= {id(p) for factor in factors for p in (factor.parameters() if isinstance(factor, nn.Module) else factor)}
+        if is_adapter_layer(part):
+            outside |= {id(p) for p in adapter_parameters(part)}
     return {id(p) for p in module.parameters() if p.ndim == 2 and min(p.shape) > 1 and id(p) not in outside}
 
 
@@ -85,8 +83,3 @@ def base_rate(optimizer: Optimizer) -> float:
     first = optimizer.param_groups[0]
     return float(first["lr"]) / first[SCALE] if first[SCALE] else 0.0
 
-
-def clippable(optimizer: Optimizer) -> Optimizer:
-    """The fused optimizer, but unscaled by the loss scaler and not by itself: Lightning refuses to clip otherwise."""
-    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
-    return optimizer

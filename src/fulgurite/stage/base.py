@@ -29,6 +29,7 @@ from fulgurite.data.template import Template
 from fulgurite.errors import CheckpointError, ConfigError, TrainingFailed
 from fulgurite.method.modules import elements, layers
 from fulgurite.model.load import Loaded
+from fulgurite.model.transformers_internals import enable_activation_checkpointing
 from fulgurite.model.unwrap import inner
 from fulgurite.optim.hyperparameters import hyperparameters, plateau_settings, renew
 from fulgurite.optim.param_groups import base_rate
@@ -61,9 +62,7 @@ class StageModule(TrainerHooks):
         super().__init__()
         self.model, self.run, self.dtypes, self.total_steps = model, run, dtypes, total_steps
         if run.trainer.gradient_checkpointing:
-            # transformers renamed it in 5.2x, and our floor is older
-            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-            enable({"use_reentrant": False})
+            enable_activation_checkpointing(model)
         if run.trainer.compile:
             for layer in decoder_layers(model):  # each layer is one graph for all of them; names stay as they are
                 layer.compile(dynamic=True)
@@ -206,18 +205,25 @@ class StageModule(TrainerHooks):
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Record the norm before clipping, stop on a non-finite one before the step is taken, then clip as Lightning does."""
+        """Records the norm before clipping, stops on a non-finite one before the step is taken, then clips.
+
+        Clipping by norm uses the recorded norm: Lightning's own `clip_gradients` would compute it a second time.
+        """
         private = {} if self.mechanism is None else self.mechanism.finish(self.trainer.global_step)
-        gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+        parameters = [p for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        gradients = [p.grad for p in parameters]
+        total = torch.nn.utils.get_total_norm(gradients)
+        norm = float(total)
         if self.dtypes.option != "fp16":  # there the scaler skips such a step by design
             self._refuse_nonfinite("gradient norm", torch.tensor(norm))
         limit, algorithm = clipping(self)  # a Trainer of one's own has none, or the same
         clipped = False
-        if limit:
-            by_value = algorithm == "value"
-            clipped = any(bool((g.abs() > limit).any()) for g in gradients) if by_value else norm > limit
+        if limit and algorithm == "value":
+            clipped = any(bool((g.abs() > limit).any()) for g in gradients)
             self.clip_gradients(optimizer, gradient_clip_val=limit, gradient_clip_algorithm=algorithm)
+        elif limit:
+            clipped = norm > limit
+            torch.nn.utils.clip_grads_with_norm_(parameters, limit, total)
         self._record(norm, clipped or private.get("privacy/clipped", 0.0) > 0, base_rate(optimizer), private)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:

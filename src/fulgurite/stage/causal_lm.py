@@ -10,22 +10,14 @@ from transformers import PreTrainedModel
 
 from fulgurite.config.losses import formula_of, loss_of
 from fulgurite.config.run import RunConfig
-from fulgurite.loss.language import (
-    IGNORE,
-    log_probs,
-    log_probs_of_logits,
-    mean_by_row,
-    mean_nll_by_row,
-    nll,
-    nll_of_logits,
-)
-from fulgurite.model.probe import plain_head
+from fulgurite.loss.language import IGNORE, log_probs_of_logits, mean_by_row, mean_nll_by_row
 from fulgurite.model.router_loss import ASKED, build_router
 from fulgurite.model.unwrap import inner
 from fulgurite.precision.policy import Dtypes
 from fulgurite.stage import config as c
 from fulgurite.stage import neftune
 from fulgurite.stage.base import Batch, StageModule
+from fulgurite.stage.log_probs import LabelHead
 
 
 def build(config: c.Stage, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> LanguageStage:
@@ -49,39 +41,23 @@ class LanguageStage(StageModule):
         self.formula = formula_of(declared, run.stage.loss) if declared.formula else None
         if (noise := getattr(run.stage, "neftune_alpha", 0.0)) > 0:
             neftune.listen(causal.get_input_embeddings(), noise)
-        self._parts: dict[str, Any] = {"causal": causal, "plain_head": plain_head(causal)}
+        self._head = LabelHead(model, run.stage.loss_chunk)
         self.router = build_router(causal, getattr(run.stage, "router_aux_loss_coef", None)) if not run.private else None
 
     def total_loss(self, batch: Batch) -> Tensor:
         """The sum in nats over the micro-batch's targets."""
         targets_BT = batch["targets"]
-        learned = targets_BT != IGNORE
+        labels_BT = targets_BT != IGNORE
         inputs = {"input_ids": batch["input_ids"], "position_ids": batch.get("position_ids"), "use_cache": False}
-        causal, head = self._parts["causal"], self._parts["plain_head"]
-        dft = self.dft and self.training  # the validation loss stays one that runs can be compared by
         routed = self.router is not None and self.training
-        inputs |= ASKED if routed else {}
-        if head is None:
-            out = causal(**inputs)
-            if self.formula is not None and self.training:
-                total = self._summed(log_probs_of_logits(out.logits[learned], targets_BT[learned]))
-            else:
-                total = nll_of_logits(out.logits[learned], targets_BT[learned], dft=dft)
+        out = self._head.run(labels_BT, **inputs, **(ASKED if routed else {}))
+        # the validation loss is the plain one, which runs can be compared by
+        if self.formula is not None and self.training:
+            losses_N: Tensor = self.formula(out.compute_log_probs(targets_BT[labels_BT]))
+            total = losses_N.sum()
         else:
-            out = causal.get_decoder()(**inputs)
-            hidden_ND, chunk = out.last_hidden_state[learned], self.run.stage.loss_chunk
-            if self.formula is not None and self.training:
-                logp_N = log_probs(hidden_ND, head.weight, targets_BT[learned], bias_V=head.bias, chunk=chunk)
-                total = self._summed(logp_N)
-            else:
-                total = nll(hidden_ND, head.weight, targets_BT[learned], bias_V=head.bias, chunk=chunk, dft=dft)
-        return total + self._balance(out.router_logits, batch) if routed else total
-
-    def _summed(self, logp_N: Tensor) -> Tensor:
-        """The sum over the positions by the formula that the loss declares."""
-        assert self.formula is not None
-        losses_N: Tensor = self.formula(logp_N)
-        return losses_N.sum()
+            total = out.compute_nll(targets_BT[labels_BT], dft=self.dft and self.training)
+        return total + self._balance(out.output.router_logits, batch) if routed else total
 
     def _balance(self, logits: Any, batch: Batch) -> Tensor:
         """The balance loss of a micro-batch times its targets: over a step it is averaged by them."""
@@ -94,22 +70,17 @@ class LanguageStage(StageModule):
         return loss * (self.router.coefficient * units)
 
     def row_losses(self, batch: Batch) -> Tensor:
-        """The mean in nats over each row's own targets [B], through the layers that privacy listens to.
-
-        A trained head must be called as the layer it is. A frozen one is not listened to, and gets the label positions alone.
-        """
+        """The mean in nats over each row's own targets [B], through the layers whose inputs the privacy hooks record."""
         targets_BT = batch["targets"]
-        learned = targets_BT != IGNORE
+        labels_BT = targets_BT != IGNORE
         rows, length = targets_BT.shape
         # for each row: a layer of positions that is called once for all rows would have one gradient for all of them
         positions = torch.arange(length, device=targets_BT.device).repeat(rows, 1)
-        inputs = {"input_ids": batch["input_ids"], "position_ids": positions, "use_cache": False}
-        causal, head = self._parts["causal"], self._parts["plain_head"]
-        if head is None or any(p.requires_grad for p in head.parameters()):
-            logits_NV = causal(**inputs).logits[learned]
-        else:
-            logits_NV = head(causal.get_decoder()(**inputs).last_hidden_state[learned])
+        logits_NV = self._head.compute_logits(
+            labels_BT, input_ids=batch["input_ids"], position_ids=positions, use_cache=False,
+        )
+        rows_N = labels_BT.nonzero()[:, 0]
         if self.formula is not None:
-            losses_N: Tensor = self.formula(log_probs_of_logits(logits_NV, targets_BT[learned]))
-            return mean_by_row(losses_N, learned.nonzero()[:, 0], rows)
-        return mean_nll_by_row(logits_NV, targets_BT[learned], learned.nonzero()[:, 0], rows, dft=self.dft)
+            losses_N: Tensor = self.formula(log_probs_of_logits(logits_NV, targets_BT[labels_BT]))
+            return mean_by_row(losses_N, rows_N, rows)
+        return mean_nll_by_row(logits_NV, targets_BT[labels_BT], rows_N, rows, dft=self.dft)

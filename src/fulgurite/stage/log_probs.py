@@ -1,92 +1,158 @@
-"""The policy's own model, asked for the log-probabilities of tokens, and the reference: what the policy was at its start.
+"""What a model predicts at label positions: its loss, and log-probabilities by token or by answer.
 
-Shapes: B answers, T tokens, N label positions, D width.
+Logits exist for label positions alone, and for a chunk of them at a time if the head is one matrix product.
+Shapes: B rows, S answers of a micro-batch (both sides of its pairs), T tokens, N label positions, D width, V vocabulary.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from fulgurite.loss import language, policy
 from fulgurite.loss.language import IGNORE
-from fulgurite.loss.policy import log_probs, log_probs_of_logits
 from fulgurite.model.probe import plain_head
 from fulgurite.model.unwrap import inner
+from fulgurite.stage import shared_prefix
+
+Batch = dict[str, Any]
 
 
-class Scorer:
-    """Answers `scores(batch)` by a model whose method is applied; logits are made only where there are targets."""
+@dataclass(frozen=True, slots=True)
+class LabelOutput:
+    """One forward pass, seen at N label positions: the states before a plain head, or the logits of any other."""
+
+    output: Any
+    """transformers' output object."""
+    states_ND: Tensor | None
+    logits_NV: Tensor | None
+    head: nn.Linear | None
+    chunk: int
+
+    @property
+    def last_states_BTD(self) -> Tensor:
+        """The last hidden states of all positions."""
+        found: Tensor = self.output.last_hidden_state if self.head is not None else self.output.hidden_states[-1]
+        return found
+
+    def compute_nll(self, targets_N: Tensor, *, dft: bool = False) -> Tensor:
+        """The summed negative log-likelihood of the targets in nats, a float32 scalar."""
+        if self.head is None or self.states_ND is None:
+            return language.nll_of_logits(self._logits(), targets_N, dft=dft)
+        head = self.head
+        return language.nll(self.states_ND, head.weight, targets_N, bias_V=head.bias, chunk=self.chunk, dft=dft)
+
+    def compute_log_probs(self, targets_N: Tensor) -> Tensor:
+        """The log-probability of each target in nats, float32 [N]."""
+        if self.head is None or self.states_ND is None:
+            return language.log_probs_of_logits(self._logits(), targets_N)
+        return language.log_probs(self.states_ND, self.head.weight, targets_N, bias_V=self.head.bias, chunk=self.chunk)
+
+    def compute_log_probs_and_entropy(self, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """The same of logits divided by `temperature`, and the entropy of each choice without a gradient; float32 [N]."""
+        if self.head is None or self.states_ND is None:
+            return policy.log_probs_of_logits(self._logits(), targets_N, temperature=temperature)
+        return policy.log_probs(
+            self.states_ND, self.head.weight, targets_N, bias_V=self.head.bias, temperature=temperature, chunk=self.chunk,
+        )
+
+    def _logits(self) -> Tensor:
+        assert self.logits_NV is not None
+        return self.logits_NV
+
+
+class LabelHead:
+    """Runs a causal model whose method is applied. It is no nn.Module, so that a stage neither trains nor saves a second model."""
+
+    def __init__(self, model: PreTrainedModel, chunk: int) -> None:
+        self.causal: Any = inner(model)
+        self.head, self.chunk = plain_head(self.causal), chunk
+
+    def run(self, labels_BT: Tensor, *, states: bool = False, **inputs: Any) -> LabelOutput:
+        """Returns the pass over `inputs`, cut to `labels_BT`, bool [B, T]. `states`: all last hidden states are wanted too."""
+        if self.head is None:
+            out = self.causal(**inputs, **({"output_hidden_states": True} if states else {}))
+            return LabelOutput(out, None, out.logits[labels_BT], None, self.chunk)
+        out = self.causal.get_decoder()(**inputs)
+        return LabelOutput(out, out.last_hidden_state[labels_BT], None, self.head, self.chunk)
+
+    def compute_logits(self, labels_BT: Tensor, **inputs: Any) -> Tensor:
+        """The logits [N, V], made at once, with a trained head called as the layer that it is: hooks on it see each row."""
+        if self.head is None or any(p.requires_grad for p in self.head.parameters()):
+            whole: Tensor = self.causal(**inputs).logits[labels_BT]
+            return whole
+        found: Tensor = self.head(self.causal.get_decoder()(**inputs).last_hidden_state[labels_BT])
+        return found
+
+
+class Scorer(Protocol):
+    """Log-probabilities of a batch's targets under one model."""
+
+    model: Any
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Returns the log-probabilities in nats, float32."""
+
+    def with_model(self, model: PreTrainedModel) -> Scorer:
+        """Returns a scorer of the same kind for another model."""
+
+
+class TokenScorer:
+    """Log-probabilities by token, of logits divided by the sampling temperature."""
 
     def __init__(self, model: PreTrainedModel, temperature: float, chunk: int) -> None:
-        self.model, self.temperature, self.chunk = model, temperature, chunk
-        self._causal: Any = inner(model)
-        self._head = plain_head(self._causal)
+        self.model, self.temperature = model, temperature
+        self._head = LabelHead(model, chunk)
 
     @property
     def width(self) -> int:
-        """The width of the last states."""
-        return int(self._causal.config.get_text_config().hidden_size)
+        """The width of the last hidden states."""
+        return int(self._head.causal.config.get_text_config().hidden_size)
 
-    def scores(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probabilities [B, T] of the targets, entropies [B, T] of the choices (both 0 elsewhere), last states [B, T, D]."""
+    def __call__(self, batch: Batch) -> Tensor:
+        """The log-probabilities [B, T] of the targets, 0 elsewhere."""
+        return self.score(batch)[0]
+
+    def score(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The log-probabilities [B, T] of the targets, the entropies [B, T] there, and the last hidden states [B, T, D]."""
         targets_BT = batch["targets"]
-        chosen_BT = targets_BT != IGNORE
-        ids, targets_N = batch["input_ids"], targets_BT[chosen_BT]
-        if self._head is None:
-            out = self._causal(input_ids=ids, use_cache=False, output_hidden_states=True)
-            hidden_BTD = out.hidden_states[-1]
-            found, entropy = log_probs_of_logits(out.logits[chosen_BT], targets_N, temperature=self.temperature)
-        else:
-            hidden_BTD = self._causal.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-            found, entropy = log_probs(
-                hidden_BTD[chosen_BT], self._head.weight, targets_N, bias_V=self._head.bias, temperature=self.temperature, chunk=self.chunk,
-            )
-        where = torch.zeros(targets_BT.shape, dtype=torch.float32, device=ids.device)
-        return where.masked_scatter(chosen_BT, found), where.masked_scatter(chosen_BT, entropy), hidden_BTD
+        labels_BT = targets_BT != IGNORE
+        out = self._head.run(labels_BT, states=True, input_ids=batch["input_ids"], use_cache=False)
+        logp_N, entropy_N = out.compute_log_probs_and_entropy(targets_BT[labels_BT], self.temperature)
+        zeros_BT = torch.zeros(targets_BT.shape, dtype=torch.float32, device=targets_BT.device)
+        return zeros_BT.masked_scatter(labels_BT, logp_N), zeros_BT.masked_scatter(labels_BT, entropy_N), out.last_states_BTD
+
+    def with_model(self, model: PreTrainedModel) -> TokenScorer:
+        """Returns a scorer with the same temperature for another model."""
+        return TokenScorer(model, self.temperature, self._head.chunk)
 
 
-def reference(policy: Scorer) -> Callable[[dict[str, Any]], Tensor]:
-    """The log-probabilities [B, T] of the model as it is now, whatever training makes of it.
+class AnswerScorer:
+    """Log-probabilities by answer: the sum over its tokens. A prompt that both sides of a pair share may be computed once."""
 
-    An adapter that changes nothing yet is switched off, which costs no memory; any other model is copied and kept beside.
-    """
-    model: Any = policy.model
-    if hasattr(model, "disable_adapter") and _changes_nothing(model):
+    def __init__(self, model: PreTrainedModel, chunk: int) -> None:
+        self.model = model
+        self._head = LabelHead(model, chunk)
+        self.causal = self._head.causal
+        self.shares = shared_prefix.is_possible(self.causal)
 
-        @torch.no_grad()
-        def without_adapter(batch: dict[str, Any]) -> Tensor:
-            with model.disable_adapter():
-                return policy.scores(batch)[0]
+    def __call__(self, batch: Batch) -> Tensor:
+        """The log-probability [S] of each answer."""
+        ids_ST, targets_ST = batch["input_ids"], batch["targets"]
+        inputs: dict[str, Any] = {"input_ids": ids_ST, "use_cache": False}
+        sides, longest = ids_ST.shape
+        if self.shares and shared_prefix.is_worth_it(sides, longest, once := batch["shared"]):
+            cache = shared_prefix.build_cache(self.causal, ids_ST[: sides // 2, :once])
+            inputs = {"input_ids": ids_ST[:, once:], "past_key_values": cache, "use_cache": True}
+            targets_ST = targets_ST[:, once:]
+        labels_ST = targets_ST != IGNORE
+        logp_N = self._head.run(labels_ST, **inputs).compute_log_probs(targets_ST[labels_ST])
+        return language.sum_by_row(logp_N, labels_ST)
 
-        return without_adapter
-    frozen = copy.deepcopy(model).eval().requires_grad_(False)
-    kept = Scorer(frozen, policy.temperature, policy.chunk)
-
-    @torch.no_grad()
-    def of_the_copy(batch: dict[str, Any]) -> Tensor:
-        frozen.to(batch["input_ids"].device)  # no part of the LightningModule, which would save and train it
-        return kept.scores(batch)[0]
-
-    return of_the_copy
-
-
-@torch.no_grad()
-def _changes_nothing(model: Any) -> bool:
-    """Whether the adapter gives the base's own logits, asked of the model on four tokens."""
-    device = next(model.parameters()).device
-    tokens = torch.arange(1, 5, device=device)[None] % model.get_input_embeddings().num_embeddings
-    kinds = {p.dtype for p in model.parameters()}
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=kinds != {torch.float32}):
-            with model.disable_adapter():
-                base = model(input_ids=tokens, use_cache=False).logits
-            return bool(torch.equal(base, model(input_ids=tokens, use_cache=False).logits))
-    finally:
-        model.train(was_training)
+    def with_model(self, model: PreTrainedModel) -> AnswerScorer:
+        """Returns a scorer with the same chunk for another model."""
+        return AnswerScorer(model, self._head.chunk)

@@ -34,7 +34,8 @@ from fulgurite.model.tokenizer_check import padding_of
 from fulgurite.precision.policy import Dtypes
 from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch, StageModule
-from fulgurite.stage.log_probs import Scorer, reference
+from fulgurite.stage.log_probs import TokenScorer
+from fulgurite.stage.reference import build_start_reference
 from fulgurite.stage.reward_functions import Answered, check_columns, resolve, scored, short_names
 from fulgurite.stage.rollout import Drawn, Rollouts, TransformersRollouts
 from fulgurite.stage.rollout_buffer import Buffer, Cuts
@@ -101,8 +102,8 @@ class PolicyStage(StageModule):
         super().__init__(model, run, dtypes, total_steps)
         self.stage: c.Policy = run.stage
         self.objective = objective
-        self.scorer = Scorer(model, self.stage.temperature, self.stage.loss_chunk)
-        self.reference = reference(self.scorer) if objective.refers else None
+        self.scorer = TokenScorer(model, self.stage.temperature, self.stage.loss_chunk)
+        self.reference = build_start_reference(self.scorer, run.method.begins_at_zero()) if objective.refers else None
         self.rewards = [resolve(word) for word in self.stage.reward]
         self.weights = self.stage.reward_weights or [1.0] * len(self.rewards)
         self.buffer: Buffer | None = None
@@ -171,6 +172,11 @@ class PolicyStage(StageModule):
         """As many prompts as are answered at a time."""
         return self.stage.rollout_batch
 
+    def on_fit_start(self) -> None:
+        """Moves the reference to the device of the policy."""
+        if self.reference is not None:
+            self.reference.to(self.device)
+
     # -- rollouts -------------------------------------------------------------------------------------------------
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -228,7 +234,7 @@ class PolicyStage(StageModule):
             for answers in filter(None, self.cuts.step(buffer.number, phase, buffer.lengths)):
                 batch = buffer.micro_batch(answers)
                 with self.inference_context():
-                    old_BT, _, hidden_BTD = self.scorer.scores(batch)
+                    old_BT, _, hidden_BTD = self.scorer.score(batch)
                     found = {"old": old_BT, "values": self.values(hidden_BTD)}
                     if self.reference is not None:
                         found["reference"] = self.reference(batch)
@@ -250,7 +256,7 @@ class PolicyStage(StageModule):
 
     def total_loss(self, batch: Batch) -> Tensor:
         """The sum over the micro-batch that the objective makes small; at the first step the ratio must be 1."""
-        new_BT, entropy_BT, hidden_BTD = self.scorer.scores(batch)
+        new_BT, entropy_BT, hidden_BTD = self.scorer.score(batch)
         mask_BT = (batch["targets"] != -100).float()
         if self.trainer.global_step == 0:
             self._refuse_unequal_start(new_BT.detach(), batch, mask_BT)

@@ -23,8 +23,9 @@ from fulgurite.loss import preference as losses
 from fulgurite.precision.policy import Dtypes
 from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch, StageModule
+from fulgurite.stage.log_probs import AnswerScorer
 from fulgurite.stage.preference_table import ReferenceMode, row
-from fulgurite.stage.reference import AdapterOff, Frozen, Scorer, precompute, quiet_dropout
+from fulgurite.stage.reference import AdapterOff, Frozen, disable_dropout, precompute
 from fulgurite.text.console import say
 
 BALANCE = (1.0, 4 / 3)
@@ -48,13 +49,13 @@ class PreferenceModule(StageModule):
 
     def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
         super().__init__(model, run, dtypes, total_steps)
-        quiet_dropout(model)
-        policy = Scorer(model, run.stage.loss_chunk)
+        disable_dropout(model)
+        policy = AnswerScorer(model, run.stage.loss_chunk)
         reference: Any = None
         if run.stage.reference is None and run.stage.reference_mode is ReferenceMode.adapter:
             reference = AdapterOff(policy)
         elif run.stage.reference is None and run.stage.reference_mode is ReferenceMode.copy:
-            reference = Frozen(copy.deepcopy(model), run.stage.loss_chunk)
+            reference = Frozen(policy.with_model(copy.deepcopy(model)))
         self._parts: dict[str, Any] = {"policy": policy, "reference": reference, "other": None}
         self._checked = not self.refers or run.stage.reference is not None
 
@@ -65,10 +66,10 @@ class PreferenceModule(StageModule):
 
     def take_reference(self, model: PreTrainedModel) -> None:
         """The model of `stage.reference`, in place of the start."""
-        quiet_dropout(model)
+        disable_dropout(model)
         self._parts["other"] = model
         if self.run.stage.reference_mode is ReferenceMode.copy:
-            self._parts["reference"] = Frozen(model, self.run.stage.loss_chunk)
+            self._parts["reference"] = Frozen(AnswerScorer(model, self.run.stage.loss_chunk))
 
     def before_fit(self, parts: Sequence[PreferenceDataset], cache: Path, device: torch.device) -> None:
         """Compute the reference of all rows, on `device`, where stage.reference_mode=precomputed. Weights must be those of the start."""
@@ -78,7 +79,7 @@ class PreferenceModule(StageModule):
         if self._parts["other"] is not None:
             self._parts["other"].to(device)
         other = self._parts["other"]
-        scorer = Scorer(other, self.run.stage.loss_chunk) if other is not None else self._parts["policy"]
+        scorer = AnswerScorer(other, self.run.stage.loss_chunk) if other is not None else self._parts["policy"]
         with self.inference_context():
             settings = [self.dtypes.option, str(self.run.model.attention)]
             adapted = other is None and not self.run.method.begins_at_zero()

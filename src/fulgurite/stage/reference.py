@@ -1,102 +1,93 @@
-"""The model that a policy may not stray from, in three ways: without the adapter, as a frozen copy, or computed beforehand.
+"""The reference model, in three ways: the policy without its adapter, a frozen copy, or log-probabilities computed beforehand.
 
 Shapes: S answers of a micro-batch (both sides of its pairs), T tokens, E examples.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from fulgurite.data.preference_dataset import PreferenceDataset, collate_compared
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.files.atomic import replace_file
-from fulgurite.loss.language import IGNORE, log_probs, log_probs_of_logits, sums
-from fulgurite.model.probe import plain_head
-from fulgurite.model.unwrap import inner
-from fulgurite.stage import shared_prefix as shared
-
-Batch = dict[str, Any]
-ADAPTER = ".default"
-"""What peft writes into the names of an adapter's parameters, of every kind; switched off, none of them counts."""
+from fulgurite.model.peft_internals import PARAMETER
+from fulgurite.stage.log_probs import Batch, Scorer
 
 
-class Scorer:
-    """Sums the log-probability of each answer under a model; logits are made only where there are targets, in chunks.
-
-    It keeps the model out of the stage's parameters: a reference is neither trained nor saved.
-    """
-
-    def __init__(self, model: PreTrainedModel, chunk: int) -> None:
-        self.model, self.chunk = model, chunk
-        self.causal = inner(model)
-        self.head = plain_head(self.causal)
-        self.shares = shared.possible(self.causal)
+class Reference(Protocol):
+    """Log-probabilities under the reference model, without a gradient."""
 
     def __call__(self, batch: Batch) -> Tensor:
-        """logp_S in nats, float32. A prompt that both sides share is computed once where that pays."""
-        ids_ST, targets_ST = batch["input_ids"], batch["targets"]
-        inputs: dict[str, Any] = {"input_ids": ids_ST, "use_cache": False}
-        sides, longest = ids_ST.shape
-        if self.shares and shared.pays(sides, longest, once := batch["shared"]):
-            cache = shared.prompted(self.causal, ids_ST[: sides // 2, :once])
-            inputs = {"input_ids": ids_ST[:, once:], "past_key_values": cache, "use_cache": True}
-            targets_ST = targets_ST[:, once:]
-        learned_ST = targets_ST != IGNORE
-        if self.head is None:
-            logp_N = log_probs_of_logits(self.causal(**inputs).logits[learned_ST], targets_ST[learned_ST])
-        else:
-            hidden_STD = self.causal.get_decoder()(**inputs).last_hidden_state
-            logp_N = log_probs(hidden_STD[learned_ST], self.head.weight, targets_ST[learned_ST], bias_V=self.head.bias, chunk=self.chunk)
-        return sums(logp_N, learned_ST)
+        """Returns what the policy's scorer returns, under the reference."""
+
+    def to(self, device: torch.device) -> None:
+        """Moves the reference to the device of the policy; Lightning moves only the stage's own modules."""
 
 
 class AdapterOff:
-    """The policy's own model with its adapter switched off."""
+    """The policy's own model with its adapter disabled. Raises ConfigError if other parameters are trained too."""
 
     def __init__(self, policy: Scorer) -> None:
-        # whatever else is trained (a thawed layer, a trained embedding) would move the reference as well
-        strange = [n for n, p in policy.model.named_parameters() if p.requires_grad and ADAPTER not in n]
-        adapter = hasattr(policy.model, "disable_adapter")
-        if not adapter or strange:
-            what = f"{strange[0]} is trained besides" if adapter else "this method has no adapter"
-            raise ConfigError(f"stage.reference_mode=adapter is not possible: {what}; take stage.reference_mode=copy or precomputed.")
+        if reason := why_adapter_cannot_be_reference(policy.model):
+            raise ConfigError(
+                f"stage.reference_mode=adapter is not possible: {reason}; take stage.reference_mode=copy or precomputed."
+            )
         self.policy = policy
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Tensor:
-        """logp_S of the reference."""
+        """The policy's log-probabilities without the adapter."""
         with self.policy.model.disable_adapter():
             return self.policy(batch)
 
     def to(self, device: torch.device) -> None:
-        """It is where the policy is."""
+        """Does nothing: the policy has been moved."""
 
 
 class Frozen:
-    """A model of its own that never changes."""
+    """A second model that never changes. It is no module of the stage, which would train and save it."""
 
-    def __init__(self, model: PreTrainedModel, chunk: int) -> None:
-        self.scorer = Scorer(model.requires_grad_(False), chunk)
+    def __init__(self, scorer: Scorer) -> None:
+        scorer.model.requires_grad_(False)
+        self.scorer = scorer
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Tensor:
-        """logp_S of the reference."""
+        """The log-probabilities under the frozen model."""
         return self.scorer(batch)
 
     def to(self, device: torch.device) -> None:
-        """Lightning moves the stage's own modules; this is none."""
+        """Moves the frozen model."""
         self.scorer.model.to(device)
+
+
+def why_adapter_cannot_be_reference(model: Any) -> str | None:
+    """Why the model with its adapter disabled is not fixed during training, or None: anything else that is trained moves it too."""
+    if not hasattr(model, "disable_adapter"):
+        return "this method has no adapter"
+    outside = [name for name, p in model.named_parameters() if p.requires_grad and PARAMETER not in name]
+    return f"{outside[0]} is trained besides" if outside else None
+
+
+def build_start_reference(policy: Scorer, identity: bool) -> Reference:
+    """The model as it is now. `identity`: its method changes no output before the first step.
+
+    An adapter that changes nothing yet is disabled, which costs no memory; any other model is copied.
+    """
+    if identity and why_adapter_cannot_be_reference(policy.model) is None:
+        return AdapterOff(policy)
+    return Frozen(policy.with_model(copy.deepcopy(policy.model)))
 
 
 class Precomputed:
@@ -153,14 +144,14 @@ def _key(model: nn.Module, parts: Iterable[PreferenceDataset], settings: Sequenc
         digest.update(json.dumps([part.encoded.key, *settings]).encode())
         digest.update(np.unique(np.stack([part.numbers, part.cuts]), axis=1).tobytes())
     for name, tensor in sorted(model.state_dict().items()):
-        if adapted or ADAPTER not in name:
+        if adapted or PARAMETER not in name:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:32]
 
 
-def quiet_dropout(model: nn.Module) -> None:
-    """No dropout, in modules or as a number that attention reads: policy and reference must agree before the first step."""
+def disable_dropout(model: nn.Module) -> None:
+    """Sets every dropout probability to 0, those that attention reads as a number too: policy and reference must be equal at the start."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

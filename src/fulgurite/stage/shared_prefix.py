@@ -11,33 +11,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+
+from fulgurite.model.transformers_internals import keeps_every_position, recomputes_activations, repeat_cache
 
 SPARED, LEAST = 0.2, 128
 """The share of all tokens that must be spared, and the shared tokens a pair: with less, two passes in the place of one cost more
 than they spare (`python -m benchmarks.shared_prompt`)."""
 
 
-def pays(sides: int, longest: int, shared: int) -> bool:
+def is_worth_it(sides: int, longest: int, shared: int) -> bool:
     """Whether `shared` tokens at the head of S = `sides` rows of T = `longest` tokens are worth a pass of their own."""
     return sides > 0 and shared >= LEAST and shared / (2 * longest) >= SPARED
 
 
-def prompted(causal: PreTrainedModel, ids_BP: Tensor) -> DynamicCache:
+def build_cache(causal: PreTrainedModel, ids_BP: Tensor) -> DynamicCache:
     """Keys and values of B prompts, first for all chosen sides, then again for the rejected; gradients flow into them."""
     cache = DynamicCache(config=causal.config)
     causal.get_decoder()(input_ids=ids_BP, past_key_values=cache, use_cache=True)
-    cache.batch_select_indices(torch.arange(len(ids_BP), device=ids_BP.device).repeat(2))
+    repeat_cache(cache, torch.arange(len(ids_BP), device=ids_BP.device).repeat(2))
     return cache
 
 
-def possible(causal: PreTrainedModel) -> bool:
+def is_possible(causal: PreTrainedModel) -> bool:
     """Whether later tokens see earlier ones through such a cache and nothing else, and see all of them.
 
     No where activations are recomputed, for transformers then keeps no cache; no with sliding windows, or states that move along.
     Asked of the model itself, on eight tokens, rather than of a list of names.
     """
-    if any(getattr(module, "gradient_checkpointing", False) for module in causal.modules()):  # transformers renamed the question in 5.2x
+    if recomputes_activations(causal):
         return False
     device = next(causal.parameters()).device
     ids_ST = torch.arange(1, 17, device=device).view(2, 8) % causal.get_input_embeddings().num_embeddings
@@ -48,8 +49,8 @@ def possible(causal: PreTrainedModel) -> bool:
     try:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=lower):
             whole_STD = causal.get_decoder()(input_ids=ids_ST, use_cache=False).last_hidden_state
-            cache = prompted(causal, ids_ST[:1, :5])
-            if not all(type(layer) is DynamicLayer and layer.get_seq_length() == 5 for layer in cache.layers):
+            cache = build_cache(causal, ids_ST[:1, :5])
+            if not keeps_every_position(cache.layers, 5):
                 return False
             rest_STD = causal.get_decoder()(input_ids=ids_ST[:, 5:], past_key_values=cache, use_cache=True).last_hidden_state
     except (AttributeError, RuntimeError, TypeError, ValueError):  # a decoder that knows no such cache

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 
+from fulgurite.callback.optimizer_step import Stepwise
 from fulgurite.callback.progress import ProgressLine, Smoothed
 from fulgurite.config.decision import Kind, because
 from fulgurite.config.provenance import Composed
@@ -48,21 +49,19 @@ def ramp(config: Ramp, *, total: int, lr: float) -> Callable[[int], float]:
     return lambda step: rate(step, config.low, config.high, total) / lr
 
 
-class Curve(pl.Callback):  # type: ignore[misc]
+class Curve(Stepwise):
     """Keeps rate and loss of each optimizer step, and ends the fit where the loss has diverged."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.rates: list[float] = []
         self.losses: list[float] = []
-        self._mean, self._step = Smoothed(0.7), 0
+        self._mean = Smoothed(0.7)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """After the last micro-batch of a step."""
-        if trainer.global_step == self._step:
-            return
-        self._step = trainer.global_step
-        self.rates.append(pl_module.step_record["train/lr"])
-        self.losses.append(pl_module.step_record["train/loss"])
+    def on_step(self, trainer: pl.Trainer, stage: Any, step: int) -> None:
+        """Keeps the numbers of the step."""
+        self.rates.append(stage.step_record["train/lr"])
+        self.losses.append(stage.step_record["train/loss"])
         if self._mean.add(self.losses[-1]) > RISEN * max(self.losses[:3]):
             trainer.should_stop = True
 

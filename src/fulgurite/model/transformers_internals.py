@@ -1,0 +1,41 @@
+"""What this package uses of transformers beyond its documented functions. Tested with transformers 5.23; a test fails if it is gone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+BALANCE = "load_balancing_loss_func"
+"""The function of the balance loss, in the module of each architecture with a mixture of experts."""
+
+
+def enable_activation_checkpointing(model: Any) -> None:
+    """Recomputes activations in the backward pass; transformers renamed the method in 5.2x, and our floor is older."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
+def recomputes_activations(model: nn.Module) -> bool:
+    """Whether a layer recomputes its activations; the attribute has kept the name that the methods had."""
+    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+
+
+def balance_loss_function(model: Any) -> Callable[..., Tensor] | None:
+    """The architecture's balance loss of a router, or None."""
+    found: Callable[..., Tensor] | None = getattr(sys.modules[type(model).__module__], BALANCE, None)
+    return found
+
+
+def keeps_every_position(layers: Iterable[Any], length: int) -> bool:
+    """Whether every layer of a cache is a plain one that holds `length` positions: no window, and no state that moves along."""
+    from transformers.cache_utils import DynamicLayer
+
+    return all(type(layer) is DynamicLayer and layer.get_seq_length() == length for layer in layers)
+
+
+def repeat_cache(cache: Any, rows: Tensor) -> None:
+    """Replaces the rows of a cache by those of the given numbers, of which one may come twice."""
+    cache.batch_select_indices(rows)
