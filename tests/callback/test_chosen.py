@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor
 from tests.end_to_end.runs import rows, tiny
 
 from fulgurite import experiment
+from fulgurite.callback import config
 from fulgurite.callback.config import CallbackOption
 from fulgurite.callback.context import CallbackContext
 from fulgurite.checkpoint.resume import changes
@@ -66,7 +68,7 @@ class Counting(Callback):  # type: ignore[misc]
 COUNTED: list[Counting] = []
 
 
-def build_counting(config: CallbackOption, context: CallbackContext) -> Counting:
+def build_counting(option: CallbackOption, context: CallbackContext) -> Counting:
     COUNTED.append(Counting(context))
     return COUNTED[-1]
 
@@ -85,9 +87,31 @@ def test_anybodys_callback_sees_the_run(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_resumed_run_may_have_other_watchers_and_no_other_callbacks() -> None:
-    def config(*names: str) -> dict[str, Any]:
+    def chosen(*names: str) -> dict[str, Any]:
         return {"callback": {name: {"option": name} for name in names}}
 
-    assert changes(config("samples", "monitor"), config("progress")) == []
-    assert changes(config("samples"), {"callback": {}}) == []
-    assert [str(change) for change in changes(config("samples"), config("samples", "mine"))] == ['callback.mine (absent) → "mine"']
+    assert changes(chosen("samples", "monitor"), chosen("progress")) == []
+    assert changes(chosen("samples"), {"callback": {}}) == []
+    assert [str(change) for change in changes(chosen("samples"), chosen("samples", "mine"))] == ['callback.mine (absent) → "mine"']
+
+
+def test_a_package_offers_a_callback_by_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line of its pyproject.toml: the class is imported when a run is built with it."""
+    monkeypatch.setitem(_options, "callback", dict(_options["callback"]))
+    offered = [EntryPoint(name, f"{__name__}:{place}", "fulgurite.callbacks") for name, place in [("steps", "Steps"), ("broken", "rows")]]
+    monkeypatch.setattr(config, "entry_points", lambda group: offered if group == "fulgurite.callbacks" else [])
+    config.offer_installed()
+    tiny(tmp_path / "run", *BARE, "callback=[steps]")
+    assert Steps.seen == [1, 2]
+    with pytest.raises(ConfigError, match=r"callback=broken \(.*:rows\) cannot be made: TypeError"):
+        tiny(tmp_path / "broken", *BARE, "callback=[broken]")
+
+
+class Steps(Callback):  # type: ignore[misc]
+    """Notes the steps of the last run."""
+
+    seen: ClassVar[list[int]] = []
+
+    def on_train_batch_end(self, trainer: Any, *rest: Any) -> None:
+        if trainer.global_step not in self.seen:
+            self.seen.append(trainer.global_step)

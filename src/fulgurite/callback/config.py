@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.config.schema import Option, knob, option
@@ -100,3 +101,29 @@ class DeviceStatsOption(CallbackOption):
         False, "Whether the CPU's load and memory are logged on a GPU run too.", source="Lightning docs, DeviceStatsMonitor",
         advice="When the GPU waits and the data may be the reason.",
     )
+
+
+@dataclass(slots=True)
+class OfferedOption(CallbackOption):
+    """A Lightning callback without parameters, of another package."""
+
+    builds: ClassVar[str] = "fulgurite.callback.stock:build_offered"
+    costs: ClassVar[str] = "What that package says."
+    place: ClassVar[str] = ""
+    """Where its class is, as `module:Class`."""
+
+
+def offer(name: str, place: str) -> type[CallbackOption]:
+    """Register the callback class at `place` as the option `name`; it is imported only when a run is built with it."""
+    words = f"The Lightning callback {place}, from an installed package."
+    made = type(f"Offered_{name}", (OfferedOption,), {"place": place, "__doc__": words, "__slots__": ()})
+    return option("callback", name)(made)
+
+
+def offer_installed() -> None:
+    """Register what installed packages offer under the entry point `fulgurite.callbacks`."""
+    for entry in entry_points(group="fulgurite.callbacks"):
+        offer(entry.name, entry.value)
+
+
+offer_installed()

@@ -1,11 +1,16 @@
-"""Lightning's own callbacks, as options."""
+"""Lightning's own callbacks and those of other packages, as options."""
 
 from __future__ import annotations
 
+import importlib
+
+from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor
 
-from fulgurite.callback.config import DeviceStatsOption, LrMonitorOption
+from fulgurite.callback.config import DeviceStatsOption, LrMonitorOption, OfferedOption
 from fulgurite.callback.context import CallbackContext
+from fulgurite.errors import ConfigError
+from fulgurite.foreign_code import foreign
 
 
 def build_lr_monitor(config: LrMonitorOption, context: CallbackContext) -> LearningRateMonitor:
@@ -16,3 +21,13 @@ def build_lr_monitor(config: LrMonitorOption, context: CallbackContext) -> Learn
 def build_device_stats(config: DeviceStatsOption, context: CallbackContext) -> DeviceStatsMonitor:
     """Memory and use of the device."""
     return DeviceStatsMonitor(cpu_stats=config.cpu_stats or None)
+
+
+def build_offered(config: OfferedOption, context: CallbackContext) -> Callback:
+    """A callback of another package. Raises ConfigError if it cannot be made, or is no Lightning callback."""
+    module, _, name = config.place.partition(":")
+    with foreign(lambda why: ConfigError(f"callback={config.name} ({config.place}) cannot be made: {why}.")):
+        made = getattr(importlib.import_module(module), name)()
+    if not isinstance(made, Callback):
+        raise ConfigError(f"callback={config.name} ({config.place}) is no Lightning callback: {type(made).__name__}.")
+    return made

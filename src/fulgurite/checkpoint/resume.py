@@ -19,6 +19,7 @@ CHECKPOINTS = "checkpoints"
 FREE = (
     "run_dir", "name", "plugins", "resume", "plan", "monitor", "sweep", "logger",
     "trainer.log_every", "trainer.keep_checkpoints", "trainer.save_every", "trainer.num_workers",
+    "trainer.profiler", "trainer.detect_anomaly", "trainer.enable_model_summary",
 )
 """Knobs and groups that change nothing in the mathematics; every other knob makes a run what it is."""
 INPUTS = {

@@ -16,6 +16,12 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 DATA_FILE = re.compile(r".*\.(jsonl?|ndjson|csv|tsv|parquet|arrow|txt|text)(\.gz)?", re.IGNORECASE)
 
 
+EARLIER_TRAINERS = {
+    "auto": "strategy=auto", "cpu": "trainer.accelerator=cpu", "ddp_cpu": "strategy=ddp trainer.devices=2 trainer.accelerator=cpu",
+}
+"""What the options of `trainer` were before there was `strategy`, and how each is written now."""
+
+
 def named(group: str, config_dir: Path | None = None) -> list[str]:
     """The names that `group=` takes: YAML files of ours and of the user, and registered options."""
     folders = [folder / group for folder in (conf_dir(), config_dir) if folder is not None]
@@ -44,7 +50,9 @@ def _words(value: object) -> Iterator[object]:
 
 
 def meant(group: str, word: str) -> str:
-    """What to write for a path or a hub id, as ` Write ...` with a leading space; nothing if it is neither."""
+    """What to write for a path, a hub id or a former option, as ` Write ...` with a leading space; nothing if it is none of them."""
+    if group == "trainer" and word in EARLIER_TRAINERS:
+        return f" Write {EARLIER_TRAINERS[word]}."
     if group not in ("model", "data"):
         return ""
     path = is_there(word) or word.startswith(("/", "./", "../", "~")) or (group == "data" and DATA_FILE.fullmatch(word) is not None)

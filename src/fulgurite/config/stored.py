@@ -20,6 +20,19 @@ from fulgurite.errors import ConfigError
 from fulgurite.text.console import say
 
 
+def with_strategy(config: dict[str, Any]) -> dict[str, Any]:
+    """A config.yaml with the group `strategy`; those of earlier versions had trainer=auto, cpu or ddp_cpu in its place."""
+    trainer = config.get("trainer")
+    if not isinstance(trainer, dict) or trainer.get("option") not in ("auto", "cpu", "ddp_cpu"):
+        return config
+    now = dict(trainer)
+    processes = now.pop("processes", 1)
+    several = now["option"] == "ddp_cpu"
+    place = {"option": "default", "accelerator": "auto" if now["option"] == "auto" else "cpu", "devices": now.get("devices", processes)}
+    usual = {knob.name: knob.default for knob in knobs_of(options("trainer")["default"]) if knob.name in PASSED_ON}
+    return config | {"trainer": usual | now | place | {"num_nodes": 1}, "strategy": {"option": "ddp" if several else "auto"}}
+
+
 def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
     """A config.yaml whose paths are absolute: those of earlier versions were kept as typed, relative to the folder of the command."""
     load_options()
@@ -36,6 +49,10 @@ def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
             for key, value in chosen.items()
         }
     return found
+
+
+PASSED_ON = ("profiler", "detect_anomaly", "deterministic", "benchmark", "enable_model_summary")
+"""Parameters of Lightning's Trainer that came with the group `strategy`."""
 
 
 def _is_text(value: Any) -> bool:

@@ -10,8 +10,8 @@ from typing import Any
 from fulgurite.config.decision import Decision, read_decision
 from fulgurite.config.overrides import literal, unescape
 from fulgurite.config.provenance import Composed, plain
-from fulgurite.config.run import EARLIER, RunConfig
-from fulgurite.config.stored import with_absolute_paths
+from fulgurite.config.run import EARLIER, RunConfig, load_options
+from fulgurite.config.stored import with_absolute_paths, with_strategy
 from fulgurite.errors import RequestError
 from fulgurite.files.atomic import PRIVATE_FOLDER, write_output
 
@@ -84,7 +84,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise RequestError(f"{folder} is not a run's folder: config.yaml cannot be read; `fulgurite runs` lists runs.") from error
     if not isinstance(found, dict):
         raise RequestError(f"{folder}/config.yaml is not a mapping; restore it, or start afresh in another run_dir.")
-    return with_absolute_paths(_brought_up(EARLIER | {str(key): value for key, value in found.items()}, folder))
+    load_options()
+    return with_absolute_paths(_brought_up(EARLIER | with_strategy({str(key): value for key, value in found.items()}), folder))
 
 
 def _brought_up(config: dict[str, Any], folder: Path) -> dict[str, Any]:

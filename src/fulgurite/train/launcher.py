@@ -1,7 +1,16 @@
-"""Starts one process a rank of the same command, watches them, and ends them all together with one line and one status."""
+"""Starts one process for each device of this machine, watches them, and ends them all together with one line and one status.
 
-# torch.distributed.run was looked at: it swallows its children's exit statuses and prints tracebacks of its own, and our
-# statuses (2, 3, 130, 143) are part of the command. Lightning's launcher re-runs a command line that Hydra has rewritten.
+Two launchers were looked at and cannot take its place, because the exit statuses 2, 3, 130 and 143, the single error line and the
+checkpoint after a signal are part of the command:
+
+- torchrun (torch 2.13, `torch.distributed.run`, and `elastic.multiprocessing.start_processes` below it) ends with status 1 whatever
+  its processes ended with, prints a traceback of its own, sends SIGTERM to the other ranks as soon as one has ended, kills them 30
+  seconds after a signal in the middle of a long step, and does not hand on SIGUSR1. Its API needs torch in the launcher.
+- Lightning (2.6, `_SubprocessScriptLauncher`) makes the command itself rank 0, starts the others by the command line that Hydra has
+  rewritten, and answers the end of any of them with SIGKILL for all, rank 0 included: nothing is saved and no status is left.
+
+Whoever prefers torchrun or Slurm starts the same command with it (`strategy/ranks.py`); the exit status is then theirs.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import build as make
@@ -53,9 +54,17 @@ def build(
         check_val_every_n_epoch=None if validates else 1, limit_val_batches=None if validates else 0,
         num_sanity_val_steps=0, logger=trackers or False, callbacks=callbacks,
         plugins=[*plugins, cluster_environment(ranks)], default_root_dir=folder,
+        profiler=build_profiler(config.profiler, folder), detect_anomaly=config.detect_anomaly,
+        deterministic=config.deterministic, benchmark=config.benchmark, enable_model_summary=config.enable_model_summary,
         enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
-        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, log_every_n_steps=1,
+        enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks), use_distributed_sampler=False, log_every_n_steps=1,
     )
+
+
+def build_profiler(kind: c.Profiler, folder: Path | str | None) -> Any:
+    """Lightning's profiler, which writes fit-profile.txt into the run folder; None if there is to be none."""
+    made = {c.Profiler.none: None, c.Profiler.simple: SimpleProfiler, c.Profiler.advanced: AdvancedProfiler}[kind]
+    return None if made is None else made(dirpath=folder, filename="profile")
 
 
 def quiet() -> None:

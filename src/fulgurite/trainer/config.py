@@ -35,6 +35,14 @@ class Accelerator(StrEnum):
     cuda = "cuda"
 
 
+class Profiler(StrEnum):
+    """What measures where the time of a run goes."""
+
+    none = "none"
+    simple = "simple"
+    advanced = "advanced"
+
+
 class Clip(StrEnum):
     """How gradients are clipped."""
 
@@ -280,4 +288,35 @@ class Trainer(Option):
         raise_when="When the log says that data are waited for.",
         lower_when="When memory or processes are short: 0 is no slower for tokenised data.",
         memory="Each is a process of its own.",
+    )
+    profiler: Profiler = knob(
+        Profiler.none, "What measures where the time goes: simple times each hook of Lightning's loop, advanced each Python function.",
+        source="Lightning docs, Trainer(profiler=...)",
+        advice="simple, over 20 steps, when a run is slower than `fulgurite plan --probe` expects; read fit-profile.txt in the run folder.",
+        interacts={"trainer.max_steps": "20 are enough to see where the time goes"},
+        time="simple next to nothing; advanced slows each step.",
+    )
+    detect_anomaly: bool = knob(
+        False, "Whether autograd names the operation of the forward pass whose gradient is not a number.",
+        source="torch docs, torch.autograd.set_detect_anomaly; Lightning docs, Trainer(detect_anomaly=...)",
+        advice="Only to find where a gradient that is not finite comes from.",
+        time="Each step takes several times longer.",
+    )
+    deterministic: bool = knob(
+        False, "Whether torch uses only algorithms that give the same bits each time, and refuses operations that have none.",
+        source="torch docs, torch.use_deterministic_algorithms; Lightning docs, Trainer(deterministic=...)",
+        advice="On a GPU, when two runs must agree bit for bit. On a CPU runs of one seed agree without it.",
+        interacts={"seed": "the same seed is needed too", "trainer.benchmark": "may choose another algorithm in each run"},
+        time="Some operations of a GPU are slower.",
+    )
+    benchmark: bool = knob(
+        False, "Whether cuDNN tries its algorithms for each new shape and keeps the fastest.",
+        source="torch docs, torch.backends.cudnn.benchmark; Lightning docs, Trainer(benchmark=...)",
+        advice="Leave it off: language models have no convolutions, and each length would be tried anew.",
+        interacts={"trainer.deterministic": "may choose another algorithm in each run"},
+    )
+    enable_model_summary: bool = knob(
+        False, "Whether Lightning prints a table of the model's modules and their parameters before the first step.",
+        source="Lightning docs, Trainer(enable_model_summary=...)",
+        advice="To see which modules train; the first lines of every run name their number.",
     )

@@ -1,0 +1,88 @@
+"""What reaches Lightning's Trainer: each argument that is passed on does what its parameter says, and changes no number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelSummary
+from lightning.pytorch.profilers import AdvancedProfiler, PassThroughProfiler, SimpleProfiler
+from tests.end_to_end.runs import rows, tiny
+
+from fulgurite import experiment
+from fulgurite.config.compose import compose
+from fulgurite.config.stored import with_strategy
+from fulgurite.errors import ConfigError
+from fulgurite.trainer.build import build_profiler, refuse_absent
+from fulgurite.trainer.config import Accelerator, Profiler, Trainer
+
+PASSED_ON = [
+    "trainer.profiler=simple", "trainer.detect_anomaly=true", "trainer.deterministic=true", "trainer.benchmark=true",
+    "trainer.enable_model_summary=true",
+]
+
+
+@pytest.fixture
+def _flags() -> Iterator[None]:
+    """torch's flags are those of the process."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    yield
+    torch.use_deterministic_algorithms(before[0])
+    torch.backends.cudnn.benchmark = before[1]
+
+
+@pytest.mark.usefixtures("_flags")
+def test_lightnings_arguments_are_passed_on(tmp_path: Path) -> None:
+    words = ["model=tiny", "data.max_samples=60", "trainer.max_steps=2", "plan.allow=[steps.too-few]"]
+    plain = experiment(*words, f"run_dir={tmp_path / 'plain'}").trainer
+    assert isinstance(plain.profiler, PassThroughProfiler)
+    assert not plain._detect_anomaly
+    assert not any(isinstance(callback, ModelSummary) for callback in plain.callbacks)
+    assert (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark) == (False, False)
+    with pytest.warns(UserWarning, match="deterministic=True` and `benchmark=True"):
+        passed = experiment(*words, *PASSED_ON, f"run_dir={tmp_path / 'passed'}").trainer
+    assert isinstance(passed.profiler, SimpleProfiler)
+    assert passed._detect_anomaly
+    assert any(isinstance(callback, ModelSummary) for callback in passed.callbacks)
+    assert (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark) == (True, True)
+    assert isinstance(build_profiler(Profiler.advanced, tmp_path), AdvancedProfiler)
+
+
+@pytest.mark.usefixtures("_flags")
+def test_they_change_no_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    usual = tiny(tmp_path / "usual", "optim.lr=1e-2")
+    assert "Trainable params" not in capsys.readouterr().out
+    words = [word for word in PASSED_ON if "benchmark" not in word]
+    passed = tiny(tmp_path / "passed", "optim.lr=1e-2", *words)
+    assert rows(passed) == rows(usual)
+    assert "run_training_batch" in (passed / "fit-profile.txt").read_text()
+    assert "Trainable params" in capsys.readouterr().out
+
+
+def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    refuse_absent(Trainer(devices=4))
+    with pytest.raises(ConfigError, match="accelerator=cuda needs a GPU"):
+        refuse_absent(Trainer(accelerator=Accelerator.cuda))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    refuse_absent(Trainer(devices=2, accelerator=Accelerator.cuda))
+    refuse_absent(Trainer(devices=4, accelerator=Accelerator.cpu))
+    with pytest.raises(ConfigError, match=r"trainer\.devices=4 asks for more GPUs than the 2 of this machine"):
+        refuse_absent(Trainer(devices=4))
+
+
+@pytest.mark.parametrize(
+    ("option", "accelerator", "strategy", "devices"), [("auto", "auto", "auto", 1), ("cpu", "cpu", "auto", 1), ("ddp_cpu", "cpu", "ddp", 3)]
+)
+def test_a_config_from_before_there_were_strategies(option: str, accelerator: str, strategy: str, devices: int) -> None:
+    before = {"trainer": {"option": option, "epochs": 2.0, **({"processes": 3} if option == "ddp_cpu" else {})}}
+    now = with_strategy(before)
+    assert now["strategy"] == {"option": strategy}
+    wanted = {"option": "default", "epochs": 2.0, "accelerator": accelerator, "devices": devices, "num_nodes": 1, "profiler": "none"}
+    assert now["trainer"] | wanted == now["trainer"]
+    assert with_strategy(now) == now
+    with pytest.raises(ConfigError, match=rf"There is no trainer={option}\. Write "):
+        compose([f"trainer={option}"])
