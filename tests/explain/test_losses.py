@@ -67,7 +67,7 @@ def test_the_course_takes_what_the_loss_has_by_itself() -> None:
 def test_every_loss_is_drawn(loss: str) -> None:
     drawn = loss_plot(loss, {})
     assert max(map(len, drawn.splitlines())) <= 80
-    assert drawn.startswith(f"stage.loss={loss} stage.beta={row(loss).beta:g}: ")
+    assert drawn.startswith(f"stage.loss={loss} stage.{row(loss).weight}={row(loss).beta:g}: ")
     assert ("rises by half" in " ".join(drawn.split())) == row(loss).two_sided
     assert ("a token" in " ".join(drawn.split())) == row(loss).averaged
     picture = loss_svg(loss)

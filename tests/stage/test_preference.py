@@ -120,7 +120,7 @@ def answer(model: Any, batch: dict[str, Any], i: int) -> tuple[torch.Tensor, int
 
 
 def one_pair(stage: Any, logp: Any, count: Any, batch: dict[str, Any], n: int) -> torch.Tensor:
-    name, beta = str(stage.loss), stage.beta
+    name, beta = str(stage.loss), stage.factor()
     c, r = (x - x.detach() for x in logp)  # log ratios to a reference that is the same
     mean = [x / k for x, k in zip(logp, count, strict=True)]
     if stage.length_normalize:
@@ -300,7 +300,9 @@ def test_batch_sizes_epochs_and_rates_follow_the_stage() -> None:
 def test_each_loss_has_its_own_values_with_a_reason(name: str) -> None:
     composed = compose(["stage=dpo", f"stage.loss={name}"])
     stage, row = composed.run.stage, declared(name)
-    assert (stage.beta, stage.label_smoothing, stage.tau, stage.sft_weight) == (row.beta, row.smoothing, row.tau, row.sft_weight)
+    assert (stage.label_smoothing, stage.tau, stage.sft_weight) == (row.smoothing, row.tau, row.sft_weight)
+    assert (stage.beta, stage.orpo_weight) == ((None, row.beta) if name == "orpo" else (row.beta, None))
+    assert stage.factor() == row.beta
     assert stage.gamma == (1.0 if name == "simpo" else None)
     assert stage.reference_mode == (ReferenceMode.adapter if row.reference else None)
     assert composed.provenance["stage.beta"].origin == "derived"
@@ -346,6 +348,7 @@ UNREAD = {
     "stage=ppo stage.reward=[length:5] stage.kl_target=3": "stage.kl_target=3 is not read under stage.kl_control=fixed; leave it out",
     "stage=ppo stage.reward=[length:5] stage.kl_horizon=50": "stage.kl_horizon=50 is not read under stage.kl_control=fixed",
     "stage=dpo stage.loss=exo_pair stage.label_smoothing=0": "not possible with stage.loss=exo_pair, which takes its logarithm",
+    "stage=dpo stage.loss=hinge stage.orpo_weight=0.2": "stage.orpo_weight=0.2 is not read by stage.loss=hinge; leave it out",
     "stage=dpo stage.loss=orpo stage.reference=x": "stage.loss=orpo has no reference",
     "stage=dpo stage.loss=cpo stage.reference_mode=copy": "stage.loss=cpo has no reference",
     "stage=dpo stage.reference=x stage.reference_mode=adapter": "with stage.reference take copy or precomputed",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.checkpoint import folder, loop
+from fulgurite.config.renamed import RENAMED, renamed_sentence
 from fulgurite.config.schema import options
 from fulgurite.errors import CheckpointError, ConfigError, did_you_mean
 
@@ -113,6 +114,8 @@ def split_changes(
     known = {*BESIDE, *(key.removesuffix(OPTION) for config in (old, new) for key, _ in _flat(config))}
     known |= {key.rpartition(".")[0] for key in known if "." in key}
     for name in allow:
+        if name in RENAMED and name not in known:
+            raise ConfigError(f"resume.allow={name}: {renamed_sentence(name, RENAMED[name])}")
         if name not in known:
             raise ConfigError(f"resume.allow={name} names no knob of the run.{did_you_mean(name, known)}")
     found = changes(old, new)

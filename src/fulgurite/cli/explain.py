@@ -9,12 +9,13 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from fulgurite.config.renamed import refuse_renamed
 from fulgurite.config.schema import Knob, bare, check, knobs_of, options
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.explain.knob_index import as_json, everything
 from fulgurite.explain.pages import group_page, knob_page, option_page, overview
-from fulgurite.explain.search import asked, search
-from fulgurite.explain.translations import LANGUAGES, from_locale, spoken
+from fulgurite.explain.search import Question, asked, search
+from fulgurite.explain.translations import LANGUAGES, fixed, from_locale, spoken
 
 if TYPE_CHECKING:
     from fulgurite.scheduler.config import Scheduler
@@ -79,8 +80,15 @@ def _page(word: str) -> str:
     if what.group:
         return group_page(what.group)
     if what.knobs:
-        return knob_page(what.knobs)
+        return _renamed(what) + knob_page(what.knobs)
     return "\n\n".join(option_page(group, name) for group, name in what.options)
+
+
+def _renamed(what: Question) -> str:
+    """A line about the earlier name that was asked for, above the page."""
+    if not what.earlier:
+        return ""
+    return fixed("{old} is now {new}.").format(old=what.earlier, new=what.knobs[0].path) + "\n\n"
 
 
 def _entries(words: list[str]) -> list[dict[str, Any]]:
@@ -127,18 +135,22 @@ def _losses(words: list[str]) -> str:
     from fulgurite.explain.curves import loss_plot
     from fulgurite.stage.preference_table import names, reading, row
 
+    refuse_renamed(words)
     values = dict(word.partition("=")[::2] for word in words)
     named = values.pop("stage.loss", None)
     if named is not None and named not in names():
         raise ConfigError(f"stage.loss={named} is no loss of stage=dpo; there are {', '.join(names())}.")
     losses = [named] if named else names()
+    weight = row(named).weight if named else "beta"
     reads = {"label_smoothing": "smoothing", "gamma": "gamma_share", "tau": "tau"}
     given = {}
     for path, text in values.items():
         knob = path.removeprefix("stage.")
-        if knob not in ("beta", *reads) or named is None or (knob in reads and named not in reading(reads[knob])):
-            raise ConfigError(f"{path} is not read here; give stage.loss=... first, then stage.beta=... or a knob that the loss reads.")
-        given[knob] = float(_given("stage", knob, text, "dpo"))
+        if knob not in (weight, *reads) or named is None or (knob in reads and named not in reading(reads[knob])):
+            raise ConfigError(
+                f"{path} is not read here; give stage.loss=... first, then stage.{weight}=... or a knob that the loss reads."
+            )
+        given["beta" if knob == weight else knob] = float(_given("stage", knob, text, "dpo"))
         if row(named).log_smoothing and given.get("label_smoothing") == 0:
             raise ConfigError(f"stage.label_smoothing=0 is not possible with stage.loss={named}, which takes its logarithm; take 0.001.")
     return "\n\n".join(loss_plot(loss, given, height=11 if named else 6) for loss in losses)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from fulgurite.config.choices import named
+from fulgurite.config.renamed import RENAMED, RENAMED_UNDER, renamed_sentence
 from fulgurite.config.run import all_knobs
 from fulgurite.config.schema import groups, options, type_words
 from fulgurite.errors import ConfigError, RequestError, did_you_mean
+
+FULL_KEY = re.compile(r"full_key: ([\w.]+)")
+"""Where OmegaConf's errors name the parameter."""
 
 
 def explained(error: Exception, overrides: Sequence[str]) -> RequestError:
@@ -19,6 +24,8 @@ def explained(error: Exception, overrides: Sequence[str]) -> RequestError:
         chain.append(link)
         link = link.__cause__ or link.__context__
     text = " ".join(str(e) for e in chain)
+    if (key := FULL_KEY.search(text)) is not None and key[1] in RENAMED:  # in a file that another file names
+        return ConfigError(f"{renamed_sentence(key[1], RENAMED[key[1]])} Write that name in the file that sets it.")
     for override in overrides:
         name, _, value = override.lstrip("+~").partition("=")
         if name in groups() and (f"{name}/{value}" in text or f"'{name}/" in text):
@@ -27,7 +34,9 @@ def explained(error: Exception, overrides: Sequence[str]) -> RequestError:
     for override in overrides:
         name, _, value = override.lstrip("+~").partition("=")
         if name in knobs and f"'{name}'" in text and "Could not override" in text:
-            return ConfigError(f"{name} is not a knob of the chosen {name.partition('.')[0]}; it belongs to {', '.join(owners_of(name))}.")
+            also = "".join(f" With {'='.join(under)} it is {names[name]}." for under, names in RENAMED_UNDER.items() if name in names)
+            owners = ", ".join(owners_of(name))
+            return ConfigError(f"{name} is not a knob of the chosen {name.partition('.')[0]}; it belongs to {owners}.{also}")
         if name in knobs and (name in text or name.rpartition(".")[2] in text):
             same = {knob.type: options(knob.group).get(knob.option) for knob in all_knobs() if knob.path == name}
             kind = type_words(next((t for t, cls in same.items() if cls and f"object_type={cls.__name__}" in text), knobs[name].type))

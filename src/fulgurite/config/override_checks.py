@@ -19,6 +19,7 @@ from fulgurite.config.override_names import name_of
 from fulgurite.config.overrides import UNREADABLE, as_typed, check_file, read_value
 from fulgurite.config.paths import conf_dir
 from fulgurite.config.registry import register
+from fulgurite.config.renamed import refuse_renamed, refuse_renamed_file
 from fulgurite.config.run import GROUPS, PRESETS, SEVERAL, all_knobs
 from fulgurite.config.schema import Knob, bare, groups
 from fulgurite.errors import ConfigError, did_you_mean
@@ -36,6 +37,7 @@ def prepare(overrides: Sequence[str], config_dir: Path | None = None, multirun: 
             raise ConfigError(f"{text} names no knob; write KNOB=VALUE.")
         refuse_secret(name, text)
         refuse_resolver(name, text)
+    refuse_renamed(overrides)
     knobs = {k.path: k for k in all_knobs()}
     _check_files(overrides, config_dir, knobs)
     return [_checked(as_typed(text, knobs, multirun), text, knobs, config_dir) for text in overrides]
@@ -50,7 +52,10 @@ def _check_files(overrides: Sequence[str], config_dir: Path | None, knobs: dict[
         for folder in (conf_dir(), config_dir):
             if folder is not None and (path := folder / name / f"{value}.yaml").is_file():
                 loaded = OmegaConf.to_container(_loaded(path))
-                check_file(path, "" if name in PRESETS else f"{name}.{value}" if name in SEVERAL else name, loaded, knobs)
+                place = "" if name in PRESETS else f"{name}.{value}" if name in SEVERAL else name
+                if isinstance(loaded, dict):
+                    refuse_renamed_file(path, {str(key): item for key, item in loaded.items()}, place)
+                check_file(path, place, loaded, knobs)
 
 
 def _plugins(overrides: Sequence[str], config_dir: Path | None) -> list[str]:

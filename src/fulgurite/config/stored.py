@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fulgurite.config.frozen import freeze
 from fulgurite.config.guard import Allowed
 from fulgurite.config.overrides import literal
+from fulgurite.config.provenance import plain
 from fulgurite.config.registry import IMPORTED, register
 from fulgurite.config.run import EARLIER, GROUPS, OWN, SEVERAL, RunConfig, load_options
 from fulgurite.config.schema import knobs_of, options
@@ -48,6 +49,19 @@ def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
             key: paths[key].with_absolute_paths(value) if key in paths and _is_text(value) else value
             for key, value in chosen.items()
         }
+    return found
+
+
+def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
+    """A config.yaml with the defaults of the parameters that its options did not have when it was written."""
+    load_options()
+    found = dict(config)
+    for group in GROUPS:
+        chosen = found.get(group)
+        option = chosen.get("option") if isinstance(chosen, dict) else None
+        cls = options(group).get(option) if isinstance(option, str) else None
+        if cls is not None and isinstance(chosen, dict):
+            found[group] = chosen | {k.name: plain(k.default) for k in knobs_of(cls) if k.name not in chosen}
     return found
 
 

@@ -50,7 +50,7 @@ def loss_title(loss: str, beta: float) -> str:
     against = fixed("against the reference") if found.reference else fixed("without a reference")
     both = fixed("; the chosen answer rises by half of it, the rejected falls by half") if found.two_sided else ""
     words = fixed("the loss over the margin of log-probabilities, in nats {unit}, {against}").format(unit=unit, against=against)
-    return f"stage.loss={loss} stage.beta={beta:g}: {words}{both}"
+    return f"stage.loss={loss} stage.{found.weight}={beta:g}: {words}{both}"
 
 
 def svg(values: Sequence[float], left: str, middle: str, right: str, label: str, zero: bool = False) -> str:

@@ -17,5 +17,6 @@ FIXED = (
     "The share of optim.lr by evaluation, an example", "Fulgurite: every knob explained", "search: words, all of them", "search",
     "Nothing speaks of this.", "list of", "one of", "whole number", "number", "true or false", "text", "mapping", "frozen weights",
     "trained weights", "compute", "gradients", "optimizer state", "option", "what it is, when to take it",
+    "{old} is now {new}.",
     "The preference losses over the margin of log-probabilities, each at its own beta; the dashed line is a margin of 0",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fulgurite.config.renamed import earlier_names
 from fulgurite.config.schema import Knob, options
 from fulgurite.errors import ConfigError, did_you_mean, nearest
 from fulgurite.explain.choices import presets
@@ -20,7 +21,7 @@ def search(word: str) -> str:
     for shared in merged(everything()):
         k = shared.knob
         both = [text for name in TEXTS for text in {getattr(k, name), knob_text(k, name)}]
-        texts = " ".join([k.path, *both, k.source, k.empty.words if k.empty else "", *k.choices])
+        texts = " ".join([k.path, *earlier_names(k.path), *both, k.source, k.empty.words if k.empty else "", *k.choices])
         found += _hit(parts, k.path, f"{k.path} = {value_words(k.default)}", knob_text(k, "meaning"), texts)
     for group in all_groups():
         for name, cls in options(group).items():
@@ -50,6 +51,8 @@ class Question:
     group: str = ""
     options: tuple[tuple[str, str], ...] = ()
     knobs: tuple[Knob, ...] = ()
+    earlier: str = ""
+    """The name that was asked for, if the knobs have another one today."""
 
 
 def asked(word: str) -> Question:
@@ -64,8 +67,12 @@ def asked(word: str) -> Question:
         return Question(group=name)
     if knobs := [k for k in everything() if name == k.path] or [k for k in everything() if name == k.name]:
         return Question(knobs=tuple(knobs))
+    if renamed := [k for k in everything() if name in earlier_names(k.path)]:
+        return Question(knobs=tuple(renamed), earlier=name)
     if pairs := [(g, name) for g in all_groups() if name in options_of(g)]:
         return Question(options=tuple(pairs))
+    if renamed := [k for k in everything() if any(old.endswith(f".{name}") for old in earlier_names(k.path))]:
+        return Question(knobs=tuple(renamed), earlier=name)
     raise ConfigError(f"No knob, group or option is called {name}.{_nearest(name)}")
 
 

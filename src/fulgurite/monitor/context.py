@@ -26,8 +26,8 @@ def about(run: RunConfig, total: int, module: Any, rows: AnyRows) -> About:
         max_new_tokens=getattr(stage, "max_new_tokens", 0),
     )
     if found.pairs:
-        found.beta = stage.beta
-        found.paired = module.refers and not module.averaged and stage.beta > 0
+        found.beta = stage.factor()
+        found.paired = module.refers and not module.averaged and found.beta > 0
     if stage.gives_rewards:
         found.new_head = not bool(head_of(module.model).weight.any())
     if isinstance(rows, PreferenceDataset):

@@ -10,8 +10,9 @@ from typing import Any
 from fulgurite.config.decision import Decision, read_decision
 from fulgurite.config.overrides import literal, unescape
 from fulgurite.config.provenance import Composed, plain
+from fulgurite.config.renamed import with_new_keys, with_new_names
 from fulgurite.config.run import EARLIER, RunConfig, load_options
-from fulgurite.config.stored import with_absolute_paths, with_strategy
+from fulgurite.config.stored import with_absolute_paths, with_defaults, with_strategy
 from fulgurite.errors import RequestError
 from fulgurite.files.atomic import PRIVATE_FOLDER, write_output
 
@@ -58,7 +59,9 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     """provenance.json of a run. Raises RequestError where it is not there or not whole."""
     try:
         found: dict[str, Any] = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if isinstance(found.get("knobs"), dict):
+            found["knobs"] = with_new_keys(found["knobs"], found.get("choices") or {})
+    except (OSError, ValueError, AttributeError) as error:
         raise RequestError(f"{folder} is not a run's folder: provenance.json cannot be read; `fulgurite runs` lists runs.") from error
     return found
 
@@ -85,7 +88,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RequestError(f"{folder}/config.yaml is not a mapping; restore it, or start afresh in another run_dir.")
     load_options()
-    return with_absolute_paths(_brought_up(EARLIER | with_strategy({str(key): value for key, value in found.items()}), folder))
+    named = with_strategy(with_new_names({str(key): value for key, value in found.items()}))
+    return with_absolute_paths(with_defaults(_brought_up(EARLIER | named, folder)))
 
 
 def _brought_up(config: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from fulgurite.config.guard import refuse_stored_code
 from fulgurite.config.override_checks import value_of
 from fulgurite.config.override_names import name_of
 from fulgurite.config.overrides import verbatim
+from fulgurite.config.renamed import refuse_renamed, with_new_keys, with_new_words
 from fulgurite.config.run import all_knobs
 from fulgurite.errors import CheckpointError
 
@@ -24,11 +25,12 @@ def restore_words(overrides: list[str]) -> list[str]:
     stored = Path(folder).expanduser() / "provenance.json"
     try:
         found = json.loads(stored.read_text(encoding="utf-8"))
-        before: list[str] = [str(word) for word in found["overrides"]]
-        paths = _paths(found["knobs"])
+        before = with_new_words([str(word) for word in found["overrides"]])
+        paths = _paths(with_new_keys(found["knobs"], found.get("choices") or {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         said = f"resume.run={folder} is not a run's folder: {stored} cannot be read; `fulgurite runs` lists runs."
         raise CheckpointError(said) from error
+    refuse_renamed(overrides)
     given = {name_of(o) for o in overrides}
     fresh = {name: word for name, word in paths.items() if not {name, name.partition(".")[0]} & given}
     kept = [o for o in before if name_of(o) not in fresh] + list(fresh.values())

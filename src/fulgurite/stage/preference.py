@@ -202,11 +202,11 @@ class DpoStage(PreferenceModule):
             more["shift"] = self.shift
         if self.declared.ranked:
             paired_B = torch.tensor([self._paired[n] for n in batch["rows"]], dtype=policy_S.dtype, device=policy_S.device)
-            ranked_B: Tensor = self.formula(torch.sub(*policy_S.chunk(2)), paired_B, stage.beta, **more)
+            ranked_B: Tensor = self.formula(torch.sub(*policy_S.chunk(2)), paired_B, stage.factor(), **more)
             return ranked_B
         ratio_S = policy_S - reference_S
         chosen_B, rejected_B = (ratio_S / count_S if self.averaged else ratio_S).chunk(2)
-        losses_B: Tensor = self.formula(chosen_B, rejected_B, stage.beta, **more)
+        losses_B: Tensor = self.formula(chosen_B, rejected_B, stage.factor(), **more)
         return losses_B
 
     @torch.no_grad()
@@ -246,7 +246,7 @@ class DpoStage(PreferenceModule):
 
     def _note(self, policy_S: Tensor, reference_S: Tensor, count_S: Tensor) -> None:
         ratio_S = policy_S - reference_S
-        chosen_B, rejected_B = (self.run.stage.beta * (ratio_S / count_S if self.averaged else ratio_S)).chunk(2)
+        chosen_B, rejected_B = (self.run.stage.factor() * (ratio_S / count_S if self.averaged else ratio_S)).chunk(2)
         pairs = len(chosen_B)
         self.accumulate_metric("reward_chosen", chosen_B.sum(), pairs)
         self.accumulate_metric("reward_rejected", rejected_B.sum(), pairs)

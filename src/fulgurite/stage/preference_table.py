@@ -32,6 +32,8 @@ class PreferenceLoss(Loss):
     beta: float = 0.1
     usual: Range = USUAL
     """What is usual for `stage.beta`."""
+    weight: str = "beta"
+    """The stage's parameter that `beta` and `usual` are about: another one if it is no penalty for leaving a reference."""
     smoothing: float | None = None
     gamma_share: float | None = None
     """SimPO's margin as a share of beta."""
@@ -118,7 +120,7 @@ _register("apo_zero", 0.1, Range(0.01, 0.5), "APO 0.1, SmolLM3 0.05 (verified)",
 _register("apo_down", 0.1, Range(0.01, 0.5), "APO 0.1 (verified)", lowers_chosen=True, two_sided=True)
 _register(
     "orpo", 0.1, Range(0.05, 0.2), "ORPO's λ 0.1 (verified)",
-    sft_weight=1.0, reference=False, averaged=True, two_sided=True,
+    weight="orpo_weight", sft_weight=1.0, reference=False, averaged=True, two_sided=True,
 )
 _register(
     "simpo", 2.0, Range(2, 10), "SimPO 2 to 10 (verified)",

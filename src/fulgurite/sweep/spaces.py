@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from fulgurite.config.renamed import names_of, renamed_sentence
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import Knob, Range, bare, settings
 from fulgurite.errors import ConfigError
@@ -72,5 +73,7 @@ def knob_of(run: RunConfig, name: str) -> Knob:
     for knob, _ in settings(run):
         if knob.path == name:
             return knob
+    if name in (names := names_of({"stage": run.stage.name})):
+        raise ConfigError(renamed_sentence(name, names[name]))
     word = name.rpartition(".")[2]
     raise ConfigError(f"{name} is not a knob of this run; `fulgurite explain --search {word}` looks for it.")

@@ -36,7 +36,8 @@ def find_troubles(seen: Seen) -> list[Trouble]:
 
 def _drop_repeated(troubles: list[Trouble]) -> list[Trouble]:
     """Drops the findings about values outside their usual ranges if another rule judges the same parameter."""
-    judged = {RULES[trouble.rule].about for trouble in troubles} - {""}
+    others = [trouble for trouble in troubles if trouble.rule != UNUSUAL]
+    judged = {name for t in others for name in (RULES[t.rule].about, t.about)} - {""}
     return [t for t in troubles if t.rule != UNUSUAL or t.about not in judged]
 
 

@@ -29,19 +29,21 @@ MIDDLE = 7 / 6
 def beta_band(seen: Seen) -> Finding | None:
     """A beta of another loss: SimPO's 2 is DPO's 0.1; an error where it is ten times outside."""
     run = seen.run
-    if not run.stage.refers or getattr(run.stage, "beta", None) is None:
+    name = "orpo_weight" if getattr(run.stage, "orpo_weight", None) is not None else "beta"
+    value = getattr(run.stage, name, None)
+    if not run.stage.refers or value is None:
         return None
-    knob = next(k for k in knobs_of(type(run.stage)) if k.name == "beta")
+    knob = next(k for k in knobs_of(type(run.stage)) if k.name == name)
     band = knob.usual_for(run)
-    times = beyond(run.stage.beta, band)
+    times = beyond(value, band)
     if times == 1 or not isinstance(band, Range):
         return None
     loss = f"stage.loss={run.stage.loss}" if run.stage.losses else f"stage={run.stage.name}"
     default = knob.default if knob.default is not None else row(run.stage.loss, run.stage.length_normalize).beta
     refuses = is_refused(seen, times)
     return Finding(
-        f"stage.beta={run.stage.beta:g} with {loss}: {band.low:g} to {band.high:g} are in use.",
-        f"stage.beta={default:g}", severity=Severity.error if refuses else Severity.warning,
+        f"{knob.path}={value:g} with {loss}: {band.low:g} to {band.high:g} are in use.",
+        f"{knob.path}={default:g}", severity=Severity.error if refuses else Severity.warning, about=knob.path,
     )
 
 

@@ -80,6 +80,20 @@ def _gamma(run: RunConfig, facts: Facts) -> Derived:
     return Derived(share * run.stage.beta, f"{share:g} times stage.beta, in the middle of what SimPO's authors search (verified)")
 
 
+def _beta(run: RunConfig, facts: Facts) -> Derived:
+    found = _row(run)
+    if found.weight != "beta":
+        return Derived(None, f"{run.stage.loss} has no reference; its weight is stage.{found.weight}")
+    return Derived(found.beta, f"{run.stage.loss}: {found.source}")
+
+
+def _orpo_weight(run: RunConfig, facts: Facts) -> Derived:
+    found = _row(run)
+    if found.weight != "orpo_weight":
+        return Derived(None, f"{run.stage.loss} does not read it")
+    return Derived(found.beta, f"{run.stage.loss}: {found.source}")
+
+
 def _mode(run: RunConfig, facts: Facts) -> Derived:
     if not _row(run).reference:
         return Derived(None, f"{run.stage.loss} has no reference")
@@ -159,10 +173,11 @@ class Dpo(PreferenceStage):
         values=pairwise.names,
     )
     beta: float | None = knob(
-        None, "How dearly leaving the reference is paid; in hinge and ipo the inverse of a margin, in orpo the weight of its term.",
+        None, "Strength of the penalty for moving away from the reference model; in hinge and ipo the inverse of a margin.",
         source="The loss's paper, as fulgurite/stage/preference_table.py lists it: https://huggingface.co/docs/trl/paper_index",
         bounds=above(0), usual=lambda run: _row(run).usual,
-        advice="Raise it if answers drift or repeat; lower it if nothing changes.", empty=_of_loss("beta", "nothing"),
+        advice="Raise it if answers drift or repeat; lower it if nothing changes.",
+        empty=Empty("what the loss's paper takes; nothing in orpo, which has stage.orpo_weight", _beta),
         raise_when="When answers drift, repeat or get too long.", lower_when="When nothing changes: the margin stays near 0.",
         interacts={
             "stage.loss": "each loss has its own scale of beta",
@@ -170,6 +185,15 @@ class Dpo(PreferenceStage):
             "stage.length_normalize": "means a token want about 5 in place of 0.1",
         },
         misread="A beta of one loss says nothing about another's: 2 is low in simpo and very high in sigmoid.",
+    )
+    orpo_weight: float | None = knob(
+        None, "The weight of ORPO's odds-ratio term beside the chosen answer's negative log-likelihood.",
+        source="ORPO's λ, https://arxiv.org/abs/2403.07691: 0.1 (verified); TRL's beta of ORPOConfig",
+        bounds=above(0), usual=between(0.05, 0.2),
+        advice="Raise it if the rejected answers stay as likely as the chosen ones.",
+        empty=Empty("0.1 in orpo; the other losses do not read it", _orpo_weight),
+        raise_when="When the rejected answers stay as likely as the chosen ones.", lower_when="When text breaks.",
+        interacts={"stage.loss": "read by orpo alone", "stage.sft_weight": "the weight of the other term"},
     )
     label_smoothing: float | None = knob(
         None, "The share of pairs whose label is taken to be wrong.",
@@ -218,8 +242,18 @@ class Dpo(PreferenceStage):
         interacts={"stage.beta": "wants about 5 in place of 0.1", "stage.loss": "read by sigmoid and ipo"},
     )
 
+    def factor(self) -> float:
+        """The factor on log ratios: stage.beta, and in orpo stage.orpo_weight."""
+        found = pairwise.row(self.loss, self.length_normalize)
+        value: float | None = getattr(self, found.weight)
+        return found.beta if value is None else value
+
     def refusal(self, run: RunConfig) -> str | None:
         found, loss = _row(run), str(self.loss)
+        if self.beta is not None and found.weight != "beta":
+            return f"stage.beta is not read by stage.loss={loss}; write stage.{found.weight}={self.beta:g}."
+        if self.orpo_weight is not None and found.weight != "orpo_weight":
+            return f"stage.orpo_weight={self.orpo_weight:g} is not read by stage.loss={loss}; leave it out, or take stage.loss=orpo."
         if self.reference and self.reference.startswith(("/", ".", "~")) and not is_there(self.reference):
             return f"stage.reference={self.reference}: there is no such folder; give a model's folder, or leave it out."
         for knob_name, name, value in (
