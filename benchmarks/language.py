@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
 HERE = Path(__file__).resolve().parents[1]
 USUAL = HERE.parent / "shared" / "data" / "alpaca_en_demo.json"
 BATCH = 16
@@ -77,33 +75,21 @@ def ours(method: str, precision: str, data: Path, examples: int, folder: Path) -
         "trainer.save_every=100000", *SAME.get(method, []),
     ]
     cell = measured([sys.executable, "-m", "fulgurite", "train", *words], run / "metrics.jsonl")
-    report = json.loads((run / "data_report.json").read_text())
-    return Cell(cell.speed, padding_of(run, report["max_length"]), cell.memory, cell.first, cell.loss)
+    return Cell(cell.speed, padding_of(words), cell.memory, cell.first, cell.loss)
 
 
-def padding_of(run: Path, max_length: int) -> float:
-    """The share of padding in the micro-batches that the run made, from its own order of its own lengths."""
-    from fulgurite.config.schema import build
-    from fulgurite.config.stored import rebuilt
-    from fulgurite.data.cache import cache_root
-    from fulgurite.data.dataset import split
+def padding_of(words: list[str]) -> float:
+    """The share of padding in the micro-batches of the run that `words` name, from its own order of its own lengths."""
+    import fulgurite as fg
     from fulgurite.data.sampler import StepSampler
-    from fulgurite.data.template import resolve
-    from fulgurite.data.tokenized import encode
-    from fulgurite.model import smollm2
-    from fulgurite.run.folder import read_config
 
-    config = rebuilt(read_config(run))
-    tokenizer = AutoTokenizer.from_pretrained(cache_root() / "models" / smollm2.NAME)
-    source = build(config.data, stage="sft", seed=config.seed)
-    source.check()
-    encoded = encode(source, tokenizer, resolve(config.data.template, tokenizer), config.data, cache_root())
-    rows, _, _ = split(encoded, config.data, config.seed, max_length, config.data.packing)
-    order = StepSampler(rows.lengths, config.trainer.global_batch_size, config.trainer.micro_batch_size, 1, 0,
-        config.seed, config.data.shuffle)
+    experiment = fg.experiment(*words)
+    config, lengths = experiment.config, experiment.gathered.rows.lengths
+    t = config.trainer
+    order = StepSampler(lengths, t.global_batch_size, t.micro_batch_size, 1, 0, config.seed, config.data.shuffle)
     cuts = [cut for step in range(order.steps_per_epoch) for cut in order.micro_batches(step) if cut]
-    whole = sum(len(cut) * int(rows.lengths[cut].max()) for cut in cuts)
-    return 1 - float(rows.lengths.sum()) / whole
+    whole = sum(len(cut) * int(lengths[cut].max()) for cut in cuts)
+    return 1 - float(lengths.sum()) / whole
 
 
 def bare(method: str, precision: str, data: Path, examples: int) -> Cell:

@@ -21,13 +21,11 @@ from importlib.util import find_spec
 
 import torch
 
-from fulgurite.config.compose import compose
+import fulgurite as fg
 from fulgurite.data.example import Message
 from fulgurite.data.source import GUIDE
 from fulgurite.data.template import resolve
 from fulgurite.precision.policy import Dtypes
-from fulgurite.precision.policy import build as settle
-from fulgurite.run.load import applied, start
 from fulgurite.stage.rollout import TransformersRollouts
 from fulgurite.stage.vllm_rollout import VllmRollouts
 
@@ -43,10 +41,9 @@ def questions(count: int) -> list[str]:
 
 def ways(method: str, precision: str, answers: int, tokens: int) -> tuple[Dtypes, dict[str, Callable[[], int]]]:
     """The compute type, and both ways to draw; each returns how many tokens it drew."""
-    run = compose([f"precision={precision}", f"method={method}"]).run
-    dtypes: Dtypes = settle(run.precision, "cpu")
-    loaded = start(run, dtypes)
-    template, model = resolve(None, loaded.tokenizer), applied(run, loaded, dtypes).eval()
+    experiment = fg.experiment(f"precision={precision}", f"method={method}", "trainer.accelerator=cpu")
+    dtypes, loaded, model = experiment.dtypes, experiment.assembled.loaded, experiment.module.model.eval()
+    template = resolve(None, loaded.tokenizer)
     prompts = [template.encode_prompt([Message("user", q)]) for q in questions(answers)]
     pad, longest = int(loaded.tokenizer.pad_token_id), max(map(len, prompts))
 

@@ -115,6 +115,22 @@ def test_a_trainer_without_precision_computes_in_the_runs(tmp_path: Path) -> Non
         assert seen.seen == losses(tmp_path / "ours")
 
 
+def test_a_private_run_draws_and_accounts_the_same(tmp_path: Path) -> None:
+    words = [
+        *words_of("sft", tmp_path, "trainer.micro_batch_size=2", "method.dropout=0"), "privacy=dp_sgd", "privacy.noise_multiplier=1",
+        "privacy.noise_seed=3",
+    ]
+    ours = tiny_experiment(tmp_path / "ours", *words)
+    ours.fit()
+    theirs, seen = tiny_experiment(tmp_path / "theirs", *words), Losses()
+    fit(stock(tmp_path, theirs, callbacks=[seen], limit_val_batches=0), theirs)
+    assert seen.seen == losses(tmp_path / "ours")
+    assert theirs.module.mechanism.epsilon() == ours.module.mechanism.epsilon()
+    clipped, refused = stock(tmp_path, theirs, gradient_clip_val=1.0), tiny_experiment(tmp_path / "theirs", *words)
+    with pytest.raises(ConfigError, match=r"this run's clipping is off"):
+        fit(clipped, refused)
+
+
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> fg.Experiment:
     """A run of two micro-batches a step, which no test here trains."""

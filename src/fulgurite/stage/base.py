@@ -86,9 +86,6 @@ class StageModule(TrainerHooks):
         """The data that will be trained on, before training begins."""
         self.places = lambda numbers: [place for n in numbers for place in rows.places(n)]
 
-    def close(self) -> None:
-        """Give back what is held beside the model; called when training ends, however it does."""
-
     def build_sampler(self, lengths: Ints, processes: int, rank: int) -> StepSampler:
         """Which rows of the data make which step."""
         t = self.run.trainer
