@@ -21,6 +21,7 @@ from tests.numerics.golden import WORDS as STAGE_WORDS
 from tests.numerics.golden import write_data
 
 import fulgurite as fg
+from fulgurite.config.frozen import FrozenConfigError
 from fulgurite.errors import CheckpointError, ConfigError, RequestError
 
 STEPS = 4
@@ -249,6 +250,8 @@ def test_a_plan_prints_and_has_its_findings(tmp_path: Path) -> None:
     assert plan.refused == any(finding.refuses for finding in plan.findings)
     assert not (tmp_path / "run").exists()
     assert "assembled" not in vars(experiment)  # no weights
+    with pytest.raises(FrozenConfigError):
+        experiment.config.seed = 1
     assert plan.as_dict().keys() >= {"troubles"}
 
 
