@@ -30,7 +30,7 @@ def refused(kind: str, *words: str, longest: int = 8, **values: Any) -> Loaded:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     loaded = Loaded(model, None, 1000)  # type: ignore[arg-type]
-    refuse_unfit(compose(["logger=none", *words]).run, loaded, model, Lengths(longest))  # type: ignore[arg-type]
+    refuse_unfit(str(compose(["logger=none", *words]).run.data.packing), loaded, model, Lengths(longest))  # type: ignore[arg-type]
     return loaded
 
 

@@ -78,7 +78,7 @@ def test_a_silenced_rule_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_an_unknown_rule_is_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"monitor\.ignore=clip-shar is no rule\. Did you mean clip-share\? There are: step-zero, "):
-        refuse_unknown(compose(["monitor.ignore=[norm-high,clip-shar]"]).run)
+        refuse_unknown([], compose(["monitor.ignore=[norm-high,clip-shar]"]).run.monitor.ignore)
 
 
 class Nothing(ToyStage):

@@ -105,8 +105,8 @@ def test_what_was_allowed_is_kept_with_the_run(tmp_path: Path, capsys: pytest.Ca
 
 def test_a_rule_that_is_not_there_is_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"plan.allow=step.too-few is no rule. Did you mean steps.too-few"):
-        refuse_unknown(compose(["plan.allow=[step.too-few]"]).run)
-    refuse_unknown(compose(["plan.allow=steps.too-few"]).run)
+        refuse_unknown(compose(["plan.allow=[step.too-few]"]).run.plan.allow, [])
+    refuse_unknown(compose(["plan.allow=steps.too-few"]).run.plan.allow, [])
 
 
 def test_the_lines_of_a_run() -> None:

@@ -68,7 +68,9 @@ def test_a_layer_keeps_what_autograd_keeps(method: str, precision: str) -> None:
         model = applied(composed.run, start(composed.run, dtypes), dtypes).train()
         sizes.append(kept_bytes(model, dtypes.mixed))
     trained = memory.flowing(facts)[2]
-    said = memory.layer(composed.run, facts, trained, TOKENS) * ROWS * TOKENS
+    eager = str(composed.run.model.attention) == "eager"
+    block = memory.Block(eager, getattr(composed.run.method, "dropout", 0.0))
+    said = memory.layer(block, facts, trained, TOKENS) * ROWS * TOKENS
     assert sizes[1][0] - sizes[0][0] == said
     if "dora" in method:  # it makes its weights' norms from dense copies, and lets go of them
         return
@@ -142,10 +144,10 @@ def test_a_step_counts_where_it_needs_more_than_the_logits_left() -> None:
 
 def test_weights_that_a_method_stores_otherwise_are_made_beside_the_file() -> None:
     composed, _, facts = composed_of("method=freeze", "method.trainable=last:1", "precision=bf16")
-    whole = memory.loading(composed.run, facts, 0)
+    whole = memory.loading(composed.run.method, facts, 0)
     assert whole.weights == facts.parameters * 4 + sum(t.bytes for t in facts.tensors)
     composed, _, facts = composed_of("method=freeze", "method.trainable=last:1", "precision=fp32")
-    assert memory.loading(composed.run, facts, 0).weights == facts.parameters * 4
+    assert memory.loading(composed.run.method, facts, 0).weights == facts.parameters * 4
 
 
 def test_another_engine_holds_a_copy_and_its_keys_and_values_all_the_time() -> None:

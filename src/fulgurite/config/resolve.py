@@ -51,7 +51,8 @@ def resolve(run: RunConfig, choices: Mapping[str, str], overrides: Sequence[str]
         decisions[knob.path] = _first_decision(knob, value, given, choices)
         unusual += _outside_usual(knob, value, run, decisions[knob.path])
     composed = Composed(run, FrozenDict(choices), decisions, FrozenList(overrides), job.multirun, FrozenList(unusual))
-    return fill(decide(composed, *_run_name(run, choices), *_run_folder(run, decisions, job)), Facts(), "config")
+    folder = _run_folder(run.run_dir, run.resume.run, decisions, job, run.sweep.trial)
+    return fill(decide(composed, *_run_name(run.name, choices), *folder), Facts(), "config")
 
 
 def _first_decision(knob: Knob, value: Any, given: set[str], choices: Mapping[str, str]) -> Decision:
@@ -78,21 +79,23 @@ def _outside_usual(knob: Knob, value: Any, run: RunConfig, decision: Decision) -
             yield Unusual(knob.path, sentence)
 
 
-def _run_name(run: RunConfig, choices: Mapping[str, str]) -> Iterator[Decision]:
-    if run.name is None:
+def _run_name(given: str | None, choices: Mapping[str, str]) -> Iterator[Decision]:
+    if given is None:
         name = "-".join((choices["stage"], choices["method"], choices["model"]))
         yield Decision("name", name, Kind.derived, because("name"))
 
 
-def _run_folder(run: RunConfig, decisions: Mapping[str, Decision], job: Job) -> Iterator[Decision]:
+def _run_folder(
+    run_dir: str | None, resumed: str | None, decisions: Mapping[str, Decision], job: Job, trial: int | None,
+) -> Iterator[Decision]:
     """The folders of the run and of the one to resume: `~` is the home directory, and each job of several has its own."""
-    for path, folder in (("run_dir", run.run_dir), ("resume.run", run.resume.run)):
+    for path, folder in (("run_dir", run_dir), ("resume.run", resumed)):
         if folder is not None and folder.startswith("~"):  # not every shell replaces it behind `=`
             yield replace(decisions[path], value=os.path.expanduser(folder))
-    if job.multirun and run.run_dir is None:
+    if job.multirun and run_dir is None:
         yield Decision("run_dir", str(Path(job.folder)), Kind.derived, because("sweep_folder"))
-    elif job.multirun and run.run_dir is not None and run.sweep.trial is None and job.number is not None:
-        folder = str(Path(os.path.expanduser(run.run_dir)) / str(job.number))
+    elif job.multirun and run_dir is not None and trial is None and job.number is not None:
+        folder = str(Path(os.path.expanduser(run_dir)) / str(job.number))
         yield Decision("run_dir", folder, Kind.derived, because("job_folder"))
 
 
@@ -179,9 +182,9 @@ def _merged(before: Mapping[str, Decision], decisions: Iterable[Decision]) -> Ma
     return FrozenDict(merged)
 
 
-def _place(run: RunConfig, path: str, value: Any) -> None:
+def _place(config: Any, path: str, value: Any) -> None:
     """Sets the parameter at a dotted path; a part of the path may be a key of a mapping (`logger.wandb.project`)."""
-    node: Any = run
+    node: Any = config
     *parents, last = path.split(".")
     for name in parents:
         node = node[name] if isinstance(node, dict) else getattr(node, name)

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from fulgurite.config.run import RunConfig
 from fulgurite.errors import RequestError
 from fulgurite.export.dtype import rounded
 from fulgurite.method.adapters import load_adapter
+from fulgurite.method.config import Method
 from fulgurite.method.qlora import quantise
 from fulgurite.method.separate import base_changed
 from fulgurite.model.config import Model
@@ -20,16 +20,16 @@ from fulgurite.model.peft_internals import ADAPTER
 from fulgurite.run.load import LoadedRun, named
 
 
-def refuse_apart(run: RunConfig) -> None:
+def refuse_apart(method: Method, model: Model) -> None:
     """Raise RequestError where the adapter means nothing without a base that the run has changed."""
-    if (changed := base_changed(run)) is not None:
+    if (changed := base_changed(method, bool(model.add_tokens))) is not None:
         raise RequestError(f"merge=false cannot be: this run {changed}; export with merge=true.")
 
 
-def write_adapter(model: Any, run: RunConfig, out: Path) -> None:
+def write_adapter(model: Any, base: Model, out: Path) -> None:
     """The adapter's weights and its config, which names the base as another machine knows it."""
     kept = model.peft_config[ADAPTER]
-    kept.base_model_name_or_path, kept.revision = base_name(run.model), getattr(run.model, "revision", None)
+    kept.base_model_name_or_path, kept.revision = base_name(base), getattr(base, "revision", None)
     # "auto" would ask the hub for the base's vocabulary; embeddings are never trained by an adapter.
     model.save_pretrained(out, save_embedding_layers=False)
     (out / "README.md").unlink(missing_ok=True)  # peft's form for a model card, all of it still to be filled in

@@ -113,8 +113,8 @@ def write(loaded: LoadedRun, out: Path, config: Export) -> Written:
     notes = give_generation(loaded)
     adapter = hasattr(loaded.model, "merge_and_unload")
     if adapter and not config.merge:
-        refuse_apart(loaded.run)
-        write_adapter(loaded.model, loaded.run, out)
+        refuse_apart(loaded.run.method, loaded.run.model)
+        write_adapter(loaded.model, loaded.run.model, out)
         round_adapter(loaded.model, out, dtype)
         exact, rounded = before, logits(loaded.model, loaded.tokenizer)
         inner(loaded.model).generation_config.save_pretrained(out)

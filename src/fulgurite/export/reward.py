@@ -10,13 +10,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from fulgurite.config.run import RunConfig
 from fulgurite.data.example import Message
 from fulgurite.errors import ModelError, RequestError
 from fulgurite.export.adapter import fresh_base, put_on, refuse_apart, round_adapter, write_adapter
 from fulgurite.export.dtype import cast
 from fulgurite.export.result import Written
 from fulgurite.model.classifier import HEAD, TASK
+from fulgurite.model.config import Model
 from fulgurite.model.padding import NEW_PADDING, free_padding
 from fulgurite.model.peft_internals import ADAPTER, PREFIX
 from fulgurite.model.reward_head import head_of, rewards, with_reward_head
@@ -40,12 +40,12 @@ def write_reward(loaded: LoadedRun, out: Path, merge: bool, dtype: torch.dtype) 
     model: Any = loaded.model
     apart = hasattr(model, "merge_and_unload") and not merge
     if apart:
-        refuse_apart(loaded.run)
+        refuse_apart(loaded.run.method, loaded.run.model)
     before = scores(model, loaded)
     notes = give_padding(loaded, apart)
     exact = before
     if apart:
-        write_apart(model, loaded.run, out)
+        write_apart(model, loaded.run.model, out)
         round_adapter(model, out, dtype)
         head_of(model).weight.data = head_of(model).weight.data.to(dtype).float()
     else:
@@ -87,14 +87,14 @@ def give_padding(loaded: LoadedRun, apart: bool) -> list[str]:
     return [f"Added the padding token {name}: the end of turn must not be one, since a reward is read before the first padding."]
 
 
-def write_apart(model: Any, run: RunConfig, out: Path) -> None:
+def write_apart(model: Any, base: Model, out: Path) -> None:
     """The adapter with its head, in the form that peft gives a classifier of its own: `modules_to_save`.
 
     peft saves that head only where it wrapped it before training; ours is part of the model that the adapter was put on.
     """
     kept = model.peft_config[ADAPTER]
     kept.task_type, kept.modules_to_save = TASK, [*(kept.modules_to_save or []), HEAD]
-    write_adapter(model, run, out)
+    write_adapter(model, base, out)
     file = out / "adapter_model.safetensors"
     head = head_of(model).weight.detach().clone()
     save_file({**load_file(file), f"{PREFIX}{HEAD}.weight": head}, file, metadata={"format": "pt"})

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from fulgurite.config.run import RunConfig
+from fulgurite.method.config import Method
 
 
-def base_changed(run: RunConfig) -> str | None:
+def base_changed(method: Method, added_tokens: bool) -> str | None:
     """Why the adapter of a run cannot be exported without its base, as the end of a sentence; None if it can."""
-    method = run.method
     changed = "trains weights of the model itself" if not method.adapter else ""
     changed = method.base_change() or changed
-    if run.model.add_tokens:
+    if added_tokens:
         changed = "added tokens, for which a plain base has no room"
     return changed or None

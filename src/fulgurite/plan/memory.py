@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fulgurite.plan.context import Machine, Memory, ModelFacts, Part, Weights
@@ -17,7 +18,11 @@ from fulgurite.precision.config import WIDTH, Rounding
 
 if TYPE_CHECKING:
     from fulgurite.config.run import RunConfig
+    from fulgurite.method.config import Method
+    from fulgurite.optim.config import Optim
     from fulgurite.plan.context import Ints
+    from fulgurite.precision.config import Precision
+    from fulgurite.stage.config import Stage
 
 LIBRARIES = {"cpu": 540e6, "cuda": 0.0}
 """A CPU's process before it has weights: python, torch, transformers and lightning imported (446 MB, torch 2.13 and transformers
@@ -41,19 +46,24 @@ def estimate(run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: M
     tokens = rows * (longest + answers)
     flows = flowing(model)
     copied, head = copies(model), head_bytes(model)
-    kept = activations(run, model, flows, tokens, longest + answers)
+    block = Block(str(run.model.attention) == "eager", float(getattr(run.method, "dropout", 0)))
+    made = passing(block, model, flows, tokens, longest + answers)
+    kept = made
+    if run.trainer.gradient_checkpointing and flows:
+        kept = checkpointed(block, model, flows, tokens, longest + answers)
     base = int(LIBRARIES.get(machine.device, 0.0))
     small, large = HOLES.get(machine.device, (0.1, 0.1))
     holes = small if tokens * model.hidden * WIDTH[model.compute_dtype] < PAGE else large
     drawn = int(run.stage.rollout_batch) if answers else 0
     cache = drawn * (longest + answers) * 2 * key_width(model) * WIDTH[model.compute_dtype] * model.layers
-    held = sum(t.bytes for t in model.tensors) + reference(run, model) + engine(run, model, cache), gradients(model), state(run, model)
+    beside_it = reference(run.stage, run.method, model) + engine(run.stage, model, cache)
+    held = sum(t.bytes for t in model.tensors) + beside_it, gradients(model), state(run.optim, run.precision, model)
     # A GPU's allocator finds again what a layer freed; on a CPU a layer that is made again leaves holes as one that is kept.
-    other = base + int(holes * (passing(run, model, flows, tokens, longest + answers) if machine.device == "cpu" else kept))
-    scores = logits(run, model, tokens)
+    other = base + int(holes * (made if machine.device == "cpu" else kept))
+    scores = logits(run.stage, model, tokens)
     # A step finds the logits' memory free, which is large enough to have gone back; on a CPU not the activations', which is in pieces.
     reused = scores + head + (0 if machine.device == "cpu" else kept + copied)
-    training = Part(*held, kept + copied, scores + head, other + max(0, scratch(run, model) - reused))
+    training = Part(*held, kept + copied, scores + head, other + max(0, scratch(run.optim, run.precision, model) - reused))
     width = WIDTH[model.compute_dtype]
     looked = tokens * (6 * model.hidden + 4 * model.intermediate) * max(width, 2)  # one layer at a time, nothing kept
     evaluation = Part(*held, looked, scores + head_copy(model), other)
@@ -61,15 +71,15 @@ def estimate(run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: M
     if answers:
         own = 0 if run.stage.engine == "vllm" else cache
         rollouts = Part(*held, own, drawn * model.vocab * (width + 2 * 4), other)
-    return Memory(training=training, evaluation=evaluation, rollouts=rollouts, loading=loading(run, model, base))
+    return Memory(training=training, evaluation=evaluation, rollouts=rollouts, loading=loading(run.method, model, base))
 
 
-def loading(run: RunConfig, model: ModelFacts, base: int) -> Part:
+def loading(method: Method, model: ModelFacts, base: int) -> Part:
     """The file as it is mapped beside the weights that are made of it; mapped alone where both have one dtype.
 
     A method that loads what trains and stores the rest otherwise makes every weight anew, from the file or from what was loaded.
     """
-    kind = model.trained_dtype if run.method.loads_trained else model.frozen_dtype
+    kind = model.trained_dtype if method.loads_trained else model.frozen_dtype
     numbers = int(model.billions * 1e9) or model.parameters
     stored = numbers * WIDTH.get(model.stored_dtype or "float32", 4)
     made = 0 if kind == (model.stored_dtype or "float32") else numbers * WIDTH[kind]
@@ -83,38 +93,38 @@ def gradients(model: ModelFacts) -> int:
     return model.trained * WIDTH[model.trained_dtype]
 
 
-def state(run: RunConfig, model: ModelFacts) -> int:
+def state(optim: Optim, precision: Precision, model: ModelFacts) -> int:
     """Bytes of the optimizer's state, and of what Kahan's sums keep."""
     learned = [t for t in model.tensors if t.trained]
     hidden = [t.name for t in learned if len(t.shape) == 2 and t.kind not in ("embedding", "head", "adapter")]
-    kept = run.precision.step_rounding() is Rounding.kahan
-    whole = run.optim.total_state_bytes({t.name: t.shape for t in learned}, WIDTH[model.trained_dtype], hidden)
+    kept = precision.step_rounding() is Rounding.kahan
+    whole = optim.total_state_bytes({t.name: t.shape for t in learned}, WIDTH[model.trained_dtype], hidden)
     return int(whole) + (2 * model.trained if kept else 0)
 
 
-def scratch(run: RunConfig, model: ModelFacts) -> int:
+def scratch(optim: Optim, precision: Precision, model: ModelFacts) -> int:
     """Bytes that an optimizer step takes beside the state: copies of the largest weight, at a time when no other has any.
 
     Steps rounded by chance or after Kahan work on float32 copies of a weight, its gradient and its state in place of their bf16.
     """
     shape = max((t.shape for t in model.tensors if t.trained), key=math.prod, default=())
     numbers, width = math.prod(shape), WIDTH[model.trained_dtype]
-    wide, low = run.optim.scratch
-    if run.precision.low_weights and run.precision.step_rounding() is not Rounding.nearest and numbers:
-        moments = run.optim.state_bytes(shape, width) / (width * numbers)
+    wide, low = optim.scratch
+    if precision.low_weights and precision.step_rounding() is not Rounding.nearest and numbers:
+        moments = optim.state_bytes(shape, width) / (width * numbers)
         return int(numbers * (8 + 2 * moments + max(wide, 2)))
     return int(numbers * (wide if width == WIDTH["float32"] else low))
 
 
-def reference(run: RunConfig, model: ModelFacts) -> int:
+def reference(stage: Stage, method: Method, model: ModelFacts) -> int:
     """Bytes of a frozen model beside the one that trains, where the stage keeps one."""
-    kept = run.stage.keeps_reference(run.method.adapter)
+    kept = stage.keeps_reference(method.adapter)
     return sum(t.bytes for t in model.tensors if t.kind != "adapter") if kept else 0
 
 
-def engine(run: RunConfig, model: ModelFacts, cache: int) -> int:
+def engine(stage: Stage, model: ModelFacts, cache: int) -> int:
     """Bytes that another engine than the policy itself holds all the time: a copy of the weights, and room for keys and values."""
-    if str(getattr(run.stage, "engine", "")) != "vllm":
+    if str(getattr(stage, "engine", "")) != "vllm":
         return 0
     return cache + sum(math.prod(t.shape) for t in model.tensors if t.kind != "adapter") * WIDTH[model.compute_dtype]
 
@@ -131,20 +141,28 @@ def flowing(model: ModelFacts) -> dict[int, list[Weights]]:
     return {n: trained for n, trained in of.items() if n >= first}
 
 
-def activations(run: RunConfig, model: ModelFacts, flows: dict[int, list[Weights]], tokens: int, length: int) -> int:
-    """Bytes that autograd keeps of a micro-batch until its backward pass."""
-    if not run.trainer.gradient_checkpointing or not flows:
-        return passing(run, model, flows, tokens, length)
-    largest = max(layer(run, model, trained, length) for trained in flows.values())
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What decides the activations of a layer beside the model's shape."""
+
+    eager: bool
+    """Whether attention keeps its scores."""
+    dropout: float
+    """Of the adapters."""
+
+
+def checkpointed(block: Block, model: ModelFacts, flows: dict[int, list[Weights]], tokens: int, length: int) -> int:
+    """Bytes that autograd keeps of a micro-batch until its backward pass, under gradient checkpointing."""
+    largest = max(layer(block, model, trained, length) for trained in flows.values())
     return int(tokens * (len(flows) * model.hidden * stream(model) + largest))
 
 
-def passing(run: RunConfig, model: ModelFacts, flows: dict[int, list[Weights]], tokens: int, length: int) -> int:
+def passing(block: Block, model: ModelFacts, flows: dict[int, list[Weights]], tokens: int, length: int) -> int:
     """Bytes of all that the layers make for the backward pass, whether it is kept or thrown away and made again."""
-    return int(tokens * sum(layer(run, model, trained, length) for trained in flows.values()))
+    return int(tokens * sum(layer(block, model, trained, length) for trained in flows.values()))
 
 
-def layer(run: RunConfig, model: ModelFacts, trained: Iterable[Weights], length: int) -> float:
+def layer(block: Block, model: ModelFacts, trained: Iterable[Weights], length: int) -> float:
     """Bytes that a layer keeps for a token."""
     c, s, d = WIDTH[model.compute_dtype], stream(model), model.hidden
     of = list(trained)
@@ -155,21 +173,20 @@ def layer(run: RunConfig, model: ModelFacts, trained: Iterable[Weights], length:
     norms += 2 * s * d if any(t.kind == "norm" for t in of) else 0
     inputs = COPIES * c * d if whole and s != c else 2 * c * d if fed else 0
     attention = c * (2 * d + 2 * key_width(model)) + 4 * model.heads
-    if str(run.model.attention) == "eager":
+    if block.eager:
         attention += model.heads * length * (4 + 2 * c)
     inside = (4 if fed else 3) * c * model.intermediate
-    return norms + inputs + attention + inside + c * beside(run, model, of)
+    return norms + inputs + attention + inside + c * beside(block.dropout, model, of)
 
 
-def beside(run: RunConfig, model: ModelFacts, trained: Sequence[Weights]) -> int:
+def beside(dropout: float, model: ModelFacts, trained: Sequence[Weights]) -> int:
     """Numbers a token that a layer's adapters keep. DoRA keeps the outputs of both its parts, VeRA those of both its frozen matrices.
 
     Dropout keeps a mask and what is left for each adapted layer, and then nothing asks for the whole input.
     """
     kept = sum(t.shape[0] for t in trained if "lora_A" in t.name)
     kept += 2 * widths(trained, "magnitude") + widths(trained, "vera_lambda_b") + widths(trained, "vera_lambda_d")
-    rate: float = getattr(run.method, "dropout", 0)
-    if rate:
+    if dropout:
         kept += max(0, 2 * sum(t.shape[1] for t in trained if "lora_A" in t.name) - 2 * model.hidden - model.intermediate)
     return kept
 
@@ -213,8 +230,8 @@ def _head_trains(model: ModelFacts) -> bool:
     return any(t.trained and t.kind == ("embedding" if model.tied else "head") for t in model.tensors)
 
 
-def logits(run: RunConfig, model: ModelFacts, tokens: int) -> int:
+def logits(stage: Stage, model: ModelFacts, tokens: int) -> int:
     """Bytes of a chunk's logits: in the compute type, in float32, and once more while their normaliser is made."""
     c = WIDTH[model.compute_dtype]
-    rows = min(int(getattr(run.stage, "loss_chunk", tokens)), tokens)
-    return 0 if run.stage.gives_rewards else rows * model.vocab * ((c if c != 4 else 0) + 4 + 4)
+    rows = min(int(getattr(stage, "loss_chunk", tokens)), tokens)
+    return 0 if stage.gives_rewards else rows * model.vocab * ((c if c != 4 else 0) + 4 + 4)

@@ -19,6 +19,7 @@ from fulgurite.config.guard import Allowed
 from fulgurite.config.run import RunConfig
 from fulgurite.config.stored import rebuilt
 from fulgurite.errors import ModelError, excerpt
+from fulgurite.method.config import Method
 from fulgurite.method.four_bits import four_bit_bytes
 from fulgurite.method.modules import linear_layers
 from fulgurite.model.attention import is_unsupported, with_attention
@@ -35,6 +36,7 @@ from fulgurite.plan.context import ModelFacts, Weights
 from fulgurite.precision.policy import Dtypes
 from fulgurite.run.folder import read_config
 from fulgurite.run.load import adapted_base, adapters_base, allowed, applied, is_run, start
+from fulgurite.stage.config import Stage
 
 WIDTHS = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
 """What architectures call the width inside their feed-forward part."""
@@ -148,7 +150,7 @@ def facts_of(found: Loaded, run: RunConfig, dtypes: Dtypes, base: int, stored: s
     hidden, heads = int(text.hidden_size), int(getattr(text, "num_attention_heads", 1) or 1)
     wide = next((int(w) for name in WIDTHS if (w := getattr(text, name, None))), 4 * hidden)
     embedding, head = within.get_input_embeddings(), within.get_output_embeddings()
-    tensors = list(weights(found.model, run, dtypes))
+    tensors = list(weights(found.model, run.stage, run.method, dtypes))
     return ModelFacts(
         parameters=sum(math.prod(t.shape) for t in tensors), trained=sum(math.prod(t.shape) for t in tensors if t.trained), tensors=tensors,
         layers=int(text.num_hidden_layers), hidden=hidden, heads=heads, kv_heads=int(getattr(text, "num_key_value_heads", None) or heads),
@@ -160,27 +162,27 @@ def facts_of(found: Loaded, run: RunConfig, dtypes: Dtypes, base: int, stored: s
     )
 
 
-def weights(model: nn.Module, run: RunConfig, dtypes: Dtypes) -> Iterator[Weights]:
+def weights(model: nn.Module, stage: Stage, method: Method, dtypes: Dtypes) -> Iterator[Weights]:
     """Every parameter of the stage, tied ones once: the model's, and of PPO the value head."""
-    packed = _quantised(model, run, dtypes)
+    packed = _quantised(model, method, dtypes)
     for name, p in model.named_parameters():
         quarter = packed.get(id(p))
         yield Weights(name, tuple(p.shape), p.requires_grad, kind_of(name), p.numel() * p.element_size() if quarter is None else quarter)
-    if run.stage.value_head:
+    if stage.value_head:
         hidden, size = inner(model).config.get_text_config().hidden_size, dtypes.trained.itemsize
         yield Weights("value_head.weight", (1, hidden), True, "head", hidden * size)
         yield Weights("value_head.bias", (1,), True, "head", size)
 
 
-def _quantised(model: Any, run: RunConfig, dtypes: Dtypes) -> dict[int, int]:
+def _quantised(model: Any, method: Method, dtypes: Dtypes) -> dict[int, int]:
     """The bytes of each weight that the method keeps in four bits, by the parameter's id."""
-    if not run.method.quantised or dtypes.plain_base:
+    if not method.quantised or dtypes.plain_base:
         return {}
     found = {}
     for name, layer in linear_layers(inner(model)).items():
         weight = layer.weight
         if isinstance(weight, nn.Parameter) and not weight.requires_grad and not KINDS[0][1].search(name):
-            found[id(weight)] = four_bit_bytes(weight.numel(), bool(getattr(run.method, "double_quant", False)))
+            found[id(weight)] = four_bit_bytes(weight.numel(), bool(getattr(method, "double_quant", False)))
     return found
 
 

@@ -11,6 +11,7 @@ from fulgurite.config.schema import Option, build
 from fulgurite.data.source import Source
 from fulgurite.errors import ConfigError
 from fulgurite.plan.verdict import refuse_unknown
+from fulgurite.scheduler.config import Scheduler
 from fulgurite.scheduler.equivalence import curve
 from fulgurite.scheduler.plateau import check as check_plateau
 
@@ -18,24 +19,25 @@ from fulgurite.scheduler.plateau import check as check_plateau
 def checked_source(composed: Composed) -> Source:
     """The data, every record of them read once. Raises ConfigError and DataError."""
     run = composed.run
-    refuse_unknown(run)
+    refuse_unknown(run.plan.allow, run.monitor.ignore)
     refuse_impossible(run)
     if run.lr_finder.enabled:
         refuse_find(run)
     source: Source = build(run.data, stage=run.stage.name, seed=run.seed)
-    refuse_unmeasured(run, run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None)))
+    validates = run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None))
+    refuse_unmeasured(run.scheduler, run.trainer.early_stopping_patience, validates)
     if not run.scheduler.monitors:
         curve(run.scheduler, run.trainer.max_steps or 1000, run.optim.lr)  # built once, so that what it refuses is said now
     source.check()
     return source
 
 
-def refuse_unmeasured(run: RunConfig, has_validation: bool) -> None:
+def refuse_unmeasured(scheduler: Scheduler, patience: int | None, has_validation: bool) -> None:
     """Raise ConfigError where something follows a validation loss that nobody measures."""
-    check_plateau(run.scheduler, has_validation)
-    if run.trainer.early_stopping_patience is not None and not has_validation:
+    check_plateau(scheduler, has_validation)
+    if patience is not None and not has_validation:
         raise ConfigError(
-            f"trainer.early_stopping_patience={run.trainer.early_stopping_patience} counts evaluations, but "
+            f"trainer.early_stopping_patience={patience} counts evaluations, but "
             f"data.val_fraction=0 and there is no data.val_path: "
             "set data.val_fraction=0.05, or leave trainer.early_stopping_patience out."
         )

@@ -80,7 +80,7 @@ def gather(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
     composed = fill(composed, facts, "data")
     run = composed.run
     rows, val, report = split(encoded, run.data, run.seed, run.data.max_length, run.data.packing)
-    refuse_unmeasured(run, val is not None)  # of a single example none is held out
+    refuse_unmeasured(run.scheduler, run.trainer.early_stopping_patience, val is not None)  # of a single example none is held out
     composed = plan_steps(take_attention(composed, model), facts, rows)
     composed = fit_memory(composed, model, rows.lengths, machine(composed.run))
     data = counted(encoded, rows, val, report, template, model.vocab)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from fulgurite.config.run import RunConfig
 from fulgurite.errors import RequestError
 from fulgurite.files.atomic import write_output
 from fulgurite.monitor.rules import RULES as MONITORING
@@ -16,10 +15,10 @@ from fulgurite.plan.rules import REGISTRY, RULES
 from fulgurite.rules.registry import Severity
 
 
-def refuse_unknown(run: RunConfig) -> None:
+def refuse_unknown(allow: Sequence[str], ignore: Sequence[str]) -> None:
     """Raises ConfigError if plan.allow or monitor.ignore names no rule."""
-    REGISTRY.refuse_unknown(run.plan.allow, "plan.allow", "`fulgurite plan --rules` lists them.")
-    MONITORING.refuse_unknown(run.monitor.ignore, "monitor.ignore", f"There are: {', '.join(MONITORING.rules)}.")
+    REGISTRY.refuse_unknown(allow, "plan.allow", "`fulgurite plan --rules` lists them.")
+    MONITORING.refuse_unknown(ignore, "monitor.ignore", f"There are: {', '.join(MONITORING.rules)}.")
 
 
 def words(trouble: Trouble) -> str:

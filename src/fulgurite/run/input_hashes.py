@@ -22,6 +22,7 @@ from fulgurite.config.stored import rebuilt
 from fulgurite.errors import FulguriteError
 from fulgurite.files.json import read_object
 from fulgurite.files.manifest import MANIFEST, hash_file
+from fulgurite.method.config import Method
 from fulgurite.model.config import Hf, Model
 from fulgurite.run.folder import read_config
 from fulgurite.run.load import adapted_base, began_from, chosen, is_run
@@ -39,7 +40,7 @@ ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 
 def input_hashes(run: RunConfig) -> dict[str, str]:
     """A hash by name for each input that lies in files; one that cannot be found has none."""
-    found = _model_hashes(run)
+    found = _model_hashes(run.model, run.method)
     if (reference := getattr(run.stage, "reference", None)) is not None:
         found["reference"] = _joined(_of_model(Hf(path=reference)).values())
     if rewards := getattr(run.stage, "reward", None):
@@ -47,21 +48,21 @@ def input_hashes(run: RunConfig) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def changed_since(checkpoint: Path, run: RunConfig) -> list[str]:
+def changed_since(checkpoint: Path, model: Model, method: Method) -> list[str]:
     """What a checkpoint's model rests on and is no longer as it was in training; a fully trained one has all weights of its own."""
     stored: Any = read_object(checkpoint / "state.json")
     for key in ("state", KEY, "identity"):
         stored = stored.get(key) if isinstance(stored, dict) else None
-    then, now = comparable(stored if isinstance(stored, dict) else {}, _model_hashes(run) | began_from(run))
+    then, now = comparable(stored if isinstance(stored, dict) else {}, _model_hashes(model, method) | began_from(model))
     if "start" not in then:
         now.pop("start", None)
-    own = ("weights", "adapter", "start") if run.method.whole else ()
+    own = ("weights", "adapter", "start") if method.whole else ()
     return [name for name in UNDER if then.get(name) != now.get(name) and name not in own]
 
 
-def _model_hashes(run: RunConfig) -> dict[str, str]:
-    found = _of_model(run.model, checkpoint=False)  # an earlier run's checkpoint is held equal as `start` already
-    if start := getattr(run.method, "adapter_path", None):
+def _model_hashes(model: Model, method: Method) -> dict[str, str]:
+    found = _of_model(model, checkpoint=False)  # an earlier run's checkpoint is held equal as `start` already
+    if start := getattr(method, "adapter_path", None):
         found["adapter"] = _joined(_of_files(Path(start).expanduser(), ADAPTER))
     return {name: value for name, value in found.items() if value}
 

@@ -23,6 +23,7 @@ from fulgurite.data.template import Template, resolve
 from fulgurite.errors import CheckpointError, ModelError, is_shortage
 from fulgurite.files.manifest import hash_file
 from fulgurite.method.adapters import load_adapter
+from fulgurite.method.config import Method
 from fulgurite.model.classifier import has_head
 from fulgurite.model.config import CANNOT_SPEAK, Hf, Model, SmolLM2
 from fulgurite.model.load import Loaded, loaded, one_error
@@ -114,9 +115,9 @@ def base_of(model: Model) -> Model:
     return model
 
 
-def began_from(run: RunConfig) -> dict[str, str]:
+def began_from(model: Model) -> dict[str, str]:
     """What names the weights that a run begins from, where those are an earlier run's, which may go on: resuming holds them equal."""
-    folder = run.model.folder()
+    folder = model.folder()
     if folder is None or not is_run(folder):
         return {}
     manifest = chosen(folder, "best") / "manifest.json"
@@ -185,7 +186,7 @@ def load_run(folder: Path, checkpoint: str = "best", exact: bool = False, allowe
     place = chosen(folder, checkpoint)
     # what lies beside the model (PPO's value head) was for training only
     weights = {name.removeprefix("model."): tensor for name, tensor in read_weights(place).items() if name.startswith("model.")}
-    _warn_of_changes(folder, place, run)
+    _warn_of_changes(folder, place, run.model, run.method)
     try:
         found = start(run, dtypes)
         template = resolve(run.data.template, found.tokenizer, run.data.arguments(), run.data.special_tokens)
@@ -204,14 +205,14 @@ def load_run(folder: Path, checkpoint: str = "best", exact: bool = False, allowe
     return LoadedRun(run, model.eval(), found.tokenizer, template, dtypes, place)
 
 
-def _warn_of_changes(folder: Path, place: Path, run: RunConfig) -> None:
+def _warn_of_changes(folder: Path, place: Path, model: Model, method: Method) -> None:
     """Say in one line if the model under a run is not the one that it was trained on: its answers are then another model's."""
     from fulgurite.run.input_hashes import changed_since
 
-    if found := changed_since(place, run):
+    if found := changed_since(place, model, method):
         what = ", ".join(CHANGED[name] for name in found)
-        model = getattr(run.model, "path", None) or run.model.name
-        say(f"warning: {model} has changed since {folder} was trained on it ({what}); restore it, or train again.")
+        name = getattr(model, "path", None) or model.name
+        say(f"warning: {name} has changed since {folder} was trained on it ({what}); restore it, or train again.")
 
 
 def chosen(folder: Path, checkpoint: str) -> Path:

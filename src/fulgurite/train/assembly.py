@@ -12,7 +12,6 @@ from lightning.pytorch import seed_everything
 
 from fulgurite.checkpoint import rng
 from fulgurite.config.provenance import Composed
-from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import build
 from fulgurite.data.cache import cache_root
 from fulgurite.data.dataset import AnyRows, TokenDataset
@@ -63,7 +62,7 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, gathered: Gathe
     loaded = start(run, dtypes)
     template = resolve(run.data.template, loaded.tokenizer, run.data.arguments(), run.data.special_tokens)
     model = applied(run, loaded, dtypes)
-    refuse_unfit(run, loaded, model, rows)
+    refuse_unfit(str(run.data.packing), loaded, model, rows)
     stage: StageModule = build(run.stage, model, run, dtypes, total)
     stage.freeze_schedules += build_freeze_schedules(run.method, model)
     stage.setup_data(source, rows, val, loaded, template)
@@ -71,12 +70,12 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, gathered: Gathe
     load_rewards(stage)
     composed = confirm(composed, stage, rows, gathered.seen)
     stage.run = composed.run
-    order = make_private(composed, stage, rows, secret(), shared_rows(gathered.report)) if run.private else None
+    order = make_private(stage, rows, secret(), shared_rows(gathered.report)) if run.private else None
     stage.random_state = rng.capture(torch.device(device(run.trainer)))
     return Assembled(composed, stage, loaded, template, order)
 
 
-def refuse_unfit(run: RunConfig, loaded: Loaded, model: Any, rows: AnyRows) -> None:
+def refuse_unfit(packing: str, loaded: Loaded, model: Any, rows: AnyRows) -> None:
     """Raise RequestError if the loaded model, asked with a few tokens, cannot be trained on these rows as they are."""
     found, name = measure(model), type(inner(model)).__name__
     if not found.causal:
@@ -84,7 +83,7 @@ def refuse_unfit(run: RunConfig, loaded: Loaded, model: Any, rows: AnyRows) -> N
             f"A later token changes an earlier prediction of {name}: it would see what it is to learn. An encoder needs is_decoder=true "
             "in its config.json; else take a causal language model."
         )
-    if str(run.data.packing) == "best_fit" and not found.packs:
+    if packing == "best_fit" and not found.packs:
         raise ConfigError(f"{name} cannot keep packed examples apart: each would see those before it in its row; set data.packing=none.")
     if found.positions is None:
         return
@@ -114,12 +113,12 @@ def load_rewards(stage: StageModule) -> None:
             reward.score = judge(Path(reward.name).expanduser(), torch.device(device(stage.run.trainer)))
 
 
-def make_private(composed: Composed, stage: StageModule, rows: AnyRows, secret: int, pieces: int) -> PoissonOrder:
+def make_private(stage: StageModule, rows: AnyRows, secret: int, pieces: int) -> PoissonOrder:
     """Puts the stage under its mechanism and returns the order that draws each row by chance.
 
     Raises ConfigError if privacy cannot be kept.
     """
-    run = composed.run
+    run = stage.run
     assert isinstance(rows, TokenDataset)  # privacy refuses the stages that compare
     size = run.trainer.global_batch_size
     stage.set_mechanism(build(run.privacy, stage.model, rows=len(rows), batch_size=size, total_steps=stage.total_steps, secret=secret))

@@ -103,7 +103,7 @@ def goes_through(stage: StageModule, batch: Batch, model: ModelFacts, rows: int)
     trained = [p for p in stage.parameters() if p.requires_grad]
     with as_it_was(stage), refusing(here.type, machine(run).memory_free):
         try:
-            held = torch.empty(state(run, model), dtype=torch.uint8, device=here)
+            held = torch.empty(state(run.optim, run.precision, model), dtype=torch.uint8, device=here)
             for parameter in trained if accumulates else ():
                 parameter.grad = torch.zeros_like(parameter)
             with stage.dtypes.autocast(here.type):

@@ -137,7 +137,7 @@ class Pieces:
             run, folder, g.facts.total_steps, made.module, made.loaded, made.template, self.source, g.rows, g.val,
         )
         hashes = input_hashes(run) if rank() == 0 else {}
-        identity = {"data": g.encoded.key, "version": __version__, **began_from(run), **hashes}
+        identity = {"data": g.encoded.key, "version": __version__, **began_from(run.model), **hashes}
         return build_callbacks(context, identity, self.own_callbacks)
 
     @cached_property

@@ -38,6 +38,6 @@ def padding(seen: Seen) -> Finding | None:
 @rule("export.apart", "note", source="Ours: what `fulgurite export merge=false` refuses")
 def apart(seen: Seen) -> Finding | None:
     """An adapter that cannot be exported without its base."""
-    if not seen.run.method.adapter or (changed := base_changed(seen.run)) is None:
+    if not seen.run.method.adapter or (changed := base_changed(seen.run.method, bool(seen.run.model.add_tokens))) is None:
         return None
     return Finding(f"This run {changed}: it can be exported merged, and not with merge=false.")
