@@ -176,10 +176,7 @@ def test_micro_batches_change_nothing(tmp_path: Path) -> None:
 NINE = ["trainer.global_batch_size=9", "trainer.max_steps=8", "data.max_samples=45", "trainer.eval_every=4",
     "data.val_fraction=0.1"]
 SHARED = {
-    "lora": ["method=lora", *NINE], "full": ["method=full", *NINE], "pt": ["stage=pt", "method=full", *NINE],
-    # 7 rows, 2 a step: in each epoch's last step the second process has none, and each row is trained once
-    "7 rows": ["method=full", "trainer.global_batch_size=2", "trainer.max_steps=8", "data.max_samples=7",
-        "trainer.eval_every=1000"],
+    "full": ["method=full", *NINE], "pt": ["stage=pt", "method=full", *NINE],  # more in tests/strategy/test_processes.py
 }
 
 
@@ -200,7 +197,7 @@ def test_two_processes_are_one(tmp_path: Path, name: str) -> None:
     assert done.returncode == 0, done.stderr
     assert losses(two) == pytest.approx(losses(one), rel=1e-6)
     evaluated = [[r["val/loss"] for r in rows(folder) if "val/loss" in r] for folder in (one, two)]
-    assert len(evaluated[0]) == (0 if name == "7 rows" else 2)
+    assert len(evaluated[0]) == 2
     assert evaluated[1] == pytest.approx(evaluated[0], rel=1e-6)
     for key, tensor in weights(one).items():
         torch.testing.assert_close(weights(two)[key], tensor, rtol=1e-6, atol=1e-7)

@@ -1,4 +1,4 @@
-"""Two processes compute what one does, whoever starts them: torchrun, our command on two machines, Slurm. Three steps of a tiny model."""
+"""Two processes compute what one does, whoever starts them: torchrun, our command on two machines, Slurm."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.end_to_end.runs import losses, tiny, weights
+from tests.end_to_end.runs import losses, rows, tiny, weights
 
-WORDS = [
-    "method=full", "optim=sgd", "optim.lr=1e-3", "trainer.max_steps=3", "trainer.global_batch_size=5", "trainer.micro_batch_size=2",
-    "data.max_samples=15", "data.val_fraction=0", "trainer.save_every=3",
+SGD = ["optim=sgd", "optim.lr=1e-3", "trainer.micro_batch_size=2"]
+# 9 examples a step: the processes get 5 and 4, with different numbers of labels
+NINE = [
+    "trainer.global_batch_size=9", "trainer.max_steps=4", "data.max_samples=45", "trainer.eval_every=2", "data.val_fraction=0.1",
 ]
-COMMAND = ["-m", "fulgurite", "train", "model=tiny", "precision=fp32", "stage.prompts=[]", "plan.allow=[steps.too-few]", *WORDS]
+# 7 rows, 2 a step: in the epoch's last step the second process has none, and each row is trained once
+SEVEN = ["trainer.global_batch_size=2", "trainer.max_steps=5", "data.max_samples=7", "trainer.eval_every=1000"]
+COMMAND = ["-m", "fulgurite", "train", "model=tiny", "precision=fp32", "stage.prompts=[]", "plan.allow=[steps.too-few]", *SGD]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -27,20 +30,20 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def torchrun(folder: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
+def torchrun() -> Iterator[tuple[list[str], dict[str, str]]]:
     """One agent, two processes, and no word about them to our command."""
     agent = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
     yield [*agent, *COMMAND], {}
 
 
-def machines(folder: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
+def machines() -> Iterator[tuple[list[str], dict[str, str]]]:
     """Our command once on each of two machines, which are both this one."""
     port = free_port()
     for node in "01":
         yield [*COMMAND, "trainer.num_nodes=2"], {"NODE_RANK": node, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
 
 
-def srun(folder: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
+def srun() -> Iterator[tuple[list[str], dict[str, str]]]:
     """Two tasks of a Slurm job."""
     shared = {
         "SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "train", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_NNODES": "1",
@@ -50,19 +53,21 @@ def srun(folder: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
         yield COMMAND, shared | {"SLURM_PROCID": task, "SLURM_LOCALID": task}
 
 
-@pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny(tmp_path_factory.mktemp("one"), *WORDS)
+STARTS = {
+    "torchrun": (torchrun, ["method=full", *SEVEN]), "machines": (machines, ["method=lora", *NINE]), "srun": (srun, ["method=full", *NINE]),
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("start", [torchrun, machines, srun])
-def test_two_processes_are_one_whoever_starts_them(start: object, one: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", STARTS)
+def test_two_processes_are_one_whoever_starts_them(name: str, tmp_path: Path) -> None:
     """Nobody gives them a folder: the first process names it for both."""
+    start, words = STARTS[name]
+    one = tiny(tmp_path / "one", *SGD, *words)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "TORCHELASTIC"))}
     started = [
-        subprocess.Popen([sys.executable, *command], env=clean | ONE_THREAD | own, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-        for command, own in start(tmp_path)  # type: ignore[operator]
+        subprocess.Popen([sys.executable, *command, *words], env=clean | ONE_THREAD | own, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        for command, own in start()
     ]
     try:
         said = [process.communicate(timeout=240)[1] for process in started]
@@ -75,5 +80,8 @@ def test_two_processes_are_one_whoever_starts_them(start: object, one: Path, tmp
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     assert "takes ddp: 2 processes share each step" in said[0]
     assert losses(folder) == pytest.approx(losses(one), rel=1e-6)
+    evaluated = [[row["val/loss"] for row in rows(place) if "val/loss" in row] for place in (one, folder)]
+    assert len(evaluated[0]) == (2 if "trainer.eval_every=2" in words else 0)
+    assert evaluated[1] == pytest.approx(evaluated[0], rel=1e-6)
     for name, tensor in weights(one).items():
         torch.testing.assert_close(weights(folder)[name], tensor, rtol=1e-6, atol=1e-7)

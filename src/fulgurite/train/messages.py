@@ -37,6 +37,8 @@ def opening(pieces: Pieces) -> str:
 def derived_lines(composed: Composed) -> list[str]:
     """A line for each value that nobody gave: the parameter, the value, and from what it was derived."""
     told = {"precision", "name", "run_dir"}  # in the lines above and below
+    if composed.run.world_size == 1:
+        told |= {"trainer.devices", "trainer.num_nodes"}
     derived = {n: o for n, o in composed.provenance.items() if o.derived and o.value is not None and n not in told}
     values = {n: f"{o.value:g}" if isinstance(o.value, float) else str(o.value) for n, o in derived.items()}
     return [f"  {name} = {values[name]}: {origin.reason}" for name, origin in derived.items()]
