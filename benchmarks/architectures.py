@@ -33,7 +33,7 @@ from fulgurite.model.quiet import quietly
 from fulgurite.model.twin import shrunk
 from fulgurite.model.unwrap import inner
 from fulgurite.precision.policy import build as settle
-from fulgurite.run.load import applied
+from fulgurite.run.load import apply_method
 from fulgurite.stage.base import Batch
 
 OUT = Path(__file__).parents[1] / "docs" / "architectures.md"
@@ -134,7 +134,7 @@ def trained(model: Any, way: str) -> tuple[float, Any]:
     if way == "lora":
         run = replace(run, method=replace(run.method, rank=4, alpha=8.0))
     dtypes = settle(run.precision, "cpu")
-    whole = applied(run, Loaded(model, None, 1024), dtypes)  # type: ignore[arg-type]
+    whole = apply_method(run, Loaded(model, None, 1024), dtypes)  # type: ignore[arg-type]
     stage = build(run.stage, whole, run, dtypes, STEPS)
     optimizer = torch.optim.SGD([p for p in stage.parameters() if p.requires_grad], lr=RATE)
     (batch,) = batches(inner(whole), way == "packed")

@@ -14,14 +14,14 @@ import torch
 from torch.nn import functional
 
 from fulgurite.data.example import Message
-from fulgurite.data.template import resolve
+from fulgurite.data.template import load_template
 from fulgurite.model import config, smollm2
 
 
 def main(method: str, precision: str, data: str, examples: int, batch: int, micro: int, length: int = 0) -> None:
     """Train once over the first `examples` records of an alpaca file."""
     loaded = smollm2.build(config.SmolLM2(), torch.float32)
-    template = resolve(None, loaded.tokenizer)
+    template = load_template(None, loaded.tokenizer)
     rows = []
     for record in json.loads(Path(data).read_text())[:examples]:
         question = record["instruction"] + ("\n" + record["input"] if record.get("input") else "")

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fulgurite.data.example import Message
-from fulgurite.data.template import Template, resolve
+from fulgurite.data.template import Template, load_template
 from fulgurite.model import config, smollm2
 
 BETA = 0.1
@@ -46,7 +46,7 @@ def log_probs(model: Any, ids_ST: Tensor, mask_ST: Tensor, labels_ST: Tensor) ->
 def main(precision: str, data: str, batch: int, micro: int) -> None:
     """Train once over the file."""
     loaded = smollm2.build(config.SmolLM2(), torch.float32)
-    template = resolve(None, loaded.tokenizer)
+    template = load_template(None, loaded.tokenizer)
     rows = [sides(template, record) for record in json.loads(Path(data).read_text())]
     model = get_peft_model(loaded.model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")).train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)

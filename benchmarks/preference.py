@@ -19,9 +19,9 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from benchmarks.language import HERE, Cell, measured
-from fulgurite.data.cache import cache_root
-from fulgurite.data.preference_format import preference
-from fulgurite.data.template import resolve
+from fulgurite.data.cache import find_cache_root
+from fulgurite.data.preference_format import convert_pair
+from fulgurite.data.template import load_template
 from fulgurite.model import smollm2
 
 USUAL = HERE.parent / "shared" / "data" / "dpo_en_demo.json"
@@ -30,10 +30,10 @@ BATCH = 8
 
 def fitting(data: Path, count: int, longest: int) -> list[dict[str, Any]]:
     """The first pairs of which both sides have at most `longest` tokens, so that neither way drops or cuts one."""
-    template = resolve(None, AutoTokenizer.from_pretrained(cache_root() / "models" / smollm2.NAME))
+    template = load_template(None, AutoTokenizer.from_pretrained(find_cache_root() / "models" / smollm2.NAME))
     found: list[dict[str, Any]] = []
     for record in json.loads(data.read_text()):
-        pair = preference(record)
+        pair = convert_pair(record)
         if max(len(template.encode_chat(pair[side], "last")[0]) for side in ("messages", "rejected")) <= longest:
             prompt = [{"role": m.role, "content": m.content} for m in pair["messages"][:-1]]
             found.append({"prompt": prompt, "chosen": pair["messages"][-1].content, "rejected": pair["rejected"][-1].content})

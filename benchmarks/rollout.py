@@ -24,7 +24,7 @@ import torch
 import fulgurite as fg
 from fulgurite.data.example import Message
 from fulgurite.data.source import GUIDE
-from fulgurite.data.template import resolve
+from fulgurite.data.template import load_template
 from fulgurite.precision.policy import Dtypes
 from fulgurite.stage.rollout import TransformersRollouts
 from fulgurite.stage.vllm_rollout import VllmRollouts
@@ -43,7 +43,7 @@ def ways(method: str, precision: str, answers: int, tokens: int) -> tuple[Dtypes
     """The compute type, and both ways to draw; each returns how many tokens it drew."""
     experiment = fg.experiment(f"precision={precision}", f"method={method}", "trainer.accelerator=cpu")
     dtypes, loaded, model = experiment.dtypes, experiment.assembled.loaded, experiment.module.model.eval()
-    template = resolve(None, loaded.tokenizer)
+    template = load_template(None, loaded.tokenizer)
     prompts = [template.encode_prompt([Message("user", q)]) for q in questions(answers)]
     pad, longest = int(loaded.tokenizer.pad_token_id), max(map(len, prompts))
 

@@ -14,7 +14,7 @@ import torch
 
 from fulgurite.config.schema import knobs_of
 from fulgurite.data.example import Message
-from fulgurite.data.template import resolve
+from fulgurite.data.template import load_template
 from fulgurite.errors import ConfigError, ModelError
 from fulgurite.model.config import Tiny
 from fulgurite.model.generate import generate
@@ -26,7 +26,7 @@ from fulgurite.serve.chat import ChatConfig, Conversation, Partner, chat_main, r
 @pytest.fixture(scope="module")
 def partner() -> Partner:
     tiny = build(Tiny(hidden=32, layers=1), torch.float32)
-    return Partner(tiny.model, tiny.tokenizer, resolve(None, tiny.tokenizer), 400)
+    return Partner(tiny.model, tiny.tokenizer, load_template(None, tiny.tokenizer), 400)
 
 
 def talk(partner: Partner, lines: str, **how: Any) -> str:

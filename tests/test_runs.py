@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fulgurite.errors import ConfigError
-from fulgurite.run.listing import differing, list_runs, runs_main, summary, table
+from fulgurite.run.listing import find_differences, format_runs, list_runs, runs_main, summarize_run
 from fulgurite.run.status import lock_run
 
 
@@ -38,7 +38,7 @@ def test_a_run_in_numbers(tmp_path: Path) -> None:
     losses = tuple(float(x) for x in range(40, 0, -1))
     knobs = {"name": "mine", "optim.lr": 1e-4}
     folder = make(tmp_path / "a", losses=losses, val=(3.0, 2.0, 2.5), total_steps=40, knobs=knobs)
-    run = summary(folder)
+    run = summarize_run(folder)
     # The last tenth of 40 losses: 4, 3, 2, 1.
     assert (run.loss, run.val_loss, run.best_val_loss) == (2.5, 2.5, 2.0)
     assert (run.name, run.state, run.steps, run.total_steps, run.seconds) == ("mine", "finished", 40, 40, 75)
@@ -62,8 +62,8 @@ def test_only_the_knobs_that_differ(tmp_path: Path) -> None:
     make(tmp_path / "c", knobs={"optim.lr": 1e-4, "seed": 42, "method.rank": 8}, choices={"method": "lora"})
     make(tmp_path / "d", knobs={})
     runs = list_runs(tmp_path)
-    assert differing(runs) == {"optim.lr": [1e-4, 1e-3, 1e-4, None], "method.rank": [None, None, 8, None]}
-    text = table(runs)
+    assert find_differences(runs) == {"optim.lr": [1e-4, 1e-3, 1e-4, None], "method.rank": [None, None, 8, None]}
+    text = format_runs(runs)
     assert "optim.lr" in text
     assert "method.rank" in text
     assert "seed" not in text
@@ -78,14 +78,14 @@ def test_what_follows_from_another_knob_is_not_shown(tmp_path: Path) -> None:
         }
         (folder / "provenance.json").write_text(json.dumps({"choices": {}, "knobs": knobs}))
     runs = list_runs(tmp_path)
-    assert differing(runs) == {"method.rank": [8, 16]}
+    assert find_differences(runs) == {"method.rank": [8, 16]}
     assert [run.knobs["data.max_length"] for run in runs] == [64, 128]
 
 
 def test_choices_are_compared_too(tmp_path: Path) -> None:
     for name, method in (("a", "lora"), ("b", "full")):
         make(tmp_path / name, knobs={"seed": 1}, choices={"method": method, "schema/method": method})
-    assert differing(list_runs(tmp_path)) == {"method": ["lora", "full"]}
+    assert find_differences(list_runs(tmp_path)) == {"method": ["lora", "full"]}
 
 
 def test_a_running_one_whose_process_is_gone_has_died(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_damaged_folder_is_told(tmp_path: Path, name: str, content: bytes | No
     runs = {run.name: run for run in list_runs(tmp_path)}
     assert runs["bad"].troubles == [trouble]
     assert runs["good"].troubles == []
-    assert f"bad: {trouble}" in table(list_runs(tmp_path))
+    assert f"bad: {trouble}" in format_runs(list_runs(tmp_path))
 
 
 @pytest.mark.parametrize("odd", [
@@ -124,7 +124,7 @@ def test_a_damaged_folder_is_told(tmp_path: Path, name: str, content: bytes | No
 def test_a_strange_provenance_is_no_error(tmp_path: Path, odd: dict[str, Any]) -> None:
     folder = make(tmp_path / "a")
     (folder / "provenance.json").write_text(json.dumps(odd))
-    assert set(summary(folder).knobs) <= {"b"}
+    assert set(summarize_run(folder).knobs) <= {"b"}
 
 
 @pytest.mark.parametrize("odd", [
@@ -132,13 +132,13 @@ def test_a_strange_provenance_is_no_error(tmp_path: Path, odd: dict[str, Any]) -
 ])
 def test_a_strange_status_is_no_error(tmp_path: Path, odd: dict[str, Any]) -> None:
     make(tmp_path / "a", **odd)
-    assert len(table(list_runs(tmp_path)).splitlines()) == 2
+    assert len(format_runs(list_runs(tmp_path)).splitlines()) == 2
 
 
 def test_a_name_cannot_steer_the_terminal(tmp_path: Path) -> None:
     make(tmp_path / "a\x1b[2J", losses=(1.0,), knobs={"data.path": ["[red]x[/red]"]})
     make(tmp_path / "b", losses=(1.0,), knobs={"data.path": ["y"]}, state="failed", why="boom\x1b[2J")
-    text = table(list_runs(tmp_path), width=200)
+    text = format_runs(list_runs(tmp_path), width=200)
     assert "\x1b" not in text
     assert '["[red]x[/red]"]' in text
 
@@ -215,7 +215,7 @@ def test_a_pipe_or_a_device_in_a_run_folder_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "status.json")
     os.mkfifo(tmp_path / "metrics.jsonl")
     (tmp_path / "provenance.json").symlink_to("/dev/zero")
-    assert summary(tmp_path).troubles == [
+    assert summarize_run(tmp_path).troubles == [
         "status.json cannot be read (not a regular file)", "provenance.json cannot be read (not a regular file)",
         "metrics.jsonl cannot be read",
     ]

@@ -128,7 +128,7 @@ ELSEWHERE = {
 """What LLaMA-Factory, TRL and axolotl call a knob of ours: whoever comes from there is shown the way."""
 
 
-def nearest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
+def find_nearest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
     """The known words closest to `word`, best first; the last part of a dotted name counts as well as the whole."""
     names = sorted(set(known))
     meant = ELSEWHERE.get(word.rsplit(".", 1)[-1].lower())
@@ -142,7 +142,7 @@ def nearest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
     return close
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def suggest_similar(word: str, known: Iterable[str]) -> str:
     """` Did you mean x or y?` with a leading space, or nothing where nothing is close."""
-    close = nearest(word, known)
+    close = find_nearest(word, known)
     return f" Did you mean {' or '.join(close)}?" if close else ""

@@ -23,7 +23,7 @@ def is_interruptible() -> bool:
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
+def allow_interrupt() -> Iterator[None]:
     """Let the first signal raise Interrupted at once inside the block."""
     global _running
     _running += 1
@@ -34,7 +34,7 @@ def interruptible() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def foreign(refuse: Callable[[str], FulguriteError]) -> Iterator[None]:
+def run_foreign(refuse: Callable[[str], FulguriteError]) -> Iterator[None]:
     """Run a block of foreign code. Raises `refuse(<class: message>)` for whatever it raises, SystemExit included.
 
     KeyboardInterrupt becomes Interrupted. Our own errors, and memory that ran out, pass as they are.
@@ -50,10 +50,10 @@ def foreign(refuse: Callable[[str], FulguriteError]) -> Iterator[None]:
     except BaseException as error:
         if is_shortage(error):
             raise
-        raise refuse(describe(error)) from error
+        raise refuse(describe_error(error)) from error
 
 
-def describe(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """The class and the message of an exception on one line."""
     try:
         text = " ".join(str(error).split())[:LONGEST]

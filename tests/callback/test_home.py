@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fulgurite.callback.run_folder import Home
+from fulgurite.callback.run_folder import RunFolderGuard
 from fulgurite.errors import TrainingFailed
 
 TRAINER: Any = SimpleNamespace(is_global_zero=True, global_step=3)
@@ -35,7 +35,7 @@ def made(folder: Path) -> Path:
     ],
 )
 def test_a_folder_that_is_gone_is_noticed(happens: Callable[[Path], Any], tmp_path: Path) -> None:
-    home = Home(made(tmp_path / "run"))
+    home = RunFolderGuard(made(tmp_path / "run"))
     home.setup(TRAINER, TRAINER, "fit")
     looks = [
         lambda: home.on_train_batch_start(TRAINER, TRAINER, None, 0), lambda: home.on_train_batch_end(TRAINER, TRAINER, None, None, 0),
@@ -52,6 +52,6 @@ def test_a_folder_that_is_gone_is_noticed(happens: Callable[[Path], Any], tmp_pa
 
 def test_another_rank_does_not_look(tmp_path: Path) -> None:
     other: Any = SimpleNamespace(is_global_zero=False, global_step=3)
-    home = Home(tmp_path / "never made")
+    home = RunFolderGuard(tmp_path / "never made")
     home.setup(other, other, "fit")
     home.on_train_end(other, other)

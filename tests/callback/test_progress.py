@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from toy_stage import ToyStage, fit
 
-from fulgurite.callback.progress import Forecast, ProgressLine, Smoothed, clock_words
+from fulgurite.callback.progress import ProgressLine, RunningMean, TimeLeft, format_clock
 
 
 class Terminal(io.StringIO):
@@ -35,7 +35,7 @@ def last_line(text: str) -> str:
 
 
 def test_the_first_steps_do_not_shape_the_forecast() -> None:
-    forecast = Forecast(total=100)
+    forecast = TimeLeft(total=100)
     assert forecast.left(1, trained=60.0, paused=0) is None
     assert forecast.left(2, trained=61.0, paused=0) is None
     # Steps 3 to 10 take 1 s each: 90 remain.
@@ -43,7 +43,7 @@ def test_the_first_steps_do_not_shape_the_forecast() -> None:
 
 
 def test_pauses_count_at_the_rate_known_when_the_last_one_ended() -> None:
-    forecast = Forecast(total=102)
+    forecast = TimeLeft(total=102)
     forecast.left(2, trained=10.0, paused=5.0)
     forecast.left(51, trained=59.0, paused=5.0)
     # One pause of 49 s in the 50 steps since the warm-up: 0.98 s a step beside 1 s of training, and 50 remain.
@@ -54,14 +54,14 @@ def test_pauses_count_at_the_rate_known_when_the_last_one_ended() -> None:
 
 
 def test_a_resumed_run_is_forecast_from_its_own_steps() -> None:
-    forecast = Forecast(total=100, done=50)
+    forecast = TimeLeft(total=100, done=50)
     assert forecast.left(51, trained=9.0, paused=0) is None
     forecast.left(52, trained=10.0, paused=0)
     assert forecast.left(54, trained=14.0, paused=0) == pytest.approx(46 * 2.0)
 
 
 def test_the_mean_begins_at_the_first_loss() -> None:
-    mean = Smoothed()
+    mean = RunningMean()
     assert mean.add(4.0) == pytest.approx(4.0)
     # 0.9 * 0.1 * 4 + 0.1 * 2, over the weights' sum 0.19
     assert mean.add(2.0) == pytest.approx((0.09 * 4 + 0.1 * 2) / 0.19)
@@ -69,7 +69,7 @@ def test_the_mean_begins_at_the_first_loss() -> None:
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0:00"), (65, "1:05"), (3599.6, "1:00:00"), (7325, "2:02:05")])
 def test_time_as_a_person_reads_it(seconds: float, words: str) -> None:
-    assert clock_words(seconds) == words
+    assert format_clock(seconds) == words
 
 
 def test_a_log_gets_few_plain_lines(tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Checkpoint
 from toy_stage import ToyStage, fit
 
-from fulgurite.callback.metrics_logger import Record
-from fulgurite.callback.optimizer_step import Pace
-from fulgurite.logger.guard import Guarded
+from fulgurite.callback.metrics_logger import MetricsLogger
+from fulgurite.callback.optimizer_step import TrainingClock
+from fulgurite.logger.guard import GuardedLogger
 from fulgurite.logger.metrics_file import MetricsFile
 
 
-def record(folder: Path, total: int = 6, every: int = 1, **more: Any) -> Record:
-    return Record(MetricsFile(folder / "metrics.jsonl"), log_every=every, total_steps=total, **more)
+def record(folder: Path, total: int = 6, every: int = 1, **more: Any) -> MetricsLogger:
+    return MetricsLogger(MetricsFile(folder / "metrics.jsonl"), log_every=every, total_steps=total, **more)
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -94,7 +94,7 @@ def test_the_pace_leaves_out_evaluations_and_checkpoints(tmp_path: Path, micro: 
 
 def test_pace_counts_from_go_to_hold() -> None:
     clock = Ticking()
-    pace = Pace(clock)
+    pace = TrainingClock(clock)
     for wait, do in ((3, pace.go), (2, pace.tick), (1, pace.hold), (7, pace.go), (4, pace.hold)):
         clock.now += wait
         do()
@@ -173,7 +173,7 @@ class Keeping(Failing):
 
 
 def test_a_tracker_gets_the_rows_of_the_file(tmp_path: Path) -> None:
-    one, two = Keeping(), Guarded(Keeping, name="two")
+    one, two = Keeping(), GuardedLogger(Keeping, name="two")
     fit([record(tmp_path, total=4)], steps=4, eval_every=2, loggers=[one, two], folder=tmp_path)
     assert [{"step": step, **row} for step, row in one.rows] == rows(tmp_path)
     assert two.works

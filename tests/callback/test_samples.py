@@ -10,9 +10,9 @@ import pytest
 import torch
 from toy_stage import ToyStage, fit
 
-from fulgurite.callback.samples import Samples, side_by_side, words_of
+from fulgurite.callback.samples import Samples, format_prompt, format_side_by_side
 from fulgurite.data.example import Message
-from fulgurite.data.template import resolve
+from fulgurite.data.template import load_template
 from fulgurite.model.config import Tiny
 from fulgurite.model.generate import continued
 from fulgurite.model.streaming import printable
@@ -85,7 +85,7 @@ def test_no_prompts_no_file(tmp_path: Path, tiny: Any) -> None:
 
 
 def test_a_chat_prompt_goes_through_the_template(tmp_path: Path, tiny: Any) -> None:
-    template = resolve(None, tiny.tokenizer)
+    template = load_template(None, tiny.tokenizer)
     chat = [Message("system", "Be brief."), Message("user", "Rank?")]
     fit([samples(tmp_path, tiny, 1, ["Rank?", chat], template)], steps=1, folder=tmp_path)
     ids = [template.encode_prompt([Message("user", "Rank?")]), template.encode_prompt(chat)]
@@ -124,7 +124,7 @@ def row(prompt: str, answer: str, step: int = 0, stopped: bool = True) -> dict[s
 
 
 def test_side_by_side_is_two_columns_of_the_given_width() -> None:
-    text = side_by_side([row("Why?", "word " * 30)], [row("Why?", "Because.", 9)], width=60)
+    text = format_side_by_side([row("Why?", "word " * 30)], [row("Why?", "Because.", 9)], width=60)
     lines = text.splitlines()
     assert lines[0] == "> Why?"
     assert max(len(line) for line in lines) <= 60
@@ -133,14 +133,14 @@ def test_side_by_side_is_two_columns_of_the_given_width() -> None:
 
 
 def test_side_by_side_marks_cut_and_empty_answers_and_obeys_no_markup() -> None:
-    text = side_by_side([row("a", "[bold]x[/bold] \x1b[31m", stopped=False)], [row("a", " ", 1)], width=80)
+    text = format_side_by_side([row("a", "[bold]x[/bold] \x1b[31m", stopped=False)], [row("a", " ", 1)], width=80)
     assert "[bold]x[/bold] \N{REPLACEMENT CHARACTER}[31m …" in text
     assert "(nothing)" in text
     assert "\x1b" not in text
 
 
 def test_side_by_side_of_chinese_keeps_the_columns() -> None:
-    text = side_by_side([row("什么?", "学习率" * 20)], [row("什么?", "好", 1)], width=60)
+    text = format_side_by_side([row("什么?", "学习率" * 20)], [row("什么?", "好", 1)], width=60)
     bars = {sum(2 if ord(c) > 0x2E80 else 1 for c in line.split("│")[0]) for line in text.splitlines() if "│" in line}
     assert len(bars) == 1
 
@@ -151,7 +151,7 @@ def test_an_answer_cannot_steer_the_terminal(bad: str) -> None:
 
 
 def test_a_prompt_in_words() -> None:
-    assert words_of("plain") == words_of([Message("user", "plain")]) == "plain"
+    assert format_prompt("plain") == format_prompt([Message("user", "plain")]) == "plain"
 
 
 def test_answers_that_the_models_length_cuts_are_counted_before_training(tmp_path: Path, tiny: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from toy_stage import ToyStage, fit
 
-from fulgurite.callback.metrics_logger import Record
+from fulgurite.callback.metrics_logger import MetricsLogger
 from fulgurite.config.compose import compose
 from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.logger.metrics_file import MetricsFile
@@ -201,7 +201,7 @@ def test_the_ratio_stands_in_the_rows_and_is_that_of_the_whole_step(tmp_path: Pa
             super().optimizer_step(*args, **kwargs)
             seen.append([before, torch.cat([p.detach().flatten() for p in self.parameters()])])
 
-    record = Record(MetricsFile(tmp_path / "metrics.jsonl"), log_every=1, total_steps=9)
+    record = MetricsLogger(MetricsFile(tmp_path / "metrics.jsonl"), log_every=1, total_steps=9)
     fit([UpdateRatio(), record], steps=9, stage=Keeping(), folder=tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     found = {row["step"]: row["train/update_ratio"] for row in rows if "train/update_ratio" in row}

@@ -13,8 +13,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
-from fulgurite.callback.optimizer_step import Pace
-from fulgurite.logger.guard import guarded
+from fulgurite.callback.optimizer_step import TrainingClock
+from fulgurite.logger.guard import guard_logger
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
@@ -30,7 +30,7 @@ class ToyStage(LightningModule):
         self.step_record: dict[str, float] = {}
         self.tokens_seen = self.step_tokens_read = self._micro = 0
         self._sum = 0.0
-        self.pace = Pace(clock)
+        self.pace = TrainingClock(clock)
         self.logs_to_trackers = True
 
     def on_train_batch_start(self, batch: torch.Tensor, batch_idx: int) -> None:
@@ -89,7 +89,7 @@ def fit(
             accelerator="cpu", max_steps=steps, max_epochs=-1, accumulate_grad_batches=micro, gradient_clip_val=1.0,
             val_check_interval=eval_every * micro if eval_every else None, check_val_every_n_epoch=None,
             limit_val_batches=None if eval_every else 0, num_sanity_val_steps=0,
-            logger=[guarded(logger) for logger in loggers] if loggers else False,
+            logger=[guard_logger(logger) for logger in loggers] if loggers else False,
             callbacks=callbacks, enable_checkpointing=checkpoints, enable_progress_bar=False,
             enable_model_summary=False, log_every_n_steps=1, default_root_dir=folder,
         )

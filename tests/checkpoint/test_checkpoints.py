@@ -68,7 +68,7 @@ def test_lightnings_own_counters_have_the_names_that_are_written():
     quiet()
     trainer = Trainer(accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False)
     own = trainer.fit_loop.state_dict()
-    ours = loop.fit_loop_state(loop.Position(5, 3, True), K)
+    ours = loop.build_fit_loop_state(loop.Position(5, 3, True), K)
     assert shape(ours) == shape(own)
     trainer.fit_loop.load_state_dict(ours)
     assert trainer.global_step == 5
@@ -80,10 +80,10 @@ def shape(tree):
 
 
 def test_a_position_says_the_same_whatever_lies_between():
-    between = loop.fit_loop_state(loop.Position(6, 3), K)
+    between = loop.build_fit_loop_state(loop.Position(6, 3), K)
     assert between["epoch_progress"]["total"] == {"ready": 2, "started": 2, "processed": 2, "completed": 2}
     assert between["epoch_loop.batch_progress"]["current"]["completed"] == 0
-    owed = loop.fit_loop_state(loop.Position(6, 3, evaluated=False), K)
+    owed = loop.build_fit_loop_state(loop.Position(6, 3, evaluated=False), K)
     assert owed["epoch_progress"]["total"] == {"ready": 2, "started": 2, "processed": 1, "completed": 1}
     assert owed["epoch_loop.batch_progress"]["current"]["completed"] == 9
     assert owed["epoch_loop.batch_progress"]["is_last_batch"] is True

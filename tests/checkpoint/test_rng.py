@@ -66,7 +66,7 @@ def test_the_states_of_all_ranks_are_gathered_in_order():
     states = rng.gather(mine, strategy)
     assert len(states) == 2
     assert [plain(state) for state in states] == [plain(mine), plain(other)]
-    assert rng.of_rank(states, 1, 2) is states[1]
+    assert rng.select_rank(states, 1, 2) is states[1]
 
 
 def plain(state):
@@ -76,7 +76,7 @@ def plain(state):
 def test_another_number_of_processes_is_refused():
     state = rng.capture(CPU)
     with pytest.raises(CheckpointError, match="made by 2 processes and this run has 1"):
-        rng.of_rank([state, state], 0, 1)
+        rng.select_rank([state, state], 0, 1)
 
 
 def test_another_kind_of_device_is_told(caplog):

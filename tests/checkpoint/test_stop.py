@@ -7,7 +7,7 @@ import threading
 import pytest
 from toy_training import At, digest, train
 
-from fulgurite.callback.signals import SIGNALS, Stop
+from fulgurite.callback.signals import SIGNALS, SignalHandler
 from fulgurite.checkpoint import folder, resume
 from fulgurite.errors import Interrupted
 
@@ -103,7 +103,7 @@ def test_another_thread_leaves_the_handlers_alone():
     before, seen = signal.getsignal(signal.SIGINT), []
 
     def run():
-        with Stop(None).listening():
+        with SignalHandler(None).listening():
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=run)
@@ -115,7 +115,7 @@ def test_another_thread_leaves_the_handlers_alone():
 def test_a_third_signal_ends_the_process(monkeypatch):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
-    stop = Stop(type("Nothing", (), {"newest": None, "folder": folder.Path("run/checkpoints")}))
+    stop = SignalHandler(type("Nothing", (), {"newest": None, "folder": folder.Path("run/checkpoints")}))
     stop._heard(signal.SIGINT, None)
     with pytest.raises(Interrupted):
         stop._heard(signal.SIGINT, None)

@@ -18,7 +18,7 @@ def there_and_back(value):
     """Through real JSON and real safetensors bytes."""
     tensors = {}
     text = json.dumps(tree.encode(value, "state", tensors), allow_nan=False)
-    return tree.decode(json.loads(text), load(save(io._apart(tensors))))
+    return tree.decode(json.loads(text), load(save(io._separate_storages(tensors))))
 
 
 def same(a, b) -> bool:

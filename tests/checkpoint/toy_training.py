@@ -22,7 +22,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from fulgurite.callback.checkpoint import Checkpoints
-from fulgurite.callback.signals import Stop
+from fulgurite.callback.signals import SignalHandler
 from fulgurite.checkpoint import resume
 from fulgurite.checkpoint.io import FolderCheckpointIO
 from fulgurite.errors import Interrupted
@@ -148,7 +148,7 @@ def train(
     model = model or Model()
     run.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(run / "checkpoints", save_every, keep, identity=identity, allow=allow or [])
-    listener = Stop(checkpoints)
+    listener = SignalHandler(checkpoints)
     quiet()
     trainer = Trainer(
         accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto",

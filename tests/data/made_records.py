@@ -12,7 +12,7 @@ from fulgurite.data import formats
 from fulgurite.data.config import File, Format
 from fulgurite.data.example import Conversation, Example
 from fulgurite.data.fields import Reading, Wrong
-from fulgurite.data.source import Source, build
+from fulgurite.data.source import Source, build_source
 
 Write = Callable[[str, Any], Path]
 Q, A = {"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}
@@ -26,7 +26,7 @@ def call(name: Any = "weather", arguments: Any = "{}") -> dict[str, Any]:
 
 def read(record: Any, format: Format = Format.openai, columnar: bool = False, **roles: str) -> tuple[Conversation, Reading]:
     reading = Reading(roles, columnar=columnar)
-    messages, _ = formats.convert(formats.rename(record, {}, reading), format)
+    messages, _ = formats.convert_record(formats.rename_fields(record, {}, reading), format)
     assert messages is not None
     return messages, reading
 
@@ -38,7 +38,7 @@ def refused(record: Any, format: Format = Format.openai, columnar: bool = False)
 
 
 def source_of(write: Write, records: list[Any], stage: str = "sft", **more: Any) -> Source:
-    return build(File(path=[str(write("a.jsonl", records))], **more), stage=stage, seed=1)
+    return build_source(File(path=[str(write("a.jsonl", records))], **more), stage=stage, seed=1)
 
 
 def pairs_of(source: Source) -> list[list[tuple[str, str]]]:

@@ -11,11 +11,11 @@ from tests.data.made_templates import CHATML, STYLES
 
 from fulgurite.data.answers import REASONING_LEFT_OUT
 from fulgurite.data.config import File, Packing
-from fulgurite.data.dataset import split
+from fulgurite.data.dataset import split_dataset
 from fulgurite.data.example import Conversation, Message
-from fulgurite.data.source import build
-from fulgurite.data.template import Template, resolve
-from fulgurite.data.tokenized import encode
+from fulgurite.data.source import build_source
+from fulgurite.data.template import Template, load_template
+from fulgurite.data.tokenized import tokenize_source
 from fulgurite.errors import DataError
 
 Write = Callable[[str, Any], Path]
@@ -40,7 +40,7 @@ OPENS = (
 def made(text: str, make_tokenizer: Any, marks: list[str] = CHATML, **arguments: Any) -> Template:
     tokenizer = make_tokenizer(marks)
     tokenizer.chat_template = text
-    return resolve(None, tokenizer, arguments)
+    return load_template(None, tokenizer, arguments)
 
 
 def learned(template: Template, ids: list[int], learn: list[bool]) -> list[str]:
@@ -58,7 +58,7 @@ def test_what_precedes_each_learned_answer_is_what_transformers_writes(style: st
     text, marks = STYLES[style]
     tokenizer = make_tokenizer(marks, llama3=style == "llama3.1")
     tokenizer.chat_template = text
-    template = resolve(None, tokenizer)
+    template = load_template(None, tokenizer)
     answers = [i for i, m in enumerate(TALK) if m.role == "assistant"]
     before = []
     for row in template.encode_rows(TALK, "answers"):
@@ -116,7 +116,7 @@ def test_a_head_that_differs_at_inference_leaves_the_content_and_the_end(make_to
 @pytest.mark.parametrize("mask", ["answers", "all"])
 @pytest.mark.parametrize("masked", [1, 3])
 def test_a_turn_that_is_not_learned_is_masked(mask: str, masked: int, tokenizer: Any) -> None:
-    template = resolve("chatml", tokenizer)
+    template = load_template("chatml", tokenizer)
     talk = [Message(m.role, m.content, learned=i != masked) for i, m in enumerate(THINK)]
     ids, learn = template.encode_chat(talk, mask)
     whole, _ = template.encode_chat([Message(m.role, m.content) for m in THINK], mask)
@@ -157,7 +157,7 @@ def test_a_template_that_writes_a_part_of_a_message_is_refused(cut: str, make_to
 def test_arguments_are_the_defaults_of_the_template_that_is_saved(make_tokenizer: Any, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    from fulgurite.data.template_agreement import differing
+    from fulgurite.data.template_agreement import describe_difference
 
     given = {"enable_thinking": False, "effort": "a \"b\"", "deep": {"k": [1, None, True, 0.5]}}
     text = "{{ effort }} {{ deep.k }}" + STYLES["qwen3"][0]
@@ -166,12 +166,12 @@ def test_arguments_are_the_defaults_of_the_template_that_is_saved(make_tokenizer
     again = AutoTokenizer.from_pretrained(tmp_path)
     said = again.apply_chat_template([{"role": "user", "content": "1?"}], add_generation_prompt=True, tokenize=False)
     assert said == 'a "b" [1, None, True, 0.5]<|im_start|>user\n1?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n'
-    assert differing(template, again) is None
+    assert describe_difference(template, again) is None
     other = again.apply_chat_template([{"role": "user", "content": "1?"}], add_generation_prompt=True, tokenize=False, enable_thinking=True)
     assert other.endswith("assistant\n")
-    assert resolve(None, again, given).text(THINK[:1], True) == said
+    assert load_template(None, again, given).text(THINK[:1], True) == said
     again.chat_template = STYLES["qwen3"][0]
-    assert differing(template, again) is not None
+    assert describe_difference(template, again) is not None
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
@@ -200,8 +200,8 @@ def cut(write: Write, make_tokenizer: Any, tmp_path: Path) -> Callable[..., Any]
     def make(records: list[Any], max_length: int, **more: Any) -> Any:
         template = made(STYLES["qwen3"][0], make_tokenizer)
         config = File(path=[str(write("a.jsonl", records))], **more)
-        encoded = encode(build(config, stage="sft", seed=1), template.tokenizer, template, config, tmp_path / "cache")
-        rows, val, report = split(encoded, config, 1, max_length, Packing.none)
+        encoded = tokenize_source(build_source(config, stage="sft", seed=1), template.tokenizer, template, config, tmp_path / "cache")
+        rows, val, report = split_dataset(encoded, config, 1, max_length, Packing.none)
         assert report.balanced
         return rows, val, report
 
@@ -238,10 +238,10 @@ def test_what_is_written_otherwise_is_said_once_with_its_number(write: Write, to
         {"messages": [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "b"}], "tools": [TOOL]},
         {"messages": [{"role": "user", "content": "c?"}, {"role": "assistant", "content": "d"}]},
     ]))], val_fraction=0.0)
-    template = resolve("chatml", tokenizer)
-    source = build(config, stage="sft", seed=1)
+    template = load_template("chatml", tokenizer)
+    source = build_source(config, stage="sft", seed=1)
     examples = list(source.examples())
-    encoded = encode(source, tokenizer, template, config, tmp_path / "cache")
-    _, _, report = split(encoded, config, 1, 1000, Packing.none)
+    encoded = tokenize_source(source, tokenizer, template, config, tmp_path / "cache")
+    _, _, report = split_dataset(encoded, config, 1, 1000, Packing.none)
     flagged = [template.dialect.flags(e.messages) for e in examples]  # type: ignore[union-attr,arg-type]
     assert report.written_otherwise == {WRITTEN_OTHERWISE[flag]: 1 for flag in flagged if flag}

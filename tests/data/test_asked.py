@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from fulgurite.data.config import File, Guide
-from fulgurite.data.dataset import Packing, split
+from fulgurite.data.dataset import Packing, split_dataset
 from fulgurite.data.example import Message
 from fulgurite.data.prompt_dataset import PromptDataset
-from fulgurite.data.sample_prompts import sample_prompts
-from fulgurite.data.source import Source, build
-from fulgurite.data.template import Template, resolve
-from fulgurite.data.tokenized import encode
+from fulgurite.data.sample_prompts import choose_sample_prompts
+from fulgurite.data.source import Source, build_source
+from fulgurite.data.template import Template, load_template
+from fulgurite.data.tokenized import tokenize_source
 from fulgurite.errors import DataError
 
 Write = Callable[..., Path]
@@ -23,9 +23,9 @@ CHAT = [{"role": "system", "content": "Count."}, {"role": "user", "content": "on
 
 
 def asked(source: Source, tokenizer: Any, cache: Path) -> tuple[PromptDataset, Template]:
-    template = resolve(None, tokenizer)
-    encoded = encode(source, tokenizer, template, source.config, cache)
-    rows, _, report = split(encoded, source.config, 1, 512, Packing.none)
+    template = load_template(None, tokenizer)
+    encoded = tokenize_source(source, tokenizer, template, source.config, cache)
+    rows, _, report = split_dataset(encoded, source.config, 1, 512, Packing.none)
     assert report.balanced
     assert report.unread_fields == {}
     return PromptDataset(source, rows), template
@@ -36,7 +36,7 @@ def test_texts_messages_and_columns(write: Write, tokenizer: Any, tmp_path: Path
         {"prompt": "What is 2 + 3?", "result": 5}, {"prompt": CHAT, "id": "b", "level": "easy"},
         {"prompt": "Name a colour.", "system": "Be brief."},
     ]
-    source = build(File(path=[str(write("p.jsonl", records))], val_fraction=0), stage="grpo", seed=1)
+    source = build_source(File(path=[str(write("p.jsonl", records))], val_fraction=0), stage="grpo", seed=1)
     assert source.format == "prompts"
     found, template = asked(source, tokenizer, tmp_path)
     assert found.names == ["level", "result"]
@@ -59,21 +59,21 @@ def test_texts_messages_and_columns(write: Write, tokenizer: Any, tmp_path: Path
     ],
 )
 def test_of_examples_the_last_answer_becomes_a_column(record: dict[str, Any], write: Write, tokenizer: Any, tmp_path: Path) -> None:
-    source = build(File(path=[str(write("p.jsonl", [record]))], val_fraction=0), stage="ppo", seed=1)
+    source = build_source(File(path=[str(write("p.jsonl", [record]))], val_fraction=0), stage="ppo", seed=1)
     found, template = asked(source, tokenizer, tmp_path)
     assert dict(found.columns(0)) == {"answer": "5", "level": 1}
     assert found.ids(0) == template.encode_prompt([Message("user", "Add 2 and 3.")])
 
 
 def test_the_guides_questions_are_prompts(tokenizer: Any, tmp_path: Path) -> None:
-    found, _ = asked(build(Guide(val_fraction=0), stage="grpo", seed=1), tokenizer, tmp_path)
+    found, _ = asked(build_source(Guide(val_fraction=0), stage="grpo", seed=1), tokenizer, tmp_path)
     assert len(found) > 50
     assert all(found.messages(i)[-1].role == "user" and found.columns(i)["answer"] for i in range(len(found)))
 
 
 def test_prompts_to_sample_are_the_prompts(write: Write) -> None:
-    source = build(File(path=[str(write("p.jsonl", [{"prompt": "One?"}, {"prompt": CHAT}]))]), stage="grpo", seed=1)
-    assert sample_prompts(None, source, None) == [[Message("user", "One?")], [Message("system", "Count."), Message("user", "one")]]
+    source = build_source(File(path=[str(write("p.jsonl", [{"prompt": "One?"}, {"prompt": CHAT}]))]), stage="grpo", seed=1)
+    assert choose_sample_prompts(None, source, None) == [[Message("user", "One?")], [Message("system", "Count."), Message("user", "one")]]
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -93,18 +93,18 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_prompts_are_named_by_file_line_field_and_reason(name: str, write: Write) -> None:
     record, said = BAD[name]
-    source = build(File(path=[str(write("p.jsonl", [record]))], format="prompts"), stage="grpo", seed=1)
+    source = build_source(File(path=[str(write("p.jsonl", [record]))], format="prompts"), stage="grpo", seed=1)
     with pytest.raises(DataError, match=said):
         source.check()
 
 
 def test_a_stage_that_learns_answers_refuses_prompts_without_them(write: Write) -> None:
     with pytest.raises(DataError, match=r"holds prompts without answers and stage=sft learns answers to questions; take stage=grpo"):
-        build(File(path=[str(write("p.jsonl", [{"prompt": "One?"}]))]), stage="sft", seed=1)
+        build_source(File(path=[str(write("p.jsonl", [{"prompt": "One?"}]))]), stage="sft", seed=1)
 
 
 def test_unknown_fields_name_what_is_due(write: Write) -> None:
     with pytest.raises(DataError, match=r"data\.columns=\{prompt: question\}"):
-        build(File(path=[str(write("p.jsonl", [{"question": "One?"}]))]), stage="grpo", seed=1)
-    source = build(File(path=[str(write("p.jsonl", [{"question": "One?"}]))], columns={"prompt": "question"}), stage="grpo", seed=1)
+        build_source(File(path=[str(write("p.jsonl", [{"question": "One?"}]))]), stage="grpo", seed=1)
+    source = build_source(File(path=[str(write("p.jsonl", [{"question": "One?"}]))], columns={"prompt": "question"}), stage="grpo", seed=1)
     assert source.check().good == 1

@@ -15,15 +15,15 @@ import torch
 
 from fulgurite.data import preference_dataset as compared_rows
 from fulgurite.data.config import File, Format, Guide, GuidePreference, Packing
-from fulgurite.data.dataset import split
+from fulgurite.data.dataset import split_dataset
 from fulgurite.data.example import Bad, Conversation, Message
-from fulgurite.data.loader import Ahead, longest, train_loader, val_loader
-from fulgurite.data.preference_dataset import PreferenceDataset, collate_compared, collate_mismatched
-from fulgurite.data.sample_prompts import sample_prompts
-from fulgurite.data.sampler import StepSampler, mismatched
-from fulgurite.data.source import build
-from fulgurite.data.template import resolve
-from fulgurite.data.tokenized import encode
+from fulgurite.data.loader import Ahead, build_train_loader, build_val_loader, collate_longest
+from fulgurite.data.preference_dataset import PreferenceDataset, collate_mismatched, collate_preferences
+from fulgurite.data.sample_prompts import choose_sample_prompts
+from fulgurite.data.sampler import StepSampler, pair_mismatched
+from fulgurite.data.source import build_source
+from fulgurite.data.template import load_template
+from fulgurite.data.tokenized import tokenize_source
 from fulgurite.errors import DataError
 
 Write = Callable[[str, Any], Path]
@@ -60,7 +60,7 @@ JUDGED: dict[str, tuple[dict[str, Any], bool]] = {
 
 
 def examples(write: Write, record: dict[str, Any], stage: str) -> Any:
-    source = build(File(path=[str(write("a.jsonl", [record]))]), stage=stage, seed=1)
+    source = build_source(File(path=[str(write("a.jsonl", [record]))]), stage=stage, seed=1)
     assert source.check().unread == {}
     return source.format, next(iter(source.examples()))
 
@@ -84,7 +84,7 @@ def test_every_form_of_a_judged_answer(form: str, write: Write) -> None:
 def test_a_margin_is_read_for_a_reward_model_and_said_to_be_unread_elsewhere(write: Write) -> None:
     path = str(write("a.jsonl", [{**PAIR, "margin": 2}]))
     for stage, unread in (("rm", {}), ("dpo", {"margin": 1})):
-        source = build(File(path=[path]), stage=stage, seed=1)
+        source = build_source(File(path=[path]), stage=stage, seed=1)
         assert source.check().unread == unread
         assert next(iter(source.examples())).margin == 2.0  # type: ignore[union-attr]
 
@@ -122,7 +122,7 @@ def test_a_bad_record_is_one_line_with_place_field_and_reason(name: str, write: 
     good = PAIR if stage != "kto" else {"messages": [Q, A], "label": True}
     path = write("bad.jsonl", [good, record])
     with pytest.raises(DataError) as caught:
-        build(File(path=[str(path)]), stage=stage, seed=1).check()
+        build_source(File(path=[str(path)]), stage=stage, seed=1).check()
     assert str(caught.value).startswith(f"{path}:2: {said}" if said.startswith("field") else f"{path}:2: field {said}")
     assert "\n" not in str(caught.value)
 
@@ -175,7 +175,7 @@ def test_hh_pairs_of_several_turns(write: Write) -> None:
     assert [m.content for m in example.messages] == ["a", "b", "question\nHuman: is no mark here", "good"]
     other = {**pair, "rejected": HH.format("a", "c") + "\n\nHuman: question\n\nAssistant: bad"}
     with pytest.raises(DataError, match="'rejected': its prompt differs from that of chosen"):
-        build(File(path=[str(write("b.jsonl", [other]))]), stage="rm", seed=1).check()
+        build_source(File(path=[str(write("b.jsonl", [other]))]), stage="rm", seed=1).check()
 
 
 CELLS = {
@@ -185,18 +185,18 @@ CELLS = {
 
 def test_labels_and_margins_of_a_csv_file(write: Write) -> None:
     path = write("a.csv", "prompt,completion,label\n" + "".join(f"question,good,{cell}\n" for cell in CELLS))
-    source = build(File(path=[str(path)]), stage="kto", seed=1)
+    source = build_source(File(path=[str(path)]), stage="kto", seed=1)
     assert source.check().unread == {}
     assert [example.good for example in source.examples()] == list(CELLS.values())  # type: ignore[union-attr]
     path = write("b.csv", "prompt,chosen,rejected,margin\nquestion,good,bad,1.5\nquestion,good,bad,\n")
-    pairs = build(File(path=[str(path)]), stage="rm", seed=1)
+    pairs = build_source(File(path=[str(path)]), stage="rm", seed=1)
     assert pairs.check().good == 2
     assert [example.margin for example in pairs.examples()] == [1.5, 0.0]  # type: ignore[union-attr]
 
 
 def test_labels_of_numbers(write: Write) -> None:
     path = write("a.jsonl", [{"prompt": "question", "completion": "good", "label": label} for label in (1, 0, True, 0.0)])
-    source = build(File(path=[str(path)]), stage="kto", seed=1)
+    source = build_source(File(path=[str(path)]), stage="kto", seed=1)
     assert [example.good for example in source.examples()] == [True, False, True, False]  # type: ignore[union-attr]
 
 
@@ -211,7 +211,7 @@ def test_calls_are_compared_and_keep_their_structure(write: Write) -> None:
     assert len(example.messages.tools) == len(example.rejected.tools) == 2
     same = {"prompt": [Q], "chosen": sides["chosen"], "rejected": sides["chosen"]}
     with pytest.raises(DataError, match="'rejected': is the same text as chosen"):
-        build(File(path=[str(write("b.jsonl", [same]))]), stage="dpo", seed=1).check()
+        build_source(File(path=[str(write("b.jsonl", [same]))]), stage="dpo", seed=1).check()
 
 
 @pytest.mark.parametrize("what", FITS)
@@ -219,25 +219,25 @@ def test_the_stage_and_the_data_must_fit(what: str, write: Write) -> None:
     stage, record, said = FITS[what]
     path = write("a.jsonl", [record])
     with pytest.raises(DataError) as caught:
-        build(File(path=[str(path)]), stage=stage, seed=1)
+        build_source(File(path=[str(path)]), stage=stage, seed=1)
     assert str(caught.value).startswith(f"{path}{said}")
 
 
 def test_columns_and_a_format_that_is_named(write: Write) -> None:
     path = str(write("a.jsonl", [{"q": "question", "yes": "good", "no": "bad", "kto_tag": True}]))
     columns = {"prompt": "q", "chosen": "yes", "rejected": "no"}
-    source = build(File(path=[path], columns=columns), stage="dpo", seed=1)
+    source = build_source(File(path=[path], columns=columns), stage="dpo", seed=1)
     assert next(iter(source.examples())).messages == Conversation(TURNS)  # type: ignore[union-attr]
     columns = {"prompt": "q", "completion": "yes", "label": "kto_tag"}
-    judged = build(File(path=[path], format=Format.kto, columns=columns), stage="kto", seed=1)
+    judged = build_source(File(path=[path], format=Format.kto, columns=columns), stage="kto", seed=1)
     assert next(iter(judged.examples())).good is True  # type: ignore[union-attr]
     with pytest.raises(DataError, match=r"data\.columns=\{prompt: q, chosen: yes, rejected: no\}"):
-        build(File(path=[path]), stage="dpo", seed=1)
+        build_source(File(path=[path]), stage="dpo", seed=1)
 
 
 @pytest.mark.parametrize(("file", "stage"), [("dpo_en_demo.json", "dpo"), ("dpo_en_demo.json", "rm"), ("kto_en_demo.json", "kto")])
 def test_real_files(file: str, stage: str, real_data: Callable[[str], Path]) -> None:
-    source = build(File(path=[str(real_data(file))]), stage=stage, seed=1)
+    source = build_source(File(path=[str(real_data(file))]), stage=stage, seed=1)
     assert source.check().good >= 299
     assert not [e for e in source.examples() if isinstance(e, Bad)]
 
@@ -251,9 +251,9 @@ def made(write: Write, tokenizer: Any, tmp_path: Path) -> Callable[..., Any]:
 
     def make(records: list[dict[str, Any]], stage: str = "dpo", max_length: int = 200, **more: Any) -> Any:
         config = File(path=[str(write("a.jsonl", records))], **{"val_fraction": 0.0, **more})
-        source, template = build(config, stage=stage, seed=1), resolve(None, tokenizer)
-        encoded = encode(source, tokenizer, template, config, tmp_path / "cache")
-        rows, val, report = split(encoded, config, 1, max_length, Packing.none)
+        source, template = build_source(config, stage=stage, seed=1), load_template(None, tokenizer)
+        encoded = tokenize_source(source, tokenizer, template, config, tmp_path / "cache")
+        rows, val, report = split_dataset(encoded, config, 1, max_length, Packing.none)
         assert report.balanced
         return rows, val, report, template, source
 
@@ -277,7 +277,7 @@ def test_each_side_is_the_prompt_and_the_answer_as_at_inference(made: Any) -> No
 
 def test_a_batch_has_the_chosen_sides_first_and_only_answers_as_targets(made: Any) -> None:
     rows, *_ = made([{**r, "margin": n} for n, r in enumerate(records(6))], "rm")
-    batch = collate_compared(rows, [4, 1])
+    batch = collate_preferences(rows, [4, 1])
     assert batch["input_ids"].shape[0] == 4
     assert batch["margins"].tolist() == [4.0, 1.0]
     for i, (row, side) in enumerate([(4, 0), (1, 0), (4, 1), (1, 1)]):
@@ -291,21 +291,21 @@ def test_a_batch_has_the_chosen_sides_first_and_only_answers_as_targets(made: An
 
 def test_what_both_sides_share_ends_before_the_first_token_that_predicts_an_answer(made: Any) -> None:
     rows, *_ = made(records(6))
-    batch = collate_compared(rows, [4, 1, 2])
+    batch = collate_preferences(rows, [4, 1, 2])
     shared = batch["shared"]
     assert shared == min(start for n in (4, 1, 2) for _, start in rows.sides(n)) - 1 > 0
     assert torch.equal(batch["input_ids"][:3, :shared], batch["input_ids"][3:, :shared])
     assert bool((batch["targets"][:, :shared] == -100).all())
     assert bool((batch["targets"][:, shared] != -100).any())
-    assert collate_compared(rows, [])["shared"] == 0
-    assert longest(rows, 2, Ahead.nothing, 0)["shared"] == 0  # the most that a micro-batch may hold spares nothing
+    assert collate_preferences(rows, [])["shared"] == 0
+    assert collate_longest(rows, 2, Ahead.nothing, 0)["shared"] == 0  # the most that a micro-batch may hold spares nothing
 
 
 def test_sides_that_differ_share_nothing() -> None:
     ids = np.arange(9)
     sides = [[(ids, 5), (ids, 6)], [(ids, 5), (np.array([0, 1, 7, 3, 4, 5, 6]), 5)]]
-    assert compared_rows._shared(sides[:1]) == 4
-    assert compared_rows._shared(sides) == 0
+    assert compared_rows._count_shared(sides[:1]) == 4
+    assert compared_rows._count_shared(sides) == 0
 
 
 def test_a_pair_that_is_too_long_is_dropped_whole_and_counted(made: Any) -> None:
@@ -346,7 +346,7 @@ def judged_rows(made: Any, count: int) -> Any:
 
 def test_judged_answers_carry_their_label(made: Any) -> None:
     rows, *_ = judged_rows(made, 7)
-    batch = collate_compared(rows, range(7))
+    batch = collate_preferences(rows, range(7))
     assert batch["good"].tolist() == [n % 3 == 0 for n in range(7)]
     assert batch["shared"] == 0
 
@@ -363,18 +363,18 @@ def test_a_mismatched_pair_is_one_prompt_with_anothers_answer(made: Any) -> None
 
 def test_mismatched_is_a_circle_without_a_fixed_point() -> None:
     for count in (2, 3, 16):
-        partner = mismatched(range(count), range(count), (3, 7))
+        partner = pair_mismatched(range(count), range(count), (3, 7))
         assert sorted(partner) == sorted(partner.values()) == list(range(count))
         assert all(a != b for a, b in partner.items())
-    assert mismatched([4], "a", (3, 7)) == mismatched([], "", (3, 7)) == {}
-    assert mismatched(range(16), range(16), (3, 7)) != mismatched(range(16), range(16), (3, 8))
+    assert pair_mismatched([4], "a", (3, 7)) == pair_mismatched([], "", (3, 7)) == {}
+    assert pair_mismatched(range(16), range(16), (3, 7)) != pair_mismatched(range(16), range(16), (3, 8))
 
 
 @pytest.mark.parametrize("count", range(2, 6))
 def test_an_answer_to_the_same_prompt_is_never_a_mismatch(count: int) -> None:
     """Every way in which up to five rows can share prompts, in every order, against every assignment there is."""
     for prompts in product(range(count), repeat=count):
-        partner = mismatched(range(count), prompts, (3, 7))
+        partner = pair_mismatched(range(count), prompts, (3, 7))
         assert sorted(partner) == (list(range(count)) if len(set(prompts)) > 1 else [])
         assert all(prompts[a] != prompts[b] for a, b in partner.items())
         once = any(all(prompts[a] != prompts[b] for a, b in enumerate(way)) for way in permutations(range(count)))
@@ -393,8 +393,8 @@ def test_a_row_knows_its_prompt_however_much_of_it_is_cut(made: Any) -> None:
     prompts = [rows.prompt(i) for i in range(len(rows))]
     assert (len(rows), len(set(prompts))) == (6, 2)
     assert [p == prompts[0] for p in prompts] == [n % 2 == 0 for n in range(6)]
-    (batch,) = val_loader(rows, 6, ahead=Ahead.mismatched)
-    pairs = mismatched(batch["step_rows"], [prompts[n] for n in batch["step_rows"]], ())
+    (batch,) = build_val_loader(rows, 6, ahead=Ahead.mismatched)
+    pairs = pair_mismatched(batch["step_rows"], [prompts[n] for n in batch["step_rows"]], ())
     assert {prompts[a] != prompts[b] for a, b in pairs.items()} == {True}
     part = batch["ahead"][0]
     for row, ids, targets in zip(part["rows"], part["input_ids"], part["targets"], strict=True):
@@ -411,7 +411,7 @@ def test_a_step_is_seen_ahead_by_all_processes_together_whatever_the_cut(made: A
         found = []
         for rank in range(processes):
             order = StepSampler(rows.lengths, 5, micro_batch, processes, rank, 3, True)
-            for n, batch in enumerate(train_loader(rows, order, lambda: 0, ahead=Ahead.mismatched)):
+            for n, batch in enumerate(build_train_loader(rows, order, lambda: 0, ahead=Ahead.mismatched)):
                 assert ("ahead" in batch) == (n % order.micro_batches_per_step == 0)
                 found += [
                     (n // order.micro_batches_per_step, int(row), *ids[t >= 0].tolist()) for part in batch.get("ahead", [])
@@ -427,24 +427,24 @@ def test_a_step_is_seen_ahead_by_all_processes_together_whatever_the_cut(made: A
 
 def test_an_evaluation_is_seen_ahead_as_one_step(made: Any) -> None:
     rows, *_ = made(records(7))
-    first, *others = val_loader(rows, 2, ahead=Ahead.rows)
+    first, *others = build_val_loader(rows, 2, ahead=Ahead.rows)
     assert sorted(n for part in first["ahead"] for n in part["rows"]) == sorted(first["step_rows"]) == list(range(7))
     assert not any("ahead" in batch for batch in others)
-    empty = list(val_loader(rows, 7, processes=2, rank=1, ahead=Ahead.rows))
+    empty = list(build_val_loader(rows, 7, processes=2, rank=1, ahead=Ahead.rows))
     assert len(empty) == 1
     assert empty[0]["input_ids"].shape == torch.Size([0, 0])
     assert json.dumps(empty[0]["ahead"]) == "[]"
 
 
 def test_the_shipped_pairs_are_whole_and_length_does_not_tell() -> None:
-    source = build(GuidePreference(), stage="dpo", seed=1)
+    source = build_source(GuidePreference(), stage="dpo", seed=1)
     assert source.check().good == 64
     sides = [(e.messages[-1].content, e.rejected[-1].content) for e in source.examples()]  # type: ignore[union-attr,index]
     longer = sum(len(chosen) > len(rejected) for chosen, rejected in sides)
     assert 0.4 < longer / 64 < 0.6
     assert len({e.messages[0].content for e in source.examples()}) == 64  # type: ignore[union-attr,index]
     with pytest.raises(DataError, match=r"stage=dpo learns from pairs of answers; take stage=sft or data=guide_preference\."):
-        build(Guide(), stage="dpo", seed=1)
+        build_source(Guide(), stage="dpo", seed=1)
 
 
 def test_a_pair_in_kto_is_a_good_answer_and_a_bad_one_and_both_are_held_out_or_none(made: Any) -> None:
@@ -463,5 +463,5 @@ def test_a_pair_in_kto_is_a_good_answer_and_a_bad_one_and_both_are_held_out_or_n
     assert len(val) >= 20
     ours, theirs = ({rows_of.places(i)[0] for i in range(len(rows_of))} for rows_of in (rows, val))
     assert not ours & theirs
-    asked = sample_prompts(None, source, val)
+    asked = choose_sample_prompts(None, source, val)
     assert len({prompt[-1].content for prompt in asked}) == len(asked) == 5

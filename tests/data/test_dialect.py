@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tests.data.made_templates import STYLES
 
-from fulgurite.data.example import Conversation, Message, as_dicts, from_dicts
-from fulgurite.data.template import Template, resolve
+from fulgurite.data.example import Conversation, Message, from_dicts, to_dicts
+from fulgurite.data.template import Template, load_template
 from fulgurite.data.template_dialect import CALLS_AS_TEXT, REASONING_AS_TEXT, SYSTEM_MOVED
 
 TOOL = {"type": "function", "function": {
@@ -26,14 +26,14 @@ def made(style: str, make_tokenizer: Any) -> Template:
     text, marks = STYLES[style]
     tokenizer = make_tokenizer(marks)
     tokenizer.chat_template = text
-    return resolve(None, tokenizer)
+    return load_template(None, tokenizer)
 
 
 @pytest.mark.parametrize("style", sorted(STYLES))
 @pytest.mark.parametrize("end", [2, 4])
 def test_a_prompt_with_tools_is_that_of_transformers(style: str, end: int, make_tokenizer: Any) -> None:
     template = made(style, make_tokenizer)
-    theirs = template.tokenizer.apply_chat_template(as_dicts(TALK[:end]), tools=[TOOL], add_generation_prompt=True)["input_ids"]
+    theirs = template.tokenizer.apply_chat_template(to_dicts(TALK[:end]), tools=[TOOL], add_generation_prompt=True)["input_ids"]
     assert template.encode_prompt(TALK[:end]) == theirs
     assert "weather" in template.tokenizer.decode(theirs)
     assert not template.dialect.flags(TALK)
@@ -42,7 +42,7 @@ def test_a_prompt_with_tools_is_that_of_transformers(style: str, end: int, make_
 @pytest.mark.parametrize("style", sorted(STYLES))
 def test_a_whole_conversation_is_that_of_transformers(style: str, make_tokenizer: Any) -> None:
     template = made(style, make_tokenizer)
-    assert template.text(TALK, False) == template.tokenizer.apply_chat_template(as_dicts(TALK), tools=[TOOL], tokenize=False)
+    assert template.text(TALK, False) == template.tokenizer.apply_chat_template(to_dicts(TALK), tools=[TOOL], tokenize=False)
 
 
 def test_arguments_as_text_are_read_as_the_object_that_they_are(make_tokenizer: Any) -> None:
@@ -57,13 +57,13 @@ def test_a_template_that_joins_arguments_as_text_gets_text(tokenizer: Any) -> No
         "{% for m in messages %}{{ m.role + ': ' }}{% if m.tool_calls %}{{ m.tool_calls[0].function.name + ' ' + "
         "m.tool_calls[0].function.arguments }}{% else %}{{ m.content }}{% endif %}{{ eos_token }}{% endfor %}"
     )
-    template = resolve(None, tokenizer)
+    template = load_template(None, tokenizer)
     assert template.dialect.calls == "text"
     assert 'weather {"city": "Zürich \\"old\\""}</s>' in template.text(TALK[:3], False)
 
 
 def test_a_template_without_branches_gets_text(tokenizer: Any) -> None:
-    template = resolve("chatml", tokenizer)
+    template = load_template("chatml", tokenizer)
     text = template.text(TALK, False)
     listed = json.dumps([TOOL], ensure_ascii=False)
     assert f"<|im_start|>system\nBe brief.\n\nYou may call these functions:\n{listed}<|im_end|>" in text
@@ -74,7 +74,7 @@ def test_a_template_without_branches_gets_text(tokenizer: Any) -> None:
 
 
 def test_functions_without_a_system_message_make_one(tokenizer: Any) -> None:
-    text = resolve("chatml", tokenizer).text(Conversation((Message("user", "Hi"),), (TOOL,)), True)
+    text = load_template("chatml", tokenizer).text(Conversation((Message("user", "Hi"),), (TOOL,)), True)
     assert text.startswith("<|im_start|>system\nYou may call these functions:\n")
 
 
@@ -84,14 +84,14 @@ def test_reasoning_goes_under_the_name_that_the_template_reads(key: str, tokeniz
         "{% for m in messages %}{{ m.role + ':' + ('(' + m." + key + " + ')' if m." + key + " is defined else '') + "
         "m.content + eos_token }}{% endfor %}"
     )
-    template = resolve(None, tokenizer)
+    template = load_template(None, tokenizer)
     messages = [Message("user", "1?"), Message("assistant", "2", reasoning="one and one")]
     assert template.text(messages, False) == "user:1?</s>assistant:(one and one)2</s>"
     assert not template.dialect.flags(messages)
 
 
 def test_reasoning_that_the_template_does_not_read_stands_before_the_answer(tokenizer: Any) -> None:
-    template = resolve("chatml", tokenizer)
+    template = load_template("chatml", tokenizer)
     messages = [Message("user", "1?"), Message("assistant", "2", reasoning="one and one")]
     assert "assistant\n<think>\none and one\n</think>\n\n2<|im_end|>" in template.text(messages, False)
     assert template.dialect.flags(messages) == REASONING_AS_TEXT
@@ -102,7 +102,7 @@ def test_the_first_user_turn_takes_a_system_message_that_is_refused(tokenizer: A
         "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
         "{{ m.role + ':' + m.content + eos_token }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
     )
-    template = resolve(None, tokenizer)
+    template = load_template(None, tokenizer)
     messages = [Message("system", "Be brief."), Message("user", "1?"), Message("assistant", "2")]
     assert template.text(messages, False) == "user:Be brief.\n\n1?</s>assistant:2</s>"
     assert template.dialect.flags(messages) == SYSTEM_MOVED
@@ -114,10 +114,10 @@ def test_content_as_parts_for_a_template_that_would_leave_text_out(tokenizer: An
         "{% for m in messages %}{{ m.role + ':' }}{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}"
         "{% endfor %}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
     )
-    template = resolve(None, tokenizer)
+    template = load_template(None, tokenizer)
     assert template.text([Message("user", "1?"), Message("assistant", "2")], False) == "user:1?</s>assistant:2</s>"
 
 
 def test_messages_as_dicts_and_back() -> None:
-    assert as_dicts([Message("user", "a")]) == [{"role": "user", "content": "a"}]
-    assert tuple(from_dicts(as_dicts(TALK))) == TALK.messages
+    assert to_dicts([Message("user", "a")]) == [{"role": "user", "content": "a"}]
+    assert tuple(from_dicts(to_dicts(TALK))) == TALK.messages

@@ -16,9 +16,9 @@ import pytest
 
 from fulgurite.data import tokenized as module
 from fulgurite.data.config import File, Format
-from fulgurite.data.source import build
-from fulgurite.data.template import resolve
-from fulgurite.data.tokenized import TokenizedData, encode
+from fulgurite.data.source import build_source
+from fulgurite.data.template import load_template
+from fulgurite.data.tokenized import TokenizedData, tokenize_source
 from fulgurite.errors import DataError, RequestError
 
 Write = Callable[[str, Any], Path]
@@ -27,7 +27,7 @@ ROWS = [{"instruction": f"question {n}", "output": "answer " * (n % 7 + 1)} for 
 
 def run(path: Path, tokenizer: Any, cache: Path, stage: str = "sft", template: str | None = None, **more: Any) -> TokenizedData:
     config = File(path=[str(path)], **more)
-    return encode(build(config, stage=stage, seed=1), tokenizer, resolve(template, tokenizer), config, cache)
+    return tokenize_source(build_source(config, stage=stage, seed=1), tokenizer, load_template(template, tokenizer), config, cache)
 
 
 def same(a: TokenizedData, b: TokenizedData) -> bool:
@@ -36,7 +36,7 @@ def same(a: TokenizedData, b: TokenizedData) -> bool:
 
 def test_what_is_stored_is_what_the_template_gives(write: Write, tokenizer: Any, tmp_path: Path) -> None:
     made = run(write("a.jsonl", ROWS), tokenizer, tmp_path)
-    template = resolve(None, tokenizer)
+    template = load_template(None, tokenizer)
     examples = list(made.source.examples())
     assert len(made) == len(ROWS)
     for i in (0, 5, 255, 256, 599):
@@ -137,14 +137,14 @@ def test_a_damaged_cache_is_made_anew(damage: str, name: str, write: Write, toke
 
 
 def in_a_process(path: str, tokenizer: Any, cache: str, slow: float, answer: Any) -> None:
-    inner = module._tokens
+    inner = module._tokenize_examples
 
     def slowly(*args: Any) -> Any:
         for found in inner(*args):
             time.sleep(slow)
             yield found
 
-    module._tokens = slowly
+    module._tokenize_examples = slowly
     made = run(Path(path), tokenizer, Path(cache))
     answer.put((made.key, made.fresh))
 
@@ -209,11 +209,11 @@ def test_a_conversation_that_the_template_refuses_is_named(write: Write, make_to
 
 
 def test_a_tokenizer_without_an_end_token_cannot_end_documents(write: Write, tokenizer: Any, tmp_path: Path) -> None:
-    template = resolve(None, tokenizer)
+    template = load_template(None, tokenizer)
     tokenizer.eos_token = None
     config = File(path=[str(write("a.txt", "one\n"))])
     with pytest.raises(DataError, match="no end token to put after each document"):
-        encode(build(config, stage="pt", seed=1), tokenizer, template, config, tmp_path)
+        tokenize_source(build_source(config, stage="pt", seed=1), tokenizer, template, config, tmp_path)
 
 
 def test_template_arguments_are_in_the_key(write: Write, tokenizer: Any, tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_file_that_grows_after_the_check_is_refused_and_nothing_is_kept(
     before, more = path.read_bytes(), ROWS[:0] if also_bad else ROWS[:40]
     grown = before + "".join(json.dumps(r) + "\n" for r in more).encode() + b'{"instruction": 1}\n' * also_bad
     config = File(path=[str(path)])
-    source, inner = build(config, stage="sft", seed=1), module._tokens
+    source, inner = build_source(config, stage="sft", seed=1), module._tokenize_examples
     source.check()
 
     def growing(*args: Any) -> Any:
@@ -241,9 +241,9 @@ def test_a_file_that_grows_after_the_check_is_refused_and_nothing_is_kept(
     if when == "before":
         path.write_bytes(grown)
     else:
-        monkeypatch.setattr(module, "_tokens", growing)
+        monkeypatch.setattr(module, "_tokenize_examples", growing)
     with pytest.raises(DataError, match=r"a\.jsonl changed while it was read: 600 records at the check, 6\d\d after it"):
-        encode(source, tokenizer, resolve(None, tokenizer), config, cache)
+        tokenize_source(source, tokenizer, load_template(None, tokenizer), config, cache)
     assert list((cache / "data").iterdir()) == []
     path.write_bytes(before)
     monkeypatch.undo()
@@ -253,11 +253,11 @@ def test_a_file_that_grows_after_the_check_is_refused_and_nothing_is_kept(
 def test_a_file_that_changes_without_growing_is_refused(write: Write, tokenizer: Any, tmp_path: Path) -> None:
     path = write("a.jsonl", ROWS)
     config = File(path=[str(path)])
-    source = build(config, stage="sft", seed=1)
+    source = build_source(config, stage="sft", seed=1)
     source.check()
     path.write_bytes(path.read_bytes().replace(b"question 7", b"question 0", 1))
     with pytest.raises(DataError, match="changed while it was read"):
-        encode(source, tokenizer, resolve(None, tokenizer), config, tmp_path)
+        tokenize_source(source, tokenizer, load_template(None, tokenizer), config, tmp_path)
 
 
 def test_half_a_surrogate_pair_that_reaches_the_tokenizer_is_named(tokenizer: Any, tmp_path: Path) -> None:
@@ -266,11 +266,11 @@ def test_half_a_surrogate_pair_that_reaches_the_tokenizer_is_named(tokenizer: An
     call = {"type": "function", "function": {"name": "f", "arguments": {"a": "\ud800"}}}
     good = Example(Place("a.jsonl", 1), (Message("user", "a"), Message("assistant", "b")))
     bad = Example(Place("a.jsonl", 2), (Message("user", "a"), Message("assistant", "", (call,))))
-    template = resolve("chatml", tokenizer)
+    template = load_template("chatml", tokenizer)
     with pytest.raises(DataError, match=r"a\.jsonl:2: field 'messages': the tokenizer refuses the text \(it holds half of a surrogate"):
-        list(module._tokens([good, bad], tokenizer, template, File(), False))
+        list(module._tokenize_examples([good, bad], tokenizer, template, File(), False))
     with pytest.raises(DataError, match=r"a\.jsonl:3: field 'text': the tokenizer refuses"):
-        list(module._tokens([Example(Place("a.jsonl", 3), text="a \udfff")], tokenizer, template, File(), False))
+        list(module._tokenize_examples([Example(Place("a.jsonl", 3), text="a \udfff")], tokenizer, template, File(), False))
 
 
 @pytest.mark.parametrize("stage", ["sft", "kto", "dpo", "grpo"])
@@ -278,7 +278,7 @@ def test_a_message_far_beyond_the_longest_row_is_not_tokenised_and_dropped(
     stage: str, write: Write, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fulgurite.data import template as template_module
-    from fulgurite.data.dataset import Packing, split
+    from fulgurite.data.dataset import Packing, split_dataset
 
     huge = "what is this " * 200_000
     records = [{"prompt": f"q {n}", "chosen": "good", "rejected": "bad"} for n in range(3)]
@@ -288,22 +288,22 @@ def test_a_message_far_beyond_the_longest_row_is_not_tokenised_and_dropped(
         records = [{"prompt": f"q {n}"} for n in range(3)]
     path = write("a.jsonl", [records[0], {**records[1], **dict.fromkeys(list(records[1])[:1], huge)}, records[2]])
     config = File(path=[str(path)], val_fraction=0.0)
-    source, template, seen = build(config, stage=stage, seed=1), resolve(None, tokenizer), 0
+    source, template, seen = build_source(config, stage=stage, seed=1), load_template(None, tokenizer), 0
 
     def counting(inner: Any, texts: list[str], special: bool) -> Any:
         nonlocal seen
         seen += sum(map(len, texts))
         return original(inner, texts, special)
 
-    original = module.encoded_texts
+    original = module.encode_texts
     for place in (module, template_module):
-        monkeypatch.setattr(place, "encoded_texts", counting)
-    encoded = encode(source, tokenizer, template, config, tmp_path / "cache", 64)
+        monkeypatch.setattr(place, "encode_texts", counting)
+    encoded = tokenize_source(source, tokenizer, template, config, tmp_path / "cache", 64)
     assert seen < 500_000
-    _, _, report = split(encoded, config, 1, 64, Packing.none)
+    _, _, report = split_dataset(encoded, config, 1, 64, Packing.none)
     assert report.balanced
     assert [(reason, d.places) for reason, d in report.dropped.items()] == [
         ("longer than data.max_length", [f"{path}:2"] * (2 if stage == "kto" else 1))
     ]
     assert report.trained == (4 if stage == "kto" else 2)
-    assert encode(source, tokenizer, template, config, tmp_path / "cache", 2_000_000).key != encoded.key
+    assert tokenize_source(source, tokenizer, template, config, tmp_path / "cache", 2_000_000).key != encoded.key

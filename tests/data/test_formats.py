@@ -16,7 +16,7 @@ from tests.data.made_records import CALL, TOOL, A, Q, Write, call, nested, pairs
 from fulgurite.data import formats
 from fulgurite.data.config import File, Format
 from fulgurite.data.fields import Fields, Reading, Wrong
-from fulgurite.data.source import _convert, build
+from fulgurite.data.source import _convert, build_source
 from fulgurite.errors import DataError
 
 COLUMNS: dict[str, tuple[dict[str, str], dict[str, Any], list[tuple[str, str]], dict[str, int]]] = {
@@ -135,7 +135,7 @@ def test_keys_of_a_turn_are_named_like_columns(write: Write) -> None:
 def test_a_csv_file_with_messages_as_json(write: Write) -> None:
     out = io.StringIO()
     csv.writer(out).writerows([["messages", "tools"], [json.dumps([Q, A]), json.dumps([TOOL])]])
-    source = build(File(path=[str(write("a.csv", out.getvalue()))]), stage="sft", seed=1)
+    source = build_source(File(path=[str(write("a.csv", out.getvalue()))]), stage="sft", seed=1)
     assert source.check().unread == {}
     assert next(source.examples()).messages == read({"messages": [Q, A], "tools": [TOOL]})[0]  # type: ignore[union-attr]
 
@@ -269,7 +269,7 @@ DETECTED: dict[str, tuple[Any, str, Format | None]] = {
 @pytest.mark.parametrize("name", DETECTED)
 def test_detect(name: str) -> None:
     record, stage, format = DETECTED[name]
-    assert formats.detect(record, stage) is format
+    assert formats.detect_format(record, stage) is format
 
 
 # --- whatever a record holds
@@ -320,10 +320,10 @@ def test_any_record_is_read_or_refused_in_one_line(seed: int) -> None:
                 record, random.choice(places_in(record)), random.choice(VALUES), random.choice(KEYS) if random.random() < 0.3 else None,
             )
         for stage in ("sft", "dpo", "kto", "grpo", "pt"):
-            format = formats.detect(record, stage) or random.choice([format for format in Format if format is not Format.auto])
+            format = formats.detect_format(record, stage) or random.choice([format for format in Format if format is not Format.auto])
             reading = Reading(columnar=random.random() < 0.5)
             try:
-                made = _convert(formats.rename(record, {}, reading), format)
+                made = _convert(formats.rename_fields(record, {}, reading), format)
             except Wrong as wrong:
                 refusals.append(str(wrong))
                 continue

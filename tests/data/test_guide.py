@@ -16,7 +16,7 @@ from fulgurite.data.config import GuideForm, GuidePrompts
 from fulgurite.data.guide import arithmetic as sums
 from fulgurite.data.guide import build as make
 from fulgurite.data.guide.questions import ASKED, HELD_OUT, QUESTIONS, TRAIN
-from fulgurite.data.source import build
+from fulgurite.data.source import build_source
 from fulgurite.errors import DataError
 from fulgurite.optim import default_lrs as rates
 
@@ -60,7 +60,7 @@ def test_an_unknown_word_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_sizes() -> None:
-    by_hand = [t for t in make.written() if not t.held_out]
+    by_hand = [t for t in make.read_written() if not t.held_out]
     train = records(TRAIN)
     assert 350 <= len(train) <= 500
     assert len(train) - len(by_hand) <= len(by_hand), "the derived part is at most half of the set"
@@ -99,7 +99,7 @@ def test_answers_send_nobody_to_a_place_that_is_not_there() -> None:
 
 
 def test_settings_in_answers_are_legal() -> None:
-    texts = [t for talk in make.written() for t in talk.turns[1::2]]
+    texts = [t for talk in make.read_written() for t in talk.turns[1::2]]
     found = {m for text in texts for m in re.findall(r"`([a-z_.]+)=([^`\s]*)`", text)}
     assert len(found) > 10
     for name, text in sorted(found):
@@ -125,7 +125,7 @@ def test_settings_in_answers_are_legal() -> None:
 ])
 def test_rates_are_those_of_the_table(question: str, stage: str, method: str, column: int) -> None:
     talk = next(talk for talk in records(TRAIN) if talk[0]["content"] == question)
-    rate = make.number(rates.TABLE[stage, method].rates[column])
+    rate = make.format_number(rates.TABLE[stage, method].rates[column])
     assert talk[1]["content"].startswith(f"Start at {rate}")
 
 
@@ -134,7 +134,7 @@ def test_rates_are_those_of_the_table(question: str, stage: str, method: str, co
     (0, "0"), (1.0, "1"), (10_000, "10,000"),
 ])
 def test_numbers_are_written_as_people_write_them(x: float, words: str) -> None:
-    assert make.number(x) == words
+    assert make.format_number(x) == words
 
 
 @pytest.mark.parametrize(("line", "complaint"), [
@@ -147,7 +147,7 @@ def test_a_bad_piece_is_named_by_its_line(tmp_path: Path, line: str, complaint: 
     path = tmp_path / "written.jsonl"
     path.write_text('{"subject": "s", "turns": ["a", "b"]}\n' + line + "\n", encoding="utf-8")
     with pytest.raises(DataError, match=re.escape("written.jsonl" + complaint)):
-        make.written(path)
+        make.read_written(path)
 
 
 @pytest.mark.parametrize(("held_out", "complaint"), [
@@ -156,23 +156,23 @@ def test_a_bad_piece_is_named_by_its_line(tmp_path: Path, line: str, complaint: 
 ])
 def test_a_bad_held_out_piece_is_refused(monkeypatch: pytest.MonkeyPatch, held_out: make.Talk, complaint: str) -> None:
     taught = [make.Talk("x", (f"Question {n}?", "Yes.")) for n in range(400)]
-    monkeypatch.setattr(make, "written", lambda: [*taught, held_out])
+    monkeypatch.setattr(make, "read_written", lambda: [*taught, held_out])
     with pytest.raises(DataError, match=complaint):
-        make.merged()
+        make.merge_talks()
 
 
 def test_plug_ins_are_not_taught() -> None:
-    before = make.own_options()
+    before = make.list_own_options()
     foreign = option("optim", "of_a_plug_in")(type("Foreign", (Option,), {"__module__": "somewhere.else"}))
     try:
-        assert make.own_options() == before
+        assert make.list_own_options() == before
     finally:
         del options("optim")[foreign.name]
 
 
 def test_of_knob_by_hand() -> None:
     cups = example(default=2.0, bounds=Range(low=1), usual=(1, 2), advice="Keep it.")
-    talks = [t.turns for t in make.of_knob([cups])]
+    talks = [t.turns for t in make.ask_about_knob([cups])]
     look = " See `fulgurite explain tea.cups`."
     assert talks == [
         ("What is tea.cups?", "How many cups. Keep it." + look),
@@ -183,7 +183,7 @@ def test_of_knob_by_hand() -> None:
 
 def test_options_with_defaults_of_their_own_are_told_apart() -> None:
     two = [example(default=1, option="green"), example(default=3, option="black")]
-    assert make.start(two) == "Start with the default: 1 under tea=green, 3 under tea=black."
+    assert make.describe_start(two) == "Start with the default: 1 under tea=green, 3 under tea=black."
 
 
 def example(option: str = "", **spec: Any) -> Knob:
@@ -192,10 +192,10 @@ def example(option: str = "", **spec: Any) -> Knob:
 
 
 def test_at_most_so_many_are_derived_and_every_knob_comes_first() -> None:
-    classes = make.own_options()
-    subjects = len(make.own_knobs(classes)) + len(classes)
-    first = make.derived(classes, subjects)
-    assert len(make.derived(classes, 7)) == 7
+    classes = make.list_own_options()
+    subjects = len(make.list_own_knobs(classes)) + len(classes)
+    first = make.derive_talks(classes, subjects)
+    assert len(make.derive_talks(classes, 7)) == 7
     assert len({t.subject for t in first}) == len(first) == subjects
 
 
@@ -210,7 +210,7 @@ def test_making_it_loads_no_heavy_library() -> None:
 
 
 def test_no_prompt_is_asked_twice_and_each_kind_is_held_out_too() -> None:
-    made = sums.sums()
+    made = sums.build_sums()
     assert len(made) == len({s.prompt for s in made}) == 132
     assert sum(s.held_out for s in made) == 33
     held_out = Counter(s.kind for s in made if s.held_out)
@@ -225,31 +225,31 @@ def test_the_answers_are_right() -> None:
         "left": lambda whole, done: whole - done, "warmup": lambda share, steps: share * steps / 100, "larger": max, "smaller": min,
         "yes": lambda first, second: first > second,
     }
-    for s in sums.sums():
+    for s in sums.build_sums():
         found = hand[s.kind](*(float(word) for word in re.findall(r"\d+(?:e-\d+)?", s.prompt)))  # type: ignore[operator]
         right = "Yes" if found is True else "No" if found is False else found
         assert (s.answer if isinstance(right, str) else float(s.answer)) == right, s.prompt
 
 
 def test_neither_yes_nor_the_first_of_two_is_a_good_guess() -> None:
-    made = [s for s in sums.sums() if s.kind in sums.WORDS]
+    made = [s for s in sums.build_sums() if s.kind in sums.WORDS]
     assert Counter(s.answer for s in made if s.kind == "yes") == {"Yes": 6, "No": 6}
     for kind in ("larger", "smaller"):
         assert sum(re.findall(r"\d+e-\d+", s.prompt)[0] == s.answer for s in made if s.kind == kind) == 6
 
 
 def test_the_prompts_are_handed_to_rewards_with_their_answers() -> None:
-    source = build(GuidePrompts(), stage="grpo", seed=1)
+    source = build_source(GuidePrompts(), stage="grpo", seed=1)
     assert source.check().good == 132
     assert all({"answer", "kind"} <= e.columns.keys() for e in source.examples())  # type: ignore[union-attr]
     with pytest.raises(DataError, match=r"stage=sft learns answers to questions; take stage=grpo"):
-        build(GuidePrompts(), stage="sft", seed=1)
+        build_source(GuidePrompts(), stage="sft", seed=1)
 
 
 def test_the_pairs_of_form_are_the_prompts_and_length_tells() -> None:
-    source = build(GuideForm(), stage="rm", seed=1)
+    source = build_source(GuideForm(), stage="rm", seed=1)
     assert source.check().good == 132
     pairs = list(source.examples())
-    assert {p.messages[0].content for p in pairs} == {s.prompt for s in sums.sums()}  # type: ignore[union-attr,index]
+    assert {p.messages[0].content for p in pairs} == {s.prompt for s in sums.build_sums()}  # type: ignore[union-attr,index]
     for p in pairs:
         assert p.messages[-1].content in p.rejected[-1].content != p.messages[-1].content  # type: ignore[union-attr,index]

@@ -14,12 +14,12 @@ import torch
 from fulgurite.config.compose import compose
 from fulgurite.config.schema import build as build_option
 from fulgurite.data.config import File, Packing
-from fulgurite.data.dataset import TokenDataset, split
-from fulgurite.data.loader import train_loader, val_loader
+from fulgurite.data.dataset import TokenDataset, split_dataset
+from fulgurite.data.loader import build_train_loader, build_val_loader
 from fulgurite.data.sampler import StepSampler
-from fulgurite.data.source import build
-from fulgurite.data.template import resolve
-from fulgurite.data.tokenized import encode
+from fulgurite.data.source import build_source
+from fulgurite.data.template import load_template
+from fulgurite.data.tokenized import tokenize_source
 
 Write = Callable[[str, Any], Path]
 
@@ -31,8 +31,14 @@ def rows(write: Write, tokenizer: Any, tmp_path: Path) -> Callable[[Packing], To
     def make(packing: Packing = Packing.none) -> TokenDataset:
         path = write("a.jsonl", [{"instruction": f"q {n}", "output": "a " * (n % 11 + 1)} for n in range(23)])
         config = File(path=[str(path)], val_fraction=0.0)
-        made = encode(build(config, stage="sft", seed=1), tokenizer, resolve(None, tokenizer), config, tmp_path / "cache")
-        return split(made, config, 1, 120, packing)[0]
+        made = tokenize_source(
+            build_source(config, stage="sft", seed=1),
+            tokenizer,
+            load_template(None, tokenizer),
+            config,
+            tmp_path / "cache",
+        )
+        return split_dataset(made, config, 1, 120, packing)[0]
 
     return make
 
@@ -54,7 +60,7 @@ def test_stop_at_every_step_of_three_epochs_and_go_on(packing: Packing, workers:
     each = order(made).micro_batches_per_step
     for stop in range(3 * per_epoch) if workers == 0 else [0, 1, 3 * per_epoch - 1]:
         position = stop
-        loader = train_loader(made, order(made), lambda: position, workers=workers)  # noqa: B023
+        loader = build_train_loader(made, order(made), lambda: position, workers=workers)  # noqa: B023
         assert len(loader) == per_epoch * each
         seen: list[list[int]] = []
         while position < 3 * per_epoch:
@@ -68,8 +74,8 @@ def test_stop_at_every_step_of_three_epochs_and_go_on(packing: Packing, workers:
 def test_a_worker_leaves_signals_to_the_main_process(rows: Any) -> None:
     """A terminal, `timeout` and job schedulers signal the whole group: the step must still get its batches, and be saved."""
     made = rows()
-    expected = ids(train_loader(made, order(made), lambda: 0))
-    batches = iter(train_loader(made, order(made), lambda: 0, workers=1))
+    expected = ids(build_train_loader(made, order(made), lambda: 0))
+    batches = iter(build_train_loader(made, order(made), lambda: 0, workers=1))
     seen = [next(batches)["rows"]]
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
         os.kill(batches._workers[0].pid, number)
@@ -78,7 +84,7 @@ def test_a_worker_leaves_signals_to_the_main_process(rows: Any) -> None:
 
 def test_a_batch_is_its_rows_padded_on_the_right(rows: Any) -> None:
     made = rows()
-    for batch in train_loader(made, order(made), lambda: 0):
+    for batch in build_train_loader(made, order(made), lambda: 0):
         wanted = {"input_ids", "targets", "step_targets", "rows", "tokens", "lengths"}
         assert set(batch) == wanted, "no mask, and no positions where none are packed"
         assert batch["input_ids"].shape == batch["targets"].shape
@@ -96,7 +102,7 @@ def test_a_batch_is_its_rows_padded_on_the_right(rows: Any) -> None:
 def test_the_step_s_labels_are_counted_over_all_ranks_and_micro_batches(processes: int, rows: Any) -> None:
     made = rows()
     orders = [order(made, processes, r) for r in range(processes)]
-    batches = [list(train_loader(made, o, lambda: 0)) for o in orders]
+    batches = [list(build_train_loader(made, o, lambda: 0)) for o in orders]
     each = orders[0].micro_batches_per_step
     for step in range(orders[0].steps_per_epoch):
         mine = [b for rank in batches for b in rank[step * each : (step + 1) * each]]
@@ -107,7 +113,7 @@ def test_the_step_s_labels_are_counted_over_all_ranks_and_micro_batches(processe
 
 def test_an_empty_micro_batch_has_no_rows(rows: Any) -> None:
     made = rows()
-    last = list(train_loader(made, order(made, processes=2, rank=0), lambda: order(made).steps_per_epoch - 1))
+    last = list(build_train_loader(made, order(made, processes=2, rank=0), lambda: order(made).steps_per_epoch - 1))
     empty = [b for b in last if not b["rows"]]
     assert empty
     assert all(b["input_ids"].shape == (0, 0) and b["tokens"] == 0 and b["step_targets"] > 0 for b in empty)
@@ -116,7 +122,7 @@ def test_an_empty_micro_batch_has_no_rows(rows: Any) -> None:
 @pytest.mark.parametrize(("processes", "micro"), [(1, 1), (1, 4), (2, 2), (3, 5), (2, 100)])
 def test_validation_sees_each_row_once(processes: int, micro: int, rows: Any) -> None:
     made = rows()
-    loaders = [val_loader(made, micro, processes, rank) for rank in range(processes)]
+    loaders = [build_val_loader(made, micro, processes, rank) for rank in range(processes)]
     batches = [list(loader) for loader in loaders]
     assert sorted(n for rank in batches for b in rank for n in b["rows"]) == list(range(len(made)))
     for b in (b for rank in batches for b in rank):
@@ -129,7 +135,7 @@ def test_a_token_of_one_packed_document_never_changes_another_s_logits(rows: Any
     made = rows(Packing.best_fit)
     run = compose(["model=tiny", "precision=fp32"]).run
     model = build_option(run.model, torch.float32).model.eval()
-    batch = next(iter(val_loader(made, 2)))
+    batch = next(iter(build_val_loader(made, 2)))
     positions = batch["position_ids"]
     assert (positions == 0).sum() > len(batch["rows"]), "several documents a row"
     second = int((positions[0] == 0).nonzero()[1])
@@ -154,6 +160,6 @@ def test_packed_and_padded_rows_have_the_loss_of_single_ones(rows: Any) -> None:
             found += float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets, ignore_index=-100, reduction="sum"))
         return found
 
-    single = total(val_loader(rows(), 1))
-    assert total(val_loader(rows(), 7)) == pytest.approx(single, rel=1e-6)
-    assert total(val_loader(rows(Packing.best_fit), 3)) == pytest.approx(single, rel=1e-6)
+    single = total(build_val_loader(rows(), 1))
+    assert total(build_val_loader(rows(), 7)) == pytest.approx(single, rel=1e-6)
+    assert total(build_val_loader(rows(Packing.best_fit), 3)) == pytest.approx(single, rel=1e-6)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fulgurite.data.config import File, Format
-from fulgurite.data.source import build
+from fulgurite.data.source import build_source
 from fulgurite.errors import DataError
 
 Q, A = {"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}
@@ -91,7 +91,7 @@ BAD: dict[str, tuple[str, Any, str]] = {
 
 def refused(config: File, stage: str = "sft") -> str:
     with pytest.raises(DataError) as caught:
-        build(config, stage=stage, seed=1).check()
+        build_source(config, stage=stage, seed=1).check()
     return str(caught.value)
 
 
@@ -124,14 +124,14 @@ def test_the_stage_and_the_format_must_fit(write: Write) -> None:
 
 def test_columns(write: Write) -> None:
     path = str(write("data.jsonl", [{"question": "a", "answer": "b"}]))
-    source = build(File(path=[path], columns={"instruction": "question", "output": "answer"}), stage="sft", seed=1)
+    source = build_source(File(path=[path], columns={"instruction": "question", "output": "answer"}), stage="sft", seed=1)
     assert source.check().good == 1
     assert [m.content for m in next(iter(source.examples())).messages] == ["a", "b"]  # type: ignore[union-attr]
     absent = refused(File(path=[path], columns={"instruction": "question", "output": "answr"}))
     assert "data.jsonl:1: field 'answr': data.columns takes output from it, and it is not there. Did you mean answer?" in absent
     unknown = refused(File(path=[path], columns={"instruct": "question"}))
     assert "data.columns: no format has a field instruct. Did you mean instruction" in unknown
-    text = build(File(path=[path], format=Format.text, columns={"text": "answer"}), stage="pt", seed=1)
+    text = build_source(File(path=[path], format=Format.text, columns={"text": "answer"}), stage="pt", seed=1)
     assert next(iter(text.examples())).text == "b"  # type: ignore[union-attr]
 
 
@@ -140,7 +140,7 @@ def test_bad_records_are_counted_and_tolerated_up_to_the_knob(write: Write) -> N
     path = str(write("data.jsonl", rows))
     assert "data.jsonl:1: field 'messages[1].content': is empty (and 9 more bad records); " in refused(File(path=[path], max_drop=9))
     assert "data.max_drop=10" in refused(File(path=[path], max_drop=9))
-    found = build(File(path=[path], max_drop=10), stage="sft", seed=1).check()
+    found = build_source(File(path=[path], max_drop=10), stage="sft", seed=1).check()
     assert (found.rows, found.good, len(found.bad)) == (40, 30, 10)
     assert [b.place.line for b in found.bad] == list(range(1, 41, 4))
 

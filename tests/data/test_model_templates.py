@@ -13,8 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from fulgurite.data.answers import REASONING_LEFT_OUT
-from fulgurite.data.example import Conversation, Message, as_dicts
-from fulgurite.data.template import Template, resolve
+from fulgurite.data.example import Conversation, Message, to_dicts
+from fulgurite.data.template import Template, load_template
 from fulgurite.data.template_dialect import GREETING_LEFT_OUT, SYSTEM_MOVED
 from fulgurite.errors import ConfigError, DataError
 
@@ -90,7 +90,7 @@ def template_of(name: str) -> Template:
     made = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", pad_token="</s>")
     made.add_special_tokens({"additional_special_tokens": sorted(set(SPECIAL.findall(text)) - {"<s>", "</s>"})})
     made.chat_template = text
-    return resolve(None, made)
+    return load_template(None, made)
 
 
 def check_rows(template: Template, talk: Conversation, answers: list[int], mask: str) -> None:
@@ -135,7 +135,7 @@ def test_a_prompt_is_that_of_transformers(name: str) -> None:
         talk = CASES[case][:-1]
         if (case in TOOLED and not (template.dialect.tools and template.dialect.calls == "object")) or template.dialect.flags(talk):
             continue  # what transformers cannot write, or what the template joins as text
-        turns: list[dict[str, Any]] = as_dicts(talk)
+        turns: list[dict[str, Any]] = to_dicts(talk)
         if template.dialect.parts:
             turns = [turn | {"content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
         theirs = template.tokenizer.apply_chat_template(turns, tools=[TOOL] if talk.tools else None, add_generation_prompt=True)

@@ -12,7 +12,7 @@ from fulgurite.data.config import File
 from fulgurite.data.example import Example
 from fulgurite.data.formats import GREETING, NOT_ANSWERED
 from fulgurite.data.messages import BY_TURNS, JOINED
-from fulgurite.data.source import Source, build
+from fulgurite.data.source import Source, build_source
 from fulgurite.data.tool_calls import OWN_ARGUMENTS
 from fulgurite.errors import DataError
 
@@ -75,7 +75,7 @@ def test_a_list_of_answers_is_no_conversation(record: Any, write: Write) -> None
 
 
 def test_a_column_without_a_name_is_named(write: Write) -> None:
-    source = build(File(path=[str(write("a.csv", ",instruction,output\n0,a,b\n"))]), stage="sft", seed=1)
+    source = build_source(File(path=[str(write("a.csv", ",instruction,output\n0,a,b\n"))]), stage="sft", seed=1)
     assert source.check().unread == {"''": 1}
 
 
@@ -110,12 +110,12 @@ def test_a_folder_with_splits_is_not_learned_as_one(write: Write) -> None:
     with pytest.raises(DataError, match="which are not to be learned alike") as caught:
         source_of_path(train.parent)
     assert f"data.path={train.parent}/train*.jsonl, and for example data.val_path={train.parent}/validation*.jsonl." in str(caught.value)
-    named = build(File(path=[f"{train.parent}/train*.jsonl"], val_path=[f"{train.parent}/validation*.jsonl"]), stage="sft", seed=1)
+    named = build_source(File(path=[f"{train.parent}/train*.jsonl"], val_path=[f"{train.parent}/validation*.jsonl"]), stage="sft", seed=1)
     assert (named.train, named.val) == ([train], [val])
 
 
 def source_of_path(path: Path) -> Source:
-    return build(File(path=[str(path)]), stage="sft", seed=1)
+    return build_source(File(path=[str(path)]), stage="sft", seed=1)
 
 
 @pytest.mark.parametrize("rejected", [{"rejected_response": "worse"}, {"rejected_messages": [Q, {**A, "content": "worse"}]}])
@@ -168,7 +168,7 @@ def test_what_was_thought_before_an_answer_in_a_column_of_its_own(key: str, writ
 
 
 def read_json(write: Write, content: Any) -> Source:
-    source = build(File(path=[str(write("a.json", content))]), stage="sft", seed=1)
+    source = build_source(File(path=[str(write("a.json", content))]), stage="sft", seed=1)
     source.check()
     return source
 

@@ -24,10 +24,10 @@ import pytest
 from fulgurite.data import columnar, json_stream, lines
 from fulgurite.data.config import File
 from fulgurite.data.example import Bad
-from fulgurite.data.files import find
-from fulgurite.data.glob import match
-from fulgurite.data.readers import records
-from fulgurite.data.source import build
+from fulgurite.data.files import find_files
+from fulgurite.data.glob import match_paths
+from fulgurite.data.readers import read_records
+from fulgurite.data.source import build_source
 from fulgurite.errors import DataError
 
 ROWS = [{"instruction": "Grüße?", "output": "Ça va, 你好 🙂"}, {"instruction": "two\nlines", "output": "\"quoted\", yes"}]
@@ -35,7 +35,7 @@ Write = Callable[[str, Any], Path]
 
 
 def values(path: Path) -> list[Any]:
-    return [raw if isinstance(raw, Bad) else raw[1] for raw in records(path)]
+    return [raw if isinstance(raw, Bad) else raw[1] for raw in read_records(path)]
 
 
 def as_csv(delimiter: str = ",") -> str:
@@ -76,17 +76,17 @@ def test_parquet_and_arrow_files(tmp_path: Path) -> None:
             out.write_table(table)
     for path in sorted(tmp_path.iterdir()):
         assert values(path) == table.to_pylist(), path
-    places = [raw[0].line for raw in records(tmp_path / "a.parquet")]
+    places = [raw[0].line for raw in read_records(tmp_path / "a.parquet")]
     assert places == list(range(1, 701))
 
 
 def test_text_has_a_document_a_line(write: Write) -> None:
-    raw = list(records(write("a.txt", "one\n\n  \r\ntwo \r\nthree\u2028still three")))
+    raw = list(read_records(write("a.txt", "one\n\n  \r\ntwo \r\nthree\u2028still three")))
     assert [(r[0].line, r[1]["text"]) for r in raw] == [(1, "one"), (4, "two "), (5, "three\u2028still three")]
 
 
 def test_lines_are_counted_through_blank_ones(write: Write) -> None:
-    raw = list(records(write("a.jsonl", '\n{"a": 1}\n\n{"b": 2}\n')))
+    raw = list(read_records(write("a.jsonl", '\n{"a": 1}\n\n{"b": 2}\n')))
     assert [r[0].line for r in raw] == [2, 4]
 
 
@@ -180,7 +180,7 @@ def test_a_json_array_is_read_in_pieces_of_any_size(size: int, monkeypatch: pyte
     items = [{"n": i, "t": "é\n\\\"" * i, "deep": [1.5e-7, None, True, {"x": [123456789012]}]} for i in range(30)] + [12345, "x", None]
     for indent in (None, 1):
         text = json.dumps(items, indent=indent)
-        found = list(json_stream.items(io.StringIO(text)))
+        found = list(json_stream.read_items(io.StringIO(text)))
         assert [value for _, value, _ in found] == items
         lines = [line for line, _, _ in found]
         assert lines == [1] * len(items) if indent is None else lines == sorted(set(lines))
@@ -235,7 +235,7 @@ def test_what_has_no_end_is_given_up_in_one_line(name: str, zipped: bool, write:
 
 def test_blank_lines_are_skipped_with_their_numbers(write: Write, small: None) -> None:
     content = '\n' * 200 + '{"a": 1}\n' + " \n" * 120 + '  {"a": 2}\n' + "\n" * 130
-    assert [raw[0].line for raw in records(write("a.jsonl", content))] == [201, 322]
+    assert [raw[0].line for raw in read_records(write("a.jsonl", content))] == [201, 322]
 
 
 def test_memory_does_not_follow_what_a_line_unpacks_to(write: Write) -> None:
@@ -275,10 +275,10 @@ def test_a_dictionary_that_repeats_a_long_value_is_decoded_in_small_parts(tmp_pa
     pq.write_table(pa.table({"text": pa.DictionaryArray.from_arrays(pa.array([0] * 300, pa.int32()), pa.array([big]))}),
                    tmp_path / "a.parquet", dictionary_pagesize_limit=1 << 30)
     group = pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0)
-    assert columnar._rows_at_once(group) == columnar.ROWS  # a small dictionary is no reason for care
+    assert columnar._count_rows_at_once(group) == columnar.ROWS  # a small dictionary is no reason for care
     monkeypatch.setattr(columnar, "SMALL_DICTIONARY", 1000)
     monkeypatch.setattr(columnar, "MOST_HELD", 1 << 20)
-    assert columnar._rows_at_once(group) == (1 << 20) // group.column(0).total_uncompressed_size == 5
+    assert columnar._count_rows_at_once(group) == (1 << 20) // group.column(0).total_uncompressed_size == 5
     with pytest.raises(DataError, match="holds more than 1,000 times its size"):
         values(tmp_path / "a.parquet")
 
@@ -305,9 +305,9 @@ def test_a_header_and_a_record_of_many_names_take_no_square_of_time(write: Write
 def test_patterns_folders_and_lists_in_order(write: Write, tmp_path: Path) -> None:
     made = [write(name, ROWS) for name in ("d/b.jsonl", "d/a.jsonl", "d/c.json")]
     write("d/notes.md", "no data")
-    assert find([str(tmp_path / "d")]) == [[made[1], made[0], made[2]]]
-    assert find([str(tmp_path / "d/*.jsonl"), str(made[2])]) == [[made[1], made[0]], [made[2]]]
-    assert find([str(tmp_path / "**/*.json")]) == [[made[2]]]
+    assert find_files([str(tmp_path / "d")]) == [[made[1], made[0], made[2]]]
+    assert find_files([str(tmp_path / "d/*.jsonl"), str(made[2])]) == [[made[1], made[0]], [made[2]]]
+    assert find_files([str(tmp_path / "**/*.json")]) == [[made[2]]]
 
 
 @pytest.mark.parametrize(("word", "said"), [
@@ -319,7 +319,7 @@ def test_a_path_that_names_no_data_is_refused(word: str, said: str, write: Write
     write("notes.md", "no data")
     (tmp_path / "d").mkdir()
     with pytest.raises(DataError, match=said):
-        find([str(tmp_path / word)])
+        find_files([str(tmp_path / word)])
 
 
 @pytest.mark.parametrize("word", [
@@ -328,9 +328,9 @@ def test_a_path_that_names_no_data_is_refused(word: str, said: str, write: Write
 def test_a_data_set_of_the_hub_is_named_with_its_words(word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"there is no such file\. For the data set of the hub, write data\.path=hub:tatsu-lab/alpaca\."):
-        find([word])
+        find_files([word])
     with pytest.raises(DataError) as caught:
-        find(["data/alpaca.jsonl"])
+        find_files(["data/alpaca.jsonl"])
     assert "hub" not in str(caught.value)
 
 
@@ -354,12 +354,12 @@ def test_what_is_no_file_is_not_left_out_in_silence(name: str, write: Write, tmp
     make(tmp_path / "d/x.jsonl")
     for word in ("d", "d/*.jsonl"):
         with pytest.raises(DataError, match=rf"data\.path=\S*{re.escape(word)}: x\.jsonl {said}"):
-            find([str(tmp_path / word)])
+            find_files([str(tmp_path / word)])
     with pytest.raises(DataError) as caught:
-        find([str(tmp_path / "d/x.jsonl")])
+        find_files([str(tmp_path / "d/x.jsonl")])
     assert "Did you mean" not in str(caught.value)
     (tmp_path / "d/x.jsonl").rename(tmp_path / "d/.x.jsonl")
-    assert find([str(tmp_path / "d")]) == [[tmp_path / "d/a.jsonl"]]
+    assert find_files([str(tmp_path / "d")]) == [[tmp_path / "d/a.jsonl"]]
 
 
 def test_rings_of_links_end(write: Write, tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ def test_rings_of_links_end(write: Write, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / "d" / name).symlink_to(tmp_path / "d")
     for pattern in ("**/*.jsonl", "d/**/*.jsonl", "**/a.jsonl", "*/a.jsonl", "d/" + "*/" * 40 + "*.jsonl", "**/**/**/*.jsonl"):
-        [[found]] = find([str(tmp_path / pattern)])
+        [[found]] = find_files([str(tmp_path / pattern)])
         assert found.resolve() == inside.resolve(), pattern
 
 
@@ -376,15 +376,15 @@ def test_a_ring_of_links_is_called_one(word: str, tmp_path: Path) -> None:
     for name, target in (("itself.jsonl", "itself.jsonl"), ("one.jsonl", "two.jsonl"), ("two.jsonl", "one.jsonl"), ("ring", "ring")):
         (tmp_path / name).symlink_to(target)
     with pytest.raises(DataError, match="is a ring of links, which lead to each other and to no file"):
-        find([str(tmp_path / word)])
+        find_files([str(tmp_path / word)])
     with pytest.raises(DataError, match=r"is a link to itself\.jsonl, in a ring of links, which cannot be read"):
-        find([str(tmp_path / "i*.jsonl")])
+        find_files([str(tmp_path / "i*.jsonl")])
 
 
 @pytest.mark.parametrize("word", ["x" * 300 + ".jsonl", "a/" * 3000, "a\0b.jsonl", "*" * 3000, "[" * 50, "[!", "**"])
 def test_a_path_that_cannot_be_is_one_line(word: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot be read|no such file|NUL"):
-        find([f"{tmp_path}/{word}"])
+        find_files([f"{tmp_path}/{word}"])
 
 
 def test_patterns_match_what_glob_matches(write: Write, tmp_path: Path) -> None:
@@ -394,13 +394,13 @@ def test_patterns_match_what_glob_matches(write: Write, tmp_path: Path) -> None:
     for pattern in patterns:
         word = str(tmp_path / pattern)
         expected = {Path(p) for p in glob.glob(word, recursive=True) if Path(p).is_file()}
-        assert {p for p in match(Path(word)) if p.is_file()} == expected, pattern
+        assert {p for p in match_paths(Path(word)) if p.is_file()} == expected, pattern
 
 
 def test_a_file_named_twice_is_refused(write: Write, tmp_path: Path) -> None:
     path = write("a.jsonl", ROWS)
     with pytest.raises(DataError, match=r"named twice in data\.path"):
-        find([str(path), str(tmp_path / "*.jsonl")])
+        find_files([str(path), str(tmp_path / "*.jsonl")])
 
 
 @pytest.fixture
@@ -416,7 +416,7 @@ def saved(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Path:
 
 def test_a_folder_saved_by_hf_datasets(saved: Path) -> None:
     def read(name: str) -> list[str]:
-        source = build(File(path=[str(saved / name)]), stage="sft", seed=1)
+        source = build_source(File(path=[str(saved / name)]), stage="sft", seed=1)
         return [e.messages[0].content for e in source.examples()]  # type: ignore[union-attr,index]
 
     assert read("one") == [f"q{i}" for i in range(9)]
@@ -430,23 +430,23 @@ def test_a_folder_saved_by_hf_datasets(saved: Path) -> None:
 def test_a_saved_folder_with_splits_that_are_no_names(splits: str, write: Write, tmp_path: Path) -> None:
     write("dataset_dict.json", f'{{"splits": {splits}}}')
     with pytest.raises(DataError, match=r"dataset_dict\.json: field 'splits'"):
-        find([str(tmp_path)])
+        find_files([str(tmp_path)])
 
 
 def test_a_saved_folder_cannot_name_files_outside_of_it(saved: Path, tmp_path: Path) -> None:
     state = tmp_path / "one" / "state.json"
     state.write_text(json.dumps({"_data_files": [{"filename": "../../etc/passwd.arrow"}]}))
     with pytest.raises(DataError, match=r"names passwd\.arrow, which is no file in the folder"):
-        find([str(tmp_path / "one")])
+        find_files([str(tmp_path / "one")])
     state.write_text("{}")
     with pytest.raises(DataError, match=r"state\.json: field '_data_files'"):
-        find([str(tmp_path / "one")])
+        find_files([str(tmp_path / "one")])
 
 
 def test_a_hub_id_without_a_network_is_one_line() -> None:
     pytest.importorskip("datasets")
     with pytest.raises(DataError, match=r"data\.path=hub:nobody/nothing: the hub has no such data set, or cannot be reached") as caught:
-        find(["hub:nobody/nothing"])
+        find_files(["hub:nobody/nothing"])
     assert "\n" not in str(caught.value)
 
 

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from fulgurite.data.config import File, Packing, TooLong
-from fulgurite.data.dataset import IGNORE, TokenDataset, split
-from fulgurite.data.report import Report
-from fulgurite.data.source import build
-from fulgurite.data.template import resolve
-from fulgurite.data.tokenized import TokenizedData, encode
+from fulgurite.data.dataset import IGNORE, TokenDataset, split_dataset
+from fulgurite.data.report import DataReport
+from fulgurite.data.source import build_source
+from fulgurite.data.template import load_template
+from fulgurite.data.tokenized import TokenizedData, tokenize_source
 from fulgurite.errors import DataError
 
 Write = Callable[[str, Any], Path]
-Split = tuple[TokenDataset, TokenDataset | None, Report]
+Split = tuple[TokenDataset, TokenDataset | None, DataReport]
 
 
 def alpaca(count: int, words: Callable[[int], int] = lambda n: n % 9 + 1) -> list[dict[str, Any]]:
@@ -35,9 +35,9 @@ def cut(tokenizer: Any, tmp_path: Path) -> Callable[..., Split]:
         paths: list[Path], max_length: int = 1000, packing: Packing = Packing.none, stage: str = "sft", seed: int = 1, **more: Any
     ) -> Split:
         config = File(path=[str(p) for p in paths], **more)
-        template = resolve(None, tokenizer, None, config.special_tokens)
-        made = encode(build(config, stage=stage, seed=seed), tokenizer, template, config, tmp_path / "cache")
-        return split(made, config, seed, max_length, packing)
+        template = load_template(None, tokenizer, None, config.special_tokens)
+        made = tokenize_source(build_source(config, stage=stage, seed=seed), tokenizer, template, config, tmp_path / "cache")
+        return split_dataset(made, config, seed, max_length, packing)
 
     return make
 

@@ -10,9 +10,9 @@ import pytest
 from tests.data.made_templates import STYLES
 
 from fulgurite.data.config import File
-from fulgurite.data.source import build
-from fulgurite.data.template import resolve
-from fulgurite.data.tokenized import TokenizedData, encode
+from fulgurite.data.source import build_source
+from fulgurite.data.template import load_template
+from fulgurite.data.tokenized import TokenizedData, tokenize_source
 
 Write = Callable[[str, Any], Path]
 TOOLS = [{"type": "function", "function": {
@@ -42,7 +42,13 @@ def encoded(write: Write, make_tokenizer: Any, tmp_path: Path) -> Callable[[str,
         tokenizer = make_tokenizer(marks, llama3=style == "llama3.1")
         tokenizer.chat_template = text
         config = File(path=[str(write("a.jsonl", RECORDS[stage]))])
-        return encode(build(config, stage=stage, seed=1), tokenizer, resolve(None, tokenizer), config, tmp_path / "cache"), tokenizer
+        return tokenize_source(
+            build_source(config, stage=stage, seed=1),
+            tokenizer,
+            load_template(None, tokenizer),
+            config,
+            tmp_path / "cache",
+        ), tokenizer
 
     return make
 

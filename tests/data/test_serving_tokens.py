@@ -14,9 +14,9 @@ import pytest
 from tests.data.made_templates import STYLES
 
 from fulgurite.data.config import File
-from fulgurite.data.source import build
-from fulgurite.data.template import resolve
-from fulgurite.data.tokenized import encode
+from fulgurite.data.source import build_source
+from fulgurite.data.template import load_template
+from fulgurite.data.tokenized import tokenize_source
 
 Write = Callable[[str, Any], Path]
 PARAMETERS = {"type": "object", "properties": {"town": {"type": "string", "description": "a town"}}, "required": ["town"]}
@@ -50,14 +50,14 @@ def test_the_prompt_of_a_record_is_that_of_transformers(
     text, marks = STYLES[style]
     tokenizer = make_tokenizer(marks)
     tokenizer.chat_template = text
-    template = resolve(None, tokenizer)
+    template = load_template(None, tokenizer)
     path = write("a.jsonl", [RECORDS[stage]])
     if kind == "parquet":
         path = tmp_path / "a.parquet"
         pq.write_table(pa.Table.from_pylist([RECORDS[stage]]), path)
-    source = build(File(path=[str(path)]), stage=stage, seed=1)
+    source = build_source(File(path=[str(path)]), stage=stage, seed=1)
     assert source.check().unread == {}
-    encoded = encode(source, tokenizer, template, source.config, tmp_path)
+    encoded = tokenize_source(source, tokenizer, template, source.config, tmp_path)
     spoken = turns({"town": "Bern"} if template.dialect.calls == "object" else GIVEN[1]["tool_calls"][0]["function"]["arguments"])
     expected = tokenizer.apply_chat_template(spoken[:-1], tools=TOOLS, add_generation_prompt=True)["input_ids"]
     assert "weather" in tokenizer.decode(expected)

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from fulgurite.data.config import File, Guide, Packing
-from fulgurite.data.dataset import split
+from fulgurite.data.dataset import split_dataset
 from fulgurite.data.example import Conversation, Example, Message
-from fulgurite.data.report import Report
-from fulgurite.data.sample_prompts import sample_prompts
-from fulgurite.data.source import Source, build
-from fulgurite.data.template import resolve
-from fulgurite.data.tokenized import encode
+from fulgurite.data.report import DataReport
+from fulgurite.data.sample_prompts import choose_sample_prompts
+from fulgurite.data.source import Source, build_source
+from fulgurite.data.template import load_template
+from fulgurite.data.tokenized import tokenize_source
 from fulgurite.errors import DataError
 
 Write = Callable[[str, Any], Path]
@@ -78,7 +78,7 @@ def test_each_format_is_detected_and_says(name: str, kind: str, write: Write, tm
 
         path = tmp_path / "a.parquet"
         pq.write_table(pa.Table.from_pylist([{k: v for k, v in record.items() if v != []}]), path)
-    source = build(File(path=[str(path)]), stage="sft", seed=1)
+    source = build_source(File(path=[str(path)]), stage="sft", seed=1)
     assert source.check().unread == {}
     tools = (TOOL,) if "tools" in name else ()
     assert [e.messages for e in examples(source)] == [Conversation(tuple(expected), tools)]
@@ -86,7 +86,7 @@ def test_each_format_is_detected_and_says(name: str, kind: str, write: Write, tm
 
 def test_files_of_several_formats_are_mixed_and_named(write: Write) -> None:
     paths = [write("a.jsonl", [SAME["alpaca"][0]]), write("b.json", [SAME["sharegpt"][0]]), write("c.csv", "prompt,response,n\na,b,1\n")]
-    source = build(File(path=[str(p) for p in paths]), stage="sft", seed=1)
+    source = build_source(File(path=[str(p) for p in paths]), stage="sft", seed=1)
     found = source.check()
     assert source.format == "alpaca, sharegpt"
     assert [(str(e.place).rpartition("/")[2], e.file) for e in examples(source)] == [("a.jsonl:1", 0), ("b.json:1", 1), ("c.csv:2", 2)]
@@ -104,11 +104,11 @@ REAL = {
 def test_real_files(name: str, real_data: Callable[[str], Path], tokenizer: Any, tmp_path: Path) -> None:
     stage, count, format, unread = REAL[name]
     config = File(path=[str(real_data(name))])
-    source = build(config, stage=stage, seed=1)
+    source = build_source(config, stage=stage, seed=1)
     found = source.check()
     assert (found.rows, found.good, found.bad, source.format, dict(found.unread)) == (count, count, [], format, unread)
-    encoded = encode(source, tokenizer, resolve(None, tokenizer), config, tmp_path)
-    rows, val, report = split(encoded, config, 1, 2048, Packing.best_fit if stage == "pt" else Packing.none)
+    encoded = tokenize_source(source, tokenizer, load_template(None, tokenizer), config, tmp_path)
+    rows, val, report = split_dataset(encoded, config, 1, 2048, Packing.best_fit if stage == "pt" else Packing.none)
     assert report.balanced
     assert len(rows) == report.rows_an_epoch > 0
     assert val is not None
@@ -118,12 +118,20 @@ def test_real_files(name: str, real_data: Callable[[str], Path], tokenizer: Any,
 
 def test_the_guide_has_a_held_out_part_and_questions_of_its_own(tokenizer: Any, tmp_path: Path) -> None:
     config = Guide()
-    source = build(config, stage="sft", seed=1)
+    source = build_source(config, stage="sft", seed=1)
     found = source.check()
-    rows, val, report = split(encode(source, tokenizer, resolve(None, tokenizer), config, tmp_path), config, 1, 4096, Packing.none)
+    rows, val, report = split_dataset(
+        tokenize_source(source, tokenizer, load_template(None, tokenizer), config, tmp_path),
+        config,
+        1,
+        4096,
+        Packing.none,
+    )
     assert found.rows == len(rows) + len(val or ()) == report.rows_in
-    assert {p.rpartition("/")[2].partition(":")[0] for i in range(len(val or ())) for p in val.places(i)} == {"heldout.jsonl"}  # type: ignore[union-attr]
-    asked = sample_prompts(None, source, val)
+    assert {p.rpartition("/")[2].partition(":")[0] for i in range(len(val or ())) for p in val.places(i)} == {
+        "heldout.jsonl"
+    }  # type: ignore[union-attr]
+    asked = choose_sample_prompts(None, source, val)
     assert len(asked) == 5
     assert all(isinstance(q, str) for q in asked)
 
@@ -132,31 +140,37 @@ def test_prompts_to_sample(write: Write, tokenizer: Any, tmp_path: Path) -> None
     said = [(("system", "s"), ("user", f"q{n}"), ("assistant", "a")) for n in range(60)]
     talk = [{"messages": [{"role": r, "content": c} for r, c in turns]} for turns in said]
     config = File(path=[str(write("a.jsonl", talk))])
-    source = build(config, stage="sft", seed=1)
-    _, val, _ = split(encode(source, tokenizer, resolve(None, tokenizer), config, tmp_path), config, 1, 512, Packing.none)
+    source = build_source(config, stage="sft", seed=1)
+    _, val, _ = split_dataset(
+        tokenize_source(source, tokenizer, load_template(None, tokenizer), config, tmp_path),
+        config,
+        1,
+        512,
+        Packing.none,
+    )
     held = {p for i in range(len(val or ())) for p in val.places(i)}  # type: ignore[union-attr]
-    drawn = sample_prompts(None, source, val)
+    drawn = choose_sample_prompts(None, source, val)
     assert len(drawn) == 5
     for prompt in drawn:
         assert [m.role for m in prompt] == ["system", "user"]
         assert f"{source.files[0]}:{int(prompt[1].content[1:]) + 1}" in held
-    assert sample_prompts(None, source, None)[0] == [S("s"), U("q0")]
-    assert sample_prompts(["mine"], source, val) == ["mine"]
-    assert sample_prompts([], source, val) == []
+    assert choose_sample_prompts(None, source, None)[0] == [S("s"), U("q0")]
+    assert choose_sample_prompts(["mine"], source, val) == ["mine"]
+    assert choose_sample_prompts([], source, val) == []
 
 
 def test_a_greeting_is_part_of_the_prompt_to_sample(write: Write) -> None:
     turns = [("assistant", "hello"), ("user", "q"), ("assistant", "a"), ("user", "r"), ("assistant", "b")]
     record = {"messages": [{"role": role, "content": content} for role, content in turns], "chat_template_kwargs": {"x": 1}}
-    found = sample_prompts(None, build(File(path=[str(write("a.jsonl", [record]))]), stage="sft", seed=1), None)
+    found = choose_sample_prompts(None, build_source(File(path=[str(write("a.jsonl", [record]))]), stage="sft", seed=1), None)
     assert [[m.content for m in prompt] for prompt in found] == [["hello", "q"]]
     assert found[0].arguments == {"x": 1}
 
 
 def test_prompts_of_running_text_are_its_beginnings(write: Write) -> None:
-    source = build(File(path=[str(write("a.txt", "one two three " * 9 + "\nfour\n"))]), stage="pt", seed=1)
-    assert sample_prompts(None, source, None) == [" ".join(["one", "two", "three"] * 4), "four"]
-    assert json.dumps(sample_prompts(None, source, None))
+    source = build_source(File(path=[str(write("a.txt", "one two three " * 9 + "\nfour\n"))]), stage="pt", seed=1)
+    assert choose_sample_prompts(None, source, None) == [" ".join(["one", "two", "three"] * 4), "four"]
+    assert json.dumps(choose_sample_prompts(None, source, None))
 
 
 def test_names_and_values_without_end_make_short_lines(tmp_path: Path) -> None:
@@ -164,21 +178,21 @@ def test_names_and_values_without_end_make_short_lines(tmp_path: Path) -> None:
     many = {f"key {n}": 1 for n in range(3000)}
     good = {"instruction": "q", "output": "a"}
     (tmp_path / "unread.jsonl").write_text(json.dumps({**good, big: 1}) + "\n" + json.dumps({**good, **many}) + "\n")
-    source = build(File(path=[str(tmp_path / "unread.jsonl")]), stage="sft", seed=0)
+    source = build_source(File(path=[str(tmp_path / "unread.jsonl")]), stage="sft", seed=0)
     checked = source.check()
     assert len(checked.words(source)) < 600
     assert len(checked.unread) == 1001
     assert checked.unread["(other fields)"] == 2001
-    report = Report("alpaca", [], unread_fields=dict(checked.unread))
+    report = DataReport("alpaca", [], unread_fields=dict(checked.unread))
     assert "and 981 more" in report.sentence()
     assert len(report.sentence()) < 600
     twice = f'{{"{big}": 1, "{big}": 2}}'
     for name, text in {"twice": twice, "strange": json.dumps({big: 1}), "many": json.dumps(many)}.items():
         (tmp_path / f"{name}.jsonl").write_text(text + "\n")
         with pytest.raises(DataError) as caught:
-            build(File(path=[str(tmp_path / f"{name}.jsonl")]), stage="sft", seed=0).check()
+            build_source(File(path=[str(tmp_path / f"{name}.jsonl")]), stage="sft", seed=0).check()
         assert len(str(caught.value)) < 1000, name
     (tmp_path / "head.csv").write_text(f"{big},{big}\n1,2\n")
     with pytest.raises(DataError, match="the column stands twice") as caught:
-        build(File(path=[str(tmp_path / "head.csv")]), stage="sft", seed=0)
+        build_source(File(path=[str(tmp_path / "head.csv")]), stage="sft", seed=0)
     assert len(str(caught.value)) < 1000

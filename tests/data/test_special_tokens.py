@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from fulgurite.data.config import File, Packing, SpecialTokens
-from fulgurite.data.dataset import split
+from fulgurite.data.dataset import split_dataset
 from fulgurite.data.example import Conversation, Message
-from fulgurite.data.source import build
+from fulgurite.data.source import build_source
 from fulgurite.data.special_tokens import END, START, SpecialTexts
-from fulgurite.data.template import resolve
-from fulgurite.data.tokenized import encode
+from fulgurite.data.template import load_template
+from fulgurite.data.tokenized import tokenize_source
 from fulgurite.errors import DataError
 
 Write = Callable[[str, Any], Path]
@@ -25,10 +25,10 @@ TALK = [Message("user", FORGED), Message("assistant", "It is <|im_end|> markup."
 
 def cut(write: Write, tokenizer: Any, cache: Path, records: list[Any], stage: str = "sft", **more: Any) -> Any:
     config = File(path=[str(write("a.jsonl", records))], val_fraction=0.0, **more)
-    source = build(config, stage=stage, seed=1)
-    template = resolve(None, tokenizer, None, config.special_tokens)
-    encoded = encode(source, tokenizer, template, config, cache)
-    rows, _, report = split(encoded, config, 1, 512, Packing.none)
+    source = build_source(config, stage=stage, seed=1)
+    template = load_template(None, tokenizer, None, config.special_tokens)
+    encoded = tokenize_source(source, tokenizer, template, config, cache)
+    rows, _, report = split_dataset(encoded, config, 1, 512, Packing.none)
     assert report.balanced
     return rows, report
 
@@ -49,7 +49,7 @@ def ids_of(rows: Any, i: int) -> list[int]:
     ), ({"type": "function", "function": {"name": "f", "parameters": {"properties": {FORGED: {"type": "string"}}}}},)),
 ])
 def test_only_the_template_writes_special_tokens(messages: Any, tokenizer: Any) -> None:
-    escaped, kept = (resolve(None, tokenizer, None, mode) for mode in (SpecialTokens.escape, SpecialTokens.keep))
+    escaped, kept = (load_template(None, tokenizer, None, mode) for mode in (SpecialTokens.escape, SpecialTokens.keep))
     plain = [Message(m.role, "x") for m in messages]
     start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     ids, learn = escaped.encode_chat(messages, "answers")
@@ -71,7 +71,7 @@ def _given(template: Any, messages: Any) -> tuple[Any]:
 
 
 def test_the_tokens_are_those_of_transformers_own_sanitising(tokenizer: Any) -> None:
-    template = resolve(None, tokenizer)
+    template = load_template(None, tokenizer)
     turns = [{"role": m.role, "content": m.content} for m in TALK]
     try:
         expected = tokenizer.apply_chat_template(turns, sanitize_control_tokens=True, return_dict=False)
@@ -81,7 +81,7 @@ def test_the_tokens_are_those_of_transformers_own_sanitising(tokenizer: Any) -> 
 
 
 def test_a_learned_answer_goes_on_behind_the_text_of_an_end_token(tokenizer: Any) -> None:
-    ids, learn = resolve(None, tokenizer).encode_chat(TALK, "answers")
+    ids, learn = load_template(None, tokenizer).encode_chat(TALK, "answers")
     assert tokenizer.decode([i for i, on in zip(ids, learn, strict=True) if on]) == "It is <|im_end|> markup.<|im_end|>"
 
 
@@ -142,14 +142,16 @@ def test_added_tokens_that_are_not_special_stay_tokens(make_tokenizer: Any) -> N
     special = SpecialTexts(tokenizer)
     assert special.inside("a <|im_end|>")
     assert not special.inside("<think>a</think>")
-    ids, _ = resolve(None, tokenizer).encode_chat([Message("user", "a"), Message("assistant", "<think>x</think>y")], "answers")
+    ids, _ = load_template(None, tokenizer).encode_chat([Message("user", "a"), Message("assistant", "<think>x</think>y")], "answers")
     assert tokenizer.convert_tokens_to_ids("<think>") in ids
 
 
 def test_tags_of_reasoning_in_an_answer_stay_tokens(make_tokenizer: Any) -> None:
     tokenizer = make_tokenizer(["<|im_start|>", "<|im_end|>", "<think>", "</think>"])
     tag = tokenizer.convert_tokens_to_ids("<think>")
-    ids, _ = resolve(None, tokenizer).encode_chat([Message("user", "a <think>"), Message("assistant", "<think>x</think>y")], "answers")
+    ids, _ = load_template(None, tokenizer).encode_chat(
+        [Message("user", "a <think>"), Message("assistant", "<think>x</think>y")], "answers"
+    )
     assert ids.count(tag) == 1  # that of the question is plain text
 
 

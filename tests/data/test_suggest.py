@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from fulgurite.data.config import File
-from fulgurite.data.source import build
-from fulgurite.data.suggest import as_override, describe_record
+from fulgurite.data.source import build_source
+from fulgurite.data.suggest import describe_record, format_override
 from fulgurite.errors import DataError
 
 Write = Callable[[str, Any], Path]
@@ -72,17 +72,17 @@ def test_the_nearest_columns_are_named_and_read_the_file(name: str, write: Write
     stage, record, columns = SUGGESTED[name]
     path = str(write("a.jsonl", [record] * 3))
     with pytest.raises(DataError) as caught:
-        build(File(path=[path]), stage=stage, seed=1).check()
-    assert as_override(columns) in str(caught.value)
+        build_source(File(path=[path]), stage=stage, seed=1).check()
+    assert format_override(columns) in str(caught.value)
     assert "max_drop" not in str(caught.value)
-    assert build(File(path=[path], columns=columns), stage=stage, seed=1).check().good == 3
+    assert build_source(File(path=[path], columns=columns), stage=stage, seed=1).check().good == 3
 
 
 def test_where_all_records_are_bad_none_is_to_be_dropped(write: Write) -> None:
     path = str(write("a.jsonl", [{"messages": [Q]} for _ in range(60)]))
     for most in (0, 60, 100):
         with pytest.raises(DataError) as caught:
-            build(File(path=[path], max_drop=most), stage="sft", seed=1).check()
+            build_source(File(path=[path], max_drop=most), stage="sft", seed=1).check()
         assert str(caught.value) == (
             f"{path}:1: field 'messages[0]': the last turn is the user's: there is no answer to learn; all 60 records are bad. "
             "They look like {messages: a list of {role, content}} and were read as openai (stage=sft reads alpaca, openai, sharegpt); "
@@ -93,21 +93,21 @@ def test_where_all_records_are_bad_none_is_to_be_dropped(write: Write) -> None:
 def test_columns_that_hide_the_question_are_named(write: Write) -> None:
     path = str(write("a.jsonl", [{"instruction": "a", "output": "b"}]))
     with pytest.raises(DataError, match=r"under data\.columns=\{output: instruction\}; leave data\.columns out, or give data\.format"):
-        build(File(path=[path], columns={"output": "instruction"}), stage="sft", seed=1)
+        build_source(File(path=[path], columns={"output": "instruction"}), stage="sft", seed=1)
 
 
 def test_max_drop_is_offered_where_good_records_remain(write: Write) -> None:
     path = str(write("a.jsonl", [*[{"messages": [Q]}] * 59, {"messages": [Q, A]}]))
     with pytest.raises(DataError, match=r"\(and 58 more bad records\); mend the data, or leave bad records out with data\.max_drop=59\."):
-        build(File(path=[path]), stage="sft", seed=1).check()
-    assert build(File(path=[path], max_drop=59), stage="sft", seed=1).check().good == 1
+        build_source(File(path=[path]), stage="sft", seed=1).check()
+    assert build_source(File(path=[path], max_drop=59), stage="sft", seed=1).check().good == 1
 
 
 def test_a_record_is_described_in_a_bounded_line() -> None:
     assert describe_record({"a": "x", "b": [1, 2], "c": [], "d": None}) == "{a: text, b: a list of number, c: a list, d: null}"
     assert describe_record([1]) == "a list"
     assert len(describe_record({f"{'k' * 10_000}{n}": 1 for n in range(10_000)})) < 1200
-    assert as_override({"instruction": "my question", "output": "a"}) == "data.columns={instruction: 'my question', output: a}"
+    assert format_override({"instruction": "my question", "output": "a"}) == "data.columns={instruction: 'my question', output: a}"
 
 
 @pytest.mark.parametrize(("stage", "record", "said"), [
@@ -120,5 +120,5 @@ def test_a_record_is_described_in_a_bounded_line() -> None:
 ])
 def test_records_of_other_tools_are_explained(stage: str, record: Any, said: str, write: Write) -> None:
     with pytest.raises(DataError) as caught:
-        build(File(path=[str(write("a.jsonl", [record] * 2))]), stage=stage, seed=1).check()
+        build_source(File(path=[str(write("a.jsonl", [record] * 2))]), stage=stage, seed=1).check()
     assert said in str(caught.value)

@@ -10,7 +10,7 @@ import pytest
 from fulgurite.data import template as module
 from fulgurite.data.config import SpecialTokens
 from fulgurite.data.example import Message
-from fulgurite.data.template import BUILT_IN, END_OF_TURN, Template, resolve
+from fulgurite.data.template import BUILT_IN, END_OF_TURN, Template, load_template
 from fulgurite.errors import ConfigError, DataError
 
 MARKS = {
@@ -39,7 +39,7 @@ def test_the_tokens_before_each_learned_answer_are_those_of_its_prompt(
     name: str, marks: bool, start: bool, system: bool, turns: int, make_tokenizer: Any
 ) -> None:
     tokenizer = make_tokenizer(MARKS[name] if marks else [], start, llama3=name == "llama3")
-    template = resolve(name, tokenizer)
+    template = load_template(name, tokenizer)
     messages = talk(system, turns)
     ids, learn = template.encode_chat(messages, "answers")
     begins = [i for i in range(len(ids)) if learn[i] and not learn[i - 1]]
@@ -59,7 +59,7 @@ def test_the_tokens_before_each_learned_answer_are_those_of_its_prompt(
 @pytest.mark.parametrize(("name", "start"), list(product(sorted(BUILT_IN), [True, False])))
 def test_one_start_token_where_the_tokenizer_adds_one_and_none_elsewhere(name: str, start: bool, make_tokenizer: Any) -> None:
     tokenizer = make_tokenizer(MARKS[name], start)
-    ids, _ = resolve(name, tokenizer).encode_chat(talk(True, 2), "answers")
+    ids, _ = load_template(name, tokenizer).encode_chat(talk(True, 2), "answers")
     assert ids.count(tokenizer.bos_token_id) == int(start)
     assert (ids[0] == tokenizer.bos_token_id) == start
 
@@ -67,7 +67,7 @@ def test_one_start_token_where_the_tokenizer_adds_one_and_none_elsewhere(name: s
 @pytest.mark.parametrize("name", sorted(BUILT_IN))
 def test_the_end_of_turn_is_learned_and_the_newline_after_it_is_not(name: str, make_tokenizer: Any) -> None:
     tokenizer = make_tokenizer(MARKS[name])
-    template = resolve(name, tokenizer)
+    template = load_template(name, tokenizer)
     ids, learn = template.encode_chat(talk(False, 1), "answers")
     end = len(learn) - learn[::-1].index(True)
     assert tokenizer.convert_ids_to_tokens(ids[end - 1]) == END_OF_TURN.get(name, "</s>")
@@ -78,13 +78,13 @@ def test_the_end_of_turn_is_learned_and_the_newline_after_it_is_not(name: str, m
 @pytest.mark.parametrize("name", sorted(END_OF_TURN))
 def test_a_tokenizer_without_the_end_of_turn_ends_with_its_own(name: str, make_tokenizer: Any) -> None:
     tokenizer = make_tokenizer([])
-    template = resolve(name, tokenizer)
+    template = load_template(name, tokenizer)
     assert template.stop_ids == [tokenizer.eos_token_id]
     assert END_OF_TURN[name] not in tokenizer.chat_template
 
 
 def test_masks(tokenizer: Any) -> None:
-    template = resolve(None, tokenizer)
+    template = load_template(None, tokenizer)
     messages = talk(True, 3)
     by_mask = {mask: template.encode_chat(messages, mask) for mask in ("answers", "last", "all")}
     assert by_mask["answers"][0] == by_mask["last"][0] == by_mask["all"][0]
@@ -100,21 +100,21 @@ def test_the_tokenizer_s_own_template_wins_and_a_chosen_one_is_kept(tokenizer: A
         "{% if add_generation_prompt %}assistant:{% endif %}"
     )
     tokenizer.chat_template = own
-    assert resolve(None, tokenizer).name == "tokenizer"
+    assert load_template(None, tokenizer).name == "tokenizer"
     assert tokenizer.chat_template == own
-    assert resolve("zephyr", tokenizer).name == "zephyr"
+    assert load_template("zephyr", tokenizer).name == "zephyr"
     assert tokenizer.chat_template == BUILT_IN["zephyr"]
 
 
 def test_chatml_where_there_is_none(tokenizer: Any) -> None:
-    assert resolve(None, tokenizer).name == "chatml"
+    assert load_template(None, tokenizer).name == "chatml"
     assert tokenizer.chat_template == BUILT_IN["chatml"]
 
 
 def test_an_answer_that_would_merge_with_its_prompt_is_cut_from_it(make_tokenizer: Any) -> None:
     """`\\n\\n` is one token: an answer that begins with it takes the prompt's newline when the text is taken whole."""
     tokenizer = make_tokenizer(MARKS["chatml"])
-    template = resolve("chatml", tokenizer)
+    template = load_template("chatml", tokenizer)
     messages = [Message("user", "1"), Message("assistant", "\n\n2")]
     prompt = template.encode_prompt(messages[:1])
     whole = template.tokenise([template.text(messages, prompt=False)])[0]
@@ -127,7 +127,7 @@ def test_an_answer_that_would_merge_with_its_prompt_is_cut_from_it(make_tokenize
 
 def test_an_earlier_answer_whose_tokens_would_differ_is_not_learned_and_counted(make_tokenizer: Any) -> None:
     """Llama 3's header ends in two line breaks, which GPT-2's cut makes one token before nothing and two before a word."""
-    template = resolve("llama3", make_tokenizer(MARKS["llama3"]))
+    template = load_template("llama3", make_tokenizer(MARKS["llama3"]))
     plan = template.plan(TALK, "answers")
     learned = template.join(plan, template.tokenise(plan.texts))
     prompt = template.encode_prompt(TALK[:5])
@@ -145,7 +145,7 @@ RERENDERS = (
 
 def test_a_template_that_rewrites_earlier_turns_is_refused_and_mask_last_works(tokenizer: Any) -> None:
     tokenizer.chat_template = RERENDERS
-    template = resolve(None, tokenizer)
+    template = load_template(None, tokenizer)
     with pytest.raises(DataError, match=r"writes earlier turns otherwise.*data\.mask=last"):
         template.encode_chat(TALK, "answers")
     ids, learn = template.encode_chat(TALK, "last")
@@ -166,7 +166,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused_and_mask_last_works(t
 def test_a_template_that_cannot_be_learned_from_is_refused(text: str, error: type[Exception], said: str, tokenizer: Any) -> None:
     tokenizer.chat_template = text
     with pytest.raises(error, match=said) as caught:
-        resolve(None, tokenizer)
+        load_template(None, tokenizer)
     assert "\n" not in str(caught.value)
     assert "template" in str(caught.value)
 
@@ -175,7 +175,7 @@ def test_a_template_that_loops_is_stopped(tokenizer: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "SECONDS", 0.2)
     tokenizer.chat_template = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
     with pytest.raises(DataError, match=r"longer than 0\.2 seconds"):
-        resolve(None, tokenizer)
+        load_template(None, tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_template_ends_in_bounded_time_and_memory_with_one_line(
     monkeypatch.setattr(module, "SECONDS", 0.5)
     tokenizer.chat_template = text
     with pytest.raises(DataError, match=said) as caught:
-        resolve(None, tokenizer)
+        load_template(None, tokenizer)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600
 
@@ -208,13 +208,13 @@ def test_a_message_that_the_template_leaves_out_is_refused(tokenizer: Any) -> No
         "{% if add_generation_prompt %}assistant:{% endif %}"
     )
     with pytest.raises(DataError, match="leaves out what a system message says"):
-        resolve(None, tokenizer).encode_chat(talk(True, 1), "answers")
+        load_template(None, tokenizer).encode_chat(talk(True, 1), "answers")
 
 
 @pytest.mark.parametrize("name", ["chatlm", "../../x", "/etc/passwd", "templates/chatml.jinja", "own"])
 def test_an_unknown_name_is_refused(name: str, tokenizer: Any) -> None:
     with pytest.raises(ConfigError, match="is not built in") as caught:
-        resolve(name, tokenizer)
+        load_template(name, tokenizer)
     assert "chatml" in str(caught.value)
     assert tokenizer.chat_template is None
 
@@ -222,11 +222,11 @@ def test_an_unknown_name_is_refused(name: str, tokenizer: Any) -> None:
 def test_a_tokenizer_without_an_end_token_is_refused(tokenizer: Any) -> None:
     tokenizer.eos_token = None
     with pytest.raises(ConfigError, match="the tokenizer has none"):
-        resolve("zephyr", tokenizer)
+        load_template("zephyr", tokenizer)
 
 
 def test_the_text_of_a_stop_token_in_an_answer_is_noticed(tokenizer: Any) -> None:
-    template = resolve("chatml", tokenizer, None, SpecialTokens.keep)
+    template = load_template("chatml", tokenizer, None, SpecialTokens.keep)
     assert template.holds_stop([Message("user", "a"), Message("assistant", "b <|im_end|> c")])
     assert not template.holds_stop([Message("user", "<|im_end|>"), Message("assistant", "b")])
 
@@ -241,7 +241,7 @@ def test_sentencepiece_prefix_space() -> None:
     raw.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
     raw.decoder = decoders.Metaspace(prepend_scheme="always")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
-    template = resolve("chatml", tokenizer)
+    template = load_template("chatml", tokenizer)
     messages = [Message("user", "who?"), Message("assistant", "a man")]
     ids, learn = template.encode_chat(messages, "answers")
     prompt = template.encode_prompt(messages[:1])

@@ -14,7 +14,7 @@ from tests.data.made_records import CALL, TOOL, A, Q, Write, call, nested, read,
 
 from fulgurite.data.config import File
 from fulgurite.data.example import Conversation, Message
-from fulgurite.data.source import build
+from fulgurite.data.source import build_source
 
 
 def test_a_message_keeps_calls_reasoning_names_and_tools() -> None:
@@ -77,11 +77,11 @@ def test_a_flag_says_whether_a_turn_is_learned(flag: str, value: Any, learned: b
 
 
 def test_a_masked_answer_gets_no_label(write: Write, tokenizer: Any, tmp_path: Path) -> None:
-    from fulgurite.data.template import resolve
-    from fulgurite.data.tokenized import encode
+    from fulgurite.data.template import load_template
+    from fulgurite.data.tokenized import tokenize_source
 
     source = source_of(write, [{"messages": [Q, {**A, "content": "wrong", "train": False}, Q, {**A, "content": "right"}]}])
-    encoded = encode(source, tokenizer, resolve(None, tokenizer), source.config, tmp_path)
+    encoded = tokenize_source(source, tokenizer, load_template(None, tokenizer), source.config, tmp_path)
     ids, learn = encoded.tokens(0, *encoded.sides(0)[0])
     text = tokenizer.decode([token for token, on in zip(ids.tolist(), learn.tolist(), strict=True) if on])
     assert text == "right<|im_end|>"
@@ -172,7 +172,7 @@ def test_nulls_that_a_columnar_file_adds_are_dropped(tmp_path: Path) -> None:
 
     records = [town("f", {"x": 1}, {"a": {"type": "string"}}), town("g", {"y": [{"z": 2}]}, {"b": {"type": "number"}})]
     pq.write_table(pa.Table.from_pylist(records), tmp_path / "a.parquet")
-    source = build(File(path=[str(tmp_path / "a.parquet")]), stage="sft", seed=1)
+    source = build_source(File(path=[str(tmp_path / "a.parquet")]), stage="sft", seed=1)
     assert source.check().unread == {}
     found = [example.messages for example in source.examples()]  # type: ignore[union-attr]
     assert [list(messages) for messages in found] == [list(read(record)[0]) for record in records]  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from tests.end_to_end.runs import losses, rows, tiny, weights
 from tests.stage.test_preference import judged, pairs, written
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from fulgurite.callback.signals import Stop
+from fulgurite.callback.signals import SignalHandler
 from fulgurite.config.compose import compose
 from fulgurite.data.example import Message
 from fulgurite.errors import CheckpointError, ConfigError, Interrupted, ModelError, RequestError
@@ -31,7 +31,7 @@ from fulgurite.export.model import export_main
 from fulgurite.model.config import Hf
 from fulgurite.model.reward_head import head_of, rewards, with_reward_head
 from fulgurite.plan.preflight import checked_source
-from fulgurite.run.load import load_run, named
+from fulgurite.run.load import load_named, load_run
 from fulgurite.serve.chat import chat_main
 from fulgurite.stage.preference_table import names, row
 
@@ -108,15 +108,15 @@ def test_kto_moves_the_two_classes_apart(words: Any, tmp_path: Path) -> None:
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask the next run to stop before this step, as a signal does."""
-    inner = Stop.on_train_batch_start
+    inner = SignalHandler.on_train_batch_start
 
     def asked(self: Any, trainer: Trainer, *rest: Any) -> None:
         if trainer.global_step == step:
-            monkeypatch.setattr(Stop, "on_train_batch_start", inner)
+            monkeypatch.setattr(SignalHandler, "on_train_batch_start", inner)
             self.asked = signal.SIGTERM
         inner(self, trainer, *rest)
 
-    monkeypatch.setattr(Stop, "on_train_batch_start", asked)
+    monkeypatch.setattr(SignalHandler, "on_train_batch_start", asked)
 
 
 RESUMED = {
@@ -192,7 +192,7 @@ def test_before_the_first_step_policy_and_reference_are_the_start(start: str, me
     assert losses(folder) == pytest.approx([math.log(2)] * 2, abs=1e-6)
     assert last(folder, "train/kl") == pytest.approx(0.0, abs=1e-5)
     trained = logits(load_run(folder, exact=True).model)  # nothing moved: this is the start, and the reference
-    base = logits(named(compose(["model=tiny"]).run.model, torch.float32).model)
+    base = logits(load_named(compose(["model=tiny"]).run.model, torch.float32).model)
     before = logits(load_run(path, exact=True).model) if start != "base" else base
     torch.testing.assert_close(trained, before, rtol=1e-4, atol=1e-5)
     if start != "base":
@@ -205,7 +205,8 @@ def test_a_chain_of_runs_talks_and_is_exported(sft: Path, words: Any, tmp_path: 
     assert Hf(path=str(second)).billions() == Hf(path=str(first)).billions() == Hf(path=str(sft)).billions() == 1e-4
     assert export_main([f"run={second}", f"out={tmp_path / 'out'}"]) == 0
     torch.testing.assert_close(
-        logits(named(Hf(path=str(second)), torch.float32).model), logits(named(Hf(path=str(tmp_path / "out")), torch.float32).model),
+        logits(load_named(Hf(path=str(second)), torch.float32).model),
+        logits(load_named(Hf(path=str(tmp_path / "out")), torch.float32).model),
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdin", io.StringIO("Hello\n"))
@@ -219,7 +220,7 @@ def test_a_reward_model_begins_from_a_run_and_no_model_that_talks_from_it(sft: P
     with pytest.raises(ConfigError, match="is a reward model or classifier, which cannot speak; train it on with stage=rm"):
         checked_source(composed)
     with pytest.raises(ModelError, match="is a reward model or classifier, which cannot speak"):
-        named(Hf(path=str(folder)), torch.float32)
+        load_named(Hf(path=str(folder)), torch.float32)
     with pytest.raises(ModelError, match="is a reward model: it scores answers and cannot talk"):
         chat_main([f"run={folder}"])
 
@@ -243,7 +244,7 @@ def test_a_reward_model_begins_with_the_rewards_of_the_one_it_starts_from(
         path = tmp_path / "out"
         assert export_main([f"run={first}", f"out={path}", "dtype=float32", f"merge={str(start == 'merged export').lower()}"]) == 0
     said += ["model=hf", f"model.path={path}"]
-    begun = named(Hf(path=str(path)), torch.float32, reward=True).model
+    begun = load_named(Hf(path=str(path)), torch.float32, reward=True).model
     torch.testing.assert_close(scored(begun), scored(before.model), rtol=1e-5, atol=1e-5)
     assert float(scored(begun).abs().min()) > 1e-3
 
@@ -325,7 +326,7 @@ def test_a_reward_adapter_stands_apart_with_its_head(method: str, sft: Path, wor
     assert float((read - mine).abs().max() / mine.abs().max()) < 1e-5
     assert float(mine.abs().min()) > 1e-3  # a head of zeros, lost on the way, would be equal to nothing
     with pytest.raises(ModelError, match="is a reward model or classifier, which cannot speak; train it on with stage=rm"):
-        named(Hf(path=str(out)), torch.float32)
+        load_named(Hf(path=str(out)), torch.float32)
 
 
 def test_a_reward_adapter_whose_base_was_changed_does_not_stand_apart(words: Any, tmp_path: Path) -> None:
@@ -356,7 +357,7 @@ def test_a_missing_head_is_an_error(words: Any, tmp_path: Path) -> None:
 def test_an_adapter_without_a_named_base_says_what_to_do(sft: Path, tmp_path: Path) -> None:
     export_main([f"run={sft}", f"out={tmp_path / 'out'}", "merge=false"])
     with pytest.raises(ModelError, match=r"is an adapter that names no base model; give the run it is from, model\.path=<run folder>"):
-        named(Hf(path=str(tmp_path / "out")), torch.float32)
+        load_named(Hf(path=str(tmp_path / "out")), torch.float32)
 
 
 def test_a_run_whose_start_was_trained_on_is_not_resumed_in_silence(sft: Path, words: Any, tmp_path: Path) -> None:

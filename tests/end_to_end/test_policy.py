@@ -26,7 +26,7 @@ from fulgurite.errors import ConfigError, ModelError, RequestError, TrainingFail
 from fulgurite.export.model import export_main
 from fulgurite.model.reward_head import rewards
 from fulgurite.run.load import load_run
-from fulgurite.run.reward_model import judge
+from fulgurite.run.reward_model import load_reward_model
 from fulgurite.stage.grpo import Group
 from fulgurite.stage.policy import PolicyStage, RolloutOrder
 from fulgurite.stage.ppo import Proximal
@@ -478,7 +478,7 @@ def test_a_reward_model_judges_as_it_did_in_training_and_ppo_learns_from_it(tmp_
     loaded = load_run(reward_model)
     turns = [[{"role": "user", "content": "Number 3?"}]] * 3
     answers, ends = ["eeee the", "oooo not", "e"], [True, True, False]
-    found = judge(reward_model)(Answered(["Number 3?"] * 3, answers, [1] * 3, ends, ["p:1"] * 3, {"messages": turns}))
+    found = load_reward_model(reward_model)(Answered(["Number 3?"] * 3, answers, [1] * 3, ends, ["p:1"] * 3, {"messages": turns}))
     for answer, ended, number in zip(answers, ends, found, strict=True):  # each alone; one that was cut is given no end
         said = loaded.tokenizer(answer + "<|im_end|>" * ended)["input_ids"]
         ids = loaded.template.encode_prompt([Message("user", "Number 3?")]) + said

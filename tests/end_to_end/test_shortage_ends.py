@@ -19,12 +19,12 @@ from tests.end_to_end.runs import rows, tiny
 
 from fulgurite.cli.main import main
 from fulgurite.errors import ModelError, TrainingFailed
-from fulgurite.logger.guard import Guarded
+from fulgurite.logger.guard import GuardedLogger
 from fulgurite.model import load
 from fulgurite.model.config import Hf
 from fulgurite.stage.causal_lm import LanguageStage
 from fulgurite.stage.policy import PolicyStage
-from fulgurite.train import experiment as assembly
+from fulgurite.train import assembly
 
 SAID = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
 HERE = Path(__file__).parent
@@ -108,7 +108,7 @@ def test_weights_that_do_not_fit_are_one_line(
     def start(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(assembly, "start", start)
+    monkeypatch.setattr(assembly, "load_start", start)
     words = ["model=tiny", "precision=bf16", "method=full", "data.max_samples=60", "logger=csv", f"run_dir={tmp_path / 'run'}"]
     assert main(["train", *words, "plan.allow=[steps.too-few]"]) == 3
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
@@ -173,7 +173,7 @@ class Tracker:
 
 def test_a_tracker_hears_of_each_step_once_though_the_run_goes_back() -> None:
     tracker, closed = Tracker(), []
-    one = Guarded(lambda: tracker, name="x", close=closed.append)
+    one = GuardedLogger(lambda: tracker, name="x", close=closed.append)
     one.hold()
     one.log_text("samples", ["a"], [["b"]], 0)
     for step in (1, 2, 3):
@@ -196,7 +196,7 @@ def test_a_tracker_hears_of_each_step_once_though_the_run_goes_back() -> None:
 
 def test_a_run_that_fails_for_good_closes_its_trackers_as_failed() -> None:
     tracker = Tracker()
-    one = Guarded(lambda: tracker, name="x")
+    one = GuardedLogger(lambda: tracker, name="x")
     one.hold()
     one.log_metrics({"a": 1.0}, 1)
     one.finalize("failed")

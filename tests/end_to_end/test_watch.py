@@ -20,7 +20,7 @@ from fulgurite.monitor import thresholds as limits
 from fulgurite.monitor.context import about
 from fulgurite.monitor.history import About
 from fulgurite.run.folder import read_config
-from fulgurite.run.listing import summary
+from fulgurite.run.listing import summarize_run
 from fulgurite.stage.grpo import Group
 from fulgurite.stage.policy import PolicyStage
 from fulgurite.train.experiment import Experiment
@@ -128,7 +128,7 @@ def test_a_diverged_run_that_was_let_go_on_does_not_end_as_done(tmp_path: Path, 
     said = capsys.readouterr().err
     assert "Diverged: update-high (step 1), diverged (step 2); the model is not better than before training. It ended after 8 steps" in said
     assert "Done" not in said
-    assert summary(tmp_path).state == "diverged"
+    assert summarize_run(tmp_path).state == "diverged"
 
 
 def test_a_first_loss_above_chance_stops_the_run_unless_that_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

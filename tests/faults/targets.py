@@ -67,18 +67,18 @@ def tokenizer() -> Any:
 def read(path: Path, stage: str) -> str:
     """What `plan` and `train` do with data: format, check of every record, tokens. Bad records are tolerated."""
     from fulgurite.data.config import File
-    from fulgurite.data.source import build
-    from fulgurite.data.template import resolve
-    from fulgurite.data.tokenized import encode
+    from fulgurite.data.source import build_source
+    from fulgurite.data.template import load_template
+    from fulgurite.data.tokenized import tokenize_source
 
     config = File(path=[str(path)], max_drop=10**6)
-    source = build(config, stage=stage, seed=0)
+    source = build_source(config, stage=stage, seed=0)
     checked = source.check()
     assert all(len(str(bad)) < 3000 for bad in checked.bad), "a bad record is told in a long line"
     assert len(checked.words(source)) < 3000, "what was found is told in a long line"
     cache = path.parent / "cache"
     try:
-        encode(source, tokenizer(), resolve(None, tokenizer()), config, cache)
+        tokenize_source(source, tokenizer(), load_template(None, tokenizer()), config, cache)
     finally:
         shutil.rmtree(cache, ignore_errors=True)
     return "part" if checked.bad else "good"
@@ -247,17 +247,17 @@ def composed() -> Any:
 
 def begin(folder: Path, loads: bool) -> str:
     """What `plan` and `train` do with a model: its size, its shape without weights, then the loaded model with its method."""
-    from fulgurite.data.template import resolve
+    from fulgurite.data.template import load_template
     from fulgurite.plan.meta_model import outlined
-    from fulgurite.run.load import applied, start
+    from fulgurite.run.load import apply_method, load_start
 
     run, dtypes = composed()
     run = replace(run, model=replace(run.model, path=str(folder)))
     run.model.billions()
     found, _ = outlined(run, dtypes)
-    resolve(None, found.tokenizer)
+    load_template(None, found.tokenizer)
     if loads:
-        applied(run, start(run, dtypes), dtypes)
+        apply_method(run, load_start(run, dtypes), dtypes)
     return "good"
 
 

@@ -74,15 +74,15 @@ def test_a_base_that_changed_is_no_base_to_go_on_from(tmp_path: Path, capsys: py
 
 def test_a_run_folder_that_is_removed_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By code that runs in the step, for there is no other process here; the folder is not made again."""
-    from fulgurite.callback.run_folder import Home
+    from fulgurite.callback.run_folder import RunFolderGuard
 
-    inner = Home.on_train_batch_end
+    inner = RunFolderGuard.on_train_batch_end
 
-    def removes(self: Home, trainer: object, *rest: object) -> None:
+    def removes(self: RunFolderGuard, trainer: object, *rest: object) -> None:
         shutil.rmtree(tmp_path / "run")
         inner(self, trainer, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Home, "on_train_batch_end", removes)
+    monkeypatch.setattr(RunFolderGuard, "on_train_batch_end", removes)
     with pytest.raises(TrainingFailed, match=re.escape(f"The run folder {tmp_path / 'run'} was removed")):
         tiny(tmp_path / "run", "data.val_fraction=0")
     assert not (tmp_path / "run").exists()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fulgurite.logger.csv import as_csv
+from fulgurite.logger.csv import to_csv
 from fulgurite.logger.metrics_file import MetricsFile, read_rows
 
 
@@ -101,4 +101,4 @@ def test_foreign_lines_are_counted(tmp_path: Path) -> None:
 
 def test_csv_has_a_column_a_key() -> None:
     rows = [{"step": 1, "train/loss": 0.5}, {"step": 1, "val/loss": 0.25}, {"step": 2, "train/loss": None}]
-    assert as_csv(rows) == "step,train/loss,val/loss\n1,0.5,\n1,,0.25\n2,,\n"
+    assert to_csv(rows) == "step,train/loss,val/loss\n1,0.5,\n1,,0.25\n2,,\n"

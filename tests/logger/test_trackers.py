@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from toy_stage import fit
 
-from fulgurite.callback.metrics_logger import Record
+from fulgurite.callback.metrics_logger import MetricsLogger
 from fulgurite.config.compose import compose
 from fulgurite.errors import ConfigError
-from fulgurite.logger.build import build_all
-from fulgurite.logger.guard import WAITING, Guarded, guarded
+from fulgurite.logger.build import build_loggers
+from fulgurite.logger.guard import WAITING, GuardedLogger, guard_logger
 from fulgurite.logger.metrics_file import MetricsFile
-from fulgurite.logger.tensorboard import as_markdown
+from fulgurite.logger.tensorboard import to_markdown
 
 
 class Tracker:
@@ -40,7 +40,7 @@ class Tracker:
 
 def test_calls_arrive_in_order_and_the_end_waits_for_them() -> None:
     tracker, closed = Tracker(), []
-    one = Guarded(lambda: tracker, name="x", close=closed.append)
+    one = GuardedLogger(lambda: tracker, name="x", close=closed.append)
     for step in range(5):
         one.log_metrics({"a": step}, step)
     one.save()
@@ -55,7 +55,7 @@ def test_calls_arrive_in_order_and_the_end_waits_for_them() -> None:
 
 def test_a_tracker_that_hangs_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
     gate = threading.Event()
-    one = Guarded(lambda: Tracker(gate), name="slow", patience=lambda: 0.05, hint="Look elsewhere.")
+    one = GuardedLogger(lambda: Tracker(gate), name="slow", patience=lambda: 0.05, hint="Look elsewhere.")
     one.log_metrics({"a": 1}, 1)
     one.finalize("success")
     gate.set()
@@ -67,7 +67,7 @@ def test_a_tracker_that_hangs_is_left_behind(caplog: pytest.LogCaptureFixture) -
 
 def test_a_tracker_that_falls_behind_is_switched_off(caplog: pytest.LogCaptureFixture) -> None:
     gate = threading.Event()
-    one = Guarded(lambda: Tracker(gate), name="slow", patience=lambda: 0.05)
+    one = GuardedLogger(lambda: Tracker(gate), name="slow", patience=lambda: 0.05)
     for step in range(WAITING + 2):
         one.log_metrics({}, step)
     gate.set()
@@ -80,7 +80,7 @@ def test_one_that_cannot_be_opened_is_switched_off(error: BaseException, caplog:
     def fails() -> Any:
         raise error
 
-    one = Guarded(fails, name="x")
+    one = GuardedLogger(fails, name="x")
     one.start()
     assert one._thread is not None
     one._thread.join(10)
@@ -96,7 +96,7 @@ def test_one_that_failed_is_closed_all_the_same() -> None:
             raise OSError("gone")
 
     closed: list[Any] = []
-    one = Guarded(Fails, name="x", close=closed.append)
+    one = GuardedLogger(Fails, name="x", close=closed.append)
     one.log_metrics({}, 1)
     assert one._thread is not None
     one._thread.join(10)
@@ -105,7 +105,7 @@ def test_one_that_failed_is_closed_all_the_same() -> None:
 
 def test_a_row_is_the_one_of_its_time() -> None:
     tracker = Tracker()
-    one = Guarded(lambda: tracker, name="x")
+    one = GuardedLogger(lambda: tracker, name="x")
     row = {"a": 1.0}
     one.log_metrics(row, 1)
     row["a"] = 2.0
@@ -114,13 +114,13 @@ def test_a_row_is_the_one_of_its_time() -> None:
 
 
 def test_a_guard_is_put_on_once() -> None:
-    one = guarded(Tracker())
-    assert guarded(one) is one
+    one = guard_logger(Tracker())
+    assert guard_logger(one) is one
 
 
 def run(folder: Path, words: list[str]) -> None:
-    trackers = build_all(compose(words).run, folder, {}, {})
-    record = Record(MetricsFile(folder / "metrics.jsonl"), log_every=1, total_steps=4)
+    trackers = build_loggers(compose(words).run, folder, {}, {})
+    record = MetricsLogger(MetricsFile(folder / "metrics.jsonl"), log_every=1, total_steps=4)
     fit([record], steps=4, eval_every=2, loggers=trackers, folder=folder)
     assert all(tracker.works for tracker in trackers)
 
@@ -138,7 +138,7 @@ def test_csv_is_the_rows_as_columns(tmp_path: Path) -> None:
 def test_tensorboard_has_the_numbers_and_the_samples(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    trackers = build_all(compose(["logger=tensorboard"]).run, tmp_path, {}, {})
+    trackers = build_loggers(compose(["logger=tensorboard"]).run, tmp_path, {}, {})
     trackers[0].log_metrics({"train/loss": 0.5}, 1)
     trackers[0].log_metrics({"train/loss": 0.25}, 2)
     trackers[0].log_text("samples", ["prompt", "answer"], [["<b>Why?</b>", "a|b\nc"]], 2)
@@ -154,14 +154,14 @@ def test_tensorboard_has_the_numbers_and_the_samples(tmp_path: Path) -> None:
 def test_a_missing_tensorboard_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'fulgurite\[tensorboard\]'"):
-        build_all(compose(["logger=tensorboard"]).run, tmp_path, {}, {})
+        build_loggers(compose(["logger=tensorboard"]).run, tmp_path, {}, {})
 
 
 def test_none_and_lists(tmp_path: Path) -> None:
-    assert build_all(compose(["logger=none"]).run, tmp_path, {}, {}) == []
-    names = [tracker.name for tracker in build_all(compose(["logger=[csv,tensorboard]"]).run, tmp_path, {}, {})]
+    assert build_loggers(compose(["logger=none"]).run, tmp_path, {}, {}) == []
+    names = [tracker.name for tracker in build_loggers(compose(["logger=[csv,tensorboard]"]).run, tmp_path, {}, {})]
     assert names == ["csv", "tensorboard"]
 
 
 def test_markdown_of_a_table() -> None:
-    assert as_markdown(["a", "b"], [["1", "<script>"]]) == "| a | b |\n| --- | --- |\n| 1 | &lt;script> |"
+    assert to_markdown(["a", "b"], [["1", "<script>"]]) == "| a | b |\n| --- | --- |\n| 1 | &lt;script> |"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from wandb_server import serving
 
-from fulgurite.logger.wandb_probe import ask, find_key
+from fulgurite.logger.wandb_probe import find_key, probe_key
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 RUN = Path(__file__).with_name("tracked_run.py")
@@ -36,7 +36,7 @@ def closed_port() -> str:
 ])
 def test_a_server_is_asked_before_the_start(kind: str, words: str) -> None:
     with serving(kind) as server:
-        reason = ask(server.url, KEY, 5.0)
+        reason = probe_key(server.url, KEY, 5.0)
     assert reason == (f"{server.url} {words}" if words and kind != "stranger" else reason)
     assert words in reason
     assert bool(words) == bool(reason)
@@ -46,20 +46,20 @@ def test_a_server_is_asked_before_the_start(kind: str, words: str) -> None:
 def test_a_silent_server_is_asked_no_longer_than_told(kind: str) -> None:
     with serving(kind) as server:
         begin = time.monotonic()
-        assert ask(server.url, KEY, 0.3) == f"{server.url} does not answer within 0.3 s"
+        assert probe_key(server.url, KEY, 0.3) == f"{server.url} does not answer within 0.3 s"
         assert time.monotonic() - begin < 3
 
 
 def test_a_closed_port_and_a_strange_address_are_reasons() -> None:
-    assert "cannot be reached" in ask(closed_port(), KEY, 2.0)
-    assert ask("not an address", KEY, 2.0)
-    assert ask("file:///etc/hostname", KEY, 2.0)
+    assert "cannot be reached" in probe_key(closed_port(), KEY, 2.0)
+    assert probe_key("not an address", KEY, 2.0)
+    assert probe_key("file:///etc/hostname", KEY, 2.0)
 
 
 def test_the_key_goes_to_no_other_server() -> None:
     with serving("ok") as other, serving("redirect") as server:
         server.target = f"{other.url}/graphql"
-        assert ask(server.url, KEY, 5.0)
+        assert probe_key(server.url, KEY, 5.0)
         assert server.asked == 1
         assert other.asked == 0
 
@@ -189,10 +189,10 @@ def test_the_mode_of_the_environment_is_obeyed(monkeypatch: pytest.MonkeyPatch) 
     def never(*args: object) -> str:
         raise AssertionError("no server is asked")
 
-    monkeypatch.setattr(ours, "ask", never)
+    monkeypatch.setattr(ours, "probe_key", never)
     for word, name in (("offline", "offline"), ("dryrun", "offline"), ("disabled", "disabled")):
         monkeypatch.setenv("WANDB_MODE", word)
-        assert ours.decide(1.0).name == name
+        assert ours.decide_mode(1.0).name == name
 
 
 def test_a_folder_that_cannot_be_made_switches_it_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

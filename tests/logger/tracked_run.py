@@ -20,9 +20,9 @@ import torch  # noqa: E402
 import toy_stage  # noqa: E402
 from lightning.pytorch import Callback  # noqa: E402
 
-from fulgurite.callback.metrics_logger import Record  # noqa: E402
+from fulgurite.callback.metrics_logger import MetricsLogger  # noqa: E402
 from fulgurite.config.compose import compose  # noqa: E402
-from fulgurite.logger.build import build_all  # noqa: E402
+from fulgurite.logger.build import build_loggers  # noqa: E402
 from fulgurite.logger.metrics_file import MetricsFile  # noqa: E402
 
 
@@ -49,9 +49,9 @@ def main(folder: Path, tracked: bool, dies: bool) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     run = compose([f"logger={'wandb' if tracked else 'none'}", *(["logger.wandb.wait=2"] if tracked else [])]).run
     begin = time.monotonic()
-    trackers = build_all(run, folder, {"seed": {"origin": "default", "reason": ""}}, {"rows": 4})
+    trackers = build_loggers(run, folder, {"seed": {"origin": "default", "reason": ""}}, {"rows": 4})
     built = time.monotonic() - begin
-    record = Record(MetricsFile(folder / "metrics.jsonl"), log_every=1, total_steps=12)
+    record = MetricsLogger(MetricsFile(folder / "metrics.jsonl"), log_every=1, total_steps=12)
     torch.manual_seed(5)
     stage = toy_stage.fit([record, Table(dies)], steps=12, micro=1, loggers=trackers, folder=folder)
     weights = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in stage.parameters())).hexdigest()

@@ -12,7 +12,7 @@ from tests.method.test_methods import IDS, METHODS, made
 from fulgurite.config.compose import compose
 from fulgurite.method.merge import merged
 from fulgurite.precision.policy import build as settle
-from fulgurite.run.load import applied, start
+from fulgurite.run.load import apply_method, load_start
 
 
 def stirred(model: Any) -> Any:
@@ -28,7 +28,7 @@ def stirred(model: Any) -> Any:
 def with_words(*words: str) -> Any:
     run = compose(["model=tiny", "method=lora", "precision=fp32", *words]).run
     dtypes = settle(run.precision, "cpu")
-    return applied(run, start(run, dtypes), dtypes).eval()
+    return apply_method(run, load_start(run, dtypes), dtypes).eval()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -15,7 +15,7 @@ from fulgurite.model.quiet import quietly
 from fulgurite.model.twin import shrunk
 from fulgurite.plan.meta_model import without_adapter
 from fulgurite.precision.policy import build as settle
-from fulgurite.run.load import applied
+from fulgurite.run.load import apply_method
 
 
 def model_of(kind: str) -> Any:
@@ -26,7 +26,7 @@ def model_of(kind: str) -> Any:
 
 def adapted(kind: str, *words: str) -> Any:
     run = compose(["logger=none", "method=lora", "method.rank=4", "precision=fp32", *words]).run
-    return applied(run, Loaded(model_of(kind), None, 64), settle(run.precision, "cpu"))  # type: ignore[arg-type]
+    return apply_method(run, Loaded(model_of(kind), None, 64), settle(run.precision, "cpu"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["mamba", "mamba2", "falcon_h1", "llama4_text", "deepseek_v3", "qwen3_next", "nemotron_h"])

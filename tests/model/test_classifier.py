@@ -27,8 +27,8 @@ from fulgurite.model.config import Hf
 from fulgurite.model.reward_head import check_head, head_of, rewards
 from fulgurite.plan.meta_model import outlined
 from fulgurite.precision.policy import build as settle
-from fulgurite.run.input_hashes import input_hashes
-from fulgurite.run.load import named, start
+from fulgurite.run.input_hashes import hash_inputs
+from fulgurite.run.load import load_named, load_start
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # peft asks by the old name
 
@@ -75,7 +75,7 @@ def run_of(folder: Path, *words: str) -> Any:
 
 def test_the_head_of_a_reward_model_is_the_one_that_trains(folder: Path) -> None:
     run = run_of(folder)
-    model = start(run, settle(run.precision, "cpu")).model
+    model = load_start(run, settle(run.precision, "cpu")).model
     expected = AutoModelForSequenceClassification.from_pretrained(folder)
     torch.testing.assert_close(ours(model), theirs(expected), rtol=1e-5, atol=1e-6)
     assert torch.equal(head_of(model).weight, expected.score.weight)
@@ -98,7 +98,7 @@ def test_other_architectures_are_read_with_their_heads(config: Any, folder: Path
     made.save_pretrained(tmp_path / "other")
     run = run_of(tmp_path / "other")
     dtypes = settle(run.precision, "cpu")
-    torch.testing.assert_close(ours(start(run, dtypes).model), theirs(made), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(ours(load_start(run, dtypes).model), theirs(made), rtol=1e-5, atol=1e-6)
     assert outlined(run, dtypes)[1].parameters == sum(p.numel() for p in made.parameters())
 
 
@@ -106,7 +106,7 @@ def refused(folder: Path, said: str, *words: str) -> None:
     """Loading and plan refuse the folder alike."""
     run = run_of(folder, *words)
     dtypes = settle(run.precision, "cpu")
-    for ask in (start, outlined):
+    for ask in (load_start, outlined):
         with pytest.raises(ModelError, match=said) as caught:
             ask(run, dtypes)
         assert "\n" not in str(caught.value)
@@ -133,10 +133,10 @@ def test_a_head_is_never_random(folder: Path) -> None:
     change(folder, score__weight=None)
     run = run_of(folder)
     with pytest.raises(ModelError, match=r"lacks score\.weight"):
-        start(run, settle(run.precision, "cpu"))
+        load_start(run, settle(run.precision, "cpu"))
     change(folder, score__weight=torch.ones(2, 64))
     with pytest.raises(ModelError, match=r"has another shape of score\.weight"):
-        start(run, settle(run.precision, "cpu"))
+        load_start(run, settle(run.precision, "cpu"))
 
 
 def test_a_head_that_is_not_one_linear_layer_is_refused(saved: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_head_that_is_not_one_linear_layer_is_refused(saved: Path) -> None:
 
 def test_other_stages_refuse_it_with_the_remedy(folder: Path) -> None:
     run = compose(["stage=sft", "model=hf", f"model.path={folder}"]).run
-    for ask in (start, outlined):
+    for ask in (load_start, outlined):
         with pytest.raises(ModelError, match=r"is a reward model or classifier, which cannot speak; .*stage=rm, .*stage\.reward="):
             ask(run, settle(run.precision, "cpu"))
 
@@ -185,15 +185,15 @@ def test_an_adapter_with_its_head_is_merged_with_it(folder: Path, tmp_path: Path
     place = adapter(folder, tmp_path / "a")
     expected = AutoPeftModelForSequenceClassification.from_pretrained(place, num_labels=1)
     run = run_of(place)
-    torch.testing.assert_close(ours(start(run, settle(run.precision, "cpu")).model), theirs(expected), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours(load_start(run, settle(run.precision, "cpu")).model), theirs(expected), rtol=1e-5, atol=1e-5)
     assert outlined(run, settle(run.precision, "cpu"))[1].trained > 0
     with pytest.raises(ModelError, match="which cannot speak; train it on with stage=rm"):
-        named(Hf(path=str(place)), torch.float32)
-    before = input_hashes(run)
+        load_named(Hf(path=str(place)), torch.float32)
+    before = hash_inputs(run)
     assert {"weights", "tokenizer"} <= set(before)
     kept = load_file(place / "adapter_model.safetensors")
     save_file({n: t + 1 if "score" in n else t for n, t in kept.items()}, place / "adapter_model.safetensors", metadata={"format": "pt"})
-    assert input_hashes(run)["weights"] != before["weights"]
+    assert hash_inputs(run)["weights"] != before["weights"]
 
 
 def test_an_adapter_of_more_labels_or_without_its_head_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -206,12 +206,12 @@ def test_an_adapter_of_more_labels_or_without_its_head_is_refused(folder: Path, 
 
 def test_a_changed_head_is_another_input(folder: Path) -> None:
     run = run_of(folder)
-    before = input_hashes(run)["weights"]
+    before = hash_inputs(run)["weights"]
     change(folder, score__weight=torch.ones(1, 64))
-    assert input_hashes(run)["weights"] != before
+    assert hash_inputs(run)["weights"] != before
 
 
 def test_new_tokens_are_added_to_a_reward_model(folder: Path) -> None:
     run = run_of(folder, "model.add_tokens=['<mark>']")
-    loaded = start(run, settle(run.precision, "cpu"))
+    loaded = load_start(run, settle(run.precision, "cpu"))
     assert loaded.model.get_input_embeddings().weight.shape[0] > max(loaded.model.new_token_ids)

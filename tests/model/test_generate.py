@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from fulgurite.data.example import Message
-from fulgurite.data.template import resolve
+from fulgurite.data.template import load_template
 from fulgurite.errors import ModelError
 from fulgurite.model.config import Tiny
 from fulgurite.model.generate import continued, generate
@@ -78,7 +78,7 @@ def test_a_short_answer_in_a_batch_ends_where_it_ends(tiny: Any) -> None:
 
 
 def test_draws_follow_the_seed_and_temperature(tiny: Any) -> None:
-    template, messages = resolve(None, tiny.tokenizer), [Message("user", "What is a warmup?")]
+    template, messages = load_template(None, tiny.tokenizer), [Message("user", "What is a warmup?")]
 
     def draw(**how: Any) -> str:
         return generate(tiny.model, tiny.tokenizer, template, messages, max_new_tokens=16, **how).text
@@ -137,7 +137,7 @@ def test_a_backward_pass_follows_answers_given_inside_inference_mode(tiny: Any) 
 def test_the_context_is_the_compute_type(tiny: Any) -> None:
     seen: list[torch.dtype] = []
     hook = tiny.model.model.layers[0].mlp.register_forward_hook(lambda m, i, out: seen.append(out.dtype))
-    template, messages = resolve(None, tiny.tokenizer), [Message("user", "Rank?")]
+    template, messages = load_template(None, tiny.tokenizer), [Message("user", "Rank?")]
     context = torch.autocast("cpu", torch.bfloat16)
     generate(tiny.model, tiny.tokenizer, template, messages, max_new_tokens=2, context=context)
     hook.remove()

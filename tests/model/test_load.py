@@ -24,7 +24,7 @@ from transformers import (
 
 from fulgurite.config.compose import compose
 from fulgurite.config.schema import build
-from fulgurite.data.cache import cache_root
+from fulgurite.data.cache import find_cache_root
 from fulgurite.errors import ConfigError, ModelError
 from fulgurite.files.atomic import write_folder
 from fulgurite.files.manifest import write_manifest
@@ -223,7 +223,7 @@ def halve(path: Path) -> None:
 def test_a_damaged_cached_model_is_made_anew(
     bundled: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, spoil: Callable[[Path], None]
 ) -> None:
-    tiny_instead(Path(), folder := cache_root() / "models" / smollm2.NAME)
+    tiny_instead(Path(), folder := find_cache_root() / "models" / smollm2.NAME)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     spoil(folder / name)
     with monkeypatch.context() as patch:

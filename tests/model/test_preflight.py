@@ -22,7 +22,7 @@ from fulgurite.errors import ModelError
 from fulgurite.method.lora import stacked
 from fulgurite.model.safety import SHARDS, code_hash, locate, refuse_unsafe
 from fulgurite.precision.policy import build as settle
-from fulgurite.run.load import named
+from fulgurite.run.load import load_named
 
 
 class Marker:
@@ -60,7 +60,7 @@ def adapter(whole: Path, tmp_path: Path) -> Path:
 
 def load(folder: Path, *words: str) -> Any:
     run = compose(["model=hf", f"model.path={folder}", "model.attention=eager", *words]).run
-    return named(run.model, torch.float32)
+    return load_named(run.model, torch.float32)
 
 
 def edit(path: Path, **changes: Any) -> None:

@@ -20,7 +20,7 @@ from fulgurite.model.config import Hf
 from fulgurite.model.validate import adapter_base, check_folder, check_sizes
 from fulgurite.plan.meta_model import outlined
 from fulgurite.precision.policy import build as settle
-from fulgurite.run.load import adapted_base, start
+from fulgurite.run.load import load_start, read_adapter_base
 
 DEEP = {"lists": "[" * 100_000, "objects": '{"a":' * 100_000, "closed": "[" * 900 + "]" * 900}
 Spoil = Callable[..., Path]
@@ -53,7 +53,7 @@ def spoil(sound: Path, tmp_path: Path) -> Spoil:
 def refusal(folder: Path) -> str:
     """What `plan` and `train` say of a folder: both refuse it, in one bounded line."""
     said = []
-    for function in (outlined, start):
+    for function in (outlined, load_start):
         run = compose(["model=hf", f"model.path={folder}", "precision=fp32", "method.rank=2"]).run
         dtypes = settle(run.precision, "cpu")
         with pytest.raises(ModelError) as caught:
@@ -180,7 +180,7 @@ def test_an_adapter_on_itself_and_a_ring_of_adapters(tmp_path: Path) -> None:
     for folder in (itself, one, two):
         assert Hf(path=str(folder)).billions() is None
         with pytest.raises(ModelError, match="leads back to an adapter and never to a model"):
-            adapted_base(folder)
+            read_adapter_base(folder)
         with pytest.raises(ModelError, match="leads back to an adapter"):
             compose_and_outline(folder)
 

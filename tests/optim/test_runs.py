@@ -15,7 +15,7 @@ from tests.end_to_end.runs import losses, rows, tiny, weights
 from tests.end_to_end.test_train import FULL_ONLY, RATES, SMALL
 
 import fulgurite as fg
-from fulgurite.callback.signals import Stop
+from fulgurite.callback.signals import SignalHandler
 from fulgurite.config.compose import compose
 from fulgurite.errors import Interrupted
 
@@ -36,7 +36,7 @@ class StopAfter(Callback):  # type: ignore[misc]
         if trainer.global_step == self.step:
             import signal
 
-            [stop] = [c for c in trainer.callbacks if isinstance(c, Stop)]
+            [stop] = [c for c in trainer.callbacks if isinstance(c, SignalHandler)]
             stop.asked = signal.SIGTERM
 
 

@@ -21,7 +21,7 @@ from fulgurite.plan.meta_model import outlined
 from fulgurite.plan.micro_batch import fit_memory
 from fulgurite.precision.policy import Dtypes
 from fulgurite.precision.policy import build as settle
-from fulgurite.run.load import applied, start
+from fulgurite.run.load import apply_method, load_start
 from fulgurite.stage.config import Engine
 
 ROWS, TOKENS = 2, 24
@@ -65,7 +65,7 @@ def test_a_layer_keeps_what_autograd_keeps(method: str, precision: str) -> None:
     sizes = []
     for layers in (3, 4):  # what one layer more keeps: the ends of the model are left out of the formula
         composed, dtypes, facts = composed_of(*f"method={method}".split(), f"precision={precision}", f"model.layers={layers}")
-        model = applied(composed.run, start(composed.run, dtypes), dtypes).train()
+        model = apply_method(composed.run, load_start(composed.run, dtypes), dtypes).train()
         sizes.append(kept_bytes(model, dtypes.mixed))
     trained = memory.flowing(facts)[2]
     eager = str(composed.run.model.attention) == "eager"

@@ -21,7 +21,7 @@ from fulgurite.plan.memory import estimate
 from fulgurite.plan.meta_model import outlined
 from fulgurite.precision.policy import Dtypes
 from fulgurite.precision.policy import build as settle
-from fulgurite.run.load import applied, start
+from fulgurite.run.load import apply_method, load_start
 from fulgurite.stage.base import trained
 
 METHODS = {
@@ -51,7 +51,7 @@ def counts(composed: Composed) -> tuple[tuple[int, int], tuple[int, int], dict[s
     dtypes: Dtypes = settle(run.precision, "cpu")
     _, facts = outlined(run, dtypes)
     assert estimate(run, facts, None, Machine()).peak > sum(t.bytes for t in facts.tensors)  # memory can be said of each
-    model = applied(run, start(run, dtypes), dtypes)
+    model = apply_method(run, load_start(run, dtypes), dtypes)
     stage = build(run.stage, model, run, dtypes, 10)
     real = {n.removeprefix("model."): tuple(p.shape) for n, p in stage.named_parameters() if p.requires_grad}
     return (facts.trained, facts.parameters), trained(stage), {t.name: t.shape for t in facts.tensors if t.trained}, real
@@ -105,7 +105,7 @@ def test_every_architecture_is_counted_as_it_is_loaded(folders: dict[str, Path],
     run = replace(composed.run, model=replace(composed.run.model, attention="eager"))
     dtypes: Dtypes = settle(run.precision, "cpu")
     found, facts = outlined(run, dtypes)
-    model = applied(run, start(run, dtypes), dtypes)
+    model = apply_method(run, load_start(run, dtypes), dtypes)
     assert (facts.trained, facts.parameters) == trained(model)
     learned = {n: tuple(p.shape) for n, p in model.named_parameters() if p.requires_grad}
     assert {t.name: t.shape for t in facts.tensors if t.trained} == learned
@@ -118,7 +118,7 @@ def test_qlora_is_counted_in_the_bytes_that_bitsandbytes_holds() -> None:
     run = filled("model=tiny", "method=qlora", "method.rank=4").run
     dtypes: Dtypes = settle(run.precision, "cpu")
     _, facts = outlined(run, dtypes)
-    model = applied(run, start(run, dtypes), dtypes)
+    model = apply_method(run, load_start(run, dtypes), dtypes)
     named = dict(model.named_parameters())
     four = [t for t in facts.tensors if getattr(named[t.name], "quant_state", None) is not None]
     assert len(four) == 14  # seven linear layers in each of two
@@ -133,5 +133,5 @@ def test_the_bundled_model_is_counted_as_it_is_loaded(method: str) -> None:
     run = filled("model=smollm2_135m", f"method={method}").run
     dtypes: Dtypes = settle(run.precision, "cpu")
     _, facts = outlined(run, dtypes)
-    assert (facts.trained, facts.parameters) == trained(applied(run, start(run, dtypes), dtypes))
+    assert (facts.trained, facts.parameters) == trained(apply_method(run, load_start(run, dtypes), dtypes))
     assert facts.billions == pytest.approx(0.1345, abs=1e-4)

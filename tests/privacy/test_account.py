@@ -14,7 +14,7 @@ from torch import nn
 from fulgurite.config.compose import compose
 from fulgurite.config.resolve import fill
 from fulgurite.config.run import Facts
-from fulgurite.data.sampler import PoissonOrder
+from fulgurite.data.sampler import PoissonSampler
 from fulgurite.errors import CheckpointError, ConfigError
 from fulgurite.privacy.accountant import delta_for, drawn, epsilon_of, noise_for, rate_of
 from fulgurite.privacy.config import DpSgd
@@ -131,7 +131,7 @@ def test_each_row_enters_by_itself_at_the_rate() -> None:
 def test_micro_batches_hold_each_draw_whole_also_none_and_too_many() -> None:
     lengths = np.arange(40)[::-1].copy()
     draws = {0: [], 1: [3, 30, 7], 2: list(range(40))}
-    order = PoissonOrder(lengths, 4, 2, lambda step: np.array(draws[step], dtype=np.int64))
+    order = PoissonSampler(lengths, 4, 2, lambda step: np.array(draws[step], dtype=np.int64))
     assert (order.micro_batches_per_step, order.steps_per_epoch) == (5, 10)  # 4 and three deviations of 2: 10 rows by twos
     assert order.micro_batches(0) == [[]] * 5
     assert order.micro_batches(1) == [[], [], [], [30, 7], [3]]

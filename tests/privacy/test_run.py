@@ -16,7 +16,7 @@ import pytest
 import torch
 from tests.end_to_end.runs import losses, rows, tiny, weights
 
-from fulgurite.callback.metrics_logger import Record
+from fulgurite.callback.metrics_logger import MetricsLogger
 from fulgurite.config.compose import compose
 from fulgurite.config.stored import rebuilt
 from fulgurite.errors import CheckpointError, ConfigError, Interrupted
@@ -86,15 +86,15 @@ def test_the_logged_and_saved_epsilon_is_that_of_the_steps(tmp_path: Path, capsy
 
 def cut_off(folder: Path, step: int, *words: str) -> None:
     """Train until a signal comes after `step`."""
-    real = Record.on_step
+    real = MetricsLogger.on_step
 
-    def signalled(self: Record, trainer: Any, stage: Any, now: int) -> None:
+    def signalled(self: MetricsLogger, trainer: Any, stage: Any, now: int) -> None:
         real(self, trainer, stage, now)
         if now == step:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Record, "on_step", signalled)
+        patch.setattr(MetricsLogger, "on_step", signalled)
         with pytest.raises(Interrupted):
             tiny(folder, *words)
 

@@ -16,7 +16,7 @@ from tests.end_to_end.runs import losses, rows, tiny, weights
 from torch.nn import functional
 
 from fulgurite.config.compose import compose
-from fulgurite.data.preference_dataset import collate_compared
+from fulgurite.data.preference_dataset import collate_preferences
 from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.export.model import export_main
 from fulgurite.loss import preference as by_hand
@@ -102,7 +102,7 @@ def step_batch(folder: Path) -> dict[str, Any]:
     """The pairs of a run's first step, in one batch."""
     composed = compose(["model=tiny", "precision=fp32", *again(folder)])
     data = Experiment(composed).data
-    return collate_compared(data.rows, [int(n) for n in data.order.rows_of(0)])
+    return collate_preferences(data.rows, [int(n) for n in data.order.rows_of(0)])
 
 
 def again(folder: Path) -> list[str]:
@@ -160,7 +160,7 @@ def test_full_training_has_a_reference_that_stays(mode: str, run: Any) -> None:
 def test_precomputed_log_probs_are_computed_once(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["stage=dpo", "stage.reference_mode=precomputed", "trainer.max_steps=2", "seed=77"]
     first = run("first", *words)
-    monkeypatch.setattr("fulgurite.stage.reference.collate_compared", None)  # nothing is to be computed
+    monkeypatch.setattr("fulgurite.stage.reference.collate_preferences", None)  # nothing is to be computed
     assert losses(run("second", *words)) == losses(first)
 
 

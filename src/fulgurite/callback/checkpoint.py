@@ -64,11 +64,11 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
         """Clear away what a killed process left, and note the buffers that training may change."""
         if trainer.is_global_zero:
             atomic.remove_drafts(self.folder)
-        self._buffers = weights.buffers(pl_module)
+        self._buffers = weights.copy_buffers(pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the trained weights only, the position in place of Lightning's counters, and the random states."""
-        checkpoint["state_dict"] = weights.to_save(pl_module, self._buffers)
+        checkpoint["state_dict"] = weights.select_weights(pl_module, self._buffers)
         del checkpoint["loops"]
         state = self._before_evaluation if not self._evaluated else self._random
         checkpoint[loop.KEY] = {
@@ -89,8 +89,8 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
         resume.check_same(then, now, resume.allowed_beside(self.allow, now), place, kept=self.allow)
         weights.check_names(pl_module, checkpoint["state_dict"], str(place))
         position = loop.Position(own["step"], own["per_epoch"], own["evaluated"])
-        checkpoint["loops"] = {"fit_loop": loop.fit_loop_state(position, trainer.accumulate_grad_batches)}
-        self._to_restore = rng.of_rank(own["rng"], trainer.global_rank, trainer.world_size)
+        checkpoint["loops"] = {"fit_loop": loop.build_fit_loop_state(position, trainer.accumulate_grad_batches)}
+        self._to_restore = rng.select_rank(own["rng"], trainer.global_rank, trainer.world_size)
         self.newest, self.best_step, self.best_value = own["step"], own["best_step"], own["best_value"]
         # the order of the examples is a function of the step, so the loader needs no state to be resumable
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
@@ -99,7 +99,7 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Between two optimizer steps: save where it is due."""
-        if at_boundary(trainer, batch_idx):
+        if is_at_boundary(trainer, batch_idx):
             self._restore(trainer)
             if trainer.global_step > 0 and (self._improved or trainer.global_step % self.save_every == 0):
                 self.save(trainer)
@@ -162,6 +162,6 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
                 atomic.remove_folder(self.folder / folder.name_step(old))
 
 
-def at_boundary(trainer: Trainer, batch_idx: int) -> bool:
+def is_at_boundary(trainer: Trainer, batch_idx: int) -> bool:
     """Whether the micro-batch about to begin is the first of an optimizer step."""
     return bool(batch_idx % trainer.accumulate_grad_batches == 0)

@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch.callbacks.early_stopping import EarlyStopping, EarlyStoppingReason
 
 
-class Patience(EarlyStopping):  # type: ignore[misc]
+class BestEarlyStopping(EarlyStopping):  # type: ignore[misc]
     """Lightning's EarlyStopping on what the best checkpoint is chosen by, of which less is better in every stage (ppo and grpo: minus
     the reward). Any fall counts, and a value that is no number counts as none."""
 

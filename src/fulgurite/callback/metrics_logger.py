@@ -6,11 +6,11 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from fulgurite.callback.optimizer_step import Stepwise
+from fulgurite.callback.optimizer_step import OptimizerStepCallback
 from fulgurite.logger.metrics_file import MetricsFile
 
 
-class Record(Stepwise):
+class MetricsLogger(OptimizerStepCallback):
     """Writes a row every `log_every` steps, at the last of `total_steps`, and at each evaluation.
 
     It must stand before the callback that saves checkpoints: a row is written before the checkpoint that knows its

@@ -9,7 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 
-class Pace:
+class TrainingClock:
     """Seconds of training, apart from the pauses for evaluation, samples and checkpoints."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -39,7 +39,7 @@ class Pace:
         self._mark = now
 
 
-class Stepwise(pl.Callback):  # type: ignore[misc]
+class OptimizerStepCallback(pl.Callback):  # type: ignore[misc]
     """Calls `on_step` once an optimizer step, after the last of its micro-batches, and brings the stage's pace up to now.
 
     The pace is the stage's (`stage.pace`): a pause begins with an evaluation or a checkpoint and lasts until the next micro-batch

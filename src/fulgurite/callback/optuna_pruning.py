@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 from fulgurite.errors import Pruned, TrainingFailed
 
 
-class Trial(pl.Callback):  # type: ignore[misc]
+class OptunaPruning(pl.Callback):  # type: ignore[misc]
     """Reports the metric with the percent of the run that is done. Raises Pruned with the reason, TrainingFailed where it is no number."""
 
     def __init__(self, report: Callable[[int, float], str | None], metric: str, total_steps: int) -> None:

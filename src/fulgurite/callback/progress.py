@@ -15,7 +15,7 @@ from rich.table import Column
 
 from fulgurite.callback.config import ProgressOption
 from fulgurite.callback.context import CallbackContext
-from fulgurite.callback.optimizer_step import Stepwise
+from fulgurite.callback.optimizer_step import OptimizerStepCallback
 
 WARM_UP = 2
 """The first steps allocate, tune and compile; a forecast from them is noise."""
@@ -26,7 +26,7 @@ def build(config: ProgressOption, context: CallbackContext) -> ProgressLine:
     return ProgressLine(context.total_steps)
 
 
-class Forecast:
+class TimeLeft:
     """Seconds left: training at its mean pace after the warm-up, and pauses at the rate known at the last one's end."""
 
     def __init__(self, total: int, done: int = 0) -> None:
@@ -50,7 +50,7 @@ class Forecast:
         return (self._total - step) * ((trained - self._begin[1]) / steps + pause)
 
 
-class Smoothed:
+class RunningMean:
     """An exponential mean over about ten steps, without the pull of its start toward 0."""
 
     def __init__(self, keep: float = 0.9) -> None:
@@ -63,7 +63,7 @@ class Smoothed:
         return self._sum / self._weight
 
 
-class ProgressLine(Stepwise):
+class ProgressLine(OptimizerStepCallback):
     """Steps, loss, rate, tokens a second, time left and the validation loss, on stderr."""
 
     def __init__(
@@ -72,7 +72,7 @@ class ProgressLine(Stepwise):
     ) -> None:
         super().__init__()
         self._total, self._clock, self._stream, self._width = total_steps, clock, stream, width
-        self._loss, self._mean, self._val = Smoothed(), 0.0, ""
+        self._loss, self._mean, self._val = RunningMean(), 0.0, ""
         self._speed: deque[tuple[float, int]] = deque(maxlen=20)
         self._shown: tuple[float, int] | None = None
         self._bar: Progress | None = None
@@ -81,12 +81,12 @@ class ProgressLine(Stepwise):
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Opens the line on a terminal."""
         super().on_train_start(trainer, pl_module)
-        self._forecast = Forecast(self._total, trainer.global_step)
+        self._forecast = TimeLeft(self._total, trainer.global_step)
         if trainer.is_global_zero:
             stream = self._stream or sys.stderr
             console = Console(file=stream, width=self._width)
             if console.is_terminal and not console.is_dumb_terminal:
-                self._bar = _bar(console)
+                self._bar = _build_bar(console)
                 done = trainer.global_step
                 self._task = self._bar.add_task("", total=self._total, completed=done, words="")
                 self._bar.start()
@@ -137,7 +137,7 @@ class ProgressLine(Stepwise):
             return self._val.strip()
         (then, before), (now, total) = self._speed[0], self._speed[-1]
         speed = f"  {(total - before) / (now - then):,.0f} tok/s" if now > then else ""
-        rest = "" if left is None or self._last >= self._total else f"  {clock_words(left)} left"
+        rest = "" if left is None or self._last >= self._total else f"  {format_clock(left)} left"
         reward = f"  reward {record['train/reward']:.3f}" if "train/reward" in record else ""
         return f"loss {self._mean:.3f}{reward}{self._val}  lr {record.get('train/lr', 0.0):.1e}{speed}{rest}"
 
@@ -163,13 +163,13 @@ class ProgressLine(Stepwise):
             self._bar = None
 
 
-def _bar(console: Console) -> Progress:
+def _build_bar(console: Console) -> Progress:
     """No thread redraws it: a line that moves only when something happened is calm, and costs nothing."""
     words = TextColumn("{task.fields[words]}", markup=False, table_column=Column(no_wrap=True))
     return Progress(words, BarColumn(bar_width=None), console=console, auto_refresh=False, expand=True)
 
 
-def clock_words(seconds: float) -> str:
+def format_clock(seconds: float) -> str:
     """`3:05` or `1:02:03`."""
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60

@@ -17,7 +17,7 @@ CONFIG = "config.yaml"
 """The file without which neither export nor resume can use the folder."""
 
 
-class Home(Callback):  # type: ignore[misc]
+class RunFolderGuard(Callback):  # type: ignore[misc]
     """Stands first among the callbacks, and looks before each of them may write. Raises TrainingFailed in the first process.
 
     The folder is known by an open descriptor, which keeps its inode from being given to another folder.

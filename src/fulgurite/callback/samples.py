@@ -17,7 +17,7 @@ from rich.text import Text
 
 from fulgurite.callback.config import SamplesOption
 from fulgurite.callback.context import CallbackContext
-from fulgurite.data.sample_prompts import sample_prompts
+from fulgurite.data.sample_prompts import choose_sample_prompts
 from fulgurite.files.atomic import write_file
 from fulgurite.logger.metrics_file import read_rows
 from fulgurite.model.generate import continued
@@ -39,7 +39,7 @@ def build(config: SamplesOption, context: CallbackContext) -> Samples:
     made = Samples(
         context.folder / "samples.jsonl", cast(Any, context.module).model, loaded.tokenizer,
         context.template if not stage.reads.running_text else None,
-        sample_prompts(stage.prompts, context.source, context.val) if stage.speaks else [],
+        choose_sample_prompts(stage.prompts, context.source, context.val) if stage.speaks else [],
         max_new_tokens=stage.max_new_tokens if stage.speaks else 0, total_steps=context.total_steps, length=loaded.length,
     )
     if shortened := made.shortened():
@@ -83,12 +83,12 @@ class Samples(pl.Callback):  # type: ignore[misc]
             self._sample(trainer, pl_module)
 
     def comparison(self) -> str:
-        """`side_by_side` of the first answers and the last; empty where there are not two."""
+        """`format_side_by_side` of the first answers and the last; empty where there are not two."""
         steps = sorted({row["step"] for row in self.rows})
         if len(steps) < 2:
             return ""
         first, last = ([row for row in self.rows if row["step"] == step] for step in (steps[0], steps[-1]))
-        return side_by_side(first, last)
+        return format_side_by_side(first, last)
 
     def _sample(self, trainer: pl.Trainer, stage: Any) -> None:
         step = trainer.global_step
@@ -99,7 +99,7 @@ class Samples(pl.Callback):  # type: ignore[misc]
         with stage.inference_context():
             answers = continued(self._model, self._tokenizer, ids, stops, max_new_tokens=self._most, length=self._length)
         self.rows += [
-            {"step": step, "prompt": words_of(prompt), "answer": a.text, "tokens": a.tokens, "stopped": a.stopped}
+            {"step": step, "prompt": format_prompt(prompt), "answer": a.text, "tokens": a.tokens, "stopped": a.stopped}
             for prompt, a in zip(self._prompts, answers, strict=True)
         ]
         self._write()
@@ -123,7 +123,7 @@ class Samples(pl.Callback):  # type: ignore[misc]
     def _ids(self, prompt: Prompt) -> list[int]:
         if self._template is None:
             return list(self._tokenizer(prompt)["input_ids"])
-        return list(self._template.encode_prompt(as_messages(prompt)))
+        return list(self._template.encode_prompt(to_messages(prompt)))
 
     def _write(self) -> None:
         try:
@@ -132,14 +132,14 @@ class Samples(pl.Callback):  # type: ignore[misc]
             log.warning("%s cannot be written (%s); the run goes on.", self._path, error.strerror)
 
 
-def as_messages(prompt: Prompt) -> Sequence[Any]:
+def to_messages(prompt: Prompt) -> Sequence[Any]:
     """A text as one message of the user; messages as they are, with the functions that they may call."""
     from fulgurite.data.example import Message
 
     return [Message("user", prompt)] if isinstance(prompt, str) else prompt
 
 
-def words_of(prompt: Prompt) -> str:
+def format_prompt(prompt: Prompt) -> str:
     """A prompt as a reader sees it: one message as its text, several with their roles."""
     if isinstance(prompt, str):
         return prompt
@@ -148,7 +148,7 @@ def words_of(prompt: Prompt) -> str:
     return "\n".join(f"{message.role}: {message.content}" for message in prompt)
 
 
-def side_by_side(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], width: int | None = None) -> str:
+def format_side_by_side(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], width: int | None = None) -> str:
     """Plain text, one table a prompt: the prompt, its answer before, its answer after. A cut answer ends in `…`.
 
     `width` in columns; None takes the terminal's, at most 120.
@@ -163,12 +163,12 @@ def side_by_side(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any
         table = Table(box=box.MINIMAL, expand=True, pad_edge=False)
         for head in (f"before (step {row['step']})", f"after (step {then['step']})"):
             table.add_column(head, ratio=1, overflow="fold")
-        table.add_row(_cell(row), _cell(then))
+        table.add_row(_format_cell(row), _format_cell(then))
         console.print(Text(f"> {printable(row['prompt']).strip()}"))
         console.print(table)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip() + "\n"
 
 
-def _cell(row: dict[str, Any]) -> Text:
+def _format_cell(row: dict[str, Any]) -> Text:
     text = printable(row["answer"]).strip() or "(nothing)"
     return Text(text if row["stopped"] else text + " …")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback
 
-from fulgurite.callback.checkpoint import Checkpoints, at_boundary
+from fulgurite.callback.checkpoint import Checkpoints, is_at_boundary
 from fulgurite.checkpoint import rng
 from fulgurite.errors import Interrupted
 from fulgurite.foreign_code import is_interruptible
@@ -29,7 +29,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 """SIGUSR1 is what SLURM sends before a job's time is over, SIGHUP what a terminal sends that closes."""
 
 
-class Stop(Callback):  # type: ignore[misc]
+class SignalHandler(Callback):  # type: ignore[misc]
     """Listens while `with stop.listening():` holds, which goes around `trainer.fit`; stands last among the callbacks.
 
     Raises Interrupted, which says where the checkpoint lies, between two optimizer steps, on all ranks together.
@@ -70,7 +70,7 @@ class Stop(Callback):  # type: ignore[misc]
         name, self._times = signal.Signals(number).name, self._times + 1
         if self._times == 1 and not is_interruptible():
             self.asked = signal.Signals(number)
-            _write(f"{name}: this step is finished and saved first; once more to leave at once.\n")
+            _write_stderr(f"{name}: this step is finished and saved first; once more to leave at once.\n")
         elif self._times == 1:
             self.asked = signal.Signals(number)
             self._cut = Interrupted(f"Stopped by {name} while a reward was computed: {self._left()}", number)
@@ -93,18 +93,18 @@ class Stop(Callback):  # type: ignore[misc]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Between two optimizer steps."""
-        if at_boundary(trainer, batch_idx):
+        if is_at_boundary(trainer, batch_idx):
             self._leave_if_asked(trainer, evaluated=True)
             self._drawn = rng.capture(trainer.strategy.root_device)  # a rollout follows, and may be interrupted
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Before an evaluation, which may be long."""
-        if not trainer.sanity_checking and not _done(trainer):
+        if not trainer.sanity_checking and not _is_done(trainer):
             self._leave_if_asked(trainer, evaluated=False)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
         """Inside an evaluation; with several processes not, because they need not have the same number of batches."""
-        if trainer.world_size == 1 and not trainer.sanity_checking and not _done(trainer):
+        if trainer.world_size == 1 and not trainer.sanity_checking and not _is_done(trainer):
             self._leave_if_asked(trainer, evaluated=False)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -131,7 +131,7 @@ class Stop(Callback):  # type: ignore[misc]
         )
 
 
-def _write(text: str) -> None:
+def _write_stderr(text: str) -> None:
     """Write to stderr from a signal handler, which may come in the middle of a print.
 
     A terminal that is gone refuses every write with EIO, which would end the run before it has saved: output then goes nowhere.
@@ -146,6 +146,6 @@ def _write(text: str) -> None:
                     os.dup2(nowhere, stream)
 
 
-def _done(trainer: Trainer) -> bool:
+def _is_done(trainer: Trainer) -> bool:
     """Whether the last step is behind: then the run ends by itself, and its last evaluation belongs to it."""
     return bool(0 <= trainer.max_steps <= trainer.global_step)

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor
 from fulgurite.callback.config import DeviceStatsOption, LrMonitorOption, OfferedOption
 from fulgurite.callback.context import CallbackContext
 from fulgurite.errors import ConfigError
-from fulgurite.foreign_code import foreign
+from fulgurite.foreign_code import run_foreign
 
 
 def build_lr_monitor(config: LrMonitorOption, context: CallbackContext) -> LearningRateMonitor:
@@ -26,7 +26,7 @@ def build_device_stats(config: DeviceStatsOption, context: CallbackContext) -> D
 def build_offered(config: OfferedOption, context: CallbackContext) -> Callback:
     """A callback of another package. Raises ConfigError if it cannot be made, or is no Lightning callback."""
     module, _, name = config.place.partition(":")
-    with foreign(lambda why: ConfigError(f"callback={config.name} ({config.place}) cannot be made: {why}.")):
+    with run_foreign(lambda why: ConfigError(f"callback={config.name} ({config.place}) cannot be made: {why}.")):
         made = getattr(importlib.import_module(module), name)()
     if not isinstance(made, Callback):
         raise ConfigError(f"callback={config.name} ({config.place}) is no Lightning callback: {type(made).__name__}.")

@@ -30,7 +30,7 @@ class FolderCheckpointIO(CheckpointIO):  # type: ignore[misc]
     ) -> None:
         """Write the folder at `path`. Raises CheckpointError (disk, type), TrainingFailed (a weight is not finite)."""
         place, rest = Path(path), dict(checkpoint)
-        learned = {name: tree.dense(tensor, name) for name, tensor in rest.pop("state_dict").items()}
+        learned = {name: tree.make_dense(tensor, name) for name, tensor in rest.pop("state_dict").items()}
         weights.check_finite(learned, str(place))
         moments: dict[str, Tensor] = {}
         optimizer = tree.encode(rest.pop("optimizer_states", []), "optimizer", moments)
@@ -48,7 +48,7 @@ class FolderCheckpointIO(CheckpointIO):  # type: ignore[misc]
         self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Read a folder whose manifest holds; tensors are on the CPU. Raises CheckpointError."""
-        place = checked(Path(path))
+        place = check_folder(Path(path))
         try:
             document = json.loads((place / "state.json").read_bytes())
             if document["format"] != FORMAT:
@@ -66,7 +66,7 @@ class FolderCheckpointIO(CheckpointIO):  # type: ignore[misc]
         atomic.remove_folder(Path(path))
 
 
-def checked(path: Path) -> Path:
+def check_folder(path: Path) -> Path:
     """`path`, links resolved, once its manifest holds. Raises CheckpointError, which says what is wrong."""
     if path.is_file():
         raise CheckpointError(f"{path} is a file, may hold code, and is not read; give a folder with manifest.json.")
@@ -78,12 +78,12 @@ def checked(path: Path) -> Path:
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The trained weights of a checkpoint folder by name, on the CPU. Raises CheckpointError."""
-    return _load(checked(path) / "weights.safetensors")
+    return _load(check_folder(path) / "weights.safetensors")
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
     try:
-        save_file(_apart(tensors), path, metadata={"format": "pt"})
+        save_file(_separate_storages(tensors), path, metadata={"format": "pt"})
     except SafetensorError as error:
         # safetensors wraps the system's error; the number in its text says which it was
         number = re.search(r"os error (\d+)", str(error))
@@ -104,7 +104,7 @@ def _read_back(path: Path, learned: dict[str, Tensor]) -> None:
             raise CheckpointError(f"{path} was not kept: {name} reads back empty or changed; check disk and memory of this machine.")
 
 
-def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _separate_storages(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors, each in a storage of its own: safetensors refuses views of one storage. Copies only those."""
     seen: set[int] = set()
     apart = {}

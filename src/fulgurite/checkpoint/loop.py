@@ -23,7 +23,7 @@ class Position:
     evaluated: bool = True
 
 
-def fit_loop_state(position: Position, micro_batches: int) -> dict[str, Any]:
+def build_fit_loop_state(position: Position, micro_batches: int) -> dict[str, Any]:
     """The state for `trainer.fit_loop.load_state_dict`; `micro_batches` make an optimizer step.
 
     Between two epochs the new one stands at its beginning, so that no epoch's end is told twice; only where the last
@@ -37,40 +37,40 @@ def fit_loop_state(position: Position, micro_batches: int) -> dict[str, Any]:
     batches, all_batches = steps * micro_batches, position.step * micro_batches
     return {
         "state_dict": {},
-        "epoch_progress": _progress(_four(epochs, begun=int(inside)), _four(epochs, begun=int(inside))),
+        "epoch_progress": _build_progress(_count_four(epochs, begun=int(inside)), _count_four(epochs, begun=int(inside))),
         "epoch_loop.state_dict": {"_batches_that_stepped": position.step - int(owed)},
         "epoch_loop.batch_progress": {
-            **_progress(_four(all_batches), _four(batches)), "is_last_batch": steps == position.per_epoch,
+            **_build_progress(_count_four(all_batches), _count_four(batches)), "is_last_batch": steps == position.per_epoch,
         },
-        "epoch_loop.scheduler_progress": _progress(_two(position.step), _two(steps)),
+        "epoch_loop.scheduler_progress": _build_progress(_count_two(position.step), _count_two(steps)),
         "epoch_loop.automatic_optimization.state_dict": {},
         "epoch_loop.automatic_optimization.optim_progress": {
             "optimizer": {
-                "step": _progress(_two(position.step), _two(steps)),
-                "zero_grad": _progress(_three(position.step), _three(steps)),
+                "step": _build_progress(_count_two(position.step), _count_two(steps)),
+                "zero_grad": _build_progress(_count_three(position.step), _count_three(steps)),
             }
         },
         "epoch_loop.manual_optimization.state_dict": {},
-        "epoch_loop.manual_optimization.optim_step_progress": _progress(_two(position.step), _two(steps)),
+        "epoch_loop.manual_optimization.optim_step_progress": _build_progress(_count_two(position.step), _count_two(steps)),
         "epoch_loop.val_loop.state_dict": {},
         # begun and not processed is how Lightning knows that it has to go back and evaluate
         "epoch_loop.val_loop.batch_progress": {
-            **_progress(_four(0, begun=int(owed)), _four(0, begun=int(owed))), "is_last_batch": False,
+            **_build_progress(_count_four(0, begun=int(owed)), _count_four(0, begun=int(owed))), "is_last_batch": False,
         },
     }
 
 
-def _progress(total: dict[str, int], current: dict[str, int]) -> dict[str, Any]:
+def _build_progress(total: dict[str, int], current: dict[str, int]) -> dict[str, Any]:
     return {"total": total, "current": current}
 
 
-def _two(done: int) -> dict[str, int]:
+def _count_two(done: int) -> dict[str, int]:
     return {"ready": done, "completed": done}
 
 
-def _three(done: int) -> dict[str, int]:
-    return {**_two(done), "started": done}
+def _count_three(done: int) -> dict[str, int]:
+    return {**_count_two(done), "started": done}
 
 
-def _four(done: int, begun: int = 0) -> dict[str, int]:
+def _count_four(done: int, begun: int = 0) -> dict[str, int]:
     return {"ready": done + begun, "started": done + begun, "processed": done, "completed": done}

@@ -12,7 +12,7 @@ from typing import Any
 from fulgurite.checkpoint import folder, loop
 from fulgurite.config.renamed import RENAMED, renamed_sentence
 from fulgurite.config.schema import options
-from fulgurite.errors import CheckpointError, ConfigError, did_you_mean
+from fulgurite.errors import CheckpointError, ConfigError, suggest_similar
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def split_changes(
         if name in RENAMED and name not in known:
             raise ConfigError(f"resume.allow={name}: {renamed_sentence(name, RENAMED[name])}")
         if name not in known:
-            raise ConfigError(f"resume.allow={name} names no knob of the run.{did_you_mean(name, known)}")
+            raise ConfigError(f"resume.allow={name} names no knob of the run.{suggest_similar(name, known)}")
     found = changes(old, new)
     if any(_covered(change.knob, allow) for change in found):
         allow = [*allow, *following]

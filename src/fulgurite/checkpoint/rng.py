@@ -70,7 +70,7 @@ def _unflatten(row: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def of_rank(states: list[dict[str, Tensor]], rank: int, world_size: int) -> dict[str, Tensor]:
+def select_rank(states: list[dict[str, Tensor]], rank: int, world_size: int) -> dict[str, Tensor]:
     """This rank's state. Raises CheckpointError where the run had another number of processes."""
     if len(states) != world_size:
         raise CheckpointError(

@@ -72,7 +72,7 @@ def _encode_mapping(value: Mapping[Any, Any], place: str, tensors: dict[str, Ten
     return {TAG: "ordered" if ordered else "dict", "items": items}
 
 
-def dense(tensor: Tensor, place: str) -> Tensor:
+def make_dense(tensor: Tensor, place: str) -> Tensor:
     """The tensor detached, on the CPU and contiguous. Raises CheckpointError for a sparse, quantized or empty one."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
         kind = "quantized" if tensor.is_quantized else "empty (meta)" if tensor.is_meta else str(tensor.layout)
@@ -84,7 +84,7 @@ def _store(tensor: Tensor, place: str, tensors: dict[str, Tensor]) -> dict[str, 
     name, number = place, 2
     while name in tensors:
         name, number = f"{place}#{number}", number + 1
-    whole = dense(tensor, place)
+    whole = make_dense(tensor, place)
     if whole.dtype in STORED:
         tensors[name] = whole
         return {"name": name}

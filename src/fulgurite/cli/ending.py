@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from fulgurite.errors import FulguriteError, Interrupted, TrainingFailed, is_shortage
-from fulgurite.foreign_code import describe
+from fulgurite.foreign_code import describe_error
 from fulgurite.text.console import rank, say_error
 
 HOME = Path(__file__).resolve().parents[1]
@@ -119,7 +119,7 @@ def _last_line(error: BaseException) -> str:
         lines = []
     if len(lines) > 2 and any(line.startswith(("Original Traceback", "Traceback (most recent")) for line in lines):
         return lines[-1].strip()[:300]
-    return describe(error)
+    return describe_error(error)
 
 
 def _was_interrupted(error: BaseException) -> bool:

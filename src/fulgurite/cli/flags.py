@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fulgurite.errors import ConfigError, RequestError, did_you_mean
+from fulgurite.errors import ConfigError, RequestError, suggest_similar
 
 BARE = {"-h": "--help", "--hydra-help": "", "-m": "--multirun", "--resolve": "", "-sc": "--shell-completion"}
 VALUED = {"-c": "--cfg", "-p": "--package", "-cd": "--config-dir", "-i": "--info"}
@@ -50,7 +50,7 @@ def read(words: Sequence[str]) -> Flags:
         short, _, value = word.partition("=")
         name = (BARE | VALUED).get(short) or short
         if name not in LONG:
-            raise ConfigError(f"There is no flag {short}.{did_you_mean(short, LONG)} There are {', '.join(LONG)}; knobs are KNOB=VALUE.")
+            raise ConfigError(f"There is no flag {short}.{suggest_similar(short, LONG)} There are {', '.join(LONG)}; knobs are KNOB=VALUE.")
         if name in VALUED.values() and not value:
             if not rest:
                 raise ConfigError(f"{short} wants a value{_choices(name)}.")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from fulgurite import __version__
 from fulgurite.cli.ending import answering_signals, closed_output, end
 from fulgurite.cli.help import asks
-from fulgurite.errors import ConfigError, did_you_mean
+from fulgurite.errors import ConfigError, suggest_similar
 from fulgurite.text.console import guard_output
 
 HELP = f"""fulgurite {__version__}: fine-tuning in which every knob explains itself
@@ -117,7 +117,7 @@ def _run(given: list[str]) -> int:
 
         return completion_main(rest, COMMANDS)
     if command not in COMMANDS:
-        raise ConfigError(f"There is no command {command}.{did_you_mean(command, COMMANDS)} `fulgurite --help` lists them.")
+        raise ConfigError(f"There is no command {command}.{suggest_similar(command, COMMANDS)} `fulgurite --help` lists them.")
     try:
         return COMMANDS[command](rest)
     except SystemExit as left:  # argparse leaves after it has printed its help

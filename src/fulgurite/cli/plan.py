@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from fulgurite.errors import FulguriteError, RequestError, did_you_mean
+from fulgurite.errors import FulguriteError, RequestError, suggest_similar
 from fulgurite.text.console import show, to_one_line
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def plan_main(words: list[str]) -> int:
         if word in ("-m", "--multirun"):
             raise RequestError("fulgurite plan looks at one run: leave -m out, and give one value of each knob.")
         if word.startswith("-"):
-            raise RequestError(f"fulgurite plan has no flag {word}.{did_you_mean(word, FLAGS)} There are {', '.join(FLAGS)}.")
+            raise RequestError(f"fulgurite plan has no flag {word}.{suggest_similar(word, FLAGS)} There are {', '.join(FLAGS)}.")
     overrides = [*given.words, *overrides]
     if given.rules:
         print(rules_table(given.json))

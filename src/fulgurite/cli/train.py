@@ -33,7 +33,7 @@ def train_main(words: list[str]) -> int:
 
 def _launched(composed: Composed, asked: flags.Flags, ranks: Ranks) -> int:
     """The exit status of this machine's share of the processes of a run, all in one run folder."""
-    from fulgurite.run.folder import run_folder
+    from fulgurite.run.folder import choose_run_folder
     from fulgurite.train.launcher import launch
 
     run = composed.run
@@ -46,7 +46,7 @@ def _launched(composed: Composed, asked: flags.Flags, ranks: Ranks) -> int:
     fresh = run.run_dir is None and run.resume.run is None
     if fresh and ranks.node_rank > 0:  # the first machine names the folder
         return launch(words, devices, None, ranks.node_rank, nodes)
-    folder = run_folder(run)
+    folder = choose_run_folder(run)
     status = launch([*words, f"run_dir={verbatim(folder)}"], devices, folder, ranks.node_rank, nodes)
     if status and fresh:
         _forget(folder)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from fulgurite.config.schema import bare, check, knobs_of, type_words
-from fulgurite.errors import ConfigError, did_you_mean
+from fulgurite.errors import ConfigError, suggest_similar
 
 T = TypeVar("T")
 YES = {"true": True, "false": False}
@@ -31,7 +31,7 @@ def parse(cls: type[T], words: Sequence[str], command: str) -> T:
         if not name:
             raise ConfigError(f"{word} names no knob; write KNOB=VALUE.")
         if name not in knobs:
-            raise ConfigError(f"{command} knows no {name}.{did_you_mean(name, knobs)} It knows {', '.join(knobs)}.")
+            raise ConfigError(f"{command} knows no {name}.{suggest_similar(name, knobs)} It knows {', '.join(knobs)}.")
         kind = bare(knobs[name].type)
         try:
             given[name] = None if text == "null" else YES[text.lower()] if kind is bool else kind(text)

@@ -9,7 +9,7 @@ from pathlib import Path
 from fulgurite.config.paths import conf_dir, is_there
 from fulgurite.config.run import GROUPS, SEVERAL
 from fulgurite.config.schema import options
-from fulgurite.errors import ConfigError, did_you_mean
+from fulgurite.errors import ConfigError, suggest_similar
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """`owner/name`, as on the hub."""
@@ -42,7 +42,7 @@ def check_choice(group: str, value: object, typed: str, config_dir: Path | None)
         inside = [folder / group / f"{word}.yaml" for folder in (conf_dir(), config_dir) if folder is not None]  # folder/name
         if word not in names and not any(is_there(str(file)) for file in inside):
             hint = meant(group, word)
-            raise ConfigError(f"There is no {group}={word}.{hint or did_you_mean(word, names)} There are: {', '.join(names)}.")
+            raise ConfigError(f"There is no {group}={word}.{hint or suggest_similar(word, names)} There are: {', '.join(names)}.")
 
 
 def _words(value: object) -> Iterator[object]:

@@ -23,7 +23,7 @@ from fulgurite.config.registry import import_plugins
 from fulgurite.config.resolve import Job, resolve
 from fulgurite.config.run import GROUPS, SEVERAL, RunConfig
 from fulgurite.config.schema import Option, options
-from fulgurite.errors import ConfigError, did_you_mean
+from fulgurite.errors import ConfigError, suggest_similar
 
 NOT_COMPOSED = (OverflowError, ValueError, TypeError, AttributeError, KeyError, AssertionError, RecursionError)
 """What Hydra and OmegaConf let through for values that no type of theirs can hold, beside their own errors."""
@@ -86,7 +86,7 @@ def _refuse_strangers(config: DictConfig) -> None:
             if declared is not None and key not in declared:
                 if (owners := owners_of(name)):
                     raise ConfigError(f"{name} is not a knob of the chosen {path}; it belongs to {', '.join(owners)}.")
-                near = did_you_mean(key, declared)
+                near = suggest_similar(key, declared)
                 raise ConfigError(f"There is no knob {name}.{near} Remove it, or correct its name.")
             child = node._get_node(key)
             if isinstance(child, ValueNode | ListConfig):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fulgurite.config.secrets import holds_key, holds_password
-from fulgurite.errors import ConfigError, did_you_mean
+from fulgurite.errors import ConfigError, suggest_similar
 
 RESOLVER = re.compile(r"(?<!\\)\$\{\s*([\w.$ {}]*?)\s*:")
 HARMLESS = {"now", "hydra", "oc.select", "oc.dict.keys", "oc.dict.values"}
@@ -128,4 +128,4 @@ def refuse_hydra(name: str) -> None:
         raise ConfigError("hydra.run.dir is not for a run here; give run_dir=<folder>.")
     known = any(name == key or name.startswith((f"{key}.", f"{key}/")) for key in HYDRA)
     if not known or name.rpartition(".")[2].startswith("_"):
-        raise ConfigError(f"{name} cannot be set here.{did_you_mean(name, HYDRA)} Of Hydra's own there are {', '.join(HYDRA)}.")
+        raise ConfigError(f"{name} cannot be set here.{suggest_similar(name, HYDRA)} Of Hydra's own there are {', '.join(HYDRA)}.")

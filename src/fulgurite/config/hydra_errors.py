@@ -9,7 +9,7 @@ from fulgurite.config.choices import named
 from fulgurite.config.renamed import RENAMED, RENAMED_UNDER, renamed_sentence
 from fulgurite.config.run import all_knobs
 from fulgurite.config.schema import groups, options, type_words
-from fulgurite.errors import ConfigError, RequestError, did_you_mean
+from fulgurite.errors import ConfigError, RequestError, suggest_similar
 
 FULL_KEY = re.compile(r"full_key: ([\w.]+)")
 """Where OmegaConf's errors name the parameter."""
@@ -29,7 +29,7 @@ def explained(error: Exception, overrides: Sequence[str]) -> RequestError:
     for override in overrides:
         name, _, value = override.lstrip("+~").partition("=")
         if name in groups() and (f"{name}/{value}" in text or f"'{name}/" in text):
-            return ConfigError(f"There is no {name}={value}.{did_you_mean(value, named(name))} "
+            return ConfigError(f"There is no {name}={value}.{suggest_similar(value, named(name))} "
                                f"There are: {', '.join(named(name))}.")
     for override in overrides:
         name, _, value = override.lstrip("+~").partition("=")

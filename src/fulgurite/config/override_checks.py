@@ -22,7 +22,7 @@ from fulgurite.config.registry import register
 from fulgurite.config.renamed import refuse_renamed, refuse_renamed_file
 from fulgurite.config.run import GROUPS, PRESETS, SEVERAL, all_knobs
 from fulgurite.config.schema import Knob, bare, groups
-from fulgurite.errors import ConfigError, did_you_mean
+from fulgurite.errors import ConfigError, suggest_similar
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """A run's name, and an option's."""
@@ -80,7 +80,7 @@ def _loaded(path: Path) -> Any:
 
 def _checked(text: str, typed_text: str, knobs: dict[str, Knob], config_dir: Path | None = None) -> str:
     if (name := name_of(text)) and "." in name and name not in knobs and not _under_mapping(name, knobs) and not name.startswith("hydra."):
-        raise ConfigError(f"There is no knob {name}.{did_you_mean(name, knobs)} `fulgurite explain` lists them.")
+        raise ConfigError(f"There is no knob {name}.{suggest_similar(name, knobs)} `fulgurite explain` lists them.")
     try:
         override = OverridesParser.create().parse_override(text)
     except (HydraException, ValueError, RecursionError) as error:
@@ -96,7 +96,7 @@ def _checked(text: str, typed_text: str, knobs: dict[str, Knob], config_dir: Pat
         return text
     heads = {*groups(), *GROUPS, *PRESETS}
     if name not in knobs and name not in heads and not _under_mapping(name, knobs):
-        raise ConfigError(f"There is no knob {name}.{did_you_mean(name, [*knobs, *heads])} `fulgurite explain` lists them.")
+        raise ConfigError(f"There is no knob {name}.{suggest_similar(name, [*knobs, *heads])} `fulgurite explain` lists them.")
     knob, value = knobs.get(name), override.value()
     if name in heads and name not in knobs:
         options_named = list(override.sweep_iterator()) if override.is_sweep_override() and override.is_choice_sweep() else [value]

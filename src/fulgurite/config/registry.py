@@ -12,7 +12,7 @@ from fulgurite.config.paths import conf_dir
 from fulgurite.config.run import RunConfig, load_options
 from fulgurite.config.schema import groups
 from fulgurite.errors import ConfigError
-from fulgurite.foreign_code import foreign
+from fulgurite.foreign_code import run_foreign
 
 IMPORTED: set[str] = set()
 """The modules of `plugins` that this process was asked to import."""
@@ -21,7 +21,7 @@ IMPORTED: set[str] = set()
 def import_plugins(modules: Sequence[str]) -> None:
     """Import modules that register options of their own. Raises ConfigError where one cannot be imported."""
     for module in modules:
-        with foreign(lambda why, module=module: ConfigError(f"plugins=[{module}] cannot be imported: {why}.")):  # type: ignore[misc]
+        with run_foreign(lambda why, module=module: ConfigError(f"plugins=[{module}] cannot be imported: {why}.")):  # type: ignore[misc]
             importlib.import_module(module)
             IMPORTED.add(module)
 

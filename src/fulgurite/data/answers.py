@@ -28,7 +28,7 @@ TAIL = 64
 PROBE = (Message("user", "Hello"), Message("assistant", "Yes"))
 
 
-class Writer(Protocol):
+class Renderer(Protocol):
     """What renders a conversation: a template."""
 
     name: str
@@ -46,7 +46,7 @@ class Writer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RowPlan:
     """A row: texts of which each begins the next, the last being the whole row. Behind `texts[k]` an answer follows, which is learned if
     `learned[k]`; a text behind which nothing is learned is there as a border."""
 
@@ -56,28 +56,28 @@ class Plan:
     flags: int = 0
 
 
-def plan_rows(template: Writer, messages: Sequence[Message], mask: Mask) -> list[Plan]:
+def plan_rows(template: Renderer, messages: Sequence[Message], mask: Mask) -> list[RowPlan]:
     """The rows of a conversation: one, or one for each learned answer if the template writes earlier turns otherwise. Raises DataError."""
     conversation = Conversation.of(messages)
     answers = [i for i, message in enumerate(conversation) if message.role == "assistant"]
     if mask is not Mask.answers:
-        return [_last(template, conversation, answers, mask)]
+        return [_plan_last_answer(template, conversation, answers, mask)]
     whole = template.text(conversation, False)
-    texts, learned = _borders(template, conversation, answers, whole)
+    texts, learned = _split_at_answers(template, conversation, answers, whole)
     if texts is not None:
         _refuse_left_out(template, conversation, whole, [i for i in answers if conversation[i].learned])
-        lost = any(_lost(template, conversation, i, whole) for i in answers if conversation[i].learned)
-        return [Plan([*texts, whole], learned, mask, REASONING_LEFT_OUT * lost)]
+        lost = any(_is_lost(template, conversation, i, whole) for i in answers if conversation[i].learned)
+        return [RowPlan([*texts, whole], learned, mask, REASONING_LEFT_OUT * lost)]
     rows = []
     for i in answers:
         if conversation[i].learned:
-            rows.append(_row(template, conversation[: i + 1], mask))
+            rows.append(_plan_one_answer(template, conversation[: i + 1], mask))
             _refuse_left_out(template, conversation[: i + 1], rows[-1].texts[-1])
     return rows
 
 
-def _borders(
-    template: Writer, conversation: Conversation, answers: list[int], whole: str
+def _split_at_answers(
+    template: Renderer, conversation: Conversation, answers: list[int], whole: str
 ) -> tuple[list[str] | None, list[bool]]:
     """The texts before and behind learned answers, if each is the beginning of the whole; else None."""
     texts: list[str] = []
@@ -99,9 +99,9 @@ def _borders(
     return texts, learned
 
 
-def _last(template: Writer, conversation: Conversation, answers: list[int], mask: Mask) -> Plan:
+def _plan_last_answer(template: Renderer, conversation: Conversation, answers: list[int], mask: Mask) -> RowPlan:
     """The row of the last answer; with `mask=all` everything in it is learned but answers that are masked."""
-    row = _row(template, conversation[: answers[-1] + 1], mask)
+    row = _plan_one_answer(template, conversation[: answers[-1] + 1], mask)
     _refuse_left_out(template, conversation, row.texts[-1])
     texts, learned, whole = [], [], row.texts[-1]
     for i in answers[:-1] if mask is Mask.all else []:
@@ -118,35 +118,35 @@ def _last(template: Writer, conversation: Conversation, answers: list[int], mask
     return replace(row, texts=[*texts, *row.texts], learned=[*learned, *row.learned])
 
 
-def _row(template: Writer, conversation: Conversation, mask: Mask) -> Plan:
+def _plan_one_answer(template: Renderer, conversation: Conversation, mask: Mask) -> RowPlan:
     """The prompt before the last answer as at inference, and what the model is to produce."""
     prompt, whole = template.text(conversation[:-1], True), template.text(conversation, False)
-    rest, flags = _produced(template, conversation, prompt, whole)
-    if _lost(template, conversation, len(conversation) - 1, rest):
+    rest, flags = _split_produced(template, conversation, prompt, whole)
+    if _is_lost(template, conversation, len(conversation) - 1, rest):
         flags |= REASONING_LEFT_OUT
-    return Plan([prompt, prompt + rest], [conversation[-1].learned], mask, flags)
+    return RowPlan([prompt, prompt + rest], [conversation[-1].learned], mask, flags)
 
 
-def _produced(template: Writer, conversation: Conversation, prompt: str, whole: str) -> tuple[str, int]:
+def _split_produced(template: Renderer, conversation: Conversation, prompt: str, whole: str) -> tuple[str, int]:
     """What follows the generation prompt: the rest of the turn as the template writes it, else the content and the end of the turn."""
     if whole.startswith(prompt):
         return whole[len(prompt) :], 0
-    answer, tag = conversation[-1], _opened(prompt)
+    answer, tag = conversation[-1], _find_opened_tag(prompt)
     if tag and whole.startswith(prompt.rstrip()):
         return whole[len(prompt.rstrip()) :].lstrip(), 0
     if answer.reasoning and not tag:
         without = template.text(Conversation((*conversation.messages[:-1], replace(answer, reasoning="")), conversation.tools), False)
         if without.startswith(prompt):  # which has opened and closed the reasoning already
             return without[len(prompt) :], REASONING_LEFT_OUT
-    turn = _turn(template, conversation, prompt, whole)
+    turn = _find_written_turn(template, conversation, prompt, whole)
     if not turn and answer.content.strip() and not answer.tool_calls:
         turn = "".join(whole.rpartition(answer.content.strip())[1:])  # the content, and what closes the turn
     if not turn:
         raise DataError(f"the chat template {template.name} opens an answer otherwise at inference than in training; {OTHER}.")
-    return (_closed(tag, answer, turn) if tag else turn), 0
+    return (_close_reasoning(tag, answer, turn) if tag else turn), 0
 
 
-def _turn(template: Writer, conversation: Conversation, prompt: str, whole: str) -> str:
+def _find_written_turn(template: Renderer, conversation: Conversation, prompt: str, whole: str) -> str:
     """The last turn behind its head, if the template writes it otherwise than the prompt, or writes what is before it otherwise."""
     opening, head = template.opening, template.head
     before = prompt.removesuffix(opening)
@@ -155,13 +155,13 @@ def _turn(template: Writer, conversation: Conversation, prompt: str, whole: str)
     if not head or not prompt.endswith(head + opening):
         return ""
     other = Conversation((*conversation.messages[:-1], PROBE[1]), conversation.tools)
-    shared = shared_beginning(whole, template.text(other, False))  # all before the turn, and the head of the turn
+    shared = find_shared_beginning(whole, template.text(other, False))  # all before the turn, and the head of the turn
     return whole[shared.rfind(head) + len(head) :] if head in shared else ""
 
 
-def _closed(tag: str, answer: Message, turn: str) -> str:
+def _close_reasoning(tag: str, answer: Message, turn: str) -> str:
     """The turn behind a prompt that opens reasoning, which the turn itself does not: it is filled in and closed."""
-    close = _closing(tag)
+    close = _make_closing_tag(tag)
     if close in turn:
         return turn.lstrip().removeprefix(tag).lstrip()
     thought = answer.reasoning
@@ -170,43 +170,43 @@ def _closed(tag: str, answer: Message, turn: str) -> str:
     return f"{thought.strip()}\n{close}\n\n{turn.lstrip()}"
 
 
-def _opened(prompt: str) -> str:
+def _find_opened_tag(prompt: str) -> str:
     """The tag of reasoning with which a generation prompt ends; empty if there is none."""
     found = THOUGHT.search(prompt[-TAIL:])
     return found[1] if found else ""
 
 
-def _closing(tag: str) -> str:
+def _make_closing_tag(tag: str) -> str:
     return tag.replace("START", "END") if "START" in tag else f"{tag[0]}/{tag[1:]}"
 
 
-def shared_beginning(one: str, other: str) -> str:
+def find_shared_beginning(one: str, other: str) -> str:
     """The longest text with which both begin."""
     end = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
     return one[:end]
 
 
-def find_head(template: Writer) -> tuple[str, str]:
+def find_head(template: Renderer) -> tuple[str, str]:
     """The head of an answer's turn, and what the generation prompt writes beyond it, such as `<think>` and a line break."""
     question, prompt, whole = template.text(PROBE[:1], False), template.text(PROBE[:1], True), template.text(PROBE, False)
-    end = len(shared_beginning(prompt, whole))
+    end = len(find_shared_beginning(prompt, whole))
     turn = whole[end:].lstrip()
     fits = turn.startswith(PROBE[1].content) or THOUGHT_HERE.match(turn)
     opening = prompt[end:] if fits and PROBE[0].content not in prompt[end:] else ""
     return prompt[len(question) :].removesuffix(opening) if prompt.startswith(question) else "", opening
 
 
-def _lost(template: Writer, conversation: Conversation, i: int, text: str) -> bool:
+def _is_lost(template: Renderer, conversation: Conversation, i: int, text: str) -> bool:
     """Whether the reasoning of answer i, or what it says beside its calls, does not reach the text."""
     answer = conversation[i]
     parts = {"reasoning": answer.reasoning} | ({"content": answer.content} if answer.tool_calls else {})
     return any(
-        said.strip() and said.strip() not in text and not _read(template, conversation, i, **{part: f"{said} 1"})
+        said.strip() and said.strip() not in text and not _is_read(template, conversation, i, **{part: f"{said} 1"})
         for part, said in parts.items()
     )
 
 
-def _refuse_left_out(template: Writer, conversation: Conversation, whole: str, answers: Sequence[int] = ()) -> None:
+def _refuse_left_out(template: Renderer, conversation: Conversation, whole: str, answers: Sequence[int] = ()) -> None:
     """Raise DataError if what a message says does not reach the text: of answers those given, else the last.
 
     A template may escape what it writes, or write it in another form: then other words make another text.
@@ -217,16 +217,16 @@ def _refuse_left_out(template: Writer, conversation: Conversation, whole: str, a
         if not said or said in whole or (message.role == "assistant" and (i not in answers or message.tool_calls)):
             continue
         first, last = ("1" if said[n] == "0" else "0" for n in (0, -1))
-        if not all(_read(template, conversation, i, content=other) for other in (first + said[1:], said[:-1] + last)):
+        if not all(_is_read(template, conversation, i, content=other) for other in (first + said[1:], said[:-1] + last)):
             raise DataError(f"the chat template {template.name} leaves out what a {message.role} message says; {OTHER}.")
     for i, message in enumerate(conversation):
         for n in range(1, len(message.tool_calls)):
             call = {**message.tool_calls[n], "function": {**message.tool_calls[n]["function"], "name": "another_function"}}
-            if not _read(template, conversation, i, tool_calls=(*message.tool_calls[:n], call, *message.tool_calls[n + 1 :])):
+            if not _is_read(template, conversation, i, tool_calls=(*message.tool_calls[:n], call, *message.tool_calls[n + 1 :])):
                 raise DataError(f"the chat template {template.name} writes only {n} of the calls of one answer; {OTHER}.")
 
 
-def _read(template: Writer, conversation: Conversation, i: int, **other_parts: Any) -> bool:
+def _is_read(template: Renderer, conversation: Conversation, i: int, **other_parts: Any) -> bool:
     """Whether the text is another one if message i has these other parts."""
     messages = list(conversation)
     messages[i] = replace(messages[i], **other_parts)

@@ -6,6 +6,6 @@ import os
 from pathlib import Path
 
 
-def cache_root() -> Path:
+def find_cache_root() -> Path:
     """`$FULGURITE_CACHE`, else `~/.cache/fulgurite`."""
     return Path(os.environ.get("FULGURITE_CACHE") or Path.home() / ".cache" / "fulgurite")

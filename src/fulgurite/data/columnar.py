@@ -26,19 +26,19 @@ MOST_DECODED = 1000
 """How many times larger than a file its decoded values may be, beyond MOST_HELD."""
 
 
-def table_records(path: Path, kind: str) -> Iterator[tuple[Place, Any] | Bad]:
+def read_table(path: Path, kind: str) -> Iterator[tuple[Place, Any] | Bad]:
     """Yields each row of a file with its number from 1. Raises DataError if the rest of the file cannot be read."""
     number, decoded, most = 0, 0, MOST_HELD + MOST_DECODED * path.stat().st_size
     try:
-        with path.open("rb") if path.suffix.lower() != ".gz" else _unzipped(path) as file:
-            for batch in _batches(file, kind):
+        with path.open("rb") if path.suffix.lower() != ".gz" else _unzip(path) as file:
+            for batch in _read_batches(file, kind):
                 decoded += batch.nbytes
                 if decoded > most:
                     raise DataError(f"{path}: holds more than {MOST_DECODED:,} times its size: a few long values, repeated.")
-                for row in _rows(batch):
+                for row in _read_rows(batch):
                     number += 1
                     place = Place(str(path), number)
-                    yield Bad(place, "record", lines.too_long()) if row is None else (place, row)
+                    yield Bad(place, "record", lines.describe_too_long()) if row is None else (place, row)
     except (DataError, OSError, EOFError):
         raise
     except Exception as error:  # pyarrow raises ArrowException, ValueError, and SystemError, OverflowError and more on damaged files
@@ -47,7 +47,7 @@ def table_records(path: Path, kind: str) -> Iterator[tuple[Place, Any] | Bad]:
         raise DataError(f"{path}: is no whole {kind} file ({said}){after}; write it again.") from error
 
 
-def _batches(file: IO[bytes], kind: str) -> Iterator[Any]:
+def _read_batches(file: IO[bytes], kind: str) -> Iterator[Any]:
     """The batches of a file, each validated: an offset or a length that points outside would crash the process that reads it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -57,7 +57,7 @@ def _batches(file: IO[bytes], kind: str) -> Iterator[Any]:
         for group in range(whole.num_row_groups):
             # Metadata that contradict themselves end the process if column() is asked for them, and are an exception here (pyarrow 26).
             next(whole.iter_batches(batch_size=1, row_groups=[group]), None)
-            for batch in whole.iter_batches(batch_size=_rows_at_once(whole.metadata.row_group(group)), row_groups=[group]):
+            for batch in whole.iter_batches(batch_size=_count_rows_at_once(whole.metadata.row_group(group)), row_groups=[group]):
                 batch.validate(full=True)
                 yield batch
         return
@@ -69,7 +69,7 @@ def _batches(file: IO[bytes], kind: str) -> Iterator[Any]:
         yield batch
 
 
-def _rows_at_once(group: Any) -> int:
+def _count_rows_at_once(group: Any) -> int:
     """How many rows of a row group are decoded at one time.
 
     A dictionary holds a long value once, and decoding repeats it in every row: a file of 60 MB can hold a million records of 60 MB.
@@ -84,7 +84,7 @@ def _rows_at_once(group: Any) -> int:
     return ROWS if not careful else max(1, min(ROWS, MOST_HELD // careful))
 
 
-def _rows(batch: Any) -> Iterator[Any]:
+def _read_rows(batch: Any) -> Iterator[Any]:
     """The rows of a batch as Python values, made one at a time; None in place of one that is longer than a record."""
     columns = list(zip(batch.schema.names, batch.columns, strict=True))
     may_be_long = batch.nbytes > lines.MOST_RECORD
@@ -95,7 +95,7 @@ def _rows(batch: Any) -> Iterator[Any]:
             yield {name: column[n].as_py() for name, column in columns}
 
 
-def _unzipped(path: Path) -> IO[bytes]:
+def _unzip(path: Path) -> IO[bytes]:
     """The content in a temporary file: both formats are read from several places."""
     plain = tempfile.TemporaryFile()  # noqa: SIM115  closed by the caller
     most, size = max(LEAST_UNPACKED, MOST_UNPACKED * path.stat().st_size), 0

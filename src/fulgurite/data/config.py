@@ -68,7 +68,7 @@ PIECE = {"cpu": 1024, "cuda": 4096}
 """Tokens of a pre-training row where nothing is said: ours, for memory."""
 
 
-def _max_length(run: RunConfig, facts: Facts) -> Derived:
+def _derive_max_length(run: RunConfig, facts: Facts) -> Derived:
     top = facts.percentile_99
     rounded = max(8, -(-top // 64) * 64)
     piece = PIECE.get(facts.device, 1024)
@@ -84,7 +84,7 @@ def _max_length(run: RunConfig, facts: Facts) -> Derived:
     return Derived(rounded, f"the 99th percentile of the data, {top} tokens, rounded up to 64")
 
 
-def _packing(run: RunConfig, facts: Facts) -> Derived:
+def _derive_packing(run: RunConfig, facts: Facts) -> Derived:
     if run.private:
         return Derived(Packing.none, "privacy protects one row, which must be one example")
     if run.stage.reads.running_text:
@@ -96,7 +96,7 @@ def _packing(run: RunConfig, facts: Facts) -> Derived:
 class Data(Option):
     """What every data set has."""
 
-    builds: ClassVar[str] = "fulgurite.data.source:build"
+    builds: ClassVar[str] = "fulgurite.data.source:build_source"
     shipped: ClassVar[tuple[str, str]] = ("", "")
     """The shipped files to train on and to validate with, in fulgurite/data/guide; empty if the option has none, or splits a share off."""
     shipped_format: ClassVar[Format] = Format.openai
@@ -128,7 +128,7 @@ class Data(Option):
         empty=Empty(
             "the 99th percentile of the data, rounded up to 64, at most what the model can read; "
             "running text in pieces of 1024 (CPU) or 4096",
-            _max_length, "data",
+            _derive_max_length, "data",
         ),
         raise_when="When many examples are dropped.", lower_when="When memory or time is short.",
         interacts={"trainer.micro_batch_size": "shorter rows leave room for more of them",
@@ -152,7 +152,7 @@ class Data(Option):
         None, "Whether several examples share a row, kept apart so that none sees another.",
         source="Packing without contamination, Ding et al., https://arxiv.org/abs/2404.10830 (best fit)",
         advice="best_fit pays where lengths differ much and rows are long; it changes how many examples make a step.",
-        empty=Empty("best_fit in pre-training, none elsewhere and under privacy=dp_sgd", _packing),
+        empty=Empty("best_fit in pre-training, none elsewhere and under privacy=dp_sgd", _derive_packing),
         interacts={"trainer.global_batch_size": "a row then holds several examples"},
         time="Saves padding where lengths differ.",
     )

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from fulgurite.data import preference_dataset as compared_rows
 from fulgurite.data.answers import REASONING_LEFT_OUT
 from fulgurite.data.config import Data, Packing, SpecialTokens, TooLong
-from fulgurite.data.packing import best_fit
+from fulgurite.data.packing import pack_best_fit
 from fulgurite.data.preference_dataset import PreferenceDataset
-from fulgurite.data.report import Report, histogram
+from fulgurite.data.report import DataReport, count_lengths
 from fulgurite.data.template_dialect import CALLS_AS_TEXT, GREETING_LEFT_OUT, REASONING_AS_TEXT, SYSTEM_MOVED
 from fulgurite.data.tokenized import MISSED, SPECIAL_INSIDE, STOP_INSIDE, TOO_LONG, TokenizedData
 from fulgurite.errors import DataError
@@ -40,7 +40,7 @@ SPECIAL = {
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TokenRow:
     """`input_ids`, `targets` (the next token, or -100) and `position_ids` (from 0 in each document), int64 [T]."""
 
     input_ids: Ints
@@ -64,10 +64,10 @@ class TokenDataset:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    def __getitem__(self, i: int) -> Row:
+    def __getitem__(self, i: int) -> TokenRow:
         parts = [self._document(*map(int, piece)) for piece in self._pieces(i)]
         ids, targets, positions = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Row(ids, targets, positions)
+        return TokenRow(ids, targets, positions)
 
     def places(self, i: int) -> list[str]:
         """Where the examples of row i stand, as file:line."""
@@ -86,16 +86,18 @@ class TokenDataset:
 AnyRows = TokenDataset | PreferenceDataset
 
 
-def split(encoded: TokenizedData, config: Data, seed: int, max_length: int, packing: Packing) -> tuple[AnyRows, AnyRows | None, Report]:
+def split_dataset(
+    encoded: TokenizedData, config: Data, seed: int, max_length: int, packing: Packing
+) -> tuple[AnyRows, AnyRows | None, DataReport]:
     """Training rows, validation rows or None, and the report. Raises DataError where nothing is left to train on."""
     source = encoded.source
-    report, packing = _report(encoded, max_length), Packing(packing)
+    report, packing = _start_report(encoded, max_length), Packing(packing)
     if encoded.compares:
         _refuse_long(encoded, config, max_length)
-        kept, cuts = compared_rows.kept(encoded, max_length, config.too_long == TooLong.truncate, report)
+        kept, cuts = compared_rows.select_kept(encoded, max_length, config.too_long == TooLong.truncate, report)
     else:
-        kept, cuts = _kept(encoded, config, max_length, report), None
-    every, kept = kept, _first_rows(encoded, kept)
+        kept, cuts = _select_kept(encoded, config, max_length, report), None
+    every, kept = kept, _find_first_rows(encoded, kept)
     _note_flags(encoded, report)
     from_val = encoded.arrays["files"][kept] >= len(source.train)
     given, pool = kept[from_val], kept[~from_val]
@@ -103,34 +105,34 @@ def split(encoded: TokenizedData, config: Data, seed: int, max_length: int, pack
     if config.max_samples is not None and len(pool) > config.max_samples:
         report.not_drawn = len(pool) - config.max_samples
         pool = np.sort(random.choice(pool, config.max_samples, replace=False))
-    val = given if source.val else _held_out(pool, config.val_fraction, random)
+    val = given if source.val else _draw_validation(pool, config.val_fraction, random)
     if report.pairs_split:
-        val = _whole(encoded, pool, val)
+        val = _hold_out_both_answers(encoded, pool, val)
     if source.val and not len(val):
         raise DataError(f"{source.val[0]}: no example is left to validate on; {report.sentence()}.")
     train = np.setdiff1d(pool, val, assume_unique=True)
     if not len(train):
         raise DataError(f"{source.files[0]}: no example is left to train on; {report.sentence() or 'the files are empty'}.")
-    seen = _weighted(encoded, train, source.weights, random)
+    seen = _apply_weights(encoded, train, source.weights, random)
     report.validation, report.trained, report.seen_an_epoch = len(val), len(np.unique(seen)), len(seen)
     report.not_weighted = len(train) - report.trained
     if cuts is not None:
         pairs = PreferenceDataset(encoded, seen, cuts[seen])
         _measured(report, int(pairs.tokens.sum()), int(pairs.label_counts.sum()), len(pairs), max_length * len(encoded.sides(int(seen[0]))))
         return pairs, PreferenceDataset(encoded, val, cuts[val]) if len(val) else None, report
-    seen, val = _all_rows(encoded, every, seen), _all_rows(encoded, every, val)
-    rows = _rows(encoded, seen, max_length, packing, report)
-    return rows, _rows(encoded, val, max_length, packing, None) if len(val) else None, report
+    seen, val = _find_all_rows(encoded, every, seen), _find_all_rows(encoded, every, val)
+    rows = _build_dataset(encoded, seen, max_length, packing, report)
+    return rows, _build_dataset(encoded, val, max_length, packing, None) if len(val) else None, report
 
 
-def _first_rows(encoded: TokenizedData, kept: Ints) -> Ints:
+def _find_first_rows(encoded: TokenizedData, kept: Ints) -> Ints:
     """The first kept row of each record: what is drawn, held out and weighted is a record, whatever number of rows it has."""
     if not encoded.splits:
         return kept
     return kept[np.unique(encoded.records[kept], return_index=True)[1]]
 
 
-def _all_rows(encoded: TokenizedData, kept: Ints, first: Ints) -> Ints:
+def _find_all_rows(encoded: TokenizedData, kept: Ints, first: Ints) -> Ints:
     """All kept rows of the records whose first rows are given, in their order."""
     if not encoded.splits or not len(first):
         return first
@@ -140,7 +142,7 @@ def _all_rows(encoded: TokenizedData, kept: Ints, first: Ints) -> Ints:
     return np.concatenate([kept[a:b] for a, b in zip(begin.tolist(), end.tolist(), strict=True)])
 
 
-def _note_flags(encoded: TokenizedData, report: Report) -> None:
+def _note_flags(encoded: TokenizedData, report: DataReport) -> None:
     """What the chat template had no place for, texts of special tokens, and the records that have a row for each answer."""
     flags, special = np.asarray(encoded.arrays["flags"]), SPECIAL.get(SpecialTokens(encoded.source.config.special_tokens))
     for flag, what in (WRITTEN_OTHERWISE | ({SPECIAL_INSIDE: special} if special else {})).items():
@@ -153,26 +155,26 @@ def _note_flags(encoded: TokenizedData, report: Report) -> None:
         report.split_tokens = int(encoded.lengths[several].sum())
 
 
-def _measured(report: Report, tokens: int, labels: int, rows: int, most: int) -> None:
+def _measured(report: DataReport, tokens: int, labels: int, rows: int, most: int) -> None:
     report.tokens, report.label_tokens, report.rows_an_epoch = tokens, labels, rows
     report.label_share, report.fill = labels / tokens, tokens / (rows * most)
 
 
-def _report(encoded: TokenizedData, max_length: int) -> Report:
+def _start_report(encoded: TokenizedData, max_length: int) -> DataReport:
     """What the check and the tokeniser have told."""
     source = encoded.source
     checked = source.checked or source.check()
-    report = Report(
+    report = DataReport(
         source.format, [str(p) for p in source.files], checked.rows, checked.pairs, max_length=max_length,
         unread_fields=dict(checked.unread.most_common()), remarks=dict(checked.remarks.most_common()),
-        lengths=histogram(encoded.lengths.tolist()),
+        lengths=count_lengths(encoded.lengths.tolist()),
     )
     for bad in checked.bad:
         report.drop(f"bad record, {bad.field}: {bad.reason}", str(bad.place))
     return report
 
 
-def _kept(encoded: TokenizedData, config: Data, max_length: int, report: Report) -> Ints:
+def _select_kept(encoded: TokenizedData, config: Data, max_length: int, report: DataReport) -> Ints:
     """The examples that stay after data.too_long and have a label; what is dropped is noted with its place."""
     kept: list[int] = []
     dropped: list[tuple[int, str]] = []
@@ -200,7 +202,7 @@ def _kept(encoded: TokenizedData, config: Data, max_length: int, report: Report)
     return np.array(kept, dtype=np.int64)
 
 
-def _note_dropped(encoded: TokenizedData, kept: list[int], dropped: list[tuple[int, str]], report: Report) -> None:
+def _note_dropped(encoded: TokenizedData, kept: list[int], dropped: list[tuple[int, str]], report: DataReport) -> None:
     """A record is dropped if no row of it is left; else those of its answers that are left out are counted apart."""
     records = encoded.records
     there = set(records[kept].tolist())
@@ -225,20 +227,20 @@ def _refuse_long(encoded: TokenizedData, config: Data, max_length: int) -> None:
         )
 
 
-def _held_out(pool: Ints, fraction: float, random: np.random.Generator) -> Ints:
+def _draw_validation(pool: Ints, fraction: float, random: np.random.Generator) -> Ints:
     """A seeded share for validation: at least 20 and at most 1000 examples, but never more than half."""
     count = min(max(round(fraction * len(pool)), LEAST_VALIDATION), MOST_VALIDATION, len(pool) // 2) if fraction > 0 else 0
     return np.sort(random.choice(pool, count, replace=False)) if count else pool[:0]
 
 
-def _whole(encoded: TokenizedData, pool: Ints, val: Ints) -> Ints:
+def _hold_out_both_answers(encoded: TokenizedData, pool: Ints, val: Ints) -> Ints:
     """Both answers of a pair of which one is held out: its prompt must not be trained on. Makes `val` up to twice as large."""
     files, lines = (encoded.arrays[name].astype(np.int64) for name in ("files", "lines"))
     record = files * (int(lines.max()) + 1) + lines
     return pool[np.isin(record[pool], record[val])]
 
 
-def _weighted(encoded: TokenizedData, train: Ints, weights: Sequence[float], random: np.random.Generator) -> Ints:
+def _apply_weights(encoded: TokenizedData, train: Ints, weights: Sequence[float], random: np.random.Generator) -> Ints:
     """Each file's examples as often as its weight says: whole times all, and a seeded part for the rest."""
     if not weights:
         return train
@@ -253,16 +255,16 @@ def _weighted(encoded: TokenizedData, train: Ints, weights: Sequence[float], ran
     return drawn
 
 
-def _rows(encoded: TokenizedData, numbers: Ints, max_length: int, packing: Packing, report: Report | None) -> TokenDataset:
+def _build_dataset(encoded: TokenizedData, numbers: Ints, max_length: int, packing: Packing, report: DataReport | None) -> TokenDataset:
     lengths = encoded.lengths[numbers]
     if encoded.source.reads.running_text:
-        pieces = _pieces(numbers, lengths, max_length)
+        pieces = _cut_pieces(numbers, lengths, max_length)
     else:
         pieces = np.stack([numbers, np.zeros_like(numbers), np.minimum(lengths, max_length)], axis=1)
     starts = np.arange(len(pieces) + 1, dtype=np.int64)
     count = len(pieces)
     if packing is Packing.best_fit:
-        bins = [sorted(row) for row in best_fit((pieces[:, 2] - pieces[:, 1]).tolist(), max_length)]
+        bins = [sorted(row) for row in pack_best_fit((pieces[:, 2] - pieces[:, 1]).tolist(), max_length)]
         starts = np.cumsum([0, *map(len, bins)], dtype=np.int64)
         pieces = pieces[np.fromiter((i for row in bins for i in row), dtype=np.int64, count=count)]
     rows = TokenDataset(encoded, pieces, starts, packed=packing is Packing.best_fit)
@@ -272,7 +274,7 @@ def _rows(encoded: TokenizedData, numbers: Ints, max_length: int, packing: Packi
     return rows
 
 
-def _pieces(numbers: Ints, lengths: Ints, most: int) -> Ints:
+def _cut_pieces(numbers: Ints, lengths: Ints, most: int) -> Ints:
     """Documents cut to at most `most` tokens. A piece begins with the last token of the one before, so that no token's
     prediction is lost at a cut."""
     cuts = [

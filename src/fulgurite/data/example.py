@@ -37,7 +37,7 @@ class Message:
     """Whether an assistant turn is trained on."""
 
 
-def as_dicts(messages: Iterable[Message]) -> list[dict[str, Any]]:
+def to_dicts(messages: Iterable[Message]) -> list[dict[str, Any]]:
     """Messages as the OpenAI chat format has them, with the keys that say something."""
     return [
         {"role": m.role, "content": m.content}
@@ -50,7 +50,7 @@ def as_dicts(messages: Iterable[Message]) -> list[dict[str, Any]]:
 
 
 def from_dicts(turns: Iterable[Mapping[str, Any]]) -> list[Message]:
-    """What `as_dicts` gave, as messages again."""
+    """What `to_dicts` gave, as messages again."""
     return [
         Message(
             turn["role"], turn.get("content") or "", tuple(turn.get("tool_calls") or ()), turn.get("reasoning_content") or "",

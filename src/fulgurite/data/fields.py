@@ -97,27 +97,27 @@ def rename_keys(record: Any, columns: Mapping[str, str]) -> Any:
     """The record under our field names, as far as it has them."""
     if not columns or not isinstance(record, Mapping):
         return record
-    hidden = {*columns, *(root_of(record, theirs) for theirs in columns.values())}
+    hidden = {*columns, *(find_root(record, theirs) for theirs in columns.values())}
     kept = {name: value for name, value in record.items() if name not in hidden}
     return kept | {ours: find_column(record, theirs) for ours, theirs in columns.items() if has_column(record, theirs)}
 
 
-def root_of(record: Mapping[str, Any], column: str) -> str:
+def find_root(record: Mapping[str, Any], column: str) -> str:
     """The column of the file that holds one named as `column` or `column.key.key`; a name that has dots itself goes first."""
     return column if column in record else column.partition(".")[0]
 
 
 def has_column(record: Mapping[str, Any], column: str) -> bool:
     """Whether a record has a column, or the key inside a column that `column.key` names."""
-    return column in record or ("." in column and _step(record, column.split(".")) is not MISSING)
+    return column in record or ("." in column and _follow_path(record, column.split(".")) is not MISSING)
 
 
 def find_column(record: Mapping[str, Any], column: str) -> Any:
     """The value of a column of which `has_column` is true."""
-    return record[column] if column in record else _step(record, column.split("."))
+    return record[column] if column in record else _follow_path(record, column.split("."))
 
 
-def _step(value: Any, path: list[str]) -> Any:
+def _follow_path(value: Any, path: list[str]) -> Any:
     """What a path of keys, and of numbers in lists, leads to; else MISSING."""
     for key in path:
         if isinstance(value, Mapping) and key in value:
@@ -129,7 +129,7 @@ def _step(value: Any, path: list[str]) -> Any:
     return value
 
 
-def rest_of(value: Any, path: str, read: Iterable[str]) -> list[str]:
+def list_unread_paths(value: Any, path: str, read: Iterable[str]) -> list[str]:
     """The paths inside a column from which nothing is read, if those in `read` are; the other items of a list are named together."""
     inside = [other for other in read if other.startswith(f"{path}.")]
     if path in read or is_nothing(value):
@@ -137,13 +137,13 @@ def rest_of(value: Any, path: str, read: Iterable[str]) -> list[str]:
     if not inside:
         return [path]
     if isinstance(value, list):
-        left = [rest_of(item, f"{path}.{n}", read) for n, item in enumerate(value)]
+        left = [list_unread_paths(item, f"{path}.{n}", read) for n, item in enumerate(value)]
         others = [f"{path} (other items)"] if any(rest == [f"{path}.{n}"] for n, rest in enumerate(left)) else []
         return others + [name for n, rest in enumerate(left) if rest != [f"{path}.{n}"] for name in rest]
-    return [name for key, item in value.items() for name in rest_of(item, f"{path}.{key}", read)]
+    return [name for key, item in value.items() for name in list_unread_paths(item, f"{path}.{key}", read)]
 
 
-def kind_of(value: Any) -> str:
+def describe_kind(value: Any) -> str:
     """The kind of a value in a few words."""
     name = type(value).__name__
     return KINDS.get(type(value), f"a {name}")
@@ -154,7 +154,7 @@ def show_value(value: Any) -> str:
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # an integer of more digits than Python writes, or lists in lists
-        return kind_of(value)
+        return describe_kind(value)
     return text if len(text) <= LONG else f"{text[:LONG]}…"
 
 
@@ -172,25 +172,25 @@ def read_text(fields: Fields, name: str, empty: bool = False) -> str:
     """The text of a field; numbers and booleans become text. Raises Wrong if it is missing, damaged or (unless `empty`) empty."""
     if name not in fields:
         raise Wrong(fields.at(name), "is missing")
-    return as_text(fields[name], fields.at(name), fields.reading, empty)
+    return to_text(fields[name], fields.at(name), fields.reading, empty)
 
 
-def as_text(value: Any, place: str, reading: Reading, empty: bool = False) -> str:
+def to_text(value: Any, place: str, reading: Reading, empty: bool = False) -> str:
     """A value as text. Raises Wrong."""
     if value is None and empty:
         return ""
     if isinstance(value, bool | int | float | Decimal):
-        value = _number_as_text(value, place)
+        value = _format_number(value, place)
         reading.remarks.add(NUMBER_AS_TEXT)
     if not isinstance(value, str):
-        raise Wrong(place, f"text is due and this is {kind_of(value)}")
+        raise Wrong(place, f"text is due and this is {describe_kind(value)}")
     if not empty and not value.strip():
         raise Wrong(place, "is empty")
     refuse_damage(value, place)
     return value
 
 
-def _number_as_text(value: bool | int | float | Decimal, place: str) -> str:
+def _format_number(value: bool | int | float | Decimal, place: str) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, Decimal) and not value.is_finite()):
@@ -214,7 +214,7 @@ def refuse_damage(text: str, place: str) -> None:
         raise Wrong(place, f"holds half of a surrogate pair (\\u{code:04x}) at character {column}") from None
 
 
-def as_bool(value: Any) -> bool | None:
+def to_bool(value: Any) -> bool | None:
     """True or false of a boolean, 0 or 1, or what a CSV file writes for them; None for anything else."""
     if isinstance(value, str):
         word = value.strip().lower()
@@ -230,7 +230,7 @@ def read_list(fields: Fields, name: str) -> list[Any]:
     if isinstance(value, str) and value.lstrip().startswith("["):
         value = parse_json(value, place)
     if not isinstance(value, list):
-        raise Wrong(place, f"a list is due and this is {kind_of(value)}")
+        raise Wrong(place, f"a list is due and this is {describe_kind(value)}")
     return value
 
 
@@ -248,7 +248,7 @@ def parse_json(text: str, place: str) -> Any:
     return value
 
 
-def as_json(value: Any, place: str, drop_nulls: bool, depth: int = 0) -> Any:
+def copy_json(value: Any, place: str, drop_nulls: bool, depth: int = 0) -> Any:
     """A copy of a value of JSON's kinds; `drop_nulls` leaves out keys without a value. Raises Wrong for other kinds."""
     if depth > MOST_DEPTH:
         raise Wrong(place, f"is nested more than {MOST_DEPTH} deep")
@@ -270,8 +270,8 @@ def as_json(value: Any, place: str, drop_nulls: bool, depth: int = 0) -> Any:
         for name, item in value.items():
             if item is None and drop_nulls:
                 continue
-            made[as_json(name, place, drop_nulls, depth)] = as_json(item, place, drop_nulls, depth + 1)
+            made[copy_json(name, place, drop_nulls, depth)] = copy_json(item, place, drop_nulls, depth + 1)
         return made
     if isinstance(value, list):
-        return [as_json(item, place, drop_nulls, depth + 1) for item in value]
-    raise Wrong(place, f"holds {kind_of(value)}, which JSON does not have; write it as text")
+        return [copy_json(item, place, drop_nulls, depth + 1) for item in value]
+    raise Wrong(place, f"holds {describe_kind(value)}, which JSON does not have; write it as text")

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from fulgurite.data.glob import match
-from fulgurite.errors import DataError, nearest
+from fulgurite.data.glob import match_paths
+from fulgurite.errors import DataError, find_nearest
 from fulgurite.files.json import read_object
 from fulgurite.text.console import shorten
 
@@ -25,12 +25,12 @@ HUB_ID = re.compile(r"(?:https?://huggingface\.co/datasets/|hf://datasets/|hf:)?
 """A data set of the hub as people write it."""
 
 
-def find(paths: list[str], knob: str = "data.path") -> list[list[Path]]:
+def find_files(paths: list[str], knob: str = "data.path") -> list[list[Path]]:
     """The files that each word names, in order. Raises DataError where one names nothing, or a file is named twice."""
-    found = [_named(word, knob) for word in paths]
+    found = [_list_named(word, knob) for word in paths]
     seen: set[Path] = set()
     for path in (p for group in found for p in group):
-        if kind_of(path) is None:
+        if guess_kind(path) is None:
             raise DataError(f"{path}: the ending {path.suffix or '(none)'} is not read; there are {', '.join(KINDS)}, each also with .gz.")
         if (place := path.resolve()) in seen:
             raise DataError(f"{path} is named twice in {knob}; name it once, and raise data.weights to see it more often.")
@@ -38,7 +38,7 @@ def find(paths: list[str], knob: str = "data.path") -> list[list[Path]]:
     return found
 
 
-def kind_of(path: Path) -> str | None:
+def guess_kind(path: Path) -> str | None:
     """json, jsonl, csv, tsv, parquet, arrow or text by the ending, or None."""
     endings = path.suffixes[-2:]
     if endings and endings[-1] == ".gz":
@@ -46,33 +46,33 @@ def kind_of(path: Path) -> str | None:
     return KINDS.get(endings[-1].lower()) if endings else None
 
 
-def _named(word: str, knob: str) -> list[Path]:
+def _list_named(word: str, knob: str) -> list[Path]:
     if word.startswith(HUB):
-        return _hub(word)
+        return _download_hub(word)
     if "\0" in word:
         raise DataError(f"{knob}={word}: a path holds no NUL character; give a file or a folder.")
     path = Path(word).expanduser()
     _refuse_unreachable(path, knob)
     if path.is_dir():
-        return _folder(path, knob)
+        return _list_folder(path, knob)
     if path.is_file():
         return [path]
     if path.exists():
         raise DataError(f"{knob}={word} is a device or a pipe, which cannot be read twice; give a file or a folder.")
     if path.is_symlink():
-        raise DataError(f"{knob}={word} is {_what_is(path)}; mend the link, or give a file or a folder.")
-    found = sorted(match(path))
+        raise DataError(f"{knob}={word} is {_describe_path(path)}; mend the link, or give a file or a folder.")
+    found = sorted(match_paths(path))
     matched = [p for p in found if p.is_file()]
     _refuse_unreadable(found, f"{knob}={word}")
     if not matched:
-        raise DataError(f"{knob}={word}: there is no such file.{_hub_hint(word, knob) or _near(path)}")
+        raise DataError(f"{knob}={word}: there is no such file.{_suggest_hub(word, knob) or _suggest_near(path)}")
     return matched
 
 
-def _hub_hint(word: str, knob: str) -> str:
+def _suggest_hub(word: str, knob: str) -> str:
     """The words that take a data set from the hub, if what was given looks like the name of one."""
     named = HUB_ID.fullmatch(word)
-    if not named or kind_of(Path(word)) is not None or Path(word).parent.is_dir():
+    if not named or guess_kind(Path(word)) is not None or Path(word).parent.is_dir():
         return ""
     return f" For the data set of the hub, write {knob}={HUB}{named[1]}."
 
@@ -80,14 +80,14 @@ def _hub_hint(word: str, knob: str) -> str:
 def _refuse_unreadable(found: list[Path], what: str) -> None:
     """Raises DataError if one of the paths has the ending of a data file and is none: it would be left out in silence."""
     for path in found:
-        if kind_of(path) is not None and not path.is_file() and not path.name.startswith("."):
-            named = _what_is(path)
+        if guess_kind(path) is not None and not path.is_file() and not path.name.startswith("."):
+            named = _describe_path(path)
             if path.is_dir():
                 raise DataError(f"{what}: {path.name} is {named}; name the files in it, or give it another ending.")
             raise DataError(f"{what}: {path.name} is {named}, which cannot be read; remove it, or name the files one by one.")
 
 
-def _what_is(path: Path) -> str:
+def _describe_path(path: Path) -> str:
     """What stands at a path that is no file."""
     link = "a link to " if path.is_symlink() else ""
     if path.is_dir():
@@ -121,24 +121,24 @@ def _refuse_unreachable(path: Path, knob: str) -> None:
             raise DataError(f"{knob}={path} cannot be read: {error.strerror}.") from error
 
 
-def _near(path: Path) -> str:
+def _suggest_near(path: Path) -> str:
     names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    close = nearest(path.name, names, 1)
+    close = find_nearest(path.name, names, 1)
     return f" Did you mean {path.parent / close[0]}?" if close else ""
 
 
-def _folder(path: Path, knob: str) -> list[Path]:
+def _list_folder(path: Path, knob: str) -> list[Path]:
     """The data files right in a folder; or those of what HF datasets' save_to_disk wrote, of its train split."""
     if (path / "dataset_dict.json").is_file():
-        splits = _listed(path / "dataset_dict.json", "splits")
+        splits = _list_entries(path / "dataset_dict.json", "splits")
         if not all(isinstance(split, str) and split and Path(split).name == split for split in splits):
             raise DataError(f"{path}/dataset_dict.json: field 'splits': a split has no plain name; save it again with save_to_disk.")
         if "train" not in splits and len(splits) != 1:
             raise DataError(f"{knob}={path}: the splits are {', '.join(splits)}, none is train; name one: {knob}={path / splits[0]}.")
         # The folder's own name for the split: nothing outside the folder is ever opened.
-        return _folder(path / Path("train" if "train" in splits else splits[0]).name, knob)
+        return _list_folder(path / Path("train" if "train" in splits else splits[0]).name, knob)
     if (path / "state.json").is_file():
-        state = _listed(path / "state.json", "_data_files")
+        state = _list_entries(path / "state.json", "_data_files")
         if not all(isinstance(file, dict) and isinstance(file.get("filename"), str) for file in state):
             raise DataError(f"{path}/state.json: field '_data_files': a file has no name; save the data set again with save_to_disk.")
         files = [path / Path(file["filename"]).name for file in state]
@@ -147,7 +147,7 @@ def _folder(path: Path, knob: str) -> list[Path]:
         return files
     listed = sorted(path.iterdir())
     _refuse_unreadable(listed, f"{knob}={path}")
-    inside = [p for p in listed if p.is_file() and not p.name.startswith(".") and kind_of(p) is not None and p.name not in METADATA]
+    inside = [p for p in listed if p.is_file() and not p.name.startswith(".") and guess_kind(p) is not None and p.name not in METADATA]
     if not inside:
         below = sorted(p.name for p in path.iterdir() if p.is_dir())
         hint = f" To read its folders, write {knob}={path}/{below[0]}." if below else ""
@@ -168,7 +168,7 @@ def _refuse_splits(files: list[Path], folder: Path, knob: str) -> None:
         )
 
 
-def _listed(path: Path, field: str) -> list[Any]:
+def _list_entries(path: Path, field: str) -> list[Any]:
     try:
         listed = read_object(path)[field]
         if listed and isinstance(listed, list):
@@ -178,7 +178,7 @@ def _listed(path: Path, field: str) -> list[Any]:
     raise DataError(f"{path}: field '{field}': no list of files is in it; save the data set again with save_to_disk.")
 
 
-def _hub(word: str) -> list[Path]:
+def _download_hub(word: str) -> list[Path]:
     """The Arrow files to which HF datasets downloads a hub data set: `hub:owner/name`, `hub:owner/name:split`."""
     name, _, split = word.removeprefix(HUB).partition(":")
     try:

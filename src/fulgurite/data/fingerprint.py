@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Seal:
+class Fingerprint:
     """Counts and hashes records, file by file. Names of files do not matter, their order does."""
 
     def __init__(self) -> None:
@@ -29,8 +29,8 @@ class Seal:
             self._hashes[file], self.counts[file] = hashlib.blake2b(digest_size=32), 0
         self.counts[file] += 1
         if isinstance(record, Example):
-            self.longest = max(self.longest, len(longest_content(record)))
-        for part in _parts(record):
+            self.longest = max(self.longest, len(find_longest_content(record)))
+        for part in _list_parts(record):
             body = part.encode("utf-8", "surrogatepass")
             self._hashes[file].update(len(body).to_bytes(8, "little"))
             self._hashes[file].update(body)
@@ -45,7 +45,7 @@ class Seal:
         """The hash of all files in their order."""
         return hashlib.sha256(b"".join(found.digest() for found in self._hashes.values())).hexdigest()
 
-    def refuse_other(self, now: Seal) -> None:
+    def refuse_other(self, now: Fingerprint) -> None:
         """Raise DataError if a later pass found something else."""
         for file in {**self.counts, **now.counts}:
             before, after = self._hashes.get(file), now._hashes.get(file)
@@ -56,12 +56,12 @@ class Seal:
                 )
 
 
-def longest_content(example: Example) -> str:
+def find_longest_content(example: Example) -> str:
     """The longest thing that a message of the example says."""
     return max((m.content for side in (example.messages, example.rejected) for m in side or ()), key=len, default="")
 
 
-def _parts(record: Example | Bad) -> tuple[str, ...]:
+def _list_parts(record: Example | Bad) -> tuple[str, ...]:
     if isinstance(record, Bad):
         return "bad", str(record.place.line), record.field, record.reason
     sides = [Conversation.of(side) if side is not None else None for side in (record.messages, record.rejected)]

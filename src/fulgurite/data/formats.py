@@ -12,21 +12,21 @@ from fulgurite.data.fields import (
     Fields,
     Reading,
     Wrong,
-    as_text,
+    describe_kind,
+    find_root,
     has_column,
     is_blank,
     is_nothing,
-    kind_of,
+    list_unread_paths,
     read_list,
     read_text,
     rename_keys,
-    rest_of,
-    root_of,
+    to_text,
 )
 from fulgurite.data.messages import REASONING, TALKS, TURN_KEYS, Turn, is_turns, join_turns, read_parts, read_turns
 from fulgurite.data.reads import CONVERSATIONS, Reads
 from fulgurite.data.tool_calls import read_arguments, read_tools, write_calls
-from fulgurite.errors import did_you_mean
+from fulgurite.errors import suggest_similar
 
 PAIR = "a pair of answers to compare stands where one answer to learn is due"
 QUESTIONS, ANSWERS = ("instruction", "prompt"), ("output", "response", "completion")
@@ -45,7 +45,7 @@ COLUMNS = frozenset({
 Found = tuple[Conversation | None, str | None]
 
 
-def detect(record: Any, reads: Reads = CONVERSATIONS) -> Format | None:
+def detect_format(record: Any, reads: Reads = CONVERSATIONS) -> Format | None:
     """The format of a record by its fields, or None; a field that holds null counts only if no other fits.
 
     `reads` is what the stage declares: a label makes a judged answer only if it compares answers.
@@ -55,10 +55,10 @@ def detect(record: Any, reads: Reads = CONVERSATIONS) -> Format | None:
     if not isinstance(record, Mapping):
         return None
     filled = {str(name) for name, value in record.items() if value is not None}
-    return _detect(filled, reads) or _detect({str(name) for name in record}, reads)
+    return _detect_exactly(filled, reads) or _detect_exactly({str(name) for name in record}, reads)
 
 
-def _detect(names: set[str], reads: Reads) -> Format | None:
+def _detect_exactly(names: set[str], reads: Reads) -> Format | None:
     if reads.running_text and "text" in names:
         return Format.text
     if {"chosen", "rejected"} <= names:
@@ -79,42 +79,42 @@ def _detect(names: set[str], reads: Reads) -> Format | None:
     return Format.text if "text" in names else None
 
 
-def rename(record: Any, columns: Mapping[str, str], reading: Reading) -> Fields:
+def rename_fields(record: Any, columns: Mapping[str, str], reading: Reading) -> Fields:
     """The record under our field names; a column that `columns` renames is not there under its old name. Raises Wrong."""
     if is_turns(record) and not columns:
         record = {TURNS[0]: record}
     if not isinstance(record, Mapping):
-        raise Wrong("record", f"an object is due and this is {kind_of(record)}")
+        raise Wrong("record", f"an object is due and this is {describe_kind(record)}")
     for ours, theirs in columns.items():
         if not has_column(record, theirs):
-            hint = did_you_mean(theirs, map(str, record))
+            hint = suggest_similar(theirs, map(str, record))
             raise Wrong(theirs, f"data.columns takes {ours} from it, and it is not there.{hint}")
     return Fields(rename_keys(record, columns), reading)
 
 
-def unread_columns(record: Any, fields: Fields, columns: Mapping[str, str]) -> list[str]:
+def list_unread_columns(record: Any, fields: Fields, columns: Mapping[str, str]) -> list[str]:
     """The columns of the file from which nothing was made."""
     if not isinstance(record, Mapping) or (is_turns(record) and not columns):
         return []
     read = {columns.get(name, name) for name in fields.seen if name in columns or name not in columns.values()}
     unread = [str(name) for name, value in record.items() if not is_nothing(value) and name not in read and name != "id"]
-    inner = {root_of(record, column) for column in columns.values() if column in read and column not in record}
-    return [path for name in unread for path in (rest_of(record[name], name, read) if name in inner else [name])]
+    inner = {find_root(record, column) for column in columns.values() if column in read and column not in record}
+    return [path for name in unread for path in (list_unread_paths(record[name], name, read) if name in inner else [name])]
 
 
-def convert(record: Fields, format: Format) -> Found:
+def convert_record(record: Fields, format: Format) -> Found:
     """The messages or the text of a record under our field names. Raises Wrong."""
     if format is not Format.text and record.has("chosen") and record.has("rejected"):
         raise Wrong("rejected", PAIR)
     return CONVERTERS[format](record)
 
 
-def text(record: Fields) -> Found:
+def convert_text(record: Fields) -> Found:
     """`{text}`."""
     return None, read_text(record, "text")
 
 
-def alpaca(record: Fields) -> Found:
+def convert_alpaca(record: Fields) -> Found:
     """`{instruction, input, output, system, history}`; the question may be `prompt`, the answer `response` or `completion`, and
     what was thought before it `reasoning_content`, `thinking` or `reasoning`.
 
@@ -125,7 +125,7 @@ def alpaca(record: Fields) -> Found:
         return build_conversation(record, question), None
     name = record.first(*ANSWERS) or ANSWERS[0]
     if isinstance(record.get(name), list | Mapping):
-        answer = read_turns(listed(record[name]), name, record.reading)
+        answer = read_turns(wrap_in_list(record[name]), name, record.reading)
     else:
         thought = None if record.reading.asks else next((key for key in REASONING if _is_text(record, key)), None)
         reasoning = read_text(record, thought, empty=True) if thought else ""
@@ -137,7 +137,7 @@ def read_question(record: Fields) -> list[Turn]:
     """The turns of `instruction` or `prompt` with `input` (or Dolly's `context`), after those of `history`. Raises Wrong."""
     name = record.first(*QUESTIONS) or ("input" if "input" in record else QUESTIONS[0])
     if isinstance(record.get(name), list | Mapping):
-        turns = read_turns(listed(record[name]), name, record.reading)
+        turns = read_turns(wrap_in_list(record[name]), name, record.reading)
         return [Turn(place, replace(message, learned=message.role != "assistant")) for place, message in turns]
     # A stage that answers itself hands every column that is not read to its reward.
     takes_context = name == "instruction" and not record.has("input") and not record.reading.asks and _is_text(record, "context")
@@ -160,42 +160,42 @@ def _read_history(record: Fields) -> list[Turn]:
     for n, pair in enumerate(pairs):
         place = f"history[{n}]"
         if n == 0 and isinstance(pair, list) and len(pair) == 2 and is_blank(pair[0]):  # the greeting of a chatbot
-            turns.append(Turn(f"{place}[1]", Message("assistant", as_text(pair[1], f"{place}[1]", record.reading))))
+            turns.append(Turn(f"{place}[1]", Message("assistant", to_text(pair[1], f"{place}[1]", record.reading))))
             continue
         if not isinstance(pair, list) or len(pair) != 2:
             raise Wrong(place, "a pair of question and answer is due")
         for role, at, value in zip(("user", "assistant"), (place, f"{place}[1]"), pair, strict=True):
-            turns.append(Turn(at, Message(role, as_text(value, at, record.reading))))
+            turns.append(Turn(at, Message(role, to_text(value, at, record.reading))))
     return turns
 
 
-def sharegpt(record: Fields) -> Found:
+def convert_sharegpt(record: Fields) -> Found:
     """`{conversations: [{from, value}], system, tools}`."""
-    return _chat(record, "conversations", "messages")
+    return _convert_chat(record, "conversations", "messages")
 
 
-def openai(record: Fields) -> Found:
+def convert_openai(record: Fields) -> Found:
     """`{messages: [{role, content, tool_calls}], tools}`."""
-    return _chat(record, "messages", "conversations")
+    return _convert_chat(record, "messages", "conversations")
 
 
-def _chat(record: Fields, *names: str) -> Found:
+def _convert_chat(record: Fields, *names: str) -> Found:
     name = record.first(*names) or names[0]
     if name not in record:
         raise Wrong(name, "is missing")
     return build_conversation(record, read_turns(record[name], name, record.reading)), None
 
 
-def prompts(record: Fields) -> Found:
+def convert_prompts(record: Fields) -> Found:
     """`{prompt, system}`: a text, or messages of which the last is a question. What else the record has goes to the reward."""
     if isinstance(record.get("prompt"), list | Mapping):
-        turns = read_turns(listed(record["prompt"]), "prompt", record.reading)
+        turns = read_turns(wrap_in_list(record["prompt"]), "prompt", record.reading)
     else:
         turns = [Turn("prompt", Message("user", read_text(record, "prompt")))]
     return build_conversation(record, turns, answered=False), None
 
 
-def listed(value: Any) -> Any:
+def wrap_in_list(value: Any) -> Any:
     """One turn as a list of one; anything else as it is."""
     return [value] if isinstance(value, Mapping) and not is_turns(value) else value
 
@@ -206,8 +206,8 @@ def split_answer(
     """The conversation up to its last question, and what goes to the reward: the last answer, and the columns that were not read."""
     given: dict[str, Any] = {}
     if isinstance(record, Mapping):
-        roots = (root_of(record, column) for column in columns.values())
-        unread = {*unread_columns(record, fields, columns), *columns.values(), *roots}
+        roots = (find_root(record, column) for column in columns.values())
+        unread = {*list_unread_columns(record, fields, columns), *columns.values(), *roots}
         given = {str(name): value for name, value in record.items() if name in unread or (value is None and name not in fields.seen)}
         given.pop("id", None)
     if messages[-1].role == "assistant":
@@ -224,10 +224,10 @@ def build_conversation(record: Fields, turns: Sequence[Turn], answered: bool = T
         system, first = read_parts(record, "system"), turns[0].message
         if first.role != "system" or first.content.strip() != system.strip():
             turns = [Turn("system", Message("system", system)), *turns]
-    return Conversation(tuple(_ordered(turns, record.reading, answered)), read_tools(record), read_arguments(record))
+    return Conversation(tuple(_order_messages(turns, record.reading, answered)), read_tools(record), read_arguments(record))
 
 
-def _ordered(turns: Sequence[Turn], reading: Reading, answered: bool) -> list[Message]:
+def _order_messages(turns: Sequence[Turn], reading: Reading, answered: bool) -> list[Message]:
     """The messages: questions and answers in turn, an answer last (or a question), and system messages anywhere. Raises Wrong."""
     kept: list[Message] = []
     turns, greeted = _mask_greeting(turns, reading)
@@ -245,7 +245,7 @@ def _ordered(turns: Sequence[Turn], reading: Reading, answered: bool) -> list[Me
         else:
             kept.append(turn.message)
         before = before if role == "system" else role
-    return _with_end(kept, turns[-1].place, reading, answered)
+    return _cut_to_end(kept, turns[-1].place, reading, answered)
 
 
 def _mask_greeting(turns: Sequence[Turn], reading: Reading) -> tuple[Sequence[Turn], bool]:
@@ -262,7 +262,7 @@ def _mask_greeting(turns: Sequence[Turn], reading: Reading) -> tuple[Sequence[Tu
     return [*masked, *turns[first:]], True
 
 
-def _with_end(kept: list[Message], place: str, reading: Reading, answered: bool) -> list[Message]:
+def _cut_to_end(kept: list[Message], place: str, reading: Reading, answered: bool) -> list[Message]:
     """The messages up to the last answer, or a prompt up to its question. Raises Wrong if there is none.
 
     A stage that answers itself takes conversations with and without an answer.
@@ -282,5 +282,9 @@ def _with_end(kept: list[Message], place: str, reading: Reading, answered: bool)
 
 
 CONVERTERS: dict[Format, Callable[[Fields], Found]] = {
-    Format.alpaca: alpaca, Format.sharegpt: sharegpt, Format.openai: openai, Format.text: text, Format.prompts: prompts,
+    Format.alpaca: convert_alpaca,
+    Format.sharegpt: convert_sharegpt,
+    Format.openai: convert_openai,
+    Format.text: convert_text,
+    Format.prompts: convert_prompts,
 }

@@ -94,7 +94,7 @@ class _Text:
         return NotJson(self.line_at(self.at), reason)
 
 
-def items(stream: TextIO) -> Iterator[tuple[int, Any, str | None]]:
+def read_items(stream: TextIO) -> Iterator[tuple[int, Any, str | None]]:
     """Line, value and twin key of each item of the array that the stream holds. Raises NotJson at the first fault."""
     text, decoder = _Text(stream), Decoder()
     if text.peek() != "[":
@@ -102,7 +102,7 @@ def items(stream: TextIO) -> Iterator[tuple[int, Any, str | None]]:
     text.at += 1
     mark = text.peek()
     while mark != "]":
-        line, value = text.line_at(text.at), _value(text, decoder)
+        line, value = text.line_at(text.at), _decode_value(text, decoder)
         yield line, value, decoder.twin
         mark = text.peek()
         if mark not in ("]", ","):
@@ -116,20 +116,20 @@ def items(stream: TextIO) -> Iterator[tuple[int, Any, str | None]]:
         raise text.wrong("more follows after the closing ]")
 
 
-def _value(text: _Text, decoder: Decoder) -> Any:
+def _decode_value(text: _Text, decoder: Decoder) -> Any:
     """Decode the value at `text.at`, reading on while it may only be cut by the end of what is held."""
     while True:
         try:
             value, end = decoder.decode(text.text, text.at)
             size = end - text.at
             if size > lines.MOST_RECORD:
-                raise text.wrong(f"a record {lines.too_long()}")
+                raise text.wrong(f"a record {lines.describe_too_long()}")
             if end < len(text.text) or not text.more():  # a number at the very end of what is held may go on
                 text.at += size
                 return value
         except json.JSONDecodeError as error:
             if len(text.text) - text.at > lines.MOST_RECORD:
-                raise text.wrong(f"a record {lines.too_long()}") from None
+                raise text.wrong(f"a record {lines.describe_too_long()}") from None
             cut = error.msg.startswith("Unterminated string") or error.pos >= len(text.text) - MARGIN
             if not cut or not text.more():
                 raise NotJson(text.line_at(min(error.pos, len(text.text))), error.msg) from None

@@ -29,12 +29,12 @@ class Endless(Exception):
         self.line = line
 
 
-def too_long() -> str:
+def describe_too_long() -> str:
     """Returns the reason for a record that is longer than MOST_RECORD."""
     return TOO_LONG.format(most=MOST_RECORD)
 
 
-def lines(stream: TextIO) -> Iterator[tuple[int, str | None]]:
+def read_lines(stream: TextIO) -> Iterator[tuple[int, str | None]]:
     """Yields the number and the text of each line that is not blank, None in place of one that is longer than a record.
 
     Raises Endless. A blank part of the stream is counted by the chunk, which takes a tenth of the time.
@@ -42,7 +42,7 @@ def lines(stream: TextIO) -> Iterator[tuple[int, str | None]]:
     number, blank, held, length = 1, 0, [""], 0
     while chunk := stream.read(CHUNK):
         if not length and chunk.isspace():
-            blank = more_blank(blank, len(chunk), number)
+            blank = add_blank(blank, len(chunk), number)
             number += chunk.count("\n")
             held = [chunk[chunk.rfind("\n") + 1 :]]  # the beginning of the next line
             continue
@@ -51,7 +51,7 @@ def lines(stream: TextIO) -> Iterator[tuple[int, str | None]]:
         length = _hold(held, length, first, number)
         if not others:
             continue
-        yield from _finished(number, held, length)
+        yield from _finish_line(number, held, length)
         for whole in others[:-1]:
             number += 1
             if whole and not whole.isspace():
@@ -60,25 +60,25 @@ def lines(stream: TextIO) -> Iterator[tuple[int, str | None]]:
         length = _hold(held, 0, others[-1], number)
         if others[-1].isspace():
             length = 0
-    yield from _finished(number, held, length)
+    yield from _finish_line(number, held, length)
 
 
-def csv_lines(stream: TextIO, held: list[int]) -> Iterator[str]:
+def read_csv_lines(stream: TextIO, held: list[int]) -> Iterator[str]:
     """Yields each line with its ending. Raises Endless if a record grows too long; `held[0]`, its characters, is reset by the reader."""
     number = blank = blank_lines = 0
     while line := stream.readline(MOST_RECORD + 1):
         number += 1
         held[0] += len(line)
         if held[0] > MOST_RECORD:
-            raise Endless(number, too_long())
-        blank = more_blank(blank, len(line), number) if line.isspace() else 0
+            raise Endless(number, describe_too_long())
+        blank = add_blank(blank, len(line), number) if line.isspace() else 0
         blank_lines = blank_lines + 1 if blank else 0
         if blank_lines > MOST_BLANK_LINES:
             raise Endless(number, f"more than {MOST_BLANK_LINES:,} blank lines in a row; the file may be damaged")
         yield line
 
 
-def more_blank(blank: int, more: int, number: int) -> int:
+def add_blank(blank: int, more: int, number: int) -> int:
     """Adds to a run of blank characters. Raises Endless."""
     if blank + more > MOST_BLANK:
         raise Endless(number, f"more than {MOST_BLANK:,} blank characters in a row; the file may be damaged")
@@ -89,7 +89,7 @@ def _hold(held: list[str], length: int, part: str, number: int) -> int:
     """Appends a part of a line while it may still be a record, and returns the length of the line."""
     length += len(part)
     if length > MOST_LINE:
-        raise Endless(number, f"a line {too_long()}")
+        raise Endless(number, f"a line {describe_too_long()}")
     if length > MOST_RECORD:
         held.clear()
     else:
@@ -97,7 +97,7 @@ def _hold(held: list[str], length: int, part: str, number: int) -> int:
     return length
 
 
-def _finished(number: int, held: list[str], length: int) -> Iterator[tuple[int, str | None]]:
+def _finish_line(number: int, held: list[str], length: int) -> Iterator[tuple[int, str | None]]:
     if length > MOST_RECORD:
         yield number, None
     elif (text := "".join(held)) and not text.isspace():

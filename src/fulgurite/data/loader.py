@@ -16,8 +16,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fulgurite.data.dataset import IGNORE, AnyRows, TokenDataset
-from fulgurite.data.preference_dataset import PreferenceDataset, collate_compared, collate_mismatched
-from fulgurite.data.sampler import PoissonOrder, StepSampler, mismatched
+from fulgurite.data.preference_dataset import PreferenceDataset, collate_mismatched, collate_preferences
+from fulgurite.data.sampler import PoissonSampler, StepSampler, pair_mismatched
 
 
 class Ahead(StrEnum):
@@ -43,8 +43,8 @@ class Cut:
     seed: tuple[int, ...] = ()
 
 
-def train_loader(
-    rows: AnyRows, order: StepSampler | PoissonOrder, position: Callable[[], int], workers: int = 0, ahead: Ahead = Ahead.nothing
+def build_train_loader(
+    rows: AnyRows, order: StepSampler | PoissonSampler, position: Callable[[], int], workers: int = 0, ahead: Ahead = Ahead.nothing
 ) -> DataLoader[Any]:
     """Micro-batches from step `position()` to the end of its epoch; its length is always a whole epoch's."""
     sampler = FromPosition(rows, order, position, ahead)
@@ -64,7 +64,7 @@ def _leave_signals(worker: int) -> None:
     signal.signal(signal.SIGTERM, first)
 
 
-def val_loader(rows: AnyRows, micro_batch: int, processes: int = 1, rank: int = 0, ahead: Ahead = Ahead.nothing) -> DataLoader[Any]:
+def build_val_loader(rows: AnyRows, micro_batch: int, processes: int = 1, rank: int = 0, ahead: Ahead = Ahead.nothing) -> DataLoader[Any]:
     """Every row once over all processes, neighbours of like length together. Processes may have one batch more or less."""
     ordered = [int(n) for n in np.argsort(rows.lengths, kind="stable")]
     mine = [ordered[i : i + micro_batch] for i in range(0, len(ordered), micro_batch)][rank::processes]
@@ -75,7 +75,7 @@ def val_loader(rows: AnyRows, micro_batch: int, processes: int = 1, rank: int = 
     return DataLoader(_MicroBatches(rows, ahead), batch_size=None, sampler=cuts)
 
 
-def longest(rows: AnyRows, count: int, ahead: Ahead, seed: int) -> dict[str, Any]:
+def collate_longest(rows: AnyRows, count: int, ahead: Ahead, seed: int) -> dict[str, Any]:
     """The micro-batch of the `count` longest rows, as if it were a step of its own: none that trains holds more."""
     numbers = np.sort(np.argsort(rows.lengths, kind="stable")[-count:])
     listed = [int(n) for n in numbers]
@@ -88,7 +88,7 @@ def longest(rows: AnyRows, count: int, ahead: Ahead, seed: int) -> dict[str, Any
 class FromPosition(Sampler[Cut]):
     """The micro-batches of each optimizer step, from step `position()` to the end of its epoch."""
 
-    def __init__(self, rows: AnyRows, order: StepSampler | PoissonOrder, position: Callable[[], int], ahead: Ahead) -> None:
+    def __init__(self, rows: AnyRows, order: StepSampler | PoissonSampler, position: Callable[[], int], ahead: Ahead) -> None:
         self.rows, self.order, self.position, self.ahead = rows, order, position, ahead
 
     def __len__(self) -> int:
@@ -117,16 +117,16 @@ class _MicroBatches(Dataset[Any]):
     def __getitem__(self, cut: Cut) -> dict[str, Any]:
         if not isinstance(self.rows, PreferenceDataset):
             return collate(self.rows, cut.rows, cut.targets)
-        batch = collate_compared(self.rows, cut.rows) | {"step_targets": cut.targets, "step_labels": cut.labels}
+        batch = collate_preferences(self.rows, cut.rows) | {"step_targets": cut.targets, "step_labels": cut.labels}
         if cut.ahead is None or cut.step is None:
             return batch
         return batch | {"ahead": list(self._ahead(self.rows, cut, cut.ahead, cut.step)), "step_rows": cut.step}
 
     def _ahead(self, rows: PreferenceDataset, cut: Cut, mine: list[list[int]], step: list[int]) -> Iterator[dict[str, Any]]:
-        partner = mismatched(step, [rows.prompt(n) for n in step], cut.seed) if self.ahead is Ahead.mismatched else None
+        partner = pair_mismatched(step, [rows.prompt(n) for n in step], cut.seed) if self.ahead is Ahead.mismatched else None
         for numbers in filter(None, mine):
             if partner is None:
-                yield collate_compared(rows, numbers)
+                yield collate_preferences(rows, numbers)
             elif partner:
                 yield collate_mismatched(rows, [(n, partner[n]) for n in numbers], int(rows.lengths.max()))
 

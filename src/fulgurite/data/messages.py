@@ -12,17 +12,17 @@ from fulgurite.data.fields import (
     Fields,
     Reading,
     Wrong,
-    as_bool,
-    as_text,
+    describe_kind,
+    find_root,
     is_blank,
     is_nothing,
-    kind_of,
+    list_unread_paths,
     parse_json,
     read_text,
     rename_keys,
-    rest_of,
-    root_of,
     show_value,
+    to_bool,
+    to_text,
 )
 from fulgurite.data.tool_calls import read_calls
 
@@ -68,19 +68,19 @@ def read_turns(value: Any, field: str, reading: Reading) -> list[Turn]:
     if isinstance(value, str) and value.lstrip().startswith("["):
         value = parse_json(value, field)
     if isinstance(value, Mapping):
-        value = _transposed(value, field, reading)
+        value = _transpose(value, field, reading)
     if not isinstance(value, list):
-        raise Wrong(field, f"a list is due and this is {kind_of(value)}")
+        raise Wrong(field, f"a list is due and this is {describe_kind(value)}")
     if not value:
         raise Wrong(field, "is empty")
-    turns = [turn for n, item in enumerate(value) for turn in _read_item(item, n, field, reading, _all_texts(value))]
+    turns = [turn for n, item in enumerate(value) for turn in _read_item(item, n, field, reading, _are_all_texts(value))]
     kept = [turn for turn in turns if turn.message.role != "system" or turn.message.content.strip()]
     if not kept:
         raise Wrong(f"{field}[0]", "is an empty system turn, and no other turn follows")
     return kept
 
 
-def _all_texts(value: list[Any]) -> bool:
+def _are_all_texts(value: list[Any]) -> bool:
     return len(value) > 1 and all(isinstance(item, str) for item in value)
 
 
@@ -91,9 +91,9 @@ def _read_item(item: Any, n: int, field: str, reading: Reading, texts: bool) -> 
         return [Turn(place, read_turn(item, place, reading))]
     if texts:
         reading.remarks.add(BY_TURNS)
-        return [Turn(place, Message("assistant" if n % 2 else "user", as_text(item, place, reading)))]
-    if isinstance(item, list) and len(item) == 2 and _all_texts(item):
-        return [Turn(f"{place}[{k}]", Message(role, as_text(item[k], f"{place}[{k}]", reading))) for k, role in enumerate(SPEAKERS)]
+        return [Turn(place, Message("assistant" if n % 2 else "user", to_text(item, place, reading)))]
+    if isinstance(item, list) and len(item) == 2 and _are_all_texts(item):
+        return [Turn(f"{place}[{k}]", Message(role, to_text(item[k], f"{place}[{k}]", reading))) for k, role in enumerate(SPEAKERS)]
     if not isinstance(item, Mapping) or "role" in item or "from" in item or reading.turn_keys:
         return [Turn(place, read_turn(item, place, reading))]
     both = Fields(item, reading, place)
@@ -115,7 +115,7 @@ def is_turns(value: Any) -> bool:
     return isinstance(value, Mapping) and any(isinstance(value.get(name), list) for name in ("role", "from"))
 
 
-def _transposed(value: Mapping[str, Any], field: str, reading: Reading) -> list[dict[str, Any]]:
+def _transpose(value: Mapping[str, Any], field: str, reading: Reading) -> list[dict[str, Any]]:
     """`{"role": [...], "content": [...]}`, as HF datasets keeps a list of objects, as the list of objects."""
     if not is_turns(value):
         raise Wrong(field, "a list is due and this is an object")
@@ -130,7 +130,7 @@ def _transposed(value: Mapping[str, Any], field: str, reading: Reading) -> list[
 def read_turn(value: Any, place: str, reading: Reading) -> Message:
     """A turn as a message. Raises Wrong."""
     if not isinstance(value, Mapping):
-        raise Wrong(place, f"an object is due and this is {kind_of(value)}")
+        raise Wrong(place, f"an object is due and this is {describe_kind(value)}")
     if len(value) == 2 and not reading.roles and not reading.turn_keys and (plain := _read_plain(value, place, reading)) is not None:
         return plain
     turn = Fields(rename_keys(value, reading.turn_keys), reading, place)
@@ -160,10 +160,10 @@ def read_turn(value: Any, place: str, reading: Reading) -> Message:
 
 def _note_rest(turn: Mapping[str, Any], reading: Reading, place: str) -> None:
     """Counts what is left unread of a key that data.columns looks into."""
-    inner = {root_of(turn, key) for key in reading.turn_keys.values() if key not in turn}
+    inner = {find_root(turn, key) for key in reading.turn_keys.values() if key not in turn}
     where = re.sub(r"\[\d+\]", "[]", place)
     for root in inner & {*turn}:
-        reading.unread.update(f"{where}.{path}" for path in rest_of(turn[root], root, reading.turn_keys.values()))
+        reading.unread.update(f"{where}.{path}" for path in list_unread_paths(turn[root], root, reading.turn_keys.values()))
 
 
 def _read_plain(value: Mapping[str, Any], place: str, reading: Reading) -> Message | None:
@@ -174,7 +174,7 @@ def _read_plain(value: Mapping[str, Any], place: str, reading: Reading) -> Messa
             role = ROLES.get(who)
             if role is None or role == CALL:
                 return None
-            return Message(role, as_text(content, f"{place}.{key}", reading, empty=role in ("system", "tool")))
+            return Message(role, to_text(content, f"{place}.{key}", reading, empty=role in ("system", "tool")))
     return None
 
 
@@ -221,7 +221,7 @@ def read_parts(turn: Fields, key: str, empty: bool = False) -> str:
     value, place = turn[key], turn.at(key)
     parts = [value] if isinstance(value, Mapping) and "text" in value else value
     if not isinstance(parts, list):
-        return as_text(value, place, turn.reading, empty)
+        return to_text(value, place, turn.reading, empty)
     text = "".join(_read_part(part, f"{place}[{n}]", turn.reading) for n, part in enumerate(parts))
     if not empty and not text.strip():
         raise Wrong(place, "is empty")
@@ -230,7 +230,7 @@ def read_parts(turn: Fields, key: str, empty: bool = False) -> str:
 
 def _read_part(value: Any, place: str, reading: Reading) -> str:
     if not isinstance(value, Mapping):
-        raise Wrong(place, f"an object {{type: text, text: ...}} is due and this is {kind_of(value)}")
+        raise Wrong(place, f"an object {{type: text, text: ...}} is due and this is {describe_kind(value)}")
     part = Fields(value, reading, place)
     if part.get("type") == REFUSAL:
         text = read_text(part, REFUSAL)
@@ -249,7 +249,7 @@ def _read_flags(turn: Fields, role: str) -> bool:
     for name in FLAGS:
         if not turn.has(name):
             continue
-        flag = as_bool(turn[name])
+        flag = to_bool(turn[name])
         if flag is None:
             shown = show_value(turn[name])
             raise Wrong(turn.at(name), f"{shown} is not read: 0 or false leaves the turn unlearned, 1 or true learns it")

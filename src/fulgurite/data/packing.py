@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 
-def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+def pack_best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """Bins of example numbers, each at most `capacity` tokens: longest first, each into the fullest bin that has room.
 
     Raises ValueError for an example longer than the capacity. Time is n log n.

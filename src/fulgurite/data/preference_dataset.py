@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fulgurite.data.config import SpecialTokens
-from fulgurite.data.report import Report
+from fulgurite.data.report import DataReport
 from fulgurite.data.tokenized import GOOD, SPECIAL_INSIDE, STOP_INSIDE, TOO_LONG, Ints, TokenizedData
 from fulgurite.loss.language import IGNORE
 
@@ -72,7 +72,7 @@ class PreferenceDataset:
         return found
 
 
-def kept(encoded: TokenizedData, max_length: int, truncate: bool, report: Report) -> tuple[Ints, Ints]:
+def select_kept(encoded: TokenizedData, max_length: int, truncate: bool, report: DataReport) -> tuple[Ints, Ints]:
     """The examples that stay, and how many tokens are cut from the left of each one's prompt; what is dropped is noted.
 
     A pair is cut on both sides alike or dropped whole: an answer that lost its end, or a prompt that differs, would be compared
@@ -106,7 +106,7 @@ def kept(encoded: TokenizedData, max_length: int, truncate: bool, report: Report
     return np.array(numbers, dtype=np.int64), all_cuts
 
 
-def collate_compared(rows: PreferenceDataset, numbers: Sequence[int]) -> dict[str, Any]:
+def collate_preferences(rows: PreferenceDataset, numbers: Sequence[int]) -> dict[str, Any]:
     """`input_ids`, `targets` [S·B, T], right-padded: all first sides, then all second ones; `good`, `margins` [B].
 
     `examples` are the rows' example numbers, `lengths` [S·B] their tokens; `shared` is how many tokens at the head of each first side
@@ -114,8 +114,8 @@ def collate_compared(rows: PreferenceDataset, numbers: Sequence[int]) -> dict[st
     """
     parts = [rows.sides(n) for n in numbers]
     ordered = [side for n in range(len(parts[0]) if parts else 0) for side in (sides[n] for sides in parts)]
-    return _padded(ordered) | {
-        "shared": _shared(parts), "rows": list(numbers), "examples": [int(rows.numbers[n]) for n in numbers],
+    return _pad(ordered) | {
+        "shared": _count_shared(parts), "rows": list(numbers), "examples": [int(rows.numbers[n]) for n in numbers],
         "good": torch.tensor([rows.good(n) for n in numbers], dtype=torch.bool),
         "margins": torch.tensor([rows.margin(n) for n in numbers], dtype=torch.float32),
     }
@@ -127,17 +127,17 @@ def collate_mismatched(rows: PreferenceDataset, pairs: Sequence[tuple[int, int]]
     for first, second in pairs:
         (own, start), (other, begin) = rows.sides(first)[0], rows.sides(second)[0]
         made.append((np.concatenate([own[:start], other[begin:]])[: max(most, start + 1)], start))
-    return _padded(made) | {"shared": 0, "rows": [first for first, _ in pairs]}
+    return _pad(made) | {"shared": 0, "rows": [first for first, _ in pairs]}
 
 
-def _shared(parts: Sequence[Sequence[tuple[Ints, int]]]) -> int:
+def _count_shared(parts: Sequence[Sequence[tuple[Ints, int]]]) -> int:
     if not parts or len(parts[0]) == 1:
         return 0
     count = min(start for sides in parts for _, start in sides) - 1
     return count if all(np.array_equal(first[:count], second[:count]) for (first, _), (second, _) in parts) else 0
 
 
-def _padded(sides: Sequence[tuple[Ints, int]]) -> dict[str, Any]:
+def _pad(sides: Sequence[tuple[Ints, int]]) -> dict[str, Any]:
     longest = max((len(ids) for ids, _ in sides), default=0)
     ids = torch.zeros(len(sides), longest, dtype=torch.int64)
     targets = torch.full((len(sides), longest), IGNORE, dtype=torch.int64)

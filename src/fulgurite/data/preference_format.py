@@ -17,8 +17,8 @@ from typing import Any
 
 from fulgurite.data.config import Format
 from fulgurite.data.example import Conversation, Message
-from fulgurite.data.fields import Fields, Wrong, as_bool, is_blank, kind_of, read_text, show_value
-from fulgurite.data.formats import NOT_ANSWERED, REJECTED, alpaca, build_conversation, listed, openai, read_question
+from fulgurite.data.fields import Fields, Wrong, describe_kind, is_blank, read_text, show_value, to_bool
+from fulgurite.data.formats import NOT_ANSWERED, REJECTED, build_conversation, convert_alpaca, convert_openai, read_question, wrap_in_list
 from fulgurite.data.messages import Turn, read_turns
 
 FORMATS = frozenset({Format.preference, Format.kto})
@@ -26,12 +26,12 @@ SPEAKER = re.compile(r"(?:^\s*|\n\n)(Human|Assistant):")
 """How a turn begins in the texts of Anthropic's HH pairs."""
 
 
-def convert(record: Fields, format: Format) -> dict[str, Any]:
+def convert_preferences(record: Fields, format: Format) -> dict[str, Any]:
     """The fields of an Example: `messages`, and `rejected` and `margin`, or `good`. Raises Wrong."""
-    return preference(record) if format is Format.preference else judged(record)
+    return convert_pair(record) if format is Format.preference else convert_judged(record)
 
 
-def preference(record: Fields) -> dict[str, Any]:
+def convert_pair(record: Fields) -> dict[str, Any]:
     """A pair of answers to one prompt. Raises Wrong if a side is missing, the sides are equal, or their prompts differ."""
     beside = None if record.has("chosen") else next((name for name in REJECTED if record.has(name)), None)
     if beside is not None:
@@ -50,38 +50,38 @@ def preference(record: Fields) -> dict[str, Any]:
     if (chosen.content.strip(), chosen.tool_calls) == (rejected.content.strip(), rejected.tool_calls):
         raise Wrong("rejected", "is the same text as chosen")
     turns = prompt if prompt is not None else before
-    first, second = (_conversation(record, turns, answer, name) for answer, name in ((chosen, "chosen"), (rejected, "rejected")))
+    first, second = (_build_conversation(record, turns, answer, name) for answer, name in ((chosen, "chosen"), (rejected, "rejected")))
     return {"messages": first, "rejected": second, "margin": _read_margin(record)}
 
 
 def _read_beside(record: Fields, name: str) -> tuple[list[Turn], Message, Message]:
     """The prompt and both answers in ms-swift's form: the better answer ends `messages`, the worse has a field of its own."""
     turns = read_turns(record.get("messages"), "messages", record.reading)
-    prompt, chosen = _split(turns)
+    prompt, chosen = _split_answer(turns)
     if not isinstance(record[name], list | Mapping):
         return prompt, chosen, Message("assistant", read_text(record, name))
-    other = read_turns(listed(record[name]), name, record.reading)
-    before, rejected = _split(other)
+    other = read_turns(wrap_in_list(record[name]), name, record.reading)
+    before, rejected = _split_answer(other)
     if before and _said(before) != _said(prompt):
         raise Wrong(name, "its prompt differs from that of messages")
     return prompt, chosen, rejected
 
 
-def judged(record: Fields) -> dict[str, Any]:
+def convert_judged(record: Fields) -> dict[str, Any]:
     """An answer with a label that is true or false. Raises Wrong."""
     if "label" not in record:
         raise Wrong("label", "is missing")
-    good = as_bool(record["label"])
+    good = to_bool(record["label"])
     if good is None:
-        raise Wrong("label", f"true or false is due and this is {_shown(record['label'])}; 1 and 0, yes and no are read as well")
+        raise Wrong("label", f"true or false is due and this is {_show_kind(record['label'])}; 1 and 0, yes and no are read as well")
     if "completion" in record:
         prompt = _read_prompt(record)
         before, answer = _read_side(record, "completion", prompt)
         if prompt is None and not before:
             raise Wrong("prompt", "is missing")
-        return {"messages": _conversation(record, before if prompt is None else prompt, answer, "completion"), "good": good}
+        return {"messages": _build_conversation(record, before if prompt is None else prompt, answer, "completion"), "good": good}
     one_exchange = record.has("instruction") or not (record.has("messages") or record.has("conversations"))
-    messages, _ = alpaca(record) if one_exchange else openai(record)
+    messages, _ = convert_alpaca(record) if one_exchange else convert_openai(record)
     assert messages is not None
     if NOT_ANSWERED in record.reading.remarks:
         raise Wrong("messages", "the last turn is no answer: there is no answer to judge")
@@ -98,16 +98,16 @@ def _read_side(record: Fields, name: str, prompt: list[Turn] | None) -> tuple[li
     """The turns that stand before an answer in its own field, and the answer. A text in which another prompt stands is all answer."""
     value = record.get(name)
     if isinstance(value, list | Mapping):
-        turns = read_turns(listed(value), name, record.reading)
+        turns = read_turns(wrap_in_list(value), name, record.reading)
     else:
         text = read_text(record, name)
         turns = read_dialogue(text, name)
         if not turns or (prompt is not None and _said(turns[:-1]) != _said(prompt)):
             turns = [Turn(name, Message("assistant", text))]
-    return _split(turns)
+    return _split_answer(turns)
 
 
-def _split(turns: list[Turn]) -> tuple[list[Turn], Message]:
+def _split_answer(turns: list[Turn]) -> tuple[list[Turn], Message]:
     """The turns before the last, and the answer that is the last. Raises Wrong."""
     place, answer = turns[-1]
     if answer.role != "assistant":
@@ -147,12 +147,12 @@ def _read_prompt(record: Fields) -> list[Turn] | None:
         return None
     value = record[name]
     if isinstance(value, list | Mapping) or name != "prompt":
-        return read_turns(listed(value), name, record.reading)
+        return read_turns(wrap_in_list(value), name, record.reading)
     text = read_text(record, name)
     return read_dialogue(text, name) or [Turn(name, Message("user", text))]
 
 
-def _conversation(record: Fields, prompt: list[Turn], answer: Message, name: str) -> Conversation:
+def _build_conversation(record: Fields, prompt: list[Turn], answer: Message, name: str) -> Conversation:
     """Prompt and answer, if they are a conversation."""
     if prompt[-1].message.role == "assistant":
         raise Wrong(name, "the prompt ends with an answer, so that two would follow each other")
@@ -168,12 +168,12 @@ def _read_margin(record: Fields) -> float:
     except (ValueError, OverflowError):
         number = None
     if number is None:
-        raise Wrong("margin", f"a number is due and this is {_shown(value)}")
+        raise Wrong("margin", f"a number is due and this is {_show_kind(value)}")
     if not math.isfinite(number) or number < 0:
         raise Wrong("margin", f"{show_value(value)} is not allowed: a finite number of at least 0 is due")
     return number
 
 
-def _shown(value: Any) -> str:
+def _show_kind(value: Any) -> str:
     """The kind of a value, and the value if it is short enough for a line to be of use."""
-    return kind_of(value) if value is None or isinstance(value, bool) else f"{kind_of(value)} ({show_value(value)})"
+    return describe_kind(value) if value is None or isinstance(value, bool) else f"{describe_kind(value)} ({show_value(value)})"

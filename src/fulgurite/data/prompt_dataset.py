@@ -7,7 +7,7 @@ from typing import Any
 
 from fulgurite.data.dataset import TokenDataset
 from fulgurite.data.example import Conversation, Example
-from fulgurite.data.fingerprint import Seal
+from fulgurite.data.fingerprint import Fingerprint
 from fulgurite.data.source import Source
 
 
@@ -17,7 +17,7 @@ class PromptDataset:
     def __init__(self, source: Source, rows: TokenDataset) -> None:
         self._rows = rows
         wanted = {int(n) for n in rows.pieces[:, 0]}
-        seal = Seal()
+        seal = Fingerprint()
         good = (e for e in seal.through(source.examples()) if isinstance(e, Example))
         self._examples = {n: example for n, example in enumerate(good) if n in wanted}
         if source.checked is not None:

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from fulgurite.data.columnar import table_records
+from fulgurite.data.columnar import read_table
 from fulgurite.data.example import Bad, Place, shorten
-from fulgurite.data.files import kind_of
-from fulgurite.data.json_stream import Decoder, NotJson, items
-from fulgurite.data.lines import MOST_RECORD, Endless, csv_lines, lines, more_blank, too_long
+from fulgurite.data.files import guess_kind
+from fulgurite.data.json_stream import Decoder, NotJson, read_items
+from fulgurite.data.lines import MOST_RECORD, Endless, add_blank, describe_too_long, read_csv_lines, read_lines
 from fulgurite.errors import DataError
 
 BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -41,12 +41,12 @@ csv.field_size_limit(MOST_RECORD)
 Raw = tuple[Place, Any] | Bad
 
 
-def records(path: Path) -> Iterator[Raw]:
+def read_records(path: Path) -> Iterator[Raw]:
     """Each record with its place, or what is wrong with it. Raises DataError where the rest of the file cannot be read."""
-    kind = kind_of(path) or "text"
+    kind = guess_kind(path) or "text"
     try:
         if kind in ("parquet", "arrow"):
-            yield from table_records(path, kind)
+            yield from read_table(path, kind)
             return
         with _open(path, kind) as stream:
             yield from READERS[kind](path, stream)
@@ -75,12 +75,12 @@ def _open(path: Path, kind: str) -> TextIO:
     return io.TextIOWrapper(raw, encoding or "utf-8-sig", errors="strict" if encoding else "surrogateescape", newline=newline)
 
 
-def _jsonl(path: Path, stream: TextIO) -> Iterator[Raw]:
+def _read_jsonl(path: Path, stream: TextIO) -> Iterator[Raw]:
     decoder = Decoder()
-    for number, line in lines(stream):
+    for number, line in read_lines(stream):
         place = Place(str(path), number)
         if line is None:
-            yield Bad(place, "record", too_long())
+            yield Bad(place, "record", describe_too_long())
             continue
         text = line.strip()
         try:
@@ -91,36 +91,36 @@ def _jsonl(path: Path, stream: TextIO) -> Iterator[Raw]:
         if end < len(text):
             yield Bad(place, "record", f"not JSON (more follows after the record, at column {end + 1})")
         else:
-            yield _single(place, value, decoder.twin)
+            yield _read_line(place, value, decoder.twin)
 
 
-def _single(place: Place, value: Any, twin: str | None) -> Raw:
+def _read_line(place: Place, value: Any, twin: str | None) -> Raw:
     return (place, value) if twin is None else Bad(place, twin, "the key stands twice")
 
 
-def _json(path: Path, stream: TextIO) -> Iterator[Raw]:
+def _read_json(path: Path, stream: TextIO) -> Iterator[Raw]:
     """An array of records, numbered from 1; or one record a line under the ending .json."""
-    start = _first(stream)
+    start = _peek_first(stream)
     if start == "{":
         with _open(path, "jsonl") as again:
-            found = _jsonl(path, again)
+            found = _read_jsonl(path, again)
             first, second = next(found, None), next(found, None)
         if second is None or (isinstance(first, Bad) and isinstance(second, Bad)):
-            yield from _inside(path)
+            yield from _read_object(path)
             return
         with _open(path, "jsonl") as again:
-            yield from _jsonl(path, again)
+            yield from _read_jsonl(path, again)
     elif start:
         with _open(path, "json") as again:
             try:
-                for number, (_, value, twin) in enumerate(items(again), 1):
-                    yield _single(Place(str(path), number), value, twin)
+                for number, (_, value, twin) in enumerate(read_items(again), 1):
+                    yield _read_line(Place(str(path), number), value, twin)
             except NotJson as error:
                 # Unlike a bad line, a fault in a list hides what follows it: no number of tolerated records covers that.
                 raise DataError(f"{path}:{error.line}: field 'record': {error.reason}; mend the file.") from error
 
 
-def _inside(path: Path) -> Iterator[Raw]:
+def _read_object(path: Path) -> Iterator[Raw]:
     """The records of a file that is one object: its only list of objects, or its lists of one length side by side."""
     with _open(path, "json") as stream:
         text = stream.read(MOST_RECORD + 1).strip()
@@ -151,21 +151,21 @@ def _inside(path: Path) -> Iterator[Raw]:
         yield Bad(place, "record", f"{ONE_OBJECT}; put it into a list: [{{...}}]")
 
 
-def _first(stream: TextIO) -> str:
+def _peek_first(stream: TextIO) -> str:
     """The first character that is not blank, or ''."""
     blank = 0
     while piece := stream.read(4096):
         if text := piece.lstrip():
             return text[0]
-        blank = more_blank(blank, len(piece), 1)
+        blank = add_blank(blank, len(piece), 1)
     return ""
 
 
-def _csv(path: Path, stream: TextIO, usual: str = ",") -> Iterator[Raw]:
+def _read_csv(path: Path, stream: TextIO, usual: str = ",") -> Iterator[Raw]:
     with _open(path, "csv") as again:
-        delimiter = _delimiter(again.read(HEAD), usual)
+        delimiter = _guess_delimiter(again.read(HEAD), usual)
     held = [0]
-    reader, line = csv.DictReader(csv_lines(stream, held), delimiter=delimiter, strict=True), 1
+    reader, line = csv.DictReader(read_csv_lines(stream, held), delimiter=delimiter, strict=True), 1
     try:
         names = reader.fieldnames or []
         if len(set(names)) != len(names):
@@ -183,13 +183,13 @@ def _csv(path: Path, stream: TextIO, usual: str = ",") -> Iterator[Raw]:
         raise DataError(f"{path}:{line}: field 'record': not CSV ({error}); mend the file.") from error
 
 
-def _delimiter(head: str, usual: str) -> str:
+def _guess_delimiter(head: str, usual: str) -> str:
     """What separates the cells of a CSV file that begins with `head`: the usual one, unless only another makes several columns.
 
     csv.Sniffer was looked at: it takes letters of prose for a delimiter.
     """
     known = [usual, *(other for other in DELIMITERS if other != usual)]
-    widths = {delimiter: _widths(head, delimiter) for delimiter in known}
+    widths = {delimiter: _count_cells(head, delimiter) for delimiter in known}
     several = [delimiter for delimiter in known if widths[delimiter] and widths[delimiter][0] > 1]
     even = [delimiter for delimiter in several if len(set(widths[delimiter])) == 1]
     if usual in several and not (widths[usual][1:] and usual not in even and even):
@@ -197,7 +197,7 @@ def _delimiter(head: str, usual: str) -> str:
     return next(iter([*even, *several]), usual)
 
 
-def _widths(head: str, delimiter: str) -> list[int]:
+def _count_cells(head: str, delimiter: str) -> list[int]:
     """How many cells each whole row of `head` has; an unfinished last row is left out."""
     rows: list[int] = []
     try:
@@ -208,15 +208,21 @@ def _widths(head: str, delimiter: str) -> list[int]:
     return rows[:-1] if len(head) == HEAD and len(rows) > 1 else rows
 
 
-def _tsv(path: Path, stream: TextIO) -> Iterator[Raw]:
-    return _csv(path, stream, "\t")
+def _read_tsv(path: Path, stream: TextIO) -> Iterator[Raw]:
+    return _read_csv(path, stream, "\t")
 
 
-def _text(path: Path, stream: TextIO) -> Iterator[Raw]:
+def _read_text(path: Path, stream: TextIO) -> Iterator[Raw]:
     """Each line that is not blank is a document."""
-    for number, line in lines(stream):
+    for number, line in read_lines(stream):
         place = Place(str(path), number)
-        yield Bad(place, "record", too_long()) if line is None else (place, {"text": line})
+        yield Bad(place, "record", describe_too_long()) if line is None else (place, {"text": line})
 
 
-READERS: dict[str, Callable[[Path, TextIO], Iterator[Raw]]] = {"json": _json, "jsonl": _jsonl, "csv": _csv, "tsv": _tsv, "text": _text}
+READERS: dict[str, Callable[[Path, TextIO], Iterator[Raw]]] = {
+    "json": _read_json,
+    "jsonl": _read_jsonl,
+    "csv": _read_csv,
+    "tsv": _read_tsv,
+    "text": _read_text,
+}

@@ -20,7 +20,7 @@ class Dropped:
 
 
 @dataclass(slots=True)
-class Report:
+class DataReport:
     """rows_in = trained + validation + not_drawn + not_weighted + the dropped of all reasons."""
 
     format: str
@@ -105,16 +105,16 @@ class Report:
         parts += [f"{count:,} answers of them left out ({reason})" for reason, count in self.answers_left_out.items()]
         parts += [f"{self.pieces:,} more pieces from documents cut at {self.max_length} tokens"] if self.pieces else []
         parts += [f"{count:,} with {remark}" for remark, count in self.remarks.items()]
-        parts += [f"fields not read: {listed(list(self.unread_fields))}"] if self.unread_fields else []
+        parts += [f"fields not read: {join_names(list(self.unread_fields))}"] if self.unread_fields else []
         return f"{self.rows_in:,} records: {', '.join(parts)}" if parts else ""
 
 
-def listed(names: list[str], most: int = 20) -> str:
+def join_names(names: list[str], most: int = 20) -> str:
     """The first names in words, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
-def histogram(lengths: Iterable[int]) -> dict[str, int]:
+def count_lengths(lengths: Iterable[int]) -> dict[str, int]:
     """Counts of lengths up to each power of two from 32."""
     tops = Counter(max(32, 1 << int(n - 1).bit_length()) for n in lengths if n > 0)
     return {str(top): tops[top] for top in sorted(tops)}

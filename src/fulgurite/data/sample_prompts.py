@@ -15,7 +15,7 @@ WORDS = 12
 """How much of a document of running text is the prompt."""
 
 
-def sample_prompts(asked: Sequence[str] | None, source: Source, val: AnyRows | None) -> list[Any]:
+def choose_sample_prompts(asked: Sequence[str] | None, source: Source, val: AnyRows | None) -> list[Any]:
     """Those asked for; else the guide's own questions; else the beginnings of the first five validation examples."""
     if asked is not None:
         return list(asked)
@@ -30,7 +30,7 @@ def sample_prompts(asked: Sequence[str] | None, source: Source, val: AnyRows | N
         if example.text is not None:
             found.append(" ".join(example.text.split()[:WORDS]))
         elif example.messages:
-            end = len(example.messages) if source.reads.prompts else _first_answer(example.messages)
+            end = len(example.messages) if source.reads.prompts else _find_first_answer(example.messages)
             turns = Conversation.of(example.messages[:end])
             prompt = turns if turns.tools or turns.arguments else list(turns)
             found += [prompt] if prompt not in found[-1:] else []  # both answers of a pair that KTO takes apart ask the same
@@ -39,7 +39,7 @@ def sample_prompts(asked: Sequence[str] | None, source: Source, val: AnyRows | N
     return found
 
 
-def _first_answer(messages: Sequence[Message]) -> int:
+def _find_first_answer(messages: Sequence[Message]) -> int:
     """The place of the first answer to a question: one before any question is a greeting."""
     asked = next((n for n, message in enumerate(messages) if message.role == "user"), len(messages))
     return next((n for n in range(asked, len(messages)) if messages[n].role == "assistant"), len(messages))

@@ -51,7 +51,7 @@ class StepSampler:
         return cuts[self.rank :: self.processes]
 
 
-class PoissonOrder:
+class PoissonSampler:
     """Steps for differential privacy: `draw(step)` says which rows enter, each by itself, so that there may be few, many or none.
 
     The same kind of micro-batches as StepOrder's, for one process. Their number is fixed, with room for three standard
@@ -77,7 +77,7 @@ class PoissonOrder:
         return [[] for _ in range(self.micro_batches_per_step - len(cuts))] + cuts
 
 
-def mismatched(rows: Sequence[int], prompts: Sequence[Hashable], seed: Sequence[int]) -> dict[int, int]:
+def pair_mismatched(rows: Sequence[int], prompts: Sequence[Hashable], seed: Sequence[int]) -> dict[int, int]:
     """For each row another of the same step that answers another prompt, drawn from `seed`; `prompts` are those of `rows`.
 
     Each row is another's exactly once, unless one prompt has more than half of the rows: then the rest serve its rows in turn, the

@@ -15,12 +15,12 @@ from fulgurite.data import readers as read
 from fulgurite.data.config import Data, Format
 from fulgurite.data.example import Bad, Example, Place, shorten
 from fulgurite.data.fields import Fields, Reading, Wrong, has_column, rename_keys
-from fulgurite.data.files import find, kind_of
-from fulgurite.data.fingerprint import Seal
+from fulgurite.data.files import find_files, guess_kind
+from fulgurite.data.fingerprint import Fingerprint
 from fulgurite.data.messages import TARGETS, TURN_KEYS
 from fulgurite.data.reads import CHAT, reads_of
-from fulgurite.data.suggest import as_override, describe_record, explain_record, suggest_columns
-from fulgurite.errors import DataError, did_you_mean
+from fulgurite.data.suggest import describe_record, explain_record, format_override, suggest_columns
+from fulgurite.errors import DataError, suggest_similar
 
 GUIDE = Path(__file__).parent / "guide"
 HOLDS = {
@@ -48,7 +48,7 @@ class Checked:
     good: int = 0
     bad: list[Bad] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
-    seal: Seal = field(default_factory=Seal)
+    seal: Fingerprint = field(default_factory=Fingerprint)
     """What was read, for later passes to compare with."""
     remarks: Counter[str] = field(default_factory=Counter)
 
@@ -87,8 +87,8 @@ class Source:
         known = sorted(formats.COLUMNS)
         for name in columns:
             if name not in known:
-                raise DataError(f"data.columns: no format has a field {name}.{did_you_mean(name, known)} There are {', '.join(known)}.")
-        self.roles = _checked_roles(getattr(config, "roles", {}))
+                raise DataError(f"data.columns: no format has a field {name}.{suggest_similar(name, known)} There are {', '.join(known)}.")
+        self.roles = _check_roles(getattr(config, "roles", {}))
         self.formats = [format if format is not Format.auto else self._detected(path) for path in self.files]
         self.checked: Checked | None = None
         for path, found in zip(self.files, self.formats, strict=True):
@@ -152,22 +152,22 @@ class Source:
         inside = "[" in first.field  # the field was found, and something in it is wrong
         remedy = "mend them" if inside else f"mend them, or name their fields with {self._wanted_columns()}"
         if columns is not None and columns != self.columns:
-            remedy = f"try {as_override(columns)}" if columns else "leave data.columns out"
+            remedy = f"try {format_override(columns)}" if columns else "leave data.columns out"
         return (
             f"{first}; {every}. They look like {describe_record(sample[0])} and were read as {read_as} "
             f"(stage={self.stage} reads {due}); {remedy}."
         )
 
     def _sample(self, path: Path) -> list[Any]:
-        return [raw[1] for raw in islice(read.records(path), LOOK) if not isinstance(raw, Bad)]
+        return [raw[1] for raw in islice(read.read_records(path), LOOK) if not isinstance(raw, Bad)]
 
     def _is_read(self, record: Any, columns: Mapping[str, str]) -> bool:
         """Whether a record can be read under other columns, in a format of this stage."""
         try:
             turn_keys = {**self.turn_keys, **{ours: theirs for ours, theirs in columns.items() if ours in TURN_KEYS}}
             reading = Reading(self.roles, turn_keys, asks=self.reads.prompts)
-            fields = formats.rename(record, {ours: theirs for ours, theirs in columns.items() if ours not in TURN_KEYS}, reading)
-            format = formats.detect(fields, self.reads)
+            fields = formats.rename_fields(record, {ours: theirs for ours, theirs in columns.items() if ours not in TURN_KEYS}, reading)
+            format = formats.detect_format(fields, self.reads)
             if format not in self.reads.formats:
                 return False
             _convert(fields, format)
@@ -188,15 +188,15 @@ class Source:
     def _of(self, number: int) -> Iterator[tuple[Example | Bad, Reading]]:
         """The records of one file, each with what was noticed while it was read."""
         path = self.files[number]
-        columnar = kind_of(path) in ("parquet", "arrow")
-        for raw in read.records(path):
+        columnar = guess_kind(path) in ("parquet", "arrow")
+        for raw in read.read_records(path):
             reading = Reading(self.roles, self.turn_keys, columnar, self.reads.prompts)
             yield (raw if isinstance(raw, Bad) else self._example(*raw, number, reading)), reading
 
     def _example(self, place: Place, record: Any, number: int, reading: Reading) -> Example | Bad:
         format = self.formats[number]
         try:
-            fields = formats.rename(record, self.columns, reading)
+            fields = formats.rename_fields(record, self.columns, reading)
             made = _convert(fields, format)
         except Wrong as wrong:
             return Bad(place, wrong.field, wrong.reason)
@@ -205,14 +205,14 @@ class Source:
         else:
             if not self.reads.margins:
                 fields.seen.discard("margin")
-            reading.unread.update(formats.unread_columns(record, fields, self.columns))
+            reading.unread.update(formats.list_unread_columns(record, fields, self.columns))
         return Example(place, file=number, **made)
 
     def _detected(self, path: Path) -> Format:
         seen: list[Any] = []
         for record in self._sample(path):
             renamed = rename_keys(record, self.columns)
-            found = formats.detect(renamed, self.reads)
+            found = formats.detect_format(renamed, self.reads)
             if found is not None:
                 return found
             seen.append(record)
@@ -221,10 +221,10 @@ class Source:
         if explained := explain_record(seen[0]):
             raise DataError(f"{path}:1: field 'record': {explained}.")
         columns = suggest_columns(seen, self.reads, self._is_read, guess=True)
-        remedy = f"name them, for example {as_override(columns)}" if columns else f"name them with {self._wanted_columns()}"
+        remedy = f"name them, for example {format_override(columns)}" if columns else f"name them with {self._wanted_columns()}"
         if columns == {} and self.columns:
             remedy = "leave data.columns out"
-        given = f" under {as_override(self.columns)}" if self.columns else ""
+        given = f" under {format_override(self.columns)}" if self.columns else ""
         given += "".join(f", and there is no {theirs}" for theirs in self.columns.values() if not has_column(seen[0], theirs))
         first = min(map(str, seen[0]), default="")
         raise DataError(
@@ -252,7 +252,7 @@ class Source:
         if columns:
             raise DataError(
                 f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; if they are there under another name, name them with "
-                f"{as_override(columns)}; else take stage={STAGE[format]}."
+                f"{format_override(columns)}; else take stage={STAGE[format]}."
             )
         other = " or data=guide_preference" if self.config.shipped[0] and self.reads.compares else ""
         raise DataError(f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; take stage={STAGE[format]}{other}.")
@@ -261,32 +261,32 @@ class Source:
         """The words that learn the better answers alone, if these records can be read so."""
         for columns in ({"messages": "chosen"}, {"instruction": "prompt", "output": "chosen"}):
             if not self.reads.prompts and sample and self._is_read(sample[0], columns):
-                return f"; {as_override(columns)} learns the chosen answers alone"
+                return f"; {format_override(columns)} learns the chosen answers alone"
         return ""
 
 
 def _convert(fields: Fields, format: Format) -> dict[str, Any]:
     """The fields of an Example. Raises Wrong."""
     if format in compared.FORMATS:
-        return compared.convert(fields, format)
-    return dict(zip(("messages", "text"), formats.convert(fields, format), strict=True))
+        return compared.convert_preferences(fields, format)
+    return dict(zip(("messages", "text"), formats.convert_record(fields, format), strict=True))
 
 
-def _checked_roles(roles: Mapping[str, str]) -> Mapping[str, str]:
+def _check_roles(roles: Mapping[str, str]) -> Mapping[str, str]:
     for name, role in roles.items():
         if role not in TARGETS:
             raise DataError(f"data.roles: {name} is to be {role}, which is no role; there are {', '.join(TARGETS)}.")
     return {name.strip().lower(): role for name, role in roles.items()} | dict(roles)
 
 
-def build(config: Any, *, stage: str, seed: int) -> Source:
+def build_source(config: Any, *, stage: str, seed: int) -> Source:
     """The data set of `data=guide`, one of its kin, or `file`. Raises DataError where it has no files, or does not fit the stage."""
     if config.shipped[0]:
         training, held_out = ([GUIDE / name] if name else [] for name in config.shipped)
         return Source(config, stage, training, held_out, config.shipped_format, {})
     if not config.path:
         raise DataError("data=file needs data.path=<file>, such as data.path=my_examples.jsonl.")
-    groups, val = find(config.path), find(config.val_path, "data.val_path")
+    groups, val = find_files(config.path), find_files(config.val_path, "data.val_path")
     train = [path for group in groups for path in group]
     twice = {path.resolve() for path in train} & {path.resolve() for group in val for path in group}
     if twice:

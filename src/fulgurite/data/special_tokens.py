@@ -31,9 +31,9 @@ class SpecialTexts:
         self._tokenizer = tokenizer
         special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         written = sorted({text for text in special | {*map(str, tokenizer.all_special_tokens)} if text.strip()}, key=len, reverse=True)
-        pattern = _any_of(written)
+        pattern = _build_pattern(written)
         self._special, self._marked = re.compile(pattern), re.compile(f"{START}({pattern}){END}")
-        self._in_answer = re.compile(_any_of([text for text in written if "think" not in text.lower()]))
+        self._in_answer = re.compile(_build_pattern([text for text in written if "think" not in text.lower()]))
         self._marks = re.compile(f"{START}({pattern}){END}|[{START}{END}]")
 
     def inside(self, text: str) -> bool:
@@ -43,10 +43,10 @@ class SpecialTexts:
     def inside_any(self, messages: Sequence[Message]) -> bool:
         """Whether a part of a conversation does."""
         conversation = Conversation.of(messages)
-        return any(self._finds(turn) for turn in conversation) or any(map(self.inside, _strings(conversation.tools)))
+        return any(self._finds(turn) for turn in conversation) or any(map(self.inside, _list_strings(conversation.tools)))
 
     def _finds(self, turn: Message) -> bool:
-        others = _strings([turn.reasoning, turn.name, turn.tool_calls])
+        others = _list_strings([turn.reasoning, turn.name, turn.tool_calls])
         return self._pattern(turn).search(turn.content) is not None or any(map(self.inside, others))
 
     def _pattern(self, turn: Message) -> re.Pattern[str]:
@@ -55,7 +55,7 @@ class SpecialTexts:
     def mark(self, messages: Sequence[Message]) -> Sequence[Message]:
         """The conversation with marks around such texts. One that is marked already stays as it is. Raises DataError."""
         conversation = Conversation.of(messages)
-        if not self.inside_any(conversation) and not any(START in text or END in text for text in _strings(conversation)):
+        if not self.inside_any(conversation) and not any(START in text or END in text for text in _list_strings(conversation)):
             return messages
         turns = tuple(
             replace(
@@ -105,22 +105,22 @@ class SpecialTexts:
         return found
 
 
-def _any_of(texts: Sequence[str]) -> str:
+def _build_pattern(texts: Sequence[str]) -> str:
     """A pattern for any of the texts; for none of them one that matches nothing."""
     return "|".join(map(re.escape, texts)) or "(?!)"
 
 
-def _strings(value: Any) -> Iterable[str]:
+def _list_strings(value: Any) -> Iterable[str]:
     """Every text in a conversation that its record gave."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Conversation):
         for turn in value:
-            yield from _strings([turn.content, turn.reasoning, turn.name, turn.tool_calls])
-        yield from _strings(value.tools)
+            yield from _list_strings([turn.content, turn.reasoning, turn.name, turn.tool_calls])
+        yield from _list_strings(value.tools)
     elif isinstance(value, Mapping):
         for name, item in value.items():
-            yield from _strings([name, item])
+            yield from _list_strings([name, item])
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _strings(item)
+            yield from _list_strings(item)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import permutations, product
 from typing import Any
 
-from fulgurite.data.fields import LONG, kind_of
+from fulgurite.data.fields import LONG, describe_kind
 from fulgurite.data.reads import Reads
-from fulgurite.errors import nearest
+from fulgurite.errors import find_nearest
 
 QUESTION = ("instruction", "prompt", "question", "query", "input", "problem", "user", "human", "request", "source", "context", "q")
 ANSWER = ("output", "completion", "response", "answer", "answers", "assistant", "gpt", "reply", "solution", "target", "label", "a")
@@ -49,8 +49,8 @@ TRIED = 4
 def describe_record(record: Any) -> str:
     """The fields of a record and their kinds, in one line: `{question: text, answer: a number}`."""
     if not isinstance(record, Mapping):
-        return kind_of(record)
-    parts = [f"{_short(name)}: {_describe(value)}" for name, value in list(record.items())[:FEW]]
+        return describe_kind(record)
+    parts = [f"{_shorten(name)}: {_describe(value)}" for name, value in list(record.items())[:FEW]]
     more = f", and {len(record) - FEW} more" if len(record) > FEW else ""
     return "{" + ", ".join(parts) + more + "}"
 
@@ -59,12 +59,12 @@ def _describe(value: Any) -> str:
     if isinstance(value, list) and value:
         inner = value[0]
         if isinstance(inner, Mapping):
-            return "a list of {" + ", ".join(_short(name) for name in list(inner)[:FEW]) + "}"
-        return f"a list of {kind_of(inner).removeprefix('a ').removeprefix('an ')}"
-    return kind_of(value)
+            return "a list of {" + ", ".join(_shorten(name) for name in list(inner)[:FEW]) + "}"
+        return f"a list of {describe_kind(inner).removeprefix('a ').removeprefix('an ')}"
+    return describe_kind(value)
 
 
-def _short(name: Any) -> str:
+def _shorten(name: Any) -> str:
     text = str(name)
     return text if len(text) <= LONG else f"{text[:LONG]}…"
 
@@ -84,18 +84,18 @@ def suggest_columns(
     def fits(columns: Mapping[str, str]) -> bool:
         return 2 * sum(is_read(record, columns) for record in objects) > len(objects)
 
-    names = list(_names(objects[0]))
-    ranked = _ranked(objects[0]) if due.compares else ()
-    for columns in [*ranked, *_candidates(names, due.forms, guess), *_turn_keys(objects[0], names)]:
+    names = list(_list_names(objects[0]))
+    ranked = _list_ranked(objects[0]) if due.compares else ()
+    for columns in [*ranked, *_list_candidates(names, due.forms, guess), *_list_turn_keys(objects[0], names)]:
         if fits(columns):
-            for ours, alias in _further(names, columns):
+            for ours, alias in _list_further(names, columns):
                 if ours not in columns and fits(columns | {ours: alias}):
                     columns = columns | {ours: alias}
             return {ours: theirs for ours, theirs in columns.items() if ours != theirs}
     return None
 
 
-def _names(record: Mapping[str, Any]) -> Iterable[str]:
+def _list_names(record: Mapping[str, Any]) -> Iterable[str]:
     """The columns of a record, then the keys inside those that are objects (`body.messages`), and the first of a list of texts."""
     short = {str(name): value for name, value in record.items() if len(str(name)) <= LONG}
     yield from short
@@ -108,27 +108,27 @@ def _names(record: Mapping[str, Any]) -> Iterable[str]:
                     yield f"{path}.0"
 
 
-def _candidates(names: list[str], forms: Sequence[tuple[str, ...]], guess: bool) -> Iterable[dict[str, str]]:
+def _list_candidates(names: list[str], forms: Sequence[tuple[str, ...]], guess: bool) -> Iterable[dict[str, str]]:
     """Mappings to try: by the names that other data sets use, by names that are nearly ours, then the first columns in order."""
     for form in forms:
-        yield from _mappings(form, [_likely(field, names) for field in form])
+        yield from _list_mappings(form, [_find_likely(field, names) for field in form])
     plain = [name for name in names if "." not in name and not IDENTITY.search(name.lower())][:TRIED]
     for form in forms if guess else ():
-        yield from _mappings(form, [_likely(field, names) or plain for field in form])
+        yield from _list_mappings(form, [_find_likely(field, names) or plain for field in form])
         for chosen in permutations(plain, len(form)):
             yield dict(zip(form, chosen, strict=True))
 
 
-def _ranked(record: Mapping[str, Any]) -> Iterable[dict[str, str]]:
+def _list_ranked(record: Mapping[str, Any]) -> Iterable[dict[str, str]]:
     """Columns that take a list of two answers, the better one first, for a pair: LLaMA-Factory's older ranking form."""
     for name, value in record.items():
         if isinstance(value, list) and len(value) == 2 and all(isinstance(one, str) for one in value):
             yield {"chosen": f"{name}.0", "rejected": f"{name}.1"}
 
 
-def _turn_keys(record: Mapping[str, Any], names: list[str]) -> Iterable[dict[str, str]]:
+def _list_turn_keys(record: Mapping[str, Any], names: list[str]) -> Iterable[dict[str, str]]:
     """Columns that also name the two keys of a turn, of a record with a list of objects."""
-    for column in _likely("messages", names):
+    for column in _find_likely("messages", names):
         turns = record.get(column)
         if isinstance(turns, list) and turns and isinstance(turns[0], Mapping):
             keys = [str(key) for key in turns[0] if len(str(key)) <= LONG]
@@ -138,20 +138,20 @@ def _turn_keys(record: Mapping[str, Any], names: list[str]) -> Iterable[dict[str
                     yield {"messages": column, "role": role, "content": content}
 
 
-def _mappings(form: Sequence[str], choices: Sequence[Sequence[str]]) -> Iterable[dict[str, str]]:
+def _list_mappings(form: Sequence[str], choices: Sequence[Sequence[str]]) -> Iterable[dict[str, str]]:
     for chosen in product(*choices):
         if len(set(chosen)) == len(chosen):
             yield dict(zip(form, chosen, strict=True))
 
 
-def _likely(field: str, names: list[str]) -> list[str]:
+def _find_likely(field: str, names: list[str]) -> list[str]:
     known = {name.lower(): name for name in reversed(names)}
     likely = [known[alias] for alias in NAMES[field] if alias in known]
     inside = [name for alias in NAMES[field] for name in names if "." in name and alias in name.lower().split(".")]
-    return list(dict.fromkeys([*likely, *nearest(field, names, 2), *inside]))[:TRIED]
+    return list(dict.fromkeys([*likely, *find_nearest(field, names, 2), *inside]))[:TRIED]
 
 
-def _further(names: Sequence[str], columns: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+def _list_further(names: Sequence[str], columns: Mapping[str, str]) -> Iterable[tuple[str, str]]:
     """Fields that a record may have besides, and the column that they would be read from, if it is not read already."""
     used = {*columns, *columns.values()}
     for ours, aliases in FURTHER.items():
@@ -178,7 +178,7 @@ def explain_record(record: Any) -> str:
     return ""
 
 
-def as_override(columns: Mapping[str, str]) -> str:
+def format_override(columns: Mapping[str, str]) -> str:
     """`data.columns={instruction: question, output: answer}`, with quotes around a name that needs them."""
     pairs = ", ".join(f"{ours}: {theirs if theirs.replace('_', 'a').isalnum() else repr(theirs)}" for ours, theirs in columns.items())
     return f"data.columns={{{pairs}}}"

@@ -17,14 +17,14 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from fulgurite.data.answers import OTHER, Plan, find_head, plan_rows
+from fulgurite.data.answers import OTHER, RowPlan, find_head, plan_rows
 from fulgurite.data.config import Mask, SpecialTokens
 from fulgurite.data.example import Conversation, Message
 from fulgurite.data.special_tokens import START, SpecialTexts
 from fulgurite.data.template_dialect import Dialect
 from fulgurite.data.timeout import LimitExceeded, run_bounded
-from fulgurite.errors import ConfigError, DataError, FulguriteError, did_you_mean
-from fulgurite.foreign_code import describe
+from fulgurite.errors import ConfigError, DataError, FulguriteError, suggest_similar
+from fulgurite.foreign_code import describe_error
 from fulgurite.text.console import shorten
 
 FOLDER = Path(__file__).parent / "templates"
@@ -112,7 +112,7 @@ class Template:
             raise
         except Exception as error:  # a template is a program of somebody else's: it may raise whatever Python has
             plain = isinstance(error, TemplateError | ValueError | TypeError | LimitExceeded)
-            said = " ".join(str(error).split()) if plain else describe(error)
+            said = " ".join(str(error).split()) if plain else describe_error(error)
             raise DataError(f"the chat template {self.name} refuses a conversation ({shorten(said, 300)}); {OTHER}.") from error
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
@@ -139,7 +139,7 @@ class Template:
         """The rows of a conversation: one, or one for each answer if the template writes earlier turns otherwise once later ones follow."""
         return [self.join(plan, self.tokenise(plan.texts)) for plan in self.plans(messages, mask)]
 
-    def plan(self, messages: Sequence[Message], mask: Mask | str) -> Plan:
+    def plan(self, messages: Sequence[Message], mask: Mask | str) -> RowPlan:
         """The texts to tokenise, of a conversation that is one row. Raises DataError."""
         plans = self.plans(messages, mask)
         if len(plans) != 1:
@@ -149,7 +149,7 @@ class Template:
             )
         return plans[0]
 
-    def plans(self, messages: Sequence[Message], mask: Mask | str) -> list[Plan]:
+    def plans(self, messages: Sequence[Message], mask: Mask | str) -> list[RowPlan]:
         """The texts to tokenise, for each row. Raises DataError."""
         if isinstance(messages, Conversation) and messages.arguments:
             return self._with(messages.arguments).plans(replace(messages, arguments={}), mask)
@@ -173,10 +173,10 @@ class Template:
     def tokenise(self, texts: list[str]) -> list[list[int]]:
         """The tokens of each text; nothing is added that the text does not say. Raises DataError."""
         if not any(START in text for text in texts):
-            return encoded_texts(self.tokenizer, texts, False)
-        return [self.special.encode(text) if START in text else encoded_texts(self.tokenizer, [text], False)[0] for text in texts]
+            return encode_texts(self.tokenizer, texts, False)
+        return [self.special.encode(text) if START in text else encode_texts(self.tokenizer, [text], False)[0] for text in texts]
 
-    def join(self, plan: Plan, tokens: list[list[int]]) -> Learned:
+    def join(self, plan: RowPlan, tokens: list[list[int]]) -> Learned:
         """A plan and the tokens of its texts as one sequence.
 
         An answer before the last is learned only where the tokens before it are those of its prompt; where the tokenizer
@@ -250,7 +250,7 @@ class Template:
             raise ConfigError(f"The chat template {self.name} starts a conversation with two start tokens; {OTHER}.")
 
 
-def encoded_texts(tokenizer: PreTrainedTokenizerBase, texts: list[str], add_special_tokens: bool) -> list[list[int]]:
+def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: list[str], add_special_tokens: bool) -> list[list[int]]:
     """The tokens of each text. Raises DataError if the tokenizer refuses one."""
     try:
         found: list[list[int]] = tokenizer(texts, add_special_tokens=add_special_tokens, verbose=False)["input_ids"]
@@ -262,7 +262,7 @@ def encoded_texts(tokenizer: PreTrainedTokenizerBase, texts: list[str], add_spec
     return found
 
 
-def resolve(
+def load_template(
     name: str | None, tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any] | None = None,
     special_tokens: SpecialTokens = SpecialTokens.escape,
 ) -> Template:
@@ -274,36 +274,36 @@ def resolve(
     own = name is None and bool(tokenizer.chat_template)
     template = Template("tokenizer" if own else name or "chatml", tokenizer, dict(arguments or {}), SpecialTokens(special_tokens))
     if not own:
-        tokenizer.chat_template = bound(template.name, tokenizer)
+        tokenizer.chat_template = bind_template(template.name, tokenizer)
     if arguments:
-        tokenizer.chat_template = _with_defaults(tokenizer.chat_template, arguments)
+        tokenizer.chat_template = _set_defaults(tokenizer.chat_template, arguments)
     template.check()
     return template
 
 
-def _with_defaults(text: Any, arguments: Mapping[str, Any]) -> Any:
+def _set_defaults(text: Any, arguments: Mapping[str, Any]) -> Any:
     """The template with these arguments as its defaults: it is saved with the model, and a server need not be told of them."""
     if isinstance(text, dict):
-        return {name: _with_defaults(one, arguments) for name, one in text.items()}
+        return {name: _set_defaults(one, arguments) for name, one in text.items()}
     head = "".join(
-        f"{{%- set {name} = {name} if {name} is defined else {_literal(value)} %}}" for name, value in sorted(arguments.items())
+        f"{{%- set {name} = {name} if {name} is defined else {_write_literal(value)} %}}" for name, value in sorted(arguments.items())
     )
     return text if text.startswith(head) else head + text
 
 
-def _literal(value: Any) -> str:
+def _write_literal(value: Any) -> str:
     """A value as Jinja writes it."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(str(key))}: {_literal(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{json.dumps(str(key))}: {_write_literal(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_literal, value)) + "]"
+        return "[" + ", ".join(map(_write_literal, value)) + "]"
     return "none" if value is None else json.dumps(value)
 
 
-def bound(name: str, tokenizer: PreTrainedTokenizerBase) -> str:
+def bind_template(name: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """The Jinja text of a built-in template, with the end and the start that this tokenizer has. Raises ConfigError."""
     if name not in BUILT_IN:
-        raise ConfigError(f"data.template={name} is not built in.{did_you_mean(name, BUILT_IN)} There are: {', '.join(BUILT_IN)}.")
+        raise ConfigError(f"data.template={name} is not built in.{suggest_similar(name, BUILT_IN)} There are: {', '.join(BUILT_IN)}.")
     if tokenizer.eos_token is None:
         raise ConfigError(f"data.template={name} ends answers with the end token, and the tokenizer has none; set its eos_token.")
     text, end = BUILT_IN[name], END_OF_TURN.get(name)

@@ -20,7 +20,7 @@ CONVERSATIONS = (
 )
 
 
-def differing(template: Template, tokenizer: PreTrainedTokenizerBase) -> str | None:
+def describe_difference(template: Template, tokenizer: PreTrainedTokenizerBase) -> str | None:
     """A sentence without its subject if transformers' own `apply_chat_template` gives other tokens than training; else None."""
     for messages in CONVERSATIONS:
         try:

@@ -76,7 +76,7 @@ class Dialect:
         conversation = self.fitted(messages)
         listed, tools = list(conversation), [dict(tool) for tool in conversation.tools]
         if tools and not self.tools:
-            listed, tools = _with_tools(listed, tools), []
+            listed, tools = _add_tools(listed, tools), []
         if len(listed) > 1 and listed[0].role == "system" and listed[1].role == "user" and not self.system:
             listed = [replace(listed[1], content=f"{listed[0].content}\n\n{listed[1].content}"), *listed[2:]]
         return [self._turn(message) for message in listed], tools
@@ -85,11 +85,11 @@ class Dialect:
         """The conversation without the turns that the template cannot write where they stand: a greeting, a later system message."""
         conversation = Conversation.of(messages)
         listed = list(conversation)
-        if _greeting(listed) and not self.greeting:
-            early = _greeting(listed)
+        if _find_greeting_answers(listed) and not self.greeting:
+            early = _find_greeting_answers(listed)
             listed = [message for n, message in enumerate(listed) if n not in early]
-        if _later_system(listed) and not self.later_system:
-            listed = _moved(listed)
+        if _has_later_system(listed) and not self.later_system:
+            listed = _move_later_system(listed)
         return conversation if len(listed) == len(conversation) else replace(conversation, messages=tuple(listed))
 
     def flags(self, messages: Sequence[Message]) -> int:
@@ -99,10 +99,10 @@ class Dialect:
             found |= CALLS_AS_TEXT
         if any(m.reasoning for m in conversation) and not self.reasoning:
             found |= REASONING_AS_TEXT
-        if _greeting(conversation) and not self.greeting:
+        if _find_greeting_answers(conversation) and not self.greeting:
             found |= GREETING_LEFT_OUT
         first = any(turn.role == "system" for turn in conversation[:1])
-        if (first and not self.system) or (_later_system(conversation) and not self.later_system):
+        if (first and not self.system) or (_has_later_system(conversation) and not self.later_system):
             found |= SYSTEM_MOVED
         return found
 
@@ -110,9 +110,9 @@ class Dialect:
         content = message.content
         turn: Turn = {"role": message.role, "content": ""}
         if message.tool_calls and not self.calls:
-            content = "\n".join([*([content] if content else []), *map(_as_text, message.tool_calls)])
+            content = "\n".join([*([content] if content else []), *map(_format_call, message.tool_calls)])
         elif message.tool_calls:
-            turn["tool_calls"] = [_called(call, self.calls) for call in message.tool_calls]
+            turn["tool_calls"] = [_write_call(call, self.calls) for call in message.tool_calls]
         if message.reasoning and self.reasoning:
             turn[self.reasoning] = message.reasoning
         elif message.reasoning:
@@ -177,7 +177,7 @@ class Dialect:
 
     def _written_call(self, form: str, count: int = 1) -> str:
         given = {"type": "function", "id": "abcdefghi", "function": {"name": "lookup", "arguments": {"x": MARK}}}
-        calls = [_called(given, form)] * count
+        calls = [_write_call(given, form)] * count
         return self._try([self._user(), {"role": "assistant", "content": self._content(""), "tool_calls": calls}])
 
     def closing_of_calls(self) -> tuple[str, str]:
@@ -188,17 +188,17 @@ class Dialect:
         return one.rpartition(MARK)[2], two.partition(MARK)[2]
 
 
-def _greeting(messages: Sequence[Message]) -> list[int]:
+def _find_greeting_answers(messages: Sequence[Message]) -> list[int]:
     """The answers that stand before the first question."""
     first = next((n for n, message in enumerate(messages) if message.role == "user"), 0)
     return [n for n in range(first) if messages[n].role == "assistant"]
 
 
-def _later_system(messages: Sequence[Message]) -> bool:
+def _has_later_system(messages: Sequence[Message]) -> bool:
     return any(message.role == "system" for message in messages[1:])
 
 
-def _moved(messages: Sequence[Message]) -> list[Message]:
+def _move_later_system(messages: Sequence[Message]) -> list[Message]:
     """The messages with the text of later system messages at the beginning of the next user turn, or at the end of the one before."""
     moved: list[Message] = []
     held = ""  # the text of a system message, for the next user turn
@@ -219,7 +219,7 @@ def _moved(messages: Sequence[Message]) -> list[Message]:
     return moved
 
 
-def _with_tools(messages: list[Message], tools: Sequence[Mapping[str, Any]]) -> list[Message]:
+def _add_tools(messages: list[Message], tools: Sequence[Mapping[str, Any]]) -> list[Message]:
     """The messages with the functions at the end of the system message."""
     listed = f"{TOOLS}\n{json.dumps(list(tools), ensure_ascii=False)}"
     if messages and messages[0].role == "system":
@@ -227,15 +227,15 @@ def _with_tools(messages: list[Message], tools: Sequence[Mapping[str, Any]]) -> 
     return [Message("system", listed), *messages]
 
 
-def _called(call: Mapping[str, Any], form: str) -> dict[str, Any]:
+def _write_call(call: Mapping[str, Any], form: str) -> dict[str, Any]:
     """A call with its arguments as the template reads them."""
     function = dict(call["function"])
-    given = _arguments(function.get("arguments"))
+    given = _parse_arguments(function.get("arguments"))
     function["arguments"] = given if form == "object" or isinstance(given, str) else json.dumps(given, ensure_ascii=False)
     return {**call, "function": function}
 
 
-def _arguments(given: Any) -> Any:
+def _parse_arguments(given: Any) -> Any:
     """Arguments as an object; text that is no JSON object stays text."""
     if not isinstance(given, str):
         return given
@@ -246,7 +246,7 @@ def _arguments(given: Any) -> Any:
     return read if isinstance(read, dict) else given
 
 
-def _as_text(call: Mapping[str, Any]) -> str:
+def _format_call(call: Mapping[str, Any]) -> str:
     """A call as `{"name": ..., "arguments": {...}}`."""
     function = call["function"]
-    return json.dumps({"name": function["name"], "arguments": _arguments(function.get("arguments"))}, ensure_ascii=False)
+    return json.dumps({"name": function["name"], "arguments": _parse_arguments(function.get("arguments"))}, ensure_ascii=False)

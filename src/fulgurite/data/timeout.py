@@ -37,7 +37,7 @@ def run_bounded(work: Callable[[], T], seconds: float, memory: int) -> T:
     In the main thread a signal breaks any loop, and on Linux the address space is limited. In another thread an alarm is raised
     between two steps of Python, so that one long call into C runs to its end. Other systems limit what they can.
     """
-    box = _signal_box if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer") else _thread_box
+    box = _run_with_signal if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer") else _run_in_thread
     try:
         return box(work, seconds, memory)
     except _Alarm:
@@ -46,7 +46,7 @@ def run_bounded(work: Callable[[], T], seconds: float, memory: int) -> T:
         raise LimitExceeded(f"needed more than {memory >> 20:,} MB of memory") from None
 
 
-def _signal_box(work: Callable[[], T], seconds: float, memory: int) -> T:
+def _run_with_signal(work: Callable[[], T], seconds: float, memory: int) -> T:
     armed = True
 
     def ring(number: int, frame: FrameType | None) -> None:
@@ -56,7 +56,7 @@ def _signal_box(work: Callable[[], T], seconds: float, memory: int) -> T:
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
     try:
-        with _memory_box(memory):
+        with _limit_memory(memory):
             return work()
     finally:
         armed = False
@@ -64,7 +64,7 @@ def _signal_box(work: Callable[[], T], seconds: float, memory: int) -> T:
         signal.signal(signal.SIGALRM, before)
 
 
-def _thread_box(work: Callable[[], T], seconds: float, memory: int) -> T:
+def _run_in_thread(work: Callable[[], T], seconds: float, memory: int) -> T:
     done, here = threading.Event(), ctypes.c_ulong(threading.get_ident())
     rings = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
@@ -77,7 +77,7 @@ def _thread_box(work: Callable[[], T], seconds: float, memory: int) -> T:
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        with _memory_box(memory):
+        with _limit_memory(memory):
             return work()
     finally:
         done.set()
@@ -91,7 +91,7 @@ _before = (0, 0)
 
 
 @contextlib.contextmanager
-def _memory_box(more: int) -> Iterator[None]:
+def _limit_memory(more: int) -> Iterator[None]:
     """Limit this process's address space to `more` bytes beyond what it has. Boxes of several threads share the first one's limit."""
     global _boxes, _before
     if resource is None or not STATM.is_file():

@@ -20,14 +20,14 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from fulgurite import __version__
-from fulgurite.data.answers import Plan
+from fulgurite.data.answers import RowPlan
 from fulgurite.data.config import Data, Mask, SpecialTokens, TooLong
 from fulgurite.data.example import Conversation, Example, Place
-from fulgurite.data.fingerprint import Seal, longest_content
+from fulgurite.data.fingerprint import Fingerprint, find_longest_content
 from fulgurite.data.preference_format import FORMATS
 from fulgurite.data.source import Checked, Source
 from fulgurite.data.special_tokens import SpecialTexts
-from fulgurite.data.template import Learned, Template, encoded_texts
+from fulgurite.data.template import Learned, Template, encode_texts
 from fulgurite.errors import DataError, RequestError
 from fulgurite.files.atomic import remove_drafts, write_folder
 from fulgurite.files.manifest import find_damage, write_manifest
@@ -131,7 +131,7 @@ class TokenizedData:
         return Place(str(self.source.files[self.file(i)]), int(self.arrays["lines"][i]))
 
 
-def encode(
+def tokenize_source(
     source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, cache_dir: Path, most: int | None = None
 ) -> TokenizedData:
     """The tokenised data set, from the cache where nothing that matters has changed.
@@ -140,9 +140,9 @@ def encode(
     `data.max_length` in it: what is kept is whole, and cut afterwards. Only an example that is sure to be dropped, because it is far
     longer than `most`, the largest that `data.max_length` can become, is not tokenised.
     """
-    drops = config.too_long == TooLong.drop and not source.reads.running_text and checked(source).seal.longest >= LONG
+    drops = config.too_long == TooLong.drop and not source.reads.running_text and check_source(source).seal.longest >= LONG
     most = most if drops else None
-    key = key_of(source, tokenizer, config, most)
+    key = compute_key(source, tokenizer, config, most)
     folder = cache_dir / "data" / key
     arrays, fresh = _read(folder), False
     for _ in range(3):  # another process may be putting its own, equal result in this place at this instant
@@ -155,7 +155,7 @@ def encode(
     return TokenizedData(key, source, arrays, fresh)
 
 
-def key_of(source: Source, tokenizer: PreTrainedTokenizerBase, config: Data, most: int | None = None) -> str:
+def compute_key(source: Source, tokenizer: PreTrainedTokenizerBase, config: Data, most: int | None = None) -> str:
     """A hash of the records, the tokenizer, the template, the settings that matter here, and our version.
 
     The records are hashed as the check read them, not as bytes of the files: what is tokenised is compared with that hash.
@@ -165,14 +165,14 @@ def key_of(source: Source, tokenizer: PreTrainedTokenizerBase, config: Data, mos
     settings = [
         LAYOUT, __version__, source.stage, [str(f) for f in source.formats], source.columns, str(config.mask),
         tokenizer.chat_template, tokenizer.eos_token, tokenizer.bos_token, config.arguments(), str(config.special_tokens),
-        checked(source).seal.hex(), most,
+        check_source(source).seal.hex(), most,
     ]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     digest.update(words.encode())
     return digest.hexdigest()[:32]
 
 
-def checked(source: Source) -> Checked:
+def check_source(source: Source) -> Checked:
     """What the check found; it is made now if it was not yet."""
     return source.checked or source.check()
 
@@ -193,15 +193,15 @@ def _build(
 
 def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, folder: Path, most: int | None) -> None:
     offsets, files, lines, flags, seconds, margins = array("q", [0]), array("i"), array("q"), array("H"), array("q"), array("d")
-    seal = Seal()
+    seal = Fingerprint()
     with (folder / "ids.bin").open("wb") as ids_out, (folder / "learn.bin").open("wb") as learn_out:
         # bad records were counted by Source.check, which allowed them; one that is new makes another seal
         good = (e for e in seal.through(source.examples()) if isinstance(e, Example))
-        for chunk in _chunks(good):
-            short = [example for example in chunk if most is None or not _beyond(example, template, most)]
-            made = _tokens(short, tokenizer, template, config, source.reads.prompts) if short else iter(())
+        for chunk in _group_examples(good):
+            short = [example for example in chunk if most is None or not _is_too_long(example, template, most)]
+            made = _tokenize_examples(short, tokenizer, template, config, source.reads.prompts) if short else iter(())
             if len(short) < len(chunk):
-                made = _in_order(chunk, list(made), most)
+                made = _restore_order(chunk, list(made), most)
             for example, learned, flag, second in made:
                 array("i", learned.ids).tofile(ids_out)
                 learn_out.write(bytes(learned.learn))
@@ -211,7 +211,7 @@ def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Templat
                 flags.append(flag | GOOD * bool(example.good))
                 seconds.append(len(learned.ids) if second is None else second)
                 margins.append(example.margin)
-    checked(source).seal.refuse_other(seal)
+    check_source(source).seal.refuse_other(seal)
     kept: dict[str, array[Any]] = {
         "offsets": offsets, "files": files, "lines": lines, "flags": flags, "seconds": seconds, "margins": margins,
     }
@@ -224,7 +224,7 @@ Made = tuple[Example, Learned, int, int | None]
 """An example, the tokens of one row of it, its flags, and where the second side of a pair begins."""
 
 
-def _chunks(examples: Iterator[Example]) -> Iterator[list[Example]]:
+def _group_examples(examples: Iterator[Example]) -> Iterator[list[Example]]:
     """Groups of examples that are tokenised together; a long one is a group of its own."""
     chunk: list[Example] = []
     size = 0
@@ -238,17 +238,17 @@ def _chunks(examples: Iterator[Example]) -> Iterator[list[Example]]:
         yield chunk
 
 
-def _beyond(example: Example, template: Template, most: int) -> bool:
+def _is_too_long(example: Example, template: Template, most: int) -> bool:
     """Whether the beginning of a long message alone has far more than `most` tokens."""
-    content, enough = longest_content(example), CHARACTERS_A_TOKEN * most + LONG // 16
+    content, enough = find_longest_content(example), CHARACTERS_A_TOKEN * most + LONG // 16
     if len(content) < max(LONG, enough):
         return False
     beginning = content[:enough]
-    with _placed(example, "messages"):
-        return len(encoded_texts(template.tokenizer, [beginning], False)[0]) > 2 * most + 64
+    with _name_place(example, "messages"):
+        return len(encode_texts(template.tokenizer, [beginning], False)[0]) > 2 * most + 64
 
 
-def _in_order(chunk: list[Example], made: list[Made], most: int | None) -> Iterator[Made]:
+def _restore_order(chunk: list[Example], made: list[Made], most: int | None) -> Iterator[Made]:
     """What was made of the examples, and for one that is too long its place without tokens."""
     waiting = iter(made)
     ahead = next(waiting, None)
@@ -260,30 +260,30 @@ def _in_order(chunk: list[Example], made: list[Made], most: int | None) -> Itera
             ahead = next(waiting, None)
 
 
-def _tokens(
+def _tokenize_examples(
     chunk: list[Example], tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, asks: bool
 ) -> Iterator[Made]:
     """The rows of each example; of a prompt all tokens count, for nothing of it is learned. Raises DataError with the place."""
     if chunk[0].text is not None:
-        yield from _documents(chunk, tokenizer, config.special_tokens == SpecialTokens.keep)
+        yield from _tokenize_documents(chunk, tokenizer, config.special_tokens == SpecialTokens.keep)
     elif asks:
         for example in chunk:
-            with _placed(example, "prompt"):
+            with _name_place(example, "prompt"):
                 ids = template.encode_prompt(example.messages or ())
                 flags = template.dialect.flags(example.messages or ())
                 flags |= SPECIAL_INSIDE * template.special.inside_any(example.messages or ())
             yield example, Learned(ids, [True] * len(ids)), flags, None
     else:
-        yield from _conversations(chunk, template, config)
+        yield from _tokenize_conversations(chunk, template, config)
 
 
-def _documents(chunk: list[Example], tokenizer: PreTrainedTokenizerBase, keep: bool) -> Iterator[Made]:
+def _tokenize_documents(chunk: list[Example], tokenizer: PreTrainedTokenizerBase, keep: bool) -> Iterator[Made]:
     """Running text, with the end token behind each document. The text of a special token is that token only with `keep`."""
     end = tokenizer.eos_token_id
     if end is None:
         raise DataError("The tokenizer has no end token to put after each document; set eos_token in its tokenizer_config.json.")
     special = SpecialTexts(tokenizer)
-    for example, ids in zip(chunk, _each_placed(chunk, lambda part: encoded_texts(tokenizer, part, True), "text"), strict=True):
+    for example, ids in zip(chunk, _tokenize_one_by_one(chunk, lambda part: encode_texts(tokenizer, part, True), "text"), strict=True):
         text = (example.text or "").removesuffix(str(tokenizer.eos_token))  # a document may bring its own end
         flag = SPECIAL_INSIDE * special.inside(text)
         if flag and not keep:
@@ -292,17 +292,17 @@ def _documents(chunk: list[Example], tokenizer: PreTrainedTokenizerBase, keep: b
         yield example, Learned(whole, [True] * len(whole)), flag, None
 
 
-def _conversations(chunk: list[Example], template: Template, config: Data) -> Iterator[Made]:
-    plans: list[list[list[Plan]]] = []
+def _tokenize_conversations(chunk: list[Example], template: Template, config: Data) -> Iterator[Made]:
+    plans: list[list[list[RowPlan]]] = []
     for example in chunk:
         mask = Mask.last if example.rejected is not None or example.good is not None else config.mask  # what is compared is the last answer
-        with _placed(example, "messages"):
-            plans.append([template.plans(messages, mask) for messages in _ends(example)])
-    tokens = iter(_tokenised(chunk, plans, template))
+        with _name_place(example, "messages"):
+            plans.append([template.plans(messages, mask) for messages in _list_sides(example)])
+    tokens = iter(_tokenize_texts(chunk, plans, template))
     for example, both in zip(chunk, plans, strict=True):
-        stops = any(template.holds_stop(messages) for messages in _ends(example))
+        stops = any(template.holds_stop(messages) for messages in _list_sides(example))
         flag = STOP_INSIDE * stops
-        for messages in _ends(example):
+        for messages in _list_sides(example):
             flag |= template.dialect.flags(messages) | SPECIAL_INSIDE * template.special.inside_any(messages)
         sides = [[template.join(plan, list(islice(tokens, len(plan.texts)))) for plan in side] for side in both]
         if len(sides) > 1:
@@ -314,7 +314,7 @@ def _conversations(chunk: list[Example], template: Template, config: Data) -> It
             yield example, row, flag | plan.flags | MISSED * bool(row.missed) | CONTINUES * (number > 0), None
 
 
-def _tokenised(chunk: list[Example], plans: list[list[list[Plan]]], template: Template) -> list[list[int]]:
+def _tokenize_texts(chunk: list[Example], plans: list[list[list[RowPlan]]], template: Template) -> list[list[int]]:
     """The tokens of all texts at one time, which is faster; one example at a time where one is refused, to name it."""
     texts = [[text for side in both for plan in side for text in plan.texts] for both in plans]
     try:
@@ -322,24 +322,24 @@ def _tokenised(chunk: list[Example], plans: list[list[list[Plan]]], template: Te
     except DataError:
         found: list[list[int]] = []
         for example, own in zip(chunk, texts, strict=True):
-            with _placed(example, "messages"):
+            with _name_place(example, "messages"):
                 found += template.tokenise(own)
         return found
 
 
-def _each_placed(chunk: list[Example], encoded: Callable[[list[str]], list[list[int]]], field: str) -> list[list[int]]:
+def _tokenize_one_by_one(chunk: list[Example], encoded: Callable[[list[str]], list[list[int]]], field: str) -> list[list[int]]:
     try:
         return encoded([example.text or "" for example in chunk])
     except DataError:
         found = []
         for example in chunk:
-            with _placed(example, field):
+            with _name_place(example, field):
                 found += encoded([example.text or ""])
         return found
 
 
 @contextmanager
-def _placed(example: Example, field: str) -> Iterator[None]:
+def _name_place(example: Example, field: str) -> Iterator[None]:
     """Put the place before what is wrong with an example."""
     try:
         yield
@@ -347,7 +347,7 @@ def _placed(example: Example, field: str) -> Iterator[None]:
         raise DataError(f"{example.place}: field '{field}': {error}") from error
 
 
-def _ends(example: Example) -> list[Conversation]:
+def _list_sides(example: Example) -> list[Conversation]:
     """The conversation, and of a pair the one with the worse answer."""
     return [example.messages or Conversation(())] + ([example.rejected] if example.rejected is not None else [])
 
@@ -357,10 +357,10 @@ def _read(folder: Path) -> dict[str, Any] | None:
     if find_damage(folder, required=[f"{name}.bin" for name in ARRAYS]):
         return None
     try:
-        return {name: _mapped(folder / f"{name}.bin", kind) for name, kind in ARRAYS.items()}
+        return {name: _map_array(folder / f"{name}.bin", kind) for name, kind in ARRAYS.items()}
     except (OSError, ValueError):
         return None
 
 
-def _mapped(path: Path, kind: Any) -> Any:
+def _map_array(path: Path, kind: Any) -> Any:
     return np.memmap(path, dtype=kind, mode="r") if path.stat().st_size else np.zeros(0, dtype=kind)

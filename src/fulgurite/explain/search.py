@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fulgurite.config.renamed import earlier_names
 from fulgurite.config.schema import Knob, options
-from fulgurite.errors import ConfigError, did_you_mean, nearest
+from fulgurite.errors import ConfigError, find_nearest, suggest_similar
 from fulgurite.explain.choices import presets
 from fulgurite.explain.knob_index import everything, merged
 from fulgurite.explain.layout import value_words
@@ -31,7 +31,7 @@ def search(word: str) -> str:
         found += _hit(parts, p.name, f"{p.group}={p.name}", says(p), f"{p.group}={p.name} {p.says} {says(p)}")
     if not parts or not found:
         known = [*all_groups(), *(k.path for k in everything())]
-        hint = did_you_mean(word, known) if parts else ""
+        hint = suggest_similar(word, known) if parts else ""
         raise ConfigError(f"No knob or option speaks of {word!r}.{hint} `fulgurite explain` lists the groups.")
     return format_labels([(name, text) for _, name, text in sorted(found, key=lambda hit: hit[0])], measure_width(), indent=0)
 
@@ -80,12 +80,12 @@ def _option(group: str, name: str) -> str:
     if name in options_of(group):
         return name
     known = options_of(group)
-    hint = did_you_mean(name, known) or f" There are {', '.join(known)}."
+    hint = suggest_similar(name, known) or f" There are {', '.join(known)}."
     raise ConfigError(f"{group} has no option {name!r}.{hint}" if known else f"{group} has no options.")
 
 
 def _nearest(word: str) -> str:
     names = [*all_groups(), *(k.path for k in everything()), *(f"{g}={o}" for g in all_groups() for o in options_of(g))]
-    tails = [f"{g}={o}" for g in all_groups() for o in options_of(g) if nearest(word, [o], 1)]
-    hint = did_you_mean(word, names) or (f" Did you mean {' or '.join(tails[:3])}?" if tails else "")
+    tails = [f"{g}={o}" for g in all_groups() for o in options_of(g) if find_nearest(word, [o], 1)]
+    hint = suggest_similar(word, names) or (f" Did you mean {' or '.join(tails[:3])}?" if tails else "")
     return hint or f" Try `fulgurite explain --search {word}`, or `fulgurite explain` for the list."

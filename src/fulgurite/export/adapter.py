@@ -17,7 +17,7 @@ from fulgurite.method.qlora import quantise
 from fulgurite.method.separate import base_changed
 from fulgurite.model.config import Model
 from fulgurite.model.peft_internals import ADAPTER
-from fulgurite.run.load import LoadedRun, named
+from fulgurite.run.load import LoadedRun, load_named
 
 
 def refuse_apart(method: Method, model: Model) -> None:
@@ -54,7 +54,7 @@ def base_name(model: Model) -> str | None:
 
 def fresh_base(loaded: LoadedRun) -> PreTrainedModel:
     """The run's base as a stranger has it, in float32; with its 4 bits as ordinary numbers under qlora."""
-    fresh = named(loaded.run.model, torch.float32, reward=loaded.run.stage.gives_rewards).model
+    fresh = load_named(loaded.run.model, torch.float32, reward=loaded.run.stage.gives_rewards).model
     return quantise(loaded.run.method, fresh, loaded.dtypes).float() if loaded.run.method.quantised else fresh
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from fulgurite.config.export_arguments import ExportDtype
 from fulgurite.errors import RequestError
 from fulgurite.model.config import Model
-from fulgurite.run.load import base_of
+from fulgurite.run.load import find_base
 
 WRITTEN = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -28,7 +28,7 @@ def base_dtype(model: Model) -> torch.dtype:
 
     Of a run and of an adapter it is that of their base. As in transformers' dtype="auto", config.json counts first.
     """
-    base = base_of(model)
+    base = find_base(model)
     if not base.outlines:
         return torch.float32
     module, _, function = base.outlines.partition(":")

@@ -19,7 +19,7 @@ from fulgurite.config.arguments import parse
 from fulgurite.config.export_arguments import Export
 from fulgurite.config.guard import split_allowed
 from fulgurite.config.registry import import_plugins
-from fulgurite.data.template_agreement import differing
+from fulgurite.data.template_agreement import describe_difference
 from fulgurite.errors import ModelError, RequestError, is_shortage
 from fulgurite.export.adapter import fresh_base, put_on, refuse_apart, round_adapter, write_adapter
 from fulgurite.export.dtype import cast, written_dtype
@@ -187,7 +187,7 @@ def verify(loaded: LoadedRun, out: Path, expected: Tensor, adapter: bool) -> flo
         if set(loaded.template.stop_ids) - set(listed(again.generation_config.eos_token_id)):
             raise ModelError(f"{out} does not stop at {loaded.template.stop_ids}; this is a fault of the export, please report it.")
     difference = compare(logits(again.eval(), tokenizer), expected, "exported")
-    if (sentence := differing(loaded.template, tokenizer)) is not None:
+    if (sentence := describe_difference(loaded.template, tokenizer)) is not None:
         raise ModelError(f"{out} {sentence}")
     return difference
 

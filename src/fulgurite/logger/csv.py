@@ -13,18 +13,18 @@ from typing import Any
 from fulgurite.config.run import RunConfig
 from fulgurite.files.atomic import write_file
 from fulgurite.logger.config import Csv
-from fulgurite.logger.guard import Guarded
+from fulgurite.logger.guard import GuardedLogger
 from fulgurite.logger.metrics_file import read_rows
 
 
 def build(
     config: Csv, *, run: RunConfig, run_dir: Path, provenance: dict[str, Any], summary: dict[str, Any],
-) -> Guarded:
+) -> GuardedLogger:
     """The tracker; it writes `run_dir/metrics.csv` at each evaluation and at the end."""
-    return Guarded(lambda: View(run_dir), name="csv")
+    return GuardedLogger(lambda: CsvView(run_dir), name="csv")
 
 
-class View:
+class CsvView:
     """Keeps metrics.csv a copy of metrics.jsonl, which is written first."""
 
     def __init__(self, run_dir: Path) -> None:
@@ -45,10 +45,10 @@ class View:
     def _copy(self) -> None:
         source = self._run_dir / "metrics.jsonl"
         if source.exists():
-            write_file(self._run_dir / "metrics.csv", as_csv(read_rows(source)[0]))
+            write_file(self._run_dir / "metrics.csv", to_csv(read_rows(source)[0]))
 
 
-def as_csv(rows: list[dict[str, Any]]) -> str:
+def to_csv(rows: list[dict[str, Any]]) -> str:
     """A column for each key in the order of its first appearance; an empty cell where a row has no such number."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     out = io.StringIO()

@@ -17,7 +17,7 @@ WAITING = 10_000
 """Calls that may wait for a slow tracker; one more and it is switched off."""
 
 
-class Guarded(Logger):  # type: ignore[misc]
+class GuardedLogger(Logger):  # type: ignore[misc]
     """Stands for a tracker: calls return at once, and its errors end the tracker, never the run.
 
     `open_` makes the tracker and `close` ends it; both run on the thread. `finalize` waits at most the seconds that
@@ -136,13 +136,13 @@ class Guarded(Logger):  # type: ignore[misc]
             while (call := self._calls.get()) is not None and not self._off:
                 call(tracker)
         except BaseException as error:
-            self._switch_off(f"failed ({type(error).__name__}: {_first_line(error)})")
+            self._switch_off(f"failed ({type(error).__name__}: {_take_first_line(error)})")
         # A tracker that failed is closed as well, or it would stand in the way of the next run of this process.
         try:
             if self._close is not None and tracker is not None:
                 self._close(tracker)
         except BaseException as error:
-            self._switch_off(f"could not be closed ({type(error).__name__}: {_first_line(error)})")
+            self._switch_off(f"could not be closed ({type(error).__name__}: {_take_first_line(error)})")
 
     def _switch_off(self, what: str, then: str = "is switched off; the run goes on") -> None:
         if not self._off:
@@ -151,10 +151,10 @@ class Guarded(Logger):  # type: ignore[misc]
             log.warning("logger=%s %s and %s; metrics.jsonl has every number.%s", self._label, what, then, hint)
 
 
-def guarded(logger: Any) -> Guarded:
+def guard_logger(logger: Any) -> GuardedLogger:
     """`logger` behind a guard; one that has a guard already is returned as it is."""
-    return logger if isinstance(logger, Guarded) else Guarded(lambda: logger, name=type(logger).__name__)
+    return logger if isinstance(logger, GuardedLogger) else GuardedLogger(lambda: logger, name=type(logger).__name__)
 
 
-def _first_line(error: BaseException) -> str:
+def _take_first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or ["no message"])[0][:200]

@@ -33,7 +33,7 @@ class MetricsFile:
         place = (int(row.get("step") or 0), "val/loss" in row)
         if place in self._seen:
             return
-        self._waiting.append(_line(row))
+        self._waiting.append(_encode_row(row))
         self._flush()
 
     def rewind(self, step: int) -> None:
@@ -42,7 +42,7 @@ class MetricsFile:
             if not self.path.exists():
                 return
             kept = [row for row in read_rows(self.path)[0] if row["step"] <= step]
-            write_file(self.path, b"".join(_line(row) for row in kept))
+            write_file(self.path, b"".join(_encode_row(row) for row in kept))
         except OSError as error:
             self._warn(error)
             return
@@ -69,7 +69,7 @@ class MetricsFile:
             self._warned = True
 
 
-def _line(row: Row) -> bytes:
+def _encode_row(row: Row) -> bytes:
     clean = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
     return json.dumps(clean, allow_nan=False).encode() + b"\n"
 

@@ -9,16 +9,16 @@ from typing import Any
 from fulgurite.config.run import RunConfig
 from fulgurite.errors import ConfigError
 from fulgurite.logger.config import TensorBoard
-from fulgurite.logger.guard import Guarded
+from fulgurite.logger.guard import GuardedLogger
 
 
 def build(
     config: TensorBoard, *, run: RunConfig, run_dir: Path, provenance: dict[str, Any], summary: dict[str, Any],
-) -> Guarded:
+) -> GuardedLogger:
     """The tracker; it writes to `run_dir/tensorboard`. Raises ConfigError where tensorboard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         raise ConfigError("logger=tensorboard needs the package tensorboard: pip install 'fulgurite[tensorboard]'.")
-    return Guarded(lambda: _open(run_dir), name="tensorboard", close=lambda tracker: tracker.experiment.close())
+    return GuardedLogger(lambda: _open(run_dir), name="tensorboard", close=lambda tracker: tracker.experiment.close())
 
 
 def _open(run_dir: Path) -> Any:
@@ -26,18 +26,18 @@ def _open(run_dir: Path) -> Any:
 
     class Board(TensorBoardLogger):  # type: ignore[misc]
         def log_text(self, key: str, columns: list[str], data: list[list[str]], step: int | None = None) -> None:
-            self.experiment.add_text(key, as_markdown(columns, data), step)
+            self.experiment.add_text(key, to_markdown(columns, data), step)
 
     return Board(save_dir=run_dir, name="", version="tensorboard")
 
 
-def as_markdown(columns: list[str], data: list[list[str]]) -> str:
+def to_markdown(columns: list[str], data: list[list[str]]) -> str:
     """A table in the only form of text that TensorBoard shows."""
     lines = [columns, ["---"] * len(columns), *data]
-    return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(_format_cell(text) for text in line) + " |" for line in lines)
 
 
-def _cell(text: object) -> str:
+def _format_cell(text: object) -> str:
     # TensorBoard renders HTML inside Markdown; an answer is text.
     plain = str(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
     return plain.replace("\r", "").replace("\n", "<br>")

@@ -13,14 +13,14 @@ from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import settings
 from fulgurite.files.atomic import write_file
 from fulgurite.logger.config import Wandb
-from fulgurite.logger.guard import Guarded
-from fulgurite.logger.wandb_probe import ask, find_key
+from fulgurite.logger.guard import GuardedLogger
+from fulgurite.logger.wandb_probe import find_key, probe_key
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Mode:
+class WandbMode:
     """`online`, `offline` or `disabled`, and why it is not online."""
 
     name: str
@@ -30,25 +30,25 @@ class Mode:
 
 def build(
     config: Wandb, *, run: RunConfig, run_dir: Path, provenance: dict[str, Any], summary: dict[str, Any],
-) -> Guarded:
+) -> GuardedLogger:
     """The tracker, started. Its files lie in `run_dir/wandb`. Takes `config.wait` seconds at most; raises nothing."""
     from lightning.pytorch.utilities import rank_zero_only
 
     if getattr(rank_zero_only, "rank", 0):
-        return Guarded(lambda: None, name="wandb")
-    mode = decide(config.wait)
+        return GuardedLogger(lambda: None, name="wandb")
+    mode = decide_mode(config.wait)
     if mode.reason:
         log.warning("W&B is %s: %s. To upload later: %s", mode.name, mode.reason, _later(run_dir, "offline-run"))
-    facts = {**_knobs(run), "provenance": provenance, "summary": summary}
-    found = Guarded(
+    facts = {**_flatten_knobs(run), "provenance": provenance, "summary": summary}
+    found = GuardedLogger(
         lambda: _open(config, mode, run, run_dir, facts), name="wandb", close=lambda tracker: _close(tracker, run_dir),
-        patience=lambda: _patience(mode), hint=f"To upload what is missing: {_later(run_dir, 'run')}",
+        patience=lambda: _choose_patience(mode), hint=f"To upload what is missing: {_later(run_dir, 'run')}",
     )
     found.start()
     return found
 
 
-def decide(wait: float) -> Mode:
+def decide_mode(wait: float) -> WandbMode:
     """WANDB_MODE is obeyed; else online needs a key and a server that takes it within `wait` seconds."""
     import wandb
 
@@ -57,22 +57,22 @@ def decide(wait: float) -> Mode:
     found = wandb.setup(wandb.Settings(silent=True)).settings
     asked = os.environ.get("WANDB_MODE", "").strip().lower() or found.mode
     if asked in ("offline", "dryrun"):
-        return Mode("offline", "WANDB_MODE says so")
+        return WandbMode("offline", "WANDB_MODE says so")
     if asked == "disabled":
-        return Mode("disabled")
+        return WandbMode("disabled")
     key = find_key(found.base_url)
     if not key:
-        return Mode("offline", f"no API key for {found.base_url} (WANDB_API_KEY, or wandb login)")
-    reason = ask(found.base_url, key, wait)
-    return Mode("offline", reason) if reason else Mode("online", base_url=found.base_url)
+        return WandbMode("offline", f"no API key for {found.base_url} (WANDB_API_KEY, or wandb login)")
+    reason = probe_key(found.base_url, key, wait)
+    return WandbMode("offline", reason) if reason else WandbMode("online", base_url=found.base_url)
 
 
-def _knobs(run: RunConfig) -> dict[str, Any]:
+def _flatten_knobs(run: RunConfig) -> dict[str, Any]:
     """Flat names, as on the command line, so that a W&B sweep's parameters meet their knobs."""
     return {knob.path: value for knob, value in settings(run)}
 
 
-def _open(config: Wandb, mode: Mode, run: RunConfig, run_dir: Path, facts: dict[str, Any]) -> Any:
+def _open(config: Wandb, mode: WandbMode, run: RunConfig, run_dir: Path, facts: dict[str, Any]) -> Any:
     from lightning.pytorch.loggers import WandbLogger
 
     (run_dir / "wandb").mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def _init(config: Wandb, mode: Any, run: RunConfig, run_dir: Path, facts: dict[s
     )
     return wandb.init(
         project=config.project, entity=config.entity, name=run.name or run_dir.name, dir=run_dir,
-        id=_run_id(run_dir), resume="allow", mode=mode, config=facts, settings=quiet,
+        id=_choose_run_id(run_dir), resume="allow", mode=mode, config=facts, settings=quiet,
     )
 
 
@@ -121,12 +121,12 @@ def _close(tracker: Any, run_dir: Path) -> None:
         log.warning("W&B did not take everything in time. To upload what is missing: %s", _later(run_dir, "run"))
 
 
-def _patience(mode: Mode) -> float:
+def _choose_patience(mode: WandbMode) -> float:
     """How long to wait for the end: half a minute where the server answers, else no longer than it takes to say so.
 
     Where it does not, wandb still writes its file when the process exits, within its `finish_timeout`.
     """
-    if mode.name == "online" and ask(mode.base_url, find_key(mode.base_url), 0.7):
+    if mode.name == "online" and probe_key(mode.base_url, find_key(mode.base_url), 0.7):
         return 0.3
     return 30.0
 
@@ -135,7 +135,7 @@ def _later(run_dir: Path, kind: str) -> str:
     return f"wandb sync {run_dir}/wandb/{kind}-*"
 
 
-def _run_id(run_dir: Path) -> str:
+def _choose_run_id(run_dir: Path) -> str:
     """The same W&B run when the run folder is resumed; a W&B sweep's agent names its runs itself."""
     if given := os.environ.get("WANDB_RUN_ID"):
         return given

@@ -39,20 +39,20 @@ def find_key(base_url: str) -> str:
     return ""
 
 
-def ask(base_url: str, key: str, wait: float) -> str:
+def probe_key(base_url: str, key: str, wait: float) -> str:
     """Ask the server who the key belongs to: why it is of no use, or nothing where it took the key. Never raises.
 
     It takes at most `wait` seconds altogether: on a thread, because a socket's timeout begins anew with each byte.
     """
     answers: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=lambda: answers.put(_ask(base_url, key, wait)), daemon=True).start()
+    threading.Thread(target=lambda: answers.put(_ask_server(base_url, key, wait)), daemon=True).start()
     try:
         return answers.get(timeout=wait)
     except queue.Empty:
         return f"{base_url} does not answer within {wait:g} s"
 
 
-def _ask(base_url: str, key: str, wait: float) -> str:
+def _ask_server(base_url: str, key: str, wait: float) -> str:
     token = base64.b64encode(f"api:{key}".encode()).decode()
     headers = {"Content-Type": "application/json", "Authorization": f"Basic {token}"}
     try:

@@ -9,7 +9,7 @@ from typing import Any
 from safetensors import safe_open
 from transformers import PreTrainedModel
 
-from fulgurite.errors import ConfigError, ModelError, did_you_mean, excerpt
+from fulgurite.errors import ConfigError, ModelError, excerpt, suggest_similar
 from fulgurite.method import config as c
 from fulgurite.method.modules import linear_layers
 from fulgurite.model.peft_internals import ignoring_warnings, set_input_cast
@@ -94,7 +94,7 @@ def linear_targets(model: PreTrainedModel, wanted: list[str] | None) -> list[str
     for name in wanted:
         by_pattern = [f for f in full if fnmatchcase(f, name)] if "*" in name else []
         if name not in found and not by_pattern:
-            hint = did_you_mean(name, found)
+            hint = suggest_similar(name, found)
             raise ConfigError(f"method.targets: {name} matches no linear layer.{hint} There are: {', '.join(found)}.")
         chosen += by_pattern or [name]
     return chosen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fulgurite.errors import ConfigError, did_you_mean
+from fulgurite.errors import ConfigError, suggest_similar
 from fulgurite.method.selectors import Names, matched
 
 KINDS = ("frozen", "full", "lora")
@@ -31,14 +31,14 @@ def parse(text: str) -> Rule:
     place, *words = text.split()
     if not words or words[0] not in KINDS:
         kind = words[0] if words else "nothing"
-        near = did_you_mean(kind, KINDS)
+        near = suggest_similar(kind, KINDS)
         form = "PLACE KIND [rank= alpha= lr=]"
         raise ConfigError(f"method.rules: {text!r} says {kind} where frozen, full or lora is due.{near} Write {form}.")
     given = {}
     for word in words[1:]:
         name, _, value = word.partition("=")
         if name not in OPTIONS or (name != "lr" and words[0] != "lora") or words[0] == "frozen":
-            raise ConfigError(f"method.rules: {text!r}: {word} means nothing for {words[0]}.{did_you_mean(name, OPTIONS)}")
+            raise ConfigError(f"method.rules: {text!r}: {word} means nothing for {words[0]}.{suggest_similar(name, OPTIONS)}")
         try:
             given[name] = float(value)
         except ValueError as error:

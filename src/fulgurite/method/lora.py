@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from fulgurite.errors import ConfigError, ModelError, did_you_mean
+from fulgurite.errors import ConfigError, ModelError, suggest_similar
 from fulgurite.method import config as c
 from fulgurite.method.adapters import EVERY, attach, base, linear_targets, load_adapter, task
 from fulgurite.method.modules import linear_layers
@@ -96,7 +96,9 @@ def _refuse_unmatched(knob: str, pattern: Mapping[str, float], model: PreTrained
     for name in pattern:
         if not any(re.match(rf"(.*\.)?({name})$", layer) for layer in layers):
             parts = sorted({layer.rpartition(".")[2] for layer in layers})
-            raise ConfigError(f"method.{knob}: {name} matches no linear layer.{did_you_mean(name, parts)} There are: {', '.join(parts)}.")
+            raise ConfigError(
+                f"method.{knob}: {name} matches no linear layer.{suggest_similar(name, parts)} There are: {', '.join(parts)}."
+            )
 
 
 def whole_modules(model: PreTrainedModel, wanted: list[str]) -> list[str]:
@@ -108,7 +110,7 @@ def whole_modules(model: PreTrainedModel, wanted: list[str]) -> list[str]:
     parts = {name.rpartition(".")[2] for name in there}
     for name in wanted:
         if name not in parts:
-            raise ConfigError(f"method.modules_to_save: {name} is no module with weights.{did_you_mean(name, parts)}")
+            raise ConfigError(f"method.modules_to_save: {name} is no module with weights.{suggest_similar(name, parts)}")
     return [name for name in there if name.rpartition(".")[2] in wanted]
 
 

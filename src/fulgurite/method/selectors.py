@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from fulgurite.errors import ConfigError, did_you_mean
+from fulgurite.errors import ConfigError, suggest_similar
 
 LAYERS = re.compile(r"(last|first|layers):(.*)")
 
@@ -32,7 +32,9 @@ def matched(place: str, names: Sequence[str], where: Names, knob: str) -> list[s
     if not found:
         parts = sorted({part for name in names for part in name.split(".") if not part.isdigit()})
         tied = " (the head may be tied to the embeddings, and is named as they are)" if "head" in place else ""
-        raise ConfigError(f"{knob}: {place} matches nothing of the model{tied}.{did_you_mean(place, parts)} There are: {', '.join(parts)}.")
+        raise ConfigError(
+            f"{knob}: {place} matches nothing of the model{tied}.{suggest_similar(place, parts)} There are: {', '.join(parts)}."
+        )
     return found
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from fulgurite.data.cache import cache_root
+from fulgurite.data.cache import find_cache_root
 from fulgurite.errors import ModelError
 from fulgurite.files.atomic import remove_drafts, write_folder
 from fulgurite.files.lock import hold_lock
@@ -46,7 +46,7 @@ def here(weights: bool = True) -> Path | None:
     It is made, or made anew if a file of it is missing or changed. Without `weights` their hash is not computed: 0.4 s of a core.
     Raises ModelError if it is damaged and cannot be made anew.
     """
-    folder = cache_root() / "models" / NAME
+    folder = find_cache_root() / "models" / NAME
     fault = _find_damage(folder, weights)
     if not fault:
         return folder

@@ -14,7 +14,7 @@ import lightning.pytorch as pl
 
 from fulgurite.callback.config import MonitorOption
 from fulgurite.callback.context import CallbackContext
-from fulgurite.callback.optimizer_step import Stepwise
+from fulgurite.callback.optimizer_step import OptimizerStepCallback
 from fulgurite.callback.samples import Samples
 from fulgurite.monitor import thresholds as limits
 from fulgurite.monitor.context import about
@@ -31,7 +31,7 @@ def build(config: MonitorOption, context: CallbackContext) -> Watch:
     return Watch(reporter, known, run.monitor.ignore, samples if isinstance(samples, Samples) else None)
 
 
-class Watch(Stepwise):
+class Watch(OptimizerStepCallback):
     """Asks the rules after each optimizer step, evaluation and set of samples. Stands behind `samples`, and before checkpoints."""
 
     def __init__(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fulgurite.data.dataset import AnyRows, Ints
-from fulgurite.data.report import Report
+from fulgurite.data.report import DataReport
 from fulgurite.data.template import Template
 from fulgurite.data.tokenized import GOOD, TokenizedData
 from fulgurite.plan.context import DataFacts
@@ -21,7 +21,7 @@ UNLEARNED = "no token left to learn"
 
 
 def counted(
-    encoded: TokenizedData, rows: AnyRows, val: AnyRows | None, report: Report, template: Template, rows_of_embedding: int = 0,
+    encoded: TokenizedData, rows: AnyRows, val: AnyRows | None, report: DataReport, template: Template, rows_of_embedding: int = 0,
 ) -> DataFacts:
     """The numbers of a data set as this run trains on it. One pass over its tokens."""
     lengths, running = encoded.lengths, encoded.source.reads.running_text

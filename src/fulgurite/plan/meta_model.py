@@ -35,7 +35,7 @@ from fulgurite.model.unwrap import inner
 from fulgurite.plan.context import ModelFacts, Weights
 from fulgurite.precision.policy import Dtypes
 from fulgurite.run.folder import read_config
-from fulgurite.run.load import adapted_base, adapters_base, allowed, applied, is_run, start
+from fulgurite.run.load import apply_method, find_adapter_base, get_allowed, is_run, load_start, read_adapter_base
 from fulgurite.stage.config import Stage
 
 WIDTHS = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
@@ -69,11 +69,11 @@ def outlined(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
             refuse_without_router(found.model, getattr(run.stage, "router_aux_loss_coef", None))
             if run.stage.gives_rewards:
                 found.model = with_reward_head(found.model)
-            found.model = applied(bare_run, found, dtypes)
+            found.model = apply_method(bare_run, found, dtypes)
     except (NotImplementedError, RuntimeError):
-        found = start(run, dtypes)
+        found = load_start(run, dtypes)
         base, stored = sum(p.numel() for p in found.model.parameters()), ""
-        found.model = applied(run, found, dtypes)
+        found.model = apply_method(run, found, dtypes)
     facts = facts_of(found, run, dtypes, base, stored)
     facts.without_adapter = without_adapter(found.model) if run.method.adapter else {}
     facts.notes, facts.attention = found.notes, found.attention
@@ -89,11 +89,11 @@ def bare(model: Model, dtype: torch.dtype, reward: bool = False) -> tuple[Loaded
     """
     folder = model.folder()
     if folder is not None and is_run(folder):
-        return _of_run(folder, dtype, allowed(model), reward)
+        return _of_run(folder, dtype, get_allowed(model), reward)
     if folder is not None and (folder / "adapter_config.json").is_file():
-        said = adapted_base(folder)
+        said = read_adapter_base(folder)
         has_head(folder, check_adapter(folder), reward)
-        return bare(adapters_base(said, allowed(model)), dtype, reward)
+        return bare(find_adapter_base(said, get_allowed(model)), dtype, reward)
     if not model.outlines:
         with torch.device("cpu"):
             found: Loaded = _function(model.builds)(model, dtype)
@@ -118,7 +118,7 @@ def _of_run(folder: Path, dtype: torch.dtype, may: Allowed, reward: bool) -> tup
     if before.method.grows:
         if before.stage.gives_rewards:
             found.model = with_reward_head(found.model)
-        found.model = applied(before, found, Dtypes("fp32", "32-true", dtype, dtype, dtype, ""))
+        found.model = apply_method(before, found, Dtypes("fp32", "32-true", dtype, dtype, dtype, ""))
         found.model.requires_grad_(True)
     return found, stored
 

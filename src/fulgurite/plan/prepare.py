@@ -13,13 +13,13 @@ from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import decide, fill, note
 from fulgurite.config.run import Facts, RunConfig
 from fulgurite.config.schema import build
-from fulgurite.data.cache import cache_root
-from fulgurite.data.dataset import AnyRows, split
-from fulgurite.data.report import Report
+from fulgurite.data.cache import find_cache_root
+from fulgurite.data.dataset import AnyRows, split_dataset
+from fulgurite.data.report import DataReport
 from fulgurite.data.source import Source
-from fulgurite.data.template import Template, resolve
-from fulgurite.data.template_agreement import differing
-from fulgurite.data.tokenized import TokenizedData, encode
+from fulgurite.data.template import Template, load_template
+from fulgurite.data.template_agreement import describe_difference
+from fulgurite.data.tokenized import TokenizedData, tokenize_source
 from fulgurite.model.config import Attention
 from fulgurite.model.generation_config import invalid_fields
 from fulgurite.model.padding import free_padding
@@ -32,7 +32,7 @@ from fulgurite.plan.meta_model import outlined
 from fulgurite.plan.micro_batch import fit_memory
 from fulgurite.plan.preflight import refuse_unmeasured
 from fulgurite.precision.policy import Dtypes
-from fulgurite.run.load import base_of
+from fulgurite.run.load import find_base
 from fulgurite.run.resume_plan import preview_resume
 from fulgurite.scheduler.equivalence import curve
 from fulgurite.trainer.build import device, refuse_absent
@@ -46,7 +46,7 @@ class Gathered:
     encoded: TokenizedData
     rows: AnyRows
     val: AnyRows | None
-    report: Report
+    report: DataReport
     facts: Facts
     seen: Seen
     template: Template
@@ -69,17 +69,17 @@ def gather(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
         composed = note(composed, Decision("precision", dtypes.option, Kind.derived, why))
     run, facts = composed.run, Facts(device=device(composed.run.trainer), processes=composed.run.world_size)
     outline, model = outlined(run, dtypes)
-    template = resolve(run.data.template, outline.tokenizer, run.data.arguments(), run.data.special_tokens)
+    template = load_template(run.data.template, outline.tokenizer, run.data.arguments(), run.data.special_tokens)
     model.template_name = template.name
-    model.template_differs = differing(template, outline.tokenizer) or "" if not run.stage.gives_rewards else ""
+    model.template_differs = describe_difference(template, outline.tokenizer) or "" if not run.stage.gives_rewards else ""
     model.free_padding = free_padding(outline.tokenizer, template.stop_ids) is not None
-    base: Any = base_of(run.model)
+    base: Any = find_base(run.model)
     model.invalid_generation = invalid_fields(base.path, base.revision) if base.folder() is not None else {}
-    encoded = encode(source, outline.tokenizer, template, run.data, cache_root(), run.data.max_length or outline.length)
+    encoded = tokenize_source(source, outline.tokenizer, template, run.data, find_cache_root(), run.data.max_length or outline.length)
     facts.percentile_99, facts.model_length, facts.rows = encoded.percentile_99, outline.length, len(encoded)
     composed = fill(composed, facts, "data")
     run = composed.run
-    rows, val, report = split(encoded, run.data, run.seed, run.data.max_length, run.data.packing)
+    rows, val, report = split_dataset(encoded, run.data, run.seed, run.data.max_length, run.data.packing)
     refuse_unmeasured(run.scheduler, run.trainer.early_stopping_patience, val is not None)  # of a single example none is held out
     composed = plan_steps(take_attention(composed, model), facts, rows)
     composed = fit_memory(composed, model, rows.lengths, machine(composed.run))

@@ -9,7 +9,7 @@ from typing import Any
 
 from fulgurite.config.decision import Decision
 from fulgurite.config.provenance import plain
-from fulgurite.data.report import histogram
+from fulgurite.data.report import count_lengths
 from fulgurite.explain.layout import value_words
 from fulgurite.plan.context import Part, Seen
 from fulgurite.plan.diagnostic import Trouble
@@ -166,7 +166,7 @@ def bars(seen: Seen) -> str:
     d = seen.data
     if d is None or d.lengths is None or not len(d.lengths):
         return "none"
-    counts = {int(top): n for top, n in histogram(d.lengths.tolist()).items()}
+    counts = {int(top): n for top, n in count_lengths(d.lengths.tolist()).items()}
     most, total = max(counts.values()), sum(counts.values())
     lines = [
         f"≤ {top:>6,}  {'█' * max(1, round(BAR * n / most)):<{BAR}}  {n:>9,}  {n / total:>6.1%}" for top, n in counts.items()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
 
-from fulgurite.errors import ConfigError, did_you_mean
+from fulgurite.errors import ConfigError, suggest_similar
 
 Facts = TypeVar("Facts")
 
@@ -108,4 +108,4 @@ class Registry(Generic[Facts]):
         """Raises ConfigError if a name that a parameter gives is no rule."""
         for name in names:
             if name not in self.rules:
-                raise ConfigError(f"{parameter}={name} is no rule.{did_you_mean(name, self.rules)} {remedy}")
+                raise ConfigError(f"{parameter}={name} is no rule.{suggest_similar(name, self.rules)} {remedy}")

@@ -17,7 +17,7 @@ from fulgurite.errors import RequestError
 from fulgurite.files.atomic import PRIVATE_FOLDER, write_output
 
 
-def run_folder(run: RunConfig) -> Path:
+def choose_run_folder(run: RunConfig) -> Path:
     """The run's folder: resumed, given, or a new one under runs/<date>/ that no other run has."""
     if run.resume.run is not None:
         return Path(run.resume.run)
@@ -37,7 +37,7 @@ def run_folder(run: RunConfig) -> Path:
     raise RequestError(f"{first} and 999 more are taken; give run_dir=<folder>.")
 
 
-def make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Make the folder. Raises RequestError in one sentence where that cannot be."""
     try:
         folder.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
@@ -89,10 +89,10 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise RequestError(f"{folder}/config.yaml is not a mapping; restore it, or start afresh in another run_dir.")
     load_options()
     named = with_strategy(with_new_names({str(key): value for key, value in found.items()}))
-    return with_absolute_paths(with_defaults(_brought_up(EARLIER | named, folder)))
+    return with_absolute_paths(with_defaults(_upgrade(EARLIER | named, folder)))
 
 
-def _brought_up(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _upgrade(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A config of an earlier version: `stage.length_normalize` was false by default, which ipo did not read (it took means)."""
     stage = config.get("stage")
     if not isinstance(stage, dict) or stage.get("option") != "dpo" or stage.get("length_normalize") is not False:

@@ -25,7 +25,7 @@ from fulgurite.files.manifest import MANIFEST, hash_file
 from fulgurite.method.config import Method
 from fulgurite.model.config import Hf, Model
 from fulgurite.run.folder import read_config
-from fulgurite.run.load import adapted_base, began_from, chosen, is_run
+from fulgurite.run.load import choose_checkpoint, hash_start, is_run, read_adapter_base
 from fulgurite.stage.reward_functions import GROUP
 
 UNREAD = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
@@ -38,64 +38,65 @@ UNDER = ("weights", "model_config", "tokenizer", "adapter", "start")
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 
 
-def input_hashes(run: RunConfig) -> dict[str, str]:
+def hash_inputs(run: RunConfig) -> dict[str, str]:
     """A hash by name for each input that lies in files; one that cannot be found has none."""
-    found = _model_hashes(run.model, run.method)
+    found = _hash_model_inputs(run.model, run.method)
     if (reference := getattr(run.stage, "reference", None)) is not None:
-        found["reference"] = _joined(_of_model(Hf(path=reference)).values())
+        found["reference"] = _join_hashes(_hash_model(Hf(path=reference)).values())
     if rewards := getattr(run.stage, "reward", None):
-        found["reward"] = _joined(part for word in rewards for part in _of_reward(word))
+        found["reward"] = _join_hashes(part for word in rewards for part in _hash_reward(word))
     return {name: value for name, value in found.items() if value}
 
 
-def changed_since(checkpoint: Path, model: Model, method: Method) -> list[str]:
+def find_changed_inputs(checkpoint: Path, model: Model, method: Method) -> list[str]:
     """What a checkpoint's model rests on and is no longer as it was in training; a fully trained one has all weights of its own."""
     stored: Any = read_object(checkpoint / "state.json")
     for key in ("state", KEY, "identity"):
         stored = stored.get(key) if isinstance(stored, dict) else None
-    then, now = comparable(stored if isinstance(stored, dict) else {}, _model_hashes(model, method) | began_from(model))
+    then, now = comparable(stored if isinstance(stored, dict) else {}, _hash_model_inputs(model, method) | hash_start(model))
     if "start" not in then:
         now.pop("start", None)
     own = ("weights", "adapter", "start") if method.whole else ()
     return [name for name in UNDER if then.get(name) != now.get(name) and name not in own]
 
 
-def _model_hashes(model: Model, method: Method) -> dict[str, str]:
-    found = _of_model(model, checkpoint=False)  # an earlier run's checkpoint is held equal as `start` already
+def _hash_model_inputs(model: Model, method: Method) -> dict[str, str]:
+    found = _hash_model(model, checkpoint=False)  # an earlier run's checkpoint is held equal as `start` already
     if start := getattr(method, "adapter_path", None):
-        found["adapter"] = _joined(_of_files(Path(start).expanduser(), ADAPTER))
+        found["adapter"] = _join_hashes(_hash_files(Path(start).expanduser(), ADAPTER))
     return {name: value for name, value in found.items() if value}
 
 
-def _of_model(model: Model, above: tuple[Path, ...] = (), checkpoint: bool = True) -> dict[str, str]:
+def _hash_model(model: Model, above: tuple[Path, ...] = (), checkpoint: bool = True) -> dict[str, str]:
     """`weights`, `model_config` and `tokenizer` of a model; of a run or an adapter those of its base are part of them."""
-    folder = _folder(model)
+    folder = _find_folder(model)
     if folder is None or folder in above:
         return {}
     above = (*above, folder)
     if is_run(folder):
         run = rebuilt(read_config(folder))
-        own = _of_files(chosen(folder, "best"), [MANIFEST]) if checkpoint else []
+        own = _hash_files(choose_checkpoint(folder, "best"), [MANIFEST]) if checkpoint else []
         start = getattr(run.method, "adapter_path", None)
-        return _over(_of_model(run.model, above), [*own, *(_of_files(Path(start).expanduser(), ADAPTER) if start else ())])
+        return _add_hashes(_hash_model(run.model, above), [*own, *(_hash_files(Path(start).expanduser(), ADAPTER) if start else ())])
     if (folder / "adapter_config.json").is_file():
-        base = _of_model(Hf(path=adapted_base(folder)), above)
-        return _over(base, _of_files(folder, ADAPTER)) | _named(tokenizer=_of_files(folder, TOKENIZER))
-    return _named(weights=_of_files(folder, ["*.safetensors", "*.safetensors.index.json"]), tokenizer=_of_files(folder, TOKENIZER)) | (
-        {"model_config": _of_config(folder / "config.json")} if (folder / "config.json").is_file() else {}
-    )
+        base = _hash_model(Hf(path=read_adapter_base(folder)), above)
+        return _add_hashes(base, _hash_files(folder, ADAPTER)) | _join_named(tokenizer=_hash_files(folder, TOKENIZER))
+    return _join_named(
+        weights=_hash_files(folder, ["*.safetensors", "*.safetensors.index.json"]),
+        tokenizer=_hash_files(folder, TOKENIZER),
+    ) | ({"model_config": _hash_config(folder / "config.json")} if (folder / "config.json").is_file() else {})
 
 
-def _over(base: dict[str, str], own: Iterable[str]) -> dict[str, str]:
-    return base | {"weights": _joined([base.get("weights", ""), *own])}
+def _add_hashes(base: dict[str, str], own: Iterable[str]) -> dict[str, str]:
+    return base | {"weights": _join_hashes([base.get("weights", ""), *own])}
 
 
-def _named(**parts: Iterable[str]) -> dict[str, str]:
-    joined = {name: _joined(values) for name, values in parts.items()}
+def _join_named(**parts: Iterable[str]) -> dict[str, str]:
+    joined = {name: _join_hashes(values) for name, values in parts.items()}
     return {name: value for name, value in joined.items() if value}
 
 
-def _folder(model: Any) -> Path | None:
+def _find_folder(model: Any) -> Path | None:
     """The folder that a model is loaded from: as it is named, or the hub's in the local cache."""
     folder: Path | None = model.folder()
     if folder is None:
@@ -112,19 +113,19 @@ def _folder(model: Any) -> Path | None:
     return Path(there).parent if isinstance(there, str) else None
 
 
-def _of_reward(word: str) -> Iterator[str]:
+def _hash_reward(word: str) -> Iterator[str]:
     """What stands behind a word of stage.reward, but for rules, which are part of our version."""
     path = Path(word.rpartition(":")[0]).expanduser()
     if path.suffix == ".py":
-        yield from _of_files(path.parent, [path.name])
+        yield from _hash_files(path.parent, [path.name])
     elif Path(word).expanduser().is_dir():
-        yield from _of_model(Hf(path=word)).values()
+        yield from _hash_model(Hf(path=word)).values()
     else:
         for entry in entry_points(group=GROUP, name=word):
             yield f"{entry.value} {entry.dist.version if entry.dist is not None else ''}"
 
 
-def _of_config(path: Path) -> str:
+def _hash_config(path: Path) -> str:
     try:
         found = {key: value for key, value in read_object(path).items() if key not in UNREAD}
     except (OSError, ValueError, FulguriteError):
@@ -132,7 +133,7 @@ def _of_config(path: Path) -> str:
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
-def _of_files(folder: Path, patterns: Iterable[str]) -> list[str]:
+def _hash_files(folder: Path, patterns: Iterable[str]) -> list[str]:
     """Name and hash of each file that matches a pattern, in the order of the names."""
     files = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
     return [f"{path.name} {_hash_unchanged(path)}" for path in files]
@@ -149,7 +150,7 @@ def _hash_once(path: str, size: int, changed: int, inode: int) -> str:
     return hash_file(Path(path))
 
 
-def _joined(parts: Iterable[str]) -> str:
+def _join_hashes(parts: Iterable[str]) -> str:
     """One hash of several parts; empty if there are none."""
     found = [part for part in parts if part]
     return hashlib.sha256("\n".join(found).encode()).hexdigest()[:32] if found else ""

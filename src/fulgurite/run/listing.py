@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.config.renamed import with_new_keys
-from fulgurite.errors import ConfigError, did_you_mean
+from fulgurite.errors import ConfigError, suggest_similar
 from fulgurite.files.json import read_json
 from fulgurite.logger.metrics_file import LARGEST_STEP, read_rows
 from fulgurite.run.status import is_running
@@ -59,22 +59,22 @@ def list_runs(root: Path | str = "runs") -> list[RunSummary]:
     root = Path(root)
     if not root.is_dir():
         raise ConfigError(f"{root} is not a folder; give the folder that holds the runs: fulgurite runs FOLDER.")
-    found = [summary(folder) for folder in _folders(root, 0)]
+    found = [summarize_run(folder) for folder in _list_folders(root, 0)]
     return sorted(found, key=lambda run: (run.started or 0.0, run.folder))
 
 
-def summary(folder: Path) -> RunSummary:
+def summarize_run(folder: Path) -> RunSummary:
     """What a run folder tells. Never raises on its content."""
     run = RunSummary(str(folder), folder.name)
-    _read_status(run, folder, _json(run, folder / "status.json"))
-    origins = _json(run, folder / "provenance.json")
+    _read_status(run, folder, _read_json(run, folder / "status.json"))
+    origins = _read_json(run, folder / "provenance.json")
     _read_knobs(run, origins)
     run.name = str(run.knobs.get("name") or folder.name)
     _read_metrics(run, folder / "metrics.jsonl")
     return run
 
 
-def differing(runs: Sequence[RunSummary]) -> dict[str, list[Any]]:
+def find_differences(runs: Sequence[RunSummary]) -> dict[str, list[Any]]:
     """The choices and knobs that are not the same in all runs that have any, with each run's value (None: not there).
 
     Only what somebody set in one of them: what is derived or missing follows from that.
@@ -92,7 +92,7 @@ def runs_main(words: Sequence[str]) -> int:
     roots = [w for w in words if not w.startswith("-")]
     for flag in flags:
         if flag not in ("--json", "--help", "-h"):
-            raise ConfigError(f"fulgurite runs does not know {flag}.{did_you_mean(flag, ['--json', '--help'])}")
+            raise ConfigError(f"fulgurite runs does not know {flag}.{suggest_similar(flag, ['--json', '--help'])}")
     if len(roots) > 1:
         raise ConfigError(f"fulgurite runs takes one folder, not {len(roots)}: {' '.join(roots)}.")
     if "--help" in flags or "-h" in flags:
@@ -105,21 +105,21 @@ def runs_main(words: Sequence[str]) -> int:
     if "--json" in flags:
         print(json.dumps([dataclasses.asdict(run) for run in runs], indent=1, default=str))
     else:
-        show(table(runs))
+        show(format_runs(runs))
     return 0
 
 
-def table(runs: Sequence[RunSummary], width: int | None = None) -> str:
+def format_runs(runs: Sequence[RunSummary], width: int | None = None) -> str:
     """The runs as text for a terminal: one row a run, then what is wrong with some of them."""
     if not runs:
         return "No runs in this folder."
     root = os.path.commonpath([str(Path(run.folder).parent) for run in runs])
-    wide = differing(runs)
+    wide = find_differences(runs)
     heads = ["run", "state", "steps", "loss", "val", "best", "time", *wide]
     lines = [
         [
-            os.path.relpath(run.folder, root), run.state, _steps(run), _number(run.loss), _number(run.val_loss),
-            _number(run.best_val_loss), _duration(run.seconds), *(_value(column[i]) for column in wide.values()),
+            os.path.relpath(run.folder, root), run.state, _format_steps(run), _format_number(run.loss), _format_number(run.val_loss),
+            _format_number(run.best_val_loss), _format_duration(run.seconds), *(_format_value(column[i]) for column in wide.values()),
         ]
         for i, run in enumerate(runs)
     ]
@@ -128,7 +128,7 @@ def table(runs: Sequence[RunSummary], width: int | None = None) -> str:
     return text + ("\n" + "\n".join(notes) if notes else "")
 
 
-def _folders(folder: Path, depth: int) -> list[Path]:
+def _list_folders(folder: Path, depth: int) -> list[Path]:
     if any((folder / mark).exists() for mark in MARKS):
         return [folder]
     if depth == DEPTH:
@@ -137,10 +137,10 @@ def _folders(folder: Path, depth: int) -> list[Path]:
         inner = sorted(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith("."))
     except OSError:
         return []
-    return [run for p in inner for run in _folders(p, depth + 1)]
+    return [run for p in inner for run in _list_folders(p, depth + 1)]
 
 
-def _json(run: RunSummary, path: Path) -> dict[str, Any]:
+def _read_json(run: RunSummary, path: Path) -> dict[str, Any]:
     """The mapping in a file; a missing, damaged or foreign file is a trouble of the run."""
     try:
         found = read_json(path)
@@ -160,15 +160,15 @@ def _json(run: RunSummary, path: Path) -> dict[str, Any]:
 
 
 def _read_knobs(run: RunSummary, origins: dict[str, Any]) -> None:
-    choices = _mapping(origins, "choices")
-    knobs = with_new_keys(_mapping(origins, "knobs"), choices)
+    choices = _get_mapping(origins, "choices")
+    knobs = with_new_keys(_get_mapping(origins, "knobs"), choices)
     chosen = {k: v for k, v in choices.items() if "/" not in k}
     told = {k: v for k, v in knobs.items() if isinstance(v, dict) and "value" in v}
-    run.knobs = {k: _plain(v) for k, v in (chosen | {k: v["value"] for k, v in told.items()}).items()}
+    run.knobs = {k: _to_plain(v) for k, v in (chosen | {k: v["value"] for k, v in told.items()}).items()}
     run.given = [*chosen, *(k for k, v in told.items() if v.get("origin") not in ("default", "derived"))]
 
 
-def _finite(value: Any) -> float | None:
+def _to_finite(value: Any) -> float | None:
     """A number of a file that anything may have written; None for all else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -179,16 +179,16 @@ def _finite(value: Any) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     """A value that JSON can hold: NaN and infinity become text."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _to_plain(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_to_plain(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _mapping(found: dict[str, Any], key: str) -> dict[str, Any]:
+def _get_mapping(found: dict[str, Any], key: str) -> dict[str, Any]:
     inner = found.get(key)
     return inner if isinstance(inner, dict) else {}
 
@@ -200,10 +200,10 @@ def _read_status(run: RunSummary, folder: Path, found: dict[str, Any]) -> None:
     run.why = str(found.get("why") or "")
     started, ended, total = found.get("started"), found.get("ended"), found.get("total_steps")
     run.total_steps = total if type(total) is int and 0 <= total < LARGEST_STEP else None
-    if (begin := _finite(started)) is not None:
+    if (begin := _to_finite(started)) is not None:
         run.started = begin
-        end = time.time() if _finite(ended) is None and run.state == "running" else _finite(ended)
-        run.seconds = None if end is None else _finite(end - begin)
+        end = time.time() if _to_finite(ended) is None and run.state == "running" else _to_finite(ended)
+        run.seconds = None if end is None else _to_finite(end - begin)
 
 
 def _read_metrics(run: RunSummary, path: Path) -> None:
@@ -214,8 +214,8 @@ def _read_metrics(run: RunSummary, path: Path) -> None:
         return
     if bad:
         run.troubles.append(f"{path.name} has {bad} unreadable line{'s' if bad > 1 else ''}")
-    losses = [x for row in rows if (x := _finite(row.get("train/loss"))) is not None]
-    val = [x for row in rows if (x := _finite(row.get("val/loss"))) is not None]
+    losses = [x for row in rows if (x := _to_finite(row.get("train/loss"))) is not None]
+    val = [x for row in rows if (x := _to_finite(row.get("val/loss"))) is not None]
     run.steps = max((row["step"] for row in rows), default=0)
     if losses:
         tail = losses[-max(1, len(losses) // 10):]
@@ -246,21 +246,21 @@ def _render(heads: list[str], lines: list[list[str]], width: int | None) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
-def _steps(run: RunSummary) -> str:
+def _format_steps(run: RunSummary) -> str:
     return f"{run.steps}/{run.total_steps}" if run.total_steps else str(run.steps)
 
 
-def _number(x: float | None) -> str:
+def _format_number(x: float | None) -> str:
     return "-" if x is None else f"{x:.4f}"
 
 
-def _value(x: Any) -> str:
+def _format_value(x: Any) -> str:
     if isinstance(x, float):
         return f"{x:g}"
     return "-" if x is None else x if isinstance(x, str) else json.dumps(x, default=str)
 
 
-def _duration(seconds: float | None) -> str:
+def _format_duration(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     hours, minutes, rest = round(seconds) // 3600, round(seconds) // 60 % 60, round(seconds) % 60

@@ -14,12 +14,12 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from fulgurite.checkpoint.folder import find_newest_whole
 from fulgurite.checkpoint.io import read_weights
-from fulgurite.checkpoint.weights import trained_names
+from fulgurite.checkpoint.weights import list_trained_names
 from fulgurite.config.guard import Allowed
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import build
 from fulgurite.config.stored import rebuilt
-from fulgurite.data.template import Template, resolve
+from fulgurite.data.template import Template, load_template
 from fulgurite.errors import CheckpointError, ModelError, is_shortage
 from fulgurite.files.manifest import hash_file
 from fulgurite.method.adapters import load_adapter
@@ -56,19 +56,19 @@ class LoadedRun:
     checkpoint: Path
 
 
-def start(run: RunConfig, dtypes: Dtypes) -> Loaded:
+def load_start(run: RunConfig, dtypes: Dtypes) -> Loaded:
     """The model that the run's method is applied to; in stage=rm under its own reward head, or one of zeros. Raises ModelError."""
     reward = run.stage.gives_rewards
-    found = named(run.model, dtypes.trained if run.method.loads_trained else dtypes.frozen, reward)
+    found = load_named(run.model, dtypes.trained if run.method.loads_trained else dtypes.frozen, reward)
     if reward:
         found.model = with_reward_head(found.model)
     return found
 
 
-def applied(run: RunConfig, found: Loaded, dtypes: Dtypes) -> PreTrainedModel:
+def apply_method(run: RunConfig, found: Loaded, dtypes: Dtypes) -> PreTrainedModel:
     """The model with the run's method; a reward head is trained whole, whatever the method."""
     model: PreTrainedModel = build(run.method, found.model, dtypes)
-    give_back()
+    release_memory()
     if run.stage.gives_rewards:
         head = head_of(model)
         head.to(dtypes.trained)
@@ -76,7 +76,7 @@ def applied(run: RunConfig, found: Loaded, dtypes: Dtypes) -> PreTrainedModel:
     return model
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Return to the system what loading and quantising have freed: glibc keeps holes that training would not fit into.
 
     Measured: QLoRA of the bundled model at 512 tokens peaks at 1,475 MB with it, at 1,697 MB without. Where there is no glibc, nothing.
@@ -85,7 +85,7 @@ def give_back() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def named(model: Model, dtype: torch.dtype, reward: bool = False) -> Loaded:
+def load_named(model: Model, dtype: torch.dtype, reward: bool = False) -> Loaded:
     """The model that `model=` names, in `dtype`; of a run or an adapter's export the base with what was learned merged into it.
 
     With `reward` it may be a reward model, which keeps its head; without, one is refused. Merging is done in float32, whatever `dtype`.
@@ -93,9 +93,9 @@ def named(model: Model, dtype: torch.dtype, reward: bool = False) -> Loaded:
     """
     folder = model.folder()
     if folder is not None and is_run(folder):
-        found = _of_run(folder, allowed(model), reward)
+        found = _load_run_model(folder, get_allowed(model), reward)
     elif folder is not None and (folder / "adapter_config.json").is_file():
-        found = _of_adapter(folder, allowed(model), reward)
+        found = _load_adapter(folder, get_allowed(model), reward)
     else:
         plain: Loaded = build(model, dtype, **({"reward": reward} if model.takes_reward else {}))
         return plain
@@ -105,22 +105,22 @@ def named(model: Model, dtype: torch.dtype, reward: bool = False) -> Loaded:
     return found
 
 
-def base_of(model: Model) -> Model:
+def find_base(model: Model) -> Model:
     """The model that `model=` rests on: of a run and of an adapter the base, else the model itself. Raises ModelError."""
     folder = model.folder()
     if folder is not None and is_run(folder):
-        return base_of(rebuilt(read_config(folder), allowed(model), folder).model)
+        return find_base(rebuilt(read_config(folder), get_allowed(model), folder).model)
     if folder is not None and (folder / "adapter_config.json").is_file():
-        return base_of(adapters_base(adapted_base(folder), allowed(model)))
+        return find_base(find_adapter_base(read_adapter_base(folder), get_allowed(model)))
     return model
 
 
-def began_from(model: Model) -> dict[str, str]:
+def hash_start(model: Model) -> dict[str, str]:
     """What names the weights that a run begins from, where those are an earlier run's, which may go on: resuming holds them equal."""
     folder = model.folder()
     if folder is None or not is_run(folder):
         return {}
-    manifest = chosen(folder, "best") / "manifest.json"
+    manifest = choose_checkpoint(folder, "best") / "manifest.json"
     return {"start": hash_file(manifest)[:32]}
 
 
@@ -129,44 +129,44 @@ def is_run(folder: Path) -> bool:
     return (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir()
 
 
-def allowed(model: Model) -> Allowed:
+def get_allowed(model: Model) -> Allowed:
     """What the command line allows with its own `model.*` words: they hold for the base under a run or an adapter too."""
     return model.allowed()
 
 
-def adapters_base(name: str, allowed: Allowed) -> Model:
+def find_adapter_base(name: str, allowed: Allowed) -> Model:
     """The model that an adapter names as its base."""
     return SmolLM2() if name == HUB else Hf(path=name, trust_remote_code=allowed.model_code, revision=allowed.revision)
 
 
-def _of_run(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
+def _load_run_model(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
     run = load_run(folder, exact=True, allowed=allowed)
     if run.run.stage.gives_rewards and not reward:
         raise ModelError(CANNOT_SPEAK.format(folder))
-    return loaded(_merged(run.model), run.tokenizer, [])
+    return loaded(_merge(run.model), run.tokenizer, [])
 
 
-def adapted_base(folder: Path) -> str:
+def read_adapter_base(folder: Path) -> str:
     """The folder or hub id of the model that an adapter is of. Raises ModelError where it names none."""
     if not adapter_base(folder):
         raise ModelError(f"{folder} is an adapter that names no base model; give the run it is from, model.path=<run folder>.")
     return adapter_base(folder)
 
 
-def _of_adapter(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
-    said = adapted_base(folder)
+def _load_adapter(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
+    said = read_adapter_base(folder)
     head = has_head(folder, check_adapter(folder), reward)
     with one_error(folder, "an adapter"):
-        base = named(adapters_base(said, allowed), torch.float32, reward)
+        base = load_named(find_adapter_base(said, allowed), torch.float32, reward)
         if head:
             base.model = with_reward_head(base.model)
-        model, tokenizer = _merged(load_adapter(base.model, folder)), base.tokenizer
+        model, tokenizer = _merge(load_adapter(base.model, folder)), base.tokenizer
         if (folder / "tokenizer_config.json").is_file():
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     return loaded(model, tokenizer, [])
 
 
-def _merged(model: Any) -> PreTrainedModel:
+def _merge(model: Any) -> PreTrainedModel:
     """The model with its adapter, where it has one, as part of its weights."""
     merged: PreTrainedModel = model.merge_and_unload(safe_merge=True) if hasattr(model, "merge_and_unload") else model
     if hasattr(merged, "peft_config"):  # left behind by peft, which would take the next adapter for a second one
@@ -177,21 +177,21 @@ def _merged(model: Any) -> PreTrainedModel:
 def load_run(folder: Path, checkpoint: str = "best", exact: bool = False, allowed: Allowed | None = None) -> LoadedRun:
     """The model of a run's checkpoint (`best`, `last`, `step-N`); in float32 throughout where `exact`.
 
-    Of the code that its config.yaml names, only what is `allowed` runs.
+    Of the code that its config.yaml names, only what is `get_allowed` runs.
     Raises CheckpointError or RequestError where the run or the checkpoint is not whole.
     """
     run = rebuilt(read_config(folder), allowed, folder)
     dtypes: Dtypes = settle(Fp32() if exact else run.precision, device(run.trainer))
     dtypes = replace(dtypes, plain_base=exact)
-    place = chosen(folder, checkpoint)
+    place = choose_checkpoint(folder, checkpoint)
     # what lies beside the model (PPO's value head) was for training only
     weights = {name.removeprefix("model."): tensor for name, tensor in read_weights(place).items() if name.startswith("model.")}
     _warn_of_changes(folder, place, run.model, run.method)
     try:
-        found = start(run, dtypes)
-        template = resolve(run.data.template, found.tokenizer, run.data.arguments(), run.data.special_tokens)
-        model = applied(run, found, dtypes)
-        differ = set(model.load_state_dict(weights, strict=False).unexpected_keys) | (set(trained_names(model)) - set(weights))
+        found = load_start(run, dtypes)
+        template = load_template(run.data.template, found.tokenizer, run.data.arguments(), run.data.special_tokens)
+        model = apply_method(run, found, dtypes)
+        differ = set(model.load_state_dict(weights, strict=False).unexpected_keys) | (set(list_trained_names(model)) - set(weights))
     except (RuntimeError, ValueError, TypeError) as error:  # shapes, or values that no declaration allows
         if is_shortage(error):
             raise
@@ -207,15 +207,15 @@ def load_run(folder: Path, checkpoint: str = "best", exact: bool = False, allowe
 
 def _warn_of_changes(folder: Path, place: Path, model: Model, method: Method) -> None:
     """Say in one line if the model under a run is not the one that it was trained on: its answers are then another model's."""
-    from fulgurite.run.input_hashes import changed_since
+    from fulgurite.run.input_hashes import find_changed_inputs
 
-    if found := changed_since(place, model, method):
+    if found := find_changed_inputs(place, model, method):
         what = ", ".join(CHANGED[name] for name in found)
         name = getattr(model, "path", None) or model.name
         say(f"warning: {name} has changed since {folder} was trained on it ({what}); restore it, or train again.")
 
 
-def chosen(folder: Path, checkpoint: str) -> Path:
+def choose_checkpoint(folder: Path, checkpoint: str) -> Path:
     """The folder of a checkpoint by name; `best` falls back to the newest where nothing was evaluated."""
     if CHECKPOINT.fullmatch(checkpoint) is None:
         raise CheckpointError(f"checkpoint={checkpoint} is not allowed: it must be best, last, or step-N.")

@@ -16,7 +16,7 @@ from fulgurite.config.resolve import adopted, decide
 from fulgurite.errors import CheckpointError
 from fulgurite.logger.metrics_file import read_rows
 from fulgurite.run.folder import read_config, read_decisions
-from fulgurite.run.input_hashes import input_hashes
+from fulgurite.run.input_hashes import hash_inputs
 
 REWOUND = ("metrics.jsonl", "samples.jsonl", "watch.jsonl")
 """The files of a run that have a row a step."""
@@ -121,7 +121,7 @@ def check_resume(composed: Composed, plan: ResumePlan, total_steps: int, hashes:
     """Raises CheckpointError if the run is finished, or with `hashes` if a file it computes with has changed."""
     run = composed.run
     if hashes:
-        for line in resume.check_inputs(plan.checkpoint, input_hashes(run), run.resume.allow):
+        for line in resume.check_inputs(plan.checkpoint, hash_inputs(run), run.resume.allow):
             say(line)
     resume.check_unfinished(plan.folder, plan.step, total_steps)
     resume.check_patient(plan.checkpoint, run.trainer.early_stopping_patience)

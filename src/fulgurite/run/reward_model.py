@@ -22,7 +22,7 @@ AT_A_TIME = 16
 """Answers that are judged in one pass."""
 
 
-def judge(folder: Path, device: torch.device | None = None) -> Callable[[Answered], list[float]]:
+def load_reward_model(folder: Path, device: torch.device | None = None) -> Callable[[Answered], list[float]]:
     """The reward of each answer, in the rm run's own compute type, tokenizer and template, read where the answer ends.
 
     An answer that was cut is read at its last token: the end that the template writes behind it was never said.

@@ -15,7 +15,7 @@ from fulgurite.config.arguments import parse
 from fulgurite.config.chat_arguments import ChatConfig
 from fulgurite.config.guard import Allowed, split_allowed
 from fulgurite.config.schema import knobs_of
-from fulgurite.errors import ConfigError, ModelError, did_you_mean
+from fulgurite.errors import ConfigError, ModelError, suggest_similar
 from fulgurite.text.console import escape
 
 HELP = """fulgurite chat run=RUN | model=FOLDER_OR_OPTION [KNOB=VALUE ...]
@@ -112,7 +112,7 @@ class Conversation:
             self._say("(a new conversation, with this system message)\n" if self._system else "(no system message)\n")
             self._say_moved()
         else:
-            near = did_you_mean(name, ("reset", "system", "quit"))
+            near = suggest_similar(name, ("reset", "system", "quit"))
             self._say(f"(there is no /{escape(name)}.{near} /reset, /system TEXT and /quit are known)\n")
         return True
 
@@ -193,7 +193,7 @@ def _load(config: ChatConfig, allowed: Allowed) -> Partner:
     import torch
 
     from fulgurite.config.registry import import_plugins
-    from fulgurite.data.template import resolve
+    from fulgurite.data.template import load_template
     from fulgurite.model.load import loaded as measured
 
     import_plugins(allowed.plugins)
@@ -211,7 +211,7 @@ def _load(config: ChatConfig, allowed: Allowed) -> Partner:
         return Partner(run.model.to(kind), run.tokenizer, run.template, limit, computing)
     found = _load_model(str(config.model), allowed)
     model = found.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return Partner(model, found.tokenizer, resolve(None, found.tokenizer), found.length)
+    return Partner(model, found.tokenizer, load_template(None, found.tokenizer), found.length)
 
 
 def _load_model(name: str, allowed: Allowed) -> Any:
@@ -228,7 +228,7 @@ def _load_model(name: str, allowed: Allowed) -> Any:
     if name in known and name != "hf":
         return build(compose([f"model={name}"]).run.model, torch.float32)
     if "/" not in name and not Path(name).exists():
-        near = did_you_mean(name, known)
+        near = suggest_similar(name, known)
         names = ", ".join(n for n in known if n != "hf")
         raise ModelError(f"model={name} is neither a folder nor one of {names}.{near}")
     words = ["model=hf", f"model.path={verbatim(name)}", f"model.trust_remote_code={str(allowed.model_code).lower()}"]

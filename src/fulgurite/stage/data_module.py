@@ -8,8 +8,8 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from fulgurite.data.dataset import AnyRows
-from fulgurite.data.loader import train_loader, val_loader
-from fulgurite.data.sampler import PoissonOrder, StepSampler
+from fulgurite.data.loader import build_train_loader, build_val_loader
+from fulgurite.data.sampler import PoissonSampler, StepSampler
 from fulgurite.stage.base import StageModule
 
 
@@ -21,7 +21,7 @@ class StageData(LightningDataModule):  # type: ignore[misc]
     """
 
     def __init__(
-        self, stage: StageModule, rows: AnyRows, val: AnyRows | None, processes: int = 1, order: StepSampler | PoissonOrder | None = None,
+        self, stage: StageModule, rows: AnyRows, val: AnyRows | None, processes: int = 1, order: StepSampler | PoissonSampler | None = None,
     ) -> None:
         super().__init__()
         self.stage, self.rows, self.val, self.processes = stage, rows, val, processes
@@ -43,13 +43,13 @@ class StageData(LightningDataModule):  # type: ignore[misc]
         if isinstance(self.order, StepSampler):
             self.order.rank = self.rank
         workers = self.stage.run.trainer.num_workers
-        return train_loader(self.rows, self.order, self._position, workers=workers, ahead=self.stage.ahead)
+        return build_train_loader(self.rows, self.order, self._position, workers=workers, ahead=self.stage.ahead)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Every validation row once over all processes; an empty list without validation rows."""
         if self.val is None:
             return []
-        return val_loader(self.val, self.stage.validation_batch_size, self.processes, self.rank, self.stage.ahead)
+        return build_val_loader(self.val, self.stage.validation_batch_size, self.processes, self.rank, self.stage.ahead)
 
     def _position(self) -> int:
         return int(self.trainer.global_step) if self.trainer is not None else 0

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from fulgurite.config.run import RunConfig
 from fulgurite.data.dataset import AnyRows, TokenDataset
-from fulgurite.data.example import Conversation, as_dicts
+from fulgurite.data.example import Conversation, to_dicts
 from fulgurite.data.prompt_dataset import PromptDataset
 from fulgurite.data.sampler import Ints, StepSampler
 from fulgurite.data.source import Source
@@ -214,7 +214,7 @@ class PolicyStage(StageModule):
         """The weighted reward of each answer, and each reward's own. Raises RequestError where a reward gives no good numbers."""
         turns = [asked.messages(row) for row in rows]
         columns: dict[str, list[Any]] = {name: [asked.columns(row)[name] for row in rows] for name in asked.names}
-        columns["messages"] = [as_dicts(turn) for turn in turns]
+        columns["messages"] = [to_dicts(turn) for turn in turns]
         functions = [list(Conversation.of(turn).tools) for turn in turns]
         if any(functions):
             columns["tools"] = functions

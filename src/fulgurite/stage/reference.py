@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from fulgurite.data.preference_dataset import PreferenceDataset, collate_compared
+from fulgurite.data.preference_dataset import PreferenceDataset, collate_preferences
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.files.atomic import replace_file
 from fulgurite.model.peft_internals import PARAMETER
@@ -124,7 +124,7 @@ def precompute(
     for part in parts:
         ordered = [int(n) for n in np.argsort(part.lengths, kind="stable")]
         for start in range(0, len(ordered), micro_batch):
-            batch = collate_compared(part, ordered[start : start + micro_batch])
+            batch = collate_preferences(part, ordered[start : start + micro_batch])
             moved = {name: batch[name].to(device) for name in ("input_ids", "targets")} | {"shared": batch["shared"]}
             found = scorer(moved).float().cpu().view(-1, len(batch["examples"])).T
             values[batch["examples"], : found.shape[1]] = found

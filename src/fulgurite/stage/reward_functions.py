@@ -15,8 +15,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
-from fulgurite.errors import ConfigError, RequestError, did_you_mean
-from fulgurite.foreign_code import foreign, interruptible
+from fulgurite.errors import ConfigError, RequestError, suggest_similar
+from fulgurite.foreign_code import allow_interrupt, run_foreign
 
 GROUP = "fulgurite.rewards"
 """The entry-point group under which a package offers its reward functions."""
@@ -114,7 +114,7 @@ def contains(answered: Answered, i: int, argument: str) -> float:
 
 def _text(answered: Answered, i: int, column: str) -> str:
     if column not in answered.columns:
-        raise KeyError(f"the data have no column {column}.{did_you_mean(column, answered.columns)}")
+        raise KeyError(f"the data have no column {column}.{suggest_similar(column, answered.columns)}")
     found = answered.columns[column][i]
     if found is None or not str(found).strip():
         raise ValueError(f"column {column} is empty")
@@ -136,7 +136,7 @@ def resolve(word: str) -> Reward:
         return Function(word, _of_file(Path(path), name, word))
     offered = {entry.name: entry for entry in entry_points(group=GROUP)}
     if word in offered:
-        with foreign(lambda why: ConfigError(f"stage.reward={word} cannot be loaded: {why}.")):
+        with run_foreign(lambda why: ConfigError(f"stage.reward={word} cannot be loaded: {why}.")):
             return Function(word, offered[word].load())
     folder = Path(word).expanduser()
     if folder.is_dir():
@@ -144,7 +144,7 @@ def resolve(word: str) -> Reward:
             raise ConfigError(f"stage.reward={word} is a folder, but no run's: it has no config.yaml with checkpoints; give an rm run.")
         return Trained(word)
     raise ConfigError(
-        f"stage.reward={word} is no rule, no file's function and no installed reward.{did_you_mean(word, [*RULES, *offered])} "
+        f"stage.reward={word} is no rule, no file's function and no installed reward.{suggest_similar(word, [*RULES, *offered])} "
         f"Write {', '.join(f'{r}:...' for r in RULES)}, path.py:function, or the folder of an rm run."
     )
 
@@ -180,7 +180,7 @@ def check_columns(rewards: Sequence[Reward], names: Sequence[str]) -> None:
         if isinstance(reward, Rule) and reward.rule in (match, contains) and reward.argument not in names:
             there = ", ".join(names) or "none"
             raise ConfigError(
-                f"stage.reward={reward.name}: the data have no column {reward.argument}.{did_you_mean(reward.argument, names)} "
+                f"stage.reward={reward.name}: the data have no column {reward.argument}.{suggest_similar(reward.argument, names)} "
                 f"There are: {there}."
             )
 
@@ -192,11 +192,11 @@ def _of_file(path: Path, name: str, word: str) -> Callable[..., Sequence[float]]
     if spec is None or spec.loader is None:
         raise ConfigError(f"stage.reward={word}: {path} cannot be read as Python.")
     module = importlib.util.module_from_spec(spec)
-    with foreign(lambda why: ConfigError(f"stage.reward={word}: {path} cannot be imported: {why}.")):
+    with run_foreign(lambda why: ConfigError(f"stage.reward={word}: {path} cannot be imported: {why}.")):
         spec.loader.exec_module(module)
     found: Any = getattr(module, name, None)
     if not callable(found):
-        raise ConfigError(f"stage.reward={word}: {path} has no function {name}.{did_you_mean(name, vars(module))}")
+        raise ConfigError(f"stage.reward={word}: {path} has no function {name}.{suggest_similar(name, vars(module))}")
     return found  # type: ignore[no-any-return]
 
 
@@ -218,7 +218,7 @@ def _numbers(reward: Reward, answered: Answered) -> list[float]:
     def refuse(why: str) -> RequestError:
         return RequestError(f"{where} failed {on}: {why}; the last checkpoint is whole.")
 
-    with foreign(refuse), interruptible():
+    with run_foreign(refuse), allow_interrupt():
         given = reward(answered)
         _refuse_shape(where, given)
         found = list(given)
@@ -240,7 +240,7 @@ def _number(where: str, given: Any, answered: Answered, i: int) -> float:
     if given is None or isinstance(given, str | bytes):
         raise RequestError(f"{where} gave {_short(given)} for {_shown(answered, i)}; it must give a number.")
     what = f"{where} gave a value of type {type(given).__name__} for {_shown(answered, i)}, which is no number"
-    with foreign(lambda why: RequestError(f"{what}: {why}.")):
+    with run_foreign(lambda why: RequestError(f"{what}: {why}.")):
         x = float(given)
     if not math.isfinite(x):
         raise RequestError(f"{where} gave {x} for {_shown(answered, i)}; it must give a finite number.")

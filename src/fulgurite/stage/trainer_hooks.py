@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from fulgurite.callback.optimizer_step import Pace
+from fulgurite.callback.optimizer_step import TrainingClock
 from fulgurite.checkpoint import rng
 from fulgurite.config.run import RunConfig
 from fulgurite.precision.policy import Dtypes
@@ -28,7 +28,7 @@ class TrainerHooks(LightningModule):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self.pace = Pace()
+        self.pace = TrainingClock()
         self.step_record: dict[str, float] = {}
         self.step_tokens_read = 0
         self.random_state: dict[str, Tensor] | None = None

@@ -23,7 +23,7 @@ from fulgurite.config.sweep import Sweep
 from fulgurite.errors import ConfigError, Interrupted, TrainingFailed
 from fulgurite.plan.preflight import checked_source
 from fulgurite.plan.prepare import gather, settled
-from fulgurite.run.folder import make
+from fulgurite.run.folder import make_folder
 from fulgurite.strategy.ranks import refuse_several
 from fulgurite.sweep import study as kept_study
 from fulgurite.sweep.result import words, write
@@ -60,7 +60,7 @@ def prepared(base: Composed, shared: list[str], asked: dict[str, Values | Span],
         raise ConfigError("Nothing is searched: name knobs (sweep.knobs=[optim.lr]), or give a range ('optim.lr=interval(1e-5,1e-3)').")
     study = sweep.study or f"{base.choices.get('sweep') or 'sweep'}-{_hash(shared, spaces)}"
     place = folder or Path("runs") / "sweeps" / study
-    make(place)
+    make_folder(place)
     sweep = replace(sweep, study=study, storage=sweep.storage or f"sqlite:///{place.resolve()}/study.db")
     own = ("sweep.storage", "sweep.study", "run_dir")
     shared = [word for word in shared if word.partition("=")[0] not in own]

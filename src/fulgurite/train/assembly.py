@@ -13,13 +13,13 @@ from lightning.pytorch import seed_everything
 from fulgurite.checkpoint import rng
 from fulgurite.config.provenance import Composed
 from fulgurite.config.schema import build
-from fulgurite.data.cache import cache_root
+from fulgurite.data.cache import find_cache_root
 from fulgurite.data.dataset import AnyRows, TokenDataset
 from fulgurite.data.preference_dataset import PreferenceDataset
-from fulgurite.data.report import Report
-from fulgurite.data.sampler import PoissonOrder
+from fulgurite.data.report import DataReport
+from fulgurite.data.sampler import PoissonSampler
 from fulgurite.data.source import Source
-from fulgurite.data.template import Template, resolve
+from fulgurite.data.template import Template, load_template
 from fulgurite.errors import ConfigError, ModelError
 from fulgurite.method.layerwise import build_freeze_schedules
 from fulgurite.model.config import Hf
@@ -30,8 +30,8 @@ from fulgurite.plan.prepare import Gathered
 from fulgurite.precision.policy import Dtypes
 from fulgurite.privacy.accountant import drawn
 from fulgurite.privacy.duplicates import alike, unit_words
-from fulgurite.run.load import applied, named, start
-from fulgurite.run.reward_model import judge
+from fulgurite.run.load import apply_method, load_named, load_start
+from fulgurite.run.reward_model import load_reward_model
 from fulgurite.stage.base import StageModule
 from fulgurite.stage.preference import PreferenceModule
 from fulgurite.stage.reward_functions import Trained
@@ -49,7 +49,7 @@ class Assembled:
     module: StageModule
     loaded: Loaded
     template: Template
-    order: PoissonOrder | None
+    order: PoissonSampler | None
 
 
 def assemble(composed: Composed, dtypes: Dtypes, source: Source, gathered: Gathered, secret: Callable[[], int]) -> Assembled:
@@ -59,9 +59,9 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, gathered: Gathe
     """
     run, rows, val, total = composed.run, gathered.rows, gathered.val, gathered.facts.total_steps
     seed_everything(run.seed, verbose=False)
-    loaded = start(run, dtypes)
-    template = resolve(run.data.template, loaded.tokenizer, run.data.arguments(), run.data.special_tokens)
-    model = applied(run, loaded, dtypes)
+    loaded = load_start(run, dtypes)
+    template = load_template(run.data.template, loaded.tokenizer, run.data.arguments(), run.data.special_tokens)
+    model = apply_method(run, loaded, dtypes)
     refuse_unfit(str(run.data.packing), loaded, model, rows)
     stage: StageModule = build(run.stage, model, run, dtypes, total)
     stage.freeze_schedules += build_freeze_schedules(run.method, model)
@@ -98,22 +98,22 @@ def refer(stage: StageModule, loaded: Loaded, rows: AnyRows, val: AnyRows | None
         return
     run = stage.run
     if run.stage.reference is not None:
-        other = named(Hf(path=run.stage.reference, attention=run.model.attention), stage.dtypes.frozen)
+        other = load_named(Hf(path=run.stage.reference, attention=run.model.attention), stage.dtypes.frozen)
         if other.tokenizer.get_vocab() != loaded.tokenizer.get_vocab():
             raise ConfigError(f"stage.reference={run.stage.reference} has another tokenizer than the model; take one of the same family.")
         stage.take_reference(other.model)
     parts = [part for part in (rows, val) if isinstance(part, PreferenceDataset)]
-    stage.before_fit(parts, cache_root(), torch.device(device(run.trainer)))
+    stage.before_fit(parts, find_cache_root(), torch.device(device(run.trainer)))
 
 
 def load_rewards(stage: StageModule) -> None:
     """Load the reward models that a stage is to learn from."""
     for reward in getattr(stage, "rewards", ()):
         if isinstance(reward, Trained):
-            reward.score = judge(Path(reward.name).expanduser(), torch.device(device(stage.run.trainer)))
+            reward.score = load_reward_model(Path(reward.name).expanduser(), torch.device(device(stage.run.trainer)))
 
 
-def make_private(stage: StageModule, rows: AnyRows, secret: int, pieces: int) -> PoissonOrder:
+def make_private(stage: StageModule, rows: AnyRows, secret: int, pieces: int) -> PoissonSampler:
     """Puts the stage under its mechanism and returns the order that draws each row by chance.
 
     Raises ConfigError if privacy cannot be kept.
@@ -125,9 +125,9 @@ def make_private(stage: StageModule, rows: AnyRows, secret: int, pieces: int) ->
     assert stage.mechanism is not None
     rate, count = stage.mechanism.rate, len(rows)
     say(unit_words(*alike(rows), pieces))
-    return PoissonOrder(rows.lengths, size, run.trainer.micro_batch_size, lambda step: drawn(secret, step, count, rate))
+    return PoissonSampler(rows.lengths, size, run.trainer.micro_batch_size, lambda step: drawn(secret, step, count, rate))
 
 
-def shared_rows(report: Report) -> int:
+def shared_rows(report: DataReport) -> int:
     """Rows beyond one for each record: further pieces of long documents, and further answers of one conversation."""
     return report.pieces + report.split_rows - report.split_records

@@ -11,13 +11,13 @@ from lightning.pytorch import Callback
 from fulgurite.callback.checkpoint import Checkpoints
 from fulgurite.callback.config import CallbackOption
 from fulgurite.callback.context import CallbackContext
-from fulgurite.callback.early_stopping import Patience
-from fulgurite.callback.metrics_logger import Record
-from fulgurite.callback.optuna_pruning import Trial
+from fulgurite.callback.early_stopping import BestEarlyStopping
+from fulgurite.callback.metrics_logger import MetricsLogger
+from fulgurite.callback.optuna_pruning import OptunaPruning
 from fulgurite.callback.privacy import PrivacyFile
-from fulgurite.callback.run_folder import Home
+from fulgurite.callback.run_folder import RunFolderGuard
 from fulgurite.callback.samples import Samples
-from fulgurite.callback.signals import Stop
+from fulgurite.callback.signals import SignalHandler
 from fulgurite.config.schema import build
 from fulgurite.logger.metrics_file import MetricsFile
 from fulgurite.monitor.callback import Watch
@@ -33,8 +33,8 @@ class RunCallbacks:
     samples: Samples | None
     watch: Watch | None
     checkpoints: Checkpoints
-    stop: Stop
-    early_stopping: Patience | None
+    stop: SignalHandler
+    early_stopping: BestEarlyStopping | None
     every: list[Callback]
 
     @property
@@ -68,17 +68,17 @@ def build_callbacks(context: CallbackContext, identity: dict[str, Any], own: Seq
     end of the list.
     """
     run, folder, total_steps = context.run, context.folder, context.total_steps
-    record = Record(MetricsFile(folder / "metrics.jsonl"), log_every=run.trainer.log_every, total_steps=total_steps)
+    record = MetricsLogger(MetricsFile(folder / "metrics.jsonl"), log_every=run.trainer.log_every, total_steps=total_steps)
     checkpoints = Checkpoints(
         folder / "checkpoints", run.trainer.save_every, run.trainer.keep_checkpoints, identity=identity, allow=run.resume.allow
     )
-    stop = Stop(checkpoints)
-    early_stopping = Patience(run.trainer.early_stopping_patience) if run.trainer.early_stopping_patience is not None else None
+    stop = SignalHandler(checkpoints)
+    early_stopping = BestEarlyStopping(run.trainer.early_stopping_patience) if run.trainer.early_stopping_patience is not None else None
     private = [PrivacyFile(folder / "privacy.json")] if run.private else []
-    trial = [Trial(report(run.sweep), run.sweep.metric, total_steps)] if run.sweep.trial is not None else []
+    trial = [OptunaPruning(report(run.sweep), run.sweep.metric, total_steps)] if run.sweep.trial is not None else []
     before, after = build_chosen(context)
     every = [
-        Home(folder), *own, *before, UpdateRatio(run.trainer.log_every), record, *after, *private,
+        RunFolderGuard(folder), *own, *before, UpdateRatio(run.trainer.log_every), record, *after, *private,
         *([early_stopping] if early_stopping is not None else []), checkpoints, *trial, stop,
     ]
     samples = next((callback for callback in after if isinstance(callback, Samples)), None)

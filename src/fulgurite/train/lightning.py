@@ -56,7 +56,7 @@ REPLACED = (
     ),
     Replacement(
         "the position of a resumed run", "stores loop counters that differ from hook to hook",
-        "fulgurite.checkpoint.loop:fit_loop_state", "test_lightnings_loop_counters_differ_from_hook_to_hook",
+        "fulgurite.checkpoint.loop:build_fit_loop_state", "test_lightnings_loop_counters_differ_from_hook_to_hook",
     ),
     Replacement(
         "random states of a resumed run", "stores none, so that dropout differs after a resume",
@@ -64,7 +64,7 @@ REPLACED = (
     ),
     Replacement(
         "Ctrl-C", "ends the process with status 1 and saves nothing",
-        "fulgurite.callback.signals:Stop", "test_lightning_answers_ctrl_c_with_exit_status_1",
+        "fulgurite.callback.signals:SignalHandler", "test_lightning_answers_ctrl_c_with_exit_status_1",
     ),
     Replacement(
         "the process group", "leaves it initialised, and its threads abort a process that ends (exit status 134)",
@@ -72,7 +72,7 @@ REPLACED = (
     ),
     Replacement(
         "loggers that fail", "ends the run with the logger's error",
-        "fulgurite.logger.guard:Guarded", "test_a_logger_that_fails_ends_lightnings_fit",
+        "fulgurite.logger.guard:GuardedLogger", "test_a_logger_that_fails_ends_lightnings_fit",
     ),
 )
 

@@ -18,8 +18,8 @@ from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 
-from fulgurite.callback.optimizer_step import Stepwise
-from fulgurite.callback.progress import ProgressLine, Smoothed
+from fulgurite.callback.optimizer_step import OptimizerStepCallback
+from fulgurite.callback.progress import ProgressLine, RunningMean
 from fulgurite.config.decision import Kind, because
 from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import halve, with_parts, with_values
@@ -49,14 +49,14 @@ def ramp(config: Ramp, *, total: int, lr: float) -> Callable[[int], float]:
     return lambda step: rate(step, config.low, config.high, total) / lr
 
 
-class Curve(Stepwise):
+class Curve(OptimizerStepCallback):
     """Keeps rate and loss of each optimizer step, and ends the fit where the loss has diverged."""
 
     def __init__(self) -> None:
         super().__init__()
         self.rates: list[float] = []
         self.losses: list[float] = []
-        self._mean = Smoothed(0.7)
+        self._mean = RunningMean(0.7)
 
     def on_step(self, trainer: pl.Trainer, stage: Any, step: int) -> None:
         """Keeps the numbers of the step."""

@@ -22,7 +22,7 @@ from fulgurite.config.decision import Decision, Kind, because
 from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import decide
 from fulgurite.data.dataset import AnyRows
-from fulgurite.data.loader import longest
+from fulgurite.data.loader import collate_longest
 from fulgurite.errors import is_shortage
 from fulgurite.plan.context import ModelFacts, Seen
 from fulgurite.plan.hardware import machine
@@ -52,7 +52,7 @@ def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: Seen) -
     before = composed.provenance[KNOB]
     found = run.trainer.micro_batch_size
     while True:
-        batch = longest(rows, found, stage.ahead, run.seed)
+        batch = collate_longest(rows, found, stage.ahead, run.seed)
         batch = stage.transfer_batch_to_device(batch, stage.device, 0)
         if goes_through(stage, batch, seen.model, found):
             break

@@ -15,7 +15,7 @@ from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import decide, in_folder
 from fulgurite.config.run import RunConfig
 from fulgurite.data.source import Source
-from fulgurite.logger.build import build_all
+from fulgurite.logger.build import build_loggers
 from fulgurite.plan.diagnostic import Trouble
 from fulgurite.plan.preflight import checked_source
 from fulgurite.plan.prepare import Gathered, folder_of, gather, settled
@@ -23,9 +23,9 @@ from fulgurite.plan.rules import find_troubles
 from fulgurite.plan.verdict import heard
 from fulgurite.precision.policy import Dtypes
 from fulgurite.privacy.seed import secret_of
-from fulgurite.run.folder import make, run_folder
-from fulgurite.run.input_hashes import input_hashes
-from fulgurite.run.load import began_from
+from fulgurite.run.folder import choose_run_folder, make_folder
+from fulgurite.run.input_hashes import hash_inputs
+from fulgurite.run.load import hash_start
 from fulgurite.run.resume_plan import ResumePlan, check_resume, find_resume
 from fulgurite.stage.base import StageModule
 from fulgurite.stage.data_module import StageData
@@ -83,7 +83,7 @@ class Pieces:
     def folder(self) -> Path:
         """The run's folder, which is made now."""
         folder = shared_folder(self.composed.run, self.ranks)
-        make(folder)
+        make_folder(folder)
         self.composed = in_folder(self.composed, folder)
         return folder
 
@@ -136,8 +136,8 @@ class Pieces:
         context = CallbackContext(
             run, folder, g.facts.total_steps, made.module, made.loaded, made.template, self.source, g.rows, g.val,
         )
-        hashes = input_hashes(run) if rank() == 0 else {}
-        identity = {"data": g.encoded.key, "version": __version__, **began_from(run.model), **hashes}
+        hashes = hash_inputs(run) if rank() == 0 else {}
+        identity = {"data": g.encoded.key, "version": __version__, **hash_start(run.model), **hashes}
         return build_callbacks(context, identity, self.own_callbacks)
 
     @cached_property
@@ -147,7 +147,7 @@ class Pieces:
             return []
         facts, origins = self.gathered.facts, self.composed.provenance
         known = {name: {"origin": o.origin, "reason": o.reason} for name, o in origins.items()}
-        return list(build_all(self.composed.run, self.folder, known, {"total_steps": facts.total_steps, "rows": facts.rows}))
+        return list(build_loggers(self.composed.run, self.folder, known, {"total_steps": facts.total_steps, "rows": facts.rows}))
 
     @cached_property
     def trainer(self) -> Trainer:
@@ -176,5 +176,5 @@ def shared_folder(run: RunConfig, ranks: Ranks) -> Path:
     """The run's folder, which the first process names for all of them: there is the time in its name."""
     given = run.resume.run is not None or run.run_dir is not None
     if given and run.trainer.num_nodes == 1:  # our command on the first machine gives it to its processes alone
-        return run_folder(run)
-    return Path(share_text(str(run_folder(run)) if ranks.rank == 0 else "", ranks, device(run.trainer)))
+        return choose_run_folder(run)
+    return Path(share_text(str(choose_run_folder(run)) if ranks.rank == 0 else "", ranks, device(run.trainer)))

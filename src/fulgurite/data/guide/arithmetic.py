@@ -56,24 +56,24 @@ NUMBERS: dict[str, PromptDataset] = {
 """Questions whose answer is a number."""
 
 WORDS: dict[str, PromptDataset] = {
-    "larger": lambda a, b, n: (_which("larger", [f"{a}e-{b}", f"{a}e-{b + 1}"], n), f"{a}e-{b}"),
-    "smaller": lambda a, b, n: (_which("smaller", [f"{a}e-{b}", f"{a + 1}e-{b}"], n), f"{a}e-{b}"),
-    "yes": lambda a, b, n: _verdict(a * b, a * b + a, n),
+    "larger": lambda a, b, n: (_ask_which("larger", [f"{a}e-{b}", f"{a}e-{b + 1}"], n), f"{a}e-{b}"),
+    "smaller": lambda a, b, n: (_ask_which("smaller", [f"{a}e-{b}", f"{a + 1}e-{b}"], n), f"{a}e-{b}"),
+    "yes": lambda a, b, n: _judge(a * b, a * b + a, n),
 }
 """Questions whose answer is a rate, or yes or no: as often the first as the second, and as often yes as no."""
 
 
-def _which(word: str, rates: list[str], n: int) -> str:
+def _ask_which(word: str, rates: list[str], n: int) -> str:
     first, second = rates if n % 2 else rates[::-1]
     return f"Which learning rate is {word}, {first} or {second}?"
 
 
-def _verdict(small: int, large: int, n: int) -> tuple[str, str]:
+def _judge(small: int, large: int, n: int) -> tuple[str, str]:
     first, second = (large, small) if n % 2 else (small, large)
     return f"Is rank {first} larger than rank {second}?", "Yes" if n % 2 else "No"
 
 
-def sums() -> list[Sum]:
+def build_sums() -> list[Sum]:
     """All prompts, kinds in turn, the held-out ones among them."""
     ends = dict.fromkeys(NUMBERS, "the number") | {"larger": "the rate", "smaller": "the rate", "yes": "Yes or No"}
     found = []

@@ -17,7 +17,7 @@ from typing import Any
 
 from fulgurite.config.run import Resume, RunConfig, load_options
 from fulgurite.config.schema import Knob, Option, Range, groups, knobs_of
-from fulgurite.data.guide.arithmetic import sums
+from fulgurite.data.guide.arithmetic import build_sums
 from fulgurite.data.guide.questions import (
     ASKED,
     FORM,
@@ -53,7 +53,7 @@ class Talk:
         return {"messages": [{"role": roles[i % 2], "content": turn} for i, turn in enumerate(self.turns)]}
 
 
-def written(path: Path = WRITTEN) -> list[Talk]:
+def read_written(path: Path = WRITTEN) -> list[Talk]:
     """The hand-written conversations. Raises DataError, with the line, where one is not question and answer in turn."""
     talks = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -68,7 +68,7 @@ def written(path: Path = WRITTEN) -> list[Talk]:
     return talks
 
 
-def number(x: float) -> str:
+def format_number(x: float) -> str:
     """A number as the written answers have it: 2e-4, 0.05, 10,000."""
     if isinstance(x, int) or (x == int(x) and abs(x) < 1e9):
         return f"{int(x):,}"
@@ -78,45 +78,45 @@ def number(x: float) -> str:
     return f"{x:g}"
 
 
-def value(x: Any) -> str:
+def format_value(x: Any) -> str:
     """Any default as a person would type it."""
     if isinstance(x, bool):
         return str(x).lower()
     if isinstance(x, int | float):
-        return number(x)
+        return format_number(x)
     if isinstance(x, list):
-        return "[" + ", ".join(value(item) for item in x) + "]"
+        return "[" + ", ".join(format_value(item) for item in x) + "]"
     return str(x)
 
 
-def one_of(words: Iterable[str]) -> str:
+def join_options(words: Iterable[str]) -> str:
     """`a, b or c`."""
     *most, last = words
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def usual(knob: Knob) -> str:
+def describe_usual(knob: Knob) -> str:
     """` Usual is 0 to 0.1.` or nothing: a range that hangs on the rest of the run is not told in one line."""
     found = knob.usual
     if isinstance(found, Range) and found.low is not None and found.high is not None:
-        return f" Usual is {number(found.low)} to {number(found.high)}."
-    return f" Usual is {one_of(map(value, found))}." if isinstance(found, tuple) else ""
+        return f" Usual is {format_number(found.low)} to {format_number(found.high)}."
+    return f" Usual is {join_options(map(format_value, found))}." if isinstance(found, tuple) else ""
 
 
-def start(knobs: list[Knob]) -> str:
+def describe_start(knobs: list[Knob]) -> str:
     """What to begin with; where options differ, each is named."""
     first = knobs[0]
-    if len({value(k.default) for k in knobs}) > 1:
-        defaults = ", ".join(f"{value(k.default)} under {k.group}={k.option}" for k in knobs)
+    if len({format_value(k.default) for k in knobs}) > 1:
+        defaults = ", ".join(f"{format_value(k.default)} under {k.group}={k.option}" for k in knobs)
         return f"Start with the default: {defaults}."
     if first.default is None and first.empty is not None:
         return f"Leave it empty: {first.empty.words}."
     if first.default in ([], {}, ""):
         return "It is empty until you set it."
-    return f"Start with the default, {value(first.default)}."
+    return f"Start with the default, {format_value(first.default)}."
 
 
-def answer(text: str, advice: str, look: str) -> str:
+def compose_answer(text: str, advice: str, look: str) -> str:
     """Text, then advice where it is new and there is room, then where to look."""
     repeats = text.startswith("Leave it") and advice.startswith("Leave it")
     if advice and not repeats and len(text) + len(advice) < LONGEST:
@@ -124,32 +124,32 @@ def answer(text: str, advice: str, look: str) -> str:
     return f"{text} See `fulgurite explain {look}`."
 
 
-def of_knob(knobs: list[Knob]) -> Iterator[Talk]:
+def ask_about_knob(knobs: list[Knob]) -> Iterator[Talk]:
     """What is asked about one knob, the most useful first; `knobs` are its declarations, one an option."""
     first, path = knobs[0], knobs[0].path
-    yield Talk(path, (f"What is {path}?", answer(first.meaning, first.advice, path)))
-    yield Talk(path, (f"What should I set {path} to?", answer(start(knobs) + usual(first), first.advice, path)))
+    yield Talk(path, (f"What is {path}?", compose_answer(first.meaning, first.advice, path)))
+    yield Talk(path, (f"What should I set {path} to?", compose_answer(describe_start(knobs) + describe_usual(first), first.advice, path)))
     if first.choices:
-        choices = f"One of {one_of(first.choices)}. {first.meaning}"
-        yield Talk(path, (f"What can {path} be?", answer(choices, "", path)))
+        choices = f"One of {join_options(first.choices)}. {first.meaning}"
+        yield Talk(path, (f"What can {path} be?", compose_answer(choices, "", path)))
     elif first.bounds is not None:
         limits = str(first.bounds)
-        legal = f"{limits[0].upper()}{limits[1:]}.{usual(first)} {first.meaning}"
-        yield Talk(path, (f"Which values of {path} are legal?", answer(legal, "", path)))
+        legal = f"{limits[0].upper()}{limits[1:]}.{describe_usual(first)} {first.meaning}"
+        yield Talk(path, (f"Which values of {path} are legal?", compose_answer(legal, "", path)))
     if first.empty is not None:
         empty = f"Then it means: {first.empty.words}. {first.meaning}"
-        yield Talk(path, (f"What happens when {path} is empty?", answer(empty, "", path)))
+        yield Talk(path, (f"What happens when {path} is empty?", compose_answer(empty, "", path)))
 
 
-def of_option(cls: type[Option]) -> Iterator[Talk]:
+def ask_about_option(cls: type[Option]) -> Iterator[Talk]:
     """What is asked about one option that says in its docstring what it is."""
     words = " ".join((cls.__dict__.get("__doc__") or "").split("\n\n")[0].split())
     name = f"{cls.room}={cls.name}"
     if words and not words.startswith(f"{cls.__name__}("):
-        yield Talk(name, (f"What is {name}?", answer(words, "", name)))
+        yield Talk(name, (f"What is {name}?", compose_answer(words, "", name)))
 
 
-def own_options() -> list[type[Option]]:
+def list_own_options() -> list[type[Option]]:
     """The options of this package; those of plug-ins are not ours to teach."""
     load_options()
     named = groups()
@@ -157,40 +157,40 @@ def own_options() -> list[type[Option]]:
     return [cls for cls in everything if cls.__module__.startswith("fulgurite.")]
 
 
-def own_knobs(classes: Iterable[type[Option]]) -> list[list[Knob]]:
+def list_own_knobs(classes: Iterable[type[Option]]) -> list[list[Knob]]:
     """The declarations of each knob that is taught, by path."""
     found = [k for cls in [*classes, RunConfig, Resume] for k in knobs_of(cls) if not k.path.startswith(UNTAUGHT)]
     return [list(group) for _, group in groupby(sorted(found, key=lambda k: k.path), key=lambda k: k.path)]
 
 
-def derived(classes: list[type[Option]], most: int) -> list[Talk]:
+def derive_talks(classes: list[type[Option]], most: int) -> list[Talk]:
     """At most `most` conversations: first one about every knob and option, then the second of each, and so on.
 
     Where there are more, the hash of the subject's name decides, so that every group is heard.
     """
-    queues = [list(of_knob(k)) for k in own_knobs(classes)] + [list(of_option(cls)) for cls in classes]
+    queues = [list(ask_about_knob(k)) for k in list_own_knobs(classes)] + [list(ask_about_option(cls)) for cls in classes]
     ranked = [(turn, _hash(talk.subject), talk) for queue in queues for turn, talk in enumerate(queue)]
     chosen = sorted(ranked, key=lambda r: r[:2])[:most]
     return sorted((talk for _, _, talk in chosen), key=lambda talk: talk.subject)
 
 
-def held_out(classes: list[type[Option]], taught: set[str]) -> list[Talk]:
+def hold_out(classes: list[type[Option]], taught: set[str]) -> list[Talk]:
     """Another wording for about one in HELD_OUT_ONE_IN of the taught knobs, chosen by their names alone."""
-    chosen = [k for k in own_knobs(classes) if k[0].path in taught and _hash(k[0].path) % HELD_OUT_ONE_IN == 0]
-    return [Talk(k[0].path, (f"Explain the knob {k[0].path} to me.", next(of_knob(k)).turns[1]), True) for k in chosen]
+    chosen = [k for k in list_own_knobs(classes) if k[0].path in taught and _hash(k[0].path) % HELD_OUT_ONE_IN == 0]
+    return [Talk(k[0].path, (f"Explain the knob {k[0].path} to me.", next(ask_about_knob(k)).turns[1]), True) for k in chosen]
 
 
 def _hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-def merged() -> tuple[list[Talk], list[Talk]]:
+def merge_talks() -> tuple[list[Talk], list[Talk]]:
     """What is trained and what is held out. Raises DataError where a held-out question is taught, its subject not."""
-    pieces, classes = written(), own_options()
+    pieces, classes = read_written(), list_own_options()
     train = [t for t in pieces if not t.held_out]
-    more = derived(classes, len(train) // 2)
+    more = derive_talks(classes, len(train) // 2)
     taught = {t.subject for t in train + more}
-    out = [t for t in pieces if t.held_out] + held_out(classes, {t.subject for t in more})
+    out = [t for t in pieces if t.held_out] + hold_out(classes, {t.subject for t in more})
     train += more
     asked = {turn.casefold() for t in train for turn in t.turns[:1]}
     for talk in out:
@@ -202,31 +202,31 @@ def merged() -> tuple[list[Talk], list[Talk]]:
     return train, out
 
 
-def files() -> dict[Path, str]:
+def build_files() -> dict[Path, str]:
     """The generated files and what they should hold."""
-    train, out = merged()
+    train, out = merge_talks()
     missing = [q for q in ASKED if q not in {t.turns[0] for t in out}]
     if missing:
         raise DataError(f"The fixed question {missing[0]!r} is not in the held-out part.")
     asked = [{"messages": [{"role": "user", "content": q}]} for q in ASKED]
     return {
-        TRAIN: _lines(t.record() for t in train),
-        HELD_OUT: _lines(t.record() for t in out),
-        QUESTIONS: _lines(asked),
-        PROMPTS: _lines(s.record() for s in sums() if not s.held_out),
-        PROMPTS_HELD_OUT: _lines(s.record() for s in sums() if s.held_out),
-        FORM: _lines(s.pair(n) for n, s in enumerate(sums()) if not s.held_out),
-        FORM_HELD_OUT: _lines(s.pair(n) for n, s in enumerate(sums()) if s.held_out),
+        TRAIN: _to_lines(t.record() for t in train),
+        HELD_OUT: _to_lines(t.record() for t in out),
+        QUESTIONS: _to_lines(asked),
+        PROMPTS: _to_lines(s.record() for s in build_sums() if not s.held_out),
+        PROMPTS_HELD_OUT: _to_lines(s.record() for s in build_sums() if s.held_out),
+        FORM: _to_lines(s.pair(n) for n, s in enumerate(build_sums()) if not s.held_out),
+        FORM_HELD_OUT: _to_lines(s.pair(n) for n, s in enumerate(build_sums()) if s.held_out),
     }
 
 
-def _lines(records: Iterable[dict[str, Any]]) -> str:
+def _to_lines(records: Iterable[dict[str, Any]]) -> str:
     return "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
 
 
 def main(words: list[str]) -> int:
     """Write the files, or with --check return 1 where one is stale."""
-    wanted = files()
+    wanted = build_files()
     if words == ["--check"]:
         stale = [p.name for p, text in wanted.items() if not p.exists() or p.read_text(encoding="utf-8") != text]
         if stale:
