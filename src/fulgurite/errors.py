@@ -1,4 +1,5 @@
-"""The exception tree: each error is one sentence with the value, the place and the remedy, and knows its exit status."""
+"""The exception tree: each error is one sentence with the value, the place and the remedy, and knows its exit status.
+"""
 
 from __future__ import annotations
 
@@ -42,10 +43,12 @@ class TrainingFailed(FulguriteError):
 
 
 class Interrupted(BaseException):
-    """A signal, or a call of `sys.exit` in its place, ended the command. Exit 130 for Ctrl-C (SIGINT), 143 for any other signal.
+    """A signal, or a call of `sys.exit` in its place, ended the command.
 
-    No Exception: `except Exception` around a reward function, or inside one, must not swallow it. No KeyboardInterrupt either,
-    which Lightning turns into exit status 1.
+    Exit 130 for Ctrl-C (SIGINT), 143 for any other signal.
+
+    No Exception: `except Exception` around a reward function, or inside one, must not swallow it. No KeyboardInterrupt
+    either, which Lightning turns into exit status 1.
     """
 
     STATUSES = (130, 143)
@@ -73,7 +76,8 @@ class Pruned(FulguriteError):
 
 
 REMEDY = re.compile(
-    r"\b(please|use|set|load|pass|remove|install|upgrade|try|instead|e\.g\.|make sure|attn_implementation)\b", re.IGNORECASE,
+    r"\b(please|use|set|load|pass|remove|install|upgrade|try|instead|e\.g\.|make sure|attn_implementation)\b",
+    re.IGNORECASE,
 )
 """Words of a sentence that says what to do."""
 
@@ -106,24 +110,50 @@ ALLOCATORS = (RuntimeError, OSError)
 
 def is_shortage(error: BaseException) -> bool:
     """Whether an error says that memory ran out. Asked by words and names, so that no torch is needed."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or getattr(error, "errno", None) == errno.ENOMEM:
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or getattr(error, "errno", None) == errno.ENOMEM
+    ):
         return True
     told = isinstance(error, ALLOCATORS) or type(error).__name__ == "SafetensorError"
     return told and any(words in str(error) for words in SHORT)
 
 
 ELSEWHERE = {
-    "learning_rate": "optim.lr", "num_train_epochs": "trainer.epochs", "num_epochs": "trainer.epochs", "lora_rank": "method.rank",
-    "lora_r": "method.rank", "lora_alpha": "method.alpha", "lora_dropout": "method.dropout", "lora_target": "method.targets",
-    "lora_target_modules": "method.targets", "target_modules": "method.targets", "cutoff_len": "data.max_length",
-    "max_seq_length": "data.max_length", "sequence_len": "data.max_length",
+    "learning_rate": "optim.lr",
+    "num_train_epochs": "trainer.epochs",
+    "num_epochs": "trainer.epochs",
+    "lora_rank": "method.rank",
+    "lora_r": "method.rank",
+    "lora_alpha": "method.alpha",
+    "lora_dropout": "method.dropout",
+    "lora_target": "method.targets",
+    "lora_target_modules": "method.targets",
+    "target_modules": "method.targets",
+    "cutoff_len": "data.max_length",
+    "max_seq_length": "data.max_length",
+    "sequence_len": "data.max_length",
     "per_device_train_batch_size": "trainer.micro_batch_size",
-    "micro_batch_size": "trainer.micro_batch_size", "gradient_accumulation_steps": "trainer.global_batch_size",
+    "micro_batch_size": "trainer.micro_batch_size",
+    "gradient_accumulation_steps": "trainer.global_batch_size",
     "lr_scheduler_type": "scheduler",
-    "lr_scheduler": "scheduler", "finetuning_type": "method", "optimizer": "optim", "optim_type": "optim", "output_dir": "run_dir",
-    "dataset": "data.path", "model_name_or_path": "model.path", "base_model": "model.path", "val_size": "data.val_fraction",
-    "pref_beta": "stage.beta", "pref_loss": "stage.loss", "report_to": "logger", "save_steps": "trainer.save_every",
-    "eval_steps": "trainer.eval_every", "logging_steps": "trainer.log_every", "resume_from_checkpoint": "resume.run",
+    "lr_scheduler": "scheduler",
+    "finetuning_type": "method",
+    "optimizer": "optim",
+    "optim_type": "optim",
+    "output_dir": "run_dir",
+    "dataset": "data.path",
+    "model_name_or_path": "model.path",
+    "base_model": "model.path",
+    "val_size": "data.val_fraction",
+    "pref_beta": "stage.beta",
+    "pref_loss": "stage.loss",
+    "report_to": "logger",
+    "save_steps": "trainer.save_every",
+    "eval_steps": "trainer.eval_every",
+    "logging_steps": "trainer.log_every",
+    "resume_from_checkpoint": "resume.run",
 }
 """What LLaMA-Factory, TRL and axolotl call a knob of ours: whoever comes from there is shown the way."""
 

@@ -1,4 +1,5 @@
-"""Runs code that is not ours (reward functions, plugins): whatever it raises becomes one of our errors, or an interrupt.
+"""Runs code that is not ours (reward functions, plugins): whatever it raises becomes one of our errors, or an
+interrupt.
 
 Such code may call `sys.exit`, and a run that failed must not end with its exit status. It may also never return: while
 `is_interruptible()` holds, the first Ctrl-C raises at once instead of waiting for the end of the optimizer step.

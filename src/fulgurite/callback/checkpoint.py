@@ -130,9 +130,9 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
     def save(self, trainer: Trainer, evaluated: bool = True, random: dict[str, Tensor] | None = None) -> Path:
         """Make the checkpoint of the current step, unless it is there, then bring links and retention up to date.
 
-        Call it on all ranks, between two optimizer steps; `evaluated` is false while this step's evaluation is owed. `random` is
-        the random state between the steps, if numbers were drawn since.
-        Raises CheckpointError or TrainingFailed, and leaves the earlier checkpoint, where it cannot be made.
+        Call it on all ranks, between two optimizer steps; `evaluated` is false while this step's evaluation is owed.
+        `random` is the random state between the steps, if numbers were drawn since. Raises CheckpointError or
+        TrainingFailed, and leaves the earlier checkpoint, where it cannot be made.
         """
         step = trainer.global_step
         path = self.folder / folder.name_step(step)

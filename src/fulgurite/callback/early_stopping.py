@@ -8,8 +8,8 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStopping, EarlyStopp
 
 
 class BestEarlyStopping(EarlyStopping):  # type: ignore[misc]
-    """Lightning's EarlyStopping on what the best checkpoint is chosen by, of which less is better in every stage (ppo and grpo: minus
-    the reward). Any fall counts, and a value that is no number counts as none."""
+    """Lightning's EarlyStopping on what the best checkpoint is chosen by, of which less is better in every stage (ppo
+    and grpo: minus the reward). Any fall counts, and a value that is no number counts as none."""
 
     state_key = "patience"
     """Where a checkpoint keeps its count: `checkpoint.resume` looks there."""
@@ -19,7 +19,9 @@ class BestEarlyStopping(EarlyStopping):  # type: ignore[misc]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The count and the best value; the patience is that of today, which resume.allow may have let change."""
-        super().load_state_dict(state_dict | {"patience": self.patience, "stopping_reason": EarlyStoppingReason.NOT_STOPPED.value})
+        super().load_state_dict(
+            state_dict | {"patience": self.patience, "stopping_reason": EarlyStoppingReason.NOT_STOPPED.value}
+        )
 
     @property
     def ended(self) -> bool:

@@ -40,10 +40,12 @@ class TrainingClock:
 
 
 class OptimizerStepCallback(pl.Callback):  # type: ignore[misc]
-    """Calls `on_step` once an optimizer step, after the last of its micro-batches, and brings the stage's pace up to now.
+    """Calls `on_step` once an optimizer step, after the last of its micro-batches, and brings the stage's pace up to
+    now.
 
-    The pace is the stage's (`stage.pace`): a pause begins with an evaluation or a checkpoint and lasts until the next micro-batch
-    begins, after all callbacks have run. Lightning calls the hooks of a module after those of the callbacks.
+    The pace is the stage's (`stage.pace`): a pause begins with an evaluation or a checkpoint and lasts until the next
+    micro-batch begins, after all callbacks have run. Lightning calls the hooks of a module after those of the
+    callbacks.
     """
 
     def __init__(self) -> None:

@@ -12,7 +12,10 @@ from fulgurite.errors import Pruned, TrainingFailed
 
 
 class OptunaPruning(pl.Callback):  # type: ignore[misc]
-    """Reports the metric with the percent of the run that is done. Raises Pruned with the reason, TrainingFailed where it is no number."""
+    """Reports the metric with the percent of the run that is done.
+
+    Raises Pruned with the reason, TrainingFailed where it is no number.
+    """
 
     def __init__(self, report: Callable[[int, float], str | None], metric: str, total_steps: int) -> None:
         self._report, self._metric, self._total = report, metric, total_steps
@@ -24,7 +27,9 @@ class OptunaPruning(pl.Callback):  # type: ignore[misc]
             return
         value = float(found)
         if not math.isfinite(value):
-            raise TrainingFailed(f"{self._metric} is {value} at step {trainer.global_step}: a rate too high, or a broken model file.")
+            raise TrainingFailed(
+                f"{self._metric} is {value} at step {trainer.global_step}: a rate too high, or a broken model file."
+            )
         why = self._report(round(100 * trainer.global_step / self._total), value)
         if why is not None:
             raise Pruned(f"Ended by the search at step {trainer.global_step} of {self._total}: {why}.")

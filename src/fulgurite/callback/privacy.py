@@ -15,7 +15,8 @@ log = logging.getLogger(__name__)
 
 
 class PrivacyFile(pl.Callback):  # type: ignore[misc]
-    """Writes the stage's account with each checkpoint and at the end, however that comes. A full disk never ends a run."""
+    """Writes the stage's account with each checkpoint and at the end, however that comes. A full disk never ends a run.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path

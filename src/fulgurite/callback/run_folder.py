@@ -18,7 +18,9 @@ CONFIG = "config.yaml"
 
 
 class RunFolderGuard(Callback):  # type: ignore[misc]
-    """Stands first among the callbacks, and looks before each of them may write. Raises TrainingFailed in the first process.
+    """Stands first among the callbacks, and looks before each of them may write.
+
+    Raises TrainingFailed in the first process.
 
     The folder is known by an open descriptor, which keeps its inode from being given to another folder.
     """
@@ -43,7 +45,9 @@ class RunFolderGuard(Callback):  # type: ignore[misc]
         """Before a checkpoint."""
         self._check(trainer)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Before a row of metrics."""
         self._check(trainer)
 
@@ -66,6 +70,8 @@ class RunFolderGuard(Callback):  # type: ignore[misc]
             return
         if not same:
             raise TrainingFailed(
-                f"The run folder {self.folder} was removed, moved or emptied while the run trained (after step {trainer.global_step}): "
-                "what is trained can no longer be kept. Put it back and give resume.run=<its path>, or start again in another run_dir."
+                f"The run folder {self.folder} was removed, moved or emptied while the run trained (after step "
+                f"{trainer.global_step}): "
+                "what is trained can no longer be kept. Put it back and give resume.run=<its path>, or start again in "
+                "another run_dir."
             )

@@ -37,10 +37,14 @@ def build(config: SamplesOption, context: CallbackContext) -> Samples:
     """The samples of a run, in its folder; none for a stage whose model does not write text."""
     stage, loaded = context.run.stage, context.loaded
     made = Samples(
-        context.folder / "samples.jsonl", cast(Any, context.module).model, loaded.tokenizer,
+        context.folder / "samples.jsonl",
+        cast(Any, context.module).model,
+        loaded.tokenizer,
         context.template if not stage.reads.running_text else None,
         choose_sample_prompts(stage.prompts, context.source, context.val) if stage.speaks else [],
-        max_new_tokens=stage.max_new_tokens if stage.speaks else 0, total_steps=context.total_steps, length=loaded.length,
+        max_new_tokens=stage.max_new_tokens if stage.speaks else 0,
+        total_steps=context.total_steps,
+        length=loaded.length,
     )
     if shortened := made.shortened():
         say(f"warning: {shortened}")
@@ -97,7 +101,9 @@ class Samples(pl.Callback):  # type: ignore[misc]
         ids = [self._ids(prompt) for prompt in self._prompts]
         stops = self._template.stop_ids if self._template else [self._tokenizer.eos_token_id]
         with stage.inference_context():
-            answers = continued(self._model, self._tokenizer, ids, stops, max_new_tokens=self._most, length=self._length)
+            answers = continued(
+                self._model, self._tokenizer, ids, stops, max_new_tokens=self._most, length=self._length
+            )
         self.rows += [
             {"step": step, "prompt": format_prompt(prompt), "answer": a.text, "tokens": a.tokens, "stopped": a.stopped}
             for prompt, a in zip(self._prompts, answers, strict=True)
@@ -108,15 +114,21 @@ class Samples(pl.Callback):  # type: ignore[misc]
                 tracker.log_text("samples", list(COLUMNS), [[str(row[c]) for c in COLUMNS] for row in self.rows], step)
 
     def shortened(self) -> str:
-        """Which answers the model's length cuts, in a sentence; empty if none. Raises ModelError for a token without an embedding."""
+        """Which answers the model's length cuts, in a sentence; empty if none.
+
+        Raises ModelError for a token without an embedding.
+        """
         ids = [self._ids(prompt) for prompt in self._prompts]
-        refuse_unknown(self._tokenizer, int(self._model.get_input_embeddings().weight.shape[0]), (i for one in ids for i in one))
+        refuse_unknown(
+            self._tokenizer, int(self._model.get_input_embeddings().weight.shape[0]), (i for one in ids for i in one)
+        )
         longest = max(map(len, ids), default=0)
         if self._length is None or longest + self._most <= self._length:
             return ""
         short = sum(len(one) + self._most > self._length for one in ids)
         return (
-            f"{short} of {len(ids)} sample answers are shorter than stage.max_new_tokens={self._most}: the model reads {self._length:,} "
+            f"{short} of {len(ids)} sample answers are shorter than stage.max_new_tokens={self._most}: the model "
+            f"reads {self._length:,} "
             f"tokens, and the longest prompt has {longest:,}."
         )
 
@@ -148,7 +160,9 @@ def format_prompt(prompt: Prompt) -> str:
     return "\n".join(f"{message.role}: {message.content}" for message in prompt)
 
 
-def format_side_by_side(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], width: int | None = None) -> str:
+def format_side_by_side(
+    before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], width: int | None = None
+) -> str:
     """Plain text, one table a prompt: the prompt, its answer before, its answer after. A cut answer ends in `…`.
 
     `width` in columns; None takes the terminal's, at most 120.

@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM: finish the step, save, leave. A second signal leaves at once, as does the first while a reward function runs.
+"""Ctrl-C and SIGTERM: finish the step, save, leave.
+
+A second signal leaves at once, as does the first while a reward function runs.
 
 Lightning answers SIGTERM between two micro-batches without saving, and SIGINT with exit status 1, wherever it arrives;
 its handlers are therefore replaced while a run trains, and the ones from before are put back afterwards.
@@ -108,7 +110,9 @@ class SignalHandler(Callback):  # type: ignore[misc]
             self._leave_if_asked(trainer, evaluated=False)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save where a reward function was interrupted: the run is between two optimizer steps, or inside an evaluation."""
+        """Save where a reward function was interrupted: the run is between two optimizer steps, or inside an
+        evaluation.
+        """
         if self._cut is None or exception is not self._cut:
             return
         self._cut = None
@@ -134,7 +138,8 @@ class SignalHandler(Callback):  # type: ignore[misc]
 def _write_stderr(text: str) -> None:
     """Write to stderr from a signal handler, which may come in the middle of a print.
 
-    A terminal that is gone refuses every write with EIO, which would end the run before it has saved: output then goes nowhere.
+    A terminal that is gone refuses every write with EIO, which would end the run before it has saved: output then goes
+    nowhere.
     """
     try:
         os.write(2, text.encode())

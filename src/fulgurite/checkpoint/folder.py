@@ -1,4 +1,5 @@
-"""Checkpoint folders, which are either whole or absent: written beside their place, confirmed by a manifest, then renamed.
+"""Checkpoint folders, which are either whole or absent: written beside their place, confirmed by a manifest, then
+renamed.
 
 Nothing that the manifest does not list is ever read.
 """
@@ -46,7 +47,8 @@ def list_steps(folder: Path) -> list[int]:
 def write_checkpoint(final: Path, needed: int) -> Iterator[Path]:
     """Yields a draft folder to fill with files; at the end of the block it is on the disk, and in its place.
 
-    `needed` is the size in bytes. If the disk refuses, raises TrainingFailed, and what was there before stays as it was.
+    `needed` is the size in bytes. If the disk refuses, raises TrainingFailed, and what was there before stays as it
+    was.
     """
     try:
         final.parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
@@ -90,7 +92,8 @@ def find_newest_whole(folder: Path) -> tuple[Path | None, list[tuple[Path, str]]
 
 
 def update_links(folder: Path, last: int, best: int | None) -> None:
-    """Makes `best` and then `last` name the checkpoints of these steps: if `last` is right after a crash, so is `best`."""
+    """Makes `best` and then `last` name the checkpoints of these steps: if `last` is right after a crash, so is `best`.
+    """
     for name, step in (("best", best), ("last", last)):
         if step is not None and (folder / name_step(step)).is_dir():
             atomic.replace_link(folder / name, folder / name_step(step))

@@ -92,16 +92,24 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def _read_back(path: Path, learned: dict[str, Tensor]) -> None:
-    """Raise CheckpointError unless the file holds exactly what was trained: the names, none of them empty, and each value."""
+    """Raise CheckpointError unless the file holds exactly what was trained: the names, none of them empty, and each
+    value.
+    """
     with safe_open(path, framework="pt") as kept:
         if set(kept.keys()) != set(learned):
             name = min(set(kept.keys()) ^ set(learned))
-            raise CheckpointError(f"{path} was not kept: {name} is in the file or in the model alone; the earlier checkpoint is whole.")
+            raise CheckpointError(
+                f"{path} was not kept: {name} is in the file or in the model alone; the earlier checkpoint is whole."
+            )
     for name, tensor in learned.items():
-        with safe_open(path, framework="pt") as kept:  # once a tensor: an open file keeps all that was read of it in memory
+        with safe_open(
+            path, framework="pt"
+        ) as kept:  # once a tensor: an open file keeps all that was read of it in memory
             same = tensor.numel() > 0 and torch.equal(kept.get_tensor(name), tensor.cpu())
         if not same:
-            raise CheckpointError(f"{path} was not kept: {name} reads back empty or changed; check disk and memory of this machine.")
+            raise CheckpointError(
+                f"{path} was not kept: {name} reads back empty or changed; check disk and memory of this machine."
+            )
 
 
 def _separate_storages(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

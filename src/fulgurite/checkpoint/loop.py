@@ -37,10 +37,13 @@ def build_fit_loop_state(position: Position, micro_batches: int) -> dict[str, An
     batches, all_batches = steps * micro_batches, position.step * micro_batches
     return {
         "state_dict": {},
-        "epoch_progress": _build_progress(_count_four(epochs, begun=int(inside)), _count_four(epochs, begun=int(inside))),
+        "epoch_progress": _build_progress(
+            _count_four(epochs, begun=int(inside)), _count_four(epochs, begun=int(inside))
+        ),
         "epoch_loop.state_dict": {"_batches_that_stepped": position.step - int(owed)},
         "epoch_loop.batch_progress": {
-            **_build_progress(_count_four(all_batches), _count_four(batches)), "is_last_batch": steps == position.per_epoch,
+            **_build_progress(_count_four(all_batches), _count_four(batches)),
+            "is_last_batch": steps == position.per_epoch,
         },
         "epoch_loop.scheduler_progress": _build_progress(_count_two(position.step), _count_two(steps)),
         "epoch_loop.automatic_optimization.state_dict": {},
@@ -51,11 +54,14 @@ def build_fit_loop_state(position: Position, micro_batches: int) -> dict[str, An
             }
         },
         "epoch_loop.manual_optimization.state_dict": {},
-        "epoch_loop.manual_optimization.optim_step_progress": _build_progress(_count_two(position.step), _count_two(steps)),
+        "epoch_loop.manual_optimization.optim_step_progress": _build_progress(
+            _count_two(position.step), _count_two(steps)
+        ),
         "epoch_loop.val_loop.state_dict": {},
         # begun and not processed is how Lightning knows that it has to go back and evaluate
         "epoch_loop.val_loop.batch_progress": {
-            **_build_progress(_count_four(0, begun=int(owed)), _count_four(0, begun=int(owed))), "is_last_batch": False,
+            **_build_progress(_count_four(0, begun=int(owed)), _count_four(0, begun=int(owed))),
+            "is_last_batch": False,
         },
     }
 

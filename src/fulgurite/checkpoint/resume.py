@@ -24,7 +24,8 @@ FREE = (
 )
 """Knobs and groups that change nothing in the mathematics; every other knob makes a run what it is."""
 INPUTS = {
-    "weights": "the weights that training begins from", "model_config": "config.json of the model", "tokenizer": "the tokenizer's files",
+    "weights": "the weights that training begins from", "model_config": "config.json of the model", "tokenizer": "the "
+        "tokenizer's files",
     "reference": "the model of stage.reference", "adapter": "the adapter of method.adapter_path",
     "reward": "a reward function's file or a reward model of stage.reward",
 }
@@ -102,7 +103,9 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     ]
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], allow: Sequence[str], following: Collection[str] = ()) -> list[str]:
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], allow: Sequence[str], following: Collection[str] = ()
+) -> list[str]:
     """The changes that `allow` does not name, as `knob old → new`. Raises ConfigError where `allow` names no knob."""
     return [str(change) for change in split_changes(old, new, allow, following)[1]]
 
@@ -130,8 +133,8 @@ def check_same(
 ) -> list[Change]:
     """The allowed changes, for the log. Raises CheckpointError with every other change and the remedy.
 
-    `following` are knobs that were derived in both runs: where a change is allowed, so is what follows from it. `kept` are names
-    that are allowed elsewhere, which the remedy repeats.
+    `following` are knobs that were derived in both runs: where a change is allowed, so is what follows from it. `kept`
+    are names that are allowed elsewhere, which the remedy repeats.
     """
     allowed, refused = split_changes(old, new, allow, following)
     refuse_changes(refused, place, [*allow, *kept])
@@ -139,7 +142,8 @@ def check_same(
 
 
 def refuse_changes(refused: Sequence[Change], place: Path, allow: Sequence[str]) -> None:
-    """Raises CheckpointError with every change that is not allowed, and the remedy, which repeats what `allow` names."""
+    """Raises CheckpointError with every change that is not allowed, and the remedy, which repeats what `allow` names.
+    """
     if refused:
         names = ",".join(sorted({*allow, *(change.knob for change in refused)}))
         raise CheckpointError(
@@ -149,14 +153,21 @@ def refuse_changes(refused: Sequence[Change], place: Path, allow: Sequence[str])
 
 
 def check_inputs(checkpoint: Path, now: Mapping[str, str], allow: Sequence[str]) -> list[str]:
-    """What a resumed run says about the files that it computes with. Raises CheckpointError if one changed and `allow` does not name it."""
+    """What a resumed run says about the files that it computes with.
+
+    Raises CheckpointError if one changed and `allow` does not name it.
+    """
     then = json.loads((checkpoint / "state.json").read_bytes())["state"].get(loop.KEY, {}).get("identity", {})
     old, new = comparable(then, now)
     old, new = ({name: value for name, value in side.items() if name in INPUTS} for side in (old, new))
     allowed = check_same(old, new, allowed_beside(allow, new), checkpoint.parent.parent, kept=allow)
     unknown = [name for name in INPUTS if (name in then) != (name in now)]
     lines = [f"resumed although {change}, as resume.allow says" for change in allowed]
-    return lines + ([f"not compared with the earlier run, which has no hash to compare with: {', '.join(unknown)}"] if unknown else [])
+    return lines + (
+        [f"not compared with the earlier run, which has no hash to compare with: {', '.join(unknown)}"]
+        if unknown
+        else []
+    )
 
 
 def allowed_beside(allow: Sequence[str], identity: Mapping[str, Any]) -> list[str]:
@@ -165,7 +176,9 @@ def allowed_beside(allow: Sequence[str], identity: Mapping[str, Any]) -> list[st
 
 
 def comparable(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Two identities without the inputs that only one of them has: older runs have none, and only the first process hashes files."""
+    """Two identities without the inputs that only one of them has: older runs have none, and only the first process
+    hashes files.
+    """
     lone = {name for name in INPUTS if (name in old) != (name in new)}
     return {k: v for k, v in old.items() if k not in lone}, {k: v for k, v in new.items() if k not in lone}
 
@@ -196,7 +209,8 @@ def check_patient(checkpoint: Path, patience: int | None) -> None:
     kept = json.loads((checkpoint / "state.json").read_bytes())["state"].get("callbacks", {}).get("patience", {})
     if patience is not None and (waited := int(kept.get("wait_count", 0))) >= patience:
         raise CheckpointError(
-            f"{checkpoint.parent.parent} stopped early at step {folder.parse_step(checkpoint)}: val/loss had not fallen for {waited} "
+            f"{checkpoint.parent.parent} stopped early at step {folder.parse_step(checkpoint)}: val/loss had not "
+            f"fallen for {waited} "
             f"evaluations, and trainer.early_stopping_patience={patience}; raise it and say "
             f"resume.allow=[trainer.early_stopping_patience], or begin a new run from its "
             "weights (model.path=...)."

@@ -25,7 +25,9 @@ def select_weights(module: nn.Module, at_start: Mapping[str, Tensor]) -> dict[st
     """The trained parameters, and the buffers that differ from `at_start`. Nothing is copied."""
     parameters, now = dict(module.named_parameters()), dict(module.named_buffers())
     changed = [name for name, before in at_start.items() if not torch.equal(now[name].cpu(), before.cpu())]
-    return {name: parameters[name].detach() for name in list_trained_names(module)} | {name: now[name] for name in changed}
+    return {name: parameters[name].detach() for name in list_trained_names(module)} | {
+        name: now[name] for name in changed
+    }
 
 
 def check_names(module: nn.Module, loaded: Iterable[str], place: str) -> None:

@@ -1,9 +1,9 @@
 """Which texts of a conversation are tokenised, and which answers are learned behind them.
 
-The promise is that what stands before an answer in training is what stands there at inference. Most templates write each turn once and
-for all: one row then has the whole conversation. Some write earlier turns otherwise once later ones follow (Qwen 3 and gpt-oss leave out
-earlier reasoning): each answer then has a row of its own. Some open the answer in the generation prompt (`<think>`): the row is that
-prompt, the rest of the turn, and its end.
+The promise is that what stands before an answer in training is what stands there at inference. Most templates write
+each turn once and for all: one row then has the whole conversation. Some write earlier turns otherwise once later ones
+follow (Qwen 3 and gpt-oss leave out earlier reasoning): each answer then has a row of its own. Some open the answer in
+the generation prompt (`<think>`): the row is that prompt, the rest of the turn, and its end.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Renderer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RowPlan:
-    """A row: texts of which each begins the next, the last being the whole row. Behind `texts[k]` an answer follows, which is learned if
-    `learned[k]`; a text behind which nothing is learned is there as a border."""
+    """A row: texts of which each begins the next, the last being the whole row. Behind `texts[k]` an answer follows,
+    which is learned if `learned[k]`; a text behind which nothing is learned is there as a border."""
 
     texts: list[str]
     learned: list[bool]
@@ -57,7 +57,10 @@ class RowPlan:
 
 
 def plan_rows(template: Renderer, messages: Sequence[Message], mask: Mask) -> list[RowPlan]:
-    """The rows of a conversation: one, or one for each learned answer if the template writes earlier turns otherwise. Raises DataError."""
+    """The rows of a conversation: one, or one for each learned answer if the template writes earlier turns otherwise.
+
+    Raises DataError.
+    """
     conversation = Conversation.of(messages)
     answers = [i for i, message in enumerate(conversation) if message.role == "assistant"]
     if mask is not Mask.answers:
@@ -105,12 +108,15 @@ def _plan_last_answer(template: Renderer, conversation: Conversation, answers: l
     _refuse_left_out(template, conversation, row.texts[-1])
     texts, learned, whole = [], [], row.texts[-1]
     for i in answers[:-1] if mask is Mask.all else []:
-        asked = any(message.role == "user" for message in conversation[:i])  # a greeting is masked by nobody: all of its text is learned
+        asked = any(
+            message.role == "user" for message in conversation[:i]
+        )  # a greeting is masked by nobody: all of its text is learned
         if not conversation[i].learned and asked:
             prompt, said = template.text(conversation[:i], True), template.text(conversation[: i + 1], False)
             if not (whole.startswith(prompt) and whole.startswith(said)):
                 raise DataError(
-                    f"the chat template {template.name} writes earlier turns otherwise once later ones follow, so that a masked answer "
+                    f"the chat template {template.name} writes earlier turns otherwise once later ones follow, so "
+                    "that a masked answer "
                     "cannot be found in data.mask=all; set data.mask=answers."
                 )
             texts += [prompt, said]
@@ -128,26 +134,34 @@ def _plan_one_answer(template: Renderer, conversation: Conversation, mask: Mask)
 
 
 def _split_produced(template: Renderer, conversation: Conversation, prompt: str, whole: str) -> tuple[str, int]:
-    """What follows the generation prompt: the rest of the turn as the template writes it, else the content and the end of the turn."""
+    """What follows the generation prompt: the rest of the turn as the template writes it, else the content and the end
+    of the turn.
+    """
     if whole.startswith(prompt):
         return whole[len(prompt) :], 0
     answer, tag = conversation[-1], _find_opened_tag(prompt)
     if tag and whole.startswith(prompt.rstrip()):
         return whole[len(prompt.rstrip()) :].lstrip(), 0
     if answer.reasoning and not tag:
-        without = template.text(Conversation((*conversation.messages[:-1], replace(answer, reasoning="")), conversation.tools), False)
+        without = template.text(
+            Conversation((*conversation.messages[:-1], replace(answer, reasoning="")), conversation.tools), False
+        )
         if without.startswith(prompt):  # which has opened and closed the reasoning already
             return without[len(prompt) :], REASONING_LEFT_OUT
     turn = _find_written_turn(template, conversation, prompt, whole)
     if not turn and answer.content.strip() and not answer.tool_calls:
         turn = "".join(whole.rpartition(answer.content.strip())[1:])  # the content, and what closes the turn
     if not turn:
-        raise DataError(f"the chat template {template.name} opens an answer otherwise at inference than in training; {OTHER}.")
+        raise DataError(
+            f"the chat template {template.name} opens an answer otherwise at inference than in training; {OTHER}."
+        )
     return (_close_reasoning(tag, answer, turn) if tag else turn), 0
 
 
 def _find_written_turn(template: Renderer, conversation: Conversation, prompt: str, whole: str) -> str:
-    """The last turn behind its head, if the template writes it otherwise than the prompt, or writes what is before it otherwise."""
+    """The last turn behind its head, if the template writes it otherwise than the prompt, or writes what is before it
+    otherwise.
+    """
     opening, head = template.opening, template.head
     before = prompt.removesuffix(opening)
     if opening and len(before) < len(prompt) and whole.startswith(before):
@@ -187,8 +201,14 @@ def find_shared_beginning(one: str, other: str) -> str:
 
 
 def find_head(template: Renderer) -> tuple[str, str]:
-    """The head of an answer's turn, and what the generation prompt writes beyond it, such as `<think>` and a line break."""
-    question, prompt, whole = template.text(PROBE[:1], False), template.text(PROBE[:1], True), template.text(PROBE, False)
+    """The head of an answer's turn, and what the generation prompt writes beyond it, such as `<think>` and a line
+    break.
+    """
+    question, prompt, whole = (
+        template.text(PROBE[:1], False),
+        template.text(PROBE[:1], True),
+        template.text(PROBE, False),
+    )
     end = len(find_shared_beginning(prompt, whole))
     turn = whole[end:].lstrip()
     fits = turn.startswith(PROBE[1].content) or THOUGHT_HERE.match(turn)
@@ -217,13 +237,24 @@ def _refuse_left_out(template: Renderer, conversation: Conversation, whole: str,
         if not said or said in whole or (message.role == "assistant" and (i not in answers or message.tool_calls)):
             continue
         first, last = ("1" if said[n] == "0" else "0" for n in (0, -1))
-        if not all(_is_read(template, conversation, i, content=other) for other in (first + said[1:], said[:-1] + last)):
-            raise DataError(f"the chat template {template.name} leaves out what a {message.role} message says; {OTHER}.")
+        if not all(
+            _is_read(template, conversation, i, content=other) for other in (first + said[1:], said[:-1] + last)
+        ):
+            raise DataError(
+                f"the chat template {template.name} leaves out what a {message.role} message says; {OTHER}."
+            )
     for i, message in enumerate(conversation):
         for n in range(1, len(message.tool_calls)):
-            call = {**message.tool_calls[n], "function": {**message.tool_calls[n]["function"], "name": "another_function"}}
-            if not _is_read(template, conversation, i, tool_calls=(*message.tool_calls[:n], call, *message.tool_calls[n + 1 :])):
-                raise DataError(f"the chat template {template.name} writes only {n} of the calls of one answer; {OTHER}.")
+            call = {
+                **message.tool_calls[n],
+                "function": {**message.tool_calls[n]["function"], "name": "another_function"},
+            }
+            if not _is_read(
+                template, conversation, i, tool_calls=(*message.tool_calls[:n], call, *message.tool_calls[n + 1 :])
+            ):
+                raise DataError(
+                    f"the chat template {template.name} writes only {n} of the calls of one answer; {OTHER}."
+                )
 
 
 def _is_read(template: Renderer, conversation: Conversation, i: int, **other_parts: Any) -> bool:

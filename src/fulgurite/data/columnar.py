@@ -34,30 +34,39 @@ def read_table(path: Path, kind: str) -> Iterator[tuple[Place, Any] | Bad]:
             for batch in _read_batches(file, kind):
                 decoded += batch.nbytes
                 if decoded > most:
-                    raise DataError(f"{path}: holds more than {MOST_DECODED:,} times its size: a few long values, repeated.")
+                    raise DataError(
+                        f"{path}: holds more than {MOST_DECODED:,} times its size: a few long values, repeated."
+                    )
                 for row in _read_rows(batch):
                     number += 1
                     place = Place(str(path), number)
                     yield Bad(place, "record", lines.describe_too_long()) if row is None else (place, row)
     except (DataError, OSError, EOFError):
         raise
-    except Exception as error:  # pyarrow raises ArrowException, ValueError, and SystemError, OverflowError and more on damaged files
+    except (
+        Exception
+    ) as error:  # pyarrow raises ArrowException, ValueError, and SystemError, OverflowError and more on damaged files
         after = f" after record {number}" if number else ""
         said = shorten(" ".join(str(error).split()), 300)
         raise DataError(f"{path}: is no whole {kind} file ({said}){after}; write it again.") from error
 
 
 def _read_batches(file: IO[bytes], kind: str) -> Iterator[Any]:
-    """The batches of a file, each validated: an offset or a length that points outside would crash the process that reads it."""
+    """The batches of a file, each validated: an offset or a length that points outside would crash the process that
+    reads it.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if kind == "parquet":
         whole = pq.ParquetFile(file)
         for group in range(whole.num_row_groups):
-            # Metadata that contradict themselves end the process if column() is asked for them, and are an exception here (pyarrow 26).
+            # Metadata that contradict themselves end the process if column() is asked for them, and are an exception
+            # here (pyarrow 26).
             next(whole.iter_batches(batch_size=1, row_groups=[group]), None)
-            for batch in whole.iter_batches(batch_size=_count_rows_at_once(whole.metadata.row_group(group)), row_groups=[group]):
+            for batch in whole.iter_batches(
+                batch_size=_count_rows_at_once(whole.metadata.row_group(group)), row_groups=[group]
+            ):
                 batch.validate(full=True)
                 yield batch
         return
@@ -72,14 +81,21 @@ def _read_batches(file: IO[bytes], kind: str) -> Iterator[Any]:
 def _count_rows_at_once(group: Any) -> int:
     """How many rows of a row group are decoded at one time.
 
-    A dictionary holds a long value once, and decoding repeats it in every row: a file of 60 MB can hold a million records of 60 MB.
+    A dictionary holds a long value once, and decoding repeats it in every row: a file of 60 MB can hold a million
+    records of 60 MB.
     """
     columns = [group.column(n) for n in range(group.num_columns)]
     careful = 0
     for column in columns:
         packed, plain = max(column.total_compressed_size, 1), column.total_uncompressed_size
-        dictionary = (column.data_page_offset or 0) - (column.dictionary_page_offset or 0) if column.has_dictionary_page else 0
-        if column.has_dictionary_page and plain > SMALL_DICTIONARY and (dictionary > SMALL_DICTIONARY or plain > 20 * packed):
+        dictionary = (
+            (column.data_page_offset or 0) - (column.dictionary_page_offset or 0) if column.has_dictionary_page else 0
+        )
+        if (
+            column.has_dictionary_page
+            and plain > SMALL_DICTIONARY
+            and (dictionary > SMALL_DICTIONARY or plain > 20 * packed)
+        ):
             careful += plain
     return ROWS if not careful else max(1, min(ROWS, MOST_HELD // careful))
 
@@ -104,7 +120,9 @@ def _unzip(path: Path) -> IO[bytes]:
             size += len(piece)
             if size > most:
                 plain.close()
-                raise DataError(f"{path}: unpacks to more than {MOST_UNPACKED} times its size; if you trust it, unpack it yourself.")
+                raise DataError(
+                    f"{path}: unpacks to more than {MOST_UNPACKED} times its size; if you trust it, unpack it yourself."
+                )
             plain.write(piece)
     plain.seek(0)
     return plain

@@ -28,14 +28,18 @@ Ints = npt.NDArray[np.int64]
 WRITTEN_OTHERWISE = {
     CALLS_AS_TEXT: "with calls or functions written as text, for which the chat template has no place",
     REASONING_AS_TEXT: "with reasoning written as text before the answer, for which the chat template has no place",
-    SYSTEM_MOVED: "with a system message at the beginning of the next question, as the chat template takes none where it stands",
+    SYSTEM_MOVED: "with a system message at the beginning of the next question, as the chat template takes none where "
+        "it stands",
     GREETING_LEFT_OUT: "without the answer before the first question, as the chat template begins with a question",
-    REASONING_LEFT_OUT: "without the reasoning of an answer, or its words beside calls, which the chat template does not write there",
+    REASONING_LEFT_OUT: "without the reasoning of an answer, or its words beside calls, which the chat template does "
+        "not write there",
 }
 """What the flags of examples stand for, in words."""
 SPECIAL = {
-    SpecialTokens.escape: "with the text of a special token, encoded as plain text (data.special_tokens=keep encodes it as the token)",
-    SpecialTokens.keep: "with the text of a special token, encoded as that token (data.special_tokens=escape encodes it as plain text)",
+    SpecialTokens.escape: "with the text of a special token, encoded as plain text (data.special_tokens=keep encodes "
+        "it as the token)",
+    SpecialTokens.keep: "with the text of a special token, encoded as that token (data.special_tokens=escape encodes "
+        "it as plain text)",
 }
 
 
@@ -49,8 +53,8 @@ class TokenRow:
 
 
 class TokenDataset:
-    """Rows over tokenised examples. `pieces` [P, 3] are example, first token, last token (excluded); row i has those from
-    `starts[i]` to `starts[i + 1]`. Arrays, not lists: a worker process shares them, and ten million rows fit."""
+    """Rows over tokenised examples. `pieces` [P, 3] are example, first token, last token (excluded); row i has those
+    from `starts[i]` to `starts[i + 1]`. Arrays, not lists: a worker process shares them, and ten million rows fit."""
 
     def __init__(self, encoded: TokenizedData, pieces: Ints, starts: Ints, packed: bool) -> None:
         self.encoded, self.pieces, self.starts, self.packed = encoded, pieces, starts, packed
@@ -112,13 +116,21 @@ def split_dataset(
         raise DataError(f"{source.val[0]}: no example is left to validate on; {report.sentence()}.")
     train = np.setdiff1d(pool, val, assume_unique=True)
     if not len(train):
-        raise DataError(f"{source.files[0]}: no example is left to train on; {report.sentence() or 'the files are empty'}.")
+        raise DataError(
+            f"{source.files[0]}: no example is left to train on; {report.sentence() or 'the files are empty'}."
+        )
     seen = _apply_weights(encoded, train, source.weights, random)
     report.validation, report.trained, report.seen_an_epoch = len(val), len(np.unique(seen)), len(seen)
     report.not_weighted = len(train) - report.trained
     if cuts is not None:
         pairs = PreferenceDataset(encoded, seen, cuts[seen])
-        _measured(report, int(pairs.tokens.sum()), int(pairs.label_counts.sum()), len(pairs), max_length * len(encoded.sides(int(seen[0]))))
+        _measured(
+            report,
+            int(pairs.tokens.sum()),
+            int(pairs.label_counts.sum()),
+            len(pairs),
+            max_length * len(encoded.sides(int(seen[0]))),
+        )
         return pairs, PreferenceDataset(encoded, val, cuts[val]) if len(val) else None, report
     seen, val = _find_all_rows(encoded, every, seen), _find_all_rows(encoded, every, val)
     rows = _build_dataset(encoded, seen, max_length, packing, report)
@@ -126,7 +138,9 @@ def split_dataset(
 
 
 def _find_first_rows(encoded: TokenizedData, kept: Ints) -> Ints:
-    """The first kept row of each record: what is drawn, held out and weighted is a record, whatever number of rows it has."""
+    """The first kept row of each record: what is drawn, held out and weighted is a record, whatever number of rows it
+    has.
+    """
     if not encoded.splits:
         return kept
     return kept[np.unique(encoded.records[kept], return_index=True)[1]]
@@ -143,8 +157,13 @@ def _find_all_rows(encoded: TokenizedData, kept: Ints, first: Ints) -> Ints:
 
 
 def _note_flags(encoded: TokenizedData, report: DataReport) -> None:
-    """What the chat template had no place for, texts of special tokens, and the records that have a row for each answer."""
-    flags, special = np.asarray(encoded.arrays["flags"]), SPECIAL.get(SpecialTokens(encoded.source.config.special_tokens))
+    """What the chat template had no place for, texts of special tokens, and the records that have a row for each
+    answer.
+    """
+    flags, special = (
+        np.asarray(encoded.arrays["flags"]),
+        SPECIAL.get(SpecialTokens(encoded.source.config.special_tokens)),
+    )
     for flag, what in (WRITTEN_OTHERWISE | ({SPECIAL_INSIDE: special} if special else {})).items():
         if count := len(np.unique(encoded.records[(flags & flag) > 0])):
             report.written_otherwise[what] = count
@@ -222,19 +241,25 @@ def _refuse_long(encoded: TokenizedData, config: Data, max_length: int) -> None:
     if long:
         more = f" (and {len(long) - 1} more)" if len(long) > 1 else ""
         raise DataError(
-            f"{encoded.place(long[0])}: the example has {lengths[long[0]]} tokens, more than data.max_length={max_length}{more}; "
+            f"{encoded.place(long[0])}: the example has {lengths[long[0]]} tokens, more than "
+            f"data.max_length={max_length}{more}; "
             f"raise it to {max(lengths[n] for n in long)}, or set data.too_long=drop."
         )
 
 
 def _draw_validation(pool: Ints, fraction: float, random: np.random.Generator) -> Ints:
     """A seeded share for validation: at least 20 and at most 1000 examples, but never more than half."""
-    count = min(max(round(fraction * len(pool)), LEAST_VALIDATION), MOST_VALIDATION, len(pool) // 2) if fraction > 0 else 0
+    count = (
+        min(max(round(fraction * len(pool)), LEAST_VALIDATION), MOST_VALIDATION, len(pool) // 2) if fraction > 0 else 0
+    )
     return np.sort(random.choice(pool, count, replace=False)) if count else pool[:0]
 
 
 def _hold_out_both_answers(encoded: TokenizedData, pool: Ints, val: Ints) -> Ints:
-    """Both answers of a pair of which one is held out: its prompt must not be trained on. Makes `val` up to twice as large."""
+    """Both answers of a pair of which one is held out: its prompt must not be trained on.
+
+    Makes `val` up to twice as large.
+    """
     files, lines = (encoded.arrays[name].astype(np.int64) for name in ("files", "lines"))
     record = files * (int(lines.max()) + 1) + lines
     return pool[np.isin(record[pool], record[val])]
@@ -255,7 +280,9 @@ def _apply_weights(encoded: TokenizedData, train: Ints, weights: Sequence[float]
     return drawn
 
 
-def _build_dataset(encoded: TokenizedData, numbers: Ints, max_length: int, packing: Packing, report: DataReport | None) -> TokenDataset:
+def _build_dataset(
+    encoded: TokenizedData, numbers: Ints, max_length: int, packing: Packing, report: DataReport | None
+) -> TokenDataset:
     lengths = encoded.lengths[numbers]
     if encoded.source.reads.running_text:
         pieces = _cut_pieces(numbers, lengths, max_length)
@@ -279,6 +306,7 @@ def _cut_pieces(numbers: Ints, lengths: Ints, most: int) -> Ints:
     prediction is lost at a cut."""
     cuts = [
         (number, begin, min(begin + most, length))
-        for number, length in zip(numbers.tolist(), lengths.tolist(), strict=True) for begin in range(0, max(length - 1, 1), most - 1)
+        for number, length in zip(numbers.tolist(), lengths.tolist(), strict=True)
+        for begin in range(0, max(length - 1, 1), most - 1)
     ]
     return np.array(cuts, dtype=np.int64)

@@ -26,7 +26,9 @@ class Message:
     """system, user, assistant or tool."""
     content: str
     tool_calls: tuple[Mapping[str, Any], ...] = ()
-    """The calls of an assistant turn, each `{"type": "function", "function": {"name", "arguments"}}`, with its `id` if it has one."""
+    """The calls of an assistant turn, each `{"type": "function", "function": {"name", "arguments"}}`, with its `id` if
+    it has one.
+    """
     reasoning: str = ""
     """The text that the assistant thinks before it answers; templates read it as `reasoning_content`."""
     name: str = ""
@@ -53,8 +55,12 @@ def from_dicts(turns: Iterable[Mapping[str, Any]]) -> list[Message]:
     """What `to_dicts` gave, as messages again."""
     return [
         Message(
-            turn["role"], turn.get("content") or "", tuple(turn.get("tool_calls") or ()), turn.get("reasoning_content") or "",
-            turn.get("name") or "", turn.get("tool_call_id") or "",
+            turn["role"],
+            turn.get("content") or "",
+            tuple(turn.get("tool_calls") or ()),
+            turn.get("reasoning_content") or "",
+            turn.get("name") or "",
+            turn.get("tool_call_id") or "",
         )
         for turn in turns
     ]
@@ -68,7 +74,8 @@ class Conversation(Sequence[Message]):
     tools: tuple[Mapping[str, Any], ...] = ()
     """JSON schemas of the functions, as transformers' `apply_chat_template(tools=...)` takes them."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """What the chat template reads besides, for this conversation alone; it goes before the template's own arguments."""
+    """What the chat template reads besides, for this conversation alone; it goes before the template's own arguments.
+    """
 
     @classmethod
     def of(cls, messages: Iterable[Message]) -> Conversation:

@@ -103,7 +103,9 @@ def rename_keys(record: Any, columns: Mapping[str, str]) -> Any:
 
 
 def find_root(record: Mapping[str, Any], column: str) -> str:
-    """The column of the file that holds one named as `column` or `column.key.key`; a name that has dots itself goes first."""
+    """The column of the file that holds one named as `column` or `column.key.key`; a name that has dots itself goes
+    first.
+    """
     return column if column in record else column.partition(".")[0]
 
 
@@ -130,7 +132,9 @@ def _follow_path(value: Any, path: list[str]) -> Any:
 
 
 def list_unread_paths(value: Any, path: str, read: Iterable[str]) -> list[str]:
-    """The paths inside a column from which nothing is read, if those in `read` are; the other items of a list are named together."""
+    """The paths inside a column from which nothing is read, if those in `read` are; the other items of a list are named
+    together.
+    """
     inside = [other for other in read if other.startswith(f"{path}.")]
     if path in read or is_nothing(value):
         return []
@@ -159,7 +163,9 @@ def show_value(value: Any) -> str:
 
 
 def is_nothing(value: Any) -> bool:
-    """Whether a value is null, an empty list, or an object of nulls, which HF datasets makes of a null in a column of objects."""
+    """Whether a value is null, an empty list, or an object of nulls, which HF datasets makes of a null in a column of
+    objects.
+    """
     return value is None or value == [] or (isinstance(value, Mapping) and all(map(is_nothing, value.values())))
 
 
@@ -169,7 +175,10 @@ def is_blank(value: Any) -> bool:
 
 
 def read_text(fields: Fields, name: str, empty: bool = False) -> str:
-    """The text of a field; numbers and booleans become text. Raises Wrong if it is missing, damaged or (unless `empty`) empty."""
+    """The text of a field; numbers and booleans become text.
+
+    Raises Wrong if it is missing, damaged or (unless `empty`) empty.
+    """
     if name not in fields:
         raise Wrong(fields.at(name), "is missing")
     return to_text(fields[name], fields.at(name), fields.reading, empty)
@@ -193,9 +202,13 @@ def to_text(value: Any, place: str, reading: Reading, empty: bool = False) -> st
 def _format_number(value: bool | int | float | Decimal, place: str) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    if (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, Decimal) and not value.is_finite()):
+    if (isinstance(value, float) and not math.isfinite(value)) or (
+        isinstance(value, Decimal) and not value.is_finite()
+    ):
         raise Wrong(place, f"text is due and this is {value}, which stands for no number")
-    if (isinstance(value, Decimal) and abs(value.adjusted()) > DIGITS) or (isinstance(value, int) and abs(value) >= 10**DIGITS):
+    if (isinstance(value, Decimal) and abs(value.adjusted()) > DIGITS) or (
+        isinstance(value, int) and abs(value) >= 10**DIGITS
+    ):
         raise Wrong(place, f"text is due and this is a number of more than {DIGITS:,} digits")
     return format(value, "f") if isinstance(value, Decimal) else str(value)
 

@@ -13,8 +13,15 @@ from fulgurite.files.json import read_object
 from fulgurite.text.console import shorten
 
 KINDS = {
-    ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".arrow": "arrow",
-    ".txt": "text", ".text": "text",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".txt": "text",
+    ".text": "text",
 }
 METADATA = frozenset({"dataset_info.json", "dataset_infos.json"})
 """Files beside data that describe them, of HF datasets and LLaMA-Factory."""
@@ -31,9 +38,14 @@ def find_files(paths: list[str], knob: str = "data.path") -> list[list[Path]]:
     seen: set[Path] = set()
     for path in (p for group in found for p in group):
         if guess_kind(path) is None:
-            raise DataError(f"{path}: the ending {path.suffix or '(none)'} is not read; there are {', '.join(KINDS)}, each also with .gz.")
+            raise DataError(
+                f"{path}: the ending {path.suffix or '(none)'} is not read; there are {', '.join(KINDS)}, "
+                "each also with .gz."
+            )
         if (place := path.resolve()) in seen:
-            raise DataError(f"{path} is named twice in {knob}; name it once, and raise data.weights to see it more often.")
+            raise DataError(
+                f"{path} is named twice in {knob}; name it once, and raise data.weights to see it more often."
+            )
         seen.add(place)
     return found
 
@@ -78,13 +90,16 @@ def _suggest_hub(word: str, knob: str) -> str:
 
 
 def _refuse_unreadable(found: list[Path], what: str) -> None:
-    """Raises DataError if one of the paths has the ending of a data file and is none: it would be left out in silence."""
+    """Raises DataError if one of the paths has the ending of a data file and is none: it would be left out in silence.
+    """
     for path in found:
         if guess_kind(path) is not None and not path.is_file() and not path.name.startswith("."):
             named = _describe_path(path)
             if path.is_dir():
                 raise DataError(f"{what}: {path.name} is {named}; name the files in it, or give it another ending.")
-            raise DataError(f"{what}: {path.name} is {named}, which cannot be read; remove it, or name the files one by one.")
+            raise DataError(
+                f"{what}: {path.name} is {named}, which cannot be read; remove it, or name the files one by one."
+            )
 
 
 def _describe_path(path: Path) -> str:
@@ -116,7 +131,9 @@ def _refuse_unreachable(path: Path, knob: str) -> None:
         path.stat()
     except OSError as error:
         if _is_ring(path):
-            raise DataError(f"{knob}={path} is a ring of links, which lead to each other and to no file; give the file itself.") from error
+            raise DataError(
+                f"{knob}={path} is a ring of links, which lead to each other and to no file; give the file itself."
+            ) from error
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):
             raise DataError(f"{knob}={path} cannot be read: {error.strerror}.") from error
 
@@ -132,22 +149,36 @@ def _list_folder(path: Path, knob: str) -> list[Path]:
     if (path / "dataset_dict.json").is_file():
         splits = _list_entries(path / "dataset_dict.json", "splits")
         if not all(isinstance(split, str) and split and Path(split).name == split for split in splits):
-            raise DataError(f"{path}/dataset_dict.json: field 'splits': a split has no plain name; save it again with save_to_disk.")
+            raise DataError(
+                f"{path}/dataset_dict.json: field 'splits': a split has no plain name; save it again with save_to_disk."
+            )
         if "train" not in splits and len(splits) != 1:
-            raise DataError(f"{knob}={path}: the splits are {', '.join(splits)}, none is train; name one: {knob}={path / splits[0]}.")
+            raise DataError(
+                f"{knob}={path}: the splits are {', '.join(splits)}, none is train; name one: "
+                f"{knob}={path / splits[0]}."
+            )
         # The folder's own name for the split: nothing outside the folder is ever opened.
         return _list_folder(path / Path("train" if "train" in splits else splits[0]).name, knob)
     if (path / "state.json").is_file():
         state = _list_entries(path / "state.json", "_data_files")
         if not all(isinstance(file, dict) and isinstance(file.get("filename"), str) for file in state):
-            raise DataError(f"{path}/state.json: field '_data_files': a file has no name; save the data set again with save_to_disk.")
+            raise DataError(
+                f"{path}/state.json: field '_data_files': a file has no name; save the data set again "
+                "with save_to_disk."
+            )
         files = [path / Path(file["filename"]).name for file in state]
         if gone := next((file for file in files if not file.is_file()), None):
-            raise DataError(f"{path}/state.json names {gone.name}, which is no file in the folder; save it again with save_to_disk.")
+            raise DataError(
+                f"{path}/state.json names {gone.name}, which is no file in the folder; save it again with save_to_disk."
+            )
         return files
     listed = sorted(path.iterdir())
     _refuse_unreadable(listed, f"{knob}={path}")
-    inside = [p for p in listed if p.is_file() and not p.name.startswith(".") and guess_kind(p) is not None and p.name not in METADATA]
+    inside = [
+        p
+        for p in listed
+        if p.is_file() and not p.name.startswith(".") and guess_kind(p) is not None and p.name not in METADATA
+    ]
     if not inside:
         below = sorted(p.name for p in path.iterdir() if p.is_dir())
         hint = f" To read its folders, write {knob}={path}/{below[0]}." if below else ""
@@ -163,7 +194,8 @@ def _refuse_splits(files: list[Path], folder: Path, knob: str) -> None:
     if "train" in splits and other is not None:
         train, val = ("".join([name, "*", "".join(splits[name].suffixes[-2:])]) for name in ("train", other))
         raise DataError(
-            f"{knob}={folder}: the folder holds {splits['train'].name} and {splits[other].name}, which are not to be learned alike; "
+            f"{knob}={folder}: the folder holds {splits['train'].name} and {splits[other].name}, which are not to be "
+            "learned alike; "
             f"name one: {knob}={folder / train}, and for example data.val_path={folder / val}."
         )
 
@@ -190,6 +222,7 @@ def _download_hub(word: str) -> list[Path]:
     except Exception as error:  # datasets raises every type there is on a repository that is malformed
         said = shorten(" ".join(str(error).split()), 600)
         raise DataError(
-            f"data.path={word}: the hub has no such data set, or cannot be reached ({said}); download it, and give its folder."
+            f"data.path={word}: the hub has no such data set, or cannot be reached ({said}); download it, and give "
+            "its folder."
         ) from error
     return [Path(file["filename"]) for file in loaded.cache_files]

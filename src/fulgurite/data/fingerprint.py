@@ -51,7 +51,8 @@ class Fingerprint:
             before, after = self._hashes.get(file), now._hashes.get(file)
             if before is None or after is None or before.digest() != after.digest():
                 raise DataError(
-                    f"{file} changed while it was read: {self.counts.get(file, 0):,} records at the check, {now.counts.get(file, 0):,} "
+                    f"{file} changed while it was read: {self.counts.get(file, 0):,} records at the check, "
+                    f"{now.counts.get(file, 0):,} "
                     "after it; start again once nothing writes to it. Nothing was kept of this reading."
                 )
 

@@ -36,12 +36,31 @@ GREETING = "an answer before the first question kept as context, which is not le
 NOT_ANSWERED = "turns after the last answer left out, as nothing is learned of them"
 REJECTED = ("rejected_response", "rejected_messages")
 """Where ms-swift has the worse answer; the better one ends `messages`."""
-COLUMNS = frozenset({
-    *QUESTIONS, *ANSWERS, *TURNS, "text", "input", "context", "system", "history", "tools", "functions", "chat_template_kwargs",
-    "chosen", "rejected", "margin", "label",
-    *TURN_KEYS, *REASONING,
-})
-"""Every field that some format reads, and the keys of a turn. `id` is nobody's business: neither read nor counted as unread."""
+COLUMNS = frozenset(
+    {
+        *QUESTIONS,
+        *ANSWERS,
+        *TURNS,
+        "text",
+        "input",
+        "context",
+        "system",
+        "history",
+        "tools",
+        "functions",
+        "chat_template_kwargs",
+        "chosen",
+        "rejected",
+        "margin",
+        "label",
+        *TURN_KEYS,
+        *REASONING,
+    }
+)
+"""Every field that some format reads, and the keys of a turn.
+
+`id` is nobody's business: neither read nor counted as unread.
+"""
 Found = tuple[Conversation | None, str | None]
 
 
@@ -65,9 +84,15 @@ def _detect_exactly(names: set[str], reads: Reads) -> Format | None:
         return Format.preference
     if reads.compares and "messages" in names and names & {*REJECTED}:
         return Format.preference
-    if "label" in names and (Format.kto in reads.formats or (reads.compares and names & {*TURNS, "instruction", "completion"})):
+    if "label" in names and (
+        Format.kto in reads.formats or (reads.compares and names & {*TURNS, "instruction", "completion"})
+    ):
         return Format.kto
-    for name, format in (("messages", Format.openai), ("conversations", Format.sharegpt), ("instruction", Format.alpaca)):
+    for name, format in (
+        ("messages", Format.openai),
+        ("conversations", Format.sharegpt),
+        ("instruction", Format.alpaca),
+    ):
         if name in names:
             return format
     if "prompt" in names:
@@ -80,7 +105,8 @@ def _detect_exactly(names: set[str], reads: Reads) -> Format | None:
 
 
 def rename_fields(record: Any, columns: Mapping[str, str], reading: Reading) -> Fields:
-    """The record under our field names; a column that `columns` renames is not there under its old name. Raises Wrong."""
+    """The record under our field names; a column that `columns` renames is not there under its old name. Raises Wrong.
+    """
     if is_turns(record) and not columns:
         record = {TURNS[0]: record}
     if not isinstance(record, Mapping):
@@ -97,9 +123,13 @@ def list_unread_columns(record: Any, fields: Fields, columns: Mapping[str, str])
     if not isinstance(record, Mapping) or (is_turns(record) and not columns):
         return []
     read = {columns.get(name, name) for name in fields.seen if name in columns or name not in columns.values()}
-    unread = [str(name) for name, value in record.items() if not is_nothing(value) and name not in read and name != "id"]
+    unread = [
+        str(name) for name, value in record.items() if not is_nothing(value) and name not in read and name != "id"
+    ]
     inner = {find_root(record, column) for column in columns.values() if column in read and column not in record}
-    return [path for name in unread for path in (list_unread_paths(record[name], name, read) if name in inner else [name])]
+    return [
+        path for name in unread for path in (list_unread_paths(record[name], name, read) if name in inner else [name])
+    ]
 
 
 def convert_record(record: Fields, format: Format) -> Found:
@@ -115,8 +145,8 @@ def convert_text(record: Fields) -> Found:
 
 
 def convert_alpaca(record: Fields) -> Found:
-    """`{instruction, input, output, system, history}`; the question may be `prompt`, the answer `response` or `completion`, and
-    what was thought before it `reasoning_content`, `thinking` or `reasoning`.
+    """`{instruction, input, output, system, history}`; the question may be `prompt`, the answer `response` or
+    `completion`, and what was thought before it `reasoning_content`, `thinking` or `reasoning`.
 
     Question and answer may be messages. Of messages only those of the answer are learned, as in TRL.
     """
@@ -134,13 +164,18 @@ def convert_alpaca(record: Fields) -> Found:
 
 
 def read_question(record: Fields) -> list[Turn]:
-    """The turns of `instruction` or `prompt` with `input` (or Dolly's `context`), after those of `history`. Raises Wrong."""
+    """The turns of `instruction` or `prompt` with `input` (or Dolly's `context`), after those of `history`.
+
+    Raises Wrong.
+    """
     name = record.first(*QUESTIONS) or ("input" if "input" in record else QUESTIONS[0])
     if isinstance(record.get(name), list | Mapping):
         turns = read_turns(wrap_in_list(record[name]), name, record.reading)
         return [Turn(place, replace(message, learned=message.role != "assistant")) for place, message in turns]
     # A stage that answers itself hands every column that is not read to its reward.
-    takes_context = name == "instruction" and not record.has("input") and not record.reading.asks and _is_text(record, "context")
+    takes_context = (
+        name == "instruction" and not record.has("input") and not record.reading.asks and _is_text(record, "context")
+    )
     more = "context" if takes_context else "input"
     parts = [read_text(record, part) for part in dict.fromkeys((name, more)) if not is_blank(record.get(part))]
     question = "\n".join(parts) or read_text(record, name)
@@ -187,7 +222,10 @@ def _convert_chat(record: Fields, *names: str) -> Found:
 
 
 def convert_prompts(record: Fields) -> Found:
-    """`{prompt, system}`: a text, or messages of which the last is a question. What else the record has goes to the reward."""
+    """`{prompt, system}`: a text, or messages of which the last is a question.
+
+    What else the record has goes to the reward.
+    """
     if isinstance(record.get("prompt"), list | Mapping):
         turns = read_turns(wrap_in_list(record["prompt"]), "prompt", record.reading)
     else:
@@ -203,12 +241,18 @@ def wrap_in_list(value: Any) -> Any:
 def split_answer(
     messages: Conversation, record: Any, fields: Fields, columns: Mapping[str, str]
 ) -> tuple[Conversation, dict[str, Any]]:
-    """The conversation up to its last question, and what goes to the reward: the last answer, and the columns that were not read."""
+    """The conversation up to its last question, and what goes to the reward: the last answer, and the columns that were
+    not read.
+    """
     given: dict[str, Any] = {}
     if isinstance(record, Mapping):
         roots = (find_root(record, column) for column in columns.values())
         unread = {*list_unread_columns(record, fields, columns), *columns.values(), *roots}
-        given = {str(name): value for name, value in record.items() if name in unread or (value is None and name not in fields.seen)}
+        given = {
+            str(name): value
+            for name, value in record.items()
+            if name in unread or (value is None and name not in fields.seen)
+        }
         given.pop("id", None)
     if messages[-1].role == "assistant":
         answer = messages[-1]
@@ -224,11 +268,16 @@ def build_conversation(record: Fields, turns: Sequence[Turn], answered: bool = T
         system, first = read_parts(record, "system"), turns[0].message
         if first.role != "system" or first.content.strip() != system.strip():
             turns = [Turn("system", Message("system", system)), *turns]
-    return Conversation(tuple(_order_messages(turns, record.reading, answered)), read_tools(record), read_arguments(record))
+    return Conversation(
+        tuple(_order_messages(turns, record.reading, answered)), read_tools(record), read_arguments(record)
+    )
 
 
 def _order_messages(turns: Sequence[Turn], reading: Reading, answered: bool) -> list[Message]:
-    """The messages: questions and answers in turn, an answer last (or a question), and system messages anywhere. Raises Wrong."""
+    """The messages: questions and answers in turn, an answer last (or a question), and system messages anywhere.
+
+    Raises Wrong.
+    """
     kept: list[Message] = []
     turns, greeted = _mask_greeting(turns, reading)
     before = ""  # the role of the last turn that is no system message
@@ -255,10 +304,17 @@ def _mask_greeting(turns: Sequence[Turn], reading: Reading) -> tuple[Sequence[Tu
     """
     first = next((n for n, turn in enumerate(turns) if turn.message.role in ("user", "tool")), len(turns))
     early = [turn.message for turn in turns[:first] if turn.message.role == "assistant"]
-    if not early or first == len(turns) or turns[first].message.role == "tool" or any(message.tool_calls for message in early):
+    if (
+        not early
+        or first == len(turns)
+        or turns[first].message.role == "tool"
+        or any(message.tool_calls for message in early)
+    ):
         return turns, False
     reading.remarks.add(GREETING)
-    masked = [Turn(turn.place, replace(turn.message, learned=turn.message.role != "assistant")) for turn in turns[:first]]
+    masked = [
+        Turn(turn.place, replace(turn.message, learned=turn.message.role != "assistant")) for turn in turns[:first]
+    ]
     return [*masked, *turns[first:]], True
 
 

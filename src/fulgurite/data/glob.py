@@ -13,9 +13,12 @@ MAGIC = re.compile(r"[*?[]")
 
 
 def match_paths(pattern: Path) -> list[Path]:
-    """The paths that a pattern matches: `*`, `?`, `[...]`, and `**` for any folders. A name with a dot in front is matched by one alone.
+    """The paths that a pattern matches: `*`, `?`, `[...]`, and `**` for any folders.
 
-    Works level by level and looks into each folder once a level, so that rings of links end. glob.glob would follow them without end.
+    A name with a dot in front is matched by one alone.
+
+    Works level by level and looks into each folder once a level, so that rings of links end. glob.glob would follow
+    them without end.
     """
     found = [Path(pattern.anchor)]
     parts = pattern.parts[1:] if pattern.anchor else pattern.parts
@@ -32,7 +35,12 @@ def match_paths(pattern: Path) -> list[Path]:
         elif MAGIC.search(part):
             fits = re.compile(translate(part)).match
             folders = _drop_repeated(found)
-            found = [entry for folder in folders for entry in _list_entries(folder) if fits(entry.name) and _is_shown(entry.name, part)]
+            found = [
+                entry
+                for folder in folders
+                for entry in _list_entries(folder)
+                if fits(entry.name) and _is_shown(entry.name, part)
+            ]
         else:
             found = [folder / part for folder in found if os.path.lexists(folder / part)]
     return found

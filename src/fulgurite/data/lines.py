@@ -9,20 +9,29 @@ from collections.abc import Iterator
 from typing import TextIO
 
 MOST_RECORD = 8 << 20
-"""Characters of the longest record that is read, some two million tokens. Tokenising takes 200 bytes a character (measured)."""
+"""Characters of the longest record that is read, some two million tokens.
+
+Tokenising takes 200 bytes a character (measured).
+"""
 MOST_LINE = 256 << 20
-"""Characters after which a line is given up. A shorter one that is longer than a record is skipped and counted as a bad record."""
+"""Characters after which a line is given up.
+
+A shorter one that is longer than a record is skipped and counted as a bad record.
+"""
 MOST_BLANK = 16 << 20
 """Blank characters in a row after which a file is given up; no writer makes them."""
 MOST_BLANK_LINES = 1 << 20
-"""Blank lines in a row after which a CSV file is given up: they cannot be skipped by the chunk, since a quoted cell may hold some."""
+"""Blank lines in a row after which a CSV file is given up: they cannot be skipped by the chunk, since a quoted cell may
+hold some.
+"""
 CHUNK = 1 << 18
 
 TOO_LONG = "longer than {most:,} characters, which is the most that is read as one record; split it"
 
 
 class Endless(Exception):
-    """A line, a record or a run of blanks that is too long for the rest of the file to be read; `line` counts from 1."""
+    """A line, a record or a run of blanks that is too long for the rest of the file to be read; `line` counts from 1.
+    """
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(reason)
@@ -64,7 +73,10 @@ def read_lines(stream: TextIO) -> Iterator[tuple[int, str | None]]:
 
 
 def read_csv_lines(stream: TextIO, held: list[int]) -> Iterator[str]:
-    """Yields each line with its ending. Raises Endless if a record grows too long; `held[0]`, its characters, is reset by the reader."""
+    """Yields each line with its ending.
+
+    Raises Endless if a record grows too long; `held[0]`, its characters, is reset by the reader.
+    """
     number = blank = blank_lines = 0
     while line := stream.readline(MOST_RECORD + 1):
         number += 1

@@ -21,7 +21,9 @@ from fulgurite.data.sampler import PoissonSampler, StepSampler, pair_mismatched
 
 
 class Ahead(StrEnum):
-    """What a stage must see of a whole step before its first loss: nothing, its rows, or its prompts with answers to others."""
+    """What a stage must see of a whole step before its first loss: nothing, its rows, or its prompts with answers to
+    others.
+    """
 
     nothing = "nothing"
     rows = "rows"
@@ -44,16 +46,23 @@ class Cut:
 
 
 def build_train_loader(
-    rows: AnyRows, order: StepSampler | PoissonSampler, position: Callable[[], int], workers: int = 0, ahead: Ahead = Ahead.nothing
+    rows: AnyRows,
+    order: StepSampler | PoissonSampler,
+    position: Callable[[], int],
+    workers: int = 0,
+    ahead: Ahead = Ahead.nothing,
 ) -> DataLoader[Any]:
     """Micro-batches from step `position()` to the end of its epoch; its length is always a whole epoch's."""
     sampler = FromPosition(rows, order, position, ahead)
-    return DataLoader(_MicroBatches(rows, ahead), batch_size=None, sampler=sampler, num_workers=workers, worker_init_fn=_leave_signals)
+    return DataLoader(
+        _MicroBatches(rows, ahead), batch_size=None, sampler=sampler, num_workers=workers, worker_init_fn=_leave_signals
+    )
 
 
 def _leave_signals(worker: int) -> None:
-    """In a worker: leave to the main process what asks a run to stop. A terminal and a job scheduler signal the whole group, and a
-    worker that ends takes the step down that is to be finished and saved. A second SIGTERM ends the worker.
+    """In a worker: leave to the main process what asks a run to stop. A terminal and a job scheduler signal the whole
+    group, and a worker that ends takes the step down that is to be finished and saved. A second SIGTERM ends the
+    worker.
     """
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
@@ -64,8 +73,11 @@ def _leave_signals(worker: int) -> None:
     signal.signal(signal.SIGTERM, first)
 
 
-def build_val_loader(rows: AnyRows, micro_batch: int, processes: int = 1, rank: int = 0, ahead: Ahead = Ahead.nothing) -> DataLoader[Any]:
-    """Every row once over all processes, neighbours of like length together. Processes may have one batch more or less."""
+def build_val_loader(
+    rows: AnyRows, micro_batch: int, processes: int = 1, rank: int = 0, ahead: Ahead = Ahead.nothing
+) -> DataLoader[Any]:
+    """Every row once over all processes, neighbours of like length together. Processes may have one batch more or less.
+    """
     ordered = [int(n) for n in np.argsort(rows.lengths, kind="stable")]
     mine = [ordered[i : i + micro_batch] for i in range(0, len(ordered), micro_batch)][rank::processes]
     cuts = [Cut(numbers) for numbers in mine]
@@ -88,7 +100,9 @@ def collate_longest(rows: AnyRows, count: int, ahead: Ahead, seed: int) -> dict[
 class FromPosition(Sampler[Cut]):
     """The micro-batches of each optimizer step, from step `position()` to the end of its epoch."""
 
-    def __init__(self, rows: AnyRows, order: StepSampler | PoissonSampler, position: Callable[[], int], ahead: Ahead) -> None:
+    def __init__(
+        self, rows: AnyRows, order: StepSampler | PoissonSampler, position: Callable[[], int], ahead: Ahead
+    ) -> None:
         self.rows, self.order, self.position, self.ahead = rows, order, position, ahead
 
     def __len__(self) -> int:
@@ -122,8 +136,12 @@ class _MicroBatches(Dataset[Any]):
             return batch
         return batch | {"ahead": list(self._ahead(self.rows, cut, cut.ahead, cut.step)), "step_rows": cut.step}
 
-    def _ahead(self, rows: PreferenceDataset, cut: Cut, mine: list[list[int]], step: list[int]) -> Iterator[dict[str, Any]]:
-        partner = pair_mismatched(step, [rows.prompt(n) for n in step], cut.seed) if self.ahead is Ahead.mismatched else None
+    def _ahead(
+        self, rows: PreferenceDataset, cut: Cut, mine: list[list[int]], step: list[int]
+    ) -> Iterator[dict[str, Any]]:
+        partner = (
+            pair_mismatched(step, [rows.prompt(n) for n in step], cut.seed) if self.ahead is Ahead.mismatched else None
+        )
         for numbers in filter(None, mine):
             if partner is None:
                 yield collate_preferences(rows, numbers)

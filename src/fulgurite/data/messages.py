@@ -33,12 +33,15 @@ CALL = "function_call"
 TARGETS = ("user", "assistant", "system", "tool", CALL)
 ROLES = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot", "chatbot", "ai", "bard", "bing", "claude"), "assistant"),
+    **dict.fromkeys(
+        ("assistant", "gpt", "chatgpt", "model", "bot", "chatbot", "ai", "bard", "bing", "claude"), "assistant"
+    ),
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("tool", "function", "observation", "tool_response", "function_response", "ipython"), "tool"),
     **dict.fromkeys((CALL, "tool_call"), CALL),
 }
-"""Names of roles in the data of ShareGPT, OpenAI, LLaMA-Factory, axolotl, ms-swift, FastChat, OpenAssistant and Llama."""
+"""Names of roles in the data of ShareGPT, OpenAI, LLaMA-Factory, axolotl, ms-swift, FastChat, OpenAssistant and Llama.
+"""
 FLAGS = ("train", "loss", "weight", "loss_weight")
 """Names under which axolotl, ms-swift, OpenAI and LLaMA-Factory say whether a turn is learned."""
 REASONING = ("reasoning_content", "thinking", "reasoning")
@@ -73,7 +76,9 @@ def read_turns(value: Any, field: str, reading: Reading) -> list[Turn]:
         raise Wrong(field, f"a list is due and this is {describe_kind(value)}")
     if not value:
         raise Wrong(field, "is empty")
-    turns = [turn for n, item in enumerate(value) for turn in _read_item(item, n, field, reading, _are_all_texts(value))]
+    turns = [
+        turn for n, item in enumerate(value) for turn in _read_item(item, n, field, reading, _are_all_texts(value))
+    ]
     kept = [turn for turn in turns if turn.message.role != "system" or turn.message.content.strip()]
     if not kept:
         raise Wrong(f"{field}[0]", "is an empty system turn, and no other turn follows")
@@ -93,7 +98,10 @@ def _read_item(item: Any, n: int, field: str, reading: Reading, texts: bool) -> 
         reading.remarks.add(BY_TURNS)
         return [Turn(place, Message("assistant" if n % 2 else "user", to_text(item, place, reading)))]
     if isinstance(item, list) and len(item) == 2 and _are_all_texts(item):
-        return [Turn(f"{place}[{k}]", Message(role, to_text(item[k], f"{place}[{k}]", reading))) for k, role in enumerate(SPEAKERS)]
+        return [
+            Turn(f"{place}[{k}]", Message(role, to_text(item[k], f"{place}[{k}]", reading)))
+            for k, role in enumerate(SPEAKERS)
+        ]
     if not isinstance(item, Mapping) or "role" in item or "from" in item or reading.turn_keys:
         return [Turn(place, read_turn(item, place, reading))]
     both = Fields(item, reading, place)
@@ -131,7 +139,12 @@ def read_turn(value: Any, place: str, reading: Reading) -> Message:
     """A turn as a message. Raises Wrong."""
     if not isinstance(value, Mapping):
         raise Wrong(place, f"an object is due and this is {describe_kind(value)}")
-    if len(value) == 2 and not reading.roles and not reading.turn_keys and (plain := _read_plain(value, place, reading)) is not None:
+    if (
+        len(value) == 2
+        and not reading.roles
+        and not reading.turn_keys
+        and (plain := _read_plain(value, place, reading)) is not None
+    ):
         return plain
     turn = Fields(rename_keys(value, reading.turn_keys), reading, place)
     role_key = turn.first("role", "from") or "role"
@@ -163,11 +176,15 @@ def _note_rest(turn: Mapping[str, Any], reading: Reading, place: str) -> None:
     inner = {find_root(turn, key) for key in reading.turn_keys.values() if key not in turn}
     where = re.sub(r"\[\d+\]", "[]", place)
     for root in inner & {*turn}:
-        reading.unread.update(f"{where}.{path}" for path in list_unread_paths(turn[root], root, reading.turn_keys.values()))
+        reading.unread.update(
+            f"{where}.{path}" for path in list_unread_paths(turn[root], root, reading.turn_keys.values())
+        )
 
 
 def _read_plain(value: Mapping[str, Any], place: str, reading: Reading) -> Message | None:
-    """A turn of a known role and a text alone, which most are: read without the search for other keys, which takes four times as long."""
+    """A turn of a known role and a text alone, which most are: read without the search for other keys, which takes four
+    times as long.
+    """
     for role_key, key in (("role", "content"), ("from", "value")):
         who, content = value.get(role_key), value.get(key)
         if isinstance(who, str) and isinstance(content, str):
@@ -192,7 +209,11 @@ def _read_role(turn: Fields, key: str) -> str:
 
 def _read_calls(turn: Fields, role: str, key: str) -> tuple[Mapping[str, Any], ...]:
     """The calls of a turn, from `tool_calls`, OpenAI's older `function_call`, or the content of a turn of that role."""
-    named = [n for n in ("tool_calls", "function_call") if not (is_nothing(turn.get(n)) or is_blank(turn[n]) or turn[n] == [])]
+    named = [
+        n
+        for n in ("tool_calls", "function_call")
+        if not (is_nothing(turn.get(n)) or is_blank(turn[n]) or turn[n] == [])
+    ]
     if len(named) > 1:
         raise Wrong(turn.at("function_call"), "stands beside tool_calls; keep one of them")
     if named and role not in ("assistant", CALL):
@@ -237,7 +258,9 @@ def _read_part(value: Any, place: str, reading: Reading) -> str:
         part.note_unread()
         return text
     if part.get("type") not in TEXT_PARTS:
-        raise Wrong(part.at("type"), f"a part of type {show_value(part['type'])} is not read; only parts of type text are")
+        raise Wrong(
+            part.at("type"), f"a part of type {show_value(part['type'])} is not read; only parts of type text are"
+        )
     text = read_text(part, "text", empty=True)
     part.note_unread()
     return text
@@ -252,7 +275,9 @@ def _read_flags(turn: Fields, role: str) -> bool:
         flag = to_bool(turn[name])
         if flag is None:
             shown = show_value(turn[name])
-            raise Wrong(turn.at(name), f"{shown} is not read: 0 or false leaves the turn unlearned, 1 or true learns it")
+            raise Wrong(
+                turn.at(name), f"{shown} is not read: 0 or false leaves the turn unlearned, 1 or true learns it"
+            )
         given[name] = flag
     if len(set(given.values())) > 1:
         yes, no = (next(name for name, flag in given.items() if flag is wanted) for wanted in (True, False))

@@ -1,7 +1,7 @@
 """Best-fit packing: which examples share a row (Ding et al., https://arxiv.org/abs/2404.10830).
 
-TRL packs whole data sets in memory through pyarrow, transformers only flattens a batch; neither takes lengths alone, which
-is all that is needed here and what a memory-mapped data set has at hand.
+TRL packs whole data sets in memory through pyarrow, transformers only flattens a batch; neither takes lengths alone,
+which is all that is needed here and what a memory-mapped data set has at hand.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Rows of answers to compare: pairs, and single answers that were judged. They are cut, dropped and padded side by side.
+"""Rows of answers to compare: pairs, and single answers that were judged.
+
+They are cut, dropped and padded side by side.
 
 Shapes: B rows of a micro-batch, S sides of a row (2 of a pair, 1 of a judged answer), T tokens of the longest side.
 """
@@ -21,7 +23,9 @@ SPECIAL = "the text of a special token"
 
 
 class PreferenceDataset:
-    """Rows over examples of one or two sides. `cuts` [R] says how many tokens of the prompt are left out, on every side alike.
+    """Rows over examples of one or two sides.
+
+    `cuts` [R] says how many tokens of the prompt are left out, on every side alike.
 
     It stands where `Rows` does: `lengths` are those of the longer side, `units` what a mean counts (each row once).
     """
@@ -35,7 +39,8 @@ class PreferenceDataset:
         labels = [sum(encoded.labels(int(n), b, e) for b, e in encoded.sides(int(n))) for n in numbers]
         self.label_counts: Ints = np.array(labels, dtype=np.int64)
         self.tokens: Ints = np.array(
-            [sum(e - b - int(cut) for b, e in encoded.sides(int(n))) for n, cut in zip(numbers, cuts, strict=True)], dtype=np.int64
+            [sum(e - b - int(cut) for b, e in encoded.sides(int(n))) for n, cut in zip(numbers, cuts, strict=True)],
+            dtype=np.int64,
         )
 
     def __len__(self) -> int:
@@ -62,7 +67,8 @@ class PreferenceDataset:
     def sides(self, i: int) -> list[tuple[Ints, int]]:
         """The tokens of each side of row i, int64 [T], and where its answer begins. The last token is the answer's end.
 
-        What a template writes after that, a line break perhaps, nobody generates: a reward is read where an answer ends.
+        What a template writes after that, a line break perhaps, nobody generates: a reward is read where an answer
+        ends.
         """
         number, cut = int(self.numbers[i]), int(self.cuts[i])
         found = []
@@ -75,8 +81,8 @@ class PreferenceDataset:
 def select_kept(encoded: TokenizedData, max_length: int, truncate: bool, report: DataReport) -> tuple[Ints, Ints]:
     """The examples that stay, and how many tokens are cut from the left of each one's prompt; what is dropped is noted.
 
-    A pair is cut on both sides alike or dropped whole: an answer that lost its end, or a prompt that differs, would be compared
-    with what nobody wrote.
+    A pair is cut on both sides alike or dropped whole: an answer that lost its end, or a prompt that differs, would be
+    compared with what nobody wrote.
     """
     numbers, cuts = [], []
     for number, length in enumerate(encoded.lengths.tolist()):
@@ -109,8 +115,8 @@ def select_kept(encoded: TokenizedData, max_length: int, truncate: bool, report:
 def collate_preferences(rows: PreferenceDataset, numbers: Sequence[int]) -> dict[str, Any]:
     """`input_ids`, `targets` [S·B, T], right-padded: all first sides, then all second ones; `good`, `margins` [B].
 
-    `examples` are the rows' example numbers, `lengths` [S·B] their tokens; `shared` is how many tokens at the head of each first side
-    are those of its second, none of them learned or just before one that is.
+    `examples` are the rows' example numbers, `lengths` [S·B] their tokens; `shared` is how many tokens at the head of
+    each first side are those of its second, none of them learned or just before one that is.
     """
     parts = [rows.sides(n) for n in numbers]
     ordered = [side for n in range(len(parts[0]) if parts else 0) for side in (sides[n] for sides in parts)]
@@ -122,7 +128,9 @@ def collate_preferences(rows: PreferenceDataset, numbers: Sequence[int]) -> dict
 
 
 def collate_mismatched(rows: PreferenceDataset, pairs: Sequence[tuple[int, int]], most: int) -> dict[str, Any]:
-    """For each pair the prompt of its first row with the answer of its second, at most `most` tokens, the answer's end cut."""
+    """For each pair the prompt of its first row with the answer of its second, at most `most` tokens, the answer's end
+    cut.
+    """
     made = []
     for first, second in pairs:
         (own, start), (other, begin) = rows.sides(first)[0], rows.sides(second)[0]

@@ -18,7 +18,15 @@ from typing import Any
 from fulgurite.data.config import Format
 from fulgurite.data.example import Conversation, Message
 from fulgurite.data.fields import Fields, Wrong, describe_kind, is_blank, read_text, show_value, to_bool
-from fulgurite.data.formats import NOT_ANSWERED, REJECTED, build_conversation, convert_alpaca, convert_openai, read_question, wrap_in_list
+from fulgurite.data.formats import (
+    NOT_ANSWERED,
+    REJECTED,
+    build_conversation,
+    convert_alpaca,
+    convert_openai,
+    read_question,
+    wrap_in_list,
+)
 from fulgurite.data.messages import Turn, read_turns
 
 FORMATS = frozenset({Format.preference, Format.kto})
@@ -32,7 +40,8 @@ def convert_preferences(record: Fields, format: Format) -> dict[str, Any]:
 
 
 def convert_pair(record: Fields) -> dict[str, Any]:
-    """A pair of answers to one prompt. Raises Wrong if a side is missing, the sides are equal, or their prompts differ."""
+    """A pair of answers to one prompt. Raises Wrong if a side is missing, the sides are equal, or their prompts differ.
+    """
     beside = None if record.has("chosen") else next((name for name in REJECTED if record.has(name)), None)
     if beside is not None:
         before, chosen, rejected = _read_beside(record, beside)
@@ -50,12 +59,17 @@ def convert_pair(record: Fields) -> dict[str, Any]:
     if (chosen.content.strip(), chosen.tool_calls) == (rejected.content.strip(), rejected.tool_calls):
         raise Wrong("rejected", "is the same text as chosen")
     turns = prompt if prompt is not None else before
-    first, second = (_build_conversation(record, turns, answer, name) for answer, name in ((chosen, "chosen"), (rejected, "rejected")))
+    first, second = (
+        _build_conversation(record, turns, answer, name)
+        for answer, name in ((chosen, "chosen"), (rejected, "rejected"))
+    )
     return {"messages": first, "rejected": second, "margin": _read_margin(record)}
 
 
 def _read_beside(record: Fields, name: str) -> tuple[list[Turn], Message, Message]:
-    """The prompt and both answers in ms-swift's form: the better answer ends `messages`, the worse has a field of its own."""
+    """The prompt and both answers in ms-swift's form: the better answer ends `messages`, the worse has a field of its
+    own.
+    """
     turns = read_turns(record.get("messages"), "messages", record.reading)
     prompt, chosen = _split_answer(turns)
     if not isinstance(record[name], list | Mapping):
@@ -73,13 +87,19 @@ def convert_judged(record: Fields) -> dict[str, Any]:
         raise Wrong("label", "is missing")
     good = to_bool(record["label"])
     if good is None:
-        raise Wrong("label", f"true or false is due and this is {_show_kind(record['label'])}; 1 and 0, yes and no are read as well")
+        raise Wrong(
+            "label",
+            f"true or false is due and this is {_show_kind(record['label'])}; 1 and 0, yes and no are read as well",
+        )
     if "completion" in record:
         prompt = _read_prompt(record)
         before, answer = _read_side(record, "completion", prompt)
         if prompt is None and not before:
             raise Wrong("prompt", "is missing")
-        return {"messages": _build_conversation(record, before if prompt is None else prompt, answer, "completion"), "good": good}
+        return {
+            "messages": _build_conversation(record, before if prompt is None else prompt, answer, "completion"),
+            "good": good,
+        }
     one_exchange = record.has("instruction") or not (record.has("messages") or record.has("conversations"))
     messages, _ = convert_alpaca(record) if one_exchange else convert_openai(record)
     assert messages is not None
@@ -95,7 +115,10 @@ def _said(turns: Sequence[Turn], but_system: bool = False) -> list[Message]:
 
 
 def _read_side(record: Fields, name: str, prompt: list[Turn] | None) -> tuple[list[Turn], Message]:
-    """The turns that stand before an answer in its own field, and the answer. A text in which another prompt stands is all answer."""
+    """The turns that stand before an answer in its own field, and the answer.
+
+    A text in which another prompt stands is all answer.
+    """
     value = record.get(name)
     if isinstance(value, list | Mapping):
         turns = read_turns(wrap_in_list(value), name, record.reading)
@@ -122,7 +145,10 @@ def _refuse_unlearned(answer: Message, place: str) -> None:
 
 
 def read_dialogue(text: str, name: str) -> list[Turn]:
-    """The turns of `\\n\\nHuman: ... \\n\\nAssistant: ...`; none if a text is not of this form. An empty last answer is left out."""
+    """The turns of `\\n\\nHuman: ... \\n\\nAssistant: ...`; none if a text is not of this form.
+
+    An empty last answer is left out.
+    """
     marks = list(SPEAKER.finditer(text))
     if len(marks) < 2 or marks[0].start() != 0 or marks[0][1] != "Human":
         return []
@@ -164,7 +190,9 @@ def _read_margin(record: Fields) -> float:
     if is_blank(value):
         return 0.0
     try:
-        number = float(value) if isinstance(value, str | int | float | Decimal) and not isinstance(value, bool) else None
+        number = (
+            float(value) if isinstance(value, str | int | float | Decimal) and not isinstance(value, bool) else None
+        )
     except (ValueError, OverflowError):
         number = None
     if number is None:
@@ -176,4 +204,8 @@ def _read_margin(record: Fields) -> float:
 
 def _show_kind(value: Any) -> str:
     """The kind of a value, and the value if it is short enough for a line to be of use."""
-    return describe_kind(value) if value is None or isinstance(value, bool) else f"{describe_kind(value)} ({show_value(value)})"
+    return (
+        describe_kind(value)
+        if value is None or isinstance(value, bool)
+        else f"{describe_kind(value)} ({show_value(value)})"
+    )

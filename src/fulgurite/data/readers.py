@@ -1,8 +1,8 @@
 """Records out of files, one at a time: JSON, JSONL, CSV, Parquet, Arrow, text, each also gzipped; never a pickle.
 
-Memory is a small multiple of the longest record, which has at most MOST_RECORD characters. Bytes that are no UTF-8 pass as lone
-surrogates (PEP 383), so that the check of the field they stand in names the line; UTF-16 and UTF-32 are read where a byte-order mark
-tells of them.
+Memory is a small multiple of the longest record, which has at most MOST_RECORD characters. Bytes that are no UTF-8 pass
+as lone surrogates (PEP 383), so that the check of the field they stand in names the line; UTF-16 and UTF-32 are read
+where a byte-order mark tells of them.
 """
 
 from __future__ import annotations
@@ -25,9 +25,17 @@ from fulgurite.errors import DataError
 
 BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 SIGNS = {
-    b"PAR1": "Parquet", b"ARROW1": "Arrow", b"\xff\xff\xff\xff": "Arrow", b"\x1f\x8b": "gzip",
-    b"PK\x03\x04": "a zip archive", b"\x80\x02": "a pickle", b"\x80\x03": "a pickle", b"\x80\x04": "a pickle", b"\x80\x05": "a pickle",
-    b"\x89HDF": "HDF5", b"%PDF": "a PDF",
+    b"PAR1": "Parquet",
+    b"ARROW1": "Arrow",
+    b"\xff\xff\xff\xff": "Arrow",
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "a zip archive",
+    b"\x80\x02": "a pickle",
+    b"\x80\x03": "a pickle",
+    b"\x80\x04": "a pickle",
+    b"\x80\x05": "a pickle",
+    b"\x89HDF": "HDF5",
+    b"%PDF": "a PDF",
 }
 """What a file is by its first bytes, whatever its ending says."""
 DELIMITERS = ",;\t|"
@@ -42,7 +50,8 @@ Raw = tuple[Place, Any] | Bad
 
 
 def read_records(path: Path) -> Iterator[Raw]:
-    """Each record with its place, or what is wrong with it. Raises DataError where the rest of the file cannot be read."""
+    """Each record with its place, or what is wrong with it. Raises DataError where the rest of the file cannot be read.
+    """
     kind = guess_kind(path) or "text"
     try:
         if kind in ("parquet", "arrow"):
@@ -53,7 +62,9 @@ def read_records(path: Path) -> Iterator[Raw]:
     except Endless as error:
         raise DataError(f"{path}:{error.line}: field 'record': {error}.") from error
     except UnicodeError as error:
-        raise DataError(f"{path}: is no whole {getattr(error, 'encoding', 'text')} text; save the file as UTF-8.") from error
+        raise DataError(
+            f"{path}: is no whole {getattr(error, 'encoding', 'text')} text; save the file as UTF-8."
+        ) from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())[:120]}).") from error
 
@@ -64,7 +75,9 @@ def _open(path: Path, kind: str) -> TextIO:
         head = raw.peek(8)[:8]
         what = next((what for sign, what in SIGNS.items() if head.startswith(sign)), None)
         if what:
-            raise DataError(f"{path}: the ending says {kind}, the content is {what}; give the file the ending of what it is.")
+            raise DataError(
+                f"{path}: the ending says {kind}, the content is {what}; give the file the ending of what it is."
+            )
         encoding = next((e for mark, e in BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
         if encoding is None and b"\0" in head[:2] and len(head) > 1:
             raise DataError(f"{path}: looks like UTF-16 without a byte-order mark; save the file as UTF-8.")
@@ -72,7 +85,9 @@ def _open(path: Path, kind: str) -> TextIO:
         raw.close()
         raise
     newline = {"csv": "", "tsv": "", "text": None}.get(kind, "\n")
-    return io.TextIOWrapper(raw, encoding or "utf-8-sig", errors="strict" if encoding else "surrogateescape", newline=newline)
+    return io.TextIOWrapper(
+        raw, encoding or "utf-8-sig", errors="strict" if encoding else "surrogateescape", newline=newline
+    )
 
 
 def _read_jsonl(path: Path, stream: TextIO) -> Iterator[Raw]:
@@ -116,7 +131,8 @@ def _read_json(path: Path, stream: TextIO) -> Iterator[Raw]:
                 for number, (_, value, twin) in enumerate(read_items(again), 1):
                     yield _read_line(Place(str(path), number), value, twin)
             except NotJson as error:
-                # Unlike a bad line, a fault in a list hides what follows it: no number of tolerated records covers that.
+                # Unlike a bad line, a fault in a list hides what follows it: no number of tolerated records covers
+                # that.
                 raise DataError(f"{path}:{error.line}: field 'record': {error.reason}; mend the file.") from error
 
 
@@ -138,13 +154,19 @@ def _read_object(path: Path) -> Iterator[Raw]:
         yield Bad(place, decoder.twin or "record", reason)
         return
     lists = {name: value for name, value in whole.items() if isinstance(value, list) and value}
-    tables = [value for value in lists.values() if all(isinstance(item, dict) and not {"role", "from"} & {*item} for item in value)]
+    tables = [
+        value
+        for value in lists.values()
+        if all(isinstance(item, dict) and not {"role", "from"} & {*item} for item in value)
+    ]
     columns = len(lists) > 1 and len(lists) == len(whole) and len({len(value) for value in lists.values()}) == 1
     if len(tables) == 1 and not RECORD & {*whole}:
         yield from ((Place(str(path), number), record) for number, record in enumerate(tables[0], 1))
     elif columns and not tables:
         rows = zip(*lists.values(), strict=True)
-        yield from ((Place(str(path), number), dict(zip(lists, row, strict=True))) for number, row in enumerate(rows, 1))
+        yield from (
+            (Place(str(path), number), dict(zip(lists, row, strict=True))) for number, row in enumerate(rows, 1)
+        )
     elif len(tables) > 1 and not RECORD & {*whole}:
         yield Bad(place, "record", f"{ONE_OBJECT}; write the list to learn from to a file of its own")
     else:
@@ -184,7 +206,8 @@ def _read_csv(path: Path, stream: TextIO, usual: str = ",") -> Iterator[Raw]:
 
 
 def _guess_delimiter(head: str, usual: str) -> str:
-    """What separates the cells of a CSV file that begins with `head`: the usual one, unless only another makes several columns.
+    """What separates the cells of a CSV file that begins with `head`: the usual one, unless only another makes several
+    columns.
 
     csv.Sniffer was looked at: it takes letters of prose for a delimiter.
     """

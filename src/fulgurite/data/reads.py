@@ -1,4 +1,6 @@
-"""What a stage reads of a data set's records. A stage declares it (`Stage.reads`), and everything that reads data asks for it here.
+"""What a stage reads of a data set's records.
+
+A stage declares it (`Stage.reads`), and everything that reads data asks for it here.
 
 Standard library only.
 """
@@ -17,13 +19,18 @@ CHAT = frozenset({Format.alpaca, Format.sharegpt, Format.openai})
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """The formats that a stage reads, and the words for them in messages. The default reads conversations and learns their answers."""
+    """The formats that a stage reads, and the words for them in messages.
+
+    The default reads conversations and learns their answers.
+    """
 
     formats: frozenset[Format] = CHAT
     assumed: Format = Format.openai
     """The format of a file in which no record tells its format: it has none, or the first is no object."""
     forms: tuple[tuple[str, ...], ...] = (("messages",), ("instruction", "output"))
-    """The fields that a record must have, in each form that it may take; columns of other names are suggested for these."""
+    """The fields that a record must have, in each form that it may take; columns of other names are suggested for
+    these.
+    """
     fields: str = "instruction: ..., output: ..."
     """The fields of `data.columns`, as an error message shows them."""
     learns: str = "learns answers to questions"
@@ -44,12 +51,19 @@ class Reads:
 
 CONVERSATIONS = Reads()
 PAIRS = Reads(
-    frozenset({Format.preference}), Format.preference, (("prompt", "chosen", "rejected"),), "prompt: ..., chosen: ..., rejected: ...",
+    frozenset({Format.preference}),
+    Format.preference,
+    (("prompt", "chosen", "rejected"),),
+    "prompt: ..., chosen: ..., rejected: ...",
     "learns from pairs of answers",
 )
 JUDGED = Reads(
-    frozenset({Format.kto, Format.preference}), Format.openai, (("prompt", "completion", "label"), ("messages", "label")),
-    "prompt: ..., completion: ..., label: ...", "learns from answers with a label", splits_pairs=True,
+    frozenset({Format.kto, Format.preference}),
+    Format.openai,
+    (("prompt", "completion", "label"), ("messages", "label")),
+    "prompt: ..., completion: ..., label: ...",
+    "learns from answers with a label",
+    splits_pairs=True,
 )
 PROMPTS = Reads(CHAT | {Format.prompts}, Format.prompts, (("prompt",),), "prompt: ...", "answers prompts", prompts=True)
 TEXT = Reads(frozenset({Format.text}), Format.text, (("text",),), "text: ...", "reads running text", running_text=True)

@@ -38,19 +38,25 @@ class DataReport:
     unread_fields: dict[str, int] = field(default_factory=dict)
     """Fields that nothing is made of, and in how many records they stand."""
     remarks: dict[str, int] = field(default_factory=dict)
-    """What was read otherwise than it is written, such as two turns in a row joined into one, and in how many records."""
+    """What was read otherwise than it is written, such as two turns in a row joined into one, and in how many records.
+    """
     truncated: int = 0
     truncated_share: float = 0.0
     answers_missed: int = 0
-    """Conversations of which an earlier answer is not learned, because its prompt's tokens would differ at inference."""
+    """Conversations of which an earlier answer is not learned, because its prompt's tokens would differ at inference.
+    """
     split_records: int = 0
-    """Conversations with a row for each answer, because the chat template writes earlier turns otherwise once later ones follow."""
+    """Conversations with a row for each answer, because the chat template writes earlier turns otherwise once later
+    ones follow.
+    """
     split_rows: int = 0
     """The rows that were made of them."""
     split_tokens: int = 0
     """The tokens of those rows."""
     answers_left_out: dict[str, int] = field(default_factory=dict)
-    """Answers of such conversations that were left out, by reason, where another answer of the same conversation was not."""
+    """Answers of such conversations that were left out, by reason, where another answer of the same conversation was
+    not.
+    """
     written_otherwise: dict[str, int] = field(default_factory=dict)
     """What the chat template has no place for, how it was written, and in how many records."""
     pieces: int = 0
@@ -95,12 +101,18 @@ class DataReport:
         parts += [f"{self.truncated:,} truncated to {self.max_length} tokens"] if self.truncated else []
         parts += [f"{self.not_drawn:,} not drawn (data.max_samples)"] if self.not_drawn else []
         parts += [f"{self.not_weighted:,} left out by data.weights"] if self.not_weighted else []
-        parts += [f"{self.answers_missed:,} with an earlier answer whose tokens would differ at inference"] if self.answers_missed else []
+        parts += (
+            [f"{self.answers_missed:,} with an earlier answer whose tokens would differ at inference"]
+            if self.answers_missed
+            else []
+        )
         parts += [f"{count:,} {what}" for what, count in self.written_otherwise.items()]
         if self.split_records:
             parts.append(
-                f"{self.split_records:,} conversations are {self.split_rows:,} rows ({self.split_tokens:,} tokens), one for each answer, "
-                "as the chat template writes earlier turns otherwise once later ones follow (data.mask=last learns the last answers alone)"
+                f"{self.split_records:,} conversations are {self.split_rows:,} rows ({self.split_tokens:,} tokens), "
+                "one for each answer, "
+                "as the chat template writes earlier turns otherwise once later ones follow (data.mask=last learns "
+                "the last answers alone)"
             )
         parts += [f"{count:,} answers of them left out ({reason})" for reason, count in self.answers_left_out.items()]
         parts += [f"{self.pieces:,} more pieces from documents cut at {self.max_length} tokens"] if self.pieces else []

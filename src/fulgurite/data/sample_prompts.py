@@ -22,7 +22,11 @@ def choose_sample_prompts(asked: Sequence[str] | None, source: Source, val: AnyR
     if source.config.conversations and not source.reads.running_text:
         lines = (GUIDE / "questions.jsonl").read_text(encoding="utf-8").splitlines()
         return [json.loads(line)["messages"][0]["content"] for line in lines][:MANY]
-    wanted = list(dict.fromkeys(place for i in range(len(val)) for place in val.places(i)[:1]))[:MANY] if val is not None else None
+    wanted = (
+        list(dict.fromkeys(place for i in range(len(val)) for place in val.places(i)[:1]))[:MANY]
+        if val is not None
+        else None
+    )
     found: list[Any] = []
     for example in source.examples():
         if isinstance(example, Bad) or (wanted is not None and str(example.place) not in wanted):
@@ -33,7 +37,9 @@ def choose_sample_prompts(asked: Sequence[str] | None, source: Source, val: AnyR
             end = len(example.messages) if source.reads.prompts else _find_first_answer(example.messages)
             turns = Conversation.of(example.messages[:end])
             prompt = turns if turns.tools or turns.arguments else list(turns)
-            found += [prompt] if prompt not in found[-1:] else []  # both answers of a pair that KTO takes apart ask the same
+            found += (
+                [prompt] if prompt not in found[-1:] else []
+            )  # both answers of a pair that KTO takes apart ask the same
         if len(found) == MANY:
             break
     return found

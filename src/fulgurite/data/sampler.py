@@ -1,4 +1,6 @@
-"""Which examples make which step: a pure function of seed, epoch and step, so that a resumed run sees what it would have seen."""
+"""Which examples make which step: a pure function of seed, epoch and step, so that a resumed run sees what it would
+have seen.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ class StepSampler:
     """Optimizer steps as micro-batches of row numbers, for one process of several.
 
     Every step has exactly `micro_batches_per_step` micro-batches for each process, of at most `micro_batch` rows; the
-    rows of a step are sorted by length and neighbours share a micro-batch, so that padding is small. Where a step has too
-    few rows the empty micro-batches come first: the optimizer steps after the last one, which then has work in it.
+    rows of a step are sorted by length and neighbours share a micro-batch, so that padding is small. Where a step has
+    too few rows the empty micro-batches come first: the optimizer steps after the last one, which then has work in it.
     """
 
     def __init__(
@@ -52,10 +54,12 @@ class StepSampler:
 
 
 class PoissonSampler:
-    """Steps for differential privacy: `draw(step)` says which rows enter, each by itself, so that there may be few, many or none.
+    """Steps for differential privacy: `draw(step)` says which rows enter, each by itself, so that there may be few,
+    many or none.
 
     The same kind of micro-batches as StepOrder's, for one process. Their number is fixed, with room for three standard
-    deviations; a larger draw is never cut, for that would break the promise: its micro-batches grow beyond `micro_batch`.
+    deviations; a larger draw is never cut, for that would break the promise: its micro-batches grow beyond
+    `micro_batch`.
     """
 
     def __init__(self, lengths: Ints, batch_size: int, micro_batch: int, draw: Callable[[int], Ints]) -> None:
@@ -78,10 +82,11 @@ class PoissonSampler:
 
 
 def pair_mismatched(rows: Sequence[int], prompts: Sequence[Hashable], seed: Sequence[int]) -> dict[int, int]:
-    """For each row another of the same step that answers another prompt, drawn from `seed`; `prompts` are those of `rows`.
+    """For each row another of the same step that answers another prompt, drawn from `seed`; `prompts` are those of
+    `rows`.
 
-    Each row is another's exactly once, unless one prompt has more than half of the rows: then the rest serve its rows in turn, the
-    first ones more often than the last. Empty where all rows share one prompt, or there is only one.
+    Each row is another's exactly once, unless one prompt has more than half of the rows: then the rest serve its rows
+    in turn, the first ones more often than the last. Empty where all rows share one prompt, or there is only one.
     """
     prompt = dict(zip(rows, prompts, strict=True))
     alike: dict[Hashable, list[int]] = {}
@@ -91,6 +96,7 @@ def pair_mismatched(rows: Sequence[int], prompts: Sequence[Hashable], seed: Sequ
     rest = [row for group in alike.values() if group is not most for row in group]
     if len(most) > len(rest):
         return dict(zip(most, cycle(rest), strict=False)) | dict(zip(rest, most, strict=False)) if rest else {}
-    # in a circle of whole groups a step as long as the longest leads out of every group, and does not come round to it again
+    # in a circle of whole groups a step as long as the longest leads out of every group, and does not come round to it
+    # again
     circle = [row for group in alike.values() for row in group]
     return dict(zip(circle, [*circle[len(most) :], *circle[: len(most)]], strict=True))

@@ -25,10 +25,17 @@ from fulgurite.errors import DataError, suggest_similar
 GUIDE = Path(__file__).parent / "guide"
 HOLDS = {
     Format.prompts: "prompts without answers",
-    Format.text: "running text", Format.preference: "pairs of answers (preference)", Format.kto: "answers with a label (kto)",
+    Format.text: "running text", Format.preference: "pairs of answers (preference)", Format.kto: "answers with a "
+        "label (kto)",
     **{format: f"conversations ({format})" for format in sorted(CHAT)},
 }
-STAGE = {Format.text: "pt", Format.prompts: "grpo", Format.preference: "dpo", Format.kto: "kto", **dict.fromkeys(CHAT, "sft")}
+STAGE = {
+    Format.text: "pt",
+    Format.prompts: "grpo",
+    Format.preference: "dpo",
+    Format.kto: "kto",
+    **dict.fromkeys(CHAT, "sft"),
+}
 MOST_FIELDS, OTHERS = 1000, "(other fields)"
 """How many unread fields are counted by name: a record may have 100,000 of its own."""
 LOOK = 20
@@ -39,8 +46,9 @@ LOOK = 20
 class Checked:
     """What one pass over the data found.
 
-    `unread` counts the records that have a field which nothing is made of, `remarks` those that were read otherwise than they are
-    written. Of a pair that KTO takes apart both halves count as records; `pairs` says how many such pairs there are.
+    `unread` counts the records that have a field which nothing is made of, `remarks` those that were read otherwise
+    than they are written. Of a pair that KTO takes apart both halves count as records; `pairs` says how many such pairs
+    there are.
     """
 
     rows: int = 0
@@ -53,7 +61,8 @@ class Checked:
     remarks: Counter[str] = field(default_factory=Counter)
 
     def count_unread(self, names: Iterable[str]) -> None:
-        """Counts the unread fields of a record. Names are shortened, and beyond MOST_FIELDS of them counted together."""
+        """Counts the unread fields of a record. Names are shortened, and beyond MOST_FIELDS of them counted together.
+        """
         for name in sorted(shorten(name) or "''" for name in names):
             self.unread[name if name in self.unread or len(self.unread) < MOST_FIELDS else OTHERS] += 1
 
@@ -72,7 +81,8 @@ class Checked:
 class Source:
     """Files in known formats. `train` and `val` are their paths; `val` is empty where a share is split off instead.
 
-    `weights` has one number a training file, or is empty. Raises DataError where a format is unknown or not the stage's.
+    `weights` has one number a training file, or is empty. Raises DataError where a format is unknown or not the
+    stage's.
     """
 
     def __init__(
@@ -87,7 +97,10 @@ class Source:
         known = sorted(formats.COLUMNS)
         for name in columns:
             if name not in known:
-                raise DataError(f"data.columns: no format has a field {name}.{suggest_similar(name, known)} There are {', '.join(known)}.")
+                raise DataError(
+                    f"data.columns: no format has a field {name}.{suggest_similar(name, known)} There are "
+                    f"{', '.join(known)}."
+                )
         self.roles = _check_roles(getattr(config, "roles", {}))
         self.formats = [format if format is not Format.auto else self._detected(path) for path in self.files]
         self.checked: Checked | None = None
@@ -111,7 +124,10 @@ class Source:
                 yield from self._halves(example)
 
     def check(self) -> Checked:
-        """Stream every record once. Raises DataError if more than `data.max_drop` are bad, none is good, or a file has no record."""
+        """Stream every record once.
+
+        Raises DataError if more than `data.max_drop` are bad, none is good, or a file has no record.
+        """
         found, bad = Checked(), 0
         for number, path in enumerate(self.files):
             before = found.rows
@@ -130,7 +146,9 @@ class Source:
                     found.count_unread(reading.unread)
                     found.remarks.update(reading.remarks)
             if found.rows == before:
-                raise DataError(f"{path}:1: field 'record': the file holds no record; leave it out, or give a file with examples.")
+                raise DataError(
+                    f"{path}:1: field 'record': the file holds no record; leave it out, or give a file with examples."
+                )
         if found.good == 0:
             raise DataError(self._all_bad(found.bad[0], bad))
         if bad > self.config.max_drop:
@@ -140,7 +158,8 @@ class Source:
         return found
 
     def _all_bad(self, first: Bad, count: int) -> str:
-        """The sentence for data of which nothing can be used: what it looks like, as what it was read, what to change."""
+        """The sentence for data of which nothing can be used: what it looks like, as what it was read, what to change.
+        """
         number = next((n for n, path in enumerate(self.files) if str(path) == first.place.file), 0)
         sample = self._sample(self.files[number])
         every = "the only record is bad" if count == 1 else f"all {count:,} records are bad"
@@ -166,7 +185,9 @@ class Source:
         try:
             turn_keys = {**self.turn_keys, **{ours: theirs for ours, theirs in columns.items() if ours in TURN_KEYS}}
             reading = Reading(self.roles, turn_keys, asks=self.reads.prompts)
-            fields = formats.rename_fields(record, {ours: theirs for ours, theirs in columns.items() if ours not in TURN_KEYS}, reading)
+            fields = formats.rename_fields(
+                record, {ours: theirs for ours, theirs in columns.items() if ours not in TURN_KEYS}, reading
+            )
             format = formats.detect_format(fields, self.reads)
             if format not in self.reads.formats:
                 return False
@@ -221,11 +242,17 @@ class Source:
         if explained := explain_record(seen[0]):
             raise DataError(f"{path}:1: field 'record': {explained}.")
         columns = suggest_columns(seen, self.reads, self._is_read, guess=True)
-        remedy = f"name them, for example {format_override(columns)}" if columns else f"name them with {self._wanted_columns()}"
+        remedy = (
+            f"name them, for example {format_override(columns)}"
+            if columns
+            else f"name them with {self._wanted_columns()}"
+        )
         if columns == {} and self.columns:
             remedy = "leave data.columns out"
         given = f" under {format_override(self.columns)}" if self.columns else ""
-        given += "".join(f", and there is no {theirs}" for theirs in self.columns.values() if not has_column(seen[0], theirs))
+        given += "".join(
+            f", and there is no {theirs}" for theirs in self.columns.values() if not has_column(seen[0], theirs)
+        )
         first = min(map(str, seen[0]), default="")
         raise DataError(
             f"{path}:1: field '{first[:60]}': no format has the fields of {describe_record(seen[0])}{given}; "
@@ -240,7 +267,8 @@ class Source:
             raise DataError(f"{path}:1: field 'record': {explained}.")
         if self.reads.running_text:
             raise DataError(
-                f"{path} holds {HOLDS[format]} and stage={self.stage} reads running text; take stage={STAGE[format]}, or name one of its "
+                f"{path} holds {HOLDS[format]} and stage={self.stage} reads running text; take stage={STAGE[format]}, "
+                "or name one of its "
                 "fields with data.format=text data.columns={text: ...}."
             )
         if format is Format.preference and self.reads.formats >= CHAT:
@@ -251,11 +279,14 @@ class Source:
         columns = suggest_columns(sample, self.reads, self._is_read, guess=False) if own else None
         if columns:
             raise DataError(
-                f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; if they are there under another name, name them with "
+                f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; if they are there under another name, "
+                "name them with "
                 f"{format_override(columns)}; else take stage={STAGE[format]}."
             )
         other = " or data=guide_preference" if self.config.shipped[0] and self.reads.compares else ""
-        raise DataError(f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; take stage={STAGE[format]}{other}.")
+        raise DataError(
+            f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; take stage={STAGE[format]}{other}."
+        )
 
     def _chosen_alone(self, sample: list[Any]) -> str:
         """The words that learn the better answers alone, if these records can be read so."""
@@ -280,7 +311,10 @@ def _check_roles(roles: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def build_source(config: Any, *, stage: str, seed: int) -> Source:
-    """The data set of `data=guide`, one of its kin, or `file`. Raises DataError where it has no files, or does not fit the stage."""
+    """The data set of `data=guide`, one of its kin, or `file`.
+
+    Raises DataError where it has no files, or does not fit the stage.
+    """
     if config.shipped[0]:
         training, held_out = ([GUIDE / name] if name else [] for name in config.shipped)
         return Source(config, stage, training, held_out, config.shipped_format, {})
@@ -290,8 +324,14 @@ def build_source(config: Any, *, stage: str, seed: int) -> Source:
     train = [path for group in groups for path in group]
     twice = {path.resolve() for path in train} & {path.resolve() for group in val for path in group}
     if twice:
-        raise DataError(f"{min(twice)} is in data.path and in data.val_path; what is trained on cannot tell how well it goes.")
+        raise DataError(
+            f"{min(twice)} is in data.path and in data.val_path; what is trained on cannot tell how well it goes."
+        )
     if config.weights and len(config.weights) != len(groups):
-        raise DataError(f"data.weights has {len(config.weights)} numbers and data.path {len(groups)} entries; give one an entry.")
+        raise DataError(
+            f"data.weights has {len(config.weights)} numbers and data.path {len(groups)} entries; give one an entry."
+        )
     weights = [w for w, group in zip(config.weights, groups, strict=True) for _ in group] if config.weights else []
-    return Source(config, stage, train, [path for group in val for path in group], config.format, config.columns, weights)
+    return Source(
+        config, stage, train, [path for group in val for path in group], config.format, config.columns, weights
+    )

@@ -1,8 +1,9 @@
 """The text of a special token inside what a person wrote: found, marked, and encoded as plain text.
 
-A template writes `<|im_end|>` to end a turn. Where a user writes it, transformers reads the same token, and the turn ends there.
-transformers 5.23 has `apply_chat_template(..., sanitize_control_tokens=True)` for this, which gives tokens and not the text that is
-needed here, and which takes `<think>` for a control token as well; the marks and the pieces here are as there.
+A template writes `<|im_end|>` to end a turn. Where a user writes it, transformers reads the same token, and the turn
+ends there. transformers 5.23 has `apply_chat_template(..., sanitize_control_tokens=True)` for this, which gives tokens
+and not the text that is needed here, and which takes `<think>` for a control token as well; the marks and the pieces
+here are as there.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ class SpecialTexts:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-        written = sorted({text for text in special | {*map(str, tokenizer.all_special_tokens)} if text.strip()}, key=len, reverse=True)
+        written = sorted(
+            {text for text in special | {*map(str, tokenizer.all_special_tokens)} if text.strip()},
+            key=len,
+            reverse=True,
+        )
         pattern = _build_pattern(written)
         self._special, self._marked = re.compile(pattern), re.compile(f"{START}({pattern}){END}")
         self._in_answer = re.compile(_build_pattern([text for text in written if "think" not in text.lower()]))
@@ -43,7 +48,9 @@ class SpecialTexts:
     def inside_any(self, messages: Sequence[Message]) -> bool:
         """Whether a part of a conversation does."""
         conversation = Conversation.of(messages)
-        return any(self._finds(turn) for turn in conversation) or any(map(self.inside, _list_strings(conversation.tools)))
+        return any(self._finds(turn) for turn in conversation) or any(
+            map(self.inside, _list_strings(conversation.tools))
+        )
 
     def _finds(self, turn: Message) -> bool:
         others = _list_strings([turn.reasoning, turn.name, turn.tool_calls])
@@ -53,9 +60,12 @@ class SpecialTexts:
         return self._in_answer if turn.role == "assistant" else self._special
 
     def mark(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """The conversation with marks around such texts. One that is marked already stays as it is. Raises DataError."""
+        """The conversation with marks around such texts. One that is marked already stays as it is. Raises DataError.
+        """
         conversation = Conversation.of(messages)
-        if not self.inside_any(conversation) and not any(START in text or END in text for text in _list_strings(conversation)):
+        if not self.inside_any(conversation) and not any(
+            START in text or END in text for text in _list_strings(conversation)
+        ):
             return messages
         turns = tuple(
             replace(
@@ -74,7 +84,9 @@ class SpecialTexts:
         if isinstance(value, str):
             pattern, bare = pattern or self._special, self.unmarked(value)
             if START in bare or END in bare or (bare != value and pattern.search(bare)):
-                raise DataError(f"holds U+{ord(START):04X} or U+{ord(END):04X}, which stand for no character; take it out")
+                raise DataError(
+                    f"holds U+{ord(START):04X} or U+{ord(END):04X}, which stand for no character; take it out"
+                )
             return value if bare != value else pattern.sub(f"{START}\\g<0>{END}", value)
         if isinstance(value, Mapping):
             return {self._mark(name): self._mark(item) for name, item in value.items()}
@@ -101,7 +113,9 @@ class SpecialTexts:
         return found
 
     def _encode(self, text: str, plain: bool) -> list[int]:
-        found: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=plain, verbose=False)["input_ids"]
+        found: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=plain, verbose=False)[
+            "input_ids"
+        ]
         return found
 
 

@@ -11,21 +11,68 @@ from fulgurite.data.fields import LONG, describe_kind
 from fulgurite.data.reads import Reads
 from fulgurite.errors import find_nearest
 
-QUESTION = ("instruction", "prompt", "question", "query", "input", "problem", "user", "human", "request", "source", "context", "q")
-ANSWER = ("output", "completion", "response", "answer", "answers", "assistant", "gpt", "reply", "solution", "target", "label", "a")
+QUESTION = (
+    "instruction",
+    "prompt",
+    "question",
+    "query",
+    "input",
+    "problem",
+    "user",
+    "human",
+    "request",
+    "source",
+    "context",
+    "q",
+)
+ANSWER = (
+    "output",
+    "completion",
+    "response",
+    "answer",
+    "answers",
+    "assistant",
+    "gpt",
+    "reply",
+    "solution",
+    "target",
+    "label",
+    "a",
+)
 TALK = ("messages", "conversations", "conversation", "chat", "dialog", "dialogue", "turns", "items", "contents")
 SPEAKER = ("role", "from", "speaker", "author", "sender", "who", "participant", "name", "user", "type")
 SAID = ("content", "value", "text", "utterance", "message", "parts", "body", "msg")
 """What other data sets call the two keys of a turn."""
 
 NAMES: dict[str, tuple[str, ...]] = {
-    "instruction": QUESTION, "prompt": ("prompt", *QUESTION), "output": ANSWER, "completion": ("completion", *ANSWER),
-    "messages": TALK, "text": ("text", "content", "body", "document", "article", "raw_content", "passage", "code"),
+    "instruction": QUESTION,
+    "prompt": ("prompt", *QUESTION),
+    "output": ANSWER,
+    "completion": ("completion", *ANSWER),
+    "messages": TALK,
+    "text": ("text", "content", "body", "document", "article", "raw_content", "passage", "code"),
     "chosen": (
-        "chosen", "preferred", "better", "winner", "positive", "accepted", "good", "response_chosen", "chosen_response", "preferred_output",
+        "chosen",
+        "preferred",
+        "better",
+        "winner",
+        "positive",
+        "accepted",
+        "good",
+        "response_chosen",
+        "chosen_response",
+        "preferred_output",
     ),
     "rejected": (
-        "rejected", "dispreferred", "worse", "loser", "negative", "bad", "response_rejected", "rejected_response", "non_preferred_output",
+        "rejected",
+        "dispreferred",
+        "worse",
+        "loser",
+        "negative",
+        "bad",
+        "response_rejected",
+        "rejected_response",
+        "non_preferred_output",
     ),
     "label": ("label", "kto_tag", "good", "is_good", "feedback", "thumbs_up", "correct", "rating"),
 }
@@ -72,10 +119,11 @@ def _shorten(name: Any) -> str:
 def suggest_columns(
     records: Sequence[Any], due: Reads, is_read: Callable[[Any, Mapping[str, str]], bool], guess: bool,
 ) -> dict[str, str] | None:
-    """The columns under which most of the records can be read, or None; empty if they can be read under their own names.
+    """The columns under which most of the records can be read, or None; empty if they can be read under their own
+    names.
 
-    `due` is what the stage declares to read; `is_read(record, columns)` tries one record. With `guess` the first columns are tried in
-    every order if no name is known.
+    `due` is what the stage declares to read; `is_read(record, columns)` tries one record. With `guess` the first
+    columns are tried in every order if no name is known.
     """
     objects = [record for record in records if isinstance(record, Mapping)]
     if not objects:
@@ -96,7 +144,9 @@ def suggest_columns(
 
 
 def _list_names(record: Mapping[str, Any]) -> Iterable[str]:
-    """The columns of a record, then the keys inside those that are objects (`body.messages`), and the first of a list of texts."""
+    """The columns of a record, then the keys inside those that are objects (`body.messages`), and the first of a list
+    of texts.
+    """
     short = {str(name): value for name, value in record.items() if len(str(name)) <= LONG}
     yield from short
     for name, value in list(short.items())[:FEW]:
@@ -109,7 +159,9 @@ def _list_names(record: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _list_candidates(names: list[str], forms: Sequence[tuple[str, ...]], guess: bool) -> Iterable[dict[str, str]]:
-    """Mappings to try: by the names that other data sets use, by names that are nearly ours, then the first columns in order."""
+    """Mappings to try: by the names that other data sets use, by names that are nearly ours, then the first columns in
+    order.
+    """
     for form in forms:
         yield from _list_mappings(form, [_find_likely(field, names) for field in form])
     plain = [name for name in names if "." not in name and not IDENTITY.search(name.lower())][:TRIED]
@@ -132,7 +184,9 @@ def _list_turn_keys(record: Mapping[str, Any], names: list[str]) -> Iterable[dic
         turns = record.get(column)
         if isinstance(turns, list) and turns and isinstance(turns[0], Mapping):
             keys = [str(key) for key in turns[0] if len(str(key)) <= LONG]
-            speaker, said = ([key for alias in aliases for key in keys if key.lower() == alias] for aliases in (SPEAKER, SAID))
+            speaker, said = (
+                [key for alias in aliases for key in keys if key.lower() == alias] for aliases in (SPEAKER, SAID)
+            )
             for role, content in product(speaker, said):
                 if role != content:
                     yield {"messages": column, "role": role, "content": content}
@@ -166,8 +220,11 @@ def explain_record(record: Any) -> str:
     if not isinstance(record, Mapping):
         return ""
     if isinstance(record.get("segments"), list):
-        return "segments are text without a chat template, which is not read: write each as a turn of messages, with train: false if it " \
+        return (
+            "segments are text without a chat template, which is not read: write each as a turn of messages, with "
+            "train: false if it "
             "is not learned"
+        )
     role = next((name for name in ("role", "from") if isinstance(record.get(name), str)), None)
     text = next((name for name in ("content", "value", "text") if isinstance(record.get(name), str)), None)
     if role and text:
@@ -180,5 +237,7 @@ def explain_record(record: Any) -> str:
 
 def format_override(columns: Mapping[str, str]) -> str:
     """`data.columns={instruction: question, output: answer}`, with quotes around a name that needs them."""
-    pairs = ", ".join(f"{ours}: {theirs if theirs.replace('_', 'a').isalnum() else repr(theirs)}" for ours, theirs in columns.items())
+    pairs = ", ".join(
+        f"{ours}: {theirs if theirs.replace('_', 'a').isalnum() else repr(theirs)}" for ours, theirs in columns.items()
+    )
     return f"data.columns={{{pairs}}}"

@@ -1,9 +1,9 @@
 """Conversations as tokens, in training and at inference the same, and which of them are learned.
 
-The tokens before each learned answer are those that `encode_prompt` gives for the conversation so far: where tokens of the
-prompt and of the answer would merge, the prompt is tokenised on its own, as it is when the model is asked.
-transformers marks answers itself where a template has `{% generation %}`; hardly any template has it, and the mark does not
-cover the end of the turn, so the answers are found here by comparing renderings.
+The tokens before each learned answer are those that `encode_prompt` gives for the conversation so far: where tokens of
+the prompt and of the answer would merge, the prompt is tokenised on its own, as it is when the model is asked.
+transformers marks answers itself where a template has `{% generation %}`; hardly any template has it, and the mark does
+not cover the end of the turn, so the answers are found here by comparing renderings.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ MEMORY = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """The tokens of a conversation and which of them are learned; `missed` answers could not be (see `Template.join`)."""
+    """The tokens of a conversation and which of them are learned; `missed` answers could not be (see `Template.join`).
+    """
 
     ids: list[int]
     learn: list[bool]
@@ -57,7 +58,9 @@ class Template:
     arguments: dict[str, Any] = field(default_factory=dict)
     """What the template reads besides messages and tools, such as `enable_thinking`."""
     special_tokens: SpecialTokens = SpecialTokens.escape
-    """Whether the text of a special token inside a message is encoded as plain text; with `keep` it is encoded as the token."""
+    """Whether the text of a special token inside a message is encoded as plain text; with `keep` it is encoded as the
+    token.
+    """
     _special: SpecialTexts | None = None
     _stops: list[int] = field(default_factory=list)
     _dialect: Dialect | None = None
@@ -98,13 +101,19 @@ class Template:
             if len(self._variants) >= MOST_VARIANTS:
                 self._variants.clear()
             merged = {**self.arguments, **arguments}
-            self._variants[key] = Template(self.name, self.tokenizer, merged, self.special_tokens, self.special, self.stop_ids)
+            self._variants[key] = Template(
+                self.name, self.tokenizer, merged, self.special_tokens, self.special, self.stop_ids
+            )
         return self._variants[key]
 
     def _render(self, turns: list[dict[str, Any]], tools: list[dict[str, Any]], prompt: bool) -> str:
         more = {"tools": tools} if tools else {}
         def render() -> str:
-            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt, **more, **self.arguments))
+            return str(
+                self.tokenizer.apply_chat_template(
+                    turns, tokenize=False, add_generation_prompt=prompt, **more, **self.arguments
+                )
+            )
 
         try:
             return run_bounded(render, SECONDS, MEMORY)
@@ -113,30 +122,38 @@ class Template:
         except Exception as error:  # a template is a program of somebody else's: it may raise whatever Python has
             plain = isinstance(error, TemplateError | ValueError | TypeError | LimitExceeded)
             said = " ".join(str(error).split()) if plain else describe_error(error)
-            raise DataError(f"the chat template {self.name} refuses a conversation ({shorten(said, 300)}); {OTHER}.") from error
+            raise DataError(
+                f"the chat template {self.name} refuses a conversation ({shorten(said, 300)}); {OTHER}."
+            ) from error
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
         """The tokens before an answer, as at inference: those of transformers' apply_chat_template."""
         return self.tokenise([self.text(messages, prompt=True)])[0]
 
     def answer(self, text: str) -> Message:
-        """What the model has said, as a message; where the template reads reasoning, that which was closed with `</think>` apart."""
+        """What the model has said, as a message; where the template reads reasoning, that which was closed with
+        `</think>` apart.
+        """
         thought, close, said = text.rpartition("</think>")
         if not close or not self.dialect.reasoning:
             return Message("assistant", text.strip())
         return Message("assistant", said.strip(), reasoning=thought.strip().removeprefix("<think>").strip())
 
     def encode_chat(self, messages: Sequence[Message], mask: Mask | str) -> tuple[list[int], list[bool]]:
-        """The tokens of a conversation in one row, and which are learned: answers with their end, the last answer only, or all.
+        """The tokens of a conversation in one row, and which are learned: answers with their end, the last answer only,
+        or all.
 
-        Raises DataError if the template does not write in training what it writes at inference, or writes each answer in a row of its own.
+        Raises DataError if the template does not write in training what it writes at inference, or writes each answer
+        in a row of its own.
         """
         plan = self.plan(messages, mask)
         learned = self.join(plan, self.tokenise(plan.texts))
         return learned.ids, learned.learn
 
     def encode_rows(self, messages: Sequence[Message], mask: Mask | str) -> list[Learned]:
-        """The rows of a conversation: one, or one for each answer if the template writes earlier turns otherwise once later ones follow."""
+        """The rows of a conversation: one, or one for each answer if the template writes earlier turns otherwise once
+        later ones follow.
+        """
         return [self.join(plan, self.tokenise(plan.texts)) for plan in self.plans(messages, mask)]
 
     def plan(self, messages: Sequence[Message], mask: Mask | str) -> RowPlan:
@@ -144,7 +161,8 @@ class Template:
         plans = self.plans(messages, mask)
         if len(plans) != 1:
             raise DataError(
-                f"the chat template {self.name} writes earlier turns otherwise once later ones follow: there are {len(plans)} rows, "
+                f"the chat template {self.name} writes earlier turns otherwise once later ones follow: there are "
+                f"{len(plans)} rows, "
                 "one for each answer; set data.mask=last for one."
             )
         return plans[0]
@@ -174,13 +192,16 @@ class Template:
         """The tokens of each text; nothing is added that the text does not say. Raises DataError."""
         if not any(START in text for text in texts):
             return encode_texts(self.tokenizer, texts, False)
-        return [self.special.encode(text) if START in text else encode_texts(self.tokenizer, [text], False)[0] for text in texts]
+        return [
+            self.special.encode(text) if START in text else encode_texts(self.tokenizer, [text], False)[0]
+            for text in texts
+        ]
 
     def join(self, plan: RowPlan, tokens: list[list[int]]) -> Learned:
         """A plan and the tokens of its texts as one sequence.
 
-        An answer before the last is learned only where the tokens before it are those of its prompt; where the tokenizer
-        merges across the border it is not, and counted in `missed`.
+        An answer before the last is learned only where the tokens before it are those of its prompt; where the
+        tokenizer merges across the border it is not, and counted in `missed`.
         """
         *before, ids = tokens
         everything = plan.mask is Mask.all
@@ -207,7 +228,8 @@ class Template:
         return self._stops
 
     def holds_stop(self, messages: Sequence[Message]) -> bool:
-        """Whether an answer contains the text of a stop token that is encoded as that token, which would end it early."""
+        """Whether an answer contains the text of a stop token that is encoded as that token, which would end it early.
+        """
         marks = [str(self.tokenizer.convert_ids_to_tokens(i)) for i in self.stop_ids]
         said = [self.special.unmarked(m.content) for m in self._marked(messages) if m.role == "assistant"]
         return any(mark in text for text in said for mark in marks)
@@ -224,7 +246,9 @@ class Template:
         closing, two = self.dialect.closing_of_calls()
         if not closing:
             return None
-        special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special} | {*self.tokenizer.all_special_ids}
+        special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special} | {
+            *self.tokenizer.all_special_ids
+        }
         ids, of_two = self.tokenise([closing, two])
         found = [i for i in ids if i in special and of_two.count(i) < 2]  # what closes each call ends no answer
         return found[-1] if found else None
@@ -235,7 +259,9 @@ class Template:
         return next((i + 1 for i in range(start, limit) if ids[i] in stops), limit)
 
     def _inside(self, text: str) -> list[int]:
-        """The tokens of a text that stands inside another: without the space that SentencePiece puts before a first word."""
+        """The tokens of a text that stands inside another: without the space that SentencePiece puts before a first
+        word.
+        """
         after, mark = self.tokenise(["\n" + text, "\n"])
         return after[len(mark) :] if after[: len(mark)] == mark else self.tokenise([text])[0]
 
@@ -243,7 +269,8 @@ class Template:
         """Raise ConfigError where answers would have no end to learn, or a conversation starts twice."""
         if self._turn_end() is None:
             raise ConfigError(
-                f"The chat template {self.name} writes no end after an answer: the model would not learn to stop; set data.template=chatml."
+                f"The chat template {self.name} writes no end after an answer: the model would not learn to stop; set "
+                "data.template=chatml."
             )
         start = self.tokenizer.bos_token_id
         if start is not None and self.encode_prompt([Message("user", "Hello")])[:2] == [start, start]:
@@ -266,13 +293,16 @@ def load_template(
     name: str | None, tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any] | None = None,
     special_tokens: SpecialTokens = SpecialTokens.escape,
 ) -> Template:
-    """The template: the tokenizer's own where `name` is None and it has one, else a built-in, which the tokenizer then keeps, with
-    the arguments as its defaults.
+    """The template: the tokenizer's own where `name` is None and it has one, else a built-in, which the tokenizer then
+    keeps, with the arguments as its defaults.
 
-    Raises ConfigError for an unknown name or a template that cannot be learned from, DataError for one that does not render.
+    Raises ConfigError for an unknown name or a template that cannot be learned from, DataError for one that does not
+    render.
     """
     own = name is None and bool(tokenizer.chat_template)
-    template = Template("tokenizer" if own else name or "chatml", tokenizer, dict(arguments or {}), SpecialTokens(special_tokens))
+    template = Template(
+        "tokenizer" if own else name or "chatml", tokenizer, dict(arguments or {}), SpecialTokens(special_tokens)
+    )
     if not own:
         tokenizer.chat_template = bind_template(template.name, tokenizer)
     if arguments:
@@ -282,11 +312,14 @@ def load_template(
 
 
 def _set_defaults(text: Any, arguments: Mapping[str, Any]) -> Any:
-    """The template with these arguments as its defaults: it is saved with the model, and a server need not be told of them."""
+    """The template with these arguments as its defaults: it is saved with the model, and a server need not be told of
+    them.
+    """
     if isinstance(text, dict):
         return {name: _set_defaults(one, arguments) for name, one in text.items()}
     head = "".join(
-        f"{{%- set {name} = {name} if {name} is defined else {_write_literal(value)} %}}" for name, value in sorted(arguments.items())
+        f"{{%- set {name} = {name} if {name} is defined else {_write_literal(value)} %}}"
+        for name, value in sorted(arguments.items())
     )
     return text if text.startswith(head) else head + text
 
@@ -303,9 +336,13 @@ def _write_literal(value: Any) -> str:
 def bind_template(name: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """The Jinja text of a built-in template, with the end and the start that this tokenizer has. Raises ConfigError."""
     if name not in BUILT_IN:
-        raise ConfigError(f"data.template={name} is not built in.{suggest_similar(name, BUILT_IN)} There are: {', '.join(BUILT_IN)}.")
+        raise ConfigError(
+            f"data.template={name} is not built in.{suggest_similar(name, BUILT_IN)} There are: {', '.join(BUILT_IN)}."
+        )
     if tokenizer.eos_token is None:
-        raise ConfigError(f"data.template={name} ends answers with the end token, and the tokenizer has none; set its eos_token.")
+        raise ConfigError(
+            f"data.template={name} ends answers with the end token, and the tokenizer has none; set its eos_token."
+        )
     text, end = BUILT_IN[name], END_OF_TURN.get(name)
     if end and not is_token(end, tokenizer):
         text = text.replace(f"'{end}'", "eos_token")  # the model has no such token: its own end token ends a turn
@@ -315,7 +352,9 @@ def bind_template(name: str, tokenizer: PreTrainedTokenizerBase) -> str:
 def is_token(text: str, tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether `text` is one token of its own."""
     number = tokenizer.convert_tokens_to_ids(text)
-    return number not in (None, tokenizer.unk_token_id) and tokenizer(text, add_special_tokens=False)["input_ids"] == [number]
+    return number not in (None, tokenizer.unk_token_id) and tokenizer(text, add_special_tokens=False)["input_ids"] == [
+        number
+    ]
 
 
 def adds_start(tokenizer: PreTrainedTokenizerBase) -> bool:

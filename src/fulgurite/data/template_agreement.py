@@ -1,4 +1,5 @@
-"""Whether a tokenizer alone renders conversations as training does: what an export promises, asked before training too."""
+"""Whether a tokenizer alone renders conversations as training does: what an export promises, asked before training too.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +10,34 @@ from fulgurite.data.example import Conversation, Message
 from fulgurite.data.template import Template
 from fulgurite.errors import DataError
 
-TOOL = {"type": "function", "function": {
-    "name": "heat", "description": "The temperature.", "parameters": {"type": "object", "properties": {"unit": {"type": "string"}}},
-}}
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "heat",
+        "description": "The temperature.",
+        "parameters": {"type": "object", "properties": {"unit": {"type": "string"}}},
+    },
+}
 CALL = {"type": "function", "id": "abcdefghi", "function": {"name": "heat", "arguments": {"unit": "C"}}}
 CONVERSATIONS = (
     [Message("user", "What does warmup do?")],
-    [Message("system", "Answer briefly."), Message("user", "Name a colour."), Message("assistant", "Blue."), Message("user", "Another?")],
-    Conversation((Message("user", "How hot?"), Message("assistant", "", (CALL,)), Message("tool", "20", call_id="abcdefghi")), (TOOL,)),
+    [
+        Message("system", "Answer briefly."),
+        Message("user", "Name a colour."),
+        Message("assistant", "Blue."),
+        Message("user", "Another?"),
+    ],
+    Conversation(
+        (Message("user", "How hot?"), Message("assistant", "", (CALL,)), Message("tool", "20", call_id="abcdefghi")),
+        (TOOL,),
+    ),
 )
 
 
 def describe_difference(template: Template, tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """A sentence without its subject if transformers' own `apply_chat_template` gives other tokens than training; else None."""
+    """A sentence without its subject if transformers' own `apply_chat_template` gives other tokens than training; else
+    None.
+    """
     for messages in CONVERSATIONS:
         try:
             ours = template.encode_prompt(messages)
@@ -33,5 +49,7 @@ def describe_difference(template: Template, tokenizer: PreTrainedTokenizerBase) 
         except TemplateError:  # a conversation that the template refuses, and that training rewrites
             continue
         if list(theirs["input_ids"]) != ours:
-            return "renders conversations otherwise than training does; give data.template, such as data.template=chatml."
+            return (
+                "renders conversations otherwise than training does; give data.template, such as data.template=chatml."
+            )
     return None

@@ -1,9 +1,9 @@
 """How a chat template wants the parts of a conversation. Found by rendering probes, never by the name of a model.
 
-transformers passes `messages` and `tools` to the template as they are. Templates differ in what they read: the arguments of a call as
-an object or as JSON text, the reasoning under one of three names, content as text or as a list of parts. What a template has no place
-for is written as text: a call as JSON in the answer, the functions at the end of the system message, the reasoning between
-`<think>` tags before the answer.
+transformers passes `messages` and `tools` to the template as they are. Templates differ in what they read: the
+arguments of a call as an object or as JSON text, the reasoning under one of three names, content as text or as a list
+of parts. What a template has no place for is written as text: a call as JSON in the answer, the functions at the end of
+the system message, the reasoning between `<think>` tags before the answer.
 """
 
 from __future__ import annotations
@@ -43,12 +43,15 @@ class Dialect:
 
     @property
     def system(self) -> bool:
-        """Whether a system message is taken; if not, the template refuses one, and the first user turn takes its text."""
+        """Whether a system message is taken; if not, the template refuses one, and the first user turn takes its text.
+        """
         return bool(self._ask("system", self._find_system))
 
     @property
     def later_system(self) -> bool:
-        """Whether a system message is written where it stands if a turn is before it; if not, the next user turn takes its text."""
+        """Whether a system message is written where it stands if a turn is before it; if not, the next user turn takes
+        its text.
+        """
         return bool(self._ask("later system", self._find_later_system))
 
     @property
@@ -82,7 +85,9 @@ class Dialect:
         return [self._turn(message) for message in listed], tools
 
     def fitted(self, messages: Sequence[Message]) -> Conversation:
-        """The conversation without the turns that the template cannot write where they stand: a greeting, a later system message."""
+        """The conversation without the turns that the template cannot write where they stand: a greeting, a later
+        system message.
+        """
         conversation = Conversation.of(messages)
         listed = list(conversation)
         if _find_greeting_answers(listed) and not self.greeting:
@@ -164,7 +169,11 @@ class Dialect:
         return next((key for key in REASONING if MARK in self._try([self._user(), answer | {key: MARK}])), "")
 
     def _find_tools(self) -> bool:
-        parameters = {"type": "object", "properties": {"x": {"type": "string", "description": "a text"}}, "required": ["x"]}
+        parameters = {
+            "type": "object",
+            "properties": {"x": {"type": "string", "description": "a text"}},
+            "required": ["x"],
+        }
         function = {"name": MARK, "description": "a function", "parameters": parameters}
         return MARK in self._try([self._user()], [{"type": "function", "function": function}], prompt=True)
 
@@ -181,7 +190,9 @@ class Dialect:
         return self._try([self._user(), {"role": "assistant", "content": self._content(""), "tool_calls": calls}])
 
     def closing_of_calls(self) -> tuple[str, str]:
-        """What follows the arguments of a call to the end of the answer, of one and of two calls; empty if calls are not written."""
+        """What follows the arguments of a call to the end of the answer, of one and of two calls; empty if calls are
+        not written.
+        """
         if not self.calls:
             return "", ""
         one, two = self._written_call(self.calls), self._written_call(self.calls, 2)
@@ -199,7 +210,9 @@ def _has_later_system(messages: Sequence[Message]) -> bool:
 
 
 def _move_later_system(messages: Sequence[Message]) -> list[Message]:
-    """The messages with the text of later system messages at the beginning of the next user turn, or at the end of the one before."""
+    """The messages with the text of later system messages at the beginning of the next user turn, or at the end of the
+    one before.
+    """
     moved: list[Message] = []
     held = ""  # the text of a system message, for the next user turn
     for n, message in enumerate(messages):
@@ -231,7 +244,9 @@ def _write_call(call: Mapping[str, Any], form: str) -> dict[str, Any]:
     """A call with its arguments as the template reads them."""
     function = dict(call["function"])
     given = _parse_arguments(function.get("arguments"))
-    function["arguments"] = given if form == "object" or isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+    function["arguments"] = (
+        given if form == "object" or isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+    )
     return {**call, "function": function}
 
 
@@ -249,4 +264,6 @@ def _parse_arguments(given: Any) -> Any:
 def _format_call(call: Mapping[str, Any]) -> str:
     """A call as `{"name": ..., "arguments": {...}}`."""
     function = call["function"]
-    return json.dumps({"name": function["name"], "arguments": _parse_arguments(function.get("arguments"))}, ensure_ascii=False)
+    return json.dumps(
+        {"name": function["name"], "arguments": _parse_arguments(function.get("arguments"))}, ensure_ascii=False
+    )

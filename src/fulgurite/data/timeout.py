@@ -34,10 +34,15 @@ class _Alarm(BaseException):
 def run_bounded(work: Callable[[], T], seconds: float, memory: int) -> T:
     """Returns what `work` returns. Raises LimitExceeded after `seconds`, or once it asks for more than `memory` bytes.
 
-    In the main thread a signal breaks any loop, and on Linux the address space is limited. In another thread an alarm is raised
-    between two steps of Python, so that one long call into C runs to its end. Other systems limit what they can.
+    In the main thread a signal breaks any loop, and on Linux the address space is limited. In another thread an alarm
+    is raised between two steps of Python, so that one long call into C runs to its end. Other systems limit what they
+    can.
     """
-    box = _run_with_signal if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer") else _run_in_thread
+    box = (
+        _run_with_signal
+        if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
+        else _run_in_thread
+    )
     try:
         return box(work, seconds, memory)
     except _Alarm:
@@ -92,7 +97,10 @@ _before = (0, 0)
 
 @contextlib.contextmanager
 def _limit_memory(more: int) -> Iterator[None]:
-    """Limit this process's address space to `more` bytes beyond what it has. Boxes of several threads share the first one's limit."""
+    """Limit this process's address space to `more` bytes beyond what it has.
+
+    Boxes of several threads share the first one's limit.
+    """
     global _boxes, _before
     if resource is None or not STATM.is_file():
         yield

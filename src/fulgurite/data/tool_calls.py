@@ -7,9 +7,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fulgurite.data.config import RESERVED
-from fulgurite.data.fields import Fields, Reading, Wrong, copy_json, describe_kind, is_blank, parse_json, refuse_damage, to_text
+from fulgurite.data.fields import (
+    Fields,
+    Reading,
+    Wrong,
+    copy_json,
+    describe_kind,
+    is_blank,
+    parse_json,
+    refuse_damage,
+    to_text,
+)
 
-OWN_ARGUMENTS = "arguments of the chat template in the record (chat_template_kwargs), which go before data.template_arguments"
+OWN_ARGUMENTS = (
+    "arguments of the chat template in the record (chat_template_kwargs), which go before data.template_arguments"
+)
 Objects = tuple[Mapping[str, Any], ...]
 
 
@@ -27,7 +39,9 @@ def read_tools(record: Fields) -> Objects:
 
 
 def read_arguments(record: Fields) -> Mapping[str, Any]:
-    """What the record gives the chat template besides: TRL's `chat_template_kwargs`, an object or the object as JSON text."""
+    """What the record gives the chat template besides: TRL's `chat_template_kwargs`, an object or the object as JSON
+    text.
+    """
     name = "chat_template_kwargs"
     if not record.has(name) or is_blank(value := record[name]):
         return {}
@@ -73,7 +87,8 @@ def read_calls(value: Any, place: str, reading: Reading) -> Objects:
 
 
 def _read_call(value: Any, place: str, reading: Reading) -> Mapping[str, Any]:
-    """`{"type": "function", "function": {"name", "arguments"}}`, with its `id`; a bare `{"name", "arguments"}` as well."""
+    """`{"type": "function", "function": {"name", "arguments"}}`, with its `id`; a bare `{"name", "arguments"}` as well.
+    """
     if not isinstance(value, Mapping):
         raise Wrong(place, f"an object {{name, arguments}} is due and this is {describe_kind(value)}")
     call = Fields(value, reading, place)
@@ -86,7 +101,10 @@ def _read_call(value: Any, place: str, reading: Reading) -> Mapping[str, Any]:
     function = call
     if call.has("function"):
         if not isinstance(call["function"], Mapping):
-            raise Wrong(call.at("function"), f"an object {{name, arguments}} is due and this is {describe_kind(call['function'])}")
+            raise Wrong(
+                call.at("function"),
+                f"an object {{name, arguments}} is due and this is {describe_kind(call['function'])}",
+            )
         function = Fields(call["function"], reading, call.at("function"))
     name = _read_name(function, function.place)
     made["function"] = {"name": name, "arguments": _parse_arguments(function)}

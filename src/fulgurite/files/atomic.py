@@ -1,10 +1,11 @@
-"""Writes files and folders that others may open at any time: a reader finds the old content or the new one, never a part of it.
+"""Writes files and folders that others may open at any time: a reader finds the old content or the new one, never a
+part of it.
 
-Everything is written to a draft beside its place (`<name>.tmp-<pid>`), which is then renamed. With `durable` it is on the disk
-before it is renamed (fsync of files and folders): what must survive a power cut is a checkpoint, not a log.
+Everything is written to a draft beside its place (`<name>.tmp-<pid>`), which is then renamed. With `durable` it is on
+the disk before it is renamed (fsync of files and folders): what must survive a power cut is a checkpoint, not a log.
 
-Alternatives: Lightning's `_atomic_save` (not atomic if $TMPDIR is another file system, no fsync) and the package `atomicwrites`
-(single files, archived). Neither writes folders.
+Alternatives: Lightning's `_atomic_save` (not atomic if $TMPDIR is another file system, no fsync) and the package
+`atomicwrites` (single files, archived). Neither writes folders.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from pathlib import Path
 from fulgurite.errors import RequestError
 
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
-"""Modes of a run's files and folders, which may contain its data or a secret: only the owner reads them, whatever the umask."""
+"""Modes of a run's files and folders, which may contain its data or a secret: only the owner reads them, whatever the
+umask.
+"""
 
 _DRAFT = re.compile(r"(?P<name>.+)\.tmp-(?:old-)?[0-9]+")
 """The name of a draft, or of a folder that is being removed: the final name, and the process that writes."""
@@ -73,10 +76,11 @@ def write_output(path: Path, content: str | bytes) -> None:
 def write_folder(
     path: Path, *, durable: bool = False, mode: int = 0o777, keep: Callable[[], bool] | None = None
 ) -> Iterator[Path]:
-    """Yields an empty draft folder to fill; at the end of the block it takes its place, and replaces a folder of that name.
+    """Yields an empty draft folder to fill; at the end of the block it takes its place, and replaces a folder of that
+    name.
 
-    A folder that another process has put there in the meantime stays if `keep()` is true of it. If the block or the disk
-    fails, the old folder stays as it was, and no draft is left. Raises OSError.
+    A folder that another process has put there in the meantime stays if `keep()` is true of it. If the block or the
+    disk fails, the old folder stays as it was, and no draft is left. Raises OSError.
     """
     draft = name_draft(path)
     try:
@@ -141,8 +145,9 @@ def sync(path: Path) -> None:
 def remove_drafts(folder: Path, name: str | None = None, older_than: float | None = None) -> list[str]:
     """Removes the drafts that killed processes left in a folder (only of `name`, if given), and returns their names.
 
-    Nobody may be writing there: the caller holds the lock of the folder or of the name. If there is no lock, `older_than` leaves
-    drafts that were written to within so many seconds. A draft that cannot be removed stays: it disturbs nobody.
+    Nobody may be writing there: the caller holds the lock of the folder or of the name. If there is no lock,
+    `older_than` leaves drafts that were written to within so many seconds. A draft that cannot be removed stays: it
+    disturbs nobody.
     """
     removed = []
     with contextlib.suppress(OSError):

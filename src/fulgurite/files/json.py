@@ -10,7 +10,10 @@ from typing import Any
 MOST_BYTES = 64 << 20
 """Size of the largest JSON file that is read; a tokenizer_config.json with 100,000 added tokens has some 20 MB."""
 MOST_DEPTH = 64
-"""Nesting that is read. Files of models nest up to about ten deep; libraries recurse over what was read, and Python stops at 1,000."""
+"""Nesting that is read.
+
+Files of models nest up to about ten deep; libraries recurse over what was read, and Python stops at 1,000.
+"""
 
 
 def read_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
@@ -42,7 +45,8 @@ def read_object(path: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
 
 
 def count_depth(value: Any) -> int:
-    """Returns how many lists and objects lie inside each other. Stops counting beyond MOST_DEPTH, and never recurses."""
+    """Returns how many lists and objects lie inside each other. Stops counting beyond MOST_DEPTH, and never recurses.
+    """
     level, found = [value], 0
     while found <= MOST_DEPTH:
         level = [item for item in level if isinstance(item, dict | list)]

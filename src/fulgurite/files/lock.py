@@ -1,7 +1,7 @@
 """Locks that a process holds on a file: whoever asks finds out whether that process is alive, however it ended.
 
-A lock is gone with its process: no process id is compared, which another process may have by now, and no clock. filelock closes
-the descriptor in a forked child, so that the workers of a killed process do not keep its lock.
+A lock is gone with its process: no process id is compared, which another process may have by now, and no clock.
+filelock closes the descriptor in a forked child, so that the workers of a killed process do not keep its lock.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _own: dict[tuple[int, Path], Path | None] = {}
 def hold_lock(path: Path, timeout: float = -1) -> Iterator[str]:
     """Holds a lock file against all other processes of this machine, and removes it at the end.
 
-    Yields why it could not be locked (a file system without locks, a full disk), "" if it was. Waits `timeout` seconds for another
-    process, without end if it is negative. Raises TimeoutError if that process still holds it.
+    Yields why it could not be locked (a file system without locks, a full disk), "" if it was. Waits `timeout` seconds
+    for another process, without end if it is negative. Raises TimeoutError if that process still holds it.
     """
     lock, fault = None, ""
     try:
@@ -46,7 +46,9 @@ def hold_lock(path: Path, timeout: float = -1) -> Iterator[str]:
 
 
 def is_locked(path: Path) -> bool:
-    """Returns whether a process of this machine holds a lock file; true if the file exists and that cannot be found out."""
+    """Returns whether a process of this machine holds a lock file; true if the file exists and that cannot be found
+    out.
+    """
     import fcntl
 
     try:
@@ -54,7 +56,9 @@ def is_locked(path: Path) -> bool:
     except OSError as error:
         return error.errno not in (errno.ENOENT, errno.ENOTDIR)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, so that two readers do not take each other for the holder
+        fcntl.flock(
+            descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB
+        )  # shared, so that two readers do not take each other for the holder
     except OSError:
         return True
     finally:
@@ -63,7 +67,9 @@ def is_locked(path: Path) -> bool:
 
 
 def hold_process_lock(folder: Path) -> Path | None:
-    """Holds a lock file of this process in `folder` until the process ends, and returns it; None if files cannot be locked there."""
+    """Holds a lock file of this process in `folder` until the process ends, and returns it; None if files cannot be
+    locked there.
+    """
     key = os.getpid(), folder.resolve()
     if key not in _own:
         path = key[1] / f".process-{key[0]}-{uuid.uuid4().hex[:12]}.lock"

@@ -1,4 +1,6 @@
-"""Digests of files, and folders with a manifest: `manifest.json` lists each file of its folder with its size and SHA-256."""
+"""Digests of files, and folders with a manifest: `manifest.json` lists each file of its folder with its size and
+SHA-256.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ def hash_file(path: Path) -> str:
 
 
 def write_manifest(folder: Path, durable: bool = False) -> None:
-    """Writes the manifest of all files of a folder; with `durable`, waits until the disk has the files and it. Raises OSError."""
+    """Writes the manifest of all files of a folder; with `durable`, waits until the disk has the files and it.
+
+    Raises OSError.
+    """
     entries = {}
     for path in sorted(entry for entry in folder.iterdir() if entry.is_file() and entry.name != MANIFEST):
         if durable:
@@ -33,12 +38,16 @@ def write_manifest(folder: Path, durable: bool = False) -> None:
 
 
 def find_damage(
-    folder: Path, required: Iterable[str] = (), *, closed: bool = False, is_hashed: Callable[[str], bool] = lambda name: True
+    folder: Path,
+    required: Iterable[str] = (),
+    *,
+    closed: bool = False,
+    is_hashed: Callable[[str], bool] = lambda name: True,
 ) -> list[str]:
     """Returns what is wrong with a folder that has a manifest, a phrase for each fault; an empty list if nothing is.
 
-    The manifest must list the `required` files; if the folder is `closed`, it must have no other file. Of a file whose name is not
-    `is_hashed`, only the size is compared.
+    The manifest must list the `required` files; if the folder is `closed`, it must have no other file. Of a file whose
+    name is not `is_hashed`, only the size is compared.
     """
     if not folder.is_dir():
         return ["it is not a folder"]

@@ -10,7 +10,9 @@ from fulgurite.config.schema import build
 from fulgurite.logger.guard import GuardedLogger, guard_logger
 
 
-def build_loggers(run: RunConfig, run_dir: Path, provenance: dict[str, Any], summary: dict[str, Any]) -> list[GuardedLogger]:
+def build_loggers(
+    run: RunConfig, run_dir: Path, provenance: dict[str, Any], summary: dict[str, Any]
+) -> list[GuardedLogger]:
     """One guarded tracker for each option under `logger`. Raises ConfigError where one cannot be built."""
     return [
         guard_logger(build(config, run=run, run_dir=run_dir, provenance=provenance, summary=summary))

@@ -32,7 +32,9 @@ def choose_run_folder(run: RunConfig) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise RequestError(f"{folder} cannot be made: {error.strerror}; give run_dir=<a folder that can be written>.") from error
+            raise RequestError(
+                f"{folder} cannot be made: {error.strerror}; give run_dir=<a folder that can be written>."
+            ) from error
         return folder
     raise RequestError(f"{first} and 999 more are taken; give run_dir=<folder>.")
 
@@ -42,7 +44,9 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
     except OSError as error:
-        raise RequestError(f"{folder} cannot be made: {error.strerror}; give run_dir=<a folder that can be written>.") from error
+        raise RequestError(
+            f"{folder} cannot be made: {error.strerror}; give run_dir=<a folder that can be written>."
+        ) from error
 
 
 def write_run(folder: Path, composed: Composed) -> None:
@@ -62,7 +66,9 @@ def read_provenance(folder: Path) -> dict[str, Any]:
         if isinstance(found.get("knobs"), dict):
             found["knobs"] = with_new_keys(found["knobs"], found.get("choices") or {})
     except (OSError, ValueError, AttributeError) as error:
-        raise RequestError(f"{folder} is not a run's folder: provenance.json cannot be read; `fulgurite runs` lists runs.") from error
+        raise RequestError(
+            f"{folder} is not a run's folder: provenance.json cannot be read; `fulgurite runs` lists runs."
+        ) from error
     return found
 
 
@@ -72,7 +78,9 @@ def read_decisions(folder: Path) -> dict[str, Decision]:
         knobs = read_provenance(folder)["knobs"]
         return {name: read_decision(name, stored) for name, stored in knobs.items()}
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise RequestError(f"{folder}/provenance.json is not whole; restore it, or start afresh in another run_dir.") from error
+        raise RequestError(
+            f"{folder}/provenance.json is not whole; restore it, or start afresh in another run_dir."
+        ) from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -84,7 +92,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         found = unescape(OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        raise RequestError(f"{folder} is not a run's folder: config.yaml cannot be read; `fulgurite runs` lists runs.") from error
+        raise RequestError(
+            f"{folder} is not a run's folder: config.yaml cannot be read; `fulgurite runs` lists runs."
+        ) from error
     if not isinstance(found, dict):
         raise RequestError(f"{folder}/config.yaml is not a mapping; restore it, or start afresh in another run_dir.")
     load_options()
@@ -93,7 +103,9 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _upgrade(config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A config of an earlier version: `stage.length_normalize` was false by default, which ipo did not read (it took means)."""
+    """A config of an earlier version: `stage.length_normalize` was false by default, which ipo did not read (it took
+    means).
+    """
     stage = config.get("stage")
     if not isinstance(stage, dict) or stage.get("option") != "dpo" or stage.get("length_normalize") is not False:
         return config

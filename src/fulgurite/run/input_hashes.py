@@ -1,7 +1,8 @@
 """Hashes of what a run computes with and does not keep in its folder: weights, tokenizer, reference, adapter, rewards.
 
-A resumed run compares them (`checkpoint/resume.py`), so that a model folder or a reward file that has changed does not go unseen.
-A file is read once a process: 500 MB of weights take about half a second. `generation_config.json` is no part of training.
+A resumed run compares them (`checkpoint/resume.py`), so that a model folder or a reward file that has changed does not
+go unseen. A file is read once a process: 500 MB of weights take about half a second. `generation_config.json` is no
+part of training.
 """
 
 from __future__ import annotations
@@ -31,7 +32,14 @@ from fulgurite.stage.reward_functions import GROUP
 UNREAD = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
 """Keys of config.json that change when a model is saved again, and not what is computed."""
 TOKENIZER = (
-    "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken", "chat_template*",
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+    "chat_template*",
 )
 UNDER = ("weights", "model_config", "tokenizer", "adapter", "start")
 """What a trained model rests on, by its name in a checkpoint."""
@@ -49,11 +57,15 @@ def hash_inputs(run: RunConfig) -> dict[str, str]:
 
 
 def find_changed_inputs(checkpoint: Path, model: Model, method: Method) -> list[str]:
-    """What a checkpoint's model rests on and is no longer as it was in training; a fully trained one has all weights of its own."""
+    """What a checkpoint's model rests on and is no longer as it was in training; a fully trained one has all weights of
+    its own.
+    """
     stored: Any = read_object(checkpoint / "state.json")
     for key in ("state", KEY, "identity"):
         stored = stored.get(key) if isinstance(stored, dict) else None
-    then, now = comparable(stored if isinstance(stored, dict) else {}, _hash_model_inputs(model, method) | hash_start(model))
+    then, now = comparable(
+        stored if isinstance(stored, dict) else {}, _hash_model_inputs(model, method) | hash_start(model)
+    )
     if "start" not in then:
         now.pop("start", None)
     own = ("weights", "adapter", "start") if method.whole else ()
@@ -68,7 +80,8 @@ def _hash_model_inputs(model: Model, method: Method) -> dict[str, str]:
 
 
 def _hash_model(model: Model, above: tuple[Path, ...] = (), checkpoint: bool = True) -> dict[str, str]:
-    """`weights`, `model_config` and `tokenizer` of a model; of a run or an adapter those of its base are part of them."""
+    """`weights`, `model_config` and `tokenizer` of a model; of a run or an adapter those of its base are part of them.
+    """
     folder = _find_folder(model)
     if folder is None or folder in above:
         return {}
@@ -77,7 +90,9 @@ def _hash_model(model: Model, above: tuple[Path, ...] = (), checkpoint: bool = T
         run = rebuilt(read_config(folder))
         own = _hash_files(choose_checkpoint(folder, "best"), [MANIFEST]) if checkpoint else []
         start = getattr(run.method, "adapter_path", None)
-        return _add_hashes(_hash_model(run.model, above), [*own, *(_hash_files(Path(start).expanduser(), ADAPTER) if start else ())])
+        return _add_hashes(
+            _hash_model(run.model, above), [*own, *(_hash_files(Path(start).expanduser(), ADAPTER) if start else ())]
+        )
     if (folder / "adapter_config.json").is_file():
         base = _hash_model(Hf(path=read_adapter_base(folder)), above)
         return _add_hashes(base, _hash_files(folder, ADAPTER)) | _join_named(tokenizer=_hash_files(folder, TOKENIZER))

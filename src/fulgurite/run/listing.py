@@ -118,8 +118,14 @@ def format_runs(runs: Sequence[RunSummary], width: int | None = None) -> str:
     heads = ["run", "state", "steps", "loss", "val", "best", "time", *wide]
     lines = [
         [
-            os.path.relpath(run.folder, root), run.state, _format_steps(run), _format_number(run.loss), _format_number(run.val_loss),
-            _format_number(run.best_val_loss), _format_duration(run.seconds), *(_format_value(column[i]) for column in wide.values()),
+            os.path.relpath(run.folder, root),
+            run.state,
+            _format_steps(run),
+            _format_number(run.loss),
+            _format_number(run.val_loss),
+            _format_number(run.best_val_loss),
+            _format_duration(run.seconds),
+            *(_format_value(column[i]) for column in wide.values()),
         ]
         for i, run in enumerate(runs)
     ]

@@ -1,4 +1,6 @@
-"""What training, export and chat begin from: a model as it is named, an earlier run with its trained weights, or an export."""
+"""What training, export and chat begin from: a model as it is named, an earlier run with its trained weights, or an
+export.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,10 @@ class LoadedRun:
 
 
 def load_start(run: RunConfig, dtypes: Dtypes) -> Loaded:
-    """The model that the run's method is applied to; in stage=rm under its own reward head, or one of zeros. Raises ModelError."""
+    """The model that the run's method is applied to; in stage=rm under its own reward head, or one of zeros.
+
+    Raises ModelError.
+    """
     reward = run.stage.gives_rewards
     found = load_named(run.model, dtypes.trained if run.method.loads_trained else dtypes.frozen, reward)
     if reward:
@@ -79,17 +84,19 @@ def apply_method(run: RunConfig, found: Loaded, dtypes: Dtypes) -> PreTrainedMod
 def release_memory() -> None:
     """Return to the system what loading and quantising have freed: glibc keeps holes that training would not fit into.
 
-    Measured: QLoRA of the bundled model at 512 tokens peaks at 1,475 MB with it, at 1,697 MB without. Where there is no glibc, nothing.
+    Measured: QLoRA of the bundled model at 512 tokens peaks at 1,475 MB with it, at 1,697 MB without. Where there is no
+    glibc, nothing.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def load_named(model: Model, dtype: torch.dtype, reward: bool = False) -> Loaded:
-    """The model that `model=` names, in `dtype`; of a run or an adapter's export the base with what was learned merged into it.
+    """The model that `model=` names, in `dtype`; of a run or an adapter's export the base with what was learned merged
+    into it.
 
-    With `reward` it may be a reward model, which keeps its head; without, one is refused. Merging is done in float32, whatever `dtype`.
-    Raises ModelError.
+    With `reward` it may be a reward model, which keeps its head; without, one is refused. Merging is done in float32,
+    whatever `dtype`. Raises ModelError.
     """
     folder = model.folder()
     if folder is not None and is_run(folder):
@@ -106,7 +113,8 @@ def load_named(model: Model, dtype: torch.dtype, reward: bool = False) -> Loaded
 
 
 def find_base(model: Model) -> Model:
-    """The model that `model=` rests on: of a run and of an adapter the base, else the model itself. Raises ModelError."""
+    """The model that `model=` rests on: of a run and of an adapter the base, else the model itself. Raises ModelError.
+    """
     folder = model.folder()
     if folder is not None and is_run(folder):
         return find_base(rebuilt(read_config(folder), get_allowed(model), folder).model)
@@ -116,7 +124,9 @@ def find_base(model: Model) -> Model:
 
 
 def hash_start(model: Model) -> dict[str, str]:
-    """What names the weights that a run begins from, where those are an earlier run's, which may go on: resuming holds them equal."""
+    """What names the weights that a run begins from, where those are an earlier run's, which may go on: resuming holds
+    them equal.
+    """
     folder = model.folder()
     if folder is None or not is_run(folder):
         return {}
@@ -130,7 +140,8 @@ def is_run(folder: Path) -> bool:
 
 
 def get_allowed(model: Model) -> Allowed:
-    """What the command line allows with its own `model.*` words: they hold for the base under a run or an adapter too."""
+    """What the command line allows with its own `model.*` words: they hold for the base under a run or an adapter too.
+    """
     return model.allowed()
 
 
@@ -149,7 +160,9 @@ def _load_run_model(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
 def read_adapter_base(folder: Path) -> str:
     """The folder or hub id of the model that an adapter is of. Raises ModelError where it names none."""
     if not adapter_base(folder):
-        raise ModelError(f"{folder} is an adapter that names no base model; give the run it is from, model.path=<run folder>.")
+        raise ModelError(
+            f"{folder} is an adapter that names no base model; give the run it is from, model.path=<run folder>."
+        )
     return adapter_base(folder)
 
 
@@ -185,18 +198,24 @@ def load_run(folder: Path, checkpoint: str = "best", exact: bool = False, allowe
     dtypes = replace(dtypes, plain_base=exact)
     place = choose_checkpoint(folder, checkpoint)
     # what lies beside the model (PPO's value head) was for training only
-    weights = {name.removeprefix("model."): tensor for name, tensor in read_weights(place).items() if name.startswith("model.")}
+    weights = {
+        name.removeprefix("model."): tensor for name, tensor in read_weights(place).items() if name.startswith("model.")
+    }
     _warn_of_changes(folder, place, run.model, run.method)
     try:
         found = load_start(run, dtypes)
         template = load_template(run.data.template, found.tokenizer, run.data.arguments(), run.data.special_tokens)
         model = apply_method(run, found, dtypes)
-        differ = set(model.load_state_dict(weights, strict=False).unexpected_keys) | (set(list_trained_names(model)) - set(weights))
+        differ = set(model.load_state_dict(weights, strict=False).unexpected_keys) | (
+            set(list_trained_names(model)) - set(weights)
+        )
     except (RuntimeError, ValueError, TypeError) as error:  # shapes, or values that no declaration allows
         if is_shortage(error):
             raise
         said = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{place} does not fit {folder}/config.yaml: {said}; was it, or the model's folder, changed?") from error
+        raise CheckpointError(
+            f"{place} does not fit {folder}/config.yaml: {said}; was it, or the model's folder, changed?"
+        ) from error
     if differ:
         raise CheckpointError(
             f"{place} does not fit {folder}/config.yaml: {min(differ)} is in one alone ({len(differ)} names differ); "
@@ -206,7 +225,9 @@ def load_run(folder: Path, checkpoint: str = "best", exact: bool = False, allowe
 
 
 def _warn_of_changes(folder: Path, place: Path, model: Model, method: Method) -> None:
-    """Say in one line if the model under a run is not the one that it was trained on: its answers are then another model's."""
+    """Say in one line if the model under a run is not the one that it was trained on: its answers are then another
+    model's.
+    """
     from fulgurite.run.input_hashes import find_changed_inputs
 
     if found := find_changed_inputs(place, model, method):
@@ -224,7 +245,9 @@ def choose_checkpoint(folder: Path, checkpoint: str) -> Path:
         return place
     newest, _ = find_newest_whole(folder / "checkpoints")
     if newest is None:
-        raise CheckpointError(f"{folder} has no whole checkpoint yet; train it first, or `fulgurite runs` to see which have.")
+        raise CheckpointError(
+            f"{folder} has no whole checkpoint yet; train it first, or `fulgurite runs` to see which have."
+        )
     if checkpoint == "best":
         return newest
     there = ", ".join(sorted(p.name for p in place.parent.iterdir()))

@@ -78,7 +78,8 @@ class ResumePlan:
 
 
 def plan_resume(composed: Composed, folder: Path, checkpoint: Path) -> ResumePlan:
-    """Plans going on from `checkpoint`, of the run in `folder`. Raises RequestError if the run's files cannot be read."""
+    """Plans going on from `checkpoint`, of the run in `folder`. Raises RequestError if the run's files cannot be read.
+    """
     step = parse_step(checkpoint) or 0
     stored = read_decisions(folder)
     taken = adopted(composed, stored)
@@ -87,8 +88,14 @@ def plan_resume(composed: Composed, folder: Path, checkpoint: Path) -> ResumePla
     following = derived & {name for name, decision in stored.items() if decision.derived}
     allowed, refused = resume.split_changes(read_config(folder), now.config(), composed.run.resume.allow, following)
     return ResumePlan(
-        folder, step, tuple(allowed), tuple(refused), tuple(part for part in PARTS if not (checkpoint / part).is_file()),
-        tuple(taken), tuple(_rewinds(folder, step)), tuple(composed.run.logger),
+        folder,
+        step,
+        tuple(allowed),
+        tuple(refused),
+        tuple(part for part in PARTS if not (checkpoint / part).is_file()),
+        tuple(taken),
+        tuple(_rewinds(folder, step)),
+        tuple(composed.run.logger),
     )
 
 
@@ -117,7 +124,9 @@ def find_resume(composed: Composed, folder: Path, say: Callable[[str], None]) ->
     return plan
 
 
-def check_resume(composed: Composed, plan: ResumePlan, total_steps: int, hashes: bool, say: Callable[[str], None]) -> None:
+def check_resume(
+    composed: Composed, plan: ResumePlan, total_steps: int, hashes: bool, say: Callable[[str], None]
+) -> None:
     """Raises CheckpointError if the run is finished, or with `hashes` if a file it computes with has changed."""
     run = composed.run
     if hashes:

@@ -30,7 +30,10 @@ def load_reward_model(folder: Path, device: torch.device | None = None) -> Calla
     """
     loaded = load_run(folder)
     if not loaded.run.stage.gives_rewards:
-        raise ModelError(f"stage.reward={folder} is of stage={loaded.run.stage.name}, which gives no rewards; train one with stage=rm.")
+        raise ModelError(
+            f"stage.reward={folder} is of stage={loaded.run.stage.name}, which gives no rewards; train "
+            "one with stage=rm."
+        )
     model = loaded.model.eval().requires_grad_(False)
     where = device or next(model.parameters()).device
     model.to(where)
@@ -38,7 +41,10 @@ def load_reward_model(folder: Path, device: torch.device | None = None) -> Calla
     def tokens(turns: list[dict[str, Any]], tools: Sequence[Any], answer: str, stopped: bool) -> list[int]:
         whole = Conversation((*from_dicts(turns), loaded.template.answer(answer)), tuple(tools))
         ids, learn = loaded.template.encode_chat(whole, Mask.last)
-        begin, end = learn.index(True), len(ids) - learn[::-1].index(True)  # as in training: what follows the end is not read
+        begin, end = (
+            learn.index(True),
+            len(ids) - learn[::-1].index(True),
+        )  # as in training: what follows the end is not read
         if not stopped:
             end = next((i for i in range(begin, end) if ids[i] in loaded.template.stop_ids), end)
         return ids[: max(end, begin)]

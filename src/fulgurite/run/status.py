@@ -1,7 +1,7 @@
 """status.json: whether a run is running, or has finished, diverged, been stopped or failed, and why.
 
-A run holds the lock `run.lock` in its folder until its process ends. On this machine the lock decides whether it is running; a run of
-another machine is running if its status.json says so.
+A run holds the lock `run.lock` in its folder until its process ends. On this machine the lock decides whether it is
+running; a run of another machine is running if its status.json says so.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ LOCK = "run.lock"
 
 @contextlib.contextmanager
 def track_status(run_dir: Path, **facts: Any) -> Iterator[dict[str, Any]]:
-    """Writes the status `running`, and at the end how the run ended; `facts` (such as total_steps) are kept in the file.
+    """Writes the status `running`, and at the end how the run ended; `facts` (such as total_steps) are kept in the
+    file.
 
     If the block ends without an exception, the entries of the yielded mapping replace those of the final status.
 
@@ -59,7 +60,8 @@ def track_status(run_dir: Path, **facts: Any) -> Iterator[dict[str, Any]]:
 def lock_run(run_dir: Path) -> Iterator[bool]:
     """Locks the run folder against other processes of this machine. Raises RequestError if another one trains in it.
 
-    Yields whether it is locked. If the folder cannot be locked (a file system without locks, a full disk), a warning is printed.
+    Yields whether it is locked. If the folder cannot be locked (a file system without locks, a full disk), a warning is
+    printed.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -76,18 +78,23 @@ def lock_run(run_dir: Path) -> Iterator[bool]:
 
 
 def write_status(run_dir: Path, content: dict[str, Any]) -> None:
-    """Replaces status.json. If the disk refuses, prints a warning: that never ends a run. Does not make a missing folder again."""
+    """Replaces status.json. If the disk refuses, prints a warning: that never ends a run.
+
+    Does not make a missing folder again.
+    """
     try:
         write_file(run_dir / "status.json", json.dumps(content, indent=1) + "\n")
     except OSError as error:
         log.warning("%s/status.json cannot be written (%s).", run_dir, error.strerror)
 
 
-def correct_status(run_dir: Path, state: str, why: str, ending: int | None = None, replace_reason: bool = False) -> None:
+def correct_status(
+    run_dir: Path, state: str, why: str, ending: int | None = None, replace_reason: bool = False
+) -> None:
     """Writes how a run ended if its process was killed before it could: its status is still `running`.
 
-    `ending` is the id of a process that is about to end, and still holds the lock. With `replace_reason`, a failure that the process
-    has written itself gets this reason.
+    `ending` is the id of a process that is about to end, and still holds the lock. With `replace_reason`, a failure
+    that the process has written itself gets this reason.
     """
     found = _read_running(run_dir)
     if found is not None and (found.get("pid") == ending or not is_running(run_dir, found)):
@@ -102,7 +109,8 @@ def correct_status(run_dir: Path, state: str, why: str, ending: int | None = Non
 def is_running(run_dir: Path, status: dict[str, Any]) -> bool:
     """Returns whether the run that wrote a status is running.
 
-    On this machine it is if its lock is held. The status decides for a run of another machine, and for one that could not be locked.
+    On this machine it is if its lock is held. The status decides for a run of another machine, and for one that could
+    not be locked.
     """
     if status.get("state") != "running":
         return False

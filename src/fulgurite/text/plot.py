@@ -1,7 +1,8 @@
 """Draws points and curves in the terminal, and as SVG. No torch.
 
-Alternatives that were measured: matplotlib (60 MB, a second of import; Optuna's plots need it, or plotly), plotext (global
-state, 11,000 lines, 0.15 s of import), plotille (its axis labels cannot mark the warmup). The terminal part needs 15 lines.
+Alternatives that were measured: matplotlib (60 MB, a second of import; Optuna's plots need it, or plotly), plotext
+(global state, 11,000 lines, 0.15 s of import), plotille (its axis labels cannot mark the warmup). The terminal part
+needs 15 lines.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ class Figure:
     log: bool = False
 
     def limits(self) -> tuple[float, float, float, float]:
-        """Returns the limits of x (as drawn) and of y. Only the line decides those of y: an outlier must not flatten it."""
+        """Returns the limits of x (as drawn) and of y.
+
+        Only the line decides those of y: an outlier must not flatten it.
+        """
         xs = [self.position(x) for x, _ in (*self.line, *self.points)]
         ys = [y for _, y in self.line]
         low, high = min(ys), max(ys)
@@ -53,7 +57,9 @@ def draw_text(figure: Figure, width: int = 80, height: int = 12) -> str:
     levels = [(_interpolate(figure, x) - low) / (high - low) for x in along]
     lines = [figure.title, ""]
     for row, cell in enumerate(draw_braille(levels, columns, height)):
-        lines.append(f"{ticks.get(row, ''):>{margin}} {'┤' if row in ticks else '│'}{cell}".replace("\u2800", " ").rstrip())
+        lines.append(
+            f"{ticks.get(row, ''):>{margin}} {'┤' if row in ticks else '│'}{cell}".replace("\u2800", " ").rstrip()
+        )
     places = {_find_column(figure.position(x), left, right, columns): name for name, x in figure.marks}
     lines.append(" " * (margin + 1) + "└" + "".join("┴" if i in places else "─" for i in range(columns)))
     begin, end = (10**left, 10**right) if figure.log else (left, right)

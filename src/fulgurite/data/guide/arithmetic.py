@@ -1,4 +1,5 @@
-"""Small sums from the life of a fine-tuning run, each with an answer that can be checked: `data=guide_prompts` and `data=guide_form`.
+"""Small sums from the life of a fine-tuning run, each with an answer that can be checked: `data=guide_prompts` and
+`data=guide_form`.
 
 Every kind of question counts up through its numbers; of each kind a few are held out. Nothing is drawn at random.
 """
@@ -12,7 +13,12 @@ EACH = 12
 """Questions of each kind."""
 HELD_OUT = (3, 6, 9)
 """Of each kind, which are held out: their numbers are not those of training."""
-SENTENCES = ("The answer is {}.", "It is {}, as you can work out.", "Let me think about that. I would say {}.", "That makes {} in all.")
+SENTENCES = (
+    "The answer is {}.",
+    "It is {}, as you can work out.",
+    "Let me think about that. I would say {}.",
+    "That makes {} in all.",
+)
 """Right, and not what was asked for."""
 END = " Answer with {} only."
 
@@ -32,7 +38,11 @@ class Sum:
 
     def pair(self, n: int) -> dict[str, str]:
         """The answer as it was asked for, and the same in a sentence that nobody asked for."""
-        return {"prompt": self.prompt, "chosen": self.answer, "rejected": SENTENCES[n % len(SENTENCES)].format(self.answer)}
+        return {
+            "prompt": self.prompt,
+            "chosen": self.answer,
+            "rejected": SENTENCES[n % len(SENTENCES)].format(self.answer),
+        }
 
 
 PromptDataset = Callable[[int, int, int], tuple[str, str]]
@@ -40,17 +50,31 @@ PromptDataset = Callable[[int, int, int], tuple[str, str]]
 
 NUMBERS: dict[str, PromptDataset] = {
     "step": lambda a, b, n: (
-        f"The model reads {a} examples at a time, and a step adds up the gradients of {b} such readings. How many examples are in a step?",
+        f"The model reads {a} examples at a time, and a step adds up the gradients of {b} such readings. How many "
+        "examples are in a step?",
         str(a * b),
     ),
-    "epoch": lambda a, b, n: (f"A data set has {a * b * 10} examples. A step takes {a}. How many steps is one epoch?", str(b * 10)),
-    "run": lambda a, b, n: (f"One epoch is {b * 10} steps. How many steps are {a} epochs?", str(a * b * 10)),
-    "alpha": lambda a, b, n: (f"The LoRA rank is {4 + 4 * n} and alpha is twice the rank. What is alpha?", str(8 + 8 * n)),
-    "frozen": lambda a, b, n: (f"A model has {a + 4 * b} layers and only the last {a} are trained. How many are frozen?", str(4 * b)),
-    "memory": lambda a, b, n: (
-        f"A model has {n + 2} billion weights. Each takes 2 bytes. How many gigabytes are all its weights?", str(2 * n + 4)
+    "epoch": lambda a, b, n: (
+        f"A data set has {a * b * 10} examples. A step takes {a}. How many steps is one epoch?",
+        str(b * 10),
     ),
-    "left": lambda a, b, n: (f"A run of {a * 100} steps has done {b * 10}. How many steps are left?", str(a * 100 - b * 10)),
+    "run": lambda a, b, n: (f"One epoch is {b * 10} steps. How many steps are {a} epochs?", str(a * b * 10)),
+    "alpha": lambda a, b, n: (
+        f"The LoRA rank is {4 + 4 * n} and alpha is twice the rank. What is alpha?",
+        str(8 + 8 * n),
+    ),
+    "frozen": lambda a, b, n: (
+        f"A model has {a + 4 * b} layers and only the last {a} are trained. How many are frozen?",
+        str(4 * b),
+    ),
+    "memory": lambda a, b, n: (
+        f"A model has {n + 2} billion weights. Each takes 2 bytes. How many gigabytes are all its weights?",
+        str(2 * n + 4),
+    ),
+    "left": lambda a, b, n: (
+        f"A run of {a * 100} steps has done {b * 10}. How many steps are left?",
+        str(a * 100 - b * 10),
+    ),
     "warmup": lambda a, b, n: (f"Warmup is 10 % of {10 * n + 20} steps. How many steps is the warmup?", str(n + 2)),
 }
 """Questions whose answer is a number."""

@@ -31,7 +31,17 @@ from fulgurite.data.guide.questions import (
 )
 from fulgurite.errors import DataError
 
-UNTAUGHT = ("logger.", "model.hidden", "model.layers", "model.length", "model.vocabulary", "name", "plugins", "run_dir", "stage.engine")
+UNTAUGHT = (
+    "logger.",
+    "model.hidden",
+    "model.layers",
+    "model.length",
+    "model.vocabulary",
+    "name",
+    "plugins",
+    "run_dir",
+    "stage.engine",
+)
 """Starts of the knobs that say nothing about fine-tuning."""
 LONGEST = 260
 """Characters: a derived answer beyond this loses its advice, so that a whole talk stays near 120 tokens."""
@@ -128,7 +138,13 @@ def ask_about_knob(knobs: list[Knob]) -> Iterator[Talk]:
     """What is asked about one knob, the most useful first; `knobs` are its declarations, one an option."""
     first, path = knobs[0], knobs[0].path
     yield Talk(path, (f"What is {path}?", compose_answer(first.meaning, first.advice, path)))
-    yield Talk(path, (f"What should I set {path} to?", compose_answer(describe_start(knobs) + describe_usual(first), first.advice, path)))
+    yield Talk(
+        path,
+        (
+            f"What should I set {path} to?",
+            compose_answer(describe_start(knobs) + describe_usual(first), first.advice, path),
+        ),
+    )
     if first.choices:
         choices = f"One of {join_options(first.choices)}. {first.meaning}"
         yield Talk(path, (f"What can {path} be?", compose_answer(choices, "", path)))
@@ -168,7 +184,9 @@ def derive_talks(classes: list[type[Option]], most: int) -> list[Talk]:
 
     Where there are more, the hash of the subject's name decides, so that every group is heard.
     """
-    queues = [list(ask_about_knob(k)) for k in list_own_knobs(classes)] + [list(ask_about_option(cls)) for cls in classes]
+    queues = [list(ask_about_knob(k)) for k in list_own_knobs(classes)] + [
+        list(ask_about_option(cls)) for cls in classes
+    ]
     ranked = [(turn, _hash(talk.subject), talk) for queue in queues for turn, talk in enumerate(queue)]
     chosen = sorted(ranked, key=lambda r: r[:2])[:most]
     return sorted((talk for _, _, talk in chosen), key=lambda talk: talk.subject)
@@ -177,7 +195,10 @@ def derive_talks(classes: list[type[Option]], most: int) -> list[Talk]:
 def hold_out(classes: list[type[Option]], taught: set[str]) -> list[Talk]:
     """Another wording for about one in HELD_OUT_ONE_IN of the taught knobs, chosen by their names alone."""
     chosen = [k for k in list_own_knobs(classes) if k[0].path in taught and _hash(k[0].path) % HELD_OUT_ONE_IN == 0]
-    return [Talk(k[0].path, (f"Explain the knob {k[0].path} to me.", next(ask_about_knob(k)).turns[1]), True) for k in chosen]
+    return [
+        Talk(k[0].path, (f"Explain the knob {k[0].path} to me.", next(ask_about_knob(k)).turns[1]), True)
+        for k in chosen
+    ]
 
 
 def _hash(text: str) -> int:
