@@ -30,10 +30,21 @@ class Preset:
 @cache
 def default_options() -> dict[str, str]:
     """The option of each group of one option that a run has without a word, as conf/train.yaml lists them."""
+    return {group: name for group, name in _defaults().items() if isinstance(name, str)}
+
+
+def is_default(group: str, name: str) -> bool:
+    """Whether a run has this option without a word."""
+    listed = _defaults().get(group, ())
+    return name == listed or (not isinstance(listed, str) and name in listed)
+
+
+@cache
+def _defaults() -> dict[str, str | list[str]]:
+    """What conf/train.yaml lists: a name, or the names of a group of several options."""
     listed = _read(conf_dir() / "train.yaml").get("defaults", [])
     named = {k: v for entry in listed if isinstance(entry, dict) for k, v in entry.items()}
-    # `override hydra/job_logging` is no group, and a list is of a group of several options
-    return {group: name for group, name in named.items() if group.isidentifier() and isinstance(name, str)}
+    return {group: name for group, name in named.items() if group.isidentifier()}  # not `override hydra/job_logging`
 
 
 @cache

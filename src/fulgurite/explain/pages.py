@@ -11,7 +11,7 @@ from fulgurite.config.resolve import fill_run
 from fulgurite.config.run import GROUPS, Facts, RunConfig
 from fulgurite.config.schema import Knob, Option, Sure, groups, knobs_of, options, words_of
 from fulgurite.explain import bytes_per_weight as sizes
-from fulgurite.explain.choices import Preset, default_options, presets
+from fulgurite.explain.choices import Preset, default_options, is_default, presets
 from fulgurite.explain.citations import links
 from fulgurite.explain.knob_index import COMMANDS, Context, Shared, contexts, default_run, everything, merged
 from fulgurite.explain.layout import kind_words, usual_words, value_words
@@ -221,7 +221,7 @@ def _preset(preset: Preset) -> str:
     rows = [(f"{prefix}{name}", value_words(value)) for name, value in preset.changes.items()]
     parts = [f"{preset.group}={preset.name}" + _mark(preset.group, preset.name), wrap_paragraph(says(preset), columns, 2)]
     parts += [fixed("{base} with:").format(base=base) + "\n" + format_labels(rows, columns)] if rows else []
-    how = "" if preset.group in default_options() else "-m +" if preset.group == "sweep" else "+"  # Hydra wants + for a new group
+    how = "" if preset.group in GROUPS else "-m +" if preset.group == "sweep" else "+"  # Hydra wants + for a new group
     return "\n\n".join([*parts, format_labels([(fixed("take it"), f"fulgurite train {how}{preset.group}={preset.name}")], columns)])
 
 
@@ -276,7 +276,7 @@ def _bytes() -> list[str]:
 
 
 def _mark(group: str, name: str) -> str:
-    return fixed(" (default)") if default_options().get(group) == name else ""
+    return fixed(" (default)") if is_default(group, name) else ""
 
 
 def doc(cls: type[Option]) -> str:
