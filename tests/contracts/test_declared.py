@@ -15,7 +15,7 @@ from fulgurite.config.run import GROUPS, load_options
 from fulgurite.config.schema import groups
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "fulgurite"
-ALLOWED = 2
+ALLOWED = 1
 LOSSES = "loss"
 
 

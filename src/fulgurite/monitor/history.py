@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fulgurite.config.losses import Loss, find_loss
+from fulgurite.config.run import load_options
 from fulgurite.config.schema import find_option
 
 Row = dict[str, float]
@@ -60,6 +61,7 @@ class About:
     @property
     def kind(self) -> Any:
         """What the stage declares."""
+        load_options()
         return find_option("stage", self.stage)
 
     @property

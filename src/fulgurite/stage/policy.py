@@ -53,7 +53,7 @@ DRAWN_ROUNDED = 0.15
 
 
 class Objective(Protocol):
-    """What tells PPO and GRPO apart."""
+    """What a rollout stage makes small; the base of PPO's, of GRPO's, and of those of other packages."""
 
     refers: bool
     """Whether the divergence from the start is needed."""
@@ -71,6 +71,7 @@ class Objective(Protocol):
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs."""
+        return {}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take it back."""

@@ -47,6 +47,9 @@ def build_kto(config: c.Kto, model: PreTrainedModel, run: RunConfig, dtypes: Dty
 class PreferenceModule(StageModule):
     """A policy and its reference. Before the first step both are one, which is checked in every run."""
 
+    averaged = False
+    """Whether the loss is about means over an answer's tokens, in place of whole answers."""
+
     def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
         super().__init__(model, run, dtypes, total_steps)
         disable_dropout(model)
@@ -170,7 +173,7 @@ class DpoStage(PreferenceModule):
         super().__init__(model, run, dtypes, total_steps)
         told, found = run.stage.length_normalize, row(run.stage.loss)
         self.declared, self.formula = found, formula_of(found, run.stage.loss)
-        self.averaged: bool = told if found.normalizes and told is not None else found.averaged
+        self.averaged = bool(told) if found.normalizes and told is not None else found.averaged
         self.ahead = Ahead.rows if found.ranked else Ahead.nothing
         self._paired: dict[int, float] = {}
         self._rewards = [0.0, 0.0]

@@ -11,6 +11,8 @@ from fulgurite.monitor.rules import RULES, Moment
 from fulgurite.monitor.statistics import error_of_difference, wilson
 from fulgurite.rules.registry import Finding
 
+DPO = ("train/logp_chosen", "train/reward_chosen", "train/reward_rejected")
+
 
 @RULES.add("dpo-falls", "note", at=Moment.step)
 def dpo_falls(seen: TrainingFacts) -> Finding | None:
@@ -19,7 +21,7 @@ def dpo_falls(seen: TrainingFacts) -> Finding | None:
     In nats of the chosen answer. Against its own reference where there is one: other pairs' lengths do not come in then.
     """
     about, trail, n = seen.about, seen.trail, limits.DPO_WINDOW
-    if not about.pairs or about.declared_loss.lowers_chosen or not trail.whole or trail.step < 2 * n:
+    if not about.pairs or not _has_measures(seen, *DPO) or about.declared_loss.lowers_chosen or not trail.whole or trail.step < 2 * n:
         return None
     first, now = trail.first[:n], trail.newest(n)
     before, after = column(first, "train/logp_chosen"), column(now, "train/logp_chosen")
@@ -48,7 +50,7 @@ def dpo_wrong(seen: TrainingFacts) -> Finding | None:
     The interval of the accuracy lies below one half: after fifty steps at 95 %, before that far beyond chance.
     """
     about, n = seen.about, limits.WRONG_STEPS
-    if not about.pairs:
+    if not about.pairs or not _has_measures(seen, "train/accuracy"):
         return None
     early = _learns_the_opposite(seen)
     if seen.trail.step < 2 * n and not early:
@@ -72,7 +74,7 @@ def rm_stuck(seen: TrainingFacts) -> Finding | None:
     Asked after 200 steps or at the end of a shorter run: does the accuracy's interval lie above one half? Below it, it speaks early.
     """
     about, trail = seen.about, seen.trail
-    if not about.kind.gives_rewards:
+    if not about.kind.gives_rewards or not _has_measures(seen, "train/accuracy"):
         return None
     short = limits.STUCK_SHORT <= about.total < limits.STUCK_STEPS
     early = _learns_the_opposite(seen)
@@ -108,6 +110,11 @@ def ties(seen: TrainingFacts) -> Finding | None:
         "higher stage.temperature.",
         {"ties": statistics.fmean(shares)},
     )
+
+
+def _has_measures(seen: TrainingFacts, *names: str) -> bool:
+    """Whether the stage measures all of these; one from another package need not."""
+    return all(name in seen.trail.last for name in names)
 
 
 def _learns_the_opposite(seen: TrainingFacts) -> bool:

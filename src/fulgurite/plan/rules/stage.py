@@ -39,11 +39,12 @@ def beta_band(seen: Seen) -> Finding | None:
     if times == 1 or not isinstance(band, Range):
         return None
     loss = f"stage.loss={run.stage.loss}" if run.stage.losses else f"stage={run.stage.name}"
-    default = knob.default if knob.default is not None else row(run.stage.loss, run.stage.length_normalize).beta
+    default = row(run.stage.loss, run.stage.length_normalize).beta if run.stage.losses else knob.default
     refuses = is_refused(seen, times)
     return Finding(
         f"{knob.path}={value:g} with {loss}: {band.low:g} to {band.high:g} are in use.",
-        f"{knob.path}={default:g}", severity=Severity.error if refuses else Severity.warning, about=knob.path,
+        f"{knob.path}={default:g}" if default is not None else "",
+        severity=Severity.error if refuses else Severity.warning, about=knob.path,
     )
 
 

@@ -95,7 +95,7 @@ def _orpo_weight(run: RunConfig, facts: Facts) -> Derived:
 
 
 def _mode(run: RunConfig, facts: Facts) -> Derived:
-    if not _row(run).reference:
+    if run.stage.losses and not _row(run).reference:
         return Derived(None, f"{run.stage.loss} has no reference")
     return _kto_mode(run, facts)
 
@@ -140,6 +140,10 @@ class PreferenceStage(GenerativeStage):
         memory="copy holds the model twice; adapter and precomputed do not.",
         time="precomputed saves one forward pass in each epoch after the first.",
     )
+
+    def factor(self) -> float:
+        """The factor on log ratios that makes them rewards."""
+        return float(getattr(self, "beta", 1.0))
 
     def usual_batch_size(self) -> Derived | None:
         return OF_PAIRS
