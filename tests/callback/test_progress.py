@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from toy_stage import ToyStage, fit
+from tests.callback.toy_stage import ToyStage, fit
 
 from fulgurite.callback.progress import ProgressLine, RunningMean, TimeLeft, format_clock
 

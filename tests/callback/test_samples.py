@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from toy_stage import ToyStage, fit
+from tests.callback.toy_stage import ToyStage, fit
 
 from fulgurite.callback.samples import Samples, format_prompt, format_side_by_side
 from fulgurite.data.example import Message

@@ -12,8 +12,8 @@ from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
-import toy_training
-from toy_training import digest, train
+from tests.checkpoint import toy_training
+from tests.checkpoint.toy_training import digest, train
 
 from fulgurite.checkpoint import folder, io
 from fulgurite.errors import Interrupted
@@ -87,7 +87,7 @@ def whole(tmp_path_factory):
     # the fork server looks for modules in PYTHONPATH only
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (Path(__file__).parent, Path(folder.__file__).parents[2]))))
-        multiprocessing.get_context("forkserver").set_forkserver_preload(["toy_training"])
+        multiprocessing.get_context("forkserver").set_forkserver_preload(["tests.checkpoint.toy_training"])
         forkserver.ensure_running()
     run = tmp_path_factory.mktemp("whole")
     train(run, **SAVES)

@@ -5,7 +5,7 @@ import os
 import signal
 
 import pytest
-from toy_training import PER_EPOCH, At, digest, train
+from tests.checkpoint.toy_training import PER_EPOCH, At, digest, train
 
 from fulgurite.errors import Interrupted
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from toy_training import digest
+from tests.checkpoint.toy_training import digest
 
 from fulgurite.checkpoint import rng
 from fulgurite.errors import CheckpointError

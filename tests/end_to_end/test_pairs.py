@@ -14,8 +14,8 @@ import pytest
 import torch
 from tests.end_to_end.runs import rows, tiny, tiny_experiment, weights
 from tests.end_to_end.test_train import RATES, SMALL
+from tests.method.test_adapters import METHODS
 from tests.method.test_four_bits import stored_bytes
-from tests.method.test_methods import METHODS
 from torch import nn
 
 from fulgurite.config.run import load_options

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wandb_server import serving
+from tests.logger.wandb_server import serving
 
 from fulgurite.logger.wandb_probe import find_key, probe_key
 

@@ -31,33 +31,33 @@ ASKED = [
 """Part A: before launch."""
 
 HELD = {
-    "values.unexplained": "tests/test_compose.py::test_provenance_knows_default_command_line_and_derived_with_its_reason",
+    "values.unexplained": "tests/config/test_compose.py::test_provenance_knows_default_command_line_and_derived_with_its_reason",
     "warmup.fraction": "tests/plan/test_pains.py::test_a_fraction_of_a_step_is_refused",
     "scheduler.needs-eval": "tests/scheduler/test_plateau.py::test_without_validation_it_is_refused_in_one_sentence",
     "scheduler.two-owners": "tests/plan/test_pains.py::test_no_file_of_another_library_has_a_say",
     "loss.knob-not-read": "tests/stage/test_preference.py::test_a_knob_that_would_not_be_read_is_refused_in_one_sentence",
-    "precision.unsupported": "tests/precision/test_dtypes.py::test_bf16_on_a_gpu_without_it_is_refused",
-    "precision.fp16-weights": "tests/precision/test_dtypes.py::test_live_tensors_are_what_the_declaration_says",
-    "precision.cpu": "tests/precision/test_dtypes.py::test_fp16_on_a_cpu_is_refused_with_the_reason",
+    "precision.unsupported": "tests/precision/test_policy.py::test_bf16_on_a_gpu_without_it_is_refused",
+    "precision.fp16-weights": "tests/precision/test_policy.py::test_live_tensors_are_what_the_declaration_says",
+    "precision.cpu": "tests/precision/test_policy.py::test_fp16_on_a_cpu_is_refused_with_the_reason",
     "method.refused": "tests/optim/test_refusals.py::test_every_pair_is_refused_or_not_as_declared",
-    "board.silent": "tests/cli/test_cli.py::test_wrong_words_are_one_line_and_load_no_torch",
+    "board.silent": "tests/cli/test_main.py::test_wrong_words_are_one_line_and_load_no_torch",
 }
 """Rules that need no second voice: the code refuses by itself, before any weight is loaded, or it cannot happen here.
 Of `board.silent` there is no page yet: each refusal is one sentence of one exception, which a page has but to show."""
 
 ELSEWHERE = {
     "P2": HELD["values.unexplained"],
-    "P5": "tests/stage/test_exact.py::test_a_non_finite_loss_stops_before_the_step_and_names_the_weight",
+    "P5": "tests/stage/test_base.py::test_a_non_finite_loss_stops_before_the_step_and_names_the_weight",
     "P7": HELD["precision.unsupported"],
-    "P8": "tests/stage/test_exact.py::test_clipping_records_the_norm_before_and_scales_to_the_limit",
+    "P8": "tests/stage/test_base.py::test_clipping_records_the_norm_before_and_scales_to_the_limit",
     "P23": HELD["scheduler.two-owners"],
-    "P25": "tests/method/test_methods.py::test_an_adapter_on_four_bits_is_exported_apart_and_says_what_the_run_said",
+    "P25": "tests/method/test_adapters.py::test_an_adapter_on_four_bits_is_exported_apart_and_says_what_the_run_said",
     "S2": "tests/stage/test_preference.py::test_the_first_step_is_that_of_whole_logits_and_the_formula",
     "S7": HELD["precision.fp16-weights"],
     "S14": "tests/contracts/test_house.py::test_every_knob_is_read_by_code",
     "S15": "tests/contracts/test_house.py::test_every_knob_says_what_it_means_who_says_so_and_what_to_do",
-    "S17": "tests/data/test_read.py::test_every_kind_in_every_encoding_gives_the_same_records",
-    "S18": "tests/test_compose.py::test_wrong_words_are_one_sentence_with_the_remedy",
+    "S17": "tests/data/test_readers.py::test_every_kind_in_every_encoding_gives_the_same_records",
+    "S18": "tests/config/test_compose.py::test_wrong_words_are_one_sentence_with_the_remedy",
     "S19": "tests/stage/test_preference.py::test_three_ways_to_a_reference_give_the_same_run",
     "S20": "tests/model/test_generate.py::test_the_context_is_the_compute_type",
 }

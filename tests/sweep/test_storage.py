@@ -27,7 +27,7 @@ SEARCH = """
 import sys
 from pathlib import Path
 from tests.sweep.test_search import Formula, ran
-from tests.sweep.test_shared import WORDS
+from tests.sweep.test_storage import WORDS
 print("begins", flush=True)
 sys.stdin.readline()
 launch = Formula()

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.sweep.test_trials import TINY
+from tests.sweep.test_study import TINY
 
 from fulgurite.cli.main import main
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from toy_stage import ToyStage, fit
+from tests.callback.toy_stage import ToyStage, fit
 
 from fulgurite.callback.metrics_logger import MetricsLogger
 from fulgurite.config.compose import compose

@@ -11,7 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Checkpoint
-from toy_stage import ToyStage, fit
+from tests.callback.toy_stage import ToyStage, fit
 
 from fulgurite.callback.metrics_logger import MetricsLogger
 from fulgurite.callback.optimizer_step import TrainingClock

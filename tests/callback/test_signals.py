@@ -5,7 +5,7 @@ import signal
 import threading
 
 import pytest
-from toy_training import At, digest, train
+from tests.checkpoint.toy_training import At, digest, train
 
 from fulgurite.callback.signals import SIGNALS, SignalHandler
 from fulgurite.checkpoint import folder, resume

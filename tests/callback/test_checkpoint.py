@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import toy_training
 from lightning.pytorch import Trainer
-from toy_training import PER_EPOCH, At, K, Model, digest, train
+from tests.checkpoint import toy_training
+from tests.checkpoint.toy_training import PER_EPOCH, At, K, Model, digest, train
 
 from fulgurite.checkpoint import folder, io, loop, resume
 from fulgurite.errors import CheckpointError, Interrupted, TrainingFailed

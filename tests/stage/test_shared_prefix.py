@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tests.end_to_end.runs import losses, rows, tiny, weights
-from tests.plan.test_outline import SHAPES, SIZES
+from tests.plan.test_meta_model import SHAPES, SIZES
 from tests.stage.test_preference import written
 from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.method.test_methods import IDS, METHODS, made
+from tests.method.test_adapters import IDS, METHODS, made
 
 from fulgurite.config.compose import compose
 from fulgurite.method.merge import merged

@@ -12,7 +12,7 @@ import pytest
 from fulgurite.cli.plan import check_word
 from fulgurite.config.compose import compose
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 COMMANDS = [
     line.partition("#")[0].lstrip("$ ").strip()
     for block in re.findall(r"^```\n(.*?)^```", README.read_text(encoding="utf-8"), re.S | re.M)

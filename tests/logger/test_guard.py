@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_stage import fit
+from tests.callback.toy_stage import fit
 
 from fulgurite.callback.metrics_logger import MetricsLogger
 from fulgurite.config.compose import compose
