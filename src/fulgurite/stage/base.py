@@ -149,8 +149,6 @@ class StageModule(TrainerHooks):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The micro-batch's share of the step's mean loss, scaled so that Lightning's averages leave it exact."""
-        if "step_targets" not in batch:
-            raise ConfigError("The batch does not say what its step's mean counts (step_targets): train on experiment.data.")
         if not self._window:
             self.step_tokens_read = 0
         self._window.append(batch)

@@ -13,6 +13,7 @@ from torch import Tensor
 from fulgurite.callback.optimizer_step import TrainingClock
 from fulgurite.checkpoint import rng
 from fulgurite.config.run import RunConfig
+from fulgurite.errors import ConfigError
 from fulgurite.precision.policy import Dtypes
 from fulgurite.privacy.mechanism import Mechanism
 from fulgurite.stage.trainer_check import refuse_cut_steps, refuse_other_mathematics
@@ -54,7 +55,12 @@ class TrainerHooks(LightningModule):  # type: ignore[misc]
         self.has_trained = True
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Training goes on: what callbacks did before this micro-batch was a pause. Lightning calls them first."""
+        """Training goes on: what callbacks did before this micro-batch was a pause. Lightning calls them first.
+
+        Raises ConfigError for a batch that is not from the run's data module.
+        """
+        if "step_targets" not in batch:
+            raise ConfigError("The batch does not say what its step's mean counts (step_targets): train on experiment.data.")
         self.pace.go()
 
     def on_validation_start(self) -> None:
