@@ -29,9 +29,9 @@ from fulgurite.errors import FulguriteError, excerpt
 from fulgurite.loss.language import IGNORE
 from fulgurite.model.load import Loaded
 from fulgurite.model.probe import Behaviour, measure, ordinary_tokens, plain_head
-from fulgurite.model.quiet import quietly
+from fulgurite.model.quiet import silence
 from fulgurite.model.twin import shrunk
-from fulgurite.model.unwrap import inner
+from fulgurite.model.unwrap import unwrap_model
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.load import apply_method
 from fulgurite.stage.base import Batch
@@ -86,7 +86,7 @@ def configs() -> Iterator[tuple[str, PreTrainedConfig | str]]:
             yield name, LARGE[kind.model_type]
             continue
         try:
-            with quietly():
+            with silence():
                 config = shrunk(kind())
         except Exception as error:
             yield name, excerpt(error, 120)
@@ -101,7 +101,7 @@ def configs() -> Iterator[tuple[str, PreTrainedConfig | str]]:
 
 def made(config: PreTrainedConfig) -> Any:
     """A model of the config, the same each time, with weights large enough that caps and scales show."""
-    with quietly():
+    with silence():
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
     head = model.get_output_embeddings()
@@ -137,7 +137,7 @@ def trained(model: Any, way: str) -> tuple[float, Any]:
     whole = apply_method(run, Loaded(model, None, 1024), dtypes)  # type: ignore[arg-type]
     stage = build(run.stage, whole, run, dtypes, STEPS)
     optimizer = torch.optim.SGD([p for p in stage.parameters() if p.requires_grad], lr=RATE)
-    (batch,) = batches(inner(whole), way == "packed")
+    (batch,) = batches(unwrap_model(whole), way == "packed")
     count = stage.loss_units(batch)
     stage.eval()  # dropout would make two losses of one model differ
     for _ in range(STEPS):
@@ -172,7 +172,7 @@ def difference(config: PreTrainedConfig, way: str) -> tuple[float, bool]:
     ours, model = trained(made(config), way)
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        theirs, shifts = own_loss(type(model), Path(folder), batches(inner(model), False)[0]["input_ids"])
+        theirs, shifts = own_loss(type(model), Path(folder), batches(unwrap_model(model), False)[0]["input_ids"])
     return abs(ours - theirs) / abs(theirs), shifts
 
 
@@ -249,7 +249,7 @@ def main() -> None:
     for name, config in configs():
         if only and not any(word in name.lower() for word in only):
             continue
-        with contextlib.redirect_stderr(io.StringIO()), quietly():
+        with contextlib.redirect_stderr(io.StringIO()), silence():
             signal.alarm(SECONDS)
             try:
                 row = scan(name, config)

@@ -14,7 +14,7 @@ from fulgurite.callback.samples import Samples, format_prompt, format_side_by_si
 from fulgurite.data.example import Message
 from fulgurite.data.template import load_template
 from fulgurite.model.config import Tiny
-from fulgurite.model.generate import continued
+from fulgurite.model.generate import continue_prompts
 from fulgurite.model.streaming import printable
 from fulgurite.model.tiny import build
 
@@ -59,7 +59,7 @@ def test_before_at_each_evaluation_and_after(tmp_path: Path, tiny: Any) -> None:
     assert all(set(row) == {"step", "prompt", "answer", "tokens", "stopped"} for row in found)
     # The toy stage does not train this model: the answers are those of plain greedy continuation, at every step.
     ids = [tiny.tokenizer(text)["input_ids"] for text in prompts]
-    expected = continued(tiny.model, tiny.tokenizer, ids, [tiny.tokenizer.eos_token_id], max_new_tokens=5)
+    expected = continue_prompts(tiny.model, tiny.tokenizer, ids, [tiny.tokenizer.eos_token_id], max_new_tokens=5)
     assert [row["answer"] for row in found] == [a.text for a in expected] * 4
     assert [step for _, step, _ in tracker.tables] == [0, 2, 4, 5]
     assert len(tracker.tables[-1][2]) == 8
@@ -89,7 +89,7 @@ def test_a_chat_prompt_goes_through_the_template(tmp_path: Path, tiny: Any) -> N
     chat = [Message("system", "Be brief."), Message("user", "Rank?")]
     fit([samples(tmp_path, tiny, 1, ["Rank?", chat], template)], steps=1, folder=tmp_path)
     ids = [template.encode_prompt([Message("user", "Rank?")]), template.encode_prompt(chat)]
-    expected = continued(tiny.model, tiny.tokenizer, ids, template.stop_ids, max_new_tokens=5)
+    expected = continue_prompts(tiny.model, tiny.tokenizer, ids, template.stop_ids, max_new_tokens=5)
     assert [row["answer"] for row in rows(tmp_path)[:2]] == [a.text for a in expected]
     assert rows(tmp_path)[1]["prompt"] == "system: Be brief.\nuser: Rank?"
 

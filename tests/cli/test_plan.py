@@ -67,14 +67,14 @@ def test_the_screen_is_no_wider_than_a_terminal(capsys: pytest.CaptureFixture[st
 
 
 def test_a_private_plan_says_which_noise_its_epsilon_needs(capsys: pytest.CaptureFixture[str]) -> None:
-    from fulgurite.privacy.accountant import noise_for, rate_of
+    from fulgurite.privacy.accountant import compute_rate, solve_noise
 
     assert main(["plan", *TINY, "privacy=dp_sgd", "privacy.epsilon=8", "trainer.max_steps=300",
         "trainer.global_batch_size=32"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     _, found = json_of(capsys, "privacy=dp_sgd", "privacy.epsilon=8", "trainer.max_steps=300",
         "trainer.global_batch_size=32")
-    noise = noise_for(8.0, found["knobs"]["privacy.delta"]["value"], rate_of(32, found["rows"]), 300)
+    noise = solve_noise(8.0, found["knobs"]["privacy.delta"]["value"], compute_rate(32, found["rows"]), 300)
     assert f"epsilon 8 needs noise multiplier {noise:.3g}" in out
 
 

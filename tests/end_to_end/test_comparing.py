@@ -29,11 +29,11 @@ from fulgurite.errors import CheckpointError, ConfigError, Interrupted, ModelErr
 from fulgurite.export.adapter import fresh_base
 from fulgurite.export.model import export_main
 from fulgurite.model.config import Hf
-from fulgurite.model.reward_head import head_of, rewards, with_reward_head
+from fulgurite.model.reward_head import add_reward_head, compute_rewards, get_head
 from fulgurite.plan.preflight import checked_source
 from fulgurite.run.load import load_named, load_run
 from fulgurite.serve.chat import chat_main
-from fulgurite.stage.preference_table import names, row
+from fulgurite.stage.preference_table import get_row, names
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # peft asks by the old name
 
@@ -87,7 +87,7 @@ def test_each_loss_raises_the_margin_on_held_out_pairs(name: str, words: Any, tm
     more += ["stage.tau=0.5"] if name == "discopop" else []  # at the paper's 0.05 it first goes the other way: see below
     folder = tiny(tmp_path / "run", *words("dpo"), *more)
     assert margin(folder) > at_the_start + 2
-    if row(name).reference:
+    if get_row(name).reference:
         assert last(folder, "val/accuracy") > 0.9
 
 
@@ -227,7 +227,7 @@ def test_a_reward_model_begins_from_a_run_and_no_model_that_talks_from_it(sft: P
 
 @torch.no_grad()
 def scored(model: Any) -> torch.Tensor:
-    return rewards(model.eval(), IDS, torch.tensor([30, 30]))
+    return compute_rewards(model.eval(), IDS, torch.tensor([30, 30]))
 
 
 @pytest.mark.parametrize("start", ["run", "merged export", "adapter export"])
@@ -252,7 +252,7 @@ def test_a_reward_model_begins_with_the_rewards_of_the_one_it_starts_from(
     torch.testing.assert_close(scored(load_run(still, exact=True).model), scored(before.model), rtol=1e-4, atol=1e-4)
     said += ["trainer.max_steps=4", "trainer.eval_every=2"]
     whole = tiny(tmp_path / "whole", *said)
-    moved = head_of(load_run(whole, "last", exact=True).model).weight - head_of(before.model).weight
+    moved = get_head(load_run(whole, "last", exact=True).model).weight - get_head(before.model).weight
     assert float(moved.detach().abs().max()) > 1e-3
     stop_at(2, monkeypatch)
     with pytest.raises(Interrupted):
@@ -277,7 +277,7 @@ def test_a_reward_model_is_exported_as_transformers_reads_it(method: str, words:
     ids, learn = ours.template.encode_chat((Message("user", "What?"), Message("assistant", "The rate rises.")), "last")
     ids = torch.tensor([ids[: len(ids) - learn[::-1].index(True)]])
     with torch.no_grad():
-        mine, read = rewards(ours.model, ids, torch.tensor([ids.shape[1]])), theirs(input_ids=ids).logits[:, 0]
+        mine, read = compute_rewards(ours.model, ids, torch.tensor([ids.shape[1]])), theirs(input_ids=ids).logits[:, 0]
     torch.testing.assert_close(read, mine, rtol=1e-5, atol=1e-6)
     assert float(mine) != 0.0
 
@@ -310,7 +310,7 @@ def test_a_reward_adapter_stands_apart_with_its_head(method: str, sft: Path, wor
     assert not (out / "model.safetensors").exists()
     tokenizer, ours = AutoTokenizer.from_pretrained(out), load_run(folder, exact=True)
     if method == "qlora":  # its 4 bits are the run's own: a stranger quantises for himself
-        theirs = PeftModel.from_pretrained(with_reward_head(fresh_base(ours)), out)
+        theirs = PeftModel.from_pretrained(add_reward_head(fresh_base(ours)), out)
     else:
         theirs = AutoPeftModelForSequenceClassification.from_pretrained(out, num_labels=1, dtype=torch.float32)
     theirs.config.pad_token_id = tokenizer.pad_token_id
@@ -321,7 +321,7 @@ def test_a_reward_adapter_stands_apart_with_its_head(method: str, sft: Path, wor
     lengths = torch.tensor([len(t) for t in each])
     ids = torch.nn.utils.rnn.pad_sequence(each, batch_first=True, padding_value=tokenizer.pad_token_id)
     with torch.no_grad():
-        mine = rewards(ours.model, ids, lengths)
+        mine = compute_rewards(ours.model, ids, lengths)
         read = theirs.eval()(input_ids=ids, attention_mask=(torch.arange(ids.shape[1]) < lengths[:, None]).long()).logits[:, 0]
     assert float((read - mine).abs().max() / mine.abs().max()) < 1e-5
     assert float(mine.abs().min()) > 1e-3  # a head of zeros, lost on the way, would be equal to nothing

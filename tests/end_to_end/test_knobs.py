@@ -13,7 +13,7 @@ from fulgurite.config.compose import compose
 from fulgurite.config.schema import build
 from fulgurite.errors import ConfigError, ModelError, RequestError
 from fulgurite.export.model import export_main
-from fulgurite.stage.neftune import noisy
+from fulgurite.stage.neftune import add_noise
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
@@ -77,7 +77,7 @@ def test_clipping_by_value_is_what_the_knob_asks_for(tmp_path: Path) -> None:
 def test_noise_on_embeddings_is_bounded_by_the_papers_formula_and_only_in_training(tmp_path: Path) -> None:
     x = torch.zeros(3, 7, 16)
     torch.manual_seed(0)
-    noise = noisy(x, 5.0)
+    noise = add_noise(x, 5.0)
     bound = 5.0 / (7 * 16) ** 0.5
     assert 0.9 * bound < float(noise.abs().max()) <= bound
     assert float(noise.std()) == pytest.approx(bound / 3**0.5, rel=0.1)  # of a uniform distribution

@@ -23,7 +23,7 @@ from fulgurite.errors import ConfigError
 from fulgurite.explain import bytes_per_weight as sizes
 from fulgurite.explain.compatibility import GROUPS, names, pairs, refusal
 from fulgurite.export.model import export_main
-from fulgurite.optim.param_groups import hidden_matrices
+from fulgurite.optim.param_groups import find_hidden_matrices
 from fulgurite.train.experiment import Experiment
 
 load_options()
@@ -70,7 +70,7 @@ def held(value: Any) -> int:
 def count(trained: Experiment) -> None:
     """Hold every live tensor against its declared size."""
     run, stage, optimizer = trained.config, trained.module, trained.trainer.optimizers[0]
-    hidden = hidden_matrices(stage)
+    hidden = find_hidden_matrices(stage)
     for name, parameter in stage.named_parameters():
         shape = tuple(parameter.shape)
         if not parameter.requires_grad:

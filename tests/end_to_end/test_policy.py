@@ -24,7 +24,7 @@ from fulgurite.data.example import Message
 from fulgurite.data.sampler import StepSampler
 from fulgurite.errors import ConfigError, ModelError, RequestError, TrainingFailed
 from fulgurite.export.model import export_main
-from fulgurite.model.reward_head import rewards
+from fulgurite.model.reward_head import compute_rewards
 from fulgurite.run.load import load_run
 from fulgurite.run.reward_model import load_reward_model
 from fulgurite.stage.grpo import Group
@@ -483,7 +483,7 @@ def test_a_reward_model_judges_as_it_did_in_training_and_ppo_learns_from_it(tmp_
         said = loaded.tokenizer(answer + "<|im_end|>" * ended)["input_ids"]
         ids = loaded.template.encode_prompt([Message("user", "Number 3?")]) + said
         with torch.no_grad():
-            alone = rewards(loaded.model, torch.tensor([ids]), torch.tensor([len(ids)]))
+            alone = compute_rewards(loaded.model, torch.tensor([ids]), torch.tensor([len(ids)]))
         assert number == pytest.approx(float(alone[0]), abs=1e-5)
     assert found[0] > found[1] + 1
     words = ["method=full", "optim.lr=3e-3", "trainer.max_steps=72", "stage.kl_coefficient=0.05", "data.max_length=64"]

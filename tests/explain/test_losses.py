@@ -14,7 +14,7 @@ from fulgurite.explain.curves import _short, loss_plot, loss_svg, schedule_svg, 
 from fulgurite.explain.losses import LEVEL, course, span, value
 from fulgurite.loss import preference
 from fulgurite.scheduler.config import Cosine
-from fulgurite.stage.preference_table import names, row
+from fulgurite.stage.preference_table import get_row, names
 
 MARGINS = torch.linspace(-3, 3, 61, dtype=torch.float64)
 Tensors = Callable[[torch.Tensor, torch.Tensor, float, float, float, float], torch.Tensor]
@@ -39,7 +39,7 @@ def on_tensors(loss: str, margin: torch.Tensor, beta: float, smoothing: float, g
 @pytest.mark.parametrize("loss", names())
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_plain_arithmetic_is_the_loss_that_trains(loss: str, scale: float) -> None:
-    found = row(loss)
+    found = get_row(loss)
     beta, gamma, tau = scale * found.beta, (found.gamma_share or 0) * scale * found.beta, found.tau or 0.05
     smoothing = (found.smoothing or 0.0) if scale == 1 or found.smoothing is None else 0.2
     margins = MARGINS * span(loss, beta) / 3
@@ -67,9 +67,9 @@ def test_the_course_takes_what_the_loss_has_by_itself() -> None:
 def test_every_loss_is_drawn(loss: str) -> None:
     drawn = loss_plot(loss, {})
     assert max(map(len, drawn.splitlines())) <= 80
-    assert drawn.startswith(f"stage.loss={loss} stage.{row(loss).weight}={row(loss).beta:g}: ")
-    assert ("rises by half" in " ".join(drawn.split())) == row(loss).two_sided
-    assert ("a token" in " ".join(drawn.split())) == row(loss).averaged
+    assert drawn.startswith(f"stage.loss={loss} stage.{get_row(loss).weight}={get_row(loss).beta:g}: ")
+    assert ("rises by half" in " ".join(drawn.split())) == get_row(loss).two_sided
+    assert ("a token" in " ".join(drawn.split())) == get_row(loss).averaged
     picture = loss_svg(loss)
     assert picture.count("<polyline") == picture.count('class="zero"') == 1
     assert "nan" not in picture

@@ -24,7 +24,7 @@ from fulgurite.errors import ModelError, RequestError
 from fulgurite.export.dtype import cast
 from fulgurite.export.model import export_main, load_run
 from fulgurite.files.lock import hold_lock
-from fulgurite.model.generation_config import valid
+from fulgurite.model.generation_config import select_valid
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # peft asks by the old name
 IDS = torch.arange(3, 63).reshape(2, 30)
@@ -365,7 +365,7 @@ def test_the_largest_valid_part_of_a_generation_config_is_kept(
     config = GenerationConfig()
     for name, value in fields.items():
         setattr(config, name, value)
-    kept, dropped = valid(config)
+    kept, dropped = select_valid(config)
     assert set(dropped) == left_out
     kept.pad_token_id = 0  # changed, so that transformers saves it under its strict rules
     kept.save_pretrained(tmp_path)

@@ -49,7 +49,7 @@ def test_the_divergences_by_hand() -> None:
 @pytest.mark.parametrize(("kl", "expected"), [(6.0, 0.1), (6.6, 0.1 * (1 + 0.1 * 64 / 1000)), (60.0, 0.1 * (1 + 0.2 * 64 / 1000)),
                                               (0.0, 0.1 * (1 - 0.2 * 64 / 1000))])
 def test_zieglers_controller(kl: float, expected: float) -> None:
-    assert p.adapted(0.1, kl, target=6.0, answers=64, horizon=1000) == pytest.approx(expected)
+    assert p.adapt_coefficient(0.1, kl, target=6.0, answers=64, horizon=1000) == pytest.approx(expected)
 
 
 def test_whitening_by_hand() -> None:
@@ -117,7 +117,7 @@ NORMALISED = {
 @pytest.mark.parametrize("kind", NORMALISED)
 def test_each_normalisation_by_hand(kind: str) -> None:
     losses = torch.tensor([[9.0, 1, 2, 3], [4, 5, 9, 9]])
-    top = p.summed(losses, MASK, by_answer=kind == "grpo")
+    top = p.sum_losses(losses, MASK, by_answer=kind == "grpo")
     below = p.divisor(kind, answers=2, tokens=5, rollout_tokens=12, minibatches=2, longest=4)
     assert float(top) / below == pytest.approx(NORMALISED[kind])
 
@@ -152,7 +152,7 @@ def test_the_grpo_loss_is_trls(kind: str, beta: float) -> None:
     }
     theirs = GRPOTrainer._compute_loss(stub, None, inputs)
     losses, _ = p.clipped_policy(new, old, advantages[:, None], low=0.2, high=0.28)
-    ours = p.summed(losses + beta * p.k3(new, reference), MASK, by_answer=kind == "grpo") / p.divisor(
+    ours = p.sum_losses(losses + beta * p.k3(new, reference), MASK, by_answer=kind == "grpo") / p.divisor(
         kind, answers=2, tokens=5, rollout_tokens=12, minibatches=2, longest=4
     )
     torch.testing.assert_close(ours, theirs)

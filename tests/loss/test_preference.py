@@ -107,7 +107,7 @@ def same_as_trl(name: str, smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
         "ipo": lambda: p.ipo(c / lengths[0], r / lengths[1], BETA), "sigmoid_norm": lambda: p.sigmoid(c / lengths[0], r / lengths[1], BETA),
         "robust": lambda: p.robust(c, r, BETA, smoothing), "exo_pair": lambda: p.exo_pair(c, r, BETA, smoothing),
         "bco_pair": lambda: p.bco_pair(c, r, BETA), "sppo_hard": lambda: p.sppo_hard(c, r, BETA),
-        "aot": lambda: p.aot(chosen - rejected, p.of_like_rank(chosen - rejected, reference[0] - reference[1]), BETA, smoothing),
+        "aot": lambda: p.aot(chosen - rejected, p.pair_by_rank(chosen - rejected, reference[0] - reference[1]), BETA, smoothing),
         "discopop": lambda: p.discopop(c, r, BETA), "apo_zero": lambda: p.apo_zero(c, r, BETA), "apo_down": lambda: p.apo_down(c, r, BETA),
     }
     return calls[name](), trl(name, chosen, rejected, reference, lengths, smoothing), leaf
@@ -165,7 +165,7 @@ def test_discopop_falls_from_margin_0_only_with_a_tau_above_a_tenth() -> None:
 
 def test_of_like_rank_by_hand() -> None:
     # margins rank 3rd, 1st, 2nd; the reference's in order are -1, 0, 7
-    assert p.of_like_rank(torch.tensor([5.0, 1.0, 2.0]), torch.tensor([0.0, 7.0, -1.0])).tolist() == [7.0, -1.0, 0.0]
+    assert p.pair_by_rank(torch.tensor([5.0, 1.0, 2.0]), torch.tensor([0.0, 7.0, -1.0])).tolist() == [7.0, -1.0, 0.0]
 
 
 def test_kto_by_hand() -> None:

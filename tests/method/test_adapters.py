@@ -1,4 +1,5 @@
-"""Every method: what it trains, that it begins as the base, trains, resumes bit for bit, and exports what it trained."""
+"""Every method: what it trains, that it begins as the base, trains, resumes bit for bit, and exports what it
+trained."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ def made(method: str, *words: str, precision: str = "fp32") -> Any:
     run = compose(["model=tiny", f"method={method}", f"precision={precision}", *METHODS.get(method, ()), *words]).run
     dtypes = settle(run.precision, "cpu")
     torch.manual_seed(4)
-    return build(run.method, build(run.model, dtypes.trained if run.method.loads_trained else dtypes.frozen).model, dtypes).eval()
+    return build(
+        run.method, build(run.model, dtypes.trained if run.method.loads_trained else dtypes.frozen).model, dtypes
+    ).eval()
 
 
 def base() -> Any:
@@ -95,7 +98,13 @@ def test_stopped_and_resumed_it_is_the_run_that_went_through(tmp_path: Path, met
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_an_export_is_what_was_trained(tmp_path: Path, method: str) -> None:
-    run = tiny(tmp_path / "run", f"method={method}", *METHODS[method], f"optim.lr={RATES.get(method, 1e-2)}", "trainer.max_steps=5")
+    run = tiny(
+        tmp_path / "run",
+        f"method={method}",
+        *METHODS[method],
+        f"optim.lr={RATES.get(method, 1e-2)}",
+        "trainer.max_steps=5",
+    )
     assert export_main([f"run={run}", f"out={tmp_path / 'out'}"]) == 0
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
     theirs = logits(plain)
@@ -128,7 +137,9 @@ def test_freeze_says_in_a_table_what_trains(tmp_path: Path, capsys: pytest.Captu
     norms = sum(n for name, n in sizes.items() if "input_layernorm" in name)
     assert found["input_layernorm"] == ["0-3", f"{norms:,}", f"{norms / whole:.2%}"]
     assert found["norm"] == [f"{sizes['model.norm.weight']:,}", f"{sizes['model.norm.weight'] / whole:.2%}"]
-    assert sum(int(row[-2].replace(",", "")) for row in found.values()) == sum(p.numel() for p in weights(folder).values())
+    assert sum(int(row[-2].replace(",", "")) for row in found.values()) == sum(
+        p.numel() for p in weights(folder).values()
+    )
     assert "embed_tokens" not in found
 
 
@@ -147,8 +158,13 @@ def test_freeze_trains_what_it_names_and_nothing_else() -> None:
 
 @pytest.mark.parametrize(
     ("place", "says"),
-    [("last:3", "must be 1 to 2"), ("layers:1-5", "lies outside this model's layers, 0 to 1"), ("layers:x", "x is no layer"),
-     ("mlq", "matches nothing of the model.*Did you mean mlp"), ("last:0", "must be 1 to 2")],
+    [
+        ("last:3", "must be 1 to 2"),
+        ("layers:1-5", "lies outside this model's layers, 0 to 1"),
+        ("layers:x", "x is no layer"),
+        ("mlq", "matches nothing of the model.*Did you mean mlp"),
+        ("last:0", "must be 1 to 2"),
+    ],
 )
 def test_a_place_that_is_nowhere_is_an_error(place: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
@@ -169,11 +185,11 @@ def test_rules_that_cannot_be_are_errors(rules: list[str], says: str) -> None:
 
 
 def test_layerwise_gives_each_part_its_rate_and_kind() -> None:
-    from fulgurite.optim.param_groups import rate_scale
+    from fulgurite.optim.param_groups import get_rate_scale
 
     rules = 'method.rules=["layers:1 full lr=0.5","layers:0 lora rank=4 alpha=12","embed_tokens frozen"]'
     model = made("layerwise", rules, "method.layer_decay=0.8")
-    scales = {name: rate_scale(p) for name, p in model.named_parameters() if p.requires_grad}
+    scales = {name: get_rate_scale(p) for name, p in model.named_parameters() if p.requires_grad}
     assert {name.split("layers.")[1][0] for name in scales} == {"0", "1"}
     for name, scale in scales.items():
         assert ("lora_" in name) == ("layers.0." in name)
@@ -184,10 +200,10 @@ def test_layerwise_gives_each_part_its_rate_and_kind() -> None:
 
 def test_lora_plus_moves_b_at_its_ratio(tmp_path: Path) -> None:
     # Adam's first step is the rate times the sign of the gradient, so the largest entry moves by exactly the rate
-    from fulgurite.optim.param_groups import rate_scale
+    from fulgurite.optim.param_groups import get_rate_scale
 
     model = made("lora_plus")
-    scales = {rate_scale(p) for name, p in model.named_parameters() if "lora_B" in name}
+    scales = {get_rate_scale(p) for name, p in model.named_parameters() if "lora_B" in name}
     assert scales == {16.0}
     folder = tiny(tmp_path, "method=lora_plus", "optim.lr=1e-3", "trainer.max_steps=1", "scheduler=constant")
     moved = max(float(t.abs().max()) for name, t in weights(folder).items() if "lora_B" in name)
@@ -240,7 +256,9 @@ def test_oft_rotates_blocks_of_the_inputs_by_cayleys_transform() -> None:
 @torch.no_grad()
 def test_ia3_scales_outputs_of_keys_and_values_and_inputs_of_the_feed_forward() -> None:
     model = made("ia3")
-    adapted = {name.split("layers.0.")[1] for name, m in model.named_modules() if hasattr(m, "ia3_l") and ".layers.0." in name}
+    adapted = {
+        name.split("layers.0.")[1] for name, m in model.named_modules() if hasattr(m, "ia3_l") and ".layers.0." in name
+    }
     assert adapted == {"self_attn.k_proj", "self_attn.v_proj", "mlp.down_proj"}
     for name in adapted:
         layer, x = scrambled(model, name)
@@ -266,19 +284,23 @@ def test_vera_learns_two_vectors_between_shared_random_matrices() -> None:
 def test_the_quantised_base_is_bitsandbytes_own_numbers_and_loftq_makes_up_for_them() -> None:
     import bitsandbytes as bnb
 
-    from fulgurite.method.qlora import dense
+    from fulgurite.method.qlora import dequantise
 
     name = "model.layers.0.self_attn.q_proj"
     original = base().get_submodule(name).weight.data
     layer = made("qlora").get_submodule(f"base_model.model.{name}")
     packed, state = bnb.functional.quantize_4bit(original.bfloat16(), quant_type="nf4", compress_statistics=True)
-    assert torch.equal(dense(layer.base_layer), bnb.functional.dequantize_4bit(packed, state))
+    assert torch.equal(dequantise(layer.base_layer), bnb.functional.dequantize_4bit(packed, state))
     loft = made("qlora", "method.init=loftq", "method.rank=8").get_submodule(f"base_model.model.{name}")
-    plain = (dense(loft.base_layer).float() - original).norm()
+    plain = (dequantise(loft.base_layer).float() - original).norm()
     with torch.no_grad():
-        better = dense(loft.base_layer).float() + loft.scaling["default"] * loft.lora_B["default"].weight @ loft.lora_A["default"].weight
-    lost = torch.linalg.svdvals(original.bfloat16().float() - dense(loft.base_layer).float())
-    assert float((better - original.bfloat16().float()).norm()) == pytest.approx(float(lost[8:].norm()), rel=1e-3)  # the best of rank 8
+        better = (
+            dequantise(loft.base_layer).float()
+            + loft.scaling["default"] * loft.lora_B["default"].weight @ loft.lora_A["default"].weight
+        )
+    lost = torch.linalg.svdvals(original.bfloat16().float() - dequantise(loft.base_layer).float())
+    # the best of rank 8
+    assert float((better - original.bfloat16().float()).norm()) == pytest.approx(float(lost[8:].norm()), rel=1e-3)
     assert float((better - original).norm()) < 0.9 * float(plain)
 
 
@@ -309,7 +331,16 @@ def test_an_adapter_is_trained_further_or_stacked_upon(tmp_path: Path) -> None:
     torch.testing.assert_close(logits(made("lora", "method.rank=4", start)), was, rtol=1e-4, atol=1e-5)
     stacked = made("lora", "method.rank=8", start, "method.adapter_mode=stack")
     torch.testing.assert_close(logits(stacked), was, rtol=1e-4, atol=1e-5)
-    assert float(stacked.get_submodule("base_model.model.model.layers.0.mlp.up_proj").lora_B["default"].weight.detach().abs().max()) == 0
+    assert (
+        float(
+            stacked.get_submodule("base_model.model.model.layers.0.mlp.up_proj")
+            .lora_B["default"]
+            .weight.detach()
+            .abs()
+            .max()
+        )
+        == 0
+    )
     with pytest.raises(ConfigError, match="is not an adapter of these knobs"):
         made("lora", "method.rank=8", start)
     second = tiny(tmp_path / "second", "method.rank=8", start, "method.adapter_mode=stack", "optim.lr=1e-2")
@@ -333,8 +364,12 @@ def test_what_changes_the_base_is_not_exported_apart(tmp_path: Path, method: str
 
 def test_ranks_and_scales_by_pattern_and_modules_saved_whole() -> None:
     model = made(
-        "lora", "method.rank=4", "+method.rank_pattern={layers.0.mlp.up_proj:2}", "+method.alpha_pattern={layers.0.mlp.up_proj:3}",
-        "method.modules_to_save=[norm]", "method.targets=['*.layers.0.*']",
+        "lora",
+        "method.rank=4",
+        "+method.rank_pattern={layers.0.mlp.up_proj:2}",
+        "+method.alpha_pattern={layers.0.mlp.up_proj:3}",
+        "method.modules_to_save=[norm]",
+        "method.targets=['*.layers.0.*']",
     )
     layer = model.get_submodule("base_model.model.model.layers.0.mlp.up_proj")
     assert (layer.r["default"], layer.scaling["default"]) == (2, 1.5)
@@ -347,9 +382,12 @@ def test_ranks_and_scales_by_pattern_and_modules_saved_whole() -> None:
 
 @pytest.mark.parametrize(
     ("words", "says"),
-    [(["method=lora", "method.init=loftq"], "take method=qlora"), (["method=qlora", "method.init=pissa"], "four bits cannot hold"),
-     (["method=dora", "method.init=olora"], "both change the base"),
-     (["method=lora", "method.init=pissa", "method.adapter_path=x"], "brings its own")],
+    [
+        (["method=lora", "method.init=loftq"], "take method=qlora"),
+        (["method=qlora", "method.init=pissa"], "four bits cannot hold"),
+        (["method=dora", "method.init=olora"], "both change the base"),
+        (["method=lora", "method.init=pissa", "method.adapter_path=x"], "brings its own"),
+    ],
 )
 def test_what_cannot_stand_together_is_refused_before_anything_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
@@ -363,7 +401,13 @@ def test_what_cannot_stand_together_is_refused_before_anything_is_made(
     assert not (tmp_path / "run").exists()
 
 
-UNFREEZE = ["method=layerwise", 'method.rules=["all full"]', "method.unfreeze_every=2", "optim.lr=1e-2", "scheduler=constant"]
+UNFREEZE = [
+    "method=layerwise",
+    'method.rules=["all full"]',
+    "method.unfreeze_every=2",
+    "optim.lr=1e-2",
+    "scheduler=constant",
+]
 
 
 def test_layers_thaw_from_the_top_and_a_resumed_run_knows_which(tmp_path: Path) -> None:
@@ -388,7 +432,9 @@ def test_layers_thaw_from_the_top_and_a_resumed_run_knows_which(tmp_path: Path) 
         assert torch.equal(weights(part)[name], tensor), name
 
 
-@pytest.mark.parametrize(("word", "says"), [("trainer.devices=2", "wait for them"), ("optim=galore", "counts steps for all of them")])
+@pytest.mark.parametrize(
+    ("word", "says"), [("trainer.devices=2", "wait for them"), ("optim=galore", "counts steps for all of them")]
+)
 def test_thawing_is_refused_where_it_cannot_be_right(tmp_path: Path, word: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         tiny(tmp_path / "run", *UNFREEZE, word)
@@ -400,7 +446,8 @@ def test_thawing_is_refused_where_it_cannot_be_right(tmp_path: Path, word: str, 
     ("lora", "method.init=gaussian"), ("lora", "method.init=olora", "method.rank=4"),
 ], ids=" ".join)
 def test_each_form_trains_resumes_and_exports(words: tuple[str, ...], tmp_path: Path) -> None:
-    """Two steps, a stop after the first and a resume that ends with the same bits; and an export that is compared with the run."""
+    """Two steps, a stop after the first and a resume that ends with the same bits; and an export that is compared
+    with the run."""
     chosen = (f"method={words[0]}", *words[1:], "trainer.save_every=1")
     whole, parts = tiny(tmp_path / "whole", *chosen), tmp_path / "parts"
     tiny(parts, *chosen)
@@ -419,7 +466,9 @@ def test_a_pattern_that_fits_no_layer_and_a_rank_that_no_matrix_has_are_refused(
     with pytest.raises(ConfigError, match=r"method.rank=128 is more than .* take method.rank="):
         made("qlora", "method.init=loftq", "method.rank=128")
     for init in ("pissa", "olora"):
-        with pytest.raises(ConfigError, match=rf"method.rank=128 is more than .* has; with method.init={init} take method.rank="):
+        with pytest.raises(
+            ConfigError, match=rf"method.rank=128 is more than .* has; with method.init={init} take method.rank="
+        ):
             made("lora", f"method.init={init}", "method.rank=128")
     assert trains(made("lora", "method.rank=128"))  # an adapter that begins as nothing may have as many
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from fulgurite.method.config import Qlora, Quant
 from fulgurite.method.four_bits import four_bit_bytes
-from fulgurite.method.qlora import quantised
+from fulgurite.method.qlora import quantise_layer
 from fulgurite.precision.policy import Dtypes
 
 FP32 = Dtypes("fp32", "32-true", torch.float32, torch.float32, torch.float32, "")
@@ -29,11 +29,11 @@ def stored_bytes(weight: Any) -> int:
 @pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("shape", [(64, 64), (576, 192), (48, 31), (17, 15), (3, 5), (1024, 257)])
 def test_four_bit_bytes_equal_bitsandbytes_storage(shape: tuple[int, int], double: bool, quant: Quant) -> None:
-    layer: Any = quantised(nn.Linear(shape[1], shape[0]), Qlora(double_quant=double, quant_type=quant), FP32)
+    layer: Any = quantise_layer(nn.Linear(shape[1], shape[0]), Qlora(double_quant=double, quant_type=quant), FP32)
     assert stored_bytes(layer.weight) == four_bit_bytes(shape[0] * shape[1], double)
 
 
 def test_two_layers_share_no_code_table() -> None:
-    first, second = (quantised(nn.Linear(64, 64), Qlora(), FP32).weight.quant_state for _ in range(2))  # type: ignore[union-attr]
+    first, second = (quantise_layer(nn.Linear(64, 64), Qlora(), FP32).weight.quant_state for _ in range(2))  # type: ignore[union-attr]
     assert first.code.data_ptr() != second.code.data_ptr()
     assert first.state2.code.data_ptr() != second.state2.code.data_ptr()

@@ -10,7 +10,7 @@ import torch
 from tests.method.test_adapters import IDS, METHODS, made
 
 from fulgurite.config.compose import compose
-from fulgurite.method.merge import merged
+from fulgurite.method.merge import merge_weights
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.load import apply_method, load_start
 
@@ -46,7 +46,7 @@ def test_added_tokens_and_modules_trained_whole_are_among_them(words: list[str])
 
 def same_as_merged(model: Any) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    found = {name: tensor.clone() for name, tensor in merged(model)}
+    found = {name: tensor.clone() for name, tensor in merge_weights(model)}
     whole = copy.deepcopy(model)
     plain = whole.merge_and_unload() if hasattr(whole, "merge_and_unload") else whole
     for name, tensor in plain.state_dict().items():
@@ -60,7 +60,7 @@ def same_as_merged(model: Any) -> None:
 def test_one_weight_may_be_kept_while_the_next_are_asked_for() -> None:
     """vLLM holds q and k until it has v as well."""
     model = stirred(made("lora"))
-    kept = dict(merged(model))
+    kept = dict(merge_weights(model))
     plain = copy.deepcopy(model).merge_and_unload()
     plain.load_state_dict(kept)
     with torch.no_grad():

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from fulgurite.config.compose import compose
 from fulgurite.method.adapters import linear_targets, read_by_weight
 from fulgurite.model.load import Loaded
-from fulgurite.model.quiet import quietly
+from fulgurite.model.quiet import silence
 from fulgurite.model.twin import shrunk
 from fulgurite.plan.meta_model import without_adapter
 from fulgurite.precision.policy import build as settle
@@ -20,7 +20,7 @@ from fulgurite.run.load import apply_method
 
 def model_of(kind: str) -> Any:
     torch.manual_seed(0)
-    with quietly():
+    with silence():
         return AutoModelForCausalLM.from_config(shrunk(AutoConfig.for_model(kind)), dtype=torch.float32, attn_implementation="eager")
 
 

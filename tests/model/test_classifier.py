@@ -24,7 +24,7 @@ from fulgurite.config.compose import compose
 from fulgurite.config.schema import build
 from fulgurite.errors import ModelError
 from fulgurite.model.config import Hf
-from fulgurite.model.reward_head import check_head, head_of, rewards
+from fulgurite.model.reward_head import check_head, compute_rewards, get_head
 from fulgurite.plan.meta_model import outlined
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.input_hashes import hash_inputs
@@ -66,7 +66,7 @@ def theirs(model: Any) -> torch.Tensor:
 
 @torch.no_grad()
 def ours(model: Any) -> torch.Tensor:
-    return rewards(model.eval(), IDS, torch.tensor([30, 30]))
+    return compute_rewards(model.eval(), IDS, torch.tensor([30, 30]))
 
 
 def run_of(folder: Path, *words: str) -> Any:
@@ -78,7 +78,7 @@ def test_the_head_of_a_reward_model_is_the_one_that_trains(folder: Path) -> None
     model = load_start(run, settle(run.precision, "cpu")).model
     expected = AutoModelForSequenceClassification.from_pretrained(folder)
     torch.testing.assert_close(ours(model), theirs(expected), rtol=1e-5, atol=1e-6)
-    assert torch.equal(head_of(model).weight, expected.score.weight)
+    assert torch.equal(get_head(model).weight, expected.score.weight)
     assert float(ours(model).abs().min()) > 1e-3
 
 

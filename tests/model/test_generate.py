@@ -15,7 +15,7 @@ from fulgurite.data.example import Message
 from fulgurite.data.template import load_template
 from fulgurite.errors import ModelError
 from fulgurite.model.config import Tiny
-from fulgurite.model.generate import continued, generate
+from fulgurite.model.generate import continue_prompts, generate
 from fulgurite.model.tiny import build
 
 
@@ -47,15 +47,15 @@ def test_greedy_is_the_likeliest_token_each_time(tiny: Any) -> None:
     ids = prompts(tiny.tokenizer)[0]
     model = tiny.model.eval()
     expected = by_hand(model, ids, 8)[len(ids):]
-    answer = continued(model, tiny.tokenizer, [ids], [], max_new_tokens=8)[0]
+    answer = continue_prompts(model, tiny.tokenizer, [ids], [], max_new_tokens=8)[0]
     assert answer.text == tiny.tokenizer.decode(expected, skip_special_tokens=True)
     assert (answer.tokens, answer.stopped) == (8, False)
 
 
 def test_a_batch_gives_what_each_prompt_gives_alone(tiny: Any) -> None:
     every = prompts(tiny.tokenizer)
-    together = continued(tiny.model, tiny.tokenizer, every, [], max_new_tokens=12)
-    alone = [continued(tiny.model, tiny.tokenizer, [ids], [], max_new_tokens=12)[0] for ids in every]
+    together = continue_prompts(tiny.model, tiny.tokenizer, every, [], max_new_tokens=12)
+    alone = [continue_prompts(tiny.model, tiny.tokenizer, [ids], [], max_new_tokens=12)[0] for ids in every]
     assert together == alone
     assert len({answer.text for answer in alone}) > 1
 
@@ -65,7 +65,7 @@ def test_it_stops_at_a_stop_token_and_counts_it(tiny: Any) -> None:
     tokens = by_hand(tiny.model.eval(), ids, 6)[len(ids):]
     stop = tokens[3]
     first = tokens.index(stop)
-    answer = continued(tiny.model, tiny.tokenizer, [ids], [stop], max_new_tokens=20)[0]
+    answer = continue_prompts(tiny.model, tiny.tokenizer, [ids], [stop], max_new_tokens=20)[0]
     assert (answer.tokens, answer.stopped) == (first + 1, True)
     assert answer.text == tiny.tokenizer.decode(tokens[:first], skip_special_tokens=True)
 
@@ -73,8 +73,8 @@ def test_it_stops_at_a_stop_token_and_counts_it(tiny: Any) -> None:
 def test_a_short_answer_in_a_batch_ends_where_it_ends(tiny: Any) -> None:
     every = prompts(tiny.tokenizer)
     stop = by_hand(tiny.model.eval(), every[0], 2)[-1]
-    together = continued(tiny.model, tiny.tokenizer, every, [stop], max_new_tokens=10)
-    assert together == [continued(tiny.model, tiny.tokenizer, [ids], [stop], max_new_tokens=10)[0] for ids in every]
+    together = continue_prompts(tiny.model, tiny.tokenizer, every, [stop], max_new_tokens=10)
+    assert together == [continue_prompts(tiny.model, tiny.tokenizer, [ids], [stop], max_new_tokens=10)[0] for ids in every]
 
 
 def test_draws_follow_the_seed_and_temperature(tiny: Any) -> None:
@@ -91,11 +91,11 @@ def test_draws_follow_the_seed_and_temperature(tiny: Any) -> None:
 
 def test_the_models_own_generation_config_has_no_say(tiny: Any) -> None:
     ids = prompts(tiny.tokenizer)[:1]
-    before = continued(tiny.model, tiny.tokenizer, ids, [], max_new_tokens=8)
+    before = continue_prompts(tiny.model, tiny.tokenizer, ids, [], max_new_tokens=8)
     own = tiny.model.generation_config
     own.do_sample, own.temperature, own.top_k, own.repetition_penalty, own.max_length = True, 0.1, 3, 5.0, 4
     try:
-        assert continued(tiny.model, tiny.tokenizer, ids, [], max_new_tokens=8) == before
+        assert continue_prompts(tiny.model, tiny.tokenizer, ids, [], max_new_tokens=8) == before
     finally:
         own.do_sample, own.temperature, own.top_k, own.repetition_penalty, own.max_length = False, None, None, None, 20
 
@@ -106,7 +106,7 @@ def test_training_is_untouched(tiny: Any, temperature: float) -> None:
     frozen = model.model.layers[0].eval()
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
     weights = [p.clone() for p in model.parameters()]
-    continued(model, tiny.tokenizer, prompts(tiny.tokenizer), [], max_new_tokens=4, temperature=temperature)
+    continue_prompts(model, tiny.tokenizer, prompts(tiny.tokenizer), [], max_new_tokens=4, temperature=temperature)
     assert torch.equal(states[0], torch.get_rng_state())
     assert states[1] == random.getstate()
     assert (states[2] == np.random.get_state()[1]).all()
@@ -122,7 +122,7 @@ def test_a_backward_pass_follows_answers_given_inside_inference_mode(tiny: Any) 
     ids, kept = prompts(tiny.tokenizer)[:1], []
     hook = tiny.model.model.rotary_emb.register_forward_hook(lambda m, i, out: kept.extend(out))
     with torch.inference_mode():
-        continued(tiny.model, tiny.tokenizer, ids, [], max_new_tokens=4)
+        continue_prompts(tiny.model, tiny.tokenizer, ids, [], max_new_tokens=4)
     hook.remove()
     # What a model keeps of it must be fit for training.
     assert kept
@@ -156,9 +156,9 @@ def learned(positions: int = 24) -> Any:
 def test_an_answer_ends_where_the_model_ends(tiny: Any) -> None:
     model = learned()
     short, long, full = list(range(5, 10)), list(range(5, 25)), list(range(5, 29))
-    answers = continued(model, tiny.tokenizer, [short, long, full], [], max_new_tokens=16, length=24)
+    answers = continue_prompts(model, tiny.tokenizer, [short, long, full], [], max_new_tokens=16, length=24)
     assert [answer.tokens for answer in answers] == [16, 4, 0]
-    assert answers[0] == continued(model, tiny.tokenizer, [short], [], max_new_tokens=16)[0]
+    assert answers[0] == continue_prompts(model, tiny.tokenizer, [short], [], max_new_tokens=16)[0]
     assert not any(answer.stopped for answer in answers)
 
 
@@ -166,12 +166,12 @@ def test_padding_beyond_the_embedding_is_not_used(tiny: Any) -> None:
     model, tokenizer = learned(), copy.deepcopy(tiny.tokenizer)
     tokenizer.add_special_tokens({"pad_token": "<far>"})
     assert tokenizer.pad_token_id >= 300
-    assert [a.tokens for a in continued(model, tokenizer, [[5, 6, 7], [8]], [], max_new_tokens=2)] == [2, 2]
+    assert [a.tokens for a in continue_prompts(model, tokenizer, [[5, 6, 7], [8]], [], max_new_tokens=2)] == [2, 2]
 
 
 def test_a_prompt_with_a_token_without_a_row_is_one_sentence(tiny: Any) -> None:
     with pytest.raises(ModelError, match=r"The token '.*' is number 301, and the model's embedding has 300 rows\. Give it a row"):
-        continued(learned(), tiny.tokenizer, [[5, 301]], [], max_new_tokens=2)
+        continue_prompts(learned(), tiny.tokenizer, [[5, 301]], [], max_new_tokens=2)
 
 
 FOREIGN = [
@@ -188,13 +188,13 @@ FOREIGN = [
 def test_a_models_own_generation_config_does_not_steer_the_answers(tiny: Any, fields: dict[str, Any], wrapped: bool) -> None:
     model = get_peft_model(copy.deepcopy(tiny.model), LoraConfig(r=2, task_type="CAUSAL_LM")) if wrapped else tiny.model
     how: dict[str, Any] = {"max_new_tokens": 6, "temperature": 1.0, "seed": 3}
-    expected = continued(tiny.model, tiny.tokenizer, prompts(tiny.tokenizer), [], **how)
+    expected = continue_prompts(tiny.model, tiny.tokenizer, prompts(tiny.tokenizer), [], **how)
     owner, before = (model.base_model.model if wrapped else model), tiny.model.generation_config
     config = owner.generation_config = copy.deepcopy(before)
     for name, value in fields.items():
         setattr(config, name, value)
     try:
-        assert continued(model, tiny.tokenizer, prompts(tiny.tokenizer), [], **how) == expected
+        assert continue_prompts(model, tiny.tokenizer, prompts(tiny.tokenizer), [], **how) == expected
         assert owner.generation_config is config
     finally:
         tiny.model.generation_config = before

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 from fulgurite.errors import ModelError, excerpt
 from fulgurite.model.config import Tiny
 from fulgurite.model.probe import learned_positions, measure, plain_head
-from fulgurite.model.reward_head import with_reward_head
+from fulgurite.model.reward_head import add_reward_head
 from fulgurite.model.tiny import build
 from fulgurite.model.twin import SMALL, behaviour_of, shrunk, twin
 
@@ -116,7 +116,7 @@ def test_nothing_of_the_model_or_the_random_state_changes() -> None:
 
 
 def test_a_reward_model_is_asked_by_its_states() -> None:
-    assert measure(with_reward_head(build(Tiny(), torch.float32).model)).causal
+    assert measure(add_reward_head(build(Tiny(), torch.float32).model)).causal
 
 
 def test_weights_in_16_bits_are_judged_alike() -> None:

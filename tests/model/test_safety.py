@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from fulgurite.config.compose import compose
 from fulgurite.config.schema import build
 from fulgurite.errors import ModelError
-from fulgurite.method.lora import stacked
+from fulgurite.method.lora import stack_adapter
 from fulgurite.model.safety import SHARDS, code_hash, locate, refuse_unsafe
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.load import load_named
@@ -184,7 +184,7 @@ def test_an_adapter_is_read_from_safetensors_only(adapter: Path, tmp_path: Path)
         with pytest.raises(ModelError, match=r"adapter_model\.bin is a pickle"):
             load(adapter)
         with pytest.raises(ModelError, match=r"has no adapter_model\.safetensors"):
-            stacked(compose(["model=tiny", f"method.adapter_path={adapter}", "method.adapter_mode=stack"]).run.method,
+            stack_adapter(compose(["model=tiny", f"method.adapter_path={adapter}", "method.adapter_mode=stack"]).run.method,
                 AutoModelForCausalLM)
         save_file(weights, adapter / "adapter_model.safetensors")
         assert not (tmp_path / "owned").exists(), kind

@@ -5,27 +5,27 @@ from __future__ import annotations
 import torch
 from tests.optim.nets import config, made, steps
 
-from fulgurite.optim.block_schedule import Order, blocks_of, turn
-from fulgurite.optim.param_groups import hidden_matrices
+from fulgurite.optim.block_schedule import Order, build_blocks, get_active_block
+from fulgurite.optim.param_groups import find_hidden_matrices
 
 
 def test_blocks_are_embeddings_layers_and_head() -> None:
     tied = {"m.embed.weight": 2, "m.layers.0.q.weight": 2, "m.layers.0.norm.weight": 1, "m.layers.1.q.weight": 2, "m.norm.weight": 1}
-    assert blocks_of(tied) == [
+    assert build_blocks(tied) == [
         ["m.embed.weight"], ["m.layers.0.q.weight", "m.layers.0.norm.weight"], ["m.layers.1.q.weight", "m.norm.weight"],
     ]
-    assert blocks_of({**tied, "head.weight": 2})[2:] == [["m.layers.1.q.weight"], ["m.norm.weight", "head.weight"]]
-    assert blocks_of({"w": 2, "b": 1}) == [["w", "b"]]
-    assert blocks_of({"layers.3.w": 2}) == [["layers.3.w"]]
+    assert build_blocks({**tied, "head.weight": 2})[2:] == [["m.layers.1.q.weight"], ["m.norm.weight", "head.weight"]]
+    assert build_blocks({"w": 2, "b": 1}) == [["w", "b"]]
+    assert build_blocks({"layers.3.w": 2}) == [["layers.3.w"]]
 
 
 def test_turns() -> None:
-    assert [turn(step, 2, 3, Order.ascending) for step in range(8)] == [0, 0, 1, 1, 2, 2, 0, 0]
-    assert [turn(step, 2, 3, Order.descending) for step in range(8)] == [2, 2, 1, 1, 0, 0, 2, 2]
-    drawn = [turn(step, 1, 5, Order.random) for step in range(50)]
+    assert [get_active_block(step, 2, 3, Order.ascending) for step in range(8)] == [0, 0, 1, 1, 2, 2, 0, 0]
+    assert [get_active_block(step, 2, 3, Order.descending) for step in range(8)] == [2, 2, 1, 1, 0, 0, 2, 2]
+    drawn = [get_active_block(step, 1, 5, Order.random) for step in range(50)]
     assert all(sorted(drawn[k : k + 5]) == [0, 1, 2, 3, 4] for k in range(0, 50, 5))
     assert len({tuple(drawn[k : k + 5]) for k in range(0, 50, 5)}) > 5
-    assert drawn == [turn(step, 1, 5, Order.random) for step in range(50)]
+    assert drawn == [get_active_block(step, 1, 5, Order.random) for step in range(50)]
 
 
 def test_each_visit_is_adamw_on_one_block_with_fresh_state() -> None:
@@ -58,6 +58,6 @@ def test_each_visit_is_adamw_on_one_block_with_fresh_state() -> None:
 def test_the_declared_total_is_that_of_the_largest_block() -> None:
     net, _ = made("badam")
     shapes = {n: tuple(p.shape) for n, p in net.named_parameters()}
-    inside = {n for n, p in net.named_parameters() if id(p) in hidden_matrices(net)}
+    inside = {n for n, p in net.named_parameters() if id(p) in find_hidden_matrices(net)}
     # the layers: 64 x 80 weights, and 80 or 64 biases; two fp32 moments and a count for each of the two tensors
     assert config("badam").total_state_bytes(shapes, 4, inside) == 2 * 4 * (64 * 80 + 80) + 2 * 4

@@ -13,7 +13,7 @@ from fulgurite.config.compose import compose
 from fulgurite.config.run import Facts, load_options
 from fulgurite.config.schema import Option, build, options
 from fulgurite.optim.default_lrs import recommend, usual
-from fulgurite.optim.param_groups import hidden_matrices
+from fulgurite.optim.param_groups import find_hidden_matrices
 
 
 class Net(nn.Module):
@@ -152,7 +152,7 @@ def test_what_muon_calls_a_matrix_inside_the_model() -> None:
 
     small = {"vocab_size": 11, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = LlamaForCausalLM(LlamaConfig(**small, tie_word_embeddings=False))
-    names = {name for name, p in model.named_parameters() if id(p) in hidden_matrices(model)}
+    names = {name for name, p in model.named_parameters() if id(p) in find_hidden_matrices(model)}
     assert names == {
         f"model.layers.0.{part}.weight" for part in (
             "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"
@@ -163,7 +163,7 @@ def test_what_muon_calls_a_matrix_inside_the_model() -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")  # peft asks by the old name
         adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
-    assert {name for name, p in adapted.named_parameters() if id(p) in hidden_matrices(adapted) and "lora_" in name} == set()
+    assert {name for name, p in adapted.named_parameters() if id(p) in find_hidden_matrices(adapted) and "lora_" in name} == set()
 
 
 def test_adam_mini_keeps_one_variance_a_row() -> None:

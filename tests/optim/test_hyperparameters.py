@@ -12,7 +12,7 @@ from tests.end_to_end.runs import rows, tiny
 
 from fulgurite.config.compose import compose
 from fulgurite.config.schema import build
-from fulgurite.optim.hyperparameters import hyperparameters, plateau_settings, renew
+from fulgurite.optim.hyperparameters import copy_hyperparameters, copy_plateau_settings, restore_hyperparameters
 
 CHANGED = ["optim.lr=5e-3", "optim.weight_decay=0.3", "trainer.max_steps=4"]
 ALLOW = "resume.allow=[optim.lr,optim.weight_decay,trainer.max_steps]"
@@ -42,16 +42,16 @@ def made(*words: str) -> tuple[Any, Any]:
 
 def test_the_cuts_of_a_plateau_stay_and_its_settings_are_those_of_now() -> None:
     before, cutting = made("optim.lr=1e-3", "scheduler.factor=0.5", "scheduler.patience=0", "optim.weight_decay=0.1")
-    hyperparameters(before)
+    copy_hyperparameters(before)
     for loss in (1.0, 2.0, 3.0):
         cutting.step(loss)
     assert before.param_groups[0]["lr"] == 2.5e-4
     for factor, rate in ((0.5, 1e-3), (0.25, 4e-3)):
         after, scheduler = made(f"optim.lr={rate}", f"scheduler.factor={factor}", "scheduler.patience=0", "optim.weight_decay=0.2")
-        kept = hyperparameters(after), plateau_settings(scheduler)
+        kept = copy_hyperparameters(after), copy_plateau_settings(scheduler)
         after.load_state_dict(copy.deepcopy(before.state_dict()))
         scheduler.load_state_dict(copy.deepcopy(cutting.state_dict()))
-        renew(after, scheduler, *kept)
+        restore_hyperparameters(after, scheduler, *kept)
         assert after.param_groups[0]["lr"] == rate / 4
         assert after.param_groups[0]["weight_decay"] == 0.2
         scheduler.step(4.0)

@@ -13,7 +13,7 @@ from fulgurite.config.run import GROUPS
 from fulgurite.config.schema import build
 from fulgurite.errors import ConfigError
 from fulgurite.method.config import Full
-from fulgurite.optim.param_groups import base_rate, decay_groups, rate_scale, scale_rate
+from fulgurite.optim.param_groups import build_decay_groups, get_base_rate, get_rate_scale, scale_rate
 from fulgurite.plan.preflight import checked_source, chosen
 
 
@@ -35,9 +35,9 @@ def test_factors_multiply_and_make_groups_of_their_own() -> None:
     scale_rate(net.linear.weight, 4.0)
     scale_rate(net.linear.weight, 0.5)
     scale_rate(net.norm.bias, 2.0)
-    assert rate_scale(net.linear.weight) == 2.0
-    assert rate_scale(net.embed.weight) == 1.0
-    found = [({id(p) for p in g["params"]}, g["lr"], g["weight_decay"], g["rate_scale"]) for g in decay_groups(net, config())]
+    assert get_rate_scale(net.linear.weight) == 2.0
+    assert get_rate_scale(net.embed.weight) == 1.0
+    found = [({id(p) for p in g["params"]}, g["lr"], g["weight_decay"], g["rate_scale"]) for g in build_decay_groups(net, config())]
     assert found == [
         ({id(net.embed.weight), id(net.linear.bias), id(net.norm.weight)}, 0.5, 0.0, 1.0),
         ({id(net.linear.weight)}, 1.0, 0.25, 2.0),
@@ -47,7 +47,7 @@ def test_factors_multiply_and_make_groups_of_their_own() -> None:
 
 def test_all_decays_everything_when_asked() -> None:
     net = Net()
-    groups = decay_groups(net, config("optim.weight_decay_on=all"))
+    groups = build_decay_groups(net, config("optim.weight_decay_on=all"))
     assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(5, 0.25)]
 
 
@@ -57,7 +57,7 @@ def test_the_base_rate_is_that_of_factor_one_under_a_schedule() -> None:
     optimizer = build(config("optim=sgd", "optim.momentum=0"), net)
     schedule = LambdaLR(optimizer, lambda step: 1.0 - 0.25 * step)
     for step in range(3):
-        assert base_rate(optimizer) == 0.5 * (1.0 - 0.25 * step)
+        assert get_base_rate(optimizer) == 0.5 * (1.0 - 0.25 * step)
         before = net.embed.weight.detach().clone()
         for p in net.parameters():
             p.grad = torch.ones_like(p)
@@ -68,7 +68,7 @@ def test_the_base_rate_is_that_of_factor_one_under_a_schedule() -> None:
         if p is not net.embed.weight:
             scale_rate(p, 2.0)
     scaled = build(config("optim=sgd"), net)
-    assert base_rate(scaled) == 0.5  # no group has factor 1 any more
+    assert get_base_rate(scaled) == 0.5  # no group has factor 1 any more
 
 
 def test_the_logged_rate_is_the_base_rate(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]

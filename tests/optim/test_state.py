@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from fulgurite.config.compose import compose
 from fulgurite.config.run import load_options
 from fulgurite.config.schema import build, options
-from fulgurite.optim.param_groups import hidden_matrices
+from fulgurite.optim.param_groups import find_hidden_matrices
 from fulgurite.plan.context import ModelFacts, Weights
 from fulgurite.plan.memory import scratch
 from fulgurite.precision import rounding
@@ -68,7 +68,7 @@ def test_stopped_and_restored_it_ends_the_same_bit_for_bit(name: str, dtype: tor
 def test_the_state_has_the_declared_size_exactly(name: str, dtype: torch.dtype) -> None:
     net, optimizer = made(name, dtype)
     steps(net, optimizer, 0, 1)
-    declared, hidden = config(name), hidden_matrices(net)
+    declared, hidden = config(name), find_hidden_matrices(net)
     assert optimizer.state
     for parameter in net.parameters():
         if name == "badam" and parameter not in optimizer.state:
@@ -86,7 +86,7 @@ def test_the_whole_state_at_its_most_is_the_declared_total(name: str) -> None:
         steps(net, optimizer, step, step + 1)
         most = max(most, sum(t.nbytes for state in optimizer.state.values() for t in tensors(state)))
     shapes = {n: tuple(p.shape) for n, p in net.named_parameters()}
-    inside = {n for n, p in net.named_parameters() if id(p) in hidden_matrices(net)}
+    inside = {n for n, p in net.named_parameters() if id(p) in find_hidden_matrices(net)}
     assert most == config(name).total_state_bytes(shapes, 4, inside)
 
 
@@ -145,7 +145,7 @@ def test_a_step_takes_the_declared_bytes_while_it_lasts(name: str, kind: str, mo
     net = nn.ModuleDict({"embed": nn.Embedding(4096, 256, dtype=dtype), "layers": nn.ModuleList([nn.Linear(256, 64, dtype=dtype)])})
     optimizer = build(chosen, net)
     if kind == "rounded":
-        optimizer = rounding.Rounded(optimizer, Rounding.stochastic, 0)
+        optimizer = rounding.RoundedOptimizer(optimizer, Rounding.stochastic, 0)
     for parameter in net.parameters():
         parameter.grad = torch.ones_like(parameter)
     weight = Weights("embed.weight", (4096, 256), kind="embedding", trained=True)

@@ -14,7 +14,7 @@ from fulgurite.config.compose import compose
 from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import fill
 from fulgurite.config.schema import build
-from fulgurite.method.modules import elements
+from fulgurite.method.modules import count_elements
 from fulgurite.model.tiny import tokenizer
 from fulgurite.plan.context import Machine
 from fulgurite.plan.memory import estimate
@@ -22,7 +22,7 @@ from fulgurite.plan.meta_model import outlined
 from fulgurite.precision.policy import Dtypes
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.load import apply_method, load_start
-from fulgurite.stage.base import trained
+from fulgurite.stage.base import count_parameters
 
 METHODS = {
     "full": [], "freeze": ["method.trainable=last:1"], "lora": ["method.rank=4"], "qlora": ["method.rank=4"],
@@ -54,7 +54,7 @@ def counts(composed: Composed) -> tuple[tuple[int, int], tuple[int, int], dict[s
     model = apply_method(run, load_start(run, dtypes), dtypes)
     stage = build(run.stage, model, run, dtypes, 10)
     real = {n.removeprefix("model."): tuple(p.shape) for n, p in stage.named_parameters() if p.requires_grad}
-    return (facts.trained, facts.parameters), trained(stage), {t.name: t.shape for t in facts.tensors if t.trained}, real
+    return (facts.trained, facts.parameters), count_parameters(stage), {t.name: t.shape for t in facts.tensors if t.trained}, real
 
 
 def filled(*words: str) -> Composed:
@@ -106,7 +106,7 @@ def test_every_architecture_is_counted_as_it_is_loaded(folders: dict[str, Path],
     dtypes: Dtypes = settle(run.precision, "cpu")
     found, facts = outlined(run, dtypes)
     model = apply_method(run, load_start(run, dtypes), dtypes)
-    assert (facts.trained, facts.parameters) == trained(model)
+    assert (facts.trained, facts.parameters) == count_parameters(model)
     learned = {n: tuple(p.shape) for n, p in model.named_parameters() if p.requires_grad}
     assert {t.name: t.shape for t in facts.tensors if t.trained} == learned
     assert facts.tied == (model.get_output_embeddings().weight is model.get_input_embeddings().weight)
@@ -124,7 +124,7 @@ def test_qlora_is_counted_in_the_bytes_that_bitsandbytes_holds() -> None:
     assert len(four) == 14  # seven linear layers in each of two
     for tensor in four:
         assert tensor.bytes == stored_bytes(named[tensor.name])
-    assert sum(elements(p) for p in model.parameters()) == facts.parameters
+    assert sum(count_elements(p) for p in model.parameters()) == facts.parameters
 
 
 @pytest.mark.bundled
@@ -133,5 +133,5 @@ def test_the_bundled_model_is_counted_as_it_is_loaded(method: str) -> None:
     run = filled("model=smollm2_135m", f"method={method}").run
     dtypes: Dtypes = settle(run.precision, "cpu")
     _, facts = outlined(run, dtypes)
-    assert (facts.trained, facts.parameters) == trained(apply_method(run, load_start(run, dtypes), dtypes))
+    assert (facts.trained, facts.parameters) == count_parameters(apply_method(run, load_start(run, dtypes), dtypes))
     assert facts.billions == pytest.approx(0.1345, abs=1e-4)

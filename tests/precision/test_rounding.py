@@ -14,14 +14,14 @@ from torch.optim import SGD, AdamW
 from fulgurite.errors import ConfigError
 from fulgurite.precision import rounding as rounding_module
 from fulgurite.precision.config import Rounding
-from fulgurite.precision.rounding import LOST, Rounded, stochastic
+from fulgurite.precision.rounding import LOST, RoundedOptimizer, round_stochastically
 
 
 def test_stochastic_rounding_is_right_on_average_and_never_further_than_a_neighbour() -> None:
     generator = torch.Generator().manual_seed(3)
     for value in (1.001, -0.3333, 1e-6, 300.7):
         x = torch.full((200_000,), value)
-        rounded = stochastic(x, generator).float()
+        rounded = round_stochastically(x, generator).float()
         low, high = rounded.unique().tolist()
         assert low < value < high
         assert torch.nextafter(torch.tensor(low).bfloat16(), torch.tensor(high).bfloat16()).item() == high
@@ -29,7 +29,7 @@ def test_stochastic_rounding_is_right_on_average_and_never_further_than_a_neighb
         seen = float((rounded == high).double().mean())
         assert seen == pytest.approx(chance, abs=5 * (chance * (1 - chance) / 200_000) ** 0.5)
     exact = torch.tensor([1.0, -2.5, 0.0])
-    assert torch.equal(stochastic(exact, generator).float(), exact)
+    assert torch.equal(round_stochastically(exact, generator).float(), exact)
 
 
 def test_in_pieces_the_chances_are_those_drawn_at_once_and_no_temporary_is_larger(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,15 +45,15 @@ def test_in_pieces_the_chances_are_those_drawn_at_once_and_no_temporary_is_large
 
     monkeypatch.setattr(rounding_module, "PIECE", 1000)
     monkeypatch.setattr(torch, "randint", noted)
-    assert torch.equal(stochastic(x, torch.Generator().manual_seed(5)), whole)
+    assert torch.equal(round_stochastically(x, torch.Generator().manual_seed(5)), whole)
     assert max(drawn) == 1000
     assert sum(drawn) == x.numel()
 
 
-def stepped(rounding: Rounding, steps: int, rate: float) -> tuple[torch.Tensor, Rounded]:
+def stepped(rounding: Rounding, steps: int, rate: float) -> tuple[torch.Tensor, RoundedOptimizer]:
     torch.manual_seed(0)
     weight = nn.Parameter((torch.randn(5000) * 0.02).bfloat16())
-    optimizer = Rounded(SGD([weight], lr=rate), rounding, seed=1)
+    optimizer = RoundedOptimizer(SGD([weight], lr=rate), rounding, seed=1)
     for _ in range(steps):
         weight.grad = torch.ones_like(weight)
         optimizer.step()
@@ -84,7 +84,7 @@ def test_the_arithmetic_is_that_of_float32(rounding: Rounding) -> None:
     torch.manual_seed(1)
     low = [nn.Parameter(torch.randn(40, 30).bfloat16()), nn.Parameter(torch.randn(30).bfloat16())]
     high = [nn.Parameter(p.detach().float()) for p in low]
-    ours, theirs = Rounded(AdamW(low, lr=1e-2, weight_decay=0.1), rounding, 1), AdamW(high, lr=1e-2, weight_decay=0.1)
+    ours, theirs = RoundedOptimizer(AdamW(low, lr=1e-2, weight_decay=0.1), rounding, 1), AdamW(high, lr=1e-2, weight_decay=0.1)
     for a, b in zip(low, high, strict=True):
         a.grad = torch.randn_like(a)
         b.grad = a.grad.float()

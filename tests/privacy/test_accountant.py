@@ -16,9 +16,9 @@ from fulgurite.config.resolve import fill
 from fulgurite.config.run import Facts
 from fulgurite.data.sampler import PoissonSampler
 from fulgurite.errors import CheckpointError, ConfigError
-from fulgurite.privacy.accountant import delta_for, drawn, epsilon_of, noise_for, rate_of
+from fulgurite.privacy.accountant import compute_delta, compute_epsilon, compute_rate, draw_rows, solve_noise
 from fulgurite.privacy.config import DpSgd
-from fulgurite.privacy.duplicates import alike, unit_words
+from fulgurite.privacy.duplicates import count_duplicates, describe_unit
 from fulgurite.privacy.mechanism import Mechanism, build
 from fulgurite.privacy.seed import FILE, secret_of
 
@@ -29,8 +29,8 @@ def test_one_whole_step_is_the_gaussian_mechanism() -> None:
     noise, delta = 4.0, 1e-5
     orders = [*(1 + x / 10 for x in range(1, 100)), *range(12, 64)]
     by_hand = min(a / (2 * noise**2) + math.log((a - 1) / a) - (math.log(delta) + math.log(a)) / (a - 1) for a in orders)
-    assert epsilon_of([(noise, 1.0, 1)], delta) == pytest.approx(by_hand, rel=1e-9)
-    assert epsilon_of([(noise, 1.0, 0)], delta) == epsilon_of([], delta) == 0.0
+    assert compute_epsilon([(noise, 1.0, 1)], delta) == pytest.approx(by_hand, rel=1e-9)
+    assert compute_epsilon([(noise, 1.0, 0)], delta) == compute_epsilon([], delta) == 0.0
 
 
 @pytest.mark.parametrize(("name", "kind"), [("rdp", RDPAccountant), ("prv", PRVAccountant)])
@@ -51,27 +51,27 @@ def test_epsilon_is_what_opacus_counts_step_by_step(name: str, kind: type) -> No
 @pytest.mark.parametrize("accountant", ["rdp", "prv"])
 @pytest.mark.parametrize(("target", "rate", "steps"), [(8.0, 0.02, 100), (1.0, 0.1, 40)])
 def test_solved_noise_spends_the_target_and_no_more(accountant: str, target: float, rate: float, steps: int) -> None:
-    noise = noise_for(target, 1e-5, rate, steps, accountant)
-    spent = epsilon_of([(noise, rate, steps)], 1e-5, accountant)
+    noise = solve_noise(target, 1e-5, rate, steps, accountant)
+    spent = compute_epsilon([(noise, rate, steps)], 1e-5, accountant)
     assert 0.99 * target < spent <= target
 
 
 def test_a_budget_that_no_noise_keeps_is_refused() -> None:
     # The accountant's largest order is 63: even without any divergence epsilon is (ln 1/delta - ln 63) / 62 + ln(62/63) = 0.10.
     with pytest.raises(ConfigError, match=r"privacy\.epsilon=0\.05 is out of reach at delta 1e-05 with accountant=rdp"):
-        noise_for(0.05, 1e-5, 0.1, 40)
+        solve_noise(0.05, 1e-5, 0.1, 40)
 
 
 def test_prv_needs_less_noise() -> None:
-    assert 0.85 < noise_for(8, 1e-5, 0.02, 100, "prv") / noise_for(8, 1e-5, 0.02, 100, "rdp") < 0.97
+    assert 0.85 < solve_noise(8, 1e-5, 0.02, 100, "prv") / solve_noise(8, 1e-5, 0.02, 100, "rdp") < 0.97
 
 
 def test_empty_knobs_are_filled_with_their_reasons() -> None:
     composed = compose(["privacy=dp_sgd", "trainer.global_batch_size=50", "model=tiny", "data.max_length=64"])
     composed = fill(composed, Facts(rows=1000, total_steps=60), "steps")
     p = composed.run.privacy
-    assert p.delta == delta_for(1000) == pytest.approx(10**-3.6)
-    assert p.noise_multiplier == noise_for(8.0, p.delta, 0.05, 60)
+    assert p.delta == compute_delta(1000) == pytest.approx(10**-3.6)
+    assert p.noise_multiplier == solve_noise(8.0, p.delta, 0.05, 60)
     assert "60 steps need, each row drawn at a rate of 0.05, to spend epsilon 8" in composed.provenance["privacy.noise_multiplier"].reason
     assert "1000 rows to the power of -1.2" in composed.provenance["privacy.delta"].reason
 
@@ -90,7 +90,7 @@ def test_a_run_that_would_overspend_is_refused_before_and_when_it_goes_on() -> N
     config = DpSgd(delta=1e-4, noise_multiplier=0.5, epsilon=1.0)
     with pytest.raises(ConfigError, match=r"noise_multiplier=0\.5 would spend epsilon .* in 50 steps, more than privacy\.epsilon=1"):
         build(config, nn.Linear(2, 2), rows=1000, batch_size=50, total_steps=50, secret=1)
-    noise = noise_for(1.0, 1e-4, 0.05, 50)
+    noise = solve_noise(1.0, 1e-4, 0.05, 50)
     kept = DpSgd(delta=1e-4, noise_multiplier=noise, epsilon=1.0)
     enough = build(kept, nn.Linear(2, 2), rows=1000, batch_size=50, total_steps=50, secret=1)
     enough.load({"history": [[noise, 0.05, 20]]})
@@ -107,19 +107,19 @@ def test_a_run_that_would_overspend_is_refused_before_and_when_it_goes_on() -> N
 
 
 def test_draws_are_a_function_of_secret_and_step() -> None:
-    steps = [drawn(5, step, 200, 0.1).tolist() for step in range(30)]
-    assert [drawn(5, step, 200, 0.1).tolist() for step in reversed(range(30))] == steps[::-1]
+    steps = [draw_rows(5, step, 200, 0.1).tolist() for step in range(30)]
+    assert [draw_rows(5, step, 200, 0.1).tolist() for step in reversed(range(30))] == steps[::-1]
     assert len({tuple(s) for s in steps}) == 30
-    assert drawn(6, 0, 200, 0.1).tolist() != steps[0]
-    assert drawn(2**100 + 5, 0, 200, 0.1).tolist() != steps[0]  # all of the secret's bits count
-    assert drawn(5, 0, 20, 1.0).tolist() == list(range(20))
+    assert draw_rows(6, 0, 200, 0.1).tolist() != steps[0]
+    assert draw_rows(2**100 + 5, 0, 200, 0.1).tolist() != steps[0]  # all of the secret's bits count
+    assert draw_rows(5, 0, 20, 1.0).tolist() == list(range(20))
 
 
 def test_each_row_enters_by_itself_at_the_rate() -> None:
     rows, steps, rate = 60, 2000, 0.07
     taken = np.zeros((steps, rows))
     for step in range(steps):
-        taken[step, drawn(11, step, rows, rate)] = 1
+        taken[step, draw_rows(11, step, rows, rate)] = 1
     sigma = (rate * (1 - rate) / steps) ** 0.5
     assert np.abs(taken.mean(0) - rate).max() < 4 * sigma
     sizes = taken.sum(1)
@@ -138,7 +138,7 @@ def test_micro_batches_hold_each_draw_whole_also_none_and_too_many() -> None:
     large = order.micro_batches(2)
     assert [len(cut) for cut in large] == [8] * 5
     assert sorted(n for cut in large for n in cut) == list(range(40))
-    assert rate_of(4, 40) == 0.1
+    assert compute_rate(4, 40) == 0.1
 
 
 # -- the secret, and the unit --------------------------------------------------------------------------------------------
@@ -162,9 +162,9 @@ def test_copies_are_counted_and_told() -> None:
         def __init__(self, *ids: int) -> None:
             self.input_ids = np.array(ids)
 
-    assert alike([Row(1, 2), Row(3), Row(1, 2), Row(1, 2), Row(3), Row(4)]) == (3, 3)
-    assert unit_words(3, 3, 2) == (
+    assert count_duplicates([Row(1, 2), Row(3), Row(1, 2), Row(1, 2), Row(3), Row(4)]) == (3, 3)
+    assert describe_unit(3, 3, 2) == (
         "3 rows are copies of others, up to 3 alike and 2 rows are further parts of one record: "
         "whoever stands behind k rows is protected k times less"
     )
-    assert unit_words(0, 1, 0) == ""
+    assert describe_unit(0, 1, 0) == ""

@@ -23,7 +23,7 @@ from fulgurite.errors import CheckpointError, ConfigError, Interrupted
 from fulgurite.explain.search import search
 from fulgurite.export.model import export_main
 from fulgurite.plan.preflight import refuse_impossible
-from fulgurite.privacy.accountant import epsilon_of
+from fulgurite.privacy.accountant import compute_epsilon
 from fulgurite.privacy.config import DpSgd
 from fulgurite.run.folder import read_config
 
@@ -73,7 +73,7 @@ def test_the_logged_and_saved_epsilon_is_that_of_the_steps(tmp_path: Path, capsy
     assert told["sampling_rate"] == 8 / told["rows"]
     spell = (told["noise_multiplier"], told["sampling_rate"])
     logged = [row["privacy/epsilon"] for row in rows(folder) if "train/lr" in row]
-    assert logged == [epsilon_of([(*spell, n)], told["delta"]) for n in range(1, 6)]
+    assert logged == [compute_epsilon([(*spell, n)], told["delta"]) for n in range(1, 6)]
     assert told["epsilon"] == logged[-1]
     assert 0.99 * 8 < logged[-1] <= 8
     words = capsys.readouterr().err
@@ -108,7 +108,7 @@ def test_stopped_and_resumed_is_the_run_that_never_stopped(tmp_path: Path, metho
     cut_off(tmp_path / "cut", 4, *words)
     told = account(tmp_path / "cut")
     assert told["steps"] == 4
-    assert told["epsilon"] == epsilon_of([(told["noise_multiplier"], told["sampling_rate"], 4)], told["delta"])
+    assert told["epsilon"] == compute_epsilon([(told["noise_multiplier"], told["sampling_rate"], 4)], told["delta"])
     assert told["epsilon"] < account(whole)["epsilon"]
     tiny(tmp_path / "cut", *words)
     assert rows(tmp_path / "cut") == rows(whole)

@@ -18,7 +18,7 @@ from fulgurite.config.schema import build
 from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.loss.language import mean_nll_by_row
 from fulgurite.precision.policy import build as settle
-from fulgurite.privacy.clipping import factors, norms, summed
+from fulgurite.privacy.clipping import compute_factors, compute_norms, sum_clipped
 from fulgurite.privacy.config import DpSgd
 from fulgurite.privacy.mechanism import Mechanism
 from fulgurite.privacy.per_sample_gradients import RowGradients, probe
@@ -158,10 +158,10 @@ def test_clipping_by_hand_and_as_opacus_optimizer_clips() -> None:
 
     torch.manual_seed(0)
     gradients = [torch.randn(6, 3, 4), torch.randn(6, 5) * 3]
-    length = norms(gradients)
+    length = compute_norms(gradients)
     expected = torch.stack([torch.cat([g[n].flatten() for g in gradients]).norm() for n in range(6)])
     torch.testing.assert_close(length, expected)
-    scale = factors(length, 7.0)
+    scale = compute_factors(length, 7.0)
     assert 0 < int((scale < 1).sum()) < 6
     weights = [nn.Parameter(torch.zeros(g.shape[1:])) for g in gradients]
     optimizer = DPOptimizer(
@@ -171,8 +171,8 @@ def test_clipping_by_hand_and_as_opacus_optimizer_clips() -> None:
         weight.grad_sample = gradient.clone()  # type: ignore[attr-defined]
     optimizer.clip_and_accumulate()
     for weight, gradient in zip(weights, gradients, strict=True):
-        torch.testing.assert_close(summed(gradient, scale), weight.summed_grad, rtol=1e-5, atol=1e-6)  # type: ignore[attr-defined]
-    assert bool((norms([scale[:, None] * g.flatten(1) for g in gradients]) <= 7.0 * (1 + 1e-6)).all())
+        torch.testing.assert_close(sum_clipped(gradient, scale), weight.summed_grad, rtol=1e-5, atol=1e-6)  # type: ignore[attr-defined]
+    assert bool((compute_norms([scale[:, None] * g.flatten(1) for g in gradients]) <= 7.0 * (1 + 1e-6)).all())
 
 
 def test_noise_has_its_deviation_and_is_another_in_each_step_and_run() -> None:

@@ -8,11 +8,11 @@ import pytest
 
 from fulgurite.config.schema import options
 from fulgurite.scheduler import config as c
-from fulgurite.scheduler.equivalence import coincidences, filled, same_as, same_as_sentences
+from fulgurite.scheduler.equivalence import describe_coincidences, describe_same, fill_config, find_same
 
 
 def names(config: Any, total: int = 1000, lr: float = 1e-4) -> set[str]:
-    return {name for name, _ in same_as(config, total, lr)}
+    return {name for name, _ in find_same(config, total, lr)}
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_the_same_curve_under_another_name(config: Any, other: str) -> None:
 
 def test_inverse_sqrt_without_warmup_is_nearly_constant_in_a_short_run_only() -> None:
     # 1 - 1/√(1 + 199/10000) = 0.98 %, and 4.7 % after 999 steps
-    [(_, distance)] = [pair for pair in same_as(c.InverseSqrt(warmup_steps=0), 200, 1e-4) if pair[0] == "constant"]
+    [(_, distance)] = [pair for pair in find_same(c.InverseSqrt(warmup_steps=0), 200, 1e-4) if pair[0] == "constant"]
     assert distance == pytest.approx(0.0098, abs=1e-4)
     assert "constant" not in names(c.InverseSqrt(warmup_steps=0), 1000)
 
@@ -46,7 +46,7 @@ def test_defaults_differ_from_each_other(cls: type[c.Scheduler]) -> None:
 
 
 def test_the_plateau_is_no_curve() -> None:
-    assert same_as(c.ReduceLrOnPlateau(), 1000, 1e-4) == []
+    assert find_same(c.ReduceLrOnPlateau(), 1000, 1e-4) == []
 
 
 def test_a_long_run_is_sampled_not_walked() -> None:
@@ -58,22 +58,22 @@ def test_a_rate_at_which_polynomial_cannot_be_had_is_no_coincidence() -> None:
 
 
 def test_sentences_name_both_and_the_distance() -> None:
-    assert same_as_sentences(c.CosineWithRestarts(cycles=1), 100, 1e-4)[0] == (
+    assert describe_same(c.CosineWithRestarts(cycles=1), 100, 1e-4)[0] == (
         "In this run scheduler=cosine_with_restarts follows the same curve as scheduler=cosine, exactly."
     )
-    assert same_as_sentences(c.Cosine(), 100, 1e-4) == []
+    assert describe_same(c.Cosine(), 100, 1e-4) == []
 
 
 def test_pages_tell_at_which_values_two_schedules_meet() -> None:
     restarts = "scheduler=cosine_with_restarts scheduler.cycles=1 is the same curve as scheduler=cosine, exactly."
-    assert restarts in coincidences("cosine_with_restarts")
-    assert restarts in coincidences("cosine")
-    assert any("scheduler.power=1" in s and "scheduler=linear" in s for s in coincidences("linear"))
-    assert any("constant_with_warmup scheduler.warmup_steps=0" in s for s in coincidences("constant"))
-    assert coincidences("inverse_sqrt") == []
+    assert restarts in describe_coincidences("cosine_with_restarts")
+    assert restarts in describe_coincidences("cosine")
+    assert any("scheduler.power=1" in s and "scheduler=linear" in s for s in describe_coincidences("linear"))
+    assert any("constant_with_warmup scheduler.warmup_steps=0" in s for s in describe_coincidences("constant"))
+    assert describe_coincidences("inverse_sqrt") == []
 
 
 def test_every_schedule_can_be_filled_and_asked() -> None:
     for name, cls in options("scheduler").items():
-        made: Any = filled(cls(), 50)  # type: ignore[call-overload]
+        made: Any = fill_config(cls(), 50)  # type: ignore[call-overload]
         assert getattr(made, "warmup_steps", 0) in (0, 5), name  # 10 % of 50

@@ -25,7 +25,7 @@ from fulgurite.run.folder import read_config
 from fulgurite.run.load import load_run
 from fulgurite.stage import preference as stages
 from fulgurite.stage.preference_table import ReferenceMode, names
-from fulgurite.stage.preference_table import row as declared
+from fulgurite.stage.preference_table import get_row as declared
 from fulgurite.train.experiment import Experiment
 
 GOOD = ("the rate rises", "the loss falls", "a schedule of the rate", "warmup lets it rise, slowly, for a while")

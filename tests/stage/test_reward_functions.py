@@ -12,7 +12,7 @@ from fulgurite.config.compose import compose
 from fulgurite.errors import ConfigError, Interrupted, RequestError
 from fulgurite.plan.preflight import checked_source
 from fulgurite.stage import reward_functions as rewards
-from fulgurite.stage.reward_functions import RULES, Answered, resolve, scored, short_names
+from fulgurite.stage.reward_functions import RULES, Answered, compute_rewards, resolve, shorten_names
 
 FUNCTIONS = """
 def good(prompts, answers, **columns):
@@ -65,7 +65,7 @@ def test_functions_of_a_file_get_prompts_answers_and_columns(file: Path) -> None
 
 
 def test_the_sum_is_weighted(file: Path) -> None:
-    total, each = scored([resolve("regex:yes"), resolve(f"{file}:good")], [10.0, 0.5], answered())
+    total, each = compute_rewards([resolve("regex:yes"), resolve(f"{file}:good")], [10.0, 0.5], answered())
     assert total == [14, 2, 2.5]
     assert each == {"regex:yes": [1, 0, 0], f"{file}:good": [8, 4, 5]}
 
@@ -80,7 +80,7 @@ def test_a_package_offers_a_reward_by_entry_point(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(rewards, "entry_points", offered)
     found = resolve("loud")
-    assert isinstance(found, rewards.Function)
+    assert isinstance(found, rewards.FunctionReward)
     assert found.function is len
     with pytest.raises(ConfigError, match=r"stage\.reward=gone cannot be loaded: ModuleNotFoundError"):
         resolve("gone")
@@ -112,7 +112,7 @@ def test_a_word_that_names_no_reward_is_one_sentence(word: str, said: str, file:
 )
 def test_a_reward_that_gives_no_good_numbers_is_one_sentence(word: str, said: str, file: Path) -> None:
     with pytest.raises(RequestError, match=said):
-        scored([resolve(word.format(file=file))], [1.0], answered())
+        compute_rewards([resolve(word.format(file=file))], [1.0], answered())
 
 
 ODD = {
@@ -144,7 +144,7 @@ def test_an_odd_return_value_is_one_sentence(returned: str, tmp_path: Path) -> N
         f"def f(**given):\n    return {returned}\n"
     )
     with pytest.raises(RequestError, match=ODD[returned]) as caught:
-        scored([resolve(f"{tmp_path / 'odd.py'}:f")], [1.0], answered())
+        compute_rewards([resolve(f"{tmp_path / 'odd.py'}:f")], [1.0], answered())
     assert "\n" not in str(caught.value)
 
 
@@ -155,13 +155,13 @@ def test_arrays_and_tensors_are_numbers_too(tmp_path: Path) -> None:
         "def tensors(**given):\n    return torch.tensor([1.0, 2.0, 3.0])\n"
         "def flags(**given):\n    return (True, False, np.bool_(True))\n"
     )
-    found = [scored([resolve(f"{tmp_path / 'arrays.py'}:{name}")], [1.0], answered())[0] for name in ("array", "tensors", "flags")]
+    found = [compute_rewards([resolve(f"{tmp_path / 'arrays.py'}:{name}")], [1.0], answered())[0] for name in ("array", "tensors", "flags")]
     assert found == [[1, 2, 3], [1, 2, 3], [1, 0, 1]]
 
 
 def test_weights_that_make_a_sum_too_large_are_one_sentence() -> None:
     with pytest.raises(RequestError, match=r"stage\.reward_weights=\[1e\+300\] makes a reward of 1e\+300 for the answer 'yes, 5' to f:1"):
-        scored([resolve("regex:yes")], [1e300], answered())
+        compute_rewards([resolve("regex:yes")], [1e300], answered())
 
 
 @pytest.mark.parametrize("raised", ["KeyboardInterrupt", "Interrupted('second', 15)"])
@@ -171,7 +171,7 @@ def test_an_interrupt_inside_a_reward_stays_one(raised: str, tmp_path: Path) -> 
         f"def f(**given):\n    try:\n        raise {raised}\n    except Exception:\n        return [0.0]\n"
     )
     with pytest.raises(Interrupted) as caught:
-        scored([resolve(f"{tmp_path / 'f.py'}:f")], [1.0], answered())
+        compute_rewards([resolve(f"{tmp_path / 'f.py'}:f")], [1.0], answered())
     assert caught.value.exit_status == (143 if "second" in raised else 130)
 
 
@@ -218,6 +218,6 @@ def test_columns_are_looked_for_before_an_answer_is_drawn(tmp_path: Path) -> Non
 
 def test_metrics_call_a_reward_by_the_name_of_its_file() -> None:
     words = ["/a/b/reward.py:score", "length:50", "regex:/x/", "/runs/rm"]
-    assert short_names(words) == {words[0]: "reward.py:score", words[1]: words[1], words[2]: words[2], words[3]: "rm"}
+    assert shorten_names(words) == {words[0]: "reward.py:score", words[1]: words[1], words[2]: words[2], words[3]: "rm"}
     twice = ["/a/reward.py:score", "/b/reward.py:score"]
-    assert short_names(twice) == {word: word for word in twice}
+    assert shorten_names(twice) == {word: word for word in twice}

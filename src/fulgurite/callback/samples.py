@@ -20,7 +20,7 @@ from fulgurite.callback.context import CallbackContext
 from fulgurite.data.sample_prompts import choose_sample_prompts
 from fulgurite.files.atomic import write_file
 from fulgurite.logger.metrics_file import read_rows
-from fulgurite.model.generate import continued
+from fulgurite.model.generate import continue_prompts
 from fulgurite.model.streaming import printable
 from fulgurite.model.tokenizer_check import refuse_unknown
 from fulgurite.text.console import say
@@ -101,7 +101,7 @@ class Samples(pl.Callback):  # type: ignore[misc]
         ids = [self._ids(prompt) for prompt in self._prompts]
         stops = self._template.stop_ids if self._template else [self._tokenizer.eos_token_id]
         with stage.inference_context():
-            answers = continued(
+            answers = continue_prompts(
                 self._model, self._tokenizer, ids, stops, max_new_tokens=self._most, length=self._length
             )
         self.rows += [

@@ -133,7 +133,7 @@ def _plots(words: list[str]) -> str:
 def _losses(words: list[str]) -> str:
     """The curve of the preference loss that the words name; of each, smaller, where they name none."""
     from fulgurite.explain.curves import loss_plot
-    from fulgurite.stage.preference_table import names, reading, row
+    from fulgurite.stage.preference_table import get_row, list_reading, names
 
     refuse_renamed(words)
     values = dict(word.partition("=")[::2] for word in words)
@@ -141,17 +141,17 @@ def _losses(words: list[str]) -> str:
     if named is not None and named not in names():
         raise ConfigError(f"stage.loss={named} is no loss of stage=dpo; there are {', '.join(names())}.")
     losses = [named] if named else names()
-    weight = row(named).weight if named else "beta"
+    weight = get_row(named).weight if named else "beta"
     reads = {"label_smoothing": "smoothing", "gamma": "gamma_share", "tau": "tau"}
     given = {}
     for path, text in values.items():
         knob = path.removeprefix("stage.")
-        if knob not in (weight, *reads) or named is None or (knob in reads and named not in reading(reads[knob])):
+        if knob not in (weight, *reads) or named is None or (knob in reads and named not in list_reading(reads[knob])):
             raise ConfigError(
                 f"{path} is not read here; give stage.loss=... first, then stage.{weight}=... or a knob that the loss reads."
             )
         given["beta" if knob == weight else knob] = float(_given("stage", knob, text, "dpo"))
-        if row(named).log_smoothing and given.get("label_smoothing") == 0:
+        if get_row(named).log_smoothing and given.get("label_smoothing") == 0:
             raise ConfigError(f"stage.label_smoothing=0 is not possible with stage.loss={named}, which takes its logarithm; take 0.001.")
     return "\n\n".join(loss_plot(loss, given, height=11 if named else 6) for loss in losses)
 

@@ -13,10 +13,10 @@ from typing import Any
 from fulgurite.explain.losses import course
 from fulgurite.explain.translations import fixed
 from fulgurite.scheduler.config import Scheduler
-from fulgurite.scheduler.equivalence import curve, filled
+from fulgurite.scheduler.equivalence import build_curve, fill_config
 from fulgurite.scheduler.plateau_curve import plateau_factors
 from fulgurite.scheduler.plot import EXAMPLE
-from fulgurite.stage.preference_table import row
+from fulgurite.stage.preference_table import get_row
 from fulgurite.text.plot import draw_braille
 
 WIDTH, HEIGHT = 260, 130
@@ -25,7 +25,7 @@ WIDTH, HEIGHT = 260, 130
 
 def loss_plot(loss: str, given: dict[str, float], width: int = 80, height: int = 11) -> str:
     """A loss over the margin, in braille; the dotted line is a margin of 0, where training starts."""
-    beta = given.get("beta", row(loss).beta)
+    beta = given.get("beta", get_row(loss).beta)
     margin = 9
     columns = width - margin - 3
     margins, values = course(loss, 2 * columns, **given)
@@ -45,7 +45,7 @@ def loss_plot(loss: str, given: dict[str, float], width: int = 80, height: int =
 
 def loss_title(loss: str, beta: float) -> str:
     """What is drawn, in words."""
-    found = row(loss)
+    found = get_row(loss)
     unit = fixed("a token") if found.averaged else fixed("an answer")
     against = fixed("against the reference") if found.reference else fixed("without a reference")
     both = fixed("; the chosen answer rises by half of it, the rejected falls by half") if found.two_sided else ""
@@ -72,7 +72,7 @@ def svg(values: Sequence[float], left: str, middle: str, right: str, label: str,
 def loss_svg(loss: str) -> str:
     """The loss at its own beta."""
     margins, values = course(loss, 121)
-    return svg(values, _short(margins[0]), "0", _short(margins[-1]), loss_title(loss, row(loss).beta), zero=True)
+    return svg(values, _short(margins[0]), "0", _short(margins[-1]), loss_title(loss, get_row(loss).beta), zero=True)
 
 
 def schedule_svg(cls: Callable[[], Scheduler], total: int = 1000) -> str:
@@ -81,7 +81,7 @@ def schedule_svg(cls: Callable[[], Scheduler], total: int = 1000) -> str:
     if config.monitors:
         factors = [1.0, *plateau_factors(EXAMPLE, patience=config.patience, factor=config.factor)]
         return svg(factors, "0", "", str(len(factors) - 1), fixed("The share of optim.lr by evaluation, an example"))
-    shape = curve(filled(config, total), total, 1e-4)
+    shape = build_curve(fill_config(config, total), total, 1e-4)
     values = [shape(i * total // 200) for i in range(201)]
     return svg(values, "0", str(total // 2), str(total), fixed("The share of optim.lr by optimizer step"))
 

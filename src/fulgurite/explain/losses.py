@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 
 from fulgurite.config.losses import formula_of, load_function
-from fulgurite.stage.preference_table import row
+from fulgurite.stage.preference_table import get_row
 
 LEVEL = -1.0
 """ORPO's mean log-probability a token in the middle between the two answers."""
 
 def span(loss: str, beta: float) -> float:
     """The margin at the right edge. ORPO's is bounded by its probabilities."""
-    return 1.9 if loss == "orpo" else row(loss).span / beta
+    return 1.9 if loss == "orpo" else get_row(loss).span / beta
 
 
 def value(loss: str, margin: float, beta: float, smoothing: float = 0.0, gamma: float = 0.0, tau: float = 0.05) -> float:
@@ -56,7 +56,7 @@ def value(loss: str, margin: float, beta: float, smoothing: float = 0.0, gamma: 
 
 def _computed(loss: str, margin: float, beta: float, smoothing: float, gamma: float, tau: float) -> float:
     """A loss that a package adds, by its own formula on tensors: only then torch is loaded."""
-    declared = row(loss)
+    declared = get_row(loss)
     given = {"smoothing": declared.smoothing, "gamma": declared.gamma_share, "tau": declared.tau}
     values = {"smoothing": smoothing, "gamma": gamma, "tau": tau}
     read = {name: values[name] for name, usual in given.items() if usual is not None}
@@ -66,7 +66,7 @@ def _computed(loss: str, margin: float, beta: float, smoothing: float, gamma: fl
 
 def course(loss: str, points: int = 121, **given: float) -> tuple[list[float], list[float]]:
     """Margins and losses at so many points, with what the loss takes where nothing is given."""
-    found = row(loss)
+    found = get_row(loss)
     beta = given.get("beta", found.beta)
     rest = {
         "smoothing": given.get("label_smoothing", found.smoothing or 0.0),

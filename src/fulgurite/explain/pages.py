@@ -233,9 +233,9 @@ def _preset_words(preset: Preset) -> str:
 def _notes(cls: type[Option]) -> list[str]:
     """What a page tells beyond the knobs: a schedule's other names; what a compute type holds in which type."""
     if cls.room == "scheduler":
-        from fulgurite.scheduler.equivalence import coincidences
+        from fulgurite.scheduler.equivalence import describe_coincidences
 
-        same = "\n".join(wrap_paragraph(_coincidence(s), measure_width(), 2) for s in coincidences(cls.name))
+        same = "\n".join(wrap_paragraph(_coincidence(s), measure_width(), 2) for s in describe_coincidences(cls.name))
         return [fixed("The same curve under another name:") + "\n" + same] if same else []
     dtypes = [(fixed(what), getattr(cls, field, "")) for what, field in _DTYPES]
     return [fixed("What is held in which type:") + "\n" + format_labels(dtypes, measure_width())] if all(t for _, t in dtypes) else []

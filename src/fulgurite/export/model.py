@@ -26,8 +26,8 @@ from fulgurite.export.dtype import cast, written_dtype
 from fulgurite.export.result import Written
 from fulgurite.files.atomic import remove_drafts, write_folder
 from fulgurite.files.lock import hold_lock
-from fulgurite.model.generation_config import valid
-from fulgurite.model.unwrap import inner
+from fulgurite.model.generation_config import select_valid
+from fulgurite.model.unwrap import unwrap_model
 from fulgurite.run.load import LoadedRun, load_run
 from fulgurite.text.console import show
 
@@ -117,7 +117,7 @@ def write(loaded: LoadedRun, out: Path, config: Export) -> Written:
         write_adapter(loaded.model, loaded.run.model, out)
         round_adapter(loaded.model, out, dtype)
         exact, rounded = before, logits(loaded.model, loaded.tokenizer)
-        inner(loaded.model).generation_config.save_pretrained(out)
+        unwrap_model(loaded.model).generation_config.save_pretrained(out)
     else:
         exact, rounded = write_whole(loaded, out, dtype, before)
     loaded.tokenizer.save_pretrained(out)
@@ -127,8 +127,8 @@ def write(loaded: LoadedRun, out: Path, config: Export) -> Written:
 
 def give_generation(loaded: LoadedRun) -> list[str]:
     """Set the model's stops and padding for generation; returns a sentence if the base's own config was invalid."""
-    base: Any = inner(loaded.model)
-    generation, dropped = valid(base.generation_config)
+    base: Any = unwrap_model(loaded.model)
+    generation, dropped = select_valid(base.generation_config)
     stops = list(dict.fromkeys([*loaded.template.stop_ids, *listed(generation.eos_token_id)]))
     generation.eos_token_id, generation.pad_token_id = stops, loaded.tokenizer.pad_token_id
     base.generation_config = generation

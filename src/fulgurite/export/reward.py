@@ -19,8 +19,8 @@ from fulgurite.model.classifier import HEAD, TASK
 from fulgurite.model.config import Model
 from fulgurite.model.padding import NEW_PADDING, free_padding
 from fulgurite.model.peft_internals import ADAPTER, PREFIX
-from fulgurite.model.reward_head import head_of, rewards, with_reward_head
-from fulgurite.model.unwrap import inner
+from fulgurite.model.reward_head import add_reward_head, compute_rewards, get_head
+from fulgurite.model.unwrap import unwrap_model
 from fulgurite.run.load import LoadedRun
 
 TOLERANCE = 1e-5
@@ -47,7 +47,7 @@ def write_reward(loaded: LoadedRun, out: Path, merge: bool, dtype: torch.dtype) 
     if apart:
         write_apart(model, loaded.run.model, out)
         round_adapter(model, out, dtype)
-        head_of(model).weight.data = head_of(model).weight.data.to(dtype).float()
+        get_head(model).weight.data = get_head(model).weight.data.to(dtype).float()
     else:
         model = model.merge_and_unload(safe_merge=True) if hasattr(model, "merge_and_unload") else model
         exact = scores(model, loaded)
@@ -67,7 +67,7 @@ def give_padding(loaded: LoadedRun, apart: bool) -> list[str]:
 
     Raises RequestError if a base that stays apart has no room for a new one.
     """
-    tokenizer, model = loaded.tokenizer, inner(loaded.model)
+    tokenizer, model = loaded.tokenizer, unwrap_model(loaded.model)
     found = free_padding(tokenizer, loaded.template.stop_ids)
     if found is not None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(found)
@@ -96,7 +96,7 @@ def write_apart(model: Any, base: Model, out: Path) -> None:
     kept.task_type, kept.modules_to_save = TASK, [*(kept.modules_to_save or []), HEAD]
     write_adapter(model, base, out)
     file = out / "adapter_model.safetensors"
-    head = head_of(model).weight.detach().clone()
+    head = get_head(model).weight.detach().clone()
     save_file({**load_file(file), f"{PREFIX}{HEAD}.weight": head}, file, metadata={"format": "pt"})
 
 
@@ -114,7 +114,7 @@ def scores(model: Any, loaded: LoadedRun) -> Tensor:
     """Our rewards of the talks."""
     each = tokens(loaded)
     ids = torch.nn.utils.rnn.pad_sequence(each, batch_first=True)
-    return rewards(model.eval(), ids, torch.tensor([len(t) for t in each]))
+    return compute_rewards(model.eval(), ids, torch.tensor([len(t) for t in each]))
 
 
 @torch.no_grad()
@@ -123,8 +123,8 @@ def verify(loaded: LoadedRun, out: Path, before: Tensor, adapter: bool) -> float
     tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=False)
     again: Any
     if adapter:
-        base = with_reward_head(fresh_base(loaded))
-        torch.nn.init.zeros_(head_of(base).weight)  # one that was left out would be seen
+        base = add_reward_head(fresh_base(loaded))
+        torch.nn.init.zeros_(get_head(base).weight)  # one that was left out would be seen
         base.config.pad_token_id = tokenizer.pad_token_id  # which an adapter's folder has no place for but its tokenizer
         again = put_on(base, out)
     else:

@@ -18,13 +18,21 @@ SLICE = 8192
 
 
 def nll(
-    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, bias_V: Tensor | None = None, chunk: int = 512, dft: bool = False
+    hidden_ND: Tensor,
+    weight_VD: Tensor,
+    targets_N: Tensor,
+    *,
+    bias_V: Tensor | None = None,
+    chunk: int = 512,
+    dft: bool = False,
 ) -> Tensor:
-    """The summed negative log-likelihood, in nats, of `targets_N` under logits hidden · weightᵀ + bias; a float32 scalar.
+    """The summed negative log-likelihood, in nats, of `targets_N` under logits hidden · weightᵀ + bias; a float32
+    scalar.
 
     Logits exist for `chunk` positions at a time, and the gradients are made in the same pass, so that the memory is
-    chunk × V whatever N is. The value is that of `cross_entropy(..., reduction="sum")` on whole logits. With `dft` each
-    token's term is weighted by its probability, through which no gradient flows (Wu et al., https://arxiv.org/abs/2508.05629).
+    chunk × V whatever N is. The value is that of `cross_entropy(..., reduction="sum")` on whole logits. With `dft`
+    each token's term is weighted by its probability, through which no gradient flows (Wu et al.,
+    https://arxiv.org/abs/2508.05629).
     """
     # torch 2.13 has F.linear_cross_entropy: whole logits by default, and 4 to 9 times slower when chunked on a CPU;
     # liger-kernel and cut-cross-entropy need triton. All three were measured before this was written.
@@ -43,7 +51,8 @@ def nll_of_logits(logits_NV: Tensor, targets_N: Tensor, *, dft: bool = False) ->
 
 
 def mean_nll_by_row(logits_NV: Tensor, targets_N: Tensor, rows_N: Tensor, rows: int, *, dft: bool = False) -> Tensor:
-    """The mean over each row's own targets, float32 [rows]; label position n belongs to row `rows_N[n]`, and a row without has 0.
+    """The mean over each row's own targets, float32 [rows]; label position n belongs to row `rows_N[n]`, and a row
+    without has 0.
 
     No row's value hangs on another's, as the share of a mean over all tokens would: what differential privacy asks.
     """
@@ -54,7 +63,8 @@ def mean_nll_by_row(logits_NV: Tensor, targets_N: Tensor, rows_N: Tensor, rows: 
 
 
 def mean_by_row(losses_N: Tensor, rows_N: Tensor, rows: int) -> Tensor:
-    """The mean over each row's own positions, [rows]; position n belongs to row `rows_N[n]`, and a row without has 0."""
+    """The mean over each row's own positions, [rows]; position n belongs to row `rows_N[n]`, and a row without has
+    0."""
     sums = losses_N.new_zeros(rows).index_add(0, rows_N, losses_N)
     counts = torch.bincount(rows_N, minlength=rows).clamp(min=1)
     return sums / counts
@@ -65,8 +75,8 @@ def log_probs(
 ) -> Tensor:
     """The log-probability of each target, logp_N in float32, with logits for `chunk` positions at a time.
 
-    `nll` makes its gradients beside the sum; here each position may be weighted otherwise later, so that the backward pass
-    makes the logits of a chunk once more.
+    `nll` makes its gradients beside the sum; here each position may be weighted otherwise later, so that the
+    backward pass makes the logits of a chunk once more.
     """
     if hidden_ND.shape[0] == 0:
         return hidden_ND.sum(-1).float()
@@ -82,7 +92,8 @@ def log_probs_of_logits(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
 
 
 def sum_by_row(logp_N: Tensor, learned_BT: Tensor) -> Tensor:
-    """The sum of the label positions' log-probabilities in each row, logp_B; `logp_N` is in the order of `learned_BT`."""
+    """The sum of the label positions' log-probabilities in each row, logp_B; `logp_N` is in the order of
+    `learned_BT`."""
     rows_N = learned_BT.nonzero()[:, 0]
     return torch.zeros(learned_BT.shape[0], dtype=logp_N.dtype, device=logp_N.device).index_add(0, rows_N, logp_N)
 
@@ -155,7 +166,9 @@ class _ChunkedNLL(torch.autograd.Function):
             raise RuntimeError("the gradients of this loss were given away already: it can be gone back through once")
         (scale,), made, ctx.made = grads, ctx.made, None
         # Scaled where they lie: a copy of the head's gradient would stand at the moment when memory is at its peak.
-        scaled = [None if g is None else g.mul_(scale.to(g.dtype)).to(kind) for g, kind in zip(made, ctx.dtypes, strict=True)]
+        scaled = [
+            None if g is None else g.mul_(scale.to(g.dtype)).to(kind) for g, kind in zip(made, ctx.dtypes, strict=True)
+        ]
         return (*scaled, None, None, None, None)
 
 
@@ -164,11 +177,20 @@ class _ChunkedLogProbs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor, chunk: int, dtype: torch.dtype
+        ctx: Any,
+        hidden_ND: Tensor,
+        weight_VD: Tensor,
+        bias_V: Tensor | None,
+        targets_N: Tensor,
+        chunk: int,
+        dtype: torch.dtype,
     ) -> Tensor:
         with torch.autocast(hidden_ND.device.type, enabled=False):
             hidden, weight = hidden_ND.to(dtype), weight_VD.to(dtype)
-            logp, norms = hidden.new_empty(len(hidden), dtype=torch.float32), hidden.new_empty(len(hidden), dtype=torch.float32)
+            logp, norms = (
+                hidden.new_empty(len(hidden), dtype=torch.float32),
+                hidden.new_empty(len(hidden), dtype=torch.float32),
+            )
             for start in range(0, len(hidden), chunk):
                 piece = slice(start, start + chunk)
                 scores = _scores(hidden[piece], weight, bias_V)

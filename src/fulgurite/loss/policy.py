@@ -16,12 +16,18 @@ TINY = 1e-4
 
 
 def log_probs(
-    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, bias_V: Tensor | None = None, temperature: float = 1.0, chunk: int = 512
+    hidden_ND: Tensor,
+    weight_VD: Tensor,
+    targets_N: Tensor,
+    *,
+    bias_V: Tensor | None = None,
+    temperature: float = 1.0,
+    chunk: int = 512,
 ) -> tuple[Tensor, Tensor]:
     """The log-probability of each target and the entropy of each choice (without gradient), in nats, float32 [N].
 
-    The logits are divided by `temperature`, as they were when the target was sampled. They exist for `chunk` positions at
-    a time; the backward pass makes them again.
+    The logits are divided by `temperature`, as they were when the target was sampled. They exist for `chunk`
+    positions at a time; the backward pass makes them again.
     """
 
     def part(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,7 +38,11 @@ def log_probs(
         return nothing_N, nothing_N.detach()
     made: list[tuple[Tensor, Tensor]] = []
     for h, t in zip(torch.split(hidden_ND, chunk), torch.split(targets_N, chunk), strict=True):
-        made.append(checkpoint(part, h, t, use_reentrant=False, preserve_rng_state=False) if torch.is_grad_enabled() else part(h, t))
+        made.append(
+            checkpoint(part, h, t, use_reentrant=False, preserve_rng_state=False)
+            if torch.is_grad_enabled()
+            else part(h, t)
+        )
     return torch.cat([m[0] for m in made]), torch.cat([m[1] for m in made])
 
 
@@ -47,17 +57,19 @@ def log_probs_of_logits(logits_NV: Tensor, targets_N: Tensor, *, temperature: fl
 
 
 def k1(policy: Tensor, reference: Tensor) -> Tensor:
-    """log p − log q of samples of p: unbiased for KL(p‖q), single terms may be negative (http://joschu.net/blog/kl-approx.html)."""
+    """log p − log q of samples of p: unbiased for KL(p‖q), single terms may be negative
+    (http://joschu.net/blog/kl-approx.html)."""
     return policy - reference
 
 
 def k3(policy: Tensor, reference: Tensor) -> Tensor:
-    """q/p − 1 − log(q/p) of samples of p: unbiased for KL(p‖q), never negative; GRPO's (https://arxiv.org/abs/2402.03300, eq. 4)."""
+    """q/p − 1 − log(q/p) of samples of p: unbiased for KL(p‖q), never negative; GRPO's
+    (https://arxiv.org/abs/2402.03300, eq. 4)."""
     ratio = reference - policy
     return ratio.exp() - ratio - 1
 
 
-def adapted(coefficient: float, kl: float, *, target: float, answers: int, horizon: int) -> float:
+def adapt_coefficient(coefficient: float, kl: float, *, target: float, answers: int, horizon: int) -> float:
     """Ziegler's controller: the next KL coefficient (https://arxiv.org/abs/1909.08593, section 2.2).
 
     The relative error is held within ±0.2; a horizon of `answers` at full error changes the coefficient by a fifth.
@@ -86,8 +98,11 @@ def whiten(values: Tensor, mask: Tensor, *, shift: bool = True) -> Tensor:
     return (white if shift else white + mean) * mask
 
 
-def gae(rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, *, discount: float, smoothing: float) -> tuple[Tensor, Tensor]:
-    """Generalised advantages and returns (https://arxiv.org/abs/1506.02438): A_t = Σ (γλ)^k δ_{t+k}, δ_t = r_t + γV_{t+1} − V_t.
+def gae(
+    rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, *, discount: float, smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """Generalised advantages and returns (https://arxiv.org/abs/1506.02438): A_t = Σ (γλ)^k δ_{t+k}, δ_t = r_t +
+    γV_{t+1} − V_t.
 
     An answer's end is the end of its episode: nothing is worth anything after it. Returns are A + V.
     """
@@ -102,10 +117,11 @@ def gae(rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, *, discount: flo
 
 
 def group_advantages(rewards_N: Tensor, group: int, *, scale: bool) -> tuple[Tensor, Tensor]:
-    """Rewards less their group's mean, over its deviation where `scale` (https://arxiv.org/abs/2402.03300); and the ties.
+    """Rewards less their group's mean, over its deviation where `scale` (https://arxiv.org/abs/2402.03300); and the
+    ties.
 
-    `scale` false is Dr. GRPO (https://arxiv.org/abs/2503.20783). Neighbours make a group. Where all rewards of a group are
-    the same its advantages are exactly 0, and its entry in the second result, bool [N / group], is true.
+    `scale` false is Dr. GRPO (https://arxiv.org/abs/2503.20783). Neighbours make a group. Where all rewards of a
+    group are the same its advantages are exactly 0, and its entry in the second result, bool [N / group], is true.
     """
     rewards_GN = rewards_N.reshape(-1, group)
     ties_G = rewards_GN.amax(1) == rewards_GN.amin(1)
@@ -119,7 +135,8 @@ def group_advantages(rewards_N: Tensor, group: int, *, scale: bool) -> tuple[Ten
 
 
 def clipped_policy(new: Tensor, old: Tensor, advantages: Tensor, *, low: float, high: float) -> tuple[Tensor, Tensor]:
-    """−min(rA, clip(r, 1−low, 1+high)A) with r = p/p_old (https://arxiv.org/abs/1707.06347; two limits: DAPO, 2503.14476).
+    """−min(rA, clip(r, 1−low, 1+high)A) with r = p/p_old (https://arxiv.org/abs/1707.06347; two limits: DAPO,
+    2503.14476).
 
     The second result is true where the clip took the gradient away.
     """
@@ -130,12 +147,13 @@ def clipped_policy(new: Tensor, old: Tensor, advantages: Tensor, *, low: float, 
 
 
 def clipped_value(new: Tensor, old: Tensor, returns: Tensor, *, clip: float) -> Tensor:
-    """½ max((V − R)², (V_old + clip(V − V_old, ±clip) − R)²), as OpenAI's code for PPO has it (https://arxiv.org/abs/2403.17031)."""
+    """½ max((V − R)², (V_old + clip(V − V_old, ±clip) − R)²), as OpenAI's code for PPO has it
+    (https://arxiv.org/abs/2403.17031)."""
     limited = old + (new - old).clamp(-clip, clip)
     return 0.5 * torch.maximum((new - returns) ** 2, (limited - returns) ** 2)
 
 
-def summed(losses_BT: Tensor, mask_BT: Tensor, *, by_answer: bool) -> Tensor:
+def sum_losses(losses_BT: Tensor, mask_BT: Tensor, *, by_answer: bool) -> Tensor:
     """The numerator of a step's loss: the sum over tokens, or over answers of their means."""
     if by_answer:
         return ((losses_BT * mask_BT).sum(1) / mask_BT.sum(1).clamp(min=1)).sum()
@@ -143,12 +161,16 @@ def summed(losses_BT: Tensor, mask_BT: Tensor, *, by_answer: bool) -> Tensor:
 
 
 def divisor(kind: str, *, answers: int, tokens: int, rollout_tokens: int, minibatches: int, longest: int) -> float:
-    """What `summed` is divided by, for `answers` answers of `tokens` tokens in an optimizer step.
+    """What `sum_losses` is divided by, for `answers` answers of `tokens` tokens in an optimizer step.
 
-    `grpo`: the answers, each being a mean (https://arxiv.org/abs/2402.03300). `bnpo`: the step's tokens. `dapo`: an equal share of
-    the whole rollout's tokens, so that each token of a rollout weighs the same (https://arxiv.org/abs/2503.14476). `dr_grpo`: a
-    constant, answers times the longest answer allowed (https://arxiv.org/abs/2503.20783).
+    `grpo`: the answers, each being a mean (https://arxiv.org/abs/2402.03300). `bnpo`: the step's tokens. `dapo`: an
+    equal share of the whole rollout's tokens, so that each token of a rollout weighs the same
+    (https://arxiv.org/abs/2503.14476). `dr_grpo`: a constant, answers times the longest answer allowed
+    (https://arxiv.org/abs/2503.20783).
     """
     return {
-        "grpo": float(answers), "bnpo": float(tokens), "dapo": rollout_tokens / minibatches, "dr_grpo": float(answers * longest),
+        "grpo": float(answers),
+        "bnpo": float(tokens),
+        "dapo": rollout_tokens / minibatches,
+        "dr_grpo": float(answers * longest),
     }[kind]

@@ -1,8 +1,9 @@
 """Losses that learn from comparisons and judgements, as pure functions of answers' log-probabilities.
 
-Shapes: B pairs (or, in KTO, B judged answers). `chosen_B` and `rejected_B` are log π/π_ref of a whole answer in nats, unless a
-function says otherwise. Each returns the losses of its rows, loss_B; the mean over the step is the stage's.
-TRL has the same losses inside its trainers' methods, where nothing else can call them; the tests hold ours against its source.
+Shapes: B pairs (or, in KTO, B judged answers). `chosen_B` and `rejected_B` are log π/π_ref of a whole answer in
+nats, unless a function says otherwise. Each returns the losses of its rows, loss_B; the mean over the step is the
+stage's. TRL has the same losses inside its trainers' methods, where nothing else can call them; the tests hold ours
+against its source.
 """
 
 from __future__ import annotations
@@ -18,20 +19,22 @@ NEARLY_CERTAIN = -1e-6
 
 
 def sigmoid(chosen_B: Tensor, rejected_B: Tensor, beta: float, smoothing: float = 0.0) -> Tensor:
-    """DPO, Rafailov et al., https://arxiv.org/abs/2305.18290; with `smoothing`, the share of flipped labels, it is cDPO."""
+    """DPO, Rafailov et al., https://arxiv.org/abs/2305.18290; with `smoothing`, the share of flipped labels, it is
+    cDPO."""
     return _smoothed(beta * (chosen_B - rejected_B), smoothing)
 
 
 def hinge(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
-    """SLiC-HF as RSO writes it, Liu et al., https://arxiv.org/abs/2309.06657: nothing is left to learn at a margin of 1/beta."""
+    """SLiC-HF as RSO writes it, Liu et al., https://arxiv.org/abs/2309.06657: nothing is left to learn at a margin
+    of 1/beta."""
     return torch.relu(1 - beta * (chosen_B - rejected_B))
 
 
 def ipo(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
     """IPO, Azar et al., https://arxiv.org/abs/2310.12036, equation 17: beta is the paper's τ.
 
-    The paper's log ratios are those of whole answers. TRL takes means over their tokens, and says that the authors do so as well:
-    `stage.length_normalize` decides.
+    The paper's log ratios are those of whole answers. TRL takes means over their tokens, and says that the authors
+    do so as well: `stage.length_normalize` decides.
     """
     return (chosen_B - rejected_B - 1 / (2 * beta)) ** 2
 
@@ -72,12 +75,12 @@ def sppo_hard(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
 def aot(margin_B: Tensor, paired_B: Tensor, beta: float, smoothing: float = 0.0) -> Tensor:
     """AOT, Melnyk et al., https://arxiv.org/abs/2406.05882: distributions of margins are compared, not pairs.
 
-    `margin_B` is log π(chosen) - log π(rejected); `paired_B` the reference's margin of the same rank (`of_like_rank`).
+    `margin_B` is log π(chosen) - log π(rejected); `paired_B` the reference's margin of the same rank (`pair_by_rank`).
     """
     return _smoothed(beta * (margin_B - paired_B), smoothing)
 
 
-def of_like_rank(margin_B: Tensor, reference_B: Tensor) -> Tensor:
+def pair_by_rank(margin_B: Tensor, reference_B: Tensor) -> Tensor:
     """For each margin the reference's margin of the same rank in ascending order; ties in the order they stand in."""
     paired_B = torch.empty_like(reference_B)
     paired_B[margin_B.argsort(stable=True)] = reference_B.sort().values
@@ -85,9 +88,11 @@ def of_like_rank(margin_B: Tensor, reference_B: Tensor) -> Tensor:
 
 
 def discopop(chosen_B: Tensor, rejected_B: Tensor, beta: float, tau: float = 0.05) -> Tensor:
-    """DiscoPOP, Lu et al., https://arxiv.org/abs/2406.08414, equation 5: logistic and exponential loss, mixed by the margin.
+    """DiscoPOP, Lu et al., https://arxiv.org/abs/2406.08414, equation 5: logistic and exponential loss, mixed by the
+    margin.
 
-    It is not convex: with a tau below 0.102 it rises at a margin of 0, and has a valley at beta · margin = -0.1 for 0.05.
+    It is not convex: with a tau below 0.102 it rises at a margin of 0, and has a valley at beta · margin = -0.1 for
+    0.05.
     """
     scores_B = beta * (chosen_B - rejected_B)
     share_B = torch.sigmoid(scores_B / tau)
@@ -105,15 +110,18 @@ def apo_down(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
 
 
 def orpo(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
-    """ORPO's odds-ratio term, Hong et al., https://arxiv.org/abs/2403.07691, equations 4 and 7; beta is the paper's λ.
+    """ORPO's odds-ratio term, Hong et al., https://arxiv.org/abs/2403.07691, equations 4 and 7; beta is the paper's
+    λ.
 
-    Arguments are the policy's mean log-probabilities a token; the paper's SFT term is added by the stage (`stage.sft_weight`).
+    Arguments are the policy's mean log-probabilities a token; the paper's SFT term is added by the stage
+    (`stage.sft_weight`).
     """
     return -beta * logsigmoid(_log_odds(chosen_B) - _log_odds(rejected_B))
 
 
 def simpo(chosen_B: Tensor, rejected_B: Tensor, beta: float, gamma: float, smoothing: float = 0.0) -> Tensor:
-    """SimPO, Meng et al., https://arxiv.org/abs/2405.14734, equation 6, of the policy's mean log-probabilities a token."""
+    """SimPO, Meng et al., https://arxiv.org/abs/2405.14734, equation 6, of the policy's mean log-probabilities a
+    token."""
     return _smoothed(beta * (chosen_B - rejected_B) - gamma, smoothing)
 
 
@@ -129,7 +137,12 @@ def at_margin(formula: Callable[..., Tensor], margin: float, beta: float, **give
 
 
 def kto(
-    ratio_B: Tensor, desirable_B: Tensor, kl: Tensor, beta: float, desirable_weight: float = 1.0, undesirable_weight: float = 1.0
+    ratio_B: Tensor,
+    desirable_B: Tensor,
+    kl: Tensor,
+    beta: float,
+    desirable_weight: float = 1.0,
+    undesirable_weight: float = 1.0,
 ) -> Tensor:
     """KTO, Ethayarajh et al., https://arxiv.org/abs/2402.01306, equation 8, without its constant λ_y.
 

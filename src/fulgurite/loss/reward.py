@@ -9,8 +9,8 @@ from torch.nn.functional import logsigmoid
 def bradley_terry(chosen_B: Tensor, rejected_B: Tensor, margin_B: Tensor | None = None, center: float = 0.0) -> Tensor:
     """The loss of each pair, loss_B: -log σ(chosen - rejected - margin) + center · (chosen + rejected)².
 
-    Margin: Llama 2, Touvron et al., https://arxiv.org/abs/2307.09288. Centering holds the mean reward near 0, as comparisons
-    alone leave it free: Eisenstein et al., https://arxiv.org/abs/2312.09244.
+    Margin: Llama 2, Touvron et al., https://arxiv.org/abs/2307.09288. Centering holds the mean reward near 0, as
+    comparisons alone leave it free: Eisenstein et al., https://arxiv.org/abs/2312.09244.
     """
     gap_B = chosen_B - rejected_B if margin_B is None else chosen_B - rejected_B - margin_B
     loss_B = -logsigmoid(gap_B)

@@ -31,7 +31,9 @@ def attach(model: PreTrainedModel, adapter: Any, dtypes: Dtypes) -> Any:
         try:
             wrapped = get_peft_model(model, adapter, autocast_adapter_dtype=False)
         except (ValueError, TypeError) as error:
-            raise ConfigError(f"method={adapter.peft_type.value.lower()} does not fit this model: {excerpt(error)}") from error
+            raise ConfigError(
+                f"method={adapter.peft_type.value.lower()} does not fit this model: {excerpt(error)}"
+            ) from error
     set_input_cast(wrapped, dtypes.frozen == dtypes.trained)
     for parameter in wrapped.parameters():
         if parameter.requires_grad:
@@ -40,7 +42,8 @@ def attach(model: PreTrainedModel, adapter: Any, dtypes: Dtypes) -> Any:
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, **more: Any) -> Any:
-    """The model under the adapter of a folder, as peft reads it. Raises ModelError if the folder is not safe or not whole.
+    """The model under the adapter of a folder, as peft reads it. Raises ModelError if the folder is not safe or not
+    whole.
 
     peft would draw what is missing in the file at random, and leave out what it does not know.
     """
@@ -69,7 +72,7 @@ def task(model: PreTrainedModel) -> str | None:
     return "CAUSAL_LM" if model.get_output_embeddings() is not None else None
 
 
-def base(model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedModel:
+def freeze_base(model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedModel:
     """The model frozen, in the dtype of frozen weights."""
     model.to(dtype=dtypes.frozen)
     model.requires_grad_(False)
@@ -77,8 +80,9 @@ def base(model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedModel:
 
 
 def linear_targets(model: PreTrainedModel, wanted: list[str] | None) -> list[str]:
-    """The linear layers that get an adapter: all but the head and what no adapter can change, by the last parts of their names, or
-    those wanted. A layer whose last part is a number is named in full: peft would take that number for any layer's.
+    """The linear layers that get an adapter: all but the head and what no adapter can change, by the last parts of
+    their names, or those wanted. A layer whose last part is a number is named in full: peft would take that number
+    for any layer's.
 
     Raises ConfigError where a wanted name or pattern is none.
     """
@@ -101,43 +105,56 @@ def linear_targets(model: PreTrainedModel, wanted: list[str] | None) -> list[str
 
 
 def read_by_weight(model: PreTrainedModel) -> list[str]:
-    """The linear layers of state-space mixers whose weights a kernel reads by itself: an adapter on them would change nothing.
+    """The linear layers of state-space mixers whose weights a kernel reads by itself: an adapter on them would
+    change nothing.
 
-    Such a mixer holds its decay (`A_log`) and its skip (`D`) as parameters of its own; its input projections are called as layers.
+    Such a mixer holds its decay (`A_log`) and its skip (`D`) as parameters of its own; its input projections are
+    called as layers.
     """
-    mixers = [name for name, m in model.named_modules() if {"A_log", "D"} <= {n for n, _ in m.named_parameters(recurse=False)}]
+    mixers = [
+        name for name, m in model.named_modules() if {"A_log", "D"} <= {n for n, _ in m.named_parameters(recurse=False)}
+    ]
     own = {f"{name}.{part}" for name in mixers for part in ("out_proj", "dt_proj")}
     return [name for name in linear_layers(model) if name in own]
 
 
 def oft(config: c.Oft, model: PreTrainedModel, dtypes: Dtypes) -> Any:
-    """Orthogonal fine-tuning (Qiu et al., https://arxiv.org/abs/2306.07280, in the form of https://arxiv.org/abs/2506.19847)."""
+    """Orthogonal fine-tuning (Qiu et al., https://arxiv.org/abs/2306.07280, in the form of
+    https://arxiv.org/abs/2506.19847)."""
     from peft import OFTConfig
 
     _refuse_uneven(model, config.targets, config.block)
     adapter = OFTConfig(
-        r=0, oft_block_size=config.block, module_dropout=config.dropout, target_modules=linear_targets(model, config.targets),
-        use_cayley_neumann=False, task_type=task(model),  # the exact Cayley transform: rotations are rotations
+        r=0,
+        oft_block_size=config.block,
+        module_dropout=config.dropout,
+        target_modules=linear_targets(model, config.targets),
+        use_cayley_neumann=False,
+        task_type=task(model),  # the exact Cayley transform: rotations are rotations
     )
-    return attach(base(model, dtypes), adapter, dtypes)
+    return attach(freeze_base(model, dtypes), adapter, dtypes)
 
 
 def ia3(config: c.Ia3, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     """(IA)³ (Liu et al., https://arxiv.org/abs/2205.05638); which layers is peft's knowledge of each architecture."""
     from peft import IA3Config
 
-    return attach(base(model, dtypes), IA3Config(task_type=task(model)), dtypes)
+    return attach(freeze_base(model, dtypes), IA3Config(task_type=task(model)), dtypes)
 
 
 def vera(config: c.Vera, model: PreTrainedModel, dtypes: Dtypes) -> Any:
-    """VeRA (Kopiczko et al., https://arxiv.org/abs/2310.11454). The random matrices are saved with it: they hang on the machine."""
+    """VeRA (Kopiczko et al., https://arxiv.org/abs/2310.11454). The random matrices are saved with it: they hang on
+    the machine."""
     from peft import VeraConfig
 
     adapter = VeraConfig(
-        r=config.rank, vera_dropout=config.dropout, target_modules=linear_targets(model, config.targets), task_type=task(model),
+        r=config.rank,
+        vera_dropout=config.dropout,
+        target_modules=linear_targets(model, config.targets),
+        task_type=task(model),
         save_projection=True,
     )
-    return attach(base(model, dtypes), adapter, dtypes)
+    return attach(freeze_base(model, dtypes), adapter, dtypes)
 
 
 def _refuse_uneven(model: PreTrainedModel, targets: list[str] | None, block: int) -> None:
@@ -145,4 +162,6 @@ def _refuse_uneven(model: PreTrainedModel, targets: list[str] | None, block: int
     for name, layer in linear_layers(model).items():
         width = int(layer.weight.shape[1])  # type: ignore[index]
         if (name in chosen or name.rpartition(".")[2] in chosen) and width % block:
-            raise ConfigError(f"method.block={block} does not divide {width}, the inputs of {name}; take a divisor of each width.")
+            raise ConfigError(
+                f"method.block={block} does not divide {width}, the inputs of {name}; take a divisor of each width."
+            )

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from fulgurite.config.run import Facts, RunConfig
 
 WIDE = Range(0.05, 0.5)
-"""Billions of parameters: sizes about the 0.135 at which 64 was ahead of 16; matrices of smaller models are hardly wider than that."""
+"""Billions of parameters: sizes about the 0.135 at which 64 was ahead of 16; matrices of smaller models are hardly
+wider than that."""
 
 
 def recommend(run: RunConfig, facts: Facts) -> Derived:
@@ -23,13 +24,17 @@ def recommend(run: RunConfig, facts: Facts) -> Derived:
     size = run.model.billions()
     if run.stage.next_token and size is not None and WIDE.holds(size):
         what = f"{run.stage.name} on a model of {size:.3g}B parameters"
-        return Derived(64, f"{what}: at 0.135B ahead of 16 on five data sets of five after 30 steps, on four after 90 (README)")
+        return Derived(
+            64, f"{what}: at 0.135B ahead of 16 on five data sets of five after 30 steps, on four after 90 (README)"
+        )
     return Derived(16, "between PEFT's and LLaMA-Factory's 8 and QLoRA's 64 (verified)")
 
 
 def recommend_alpha(run: RunConfig, facts: Facts) -> Derived:
     """The scale where `method.alpha` is empty, with its reason."""
-    return Derived(2.0 * run.method.rank, f"twice the rank of {run.method.rank}, so that the scale stays 2 when the rank changes")
+    return Derived(
+        2.0 * run.method.rank, f"twice the rank of {run.method.rank}, so that the scale stays 2 when the rank changes"
+    )
 
 
 def _of_adapter(folder: Path) -> int | None:

@@ -9,9 +9,11 @@ BLOCK, SCALES = 64, 256
 
 
 def four_bit_bytes(numbers: int, double: bool) -> int:
-    """Bytes of a matrix of `numbers` weights in four bits, as bitsandbytes 0.50 stores it, with its scales and code tables.
+    """Bytes of a matrix of `numbers` weights in four bits, as bitsandbytes 0.50 stores it, with its scales and code
+    tables.
 
-    `double`: the scales are 8-bit numbers in blocks, with a float32 scale a block, one float32 offset and a table of 256 codes.
+    `double`: the scales are 8-bit numbers in blocks, with a float32 scale a block, one float32 offset and a table of
+    256 codes.
     """
     blocks = math.ceil(numbers / BLOCK)
     scales = blocks + 4 * math.ceil(blocks / SCALES) + 4 + 4 * 256 if double else 4 * blocks

@@ -12,10 +12,10 @@ from fulgurite.precision.policy import Dtypes
 
 def build(config: c.Freeze, model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedModel:
     """The model in which only `train` and `also` learn. Raises ConfigError where one of them matches nothing."""
-    where = parts.names(model)
+    where = parts.collect_names(model)
     named = dict(model.named_parameters())
-    chosen = [named[name] for name in places.matched(config.trainable, where.all, where, "method.trainable")]
+    chosen = [named[name] for name in places.match_names(config.trainable, where.all, where, "method.trainable")]
     for part in config.extra_trainable:
-        chosen += parts.of_part(model, c.Part(part))
+        chosen += parts.find_part(model, c.Part(part))
     parts.train_only(model, chosen, dtypes)
     return model

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fulgurite.errors import ConfigError, suggest_similar
-from fulgurite.method.selectors import Names, matched
+from fulgurite.method.selectors import Names, match_names
 
 KINDS = ("frozen", "full", "lora")
 OPTIONS = ("rank", "alpha", "lr")
@@ -15,7 +15,7 @@ LORA_TIMES = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class LayerRule:
     """One rule: where, what, and with which factor on the learning rate."""
 
     text: str
@@ -26,7 +26,7 @@ class Rule:
     lr: float = 1.0
 
 
-def parse(text: str) -> Rule:
+def parse(text: str) -> LayerRule:
     """`last:2 full lr=0.5` as a Rule. Raises ConfigError, which says what a rule looks like."""
     place, *words = text.split()
     if not words or words[0] not in KINDS:
@@ -47,10 +47,10 @@ def parse(text: str) -> Rule:
             raise ConfigError(f"method.rules: {text!r}: {name} must be a {'whole ' if name == 'rank' else ''}number above 0.")
     rank = int(given.get("rank", 16))
     usual = LORA_TIMES if words[0] == "lora" else 1.0
-    return Rule(text, place, words[0], rank, given.get("alpha", 2.0 * rank), given.get("lr", usual))
+    return LayerRule(text, place, words[0], rank, given.get("alpha", 2.0 * rank), given.get("lr", usual))
 
 
-def claims(texts: list[str], where: Names, linear: set[str]) -> dict[str, Rule]:
+def assign_rules(texts: list[str], where: Names, linear: set[str]) -> dict[str, LayerRule]:
     """The rule of each claimed parameter; a lora rule claims the weights of linear layers, which `linear` names, alone.
 
     `rest` stands for the layers that no other rule names. Raises ConfigError for overlaps and for what matches nothing.
@@ -58,7 +58,7 @@ def claims(texts: list[str], where: Names, linear: set[str]) -> dict[str, Rule]:
     rules = [parse(text) for text in texts]
     if sum(rule.place == "rest" for rule in rules) > 1:
         raise ConfigError("method.rules: rest can stand in one rule only.")
-    found: dict[str, Rule] = {}
+    found: dict[str, LayerRule] = {}
     for rule in sorted(rules, key=lambda rule: rule.place == "rest"):
         for name in _claimed(rule, where, linear, found):
             if name in found:
@@ -69,14 +69,14 @@ def claims(texts: list[str], where: Names, linear: set[str]) -> dict[str, Rule]:
     return found
 
 
-def _claimed(rule: Rule, where: Names, linear: set[str], taken: Mapping[str, Rule]) -> list[str]:
+def _claimed(rule: LayerRule, where: Names, linear: set[str], taken: Mapping[str, LayerRule]) -> list[str]:
     if rule.place == "rest":
         named = {where.layer(name) for name in taken}
         names = [name for name in where.all if where.layer(name) is not None and where.layer(name) not in named]
         if not names:
             raise ConfigError(f"method.rules: {rule.text!r} is left with no layer; the other rules name them all.")
     else:
-        names = matched(rule.place, where.all, where, "method.rules")
+        names = match_names(rule.place, where.all, where, "method.rules")
     if rule.kind != "lora":
         return names
     adapted = [name for name in names if name in linear]

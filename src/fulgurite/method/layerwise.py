@@ -12,18 +12,18 @@ from transformers import PreTrainedModel
 from fulgurite.method import config as c
 from fulgurite.method import modules as parts
 from fulgurite.method.adapters import attach, task
-from fulgurite.method.layer_rules import Rule, claims
+from fulgurite.method.layer_rules import LayerRule, assign_rules
 from fulgurite.model.peft_internals import plain_name
-from fulgurite.model.unwrap import inner
+from fulgurite.model.unwrap import unwrap_model
 from fulgurite.optim.param_groups import scale_rate
 from fulgurite.precision.policy import Dtypes
 
 
 def build(config: c.Layerwise, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     """The model, with adapters where a rule says lora. Raises ConfigError for rules that overlap or match nothing."""
-    where = parts.names(model)
+    where = parts.collect_names(model)
     linear = {f"{name}.weight" for name in parts.linear_layers(model)}
-    rule_of = claims(config.rules, where, linear)
+    rule_of = assign_rules(config.rules, where, linear)
     named = dict(model.named_parameters())
     whole = {name: rule for name, rule in rule_of.items() if rule.kind == "full"}
     adapted = {name.removesuffix(".weight"): rule for name, rule in rule_of.items() if rule.kind == "lora"}
@@ -51,7 +51,7 @@ def _depth(layer: int | None, count: int) -> int:
     return 0 if layer is None else count - 1 - layer
 
 
-def _lora(adapted: dict[str, Rule], model: PreTrainedModel) -> Any:
+def _lora(adapted: dict[str, LayerRule], model: PreTrainedModel) -> Any:
     from peft import LoraConfig
 
     first = next(iter(adapted.values()))
@@ -72,13 +72,17 @@ def build_freeze_schedules(config: c.Method, model: nn.Module) -> list[Callable[
 def frozen_parameters(model: nn.Module, every: int, step: int) -> Iterable[nn.Parameter]:
     """The parameters that gradual unfreezing still holds back at an optimizer step; a pure function of the step.
 
-    Trained layers thaw from the top, one `every` so many steps; what lies outside the layers thaws with the top one, and
-    embeddings with the lowest.
+    Trained layers thaw from the top, one `every` so many steps; what lies outside the layers thaws with the top one,
+    and embeddings with the lowest.
     """
-    base = inner(model)
-    prefix, _ = parts.layers(base)
+    base = unwrap_model(model)
+    prefix, _ = parts.find_layers(base)
     embeddings = {id(p) for p in base.get_input_embeddings().parameters()}
-    rows = [(name.partition(f"{prefix}.")[2].partition(".")[0], p) for name, p in model.named_parameters() if p.requires_grad]
+    rows = [
+        (name.partition(f"{prefix}.")[2].partition(".")[0], p)
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    ]
     depths = sorted({int(head) for head, _ in rows if head.isdigit()}, reverse=True)
     live = set(depths[: 1 + step // every])
     for head, parameter in rows:

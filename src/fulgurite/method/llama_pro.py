@@ -1,4 +1,5 @@
-"""Block expansion: new layers that do nothing at first, and only they are trained (LLaMA Pro, https://arxiv.org/abs/2401.02415)."""
+"""Block expansion: new layers that do nothing at first, and only they are trained (LLaMA Pro,
+https://arxiv.org/abs/2401.02415)."""
 
 from __future__ import annotations
 
@@ -14,11 +15,13 @@ from fulgurite.precision.policy import Dtypes
 
 
 def build(config: c.LlamaPro, model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedModel:
-    """The model with `blocks` more layers, the new ones trained. Raises ConfigError where they cannot be spread evenly.
+    """The model with `blocks` more layers, the new ones trained. Raises ConfigError where they cannot be spread
+    evenly.
 
-    A copy adds nothing to the residual stream while its two output projections are zero, so the model says what it said.
+    A copy adds nothing to the residual stream while its two output projections are zero, so the model says what it
+    said.
     """
-    name, old = parts.layers(model)
+    name, old = parts.find_layers(model)
     count = len(old)
     if count % config.blocks:
         fit = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
@@ -40,7 +43,9 @@ def build(config: c.LlamaPro, model: PreTrainedModel, dtypes: Dtypes) -> PreTrai
     text.num_hidden_layers = len(grown)
     kinds = getattr(text, "layer_types", None)
     if kinds is not None:
-        text.layer_types = [kind for n, kind in enumerate(kinds, 1) for kind in [kind] * (1 + (n % (count // config.blocks) == 0))]
+        text.layer_types = [
+            kind for n, kind in enumerate(kinds, 1) for kind in [kind] * (1 + (n % (count // config.blocks) == 0))
+        ]
     for index, layer in enumerate(grown):  # the cache is kept by number
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
@@ -54,5 +59,7 @@ def _outputs(block: nn.Module) -> list[nn.Linear]:
     known = ("o_proj", "down_proj", "out_proj", "fc2")
     found = [m for name, m in block.named_modules() if isinstance(m, nn.Linear) and name.endswith(known)]
     if len(found) != 2:
-        raise ConfigError(f"method=llama_pro does not know the output projections of {type(block).__name__}; take another method.")
+        raise ConfigError(
+            f"method=llama_pro does not know the output projections of {type(block).__name__}; take another method."
+        )
     return found

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from fulgurite.errors import ConfigError, ModelError, suggest_similar
 from fulgurite.method import config as c
-from fulgurite.method.adapters import EVERY, attach, base, linear_targets, load_adapter, task
+from fulgurite.method.adapters import EVERY, attach, freeze_base, linear_targets, load_adapter, task
 from fulgurite.method.modules import linear_layers
 from fulgurite.model.load import one_error
 from fulgurite.model.peft_internals import adapter_rank, is_lora_b, plain_name
@@ -34,12 +34,12 @@ def build(config: c.Lora, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     Raises ConfigError where a target names no linear layer or method.adapter_path does not fit, ModelError where it
     cannot be read.
     """
-    return adapt(config, base(stacked(config, model), dtypes), dtypes)
+    return adapt(config, freeze_base(stack_adapter(config, model), dtypes), dtypes)
 
 
 def adapt(config: c.Lora, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     """Put the adapter that `config` describes on a model whose base is ready, and say how its parts move."""
-    wrapped = attach(model, peft_config(config, model), dtypes)
+    wrapped = attach(model, build_peft_config(config, model), dtypes)
     _refuse_lowered(config, wrapped)
     if config.adapter_path and config.adapter_mode is c.AdapterMode.go_on:
         _go_on(config, wrapped)
@@ -61,7 +61,7 @@ def _refuse_lowered(config: c.Lora, wrapped: Any) -> None:
             )
 
 
-def peft_config(config: c.Lora, model: PreTrainedModel) -> Any:
+def build_peft_config(config: c.Lora, model: PreTrainedModel) -> Any:
     """The LoraConfig of our knobs."""
     from peft import LoraConfig
 
@@ -114,7 +114,7 @@ def whole_modules(model: PreTrainedModel, wanted: list[str]) -> list[str]:
     return [name for name in there if name.rpartition(".")[2] in wanted]
 
 
-def stacked(config: c.Lora, model: PreTrainedModel) -> PreTrainedModel:
+def stack_adapter(config: c.Lora, model: PreTrainedModel) -> PreTrainedModel:
     """The model with method.adapter_path merged into it, where it is to be stacked upon; else the model as it is."""
     if not config.adapter_path or config.adapter_mode is not c.AdapterMode.stack:
         return model

@@ -1,6 +1,7 @@
 """The weights of a model with its adapter in them, a matrix at a time; the model stays what it is, bit for bit.
 
-peft's `merge_adapter` was looked at: it merges all at once, and what `unmerge_adapter` gives back differs in the last bits.
+peft's `merge_adapter` was looked at: it merges all at once, and what `unmerge_adapter` gives back differs in the
+last bits.
 """
 
 from __future__ import annotations
@@ -22,16 +23,18 @@ from fulgurite.model.peft_internals import (
     saved_module,
     token_adapter,
 )
-from fulgurite.model.unwrap import inner
+from fulgurite.model.unwrap import unwrap_model
 
 
 @torch.no_grad()
-def merged(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """Each weight by the name that it has in the plain model, a tied one by each of its names; a copy where an adapter is in it.
+def merge_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    """Each weight by the name that it has in the plain model, a tied one by each of its names; a copy where an
+    adapter is in it.
 
-    Raises ConfigError where something other than an adapter's layer or a module trained whole stands in a plain one's place.
+    Raises ConfigError where something other than an adapter's layer or a module trained whole stands in a plain
+    one's place.
     """
-    causal = inner(model)
+    causal = unwrap_model(model)
     inside: set[nn.Module] = set()
     for place, module in causal.named_modules():
         if module in inside:
@@ -46,9 +49,14 @@ def merged(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
             inside.update(module.modules())
             yield from ((f"{place}.{name}", p.detach()) for name, p in saved_module(module).named_parameters())
         elif is_from_peft(module):
-            raise ConfigError(f"{type(module).__name__} at {place} cannot be merged into plain weights; take stage.engine=transformers.")
+            raise ConfigError(
+                f"{type(module).__name__} at {place} cannot be merged into plain weights; take "
+                f"stage.engine=transformers."
+            )
         else:
-            yield from ((f"{place}.{name}" if place else name, p.detach()) for name, p in module.named_parameters(recurse=False))
+            yield from (
+                (f"{place}.{name}" if place else name, p.detach()) for name, p in module.named_parameters(recurse=False)
+            )
 
 
 def _of_layer(place: str, layer: Any) -> list[tuple[str, Tensor]]:

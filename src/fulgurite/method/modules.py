@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,12 +14,14 @@ from transformers import PreTrainedModel
 from fulgurite.errors import ConfigError
 from fulgurite.method.config import Part
 from fulgurite.method.selectors import Names
+from fulgurite.model.unwrap import unwrap_model
 from fulgurite.precision.policy import Dtypes
 
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft loads it, and it tells of a GPU kernel that is not there
+# peft loads it, and it tells of a GPU kernel that is not there
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
-def layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
+def find_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
     """The name and the list of the decoder's layers. Raises ConfigError where the model has none that can be told."""
     count = model.config.get_text_config().num_hidden_layers
     found = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == count]
@@ -27,9 +30,9 @@ def layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
     return min(found, key=lambda pair: len(pair[0]))
 
 
-def names(model: PreTrainedModel) -> Names:
+def collect_names(model: PreTrainedModel) -> Names:
     """The names of all parameters, tied ones once, and where the layers are."""
-    prefix, found = layers(model)
+    prefix, found = find_layers(model)
     return Names(tuple(name for name, _ in model.named_parameters()), prefix, len(found))
 
 
@@ -39,14 +42,17 @@ def is_linear(module: nn.Module) -> bool:
 
     if not isinstance(module, nn.Linear | Conv1D):
         return False
-    if type(module).forward in (nn.Linear.forward, Conv1D.forward) or not type(module).__module__.startswith("transformers.models"):
+    if type(module).forward in (nn.Linear.forward, Conv1D.forward) or not type(module).__module__.startswith(
+        "transformers.models"
+    ):
         return True
     return _returns_a_product(module)
 
 
 @torch.no_grad()
 def _returns_a_product(module: nn.Linear) -> bool:
-    """Whether an architecture's own kind of linear layer returns a tensor of its outputs: some routers inherit from Linear, and do not."""
+    """Whether an architecture's own kind of linear layer returns a tensor of its outputs: some routers inherit from
+    Linear, and do not."""
     try:
         found = module(torch.zeros(1, module.in_features, dtype=module.weight.dtype, device=module.weight.device))
     except (RuntimeError, ValueError, TypeError, IndexError):
@@ -60,13 +66,13 @@ def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
     return {name: m for name, m in model.named_modules() if is_linear(m) and m not in heads}
 
 
-def elements(parameter: nn.Parameter) -> int:
+def count_elements(parameter: nn.Parameter) -> int:
     """How many numbers a parameter holds; a quantised one packs several into a byte."""
     state = getattr(parameter, "quant_state", None)
     return int(math.prod(state.shape)) if state is not None else parameter.numel()
 
 
-def of_part(model: PreTrainedModel, part: Part) -> list[nn.Parameter]:
+def find_part(model: PreTrainedModel, part: Part) -> list[nn.Parameter]:
     """The parameters of the embeddings, the head, or all norms. Raises ConfigError where the model has none."""
     modules: list[nn.Module | None] = [model.get_input_embeddings()]
     if part is Part.head:
@@ -80,9 +86,11 @@ def of_part(model: PreTrainedModel, part: Part) -> list[nn.Parameter]:
 
 
 def train_only(model: nn.Module, chosen: Iterable[nn.Parameter], dtypes: Dtypes) -> None:
-    """Freeze all but the chosen parameters, each in the dtype that its kind is stored in; what is quantised stays so.
+    """Freeze all but the chosen parameters, each in the dtype that its kind is stored in; what is quantised stays
+    so.
 
-    Where the dtypes differ every parameter gets memory of its own: one that still lay in the mapped file would keep all of it.
+    Where the dtypes differ every parameter gets memory of its own: one that still lay in the mapped file would keep
+    all of it.
     """
     live, apart = {id(p) for p in chosen}, dtypes.frozen != dtypes.trained
     for parameter in model.parameters():
@@ -92,3 +100,15 @@ def train_only(model: nn.Module, chosen: Iterable[nn.Parameter], dtypes: Dtypes)
     for buffer in model.buffers():
         if buffer.is_floating_point() and dtypes.frozen == dtypes.trained != torch.float32:
             buffer.data = buffer.data.to(dtypes.trained)
+
+
+def get_decoder_layers(model: Any) -> nn.ModuleList:
+    """The decoder's layers, of a plain model or of one with adapters."""
+    found: nn.ModuleList = find_layers(unwrap_model(model))[1]
+    return found
+
+
+def count_parameters(module: nn.Module) -> tuple[int, int]:
+    """How many parameters are trained, and how many there are."""
+    counts = [(count_elements(p), p.requires_grad) for p in module.parameters()]
+    return sum(n for n, on in counts if on), sum(n for n, _ in counts)

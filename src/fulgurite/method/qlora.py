@@ -14,37 +14,41 @@ from transformers import PreTrainedModel
 
 from fulgurite.errors import ConfigError
 from fulgurite.method import config as c
-from fulgurite.method.adapters import base
-from fulgurite.method.lora import adapt, stacked
+from fulgurite.method.adapters import freeze_base
+from fulgurite.method.lora import adapt, stack_adapter
 from fulgurite.method.modules import linear_layers
 from fulgurite.model.peft_internals import lora_pair, mark_four_bits, plain_name
 from fulgurite.precision.policy import Dtypes
 
 
 def build(config: c.Qlora, model: PreTrainedModel, dtypes: Dtypes) -> Any:
-    """The peft model on a quantised base; where `dtypes.plain_base`, on the same base as ordinary numbers, for an export."""
-    model = stacked(config, model)
+    """The peft model on a quantised base; where `dtypes.plain_base`, on the same base as ordinary numbers, for an
+    export."""
+    model = stack_adapter(config, model)
     originals: dict[str, Tensor] = {}
     if config.init is c.Init.loftq:
-        originals = {name: layer.get_parameter("weight").detach().bfloat16() for name, layer in linear_layers(model).items()}
-    wrapped = adapt(config, base(quantise(config, model, dtypes), dtypes), dtypes)
+        originals = {
+            name: layer.get_parameter("weight").detach().bfloat16() for name, layer in linear_layers(model).items()
+        }
+    wrapped = adapt(config, freeze_base(quantise(config, model, dtypes), dtypes), dtypes)
     if originals:
         _loftq(wrapped, originals)
     return wrapped
 
 
 def quantise(config: c.Qlora, model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedModel:
-    """The model with every linear layer but the head quantised, in place; from bf16, so that each precision has the same base."""
+    """The model with every linear layer but the head quantised, in place; from bf16, so that each precision has the
+    same base."""
     for name, layer in linear_layers(model).items():
         if not isinstance(layer, nn.Linear):
             raise ConfigError(f"method=qlora cannot quantise {name}, a {type(layer).__name__}; take method=lora.")
-        _replace(model, name, quantised(layer, config, dtypes))
+        _replace(model, name, quantise_layer(layer, config, dtypes))
     if not dtypes.plain_base:
         mark_four_bits(model)
     return model
 
 
-def quantised(layer: nn.Linear, config: c.Qlora, dtypes: Dtypes) -> nn.Module:
+def quantise_layer(layer: nn.Linear, config: c.Qlora, dtypes: Dtypes) -> nn.Module:
     """The layer with its weight in four bits, or as ordinary numbers that are those four bits'."""
     import bitsandbytes as bnb
 
@@ -67,7 +71,9 @@ def quantised(layer: nn.Linear, config: c.Qlora, dtypes: Dtypes) -> nn.Module:
         done: nn.Module = four
         return done
     plain = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
-    plain.weight.data = bnb.functional.dequantize_4bit(four.weight.data, four.weight.quant_state).to("cpu", dtypes.frozen)
+    plain.weight.data = bnb.functional.dequantize_4bit(four.weight.data, four.weight.quant_state).to(
+        "cpu", dtypes.frozen
+    )
     if layer.bias is not None:
         plain.bias = nn.Parameter(layer.bias.data.to(dtypes.frozen))
     return plain
@@ -82,8 +88,9 @@ def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
 def _loftq(wrapped: Any, originals: dict[str, Tensor]) -> None:
     """Let each adapter begin as the best approximation of its rank of what quantisation lost.
 
-    LoftQ, Li et al., https://arxiv.org/abs/2310.08659, with one iteration: the base is the plain quantisation, so that it
-    does not hang on the adapter. peft's replace_lora_weights_loftq was looked at: it wants the base's file on disk.
+    LoftQ, Li et al., https://arxiv.org/abs/2310.08659, with one iteration: the base is the plain quantisation, so
+    that it does not hang on the adapter. peft's replace_lora_weights_loftq was looked at: it wants the base's file
+    on disk.
     """
     for name, module in wrapped.named_modules():
         original = originals.get(plain_name(name))
@@ -95,14 +102,14 @@ def _loftq(wrapped: Any, originals: dict[str, Tensor]) -> None:
                 f"method.rank={pair.rank} is more than {plain_name(name)} of {tuple(original.shape)} has; "
                 f"with method.init=loftq take method.rank={min(original.shape)} or less."
             )
-        lost = original.float() - dense(module.get_base_layer()).float()
+        lost = original.float() - dequantise(module.get_base_layer()).float()
         u, s, v = torch.linalg.svd(lost, full_matrices=False)
         root = (s[: pair.rank] / pair.scaling).sqrt()
         pair.b.copy_(u[:, : pair.rank] * root)
         pair.a.copy_(root[:, None] * v[: pair.rank])
 
 
-def dense(layer: nn.Module) -> Tensor:
+def dequantise(layer: nn.Module) -> Tensor:
     """The weight of a linear layer [out, in] as ordinary numbers."""
     weight: Any = layer.weight
     if getattr(weight, "quant_state", None) is None:

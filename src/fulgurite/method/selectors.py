@@ -26,7 +26,7 @@ class Names:
         return int(head) if name.startswith(f"{self.prefix}.") and head.isdigit() else None
 
 
-def matched(place: str, names: Sequence[str], where: Names, knob: str) -> list[str]:
+def match_names(place: str, names: Sequence[str], where: Names, knob: str) -> list[str]:
     """Those of `names` that `place` names. Raises ConfigError where it is none or cannot be read."""
     found = _found(place, names, where, knob)
     if not found:
@@ -44,11 +44,11 @@ def _found(place: str, names: Sequence[str], where: Names, knob: str) -> list[st
     layers = LAYERS.fullmatch(place)
     if layers is None:
         return [name for name in names if fnmatchcase(f".{name}.", f"*.{place}.*") or fnmatchcase(name, place)]
-    chosen = numbers(layers[1], layers[2], where.count, f"{knob}={place}")
+    chosen = parse_layers(layers[1], layers[2], where.count, f"{knob}={place}")
     return [name for name in names if where.layer(name) in chosen]
 
 
-def numbers(kind: str, text: str, count: int, said: str) -> set[int]:
+def parse_layers(kind: str, text: str, count: int, said: str) -> set[int]:
     """The layer numbers, from 0, of `last:N`, `first:N`, `layers:2,5-7` in a model of `count` layers. Raises ConfigError."""
     if kind in ("last", "first"):
         if not text.isdigit() or not 1 <= int(text) <= count:

@@ -11,7 +11,8 @@ NUMBER = re.compile(r"\.(\d+)\.")
 
 
 def table(trained: Iterable[tuple[str, int]], whole: int) -> str:
-    """Lines of `module  layers  parameters  share` from (name, count) pairs; names that differ by their layer are one row."""
+    """Lines of `module  layers  parameters  share` from (name, count) pairs; names that differ by their layer are
+    one row."""
     found: dict[str, tuple[list[int], int]] = {}
     for name, count in trained:
         number = NUMBER.search(name)

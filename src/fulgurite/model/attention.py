@@ -9,7 +9,8 @@ T = TypeVar("T")
 
 
 def with_attention(make: Callable[[str], T], asked: str) -> tuple[T, str]:
-    """What `make` returns for an implementation, and which one it was: `asked`, or "eager" if transformers has no other for the model."""
+    """What `make` returns for an implementation, and which one it was: `asked`, or "eager" if transformers has no
+    other for the model."""
     try:
         return make(asked), asked
     except (ValueError, ImportError) as error:

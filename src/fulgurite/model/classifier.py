@@ -1,4 +1,5 @@
-"""What a folder holds of a reward model: transformers' sequence-classification form, and the head of an adapter. No weights are loaded."""
+"""What a folder holds of a reward model: transformers' sequence-classification form, and the head of an adapter. No
+weights are loaded."""
 
 from __future__ import annotations
 
@@ -26,12 +27,16 @@ def is_classifier(folder: Path) -> bool:
 
 
 def names_classifier(architectures: Any) -> bool:
-    """Whether the `architectures` of a config name a sequence-classification form; read as a causal model, its head would be lost."""
-    return isinstance(architectures, list) and any(str(kind).endswith("ForSequenceClassification") for kind in architectures)
+    """Whether the `architectures` of a config name a sequence-classification form; read as a causal model, its head
+    would be lost."""
+    return isinstance(architectures, list) and any(
+        str(kind).endswith("ForSequenceClassification") for kind in architectures
+    )
 
 
 def check_classifier(path: str | Path, config: Any, reward: bool) -> None:
-    """Raise ModelError unless the head of a classifier can be trained on: only by stage=rm (`reward`), and with one label.
+    """Raise ModelError unless the head of a classifier can be trained on: only by stage=rm (`reward`), and with one
+    label.
 
     `config` is transformers' own. The head of a folder is looked up in its weight files.
     """
@@ -41,14 +46,17 @@ def check_classifier(path: str | Path, config: Any, reward: bool) -> None:
     if len(labels) != 1:
         shown = ", ".join(str(config.id2label[label]) for label in labels[:4]) + (", ..." if len(labels) > 4 else "")
         raise ModelError(
-            f"{path} is a classifier of {len(labels)} labels ({shown}), and a reward model has one; start from a model whose config.json "
+            f"{path} is a classifier of {len(labels)} labels ({shown}), and a reward model has one; start from a "
+            f"model whose config.json "
             "has one label in id2label, or from the model that it was trained from."
         )
     for file in sorted(Path(path).expanduser().glob("*.safetensors")):
         if f"{HEAD}.bias" in _shapes(file):
             raise ModelError(
-                f"{file} has a bias in its reward head ({HEAD}.bias), which transformers' {config.architectures[0]} has not and would "
-                "lose; remove that tensor (all rewards move by the same number, their order stays), or start from another model."
+                f"{file} has a bias in its reward head ({HEAD}.bias), which transformers' {config.architectures[0]} "
+                f"has not and would "
+                "lose; remove that tensor (all rewards move by the same number, their order stays), or start from "
+                "another model."
             )
 
 
@@ -65,19 +73,22 @@ def has_head(folder: Path, config: dict[str, Any], reward: bool) -> bool:
     found = [shape for name, shape in shapes.items() if name.endswith(f".{HEAD}.weight")]
     if shapes and not found:
         raise ModelError(
-            f"{folder}/adapter_model.safetensors lacks {HEAD}.weight, the head of its reward model; give the adapter whole, or start from "
+            f"{folder}/adapter_model.safetensors lacks {HEAD}.weight, the head of its reward model; give the adapter "
+            f"whole, or start from "
             "the model that it was trained from."
         )
     if found and found[0][:1] != [1]:
         raise ModelError(
-            f"{folder} is the adapter of a classifier of {found[0][0]} labels, and a reward model has one; start from an adapter with one "
+            f"{folder} is the adapter of a classifier of {found[0][0]} labels, and a reward model has one; start from "
+            f"an adapter with one "
             "label, or from the model that it was trained from."
         )
     return True
 
 
 def _shapes(file: Path) -> dict[str, list[int]]:
-    """The shape of each tensor in a file, from its header; none of a file that cannot be read, which loading refuses."""
+    """The shape of each tensor in a file, from its header; none of a file that cannot be read, which loading
+    refuses."""
     try:
         with safe_open(file, "pt") as opened:
             return {name: list(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118

@@ -35,7 +35,8 @@ class Model(Option):
     """What every model has."""
 
     outlines: ClassVar[str] = ""
-    """"module:function" of the config: transformers' config and the tokenizer, without weights. Empty where only the weights tell."""
+    """"module:function" of the config: transformers' config and the tokenizer, without weights. Empty where only the
+    weights tell."""
 
     attention: Attention = knob(
         Attention.sdpa, "The implementation of attention; all give the same numbers.",
@@ -47,7 +48,10 @@ class Model(Option):
 
     add_tokens: list[str] = knob(
         [], "Words that become one token each; their embeddings begin as the mean of all others, and are trained.",
-        source="transformers docs, resize_token_embeddings; the mean: Hewitt, https://nlp.stanford.edu/~johnhew/vocab-expansion.html",
+        source=(
+            "transformers docs, resize_token_embeddings; the mean: Hewitt, "
+            "https://nlp.stanford.edu/~johnhew/vocab-expansion.html"
+        ),
         advice="For marks of your own format. A few hundred examples of each, or they stay the mean.",
     )
 
@@ -78,13 +82,17 @@ class Model(Option):
         """Why new tokens would stay untrained, in one sentence, or None."""
         if not self.add_tokens or run.method.new_tokens or "embeddings" in getattr(run.method, "extra_trainable", []):
             return None
-        return f"model.add_tokens needs their embeddings trained, and method={run.method.name} freezes them; take lora, qlora or full."
+        return (
+            f"model.add_tokens needs their embeddings trained, and method={run.method.name} freezes them; take lora, "
+            f"qlora or full."
+        )
 
 
 @option("model", "smollm2_135m")
 @dataclass(slots=True)
 class SmolLM2(Model):
-    """SmolLM2-135M-Instruct, the bundled real model: trains on a laptop's CPU. For first runs and tests of real behaviour."""
+    """SmolLM2-135M-Instruct, the bundled real model: trains on a laptop's CPU. For first runs and tests of real
+    behaviour."""
 
     builds: ClassVar[str] = "fulgurite.model.smollm2:build"
     outlines: ClassVar[str] = "fulgurite.model.smollm2:outline"
@@ -137,15 +145,21 @@ class Hf(Model):
     costs: ClassVar[str] = "What the model weighs: 2 bytes a weight frozen in bf16."
 
     path: str = knob(
-        "", "The model: a folder, an earlier run's folder, an export of one, or a hub id such as HuggingFaceTB/SmolLM2-360M-Instruct.",
+        "",
+        "The model: a folder, an earlier run's folder, an export of one, or a hub id such as "
+        "HuggingFaceTB/SmolLM2-360M-Instruct.",
         source="transformers docs, from_pretrained; of a run the best checkpoint, its adapter merged in float32 (ours)",
-        advice="Only safetensors are read: a pickle can run code. A run's folder must stay where it is while later runs begin from it. "
+        advice="Only safetensors are read: a pickle can run code. A run's folder must stay where it is while later runs "
+        "begin from it. "
         "stage=rm also starts from a reward model or a classifier of one label, and trains its head on.",
         resolve=resolve_path,
     )
     revision: str | None = knob(
-        None, "The commit of the hub repository; of a folder whose code may run, sha256: and the hash of that code.",
-        source="transformers docs, from_pretrained", advice="Pin it: a branch can change under you.", empty=Empty("the main branch"),
+        None,
+        "The commit of the hub repository; of a folder whose code may run, sha256: and the hash of that code.",
+        source="transformers docs, from_pretrained",
+        advice="Pin it: a branch can change under you.",
+        empty=Empty("the main branch"),
     )
     trust_remote_code: bool = knob(
         False, "Whether Python code from the model's repository may run here.",
@@ -217,7 +231,9 @@ def _run_billions(provenance: Path, seen: frozenset[Path]) -> float | None:
     if issubclass(chosen, Hf):
         path = _inside(knobs, "model.path").get("value")
         return _folder_billions(Path(path).expanduser(), seen) if isinstance(path, str) else None
-    given = {k.name: _inside(knobs, f"model.{k.name}").get("value") for k in knobs_of(chosen) if f"model.{k.name}" in knobs}
+    given = {
+        k.name: _inside(knobs, f"model.{k.name}").get("value") for k in knobs_of(chosen) if f"model.{k.name}" in knobs
+    }
     model: Model = chosen(**given)  # type: ignore[assignment]
     return model.billions()
 
@@ -237,7 +253,9 @@ def _billions(config_json: Path) -> float | None:
     config = _json(config_json)
     width, layers, vocabulary = (config.get(name) for name in ("hidden_size", "num_hidden_layers", "vocab_size"))
     inner = config.get("intermediate_size") or (4 * width if isinstance(width, int) else None)
-    if not (isinstance(width, int) and isinstance(layers, int) and isinstance(vocabulary, int) and isinstance(inner, int)):
+    if not (
+        isinstance(width, int) and isinstance(layers, int) and isinstance(vocabulary, int) and isinstance(inner, int)
+    ):
         return None
     parameters = layers * (4 * width * width + 3 * width * inner) + vocabulary * width
     return parameters / 1e9 if parameters <= MOST_PARAMETERS else None

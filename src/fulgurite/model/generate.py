@@ -12,7 +12,7 @@ import torch
 from transformers import GenerationConfig
 from transformers.utils import logging as hf_logging
 
-from fulgurite.model.tokenizer_check import padding_of, refuse_unknown
+from fulgurite.model.tokenizer_check import get_padding, refuse_unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,50 +31,59 @@ def generate(
 ) -> Answer:
     """The answer to one conversation, as `template` writes it. Greedy where `temperature` is 0.
 
-    `seed` None draws anew each time. `context` is the precision's autocast. `streamer` is transformers'. `length` is the longest
-    input of the model, which prompt and answer together do not exceed.
+    `seed` None draws anew each time. `context` is the precision's autocast. `streamer` is transformers'. `length` is
+    the longest input of the model, which prompt and answer together do not exceed.
     """
-    return continued(
+    return continue_prompts(
         model, tokenizer, [template.encode_prompt(messages)], template.stop_ids, max_new_tokens=max_new_tokens,
         temperature=temperature, top_p=top_p, streamer=streamer, seed=seed, context=context, length=length,
     )[0]
 
 
-def continued(
+def continue_prompts(
     model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], *, max_new_tokens: int,
     temperature: float = 0.0, top_p: float = 1.0, streamer: Any = None, seed: int | None = None,
     context: AbstractContextManager[Any] | None = None, length: int | None = None,
 ) -> list[Answer]:
     """The continuation of each prompt of token ids, in one batch, padded on the left.
 
-    If the longest prompt and `max_new_tokens` exceed `length`, each prompt is continued by itself, as far as the model reads; one that
-    fills the model has an empty answer. Raises ModelError for a token that the model's embedding has no row for.
+    If the longest prompt and `max_new_tokens` exceed `length`, each prompt is continued by itself, as far as the
+    model reads; one that fills the model has an empty answer. Raises ModelError for a token that the model's
+    embedding has no row for.
     """
     rows = int(model.get_input_embeddings().weight.shape[0])
     refuse_unknown(tokenizer, rows, (i for ids in prompts for i in ids))
     room = max_new_tokens if length is None else min(max_new_tokens, length - max(len(ids) for ids in prompts))
     if room < max_new_tokens and len(prompts) > 1:
         each = [(model, tokenizer, [ids], stop_ids) for ids in prompts]
-        how: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "streamer": streamer, "seed": seed, "length": length}
+        how: dict[str, Any] = {
+            "temperature": temperature,
+            "top_p": top_p,
+            "streamer": streamer,
+            "seed": seed,
+            "length": length,
+        }
         with context or nullcontext():
-            return [continued(*one, max_new_tokens=max_new_tokens, **how)[0] for one in each]
+            return [continue_prompts(*one, max_new_tokens=max_new_tokens, **how)[0] for one in each]
     if room < 1:
         return [Answer("", 0, False)]
     max_new_tokens = room
     device = next(model.parameters()).device
-    pad = padding_of(tokenizer, rows)
+    pad = get_padding(tokenizer, rows)
     longest = max(len(ids) for ids in prompts)
     ids_BT = torch.tensor([[pad] * (longest - len(ids)) + list(ids) for ids in prompts], device=device)
     mask_BT = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
     config = sampling_config(list(stop_ids), pad, max_new_tokens, temperature, top_p)
-    with untouched(model, seed if temperature > 0 else 0), context or nullcontext(), quiet():
+    with keep_state(model, seed if temperature > 0 else 0), context or nullcontext(), silence():
         out_BT = model.generate(
             input_ids=ids_BT, attention_mask=mask_BT, generation_config=config, streamer=streamer, use_cache=True,
         )
     return [_answer(tokenizer, row, set(stop_ids)) for row in out_BT[:, longest:].tolist()]
 
 
-def sampling_config(stop_ids: list[int], pad: int, max_new_tokens: int, temperature: float, top_p: float) -> GenerationConfig:
+def sampling_config(
+    stop_ids: list[int], pad: int, max_new_tokens: int, temperature: float, top_p: float
+) -> GenerationConfig:
     """How to generate: every field that a model's own config could fill is stated."""
     # what is sampled is what was asked for
     sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
@@ -91,11 +100,11 @@ def _answer(tokenizer: Any, ids: list[int], stop_ids: set[int]) -> Answer:
 
 
 @contextlib.contextmanager
-def untouched(model: Any, seed: int | None) -> Iterator[None]:
+def keep_state(model: Any, seed: int | None) -> Iterator[None]:
     """Evaluation mode, no gradients, a random state of its own; each module's mode and the state come back after.
 
-    The model's own generation config is put aside: transformers fills ours from it, and a bias, a penalty or a way of decoding that
-    was published with a model would make the answers those of another policy.
+    The model's own generation config is put aside: transformers fills ours from it, and a bias, a penalty or a way
+    of decoding that was published with a model would make the answers those of another policy.
 
     Not inference mode: a buffer that a model caches there could not be used by a later backward pass.
     """
@@ -120,7 +129,7 @@ def untouched(model: Any, seed: int | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """transformers warns of fields of the model's own generation_config that ours overrides on purpose."""
     before = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()

@@ -18,13 +18,18 @@ FIRST = ("do_sample", "num_beams", "return_dict_in_generate")
 logger = logging.getLogger("transformers.generation.configuration_utils")
 
 
-def valid(config: GenerationConfig | None) -> tuple[GenerationConfig, dict[str, Any]]:
-    """The largest part of `config` that transformers would save, and the fields that were left out with their values.
+def select_valid(config: GenerationConfig | None) -> tuple[GenerationConfig, dict[str, Any]]:
+    """The largest part of `config` that transformers would save, and the fields that were left out with their
+    values.
 
-    Fields are added one by one to an empty config, and one that makes it invalid is left out. A temperature without do_sample
-    changes nothing at inference, so that the model answers as before.
+    Fields are added one by one to an empty config, and one that makes it invalid is left out. A temperature without
+    do_sample changes nothing at inference, so that the model answers as before.
     """
-    given = {k: v for k, v in (config.to_diff_dict() if config is not None else {}).items() if k != "transformers_version" and k[0] != "_"}
+    given = {
+        k: v
+        for k, v in (config.to_diff_dict() if config is not None else {}).items()
+        if k != "transformers_version" and k[0] != "_"
+    }
     kept = GenerationConfig()
     dropped: dict[str, Any] = {}
     with _quiet():
@@ -46,11 +51,12 @@ def invalid_fields(path: str, revision: str | None = None) -> dict[str, Any]:
             found = GenerationConfig.from_pretrained(path, revision=revision)
         except (OSError, ValueError, TypeError):
             return {}
-    return valid(found)[1]
+    return select_valid(found)[1]
 
 
 def refuse_unreadable(folder: Path) -> None:
-    """Raise ModelError if a model folder has a generation_config.json with which transformers does not load the model."""
+    """Raise ModelError if a model folder has a generation_config.json with which transformers does not load the
+    model."""
     if not (folder / FILE).is_file():
         return
     with _quiet():
@@ -58,7 +64,9 @@ def refuse_unreadable(folder: Path) -> None:
             GenerationConfig.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # of every type, whatever a field holds
             reason = " ".join(str(error).split())[:300]
-            raise ModelError(f"{folder / FILE} is refused by transformers ({reason}); mend or remove that file.") from error
+            raise ModelError(
+                f"{folder / FILE} is refused by transformers ({reason}); mend or remove that file."
+            ) from error
 
 
 @contextlib.contextmanager

@@ -30,14 +30,22 @@ def outline(config: c.Hf) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
 def _place(config: c.Hf) -> str | Path:
     """The folder or hub id that transformers can load a causal model from. Raises ModelError where it is none."""
     if not config.path:
-        raise ModelError("model=hf needs model.path=<folder or hub id>, such as model.path=HuggingFaceTB/SmolLM2-360M-Instruct.")
+        raise ModelError(
+            "model=hf needs model.path=<folder or hub id>, such as model.path=HuggingFaceTB/SmolLM2-360M-Instruct."
+        )
     folder = Path(config.path).expanduser()
     if (folder / "adapter_config.json").is_file():
-        raise ModelError(f"{folder} is an adapter, not a whole model; merge it first: fulgurite export run=<its run> out=<folder>.")
+        raise ModelError(
+            f"{folder} is an adapter, not a whole model; merge it first: fulgurite export run=<its run> out=<folder>."
+        )
     if (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir():
-        raise ModelError(f"{folder} is a run, not a model; export it first: fulgurite export run={folder} out=<folder>.")
+        raise ModelError(
+            f"{folder} is a run, not a model; export it first: fulgurite export run={folder} out=<folder>."
+        )
     if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} has no config.json; give the folder that save_pretrained or fulgurite export wrote.")
+        raise ModelError(
+            f"{folder} has no config.json; give the folder that save_pretrained or fulgurite export wrote."
+        )
     if folder.is_dir():
         check_folder(folder)
     return folder if folder.is_dir() else config.path

@@ -1,4 +1,5 @@
-"""Loading a causal language model or a reward model, and its tokenizer, from a folder or the hub: data only, never code, never a pickle."""
+"""Loading a causal language model or a reward model, and its tokenizer, from a folder or the hub: data only, never
+code, never a pickle."""
 
 from __future__ import annotations
 
@@ -31,11 +32,12 @@ from fulgurite.model.generation_config import refuse_unreadable
 from fulgurite.model.reward_head import check_head
 from fulgurite.model.safety import NO_SAFETENSORS, how_to_allow, locate, refuse_incomplete
 from fulgurite.model.tokenizer_check import longest_input, mend_padding
-from fulgurite.model.validate import suspects
+from fulgurite.model.validate import describe_suspects
 from fulgurite.text.console import shorten
 
 LONGEST = 600
-"""The most characters of another library's message; the middle of a longer one is left out, so that its remedy stays."""
+"""The most characters of another library's message; the middle of a longer one is left out, so that its remedy
+stays."""
 CLASS = re.compile(r"\w+: Class validation error for validator '\w+':( \w+:)?")
 FIELD = re.compile(r"Validation error for field '(?P<field>\w+)':(?: \w+:)?(?: Field '\w+')? (?P<reason>.*)")
 """How transformers says that config.json contradicts itself, or that a field of it has another type."""
@@ -58,9 +60,15 @@ class Loaded:
 
 
 def load(
-    path: str | Path, config: c.Model, dtype: torch.dtype, revision: str | None = None, code: bool = False, reward: bool = False
+    path: str | Path,
+    config: c.Model,
+    dtype: torch.dtype,
+    revision: str | None = None,
+    code: bool = False,
+    reward: bool = False,
 ) -> Loaded:
-    """Load from `path` (a folder or hub id), and run its Python if `code`; with `reward` a reward model is loaded with its head.
+    """Load from `path` (a folder or hub id), and run its Python if `code`; with `reward` a reward model is loaded
+    with its head.
 
     Raises ModelError in one sentence with the remedy.
     """
@@ -71,12 +79,20 @@ def load(
     kind_of_model = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
     with one_error(path, "a reward model" if classifies else "a causal language model"):
         if classifies:
-            check_classifier(path, AutoConfig.from_pretrained(folder, trust_remote_code=code, local_files_only=True), reward)
+            check_classifier(
+                path, AutoConfig.from_pretrained(folder, trust_remote_code=code, local_files_only=True), reward
+            )
         tokenizer = read_tokenizer(folder, code)
         (model, info), attention = with_attention(
             lambda kind: kind_of_model.from_pretrained(
-                folder, dtype=dtype, attn_implementation=kind, use_safetensors=True, trust_remote_code=code, local_files_only=True,
-                output_loading_info=True, ignore_mismatched_sizes=True,  # they are refused by name below
+                folder,
+                dtype=dtype,
+                attn_implementation=kind,
+                use_safetensors=True,
+                trust_remote_code=code,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused by name below
             ),
             str(config.attention),
         )
@@ -88,7 +104,9 @@ def load(
     return found
 
 
-def outline(path: str | Path, revision: str | None = None, code: bool = False) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
+def outline(
+    path: str | Path, revision: str | None = None, code: bool = False
+) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
     """What `load` reads before the weights. Raises ModelError as it does."""
     folder = locate(path, revision, code, weights=False)
     refuse_unreadable(folder)
@@ -101,13 +119,17 @@ def read_tokenizer(folder: Path, code: bool) -> PreTrainedTokenizerBase:
     """The tokenizer of a checked folder. Raises ModelError if its class is a pair of tokenizers, or none."""
     found: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=code, local_files_only=True)
     if not isinstance(found, PreTrainedTokenizerBase):
-        raise ModelError(f"{folder}/tokenizer_config.json: field 'tokenizer_class': {type(found).__name__} is no tokenizer of one text.")
+        raise ModelError(
+            f"{folder}/tokenizer_config.json: field 'tokenizer_class': {type(found).__name__} is no tokenizer of one "
+            f"text."
+        )
     return found
 
 
 @contextlib.contextmanager
 def one_error(path: str | Path, what: str = "a causal language model") -> Iterator[None]:
-    """Turns whatever another library raises on a foreign folder into one ModelError; a lack of memory stays what it is."""
+    """Turns whatever another library raises on a foreign folder into one ModelError; a lack of memory stays what it
+    is."""
     try:
         yield
     except FulguriteError:
@@ -131,8 +153,9 @@ def loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, new_token
 def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words: list[str]) -> None:
     """Make each word one token; its embeddings, at both ends, begin as the mean of those that were there.
 
-    transformers' own resizing draws them at random around the mean. `model.new_token_ids` tells methods which they are.
-    A token that the tokenizer has already gets a row of the embedding if it has none. Raises ModelError for a word that has one.
+    transformers' own resizing draws them at random around the mean. `model.new_token_ids` tells methods which they
+    are. A token that the tokenizer has already gets a row of the embedding if it has none. Raises ModelError for a
+    word that has one.
     """
     known, rows = tokenizer.get_vocab(), int(model.get_input_embeddings().weight.shape[0])
     for word in words:
@@ -159,10 +182,13 @@ def _sentence(path: str | Path, error: Exception, what: str) -> str:
         return f"{path} wants to run its own Python code; read it, then add {how_to_allow(path)}"
     if isinstance(path, Path) or Path(path).exists():
         if found := FIELD.match(text):
-            return f"{path}/config.json: field '{found['field']}': {shorten(found['reason'], LONGEST)}; correct it, or download it again."
+            return (
+                f"{path}/config.json: field '{found['field']}': {shorten(found['reason'], LONGEST)}; correct it, or "
+                f"download it again."
+            )
         clear = isinstance(error, OSError | ValueError | ImportError) and " " in text
         said = text if clear else CLASS.sub("config.json:", f"{type(error).__name__}: {text}")
-        said = excerpt(said, LONGEST) + ("" if clear else suspects(path))
+        said = excerpt(said, LONGEST) + ("" if clear else describe_suspects(path))
         return f"{path} cannot be loaded as {what}: {said}"
     return (
         f"{path} is neither a folder here nor reachable on the hub; give model.path=<folder>, or download it first "

@@ -1,4 +1,5 @@
-"""Padding of a reward model: transformers reads the reward before the first padding token that it finds at the end of a row."""
+"""Padding of a reward model: transformers reads the reward before the first padding token that it finds at the end
+of a row."""
 
 from __future__ import annotations
 

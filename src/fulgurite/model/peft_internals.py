@@ -1,4 +1,5 @@
-"""What this package uses of peft beyond its documented functions. Tested with peft 0.21; a test fails if a name is gone.
+"""What this package uses of peft beyond its documented functions. Tested with peft 0.21; a test fails if a name is
+gone.
 
 peft is imported inside the functions: a model without an adapter does not need it.
 """
@@ -118,7 +119,8 @@ def is_lora_b(name: str) -> bool:
 
 
 def set_input_cast(model: nn.Module, enabled: bool) -> None:
-    """Sets whether each adapter layer casts its inputs to the adapter's dtype; under autocast that is work for nothing."""
+    """Sets whether each adapter layer casts its inputs to the adapter's dtype; under autocast that is work for
+    nothing."""
     layer: Any
     for layer in model.modules():
         if is_adapter_layer(layer):

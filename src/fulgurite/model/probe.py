@@ -1,13 +1,15 @@
-"""What a model does, measured on the model itself with a few tokens: nothing is concluded from the name of its class.
+"""What a model does, measured on the model itself with a few tokens: nothing is concluded from the name of its
+class.
 
 - causality: whether a later token changes an earlier prediction;
-- packing: whether the first of two documents in a row, whose positions start again, changes the predictions of the second;
+- packing: whether the first of two documents in a row, whose positions start again, changes the predictions of the
+second;
 - the output layer: whether logits are its product with the last states, of whatever size, or capped, scaled or bent;
 - learned positions: how many there are.
 
-A dependence is measured by its gradient, which is zero for what attention masks, however small the weights are. All of it
-runs in evaluation mode; modes, gradients and random state come back as they were.
-Shapes: T tokens, D width, V vocabulary.
+A dependence is measured by its gradient, which is zero for what attention masks, however small the weights are. All
+of it runs in evaluation mode; modes, gradients and random state come back as they were. Shapes: T tokens, D width, V
+vocabulary.
 """
 
 from __future__ import annotations
@@ -23,14 +25,15 @@ from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
 from fulgurite.errors import ModelError, excerpt, is_shortage
-from fulgurite.model.generate import untouched
-from fulgurite.model.quiet import quietly
-from fulgurite.model.unwrap import inner
+from fulgurite.model.generate import keep_state
+from fulgurite.model.quiet import silence
+from fulgurite.model.unwrap import unwrap_model
 
 DOCUMENT = 6
 """Tokens of each of the two documents."""
 NOTHING = 3e-6
-"""A gradient below this share of a token's own is none. What attention masks has one of exactly 0; ProphetNet's sums round (2e-7)."""
+"""A gradient below this share of a token's own is none. What attention masks has one of exactly 0; ProphetNet's sums
+round (2e-7)."""
 NEAR, NEAR_ROUNDED = 1e-3, 0.1
 """How far, relative to the largest, numbers of two passes may differ by rounding, in float32 and in 16 bits."""
 STRAIGHT, STRAIGHT_ROUNDED = 1e-4, 3e-2
@@ -52,14 +55,26 @@ class Behaviour:
 
 
 def measure(model: Any) -> Behaviour:
-    """Asks the model, which may have an adapter or a reward head. Raises ModelError if it cannot compute a few tokens."""
-    whole = inner(model)
+    """Asks the model, which may have an adapter or a reward head. Raises ModelError if it cannot compute a few
+    tokens."""
+    whole = unwrap_model(model)
     tokens = ordinary_tokens(whole, 4 * DOCUMENT)
     first, second, other = tokens[:DOCUMENT], tokens[DOCUMENT : 2 * DOCUMENT], tokens[2 * DOCUMENT : 3 * DOCUMENT]
     try:
-        with computing(whole):
-            return Behaviour(_causal(whole, first, second, other), _packs(whole, first, second, other), learned_positions(whole))
-    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError, NotImplementedError) as error:
+        with probe_context(whole):
+            return Behaviour(
+                _causal(whole, first, second, other), _packs(whole, first, second, other), learned_positions(whole)
+            )
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        IndexError,
+        KeyError,
+        AttributeError,
+        AssertionError,
+        NotImplementedError,
+    ) as error:
         if is_shortage(error):
             raise
         raise ModelError(
@@ -71,22 +86,27 @@ def ordinary_tokens(model: Any, count: int) -> list[int]:
     """Token ids that mean nothing in particular to the model, spread over its vocabulary."""
     rows = int(model.get_input_embeddings().weight.shape[0])
     text = model.config.get_text_config()
-    special = {value for c in (model.config, text) for name, value in c.to_dict().items() if name.endswith(("token_id", "token_index"))
-               and isinstance(value, int)}
+    special = {
+        value
+        for c in (model.config, text)
+        for name, value in c.to_dict().items()
+        if name.endswith(("token_id", "token_index")) and isinstance(value, int)
+    }
     free = [token for token in range(min(rows, 2048)) if token not in special] or [0]
     step = max(1, len(free) // (count + 1))
     return [free[(1 + n) * step % len(free)] for n in range(count)]
 
 
 @contextmanager
-def computing(model: Any) -> Iterator[None]:
-    """Evaluation mode, without gradients unless asked, and autocast if a layer in 16 bits lies beside one in float32."""
+def probe_context(model: Any) -> Iterator[None]:
+    """Evaluation mode, without gradients unless asked, and autocast if a layer in 16 bits lies beside one in
+    float32."""
     device = next(model.parameters()).device
-    with untouched(model, 0), quietly(), torch.autocast(device.type, torch.bfloat16, enabled=rounds(model)):
+    with keep_state(model, 0), silence(), torch.autocast(device.type, torch.bfloat16, enabled=is_rounded(model)):
         yield
 
 
-def rounds(model: Any) -> bool:
+def is_rounded(model: Any) -> bool:
     """Whether a weight is kept in fewer bits than float32."""
     return any(p.dtype != torch.float32 for p in model.parameters())
 
@@ -107,7 +127,7 @@ def _causal(model: Any, first: list[int], second: list[int], other: list[int]) -
     head = slice(0, len(first))
     if _depends(model, first + second, on=slice(len(first), None), of=head):
         return False
-    return _alike(_outputs(model, first + second)[head], _outputs(model, first + other)[head], rounds(model))
+    return _alike(_outputs(model, first + second)[head], _outputs(model, first + other)[head], is_rounded(model))
 
 
 def _packs(model: Any, first: list[int], second: list[int], other: list[int]) -> bool:
@@ -119,7 +139,7 @@ def _packs(model: Any, first: list[int], second: list[int], other: list[int]) ->
         if _depends(model, first + second, on=slice(0, DOCUMENT), of=tail, position_ids=both):
             return False
         behind = _outputs(model, first + second, position_ids=both)[tail]
-        lower = rounds(model)
+        lower = is_rounded(model)
         return _alike(behind, _outputs(model, other + second, position_ids=both)[tail], lower) and _alike(
             behind, _outputs(model, second, position_ids=alone), lower
         )
@@ -166,8 +186,8 @@ def _depends(model: Any, ids: list[int], *, on: slice, of: slice, **more: Any) -
 def plain_head(causal: PreTrainedModel) -> nn.Linear | None:
     """The output layer if logits are nothing but its product with the decoder's last states, else None.
 
-    It is compared twice: on the model's own states of four tokens, and on states put in their place whose logits are small, large and
-    very large, for a cap changes nothing near zero.
+    It is compared twice: on the model's own states of four tokens, and on states put in their place whose logits are
+    small, large and very large, for a cap changes nothing near zero.
     """
     head = causal.get_output_embeddings()
     if type(head) is not nn.Linear:
@@ -177,7 +197,13 @@ def plain_head(causal: PreTrainedModel) -> nn.Linear | None:
         return None
     try:
         return head if _straight(causal, decoder, head) else None
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:  # no states, or of another width than the head's
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        IndexError,
+    ) as error:  # no states, or of another width than the head's
         if is_shortage(error):
             raise
         return None
@@ -185,7 +211,7 @@ def plain_head(causal: PreTrainedModel) -> nn.Linear | None:
 
 def _straight(causal: Any, decoder: Any, head: nn.Linear) -> bool:
     ids_BT = torch.tensor([ordinary_tokens(causal, len(SIZES))], device=next(causal.parameters()).device)
-    most = STRAIGHT_ROUNDED if rounds(causal) else STRAIGHT
+    most = STRAIGHT_ROUNDED if is_rounded(causal) else STRAIGHT
     put: list[Tensor] = []
 
     def put_in(module: nn.Module, args: Any, out: Any) -> Any:
@@ -193,10 +219,10 @@ def _straight(causal: Any, decoder: Any, head: nn.Linear) -> bool:
         out.last_hidden_state = put[-1]
         return out
 
-    with computing(causal):
+    with probe_context(causal):
         whole_BTV = causal(input_ids=ids_BT, use_cache=False).logits.float()
         ours_BTV = head(decoder(input_ids=ids_BT, use_cache=False).last_hidden_state).float()
-        if not _alike(whole_BTV, ours_BTV, rounds(causal)):
+        if not _alike(whole_BTV, ours_BTV, is_rounded(causal)):
             return False
         listening = decoder.register_forward_hook(put_in)
         try:
@@ -240,9 +266,11 @@ class _Lookups(TorchFunctionMode):
 
 
 def learned_positions(model: Any) -> int | None:
-    """How many positions the smallest table has room for that is indexed by a token's place in the row; None if there is none.
+    """How many positions the smallest table has room for that is indexed by a token's place in the row; None if
+    there is none.
 
-    Such a table is found by its indices: they grow by as much as the row does. Some begin behind a few rows that they leave out.
+    Such a table is found by its indices: they grow by as much as the row does. Some begin behind a few rows that
+    they leave out.
     """
     found: list[_Lookups] = []
     token = ordinary_tokens(model, 1)[0]

@@ -10,7 +10,7 @@ from transformers.utils import logging as transformers_logging
 
 
 @contextlib.contextmanager
-def quietly() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Within, neither transformers' log nor a warning is printed."""
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(transformers_logging.CRITICAL)

@@ -1,8 +1,9 @@
-"""The balance loss of a mixture of experts: transformers' `load_balancing_loss_func` of the architecture, times a coefficient.
+"""The balance loss of a mixture of experts: transformers' `load_balancing_loss_func` of the architecture, times a
+coefficient.
 
-transformers adds it in the model's own forward, if that is given labels and asked for `output_router_logits`. Training here computes
-its loss from the states, so it asks for the router's logits and calls the same function with them.
-Shapes: B rows, T tokens, E experts, N = B·T.
+transformers adds it in the model's own forward, if that is given labels and asked for `output_router_logits`.
+Training here computes its loss from the states, so it asks for the router's logits and calls the same function with
+them. Shapes: B rows, T tokens, E experts, N = B·T.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import torch
 from torch import Tensor
 
 from fulgurite.errors import ConfigError, excerpt, is_shortage
-from fulgurite.model.probe import NEAR, NEAR_ROUNDED, computing, ordinary_tokens, rounds
+from fulgurite.model.probe import NEAR, NEAR_ROUNDED, is_rounded, ordinary_tokens, probe_context
 from fulgurite.model.transformers_internals import balance_loss_function
-from fulgurite.model.unwrap import inner
+from fulgurite.model.unwrap import unwrap_model
 
 ASKED = {"output_router_logits": True}
 """What makes a decoder of transformers return its router's logits."""
@@ -48,10 +49,11 @@ class Router:
 def build_router(model: Any, asked: float | None) -> Router | None:
     """What computes the balance loss of a loaded model; None if it has none, or its coefficient is 0.
 
-    `asked` is `stage.router_aux_loss_coef`; empty, the model's own coefficient counts if its config has output_router_logits=true.
-    The function is compared with the model's own forward. Raises ConfigError if a balance loss is asked for that cannot be computed.
+    `asked` is `stage.router_aux_loss_coef`; empty, the model's own coefficient counts if its config has
+    output_router_logits=true. The function is compared with the model's own forward. Raises ConfigError if a balance
+    loss is asked for that cannot be computed.
     """
-    whole = inner(model)
+    whole = unwrap_model(model)
     coefficient = own_coefficient(whole) if asked is None else asked
     if coefficient == 0:
         return None
@@ -64,18 +66,25 @@ def build_router(model: Any, asked: float | None) -> Router | None:
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         if is_shortage(error):
             raise
-        raise ConfigError(f"{_refusal(whole, coefficient)} ({excerpt(error)}); set stage.router_aux_loss_coef=0.") from error
-    if not abs(theirs - ours) <= (NEAR_ROUNDED if rounds(whole) else NEAR) * max(abs(theirs), 1e-6):
-        raise ConfigError(f"{_refusal(whole, coefficient)} (its own is {theirs:.4g}, ours {ours:.4g}); set stage.router_aux_loss_coef=0.")
+        raise ConfigError(
+            f"{_refusal(whole, coefficient)} ({excerpt(error)}); set stage.router_aux_loss_coef=0."
+        ) from error
+    if not abs(theirs - ours) <= (NEAR_ROUNDED if is_rounded(whole) else NEAR) * max(abs(theirs), 1e-6):
+        raise ConfigError(
+            f"{_refusal(whole, coefficient)} (its own is {theirs:.4g}, ours {ours:.4g}); set "
+            f"stage.router_aux_loss_coef=0."
+        )
     return found
 
 
 def refuse_without_router(model: Any, asked: float | None) -> None:
-    """Raise ConfigError if a balance loss is asked for and transformers has none for the architecture. Needs no weights."""
-    whole = inner(model)
+    """Raise ConfigError if a balance loss is asked for and transformers has none for the architecture. Needs no
+    weights."""
+    whole = unwrap_model(model)
     if asked and _function(whole) is None:
         raise ConfigError(
-            f"stage.router_aux_loss_coef={asked:g} is for mixtures of experts, and transformers has no balance loss of a router for "
+            f"stage.router_aux_loss_coef={asked:g} is for mixtures of experts, and transformers has no balance loss "
+            f"of a router for "
             f"{type(whole).__name__}; leave it out."
         )
 
@@ -101,11 +110,14 @@ def _function(whole: Any) -> Callable[..., Tensor] | None:
 def _compared(whole: Any, router: Router) -> tuple[float, float]:
     """The balance loss of a few tokens by the model's own forward, and from the logits that its decoder returns."""
     ids_BT = torch.tensor([ordinary_tokens(whole, TOKENS)], device=next(whole.parameters()).device)
-    with computing(whole):
+    with probe_context(whole):
         theirs = whole(input_ids=ids_BT, use_cache=False, **ASKED).aux_loss
         logits = whole.get_decoder()(input_ids=ids_BT, use_cache=False, **ASKED).router_logits
         return float(theirs), float(router.loss(tuple(logits)))
 
 
 def _refusal(whole: Any, coefficient: float) -> str:
-    return f"router_aux_loss_coef={coefficient:g}: the balance loss of {type(whole).__name__} is not the one that its own forward adds"
+    return (
+        f"router_aux_loss_coef={coefficient:g}: the balance loss of {type(whole).__name__} is not the one that its "
+        f"own forward adds"
+    )

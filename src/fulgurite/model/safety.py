@@ -1,7 +1,9 @@
-"""Refuses a model, adapter or tokenizer folder that is unsafe to load: data only, nothing outside it, code only if pinned.
+"""Refuses a model, adapter or tokenizer folder that is unsafe to load: data only, nothing outside it, code only if
+pinned.
 
-transformers reads a pickle that an index names, and peft one beside the adapter's config, whatever their callers ask for; both
-follow names and links out of the folder. So every folder passes here first, and a hub repository is downloaded before it is loaded.
+transformers reads a pickle that an index names, and peft one beside the adapter's config, whatever their callers ask
+for; both follow names and links out of the folder. So every folder passes here first, and a hub repository is
+downloaded before it is loaded.
 """
 
 from __future__ import annotations
@@ -22,13 +24,44 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy",
 """Endings of weight files that can run code when they are read, or that are read by code of another framework."""
 SMALL = ["*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
 """What a hub repository is downloaded of before its weights: config, tokenizer, template."""
-MERGED = frozenset((
-    "LORA", "ADALORA", "IA3", "OFT", "BOFT", "VERA", "PVERA", "LOHA", "LOKR", "HRA", "HIRA", "LN_TUNING", "FOURIERFT", "RANDLORA", "C3A",
-    "MISS", "SHIRA", "VBLORA", "TRAINABLE_TOKENS", "ROAD", "WAVEFT", "DELORA", "GRALORA", "TINYLORA", "PSOFT", "OSF", "UNILORA", "BEFT",
-))
-"""Kinds of adapters that become part of the weights. The others load a tokenizer or more adapters that their config names."""
+MERGED = frozenset(
+    (
+        "LORA",
+        "ADALORA",
+        "IA3",
+        "OFT",
+        "BOFT",
+        "VERA",
+        "PVERA",
+        "LOHA",
+        "LOKR",
+        "HRA",
+        "HIRA",
+        "LN_TUNING",
+        "FOURIERFT",
+        "RANDLORA",
+        "C3A",
+        "MISS",
+        "SHIRA",
+        "VBLORA",
+        "TRAINABLE_TOKENS",
+        "ROAD",
+        "WAVEFT",
+        "DELORA",
+        "GRALORA",
+        "TINYLORA",
+        "PSOFT",
+        "OSF",
+        "UNILORA",
+        "BEFT",
+    )
+)
+"""Kinds of adapters that become part of the weights. The others load a tokenizer or more adapters that their config
+names."""
 KERNEL = re.compile(r"(attn|attention|experts)_implementation")
-NO_SAFETENSORS = "{} has no safetensors; a pickle (.bin, .pt) can run code and is not read: convert it with transformers first."
+NO_SAFETENSORS = (
+    "{} has no safetensors; a pickle (.bin, .pt) can run code and is not read: convert it with transformers first."
+)
 SHA = "sha256:"
 SHARDS = ".safetensors.index.json"
 
@@ -36,8 +69,8 @@ SHARDS = ".safetensors.index.json"
 def locate(path: str | Path, revision: str | None = None, code: bool = False, weights: bool = True) -> Path:
     """The checked folder of a local path or hub id; of a hub repository what was downloaded of it.
 
-    With `code` the folder's Python may run: `revision` then pins it, a commit for a hub id and a hash for a folder. Without
-    `weights` only what is small is downloaded. Raises ModelError.
+    With `code` the folder's Python may run: `revision` then pins it, a commit for a hub id and a hash for a folder.
+    Without `weights` only what is small is downloaded. Raises ModelError.
     """
     folder = Path(path).expanduser()
     if folder.is_dir():
@@ -47,20 +80,28 @@ def locate(path: str | Path, revision: str | None = None, code: bool = False, we
         refuse_unsafe(folder)
         return folder
     if revision and revision.startswith(SHA):
-        raise ModelError(f"model.revision={revision[:20]}... pins the code of a folder, and {path} is none; give the hub commit.")
+        raise ModelError(
+            f"model.revision={revision[:20]}... pins the code of a folder, and {path} is none; give the hub commit."
+        )
     if code and not (revision and COMMIT.fullmatch(revision)):
-        raise ModelError("model.trust_remote_code=true needs model.revision=<full commit of 40 digits>: a branch can change under you.")
+        raise ModelError(
+            "model.trust_remote_code=true needs model.revision=<full commit of 40 digits>: a branch can change under "
+            "you."
+        )
     return _download(str(path), revision, code, weights)
 
 
 def refuse_unsafe(folder: Path) -> None:
-    """Raise ModelError if a file in a model folder is a pickle that would be read, leads outside, or names code in its config."""
+    """Raise ModelError if a file in a model folder is a pickle that would be read, leads outside, or names code in
+    its config."""
     entries = _entries(folder)
     for entry in entries:
         _refuse_link(folder, entry)
         if entry.name.endswith(SHARDS):
             index_files(entry)
-    pickled = [entry for entry in entries if entry.suffix in PICKLES and entry.name.startswith(("pytorch_model", "model"))]
+    pickled = [
+        entry for entry in entries if entry.suffix in PICKLES and entry.name.startswith(("pytorch_model", "model"))
+    ]
     if pickled and not any(entry.name.endswith((".safetensors", SHARDS)) for entry in entries):
         raise ModelError(_pickle(pickled[0]))
     if (folder / "config.json").is_file():
@@ -75,12 +116,21 @@ def check_adapter(folder: Path) -> dict[str, Any]:
         _refuse_link(folder, entry)
     kind = str(config.get("peft_type")).upper()
     if kind not in MERGED:
-        raise ModelError(f"{folder} is an adapter of the kind {kind!r}, which cannot be merged into a model; give one of LoRA's kind.")
+        raise ModelError(
+            f"{folder} is an adapter of the kind {kind!r}, which cannot be merged into a model; give one of LoRA's "
+            f"kind."
+        )
     if config.get("megatron_config"):
-        raise ModelError(f"{folder}/adapter_config.json has megatron_config, which names a module to import; set it to null.")
+        raise ModelError(
+            f"{folder}/adapter_config.json has megatron_config, which names a module to import; set it to null."
+        )
     if not (folder / "adapter_model.safetensors").is_file():
-        pickled = [entry for entry in _entries(folder) if entry.suffix in PICKLES and entry.name.startswith("adapter_model")]
-        raise ModelError(_pickle(pickled[0]) if pickled else f"{folder} has no adapter_model.safetensors; export the adapter again.")
+        pickled = [
+            entry for entry in _entries(folder) if entry.suffix in PICKLES and entry.name.startswith("adapter_model")
+        ]
+        raise ModelError(
+            _pickle(pickled[0]) if pickled else f"{folder} has no adapter_model.safetensors; export the adapter again."
+        )
     return config
 
 
@@ -92,7 +142,9 @@ def index_files(index: Path) -> set[str]:
         raise ModelError(f"{index} has no weight_map from names to files; save the model again.")
     for name in sorted(set(named.values())):
         if not _is_plain(name):
-            raise ModelError(f"{index} names the weight file {name}, which is outside its folder; save the model again.")
+            raise ModelError(
+                f"{index} names the weight file {name}, which is outside its folder; save the model again."
+            )
         if not name.endswith(".safetensors"):
             raise ModelError(_pickle(index.with_name(name), f" ({index.name} names it)"))
     return set(named.values())
@@ -125,7 +177,11 @@ def refuse_incomplete(path: str | Path, info: dict[str, Any]) -> None:
     other = sorted(str(entry[0]) for entry in info.get("mismatched_keys") or ())
     faults = [
         f"{what} {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
-        for what, names in (("lacks", missing), ("has weights that its architecture has not:", strange), ("has another shape of", other))
+        for what, names in (
+            ("lacks", missing),
+            ("has weights that its architecture has not:", strange),
+            ("has another shape of", other),
+        )
         if names
     ]
     if faults:
@@ -159,21 +215,37 @@ def _refuse_foreign_code(folder: Path) -> None:
             continue
         for key, value in _pairs(_read(entry)):
             if key == "auto_map" and "--" in json.dumps(value):
-                raise ModelError(f"{entry} takes its code from another repository ({json.dumps(value)[:80]}); put that code into {folder}.")
+                raise ModelError(
+                    f"{entry} takes its code from another repository ({json.dumps(value)[:80]}); put that code into "
+                    f"{folder}."
+                )
 
 
 def _check_config(path: Path) -> None:
-    """Raise ModelError if a config.json names compiled code of a repository, or weights that are no safetensors file beside it."""
+    """Raise ModelError if a config.json names compiled code of a repository, or weights that are no safetensors file
+    beside it."""
     for key, value in _pairs(_read(path)):
         if KERNEL.search(key) and isinstance(value, str) and ("/" in value or ":" in value):
-            raise ModelError(f"{path} asks with {key}={value} for compiled code of another repository; remove that key.")
-        if key == "transformers_weights" and value is not None and not (_is_plain(value) and value.endswith((".safetensors", SHARDS))):
-            raise ModelError(f"{path} has transformers_weights={value}, which is no safetensors file of its folder; remove that key.")
+            raise ModelError(
+                f"{path} asks with {key}={value} for compiled code of another repository; remove that key."
+            )
+        if (
+            key == "transformers_weights"
+            and value is not None
+            and not (_is_plain(value) and value.endswith((".safetensors", SHARDS)))
+        ):
+            raise ModelError(
+                f"{path} has transformers_weights={value}, which is no safetensors file of its folder; remove that key."
+            )
 
 
 def _is_plain(name: Any) -> bool:
     """Whether a name is that of a file in the same folder, on every system."""
-    return isinstance(name, str) and name not in (".", "..") and PurePosixPath(name).name == name == PureWindowsPath(name).name
+    return (
+        isinstance(name, str)
+        and name not in (".", "..")
+        and PurePosixPath(name).name == name == PureWindowsPath(name).name
+    )
 
 
 def _pairs(node: Any) -> Iterator[tuple[str, Any]]:
@@ -196,7 +268,8 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _refuse_link(folder: Path, entry: Path) -> None:
-    """Raise ModelError if an entry is a link out of the folder. In a hub cache a snapshot's files are links to blobs."""
+    """Raise ModelError if an entry is a link out of the folder. In a hub cache a snapshot's files are links to
+    blobs."""
     if not entry.is_symlink():
         return
     home = folder.resolve()
@@ -210,22 +283,30 @@ def _read(path: Path) -> Any:
     try:
         return read_json(path)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}; save the model again.") from error
+        raise ModelError(
+            f"{path} cannot be read: {' '.join(str(error).split())[:200]}; save the model again."
+        ) from error
 
 
 def _pickle(path: Path, where: str = "") -> str:
-    return f"{path}{where} is a pickle, no safetensors: it can run code and is not read; convert it with transformers first."
+    return (
+        f"{path}{where} is a pickle, no safetensors: it can run code and is not read; convert it with transformers "
+        f"first."
+    )
 
 
 def _download(name: str, revision: str | None, code: bool, weights: bool) -> Path:
-    """The folder in the hub cache, downloaded if it is not there: first what is small, then the weights that it names."""
+    """The folder in the hub cache, downloaded if it is not there: first what is small, then the weights that it
+    names."""
     from huggingface_hub import snapshot_download
 
     try:
         wanted = [*SMALL, "*.py"] if code else SMALL
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted, ignore_patterns=["*/*"]))
         if revision and COMMIT.fullmatch(revision) and folder.name != revision:
-            raise ModelError(f"model.revision={revision} is not a commit of {name}, which has {folder.name}; give the commit itself.")
+            raise ModelError(
+                f"model.revision={revision} is not a commit of {name}, which has {folder.name}; give the commit itself."
+            )
         if weights:
             index = folder / "model.safetensors.index.json"
             files = sorted(index_files(index)) if index.is_file() else ["model.safetensors"]
@@ -237,7 +318,8 @@ def _download(name: str, revision: str | None, code: bool, weights: bool) -> Pat
             raise
         said = " ".join(str(error).split())
         raise ModelError(
-            f"{name} is neither a folder here nor reachable on the hub; give model.path=<folder>, or download it first ({said[:120]})."
+            f"{name} is neither a folder here nor reachable on the hub; give model.path=<folder>, or download it "
+            f"first ({said[:120]})."
         ) from error
     check_folder(folder)
     refuse_unsafe(folder)

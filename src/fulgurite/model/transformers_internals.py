@@ -1,4 +1,5 @@
-"""What this package uses of transformers beyond its documented functions. Tested with transformers 5.23; a test fails if it is gone."""
+"""What this package uses of transformers beyond its documented functions. Tested with transformers 5.23; a test
+fails if it is gone."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def balance_loss_function(model: Any) -> Callable[..., Tensor] | None:
 
 
 def keeps_every_position(layers: Iterable[Any], length: int) -> bool:
-    """Whether every layer of a cache is a plain one that holds `length` positions: no window, and no state that moves along."""
+    """Whether every layer of a cache is a plain one that holds `length` positions: no window, and no state that
+    moves along."""
     from transformers.cache_utils import DynamicLayer
 
     return all(type(layer) is DynamicLayer and layer.get_seq_length() == length for layer in layers)

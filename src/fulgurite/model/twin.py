@@ -1,7 +1,7 @@
 """A small model of the same architecture: built from a config in milliseconds, with random weights.
 
-Whether an architecture keeps packed documents apart, or how its positions are counted, does not depend on its size. `plan` loads no
-weights, and asks such a twin instead.
+Whether an architecture keeps packed documents apart, or how its positions are counted, does not depend on its size.
+`plan` loads no weights, and asks such a twin instead.
 """
 
 from __future__ import annotations
@@ -15,32 +15,51 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from fulgurite.errors import ModelError
 from fulgurite.model.probe import Behaviour, measure
-from fulgurite.model.quiet import quietly
+from fulgurite.model.quiet import silence
 
 SMALL = 4_000_000
 """Parameters up to which a model is its own twin."""
 LAYERS, WIDTH, HEADS, HEAD, INNER, VOCABULARY, EXPERTS, RANK = 4, 64, 4, 16, 32, 512, 4, 8
-"""The sizes of a twin. The width is that of all heads together; a twin has more layers if the first four are not of every kind."""
+"""The sizes of a twin. The width is that of all heads together; a twin has more layers if the first four are not of
+every kind."""
 SEED = 11
 HOW: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager"}
 
 SIZES: tuple[tuple[str, int], ...] = (
-    (r"num_hidden_layers|n_layer|num_layers|(encoder_|decoder_)layers|num_encoder_layers|num_decoder_layers|num_blocks|n_layers", LAYERS),
-    (r"hidden_size|d_model|n_embd|dim|embedding_size|word_embed_proj_dim|embedding_dim|lru_width|cross_attention_hidden_size", WIDTH),
-    (r"num_attention_heads|n_head|n_heads|num_heads|(encoder_|decoder_)attention_heads|num_(encoder|decoder)_attention_heads", HEADS),
+    (
+        r"num_hidden_layers|n_layer|num_layers|"
+        r"(encoder_|decoder_)layers|num_encoder_layers|num_decoder_layers|num_blocks|n_layers",
+        LAYERS,
+    ),
+    (
+        r"hidden_size|d_model|n_embd|dim|embedding_size|"
+        r"word_embed_proj_dim|embedding_dim|lru_width|cross_attention_hidden_size",
+        WIDTH,
+    ),
+    (
+        r"num_attention_heads|n_head|n_heads|num_heads|"
+        r"(encoder_|decoder_)attention_heads|num_(encoder|decoder)_attention_heads",
+        HEADS,
+    ),
     (r"num_key_value_heads|num_kv_heads|n_head_kv", HEADS // 2),
     (r"head_dim|dim_head|global_head_dim|v_head_dim|attention_head_dim|kv_channels|swa_head_dim", HEAD),
     (r"qk_rope_head_dim|qk_nope_head_dim|kv_lora_rank|q_lora_rank|rotary_dim|index_head_dim", RANK),
     (r"qk_head_dim", 2 * RANK),
-    (r"\w*intermediate_size|ffn_dim|(encoder_|decoder_)ffn_dim|n_inner|dim_ff|ffn_hidden_size|inner_size|\w*expert_ffn_hidden_size", INNER),
+    (
+        r"\w*intermediate_size|ffn_dim|(encoder_|decoder_)ffn_dim|n_inner|"
+        r"dim_ff|ffn_hidden_size|inner_size|\w*expert_ffn_hidden_size",
+        INNER,
+    ),
     (r"vocab_size(_per_layer_input)?", VOCABULARY),
     (r"num_experts|num_local_experts|n_routed_experts|moe_num_experts", EXPERTS),
     (r"num_experts_per_tok(en)?|moe_top_?k|moe_k|top_k_experts|num_selected_experts", 2),
     (r"n_group|topk_group|num_expert_group|n_groups_moe", 1),
     (r"linear_num_key_heads|linear_num_value_heads|index_n_heads", HEADS),
     (r"linear_key_head_dim|linear_value_head_dim|hidden_size_per_layer_input|altup_num_inputs_dim|laurel_rank", HEAD),
-    (r"mamba_d_ssm", 2 * WIDTH), (r"mamba_n_heads|mamba_num_heads|n_mamba_heads", RANK),
-    (r"state_size|mamba_d_state|ssm_state_size|mamba_dt_rank|time_step_rank", RANK), (r"mamba_n_groups|n_groups|mamba_ngroups", 1),
+    (r"mamba_d_ssm", 2 * WIDTH),
+    (r"mamba_n_heads|mamba_num_heads|n_mamba_heads", RANK),
+    (r"state_size|mamba_d_state|ssm_state_size|mamba_dt_rank|time_step_rank", RANK),
+    (r"mamba_n_groups|n_groups|mamba_ngroups", 1),
     (r"mamba_head_dim|mamba_headdim|mamba_d_head", HEAD),
 )
 """What the fields of configs are called, and how large they are in a twin."""
@@ -54,12 +73,13 @@ NAMES = tuple((re.compile(names), size) for names, size in SIZES)
 
 
 def twin(config: PreTrainedConfig) -> PreTrainedModel | None:
-    """A model of the config's architecture, in float32 on the CPU; None if none can be built. The random state is left alone."""
+    """A model of the config's architecture, in float32 on the CPU; None if none can be built. The random state is
+    left alone."""
     for shape in (_own(config), shrunk(config)):
         if shape is None:
             continue
         try:
-            with quietly(), torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            with silence(), torch.random.fork_rng(devices=[]), torch.device("cpu"):
                 torch.manual_seed(SEED)
                 made: PreTrainedModel = AutoModelForCausalLM.from_config(shape, trust_remote_code=False, **HOW)
         except Exception:  # a library's own: a width that another field does not divide, a list of another length
@@ -85,7 +105,8 @@ def behaviour_of(config: PreTrainedConfig) -> Behaviour | None:
 
 
 def shrunk(config: PreTrainedConfig) -> PreTrainedConfig:
-    """The config with few layers, narrow, and with a small vocabulary. What says how the model computes stays as it is."""
+    """The config with few layers, narrow, and with a small vocabulary. What says how the model computes stays as it
+    is."""
     made = copy.deepcopy(config)
     _shrink(made)
     return made
@@ -94,7 +115,7 @@ def shrunk(config: PreTrainedConfig) -> PreTrainedConfig:
 def _own(config: PreTrainedConfig) -> PreTrainedConfig | None:
     """The config itself if its model is small: then nothing is guessed."""
     try:
-        with quietly(), torch.device("meta"):
+        with silence(), torch.device("meta"):
             whole = AutoModelForCausalLM.from_config(config, trust_remote_code=False, **HOW)
     except Exception:
         return None
@@ -130,7 +151,12 @@ def _fit(config: Any, before: dict[str, Any]) -> None:
         config.head_dim = config.qk_rope_head_dim
     if rope and nope and before.get("head_dim") == rope + nope:
         config.head_dim = config.qk_rope_head_dim + config.qk_nope_head_dim
-    if "head_dim" in before and before["head_dim"] is None and before.get("hidden_size") and before.get("num_attention_heads"):
+    if (
+        "head_dim" in before
+        and before["head_dim"] is None
+        and before.get("hidden_size")
+        and before.get("num_attention_heads")
+    ):
         config.head_dim = config.hidden_size // config.num_attention_heads
     for own, beside in (("num_key_value_heads", "num_attention_heads"), ("num_kv_heads", "num_attention_heads")):
         if before.get(beside) and own in before and before[own] in (None, before[beside]):
@@ -145,5 +171,7 @@ def _fit(config: Any, before: dict[str, Any]) -> None:
 
 def _first_of_each(config: Any) -> int:
     """How many layers from the first on hold one of every kind."""
-    kinds = next((k for n in ("layer_types", "layers_block_type") if isinstance(k := getattr(config, n, None), list)), [])
+    kinds = next(
+        (k for n in ("layer_types", "layers_block_type") if isinstance(k := getattr(config, n, None), list)), []
+    )
     return max((kinds.index(kind) + 1 for kind in set(kinds)), default=0)

@@ -1,7 +1,7 @@
 """Checks the JSON files of a model or adapter folder before transformers and peft read them.
 
-The files come from elsewhere. A file of another type, endless nesting, or a shape of 10^9 layers would end inside those libraries in
-a traceback, or never. Here each is one ModelError with the file, the field and the reason.
+The files come from elsewhere. A file of another type, endless nesting, or a shape of 10^9 layers would end inside
+those libraries in a traceback, or never. Here each is one ModelError with the file, the field and the reason.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def _is_dtype(value: Any) -> bool:
 
 
 def _is_added_tokens(value: Any) -> bool:
-    return isinstance(value, dict) and all(key.isdecimal() and int(key[:12]) < 2**31 and _is_token(token) for key, token in value.items())
+    return isinstance(value, dict) and all(
+        key.isdecimal() and int(key[:12]) < 2**31 and _is_token(token) for key, token in value.items()
+    )
 
 
 def _is_token_numbers(value: Any) -> bool:
@@ -86,45 +88,94 @@ def _is_templates(value: Any) -> bool:
     if isinstance(value, str):
         return len(value) <= MOST_TEMPLATE
     entries = value if isinstance(value, list) else []
-    named = all(isinstance(entry, dict) and _is_text(entry.get("name")) and _is_templates(entry.get("template")) for entry in entries)
+    named = all(
+        isinstance(entry, dict) and _is_text(entry.get("name")) and _is_templates(entry.get("template"))
+        for entry in entries
+    )
     return bool(entries) and named
 
 
 DTYPE = re.compile(r"(torch\.)?(auto|float(16|32|64)|bfloat16|u?int\d+|float8_\w+)")
-COUNT, NUMBER, FLAG = (_is_count, "a whole number above 0"), (_is_number, "a finite number"), (_is_flag, "true or false")
-RANK = (lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1 << 16, "a rank of at most 65,536")
+COUNT, NUMBER, FLAG = (
+    (_is_count, "a whole number above 0"),
+    (_is_number, "a finite number"),
+    (_is_flag, "true or false"),
+)
+RANK = (
+    lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1 << 16,
+    "a rank of at most 65,536",
+)
 TEXT, OBJECT, TEXTS = (_is_text, "text"), (_is_object, "an object"), (_is_list_of_text, "a list of texts")
 TEXT_OR_LIST = (_is_text_or_list, "text or a list of texts")
 TOKEN, TOKENS = (_is_token, "a token's text"), (_is_tokens, "the texts of tokens")
 TOKEN_ID = (_is_token_id, "a token's number")
 TEMPLATES = (_is_templates, f"a template, or a list of named templates, of at most {MOST_TEMPLATE >> 20} MB")
-SPECIAL = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"), TOKEN)
+SPECIAL = dict.fromkeys(
+    ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"), TOKEN
+)
 IDS = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"), TOKEN_ID)
 
 FIELDS: dict[str, dict[str, tuple[Check, str]]] = {
     "config.json": {
-        "model_type": TEXT, "architectures": TEXTS, "quantization_config": OBJECT, "dtype": (_is_dtype, "the name of a dtype"),
-        "torch_dtype": (_is_dtype, "the name of a dtype"), "auto_map": OBJECT, "id2label": OBJECT, "label2id": OBJECT,
-        "rope_parameters": OBJECT, "rope_scaling": OBJECT, "tie_word_embeddings": FLAG, "text_config": OBJECT,
-        "vocab_size": COUNT, "hidden_size": COUNT, "num_hidden_layers": COUNT, "max_position_embeddings": COUNT,
-        "n_embd": COUNT, "n_layer": COUNT, "d_model": COUNT, **IDS,
+        "model_type": TEXT,
+        "architectures": TEXTS,
+        "quantization_config": OBJECT,
+        "dtype": (_is_dtype, "the name of a dtype"),
+        "torch_dtype": (_is_dtype, "the name of a dtype"),
+        "auto_map": OBJECT,
+        "id2label": OBJECT,
+        "label2id": OBJECT,
+        "rope_parameters": OBJECT,
+        "rope_scaling": OBJECT,
+        "tie_word_embeddings": FLAG,
+        "text_config": OBJECT,
+        "vocab_size": COUNT,
+        "hidden_size": COUNT,
+        "num_hidden_layers": COUNT,
+        "max_position_embeddings": COUNT,
+        "n_embd": COUNT,
+        "n_layer": COUNT,
+        "d_model": COUNT,
+        **IDS,
     },
     "generation_config.json": {
-        "temperature": NUMBER, "top_p": NUMBER, "repetition_penalty": NUMBER, "do_sample": FLAG, "transformers_version": TEXT, **IDS,
+        "temperature": NUMBER,
+        "top_p": NUMBER,
+        "repetition_penalty": NUMBER,
+        "do_sample": FLAG,
+        "transformers_version": TEXT,
+        **IDS,
     },
     "tokenizer_config.json": {
-        "model_max_length": (lambda value: _is_number(value) and value >= 1, "a number above 0"), "tokenizer_class": TEXT,
-        "auto_map": (lambda value: isinstance(value, dict | list), "an object"), "chat_template": TEMPLATES,
-        "added_tokens_decoder": (_is_added_tokens, "an object of token numbers and tokens"), "additional_special_tokens": TOKENS,
-        "extra_special_tokens": TOKENS, "model_input_names": TEXTS, "padding_side": TEXT, "truncation_side": TEXT, **SPECIAL,
+        "model_max_length": (lambda value: _is_number(value) and value >= 1, "a number above 0"),
+        "tokenizer_class": TEXT,
+        "auto_map": (lambda value: isinstance(value, dict | list), "an object"),
+        "chat_template": TEMPLATES,
+        "added_tokens_decoder": (_is_added_tokens, "an object of token numbers and tokens"),
+        "additional_special_tokens": TOKENS,
+        "extra_special_tokens": TOKENS,
+        "model_input_names": TEXTS,
+        "padding_side": TEXT,
+        "truncation_side": TEXT,
+        **SPECIAL,
     },
     "special_tokens_map.json": {**SPECIAL, "additional_special_tokens": TOKENS, "extra_special_tokens": TOKENS},
     "added_tokens.json": {},
     "chat_template.json": {"chat_template": TEMPLATES},
     "adapter_config.json": {
-        "base_model_name_or_path": TEXT, "peft_type": TEXT, "task_type": TEXT, "r": RANK, "lora_alpha": NUMBER, "lora_dropout": NUMBER,
-        "target_modules": TEXT_OR_LIST, "modules_to_save": TEXTS, "exclude_modules": TEXT_OR_LIST, "rank_pattern": OBJECT,
-        "alpha_pattern": OBJECT, "auto_mapping": OBJECT, "target_parameters": TEXTS,
+        "base_model_name_or_path": TEXT,
+        "peft_type": TEXT,
+        "task_type": TEXT,
+        "r": RANK,
+        "lora_alpha": NUMBER,
+        "lora_dropout": NUMBER,
+        "target_modules": TEXT_OR_LIST,
+        "modules_to_save": TEXTS,
+        "exclude_modules": TEXT_OR_LIST,
+        "rank_pattern": OBJECT,
+        "alpha_pattern": OBJECT,
+        "auto_mapping": OBJECT,
+        "target_parameters": TEXTS,
     },
 }
 """The files, and the type of each field that a library uses without a check of its own. null counts as absent."""
@@ -134,11 +185,19 @@ SIZES: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"(n|num)_(\w+_)?experts"), 4_096),
     (re.compile(r"(n|num)_(\w+_)?heads?|(\w+_)?num_groups|n_groups?|num_labels"), 1 << 20),
     (re.compile(r"(\w+_)?vocab_size|vocab_size_\w+"), 1 << 28),
-    (re.compile(r"max_position_embeddings|n_positions|max_seq_len|seq_length|max_sequence_length|n_ctx|sliding_window"), 1 << 40),
-    (re.compile(r"\w+_(size|dim|rank|width)|n_(embd|inner)|d_(model|ff|inner|kv|state|conv)|ffn_dim|head_dim"), 1 << 26),
+    (
+        re.compile(
+            r"max_position_embeddings|n_positions|max_seq_len|seq_length|max_sequence_length|n_ctx|sliding_window"
+        ),
+        1 << 40,
+    ),
+    (
+        re.compile(r"\w+_(size|dim|rank|width)|n_(embd|inner)|d_(model|ff|inner|kv|state|conv)|ffn_dim|head_dim"),
+        1 << 26,
+    ),
 )
-"""The largest value of a field, by its name. Libraries build several objects a layer: 500 layers take some 10 seconds (measured). The
-deepest published model has 126."""
+"""The largest value of a field, by its name. Libraries build several objects a layer: 500 layers take some 10
+seconds (measured). The deepest published model has 126."""
 
 
 def check_folder(folder: Path) -> None:
@@ -150,7 +209,9 @@ def check_folder(folder: Path) -> None:
                 check_sizes(config, folder / name, weight_bytes(folder))
     for path, most in _bounded_files(folder):
         if path.stat().st_size > most:
-            raise ModelError(f"{path} has {path.stat().st_size / 1e6:,.0f} MB, at most {most / 1e6:,.0f} MB are read; {REMEDY}.")
+            raise ModelError(
+                f"{path} has {path.stat().st_size / 1e6:,.0f} MB, at most {most / 1e6:,.0f} MB are read; {REMEDY}."
+            )
 
 
 def read_checked(path: Path) -> dict[str, Any]:
@@ -176,24 +237,34 @@ def check_sizes(config: dict[str, Any], where: Path | str, on_disk: int | None =
         most = next((most for name, most in SIZES if name.fullmatch(field)), None)
         largest = max((n for n in (value if isinstance(value, list) else [value]) if isinstance(n, int)), default=0)
         if most is not None and largest > most:
-            raise ModelError(f"{where}: field '{field}': {_shown(largest)} is more than {most:,}, which no model has; {REMEDY}.")
+            raise ModelError(
+                f"{where}: field '{field}': {_shown(largest)} is more than {most:,}, which no model has; {REMEDY}."
+            )
     parameters = max(estimate_parameters(part) for part in (config, *_parts(config)))
     if parameters > MOST_PARAMETERS:
-        raise ModelError(f"{where} describes a model of about {parameters:.0e} parameters, more than can be built; {REMEDY}.")
-    # Two bits are the smallest weights there are. The estimate may be too high by a factor of four: layers that share weights.
+        raise ModelError(
+            f"{where} describes a model of about {parameters:.0e} parameters, more than can be built; {REMEDY}."
+        )
+    # Two bits are the smallest weights there are. The estimate may be too high by a factor of four: layers that share
+    # weights.
     if on_disk is not None and parameters > 16 * on_disk + 10**8:
         raise ModelError(
-            f"{where} describes a model of about {parameters:.0e} parameters, and its weight files have {on_disk:,} bytes: they do not "
+            f"{where} describes a model of about {parameters:.0e} parameters, and its weight files have {on_disk:,} "
+            f"bytes: they do not "
             f"belong together; {REMEDY}."
         )
 
 
 def estimate_parameters(config: dict[str, Any]) -> int:
-    """Returns the number of parameters from widths and layers, or 0 if they are not there; the order is right, not the number."""
+    """Returns the number of parameters from widths and layers, or 0 if they are not there; the order is right, not
+    the number."""
     def size(*names: str) -> int:
         return next((int(config[name]) for name in names if _is_count(config.get(name))), 0)
 
-    width, layers = size("hidden_size", "n_embd", "d_model"), size("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    width, layers = (
+        size("hidden_size", "n_embd", "d_model"),
+        size("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
+    )
     inner = size("moe_intermediate_size", "intermediate_size", "ffn_dim", "n_inner", "d_ff") or 4 * width
     experts = max(1, size("num_experts", "num_local_experts", "n_routed_experts"))
     layer = 4 * width * width + 3 * width * inner * experts
@@ -206,21 +277,25 @@ def weight_bytes(folder: Path) -> int | None:
     return sum(sizes) if sizes else None
 
 
-def suspects(folder: Path | str) -> str:
-    """Returns the sizes of config.json that are null, zero or negative: the likely cause of an error that names no field."""
+def describe_suspects(folder: Path | str) -> str:
+    """Returns the sizes of config.json that are null, zero or negative: the likely cause of an error that names no
+    field."""
     try:
         config = read_object(Path(folder) / "config.json")
     except (OSError, ValueError):
         return ""
     odd = [
-        f"'{field}' is {_shown(value)}" for field, value in _fields(config)
-        if any(name.fullmatch(field) for name, _ in SIZES) and (value is None or (isinstance(value, int | float) and value <= 0))
+        f"'{field}' is {_shown(value)}"
+        for field, value in _fields(config)
+        if any(name.fullmatch(field) for name, _ in SIZES)
+        and (value is None or (isinstance(value, int | float) and value <= 0))
     ]
     return f" (config.json: {', '.join(odd[:3])})" if odd else ""
 
 
 def adapter_base(folder: Path) -> str:
-    """Returns the folder or hub id of the model that an adapter was trained on. Raises ModelError if there is none, or only a ring."""
+    """Returns the folder or hub id of the model that an adapter was trained on. Raises ModelError if there is none,
+    or only a ring."""
     base, seen = folder, {folder.resolve()}
     named = ""
     while (base / "adapter_config.json").is_file():
@@ -231,7 +306,8 @@ def adapter_base(folder: Path) -> str:
             break
         if base.resolve() in seen or len(seen) > MOST_ADAPTERS:
             raise ModelError(
-                f"{folder}/adapter_config.json: field 'base_model_name_or_path': leads back to an adapter and never to a model; "
+                f"{folder}/adapter_config.json: field 'base_model_name_or_path': leads back to an adapter and never "
+                f"to a model; "
                 "name the model that the adapter was trained on."
             )
         seen.add(base.resolve())
@@ -253,7 +329,14 @@ def _bounded_files(folder: Path) -> Iterator[tuple[Path, int]]:
     for path in (folder / "chat_template.jinja", *folder.glob("additional_chat_templates/*.jinja")):
         if path.is_file():
             yield path, MOST_TEMPLATE
-    for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt", "model.safetensors.index.json"):
+    for name in (
+        "tokenizer.json",
+        "tokenizer.model",
+        "vocab.json",
+        "vocab.txt",
+        "merges.txt",
+        "model.safetensors.index.json",
+    ):
         if (folder / name).is_file():
             yield folder / name, MOST_TOKENIZER
 

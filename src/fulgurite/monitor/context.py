@@ -9,7 +9,7 @@ import numpy as np
 from fulgurite.config.run import RunConfig
 from fulgurite.data.dataset import AnyRows
 from fulgurite.data.preference_dataset import PreferenceDataset
-from fulgurite.model.reward_head import head_of
+from fulgurite.model.reward_head import get_head
 from fulgurite.monitor.history import About
 from fulgurite.precision.config import Rounding
 
@@ -29,7 +29,7 @@ def about(run: RunConfig, total: int, module: Any, rows: AnyRows) -> About:
         found.beta = stage.factor()
         found.paired = module.refers and not module.averaged and found.beta > 0
     if stage.gives_rewards:
-        found.new_head = not bool(head_of(module.model).weight.any())
+        found.new_head = not bool(get_head(module.model).weight.any())
     if isinstance(rows, PreferenceDataset):
         found.margins = any(rows.margin(i) != 0 for i in range(len(rows)))
     if stage.speaks and not stage.rolls_out and not stage.reads.running_text and not rows.packed:

@@ -6,10 +6,10 @@ from torch import nn
 from torch.optim import Adafactor, Optimizer
 
 from fulgurite.optim import config as c
-from fulgurite.optim.param_groups import decay_groups
+from fulgurite.optim.param_groups import build_decay_groups
 
 
 def build(config: c.Adafactor, module: nn.Module) -> Optimizer:
     """The optimizer over the module's trained parameters."""
-    groups = decay_groups(module, config)
+    groups = build_decay_groups(module, config)
     return Adafactor(groups, lr=config.lr or 0.0, beta2_decay=config.beta2_decay, d=config.clip_threshold)

@@ -1,8 +1,9 @@
-"""Adam-mini from its paper (Zhang et al., https://arxiv.org/abs/2406.16793), which asks for one variance a block of the Hessian.
+"""Adam-mini from its paper (Zhang et al., https://arxiv.org/abs/2406.16793), which asks for one variance a block of
+the Hessian.
 
-Ours, because pytorch-optimizer's AdamMini has one variance a whole matrix, from the paper's first version, goes by the
-parameters' names, and decays biases and embeddings. A deviation: the paper takes query and key by head; here every
-matrix, theirs too, has one variance an output neuron (a token, in embeddings and head), which is finer.
+Ours, because pytorch-optimizer's AdamMiniOptimizer has one variance a whole matrix, from the paper's first version,
+goes by the parameters' names, and decays biases and embeddings. A deviation: the paper takes query and key by head;
+here every matrix, theirs too, has one variance an output neuron (a token, in embeddings and head), which is finer.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from torch.optim import Optimizer
 
 from fulgurite.optim import config as c
 from fulgurite.optim.base import ExactOptimizer
-from fulgurite.optim.param_groups import decay_groups
+from fulgurite.optim.param_groups import build_decay_groups
 
 
-class AdamMini(ExactOptimizer):
-    """A mean for each number in the parameter's dtype, and an fp32 variance for each row of a matrix or for a whole vector."""
+class AdamMiniOptimizer(ExactOptimizer):
+    """A mean for each number in the parameter's dtype, and an fp32 variance for each row of a matrix or for a whole
+    vector."""
 
-    def move(self, parameter: nn.Parameter, gradient: Tensor, state: dict[str, Any], group: dict[str, Any], number: int) -> None:
+    def move(
+        self, parameter: nn.Parameter, gradient: Tensor, state: dict[str, Any], group: dict[str, Any], number: int
+    ) -> None:
         """One step."""
         (beta1, beta2), taken = group["betas"], state["taken"]
         rest = tuple(range(1, gradient.ndim)) if gradient.ndim > 1 else (0,)
@@ -37,4 +41,6 @@ class AdamMini(ExactOptimizer):
 def build(config: c.AdamMini, module: nn.Module) -> Optimizer:
     """The optimizer over the module's trained parameters."""
     first, second = config.betas
-    return AdamMini(decay_groups(module, config), {"lr": config.lr or 0.0, "betas": (first, second), "eps": config.eps})
+    return AdamMiniOptimizer(
+        build_decay_groups(module, config), {"lr": config.lr or 0.0, "betas": (first, second), "eps": config.eps}
+    )

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from fulgurite.optim import config as c
-from fulgurite.optim.param_groups import decay_groups, trained_parameters
+from fulgurite.optim.param_groups import build_decay_groups, get_trained_parameters
 from fulgurite.text.console import say
 
 
@@ -22,13 +22,15 @@ def build(config: c.AdamW8bit, module: nn.Module, paged: bool = False) -> Optimi
 
     kind = optim.PagedAdamW8bit if paged else optim.AdamW8bit
     first, second = config.betas
-    optimizer: Optimizer = kind(decay_groups(module, config), lr=config.lr or 0.0, betas=(first, second), eps=config.eps)
+    optimizer: Optimizer = kind(
+        build_decay_groups(module, config), lr=config.lr or 0.0, betas=(first, second), eps=config.eps
+    )
     return optimizer
 
 
 def build_paged(config: c.PagedAdamW8bit, module: nn.Module) -> Optimizer:
     """The same with state that may leave the GPU; on a CPU there is nothing to leave, and a line says so."""
-    on_cpu = all(p.device.type == "cpu" for p in trained_parameters(module))
+    on_cpu = all(p.device.type == "cpu" for p in get_trained_parameters(module))
     if on_cpu:
         say("optim=paged_adamw_8bit pages nothing on a CPU: this is optim=adamw_8bit.")
     return build(config, module, paged=not on_cpu)

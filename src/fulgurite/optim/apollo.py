@@ -1,7 +1,8 @@
-"""APOLLO from its paper (Zhu et al., https://arxiv.org/abs/2412.05270, algorithm 1), scaled by channel; AdamW for what is not projected.
+"""APOLLO from its paper (Zhu et al., https://arxiv.org/abs/2412.05270, algorithm 1), scaled by channel; AdamW for
+what is not projected.
 
-Ours, because pytorch-optimizer's APOLLO scales the projected gradient and projects it back, where the paper scales the
-whole one, and because it keeps objects in its state and draws from the run's own random numbers.
+Ours, because pytorch-optimizer's APOLLO scales the projected gradient and projects it back, where the paper scales
+the whole one, and because it keeps objects in its state and draws from the run's own random numbers.
 """
 
 from __future__ import annotations
@@ -15,28 +16,35 @@ from torch.optim import AdamW, Optimizer
 
 from fulgurite.optim import config as c
 from fulgurite.optim.base import ExactOptimizer, keep_dtypes
-from fulgurite.optim.galore import apart
-from fulgurite.optim.multi_optimizer import Joint
+from fulgurite.optim.galore import split_projected
+from fulgurite.optim.multi_optimizer import MultiOptimizer
 from fulgurite.optim.torch_internals import unscale_outside
 
 GROWTH = 1.01
 """A step's norm may exceed the last one's by this factor (the paper's norm-growth limiter)."""
 
 
-class Apollo(ExactOptimizer):
-    """Adam's moments live in a random projection; each channel of the whole gradient is scaled as they scale the projected one."""
+class ApolloOptimizer(ExactOptimizer):
+    """Adam's moments live in a random projection; each channel of the whole gradient is scaled as they scale the
+    projected one."""
 
-    def move(self, parameter: nn.Parameter, gradient: Tensor, state: dict[str, Any], group: dict[str, Any], number: int) -> None:
+    def move(
+        self, parameter: nn.Parameter, gradient: Tensor, state: dict[str, Any], group: dict[str, Any], number: int
+    ) -> None:
         """One step."""
         (beta1, beta2), taken = group["betas"], state["taken"]
-        draw = projection(min(gradient.shape), group["rank"], visit=(taken - 1) // group["gap"], number=number).to(gradient)
+        draw = projection(min(gradient.shape), group["rank"], visit=(taken - 1) // group["gap"], number=number).to(
+            gradient
+        )
         tall = gradient.shape[0] >= gradient.shape[1]
         low = gradient @ draw if tall else draw.T @ gradient
         if taken == 1:
             state["mean"], state["variance"] = torch.zeros_like(low), torch.zeros_like(low)
         state["mean"].lerp_(low, 1 - beta1)
         state["variance"].mul_(beta2).addcmul_(low, low, value=1 - beta2)
-        adam = state["mean"] / (1 - beta1**taken) / ((state["variance"] / (1 - beta2**taken)).sqrt_().add_(group["eps"]))
+        adam = (
+            state["mean"] / (1 - beta1**taken) / ((state["variance"] / (1 - beta2**taken)).sqrt_().add_(group["eps"]))
+        )
         side = 1 if tall else 0
         step = gradient * (adam.norm(dim=side, keepdim=True) / (low.norm(dim=side, keepdim=True) + 1e-8))
         norm = step.float().norm()
@@ -49,7 +57,8 @@ class Apollo(ExactOptimizer):
 
 
 def projection(width: int, rank: int, *, visit: int, number: int) -> Tensor:
-    """Normal numbers of variance 1/rank, [width, rank], on the CPU: a function of its arguments, so that it need not be kept.
+    """Normal numbers of variance 1/rank, [width, rank], on the CPU: a function of its arguments, so that it need not
+    be kept.
 
     Every process and a resumed run draw the same; the run's own random numbers are not touched.
     """
@@ -57,7 +66,7 @@ def projection(width: int, rank: int, *, visit: int, number: int) -> Tensor:
     return torch.randn(width, rank, generator=generator).div_(math.sqrt(rank))
 
 
-class Both(Joint):
+class ApolloWithAdamW(MultiOptimizer):
     """APOLLO and AdamW as one; the norms are fp32 and stay so."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -68,11 +77,11 @@ class Both(Joint):
 
 def build(config: c.Apollo, module: nn.Module) -> Optimizer:
     """The optimizer over the module's trained parameters. Raises ConfigError where no matrix is wider than the rank."""
-    projected, rest = apart(config, module)
+    projected, rest = split_projected(config, module)
     first, second = config.betas
     knobs = {"lr": config.lr or 0.0, "betas": (first, second), "eps": config.eps}
-    parts: list[Optimizer] = [Apollo(projected,
+    parts: list[Optimizer] = [ApolloOptimizer(projected,
         {**knobs, "rank": config.rank, "gap": config.update_proj_gap, "scale": config.scale})]
     if rest:
         parts.append(unscale_outside(AdamW(rest, fused=True, **knobs)))  # type: ignore[arg-type]
-    return Both(parts)
+    return ApolloWithAdamW(parts)

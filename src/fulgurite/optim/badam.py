@@ -1,7 +1,8 @@
 """BAdam from its paper (Luo et al., https://arxiv.org/abs/2404.02827): torch's fused AdamW on one block at a time.
 
 Ours, because the authors' package turns `requires_grad` on and off by itself, which checkpoints look at, and prints.
-A deviation: theirs keeps an fp32 copy of the active block of half-precision weights; here precision=bf16 has fp32 weights.
+A deviation: theirs keeps an fp32 copy of the active block of half-precision weights; here precision=bf16 has fp32
+weights.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from fulgurite.optim import config as c
-from fulgurite.optim.block_schedule import Order, blocks_of, turn
-from fulgurite.optim.param_groups import decay_groups
+from fulgurite.optim.block_schedule import Order, build_blocks, get_active_block
+from fulgurite.optim.param_groups import build_decay_groups
 from fulgurite.optim.torch_internals import unscale_outside
 
 
 class BAdam(AdamW):
     """The count of steps taken lives in the groups, so that it is saved; a fresh visit begins with no state."""
 
-    def __init__(self, groups: list[dict[str, Any]], blocks: list[list[nn.Parameter]], every: int, order: Order, **knobs: Any) -> None:
+    def __init__(
+        self, groups: list[dict[str, Any]], blocks: list[list[nn.Parameter]], every: int, order: Order, **knobs: Any
+    ) -> None:
         super().__init__(groups, fused=True, **knobs)
         self.blocks, self.every, self.order = blocks, every, order
         for group in self.param_groups:
@@ -37,7 +40,7 @@ class BAdam(AdamW):
         return [p for number, block in enumerate(self.blocks) if number != active for p in block]
 
     def _active(self) -> int:
-        return turn(self.param_groups[0]["taken"], self.every, len(self.blocks), self.order)
+        return get_active_block(self.param_groups[0]["taken"], self.every, len(self.blocks), self.order)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """AdamW's step on the active block; gradients of the others, where there are any, are dropped."""
@@ -59,7 +62,11 @@ class BAdam(AdamW):
 def build(config: c.Badam, module: nn.Module) -> Optimizer:
     """The optimizer over the module's trained parameters, in blocks."""
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    blocks = [[trained[name] for name in block] for block in blocks_of({name: p.ndim for name, p in trained.items()})]
+    blocks = [
+        [trained[name] for name in block] for block in build_blocks({name: p.ndim for name, p in trained.items()})
+    ]
     first, second = config.betas
     knobs = {"lr": config.lr or 0.0, "betas": (first, second), "eps": config.eps}
-    return unscale_outside(BAdam(decay_groups(module, config), blocks, config.switch_every, config.switch_mode, **knobs))
+    return unscale_outside(
+        BAdam(build_decay_groups(module, config), blocks, config.switch_every, config.switch_mode, **knobs)
+    )

@@ -12,7 +12,8 @@ from torch.optim import Optimizer
 
 
 class ExactOptimizer(Optimizer):
-    """Base of our own optimizers. torch casts restored state to its parameter's dtype, which loses fp32 statistics of bf16 weights."""
+    """Base of our own optimizers. torch casts restored state to its parameter's dtype, which loses fp32 statistics
+    of bf16 weights."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """torch's, then each floating tensor again as it was saved."""
@@ -35,8 +36,11 @@ class ExactOptimizer(Optimizer):
                     self.move(parameter, parameter.grad, state, group, number)
         return loss
 
-    def move(self, parameter: nn.Parameter, gradient: Tensor, state: dict[str, Any], group: dict[str, Any], number: int) -> None:
-        """Step one parameter, the `number`th of its group, which is decayed already; `state["taken"]` counts its steps from 1."""
+    def move(
+        self, parameter: nn.Parameter, gradient: Tensor, state: dict[str, Any], group: dict[str, Any], number: int
+    ) -> None:
+        """Step one parameter, the `number`th of its group, which is decayed already; `state["taken"]` counts its
+        steps from 1."""
         raise NotImplementedError
 
 

@@ -15,7 +15,7 @@ class Order(StrEnum):
     random = "random"
 
 
-def blocks_of(dimensions: Mapping[str, int]) -> list[list[str]]:
+def build_blocks(dimensions: Mapping[str, int]) -> list[list[str]]:
     """The names in blocks, bottom up: what comes before the layers, each layer, what comes after them.
 
     `dimensions` gives each name's number of dimensions, in the model's order. A layer is the first number in a name.
@@ -26,7 +26,9 @@ def blocks_of(dimensions: Mapping[str, int]) -> list[list[str]]:
         parts = name.split(".")
         number = next((n for n, part in enumerate(parts) if part.isdigit()), None)
         layer = ".".join(parts[: number + 1]) if number is not None else ""
-        blocks.setdefault(layer or ("after" if any(key not in ("before", "after") for key in blocks) else "before"), []).append(name)
+        blocks.setdefault(
+            layer or ("after" if any(key not in ("before", "after") for key in blocks) else "before"), []
+        ).append(name)
     after = blocks.get("after", [])
     if after and max(dimensions[name] for name in after) < 2:
         del blocks["after"]
@@ -36,8 +38,9 @@ def blocks_of(dimensions: Mapping[str, int]) -> list[list[str]]:
     return list(blocks.values())
 
 
-def turn(step: int, every: int, blocks: int, order: Order) -> int:
-    """The number of the block that is trained in step `step`, counted from 0: a resumed run agrees, because it hangs on nothing else."""
+def get_active_block(step: int, every: int, blocks: int, order: Order) -> int:
+    """The number of the block that is trained in step `step`, counted from 0: a resumed run agrees, because it hangs
+    on nothing else."""
     visit = step // every
     cycle, place = divmod(visit, blocks)
     if order is Order.random:

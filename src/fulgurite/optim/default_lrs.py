@@ -16,7 +16,7 @@ SIZES = (0.5, 4.0, 14.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class LrRow:
     """Rates for models up to 0.5, 4, 14 billion parameters and beyond; usual ranges up to 4 billion and beyond."""
 
     rates: tuple[float, float, float, float]
@@ -25,56 +25,94 @@ class Row:
     source: str
 
 
-TABLE: dict[tuple[str, str], Row] = {
-    ("pt", "full"): Row(
-        (2e-4, 5e-5, 2e-5, 1e-5), Range(2e-5, 3e-4), Range(5e-6, 5e-5),
+TABLE: dict[tuple[str, str], LrRow] = {
+    ("pt", "full"): LrRow(
+        (2e-4, 5e-5, 2e-5, 1e-5),
+        Range(2e-5, 3e-4),
+        Range(5e-6, 5e-5),
         "GPT-2 in Dutch 2e-4 (alignment-handbook, verified); larger sizes ours",
     ),
-    ("pt", "lora"): Row(
-        (2e-4, 1e-4, 1e-4, 1e-4), Range(5e-5, 1e-3), Range(5e-5, 5e-4), "LLaMA-Factory's example 1e-4 (verified); the rest ours",
+    ("pt", "lora"): LrRow(
+        (2e-4, 1e-4, 1e-4, 1e-4),
+        Range(5e-5, 1e-3),
+        Range(5e-5, 5e-4),
+        "LLaMA-Factory's example 1e-4 (verified); the rest ours",
     ),
-    ("sft", "full"): Row(
-        (1e-4, 3e-5, 1e-5, 3e-6), Range(1e-5, 1e-3), Range(2e-6, 2e-5),
+    ("sft", "full"): LrRow(
+        (1e-4, 3e-5, 1e-5, 3e-6),
+        Range(1e-5, 1e-3),
+        Range(2e-6, 2e-5),
         "SmolLM2-135M 1e-3, Zephyr 7B 2e-5, LLaMA-Factory's examples 1e-5, Tülu 3 5e-6 (verified)",
     ),
-    ("sft", "lora"): Row(
-        (1e-3, 3e-4, 2e-4, 1e-4), Range(1e-4, 2e-3), Range(1e-4, 3e-4),
-        "QLoRA and TRL's PEFT table 2e-4, torchtune 3e-4, above 13B 1e-4 (verified); below 0.5B measured on the guide, one seed",
+    ("sft", "lora"): LrRow(
+        (1e-3, 3e-4, 2e-4, 1e-4),
+        Range(1e-4, 2e-3),
+        Range(1e-4, 3e-4),
+        "QLoRA and TRL's PEFT table 2e-4, torchtune 3e-4, above 13B 1e-4 (verified); below 0.5B measured on the "
+        "guide, one seed",
     ),
-    ("ppo", "full"): Row(
-        (3e-6, 3e-6, 1e-6, 3e-7), Range(3e-7, 3e-6), Range(3e-7, 3e-6),
+    ("ppo", "full"): LrRow(
+        (3e-6, 3e-6, 1e-6, 3e-7),
+        Range(3e-7, 3e-6),
+        Range(3e-7, 3e-6),
         "TRL 3e-6 at 1 to 4B (verified), torchtune 1e-6 at 7B (unverified); other sizes ours",
     ),
-    ("ppo", "lora"): Row(
-        (1e-5, 1e-5, 1e-5, 3e-6), Range(3e-6, 3e-5), Range(3e-6, 3e-5), "ours: about ten times the rate of full fine-tuning",
+    ("ppo", "lora"): LrRow(
+        (1e-5, 1e-5, 1e-5, 3e-6),
+        Range(3e-6, 3e-5),
+        Range(3e-6, 3e-5),
+        "ours: about ten times the rate of full fine-tuning",
     ),
-    ("grpo", "full"): Row(
-        (1e-6, 1e-6, 1e-6, 3e-7), Range(3e-7, 5e-6), Range(3e-7, 5e-6), "TRL 1e-6, Tülu 3's RL 3e-7 (verified); above 30B ours",
+    ("grpo", "full"): LrRow(
+        (1e-6, 1e-6, 1e-6, 3e-7),
+        Range(3e-7, 5e-6),
+        Range(3e-7, 5e-6),
+        "TRL 1e-6, Tülu 3's RL 3e-7 (verified); above 30B ours",
     ),
-    ("grpo", "lora"): Row(
-        (1e-5, 1e-5, 1e-5, 3e-6), Range(5e-6, 5e-5), Range(5e-6, 5e-5),
+    ("grpo", "lora"): LrRow(
+        (1e-5, 1e-5, 1e-5, 3e-6),
+        Range(5e-6, 5e-5),
+        Range(5e-6, 5e-5),
         "TRL's PEFT table 1e-5, its LoRA guide 5e-5, axolotl's example 5e-6 (verified); above 30B ours",
     ),
 }
 
 TABLE |= {
-    ("dpo", "full"): Row(
-        (1e-6, 1e-6, 5e-7, 2e-7), Range(5e-7, 2e-6), Range(2e-7, 1e-6), "SmolLM2 1e-6, Zephyr and Tülu 3 5e-7, at 70B 2e-7 (verified)",
+    ("dpo", "full"): LrRow(
+        (1e-6, 1e-6, 5e-7, 2e-7),
+        Range(5e-7, 2e-6),
+        Range(2e-7, 1e-6),
+        "SmolLM2 1e-6, Zephyr and Tülu 3 5e-7, at 70B 2e-7 (verified)",
     ),
-    ("dpo", "lora"): Row(
-        (1e-5, 1e-5, 5e-6, 2e-6), Range(1e-6, 2e-5), Range(1e-6, 1e-5), "TRL's PEFT table and Zephyr's QLoRA 5e-6 (verified); smaller ours",
+    ("dpo", "lora"): LrRow(
+        (1e-5, 1e-5, 5e-6, 2e-6),
+        Range(1e-6, 2e-5),
+        Range(1e-6, 1e-5),
+        "TRL's PEFT table and Zephyr's QLoRA 5e-6 (verified); smaller ours",
     ),
-    ("kto", "full"): Row(
-        (1e-6, 1e-6, 1e-6, 5e-7), Range(5e-7, 5e-6), Range(5e-7, 5e-6), "TRL's KTO page: 5e-7 to 5e-6, never outside (verified)",
+    ("kto", "full"): LrRow(
+        (1e-6, 1e-6, 1e-6, 5e-7),
+        Range(5e-7, 5e-6),
+        Range(5e-7, 5e-6),
+        "TRL's KTO page: 5e-7 to 5e-6, never outside (verified)",
     ),
-    ("kto", "lora"): Row(
-        (5e-6, 5e-6, 5e-6, 2e-6), Range(5e-7, 5e-6), Range(5e-7, 5e-6), "TRL's KTO page: 5e-7 to 5e-6, never outside (verified)",
+    ("kto", "lora"): LrRow(
+        (5e-6, 5e-6, 5e-6, 2e-6),
+        Range(5e-7, 5e-6),
+        Range(5e-7, 5e-6),
+        "TRL's KTO page: 5e-7 to 5e-6, never outside (verified)",
     ),
-    ("rm", "full"): Row(
-        (1e-5, 1e-5, 5e-6, 3e-6), Range(3e-6, 3e-5), Range(3e-6, 1e-5), "Tülu 3 3e-6, TRL's default 1e-5 (verified); by size ours",
+    ("rm", "full"): LrRow(
+        (1e-5, 1e-5, 5e-6, 3e-6),
+        Range(3e-6, 3e-5),
+        Range(3e-6, 1e-5),
+        "Tülu 3 3e-6, TRL's default 1e-5 (verified); by size ours",
     ),
-    ("rm", "lora"): Row(
-        (3e-4, 1e-4, 1e-4, 1e-4), Range(1e-4, 1e-3), Range(1e-4, 1e-3), "LLaMA-Factory's example 1e-4, TRL's page 1e-3 (verified)",
+    ("rm", "lora"): LrRow(
+        (3e-4, 1e-4, 1e-4, 1e-4),
+        Range(1e-4, 1e-3),
+        Range(1e-4, 1e-3),
+        "LLaMA-Factory's example 1e-4, TRL's page 1e-3 (verified)",
     ),
 }
 
@@ -82,11 +120,11 @@ MUON_OWN = Derived(0.02, "Muon in its own scale takes about 0.02 whatever the mo
 MUON_OWN_USUAL = Range(0.002, 0.05)
 
 
-def row(stage: str, method: str) -> Row:
+def row(stage: str, method: str) -> LrRow:
     """The row of two declared options, by name: the stage's own, else that of the options whose rates they take."""
     declared = find_option("stage", stage), find_option("method", method)
     like: str = getattr(declared[1], "lr_like", "full")
-    own: Mapping[str, Row] = getattr(declared[0], "lr_rows", {})
+    own: Mapping[str, LrRow] = getattr(declared[0], "lr_rows", {})
     return own.get(like) or own.get("full") or TABLE[getattr(declared[0], "lr_like", "sft"), like]
 
 
@@ -139,5 +177,9 @@ def _recommend(run: RunConfig, factor: float) -> Derived:
     names = [run.optim.name] if run.optim.lr_factor[1] else []
     names += [method] if run.method.lr_factor != 1 else []
     times = f", times {factor:g} for {' and '.join(names)}" if factor != 1 else ""
-    like = "" if run.stage.lr_rows or stage == run.stage.lr_like else f", whose rates are taken to be those of stage={run.stage.lr_like}"
+    like = (
+        ""
+        if run.stage.lr_rows or stage == run.stage.lr_like
+        else f", whose rates are taken to be those of stage={run.stage.lr_like}"
+    )
     return Derived(rate, f"{stage} with {method} on {what}{times}{like}: {found.source}")

@@ -1,7 +1,7 @@
 """Hyperparameters after a checkpoint was restored: those of the run's config, which `resume.allow` may have changed.
 
-torch stores learning rate, weight decay and the like in the optimizer's state, so that restoring it would bring the old ones back.
-If nothing was changed, every number stays bit for bit.
+torch stores learning rate, weight decay and the like in the optimizer's state, so that restoring it would bring the
+old ones back. If nothing was changed, every number stays bit for bit.
 """
 
 from __future__ import annotations
@@ -21,20 +21,26 @@ COUNTERS = frozenset((
 PLATEAU = ("factor", "patience", "threshold", "threshold_mode", "mode", "cooldown", "eps", "min_lrs")
 
 
-def hyperparameters(optimizer: Optimizer) -> list[dict[str, Any]]:
+def copy_hyperparameters(optimizer: Optimizer) -> list[dict[str, Any]]:
     """A copy of each group's hyperparameters, its peak learning rate as `initial_lr`."""
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
-    return [{name: copy.copy(value) for name, value in group.items() if name not in COUNTERS} for group in optimizer.param_groups]
+    return [
+        {name: copy.copy(value) for name, value in group.items() if name not in COUNTERS}
+        for group in optimizer.param_groups
+    ]
 
 
-def plateau_settings(scheduler: Any) -> dict[str, Any]:
+def copy_plateau_settings(scheduler: Any) -> dict[str, Any]:
     """What a config sets of a plateau scheduler; nothing of another."""
     return {name: getattr(scheduler, name) for name in PLATEAU} if isinstance(scheduler, ReduceLROnPlateau) else {}
 
 
-def renew(optimizer: Optimizer, scheduler: Any, groups: list[dict[str, Any]], plateau: dict[str, Any]) -> None:
-    """Put hyperparameters that were copied when the optimizer was made into it and its scheduler after both were restored."""
+def restore_hyperparameters(
+    optimizer: Optimizer, scheduler: Any, groups: list[dict[str, Any]], plateau: dict[str, Any]
+) -> None:
+    """Put hyperparameters that were copied when the optimizer was made into it and its scheduler after both were
+    restored."""
     for group, made in zip(optimizer.param_groups, groups, strict=True):
         peak, before = made["initial_lr"], group.get("initial_lr")
         group.update(copy.deepcopy(made))

@@ -7,11 +7,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from fulgurite.optim import config as c
-from fulgurite.optim.param_groups import decay_groups
+from fulgurite.optim.param_groups import build_decay_groups
 
 
 def build(config: c.Lion, module: nn.Module) -> Optimizer:
     """The optimizer over the module's trained parameters."""
     first, second = config.betas
-    optimizer: Optimizer = Lion(decay_groups(module, config), lr=config.lr or 0.0, betas=(first, second))
+    optimizer: Optimizer = Lion(build_decay_groups(module, config), lr=config.lr or 0.0, betas=(first, second))
     return optimizer

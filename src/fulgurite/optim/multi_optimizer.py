@@ -12,7 +12,7 @@ import torch
 from torch.optim import Optimizer
 
 
-class Joint(Optimizer):
+class MultiOptimizer(Optimizer):
     """The parts share this optimizer's groups and state, so that what is said or restored here holds for them."""
 
     def __init__(self, parts: Iterable[Optimizer]) -> None:

@@ -7,22 +7,25 @@ from torch.optim import AdamW, Muon, Optimizer
 
 from fulgurite.errors import ConfigError
 from fulgurite.optim import config as c
-from fulgurite.optim.multi_optimizer import Joint
-from fulgurite.optim.param_groups import grouped, hidden_matrices, trained_parameters
+from fulgurite.optim.multi_optimizer import MultiOptimizer
+from fulgurite.optim.param_groups import build_groups, find_hidden_matrices, get_trained_parameters
 from fulgurite.optim.torch_internals import unscale_outside
 
 
 def build(config: c.Muon, module: nn.Module) -> Optimizer:
-    """The optimizer over the module's trained parameters. Raises ConfigError where none of them is a matrix for Muon."""
-    hidden, trained, lr = hidden_matrices(module), trained_parameters(module), config.lr or 0.0
-    matrices = grouped(module, config, [p for p in trained if id(p) in hidden], lr)
-    rest = grouped(module, config, [p for p in trained if id(p) not in hidden], config.adam_lr or lr)
+    """The optimizer over the module's trained parameters. Raises ConfigError where none of them is a matrix for
+    Muon."""
+    hidden, trained, lr = find_hidden_matrices(module), get_trained_parameters(module), config.lr or 0.0
+    matrices = build_groups(module, config, [p for p in trained if id(p) in hidden], lr)
+    rest = build_groups(module, config, [p for p in trained if id(p) not in hidden], config.adam_lr or lr)
     if not matrices:
-        raise ConfigError("optim=muon finds no trained matrix inside the model, which is all it steps; take optim=adamw.")
+        raise ConfigError(
+            "optim=muon finds no trained matrix inside the model, which is all it steps; take optim=adamw."
+        )
     fit = "match_rms_adamw" if config.scale is c.MuonScale.rms else "original"
     parts: list[Optimizer] = [Muon(matrices, lr=lr, momentum=config.momentum, ns_steps=config.ns_steps,
         adjust_lr_fn=fit)]
     if rest:
         first, second = config.betas
         parts.append(unscale_outside(AdamW(rest, lr=lr, betas=(first, second), eps=config.eps, fused=True)))
-    return Joint(parts)
+    return MultiOptimizer(parts)

@@ -13,35 +13,38 @@ from fulgurite.model.peft_internals import adapter_parameters, is_adapter_layer
 from fulgurite.optim.config import Decay, Optim
 
 SCALE = "rate_scale"
-"""The key of a parameter group that holds its factor on `optim.lr`; Lightning, schedules and checkpoints carry it along."""
+"""The key of a parameter group that holds its factor on `optim.lr`; Lightning, schedules and checkpoints carry it
+along."""
 
 
 def scale_rate(parameter: nn.Parameter, factor: float) -> None:
-    """Let every optimizer step this parameter at `factor` times `optim.lr`. Factors multiply; call it before the optimizer is built.
+    """Let every optimizer step this parameter at `factor` times `optim.lr`. Factors multiply; call it before the
+    optimizer is built.
 
     Kept as the attribute `lr_scale` of the Parameter, which `Module.to` keeps, and a new Parameter does not.
     """
-    parameter.lr_scale = rate_scale(parameter) * factor  # type: ignore[attr-defined]
+    parameter.lr_scale = get_rate_scale(parameter) * factor  # type: ignore[attr-defined]
 
 
-def rate_scale(parameter: nn.Parameter) -> float:
+def get_rate_scale(parameter: nn.Parameter) -> float:
     """The parameter's factor on `optim.lr`: 1.0 unless `scale_rate` said otherwise."""
     return float(getattr(parameter, "lr_scale", 1.0))
 
 
-def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
+def get_trained_parameters(module: nn.Module) -> list[nn.Parameter]:
     """What the optimizer steps, each once, in the module's order."""
     return [p for p in module.parameters() if p.requires_grad]
 
 
-def embeddings(module: nn.Module) -> set[int]:
+def find_embeddings(module: nn.Module) -> set[int]:
     """The ids of embedding weights. The module's class counts, not its name; a tied head is its embedding."""
     return {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
 
 
-def hidden_matrices(module: nn.Module) -> set[int]:
-    """The ids of the matrices inside the model: not embeddings, not heads, not adapters' factors, not a single row or column."""
-    outside = embeddings(module)
+def find_hidden_matrices(module: nn.Module) -> set[int]:
+    """The ids of the matrices inside the model: not embeddings, not heads, not adapters' factors, not a single row
+    or column."""
+    outside = find_embeddings(module)
     for part in module.modules():
         if isinstance(part, PreTrainedModel) and (head := part.get_output_embeddings()) is not None:
             outside |= {id(p) for p in head.parameters()}
@@ -50,21 +53,23 @@ def hidden_matrices(module: nn.Module) -> set[int]:
     return {id(p) for p in module.parameters() if p.ndim == 2 and min(p.shape) > 1 and id(p) not in outside}
 
 
-def decay_groups(module: nn.Module, config: Optim) -> list[dict[str, Any]]:
-    """Parameter groups of the module's trained parameters, each with its `lr`, `weight_decay` and `rate_scale`.
+def build_decay_groups(module: nn.Module, config: Optim) -> list[dict[str, Any]]:
+    """Parameter groups of the module's trained parameters, each with its `lr`, `weight_decay` and `get_rate_scale`.
 
     Those of factor 1 come first, and those that decay before those that do not; empty groups are left out.
     """
-    return grouped(module, config, trained_parameters(module), config.lr or 0.0)
+    return build_groups(module, config, get_trained_parameters(module), config.lr or 0.0)
 
 
-def grouped(module: nn.Module, config: Optim, parameters: Iterable[nn.Parameter], lr: float) -> list[dict[str, Any]]:
-    """`decay_groups` of some of the module's parameters, at `lr` times each one's factor."""
-    spared = embeddings(module)
+def build_groups(
+    module: nn.Module, config: Optim, parameters: Iterable[nn.Parameter], lr: float
+) -> list[dict[str, Any]]:
+    """`build_decay_groups` of some of the module's parameters, at `lr` times each one's factor."""
+    spared = find_embeddings(module)
     sorts: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for parameter in parameters:
         decays = config.weight_decay_on is Decay.all or not (parameter.ndim < 2 or id(parameter) in spared)
-        sorts.setdefault((rate_scale(parameter), decays), []).append(parameter)
+        sorts.setdefault((get_rate_scale(parameter), decays), []).append(parameter)
     base = config.lr or 0.0
     return [
         {
@@ -75,7 +80,7 @@ def grouped(module: nn.Module, config: Optim, parameters: Iterable[nn.Parameter]
     ]
 
 
-def base_rate(optimizer: Optimizer) -> float:
+def get_base_rate(optimizer: Optimizer) -> float:
     """The rate now of a parameter whose factor is 1, whether or not there is one."""
     for group in optimizer.param_groups:
         if group.get(SCALE, 1.0) == 1.0:

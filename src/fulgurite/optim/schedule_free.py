@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fulgurite.optim import config as c
-from fulgurite.optim.param_groups import decay_groups
+from fulgurite.optim.param_groups import build_decay_groups
 
 
-class ScheduleFree(AdamWScheduleFree):  # type: ignore[misc]
+class ScheduleFreeOptimizer(AdamWScheduleFree):  # type: ignore[misc]
     """Always in the library's training mode; `averaged` and `averages` stand in for its evaluation mode."""
 
     def __init__(self, groups: list[dict[str, Any]], **knobs: Any) -> None:
@@ -75,5 +75,7 @@ class ScheduleFree(AdamWScheduleFree):  # type: ignore[misc]
 def build(config: c.ScheduleFree, module: nn.Module) -> Optimizer:
     """The optimizer over the module's trained parameters."""
     first, second = config.betas
-    optimizer: Optimizer = ScheduleFree(decay_groups(module, config), lr=config.lr or 0.0, betas=(first, second), eps=config.eps)
+    optimizer: Optimizer = ScheduleFreeOptimizer(
+        build_decay_groups(module, config), lr=config.lr or 0.0, betas=(first, second), eps=config.eps
+    )
     return optimizer

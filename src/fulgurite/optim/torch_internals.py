@@ -1,4 +1,5 @@
-"""What this package uses of torch's optimizers beyond their documented functions. Tested with torch 2.13; a test fails if it is gone."""
+"""What this package uses of torch's optimizers beyond their documented functions. Tested with torch 2.13; a test
+fails if it is gone."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ UNSCALES = "_step_supports_amp_scaling"
 
 
 def unscale_outside(optimizer: Optimizer) -> Optimizer:
-    """Lets the loss scaler divide a fused optimizer's gradients before its step: Lightning refuses to clip them otherwise."""
+    """Lets the loss scaler divide a fused optimizer's gradients before its step: Lightning refuses to clip them
+    otherwise."""
     setattr(optimizer, UNSCALES, False)
     return optimizer
 

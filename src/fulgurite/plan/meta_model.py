@@ -1,4 +1,5 @@
-"""A run's model without its weights: built on torch's meta device, with the run's own method on it, so that counts are exact."""
+"""A run's model without its weights: built on torch's meta device, with the run's own method on it, so that counts
+are exact."""
 
 from __future__ import annotations
 
@@ -27,11 +28,11 @@ from fulgurite.model.classifier import check_classifier, has_head, names_classif
 from fulgurite.model.config import CANNOT_SPEAK, Model
 from fulgurite.model.load import Loaded, loaded
 from fulgurite.model.probe import Behaviour
-from fulgurite.model.reward_head import with_reward_head
+from fulgurite.model.reward_head import add_reward_head
 from fulgurite.model.router_loss import refuse_without_router
 from fulgurite.model.safety import check_adapter
 from fulgurite.model.twin import behaviour_of
-from fulgurite.model.unwrap import inner
+from fulgurite.model.unwrap import unwrap_model
 from fulgurite.plan.context import ModelFacts, Weights
 from fulgurite.precision.policy import Dtypes
 from fulgurite.run.folder import read_config
@@ -52,7 +53,8 @@ KINDS = (
 
 
 def outlined(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
-    """The model that trains, with its tokenizer, on the meta device; and its numbers. Raises ModelError and ConfigError as loading does.
+    """The model that trains, with its tokenizer, on the meta device; and its numbers. Raises ModelError and
+    ConfigError as loading does.
 
     What cannot be built so (a method of a person's own that computes with weights) is loaded.
     """
@@ -68,7 +70,7 @@ def outlined(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
                 found.length = min(found.length, behaviour.positions)
             refuse_without_router(found.model, getattr(run.stage, "router_aux_loss_coef", None))
             if run.stage.gives_rewards:
-                found.model = with_reward_head(found.model)
+                found.model = add_reward_head(found.model)
             found.model = apply_method(bare_run, found, dtypes)
     except (NotImplementedError, RuntimeError):
         found = load_start(run, dtypes)
@@ -85,7 +87,8 @@ def outlined(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
 def bare(model: Model, dtype: torch.dtype, reward: bool = False) -> tuple[Loaded, str]:
     """The causal model that `model=` names, in `dtype`, and the dtype that its checkpoint names.
 
-    Of a run it is the base, which has the shape of what was merged into it. A reward model, refused unless `reward`, is without its head.
+    Of a run it is the base, which has the shape of what was merged into it. A reward model, refused unless `reward`,
+    is without its head.
     """
     folder = model.folder()
     if folder is not None and is_run(folder):
@@ -117,7 +120,7 @@ def _of_run(folder: Path, dtype: torch.dtype, may: Allowed, reward: bool) -> tup
     found, stored = bare(before.model, dtype, before.stage.gives_rewards)
     if before.method.grows:
         if before.stage.gives_rewards:
-            found.model = with_reward_head(found.model)
+            found.model = add_reward_head(found.model)
         found.model = apply_method(before, found, Dtypes("fp32", "32-true", dtype, dtype, dtype, ""))
         found.model.requires_grad_(True)
     return found, stored
@@ -139,26 +142,40 @@ def _made(shape: Any, dtype: torch.dtype, code: bool, attention: str) -> PreTrai
         if is_unsupported(error):
             raise
         said = f"{type(error).__name__}: {excerpt(error)}"
-        raise ModelError(f"{shape.model_type} is no causal language model that transformers builds ({said}); correct it.") from error
+        raise ModelError(
+            f"{shape.model_type} is no causal language model that transformers builds ({said}); correct it."
+        ) from error
     return made
 
 
 def facts_of(found: Loaded, run: RunConfig, dtypes: Dtypes, base: int, stored: str) -> ModelFacts:
     """The numbers of a model whose method is applied."""
-    within = inner(found.model)
+    within = unwrap_model(found.model)
     text = within.config.get_text_config()
     hidden, heads = int(text.hidden_size), int(getattr(text, "num_attention_heads", 1) or 1)
     wide = next((int(w) for name in WIDTHS if (w := getattr(text, name, None))), 4 * hidden)
     embedding, head = within.get_input_embeddings(), within.get_output_embeddings()
     tensors = list(weights(found.model, run.stage, run.method, dtypes))
     return ModelFacts(
-        parameters=sum(math.prod(t.shape) for t in tensors), trained=sum(math.prod(t.shape) for t in tensors if t.trained), tensors=tensors,
-        layers=int(text.num_hidden_layers), hidden=hidden, heads=heads, kv_heads=int(getattr(text, "num_key_value_heads", None) or heads),
-        intermediate=wide, vocab=int(embedding.weight.shape[0]), tied=head is not None and head.weight is embedding.weight,
-        max_positions=found.length, stored_dtype=stored,
-        frozen_dtype=_name(dtypes.frozen), trained_dtype=_name(dtypes.trained), compute_dtype=_name(dtypes.compute),
-        has_template=_has_template(found.tokenizer), path=str(getattr(run.model, "path", "") or run.model.name),
-        architecture=type(within).__name__, billions=base / 1e9,
+        parameters=sum(math.prod(t.shape) for t in tensors),
+        trained=sum(math.prod(t.shape) for t in tensors if t.trained),
+        tensors=tensors,
+        layers=int(text.num_hidden_layers),
+        hidden=hidden,
+        heads=heads,
+        kv_heads=int(getattr(text, "num_key_value_heads", None) or heads),
+        intermediate=wide,
+        vocab=int(embedding.weight.shape[0]),
+        tied=head is not None and head.weight is embedding.weight,
+        max_positions=found.length,
+        stored_dtype=stored,
+        frozen_dtype=_name(dtypes.frozen),
+        trained_dtype=_name(dtypes.trained),
+        compute_dtype=_name(dtypes.compute),
+        has_template=_has_template(found.tokenizer),
+        path=str(getattr(run.model, "path", "") or run.model.name),
+        architecture=type(within).__name__,
+        billions=base / 1e9,
     )
 
 
@@ -167,9 +184,15 @@ def weights(model: nn.Module, stage: Stage, method: Method, dtypes: Dtypes) -> I
     packed = _quantised(model, method, dtypes)
     for name, p in model.named_parameters():
         quarter = packed.get(id(p))
-        yield Weights(name, tuple(p.shape), p.requires_grad, kind_of(name), p.numel() * p.element_size() if quarter is None else quarter)
+        yield Weights(
+            name,
+            tuple(p.shape),
+            p.requires_grad,
+            kind_of(name),
+            p.numel() * p.element_size() if quarter is None else quarter,
+        )
     if stage.value_head:
-        hidden, size = inner(model).config.get_text_config().hidden_size, dtypes.trained.itemsize
+        hidden, size = unwrap_model(model).config.get_text_config().hidden_size, dtypes.trained.itemsize
         yield Weights("value_head.weight", (1, hidden), True, "head", hidden * size)
         yield Weights("value_head.bias", (1,), True, "head", size)
 
@@ -179,7 +202,7 @@ def _quantised(model: Any, method: Method, dtypes: Dtypes) -> dict[int, int]:
     if not method.quantised or dtypes.plain_base:
         return {}
     found = {}
-    for name, layer in linear_layers(inner(model)).items():
+    for name, layer in linear_layers(unwrap_model(model)).items():
         weight = layer.weight
         if isinstance(weight, nn.Parameter) and not weight.requires_grad and not KINDS[0][1].search(name):
             found[id(weight)] = four_bit_bytes(weight.numel(), bool(getattr(method, "double_quant", False)))
@@ -189,12 +212,19 @@ def _quantised(model: Any, method: Method, dtypes: Dtypes) -> dict[int, int]:
 def kind_of(name: str) -> str:
     """What a parameter is part of, by its name."""
     inner = name.removesuffix(".weight").replace(".base_layer", "")
-    return next((kind for kind, pattern in KINDS if pattern.search(inner)), "bias" if inner.endswith("bias") else "other")
+    return next(
+        (kind for kind, pattern in KINDS if pattern.search(inner)), "bias" if inner.endswith("bias") else "other"
+    )
 
 
 def without_adapter(model: Any) -> dict[str, int]:
-    """How many numbers of weights that multiply the states have no adapter and are frozen, by the last two parts of their names."""
-    ends = {id(end.weight) for end in (inner(model).get_input_embeddings(), inner(model).get_output_embeddings()) if end is not None}
+    """How many numbers of weights that multiply the states have no adapter and are frozen, by the last two parts of
+    their names."""
+    ends = {
+        id(end.weight)
+        for end in (unwrap_model(model).get_input_embeddings(), unwrap_model(model).get_output_embeddings())
+        if end is not None
+    }
     found: dict[str, int] = {}
     for name, p in model.named_parameters():
         if p.ndim < 2 or p.requires_grad or ".base_layer." in name or id(p) in ends or kind_of(name) == "embedding":

@@ -12,7 +12,7 @@ from fulgurite.data.source import Source
 from fulgurite.errors import ConfigError
 from fulgurite.plan.verdict import refuse_unknown
 from fulgurite.scheduler.config import Scheduler
-from fulgurite.scheduler.equivalence import curve
+from fulgurite.scheduler.equivalence import build_curve
 from fulgurite.scheduler.plateau import check as check_plateau
 
 
@@ -27,7 +27,7 @@ def checked_source(composed: Composed) -> Source:
     validates = run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None))
     refuse_unmeasured(run.scheduler, run.trainer.early_stopping_patience, validates)
     if not run.scheduler.monitors:
-        curve(run.scheduler, run.trainer.max_steps or 1000, run.optim.lr)  # built once, so that what it refuses is said now
+        build_curve(run.scheduler, run.trainer.max_steps or 1000, run.optim.lr)  # built once, so that what it refuses is said now
     source.check()
     return source
 

@@ -34,7 +34,7 @@ from fulgurite.plan.preflight import refuse_unmeasured
 from fulgurite.precision.policy import Dtypes
 from fulgurite.run.load import find_base
 from fulgurite.run.resume_plan import preview_resume
-from fulgurite.scheduler.equivalence import curve
+from fulgurite.scheduler.equivalence import build_curve
 from fulgurite.trainer.build import device, refuse_absent
 
 
@@ -126,7 +126,7 @@ def seen_of(composed: Composed, model: ModelFacts, data: DataFacts, steps: int) 
         unusual=list(composed.unusual),
     )
     if not run.scheduler.monitors:
-        seen.curve = curve(run.scheduler, steps, run.optim.lr)
+        seen.curve = build_curve(run.scheduler, steps, run.optim.lr)
     seen.memory = memory(seen)
     return seen
 

@@ -87,13 +87,13 @@ def headline(seen: Seen, dtypes: Dtypes) -> str:
 
 def private_words(seen: Seen) -> str:
     """The noise that a wanted epsilon needs, or the epsilon that a given noise spends."""
-    from fulgurite.privacy.accountant import epsilon_of, rate_of
+    from fulgurite.privacy.accountant import compute_epsilon, compute_rate
 
     privacy, rows = seen.run.privacy, seen.data.rows if seen.data is not None else 0
-    rate, noise = rate_of(seen.run.trainer.global_batch_size, rows), privacy.noise_multiplier
+    rate, noise = compute_rate(seen.run.trainer.global_batch_size, rows), privacy.noise_multiplier
     given = f"at delta {privacy.delta:.2g}, each row drawn with chance {rate:.3g} in {seen.steps:,} steps"
     if seen.given("privacy.noise_multiplier"):
-        spent = epsilon_of([(noise, rate, seen.steps)], privacy.delta, privacy.accountant)
+        spent = compute_epsilon([(noise, rate, seen.steps)], privacy.delta, privacy.accountant)
         return f"noise multiplier {noise:g} spends epsilon {spent:.3g} {given}"
     return f"epsilon {privacy.epsilon:g} needs noise multiplier {noise:.3g} {given}"
 

@@ -17,7 +17,8 @@ WIDTH = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 @dataclass(slots=True)
 class Precision(Option):
-    """The five dtypes that a compute type fixes. The tests look at the live tensors and hold them against these names."""
+    """The five dtypes that a compute type fixes. The tests look at the live tensors and hold them against these
+    names."""
 
     builds: ClassVar[str] = "fulgurite.precision.policy:build"
     lightning: ClassVar[str] = ""
@@ -40,8 +41,9 @@ class Precision(Option):
 
 @option("precision", "auto")
 @dataclass(slots=True)
-class Auto(Precision):
-    """bf16 where the device multiplies it natively; else fp16 on a GPU and fp32 on a CPU. The run says which and why."""
+class AutoPrecision(Precision):
+    """bf16 where the device multiplies it natively; else fp16 on a GPU and fp32 on a CPU. The run says which and
+    why."""
 
     chosen_by_device: ClassVar[bool] = True
     costs: ClassVar[str] = "Nothing."
@@ -50,7 +52,8 @@ class Auto(Precision):
 @option("precision", "fp32")
 @dataclass(slots=True)
 class Fp32(Precision):
-    """Everything in 32 bits, the frozen base too. Take it on an old CPU, or to debug. 16 bytes a trained parameter with Adam."""
+    """Everything in 32 bits, the frozen base too. Take it on an old CPU, or to debug. 16 bytes a trained parameter
+    with Adam."""
 
     lightning: ClassVar[str] = "32-true"
     frozen: ClassVar[str] = "float32"
@@ -64,7 +67,8 @@ class Fp32(Precision):
 @option("precision", "bf16")
 @dataclass(slots=True)
 class Bf16(Precision):
-    """Computes in bf16, learns in fp32: the frozen base is stored in bf16, what is trained stays fp32. The usual choice."""
+    """Computes in bf16, learns in fp32: the frozen base is stored in bf16, what is trained stays fp32. The usual
+    choice."""
 
     lightning: ClassVar[str] = "bf16-mixed"
     frozen: ClassVar[str] = "bfloat16"
@@ -74,7 +78,8 @@ class Bf16(Precision):
     state: ClassVar[str] = "float32"
     costs: ClassVar[str] = "16 bytes a trained weight with AdamW, 2 a frozen one: it does not halve a full fine-tuning."
     misread: ClassVar[str] = (
-        "It does not halve the memory of a full fine-tuning: what is trained stays fp32. precision=pure_bf16 does, at a price."
+        "It does not halve the memory of a full fine-tuning: what is trained stays fp32. precision=pure_bf16 does, at "
+        "a price."
     )
 
 
@@ -103,8 +108,13 @@ class Rounding(StrEnum):
 
 def _rounding(run: RunConfig, facts: Facts) -> Derived:
     if run.optim.alone:
-        return Derived(Rounding.stochastic, "right on average; to the nearest, steps below 1/512 of a weight would vanish")
-    return Derived(Rounding.nearest, f"optim={run.optim.name} does not step each parameter by itself, so only plain rounding is left")
+        return Derived(
+            Rounding.stochastic, "right on average; to the nearest, steps below 1/512 of a weight would vanish"
+        )
+    return Derived(
+        Rounding.nearest,
+        f"optim={run.optim.name} does not step each parameter by itself, so only plain rounding is left",
+    )
 
 
 @option("precision", "pure_bf16")
@@ -112,8 +122,8 @@ def _rounding(run: RunConfig, facts: Facts) -> Derived:
 class PureBf16(Precision):
     """Everything in bf16, the optimizer's state too: half the memory. Rounded to the nearest, small steps vanish.
 
-    A weight has 8 significant bits: a step below 1/512 of it changes nothing. `train/unchanged` logs the share of weights
-    that a step left as they were.
+    A weight has 8 significant bits: a step below 1/512 of it changes nothing. `train/unchanged` logs the share of
+    weights that a step left as they were.
     """
 
     lightning: ClassVar[str] = "bf16-true"
@@ -126,13 +136,18 @@ class PureBf16(Precision):
     costs: ClassVar[str] = "8 bytes a trained weight with AdamW; each step is rounded."
 
     rounding: Rounding | None = knob(
-        None, "How a step is rounded into bf16: to the nearest; up or down by chance, right on average; or to the nearest "
+        None,
+        "How a step is rounded into bf16: to the nearest; up or down by chance, right on average; or to the nearest "
         "with what was lost kept for the next step, at 2 more bytes a weight.",
-        source="Zamirai et al., https://arxiv.org/abs/2010.06192 (unverified); measured: at 1e-5 nearest leaves 84 % of weights unchanged",
+        source=(
+            "Zamirai et al., https://arxiv.org/abs/2010.06192 (unverified); measured: at 1e-5 nearest leaves 84 % of "
+            "weights unchanged"
+        ),
         advice="stochastic; kahan when runs must not hang on chance; nearest only with rates above 1e-4.",
         empty=Empty("stochastic where the optimizer steps each parameter by itself, else nearest", _rounding),
         interacts={"optim.lr": "below 1e-4 the nearest loses most steps"},
-        memory="kahan keeps 2 more bytes a trained weight.", time="stochastic draws a number for each weight.",
+        memory="kahan keeps 2 more bytes a trained weight.",
+        time="stochastic draws a number for each weight.",
     )
 
     def step_rounding(self) -> Rounding | None:
@@ -143,6 +158,7 @@ class PureBf16(Precision):
         if run.optim.alone or self.rounding in (None, Rounding.nearest):
             return None
         return (
-            f"precision.rounding={self.rounding} needs an optimizer that steps each parameter by itself, and optim={run.optim.name} "
+            f"precision.rounding={self.rounding} needs an optimizer that steps each parameter by itself, and "
+            f"optim={run.optim.name} "
             "does not; take optim=adamw, or precision.rounding=nearest."
         )

@@ -31,17 +31,27 @@ class Dtypes:
         return self.lightning.endswith("mixed")
 
     def autocast(self, device: str) -> torch.autocast:
-        """Returns the autocast of a training step on a device type ("cpu" or "cuda"), for passes outside Lightning's steps."""
+        """Returns the autocast of a training step on a device type ("cpu" or "cuda"), for passes outside Lightning's
+        steps."""
         return torch.autocast(device, self.compute, enabled=self.mixed)
 
 
 def build(config: c.Precision, device: str) -> Dtypes:
-    """The compute type on `device` ("cpu" or "cuda"). Raises ConfigError for fp16 on a CPU and bf16 on a GPU without it."""
+    """The compute type on `device` ("cpu" or "cuda"). Raises ConfigError for fp16 on a CPU and bf16 on a GPU without
+    it."""
     chosen, reason = _choose(device) if config.chosen_by_device else (type(config), "as asked")
     if chosen is c.Fp16 and device == "cpu":
-        raise ConfigError("precision=fp16 needs a GPU: Lightning would quietly run bf16 on a CPU; take precision=bf16 or fp32.")
-    if chosen in (c.Bf16, c.PureBf16) and device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise ConfigError(f"precision={chosen.name}: this GPU has no bf16; take precision=auto, here fp16 with a loss scaler.")
+        raise ConfigError(
+            "precision=fp16 needs a GPU: Lightning would quietly run bf16 on a CPU; take precision=bf16 or fp32."
+        )
+    if (
+        chosen in (c.Bf16, c.PureBf16)
+        and device == "cuda"
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
+        raise ConfigError(
+            f"precision={chosen.name}: this GPU has no bf16; take precision=auto, here fp16 with a loss scaler."
+        )
     frozen, trained, compute = (getattr(torch, n) for n in (chosen.frozen, chosen.trained, chosen.compute))
     rounding = config.step_rounding()
     return Dtypes(chosen.name, chosen.lightning, frozen, trained, compute, reason, rounding)

@@ -25,8 +25,9 @@ SAMPLE = 1_000_000
 """At most so many weights are compared before and after a step."""
 
 
-def stochastic(x: Tensor, generator: torch.Generator) -> Tensor:
-    """float32 as bf16, up or down with the chance that makes it right on average. Temporaries are of `PIECE` numbers, not of all."""
+def round_stochastically(x: Tensor, generator: torch.Generator) -> Tensor:
+    """float32 as bf16, up or down with the chance that makes it right on average. Temporaries are of `PIECE`
+    numbers, not of all."""
     rounded = torch.empty(x.shape, dtype=torch.bfloat16, device=x.device)
     numbers, low = x.contiguous().view(-1), rounded.view(-1)
     for start in range(0, len(numbers), PIECE):
@@ -37,8 +38,9 @@ def stochastic(x: Tensor, generator: torch.Generator) -> Tensor:
     return rounded
 
 
-class Rounded(Optimizer):
-    """An optimizer over bf16 weights whose arithmetic is float32; `unchanged` is the share of weights the last step left alone.
+class RoundedOptimizer(Optimizer):
+    """An optimizer over bf16 weights whose arithmetic is float32; `unchanged` is the share of weights the last step
+    left alone.
 
     Groups and state are the inner optimizer's own. State is stored in bf16 and rounded by chance: to the nearest, a
     running variance with beta2 = 0.999 could never fall. With `nearest` the inner optimizer steps as it would alone.
@@ -111,12 +113,12 @@ class Rounded(Optimizer):
             low.copy_(new)
             state[LOST] = (new - low.float()).bfloat16()
         else:
-            low.copy_(stochastic(new, generator))
+            low.copy_(round_stochastically(new, generator))
         parameter.data = low
         parameter.grad = gradient
         for name, value in state.items():
             if name != LOST and isinstance(value, Tensor) and value.dtype == torch.float32 and value.ndim > 0:
-                state[name] = stochastic(value, generator)
+                state[name] = round_stochastically(value, generator)
 
     def _sample(self) -> list[Tensor]:
         live = [p.data for group in self.param_groups for p in group["params"] if p.grad is not None]

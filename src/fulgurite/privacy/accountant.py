@@ -1,6 +1,7 @@
 """Noise against epsilon, both ways, and the noise itself: pure functions, light until one of them is called.
 
-The accountants are Opacus'. They count Poisson-subsampled Gaussian steps, for data sets that differ by one row more or less.
+The accountants are Opacus'. They count Poisson-subsampled Gaussian steps, for data sets that differ by one row more
+or less.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ DRAW, NOISE = 0, 1
 """The two streams of random numbers that come from a run's secret."""
 
 
-def delta_for(rows: int) -> float:
+def compute_delta(rows: int) -> float:
     """rows^-1.2, and less than 1 for a single row."""
     return float(max(rows, 2) ** -1.2)
 
 
-def rate_of(batch_size: int, rows: int) -> float:
+def compute_rate(batch_size: int, rows: int) -> float:
     """The chance of each row to be drawn in a step whose expected size is `batch_size`."""
     return min(1.0, batch_size / rows)
 
 
-def epsilon_of(history: Sequence[Spell], delta: float, accountant: str = "rdp") -> float:
+def compute_epsilon(history: Sequence[Spell], delta: float, accountant: str = "rdp") -> float:
     """The epsilon that the steps of `history` spend at `delta`; 0 for none."""
     from opacus.accountants import create_accountant
 
@@ -48,8 +49,9 @@ def epsilon_of(history: Sequence[Spell], delta: float, accountant: str = "rdp") 
         return float(counting.get_epsilon(delta=delta))
 
 
-def noise_for(epsilon: float, delta: float, rate: float, steps: int, accountant: str = "rdp") -> float:
-    """The noise multiplier whose `steps` spend at most `epsilon`, and at least 99.5 % of it. ConfigError where none is enough."""
+def solve_noise(epsilon: float, delta: float, rate: float, steps: int, accountant: str = "rdp") -> float:
+    """The noise multiplier whose `steps` spend at most `epsilon`, and at least 99.5 % of it. ConfigError where none
+    is enough."""
     from opacus.accountants.utils import get_noise_multiplier
 
     with warnings.catch_warnings():
@@ -61,13 +63,14 @@ def noise_for(epsilon: float, delta: float, rate: float, steps: int, accountant:
             )
         except ValueError as error:  # the noise grew to a million
             raise ConfigError(
-                f"privacy.epsilon={epsilon:g} is out of reach at delta {delta:.2g} with accountant={accountant}, however large the "
+                f"privacy.epsilon={epsilon:g} is out of reach at delta {delta:.2g} with accountant={accountant}, "
+                f"however large the "
                 "noise; raise privacy.epsilon, or train on more rows."
             ) from error
     return float(found)
 
 
-def random(secret: int, stream: int, step: int) -> np.random.Generator:
+def build_generator(secret: int, stream: int, step: int) -> np.random.Generator:
     """The generator of one step: a function of the secret, so that a resumed run draws what it would have drawn."""
     import numpy as np
 
@@ -75,8 +78,8 @@ def random(secret: int, stream: int, step: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(secret, spawn_key=(stream, step))))
 
 
-def drawn(secret: int, step: int, rows: int, rate: float) -> npt.NDArray[np.int64]:
+def draw_rows(secret: int, step: int, rows: int, rate: float) -> npt.NDArray[np.int64]:
     """The rows of a step: each enters by itself, with the chance `rate` (Poisson sampling). There may be none."""
     import numpy as np
 
-    return np.flatnonzero(random(secret, DRAW, step).random(rows) < rate)
+    return np.flatnonzero(build_generator(secret, DRAW, step).random(rows) < rate)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from fulgurite.errors import ConfigError, TrainingFailed, is_shortage
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
-"""By how much of its length a row's gradient may differ between the hooks and a backward pass of its own, by compute type."""
+"""By how much of its length a row's gradient may differ between the hooks and a backward pass of its own, by compute
+type."""
 
 RowLosses = Callable[[dict[str, Any]], Tensor]
 """The loss [B] of each row of a batch."""
@@ -32,25 +33,34 @@ class RowGradients:
         from opacus.grad_sample.grad_sample_module import GradSampleHooks
 
         if any(getattr(m, "gradient_checkpointing", False) for m in model.modules()):
-            raise ConfigError("privacy=dp_sgd needs each layer's inputs once, and gradient checkpointing makes them twice; turn it off.")
+            raise ConfigError(
+                "privacy=dp_sgd needs each layer's inputs once, and gradient checkpointing makes them twice; turn it "
+                "off."
+            )
         if any(type(m).__name__ == "OptimizedModule" for m in model.modules()):
-            raise ConfigError("privacy=dp_sgd looks into each layer, which torch.compile has melted into one; turn compiling off.")
+            raise ConfigError(
+                "privacy=dp_sgd looks into each layer, which torch.compile has melted into one; turn compiling off."
+            )
         logging.getLogger("opacus").setLevel(logging.ERROR)
         # A first layer's inputs have no gradient of their own, of which torch tells at each backward pass.
         warnings.filterwarnings("ignore", message="Full backward hook is firing when gradients are computed")
         self.model = model
         for module in model.modules():
             if isinstance(module, nn.Embedding) and module.weight.requires_grad:
-                # torch gives the padding token's embedding no gradient and Opacus does; here it is often the end-of-turn token
+                # torch gives the padding token's embedding no gradient and Opacus does; here it is often the
+                # end-of-turn token
                 module.padding_idx = None
         try:
             self.hooks = GradSampleHooks(model, batch_first=True, loss_reduction="sum", strict=True)
         except NotImplementedError as error:
-            raise ConfigError(f"privacy=dp_sgd cannot be for this model: {str(error)[:200]}; take method=lora.") from error
+            raise ConfigError(
+                f"privacy=dp_sgd cannot be for this model: {str(error)[:200]}; take method=lora."
+            ) from error
         self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
 
     def take(self, rows: int) -> list[Tensor]:
-        """The gradients [rows, ...] of every trained weight, in the model's order; they and the sums of autograd are let go.
+        """The gradients [rows, ...] of every trained weight, in the model's order; they and the sums of autograd are
+        let go.
 
         Raises TrainingFailed where a weight has none, or not one for each row: it would be trained without privacy.
         """
@@ -62,7 +72,8 @@ class RowGradients:
             if not isinstance(gradient, Tensor) or gradient.shape != (rows, *weight.shape):
                 have = "none" if gradient is None else str(getattr(gradient, "shape", "several"))
                 raise TrainingFailed(
-                    f"privacy=dp_sgd: {name} has no gradient for each of the {rows} rows ({have}); the step was not taken; "
+                    f"privacy=dp_sgd: {name} has no gradient for each of the {rows} rows ({have}); the step was not "
+                    f"taken; "
                     "take method=lora."
                 )
             found.append(gradient.detach())
@@ -75,17 +86,27 @@ class RowGradients:
         alone = [self._autograd(losses, batch) for batch in (probe((5,), vocabulary), probe((3,), vocabulary, first=1))]
         try:
             together = self._hooked(losses, probe((5, 3), vocabulary))
-        except (TrainingFailed, TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:  # layers unknown to Opacus
+        except (
+            TrainingFailed,
+            TypeError,
+            ValueError,
+            RuntimeError,
+            AttributeError,
+            KeyError,
+        ) as error:  # layers unknown to Opacus
             if is_shortage(error):
                 raise
             said = str(error).removeprefix("privacy=dp_sgd: ").partition(";")[0][:160]
-            raise ConfigError(f"privacy=dp_sgd cannot be for this model: {said}; take method=lora, without variants.") from error
+            raise ConfigError(
+                f"privacy=dp_sgd cannot be for this model: {said}; take method=lora, without variants."
+            ) from error
         for name, *gradients in zip(self.weights, *alone, together, strict=True):
             for row, single in enumerate(gradients[:2]):
                 far = float((single.float() - gradients[2][row].float()).norm())
                 if not far <= TOLERANCE.get(compute, 0.1) * float(single.float().norm()) + 1e-6:
                     raise ConfigError(
-                        f"privacy=dp_sgd cannot be for this model: the gradient of {name} for one row is not what Opacus finds "
+                        f"privacy=dp_sgd cannot be for this model: the gradient of {name} for one row is not what "
+                        f"Opacus finds "
                         f"(they differ by {far:.2g}); take method=lora, without variants."
                     )
 

@@ -24,10 +24,14 @@ def secret_of(config: DpSgd, folder: Path, resumed: bool) -> int:
         if path.exists():
             return int(path.read_text(encoding="ascii"), 16)
         if resumed:
-            raise CheckpointError(f"{path} is gone, without which the run cannot go on as it began; restore it, or start afresh.")
+            raise CheckpointError(
+                f"{path} is gone, without which the run cannot go on as it began; restore it, or start afresh."
+            )
         made = secrets.randbits(128)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as stream:
             stream.write(f"{made:032x}\n")
         return made
     except (OSError, ValueError) as error:
-        raise RequestError(f"{path} cannot be used as the secret of the noise ({error}); start afresh in another run_dir.") from error
+        raise RequestError(
+            f"{path} cannot be used as the secret of the noise ({error}); start afresh in another run_dir."
+        ) from error

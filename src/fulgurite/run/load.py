@@ -29,7 +29,7 @@ from fulgurite.method.config import Method
 from fulgurite.model.classifier import has_head
 from fulgurite.model.config import CANNOT_SPEAK, Hf, Model, SmolLM2
 from fulgurite.model.load import Loaded, loaded, one_error
-from fulgurite.model.reward_head import head_of, with_reward_head
+from fulgurite.model.reward_head import add_reward_head, get_head
 from fulgurite.model.safety import check_adapter
 from fulgurite.model.smollm2 import HUB
 from fulgurite.model.validate import adapter_base
@@ -66,7 +66,7 @@ def load_start(run: RunConfig, dtypes: Dtypes) -> Loaded:
     reward = run.stage.gives_rewards
     found = load_named(run.model, dtypes.trained if run.method.loads_trained else dtypes.frozen, reward)
     if reward:
-        found.model = with_reward_head(found.model)
+        found.model = add_reward_head(found.model)
     return found
 
 
@@ -75,7 +75,7 @@ def apply_method(run: RunConfig, found: Loaded, dtypes: Dtypes) -> PreTrainedMod
     model: PreTrainedModel = build(run.method, found.model, dtypes)
     release_memory()
     if run.stage.gives_rewards:
-        head = head_of(model)
+        head = get_head(model)
         head.to(dtypes.trained)
         head.requires_grad_(True)
     return model
@@ -172,7 +172,7 @@ def _load_adapter(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
     with one_error(folder, "an adapter"):
         base = load_named(find_adapter_base(said, allowed), torch.float32, reward)
         if head:
-            base.model = with_reward_head(base.model)
+            base.model = add_reward_head(base.model)
         model, tokenizer = _merge(load_adapter(base.model, folder)), base.tokenizer
         if (folder / "tokenizer_config.json").is_file():
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)

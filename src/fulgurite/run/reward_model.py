@@ -14,7 +14,7 @@ import torch
 from fulgurite.data.config import Mask
 from fulgurite.data.example import Conversation, from_dicts
 from fulgurite.errors import ModelError
-from fulgurite.model.reward_head import rewards
+from fulgurite.model.reward_head import compute_rewards
 from fulgurite.run.load import load_run
 from fulgurite.stage.reward_functions import Answered
 
@@ -60,7 +60,7 @@ def load_reward_model(folder: Path, device: torch.device | None = None) -> Calla
             lengths_S = torch.tensor([len(ids) for ids in part], device=where)
             ids_ST = torch.tensor([ids + [0] * (int(lengths_S.max()) - len(ids)) for ids in part], device=where)
             with loaded.dtypes.autocast(where.type):
-                found += rewards(model, ids_ST, lengths_S).tolist()
+                found += compute_rewards(model, ids_ST, lengths_S).tolist()
         return found
 
     return score

@@ -39,8 +39,8 @@ class Scheduler(Option):
     builds: ClassVar[str] = "fulgurite.scheduler.curves:build"
     plots: ClassVar[bool] = True
     monitors: ClassVar[bool] = False
-    """Whether it follows the validation loss by evaluation, in place of a curve over the optimizer steps; it then has the parameters
-    `patience` and `factor`, and `builds` returns torch's ReduceLROnPlateau."""
+    """Whether it follows the validation loss by evaluation, in place of a curve over the optimizer steps; it then
+    has the parameters `patience` and `factor`, and `builds` returns torch's ReduceLROnPlateau."""
     falls: ClassVar[bool] = True
     """Whether the rate falls after its peak."""
     steady: ClassVar[bool] = False
@@ -114,9 +114,14 @@ class CosineWithMinLr(Warm):
     costs: ClassVar[str] = "The end is a little noisier than cosine's."
 
     min_ratio: float = knob(
-        0.1, "The floor, as a share of optim.lr.", source="SmolLM3 0.1 (alignment-handbook, verified)",
-        bounds=between(0, 1), usual=between(0, 0.2), advice="0 is plain cosine.",
-        raise_when="When the loss still falls at the end of the run.", lower_when="For the quietest end: 0 is plain cosine.",
+        0.1,
+        "The floor, as a share of optim.lr.",
+        source="SmolLM3 0.1 (alignment-handbook, verified)",
+        bounds=between(0, 1),
+        usual=between(0, 0.2),
+        advice="0 is plain cosine.",
+        raise_when="When the loss still falls at the end of the run.",
+        lower_when="For the quietest end: 0 is plain cosine.",
         interacts={"optim.lr": "the floor is a share of it"},
     )
 
@@ -172,11 +177,15 @@ class InverseSqrt(Warm):
     misread: ClassVar[str] = "Without a warmup it is nearly constant in a short run."
 
     timescale: int | None = knob(
-        None, "How slowly it falls, in steps.",
+        None,
+        "How slowly it falls, in steps.",
         source="Vaswani et al., https://arxiv.org/abs/1706.03762; ORPO uses it with 200 warmup steps",
-        bounds=at_least(1), usual=Range(10, 10_000), advice="Lower it to fall sooner.",
+        bounds=at_least(1),
+        usual=Range(10, 10_000),
+        advice="Lower it to fall sooner.",
         empty=Empty("the warmup steps; 10,000 where there are none", _timescale, "steps"),
-        raise_when="To fall later.", lower_when="To fall sooner: without a warmup the default hardly falls in a short run.",
+        raise_when="To fall later.",
+        lower_when="To fall sooner: without a warmup the default hardly falls in a short run.",
         interacts={"scheduler.warmup_steps": "stands in for it where it is empty"},
     )
 

@@ -18,9 +18,10 @@ _POINTS = 2000
 """At most so many steps are compared, evenly spread: enough for every bend, and milliseconds for any run."""
 
 
-def filled(config: Scheduler, total: int) -> Scheduler:
+def fill_config(config: Scheduler, total: int) -> Scheduler:
     """A copy whose empty knobs (warmup, timescale) are filled by their own rules for a run of `total` steps."""
-    from fulgurite.config.run import Facts, RunConfig  # what the rules want; run.py stands above this file and loads no group
+    # what the rules want; run.py stands above this file and loads no group
+    from fulgurite.config.run import Facts, RunConfig
 
     for knob in knobs_of(type(config)):
         if getattr(config, knob.name) is None and knob.empty is not None and knob.empty.rule is not None:
@@ -29,13 +30,13 @@ def filled(config: Scheduler, total: int) -> Scheduler:
     return config
 
 
-def curve(config: Scheduler, total: int, lr: float) -> Curve:
+def build_curve(config: Scheduler, total: int, lr: float) -> Curve:
     """The curve that trains under `config`, empty knobs filled."""
-    built: Curve = build(filled(config, total), total=total, lr=lr)
+    built: Curve = build(fill_config(config, total), total=total, lr=lr)
     return built
 
 
-def same_as(config: Scheduler, total: int, lr: float) -> list[tuple[str, float]]:
+def find_same(config: Scheduler, total: int, lr: float) -> list[tuple[str, float]]:
     """The other schedules whose rate is nowhere further than 1 % of the peak from this one's, with that distance.
 
     Comparable knobs: those that both have (warmup, min_ratio) take this one's value, the rest their defaults.
@@ -44,15 +45,15 @@ def same_as(config: Scheduler, total: int, lr: float) -> list[tuple[str, float]]
     return [(other.name, distance) for other, distance in _near(config, total, lr)]
 
 
-def same_as_sentences(config: Scheduler, total: int, lr: float) -> list[str]:
+def describe_same(config: Scheduler, total: int, lr: float) -> list[str]:
     """What to tell a person whose choice of schedule makes no difference in this run."""
     return [
         f"In this run scheduler={config.name} follows the same curve as scheduler={name}, {_closeness(distance)}."
-        for name, distance in same_as(config, total, lr)
+        for name, distance in find_same(config, total, lr)
     ]
 
 
-def coincidences(name: str, total: int = 1000, lr: float = 1e-4) -> list[str]:
+def describe_coincidences(name: str, total: int = 1000, lr: float = 1e-4) -> list[str]:
     """Sentences for the page of the schedule `name`: at which values of its knobs, or of another's, two curves are one.
 
     Every number knob is tried at 0 and at 1, where its bounds allow: the values at which such formulas collapse.
@@ -71,10 +72,10 @@ def _near(config: Scheduler, total: int, lr: float, only: str | None = None) -> 
     if config.monitors:
         return []
     try:
-        mine = _sampled(curve(config, total, lr), total)
+        mine = _sampled(build_curve(config, total, lr), total)
     except ConfigError:  # what the curve itself refuses (lr_end above lr) coincides with nothing
         return []
-    others = (other for other in _others(filled(config, total)) if only in (None, other.name))
+    others = (other for other in _others(fill_config(config, total)) if only in (None, other.name))
     found = [(other, _distance(mine, other, total, lr)) for other in others]
     return sorted(((other, d) for other, d in found if d <= NEAR), key=lambda pair: pair[1])
 
@@ -104,7 +105,7 @@ def _trials(cls: type[Scheduler]) -> Iterator[Scheduler]:
 
 def _words(config: Scheduler, total: int) -> str:
     """The overrides that make `config`: the option, and the knobs that differ from what it would have by itself."""
-    plain, given = filled(type(config)(), total), filled(config, total)
+    plain, given = fill_config(type(config)(), total), fill_config(config, total)
     changed = [f.name for f in fields(given) if getattr(given, f.name) != getattr(plain, f.name)]
     return " ".join([f"scheduler={config.name}", *(f"scheduler.{n}={getattr(given, n):g}" for n in changed)])
 
@@ -120,7 +121,7 @@ def _steps(total: int) -> range:
 def _distance(mine: list[float], other: Scheduler, total: int, lr: float) -> float:
     """The largest distance, or infinity as soon as one is beyond NEAR."""
     try:
-        theirs = curve(other, total, lr)
+        theirs = build_curve(other, total, lr)
     except ConfigError:  # a curve that cannot be had at this rate is no curve to compare with
         return math.inf
     largest = 0.0

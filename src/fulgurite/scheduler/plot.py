@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fulgurite.scheduler.config import Scheduler
-from fulgurite.scheduler.equivalence import curve, filled
+from fulgurite.scheduler.equivalence import build_curve, fill_config
 from fulgurite.scheduler.plateau_curve import plateau_factors
 from fulgurite.text.plot import draw_braille
 
@@ -19,8 +19,8 @@ def plot(config: Scheduler, total: int = 1000, lr: float = 1e-4, width: int = 80
     """The rate over `total` optimizer steps with the peak `lr`, `width` columns wide, `height` lines above the axis."""
     if config.monitors:
         return _plateau(config, lr, width, height)
-    given = filled(config, total)
-    shape = curve(config, total, lr)
+    given = fill_config(config, total)
+    shape = build_curve(config, total, lr)
     warmup = getattr(given, "warmup_steps", 0)
     title = f"scheduler={config.name}: learning rate by optimizer step, {total} steps with optim.lr={_rate(lr)}"
     return _figure(title, shape, total, lr, warmup, "step", width, height)

@@ -27,14 +27,14 @@ from fulgurite.data.sampler import Ints, StepSampler
 from fulgurite.data.source import Source
 from fulgurite.data.template import Template
 from fulgurite.errors import CheckpointError, ConfigError, TrainingFailed
-from fulgurite.method.modules import elements, layers
+from fulgurite.method.modules import count_elements, find_layers
 from fulgurite.model.load import Loaded
 from fulgurite.model.transformers_internals import enable_activation_checkpointing
-from fulgurite.model.unwrap import inner
-from fulgurite.optim.hyperparameters import hyperparameters, plateau_settings, renew
-from fulgurite.optim.param_groups import base_rate
+from fulgurite.model.unwrap import unwrap_model
+from fulgurite.optim.hyperparameters import copy_hyperparameters, copy_plateau_settings, restore_hyperparameters
+from fulgurite.optim.param_groups import get_base_rate
 from fulgurite.precision.policy import Dtypes
-from fulgurite.precision.rounding import Rounded
+from fulgurite.precision.rounding import RoundedOptimizer
 from fulgurite.privacy.mechanism import Mechanism
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.stage.freezing import freeze_temporarily
@@ -64,7 +64,7 @@ class StageModule(TrainerHooks):
         if run.trainer.gradient_checkpointing:
             enable_activation_checkpointing(model)
         if run.trainer.compile:
-            for layer in decoder_layers(model):  # each layer is one graph for all of them; names stay as they are
+            for layer in get_decoder_layers(model):  # each layer is one graph for all of them; names stay as they are
                 layer.compile(dynamic=True)
         self.train()  # transformers loads models for inference, and Lightning leaves the mode as it finds it
         self.strict_loading = False  # a checkpoint holds what is trained; its keys are checked by the checkpoint code
@@ -219,13 +219,13 @@ class StageModule(TrainerHooks):
         elif limit:
             clipped = norm > limit
             torch.nn.utils.clip_grads_with_norm_(parameters, limit, total)
-        self._record(norm, clipped or private.get("privacy/clipped", 0.0) > 0, base_rate(optimizer), private)
+        self._record(norm, clipped or private.get("privacy/clipped", 0.0) > 0, get_base_rate(optimizer), private)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Lightning's step; where weights are bf16, the share of them that it left unchanged goes into the row."""
         super().optimizer_step(*args, **kwargs)
         optimizer = self.trainer.optimizers[0]
-        if isinstance(optimizer, Rounded):
+        if isinstance(optimizer, RoundedOptimizer):
             self.step_record["train/unchanged"] = optimizer.unchanged
         self.log_step()
 
@@ -260,7 +260,7 @@ class StageModule(TrainerHooks):
         if bool(torch.isfinite(value)):
             return
         rows = [place for batch in self._window for place in self.places(batch["rows"])]
-        rate = base_rate(self.trainer.optimizers[0])
+        rate = get_base_rate(self.trainer.optimizers[0])
         shown = ", ".join(rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
         raise TrainingFailed(
             f"Step {self.trainer.global_step + 1}: the {what} is not finite. First bad tensor: {self._first_bad()}. Rate {rate:g}. "
@@ -326,23 +326,23 @@ class StageModule(TrainerHooks):
         """The optimizer over what is trained, and the schedule by optimizer step (by evaluation for a plateau)."""
         optimizer = build(self.run.optim, self)
         if self.dtypes.rounding is not None:
-            optimizer = Rounded(optimizer, self.dtypes.rounding, self.run.seed)
+            optimizer = RoundedOptimizer(optimizer, self.dtypes.rounding, self.run.seed)
         if self.schedule.monitors:
             plateau = build(self.schedule, optimizer)
-            self._made = hyperparameters(optimizer), plateau_settings(plateau)
+            self._made = copy_hyperparameters(optimizer), copy_plateau_settings(plateau)
             # Lightning counts a plateau's interval in batches or epochs; ours counts evaluations, see on_validation_epoch_end.
             watch = {"scheduler": plateau, "interval": "epoch", "monitor": "val/loss", "strict": False}
             return {"optimizer": optimizer, "lr_scheduler": watch}
         factor = build(self.schedule, total=self.total_steps, lr=self.run.optim.lr)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        self._made = hyperparameters(optimizer), {}
+        self._made = copy_hyperparameters(optimizer), {}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1}}
 
     def on_train_start(self) -> None:
         """Take the config's hyperparameters again, after a checkpoint may have brought back those of another one."""
         super().on_train_start()
         groups, plateau = self._made
-        renew(self.trainer.optimizers[0], self.lr_schedulers(), groups, plateau)
+        restore_hyperparameters(self.trainer.optimizers[0], self.lr_schedulers(), groups, plateau)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         if not isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
@@ -388,13 +388,13 @@ class StageModule(TrainerHooks):
             yield
 
 
-def decoder_layers(model: Any) -> nn.ModuleList:
+def get_decoder_layers(model: Any) -> nn.ModuleList:
     """The decoder's layers, of a plain model or of one with adapters."""
-    found: nn.ModuleList = layers(inner(model))[1]
+    found: nn.ModuleList = find_layers(unwrap_model(model))[1]
     return found
 
 
-def trained(module: nn.Module) -> tuple[int, int]:
+def count_parameters(module: nn.Module) -> tuple[int, int]:
     """How many parameters are trained, and how many there are."""
-    counts = [(elements(p), p.requires_grad) for p in module.parameters()]
+    counts = [(count_elements(p), p.requires_grad) for p in module.parameters()]
     return sum(n for n, on in counts if on), sum(n for n, _ in counts)

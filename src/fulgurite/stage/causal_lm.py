@@ -12,7 +12,7 @@ from fulgurite.config.losses import formula_of, loss_of
 from fulgurite.config.run import RunConfig
 from fulgurite.loss.language import IGNORE, log_probs_of_logits, mean_by_row, mean_nll_by_row
 from fulgurite.model.router_loss import ASKED, build_router
-from fulgurite.model.unwrap import inner
+from fulgurite.model.unwrap import unwrap_model
 from fulgurite.precision.policy import Dtypes
 from fulgurite.stage import config as c
 from fulgurite.stage import neftune
@@ -35,14 +35,16 @@ class LanguageStage(StageModule):
 
     def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
         super().__init__(model, run, dtypes, total_steps)
-        causal = inner(model)
+        causal = unwrap_model(model)
         declared = loss_of(run.stage)
         self.dft: bool = getattr(declared, "weighted", False)
         self.formula = formula_of(declared, run.stage.loss) if declared.formula else None
         if (noise := getattr(run.stage, "neftune_alpha", 0.0)) > 0:
-            neftune.listen(causal.get_input_embeddings(), noise)
+            neftune.add_noise_hook(causal.get_input_embeddings(), noise)
         self._head = LabelHead(model, run.stage.loss_chunk)
-        self.router = build_router(causal, getattr(run.stage, "router_aux_loss_coef", None)) if not run.private else None
+        self.router = (
+            build_router(causal, getattr(run.stage, "router_aux_loss_coef", None)) if not run.private else None
+        )
 
     def total_loss(self, batch: Batch) -> Tensor:
         """The sum in nats over the micro-batch's targets."""
@@ -70,7 +72,8 @@ class LanguageStage(StageModule):
         return loss * (self.router.coefficient * units)
 
     def row_losses(self, batch: Batch) -> Tensor:
-        """The mean in nats over each row's own targets [B], through the layers whose inputs the privacy hooks record."""
+        """The mean in nats over each row's own targets [B], through the layers whose inputs the privacy hooks
+        record."""
         targets_BT = batch["targets"]
         labels_BT = targets_BT != IGNORE
         rows, length = targets_BT.shape

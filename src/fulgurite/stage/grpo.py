@@ -1,4 +1,5 @@
-"""`stage=grpo`: the answers to one prompt are one another's baseline (Shao et al., https://arxiv.org/abs/2402.03300)."""
+"""`stage=grpo`: the answers to one prompt are one another's baseline (Shao et al.,
+https://arxiv.org/abs/2402.03300)."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from fulgurite.config.run import RunConfig
-from fulgurite.loss.policy import clipped_policy, divisor, group_advantages, k3, masked_mean, summed
+from fulgurite.loss.policy import clipped_policy, divisor, group_advantages, k3, masked_mean, sum_losses
 from fulgurite.precision.policy import Dtypes
 from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch
@@ -62,7 +63,7 @@ class Group:
         if self.refers:
             losses_BT = losses_BT + config.kl_coefficient * k3(new_BT, batch["reference"])
         mask_BT = (batch["targets"] != IGNORE).float()
-        return summed(losses_BT, mask_BT, by_answer=config.loss is c.GrpoLoss.grpo), clipped_BT
+        return sum_losses(losses_BT, mask_BT, by_answer=config.loss is c.GrpoLoss.grpo), clipped_BT
 
     def state(self) -> dict[str, Any]:
         """Nothing moves."""

@@ -1,7 +1,7 @@
 """What a model predicts at label positions: its loss, and log-probabilities by token or by answer.
 
-Logits exist for label positions alone, and for a chunk of them at a time if the head is one matrix product.
-Shapes: B rows, S answers of a micro-batch (both sides of its pairs), T tokens, N label positions, D width, V vocabulary.
+Logits exist for label positions alone, and for a chunk of them at a time if the head is one matrix product. Shapes:
+B rows, S answers of a micro-batch (both sides of its pairs), T tokens, N label positions, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from fulgurite.loss import language, policy
 from fulgurite.loss.language import IGNORE
 from fulgurite.model.probe import plain_head
-from fulgurite.model.unwrap import inner
+from fulgurite.model.unwrap import unwrap_model
 from fulgurite.stage import shared_prefix
 
 Batch = dict[str, Any]
@@ -53,11 +53,17 @@ class LabelOutput:
         return language.log_probs(self.states_ND, self.head.weight, targets_N, bias_V=self.head.bias, chunk=self.chunk)
 
     def compute_log_probs_and_entropy(self, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """The same of logits divided by `temperature`, and the entropy of each choice without a gradient; float32 [N]."""
+        """The same of logits divided by `temperature`, and the entropy of each choice without a gradient; float32
+        [N]."""
         if self.head is None or self.states_ND is None:
             return policy.log_probs_of_logits(self._logits(), targets_N, temperature=temperature)
         return policy.log_probs(
-            self.states_ND, self.head.weight, targets_N, bias_V=self.head.bias, temperature=temperature, chunk=self.chunk,
+            self.states_ND,
+            self.head.weight,
+            targets_N,
+            bias_V=self.head.bias,
+            temperature=temperature,
+            chunk=self.chunk,
         )
 
     def _logits(self) -> Tensor:
@@ -66,14 +72,16 @@ class LabelOutput:
 
 
 class LabelHead:
-    """Runs a causal model whose method is applied. It is no nn.Module, so that a stage neither trains nor saves a second model."""
+    """Runs a causal model whose method is applied. It is no nn.Module, so that a stage neither trains nor saves a
+    second model."""
 
     def __init__(self, model: PreTrainedModel, chunk: int) -> None:
-        self.causal: Any = inner(model)
+        self.causal: Any = unwrap_model(model)
         self.head, self.chunk = plain_head(self.causal), chunk
 
     def run(self, labels_BT: Tensor, *, states: bool = False, **inputs: Any) -> LabelOutput:
-        """Returns the pass over `inputs`, cut to `labels_BT`, bool [B, T]. `states`: all last hidden states are wanted too."""
+        """Returns the pass over `inputs`, cut to `labels_BT`, bool [B, T]. `states`: all last hidden states are
+        wanted too."""
         if self.head is None:
             out = self.causal(**inputs, **({"output_hidden_states": True} if states else {}))
             return LabelOutput(out, None, out.logits[labels_BT], None, self.chunk)
@@ -81,7 +89,8 @@ class LabelHead:
         return LabelOutput(out, out.last_hidden_state[labels_BT], None, self.head, self.chunk)
 
     def compute_logits(self, labels_BT: Tensor, **inputs: Any) -> Tensor:
-        """The logits [N, V], made at once, with a trained head called as the layer that it is: hooks on it see each row."""
+        """The logits [N, V], made at once, with a trained head called as the layer that it is: hooks on it see each
+        row."""
         if self.head is None or any(p.requires_grad for p in self.head.parameters()):
             whole: Tensor = self.causal(**inputs).logits[labels_BT]
             return whole
@@ -118,13 +127,18 @@ class TokenScorer:
         return self.score(batch)[0]
 
     def score(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """The log-probabilities [B, T] of the targets, the entropies [B, T] there, and the last hidden states [B, T, D]."""
+        """The log-probabilities [B, T] of the targets, the entropies [B, T] there, and the last hidden states [B, T,
+        D]."""
         targets_BT = batch["targets"]
         labels_BT = targets_BT != IGNORE
         out = self._head.run(labels_BT, states=True, input_ids=batch["input_ids"], use_cache=False)
         logp_N, entropy_N = out.compute_log_probs_and_entropy(targets_BT[labels_BT], self.temperature)
         zeros_BT = torch.zeros(targets_BT.shape, dtype=torch.float32, device=targets_BT.device)
-        return zeros_BT.masked_scatter(labels_BT, logp_N), zeros_BT.masked_scatter(labels_BT, entropy_N), out.last_states_BTD
+        return (
+            zeros_BT.masked_scatter(labels_BT, logp_N),
+            zeros_BT.masked_scatter(labels_BT, entropy_N),
+            out.last_states_BTD,
+        )
 
     def with_model(self, model: PreTrainedModel) -> TokenScorer:
         """Returns a scorer with the same temperature for another model."""
@@ -132,7 +146,8 @@ class TokenScorer:
 
 
 class AnswerScorer:
-    """Log-probabilities by answer: the sum over its tokens. A prompt that both sides of a pair share may be computed once."""
+    """Log-probabilities by answer: the sum over its tokens. A prompt that both sides of a pair share may be computed
+    once."""
 
     def __init__(self, model: PreTrainedModel, chunk: int) -> None:
         self.model = model

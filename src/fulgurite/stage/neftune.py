@@ -6,16 +6,16 @@ import torch
 from torch import Tensor, nn
 
 
-def noisy(embedded_BTD: Tensor, alpha: float) -> Tensor:
+def add_noise(embedded_BTD: Tensor, alpha: float) -> Tensor:
     """The embeddings plus uniform noise of at most alpha / sqrt(T x D); drawn from torch's own generator."""
     bound = alpha / (embedded_BTD.shape[1] * embedded_BTD.shape[2]) ** 0.5
     return embedded_BTD + torch.empty_like(embedded_BTD).uniform_(-bound, bound)
 
 
-def listen(embedding: nn.Module, alpha: float) -> None:
+def add_noise_hook(embedding: nn.Module, alpha: float) -> None:
     """Let the module's outputs be noisy whenever it is in training mode."""
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return noisy(output, alpha) if module.training else output
+        return add_noise(output, alpha) if module.training else output
 
     embedding.register_forward_hook(hook)

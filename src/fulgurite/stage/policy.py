@@ -1,11 +1,11 @@
 """What PPO and GRPO share: a stage that learns from answers of its own.
 
-They are the exception to "what is the loss of this batch?", for they make their batches themselves. Everything else stays as in
-other stages: a training batch names the prompts of its rollout, the rollout is made between two optimizer steps when its first step
-is due, and each micro-batch of it then has a loss. So optimisation stays Lightning's automatic one, with its clipping,
-accumulation, schedules and precision. A rollout that is not used up lies in the checkpoint with the weights.
-The model stays in evaluation mode, gradients and all: dropout would make two log-probabilities of one policy differ.
-Shapes: N answers of a rollout, B answers of a micro-batch, T tokens.
+They are the exception to "what is the loss of this batch?", for they make their batches themselves. Everything else
+stays as in other stages: a training batch names the prompts of its rollout, the rollout is made between two
+optimizer steps when its first step is due, and each micro-batch of it then has a loss. So optimisation stays
+Lightning's automatic one, with its clipping, accumulation, schedules and precision. A rollout that is not used up
+lies in the checkpoint with the weights. The model stays in evaluation mode, gradients and all: dropout would make
+two log-probabilities of one policy differ. Shapes: N answers of a rollout, B answers of a micro-batch, T tokens.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from fulgurite.data.template import Template
 from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.loss.policy import k3, masked_mean
 from fulgurite.model.load import Loaded
-from fulgurite.model.tokenizer_check import padding_of
+from fulgurite.model.tokenizer_check import get_padding
 from fulgurite.precision.policy import Dtypes
 from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch, StageModule
 from fulgurite.stage.log_probs import TokenScorer
 from fulgurite.stage.reference import build_start_reference
-from fulgurite.stage.reward_functions import Answered, check_columns, resolve, scored, short_names
+from fulgurite.stage.reward_functions import Answered, check_columns, compute_rewards, resolve, shorten_names
 from fulgurite.stage.rollout import Drawn, Rollouts, TransformersRollouts
 from fulgurite.stage.rollout_buffer import Buffer, Cuts
 from fulgurite.stage.vllm_rollout import VllmRollouts
@@ -49,7 +49,8 @@ ROUNDED = 2e-2
 """The same in 16 bits, where a GPU may choose another kernel with gradients than without."""
 DRAWN = {"fp32": 1e-3}
 DRAWN_ROUNDED = 0.15
-"""How far, on average, a token's log-probability in sampling may lie from that in training (bf16, bundled model: 0.05)."""
+"""How far, on average, a token's log-probability in sampling may lie from that in training (bf16, bundled model:
+0.05)."""
 
 
 class Objective(Protocol):
@@ -78,7 +79,8 @@ class Objective(Protocol):
 
 
 class RolloutOrder(StepSampler):
-    """Every micro-batch of a step names all prompts of its rollout. Each epoch's last rollout is filled up from its first prompts."""
+    """Every micro-batch of a step names all prompts of its rollout. Each epoch's last rollout is filled up from its
+    first prompts."""
 
     def __init__(self, rows: int, prompts: int, cuts: Cuts, seed: int, shuffle: bool) -> None:
         super().__init__(np.zeros(rows, dtype=np.int64), prompts, 1, 1, 0, seed, shuffle)
@@ -99,7 +101,9 @@ class RolloutOrder(StepSampler):
 class PolicyStage(StageModule):
     """Draws answers, has them rewarded, and learns from them as its objective says."""
 
-    def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int, objective: Objective) -> None:
+    def __init__(
+        self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int, objective: Objective
+    ) -> None:
         super().__init__(model, run, dtypes, total_steps)
         self.stage: c.Policy = run.stage
         self.objective = objective
@@ -129,8 +133,11 @@ class PolicyStage(StageModule):
 
     # -- data -----------------------------------------------------------------------------------------------------
 
-    def setup_data(self, source: Source, rows: AnyRows, val: AnyRows | None, loaded: Loaded, template: Template) -> None:
-        """The prompts, and the engine that answers them. Raises ConfigError where the model cannot read prompt and answer."""
+    def setup_data(
+        self, source: Source, rows: AnyRows, val: AnyRows | None, loaded: Loaded, template: Template
+    ) -> None:
+        """The prompts, and the engine that answers them. Raises ConfigError where the model cannot read prompt and
+        answer."""
         super().setup_data(source, rows, val, loaded, template)
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # it is meant
         assert isinstance(rows, TokenDataset)
@@ -138,18 +145,26 @@ class PolicyStage(StageModule):
         longest, room = max(int(max(part.lengths)) for part in every), loaded.length - self.stage.max_new_tokens
         if longest > room:
             raise ConfigError(
-                f"stage.max_new_tokens={self.stage.max_new_tokens} behind a prompt of {longest} tokens is more than the {loaded.length} "
+                f"stage.max_new_tokens={self.stage.max_new_tokens} behind a prompt of {longest} tokens is more than "
+                f"the {loaded.length} "
                 f"that the model reads; lower it, or set data.max_length={max(room, 8)}."
             )
-        self.asked, self.asked_val = PromptDataset(source, rows), PromptDataset(source, val) if isinstance(val, TokenDataset) else None
+        self.asked, self.asked_val = (
+            PromptDataset(source, rows),
+            PromptDataset(source, val) if isinstance(val, TokenDataset) else None,
+        )
         check_columns(self.rewards, self.asked.names)
         self._words = loaded.tokenizer
-        pad = padding_of(loaded.tokenizer, loaded.model.get_input_embeddings().num_embeddings)
+        pad = get_padding(loaded.tokenizer, loaded.model.get_input_embeddings().num_embeddings)
         self.rollouts = self._rollouts(template.stop_ids, pad, [rows, *([val] if val is not None else [])])
 
     def _rollouts(self, stop_ids: Sequence[int], pad: int, prompts: Sequence[AnyRows]) -> Rollouts:
         stage = self.stage
-        usual: dict[str, Any] = {"max_new_tokens": stage.max_new_tokens, "temperature": stage.temperature, "batch": stage.rollout_batch}
+        usual: dict[str, Any] = {
+            "max_new_tokens": stage.max_new_tokens,
+            "temperature": stage.temperature,
+            "batch": stage.rollout_batch,
+        }
         if stage.engine is c.Engine.vllm:
             longest = max(int(max(rows.lengths, default=0)) for rows in prompts) + stage.max_new_tokens
             return VllmRollouts(self.model, stop_ids, longest=longest, dtype=self.dtypes.compute, **usual)
@@ -163,7 +178,9 @@ class PolicyStage(StageModule):
         """Steps as parts of rollouts. Raises ConfigError where a rollout has fewer answers than steps."""
         t, answers = self.run.trainer, self.run.trainer.global_batch_size * self.stage.answers()
         if answers < self.stage.minibatches:
-            raise ConfigError(f"stage.minibatches={self.stage.minibatches} cannot be cut from {answers} answers a rollout; lower it.")
+            raise ConfigError(
+                f"stage.minibatches={self.stage.minibatches} cannot be cut from {answers} answers a rollout; lower it."
+            )
         self.cuts = Cuts(answers, self.stage.minibatches, self.stage.epochs_per_rollout, t.micro_batch_size,
             self.run.seed)
         return RolloutOrder(len(lengths), t.global_batch_size, self.cuts, self.run.seed, self.run.data.shuffle)
@@ -181,7 +198,8 @@ class PolicyStage(StageModule):
     # -- rollouts -------------------------------------------------------------------------------------------------
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Between two optimizer steps, after a checkpoint that may be due: make the rollout that the next step learns from."""
+        """Between two optimizer steps, after a checkpoint that may be due: make the rollout that the next step
+        learns from."""
         super().on_train_batch_start(batch, batch_idx)
         number = self.trainer.global_step // self.cuts.steps
         if not self._window and (self.buffer is None or self.buffer.number != number):
@@ -202,7 +220,7 @@ class PolicyStage(StageModule):
             "train/answer_length": statistics.fmean(lengths), "train/cut": float(cut_N.float().mean()),
         }
         if len(each) > 1:
-            shown = short_names(each)
+            shown = shorten_names(each)
             buffer.record |= {f"train/reward/{shown[name]}": statistics.fmean(values) for name, values in each.items()}
         self._note(buffer)
         self._refuse_another_policy(buffer)
@@ -211,8 +229,11 @@ class PolicyStage(StageModule):
             self._refuse_runaway(buffer)
         return buffer
 
-    def rewarded(self, asked: PromptDataset, rows: list[int], drawn: Drawn) -> tuple[list[float], dict[str, list[float]]]:
-        """The weighted reward of each answer, and each reward's own. Raises RequestError where a reward gives no good numbers."""
+    def rewarded(
+        self, asked: PromptDataset, rows: list[int], drawn: Drawn
+    ) -> tuple[list[float], dict[str, list[float]]]:
+        """The weighted reward of each answer, and each reward's own. Raises RequestError where a reward gives no
+        good numbers."""
         turns = [asked.messages(row) for row in rows]
         columns: dict[str, list[Any]] = {name: [asked.columns(row)[name] for row in rows] for name in asked.names}
         columns["messages"] = [to_dicts(turn) for turn in turns]
@@ -221,13 +242,14 @@ class PolicyStage(StageModule):
             columns["tools"] = functions
         bare = [t[:-1] if stopped else t for t, stopped in zip(drawn.tokens, drawn.stopped, strict=True)]
         texts = [str(self._words.decode(tokens, skip_special_tokens=True)) for tokens in bare]
-        return scored(self.rewards, self.weights, Answered(
+        return compute_rewards(self.rewards, self.weights, Answered(
             [turn[-1].content for turn in turns], texts, [len(t) for t in drawn.tokens], drawn.stopped,
             [asked.place(row) for row in rows], columns,
         ))
 
     def _note(self, buffer: Buffer) -> None:
-        """Fill `old`, `values` and `reference`, in the micro-batches of the first pass, so that its first step meets the same numbers."""
+        """Fill `old`, `values` and `reference`, in the micro-batches of the first pass, so that its first step meets
+        the same numbers."""
         made = {"old": buffer.of_token["drawn"].clone(), "values": torch.zeros_like(buffer.of_token["drawn"])}
         if self.reference is not None:
             made["reference"] = torch.zeros_like(made["values"])
@@ -283,9 +305,12 @@ class PolicyStage(StageModule):
         most = DRAWN.get(self.dtypes.option, DRAWN_ROUNDED)
         if not float(gap) <= most:
             raise TrainingFailed(
-                f"Rollout {buffer.number + 1}: a token's log-probability in sampling and in training differ by {float(gap):.2g} on "
-                f"average, more than {most:g}: they are not the same policy. Nothing was learned from this rollout. Likely causes: weights "
-                "that are not finite, or a model whose cache gives other numbers than its whole pass (model.attention=eager)."
+                f"Rollout {buffer.number + 1}: a token's log-probability in sampling and in training differ by "
+                f"{float(gap):.2g} on "
+                f"average, more than {most:g}: they are not the same policy. Nothing was learned from this rollout. "
+                f"Likely causes: weights "
+                "that are not finite, or a model whose cache gives other numbers than its whole pass "
+                "(model.attention=eager)."
             )
 
     def _refuse_unequal_start(self, new_BT: Tensor, batch: Batch, mask_BT: Tensor) -> None:
@@ -297,24 +322,31 @@ class PolicyStage(StageModule):
         for what, off in found.items():
             if not off <= most:
                 raise TrainingFailed(
-                    f"Step 1: the {what} is off by {off:.2g} before anything was learned, more than {most:g}: the policy in training is "
-                    "not the one it is compared with. Likely causes: chance inside the model, or a method that does not start at the model."
+                    f"Step 1: the {what} is off by {off:.2g} before anything was learned, more than {most:g}: the "
+                    f"policy in training is "
+                    "not the one it is compared with. Likely causes: chance inside the model, or a method that does "
+                    "not start at the model."
                 )
 
     def _refuse_runaway(self, buffer: Buffer) -> None:
-        """Stop on a divergence above the limit, or one that five rollouts in a row was below zero by more than chance."""
+        """Stop on a divergence above the limit, or one that five rollouts in a row was below zero by more than
+        chance."""
         kl, error = buffer.record["train/kl"], buffer.record.pop("kl_error", 0.0)
         self._negative = self._negative + 1 if kl < -2 * error - EXACT else 0
         if kl > self.objective.kl_limit:
             raise TrainingFailed(
-                f"Rollout {buffer.number + 1}: the divergence from the start is {kl:.3g} nats, more than {self.objective.kl_limit:g}: the "
-                "policy has run away, and its rewards no longer tell whether its text is any good. The last checkpoint is whole. Lower "
+                f"Rollout {buffer.number + 1}: the divergence from the start is {kl:.3g} nats, more than "
+                f"{self.objective.kl_limit:g}: the "
+                "policy has run away, and its rewards no longer tell whether its text is any good. The last "
+                "checkpoint is whole. Lower "
                 "optim.lr (by ten), or raise the price of divergence (stage.kl_coefficient)."
             )
         if self._negative >= 5:
             raise TrainingFailed(
-                f"Rollout {buffer.number + 1}: the divergence from the start is {kl:.3g} nats and was below zero five rollouts in a row, "
-                "which for samples of the policy itself cannot be: sampling and scoring disagree, and a negative price is a reward for "
+                f"Rollout {buffer.number + 1}: the divergence from the start is {kl:.3g} nats and was below zero five "
+                f"rollouts in a row, "
+                "which for samples of the policy itself cannot be: sampling and scoring disagree, and a negative "
+                "price is a reward for "
                 "rare tokens. The last checkpoint is whole. Go on with precision=fp32, and lower optim.lr."
             )
 
@@ -327,7 +359,9 @@ class PolicyStage(StageModule):
         """One answer to each held-out prompt, drawn with the same seed in every evaluation."""
         rows: list[int] = batch["rows"]
         if rows and self.asked_val is not None:
-            drawn = self.rollouts.generate([self.asked_val.ids(row) for row in rows], [self.run.seed, VALIDATION, batch_idx])
+            drawn = self.rollouts.generate(
+                [self.asked_val.ids(row) for row in rows], [self.run.seed, VALIDATION, batch_idx]
+            )
             self._scores += self.rewarded(self.asked_val, rows, drawn)[0]
 
     def on_validation_epoch_end(self) -> None:
@@ -342,7 +376,8 @@ class PolicyStage(StageModule):
         super().on_save_checkpoint(checkpoint)
         left = self.buffer is not None and self.trainer.global_step // self.cuts.steps == self.buffer.number
         checkpoint["fulgurite"] |= {
-            "rollout": self.buffer.state() if self.buffer is not None and left else None, "objective": self.objective.state(),
+            "rollout": self.buffer.state() if self.buffer is not None and left else None,
+            "objective": self.objective.state(),
             "negative": self._negative,
         }
 

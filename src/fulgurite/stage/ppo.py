@@ -1,9 +1,10 @@
-"""`stage=ppo`: proximal policy optimisation of text (https://arxiv.org/abs/1707.06347; of text: https://arxiv.org/abs/1909.08593).
+"""`stage=ppo`: proximal policy optimisation of text (https://arxiv.org/abs/1707.06347; of text:
+https://arxiv.org/abs/1909.08593).
 
-The value is a linear head on the policy's own last states, not a model of its own: it costs next to no memory, and works with an
-adapter as with full weights. Its gradient reaches the shared layers with `stage.vf_coef`. The head is saved with the
-run and
-left out of an export. TRL keeps no PPO any more, so that the details follow https://arxiv.org/abs/2403.17031.
+The value is a linear head on the policy's own last states, not a model of its own: it costs next to no memory, and
+works with an adapter as with full weights. Its gradient reaches the shared layers with `stage.vf_coef`. The head is
+saved with the run and left out of an export. TRL keeps no PPO any more, so that the details follow
+https://arxiv.org/abs/2403.17031.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from fulgurite.config.run import RunConfig
-from fulgurite.loss.policy import adapted, clipped_policy, clipped_value, gae, k1, masked_mean, summed, whiten
+from fulgurite.loss.policy import (
+    adapt_coefficient,
+    clipped_policy,
+    clipped_value,
+    gae,
+    k1,
+    masked_mean,
+    sum_losses,
+    whiten,
+)
 from fulgurite.precision.policy import Dtypes
 from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch
@@ -32,7 +42,9 @@ def build(config: c.Ppo, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes,
 class PpoStage(PolicyStage):
     """The policy with its value head, which expects 0 of everything at first."""
 
-    def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int, objective: Proximal) -> None:
+    def __init__(
+        self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int, objective: Proximal
+    ) -> None:
         super().__init__(model, run, dtypes, total_steps, objective)
         self.value_head = nn.Linear(self.scorer.width, 1, dtype=dtypes.trained)
         nn.init.zeros_(self.value_head.weight)
@@ -77,7 +89,9 @@ class Proximal:
             "train/kl_coefficient": self.coefficient, "train/value": float(masked_mean(values_NT, mask_NT)),
         }
         if config.kl_control is c.KlControl.adaptive:
-            self.coefficient = adapted(self.coefficient, kl, target=config.kl_target, answers=answers, horizon=config.kl_horizon)
+            self.coefficient = adapt_coefficient(
+                self.coefficient, kl, target=config.kl_target, answers=answers, horizon=config.kl_horizon
+            )
 
     def divisor(self, buffer: Buffer, answers: list[int]) -> float:
         """The step's tokens."""
@@ -86,9 +100,11 @@ class Proximal:
     def loss(self, batch: Batch, new_BT: Tensor, values_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Policy and value together: one optimizer, one pass."""
         config, mask_BT = self.config, (batch["targets"] != IGNORE).float()
-        losses_BT, clipped_BT = clipped_policy(new_BT, batch["old"], batch["advantages"], low=config.clip_low, high=config.clip_high)
+        losses_BT, clipped_BT = clipped_policy(
+            new_BT, batch["old"], batch["advantages"], low=config.clip_low, high=config.clip_high
+        )
         value_BT = clipped_value(values_BT, batch["values"], batch["returns"], clip=config.value_clip)
-        return summed(losses_BT + config.vf_coef * value_BT, mask_BT, by_answer=False), clipped_BT
+        return sum_losses(losses_BT + config.vf_coef * value_BT, mask_BT, by_answer=False), clipped_BT
 
     def state(self) -> dict[str, Any]:
         """The coefficient, which may have moved."""

@@ -24,7 +24,7 @@ from fulgurite.precision.policy import Dtypes
 from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch, StageModule
 from fulgurite.stage.log_probs import AnswerScorer
-from fulgurite.stage.preference_table import ReferenceMode, row
+from fulgurite.stage.preference_table import ReferenceMode, get_row
 from fulgurite.stage.reference import AdapterOff, Frozen, disable_dropout, precompute
 from fulgurite.text.console import say
 
@@ -75,7 +75,8 @@ class PreferenceModule(StageModule):
             self._parts["reference"] = Frozen(AnswerScorer(model, self.run.stage.loss_chunk))
 
     def before_fit(self, parts: Sequence[PreferenceDataset], cache: Path, device: torch.device) -> None:
-        """Compute the reference of all rows, on `device`, where stage.reference_mode=precomputed. Weights must be those of the start."""
+        """Compute the reference of all rows, on `device`, where stage.reference_mode=precomputed. Weights must be
+        those of the start."""
         if self.run.stage.reference_mode is not ReferenceMode.precomputed:
             return
         self.to(device)
@@ -118,52 +119,62 @@ class PreferenceModule(StageModule):
         return bool(self.trainer.global_step == 0)
 
     def check_start(self, found_B: Tensor, expected_B: Tensor) -> None:
-        """Raise TrainingFailed where the losses of a run's first micro-batch are not those of a policy that is its live reference.
+        """Raise TrainingFailed where the losses of a run's first micro-batch are not those of a policy that is its
+        live reference.
 
-        Both ran the same products, so that rounding is nothing: what is left is for kernels that differ with gradients and without.
+        Both ran the same products, so that rounding is nothing: what is left is for kernels that differ with
+        gradients and without.
         """
         off, most = float((found_B - expected_B).abs().max()), 1e-6 if self.dtypes.compute == torch.float32 else 1e-3
         most *= max(1.0, float(expected_B.abs().max()))
         if not off <= most:
             raise TrainingFailed(
-                f"Before the first step policy and reference are the same model, whose loss is {float(expected_B.mean()):.7f}, and it is "
+                f"Before the first step policy and reference are the same model, whose loss is "
+                f"{float(expected_B.mean()):.7f}, and it is "
                 f"{float(found_B.mean()):.7f} (off by {off:.1e}, at most {most:.0e} is rounding): {_UNEQUAL}"
             )
 
     def check_table(self, policy_S: Tensor, reference_S: Tensor, count_S: Tensor) -> None:
-        """Raise TrainingFailed where a precomputed log-probability is not that of the policy of a run's first micro-batch."""
+        """Raise TrainingFailed where a precomputed log-probability is not that of the policy of a run's first
+        micro-batch."""
         off_S = (policy_S - reference_S).abs()
         most_S = tolerance(self.dtypes) * count_S.sqrt()
         if bool((off_S <= most_S).all()):
             return
         worst = int((off_S / most_S).nan_to_num(nan=torch.inf).argmax())
         raise TrainingFailed(
-            f"Before the first step policy and reference are the same model, and an answer of {int(count_S[worst])} tokens has a "
-            f"log-probability of {float(policy_S[worst]):.2f} now and of {float(reference_S[worst]):.2f} in the precomputed reference (off "
+            f"Before the first step policy and reference are the same model, and an answer of {int(count_S[worst])} "
+            f"tokens has a "
+            f"log-probability of {float(policy_S[worst]):.2f} now and of {float(reference_S[worst]):.2f} in the "
+            f"precomputed reference (off "
             f"by {float(off_S[worst]):.2g}, at most {float(most_S[worst]):.2g} is rounding): {_UNEQUAL}"
         )
 
 
 _UNEQUAL = (
-    "the adapter changes the model before it is trained, or the model is not deterministic; take stage.reference_mode=copy, or report it."
+    "the adapter changes the model before it is trained, or the model is not deterministic; take "
+    "stage.reference_mode=copy, or report it."
 )
 
 
 def tolerance(dtypes: Dtypes) -> float:
-    """How far rounding may take a precomputed log-probability from the policy's own, in nats by the root of the answer's tokens.
+    """How far rounding may take a precomputed log-probability from the policy's own, in nats by the root of the
+    answer's tokens.
 
-    The rows were padded otherwise, so that other sums were rounded, a little in each token and at random: the errors of an answer
-    add up as the root of its length. Measured on the bundled model, 96 answers in 16 bits: 0.04 on average, 0.14 at most (1.5 nats
-    of an answer of 120 tokens); 32 in float32: 1.4e-5 at most. Allowed is twice the most, and in float32 seven times.
-    The loss sees them by its slope: of DPO half of beta on each side, so that 4 nats are 0.2 at a beta of 0.1. A bound on the loss
-    would have to be so wide for every beta, and let the shift pass that both answers share; one in nats needs no slope.
+    The rows were padded otherwise, so that other sums were rounded, a little in each token and at random: the errors
+    of an answer add up as the root of its length. Measured on the bundled model, 96 answers in 16 bits: 0.04 on
+    average, 0.14 at most (1.5 nats of an answer of 120 tokens); 32 in float32: 1.4e-5 at most. Allowed is twice the
+    most, and in float32 seven times. The loss sees them by its slope: of DPO half of beta on each side, so that 4
+    nats are 0.2 at a beta of 0.1. A bound on the loss would have to be so wide for every beta, and let the shift
+    pass that both answers share; one in nats needs no slope.
     """
     return 1e-4 if dtypes.compute == torch.float32 else 0.3
 
 
 class DpoStage(PreferenceModule):
-    """The DPO family. `train/kl` is the mean log ratio of both answers, in nats an answer: those are the data's, not the policy's
-    own, so that it may be negative. Rewards are beta times the log ratio (without a reference, of the log-probability)."""
+    """The DPO family. `train/kl` is the mean log ratio of both answers, in nats an answer: those are the data's, not
+    the policy's own, so that it may be negative. Rewards are beta times the log ratio (without a reference, of the
+    log-probability)."""
 
     measures: ClassVar[tuple[str, ...]] = (
         "reward_chosen", "reward_rejected", "reward_margin", "accuracy", "logp_chosen", "logp_rejected", "kl",
@@ -171,7 +182,7 @@ class DpoStage(PreferenceModule):
 
     def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
         super().__init__(model, run, dtypes, total_steps)
-        told, found = run.stage.length_normalize, row(run.stage.loss)
+        told, found = run.stage.length_normalize, get_row(run.stage.loss)
         self.declared, self.formula = found, formula_of(found, run.stage.loss)
         self.averaged = bool(told) if found.normalizes and told is not None else found.averaged
         self.ahead = Ahead.rows if found.ranked else Ahead.nothing
@@ -204,7 +215,9 @@ class DpoStage(PreferenceModule):
         if self.declared.shifted:
             more["shift"] = self.shift
         if self.declared.ranked:
-            paired_B = torch.tensor([self._paired[n] for n in batch["rows"]], dtype=policy_S.dtype, device=policy_S.device)
+            paired_B = torch.tensor(
+                [self._paired[n] for n in batch["rows"]], dtype=policy_S.dtype, device=policy_S.device
+            )
             ranked_B: Tensor = self.formula(torch.sub(*policy_S.chunk(2)), paired_B, stage.factor(), **more)
             return ranked_B
         ratio_S = policy_S - reference_S
@@ -222,7 +235,7 @@ class DpoStage(PreferenceModule):
             for side, logp_S in enumerate(self.answers(part)):
                 both[side, where] = torch.sub(*logp_S.chunk(2)).double()
         self.all_reduce(both)
-        self._paired = dict(zip(batch["step_rows"], losses.of_like_rank(*both).tolist(), strict=True))
+        self._paired = dict(zip(batch["step_rows"], losses.pair_by_rank(*both).tolist(), strict=True))
 
     @property
     def shift(self) -> float:
@@ -262,7 +275,8 @@ class DpoStage(PreferenceModule):
 
 
 class KtoStage(PreferenceModule):
-    """KTO. `train/kl` is its baseline: the mean log ratio of the step's answers under each other's prompts, over all processes.
+    """KTO. `train/kl` is its baseline: the mean log ratio of the step's answers under each other's prompts, over all
+    processes.
 
     It is 0 in a step whose rows all share one prompt, for there is no answer to another.
     """
@@ -281,14 +295,18 @@ class KtoStage(PreferenceModule):
             )
 
     def before_fit(self, parts: Sequence[PreferenceDataset], cache: Path, device: torch.device) -> None:
-        """Say where one class of answers outweighs the other so far that it drowns it, and where there are no other prompts."""
+        """Say where one class of answers outweighs the other so far that it drowns it, and where there are no other
+        prompts."""
         stage = self.run.stage
         good = sum(rows.good(i) for rows in parts for i in range(len(rows)))
         bad = sum(map(len, parts)) - good
         ratio = stage.desirable_weight * good / max(stage.undesirable_weight * bad, 1e-9)
         if not min(BALANCE) * 0.99 <= ratio <= max(BALANCE) * 1.01:
             remedy = f"stage.desirable_weight={bad / good:.2g}" if good and bad else "answers of both kinds"
-            say(f"warning: {good} good and {bad} bad answers, weighted {ratio:.2g} : 1; KTO wants 1:1 to 4:3: take {remedy}.")
+            say(
+                f"warning: {good} good and {bad} bad answers, weighted {ratio:.2g} : 1; KTO wants 1:1 to 4:3: take "
+                f"{remedy}."
+            )
         prompts = (rows.prompt(i) for rows in parts for i in range(len(rows)))
         first = next(prompts, None)
         if all(prompt == first for prompt in prompts):
@@ -312,7 +330,9 @@ class KtoStage(PreferenceModule):
         weights = (stage.beta, stage.desirable_weight, stage.undesirable_weight)
         losses_B = losses.kto(ratio_B, good_B, self._kl, *weights)
         if self.starts():
-            self.check_start(losses_B.detach(), losses.kto(torch.zeros_like(ratio_B), good_B, torch.zeros_like(self._kl), *weights))
+            self.check_start(
+                losses_B.detach(), losses.kto(torch.zeros_like(ratio_B), good_B, torch.zeros_like(self._kl), *weights)
+            )
         for name, of_B in (("good", good_B), ("bad", ~good_B)):
             self.accumulate_metric(f"reward_{name}", stage.beta * ratio_B.detach()[of_B].sum(), of_B.sum())
             self.accumulate_metric(f"logp_{name}", policy_B.detach()[of_B].sum(), of_B.sum())

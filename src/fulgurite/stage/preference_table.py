@@ -23,10 +23,12 @@ USUAL = Range(0.01, 0.5)
 
 @dataclass(frozen=True, slots=True)
 class PreferenceLoss(Loss):
-    """What a loss of the DPO family declares: its `stage.beta` and the other parameters that it reads, each with its usual value.
+    """What a loss of the DPO family declares: its `stage.beta` and the other parameters that it reads, each with its
+    usual value.
 
-    A parameter of None is not read, and refused if it is given. The formula gets `(chosen_B, rejected_B, beta)`, the log ratios of
-    whole answers in nats (of mean log-probabilities a token if `averaged`), and by name `smoothing`, `gamma` and `tau` if it reads them.
+    A parameter of None is not read, and refused if it is given. The formula gets `(chosen_B, rejected_B, beta)`, the
+    log ratios of whole answers in nats (of mean log-probabilities a token if `averaged`), and by name `smoothing`,
+    `gamma` and `tau` if it reads them.
     """
 
     beta: float = 0.1
@@ -50,7 +52,8 @@ class PreferenceLoss(Loss):
     span: float = 4.0
     """How far `explain stage=dpo --plot` draws the margin to both sides, times 1 / beta."""
     two_sided: bool = False
-    """Whether it is a loss of two numbers; it is drawn along the line on which the chosen answer rises as the rejected falls."""
+    """Whether it is a loss of two numbers; it is drawn along the line on which the chosen answer rises as the
+    rejected falls."""
     ranked: bool = False
     """Whether the formula gets margins of the policy and of the reference, paired by their rank in the whole step."""
     shifted: bool = False
@@ -61,8 +64,9 @@ class PreferenceLoss(Loss):
 FAMILY = "dpo"
 
 
-def row(name: str, normalized: bool | None = None) -> PreferenceLoss:
-    """What the loss declares; `normalized` is `stage.length_normalize`. Raises KeyError for a name that is not registered."""
+def get_row(name: str, normalized: bool | None = None) -> PreferenceLoss:
+    """What the loss declares; `normalized` is `stage.length_normalize`. Raises KeyError for a name that is not
+    registered."""
     found = losses(FAMILY)[name]
     assert isinstance(found, PreferenceLoss)
     return found.normalized if normalized and found.normalized is not None else found
@@ -73,14 +77,14 @@ def names() -> list[str]:
     return list(losses(FAMILY))
 
 
-def normalizing() -> list[str]:
+def list_normalizing() -> list[str]:
     """The losses that read `stage.length_normalize`."""
-    return [name for name in names() if row(name).normalizes]
+    return [name for name in names() if get_row(name).normalizes]
 
 
-def reading(parameter: str) -> list[str]:
+def list_reading(parameter: str) -> list[str]:
     """The losses that read a parameter, by its name in `PreferenceLoss`."""
-    return [name for name in names() if getattr(row(name), parameter) is not None]
+    return [name for name in names() if getattr(get_row(name), parameter) is not None]
 
 
 def _register(name: str, beta: float, usual: Range, source: str, **declared: Any) -> None:
@@ -109,7 +113,9 @@ _register(
 _register("robust", 0.1, Range(0.01, 0.5), "rDPO 0.1 (TRL's index of papers)", smoothing=0.1)
 _register("exo_pair", 0.1, Range(0.01, 0.5), "EXO 0.1 (TRL's index of papers)", smoothing=0.001, log_smoothing=True)
 _register("nca_pair", 0.01, Range(0.001, 0.1), "NCA 0.01 (TRL's index of papers)", span=6.0, two_sided=True)
-_register("bco_pair", 0.01, Range(0.001, 0.1), "BCO 0.01 (TRL's index of papers)", shifted=True, span=6.0, two_sided=True)
+_register(
+    "bco_pair", 0.01, Range(0.001, 0.1), "BCO 0.01 (TRL's index of papers)", shifted=True, span=6.0, two_sided=True
+)
 _register(
     "sppo_hard", 0.001, Range(0.0001, 0.01), "SPPO 0.001, which is 1/η (TRL's index of papers)",
     squared=True, span=2.0, two_sided=True,

@@ -1,4 +1,5 @@
-"""The reference model, in three ways: the policy without its adapter, a frozen copy, or log-probabilities computed beforehand.
+"""The reference model, in three ways: the policy without its adapter, a frozen copy, or log-probabilities computed
+beforehand.
 
 Shapes: S answers of a micro-batch (both sides of its pairs), T tokens, E examples.
 """
@@ -41,7 +42,8 @@ class AdapterOff:
     def __init__(self, policy: Scorer) -> None:
         if reason := why_adapter_cannot_be_reference(policy.model):
             raise ConfigError(
-                f"stage.reference_mode=adapter is not possible: {reason}; take stage.reference_mode=copy or precomputed."
+                f"stage.reference_mode=adapter is not possible: {reason}; take stage.reference_mode=copy or "
+                f"precomputed."
             )
         self.policy = policy
 
@@ -73,7 +75,8 @@ class Frozen:
 
 
 def why_adapter_cannot_be_reference(model: Any) -> str | None:
-    """Why the model with its adapter disabled is not fixed during training, or None: anything else that is trained moves it too."""
+    """Why the model with its adapter disabled is not fixed during training, or None: anything else that is trained
+    moves it too."""
     if not hasattr(model, "disable_adapter"):
         return "this method has no adapter"
     outside = [name for name, p in model.named_parameters() if p.requires_grad and PARAMETER not in name]
@@ -107,12 +110,17 @@ class Precomputed:
 
 
 def precompute(
-    scorer: Scorer, parts: Sequence[PreferenceDataset], micro_batch: int, settings: Sequence[str], cache: Path, adapted: bool = False
+    scorer: Scorer,
+    parts: Sequence[PreferenceDataset],
+    micro_batch: int,
+    settings: Sequence[str],
+    cache: Path,
+    adapted: bool = False,
 ) -> Precomputed:
     """The reference's log-probabilities of every row, from the cache where model, data and `settings` are the same.
 
-    `adapted`: the model's adapter begins at something, and so is part of the reference. Call it in the run's compute type and without
-    gradients. Raises RequestError where the cache cannot be written.
+    `adapted`: the model's adapter begins at something, and so is part of the reference. Call it in the run's compute
+    type and without gradients. Raises RequestError where the cache cannot be written.
     """
     path = cache / "reference" / f"{_key(scorer.model, parts, settings, adapted)}.safetensors"
     try:
@@ -134,7 +142,9 @@ def precompute(
             save_file({"values": values}, draft)
     except OSError as error:
         reason = error.strerror or error
-        raise RequestError(f"{path} cannot be written ({reason}); set FULGURITE_CACHE to a folder with room.") from error
+        raise RequestError(
+            f"{path} cannot be written ({reason}); set FULGURITE_CACHE to a folder with room."
+        ) from error
     return Precomputed(values)
 
 
@@ -151,7 +161,8 @@ def _key(model: nn.Module, parts: Iterable[PreferenceDataset], settings: Sequenc
 
 
 def disable_dropout(model: nn.Module) -> None:
-    """Sets every dropout probability to 0, those that attention reads as a number too: policy and reference must be equal at the start."""
+    """Sets every dropout probability to 0, those that attention reads as a number too: policy and reference must be
+    equal at the start."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

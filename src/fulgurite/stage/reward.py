@@ -1,4 +1,5 @@
-"""`stage=rm`: a number for an answer, learned from pairs. Shapes: B pairs, S = 2B answers (chosen first, then rejected)."""
+"""`stage=rm`: a number for an answer, learned from pairs. Shapes: B pairs, S = 2B answers (chosen first, then
+rejected)."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from transformers import PreTrainedModel
 
 from fulgurite.config.run import RunConfig
 from fulgurite.loss.reward import bradley_terry
-from fulgurite.model.reward_head import rewards
+from fulgurite.model.reward_head import compute_rewards
 from fulgurite.precision.policy import Dtypes
 from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch, StageModule
@@ -22,7 +23,8 @@ def build(config: c.Rm, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, 
 
 
 class RewardStage(StageModule):
-    """Bradley-Terry over the rewards of both sides; their mean and spread are those of all answers, chosen and rejected."""
+    """Bradley-Terry over the rewards of both sides; their mean and spread are those of all answers, chosen and
+    rejected."""
 
     measures: ClassVar[tuple[str, ...]] = ("accuracy", "reward_margin", "reward_mean", "reward_std")
 
@@ -32,7 +34,7 @@ class RewardStage(StageModule):
 
     def total_loss(self, batch: Batch) -> Tensor:
         """The sum over the micro-batch's pairs."""
-        reward_S = rewards(self.model, batch["input_ids"], batch["lengths"])
+        reward_S = compute_rewards(self.model, batch["input_ids"], batch["lengths"])
         chosen_B, rejected_B = reward_S.chunk(2)
         seen_S, pairs = reward_S.detach().double(), len(chosen_B)
         self.accumulate_metric("accuracy", (chosen_B > rejected_B).sum(), pairs)

@@ -49,7 +49,7 @@ class Reward(Protocol):
 
 
 @dataclass(slots=True)
-class Rule:
+class RuleReward:
     """A rule that looks at one answer at a time: `rule(answered, i, argument)`."""
 
     name: str
@@ -62,7 +62,7 @@ class Rule:
 
 
 @dataclass(slots=True)
-class Function:
+class FunctionReward:
     """Somebody's function `(prompts, answers, **columns) -> list of numbers`."""
 
     name: str
@@ -74,7 +74,7 @@ class Function:
 
 
 @dataclass(slots=True)
-class Trained:
+class ModelReward:
     """A reward model, by the folder of its run; `score` is put in once models may be loaded."""
 
     name: str
@@ -133,23 +133,23 @@ def resolve(word: str) -> Reward:
         return _rule(word, head, rest)
     path, _, name = word.rpartition(":")
     if path.endswith(".py"):
-        return Function(word, _of_file(Path(path), name, word))
+        return FunctionReward(word, _of_file(Path(path), name, word))
     offered = {entry.name: entry for entry in entry_points(group=GROUP)}
     if word in offered:
         with run_foreign(lambda why: ConfigError(f"stage.reward={word} cannot be loaded: {why}.")):
-            return Function(word, offered[word].load())
+            return FunctionReward(word, offered[word].load())
     folder = Path(word).expanduser()
     if folder.is_dir():
         if not (folder / "config.yaml").is_file() or not (folder / "checkpoints").is_dir():
             raise ConfigError(f"stage.reward={word} is a folder, but no run's: it has no config.yaml with checkpoints; give an rm run.")
-        return Trained(word)
+        return ModelReward(word)
     raise ConfigError(
         f"stage.reward={word} is no rule, no file's function and no installed reward.{suggest_similar(word, [*RULES, *offered])} "
         f"Write {', '.join(f'{r}:...' for r in RULES)}, path.py:function, or the folder of an rm run."
     )
 
 
-def short_names(words: Iterable[str]) -> dict[str, str]:
+def shorten_names(words: Iterable[str]) -> dict[str, str]:
     """What each reward is called in metrics: a file's or a run's own name without its folder, where that is not another's too."""
     short = {word: word.rpartition("/")[2] if Path(word.rpartition(":")[0] or word).is_absolute() else word for word in words}
     taken = list(short.values())
@@ -166,18 +166,18 @@ def _rule(word: str, head: str, argument: str) -> Reward:
             re.compile(argument)
         except re.error as error:
             raise ConfigError(f"stage.reward={word} is no regular expression: {error}.") from error
-    return Rule(word, RULES[head], argument)
+    return RuleReward(word, RULES[head], argument)
 
 
 def check_columns(rewards: Sequence[Reward], names: Sequence[str]) -> None:
     """Raise ConfigError, before an answer is drawn, where a reward wants a column that is not there, or would be handed one twice."""
     for reward in rewards:
-        if isinstance(reward, Function) and (taken := sorted({"prompts", "answers", "messages"} & set(names))):
+        if isinstance(reward, FunctionReward) and (taken := sorted({"prompts", "answers", "messages"} & set(names))):
             raise ConfigError(
                 f"stage.reward={reward.name}: the data have a column {taken[0]}, and a reward function gets {taken[0]} of ours under that "
                 "name; rename the column in the file."
             )
-        if isinstance(reward, Rule) and reward.rule in (match, contains) and reward.argument not in names:
+        if isinstance(reward, RuleReward) and reward.rule in (match, contains) and reward.argument not in names:
             there = ", ".join(names) or "none"
             raise ConfigError(
                 f"stage.reward={reward.name}: the data have no column {reward.argument}.{suggest_similar(reward.argument, names)} "
@@ -200,7 +200,7 @@ def _of_file(path: Path, name: str, word: str) -> Callable[..., Sequence[float]]
     return found  # type: ignore[no-any-return]
 
 
-def scored(rewards: Sequence[Reward], weights: Sequence[float], answered: Answered) -> tuple[list[float], dict[str, list[float]]]:
+def compute_rewards(rewards: Sequence[Reward], weights: Sequence[float], answered: Answered) -> tuple[list[float], dict[str, list[float]]]:
     """The weighted sum for each answer, and each reward's own numbers. Raises RequestError where one gives no good numbers."""
     each = {reward.name: _numbers(reward, answered) for reward in rewards}
     total = [sum(w * each[r.name][i] for r, w in zip(rewards, weights, strict=True)) for i in range(len(answered.answers))]

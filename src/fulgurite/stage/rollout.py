@@ -1,8 +1,7 @@
 """Answers drawn from the policy, with the log-probability of each token as it was drawn.
 
-What is drawn is a function of the seed, the rollout's number and the place in it: the run's own random state is not touched, so
-that a resumed run draws what it would have drawn.
-Shapes: B prompts at a time, V vocabulary.
+What is drawn is a function of the seed, the rollout's number and the place in it: the run's own random state is not
+touched, so that a resumed run draws what it would have drawn. Shapes: B prompts at a time, V vocabulary.
 """
 
 from __future__ import annotations
@@ -17,12 +16,13 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from fulgurite.model.generate import quiet, sampling_config, untouched
+from fulgurite.model.generate import keep_state, sampling_config, silence
 
 
 @dataclass(slots=True)
 class Drawn:
-    """For each prompt the answer's tokens (the stop token too), their log-probabilities, and whether it ended by itself."""
+    """For each prompt the answer's tokens (the stop token too), their log-probabilities, and whether it ended by
+    itself."""
 
     tokens: list[list[int]] = field(default_factory=list)
     log_probs: list[list[float]] = field(default_factory=list)
@@ -68,7 +68,7 @@ class TransformersRollouts:
         mask_BT = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
         heard = _Listener(self._temperature)
         context: AbstractContextManager[Any] = self._context()
-        with untouched(self._model, seed), context, quiet():
+        with keep_state(self._model, seed), context, silence():
             out_BT = self._model.generate(
                 input_ids=ids_BT, attention_mask=mask_BT, generation_config=self._config, use_cache=True,
                 logits_processor=LogitsProcessorList([heard]),
@@ -83,7 +83,8 @@ class TransformersRollouts:
 
 
 class _Listener(LogitsProcessor):  # type: ignore[misc]
-    """Keeps each chosen token's log-probability. transformers calls it before its own temperature, so ours is applied here.
+    """Keeps each chosen token's log-probability. transformers calls it before its own temperature, so ours is
+    applied here.
 
     generate's `output_logits` was looked at: it holds B × V numbers for each token of the answers at one time.
     """

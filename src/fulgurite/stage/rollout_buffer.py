@@ -42,7 +42,8 @@ class Cuts:
         return math.ceil(most / self.micro_batch)
 
     def step(self, rollout: int, phase: int, lengths: Sequence[int]) -> list[list[int]]:
-        """The micro-batches of a rollout's step `phase`, like lengths together; empty ones first where answers are short."""
+        """The micro-batches of a rollout's step `phase`, like lengths together; empty ones first where answers are
+        short."""
         epoch, part = divmod(phase, self.minibatches)
         shuffled = np.random.default_rng([self.seed, rollout, epoch, 3]).permutation(self.answers)
         rows = sorted((int(n) for n in shuffled[part :: self.minibatches]), key=lambda n: (lengths[n], n))
@@ -52,8 +53,9 @@ class Cuts:
 
 @dataclass(slots=True)
 class Buffer:
-    """Answers right-padded behind their prompts: no attention mask is needed, for under causal attention padding at the end is
-    seen by nothing. `targets_NT` is the next token where the policy chose it, else -100; `of_token` has a float per such position,
+    """Answers right-padded behind their prompts: no attention mask is needed, for under causal attention padding at
+    the end is seen by nothing. `targets_NT` is the next token where the policy chose it, else -100; `of_token` has a
+    float per such position,
     `of_answer` one per answer. `record` are the rollout's numbers for metrics.jsonl."""
 
     number: int
@@ -66,10 +68,17 @@ class Buffer:
     record: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, number: int, rows: list[int], prompts: Sequence[Sequence[int]], drawn: Drawn, device: torch.device) -> Buffer:
-        """A rollout's buffer; `rows` tells which prompt each answer is to. `of_token` has `drawn`, the log-probabilities in sampling."""
+    def of(
+        cls, number: int, rows: list[int], prompts: Sequence[Sequence[int]], drawn: Drawn, device: torch.device
+    ) -> Buffer:
+        """A rollout's buffer; `rows` tells which prompt each answer is to. `of_token` has `drawn`, the
+        log-probabilities in sampling."""
         lengths = [len(p) + len(a) for p, a in zip(prompts, drawn.tokens, strict=True)]
-        ids, targets, known = torch.zeros(len(rows), max(lengths), dtype=torch.int64), None, torch.zeros(len(rows), max(lengths))
+        ids, targets, known = (
+            torch.zeros(len(rows), max(lengths), dtype=torch.int64),
+            None,
+            torch.zeros(len(rows), max(lengths)),
+        )
         targets = torch.full_like(ids, IGNORE)
         for i, (prompt, answer) in enumerate(zip(prompts, drawn.tokens, strict=True)):
             begin, end = len(prompt) - 1, len(prompt) - 1 + len(answer)
@@ -95,8 +104,14 @@ class Buffer:
     def state(self) -> dict[str, Any]:
         """Everything, as a checkpoint keeps it."""
         return {
-            "number": self.number, "rows": self.rows, "lengths": self.lengths, "ids": self.ids_NT, "targets": self.targets_NT,
-            "of_token": self.of_token, "of_answer": self.of_answer, "record": self.record,
+            "number": self.number,
+            "rows": self.rows,
+            "lengths": self.lengths,
+            "ids": self.ids_NT,
+            "targets": self.targets_NT,
+            "of_token": self.of_token,
+            "of_answer": self.of_answer,
+            "record": self.record,
         }
 
     @classmethod
@@ -105,6 +120,12 @@ class Buffer:
         tokens = {name: values.to(device) for name, values in state["of_token"].items()}
         answers = {name: values.to(device) for name, values in state["of_answer"].items()}
         return cls(
-            state["number"], state["rows"], state["lengths"], state["ids"].to(device), state["targets"].to(device), tokens, answers,
+            state["number"],
+            state["rows"],
+            state["lengths"],
+            state["ids"].to(device),
+            state["targets"].to(device),
+            tokens,
+            answers,
             state["record"],
         )

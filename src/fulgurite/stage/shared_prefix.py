@@ -1,9 +1,9 @@
 """The prompt that both sides of a pair share goes through the model once, where that spares enough.
 
-What is left of each side attends to the prompt's keys and values, which transformers' own cache holds with their gradients: every
-log-probability is the same sum. One row of prompt and both answers under a mask was tried as well: attention over the whole row
-cost more than the prompt did.
-Shapes: B pairs, S = 2B sides (chosen first), T tokens of the longest, P of them shared.
+What is left of each side attends to the prompt's keys and values, which transformers' own cache holds with their
+gradients: every log-probability is the same sum. One row of prompt and both answers under a mask was tried as well:
+attention over the whole row cost more than the prompt did. Shapes: B pairs, S = 2B sides (chosen first), T tokens of
+the longest, P of them shared.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from transformers import DynamicCache, PreTrainedModel
 from fulgurite.model.transformers_internals import keeps_every_position, recomputes_activations, repeat_cache
 
 SPARED, LEAST = 0.2, 128
-"""The share of all tokens that must be spared, and the shared tokens a pair: with less, two passes in the place of one cost more
-than they spare (`python -m benchmarks.shared_prompt`)."""
+"""The share of all tokens that must be spared, and the shared tokens a pair: with less, two passes in the place of
+one cost more than they spare (`python -m benchmarks.shared_prompt`)."""
 
 
 def is_worth_it(sides: int, longest: int, shared: int) -> bool:
@@ -25,7 +25,8 @@ def is_worth_it(sides: int, longest: int, shared: int) -> bool:
 
 
 def build_cache(causal: PreTrainedModel, ids_BP: Tensor) -> DynamicCache:
-    """Keys and values of B prompts, first for all chosen sides, then again for the rejected; gradients flow into them."""
+    """Keys and values of B prompts, first for all chosen sides, then again for the rejected; gradients flow into
+    them."""
     cache = DynamicCache(config=causal.config)
     causal.get_decoder()(input_ids=ids_BP, past_key_values=cache, use_cache=True)
     repeat_cache(cache, torch.arange(len(ids_BP), device=ids_BP.device).repeat(2))
@@ -35,15 +36,16 @@ def build_cache(causal: PreTrainedModel, ids_BP: Tensor) -> DynamicCache:
 def is_possible(causal: PreTrainedModel) -> bool:
     """Whether later tokens see earlier ones through such a cache and nothing else, and see all of them.
 
-    No where activations are recomputed, for transformers then keeps no cache; no with sliding windows, or states that move along.
-    Asked of the model itself, on eight tokens, rather than of a list of names.
+    No where activations are recomputed, for transformers then keeps no cache; no with sliding windows, or states
+    that move along. Asked of the model itself, on eight tokens, rather than of a list of names.
     """
     if recomputes_activations(causal):
         return False
     device = next(causal.parameters()).device
     ids_ST = torch.arange(1, 17, device=device).view(2, 8) % causal.get_input_embeddings().num_embeddings
     ids_ST[1, :5] = ids_ST[0, :5]
-    lower = any(p.dtype != torch.float32 for p in causal.parameters())  # a layer in bf16 beside one in fp32 needs autocast
+    # a layer in bf16 beside one in fp32 needs autocast
+    lower = any(p.dtype != torch.float32 for p in causal.parameters())
     was_training = causal.training
     causal.eval()
     try:
@@ -52,7 +54,9 @@ def is_possible(causal: PreTrainedModel) -> bool:
             cache = build_cache(causal, ids_ST[:1, :5])
             if not keeps_every_position(cache.layers, 5):
                 return False
-            rest_STD = causal.get_decoder()(input_ids=ids_ST[:, 5:], past_key_values=cache, use_cache=True).last_hidden_state
+            rest_STD = causal.get_decoder()(
+                input_ids=ids_ST[:, 5:], past_key_values=cache, use_cache=True
+            ).last_hidden_state
     except (AttributeError, RuntimeError, TypeError, ValueError):  # a decoder that knows no such cache
         return False
     finally:

@@ -13,9 +13,10 @@ FAMILY = "sft"
 class TokenLoss(Loss):
     """What a loss of `stage=sft` declares.
 
-    The formula gets the log-probability of each target, logp_N in nats and float32, and returns loss_N, each of its own position alone;
-    a step's loss is their mean. Without a formula the loss is the negative log-likelihood, whose gradients are made in the same pass.
-    The validation loss is the negative log-likelihood, whatever is trained, so that runs can be compared by it.
+    The formula gets the log-probability of each target, logp_N in nats and float32, and returns loss_N, each of its
+    own position alone; a step's loss is their mean. Without a formula the loss is the negative log-likelihood, whose
+    gradients are made in the same pass. The validation loss is the negative log-likelihood, whatever is trained, so
+    that runs can be compared by it.
     """
 
     weighted: bool = False

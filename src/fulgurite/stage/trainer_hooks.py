@@ -1,4 +1,5 @@
-"""What lets a stage train under any Lightning Trainer: checks before step 1, its random state, its precision, its pace, `self.log`."""
+"""What lets a stage train under any Lightning Trainer: checks before step 1, its random state, its precision, its
+pace, `self.log`."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class TrainerHooks(LightningModule):  # type: ignore[misc]
         self.step_record: dict[str, float] = {}
         self.step_tokens_read = 0
         self.random_state: dict[str, Tensor] | None = None
-        """The random state in which training begins, whatever is drawn between the building of the stage and its fit."""
+        """The random state in which training begins, whatever is drawn between the building of the stage and its
+        fit."""
         self.micro_batches_per_step = 0
         """Set by the data module; 0 for a stage that is used without one."""
         self.resumes_from: Path | None = None

@@ -1,7 +1,7 @@
 """Answers drawn by vLLM, in this process, from the policy's weights of the moment.
 
-The stage scores what was drawn with its own pass in any case, and stops where the two disagree (train/sampling_gap): that vLLM has
-the right weights is checked in each rollout.
+The stage scores what was drawn with its own pass in any case, and stops where the two disagree (train/sampling_gap):
+that vLLM has the right weights is checked in each rollout.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import torch
 from transformers import PreTrainedModel
 
 from fulgurite.errors import ConfigError
-from fulgurite.method.merge import merged
-from fulgurite.model.unwrap import inner
+from fulgurite.method.merge import merge_weights
+from fulgurite.model.unwrap import unwrap_model
 from fulgurite.stage.rollout import Drawn
 from fulgurite.text.console import say
 
 ENVIRONMENT = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-"""What vLLM is told where nobody said otherwise: to be quiet, to tell nobody, and to leave the threads where training has them."""
+"""What vLLM is told where nobody said otherwise: to be quiet, to tell nobody, and to leave the threads where
+training has them."""
 BLOCK = 128
 """Tokens of vLLM's largest block of keys and values; each answer may leave one nearly empty."""
 
@@ -37,7 +38,14 @@ class VllmRollouts:
     """
 
     def __init__(
-        self, model: PreTrainedModel, stop_ids: Sequence[int], *, max_new_tokens: int, temperature: float, batch: int, longest: int,
+        self,
+        model: PreTrainedModel,
+        stop_ids: Sequence[int],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        batch: int,
+        longest: int,
         dtype: torch.dtype,
     ) -> None:
         self._model, self._stops, self._new, self._temperature = model, list(stop_ids), max_new_tokens, temperature
@@ -51,12 +59,20 @@ class VllmRollouts:
             engine = self._engine = self._engine or self._made()
             from vllm import SamplingParams  # after what it reads of the environment is set
 
-            engine.collective_rpc("reload_weights", kwargs={"weights_iterator": merged(self._model)})
+            engine.collective_rpc("reload_weights", kwargs={"weights_iterator": merge_weights(self._model)})
             engine.reset_prefix_cache()  # those were keys and values of other weights
-            asked = [SamplingParams(
-                temperature=self._temperature, max_tokens=self._new, stop_token_ids=self._stops, ignore_eos=True, logprobs=0,
-                detokenize=False, seed=int(np.random.SeedSequence([*seed, n]).generate_state(1, np.uint64)[0]) >> 1,
-            ) for n in range(len(prompts))]
+            asked = [
+                SamplingParams(
+                    temperature=self._temperature,
+                    max_tokens=self._new,
+                    stop_token_ids=self._stops,
+                    ignore_eos=True,
+                    logprobs=0,
+                    detokenize=False,
+                    seed=int(np.random.SeedSequence([*seed, n]).generate_state(1, np.uint64)[0]) >> 1,
+                )
+                for n in range(len(prompts))
+            ]
             found = engine.generate([{"prompt_token_ids": list(ids)} for ids in prompts], asked, use_tqdm=False)
         for answer in (request.outputs[0] for request in found):
             tokens = list(answer.token_ids)
@@ -77,24 +93,35 @@ class VllmRollouts:
             os.environ.setdefault(name, value)
         from vllm import LLM, SamplingParams
 
-        causal = inner(self._model)
+        causal = unwrap_model(self._model)
         shape = type(causal.config).from_dict(causal.config.to_dict() | {"architectures": [type(causal).__name__]})
         engine: Any = None
         try:
             with tempfile.TemporaryDirectory() as folder:
                 shape.save_pretrained(folder)
                 engine = LLM(
-                    model=folder, skip_tokenizer_init=True, load_format="dummy", dtype=str(self._dtype).removeprefix("torch."),
-                    max_model_len=self._longest, max_num_seqs=self._batch, kv_cache_memory_bytes=self._cache(shape.get_text_config()),
-                    logprobs_mode="processed_logprobs", generation_config="vllm", disable_log_stats=True, enforce_eager=True,
-                    gpu_memory_utilization=0.01,  # a share that must be free at the start: the policy is there, and room is said in bytes
+                    model=folder,
+                    skip_tokenizer_init=True,
+                    load_format="dummy",
+                    dtype=str(self._dtype).removeprefix("torch."),
+                    max_model_len=self._longest,
+                    max_num_seqs=self._batch,
+                    kv_cache_memory_bytes=self._cache(shape.get_text_config()),
+                    logprobs_mode="processed_logprobs",
+                    generation_config="vllm",
+                    disable_log_stats=True,
+                    enforce_eager=True,
+                    # a share that must be free at the start: the policy is there, and room is said in bytes
+                    gpu_memory_utilization=0.01,
                 )
             engine.generate([{"prompt_token_ids": [1]}], SamplingParams(max_tokens=1, detokenize=False), use_tqdm=False)
         except Exception as error:  # of vLLM, of its config, of its kernels: each has its own
             if engine is not None:
                 engine.llm_engine.engine_core.shutdown()
             why = " ".join(str(error).split())[:300]
-            raise ConfigError(f"vLLM cannot run this {type(causal).__name__}: {why}. Take stage.engine=transformers.") from error
+            raise ConfigError(
+                f"vLLM cannot run this {type(causal).__name__}: {why}. Take stage.engine=transformers."
+            ) from error
         say(f"rollouts by vLLM, {self._batch} answers at a time, {self._dtype}")
         return engine
 

@@ -25,16 +25,16 @@ from fulgurite.method.layerwise import build_freeze_schedules
 from fulgurite.model.config import Hf
 from fulgurite.model.load import Loaded
 from fulgurite.model.probe import measure
-from fulgurite.model.unwrap import inner
+from fulgurite.model.unwrap import unwrap_model
 from fulgurite.plan.prepare import Gathered
 from fulgurite.precision.policy import Dtypes
-from fulgurite.privacy.accountant import drawn
-from fulgurite.privacy.duplicates import alike, unit_words
+from fulgurite.privacy.accountant import draw_rows
+from fulgurite.privacy.duplicates import count_duplicates, describe_unit
 from fulgurite.run.load import apply_method, load_named, load_start
 from fulgurite.run.reward_model import load_reward_model
 from fulgurite.stage.base import StageModule
 from fulgurite.stage.preference import PreferenceModule
-from fulgurite.stage.reward_functions import Trained
+from fulgurite.stage.reward_functions import ModelReward
 from fulgurite.text.console import say
 from fulgurite.train.memory_trial import confirm
 from fulgurite.trainer.build import device
@@ -77,7 +77,7 @@ def assemble(composed: Composed, dtypes: Dtypes, source: Source, gathered: Gathe
 
 def refuse_unfit(packing: str, loaded: Loaded, model: Any, rows: AnyRows) -> None:
     """Raise RequestError if the loaded model, asked with a few tokens, cannot be trained on these rows as they are."""
-    found, name = measure(model), type(inner(model)).__name__
+    found, name = measure(model), type(unwrap_model(model)).__name__
     if not found.causal:
         raise ModelError(
             f"A later token changes an earlier prediction of {name}: it would see what it is to learn. An encoder needs is_decoder=true "
@@ -109,7 +109,7 @@ def refer(stage: StageModule, loaded: Loaded, rows: AnyRows, val: AnyRows | None
 def load_rewards(stage: StageModule) -> None:
     """Load the reward models that a stage is to learn from."""
     for reward in getattr(stage, "rewards", ()):
-        if isinstance(reward, Trained):
+        if isinstance(reward, ModelReward):
             reward.score = load_reward_model(Path(reward.name).expanduser(), torch.device(device(stage.run.trainer)))
 
 
@@ -124,8 +124,8 @@ def make_private(stage: StageModule, rows: AnyRows, secret: int, pieces: int) ->
     stage.set_mechanism(build(run.privacy, stage.model, rows=len(rows), batch_size=size, total_steps=stage.total_steps, secret=secret))
     assert stage.mechanism is not None
     rate, count = stage.mechanism.rate, len(rows)
-    say(unit_words(*alike(rows), pieces))
-    return PoissonSampler(rows.lengths, size, run.trainer.micro_batch_size, lambda step: drawn(secret, step, count, rate))
+    say(describe_unit(*count_duplicates(rows), pieces))
+    return PoissonSampler(rows.lengths, size, run.trainer.micro_batch_size, lambda step: draw_rows(secret, step, count, rate))
 
 
 def shared_rows(report: DataReport) -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fulgurite.config.provenance import Composed
+from fulgurite.method.modules import count_parameters
 from fulgurite.method.summary import table
 from fulgurite.monitor.outcome import Ending
-from fulgurite.stage.base import trained
 from fulgurite.train.pieces import Pieces
 
 
@@ -13,7 +13,7 @@ def opening(pieces: Pieces) -> str:
     """What will happen, in a few lines: what trains, on what, how long, and which values were derived and why."""
     composed, run, stage, facts = pieces.composed, pieces.composed.run, pieces.module, pieces.gathered.facts
     rows, val, checkpoint = pieces.gathered.rows, pieces.gathered.val, pieces.checkpoint
-    some, whole = trained(stage)
+    some, whole = count_parameters(stage)
     lines = [
         f"{run.stage.name} with {run.method.name} on {composed.choices['model']}: "
         f"{some:,} of {whole:,} parameters train ({some / whole:.1%})",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.config.schema import Derived, Empty, Range, Sure, above, at_least, below, between, knob, option
 from fulgurite.optim import default_lrs as rates
-from fulgurite.optim.block_schedule import Order, blocks_of
+from fulgurite.optim.block_schedule import Order, build_blocks
 from fulgurite.optim.config.base import Optim, without_adapters
 from fulgurite.optim.config.elementwise import AdamW
 
@@ -260,7 +260,7 @@ class Badam(AdamW):
 
     def total_state_bytes(self, shapes: Mapping[str, tuple[int, ...]], width: int, hidden: Collection[str]) -> int:
         """The largest block's."""
-        blocks = blocks_of({name: len(shape) for name, shape in shapes.items()})
+        blocks = build_blocks({name: len(shape) for name, shape in shapes.items()})
         return max((sum(self.state_bytes(shapes[name], width) for name in block) for block in blocks), default=0)
 
     def refusal(self, run: RunConfig) -> str | None:

@@ -39,7 +39,7 @@ def high_for_preference(seen: Seen) -> Finding | None:
         return None
     run, band = seen.run, usual(seen.run)
     what = getattr(run.stage, "loss", run.stage.name)
-    far = PREFERENCE_FAR if run.method.kin == "full" else FAR
+    far = PREFERENCE_FAR if run.method.lr_like == "full" else FAR
     refuses = is_refused(seen, beyond(run.optim.lr, band), far * (1 - 2e-9))
     return Finding(
         f"{what} with method={run.method.name} and optim.lr={run.optim.lr:g}: published runs use {band.low:g} to {band.high:g}; higher "

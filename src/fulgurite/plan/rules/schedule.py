@@ -11,7 +11,7 @@ from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import FEW, SHORT, WARMUP_MOST, trying
 from fulgurite.rules.registry import Finding, Severity
 from fulgurite.scheduler.config import Scheduler, Warm
-from fulgurite.scheduler.equivalence import same_as
+from fulgurite.scheduler.equivalence import find_same
 
 MILD = 0.03
 """The warmup of long runs (Tülu 3, QLoRA)."""
@@ -53,7 +53,7 @@ def same(seen: Seen) -> Finding | None:
     run = seen.run
     if seen.steps < FEW or run.optim.lr is None or run.scheduler.steady:  # all are near it where there is no warmup
         return None
-    found = same_as(run.scheduler, seen.steps, run.optim.lr)
+    found = find_same(run.scheduler, seen.steps, run.optim.lr)
     if not found:
         return None
     name, distance = found[0]
@@ -72,7 +72,7 @@ def _apart(seen: Seen) -> str:
     """The first change after which no other schedule is near; none where there is no such change."""
     run = seen.run
     for config, words in _changed(seen):
-        if not same_as(config, seen.steps, run.optim.lr):
+        if not find_same(config, seen.steps, run.optim.lr):
             return words
     return ""
 

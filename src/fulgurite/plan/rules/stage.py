@@ -17,7 +17,7 @@ from fulgurite.plan.thresholds import (
     trying,
 )
 from fulgurite.rules.registry import Finding, Severity
-from fulgurite.stage.preference_table import row
+from fulgurite.stage.preference_table import get_row
 
 MIDDLE = 7 / 6
 """The middle of KTO's balance."""
@@ -39,7 +39,7 @@ def beta_band(seen: Seen) -> Finding | None:
     if times == 1 or not isinstance(band, Range):
         return None
     loss = f"stage.loss={run.stage.loss}" if run.stage.losses else f"stage={run.stage.name}"
-    default = row(run.stage.loss, run.stage.length_normalize).beta if run.stage.losses else knob.default
+    default = get_row(run.stage.loss, run.stage.length_normalize).beta if run.stage.losses else knob.default
     refuses = is_refused(seen, times)
     return Finding(
         f"{knob.path}={value:g} with {loss}: {band.low:g} to {band.high:g} are in use.",

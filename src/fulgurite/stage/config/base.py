@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from fulgurite.config.schema import Derived, Empty, Option, at_least, between, knob
 from fulgurite.data.reads import CONVERSATIONS, Reads
-from fulgurite.optim.default_lrs import Row
+from fulgurite.optim.default_lrs import LrRow
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Stage(Option):
     """The family of `stage.loss` (config/losses.py), or empty if the stage has one loss."""
     lr_like: ClassVar[str] = "sft"
     """The stage whose learning rates it takes from the table in optim/default_lrs.py."""
-    lr_rows: ClassVar[Mapping[str, Row]] = {}
+    lr_rows: ClassVar[Mapping[str, LrRow]] = {}
     """Learning rates of its own, in place of the table's: a row for "full" and one for "lora"."""
     usual_epochs: ClassVar[Derived] = Derived(1.0, "one pass: the stage declares no other number")
     fewest: ClassVar[int] = 8

@@ -51,7 +51,7 @@ class Rm(Stage):
 
 
 def _row(run: RunConfig) -> pairwise.PreferenceLoss:
-    return pairwise.row(run.stage.loss, run.stage.length_normalize)
+    return pairwise.get_row(run.stage.loss, run.stage.length_normalize)
 
 
 def _of_loss(name: str, nothing: str) -> Empty:
@@ -248,7 +248,7 @@ class Dpo(PreferenceStage):
 
     def factor(self) -> float:
         """The factor on log ratios: stage.beta, and in orpo stage.orpo_weight."""
-        found = pairwise.row(self.loss, self.length_normalize)
+        found = pairwise.get_row(self.loss, self.length_normalize)
         value: float | None = getattr(self, found.weight)
         return found.beta if value is None else value
 
@@ -264,11 +264,12 @@ class Dpo(PreferenceStage):
             ("label_smoothing", "smoothing", self.label_smoothing), ("gamma", "gamma_share", self.gamma), ("tau", "tau", self.tau),
         ):
             if value is not None and getattr(found, name) is None:
-                return f"stage.{knob_name}={value:g} is not read by stage.loss={loss}; leave it out, or take {_or(pairwise.reading(name))}."
+                readers = _or(pairwise.list_reading(name))
+                return f"stage.{knob_name}={value:g} is not read by stage.loss={loss}; leave it out, or take {readers}."
         if self.length_normalize is not None and not found.normalizes:
             always = "divides by the lengths anyway" if found.averaged else "does not read it"
             given = str(self.length_normalize).lower()
-            return f"stage.length_normalize={given} is for {_or(pairwise.normalizing())}, and {loss} {always}; leave it out."
+            return f"stage.length_normalize={given} is for {_or(pairwise.list_normalizing())}, and {loss} {always}; leave it out."
         if found.log_smoothing and self.label_smoothing == 0:
             return f"stage.label_smoothing=0 is not possible with stage.loss={loss}, which takes its logarithm; take 0.001."
         if not found.reference and (self.reference is not None or self.reference_mode is not None):
