@@ -1,10 +1,10 @@
 """What all stages share: one LightningModule that answers one question, the loss of this batch.
 
-The gradient of an optimizer step is that of the mean over the units of the step (label tokens in language modelling, pairs or
-answers where those are compared), on all devices, whatever the micro-batches: each batch carries the step's count, and
-Lightning's own divisions are undone. What a loss must know of its whole step it learns in `on_step_start`. Under privacy the loss
-is the sum over rows of each row's mean, whose gradients the mechanism takes one by one.
-Shapes: B examples of a micro-batch, T tokens, N label positions, D width, V vocabulary.
+The gradient of an optimizer step is that of the mean over the units of the step (label tokens in language modelling,
+pairs or answers where those are compared), on all devices, whatever the micro-batches: each batch carries the step's
+count, and Lightning's own divisions are undone. What a loss must know of its whole step it learns in
+`on_step_start`. Under privacy the loss is the sum over rows of each row's mean, whose gradients the mechanism takes
+one by one. Shapes: B examples of a micro-batch, T tokens, N label positions, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ from fulgurite.data.sampler import Ints, StepSampler
 from fulgurite.data.source import Source
 from fulgurite.data.template import Template
 from fulgurite.errors import CheckpointError, ConfigError, TrainingFailed
-from fulgurite.method.modules import count_elements, find_layers
+from fulgurite.method.modules import get_decoder_layers
 from fulgurite.model.load import Loaded
 from fulgurite.model.transformers_internals import enable_activation_checkpointing
-from fulgurite.model.unwrap import unwrap_model
 from fulgurite.optim.hyperparameters import copy_hyperparameters, copy_plateau_settings, restore_hyperparameters
 from fulgurite.optim.param_groups import get_base_rate
 from fulgurite.precision.policy import Dtypes
@@ -38,6 +37,7 @@ from fulgurite.precision.rounding import RoundedOptimizer
 from fulgurite.privacy.mechanism import Mechanism
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.stage.freezing import freeze_temporarily
+from fulgurite.stage.nonfinite import describe_nonfinite
 from fulgurite.stage.trainer_check import clipping
 from fulgurite.stage.trainer_hooks import TrainerHooks
 
@@ -48,13 +48,13 @@ class StageModule(TrainerHooks):
     """Base of the stages. A subclass defines `total_loss`; optimizer, schedule, clipping and checks are here.
 
     After each optimizer step `step_record` holds its numbers: `train/loss` (mean over the step's units, all ranks),
-    `train/lr`, `train/grad_norm` (before clipping), `train/clipped` (0 or 1), and `train/` each of `measures`. Under privacy the
-    loss is the mean over the rows drawn, the norm is that of the noisy mean, and there are `privacy/rows`, `privacy/clipped`
-    (a share), `privacy/epsilon` (so far).
+    `train/lr`, `train/grad_norm` (before clipping), `train/clipped` (0 or 1), and `train/` each of `measures`. Under
+    privacy the loss is the mean over the rows drawn, the norm is that of the noisy mean, and there are
+    `privacy/rows`, `privacy/clipped` (a share), `privacy/epsilon` (so far).
     """
 
     measures: ClassVar[tuple[str, ...]] = ()
-    """What the stage measures beside its loss, in training and evaluation: each a mean of what `accumulate_metric` is given."""
+    """The metrics beside the loss, in training and evaluation: each is a mean of what `accumulate_metric` is given."""
     ahead: Ahead = Ahead.nothing
     """What `on_step_start` must see of a step."""
 
@@ -73,7 +73,7 @@ class StageModule(TrainerHooks):
         """What the learning rate follows: the config's, or the ramp of a range test."""
         self.places: Callable[[list[int]], list[str]] = lambda rows: [str(r) for r in rows]
         self.freeze_schedules: list[Callable[[int], Iterable[nn.Parameter]]] = []
-        """Each says which parameters rest in an optimizer step (counted from 0): functions of the step alone, or resume differs."""
+        """Each returns the parameters that are frozen in a step, counted from 0, as a function of the step alone."""
         self._window: list[Batch] = []
         self._sums: list[Tensor] = []
         self._rest = contextlib.ExitStack()
@@ -82,7 +82,9 @@ class StageModule(TrainerHooks):
         self._metric_sums: dict[str, Tensor] = {}
         self._made: tuple[list[dict[str, Any]], dict[str, Any]] = [], {}
 
-    def setup_data(self, source: Source, rows: AnyRows, val: AnyRows | None, loaded: Loaded, template: Template) -> None:
+    def setup_data(
+        self, source: Source, rows: AnyRows, val: AnyRows | None, loaded: Loaded, template: Template
+    ) -> None:
         """The data that will be trained on, before training begins."""
         self.places = lambda numbers: [place for n in numbers for place in rows.places(n)]
 
@@ -106,7 +108,7 @@ class StageModule(TrainerHooks):
         return int((batch["targets"] >= 0).sum())
 
     def on_step_start(self, batch: Batch) -> None:
-        """Called before the first micro-batch of a step, and of an evaluation, on every process, where `ahead` asks for it."""
+        """Called before the first micro-batch of a step and of an evaluation, on every process, if `ahead` is set."""
 
     def on_step_end(self, numbers: dict[str, float]) -> None:
         """Called with the means of `measures` after each optimizer step, on every process with the same."""
@@ -120,11 +122,12 @@ class StageModule(TrainerHooks):
 
     def accumulate_metric(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
         """Add to the measure `name`: a sum and how many it is of."""
-        pair = torch.stack([torch.as_tensor(x, dtype=torch.float64, device=self.device).detach() for x in (total, count)])
+        numbers = [torch.as_tensor(x, dtype=torch.float64, device=self.device) for x in (total, count)]
+        pair = torch.stack(numbers).detach()
         self._metric_sums[name] = self._metric_sums[name] + pair if name in self._metric_sums else pair
 
     def reduce_metrics(self) -> dict[str, float]:
-        """The means of the measures over all processes; what was noted is forgotten. A measure of nothing is left out."""
+        """Returns the means of the metrics over all processes and resets them; a metric without terms is left out."""
         if not self.measures:
             return {}
         none = torch.zeros(2, dtype=torch.float64, device=self.device)
@@ -140,7 +143,10 @@ class StageModule(TrainerHooks):
         """Train through `mechanism`, once it has proven that this model's rows have gradients of their own."""
         self.mechanism = mechanism
         if mechanism is not None and self.dtypes.option == "fp16":  # chosen by precision=auto
-            raise ConfigError("privacy=dp_sgd clips true gradients, and fp16, all that this GPU has, scales them; take precision=fp32.")
+            raise ConfigError(
+                "privacy=dp_sgd clips true gradients, and fp16, all that this GPU has, scales them; take "
+                "precision=fp32."
+            )
         if mechanism is not None:
             with self.dtypes.autocast(self.device.type):
                 mechanism.prove(self.row_losses, self.dtypes.compute, self.model.get_input_embeddings().num_embeddings)
@@ -168,14 +174,13 @@ class StageModule(TrainerHooks):
             whole: Tensor = loss * self.trainer.accumulate_grad_batches  # the mechanism divides, by the expected rows
             return whole
         # Lightning divides by the window's length, DDP by the number of processes: both are undone.
-        scaled: Tensor = loss * (self.trainer.accumulate_grad_batches * self.trainer.world_size / max(batch["step_targets"], 1))
+        scaled: Tensor = loss * (
+            self.trainer.accumulate_grad_batches * self.trainer.world_size / max(batch["step_targets"], 1)
+        )
         return scaled
 
     def on_after_backward(self) -> None:
-        """What rested may learn again: checkpoints and optimizers look at `requires_grad` between the steps.
-
-        Under privacy each row's gradient is clipped now, while there is one for each row.
-        """
+        """Unfreezes the parameters again, whose `requires_grad` checkpoints and optimizers read; clips rows' gradients."""
         self._rest.close()
         if self.mechanism is not None:
             self.mechanism.absorb(self._window[-1]["input_ids"].shape[0])
@@ -198,7 +203,10 @@ class StageModule(TrainerHooks):
     # -- one optimizer step ---------------------------------------------------------------------------------------
 
     def configure_gradient_clipping(
-        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Records the norm before clipping, stops on a non-finite one before the step is taken, then clips.
 
@@ -237,7 +245,11 @@ class StageModule(TrainerHooks):
         self.tokens_seen += int(self._window[0]["step_labels"]) if "step_labels" in self._window[0] else targets
         numbers = self.reduce_metrics()
         self.step_record = {
-            "train/loss": float(loss), "train/lr": float(rate), "train/grad_norm": norm, "train/clipped": float(clipped), **private,
+            "train/loss": float(loss),
+            "train/lr": float(rate),
+            "train/grad_norm": norm,
+            "train/clipped": float(clipped),
+            **private,
             **{f"train/{name}": value for name, value in numbers.items()},
         }
         self.on_step_end(numbers)
@@ -260,27 +272,14 @@ class StageModule(TrainerHooks):
         if bool(torch.isfinite(value)):
             return
         rows = [place for batch in self._window for place in self.places(batch["rows"])]
-        rate = get_base_rate(self.trainer.optimizers[0])
-        shown = ", ".join(rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
-        raise TrainingFailed(
-            f"Step {self.trainer.global_step + 1}: the {what} is not finite. First bad tensor: {self._first_bad()}. Rate {rate:g}. "
-            f"Examples: {shown}. The step was not taken, and the last checkpoint is whole. Likely causes: a rate too high "
-            f"(lower optim.lr), {self.dtypes.option} overflowing (precision=fp32), or a broken model file."
-        )
-
-    def _first_bad(self) -> str:
-        for name, parameter in self.named_parameters():
-            if not bool(torch.isfinite(parameter).all()):
-                return f"weight {name} ({parameter.dtype})"
-        for name, parameter in self.named_parameters():
-            if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
-                return f"gradient of {name} ({parameter.grad.dtype})"
-        return "the loss itself"
+        rate, step = get_base_rate(self.trainer.optimizers[0]), self.trainer.global_step + 1
+        raise TrainingFailed(describe_nonfinite(self, what, step, rate, rows, self.dtypes.option))
 
     # -- evaluation -----------------------------------------------------------------------------------------------
 
     def on_validation_start(self) -> None:
-        """What is evaluated takes its place; the callbacks' samples, which come before `on_validation_end`, are of it too."""
+        """What is evaluated takes its place; the callbacks' samples, which come before `on_validation_end`, are of
+        it too."""
         super().on_validation_start()
         self._evaluation_weights.enter_context(self.evaluation_weights())
 
@@ -289,7 +288,8 @@ class StageModule(TrainerHooks):
 
     @contextlib.contextmanager
     def evaluation_weights(self) -> Iterator[None]:
-        """Within: the weights that are evaluated and sampled, where the optimizer trains others (it then has `averaged`)."""
+        """Within: the weights that are evaluated and sampled, where the optimizer trains others (it then has
+        `averaged`)."""
         with contextlib.ExitStack() as stack:
             for optimizer in self.trainer.optimizers if self._trainer is not None else []:
                 if hasattr(optimizer, "averaged"):
@@ -307,7 +307,9 @@ class StageModule(TrainerHooks):
                 self.on_step_start(batch)
             if not batch["input_ids"].shape[0]:
                 return
-            self._val += torch.stack([self.total_loss(batch).double(), torch.tensor(self.loss_units(batch), device=self.device).double()])
+            self._val += torch.stack(
+                [self.total_loss(batch).double(), torch.tensor(self.loss_units(batch), device=self.device).double()]
+            )
 
     def on_validation_epoch_end(self) -> None:
         total, count = self.all_reduce(self._val).tolist()
@@ -330,7 +332,8 @@ class StageModule(TrainerHooks):
         if self.schedule.monitors:
             plateau = build(self.schedule, optimizer)
             self._made = copy_hyperparameters(optimizer), copy_plateau_settings(plateau)
-            # Lightning counts a plateau's interval in batches or epochs; ours counts evaluations, see on_validation_epoch_end.
+            # Lightning counts a plateau's interval in batches or epochs; ours counts evaluations, see
+            # on_validation_epoch_end.
             watch = {"scheduler": plateau, "interval": "epoch", "monitor": "val/loss", "strict": False}
             return {"optimizer": optimizer, "lr_scheduler": watch}
         factor = build(self.schedule, total=self.total_steps, lr=self.run.optim.lr)
@@ -351,7 +354,8 @@ class StageModule(TrainerHooks):
     # -- checkpoints ----------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """How many tokens were seen, and averaged weights in the place of those trained, which the optimizer's state then holds.
+        """How many tokens were seen, and averaged weights in the place of those trained, which the optimizer's state
+        then holds.
 
         Which weights are kept is the checkpoints' callback's concern, and Lightning asks callbacks first.
         """
@@ -371,14 +375,18 @@ class StageModule(TrainerHooks):
         self.tokens_seen = int(kept.pop("tokens_seen", 0))
         if (inside := kept.pop("inside_step", 0)) > 0:
             raise CheckpointError(
-                f"The checkpoint was saved after {inside} of the {self.micro_batches_per_step} micro-batches of an optimizer step, whose "
-                "gradients it has not; continue from one that was saved between two steps (ModelCheckpoint(every_n_train_steps=...))."
+                f"The checkpoint was saved after {inside} of the {self.micro_batches_per_step} micro-batches of an "
+                f"optimizer step, whose "
+                "gradients it has not; continue from one that was saved between two steps "
+                "(ModelCheckpoint(every_n_train_steps=...))."
             )
         account = kept.pop("privacy", None)
         self.restore(kept)
         if self.mechanism is not None:
             if account is None:
-                raise CheckpointError("The checkpoint was trained without privacy, which cannot be added later; begin a new run.")
+                raise CheckpointError(
+                    "The checkpoint was trained without privacy, which cannot be added later; begin a new run."
+                )
             self.mechanism.load(account)
 
     @contextlib.contextmanager
@@ -386,15 +394,3 @@ class StageModule(TrainerHooks):
         """The run's compute type and the evaluated weights outside Lightning's steps (samples), without gradients."""
         with torch.no_grad(), self.evaluation_weights(), self.dtypes.autocast(self.device.type):
             yield
-
-
-def get_decoder_layers(model: Any) -> nn.ModuleList:
-    """The decoder's layers, of a plain model or of one with adapters."""
-    found: nn.ModuleList = find_layers(unwrap_model(model))[1]
-    return found
-
-
-def count_parameters(module: nn.Module) -> tuple[int, int]:
-    """How many parameters are trained, and how many there are."""
-    counts = [(count_elements(p), p.requires_grad) for p in module.parameters()]
-    return sum(n for n, on in counts if on), sum(n for n, _ in counts)
