@@ -12,6 +12,7 @@ from tests.checkpoint import toy_training
 from tests.checkpoint.toy_training import PER_EPOCH, At, K, Model, digest, train
 
 from fulgurite.checkpoint import folder, io, loop, resume
+from fulgurite.checkpoint.read import read_weights
 from fulgurite.errors import CheckpointError, Interrupted, TrainingFailed
 from fulgurite.files import atomic
 from fulgurite.trainer.build import quiet
@@ -39,7 +40,7 @@ def values(run: Path) -> dict[int, float]:
 
 def test_only_the_trained_weights_each_once(tmp_path):
     train(tmp_path, epochs=1)
-    assert set(io.read_weights(tmp_path / "checkpoints" / "last")) == {"first.weight", "out.weight", "out.bias"}
+    assert set(read_weights(tmp_path / "checkpoints" / "last")) == {"first.weight", "out.weight", "out.bias"}
 
 
 class WithBuffers(Model):
@@ -56,7 +57,7 @@ class WithBuffers(Model):
 
 def test_a_buffer_is_kept_where_training_changed_it(tmp_path):
     train(tmp_path, epochs=1, model=WithBuffers())
-    weights = io.read_weights(tmp_path / "checkpoints" / "last")
+    weights = read_weights(tmp_path / "checkpoints" / "last")
     assert set(weights) == {"first.weight", "out.weight", "out.bias", "seen"}
     assert weights["seen"] == 16
     resumed = WithBuffers()
@@ -302,4 +303,4 @@ def test_what_was_saved_is_read_back_before_it_counts(tmp_path, monkeypatch):
         assert not (tmp_path / "step-1").exists()
     monkeypatch.setattr(io, "save_file", real)
     io.FolderCheckpointIO().save_checkpoint({"state_dict": learned}, tmp_path / "step-1")
-    assert torch.equal(io.read_weights(tmp_path / "step-1")["a"], learned["a"])
+    assert torch.equal(read_weights(tmp_path / "step-1")["a"], learned["a"])

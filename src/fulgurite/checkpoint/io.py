@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from fulgurite.checkpoint import folder, tree, weights
+from fulgurite.checkpoint.read import check_folder, load_tensors
 from fulgurite.errors import CheckpointError
 from fulgurite.files import atomic
 
@@ -54,31 +55,16 @@ class FolderCheckpointIO(CheckpointIO):  # type: ignore[misc]
             if document["format"] != FORMAT:
                 form = document["format"]
                 raise CheckpointError(f"{place} has format {form!r}, not {FORMAT}; use the version that wrote it.")
-            state: dict[str, Any] = tree.decode(document["state"], _load(place / "state.safetensors"))
-            state["optimizer_states"] = tree.decode(document["optimizer"], _load(place / "optimizer.safetensors"))
+            state: dict[str, Any] = tree.decode(document["state"], load_tensors(place / "state.safetensors"))
+            state["optimizer_states"] = tree.decode(document["optimizer"], load_tensors(place / "optimizer.safetensors"))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{place}/state.json cannot be read: {error}; take an earlier checkpoint.") from error
-        state["state_dict"] = _load(place / "weights.safetensors")
+        state["state_dict"] = load_tensors(place / "weights.safetensors")
         return state
 
     def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Delete a checkpoint folder."""
         atomic.remove_folder(Path(path))
-
-
-def check_folder(path: Path) -> Path:
-    """`path`, links resolved, once its manifest holds. Raises CheckpointError, which says what is wrong."""
-    if path.is_file():
-        raise CheckpointError(f"{path} is a file, may hold code, and is not read; give a folder with manifest.json.")
-    wrong = folder.find_faults(path)
-    if wrong:
-        raise CheckpointError(f"{path} is not a whole checkpoint: {wrong[0]}; take an earlier one.")
-    return path.resolve()
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The trained weights of a checkpoint folder by name, on the CPU. Raises CheckpointError."""
-    return _load(check_folder(path) / "weights.safetensors")
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
@@ -122,11 +108,3 @@ def _separate_storages(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         seen.add(storage.data_ptr())
         apart[name] = tensor.clone() if shared else tensor
     return apart
-
-
-def _load(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, copied: load_file maps the file, which a later checkpoint may delete."""
-    try:
-        return {name: tensor.clone() for name, tensor in load_file(path).items()}
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} cannot be read: {error}; take an earlier checkpoint.") from error

@@ -12,6 +12,9 @@ from fulgurite.text.console import show, to_one_line
 
 if TYPE_CHECKING:
     from fulgurite.config.provenance import Composed
+    from fulgurite.data.source import Source
+    from fulgurite.plan.prepare import Gathered
+    from fulgurite.plan.report import PlanReport
 
 FLAGS = ("--show", "--json", "--probe", "--rules", "--config-dir", "--help")
 
@@ -81,11 +84,13 @@ def _planned(composed: Composed, as_json: bool, probed: bool, word: str | None) 
     from fulgurite.plan.preflight import checked_source
 
     source = checked_source(composed)
-    from fulgurite.plan.show import as_list, as_text, count_more, find_shown
-    from fulgurite.train.experiment import Experiment  # loads torch, which takes seconds: after all that can be refused without it
+    # these load torch, which takes seconds: after all that can be refused without it
+    from fulgurite.method.peft_import import import_peft
 
-    experiment = Experiment(composed, source)
-    plan, gathered = experiment.plan(probe=probed), experiment.gathered
+    import_peft()
+    from fulgurite.plan.show import as_list, as_text, count_more, find_shown
+
+    plan, gathered = _plan_of(composed, source, probed)
     shown = find_shown(gathered, word) if word is not None else []
     tokenizer = gathered.template.tokenizer
     if as_json:
@@ -98,6 +103,21 @@ def _planned(composed: Composed, as_json: bool, probed: bool, word: str | None) 
             print(more)
     sys.stdout.flush()
     return 2 if plan.refused else 0
+
+
+def _plan_of(composed: Composed, source: Source, probed: bool) -> tuple[PlanReport, Gathered]:
+    """As `Experiment.plan`; Lightning, which takes a second to load, is needed for a probe only."""
+    if probed:
+        from fulgurite.train.experiment import Experiment
+
+        experiment = Experiment(composed, source)
+        return experiment.plan(probe=True), experiment.gathered
+    from fulgurite.plan.judge import judge_run
+    from fulgurite.plan.prepare import gather, settled
+
+    dtypes = settled(composed)
+    gathered = gather(composed, source, dtypes)
+    return judge_run(dtypes, gathered), gathered
 
 
 def rules_table(as_json: bool = False) -> str:

@@ -13,7 +13,7 @@ from fulgurite.config.run import RunConfig
 from fulgurite.plan.context import Machine
 from fulgurite.precision.policy import cpu_multiplies_bf16
 from fulgurite.strategy.config import available
-from fulgurite.trainer.build import device
+from fulgurite.trainer.device import device
 
 LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 """A container's limit and use, below /sys/fs/cgroup: of version 2, then of version 1."""

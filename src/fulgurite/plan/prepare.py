@@ -35,7 +35,7 @@ from fulgurite.precision.policy import Dtypes
 from fulgurite.run.load import find_base
 from fulgurite.run.resume_plan import preview_resume
 from fulgurite.scheduler.equivalence import build_curve
-from fulgurite.trainer.build import device, refuse_absent
+from fulgurite.trainer.device import device, refuse_absent
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from fulgurite.checkpoint.folder import find_newest_whole
-from fulgurite.checkpoint.io import read_weights
+from fulgurite.checkpoint.read import read_weights
 from fulgurite.checkpoint.weights import list_trained_names
 from fulgurite.config.guard import Allowed
 from fulgurite.config.run import RunConfig
@@ -38,7 +38,7 @@ from fulgurite.precision.policy import Dtypes
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.folder import read_config
 from fulgurite.text.console import say
-from fulgurite.trainer.build import device
+from fulgurite.trainer.device import device
 
 CHANGED = {"weights": "weights", "model_config": "config.json", "tokenizer": "tokenizer",
     "adapter": "the adapter of method.adapter_path",

@@ -199,7 +199,7 @@ def _load(config: ChatConfig, allowed: Allowed) -> Partner:
     import_plugins(allowed.plugins)
     if config.run is not None:
         from fulgurite.run.load import load_run
-        from fulgurite.trainer.build import device
+        from fulgurite.trainer.device import device
 
         run = load_run(Path(config.run).expanduser(), checkpoint=config.checkpoint, allowed=allowed)
         if run.run.stage.gives_rewards:

@@ -37,7 +37,7 @@ from fulgurite.stage.preference import PreferenceModule
 from fulgurite.stage.reward_functions import ModelReward
 from fulgurite.text.console import say
 from fulgurite.train.memory_trial import confirm
-from fulgurite.trainer.build import device
+from fulgurite.trainer.device import device
 
 
 @dataclass(slots=True)

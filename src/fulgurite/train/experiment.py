@@ -10,9 +10,8 @@ from lightning.pytorch import Callback
 from fulgurite.config.compose import compose
 from fulgurite.config.run import RunConfig
 from fulgurite.errors import ConfigError
-from fulgurite.plan.prepare import preview_checkpoint
+from fulgurite.plan.judge import judge_run
 from fulgurite.plan.report import PlanReport
-from fulgurite.plan.rules import find_troubles
 from fulgurite.run.stored_words import restore_words
 from fulgurite.train.fit import train
 from fulgurite.train.lr_finder import find
@@ -37,10 +36,7 @@ class Experiment(Pieces):
 
     def plan(self, *, probe: bool = False) -> PlanReport:
         """What `fulgurite plan` finds; `print` it. Loads no weights unless `probe` times a few micro-batches."""
-        dtypes = self.dtypes
-        seen = preview_checkpoint(self.gathered).seen  # training reads the checkpoint itself
-        findings = find_troubles(seen)
-        return PlanReport(seen, dtypes, findings, seen.origins, measure(self) if probe else None)
+        return judge_run(self.dtypes, self.gathered, measure(self) if probe else None)
 
     def fit(self) -> None:
         """Trains as `fulgurite train` does: the same run folder, numbers and files.

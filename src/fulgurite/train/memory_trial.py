@@ -31,7 +31,7 @@ from fulgurite.plan.micro_batch import peak
 from fulgurite.stage.base import Batch, StageModule
 from fulgurite.stage.preference import PreferenceModule
 from fulgurite.train.oom import KNOB, Shortage, failure
-from fulgurite.trainer.build import device
+from fulgurite.trainer.device import device
 
 NEEDLESS = 0.5
 """The share of a CPU's free memory below which an estimate is believed: the worst of the measured settings needed 1.15 times what was

@@ -36,7 +36,7 @@ from fulgurite.train.assembly import Assembled, assemble
 from fulgurite.train.callbacks import RunCallbacks, build_callbacks
 from fulgurite.train.lightning import build_checkpoint_plugin
 from fulgurite.trainer.build import build as build_trainer
-from fulgurite.trainer.build import device
+from fulgurite.trainer.device import device
 
 
 class Pieces:

@@ -8,31 +8,16 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import build as make
-from fulgurite.errors import ConfigError
 from fulgurite.precision.policy import Dtypes
 from fulgurite.strategy.build import cluster_environment, join_processes
 from fulgurite.trainer import config as c
-
-
-def device(config: c.Trainer) -> str:
-    """"cuda" or "cpu": the kind of device that this trainer computes on, on this machine."""
-    return "cuda" if config.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def refuse_absent(config: c.Trainer) -> None:
-    """Raise ConfigError if this machine lacks the devices that were asked for."""
-    count = torch.cuda.device_count() if config.accelerator != "cpu" and torch.cuda.is_available() else 0
-    if config.accelerator == "cuda" and not count:
-        raise ConfigError("trainer.accelerator=cuda needs a GPU, and torch finds none; take trainer.accelerator=auto.")
-    if count and (config.devices or 1) > count:
-        raise ConfigError(f"trainer.devices={config.devices} asks for more GPUs than the {count} of this machine; take {count}.")
+from fulgurite.trainer.device import device
 
 
 def build(
