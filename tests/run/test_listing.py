@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from fulgurite.errors import ConfigError
-from fulgurite.run.listing import find_differences, format_runs, list_runs, runs_main, summarize_run
+from fulgurite.cli.runs import runs_main
+from fulgurite.errors import FulguriteError
+from fulgurite.run.listing import find_differences, format_runs, list_runs, summarize_run
 from fulgurite.run.status import lock_run
 
 
@@ -170,7 +171,7 @@ def test_words_that_are_not_known(
     assert runs_main([]) == 0
     assert "fulgurite train makes the first" in capsys.readouterr().out
     for words, part in (["--jsn"], "--json"), (["missing"], "missing is not a folder"), (["a", "b"], "one folder"):
-        with pytest.raises(ConfigError, match=part):
+        with pytest.raises(FulguriteError, match=part):
             runs_main(words)
 
 

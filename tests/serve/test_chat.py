@@ -219,7 +219,7 @@ def test_a_whole_chat_with_an_option(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 def test_it_is_light_until_it_answers() -> None:
     look = "print({'torch', 'transformers'} & set(sys.modules))"
-    code = f"import sys, fulgurite.serve.chat as c; c.chat_main(['--help']); {look}"
+    code = f"import sys; from fulgurite.cli.main import main; main(['chat', '--help']); {look}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"
     assert "temperature" in done.stdout

@@ -7,30 +7,24 @@ import io
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from fulgurite.cli.parser import parse
 from fulgurite.config.renamed import refuse_renamed
 from fulgurite.config.schema import Knob, bare, check, knobs_of, options
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.explain.knob_index import as_json, everything
 from fulgurite.explain.pages import group_page, knob_page, option_page, overview
 from fulgurite.explain.search import Question, asked, search
-from fulgurite.explain.translations import LANGUAGES, fixed, from_locale, spoken
+from fulgurite.explain.translations import fixed, from_locale, spoken
 
 if TYPE_CHECKING:
     from fulgurite.scheduler.config import Scheduler
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse whose complaints are one sentence of ours."""
-
-    def error(self, message: str) -> NoReturn:
-        raise RequestError(f"fulgurite explain: {message}; `fulgurite explain --help` shows how to ask.")
-
-
 def explain_main(words: list[str]) -> int:
     """Print what is known of the words; returns 0. Raises ConfigError or RequestError, for the caller to report."""
-    given = _parser().parse_intermixed_args(words)
+    given = parse("explain", words)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode gets question marks, not a traceback
     # a program gets English unless it asks, whatever the locale of whoever starts it
@@ -53,26 +47,6 @@ def _answer(given: argparse.Namespace) -> str:
     if given.search is not None:
         return search(given.search)
     return "\n\n".join(_page(word) for word in given.words) if given.words else overview()
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="fulgurite explain", allow_abbrev=False,
-        description="What a knob, a group or an option does, what to set it to, why, and who says so.",
-    )
-    parser.add_argument(
-        "words", nargs="*", metavar="WORD", help="a knob (optim.lr), a group (method), an option (method=lora)",
-    )
-    parser.add_argument("--search", metavar="WORD", help="the knobs and options that speak of a word")
-    parser.add_argument("--json", action="store_true", help="for programs: one entry a knob; all of them without words")
-    parser.add_argument(
-        "--plot", action="store_true",
-        help="draw a schedule: scheduler=cosine, with its knobs, optim.lr=... and trainer.max_steps=... as you like; or a preference "
-        "loss: stage=dpo stage.loss=ipo, with stage.beta=... and its kin",
-    )
-    parser.add_argument("--html", action="store_true", help="the whole guide as one page for a browser, without a network")
-    parser.add_argument("--lang", choices=LANGUAGES, help="the language; without it the terminal's (LC_ALL, LANG), and English for --json")
-    return parser
 
 
 def _page(word: str) -> str:

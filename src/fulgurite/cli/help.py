@@ -1,10 +1,29 @@
-"""`fulgurite train --help` and `fulgurite export --help`, from the declarations alone: no Hydra, no torch."""
+"""The help of the commands, from the declarations alone: no Hydra, no torch."""
 
 from __future__ import annotations
 
 import shutil
 import textwrap
 from collections.abc import Sequence
+
+from fulgurite import __version__
+
+OVERVIEW = f"""fulgurite {__version__}: fine-tuning in which every knob explains itself
+
+  fulgurite train [GROUP=OPTION] [KNOB=VALUE] ...   fine-tune; without words: LoRA on a bundled model and data set, on a CPU
+  fulgurite train -m optim.lr=1e-4,1e-3             one run for each value
+  fulgurite train resume.run=RUN                    go on with a run that was stopped
+  fulgurite plan [GROUP=OPTION] [KNOB=VALUE] ...    what `train` with these words would do, cost and get wrong; loads no weights
+  fulgurite plan --rules                            the rules that look at a run before it begins
+  fulgurite explain [KNOB|GROUP|GROUP=OPTION]       what it does, what to set it to, why, and who says so
+  fulgurite explain --search WORD                   the knobs that speak of a word
+  fulgurite chat run=RUN                            talk with what was trained
+  fulgurite export run=RUN out=FOLDER               a folder that plain transformers loads
+  fulgurite runs                                    list and compare what has been run
+
+Begin with `fulgurite train`, then `fulgurite explain optim.lr`.
+Errors are one line (exit 2); failed training says why (exit 3); Ctrl-C saves first (exit 130), as does SIGTERM (exit 143).
+--debug shows tracebacks."""
 
 ASKING = frozenset({"-h", "--help"})
 
@@ -23,6 +42,14 @@ Presets, each a whole run or a search:
   --config-dir DIR           a folder of your own options
 
 `fulgurite explain` has what each of them does and its usual values."""
+CHAT = """fulgurite chat run=RUN | model=FOLDER_OR_OPTION [KNOB=VALUE ...]
+
+Talks with what a run has trained, or with a model. Questions may be piped in, one a line.
+While you chat: /reset forgets the conversation, /system TEXT sets the system message, /quit leaves (so does Ctrl-D).
+Ctrl-C stops an answer.
+Code that a run's config.yaml names (plugins=[...], model.trust_remote_code=true with model.revision=...) runs only if you add
+those words here.
+"""
 WIDEST = 100
 """Columns of the text on a wide terminal."""
 
@@ -32,24 +59,25 @@ def asks(words: Sequence[str]) -> bool:
     return not ASKING.isdisjoint(words)
 
 
-def train_help(words: Sequence[str]) -> int:
-    """Print the help of `fulgurite train`, or the page of `explain` for each word beside the flag; returns the exit status."""
-    named = [word for word in words if not word.startswith("-")]
-    if named:
-        from fulgurite.cli.explain import explain_main
-
-        return max(explain_main([word]) for word in named)
-    print(TRAIN.format(groups=_groups(), presets=_presets()))
-    return 0
+def describe_train() -> str:
+    """The help of `fulgurite train`."""
+    return TRAIN.format(groups=_groups(), presets=_presets())
 
 
-def export_help() -> int:
-    """Print the parameters of `fulgurite export`."""
+def describe_chat() -> str:
+    """The help of `fulgurite chat`."""
+    from fulgurite.config.chat_arguments import ChatConfig
+    from fulgurite.config.schema import knobs_of
+
+    return CHAT + "\n" + "\n".join(f"  {knob.name:15} {knob.meaning} [{knob.default}]" for knob in knobs_of(ChatConfig))
+
+
+def describe_export() -> str:
+    """The help of `fulgurite export`."""
     from fulgurite.config.arguments import usage
     from fulgurite.config.export_arguments import Export
 
-    print(usage(Export, "export"))
-    return 0
+    return usage(Export, "export")
 
 
 def _groups() -> str:

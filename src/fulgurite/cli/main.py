@@ -10,32 +10,18 @@ from collections.abc import Callable, Sequence
 from fulgurite import __version__
 from fulgurite.cli.ending import answering_signals, closed_output, end
 from fulgurite.cli.help import asks
+from fulgurite.cli.parser import build_parser, parse
 from fulgurite.errors import ConfigError, suggest_similar
 from fulgurite.text.console import guard_output
 
-HELP = f"""fulgurite {__version__}: fine-tuning in which every knob explains itself
-
-  fulgurite train [GROUP=OPTION] [KNOB=VALUE] ...   fine-tune; without words: LoRA on a bundled model and data set, on a CPU
-  fulgurite train -m optim.lr=1e-4,1e-3             one run for each value
-  fulgurite train resume.run=RUN                    go on with a run that was stopped
-  fulgurite plan [GROUP=OPTION] [KNOB=VALUE] ...    what `train` with these words would do, cost and get wrong; loads no weights
-  fulgurite plan --rules                            the rules that look at a run before it begins
-  fulgurite explain [KNOB|GROUP|GROUP=OPTION]       what it does, what to set it to, why, and who says so
-  fulgurite explain --search WORD                   the knobs that speak of a word
-  fulgurite chat run=RUN                            talk with what was trained
-  fulgurite export run=RUN out=FOLDER               a folder that plain transformers loads
-  fulgurite runs                                    list and compare what has been run
-
-Begin with `fulgurite train`, then `fulgurite explain optim.lr`.
-Errors are one line (exit 2); failed training says why (exit 3); Ctrl-C saves first (exit 130), as does SIGTERM (exit 143).
---debug shows tracebacks."""
-
 
 def _train(words: list[str]) -> int:
-    from fulgurite.cli.help import train_help
-
     if asks(words):
-        return train_help(words)
+        named = [word for word in words if not word.startswith("-")]
+        if named:  # `train -h optim` is the page of `explain`
+            return max(_explain([word]) for word in named)
+        print(build_parser()[1]["train"].format_help(), end="")
+        return 0
     from fulgurite.cli.train import train_main
 
     return train_main(words)
@@ -54,23 +40,21 @@ def _explain(words: list[str]) -> int:
 
 
 def _chat(words: list[str]) -> int:
+    given = parse("chat", words)
     from fulgurite.serve.chat import chat_main
 
-    return chat_main(words)
+    return chat_main(given.words)
 
 
 def _export(words: list[str]) -> int:
-    from fulgurite.cli.help import export_help
-
-    if asks(words):
-        return export_help()
+    given = parse("export", words)
     from fulgurite.export.model import export_main
 
-    return export_main(words)
+    return export_main(given.words)
 
 
 def _runs(words: list[str]) -> int:
-    from fulgurite.run.listing import runs_main
+    from fulgurite.cli.runs import runs_main
 
     return runs_main(words)
 
@@ -103,7 +87,7 @@ def _run(given: list[str]) -> int:
     if given[:1] == ["help"] and len(given) > 1:  # `help train optim` is `train optim --help`
         given = [*given[1:], "--help"]
     if not given or given[0] in {"-h", "--help", "help"}:
-        print(HELP)
+        print(build_parser()[0].format_help(), end="")
         return 0
     if given[0] == "--version":
         print(__version__)

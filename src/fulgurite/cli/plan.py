@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from fulgurite.errors import FulguriteError, RequestError, suggest_similar
+from fulgurite.cli.parser import parse
+from fulgurite.errors import FulguriteError, RequestError
 from fulgurite.text.console import show, to_one_line
 
 if TYPE_CHECKING:
@@ -16,25 +16,12 @@ if TYPE_CHECKING:
     from fulgurite.plan.prepare import Gathered
     from fulgurite.plan.report import PlanReport
 
-FLAGS = ("--show", "--json", "--probe", "--rules", "--config-dir", "--help")
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse whose complaints are one sentence of ours."""
-
-    def error(self, message: str) -> NoReturn:
-        raise RequestError(f"fulgurite plan: {message}; `fulgurite plan --help` shows how to ask.")
-
 
 def plan_main(words: list[str]) -> int:
     """Print the plan; returns 0, or 2 where a rule refuses the run. Raises FulguriteError where training would before it begins."""
-    given, overrides = _parser().parse_known_intermixed_args(words)
-    for word in overrides:
-        if word in ("-m", "--multirun"):
-            raise RequestError("fulgurite plan looks at one run: leave -m out, and give one value of each knob.")
-        if word.startswith("-"):
-            raise RequestError(f"fulgurite plan has no flag {word}.{suggest_similar(word, FLAGS)} There are {', '.join(FLAGS)}.")
-    overrides = [*given.words, *overrides]
+    if {"-m", "--multirun"} & set(words):
+        raise RequestError("fulgurite plan looks at one run: leave -m out, and give one value of each knob.")
+    given = parse("plan", words)
     if given.rules:
         print(rules_table(given.json))
         return 0
@@ -49,27 +36,11 @@ def plan_main(words: list[str]) -> int:
     if given.show is not None:
         check_word(given.show)
     try:
-        return _planned(compose(restore_words(overrides), folder), given.json, given.probe, given.show)
+        return _planned(compose(restore_words(given.words), folder), given.json, given.probe, given.show)
     except FulguriteError as error:
         if given.json:
             print(json.dumps({"error": to_one_line(str(error)), "status": error.exit_status}, indent=1))
         raise
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="fulgurite plan", allow_abbrev=False,
-        description="What `fulgurite train` with the same words would do, cost and get wrong. No weight is loaded, and nothing is trained.",
-    )
-    parser.add_argument("words", nargs="*", metavar="WORD", help="GROUP=OPTION and KNOB=VALUE, as of `fulgurite train`")
-    parser.add_argument(
-        "--show", metavar="N", help="also print N training examples as text, with what is learned marked; or longest, or FILE:LINE",
-    )
-    parser.add_argument("--json", action="store_true", help="for programs")
-    parser.add_argument("--probe", action="store_true", help="load the model after all, and time a few micro-batches of it")
-    parser.add_argument("--rules", action="store_true", help="every rule: id, severity, where it comes from, what it looks for")
-    parser.add_argument("--config-dir", metavar="FOLDER", help="a folder of your own options")
-    return parser
 
 
 def check_word(word: str) -> str:

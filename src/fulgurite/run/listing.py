@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.config.renamed import with_new_keys
-from fulgurite.errors import ConfigError, suggest_similar
+from fulgurite.errors import ConfigError
 from fulgurite.files.json import read_json
 from fulgurite.logger.metrics_file import LARGEST_STEP, read_rows
 from fulgurite.run.status import is_running
-from fulgurite.text.console import show, to_one_line
+from fulgurite.text.console import to_one_line
 
 MARKS = ("status.json", "metrics.jsonl", "provenance.json")
 """A folder with one of these is a run, or what is left of one."""
@@ -84,29 +83,6 @@ def find_differences(runs: Sequence[RunSummary]) -> dict[str, list[Any]]:
     values = {name: [run.knobs.get(name) for run in runs] for name in names}
     differ = {n for n in names if len({json.dumps(run.knobs.get(n), sort_keys=True, default=str) for run in known}) > 1}
     return {name: column for name, column in values.items() if name in differ}
-
-
-def runs_main(words: Sequence[str]) -> int:
-    """`fulgurite runs [--json] [ROOT]`. Raises ConfigError on other words."""
-    flags = [w for w in words if w.startswith("-")]
-    roots = [w for w in words if not w.startswith("-")]
-    for flag in flags:
-        if flag not in ("--json", "--help", "-h"):
-            raise ConfigError(f"fulgurite runs does not know {flag}.{suggest_similar(flag, ['--json', '--help'])}")
-    if len(roots) > 1:
-        raise ConfigError(f"fulgurite runs takes one folder, not {len(roots)}: {' '.join(roots)}.")
-    if "--help" in flags or "-h" in flags:
-        print("fulgurite runs [--json] [ROOT]\n\nLists the runs under ROOT (runs) and the knobs in which they differ.")
-        return 0
-    if not roots and not Path("runs").is_dir():
-        print("[]" if "--json" in flags else "No runs here yet: fulgurite train makes the first, in the folder runs.")
-        return 0
-    runs = list_runs(roots[0] if roots else "runs")
-    if "--json" in flags:
-        print(json.dumps([dataclasses.asdict(run) for run in runs], indent=1, default=str))
-    else:
-        show(format_runs(runs))
-    return 0
 
 
 def format_runs(runs: Sequence[RunSummary], width: int | None = None) -> str:

@@ -14,18 +14,8 @@ from typing import Any, TextIO
 from fulgurite.config.arguments import parse
 from fulgurite.config.chat_arguments import ChatConfig
 from fulgurite.config.guard import Allowed, split_allowed
-from fulgurite.config.schema import knobs_of
 from fulgurite.errors import ConfigError, ModelError, suggest_similar
 from fulgurite.text.console import escape
-
-HELP = """fulgurite chat run=RUN | model=FOLDER_OR_OPTION [KNOB=VALUE ...]
-
-Talks with what a run has trained, or with a model. Questions may be piped in, one a line.
-While you chat: /reset forgets the conversation, /system TEXT sets the system message, /quit leaves (so does Ctrl-D).
-Ctrl-C stops an answer.
-Code that a run's config.yaml names (plugins=[...], model.trust_remote_code=true with model.revision=...) runs only if you add
-those words here.
-"""
 
 
 @dataclass(slots=True)
@@ -41,9 +31,6 @@ class Partner:
 
 def chat_main(words: Sequence[str]) -> int:
     """`fulgurite chat run=...`. Returns the exit status; raises ConfigError or ModelError for a wrong request."""
-    if {"-h", "--help"} & set(words):
-        print(HELP + "\n" + "\n".join(f"  {k.name:15} {k.meaning} [{k.default}]" for k in knobs_of(ChatConfig)))
-        return 0
     allowed, words = split_allowed(words)
     config = read(words)
     if sys.stdin.isatty():

@@ -1,0 +1,143 @@
+"""The argparse tree of the command line: one parser for each command. Imports neither torch nor Hydra."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NoReturn
+
+from fulgurite import __version__
+from fulgurite.cli import help
+from fulgurite.errors import RequestError, suggest_similar
+
+CFG = ("job", "hydra", "all")
+INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+"""The values of Hydra's flags --cfg and --info."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """argparse whose complaints are one sentence of ours, and whose help may be a text of ours."""
+
+    def __init__(self, prog: str, text: Callable[[], str] | None = None, **options: Any) -> None:
+        super().__init__(prog, allow_abbrev=False, **options)
+        self._text = text
+
+    def format_help(self) -> str:
+        """The text of ours, if there is one."""
+        return super().format_help() if self._text is None else f"{self._text()}\n"
+
+    def error(self, message: str) -> NoReturn:
+        """Raises RequestError."""
+        raise RequestError(f"{self.prog}: {message}; `{self.prog} --help` shows how to ask.")
+
+    @property
+    def flags(self) -> list[str]:
+        """The flags by their long names."""
+        return [action.option_strings[-1] for action in self._actions if action.option_strings]
+
+
+@cache
+def build_parser() -> tuple[CommandParser, dict[str, CommandParser]]:
+    """Returns the parser of `fulgurite`, and those of its commands by name."""
+    root = CommandParser("fulgurite", text=lambda: help.OVERVIEW)
+    root.add_argument("--version", action="version", version=__version__)
+    tree = root.add_subparsers(dest="command", parser_class=CommandParser)
+    for add in (_add_train, _add_plan, _add_explain, _add_chat, _add_export, _add_runs):
+        add(tree)
+    return root, dict(tree.choices)
+
+
+def parse(command: str, words: Sequence[str]) -> argparse.Namespace:
+    """Parses the words of a command; flags and other words may be mixed. Raises RequestError."""
+    parser = build_parser()[1][command]
+    given, rest = parser.parse_known_intermixed_args(list(words))
+    for word in rest:
+        if word.startswith("-"):
+            flag = word.partition("=")[0]
+            near = suggest_similar(flag, parser.flags)
+            raise RequestError(f"{parser.prog} has no flag {flag}.{near} There are {', '.join(parser.flags)}.")
+    given.words = [*given.words, *rest]
+    return given
+
+
+def _one_of(values: Sequence[str]) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if value not in values:
+            raise argparse.ArgumentTypeError(f"{value} is not allowed: one of {', '.join(values)}")
+        return value
+
+    return check
+
+
+def _add_words(parser: CommandParser, text: str, metavar: str = "WORD") -> None:
+    parser.add_argument("words", nargs="*", metavar=metavar, help=text)
+
+
+def _add_train(tree: Any) -> None:
+    """Hydra's flags that are safe and of use here, and no others.
+
+    Left out: --experimental-rerun, which loads a pickle; --config-name and --config-path, which --config-dir with an
+    experiment replaces; --run, which is the default.
+    """
+    parser = tree.add_parser("train", text=help.describe_train, add_help=False)
+    _add_words(parser, "GROUP=OPTION and KNOB=VALUE")
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("-c", "--cfg", type=_one_of(CFG))
+    parser.add_argument("-p", "--package")
+    parser.add_argument("-cd", "--config-dir")
+    parser.add_argument("-i", "--info", type=_one_of(INFO))
+    parser.add_argument("--hydra-help", action="store_true")
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("--resolve", action="store_true")
+    parser.add_argument("-sc", "--shell-completion", action="store_true")
+
+
+def _add_plan(tree: Any) -> None:
+    parser = tree.add_parser("plan", description=(
+        "What `fulgurite train` with the same words would do, cost and get wrong. No weight is loaded, and nothing is trained."
+    ))
+    _add_words(parser, "GROUP=OPTION and KNOB=VALUE, as of `fulgurite train`")
+    parser.add_argument(
+        "--show", metavar="N",
+        help="also print N training examples as text, with what is learned marked; or longest, or FILE:LINE",
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--probe", action="store_true", help="load the model after all, and time a few micro-batches")
+    parser.add_argument("--rules", action="store_true", help="every rule: id, severity, source, what it looks for")
+    parser.add_argument("--config-dir", metavar="FOLDER", help="a folder of your own options")
+
+
+def _add_explain(tree: Any) -> None:
+    from fulgurite.explain.translations import LANGUAGES
+
+    parser = tree.add_parser("explain", description=(
+        "What a knob, a group or an option does, what to set it to, why, and who says so."
+    ))
+    _add_words(parser, "a knob (optim.lr), a group (method), an option (method=lora)")
+    parser.add_argument("--search", metavar="WORD", help="the knobs and options that speak of a word")
+    parser.add_argument("--json", action="store_true", help="for programs: one entry a knob; all of them without words")
+    parser.add_argument(
+        "--plot", action="store_true",
+        help="draw a schedule: scheduler=cosine, with its knobs, optim.lr=... and trainer.max_steps=... as you like; or "
+        "a preference loss: stage=dpo stage.loss=ipo, with stage.beta=... and its kin",
+    )
+    parser.add_argument("--html", action="store_true", help="the whole guide as a page for a browser, without a network")
+    parser.add_argument(
+        "--lang", choices=LANGUAGES,
+        help="the language; without it the terminal's (LC_ALL, LANG), and English for --json",
+    )
+
+
+def _add_chat(tree: Any) -> None:
+    _add_words(tree.add_parser("chat", text=help.describe_chat), "KNOB=VALUE")
+
+
+def _add_export(tree: Any) -> None:
+    _add_words(tree.add_parser("export", text=help.describe_export), "KNOB=VALUE")
+
+
+def _add_runs(tree: Any) -> None:
+    parser = tree.add_parser("runs", description="Lists the runs under a folder and the knobs in which they differ.")
+    _add_words(parser, "the folder, `runs` if none is given", "ROOT")
+    parser.add_argument("--json", action="store_true", help="for programs")
