@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fulgurite.monitor.history import About, Trail, TrainingFacts
-from fulgurite.monitor.outcome import Ending, ending
+from fulgurite.monitor.outcome import RunEnding, ending
 from fulgurite.monitor.rules import RULES, Moment
 from fulgurite.run.status import track_status
 
@@ -163,8 +163,8 @@ def told(course: Course, steps: int) -> tuple[Trail, list[dict[str, Any]]]:
 
 
 def test_a_run_that_diverged_is_not_done() -> None:
-    assert ending(*told(HEALTHY, 60)) == Ending()
-    assert Ending().opening() == "Done:"
+    assert ending(*told(HEALTHY, 60)) == RunEnding()
+    assert RunEnding().opening() == "Done:"
     for climb in ([6.2, 26, 50], [2.0, 2.1, 2.0, 2.1, 6.0, 6.1], [2 + 0.05 * n for n in range(60)]):
         for steps in (len(climb), 70):
             how = ending(*told(Course(climb), steps))
@@ -174,10 +174,10 @@ def test_a_run_that_diverged_is_not_done() -> None:
 
 def test_a_run_that_came_back_ended_with_warnings() -> None:
     how = ending(*told(Course([2.0, 2.1, 2.0, 2.1, 6.0, 6.1, 2.0, 2.1]), 30))
-    assert how == Ending(("spike (step 6)",))
+    assert how == RunEnding(("spike (step 6)",))
     assert (how.state, how.opening()) == ("finished", "Ended with 1 warning: spike (step 6);")
     note = {"step": 9, "rule": "dpo-falls", "severity": "note", "values": {}}
-    assert ending(told(HEALTHY, 60)[0], [note]) == Ending()
+    assert ending(told(HEALTHY, 60)[0], [note]) == RunEnding()
 
 
 def test_the_status_file_carries_how_it_ended(tmp_path: Path) -> None:

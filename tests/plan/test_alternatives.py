@@ -14,7 +14,7 @@ from fulgurite.config.run import RunConfig
 from fulgurite.plan import alternatives
 from fulgurite.plan import prepare as room
 from fulgurite.plan.alternatives import cheaper
-from fulgurite.plan.context import Memory, ModelFacts, Part
+from fulgurite.plan.context import Memory, MemoryPart, ModelFacts
 from fulgurite.plan.preflight import checked_source
 from fulgurite.run.resume_plan import preview_resume
 
@@ -32,7 +32,7 @@ def test_cheaper_words_are_looked_for_only_where_memory_is_short(monkeypatch: py
     run = found.composed
     # a stand-in for plan/memory.py: trained parameters and rows at a time, so that each word shows
     def count(run: RunConfig, model: ModelFacts, *_: object) -> Memory:
-        return Memory(Part(weights=model.trained, activations=1000 * run.trainer.micro_batch_size))
+        return Memory(MemoryPart(weights=model.trained, activations=1000 * run.trainer.micro_batch_size))
 
     monkeypatch.setattr(alternatives, "estimate", count)
     seen = replace(found.seen, memory=count(run.run, found.seen.model))

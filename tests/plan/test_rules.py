@@ -15,7 +15,7 @@ from tests.plan.made import said, seen
 
 from fulgurite.checkpoint.resume import Change
 from fulgurite.config.compose import compose
-from fulgurite.plan.context import Cheaper, DataFacts, Disk, Machine, Memory, ModelFacts, Part, Weights
+from fulgurite.plan.context import Cheaper, DataFacts, Disk, Machine, Memory, MemoryPart, ModelFacts, Weights
 from fulgurite.plan.rules import RULES, find_troubles
 from fulgurite.plan.rules.precision import unmoved
 from fulgurite.run.resume_plan import ResumePlan
@@ -35,8 +35,8 @@ def data(**facts: Any) -> DataFacts:
 
 
 def memory(training: float, evaluation: float = 1, rollouts: float | None = None) -> Memory:
-    drawn = None if rollouts is None else Part(weights=int(rollouts * GB))
-    return Memory(Part(weights=GB, activations=int((training - 1) * GB)), Part(weights=int(evaluation * GB)), drawn)
+    drawn = None if rollouts is None else MemoryPart(weights=int(rollouts * GB))
+    return Memory(MemoryPart(weights=GB, activations=int((training - 1) * GB)), MemoryPart(weights=int(evaluation * GB)), drawn)
 
 
 def free(gigabytes: float, **facts: Any) -> Machine:

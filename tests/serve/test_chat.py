@@ -20,7 +20,7 @@ from fulgurite.model.config import Tiny
 from fulgurite.model.generate import generate
 from fulgurite.model.tiny import build
 from fulgurite.serve import chat
-from fulgurite.serve.chat import ChatConfig, Conversation, Partner, chat_main, read
+from fulgurite.serve.chat import ChatConfig, ChatSession, Partner, chat_main, read
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def talk(partner: Partner, lines: str, **how: Any) -> str:
     config = ChatConfig(model="x", temperature=0.0, max_new_tokens=5)
     for name, value in how.items():
         setattr(config, name, value)
-    assert Conversation(partner, config, out).hold(io.StringIO(lines)) == 0
+    assert ChatSession(partner, config, out).hold(io.StringIO(lines)) == 0
     return out.getvalue()
 
 
@@ -173,7 +173,7 @@ def test_a_person_is_asked_with_a_prompt(partner: Partner, monkeypatch: pytest.M
     monkeypatch.setattr("builtins.input", ask)
     out = io.StringIO()
     config = ChatConfig(model="x", temperature=0.0, max_new_tokens=5)
-    assert Conversation(partner, config, out).hold(Terminal()) == 0
+    assert ChatSession(partner, config, out).hold(Terminal()) == 0
     assert prompts == ["> "] * 3
     assert out.getvalue().startswith("Ask something.")
     assert "> Why?" not in out.getvalue()

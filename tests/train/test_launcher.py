@@ -22,11 +22,11 @@ from fulgurite.train.launcher import Launch, launch
 HEAD = """
 import os, signal, sys, time
 from fulgurite.train import rank_process as rank
-from fulgurite.train.rank_process import Report, follow_launcher, report
+from fulgurite.train.rank_process import RankReport, follow_launcher, report
 follow_launcher()
 number = int(os.environ["RANK"])
 def leave(status, line, lost=False):
-    report(Report(status, line, lost)); sys.exit(status)
+    report(RankReport(status, line, lost)); sys.exit(status)
 def there(name):
     open(os.path.join(os.environ["PLACE"], f"{name}{number}"), "w").close()
 def wait_for(name):

@@ -68,9 +68,9 @@ def end(error: BaseException, debug: bool) -> int:
     if not found.line:
         return found.status
     if "RANK" in os.environ:
-        from fulgurite.train.rank_process import Report, report
+        from fulgurite.train.rank_process import RankReport, report
 
-        if report(Report(found.status, found.line, found.lost)):
+        if report(RankReport(found.status, found.line, found.lost)):
             return found.status
     # started by another launcher: one line, not one a process
     if rank() == 0 or (found.status == TrainingFailed.exit_status and not found.lost):

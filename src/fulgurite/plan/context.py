@@ -168,7 +168,7 @@ class Machine:
 
 
 @dataclass(slots=True)
-class Part:
+class MemoryPart:
     """The bytes of one phase at its peak."""
 
     weights: int = 0
@@ -188,10 +188,10 @@ class Part:
 class Memory:
     """The bytes at the peak of each phase; None where a run has no such phase."""
 
-    training: Part
-    evaluation: Part | None = None
-    rollouts: Part | None = None
-    loading: Part | None = None
+    training: MemoryPart
+    evaluation: MemoryPart | None = None
+    rollouts: MemoryPart | None = None
+    loading: MemoryPart | None = None
 
     @property
     def peak(self) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fulgurite.plan.context import Machine, Memory, ModelFacts, Part, Weights
+from fulgurite.plan.context import Machine, Memory, MemoryPart, ModelFacts, Weights
 from fulgurite.precision.config import WIDTH, Rounding
 
 if TYPE_CHECKING:
@@ -63,18 +63,18 @@ def estimate(run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: M
     scores = logits(run.stage, model, tokens)
     # A step finds the logits' memory free, which is large enough to have gone back; on a CPU not the activations', which is in pieces.
     reused = scores + head + (0 if machine.device == "cpu" else kept + copied)
-    training = Part(*held, kept + copied, scores + head, other + max(0, scratch(run.optim, run.precision, model) - reused))
+    training = MemoryPart(*held, kept + copied, scores + head, other + max(0, scratch(run.optim, run.precision, model) - reused))
     width = WIDTH[model.compute_dtype]
     looked = tokens * (6 * model.hidden + 4 * model.intermediate) * max(width, 2)  # one layer at a time, nothing kept
-    evaluation = Part(*held, looked, scores + head_copy(model), other)
+    evaluation = MemoryPart(*held, looked, scores + head_copy(model), other)
     rollouts = None
     if answers:
         own = 0 if run.stage.engine == "vllm" else cache
-        rollouts = Part(*held, own, drawn * model.vocab * (width + 2 * 4), other)
+        rollouts = MemoryPart(*held, own, drawn * model.vocab * (width + 2 * 4), other)
     return Memory(training=training, evaluation=evaluation, rollouts=rollouts, loading=loading(run.method, model, base))
 
 
-def loading(method: Method, model: ModelFacts, base: int) -> Part:
+def loading(method: Method, model: ModelFacts, base: int) -> MemoryPart:
     """The file as it is mapped beside the weights that are made of it; mapped alone where both have one dtype.
 
     A method that loads what trains and stores the rest otherwise makes every weight anew, from the file or from what was loaded.
@@ -85,7 +85,7 @@ def loading(method: Method, model: ModelFacts, base: int) -> Part:
     made = 0 if kind == (model.stored_dtype or "float32") else numbers * WIDTH[kind]
     if kind != model.frozen_dtype and any(not t.trained for t in model.tensors):
         made = max(made, sum(t.bytes for t in model.tensors))
-    return Part(weights=stored + made, other=base)
+    return MemoryPart(weights=stored + made, other=base)
 
 
 def gradients(model: ModelFacts) -> int:

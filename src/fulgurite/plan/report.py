@@ -11,7 +11,7 @@ from fulgurite.config.decision import Decision
 from fulgurite.config.provenance import plain
 from fulgurite.data.report import count_lengths
 from fulgurite.explain.layout import value_words
-from fulgurite.plan.context import Part, Seen
+from fulgurite.plan.context import MemoryPart, Seen
 from fulgurite.plan.diagnostic import Trouble
 from fulgurite.plan.timing import Timing
 from fulgurite.precision.policy import Dtypes
@@ -178,7 +178,7 @@ def memory(seen: Seen) -> str:
     """The peak by part, in each phase."""
     if seen.memory is None:
         return "  not estimated"
-    phases: dict[str, Part | None] = {name: getattr(seen.memory, name) for name in PHASES}
+    phases: dict[str, MemoryPart | None] = {name: getattr(seen.memory, name) for name in PHASES}
     there = [(name, part) for name, part in phases.items() if part is not None]
     rows = [[n, *(f"{size(getattr(part, p)):>{max(9, len(p))}}" for p in PARTS), f"{size(part.total):>9}"] for n, part in there]
     head = ["phase", *(f"{p:>{max(9, len(p))}}" for p in PARTS), f"{'peak':>9}"]
@@ -245,7 +245,7 @@ def as_dict(
     }
 
 
-def _part(part: Part) -> dict[str, int]:
+def _part(part: MemoryPart) -> dict[str, int]:
     return {name: getattr(part, name) for name in PARTS} | {"total": part.total}
 
 

@@ -36,7 +36,7 @@ def chat_main(words: Sequence[str]) -> int:
     if sys.stdin.isatty():
         print("Loading ...", file=sys.stderr, flush=True)
     partner = _load(config, allowed)
-    return Conversation(partner, config, sys.stdout).hold(sys.stdin)
+    return ChatSession(partner, config, sys.stdout).hold(sys.stdin)
 
 
 def read(words: Sequence[str]) -> ChatConfig:
@@ -51,7 +51,7 @@ def read(words: Sequence[str]) -> ChatConfig:
     return config
 
 
-class Conversation:
+class ChatSession:
     """Turns of one conversation, written to `out` as they come."""
 
     def __init__(self, partner: Partner, config: ChatConfig, out: TextIO) -> None:

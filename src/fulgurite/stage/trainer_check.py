@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 
-class Stage(Protocol):
+class AnyStage(Protocol):
     """What is asked of a stage."""
 
     run: RunConfig
@@ -37,21 +37,21 @@ OWN_AUTOCAST = ("32-true", "bf16-mixed")
 has 32-true."""
 
 
-def refuse_other_mathematics(trainer: Trainer, stage: Stage) -> None:
+def refuse_other_mathematics(trainer: Trainer, stage: AnyStage) -> None:
     """Raises ConfigError, one sentence, if the Trainer's arguments differ from what the stage computes with. Before
     data is loaded."""
     for sentence in _differences(trainer, stage):
         raise ConfigError(sentence)
 
 
-def refuse_cut_steps(trainer: Trainer, stage: Stage) -> None:
+def refuse_cut_steps(trainer: Trainer, stage: AnyStage) -> None:
     """Raises ConfigError, one sentence, if the batches are not those of the run, or an optimizer step would be cut.
     Before step 1."""
     for sentence in _cuts(trainer, stage):
         raise ConfigError(sentence)
 
 
-def _differences(trainer: Trainer, stage: Stage) -> Iterator[str]:
+def _differences(trainer: Trainer, stage: AnyStage) -> Iterator[str]:
     count, config = stage.micro_batches_per_step, stage.run.trainer
     if count and trainer.accumulate_grad_batches != count:
         yield (
@@ -99,7 +99,7 @@ def _differences(trainer: Trainer, stage: Stage) -> Iterator[str]:
         )
 
 
-def _cuts(trainer: Trainer, stage: Stage) -> Iterator[str]:
+def _cuts(trainer: Trainer, stage: AnyStage) -> Iterator[str]:
     count = max(stage.micro_batches_per_step, 1)
     if stage.micro_batches_per_step and not isinstance(
         getattr(trainer.train_dataloader, "sampler", None), FromPosition
@@ -131,7 +131,7 @@ def _cuts(trainer: Trainer, stage: Stage) -> Iterator[str]:
         )
 
 
-def clipping(stage: Stage) -> tuple[float, str]:
+def clipping(stage: AnyStage) -> tuple[float, str]:
     """The gradient norm, or value, to clip to, 0.0 for none, and by which of them. Under privacy each row's gradient
     is clipped."""
     config = stage.run.trainer

@@ -46,7 +46,7 @@ class Strategy(Option):
 
 @option("strategy", "auto")
 @dataclass(slots=True)
-class Auto(Strategy):
+class AutoStrategy(Strategy):
     """One device, the GPU if there is one; ddp if more are asked for, or a launcher started several processes."""
 
     builds: ClassVar[str] = "fulgurite.strategy.build:build_auto"

@@ -11,7 +11,7 @@ from typing import Any
 from fulgurite.config.resolve import halve
 from fulgurite.errors import is_shortage
 from fulgurite.files.atomic import remove_drafts, write_output
-from fulgurite.monitor.outcome import Ending, ending
+from fulgurite.monitor.outcome import RunEnding, ending
 from fulgurite.plan.verdict import write
 from fulgurite.run.folder import write_run
 from fulgurite.run.status import track_status
@@ -40,7 +40,7 @@ def train(pieces: Pieces) -> None:
         say(closing(pieces, how))
 
 
-def fit_in_memory(pieces: Pieces) -> Ending:
+def fit_in_memory(pieces: Pieces) -> RunEnding:
     """Trains to the end. Out of memory halves the micro-batch once; TrainingFailed the second time, and if the weights do not fit.
 
     Trackers stay open over both parts: a run is one run to them, with each row once.
@@ -56,7 +56,7 @@ def fit_in_memory(pieces: Pieces) -> Ending:
             short = fit_once(pieces)
             if short is None:
                 watch = pieces.callbacks.watch
-                return ending(watch.seen.trail, watch.voice.rows) if watch is not None else Ending()
+                return ending(watch.seen.trail, watch.voice.rows) if watch is not None else RunEnding()
             if why := kept_whole(pieces.composed.run, again):
                 raise failure(pieces.composed.run, short, why)
             pieces.release()

@@ -33,7 +33,7 @@ from fulgurite.errors import Interrupted, TrainingFailed
 from fulgurite.run.status import correct_status
 from fulgurite.strategy.config import available
 from fulgurite.text.console import say, say_error
-from fulgurite.train.rank_process import Report, environment
+from fulgurite.train.rank_process import RankReport, environment
 
 GRACE = 30.0
 """Seconds that the other ranks have to leave after one has ended, or all of them after a signal."""
@@ -59,7 +59,7 @@ class Rank:
     pipe: int
     """The end of the pipe from which its report is read."""
     ended: float | None = None
-    report: Report | None = None
+    report: RankReport | None = None
     killed: str = ""
     """What it did when this launcher killed it."""
     cpu: float = 0.0
@@ -304,11 +304,11 @@ def _survive_hangup() -> None:
             os.dup2(nowhere, stream)
 
 
-def _read(pipe: int) -> Report | None:
+def _read(pipe: int) -> RankReport | None:
     """The report that a rank has left in its pipe."""
     try:
         found = json.loads(os.read(pipe, 1 << 16).splitlines()[0])
-        return Report(int(found["status"]), str(found["line"]), bool(found["lost"]))
+        return RankReport(int(found["status"]), str(found["line"]), bool(found["lost"]))
     except (OSError, ValueError, IndexError, KeyError, TypeError):
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fulgurite.config.provenance import Composed
 from fulgurite.method.modules import count_parameters
 from fulgurite.method.summary import table
-from fulgurite.monitor.outcome import Ending
+from fulgurite.monitor.outcome import RunEnding
 from fulgurite.train.pieces import Pieces
 
 
@@ -44,7 +44,7 @@ def derived_lines(composed: Composed) -> list[str]:
     return [f"  {name} = {values[name]}: {origin.reason}" for name, origin in derived.items()]
 
 
-def closing(pieces: Pieces, how: Ending) -> str:
+def closing(pieces: Pieces, how: RunEnding) -> str:
     """The answers before and after, how the run ended, its folder, and what to do next."""
     stage, trainer, folder = pieces.module, pieces.trainer, pieces.folder
     last = stage.step_record.get("train/loss")

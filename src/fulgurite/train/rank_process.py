@@ -30,7 +30,7 @@ PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class RankReport:
     """How a rank ended: its exit status and its error line; `lost` if all it knows is that another rank is gone."""
 
     status: int
@@ -63,7 +63,7 @@ def follow_launcher() -> None:
     threading.Thread(target=_watch, args=(launcher, asked, Path(folder)), name="launcher-watch", daemon=True).start()
 
 
-def report(found: Report) -> bool:
+def report(found: RankReport) -> bool:
     """Hand the error line to the launcher, which prints one for all ranks. False if there is no launcher: print it here."""
     if _Link.pipe is None:
         return False

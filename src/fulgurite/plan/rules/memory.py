@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fulgurite.plan.context import Part, Seen
+from fulgurite.plan.context import MemoryPart, Seen
 from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import DISK_FULL, DISK_TIGHT, MEMORY_FULL, MEMORY_TIGHT
 from fulgurite.rules.registry import Finding, Severity
@@ -100,7 +100,7 @@ def _nothing_fits(seen: Seen) -> bool:
     )
 
 
-def _largest(seen: Seen) -> tuple[str, Part]:
+def _largest(seen: Seen) -> tuple[str, MemoryPart]:
     assert seen.memory is not None
     phases = {"Training": seen.memory.training, "Evaluation": seen.memory.evaluation, "A rollout": seen.memory.rollouts}
     return max(((name, part) for name, part in phases.items() if part is not None), key=lambda pair: pair[1].total)
