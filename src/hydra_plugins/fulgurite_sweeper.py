@@ -1,7 +1,8 @@
 """Hydra's door to our search: `hydra/sweeper=fulgurite`, which every conf/sweep/*.yaml chooses.
 
-hydra-optuna-sweeper was looked at: its 1.3 needs Optuna 2, knows no study that goes on, no pruning inside a trial, and dies on
-a NaN. Hydra finds plug-ins in this namespace only. It imports every one of them at each start: nothing heavy here.
+hydra-optuna-sweeper was looked at: its 1.3 needs Optuna 2, knows no study that goes on, no pruning inside a trial,
+and dies on a NaN. Hydra finds plug-ins in this namespace only. It imports every one of them at each start: nothing
+heavy here.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ class FulguriteSweeper(Sweeper):
 
 
 ConfigStore.instance().store(
-    group="hydra/sweeper", name="fulgurite", node={"_target_": "hydra_plugins.fulgurite_sweeper.FulguriteSweeper"}, provider="fulgurite"
+    group="hydra/sweeper",
+    name="fulgurite",
+    node={"_target_": "hydra_plugins.fulgurite_sweeper.FulguriteSweeper"},
+    provider="fulgurite",
 )
 
 __all__ = ["FulguriteSweeper"]

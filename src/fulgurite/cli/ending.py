@@ -20,7 +20,8 @@ from fulgurite.text.console import rank, say_error
 HOME = Path(__file__).resolve().parents[1]
 """The package: frames in it are ours."""
 LOST = (
-    "Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting", "Socket Timeout", "Connection refused",
+    "Connection closed by "
+    "peer", "Connection reset by peer", "Broken pipe", "Timed out waiting", "Socket Timeout", "Connection refused",
     "recvValue failed", "sendBytes failed", "timed out after",
 )
 """What gloo and its store say if another process of the run is gone, or does not answer."""
@@ -29,7 +30,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The exit status and the error line of a command; `lost` if another process of the run is to blame and says why."""
+    """The exit status and the error line of a command; `lost` if another process of the run is to blame and says
+    why."""
 
     status: int
     line: str
@@ -38,7 +40,8 @@ class Ending:
 
 @contextlib.contextmanager
 def answering_signals() -> Iterator[None]:
-    """Raise Interrupted for SIGTERM and its kin inside the block, as Python does for Ctrl-C. Training has handlers of its own."""
+    """Raise Interrupted for SIGTERM and its kin inside the block, as Python does for Ctrl-C. Training has handlers
+    of its own."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -54,7 +57,10 @@ def answering_signals() -> Iterator[None]:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(f"Stopped by {signal.Signals(number).name} outside of the training steps; earlier checkpoints are whole.", number)
+    raise Interrupted(
+        f"Stopped by {signal.Signals(number).name} outside of the training steps; earlier checkpoints are whole.",
+        number,
+    )
 
 
 def end(error: BaseException, debug: bool) -> int:
@@ -79,16 +85,21 @@ def end(error: BaseException, debug: bool) -> int:
 
 
 def ending_of(error: BaseException) -> Ending:
-    """The exit status and the line for any exception: 2 for a wrong request, 3 for a failure, 130 and 143 for an interrupt."""
+    """The exit status and the line for any exception: 2 for a wrong request, 3 for a failure, 130 and 143 for an
+    interrupt."""
     if isinstance(error, FulguriteError | Interrupted):
         return Ending(error.exit_status, str(error))
     if isinstance(error, KeyboardInterrupt) or _was_interrupted(error):
-        return Ending(Interrupted.STATUSES[0], "Interrupted outside of the training steps; earlier checkpoints are whole.")
+        return Ending(
+            Interrupted.STATUSES[0], "Interrupted outside of the training steps; earlier checkpoints are whole."
+        )
     if isinstance(error, SystemExit):
         return _left(error)
     if is_shortage(error):
         text = " ".join(str(error).split())[:160] or "no more was said"
-        return Ending(TrainingFailed.exit_status, f"Out of memory ({text}). Close other programs, or take a smaller model.")
+        return Ending(
+            TrainingFailed.exit_status, f"Out of memory ({text}). Close other programs, or take a smaller model."
+        )
     if "RANK" in os.environ and _is_lost(error):
         line = "The connection to another process of this run is gone: that process says why."
         return Ending(TrainingFailed.exit_status, line, lost=True)
@@ -97,7 +108,8 @@ def ending_of(error: BaseException) -> Ending:
         return Ending(2, f"{text} (at {place_of(error)}). --debug shows the traceback.")
     return Ending(
         TrainingFailed.exit_status,
-        f"Unexpected {_last_line(error)} (at {place_of(error)}). Fulgurite should have refused this in a sentence of its own; "
+        f"Unexpected {_last_line(error)} (at {place_of(error)}). Fulgurite should have refused this in a sentence of "
+        f"its own; "
         "--debug shows the traceback.",
     )
 
@@ -128,13 +140,16 @@ def _was_interrupted(error: BaseException) -> bool:
 
 
 def _left(error: SystemExit) -> Ending:
-    """`--help` of a command leaves with 0; a call of sys.exit in code that is not ours is a failure, whatever its status."""
+    """`--help` of a command leaves with 0; a call of sys.exit in code that is not ours is a failure, whatever its
+    status."""
     frames = traceback.extract_tb(error.__traceback__)
     if error.code in (0, None) and frames and Path(frames[-1].filename).is_relative_to(HOME):
         return Ending(0, "")
     code = "" if error.code is None else repr(error.code)[:200]
     place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
-    return Ending(TrainingFailed.exit_status, f"The command was left by sys.exit({code}) at {place}; --debug shows the traceback.")
+    return Ending(
+        TrainingFailed.exit_status, f"The command was left by sys.exit({code}) at {place}; --debug shows the traceback."
+    )
 
 
 def _is_lost(error: BaseException) -> bool:

@@ -10,10 +10,10 @@ from fulgurite import __version__
 
 OVERVIEW = f"""fulgurite {__version__}: fine-tuning in which every knob explains itself
 
-  fulgurite train [GROUP=OPTION] [KNOB=VALUE] ...   fine-tune; without words: LoRA on a bundled model and data set, on a CPU
+  fulgurite train [GROUP=OPTION] [KNOB=VALUE] ...   fine-tune; without words: LoRA on a bundled model and data, on a CPU
   fulgurite train -m optim.lr=1e-4,1e-3             one run for each value
   fulgurite train resume.run=RUN                    go on with a run that was stopped
-  fulgurite plan [GROUP=OPTION] [KNOB=VALUE] ...    what `train` with these words would do, cost and get wrong; loads no weights
+  fulgurite plan [GROUP=OPTION] [KNOB=VALUE] ...    what `train` would do, cost and get wrong; loads no weights
   fulgurite plan --rules                            the rules that look at a run before it begins
   fulgurite explain [KNOB|GROUP|GROUP=OPTION]       what it does, what to set it to, why, and who says so
   fulgurite explain --search WORD                   the knobs that speak of a word
@@ -22,7 +22,8 @@ OVERVIEW = f"""fulgurite {__version__}: fine-tuning in which every knob explains
   fulgurite runs                                    list and compare what has been run
 
 Begin with `fulgurite train`, then `fulgurite explain optim.lr`.
-Errors are one line (exit 2); failed training says why (exit 3); Ctrl-C saves first (exit 130), as does SIGTERM (exit 143).
+Errors are one line (exit 2); failed training says why (exit 3); Ctrl-C saves first (exit 130), as does SIGTERM
+(exit 143).
 --debug shows tracebacks."""
 
 ASKING = frozenset({"-h", "--help"})
@@ -47,7 +48,8 @@ CHAT = """fulgurite chat run=RUN | model=FOLDER_OR_OPTION [KNOB=VALUE ...]
 Talks with what a run has trained, or with a model. Questions may be piped in, one a line.
 While you chat: /reset forgets the conversation, /system TEXT sets the system message, /quit leaves (so does Ctrl-D).
 Ctrl-C stops an answer.
-Code that a run's config.yaml names (plugins=[...], model.trust_remote_code=true with model.revision=...) runs only if you add
+Code that a run's config.yaml names (plugins=[...], model.trust_remote_code=true with model.revision=...) runs only if
+you add
 those words here.
 """
 WIDEST = 100
@@ -95,7 +97,11 @@ def _groups() -> str:
 def _presets() -> str:
     from fulgurite.config.paths import conf_dir
 
-    found = [f"+{kind}={path.stem}" for kind in ("experiment", "sweep", "find") for path in sorted((conf_dir() / kind).glob("*.yaml"))]
+    found = [
+        f"+{kind}={path.stem}"
+        for kind in ("experiment", "sweep", "find")
+        for path in sorted((conf_dir() / kind).glob("*.yaml"))
+    ]
     return textwrap.fill(", ".join(found), _width(), initial_indent="  ", subsequent_indent="  ")
 
 

@@ -1,4 +1,5 @@
-"""The command `fulgurite`: picks the subcommand, and turns errors into one line and an exit status. Imports nothing heavy."""
+"""The command `fulgurite`: picks the subcommand, and turns errors into one line and an exit status. Imports nothing
+heavy."""
 
 from __future__ import annotations
 
@@ -101,7 +102,9 @@ def _run(given: list[str]) -> int:
 
         return completion_main(rest, COMMANDS)
     if command not in COMMANDS:
-        raise ConfigError(f"There is no command {command}.{suggest_similar(command, COMMANDS)} `fulgurite --help` lists them.")
+        raise ConfigError(
+            f"There is no command {command}.{suggest_similar(command, COMMANDS)} `fulgurite --help` lists them."
+        )
     try:
         return COMMANDS[command](rest)
     except SystemExit as left:  # argparse leaves after it has printed its help

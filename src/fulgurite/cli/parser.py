@@ -95,7 +95,8 @@ def _add_train(tree: Any) -> None:
 
 def _add_plan(tree: Any) -> None:
     parser = tree.add_parser("plan", description=(
-        "What `fulgurite train` with the same words would do, cost and get wrong. No weight is loaded, and nothing is trained."
+        "What `fulgurite train` with the same words would do, cost and get wrong. No weight is loaded, and nothing is "
+        "trained."
     ))
     _add_words(parser, "GROUP=OPTION and KNOB=VALUE, as of `fulgurite train`")
     parser.add_argument(
@@ -118,11 +119,14 @@ def _add_explain(tree: Any) -> None:
     parser.add_argument("--search", metavar="WORD", help="the knobs and options that speak of a word")
     parser.add_argument("--json", action="store_true", help="for programs: one entry a knob; all of them without words")
     parser.add_argument(
-        "--plot", action="store_true",
-        help="draw a schedule: scheduler=cosine, with its knobs, optim.lr=... and trainer.max_steps=... as you like; or "
-        "a preference loss: stage=dpo stage.loss=ipo, with stage.beta=... and its kin",
+        "--plot",
+        action="store_true",
+        help="draw a schedule: scheduler=cosine, with its knobs, optim.lr=... and trainer.max_steps=... as you like; "
+        "or a preference loss: stage=dpo stage.loss=ipo, with stage.beta=... and its kin",
     )
-    parser.add_argument("--html", action="store_true", help="the whole guide as a page for a browser, without a network")
+    parser.add_argument(
+        "--html", action="store_true", help="the whole guide as a page for a browser, without a network"
+    )
     parser.add_argument(
         "--lang", choices=LANGUAGES,
         help="the language; without it the terminal's (LC_ALL, LANG), and English for --json",

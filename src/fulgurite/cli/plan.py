@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def plan_main(words: list[str]) -> int:
-    """Print the plan; returns 0, or 2 where a rule refuses the run. Raises FulguriteError where training would before it begins."""
+    """Print the plan; returns 0, or 2 where a rule refuses the run. Raises FulguriteError where training would
+    before it begins."""
     if {"-m", "--multirun"} & set(words):
         raise RequestError("fulgurite plan looks at one run: leave -m out, and give one value of each knob.")
     given = parse("plan", words)
@@ -32,7 +33,9 @@ def plan_main(words: list[str]) -> int:
 
     folder = Path(given.config_dir).expanduser() if given.config_dir else None
     if folder is not None and not folder.is_dir():
-        raise RequestError(f"--config-dir {folder} is not a folder; give one that has your options, such as {folder}/optim/mine.yaml.")
+        raise RequestError(
+            f"--config-dir {folder} is not a folder; give one that has your options, such as {folder}/optim/mine.yaml."
+        )
     if given.show is not None:
         check_word(given.show)
     try:
@@ -48,7 +51,9 @@ def check_word(word: str) -> str:
     file, colon, line = word.rpartition(":")
     if word == "longest" or (word.isdecimal() and int(word) >= 1) or (file and colon and line.isdecimal()):
         return word
-    raise RequestError(f"--show {word} is not allowed: give a number of examples, longest, or FILE:LINE, such as --show 3.")
+    raise RequestError(
+        f"--show {word} is not allowed: give a number of examples, longest, or FILE:LINE, such as --show 3."
+    )
 
 
 def _planned(composed: Composed, as_json: bool, probed: bool, word: str | None) -> int:
@@ -98,7 +103,13 @@ def rules_table(as_json: bool = False) -> str:
 
     if as_json:
         rows = [
-            {"rule": r.id, "severity": str(r.severity), "from": r.source, "sentence": r.meaning, "may_be_allowed": r.insist}
+            {
+                "rule": r.id,
+                "severity": str(r.severity),
+                "from": r.source,
+                "sentence": r.meaning,
+                "may_be_allowed": r.insist,
+            }
             for r in RULES.values()
         ]
         return json.dumps(rows, indent=1, ensure_ascii=False)

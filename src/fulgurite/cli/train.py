@@ -20,7 +20,8 @@ from fulgurite.text.console import say
 
 def train_main(words: list[str]) -> int:
     """Compose, then train; returns the exit status. Raises FulguriteError."""
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # before torch allocates: it lowers the peak on a CPU (README, Memory)
+    # before torch allocates: it lowers the peak on a CPU (README, Memory)
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     ranks = settle()
     asked = flags.read(words)
     if asked.needs_hydra:
@@ -41,7 +42,10 @@ def _launched(composed: Composed, asked: flags.Flags, ranks: Ranks) -> int:
     check_nodes(devices, nodes, ranks, os.environ)
     refuse_impossible(run)
     if devices > (cores := available()):
-        say(f"warning: trainer.devices={devices} on {cores} core{'s' * (cores > 1)}: they take turns, which is slower than fewer.")
+        say(
+            f"warning: trainer.devices={devices} on {cores} core{'s' * (cores > 1)}: they take turns, which is slower "
+            f"than fewer."
+        )
     words = ["train", *asked.words(), *(o for o in composed.overrides if not o.startswith("run_dir="))]
     fresh = run.run_dir is None and run.resume.run is None
     if fresh and ranks.node_rank > 0:  # the first machine names the folder
@@ -65,7 +69,8 @@ def _job(composed: Composed) -> int:
         refuse_several(composed.run.world_size)
     check_started(composed.run.trainer.devices, composed.run.trainer.num_nodes, settle())
     source = checked_source(composed)
-    from fulgurite.train.experiment import Experiment  # loads torch, which takes seconds: after all that can be refused without it
+    # loads torch, which takes seconds: after all that can be refused without it
+    from fulgurite.train.experiment import Experiment
 
     Experiment(composed, source).fit()
     return 0

@@ -37,7 +37,11 @@ def state(optim: Optim, precision: Precision, shape: tuple[int, ...], hidden: bo
 def frozen(method: Method, precision: Precision, shape: tuple[int, ...]) -> int:
     """Bytes of a frozen weight matrix of this shape."""
     numbers = math.prod(shape)
-    return four_bit_bytes(numbers, bool(getattr(method, "double_quant", False))) if method.quantised else numbers * WIDTH[precision.frozen]
+    return (
+        four_bit_bytes(numbers, bool(getattr(method, "double_quant", False)))
+        if method.quantised
+        else numbers * WIDTH[precision.frozen]
+    )
 
 
 def compute_types() -> list[str]:

@@ -1,4 +1,5 @@
-"""Which options work together: every pair of a method, a compute type and an optimizer, from the options' own refusals."""
+"""Which options work together: every pair of a method, a compute type and an optimizer, from the options' own
+refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Curves for people: the preference losses in a terminal, and losses and schedules as small SVGs for the page. No torch.
+"""Curves for people: the preference losses in a terminal, and losses and schedules as small SVGs for the page. No
+torch.
 
 matplotlib would draw them too, but takes a second to import and writes 30 kB a picture; these are one polyline each.
 """
@@ -37,7 +38,9 @@ def loss_plot(loss: str, given: dict[str, float], width: int = 80, height: int =
         drawn = "".join("┊" if i == middle and c == "\u2800" else c for i, c in enumerate(cell))
         line = f"{ticks.get(at, ''):>{margin}} {'┤' if at in ticks else '│'}{drawn}"
         lines.append(line.replace("\u2800", " ").rstrip())
-    lines.append(" " * (margin + 1) + "└" + "".join("┬" if i in (0, middle, columns - 1) else "─" for i in range(columns)))
+    lines.append(
+        " " * (margin + 1) + "└" + "".join("┬" if i in (0, middle, columns - 1) else "─" for i in range(columns))
+    )
     left, right = _short(margins[0]), _short(margins[-1])
     lines.append(" " * (margin + 2) + left.ljust(middle) + "0" + right.rjust(columns - max(middle, len(left)) - 1))
     return "\n".join(lines)
@@ -49,7 +52,9 @@ def loss_title(loss: str, beta: float) -> str:
     unit = fixed("a token") if found.averaged else fixed("an answer")
     against = fixed("against the reference") if found.reference else fixed("without a reference")
     both = fixed("; the chosen answer rises by half of it, the rejected falls by half") if found.two_sided else ""
-    words = fixed("the loss over the margin of log-probabilities, in nats {unit}, {against}").format(unit=unit, against=against)
+    words = fixed("the loss over the margin of log-probabilities, in nats {unit}, {against}").format(
+        unit=unit, against=against
+    )
     return f"stage.loss={loss} stage.{found.weight}={beta:g}: {words}{both}"
 
 
@@ -64,7 +69,8 @@ def svg(values: Sequence[float], left: str, middle: str, right: str, label: str,
     texts += [(WIDTH / 2, HEIGHT + 14, "middle", middle), (WIDTH, HEIGHT + 14, "end", right)]
     words = "".join(f'<text x="{x:g}" y="{y:g}" text-anchor="{a}">{escape(t)}</text>' for x, y, a, t in texts)
     return (
-        f'<svg viewBox="-56 -6 {WIDTH + 64} {HEIGHT + 26}" role="img" aria-label="{escape(label)}"><title>{escape(label)}</title>'
+        f'<svg viewBox="-56 -6 {WIDTH + 64} {HEIGHT + 26}" role="img" '
+        f'aria-label="{escape(label)}"><title>{escape(label)}</title>'
         f'<path class="axis" d="M0 0V{HEIGHT}H{WIDTH}"/>{mark}<polyline points="{points}"/>{words}</svg>'
     )
 

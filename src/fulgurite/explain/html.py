@@ -1,6 +1,8 @@
-"""The whole guide as one page: `fulgurite explain --html`; `python -m fulgurite.explain.html [--check]` writes docs/guide*.html.
+"""The whole guide as one page: `fulgurite explain --html`; `python -m fulgurite.explain.html [--check]` writes
+docs/guide*.html.
 
-One file, no network: style, script and curves are inside. Jinja would make templates of it; these are a dozen f-strings.
+One file, no network: style, script and curves are inside. Jinja would make templates of it; these are a dozen
+f-strings.
 """
 
 from __future__ import annotations
@@ -61,7 +63,9 @@ def _misreadings() -> str:
     """What is popularly taken wrongly, gathered from the options and the knobs."""
     rows = [(f"{g}={n}", misread(cls), g) for g in all_groups() for n, cls in options(g).items() if cls.misread]
     rows += [(s.knob.path, knob_text(s.knob, "misread"), s.knob.path) for s in merged(everything()) if s.knob.misread]
-    items = "".join(f'<li class="hit"><a href="#{anchor}">{escape(name)}</a> {_rich(text)}</li>' for name, text, anchor in rows)
+    items = "".join(
+        f'<li class="hit"><a href="#{anchor}">{escape(name)}</a> {_rich(text)}</li>' for name, text, anchor in rows
+    )
     return f'<section><h2>{escape(fixed("often misread"))}</h2><ul class="misread">{items}</ul></section>\n'
 
 
@@ -70,7 +74,8 @@ def _group(group: str) -> str:
     named = options(group)
     rows = "".join(_option(group, name, cls) for name, cls in named.items())
     rows += "".join(
-        f'<tr class="hit"><th><code>{escape(p.name)}</code></th><td>{_rich(says(p))}</td><td></td></tr>' for p in presets(group)
+        f'<tr class="hit"><th><code>{escape(p.name)}</code></th><td>{_rich(says(p))}</td><td></td></tr>'
+        for p in presets(group)
     )
     head = "".join(f"<th>{escape(fixed(word))}</th>" for word in ("option", "what it is, when to take it", "costs"))
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
@@ -87,7 +92,8 @@ def _option(group: str, name: str, cls: type[Option]) -> str:
 
 
 def _section(anchor: str, title: str, knobs: Sequence[Shared], before: str) -> str:
-    first = {s.knob.path: s for s in reversed(knobs)}  # a knob that options declare each in their own way has one anchor
+    # a knob that options declare each in their own way has one anchor
+    first = {s.knob.path: s for s in reversed(knobs)}
     articles = "".join(_knob(shared, anchored=first[shared.knob.path] is shared) for shared in knobs)
     return f'<section id="{anchor}"><h2>{escape(title)}</h2>{before}<div class="knobs">{articles}</div></section>\n'
 
@@ -103,7 +109,9 @@ def _curves(group: str) -> str:
         "scheduler": "The share of optim.lr by optimizer step",
         "stage": "The preference losses over the margin of log-probabilities, each at its own beta; the dashed line is a margin of 0",
     }
-    figures = "".join(f'<figure class="hit">{picture}<figcaption>{escape(name)}</figcaption></figure>' for name, picture in drawn)
+    figures = "".join(
+        f'<figure class="hit">{picture}<figcaption>{escape(name)}</figcaption></figure>' for name, picture in drawn
+    )
     return f'<h3>{escape(fixed(said[group]))}</h3><div class="curves">{figures}</div>'
 
 
@@ -130,7 +138,12 @@ def _named_links(source: str) -> str:
     html = _rich(source)
     for name, address in links(source):
         if address not in source:
-            html = re.sub(rf"(?<![\w/>-]){re.escape(escape(name))}(?![\w+<-])", f'<a href="{address}">{escape(name)}</a>', html, count=1)
+            html = re.sub(
+                rf"(?<![\w/>-]){re.escape(escape(name))}(?![\w+<-])",
+                f'<a href="{address}">{escape(name)}</a>',
+                html,
+                count=1,
+            )
     return html
 
 

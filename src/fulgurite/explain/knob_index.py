@@ -26,7 +26,8 @@ LARGE = "hf"
 
 
 METHODS = ("full", "lora")
-"""The methods under which knobs are shown: the others take the values of one of them, or a multiple that the rule names."""
+"""The methods under which knobs are shown: the others take the values of one of them, or a multiple that the rule
+names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,10 @@ def _entry(knob: Knob) -> dict[str, Any]:
     def said(name: str) -> str:
         return told(knob.path, name, getattr(knob, name))
 
-    empty = knob.empty and {"words": told(knob.path, "empty", knob.empty.words), "needs": knob.empty.needs if knob.empty.rule else None}
+    empty = knob.empty and {
+        "words": told(knob.path, "empty", knob.empty.words),
+        "needs": knob.empty.needs if knob.empty.rule else None,
+    }
     return {
         "knob": knob.path,
         "group": knob.group.partition(".")[0],

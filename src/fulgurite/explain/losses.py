@@ -1,4 +1,5 @@
-"""The DPO family's losses as functions of the margin, in plain arithmetic: what `explain stage=dpo --plot` draws. No torch.
+"""The DPO family's losses as functions of the margin, in plain arithmetic: what `explain stage=dpo --plot` draws. No
+torch.
 
 loss/preference.py has the same losses on tensors, and a test holds these against it; explain cannot wait for torch.
 A loss of two numbers is drawn along one line: the chosen answer half the margin above, the rejected half below.
@@ -19,7 +20,9 @@ def span(loss: str, beta: float) -> float:
     return 1.9 if loss == "orpo" else get_row(loss).span / beta
 
 
-def value(loss: str, margin: float, beta: float, smoothing: float = 0.0, gamma: float = 0.0, tau: float = 0.05) -> float:
+def value(
+    loss: str, margin: float, beta: float, smoothing: float = 0.0, gamma: float = 0.0, tau: float = 0.05
+) -> float:
     """The loss of one pair at a margin, in nats (a token, where the loss divides by the length)."""
     score, half = beta * margin, margin / 2
     match loss:

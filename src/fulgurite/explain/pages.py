@@ -72,12 +72,19 @@ def overview() -> str:
         ("fulgurite explain method", fixed("a group: its options side by side")),
         ("fulgurite explain method=lora", fixed("an option: when to take it, and its knobs")),
         ("fulgurite explain --search warmup", fixed("every knob and option that speaks of a word")),
-        ("fulgurite explain stage=dpo --plot", fixed("the curves of the preference losses; of schedules, scheduler --plot")),
+        (
+            "fulgurite explain stage=dpo --plot",
+            fixed("the curves of the preference losses; of schedules, scheduler --plot"),
+        ),
         ("fulgurite explain --html > guide.html", fixed("all of it as one page for a browser")),
     ]
     root = [Shared(k, ("",)) for k in everything() if not k.group]
     head = fixed("A run is one choice a group (GROUP=OPTION), and knobs (GROUP.KNOB=VALUE).")
-    parts = [head, format_labels(rows, columns), fixed("Knobs of the run itself:") + "\n" + _knob_list(root, columns, ("",))]
+    parts = [
+        head,
+        format_labels(rows, columns),
+        fixed("Knobs of the run itself:") + "\n" + _knob_list(root, columns, ("",)),
+    ]
     return "\n\n".join([*parts, fixed("Ask:") + "\n" + format_labels(ask, columns)])
 
 
@@ -219,10 +226,15 @@ def _preset(preset: Preset) -> str:
     base = f"{preset.group}={preset.base}" if preset.base else fixed("A preset")
     prefix = f"{preset.group}." if preset.base else ""
     rows = [(f"{prefix}{name}", value_words(value)) for name, value in preset.changes.items()]
-    parts = [f"{preset.group}={preset.name}" + _mark(preset.group, preset.name), wrap_paragraph(says(preset), columns, 2)]
+    parts = [
+        f"{preset.group}={preset.name}" + _mark(preset.group, preset.name),
+        wrap_paragraph(says(preset), columns, 2),
+    ]
     parts += [fixed("{base} with:").format(base=base) + "\n" + format_labels(rows, columns)] if rows else []
     how = "" if preset.group in GROUPS else "-m +" if preset.group == "sweep" else "+"  # Hydra wants + for a new group
-    return "\n\n".join([*parts, format_labels([(fixed("take it"), f"fulgurite train {how}{preset.group}={preset.name}")], columns)])
+    return "\n\n".join(
+        [*parts, format_labels([(fixed("take it"), f"fulgurite train {how}{preset.group}={preset.name}")], columns)]
+    )
 
 
 def _preset_words(preset: Preset) -> str:
@@ -238,7 +250,11 @@ def _notes(cls: type[Option]) -> list[str]:
         same = "\n".join(wrap_paragraph(_coincidence(s), measure_width(), 2) for s in describe_coincidences(cls.name))
         return [fixed("The same curve under another name:") + "\n" + same] if same else []
     dtypes = [(fixed(what), getattr(cls, field, "")) for what, field in _DTYPES]
-    return [fixed("What is held in which type:") + "\n" + format_labels(dtypes, measure_width())] if all(t for _, t in dtypes) else []
+    return (
+        [fixed("What is held in which type:") + "\n" + format_labels(dtypes, measure_width())]
+        if all(t for _, t in dtypes)
+        else []
+    )
 
 
 def _coincidence(sentence: str) -> str:
@@ -269,9 +285,12 @@ def _bytes() -> list[str]:
     """Bytes a weight under each compute type, for optimizers and for methods that freeze."""
     kinds = sizes.compute_types()
     return [
-        fixed("Bytes a trained weight of a large matrix, as weights + gradients + optimizer state:") + "\n\n"
+        fixed("Bytes a trained weight of a large matrix, as weights + gradients + optimizer state:")
+        + "\n\n"
         + format_table(["optim", *kinds], list(sizes.trained_table())),
-        fixed("Bytes a frozen weight of a linear layer:") + "\n\n" + format_table(["method", *kinds], list(sizes.frozen_table())),
+        fixed("Bytes a frozen weight of a linear layer:")
+        + "\n\n"
+        + format_table(["method", *kinds], list(sizes.frozen_table())),
     ]
 
 

@@ -37,10 +37,14 @@ def matrices() -> str:
     for rows, columns in (("optim", "method"), ("method", "precision"), ("optim", "precision")):
         head, body, sentences = pairs.matrix(rows, columns)
         parts.append(markdown([f"{rows} × {columns}", *head[1:]], body))
-        parts.append("\n".join(f"{n}. {sentence}" for n, sentence in enumerate(sentences, 1)) + "\n" if sentences else "")
+        parts.append(
+            "\n".join(f"{n}. {sentence}" for n, sentence in enumerate(sentences, 1)) + "\n" if sentences else ""
+        )
     found = list(pairs.pairs())
     refused = sum(said is not None for _, said in found)
-    return f"{len(found)} pairs: {len(found) - refused} work, {refused} are refused.\n\n" + "\n".join(p for p in parts if p)
+    return f"{len(found)} pairs: {len(found) - refused} work, {refused} are refused.\n\n" + "\n".join(
+        p for p in parts if p
+    )
 
 
 TABLES: dict[str, Callable[[], str]] = {"trained": trained, "frozen": frozen, "pairs": matrices}

@@ -21,7 +21,9 @@ def search(word: str) -> str:
     for shared in merged(everything()):
         k = shared.knob
         both = [text for name in TEXTS for text in {getattr(k, name), knob_text(k, name)}]
-        texts = " ".join([k.path, *earlier_names(k.path), *both, k.source, k.empty.words if k.empty else "", *k.choices])
+        texts = " ".join(
+            [k.path, *earlier_names(k.path), *both, k.source, k.empty.words if k.empty else "", *k.choices]
+        )
         found += _hit(parts, k.path, f"{k.path} = {value_words(k.default)}", knob_text(k, "meaning"), texts)
     for group in all_groups():
         for name, cls in options(group).items():
@@ -33,7 +35,9 @@ def search(word: str) -> str:
         known = [*all_groups(), *(k.path for k in everything())]
         hint = suggest_similar(word, known) if parts else ""
         raise ConfigError(f"No knob or option speaks of {word!r}.{hint} `fulgurite explain` lists the groups.")
-    return format_labels([(name, text) for _, name, text in sorted(found, key=lambda hit: hit[0])], measure_width(), indent=0)
+    return format_labels(
+        [(name, text) for _, name, text in sorted(found, key=lambda hit: hit[0])], measure_width(), indent=0
+    )
 
 
 def _hit(parts: list[str], name: str, shown: str, text: str, everywhere: str) -> list[tuple[int, str, str]]:

@@ -1,4 +1,5 @@
-"""What a translation must hold: `python -m fulgurite.explain.translate --stale` prints what is stale or missing in each language."""
+"""What a translation must hold: `python -m fulgurite.explain.translate --stale` prints what is stale or missing in
+each language."""
 
 from __future__ import annotations
 
@@ -24,7 +25,11 @@ def expected() -> Iterator[Text]:
         yield group, "about", about_english(group)
         for name, cls in options(group).items():
             place = f"{group}={name}"
-            yield from ((place, "doc", " ".join((cls.__doc__ or "").split())), (place, "costs", cls.costs), (place, "misread", cls.misread))
+            yield from (
+                (place, "doc", " ".join((cls.__doc__ or "").split())),
+                (place, "costs", cls.costs),
+                (place, "misread", cls.misread),
+            )
     yield from ((f"{p.group}={p.name}", "doc", p.says) for p in presets())
     for knob in everything():
         yield from ((knob.path, name, getattr(knob, name)) for name in TEXTS)
@@ -44,7 +49,9 @@ def stale(language: str) -> list[Text]:
     """Entries whose English is not said any more: place, field, hash."""
     wanted = {(place, field, digest(english)) for place, field, english in expected()}
     held = catalogue(language)
-    return [(p, f, h) for p, fields in held.items() for f, texts in fields.items() for h in texts if (p, f, h) not in wanted]
+    return [
+        (p, f, h) for p, fields in held.items() for f, texts in fields.items() for h in texts if (p, f, h) not in wanted
+    ]
 
 
 def main(words: list[str]) -> int:

@@ -1,4 +1,5 @@
-"""An adapter in a folder of its own: what may stand apart, what its folder says, and how it is put on its base again."""
+"""An adapter in a folder of its own: what may stand apart, what its folder says, and how it is put on its base
+again."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ def round_adapter(model: Any, out: Path, dtype: torch.dtype) -> None:
 
 
 def base_name(model: Model) -> str | None:
-    """What an adapter says it belongs on, as another machine knows it: the user's own words or the hub id, no cache's path."""
+    """What an adapter says it belongs on, as another machine knows it: the user's own words or the hub id, no
+    cache's path."""
     return model.base_name()
 
 

@@ -52,12 +52,16 @@ def _of_file(folder: Path | None) -> torch.dtype | None:
 
 @torch.no_grad()
 def cast(model: nn.Module, dtype: torch.dtype) -> None:
-    """Cast parameters and saved buffers in place; ties stay. Buffers that no file holds, as of rotary positions, stay as they are.
+    """Cast parameters and saved buffers in place; ties stay. Buffers that no file holds, as of rotary positions,
+    stay as they are.
 
     Raises RequestError if a number is too large for `dtype`.
     """
     saved = set(model.state_dict())
-    tensors: list[tuple[str, Any]] = [*model.named_parameters(), *((n, b) for n, b in model.named_buffers() if n in saved)]
+    tensors: list[tuple[str, Any]] = [
+        *model.named_parameters(),
+        *((n, b) for n, b in model.named_buffers() if n in saved),
+    ]
     for name, tensor in tensors:
         if tensor.is_floating_point() and tensor.dtype != dtype:
             tensor.data = rounded(name, tensor.data, dtype)
@@ -68,5 +72,8 @@ def rounded(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor
     found = tensor.to(dtype)
     if not bool(torch.isfinite(found).all()) and bool(torch.isfinite(tensor).all()):
         short = str(dtype).removeprefix("torch.")
-        raise RequestError(f"{name} holds {float(tensor.abs().max()):.3g}, too large for {short}; export with dtype=bfloat16 or float32.")
+        raise RequestError(
+            f"{name} holds {float(tensor.abs().max()):.3g}, too large for {short}; export with dtype=bfloat16 or "
+            f"float32."
+        )
     return found

@@ -1,4 +1,5 @@
-"""`fulgurite export`: a run's weights as a folder that plain transformers loads and that stops at its end-of-turn token.
+"""`fulgurite export`: a run's weights as a folder that plain transformers loads and that stops at its end-of-turn
+token.
 
 Nothing is said to be done before the folder has been read back and gives the same logits.
 """
@@ -34,20 +35,23 @@ from fulgurite.text.console import show
 TOLERANCE = 1e-5
 """The largest difference of logits, relative to the largest logit, that merging or writing may make.
 
-An absolute 1e-5 is beyond float32: on the bundled model, with logits up to 35, merged and adapter differ by 7e-5 (2e-6
-relative), and the merged model alone differs by 9e-5 from itself computed in float64.
-Two things are held against it, both computed in float32: the merged model against the model with its adapter, before anything
-is rounded; then the folder that was read back against the model whose weights were rounded to the dtype of the folder. Between
-the two lies the rounding itself, whose size depends on the model (about 1e-2 in bfloat16): it is measured and printed.
+An absolute 1e-5 is beyond float32: on the bundled model, with logits up to 35, merged and adapter differ by 7e-5
+(2e-6 relative), and the merged model alone differs by 9e-5 from itself computed in float64. Two things are held
+against it, both computed in float32: the merged model against the model with its adapter, before anything is
+rounded; then the folder that was read back against the model whose weights were rounded to the dtype of the folder.
+Between the two lies the rounding itself, whose size depends on the model (about 1e-2 in bfloat16): it is measured
+and printed.
 """
 COARSE = 0.1
 """A change of logits by rounding from which on another dtype is recommended."""
 
 
 def export_main(words: Sequence[str]) -> int:
-    """`fulgurite export run=RUN out=FOLDER [merge=...] [checkpoint=...] [dtype=...]`; returns 0 when the folder is proven.
+    """`fulgurite export run=RUN out=FOLDER [merge=...] [checkpoint=...] [dtype=...]`; returns 0 when the folder is
+    proven.
 
-    `plugins=[...]`, `model.trust_remote_code=true` and `model.revision=...` allow the code that the run's config names.
+    `plugins=[...]`, `model.trust_remote_code=true` and `model.revision=...` allow the code that the run's config
+    names.
     """
     allowed, words = split_allowed(words)
     import_plugins(allowed.plugins)
@@ -66,7 +70,9 @@ def export_main(words: Sequence[str]) -> int:
             with write_folder(out) as draft:
                 written = write(loaded, draft, config)
     except TimeoutError:
-        raise RequestError(f"out={out} is being written by another process; wait for it, or give another folder.") from None
+        raise RequestError(
+            f"out={out} is being written by another process; wait for it, or give another folder."
+        ) from None
     except (OSError, SafetensorError, ValueError) as error:
         raise refused(out, config.run, error) from error
     show(told(loaded, config, out, written))
@@ -93,7 +99,10 @@ def told(loaded: LoadedRun, config: Export, out: Path, written: Written) -> str:
         f"{written.difference:.1e} of the largest at most."
     ]
     if written.rounding:
-        lines.append(f"Rounding to {kind} changed {what} by {written.rounding:.1e} of the largest; dtype=float32 keeps every bit.")
+        lines.append(
+            f"Rounding to {kind} changed {what} by {written.rounding:.1e} of the largest; dtype=float32 keeps every "
+            f"bit."
+        )
     if written.rounding > COARSE:
         lines.append(f"warning: {kind} is too coarse for this model; export with dtype=float32.")
     return "\n".join([*lines, *written.notes])
@@ -102,7 +111,8 @@ def told(loaded: LoadedRun, config: Export, out: Path, written: Written) -> str:
 def write(loaded: LoadedRun, out: Path, config: Export) -> Written:
     """Write the folder, read it back and compare.
 
-    Raises ModelError if a difference is above 1e-5, or if the folder has another chat template or does not know its stops.
+    Raises ModelError if a difference is above 1e-5, or if the folder has another chat template or does not know its
+    stops.
     """
     dtype = written_dtype(config.dtype, loaded.run.model)
     if loaded.run.stage.gives_rewards:
@@ -142,7 +152,8 @@ def left_out(dropped: dict[str, Any]) -> str:
 
 
 def write_whole(loaded: LoadedRun, out: Path, dtype: torch.dtype, before: Tensor) -> tuple[Tensor, Tensor]:
-    """Write the model with its adapter merged; returns its logits with exact and with rounded weights, both computed in float32."""
+    """Write the model with its adapter merged; returns its logits with exact and with rounded weights, both computed
+    in float32."""
     model: Any = loaded.model
     exact = before
     if hasattr(model, "merge_and_unload"):
@@ -183,9 +194,13 @@ def verify(loaded: LoadedRun, out: Path, expected: Tensor, adapter: bool) -> flo
     if adapter:
         again: Any = put_on(fresh_base(loaded), out)
     else:
-        again = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, use_safetensors=True, trust_remote_code=code)
+        again = AutoModelForCausalLM.from_pretrained(
+            out, dtype=torch.float32, use_safetensors=True, trust_remote_code=code
+        )
         if set(loaded.template.stop_ids) - set(listed(again.generation_config.eos_token_id)):
-            raise ModelError(f"{out} does not stop at {loaded.template.stop_ids}; this is a fault of the export, please report it.")
+            raise ModelError(
+                f"{out} does not stop at {loaded.template.stop_ids}; this is a fault of the export, please report it."
+            )
     difference = compare(logits(again.eval(), tokenizer), expected, "exported")
     if (sentence := describe_difference(loaded.template, tokenizer)) is not None:
         raise ModelError(f"{out} {sentence}")

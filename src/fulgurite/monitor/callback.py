@@ -1,7 +1,8 @@
 """The callback that feeds the rules and lets the voice speak.
 
-One callback for all rules, not one each: Lightning calls every hook of each callback in each micro-batch, and twenty of them would
-cost more than the rules do: 20 to 50 µs an optimizer step all together (measured), and the state 2 ms a checkpoint.
+One callback for all rules, not one each: Lightning calls every hook of each callback in each micro-batch, and twenty
+of them would cost more than the rules do: 20 to 50 µs an optimizer step all together (measured), and the state 2 ms
+a checkpoint.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def build(config: MonitorOption, context: CallbackContext) -> Watch:
 
 
 class Watch(OptimizerStepCallback):
-    """Asks the rules after each optimizer step, evaluation and set of samples. Stands behind `samples`, and before checkpoints."""
+    """Asks the rules after each optimizer step, evaluation and set of samples. Stands behind `samples`, and before
+    checkpoints."""
 
     def __init__(
         self, voice: Reporter, about: About, quiet: Sequence[str] = (), samples: Samples | None = None,

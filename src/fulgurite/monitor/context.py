@@ -18,11 +18,20 @@ def about(run: RunConfig, total: int, module: Any, rows: AnyRows) -> About:
     """Of a run whose empty knobs are filled; `module` is its stage."""
     stage = run.stage
     found = About(
-        stage.name, str(getattr(stage, "loss", "")), hasattr(module.model, "peft_config"), run.optim.lr or 0.0,
-        getattr(run.scheduler, "warmup_steps", 0) or 0, total, run.trainer.global_batch_size,
-        run.trainer.max_grad_norm or 0.0, run.private,
-        module.model.get_input_embeddings().weight.shape[0], nearest=module.dtypes.rounding is Rounding.nearest, alone=run.optim.alone,
-        multiplied=getattr(run.method, "loraplus_lr_ratio", 1.0) > 1, rollout_steps=stage.steps_a_rollout(),
+        stage.name,
+        str(getattr(stage, "loss", "")),
+        hasattr(module.model, "peft_config"),
+        run.optim.lr or 0.0,
+        getattr(run.scheduler, "warmup_steps", 0) or 0,
+        total,
+        run.trainer.global_batch_size,
+        run.trainer.max_grad_norm or 0.0,
+        run.private,
+        module.model.get_input_embeddings().weight.shape[0],
+        nearest=module.dtypes.rounding is Rounding.nearest,
+        alone=run.optim.alone,
+        multiplied=getattr(run.method, "loraplus_lr_ratio", 1.0) > 1,
+        rollout_steps=stage.steps_a_rollout(),
         max_new_tokens=getattr(stage, "max_new_tokens", 0),
     )
     if found.pairs:

@@ -18,9 +18,17 @@ from fulgurite.config.schema import find_option
 Row = dict[str, float]
 
 KEPT = (
-    "train/loss", "train/lr", "train/grad_norm", "train/clipped", "train/accuracy", "train/reward_chosen", "train/reward_rejected",
+    "train/loss",
+    "train/lr",
+    "train/grad_norm",
+    "train/clipped",
+    "train/accuracy",
+    "train/reward_chosen",
+    "train/reward_rejected",
     "train/reward_margin",
-    "train/logp_chosen", "train/ties", "train/unchanged",
+    "train/logp_chosen",
+    "train/ties",
+    "train/unchanged",
 )
 FIRST, RECENT, UPDATES = 50, 100, 16
 
@@ -46,13 +54,15 @@ class About:
     margins: bool = False
     """Whether pairs have margins of their own."""
     new_head: bool = True
-    """Whether a reward model's head is zero before the first step, so that the first loss is ln 2; an existing one goes on with its own."""
+    """Whether a reward model's head is zero before the first step, so that the first loss is ln 2; an existing one
+    goes on with its own."""
     nearest: bool = False
     """Whether steps are rounded to the nearest bf16 number."""
     alone: bool = True
     """Whether the optimizer steps each parameter by itself, so that there are other roundings."""
     multiplied: bool = False
-    """Whether what begins at zero takes a multiple of the rate (LoRA+), so that its first steps are as large as the weights."""
+    """Whether what begins at zero takes a multiple of the rate (LoRA+), so that its first steps are as large as the
+    weights."""
     rollout_steps: int = 1
     answer_tokens: int | None = None
     """Nine of ten answers trained on are no longer; None where that is not known."""
@@ -152,10 +162,14 @@ class Trail:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Trail:
         """The trail that `state` was taken of."""
-        return cls(**{
-            **state, "recent": deque(state["recent"], RECENT), "updates": deque((Update(**u) for u in state["updates"]), UPDATES),
-            "evaluations": [Evaluation(**e) for e in state["evaluations"]],
-        })
+        return cls(
+            **{
+                **state,
+                "recent": deque(state["recent"], RECENT),
+                "updates": deque((Update(**u) for u in state["updates"]), UPDATES),
+                "evaluations": [Evaluation(**e) for e in state["evaluations"]],
+            }
+        )
 
 
 @dataclass(slots=True)

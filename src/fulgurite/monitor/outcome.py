@@ -18,7 +18,8 @@ DIVERGING = ("above-chance", "diverged", "spike")
 
 @dataclass(frozen=True, slots=True)
 class RunEnding:
-    """`warnings` are the findings that are more than notes, as `rule (step N)`; `diverged` is whether the loss stayed up to the end."""
+    """`warnings` are the findings that are more than notes, as `rule (step N)`; `diverged` is whether the loss
+    stayed up to the end."""
 
     warnings: tuple[str, ...] = ()
     diverged: bool = False
@@ -41,7 +42,9 @@ class RunEnding:
 def ending(trail: Trail, findings: Sequence[Mapping[str, Any]]) -> RunEnding:
     """The ending of a run with these steps and these rows of watch.jsonl."""
     told = [row for row in findings if row["severity"] != Severity.note]
-    return RunEnding(tuple(f"{row['rule']} (step {row['step']})" for row in told), any(_stays_up(trail, row) for row in told))
+    return RunEnding(
+        tuple(f"{row['rule']} (step {row['step']})" for row in told), any(_stays_up(trail, row) for row in told)
+    )
 
 
 def _stays_up(trail: Trail, finding: Mapping[str, Any]) -> bool:

@@ -40,7 +40,11 @@ class Reporter:
         severity = finding.severity or RULES.rules[rule].severity
         self.said.add(rule)
         row = {
-            "step": step, "rule": rule, "severity": str(severity), "sentence": finding.sentence, "remedy": finding.remedy,
+            "step": step,
+            "rule": rule,
+            "severity": str(severity),
+            "sentence": finding.sentence,
+            "remedy": finding.remedy,
             "values": finding.values,
         }
         self.rows.append(row)

@@ -26,6 +26,7 @@ def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def noise(values: Sequence[float]) -> float:
-    """The standard deviation of the noise around a trend, from the differences of neighbours; 0 for fewer than three values."""
+    """The standard deviation of the noise around a trend, from the differences of neighbours; 0 for fewer than three
+    values."""
     differences = [b - a for a, b in pairwise(values)]
     return statistics.pstdev(differences) / math.sqrt(2) if len(differences) > 1 else 0.0

@@ -9,7 +9,8 @@ KNOWN_ALREADY = 0.05
 FIRST_LABELS = 64
 """Label tokens below which a first loss tells too little. Ours."""
 LN2_OFF = 0.1
-"""How far a reward model's first loss may lie from ln 2 (its head begins at zero). The troubles of LLaMA-Factory's users, #571."""
+"""How far a reward model's first loss may lie from ln 2 (its head begins at zero). The troubles of LLaMA-Factory's
+users, #571."""
 ZERO_LOSS = 1e-6
 """A loss of nothing; LLaMA-Factory #8088, #7263 showed 0.0000."""
 ZERO_STEPS = 3
@@ -18,8 +19,9 @@ ZERO_STEPS = 3
 ABOVE_STEPS = 5
 """Losses in a row above chance after which the model knows less than nothing. Ours."""
 ABOVE_FAR, ABOVE_EARLY = 2.0, 3
-"""A single loss so many times chance, or above chance in one of so many first steps, is no odd row. Ours: a full run of
-the tiny model at ten times the highest rate had 10.1 of ln(512) = 6.2 in step 7, and 4.5 before and after (measured)."""
+"""A single loss so many times chance, or above chance in one of so many first steps, is no odd row. Ours: a full run
+of the tiny model at ten times the highest rate had 10.1 of ln(512) = 6.2 in step 7, and 4.5 before and after
+(measured)."""
 UNBOUNDED_SPIKE = 3.0
 """Times the median, for losses that are squares of log ratios. Ours."""
 BEFORE_SPIKE = 20
@@ -27,14 +29,16 @@ BEFORE_SPIKE = 20
 JUMP_STEPS = 2
 """High losses in a row: one alone is an odd batch. Ours."""
 JUMP_FEW = 16
-"""Pairs that the high losses of a preference stage together hold: a single pair may cost 5 nats in a healthy run. Ours."""
+"""Pairs that the high losses of a preference stage together hold: a single pair may cost 5 nats in a healthy run.
+Ours."""
 JUMP_NATS = 1.0
 """The least rise that is a jump. Ours; healthy LoRA runs of the bundled model reached 0.29 of the whole margin at batch
 size 1 and 0.06 at 4 (measured)."""
 JUMP_NOISE = 5.0
 """And so many standard deviations of the noise between steps. Ours."""
 JUMP_EXAMPLES = 3.75
-"""2.5 standard deviations of 1.5 nats, by which examples differ (text in several languages, and code). Stands in for the
+"""2.5 standard deviations of 1.5 nats, by which examples differ (text in several languages, and code). Stands in for
+the
 noise before JUMP_KNOWN losses are there. Ours."""
 JUMP_KNOWN = 8
 """Losses that tell the noise between steps. Ours."""
@@ -60,8 +64,8 @@ PLATEAU_FALL = 0.01
 PLATEAU_SURE = 0.05
 """The fall plus two standard errors must lie below this, or the noise is too large to say anything. Ours."""
 LOW_UPDATE = {"adapter": 1e-3, "whole": 2e-5}
-"""An update ratio below which a rate that does not help is rather too low than useless. Ours: LoRA at 2e-4 gives about 5e-3 to
-1e-2, full weights at 1e-5 about 2e-4."""
+"""An update ratio below which a rate that does not help is rather too low than useless. Ours: LoRA at 2e-4 gives
+about 5e-3 to 1e-2, full weights at 1e-5 about 2e-4."""
 
 EVALUATIONS = 3
 """Rises in a row. Early stopping's usual patience."""
@@ -83,15 +87,16 @@ MOVED = 1e-7
 MOVED_TIMES = 3
 """Measured steps in a row, at half the rate or more: the 1st, 2nd and 4th of a constant rate. Ours."""
 UNCHANGED = 0.5
-"""Share of the weights. Ours: one step of the size 5e-5 leaves 43 % of them, one of 2e-5 leaves 70 %, one of 1e-5 84 % (measured)."""
+"""Share of the weights. Ours: one step of the size 5e-5 leaves 43 % of them, one of 2e-5 leaves 70 %, one of 1e-5 84
+% (measured)."""
 UNCHANGED_STEPS = 10
 """In a row, at half the rate or more. Ours."""
 UPDATE_HIGH = 0.2
-"""An update ratio above this shakes the model. About 1e-3 is healthy in pre-training (Karpathy's lectures); ours, far above what
-usual rates give."""
+"""An update ratio above this shakes the model. About 1e-3 is healthy in pre-training (Karpathy's lectures); ours,
+far above what usual rates give."""
 UPDATE_SIZE = 0.5
-"""A single update ratio that replaces the weights rather than changes them. Ours: at thirty times the highest rate in use
-the tiny model has 0.26 and learns, at a hundred times 0.72 and its loss climbs (measured)."""
+"""A single update ratio that replaces the weights rather than changes them. Ours: at thirty times the highest rate
+in use the tiny model has 0.26 and learns, at a hundred times 0.72 and its loss climbs (measured)."""
 GROWN = 64
 """Steps after which weights that began at zero have a ratio that tells something. Ours."""
 SETTLED = 8
@@ -108,7 +113,8 @@ DPO_WINDOW = 20
 WRONG_STEPS = 50
 """Steps whose accuracy is counted, after as many. Ours."""
 WRONG_EARLY = 20
-"""Steps after which a side that is preferred against the data is found early, where chance is excluded by WRONG_SURE. Ours."""
+"""Steps after which a side that is preferred against the data is found early, where chance is excluded by
+WRONG_SURE. Ours."""
 WRONG_SURE = 4.0
 """Standard errors of an interval that is looked at after every step. Ours."""
 STUCK_STEPS = 200
@@ -121,8 +127,8 @@ TIE_ROLLOUTS = 5
 """In a row. Ours."""
 
 ENDLESS = 0.3
-"""Share of the samples, by more than chance: of five, four. LLaMA-Factory #5593, #2884; a healthy run of the bundled model had
-two of five in its middle."""
+"""Share of the samples, by more than chance: of five, four. LLaMA-Factory #5593, #2884; a healthy run of the bundled
+model had two of five in its middle."""
 REPEATED = 0.5
 """Share of an answer's 4-grams that stood in it before. LLaMA-Factory #2611."""
 GRAMS = 16
@@ -130,7 +136,8 @@ GRAMS = 16
 PROMPTS = 3
 """Samples that are enough to say something. Ours."""
 COLLAPSED_PIECES = 8
-"""Words and marks from which one token over and over, or one answer to all prompts, is no short answer to a short question. Ours."""
+"""Words and marks from which one token over and over, or one answer to all prompts, is no short answer to a short
+question. Ours."""
 COLLAPSED_SHORTER = 3
 """How many times longer nine of ten trained answers may be than one short answer to all prompts. Ours."""
 SAME = 0.8

@@ -11,7 +11,8 @@ from torch import Tensor
 NAME = "train/update_ratio"
 EVERY = 64
 SAMPLE = 1 << 20
-"""Weights looked at, spread over all that are trained: a copy of every weight would double their memory for a moment."""
+"""Weights looked at, spread over all that are trained: a copy of every weight would double their memory for a
+moment."""
 
 
 def due(step: int, log_every: int = 1) -> bool:
@@ -21,7 +22,8 @@ def due(step: int, log_every: int = 1) -> bool:
 
 
 def sampled(parameters: list[Tensor], most: int = SAMPLE) -> Tensor:
-    """At most about `most` of the weights, float32, at even distances. The stride is odd, so that it meets all columns."""
+    """At most about `most` of the weights, float32, at even distances. The stride is odd, so that it meets all
+    columns."""
     stride = max(1, sum(p.numel() for p in parameters) // most) | 1
     if sum(p.numel() for p in parameters) <= most:
         stride = 1
@@ -35,9 +37,11 @@ def ratio(before_N: Tensor, after_N: Tensor) -> float | None:
 
 
 class UpdateRatio(pl.Callback):  # type: ignore[misc]
-    """Adds the ratio to `step_record` of the steps that are due; stands before what writes the record. Reads, and changes nothing.
+    """Adds the ratio to `step_record` of the steps that are due; stands before what writes the record. Reads, and
+    changes nothing.
 
-    A measured step costs 8 ms for a LoRA of five million weights and 13 ms for 135 million trained whole (one thread of a CPU), so few are.
+    A measured step costs 8 ms for a LoRA of five million weights and 13 ms for 135 million trained whole (one thread
+    of a CPU), so few are.
     """
 
     def __init__(self, log_every: int = 1) -> None:

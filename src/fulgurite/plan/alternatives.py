@@ -20,7 +20,8 @@ TIGHT = 0.8
 
 
 def cheaper(composed: Composed, dtypes: Dtypes, facts: Facts, seen: Seen) -> list[Cheaper]:
-    """The same run under words that take ever less memory, each with those before it; empty where there is room enough."""
+    """The same run under words that take ever less memory, each with those before it; empty where there is room
+    enough."""
     if seen.memory is None or seen.memory.peak <= TIGHT * seen.machine.memory_free:
         return []
     found: list[Cheaper] = []
@@ -37,7 +38,8 @@ def cheaper(composed: Composed, dtypes: Dtypes, facts: Facts, seen: Seen) -> lis
 
 
 def _words(run: RunConfig) -> Iterator[str]:
-    """From the mildest: the mathematics stays the same, then the optimizer's state is coarser, then the method is another."""
+    """From the mildest: the mathematics stays the same, then the optimizer's state is coarser, then the method is
+    another."""
     if run.trainer.micro_batch_size > 1:
         yield "trainer.micro_batch_size=1"
     if not run.trainer.gradient_checkpointing and not run.stage.rolls_out and not run.private:

@@ -69,7 +69,8 @@ class ModelFacts:
     billions: float = 0.0
     """Parameters of the base, without adapters."""
     causal: bool | None = None
-    """Whether no later token changes an earlier prediction: measured on a small model of the config, None if none can be built."""
+    """Whether no later token changes an earlier prediction: measured on a small model of the config, None if none
+    can be built."""
     packs: bool | None = None
     """Whether packed documents do not change one another; measured in the same way."""
     attention: str = ""
@@ -77,7 +78,8 @@ class ModelFacts:
     notes: list[str] = field(default_factory=list)
     """What loading mends, a sentence each."""
     without_adapter: dict[str, int] = field(default_factory=dict)
-    """Weights between embedding and head that have no adapter, by the last parts of their names: how many numbers. With adapters only."""
+    """Weights between embedding and head that have no adapter, by the last parts of their names: how many numbers.
+    With adapters only."""
 
     @property
     def is_base(self) -> bool:
@@ -196,12 +198,15 @@ class Memory:
     @property
     def peak(self) -> int:
         """The most that is held at any time."""
-        return max(part.total for part in (self.training, self.evaluation, self.rollouts, self.loading) if part is not None)
+        return max(
+            part.total for part in (self.training, self.evaluation, self.rollouts, self.loading) if part is not None
+        )
 
 
 @dataclass(slots=True)
 class Disk:
-    """Bytes that checkpoints take: one, and all that are kept at a time (the newest `kept`, the best, and one being written)."""
+    """Bytes that checkpoints take: one, and all that are kept at a time (the newest `kept`, the best, and one being
+    written)."""
 
     checkpoint: int = 0
     kept: int = 0
@@ -218,7 +223,8 @@ class Cheaper:
 
 @dataclass(slots=True)
 class Seen:
-    """All that a rule may look at. Empty knobs of `run` are filled; `origins` says of each knob where its value came from."""
+    """All that a rule may look at. Empty knobs of `run` are filled; `origins` says of each knob where its value came
+    from."""
 
     run: RunConfig
     origins: Mapping[str, Decision] = field(default_factory=dict)

@@ -21,17 +21,35 @@ UNLEARNED = "no token left to learn"
 
 
 def counted(
-    encoded: TokenizedData, rows: AnyRows, val: AnyRows | None, report: DataReport, template: Template, rows_of_embedding: int = 0,
+    encoded: TokenizedData,
+    rows: AnyRows,
+    val: AnyRows | None,
+    report: DataReport,
+    template: Template,
+    rows_of_embedding: int = 0,
 ) -> DataFacts:
     """The numbers of a data set as this run trains on it. One pass over its tokens."""
     lengths, running = encoded.lengths, encoded.source.reads.running_text
     facts = DataFacts(
-        records=report.rows_in, rows=len(rows), val_rows=len(val) if val is not None else 0, tokens=report.tokens,
-        label_tokens=report.label_tokens, dropped={reason: d.count for reason, d in report.dropped.items()}, lengths=lengths,
-        row_lengths=rows.lengths, label_lengths=rows.label_counts, max_length=report.max_length, percentile_99=encoded.percentile_99,
-        too_long=0 if running else int((lengths > report.max_length).sum()), cut_answers=report.truncated, not_drawn=report.not_drawn,
-        empty_labels=report.dropped[UNLEARNED].count if UNLEARNED in report.dropped else 0, pieces=report.pieces, fill=report.fill,
-        sources=[str(path) for path in encoded.source.files], fresh=encoded.fresh,
+        records=report.rows_in,
+        rows=len(rows),
+        val_rows=len(val) if val is not None else 0,
+        tokens=report.tokens,
+        label_tokens=report.label_tokens,
+        dropped={reason: d.count for reason, d in report.dropped.items()},
+        lengths=lengths,
+        row_lengths=rows.lengths,
+        label_lengths=rows.label_counts,
+        max_length=report.max_length,
+        percentile_99=encoded.percentile_99,
+        too_long=0 if running else int((lengths > report.max_length).sum()),
+        cut_answers=report.truncated,
+        not_drawn=report.not_drawn,
+        empty_labels=report.dropped[UNLEARNED].count if UNLEARNED in report.dropped else 0,
+        pieces=report.pieces,
+        fill=report.fill,
+        sources=[str(path) for path in encoded.source.files],
+        fresh=encoded.fresh,
         report={name: value for name, value in asdict(report).items() if name != "dropped"},
     )
     ids = np.asarray(encoded.arrays["ids"])  # a plain view: slices of a memory map are objects of their own, and slow
@@ -42,14 +60,17 @@ def counted(
     facts.duplicates = _duplicates(ids, offsets)
     _starts(facts, encoded, ids, offsets, template)
     if not encoded.source.reads.prompts:
-        facts.no_end = _no_end(encoded, ids, offsets, [template.tokenizer.eos_token_id] if running else template.stop_ids)
+        facts.no_end = _no_end(
+            encoded, ids, offsets, [template.tokenizer.eos_token_id] if running else template.stop_ids
+        )
     if encoded.compares:
         _compared(facts, encoded, ids, offsets)
     return facts
 
 
 def _duplicates(ids: Any, offsets: Any) -> int:
-    """How many examples have the very tokens of an earlier one; by a hash of 64 bits, since a large file has millions."""
+    """How many examples have the very tokens of an earlier one; by a hash of 64 bits, since a large file has
+    millions."""
     edges: list[int] = offsets.tolist()
     known = {hash(ids[a:b].tobytes()) for a, b in pairwise(edges) if a < b}
     return sum(a < b for a, b in pairwise(edges)) - len(known)

@@ -29,7 +29,9 @@ def machine(run: RunConfig) -> Machine:
         return Machine(kind, torch.cuda.get_device_name(), free, total, disk, bf16, many, available())
     memory = psutil.virtual_memory()
     free, total = min([(memory.available, memory.total), *contained(Path("/sys/fs/cgroup"), memory.total)])
-    return Machine(kind, platform.processor() or platform.machine(), free, total, disk, cpu_multiplies_bf16(), many, available())
+    return Machine(
+        kind, platform.processor() or platform.machine(), free, total, disk, cpu_multiplies_bf16(), many, available()
+    )
 
 
 def contained(root: Path, whole: int) -> list[tuple[int, int]]:

@@ -1,8 +1,9 @@
 """How much memory a run needs at its peaks: arithmetic on shapes, nothing loaded. No torch.
 
-The activations are what autograd keeps of a decoder layer of transformers' kind (two norms, attention, a gated feed-forward
-part), counted tensor by tensor with `torch.autograd.graph.saved_tensors_hooks`; a test counts again. Other architectures come near.
-Widths below: d hidden, k of keys or values, i inside the feed-forward part; c bytes of the compute type, s of the stream between layers.
+The activations are what autograd keeps of a decoder layer of transformers' kind (two norms, attention, a gated
+feed-forward part), counted tensor by tensor with `torch.autograd.graph.saved_tensors_hooks`; a test counts again.
+Other architectures come near. Widths below: d hidden, k of keys or values, i inside the feed-forward part; c bytes
+of the compute type, s of the stream between layers.
 """
 
 from __future__ import annotations
@@ -25,21 +26,26 @@ if TYPE_CHECKING:
     from fulgurite.stage.config import Stage
 
 LIBRARIES = {"cpu": 540e6, "cuda": 0.0}
-"""A CPU's process before it has weights: python, torch, transformers and lightning imported (446 MB, torch 2.13 and transformers
-5.23 on Linux), then tokenizer, data and oneDNN's kernels once they have run. A GPU holds none of it in its own memory."""
+"""A CPU's process before it has weights: python, torch, transformers and lightning imported (446 MB, torch 2.13 and
+transformers
+5.23 on Linux), then tokenizer, data and oneDNN's kernels once they have run. A GPU holds none of it in its own
+memory."""
 HOLES = {"cpu": (0.55, 0.2), "cuda": (0.1, 0.1)}
-"""What the allocator keeps free between tensors that live, as a share of the activations (on a CPU of all that pass, on a GPU of those
-that are kept): where a layer's states lie below `PAGE`, and from there on. On a CPU fitted to twenty-one settings: below 32 MB glibc's
-malloc gives back only from its end, and 2.36 does not find a freed piece again for an aligned one of the same size. On a GPU a guess."""
+"""What the allocator keeps free between tensors that live, as a share of the activations (on a CPU of all that pass,
+on a GPU of those that are kept): where a layer's states lie below `PAGE`, and from there on. On a CPU fitted to
+twenty-one settings: below 32 MB glibc's malloc gives back only from its end, and 2.36 does not find a freed piece
+again for an aligned one of the same size. On a GPU a guess."""
 PAGE = 2 << 20
-"""Bytes from which on torch puts a CPU's tensor on huge pages of its own (THP_MEM_ALLOC_ENABLE, which `fulgurite train` sets)."""
+"""Bytes from which on torch puts a CPU's tensor on huge pages of its own (THP_MEM_ALLOC_ENABLE, which `fulgurite
+train` sets)."""
 LAYER = re.compile(r"\.(\d+)\.")
 COPIES = 5
 """The layers q, k, v, gate and up each turn the norm's output into the compute type for themselves."""
 
 
 def estimate(run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: Machine) -> Memory:
-    """The peaks of training, evaluation and rollouts in bytes, of one process. `lengths`: tokens of each row (None: data.max_length)."""
+    """The peaks of training, evaluation and rollouts in bytes, of one process. `lengths`: tokens of each row (None:
+    data.max_length)."""
     longest = int(max(lengths)) if lengths is not None and len(lengths) else int(run.data.max_length)
     answers = int(run.stage.max_new_tokens) if run.stage.rolls_out else 0
     rows = int(run.trainer.micro_batch_size or 1) * run.stage.sides
@@ -58,12 +64,16 @@ def estimate(run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: M
     cache = drawn * (longest + answers) * 2 * key_width(model) * WIDTH[model.compute_dtype] * model.layers
     beside_it = reference(run.stage, run.method, model) + engine(run.stage, model, cache)
     held = sum(t.bytes for t in model.tensors) + beside_it, gradients(model), state(run.optim, run.precision, model)
-    # A GPU's allocator finds again what a layer freed; on a CPU a layer that is made again leaves holes as one that is kept.
+    # A GPU's allocator finds again what a layer freed; on a CPU a layer that is made again leaves holes as one that is
+    # kept.
     other = base + int(holes * (made if machine.device == "cpu" else kept))
     scores = logits(run.stage, model, tokens)
-    # A step finds the logits' memory free, which is large enough to have gone back; on a CPU not the activations', which is in pieces.
+    # A step finds the logits' memory free, which is large enough to have gone back; on a CPU not the activations',
+    # which is in pieces.
     reused = scores + head + (0 if machine.device == "cpu" else kept + copied)
-    training = MemoryPart(*held, kept + copied, scores + head, other + max(0, scratch(run.optim, run.precision, model) - reused))
+    training = MemoryPart(
+        *held, kept + copied, scores + head, other + max(0, scratch(run.optim, run.precision, model) - reused)
+    )
     width = WIDTH[model.compute_dtype]
     looked = tokens * (6 * model.hidden + 4 * model.intermediate) * max(width, 2)  # one layer at a time, nothing kept
     evaluation = MemoryPart(*held, looked, scores + head_copy(model), other)
@@ -77,7 +87,8 @@ def estimate(run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: M
 def loading(method: Method, model: ModelFacts, base: int) -> MemoryPart:
     """The file as it is mapped beside the weights that are made of it; mapped alone where both have one dtype.
 
-    A method that loads what trains and stores the rest otherwise makes every weight anew, from the file or from what was loaded.
+    A method that loads what trains and stores the rest otherwise makes every weight anew, from the file or from what
+    was loaded.
     """
     kind = model.trained_dtype if method.loads_trained else model.frozen_dtype
     numbers = int(model.billions * 1e9) or model.parameters
@@ -103,9 +114,11 @@ def state(optim: Optim, precision: Precision, model: ModelFacts) -> int:
 
 
 def scratch(optim: Optim, precision: Precision, model: ModelFacts) -> int:
-    """Bytes that an optimizer step takes beside the state: copies of the largest weight, at a time when no other has any.
+    """Bytes that an optimizer step takes beside the state: copies of the largest weight, at a time when no other has
+    any.
 
-    Steps rounded by chance or after Kahan work on float32 copies of a weight, its gradient and its state in place of their bf16.
+    Steps rounded by chance or after Kahan work on float32 copies of a weight, its gradient and its state in place of
+    their bf16.
     """
     shape = max((t.shape for t in model.tensors if t.trained), key=math.prod, default=())
     numbers, width = math.prod(shape), WIDTH[model.trained_dtype]
@@ -123,7 +136,8 @@ def reference(stage: Stage, method: Method, model: ModelFacts) -> int:
 
 
 def engine(stage: Stage, model: ModelFacts, cache: int) -> int:
-    """Bytes that another engine than the policy itself holds all the time: a copy of the weights, and room for keys and values."""
+    """Bytes that another engine than the policy itself holds all the time: a copy of the weights, and room for keys
+    and values."""
     if str(getattr(stage, "engine", "")) != "vllm":
         return 0
     return cache + sum(math.prod(t.shape) for t in model.tensors if t.kind != "adapter") * WIDTH[model.compute_dtype]
@@ -168,7 +182,8 @@ def layer(block: Block, model: ModelFacts, trained: Iterable[Weights], length: i
     of = list(trained)
     whole = any(t.kind in ("attention", "mlp") for t in of)
     adapted = any(t.kind == "adapter" for t in of)
-    fed = (whole or adapted) and not widths(of, "vera_lambda_b")  # VeRA's first matrix is frozen: its input is not asked for again
+    # VeRA's first matrix is frozen: its input is not asked for again
+    fed = (whole or adapted) and not widths(of, "vera_lambda_b")
     norms = 2 * 4 * d + 2 * 4  # the states in float32, twice, and each one's scale
     norms += 2 * s * d if any(t.kind == "norm" for t in of) else 0
     inputs = COPIES * c * d if whole and s != c else 2 * c * d if fed else 0
@@ -180,14 +195,17 @@ def layer(block: Block, model: ModelFacts, trained: Iterable[Weights], length: i
 
 
 def beside(dropout: float, model: ModelFacts, trained: Sequence[Weights]) -> int:
-    """Numbers a token that a layer's adapters keep. DoRA keeps the outputs of both its parts, VeRA those of both its frozen matrices.
+    """Numbers a token that a layer's adapters keep. DoRA keeps the outputs of both its parts, VeRA those of both its
+    frozen matrices.
 
     Dropout keeps a mask and what is left for each adapted layer, and then nothing asks for the whole input.
     """
     kept = sum(t.shape[0] for t in trained if "lora_A" in t.name)
     kept += 2 * widths(trained, "magnitude") + widths(trained, "vera_lambda_b") + widths(trained, "vera_lambda_d")
     if dropout:
-        kept += max(0, 2 * sum(t.shape[1] for t in trained if "lora_A" in t.name) - 2 * model.hidden - model.intermediate)
+        kept += max(
+            0, 2 * sum(t.shape[1] for t in trained if "lora_A" in t.name) - 2 * model.hidden - model.intermediate
+        )
     return kept
 
 

@@ -1,4 +1,5 @@
-"""The micro-batch that fits: what the device likes best, and fewer rows where the estimate says that they are too many."""
+"""The micro-batch that fits: what the device likes best, and fewer rows where the estimate says that they are too
+many."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ ROOM = 0.9
 def fit_memory(composed: Composed, model: ModelFacts, lengths: Ints | None, machine: Machine) -> Composed:
     """Halves a derived micro-batch until training fits into the free memory, or is at 1.
 
-    What a person gave stays as it is: rules warn of it, and running out of memory halves it. So do the micro-batches of several
-    processes, which must be alike and would each see other memory free.
+    What a person gave stays as it is: rules warn of it, and running out of memory halves it. So do the micro-batches
+    of several processes, which must be alike and would each see other memory free.
     """
     run, decision = composed.run, composed.provenance.get(MICRO_BATCH)
     if decision is None or not decision.derived or machine.processes > 1 or not machine.memory_free:

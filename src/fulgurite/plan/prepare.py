@@ -71,16 +71,21 @@ def gather(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
     outline, model = outlined(run, dtypes)
     template = load_template(run.data.template, outline.tokenizer, run.data.arguments(), run.data.special_tokens)
     model.template_name = template.name
-    model.template_differs = describe_difference(template, outline.tokenizer) or "" if not run.stage.gives_rewards else ""
+    model.template_differs = (
+        describe_difference(template, outline.tokenizer) or "" if not run.stage.gives_rewards else ""
+    )
     model.free_padding = free_padding(outline.tokenizer, template.stop_ids) is not None
     base: Any = find_base(run.model)
     model.invalid_generation = invalid_fields(base.path, base.revision) if base.folder() is not None else {}
-    encoded = tokenize_source(source, outline.tokenizer, template, run.data, find_cache_root(), run.data.max_length or outline.length)
+    encoded = tokenize_source(
+        source, outline.tokenizer, template, run.data, find_cache_root(), run.data.max_length or outline.length
+    )
     facts.percentile_99, facts.model_length, facts.rows = encoded.percentile_99, outline.length, len(encoded)
     composed = fill(composed, facts, "data")
     run = composed.run
     rows, val, report = split_dataset(encoded, run.data, run.seed, run.data.max_length, run.data.packing)
-    refuse_unmeasured(run.scheduler, run.trainer.early_stopping_patience, val is not None)  # of a single example none is held out
+    # of a single example none is held out
+    refuse_unmeasured(run.scheduler, run.trainer.early_stopping_patience, val is not None)
     composed = plan_steps(take_attention(composed, model), facts, rows)
     composed = fit_memory(composed, model, rows.lengths, machine(composed.run))
     data = counted(encoded, rows, val, report, template, model.vocab)
@@ -113,7 +118,9 @@ def plan_steps(composed: Composed, facts: Facts, rows: AnyRows) -> Composed:
     trainer = composed.run.trainer
     facts.rows = len(rows)
     per_epoch = -(-facts.rows // trainer.global_batch_size)
-    facts.total_steps = trainer.max_steps or max(1, round(per_epoch * trainer.epochs) * composed.run.stage.steps_a_rollout())
+    facts.total_steps = trainer.max_steps or max(
+        1, round(per_epoch * trainer.epochs) * composed.run.stage.steps_a_rollout()
+    )
     return fill(composed, facts, "steps")
 
 
@@ -143,10 +150,15 @@ def folder_of(run: RunConfig) -> Path | None:
 
 
 def disk(run: RunConfig, model: ModelFacts) -> Disk:
-    """The bytes of a checkpoint: what is trained and the optimizer's state; the newest are kept, the best, and one is being written."""
+    """The bytes of a checkpoint: what is trained and the optimizer's state; the newest are kept, the best, and one
+    is being written."""
     shapes = {t.name: t.shape for t in model.tensors if t.trained}
     width = max((t.bytes // max(math.prod(t.shape), 1) for t in model.tensors if t.trained), default=4)
-    hidden = [t.name for t in model.tensors if t.trained and len(t.shape) == 2 and t.kind not in ("embedding", "head", "adapter")]
+    hidden = [
+        t.name
+        for t in model.tensors
+        if t.trained and len(t.shape) == 2 and t.kind not in ("embedding", "head", "adapter")
+    ]
     one = sum(t.bytes for t in model.tensors if t.trained) + run.optim.total_state_bytes(shapes, width, hidden) + SLACK
     validates = run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None))
     kept = run.trainer.keep_checkpoints + validates

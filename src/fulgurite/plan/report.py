@@ -73,7 +73,11 @@ def headline(seen: Seen, dtypes: Dtypes) -> str:
         f"{run.trainer.micro_batch_size}, about {each:,.0f} tokens a step"
     )
     rows = [
-        ("run", f"{run.stage.name} with {seen.choices.get('method', run.method.name)} on {m.path} ({m.architecture}), seed {run.seed}"),
+        (
+            "run",
+            f"{run.stage.name} with {seen.choices.get('method', run.method.name)} on {m.path} ({m.architecture}), "
+            f"seed {run.seed}",
+        ),
         ("trains", f"{m.trained:,} of {m.parameters:,} parameters ({m.share:.2%})"),
         ("steps", steps),
         ("device", f"{seen.machine.device}, {dtypes.option}: {dtypes.reason}"),
@@ -124,13 +128,24 @@ def data(seen: Seen) -> str:
     lost += [f"{d.cut_answers:,} truncated ({d.cut_answers / whole:.1%})"] if d.cut_answers else []
     lost += [f"{d.not_drawn:,} not drawn (data.max_samples)"] if d.not_drawn else []
     lost += [f"{d.pieces:,} more pieces of documents that were cut"] if d.pieces else []
-    counted = ((d.duplicates, "duplicates"), (d.no_end, "without an end to learn"), (d.same_pairs, "pairs of one answer"))
+    counted = (
+        (d.duplicates, "duplicates"),
+        (d.no_end, "without an end to learn"),
+        (d.same_pairs, "pairs of one answer"),
+    )
     odd = [f"{n:,} {what}" for n, what in counted if n]
     lines = [
-        ("rows", f"{d.rows:,} to train on, {d.val_rows:,} for validation, of {d.records:,} records in {', '.join(d.sources[:3])}"
-         + (f" and {len(d.sources) - 3} more files" if len(d.sources) > 3 else "")),
-        ("tokens", f"{d.tokens:,} an epoch, {d.label_tokens:,} of them learned ({d.label_tokens / max(d.tokens, 1):.0%}); "
-         f"{run.trainer.epochs:g} epochs asked for; template {seen.model.template_name}"),
+        (
+            "rows",
+            f"{d.rows:,} to train on, {d.val_rows:,} for validation, of {d.records:,} records in "
+            f"{', '.join(d.sources[:3])}"
+            + (f" and {len(d.sources) - 3} more files" if len(d.sources) > 3 else ""),
+        ),
+        (
+            "tokens",
+            f"{d.tokens:,} an epoch, {d.label_tokens:,} of them learned ({d.label_tokens / max(d.tokens, 1):.0%}); "
+            f"{run.trainer.epochs:g} epochs asked for; template {seen.model.template_name}",
+        ),
         ("lost", "; ".join(lost) or "nothing"),
         *([("template", "; ".join(told))] if (told := _template(d.report)) else []),
         *([("read", "; ".join(read))] if (read := _read_otherwise(d.report)) else []),
@@ -146,7 +161,8 @@ def _template(report: dict[str, Any]) -> list[str]:
     told += [f"{count:,} answers left out ({why})" for why, count in report.get("answers_left_out", {}).items()]
     if report.get("split_records"):
         told.append(
-            f"earlier turns are written otherwise once later ones follow: {report['split_records']:,} conversations are "
+            f"earlier turns are written otherwise once later ones follow: {report['split_records']:,} conversations "
+            f"are "
             f"{report['split_rows']:,} rows, one for each answer, of {report['split_tokens']:,} tokens"
         )
     return told
@@ -169,9 +185,16 @@ def bars(seen: Seen) -> str:
     counts = {int(top): n for top, n in count_lengths(d.lengths.tolist()).items()}
     most, total = max(counts.values()), sum(counts.values())
     lines = [
-        f"≤ {top:>6,}  {'█' * max(1, round(BAR * n / most)):<{BAR}}  {n:>9,}  {n / total:>6.1%}" for top, n in counts.items()
+        f"≤ {top:>6,}  {'█' * max(1, round(BAR * n / most)):<{BAR}}  {n:>9,}  "
+        f"{n / total:>6.1%}" for top, n in counts.items()
     ]
-    return "\n".join([*lines, f"99 % have at most {d.percentile_99:,} tokens; data.max_length={d.max_length:,}: {d.too_long:,} are longer"])
+    return "\n".join(
+        [
+            *lines,
+            f"99 % have at most {d.percentile_99:,} tokens; data.max_length={d.max_length:,}: {d.too_long:,} are "
+            f"longer",
+        ]
+    )
 
 
 def memory(seen: Seen) -> str:
@@ -180,15 +203,25 @@ def memory(seen: Seen) -> str:
         return "  not estimated"
     phases: dict[str, MemoryPart | None] = {name: getattr(seen.memory, name) for name in PHASES}
     there = [(name, part) for name, part in phases.items() if part is not None]
-    rows = [[n, *(f"{size(getattr(part, p)):>{max(9, len(p))}}" for p in PARTS), f"{size(part.total):>9}"] for n, part in there]
+    rows = [
+        [n, *(f"{size(getattr(part, p)):>{max(9, len(p))}}" for p in PARTS), f"{size(part.total):>9}"]
+        for n, part in there
+    ]
     head = ["phase", *(f"{p:>{max(9, len(p))}}" for p in PARTS), f"{'peak':>9}"]
     m = seen.machine
-    return _indented(format_table(head, rows)) + f"\n  {size(m.memory_free)} of {size(m.memory_total)} are free on this {m.device}"
+    return (
+        _indented(format_table(head, rows))
+        + f"\n  {size(m.memory_free)} of {size(m.memory_total)} are free on this {m.device}"
+    )
 
 
 def time_words(seen: Seen, probe: Timing | None) -> str:
     """How long it takes, where that was measured."""
-    return probe.words(seen) if probe is not None else "not measured; --probe loads the model and times a few micro-batches"
+    return (
+        probe.words(seen)
+        if probe is not None
+        else "not measured; --probe loads the model and times a few micro-batches"
+    )
 
 
 def disk_words(seen: Seen) -> str:
@@ -227,19 +260,42 @@ def as_dict(
     phases = {n: getattr(m, n) for n in PHASES} if m is not None else {}
     return {
         "knobs": {n: {"value": plain(o.value), "origin": o.origin, "reason": o.reason} for n, o in origins.items()},
-        "steps": seen.steps, "warmup_steps": seen.warmup_steps, "tokens": d.tokens,
-        "parameters": seen.model.parameters, "trainable": seen.model.trained,
-        "memory": {"peak": m.peak, **{n: _part(p) for n, p in phases.items() if p is not None}} if m is not None else None,
-        "disk": {"checkpoint": seen.disk.checkpoint, "kept": seen.disk.kept, "total": seen.disk.total, "free": seen.machine.disk_free},
+        "steps": seen.steps,
+        "warmup_steps": seen.warmup_steps,
+        "tokens": d.tokens,
+        "parameters": seen.model.parameters,
+        "trainable": seen.model.trained,
+        "memory": {"peak": m.peak, **{n: _part(p) for n, p in phases.items() if p is not None}}
+        if m is not None
+        else None,
+        "disk": {
+            "checkpoint": seen.disk.checkpoint,
+            "kept": seen.disk.kept,
+            "total": seen.disk.total,
+            "free": seen.machine.disk_free,
+        },
         "troubles": [
             {
-                "rule": t.rule, "severity": str(t.severity), "sentence": t.sentence, "remedy": t.remedy, "overrides": t.overrides,
-                "allowed": t.allowed, "refuses": t.refuses,
+                "rule": t.rule,
+                "severity": str(t.severity),
+                "sentence": t.sentence,
+                "remedy": t.remedy,
+                "overrides": t.overrides,
+                "allowed": t.allowed,
+                "refuses": t.refuses,
             }
             for t in troubles
         ],
-        "rows": d.rows, "validation_rows": d.val_rows, "label_tokens": d.label_tokens, "dropped": d.dropped, "truncated": d.cut_answers,
-        "device": {"kind": seen.machine.device, "memory_free": seen.machine.memory_free, "processes": seen.machine.processes},
+        "rows": d.rows,
+        "validation_rows": d.val_rows,
+        "label_tokens": d.label_tokens,
+        "dropped": d.dropped,
+        "truncated": d.cut_answers,
+        "device": {
+            "kind": seen.machine.device,
+            "memory_free": seen.machine.memory_free,
+            "processes": seen.machine.processes,
+        },
         "resume": seen.earlier.as_json() if seen.earlier is not None else None,
         "seconds": probe.seconds(seen) if probe is not None else None,
     }

@@ -67,7 +67,8 @@ def count_more(gathered: Gathered, word: str) -> str:
 
 
 def _parts(rows: AnyRows, split: str) -> Iterator[tuple[int, str, list[tuple[int, int]]]]:
-    """Each example of the rows, once, with where it is used and the first and last token of its sides or of its pieces."""
+    """Each example of the rows, once, with where it is used and the first and last token of its sides or of its
+    pieces."""
     if isinstance(rows, PreferenceDataset):
         for number, cut in zip(rows.numbers.tolist(), rows.cuts.tolist(), strict=True):
             yield number, split, [(begin + cut, end) for begin, end in rows.encoded.sides(number)]
@@ -122,7 +123,9 @@ def _rows_of_record(encoded: TokenizedData, number: int) -> int:
 
 def _is_place(encoded: TokenizedData, number: int, name: str, line: int) -> bool:
     place = encoded.place(number)
-    return place.line == line and (place.file == name or Path(place.file).name == name or Path(place.file) == Path(name).absolute())
+    return place.line == line and (
+        place.file == name or Path(place.file).name == name or Path(place.file) == Path(name).absolute()
+    )
 
 
 def _why_not(gathered: Gathered, name: str, line: int) -> str:
@@ -133,14 +136,20 @@ def _why_not(gathered: Gathered, name: str, line: int) -> str:
             if int(at) == line and (file == name or Path(file).name == name):
                 return f"--show {name}:{line}: the record was dropped ({reason})."
     files = ", ".join(dict.fromkeys(str(path) for path in gathered.encoded.source.files[:5]))
-    return f"--show {name}:{line}: no example begins there, or it was not drawn (data.max_samples, data.weights). The files are {files}."
+    return (
+        f"--show {name}:{line}: no example begins there, or it was not drawn (data.max_samples, data.weights). The "
+        f"files are {files}."
+    )
 
 
 def as_text(shown: list[Shown], tokenizer: PreTrainedTokenizerBase, color: bool) -> str:
     """The examples as a person reads them."""
     text = "\n\n".join(_one(number, side, tokenizer, color) for number, side in enumerate(shown, 1))
     if any(plain for side in shown for _, _, plain in _stretches(side, tokenizer)):
-        text += f"\n{PLAIN_BEFORE} stands before the text of a special token that is encoded as plain text (data.special_tokens)."
+        text += (
+            f"\n{PLAIN_BEFORE} stands before the text of a special token that is encoded as plain text "
+            f"(data.special_tokens)."
+        )
     return text
 
 
@@ -192,7 +201,8 @@ def _decode(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _stretches(side: Shown, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[str, bool, list[int]]]:
-    """Tokens of one kind that follow each other, as text. Special tokens are written out; with the places of those that are plain text."""
+    """Tokens of one kind that follow each other, as text. Special tokens are written out; with the places of those
+    that are plain text."""
     begin = 0
     for i in range(1, len(side.ids) + 1):
         if i == len(side.ids) or side.learned[i] != side.learned[begin]:

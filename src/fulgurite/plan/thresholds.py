@@ -1,6 +1,8 @@
-"""The thresholds at which rules speak, in one table, each with who says so. What has no source is ours: move it when measured.
+"""The thresholds at which rules speak, in one table, each with who says so. What has no source is ours: move it when
+measured.
 
-Bands of a knob stand on the knob itself (`usual`), rates in optim/rates.py, betas in stage/pairwise.py: they are not repeated here.
+Bands of a knob stand on the knob itself (`usual`), rates in optim/rates.py, betas in stage/pairwise.py: they are not
+repeated here.
 """
 
 from __future__ import annotations
@@ -11,19 +13,22 @@ from fulgurite.config.schema import Range, Usual
 from fulgurite.plan.context import Seen
 
 FEW, LITTLE, SHORT = 10, 50, 200
-"""Steps: below the first nothing is learned, below the second a model rarely changes, below the third it is close. Ours; the second was 100
-until the default run was measured: its 90 steps take the loss from 5.2 to 2.3 on held-out questions."""
+"""Steps: below the first nothing is learned, below the second a model rarely changes, below the third it is close.
+Ours; the second was 100 until the default run was measured: its 90 steps take the loss from 5.2 to 2.3 on held-out
+questions."""
 ABSURD = 50.0
-"""How many times outside its band a value is refused in a short run and with the tiny model too. At 30 times the highest
-rate in use the tiny model learns, at 100 its loss climbs from the third step (measured)."""
+"""How many times outside its band a value is refused in a short run and with the tiny model too. At 30 times the
+highest rate in use the tiny model learns, at 100 its loss climbs from the third step (measured)."""
 FAR = 10.0
 """How many times outside its band a value is refused (knob-values' rule for all bands, ours)."""
 PREFERENCE_FAR = 5.0
-"""The same for full preference training: 1e-5 where 2e-6 is the highest; SimPO's authors call 1e-5 broken text (its README)."""
+"""The same for full preference training: 1e-5 where 2e-6 is the highest; SimPO's authors call 1e-5 broken text (its
+README)."""
 MUON_OWN = 1e-3
 """The rate below which Muon in its own scale hardly moves; its README takes 0.02."""
 ALPHA = Range(0.5, 4.0)
-"""alpha / rank: 1 (peft) and 2 (LLaMA-Factory's command line, torchtune) are usual; half and twice of that are borne (ours)."""
+"""alpha / rank: 1 (peft) and 2 (LLaMA-Factory's command line, torchtune) are usual; half and twice of that are borne
+(ours)."""
 WARMUP_MOST = 0.3
 """The share of a run beyond which a warmup is long: 0.03 to 0.1 are in use (ours)."""
 KTO_BATCH = Range(16, 128)
@@ -51,7 +56,8 @@ TOKENISED_A_SECOND = 300_000
 LONG = 600.0
 """Seconds of preparing that a person wants to know of (LlamaFactory #3939)."""
 SPREAD = 0.025
-"""The spread of a language model's weights: with it the share that a step leaves unchanged in bf16 is the 84 % measured at 1e-5."""
+"""The spread of a language model's weights: with it the share that a step leaves unchanged in bf16 is the 84 %
+measured at 1e-5."""
 BF16_GRAIN = 512
 """A step below this part of a bf16 weight is rounded away."""
 PURE_BF16 = 1e-4
@@ -61,7 +67,8 @@ LEFT_OUT, LEFT_OUT_MUCH = 0.01, 0.2
 
 
 def trying(seen: Seen) -> bool:
-    """Whether somebody only wants to see that it works: a short run by trainer.max_steps, or a model that knows nothing.
+    """Whether somebody only wants to see that it works: a short run by trainer.max_steps, or a model that knows
+    nothing.
 
     What is a matter of taste is then no reason to refuse.
     """

@@ -25,7 +25,9 @@ def words(trouble: Trouble) -> str:
     """A trouble as one line: the sentence, what to do, and how to insist where one may."""
     remedy = f" Do: {trouble.remedy}" if trouble.remedy else ""
     known = RULES.get(trouble.rule)
-    insist = f" To insist: plan.allow=[{trouble.rule}]" if trouble.refuses and known is not None and known.insist else ""
+    insist = (
+        f" To insist: plan.allow=[{trouble.rule}]" if trouble.refuses and known is not None and known.insist else ""
+    )
     return f"[{trouble.rule}] {trouble.sentence}{remedy}{insist}"
 
 

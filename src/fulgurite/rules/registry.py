@@ -14,7 +14,8 @@ Facts = TypeVar("Facts")
 
 
 class Severity(StrEnum):
-    """What a finding does to a run: an `error` keeps it from starting, a `stop` ends it, and the others let it go on."""
+    """What a finding does to a run: an `error` keeps it from starting, a `stop` ends it, and the others let it go
+    on."""
 
     error = "error"
     stop = "stop"

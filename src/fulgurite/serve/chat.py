@@ -46,7 +46,11 @@ def read(words: Sequence[str]) -> ChatConfig:
         raise ConfigError(f"checkpoint={config.checkpoint} is not allowed: it must be best, last, or step-N.")
     if (config.run is None) == (config.model is None):
         raise ConfigError("Say who answers: run=<run folder> or model=<folder or option>, one of the two.")
-    if config.model is not None and (Path(config.model) / "checkpoints").is_dir() and (Path(config.model) / "provenance.json").is_file():
+    if (
+        config.model is not None
+        and (Path(config.model) / "checkpoints").is_dir()
+        and (Path(config.model) / "provenance.json").is_file()
+    ):
         raise ConfigError(f"model={config.model} is a run's folder: write fulgurite chat run={config.model}.")
     return config
 
@@ -190,7 +194,9 @@ def _load(config: ChatConfig, allowed: Allowed) -> Partner:
 
         run = load_run(Path(config.run).expanduser(), checkpoint=config.checkpoint, allowed=allowed)
         if run.run.stage.gives_rewards:
-            raise ModelError(f"{config.run} is a reward model: it scores answers and cannot talk; export it, or rank with it.")
+            raise ModelError(
+                f"{config.run} is a reward model: it scores answers and cannot talk; export it, or rank with it."
+            )
         kind = device(run.run.trainer)
         limit = measured(run.model, run.tokenizer, []).length
         # A frozen base in bf16 and an adapter in fp32 fit together under the run's own compute type only.

@@ -1,4 +1,5 @@
-"""The door between Hydra's multirun and our search: its words become spaces, and its launcher runs each batch of trials."""
+"""The door between Hydra's multirun and our search: its words become spaces, and its launcher runs each batch of
+trials."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from fulgurite.sweep.spaces import Span, Values
 
 
 def searched(arguments: Sequence[str], config: DictConfig, loader: Any, make_launcher: Callable[[], Any]) -> None:
-    """The whole of a search, called by our sweeper: Hydra's words become ours, and each batch of trials goes to Hydra's launcher."""
+    """The whole of a search, called by our sweeper: Hydra's words become ours, and each batch of trials goes to
+    Hydra's launcher."""
     shared, asked = _spaces(arguments, loader)
     settled = cast(DictConfig, OmegaConf.merge(loader.load_sweep_config(config, shared), {}))
     OmegaConf.set_struct(settled, False)
@@ -30,13 +32,20 @@ def searched(arguments: Sequence[str], config: DictConfig, loader: Any, make_lau
         settled.hydra.runtime.output_dir = "."
     base = typed(settled, shared)
     given = next((value_of(word) for word in shared if word.startswith("run_dir=")), None)
-    said = next((word.partition("=")[2] for word in config.hydra.overrides.hydra if word.startswith("hydra.sweep.dir=")), None)
+    said = next(
+        (word.partition("=")[2] for word in config.hydra.overrides.hydra if word.startswith("hydra.sweep.dir=")), None
+    )
     folder = given or said
     what = prepared(base, shared, asked, Path(folder).expanduser() if folder else None)
     OmegaConf.set_readonly(config.hydra, False)
-    with open_dict(config):  # a trial makes its own folder, whose number Hydra does not know; launchers compose each job anew
+    # a trial makes its own folder, whose number Hydra does not know; launchers compose each job anew
+    with open_dict(config):
         config.hydra.sweep.dir, config.hydra.sweep.subdir = str(what.folder), "."
-        own = [word for word in config.hydra.overrides.hydra if not word.startswith(("hydra.sweep.dir=", "hydra.sweep.subdir="))]
+        own = [
+            word
+            for word in config.hydra.overrides.hydra
+            if not word.startswith(("hydra.sweep.dir=", "hydra.sweep.subdir="))
+        ]
         config.hydra.overrides.hydra = [*own, f"hydra.sweep.dir='{what.folder}'", "hydra.sweep.subdir=."]
     launcher = make_launcher()
 
@@ -47,14 +56,16 @@ def searched(arguments: Sequence[str], config: DictConfig, loader: Any, make_lau
             raise Interrupted("Stopped by Ctrl-C. The same command goes on with the search.") from error
         except (FulguriteError, HydraException, OmegaConfBaseException):
             raise
-        except Exception as error:  # a worker that was killed, a job that left no result, no sbatch: each launcher has errors of its own
+        # a worker that was killed, a job that left no result, no sbatch: each launcher has errors of its own
+        except Exception as error:
             return [Outcome(1, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", lost=True)] * len(jobs)
 
     search(what, base, launch)
 
 
 def _spaces(arguments: Sequence[str], loader: Any) -> tuple[list[str], dict[str, Any]]:
-    """The words that all trials share, and what the others sweep over: lists, range(), interval(), with tag(log, ...)."""
+    """The words that all trials share, and what the others sweep over: lists, range(), interval(), with tag(log,
+    ...)."""
     shared: list[str] = []
     asked: dict[str, Any] = {}
     for override in OverridesParser.create(config_loader=loader).parse_overrides(list(arguments)):

@@ -19,8 +19,15 @@ SHOWN, BAR = 10, 30
 def write(study: Any, sweep: Sweep, folder: Path) -> None:
     """trials.jsonl, a line a trial, and sweep.svg, the value of each trial and the best so far."""
     lines = [
-        {"trial": t.number, "state": t.state.name.lower(), "value": t.value if t.state.name == "COMPLETE" else None, "values": t.params,
-         "why": t.user_attrs.get("why", ""), "folder": t.user_attrs.get("folder", str(t.number)), "evaluations": t.intermediate_values}
+        {
+            "trial": t.number,
+            "state": t.state.name.lower(),
+            "value": t.value if t.state.name == "COMPLETE" else None,
+            "values": t.params,
+            "why": t.user_attrs.get("why", ""),
+            "folder": t.user_attrs.get("folder", str(t.number)),
+            "evaluations": t.intermediate_values,
+        }
         for t in study.get_trials(deepcopy=False)
     ]
     write_output(folder / "trials.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
@@ -41,7 +48,10 @@ def words(study: Any, sweep: Sweep, folder: Path, shared: list[str], base: Compo
     lines += ["", *table(better[:SHOWN], sweep)]
     if shares := importance(study):
         widest = max(map(len, shares))
-        lines += ["", f"what {sweep.metric} hangs on (PED-ANOVA over {len(better)} complete trials; few trials say little):"]
+        lines += [
+            "",
+            f"what {sweep.metric} hangs on (PED-ANOVA over {len(better)} complete trials; few trials say little):",
+        ]
         lines += [f"  {name:<{widest}} {share:>5.0%} {'█' * round(share * BAR)}" for name, share in shares.items()]
     if (figure := course(study, sweep)) is not None:
         lines += ["", draw_text(figure, height=8)]
@@ -49,8 +59,12 @@ def words(study: Any, sweep: Sweep, folder: Path, shared: list[str], base: Compo
     choices = SPACES[name].choices if (name := base.choices.get("sweep", "")) in SPACES else {}
     said = [f"{g}={o}" for g, o in choices.items() if not any(w.startswith(f"{g}=") for w in shared)]
     command = [*said, *(w for w in shared if w != "stage.prompts=[]"), *(f"{k}={v}" for k, v in best.params.items())]
-    lines += ["", f"fulgurite train {' '.join(command)}", f"trains so again; trial {best.number} lies in {place(best, folder)}. "
-              f"All trials: {folder / 'trials.jsonl'}, {folder / 'sweep.svg'}"]
+    lines += [
+        "",
+        f"fulgurite train {' '.join(command)}",
+        f"trains so again; trial {best.number} lies in {place(best, folder)}. "
+        f"All trials: {folder / 'trials.jsonl'}, {folder / 'sweep.svg'}",
+    ]
     return "\n".join(lines)
 
 
@@ -85,7 +99,8 @@ def importance(study: Any) -> dict[str, float]:
     complete = [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
     if len(complete) < 4 or len({t.value for t in complete}) == 1:
         return {}
-    return dict(optuna.importance.get_param_importances(study))  # PED-ANOVA, https://arxiv.org/abs/2304.10255: no scikit-learn
+    # PED-ANOVA, https://arxiv.org/abs/2304.10255: no scikit-learn
+    return dict(optuna.importance.get_param_importances(study))
 
 
 def course(study: Any, sweep: Sweep) -> Figure | None:

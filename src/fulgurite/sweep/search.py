@@ -1,7 +1,8 @@
 """A search from its first trial to its last: ask the study, launch, write down how each ended, show what came of it.
 
-All trials run in the process of the search, one after the other, as every `-m` here does: torch is loaded once. A launcher
-(hydra/launcher=joblib, submitit) gives each a process of its own, and the same command on several machines shares the study.
+All trials run in the process of the search, one after the other, as every `-m` here does: torch is loaded once. A
+launcher (hydra/launcher=joblib, submitit) gives each a process of its own, and the same command on several machines
+shares the study.
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ def prepared(base: Composed, shared: list[str], asked: dict[str, Values | Span],
     said = {word.partition("=")[0] for word in shared}
     spaces = {name: space for name, space in spaces.items() if name not in said}  # a value on the command line is fixed
     if not spaces:
-        raise ConfigError("Nothing is searched: name knobs (sweep.knobs=[optim.lr]), or give a range ('optim.lr=interval(1e-5,1e-3)').")
+        raise ConfigError(
+            "Nothing is searched: name knobs (sweep.knobs=[optim.lr]), or give a range "
+            "('optim.lr=interval(1e-5,1e-3)')."
+        )
     study = sweep.study or f"{base.choices.get('sweep') or 'sweep'}-{_hash(shared, spaces)}"
     place = folder or Path("runs") / "sweeps" / study
     make_folder(place)
@@ -71,12 +75,15 @@ def prepared(base: Composed, shared: list[str], asked: dict[str, Values | Span],
 
 def _hash(shared: list[str], spaces: dict[str, Values | Span]) -> str:
     free = ("sweep.", "run_dir", "name", "callback", "logger", "trainer.num_workers")
-    facts = sorted(word for word in shared if not word.lstrip("+").startswith(free)) + [f"{k}{v}" for k, v in sorted(spaces.items())]
+    facts = sorted(word for word in shared if not word.lstrip("+").startswith(free)) + [
+        f"{k}{v}" for k, v in sorted(spaces.items())
+    ]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:8]
 
 
 def search(what: Search, base: Composed, launch: Launch) -> None:
-    """Run the trials that the study still lacks. Raises Interrupted; TrainingFailed or ConfigError where no trial came through."""
+    """Run the trials that the study still lacks. Raises Interrupted; TrainingFailed or ConfigError where no trial
+    came through."""
     sweep = what.sweep
     study = kept_study.opened(sweep, storage(str(sweep.storage)))
     if not study.get_trials(deepcopy=False):
@@ -88,8 +95,14 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
     while batch := _next(study, what):
         places = [kept_study.trial_of(study, n).user_attrs.get("folder", str(n)) for n, _ in batch]
         jobs = [
-            [*what.shared, *_words(values), f"run_dir={verbatim((what.folder / place).resolve())}",
-             f"sweep.storage={verbatim(sweep.storage)}", f"sweep.study={verbatim(sweep.study)}", f"sweep.trial={number}"]
+            [
+                *what.shared,
+                *_words(values),
+                f"run_dir={verbatim((what.folder / place).resolve())}",
+                f"sweep.storage={verbatim(sweep.storage)}",
+                f"sweep.study={verbatim(sweep.study)}",
+                f"sweep.trial={number}",
+            ]
             for (number, values), place in zip(batch, places, strict=True)
         ]
         outcomes = launch(jobs, batch[0][0])
@@ -112,7 +125,9 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
             raise Interrupted.of(stopped.status, f"{stopped.why} The same command goes on with the search.")
         if failed >= HOPELESS and not _completed(study):
             why = outcomes[-1].why
-            raise ConfigError(f"The first {failed} trials failed, the last of them so: {why} Mend it, and give the command again.")
+            raise ConfigError(
+                f"The first {failed} trials failed, the last of them so: {why} Mend it, and give the command again."
+            )
     write(study, sweep, what.folder)
     show(words(study, sweep, what.folder, [w for w in what.shared if not w.lstrip("+").startswith("sweep")], base))
     if not _completed(study):
@@ -120,7 +135,8 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
 
 
 def _next(study: Any, what: Search) -> list[tuple[int, dict[str, Any]]]:
-    """The next trials of this process; those whose process died, here or in another search on this machine, are among them."""
+    """The next trials of this process; those whose process died, here or in another search on this machine, are
+    among them."""
     with alone(str(what.sweep.storage)):
         for sentence in kept_study.settle(study, what.sweep, what.folder):
             say(sentence)
@@ -128,11 +144,16 @@ def _next(study: Any, what: Search) -> list[tuple[int, dict[str, Any]]]:
 
 
 def _advised(base: Composed, spaces: dict[str, Values | Span]) -> dict[str, Any]:
-    """What the run would take without a search, where that can be drawn: the first trial, which the others have to beat."""
+    """What the run would take without a search, where that can be drawn: the first trial, which the others have to
+    beat."""
     found = {}
     for name, space in spaces.items():
         value = base.provenance[name].value if name in base.provenance else base.choices.get(name)
-        inside = value in space.values if isinstance(space, Values) else isinstance(value, int | float) and space.low <= value <= space.high
+        inside = (
+            value in space.values
+            if isinstance(space, Values)
+            else isinstance(value, int | float) and space.low <= value <= space.high
+        )
         if inside:
             found[name] = value
     return found
@@ -140,7 +161,10 @@ def _advised(base: Composed, spaces: dict[str, Values | Span]) -> dict[str, Any]
 
 def _words(values: dict[str, Any]) -> list[str]:
     knobs = {k.path: k for k in all_knobs()}
-    return [as_typed(f"{name}={str(value).lower() if isinstance(value, bool) else value}", knobs) for name, value in values.items()]
+    return [
+        as_typed(f"{name}={str(value).lower() if isinstance(value, bool) else value}", knobs)
+        for name, value in values.items()
+    ]
 
 
 def _completed(study: Any) -> list[Any]:
@@ -152,7 +176,9 @@ def _completed(study: Any) -> list[Any]:
 
 def _line(study: Any, sweep: Sweep, number: int, values: dict[str, Any]) -> str:
     trial = kept_study.trial_of(study, number)
-    shown = " ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items())
+    shown = " ".join(
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items()
+    )
     why = f", {trial.user_attrs['why']}" if "why" in trial.user_attrs else ""
     value = f" {sweep.metric} {trial.value:.4f}" if trial.state.name == "COMPLETE" else ""
     lead = f"; best so far {study.best_value:.4f} (trial {study.best_trial.number})" if _completed(study) else ""

@@ -1,4 +1,5 @@
-"""What is searched: one list of spaces, from which conf/sweep and sweeps/wandb are written; ranges are the knobs' `usual`."""
+"""What is searched: one list of spaces, from which conf/sweep and sweeps/wandb are written; ranges are the knobs'
+`usual`."""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ def quiet() -> None:
 def alone(url: str) -> contextlib.AbstractContextManager[Any]:
     """One process at a time, where the study is an SQLite file.
 
-    Optuna keeps two processes from taking one trial by SELECT ... FOR UPDATE, which SQLite does not have, nor a table made twice.
+    Optuna keeps two processes from taking one trial by SELECT ... FOR UPDATE, which SQLite does not have, nor a
+    table made twice.
     """
     from filelock import FileLock
     from sqlalchemy.engine import make_url
@@ -40,7 +41,8 @@ def storage(url: str) -> Any:
 
     if urlsplit(url).password:
         raise ConfigError(
-            "sweep.storage holds a password, which config.yaml would keep; leave it out: PostgreSQL reads ~/.pgpass, MySQL ~/.my.cnf."
+            "sweep.storage holds a password, which config.yaml would keep; leave it out: PostgreSQL reads ~/.pgpass, "
+            "MySQL ~/.my.cnf."
         )
     quiet()
     try:
@@ -51,4 +53,6 @@ def storage(url: str) -> Any:
             return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=patient))
     except Exception as error:  # SQLAlchemy's own, the driver's, ImportError: each library has its tree
         said = " ".join(str(error).split())[:160]
-        raise ConfigError(f"sweep.storage={url} cannot be opened: {said}; give a URL that Optuna takes, or leave it empty.") from error
+        raise ConfigError(
+            f"sweep.storage={url} cannot be opened: {said}; give a URL that Optuna takes, or leave it empty."
+        ) from error

@@ -42,8 +42,9 @@ def pruner(sweep: Sweep) -> Any:
 def sampler(sweep: Sweep, advised: dict[str, Any] | None = None) -> Any:
     """Optuna's sampler, seeded anew for each trial with its number; trial 0 is what was `advised`.
 
-    A sampler that is made with the same seed when a study goes on would draw its first values again, as would a second machine's.
-    So what a trial draws is a function of the seed, its number and the trials before, whoever asks.
+    A sampler that is made with the same seed when a study goes on would draw its first values again, as would a
+    second machine's. So what a trial draws is a function of the seed, its number and the trials before, whoever
+    asks.
     """
     import optuna
 
@@ -54,7 +55,8 @@ def sampler(sweep: Sweep, advised: dict[str, Any] | None = None) -> Any:
 
         def before_trial(self, study: Any, trial: Any) -> None:
             seed = (sweep.seed * 1_000_003 + trial.number) % 2**32
-            tpe = optuna.samplers.TPESampler  # it counts what runs elsewhere as bad (constant_liar), so that no two draw alike
+            # it counts what runs elsewhere as bad (constant_liar), so that no two draw alike
+            tpe = optuna.samplers.TPESampler
             self.inner = optuna.samplers.RandomSampler(seed=seed) if sweep.sampler is Sampler.random else tpe(seed=seed)
             self.inner.before_trial(study, trial)
 
@@ -65,7 +67,8 @@ def sampler(sweep: Sweep, advised: dict[str, Any] | None = None) -> Any:
             return self.inner.sample_relative(study, trial, search_space)
 
         def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-            if trial.number == 0 and advised and param_name in advised:  # not queued: two machines that begin at once would queue it twice
+            # not queued: two machines that begin at once would queue it twice
+            if trial.number == 0 and advised and param_name in advised:
                 return advised[param_name]
             return self.inner.sample_independent(study, trial, param_name, param_distribution)
 
@@ -87,7 +90,8 @@ def claimed(
 ) -> list[tuple[int, dict[str, Any]]]:
     """At most so many trials, which are now this process's; none where the study has all of its own.
 
-    Others may ask at the same time, and numbers are given once: who gets one behind the last that is wanted gives it back.
+    Others may ask at the same time, and numbers are given once: who gets one behind the last that is wanted gives it
+    back.
     """
     found = []
     for _ in range(min(most, sweep.trials - len(counted(study)))):
@@ -101,7 +105,8 @@ def claimed(
 
 
 def ask(study: Any, spaces: dict[str, Values | Span], folder: Path) -> tuple[int, dict[str, Any]]:
-    """Returns the number and the values of the next trial, which this process is now responsible for; `folder` is the study's."""
+    """Returns the number and the values of the next trial, which this process is now responsible for; `folder` is
+    the study's."""
     trial = study.ask()
     found = {name: _drawn(trial, name, space) for name, space in spaces.items()}
     for key, value in describe_process(folder).items():
@@ -118,7 +123,8 @@ def _drawn(trial: Any, name: str, space: Values | Span) -> Any:
 
 
 def begin(sweep: Sweep, folder: Path, resumed: bool) -> None:
-    """Notes which process runs a trial: a launcher's is not the search's. Raises ConfigError if the trial is over already.
+    """Notes which process runs a trial: a launcher's is not the search's. Raises ConfigError if the trial is over
+    already.
 
     `folder` is one for the lock of this process, on a file system that the searches of this machine read.
     """
@@ -129,7 +135,9 @@ def begin(sweep: Sweep, folder: Path, resumed: bool) -> None:
     if not kept.get_trial(trial_id).state.is_finished():
         kept.set_trial_user_attr(trial_id, "runner", describe_process(folder))
     elif not resumed:  # it waited in a queue while its search was taken for dead
-        raise ConfigError(f"Trial {sweep.trial} of {sweep.study} is over: another process took it up; nothing is left to do here.")
+        raise ConfigError(
+            f"Trial {sweep.trial} of {sweep.study} is over: another process took it up; nothing is left to do here."
+        )
 
 
 def report(sweep: Sweep) -> Callable[[int, float], str | None]:
@@ -148,7 +156,11 @@ def report(sweep: Sweep) -> Callable[[int, float], str | None]:
         kept.set_trial_intermediate_value(trial_id, percent, value)
         if percent >= 100 or not study.pruner.prune(study, kept.get_trial(trial_id)):
             return None
-        others = "than the median of the trials before it there" if sweep.pruner is Pruner.median else "than hyperband lets pass"
+        others = (
+            "than the median of the trials before it there"
+            if sweep.pruner is Pruner.median
+            else "than hyperband lets pass"
+        )
         return f"its {sweep.metric} of {value:.4g} after {percent} % of the run is worse {others}"
 
     return told
@@ -168,9 +180,13 @@ def finish(study: Any, sweep: Sweep, number: int, why: str, pruned: bool = False
         return
     values = list(trial.intermediate_values.values())
     if not failed and not values:
-        failed, why = True, f"no {sweep.metric} was reported: the run had no evaluation, or its stage has another name for it"
+        failed, why = (
+            True,
+            f"no {sweep.metric} was reported: the run had no evaluation, or its stage has another name for it",
+        )
     if why:
-        study._storage.set_trial_user_attr(trial._trial_id, "why", why)  # a FrozenTrial cannot; Optuna's own tell does the same
+        # a FrozenTrial cannot; Optuna's own tell does the same
+        study._storage.set_trial_user_attr(trial._trial_id, "why", why)
     if failed:
         study.tell(number, state=TrialState.FAIL)
     elif pruned:
@@ -185,7 +201,8 @@ def trial_of(study: Any, number: int) -> Any:
 
 
 def settle(study: Any, sweep: Sweep, folder: Path) -> list[str]:
-    """End the trials of processes of this machine that are gone, and put each in the queue again; what was done, in sentences."""
+    """End the trials of processes of this machine that are gone, and put each in the queue again; what was done, in
+    sentences."""
     from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
 
@@ -204,7 +221,8 @@ def settle(study: Any, sweep: Sweep, folder: Path) -> list[str]:
 
 
 def describe_process(folder: Path) -> dict[str, Any]:
-    """Returns what other processes find this one by: its machine, its id, and a lock file in `folder` that it holds until it ends."""
+    """Returns what other processes find this one by: its machine, its id, and a lock file in `folder` that it holds
+    until it ends."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = hold_process_lock(folder)
     return {"host": socket.gethostname(), "pid": os.getpid(), "lock": None if lock is None else str(lock)}
@@ -213,7 +231,8 @@ def describe_process(folder: Path) -> dict[str, Any]:
 def _is_other(process: dict[str, Any]) -> bool:
     """Returns whether this describes another process that is alive.
 
-    A process of another machine counts as alive, and so does one that could not lock a file, or has not written its lock yet.
+    A process of another machine counts as alive, and so does one that could not lock a file, or has not written its
+    lock yet.
     """
     if not process:
         return False
@@ -224,7 +243,8 @@ def _is_other(process: dict[str, Any]) -> bool:
 
 
 def again(study: Any, sweep: Sweep, number: int, folder: Path) -> str:
-    """A trial that was cut off, ended and queued again with the same values and the same folder; or, too often cut off, failed."""
+    """A trial that was cut off, ended and queued again with the same values and the same folder; or, too often cut
+    off, failed."""
     trial = trial_of(study, number)
     times = int(trial.user_attrs.get("times", 0))
     place = trial.user_attrs.get("folder", str(number))
@@ -244,4 +264,6 @@ def counted(study: Any) -> list[Any]:
     """The trials that count: those begun, without the ones that were taken up again under another number."""
     from optuna.trial import TrialState
 
-    return [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING and not t.user_attrs.get("again")]
+    return [
+        t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING and not t.user_attrs.get("again")
+    ]

@@ -1,6 +1,7 @@
 """Writes conf/sweep/*.yaml and sweeps/wandb/*.yaml from the list of spaces: `python -m fulgurite.sweep`.
 
-Ours name only knobs, whose ranges are asked for when a search begins; W&B's carry the ranges, for it does not know the knobs.
+Ours name only knobs, whose ranges are asked for when a search begins; W&B's carry the ranges, for it does not know
+the knobs.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def shipped(name: str) -> str:
     return head + wandb_sweep(overrides, space.knobs, space.metric, space.goal)
 
 
-def wandb_sweep(overrides: Sequence[str], knobs: Sequence[str], metric: str = "val/loss", goal: str = "minimize") -> str:
+def wandb_sweep(
+    overrides: Sequence[str], knobs: Sequence[str], metric: str = "val/loss", goal: str = "minimize"
+) -> str:
     """YAML of a W&B sweep that runs `fulgurite train *overrides` over `knobs`.
 
     Raises ConfigError for a knob that the run does not have, or that has no `usual`.
@@ -76,7 +79,11 @@ def parameter(knob: Knob, run: RunConfig) -> dict[str, Any]:
     if drawn.whole:
         kind = {"distribution": "q_log_uniform_values", "q": 1} if drawn.log else {"distribution": "int_uniform"}
         return {**kind, "min": int(drawn.low), "max": int(drawn.high)}
-    return {"distribution": "log_uniform_values" if drawn.log else "uniform", "min": float(drawn.low), "max": float(drawn.high)}
+    return {
+        "distribution": "log_uniform_values" if drawn.log else "uniform",
+        "min": float(drawn.low),
+        "max": float(drawn.high),
+    }
 
 
 def main(wandb: Path = Path("sweeps/wandb"), conf: Path = Path("conf/sweep")) -> None:

@@ -1,8 +1,8 @@
 """What `explain` says in other languages: each text found by its place, its field and a hash of its English.
 
-A changed English text has another hash, so that a stale translation is never shown: the English is shown in its place, and
-`python -m fulgurite.explain.translate --stale` names it. gettext was looked at: its catalogues are keyed by the English alone,
-and two knobs may say the same English about different things.
+A changed English text has another hash, so that a stale translation is never shown: the English is shown in its
+place, and `python -m fulgurite.explain.translate --stale` names it. gettext was looked at: its catalogues are keyed
+by the English alone, and two knobs may say the same English about different things.
 """
 
 from __future__ import annotations

@@ -28,13 +28,15 @@ def step_zero(seen: TrainingFacts) -> Finding | None:
     values: dict[str, float | int | str] = {"loss": loss, "ln_vocabulary": math.log(about.vocab)}
     if loss > math.log(about.vocab) + limits.ABOVE_CHANCE:
         return Finding(
-            f"The first loss is {loss:.2f}, and a model that knows nothing has ln({about.vocab:,}) = {math.log(about.vocab):.2f}: weights "
+            f"The first loss is {loss:.2f}, and a model that knows nothing has ln({about.vocab:,}) = "
+            f"{math.log(about.vocab):.2f}: weights "
             "and tokenizer are not of one model, or the weights are damaged.",
             "Take the model's own tokenizer and load its files again.", values,
         )
     if loss < limits.KNOWN_ALREADY:
         return Finding(
-            f"The first loss is {loss:.3f}, where text that is new to a model gives 0.3 to 4: the answers stand in their prompts, or the "
+            f"The first loss is {loss:.3f}, where text that is new to a model gives 0.3 to 4: the answers stand in "
+            f"their prompts, or the "
             "model has learned these data before.",
             "Look at a few rows of the data, and at data.mask.", values, Severity.warning,
         )
@@ -43,7 +45,8 @@ def step_zero(seen: TrainingFacts) -> Finding | None:
 
 def _guessing(loss: float) -> Finding:
     return Finding(
-        f"The first loss is {loss:.3f}, and a reward model whose head begins at zero has ln 2 = 0.693: its rewards are not its head's.",
+        f"The first loss is {loss:.3f}, and a reward model whose head begins at zero has ln 2 = 0.693: its rewards "
+        f"are not its head's.",
         "Begin from another model.", {"loss": loss, "expected": math.log(2)},
     )
 
@@ -81,8 +84,10 @@ def loss_zero(seen: TrainingFacts) -> Finding | None:
         return None
     labels = int(rows[-1]["labels"])
     return Finding(
-        f"The loss is {rows[-1]['train/loss']:.1g} with {labels:,} label tokens in the step: 16 bits overflow, attention is broken, or "
+        f"The loss is {rows[-1]['train/loss']:.1g} with {labels:,} label tokens in the step: 16 bits overflow, "
+        f"attention is broken, or "
         "the data are the same few answers.",
-        "Take precision=fp32 or model.attention=eager, and look for duplicates.", {"loss": rows[-1]["train/loss"], "labels": labels},
+        "Take precision=fp32 or model.attention=eager, and look for "
+        "duplicates.", {"loss": rows[-1]["train/loss"], "labels": labels},
         None if about.kind.next_token else Severity.warning,
     )

@@ -25,7 +25,8 @@ def above_chance(seen: TrainingFacts) -> Finding | None:
         return None
     now, chance = statistics.fmean(column(rows, "train/loss")), math.log(seen.about.vocab)
     return Finding(
-        f"The loss is {now:.3g} over the last {n} steps, and a model that has learned nothing has ln({seen.about.vocab:,}) = {chance:.3g}: "
+        f"The loss is {now:.3g} over the last {n} steps, and a model that has learned nothing has "
+        f"ln({seen.about.vocab:,}) = {chance:.3g}: "
         f"what it knew is lost.{_best(seen)}",
         "Lower optim.lr by ten (leave it empty for the usual one) and begin again.",
         {"now": now, "ln_vocabulary": chance, "steps": n, "lr": seen.about.lr},
@@ -52,7 +53,8 @@ def val_not_finite(seen: TrainingFacts) -> Finding | None:
 def spike(seen: TrainingFacts) -> Finding | None:
     """The loss jumps far above its level, by more than the noise between steps explains.
 
-    A few losses in a row above the level of those before, from the third step on. What is above chance, `diverged` finds.
+    A few losses in a row above the level of those before, from the third step on. What is above chance, `diverged`
+    finds.
     """
     about, losses = seen.about, column(seen.trail.recent, "train/loss")
     n = _jump_steps(seen)
@@ -64,8 +66,10 @@ def spike(seen: TrainingFacts) -> Finding | None:
         return None
     start = seen.trail.step - n + 1
     return Finding(
-        f"The loss jumped from {level:.3g} to {statistics.fmean(now):.3g} at step {start} and stays there.{_best(seen)}",
-        "Lower optim.lr, or give it a longer scheduler.warmup_ratio.", {"before": level, "now": statistics.fmean(now), "since": start},
+        f"The loss jumped from {level:.3g} to {statistics.fmean(now):.3g} at step {start} and stays "
+        f"there.{_best(seen)}",
+        "Lower optim.lr, or give it a longer "
+        "scheduler.warmup_ratio.", {"before": level, "now": statistics.fmean(now), "since": start},
     )
 
 
@@ -136,8 +140,13 @@ def plateau(seen: TrainingFacts) -> Finding | None:
         low = ratio < limits.LOW_UPDATE["adapter" if about.adapter else "whole"]
     return Finding(
         f"The loss has not fallen in {trail.step} steps ({a:.4g} → {b:.4g}){known}.",
-        "Raise optim.lr (leave it empty for the usual one)." if low
-        else "The weights do move: look at the labels (data.mask) and the chat format; or the model knows these data already.", values,
+        "Raise optim.lr (leave it empty for the usual one)."
+        if low
+        else (
+            "The weights do move: look at the labels (data.mask) and the chat format; or the model knows these data "
+            "already."
+        ),
+        values,
     )
 
 
@@ -156,9 +165,11 @@ def overfit(seen: TrainingFacts) -> Finding | None:
     if not rises or now.val - best.val < limits.OVERFIT_RISE * abs(best.val) or not now.train < last[0].train:
         return None
     return Finding(
-        f"The validation loss has risen {n} evaluations running ({best.val:.4g} at step {best.step}, {now.val:.4g} now) while the training "
+        f"The validation loss has risen {n} evaluations running ({best.val:.4g} at step {best.step}, {now.val:.4g} "
+        f"now) while the training "
         f"loss falls; the best checkpoint is that of step {best.step}.",
-        "Take checkpoints/best, fewer trainer.epochs or a lower optim.lr; let the samples decide, not this number alone.",
+        "Take checkpoints/best, fewer trainer.epochs or a lower optim.lr; let the samples decide, not this number "
+        "alone.",
         {"best_step": best.step, "best": best.val, "now": now.val, "train_then": last[0].train, "train_now": now.train},
     )
 
@@ -166,14 +177,16 @@ def overfit(seen: TrainingFacts) -> Finding | None:
 def _above(seen: TrainingFacts) -> Finding:
     now, first, chance = seen.trail.last["train/loss"], _first(seen), math.log(seen.about.vocab)
     return Finding(
-        f"The loss is {now:.3g} after {first:.3g} at the start, and a model that has learned nothing has ln({seen.about.vocab:,}) = "
+        f"The loss is {now:.3g} after {first:.3g} at the start, and a model that has learned nothing has "
+        f"ln({seen.about.vocab:,}) = "
         f"{chance:.3g}.{_best(seen)}",
         "Lower optim.lr (by ten), and begin again.", {"before": first, "now": now, "ln_vocabulary": chance},
     )
 
 
 def _is_above(seen: TrainingFacts, row: Row) -> bool:
-    """Whether a step's loss is clearly higher than that of a model that has learned nothing, and than the run's first."""
+    """Whether a step's loss is clearly higher than that of a model that has learned nothing, and than the run's
+    first."""
     about = seen.about
     if not about.kind.next_token or not about.declared_loss.likelihood or "train/loss" not in row:
         return False
@@ -182,7 +195,8 @@ def _is_above(seen: TrainingFacts, row: Row) -> bool:
 
 
 def _is_clearly_above(seen: TrainingFacts) -> bool:
-    """One loss above chance in the first steps, or far above it later; else two in a row: one odd batch may come back."""
+    """One loss above chance in the first steps, or far above it later; else two in a row: one odd batch may come
+    back."""
     newest = seen.trail.newest(2)
     if not _is_above(seen, newest[-1]):
         return False

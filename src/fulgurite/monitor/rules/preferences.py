@@ -1,4 +1,5 @@
-"""Pairs and groups: answers that both get less likely, sides that are taken for one another, a reward that tells nothing."""
+"""Pairs and groups: answers that both get less likely, sides that are taken for one another, a reward that tells
+nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ DPO = ("train/logp_chosen", "train/reward_chosen", "train/reward_rejected")
 def dpo_falls(seen: TrainingFacts) -> Finding | None:
     """Chosen answers get less likely while the margin grows.
 
-    In nats of the chosen answer. Against its own reference where there is one: other pairs' lengths do not come in then.
+    In nats of the chosen answer. Against its own reference where there is one: other pairs' lengths do not come in
+    then.
     """
     about, trail, n = seen.about, seen.trail, limits.DPO_WINDOW
     if not about.pairs or not _has_measures(seen, *DPO) or about.declared_loss.lowers_chosen or not trail.whole or trail.step < 2 * n:
@@ -36,8 +38,10 @@ def dpo_falls(seen: TrainingFacts) -> Finding | None:
     if fall <= limits.CHOSEN_FALL * abs(start) or margins[1] <= margins[0]:
         return None
     return Finding(
-        f"Both answers are getting less likely: the chosen one has lost {fall:.3g} nats of {abs(start):.3g}, and the margin grows "
-        f"({margins[0]:.3g} → {margins[1]:.3g}) because the rejected one loses more. That is usual in DPO, up to a point.",
+        f"Both answers are getting less likely: the chosen one has lost {fall:.3g} nats of {abs(start):.3g}, and the "
+        f"margin grows "
+        f"({margins[0]:.3g} → {margins[1]:.3g}) because the rejected one loses more. That is usual in DPO, up to a "
+        f"point.",
         "stage.sft_weight=0.2 holds the chosen answer up; a lower optim.lr slows both.",
         {"fall": fall, "start": start, "margin_first": margins[0], "margin_now": margins[1]},
     )
@@ -61,7 +65,8 @@ def dpo_wrong(seen: TrainingFacts) -> Finding | None:
     if high >= 0.5 or (not early and len(accuracies) < n):
         return None
     return Finding(
-        f"The chosen answer is preferred in {accuracy:.0%} of the last {pairs:,} pairs, and never trained it would be half: the run learns "
+        f"The chosen answer is preferred in {accuracy:.0%} of the last {pairs:,} pairs, and never trained it would be "
+        f"half: the run learns "
         "the opposite, or chosen and rejected are swapped.",
         "Look at a few pairs of the data; then lower optim.lr.", {"accuracy": accuracy, "pairs": pairs, "upper": high},
     )
@@ -71,7 +76,8 @@ def dpo_wrong(seen: TrainingFacts) -> Finding | None:
 def rm_stuck(seen: TrainingFacts) -> Finding | None:
     """A reward model's accuracy cannot be told from guessing.
 
-    Asked after 200 steps or at the end of a shorter run: does the accuracy's interval lie above one half? Below it, it speaks early.
+    Asked after 200 steps or at the end of a shorter run: does the accuracy's interval lie above one half? Below it,
+    it speaks early.
     """
     about, trail = seen.about, seen.trail
     if not about.kind.gives_rewards or not _has_measures(seen, "train/accuracy"):
@@ -86,8 +92,10 @@ def rm_stuck(seen: TrainingFacts) -> Finding | None:
     if low > 0.5:
         return None
     return Finding(
-        f"The accuracy over the last {pairs:,} pairs is {accuracy:.0%} (95 % interval {low:.0%} to {high:.0%}), and the loss "
-        f"{trail.last['train/loss']:.3f}: {'still' if high >= 0.5 else 'no better than'} guessing, which is 50 % and ln 2 = 0.693.",
+        f"The accuracy over the last {pairs:,} pairs is {accuracy:.0%} (95 % interval {low:.0%} to {high:.0%}), and "
+        f"the loss "
+        f"{trail.last['train/loss']:.3f}: {'still' if high >= 0.5 else 'no better than'} guessing, which is 50 % and "
+        f"ln 2 = 0.693.",
         "Look at a few pairs; take more of them, harder ones, or a higher optim.lr.",
         {"accuracy": accuracy, "low": low, "high": high, "pairs": pairs, "loss": trail.last["train/loss"]},
     )
@@ -104,7 +112,8 @@ def ties(seen: TrainingFacts) -> Finding | None:
     if len(shares) < limits.TIE_ROLLOUTS or min(shares) <= limits.TIES:
         return None
     return Finding(
-        f"In {statistics.fmean(shares):.0%} of the groups all answers got the same reward, and a group without a difference teaches "
+        f"In {statistics.fmean(shares):.0%} of the groups all answers got the same reward, and a group without a "
+        f"difference teaches "
         "nothing.",
         "Take prompts of middling difficulty, a reward with steps in between, a larger stage.num_generations, or a "
         "higher stage.temperature.",
@@ -118,7 +127,8 @@ def _has_measures(seen: TrainingFacts, *names: str) -> bool:
 
 
 def _learns_the_opposite(seen: TrainingFacts) -> bool:
-    """Whether the newest steps prefer the rejected answers far beyond chance, with margins that are negative and not merely zero.
+    """Whether the newest steps prefer the rejected answers far beyond chance, with margins that are negative and not
+    merely zero.
 
     A model that has not moved yet has margins of zero, which count as wrong.
     """

@@ -21,7 +21,8 @@ OVER_AND_OVER = re.compile(rf"(\S{{1,24}}?)(?:\s*\1){{{limits.COLLAPSED_PIECES -
 def samples_endless(seen: TrainingFacts) -> Finding | None:
     """Sampled answers reach the limit though the trained ones are shorter.
 
-    Where the answers trained on would fit into the limit: in the second half of the run, and earlier where more did end before.
+    Where the answers trained on would fit into the limit: in the second half of the run, and earlier where more did
+    end before.
     """
     about, rows = seen.about, _newest(seen)
     fits = about.answer_tokens is not None and about.answer_tokens <= about.max_new_tokens
@@ -33,9 +34,11 @@ def samples_endless(seen: TrainingFacts) -> Finding | None:
     if wilson(endless / len(rows), len(rows))[0] <= limits.ENDLESS:
         return None
     return Finding(
-        f"{endless} of {len(rows)} sample answers do not end within stage.max_new_tokens={about.max_new_tokens}, though nine of ten "
+        f"{endless} of {len(rows)} sample answers do not end within stage.max_new_tokens={about.max_new_tokens}, "
+        f"though nine of ten "
         f"trained ones have at most {about.answer_tokens} tokens.",
-        "See first whether the end token is in the labels (the tokenizer's own chat format has it); then train longer, or raise optim.lr.",
+        "See first whether the end token is in the labels (the tokenizer's own chat format has it); then train "
+        "longer, or raise optim.lr.",
         {"endless": endless, "samples": len(rows), "answer_tokens": about.answer_tokens or 0},
     )
 
@@ -54,7 +57,8 @@ def samples_repeat(seen: TrainingFacts) -> Finding | None:
     if wilson(now / len(rows), len(rows))[0] <= limits.ENDLESS or now <= before:
         return None
     return Finding(
-        f"{now} of {len(rows)} sample answers repeat themselves (more than {limits.REPEATED:.0%} of their 4-grams stood there before); "
+        f"{now} of {len(rows)} sample answers repeat themselves (more than {limits.REPEATED:.0%} of their 4-grams "
+        f"stood there before); "
         f"{before} did before training.",
         "Lower optim.lr or take fewer trainer.epochs; look for rows that repeat themselves.",
         {"repeating": now, "before": before, "samples": len(rows)},
@@ -65,7 +69,8 @@ def samples_repeat(seen: TrainingFacts) -> Finding | None:
 def samples_collapse(seen: TrainingFacts) -> Finding | None:
     """Sampled answers are all empty, all one token repeated, or all the same.
 
-    Of different prompts, and not so before training. One short answer to all is none where the trained answers are as short.
+    Of different prompts, and not so before training. One short answer to all is none where the trained answers are
+    as short.
     """
     rows = _newest(seen)
     if len(rows) < limits.PROMPTS or rows[0]["step"] == 0:
@@ -92,9 +97,11 @@ def before_after(seen: TrainingFacts) -> Finding | None:
     if len(pairs) < limits.PROMPTS or same <= limits.SAME * len(pairs):
         return None
     return Finding(
-        f"The model answers as before on {same} of {len(pairs)} prompts: the rate (optim.lr={seen.about.lr:g}) is too low, the run of "
+        f"The model answers as before on {same} of {len(pairs)} prompts: the rate (optim.lr={seen.about.lr:g}) is too "
+        f"low, the run of "
         f"{seen.about.total} steps too short, or the prompts are unlike the data.",
-        "Leave optim.lr empty for the usual rate; more trainer.epochs or a smaller trainer.global_batch_size give more steps.",
+        "Leave optim.lr empty for the usual rate; more trainer.epochs or a smaller trainer.global_batch_size give "
+        "more steps.",
         {"same": same, "prompts": len(pairs), "lr": seen.about.lr, "steps": seen.about.total},
     )
 
@@ -116,7 +123,9 @@ def _collapse(rows: list[dict[str, Any]], answer_tokens: int | None) -> str | No
     if all(OVER_AND_OVER.fullmatch(str(row["answer"]).strip()) for row in rows):
         return "are one token over and over"
     longest = max(row["tokens"] for row in rows)
-    short = len(pieces[0]) < limits.COLLAPSED_PIECES and (answer_tokens is None or answer_tokens < limits.COLLAPSED_SHORTER * longest)
+    short = len(pieces[0]) < limits.COLLAPSED_PIECES and (
+        answer_tokens is None or answer_tokens < limits.COLLAPSED_SHORTER * longest
+    )
     return None if short or any(some != pieces[0] for some in pieces) else "are the same"
 
 

@@ -28,7 +28,8 @@ def clip_share(seen: TrainingFacts) -> Finding | None:
     return Finding(
         f"{clipped:.0%} of the last {len(rows)} steps were clipped: the gradient norm is {norm:.3g} in the middle, and "
         f"trainer.max_grad_norm={about.clip:g}. The logged norm is the one before clipping.",
-        "Where the loss falls all the same this is a lower rate in effect; else lower optim.lr, or raise trainer.max_grad_norm.",
+        "Where the loss falls all the same this is a lower rate in effect; else lower optim.lr, or raise "
+        "trainer.max_grad_norm.",
         {"share": clipped, "steps": len(rows), "median_norm": norm, "limit": about.clip},
     )
 
@@ -71,7 +72,8 @@ def adapter_moves(seen: TrainingFacts) -> Finding | None:
         return None
     what = "The adapter has" if seen.about.adapter else "The weights have"
     return Finding(
-        f"{what} not moved: a step changes {'it' if seen.about.adapter else 'them'} by {share(live[-1].ratio)} at optim.lr="
+        f"{what} not moved: a step changes {'it' if seen.about.adapter else 'them'} by {share(live[-1].ratio)} at "
+        f"optim.lr="
         f"{seen.about.lr:g}; the rate is too low, or no gradient arrives.",
         "Leave optim.lr empty for the usual rate; where train/grad_norm is 0, look at method.targets.",
         {"update_ratio": live[-1].ratio, "lr": seen.about.lr},
@@ -82,7 +84,8 @@ def adapter_moves(seen: TrainingFacts) -> Finding | None:
 def rounded_away(seen: TrainingFacts) -> Finding | None:
     """More than half of the bf16 weights stay as they were, step after step (rounding=nearest).
 
-    Near the full rate only: small steps at the ends of a schedule are meant. By chance, or with Kahan, what is lost comes back.
+    Near the full rate only: small steps at the ends of a schedule are meant. By chance, or with Kahan, what is lost
+    comes back.
     """
     about, rows = seen.about, seen.trail.newest(limits.UNCHANGED_STEPS)
     full = [row for row in rows if row.get("train/lr", 0.0) >= limits.FULL_RATE * about.lr]
@@ -90,9 +93,14 @@ def rounded_away(seen: TrainingFacts) -> Finding | None:
     if not about.nearest or len(shares) < limits.UNCHANGED_STEPS or min(shares) <= limits.UNCHANGED:
         return None
     share, what = statistics.fmean(shares), "adapter's weights" if about.adapter else "weights"
-    others = "precision.rounding=stochastic (or kahan)" if about.alone else "precision=bf16, optim=adamw precision.rounding=stochastic"
+    others = (
+        "precision.rounding=stochastic (or kahan)"
+        if about.alone
+        else "precision=bf16, optim=adamw precision.rounding=stochastic"
+    )
     return Finding(
-        f"{share:.0%} of the {what} were left as they were by each of the last {len(shares)} steps: at optim.lr={about.lr:g} a step is "
+        f"{share:.0%} of the {what} were left as they were by each of the last {len(shares)} steps: at "
+        f"optim.lr={about.lr:g} a step is "
         "rounded away to the nearest bf16 number.",
         f"Take {others}, or a higher optim.lr.", {"unchanged": share, "lr": about.lr},
     )
@@ -102,7 +110,8 @@ def rounded_away(seen: TrainingFacts) -> Finding | None:
 def update_high(seen: TrainingFacts) -> Finding | None:
     """A step changes the weights by a share that no usual rate gives.
 
-    Once by about the size of the weights, or twice by a fifth at the full rate. What begins at zero has no usual ratio at first.
+    Once by about the size of the weights, or twice by a fifth at the full rate. What begins at zero has no usual
+    ratio at first.
     """
     updates = _new(seen)
     began_at_zero = seen.trail.first_update != 1
@@ -115,7 +124,8 @@ def update_high(seen: TrainingFacts) -> Finding | None:
     if not large and not (twice and full[-1] is updates[-1]):
         return None
     return Finding(
-        f"A step changes the trained weights by {share(ratio)} at optim.lr={seen.about.lr:g}; at usual rates it is 0.001 % to 3 %.",
+        f"A step changes the trained weights by {share(ratio)} at optim.lr={seen.about.lr:g}; at usual rates it is "
+        f"0.001 % to 3 %.",
         "Lower optim.lr by ten.", {"update_ratio": ratio, "lr": seen.about.lr},
     )
 
@@ -123,8 +133,10 @@ def update_high(seen: TrainingFacts) -> Finding | None:
 def _norm(norms: list[float]) -> Finding:
     norm = statistics.median(norms)
     return Finding(
-        f"The gradient norm was {norm:.3g} in the middle of the last {len(norms)} steps, and healthy runs stay below {limits.NORM:g}.",
-        "Lower optim.lr, look at the longest and strangest rows, and take precision=fp32 if this is fp16.", {"median_norm": norm},
+        f"The gradient norm was {norm:.3g} in the middle of the last {len(norms)} steps, and healthy runs stay below "
+        f"{limits.NORM:g}.",
+        "Lower optim.lr, look at the longest and strangest rows, and take precision=fp32 if this is "
+        "fp16.", {"median_norm": norm},
     )
 
 

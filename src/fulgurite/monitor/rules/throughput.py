@@ -18,7 +18,8 @@ def data_waits(seen: TrainingFacts) -> Finding | None:
     if steps < limits.WAIT_STEPS or seen.waited <= seen.computed or seen.waited < limits.WAIT_LEAST * steps:
         return None
     return Finding(
-        f"A step waits {1000 * seen.waited / steps:.0f} ms for its data and computes {1000 * seen.computed / steps:.0f} ms.",
+        f"A step waits {1000 * seen.waited / steps:.0f} ms for its data and computes "
+        f"{1000 * seen.computed / steps:.0f} ms.",
         "Raise trainer.num_workers; put the data and the cache folder on a quicker disk.",
         {"waited_a_step": seen.waited / steps, "computed_a_step": seen.computed / steps},
     )

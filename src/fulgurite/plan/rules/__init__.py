@@ -22,7 +22,8 @@ RULES = REGISTRY.rules
 def find_troubles(seen: Seen) -> list[Trouble]:
     """Returns the findings of every rule, errors first, then in the order of the rules.
 
-    A trial of a search is there to be tried: its validation loss judges it, and what may be insisted on refuses nothing.
+    A trial of a search is there to be tried: its validation loss judges it, and what may be insisted on refuses
+    nothing.
     """
     is_trial = seen.run.sweep.trial is not None or "WANDB_SWEEP_ID" in os.environ  # as W&B's agent sets it
     troubles = []

@@ -24,9 +24,11 @@ from fulgurite.rules.registry import Finding, Severity
     "S11, P13: LlamaFactory #5820, #7985, #3945, #5759, #3143, #3995, #3039"
 ))
 def too_long(seen: Seen) -> Finding | None:
-    """Examples over data.max_length: how many, and what becomes of them; an error where more than a fifth lose their end."""
+    """Examples over data.max_length: how many, and what becomes of them; an error where more than a fifth lose their
+    end."""
     data, run = seen.data, seen.run
-    if data is None or not data.too_long or run.stage.reads.running_text:  # running text is cut into pieces, and nothing is lost
+    # running text is cut into pieces, and nothing is lost
+    if data is None or not data.too_long or run.stage.reads.running_text:
         return None
     policy = str(run.data.too_long)
     all_of_them = max(len(data.lengths) if data.lengths is not None else data.records, data.too_long)
@@ -39,7 +41,8 @@ def too_long(seen: Seen) -> Finding | None:
         severity = Severity.warning
     known = f"; 99 % have at most {data.percentile_99:,}" if data.percentile_99 else ""
     return Finding(
-        f"{data.too_long:,} of {all_of_them:,} examples ({data.too_long / all_of_them:.1%}) are longer than {data.max_length:,} tokens: "
+        f"{data.too_long:,} of {all_of_them:,} examples ({data.too_long / all_of_them:.1%}) are longer than "
+        f"{data.max_length:,} tokens: "
         f"{what}{known}.",
         _longer(seen, data), severity=severity,
     )
@@ -56,7 +59,8 @@ def few_labels(seen: Seen) -> Finding | None:
     bad = sum(count for why, count in data.dropped.items() if why.startswith("bad record"))
     if bad + data.empty_labels > run.data.max_drop and data.empty_labels:
         return Finding(
-            f"{data.empty_labels:,} examples have no label left after masking and cutting at {data.max_length:,} tokens, and are left out.",
+            f"{data.empty_labels:,} examples have no label left after masking and cutting at {data.max_length:,} "
+            f"tokens, and are left out.",
             f"data.max_drop={bad + data.empty_labels}", severity=Severity.warning if trying(seen) else Severity.error,
         )
     share = data.label_tokens / data.tokens if data.tokens else 1.0
@@ -68,14 +72,16 @@ def few_labels(seen: Seen) -> Finding | None:
 
 
 @rule("packing.mixing", "error", about="data.packing", source=(
-    "S12: LlamaFactory #8277, #7656, #4268, #4744; measured on a small model of the config, and on the loaded one (model/probe.py)"
+    "S12: LlamaFactory #8277, #7656, #4268, #4744; measured on a small model of the config, and on the loaded one "
+    "(model/probe.py)"
 ))
 def mixing(seen: Seen) -> Finding | None:
     """Packing with an architecture that cannot keep the examples of a row apart."""
     if str(seen.run.data.packing) != "best_fit" or seen.model.packs is not False:
         return None
     return Finding(
-        f"{seen.model.architecture} cannot keep packed examples apart: each would see those before it in its row.", "data.packing=none"
+        f"{seen.model.architecture} cannot keep packed examples apart: each would see those before it in its "
+        f"row.", "data.packing=none"
     )
 
 
@@ -90,17 +96,27 @@ def beyond_model(seen: Seen) -> Finding | None:
     longest = min(int(data.lengths.max()), data.max_length)
     if longest <= room:
         return None
-    return Finding(f"The longest example has {longest:,} tokens, and the model reads at most {room:,}.", f"data.max_length={room}")
+    return Finding(
+        f"The longest example has {longest:,} tokens, and the model reads at most {room:,}.", f"data.max_length={room}"
+    )
 
 
-@rule("data.sampled", "note", about="data.max_samples", source="S10: a limit elsewhere takes the first rows (read in source)")
+@rule(
+    "data.sampled",
+    "note",
+    about="data.max_samples",
+    source="S10: a limit elsewhere takes the first rows (read in source)",
+)
 def sampled(seen: Seen) -> Finding | None:
     """That data.max_samples leaves examples out, and how they are drawn."""
     data = seen.data
     if data is None or not data.not_drawn:
         return None
     drawn = seen.run.data.max_samples
-    return Finding(f"{drawn:,} of {drawn + data.not_drawn:,} examples, drawn at random with seed {seen.run.seed}.", "data.max_samples=null")
+    return Finding(
+        f"{drawn:,} of {drawn + data.not_drawn:,} examples, drawn at random with seed {seen.run.seed}.",
+        "data.max_samples=null",
+    )
 
 
 @rule("data.no-validation", "warning", about="data.val_fraction", source=(
@@ -110,7 +126,10 @@ def no_validation(seen: Seen) -> Finding | None:
     """Nothing held out. A schedule that needs a validation loss, scheduler/plateau.py refuses itself."""
     if seen.data is None or seen.data.val_rows:
         return None
-    return Finding("There is no validation split: over-fitting will not show, and there is no best checkpoint.", "data.val_fraction=0.05")
+    return Finding(
+        "There is no validation split: over-fitting will not show, and there is no best checkpoint.",
+        "data.val_fraction=0.05",
+    )
 
 
 @rule("data.repeats", "warning", about="trainer.epochs", source="P20: LlamaFactory #7485, #2938, #2947, #7543")
@@ -123,18 +142,26 @@ def repeats(seen: Seen) -> Finding | None:
     passes = _passes(seen, data)
     if passes > most * 1.001 and not trying(seen):
         limited = seen.run.trainer.max_steps is not None
-        remedy = f"trainer.max_steps={max(1, int(seen.steps * most / passes))}" if limited else f"trainer.epochs={most:g}"
+        remedy = (
+            f"trainer.max_steps={max(1, int(seen.steps * most / passes))}" if limited else f"trainer.epochs={most:g}"
+        )
         return Finding(
-            f"{passes:.3g} epochs over {data.rows:,} rows: expect the loss to step down at each epoch; that is memory, not skill.", remedy,
+            f"{passes:.3g} epochs over {data.rows:,} rows: expect the loss to step down at each epoch; that is "
+            f"memory, not skill.", remedy,
         )
     if data.duplicates > ALIKE * data.rows:
-        return Finding(f"{data.duplicates:,} of {data.rows:,} examples stand in the data more than once.", "", severity=Severity.note)
+        return Finding(
+            f"{data.duplicates:,} of {data.rows:,} examples stand in the data more than once.",
+            "",
+            severity=Severity.note,
+        )
     return None
 
 
 @rule("data.forgetting", "note", source="P21: LlamaFactory #2611 (keep a share of general data), #19 (fewer epochs)")
 def forgetting(seen: Seen) -> Finding | None:
-    """One narrow source, seen more than once, with all weights or at the highest rates: what else the model knew fades."""
+    """One narrow source, seen more than once, with all weights or at the highest rates: what else the model knew
+    fades."""
     data, run = seen.data, seen.run
     if data is None or not run.stage.next_token or len(data.sources) != 1 or _passes(seen, data) <= 1 or trying(seen):
         return None
@@ -143,7 +170,8 @@ def forgetting(seen: Seen) -> Finding | None:
         return None
     why = "every weight" if run.method.whole else "the highest rate in use"
     return Finding(
-        f"Training on one source alone, with {why} and {_passes(seen, data):.3g} passes, loses others: mix in general data through a "
+        f"Training on one source alone, with {why} and {_passes(seen, data):.3g} passes, loses others: mix in general "
+        f"data through a "
         "second data.path, or see it once.",
         "trainer.epochs=1" if run.trainer.max_steps is None else "method=lora",
     )
@@ -159,7 +187,8 @@ def cache(seen: Seen) -> Finding | None:
     if seconds <= LONG:
         return None
     return Finding(
-        f"Tokenising {len(data.lengths):,} examples takes about {seconds / 60:.0f} minutes; it is kept under a key of content, tokenizer "
+        f"Tokenising {len(data.lengths):,} examples takes about {seconds / 60:.0f} minutes; it is kept under a key of "
+        f"content, tokenizer "
         "and knobs, and not done again."
     )
 

@@ -8,7 +8,12 @@ from fulgurite.plan.rules import rule
 from fulgurite.rules.registry import Finding
 
 
-@rule("export.template", "error", insist=True, source="Ours: an export is proven by this comparison, and would be refused by it")
+@rule(
+    "export.template",
+    "error",
+    insist=True,
+    source="Ours: an export is proven by this comparison, and would be refused by it",
+)
 def template(seen: Seen) -> Finding | None:
     """A tokenizer that transformers renders otherwise than training does."""
     if not seen.model.template_differs:
@@ -31,13 +36,17 @@ def padding(seen: Seen) -> Finding | None:
     if not seen.run.stage.gives_rewards or seen.model.free_padding:
         return None
     return Finding(
-        "The tokenizer has no padding token but the end of turn: an export with merge=true adds one, and one with merge=false is refused."
+        "The tokenizer has no padding token but the end of turn: an export with merge=true adds one, and one with "
+        "merge=false is refused."
     )
 
 
 @rule("export.apart", "note", source="Ours: what `fulgurite export merge=false` refuses")
 def apart(seen: Seen) -> Finding | None:
     """An adapter that cannot be exported without its base."""
-    if not seen.run.method.adapter or (changed := base_changed(seen.run.method, bool(seen.run.model.add_tokens))) is None:
+    if (
+        not seen.run.method.adapter
+        or (changed := base_changed(seen.run.method, bool(seen.run.model.add_tokens))) is None
+    ):
         return None
     return Finding(f"This run {changed}: it can be exported merged, and not with merge=false.")

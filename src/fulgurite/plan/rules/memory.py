@@ -32,7 +32,13 @@ def training(seen: Seen) -> Finding | None:
 def evaluation(seen: Seen) -> Finding | None:
     """What an evaluation that keeps its logits would hold; ours sums the loss in pieces and keeps none."""
     run, free = seen.run, seen.machine.memory_free
-    if seen.data is None or not seen.data.val_rows or not free or not run.trainer.micro_batch_size or not run.data.max_length:
+    if (
+        seen.data is None
+        or not seen.data.val_rows
+        or not free
+        or not run.trainer.micro_batch_size
+        or not run.data.max_length
+    ):
         return None
     sides = run.stage.sides
     whole = run.trainer.micro_batch_size * sides * run.data.max_length * seen.model.vocab * 4
@@ -41,7 +47,11 @@ def evaluation(seen: Seen) -> Finding | None:
     return Finding(f"Evaluation keeps no logits; whole they would be {size(whole)} a micro-batch.")
 
 
-@rule("memory.replicas", "warning", source="P10: LlamaFactory #5637, #3938, #5972, #5659, #5842 (two devices use as much each as one)")
+@rule(
+    "memory.replicas",
+    "warning",
+    source="P10: LlamaFactory #5637, #3938, #5972, #5659, #5842 (two devices use as much each as one)",
+)
 def replicas(seen: Seen) -> Finding | None:
     """Processes of one machine that each keep a whole copy in the same memory."""
     memory, free, processes = seen.memory, seen.machine.memory_free, seen.run.trainer.devices or 1
@@ -50,7 +60,8 @@ def replicas(seen: Seen) -> Finding | None:
     if processes * memory.peak <= MEMORY_TIGHT * free:
         return None
     return Finding(
-        f"strategy={seen.run.strategy.name} keeps a whole copy in each of {processes} processes: {size(memory.peak)} each, "
+        f"strategy={seen.run.strategy.name} keeps a whole copy in each of {processes} processes: {size(memory.peak)} "
+        f"each, "
         f"{size(processes * memory.peak)} together; {size(free)} are free.",
         "method=lora" if seen.run.method.whole else "trainer.devices=1",
     )
@@ -69,7 +80,8 @@ def checkpoints(seen: Seen) -> Finding | None:
     if seen.run.trainer.keep_checkpoints > 1:
         remedy = "trainer.keep_checkpoints=1"
     return Finding(
-        f"{disk.kept} checkpoints of {size(disk.checkpoint)} need {size(disk.total)} with the one that is being written; "
+        f"{disk.kept} checkpoints of {size(disk.checkpoint)} need {size(disk.total)} with the one that is being "
+        f"written; "
         f"{size(free)} are free{where}.",
         remedy, severity=Severity.error if disk.total > DISK_FULL * free else Severity.warning,
     )
@@ -82,7 +94,8 @@ def nothing_fits(seen: Seen) -> Finding | None:
         return None
     smallest = min(seen.cheaper, key=lambda other: other.peak)
     return Finding(
-        f"Nothing fits: the smallest plan ({smallest.override}) needs {size(smallest.peak)}, and {size(seen.machine.memory_free)} are "
+        f"Nothing fits: the smallest plan ({smallest.override}) needs {size(smallest.peak)}, and "
+        f"{size(seen.machine.memory_free)} are "
         f"free on {_device(seen)}; take a smaller model."
     )
 
@@ -124,4 +137,10 @@ def _cheaper(seen: Seen) -> str:
         return ""
     if not run.trainer.gradient_checkpointing and not run.stage.rolls_out and not run.private:
         return "trainer.gradient_checkpointing=true"
-    return "method=lora" if run.method.kin == "full" else f"method={run.method.quantised_as}" if run.method.quantised_as else ""
+    return (
+        "method=lora"
+        if run.method.kin == "full"
+        else f"method={run.method.quantised_as}"
+        if run.method.quantised_as
+        else ""
+    )

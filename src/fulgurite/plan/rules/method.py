@@ -1,4 +1,5 @@
-"""Which weights train. A pattern that matches nothing, and pairs that cannot be, are refused where they are declared."""
+"""Which weights train. A pattern that matches nothing, and pairs that cannot be, are refused where they are
+declared."""
 
 from __future__ import annotations
 
@@ -11,7 +12,11 @@ from fulgurite.plan.thresholds import LEFT_OUT, LEFT_OUT_MUCH
 from fulgurite.rules.registry import Finding, Severity
 
 
-@rule("freeze.pattern", "note", source="P22: LlamaFactory #1514, #3694, #3072, #5152, #8834, #6731 (which layers are trained?)")
+@rule(
+    "freeze.pattern",
+    "note",
+    source="P22: LlamaFactory #1514, #3694, #3072, #5152, #8834, #6731 (which layers are trained?)",
+)
 def trained(seen: Seen) -> Finding | None:
     """What trains, where the method chooses parts."""
     if not seen.run.method.tells or not seen.model.trained:
@@ -21,14 +26,17 @@ def trained(seen: Seen) -> Finding | None:
         groups[tensor.kind] += math.prod(tensor.shape) if tensor.trained else 0
     parts = ", ".join(f"{kind} {count:,}" for kind, count in groups.most_common() if count)
     some, whole = seen.model.trained, seen.model.parameters
-    return Finding(f"Trained: {some:,} of {whole:,} parameters ({seen.model.share:.1%})" + (f": {parts}." if parts else "."))
+    return Finding(
+        f"Trained: {some:,} of {whole:,} parameters ({seen.model.share:.1%})" + (f": {parts}." if parts else ".")
+    )
 
 
 @rule("lora.left-out", "warning", about="method.targets", source=(
     "Ours; peft docs, LoRA on experts that are parameters: an adapter of linear layers passes over them"
 ))
 def left_out(seen: Seen) -> Finding | None:
-    """Weights that no adapter reaches although nobody chose so: experts stored as one tensor, layers that a kernel reads by itself."""
+    """Weights that no adapter reaches although nobody chose so: experts stored as one tensor, layers that a kernel
+    reads by itself."""
     total = sum(seen.model.without_adapter.values())
     if not total or getattr(seen.run.method, "targets", None) is not None or seen.run.method.leaves_out:
         return None
@@ -39,6 +47,8 @@ def left_out(seen: Seen) -> Finding | None:
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     severity = Severity.warning if share >= LEFT_OUT_MUCH else Severity.note
     return Finding(
-        f"{share:.0%} of the frozen weights have no adapter and learn nothing: {', '.join(names[:4])}{more} (experts kept as one tensor "
-        "are adapted by plain LoRA without dropout alone; a kernel reads some weights by itself).", "", severity=severity,
+        f"{share:.0%} of the frozen weights have no adapter and learn nothing: {', '.join(names[:4])}{more} (experts "
+        f"kept as one tensor "
+        "are adapted by plain LoRA without dropout alone; a kernel reads some weights by "
+        "itself).", "", severity=severity,
     )

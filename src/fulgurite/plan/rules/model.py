@@ -12,25 +12,37 @@ SOME = 8
 """Tokens that are named one by one."""
 
 
-@rule("model.not-causal", "error", source="Ours, measured (model/probe.py): an encoder without is_decoder reads in both directions")
+@rule(
+    "model.not-causal",
+    "error",
+    source="Ours, measured (model/probe.py): an encoder without is_decoder reads in both directions",
+)
 def not_causal(seen: Seen) -> Finding | None:
     """A model whose predictions change with later tokens: it would read the answer before it learns it."""
     if seen.model.causal is not False:
         return None
     return Finding(
-        f"A later token changes an earlier prediction of {seen.model.architecture}: it would see what it is to learn. An encoder needs "
+        f"A later token changes an earlier prediction of {seen.model.architecture}: it would see what it is to learn. "
+        f"An encoder needs "
         "is_decoder=true in its config.json; else take a causal language model.",
     )
 
 
-@rule("model.vocabulary", "error", source="lo-fit #1, LlamaFactory #6709: a tokenizer with more tokens than the embedding has rows")
+@rule(
+    "model.vocabulary",
+    "error",
+    source="lo-fit #1, LlamaFactory #6709: a tokenizer with more tokens than the embedding has rows",
+)
 def vocabulary(seen: Seen) -> Finding | None:
     """Tokens of the data that the embedding has no row for."""
     words = seen.data.without_row if seen.data is not None else []
     if not words:
         return None
     named = ", ".join(map(repr, words[:SOME])) + (f" and {len(words) - SOME:,} more" if len(words) > SOME else "")
-    sentence = f"The model's embedding has {seen.model.vocab:,} rows, and none for {named}, which the tokenizer has and the data contain"
+    sentence = (
+        f"The model's embedding has {seen.model.vocab:,} rows, and none for {named}, which the tokenizer has and the "
+        f"data contain"
+    )
     if len(words) > SOME:
         return Finding(f"{sentence}; take the tokenizer that the model was trained with.")
     known = [*seen.run.model.add_tokens, *words]
@@ -46,12 +58,18 @@ def mended(seen: Seen) -> Finding | None:
     return Finding(" ".join(seen.model.notes)) if seen.model.notes else None
 
 
-@rule("model.attention", "warning", about="model.attention", source="transformers docs, attention interface; tried: 10 of 43 architectures")
+@rule(
+    "model.attention",
+    "warning",
+    about="model.attention",
+    source="transformers docs, attention interface; tried: 10 of 43 architectures",
+)
 def attention(seen: Seen) -> Finding | None:
     """That the asked implementation of attention is not there for the architecture, and eager is taken."""
     if seen.model.attention != "eager" or seen.given("model.attention"):
         return None
     return Finding(
-        f"transformers has no sdpa attention for {seen.model.architecture}: model.attention=eager is taken, whose memory grows with the "
+        f"transformers has no sdpa attention for {seen.model.architecture}: model.attention=eager is taken, whose "
+        f"memory grows with the "
         "square of the length."
     )

@@ -17,7 +17,8 @@ def born_bf16(seen: Seen) -> Finding | None:
         return None
     has = seen.machine.bf16
     return Finding(
-        f"{seen.model.path or seen.run.model.name} was trained in bf16; fp16 overflows above 65504, and loss 0 or NaN follows.",
+        f"{seen.model.path or seen.run.model.name} was trained in bf16; fp16 overflows above 65504, and loss 0 or NaN "
+        f"follows.",
         "precision=bf16" if has else "precision=fp32", severity=Severity.error if has else Severity.warning,
     )
 
@@ -28,7 +29,12 @@ def born_bf16(seen: Seen) -> Finding | None:
 def pure_bf16(seen: Seen) -> Finding | None:
     """Steps that bf16 rounds away; an error for full preference training, whose rates are the smallest."""
     run = seen.run
-    if not run.precision.low_weights or str(run.precision.rounding) != "nearest" or run.optim.lr is None or run.optim.lr >= PURE_BF16:
+    if (
+        not run.precision.low_weights
+        or str(run.precision.rounding) != "nearest"
+        or run.optim.lr is None
+        or run.optim.lr >= PURE_BF16
+    ):
         return None
     share = unmoved(run.optim.lr)
     refuses = run.stage.refers and run.method.whole and not trying(seen)
@@ -37,11 +43,13 @@ def pure_bf16(seen: Seen) -> Finding | None:
     else:
         remedy = "optim=adamw precision.rounding=stochastic" if seen.given("precision.rounding") else "precision=bf16"
     return Finding(
-        f"With precision=pure_bf16 rounded to the nearest, about {share:.0%} of the weights ignore a step of {run.optim.lr:g}.",
+        f"With precision=pure_bf16 rounded to the nearest, about {share:.0%} of the weights ignore a step of "
+        f"{run.optim.lr:g}.",
         remedy, severity=Severity.error if refuses else Severity.warning,
     )
 
 
 def unmoved(lr: float) -> float:
-    """The share of normally spread weights that are so large that a step of `lr`, which is about Adam's, is rounded away."""
+    """The share of normally spread weights that are so large that a step of `lr`, which is about Adam's, is rounded
+    away."""
     return math.erfc(BF16_GRAIN * lr / (SPREAD * math.sqrt(2)))

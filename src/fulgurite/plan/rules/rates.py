@@ -24,7 +24,8 @@ def low_for_lora(seen: Seen) -> Finding | None:
         return None
     run, band = seen.run, usual(seen.run)
     return Finding(
-        f"optim.lr={run.optim.lr:g} is low for method={run.method.name}: most runs of stage={run.stage.name} use {band.low:g} to "
+        f"optim.lr={run.optim.lr:g} is low for method={run.method.name}: most runs of stage={run.stage.name} use "
+        f"{band.low:g} to "
         f"{band.high:g}, and {seen.steps:,} steps of it will hardly change the model.",
         _recommended(seen),
     )
@@ -42,7 +43,8 @@ def high_for_preference(seen: Seen) -> Finding | None:
     far = PREFERENCE_FAR if run.method.lr_like == "full" else FAR
     refuses = is_refused(seen, beyond(run.optim.lr, band), far * (1 - 2e-9))
     return Finding(
-        f"{what} with method={run.method.name} and optim.lr={run.optim.lr:g}: published runs use {band.low:g} to {band.high:g}; higher "
+        f"{what} with method={run.method.name} and optim.lr={run.optim.lr:g}: published runs use {band.low:g} to "
+        f"{band.high:g}; higher "
         "rates drive both answers down.",
         _recommended(seen), severity=Severity.error if refuses else Severity.warning,
     )
@@ -78,7 +80,9 @@ def muon_rate(seen: Seen) -> Finding | None:
     """AdamW's rate in Muon's own scale, in which it does not move."""
     if not _muon_still(seen):
         return None
-    return Finding(f"Muon in its own scale takes about 0.02; optim.lr={seen.run.optim.lr:g} is AdamW's.", "optim.scale=rms")
+    return Finding(
+        f"Muon in its own scale takes about 0.02; optim.lr={seen.run.optim.lr:g} is AdamW's.", "optim.scale=rms"
+    )
 
 
 @rule("lora.scale-pinned", "warning", about="method.alpha", source=(
@@ -96,7 +100,8 @@ def scale_pinned(seen: Seen) -> Finding | None:
     other = 2 / scale
     strong = f"{other:.3g} times as strong" if other > 1 else f"{scale / 2:.3g} times weaker"
     return Finding(
-        f"method.alpha={alpha:g} at method.rank={method.rank} makes a scale of {scale:.3g}; at the usual 2 the update is {strong}.",
+        f"method.alpha={alpha:g} at method.rank={method.rank} makes a scale of {scale:.3g}; at the usual 2 the update "
+        f"is {strong}.",
         f"method.alpha={2 * method.rank}",
     )
 
@@ -104,7 +109,10 @@ def scale_pinned(seen: Seen) -> Finding | None:
 def _low_for_adapter(seen: Seen) -> bool:
     run = seen.run
     return bool(
-        run.method.adapter and run.stage.next_token and run.optim.lr is not None and beyond(run.optim.lr, usual(run)) < 1
+        run.method.adapter
+        and run.stage.next_token
+        and run.optim.lr is not None
+        and beyond(run.optim.lr, usual(run)) < 1
         and not _muon_still(seen)
     )
 
@@ -117,7 +125,8 @@ def _high_for_preference(seen: Seen) -> bool:
 
 
 def _own_term(seen: Seen) -> bool:
-    """Whether the loss carries a term of supervised fine-tuning, and bears its rates (ORPO 8e-6, CPO 1e-4 in its authors' code)."""
+    """Whether the loss carries a term of supervised fine-tuning, and bears its rates (ORPO 8e-6, CPO 1e-4 in its
+    authors' code)."""
     return bool(loss_of(seen.run.stage).sft_weight)
 
 

@@ -15,11 +15,14 @@ from fulgurite.rules.registry import Finding
 @rule(UNUSUAL, "warning", source="each knob's own usual range and its source; `fulgurite explain KNOB` shows both")
 def unusual(seen: Seen) -> list[Finding]:
     """A value outside the usual range of its knob, of which no other rule speaks."""
-    return [Finding(found.sentence, nearest(seen.run, found.parameter), about=found.parameter) for found in seen.unusual]
+    return [
+        Finding(found.sentence, nearest(seen.run, found.parameter), about=found.parameter) for found in seen.unusual
+    ]
 
 
 def nearest(run: RunConfig, name: str) -> str:
-    """The override that sets a knob to the nearest value in its usual range; empty for a list, and where there is no such value."""
+    """The override that sets a knob to the nearest value in its usual range; empty for a list, and where there is no
+    such value."""
     knob, value = next(((knob, value) for knob, value in settings(run) if knob.path == name), (None, None))
     usual = knob.usual_for(run) if knob is not None else None
     if not isinstance(usual, Range) or not isinstance(value, int | float):
@@ -28,14 +31,20 @@ def nearest(run: RunConfig, name: str) -> str:
     return f"{name}={end:g}" if end is not None and usual.holds(end) else ""
 
 
-@rule("resume.changed", "error", source="S21: a folder with a checkpoint goes on elsewhere although rate, epochs or data changed")
+@rule(
+    "resume.changed",
+    "error",
+    source="S21: a folder with a checkpoint goes on elsewhere although rate, epochs or data changed",
+)
 def changed(seen: Seen) -> Finding | None:
     """Another run than the one whose checkpoint lies there."""
     earlier = seen.earlier
     if earlier is None or not earlier.refused:
         return None
     names = ",".join(sorted({*seen.run.resume.allow, *(change.knob for change in earlier.refused)}))
-    return Finding(f"This run differs from {earlier.folder}: {'; '.join(map(str, earlier.refused))}.", f"resume.allow=[{names}]")
+    return Finding(
+        f"This run differs from {earlier.folder}: {'; '.join(map(str, earlier.refused))}.", f"resume.allow=[{names}]"
+    )
 
 
 @rule("resume.finished", "error", source="P16: LlamaFactory #4668, #2776, #9325, #7085, #6414 (it skips training)")
@@ -45,9 +54,11 @@ def finished(seen: Seen) -> Finding | None:
     if earlier is None or not seen.steps or earlier.step < seen.steps:
         return None
     return Finding(
-        f"{earlier.folder} finished at step {earlier.step:,} of {seen.steps:,}: there is nothing to resume; give it more steps, or begin a "
+        f"{earlier.folder} finished at step {earlier.step:,} of {seen.steps:,}: there is nothing to resume; give it "
+        f"more steps, or begin a "
         "new run from its weights with model=hf model.path=...",
-        f"trainer.max_steps={2 * earlier.step} resume.allow=[{','.join(sorted({*run.resume.allow, 'trainer.max_steps'}))}]",
+        f"trainer.max_steps={2 * earlier.step} "
+        f"resume.allow=[{','.join(sorted({*run.resume.allow, 'trainer.max_steps'}))}]",
     )
 
 
@@ -58,6 +69,7 @@ def exactness(seen: Seen) -> Finding | None:
     if earlier is None or not earlier.missing:
         return None
     return Finding(
-        f"The checkpoint at step {earlier.step:,} in {earlier.folder} has no {' and no '.join(earlier.missing)}: this would not be the "
+        f"The checkpoint at step {earlier.step:,} in {earlier.folder} has no {' and no '.join(earlier.missing)}: this "
+        f"would not be the "
         "same run; begin a new one from its weights with model=hf model.path=..."
     )

@@ -29,7 +29,10 @@ def none(seen: Seen) -> Finding | None:
         return None
     if not run.method.whole and not run.stage.refers and seen.steps <= SHORT:
         return None
-    return Finding(f"No warmup: the first steps run at the full rate of {run.optim.lr:g} on empty Adam moments.", _some_warmup(seen, MILD))
+    return Finding(
+        f"No warmup: the first steps run at the full rate of {run.optim.lr:g} on empty Adam moments.",
+        _some_warmup(seen, MILD),
+    )
 
 
 @rule("warmup.too-long", "error", about="scheduler.warmup_steps", source="ours: a rate that never arrives")
@@ -47,7 +50,9 @@ def too_long(seen: Seen) -> Finding | None:
     )
 
 
-@rule("scheduler.same-as", "warning", source="S6: 12 names gave 4 curves at a form's own defaults (run on the formulas)")
+@rule(
+    "scheduler.same-as", "warning", source="S6: 12 names gave 4 curves at a form's own defaults (run on the formulas)"
+)
 def same(seen: Seen) -> Finding | None:
     """A schedule that is the same curve as a plainer one in this run."""
     run = seen.run
@@ -58,7 +63,9 @@ def same(seen: Seen) -> Finding | None:
         return None
     name, distance = found[0]
     far = "exactly" if distance < 1e-9 else f"largest difference {distance:.2g} of the peak rate"
-    return Finding(f"With these knobs scheduler={run.scheduler.name} is the same curve as scheduler={name} ({far}).", _apart(seen))
+    return Finding(
+        f"With these knobs scheduler={run.scheduler.name} is the same curve as scheduler={name} ({far}).", _apart(seen)
+    )
 
 
 def _some_warmup(seen: Seen, ratio: float) -> str:
@@ -86,4 +93,7 @@ def _changed(seen: Seen) -> Iterator[tuple[Scheduler, str]]:
         warmup = max(1, math.ceil(0.1 * seen.steps))
         slow = {"timescale": warmup} if hasattr(scheduler, "timescale") else {}  # else it would be that of no warmup
         words = {"warmup_steps": warmup, **(slow if seen.given("scheduler.timescale") else {})}
-        yield replace(scheduler, warmup_steps=warmup, **slow), " ".join(f"scheduler.{name}={number}" for name, number in words.items())
+        yield (
+            replace(scheduler, warmup_steps=warmup, **slow),
+            " ".join(f"scheduler.{name}={number}" for name, number in words.items()),
+        )

@@ -24,7 +24,8 @@ MIDDLE = 7 / 6
 
 
 @rule("loss.beta-band", "error", insist=True, about="stage.beta", source=(
-    "S5, P19: LlamaFactory #5181, #4414, #4302, #4028; princeton-nlp/SimPO's README; the bands are those of stage/pairwise.py"
+    "S5, P19: LlamaFactory #5181, #4414, #4302, #4028; princeton-nlp/SimPO's README; the bands are those of "
+    "stage/pairwise.py"
 ))
 def beta_band(seen: Seen) -> Finding | None:
     """A beta of another loss: SimPO's 2 is DPO's 0.1; an error where it is ten times outside."""
@@ -52,7 +53,8 @@ def beta_band(seen: Seen) -> Finding | None:
     "S23: TRL's KTO page (16 to 128, at least 4 seen together); LlamaFactory #8725"
 ))
 def kto_batch(seen: Seen) -> Finding | None:
-    """Too few answers in a step for KTO's baseline, which here is the whole step's; an error where there is only one."""
+    """Too few answers in a step for KTO's baseline, which here is the whole step's; an error where there is only
+    one."""
     size = seen.run.trainer.global_batch_size
     if not seen.run.stage.judged or size is None or KTO_BATCH.holds(size):
         return None
@@ -76,7 +78,10 @@ def kto_balance(seen: Seen) -> Finding | None:
     good, bad = stage.desirable_weight * data.positives, stage.undesirable_weight * data.negatives
     if not good or not bad:
         missing = "good" if not good else "bad"
-        return Finding(f"{data.positives:,} good and {data.negatives:,} bad answers: KTO needs both kinds, and there is no {missing} one.")
+        return Finding(
+            f"{data.positives:,} good and {data.negatives:,} bad answers: KTO needs both kinds, and there is no "
+            f"{missing} one."
+        )
     ratio = good / bad
     if 0.99 <= beyond(ratio, KTO_BALANCE) <= 1.01:
         return None
@@ -85,7 +90,8 @@ def kto_balance(seen: Seen) -> Finding | None:
     else:
         remedy = f"stage.undesirable_weight={good / data.negatives / MIDDLE:.3g}"
     return Finding(
-        f"{data.positives:,} good and {data.negatives:,} bad answers, weighted {ratio:.2g} : 1; KTO wants 1:1 to 4:3.", remedy,
+        f"{data.positives:,} good and {data.negatives:,} bad answers, weighted {ratio:.2g} : 1; KTO wants 1:1 to "
+        f"4:3.", remedy,
     )
 
 
@@ -99,7 +105,8 @@ def reward_data(seen: Seen) -> Finding | None:
     if max(longer, 1 - longer) > LENGTH_TELLS:
         which, share = ("longer", longer) if longer > 0.5 else ("shorter", 1 - longer)
         return Finding(
-            f"The {which} answer is preferred in {share:.0%} of {pairs:,} pairs: a reward model on these learns length.",
+            f"The {which} answer is preferred in {share:.0%} of {pairs:,} pairs: a reward model on these learns "
+            f"length.",
             once,
         )
     if pairs < PAIRS_FEW:
@@ -115,7 +122,11 @@ def reward_data(seen: Seen) -> Finding | None:
     return None
 
 
-@rule("preference.pairs", "error", source="reliability T19; equal texts and unlike prompts are refused as the file is read")
+@rule(
+    "preference.pairs",
+    "error",
+    source="reliability T19; equal texts and unlike prompts are refused as the file is read",
+)
 def pairs(seen: Seen) -> Finding | None:
     """Pairs whose two answers are the same tokens: there is nothing to prefer."""
     data = seen.data
@@ -134,7 +145,8 @@ def no_sft(seen: Seen) -> Finding | None:
         return None
     name = run.stage.name.upper()
     return Finding(
-        f"{seen.model.path or run.model.name} looks like a base model, as its tokenizer has no chat template; {name} usually follows "
+        f"{seen.model.path or run.model.name} looks like a base model, as its tokenizer has no chat template; {name} "
+        f"usually follows "
         "stage=sft.",
         "stage.loss=orpo" if run.stage.losses else "",
     )
@@ -148,6 +160,7 @@ def last_resort(seen: Seen) -> Finding | None:
     if not seen.run.stage.value_head:
         return None
     return Finding(
-        "PPO holds a policy, a reference, a value head and a reward, and most settings to get wrong; DPO does most of it offline.",
+        "PPO holds a policy, a reference, a value head and a reward, and most settings to get wrong; DPO does most of "
+        "it offline.",
         "stage=grpo",
     )

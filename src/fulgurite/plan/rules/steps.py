@@ -26,7 +26,8 @@ def too_few(seen: Seen) -> Finding | None:
 
 
 def _more_steps(seen: Seen) -> str:
-    """Smaller batches where the batch was given, else more epochs: enough for the next threshold, as far as that is sane."""
+    """Smaller batches where the batch was given, else more epochs: enough for the next threshold, as far as that is
+    sane."""
     trainer, enough = seen.run.trainer, LITTLE if seen.steps < LITTLE else SHORT
     size: int = trainer.global_batch_size
     if size > 8 and seen.given("trainer.global_batch_size"):
@@ -34,14 +35,17 @@ def _more_steps(seen: Seen) -> str:
     return f"trainer.epochs={min(5, max(2, math.ceil(trainer.epochs * enough / max(seen.steps, 1))))}"
 
 
-@rule("steps.patience", "warning", source="Ours: Lightning's EarlyStopping counts evaluations, and a run has few of them")
+@rule(
+    "steps.patience", "warning", source="Ours: Lightning's EarlyStopping counts evaluations, and a run has few of them"
+)
 def patience(seen: Seen) -> Finding | None:
     """A patience that no run of so few evaluations can lose before its end."""
     trainer = seen.run.trainer
     if trainer.early_stopping_patience is None or not trainer.eval_every or not seen.steps:
         return None
     evaluations = -(-seen.steps // trainer.eval_every)
-    if evaluations > trainer.early_stopping_patience + 1:  # one that is the best, and so many after it, the last of them before the end
+    # one that is the best, and so many after it, the last of them before the end
+    if evaluations > trainer.early_stopping_patience + 1:
         return None
     often = max(1, seen.steps // (3 * trainer.early_stopping_patience))
     return Finding(

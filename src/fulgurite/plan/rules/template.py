@@ -1,5 +1,5 @@
-"""How a conversation becomes tokens, and what of them the model can learn. A template without an end, or one that renders otherwise in
-training than at inference, data/template.py refuses itself."""
+"""How a conversation becomes tokens, and what of them the model can learn. A template without an end, or one that
+renders otherwise in training than at inference, data/template.py refuses itself."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ def unsure(seen: Seen) -> Finding | None:
     format = run.data.template or seen.model.template_name or "chatml"
     if not seen.model.has_template:
         return Finding(
-            f"The tokenizer of {name} has no chat template: {format} is put in and saved with the model, which has not seen it before."
+            f"The tokenizer of {name} has no chat template: {format} is put in and saved with the model, which has "
+            f"not seen it before."
         )
     if run.data.template is not None:
         return Finding(
-            f"data.template={format} takes the place of the chat template that the tokenizer of {name} brings, and the model is then to "
+            f"data.template={format} takes the place of the chat template that the tokenizer of {name} brings, and "
+            f"the model is then to "
             "be served with it.",
             "data.template=null",
         )
@@ -52,13 +54,15 @@ def two_starts(seen: Seen) -> Finding | None:
     where = f", the first at {data.first_two_starts}" if data.first_two_starts else ""
     own = seen.run.data.template is not None and seen.model.has_template
     return Finding(
-        f"{data.two_starts:,} examples begin with two start tokens{where}: take one out of the template, or out of the text.",
+        f"{data.two_starts:,} examples begin with two start tokens{where}: take one out of the template, or out of "
+        f"the text.",
         "data.template=null" if own else "",
     )
 
 
 @rule("tokens.new", "error", source=(
-    "LlamaFactory #6277, #7997, #2888, #6709 (not learned, or lost on reload); frozen embeddings model/config.py refuses"
+    "LlamaFactory #6277, #7997, #2888, #6709 (not learned, or lost on reload); frozen embeddings model/config.py "
+    "refuses"
 ))
 def new_tokens(seen: Seen) -> Finding | None:
     """New tokens that the model could read and never say, because its head is frozen apart from the embeddings."""
