@@ -56,3 +56,12 @@ def storage(url: str) -> Any:
         raise ConfigError(
             f"sweep.storage={url} cannot be opened: {said}; give a URL that Optuna takes, or leave it empty."
         ) from error
+
+
+def mark_trial(study: Any, trial: Any, name: str, value: Any) -> None:
+    """Writes an attribute of a trial, also of one that has ended or that another process has asked for.
+
+    Optuna's public `Trial.set_user_attr` is that of a running trial of this process. This is the one place that uses
+    private names of Optuna, `_storage` and `_trial_id` (tested with Optuna 5.0).
+    """
+    study._storage.set_trial_user_attr(trial._trial_id, name, value)

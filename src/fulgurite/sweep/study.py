@@ -17,7 +17,7 @@ from fulgurite.config.sweep import Pruner, Sampler, Sweep
 from fulgurite.errors import ConfigError
 from fulgurite.files.lock import hold_process_lock, is_locked, remove_process_locks
 from fulgurite.sweep.spaces import Span, Values
-from fulgurite.sweep.storage import storage
+from fulgurite.sweep.storage import mark_trial, storage
 
 STARTS = 5
 """Trials that are never ended early by the median: there must be one."""
@@ -99,7 +99,7 @@ def claimed(
         if sum(trial.number < number for trial in counted(study)) < sweep.trials:
             found.append((number, values))
             continue
-        study._storage.set_trial_user_attr(trial_of(study, number)._trial_id, "again", True)
+        mark_trial(study, trial_of(study, number), "again", True)
         finish(study, sweep, number, "the study had its last trial already", failed=True)
     return found
 
@@ -186,7 +186,7 @@ def finish(study: Any, sweep: Sweep, number: int, why: str, pruned: bool = False
         )
     if why:
         # a FrozenTrial cannot; Optuna's own tell does the same
-        study._storage.set_trial_user_attr(trial._trial_id, "why", why)
+        mark_trial(study, trial, "why", why)
     if failed:
         study.tell(number, state=TrialState.FAIL)
     elif pruned:
@@ -254,7 +254,7 @@ def again(study: Any, sweep: Sweep, number: int, folder: Path) -> str:
     if not trial.params or times >= AGAINS:
         finish(study, sweep, number, f"its process ended {times + 1} times before the run did", failed=True)
         return f"Trial {number} is given up: its process ended {times + 1} times before the run did."
-    study._storage.set_trial_user_attr(trial._trial_id, "again", True)
+    mark_trial(study, trial, "again", True)
     finish(study, sweep, number, "its process ended before the run did; it is taken up again", failed=True)
     study.enqueue_trial(trial.params, user_attrs={"folder": place, "times": times + 1})
     return f"Trial {number} was cut off; it is taken up again from {folder / place}."
