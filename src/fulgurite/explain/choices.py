@@ -53,11 +53,10 @@ def presets(group: str | None = None) -> tuple[Preset, ...]:
     return tuple(p for p in _all() if group in (None, p.group))
 
 
-def _all() -> Iterator[Preset]:
-    for path in sorted(conf_dir().glob("*/*.yaml")):
-        group = path.parent.name
-        if path.stem not in options(group):
-            yield _preset(group, path)
+@cache
+def _all() -> tuple[Preset, ...]:
+    files = [(path.parent.name, path) for path in sorted(conf_dir().glob("*/*.yaml"))]
+    return tuple(_preset(group, path) for group, path in files if path.stem not in options(group))
 
 
 def _preset(group: str, path: Path) -> Preset:
