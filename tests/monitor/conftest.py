@@ -1,0 +1,5 @@
+"""Loads the options: the rules ask what a stage declares."""
+
+from fulgurite.config.run import load_options
+
+load_options()
