@@ -38,7 +38,9 @@ def _answer(given: argparse.Namespace) -> str:
         from fulgurite.explain.html import page
 
         if given.words or given.search is not None or given.json or given.plot:
-            raise RequestError("fulgurite explain: --html is the whole guide; leave the other words out, but for --lang.")
+            raise RequestError(
+                "fulgurite explain: --html is the whole guide; leave the other words out, but for --lang."
+            )
         return page()
     if given.plot:
         return _plots(given.words)
@@ -88,7 +90,10 @@ def _plots(words: list[str]) -> str:
     from fulgurite.scheduler.plot import plot
 
     if not words or words[0].partition("=")[0] != "scheduler":
-        raise ConfigError("--plot draws schedules and preference losses: ask for `fulgurite explain scheduler=cosine --plot` or stage=dpo.")
+        raise ConfigError(
+            "--plot draws schedules and preference losses: ask for `fulgurite explain scheduler=cosine --plot` or "
+            "stage=dpo."
+        )
     named = cast("dict[str, type[Scheduler]]", options("scheduler"))
     values = dict(word.partition("=")[::2] for word in words[1:])
     total = _given("trainer", "max_steps", values.pop("trainer.max_steps", "1000"))
@@ -122,11 +127,15 @@ def _losses(words: list[str]) -> str:
         knob = path.removeprefix("stage.")
         if knob not in (weight, *reads) or named is None or (knob in reads and named not in list_reading(reads[knob])):
             raise ConfigError(
-                f"{path} is not read here; give stage.loss=... first, then stage.{weight}=... or a knob that the loss reads."
+                f"{path} is not read here; give stage.loss=... first, then stage.{weight}=... or a knob that the loss "
+                f"reads."
             )
         given["beta" if knob == weight else knob] = float(_given("stage", knob, text, "dpo"))
         if get_row(named).log_smoothing and given.get("label_smoothing") == 0:
-            raise ConfigError(f"stage.label_smoothing=0 is not possible with stage.loss={named}, which takes its logarithm; take 0.001.")
+            raise ConfigError(
+                f"stage.label_smoothing=0 is not possible with stage.loss={named}, which takes its logarithm; take "
+                f"0.001."
+            )
     return "\n\n".join(loss_plot(loss, given, height=11 if named else 6) for loss in losses)
 
 

@@ -27,15 +27,18 @@ TOLERANCE = 1e-5
 """The largest difference of rewards, relative to the largest, that merging and other padding may make in float32."""
 TALKS = (
     (Message("user", "What does warmup do?"), Message("assistant", "It lets the rate rise.")),
-    (Message("user", "Why?"), Message("assistant", "Because Adam's moments are empty at first, and early steps would be wild.")),
+    (
+        Message("user", "Why?"),
+        Message("assistant", "Because Adam's moments are empty at first, and early steps would be wild."),
+    ),
 )
 
 
 def write_reward(loaded: LoadedRun, out: Path, merge: bool, dtype: torch.dtype) -> Written:
     """Write the folder, read it back and compare; rewards take the place of logits.
 
-    An adapter that is kept apart takes its head along. Raises ModelError where the difference is above 1e-5, RequestError where the
-    adapter cannot stand apart.
+    An adapter that is kept apart takes its head along. Raises ModelError where the difference is above 1e-5,
+    RequestError where the adapter cannot stand apart.
     """
     model: Any = loaded.model
     apart = hasattr(model, "merge_and_unload") and not merge
@@ -75,7 +78,8 @@ def give_padding(loaded: LoadedRun, apart: bool) -> list[str]:
     rows = model.get_input_embeddings().weight.shape[0]
     if apart and len(tokenizer) >= rows:
         raise RequestError(
-            "merge=false cannot be: the tokenizer has no padding token but the end of turn, and the base has no room for another; "
+            "merge=false cannot be: the tokenizer has no padding token but the end of turn, and the base has no room "
+            "for another; "
             "export with merge=true, which adds one."
         )
     name = next(name for name in NEW_PADDING if name not in tokenizer.get_vocab())
@@ -84,13 +88,17 @@ def give_padding(loaded: LoadedRun, apart: bool) -> list[str]:
         model.resize_token_embeddings(tokenizer.pad_token_id + 1, mean_resizing=False)
         with torch.no_grad():
             model.get_input_embeddings().weight[rows:] = 0  # never read: padding is masked
-    return [f"Added the padding token {name}: the end of turn must not be one, since a reward is read before the first padding."]
+    return [
+        f"Added the padding token {name}: the end of turn must not be one, since a reward is read before the first "
+        f"padding."
+    ]
 
 
 def write_apart(model: Any, base: Model, out: Path) -> None:
     """The adapter with its head, in the form that peft gives a classifier of its own: `modules_to_save`.
 
-    peft saves that head only where it wrapped it before training; ours is part of the model that the adapter was put on.
+    peft saves that head only where it wrapped it before training; ours is part of the model that the adapter was put
+    on.
     """
     kept = model.peft_config[ADAPTER]
     kept.task_type, kept.modules_to_save = TASK, [*(kept.modules_to_save or []), HEAD]
@@ -125,14 +133,17 @@ def verify(loaded: LoadedRun, out: Path, before: Tensor, adapter: bool) -> float
     if adapter:
         base = add_reward_head(fresh_base(loaded))
         torch.nn.init.zeros_(get_head(base).weight)  # one that was left out would be seen
-        base.config.pad_token_id = tokenizer.pad_token_id  # which an adapter's folder has no place for but its tokenizer
+        # which an adapter's folder has no place for but its tokenizer
+        base.config.pad_token_id = tokenizer.pad_token_id
         again = put_on(base, out)
     else:
         again, info = AutoModelForSequenceClassification.from_pretrained(
             out, dtype=torch.float32, output_loading_info=True, use_safetensors=True, trust_remote_code=False,
         )
         if info["missing_keys"]:
-            raise ModelError(f"{out} lacks {sorted(info['missing_keys'])[0]}, which would be random; this is a fault of the export.")
+            raise ModelError(
+                f"{out} lacks {sorted(info['missing_keys'])[0]}, which would be random; this is a fault of the export."
+            )
     each = tokens(loaded)
     ids = torch.nn.utils.rnn.pad_sequence(each, batch_first=True, padding_value=tokenizer.pad_token_id)
     mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(t) for t in each], batch_first=True)
@@ -149,5 +160,7 @@ def compare(found: Tensor, expected: Tensor, what: str) -> float:
     """The relative difference. Raises ModelError if it is too large, or no number."""
     difference = relative(found, expected)
     if not difference <= TOLERANCE:
-        raise ModelError(f"The {what} rewards differ by {difference:.1e}, more than {TOLERANCE:.0e}; this is a fault of the export.")
+        raise ModelError(
+            f"The {what} rewards differ by {difference:.1e}, more than {TOLERANCE:.0e}; this is a fault of the export."
+        )
     return difference

@@ -1,4 +1,5 @@
-"""What can be refused before torch is loaded: pairs of options, schedules, every record of the data. Light, so that it is quick."""
+"""What can be refused before torch is loaded: pairs of options, schedules, every record of the data. Light, so that
+it is quick."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def checked_source(composed: Composed) -> Source:
     validates = run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None))
     refuse_unmeasured(run.scheduler, run.trainer.early_stopping_patience, validates)
     if not run.scheduler.monitors:
-        build_curve(run.scheduler, run.trainer.max_steps or 1000, run.optim.lr)  # built once, so that what it refuses is said now
+        # built once, so that what it refuses is said now
+        build_curve(run.scheduler, run.trainer.max_steps or 1000, run.optim.lr)
     source.check()
     return source
 
@@ -53,9 +55,14 @@ def refuse_impossible(run: RunConfig) -> None:
 def refuse_find(run: RunConfig) -> None:
     """Raise ConfigError where a growing rate tells nothing of the rate, or where it may not be tried."""
     if run.stage.rolls_out:
-        raise ConfigError(f"+find=lr tells nothing under stage={run.stage.name}: its loss is no measure of progress; leave optim.lr empty.")
+        raise ConfigError(
+            f"+find=lr tells nothing under stage={run.stage.name}: its loss is no measure of progress; leave optim.lr "
+            f"empty."
+        )
     if run.private:
-        raise ConfigError("+find=lr reads the data without an account of privacy; find the rate on public data, with privacy=none.")
+        raise ConfigError(
+            "+find=lr reads the data without an account of privacy; find the rate on public data, with privacy=none."
+        )
     if run.world_size > 1:
         raise ConfigError("+find=lr runs in one process; take trainer.devices=1 for it, the rate is the same.")
     if run.resume.run is not None:

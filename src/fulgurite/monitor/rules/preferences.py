@@ -23,7 +23,13 @@ def dpo_falls(seen: TrainingFacts) -> Finding | None:
     then.
     """
     about, trail, n = seen.about, seen.trail, limits.DPO_WINDOW
-    if not about.pairs or not _has_measures(seen, *DPO) or about.declared_loss.lowers_chosen or not trail.whole or trail.step < 2 * n:
+    if (
+        not about.pairs
+        or not _has_measures(seen, *DPO)
+        or about.declared_loss.lowers_chosen
+        or not trail.whole
+        or trail.step < 2 * n
+    ):
         return None
     first, now = trail.first[:n], trail.newest(n)
     before, after = column(first, "train/logp_chosen"), column(now, "train/logp_chosen")
