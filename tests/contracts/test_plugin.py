@@ -27,7 +27,10 @@ QUIET = ["stage.prompts=[]"]
 PAIRS = ["data=guide_preference", *QUIET]
 ASKS = ["data=guide_prompts", "stage.reward=[vowels]", "stage.max_new_tokens=4", "trainer.eval_every=4", *QUIET]
 CASES = {
-    "preference": ["stage=margin", "method=norms", "optim=signum", "scheduler=two_rates", "logger=lines", *PAIRS],
+    "preference": [
+        "stage=margin", "method=norms", "optim=signum", "scheduler=two_rates", "logger=lines",
+        "callback=[samples,progress,monitor,pulse]", *PAIRS,
+    ],
     "rollout": ["stage=reinforce", "method=full", *ASKS], "loss of dpo": ["stage=dpo", "stage.loss=square_hinge", *PAIRS],
     "loss of sft": ["stage=sft", "stage.loss=focal", "method=norms", *QUIET],
 }
@@ -73,7 +76,7 @@ def test_each_block_is_short() -> None:
 
 
 def test_extensions_are_explained_and_refused_as_ours(package: Path) -> None:
-    options = ["stage=margin", "stage=reinforce", "method=norms", "optim=signum", "scheduler=two_rates", "logger=lines"]
+    options = ["stage=margin", "stage=reinforce", "method=norms", "optim=signum", "scheduler=two_rates", "logger=lines", "callback=pulse"]
     statuses, out, err = ask(
         package, *(["explain", name] for name in options), ["explain", "--json", "optim.momentum"], ["explain", "stage"],
         ["explain", "stage.loss"], ["explain", "stage=dpo", "stage.loss=square_hinge", "--plot"],
@@ -83,7 +86,7 @@ def test_extensions_are_explained_and_refused_as_ours(package: Path) -> None:
         ["train", "stage=margin", "data=guide"], ["train", "optim=galore", "method=norms", "stage.label_smoothing=0.1", "stage=dpo",
                                                   "stage.loss=square_hinge", *PAIRS],
     )
-    assert statuses == ["0"] * 13 + ["2"] * 4, err
+    assert statuses == ["0"] * 14 + ["2"] * 4, err
     assert "DPO whose chosen answer must win by a fixed margin." in " ".join(out.split())
     assert "one of sigmoid, hinge," in " ".join(out.split())
     assert "square_hinge" in out
@@ -109,6 +112,7 @@ def test_extensions_plan_train_resume_and_export(name: str, package: Path, tmp_p
     assert (model / "config.json").is_file()
     if name == "preference":
         assert [line.split()[0] for line in (run / "losses.txt").read_text().splitlines()] == ["1", "2", "3", "4"]
+        assert (run / "pulse.txt").read_text() == "4\n"
 
 
 def test_parameters_of_extensions_are_searched(package: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which weights are trained."""
+"""Adapters: small matrices or vectors beside a frozen model; and blocks that are added to it."""
 
 from __future__ import annotations
 
@@ -8,162 +8,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.config.paths import is_there, resolve_path
-from fulgurite.config.schema import Empty, Option, above, at_least, below, between, knob, option
+from fulgurite.config.schema import Empty, above, at_least, below, between, knob, option
 from fulgurite.method import default_rank as ranks
+from fulgurite.method.config.base import Method
 
 if TYPE_CHECKING:
     from fulgurite.config.run import RunConfig
-
-
-@dataclass(slots=True)
-class Method(Option):
-    """What every method has: what it needs of the model, and what its weights are to an export."""
-
-    kin: ClassVar[str] = "full"
-    """Whose batch sizes it takes: those of "full" or of "lora"."""
-    lr_like: ClassVar[str] = "full"
-    """Whose learning rates it takes from the table in optim/default_lrs.py: those of "full" or of "lora"."""
-    lr_factor: ClassVar[float] = 1.0
-    """How many times those rates. Vectors move more than matrices (VeRA's paper has ten times LoRA's rate, T-Few 3e-3 for (IA)³:
-    unverified); if few layers or only rotations learn, up to ten times the full rate (ours; LLaMA-Factory's examples of freeze and OFT
-    use 1e-4 at 4B to 7B, verified)."""
-    whole: ClassVar[bool] = False
-    """Whether every weight is trained."""
-    quantised: ClassVar[bool] = False
-    """Whether the frozen base is stored in four bits."""
-    quantised_as: ClassVar[str] = ""
-    """The method that trains the same on a base of four bits, as a remedy for a shortage of memory."""
-    leaves_out: ClassVar[bool] = False
-    """Whether it leaves weights without an adapter on purpose."""
-    grows: ClassVar[bool] = False
-    """Whether the trained model has another shape than the one it began from."""
-    private: ClassVar[bool] = False
-    """Whether its gradients are proven row by row for privacy. Not inherited: each method proves it for itself."""
-    loads_trained: ClassVar[bool] = True
-    """Whether the model is loaded in the dtype of trained weights; adapters load it in that of frozen ones."""
-    adapter: ClassVar[bool] = False
-    """Whether all that is trained is small parts beside a frozen model, as in LoRA: they can be exported apart from it."""
-    tells: ClassVar[bool] = False
-    """Whether the run prints a table of what trains: where the method chooses parts."""
-    new_tokens: ClassVar[bool] = False
-    """Whether the embeddings of `model.add_tokens` are trained."""
-
-    def begins_at_zero(self) -> bool:
-        """Whether the model is unchanged before the first step."""
-        return True
-
-    def base_change(self) -> str:
-        """Why the adapter means nothing on the plain base, as the end of a sentence; empty if it does not change the base."""
-        return ""
-
-    def trains_head(self) -> bool:
-        """Whether the head is trained if it is not tied to embeddings that are, or else is adapted as they are."""
-        return True
-
-    def outlined(self) -> Method:
-        """The method for a model without weights: without what computes with them."""
-        return self
-
-
-@option("method", "full")
-@dataclass(slots=True)
-class Full(Method):
-    """Trains every weight. Take it when memory allows and there is much data, or for a large change of domain."""
-
-    builds: ClassVar[str] = "fulgurite.method.full:build"
-    whole: ClassVar[bool] = True
-    private: ClassVar[bool] = True
-    new_tokens: ClassVar[bool] = True
-    costs: ClassVar[str] = "Memory for weights, gradients and optimizer state of everything: 16 bytes a weight with AdamW."
-
-
-class Part(StrEnum):
-    """What lies outside the layers, and the norms everywhere."""
-
-    embeddings = "embeddings"
-    head = "head"
-    norms = "norms"
-
-
-@option("method", "freeze")
-@dataclass(slots=True)
-class Freeze(Method):
-    """Trains some layers whole and freezes the rest. For comparisons, and for less memory than full without an adapter."""
-
-    builds: ClassVar[str] = "fulgurite.method.freeze:build"
-    lr_factor: ClassVar[float] = 3.0
-    private: ClassVar[bool] = True
-    tells: ClassVar[bool] = True
-    costs: ClassVar[str] = "Gradients and state for the thawed layers alone; the backward pass ends at the lowest of them."
-
-    trainable: str = knob(
-        "last:2", "What is trained: last:N or first:N layers, layers:2,5-7, all, or a pattern of names such as mlp or *.q_proj.",
-        source="LLaMA-Factory's freeze_trainable_layers, 2 by default (verified)",
-        advice="More layers for more change. A pattern that matches nothing is an error.",
-        interacts={"optim.lr": "takes 3 times full's rate"},
-        memory="Gradients and state of the thawed layers alone.", time="The backward pass ends at the lowest thawed layer.",
-        misread="It is not the least memory: an adapter trains far fewer weights.",
-    )
-    extra_trainable: list[Part] = knob(
-        [], "What is trained besides: embeddings, head, norms.",
-        source="LLaMA-Factory's freeze_extra_modules", advice="norms cost next to nothing; embeddings and head only for new words.",
-    )
-
-    def trains_head(self) -> bool:
-        return Part.head in self.extra_trainable
-
-
-@option("method", "layerwise")
-@dataclass(slots=True)
-class Layerwise(Method):
-    """Trains some layers whole, adapts others by LoRA, and freezes the rest: the mixture between full and freeze.
-
-    Some guides call this mixture LOFA, or take LoRA for it. LoRA (method=lora) freezes the whole model and adds small
-    matrices. Take layerwise to spend memory where it matters, with rates by depth, or to thaw layer by layer.
-    """
-
-    builds: ClassVar[str] = "fulgurite.method.layerwise:build"
-    leaves_out: ClassVar[bool] = True
-    tells: ClassVar[bool] = True
-    costs: ClassVar[str] = "What its full layers cost, and little for the rest."
-    misread: ClassVar[str] = "This mixture is not LoRA, although some guides call it so."
-
-    rules: list[str] = knob(
-        ["last:2 full", "rest lora"],
-        "A rule each: a place as in method=freeze (or rest: the layers that no rule names), then frozen, full or lora, then options "
-        "rank=, alpha=, lr= (a factor on optim.lr; 10 for lora where none is given).",
-        source="Ours; layers trained in turn: LISA, https://arxiv.org/abs/2403.17919; ten times the rate for LoRA: TRL (verified)",
-        advice="Rules that overlap or match nothing are errors; what no rule names stays frozen. "
-        "Example: method.rules='[\"first:10 frozen\",\"last:4 full lr=0.5\",\"rest lora rank=8\"]'.",
-    )
-    layer_decay: float = knob(
-        1.0, "Each layer's rate is this times the rate of the layer above it.",
-        source="ULMFiT, Howard and Ruder, https://arxiv.org/abs/1801.06146: 1/2.6 (unverified)",
-        bounds=above(0, 1), usual=between(0.3, 1), advice="0.9 for a gentle slope in a deep model; 1 turns it off.",
-        raise_when="When the lower layers learn too little; 1 turns it off.",
-        lower_when="Against forgetting: lower layers hold what is general.",
-        interacts={"optim.lr": "the rate of the top layer", "method.rules": "their lr= multiplies it"},
-    )
-    unfreeze_every: int | None = knob(
-        None, "Layers thaw from the top, one more every so many optimizer steps.",
-        source="ULMFiT, Howard and Ruder, https://arxiv.org/abs/1801.06146: one layer an epoch",
-        bounds=at_least(1), usual=(10, 50, 100), advice="Only against forgetting: a run must be long enough to thaw everything.",
-        empty=Empty("all that is trained is trained from the first step"),
-        raise_when="When each thawed layer still learns.", lower_when="In short runs: all must thaw before the end.",
-        interacts={"trainer.epochs": "the run must be long enough to thaw everything"},
-        memory="The peak is at the end, when all is thawed.", time="Steps are quicker while layers rest.",
-    )
-
-
-    def refusal(self, run: RunConfig) -> str | None:
-        """Why layers cannot thaw one by one in this run, in one sentence, or None."""
-        if self.unfreeze_every is None:
-            return None
-        if run.world_size > 1:
-            return f"method.unfreeze_every lets layers rest, and the {run.world_size} processes wait for them; take trainer.devices=1."
-        if run.optim.starts_together:
-            return f"method.unfreeze_every starts layers late, and optim={run.optim.name} counts steps for all of them; take optim=adamw."
-        return None
 
 
 class Init(StrEnum):
