@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import get_type_hints
+from typing import TYPE_CHECKING, get_type_hints
 
 from fulgurite.config.decision import Decision
 from fulgurite.config.resolve import fill_run
@@ -17,6 +17,9 @@ from fulgurite.explain.knob_index import COMMANDS, Context, Shared, contexts, de
 from fulgurite.explain.layout import kind_words, usual_words, value_words
 from fulgurite.explain.translations import current, fixed, told
 from fulgurite.text.layout import count_cells, format_labels, format_table, measure_width, pad, wrap_paragraph
+
+if TYPE_CHECKING:
+    from fulgurite.scheduler.equivalence import Coincidence
 
 
 def knob_page(knobs: Sequence[Knob]) -> str:
@@ -245,9 +248,9 @@ def _preset_words(preset: Preset) -> str:
 def _notes(cls: type[Option]) -> list[str]:
     """What a page tells beyond the knobs: a schedule's other names; what a compute type holds in which type."""
     if cls.room == "scheduler":
-        from fulgurite.scheduler.equivalence import describe_coincidences
+        from fulgurite.scheduler.equivalence import find_coincidences
 
-        same = "\n".join(wrap_paragraph(_coincidence(s), measure_width(), 2) for s in describe_coincidences(cls.name))
+        same = "\n".join(wrap_paragraph(_coincidence(s), measure_width(), 2) for s in find_coincidences(cls.name))
         return [fixed("The same curve under another name:") + "\n" + same] if same else []
     dtypes = [(fixed(what), getattr(cls, field, "")) for what, field in _DTYPES]
     return (
@@ -257,15 +260,14 @@ def _notes(cls: type[Option]) -> list[str]:
     )
 
 
-def _coincidence(sentence: str) -> str:
-    """A sentence of scheduler/coincide.py, taken apart where another language puts its words elsewhere."""
-    one, _, rest = sentence.removesuffix(".").partition(" is the same curve as ")
-    other, _, how = rest.partition(", ")
+def _coincidence(found: Coincidence) -> str:
+    """The sentence about two equal schedules in the current language."""
     if current() == "en":
-        return sentence
-    number = how.removeprefix("to within ").partition(" ")[0]
-    how = fixed("exactly") if how == "exactly" else fixed("to within {number} % of the peak rate").format(number=number)
-    return fixed("{one} is the same curve as {other}, {how}.").format(one=one, other=other, how=how)
+        return str(found)
+    how = fixed("exactly")
+    if not found.exact:
+        how = fixed("to within {number} % of the peak rate").format(number=found.percent)
+    return fixed("{one} is the same curve as {other}, {how}.").format(one=found.one, other=found.other, how=how)
 
 
 _DTYPES = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 from fulgurite.config.schema import Range, bare, build, knobs_of, options
 from fulgurite.errors import ConfigError
@@ -53,17 +53,39 @@ def describe_same(config: Scheduler, total: int, lr: float) -> list[str]:
     ]
 
 
-def describe_coincidences(name: str, total: int = 1000, lr: float = 1e-4) -> list[str]:
-    """Sentences for the page of the schedule `name`: at which values of its knobs, or of another's, two curves are one.
+@dataclass(frozen=True, slots=True)
+class Coincidence:
+    """Two schedules, with the values of their parameters, that are one curve up to `distance`, a share of the peak rate."""
+
+    one: str
+    other: str
+    distance: float
+
+    @property
+    def exact(self) -> bool:
+        """Whether they are equal up to rounding."""
+        return self.distance < 1e-9
+
+    @property
+    def percent(self) -> str:
+        """The distance in percent, with two digits."""
+        return f"{100 * self.distance:.2g}"
+
+    def __str__(self) -> str:
+        return f"{self.one} is the same curve as {self.other}, {_closeness(self.distance)}."
+
+
+def find_coincidences(name: str, total: int = 1000, lr: float = 1e-4) -> list[Coincidence]:
+    """For the page of the schedule `name`: at which values of its knobs, or of another's, two curves are one.
 
     Every number knob is tried at 0 and at 1, where its bounds allow: the values at which such formulas collapse.
     """
-    told: dict[frozenset[str], str] = {}
+    told: dict[frozenset[str], Coincidence] = {}
     for owner in _curves():
         for config in _trials(owner):
             for other, distance in _near(config, total, lr, None if owner.name == name else name):
-                pair = f"{_words(config, total)} is the same curve as {_words(other, total)}"
-                told.setdefault(frozenset((owner.name, other.name)), f"{pair}, {_closeness(distance)}.")
+                found = Coincidence(_words(config, total), _words(other, total), distance)
+                told.setdefault(frozenset((owner.name, other.name)), found)
     return list(told.values())
 
 
