@@ -14,7 +14,7 @@ from fulgurite.config.compose import compose
 from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import fill
 from fulgurite.config.schema import build
-from fulgurite.method.modules import count_elements
+from fulgurite.method.modules import count_elements, count_parameters
 from fulgurite.model.tiny import tokenizer
 from fulgurite.plan.context import Machine
 from fulgurite.plan.memory import estimate
@@ -22,7 +22,6 @@ from fulgurite.plan.meta_model import outlined
 from fulgurite.precision.policy import Dtypes
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.load import apply_method, load_start
-from fulgurite.stage.base import count_parameters
 
 METHODS = {
     "full": [], "freeze": ["method.trainable=last:1"], "lora": ["method.rank=4"], "qlora": ["method.rank=4"],
