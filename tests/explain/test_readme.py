@@ -15,7 +15,8 @@ from fulgurite.config.compose import compose
 README = Path(__file__).parents[2] / "README.md"
 COMMANDS = [
     line.partition("#")[0].lstrip("$ ").strip()
-    for block in re.findall(r"^```\n(.*?)^```", README.read_text(encoding="utf-8"), re.S | re.M)
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", README.read_text(encoding="utf-8"), re.S | re.M)
+    if not language
     for line in block.splitlines() if re.match(r"(\$ )?fulgurite (train|plan) ", line)
 ]
 

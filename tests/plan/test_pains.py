@@ -98,7 +98,7 @@ def test_what_holds_it_is_there(place: str) -> None:
 
 def test_each_rule_says_in_a_sentence_what_for_and_who_told_us() -> None:
     for rule in RULES.values():
-        assert rule.words.endswith(".")
+        assert rule.meaning.endswith(".")
         assert rule.source
         assert not rule.insist or rule.severity == "error", f"{rule.id}: what does not refuse need not be allowed"
 
