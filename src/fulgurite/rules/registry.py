@@ -50,7 +50,7 @@ class Rule(Generic[Facts]):
     id: str
     severity: Severity
     meaning: str
-    """What the rule looks for: the first line of its function's docstring."""
+    """What the rule looks for: the first paragraph of its function's docstring."""
     checks: dict[str, Check[Facts]]
     """The function of each moment at which the rule is asked."""
     source: str = ""
@@ -78,7 +78,7 @@ class Registry(Generic[Facts]):
         def register(function: Check[Facts]) -> Check[Facts]:
             known = self.rules.get(id)
             if known is None:
-                meaning = (function.__doc__ or "").strip().partition("\n")[0]
+                meaning = " ".join((function.__doc__ or "").partition("\n\n")[0].split())
                 self.rules[id] = Rule(id, Severity(severity), meaning, {at: function}, source, insist, about)
             elif at in known.checks:
                 raise ValueError(f"the rule {id} is registered already, in {known.checks[at].__module__}")
