@@ -1,5 +1,4 @@
-"""What is wrong with a run, said once, in one sentence with the remedy, at the first step where it is known.
+"""Rules that watch a run while it trains: each finding is reported once, with its remedy, at the first step that shows it.
 
-`config.py` lists the rules, `limits.py` their thresholds; a rule is a function of numbers in `rules/`; `ears.py`
-feeds them.
+`rules/` has the rules, pure functions of the numbers in `history.py`; `thresholds.py` their limits; `callback.py` calls them.
 """
