@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from fulgurite.config.run import GROUPS
 from fulgurite.config.schema import Knob, Option, Sure, groups, knob, knobs_of, sure_of
 from fulgurite.explain import knob_index as entries
 from fulgurite.explain.citations import ARXIV, PLACES, links
@@ -50,7 +51,7 @@ def test_links_are_well_formed(knob: Knob) -> None:
 
 @pytest.mark.parametrize("knob", KNOBS)
 def test_what_a_knob_meets_exists_and_is_told_in_words(knob: Knob) -> None:
-    assert set(knob.interacts) <= PATHS
+    assert set(knob.interacts) <= PATHS | set(GROUPS)
     assert knob.path not in knob.interacts
     assert all(knob.interacts.values())
 

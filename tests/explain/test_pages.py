@@ -219,7 +219,8 @@ def test_presets_are_options_told_by_their_first_line_and_their_differences(
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "small.yaml").write_text("# @package _global_\n# A small one.\noptim:\n  lr: 1e-4\n")
     monkeypatch.setattr(choices, "conf_dir", lambda: tmp_path)
-    for kept in (choices.presets, choices.default_options):
+    caches = (choices.presets, choices.default_options, choices._all, choices._defaults)
+    for kept in caches:
         kept.cache_clear()
     try:
         page = option_page("method", "wide")
@@ -232,7 +233,7 @@ def test_presets_are_options_told_by_their_first_line_and_their_differences(
         assert "optim.lr" in option_page("experiment", "small")
         assert "experiment" in overview()
     finally:
-        for kept in (choices.presets, choices.default_options):
+        for kept in caches:
             kept.cache_clear()
 
 
