@@ -38,13 +38,17 @@ def parse(text: str) -> LayerRule:
     for word in words[1:]:
         name, _, value = word.partition("=")
         if name not in OPTIONS or (name != "lr" and words[0] != "lora") or words[0] == "frozen":
-            raise ConfigError(f"method.rules: {text!r}: {word} means nothing for {words[0]}.{suggest_similar(name, OPTIONS)}")
+            raise ConfigError(
+                f"method.rules: {text!r}: {word} means nothing for {words[0]}.{suggest_similar(name, OPTIONS)}"
+            )
         try:
             given[name] = float(value)
         except ValueError as error:
             raise ConfigError(f"method.rules: {text!r}: {word} is not a number.") from error
         if not given[name] > 0 or (name == "rank" and given[name] != int(given[name])):
-            raise ConfigError(f"method.rules: {text!r}: {name} must be a {'whole ' if name == 'rank' else ''}number above 0.")
+            raise ConfigError(
+                f"method.rules: {text!r}: {name} must be a {'whole ' if name == 'rank' else ''}number above 0."
+            )
     rank = int(given.get("rank", 16))
     usual = LORA_TIMES if words[0] == "lora" else 1.0
     return LayerRule(text, place, words[0], rank, given.get("alpha", 2.0 * rank), given.get("lr", usual))
@@ -62,7 +66,10 @@ def assign_rules(texts: list[str], where: Names, linear: set[str]) -> dict[str, 
     for rule in sorted(rules, key=lambda rule: rule.place == "rest"):
         for name in _claimed(rule, where, linear, found):
             if name in found:
-                raise ConfigError(f"method.rules: {found[name].text!r} and {rule.text!r} overlap at {name}; make their places disjoint.")
+                raise ConfigError(
+                    f"method.rules: {found[name].text!r} and {rule.text!r} overlap at {name}; make their places "
+                    f"disjoint."
+                )
             found[name] = rule
     if all(rule.kind == "frozen" for rule in found.values()):
         raise ConfigError("method.rules: nothing is trained; give a rule with full or lora.")

@@ -50,7 +50,8 @@ def adapt(config: c.Lora, model: PreTrainedModel, dtypes: Dtypes) -> Any:
 
 
 def _refuse_lowered(config: c.Lora, wrapped: Any) -> None:
-    """Raise ConfigError where a matrix has fewer directions than the rank: pissa and olora take as many as there are, in silence."""
+    """Raise ConfigError where a matrix has fewer directions than the rank: pissa and olora take as many as there
+    are, in silence."""
     for name, module in wrapped.named_modules():
         rank = adapter_rank(module) if config.init in (c.Init.pissa, c.Init.olora) else 0
         shape = tuple(module.get_base_layer().weight.shape) if rank else ()
@@ -70,11 +71,18 @@ def build_peft_config(config: c.Lora, model: PreTrainedModel) -> Any:
     for knob, pattern in (("rank_pattern", config.rank_pattern), ("alpha_pattern", config.alpha_pattern)):
         _refuse_unmatched(knob, pattern, model)
     return LoraConfig(
-        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=linear_targets(model, config.targets),
-        use_rslora=config.variant is c.Variant.rslora, use_dora=config.variant is c.Variant.dora,
-        init_lora_weights=INIT[config.init], modules_to_save=kept or None,
-        rank_pattern=config.rank_pattern, alpha_pattern=config.alpha_pattern,
-        trainable_token_indices=list(new) if new else None, task_type=task(model),
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=linear_targets(model, config.targets),
+        use_rslora=config.variant is c.Variant.rslora,
+        use_dora=config.variant is c.Variant.dora,
+        init_lora_weights=INIT[config.init],
+        modules_to_save=kept or None,
+        rank_pattern=dict(config.rank_pattern),
+        alpha_pattern=dict(config.alpha_pattern),
+        trainable_token_indices=list(new) if new else None,
+        task_type=task(model),
         target_parameters=expert_parameters(config, model) or None,
     )
 
@@ -82,27 +90,37 @@ def build_peft_config(config: c.Lora, model: PreTrainedModel) -> Any:
 def expert_parameters(config: c.Lora, model: PreTrainedModel) -> list[str]:
     """The experts that are kept as one tensor of three dimensions, by their names, if all layers are adapted.
 
-    peft adapts such a tensor by plain LoRA without dropout alone; of another kind they are left out, which the run says.
+    peft adapts such a tensor by plain LoRA without dropout alone; of another kind they are left out, which the run
+    says.
     """
-    plain = config.variant is not c.Variant.dora and not config.dropout and config.init in (c.Init.default, c.Init.gaussian)
+    plain = (
+        config.variant is not c.Variant.dora and not config.dropout and config.init in (c.Init.default, c.Init.gaussian)
+    )
     if not plain or config.quantised or (config.targets and config.targets[0] not in EVERY):
         return []
-    return [name for name, p in model.named_parameters() if p.ndim == 3 and name.rpartition(".")[0].rpartition(".")[2] == "experts"]
+    return [
+        name
+        for name, p in model.named_parameters()
+        if p.ndim == 3 and name.rpartition(".")[0].rpartition(".")[2] == "experts"
+    ]
 
 
 def _refuse_unmatched(knob: str, pattern: Mapping[str, float], model: PreTrainedModel) -> None:
-    """Raise ConfigError for a pattern that fits no linear layer, as peft would fit it: it passes over such a one in silence."""
+    """Raise ConfigError for a pattern that fits no linear layer, as peft would fit it: it passes over such a one in
+    silence."""
     layers = list(linear_layers(model))
     for name in pattern:
         if not any(re.match(rf"(.*\.)?({name})$", layer) for layer in layers):
             parts = sorted({layer.rpartition(".")[2] for layer in layers})
             raise ConfigError(
-                f"method.{knob}: {name} matches no linear layer.{suggest_similar(name, parts)} There are: {', '.join(parts)}."
+                f"method.{knob}: {name} matches no linear layer.{suggest_similar(name, parts)} There are: "
+                f"{', '.join(parts)}."
             )
 
 
 def whole_modules(model: PreTrainedModel, wanted: list[str]) -> list[str]:
-    """The full names of the modules with weights whose last part is wanted: peft alone would take norm for input_layernorm too.
+    """The full names of the modules with weights whose last part is wanted: peft alone would take norm for
+    input_layernorm too.
 
     Raises ConfigError where a name is none.
     """
@@ -110,7 +128,9 @@ def whole_modules(model: PreTrainedModel, wanted: list[str]) -> list[str]:
     parts = {name.rpartition(".")[2] for name in there}
     for name in wanted:
         if name not in parts:
-            raise ConfigError(f"method.modules_to_save: {name} is no module with weights.{suggest_similar(name, parts)}")
+            raise ConfigError(
+                f"method.modules_to_save: {name} is no module with weights.{suggest_similar(name, parts)}"
+            )
     return [name for name in there if name.rpartition(".")[2] in wanted]
 
 
@@ -140,7 +160,9 @@ def _go_on(config: c.Lora, wrapped: Any) -> None:
     try:
         kept = load_file(folder / "adapter_model.safetensors")
     except SafetensorError as error:
-        raise ModelError(f"{folder}/adapter_model.safetensors cannot be read: {error}; export the adapter again.") from error
+        raise ModelError(
+            f"{folder}/adapter_model.safetensors cannot be read: {error}; export the adapter again."
+        ) from error
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     ours: dict[str, Tensor] = get_peft_model_state_dict(wrapped, save_embedding_layers=False)

@@ -1,7 +1,8 @@
 """Imports peft without torch's compiler, which takes half of the time of the import.
 
-peft imports bitsandbytes if it is installed, and bitsandbytes decorates its fallback kernels with `torch.compile`, which
-imports torch._inductor (peft 0.21, bitsandbytes 0.50, torch 2.13). Here they are compiled when they are first called.
+peft imports bitsandbytes if it is installed, and bitsandbytes decorates its fallback kernels with `torch.compile`,
+which imports torch._inductor (peft 0.21, bitsandbytes 0.50, torch 2.13). Here they are compiled when they are first
+called.
 """
 
 from __future__ import annotations

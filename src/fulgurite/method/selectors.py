@@ -14,7 +14,8 @@ LAYERS = re.compile(r"(last|first|layers):(.*)")
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The parameter names of a model, and where its layers are: `prefix` is such as "model.layers", `count` their number."""
+    """The parameter names of a model, and where its layers are: `prefix` is such as "model.layers", `count` their
+    number."""
 
     all: tuple[str, ...]
     prefix: str
@@ -33,7 +34,8 @@ def match_names(place: str, names: Sequence[str], where: Names, knob: str) -> li
         parts = sorted({part for name in names for part in name.split(".") if not part.isdigit()})
         tied = " (the head may be tied to the embeddings, and is named as they are)" if "head" in place else ""
         raise ConfigError(
-            f"{knob}: {place} matches nothing of the model{tied}.{suggest_similar(place, parts)} There are: {', '.join(parts)}."
+            f"{knob}: {place} matches nothing of the model{tied}.{suggest_similar(place, parts)} There are: "
+            f"{', '.join(parts)}."
         )
     return found
 
@@ -49,7 +51,8 @@ def _found(place: str, names: Sequence[str], where: Names, knob: str) -> list[st
 
 
 def parse_layers(kind: str, text: str, count: int, said: str) -> set[int]:
-    """The layer numbers, from 0, of `last:N`, `first:N`, `layers:2,5-7` in a model of `count` layers. Raises ConfigError."""
+    """The layer numbers, from 0, of `last:N`, `first:N`, `layers:2,5-7` in a model of `count` layers. Raises
+    ConfigError."""
     if kind in ("last", "first"):
         if not text.isdigit() or not 1 <= int(text) <= count:
             raise ConfigError(f"{said}: the number of layers must be 1 to {count}, which is how many this model has.")
@@ -59,7 +62,9 @@ def parse_layers(kind: str, text: str, count: int, said: str) -> set[int]:
         low, dash, high = part.strip().partition("-")
         if not low.isdigit() or (dash and not high.isdigit()):
             what = part or "nothing"
-            raise ConfigError(f"{said}: {what} is no layer; write numbers and ranges from 0 to {count - 1}, as in layers:2,5-7.")
+            raise ConfigError(
+                f"{said}: {what} is no layer; write numbers and ranges from 0 to {count - 1}, as in layers:2,5-7."
+            )
         ends = int(low), int(high) if dash else int(low)
         if ends[0] > ends[1] or ends[1] >= count:
             raise ConfigError(f"{said}: {part} lies outside this model's layers, 0 to {count - 1}.")

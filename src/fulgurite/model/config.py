@@ -149,8 +149,8 @@ class Hf(Model):
         "The model: a folder, an earlier run's folder, an export of one, or a hub id such as "
         "HuggingFaceTB/SmolLM2-360M-Instruct.",
         source="transformers docs, from_pretrained; of a run the best checkpoint, its adapter merged in float32 (ours)",
-        advice="Only safetensors are read: a pickle can run code. A run's folder must stay where it is while later runs "
-        "begin from it. "
+        advice="Only safetensors are read: a pickle can run code. A run's folder must stay where it is while later "
+        "runs begin from it. "
         "stage=rm also starts from a reward model or a classifier of one label, and trains its head on.",
         resolve=resolve_path,
     )

@@ -55,7 +55,7 @@ def describe_same(config: Scheduler, total: int, lr: float) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Coincidence:
-    """Two schedules, with the values of their parameters, that are one curve up to `distance`, a share of the peak rate."""
+    """Two schedules, with their parameters, that are one curve up to `distance`, a share of the peak rate."""
 
     one: str
     other: str

@@ -180,7 +180,8 @@ class StageModule(TrainerHooks):
         return scaled
 
     def on_after_backward(self) -> None:
-        """Unfreezes the parameters again, whose `requires_grad` checkpoints and optimizers read; clips rows' gradients."""
+        """Unfreezes the parameters again, whose `requires_grad` checkpoints and optimizers read; clips rows'
+        gradients."""
         self._rest.close()
         if self.mechanism is not None:
             self.mechanism.absorb(self._window[-1]["input_ids"].shape[0])

@@ -16,12 +16,18 @@ from fulgurite.stage.base import StageModule
 class StageData(LightningDataModule):  # type: ignore[misc]
     """Training rows in the order that the stage gives them, and the validation rows.
 
-    An optimizer step is always `micro_batches_per_step` batches: `accumulate_grad_batches` of the Trainer must be that number. The
-    loader begins at the step that its Trainer has reached, so that a resumed run reads what it would have read.
+    An optimizer step is always `micro_batches_per_step` batches: `accumulate_grad_batches` of the Trainer must be
+    that number. The loader begins at the step that its Trainer has reached, so that a resumed run reads what it
+    would have read.
     """
 
     def __init__(
-        self, stage: StageModule, rows: AnyRows, val: AnyRows | None, processes: int = 1, order: StepSampler | PoissonSampler | None = None,
+        self,
+        stage: StageModule,
+        rows: AnyRows,
+        val: AnyRows | None,
+        processes: int = 1,
+        order: StepSampler | PoissonSampler | None = None,
     ) -> None:
         super().__init__()
         self.stage, self.rows, self.val, self.processes = stage, rows, val, processes

@@ -11,7 +11,9 @@ SHOWN = 8
 """At most so many examples are named."""
 
 
-def describe_nonfinite(module: nn.Module, what: str, step: int, rate: float, rows: Sequence[str], precision: str) -> str:
+def describe_nonfinite(
+    module: nn.Module, what: str, step: int, rate: float, rows: Sequence[str], precision: str
+) -> str:
     """The sentences of the error for a `what` that is not finite in a step, counted from 1, on the examples `rows`."""
     shown = ", ".join(rows[:SHOWN]) + (f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else "")
     return (

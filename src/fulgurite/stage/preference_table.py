@@ -35,7 +35,8 @@ class PreferenceLoss(Loss):
     usual: Range = USUAL
     """What is usual for `stage.beta`."""
     weight: str = "beta"
-    """The stage's parameter that `beta` and `usual` are about: another one if it is no penalty for leaving a reference."""
+    """The stage's parameter that `beta` and `usual` are about: another one if it is no penalty for leaving a
+    reference."""
     smoothing: float | None = None
     gamma_share: float | None = None
     """SimPO's margin as a share of beta."""

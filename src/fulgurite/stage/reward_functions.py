@@ -1,7 +1,8 @@
-"""Rewards: a number for each answer, from a built-in rule, a Python function, an entry point, or a trained reward model.
+"""Rewards: a number for each answer, from a built-in rule, a Python function, an entry point, or a trained reward
+model.
 
-TRL hands its reward functions `prompts`, `completions` and the columns by name; ours get `prompts`, `answers` and the columns.
-No torch here: what is wrong with a reward is said before a model is loaded.
+TRL hands its reward functions `prompts`, `completions` and the columns by name; ours get `prompts`, `answers` and
+the columns. No torch here: what is wrong with a reward is said before a model is loaded.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ WITHIN = f"rewards must lie between -{LARGEST:g} and {LARGEST:g}"
 
 @dataclass(slots=True)
 class Answered:
-    """Answers, one an entry in each list: the last question's text, the answer's text and length in tokens, whether it ended by
-    itself, where its prompt stands, and the data set's columns (`messages` is the whole conversation, `tools` the functions that may be
+    """Answers, one an entry in each list: the last question's text, the answer's text and length in tokens, whether
+    it ended by itself, where its prompt stands, and the data set's columns (`messages` is the whole conversation,
+    `tools` the functions that may be
     called in it, if there are any)."""
 
     prompts: list[str]
@@ -141,17 +143,24 @@ def resolve(word: str) -> Reward:
     folder = Path(word).expanduser()
     if folder.is_dir():
         if not (folder / "config.yaml").is_file() or not (folder / "checkpoints").is_dir():
-            raise ConfigError(f"stage.reward={word} is a folder, but no run's: it has no config.yaml with checkpoints; give an rm run.")
+            raise ConfigError(
+                f"stage.reward={word} is a folder, but no run's: it has no config.yaml with checkpoints; give an rm "
+                f"run."
+            )
         return ModelReward(word)
     raise ConfigError(
-        f"stage.reward={word} is no rule, no file's function and no installed reward.{suggest_similar(word, [*RULES, *offered])} "
+        f"stage.reward={word} is no rule, no file's function and no installed "
+        f"reward.{suggest_similar(word, [*RULES, *offered])} "
         f"Write {', '.join(f'{r}:...' for r in RULES)}, path.py:function, or the folder of an rm run."
     )
 
 
 def shorten_names(words: Iterable[str]) -> dict[str, str]:
-    """What each reward is called in metrics: a file's or a run's own name without its folder, where that is not another's too."""
-    short = {word: word.rpartition("/")[2] if Path(word.rpartition(":")[0] or word).is_absolute() else word for word in words}
+    """What each reward is called in metrics: a file's or a run's own name without its folder, where that is not
+    another's too."""
+    short = {
+        word: word.rpartition("/")[2] if Path(word.rpartition(":")[0] or word).is_absolute() else word for word in words
+    }
     taken = list(short.values())
     return {word: name if taken.count(name) == 1 else word for word, name in short.items()}
 
@@ -170,17 +179,20 @@ def _rule(word: str, head: str, argument: str) -> Reward:
 
 
 def check_columns(rewards: Sequence[Reward], names: Sequence[str]) -> None:
-    """Raise ConfigError, before an answer is drawn, where a reward wants a column that is not there, or would be handed one twice."""
+    """Raise ConfigError, before an answer is drawn, where a reward wants a column that is not there, or would be
+    handed one twice."""
     for reward in rewards:
         if isinstance(reward, FunctionReward) and (taken := sorted({"prompts", "answers", "messages"} & set(names))):
             raise ConfigError(
-                f"stage.reward={reward.name}: the data have a column {taken[0]}, and a reward function gets {taken[0]} of ours under that "
+                f"stage.reward={reward.name}: the data have a column {taken[0]}, and a reward function gets "
+                f"{taken[0]} of ours under that "
                 "name; rename the column in the file."
             )
         if isinstance(reward, RuleReward) and reward.rule in (match, contains) and reward.argument not in names:
             there = ", ".join(names) or "none"
             raise ConfigError(
-                f"stage.reward={reward.name}: the data have no column {reward.argument}.{suggest_similar(reward.argument, names)} "
+                f"stage.reward={reward.name}: the data have no column "
+                f"{reward.argument}.{suggest_similar(reward.argument, names)} "
                 f"There are: {there}."
             )
 
@@ -200,13 +212,20 @@ def _of_file(path: Path, name: str, word: str) -> Callable[..., Sequence[float]]
     return found  # type: ignore[no-any-return]
 
 
-def compute_rewards(rewards: Sequence[Reward], weights: Sequence[float], answered: Answered) -> tuple[list[float], dict[str, list[float]]]:
-    """The weighted sum for each answer, and each reward's own numbers. Raises RequestError where one gives no good numbers."""
+def compute_rewards(
+    rewards: Sequence[Reward], weights: Sequence[float], answered: Answered
+) -> tuple[list[float], dict[str, list[float]]]:
+    """The weighted sum for each answer, and each reward's own numbers. Raises RequestError where one gives no good
+    numbers."""
     each = {reward.name: _numbers(reward, answered) for reward in rewards}
-    total = [sum(w * each[r.name][i] for r, w in zip(rewards, weights, strict=True)) for i in range(len(answered.answers))]
+    total = [
+        sum(w * each[r.name][i] for r, w in zip(rewards, weights, strict=True)) for i in range(len(answered.answers))
+    ]
     for i, x in enumerate(total):
         if not abs(x) <= LARGEST:
-            raise RequestError(f"stage.reward_weights={list(weights)} makes a reward of {x:g} for {_shown(answered, i)}; {WITHIN}.")
+            raise RequestError(
+                f"stage.reward_weights={list(weights)} makes a reward of {x:g} for {_shown(answered, i)}; {WITHIN}."
+            )
     return total, each
 
 
@@ -228,7 +247,8 @@ def _numbers(reward: Reward, answered: Answered) -> list[float]:
 
 
 def _refuse_shape(where: str, given: Any) -> None:
-    """Raise RequestError unless `given` is a list, a tuple, an array or a tensor: one number for each answer, in their order."""
+    """Raise RequestError unless `given` is a list, a tuple, an array or a tensor: one number for each answer, in
+    their order."""
     kind = type(given).__name__
     if isinstance(given, Mapping | Set | str | bytes) or not (hasattr(given, "__len__") and hasattr(given, "__iter__")):
         given_words = "nothing (None)" if given is None else f"a value of type {kind}"
@@ -236,7 +256,8 @@ def _refuse_shape(where: str, given: Any) -> None:
 
 
 def _number(where: str, given: Any, answered: Answered, i: int) -> float:
-    """The number as a float. Raises RequestError unless it is one, finite, and small enough to be averaged and squared in float32."""
+    """The number as a float. Raises RequestError unless it is one, finite, and small enough to be averaged and
+    squared in float32."""
     if given is None or isinstance(given, str | bytes):
         raise RequestError(f"{where} gave {_short(given)} for {_shown(answered, i)}; it must give a number.")
     what = f"{where} gave a value of type {type(given).__name__} for {_shown(answered, i)}, which is no number"

@@ -17,8 +17,9 @@ class Method(Option):
     lr_like: ClassVar[str] = "full"
     """Whose learning rates it takes from the table in optim/default_lrs.py: those of "full" or of "lora"."""
     lr_factor: ClassVar[float] = 1.0
-    """How many times those rates. Vectors move more than matrices (VeRA's paper has ten times LoRA's rate, T-Few 3e-3 for (IA)³:
-    unverified); if few layers or only rotations learn, up to ten times the full rate (ours; LLaMA-Factory's examples of freeze and OFT
+    """How many times those rates. Vectors move more than matrices (VeRA's paper has ten times LoRA's rate, T-Few
+    3e-3 for (IA)³: unverified); if few layers or only rotations learn, up to ten times the full rate (ours;
+    LLaMA-Factory's examples of freeze and OFT
     use 1e-4 at 4B to 7B, verified)."""
     whole: ClassVar[bool] = False
     """Whether every weight is trained."""
@@ -35,7 +36,8 @@ class Method(Option):
     loads_trained: ClassVar[bool] = True
     """Whether the model is loaded in the dtype of trained weights; adapters load it in that of frozen ones."""
     adapter: ClassVar[bool] = False
-    """Whether all that is trained is small parts beside a frozen model, as in LoRA: they can be exported apart from it."""
+    """Whether all that is trained is small parts beside a frozen model, as in LoRA: they can be exported apart from
+    it."""
     tells: ClassVar[bool] = False
     """Whether the run prints a table of what trains: where the method chooses parts."""
     new_tokens: ClassVar[bool] = False
@@ -46,7 +48,8 @@ class Method(Option):
         return True
 
     def base_change(self) -> str:
-        """Why the adapter means nothing on the plain base, as the end of a sentence; empty if it does not change the base."""
+        """Why the adapter means nothing on the plain base, as the end of a sentence; empty if it does not change the
+        base."""
         return ""
 
     def trains_head(self) -> bool:

@@ -22,7 +22,9 @@ class Full(Method):
     whole: ClassVar[bool] = True
     private: ClassVar[bool] = True
     new_tokens: ClassVar[bool] = True
-    costs: ClassVar[str] = "Memory for weights, gradients and optimizer state of everything: 16 bytes a weight with AdamW."
+    costs: ClassVar[str] = (
+        "Memory for weights, gradients and optimizer state of everything: 16 bytes a weight with AdamW."
+    )
 
 
 class Part(StrEnum):
@@ -36,25 +38,32 @@ class Part(StrEnum):
 @option("method", "freeze")
 @dataclass(slots=True)
 class Freeze(Method):
-    """Trains some layers whole and freezes the rest. For comparisons, and for less memory than full without an adapter."""
+    """Trains some layers whole and freezes the rest. For comparisons, and for less memory than full without an
+    adapter."""
 
     builds: ClassVar[str] = "fulgurite.method.freeze:build"
     lr_factor: ClassVar[float] = 3.0
     private: ClassVar[bool] = True
     tells: ClassVar[bool] = True
-    costs: ClassVar[str] = "Gradients and state for the thawed layers alone; the backward pass ends at the lowest of them."
+    costs: ClassVar[str] = (
+        "Gradients and state for the thawed layers alone; the backward pass ends at the lowest of them."
+    )
 
     trainable: str = knob(
-        "last:2", "What is trained: last:N or first:N layers, layers:2,5-7, all, or a pattern of names such as mlp or *.q_proj.",
+        "last:2",
+        "What is trained: last:N or first:N layers, layers:2,5-7, all, or a pattern of names such as mlp or *.q_proj.",
         source="LLaMA-Factory's freeze_trainable_layers, 2 by default (verified)",
         advice="More layers for more change. A pattern that matches nothing is an error.",
         interacts={"optim.lr": "takes 3 times full's rate"},
-        memory="Gradients and state of the thawed layers alone.", time="The backward pass ends at the lowest thawed layer.",
+        memory="Gradients and state of the thawed layers alone.",
+        time="The backward pass ends at the lowest thawed layer.",
         misread="It is not the least memory: an adapter trains far fewer weights.",
     )
     extra_trainable: list[Part] = knob(
-        [], "What is trained besides: embeddings, head, norms.",
-        source="LLaMA-Factory's freeze_extra_modules", advice="norms cost next to nothing; embeddings and head only for new words.",
+        [],
+        "What is trained besides: embeddings, head, norms.",
+        source="LLaMA-Factory's freeze_extra_modules",
+        advice="norms cost next to nothing; embeddings and head only for new words.",
     )
 
     def trains_head(self) -> bool:
@@ -78,9 +87,13 @@ class Layerwise(Method):
 
     rules: list[str] = knob(
         ["last:2 full", "rest lora"],
-        "A rule each: a place as in method=freeze (or rest: the layers that no rule names), then frozen, full or lora, then options "
+        "A rule each: a place as in method=freeze (or rest: the layers that no rule names), then frozen, full or "
+        "lora, then options "
         "rank=, alpha=, lr= (a factor on optim.lr; 10 for lora where none is given).",
-        source="Ours; layers trained in turn: LISA, https://arxiv.org/abs/2403.17919; ten times the rate for LoRA: TRL (verified)",
+        source=(
+            "Ours; layers trained in turn: LISA, https://arxiv.org/abs/2403.17919; ten times the rate for LoRA: TRL "
+            "(verified)"
+        ),
         advice="Rules that overlap or match nothing are errors; what no rule names stays frozen. "
         "Example: method.rules='[\"first:10 frozen\",\"last:4 full lr=0.5\",\"rest lora rank=8\"]'.",
     )
@@ -93,13 +106,18 @@ class Layerwise(Method):
         interacts={"optim.lr": "the rate of the top layer", "method.rules": "their lr= multiplies it"},
     )
     unfreeze_every: int | None = knob(
-        None, "Layers thaw from the top, one more every so many optimizer steps.",
+        None,
+        "Layers thaw from the top, one more every so many optimizer steps.",
         source="ULMFiT, Howard and Ruder, https://arxiv.org/abs/1801.06146: one layer an epoch",
-        bounds=at_least(1), usual=(10, 50, 100), advice="Only against forgetting: a run must be long enough to thaw everything.",
+        bounds=at_least(1),
+        usual=(10, 50, 100),
+        advice="Only against forgetting: a run must be long enough to thaw everything.",
         empty=Empty("all that is trained is trained from the first step"),
-        raise_when="When each thawed layer still learns.", lower_when="In short runs: all must thaw before the end.",
+        raise_when="When each thawed layer still learns.",
+        lower_when="In short runs: all must thaw before the end.",
         interacts={"trainer.epochs": "the run must be long enough to thaw everything"},
-        memory="The peak is at the end, when all is thawed.", time="Steps are quicker while layers rest.",
+        memory="The peak is at the end, when all is thawed.",
+        time="Steps are quicker while layers rest.",
     )
 
 
@@ -108,7 +126,13 @@ class Layerwise(Method):
         if self.unfreeze_every is None:
             return None
         if run.world_size > 1:
-            return f"method.unfreeze_every lets layers rest, and the {run.world_size} processes wait for them; take trainer.devices=1."
+            return (
+                f"method.unfreeze_every lets layers rest, and the {run.world_size} processes wait for them; take "
+                f"trainer.devices=1."
+            )
         if run.optim.starts_together:
-            return f"method.unfreeze_every starts layers late, and optim={run.optim.name} counts steps for all of them; take optim=adamw."
+            return (
+                f"method.unfreeze_every starts layers late, and optim={run.optim.name} counts steps for all of them; "
+                f"take optim=adamw."
+            )
         return None

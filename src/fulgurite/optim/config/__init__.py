@@ -14,6 +14,21 @@ from fulgurite.optim.config.structured import (
 )
 
 __all__ = [
-    "Adafactor", "AdamMini", "AdamW", "AdamW8bit", "Apollo", "Badam", "Decay", "Galore", "Lion", "Muon", "MuonScale", "Optim",
-    "PagedAdamW8bit", "Projected", "ScheduleFree", "Sgd", "without_adapters",
+    "Adafactor",
+    "AdamMini",
+    "AdamW",
+    "AdamW8bit",
+    "Apollo",
+    "Badam",
+    "Decay",
+    "Galore",
+    "Lion",
+    "Muon",
+    "MuonScale",
+    "Optim",
+    "PagedAdamW8bit",
+    "Projected",
+    "ScheduleFree",
+    "Sgd",
+    "without_adapters",
 ]

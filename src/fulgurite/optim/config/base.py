@@ -31,7 +31,8 @@ class Optim(Option):
     """What every optimizer has."""
 
     alone: ClassVar[bool] = False
-    """Whether a parameter's step depends on nothing but the parameter, its gradient and its state: then its result can be rounded."""
+    """Whether a parameter's step depends on nothing but the parameter, its gradient and its state: then its result
+    can be rounded."""
     lr_factor: ClassVar[tuple[float, str]] = (1.0, "")
     """How many times AdamW's rate it takes, and who says so; without a source its name is not given as a reason."""
     averages: ClassVar[bool] = False
@@ -41,13 +42,16 @@ class Optim(Option):
     smaller_state: ClassVar[str] = ""
     """The optimizer that takes the same steps with less state, as a remedy for a shortage of memory. Not inherited."""
     scratch: ClassVar[tuple[float, float]] = (0.0, 0.0)
-    """Bytes a number of the largest weight that a step takes while it lasts: of fp32 weights, of 16-bit ones. A test counts them."""
+    """Bytes a number of the largest weight that a step takes while it lasts: of fp32 weights, of 16-bit ones. A test
+    counts them."""
 
     lr: float | None = knob(
-        None, "The learning rate: the size of each step at its peak. Wrong by ten, no other knob repairs it.",
+        None,
+        "The learning rate: the size of each step at its peak. Wrong by ten, no other knob repairs it.",
         source="A table by stage, method and model size, after TRL, Tülu 3, Zephyr, QLoRA and SmolLM2 (verified): "
         "fulgurite/optim/default_lrs.py names who used what",
-        bounds=above(0, 1), usual=rates.usual,
+        bounds=above(0, 1),
+        usual=rates.usual,
         advice="Raise it 2 to 5 times if the loss lies flat and samples do not change; divide by 2 to 5 on spikes or repetition. "
         "LoRA takes about ten times the rate of full fine-tuning, and qlora LoRA's; ia3 takes 3 and vera 5 times that; "
         "layerwise and llama_pro take full's, freeze and oft 3 times full's.",
@@ -64,22 +68,30 @@ class Optim(Option):
         misread="The number of rows does not decide the rate: stage, method and the model's size do. 5e-5 is only a widespread default.",
     )
     weight_decay: float = knob(
-        0.0, "The share of each weight that a step takes away, times the learning rate; from which weights, "
+        0.0,
+        "The share of each weight that a step takes away, times the learning rate; from which weights, "
         "optim.weight_decay_on says.",
         source="Tülu 3, QLoRA and HF 0, torch and torchtune 0.01 (verified)",
-        bounds=between(0, 1), usual=between(0, 0.1), advice="0.01 to 0.1 for long full fine-tuning.",
-        raise_when="When a long full fine-tuning over-fits: 0.01 to 0.1.", lower_when="When the model forgets what it knew.",
-        interacts={"optim.lr": "what is taken away is lr times the decay",
-            "optim.weight_decay_on": "says from which weights it is taken"},
+        bounds=between(0, 1),
+        usual=between(0, 0.1),
+        advice="0.01 to 0.1 for long full fine-tuning.",
+        raise_when="When a long full fine-tuning over-fits: 0.01 to 0.1.",
+        lower_when="When the model forgets what it knew.",
+        interacts={
+            "optim.lr": "what is taken away is lr times the decay",
+            "optim.weight_decay_on": "says from which weights it is taken",
+        },
     )
     weight_decay_on: Decay = knob(
-        Decay.matrices, "What weight decay takes from: matrices, or all weights, which are norms, biases and embeddings too.",
+        Decay.matrices,
+        "What weight decay takes from: matrices, or all weights, which are norms, biases and embeddings too.",
         source="Common practice since GPT-2 (nanoGPT, OLMo-core): norms and biases have a right size, and it is not zero",
         advice="Leave it; all repeats recipes that give the optimizer every weight alike.",
     )
 
     def own_rate(self) -> tuple[Derived, Range] | None:
-        """A learning rate, with its usual range, that depends on neither stage, method nor model; None if the table's rates hold."""
+        """A learning rate, with its usual range, that depends on neither stage, method nor model; None if the
+        table's rates hold."""
         return None
 
     def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
@@ -91,7 +103,8 @@ class Optim(Option):
         return 2 * width * math.prod(shape) + COUNT
 
     def total_state_bytes(self, shapes: Mapping[str, tuple[int, ...]], width: int, hidden: Collection[str]) -> int:
-        """Bytes of state at their most, for all trained parameters by name; `hidden` names the matrices inside the model."""
+        """Bytes of state at their most, for all trained parameters by name; `hidden` names the matrices inside the
+        model."""
         return sum(self.state_bytes(shape, width, name in hidden) for name, shape in shapes.items())
 
 

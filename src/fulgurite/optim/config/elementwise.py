@@ -25,12 +25,18 @@ class AdamW(Optim):
         source="AdamW, Loshchilov and Hutter, https://arxiv.org/abs/1711.05101; 0.95 in long runs (InstructGPT)",
         bounds=below(0, 1), usual=between(0.8, 0.999), advice="[0.9, 0.95] for long runs and reinforcement learning.",
         raise_when="Nearer to 1 for small, noisy batches.",
-        lower_when="The second to 0.95 in long runs, in reinforcement learning, and when spikes must be forgotten soon.",
+        lower_when=(
+            "The second to 0.95 in long runs, in reinforcement learning, and when spikes must be forgotten soon."
+        ),
         interacts={"trainer.global_batch_size": "small batches want a longer memory"},
     )
     eps: float = knob(
-        1e-8, "A small number that keeps the division by the variance finite.", source="torch's and HF's default (verified)",
-        bounds=above(0), usual=between(1e-8, 1e-6), advice="Leave it.",
+        1e-8,
+        "A small number that keeps the division by the variance finite.",
+        source="torch's and HF's default (verified)",
+        bounds=above(0),
+        usual=between(1e-8, 1e-6),
+        advice="Leave it.",
         leave="It matters only where gradients are as small as it is.",
     )
 
@@ -38,19 +44,25 @@ class AdamW(Optim):
 @option("optim", "adamw_8bit")
 @dataclass(slots=True)
 class AdamW8bit(AdamW):
-    """AdamW whose moments are kept in 8 bits, from bitsandbytes; works on a CPU too. For full fine-tuning when memory is short.
+    """AdamW whose moments are kept in 8 bits, from bitsandbytes; works on a CPU too. For full fine-tuning when
+    memory is short.
 
-    Each block of 256 numbers has a scale of its own. Tensors below 4096 numbers keep 32 bits, as bitsandbytes does it.
+    Each block of 256 numbers has a scale of its own. Tensors below 4096 numbers keep 32 bits, as bitsandbytes does
+    it.
     """
 
     builds: ClassVar[str] = "fulgurite.optim.adamw_8bit:build"
-    lr_factor: ClassVar[tuple[float, str]] = (1.0, "the same steps with rounded state, https://arxiv.org/abs/2110.02861")
+    lr_factor: ClassVar[tuple[float, str]] = (
+        1.0,
+        "the same steps with rounded state, https://arxiv.org/abs/2110.02861",
+    )
     alone: ClassVar[bool] = False
     scratch: ClassVar[tuple[float, float]] = (20.0, 24.0)
     costs: ClassVar[str] = "About 2 bytes of state a trained weight."
 
     def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
-        """Two bytes a number, two fp32 scales a block of 256. Two tables of 256 code values, which parameters share, are not counted."""
+        """Two bytes a number, two fp32 scales a block of 256. Two tables of 256 code values, which parameters share,
+        are not counted."""
         numbers = math.prod(shape)
         return 8 * numbers if numbers < 4096 else 2 * numbers + 2 * 4 * math.ceil(numbers / 256)
 
@@ -58,7 +70,8 @@ class AdamW8bit(AdamW):
 @option("optim", "paged_adamw_8bit")
 @dataclass(slots=True)
 class PagedAdamW8bit(AdamW8bit):
-    """`adamw_8bit` whose state may move to the CPU's memory when the GPU's is short. On a CPU it is `adamw_8bit`, and the run says so."""
+    """`adamw_8bit` whose state may move to the CPU's memory when the GPU's is short. On a CPU it is `adamw_8bit`,
+    and the run says so."""
 
     builds: ClassVar[str] = "fulgurite.optim.adamw_8bit:build_paged"
     costs: ClassVar[str] = "About 2 bytes of state a trained weight; slow while it pages."
@@ -92,7 +105,8 @@ class Sgd(Optim):
 @option("optim", "adafactor")
 @dataclass(slots=True)
 class Adafactor(Optim):
-    """AdamW's idea with next to no state: a row and a column in place of a matrix. For full fine-tuning in little memory."""
+    """AdamW's idea with next to no state: a row and a column in place of a matrix. For full fine-tuning in little
+    memory."""
 
     builds: ClassVar[str] = "fulgurite.optim.adafactor:build"
     lr_factor: ClassVar[tuple[float, str]] = (
@@ -109,9 +123,12 @@ class Adafactor(Optim):
         leave="The paper's value suits every length of run.",
     )
     clip_threshold: float = knob(
-        1.0, "An update whose root mean square is above this is scaled down to it.",
+        1.0,
+        "An update whose root mean square is above this is scaled down to it.",
         source="Adafactor, Shazeer and Stern, https://arxiv.org/abs/1804.04235; torch's default",
-        bounds=at_least(1), usual=between(1, 2), advice="Leave it, and trainer.max_grad_norm=0 besides: one clipping is enough.",
+        bounds=at_least(1),
+        usual=between(1, 2),
+        advice="Leave it, and trainer.max_grad_norm=0 besides: one clipping is enough.",
         leave="The paper's value; raising it gives up what keeps Adafactor stable without momentum.",
         interacts={"trainer.max_grad_norm": "one clipping is enough: set that to 0"},
     )
@@ -127,7 +144,8 @@ class Adafactor(Optim):
 @option("optim", "lion")
 @dataclass(slots=True)
 class Lion(Optim):
-    """Steps of one size along the sign of a running mean: half of Adam's state. For large batches; a third of AdamW's rate or less."""
+    """Steps of one size along the sign of a running mean: half of Adam's state. For large batches; a third of
+    AdamW's rate or less."""
 
     builds: ClassVar[str] = "fulgurite.optim.lion:build"
     lr_factor: ClassVar[tuple[float, str]] = (
@@ -138,10 +156,14 @@ class Lion(Optim):
     costs: ClassVar[str] = "4 bytes of state a trained weight; touchy about its rate."
 
     betas: list[float] = knob(
-        [0.9, 0.99], "How much the running mean counts in the step, and how long it remembers.",
+        [0.9, 0.99],
+        "How much the running mean counts in the step, and how long it remembers.",
         source="Lion, Chen et al., https://arxiv.org/abs/2302.06675; lion-pytorch's README (verified)",
-        bounds=below(0, 1), usual=between(0.9, 0.99), advice="[0.95, 0.98] when it is unstable. Weight decay wants 3 to 10 times AdamW's.",
-        raise_when="For small, noisy batches.", lower_when="When it is unstable: [0.95, 0.98].",
+        bounds=below(0, 1),
+        usual=between(0.9, 0.99),
+        advice="[0.95, 0.98] when it is unstable. Weight decay wants 3 to 10 times AdamW's.",
+        raise_when="For small, noisy batches.",
+        lower_when="When it is unstable: [0.95, 0.98].",
         interacts={"optim.weight_decay": "wants 3 to 10 times AdamW's"},
     )
 

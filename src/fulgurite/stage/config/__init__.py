@@ -6,6 +6,19 @@ from fulgurite.stage.config.preference import Dpo, Kto, PreferenceStage, Rm
 from fulgurite.stage.config.rollout import Engine, Grpo, GrpoLoss, KlControl, Policy, Ppo
 
 __all__ = [
-    "Dpo", "Engine", "GenerativeStage", "Grpo", "GrpoLoss", "KlControl", "Kto", "Language", "Policy", "Ppo", "PreferenceStage", "Pt",
-    "Rm", "Sft", "Stage",
+    "Dpo",
+    "Engine",
+    "GenerativeStage",
+    "Grpo",
+    "GrpoLoss",
+    "KlControl",
+    "Kto",
+    "Language",
+    "Policy",
+    "Ppo",
+    "PreferenceStage",
+    "Pt",
+    "Rm",
+    "Sft",
+    "Stage",
 ]
