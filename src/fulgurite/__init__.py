@@ -9,7 +9,10 @@ from typing import Any
 from fulgurite.errors import ConfigError, FulguriteError, Interrupted, RequestError, TrainingFailed
 
 __version__ = "0.1.0"
-__all__ = ["ConfigError", "Experiment", "FulguriteError", "Interrupted", "RequestError", "TrainingFailed", "__version__", "experiment"]
+__all__ = [
+    "ConfigError", "Experiment", "FulguriteError", "Interrupted", "RequestError", "TrainingFailed", "__version__",
+    "experiment",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -56,7 +56,9 @@ class FolderCheckpointIO(CheckpointIO):  # type: ignore[misc]
                 form = document["format"]
                 raise CheckpointError(f"{place} has format {form!r}, not {FORMAT}; use the version that wrote it.")
             state: dict[str, Any] = tree.decode(document["state"], load_tensors(place / "state.safetensors"))
-            state["optimizer_states"] = tree.decode(document["optimizer"], load_tensors(place / "optimizer.safetensors"))
+            state["optimizer_states"] = tree.decode(
+                document["optimizer"], load_tensors(place / "optimizer.safetensors")
+            )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{place}/state.json cannot be read: {error}; take an earlier checkpoint.") from error
         state["state_dict"] = load_tensors(place / "weights.safetensors")

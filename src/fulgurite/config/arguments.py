@@ -14,11 +14,14 @@ YES = {"true": True, "false": False}
 
 def usage(cls: type, command: str) -> str:
     """The parameters of a command, a line each."""
-    return f"fulgurite {command} KNOB=VALUE ...\n\n" + "\n".join(f"  {knob.name:12} {knob.meaning}" for knob in knobs_of(cls))
+    return f"fulgurite {command} KNOB=VALUE ...\n\n" + "\n".join(
+        f"  {knob.name:12} {knob.meaning}" for knob in knobs_of(cls)
+    )
 
 
 def parse(cls: type[T], words: Sequence[str], command: str) -> T:
-    """An instance of the declared dataclass `cls` from words. Raises ConfigError with the nearest name or the remedy."""
+    """An instance of the declared dataclass `cls` from words. Raises ConfigError with the
+    nearest name or the remedy."""
     knobs = {k.name: k for k in knobs_of(cls)}
     given: dict[str, object] = {}
     if {"-h", "--help"} & set(words):

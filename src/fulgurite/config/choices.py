@@ -17,7 +17,8 @@ DATA_FILE = re.compile(r".*\.(jsonl?|ndjson|csv|tsv|parquet|arrow|txt|text)(\.gz
 
 
 EARLIER_TRAINERS = {
-    "auto": "strategy=auto", "cpu": "trainer.accelerator=cpu", "ddp_cpu": "strategy=ddp trainer.devices=2 trainer.accelerator=cpu",
+    "auto": "strategy=auto", "cpu": "trainer.accelerator=cpu",
+    "ddp_cpu": "strategy=ddp trainer.devices=2 trainer.accelerator=cpu",
 }
 """What the options of `trainer` were before there was `strategy`, and how each is written now."""
 
@@ -35,14 +36,21 @@ def check_choice(group: str, value: object, typed: str, config_dir: Path | None)
     if value is None and group not in GROUPS:
         return  # no preset
     if isinstance(value, list) and group not in SEVERAL:
-        raise ConfigError(f"{typed} is not allowed: a run has one {group}; take {group}={value[0] if value else names[0]}.")
+        raise ConfigError(
+            f"{typed} is not allowed: a run has one {group}; take {group}={value[0] if value else names[0]}."
+        )
     for word in _words(value):
         if not isinstance(word, str):
-            raise ConfigError(f"{typed} is not allowed: {group} is one of {', '.join(names)}, written as {group}={names[0]}.")
-        inside = [folder / group / f"{word}.yaml" for folder in (conf_dir(), config_dir) if folder is not None]  # folder/name
+            raise ConfigError(
+                f"{typed} is not allowed: {group} is one of {', '.join(names)}, written as {group}={names[0]}."
+            )
+        # folder/name
+        inside = [folder / group / f"{word}.yaml" for folder in (conf_dir(), config_dir) if folder is not None]
         if word not in names and not any(is_there(str(file)) for file in inside):
             hint = meant(group, word)
-            raise ConfigError(f"There is no {group}={word}.{hint or suggest_similar(word, names)} There are: {', '.join(names)}.")
+            raise ConfigError(
+                f"There is no {group}={word}.{hint or suggest_similar(word, names)} There are: {', '.join(names)}."
+            )
 
 
 def _words(value: object) -> Iterator[object]:
@@ -50,12 +58,17 @@ def _words(value: object) -> Iterator[object]:
 
 
 def meant(group: str, word: str) -> str:
-    """What to write for a path, a hub id or a former option, as ` Write ...` with a leading space; nothing if it is none of them."""
+    """What to write for a path, a hub id or a former option, as ` Write ...` with a leading space;
+    nothing if it is none of them."""
     if group == "trainer" and word in EARLIER_TRAINERS:
         return f" Write {EARLIER_TRAINERS[word]}."
     if group not in ("model", "data"):
         return ""
-    path = is_there(word) or word.startswith(("/", "./", "../", "~")) or (group == "data" and DATA_FILE.fullmatch(word) is not None)
+    path = (
+        is_there(word)
+        or word.startswith(("/", "./", "../", "~"))
+        or (group == "data" and DATA_FILE.fullmatch(word) is not None)
+    )
     shown = f"'{word}'" if re.search(r"[\s,()\[\]{}]", word) else word
     if path:
         return f" Write data=file data.path={shown}." if group == "data" else f" Write model=hf model.path={shown}."

@@ -63,7 +63,9 @@ def typed(config: DictConfig, overrides: Sequence[str]) -> Composed:
     for group in SEVERAL:
         for name, option in getattr(run, group).items():
             if not isinstance(option, Option):
-                raise ConfigError(f"{group}.{name} is set, and {group}={name} is not chosen; choose it, or remove {group}.{name}.")
+                raise ConfigError(
+                    f"{group}.{name} is set, and {group}={name} is not chosen; choose it, or remove {group}.{name}."
+                )
     import_plugins(run.plugins)
     if run.name is not None and not NAME.fullmatch(run.name):
         raise ConfigError(f"name={run.name} is not allowed: use letters, digits, dot, dash and underscore, at most 64.")
@@ -76,7 +78,8 @@ def typed(config: DictConfig, overrides: Sequence[str]) -> Composed:
 
 
 def _refuse_strangers(config: DictConfig) -> None:
-    """Raise where a node has a key that its type does not declare (Hydra opens a config for `+key`), or reads what it may not."""
+    """Raise where a node has a key that its type does not declare (Hydra opens a config for `+key`),
+    or reads what it may not."""
 
     def walk(node: DictConfig, path: str) -> None:
         kind = OmegaConf.get_type(node)
@@ -90,7 +93,9 @@ def _refuse_strangers(config: DictConfig) -> None:
                 raise ConfigError(f"There is no knob {name}.{near} Remove it, or correct its name.")
             child = node._get_node(key)
             if isinstance(child, ValueNode | ListConfig):
-                refuse_resolver(name, str(OmegaConf.to_container(child)) if isinstance(child, ListConfig) else str(child._value()))
+                refuse_resolver(
+                    name, str(OmegaConf.to_container(child)) if isinstance(child, ListConfig) else str(child._value())
+                )
             if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
                 walk(child, name)
 

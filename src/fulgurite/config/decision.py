@@ -1,4 +1,5 @@
-"""Decisions about parameters: a value, how it was chosen, and why, as data. Sentences are made from them and never read back."""
+"""Decisions about parameters: a value, how it was chosen, and why, as data.
+Sentences are made from them and never read back."""
 
 from __future__ import annotations
 
@@ -97,7 +98,8 @@ class Decision:
         return str(self.because)
 
     def as_json(self, value: Any) -> dict[str, Any]:
-        """Returns the entry of provenance.json: value, origin and reason for readers, kind and because for a resumed run."""
+        """Returns the entry of provenance.json: value, origin and reason for readers,
+        kind and because for a resumed run."""
         shown = {"value": value, "origin": self.origin, "reason": self.reason}
         return shown | ({"kind": str(self.kind), "because": self.because.as_json()} if self.derived else {})
 
@@ -106,4 +108,6 @@ def read_decision(parameter: str, stored: Mapping[str, Any]) -> Decision:
     """Makes a decision of its entry in provenance.json; one of an earlier version has a sentence alone."""
     if "because" in stored:
         return Decision(parameter, stored["value"], Kind(stored["kind"]), read_because(stored["because"]))
-    return Decision(parameter, stored["value"], Kind(stored["origin"]), because("words", words=stored.get("reason", "")))
+    return Decision(
+        parameter, stored["value"], Kind(stored["origin"]), because("words", words=stored.get("reason", ""))
+    )

@@ -77,7 +77,8 @@ def _is_part(node: Any) -> bool:
 
 
 def freeze(node: Any) -> Any:
-    """Freezes a config in place, with all it contains, and returns it; lists and mappings are replaced by frozen ones."""
+    """Freezes a config in place, with all it contains, and returns it; lists and mappings are
+    replaced by frozen ones."""
     if _is_part(node):
         for field in fields(node):
             object.__setattr__(node, field.name, freeze(getattr(node, field.name)))

@@ -1,7 +1,8 @@
 """Words and values that must not reach a run: secrets, the environment, and names of code."""
 
-# Whoever may write this command line may also run anything else on the machine, so these are no walls against them. They
-# keep a secret out of the files that a run writes and shares, and a config that came from elsewhere from running code.
+# Whoever may write this command line may also run anything else on the machine, so these are no walls against them.
+# They keep a secret out of the files that a run writes and shares, and a config that came from
+# elsewhere from running code.
 
 from __future__ import annotations
 
@@ -20,7 +21,10 @@ HARMLESS = {"now", "hydra", "oc.select", "oc.dict.keys", "oc.dict.values"}
 ALLOWING = ("plugins", "model.trust_remote_code", "model.revision")
 """Words with which `chat` and `export` allow what a run's config.yaml asks for."""
 
-HYDRA = ("hydra.sweep.dir", "hydra.sweep.subdir", "hydra.searchpath", "hydra.sweeper", "hydra.launcher", "hydra/sweeper", "hydra/launcher")
+HYDRA = (
+    "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.searchpath", "hydra.sweeper", "hydra.launcher", "hydra/sweeper",
+    "hydra/launcher",
+)
 """What of Hydra's own may be said. The rest names code (callbacks, logging) or places that a run chooses itself."""
 
 HYDRA_CODE = ("hydra.", "hydra_plugins.", "optuna.")
@@ -29,7 +33,8 @@ HYDRA_CODE = ("hydra.", "hydra_plugins.", "optuna.")
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """The code that may run beside ours because this command line names it: a run's folder may not allow any by itself."""
+    """The code that may run beside ours because this command line names it:
+    a run's folder may not allow any by itself."""
 
     plugins: tuple[str, ...] = ()
     model_code: bool = False
@@ -38,7 +43,9 @@ class Allowed:
 
 def split_allowed(words: Sequence[str]) -> tuple[Allowed, list[str]]:
     """What the words of `chat` or `export` allow, and the other words. Raises ConfigError for a value that is none."""
-    given = {name: text for name, equals, text in (word.partition("=") for word in words) if equals and name in ALLOWING}
+    given = {
+        name: text for name, equals, text in (word.partition("=") for word in words) if equals and name in ALLOWING
+    }
     rest = [word for word in words if word.partition("=")[0] not in ALLOWING or "=" not in word]
     code = given.get("model.trust_remote_code", "false").lower()
     if code not in ("true", "false"):
@@ -55,12 +62,13 @@ def refuse_stored_code(stored: Sequence[str], given: Sequence[str], folder: str)
     said = {_name(word) for word in given}
     kept = [word for word in stored if _name(word) not in said]
     if "model.trust_remote_code" in said:
-        kept = [word for word in kept if _name(word) != "model.revision"]  # the pin is of whoever trusts, and typed with it
+        # the pin is of whoever trusts, and typed with it
+        kept = [word for word in kept if _name(word) != "model.revision"]
     code = [word for word in kept if _runs_code(word)]
     if code:
         raise ConfigError(
-            f"{folder} was run with {' '.join(code)}, which lets code run; that counts only if this command line says so: "
-            "read the code, then add those words to it."
+            f"{folder} was run with {' '.join(code)}, which lets code run; that counts only if this command line says "
+            "so: read the code, then add those words to it."
         )
     return kept
 
@@ -80,13 +88,16 @@ def _name(word: str) -> str:
 
 
 def refuse_secret(name: str, text: str) -> None:
-    """Raise ConfigError where the value of `name` looks like a key: config.yaml would keep it. A revision is a commit's hash."""
+    """Raise ConfigError where the value of `name` looks like a key: config.yaml would keep it.
+    A revision is a commit's hash."""
     if holds_key(text, commit=name.endswith("revision")):
-        raise ConfigError(f"{name} holds what looks like a secret; put it into the environment, where no file keeps it.")
+        raise ConfigError(
+            f"{name} holds what looks like a secret; put it into the environment, where no file keeps it."
+        )
     if holds_password(text):
         raise ConfigError(
-            f"{name} holds a password, which config.yaml would keep; leave it out: PostgreSQL reads ~/.pgpass, MySQL ~/.my.cnf, git and "
-            "other tools ~/.netrc."
+            f"{name} holds a password, which config.yaml would keep; leave it out: "
+            "PostgreSQL reads ~/.pgpass, MySQL ~/.my.cnf, git and other tools ~/.netrc."
         )
 
 
@@ -101,14 +112,17 @@ def refuse_resolver(name: str, text: str) -> None:
 
 
 def refuse_hydra_code(config: Any) -> None:
-    """Raise ConfigError if Hydra's part of a config, which any YAML file may set, names code outside of Hydra and its plug-ins."""
+    """Raise ConfigError if Hydra's part of a config, which any YAML file may set, names code outside
+    of Hydra and its plug-ins."""
     for name, value in _leaves(config, "hydra"):
         last = name.rpartition(".")[2]
         code = (last == "_target_" and not str(value).startswith(HYDRA_CODE)) or (
             "logging." in name and (last == "()" or (last == "class" and not str(value).startswith("logging.")))
         )
         if code or name.startswith(("hydra.callbacks.", "hydra.job.env_set.")):
-            raise ConfigError(f"{name} is set in a YAML file; it would let code run, or change the environment: remove it there.")
+            raise ConfigError(
+                f"{name} is set in a YAML file; it would let code run, or change the environment: remove it there."
+            )
 
 
 def _leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -128,4 +142,6 @@ def refuse_hydra(name: str) -> None:
         raise ConfigError("hydra.run.dir is not for a run here; give run_dir=<folder>.")
     known = any(name == key or name.startswith((f"{key}.", f"{key}/")) for key in HYDRA)
     if not known or name.rpartition(".")[2].startswith("_"):
-        raise ConfigError(f"{name} cannot be set here.{suggest_similar(name, HYDRA)} Of Hydra's own there are {', '.join(HYDRA)}.")
+        raise ConfigError(
+            f"{name} cannot be set here.{suggest_similar(name, HYDRA)} Of Hydra's own there are {', '.join(HYDRA)}."
+        )

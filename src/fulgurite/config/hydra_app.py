@@ -25,7 +25,8 @@ from fulgurite.errors import FulguriteError, Interrupted, Pruned, RequestError, 
 from fulgurite.text.console import say_error
 
 HYDRA_TESTED = "1.3.8"
-"""The version of hydra-core whose private `Hydra.multirun` and `ConfigLoaderImpl.load_configuration` `_under_hydra` replaces."""
+"""The version of hydra-core whose private `Hydra.multirun` and `ConfigLoaderImpl.load_configuration`
+`_under_hydra` replaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,9 @@ class Outcome:
     """The launcher broke: nobody knows how this job ended, or whether it runs still."""
 
 
-def hydra_main(task: Callable[[Composed], int], overrides: Sequence[str], flags: Sequence[str], config_dir: Path | None = None) -> int:
+def hydra_main(
+    task: Callable[[Composed], int], overrides: Sequence[str], flags: Sequence[str], config_dir: Path | None = None
+) -> int:
     """Run `task` under Hydra's own command line: --multirun, --cfg, --help, --info. Returns the exit status.
 
     A trial of a sweep that fails is told, and the next one begins; the status is then that of the first that failed.
@@ -47,7 +50,8 @@ def hydra_main(task: Callable[[Composed], int], overrides: Sequence[str], flags:
     words = prepare(overrides, config_dir, multirun="--multirun" in flags)
     here = _Jobs(task)
 
-    def job(config: DictConfig) -> Outcome:  # Hydra wants a function; joblib and submitit carry this one to other processes
+    # Hydra wants a function; joblib and submitit carry this one to other processes
+    def job(config: DictConfig) -> Outcome:
         return here(config)
 
     try:
@@ -59,7 +63,8 @@ def hydra_main(task: Callable[[Composed], int], overrides: Sequence[str], flags:
             say_error(outcome.why)
     brought = brought or here.ended
     if (stopped := next((o for o in brought if o.status in Interrupted.STATUSES), None)) is not None:
-        raise Interrupted.of(stopped.status, stopped.why)  # only now: Hydra writes a line of its own about a job that raises
+        # only now: Hydra writes a line of its own about a job that raises
+        raise Interrupted.of(stopped.status, stopped.why)
     return next((o.status for o in brought if o.status), 0)
 
 
@@ -111,7 +116,11 @@ def outcome_of(done: Any) -> Outcome:
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         say_error(f"{' '.join(done.overrides or [])}: {why}")
         return Outcome(TrainingFailed.exit_status, why)
-    return found if isinstance(found, Outcome) else Outcome(TrainingFailed.exit_status, "the launcher brought nothing back")
+    return (
+        found
+        if isinstance(found, Outcome)
+        else Outcome(TrainingFailed.exit_status, "the launcher brought nothing back")
+    )
 
 
 def complete(words: Sequence[str]) -> int:
@@ -120,7 +129,9 @@ def complete(words: Sequence[str]) -> int:
     try:
         _under_hydra(lambda config: None, ["--shell-completion", *words])
     except (HydraException, ValueError) as error:
-        raise RequestError(f"{' '.join(words)} cannot be answered: {error} Write install=bash, query=bash or uninstall=bash.") from error
+        raise RequestError(
+            f"{' '.join(words)} cannot be answered: {error} Write install=bash, query=bash or uninstall=bash."
+        ) from error
     return 0
 
 
@@ -143,9 +154,13 @@ def _under_hydra(job: Callable[[DictConfig], Outcome | None], words: Sequence[st
         return config
 
     before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["fulgurite", *words], "1"  # else Hydra prints, and leaves with its own status
-    multirun, Hydra.multirun = Hydra.multirun, keeping  # type: ignore[method-assign]  # hydra.main drops what it returns
-    load, ConfigLoaderImpl.load_configuration = ConfigLoaderImpl.load_configuration, checking  # type: ignore[method-assign]
+    # else Hydra prints, and leaves with its own status
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["fulgurite", *words], "1"
+    # hydra.main drops what it returns
+    multirun, Hydra.multirun = Hydra.multirun, keeping  # type: ignore[method-assign]
+    load, ConfigLoaderImpl.load_configuration = (  # type: ignore[method-assign]
+        ConfigLoaderImpl.load_configuration, checking
+    )
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
     except SystemExit as left:  # after --help and the like

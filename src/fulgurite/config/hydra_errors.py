@@ -34,17 +34,33 @@ def explained(error: Exception, overrides: Sequence[str]) -> RequestError:
     for override in overrides:
         name, _, value = override.lstrip("+~").partition("=")
         if name in knobs and f"'{name}'" in text and "Could not override" in text:
-            also = "".join(f" With {'='.join(under)} it is {names[name]}." for under, names in RENAMED_UNDER.items() if name in names)
+            also = "".join(
+                f" With {'='.join(under)} it is {names[name]}."
+                for under, names in RENAMED_UNDER.items()
+                if name in names
+            )
             owners = ", ".join(owners_of(name))
-            return ConfigError(f"{name} is not a knob of the chosen {name.partition('.')[0]}; it belongs to {owners}.{also}")
+            return ConfigError(
+                f"{name} is not a knob of the chosen {name.partition('.')[0]}; it belongs to {owners}.{also}"
+            )
         if name in knobs and (name in text or name.rpartition(".")[2] in text):
             same = {knob.type: options(knob.group).get(knob.option) for knob in all_knobs() if knob.path == name}
-            kind = type_words(next((t for t, cls in same.items() if cls and f"object_type={cls.__name__}" in text), knobs[name].type))
-            if "Enum" in text or "convert" in text or "ValidationError" in text or "not Optional" in text or "merging" in text:
+            kind = type_words(
+                next((t for t, cls in same.items() if cls and f"object_type={cls.__name__}" in text), knobs[name].type)
+            )
+            if (
+                "Enum" in text
+                or "convert" in text
+                or "ValidationError" in text
+                or "not Optional" in text
+                or "merging" in text
+            ):
                 return ConfigError(f"{name}={value} is not allowed: it must be {_article(kind)}.")
     if "Ambiguous value for argument" in text:
         word = text.partition("argument '")[2].partition("'")[0]
-        return ConfigError(f"{word} has several values: add -m to run each of them, or write [...] where a list is meant.")
+        return ConfigError(
+            f"{word} has several values: add -m to run each of them, or write [...] where a list is meant."
+        )
     first = " ".join(str(chain[0]).split())
     return ConfigError(f"The configuration cannot be composed: {first[:300]}")
 

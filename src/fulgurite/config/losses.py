@@ -1,6 +1,7 @@
 """The losses that a stage may choose by `stage.loss`: what each declares, and the registry that packages add to.
 
-A family of losses belongs to a stage and to its subclasses (`Stage.losses`); stage/losses.py has the families. Standard library only.
+A family of losses belongs to a stage and to its subclasses (`Stage.losses`); stage/losses.py has the
+families. Standard library only.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ _families: dict[str, dict[str, Loss]] = {}
 
 
 def register_loss(family: str, name: str, loss: Loss) -> None:
-    """Add a loss to a family: `stage.loss=<name>` in its stages. Raises ValueError if the name has another loss already."""
+    """Add a loss to a family: `stage.loss=<name>` in its stages. Raises ValueError if the name
+    has another loss already."""
     taken = _families.setdefault(family, {}).get(name)
     if taken is not None and taken != loss:
         raise ValueError(f"stage.loss={name} of {family} is {taken.formula} already")
@@ -68,11 +70,14 @@ def formula_of(loss: Loss, name: str) -> Callable[..., Any]:
     try:
         return load_function(loss.formula)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"stage.loss={name} has no formula: {loss.formula!r} cannot be imported ({error}).") from error
+        raise ConfigError(
+            f"stage.loss={name} has no formula: {loss.formula!r} cannot be imported ({error})."
+        ) from error
 
 
 def load_function(named: str) -> Callable[..., Any]:
-    """The function that "module:function" names; its module is imported now. Raises ImportError, AttributeError, ValueError."""
+    """The function that "module:function" names; its module is imported now.
+    Raises ImportError, AttributeError, ValueError."""
     module, _, function = named.partition(":")
     found: Callable[..., Any] = getattr(importlib.import_module(module), function)
     return found

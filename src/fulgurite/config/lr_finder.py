@@ -21,9 +21,11 @@ class LrFinder(Freezable):
         advice="Write +find=lr beside the words of the run that is meant.",
     )
     steps: int = knob(
-        60, "How many optimizer steps lie between the lowest rate and the highest.", source="fastai's lr_find 100; 60 is ours, for CPUs",
+        60, "How many optimizer steps lie between the lowest rate and the highest.",
+        source="fastai's lr_find 100; 60 is ours, for CPUs",
         bounds=between(20, 10_000), usual=(60, 100), advice="100 where the curve is ragged.",
-        sure=Sure.ours, raise_when="When the curve is ragged: 100.", lower_when="When a step takes long and the curve is smooth.",
+        sure=Sure.ours, raise_when="When the curve is ragged: 100.",
+        lower_when="When a step takes long and the curve is smooth.",
         interacts={"trainer.global_batch_size": "a small one makes the curve ragged"},
         time="In proportion; it ends early where the loss diverges.",
     )
@@ -33,7 +35,8 @@ class LrFinder(Freezable):
         empty=Empty("a thousandth of optim.lr"),
     )
     max_lr: float | None = knob(
-        None, "The rate that the test ends with, if the loss bears it.", source="Ours", bounds=above(0, 100), advice="Leave it.",
+        None, "The rate that the test ends with, if the loss bears it.", source="Ours", bounds=above(0, 100),
+        advice="Leave it.",
         interacts={"optim.lr": "what it is a thousand times of"},
         empty=Empty("a thousand times optim.lr, at most 10"),
     )

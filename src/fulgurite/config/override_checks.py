@@ -29,7 +29,8 @@ NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def prepare(overrides: Sequence[str], config_dir: Path | None = None, multirun: bool = False) -> list[str]:
-    """Check overrides before Hydra sees them, import plugins, keep text as it was typed, and let one item stand for a list of one."""
+    """Check overrides before Hydra sees them, import plugins, keep text as it was typed,
+    and let one item stand for a list of one."""
     register(_plugins(overrides, config_dir))
     for text in overrides:
         name, equals, _ = text.lstrip("+~").partition("=")
@@ -79,7 +80,13 @@ def _loaded(path: Path) -> Any:
 
 
 def _checked(text: str, typed_text: str, knobs: dict[str, Knob], config_dir: Path | None = None) -> str:
-    if (name := name_of(text)) and "." in name and name not in knobs and not _under_mapping(name, knobs) and not name.startswith("hydra."):
+    if (
+        (name := name_of(text))
+        and "." in name
+        and name not in knobs
+        and not _under_mapping(name, knobs)
+        and not name.startswith("hydra.")
+    ):
         raise ConfigError(f"There is no knob {name}.{suggest_similar(name, knobs)} `fulgurite explain` lists them.")
     try:
         override = OverridesParser.create().parse_override(text)
@@ -90,16 +97,22 @@ def _checked(text: str, typed_text: str, knobs: dict[str, Knob], config_dir: Pat
         raise ConfigError(f"{typed_text} cannot be read; {remedy}.") from error
     name = override.key_or_group
     if override.is_delete():
-        raise ConfigError(f"{typed_text} cannot be: nothing is deleted here; leave {name} out, or set it to another value.")
+        raise ConfigError(
+            f"{typed_text} cannot be: nothing is deleted here; leave {name} out, or set it to another value."
+        )
     if name.split(".")[0].split("/")[0] == "hydra":
         refuse_hydra(name)
         return text
     heads = {*groups(), *GROUPS, *PRESETS}
     if name not in knobs and name not in heads and not _under_mapping(name, knobs):
-        raise ConfigError(f"There is no knob {name}.{suggest_similar(name, [*knobs, *heads])} `fulgurite explain` lists them.")
+        raise ConfigError(
+            f"There is no knob {name}.{suggest_similar(name, [*knobs, *heads])} `fulgurite explain` lists them."
+        )
     knob, value = knobs.get(name), override.value()
     if name in heads and name not in knobs:
-        options_named = list(override.sweep_iterator()) if override.is_sweep_override() and override.is_choice_sweep() else [value]
+        options_named = (
+            list(override.sweep_iterator()) if override.is_sweep_override() and override.is_choice_sweep() else [value]
+        )
         for option in options_named:
             check_choice(name, _plain_word(option), typed_text, config_dir)
     if knob is not None and get_origin(bare(knob.type)) is list and isinstance(value, str | int | float):
@@ -107,7 +120,11 @@ def _checked(text: str, typed_text: str, knobs: dict[str, Knob], config_dir: Pat
             return text
         head, _, tail = text.partition("=")
         return f"{head}=[{tail}]"
-    if (knob is None or get_origin(bare(knob.type)) is dict) and _under_mapping(name, knobs) and not text.startswith("+"):
+    if (
+        (knob is None or get_origin(bare(knob.type)) is dict)
+        and _under_mapping(name, knobs)
+        and not text.startswith("+")
+    ):
         return f"++{text}"  # Hydra knows no key of an empty mapping, unless it is told to add it
     return text
 
@@ -129,4 +146,7 @@ def value_of(text: str) -> str:
 
 
 def _under_mapping(name: str, knobs: dict[str, Knob]) -> bool:
-    return any(k is not None and get_origin(bare(k.type)) is dict for k in (knobs.get(name), knobs.get(name.rpartition(".")[0])))
+    return any(
+        k is not None and get_origin(bare(k.type)) is dict
+        for k in (knobs.get(name), knobs.get(name.rpartition(".")[0]))
+    )

@@ -1,7 +1,7 @@
 """Overrides as they were typed: the value of a text parameter stays text, whatever Hydra would read in it.
 
-Hydra reads `2026_11_29` as 20261129, `1e3` as 1000.0, `12e4567` as infinity and `a,b` as two values of a sweep. Here such a value
-is put into quotes before Hydra sees it.
+Hydra reads `2026_11_29` as 20261129, `1e3` as 1000.0, `12e4567` as infinity and `a,b` as two values of a sweep.
+Here such a value is put into quotes before Hydra sees it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ UNREADABLE = object()
 
 def quoted(value: object) -> str:
     """A text as the value of an override, whatever is in it."""
-    text = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), str(value))  # only before a quote is one special
+    # only before a quote is one special
+    text = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), str(value))
     return f"'{text}'"
 
 
@@ -41,7 +42,8 @@ def verbatim(value: object) -> str:
 
 
 def literal(value: Any) -> Any:
-    """A plain value whose texts OmegaConf takes as they are: `${` in them is escaped, so that it reads no other value."""
+    """A plain value whose texts OmegaConf takes as they are: `${` in them is escaped,
+    so that it reads no other value."""
     if isinstance(value, str):
         return INTERPOLATION.sub(lambda found: found[1] * 2 + "\\${", value)
     if isinstance(value, dict):
@@ -85,7 +87,8 @@ def _is_mapping(kind: Any) -> bool:
 
 
 def as_typed(text: str, knobs: Mapping[str, Knob], multirun: bool = False) -> str:
-    """The override with its text in quotes where Hydra would read something else; in a multirun a comma separates values."""
+    """The override with its text in quotes where Hydra would read something else;
+    in a multirun a comma separates values."""
     head, equals, value = text.partition("=")
     kind = text_kind(name_of(text), knobs)
     if not equals or not kind or not value.strip():
@@ -100,7 +103,9 @@ def as_typed(text: str, knobs: Mapping[str, Knob], multirun: bool = False) -> st
 
 def _text(value: str) -> str:
     found = read_value(value, keep_quotes=True)
-    typed = isinstance(found, bool | int | float) or (isinstance(found, ChoiceSweep) and CHOICE.fullmatch(value.strip()) is None)
+    typed = isinstance(found, bool | int | float) or (
+        isinstance(found, ChoiceSweep) and CHOICE.fullmatch(value.strip()) is None
+    )
     unreadable = found is UNREADABLE and value.strip()[0] not in "'\"[{"
     return quoted(value.strip()) if typed or unreadable else value
 
@@ -160,7 +165,8 @@ def split(text: str) -> list[str]:
 
 
 def check_file(path: Path, group: str, loaded: Any, knobs: Mapping[str, Knob]) -> None:
-    """Raise ConfigError if YAML reads a text parameter of the file as a number or a truth value, and would write it otherwise."""
+    """Raise ConfigError if YAML reads a text parameter of the file as a number or a truth value,
+    and would write it otherwise."""
     try:
         root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except (OSError, UnicodeError, yaml.YAMLError):
@@ -183,5 +189,6 @@ def _check_node(node: yaml.MappingNode, loaded: Any, place: str, path: Path, kno
         for scalar, item in found:
             if isinstance(item, bool | int | float) and str(item) != scalar.value:
                 raise ConfigError(
-                    f"{path}: {name} is text, and YAML reads {scalar.value} as {item}; put it into quotes: {key}: '{scalar.value}'."
+                    f"{path}: {name} is text, and YAML reads {scalar.value} as {item}; put it into quotes: {key}: "
+                    f"'{scalar.value}'."
                 )

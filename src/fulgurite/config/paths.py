@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def conf_dir() -> Path:
-    """The folder of YAML groups: inside an installed package, or at the root of a checkout. ConfigError where it is gone."""
+    """The folder of YAML groups: inside an installed package, or at the root of a checkout.
+    ConfigError where it is gone."""
     for folder in (PACKAGE / "conf", PACKAGE.parents[1] / "conf"):
         if (folder / "train.yaml").is_file():
             return folder
@@ -20,7 +21,8 @@ def conf_dir() -> Path:
 
 
 def resolve_path(word: str) -> str:
-    """The absolute path of a file or folder that is there; anything else (a hub id, a path to nothing) as it was typed."""
+    """The absolute path of a file or folder that is there; anything else (a hub id, a path to
+    nothing) as it was typed."""
     return _absolute(Path(word).expanduser()) if word and is_there(word) else word
 
 
@@ -54,7 +56,8 @@ def is_there(word: str) -> bool:
 
 
 def _absolute(path: Path) -> str:
-    """The path from the root, without `..` if that names the same file; links stay, since a file's ending may be theirs alone."""
+    """The path from the root, without `..` if that names the same file; links stay, since a file's
+    ending may be theirs alone."""
     whole = os.path.join(os.getcwd(), path)
     short = os.path.normpath(whole)
     return short if os.path.realpath(short) == os.path.realpath(whole) else whole

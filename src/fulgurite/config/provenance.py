@@ -40,7 +40,8 @@ class Composed:
         return [value.sentence for value in self.unusual]
 
     def config(self) -> dict[str, Any]:
-        """The whole config as plain values, each group with its option's name under `option`: enough to run it again."""
+        """The whole config as plain values, each group with its option's name under
+        `option`: enough to run it again."""
         found: dict[str, Any] = plain(self.run)
         return found
 

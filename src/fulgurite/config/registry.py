@@ -21,7 +21,11 @@ IMPORTED: set[str] = set()
 def import_plugins(modules: Sequence[str]) -> None:
     """Import modules that register options of their own. Raises ConfigError where one cannot be imported."""
     for module in modules:
-        with run_foreign(lambda why, module=module: ConfigError(f"plugins=[{module}] cannot be imported: {why}.")):  # type: ignore[misc]
+        with run_foreign(
+            lambda why, module=module: ConfigError(  # type: ignore[misc]
+                f"plugins=[{module}] cannot be imported: {why}."
+            )
+        ):
             importlib.import_module(module)
             IMPORTED.add(module)
 

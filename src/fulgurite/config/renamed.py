@@ -46,7 +46,8 @@ RENAMED_UNDER: dict[tuple[str, str], dict[str, str]] = {
     ("stage", "grpo"): {"stage.beta": "stage.kl_coefficient"},
     ("stage.loss", "orpo"): {"stage.beta": "stage.orpo_weight"},
 }
-"""Parameters that have another name under one option, or under one value of another parameter, and keep it elsewhere."""
+"""Parameters that have another name under one option, or under one value of another
+parameter, and keep it elsewhere."""
 RENAMED_OPTIONS: dict[tuple[str, str], dict[str, str]] = {
     ("trainer", "auto"): {"trainer": "default"},
     ("trainer", "cpu"): {"trainer": "default", "trainer.accelerator": "cpu"},
@@ -96,7 +97,8 @@ def renamed_sentence(old: str, new: str, value: str | None = None) -> str:
 
 
 def refuse_renamed_file(path: object, tree: Mapping[str, Any], prefix: str) -> None:
-    """Raises ConfigError if a YAML file sets a parameter by its earlier name; `prefix` is the group that the file is of."""
+    """Raises ConfigError if a YAML file sets a parameter by its earlier name;
+    `prefix` is the group that the file is of."""
     flat = dict(_flat(tree, f"{prefix}." if prefix else ""))
     names = names_of({key: str(value) for key, value in flat.items()})
     for name in flat:

@@ -1,7 +1,8 @@
 """Resolves a run: the only module that sets values of a config or decides on one.
 
-Each function returns another `Composed`, whose config is frozen: `resolve` makes the first one from what was composed, `fill` gives
-empty parameters their values as soon as the data and the steps are known, `decide` records what training finds out.
+Each function returns another `Composed`, whose config is frozen: `resolve` makes the first one from what was composed,
+`fill` gives empty parameters their values as soon as the data and the steps are known,
+`decide` records what training finds out.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ def _run_name(given: str | None, choices: Mapping[str, str]) -> Iterator[Decisio
 def _run_folder(
     run_dir: str | None, resumed: str | None, decisions: Mapping[str, Decision], job: Job, trial: int | None,
 ) -> Iterator[Decision]:
-    """The folders of the run and of the one to resume: `~` is the home directory, and each job of several has its own."""
+    """The folders of the run and of the one to resume: `~` is the home directory, and each
+    job of several has its own."""
     for path, folder in (("run_dir", run_dir), ("resume.run", resumed)):
         if folder is not None and folder.startswith("~"):  # not every shell replaces it behind `=`
             yield replace(decisions[path], value=os.path.expanduser(folder))
@@ -122,7 +124,8 @@ def fill_run(run: RunConfig, facts: Facts, needs: str = "config") -> tuple[RunCo
 
 @cache
 def _rules(cls: type, needs: str) -> tuple[tuple[Knob, Callable[[RunConfig, Facts], Derived]], ...]:
-    """The parameters of a config class that a rule can fill, and the rule. Kept: a table of `explain` asks for many runs."""
+    """The parameters of a config class that a rule can fill, and the rule. Kept:
+    a table of `explain` asks for many runs."""
     knobs = knobs_of(cls) if is_dataclass(cls) else ()
     return tuple((k, k.empty.rule) for k in knobs if k.empty and k.empty.rule and k.empty.needs == needs)
 
@@ -161,14 +164,16 @@ def in_folder(composed: Composed, folder: Path) -> Composed:
 def halve(composed: Composed, step: int) -> Composed:
     """The same run with half the micro-batch, after the memory ran out at `step`."""
     before = composed.run.trainer.micro_batch_size
-    return decide(composed, Decision(MICRO_BATCH, before // 2, Kind.halved, because("halved", before=before, step=step)))
+    return decide(
+        composed, Decision(MICRO_BATCH, before // 2, Kind.halved, because("halved", before=before, step=step))
+    )
 
 
 def adopted(composed: Composed, stored: Mapping[str, Decision]) -> list[Decision]:
     """What a resumed run takes from the decisions of the run it goes on with.
 
-    That is the micro-batch, if it was halved on the way, or derived then as now: the memory that is free at a start is no part of
-    what makes a run, and the same micro-batches give the same bits.
+    That is the micro-batch, if it was halved on the way, or derived then as now:
+    the memory that is free at a start is no part of what makes a run, and the same micro-batches give the same bits.
     """
     then, now = stored.get(MICRO_BATCH), composed.provenance.get(MICRO_BATCH)
     if then is None or MICRO_BATCH in composed.run.resume.allow:

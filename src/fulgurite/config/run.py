@@ -1,4 +1,5 @@
-"""A run's whole configuration: one field a group, and what is known of the data and the machine when knobs are filled."""
+"""A run's whole configuration: one field a group, and what is known of the data and the
+machine when knobs are filled."""
 
 from __future__ import annotations
 
@@ -15,7 +16,10 @@ from fulgurite.config.schema import Empty, Knob, groups, knob, knobs_of
 from fulgurite.config.schema import between as _between
 from fulgurite.config.sweep import Sweep
 
-GROUPS = ("stage", "method", "optim", "scheduler", "precision", "privacy", "model", "data", "trainer", "strategy", "callback", "logger")
+GROUPS = (
+    "stage", "method", "optim", "scheduler", "precision", "privacy", "model", "data", "trainer", "strategy", "callback",
+    "logger",
+)
 """The groups whose options ship with the package, in the order in which a person chooses."""
 PRESETS = ("experiment", "sweep", "find", "debug")
 """Groups of files that set values in other groups."""
@@ -56,8 +60,9 @@ class Resume(Freezable):
         empty=Empty("a fresh run, or the checkpoint that lies in run_dir already"),
     )
     allow: list[str] = knob(
-        [], "Knobs that may differ from the run that is resumed; also weights, model_config, tokenizer, reference, adapter and reward, "
-        "whose files are compared by hash.",
+        [],
+        "Knobs that may differ from the run that is resumed; also weights, model_config, tokenizer, reference, "
+        "adapter and reward, whose files are compared by hash.",
         source="Ours: other trainers resume under a changed config without a word",
         advice="Name only what you changed on purpose: resume.allow=[trainer.epochs].",
     )
@@ -72,7 +77,8 @@ class Plan(Freezable):
     allow: list[str] = knob(
         [], "Rules of `fulgurite plan` that are heard but do not stand in the way.",
         source="Ours: whoever insists says on what, and the run's folder keeps it",
-        advice="Name the rule that refused, once you know why: plan.allow=[steps.too-few]. `fulgurite plan --rules` lists them.",
+        advice="Name the rule that refused, once you know why: plan.allow=[steps.too-few]. "
+        "`fulgurite plan --rules` lists them.",
     )
 
 
@@ -99,12 +105,14 @@ class RunConfig(Freezable):
     lr_finder: LrFinder = field(default_factory=LrFinder)
 
     seed: int = knob(
-        42, "The seed of every random draw: order, adapter, dropout, samples.", source="Ours", bounds=_between(0, 2**32 - 1),
+        42, "The seed of every random draw: order, adapter, dropout, samples.", source="Ours",
+        bounds=_between(0, 2**32 - 1),
         usual=(1, 2, 3), advice="One run proves little: repeat with 3 seeds before you believe a gain of 1 %.",
         leave="No seed is better than another. Repeat a run with 3 seeds before you believe a gain of 1 %.",
     )
     name: str | None = knob(
-        None, "The run's name, part of its folder's.", source="Ours", advice="Letters, digits, dot, dash, underscore; at most 64.",
+        None, "The run's name, part of its folder's.", source="Ours",
+        advice="Letters, digits, dot, dash, underscore; at most 64.",
         empty=Empty("stage, method and model, joined by dashes"),
     )
     run_dir: str | None = knob(

@@ -1,7 +1,7 @@
 """What secrets look like: forms of keys that their issuers document, private keys, and passwords inside addresses."""
 
-# After GitHub's list of supported secret scanning patterns, and the rules of gitleaks and detect-secrets. Keys without a form of their
-# own (32 digits, say) cannot be told from hashes and names, and are not looked for.
+# After GitHub's list of supported secret scanning patterns, and the rules of gitleaks and detect-secrets.
+# Keys without a form of their own (32 digits, say) cannot be told from hashes and names, and are not looked for.
 
 from __future__ import annotations
 
@@ -32,13 +32,18 @@ HASH = re.compile(r"(?<![\w/.-])[0-9a-f]{40}(?![\w/.-])")
 """An older key of Weights & Biases; also a commit, which is one where a path or a revision holds it."""
 PASSWORD = re.compile(
     r"://[^/\s:@?#]*:[^/\s@]+@"  # https://me:pw@host
-    r"|[?&;](?:[\w.-]*(?:password|passwd|passphrase|secret|token|api[_-]?key|signature)|pwd|pass|sig)=[^&\s'\"]", re.IGNORECASE,
+    r"|[?&;](?:[\w.-]*(?:password|passwd|passphrase|secret|token|api[_-]?key|signature)|pwd|pass|sig)=[^&\s'\"]",
+    re.IGNORECASE,
 )
 
 
 def holds_key(text: str, commit: bool = False) -> bool:
     """Whether a text holds a key; with `commit`, 40 hexadecimal digits are a commit's hash and none."""
-    return KEY.search(text) is not None or PRIVATE.search(text) is not None or (not commit and HASH.search(text) is not None)
+    return (
+        KEY.search(text) is not None
+        or PRIVATE.search(text) is not None
+        or (not commit and HASH.search(text) is not None)
+    )
 
 
 def holds_password(text: str) -> bool:

@@ -22,20 +22,27 @@ from fulgurite.text.console import say
 
 
 def with_strategy(config: dict[str, Any]) -> dict[str, Any]:
-    """A config.yaml with the group `strategy`; those of earlier versions had trainer=auto, cpu or ddp_cpu in its place."""
+    """A config.yaml with the group `strategy`; those of earlier versions had trainer=auto,
+    cpu or ddp_cpu in its place."""
     trainer = config.get("trainer")
     if not isinstance(trainer, dict) or trainer.get("option") not in ("auto", "cpu", "ddp_cpu"):
         return config
     now = dict(trainer)
     processes = now.pop("processes", 1)
     several = now["option"] == "ddp_cpu"
-    place = {"option": "default", "accelerator": "auto" if now["option"] == "auto" else "cpu", "devices": now.get("devices", processes)}
+    place = {
+        "option": "default", "accelerator": "auto" if now["option"] == "auto" else "cpu",
+        "devices": now.get("devices", processes),
+    }
     usual = {knob.name: knob.default for knob in knobs_of(options("trainer")["default"]) if knob.name in PASSED_ON}
-    return config | {"trainer": usual | now | place | {"num_nodes": 1}, "strategy": {"option": "ddp" if several else "auto"}}
+    return config | {
+        "trainer": usual | now | place | {"num_nodes": 1}, "strategy": {"option": "ddp" if several else "auto"},
+    }
 
 
 def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """A config.yaml whose paths are absolute: those of earlier versions were kept as typed, relative to the folder of the command."""
+    """A config.yaml whose paths are absolute: those of earlier versions were kept as typed,
+    relative to the folder of the command."""
     load_options()
     found = dict(config)
     for group in GROUPS:
@@ -76,14 +83,17 @@ def _is_text(value: Any) -> bool:
 def rebuilt(config: dict[str, Any], allowed: Allowed | None = None, folder: Path | None = None) -> RunConfig:
     """The typed run of a config.yaml, as `Composed.config` wrote it. Raises ConfigError where an option is not there.
 
-    The file may come from anywhere, so it lets no code run: its plug-ins are imported and its model's code is trusted only as
+    The file may come from anywhere, so it lets no code run: its plug-ins are imported and its
+    model's code is trusted only as
     `allowed` by the command line of now. What is left out is said once.
     """
     allowed, place = allowed or Allowed(), f"{folder}/config.yaml" if folder else "The run's config.yaml"
     register(allowed.plugins)
     asked = config.get("plugins") or ()
     left = [str(m) for m in asked if m not in IMPORTED] if isinstance(asked, list) else []
-    hint = f" It asks for plugins=[{','.join(left)}], which is imported only if this command line says so." if left else ""
+    hint = (
+        f" It asks for plugins=[{','.join(left)}], which is imported only if this command line says so." if left else ""
+    )
     try:
         run = RunConfig(**{name: _part(name, value) for name, value in (EARLIER | config).items()})
     except (OmegaConfBaseException, KeyError, TypeError, AttributeError) as error:
@@ -92,7 +102,8 @@ def rebuilt(config: dict[str, Any], allowed: Allowed | None = None, folder: Path
     if left:
         run = replace(run, plugins=[module for module in asked if module in IMPORTED])
         _say_once(
-            f"warning: {place} asks for plugins=[{','.join(left)}], which was not imported; to allow it, add those words here."
+            f"warning: {place} asks for plugins=[{','.join(left)}], which was not imported; "
+            "to allow it, add those words here."
         )
     frozen: RunConfig = freeze(replace(run, model=_trust_anew(run.model, allowed, place)))
     return frozen
@@ -116,8 +127,8 @@ def _trust_anew(model: Any, allowed: Allowed, place: str) -> Any:
     if allowed.model_code:
         return replace(model, revision=allowed.revision)
     _say_once(
-        f"warning: {place} lets the code in {model.path} run (model.trust_remote_code=true), which does not count here; "
-        "to allow it, read the code, then add model.trust_remote_code=true and model.revision=<its pin>."
+        f"warning: {place} lets the code in {model.path} run (model.trust_remote_code=true), which does not count "
+        "here; to allow it, read the code, then add model.trust_remote_code=true and model.revision=<its pin>."
     )
     pinned = str(model.revision).startswith("sha256:")
     return replace(model, trust_remote_code=False, revision=None if pinned else model.revision)
@@ -130,4 +141,6 @@ def _say_once(text: str) -> None:
 
 def _option(group: str, values: dict[str, Any]) -> Any:
     cls = options(group)[values["option"]]
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), {k: literal(v) for k, v in values.items() if k != "option"}))
+    return OmegaConf.to_object(
+        OmegaConf.merge(OmegaConf.structured(cls), {k: literal(v) for k, v in values.items() if k != "option"})
+    )

@@ -40,12 +40,15 @@ def page() -> str:
     nav = "".join(f'<a href="#{g}">{g}</a>' for g in [*groups, "run"])
     other = next(language for language in LANGUAGES if language != current())
     return f"""<!doctype html>
-<html lang="{current()}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<html lang="{current()}"><head><meta charset="utf-8">\
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" \
+content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <title>{escape(title)}</title><style>{_asset("guide.css")}</style></head><body>
 <header><h1>{escape(title)}</h1><a class="language" href="{NAMES[other]}">{"中文" if other == "zh" else "English"}</a>
 <p>{_rich(fixed("A run is one choice a group (GROUP=OPTION), and knobs (GROUP.KNOB=VALUE)."))}</p>
-<input id="ask" type="search" placeholder="{escape(fixed("search: words, all of them"))}" aria-label="{escape(fixed("search"))}" autofocus>
+<input id="ask" type="search" placeholder="{escape(fixed("search: words, all of them"))}" \
+aria-label="{escape(fixed("search"))}" autofocus>
 <nav>{nav}</nav><p id="none" hidden>{escape(fixed("Nothing speaks of this."))}</p></header>
 <main>
 {_misreadings()}
@@ -107,7 +110,8 @@ def _curves(group: str) -> str:
         return ""
     said = {
         "scheduler": "The share of optim.lr by optimizer step",
-        "stage": "The preference losses over the margin of log-probabilities, each at its own beta; the dashed line is a margin of 0",
+        "stage": "The preference losses over the margin of log-probabilities, each at its own beta; "
+        "the dashed line is a margin of 0",
     }
     figures = "".join(
         f'<figure class="hit">{picture}<figcaption>{escape(name)}</figcaption></figure>' for name, picture in drawn

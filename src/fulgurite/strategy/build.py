@@ -21,7 +21,8 @@ from fulgurite.config.schema import Option
 from fulgurite.strategy.ranks import Ranks, Starter, check_started, settle
 
 PATIENCE = timedelta(minutes=30)
-"""How long a process waits for the others at the end of a step: longer than the first one writes a checkpoint or samples."""
+"""How long a process waits for the others at the end of a step: longer than the first one writes
+a checkpoint or samples."""
 
 
 def build_auto(config: Option, run: RunConfig) -> Any:
@@ -37,8 +38,8 @@ def build_ddp(config: Option, run: RunConfig) -> DDPStrategy:
 def cluster_environment(ranks: Ranks) -> ClusterEnvironment:
     """Lightning's view of who started the processes.
 
-    Given to the Trainer in any case: left to itself Lightning takes the variables of a Slurm job for ranks also if our command
-    started them, and requeues jobs with a pickled checkpoint of its own.
+    Given to the Trainer in any case: left to itself Lightning takes the variables of a Slurm job for ranks also if our
+    command started them, and requeues jobs with a pickled checkpoint of its own.
     """
     if ranks.starter is Starter.torchrun:
         return TorchElasticEnvironment()
@@ -48,8 +49,8 @@ def cluster_environment(ranks: Ranks) -> ClusterEnvironment:
 
 
 def join_processes(run: RunConfig, device: str) -> Ranks:
-    """The ranks of this process, whose GPU becomes the current one. Raises ConfigError if other processes were started than the
-    run asks for."""
+    """The ranks of this process, whose GPU becomes the current one. Raises ConfigError if other processes were
+    started than the run asks for."""
     ranks = settle()
     check_started(run.trainer.devices or 1, run.trainer.num_nodes or 1, ranks)
     if device == "cuda":

@@ -71,8 +71,8 @@ class Ddp(Strategy):
     builds: ClassVar[str] = "fulgurite.strategy.build:build_ddp"
     costs: ClassVar[str] = "A copy of the model for each process, and one exchange of gradients for each step."
     misread: ClassVar[str] = (
-        "It does not make a model fit that does not fit on one device, and it does not change trainer.global_batch_size: "
-        "each process takes a share of it."
+        "It does not make a model fit that does not fit on one device, and it does not change "
+        "trainer.global_batch_size: each process takes a share of it."
     )
 
     def default_devices(self, run: RunConfig) -> Derived:

@@ -1,4 +1,5 @@
-"""Which of a run's processes this one is: rank, local rank, node rank and world size, settled once for every way of starting a run.
+"""Which of a run's processes this one is: rank, local rank, node rank and world size,
+settled once for every way of starting a run.
 
 A run has several processes if one of these started them:
 
@@ -6,7 +7,8 @@ A run has several processes if one of these started them:
 - torchrun, or whatever else sets RANK and WORLD_SIZE (Ray Train, Kubeflow, accelerate launch),
 - Slurm, by `srun`.
 
-`settle` reads the environment before torch is loaded and completes it, so that everything below finds RANK. Imports nothing heavy.
+`settle` reads the environment before torch is loaded and completes it, so that everything below finds
+RANK. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -69,13 +71,13 @@ def read_ranks(environment: Mapping[str, str]) -> Ranks:
         chosen = torch_ranks or _alone(found)
     if chosen.rank >= chosen.world_size:
         raise ConfigError(
-            f"RANK={chosen.rank} and WORLD_SIZE={chosen.world_size} in the environment contradict each other: ranks count from 0; "
-            "a launcher sets both, so unset them here."
+            f"RANK={chosen.rank} and WORLD_SIZE={chosen.world_size} in the environment contradict each other: "
+            "ranks count from 0; a launcher sets both, so unset them here."
         )
     if chosen.world_size % chosen.local_world_size:
         raise ConfigError(
-            f"{chosen.starter} started {chosen.world_size} processes, {chosen.local_world_size} of them on this machine; "
-            "start the same number on every machine."
+            f"{chosen.starter} started {chosen.world_size} processes, {chosen.local_world_size} of them on this "
+            "machine; start the same number on every machine."
         )
     return chosen if chosen.world_size > 1 else Ranks(node_rank=_alone(found).node_rank)
 
@@ -83,7 +85,8 @@ def read_ranks(environment: Mapping[str, str]) -> Ranks:
 def settle(environment: MutableMapping[str, str] = os.environ) -> Ranks:
     """The ranks of this process; completes `environment` so that RANK, LOCAL_RANK, WORLD_SIZE and NODE_RANK fit them.
 
-    A process that is alone forgets a RANK that a shell has left: it would take a share of each step. Raises ConfigError.
+    A process that is alone forgets a RANK that a shell has left: it would take a share of
+    each step. Raises ConfigError.
     """
     for name in (*TORCH, *SLURM):
         if environment.get(name) == "":
@@ -100,7 +103,9 @@ def settle(environment: MutableMapping[str, str] = os.environ) -> Ranks:
     if ranks.starter is Starter.slurm:
         environment.setdefault("SLURM_NTASKS_PER_NODE", str(ranks.local_world_size))  # Lightning asks for it
     threads = environment.get("SLURM_CPUS_PER_TASK", "")
-    environment.setdefault("OMP_NUM_THREADS", threads if threads.isdecimal() else str(max(1, available() // ranks.local_world_size)))
+    environment.setdefault(
+        "OMP_NUM_THREADS", threads if threads.isdecimal() else str(max(1, available() // ranks.local_world_size))
+    )
     return ranks
 
 
@@ -109,14 +114,15 @@ def check_started(devices: int, num_nodes: int, ranks: Ranks) -> None:
     if ranks.starter is Starter.command:
         if devices * num_nodes > 1:
             raise ConfigError(
-                f"This run has {devices * num_nodes} processes, and this process is alone; start it by `fulgurite train`, torchrun or srun."
+                f"This run has {devices * num_nodes} processes, and this process is alone; "
+                "start it by `fulgurite train`, torchrun or srun."
             )
         return
     if (devices, num_nodes) != (ranks.local_world_size, ranks.num_nodes):
         raise ConfigError(
             f"trainer.devices={devices} and trainer.num_nodes={num_nodes} do not fit what {ranks.starter} started: "
-            f"{ranks.local_world_size} processes on each of {ranks.num_nodes} machines; leave both out, or take trainer.devices="
-            f"{ranks.local_world_size} trainer.num_nodes={ranks.num_nodes}."
+            f"{ranks.local_world_size} processes on each of {ranks.num_nodes} machines; "
+            f"leave both out, or take trainer.devices={ranks.local_world_size} trainer.num_nodes={ranks.num_nodes}."
         )
 
 
@@ -124,26 +130,32 @@ def refuse_several(world_size: int) -> None:
     """Raise ConfigError for a multirun whose runs have several processes."""
     if world_size > 1:
         raise ConfigError(
-            f"A run of {world_size} processes cannot be part of -m: its ranks would train different trials; run the values one by one."
+            f"A run of {world_size} processes cannot be part of -m: its ranks would train different trials; "
+            "run the values one by one."
         )
 
 
 def check_nodes(devices: int, num_nodes: int, ranks: Ranks, environment: Mapping[str, str]) -> None:
-    """Raise ConfigError if our command is to start its share of a run over several machines and does not know its place in it."""
+    """Raise ConfigError if our command is to start its share of a run over several machines and does
+    not know its place in it."""
     if num_nodes == 1:
         return
     missing = [name for name in ("NODE_RANK", *ADDRESS) if name not in environment]
     if missing:
         raise ConfigError(
-            f"trainer.num_nodes={num_nodes} needs {', '.join(missing)} in the environment: run the same command on each machine with its "
-            f"NODE_RANK (0 to {num_nodes - 1}) and the address and a free port of the first, or use torchrun or srun."
+            f"trainer.num_nodes={num_nodes} needs {', '.join(missing)} in the environment: "
+            f"run the same command on each machine with its NODE_RANK (0 to {num_nodes - 1}) and the address and a "
+            "free port of the first, or use torchrun or srun."
         )
     if ranks.node_rank >= num_nodes:
-        raise ConfigError(f"NODE_RANK={ranks.node_rank} is not one of trainer.num_nodes={num_nodes} machines, which count from 0.")
+        raise ConfigError(
+            f"NODE_RANK={ranks.node_rank} is not one of trainer.num_nodes={num_nodes} machines, which count from 0."
+        )
     size = _numbers(environment, ("WORLD_SIZE",)).get("WORLD_SIZE", devices * num_nodes)
     if size != devices * num_nodes:
         raise ConfigError(
-            f"WORLD_SIZE={size} in the environment contradicts trainer.devices={devices} and trainer.num_nodes={num_nodes}; unset it."
+            f"WORLD_SIZE={size} in the environment contradicts trainer.devices={devices} and "
+            f"trainer.num_nodes={num_nodes}; unset it."
         )
 
 
@@ -153,7 +165,9 @@ def _numbers(environment: Mapping[str, str], names: tuple[str, ...]) -> dict[str
     for name in names:
         value = environment.get(name, "")
         if value and not value.isdecimal():
-            raise ConfigError(f"{name}={value} in the environment is no whole number; a launcher sets it, so unset {name} here.")
+            raise ConfigError(
+                f"{name}={value} in the environment is no whole number; a launcher sets it, so unset {name} here."
+            )
         if value:
             found[name] = int(value)
     return found
@@ -181,9 +195,12 @@ def _from_slurm(environment: Mapping[str, str]) -> Ranks | None:
         return None
     if environment.get("ENVIRONMENT") == "BATCH" and "SLURM_STEP_ID" not in environment:
         raise ConfigError(
-            f"This Slurm job has {size} tasks, and its script runs the command once: write srun before it, or ask for one task."
+            f"This Slurm job has {size} tasks, and its script runs the command once: "
+            "write srun before it, or ask for one task."
         )
-    each = re.match(r"\d+", environment.get("SLURM_NTASKS_PER_NODE", "") or environment.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    each = re.match(
+        r"\d+", environment.get("SLURM_NTASKS_PER_NODE", "") or environment.get("SLURM_STEP_TASKS_PER_NODE", "")
+    )
     local_size = int(each[0]) if each else max(1, size // found.get("SLURM_NNODES", 1))
     rank = found["SLURM_PROCID"]
     local_rank, node = found.get("SLURM_LOCALID", rank % local_size), found.get("SLURM_NODEID", rank // local_size)
@@ -194,8 +211,9 @@ def _alone(found: Mapping[str, int]) -> Ranks:
     """A process that nobody gave a rank. Raises ConfigError if there is a WORLD_SIZE to which it could belong."""
     if found.get("WORLD_SIZE", 1) > 1 and "NODE_RANK" not in found:
         raise ConfigError(
-            f"WORLD_SIZE={found['WORLD_SIZE']} is set in the environment without RANK; a launcher sets both, so unset WORLD_SIZE here "
-            f"(trainer.devices={found['WORLD_SIZE']} makes our command start so many processes)."
+            f"WORLD_SIZE={found['WORLD_SIZE']} is set in the environment without RANK; "
+            f"a launcher sets both, so unset WORLD_SIZE here (trainer.devices={found['WORLD_SIZE']} makes our command "
+            "start so many processes)."
         )
     return Ranks(node_rank=found.get("NODE_RANK", 0))
 
