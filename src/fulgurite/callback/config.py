@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class CallbackOption(Option):
-    """What every callback declares. `builds` names a function that takes the option and a `callback.context.CallbackContext`."""
+    """What every callback declares. `builds` names a function that takes the option and a
+    `callback.context.CallbackContext`."""
 
     several: ClassVar[bool] = True
     order: ClassVar[int] = 0
@@ -29,13 +30,17 @@ class CallbackOption(Option):
         """Refuses a run without a tracker, if the callback writes only to trackers."""
         if not self.needs_tracker or any(tracker.takes_metrics for tracker in run.logger.values()):
             return None
-        return f"callback={self.name} writes to a tracker, and this run has none that takes its numbers; add logger=tensorboard or wandb."
+        return (
+            f"callback={self.name} writes to a tracker, and this run has none that takes its numbers; "
+            "add logger=tensorboard or wandb."
+        )
 
 
 @option("callback", "samples")
 @dataclass(slots=True)
 class SamplesOption(CallbackOption):
-    """The same prompts answered before training, at each evaluation and at the end, in samples.jsonl (`stage.prompts`)."""
+    """The same prompts answered before training, at each evaluation and at the end, in
+    samples.jsonl (`stage.prompts`)."""
 
     builds: ClassVar[str] = "fulgurite.callback.samples:build"
     costs: ClassVar[str] = "The time of a few answers at each evaluation."
@@ -57,7 +62,8 @@ class ProgressOption(CallbackOption):
 @option("callback", "monitor")
 @dataclass(slots=True)
 class MonitorOption(CallbackOption):
-    """The rules that watch a run: they warn of what goes wrong, in watch.jsonl too, and stop a run that cannot succeed."""
+    """The rules that watch a run: they warn of what goes wrong, in watch.jsonl too, and stop a
+    run that cannot succeed."""
 
     builds: ClassVar[str] = "fulgurite.monitor.callback:build"
     costs: ClassVar[str] = "20 to 50 µs a step (measured)."
@@ -98,7 +104,8 @@ class DeviceStatsOption(CallbackOption):
     needs_tracker: ClassVar[bool] = True
 
     cpu_stats: bool = knob(
-        False, "Whether the CPU's load and memory are logged on a GPU run too.", source="Lightning docs, DeviceStatsMonitor",
+        False, "Whether the CPU's load and memory are logged on a GPU run too.",
+        source="Lightning docs, DeviceStatsMonitor",
         advice="When the GPU waits and the data may be the reason.",
     )
 

@@ -27,8 +27,10 @@ class Format(StrEnum):
 
 
 RESERVED = frozenset({
-    "messages", "conversation", "tools", "documents", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize",
-    "padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs",
+    "messages", "conversation", "tools", "documents", "chat_template", "add_generation_prompt",
+    "continue_final_message", "tokenize",
+    "padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask",
+    "tokenizer_kwargs",
 })
 """Arguments of `apply_chat_template` that are not the template's own, or are the conversation's."""
 
@@ -75,12 +77,22 @@ def _derive_max_length(run: RunConfig, facts: Facts) -> Derived:
     if run.stage.reads.prompts:
         room = max(8, facts.model_length - run.stage.max_new_tokens)
         if rounded > room:
-            return Derived(room, f"the model's own limit less stage.max_new_tokens; the 99th percentile of the prompts is {top}")
-        return Derived(rounded, f"the 99th percentile of the prompts, {top} tokens, rounded up to 64; answers come on top")
+            return Derived(
+                room, f"the model's own limit less stage.max_new_tokens; the 99th percentile of the prompts is {top}"
+            )
+        return Derived(
+            rounded, f"the 99th percentile of the prompts, {top} tokens, rounded up to 64; answers come on top"
+        )
     if run.stage.reads.running_text and min(rounded, facts.model_length) > piece:
-        return Derived(piece, f"rows of {piece} tokens suit this {facts.device}; longer documents are cut into pieces, and nothing is lost")
+        return Derived(
+            piece,
+            f"rows of {piece} tokens suit this {facts.device}; longer documents are cut into pieces, "
+            "and nothing is lost",
+        )
     if rounded > facts.model_length:
-        return Derived(facts.model_length, f"the model's own limit; the 99th percentile of the data, {top}, is beyond it")
+        return Derived(
+            facts.model_length, f"the model's own limit; the 99th percentile of the data, {top}, is beyond it"
+        )
     return Derived(rounded, f"the 99th percentile of the data, {top} tokens, rounded up to 64")
 
 
@@ -98,7 +110,8 @@ class Data(Option):
 
     builds: ClassVar[str] = "fulgurite.data.source:build_source"
     shipped: ClassVar[tuple[str, str]] = ("", "")
-    """The shipped files to train on and to validate with, in fulgurite/data/guide; empty if the option has none, or splits a share off."""
+    """The shipped files to train on and to validate with, in fulgurite/data/guide;
+    empty if the option has none, or splits a share off."""
     shipped_format: ClassVar[Format] = Format.openai
     conversations: ClassVar[bool] = False
     """Whether it is the shipped guide, whose fixed questions are the prompts of samples."""
@@ -112,17 +125,26 @@ class Data(Option):
         """An argument of the template that is Fulgurite's to give, or that is given twice."""
         for name in sorted(self.template_arguments):
             if name in RESERVED:
-                return f"data.template_arguments may not have {name}, which is given for each conversation; leave it out."
+                return (
+                    f"data.template_arguments may not have {name}, which is given for each conversation; leave it out."
+                )
             if not name.isidentifier():
-                return f"data.template_arguments has {name!r}, which is no name of an argument; write it with letters, digits and _."
+                return (
+                    f"data.template_arguments has {name!r}, which is no name of an argument; "
+                    "write it with letters, digits and _."
+                )
         told = self.template_arguments.get("enable_thinking", self.enable_thinking)
         if self.enable_thinking is not None and told != self.enable_thinking:
-            return f"data.enable_thinking={self.enable_thinking} and data.template_arguments say different things; leave one out."
+            return (
+                f"data.enable_thinking={self.enable_thinking} and data.template_arguments say different things; "
+                "leave one out."
+            )
         return None
 
     max_length: int | None = knob(
         None, "The longest example in tokens; longer ones are handled as data.too_long says.",
-        source="The 99th percentile rule: ours, after LLaMA-Factory's counting script; TRL warns that a small value loses tokens",
+        source="The 99th percentile rule: ours, after LLaMA-Factory's counting script; "
+        "TRL warns that a small value loses tokens",
         bounds=at_least(8), usual=Range(128, 8192),
         advice="Raise it when many examples are dropped; lower it when memory or time is short. Cost grows with it.",
         empty=Empty(
@@ -139,14 +161,16 @@ class Data(Option):
     too_long: TooLong = knob(
         TooLong.drop, "What happens to an example longer than data.max_length.",
         source="The three ways are axolotl's (docs/dataset_preprocessing)",
-        advice="Keep drop: a cut answer teaches the model not to stop. error when nothing may be lost. Of answers to compare truncate "
-        "cuts the beginning of their prompt, the same tokens on both sides, and never an answer.",
+        advice="Keep drop: a cut answer teaches the model not to stop. error when nothing may be lost. "
+        "Of answers to compare truncate cuts the beginning of their prompt, the same tokens on both sides, "
+        "and never an answer.",
         interacts={"data.max_length": "what is too long"},
     )
     mask: Mask = knob(
         Mask.answers, "Which tokens are learned: the answers, only the last answer, or everything.",
         source="LLaMA-Factory and TRL both train on the answers (train_on_prompt, assistant_only_loss)",
-        advice="Keep answers: train on what the model should say. all for plain text, or when prompts are few and precious.",
+        advice="Keep answers: train on what the model should say. all for plain text, or when prompts are few and "
+        "precious.",
     )
     packing: Packing | None = knob(
         None, "Whether several examples share a row, kept apart so that none sees another.",
@@ -163,34 +187,43 @@ class Data(Option):
         empty=Empty("the tokenizer's own template; chatml where it has none"),
     )
     enable_thinking: bool | None = knob(
-        None, "Whether the chat template asks the model to think before it answers; passed to the template as `enable_thinking`.",
+        None,
+        "Whether the chat template asks the model to think before it answers; passed to the template as "
+        "`enable_thinking`.",
         source="Qwen 3's chat template reads it; the docs of vLLM and transformers pass it on",
         advice="Give what the model is to be served with.",
         empty=Empty("what the template does by itself"),
         interacts={"data.template_arguments": "where the other arguments of the template are given"},
     )
     template_arguments: dict[str, Any] = knob(
-        {}, "Further arguments of the chat template, such as {reasoning_effort: low}; in training, samples, chat and rollouts alike.",
+        {},
+        "Further arguments of the chat template, such as {reasoning_effort: low}; "
+        "in training, samples, chat and rollouts alike.",
         source="transformers' apply_chat_template and TRL's chat_template_kwargs pass them on",
         advice="Give what the model is to be served with (vLLM's chat_template_kwargs).",
         interacts={"data.enable_thinking": "the most usual of them"},
     )
     special_tokens: SpecialTokens = knob(
-        SpecialTokens.escape, "What happens to the text of a special token, such as <|im_end|>, that stands in a record: escape encodes it "
+        SpecialTokens.escape,
+        "What happens to the text of a special token, such as <|im_end|>, that stands in a record: escape encodes it "
         "as plain text, keep as the token, drop leaves the record out.",
         source="transformers has sanitize_control_tokens in apply_chat_template; by default it keeps them",
-        advice="Keep escape: nobody can end a turn by writing its mark. keep for data that were written with special tokens on purpose; an "
-        "answer with an end token inside is then left out.",
+        advice="Keep escape: nobody can end a turn by writing its mark. keep for data that were written with special "
+        "tokens on purpose; an answer with an end token inside is then left out.",
         interacts={"data.template": "which texts are special tokens, its tokenizer knows"},
     )
     val_fraction: float = knob(
-        0.05, "The share of the examples held out to measure the validation loss; at least 20, at most 1000, and never more than half.",
+        0.05,
+        "The share of the examples held out to measure the validation loss; at least 20, at most 1000, "
+        "and never more than half.",
         source="Ours; LLaMA-Factory's form holds out nothing, so over-fitting does not show",
         bounds=below(0, 1), usual=between(0.01, 0.2),
         advice="0 only when a separate evaluation follows: without it there is no best checkpoint.",
         raise_when="When the validation loss is noisy because few examples are held out.",
         lower_when="When data are few and another evaluation follows.",
-        interacts={"trainer.eval_every": "how often it is measured", "scheduler.patience": "a plateau needs it above 0"},
+        interacts={
+            "trainer.eval_every": "how often it is measured", "scheduler.patience": "a plateau needs it above 0",
+        },
         time="Each evaluation reads all of it.",
     )
     max_samples: int | None = knob(
@@ -199,7 +232,8 @@ class Data(Option):
         bounds=at_least(1), usual=Range(10, 100_000),
         advice="A thousand is enough to see whether a rate works at all.",
         empty=Empty("all of them"),
-        raise_when="When the result of the small run is settled.", lower_when="To try many settings quickly: a thousand rows are enough.",
+        raise_when="When the result of the small run is settled.",
+        lower_when="To try many settings quickly: a thousand rows are enough.",
         interacts={"trainer.epochs": "fewer rows make fewer steps"},
         time="In proportion.",
     )
@@ -221,7 +255,8 @@ class Data(Option):
 @option("data", "guide")
 @dataclass(slots=True)
 class Guide(Data):
-    """The shipped data set: questions and answers about fine-tuning parameters. Take it for a first run and for tests."""
+    """The shipped data set: questions and answers about fine-tuning parameters.
+    Take it for a first run and for tests."""
 
     shipped: ClassVar[tuple[str, str]] = ("train.jsonl", "heldout.jsonl")
     conversations: ClassVar[bool] = True
@@ -231,7 +266,8 @@ class Guide(Data):
 @option("data", "guide_preference")
 @dataclass(slots=True)
 class GuidePreference(Guide):
-    """The shipped pairs: 64 questions on the guide's subject, each with a right answer and a wrong or empty one, written by hand.
+    """The shipped pairs: 64 questions on the guide's subject, each with a right answer and a wrong or
+    empty one, written by hand.
 
     For a first run of stage=dpo or stage=rm and for tests: it teaches no more than that fluent nonsense is worse.
     """
@@ -244,9 +280,11 @@ class GuidePreference(Guide):
 @option("data", "guide_prompts")
 @dataclass(slots=True)
 class GuidePrompts(Data):
-    """The shipped prompts: 99 small sums from the life of a run, and 33 held out, each with its answer in the column `answer`.
+    """The shipped prompts: 99 small sums from the life of a run, and 33 held out, each with its
+    answer in the column `answer`.
 
-    For stage=grpo and stage=ppo: `stage.reward=["match:answer"]` pays the right answer and nothing else. `kind` says which sum it is.
+    For stage=grpo and stage=ppo: `stage.reward=["match:answer"]` pays the right answer and nothing else.
+    `kind` says which sum it is.
     """
 
     shipped: ClassVar[tuple[str, str]] = ("prompts.jsonl", "prompts_heldout.jsonl")
@@ -257,9 +295,11 @@ class GuidePrompts(Data):
 @option("data", "guide_form")
 @dataclass(slots=True)
 class GuideForm(Data):
-    """The shipped sums as pairs: the answer as it was asked for, and the same answer in a sentence. 99 pairs, and 33 held out.
+    """The shipped sums as pairs: the answer as it was asked for, and the same answer in a
+    sentence. 99 pairs, and 33 held out.
 
-    A preference that a reward model can learn to the last pair: for a first look at stage=rm, dpo and kto. It teaches a form, no facts.
+    A preference that a reward model can learn to the last pair: for a first look at stage=rm, dpo and kto.
+    It teaches a form, no facts.
     """
 
     shipped: ClassVar[tuple[str, str]] = ("form.jsonl", "form_heldout.jsonl")
@@ -287,20 +327,26 @@ class File(Data):
     )
     format: Format = knob(
         Format.auto, "How a record says what it holds; auto looks at the first records and tells what it found.",
-        source="Formats of Stanford Alpaca, ShareGPT and the OpenAI chat API; pairs, judged answers, prompts as in TRL and LLaMA-Factory",
+        source="Formats of Stanford Alpaca, ShareGPT and the OpenAI chat API; pairs, judged answers, "
+        "prompts as in TRL and LLaMA-Factory",
         advice="Name it when a file is taken for another format.",
     )
     columns: dict[str, str] = knob(
-        {}, "Our field names to the file's column names, such as {instruction: question, output: answer}. A column is read only "
-        "under the name that it is given here; body.messages names a key inside a column; role and content name the keys of a turn.",
+        {},
+        "Our field names to the file's column names, such as {instruction: question, output: answer}. "
+        "A column is read only under the name that it is given here; body.messages names a key inside a column; "
+        "role and content name the keys of a turn.",
         source="LLaMA-Factory's dataset_info.json has the same mapping",
-        advice="Only for files whose columns are named otherwise. {instruction: output, output: input} trains the way back.",
+        advice="Only for files whose columns are named otherwise. {instruction: output, output: "
+        "input} trains the way back.",
     )
     roles: dict[str, str] = knob(
-        {}, "Names of roles in the file to ours, such as {Customer: user, Agent: assistant}; ours are user, assistant, system, tool and "
-        "function_call (a call as JSON).",
+        {},
+        "Names of roles in the file to ours, such as {Customer: user, Agent: assistant}; "
+        "ours are user, assistant, system, tool and function_call (a call as JSON).",
         source="LLaMA-Factory's tags and axolotl's roles map the same names",
-        advice="Only for roles that are refused as unknown: those of ShareGPT, OpenAI, LLaMA-Factory, axolotl and ms-swift are known.",
+        advice="Only for roles that are refused as unknown: those of ShareGPT, OpenAI, LLaMA-Factory, "
+        "axolotl and ms-swift are known.",
     )
     weights: list[float] = knob(
         [], "For each file, how often its examples are seen in one epoch: 1 once, 0.5 a seeded half, 2 twice.",

@@ -70,7 +70,8 @@ def read_records(path: Path) -> Iterator[Raw]:
 
 
 def _open(path: Path, kind: str) -> TextIO:
-    raw: Any = gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # noqa: SIM115  closed with its wrapper
+    # closed with its wrapper
+    raw: Any = gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # noqa: SIM115
     try:
         head = raw.peek(8)[:8]
         what = next((what for sign, what in SIGNS.items() if head.startswith(sign)), None)

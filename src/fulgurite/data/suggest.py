@@ -229,7 +229,10 @@ def explain_record(record: Any) -> str:
     text = next((name for name in ("content", "value", "text") if isinstance(record.get(name), str)), None)
     if role and text:
         tree = ", along the path that parent_id gives," if "parent_id" in record else ""
-        return f"each record is one turn ({role} and {text}), and a conversation is due: put the turns of each{tree} into a list messages"
+        return (
+            f"each record is one turn ({role} and {text}), and a conversation is due: "
+            f"put the turns of each{tree} into a list messages"
+        )
     if isinstance(record.get("completions"), list) and isinstance(record.get("labels"), list):
         return "labels for each step of an answer train a process reward model, which no stage does"
     return ""

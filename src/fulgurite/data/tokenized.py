@@ -1,7 +1,7 @@
 """Tokenises a data set once, streaming to disk, and reads it back as memory-mapped arrays.
 
-HF datasets was looked at: its cache key is a fingerprint of pickled functions, which neither sees a changed tokenizer file
-nor is free of pickle. Arrays of numbers under a hash of the content are all that training needs.
+HF datasets was looked at: its cache key is a fingerprint of pickled functions, which neither sees a changed tokenizer
+file nor is free of pickle. Arrays of numbers under a hash of the content are all that training needs.
 """
 
 from __future__ import annotations
@@ -38,17 +38,19 @@ ARRAYS = {
     "seconds": np.int64, "margins": np.float64,
 }
 STOP_INSIDE, MISSED, GOOD, CONTINUES = 1, 2, 4, 8
-"""Flags of an example: an answer holds the text of an end token; an earlier answer could not be learned; judged good; a further answer
-of the record before it, in a row of its own. Those of `dialect` and `answers` follow."""
+"""Flags of an example: an answer holds the text of an end token; an earlier answer could not be learned; judged good;
+a further answer of the record before it, in a row of its own. Those of `dialect` and `answers` follow."""
 SPECIAL_INSIDE = 256
 """Flag of an example: it holds the text of a special token."""
 TOO_LONG = 512
-"""Flag of an example that has no tokens here: it is far longer than data.max_length can be; `seconds` has the tokens it has at least."""
+"""Flag of an example that has no tokens here: it is far longer than data.max_length can be;
+`seconds` has the tokens it has at least."""
 CHARACTERS_A_TOKEN = 12
 LONG = 1 << 20
 """Characters of a message from which on its beginning is tried first."""
 CHUNK = 256
-"""Examples that are tokenised at one time, if they have no more than MOST_CHARACTERS together: memory is 200 bytes a character."""
+"""Examples that are tokenised at one time, if they have no more than MOST_CHARACTERS together:
+memory is 200 bytes a character."""
 MOST_CHARACTERS = 1 << 20
 STALE = 3600.0
 """Seconds after which a draft that no process writes to was left by a killed one."""
@@ -59,7 +61,8 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 class TokenizedData:
     """Tokenised examples: example i has tokens `ids[offsets[i]:offsets[i+1]]`, of which `learn` marks the learned ones.
 
-    A pair has both its sides there, one after the other; the second begins at token `seconds[i]`, elsewhere that is its end.
+    A pair has both its sides there, one after the other; the second begins at token
+    `seconds[i]`, elsewhere that is its end.
     """
 
     key: str
@@ -86,7 +89,8 @@ class TokenizedData:
 
     @property
     def records(self) -> Ints:
-        """The number of the record, from 0, that each example is of: several have one where each answer is a row of its own."""
+        """The number of the record, from 0, that each example is of: several have one where each
+        answer is a row of its own."""
         continues = (np.asarray(self.arrays["flags"]) & CONTINUES) > 0
         found: Ints = np.cumsum(~continues, dtype=np.int64) - 1
         return found
@@ -132,15 +136,19 @@ class TokenizedData:
 
 
 def tokenize_source(
-    source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, cache_dir: Path, most: int | None = None
+    source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, cache_dir: Path,
+    most: int | None = None
 ) -> TokenizedData:
     """The tokenised data set, from the cache where nothing that matters has changed.
 
-    Raises DataError with the place of what cannot be tokenised, RequestError where the cache cannot be written. The key has no
-    `data.max_length` in it: what is kept is whole, and cut afterwards. Only an example that is sure to be dropped, because it is far
-    longer than `most`, the largest that `data.max_length` can become, is not tokenised.
+    Raises DataError with the place of what cannot be tokenised, RequestError where the cache
+    cannot be written. The key has no
+    `data.max_length` in it: what is kept is whole, and cut afterwards. Only an example that is sure to be dropped,
+    because it is far longer than `most`, the largest that `data.max_length` can become, is not tokenised.
     """
-    drops = config.too_long == TooLong.drop and not source.reads.running_text and check_source(source).seal.longest >= LONG
+    drops = (
+        config.too_long == TooLong.drop and not source.reads.running_text and check_source(source).seal.longest >= LONG
+    )
     most = most if drops else None
     key = compute_key(source, tokenizer, config, most)
     folder = cache_dir / "data" / key
@@ -151,20 +159,24 @@ def tokenize_source(
         _build(source, tokenizer, template, config, folder, most)
         arrays, fresh = _read(folder), True
     if arrays is None:
-        raise RequestError(f"{folder} cannot be read back after writing; check the disk, or set FULGURITE_CACHE to another.")
+        raise RequestError(
+            f"{folder} cannot be read back after writing; check the disk, or set FULGURITE_CACHE to another."
+        )
     return TokenizedData(key, source, arrays, fresh)
 
 
 def compute_key(source: Source, tokenizer: PreTrainedTokenizerBase, config: Data, most: int | None = None) -> str:
     """A hash of the records, the tokenizer, the template, the settings that matter here, and our version.
 
-    The records are hashed as the check read them, not as bytes of the files: what is tokenised is compared with that hash.
+    The records are hashed as the check read them, not as bytes of the files:
+    what is tokenised is compared with that hash.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     words = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     settings = [
         LAYOUT, __version__, source.stage, [str(f) for f in source.formats], source.columns, str(config.mask),
-        tokenizer.chat_template, tokenizer.eos_token, tokenizer.bos_token, config.arguments(), str(config.special_tokens),
+        tokenizer.chat_template, tokenizer.eos_token, tokenizer.bos_token, config.arguments(),
+        str(config.special_tokens),
         check_source(source).seal.hex(), most,
     ]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
@@ -188,11 +200,17 @@ def _build(
             write_manifest(draft)
     except OSError as error:
         reason = error.strerror or error
-        raise RequestError(f"{folder} cannot be written ({reason}); set FULGURITE_CACHE to a folder with room.") from error
+        raise RequestError(
+            f"{folder} cannot be written ({reason}); set FULGURITE_CACHE to a folder with room."
+        ) from error
 
 
-def _write(source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, folder: Path, most: int | None) -> None:
-    offsets, files, lines, flags, seconds, margins = array("q", [0]), array("i"), array("q"), array("H"), array("q"), array("d")
+def _write(
+    source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, folder: Path, most: int | None
+) -> None:
+    offsets, files, lines, flags, seconds, margins = (
+        array("q", [0]), array("i"), array("q"), array("H"), array("q"), array("d"),
+    )
     seal = Fingerprint()
     with (folder / "ids.bin").open("wb") as ids_out, (folder / "learn.bin").open("wb") as learn_out:
         # bad records were counted by Source.check, which allowed them; one that is new makes another seal
@@ -230,7 +248,9 @@ def _group_examples(examples: Iterator[Example]) -> Iterator[list[Example]]:
     size = 0
     for example in examples:
         chunk.append(example)
-        size += len(example.text or "") + sum(len(message.content) for message in (*(example.messages or ()), *(example.rejected or ())))
+        size += len(example.text or "") + sum(
+            len(message.content) for message in (*(example.messages or ()), *(example.rejected or ()))
+        )
         if len(chunk) == CHUNK or size >= MOST_CHARACTERS:
             yield chunk
             chunk, size = [], 0
@@ -263,7 +283,8 @@ def _restore_order(chunk: list[Example], made: list[Made], most: int | None) -> 
 def _tokenize_examples(
     chunk: list[Example], tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, asks: bool
 ) -> Iterator[Made]:
-    """The rows of each example; of a prompt all tokens count, for nothing of it is learned. Raises DataError with the place."""
+    """The rows of each example; of a prompt all tokens count, for nothing of it is learned.
+    Raises DataError with the place."""
     if chunk[0].text is not None:
         yield from _tokenize_documents(chunk, tokenizer, config.special_tokens == SpecialTokens.keep)
     elif asks:
@@ -278,12 +299,17 @@ def _tokenize_examples(
 
 
 def _tokenize_documents(chunk: list[Example], tokenizer: PreTrainedTokenizerBase, keep: bool) -> Iterator[Made]:
-    """Running text, with the end token behind each document. The text of a special token is that token only with `keep`."""
+    """Running text, with the end token behind each document. The text of a special token is
+    that token only with `keep`."""
     end = tokenizer.eos_token_id
     if end is None:
-        raise DataError("The tokenizer has no end token to put after each document; set eos_token in its tokenizer_config.json.")
+        raise DataError(
+            "The tokenizer has no end token to put after each document; set eos_token in its tokenizer_config.json."
+        )
     special = SpecialTexts(tokenizer)
-    for example, ids in zip(chunk, _tokenize_one_by_one(chunk, lambda part: encode_texts(tokenizer, part, True), "text"), strict=True):
+    for example, ids in zip(
+        chunk, _tokenize_one_by_one(chunk, lambda part: encode_texts(tokenizer, part, True), "text"), strict=True
+    ):
         text = (example.text or "").removesuffix(str(tokenizer.eos_token))  # a document may bring its own end
         flag = SPECIAL_INSIDE * special.inside(text)
         if flag and not keep:
@@ -295,7 +321,8 @@ def _tokenize_documents(chunk: list[Example], tokenizer: PreTrainedTokenizerBase
 def _tokenize_conversations(chunk: list[Example], template: Template, config: Data) -> Iterator[Made]:
     plans: list[list[list[RowPlan]]] = []
     for example in chunk:
-        mask = Mask.last if example.rejected is not None or example.good is not None else config.mask  # what is compared is the last answer
+        # what is compared is the last answer
+        mask = Mask.last if example.rejected is not None or example.good is not None else config.mask
         with _name_place(example, "messages"):
             plans.append([template.plans(messages, mask) for messages in _list_sides(example)])
     tokens = iter(_tokenize_texts(chunk, plans, template))
@@ -327,7 +354,9 @@ def _tokenize_texts(chunk: list[Example], plans: list[list[list[RowPlan]]], temp
         return found
 
 
-def _tokenize_one_by_one(chunk: list[Example], encoded: Callable[[list[str]], list[list[int]]], field: str) -> list[list[int]]:
+def _tokenize_one_by_one(
+    chunk: list[Example], encoded: Callable[[list[str]], list[list[int]]], field: str
+) -> list[list[int]]:
     try:
         return encoded([example.text or "" for example in chunk])
     except DataError:

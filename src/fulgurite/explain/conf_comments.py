@@ -6,6 +6,7 @@ The block says what the option is and lists its knobs; what stands below the lin
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 
@@ -23,7 +24,7 @@ WIDTH = 118
 def block(cls: type[Option]) -> str:
     """The comment of one option: its docstring, then a line a knob with its default and the first sentence of its
     meaning."""
-    lines = [f"# {line}".rstrip() for line in (cls.__doc__ or "").strip().splitlines()]
+    lines = [f"# {line}".rstrip() for line in inspect.cleandoc(cls.__doc__ or "").splitlines()]
     knobs = list(knobs_of(cls))
     names = max((len(k.path) for k in knobs), default=0)
     values = max((len(_default(k)) for k in knobs), default=0)

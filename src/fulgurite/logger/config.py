@@ -20,12 +20,15 @@ class Logger(Option):
 @option("logger", "wandb")
 @dataclass(slots=True)
 class Wandb(Logger):
-    """Weights & Biases: online when a key is there and the server answers, offline otherwise. Never in the run's way."""
+    """Weights & Biases: online when a key is there and the server answers, offline
+    otherwise. Never in the run's way."""
 
     builds: ClassVar[str] = "fulgurite.logger.wandb:build"
     costs: ClassVar[str] = "A few seconds at the start; an account, or offline files."
 
-    project: str = knob("fulgurite", "The W&B project.", source="W&B docs, wandb.init", advice="One project a question.")
+    project: str = knob(
+        "fulgurite", "The W&B project.", source="W&B docs, wandb.init", advice="One project a question."
+    )
     entity: str | None = knob(
         None, "The W&B team or user.", source="W&B docs, wandb.init", advice="Only for teams.",
         empty=Empty("your default entity"),

@@ -21,10 +21,12 @@ from fulgurite.trainer.device import device
 
 
 def build(
-    config: c.Trainer, *, run: RunConfig, dtypes: Dtypes, folder: Path | str | None, total_steps: int, micro_batches: int,
+    config: c.Trainer, *, run: RunConfig, dtypes: Dtypes, folder: Path | str | None, total_steps: int,
+    micro_batches: int,
     validates: bool, callbacks: list[Callback], trackers: list[Any], plugins: list[Any],
 ) -> Trainer:
-    """A Trainer that steps `total_steps` times, each over `micro_batches` batches, and evaluates every `eval_every` steps."""
+    """A Trainer that steps `total_steps` times, each over `micro_batches` batches, and evaluates
+    every `eval_every` steps."""
     quiet()
     ranks = join_processes(run, device(config))
     return Trainer(
@@ -40,9 +42,11 @@ def build(
         num_sanity_val_steps=0, logger=trackers or False, callbacks=callbacks,
         plugins=[*plugins, cluster_environment(ranks)], default_root_dir=folder,
         profiler=build_profiler(config.profiler, folder), detect_anomaly=config.detect_anomaly,
-        deterministic=config.deterministic, benchmark=config.benchmark, enable_model_summary=config.enable_model_summary,
+        deterministic=config.deterministic, benchmark=config.benchmark,
+        enable_model_summary=config.enable_model_summary,
         enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
-        enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks), use_distributed_sampler=False, log_every_n_steps=1,
+        enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks), use_distributed_sampler=False,
+        log_every_n_steps=1,
     )
 
 
@@ -59,7 +63,8 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     for text in (
         ".*does not have many workers.*", ".*no `val_dataloader`.*", ".*`max_epochs` was not set.*", ".*LeafSpec.*",
-        ".*Checkpoint directory.*", ".*isinstance.treespec.*", ".*num_workers.*", ".*lr_scheduler.step.*before.*optimizer.step.*",
+        ".*Checkpoint directory.*", ".*isinstance.treespec.*", ".*num_workers.*",
+        ".*lr_scheduler.step.*before.*optimizer.step.*",
         ".*distributed.nn.functional.all_gather is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message=text)

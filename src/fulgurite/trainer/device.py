@@ -19,4 +19,6 @@ def refuse_absent(config: c.Trainer) -> None:
     if config.accelerator == "cuda" and not count:
         raise ConfigError("trainer.accelerator=cuda needs a GPU, and torch finds none; take trainer.accelerator=auto.")
     if count and (config.devices or 1) > count:
-        raise ConfigError(f"trainer.devices={config.devices} asks for more GPUs than the {count} of this machine; take {count}.")
+        raise ConfigError(
+            f"trainer.devices={config.devices} asks for more GPUs than the {count} of this machine; take {count}."
+        )

@@ -50,7 +50,8 @@ class Adapter(Method):
     adapter: ClassVar[bool] = True
 
     targets: list[str] | None = knob(
-        None, "The linear layers that get an adapter: by the last part of their names, or by patterns such as *.layers.3.*.",
+        None,
+        "The linear layers that get an adapter: by the last part of their names, or by patterns such as *.layers.3.*.",
         source="LoRA guide of TRL, Tinker primer, QLoRA: all layers; attention alone loses at equal size (verified)",
         advice="Leave it; name layers to repeat an older recipe.",
         empty=Empty("every linear layer but the head"),
@@ -63,7 +64,8 @@ class Adapter(Method):
 @option("method", "lora")
 @dataclass(slots=True)
 class Lora(Adapter):
-    """Freezes the model and trains small matrices added to its linear layers. The default: little memory, little forgetting."""
+    """Freezes the model and trains small matrices added to its linear layers. The default:
+    little memory, little forgetting."""
 
     builds: ClassVar[str] = "fulgurite.method.lora:build"
     lr_like: ClassVar[str] = "lora"
@@ -72,8 +74,8 @@ class Lora(Adapter):
     new_tokens: ClassVar[bool] = True
     costs: ClassVar[str] = "The frozen model once, and a few percent on top; the adapter alone is a small file."
     misread: ClassVar[str] = (
-        "LoRA does not freeze some layers and train others. It freezes the whole model and trains small matrices added to it; the"
-        " mixture is method=layerwise, plain freezing method=freeze."
+        "LoRA does not freeze some layers and train others. It freezes the whole model and trains small matrices added "
+        "to it; the mixture is method=layerwise, plain freezing method=freeze."
     )
 
     rank: int | None = knob(
@@ -92,8 +94,8 @@ class Lora(Adapter):
             "method.variant": "rslora keeps ranks of 64 and more alive",
             "method.targets": "rank times targets is the capacity",
         },
-        memory="Grows in proportion, with gradients and state. At 16 it is 4 % of the bundled model and 0.6 % of a 7B; at 64 15 % and "
-        "2.4 %.",
+        memory="Grows in proportion, with gradients and state. At 16 it is 4 % of the bundled model and 0.6 % of a 7B; "
+        "at 64 15 % and 2.4 %.",
         time="Hardly any.",
     )
     alpha: float | None = knob(
@@ -116,53 +118,67 @@ class Lora(Adapter):
         interacts={"trainer.epochs": "more passes want more of it"},
     )
     variant: Variant = knob(
-        Variant.plain, "Plain LoRA; rslora, which divides alpha by the root of the rank; or dora, which learns length and direction apart.",
+        Variant.plain,
+        "Plain LoRA; rslora, which divides alpha by the root of the rank; or dora, which learns length and direction "
+        "apart.",
         source="rsLoRA https://arxiv.org/abs/2312.03732, DoRA https://arxiv.org/abs/2402.09353, through peft",
         advice="rslora from a rank of 64 on; dora at low ranks, with half the rank: it costs time.",
-        interacts={"method.rank": "rslora from 64 on; dora at low ranks", "method.alpha": "rslora divides it by the root of the rank"},
+        interacts={
+            "method.rank": "rslora from 64 on; dora at low ranks",
+            "method.alpha": "rslora divides it by the root of the rank",
+        },
         time="dora takes longer: it computes the length of each output's weights in every pass.",
     )
     init: Init = knob(
-        Init.default, "How the adapter begins: as nothing (default, gaussian), or as the strongest part of each weight (pissa, olora), "
-        "or as what quantisation lost (loftq, with method=qlora).",
-        source="PiSSA https://arxiv.org/abs/2404.02948, OLoRA https://arxiv.org/abs/2406.01775, LoftQ https://arxiv.org/abs/2310.08659",
+        Init.default,
+        "How the adapter begins: as nothing (default, gaussian), or as the strongest part of each weight (pissa, "
+        "olora), or as what quantisation lost (loftq, with method=qlora).",
+        source="PiSSA https://arxiv.org/abs/2404.02948, OLoRA https://arxiv.org/abs/2406.01775, "
+        "LoftQ https://arxiv.org/abs/2310.08659",
         advice="default. pissa learns faster at the start; it changes the base, so its export is merged.",
     )
     loraplus_lr_ratio: float = knob(
         1.0, "How many times the learning rate of A the matrix B takes (LoRA+).",
         source="LoRA+, Hayou et al., https://arxiv.org/abs/2402.12354; LLaMA-Factory 16 (verified)",
-        bounds=at_least(1), usual=between(1, 20), advice="16 with a lower optim.lr: B starts at zero and may move faster.",
+        bounds=at_least(1), usual=between(1, 20),
+        advice="16 with a lower optim.lr: B starts at zero and may move faster.",
         raise_when="When the adapter starts slowly: 16.", lower_when="When the loss spikes; 1 turns it off.",
         interacts={"optim.lr": "lower it when this is raised"},
     )
     modules_to_save: list[str] = knob(
         [], "Modules that are trained whole beside the adapter, by the last part of their names.",
-        source="peft docs, LoraConfig", advice="lm_head and embed_tokens for a new language; they cost full fine-tuning's memory.",
+        source="peft docs, LoraConfig",
+        advice="lm_head and embed_tokens for a new language; they cost full fine-tuning's memory.",
         memory="Each counts as in full fine-tuning: weights, gradients and state.",
     )
     rank_pattern: dict[str, int] = knob(
-        {}, "Other ranks for some layers: a regular expression of their names to a rank.", source="peft docs, LoraConfig",
+        {}, "Other ranks for some layers: a regular expression of their names to a rank.",
+        source="peft docs, LoraConfig",
         bounds=between(1, 1024),
         advice="Leave it; +method.rank_pattern='{layers.0.mlp.up_proj:64}' to repeat a recipe.",
     )
     alpha_pattern: dict[str, float] = knob(
-        {}, "Other scales for some layers: a regular expression of their names to an alpha.", source="peft docs, LoraConfig",
+        {}, "Other scales for some layers: a regular expression of their names to an alpha.",
+        source="peft docs, LoraConfig",
         bounds=above(0),
         advice="Give one wherever a rank is given, or the scale changes with the rank.",
     )
     adapter_path: str | None = knob(
-        None, "An adapter folder (adapter_config.json) that is there already.", source="peft docs, PeftModel.from_pretrained",
+        None, "An adapter folder (adapter_config.json) that is there already.",
+        source="peft docs, PeftModel.from_pretrained",
         advice="What `fulgurite export merge=false` wrote, or anybody's adapter for the same model.",
         empty=Empty("a new adapter"), resolve=resolve_path,
     )
     adapter_mode: AdapterMode = knob(
         AdapterMode.go_on, "What is done with method.adapter_path: trained further, or put into the model for good "
         "under a new adapter.",
-        source="LLaMA-Factory's create_new_adapter (verified)", advice="go_on to train longer; stack when the old one must not change.",
+        source="LLaMA-Factory's create_new_adapter (verified)",
+        advice="go_on to train longer; stack when the old one must not change.",
     )
 
     def begins_at_zero(self) -> bool:
-        """Whether the adapter adds nothing until the first step; an earlier adapter that is stacked upon is part of the base."""
+        """Whether the adapter adds nothing until the first step; an earlier adapter that is stacked
+        upon is part of the base."""
         continued = self.adapter_path is not None and self.adapter_mode is AdapterMode.go_on
         return self.init in (Init.default, Init.gaussian) and not continued
 
@@ -179,7 +195,10 @@ class Lora(Adapter):
     def refusal(self, run: RunConfig) -> str | None:
         """Why these knobs cannot stand together, in one sentence, or None."""
         if self.init is Init.loftq:
-            return "method.init=loftq makes up for quantisation, and method=lora does not quantise; take method=qlora or init=default."
+            return (
+                "method.init=loftq makes up for quantisation, and method=lora does not quantise; "
+                "take method=qlora or init=default."
+            )
         return _lora_refusal(self)
 
 
@@ -205,7 +224,8 @@ class Quant(StrEnum):
 @option("method", "qlora")
 @dataclass(slots=True)
 class Qlora(Lora):
-    """LoRA on a base stored in four bits (bitsandbytes). Take it when the bf16 base does not fit; on a CPU it works and is slower.
+    """LoRA on a base stored in four bits (bitsandbytes). Take it when the bf16 base does not fit;
+    on a CPU it works and is slower.
 
     The base is quantised from bf16 whatever the precision. An export puts the adapter onto the dequantised base, which
     is what was trained, exactly.
@@ -219,7 +239,8 @@ class Qlora(Lora):
     misread: ClassVar[str] = "It is LoRA on a quantised base. What is trained is not in four bits."
 
     quant_type: Quant = knob(
-        Quant.nf4, "The four-bit format of the frozen base.", source="QLoRA, Dettmers et al., https://arxiv.org/abs/2305.14314",
+        Quant.nf4, "The four-bit format of the frozen base.",
+        source="QLoRA, Dettmers et al., https://arxiv.org/abs/2305.14314",
         advice="nf4: made for weights that are spread normally. fp4 is worse.",
     )
     double_quant: bool = knob(
@@ -236,16 +257,22 @@ class Qlora(Lora):
     def refusal(self, run: RunConfig) -> str | None:
         """Why these knobs cannot stand together, in one sentence, or None."""
         if self.init in (Init.pissa, Init.olora):
-            return f"method.init={self.init} changes base weights, and four bits cannot hold the change; take init=loftq or default."
+            return (
+                f"method.init={self.init} changes base weights, and four bits cannot hold the change; "
+                "take init=loftq or default."
+            )
         if self.init is Init.loftq and self.variant is Variant.dora:
-            return "method.init=loftq cannot begin with variant=dora, whose lengths it would not know; take one of them."
+            return (
+                "method.init=loftq cannot begin with variant=dora, whose lengths it would not know; take one of them."
+            )
         return _lora_refusal(self)
 
 
 @option("method", "oft")
 @dataclass(slots=True)
 class Oft(Adapter):
-    """Rotates each layer's inputs instead of adding to its outputs: lengths and angles of the weights stay as they are."""
+    """Rotates each layer's inputs instead of adding to its outputs: lengths and angles of the
+    weights stay as they are."""
 
     builds: ClassVar[str] = "fulgurite.method.adapters:oft"
     lr_factor: ClassVar[float] = 3.0
@@ -254,14 +281,16 @@ class Oft(Adapter):
     block: int = knob(
         32, "The size of the blocks that are rotated, in inputs.",
         source="OFT v2, https://arxiv.org/abs/2506.19847; PEFT and LLaMA-Factory 32 (verified)",
-        bounds=at_least(2), usual=(16, 32, 64), advice="Larger rotates more together and costs more; it must divide each layer's width.",
+        bounds=at_least(2), usual=(16, 32, 64),
+        advice="Larger rotates more together and costs more; it must divide each layer's width.",
         raise_when="To rotate more together, which changes more.", lower_when="When memory or time is short.",
         memory="Parameters grow in proportion to it.", time="Larger blocks take longer to solve.",
     )
     dropout: float = knob(
         0.0, "The share of blocks left unrotated in training.", source="peft docs, OFTConfig.module_dropout",
         bounds=below(0, 1), usual=between(0, 0.1), advice="Leave it.",
-        raise_when="When the validation loss rises while the training loss falls.", lower_when="When too little is learned.",
+        raise_when="When the validation loss rises while the training loss falls.",
+        lower_when="When too little is learned.",
     )
 
     def refusal(self, run: RunConfig) -> str | None:
@@ -269,8 +298,8 @@ class Oft(Adapter):
         if not run.precision.low_weights:
             return None
         return (
-            f"method={self.name} solves for its rotations, which torch cannot in the bf16 of precision={run.precision.name}; take "
-            "precision=bf16."
+            f"method={self.name} solves for its rotations, which torch cannot in the bf16 of "
+            f"precision={run.precision.name}; take precision=bf16."
         )
 
 
@@ -292,7 +321,8 @@ class Ia3(Method):
 @option("method", "vera")
 @dataclass(slots=True)
 class Vera(Adapter):
-    """LoRA whose matrices are random, frozen and shared; only two vectors a layer are trained. For many small adapters."""
+    """LoRA whose matrices are random, frozen and shared; only two vectors a layer are trained.
+    For many small adapters."""
 
     builds: ClassVar[str] = "fulgurite.method.adapters:vera"
     lr_like: ClassVar[str] = "lora"
@@ -300,7 +330,8 @@ class Vera(Adapter):
     costs: ClassVar[str] = "Fewer trained weights than LoRA; its wide shared matrices cost time."
 
     rank: int = knob(
-        256, "The width of the shared random matrices.", source="VeRA, https://arxiv.org/abs/2310.11454; peft's default 256",
+        256, "The width of the shared random matrices.",
+        source="VeRA, https://arxiv.org/abs/2310.11454; peft's default 256",
         bounds=between(1, 4096), usual=(64, 256, 1024), advice="High ranks are cheap here: only vectors are trained.",
         raise_when="When too little is learned.", lower_when="When memory for the shared matrices is short.",
         memory="The shared random matrices grow with it; what is trained hardly does.",
@@ -308,14 +339,16 @@ class Vera(Adapter):
     dropout: float = knob(
         0.0, "The share of the adapter's inputs that is dropped in training.", source="peft docs, VeraConfig",
         bounds=below(0, 1), usual=between(0, 0.1), advice="0.05 on fewer than 10,000 rows.",
-        raise_when="Below 10,000 rows, or when the validation loss rises: 0.05.", lower_when="In reinforcement learning: it must be 0.",
+        raise_when="Below 10,000 rows, or when the validation loss rises: 0.05.",
+        lower_when="In reinforcement learning: it must be 0.",
     )
 
 
 @option("method", "llama_pro")
 @dataclass(slots=True)
 class LlamaPro(Method):
-    """Adds copies of layers that do nothing at first and trains only these: new knowledge beside the old. The model grows."""
+    """Adds copies of layers that do nothing at first and trains only these: new knowledge beside
+    the old. The model grows."""
 
     builds: ClassVar[str] = "fulgurite.method.llama_pro:build"
     grows: ClassVar[bool] = True
@@ -327,5 +360,6 @@ class LlamaPro(Method):
         source="LLaMA Pro, Wu et al., https://arxiv.org/abs/2401.02415: 8 on 32 layers",
         bounds=at_least(1), usual=(2, 4, 8), advice="It must divide the number of layers.",
         raise_when="For more new knowledge.", lower_when="When memory is short.",
-        memory="Each adds a layer, with its gradients and state.", time="The model is longer by these layers, for good.",
+        memory="Each adds a layer, with its gradients and state.",
+        time="The model is longer by these layers, for good.",
     )

@@ -52,20 +52,22 @@ class Optim(Option):
         "fulgurite/optim/default_lrs.py names who used what",
         bounds=above(0, 1),
         usual=rates.usual,
-        advice="Raise it 2 to 5 times if the loss lies flat and samples do not change; divide by 2 to 5 on spikes or repetition. "
-        "LoRA takes about ten times the rate of full fine-tuning, and qlora LoRA's; ia3 takes 3 and vera 5 times that; "
-        "layerwise and llama_pro take full's, freeze and oft 3 times full's.",
+        advice="Raise it 2 to 5 times if the loss lies flat and samples do not change; "
+        "divide by 2 to 5 on spikes or repetition. LoRA takes about ten times the rate of full fine-tuning, "
+        "and qlora LoRA's; ia3 takes 3 and vera 5 times that; layerwise and llama_pro take full's, "
+        "freeze and oft 3 times full's.",
         empty=Empty("from the stage, the method and the model's size", rates.recommend),
         raise_when="When the loss lies flat from the start and samples do not change: 2 to 5 times.",
-        lower_when="On spikes, on repetition in samples, when most steps are clipped, or when chosen rewards fall in DPO: divide "
-        "by 2 to 5.",
+        lower_when="On spikes, on repetition in samples, when most steps are clipped, or when chosen rewards fall in "
+        "DPO: divide by 2 to 5.",
         interacts={
             "method.alpha": "alpha / rank multiplies the step of an adapter",
             "trainer.global_batch_size": "a larger batch bears a larger rate, about by its root",
             "scheduler.warmup_ratio": "a high rate needs a warmup",
             "trainer.max_steps": "too few steps are not mended by a higher rate",
         },
-        misread="The number of rows does not decide the rate: stage, method and the model's size do. 5e-5 is only a widespread default.",
+        misread="The number of rows does not decide the rate: stage, method and the model's size do. "
+        "5e-5 is only a widespread default.",
     )
     weight_decay: float = knob(
         0.0,
@@ -85,7 +87,8 @@ class Optim(Option):
     weight_decay_on: Decay = knob(
         Decay.matrices,
         "What weight decay takes from: matrices, or all weights, which are norms, biases and embeddings too.",
-        source="Common practice since GPT-2 (nanoGPT, OLMo-core): norms and biases have a right size, and it is not zero",
+        source="Common practice since GPT-2 (nanoGPT, OLMo-core): norms and biases have a right size, "
+        "and it is not zero",
         advice="Leave it; all repeats recipes that give the optimizer every weight alike.",
     )
 

@@ -296,7 +296,9 @@ class Apollo(Projected):
 
     def refusal(self, run: RunConfig) -> str | None:
         """An adapter's factors are of low rank already."""
-        return without_adapters(self, run, "an adapter's factors are of low rank already, and nothing is left to project")
+        return without_adapters(
+            self, run, "an adapter's factors are of low rank already, and nothing is left to project"
+        )
 
 
 @option("optim", "badam")

@@ -31,9 +31,9 @@ class Language(GenerativeStage):
         ),
         bounds=at_least(0),
         usual=between(0, 0.02),
-        advice="Leave it empty with LoRA if the router has no adapter. 0.001 with method=full, if experts must not die out. train/loss "
-        "holds it, val/loss does not; of several micro-batches each one's balance counts by its share of the step's "
-        "targets.",
+        advice="Leave it empty with LoRA if the router has no adapter. 0.001 with method=full, "
+        "if experts must not die out. train/loss holds it, val/loss does not; of several micro-batches each one's "
+        "balance counts by its share of the step's targets.",
         raise_when="When train/router_aux_loss rises: experts are no longer used alike.",
         lower_when="When it keeps train/loss from falling.",
         interacts={

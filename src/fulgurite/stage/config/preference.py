@@ -24,7 +24,8 @@ OF_PAIRS = Derived(64, "pairs, as in the DPO paper and in InstructGPT's reward m
 class Rm(Stage):
     """Reward modelling: learns a number for an answer from pairs. Only where you rank with it, or run PPO.
 
-    A record's field `margin`, a number, says by how much its chosen answer must win (Llama 2, https://arxiv.org/abs/2307.09288).
+    A record's field `margin`, a number, says by how much its chosen answer must win (Llama 2,
+    https://arxiv.org/abs/2307.09288).
     """
 
     builds: ClassVar[str] = "fulgurite.stage.reward:build"
@@ -38,9 +39,12 @@ class Rm(Stage):
 
     center_rewards_coefficient: float = knob(
         0.0, "How strongly the two rewards of a pair are held around 0, as comparisons alone leave their mean free.",
-        source="Eisenstein et al., https://arxiv.org/abs/2312.09244; TRL's center_rewards_coefficient, there 0.01 as an example",
-        bounds=at_least(0), usual=between(0, 0.1), advice="0.01 where rewards of several models or runs are compared, or PPO follows.",
-        raise_when="When rewards of several models are compared, or PPO follows: 0.01.", lower_when="When accuracy on pairs falls.",
+        source="Eisenstein et al., https://arxiv.org/abs/2312.09244; TRL's center_rewards_coefficient, "
+        "there 0.01 as an example",
+        bounds=at_least(0), usual=between(0, 0.1),
+        advice="0.01 where rewards of several models or runs are compared, or PPO follows.",
+        raise_when="When rewards of several models are compared, or PPO follows: 0.01.",
+        lower_when="When accuracy on pairs falls.",
     )
 
     def usual_batch_size(self) -> Derived | None:
@@ -70,14 +74,19 @@ def _length_normalize(run: RunConfig, facts: Facts) -> Derived:
     if not found.normalizes:
         always = "always means a token" if found.averaged else "always sums"
         return Derived(None, f"{run.stage.loss} takes {always}")
-    return Derived(found.averaged, f"{run.stage.loss}: {'TRL and the authors of the loss take means' if found.averaged else 'sums'}")
+    return Derived(
+        found.averaged,
+        f"{run.stage.loss}: {'TRL and the authors of the loss take means' if found.averaged else 'sums'}",
+    )
 
 
 def _gamma(run: RunConfig, facts: Facts) -> Derived:
     share = _row(run).gamma_share
     if share is None:
         return Derived(None, f"{run.stage.loss} has no margin of its own")
-    return Derived(share * run.stage.beta, f"{share:g} times stage.beta, in the middle of what SimPO's authors search (verified)")
+    return Derived(
+        share * run.stage.beta, f"{share:g} times stage.beta, in the middle of what SimPO's authors search (verified)"
+    )
 
 
 def _beta(run: RunConfig, facts: Facts) -> Derived:
@@ -104,9 +113,15 @@ def _kto_mode(run: RunConfig, facts: Facts) -> Derived:
     if run.stage.reference is not None:
         return Derived(ReferenceMode.copy, "stage.reference is a model of its own")
     if run.method.adapter and not run.method.begins_at_zero():
-        return Derived(ReferenceMode.copy, "this adapter changes the model before it is trained: without it the model is not the start")
+        return Derived(
+            ReferenceMode.copy,
+            "this adapter changes the model before it is trained: without it the model is not the start",
+        )
     if run.method.adapter:
-        return Derived(ReferenceMode.adapter, "the model without its adapter is what training started from: no second model in memory")
+        return Derived(
+            ReferenceMode.adapter,
+            "the model without its adapter is what training started from: no second model in memory",
+        )
     return Derived(ReferenceMode.copy, f"{run.method.name} changes the weights themselves: a frozen copy is kept")
 
 
@@ -115,7 +130,8 @@ _MODE_WORDS = "adapter with lora, qlora and their kin where the adapter begins a
 
 @dataclass(slots=True)
 class PreferenceStage(GenerativeStage):
-    """What preference stages have that hold the policy against a reference. A subclass learns from pairs, if it declares nothing else."""
+    """What preference stages have that hold the policy against a reference.
+    A subclass learns from pairs, if it declares nothing else."""
 
     builds: ClassVar[str] = "fulgurite.stage.preference:build"
     reads: ClassVar[Reads] = PAIRS
@@ -128,14 +144,16 @@ class PreferenceStage(GenerativeStage):
     reference: str | None = knob(
         None, "The reference model, from which the policy may not stray: a run folder, a model folder, or a hub id.",
         source="DPO, Rafailov et al., https://arxiv.org/abs/2305.18290: the model that training starts from",
-        advice="Leave it empty. Another model must have the same tokenizer.", empty=Empty("the model that training starts from"),
-        resolve=resolve_path,
+        advice="Leave it empty. Another model must have the same tokenizer.",
+        empty=Empty("the model that training starts from"), resolve=resolve_path,
     )
     reference_mode: ReferenceMode | None = knob(
-        None, "How the reference is had: the model without its adapter, a frozen copy, or log-probabilities computed once and cached.",
+        None,
+        "How the reference is had: the model without its adapter, a frozen copy, or log-probabilities computed once "
+        "and cached.",
         source="TRL's precompute_ref_log_probs and its PEFT path; ours: the three ways give the same numbers, tested",
-        advice="precomputed saves a forward pass in each epoch after the first, and a full run's second copy of the model.",
-        empty=Empty(_MODE_WORDS, _mode),
+        advice="precomputed saves a forward pass in each epoch after the first, and a full run's second copy of the "
+        "model.", empty=Empty(_MODE_WORDS, _mode),
         interacts={"stage.reference": "a model of its own needs copy or precomputed"},
         memory="copy holds the model twice; adapter and precomputed do not.",
         time="precomputed saves one forward pass in each epoch after the first.",
@@ -162,8 +180,8 @@ class Dpo(PreferenceStage):
 
     costs: ClassVar[str] = "Two answers a pair, and the reference's passes over them; with an adapter no second model."
     misread: ClassVar[str] = (
-        "DPO is Direct Preference Optimization. It is not differential privacy, as one can read here and there: that is "
-        "privacy=dp_sgd."
+        "DPO is Direct Preference Optimization. It is not differential privacy, as one can read here and there: "
+        "that is privacy=dp_sgd."
     )
 
     losses: ClassVar[str] = pairwise.FAMILY
@@ -171,18 +189,22 @@ class Dpo(PreferenceStage):
 
     loss: str = knob(
         "sigmoid", "What is made small; each loss has its own beta and its own knobs.",
-        source="loss/preference.py names each paper and equation; index of papers: https://huggingface.co/docs/trl/paper_index",
-        advice="sigmoid first. ipo where it over-fits, robust where labels are noisy, nca_pair or apo_zero where chosen answers get "
-        "less likely, simpo or orpo without a reference. aot sorts the margins of the whole optimizer step.",
-        values=pairwise.names,
+        source="loss/preference.py names each paper and equation; index of papers: "
+        "https://huggingface.co/docs/trl/paper_index",
+        advice="sigmoid first. ipo where it over-fits, robust where labels are noisy, nca_pair or apo_zero where "
+        "chosen answers get less likely, simpo or orpo without a reference. aot sorts the margins of the whole "
+        "optimizer step.", values=pairwise.names,
     )
     beta: float | None = knob(
-        None, "Strength of the penalty for moving away from the reference model; in hinge and ipo the inverse of a margin.",
-        source="The loss's paper, as fulgurite/stage/preference_table.py lists it: https://huggingface.co/docs/trl/paper_index",
+        None,
+        "Strength of the penalty for moving away from the reference model; in hinge and ipo the inverse of a margin.",
+        source="The loss's paper, as fulgurite/stage/preference_table.py lists it: "
+        "https://huggingface.co/docs/trl/paper_index",
         bounds=above(0), usual=lambda run: _row(run).usual,
         advice="Raise it if answers drift or repeat; lower it if nothing changes.",
         empty=Empty("what the loss's paper takes; nothing in orpo, which has stage.orpo_weight", _beta),
-        raise_when="When answers drift, repeat or get too long.", lower_when="When nothing changes: the margin stays near 0.",
+        raise_when="When answers drift, repeat or get too long.",
+        lower_when="When nothing changes: the margin stays near 0.",
         interacts={
             "stage.loss": "each loss has its own scale of beta",
             "optim.lr": "a lower beta wants a lower rate",
@@ -201,10 +223,13 @@ class Dpo(PreferenceStage):
     )
     label_smoothing: float | None = knob(
         None, "The share of pairs whose label is taken to be wrong.",
-        source="cDPO (Mitchell's note, 2023); rDPO, https://arxiv.org/abs/2403.00409; EXO, https://arxiv.org/abs/2402.00856",
-        bounds=below(0, 0.5), usual=between(0, 0.3), advice="Your estimate of the noise; 0.1 for labels of people in a hurry.",
+        source="cDPO (Mitchell's note, 2023); rDPO, https://arxiv.org/abs/2403.00409; "
+        "EXO, https://arxiv.org/abs/2402.00856",
+        bounds=below(0, 0.5), usual=between(0, 0.3),
+        advice="Your estimate of the noise; 0.1 for labels of people in a hurry.",
         empty=_of_loss("smoothing", "no smoothing"),
-        raise_when="When the labels are noisy: your estimate of the share that is wrong.", lower_when="When labels are sure: 0.",
+        raise_when="When the labels are noisy: your estimate of the share that is wrong.",
+        lower_when="When labels are sure: 0.",
         interacts={"stage.loss": "read by sigmoid, robust, exo_pair, aot, simpo and cpo"},
     )
     gamma: float | None = knob(
@@ -217,31 +242,33 @@ class Dpo(PreferenceStage):
         interacts={"stage.beta": "tune the ratio gamma / beta"},
     )
     tau: float | None = knob(
-        None, "DiscoPOP's temperature: how sharply it turns from the logistic to the exponential loss around a margin of 0.",
+        None,
+        "DiscoPOP's temperature: how sharply it turns from the logistic to the exponential loss around a margin of 0.",
         source="DiscoPOP, https://arxiv.org/abs/2406.08414: 0.05 (verified); its slope at 0 is ours, by hand",
         bounds=above(0), usual=between(0.01, 1),
-        advice="Below 0.1 the loss rises from a margin of 0 and has a valley just under it, in which a gentle run stays: raise it to "
-        "0.2 to 0.5 where train/accuracy stays under one half.",
+        advice="Below 0.1 the loss rises from a margin of 0 and has a valley just under it, in which a gentle run "
+        "stays: raise it to 0.2 to 0.5 where train/accuracy stays under one half.",
         empty=_of_loss("tau", "no temperature"),
         raise_when="When train/accuracy stays under one half: 0.2 to 0.5.", lower_when="For the published form: 0.05.",
         interacts={"stage.beta": "the mixture turns at beta times the margin"},
     )
     sft_weight: float | None = knob(
         None, "The weight of the chosen answer's negative log-likelihood, a mean over its tokens, beside the loss.",
-        source="RPO 0.005, IRPO 1, MPO 1, CPO 1 (verified); Llama 3 0.2 (unverified)", bounds=at_least(0), usual=between(0, 1),
-        advice="0.2 to 1 when the chosen answer's log-probability falls and samples get worse.",
+        source="RPO 0.005, IRPO 1, MPO 1, CPO 1 (verified); Llama 3 0.2 (unverified)", bounds=at_least(0),
+        usual=between(0, 1), advice="0.2 to 1 when the chosen answer's log-probability falls and samples get worse.",
         empty=_of_loss("sft_weight", "0"),
         raise_when="When the chosen answer's log-probability falls and samples get worse: 0.2 to 1.",
         lower_when="When the margin no longer grows.",
         interacts={"stage.loss": "1 by default in orpo and cpo"},
-        misread="TRL's orpo and cpo take one mean over all tokens of a micro-batch, orpo those of the prompts as well. Here each chosen "
-        "answer has its own mean, without its prompt, and counts the same whatever its length.",
+        misread="TRL's orpo and cpo take one mean over all tokens of a micro-batch, orpo those of the prompts as well. "
+        "Here each chosen answer has its own mean, without its prompt, and counts the same whatever its length.",
     )
     length_normalize: bool | None = knob(
         None, "Whether log ratios are means over an answer's tokens in place of sums; for the losses sigmoid and ipo.",
-        source="Tülu 3, https://arxiv.org/abs/2411.15124; TRL's sigmoid_norm; ipo: TRL takes means, as its authors told it (verified)",
-        advice="true where longer answers win for their length; stage.beta is then 5 where nothing is said, not 0.1. false with ipo is "
-        "equation 17 of the paper, with summed log-probabilities.",
+        source="Tülu 3, https://arxiv.org/abs/2411.15124; TRL's sigmoid_norm; ipo: "
+        "TRL takes means, as its authors told it (verified)",
+        advice="true where longer answers win for their length; stage.beta is then 5 where nothing is said, not 0.1. "
+        "false with ipo is equation 17 of the paper, with summed log-probabilities.",
         empty=Empty("true in ipo, false in sigmoid; the other losses do not read it", _length_normalize),
         interacts={"stage.beta": "wants about 5 in place of 0.1", "stage.loss": "read by sigmoid and ipo"},
     )
@@ -257,11 +284,15 @@ class Dpo(PreferenceStage):
         if self.beta is not None and found.weight != "beta":
             return f"stage.beta is not read by stage.loss={loss}; write stage.{found.weight}={self.beta:g}."
         if self.orpo_weight is not None and found.weight != "orpo_weight":
-            return f"stage.orpo_weight={self.orpo_weight:g} is not read by stage.loss={loss}; leave it out, or take stage.loss=orpo."
+            return (
+                f"stage.orpo_weight={self.orpo_weight:g} is not read by stage.loss={loss}; "
+                "leave it out, or take stage.loss=orpo."
+            )
         if self.reference and self.reference.startswith(("/", ".", "~")) and not is_there(self.reference):
             return f"stage.reference={self.reference}: there is no such folder; give a model's folder, or leave it out."
         for knob_name, name, value in (
-            ("label_smoothing", "smoothing", self.label_smoothing), ("gamma", "gamma_share", self.gamma), ("tau", "tau", self.tau),
+            ("label_smoothing", "smoothing", self.label_smoothing), ("gamma", "gamma_share", self.gamma),
+            ("tau", "tau", self.tau),
         ):
             if value is not None and getattr(found, name) is None:
                 readers = _or(pairwise.list_reading(name))
@@ -269,18 +300,28 @@ class Dpo(PreferenceStage):
         if self.length_normalize is not None and not found.normalizes:
             always = "divides by the lengths anyway" if found.averaged else "does not read it"
             given = str(self.length_normalize).lower()
-            return f"stage.length_normalize={given} is for {_or(pairwise.list_normalizing())}, and {loss} {always}; leave it out."
+            return (
+                f"stage.length_normalize={given} is for {_or(pairwise.list_normalizing())}, and {loss} {always}; "
+                "leave it out."
+            )
         if found.log_smoothing and self.label_smoothing == 0:
-            return f"stage.label_smoothing=0 is not possible with stage.loss={loss}, which takes its logarithm; take 0.001."
+            return (
+                f"stage.label_smoothing=0 is not possible with stage.loss={loss}, which takes its logarithm; "
+                "take 0.001."
+            )
         if not found.reference and (self.reference is not None or self.reference_mode is not None):
-            return f"stage.loss={loss} has no reference: leave stage.reference and stage.reference_mode out, or take stage.loss=sigmoid."
+            return (
+                f"stage.loss={loss} has no reference: leave stage.reference and stage.reference_mode out, "
+                "or take stage.loss=sigmoid."
+            )
         return _reference_refusal(self) or _pairs_refusal(run)
 
 
 @option("stage", "kto")
 @dataclass(slots=True)
 class Kto(PreferenceStage):
-    """Kahneman-Tversky optimization: learns from single answers, each marked good or bad. Where there are no pairs. After SFT."""
+    """Kahneman-Tversky optimization: learns from single answers, each marked good or bad. Where there
+    are no pairs. After SFT."""
 
     builds: ClassVar[str] = "fulgurite.stage.preference:build_kto"
     costs: ClassVar[str] = "A row's answer, a mismatched one for the baseline, and the reference."
@@ -294,12 +335,13 @@ class Kto(PreferenceStage):
     reference_mode: ReferenceMode | None = knob(
         None, "How the reference is had: the model without its adapter, or a frozen copy.",
         source="TRL's PEFT path; ours: both give the same numbers, tested",
-        advice="Leave it. precomputed is not possible: the baseline needs other pairs of prompt and answer in each step.",
-        empty=Empty(_MODE_WORDS, _kto_mode),
+        advice="Leave it. precomputed is not possible: the baseline needs other pairs of prompt and answer in each "
+        "step.", empty=Empty(_MODE_WORDS, _kto_mode),
     )
     beta: float = knob(
-        0.1, "How dearly leaving the reference is paid.", source="KTO, https://arxiv.org/abs/2402.01306: 0.1 (verified)",
-        bounds=above(0), usual=between(0.05, 0.5), advice="Raise it if answers drift or repeat; lower it if nothing changes.",
+        0.1, "How dearly leaving the reference is paid.",
+        source="KTO, https://arxiv.org/abs/2402.01306: 0.1 (verified)", bounds=above(0), usual=between(0.05, 0.5),
+        advice="Raise it if answers drift or repeat; lower it if nothing changes.",
         raise_when="When answers drift or repeat.", lower_when="When nothing changes.",
         interacts={"optim.lr": "a lower beta wants a lower rate"},
     )
@@ -312,7 +354,8 @@ class Kto(PreferenceStage):
     )
     undesirable_weight: float = knob(
         1.0, "The weight of bad answers.", source="KTO, https://arxiv.org/abs/2402.01306; TRL's undesirable_weight",
-        bounds=above(0), usual=between(0.5, 4), advice="As stage.desirable_weight; raise the one of which there are fewer.",
+        bounds=above(0), usual=between(0.5, 4),
+        advice="As stage.desirable_weight; raise the one of which there are fewer.",
         raise_when="When there are fewer bad answers than good ones.", lower_when="When there are more.",
         interacts={"stage.desirable_weight": "weight times count should be near 1:1 to 4:3"},
     )
@@ -323,24 +366,33 @@ class Kto(PreferenceStage):
     def refusal(self, run: RunConfig) -> str | None:
         if self.reference_mode is ReferenceMode.precomputed:
             return (
-                f"stage.reference_mode=precomputed is not possible in stage={self.name}: its baseline needs other pairs in each step; take "
-                "copy."
+                f"stage.reference_mode=precomputed is not possible in stage={self.name}: "
+                "its baseline needs other pairs in each step; take copy."
             )
         return _reference_refusal(self) or _pairs_refusal(run)
 
 
 def _reference_refusal(stage: PreferenceStage) -> str | None:
     if stage.reference is not None and stage.reference_mode is ReferenceMode.adapter:
-        return "stage.reference_mode=adapter is the model that training starts from; with stage.reference take copy or precomputed."
+        return (
+            "stage.reference_mode=adapter is the model that training starts from; "
+            "with stage.reference take copy or precomputed."
+        )
     return None
 
 
 def _pairs_refusal(run: RunConfig) -> str | None:
     """What comparing answers cannot have of the data's knobs."""
     if run.data.packing is not None and str(run.data.packing) != "none":
-        return f"data.packing={run.data.packing} is not possible in stage={run.stage.name}: answers are compared one by one; leave it out."
+        return (
+            f"data.packing={run.data.packing} is not possible in stage={run.stage.name}: "
+            "answers are compared one by one; leave it out."
+        )
     if str(run.data.mask) == "all":
-        return f"data.mask=all is not possible in stage={run.stage.name}: it is the last answers that are compared; leave it out."
+        return (
+            f"data.mask=all is not possible in stage={run.stage.name}: it is the last answers that are compared; "
+            "leave it out."
+        )
     return None
 
 
