@@ -52,10 +52,13 @@ class Assembled:
     order: PoissonSampler | None
 
 
-def assemble(composed: Composed, dtypes: Dtypes, source: Source, gathered: Gathered, secret: Callable[[], int]) -> Assembled:
+def assemble(
+    composed: Composed, dtypes: Dtypes, source: Source, gathered: Gathered, secret: Callable[[], int]
+) -> Assembled:
     """Loads the model, applies the method and builds the stage. `secret` returns the seed of a private run's noise.
 
-    The seed of the run is set here: what is drawn from now on, and by training later, is the same in every process that begins it.
+    The seed of the run is set here: what is drawn from now on, and by training later,
+    is the same in every process that begins it.
     """
     run, rows, val, total = composed.run, gathered.rows, gathered.val, gathered.facts.total_steps
     seed_everything(run.seed, verbose=False)
@@ -80,27 +83,37 @@ def refuse_unfit(packing: str, loaded: Loaded, model: Any, rows: AnyRows) -> Non
     found, name = measure(model), type(unwrap_model(model)).__name__
     if not found.causal:
         raise ModelError(
-            f"A later token changes an earlier prediction of {name}: it would see what it is to learn. An encoder needs is_decoder=true "
-            "in its config.json; else take a causal language model."
+            f"A later token changes an earlier prediction of {name}: it would see what it is to learn. "
+            "An encoder needs is_decoder=true in its config.json; else take a causal language model."
         )
     if packing == "best_fit" and not found.packs:
-        raise ConfigError(f"{name} cannot keep packed examples apart: each would see those before it in its row; set data.packing=none.")
+        raise ConfigError(
+            f"{name} cannot keep packed examples apart: each would see those before it in its row; "
+            "set data.packing=none."
+        )
     if found.positions is None:
         return
     loaded.length, longest = min(loaded.length, found.positions), int(max(rows.lengths, default=0))
     if longest > found.positions:
-        raise ConfigError(f"The longest row has {longest:,} tokens, and {name} has {found.positions:,} positions; lower data.max_length.")
+        raise ConfigError(
+            f"The longest row has {longest:,} tokens, and {name} has {found.positions:,} positions; "
+            "lower data.max_length."
+        )
 
 
 def refer(stage: StageModule, loaded: Loaded, rows: AnyRows, val: AnyRows | None) -> None:
-    """Give a stage that has a reference the model of `stage.reference`, and let it compute beforehand what it wants to."""
+    """Give a stage that has a reference the model of `stage.reference`, and let it compute
+    beforehand what it wants to."""
     if not isinstance(stage, PreferenceModule):
         return
     run = stage.run
     if run.stage.reference is not None:
         other = load_named(Hf(path=run.stage.reference, attention=run.model.attention), stage.dtypes.frozen)
         if other.tokenizer.get_vocab() != loaded.tokenizer.get_vocab():
-            raise ConfigError(f"stage.reference={run.stage.reference} has another tokenizer than the model; take one of the same family.")
+            raise ConfigError(
+                f"stage.reference={run.stage.reference} has another tokenizer than the model; "
+                "take one of the same family."
+            )
         stage.take_reference(other.model)
     parts = [part for part in (rows, val) if isinstance(part, PreferenceDataset)]
     stage.before_fit(parts, find_cache_root(), torch.device(device(run.trainer)))
@@ -121,11 +134,15 @@ def make_private(stage: StageModule, rows: AnyRows, secret: int, pieces: int) ->
     run = stage.run
     assert isinstance(rows, TokenDataset)  # privacy refuses the stages that compare
     size = run.trainer.global_batch_size
-    stage.set_mechanism(build(run.privacy, stage.model, rows=len(rows), batch_size=size, total_steps=stage.total_steps, secret=secret))
+    stage.set_mechanism(
+        build(run.privacy, stage.model, rows=len(rows), batch_size=size, total_steps=stage.total_steps, secret=secret)
+    )
     assert stage.mechanism is not None
     rate, count = stage.mechanism.rate, len(rows)
     say(describe_unit(*count_duplicates(rows), pieces))
-    return PoissonSampler(rows.lengths, size, run.trainer.micro_batch_size, lambda step: draw_rows(secret, step, count, rate))
+    return PoissonSampler(
+        rows.lengths, size, run.trainer.micro_batch_size, lambda step: draw_rows(secret, step, count, rate)
+    )
 
 
 def shared_rows(report: DataReport) -> int:

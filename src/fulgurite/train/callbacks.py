@@ -44,7 +44,8 @@ class RunCallbacks:
 
 
 def build_chosen(context: CallbackContext) -> tuple[list[Callback], list[Callback]]:
-    """The callbacks of `callback=[...]`: those that see a step before its row is written, and those that see it afterwards.
+    """The callbacks of `callback=[...]`: those that see a step before its row is written,
+    and those that see it afterwards.
 
     What writes to trackers alone is built in the first process only, which has them.
     """
@@ -64,16 +65,23 @@ def build_chosen(context: CallbackContext) -> tuple[list[Callback], list[Callbac
 def build_callbacks(context: CallbackContext, identity: dict[str, Any], own: Sequence[Callback] = ()) -> RunCallbacks:
     """Builds the callbacks of a run. `own` are a person's, which see each step before ours write it.
 
-    A row of metrics is written before the checkpoint that knows its step. Lightning moves the callbacks that save checkpoints to the
-    end of the list.
+    A row of metrics is written before the checkpoint that knows its step. Lightning moves the callbacks that save
+    checkpoints to the end of the list.
     """
     run, folder, total_steps = context.run, context.folder, context.total_steps
-    record = MetricsLogger(MetricsFile(folder / "metrics.jsonl"), log_every=run.trainer.log_every, total_steps=total_steps)
+    record = MetricsLogger(
+        MetricsFile(folder / "metrics.jsonl"), log_every=run.trainer.log_every, total_steps=total_steps
+    )
     checkpoints = Checkpoints(
-        folder / "checkpoints", run.trainer.save_every, run.trainer.keep_checkpoints, identity=identity, allow=run.resume.allow
+        folder / "checkpoints", run.trainer.save_every, run.trainer.keep_checkpoints, identity=identity,
+        allow=run.resume.allow
     )
     stop = SignalHandler(checkpoints)
-    early_stopping = BestEarlyStopping(run.trainer.early_stopping_patience) if run.trainer.early_stopping_patience is not None else None
+    early_stopping = (
+        BestEarlyStopping(run.trainer.early_stopping_patience)
+        if run.trainer.early_stopping_patience is not None
+        else None
+    )
     private = [PrivacyFile(folder / "privacy.json")] if run.private else []
     trial = [OptunaPruning(report(run.sweep), run.sweep.metric, total_steps)] if run.sweep.trial is not None else []
     before, after = build_chosen(context)

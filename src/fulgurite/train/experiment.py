@@ -1,4 +1,5 @@
-"""A run as one object: `fulgurite.experiment("stage=dpo", ...)`, and what `fulgurite train` and `fulgurite plan` call."""
+"""A run as one object: `fulgurite.experiment("stage=dpo", ...)`, and what `fulgurite train`
+and `fulgurite plan` call."""
 
 from __future__ import annotations
 
@@ -22,10 +23,11 @@ from fulgurite.train.probe import measure
 class Experiment(Pieces):
     """A run, built piece by piece when a piece is first asked for.
 
-    `config` is the resolved config, `data` a LightningDataModule, `module` the stage's LightningModule and `trainer` the Lightning
-    Trainer of `fulgurite train`. `fit()` trains; a Trainer of one's own trains with `trainer.fit(experiment.module,
-    datamodule=experiment.data)` and gives the same losses. Words that are wrong raise ConfigError when the experiment is made; data,
-    models and rules that refuse the run raise RequestError when a piece needs them.
+    `config` is the resolved config, `data` a LightningDataModule, `module` the stage's LightningModule and `trainer`
+    the Lightning Trainer of `fulgurite train`. `fit()` trains; a Trainer of one's own trains with
+    `trainer.fit(experiment.module, datamodule=experiment.data)` and gives the same losses.
+    Words that are wrong raise ConfigError when the experiment is made; data, models and rules that refuse the run raise
+    RequestError when a piece needs them.
     """
 
     @property
@@ -45,9 +47,13 @@ class Experiment(Pieces):
         """
         run = self.composed.run
         if "assembled" in vars(self) and self.module.has_trained:
-            raise ConfigError("This experiment has been trained: make a new one with fulgurite.experiment(...) to train again.")
+            raise ConfigError(
+                "This experiment has been trained: make a new one with fulgurite.experiment(...) to train again."
+            )
         if run.sweep.knobs and not self.composed.multirun and run.sweep.trial is None:
-            raise ConfigError("A search is several runs: write fulgurite train -m before the words, as in -m +sweep=sft_lora.")
+            raise ConfigError(
+                "A search is several runs: write fulgurite train -m before the words, as in -m +sweep=sft_lora."
+            )
         if run.lr_finder.enabled:
             find(self)
         else:
@@ -55,9 +61,12 @@ class Experiment(Pieces):
 
 
 def experiment(*words: str, config_dir: str | Path | None = None, callbacks: Sequence[Callback] = ()) -> Experiment:
-    """The run that the words of the command line name: `group=option`, `parameter=value`, `plugins=[module]`, `resume.run=folder`.
+    """The run that the words of the command line name: `group=option`, `parameter=value`,
+    `plugins=[module]`, `resume.run=folder`.
 
     `config_dir` is a folder of options of one's own; `callbacks` are Lightning callbacks that see the run beside ours.
     Raises ConfigError for words that are wrong, in the sentence of the command line.
     """
-    return Experiment(compose(restore_words(list(words)), Path(config_dir) if config_dir is not None else None), callbacks=callbacks)
+    return Experiment(
+        compose(restore_words(list(words)), Path(config_dir) if config_dir is not None else None), callbacks=callbacks
+    )

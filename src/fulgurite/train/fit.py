@@ -1,4 +1,5 @@
-"""`fulgurite train` from its first word to its last: folder, status, the loop with its answer to a lack of memory, the closing words."""
+"""`fulgurite train` from its first word to its last: folder, status, the loop with its answer to a lack of
+memory, the closing words."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def train(pieces: Pieces) -> None:
 
 
 def fit_in_memory(pieces: Pieces) -> RunEnding:
-    """Trains to the end. Out of memory halves the micro-batch once; TrainingFailed the second time, and if the weights do not fit.
+    """Trains to the end. Out of memory halves the micro-batch once; TrainingFailed the second time,
+    and if the weights do not fit.
 
     Trackers stay open over both parts: a run is one run to them, with each row once.
     """
@@ -66,7 +68,9 @@ def fit_in_memory(pieces: Pieces) -> RunEnding:
             write_run(pieces.folder, pieces.composed)
             for tracker in trackers:
                 tracker.go_back()
-                tracker.correct(KNOB, pieces.composed.run.trainer.micro_batch_size, pieces.composed.provenance[KNOB].reason)
+                tracker.correct(
+                    KNOB, pieces.composed.run.trainer.micro_batch_size, pieces.composed.provenance[KNOB].reason
+                )
     except BaseException:
         for tracker in trackers:
             tracker.let_go()
@@ -96,7 +100,8 @@ def prepare(pieces: Pieces) -> None:
 
 
 def fit_once(pieces: Pieces) -> Shortage | None:
-    """Lightning's loop; if memory ran out, what is known of it. The error is let go, and with it what its frames hold."""
+    """Lightning's loop; if memory ran out, what is known of it. The error is let go,
+    and with it what its frames hold."""
     stage, trainer = pieces.module, pieces.trainer
     try:
         with pieces.callbacks.stop.listening():

@@ -1,13 +1,16 @@
-"""Starts one process for each device of this machine, watches them, and ends them all together with one line and one status.
+"""Starts one process for each device of this machine, watches them, and ends them all together
+with one line and one status.
 
-Two launchers were looked at and cannot take its place, because the exit statuses 2, 3, 130 and 143, the single error line and the
-checkpoint after a signal are part of the command:
+Two launchers were looked at and cannot take its place, because the exit statuses 2, 3, 130 and 143,
+the single error line and the checkpoint after a signal are part of the command:
 
-- torchrun (torch 2.13, `torch.distributed.run`, and `elastic.multiprocessing.start_processes` below it) ends with status 1 whatever
-  its processes ended with, prints a traceback of its own, sends SIGTERM to the other ranks as soon as one has ended, kills them 30
-  seconds after a signal in the middle of a long step, and does not hand on SIGUSR1. Its API needs torch in the launcher.
-- Lightning (2.6, `_SubprocessScriptLauncher`) makes the command itself rank 0, starts the others by the command line that Hydra has
-  rewritten, and answers the end of any of them with SIGKILL for all, rank 0 included: nothing is saved and no status is left.
+- torchrun (torch 2.13, `torch.distributed.run`, and `elastic.multiprocessing.start_processes` below it) ends with
+  status 1 whatever its processes ended with, prints a traceback of its own, sends SIGTERM to the other ranks as soon as
+  one has ended, kills them 30 seconds after a signal in the middle of a long step, and does not hand on SIGUSR1.
+  Its API needs torch in the launcher.
+- Lightning (2.6, `_SubprocessScriptLauncher`) makes the command itself rank 0, starts the others by the command line
+  that Hydra has rewritten, and answers the end of any of them with SIGKILL for all, rank 0 included:
+  nothing is saved and no status is left.
 
 Whoever prefers torchrun or Slurm starts the same command with it (`strategy/ranks.py`); the exit status is then theirs.
 """
@@ -156,7 +159,11 @@ class Launch:
             for rank in alive:
                 rank.poll()
             self._look(now)
-            first = [rank for rank in self.ranks if rank.ended is not None and (rank.child.returncode or rank is self.ranks[0])]
+            first = [
+                rank
+                for rank in self.ranks
+                if rank.ended is not None and (rank.child.returncode or rank is self.ranks[0])
+            ]
             if first:
                 self.deadline = min(self.deadline, now + GRACE)
             if now > self.deadline and not self._may_go_on(bool(first)):
@@ -173,8 +180,8 @@ class Launch:
             elif rank.stopped is None:
                 rank.stopped = now
                 say(
-                    f"warning: rank {rank.number} (process {rank.child.pid}) is stopped, as by SIGSTOP; continue it within {STOPPED:g} s "
-                    f"(kill -CONT {rank.child.pid}), or the run ends."
+                    f"warning: rank {rank.number} (process {rank.child.pid}) is stopped, as by SIGSTOP; "
+                    f"continue it within {STOPPED:g} s (kill -CONT {rank.child.pid}), or the run ends."
                 )
         self._looked = now
         stopped = [rank for rank in self.alive() if rank.stopped is not None]
@@ -184,7 +191,8 @@ class Launch:
             self.deadline = now
 
     def _may_go_on(self, failed: bool) -> bool:
-        """Whether ranks that were asked once to leave are still busy with their step: a long one is worth waiting for."""
+        """Whether ranks that were asked once to leave are still busy with their step:
+        a long one is worth waiting for."""
         if failed or len(self.signals) != 1:
             return False
         if all(rank.idle or rank.state() == "stopped" for rank in self.alive()):
@@ -232,17 +240,26 @@ class Launch:
                 memory = ", as when memory runs out" if -code == signal.SIGKILL else ""
                 return f"Rank {rank.number} of {self.world_size} was killed by {_name(-code)}{memory}. {self._left()}"
             if code or any(other.report is not None and other.report.lost for other in self.ranks):
-                return f"Rank {rank.number} of {self.world_size} left with exit status {code} and gave no reason. {self._left()}"
+                return (
+                    f"Rank {rank.number} of {self.world_size} left with exit status {code} and gave no reason. "
+                    f"{self._left()}"
+                )
         return ""
 
     def _stuck(self, stuck: list[Rank], stopped: int) -> tuple[int, str]:
         worst = next((rank for rank in stuck if rank.killed == "stopped"), stuck[0])
-        state = {"stopped": "it was stopped, as by SIGSTOP", "idle": "it stood still"}.get(worst.killed, "it was still computing")
+        state = {"stopped": "it was stopped, as by SIGSTOP", "idle": "it stood still"}.get(
+            worst.killed, "it was still computing"
+        )
         if stopped:
-            why = f"Stopped by {_name(self.signals[0])}: rank {worst.number} of {self.world_size} did not leave ({state}) and was killed."
+            why = (
+                f"Stopped by {_name(self.signals[0])}: rank {worst.number} of {self.world_size} did not leave "
+                f"({state}) and was killed."
+            )
             return stopped, f"{why} {self._left()}"
         return TrainingFailed.exit_status, (
-            f"Rank {worst.number} of {self.world_size} did not answer the others ({state}) and was killed. {self._left()}"
+            f"Rank {worst.number} of {self.world_size} did not answer the others ({state}) and was killed. "
+            f"{self._left()}"
         )
 
     def _left(self) -> str:
@@ -255,8 +272,8 @@ class Launch:
 
 
 def launch(words: Sequence[str], processes: int, folder: Path | None, node_rank: int = 0, num_nodes: int = 1) -> int:
-    """Run `python -m fulgurite <words>` once for each rank of this machine, in the run folder `folder` (None if another machine
-    names it); prints one error line and returns the exit status.
+    """Run `python -m fulgurite <words>` once for each rank of this machine, in the run folder `folder` (None if another
+    machine names it); prints one error line and returns the exit status.
 
     Signals are handed on, so that the ranks save and leave together; if one rank fails the others are ended.
     """

@@ -1,7 +1,7 @@
 """What Fulgurite replaces of Lightning, why, and where: everything else is Lightning's own.
 
-`REPLACED` names each piece, what Lightning (2.6) does instead, measured, and the test that fails when a new version of Lightning makes
-the piece unnecessary. Code that exists only because of Lightning's Trainer is in this module.
+`REPLACED` names each piece, what Lightning (2.6) does instead, measured, and the test that fails when a new version of
+Lightning makes the piece unnecessary. Code that exists only because of Lightning's Trainer is in this module.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ class Replacement:
 REPLACED = (
     Replacement(
         "the mean over a step",
-        "averages the means of the micro-batches, so that a token of a short micro-batch counts more than one of a long one",
+        "averages the means of the micro-batches, so that a token of a short micro-batch counts more than one of a "
+        "long one",
         "fulgurite.stage.base:StageModule.training_step", "test_lightning_averages_the_means_of_micro_batches",
     ),
     Replacement(
         "the last step of an epoch",
-        "divides a window of fewer micro-batches by the configured number; our sampler gives every step the same number",
+        "divides a window of fewer micro-batches by the configured number; our sampler gives every step the same "
+        "number",
         "fulgurite.data.sampler:StepSampler", "test_lightning_divides_a_partial_window_by_the_configured_number",
     ),
     Replacement(
@@ -47,11 +49,13 @@ REPLACED = (
         "fulgurite.stage.base:StageModule._refuse_nonfinite", "test_lightning_trains_on_after_a_loss_that_is_no_number",
     ),
     Replacement(
-        "checkpoint files", "writes one file with pickle, which is neither atomic across file systems nor flushed to the disk",
+        "checkpoint files",
+        "writes one file with pickle, which is neither atomic across file systems nor flushed to the disk",
         "fulgurite.checkpoint.io:FolderCheckpointIO", "test_lightnings_checkpoint_is_a_pickle",
     ),
     Replacement(
-        "when checkpoints are saved", "saves inside the hooks of a step, before its evaluation and its rows of metrics are done",
+        "when checkpoints are saved",
+        "saves inside the hooks of a step, before its evaluation and its rows of metrics are done",
         "fulgurite.callback.checkpoint:Checkpoints", "test_lightning_saves_before_the_evaluation_of_the_step",
     ),
     Replacement(
@@ -78,12 +82,15 @@ REPLACED = (
 
 
 def fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, checkpoint: Path | None = None) -> None:
-    """Runs `trainer.fit`. Raises Interrupted if code beside ours raised KeyboardInterrupt, which Lightning answers with SystemExit."""
+    """Runs `trainer.fit`. Raises Interrupted if code beside ours raised KeyboardInterrupt,
+    which Lightning answers with SystemExit."""
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
     except SystemExit as left:
         if isinstance(left.__context__, KeyboardInterrupt):
-            raise Interrupted("Interrupted by a KeyboardInterrupt in the training step; earlier checkpoints are whole.") from left
+            raise Interrupted(
+                "Interrupted by a KeyboardInterrupt in the training step; earlier checkpoints are whole."
+            ) from left
         raise
 
 

@@ -1,6 +1,8 @@
-"""The arithmetic of a range test: the rates, the smoothed loss, the rates that the curve proposes. Plain numbers, no torch.
+"""The arithmetic of a range test: the rates, the smoothed loss, the rates that the curve
+proposes. Plain numbers, no torch.
 
-Smith, Cyclical Learning Rates, https://arxiv.org/abs/1506.01186: the best rates lie where the loss falls, below where it rises.
+Smith, Cyclical Learning Rates, https://arxiv.org/abs/1506.01186: the best rates lie where the loss
+falls, below where it rises.
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH = 0.25
-"""Decades: the width of the smoothing. It looks to both sides, so that the curve does not lag behind the rate as a running mean does."""
+"""Decades: the width of the smoothing. It looks to both sides, so that the curve does not lag behind the
+rate as a running mean does."""
 RISEN = 1.3
-"""A smoothed loss of so many times the first has diverged. fastai waits for 4 times, which a model of language rarely reaches."""
+"""A smoothed loss of so many times the first has diverged. fastai waits for 4 times,
+which a model of language rarely reaches."""
 
 
 def rate(step: int, low: float, high: float, steps: int) -> float:
@@ -32,7 +36,8 @@ def smooth(rates: Sequence[float], losses: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a curve says. `lowest` is the rate of the lowest loss; `rise` where it passed its start again, or went up for good."""
+    """What a curve says. `lowest` is the rate of the lowest loss; `rise` where it passed its start
+    again, or went up for good."""
 
     rate: float
     steepest: float
@@ -42,7 +47,8 @@ class Proposal:
 
 
 def propose(rates: Sequence[float], smoothed: Sequence[float]) -> Proposal | None:
-    """The rate of the steepest fall per decade, at most a tenth of the rate where the loss rises; None where it never falls.
+    """The rate of the steepest fall per decade, at most a tenth of the rate where the loss
+    rises; None where it never falls.
 
     The tenth is fastai's rule (its lr_find, "minimum / 10"); the steepest point is Smith's and Lightning's.
     """
@@ -51,11 +57,16 @@ def propose(rates: Sequence[float], smoothed: Sequence[float]) -> Proposal | Non
     if bottom == 0 or start - smoothed[bottom] < 0.01 * abs(start):
         return None
     places = [math.log10(r) for r in rates]
-    falls = {i: (smoothed[i + 1] - smoothed[i - 1]) / (places[i + 1] - places[i - 1]) for i in range(1, min(bottom + 1, len(rates) - 1))}
+    falls = {
+        i: (smoothed[i + 1] - smoothed[i - 1]) / (places[i + 1] - places[i - 1])
+        for i in range(1, min(bottom + 1, len(rates) - 1))
+    }
     steepest = rates[min(falls, key=falls.__getitem__)] if falls else rates[bottom]
     rise = next((rates[i] for i in range(bottom, len(rates)) if smoothed[i] > start), None)
     if rise is not None and rise / 10 < steepest:
-        return Proposal(rise / 10, steepest, rates[bottom], rise, f"a tenth of {rise:.2g}, where the loss is above its start again")
+        return Proposal(
+            rise / 10, steepest, rates[bottom], rise, f"a tenth of {rise:.2g}, where the loss is above its start again"
+        )
     return Proposal(steepest, steepest, rates[bottom], rise, "where the loss falls fastest per decade of the rate")
 
 
@@ -63,6 +74,11 @@ def verdict(found: float, derived: float) -> str:
     """How a proposal compares with the rate that the run would take."""
     times = found / derived
     if 1 / 3 <= times <= 3:
-        return f"optim.lr={derived:.2g}, which the run takes, agrees with it: within a factor of 3 the curve cannot tell"
+        return (
+            f"optim.lr={derived:.2g}, which the run takes, agrees with it: within a factor of 3 the curve cannot tell"
+        )
     more = f"{times:.2g} times" if times > 1 else f"a {1 / times:.2g}th of"
-    return f"that is {more} the optim.lr={derived:.2g} which the run takes; try both, or search: -m optim.lr={derived:.2g},{found:.2g}"
+    return (
+        f"that is {more} the optim.lr={derived:.2g} which the run takes; try both, or search: "
+        f"-m optim.lr={derived:.2g},{found:.2g}"
+    )

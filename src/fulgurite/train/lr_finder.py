@@ -1,9 +1,11 @@
-"""`fulgurite train +find=lr`: a run whose rate grows from step to step; the curve is drawn and kept, what was trained is not.
+"""`fulgurite train +find=lr`: a run whose rate grows from step to step; the curve is drawn and
+kept, what was trained is not.
 
-Lightning's Tuner.lr_find was read and not taken. It gives every parameter group one rate (LoRA+, layer decay and Muon lose theirs),
-reads the loss of the last micro-batch as Lightning scales it and not that of the step, writes a pickled checkpoint, and looks for
-the steepest fall over the rate rather than its logarithm, which favours the lowest rates. Ours is the run's own stage, optimizer
-and exact step, under a schedule that multiplies the rate of every group alike.
+Lightning's Tuner.lr_find was read and not taken. It gives every parameter group one rate (LoRA+,
+layer decay and Muon lose theirs), reads the loss of the last micro-batch as Lightning scales it and not that of the
+step, writes a pickled checkpoint, and looks for the steepest fall over the rate rather than its logarithm,
+which favours the lowest rates. Ours is the run's own stage, optimizer and exact step,
+under a schedule that multiplies the rate of every group alike.
 """
 
 from __future__ import annotations
@@ -100,12 +102,16 @@ def measure(pieces: Pieces) -> Curve:
         gc.collect()  # modules and trainer point at each other
         pieces.composed = halve(pieces.composed, found.step)
         micro_batch = pieces.composed.run.trainer.micro_batch_size
-        say(f"Out of memory at step {found.step}: the test begins again with {KNOB}={micro_batch} and the same mathematics.")
+        say(
+            f"Out of memory at step {found.step}: the test begins again with {KNOB}={micro_batch} and the same "
+            "mathematics."
+        )
     raise AssertionError("the second shortage is raised")
 
 
 def climb(pieces: Pieces) -> Curve | Shortage:
-    """The curve of one test; if memory ran out, what is known of it. No checkpoint, sample or row of metrics is written."""
+    """The curve of one test; if memory ran out, what is known of it. No checkpoint, sample or
+    row of metrics is written."""
     curve, stage = Curve(), pieces.module
     stage.resumes_from = None  # the test begins with the weights of the start, whatever the folder holds
     trainer = pieces.trainer_with([curve, ProgressLine(stage.total_steps)])

@@ -1,7 +1,9 @@
-"""A trial step before training: forward and backward of the longest rows at the derived micro-batch, of which nothing is kept.
+"""A trial step before training: forward and backward of the longest rows at the derived
+micro-batch, of which nothing is kept.
 
-A micro-batch that does not fit is found now, not after hours when the longest rows have their turn. A run that was tried is bit for
-bit one that was not. Lightning's BatchSizeFinder was looked at: it takes the first batches, steps on them, and restores a checkpoint.
+A micro-batch that does not fit is found now, not after hours when the longest rows have their turn.
+A run that was tried is bit for bit one that was not. Lightning's BatchSizeFinder was looked at:
+it takes the first batches, steps on them, and restores a checkpoint.
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ from fulgurite.train.oom import KNOB, Shortage, failure
 from fulgurite.trainer.device import device
 
 NEEDLESS = 0.5
-"""The share of a CPU's free memory below which an estimate is believed: the worst of the measured settings needed 1.15 times what was
-estimated (README, Memory), and others share the machine; a micro-batch takes seconds there, on a GPU none."""
+"""The share of a CPU's free memory below which an estimate is believed: the worst of the measured settings needed 1.15
+times what was estimated (README, Memory), and others share the machine; a micro-batch takes
+seconds there, on a GPU none."""
 
 
 def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: Seen) -> Composed:
@@ -86,7 +89,9 @@ def untried(composed: Composed, stage: StageModule, rows: AnyRows, seen: Seen) -
     if not type(stage).__module__.startswith("fulgurite."):
         return "the loss of a person's own stage may ask for its trainer, and there is none yet"
     if run.trainer.compile:
-        return "compiling for the longest rows takes minutes, and graphs compiled in another order may compute other bits"
+        return (
+            "compiling for the longest rows takes minutes, and graphs compiled in another order may compute other bits"
+        )
     if seen.machine.device == "cpu" and sys.platform != "linux":
         return "memory is granted and swapped there, never refused"
     rather = NEEDLESS * seen.machine.memory_free
@@ -97,7 +102,8 @@ def untried(composed: Composed, stage: StageModule, rows: AnyRows, seen: Seen) -
 
 
 def goes_through(stage: StageModule, batch: Batch, model: ModelFacts, rows: int) -> bool:
-    """Whether memory suffices for the micro-batch beside what a run holds from its second step on: gradients and optimizer state."""
+    """Whether memory suffices for the micro-batch beside what a run holds from its second step on:
+    gradients and optimizer state."""
     run, here = stage.run, stage.device
     accumulates = run.stage.examples_a_step(run.trainer.global_batch_size) > rows
     trained = [p for p in stage.parameters() if p.requires_grad]
@@ -146,7 +152,8 @@ def as_it_was(stage: nn.Module) -> Iterator[None]:
 
 
 def _insides(module: nn.Module) -> list[tuple[Any, Any]]:
-    """The module's own dicts, lists and sets with copies of them. They are filled anew in place: hooks are found by their dict."""
+    """The module's own dicts, lists and sets with copies of them. They are filled anew in place:
+    hooks are found by their dict."""
     return [(value, value.copy()) for value in vars(module).values() if isinstance(value, dict | list | set)]
 
 
@@ -154,8 +161,8 @@ def _insides(module: nn.Module) -> list[tuple[Any, Any]]:
 def refusing(kind: str, free: int) -> Iterator[None]:
     """Within, a CPU's process is refused what goes beyond the free memory, as an error that can be caught.
 
-    Linux else grants it, and kills the process that touches it. RLIMIT_DATA counts what is private and writable, not the files that
-    are mapped, as RLIMIT_AS would.
+    Linux else grants it, and kills the process that touches it. RLIMIT_DATA counts what is private and writable,
+    not the files that are mapped, as RLIMIT_AS would.
     """
     if kind != "cpu" or sys.platform != "linux":
         yield

@@ -27,8 +27,9 @@ def opening(pieces: Pieces) -> str:
     lines += derived_lines(composed)
     if run.private:
         lines.append(
-            f"  trainer.max_grad_norm is off: each row's gradient is clipped to privacy.max_grad_norm = {run.privacy.max_grad_norm:g}; "
-            "a step draws each row by chance, and a row's loss is the mean over its own labels"
+            "  trainer.max_grad_norm is off: each row's gradient is clipped to privacy.max_grad_norm = "
+            f"{run.privacy.max_grad_norm:g}; a step draws each row by chance, and a row's loss is the mean over its "
+            "own labels"
         )
     lines.append(f"run folder {pieces.folder}" + (f", going on from {checkpoint.name}" if checkpoint else ""))
     return "\n".join(lines)
@@ -49,7 +50,9 @@ def closing(pieces: Pieces, how: RunEnding) -> str:
     stage, trainer, folder = pieces.module, pieces.trainer, pieces.folder
     last = stage.step_record.get("train/loss")
     val = trainer.callback_metrics.get("val/loss")
-    numbers = ", ".join(f"{name} {float(x):.3f}" for name, x in (("train loss", last), ("validation loss", val)) if x is not None)
+    numbers = ", ".join(
+        f"{name} {float(x):.3f}" for name, x in (("train loss", last), ("validation loss", val)) if x is not None
+    )
     talk = {f"fulgurite chat run={folder}": "talk with it"} if pieces.composed.run.stage.speaks else {}
     next_steps = {
         **talk,
@@ -70,6 +73,7 @@ def stopped_early(pieces: Pieces) -> str:
     """At which step, why, and which checkpoint is the best."""
     kept, step, total = pieces.callbacks.checkpoints, pieces.trainer.global_step, pieces.module.total_steps
     return (
-        f"Stopped early at step {step:,} of {total:,}: val/loss has not fallen below its {kept.best_value:.4g} of step {kept.best_step} "
-        f"in {pieces.composed.run.trainer.early_stopping_patience} evaluations. The best checkpoint is {kept.folder / 'best'}."
+        f"Stopped early at step {step:,} of {total:,}: val/loss has not fallen below its {kept.best_value:.4g} of step "
+        f"{kept.best_step} in {pieces.composed.run.trainer.early_stopping_patience} evaluations. "
+        f"The best checkpoint is {kept.folder / 'best'}."
     )

@@ -1,8 +1,9 @@
 """Out of memory: known when it is seen, answered once by half the micro-batch, then told in one line.
 
-The run goes on from its newest checkpoint, or from its beginning, as after a kill: steps are units of the mathematics, and their
-gradient is that of all label tokens whatever the micro-batches. Lightning's BatchSizeFinder was looked at: it tries sizes on
-fresh steps before training and gives up on data of uneven length; accelerate's find_executable_batch_size begins the run anew.
+The run goes on from its newest checkpoint, or from its beginning, as after a kill:
+steps are units of the mathematics, and their gradient is that of all label tokens whatever the micro-batches.
+Lightning's BatchSizeFinder was looked at: it tries sizes on fresh steps before training and gives up on data of uneven
+length; accelerate's find_executable_batch_size begins the run anew.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ KNOB = MICRO_BATCH
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """Where memory ran out: the step (from 1; 0 is the trial step), the rows of its micro-batch, the longest of them in tokens, and
-    that row's place."""
+    """Where memory ran out: the step (from 1; 0 is the trial step), the rows of its micro-batch,
+    the longest of them in tokens, and that row's place."""
 
     step: int
     rows: int
@@ -111,7 +112,8 @@ def unloaded(seen: Seen) -> TrainingFailed:
     run, model = seen.run, seen.model
     smaller = run.method.loads_trained and model.frozen_dtype != model.trained_dtype
     remedies = {
-        # the weights are loaded whole before they become four bits: it helps where they are loaded in a smaller dtype, or elsewhere
+        # the weights are loaded whole before they become four bits: it helps where they are loaded in a
+        # smaller dtype, or elsewhere
         "method=qlora": not run.method.quantised and (smaller or seen.machine.device != "cpu"),
         "precision=bf16": not run.method.loads_trained and model.frozen_dtype == "float32" and seen.machine.bf16,
         "a smaller model": True,
@@ -119,11 +121,14 @@ def unloaded(seen: Seen) -> TrainingFailed:
     }
     counted = ""
     if seen.memory is not None and seen.memory.loading is not None:
-        counted = f"the plan counts {_size(seen.memory.loading.total)} for that and {_size(seen.memory.training.total)} for training; "
+        counted = (
+            f"the plan counts {_size(seen.memory.loading.total)} for that and {_size(seen.memory.training.total)} for "
+            "training; "
+        )
     three = [words for words, helps in remedies.items() if helps][-3:]
     return TrainingFailed(
-        f"Out of memory while the weights were loaded and made ready: {counted}{_size(seen.machine.memory_free)} were free on this "
-        f"{seen.machine.device} before. Try {', '.join(three[:-1])} or {three[-1]}."
+        f"Out of memory while the weights were loaded and made ready: {counted}{_size(seen.machine.memory_free)} were "
+        f"free on this {seen.machine.device} before. Try {', '.join(three[:-1])} or {three[-1]}."
     )
 
 

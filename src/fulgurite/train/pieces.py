@@ -76,7 +76,8 @@ class Pieces:
 
     @cached_property
     def ranks(self) -> Ranks:
-        """Which of the run's processes this one is; raises ConfigError if other processes were started than the run has."""
+        """Which of the run's processes this one is; raises ConfigError if other processes were
+        started than the run has."""
         return join_processes(self.composed.run, device(self.composed.run.trainer))
 
     @cached_property
@@ -89,7 +90,8 @@ class Pieces:
 
     @cached_property
     def resume_plan(self) -> ResumePlan | None:
-        """From where the run goes on; None for a fresh run. Raises CheckpointError if it is another run, or has no steps left."""
+        """From where the run goes on; None for a fresh run. Raises CheckpointError if it is another
+        run, or has no steps left."""
         total, folder = self.gathered.facts.total_steps, folder_of(self.composed.run)
         plan = find_resume(self.composed, folder, say) if folder is not None else None
         if plan is not None:
@@ -147,21 +149,27 @@ class Pieces:
             return []
         facts, origins = self.gathered.facts, self.composed.provenance
         known = {name: {"origin": o.origin, "reason": o.reason} for name, o in origins.items()}
-        return list(build_loggers(self.composed.run, self.folder, known, {"total_steps": facts.total_steps, "rows": facts.rows}))
+        return list(
+            build_loggers(self.composed.run, self.folder, known, {"total_steps": facts.total_steps, "rows": facts.rows})
+        )
 
     @cached_property
     def trainer(self) -> Trainer:
         """The Lightning Trainer of `fulgurite train`, with its callbacks and trackers."""
-        return self.trainer_with(self.callbacks.every, self.trackers, [build_checkpoint_plugin()], self.gathered.val is not None)
+        return self.trainer_with(
+            self.callbacks.every, self.trackers, [build_checkpoint_plugin()], self.gathered.val is not None
+        )
 
     def trainer_with(
-        self, callbacks: Sequence[Callback], trackers: Sequence[Any] = (), plugins: Sequence[Any] = (), validates: bool = False
+        self, callbacks: Sequence[Callback], trackers: Sequence[Any] = (), plugins: Sequence[Any] = (),
+        validates: bool = False
     ) -> Trainer:
         """A Trainer of the same mathematics with other callbacks, which keeps nothing of its own."""
         micro_batches, total_steps = self.data.micro_batches_per_step, self.gathered.facts.total_steps
         run = self.composed.run
         return build_trainer(
-            run.trainer, run=run, dtypes=self.dtypes, folder=run.run_dir, total_steps=total_steps, micro_batches=micro_batches,
+            run.trainer, run=run, dtypes=self.dtypes, folder=run.run_dir, total_steps=total_steps,
+            micro_batches=micro_batches,
             validates=validates, callbacks=list(callbacks), trackers=list(trackers),
             plugins=list(plugins),
         )

@@ -1,4 +1,5 @@
-"""A short measured probe: the real model, method, optimizer and data, for three micro-batches, of which the last two are timed."""
+"""A short measured probe: the real model, method, optimizer and data, for three micro-batches,
+of which the last two are timed."""
 
 from __future__ import annotations
 
@@ -49,12 +50,22 @@ class _Clock(Callback):  # type: ignore[misc]
 
 
 def measure(pieces: Pieces) -> Timing:
-    """Loads the model and times it; nothing is written. Raises RequestError for runs whose steps are not of one kind."""
+    """Loads the model and times it; nothing is written. Raises RequestError for runs whose
+    steps are not of one kind."""
     gathered = pieces.gathered
     run = pieces.composed.run
     if gathered.encoded.source.reads.prompts or run.private or gathered.facts.processes > 1:
-        what = "privacy" if run.private else "several processes" if gathered.facts.processes > 1 else f"stage={run.stage.name}"
-        raise RequestError(f"--probe cannot time {what}: its steps are not alike; train with trainer.max_steps=2 and read the rate there.")
+        what = (
+            "privacy"
+            if run.private
+            else "several processes"
+            if gathered.facts.processes > 1
+            else f"stage={run.stage.name}"
+        )
+        raise RequestError(
+            f"--probe cannot time {what}: its steps are not alike; train with trainer.max_steps=2 and read the rate "
+            "there."
+        )
     rows = min(run.trainer.micro_batch_size, len(gathered.rows))
     short = with_parts(
         pieces.composed, logger={}, scheduler=Constant(), trainer=replace(run.trainer, global_batch_size=rows),

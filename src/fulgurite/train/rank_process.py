@@ -1,6 +1,7 @@
 """What one of several processes does for its launcher: it ends when the launcher does, and hands its error line to it.
 
-Without this a terminal that closes, or a launcher that is killed, leaves every rank training. Imports nothing heavy: a rank calls
+Without this a terminal that closes, or a launcher that is killed, leaves every rank training. Imports
+nothing heavy: a rank calls
 `follow_launcher` before it loads torch.
 """
 
@@ -50,7 +51,8 @@ def environment(pipe: int, folder: Path | None) -> dict[str, str]:
 
 
 def follow_launcher() -> None:
-    """End this process within 10 s of its launcher's end; does nothing if it has none. Raises Interrupted if it is gone already."""
+    """End this process within 10 s of its launcher's end; does nothing if it has none.
+    Raises Interrupted if it is gone already."""
     said = os.environ.pop(LAUNCHER, "")  # what this process starts is no rank
     if not said:
         return
@@ -64,7 +66,8 @@ def follow_launcher() -> None:
 
 
 def report(found: RankReport) -> bool:
-    """Hand the error line to the launcher, which prints one for all ranks. False if there is no launcher: print it here."""
+    """Hand the error line to the launcher, which prints one for all ranks. False if there is no
+    launcher: print it here."""
     if _Link.pipe is None:
         return False
     try:
