@@ -13,8 +13,8 @@ MEGABYTES = 200
 CODE = """
 import resource, sys
 from fulgurite.data.config import File
-from fulgurite.data.source import build
-source = build(File(path=sys.argv[1:]), stage="sft", seed=1)
+from fulgurite.data.source import build_source
+source = build_source(File(path=sys.argv[1:]), stage="sft", seed=1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 found = source.check()
 print(found.good, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)

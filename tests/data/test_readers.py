@@ -462,7 +462,7 @@ def arrow_bytes(new: Any) -> bytes:
 MUTATE = """
 import random, sys
 from pathlib import Path
-from fulgurite.data.readers import records
+from fulgurite.data.readers import read_records
 from fulgurite.errors import DataError
 whole, place = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])
 chance, refused = random.Random(0), 0
@@ -477,7 +477,7 @@ for n in range(400):
         del mutated[at : at + chance.randrange(1, 9)]
     place.write_bytes(mutated)
     try:
-        list(records(place))
+        list(read_records(place))
     except DataError as error:
         refused += 1
         assert str(error).count(str(place)) == 1, error
@@ -502,7 +502,7 @@ def test_arrow_offsets_that_point_outside_are_refused_before_they_are_read(tmp_p
     whole, offsets = bytes(sink.getvalue()), struct.pack("<3i", 0, 7, 12)
     assert whole.count(offsets) == 1
     (tmp_path / "x.arrow").write_bytes(whole.replace(offsets, struct.pack("<3i", 0, 2_000_000_000, 1_000_000)))
-    code = "import sys; from pathlib import Path; from fulgurite.data.readers import records; list(records(Path(sys.argv[1])))"
+    code = "import sys; from pathlib import Path; from fulgurite.data.readers import read_records; list(read_records(Path(sys.argv[1])))"
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "x.arrow")], capture_output=True, text=True, check=False)
     assert done.returncode == 1, "a crash by a signal is negative"
     assert "DataError" in done.stderr.splitlines()[-1]
@@ -515,11 +515,11 @@ def test_parquet_metadata_that_contradict_themselves_are_one_line(tmp_path: Path
     whole = path.read_bytes()
     begin = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
     code = (
-        "import sys\nfrom pathlib import Path\nfrom fulgurite.data.readers import records\nfrom fulgurite.errors import DataError\n"
+        "import sys\nfrom pathlib import Path\nfrom fulgurite.data.readers import read_records\nfrom fulgurite.errors import DataError\n"
         "whole, path = Path(sys.argv[1]).read_bytes(), Path(sys.argv[1])\n"
         "for at in range(int(sys.argv[2]), len(whole) - 8):\n"
         "    path.write_bytes(whole[:at] + bytes([whole[at] ^ int(sys.argv[3])]) + whole[at + 1:])\n"
-        "    try:\n        list(records(path))\n    except DataError as error:\n        print(error)\n"
+        "    try:\n        list(read_records(path))\n    except DataError as error:\n        print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path), str(begin), "16"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

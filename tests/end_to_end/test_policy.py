@@ -404,9 +404,10 @@ def test_sampling_from_another_policy_stops_before_anything_is_learned(tmp_path:
 
 
 def test_a_reference_that_is_not_the_start_stops_at_step_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fulgurite.stage import policy
+    from fulgurite.stage.reference import AdapterOff
 
-    monkeypatch.setattr(policy, "reference", lambda scorer: lambda batch: scorer.scores(batch)[0].detach() + 0.01)
+    right = AdapterOff.__call__
+    monkeypatch.setattr(AdapterOff, "__call__", lambda self, batch: right(self, batch) + 0.01)
     with pytest.raises(TrainingFailed, match=r"Step 1: the divergence from the reference is off by 0\.01 before anything was learned"):
         tiny(tmp_path, *PPO)
 

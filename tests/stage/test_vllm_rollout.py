@@ -20,7 +20,7 @@ from fulgurite.config.compose import compose
 from fulgurite.config.schema import build
 from fulgurite.errors import ConfigError
 from fulgurite.precision.policy import build as settle
-from fulgurite.stage import config as c
+from fulgurite.stage.config import rollout as c
 from fulgurite.stage.vllm_rollout import VllmRollouts
 
 PROMPTS = [[5, 6, 7], [9, 10, 11, 12], [5, 6, 7], [40, 41]]

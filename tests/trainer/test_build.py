@@ -15,7 +15,8 @@ from fulgurite import experiment
 from fulgurite.config.compose import compose
 from fulgurite.config.stored import with_strategy
 from fulgurite.errors import ConfigError
-from fulgurite.trainer.build import build_profiler, refuse_absent
+from fulgurite.trainer.build import build_profiler
+from fulgurite.trainer.device import refuse_absent
 from fulgurite.trainer.config import Accelerator, Profiler, Trainer
 
 PASSED_ON = [
