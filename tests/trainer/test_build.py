@@ -16,8 +16,8 @@ from fulgurite.config.compose import compose
 from fulgurite.config.stored import with_strategy
 from fulgurite.errors import ConfigError
 from fulgurite.trainer.build import build_profiler
-from fulgurite.trainer.device import refuse_absent
 from fulgurite.trainer.config import Accelerator, Profiler, Trainer
+from fulgurite.trainer.device import refuse_absent
 
 PASSED_ON = [
     "trainer.profiler=simple", "trainer.detect_anomaly=true", "trainer.deterministic=true", "trainer.benchmark=true",
