@@ -9,7 +9,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from tests.end_to_end.runs import losses, rows, tiny, weights
 
 from fulgurite.callback.metrics_logger import MetricsLogger
 from fulgurite.config.compose import compose
+from fulgurite.config.schema import options
 from fulgurite.config.stored import rebuilt
 from fulgurite.errors import CheckpointError, ConfigError, Interrupted
 from fulgurite.explain.search import search
@@ -191,7 +191,7 @@ def test_what_breaks_the_promise_is_refused_in_one_sentence(words: str) -> None:
     ("group", "name", "says"), [("stage", "dpo", "no loss of a single row"), ("method", "oft", "not proven row by row")]
 )
 def test_stages_and_methods_that_are_not_proven_are_refused(group: str, name: str, says: str) -> None:
-    run = replace(compose(["privacy=dp_sgd"]).run, **{group: SimpleNamespace(name=name)})
+    run = replace(compose(["privacy=dp_sgd"]).run, **{group: options(group)[name]()})
     said = DpSgd().refusal(run)
     assert said is not None
     assert f"{group}={name}" in said
