@@ -7,8 +7,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from fulgurite.config.confidence import Sure, sure_of
 from fulgurite.config.run import GROUPS
-from fulgurite.config.schema import Knob, Option, Sure, groups, knob, knobs_of, sure_of
+from fulgurite.config.schema import Knob, Option, groups, knob, knobs_of
 from fulgurite.explain import knob_index as entries
 from fulgurite.explain.citations import ARXIV, PLACES, links
 from fulgurite.explain.search import asked

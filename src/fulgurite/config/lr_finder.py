@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from fulgurite.config.confidence import Sure
 from fulgurite.config.frozen import Freezable
-from fulgurite.config.schema import Empty, Sure, above, between, knob
+from fulgurite.config.schema import Empty, above, between, knob
 
 
 @dataclass(slots=True)

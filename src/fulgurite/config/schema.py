@@ -19,6 +19,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from fulgurite.config.confidence import Sure, sure_of
 from fulgurite.config.frozen import Freezable
 from fulgurite.errors import ConfigError
 
@@ -31,31 +32,6 @@ LARGEST = 2**63 - 1
 T = TypeVar("T")
 LINK = re.compile(r"https://[^\s,;:)]+(?::[^\s,;:)]+)*")
 """A web address inside a source's words."""
-
-
-class Sure(StrEnum):
-    """How sure a knob's source is."""
-
-    measured = "measured"
-    verified = "verified"
-    paper = "paper"
-    practice = "practice"
-    ours = "ours"
-
-
-_SAID = (
-    (Sure.measured, re.compile(r"\bmeasured\b", re.I)),
-    (Sure.ours, re.compile(r"^ours\b", re.I)),
-    (Sure.verified, re.compile(r"\(verified|, verified\)")),
-    (Sure.paper, re.compile(r"arxiv\.org|et al\.|\bpaper\b")),
-    (Sure.practice, re.compile(r"\b(practice|docs|guide|defaults?|TRL|LLaMA-Factory|HF|Lightning|axolotl)\b")),
-)
-"""The words by which a source says how sure it is; the first kind found counts. Docs and other tools' defaults are practice."""
-
-
-def sure_of(source: str) -> Sure | None:
-    """How sure a source is, by its own words; None where they do not say."""
-    return next((sure for sure, said in _SAID if said.search(source)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +57,11 @@ class Range:
             words = f"{low} to {high}"
             if self.open_low and self.open_high:
                 return f"between {low} and {high}, both excluded"
-            return words + (f", {low} excluded" if self.open_low else "") + (f", {high} excluded" if self.open_high else "")
+            return (
+                words
+                + (f", {low} excluded" if self.open_low else "")
+                + (f", {high} excluded" if self.open_high else "")
+            )
         if low is not None:
             return f"above {low}" if self.open_low else f"at least {low}"
         if high is not None:
@@ -125,8 +105,8 @@ class Derived:
 class Empty:
     """What None stands for: in words, and as a rule `(run, facts) -> Derived`.
 
-    `needs` says when the rule can answer: from the "config" alone, from the tokenised "data", or once the "steps" are known.
-    Without a rule None keeps a meaning of its own, which the words tell.
+    `needs` says when the rule can answer: from the "config" alone, from the tokenised "data",
+    or once the "steps" are known. Without a rule None keeps a meaning of its own, which the words tell.
     """
 
     words: str
@@ -206,10 +186,11 @@ def knob(
 ) -> Any:
     """Declare a dataclass field as a knob.
 
-    `raise_when` and `lower_when` say at what sight to move it, or `leave` why nobody should; `interacts` names other knobs and
-    how they meet it; `memory` and `time` what a larger value costs; `misread` what is often taken wrongly. `sure` is needed only
-    where the source's own words do not say how sure it is (`sure_of`). `resolve` is given for text that may name a file or a folder
-    (such as places.resolve_path): it makes a relative path absolute when the run is made, so that the run works from any folder.
+    `raise_when` and `lower_when` say at what sight to move it, or `leave` why nobody should;
+    `interacts` names other knobs and how they meet it; `memory` and `time` what a larger value costs;
+    `misread` what is often taken wrongly. `sure` is needed only where the source's own words do not say how sure it is
+    (`sure_of`). `resolve` is given for text that may name a file or a folder (such as places.resolve_path):
+    it makes a relative path absolute when the run is made, so that the run works from any folder.
     `values` is given for a text that is one of a list to which packages may add.
     Raises TypeError where `None` is the default and `empty` does not say what it stands for.
     """
@@ -248,7 +229,8 @@ class Option(Freezable):
     """Whether a run may choose several options of this group at a time; their knobs then carry the option's name."""
 
     def refusal(self, run: RunConfig) -> str | None:
-        """Why this option cannot be part of `run`, in one sentence with the remedy; None where it can. Asked before torch is loaded."""
+        """Why this option cannot be part of `run`, in one sentence with the remedy; None where it can.
+        Asked before torch is loaded."""
         return None
 
 
@@ -258,7 +240,8 @@ _options: dict[str, dict[str, type[Option]]] = {}
 
 
 def option(group: str, name: str) -> Callable[[OptionT], OptionT]:
-    """Register a dataclass as the option `name` of `group`. Raises ValueError where the name is taken by another class."""
+    """Register a dataclass as the option `name` of `group`. Raises ValueError where the name
+    is taken by another class."""
 
     def register(cls: OptionT) -> OptionT:
         taken = _options.setdefault(group, {}).get(name)
@@ -292,7 +275,8 @@ def declares(option: Option | type[Option], what: str) -> bool:
 
 
 def build(config: Option, *args: Any, **kwargs: Any) -> Any:
-    """Call what `config.builds` names with the config first. Raises ConfigError where that, or a library it needs, cannot be found."""
+    """Call what `config.builds` names with the config first. Raises ConfigError where that, or a library
+    it needs, cannot be found."""
     module, _, function = type(config).builds.partition(":")
     what = f"{config.room}={config.name}"
     try:
@@ -308,7 +292,8 @@ def build(config: Option, *args: Any, **kwargs: Any) -> Any:
 
 
 def _refuse_without(what: str, module: str, error: Exception) -> None:
-    """Raise ConfigError with pip's command where the error is that another library than the option's own is not installed."""
+    """Raise ConfigError with pip's command where the error is that another library than the
+    option's own is not installed."""
     missing = ((isinstance(error, ModuleNotFoundError) and error.name) or "").partition(".")[0]
     if missing and missing != module.partition(".")[0]:
         raise ConfigError(
@@ -357,7 +342,8 @@ def _knobs_of(cls: type) -> tuple[Knob, ...]:
     place = f"{group}.{name}" if getattr(cls, "several", False) else group
     return tuple(
         Knob(
-            name=f.name, type=hints[f.name], default=f.default_factory() if f.default_factory is not MISSING else f.default,
+            name=f.name, type=hints[f.name],
+            default=f.default_factory() if f.default_factory is not MISSING else f.default,
             group=place, option=name, **f.metadata[METADATA],
         )
         for f in fields(cls) if METADATA in f.metadata
@@ -388,7 +374,9 @@ def check(knob: Knob, value: Any) -> None:
         return
     if knob.values is not None and value not in knob.choices:
         raise ConfigError(f"{knob.path}={value} is not allowed: it must be {words_of(knob)}.")
-    numbers = knob.default if isinstance(knob.default, list) and all(isinstance(n, int | float) for n in knob.default) else []
+    numbers = (
+        knob.default if isinstance(knob.default, list) and all(isinstance(n, int | float) for n in knob.default) else []
+    )
     if numbers and isinstance(value, list) and len(value) != len(numbers):
         raise ConfigError(f"{knob.path}={value} is not allowed: it has {len(numbers)} numbers, as in {numbers}.")
     fallback = "leave it empty" if knob.default is None else f"its default is {knob.default}"
@@ -396,7 +384,9 @@ def check(knob: Knob, value: Any) -> None:
         if not isinstance(item, int | float) or isinstance(item, bool):
             continue
         if isinstance(item, int) and abs(item) > LARGEST:
-            raise ConfigError(f"{knob.path} is not allowed: it has more than {len(str(LARGEST)) - 1} digits; {fallback}.")
+            raise ConfigError(
+                f"{knob.path} is not allowed: it has more than {len(str(LARGEST)) - 1} digits; {fallback}."
+            )
         if not math.isfinite(item):
             raise ConfigError(f"{knob.path}={item} is not allowed: it must be a finite number; {fallback}.")
         if knob.bounds is not None and not knob.bounds.holds(item):

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
+from fulgurite.config.confidence import Sure
 from fulgurite.config.frozen import Freezable
-from fulgurite.config.schema import Empty, Sure, at_least, knob
+from fulgurite.config.schema import Empty, at_least, knob
 
 
 class Sampler(StrEnum):

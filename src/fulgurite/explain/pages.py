@@ -6,10 +6,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_type_hints
 
+from fulgurite.config.confidence import Sure
 from fulgurite.config.decision import Decision
 from fulgurite.config.resolve import fill_run
 from fulgurite.config.run import GROUPS, Facts, RunConfig
-from fulgurite.config.schema import Knob, Option, Sure, groups, knobs_of, options, words_of
+from fulgurite.config.schema import Knob, Option, groups, knobs_of, options, words_of
 from fulgurite.explain import bytes_per_weight as sizes
 from fulgurite.explain.choices import Preset, default_options, is_default, presets
 from fulgurite.explain.citations import links

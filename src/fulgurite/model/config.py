@@ -7,9 +7,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fulgurite.config.confidence import Sure
 from fulgurite.config.guard import Allowed
 from fulgurite.config.paths import resolve_path
-from fulgurite.config.schema import Empty, Option, Sure, at_least, find_option, knob, knobs_of, option, options
+from fulgurite.config.schema import Empty, Option, at_least, find_option, knob, knobs_of, option, options
 from fulgurite.files.json import read_object
 from fulgurite.model.validate import MOST_PARAMETERS
 

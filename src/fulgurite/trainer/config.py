@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.config.schema import Derived, Empty, Option, Range, Sure, above, at_least, between, knob, option
+from fulgurite.config.confidence import Sure
+from fulgurite.config.schema import Derived, Empty, Option, Range, above, at_least, between, knob, option
 from fulgurite.strategy.ranks import Starter, read_ranks
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.config.schema import Derived, Empty, Range, Sure, above, at_least, below, between, knob, option
+from fulgurite.config.confidence import Sure
+from fulgurite.config.schema import Derived, Empty, Range, above, at_least, below, between, knob, option
 from fulgurite.optim import default_lrs as rates
 from fulgurite.optim.block_schedule import Order, build_blocks
 from fulgurite.optim.config.base import Optim, without_adapters

@@ -2,8 +2,9 @@
 
 from fulgurite.stage.config.base import GenerativeStage, Stage
 from fulgurite.stage.config.language import Language, Pt, Sft
+from fulgurite.stage.config.ppo import KlControl, Ppo
 from fulgurite.stage.config.preference import Dpo, Kto, PreferenceStage, Rm
-from fulgurite.stage.config.rollout import Engine, Grpo, GrpoLoss, KlControl, Policy, Ppo
+from fulgurite.stage.config.rollout import Engine, Grpo, GrpoLoss, Policy
 
 __all__ = [
     "Dpo",
