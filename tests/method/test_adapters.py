@@ -18,6 +18,7 @@ from fulgurite.config.run import load_options
 from fulgurite.config.schema import build, options
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.export.model import export_main, load_run
+from fulgurite.plan.preflight import refuse_impossible
 from fulgurite.precision.policy import build as settle
 
 IDS = torch.arange(3, 63).reshape(2, 30)
@@ -435,9 +436,10 @@ def test_layers_thaw_from_the_top_and_a_resumed_run_knows_which(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("word", "says"), [("trainer.devices=2", "wait for them"), ("optim=galore", "counts steps for all of them")]
 )
-def test_thawing_is_refused_where_it_cannot_be_right(tmp_path: Path, word: str, says: str) -> None:
+def test_thawing_is_refused_where_it_cannot_be_right(word: str, says: str) -> None:
+    run = compose(["model=tiny", *UNFREEZE, word]).run
     with pytest.raises(ConfigError, match=says):
-        tiny(tmp_path / "run", *UNFREEZE, word)
+        refuse_impossible(run)
 
 
 @pytest.mark.parametrize("words", [

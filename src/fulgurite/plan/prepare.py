@@ -11,9 +11,10 @@ from fulgurite.checkpoint.folder import SLACK
 from fulgurite.config.decision import Decision, Kind, because
 from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import decide, fill, note
-from fulgurite.config.run import Facts, RunConfig
+from fulgurite.config.run import Facts
 from fulgurite.config.schema import build
 from fulgurite.data.cache import find_cache_root
+from fulgurite.data.config import Data
 from fulgurite.data.dataset import AnyRows, split_dataset
 from fulgurite.data.report import DataReport
 from fulgurite.data.source import Source
@@ -23,6 +24,7 @@ from fulgurite.data.tokenized import TokenizedData, tokenize_source
 from fulgurite.model.config import Attention
 from fulgurite.model.generation_config import invalid_fields
 from fulgurite.model.padding import free_padding
+from fulgurite.optim.config import Optim
 from fulgurite.plan.alternatives import cheaper
 from fulgurite.plan.context import DataFacts, Disk, Memory, ModelFacts, Seen
 from fulgurite.plan.data_stats import counted
@@ -35,6 +37,7 @@ from fulgurite.precision.policy import Dtypes
 from fulgurite.run.load import find_base
 from fulgurite.run.resume_plan import preview_resume
 from fulgurite.scheduler.equivalence import build_curve
+from fulgurite.trainer.config import Trainer
 from fulgurite.trainer.device import device, refuse_absent
 
 
@@ -129,7 +132,8 @@ def seen_of(composed: Composed, model: ModelFacts, data: DataFacts, steps: int) 
     run = composed.run
     seen = Seen(
         run, composed.provenance, model, data, machine(run), steps, int(getattr(run.scheduler, "warmup_steps", 0) or 0),
-        disk=disk(run, model), folder=folder_of(run), choices=composed.choices,
+        disk=disk(run.optim, run.trainer, run.data, model), folder=folder_of(run.resume.run, run.run_dir),
+        choices=composed.choices,
         unusual=list(composed.unusual),
     )
     if not run.scheduler.monitors:
@@ -143,13 +147,13 @@ def memory(seen: Seen) -> Memory:
     return estimate(seen.run, seen.model, seen.data.row_lengths if seen.data is not None else None, seen.machine)
 
 
-def folder_of(run: RunConfig) -> Path | None:
-    """The run's folder, where it is named already."""
-    named = run.resume.run or run.run_dir
+def folder_of(resumed: str | None, run_dir: str | None) -> Path | None:
+    """The run's folder if it has a name: that of the run that is resumed, else `run_dir`."""
+    named = resumed or run_dir
     return Path(named) if named is not None else None
 
 
-def disk(run: RunConfig, model: ModelFacts) -> Disk:
+def disk(optim: Optim, trainer: Trainer, data: Data, model: ModelFacts) -> Disk:
     """The bytes of a checkpoint: what is trained and the optimizer's state; the newest are kept, the best, and one
     is being written."""
     shapes = {t.name: t.shape for t in model.tensors if t.trained}
@@ -159,7 +163,7 @@ def disk(run: RunConfig, model: ModelFacts) -> Disk:
         for t in model.tensors
         if t.trained and len(t.shape) == 2 and t.kind not in ("embedding", "head", "adapter")
     ]
-    one = sum(t.bytes for t in model.tensors if t.trained) + run.optim.total_state_bytes(shapes, width, hidden) + SLACK
-    validates = run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None))
-    kept = run.trainer.keep_checkpoints + validates
+    one = sum(t.bytes for t in model.tensors if t.trained) + optim.total_state_bytes(shapes, width, hidden) + SLACK
+    validates = data.val_fraction > 0 or bool(getattr(data, "val_path", None))
+    kept = trainer.keep_checkpoints + validates
     return Disk(one, kept, one * (kept + 1))

@@ -48,11 +48,11 @@ def cluster_environment(ranks: Ranks) -> ClusterEnvironment:
     return LightningEnvironment()
 
 
-def join_processes(run: RunConfig, device: str) -> Ranks:
+def join_processes(devices: int | None, num_nodes: int | None, device: str) -> Ranks:
     """The ranks of this process, whose GPU becomes the current one. Raises ConfigError if other processes were
     started than the run asks for."""
     ranks = settle()
-    check_started(run.trainer.devices or 1, run.trainer.num_nodes or 1, ranks)
+    check_started(devices or 1, num_nodes or 1, ranks)
     if device == "cuda":
         torch.cuda.set_device(ranks.local_rank)  # "cuda" is this one from here on
     return ranks

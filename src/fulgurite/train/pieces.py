@@ -78,7 +78,8 @@ class Pieces:
     def ranks(self) -> Ranks:
         """Which of the run's processes this one is; raises ConfigError if other processes were
         started than the run has."""
-        return join_processes(self.composed.run, device(self.composed.run.trainer))
+        trainer = self.composed.run.trainer
+        return join_processes(trainer.devices, trainer.num_nodes, device(trainer))
 
     @cached_property
     def folder(self) -> Path:
@@ -92,7 +93,8 @@ class Pieces:
     def resume_plan(self) -> ResumePlan | None:
         """From where the run goes on; None for a fresh run. Raises CheckpointError if it is another
         run, or has no steps left."""
-        total, folder = self.gathered.facts.total_steps, folder_of(self.composed.run)
+        total, run = self.gathered.facts.total_steps, self.composed.run
+        folder = folder_of(run.resume.run, run.run_dir)
         plan = find_resume(self.composed, folder, say) if folder is not None else None
         if plan is not None:
             self.composed = decide(self.composed, *plan.adopted)

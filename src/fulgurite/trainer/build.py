@@ -28,7 +28,7 @@ def build(
     """A Trainer that steps `total_steps` times, each over `micro_batches` batches, and evaluates
     every `eval_every` steps."""
     quiet()
-    ranks = join_processes(run, device(config))
+    ranks = join_processes(config.devices, config.num_nodes, device(config))
     return Trainer(
         accelerator="gpu" if device(config) == "cuda" else "cpu",
         devices=config.devices or 1, num_nodes=config.num_nodes or 1, strategy=make(run.strategy, run),
