@@ -66,7 +66,7 @@ class ToyStage(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
     @contextlib.contextmanager
-    def computing(self) -> Iterator[None]:
+    def inference_context(self) -> Iterator[None]:
         yield
 
 
