@@ -144,6 +144,7 @@ def test_a_trial_of_a_process_that_is_gone_is_taken_up_again_and_a_living_one_is
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     study._storage.set_trial_user_attr(kept.trial_of(study, number)._trial_id, "pid", gone.pid)
+    study._storage.set_trial_user_attr(kept.trial_of(study, number)._trial_id, "lock", str(tmp_path / "released.lock"))
     other, _ = kept.ask(study, what.spaces, tmp_path)
     study._storage.set_trial_user_attr(kept.trial_of(study, other)._trial_id, "host", "another-machine")
     assert len(kept.settle(study, what.sweep, tmp_path)) == 1

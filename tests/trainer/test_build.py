@@ -85,5 +85,5 @@ def test_a_config_from_before_there_were_strategies(option: str, accelerator: st
     wanted = {"option": "default", "epochs": 2.0, "accelerator": accelerator, "devices": devices, "num_nodes": 1, "profiler": "none"}
     assert now["trainer"] | wanted == now["trainer"]
     assert with_strategy(now) == now
-    with pytest.raises(ConfigError, match=rf"There is no trainer={option}\. Write "):
+    with pytest.raises(ConfigError, match=f"^trainer={option} is now "):
         compose([f"trainer={option}"])
