@@ -38,7 +38,8 @@ def test_they_stand_in_the_order_that_they_need(tmp_path: Path) -> None:
     made = experiment(*words, "callback=[monitor,device_stats,progress,samples,lr_monitor]", "plan.allow=[steps.too-few]")
     names = [type(callback).__name__ for callback in made.callbacks.every]
     assert names == [
-        "RunFolderGuard", "DeviceStatsMonitor", "LearningRateMonitor", "UpdateRatio", "MetricsLogger", "Samples", "ProgressLine", "Watch", "Checkpoints",
+        "RunFolderGuard", "DeviceStatsMonitor", "LearningRateMonitor", "UpdateRatio", "MetricsLogger", "Samples", "ProgressLine",
+        "Watch", "Checkpoints",
         "SignalHandler",
     ]
     stats, rates = (c for c in made.trainer.callbacks if isinstance(c, DeviceStatsMonitor | LearningRateMonitor))
