@@ -16,6 +16,7 @@ from tests.data.made_records import CALL, TOOL, A, Q, Write, call, nested, pairs
 from fulgurite.data import formats
 from fulgurite.data.config import File, Format
 from fulgurite.data.fields import Fields, Reading, Wrong
+from fulgurite.data.reads import reads_of
 from fulgurite.data.source import _convert, build_source
 from fulgurite.errors import DataError
 
@@ -269,7 +270,7 @@ DETECTED: dict[str, tuple[Any, str, Format | None]] = {
 @pytest.mark.parametrize("name", DETECTED)
 def test_detect(name: str) -> None:
     record, stage, format = DETECTED[name]
-    assert formats.detect_format(record, stage) is format
+    assert formats.detect_format(record, reads_of(stage)) is format
 
 
 # --- whatever a record holds
@@ -320,7 +321,8 @@ def test_any_record_is_read_or_refused_in_one_line(seed: int) -> None:
                 record, random.choice(places_in(record)), random.choice(VALUES), random.choice(KEYS) if random.random() < 0.3 else None,
             )
         for stage in ("sft", "dpo", "kto", "grpo", "pt"):
-            format = formats.detect_format(record, stage) or random.choice([format for format in Format if format is not Format.auto])
+            found = formats.detect_format(record, reads_of(stage))
+            format = found or random.choice([format for format in Format if format is not Format.auto])
             reading = Reading(columnar=random.random() < 0.5)
             try:
                 made = _convert(formats.rename_fields(record, {}, reading), format)

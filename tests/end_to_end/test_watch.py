@@ -68,8 +68,8 @@ TROUBLED: dict[str, tuple[list[str], tuple[int, str]]] = {
     "a rate that moves nothing": (["optim.lr=1e-12", "trainer.max_steps=4", "scheduler=constant"], (4, "adapter-moves")),
     "a rate too low": (["optim.lr=1e-6", "trainer.max_steps=30", "scheduler=constant", "trainer.global_batch_size=16"], (30, "plateau")),
     "few rows by heart": (
-        ["method=full", "optim.lr=1e-2", "data.max_samples=4", "trainer.max_steps=27", "trainer.eval_every=3", "scheduler=constant"],
-        (27, "overfit"),
+        ["method=full", "optim.lr=1e-2", "trainer.max_steps=15", "trainer.eval_every=3", "scheduler=constant"],
+        (15, "overfit"),
     ),
     "a tight limit": (["optim.lr=3e-3", "trainer.max_grad_norm=0.01", "trainer.max_steps=50", "scheduler=constant"], (50, "clip-share")),
     "steps that are rounded away": (
@@ -83,11 +83,20 @@ TROUBLED: dict[str, tuple[list[str], tuple[int, str]]] = {
 }
 
 
+def few_codes(path: Path) -> list[str]:
+    """Four words with codes by chance, one of them held out: nothing that is learned of three helps with the fourth."""
+    chance, words = random.Random(0), ("red", "blue", "green", "grey")
+    rows = [{"prompt": f"What is the code of {word}?", "completion": chance.randbytes(16).hex()} for word in words]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return ["data=file", f"data.path={path}", "data.val_fraction=0.25"]
+
+
 @pytest.mark.parametrize("name", TROUBLED)
 def test_a_run_in_trouble_is_told(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words, expected = TROUBLED[name]
     stage = "rm" if "stage=rm" in words else "sft"
-    folder = tiny(tmp_path / "run", *compared(stage, tmp_path, by_chance=True), *words)
+    data = few_codes(tmp_path / "codes.jsonl") if name == "few rows by heart" else compared(stage, tmp_path, by_chance=True)
+    folder = tiny(tmp_path / "run", *data, *words)
     assert expected in told(folder)
     assert f"({expected[1]}, step {expected[0]}): " in capsys.readouterr().err
     assert "watch.jsonl" in {path.name for path in folder.iterdir()}
@@ -144,7 +153,7 @@ def test_a_first_loss_above_chance_stops_the_run_unless_that_is_allowed(tmp_path
 
 
 def test_an_unknown_rule_is_refused_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"monitor\.ignore=clip-shar names no rule"):
+    with pytest.raises(ConfigError, match=r"monitor\.ignore=clip-shar is no rule"):
         tiny(tmp_path / "run", "monitor.ignore=[clip-shar]")
     assert not (tmp_path / "run").exists()
 

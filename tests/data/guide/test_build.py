@@ -201,7 +201,7 @@ def test_at_most_so_many_are_derived_and_every_knob_comes_first() -> None:
 
 def test_making_it_loads_no_heavy_library() -> None:
     heavy = "[h for h in ('torch', 'transformers', 'lightning') if h in sys.modules]"
-    code = f"import sys, fulgurite.data.guide.build as m; m.files(); print({heavy})"
+    code = f"import sys, fulgurite.data.guide.build as m; m.build_files(); print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
