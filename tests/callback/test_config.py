@@ -39,7 +39,7 @@ def test_they_stand_in_the_order_that_they_need(tmp_path: Path) -> None:
     names = [type(callback).__name__ for callback in made.callbacks.every]
     assert names == [
         "RunFolderGuard", "DeviceStatsMonitor", "LearningRateMonitor", "UpdateRatio", "MetricsLogger", "Samples", "ProgressLine",
-        "Watch", "Checkpoints",
+        "MonitorCallback", "Checkpoints",
         "SignalHandler",
     ]
     stats, rates = (c for c in made.trainer.callbacks if isinstance(c, DeviceStatsMonitor | LearningRateMonitor))

@@ -14,7 +14,7 @@ from fulgurite.callback.metrics_logger import MetricsLogger
 from fulgurite.config.compose import compose
 from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.logger.metrics_file import MetricsFile
-from fulgurite.monitor.callback import Watch
+from fulgurite.monitor.callback import MonitorCallback
 from fulgurite.monitor.history import About
 from fulgurite.monitor.reporter import Reporter
 from fulgurite.monitor.rules import RULES, Moment
@@ -23,9 +23,9 @@ from fulgurite.plan.verdict import refuse_unknown
 from fulgurite.rules.registry import Finding
 
 
-def watch(folder: Path, about: About | None = None, **more: Any) -> Watch:
+def watch(folder: Path, about: About | None = None, **more: Any) -> MonitorCallback:
     """A watch whose clock stands still unless one is given: a busy machine is no finding."""
-    return Watch(Reporter(folder / "watch.jsonl"), about or About("sft", total=99), **{"clock": float} | more)
+    return MonitorCallback(Reporter(folder / "watch.jsonl"), about or About("sft", total=99), **{"clock": float} | more)
 
 
 def told(folder: Path) -> list[dict[str, Any]]:
@@ -127,9 +127,9 @@ def test_the_state_holds_nothing_of_the_clock_and_is_all_there_is(tmp_path: Path
     assert json.dumps(one.state_dict()) == json.dumps(two.state_dict())
     again = watch(tmp_path / "one")
     again.load_state_dict(json.loads(json.dumps(one.state_dict())))
-    assert again.seen.trail == one.seen.trail
-    assert [e.step for e in again.seen.trail.evaluations] == [10, 20, 30]
-    assert again.seen.trail.last["labels"] == 6
+    assert again.seen.history == one.seen.history
+    assert [e.step for e in again.seen.history.evaluations] == [10, 20, 30]
+    assert again.seen.history.last["labels"] == 6
 
 
 class Clock:
@@ -218,5 +218,5 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
 def test_a_checkpoint_of_before_the_watch_lets_the_rules_that_need_the_start_keep_silent(tmp_path: Path) -> None:
     callback = watch(tmp_path, About("sft", total=200, warmup=0))
     for step in range(61, 161):
-        callback.seen.trail.add(step, {"train/loss": 2.0, "train/lr": 1e-4, "train/clipped": 0.0, "train/grad_norm": 1.0}, 500)
+        callback.seen.history.add(step, {"train/loss": 2.0, "train/lr": 1e-4, "train/clipped": 0.0, "train/grad_norm": 1.0}, 500)
         assert list(RULES.find(callback.seen, Moment.step)) == []

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fulgurite.monitor.history import About, Trail, TrainingFacts
+from fulgurite.monitor.history import About, History, TrainingFacts
 from fulgurite.monitor.outcome import RunEnding, ending
 from fulgurite.monitor.rules import RULES, Moment
 from fulgurite.run.status import track_status
@@ -56,11 +56,11 @@ def findings(course: Course, steps: int) -> Iterator[tuple[int, str, dict[str, A
         if step:
             numbers = {f"train/{name}": course.at(values, step) for name, values in course.more.items()}
             numbers = {name: value for name, value in numbers.items() if not math.isnan(value)}
-            seen.trail.add(step, STEADY | numbers | {"train/loss": course.at(course.loss, step)}, course.labels)
+            seen.history.add(step, STEADY | numbers | {"train/loss": course.at(course.loss, step)}, course.labels)
             seen.timed, (seen.waited, seen.computed) = step, (step * s for s in course.seconds)
             yield from ask(step, Moment.step)
         if step in course.evaluations:
-            seen.trail.evaluated(step, course.evaluations[step])
+            seen.history.evaluated(step, course.evaluations[step])
             yield from ask(step, Moment.evaluation)
         if step in course.samples:
             rows += [
@@ -152,11 +152,11 @@ def test_noise_between_healthy_steps_is_no_climb(batch_size: int) -> None:
     assert [rule for _, rule, _ in findings(course, 1000)] == []
 
 
-def told(course: Course, steps: int) -> tuple[Trail, list[dict[str, Any]]]:
-    trail = Trail()
+def told(course: Course, steps: int) -> tuple[History, list[dict[str, Any]]]:
+    history = History()
     for step in range(1, steps + 1):
-        trail.add(step, {"train/loss": course.at(course.loss, step)}, 500)
-    return trail, [
+        history.add(step, {"train/loss": course.at(course.loss, step)}, 500)
+    return history, [
         {"step": step, "rule": rule, "severity": RULES.rules[rule].severity, "values": values}
         for step, rule, values in findings(course, steps)
     ]

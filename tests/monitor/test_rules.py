@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fulgurite.monitor import thresholds as limits
-from fulgurite.monitor.history import About, Trail
+from fulgurite.monitor.history import About, History
 from fulgurite.monitor.history import TrainingFacts as Seen
 from fulgurite.monitor.rules import RULES as REGISTRY
 from fulgurite.monitor.rules.samples import repetition
@@ -25,9 +25,9 @@ BF16 = replace(SFT, nearest=True)
 FALLING = [3 - 0.01 * n + 0.05 * (-1) ** n for n in range(150)]
 
 
-def trail(losses: Iterable[float], labels: int = 500, **more: Iterable[float]) -> Trail:
+def history(losses: Iterable[float], labels: int = 500, **more: Iterable[float]) -> History:
     """Steps with a loss and, by name, further columns of numbers (one number stands for a constant column)."""
-    made, losses = Trail(), list(losses)
+    made, losses = History(), list(losses)
     columns = {name: list(values) if isinstance(values, Iterable) else [values] * len(losses) for name, values in more.items()}
     for n, loss in enumerate(losses):
         record = {"train/loss": loss, "train/lr": 1e-4, "train/grad_norm": 0.5, "train/clipped": 0.0}
@@ -35,17 +35,17 @@ def trail(losses: Iterable[float], labels: int = 500, **more: Iterable[float]) -
     return made
 
 
-def updates(ratios: dict[int, float], lr: float = 1e-4, losses: Iterable[float] = FALLING) -> Trail:
-    made = Trail()
+def updates(ratios: dict[int, float], lr: float = 1e-4, losses: Iterable[float] = FALLING) -> History:
+    made = History()
     for n, loss in enumerate(list(losses)[: max(ratios)]):
         more = {"train/update_ratio": ratios[n + 1]} if n + 1 in ratios else {}
         made.add(n + 1, {"train/loss": loss, "train/lr": lr, "train/grad_norm": 0.5, "train/clipped": 0.0, **more}, 500)
     return made
 
 
-def evaluated(*pairs: tuple[float, float]) -> Trail:
+def evaluated(*pairs: tuple[float, float]) -> History:
     """Evaluations, each after ten steps at a training loss."""
-    made = Trail()
+    made = History()
     for number, (train, val) in enumerate(pairs, 1):
         for step in range(10 * number - 9, 10 * number + 1):
             made.add(step, {"train/loss": train}, 500)
@@ -64,7 +64,7 @@ def samples(answers: list[str], step: int = 900, stopped: bool | list[bool] = Tr
 def compared(about: About, count: int, chosen: Callable[[int], float], rejected: Callable[[int], float], accuracy: float = 0.9) -> Seen:
     """A DPO run whose chosen and rejected rewards are functions of the step; a chosen answer has -50 nats at the start."""
     steps = range(count)
-    return Seen(about, trail(
+    return Seen(about, history(
         [0.69] * count, reward_margin=[chosen(n) - rejected(n) for n in steps],
         reward_chosen=[chosen(n) for n in steps], reward_rejected=[rejected(n) for n in steps],
         logp_chosen=[-50 + chosen(n) / 0.1 for n in steps], accuracy=accuracy,
@@ -78,42 +78,42 @@ STALE = {n: f"an answer {n}" for n in range(5)}
 
 SPEAKS: dict[str, list[tuple[str, Seen]]] = {
     "step-zero": [
-        ("above chance", Seen(SFT, trail([math.log(50_000) + 1.01]))),
-        ("known already", Seen(SFT, trail([0.04]))),
-        ("a reward head that is not new", Seen(RM, trail([0.80]))),
+        ("above chance", Seen(SFT, history([math.log(50_000) + 1.01]))),
+        ("known already", Seen(SFT, history([0.04]))),
+        ("a reward head that is not new", Seen(RM, history([0.80]))),
     ],
-    "labels-empty": [("masked", Seen(SFT, trail([0.0], labels=0))), ("all cut", Seen(GRPO, trail([0.0], labels=0)))],
-    "loss-zero": [("sft", Seen(SFT, trail([2, 1e-7, 0.0, 0.0]))), ("pairs", Seen(DPO, trail([0.6, 1e-7, 0.0, 0.0])))],
-    "above-chance": [("five in a row", Seen(SFT, trail([3.0, 12.0, 13.0, 14.0, 15.0, 16.0])))],
+    "labels-empty": [("masked", Seen(SFT, history([0.0], labels=0))), ("all cut", Seen(GRPO, history([0.0], labels=0)))],
+    "loss-zero": [("sft", Seen(SFT, history([2, 1e-7, 0.0, 0.0]))), ("pairs", Seen(DPO, history([0.6, 1e-7, 0.0, 0.0])))],
+    "above-chance": [("five in a row", Seen(SFT, history([3.0, 12.0, 13.0, 14.0, 15.0, 16.0])))],
     "val-not-finite": [("nan", Seen(SFT, evaluated((2, math.nan)))), ("inf", Seen(SFT, evaluated((2, 1.9), (1.5, math.inf))))],
     "spike": [
-        ("up and stays", Seen(SFT, trail([*FALLING[:40], 9, 9]))), ("from the second step", Seen(SFT, trail([2.0, 6.0, 7.0]))),
-        ("after few", Seen(SFT, trail([2.0, 2.1, 2.0, 5.0, 5.0]))), ("twice the median", Seen(SFT, trail([2.0] * 40 + [5.0] * 2))),
-        ("a squared loss", Seen(About("dpo", "ipo"), trail([25.0 + (-1) ** n for n in range(30)] + [90.0] * 2))),
-        ("single pairs", Seen(replace(DPO, batch_size=1), trail([0.6 + 0.2 * (-1) ** n for n in range(40)] + [5.0] * 16))),
+        ("up and stays", Seen(SFT, history([*FALLING[:40], 9, 9]))), ("from the second step", Seen(SFT, history([2.0, 6.0, 7.0]))),
+        ("after few", Seen(SFT, history([2.0, 2.1, 2.0, 5.0, 5.0]))), ("twice the median", Seen(SFT, history([2.0] * 40 + [5.0] * 2))),
+        ("a squared loss", Seen(About("dpo", "ipo"), history([25.0 + (-1) ** n for n in range(30)] + [90.0] * 2))),
+        ("single pairs", Seen(replace(DPO, batch_size=1), history([0.6 + 0.2 * (-1) ** n for n in range(40)] + [5.0] * 16))),
     ],
     "diverged": [
-        ("slowly", Seen(SFT, trail([2 + 0.05 * (-1) ** n + 0.02 * n for n in range(60)]))),
-        ("above chance", Seen(SFT, trail([10.8, 26.0]))), ("above chance of few labels", Seen(SFT, trail([10.8, 26.0], labels=8))),
-        ("in the warmup", Seen(replace(SFT, warmup=100), trail([2 + 0.05 * (-1) ** n + 0.02 * n for n in range(60)]))),
+        ("slowly", Seen(SFT, history([2 + 0.05 * (-1) ** n + 0.02 * n for n in range(60)]))),
+        ("above chance", Seen(SFT, history([10.8, 26.0]))), ("above chance of few labels", Seen(SFT, history([10.8, 26.0], labels=8))),
+        ("in the warmup", Seen(replace(SFT, warmup=100), history([2 + 0.05 * (-1) ** n + 0.02 * n for n in range(60)]))),
     ],
     "plateau": [
-        ("flat", Seen(SFT, trail([2 + 0.01 * (-1) ** n for n in range(110)]))),
-        ("a short run, at its end", Seen(replace(SFT, total=60), trail([2 + 0.01 * (-1) ** n for n in range(60)]))),
-        ("dpo at ln 2", Seen(DPO, trail([0.6931 + 1e-5 * (-1) ** n for n in range(100)]))),
+        ("flat", Seen(SFT, history([2 + 0.01 * (-1) ** n for n in range(110)]))),
+        ("a short run, at its end", Seen(replace(SFT, total=60), history([2 + 0.01 * (-1) ** n for n in range(60)]))),
+        ("dpo at ln 2", Seen(DPO, history([0.6931 + 1e-5 * (-1) ** n for n in range(100)]))),
     ],
     "overfit": [("three rises", Seen(SFT, evaluated((2, 1.9), (1.5, 1.5), (1.2, 1.55), (0.9, 1.6), (0.6, 1.7))))],
-    "clip-share": [("two of three", Seen(SFT, trail(FALLING[:100], clipped=[n % 3 > 0 for n in range(100)], grad_norm=2.5)))],
+    "clip-share": [("two of three", Seen(SFT, history(FALLING[:100], clipped=[n % 3 > 0 for n in range(100)], grad_norm=2.5)))],
     "norm-high": [
-        ("always", Seen(SFT, trail(FALLING[:40], grad_norm=150.0))), ("wild at once", Seen(SFT, trail(FALLING[:3], grad_norm=1500.0))),
+        ("always", Seen(SFT, history(FALLING[:40], grad_norm=150.0))), ("wild at once", Seen(SFT, history(FALLING[:3], grad_norm=1500.0))),
     ],
     "adapter-moves": [
         ("nothing at all", Seen(SFT, updates({1: 0.0, 2: 0.0}))),
         ("next to nothing", Seen(SFT, updates({1: 5e-8, 2: 6e-8, 4: 6e-8}))),
     ],
     "rounded-away": [
-        ("84 %", Seen(BF16, trail(FALLING[:10], unchanged=0.84))),
-        ("muon", Seen(replace(BF16, alone=False), trail(FALLING[:30], unchanged=[0.3] * 20 + [0.51] * 10))),
+        ("84 %", Seen(BF16, history(FALLING[:10], unchanged=0.84))),
+        ("muon", Seen(replace(BF16, alone=False), history(FALLING[:30], unchanged=[0.3] * 20 + [0.51] * 10))),
     ],
     "update-high": [
         ("a third", Seen(SFT, updates({1: 0.4, 8: 0.4, 16: 0.35}))), ("all of it at once", Seen(SFT, updates({1: 0.6}))),
@@ -128,12 +128,12 @@ SPEAKS: dict[str, list[tuple[str, Seen]]] = {
         ("early", compared(DPO, 20, lambda n: -0.01 * n, lambda n: 0.01 * n, accuracy=0.1)),
     ],
     "rm-stuck": [
-        ("a coin", Seen(RM, trail([0.69] * 200, accuracy=[0.45 + 0.1 * (n % 2) for n in range(200)]))),
-        ("a short run, at its end", Seen(replace(RM, total=50), trail([0.69] * 50, accuracy=0.51))),
-        ("worse", Seen(RM, trail([0.8] * 200, accuracy=0.2))),
-        ("worse, early", Seen(RM, trail([0.8] * 20, accuracy=0.2, reward_margin=-0.3))),
+        ("a coin", Seen(RM, history([0.69] * 200, accuracy=[0.45 + 0.1 * (n % 2) for n in range(200)]))),
+        ("a short run, at its end", Seen(replace(RM, total=50), history([0.69] * 50, accuracy=0.51))),
+        ("worse", Seen(RM, history([0.8] * 200, accuracy=0.2))),
+        ("worse, early", Seen(RM, history([0.8] * 20, accuracy=0.2, reward_margin=-0.3))),
     ],
-    "ties": [("five rollouts", Seen(GRPO, trail([0.0] * 10, ties=0.9)))],
+    "ties": [("five rollouts", Seen(GRPO, history([0.0] * 10, ties=0.9)))],
     "samples-endless": [
         ("four of five", Seen(SFT, samples=samples([PROSE] * 5, stopped=[True, False, False, False, False]))),
         ("early, where they did end", Seen(SFT, samples=samples([PROSE] * 5, 0) + samples([PROSE] * 5, 10, stopped=False))),
@@ -150,47 +150,50 @@ SPEAKS: dict[str, list[tuple[str, Seen]]] = {
 }
 SILENT: dict[str, list[tuple[str, Seen]]] = {
     "step-zero": [
-        ("chance", Seen(SFT, trail([math.log(50_000) + 0.9]))), ("usual", Seen(SFT, trail([2.0]))),
-        ("few labels", Seen(SFT, trail([14.0], labels=63))), ("the second step", Seen(SFT, trail([2.0, 15.0]))),
-        ("dft", Seen(replace(SFT, loss="dft"), trail([0.01]))), ("ln 2", Seen(RM, trail([0.6931]))),
-        ("a head of its own", Seen(replace(RM, new_head=False), trail([0.40]))),
-        ("pairs with margins", Seen(replace(RM, margins=True), trail([1.3]))), ("dpo, which checks itself", Seen(DPO, trail([25.0]))),
+        ("chance", Seen(SFT, history([math.log(50_000) + 0.9]))), ("usual", Seen(SFT, history([2.0]))),
+        ("few labels", Seen(SFT, history([14.0], labels=63))), ("the second step", Seen(SFT, history([2.0, 15.0]))),
+        ("dft", Seen(replace(SFT, loss="dft"), history([0.01]))), ("ln 2", Seen(RM, history([0.6931]))),
+        ("a head of its own", Seen(replace(RM, new_head=False), history([0.40]))),
+        ("pairs with margins", Seen(replace(RM, margins=True), history([1.3]))), ("dpo, which checks itself", Seen(DPO, history([25.0]))),
     ],
-    "labels-empty": [("one label", Seen(SFT, trail([2.0], labels=1))), ("privacy", Seen(replace(SFT, private=True), trail([0], labels=0)))],
+    "labels-empty": [
+        ("one label", Seen(SFT, history([2.0], labels=1))),
+        ("privacy", Seen(replace(SFT, private=True), history([0], labels=0))),
+    ],
     "loss-zero": [
-        ("twice", Seen(SFT, trail([2, 0.0, 0.0]))), ("small", Seen(SFT, trail([2e-6] * 3))), ("grpo", Seen(GRPO, trail([0.0] * 9))),
-        ("hinge", Seen(replace(DPO, loss="hinge"), trail([0.0] * 9))),
+        ("twice", Seen(SFT, history([2, 0.0, 0.0]))), ("small", Seen(SFT, history([2e-6] * 3))), ("grpo", Seen(GRPO, history([0.0] * 9))),
+        ("hinge", Seen(replace(DPO, loss="hinge"), history([0.0] * 9))),
     ],
     "above-chance": [
-        ("four in a row", Seen(SFT, trail([3.0, 12.0, 13.0, 14.0, 15.0]))),
-        ("one back", Seen(SFT, trail([3.0, 12.0, 13.0, 11.0, 15.0, 16.0]))),
-        ("a first loss as high", Seen(SFT, trail([15.5, 16.0, 16.0, 16.0, 16.0, 16.0]))),
-        ("pairs", Seen(DPO, trail([0.7, 12.0, 13.0, 14.0, 15.0, 16.0]))),
-        ("few labels", Seen(SFT, trail([3.0] + [13.0] * 5, labels=8))),
+        ("four in a row", Seen(SFT, history([3.0, 12.0, 13.0, 14.0, 15.0]))),
+        ("one back", Seen(SFT, history([3.0, 12.0, 13.0, 11.0, 15.0, 16.0]))),
+        ("a first loss as high", Seen(SFT, history([15.5, 16.0, 16.0, 16.0, 16.0, 16.0]))),
+        ("pairs", Seen(DPO, history([0.7, 12.0, 13.0, 14.0, 15.0, 16.0]))),
+        ("few labels", Seen(SFT, history([3.0] + [13.0] * 5, labels=8))),
     ],
     "val-not-finite": [("a number", Seen(SFT, evaluated((2, 1.9))))],
     "spike": [
-        ("falling", Seen(SFT, trail(FALLING))), ("one", Seen(SFT, trail([*FALLING[:40], 9]))),
-        ("small losses", Seen(SFT, trail([0.05] * 40 + [0.4] * 5))), ("grpo", Seen(GRPO, trail([0.1] * 40 + [9.0] * 5))),
-        ("examples that differ", Seen(replace(SFT, batch_size=1), trail([2.0, 5.0, 5.5]))),
-        ("noise", Seen(SFT, trail([2.0 + 3 * (n % 4 == 0) for n in range(40)] + [5.0] * 2))),
-        ("above chance, which diverged says", Seen(SFT, trail([2.0] * 40 + [26.0] * 2))),
-        ("a squared loss", Seen(About("dpo", "ipo"), trail([25.0 + 5 * (-1) ** n for n in range(30)] + [70.0] * 2))),
-        ("a pair or two", Seen(replace(DPO, batch_size=1), trail([0.6 + 0.2 * (-1) ** n for n in range(40)] + [5.0] * 15))),
+        ("falling", Seen(SFT, history(FALLING))), ("one", Seen(SFT, history([*FALLING[:40], 9]))),
+        ("small losses", Seen(SFT, history([0.05] * 40 + [0.4] * 5))), ("grpo", Seen(GRPO, history([0.1] * 40 + [9.0] * 5))),
+        ("examples that differ", Seen(replace(SFT, batch_size=1), history([2.0, 5.0, 5.5]))),
+        ("noise", Seen(SFT, history([2.0 + 3 * (n % 4 == 0) for n in range(40)] + [5.0] * 2))),
+        ("above chance, which diverged says", Seen(SFT, history([2.0] * 40 + [26.0] * 2))),
+        ("a squared loss", Seen(About("dpo", "ipo"), history([25.0 + 5 * (-1) ** n for n in range(30)] + [70.0] * 2))),
+        ("a pair or two", Seen(replace(DPO, batch_size=1), history([0.6 + 0.2 * (-1) ** n for n in range(40)] + [5.0] * 15))),
     ],
     "diverged": [
-        ("chance", Seen(SFT, trail([10.8, 11.7]))), ("the first step, which step-zero judges", Seen(SFT, trail([26.0]))),
-        ("a row that is new to a model of few", Seen(SFT, trail([10.8, 6.0, 5.0, 4.0, 18.0]))),
-        ("few labels", Seen(SFT, trail([10.8, 13.0], labels=8))), ("pairs", Seen(DPO, trail([0.7, 13.0]))),
-        ("falling", Seen(SFT, trail(FALLING))), ("a little", Seen(SFT, trail([2.0] * 20 + [2.4] * 20))),
-        ("noise", Seen(SFT, trail([2.0 + 3 * (n % 7 == 0) for n in range(30)] + [2.0 + 3 * (n % 4 == 0) for n in range(20)]))),
-        ("ipo", Seen(About("dpo", "ipo"), trail([25.0] * 20 + [30.0] * 20))),
+        ("chance", Seen(SFT, history([10.8, 11.7]))), ("the first step, which step-zero judges", Seen(SFT, history([26.0]))),
+        ("a row that is new to a model of few", Seen(SFT, history([10.8, 6.0, 5.0, 4.0, 18.0]))),
+        ("few labels", Seen(SFT, history([10.8, 13.0], labels=8))), ("pairs", Seen(DPO, history([0.7, 13.0]))),
+        ("falling", Seen(SFT, history(FALLING))), ("a little", Seen(SFT, history([2.0] * 20 + [2.4] * 20))),
+        ("noise", Seen(SFT, history([2.0 + 3 * (n % 7 == 0) for n in range(30)] + [2.0 + 3 * (n % 4 == 0) for n in range(20)]))),
+        ("ipo", Seen(About("dpo", "ipo"), history([25.0] * 20 + [30.0] * 20))),
     ],
     "plateau": [
-        ("falling", Seen(SFT, trail(FALLING[:110]))), ("a step early", Seen(SFT, trail([2.0] * 109))),
-        ("too noisy to say", Seen(SFT, trail([2 + (-1) ** n for n in range(110)]))),
-        ("dpo, slowly and surely", Seen(DPO, trail([0.6931 - 5e-5 * n + 1e-4 * (-1) ** n for n in range(100)]))),
-        ("shorter than judged", Seen(replace(SFT, total=29), trail([2.0] * 29))), ("ppo", Seen(About("ppo"), trail([0.0] * 100))),
+        ("falling", Seen(SFT, history(FALLING[:110]))), ("a step early", Seen(SFT, history([2.0] * 109))),
+        ("too noisy to say", Seen(SFT, history([2 + (-1) ** n for n in range(110)]))),
+        ("dpo, slowly and surely", Seen(DPO, history([0.6931 - 5e-5 * n + 1e-4 * (-1) ** n for n in range(100)]))),
+        ("shorter than judged", Seen(replace(SFT, total=29), history([2.0] * 29))), ("ppo", Seen(About("ppo"), history([0.0] * 100))),
     ],
     "overfit": [
         ("falling", Seen(SFT, evaluated((2, 1.9), (1.5, 1.5), (1.2, 1.4), (0.9, 1.35), (0.6, 1.3)))),
@@ -199,13 +202,13 @@ SILENT: dict[str, list[tuple[str, Seen]]] = {
         ("by nothing", Seen(SFT, evaluated((2, 1.9), (1.5, 1.5), (1.2, 1.501), (0.9, 1.502), (0.6, 1.503)))),
     ],
     "clip-share": [
-        ("half", Seen(SFT, trail(FALLING[:100], clipped=[n % 2 for n in range(100)]))),
-        ("in the warmup", Seen(replace(SFT, warmup=60), trail(FALLING[:110], clipped=[n < 60 for n in range(110)]))),
-        ("privacy", Seen(replace(SFT, private=True), trail(FALLING[:100], clipped=1.0))),
+        ("half", Seen(SFT, history(FALLING[:100], clipped=[n % 2 for n in range(100)]))),
+        ("in the warmup", Seen(replace(SFT, warmup=60), history(FALLING[:110], clipped=[n < 60 for n in range(110)]))),
+        ("privacy", Seen(replace(SFT, private=True), history(FALLING[:100], clipped=1.0))),
     ],
     "norm-high": [
-        ("one step", Seen(SFT, trail(FALLING[:40], grad_norm=[1.0] * 39 + [1e4]))),
-        ("high", Seen(SFT, trail(FALLING[:40], grad_norm=90.0))), ("wild twice", Seen(SFT, trail(FALLING[:2], grad_norm=1500.0))),
+        ("one step", Seen(SFT, history(FALLING[:40], grad_norm=[1.0] * 39 + [1e4]))),
+        ("high", Seen(SFT, history(FALLING[:40], grad_norm=90.0))), ("wild twice", Seen(SFT, history(FALLING[:2], grad_norm=1500.0))),
     ],
     "adapter-moves": [
         ("warmup begins at rate 0", Seen(SFT, updates({1: 0.0, 2: 1e-3}))), ("rate 0", Seen(SFT, updates({1: 0.0, 2: 0.0}, lr=0.0))),
@@ -214,10 +217,10 @@ SILENT: dict[str, list[tuple[str, Seen]]] = {
         ("too early to say", Seen(SFT, updates({1: 5e-8, 2: 5e-8}))),
     ],
     "rounded-away": [
-        ("too early", Seen(BF16, trail(FALLING[:9], unchanged=0.84))), ("half", Seen(BF16, trail(FALLING[:30], unchanged=0.5))),
-        ("one step less", Seen(BF16, trail(FALLING[:30], unchanged=[0.84] * 25 + [0.4] + [0.84] * 4))),
-        ("by chance, or Kahan", Seen(SFT, trail(FALLING[:30], unchanged=0.84))), ("fp32", Seen(BF16, trail(FALLING[:30]))),
-        ("late in a cosine", Seen(replace(BF16, lr=3e-4), trail(FALLING[:30], unchanged=0.84))),
+        ("too early", Seen(BF16, history(FALLING[:9], unchanged=0.84))), ("half", Seen(BF16, history(FALLING[:30], unchanged=0.5))),
+        ("one step less", Seen(BF16, history(FALLING[:30], unchanged=[0.84] * 25 + [0.4] + [0.84] * 4))),
+        ("by chance, or Kahan", Seen(SFT, history(FALLING[:30], unchanged=0.84))), ("fp32", Seen(BF16, history(FALLING[:30]))),
+        ("late in a cosine", Seen(replace(BF16, lr=3e-4), history(FALLING[:30], unchanged=0.84))),
     ],
     "update-high": [
         ("usual", Seen(SFT, updates({1: 8e-3, 8: 7e-3, 16: 5e-3}))), ("once", Seen(SFT, updates({1: 0.4, 8: 0.4, 16: 0.1}))),
@@ -238,14 +241,14 @@ SILENT: dict[str, list[tuple[str, Seen]]] = {
         ("early, by chance", compared(DPO, 20, lambda n: -0.01 * n, lambda n: 0.01 * n, accuracy=0.42)),
     ],
     "rm-stuck": [
-        ("learning", Seen(RM, trail([0.6] * 200, accuracy=0.62))), ("a step early", Seen(RM, trail([0.69] * 199, accuracy=0.5))),
-        ("a new head", Seen(RM, trail([0.693] * 40, accuracy=0.0, reward_margin=0.0))),
-        ("learned late", Seen(RM, trail([0.6] * 200, accuracy=[0.5] * 100 + [0.7] * 100))),
+        ("learning", Seen(RM, history([0.6] * 200, accuracy=0.62))), ("a step early", Seen(RM, history([0.69] * 199, accuracy=0.5))),
+        ("a new head", Seen(RM, history([0.693] * 40, accuracy=0.0, reward_margin=0.0))),
+        ("learned late", Seen(RM, history([0.6] * 200, accuracy=[0.5] * 100 + [0.7] * 100))),
     ],
     "ties": [
-        ("four rollouts", Seen(GRPO, trail([0.0] * 8, ties=0.9))),
-        ("one differs", Seen(GRPO, trail([0.0] * 10, ties=[0.9] * 4 + [0.5] * 2 + [0.9] * 4))),
-        ("ppo has none", Seen(About("ppo"), trail([0.0] * 10))),
+        ("four rollouts", Seen(GRPO, history([0.0] * 8, ties=0.9))),
+        ("one differs", Seen(GRPO, history([0.0] * 10, ties=[0.9] * 4 + [0.5] * 2 + [0.9] * 4))),
+        ("ppo has none", Seen(About("ppo"), history([0.0] * 10))),
     ],
     "samples-endless": [
         ("three of five", Seen(SFT, samples=samples([PROSE] * 5, stopped=[True] * 2 + [False] * 3))),
@@ -309,7 +312,7 @@ def test_a_rule_says_nothing_of_healthy_numbers(name: str, case: str) -> None:
 def test_no_rule_minds_a_run_that_has_only_begun(name: str) -> None:
     for about in (SFT, DPO, RM, GRPO, About("ppo"), About("kto"), About("pt")):
         first = 0.693 if about.stage == "rm" else 2.0
-        begun = trail([first], accuracy=0.0, reward_chosen=0.0, reward_rejected=0.0, logp_chosen=-50.0, ties=0.1)
+        begun = history([first], accuracy=0.0, reward_chosen=0.0, reward_rejected=0.0, logp_chosen=-50.0, ties=0.1)
         assert judge(name)(Seen(about, begun)) is None
 
 
@@ -340,7 +343,7 @@ def test_the_plateau_tells_a_rate_too_low_from_data_that_teach_nothing() -> None
     flat = [2 + 0.01 * (-1) ** n for n in range(110)]
 
     def remedy(ratio: float, adapter: bool) -> str:
-        made = Trail()
+        made = History()
         for n, loss in enumerate(flat):
             made.add(n + 1, {"train/loss": loss, "train/lr": 1e-6} | ({"train/update_ratio": ratio} if n == 63 else {}), 500)
         finding = judge("plateau")(Seen(replace(SFT, adapter=adapter, lr=1e-6), made))
@@ -385,10 +388,10 @@ def test_repetition_by_hand() -> None:
 
 
 def test_a_trail_goes_through_its_state() -> None:
-    made = trail(FALLING, accuracy=0.5)
+    made = history(FALLING, accuracy=0.5)
     made.evaluated(150, 1.5)
     made.add(151, {"train/loss": 1.0, "train/update_ratio": 0.01, "train/lr": 1e-4}, 7)
-    again = Trail.from_state(made.state())
+    again = History.from_state(made.state())
     assert again == made
     assert again.state() == made.state()
     again.add(152, {"train/loss": 1.0}, 7)

@@ -19,22 +19,25 @@ from fulgurite.callback.optimizer_step import OptimizerStepCallback
 from fulgurite.callback.samples import Samples
 from fulgurite.monitor import thresholds as limits
 from fulgurite.monitor.context import about
-from fulgurite.monitor.history import About, Trail, TrainingFacts
+from fulgurite.monitor.history import About, History, TrainingFacts
 from fulgurite.monitor.reporter import Reporter
 from fulgurite.monitor.rules import RULES, Moment
 
 
-def build(config: MonitorOption, context: CallbackContext) -> Watch:
+def build(config: MonitorOption, context: CallbackContext) -> MonitorCallback:
     """The rules over a run; those about samples look at the callback `samples`, if there is one."""
     run, samples = context.run, context.built.get("samples")
     known = about(run, context.total_steps, context.module, context.rows)
     reporter = Reporter(context.folder / "watch.jsonl")
-    return Watch(reporter, known, run.monitor.ignore, samples if isinstance(samples, Samples) else None)
+    return MonitorCallback(reporter, known, run.monitor.ignore, samples if isinstance(samples, Samples) else None)
 
 
-class Watch(OptimizerStepCallback):
+class MonitorCallback(OptimizerStepCallback):
     """Asks the rules after each optimizer step, evaluation and set of samples. Stands behind `samples`, and before
     checkpoints."""
+
+    state_key = "Watch"
+    """The key in checkpoints. It keeps the earlier name of the class, so that earlier checkpoints can be resumed."""
 
     def __init__(
         self, voice: Reporter, about: About, quiet: Sequence[str] = (), samples: Samples | None = None,
@@ -71,7 +74,7 @@ class Watch(OptimizerStepCallback):
     def on_step(self, trainer: pl.Trainer, stage: Any, step: int) -> None:
         """Judges the numbers of the step."""
         labels, self._tokens = stage.tokens_seen - self._tokens, stage.tokens_seen
-        self.seen.trail.add(step, stage.step_record, int(labels))
+        self.seen.history.add(step, stage.step_record, int(labels))
         self._timed()
         self._judge(trainer, Moment.step)
 
@@ -84,7 +87,7 @@ class Watch(OptimizerStepCallback):
         loss = trainer.callback_metrics.get("val/loss")
         if trainer.sanity_checking or loss is None or trainer.state.fn != "fit":
             return
-        self.seen.trail.evaluated(trainer.global_step, float(loss))
+        self.seen.history.evaluated(trainer.global_step, float(loss))
         self._judge(trainer, Moment.evaluation)
         self._judge(trainer, Moment.samples)
 
@@ -96,11 +99,11 @@ class Watch(OptimizerStepCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """Numbers of steps only: nothing that the clock decides."""
-        return {"trail": self.seen.trail.state()}
+        return {"trail": self.seen.history.state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As `state_dict` gave it."""
-        self.seen.trail = Trail.from_state(state_dict["trail"])
+        self.seen.history = History.from_state(state_dict["trail"])
 
     def _judge(self, trainer: pl.Trainer, at: Moment) -> None:
         """Values are the same on all processes, so that all stop together; samples are with the first."""

@@ -1,6 +1,6 @@
 """What a rule may look at: what the run is, the numbers of its steps, its evaluations and samples. Numbers only.
 
-All of `Trail` is in the checkpoint, so that a resumed run says what an uninterrupted one says, at the same step.
+All of `History` is in the checkpoint, so that a resumed run says what an uninterrupted one says, at the same step.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Evaluation:
 
 
 @dataclass(slots=True)
-class Trail:
+class History:
     """The first steps and the newest, the newest update ratios, every evaluation. `begun` is the first step seen."""
 
     begun: int | None = None
@@ -160,8 +160,8 @@ class Trail:
         return found | {"recent": list(self.recent), "updates": [asdict(u) for u in self.updates]}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Trail:
-        """The trail that `state` was taken of."""
+    def from_state(cls, state: Mapping[str, Any]) -> History:
+        """The history that `state` was taken of."""
         return cls(
             **{
                 **state,
@@ -177,7 +177,7 @@ class TrainingFacts:
     """All that a rule is given. `samples` are rows of samples.jsonl; seconds are those of the newest steps."""
 
     about: About
-    trail: Trail = field(default_factory=Trail)
+    history: History = field(default_factory=History)
     samples: Sequence[Mapping[str, Any]] = ()
     waited: float = 0.0
     computed: float = 0.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fulgurite.monitor import thresholds as limits
-from fulgurite.monitor.history import Trail, column
+from fulgurite.monitor.history import History, column
 from fulgurite.rules.registry import Severity
 
 DIVERGING = ("above-chance", "diverged", "spike")
@@ -39,21 +39,21 @@ class RunEnding:
         return "Done:"
 
 
-def ending(trail: Trail, findings: Sequence[Mapping[str, Any]]) -> RunEnding:
+def ending(history: History, findings: Sequence[Mapping[str, Any]]) -> RunEnding:
     """The ending of a run with these steps and these rows of watch.jsonl."""
     told = [row for row in findings if row["severity"] != Severity.note]
     return RunEnding(
-        tuple(f"{row['rule']} (step {row['step']})" for row in told), any(_stays_up(trail, row) for row in told)
+        tuple(f"{row['rule']} (step {row['step']})" for row in told), any(_stays_up(history, row) for row in told)
     )
 
 
-def _stays_up(trail: Trail, finding: Mapping[str, Any]) -> bool:
+def _stays_up(history: History, finding: Mapping[str, Any]) -> bool:
     """Whether the last losses are still above the level from which this finding saw them rise."""
     before = finding.get("values", {}).get("before")
-    losses = column(trail.newest(limits.ENDING), "train/loss")
+    losses = column(history.newest(limits.ENDING), "train/loss")
     if finding["rule"] not in DIVERGING or not isinstance(before, int | float) or not losses:
         return False
     now = statistics.fmean(losses)
-    if finding["step"] > trail.step - limits.ENDING:  # the rise is as new as the losses: the newest of them tells
+    if finding["step"] > history.step - limits.ENDING:  # the rise is as new as the losses: the newest of them tells
         now = losses[-1]
     return math.isfinite(now) and now > before + limits.RISEN

@@ -10,7 +10,7 @@ from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import fill
 from fulgurite.config.run import Facts, RunConfig
 from fulgurite.errors import RequestError
-from fulgurite.plan.context import Cheaper, Memory, Seen
+from fulgurite.plan.context import Cheaper, Memory, PlanFacts
 from fulgurite.plan.memory import estimate
 from fulgurite.plan.meta_model import outlined
 from fulgurite.precision.policy import Dtypes
@@ -19,7 +19,7 @@ TIGHT = 0.8
 """The share of the free memory above which something cheaper is looked for."""
 
 
-def cheaper(composed: Composed, dtypes: Dtypes, facts: Facts, seen: Seen) -> list[Cheaper]:
+def cheaper(composed: Composed, dtypes: Dtypes, facts: Facts, seen: PlanFacts) -> list[Cheaper]:
     """The same run under words that take ever less memory, each with those before it; empty where there is room
     enough."""
     if seen.memory is None or seen.memory.peak <= TIGHT * seen.machine.memory_free:
@@ -51,7 +51,7 @@ def _words(run: RunConfig) -> Iterator[str]:
         yield "method=qlora"
 
 
-def _under(composed: Composed, words: list[str], dtypes: Dtypes, facts: Facts, seen: Seen) -> Memory:
+def _under(composed: Composed, words: list[str], dtypes: Dtypes, facts: Facts, seen: PlanFacts) -> Memory:
     other: Composed = compose([*composed.overrides, *words])
     known = replace(facts)
     other = fill(fill(other, known, "data"), known, "steps")

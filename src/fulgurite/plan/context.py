@@ -222,7 +222,7 @@ class Cheaper:
 
 
 @dataclass(slots=True)
-class Seen:
+class PlanFacts:
     """All that a rule may look at. Empty knobs of `run` are filled; `origins` says of each knob where its value came
     from."""
 

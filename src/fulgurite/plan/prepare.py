@@ -26,7 +26,7 @@ from fulgurite.model.generation_config import invalid_fields
 from fulgurite.model.padding import free_padding
 from fulgurite.optim.config import Optim
 from fulgurite.plan.alternatives import cheaper
-from fulgurite.plan.context import DataFacts, Disk, Memory, ModelFacts, Seen
+from fulgurite.plan.context import DataFacts, Disk, Memory, ModelFacts, PlanFacts
 from fulgurite.plan.data_stats import counted
 from fulgurite.plan.hardware import machine
 from fulgurite.plan.memory import estimate
@@ -51,7 +51,7 @@ class Gathered:
     val: AnyRows | None
     report: DataReport
     facts: Facts
-    seen: Seen
+    seen: PlanFacts
     template: Template
 
 
@@ -127,10 +127,10 @@ def plan_steps(composed: Composed, facts: Facts, rows: AnyRows) -> Composed:
     return fill(composed, facts, "steps")
 
 
-def seen_of(composed: Composed, model: ModelFacts, data: DataFacts, steps: int) -> Seen:
+def seen_of(composed: Composed, model: ModelFacts, data: DataFacts, steps: int) -> PlanFacts:
     """All that the rules may look at."""
     run = composed.run
-    seen = Seen(
+    seen = PlanFacts(
         run, composed.provenance, model, data, machine(run), steps, int(getattr(run.scheduler, "warmup_steps", 0) or 0),
         disk=disk(run.optim, run.trainer, run.data, model), folder=folder_of(run.resume.run, run.run_dir),
         choices=composed.choices,
@@ -142,7 +142,7 @@ def seen_of(composed: Composed, model: ModelFacts, data: DataFacts, steps: int) 
     return seen
 
 
-def memory(seen: Seen) -> Memory:
+def memory(seen: PlanFacts) -> Memory:
     """What the run would hold at its peaks."""
     return estimate(seen.run, seen.model, seen.data.row_lengths if seen.data is not None else None, seen.machine)
 

@@ -11,7 +11,7 @@ from fulgurite.config.decision import Decision
 from fulgurite.config.provenance import plain
 from fulgurite.data.report import count_lengths
 from fulgurite.explain.layout import value_words
-from fulgurite.plan.context import MemoryPart, Seen
+from fulgurite.plan.context import MemoryPart, PlanFacts
 from fulgurite.plan.diagnostic import Trouble
 from fulgurite.plan.timing import Timing
 from fulgurite.precision.policy import Dtypes
@@ -30,7 +30,7 @@ PHASES = ("loading", "training", "evaluation", "rollouts")
 class PlanReport:
     """A plan: what was seen of the run, and what the rules found. `print` shows it as `fulgurite plan` does."""
 
-    seen: Seen
+    seen: PlanFacts
     dtypes: Dtypes
     findings: list[Trouble]
     """What the rules found, errors first."""
@@ -50,7 +50,7 @@ class PlanReport:
         return as_dict(self.seen, self.provenance, self.findings, self.probe)
 
 
-def screen(seen: Seen, dtypes: Dtypes, troubles: Sequence[Trouble], probe: Timing | None) -> str:
+def screen(seen: PlanFacts, dtypes: Dtypes, troubles: Sequence[Trouble], probe: Timing | None) -> str:
     """All of it, at most 100 columns wide."""
     blocks = [
         headline(seen, dtypes), f"PARAMETERS\n{parameters(seen)}", f"DATA\n{data(seen)}", f"MEMORY\n{memory(seen)}",
@@ -61,7 +61,7 @@ def screen(seen: Seen, dtypes: Dtypes, troubles: Sequence[Trouble], probe: Timin
     return "\n\n".join(blocks)
 
 
-def headline(seen: Seen, dtypes: Dtypes) -> str:
+def headline(seen: PlanFacts, dtypes: Dtypes) -> str:
     """The run in a few lines."""
     run, m, d = seen.run, seen.model, seen.data
     assert d is not None
@@ -89,7 +89,7 @@ def headline(seen: Seen, dtypes: Dtypes) -> str:
     return format_labels(rows, WIDTH, 0)
 
 
-def private_words(seen: Seen) -> str:
+def private_words(seen: PlanFacts) -> str:
     """The noise that a wanted epsilon needs, or the epsilon that a given noise spends."""
     from fulgurite.privacy.accountant import compute_epsilon, compute_rate
 
@@ -102,7 +102,7 @@ def private_words(seen: Seen) -> str:
     return f"epsilon {privacy.epsilon:g} needs noise multiplier {noise:.3g} {given}"
 
 
-def parameters(seen: Seen) -> str:
+def parameters(seen: PlanFacts) -> str:
     """What trains and what is frozen, by kind."""
     found: dict[str, list[int]] = {}
     for tensor in seen.model.tensors:
@@ -119,7 +119,7 @@ def parameters(seen: Seen) -> str:
     return _indented(format_table(head, rows))
 
 
-def data(seen: Seen) -> str:
+def data(seen: PlanFacts) -> str:
     """Rows, what is lost of them, and the lengths as bars."""
     d, run = seen.data, seen.run
     assert d is not None
@@ -177,7 +177,7 @@ def _read_otherwise(report: dict[str, Any]) -> list[str]:
     return told + ([f"nothing is made of the field {named}{more}"] if unread else [])
 
 
-def bars(seen: Seen) -> str:
+def bars(seen: PlanFacts) -> str:
     """The histogram of the examples' lengths, a line for each power of two, and where data.max_length cuts."""
     d = seen.data
     if d is None or d.lengths is None or not len(d.lengths):
@@ -197,7 +197,7 @@ def bars(seen: Seen) -> str:
     )
 
 
-def memory(seen: Seen) -> str:
+def memory(seen: PlanFacts) -> str:
     """The peak by part, in each phase."""
     if seen.memory is None:
         return "  not estimated"
@@ -215,7 +215,7 @@ def memory(seen: Seen) -> str:
     )
 
 
-def time_words(seen: Seen, probe: Timing | None) -> str:
+def time_words(seen: PlanFacts, probe: Timing | None) -> str:
     """How long it takes, where that was measured."""
     return (
         probe.words(seen)
@@ -224,7 +224,7 @@ def time_words(seen: Seen, probe: Timing | None) -> str:
     )
 
 
-def disk_words(seen: Seen) -> str:
+def disk_words(seen: PlanFacts) -> str:
     """What checkpoints take."""
     d = seen.disk
     return (
@@ -234,7 +234,7 @@ def disk_words(seen: Seen) -> str:
     )
 
 
-def derived(seen: Seen) -> str:
+def derived(seen: PlanFacts) -> str:
     """Every value that a rule chose, with its reason."""
     found = [(n, o) for n, o in sorted(seen.origins.items()) if o.derived and o.value is not None]
     return format_labels([(name, f"{_short(o.value)}  {o.reason}") for name, o in found], WIDTH)
@@ -252,7 +252,7 @@ def trouble_words(troubles: Sequence[Trouble]) -> str:
 
 
 def as_dict(
-    seen: Seen, origins: Mapping[str, Decision], troubles: Sequence[Trouble], probe: Timing | None,
+    seen: PlanFacts, origins: Mapping[str, Decision], troubles: Sequence[Trouble], probe: Timing | None,
 ) -> dict[str, Any]:
     """The plan as the design has it, with the data's numbers and the probe beside."""
     d, m = seen.data, seen.memory

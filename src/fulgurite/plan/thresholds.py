@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from fulgurite.config.schema import Range, Usual
-from fulgurite.plan.context import Seen
+from fulgurite.plan.context import PlanFacts
 
 FEW, LITTLE, SHORT = 10, 50, 200
 """Steps: below the first nothing is learned, below the second a model rarely changes, below the third it is close.
@@ -66,7 +66,7 @@ LEFT_OUT, LEFT_OUT_MUCH = 0.01, 0.2
 """Shares of the frozen weights without an adapter: from the first it is said, from the second as a warning (ours)."""
 
 
-def trying(seen: Seen) -> bool:
+def trying(seen: PlanFacts) -> bool:
     """Whether somebody only wants to see that it works: a short run by trainer.max_steps, or a model that knows
     nothing.
 
@@ -75,7 +75,7 @@ def trying(seen: Seen) -> bool:
     return bool(seen.run.model.toy or (seen.given("trainer.max_steps") and seen.steps < SHORT))
 
 
-def is_refused(seen: Seen, times: float, far: float = FAR) -> bool:
+def is_refused(seen: PlanFacts, times: float, far: float = FAR) -> bool:
     """Whether a value that lies `times` outside its band (below 1 under it) is an error in this run, not a warning."""
     outside = max(times, 1 / times)
     return outside > ABSURD * (1 + 1e-9) or (outside > far * (1 + 1e-9) and not trying(seen))

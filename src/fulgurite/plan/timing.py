@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fulgurite.plan.context import Seen
+from fulgurite.plan.context import PlanFacts
 
 FORWARD = 1 / 3
 """Cost of an evaluation relative to a training step: one forward pass of one forward and two backward (arithmetic)."""
@@ -19,7 +19,7 @@ class Timing:
     tokens: int
     """How many tokens were timed."""
 
-    def seconds(self, seen: Seen) -> dict[str, float]:
+    def seconds(self, seen: PlanFacts) -> dict[str, float]:
         """Estimates the run's seconds of training and of evaluation."""
         d, t = seen.data, seen.run.trainer
         assert d is not None
@@ -31,7 +31,7 @@ class Timing:
             "evaluation": times * d.val_rows * each * self.token * FORWARD / seen.machine.processes,
         }
 
-    def words(self, seen: Seen) -> str:
+    def words(self, seen: PlanFacts) -> str:
         """Describes the estimate and what it was measured on."""
         found = self.seconds(seen)
         return (

@@ -20,7 +20,7 @@ from fulgurite.callback.samples import Samples
 from fulgurite.callback.signals import SignalHandler
 from fulgurite.config.schema import build
 from fulgurite.logger.metrics_file import MetricsFile
-from fulgurite.monitor.callback import Watch
+from fulgurite.monitor.callback import MonitorCallback
 from fulgurite.monitor.update_ratio import UpdateRatio
 from fulgurite.sweep.study import report
 from fulgurite.text.console import rank
@@ -31,7 +31,7 @@ class RunCallbacks:
     """The callbacks of a run. `every` is the list for the Trainer, in the order in which they must see a step."""
 
     samples: Samples | None
-    watch: Watch | None
+    watch: MonitorCallback | None
     checkpoints: Checkpoints
     stop: SignalHandler
     early_stopping: BestEarlyStopping | None
@@ -90,5 +90,5 @@ def build_callbacks(context: CallbackContext, identity: dict[str, Any], own: Seq
         *([early_stopping] if early_stopping is not None else []), checkpoints, *trial, stop,
     ]
     samples = next((callback for callback in after if isinstance(callback, Samples)), None)
-    watch = next((callback for callback in after if isinstance(callback, Watch)), None)
+    watch = next((callback for callback in after if isinstance(callback, MonitorCallback)), None)
     return RunCallbacks(samples, watch, checkpoints, stop, early_stopping, every)

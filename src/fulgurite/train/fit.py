@@ -58,7 +58,7 @@ def fit_in_memory(pieces: Pieces) -> RunEnding:
             short = fit_once(pieces)
             if short is None:
                 watch = pieces.callbacks.watch
-                return ending(watch.seen.trail, watch.voice.rows) if watch is not None else RunEnding()
+                return ending(watch.seen.history, watch.voice.rows) if watch is not None else RunEnding()
             if why := kept_whole(pieces.composed.run, again):
                 raise failure(pieces.composed.run, short, why)
             pieces.release()

@@ -26,7 +26,7 @@ from fulgurite.config.resolve import decide
 from fulgurite.data.dataset import AnyRows
 from fulgurite.data.loader import collate_longest
 from fulgurite.errors import is_shortage
-from fulgurite.plan.context import ModelFacts, Seen
+from fulgurite.plan.context import ModelFacts, PlanFacts
 from fulgurite.plan.hardware import machine
 from fulgurite.plan.memory import state
 from fulgurite.plan.micro_batch import peak
@@ -41,7 +41,7 @@ times what was estimated (README, Memory), and others share the machine; a micro
 seconds there, on a GPU none."""
 
 
-def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: Seen) -> Composed:
+def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: PlanFacts) -> Composed:
     """Halves a derived micro-batch until its longest rows go through, and records what was confirmed.
 
     Raises TrainingFailed where not even one row does.
@@ -73,7 +73,7 @@ def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: Seen) -
     return decide(composed, Decision(KNOB, found, Kind.confirmed, confirmed))
 
 
-def untried(composed: Composed, stage: StageModule, rows: AnyRows, seen: Seen) -> str:
+def untried(composed: Composed, stage: StageModule, rows: AnyRows, seen: PlanFacts) -> str:
     """Why there is no trial, in words; empty where there is one."""
     run, origin = composed.run, composed.provenance.get(KNOB)
     if origin is None or not origin.derived:

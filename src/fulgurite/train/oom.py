@@ -20,7 +20,7 @@ from fulgurite.config.schema import declares
 from fulgurite.errors import TrainingFailed, is_shortage
 
 if TYPE_CHECKING:
-    from fulgurite.plan.context import Seen
+    from fulgurite.plan.context import PlanFacts
 
 KNOB = MICRO_BATCH
 
@@ -92,7 +92,7 @@ def failure(run: RunConfig, shortage: Shortage, why: str) -> TrainingFailed:
 
 
 @contextlib.contextmanager
-def loading(seen: Seen) -> Iterator[None]:
+def loading(seen: PlanFacts) -> Iterator[None]:
     """Around all that comes before the first step: TrainingFailed, in one line, where memory does not suffice for it.
 
     The error itself is let go, and with it what its frames hold: a sweep goes on with its next run.
@@ -107,7 +107,7 @@ def loading(seen: Seen) -> Iterator[None]:
     raise unloaded(seen)
 
 
-def unloaded(seen: Seen) -> TrainingFailed:
+def unloaded(seen: PlanFacts) -> TrainingFailed:
     """The end before the beginning: what the plan counts, what was free, and what would help."""
     run, model = seen.run, seen.model
     smaller = run.method.loads_trained and model.frozen_dtype != model.trained_dtype

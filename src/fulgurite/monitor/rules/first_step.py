@@ -16,7 +16,7 @@ def step_zero(seen: TrainingFacts) -> Finding | None:
 
     Of a model that was not trained yet. dpo, kto, grpo and ppo check theirs themselves.
     """
-    row, about = seen.trail.last, seen.about
+    row, about = seen.history.last, seen.about
     if row["step"] != 1 or "train/loss" not in row:
         return None
     loss = row["train/loss"]
@@ -57,7 +57,7 @@ def labels_empty(seen: TrainingFacts) -> Finding | None:
 
     Under privacy a step may draw no row, and does not lie by it.
     """
-    row, about = seen.trail.last, seen.about
+    row, about = seen.history.last, seen.about
     if row["labels"] > 0 or about.private:
         return None
     if about.kind.rolls_out:
@@ -77,7 +77,7 @@ def loss_zero(seen: TrainingFacts) -> Finding | None:
 
     A rollout's loss is near zero by its nature, and a hinge is zero behind its margin: they are not looked at.
     """
-    about, rows = seen.about, seen.trail.newest(limits.ZERO_STEPS)
+    about, rows = seen.about, seen.history.newest(limits.ZERO_STEPS)
     if about.kind.rolls_out or about.declared_loss.reaches_zero or len(rows) < limits.ZERO_STEPS:
         return None
     if not all(row["labels"] > 0 and abs(row.get("train/loss", 1.0)) < limits.ZERO_LOSS for row in rows):

@@ -19,8 +19,8 @@ def above_chance(seen: TrainingFacts) -> Finding | None:
 
     A few losses in a row. A run that is too short for them is judged by all its losses after the first.
     """
-    trail, n = seen.trail, min(limits.ABOVE_STEPS, max(seen.about.total - 1, 1))
-    rows = trail.newest(n)
+    history, n = seen.history, min(limits.ABOVE_STEPS, max(seen.about.total - 1, 1))
+    rows = history.newest(n)
     if len(rows) < n or rows[0]["step"] < 2 or not all(_is_above(seen, row) for row in rows):
         return None
     now, chance = statistics.fmean(column(rows, "train/loss")), math.log(seen.about.vocab)
@@ -39,7 +39,7 @@ def val_not_finite(seen: TrainingFacts) -> Finding | None:
 
     A training loss or gradient that is not finite ends the run by itself.
     """
-    evaluations = seen.trail.evaluations
+    evaluations = seen.history.evaluations
     if not evaluations or math.isfinite(evaluations[-1].val):
         return None
     last = evaluations[-1]
@@ -56,15 +56,15 @@ def spike(seen: TrainingFacts) -> Finding | None:
     A few losses in a row above the level of those before, from the third step on. What is above chance, `diverged`
     finds.
     """
-    about, losses = seen.about, column(seen.trail.recent, "train/loss")
+    about, losses = seen.about, column(seen.history.recent, "train/loss")
     n = _jump_steps(seen)
     before, now = losses[:-n], losses[-n:]
-    if about.kind.rolls_out or not before or all(_is_above(seen, row) for row in seen.trail.newest(n)):
+    if about.kind.rolls_out or not before or all(_is_above(seen, row) for row in seen.history.newest(n)):
         return None
     level = _level(before)
     if min(now) <= level + _jump_margin(seen, before):
         return None
-    start = seen.trail.step - n + 1
+    start = seen.history.step - n + 1
     return Finding(
         f"The loss jumped from {level:.3g} to {statistics.fmean(now):.3g} at step {start} and stays "
         f"there.{_best(seen)}",
@@ -79,12 +79,12 @@ def diverged(seen: TrainingFacts) -> Finding | None:
 
     At once where the loss is above chance; else against the first steps, by more than noise explains.
     """
-    about, trail, n = seen.about, seen.trail, limits.RISEN_STEPS
-    if trail.step > 1 and _is_clearly_above(seen):
+    about, history, n = seen.about, seen.history, limits.RISEN_STEPS
+    if history.step > 1 and _is_clearly_above(seen):
         return _above(seen)
-    if about.kind.rolls_out or about.declared_loss.squared or not trail.whole or trail.step < 2 * n:
+    if about.kind.rolls_out or about.declared_loss.squared or not history.whole or history.step < 2 * n:
         return None
-    first, now = column(trail.first[:n], "train/loss"), column(trail.newest(n), "train/loss")
+    first, now = column(history.first[:n], "train/loss"), column(history.newest(n), "train/loss")
     if len(first) < n or len(now) < n:
         return None
     a, b = statistics.fmean(first), statistics.fmean(now)
@@ -99,9 +99,9 @@ def diverged(seen: TrainingFacts) -> Finding | None:
 @RULES.add("diverged", at=Moment.evaluation)
 def diverged_in_validation(seen: TrainingFacts) -> Finding | None:
     """The validation loss is one of all its labels, whatever the training loss is (dft)."""
-    if not seen.about.kind.next_token or not seen.trail.evaluations:
+    if not seen.about.kind.next_token or not seen.history.evaluations:
         return None
-    last, highest = seen.trail.evaluations[-1], max(math.log(seen.about.vocab), _first(seen)) + limits.ABOVE_CHANCE
+    last, highest = seen.history.evaluations[-1], max(math.log(seen.about.vocab), _first(seen)) + limits.ABOVE_CHANCE
     if not math.isfinite(last.val) or last.val <= highest:
         return None
     return Finding(
@@ -117,13 +117,13 @@ def plateau(seen: TrainingFacts) -> Finding | None:
 
     Asked once: a hundred steps after the warmup, or at the end of a shorter run. Silent where noise hides the answer.
     """
-    about, trail = seen.about, seen.trail
+    about, history = seen.about, seen.history
     due = about.warmup + limits.PLATEAU_STEPS
     short = due > about.total >= limits.PLATEAU_SHORT
-    if about.kind.rolls_out or not trail.whole or trail.step != (about.total if short else due):
+    if about.kind.rolls_out or not history.whole or history.step != (about.total if short else due):
         return None
     n = min(limits.PLATEAU_WINDOW, about.total // 3, FIRST)
-    first, now = column(trail.first[:n], "train/loss"), column(trail.newest(n), "train/loss")
+    first, now = column(history.first[:n], "train/loss"), column(history.newest(n), "train/loss")
     if len(first) < 3 or len(now) < 3:
         return None
     a, b, error = statistics.fmean(first), statistics.fmean(now), error_of_difference(first, now)
@@ -133,13 +133,13 @@ def plateau(seen: TrainingFacts) -> Finding | None:
     values: dict[str, float | int | str] = {"first": a, "now": b, "standard_error": error, "lr": about.lr}
     known = f"; at optim.lr={about.lr:g}"
     low = True
-    if trail.updates:
-        ratio = max(u.ratio for u in trail.updates)
+    if history.updates:
+        ratio = max(u.ratio for u in history.updates)
         values["update_ratio"] = ratio
         known += f" a step changes the trained weights by {share(ratio)}"
         low = ratio < limits.LOW_UPDATE["adapter" if about.adapter else "whole"]
     return Finding(
-        f"The loss has not fallen in {trail.step} steps ({a:.4g} → {b:.4g}){known}.",
+        f"The loss has not fallen in {history.step} steps ({a:.4g} → {b:.4g}){known}.",
         "Raise optim.lr (leave it empty for the usual one)."
         if low
         else (
@@ -156,7 +156,7 @@ def overfit(seen: TrainingFacts) -> Finding | None:
 
     Validation up and training down since the best evaluation.
     """
-    evaluations, n = seen.trail.evaluations, limits.EVALUATIONS
+    evaluations, n = seen.history.evaluations, limits.EVALUATIONS
     if seen.about.kind.rolls_out or len(evaluations) <= n:
         return None
     last = evaluations[-n - 1 :]
@@ -175,7 +175,7 @@ def overfit(seen: TrainingFacts) -> Finding | None:
 
 
 def _above(seen: TrainingFacts) -> Finding:
-    now, first, chance = seen.trail.last["train/loss"], _first(seen), math.log(seen.about.vocab)
+    now, first, chance = seen.history.last["train/loss"], _first(seen), math.log(seen.about.vocab)
     return Finding(
         f"The loss is {now:.3g} after {first:.3g} at the start, and a model that has learned nothing has "
         f"ln({seen.about.vocab:,}) = "
@@ -197,22 +197,22 @@ def _is_above(seen: TrainingFacts, row: Row) -> bool:
 def _is_clearly_above(seen: TrainingFacts) -> bool:
     """One loss above chance in the first steps, or far above it later; else two in a row: one odd batch may come
     back."""
-    newest = seen.trail.newest(2)
+    newest = seen.history.newest(2)
     if not _is_above(seen, newest[-1]):
         return False
     far = newest[-1]["train/loss"] > limits.ABOVE_FAR * max(math.log(seen.about.vocab), _first(seen))
-    return far or seen.trail.step <= limits.ABOVE_EARLY or _is_above(seen, newest[0])
+    return far or seen.history.step <= limits.ABOVE_EARLY or _is_above(seen, newest[0])
 
 
 def _first(seen: TrainingFacts) -> float:
     """The first loss that was seen, 0 where there is none."""
-    return next(iter(column(seen.trail.first, "train/loss")), 0.0)
+    return next(iter(column(seen.history.first, "train/loss")), 0.0)
 
 
 def _jump_steps(seen: TrainingFacts) -> int:
     """How many high losses in a row are a jump; a step of few pairs tells less."""
     about = seen.about
-    if about.kind.next_token or seen.trail.step <= limits.JUMP_KNOWN:
+    if about.kind.next_token or seen.history.step <= limits.JUMP_KNOWN:
         return limits.JUMP_STEPS
     return max(limits.JUMP_STEPS, math.ceil(limits.JUMP_FEW / about.batch_size))
 
@@ -235,7 +235,7 @@ def _level(losses: list[float]) -> float:
 
 
 def _best(seen: TrainingFacts) -> str:
-    known = [e for e in seen.trail.evaluations if math.isfinite(e.val)]
+    known = [e for e in seen.history.evaluations if math.isfinite(e.val)]
     return f" The best evaluation was that of step {min(known, key=lambda e: e.val).step}." if known else ""
 
 

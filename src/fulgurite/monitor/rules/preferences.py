@@ -22,16 +22,16 @@ def dpo_falls(seen: TrainingFacts) -> Finding | None:
     In nats of the chosen answer. Against its own reference where there is one: other pairs' lengths do not come in
     then.
     """
-    about, trail, n = seen.about, seen.trail, limits.DPO_WINDOW
+    about, history, n = seen.about, seen.history, limits.DPO_WINDOW
     if (
         not about.pairs
         or not _has_measures(seen, *DPO)
         or about.declared_loss.lowers_chosen
-        or not trail.whole
-        or trail.step < 2 * n
+        or not history.whole
+        or history.step < 2 * n
     ):
         return None
-    first, now = trail.first[:n], trail.newest(n)
+    first, now = history.first[:n], history.newest(n)
     before, after = column(first, "train/logp_chosen"), column(now, "train/logp_chosen")
     start = statistics.fmean(before)
     if about.paired:
@@ -63,9 +63,9 @@ def dpo_wrong(seen: TrainingFacts) -> Finding | None:
     if not about.pairs or not _has_measures(seen, "train/accuracy"):
         return None
     early = _learns_the_opposite(seen)
-    if seen.trail.step < 2 * n and not early:
+    if seen.history.step < 2 * n and not early:
         return None
-    accuracies = column(seen.trail.newest(limits.WRONG_EARLY if early else n), "train/accuracy")
+    accuracies = column(seen.history.newest(limits.WRONG_EARLY if early else n), "train/accuracy")
     accuracy, pairs = statistics.fmean(accuracies), len(accuracies) * about.batch_size
     high = wilson(accuracy, pairs)[1]
     if high >= 0.5 or (not early and len(accuracies) < n):
@@ -85,14 +85,14 @@ def rm_stuck(seen: TrainingFacts) -> Finding | None:
     Asked after 200 steps or at the end of a shorter run: does the accuracy's interval lie above one half? Below it,
     it speaks early.
     """
-    about, trail = seen.about, seen.trail
+    about, history = seen.about, seen.history
     if not about.kind.gives_rewards or not _has_measures(seen, "train/accuracy"):
         return None
     short = limits.STUCK_SHORT <= about.total < limits.STUCK_STEPS
     early = _learns_the_opposite(seen)
-    if trail.step != (about.total if short else limits.STUCK_STEPS) and not early:
+    if history.step != (about.total if short else limits.STUCK_STEPS) and not early:
         return None
-    accuracies = column(trail.newest(limits.WRONG_EARLY if early else trail.step // 2), "train/accuracy")
+    accuracies = column(history.newest(limits.WRONG_EARLY if early else history.step // 2), "train/accuracy")
     accuracy, pairs = statistics.fmean(accuracies), len(accuracies) * about.batch_size
     low, high = wilson(accuracy, pairs)
     if low > 0.5:
@@ -100,10 +100,10 @@ def rm_stuck(seen: TrainingFacts) -> Finding | None:
     return Finding(
         f"The accuracy over the last {pairs:,} pairs is {accuracy:.0%} (95 % interval {low:.0%} to {high:.0%}), and "
         f"the loss "
-        f"{trail.last['train/loss']:.3f}: {'still' if high >= 0.5 else 'no better than'} guessing, which is 50 % and "
+        f"{history.last['train/loss']:.3f}: {'still' if high >= 0.5 else 'no better than'} guessing, which is 50 % and "
         f"ln 2 = 0.693.",
         "Look at a few pairs; take more of them, harder ones, or a higher optim.lr.",
-        {"accuracy": accuracy, "low": low, "high": high, "pairs": pairs, "loss": trail.last["train/loss"]},
+        {"accuracy": accuracy, "low": low, "high": high, "pairs": pairs, "loss": history.last["train/loss"]},
     )
 
 
@@ -114,7 +114,7 @@ def ties(seen: TrainingFacts) -> Finding | None:
     Over five rollouts, each once.
     """
     each = seen.about.rollout_steps
-    shares = column(seen.trail.newest(limits.TIE_ROLLOUTS * each), "train/ties")[::each]
+    shares = column(seen.history.newest(limits.TIE_ROLLOUTS * each), "train/ties")[::each]
     if len(shares) < limits.TIE_ROLLOUTS or min(shares) <= limits.TIES:
         return None
     return Finding(
@@ -129,7 +129,7 @@ def ties(seen: TrainingFacts) -> Finding | None:
 
 def _has_measures(seen: TrainingFacts, *names: str) -> bool:
     """Whether the stage measures all of these; one from another package need not."""
-    return all(name in seen.trail.last for name in names)
+    return all(name in seen.history.last for name in names)
 
 
 def _learns_the_opposite(seen: TrainingFacts) -> bool:
@@ -138,7 +138,7 @@ def _learns_the_opposite(seen: TrainingFacts) -> bool:
 
     A model that has not moved yet has margins of zero, which count as wrong.
     """
-    rows = seen.trail.newest(limits.WRONG_EARLY)
+    rows = seen.history.newest(limits.WRONG_EARLY)
     accuracies, margins = column(rows, "train/accuracy"), column(rows, "train/reward_margin")
     if len(accuracies) < limits.WRONG_EARLY or len(margins) < limits.WRONG_EARLY:
         return False

@@ -18,9 +18,9 @@ def clip_share(seen: TrainingFacts) -> Finding | None:
     Not under privacy, where each row is clipped and is meant to be.
     """
     about = seen.about
-    if about.private or not about.clip or seen.trail.step < about.warmup + limits.CLIP_STEPS:
+    if about.private or not about.clip or seen.history.step < about.warmup + limits.CLIP_STEPS:
         return None
-    rows = [row for row in seen.trail.recent if row["step"] > about.warmup]
+    rows = [row for row in seen.history.recent if row["step"] > about.warmup]
     clipped = statistics.fmean(column(rows, "train/clipped"))
     if len(rows) < limits.CLIP_STEPS or clipped <= limits.CLIPPED:
         return None
@@ -40,13 +40,13 @@ def norm_high(seen: TrainingFacts) -> Finding | None:
 
     The median: one wild step is what clipping is for. Not under privacy, where the norm is that of the noise.
     """
-    norms = column(seen.trail.newest(limits.NORM_STEPS), "train/grad_norm")
+    norms = column(seen.history.newest(limits.NORM_STEPS), "train/grad_norm")
     if seen.about.private:
         return None
     wild = norms[-limits.NORM_WILD_STEPS :]
     if len(wild) == limits.NORM_WILD_STEPS and min(wild) > limits.NORM_WILD:
         return _norm(wild)
-    if len(norms) < limits.NORM_STEPS or seen.trail.step <= seen.about.warmup or norms[-1] <= limits.NORM:
+    if len(norms) < limits.NORM_STEPS or seen.history.step <= seen.about.warmup or norms[-1] <= limits.NORM:
         return None
     norm = statistics.median(norms)
     if norm <= limits.NORM:
@@ -87,7 +87,7 @@ def rounded_away(seen: TrainingFacts) -> Finding | None:
     Near the full rate only: small steps at the ends of a schedule are meant. By chance, or with Kahan, what is lost
     comes back.
     """
-    about, rows = seen.about, seen.trail.newest(limits.UNCHANGED_STEPS)
+    about, rows = seen.about, seen.history.newest(limits.UNCHANGED_STEPS)
     full = [row for row in rows if row.get("train/lr", 0.0) >= limits.FULL_RATE * about.lr]
     shares = column(full, "train/unchanged")
     if not about.nearest or len(shares) < limits.UNCHANGED_STEPS or min(shares) <= limits.UNCHANGED:
@@ -114,7 +114,7 @@ def update_high(seen: TrainingFacts) -> Finding | None:
     ratio at first.
     """
     updates = _new(seen)
-    began_at_zero = seen.trail.first_update != 1
+    began_at_zero = seen.history.first_update != 1
     if not updates:
         return None
     ratio, grown = updates[-1].ratio, updates[-1].step >= limits.GROWN
@@ -142,5 +142,5 @@ def _norm(norms: list[float]) -> Finding:
 
 def _new(seen: TrainingFacts) -> list[Update]:
     """The update ratios, where this step added one."""
-    updates = seen.trail.updates
-    return list(updates) if updates and updates[-1].step == seen.trail.step else []
+    updates = seen.history.updates
+    return list(updates) if updates and updates[-1].step == seen.history.step else []

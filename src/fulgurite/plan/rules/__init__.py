@@ -1,11 +1,11 @@
-"""The rules of `fulgurite plan`, one file per theme: small functions of `Seen`."""
+"""The rules of `fulgurite plan`, one file per theme: small functions of `PlanFacts`."""
 
 from __future__ import annotations
 
 import os
 import pkgutil
 
-from fulgurite.plan.context import Seen
+from fulgurite.plan.context import PlanFacts
 from fulgurite.plan.diagnostic import Trouble
 from fulgurite.rules.registry import Registry, Severity
 
@@ -13,13 +13,13 @@ UNUSUAL = "value.unusual"
 """The rule of values outside their usual ranges: any other rule about the same parameter replaces it."""
 ORDER = tuple(Severity)
 """From the worst to the mildest."""
-REGISTRY: Registry[Seen] = Registry()
+REGISTRY: Registry[PlanFacts] = Registry()
 rule = REGISTRY.add
 RULES = REGISTRY.rules
 """Every rule by its id, in the order of the files and of their lines."""
 
 
-def find_troubles(seen: Seen) -> list[Trouble]:
+def find_troubles(seen: PlanFacts) -> list[Trouble]:
     """Returns the findings of every rule, errors first, then in the order of the rules.
 
     A trial of a search is there to be tried: its validation loss judges it, and what may be insisted on refuses

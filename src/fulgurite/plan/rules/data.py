@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fulgurite.optim.default_lrs import usual
-from fulgurite.plan.context import DataFacts, Seen
+from fulgurite.plan.context import DataFacts, PlanFacts
 from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import (
     ALIKE,
@@ -23,7 +23,7 @@ from fulgurite.rules.registry import Finding, Severity
 @rule("data.too-long", "error", insist=True, about="data.max_length", source=(
     "S11, P13: LlamaFactory #5820, #7985, #3945, #5759, #3143, #3995, #3039"
 ))
-def too_long(seen: Seen) -> Finding | None:
+def too_long(seen: PlanFacts) -> Finding | None:
     """Examples over data.max_length: how many, and what becomes of them; an error where more than a fifth lose their
     end."""
     data, run = seen.data, seen.run
@@ -51,7 +51,7 @@ def too_long(seen: Seen) -> Finding | None:
 @rule("data.few-labels", "error", insist=True, source=(
     "reliability T21 (loss 0 from the start: masked or cut, nothing is left to learn)"
 ))
-def few_labels(seen: Seen) -> Finding | None:
+def few_labels(seen: PlanFacts) -> Finding | None:
     """Examples of which nothing is learned, beyond what data.max_drop tolerates; or hardly any token learned at all."""
     data, run = seen.data, seen.run
     if data is None or run.stage.rolls_out:
@@ -75,7 +75,7 @@ def few_labels(seen: Seen) -> Finding | None:
     "S12: LlamaFactory #8277, #7656, #4268, #4744; measured on a small model of the config, and on the loaded one "
     "(model/probe.py)"
 ))
-def mixing(seen: Seen) -> Finding | None:
+def mixing(seen: PlanFacts) -> Finding | None:
     """Packing with an architecture that cannot keep the examples of a row apart."""
     if str(seen.run.data.packing) != "best_fit" or seen.model.packs is not False:
         return None
@@ -88,7 +88,7 @@ def mixing(seen: Seen) -> Finding | None:
 @rule("data.beyond-model", "error", about="data.max_length", source=(
     "Ours, tried: a model with learned positions dies of an index, one with rotary positions reads what it never saw"
 ))
-def beyond_model(seen: Seen) -> Finding | None:
+def beyond_model(seen: PlanFacts) -> Finding | None:
     """Examples longer than the model was made for."""
     data, room = seen.data, seen.model.max_positions
     if data is None or not room or data.lengths is None or not len(data.lengths):
@@ -107,7 +107,7 @@ def beyond_model(seen: Seen) -> Finding | None:
     about="data.max_samples",
     source="S10: a limit elsewhere takes the first rows (read in source)",
 )
-def sampled(seen: Seen) -> Finding | None:
+def sampled(seen: PlanFacts) -> Finding | None:
     """That data.max_samples leaves examples out, and how they are drawn."""
     data = seen.data
     if data is None or not data.not_drawn:
@@ -122,7 +122,7 @@ def sampled(seen: Seen) -> Finding | None:
 @rule("data.no-validation", "warning", about="data.val_fraction", source=(
     "S9: a validation share of 0 is the default elsewhere (read in source)"
 ))
-def no_validation(seen: Seen) -> Finding | None:
+def no_validation(seen: PlanFacts) -> Finding | None:
     """Nothing held out. A schedule that needs a validation loss, scheduler/plateau.py refuses itself."""
     if seen.data is None or seen.data.val_rows:
         return None
@@ -133,7 +133,7 @@ def no_validation(seen: Seen) -> Finding | None:
 
 
 @rule("data.repeats", "warning", about="trainer.epochs", source="P20: LlamaFactory #7485, #2938, #2947, #7543")
-def repeats(seen: Seen) -> Finding | None:
+def repeats(seen: PlanFacts) -> Finding | None:
     """So many passes that the loss falls in stairs, which is memory; or examples that stand in the data twice."""
     data = seen.data
     if data is None or not data.rows or seen.run.stage.rolls_out:  # these answer anew in each pass
@@ -159,7 +159,7 @@ def repeats(seen: Seen) -> Finding | None:
 
 
 @rule("data.forgetting", "note", source="P21: LlamaFactory #2611 (keep a share of general data), #19 (fewer epochs)")
-def forgetting(seen: Seen) -> Finding | None:
+def forgetting(seen: PlanFacts) -> Finding | None:
     """One narrow source, seen more than once, with all weights or at the highest rates: what else the model knew
     fades."""
     data, run = seen.data, seen.run
@@ -178,7 +178,7 @@ def forgetting(seen: Seen) -> Finding | None:
 
 
 @rule("data.cache", "note", source="LlamaFactory #3939 (four hours, then a crash), #9344, #3795")
-def cache(seen: Seen) -> Finding | None:
+def cache(seen: PlanFacts) -> Finding | None:
     """That tokenising takes long, and is done once."""
     data = seen.data
     if data is None or not data.fresh or data.lengths is None:
@@ -193,7 +193,7 @@ def cache(seen: Seen) -> Finding | None:
     )
 
 
-def _longer(seen: Seen, data: DataFacts) -> str:
+def _longer(seen: PlanFacts, data: DataFacts) -> str:
     """The 99th percentile where that is longer and the model can read it; else dropping, where answers would be cut."""
     room, rounded = seen.model.max_positions, -(-data.percentile_99 // 64) * 64
     if rounded > data.max_length and (not room or rounded <= room):
@@ -201,7 +201,7 @@ def _longer(seen: Seen, data: DataFacts) -> str:
     return "data.too_long=drop" if str(seen.run.data.too_long) == "truncate" else ""
 
 
-def _passes(seen: Seen, data: DataFacts) -> float:
+def _passes(seen: PlanFacts, data: DataFacts) -> float:
     """How often an example is seen."""
     run = seen.run
     if run.trainer.max_steps is None or not run.trainer.global_batch_size:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fulgurite.plan.context import MemoryPart, Seen
+from fulgurite.plan.context import MemoryPart, PlanFacts
 from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import DISK_FULL, DISK_TIGHT, MEMORY_FULL, MEMORY_TIGHT
 from fulgurite.rules.registry import Finding, Severity
@@ -13,7 +13,7 @@ PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "other")
 @rule("memory.train", "error", insist=True, source=(
     "P11, P12: LlamaFactory #3510, #3606, #388, #3825 (a full fine-tune upcasts to fp32: 18 bytes a parameter, not 2)"
 ))
-def training(seen: Seen) -> Finding | None:
+def training(seen: PlanFacts) -> Finding | None:
     """A peak that comes near the free memory; an error where it goes beyond 95 % of it."""
     memory, free = seen.memory, seen.machine.memory_free
     if memory is None or not free or _nothing_fits(seen) or memory.peak <= MEMORY_TIGHT * free:
@@ -29,7 +29,7 @@ def training(seen: Seen) -> Finding | None:
 
 
 @rule("memory.eval", "note", source="P9: LlamaFactory #5419 (cured by moving logits each step), #5957, #1191, #7781")
-def evaluation(seen: Seen) -> Finding | None:
+def evaluation(seen: PlanFacts) -> Finding | None:
     """What an evaluation that keeps its logits would hold; ours sums the loss in pieces and keeps none."""
     run, free = seen.run, seen.machine.memory_free
     if (
@@ -52,7 +52,7 @@ def evaluation(seen: Seen) -> Finding | None:
     "warning",
     source="P10: LlamaFactory #5637, #3938, #5972, #5659, #5842 (two devices use as much each as one)",
 )
-def replicas(seen: Seen) -> Finding | None:
+def replicas(seen: PlanFacts) -> Finding | None:
     """Processes of one machine that each keep a whole copy in the same memory."""
     memory, free, processes = seen.memory, seen.machine.memory_free, seen.run.trainer.devices or 1
     if memory is None or not free or processes < 2 or not seen.run.strategy.replicates or seen.machine.device != "cpu":
@@ -70,7 +70,7 @@ def replicas(seen: Seen) -> Finding | None:
 @rule("disk.checkpoints", "error", about="trainer.keep_checkpoints", source=(
     "S13, P24: LlamaFactory #4796, #6494, #1428 (84 GB each for a full 7B, no limit in the form)"
 ))
-def checkpoints(seen: Seen) -> Finding | None:
+def checkpoints(seen: PlanFacts) -> Finding | None:
     """Checkpoints that would fill the disk."""
     disk, free = seen.disk, seen.machine.disk_free
     if not disk.total or not free or disk.total <= DISK_TIGHT * free:
@@ -88,7 +88,7 @@ def checkpoints(seen: Seen) -> Finding | None:
 
 
 @rule("device.nothing-fits", "error", source="P12: LlamaFactory #3606 (72B impossible, and nobody said so)")
-def nothing_fits(seen: Seen) -> Finding | None:
+def nothing_fits(seen: PlanFacts) -> Finding | None:
     """Not even the smallest plan fits."""
     if not _nothing_fits(seen):
         return None
@@ -105,7 +105,7 @@ def size(bytes: float) -> str:
     return f"{bytes / 1e9:.3g} GB" if bytes >= 1e9 else f"{bytes / 1e6:.3g} MB"
 
 
-def _nothing_fits(seen: Seen) -> bool:
+def _nothing_fits(seen: PlanFacts) -> bool:
     free = seen.machine.memory_free
     return bool(
         seen.memory is not None and free and seen.cheaper
@@ -113,17 +113,17 @@ def _nothing_fits(seen: Seen) -> bool:
     )
 
 
-def _largest(seen: Seen) -> tuple[str, MemoryPart]:
+def _largest(seen: PlanFacts) -> tuple[str, MemoryPart]:
     assert seen.memory is not None
     phases = {"Training": seen.memory.training, "Evaluation": seen.memory.evaluation, "A rollout": seen.memory.rollouts}
     return max(((name, part) for name, part in phases.items() if part is not None), key=lambda pair: pair[1].total)
 
 
-def _device(seen: Seen) -> str:
+def _device(seen: PlanFacts) -> str:
     return seen.machine.name or seen.machine.device
 
 
-def _cheaper(seen: Seen) -> str:
+def _cheaper(seen: PlanFacts) -> str:
     """The mildest change that leaves room, else the smallest; where no numbers are known, the usual order."""
     if seen.cheaper:
         fitting = [other for other in seen.cheaper if other.peak <= MEMORY_TIGHT * seen.machine.memory_free]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from fulgurite.plan.context import Seen
+from fulgurite.plan.context import PlanFacts
 from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import BF16_GRAIN, PURE_BF16, SPREAD, trying
 from fulgurite.rules.registry import Finding, Severity
 
 
 @rule("precision.born-bf16", "error", source="P6: LlamaFactory #482 (bf16 cured it), #4438, #6249, #4278, #4116")
-def born_bf16(seen: Seen) -> Finding | None:
+def born_bf16(seen: PlanFacts) -> Finding | None:
     """Weights that were trained in bf16, computed in fp16, where they overflow; an error where the device has bf16."""
     if seen.model.compute_dtype != "float16" or seen.model.stored_dtype != "bfloat16":
         return None
@@ -26,7 +26,7 @@ def born_bf16(seen: Seen) -> Finding | None:
 @rule("precision.pure-bf16", "error", insist=True, source=(
     "P11: LlamaFactory #9591; measured: at 1e-5 nearest leaves 84 % of the weights as they were"
 ))
-def pure_bf16(seen: Seen) -> Finding | None:
+def pure_bf16(seen: PlanFacts) -> Finding | None:
     """Steps that bf16 rounds away; an error for full preference training, whose rates are the smallest."""
     run = seen.run
     if (

@@ -8,7 +8,7 @@ from fulgurite.config.losses import loss_of
 from fulgurite.config.run import Facts
 from fulgurite.config.schema import Range, options
 from fulgurite.optim.default_lrs import recommend, usual
-from fulgurite.plan.context import Seen
+from fulgurite.plan.context import PlanFacts
 from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import ALPHA, FAR, MUON_OWN, PREFERENCE_FAR, beyond, is_refused
 from fulgurite.rules.registry import Finding, Severity
@@ -18,7 +18,7 @@ from fulgurite.rules.registry import Finding, Severity
     "P1, S3: LlamaFactory #280 (5e-5 nothing, 1e-3 worked), #690, #1540, #6216, #6504, #8242; "
     "https://github.com/QwenLM/Qwen3-VL/issues/127"
 ))
-def low_for_lora(seen: Seen) -> Finding | None:
+def low_for_lora(seen: PlanFacts) -> Finding | None:
     """A rate for full fine-tuning under an adapter: the run goes through, and the model answers as before."""
     if not _low_for_adapter(seen):
         return None
@@ -34,7 +34,7 @@ def low_for_lora(seen: Seen) -> Finding | None:
 @rule("rate.high-for-preference", "error", insist=True, about="optim.lr", source=(
     "P4, S3: LlamaFactory #6153 (answer: add the SFT term), #7643; knob-values.md, section 3"
 ))
-def high_for_preference(seen: Seen) -> Finding | None:
+def high_for_preference(seen: PlanFacts) -> Finding | None:
     """A rate for supervised fine-tuning in preference training: it drives both answers down."""
     if not _high_for_preference(seen):
         return None
@@ -53,7 +53,7 @@ def high_for_preference(seen: Seen) -> Finding | None:
 @rule("rate.out-of-band", "error", insist=True, about="optim.lr", source=(
     "P3: LlamaFactory #2810, #6069 (loss 0 or garbage at 5e-2 and 3e-3)"
 ))
-def out_of_band(seen: Seen) -> Finding | None:
+def out_of_band(seen: PlanFacts) -> Finding | None:
     """A rate outside those in use for this stage, method and size; an error where it is ten times outside."""
     run = seen.run
     if run.optim.lr is None or _low_for_adapter(seen) or _high_for_preference(seen) or _muon_still(seen):
@@ -76,7 +76,7 @@ def out_of_band(seen: Seen) -> Finding | None:
 @rule("optim.muon-rate", "warning", about="optim.lr", source=(
     "S25: Muon's README (0.02); that it is no optimizer of adapters, optim=muon says"
 ))
-def muon_rate(seen: Seen) -> Finding | None:
+def muon_rate(seen: PlanFacts) -> Finding | None:
     """AdamW's rate in Muon's own scale, in which it does not move."""
     if not _muon_still(seen):
         return None
@@ -88,7 +88,7 @@ def muon_rate(seen: Seen) -> Finding | None:
 @rule("lora.scale-pinned", "warning", about="method.alpha", source=(
     "S4: LlamaFactory #2465 (rank 8 to 64 at alpha 16 cuts the scale from 2 to 0.25)"
 ))
-def scale_pinned(seen: Seen) -> Finding | None:
+def scale_pinned(seen: PlanFacts) -> Finding | None:
     """An alpha that was pinned while the rank moved, so that the adapter counts for less, or more, than it should."""
     method = seen.run.method
     alpha = getattr(method, "alpha", None)
@@ -106,7 +106,7 @@ def scale_pinned(seen: Seen) -> Finding | None:
     )
 
 
-def _low_for_adapter(seen: Seen) -> bool:
+def _low_for_adapter(seen: PlanFacts) -> bool:
     run = seen.run
     return bool(
         run.method.adapter
@@ -117,24 +117,24 @@ def _low_for_adapter(seen: Seen) -> bool:
     )
 
 
-def _high_for_preference(seen: Seen) -> bool:
+def _high_for_preference(seen: PlanFacts) -> bool:
     run = seen.run
     return bool(
         run.stage.refers and run.optim.lr is not None and not _own_term(seen) and beyond(run.optim.lr, usual(run)) > 1
     )
 
 
-def _own_term(seen: Seen) -> bool:
+def _own_term(seen: PlanFacts) -> bool:
     """Whether the loss carries a term of supervised fine-tuning, and bears its rates (ORPO 8e-6, CPO 1e-4 in its
     authors' code)."""
     return bool(loss_of(seen.run.stage).sft_weight)
 
 
-def _muon_still(seen: Seen) -> bool:
+def _muon_still(seen: PlanFacts) -> bool:
     optim = seen.run.optim
     return bool(optim.own_rate() is not None and optim.lr is not None and optim.lr < MUON_OWN)
 
 
-def _recommended(seen: Seen) -> str:
+def _recommended(seen: PlanFacts) -> str:
     """The rate of the table for this very run."""
     return f"optim.lr={recommend(seen.run, Facts()).value:g}"

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import Range, settings
-from fulgurite.plan.context import Seen
+from fulgurite.plan.context import PlanFacts
 from fulgurite.plan.rules import UNUSUAL, rule
 from fulgurite.rules.registry import Finding
 
 
 @rule(UNUSUAL, "warning", source="each knob's own usual range and its source; `fulgurite explain KNOB` shows both")
-def unusual(seen: Seen) -> list[Finding]:
+def unusual(seen: PlanFacts) -> list[Finding]:
     """A value outside the usual range of its knob, of which no other rule speaks."""
     return [
         Finding(found.sentence, nearest(seen.run, found.parameter), about=found.parameter) for found in seen.unusual
@@ -36,7 +36,7 @@ def nearest(run: RunConfig, name: str) -> str:
     "error",
     source="S21: a folder with a checkpoint goes on elsewhere although rate, epochs or data changed",
 )
-def changed(seen: Seen) -> Finding | None:
+def changed(seen: PlanFacts) -> Finding | None:
     """Another run than the one whose checkpoint lies there."""
     earlier = seen.earlier
     if earlier is None or not earlier.refused:
@@ -48,7 +48,7 @@ def changed(seen: Seen) -> Finding | None:
 
 
 @rule("resume.finished", "error", source="P16: LlamaFactory #4668, #2776, #9325, #7085, #6414 (it skips training)")
-def finished(seen: Seen) -> Finding | None:
+def finished(seen: PlanFacts) -> Finding | None:
     """A run whose plan is done already."""
     earlier, run = seen.earlier, seen.run
     if earlier is None or not seen.steps or earlier.step < seen.steps:
@@ -63,7 +63,7 @@ def finished(seen: Seen) -> Finding | None:
 
 
 @rule("resume.exactness", "error", source="P16: LlamaFactory #512 (loss higher after a reload)")
-def exactness(seen: Seen) -> Finding | None:
+def exactness(seen: PlanFacts) -> Finding | None:
     """A checkpoint without a part that makes it the same run."""
     earlier = seen.earlier
     if earlier is None or not earlier.missing:

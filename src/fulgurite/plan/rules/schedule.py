@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from fulgurite.plan.context import Seen
+from fulgurite.plan.context import PlanFacts
 from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import FEW, SHORT, WARMUP_MOST, trying
 from fulgurite.rules.registry import Finding, Severity
@@ -22,7 +22,7 @@ APART = {"cycles": 2, "power": 2.0, "decay_ratio": 0.2, "min_ratio": 0.1}
 @rule("warmup.none", "warning", about="scheduler.warmup_ratio", source=(
     "S8: LlamaFactory #3826, #3813 (warmup is a count in forms, 0 by default)"
 ))
-def none(seen: Seen) -> Finding | None:
+def none(seen: PlanFacts) -> Finding | None:
     """No warmup where it matters: full fine-tuning, preference training, and long runs."""
     run = seen.run
     if seen.warmup_steps > 0 or not isinstance(run.scheduler, Warm) or seen.steps < FEW:
@@ -36,7 +36,7 @@ def none(seen: Seen) -> Finding | None:
 
 
 @rule("warmup.too-long", "error", about="scheduler.warmup_steps", source="ours: a rate that never arrives")
-def too_long(seen: Seen) -> Finding | None:
+def too_long(seen: PlanFacts) -> Finding | None:
     """A warmup that takes much of the run; an error where the run ends first."""
     warmup, steps = seen.warmup_steps, seen.steps
     asked = seen.given("scheduler.warmup_steps") or seen.given("scheduler.warmup_ratio")
@@ -53,7 +53,7 @@ def too_long(seen: Seen) -> Finding | None:
 @rule(
     "scheduler.same-as", "warning", source="S6: 12 names gave 4 curves at a form's own defaults (run on the formulas)"
 )
-def same(seen: Seen) -> Finding | None:
+def same(seen: PlanFacts) -> Finding | None:
     """A schedule that is the same curve as a plainer one in this run."""
     run = seen.run
     if seen.steps < FEW or run.optim.lr is None or run.scheduler.steady:  # all are near it where there is no warmup
@@ -68,14 +68,14 @@ def same(seen: Seen) -> Finding | None:
     )
 
 
-def _some_warmup(seen: Seen, ratio: float) -> str:
+def _some_warmup(seen: PlanFacts, ratio: float) -> str:
     """A ratio, or its number of steps where these were given, since they win."""
     if seen.given("scheduler.warmup_steps"):
         return f"scheduler.warmup_steps={max(1, math.ceil(ratio * seen.steps))}"
     return f"scheduler.warmup_ratio={ratio:g}"
 
 
-def _apart(seen: Seen) -> str:
+def _apart(seen: PlanFacts) -> str:
     """The first change after which no other schedule is near; none where there is no such change."""
     run = seen.run
     for config, words in _changed(seen):
@@ -84,7 +84,7 @@ def _apart(seen: Seen) -> str:
     return ""
 
 
-def _changed(seen: Seen) -> Iterator[tuple[Scheduler, str]]:
+def _changed(seen: PlanFacts) -> Iterator[tuple[Scheduler, str]]:
     scheduler = seen.run.scheduler
     for knob, value in APART.items():
         if hasattr(scheduler, knob) and getattr(scheduler, knob) != value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fulgurite.config.losses import loss_of
 from fulgurite.config.schema import Range, knobs_of
-from fulgurite.plan.context import Seen
+from fulgurite.plan.context import PlanFacts
 from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import (
     KTO_BALANCE,
@@ -27,7 +27,7 @@ MIDDLE = 7 / 6
     "S5, P19: LlamaFactory #5181, #4414, #4302, #4028; princeton-nlp/SimPO's README; the bands are those of "
     "stage/pairwise.py"
 ))
-def beta_band(seen: Seen) -> Finding | None:
+def beta_band(seen: PlanFacts) -> Finding | None:
     """A beta of another loss: SimPO's 2 is DPO's 0.1; an error where it is ten times outside."""
     run = seen.run
     name = "orpo_weight" if getattr(run.stage, "orpo_weight", None) is not None else "beta"
@@ -52,7 +52,7 @@ def beta_band(seen: Seen) -> Finding | None:
 @rule("kto.batch", "error", about="trainer.global_batch_size", source=(
     "S23: TRL's KTO page (16 to 128, at least 4 seen together); LlamaFactory #8725"
 ))
-def kto_batch(seen: Seen) -> Finding | None:
+def kto_batch(seen: PlanFacts) -> Finding | None:
     """Too few answers in a step for KTO's baseline, which here is the whole step's; an error where there is only
     one."""
     size = seen.run.trainer.global_batch_size
@@ -70,7 +70,7 @@ def kto_batch(seen: Seen) -> Finding | None:
 
 
 @rule("kto.balance", "warning", source="TRL's KTO page (weighted good to bad between 1:1 and 4:3)")
-def kto_balance(seen: Seen) -> Finding | None:
+def kto_balance(seen: PlanFacts) -> Finding | None:
     """Good and bad answers that weigh so unequally that one kind drowns the other."""
     stage, data = seen.run.stage, seen.data
     if not stage.judged or data is None or not data.positives + data.negatives:
@@ -96,7 +96,7 @@ def kto_balance(seen: Seen) -> Finding | None:
 
 
 @rule("rm.data", "warning", source="P17: LlamaFactory #571, #934 (about 10k pairs), #41")
-def reward_data(seen: Seen) -> Finding | None:
+def reward_data(seen: PlanFacts) -> Finding | None:
     """Pairs from which a reward model learns length, or too little: its loss stays at ln 2, which is guessing."""
     if not seen.run.stage.gives_rewards or seen.data is None or not seen.data.rows:
         return None
@@ -127,7 +127,7 @@ def reward_data(seen: Seen) -> Finding | None:
     "error",
     source="reliability T19; equal texts and unlike prompts are refused as the file is read",
 )
-def pairs(seen: Seen) -> Finding | None:
+def pairs(seen: PlanFacts) -> Finding | None:
     """Pairs whose two answers are the same tokens: there is nothing to prefer."""
     data = seen.data
     if data is None or not data.same_pairs:
@@ -138,7 +138,7 @@ def pairs(seen: Seen) -> Finding | None:
 
 
 @rule("stage.no-sft", "warning", source="Tülu 3 and Zephyr: SFT first, then DPO")
-def no_sft(seen: Seen) -> Finding | None:
+def no_sft(seen: PlanFacts) -> Finding | None:
     """Preference training on what looks like a base model, which cannot hold a conversation yet."""
     run = seen.run
     if not run.stage.refers or not seen.model.is_base or loss_of(run.stage).sft_weight:
@@ -155,7 +155,7 @@ def no_sft(seen: Seen) -> Finding | None:
 @rule("ppo.last-resort", "note", source=(
     "S1, P18: LlamaFactory #10757, #5936, #6373, #1164, #6881; https://github.com/hiyouga/LlamaFactory/pull/9617"
 ))
-def last_resort(seen: Seen) -> Finding | None:
+def last_resort(seen: PlanFacts) -> Finding | None:
     """PPO, where DPO or GRPO would do."""
     if not seen.run.stage.value_head:
         return None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from fulgurite.plan.context import Seen
+from fulgurite.plan.context import PlanFacts
 from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import FEW, LITTLE, SHORT
 from fulgurite.rules.registry import Finding, Severity
 
 
 @rule("steps.too-few", "error", source="S16, P1: LlamaFactory #7486 (91 rows, 17 steps)", insist=True)
-def too_few(seen: Seen) -> Finding | None:
+def too_few(seen: PlanFacts) -> Finding | None:
     """So few optimizer steps that the model can hardly change; an error below 10, where nobody asked for so few."""
     if seen.data is None or seen.steps >= SHORT or seen.given("trainer.max_steps"):
         return None  # who writes trainer.max_steps=20 wants to see that it works
@@ -25,7 +25,7 @@ def too_few(seen: Seen) -> Finding | None:
     return Finding(sentence, _more_steps(seen), severity=severity)
 
 
-def _more_steps(seen: Seen) -> str:
+def _more_steps(seen: PlanFacts) -> str:
     """Smaller batches where the batch was given, else more epochs: enough for the next threshold, as far as that is
     sane."""
     trainer, enough = seen.run.trainer, LITTLE if seen.steps < LITTLE else SHORT
@@ -38,7 +38,7 @@ def _more_steps(seen: Seen) -> str:
 @rule(
     "steps.patience", "warning", source="Ours: Lightning's EarlyStopping counts evaluations, and a run has few of them"
 )
-def patience(seen: Seen) -> Finding | None:
+def patience(seen: PlanFacts) -> Finding | None:
     """A patience that no run of so few evaluations can lose before its end."""
     trainer = seen.run.trainer
     if trainer.early_stopping_patience is None or not trainer.eval_every or not seen.steps:
