@@ -66,14 +66,6 @@ def test_prv_needs_less_noise() -> None:
     assert 0.85 < solve_noise(8, 1e-5, 0.02, 100, "prv") / solve_noise(8, 1e-5, 0.02, 100, "rdp") < 0.97
 
 
-def test_empty_knobs_are_filled_with_their_reasons() -> None:
-    composed = compose(["privacy=dp_sgd", "trainer.global_batch_size=50", "model=tiny", "data.max_length=64"])
-    composed = fill(composed, Facts(rows=1000, total_steps=60), "steps")
-    p = composed.run.privacy
-    assert p.delta == compute_delta(1000) == pytest.approx(10**-3.6)
-    assert p.noise_multiplier == solve_noise(8.0, p.delta, 0.05, 60)
-    assert "60 steps need, each row drawn at a rate of 0.05, to spend epsilon 8" in composed.provenance["privacy.noise_multiplier"].reason
-    assert "1000 rows to the power of -1.2" in composed.provenance["privacy.delta"].reason
 
 
 def test_batches_are_four_times_as_large_and_full_gradients_fit() -> None:
@@ -144,27 +136,5 @@ def test_micro_batches_hold_each_draw_whole_also_none_and_too_many() -> None:
 # -- the secret, and the unit --------------------------------------------------------------------------------------------
 
 
-def test_the_secret_is_new_private_and_kept(tmp_path: Path) -> None:
-    made = secret_of(DpSgd(), tmp_path, resumed=False)
-    assert made.bit_length() > 64
-    assert secret_of(DpSgd(), tmp_path, resumed=True) == made
-    assert os.stat(tmp_path / FILE).st_mode & 0o077 == 0
-    (tmp_path / "other").mkdir()
-    assert secret_of(DpSgd(), tmp_path / "other", resumed=False) != made
-    assert secret_of(DpSgd(noise_seed=7), tmp_path, resumed=True) == 7
-    (tmp_path / FILE).unlink()
-    with pytest.raises(CheckpointError, match="noise_seed is gone, without which the run cannot go on"):
-        secret_of(DpSgd(), tmp_path, resumed=True)
 
 
-def test_copies_are_counted_and_told() -> None:
-    class Row:
-        def __init__(self, *ids: int) -> None:
-            self.input_ids = np.array(ids)
-
-    assert count_duplicates([Row(1, 2), Row(3), Row(1, 2), Row(1, 2), Row(3), Row(4)]) == (3, 3)
-    assert describe_unit(3, 3, 2) == (
-        "3 rows are copies of others, up to 3 alike and 2 rows are further parts of one record: "
-        "whoever stands behind k rows is protected k times less"
-    )
-    assert describe_unit(0, 1, 0) == ""

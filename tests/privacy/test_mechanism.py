@@ -166,48 +166,12 @@ def test_privacy_cannot_be_added_to_a_run_that_began_without(tmp_path: Path) -> 
         tiny(tmp_path, *more, "privacy=dp_sgd", "privacy.noise_seed=7")
 
 
-REFUSED = {
-    "data.packing=best_fit": "several examples into one; take data.packing=none",
-    "data.shuffle=false": "draws its rows at random",
-    "trainer.devices=2": "runs in one process, and this run has 2; take trainer.devices=1",
-    "precision=fp16": "clips true gradients, and precision=fp16 scales them",
-    "scheduler=reduce_lr_on_plateau": "adds no noise to the validation loss, which scheduler=reduce_lr_on_plateau follows",
-    "privacy.epsilon=200 privacy.accountant=prv": "up to epsilon 100, not 200; take privacy.accountant=rdp",
-    "data=file data.path=x.jsonl data.weights=2.0": "data.weights above 1 make several of one example",
-}
 
 
-@pytest.mark.parametrize("words", REFUSED)
-def test_what_breaks_the_promise_is_refused_in_one_sentence(words: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        refuse_impossible(compose(["privacy=dp_sgd", *words.split()]).run)
-    assert REFUSED[words] in str(caught.value)
-    assert str(caught.value).startswith("privacy=dp_sgd ")
-    assert "\n" not in str(caught.value)
-    refuse_impossible(compose(words.split()[:1] if "privacy" not in words else []).run)  # without privacy it is no trouble
 
 
-@pytest.mark.parametrize(
-    ("group", "name", "says"), [("stage", "dpo", "no loss of a single row"), ("method", "oft", "not proven row by row")]
-)
-def test_stages_and_methods_that_are_not_proven_are_refused(group: str, name: str, says: str) -> None:
-    run = replace(compose(["privacy=dp_sgd"]).run, **{group: options(group)[name]()})
-    said = DpSgd().refusal(run)
-    assert said is not None
-    assert f"{group}={name}" in said
-    assert says in said
 
 
-def test_the_refusal_comes_before_torch_is_loaded(tmp_path: Path) -> None:
-    code = (
-        "import sys; from fulgurite.cli.main import main; status = main(sys.argv[1:]);"
-        "print(status, 'torch' in sys.modules, 'opacus' in sys.modules)"
-    )
-    words = ["train", "privacy=dp_sgd", "data.packing=best_fit", "model=tiny", f"run_dir={tmp_path / 'run'}"]
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["2", "False", "False"], done.stderr
-    assert "error: privacy=dp_sgd protects one row" in done.stderr
-    assert not (tmp_path / "run").exists()
 
 
 def test_who_looks_for_dpo_as_the_article_names_it_finds_both() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 import torch
 
@@ -11,17 +9,12 @@ from fulgurite.config.schema import build
 from fulgurite.errors import ConfigError
 from fulgurite.scheduler.config import Cosine, ReduceLrOnPlateau
 from fulgurite.scheduler.plateau import check
-from fulgurite.scheduler.plateau_curve import plateau_factors
 
 LR = 2e-4
 
 
-def _optimizer() -> torch.optim.Optimizer:
-    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=LR)
-
-
 def _rates(config: ReduceLrOnPlateau, losses: list[float]) -> list[float]:
-    optimizer = _optimizer()
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=LR)
     scheduler = build(config, optimizer)
     rates = []
     for loss in losses:
@@ -36,19 +29,9 @@ def test_patience_counts_evaluations() -> None:
     assert _rates(ReduceLrOnPlateau(patience=2, factor=0.5), [1.0] * 4) == [LR, LR, LR, LR / 2]
 
 
-def test_a_gain_below_a_ten_thousandth_is_none() -> None:
+def test_a_gain_below_a_ten_thousandth_does_not_count() -> None:
     assert _rates(ReduceLrOnPlateau(patience=0, factor=0.5), [1.0, 1.0 - 5e-5])[-1] == LR / 2
     assert _rates(ReduceLrOnPlateau(patience=0, factor=0.5), [1.0, 1.0 - 2e-4])[-1] == LR
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_the_plotted_course_is_torchs(seed: int) -> None:
-    draw = random.Random(seed)
-    patience, factor = draw.randint(0, 4), draw.choice([0.1, 0.5, 0.9])
-    losses = [draw.choice([1.0, 0.9999, 0.99, 0.9]) + draw.random() * draw.choice([0, 1e-4, 0.1]) for _ in range(40)]
-    expected = _rates(ReduceLrOnPlateau(patience=patience, factor=factor), losses)
-    # torch ignores a cut that moves the rate by no more than its eps of 1e-8
-    assert [LR * f for f in plateau_factors(losses, patience=patience, factor=factor)] == pytest.approx(expected, abs=2e-8)
 
 
 def test_without_validation_it_is_refused_in_one_sentence() -> None:
