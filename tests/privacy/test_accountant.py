@@ -1,10 +1,8 @@
-"""The account: epsilon as Opacus counts it, noise solved for a target, and draws that are a function of secret and step."""
+"""Epsilon as Opacus counts it, noise solved for a target, and draws that are a function of secret and step."""
 
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,27 +13,28 @@ from fulgurite.config.compose import compose
 from fulgurite.config.resolve import fill
 from fulgurite.config.run import Facts
 from fulgurite.data.sampler import PoissonSampler
-from fulgurite.errors import CheckpointError, ConfigError
-from fulgurite.privacy.accountant import compute_delta, compute_epsilon, compute_rate, draw_rows, solve_noise
+from fulgurite.errors import ConfigError
+from fulgurite.privacy.accountant import compute_epsilon, compute_rate, draw_rows, solve_noise
 from fulgurite.privacy.config import DpSgd
-from fulgurite.privacy.duplicates import count_duplicates, describe_unit
 from fulgurite.privacy.mechanism import Mechanism, build
-from fulgurite.privacy.seed import FILE, secret_of
 
 
 def test_one_whole_step_is_the_gaussian_mechanism() -> None:
-    # With a rate of 1 a step's Rényi divergence of order a is a / (2 noise^2) (Mironov 2017); the conversion to epsilon is
+    # With a rate of 1 a step's Rényi divergence of order a is a / (2 noise^2) (Mironov 2017); as epsilon it is
     # a / (2 s^2) + ln((a-1)/a) - (ln delta + ln a)/(a-1) (Balle et al. 2020), at its best order of those Opacus tries.
     noise, delta = 4.0, 1e-5
     orders = [*(1 + x / 10 for x in range(1, 100)), *range(12, 64)]
-    by_hand = min(a / (2 * noise**2) + math.log((a - 1) / a) - (math.log(delta) + math.log(a)) / (a - 1) for a in orders)
+    by_hand = min(
+        a / (2 * noise**2) + math.log((a - 1) / a) - (math.log(delta) + math.log(a)) / (a - 1) for a in orders
+    )
     assert compute_epsilon([(noise, 1.0, 1)], delta) == pytest.approx(by_hand, rel=1e-9)
     assert compute_epsilon([(noise, 1.0, 0)], delta) == compute_epsilon([], delta) == 0.0
 
 
 @pytest.mark.parametrize(("name", "kind"), [("rdp", RDPAccountant), ("prv", PRVAccountant)])
 def test_epsilon_is_what_opacus_counts_step_by_step(name: str, kind: type) -> None:
-    run = Mechanism(DpSgd(delta=1e-4, noise_multiplier=0.9, accountant=name), nn.Linear(2, 2), 400, 20, 30, 1)  # type: ignore[arg-type]
+    config = DpSgd(delta=1e-4, noise_multiplier=0.9, accountant=name)  # type: ignore[arg-type]
+    run = Mechanism(config, nn.Linear(2, 2), 400, 20, 30, 1)
     theirs = kind()
     for noise, steps in ((0.9, 12), (1.2, 5)):
         run.noise = noise
@@ -57,15 +56,14 @@ def test_solved_noise_spends_the_target_and_no_more(accountant: str, target: flo
 
 
 def test_a_budget_that_no_noise_keeps_is_refused() -> None:
-    # The accountant's largest order is 63: even without any divergence epsilon is (ln 1/delta - ln 63) / 62 + ln(62/63) = 0.10.
+    # The accountant's largest order is 63: even without any divergence epsilon is
+    # (ln 1/delta - ln 63) / 62 + ln(62/63) = 0.10.
     with pytest.raises(ConfigError, match=r"privacy\.epsilon=0\.05 is out of reach at delta 1e-05 with accountant=rdp"):
         solve_noise(0.05, 1e-5, 0.1, 40)
 
 
 def test_prv_needs_less_noise() -> None:
     assert 0.85 < solve_noise(8, 1e-5, 0.02, 100, "prv") / solve_noise(8, 1e-5, 0.02, 100, "rdp") < 0.97
-
-
 
 
 def test_batches_are_four_times_as_large_and_full_gradients_fit() -> None:
@@ -80,7 +78,9 @@ def test_batches_are_four_times_as_large_and_full_gradients_fit() -> None:
 
 def test_a_run_that_would_overspend_is_refused_before_and_when_it_goes_on() -> None:
     config = DpSgd(delta=1e-4, noise_multiplier=0.5, epsilon=1.0)
-    with pytest.raises(ConfigError, match=r"noise_multiplier=0\.5 would spend epsilon .* in 50 steps, more than privacy\.epsilon=1"):
+    with pytest.raises(
+        ConfigError, match=r"noise_multiplier=0\.5 would spend epsilon .* in 50 steps, more than privacy\.epsilon=1"
+    ):
         build(config, nn.Linear(2, 2), rows=1000, batch_size=50, total_steps=50, secret=1)
     noise = solve_noise(1.0, 1e-4, 0.05, 50)
     kept = DpSgd(delta=1e-4, noise_multiplier=noise, epsilon=1.0)
@@ -91,7 +91,9 @@ def test_a_run_that_would_overspend_is_refused_before_and_when_it_goes_on() -> N
         enough.load({"history": [[noise / 2, 0.05, 20]]})
     with pytest.raises(ConfigError, match=r"trainer\.global_batch_size=51 is more than the 50 rows"):
         build(config, nn.Linear(2, 2), rows=50, batch_size=51, total_steps=1, secret=1)
-    with pytest.raises(ConfigError, match=r"privacy\.delta=0\.1 lets the promise fail for a whole row of 50; take less than 0\.02"):
+    with pytest.raises(
+        ConfigError, match=r"privacy\.delta=0\.1 lets the promise fail for a whole row of 50; take less than 0\.02"
+    ):
         build(DpSgd(delta=0.1, noise_multiplier=1.0), nn.Linear(2, 2), rows=50, batch_size=5, total_steps=1, secret=1)
 
 
@@ -124,17 +126,13 @@ def test_micro_batches_hold_each_draw_whole_also_none_and_too_many() -> None:
     lengths = np.arange(40)[::-1].copy()
     draws = {0: [], 1: [3, 30, 7], 2: list(range(40))}
     order = PoissonSampler(lengths, 4, 2, lambda step: np.array(draws[step], dtype=np.int64))
-    assert (order.micro_batches_per_step, order.steps_per_epoch) == (5, 10)  # 4 and three deviations of 2: 10 rows by twos
+    assert (order.micro_batches_per_step, order.steps_per_epoch) == (
+        5,
+        10,
+    )  # 4 and three deviations of 2: 10 rows by twos
     assert order.micro_batches(0) == [[]] * 5
     assert order.micro_batches(1) == [[], [], [], [30, 7], [3]]
     large = order.micro_batches(2)
     assert [len(cut) for cut in large] == [8] * 5
     assert sorted(n for cut in large for n in cut) == list(range(40))
     assert compute_rate(4, 40) == 0.1
-
-
-# -- the secret, and the unit --------------------------------------------------------------------------------------------
-
-
-
-

@@ -1,36 +1,30 @@
 """The declarations of privacy: what they fill in and which runs they refuse."""
 
 from __future__ import annotations
-import json
-import os
-import signal
+
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-import pytest
-import torch
-from tests.end_to_end.runs import losses, rows, tiny, weights
-from fulgurite.callback.metrics_logger import MetricsLogger
-from fulgurite.config.compose import compose
-from fulgurite.config.schema import options
-from fulgurite.config.stored import rebuilt
-from fulgurite.errors import CheckpointError, ConfigError, Interrupted
-from fulgurite.explain.search import search
-from fulgurite.export.model import export_main
-from fulgurite.plan.preflight import refuse_impossible
-from fulgurite.privacy.accountant import compute_epsilon
-from fulgurite.privacy.config import DpSgd
-from fulgurite.run.folder import read_config
 
+import pytest
+
+from fulgurite.config.compose import compose
+from fulgurite.config.resolve import fill
+from fulgurite.config.run import Facts
+from fulgurite.config.schema import options
+from fulgurite.errors import ConfigError
+from fulgurite.plan.preflight import refuse_impossible
+from fulgurite.privacy.accountant import compute_delta, solve_noise
+from fulgurite.privacy.config import DpSgd
 
 REFUSED = {
     "data.packing=best_fit": "several examples into one; take data.packing=none",
     "data.shuffle=false": "draws its rows at random",
     "trainer.devices=2": "runs in one process, and this run has 2; take trainer.devices=1",
     "precision=fp16": "clips true gradients, and precision=fp16 scales them",
-    "scheduler=reduce_lr_on_plateau": "adds no noise to the validation loss, which scheduler=reduce_lr_on_plateau follows",
+    "scheduler=reduce_lr_on_plateau":
+        "adds no noise to the validation loss, which scheduler=reduce_lr_on_plateau follows",
     "privacy.epsilon=200 privacy.accountant=prv": "up to epsilon 100, not 200; take privacy.accountant=rdp",
     "data=file data.path=x.jsonl data.weights=2.0": "data.weights above 1 make several of one example",
 }
@@ -43,7 +37,8 @@ def test_what_breaks_the_promise_is_refused_in_one_sentence(words: str) -> None:
     assert REFUSED[words] in str(caught.value)
     assert str(caught.value).startswith("privacy=dp_sgd ")
     assert "\n" not in str(caught.value)
-    refuse_impossible(compose(words.split()[:1] if "privacy" not in words else []).run)  # without privacy it is no trouble
+    # without privacy it is no trouble
+    refuse_impossible(compose(words.split()[:1] if "privacy" not in words else []).run)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +58,8 @@ def test_empty_delta_and_noise_are_filled_with_their_reasons() -> None:
     p = composed.run.privacy
     assert p.delta == compute_delta(1000) == pytest.approx(10**-3.6)
     assert p.noise_multiplier == solve_noise(8.0, p.delta, 0.05, 60)
-    assert "60 steps need, each row drawn at a rate of 0.05, to spend epsilon 8" in composed.provenance["privacy.noise_multiplier"].reason
+    why = composed.provenance["privacy.noise_multiplier"].reason
+    assert "60 steps need, each row drawn at a rate of 0.05, to spend epsilon 8" in why
     assert "1000 rows to the power of -1.2" in composed.provenance["privacy.delta"].reason
 
 

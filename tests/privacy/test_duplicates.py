@@ -1,23 +1,10 @@
 """Rows that are copies of others, and the sentence on what one row is."""
 
 from __future__ import annotations
-import math
-import os
-from pathlib import Path
+
 import numpy as np
-import pytest
-from opacus.accountants import PRVAccountant, RDPAccountant
-from torch import nn
-from fulgurite.config.compose import compose
-from fulgurite.config.resolve import fill
-from fulgurite.config.run import Facts
-from fulgurite.data.sampler import PoissonSampler
-from fulgurite.errors import CheckpointError, ConfigError
-from fulgurite.privacy.accountant import compute_delta, compute_epsilon, compute_rate, draw_rows, solve_noise
-from fulgurite.privacy.config import DpSgd
+
 from fulgurite.privacy.duplicates import count_duplicates, describe_unit
-from fulgurite.privacy.mechanism import Mechanism, build
-from fulgurite.privacy.seed import FILE, secret_of
 
 
 def test_copies_are_counted_and_described() -> None:

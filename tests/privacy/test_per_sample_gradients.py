@@ -18,7 +18,6 @@ from fulgurite.config.schema import build
 from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.loss.language import mean_nll_by_row
 from fulgurite.precision.policy import build as settle
-from fulgurite.privacy.clipping import compute_factors, compute_norms, sum_clipped
 from fulgurite.privacy.config import DpSgd
 from fulgurite.privacy.mechanism import Mechanism
 from fulgurite.privacy.per_sample_gradients import RowGradients, probe
@@ -26,7 +25,7 @@ from fulgurite.stage.base import StageModule
 from fulgurite.trainer.build import quiet
 
 LENGTHS, CLIP, EXPECTED = (5, 9, 3, 12, 7), 4.5, 4
-"""Tokens of the step's rows, of which the third has no label; a clipping norm between the rows' own; the expected batch."""
+"""Tokens of the step's rows, of which the third has no label; a norm between the rows' own; the expected batch."""
 
 
 def rows(vocabulary: int = 512) -> list[tuple[Tensor, Tensor]]:
@@ -50,11 +49,19 @@ def batch_of(chosen: list[int]) -> dict[str, object]:
     targets = torch.full_like(ids, -100)
     for i, n in enumerate(chosen):
         ids[i, : LENGTHS[n]], targets[i, : LENGTHS[n]] = every[n]
-    return {"input_ids": ids, "targets": targets, "step_targets": 20, "rows": chosen, "tokens": sum(LENGTHS[n] for n in chosen)}
+    return {
+        "input_ids": ids,
+        "targets": targets,
+        "step_targets": 20,
+        "rows": chosen,
+        "tokens": sum(LENGTHS[n] for n in chosen),
+    }
 
 
 def stage_of(*words: str, noise: float = 0.0, clip: float = CLIP, secret: int = 3) -> StageModule:
-    run = compose(["model=tiny", "precision=fp32", "optim=sgd", "optim.momentum=0", "scheduler=constant", "optim.lr=1.0", *words]).run
+    run = compose(
+        ["model=tiny", "precision=fp32", "optim=sgd", "optim.momentum=0", "scheduler=constant", "optim.lr=1.0", *words]
+    ).run
     dtypes = settle(run.precision, "cpu")
     torch.manual_seed(0)
     model = build(run.method, build(run.model, dtypes.frozen).model, dtypes)
@@ -86,7 +93,7 @@ def change(stage: StageModule, windows: list[list[int]]) -> dict[str, Tensor]:
 
 
 def by_hand(*words: str, dft: bool = False, clip: float = CLIP) -> tuple[dict[str, Tensor], list[float]]:
-    """Minus the sum of each row's gradient, alone and unpadded through transformers' logits, clipped by hand, over 4."""
+    """Minus the sum of each row's gradient, alone and unpadded through transformers' logits, clipped, over 4."""
     stage = stage_of(*words)
     assert stage.mechanism is not None
     stage.mechanism.gradients.hooks.remove_hooks()
@@ -96,7 +103,9 @@ def by_hand(*words: str, dft: bool = False, clip: float = CLIP) -> tuple[dict[st
     for ids, targets in rows():
         if not (targets >= 0).any():
             continue
-        losses = functional.cross_entropy(stage.model(input_ids=ids[None]).logits[0], targets, ignore_index=-100, reduction="none")
+        losses = functional.cross_entropy(
+            stage.model(input_ids=ids[None]).logits[0], targets, ignore_index=-100, reduction="none"
+        )
         losses = losses * (-losses).exp().detach() if dft else losses
         gradients = torch.autograd.grad(losses.sum() / (targets >= 0).sum(), list(weights.values()))
         length = float(torch.sqrt(sum((g.double() ** 2).sum() for g in gradients)))  # type: ignore[arg-type]
@@ -153,8 +162,6 @@ def test_a_rows_loss_hangs_on_no_other_row() -> None:
     torch.testing.assert_close(mean_nll_by_row(logits, targets, rows_N, 3), by_hand, rtol=1e-5, atol=1e-6)
 
 
-
-
 def test_noise_has_its_deviation_and_is_another_in_each_step_and_run() -> None:
     def noise(secret: int, step: int) -> Tensor:
         stage = stage_of("method=full", noise=1.5, secret=secret)
@@ -184,14 +191,17 @@ def test_a_step_without_rows_is_noise_alone_and_counts() -> None:
 
 
 def test_noise_is_added_once_a_step_to_the_clipped_sum() -> None:
-    clipped, whole = change(stage_of("method=lora"), CUTS["singles"]), change(stage_of("method=lora", noise=0.5), CUTS["singles"])
+    clipped = change(stage_of("method=lora"), CUTS["singles"])
+    whole = change(stage_of("method=lora", noise=0.5), CUTS["singles"])
     added = torch.cat([(whole[n] - clipped[n]).flatten() for n in clipped])
     assert float(added.std()) == pytest.approx(0.5 * CLIP / EXPECTED, rel=4 / (2 * added.numel()) ** 0.5)
 
 
 def test_positions_that_are_learned_have_a_gradient_for_each_row_and_names_stay() -> None:
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=64, n_positions=32, n_embd=16, n_layer=1, n_head=2, attn_pdrop=0.1)).train()
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=64, n_positions=32, n_embd=16, n_layer=1, n_head=2, attn_pdrop=0.1)
+    ).train()
     names = [n for n, _ in model.named_parameters()]
     found = RowGradients(model)
 
@@ -211,7 +221,9 @@ def test_positions_that_are_learned_have_a_gradient_for_each_row_and_names_stay(
         found.prove(lambda batch: losses(batch, None), torch.float32, 64)
     model.zero_grad()
     losses(probe((4, 4), 64), None).sum().backward()
-    with pytest.raises(TrainingFailed, match=r"wpe\.weight has no gradient for each of the 2 rows .*the step was not taken"):
+    with pytest.raises(
+        TrainingFailed, match=r"wpe\.weight has no gradient for each of the 2 rows .*the step was not taken"
+    ):
         found.take(2)
 
 
@@ -224,7 +236,9 @@ def test_a_weight_used_outside_its_layer_is_refused() -> None:
         def forward(self, batch: dict[str, Tensor]) -> Tensor:
             hidden = self.embed(batch["input_ids"])
             logits = self.out(hidden) + hidden @ self.out.weight.t()  # the second use is not heard
-            return functional.cross_entropy(logits.transpose(1, 2), batch["targets"], ignore_index=-100, reduction="none").sum(1)
+            return functional.cross_entropy(
+                logits.transpose(1, 2), batch["targets"], ignore_index=-100, reduction="none"
+            ).sum(1)
 
     torch.manual_seed(0)
     odd = Odd()
@@ -241,7 +255,8 @@ def test_fp16_that_auto_chose_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "more", [{"use_dora": True}, {"target_modules": ["embed_tokens", "q_proj"]}, {"trainable_token_indices": [3, 4, 11]}]
+    "more",
+    [{"use_dora": True}, {"target_modules": ["embed_tokens", "q_proj"]}, {"trainable_token_indices": [3, 4, 11]}],
 )
 def test_adapters_whose_weights_opacus_does_not_hear_are_refused(more: dict[str, Any]) -> None:
     from peft import LoraConfig, get_peft_model
@@ -255,9 +270,13 @@ def test_adapters_whose_weights_opacus_does_not_hear_are_refused(more: dict[str,
     def losses(batch: dict[str, Any]) -> Tensor:
         positions = torch.arange(batch["input_ids"].shape[1]).repeat(batch["input_ids"].shape[0], 1)
         logits = model(input_ids=batch["input_ids"], position_ids=positions, use_cache=False).logits
-        return functional.cross_entropy(logits.transpose(1, 2), batch["targets"], ignore_index=-100, reduction="none").sum(1)
+        return functional.cross_entropy(
+            logits.transpose(1, 2), batch["targets"], ignore_index=-100, reduction="none"
+        ).sum(1)
 
-    with pytest.raises(ConfigError, match=r"privacy=dp_sgd cannot be for this model: .*; take method=lora, without variants"):
+    with pytest.raises(
+        ConfigError, match=r"privacy=dp_sgd cannot be for this model: .*; take method=lora, without variants"
+    ):
         RowGradients(model).prove(losses, torch.float32, 512)
 
 

@@ -1,22 +1,14 @@
 """The secret of the noise: kept in a private file, read back, refused if it is gone or damaged."""
 
 from __future__ import annotations
-import math
+
 import os
 from pathlib import Path
-import numpy as np
+
 import pytest
-from opacus.accountants import PRVAccountant, RDPAccountant
-from torch import nn
-from fulgurite.config.compose import compose
-from fulgurite.config.resolve import fill
-from fulgurite.config.run import Facts
-from fulgurite.data.sampler import PoissonSampler
-from fulgurite.errors import CheckpointError, ConfigError
-from fulgurite.privacy.accountant import compute_delta, compute_epsilon, compute_rate, draw_rows, solve_noise
+
+from fulgurite.errors import CheckpointError, RequestError
 from fulgurite.privacy.config import DpSgd
-from fulgurite.privacy.duplicates import count_duplicates, describe_unit
-from fulgurite.privacy.mechanism import Mechanism, build
 from fulgurite.privacy.seed import FILE, secret_of
 
 
@@ -31,3 +23,18 @@ def test_the_secret_is_new_private_and_kept(tmp_path: Path) -> None:
     (tmp_path / FILE).unlink()
     with pytest.raises(CheckpointError, match="noise_seed is gone, without which the run cannot go on"):
         secret_of(DpSgd(), tmp_path, resumed=True)
+
+
+@pytest.mark.parametrize("content", ["", "not hexadecimal\n"])
+def test_a_damaged_secret_is_refused_not_replaced(tmp_path: Path, content: str) -> None:
+    (tmp_path / FILE).write_text(content)
+    with pytest.raises(RequestError, match="noise_seed cannot be used as the secret of the noise"):
+        secret_of(DpSgd(), tmp_path, resumed=False)
+    assert (tmp_path / FILE).read_text() == content
+
+
+def test_the_file_holds_the_secret_in_hexadecimal(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("ff\n")
+    assert secret_of(DpSgd(), tmp_path, resumed=True) == 255
+    with pytest.raises(RequestError, match="start afresh in another run_dir"):
+        secret_of(DpSgd(), tmp_path / "no_folder", resumed=False)
