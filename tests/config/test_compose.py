@@ -7,15 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fulgurite.config.choices import named
 from fulgurite.config.compose import compose
 from fulgurite.config.override_checks import value_of
 from fulgurite.config.overrides import quoted
-from fulgurite.config.paths import conf_dir
-from fulgurite.config.provenance import plain
-from fulgurite.config.resolve import fill
-from fulgurite.config.run import GROUPS, SEVERAL, Facts
-from fulgurite.config.schema import build, groups, options
 from fulgurite.errors import ConfigError
 from fulgurite.plan.preflight import refuse_impossible
 from fulgurite.stage.config import Sft
@@ -90,7 +84,8 @@ def test_a_value_outside_the_usual_is_warned_about_and_a_derived_one_never() -> 
 def test_the_rate_follows_stage_method_and_size() -> None:
     rates = {
         words: compose(words.split()).run.optim.lr
-        for words in ("method=lora", "method=full", "method=full model=hf", "stage=pt method=full", "method=full optim=sgd")
+        for words in ("method=lora", "method=full", "method=full model=hf", "stage=pt method=full",
+            "method=full optim=sgd")
     }
     assert rates == {
         "method=lora": 1e-3, "method=full": 1e-4, "method=full model=hf": 1e-5, "stage=pt method=full": 2e-4,
@@ -110,85 +105,10 @@ def test_several_trackers_each_keep_their_knobs() -> None:
     assert compose(["logger=none"]).run.logger == {}
 
 
-def test_facts_fill_what_was_left_empty() -> None:
-    composed = compose(["scheduler.warmup_ratio=0.03"])
-    facts = Facts(percentile_99=130, model_length=2048, rows=100, total_steps=70)
-    composed = fill(composed, facts, "data")
-    composed = fill(composed, facts, "steps")
-    assert composed.run.data.max_length == 192  # 130 rounded up to a multiple of 64
-    assert composed.run.scheduler.warmup_steps == 3  # ceil(0.03 x 70)
-    assert composed.run.trainer.micro_batch_size == 5  # 1024 // 192
-    whole = compose(["method=full"])
-    whole = fill(whole, facts, "data")
-    whole = fill(whole, facts, "steps")
-    assert whole.run.trainer.micro_batch_size == 2  # 512 // 192
-    assert "99th percentile of the data, 130 tokens" in composed.provenance["data.max_length"].reason
-
-
-@pytest.mark.parametrize(
-    ("words", "rows", "size"),
-    [("method=lora", 5000, 16), ("method=lora", 400, 8), ("method=full", 10_000, 64), ("method=full", 2000, 16), ("stage=pt", 5000, 8)],
-)
-def test_a_small_data_set_gets_smaller_batches(words: str, rows: int, size: int) -> None:
-    composed = compose(words.split())
-    composed = fill(composed, Facts(percentile_99=100, model_length=2048, rows=rows), "data")
-    assert composed.run.trainer.global_batch_size == size
-
-
-PRESETS = {"method": {"rslora": "lora", "dora": "lora", "pissa": "lora", "lora_plus": "lora"}}
-"""Options under another name, with values of their own."""
-
-
-def test_every_option_composes_and_is_counted() -> None:
-    counted = {group: len([n for n in named(group) if n != "none"]) for group in GROUPS}
-    assert counted == {
-        "stage": 7, "method": 13, "optim": 12, "scheduler": 10, "precision": 5, "privacy": 1, "model": 3, "data": 5, "trainer": 1,
-        "strategy": 2, "callback": 5,
-        "logger": 3,
-    }
-    for group in GROUPS:
-        assert set(named(group)) - {"none"} == (set(options(group)) | PRESETS.get(group, {}).keys()) - {"none"}
-        for name in named(group):
-            composed = compose([f"{group}={name}"])
-            if group not in SEVERAL:
-                assert getattr(composed.run, group).name == PRESETS.get(group, {}).get(name, name)
-
-
-def test_no_default_is_repeated_in_yaml_and_each_file_has_only_its_type() -> None:
-    presets = {"sweep", "find", "experiment"}  # each has a test of its own
-    files = [p for p in conf_dir().rglob("*.yaml") if p.name not in {"train.yaml", "none.yaml"} and p.parent.name not in presets]
-    assert len(files) == 67
-    for path in files:
-        if path.stem in PRESETS.get(path.parent.name, {}):
-            continue
-        lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
-        place = f"{path.parent.name}/{path.stem}"
-        assert lines == ["defaults:", f"  - /schema/{place}@_here_"], path
-
-
-def test_every_option_names_code_that_is_there() -> None:
-    import importlib
-
-    for named_options in groups().values():
-        for cls in named_options.values():
-            module, _, function = cls.builds.partition(":")
-            assert callable(getattr(importlib.import_module(module), function)), cls
-    assert build
-
-
-def test_plain_values_survive_json() -> None:
-    import json
-
-    composed = compose(["logger=csv"])
-    again = json.loads(json.dumps(plain(composed.run)))
-    assert again["method"]["option"] == "lora"
-    assert again["data"]["too_long"] == "drop"
-    assert again["logger"]["csv"] == {"option": "csv"}
-
-
 def test_a_mapping_is_given_as_it_is_shown() -> None:
     """Hydra alone wants a plus before a key that an empty mapping does not have."""
-    for words in (["data.columns={instruction: q, output: a}"], ["data.columns.instruction=q", "data.columns.output=a"]):
+    for words in (["data.columns={instruction: q, output: a}"],
+        ["data.columns.instruction=q", "data.columns.output=a"]):
         composed = compose(["data=file", "data.path=a.jsonl", *words])
         assert composed.run.data.columns == {"instruction": "q", "output": "a"}
         assert composed.provenance["data.columns"].origin == "command line"
@@ -197,7 +117,8 @@ def test_a_mapping_is_given_as_it_is_shown() -> None:
 
 @pytest.mark.parametrize(
     ("word", "meant"),
-    [("learning_rate=1e-4", "optim.lr"), ("lora_rank=8", "method.rank"), ("cutoff_len=512", "data.max_length"), ("Optim.LR=1", "optim.lr")],
+    [("learning_rate=1e-4", "optim.lr"), ("lora_rank=8", "method.rank"), ("cutoff_len=512", "data.max_length"),
+        ("Optim.LR=1", "optim.lr")],
 )
 def test_the_names_of_other_trainers_lead_to_ours(word: str, meant: str) -> None:
     with pytest.raises(ConfigError, match=f"Did you mean {meant}"):
@@ -206,20 +127,13 @@ def test_the_names_of_other_trainers_lead_to_ours(word: str, meant: str) -> None
 
 @pytest.mark.parametrize(
     ("word", "said"),
-    [("optim.betas=[0.9]", "it has 2 numbers, as in"), ("optim.betas=[]", "it has 2 numbers"), ("seed=4294967296", "must be 0 to"),
+    [("optim.betas=[0.9]", "it has 2 numbers, as in"), ("optim.betas=[]", "it has 2 numbers"),
+        ("seed=4294967296", "must be 0 to"),
      ("run_dir=", "run_dir= is empty")],
 )
 def test_values_that_would_fail_later_are_refused_now(word: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         compose([word])
-
-
-@pytest.mark.parametrize("body", ["def x(:\n", "raise RuntimeError('no')\n", "import nothing_of_the_kind\n"])
-def test_a_plugin_that_breaks_is_named(body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "broken_plugin_of_a_test.py").write_text(body)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(ConfigError, match=r"broken_plugin_of_a_test\] cannot be imported"):
-        compose(["plugins=[broken_plugin_of_a_test]"])
 
 
 def test_a_preset_that_is_no_yaml_is_named(tmp_path: Path) -> None:
@@ -246,7 +160,8 @@ def test_parameters_of_a_logger_that_is_not_chosen_are_refused_not_dropped(tmp_p
 
 @pytest.mark.parametrize(("words", "said"), [
     (["method.adapter_path=/nowhere"], "method.adapter_path=/nowhere has no adapter_config.json; give a folder"),
-    (["stage=dpo", "data=guide_preference", "stage.reference=./nowhere"], "stage.reference=./nowhere: there is no such folder"),
+    (["stage=dpo", "data=guide_preference", "stage.reference=./nowhere"],
+        "stage.reference=./nowhere: there is no such folder"),
 ])
 def test_folders_that_are_not_there_are_refused_without_the_model(words: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)):

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import random
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fulgurite.config.choices import check_choice, meant, named
 from fulgurite.config.compose import NOT_COMPOSED, compose
 from fulgurite.config.override_checks import prepare
 from fulgurite.config.override_names import name_of
@@ -25,14 +23,17 @@ KNOBS = {k.path: k for k in all_knobs()}
 DIGITS = "9" * 5000
 
 REFUSED = [
-    ("method=1.5", "method=1.5 is not allowed: method is one of "), ("optim=null", "optim=null is not allowed: optim is one of"),
+    ("method=1.5", "method=1.5 is not allowed: method is one of "),
+    ("optim=null", "optim=null is not allowed: optim is one of"),
     ("precision=true", "precision is one of auto, bf16"), ("optim=3", "optim is one of adafactor"),
     ("optim=[adamw]", "a run has one optim; take optim=adamw"), ("logger=null", "logger is one of csv"),
-    ("optim={a: b}", "optim is one of adafactor"), ("+logger=[{_target_: os.system}]", "logger is one of csv, none, tensorboard, wandb"),
+    ("optim={a: b}", "optim is one of adafactor"), ("+logger=[{_target_: os.system}]",
+        "logger is one of csv, none, tensorboard, wandb"),
     ("+logger={_target_: os.system}", "logger is one of csv"), ("experiment=3", "experiment is one of dpo_guide"),
     (f"seed={DIGITS}", "a number has too many digits"), (f"optim.lr={DIGITS}", "a number has too many digits"),
     (f"optim.lr={DIGITS[:4000]}", "optim.lr"), ("trainer.max_steps=" + DIGITS[:30], "it has more than 18 digits"),
-    ("trainer.epochs=inf", "must be a finite number; leave it empty"), ("trainer.epochs=1e308", "it must be 0 to 1e+06"),
+    ("trainer.epochs=inf", "must be a finite number; leave it empty"),
+    ("trainer.epochs=1e308", "it must be 0 to 1e+06"),
     ("method.alpha=inf", "finite number"), ("method.alpha=nan", "finite number"), ("++optim.lr=-inf", "finite number"),
     ("data=file data.weights=[inf]", "data.weights=inf is not allowed: it must be a finite number"),
     ("optim.betas=[1e400,0]", "finite number"), ("method.alpha_pattern={a: inf}", "finite number"),
@@ -42,7 +43,8 @@ REFUSED = [
     ("model=Qwen/Qwen2.5-0.5B-Instruct", "Write model=hf model.path=Qwen/Qwen2.5-0.5B-Instruct."),
     ("model=./mine", "Write model=hf model.path=./mine."), ("data=mine.jsonl", "Write data=file data.path=mine.jsonl."),
     ("data=folder/x.jsonl", "Write data=file data.path=folder/x.jsonl."),
-    ("data=tatsu-lab/alpaca", "Write data=file data.path=hub:tatsu-lab/alpaca."), ("optim=adamv", "Did you mean badam or adamw"),
+    ("data=tatsu-lab/alpaca", "Write data=file data.path=hub:tatsu-lab/alpaca."),
+    ("optim=adamv", "Did you mean badam or adamw"),
 ]
 
 
@@ -54,37 +56,21 @@ def test_what_is_no_value_is_one_sentence(words: str, said: str) -> None:
     assert said in str(caught.value)
 
 
-def test_what_is_meant_by_a_path_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "base").mkdir()
-    assert meant("model", "base") == " Write model=hf model.path=base."
-    assert meant("model", "lama") == ""
-    assert meant("optim", "a/b") == ""
-    for group, word in (("model", "base"), ("model", "owner/name"), ("data", "my file (1).jsonl")):
-        pasted = meant(group, word).removeprefix(" Write ").removesuffix(".").split(" ", 1)
-        assert compose(pasted).choices[group] in ("hf", "file")
-
-
-def test_options_of_the_user_are_choices(tmp_path: Path) -> None:
-    (tmp_path / "optim").mkdir()
-    (tmp_path / "optim" / "mine.yaml").write_text("defaults:\n  - /schema/optim/adamw@_here_\n")
-    assert "mine" in named("optim", tmp_path)
-    check_choice("optim", "mine", "optim=mine", tmp_path)
-    with pytest.raises(ConfigError, match="There is no optim=mine"):
-        check_choice("optim", "mine", "optim=mine", None)
-
-
 VALUES = [
     "1", "-1", "0", "1e3", "1e400", "-1e308", "inf", "-inf", "nan", "null", "true",
     "'x'", '"x"', "", "[]", "[1,inf]", "{}",
-    "{a: 1}", "{a: inf}", "a,b", "a b", "\n", "a\nb", "\x1b[31m", "\u202e", "${x}", "${oc.env:HOME}", "$(id)", "`id`", "../..",
+    "{a: 1}", "{a: inf}", "a,b", "a b", "\n", "a\nb", "\x1b[31m", "\u202e", "${x}", "${oc.env:HOME}", "$(id)", "`id`",
+    "../..",
     "[[[[", "{{{", "'",
-    "\\", "é", "💥", "[{_target_: os.system}]", "{_target_: os.system}", DIGITS, "1_0", "0x10", "1.5.5", "choice(1,2)", "range(1,3)",
-    "interval(0,1)", "[null]", "x" * 5000, "\0", "---", "*a", "&a b", "!!python/object:os.system", "%", "=", "a=b", "~", "[1,2,3,4,5]",
+    "\\", "é", "💥", "[{_target_: os.system}]", "{_target_: os.system}", DIGITS, "1_0", "0x10", "1.5.5", "choice(1,2)",
+    "range(1,3)",
+    "interval(0,1)", "[null]", "x" * 5000, "\0", "---", "*a", "&a b", "!!python/object:os.system", "%", "=", "a=b", "~",
+    "[1,2,3,4,5]",
     "9223372036854775808",
 ]
 NAMES = [
-    "optim", "method", "logger", "experiment", "nothing", "optim.nothing", "hydra.run.dir", "hydra.job.name", "optim/x", "a[0]", "",
+    "optim", "method", "logger", "experiment", "nothing", "optim.nothing", "hydra.run.dir", "hydra.job.name", "optim/x",
+    "a[0]", "",
     ".",
 ]
 

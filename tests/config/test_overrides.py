@@ -1,8 +1,7 @@
-"""Text stays as it was typed, on the command line, in a multirun and in YAML; paths become absolute, and nothing else does."""
+"""Text stays as it was typed, on the command line, in a multirun and in YAML."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,11 @@ from fulgurite.cli import flags
 from fulgurite.config.compose import compose
 from fulgurite.config.hydra_app import hydra_main
 from fulgurite.config.overrides import as_typed, literal, split, unescape, verbatim
-from fulgurite.config.paths import resolve_function, resolve_path, resolve_pattern
-from fulgurite.config.provenance import Composed, plain
+from fulgurite.config.provenance import Composed
 from fulgurite.config.run import all_knobs
 from fulgurite.config.stored import rebuilt
-from fulgurite.errors import ConfigError, RequestError
+from fulgurite.errors import ConfigError
 from fulgurite.run.folder import read_config, write_run
-from fulgurite.run.stored_words import restore_words
 
 KNOBS = {k.path: k for k in all_knobs()}
 
@@ -28,16 +25,21 @@ def value(composed: Composed, name: str) -> Any:
 
 
 TYPED = [
-    ("name", "name=2026_11_29", "2026_11_29"), ("name", "name=1e5", "1e5"), ("name", "name=007", "007"), ("name", "name=true", "true"),
-    ("name", "name=inf", "inf"), ("name", "name=0.10", "0.10"), ("name", "name='1e3'", "1e3"), ("name", 'name="a"', "a"),
+    ("name", "name=2026_11_29", "2026_11_29"), ("name", "name=1e5", "1e5"), ("name", "name=007", "007"),
+    ("name", "name=true", "true"),
+    ("name", "name=inf", "inf"), ("name", "name=0.10", "0.10"), ("name", "name='1e3'", "1e3"),
+    ("name", 'name="a"', "a"),
     ("run_dir", "run_dir=1e3", "1e3"), ("run_dir", "run_dir=runs/a, b (c)", "runs/a, b (c)"),
     ("model.path", "model.path=1e3", "1e3"), ("model.revision", "model.revision=12e4567", "12e4567"),
     ("model.revision", "model.revision=null", None), ("stage.prompts", "stage.prompts=[1e3]", ["1e3"]),
     ("stage.prompts", "stage.prompts=[1e3,null,true,'a, b',\"c\",2_0]", ["1e3", "null", "true", "a, b", "c", "2_0"]),
-    ("stage.prompts", "stage.prompts=[Don't, what (is) it?]", ["Don't", "what (is) it?"]), ("stage.prompts", "stage.prompts=[]", []),
+    ("stage.prompts", "stage.prompts=[Don't, what (is) it?]", ["Don't", "what (is) it?"]),
+    ("stage.prompts", "stage.prompts=[]", []),
     ("stage.prompts", "stage.prompts=12", ["12"]), ("stage.prompts", "stage.prompts=null", None),
-    ("data.path", "data.path=2024_01", ["2024_01"]), ("data.path", "data.path=[2024_01,b.jsonl]", ["2024_01", "b.jsonl"]),
-    ("data.path", "data.path=/a/b (c).jsonl", ["/a/b (c).jsonl"]), ("model.add_tokens", "model.add_tokens=[<x>,<y>]", ["<x>", "<y>"]),
+    ("data.path", "data.path=2024_01", ["2024_01"]), ("data.path", "data.path=[2024_01,b.jsonl]",
+        ["2024_01", "b.jsonl"]),
+    ("data.path", "data.path=/a/b (c).jsonl", ["/a/b (c).jsonl"]),
+    ("model.add_tokens", "model.add_tokens=[<x>,<y>]", ["<x>", "<y>"]),
     ("data.columns", "data.columns={instruction: 1e3}", {"instruction": "1e3"}),
     ("data.columns", "data.columns={instruction: a:b, output: 'c, d'}", {"instruction": "a:b", "output": "c, d"}),
     ("data.columns", "data.columns.instruction=1_0", {"instruction": "1_0"}),
@@ -87,7 +89,8 @@ def test_a_comma_is_part_of_a_text_and_separates_values_in_a_multirun(tmp_path: 
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("a,b", ["a", "b"]), ("'a,b',c", ["'a,b'", "c"]), ("f(a,b),[c,d]", ["f(a,b)", "[c,d]"]), ("it's,ok", ["it's", "ok"]),
+        ("a,b", ["a", "b"]), ("'a,b',c", ["'a,b'", "c"]), ("f(a,b),[c,d]", ["f(a,b)", "[c,d]"]),
+        ("it's,ok", ["it's", "ok"]),
         ("'it\\'s, a',b", ["'it\\'s, a'", "b"]), ("a\\,b", ["a\\,b"]), ("", [""]), ("a)b,c", ["a)b", "c"]),
     ],
 )
@@ -99,8 +102,10 @@ def test_yaml_that_reads_text_as_a_number_is_refused_with_the_quotes(tmp_path: P
     (tmp_path / "experiment").mkdir()
     file = tmp_path / "experiment" / "mine.yaml"
     for body, said in (
-        ("name: 2026_11_29\n", "name is text, and YAML reads 2026_11_29 as 20261129; put it into quotes: name: '2026_11_29'"),
-        ("stage:\n  prompts: [1e3]\n", "stage.prompts is text, and YAML reads 1e3 as 1000.0; put it into quotes: prompts: '1e3'"),
+        ("name: 2026_11_29\n",
+         "name is text, and YAML reads 2026_11_29 as 20261129; put it into quotes: name: '2026_11_29'"),
+        ("stage:\n  prompts: [1e3]\n",
+         "stage.prompts is text, and YAML reads 1e3 as 1000.0; put it into quotes: prompts: '1e3'"),
     ):
         file.write_text(f"# @package _global_\n{body}")
         with pytest.raises(ConfigError, match=r"mine\.yaml: ") as caught:
@@ -109,76 +114,6 @@ def test_yaml_that_reads_text_as_a_number_is_refused_with_the_quotes(tmp_path: P
     file.write_text("# @package _global_\nname: '2026_11_29'\nseed: 1_0\nstage:\n  prompts: ['1e3', hello]\n")
     run = compose(["+experiment=mine"], tmp_path).run
     assert (run.name, run.seed, run.stage.prompts) == ("2026_11_29", 10, ["1e3", "hello"])
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with a file and a folder of each kind."""
-    for folder in ("base", "owner/name", "data"):
-        (tmp_path / folder).mkdir(parents=True)
-    for file in ("mine.jsonl", "data/a.jsonl", "reward.py"):
-        (tmp_path / file).write_text("{}")
-    (tmp_path / "link.jsonl").symlink_to("data/a.jsonl")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_what_is_there_becomes_absolute_and_nothing_else(here: Path) -> None:
-    assert resolve_path("base") == str(here / "base")
-    assert resolve_path("./base/../mine.jsonl") == str(here / "mine.jsonl")
-    assert resolve_path("link.jsonl") == str(here / "link.jsonl")
-    assert resolve_path("owner/name") == str(here / "owner" / "name")  # such a folder is here
-    for word in ("owner/other", "hub:owner/name", "", "a\0b", "x" * 5000, "/no/where", "regex:a"):
-        assert resolve_path(word) == word
-    assert resolve_pattern("data/*.jsonl") == str(here / "data" / "*.jsonl")
-    assert resolve_pattern("none/*.jsonl") == "none/*.jsonl"
-    assert resolve_function("reward.py:score") == f"{here}/reward.py:score"
-    assert resolve_function("length:50") == "length:50"
-    assert resolve_function("other.py:score") == "other.py:score"
-
-
-def test_a_run_keeps_absolute_paths_and_its_words_as_typed(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["model=hf", "model.path=base", "data=file", "data.path=[mine.jsonl,data/*.jsonl]", "data.val_path=link.jsonl"]
-    composed = compose(words)
-    assert composed.run.model.path == str(here / "base")
-    assert composed.overrides == words
-    run = tmp_path / "run"
-    run.mkdir()
-    write_run(run, composed)
-    (tmp_path / "else").mkdir()
-    monkeypatch.chdir(tmp_path / "else")
-    kept = read_config(run)
-    assert kept["data"]["path"] == [str(here / "mine.jsonl"), str(here / "data" / "*.jsonl")]
-    assert kept["data"]["val_path"] == [str(here / "link.jsonl")]
-    again = compose(restore_words([f"resume.run={run}"])).run
-    assert (again.model.path, again.data.path, again.data.val_path) == (
-        composed.run.model.path, composed.run.data.path, composed.run.data.val_path,
-    )
-    other = compose(restore_words([f"resume.run={run}", f"data.path={here / 'data' / 'a.jsonl'}"])).run
-    assert other.data.path == [str(here / "data" / "a.jsonl")]
-
-
-def test_a_run_of_an_earlier_version_is_read_from_its_own_folder(here: Path) -> None:
-    """Its config.yaml has relative paths, as they were typed in this folder."""
-    words = ["model=hf", "model.path=base", "data=file", "data.path=mine.jsonl"]
-    composed = compose(words)
-    run = here / "run"
-    run.mkdir()
-    write_run(run, composed)
-    for file in ("config.yaml", "provenance.json"):
-        (run / file).write_text((run / file).read_text().replace(f"{here}/", ""))
-    assert read_config(run) == composed.config()
-    assert restore_words([f"resume.run={run}"]) == [*words, f"resume.run={run}"]
-    assert plain(compose(restore_words([f"resume.run={run}"])).run.data) == plain(composed.run.data)
-
-
-@pytest.mark.parametrize("word", ["stage=dpo stage.reference=base", "method.adapter_path=base", "stage=grpo "
-    "stage.reward=[reward.py:score,base]"])
-def test_each_parameter_that_holds_a_path_says_so(word: str, here: Path) -> None:
-    *_, (name, _, _) = (part.partition("=") for part in word.split())
-    found = value(compose(word.split()), name)
-    assert str(here) in json.dumps(found)
-    assert "=base" not in json.dumps(found)
 
 
 TEXTS = ["What is ${x}?", "${x", "${oc.env:HOME}", "\\${x}", "a\\\\${x} b", "$x {y}", "it's ${'", "plain"]
@@ -193,17 +128,6 @@ def test_a_run_keeps_text_that_looks_like_a_reference_and_looks_nothing_up(tmp_p
     stored = read_config(tmp_path)
     assert stored["stage"]["prompts"] == [text]
     assert rebuilt(stored).stage.prompts == [text]
-
-
-def test_a_foreign_config_yaml_does_not_read_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("A_SECRET", "hunter2")
-    write_run(tmp_path, compose(["model=hf", "model.path=somewhere", "stage.prompts=[something]"]))
-    file = tmp_path / "config.yaml"
-    file.write_text(file.read_text().replace("somewhere", "${oc.env:A_SECRET}"))
-    assert rebuilt(read_config(tmp_path)).model.path == "${oc.env:A_SECRET}"
-    file.write_text(file.read_text().replace("something", "${x"))
-    with pytest.raises(RequestError, match=r"config\.yaml cannot be read"):
-        read_config(tmp_path)
 
 
 def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,8 @@ def test_an_earlier_name_is_refused_with_the_new_word(old: str, sign: str) -> No
 @pytest.mark.parametrize(("words", "sentence"), [
     (["~trainer.batch_size"], "trainer.batch_size is now trainer.global_batch_size."),
     (["stage=grpo", "stage.beta=0.1"], "stage.beta is now stage.kl_coefficient; write stage.kl_coefficient=0.1."),
-    (["stage=dpo", "stage.loss=orpo", "stage.beta=0.1"], "stage.beta is now stage.orpo_weight; write stage.orpo_weight=0.1."),
+    (["stage=dpo", "stage.loss=orpo", "stage.beta=0.1"],
+        "stage.beta is now stage.orpo_weight; write stage.orpo_weight=0.1."),
     (["find.what=lr"], "find.what is now lr_finder.enabled; write lr_finder.enabled=true."),
     (["trainer=cpu"], "trainer=cpu is now trainer.accelerator=cpu; write trainer.accelerator=cpu."),
     (["trainer=auto"], "trainer=auto is now the default; leave it out."),
@@ -58,10 +59,12 @@ def test_renames_that_depend_on_other_words(words: list[str], sentence: str) -> 
     ("experiment", "# @package _global_\ndefaults: [{override /method: other}]\n", ["+experiment=mine"]),
 ])
 def test_a_file_with_an_earlier_name_is_refused(group: str, text: str, words: list[str], tmp_path: Path) -> None:
-    for name, content in ((f"{group}/mine", text), ("method/other", "defaults: [/schema/method/lora@_here_]\nb_lr_ratio: 4\n")):
+    for name, content in ((f"{group}/mine", text), ("method/other",
+        "defaults: [/schema/method/lora@_here_]\nb_lr_ratio: 4\n")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.yaml").write_text(content)
-    with pytest.raises(ConfigError, match=r"(trainer\.batch_size|method\.b_lr_ratio) is now \w+\.\w+\. Write that name in the file"):
+    with pytest.raises(ConfigError,
+        match=r"(trainer\.batch_size|method\.b_lr_ratio) is now \w+\.\w+\. Write that name in the file"):
         compose(words, tmp_path)
 
 
@@ -73,7 +76,9 @@ def test_a_multirun_and_a_search_refuse_an_earlier_name(capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("word", ["trainer.batch_size", "stage.inner_epochs", "inner_epochs", "find.low"])
-def test_explain_answers_an_earlier_name_with_the_page_of_the_new_one(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_answers_an_earlier_name_with_the_page_of_the_new_one(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     new = next(new for old, new in RENAMED.items() if old.endswith(word))
     assert main(["explain", word, "--lang", "en"]) == 0
     assert capsys.readouterr().out.startswith(f"{word} is now {new}.\n\n{new} = ")
@@ -92,7 +97,7 @@ def test_words_of_an_earlier_run_get_the_new_names() -> None:
 
 
 def _renamed_back(folder: Path) -> None:
-    """Give a run's config.yaml and provenance.json the names of earlier versions, and take out what those did not have."""
+    """Give a run's config.yaml and provenance.json the names of earlier versions, without newer parts."""
     config: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text())
     origins = json.loads((folder / "provenance.json").read_text())
     for old, new in {**RENAMED, **RENAMED_UNDER["stage.loss", "orpo"]}.items():
@@ -121,7 +126,8 @@ def test_a_run_of_an_earlier_version_is_read_resumed_listed_and_exported(
     assert "batch_size" in yaml.safe_load((folder / "config.yaml").read_text())["trainer"]
     assert read_config(folder) == now
     assert set(read_provenance(folder)["knobs"]) == known
-    with pytest.raises(ConfigError, match=r"^resume\.allow=trainer\.batch_size: trainer\.batch_size is now trainer\.global_batch_size\.$"):
+    with pytest.raises(ConfigError,
+        match=r"^resume\.allow=trainer\.batch_size: trainer\.batch_size is now trainer\.global_batch_size\.$"):
         tiny(folder, *words, "trainer.max_steps=3", "resume.allow=[trainer.batch_size]")
     tiny(folder, *words, "trainer.max_steps=3", "resume.allow=[trainer.max_steps]")
     assert [row["step"] for row in rows(folder) if "train/loss" in row] == [1, 2, 3]

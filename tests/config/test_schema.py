@@ -17,7 +17,9 @@ from fulgurite.config.schema import (
     bare,
     below,
     between,
+    build,
     check,
+    groups,
     knob,
     knobs_of,
     settings,
@@ -72,7 +74,8 @@ def test_ranges(limits: Range, inside: list[float], outside: list[float]) -> Non
 @pytest.mark.parametrize(
     ("limits", "words"),
     [
-        (at_least(1), "at least 1"), (above(0), "above 0"), (above(0, 1), "0 to 1, 0 excluded"), (between(0, 1), "0 to 1"),
+        (at_least(1), "at least 1"), (above(0), "above 0"), (above(0, 1), "0 to 1, 0 excluded"),
+        (between(0, 1), "0 to 1"),
         (Range(high=3), "at most 3"),
     ],
 )
@@ -94,7 +97,8 @@ def test_check_names_the_knob_the_value_and_the_remedy() -> None:
 
 def test_types_in_words_and_choices() -> None:
     size, way, share, names = knobs_of(Thing)
-    assert [type_words(k.type) for k in (size, way, share, names)] == ["whole number", "one of left, right", "number", "list of text"]
+    assert [type_words(k.type) for k in (size, way, share, names)] == ["whole number", "one of left, right", "number",
+        "list of text"]
     assert way.choices == ("left", "right")
     assert bare(share.type) is float
 
@@ -124,3 +128,13 @@ def test_build_says_what_is_not_there() -> None:
 
     with pytest.raises(ConfigError, match=r"fulgurite\.nowhere:build"):
         schema.build(Ghost())
+
+
+def test_every_option_names_a_builder_that_exists() -> None:
+    import importlib
+
+    for named_options in groups().values():
+        for cls in named_options.values():
+            module, _, function = cls.builds.partition(":")
+            assert callable(getattr(importlib.import_module(module), function)), cls
+    assert build
