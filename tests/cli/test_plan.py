@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.end_to_end.runs import tiny
-from tests.plan.made import seen
+from tests.plan.facts import build_facts
 
 from fulgurite.cli.main import main
 from fulgurite.config.compose import compose
@@ -122,8 +122,8 @@ def test_a_knob_is_not_spoken_of_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
     monkeypatch.setitem(RULES, "steps.too-few", replace(RULES["steps.too-few"], about="trainer.keep_checkpoints"))
-    assert [t.rule for t in find_troubles(seen("trainer.keep_checkpoints=9", steps=5))] == ["steps.too-few"]
-    assert [t.rule for t in find_troubles(seen("trainer.keep_checkpoints=9", steps=500))] == ["value.unusual"]
+    assert [t.rule for t in find_troubles(build_facts("trainer.keep_checkpoints=9", steps=5))] == ["steps.too-few"]
+    assert [t.rule for t in find_troubles(build_facts("trainer.keep_checkpoints=9", steps=500))] == ["value.unusual"]
 
 
 SHOWN = [
