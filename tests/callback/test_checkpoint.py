@@ -7,15 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from tests.checkpoint import toy_training
-from tests.checkpoint.toy_training import PER_EPOCH, At, K, Model, digest, train
+from tests.checkpoint.toy_training import PER_EPOCH, At, Model, digest, train
 
-from fulgurite.checkpoint import folder, io, loop, resume
-from fulgurite.checkpoint.read import read_weights
+from fulgurite.checkpoint import folder, io, resume
 from fulgurite.errors import CheckpointError, Interrupted, TrainingFailed
 from fulgurite.files import atomic
-from fulgurite.trainer.build import quiet
 
 
 def stopped() -> None:
@@ -36,58 +33,6 @@ def values(run: Path) -> dict[int, float]:
 
 
 # --- what it holds
-
-
-def test_only_the_trained_weights_each_once(tmp_path):
-    train(tmp_path, epochs=1)
-    assert set(read_weights(tmp_path / "checkpoints" / "last")) == {"first.weight", "out.weight", "out.bias"}
-
-
-class WithBuffers(Model):
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("seen", torch.zeros(()))
-        self.register_buffer("constant", torch.ones(3))
-        self.register_buffer("cache", torch.ones(3), persistent=False)
-
-    def training_step(self, batch, batch_idx):
-        self.seen += len(batch)
-        return super().training_step(batch, batch_idx)
-
-
-def test_a_buffer_is_kept_where_training_changed_it(tmp_path):
-    train(tmp_path, epochs=1, model=WithBuffers())
-    weights = read_weights(tmp_path / "checkpoints" / "last")
-    assert set(weights) == {"first.weight", "out.weight", "out.bias", "seen"}
-    assert weights["seen"] == 16
-    resumed = WithBuffers()
-    train(tmp_path, epochs=2, model=resumed)
-    assert resumed.seen == 32
-
-
-def test_lightnings_own_counters_have_the_names_that_are_written():
-    quiet()
-    trainer = Trainer(accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False)
-    own = trainer.fit_loop.state_dict()
-    ours = loop.build_fit_loop_state(loop.Position(5, 3, True), K)
-    assert shape(ours) == shape(own)
-    trainer.fit_loop.load_state_dict(ours)
-    assert trainer.global_step == 5
-    assert trainer.current_epoch == 1
-
-
-def shape(tree):
-    return {key: shape(value) for key, value in tree.items()} if isinstance(tree, dict) else type(tree)
-
-
-def test_a_position_says_the_same_whatever_lies_between():
-    between = loop.build_fit_loop_state(loop.Position(6, 3), K)
-    assert between["epoch_progress"]["total"] == {"ready": 2, "started": 2, "processed": 2, "completed": 2}
-    assert between["epoch_loop.batch_progress"]["current"]["completed"] == 0
-    owed = loop.build_fit_loop_state(loop.Position(6, 3, evaluated=False), K)
-    assert owed["epoch_progress"]["total"] == {"ready": 2, "started": 2, "processed": 1, "completed": 1}
-    assert owed["epoch_loop.batch_progress"]["current"]["completed"] == 9
-    assert owed["epoch_loop.batch_progress"]["is_last_batch"] is True
 
 
 # --- which are kept
@@ -217,25 +162,6 @@ def test_what_a_killed_run_left_is_cleared_away(tmp_path):
 # --- what is refused
 
 
-class OtherWeights(Model):
-    def __init__(self):
-        super().__init__()
-        self.frozen.requires_grad_(True)
-
-
-class FewerWeights(Model):
-    def __init__(self):
-        super().__init__()
-        self.out.requires_grad_(False)
-
-
-@pytest.mark.parametrize(("model", "words"), [(OtherWeights, "lacks frozen.bias"), (FewerWeights, "holds out.bias")])
-def test_other_trained_weights_are_refused_by_name(tmp_path, model, words):
-    train(tmp_path, epochs=1)
-    with pytest.raises(CheckpointError, match=rf"step-3 {words}.*\(2 names differ\)"):
-        train(tmp_path, model=model())
-
-
 def test_another_identity_is_refused_unless_it_is_allowed(tmp_path):
     train(tmp_path, epochs=1, identity={"data.sha256": "a", "version": "1"})
     with pytest.raises(CheckpointError, match=r'step-3: data.sha256 "a" → "b"; say resume.allow=\[data.sha256\]'):
@@ -279,28 +205,3 @@ def test_per_epoch_is_what_the_loader_says(tmp_path):
     best = {"best_step": 2, "best_value": values(tmp_path)[2]}
     assert state["position"] == {"step": 3, "per_epoch": PER_EPOCH, "evaluated": True, "identity": {}, **best}
     assert "loops" not in state
-
-
-def test_what_was_saved_is_read_back_before_it_counts(tmp_path, monkeypatch):
-    from fulgurite.checkpoint import io
-    from fulgurite.errors import CheckpointError
-
-    learned = {"a": torch.arange(4.0), "b": torch.ones(2)}
-
-    def damaged(change):
-        def save(tensors, path, metadata):
-            real({k: change(k, v) for k, v in tensors.items() if change(k, v) is not None}, path, metadata)
-        return save
-
-    real = io.save_file
-    for change, says in (
-        (lambda k, v: v + 1 if k == "a" else v, "a reads back empty or changed"),
-        (lambda k, v: None if k == "b" else v, "b is in the file or in the model alone"),
-    ):
-        monkeypatch.setattr(io, "save_file", damaged(change))
-        with pytest.raises(CheckpointError, match=says):
-            io.FolderCheckpointIO().save_checkpoint({"state_dict": learned}, tmp_path / "step-1")
-        assert not (tmp_path / "step-1").exists()
-    monkeypatch.setattr(io, "save_file", real)
-    io.FolderCheckpointIO().save_checkpoint({"state_dict": learned}, tmp_path / "step-1")
-    assert torch.equal(read_weights(tmp_path / "step-1")["a"], learned["a"])

@@ -14,7 +14,6 @@ from lightning.pytorch.callbacks import Checkpoint
 from tests.callback.toy_stage import ToyStage, fit
 
 from fulgurite.callback.metrics_logger import MetricsLogger
-from fulgurite.callback.optimizer_step import TrainingClock
 from fulgurite.logger.guard import GuardedLogger
 from fulgurite.logger.metrics_file import MetricsFile
 
@@ -90,15 +89,6 @@ def test_the_pace_leaves_out_evaluations_and_checkpoints(tmp_path: Path, micro: 
     # Each micro-batch has 5 tokens and takes 1 s, whatever lies between them.
     assert [row["train/tokens_per_second"] for row in rows(tmp_path) if "train/loss" in row] == [5.0] * 6
     assert clock.now == 6 * micro + 3 * 100 + 5 * 1000
-
-
-def test_pace_counts_from_go_to_hold() -> None:
-    clock = Ticking()
-    pace = TrainingClock(clock)
-    for wait, do in ((3, pace.go), (2, pace.tick), (1, pace.hold), (7, pace.go), (4, pace.hold)):
-        clock.now += wait
-        do()
-    assert (pace.trained, pace.paused) == (2 + 1 + 4, 3 + 7)
 
 
 def test_a_resumed_run_forgets_the_rows_after_its_checkpoint(tmp_path: Path) -> None:

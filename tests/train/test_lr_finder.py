@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,10 @@ from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.plan.preflight import refuse_find
 from fulgurite.stage.causal_lm import LanguageStage
 from fulgurite.train.experiment import Experiment
-from fulgurite.train.lr_curve import propose, rate, smooth, verdict
+from fulgurite.train.lr_curve import rate
 from fulgurite.train.lr_finder import Ramp, ramp
 
 RATES = [rate(step, 1e-6, 1.0, 61) for step in range(61)]  # ten a decade
-
-
-def test_the_rates_are_geometric_and_end_where_they_should() -> None:
-    assert RATES[0] == 1e-6
-    assert RATES[-1] == pytest.approx(1.0)
-    assert all(b / a == pytest.approx(10**0.1) for a, b in pairwise(RATES))
 
 
 def test_every_group_follows_the_ramp_by_its_own_ratio() -> None:
@@ -40,38 +33,6 @@ def test_every_group_follows_the_ramp_by_its_own_ratio() -> None:
         schedule.step()
 
 
-def test_smoothing_leaves_a_line_in_the_logarithm_where_it_is() -> None:
-    line = [2 - 0.1 * math.log10(r) for r in RATES]
-    assert smooth(RATES, line)[20:40] == pytest.approx(line[20:40])
-    assert smooth(RATES, [3.0] * 61) == pytest.approx([3.0] * 61)
-
-
-def test_the_steepest_fall_is_proposed_and_the_rise_caps_it() -> None:
-    # a fall centred on 1e-3 (a tanh in the logarithm), a rise that passes the start near 1e-1
-    losses = [2 - math.tanh(2 * (math.log10(r) + 3)) for r in RATES]
-    found = propose(RATES, losses)
-    assert found is not None
-    assert found.rate == found.steepest == pytest.approx(1e-3)
-    assert found.rise is None
-    steep = [3.0 if r < 9e-3 else 1.0 if r < 2e-2 else 5.0 for r in RATES]
-    capped = propose(RATES, steep)
-    assert capped is not None
-    assert capped.rise == pytest.approx(10**-1.6)
-    assert capped.rate == pytest.approx(10**-2.6)
-    assert "a tenth of 0.025" in capped.reason
-
-
-def test_a_loss_that_never_falls_proposes_nothing() -> None:
-    assert propose(RATES, [2.0 + 0.01 * i for i in range(61)]) is None
-    assert propose(RATES, [2.0] * 61) is None
-
-
-def test_the_verdict_compares_with_the_derived_rate() -> None:
-    assert "agrees with it" in verdict(2e-3, 1e-3)
-    assert "10 times the optim.lr=0.001" in verdict(1e-2, 1e-3)
-    assert "a 10th of the optim.lr=0.001" in verdict(1e-4, 1e-3)
-
-
 def test_a_run_draws_its_curve_and_keeps_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["+find=lr", "lr_finder.steps=30", "model=tiny", "data.max_samples=60", "precision=fp32",
         "trainer.global_batch_size=4",
@@ -81,7 +42,9 @@ def test_a_run_draws_its_curve_and_keeps_no_weights(tmp_path: Path, capsys: pyte
     Experiment(composed).fit()
     rows = [json.loads(line) for line in (tmp_path / "run" / "find.jsonl").read_text().splitlines()]
     assert 10 <= len(rows) <= 30
-    assert [row["lr"] for row in rows] == pytest.approx([rate(step, lr / 1000, min(lr * 1000, 10), 30) for step in range(len(rows))])
+    assert [row["lr"] for row in rows] == pytest.approx(
+        [rate(step, lr / 1000, min(lr * 1000, 10), 30) for step in range(len(rows))]
+    )
     assert all(math.isfinite(row["loss"]) for row in rows)
     assert not list((tmp_path / "run").glob("checkpoints/*"))
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
@@ -116,14 +79,17 @@ def test_a_test_that_is_short_of_memory_begins_again_with_half_the_micro_batch(
     said = "Out of memory at step 5: the test begins again with trainer.micro_batch_size=2 and the same mathematics.\n"
     assert said in capsys.readouterr().err
     least = 1
-    with pytest.raises(TrainingFailed, match=r"^Out of memory at step 5: trainer\.micro_batch_size=2.*; it was halved already\. Try "):
+    with pytest.raises(
+        TrainingFailed, match=r"^Out of memory at step 5: trainer\.micro_batch_size=2.*; it was halved already\. Try "
+    ):
         curve("again", 4)
     assert json.loads((tmp_path / "again" / "status.json").read_text())["state"] == "failed"
 
 
 @pytest.mark.parametrize(("words", "said"), [
     (["stage=ppo"], r"tells nothing under stage=ppo"), (["stage=grpo"], r"tells nothing under stage=grpo"),
-    (["privacy=dp_sgd", "method=lora"], r"without an account of privacy"), (["trainer.devices=2"], r"runs in one process"),
+    (["privacy=dp_sgd", "method=lora"], r"without an account of privacy"),
+    (["trainer.devices=2"], r"runs in one process"),
     (["resume.run=x"], r"leave resume\.run out"),
 ])
 def test_what_tells_nothing_is_refused_in_a_sentence(words: list[str], said: str) -> None:

@@ -30,12 +30,15 @@ def refused(kind: str, *words: str, longest: int = 8, **values: Any) -> Loaded:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     loaded = Loaded(model, None, 1000)  # type: ignore[arg-type]
-    refuse_unfit(str(compose(["logger=none", *words]).run.data.packing), loaded, model, Lengths(longest))  # type: ignore[arg-type]
+    packing = str(compose(["logger=none", *words]).run.data.packing)
+    refuse_unfit(packing, loaded, model, Lengths(longest))  # type: ignore[arg-type]
     return loaded
 
 
 def test_a_model_that_sees_what_it_is_to_learn_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"A later token changes an earlier prediction of RobertaForCausalLM.*is_decoder=true"):
+    with pytest.raises(
+        ModelError, match=r"A later token changes an earlier prediction of RobertaForCausalLM.*is_decoder=true"
+    ):
         refused("roberta")
 
 
@@ -49,5 +52,7 @@ def test_packing_is_refused_by_what_the_loaded_model_does() -> None:
 def test_learned_positions_bound_rows_and_what_is_generated() -> None:
     assert refused("gpt2", longest=30, max_position_embeddings=30).length == 30
     assert refused("llama", longest=5000).length == 1000
-    with pytest.raises(ConfigError, match=r"The longest row has 31 tokens, and GPT2LMHeadModel has 30 positions; lower"):
+    with pytest.raises(
+        ConfigError, match=r"The longest row has 31 tokens, and GPT2LMHeadModel has 30 positions; lower"
+    ):
         refused("gpt2", longest=31, max_position_embeddings=30)

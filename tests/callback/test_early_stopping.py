@@ -18,8 +18,8 @@ from fulgurite.errors import CheckpointError, ConfigError
 from fulgurite.plan.preflight import checked_source
 
 BY_HEART = [
-    "method=full", "optim.lr=1e-2", "data.max_samples=4", "trainer.max_steps=30", "trainer.eval_every=2", "scheduler=constant",
-    "data.val_fraction=0.5",
+    "method=full", "optim.lr=1e-2", "data.max_samples=4", "trainer.max_steps=30", "trainer.eval_every=2",
+    "scheduler=constant", "data.val_fraction=0.5",
 ]
 """A few rows learned by heart: the validation loss falls, then rises."""
 GRPO = [
@@ -51,7 +51,11 @@ def state(folder: Path) -> dict[str, Any]:
     last = folder / "checkpoints" / "last"
     watch = folder / "watch.jsonl"
     kept = {file.name: file.read_bytes() for file in sorted(last.iterdir())}
-    return kept | {"step": last.resolve().name, "rows": rows(folder), "watch": watch.read_text() if watch.exists() else ""}
+    return kept | {
+        "step": last.resolve().name,
+        "rows": rows(folder),
+        "watch": watch.read_text() if watch.exists() else "",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +79,8 @@ def test_it_ends_after_so_many_evaluations_without_a_gain(
     assert json.loads((folder / "status.json").read_text())["state"] == "finished"
     value = dict(evaluations(whole))[best]
     assert (
-        f"Stopped early at step {step} of 30: val/loss has not fallen below its {value:.4g} of step {best} in {patience} evaluations. "
-        f"The best checkpoint is {folder}/checkpoints/best.\n"
+        f"Stopped early at step {step} of 30: val/loss has not fallen below its {value:.4g} of step {best} in "
+        f"{patience} evaluations. The best checkpoint is {folder}/checkpoints/best.\n"
     ) in capsys.readouterr().err
 
 
@@ -97,7 +101,9 @@ def test_where_more_is_better_less_of_it_ends_the_run(tmp_path: Path) -> None:
     step, best = expected
     assert step < 20
     folder = tiny(tmp_path / "run", *GRPO, "trainer.early_stopping_patience=2")
-    assert [(row["step"], row["val/reward"]) for row in rows(folder) if "val/reward" in row] == [r for r in rewards if r[0] <= step]
+    assert [(row["step"], row["val/reward"]) for row in rows(folder) if "val/reward" in row] == [
+        r for r in rewards if r[0] <= step
+    ]
     assert dict(rewards)[best] == max(reward for at, reward in rewards if at <= step)
     assert (folder / "checkpoints" / "best").resolve().name == f"step-{best}"
 
@@ -113,7 +119,9 @@ def cut(whole: Path, again: Path, killed: int) -> None:
         (again / "checkpoints" / link).unlink()
 
 
-def test_killed_and_resumed_it_ends_at_the_same_step_bit_for_bit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_killed_and_resumed_it_ends_at_the_same_step_bit_for_bit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = [*BY_HEART, "trainer.early_stopping_patience=3", "trainer.save_every=1", "trainer.keep_checkpoints=99"]
     run, again = tiny(tmp_path / "run", *words), tmp_path / "again"
     expected, told = state(run), capsys.readouterr().err.split("Stopped early")[1].partition(" The best")[0]
@@ -152,7 +160,9 @@ def test_without_evaluations_it_is_refused_in_one_sentence(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=r"trainer\.early_stopping_patience=0 is not allowed"):
         compose(["trainer.early_stopping_patience=0"])
     one = tmp_path / "one.jsonl"
-    one.write_text(json.dumps({"messages": [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "b"}]}) + "\n")
+    one.write_text(
+        json.dumps({"messages": [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "b"}]}) + "\n"
+    )
     with pytest.raises(ConfigError,
         match=r"trainer\.early_stopping_patience=3 counts evaluations"):  # of one example none is held out
         tiny(tmp_path / "run", "data=file", f"data.path={one}", "data.max_samples=null",
@@ -162,10 +172,15 @@ def test_without_evaluations_it_is_refused_in_one_sentence(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_two_processes_end_together(tmp_path: Path) -> None:
-    given = ["model=tiny", "precision=fp32", "stage.prompts=[]", "trainer.devices=2", "trainer.global_batch_size=4", *BY_HEART]
+    given = [
+        "model=tiny", "precision=fp32", "stage.prompts=[]", "trainer.devices=2", "trainer.global_batch_size=4",
+        *BY_HEART,
+    ]
     given = [w for w in given if w != "data.max_samples=4"]
     given += ["trainer.early_stopping_patience=2", "data.max_samples=8", f"run_dir={tmp_path}"]
-    done = subprocess.run([sys.executable, "-m", "fulgurite", "train", *given], capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-m", "fulgurite", "train", *given], capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     step, best = ends(evaluations(tmp_path), 2) or (0, 0)
     assert 0 < best < step < 30
