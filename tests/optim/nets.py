@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
@@ -31,8 +32,9 @@ SMALL = {"galore": ("optim.rank=8", "optim.update_proj_gap=3"), "apollo": ("opti
 """Knobs that make a few steps on a small model meaningful."""
 
 
+@functools.cache
 def config(name: str, *words: str) -> Option:
-    """The optimizer's config; a constant rate, and decay."""
+    """The optimizer's config; a constant rate, and decay. Composed once: it takes longer than a few steps."""
     composed = compose(
         ["model=tiny", "method=full", "scheduler=constant", f"optim={name}", "optim.lr=0.01", "optim.weight_decay=0.1",
          *SMALL.get(name, ()), *words]

@@ -47,7 +47,8 @@ def test_adamw_8bit_is_adamw_with_moments_rounded_to_its_table() -> None:
                 if name not in eight:
                     torch.testing.assert_close(theirs, exact, rtol=1e-5, atol=1e-8)
                     continue
-                # On a CPU bitsandbytes looks the code up in 65536 bins: never further off than the nearest code, and a bin's width.
+                # On a CPU bitsandbytes looks the code up in 65536 bins: never further off than the nearest code and
+                # a bin's width.
                 largest = scales(exact)
                 assert ((theirs - exact).abs() <= (ours - exact).abs() + largest * 2**-15).all()
                 assert torch.isclose(ours, theirs, rtol=1e-5, atol=0).float().mean() > 0.9

@@ -1,37 +1,22 @@
-"""BAdam: which block is trained when, against AdamW on that block alone, and what rests."""
+"""BAdam: each visit against AdamW on that block alone, and what rests."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
-from tests.optim.nets import config, made, steps
-
-from fulgurite.optim.block_schedule import Order, build_blocks, get_active_block
-from fulgurite.optim.param_groups import find_hidden_matrices
-
-
-def test_blocks_are_embeddings_layers_and_head() -> None:
-    tied = {"m.embed.weight": 2, "m.layers.0.q.weight": 2, "m.layers.0.norm.weight": 1, "m.layers.1.q.weight": 2, "m.norm.weight": 1}
-    assert build_blocks(tied) == [
-        ["m.embed.weight"], ["m.layers.0.q.weight", "m.layers.0.norm.weight"], ["m.layers.1.q.weight", "m.norm.weight"],
-    ]
-    assert build_blocks({**tied, "head.weight": 2})[2:] == [["m.layers.1.q.weight"], ["m.norm.weight", "head.weight"]]
-    assert build_blocks({"w": 2, "b": 1}) == [["w", "b"]]
-    assert build_blocks({"layers.3.w": 2}) == [["layers.3.w"]]
-
-
-def test_turns() -> None:
-    assert [get_active_block(step, 2, 3, Order.ascending) for step in range(8)] == [0, 0, 1, 1, 2, 2, 0, 0]
-    assert [get_active_block(step, 2, 3, Order.descending) for step in range(8)] == [2, 2, 1, 1, 0, 0, 2, 2]
-    drawn = [get_active_block(step, 1, 5, Order.random) for step in range(50)]
-    assert all(sorted(drawn[k : k + 5]) == [0, 1, 2, 3, 4] for k in range(0, 50, 5))
-    assert len({tuple(drawn[k : k + 5]) for k in range(0, 50, 5)}) > 5
-    assert drawn == [get_active_block(step, 1, 5, Order.random) for step in range(50)]
+from tests.end_to_end.runs import rows
+from tests.optim.nets import made, steps
+from tests.optim.whole_runs import Gradients, train
 
 
 def test_each_visit_is_adamw_on_one_block_with_fresh_state() -> None:
     lr, wd, eps, (b1, b2) = 0.01, 0.1, 1e-8, (0.9, 0.999)
     net, optimizer = made("badam")  # two steps a visit
-    names = [[n for n, _ in net.named_parameters() if n.startswith(start)] for start in ("embed", "layers.0", "layers.1", ("norm", "head"))]
+    names = [
+        [n for n, _ in net.named_parameters() if n.startswith(start)]
+        for start in ("embed", "layers.0", "layers.1", ("norm", "head"))
+    ]
     expected = {n: p.detach().clone() for n, p in net.named_parameters()}
     moments: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for step in range(10):
@@ -55,9 +40,19 @@ def test_each_visit_is_adamw_on_one_block_with_fresh_state() -> None:
         assert {id(p) for p in optimizer.state} == {id(p) for n, p in net.named_parameters() if n in active}
 
 
-def test_the_declared_total_is_that_of_the_largest_block() -> None:
-    net, _ = made("badam")
-    shapes = {n: tuple(p.shape) for n, p in net.named_parameters()}
-    inside = {n for n, p in net.named_parameters() if id(p) in find_hidden_matrices(net)}
-    # the layers: 64 x 80 weights, and 80 or 64 biases; two fp32 moments and a count for each of the two tensors
-    assert config("badam").total_state_bytes(shapes, 4, inside) == 2 * 4 * (64 * 80 + 80) + 2 * 4
+def test_badams_resting_blocks_get_no_gradient_and_the_norm_is_the_active_blocks(tmp_path: Path) -> None:
+    look = Gradients()
+    folder = train(
+        tmp_path,
+        "optim=badam",
+        "method=full",
+        "optim.lr=1e-2",
+        "optim.switch_every=1",
+        "trainer.max_steps=4",
+        look=look,
+    )
+    layers = [{n.split("layers.")[1][0] if "layers." in n else n for n in names} for names in look.seen]
+    assert layers[0] == {"model.model.embed_tokens.weight"}
+    assert layers[1] == {"0"}
+    assert {"1", "model.model.norm.weight"} >= layers[2] > set()
+    assert all(row["train/grad_norm"] > 0 for row in rows(folder) if "train/grad_norm" in row)

@@ -36,7 +36,9 @@ def test_an_allowed_change_of_the_rate_takes_effect(tmp_path: Path, scheduler: s
 
 def made(*words: str) -> tuple[Any, Any]:
     run = compose(["scheduler=reduce_lr_on_plateau", *words]).run
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))], lr=run.optim.lr or 1e-3, weight_decay=run.optim.weight_decay)
+    optimizer = torch.optim.AdamW(
+        [torch.nn.Parameter(torch.ones(2))], lr=run.optim.lr or 1e-3, weight_decay=run.optim.weight_decay
+    )
     return optimizer, build(run.scheduler, optimizer)
 
 
@@ -47,7 +49,9 @@ def test_the_cuts_of_a_plateau_stay_and_its_settings_are_those_of_now() -> None:
         cutting.step(loss)
     assert before.param_groups[0]["lr"] == 2.5e-4
     for factor, rate in ((0.5, 1e-3), (0.25, 4e-3)):
-        after, scheduler = made(f"optim.lr={rate}", f"scheduler.factor={factor}", "scheduler.patience=0", "optim.weight_decay=0.2")
+        after, scheduler = made(
+            f"optim.lr={rate}", f"scheduler.factor={factor}", "scheduler.patience=0", "optim.weight_decay=0.2"
+        )
         kept = copy_hyperparameters(after), copy_plateau_settings(scheduler)
         after.load_state_dict(copy.deepcopy(before.state_dict()))
         scheduler.load_state_dict(copy.deepcopy(cutting.state_dict()))

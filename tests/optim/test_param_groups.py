@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from tests.end_to_end.runs import rows, tiny
-from torch import nn
+from tests.optim.formula_net import Net, compose_optim
 from torch.optim.lr_scheduler import LambdaLR
 
 from fulgurite.config.compose import compose
@@ -13,17 +15,14 @@ from fulgurite.config.run import GROUPS
 from fulgurite.config.schema import build
 from fulgurite.errors import ConfigError
 from fulgurite.method.config import Full
-from fulgurite.optim.param_groups import build_decay_groups, get_base_rate, get_rate_scale, scale_rate
+from fulgurite.optim.param_groups import (
+    build_decay_groups,
+    find_hidden_matrices,
+    get_base_rate,
+    get_rate_scale,
+    scale_rate,
+)
 from fulgurite.plan.preflight import checked_source, chosen
-
-
-class Net(nn.Module):
-    """A matrix that decays; an embedding, a norm and a bias that do not."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(5)
-        self.embed, self.linear, self.norm = nn.Embedding(7, 4), nn.Linear(4, 3), nn.LayerNorm(3)
 
 
 def config(*words: str):  # type: ignore[no-untyped-def]
@@ -37,7 +36,10 @@ def test_factors_multiply_and_make_groups_of_their_own() -> None:
     scale_rate(net.norm.bias, 2.0)
     assert get_rate_scale(net.linear.weight) == 2.0
     assert get_rate_scale(net.embed.weight) == 1.0
-    found = [({id(p) for p in g["params"]}, g["lr"], g["weight_decay"], g["rate_scale"]) for g in build_decay_groups(net, config())]
+    found = [
+        ({id(p) for p in g["params"]}, g["lr"], g["weight_decay"], g["rate_scale"])
+        for g in build_decay_groups(net, config())
+    ]
     assert found == [
         ({id(net.embed.weight), id(net.linear.bias), id(net.norm.weight)}, 0.5, 0.0, 1.0),
         ({id(net.linear.weight)}, 1.0, 0.25, 2.0),
@@ -94,3 +96,46 @@ def test_every_option_of_a_run_is_asked_whether_it_refuses(monkeypatch: pytest.M
     monkeypatch.setattr(Full, "refusal", lambda self, run: "method=full is refused here; take method=lora.")
     with pytest.raises(ConfigError, match="method=full is refused here; take method=lora"):
         checked_source(composed)
+
+
+def test_hidden_matrices_are_neither_embeddings_heads_norms_nor_adapters() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    small = {
+        "vocab_size": 11,
+        "hidden_size": 8,
+        "intermediate_size": 12,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    model = LlamaForCausalLM(LlamaConfig(**small, tie_word_embeddings=False))
+    names = {name for name, p in model.named_parameters() if id(p) in find_hidden_matrices(model)}
+    assert names == {
+        f"model.layers.0.{part}.weight"
+        for part in (
+            "self_attn.q_proj",
+            "self_attn.k_proj",
+            "self_attn.v_proj",
+            "self_attn.o_proj",
+            "mlp.gate_proj",
+            "mlp.up_proj",
+            "mlp.down_proj",
+        )
+    }
+    from peft import LoraConfig, get_peft_model
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*"
+        )  # peft asks by the old name
+        adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
+    assert {
+        name for name, p in adapted.named_parameters() if id(p) in find_hidden_matrices(adapted) and "lora_" in name
+    } == set()
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    net = Net()
+    net.linear.requires_grad_(False)
+    known = {id(p) for g in build(compose_optim("optim.lr=0.1"), net).param_groups for p in g["params"]}
+    assert known == {id(p) for p in net.parameters() if p.requires_grad}

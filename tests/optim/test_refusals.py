@@ -33,10 +33,15 @@ def sentences(run: RunConfig) -> list[str]:
 
 
 def test_every_pair_is_refused_or_not_as_declared() -> None:
+    assert set(FULL_ONLY) < set(RATES)
     refused, base = set(), compose(["model=tiny"]).run
     for optim in options("optim"):
         for method in ("full", "lora"):
-            for word in ("precision=pure_bf16", "precision=bf16", *(f"scheduler={name}" for name in options("scheduler"))):
+            for word in (
+                "precision=pure_bf16",
+                "precision=bf16",
+                *(f"scheduler={name}" for name in options("scheduler")),
+            ):
                 found = sentences(with_options(base, f"optim={optim}", f"method={method}", "scheduler=constant", word))
                 if found:
                     refused.add((optim, method, word))
@@ -46,32 +51,41 @@ def test_every_pair_is_refused_or_not_as_declared() -> None:
                     assert found[0].endswith(".")
     adapters = {(o, "lora", w) for o in FULL_ONLY for w in ("precision=pure_bf16", "precision=bf16")}
     adapters |= {(o, "lora", f"scheduler={s}") for o in FULL_ONLY for s in options("scheduler")}
-    falling = {("schedule_free", m, f"scheduler={s}") for m in ("full", "lora") for s in set(options("scheduler")) - STAYING}
+    falling = {
+        ("schedule_free", m, f"scheduler={s}") for m in ("full", "lora") for s in set(options("scheduler")) - STAYING
+    }
     assert refused == adapters | falling | {("schedule_free", m, "precision=pure_bf16") for m in ("full", "lora")}
 
 
-def test_badam_and_several_processes() -> None:
-    [sentence] = sentences(compose(["model=tiny", "optim=badam", "method=full", "trainer.devices=2"]).run)
-    assert sentence.startswith("optim=badam cannot be used with 2 processes: they wait for gradients of blocks that rest")
-
-
 def test_a_refusal_comes_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"optim=galore cannot be used with method=lora: .*; take optim=adamw, or method=full"):
+    with pytest.raises(
+        ConfigError, match=r"optim=galore cannot be used with method=lora: .*; take optim=adamw, or method=full"
+    ):
         tiny(tmp_path / "run", "optim=galore", "method=lora")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("precision", ["bf16", "pure_bf16"])
 @pytest.mark.parametrize("optim", sorted(RATES))
-def test_every_optimizer_trains_in_every_precision_it_does_not_refuse(tmp_path: Path, optim: str, precision: str) -> None:
-    words = [f"optim={optim}", "method=full", f"precision={precision}", "scheduler=constant", f"optim.lr={RATES[optim]}"]
+def test_every_optimizer_trains_in_every_precision_it_does_not_refuse(
+    tmp_path: Path, optim: str, precision: str
+) -> None:
+    words = [
+        f"optim={optim}",
+        "method=full",
+        f"precision={precision}",
+        "scheduler=constant",
+        f"optim.lr={RATES[optim]}",
+    ]
     if (optim, precision) == ("schedule_free", "pure_bf16"):
         with pytest.raises(ConfigError, match="take precision=bf16"):
             tiny(tmp_path, *words)
         return
     found = losses(tiny(tmp_path, *words, *SMALL.get(optim, []), "trainer.max_steps=16"))
     assert sum(found[-6:]) / 6 < sum(found[:2]) / 2
-    assert {t.dtype for t in weights(tmp_path).values()} == {torch.bfloat16 if precision == "pure_bf16" else torch.float32}
+    assert {t.dtype for t in weights(tmp_path).values()} == {
+        torch.bfloat16 if precision == "pure_bf16" else torch.float32
+    }
 
 
 @pytest.mark.parametrize(
@@ -94,5 +108,7 @@ def test_a_missing_library_is_one_sentence_with_pips_command(
     monkeypatch.delitem(sys.modules, f"fulgurite.optim.{optim}", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
     config = compose(["model=tiny", f"optim={optim}", "scheduler=constant"]).run.optim
-    with pytest.raises(ConfigError, match=f"^optim={optim} needs the library {library}, which is not installed: pip install {pip}\\.$"):
+    with pytest.raises(
+        ConfigError, match=f"^optim={optim} needs the library {library}, which is not installed: pip install {pip}\\.$"
+    ):
         build(config, torch.nn.Linear(2, 2))

@@ -13,14 +13,13 @@ from tests.optim.nets import Wide, config, made, saved, steps
 from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from fulgurite.config.compose import compose
 from fulgurite.config.run import load_options
 from fulgurite.config.schema import build, options
 from fulgurite.optim.param_groups import find_hidden_matrices
 from fulgurite.plan.context import ModelFacts, Weights
 from fulgurite.plan.memory import scratch
 from fulgurite.precision import rounding
-from fulgurite.precision.config import Rounding
+from fulgurite.precision.config import Fp32, PureBf16, Rounding
 
 load_options()
 NAMES = sorted(options("optim"))
@@ -60,7 +59,10 @@ def test_stopped_and_restored_it_ends_the_same_bit_for_bit(name: str, dtype: tor
         assert a.dtype == b.dtype
         assert torch.equal(a, b)
     fresh = Wide(dtype)
-    assert all(not torch.equal(a, b) for a, b in zip(whole.parameters(), fresh.parameters(), strict=True)) or name == "badam"
+    assert (
+        all(not torch.equal(a, b) for a, b in zip(whole.parameters(), fresh.parameters(), strict=True))
+        or name == "badam"
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
@@ -75,7 +77,9 @@ def test_the_state_has_the_declared_size_exactly(name: str, dtype: torch.dtype) 
             continue
         live = sum(t.nbytes for t in tensors(optimizer.state[parameter]))
         inside = id(parameter) in hidden
-        assert live == declared.state_bytes(tuple(parameter.shape), dtype.itemsize, hidden=inside), tuple(parameter.shape)
+        assert live == declared.state_bytes(tuple(parameter.shape), dtype.itemsize, hidden=inside), tuple(
+            parameter.shape
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -88,16 +92,6 @@ def test_the_whole_state_at_its_most_is_the_declared_total(name: str) -> None:
     shapes = {n: tuple(p.shape) for n, p in net.named_parameters()}
     inside = {n for n, p in net.named_parameters() if id(p) in find_hidden_matrices(net)}
     assert most == config(name).total_state_bytes(shapes, 4, inside)
-
-
-def test_bytes_of_a_matrix_of_a_million_numbers() -> None:
-    # Adam 8; 8 bits: 2 and two fp32 scales of 256 numbers; projections of rank 8: 8 x (2 + 1) x 1024 x 4 and 8 x 2 x 1024 x 4 + 4
-    million = {name: config(name).state_bytes((1024, 1024), 4) for name in NAMES}
-    assert million == {
-        "adamw": 8 * 2**20 + 4, "adamw_8bit": 2 * 2**20 + 8 * 4096, "paged_adamw_8bit": 2 * 2**20 + 8 * 4096, "sgd": 4 * 2**20,
-        "adafactor": 4 * 2048 + 4, "lion": 4 * 2**20, "muon": 4 * 2**20, "schedule_free": 8 * 2**20, "galore": 98304, "apollo": 65540,
-        "badam": 8 * 2**20 + 4, "adam_mini": 4 * 2**20 + 4 * 1024,
-    }
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "adafactor", "lion", "muon", "adamw_8bit", "apollo", "adam_mini"])
@@ -135,14 +129,17 @@ def most_held(step: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [*((n, "fp32") for n in NAMES), *((n, "bf16") for n in BF16), *((n, "rounded") for n in NAMES if config(n).alone)],
+    ("name", "kind"),
+    [*((n, "fp32") for n in NAMES), *((n, "bf16") for n in BF16), *((n, "rounded") for n in NAMES if config(n).alone)],
 )
 def test_a_step_takes_the_declared_bytes_while_it_lasts(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = config(name)
     monkeypatch.setattr(rounding, "PIECE", 1 << 12)  # small beside the weight, as it is in a real model
     monkeypatch.setattr(rounding, "SAMPLE", 1 << 12)
     dtype = torch.float32 if kind == "fp32" else torch.bfloat16
-    net = nn.ModuleDict({"embed": nn.Embedding(4096, 256, dtype=dtype), "layers": nn.ModuleList([nn.Linear(256, 64, dtype=dtype)])})
+    net = nn.ModuleDict(
+        {"embed": nn.Embedding(4096, 256, dtype=dtype), "layers": nn.ModuleList([nn.Linear(256, 64, dtype=dtype)])}
+    )
     optimizer = build(chosen, net)
     if kind == "rounded":
         optimizer = rounding.RoundedOptimizer(optimizer, Rounding.stochastic, 0)
@@ -150,7 +147,10 @@ def test_a_step_takes_the_declared_bytes_while_it_lasts(name: str, kind: str, mo
         parameter.grad = torch.ones_like(parameter)
     weight = Weights("embed.weight", (4096, 256), kind="embedding", trained=True)
     facts = ModelFacts(tensors=[weight], trained_dtype=str(dtype).removeprefix("torch."))
-    words = {"fp32": ["precision=fp32"], "bf16": ["precision=pure_bf16", "precision.rounding=nearest"], "rounded": ["precision=pure_bf16"]}
-    run = compose(["model=tiny", "method=full", f"optim={name}", *words[kind]]).run
-    held, declared = most_held(optimizer.step), scratch(run.optim, run.precision, facts)
+    precision = {
+        "fp32": Fp32(),
+        "bf16": PureBf16(rounding=Rounding.nearest),
+        "rounded": PureBf16(rounding=Rounding.stochastic),
+    }
+    held, declared = most_held(optimizer.step), scratch(chosen, precision[kind], facts)  # type: ignore[arg-type]
     assert held / math.prod(weight.shape) == pytest.approx(declared / math.prod(weight.shape), abs=0.6)

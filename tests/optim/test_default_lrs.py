@@ -1,0 +1,105 @@
+"""The table of learning rates: its rows, size classes, factors and reasons."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from fulgurite.config.compose import compose
+from fulgurite.config.run import Facts, RunConfig, load_options
+from fulgurite.config.schema import options
+from fulgurite.optim.config import MuonScale
+from fulgurite.optim.default_lrs import MUON_OWN, TABLE, recommend, recommend_adam, row, size_class, usual, usual_adam
+
+load_options()
+SIZES = {0.135: 0, 0.5: 0, 0.6: 1, 4.0: 1, 7.0: 2, 14.0: 2, 70.0: 3}
+"""Billions of parameters, and the column of the table."""
+
+
+@pytest.fixture(scope="module")
+def base() -> RunConfig:
+    return compose(["model=tiny", "stage=sft", "method=full", "scheduler=constant"]).run
+
+
+def with_options(run: RunConfig, **names: str) -> RunConfig:
+    """The run with other options at their defaults, and an empty rate."""
+    chosen: dict[str, Any] = {group: options(group)[name]() for group, name in names.items()}
+    return dataclasses.replace(run, **{"optim": options("optim")["adamw"](), **chosen})
+
+
+def test_recommended_rates_are_usual_for_their_row() -> None:
+    for stage in ("pt", "sft"):
+        for method in ("full", "lora"):
+            for model in ("model=tiny", "model=hf"):
+                run = compose([f"stage={stage}", f"method={method}", model]).run
+                derived = recommend(run, Facts())
+                assert usual(run).holds(derived.value), (stage, method, model)
+                assert math.isclose(run.optim.lr, derived.value)
+                assert derived.reason
+
+
+@pytest.mark.parametrize(("billions", "column"), SIZES.items())
+def test_size_classes_end_at_half_four_and_fourteen_billion(billions: float, column: int) -> None:
+    assert size_class(billions) == column
+
+
+def test_unknown_size_counts_as_seven_billion(base: RunConfig) -> None:
+    assert size_class(None) == size_class(7.0)
+    run = with_options(base, model="hf")
+    assert run.model.billions() is None
+    derived = recommend(run, Facts())
+    assert derived.value == TABLE["sft", "full"].rates[2]
+    assert "a model of unknown size (taken as 7B)" in derived.reason
+
+
+@pytest.mark.parametrize(("stage", "method", "expected"), [
+    ("sft", "lora", ("sft", "lora")), ("sft", "qlora", ("sft", "lora")), ("sft", "oft", ("sft", "full")),
+    ("kto", "freeze", ("kto", "full")), ("rm", "vera", ("rm", "lora")), ("nonsense", "nonsense", ("sft", "full")),
+])
+def test_methods_take_the_row_whose_rates_they_declare(stage: str, method: str, expected: tuple[str, str]) -> None:
+    assert row(stage, method) is TABLE[expected]
+
+
+def test_rates_of_the_table_are_inside_the_usual_range_of_their_size() -> None:
+    outside = {
+        (*key, column): rate
+        for key, found in TABLE.items()
+        for column, rate in enumerate(found.rates)
+        if not (found.usual_small if column < 2 else found.usual_large).holds(rate)
+    }
+    assert outside == {("grpo", "lora", 3): 3e-6}  # ours, above 14 billion: below what others use for smaller models
+
+
+@pytest.mark.parametrize(("names", "factor", "named"), [
+    ({}, 1, ""), ({"method": "freeze"}, 3, ", times 3 for freeze"), ({"optim": "sgd"}, 100, ", times 100 for sgd"),
+    ({"optim": "lion", "method": "freeze"}, 0.9, ", times 0.9 for lion and freeze"),
+])
+def test_factors_of_optimizer_and_method_multiply_and_are_named(
+    base: RunConfig, names: dict[str, str], factor: float, named: str
+) -> None:
+    run = with_options(base, **names)
+    derived, span = recommend(run, Facts()), TABLE["sft", "full"].usual_small
+    assert derived.value == pytest.approx(min(1e-4 * factor, 1))
+    assert f"parameters{named}: " in derived.reason
+    assert span.low is not None
+    assert span.high is not None
+    assert (usual(run).low, usual(run).high) == pytest.approx((span.low * factor, span.high * factor))
+
+
+def test_no_usual_range_ends_above_one(base: RunConfig) -> None:
+    run = with_options(base, method="vera", optim="sgd")
+    assert usual(run).high == 1.0  # 2e-3 x 100 x 5
+    assert recommend(run, Facts()).value == pytest.approx(0.5)  # 1e-3 x 100 x 5
+
+
+def test_muons_own_scale_takes_its_rate_and_adams_for_the_rest(base: RunConfig) -> None:
+    optim = options("optim")["muon"]
+    own = dataclasses.replace(base, optim=optim(scale=MuonScale.own, lr=0.02))
+    assert recommend(own, Facts()) is MUON_OWN
+    assert recommend_adam(own, Facts()).value == 1e-4
+    assert usual_adam(own) == usual(base)
+    matched = dataclasses.replace(base, optim=optim(scale=MuonScale.rms, lr=3e-4))
+    assert recommend_adam(matched, Facts()).value == 3e-4
