@@ -12,12 +12,16 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import PreTrainedTokenizerFast
 
 CORPUS = [
-    "What is the capital of France? Paris is the capital of France.\n\nUSER: Hello there. ASSISTANT: Hello, how can I help you?\n\n",
-    "### Instruction:\nName a colour.\n\n### Response:\nBlue is a colour, and so is red.\n\n user assistant system tool model \n\n\n",
-    "You are a helpful assistant that answers briefly. Below is an instruction that describes a task. 0 1 2 3 4 5 6 7 8 9 \n \n",
+    "What is the capital of France? Paris is the capital of France.\n\nUSER: Hello there. ASSISTANT: Hello, how can I "
+    "help you?\n\n",
+    "### Instruction:\nName a colour.\n\n### Response:\nBlue is a colour, and so is red.\n\n user assistant system "
+    "tool model \n\n\n",
+    "You are a helpful assistant that answers briefly. Below is an instruction that describes a task. 0 1 2 3 4 5 6 7 "
+    "8 9 \n \n",
 ]
 LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| "
+    r"?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """How Llama 3 cuts text before it merges: line breaks in a row always stay together, which GPT-2's cut does not do."""
 MakeTokenizer = Callable[..., PreTrainedTokenizerFast]
@@ -35,14 +39,17 @@ def make_tokenizer() -> MakeTokenizer:
         raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         if llama3:
             cut = pre_tokenizers.Split(Regex(LLAMA3), "isolated")
-            raw.pre_tokenizer = pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+            raw.pre_tokenizer = pre_tokenizers.Sequence([cut,
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
         raw.decoder = decoders.ByteLevel()
         special = ["<s>", "</s>", *marks]
         raw.train_from_iterator(CORPUS, trainers.BpeTrainer(
-            vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
+            vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
         ))
         if start:
-            raw.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", raw.token_to_id("<s>"))])
+            raw.post_processor = processors.TemplateProcessing(single="<s> $A",
+                special_tokens=[("<s>", raw.token_to_id("<s>"))])
         made = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", pad_token="</s>")
         if marks:
             made.add_special_tokens({"additional_special_tokens": list(marks)})

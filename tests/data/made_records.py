@@ -24,7 +24,9 @@ def call(name: Any = "weather", arguments: Any = "{}") -> dict[str, Any]:
     return {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": name, "arguments": arguments}}]}
 
 
-def read(record: Any, format: Format = Format.openai, columnar: bool = False, **roles: str) -> tuple[Conversation, Reading]:
+def read(
+    record: Any, format: Format = Format.openai, columnar: bool = False, **roles: str
+) -> tuple[Conversation, Reading]:
     reading = Reading(roles, columnar=columnar)
     messages, _ = formats.convert_record(formats.rename_fields(record, {}, reading), format)
     assert messages is not None

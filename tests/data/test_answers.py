@@ -1,4 +1,4 @@
-"""Each answer is learned behind the prompt that stands before it at inference, whatever the template does to earlier turns."""
+"""Each answer is learned behind the prompt that it has at inference, whatever the template does to earlier turns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.data.made_templates import CHATML, STYLES
+from tests.data.made_templates import STYLES, made
 
 from fulgurite.data.answers import REASONING_LEFT_OUT
 from fulgurite.data.config import File, Packing
@@ -19,7 +19,8 @@ from fulgurite.data.tokenized import tokenize_source
 from fulgurite.errors import DataError
 
 Write = Callable[[str, Any], Path]
-TOOL = {"type": "function", "function": {"name": "weather", "description": "w", "parameters": {"type": "object", "properties": {}}}}
+TOOL = {"type": "function",
+    "function": {"name": "weather", "description": "w", "parameters": {"type": "object", "properties": {}}}}
 CALL = {"type": "function", "id": "abcdefghi", "function": {"name": "weather", "arguments": {"city": "Bern"}}}
 TALK = Conversation((
     Message("system", "Be brief."), Message("user", "How is Bern?"), Message("assistant", "", (CALL,)),
@@ -35,12 +36,6 @@ OPENS = (
     "{{ 'A:' + m.content.split('</think>')[-1] + eos_token }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'A:<think>\\n' }}{% endif %}"
 )
-
-
-def made(text: str, make_tokenizer: Any, marks: list[str] = CHATML, **arguments: Any) -> Template:
-    tokenizer = make_tokenizer(marks)
-    tokenizer.chat_template = text
-    return load_template(None, tokenizer, arguments)
 
 
 def learned(template: Template, ids: list[int], learn: list[bool]) -> list[str]:
@@ -97,7 +92,9 @@ def test_arguments_reach_the_template(make_tokenizer: Any) -> None:
     (Message("assistant", "2.", reasoning="one and one"), "one and one\n</think>\n\n2.</s>"),
     (Message("assistant", "<think>\none and one\n</think>\n\n2."), "one and one\n</think>\n\n2.</s>"),
 ])
-def test_a_prompt_that_opens_the_reasoning_is_answered_by_reasoning_that_is_closed(answer: Message, said: str, make_tokenizer: Any) -> None:
+def test_a_prompt_that_opens_the_reasoning_is_answered_by_reasoning_that_is_closed(
+    answer: Message, said: str, make_tokenizer: Any
+) -> None:
     template = made(OPENS, make_tokenizer)
     ids, learn = template.encode_chat([THINK[0], answer], "answers")
     assert learned(template, ids, learn) == [said]
@@ -138,7 +135,8 @@ def test_a_template_that_writes_only_the_first_call_is_refused(make_tokenizer: A
 
 def test_a_template_that_escapes_what_it_writes_is_not_accused(make_tokenizer: Any) -> None:
     text, marks = STYLES["llama3.1"]
-    talk = Conversation((*TALK[:3], Message("tool", '{"sky": "blue"}', name="weather", call_id="abcdefghi"), TALK[4]), TALK.tools)
+    talk = Conversation((*TALK[:3], Message("tool", '{"sky": "blue"}', name="weather", call_id="abcdefghi"), TALK[4]),
+        TALK.tools)
     ids, _ = made(text, make_tokenizer, marks).encode_chat(talk, "answers")
     assert len(ids) > 0
     html = "{% for m in messages %}{{ m.role + ':' }}{{ m.content | e }}{{ eos_token }}{% endfor %}"
@@ -148,38 +146,11 @@ def test_a_template_that_escapes_what_it_writes_is_not_accused(make_tokenizer: A
 
 @pytest.mark.parametrize("cut", ["m.content[:3]", "m.content[3:]"])
 def test_a_template_that_writes_a_part_of_a_message_is_refused(cut: str, make_tokenizer: Any) -> None:
-    text = "{% for m in messages %}{{ m.role + ':' + (" + cut + " if m.role == 'user' else m.content) + eos_token }}{% endfor %}"
+    content = f"({cut} if m.role == 'user' else m.content)"
+    text = "{% for m in messages %}{{ m.role + ':' + " + content + " + eos_token }}{% endfor %}"
     template = made(text + "{% if add_generation_prompt %}assistant:{% endif %}", make_tokenizer)
     with pytest.raises(DataError, match="leaves out what a user message says"):
         template.encode_chat([Message("user", "Hello there"), Message("assistant", "Yes")], "answers")
-
-
-def test_arguments_are_the_defaults_of_the_template_that_is_saved(make_tokenizer: Any, tmp_path: Path) -> None:
-    from transformers import AutoTokenizer
-
-    from fulgurite.data.template_agreement import describe_difference
-
-    given = {"enable_thinking": False, "effort": "a \"b\"", "deep": {"k": [1, None, True, 0.5]}}
-    text = "{{ effort }} {{ deep.k }}" + STYLES["qwen3"][0]
-    template = made(text, make_tokenizer, **given)
-    template.tokenizer.save_pretrained(tmp_path)
-    again = AutoTokenizer.from_pretrained(tmp_path)
-    said = again.apply_chat_template([{"role": "user", "content": "1?"}], add_generation_prompt=True, tokenize=False)
-    assert said == 'a "b" [1, None, True, 0.5]<|im_start|>user\n1?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n'
-    assert describe_difference(template, again) is None
-    other = again.apply_chat_template([{"role": "user", "content": "1?"}], add_generation_prompt=True, tokenize=False, enable_thinking=True)
-    assert other.endswith("assistant\n")
-    assert load_template(None, again, given).text(THINK[:1], True) == said
-    again.chat_template = STYLES["qwen3"][0]
-    assert describe_difference(template, again) is not None
-
-
-@pytest.mark.parametrize(("arguments", "said"), [
-    ({"template_arguments": {"tools": []}}, "may not have tools"), ({"template_arguments": {"a b": 1}}, "no name of an argument"),
-    ({"enable_thinking": True, "template_arguments": {"enable_thinking": False}}, "say different things"),
-])
-def test_arguments_that_are_not_the_template_s_are_refused(arguments: dict[str, Any], said: str) -> None:
-    assert said in str(File(**arguments).refusal(None))  # type: ignore[arg-type]
 
 
 # -- the report --------------------------------------------------------------------------------------------------------
@@ -200,7 +171,8 @@ def cut(write: Write, make_tokenizer: Any, tmp_path: Path) -> Callable[..., Any]
     def make(records: list[Any], max_length: int, **more: Any) -> Any:
         template = made(STYLES["qwen3"][0], make_tokenizer)
         config = File(path=[str(write("a.jsonl", records))], **more)
-        encoded = tokenize_source(build_source(config, stage="sft", seed=1), template.tokenizer, template, config, tmp_path / "cache")
+        encoded = tokenize_source(build_source(config, stage="sft", seed=1), template.tokenizer, template, config,
+            tmp_path / "cache")
         rows, val, report = split_dataset(encoded, config, 1, max_length, Packing.none)
         assert report.balanced
         return rows, val, report

@@ -32,11 +32,13 @@ def cut(tokenizer: Any, tmp_path: Path) -> Callable[..., Split]:
     """`cut(paths, max_length, packing, stage, **knobs)`."""
 
     def make(
-        paths: list[Path], max_length: int = 1000, packing: Packing = Packing.none, stage: str = "sft", seed: int = 1, **more: Any
+        paths: list[Path], max_length: int = 1000, packing: Packing = Packing.none, stage: str = "sft", seed: int = 1,
+        **more: Any
     ) -> Split:
         config = File(path=[str(p) for p in paths], **more)
         template = load_template(None, tokenizer, None, config.special_tokens)
-        made = tokenize_source(build_source(config, stage=stage, seed=seed), tokenizer, template, config, tmp_path / "cache")
+        made = tokenize_source(build_source(config, stage=stage, seed=seed), tokenizer, template, config,
+            tmp_path / "cache")
         return split_dataset(made, config, seed, max_length, packing)
 
     return make
@@ -70,7 +72,9 @@ def test_targets_are_the_next_learned_tokens(write: Write, cut: Any, tokenizer: 
 
 
 @pytest.mark.parametrize(("stage", "length"), [("sft", 64), ("sft", 200), ("pt", 8), ("pt", 33), ("pt", 500)])
-def test_packing_keeps_every_token_and_every_label_and_never_overfills(stage: str, length: int, write: Write, cut: Any) -> None:
+def test_packing_keeps_every_token_and_every_label_and_never_overfills(
+    stage: str, length: int, write: Write, cut: Any
+) -> None:
     running = "".join("Paris is a colour. " * (n % 13 + 1) + "\n" for n in range(80))
     path = write("a.jsonl", alpaca(80)) if stage == "sft" else write("a.txt", running)
     loose, _, _ = cut([path], length, Packing.none, stage, val_fraction=0.0)
@@ -86,7 +90,8 @@ def test_packing_keeps_every_token_and_every_label_and_never_overfills(stage: st
 def pairs(rows: TokenDataset) -> list[tuple[int, int, int]]:
     """Token, target and position of every place in every row."""
     made = [rows[i] for i in range(len(rows))]
-    return [p for r in made for p in zip(r.input_ids.tolist(), r.targets.tolist(), r.position_ids.tolist(), strict=True)]
+    return [p for r in made
+        for p in zip(r.input_ids.tolist(), r.targets.tolist(), r.position_ids.tolist(), strict=True)]
 
 
 def test_nothing_is_learned_across_a_border_and_positions_start_again(write: Write, cut: Any) -> None:
@@ -105,7 +110,9 @@ def test_nothing_is_learned_across_a_border_and_positions_start_again(write: Wri
 
 
 @pytest.mark.parametrize("length", [8, 9, 20, 64])
-def test_a_long_document_is_cut_and_every_token_but_the_first_is_predicted_once(length: int, write: Write, cut: Any) -> None:
+def test_a_long_document_is_cut_and_every_token_but_the_first_is_predicted_once(
+    length: int, write: Write, cut: Any
+) -> None:
     path = write("a.txt", "Paris is the capital of France. " * 20 + "\n" + "Hello\n")
     rows, _, report = cut([path], length, stage="pt", val_fraction=0.0)
     encoded = rows.encoded
@@ -154,7 +161,8 @@ def test_what_has_nothing_left_to_learn_is_dropped_and_counted(write: Write, cut
 
 
 def test_nothing_left_to_train_on_is_an_error(write: Write, cut: Any) -> None:
-    with pytest.raises(DataError, match=r"no example is left to train on; 5 records: 5 dropped \(longer than data\.max_length"):
+    with pytest.raises(DataError,
+        match=r"no example is left to train on; 5 records: 5 dropped \(longer than data\.max_length"):
         cut([write("a.jsonl", alpaca(5))], 8)
 
 
@@ -169,13 +177,17 @@ def test_an_answer_with_the_text_of_an_end_token_is_dropped_and_counted(write: W
 
 
 @pytest.mark.parametrize(("count", "fraction", "expected"), [
-    (1000, 0.05, 50), (1000, 0.001, 20), (100, 0.05, 20), (30, 0.05, 15), (3, 0.05, 1), (1, 0.05, 0), (100, 0.0, 0), (2500, 0.6, 1000),
+    (1000, 0.05, 50), (1000, 0.001, 20), (100, 0.05, 20), (30, 0.05, 15), (3, 0.05, 1), (1, 0.05, 0), (100, 0.0, 0),
+    (2500, 0.6, 1000),
 ])
-def test_validation_is_a_share_within_bounds(count: int, fraction: float, expected: int, write: Write, cut: Any) -> None:
+def test_validation_is_a_share_within_bounds(
+    count: int, fraction: float, expected: int, write: Write, cut: Any
+) -> None:
     rows, val, report = cut([write("a.jsonl", alpaca(count))], val_fraction=fraction)
     assert (0 if val is None else len(val)) == report.validation == expected
     assert len(rows) == count - expected
-    assert sorted(places(rows) + places(val), key=lambda p: int(p.partition(":")[2])) == [f"a.jsonl:{n + 1}" for n in range(count)]
+    assert sorted(places(rows) + places(val), key=lambda p: int(p.partition(":")[2])) == [f"a.jsonl:{n + 1}"
+        for n in range(count)]
 
 
 def test_the_split_and_the_sample_hang_on_the_seed_alone(write: Write, cut: Any) -> None:

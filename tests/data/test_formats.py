@@ -15,36 +15,45 @@ from tests.data.made_records import CALL, TOOL, A, Q, Write, call, nested, pairs
 
 from fulgurite.data import formats
 from fulgurite.data.config import File, Format
-from fulgurite.data.fields import Fields, Reading, Wrong
+from fulgurite.data.fields import Reading, Wrong
 from fulgurite.data.reads import reads_of
 from fulgurite.data.source import _convert, build_source
 from fulgurite.errors import DataError
 
 COLUMNS: dict[str, tuple[dict[str, str], dict[str, Any], list[tuple[str, str]], dict[str, int]]] = {
     "input for the question": (
-        {"instruction": "input", "output": "output"}, {"input": "a", "output": "b"}, [("user", "a"), ("assistant", "b")], {},
+        {"instruction": "input", "output": "output"}, {"input": "a", "output": "b"},
+        [("user", "a"), ("assistant", "b")], {},
     ),
     "back-translation": (
-        {"instruction": "output", "output": "input"}, {"input": "a", "output": "b"}, [("user", "b"), ("assistant", "a")], {},
+        {"instruction": "output", "output": "input"}, {"input": "a", "output": "b"},
+        [("user", "b"), ("assistant", "a")], {},
     ),
     "a swap beside the instruction": (
-        {"instruction": "output", "output": "instruction"}, {"instruction": "a", "output": "b"}, [("user", "b"), ("assistant", "a")], {},
+        {"instruction": "output", "output": "instruction"}, {"instruction": "a", "output": "b"},
+        [("user", "b"), ("assistant", "a")], {},
     ),
     "a swap that leaves one": (
         {"instruction": "output", "output": "input"}, {"instruction": "c", "input": "a", "output": "b"},
         [("user", "b"), ("assistant", "a")], {"instruction": 1},
     ),
-    "history for the question": ({"instruction": "history"}, {"history": "a", "output": "b"}, [("user", "a"), ("assistant", "b")], {}),
-    "system for the answer": ({"output": "system"}, {"instruction": "a", "system": "b"}, [("user", "a"), ("assistant", "b")], {}),
-    "tools for the question": ({"instruction": "tools"}, {"tools": "a", "output": "b"}, [("user", "a"), ("assistant", "b")], {}),
+    "history for the question": ({"instruction": "history"}, {"history": "a", "output": "b"},
+        [("user", "a"), ("assistant", "b")], {}),
+    "system for the answer": ({"output": "system"}, {"instruction": "a", "system": "b"},
+        [("user", "a"), ("assistant", "b")], {}),
+    "tools for the question": ({"instruction": "tools"}, {"tools": "a", "output": "b"},
+        [("user", "a"), ("assistant", "b")], {}),
     "prompt for the answer": (
-        {"instruction": "text", "output": "prompt"}, {"text": "a", "prompt": "b"}, [("user", "a"), ("assistant", "b")], {},
+        {"instruction": "text", "output": "prompt"}, {"text": "a", "prompt": "b"}, [("user", "a"), ("assistant", "b")],
+        {},
     ),
     "a column that is not read": (
-        {"instruction": "q", "output": "a", "text": "t"}, {"q": "a", "a": "b", "t": "c"}, [("user", "a"), ("assistant", "b")], {"t": 1},
+        {"instruction": "q", "output": "a", "text": "t"}, {"q": "a", "a": "b", "t": "c"},
+        [("user", "a"), ("assistant", "b")], {"t": 1},
     ),
     "one column for two fields": (
-        {"instruction": "q", "system": "q", "output": "a"}, {"q": "a", "a": "b"}, [("system", "a"), ("user", "a"), ("assistant", "b")], {},
+        {"instruction": "q", "system": "q", "output": "a"}, {"q": "a", "a": "b"},
+        [("system", "a"), ("user", "a"), ("assistant", "b")], {},
     ),
 }
 
@@ -64,7 +73,8 @@ def test_a_column_renamed_to_messages_and_from_messages(write: Write) -> None:
     pair = {"chosen": "bad", "rejected": "good", "prompt": "question"}
     swapped = source_of(write, [pair], "dpo", columns={"chosen": "rejected", "rejected": "chosen"})
     example = next(swapped.examples())
-    assert (example.messages[-1].content, example.rejected[-1].content) == ("good", "bad")  # type: ignore[union-attr,index]
+    assert (example.messages[-1].content, example.rejected[-1].content) == ("good",
+        "bad")  # type: ignore[union-attr,index]
 
 
 PROMPT_COMPLETION: dict[str, tuple[dict[str, Any], list[tuple[str, str, bool]]]] = {
@@ -74,12 +84,16 @@ PROMPT_COMPLETION: dict[str, tuple[dict[str, Any], list[tuple[str, str, bool]]]]
     "messages and text": ({"prompt": [Q], "completion": "b"}, [("user", "question", True), ("assistant", "b", True)]),
     "an earlier answer": (
         {"prompt": [Q, A, Q], "completion": [A]},
-        [("user", "question", True), ("assistant", "answer", False), ("user", "question", True), ("assistant", "answer", True)],
+        [("user", "question", True), ("assistant", "answer", False), ("user", "question", True),
+            ("assistant", "answer", True)],
     ),
-    "a label beside": ({"prompt": "a", "completion": "b", "label": None}, [("user", "a", True), ("assistant", "b", True)]),
+    "a label beside": ({"prompt": "a", "completion": "b", "label": None},
+        [("user", "a", True), ("assistant", "b", True)]),
     "output": ({"prompt": "a", "output": "b"}, [("user", "a", True), ("assistant", "b", True)]),
-    "response to an instruction": ({"instruction": "a", "response": "b"}, [("user", "a", True), ("assistant", "b", True)]),
-    "messages by their columns": ({"instruction": [Q], "output": [A]}, [("user", "question", True), ("assistant", "answer", True)]),
+    "response to an instruction": ({"instruction": "a", "response": "b"},
+        [("user", "a", True), ("assistant", "b", True)]),
+    "messages by their columns": ({"instruction": [Q], "output": [A]},
+        [("user", "question", True), ("assistant", "answer", True)]),
 }
 
 
@@ -101,12 +115,14 @@ def test_the_completion_goes_to_the_reward_of_a_stage_that_answers(write: Write)
 SHAPES: dict[str, Any] = {
     "a bare list": [Q, A],
     "a bare object of lists": {"role": ["user", "assistant"], "content": ["question", "answer"]},
-    "an object of lists": {"messages": {"role": ["user", "assistant"], "content": ["question", "answer"], "tool_calls": [None, None]}},
+    "an object of lists": {"messages": {"role": ["user", "assistant"], "content": ["question", "answer"],
+        "tool_calls": [None, None]}},
     "an object of lists of sharegpt": {"conversations": {"from": ["human", "gpt"], "value": ["question", "answer"]}},
     "JSON text": {"messages": json.dumps([Q, A])},
     "a null beside": {"messages": None, "conversations": [Q, A]},
     "roles in capitals": {"messages": [{**Q, "role": "User"}, {**A, "role": "ASSISTANT"}]},
-    "roles of OpenAssistant": {"messages": [{"role": "prompter", "text": "question"}, {"role": "assistant", "text": "answer"}]},
+    "roles of OpenAssistant": {"messages": [{"role": "prompter", "text": "question"},
+        {"role": "assistant", "text": "answer"}]},
 }
 
 
@@ -118,15 +134,18 @@ def test_every_shape_of_a_conversation(name: str, write: Write) -> None:
 
 
 def test_objects_of_nulls_are_nothing(write: Write) -> None:
-    null_call, null_image = {"function_call": {"name": None, "arguments": None}}, {"image": {"bytes": None, "path": None}}
-    source = source_of(write, [{"messages": [{**Q, **null_call, **null_image}, {**A, **null_call}], "image": {"path": None}}])
+    null_call, null_image = {"function_call": {"name": None, "arguments": None}}, {"image": {"bytes": None,
+        "path": None}}
+    source = source_of(write,
+        [{"messages": [{**Q, **null_call, **null_image}, {**A, **null_call}], "image": {"path": None}}])
     assert source.check().unread == {}
     assert pairs_of(source) == [[("user", "question"), ("assistant", "answer")]]
 
 
 def test_keys_of_a_turn_are_named_like_columns(write: Write) -> None:
     record = {"dialog": [{"speaker": "user", "said": "a", "mood": 1}, {"speaker": "assistant", "said": "b", "mood": 2}]}
-    with pytest.raises(DataError, match=r"'messages\[0\]\.role': None is no known role; name the keys of a turn with data\.columns=\{role"):
+    with pytest.raises(DataError,
+        match=r"'messages\[0\]\.role': None is no known role; name the keys of a turn with data\.columns=\{role"):
         source_of(write, [record], columns={"messages": "dialog"}).check()
     source = source_of(write, [record], columns={"messages": "dialog", "role": "speaker", "content": "said"})
     assert source.check().unread == {"messages[].mood": 1}
@@ -138,19 +157,24 @@ def test_a_csv_file_with_messages_as_json(write: Write) -> None:
     csv.writer(out).writerows([["messages", "tools"], [json.dumps([Q, A]), json.dumps([TOOL])]])
     source = build_source(File(path=[str(write("a.csv", out.getvalue()))]), stage="sft", seed=1)
     assert source.check().unread == {}
-    assert next(source.examples()).messages == read({"messages": [Q, A], "tools": [TOOL]})[0]  # type: ignore[union-attr]
+    assert next(source.examples()).messages == read({"messages": [Q, A],
+        "tools": [TOOL]})[0]  # type: ignore[union-attr]
 
 
 def test_roles_of_the_user_are_read(write: Write) -> None:
     record = {"messages": [{"role": "Customer", "content": "a"}, {"role": "Agent", "content": "b"}]}
-    refusal = r"'messages\[0\]\.role': 'Customer' is no known role; name the role that it stands for with data\.roles=\{Customer: user\}"
+    refusal = (
+        r"'messages\[0\]\.role': 'Customer' is no known role; "
+        r"name the role that it stands for with data\.roles=\{Customer: user\}"
+    )
     with pytest.raises(DataError, match=refusal):
         source_of(write, [record]).check()
     roles = {"Customer": "user", "Agent": "assistant"}
     assert pairs_of(source_of(write, [record], roles=roles)) == [[("user", "a"), ("assistant", "b")]]
     swapped = source_of(write, [{"messages": [{**A}, {**Q}]}], roles={"user": "assistant", "assistant": "user"})
     assert pairs_of(swapped) == [[("user", "answer"), ("assistant", "question")]]
-    with pytest.raises(DataError, match=r"data\.roles: Customer is to be usr, which is no role; there are user, assistant"):
+    with pytest.raises(DataError,
+        match=r"data\.roles: Customer is to be usr, which is no role; there are user, assistant"):
         source_of(write, [record], roles={"Customer": "usr"})
 
 
@@ -223,10 +247,12 @@ UNREAD: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     "prompt and response beside instruction": (
         {"instruction": "a", "output": "b", "prompt": "c", "response": "d"}, {"prompt": 2, "response": 2},
     ),
-    "instruction beside messages": ({"messages": [Q, A], "instruction": "a", "output": "b"}, {"instruction": 2, "output": 2}),
+    "instruction beside messages": ({"messages": [Q, A], "instruction": "a", "output": "b"},
+        {"instruction": 2, "output": 2}),
     "completion beside output": ({"instruction": "a", "output": "b", "completion": "c"}, {"completion": 2}),
     "tools beside functions": ({"messages": [Q, A], "tools": [TOOL], "functions": [TOOL]}, {"functions": 2}),
-    "two names of reasoning": ({"messages": [Q, {**A, "thinking": "a", "reasoning_content": "b"}]}, {"messages[].thinking": 2}),
+    "two names of reasoning": ({"messages": [Q, {**A, "thinking": "a", "reasoning_content": "b"}]},
+        {"messages[].thinking": 2}),
     "the id of a call on an answer": ({"messages": [Q, {**A, "tool_call_id": "c"}]}, {"messages[].tool_call_id": 2}),
     "content beside value": ({"conversations": [{**Q, "value": "other"}, A]}, {"conversations[].value": 2}),
     "null": ({"instruction": "a", "output": "b", "label": None}, {}),
@@ -243,16 +269,6 @@ def test_a_flag_on_a_question_is_noted(write: Write) -> None:
     source = source_of(write, [{"messages": [{**Q, "weight": 1}, {**A, "weight": 1}]}])
     assert list(source.check().remarks) == ["a flag asks to learn a turn that is no answer, which is not learned"]
     assert source_of(write, [{"messages": [{**Q, "weight": 0}, A]}]).check().remarks == {}
-
-
-def test_fields_remember_what_was_read() -> None:
-    fields = Fields({"a": 1, "b": None, "c": 2}, Reading(), "messages[7]")
-    assert fields.has("a")
-    assert not fields.has("b")
-    assert fields.unread() == ["a", "c"]
-    assert fields.get("a") == fields["a"] == 1
-    fields.note_unread()
-    assert fields.reading.unread == {"messages[].c"}
 
 
 DETECTED: dict[str, tuple[Any, str, Format | None]] = {
@@ -277,28 +293,38 @@ def test_detect(name: str) -> None:
 
 
 BASES: list[Any] = [
-    {"messages": [{"role": "system", "content": "s"}, Q, {**call(), "reasoning_content": "r"}, {"role": "tool", "content": "1"}, A],
+    {"messages": [{"role": "system", "content": "s"}, Q, {**call(), "reasoning_content": "r"},
+        {"role": "tool", "content": "1"}, A],
      "tools": [TOOL]},
-    {"conversations": [{"from": "human", "value": "q"}, {"from": "function_call", "value": '{"name": "f", "arguments": {}}'},
-                       {"from": "observation", "value": "1"}, {"from": "gpt", "value": "a"}], "system": "s", "tools": '[{"name": "f"}]'},
-    {"instruction": "q", "input": "i", "output": "o", "history": [["a", "b"]], "system": "s"}, {"prompt": [Q], "completion": [A]},
+    {"conversations": [{"from": "human", "value": "q"},
+        {"from": "function_call", "value": '{"name": "f", "arguments": {}}'},
+                       {"from": "observation", "value": "1"}, {"from": "gpt", "value": "a"}], "system": "s",
+                       "tools": '[{"name": "f"}]'},
+    {"instruction": "q", "input": "i", "output": "o", "history": [["a", "b"]], "system": "s"},
+    {"prompt": [Q], "completion": [A]},
     {"prompt": "q", "completion": "a", "label": True}, {"prompt": "q", "chosen": "a", "rejected": "b", "margin": 1},
-    {"chosen": [Q, A], "rejected": [Q, {**A, "content": "b"}]}, {"messages": [Q, A], "label": 1}, {"text": "x"}, {"prompt": "x", "n": 1},
+    {"chosen": [Q, A], "rejected": [Q, {**A, "content": "b"}]}, {"messages": [Q, A], "label": 1}, {"text": "x"},
+    {"prompt": "x", "n": 1},
     {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"},
     {"role": ["user", "assistant"], "content": ["q", "a"]}, [Q, A],
 ]
 VALUES: list[Any] = [
-    None, True, 0, -1, 0.5, float("nan"), float("inf"), 10**400, 10**5000, "", " ", "x", "\ud800", "\0", "[", "{}", "[]", "[{}]", "null",
-    '{"name": 1}', "[" * 3000, [], {}, [[]], [{}], [None], {"a": None}, {"text": None}, {"type": "text"}, {"type": "text", "text": "x"},
-    b"x", Decimal("1.5"), Decimal("nan"), Decimal("1e999999"), datetime.date(2020, 1, 1), datetime.timedelta(1), ("a", "b"), [("a", 1)],
+    None, True, 0, -1, 0.5, float("nan"), float("inf"), 10**400, 10**5000, "", " ", "x", "\ud800", "\0", "[", "{}",
+    "[]", "[{}]", "null",
+    '{"name": 1}', "[" * 3000, [], {}, [[]], [{}], [None], {"a": None}, {"text": None}, {"type": "text"},
+    {"type": "text", "text": "x"},
+    b"x", Decimal("1.5"), Decimal("nan"), Decimal("1e999999"), datetime.date(2020, 1, 1), datetime.timedelta(1),
+    ("a", "b"), [("a", 1)],
     [("a", None)], {1: 2}, {None: 1}, Q, A, [Q], [A], CALL, [CALL], "tool", "assistant", nested(2000),
 ]
-KEYS = ["messages", "prompt", "completion", "label", "tools", "role", "from", "content", "value", "tool_calls", "function_call", "weight",
+KEYS = ["messages", "prompt", "completion", "label", "tools", "role", "from", "content", "value", "tool_calls",
+    "function_call", "weight",
         "train", "name", "thinking", "system", "history", "input", "images"]
 
 
 def places_in(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) and len(at) < 8 else ()
+    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value,
+        list) and len(at) < 8 else ()
     return [at, *(place for key, item in below for place in places_in(item, (*at, key)))]
 
 
@@ -318,7 +344,8 @@ def test_any_record_is_read_or_refused_in_one_line(seed: int) -> None:
         record = random.choice(BASES)
         for _ in range(random.randint(1, 3)):
             record = changed(
-                record, random.choice(places_in(record)), random.choice(VALUES), random.choice(KEYS) if random.random() < 0.3 else None,
+                record, random.choice(places_in(record)), random.choice(VALUES), random.choice(KEYS)
+                if random.random() < 0.3 else None,
             )
         for stage in ("sft", "dpo", "kto", "grpo", "pt"):
             found = formats.detect_format(record, reads_of(stage))
@@ -333,6 +360,7 @@ def test_any_record_is_read_or_refused_in_one_line(seed: int) -> None:
             for message in made.get("messages") or ():
                 message.content.encode()
                 json.dumps([dict(one) for one in message.tool_calls], allow_nan=False).encode()
-            json.dumps([dict(tool) for tool in (made["messages"].tools if made.get("messages") else ())], allow_nan=False).encode()
+            json.dumps([dict(tool) for tool in (made["messages"].tools if made.get("messages") else ())],
+                allow_nan=False).encode()
     assert min(read, len(refusals)) > 200
     assert not [line for line in refusals if "\n" in line or len(line) > 1000]

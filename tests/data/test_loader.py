@@ -52,7 +52,8 @@ def ids(loader: Any) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("packing", [Packing.none, Packing.best_fit])
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"))])
+@pytest.mark.parametrize("workers",
+    [0, pytest.param(2, marks=pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"))])
 def test_stop_at_every_step_of_three_epochs_and_go_on(packing: Packing, workers: int, rows: Any) -> None:
     made = rows(packing)
     per_epoch = order(made).steps_per_epoch
@@ -142,7 +143,8 @@ def test_a_token_of_one_packed_document_never_changes_another_s_logits(rows: Any
     changed = batch["input_ids"].clone()
     changed[0, 1] = (changed[0, 1] + 1) % 300
     with torch.no_grad():
-        before, after = (model(input_ids=i, position_ids=positions, use_cache=False).logits for i in (batch["input_ids"], changed))
+        before, after = (model(input_ids=i, position_ids=positions, use_cache=False).logits
+            for i in (batch["input_ids"], changed))
     assert torch.equal(before[0, second:], after[0, second:])
     assert not torch.equal(before[0, 1:second], after[0, 1:second])
 
@@ -155,9 +157,11 @@ def test_packed_and_padded_rows_have_the_loss_of_single_ones(rows: Any) -> None:
         found = 0.0
         for batch in loader:
             with torch.no_grad():
-                logits = model(input_ids=batch["input_ids"], position_ids=batch.get("position_ids"), use_cache=False).logits
+                logits = model(input_ids=batch["input_ids"], position_ids=batch.get("position_ids"),
+                    use_cache=False).logits
             targets = batch["targets"].flatten()
-            found += float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets, ignore_index=-100, reduction="sum"))
+            found += float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets, ignore_index=-100,
+                reduction="sum"))
         return found
 
     single = total(build_val_loader(rows(), 1))

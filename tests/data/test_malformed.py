@@ -48,44 +48,65 @@ BAD: dict[str, tuple[str, Any, str]] = {
     "messages a string": ("bad.jsonl", [{"messages": "hi"}], ":1: field 'messages': a list is due and this is text"),
     "messages null": ("bad.jsonl", [{"messages": None}], ":1: field 'messages': a list is due and this is null"),
     "a turn is text": ("bad.jsonl", [chat("hi")], ":1: field 'messages[0]': an object is due and this is text"),
-    "unknown role": ("bad.jsonl", [chat(Q, {"role": "narrator", "content": "x"})], "'messages[1].role': 'narrator' is no known role"),
-    "role a list": ("bad.jsonl", [chat({"role": ["user"], "content": "x"}, A)], "'messages[0].role': ['user'] is no known role"),
+    "unknown role": ("bad.jsonl", [chat(Q, {"role": "narrator", "content": "x"})],
+        "'messages[1].role': 'narrator' is no known role"),
+    "role a list": ("bad.jsonl", [chat({"role": ["user"], "content": "x"}, A)],
+        "'messages[0].role': ['user'] is no known role"),
     "no role": ("bad.jsonl", [chat(Q, {"content": "x"})], "'messages[1].role': None is no known role"),
-    "two answers of which one is learned": ("bad.jsonl", [chat(Q, A, {**A, "weight": 0})], "'messages[2]': two assistant turns follow"),
-    "questions of two people": ("bad.jsonl", [chat({**Q, "name": "x"}, Q, A)], "'messages[1]': two user turns follow each other under"),
+    "two answers of which one is learned": ("bad.jsonl", [chat(Q, A, {**A, "weight": 0})],
+        "'messages[2]': two assistant turns follow"),
+    "questions of two people": ("bad.jsonl", [chat({**Q, "name": "x"}, Q, A)],
+        "'messages[1]': two user turns follow each other under"),
     "an answer alone": ("bad.jsonl", [chat(A)], "'messages[0]': the answer comes before any question"),
     "assistant after system": ("bad.jsonl", [chat(S, A)], "'messages[1]': the answer comes before any question"),
     "a greeting and no answer": ("bad.jsonl", [chat(A, Q)], "'messages[1]': the last turn is the user's"),
     "only a system message": ("bad.jsonl", [chat(S)], "'messages[0]': the last turn is the system's"),
     "content null": ("bad.jsonl", [said(None)], "'messages[1].content': text is due and this is null"),
-    "content of no number": ("bad.jsonl", '{"instruction": "a", "output": NaN}\n', "'output': text is due and this is nan"),
-    "content a list": ("bad.jsonl", [said(["a"])], "'messages[1].content[0]': an object {type: text, text: ...} is due and this is text"),
+    "content of no number": ("bad.jsonl", '{"instruction": "a", "output": NaN}\n',
+        "'output': text is due and this is nan"),
+    "content a list": ("bad.jsonl", [said(["a"])],
+        "'messages[1].content[0]': an object {type: text, text: ...} is due and this is text"),
     "content an object": ("bad.jsonl", [said({"a": 1})], "'messages[1].content': text is due and this is an object"),
     "content missing": ("bad.jsonl", [chat(Q, {"role": "assistant"})], "'messages[1].content': is missing"),
     "empty answer": ("bad.jsonl", [said("")], "'messages[1].content': is empty"),
     "an answer of spaces": ("bad.jsonl", [said(" \n\t ")], "'messages[1].content': is empty"),
     "a system message before a result": (
-        "bad.jsonl", [chat(Q, A, S, {"role": "tool", "content": "1"}, A)], "'messages[3]': a system message stands before",
+        "bad.jsonl", [chat(Q, A, S, {"role": "tool", "content": "1"}, A)],
+        "'messages[3]': a system message stands before",
     ),
-    "a user after a tool": ("bad.jsonl", [chat(Q, A, {"role": "tool", "content": "1"}, Q, A)], "a user turn follows a tool turn"),
-    "a call without a name": ("bad.jsonl", [chat(Q, {"role": "assistant", "tool_calls": [{}]})], "messages[1].tool_calls[0].name': the"),
-    "an answer learned by half": ("bad.jsonl", [chat(Q, {**A, "weight": 0.5})], "'messages[1].weight': 0.5 is not read: 0 or false"),
-    "a preference pair": ("bad.jsonl", [{"conversations": [Q], "chosen": A, "rejected": A}], "field 'rejected': a pair of answers"),
+    "a user after a tool": ("bad.jsonl", [chat(Q, A, {"role": "tool", "content": "1"}, Q, A)],
+        "a user turn follows a tool turn"),
+    "a call without a name": ("bad.jsonl", [chat(Q, {"role": "assistant", "tool_calls": [{}]})],
+        "messages[1].tool_calls[0].name': the"),
+    "an answer learned by half": ("bad.jsonl", [chat(Q, {**A, "weight": 0.5})],
+        "'messages[1].weight': 0.5 is not read: 0 or false"),
+    "a preference pair": ("bad.jsonl", [{"conversations": [Q], "chosen": A, "rejected": A}],
+        "field 'rejected': a pair of answers"),
     "duplicate key": ("bad.jsonl", '{"messages": [], "messages": []}\n', ":1: field 'messages': the key stands twice"),
     "NUL": ("bad.jsonl", [said("a\0b")], "'messages[1].content': holds a NUL character"),
-    "lone surrogate": ("bad.jsonl", [said("ab\ud83d")], r"'messages[1].content': holds half of a surrogate pair (\ud83d) at character 3"),
-    "latin-1": ("bad.jsonl", '{"instruction": "a", "output": "é"}\n'.encode("latin-1"), ":1: field 'output': byte 0xE9 at character 1"),
-    "latin-1 in CSV": ("bad.csv", "instruction,output\na,b\nc,é\n".encode("latin-1"), ":3: field 'output': byte 0xE9 at character 1"),
-    "latin-1 in a list": ("bad.json", '[{"instruction": "é", "output": "b"}]'.encode("latin-1"), ":1: field 'instruction': byte 0xE9"),
+    "lone surrogate": ("bad.jsonl", [said("ab\ud83d")],
+        r"'messages[1].content': holds half of a surrogate pair (\ud83d) at character 3"),
+    "latin-1": ("bad.jsonl", '{"instruction": "a", "output": "é"}\n'.encode("latin-1"),
+        ":1: field 'output': byte 0xE9 at character 1"),
+    "latin-1 in CSV": ("bad.csv", "instruction,output\na,b\nc,é\n".encode("latin-1"),
+        ":3: field 'output': byte 0xE9 at character 1"),
+    "latin-1 in a list": ("bad.json", '[{"instruction": "é", "output": "b"}]'.encode("latin-1"),
+        ":1: field 'instruction': byte 0xE9"),
     "no output": ("bad.json", [{"instruction": "a", "output": ""}], ":1: field 'output': is empty"),
     "output missing": ("bad.json", [{"instruction": "a"}], ":1: field 'output': is missing"),
-    "input a list": ("bad.json", [{"instruction": "a", "input": [5], "output": "b"}], "'input': text is due and this is a list"),
-    "history no pairs": ("bad.json", [{"instruction": "a", "output": "b", "history": ["x"]}], "field 'history[0]': a pair of question"),
-    "history no list": ("bad.json", [{"instruction": "a", "output": "b", "history": "x"}], "field 'history': a list is due"),
-    "history with null": ("bad.json", [{"instruction": "a", "output": "b", "history": [["x", None]]}], "'history[0][1]': text is due"),
+    "input a list": ("bad.json", [{"instruction": "a", "input": [5], "output": "b"}],
+        "'input': text is due and this is a list"),
+    "history no pairs": ("bad.json", [{"instruction": "a", "output": "b", "history": ["x"]}],
+        "field 'history[0]': a pair of question"),
+    "history no list": ("bad.json", [{"instruction": "a", "output": "b", "history": "x"}],
+        "field 'history': a list is due"),
+    "history with null": ("bad.json", [{"instruction": "a", "output": "b", "history": [["x", None]]}],
+        "'history[0][1]': text is due"),
     "a short CSV line": ("bad.csv", "instruction,output\na\n", ":2: field 'output': is missing"),
-    "fields of no format": ("bad.jsonl", [{"foo": 1, "bar": 2}], "no format has the fields of {foo: a number, bar: a number}; name them"),
-    "sharegpt role": ("bad.json", [{"conversations": [{"from": "alien", "value": "x"}]}], "'conversations[0].from': 'alien' is no known"),
+    "fields of no format": ("bad.jsonl", [{"foo": 1, "bar": 2}],
+        "no format has the fields of {foo: a number, bar: a number}; name them"),
+    "sharegpt role": ("bad.json", [{"conversations": [{"from": "alien", "value": "x"}]}],
+        "'conversations[0].from': 'alien' is no known"),
 }
 
 
@@ -124,7 +145,8 @@ def test_the_stage_and_the_format_must_fit(write: Write) -> None:
 
 def test_columns(write: Write) -> None:
     path = str(write("data.jsonl", [{"question": "a", "answer": "b"}]))
-    source = build_source(File(path=[path], columns={"instruction": "question", "output": "answer"}), stage="sft", seed=1)
+    source = build_source(File(path=[path], columns={"instruction": "question", "output": "answer"}), stage="sft",
+        seed=1)
     assert source.check().good == 1
     assert [m.content for m in next(iter(source.examples())).messages] == ["a", "b"]  # type: ignore[union-attr]
     absent = refused(File(path=[path], columns={"instruction": "question", "output": "answr"}))
@@ -138,7 +160,8 @@ def test_columns(write: Write) -> None:
 def test_bad_records_are_counted_and_tolerated_up_to_the_knob(write: Write) -> None:
     rows = [{"messages": [Q, A]} if n % 4 else said("") for n in range(40)]
     path = str(write("data.jsonl", rows))
-    assert "data.jsonl:1: field 'messages[1].content': is empty (and 9 more bad records); " in refused(File(path=[path], max_drop=9))
+    assert "data.jsonl:1: field 'messages[1].content': is empty (and 9 more bad records); " in refused(File(path=[path],
+        max_drop=9))
     assert "data.max_drop=10" in refused(File(path=[path], max_drop=9))
     found = build_source(File(path=[path], max_drop=10), stage="sft", seed=1).check()
     assert (found.rows, found.good, len(found.bad)) == (40, 30, 10)
@@ -159,7 +182,8 @@ def test_no_path_and_wrong_weights(write: Write) -> None:
 def test_the_command_says_it_in_one_line_and_leaves_with_2(write: Write, tmp_path: Path) -> None:
     path = write("bad.jsonl", [chat(Q)])
     words = ["train", "model=tiny", "data=file", f"data.path=[{path}]", f"run_dir={tmp_path / 'run'}"]
-    done = subprocess.run([sys.executable, "-m", "fulgurite", *words], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = subprocess.run([sys.executable, "-m", "fulgurite", *words], capture_output=True, text=True, cwd=tmp_path,
+        check=False)
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert (done.returncode, len(errors)) == (2, 1), done.stderr
     assert re.match(rf"^error: {re.escape(str(path))}:1: field 'messages\[0\]': the last turn is the user's", errors[0])

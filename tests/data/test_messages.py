@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -28,39 +26,6 @@ def test_a_message_keeps_calls_reasoning_names_and_tools() -> None:
     assert (reading.unread, reading.remarks) == (set(), set())
 
 
-FORMS_OF_A_CALL: dict[str, dict[str, Any]] = {
-    "arguments as text": {"tool_calls": [{"function": {"name": "f", "arguments": '{"x": 1}'}}]},
-    "arguments as an object": {"tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}]},
-    "bare": {"tool_calls": [{"name": "f", "arguments": {"x": 1}}]},
-    "one object": {"tool_calls": {"name": "f", "arguments": {"x": 1}}},
-    "a list as text": {"tool_calls": '[{"function": {"name": "f", "arguments": "{\\"x\\": 1}"}}]'},
-    "OpenAI's older form": {"function_call": {"name": "f", "arguments": '{"x": 1}'}},
-    "beside an empty list": {"function_call": {"name": "f", "arguments": '{"x": 1}'}, "tool_calls": []},
-    "a role of its own": {"role": "function_call", "content": '{"name": "f", "arguments": {"x": 1}}'},
-    "a role of ms-swift": {"role": "tool_call", "content": '{"name": "f", "arguments": "{\\"x\\": 1}"}'},
-}
-
-
-@pytest.mark.parametrize("form", FORMS_OF_A_CALL)
-def test_every_form_of_a_call_is_one_structure(form: str) -> None:
-    turn = {"role": "assistant", "content": None, **FORMS_OF_A_CALL[form]}
-    messages, reading = read({"messages": [Q, turn, {"role": "tool", "content": "1"}, A]})
-    assert messages[1] == Message("assistant", "", ({"type": "function", "function": {"name": "f", "arguments": {"x": 1}}},))
-    assert reading.unread == set()
-
-
-@pytest.mark.parametrize("given", [[{"name": "f"}], '[{"name": "f"}]', [{"type": "function", "function": {"name": "f"}}]])
-@pytest.mark.parametrize("name", ["tools", "functions"])
-def test_every_form_of_the_functions_is_one_structure(name: str, given: Any) -> None:
-    messages, _ = read({"messages": [Q, A], name: given})
-    assert messages.tools == ({"type": "function", "function": {"name": "f"}},)
-
-
-@pytest.mark.parametrize("given", [None, "", "[]", []])
-def test_no_functions(given: Any) -> None:
-    assert read({"messages": [Q, A], "tools": given})[0].tools == ()
-
-
 @pytest.mark.parametrize("key", ["reasoning_content", "thinking", "reasoning"])
 def test_reasoning_under_each_of_its_names(key: str) -> None:
     messages, reading = read({"messages": [Q, {**A, key: "because"}]})
@@ -69,7 +34,8 @@ def test_reasoning_under_each_of_its_names(key: str) -> None:
 
 
 @pytest.mark.parametrize("flag", ["train", "loss", "weight", "loss_weight"])
-@pytest.mark.parametrize(("value", "learned"), [(0, False), (False, False), (0.0, False), (1, True), (True, True), (None, True)])
+@pytest.mark.parametrize(("value", "learned"),
+    [(0, False), (False, False), (0.0, False), (1, True), (True, True), (None, True)])
 def test_a_flag_says_whether_a_turn_is_learned(flag: str, value: Any, learned: bool) -> None:
     messages, reading = read({"messages": [Q, {**A, flag: value}, Q, A]})
     assert [m.learned for m in messages] == [True, learned, True, True]
@@ -80,7 +46,8 @@ def test_a_masked_answer_gets_no_label(write: Write, tokenizer: Any, tmp_path: P
     from fulgurite.data.template import load_template
     from fulgurite.data.tokenized import tokenize_source
 
-    source = source_of(write, [{"messages": [Q, {**A, "content": "wrong", "train": False}, Q, {**A, "content": "right"}]}])
+    source = source_of(write,
+        [{"messages": [Q, {**A, "content": "wrong", "train": False}, Q, {**A, "content": "right"}]}])
     encoded = tokenize_source(source, tokenizer, load_template(None, tokenizer), source.config, tmp_path)
     ids, learn = encoded.tokens(0, *encoded.sides(0)[0])
     text = tokenizer.decode([token for token, on in zip(ids.tolist(), learn.tolist(), strict=True) if on])
@@ -100,37 +67,53 @@ def test_parts_of_text_are_joined_and_others_refused() -> None:
 
 
 WRONG: dict[str, tuple[Any, str]] = {
-    "a call of the user": ([{**Q, "tool_calls": [CALL]}, A], "messages[0].tool_calls': only an assistant turn can call functions, and"),
-    "a call of the system": ([{"role": "system", "content": "s", "function_call": CALL}, Q, A], "messages[0].function_call': only an"),
-    "a name of null": ([Q, call(None)], "messages[1].tool_calls[0].function.name': the name of a function is due and this is null"),
-    "a name of 7": ([Q, call(7)], "messages[1].tool_calls[0].function.name': the name of a function is due and this is a number"),
+    "a call of the user": ([{**Q, "tool_calls": [CALL]}, A],
+        "messages[0].tool_calls': only an assistant turn can call functions, and"),
+    "a call of the system": ([{"role": "system", "content": "s", "function_call": CALL}, Q, A],
+        "messages[0].function_call': only an"),
+    "a name of null": ([Q, call(None)],
+        "messages[1].tool_calls[0].function.name': the name of a function is due and this is null"),
+    "a name of 7": ([Q, call(7)],
+        "messages[1].tool_calls[0].function.name': the name of a function is due and this is a number"),
     "an empty name": ([Q, call(" ")], "messages[1].tool_calls[0].function.name': is empty"),
     "half a surrogate pair in a name": ([Q, call("f\ud83d")], "function.name': holds half of a surrogate pair"),
-    "half a surrogate pair in arguments": ([Q, call("f", {"x": ["\ud83d"]})], "function.arguments': holds half of a surrogate pair"),
-    "half a surrogate pair in a key": ([Q, call("f", {"\ud83d": 1})], "function.arguments': holds half of a surrogate pair"),
-    "half a surrogate pair in a text": ([Q, call("f", '{"x": "\\ud83d"}')], "function.arguments': holds half of a surrogate pair"),
-    "half a surrogate pair in an id": ([Q, {**A, "tool_calls": [{**CALL, "id": "\ud83d"}]}], "tool_calls[0].id': holds half of a surr"),
+    "half a surrogate pair in arguments": ([Q, call("f", {"x": ["\ud83d"]})],
+        "function.arguments': holds half of a surrogate pair"),
+    "half a surrogate pair in a key": ([Q, call("f", {"\ud83d": 1})],
+        "function.arguments': holds half of a surrogate pair"),
+    "half a surrogate pair in a text": ([Q, call("f", '{"x": "\\ud83d"}')],
+        "function.arguments': holds half of a surrogate pair"),
+    "half a surrogate pair in an id": ([Q, {**A, "tool_calls": [{**CALL, "id": "\ud83d"}]}],
+        "tool_calls[0].id': holds half of a surr"),
     "arguments of 5": ([Q, call("f", 5)], "function.arguments': an object is due and this is a number"),
     "arguments of a list": ([Q, call("f", "[1]")], "function.arguments': an object is due and this is a list"),
     "arguments of broken JSON": ([Q, call("f", '{"x": ')], "function.arguments': is no JSON"),
     "arguments and more": ([Q, call("f", "{} {}")], "function.arguments': is no JSON (more follows at column 3)"),
     "a key twice": ([Q, call("f", '{"x": 1, "x": 2}')], "function.arguments': has the key 'x' twice"),
     "no number": ([Q, call("f", '{"x": NaN}')], "function.arguments': holds nan, which JSON does not have"),
-    "deep text": ([Q, call("f", "[" * 2000 + "]" * 2000)], "function.arguments': is no JSON (nested more than 64 deep)"),
+    "deep text": ([Q, call("f", "[" * 2000 + "]" * 2000)],
+        "function.arguments': is no JSON (nested more than 64 deep)"),
     "deep values": ([Q, call("f", {"x": nested(900)})], "function.arguments': is nested more than 64 deep"),
     "calls of 5": ([Q, {**A, "tool_calls": 5}], "messages[1].tool_calls': a list of calls is due and this is a number"),
-    "a call of 5": ([Q, {**A, "tool_calls": [5]}], "messages[1].tool_calls[0]': an object {name, arguments} is due and this is a number"),
-    "another type": ([Q, {**A, "tool_calls": [{**CALL, "type": "custom"}]}], "tool_calls[0].type': only calls of type function are"),
-    "both forms": ([Q, {**A, "tool_calls": [CALL], "function_call": CALL}], "messages[1].function_call': stands beside tool_calls"),
+    "a call of 5": ([Q, {**A, "tool_calls": [5]}],
+        "messages[1].tool_calls[0]': an object {name, arguments} is due and this is a number"),
+    "another type": ([Q, {**A, "tool_calls": [{**CALL, "type": "custom"}]}],
+        "tool_calls[0].type': only calls of type function are"),
+    "both forms": ([Q, {**A, "tool_calls": [CALL], "function_call": CALL}],
+        "messages[1].function_call': stands beside tool_calls"),
     "a call that is no JSON": ([Q, {"role": "function_call", "content": "f(1)"}], "messages[1].content': is no JSON"),
-    "a half flag": ([Q, {**A, "loss_weight": 0.3}], "messages[1].loss_weight': 0.3 is not read: 0 or false leaves the turn"),
+    "a half flag": ([Q, {**A, "loss_weight": 0.3}],
+        "messages[1].loss_weight': 0.3 is not read: 0 or false leaves the turn"),
     "a flag above 1": ([Q, {**A, "weight": 2}], "messages[1].weight': 2 is not read"),
     "a flag of a word": ([Q, {**A, "train": "maybe"}], "messages[1].train': 'maybe' is not read"),
-    "flags that disagree": ([Q, {**A, "train": True, "weight": 0}], "messages[1].weight': leaves the turn unlearned, and train learns"),
+    "flags that disagree": ([Q, {**A, "train": True, "weight": 0}],
+        "messages[1].weight': leaves the turn unlearned, and train learns"),
     "reasoning of a list": ([Q, {**A, "thinking": ["a"]}], "messages[1].thinking': text is due and this is a list"),
-    "lists of two lengths": ({"role": ["user", "assistant"], "content": ["a"]}, "messages': its lists differ in length: role 2, conte"),
+    "lists of two lengths": ({"role": ["user", "assistant"], "content": ["a"]},
+        "messages': its lists differ in length: role 2, conte"),
     "an object": ({"a": 1}, "messages': a list is due and this is an object"),
-    "text after a call": ([Q, call(), A], "messages[2]': two assistant turns follow each other: the first calls a function, and no tool"),
+    "text after a call": ([Q, call(), A],
+        "messages[2]': two assistant turns follow each other: the first calls a function, and no tool"),
 }
 
 
@@ -140,42 +123,21 @@ def test_what_is_wrong_in_a_turn_is_named(name: str) -> None:
     assert said in refused({"messages": turns})
 
 
-WRONG_TOOLS: dict[str, tuple[Any, str]] = {
-    "a number": (5, "tools': a list of functions is due and this is a number"),
-    "a large number": (1e308, "tools': a list of functions is due and this is a number"),
-    "an object": ({"name": "f"}, "tools': a list of functions is due and this is an object"),
-    "a list of a list": ([[]], "tools[0]': an object with a name is due and this is a list"),
-    "broken JSON": ('[{"broken', "tools': is no JSON"),
-    "plain text": ("weather(town)", "tools': is no JSON"),
-    "no name": ([{"description": "x"}], "tools[0].name': the name of a function is due and this is null"),
-    "an empty name": ([{"function": {"name": ""}}], "tools[0].function.name': is empty"),
-    "a function of text": ([{"function": "f"}], "tools[0].function': an object with a name is due and this is text"),
-    "deep": ([{"name": "f", "parameters": nested(985)}], "tools[0]': is nested more than 64 deep"),
-    "a date": ([{"name": "f", "since": datetime.date(2026, 1, 1)}], "tools[0]': holds a date, which JSON does not have; write it as text"),
-    "bytes": ([{"name": "f", "icon": b"\x00"}], "tools[0]': holds bytes, which JSON does not have; write it as text"),
-    "a decimal": ([{"name": "f", "price": Decimal("1.5")}], "tools[0]': holds a decimal number, which JSON does not have"),
-    "half a surrogate pair": ([{"name": "f", "description": "\udc00"}], "tools[0]': holds half of a surrogate pair"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG_TOOLS)
-def test_what_is_wrong_in_the_functions_is_named(name: str) -> None:
-    tools, said = WRONG_TOOLS[name]
-    assert said in refused({"messages": [Q, A], "tools": tools})
-
-
 def test_nulls_that_a_columnar_file_adds_are_dropped(tmp_path: Path) -> None:
     def town(name: str, arguments: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
         calls = [{"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}]
-        turns = [Q, {"role": "assistant", "content": None, "tool_calls": calls}, {"role": "tool", "content": "1", "tool_call_id": "c"}, A]
-        return {"messages": turns, "tools": [{"type": "function", "function": {"name": name, "parameters": parameters}}]}
+        turns = [Q, {"role": "assistant", "content": None, "tool_calls": calls},
+            {"role": "tool", "content": "1", "tool_call_id": "c"}, A]
+        return {"messages": turns,
+            "tools": [{"type": "function", "function": {"name": name, "parameters": parameters}}]}
 
     records = [town("f", {"x": 1}, {"a": {"type": "string"}}), town("g", {"y": [{"z": 2}]}, {"b": {"type": "number"}})]
     pq.write_table(pa.Table.from_pylist(records), tmp_path / "a.parquet")
     source = build_source(File(path=[str(tmp_path / "a.parquet")]), stage="sft", seed=1)
     assert source.check().unread == {}
     found = [example.messages for example in source.examples()]  # type: ignore[union-attr]
-    assert [list(messages) for messages in found] == [list(read(record)[0]) for record in records]  # type: ignore[arg-type]
+    assert [list(messages) for messages in found] == [list(read(record)[0])
+        for record in records]  # type: ignore[arg-type]
     assert [m.tools for m in found] == [tuple(record["tools"]) for record in records]  # type: ignore[union-attr]
     kept, _ = read({"messages": [Q, call("f", {"x": None}), {"role": "tool", "content": "1"}, A]})
     assert kept[1].tool_calls[0]["function"]["arguments"] == {"x": None}  # in JSON somebody wrote it

@@ -49,7 +49,8 @@ def result(text: str) -> Message:
 CASES: dict[str, Conversation] = {
     "one turn": Conversation.of([user("Hi there?"), said("Good.")]),
     "system": Conversation.of([SYSTEM, user("Hi there?"), said("Good.")]),
-    "turns": Conversation.of([user("Hi there?"), said("Good."), user("And now?"), said("Bad."), user("Why?"), said("So.")]),
+    "turns": Conversation.of([user("Hi there?"), said("Good."), user("And now?"), said("Bad."), user("Why?"),
+        said("So.")]),
     "system, turns": Conversation.of([SYSTEM, user("Hi there?"), said("Good."), user("And now?"), said("Bad.")]),
     "reasoning": Conversation.of([user("Hi there?"), said("Good.", "first thought")]),
     "system, reasoning, turns": Conversation.of([
@@ -57,7 +58,8 @@ CASES: dict[str, Conversation] = {
     ]),
     "tools": Conversation((user("Hi there?"), said("", "", CALL), result('{"sky": "blue"}'), said("Blue.")), (TOOL,)),
     "system, tools, turns": Conversation((
-        SYSTEM, user("Hi there?"), said("", "", CALL), result('it is "blue"'), said("Blue."), user("More?"), said("No."),
+        SYSTEM, user("Hi there?"), said("", "", CALL), result('it is "blue"'), said("Blue."), user("More?"),
+        said("No."),
     ), (TOOL,)),
     "tools, reasoning": Conversation((
         user("Hi there?"), said("", "need weather", CALL), result("blue"), said("Blue.", "looked up"),
@@ -68,13 +70,15 @@ ALTERNATE, LEFT_OUT = "Conversation roles must alternate", "leaves out what a to
 REFUSED = {
     "cohere": ALTERNATE, "cohere_training": ALTERNATE, "cohere2": ALTERNATE, "cohere2_training": ALTERNATE,
     "gemma": ALTERNATE, "gemma_training": ALTERNATE, "gemma3": ALTERNATE, "gemma3_training": ALTERNATE,
-    "llava_next": "Only user and assistant roles are supported", "llava_next_training": "Only user and assistant roles are supported",
+    "llava_next": "Only user and assistant roles are supported",
+    "llava_next_training": "Only user and assistant roles are supported",
     "phi3": LEFT_OUT, "phi3_training": LEFT_OUT, "phi3_5": LEFT_OUT, "phi3_5_training": LEFT_OUT,
 }
 """Templates with no place for the result of a function: conversations with tools are refused, the others are not."""
 THINKING = {name for name in CASES if "reasoning" in name}
 THOUGHTLESS = {
-    "qwen3_5_nothink": THINKING, "qwen3_5_nothink_training": THINKING, "llama3_1": {"tools, reasoning"}, "llama3_2": {"tools, reasoning"},
+    "qwen3_5_nothink": THINKING, "qwen3_5_nothink_training": THINKING, "llama3_1": {"tools, reasoning"},
+    "llama3_2": {"tools, reasoning"},
 }
 """Templates that leave out reasoning, and where: Qwen 3.5's prompt closes it before the answer, as enable_thinking is false by itself;
 Llama 3.1 writes nothing beside a call."""
@@ -85,7 +89,8 @@ ENDLESS = {"glm4moe"}
 @cache
 def template_of(name: str) -> Template:
     text = FILES[name].read_text(encoding="utf-8")
-    raw = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, merges=[]))
+    raw = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))},
+        merges=[]))
     raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     made = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", pad_token="</s>")
     made.add_special_tokens({"additional_special_tokens": sorted(set(SPECIAL.findall(text)) - {"<s>", "</s>"})})
@@ -133,12 +138,14 @@ def test_a_prompt_is_that_of_transformers(name: str) -> None:
     template = template_of(name)
     for case in ("turns", "system, turns", "tools", "system, tools, turns"):
         talk = CASES[case][:-1]
-        if (case in TOOLED and not (template.dialect.tools and template.dialect.calls == "object")) or template.dialect.flags(talk):
+        if (case in TOOLED and not (template.dialect.tools
+            and template.dialect.calls == "object")) or template.dialect.flags(talk):
             continue  # what transformers cannot write, or what the template joins as text
         turns: list[dict[str, Any]] = to_dicts(talk)
         if template.dialect.parts:
             turns = [turn | {"content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
-        theirs = template.tokenizer.apply_chat_template(turns, tools=[TOOL] if talk.tools else None, add_generation_prompt=True)
+        theirs = template.tokenizer.apply_chat_template(turns, tools=[TOOL] if talk.tools else None,
+            add_generation_prompt=True)
         assert template.encode_prompt(talk) == theirs["input_ids"]
 
 
@@ -153,7 +160,8 @@ def test_a_greeting_and_a_later_system_message_are_written_or_moved(name: str) -
     template = template_of(name)
     greeting = replace(said("Welcome!"), learned=False)
     later = [user("Hi there?"), said("Good."), Message("system", "Now be rude."), user("And now?"), said("Bad.")]
-    for talk in ([greeting, *later], [SYSTEM, greeting, *later], [user("Hi?"), Message("system", "Now be rude."), said("Bad.")]):
+    for talk in ([greeting, *later], [SYSTEM, greeting, *later],
+        [user("Hi?"), Message("system", "Now be rude."), said("Bad.")]):
         answers = [i for i, message in enumerate(talk) if message.role == "assistant" and message.learned]
         check_rows(template, Conversation.of(talk), answers, "answers")
         whole = template.encode_rows(talk, "all")[0]
@@ -167,7 +175,8 @@ def test_a_greeting_and_a_later_system_message_are_written_or_moved(name: str) -
             assert flags & SYSTEM_MOVED
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if "enable_thinking" in FILES[name].read_text(encoding="utf-8")])
+@pytest.mark.parametrize("name",
+    [name for name in FILES if "enable_thinking" in FILES[name].read_text(encoding="utf-8")])
 def test_arguments_of_a_record_are_as_those_of_the_run(name: str) -> None:
     if name in ENDLESS:
         pytest.skip("writes no end of an answer")
@@ -179,5 +188,6 @@ def test_arguments_of_a_record_are_as_those_of_the_run(name: str) -> None:
             assert template.encode_rows(own, "answers") == given.encode_rows(CASES[case], "answers")
             assert template.encode_chat(own, "last") == given.encode_chat(CASES[case], "last")
             assert template.encode_prompt(own[:-1]) == given.encode_prompt(CASES[case][:-1])
-    prompts = [template.encode_prompt(replace(CASES["turns"][:-1], arguments={"enable_thinking": on})) for on in (False, True)]
+    prompts = [template.encode_prompt(replace(CASES["turns"][:-1], arguments={"enable_thinking": on}))
+        for on in (False, True)]
     assert (prompts[0] != prompts[1]) == (name != "qwen3_instruct_2507_training")  # which names it and does not heed it

@@ -1,4 +1,4 @@
-"""Records as other tools write them: greetings, system turns anywhere, exchanges, refusals, keys inside columns, envelopes."""
+"""Records as other tools write them: greetings, system turns anywhere, exchanges, refusals, keys inside columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from fulgurite.data.example import Example
 from fulgurite.data.formats import GREETING, NOT_ANSWERED
 from fulgurite.data.messages import BY_TURNS, JOINED
 from fulgurite.data.source import Source, build_source
-from fulgurite.data.tool_calls import OWN_ARGUMENTS
 from fulgurite.errors import DataError
 
 S = {"role": "system", "content": "rule"}
@@ -22,13 +21,15 @@ TURNS: dict[str, tuple[dict[str, Any], list[str], set[str]]] = {
     "greeting": ({"messages": [HELLO, Q, A]}, ["hello", "question", "answer"], {GREETING}),
     "greeting after system": ({"messages": [S, HELLO, Q, A]}, ["rule", "hello", "question", "answer"], {GREETING}),
     "two greetings": (
-        {"messages": [HELLO, HELLO, Q, A]}, ["hello\n\nhello", "question", "answer"], {GREETING, JOINED.format("assistant")},
+        {"messages": [HELLO, HELLO, Q, A]}, ["hello\n\nhello", "question", "answer"],
+        {GREETING, JOINED.format("assistant")},
     ),
     "later system": ({"messages": [Q, A, S, Q, A]}, ["question", "answer", "rule", "question", "answer"], set()),
     "system before the answer": ({"messages": [Q, S, A]}, ["question", "rule", "answer"], set()),
     "two systems": ({"messages": [S, S, Q, A]}, ["rule\n\nrule", "question", "answer"], {JOINED.format("system")}),
     "system twice": ({"messages": [S, Q, A], "system": "rule"}, ["rule", "question", "answer"], set()),
-    "another system": ({"messages": [S, Q, A], "system": "x"}, ["x\n\nrule", "question", "answer"], {JOINED.format("system")}),
+    "another system": ({"messages": [S, Q, A], "system": "x"}, ["x\n\nrule", "question", "answer"],
+        {JOINED.format("system")}),
     "a question last": ({"messages": [Q, A, Q]}, ["question", "answer"], {NOT_ANSWERED}),
     "a result last": ({"messages": [Q, A, {"role": "tool", "content": "1"}]}, ["question", "answer"], {NOT_ANSWERED}),
     "exchanges": (
@@ -36,17 +37,21 @@ TURNS: dict[str, tuple[dict[str, Any], list[str], set[str]]] = {
     ),
     "texts": ({"messages": ["a", "b", "c", "d"]}, ["a", "b", "c", "d"], {BY_TURNS}),
     "pairs": ({"messages": [["a", "b"], ["c", "d"]]}, ["a", "b", "c", "d"], set()),
-    "history of turns": ({"instruction": "a", "output": "b", "history": [Q, A]}, ["question", "answer", "a", "b"], set()),
+    "history of turns": ({"instruction": "a", "output": "b", "history": [Q, A]}, ["question", "answer", "a", "b"],
+        set()),
     "a greeting in the history": (
         {"instruction": "a", "output": "b", "history": [["", "hello"], ["question", "answer"]]},
         ["hello", "question", "answer", "a", "b"], {GREETING},
     ),
-    "no question in the history": ({"instruction": "a", "output": "b", "history": [[None, "hello"]]}, ["hello", "a", "b"], {GREETING}),
+    "no question in the history": ({"instruction": "a", "output": "b", "history": [[None, "hello"]]},
+        ["hello", "a", "b"], {GREETING}),
     "refusal": ({"messages": [Q, {"role": "assistant", "content": None, "refusal": "no"}]}, ["question", "no"], set()),
     "refusal as a part": (
-        {"messages": [Q, {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}]}, ["question", "no"], set(),
+        {"messages": [Q, {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}]}, ["question", "no"],
+        set(),
     ),
-    "system as parts": ({"system": [{"text": "x"}, {"text": "y"}], "messages": [Q, A]}, ["xy", "question", "answer"], set()),
+    "system as parts": ({"system": [{"text": "x"}, {"text": "y"}], "messages": [Q, A]}, ["xy", "question", "answer"],
+        set()),
     "Dolly": ({"instruction": "a", "context": "c", "response": "b"}, ["a\nc", "b"], set()),
 }
 
@@ -62,11 +67,13 @@ def test_turns_are_read_as_they_were_meant(name: str, write: Write) -> None:
     example = next(source.examples())
     assert isinstance(example, Example)
     assert [m.learned for m in example.messages or () if m.role == "assistant"][-1]
-    assert all(m.learned == (m.content in ("answer", "b", "d", "no")) for m in example.messages or () if m.role == "assistant")
+    assert all(m.learned == (m.content in ("answer", "b", "d", "no")) for m in example.messages or ()
+        if m.role == "assistant")
 
 
 @pytest.mark.parametrize("record", [
-    {"instruction": "a", "output": ["b", "c"]}, {"instruction": ["a", "b"], "output": "c"}, {"prompt": "a", "completion": [["b", "c"]]},
+    {"instruction": "a", "output": ["b", "c"]}, {"instruction": ["a", "b"], "output": "c"},
+    {"prompt": "a", "completion": [["b", "c"]]},
     {"prompt": "a", "response": {"question": "b", "answer": "c"}},
 ])
 def test_a_list_of_answers_is_no_conversation(record: Any, write: Write) -> None:
@@ -109,8 +116,10 @@ def test_a_folder_with_splits_is_not_learned_as_one(write: Write) -> None:
     val = write("data/validation.jsonl", [record])
     with pytest.raises(DataError, match="which are not to be learned alike") as caught:
         source_of_path(train.parent)
-    assert f"data.path={train.parent}/train*.jsonl, and for example data.val_path={train.parent}/validation*.jsonl." in str(caught.value)
-    named = build_source(File(path=[f"{train.parent}/train*.jsonl"], val_path=[f"{train.parent}/validation*.jsonl"]), stage="sft", seed=1)
+    words = f"data.path={train.parent}/train*.jsonl, and for example data.val_path={train.parent}/validation*.jsonl."
+    assert words in str(caught.value)
+    named = build_source(File(path=[f"{train.parent}/train*.jsonl"], val_path=[f"{train.parent}/validation*.jsonl"]),
+        stage="sft", seed=1)
     assert (named.train, named.val) == ([train], [val])
 
 
@@ -118,12 +127,14 @@ def source_of_path(path: Path) -> Source:
     return build_source(File(path=[str(path)]), stage="sft", seed=1)
 
 
-@pytest.mark.parametrize("rejected", [{"rejected_response": "worse"}, {"rejected_messages": [Q, {**A, "content": "worse"}]}])
+@pytest.mark.parametrize("rejected",
+    [{"rejected_response": "worse"}, {"rejected_messages": [Q, {**A, "content": "worse"}]}])
 @pytest.mark.parametrize("stage", ["dpo", "rm", "kto"])
 def test_the_worse_answer_beside_messages(stage: str, rejected: dict[str, Any], write: Write) -> None:
     examples = list(source_of(write, [{"messages": [Q, A], **rejected}], stage).examples())
     assert all(isinstance(example, Example) for example in examples)
-    said = [[m.content for m in side] for e in examples for side in (e.messages, e.rejected) if side]  # type: ignore[union-attr]
+    said = [[m.content for m in side] for e in examples for side in (e.messages, e.rejected)
+        if side]  # type: ignore[union-attr]
     assert said == [["question", "answer"], ["question", "worse"]]
 
 
@@ -161,7 +172,8 @@ def test_what_was_thought_before_an_answer_in_a_column_of_its_own(key: str, writ
     records = [{"prompt": "a", key: "thought", "response": "b"}, {"prompt": "a", key: None, "response": "b"}]
     source = source_of(write, records)
     assert not source.check().unread
-    assert [example.messages[-1].reasoning for example in source.examples()] == ["thought", ""]  # type: ignore[union-attr,index]
+    assert [example.messages[-1].reasoning for example in source.examples()] == ["thought",
+        ""]  # type: ignore[union-attr,index]
     rewarded = next(source_of(write, [{**records[0], "instruction": "c", "context": "d"}], "grpo").examples())
     assert isinstance(rewarded, Example)
     assert (rewarded.columns[key], rewarded.columns["context"]) == ("thought", "d")
@@ -187,7 +199,8 @@ def test_records_inside_one_object(content: Any, write: Write) -> None:
 @pytest.mark.parametrize(("content", "said"), [
     ({"messages": [Q, A]}, "put it into a list"),
     ({"messages": [Q, A], "tools": [{"name": "f"}]}, "put it into a list"),
-    ({"train": [{"instruction": "a", "output": "b"}], "test": [{"instruction": "a", "output": "b"}]}, "to a file of its own"),
+    ({"train": [{"instruction": "a", "output": "b"}], "test": [{"instruction": "a", "output": "b"}]},
+        "to a file of its own"),
     ('{"data": [{"instruction": "a", "output": "' + "b" * (9 << 20) + '"}]}', "write that list to a file of its own"),
     ('{"data": [{"instruction": "a"}]} {}', "more follows after the object"),
     ('{"data": [], "data": []}', "the key stands twice"),
@@ -196,26 +209,3 @@ def test_one_object_that_holds_no_records(content: Any, said: str, write: Write)
     with pytest.raises(DataError) as caught:
         read_json(write, content)
     assert said in str(caught.value)
-
-
-@pytest.mark.parametrize("stage", ["sft", "dpo", "kto", "grpo"])
-@pytest.mark.parametrize("given", [{"enable_thinking": False}, '{"enable_thinking": false}'])
-def test_arguments_of_the_template_in_a_record(given: Any, stage: str, write: Write) -> None:
-    record: dict[str, Any] = {"prompt": [Q], "completion": [A], "label": True}
-    if stage in ("dpo", "grpo"):
-        record = {"prompt": [Q]} | ({"chosen": [A], "rejected": [HELLO]} if stage == "dpo" else {})
-    source = source_of(write, [record | {"chat_template_kwargs": given}, record | {"chat_template_kwargs": None}], stage)
-    assert source.check().remarks == {OWN_ARGUMENTS: 1}
-    assert "chat_template_kwargs" not in source.check().unread
-    sides = [[side.arguments for side in (e.messages, e.rejected) if side] for e in source.examples()]  # type: ignore[union-attr]
-    count = 2 if stage == "dpo" else 1
-    assert sides == [[{"enable_thinking": False}] * count, [{}] * count]
-
-
-@pytest.mark.parametrize(("given", "said"), [
-    ({"tools": []}, "'chat_template_kwargs.tools': is given for each conversation"), ([1], "an object is due and this is a list"),
-    ({"a b": 1}, "is no name of an argument"),
-])
-def test_wrong_arguments_of_the_template_in_a_record(given: Any, said: str, write: Write) -> None:
-    with pytest.raises(DataError, match=said):
-        source_of(write, [{"messages": [Q, A], "chat_template_kwargs": given}]).check()

@@ -1,4 +1,4 @@
-"""Prompts for the stages that answer them: read, checked, cut before the last answer, and handed on with their columns."""
+"""Prompts for stages that answer them: read, checked, cut before the last answer, with their columns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from fulgurite.data.config import File, Guide
 from fulgurite.data.dataset import Packing, split_dataset
 from fulgurite.data.example import Message
 from fulgurite.data.prompt_dataset import PromptDataset
-from fulgurite.data.sample_prompts import choose_sample_prompts
 from fulgurite.data.source import Source, build_source
 from fulgurite.data.template import Template, load_template
 from fulgurite.data.tokenized import tokenize_source
@@ -53,12 +52,15 @@ def test_texts_messages_and_columns(write: Write, tokenizer: Any, tmp_path: Path
 @pytest.mark.parametrize(
     "record",
     [
-        {"instruction": "Add 2 and 3.", "output": "5", "level": 1}, {"prompt": "Add 2 and 3.", "response": "5", "level": 1},
+        {"instruction": "Add 2 and 3.", "output": "5", "level": 1},
+        {"prompt": "Add 2 and 3.", "response": "5", "level": 1},
         {"messages": [{"role": "user", "content": "Add 2 and 3."}, {"role": "assistant", "content": "5"}], "level": 1},
         {"conversations": [{"from": "human", "value": "Add 2 and 3."}, {"from": "gpt", "value": "5"}], "level": 1},
     ],
 )
-def test_of_examples_the_last_answer_becomes_a_column(record: dict[str, Any], write: Write, tokenizer: Any, tmp_path: Path) -> None:
+def test_of_examples_the_last_answer_becomes_a_column(
+    record: dict[str, Any], write: Write, tokenizer: Any, tmp_path: Path
+) -> None:
     source = build_source(File(path=[str(write("p.jsonl", [record]))], val_fraction=0), stage="ppo", seed=1)
     found, template = asked(source, tokenizer, tmp_path)
     assert dict(found.columns(0)) == {"answer": "5", "level": 1}
@@ -71,21 +73,18 @@ def test_the_guides_questions_are_prompts(tokenizer: Any, tmp_path: Path) -> Non
     assert all(found.messages(i)[-1].role == "user" and found.columns(i)["answer"] for i in range(len(found)))
 
 
-def test_prompts_to_sample_are_the_prompts(write: Write) -> None:
-    source = build_source(File(path=[str(write("p.jsonl", [{"prompt": "One?"}, {"prompt": CHAT}]))]), stage="grpo", seed=1)
-    assert choose_sample_prompts(None, source, None) == [[Message("user", "One?")], [Message("system", "Count."), Message("user", "one")]]
-
-
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "missing": ({"question": 1}, r":1: field 'prompt': is missing"),
     "empty": ({"prompt": " "}, r":1: field 'prompt': is empty"),
     "no turns": ({"prompt": []}, r":1: field 'prompt': is empty"),
     "no text": ({"prompt": None}, r":1: field 'prompt': text is due and this is null"),
     "ends in an answer": (
-        {"prompt": [*CHAT, {"role": "assistant", "content": "two"}]}, r":1: field 'prompt\[2\]': the last turn is an answer",
+        {"prompt": [*CHAT, {"role": "assistant", "content": "two"}]},
+        r":1: field 'prompt\[2\]': the last turn is an answer",
     ),
     "a system message alone": ({"prompt": CHAT[:1]}, r":1: field 'prompt\[0\]': a system message alone"),
-    "an unknown role": ({"prompt": [{"role": "me", "content": "x"}]}, r":1: field 'prompt\[0\]\.role': 'me' is no known role"),
+    "an unknown role": ({"prompt": [{"role": "me", "content": "x"}]},
+        r":1: field 'prompt\[0\]\.role': 'me' is no known role"),
     "a pair": ({"prompt": "x", "chosen": "a", "rejected": "b"}, r":1: field 'rejected': a pair of answers"),
 }
 
@@ -99,12 +98,14 @@ def test_bad_prompts_are_named_by_file_line_field_and_reason(name: str, write: W
 
 
 def test_a_stage_that_learns_answers_refuses_prompts_without_them(write: Write) -> None:
-    with pytest.raises(DataError, match=r"holds prompts without answers and stage=sft learns answers to questions; take stage=grpo"):
+    with pytest.raises(DataError,
+        match=r"holds prompts without answers and stage=sft learns answers to questions; take stage=grpo"):
         build_source(File(path=[str(write("p.jsonl", [{"prompt": "One?"}]))]), stage="sft", seed=1)
 
 
 def test_unknown_fields_name_what_is_due(write: Write) -> None:
     with pytest.raises(DataError, match=r"data\.columns=\{prompt: question\}"):
         build_source(File(path=[str(write("p.jsonl", [{"question": "One?"}]))]), stage="grpo", seed=1)
-    source = build_source(File(path=[str(write("p.jsonl", [{"question": "One?"}]))], columns={"prompt": "question"}), stage="grpo", seed=1)
+    source = build_source(File(path=[str(write("p.jsonl", [{"question": "One?"}]))], columns={"prompt": "question"}),
+        stage="grpo", seed=1)
     assert source.check().good == 1

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from itertools import product
+from collections import Counter
+from itertools import permutations, product
 
 import numpy as np
 import pytest
 
-from fulgurite.data.sampler import StepSampler
+from fulgurite.data.sampler import StepSampler, pair_mismatched
 
 LENGTHS = np.array([5, 90, 17, 33, 8, 64, 12, 40, 3, 71, 25])
 
 
-def order(batch: int = 4, micro: int = 2, processes: int = 1, rank: int = 0, seed: int = 7, shuffle: bool = True) -> StepSampler:
+def order(
+    batch: int = 4, micro: int = 2, processes: int = 1, rank: int = 0, seed: int = 7, shuffle: bool = True
+) -> StepSampler:
     return StepSampler(LENGTHS, batch, micro, processes, rank, seed, shuffle)
 
 
@@ -68,3 +71,29 @@ def test_seed_and_epoch_change_the_order_and_shuffle_false_keeps_it() -> None:
     assert list(a.permutation(0)) != list(a.permutation(1))
     assert list(a.permutation(0)) != list(b.permutation(0))
     assert list(order(shuffle=False).permutation(5)) == list(range(len(LENGTHS)))
+
+
+def test_mismatched_pairs_are_a_circle_without_a_fixed_point() -> None:
+    for count in (2, 3, 16):
+        partner = pair_mismatched(range(count), range(count), (3, 7))
+        assert sorted(partner) == sorted(partner.values()) == list(range(count))
+        assert all(a != b for a, b in partner.items())
+    assert pair_mismatched([4], "a", (3, 7)) == pair_mismatched([], "", (3, 7)) == {}
+    assert pair_mismatched(range(16), range(16), (3, 7)) != pair_mismatched(range(16), range(16), (3, 8))
+
+
+@pytest.mark.parametrize("count", range(2, 6))
+def test_an_answer_to_the_same_prompt_is_never_a_mismatch(count: int) -> None:
+    """Every way in which up to five rows can share prompts, in every order, against every assignment there is."""
+    for prompts in product(range(count), repeat=count):
+        partner = pair_mismatched(range(count), prompts, (3, 7))
+        assert sorted(partner) == (list(range(count)) if len(set(prompts)) > 1 else [])
+        assert all(prompts[a] != prompts[b] for a, b in partner.items())
+        once = any(all(prompts[a] != prompts[b] for a, b in enumerate(way)) for way in permutations(range(count)))
+        if once:
+            assert sorted(partner.values()) == list(range(count))
+        elif partner:  # the few serve the many in turn
+            served = Counter(partner.values())
+            most = prompts.count(max(prompts, key=prompts.count))
+            assert {served[n] for n in partner if prompts.count(prompts[n]) < most} <= {most // (count - most),
+                -(-most // (count - most))}

@@ -16,7 +16,8 @@ from fulgurite.data.tokenized import TokenizedData, tokenize_source
 
 Write = Callable[[str, Any], Path]
 TOOLS = [{"type": "function", "function": {
-    "name": "weather", "description": "the weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    "name": "weather", "description": "the weather",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
 }}]
 CALL = {"role": "assistant", "content": "", "tool_calls": [
     {"type": "function", "id": "abcdefghi", "function": {"name": "weather", "arguments": {"city": "Zürich"}}},

@@ -19,7 +19,8 @@ from fulgurite.data.template import load_template
 from fulgurite.data.tokenized import tokenize_source
 
 Write = Callable[[str, Any], Path]
-PARAMETERS = {"type": "object", "properties": {"town": {"type": "string", "description": "a town"}}, "required": ["town"]}
+PARAMETERS = {"type": "object", "properties": {"town": {"type": "string", "description": "a town"}},
+    "required": ["town"]}
 TOOLS = [{"type": "function", "function": {"name": "weather", "description": "The weather.", "parameters": PARAMETERS}}]
 
 
@@ -35,7 +36,8 @@ def turns(arguments: Any) -> list[dict[str, Any]]:
 GIVEN = turns(json.dumps({"town": "Bern"}))
 RECORDS: dict[str, Any] = {
     "sft": {"messages": GIVEN, "tools": TOOLS}, "grpo": {"prompt": GIVEN[:-1], "tools": json.dumps(TOOLS)},
-    "dpo": {"prompt": GIVEN[:-1], "chosen": GIVEN[-1:], "rejected": [{"role": "assistant", "content": "It rains."}], "tools": TOOLS},
+    "dpo": {"prompt": GIVEN[:-1], "chosen": GIVEN[-1:], "rejected": [{"role": "assistant", "content": "It rains."}],
+        "tools": TOOLS},
     "rm": {"chosen": GIVEN, "rejected": [*GIVEN[:-1], {"role": "assistant", "content": "It rains."}], "tools": TOOLS},
     "kto": {"messages": GIVEN, "tools": TOOLS, "label": True},
 }
@@ -58,7 +60,8 @@ def test_the_prompt_of_a_record_is_that_of_transformers(
     source = build_source(File(path=[str(path)]), stage=stage, seed=1)
     assert source.check().unread == {}
     encoded = tokenize_source(source, tokenizer, template, source.config, tmp_path)
-    spoken = turns({"town": "Bern"} if template.dialect.calls == "object" else GIVEN[1]["tool_calls"][0]["function"]["arguments"])
+    spoken = turns({"town": "Bern"}
+        if template.dialect.calls == "object" else GIVEN[1]["tool_calls"][0]["function"]["arguments"])
     expected = tokenizer.apply_chat_template(spoken[:-1], tools=TOOLS, add_generation_prompt=True)["input_ids"]
     assert "weather" in tokenizer.decode(expected)
     last = len(encoded) - 1  # a template that rewrites earlier turns has a row for each answer

@@ -28,22 +28,26 @@ CALL = Message("assistant", "", ({"type": "function", "function": {"name": "f", 
 SAME: dict[str, tuple[Any, list[Message]]] = {
     "alpaca": ({"instruction": "a", "output": "b"}, [U("a"), A("b")]),
     "alpaca with input": ({"instruction": "a", "input": "x", "output": "b"}, [U("a\nx"), A("b")]),
-    "alpaca with blanks": ({"instruction": "a", "input": " ", "system": "", "history": [], "output": "b"}, [U("a"), A("b")]),
+    "alpaca with blanks": ({"instruction": "a", "input": " ", "system": "", "history": [], "output": "b"},
+        [U("a"), A("b")]),
     "alpaca with all": (
         {"instruction": "a", "input": None, "output": "b", "system": "s", "history": [["c", "d"], ["e", "f"]]},
         [S("s"), U("c"), A("d"), U("e"), A("f"), U("a"), A("b")],
     ),
     "prompt and response": ({"prompt": "a", "response": "b"}, [U("a"), A("b")]),
     "sharegpt": (
-        {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "system": "s"}, [S("s"), U("a"), A("b")],
+        {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "system": "s"},
+        [S("s"), U("a"), A("b")],
     ),
     "sharegpt system turn": (
-        {"conversations": [{"from": "system", "value": "s"}, {"from": "user", "value": "a"}, {"from": "assistant", "value": "b"}]},
+        {"conversations": [{"from": "system", "value": "s"}, {"from": "user", "value": "a"},
+            {"from": "assistant", "value": "b"}]},
         [S("s"), U("a"), A("b")],
     ),
     "sharegpt tools": (
         {"tools": TOOLS, "conversations": [{"from": f, "value": v} for f, v in
-         (("human", "a"), ("function_call", '{"name": "f", "arguments": {"x": 1}}'), ("observation", "1"), ("gpt", "b"))]},
+         (("human", "a"), ("function_call", '{"name": "f", "arguments": {"x": 1}}'), ("observation", "1"),
+             ("gpt", "b"))]},
         [U("a"), CALL, T("1"), A("b")],
     ),
     "openai": (
@@ -53,11 +57,13 @@ SAME: dict[str, tuple[Any, list[Message]]] = {
     "openai tools": (
         {"tools": [{"name": "f"}], "messages": [
             {"role": "system", "content": "s"}, {"role": "user", "content": "a"},
-            {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": '{"x": 1}'}}]},
+            {"role": "assistant", "content": None,
+                "tool_calls": [{"function": {"name": "f", "arguments": '{"x": 1}'}}]},
             {"role": "tool", "content": "1"}, {"role": "assistant", "content": "b"}]},
         [S("s"), U("a"), CALL, T("1"), A("b")],
     ),
-    "names crossed": ({"conversations": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, [U("a"), A("b")]),
+    "names crossed": ({"conversations": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+        [U("a"), A("b")]),
 }
 
 
@@ -85,17 +91,20 @@ def test_each_format_is_detected_and_says(name: str, kind: str, write: Write, tm
 
 
 def test_files_of_several_formats_are_mixed_and_named(write: Write) -> None:
-    paths = [write("a.jsonl", [SAME["alpaca"][0]]), write("b.json", [SAME["sharegpt"][0]]), write("c.csv", "prompt,response,n\na,b,1\n")]
+    paths = [write("a.jsonl", [SAME["alpaca"][0]]), write("b.json", [SAME["sharegpt"][0]]),
+        write("c.csv", "prompt,response,n\na,b,1\n")]
     source = build_source(File(path=[str(p) for p in paths]), stage="sft", seed=1)
     found = source.check()
     assert source.format == "alpaca, sharegpt"
-    assert [(str(e.place).rpartition("/")[2], e.file) for e in examples(source)] == [("a.jsonl:1", 0), ("b.json:1", 1), ("c.csv:2", 2)]
+    assert [(str(e.place).rpartition("/")[2], e.file) for e in examples(source)] == [("a.jsonl:1", 0), ("b.json:1", 1),
+        ("c.csv:2", 2)]
     assert found.words(source) == "3 records in 3 file(s), format alpaca, sharegpt; not read: n (in 1)"
 
 
 REAL = {
     "alpaca_en_demo.json": ("sft", 999, "alpaca", {}), "identity.json": ("sft", 91, "alpaca", {}),
-    "glaive_toolcall_en_demo.json": ("sft", 300, "sharegpt", {}), "kto_en_demo.json": ("sft", 300, "openai", {"label": 300}),
+    "glaive_toolcall_en_demo.json": ("sft", 300, "sharegpt", {}),
+    "kto_en_demo.json": ("sft", 300, "openai", {"label": 300}),
     "c4_demo.jsonl": ("pt", 300, "text", {}), "wiki_demo.txt": ("pt", 30, "text", {}),
 }
 
@@ -134,43 +143,6 @@ def test_the_guide_has_a_held_out_part_and_questions_of_its_own(tokenizer: Any, 
     asked = choose_sample_prompts(None, source, val)
     assert len(asked) == 5
     assert all(isinstance(q, str) for q in asked)
-
-
-def test_prompts_to_sample(write: Write, tokenizer: Any, tmp_path: Path) -> None:
-    said = [(("system", "s"), ("user", f"q{n}"), ("assistant", "a")) for n in range(60)]
-    talk = [{"messages": [{"role": r, "content": c} for r, c in turns]} for turns in said]
-    config = File(path=[str(write("a.jsonl", talk))])
-    source = build_source(config, stage="sft", seed=1)
-    _, val, _ = split_dataset(
-        tokenize_source(source, tokenizer, load_template(None, tokenizer), config, tmp_path),
-        config,
-        1,
-        512,
-        Packing.none,
-    )
-    held = {p for i in range(len(val or ())) for p in val.places(i)}  # type: ignore[union-attr]
-    drawn = choose_sample_prompts(None, source, val)
-    assert len(drawn) == 5
-    for prompt in drawn:
-        assert [m.role for m in prompt] == ["system", "user"]
-        assert f"{source.files[0]}:{int(prompt[1].content[1:]) + 1}" in held
-    assert choose_sample_prompts(None, source, None)[0] == [S("s"), U("q0")]
-    assert choose_sample_prompts(["mine"], source, val) == ["mine"]
-    assert choose_sample_prompts([], source, val) == []
-
-
-def test_a_greeting_is_part_of_the_prompt_to_sample(write: Write) -> None:
-    turns = [("assistant", "hello"), ("user", "q"), ("assistant", "a"), ("user", "r"), ("assistant", "b")]
-    record = {"messages": [{"role": role, "content": content} for role, content in turns], "chat_template_kwargs": {"x": 1}}
-    found = choose_sample_prompts(None, build_source(File(path=[str(write("a.jsonl", [record]))]), stage="sft", seed=1), None)
-    assert [[m.content for m in prompt] for prompt in found] == [["hello", "q"]]
-    assert found[0].arguments == {"x": 1}
-
-
-def test_prompts_of_running_text_are_its_beginnings(write: Write) -> None:
-    source = build_source(File(path=[str(write("a.txt", "one two three " * 9 + "\nfour\n"))]), stage="pt", seed=1)
-    assert choose_sample_prompts(None, source, None) == [" ".join(["one", "two", "three"] * 4), "four"]
-    assert json.dumps(choose_sample_prompts(None, source, None))
 
 
 def test_names_and_values_without_end_make_short_lines(tmp_path: Path) -> None:

@@ -38,13 +38,16 @@ def ids_of(rows: Any, i: int) -> list[int]:
 
 
 @pytest.mark.parametrize("messages", [
-    TALK, [Message("system", FORGED), *TALK], [Message("user", "a"), Message("assistant", "b"), Message("tool", FORGED), *TALK[1:]],
+    TALK, [Message("system", FORGED), *TALK],
+    [Message("user", "a"), Message("assistant", "b"), Message("tool", FORGED), *TALK[1:]],
     Conversation(
-        (Message("user", "a"), Message("assistant", "", (CALL,), FORGED), Message("tool", FORGED), Message("assistant", "b")),
+        (Message("user", "a"), Message("assistant", "", (CALL,), FORGED), Message("tool", FORGED),
+            Message("assistant", "b")),
         ({"type": "function", "function": {"name": "f", "description": FORGED}},),
     ),
     Conversation((
-        Message("user", "a"), Message("assistant", "", ({"type": "function", "function": {"name": "f", "arguments": {FORGED: 1}}},)),
+        Message("user", "a"), Message("assistant", "",
+            ({"type": "function", "function": {"name": "f", "arguments": {FORGED: 1}}},)),
         Message("tool", "c"), Message("assistant", "b"),
     ), ({"type": "function", "function": {"name": "f", "parameters": {"properties": {FORGED: {"type": "string"}}}}},)),
 ])
@@ -111,16 +114,20 @@ def test_running_text(mode: SpecialTokens, write: Write, tokenizer: Any, tmp_pat
     ids = ids_of(rows, 0)
     assert tokenizer.decode(ids) == text + "</s>"
     assert (ids.count(end), ids.count(stop)) == ((0, 1) if mode is SpecialTokens.escape else (1, 2))
-    own_end, _ = cut(write, tokenizer, tmp_path, [{"text": text + "</s>"}, {"text": "other</s>"}], "pt", special_tokens=mode)
+    own_end, _ = cut(write, tokenizer, tmp_path, [{"text": text + "</s>"}, {"text": "other</s>"}], "pt",
+        special_tokens=mode)
     assert [ids_of(own_end, i) for i in range(2)] == [ids_of(rows, i) for i in range(2)]
 
 
 @pytest.mark.parametrize("mode", [*SpecialTokens])
 @pytest.mark.parametrize(("stage", "record"), [
-    ("dpo", {"prompt": FORGED, "chosen": "good", "rejected": "bad"}), ("kto", {"prompt": FORGED, "completion": "good", "label": True}),
+    ("dpo", {"prompt": FORGED, "chosen": "good", "rejected": "bad"}),
+    ("kto", {"prompt": FORGED, "completion": "good", "label": True}),
     ("dpo", {"prompt": "a", "chosen": "good <|im_end|>", "rejected": "bad"}),
 ])
-def test_answers_to_compare(stage: str, record: Any, mode: SpecialTokens, write: Write, tokenizer: Any, tmp_path: Path) -> None:
+def test_answers_to_compare(
+    stage: str, record: Any, mode: SpecialTokens, write: Write, tokenizer: Any, tmp_path: Path
+) -> None:
     other = {**record, "prompt": "b", **({"chosen": "c"} if stage == "dpo" else {})}
     rows, _ = cut(write, tokenizer, tmp_path, [record, other], stage, special_tokens=mode)
     answer = "<|im_end|>" in record.get("chosen", "")
@@ -142,7 +149,8 @@ def test_added_tokens_that_are_not_special_stay_tokens(make_tokenizer: Any) -> N
     special = SpecialTexts(tokenizer)
     assert special.inside("a <|im_end|>")
     assert not special.inside("<think>a</think>")
-    ids, _ = load_template(None, tokenizer).encode_chat([Message("user", "a"), Message("assistant", "<think>x</think>y")], "answers")
+    ids, _ = load_template(None,
+        tokenizer).encode_chat([Message("user", "a"), Message("assistant", "<think>x</think>y")], "answers")
     assert tokenizer.convert_tokens_to_ids("<think>") in ids
 
 

@@ -26,7 +26,8 @@ SUGGESTED: dict[str, tuple[str, Any, dict[str, str]]] = {
     "an empty instruction": ("sft", {"instruction": "", "question": "a", "output": "b"}, {"instruction": "question"}),
     "a body": ("pt", {"title": "a", "body": "b"}, {"text": "body"}),
     "better and worse": (
-        "dpo", {"question": "a", "better": "b", "worse": "c"}, {"prompt": "question", "chosen": "better", "rejected": "worse"},
+        "dpo", {"question": "a", "better": "b", "worse": "c"},
+        {"prompt": "question", "chosen": "better", "rejected": "worse"},
     ),
     "chosen response": (
         "dpo", {"instruction": "a", "chosen_response": "b", "rejected_response": "c"},
@@ -36,13 +37,17 @@ SUGGESTED: dict[str, tuple[str, Any, dict[str, str]]] = {
         "dpo", {"instruction": "a", "input": "b", "output": ["c", "d"]}, {"chosen": "output.0", "rejected": "output.1"},
     ),
     "a thumb": ("kto", {"prompt": "a", "reply": "b", "thumbs_up": 1}, {"completion": "reply", "label": "thumbs_up"}),
-    "an envelope": ("sft", {"custom_id": "1", "body": {"model": "m", "messages": [Q, A]}}, {"messages": "body.messages"}),
+    "an envelope": ("sft", {"custom_id": "1", "body": {"model": "m", "messages": [Q, A]}},
+        {"messages": "body.messages"}),
     "OpenAI's pairs": (
-        "dpo", {"input": {"messages": [Q], "tools": []}, "preferred_output": [A], "non_preferred_output": [{**A, "content": "x"}]},
-        {"prompt": "input.messages", "chosen": "preferred_output", "rejected": "non_preferred_output", "tools": "input.tools"},
+        "dpo", {"input": {"messages": [Q], "tools": []}, "preferred_output": [A],
+            "non_preferred_output": [{**A, "content": "x"}]},
+        {"prompt": "input.messages", "chosen": "preferred_output", "rejected": "non_preferred_output",
+            "tools": "input.tools"},
     ),
     "SQuAD": (
-        "sft", {"id": "1", "title": "t", "context": "c", "question": "q", "answers": {"text": ["a"], "answer_start": [0]}},
+        "sft", {"id": "1", "title": "t", "context": "c", "question": "q",
+            "answers": {"text": ["a"], "answer_start": [0]}},
         {"instruction": "question", "output": "answers.text.0", "input": "context"},
     ),
     "a system prompt": (
@@ -62,7 +67,8 @@ SUGGESTED: dict[str, tuple[str, Any, dict[str, str]]] = {
             {"role": "user", "parts": [{"text": "q"}]}, {"role": "model", "parts": [{"text": "a"}]},
         ]}, {"messages": "contents", "content": "parts", "system": "systemInstruction.parts"},
     ),
-    "exchanges": ("sft", {"source": "x", "conversation": [{"input": "a", "output": "b"}]}, {"messages": "conversation"}),
+    "exchanges": ("sft", {"source": "x", "conversation": [{"input": "a", "output": "b"}]},
+        {"messages": "conversation"}),
     "a problem": ("grpo", {"problem": "a", "solution": "b"}, {"prompt": "problem"}),
 }
 
@@ -84,30 +90,36 @@ def test_where_all_records_are_bad_none_is_to_be_dropped(write: Write) -> None:
         with pytest.raises(DataError) as caught:
             build_source(File(path=[path], max_drop=most), stage="sft", seed=1).check()
         assert str(caught.value) == (
-            f"{path}:1: field 'messages[0]': the last turn is the user's: there is no answer to learn; all 60 records are bad. "
-            "They look like {messages: a list of {role, content}} and were read as openai (stage=sft reads alpaca, openai, sharegpt); "
+            f"{path}:1: field 'messages[0]': the last turn is the user's: there is no answer to learn; all 60 records "
+            f"are bad. "
+            "They look like {messages: a list of {role, content}} and were read as openai (stage=sft reads alpaca, "
+            "openai, sharegpt); "
             "mend them."
         )
 
 
 def test_columns_that_hide_the_question_are_named(write: Write) -> None:
     path = str(write("a.jsonl", [{"instruction": "a", "output": "b"}]))
-    with pytest.raises(DataError, match=r"under data\.columns=\{output: instruction\}; leave data\.columns out, or give data\.format"):
+    with pytest.raises(DataError,
+        match=r"under data\.columns=\{output: instruction\}; leave data\.columns out, or give data\.format"):
         build_source(File(path=[path], columns={"output": "instruction"}), stage="sft", seed=1)
 
 
 def test_max_drop_is_offered_where_good_records_remain(write: Write) -> None:
     path = str(write("a.jsonl", [*[{"messages": [Q]}] * 59, {"messages": [Q, A]}]))
-    with pytest.raises(DataError, match=r"\(and 58 more bad records\); mend the data, or leave bad records out with data\.max_drop=59\."):
+    with pytest.raises(DataError,
+        match=r"\(and 58 more bad records\); mend the data, or leave bad records out with data\.max_drop=59\."):
         build_source(File(path=[path]), stage="sft", seed=1).check()
     assert build_source(File(path=[path], max_drop=59), stage="sft", seed=1).check().good == 1
 
 
 def test_a_record_is_described_in_a_bounded_line() -> None:
-    assert describe_record({"a": "x", "b": [1, 2], "c": [], "d": None}) == "{a: text, b: a list of number, c: a list, d: null}"
+    assert describe_record({"a": "x", "b": [1, 2], "c": [],
+        "d": None}) == "{a: text, b: a list of number, c: a list, d: null}"
     assert describe_record([1]) == "a list"
     assert len(describe_record({f"{'k' * 10_000}{n}": 1 for n in range(10_000)})) < 1200
-    assert format_override({"instruction": "my question", "output": "a"}) == "data.columns={instruction: 'my question', output: a}"
+    assert format_override({"instruction": "my question",
+        "output": "a"}) == "data.columns={instruction: 'my question', output: a}"
 
 
 @pytest.mark.parametrize(("stage", "record", "said"), [
@@ -115,8 +127,10 @@ def test_a_record_is_described_in_a_bounded_line() -> None:
     ("sft", {"text": "a", "role": "prompter", "parent_id": None}, "each record is one turn (role and text)"),
     ("pt", {"content": "a", "role": "user"}, "each record is one turn (role and content)"),
     ("rm", {"prompt": "a", "completions": ["b"], "labels": [True]}, "process reward model"),
-    ("sft", {"prompt": "a", "chosen": "b", "rejected": "c"}, "{instruction: prompt, output: chosen} learns the chosen answers"),
-    ("sft", {"chosen": [Q, A], "rejected": [Q, A], "messages": [Q, A]}, "data.columns={messages: chosen} learns the chosen answers alone"),
+    ("sft", {"prompt": "a", "chosen": "b", "rejected": "c"},
+        "{instruction: prompt, output: chosen} learns the chosen answers"),
+    ("sft", {"chosen": [Q, A], "rejected": [Q, A], "messages": [Q, A]},
+        "data.columns={messages: chosen} learns the chosen answers alone"),
 ])
 def test_records_of_other_tools_are_explained(stage: str, record: Any, said: str, write: Write) -> None:
     with pytest.raises(DataError) as caught:

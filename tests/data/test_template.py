@@ -57,7 +57,9 @@ def test_the_tokens_before_each_learned_answer_are_those_of_its_prompt(
 
 
 @pytest.mark.parametrize(("name", "start"), list(product(sorted(BUILT_IN), [True, False])))
-def test_one_start_token_where_the_tokenizer_adds_one_and_none_elsewhere(name: str, start: bool, make_tokenizer: Any) -> None:
+def test_one_start_token_where_the_tokenizer_adds_one_and_none_elsewhere(
+    name: str, start: bool, make_tokenizer: Any
+) -> None:
     tokenizer = make_tokenizer(MARKS[name], start)
     ids, _ = load_template(name, tokenizer).encode_chat(talk(True, 2), "answers")
     assert ids.count(tokenizer.bos_token_id) == int(start)
@@ -138,7 +140,8 @@ def test_an_earlier_answer_whose_tokens_would_differ_is_not_learned_and_counted(
 
 RERENDERS = (
     "{% for m in messages %}{% if m['role'] == 'user' %}{{ '<|im_start|>' + m['content'] }}{% elif loop.last %}"
-    "{{ '>' + m['content'] + '<|im_end|>' }}{% else %}{{ '>' + m['content'][:2] + '<|im_end|>' }}{% endif %}{% endfor %}"
+    "{{ '>' + m['content'] + '<|im_end|>' }}{% else %}{{ '>' + m['content'][:2] + '<|im_end|>' }}{% endif %}{% endfor "
+    "%}"
     "{% if add_generation_prompt %}>{% endif %}"
 )
 
@@ -156,14 +159,17 @@ def test_a_template_that_rewrites_earlier_turns_is_refused_and_mask_last_works(t
 
 @pytest.mark.parametrize(("text", "error", "said"), [
     ("{% for m in messages %}{{ m['content'] }}{% endfor %}", ConfigError, "no end after an answer"),
-    ("{{ bos_token + bos_token }}{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}", ConfigError, "two start tokens"),
+    ("{{ bos_token + bos_token }}{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}", ConfigError,
+        "two start tokens"),
     ("{{ raise_exception('no') }}", DataError, "refuses a conversation"),
     ("{% for m in messages %}", DataError, "refuses a conversation"),
     ("{{ messages.append(1) }}", DataError, "refuses a conversation"),
     ("{{ ''.__class__.__mro__[1].__subclasses__() }}", DataError, "refuses a conversation"),
     ("{% for i in range(99999999) %}{% endfor %}", DataError, "refuses a conversation"),
 ], ids=["no end", "two starts", "raises", "no Jinja", "changes", "climbs", "counts far"])
-def test_a_template_that_cannot_be_learned_from_is_refused(text: str, error: type[Exception], said: str, tokenizer: Any) -> None:
+def test_a_template_that_cannot_be_learned_from_is_refused(
+    text: str, error: type[Exception], said: str, tokenizer: Any
+) -> None:
     tokenizer.chat_template = text
     with pytest.raises(error, match=said) as caught:
         load_template(None, tokenizer)
@@ -186,7 +192,8 @@ def test_a_template_that_loops_is_stopped(tokenizer: Any, monkeypatch: pytest.Mo
         ("{{ messages|tojson(indent=4000000000) }}", "MB of memory"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
         ("{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}", "RecursionError"),
-        ("{{ 1 / 0 }}", "ZeroDivisionError: division by zero"), ("{{ 'x'.encode('utf-16').decode('ascii') }}", "can't decode byte"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError: division by zero"),
+        ("{{ 'x'.encode('utf-16').decode('ascii') }}", "can't decode byte"),
         ("{% if 1 %}" * 1000 + "{% endif %}" * 1000, "RecursionError"),
     ],
 )
@@ -204,7 +211,8 @@ def test_a_template_ends_in_bounded_time_and_memory_with_one_line(
 
 def test_a_message_that_the_template_leaves_out_is_refused(tokenizer: Any) -> None:
     tokenizer.chat_template = (
-        "{% for m in messages %}{% if m['role'] != 'system' %}{{ m['role'] + ':' + m['content'] + eos_token }}{% endif %}{% endfor %}"
+        "{% for m in messages %}{% if m['role'] != 'system' %}{{ m['role'] + ':' + m['content'] + eos_token }}{% endif "
+        "%}{% endfor %}"
         "{% if add_generation_prompt %}assistant:{% endif %}"
     )
     with pytest.raises(DataError, match="leaves out what a system message says"):
@@ -236,8 +244,10 @@ def test_sentencepiece_prefix_space() -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = ["<unk>", "<s>", "</s>", "▁", "\n", *"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ?.,:|<>_1234567890"]
-    raw = Tokenizer(models.BPE(vocab={w: i for i, w in enumerate(words)} | {"▁a": len(words)}, merges=[("▁", "a")], unk_token="<unk>"))
+    words = ["<unk>", "<s>", "</s>", "▁", "\n",
+        *"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ?.,:|<>_1234567890"]
+    raw = Tokenizer(models.BPE(vocab={w: i for i, w in enumerate(words)} | {"▁a": len(words)}, merges=[("▁", "a")],
+        unk_token="<unk>"))
     raw.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
     raw.decoder = decoders.Metaspace(prepend_scheme="always")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>")

@@ -13,7 +13,8 @@ from fulgurite.data.template import Template, load_template
 from fulgurite.data.template_dialect import CALLS_AS_TEXT, REASONING_AS_TEXT, SYSTEM_MOVED
 
 TOOL = {"type": "function", "function": {
-    "name": "weather", "description": "the weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    "name": "weather", "description": "the weather",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
 }}
 CALL = {"type": "function", "id": "abcdefghi", "function": {"name": "weather", "arguments": {"city": "Zürich \"old\""}}}
 TALK = Conversation((
@@ -33,7 +34,8 @@ def made(style: str, make_tokenizer: Any) -> Template:
 @pytest.mark.parametrize("end", [2, 4])
 def test_a_prompt_with_tools_is_that_of_transformers(style: str, end: int, make_tokenizer: Any) -> None:
     template = made(style, make_tokenizer)
-    theirs = template.tokenizer.apply_chat_template(to_dicts(TALK[:end]), tools=[TOOL], add_generation_prompt=True)["input_ids"]
+    theirs = template.tokenizer.apply_chat_template(to_dicts(TALK[:end]), tools=[TOOL],
+        add_generation_prompt=True)["input_ids"]
     assert template.encode_prompt(TALK[:end]) == theirs
     assert "weather" in template.tokenizer.decode(theirs)
     assert not template.dialect.flags(TALK)
@@ -42,13 +44,15 @@ def test_a_prompt_with_tools_is_that_of_transformers(style: str, end: int, make_
 @pytest.mark.parametrize("style", sorted(STYLES))
 def test_a_whole_conversation_is_that_of_transformers(style: str, make_tokenizer: Any) -> None:
     template = made(style, make_tokenizer)
-    assert template.text(TALK, False) == template.tokenizer.apply_chat_template(to_dicts(TALK), tools=[TOOL], tokenize=False)
+    assert template.text(TALK, False) == template.tokenizer.apply_chat_template(to_dicts(TALK), tools=[TOOL],
+        tokenize=False)
 
 
 def test_arguments_as_text_are_read_as_the_object_that_they_are(make_tokenizer: Any) -> None:
     template = made("qwen2.5", make_tokenizer)
     function = {"name": "weather", "arguments": json.dumps(CALL["function"]["arguments"])}  # type: ignore[index]
-    other = Conversation((*TALK[:2], Message("assistant", "", ({**CALL, "function": function},)), *TALK[3:]), TALK.tools)
+    other = Conversation((*TALK[:2], Message("assistant", "", ({**CALL, "function": function},)), *TALK[3:]),
+        TALK.tools)
     assert template.text(other, False) == template.text(TALK, False)
 
 
@@ -99,7 +103,8 @@ def test_reasoning_that_the_template_does_not_read_stands_before_the_answer(toke
 
 def test_the_first_user_turn_takes_a_system_message_that_is_refused(tokenizer: Any) -> None:
     tokenizer.chat_template = (
-        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif "
+        "%}"
         "{{ m.role + ':' + m.content + eos_token }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
     )
     template = load_template(None, tokenizer)
@@ -111,7 +116,8 @@ def test_the_first_user_turn_takes_a_system_message_that_is_refused(tokenizer: A
 
 def test_content_as_parts_for_a_template_that_would_leave_text_out(tokenizer: Any) -> None:
     tokenizer.chat_template = (
-        "{% for m in messages %}{{ m.role + ':' }}{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}"
+        "{% for m in messages %}{{ m.role + ':' }}{% for part in m.content %}{% if part.type == 'text' %}{{ part.text "
+        "}}{% endif %}"
         "{% endfor %}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
     )
     template = load_template(None, tokenizer)

@@ -25,9 +25,12 @@ Write = Callable[[str, Any], Path]
 ROWS = [{"instruction": f"question {n}", "output": "answer " * (n % 7 + 1)} for n in range(600)]
 
 
-def run(path: Path, tokenizer: Any, cache: Path, stage: str = "sft", template: str | None = None, **more: Any) -> TokenizedData:
+def run(
+    path: Path, tokenizer: Any, cache: Path, stage: str = "sft", template: str | None = None, **more: Any
+) -> TokenizedData:
     config = File(path=[str(path)], **more)
-    return tokenize_source(build_source(config, stage=stage, seed=1), tokenizer, load_template(template, tokenizer), config, cache)
+    return tokenize_source(build_source(config, stage=stage, seed=1), tokenizer, load_template(template, tokenizer),
+        config, cache)
 
 
 def same(a: TokenizedData, b: TokenizedData) -> bool:
@@ -78,11 +81,14 @@ def changed_byte(path: Path, tokenizer: Any, cache: Path, make: Any) -> Tokenize
 
 CHANGES: dict[str, Callable[[Path, Any, Path, Any], TokenizedData]] = {
     "one byte of data": changed_byte,
-    "tokenizer": lambda path, tokenizer, cache, make: run(path, make(["<|im_start|>", "<|im_end|>"], llama3=True), cache),
+    "tokenizer": lambda path, tokenizer, cache,
+    make: run(path, make(["<|im_start|>", "<|im_end|>"], llama3=True), cache),
     "template": lambda path, tokenizer, cache, make: run(path, tokenizer, cache, template="zephyr"),
     "mask": lambda path, tokenizer, cache, make: run(path, tokenizer, cache, mask="all"),
-    "columns": lambda path, tokenizer, cache, make: run(path, tokenizer, cache, columns={"output": "instruction", "instruction": "output"}),
-    "stage": lambda path, tokenizer, cache, make: run(path, tokenizer, cache, "pt", format=Format.text, columns={"text": "output"}),
+    "columns": lambda path, tokenizer, cache,
+    make: run(path, tokenizer, cache, columns={"output": "instruction", "instruction": "output"}),
+    "stage": lambda path, tokenizer, cache,
+    make: run(path, tokenizer, cache, "pt", format=Format.text, columns={"text": "output"}),
 }
 
 
@@ -95,7 +101,9 @@ def test_a_change_is_a_miss(what: str, write: Write, tokenizer: Any, make_tokeni
     assert first.key != second.key
 
 
-def test_our_version_and_the_layout_are_in_the_key(write: Write, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_version_and_the_layout_are_in_the_key(
+    write: Write, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write("a.jsonl", ROWS)
     keys = {run(path, tokenizer, tmp_path).key}
     for name, value in (("__version__", "9.9"), ("LAYOUT", 99)):
@@ -203,7 +211,8 @@ def test_a_conversation_that_the_template_refuses_is_named(write: Write, make_to
     said = (("human", "a"), ("function_call", '{"name": "f"}'), ("observation", "1"), ("gpt", "b"))
     turns = [{"from": who, "value": what} for who, what in said]
     path = write("a.json", [{"conversations": turns[:1] + turns[3:]}, {"conversations": turns}])
-    with pytest.raises(DataError, match=r"a\.json:2: field 'messages': the chat template mistral refuses .*no role tool"):
+    with pytest.raises(DataError,
+        match=r"a\.json:2: field 'messages': the chat template mistral refuses .*no role tool"):
         run(path, make_tokenizer(), tmp_path, template="mistral")
     assert len(run(path, make_tokenizer(), tmp_path, template="chatml")) == 2
 
@@ -218,7 +227,8 @@ def test_a_tokenizer_without_an_end_token_cannot_end_documents(write: Write, tok
 
 def test_template_arguments_are_in_the_key(write: Write, tokenizer: Any, tmp_path: Path) -> None:
     path = write("a.jsonl", ROWS[:20])
-    given: list[dict[str, Any]] = [{}, {"enable_thinking": False}, {"enable_thinking": True}, {"template_arguments": {"effort": "low"}}]
+    given: list[dict[str, Any]] = [{}, {"enable_thinking": False}, {"enable_thinking": True},
+        {"template_arguments": {"effort": "low"}}]
     assert len({run(path, tokenizer, tmp_path, **more).key for more in given}) == len(given)
 
 
@@ -242,7 +252,8 @@ def test_a_file_that_grows_after_the_check_is_refused_and_nothing_is_kept(
         path.write_bytes(grown)
     else:
         monkeypatch.setattr(module, "_tokenize_examples", growing)
-    with pytest.raises(DataError, match=r"a\.jsonl changed while it was read: 600 records at the check, 6\d\d after it"):
+    with pytest.raises(DataError,
+        match=r"a\.jsonl changed while it was read: 600 records at the check, 6\d\d after it"):
         tokenize_source(source, tokenizer, load_template(None, tokenizer), config, cache)
     assert list((cache / "data").iterdir()) == []
     path.write_bytes(before)
@@ -267,10 +278,12 @@ def test_half_a_surrogate_pair_that_reaches_the_tokenizer_is_named(tokenizer: An
     good = Example(Place("a.jsonl", 1), (Message("user", "a"), Message("assistant", "b")))
     bad = Example(Place("a.jsonl", 2), (Message("user", "a"), Message("assistant", "", (call,))))
     template = load_template("chatml", tokenizer)
-    with pytest.raises(DataError, match=r"a\.jsonl:2: field 'messages': the tokenizer refuses the text \(it holds half of a surrogate"):
+    with pytest.raises(DataError,
+        match=r"a\.jsonl:2: field 'messages': the tokenizer refuses the text \(it holds half of a surrogate"):
         list(module._tokenize_examples([good, bad], tokenizer, template, File(), False))
     with pytest.raises(DataError, match=r"a\.jsonl:3: field 'text': the tokenizer refuses"):
-        list(module._tokenize_examples([Example(Place("a.jsonl", 3), text="a \udfff")], tokenizer, template, File(), False))
+        list(module._tokenize_examples([Example(Place("a.jsonl", 3), text="a \udfff")], tokenizer, template, File(),
+            False))
 
 
 @pytest.mark.parametrize("stage", ["sft", "kto", "dpo", "grpo"])
