@@ -1,4 +1,4 @@
-"""`fulgurite export`: strangers load what it writes, get the same logits, and stop; what it refuses leaves nothing behind."""
+"""`fulgurite export`: others load what it writes, get the same logits, and stop; a refusal leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -14,85 +14,50 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from tests.end_to_end.runs import losses, tiny, weights
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, GenerationConfig
+from tests.export.exports import compute_logits, export, load_plain
+from transformers import AutoTokenizer, GenerationConfig
 
 from fulgurite.cli.main import main
 from fulgurite.config.compose import compose
 from fulgurite.config.schema import build
 from fulgurite.data.example import Message
-from fulgurite.errors import ModelError, RequestError
-from fulgurite.export.dtype import cast
-from fulgurite.export.model import export_main, load_run
+from fulgurite.errors import ModelError
+from fulgurite.export.model import load_run
 from fulgurite.files.lock import hold_lock
 from fulgurite.model.generation_config import select_valid
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # peft asks by the old name
-IDS = torch.arange(3, 63).reshape(2, 30)
+# peft asks by the old name
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
 QUESTION, ANSWER = "What does warmup do?", "It lets the rate rise."
 
 
-@pytest.fixture(scope="module")
-def lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An adapter that has moved far, over a base in float32."""
-    words = ["optim.lr=1e-2", "scheduler=constant", "trainer.max_steps=6", "trainer.eval_every=3"]
-    return tiny(tmp_path_factory.mktemp("lora") / "run", *words)
-
-
-@pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny(tmp_path_factory.mktemp("full") / "run", "method=full", "optim.lr=1e-2", "trainer.max_steps=4")
-
-
-def logits(model: Any) -> torch.Tensor:
-    with torch.no_grad():
-        found: torch.Tensor = model.eval()(input_ids=IDS, use_cache=False).logits
-    return found
-
-
-def plain(folder: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-
-
-def export(run: Path, out: Path, *words: str) -> Path:
-    assert export_main([f"run={run}", f"out={out}", *words]) == 0
-    return out
-
-
 def test_a_merged_folder_gives_plain_transformers_the_logits_of_the_adapter(lora: Path, tmp_path: Path) -> None:
-    with_adapter = logits(load_run(lora, exact=True).model)
-    merged = logits(plain(export(lora, tmp_path / "out")))
-    base = logits(build(compose(["model=tiny"]).run.model, torch.float32).model)
+    with_adapter = compute_logits(load_run(lora, exact=True).model)
+    merged = compute_logits(load_plain(export(lora, tmp_path / "out")))
+    base = compute_logits(build(compose(["model=tiny"]).run.model, torch.float32).model)
     scale = with_adapter.abs().max()
     assert (merged - with_adapter).abs().max() / scale < 1e-5
-    assert (base - with_adapter).abs().max() / scale > 1e-2  # else the adapter did nothing, and this would prove nothing
+    assert (base - with_adapter).abs().max() / scale > 1e-2  # else the adapter did nothing
     assert not [name for name in load_file(tmp_path / "out" / "model.safetensors") if "lora" in name]
 
 
 def test_a_fully_trained_model_is_exported_bit_for_bit(full: Path, tmp_path: Path) -> None:
-    found, trained = plain(export(full, tmp_path / "out")).state_dict(), weights(full)
+    found, trained = load_plain(export(full, tmp_path / "out")).state_dict(), weights(full)
     for name, tensor in trained.items():
         assert torch.equal(found[name.removeprefix("model.")], tensor)
-    assert {name.removeprefix("model.") for name in trained} | {"lm_head.weight"} == set(found)  # the head is the embedding
-
-
-def test_an_adapter_alone_has_what_was_trained_and_loads_with_peft(lora: Path, tmp_path: Path) -> None:
-    out = export(lora, tmp_path / "out", "merge=false")
-    found = load_file(out / "adapter_model.safetensors")
-    assert set(found) == {name.removeprefix("model.").replace(".default.", ".") for name in weights(lora, "best")}
-    assert all(tensor.numel() and bool(tensor.any()) for tensor in found.values())
-    base = build(compose(["model=tiny"]).run.model, torch.float32).model
-    assert torch.equal(logits(PeftModel.from_pretrained(base, out)), logits(load_run(lora, exact=True).model))
-    assert not (out / "model.safetensors").exists()
-    assert not (out / "README.md").exists()
+    assert {name.removeprefix("model.")
+        for name in trained} | {"lm_head.weight"} == set(found)  # the head is the embedding
 
 
 @pytest.mark.parametrize("merge", ["true", "false"])
 def test_the_folder_speaks_as_in_training_and_names_its_stops(lora: Path, tmp_path: Path, merge: str) -> None:
     out, run = export(lora, tmp_path / "out", f"merge={merge}"), load_run(lora)
     tokenizer = AutoTokenizer.from_pretrained(out)
-    talk = [Message("system", "Be brief."), Message("user", "Hello"), Message("assistant", "Yes."), Message("user", "Again")]
+    talk = [Message("system", "Be brief."), Message("user", "Hello"), Message("assistant", "Yes."),
+        Message("user", "Again")]
     turns = [{"role": m.role, "content": m.content} for m in talk]
-    assert tokenizer.apply_chat_template(turns, add_generation_prompt=True)["input_ids"] == run.template.encode_prompt(talk)
+    assert tokenizer.apply_chat_template(turns,
+        add_generation_prompt=True)["input_ids"] == run.template.encode_prompt(talk)
     whole = tokenizer.apply_chat_template(turns[:3])["input_ids"]
     ids, learn = run.template.encode_chat(talk[:3], "answers")
     assert whole == ids
@@ -114,11 +79,12 @@ def test_a_trained_model_stops_by_itself(tmp_path: Path) -> None:
     data = tmp_path / "one.jsonl"
     talk = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
     data.write_text((json.dumps({"messages": talk}) + "\n") * 2)
-    words = ["method=full", "data=file", f"data.path={data}", "data.val_fraction=0", "optim.lr=1e-2", "trainer.max_steps=60"]
+    words = ["method=full", "data=file", f"data.path={data}", "data.val_fraction=0", "optim.lr=1e-2",
+        "trainer.max_steps=60"]
     run = tiny(tmp_path / "run", *words, "trainer.global_batch_size=2", "scheduler=constant")
     assert losses(run)[-1] < 0.01
     out = export(run, tmp_path / "out")
-    tokenizer, model = AutoTokenizer.from_pretrained(out), plain(out).eval()
+    tokenizer, model = AutoTokenizer.from_pretrained(out), load_plain(out).eval()
     prompt = tokenizer.apply_chat_template(talk[:1], add_generation_prompt=True, return_tensors="pt")
     found = model.generate(**prompt, max_new_tokens=200, do_sample=False)[0, prompt["input_ids"].shape[1] :]
     assert len(found) < 40
@@ -132,8 +98,8 @@ def test_an_export_trains_again_and_its_adapter_names_it(lora: Path, tmp_path: P
     assert losses(again)[0] < losses(lora)[0] - 0.05  # it goes on from what was learned
     alone = export(again, tmp_path / "alone", "merge=false")
     assert json.loads((alone / "adapter_config.json").read_text())["base_model_name_or_path"] == str(out)
-    merged = logits(plain(export(again, tmp_path / "merged")))
-    stacked = logits(PeftModel.from_pretrained(plain(out), alone))
+    merged = compute_logits(load_plain(export(again, tmp_path / "merged")))
+    stacked = compute_logits(PeftModel.from_pretrained(load_plain(out), alone))
     assert (merged - stacked).abs().max() / stacked.abs().max() < 1e-5
 
 
@@ -218,68 +184,10 @@ def test_a_checkpoint_is_chosen_by_name(lora: Path, tmp_path: Path, capsys: pyte
     assert "Exported step-6 of " in capsys.readouterr().out
 
 
-def saved(folder: Path, dtype: torch.dtype = torch.float32, **generation: Any) -> Path:
-    """The tiny model as a folder of transformers' own, in `dtype`; `generation` goes into its generation config as it is."""
-    loaded = build(compose(["model=tiny"]).run.model, torch.float32)
-    loaded.model.to(dtype).save_pretrained(folder)
-    loaded.tokenizer.save_pretrained(folder)
-    if generation:
-        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, "transformers_version": "4.31.0"} | generation))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def on_bf16(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An adapter over a base that is stored in bfloat16 and has a generation config which transformers refuses to save."""
-    base = saved(tmp_path_factory.mktemp("base") / "base", torch.bfloat16, temperature=0.6, top_p=0.9)
-    words = ["model=hf", f"model.path={base}", "optim.lr=1e-2", "scheduler=constant", "trainer.max_steps=3"]
-    return tiny(tmp_path_factory.mktemp("bf16") / "run", *words)
-
-
-@pytest.mark.parametrize(("word", "kind"), [("", torch.bfloat16), ("dtype=float16", torch.float16), ("dtype=float32", torch.float32)])
-def test_the_base_s_dtype_is_kept_unless_another_is_asked_for(
-    word: str, kind: torch.dtype, on_bf16: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    exact = load_run(on_bf16, exact=True).model.merge_and_unload().state_dict()
-    out = export(on_bf16, tmp_path / "out", *filter(None, [word]))
-    found = load_file(out / "model.safetensors")
-    for name, tensor in found.items():
-        assert tensor.dtype == kind
-        assert torch.equal(tensor, exact[name].to(kind)), name  # rounded once, after merging in float32
-    assert json.loads((out / "config.json").read_text())["dtype"] == str(kind).removeprefix("torch.")
-    shown = capsys.readouterr().out
-    assert f" in {str(kind).removeprefix('torch.')}: read back, logits differ by " in shown
-    assert ("Rounding to" in shown) == (kind != torch.float32)
-    assert "Left out of generation_config.json, where transformers refuses it: temperature=0.6, top_p=0.9." in shown
-    kept = json.loads((out / "generation_config.json").read_text())
-    assert "temperature" not in kept
-    assert 2 in kept["eos_token_id"]
-
-
-def test_an_adapter_apart_is_rounded_like_the_rest(on_bf16: Path, tmp_path: Path) -> None:
-    out = export(on_bf16, tmp_path / "out", "merge=false")
-    found, trained = load_file(out / "adapter_model.safetensors"), weights(on_bf16)
-    exact = {name.removeprefix("model.").replace(".default.", "."): tensor for name, tensor in trained.items()}
-    assert set(found) == set(exact)
-    assert all(tensor.dtype == torch.bfloat16 and torch.equal(tensor, exact[name].bfloat16()) for name, tensor in found.items())
-
-
-def test_a_run_from_a_run_keeps_the_dtype_of_the_base_of_both(on_bf16: Path, tmp_path: Path) -> None:
-    again = tiny(tmp_path / "again", "model=hf", f"model.path={on_bf16}", "method=full", "optim.lr=1e-3", "trainer.max_steps=1")
-    out = export(again, tmp_path / "out")
-    assert {tensor.dtype for tensor in load_file(out / "model.safetensors").values()} == {torch.bfloat16}
-
-
-def test_a_number_too_large_for_the_dtype_is_refused(tmp_path: Path) -> None:
-    layer = torch.nn.Linear(2, 2)
-    layer.weight.data.fill_(1e5)
-    with pytest.raises(RequestError, match=r"weight holds 1e\+05, too large for float16; export with dtype=bfloat16"):
-        cast(layer, torch.float16)
-
-
 def test_export_removes_drafts_of_killed_processes_and_leaves_those_of_others(full: Path, tmp_path: Path) -> None:
-    """A killed export's draft goes, even if its process id is that of another process by now; another folder's draft stays."""
-    stale, reused, others = (tmp_path / name for name in ("out.tmp-4194305", f"out.tmp-{os.getppid()}", "other.tmp-4194305"))
+    """A killed export's draft goes, even if another process has its id by now; another folder's draft stays."""
+    stale, reused, others = (tmp_path / name
+        for name in ("out.tmp-4194305", f"out.tmp-{os.getppid()}", "other.tmp-4194305"))
     for folder in (stale, reused, others):
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"half")
@@ -302,11 +210,13 @@ def test_export_into_a_folder_that_another_process_writes_is_refused(
     ("error", "said"),
     [
         (OSError(28, "No space left on device"), "cannot be written: No space left on device; give another folder"),
-        (ValueError("GenerationConfig is invalid"), "cannot be exported: GenerationConfig is invalid; this is a fault of the export"),
+        (ValueError("GenerationConfig is invalid"),
+            "cannot be exported: GenerationConfig is invalid; this is a fault of the export"),
     ],
 )
 def test_the_folder_is_blamed_for_what_the_system_refuses_alone(
-    error: Exception, said: str, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception, said: str, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise error
@@ -315,36 +225,6 @@ def test_the_folder_is_blamed_for_what_the_system_refuses_alone(
     assert main(["export", f"run={full}", f"out={tmp_path / 'out'}"]) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-def without_padding(folder: Path) -> Path:
-    """The tiny model with a tokenizer whose only special token ends the turn."""
-    saved(folder)
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    for name in ("pad_token", "bos_token", "unk_token", "additional_special_tokens", "extra_special_tokens"):
-        config.pop(name, None)
-    config["eos_token"] = "<|im_end|>"
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    (folder / "special_tokens_map.json").unlink(missing_ok=True)
-    return folder
-
-
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_a_reward_model_without_padding_gets_a_token_of_its_own(
-    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    base = without_padding(tmp_path / "base")
-    words = ["stage=rm", "data=guide_form", "model=hf", f"model.path={base}", f"method={method}", "optim.lr=1e-3"]
-    run = tiny(tmp_path / "run", *words)
-    out = export(run, tmp_path / "out")
-    assert "Added the padding token <pad>" in capsys.readouterr().out
-    tokenizer = AutoTokenizer.from_pretrained(out)
-    model = AutoModelForSequenceClassification.from_pretrained(out)
-    assert tokenizer.pad_token_id == model.config.pad_token_id == model.get_input_embeddings().weight.shape[0] - 1
-    assert tokenizer.pad_token_id not in load_run(run).template.stop_ids
-    if method == "lora":
-        assert main(["export", f"run={run}", f"out={tmp_path / 'apart'}", "merge=false"]) == 2
-        assert "the base has no room for another; export with merge=true" in capsys.readouterr().err
 
 
 GENERATION = [
@@ -370,4 +250,5 @@ def test_the_largest_valid_part_of_a_generation_config_is_kept(
     kept.pad_token_id = 0  # changed, so that transformers saves it under its strict rules
     kept.save_pretrained(tmp_path)
     again = json.loads((tmp_path / "generation_config.json").read_text())
-    assert {name: again[name] for name in fields.keys() - left_out} == {name: fields[name] for name in fields.keys() - left_out}
+    assert {name: again[name] for name in fields.keys() - left_out} == {name: fields[name]
+        for name in fields.keys() - left_out}
