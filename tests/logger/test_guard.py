@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.callback.toy_stage import fit
 
-from fulgurite.callback.metrics_logger import MetricsLogger
-from fulgurite.config.compose import compose
-from fulgurite.errors import ConfigError
-from fulgurite.logger.build import build_loggers
 from fulgurite.logger.guard import WAITING, GuardedLogger, guard_logger
-from fulgurite.logger.metrics_file import MetricsFile
-from fulgurite.logger.tensorboard import to_markdown
 
 
 class Tracker:
@@ -116,52 +107,3 @@ def test_a_row_is_the_one_of_its_time() -> None:
 def test_a_guard_is_put_on_once() -> None:
     one = guard_logger(Tracker())
     assert guard_logger(one) is one
-
-
-def run(folder: Path, words: list[str]) -> None:
-    trackers = build_loggers(compose(words).run, folder, {}, {})
-    record = MetricsLogger(MetricsFile(folder / "metrics.jsonl"), log_every=1, total_steps=4)
-    fit([record], steps=4, eval_every=2, loggers=trackers, folder=folder)
-    assert all(tracker.works for tracker in trackers)
-
-
-def test_csv_is_the_rows_as_columns(tmp_path: Path) -> None:
-    run(tmp_path, ["logger=csv"])
-    lines = (tmp_path / "metrics.csv").read_text().splitlines()
-    head = lines[0].split(",")
-    assert head[:4] == ["step", "epoch", "tokens", "train/loss"]
-    assert "val/loss" in head
-    assert [line.split(",")[0] for line in lines[1:]] == ["1", "2", "2", "3", "4", "4"]
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_tensorboard_has_the_numbers_and_the_samples(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    trackers = build_loggers(compose(["logger=tensorboard"]).run, tmp_path, {}, {})
-    trackers[0].log_metrics({"train/loss": 0.5}, 1)
-    trackers[0].log_metrics({"train/loss": 0.25}, 2)
-    trackers[0].log_text("samples", ["prompt", "answer"], [["<b>Why?</b>", "a|b\nc"]], 2)
-    trackers[0].finalize("success")
-    assert trackers[0].works
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(1, 0.5), (2, 0.25)]
-    text = events.Tensors("samples/text_summary")[0].tensor_proto.string_val[0].decode()
-    assert "| &lt;b>Why?&lt;/b> | a\\|b<br>c |" in text
-
-
-def test_a_missing_tensorboard_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install 'fulgurite\[tensorboard\]'"):
-        build_loggers(compose(["logger=tensorboard"]).run, tmp_path, {}, {})
-
-
-def test_none_and_lists(tmp_path: Path) -> None:
-    assert build_loggers(compose(["logger=none"]).run, tmp_path, {}, {}) == []
-    names = [tracker.name for tracker in build_loggers(compose(["logger=[csv,tensorboard]"]).run, tmp_path, {}, {})]
-    assert names == ["csv", "tensorboard"]
-
-
-def test_markdown_of_a_table() -> None:
-    assert to_markdown(["a", "b"], [["1", "<script>"]]) == "| a | b |\n| --- | --- |\n| 1 | &lt;script> |"

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from fulgurite.logger.csv import to_csv
 from fulgurite.logger.metrics_file import MetricsFile, read_rows
 
 
@@ -97,8 +96,3 @@ def test_foreign_lines_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n[1]\nnot json\n{"no": "step"}\n\xff\xfe\n{"step": 2}\n')
     assert read_rows(path) == ([{"step": 1}, {"step": 2}], 4)
-
-
-def test_csv_has_a_column_a_key() -> None:
-    rows = [{"step": 1, "train/loss": 0.5}, {"step": 1, "val/loss": 0.25}, {"step": 2, "train/loss": None}]
-    assert to_csv(rows) == "step,train/loss,val/loss\n1,0.5,\n1,,0.25\n2,,\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -96,3 +97,12 @@ def serving(kind: str) -> Iterator[Server]:
         server.released.set()
         server.shutdown()
         server.server_close()
+
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+
+
+def closed_port() -> str:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{one.getsockname()[1]}"

@@ -21,7 +21,8 @@ from fulgurite.run.input_hashes import hash_inputs
 def model(folder: Path) -> Path:
     """A model's folder as far as hashes go: the files by their names."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "rms_norm_eps": 1e-6, "transformers_version": "5.0.0"}))
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "rms_norm_eps": 1e-6,
+        "transformers_version": "5.0.0"}))
     (folder / "generation_config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"one")
     (folder / "tokenizer.json").write_text("{}")
@@ -118,7 +119,8 @@ def test_a_change_is_refused_with_its_name_and_the_remedy(tmp_path: Path) -> Non
     with pytest.raises(CheckpointError) as caught:
         resume.check_inputs(place, {"weights": "1", "reward": "3"}, ["trainer.max_steps"])
     assert str(caught.value) == (
-        f"This run differs from {tmp_path / 'run'}: reward (a reward function's file or a reward model of stage.reward) has changed since; "
+        f"This run differs from {tmp_path / 'run'}: reward (a reward function's file or a reward model of "
+        f"stage.reward) has changed since; "
         "say resume.allow=[reward,trainer.max_steps] if that is meant, or choose another run_dir."
     )
 

@@ -186,9 +186,11 @@ HOSTILE: dict[str, dict[str, str]] = {
         "provenance.json": '{"choices": {}, "knobs": {"optim.lr": {"value": NaN, "origin": "command line"}}}',
     },
     "no numbers": {
-        "status.json": '{"state": ["a"], "why": {"a": 1}, "started": NaN, "ended": [], "total_steps": true}', "provenance.json": "[1]",
+        "status.json": '{"state": ["a"], "why": {"a": 1}, "started": NaN, "ended": [], "total_steps": true}',
+        "provenance.json": "[1]",
     },
-    "process": {"status.json": '{"state": "running", "started": -1e20, "pid": 1' + "0" * 30 + "}", "metrics.jsonl": "[" * 100_000},
+    "process": {"status.json": '{"state": "running", "started": -1e20, "pid": 1' + "0" * 30 + "}",
+        "metrics.jsonl": "[" * 100_000},
     "deep": {"status.json": "[" * 100_000, "provenance.json": '{"choices": [1], "knobs": [2]}', "metrics.jsonl": "\0"},
     "text": {
         "status.json": json.dumps({"state": "failed", "why": TEXT * 500}),
@@ -200,7 +202,9 @@ HOSTILE: dict[str, dict[str, str]] = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_no_content_of_a_run_folder_ends_the_list(tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
+def test_no_content_of_a_run_folder_ends_the_list(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
     for name, text in HOSTILE[case].items():
         (tmp_path / name).write_text(text)
     assert runs_main([str(tmp_path)]) == 0
