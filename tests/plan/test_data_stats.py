@@ -34,7 +34,8 @@ def talk(n: int, answer: str) -> dict[str, Any]:
 
 
 def test_conversations_are_counted(tmp_path: Path) -> None:
-    records = [talk(n, "yes " * (n % 3 + 1)) for n in range(40)] + [talk(1, "yes " * 2), talk(99, "a long answer " * 60)]
+    records = [talk(n, "yes " * (n % 3 + 1)) for n in range(40)]
+    records += [talk(1, "yes " * 2), talk(99, "a long answer " * 60)]
     found = of(tmp_path / "a.jsonl", records, "data.val_fraction=0", "data.max_length=96")
     assert (found.records, found.rows, found.val_rows) == (42, 41, 0)
     assert found.dropped == {"longer than data.max_length": 1}
@@ -55,7 +56,8 @@ def test_pairs_tell_how_often_the_longer_answer_wins_and_which_are_equal(tmp_pat
     def pair(n: int, better: str, worse: str) -> dict[str, Any]:
         return {"prompt": f"question {n}", "chosen": better, "rejected": worse}
 
-    records = [pair(n, "yes yes yes yes", "no") for n in range(30)] + [pair(n, "no", "yes yes yes yes") for n in range(30, 40)]
+    records = [pair(n, "yes yes yes yes", "no") for n in range(30)]
+    records += [pair(n, "no", "yes yes yes yes") for n in range(30, 40)]
     found = of(tmp_path / "a.jsonl", records, "stage=dpo", "data.val_fraction=0")
     assert found.length_bias == 0.75
     assert (found.same_pairs, found.duplicates) == (0, 0)
@@ -68,7 +70,8 @@ def test_judged_answers_are_counted_by_their_judgement(tmp_path: Path) -> None:
 
 
 def test_a_document_ends_with_the_end_token_and_is_never_too_long(tmp_path: Path) -> None:
-    found = of(tmp_path / "a.jsonl", [{"text": f"{n} the rate rises and falls " * 20} for n in range(40)], "stage=pt", "data.max_length=64")
+    records = [{"text": f"{n} the rate rises and falls " * 20} for n in range(40)]
+    found = of(tmp_path / "a.jsonl", records, "stage=pt", "data.max_length=64")
     assert (found.no_end, found.too_long) == (0, 0)
     assert found.pieces > 0
 
@@ -77,18 +80,6 @@ def test_the_second_look_finds_the_tokens_in_the_cache(tmp_path: Path) -> None:
     records = [talk(n, "something that no other test says") for n in range(40)]
     assert of(tmp_path / "a.jsonl", records).fresh
     assert not of(tmp_path / "a.jsonl", records).fresh
-
-
-def test_a_container_with_a_limit_counts_as_the_machine(tmp_path: Path) -> None:
-    from fulgurite.plan.hardware import contained
-
-    assert contained(tmp_path, 100) == []
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("10\n")
-    assert contained(tmp_path, 100) == []
-    (tmp_path / "memory.max").write_text("60\n")
-    assert contained(tmp_path, 100) == [(50, 60)]
-    assert contained(tmp_path, 50) == []
 
 
 def test_answers_without_an_end_are_counted_alike_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

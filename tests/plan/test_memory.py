@@ -1,4 +1,4 @@
-"""The memory estimate: its activations are the bytes that autograd keeps, its rest what live tensors hold; and what fits is taken."""
+"""The memory estimate: its activations are the bytes that autograd keeps, its rest what live tensors hold."""
 
 from __future__ import annotations
 
@@ -9,30 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.plan.tiny import compose_tiny
 from torch.autograd.graph import saved_tensors_hooks
 
-from fulgurite.config.compose import compose
-from fulgurite.config.provenance import Composed
-from fulgurite.config.resolve import fill
-from fulgurite.config.run import Facts
 from fulgurite.plan import memory
-from fulgurite.plan.context import Machine, ModelFacts
-from fulgurite.plan.meta_model import outlined
-from fulgurite.plan.micro_batch import fit_memory
-from fulgurite.precision.policy import Dtypes
-from fulgurite.precision.policy import build as settle
+from fulgurite.plan.context import Machine
 from fulgurite.run.load import apply_method, load_start
 from fulgurite.stage.config import Engine
 
 ROWS, TOKENS = 2, 24
-
-
-def composed_of(*words: str) -> tuple[Composed, Dtypes, ModelFacts]:
-    composed = compose(["model=tiny", "data.max_length=64", *words])
-    composed = fill(composed, Facts(), "data")
-    composed = fill(composed, Facts(total_steps=10, rows=100), "steps")
-    dtypes: Dtypes = settle(composed.run.precision, "cpu")
-    return composed, dtypes, outlined(composed.run, dtypes)[1]
 
 
 def kept_bytes(model: Any, amp: bool) -> tuple[int, int]:
@@ -64,7 +49,7 @@ def kept_bytes(model: Any, amp: bool) -> tuple[int, int]:
 def test_a_layer_keeps_what_autograd_keeps(method: str, precision: str) -> None:
     sizes = []
     for layers in (3, 4):  # what one layer more keeps: the ends of the model are left out of the formula
-        composed, dtypes, facts = composed_of(*f"method={method}".split(), f"precision={precision}", f"model.layers={layers}")
+        composed, dtypes, facts = compose_tiny(*f"method={method}".split(), f"precision={precision}", f"model.layers={layers}")
         model = apply_method(composed.run, load_start(composed.run, dtypes), dtypes).train()
         sizes.append(kept_bytes(model, dtypes.mixed))
     trained = memory.flowing(facts)[2]
@@ -79,14 +64,14 @@ def test_a_layer_keeps_what_autograd_keeps(method: str, precision: str) -> None:
 
 
 def test_only_the_layers_above_the_lowest_that_trains_keep_anything() -> None:
-    _, _, facts = composed_of("method=freeze", "method.trainable=last:1", "model.layers=4")
+    _, _, facts = compose_tiny("method=freeze", "method.trainable=last:1", "model.layers=4")
     assert list(memory.flowing(facts)) == [3]
-    _, _, facts = composed_of("method=full", "model.layers=4")
+    _, _, facts = compose_tiny("method=full", "model.layers=4")
     assert list(memory.flowing(facts)) == [0, 1, 2, 3]
 
 
 def test_weights_gradients_and_state_are_bytes_a_number() -> None:
-    composed, _, facts = composed_of("method=full", "precision=fp32", "optim=adamw")
+    composed, _, facts = compose_tiny("method=full", "precision=fp32", "optim=adamw")
     part = memory.estimate(composed.run, facts, np.array([64]), Machine()).training
     numbers = facts.parameters
     assert (part.weights, part.gradients) == (4 * numbers, 4 * numbers)
@@ -97,7 +82,7 @@ def test_weights_gradients_and_state_are_bytes_a_number() -> None:
 
 
 def test_checkpointing_and_shorter_rows_need_less() -> None:
-    composed, _, facts = composed_of("method=full", "precision=fp32", "model.layers=8")
+    composed, _, facts = compose_tiny("method=full", "precision=fp32", "model.layers=8")
     whole = memory.estimate(composed.run, facts, np.array([64]), Machine())
     short = memory.estimate(composed.run, facts, np.array([32, 16]), Machine())
     assert 2 * short.training.activations == whole.training.activations
@@ -106,7 +91,7 @@ def test_checkpointing_and_shorter_rows_need_less() -> None:
 
 
 def test_on_a_cpu_layers_that_are_made_again_leave_the_holes_of_those_that_are_kept() -> None:
-    composed, _, facts = composed_of("method=lora", "model.layers=8")
+    composed, _, facts = compose_tiny("method=lora", "model.layers=8")
     again = replace(composed.run, trainer=replace(composed.run.trainer, gradient_checkpointing=True))
 
     def other(run: Any, device: str) -> int:
@@ -116,26 +101,10 @@ def test_on_a_cpu_layers_that_are_made_again_leave_the_holes_of_those_that_are_k
     assert other(again, "cuda") < other(composed.run, "cuda")
 
 
-def test_a_derived_micro_batch_shrinks_until_it_fits_and_a_given_one_stays() -> None:
-    composed, _, facts = composed_of("method=full", "precision=fp32", "trainer.global_batch_size=16")
-    before = composed.run.trainer.micro_batch_size
-    assert before == 8
-    assert fit_memory(composed, facts, None, Machine(memory_free=10**12)) is composed
-    need = memory.estimate(composed.run, facts, None, Machine()).training.total
-    composed = fit_memory(composed, facts, None, Machine(memory_free=need))
-    assert composed.run.trainer.micro_batch_size in (1, 2, 4)
-    assert "8 would need" in composed.provenance["trainer.micro_batch_size"].reason
-    several, _, facts = composed_of("method=full", "precision=fp32", "trainer.global_batch_size=16")
-    two = Machine(memory_free=need, processes=2)  # each would see other memory free
-    assert fit_memory(several, facts, None, two) is several
-    given, _, facts = composed_of("method=full", "precision=fp32", "trainer.micro_batch_size=8")
-    assert fit_memory(given, facts, None, Machine(memory_free=1)) is given
-
-
 def test_a_step_counts_where_it_needs_more_than_the_logits_left() -> None:
-    composed, _, facts = composed_of("method=full", "precision=fp32", "optim=adamw_8bit")
+    composed, _, facts = compose_tiny("method=full", "precision=fp32", "optim=adamw_8bit")
     part = memory.estimate(composed.run, facts, np.array([8]), Machine()).training
-    plain, _, _ = composed_of("method=full", "precision=fp32", "optim=adamw")
+    plain, _, _ = compose_tiny("method=full", "precision=fp32", "optim=adamw")
     without = memory.estimate(plain.run, facts, np.array([8]), Machine()).training
     step = 20 * max(math.prod(t.shape) for t in facts.tensors)
     assert part.logits < step
@@ -143,10 +112,10 @@ def test_a_step_counts_where_it_needs_more_than_the_logits_left() -> None:
 
 
 def test_weights_that_a_method_stores_otherwise_are_made_beside_the_file() -> None:
-    composed, _, facts = composed_of("method=freeze", "method.trainable=last:1", "precision=bf16")
+    composed, _, facts = compose_tiny("method=freeze", "method.trainable=last:1", "precision=bf16")
     whole = memory.loading(composed.run.method, facts, 0)
     assert whole.weights == facts.parameters * 4 + sum(t.bytes for t in facts.tensors)
-    composed, _, facts = composed_of("method=freeze", "method.trainable=last:1", "precision=fp32")
+    composed, _, facts = compose_tiny("method=freeze", "method.trainable=last:1", "precision=fp32")
     assert memory.loading(composed.run.method, facts, 0).weights == facts.parameters * 4
 
 
@@ -154,7 +123,7 @@ def test_another_engine_holds_a_copy_and_its_keys_and_values_all_the_time() -> N
     words = ("stage=grpo", "stage.reward=['count:e']", "stage.rollout_batch=32", "precision=bf16")
     said = []
     for engine in ("transformers", "vllm"):
-        composed, _, facts = composed_of(*words)
+        composed, _, facts = compose_tiny(*words)
         run = replace(composed.run, stage=replace(composed.run.stage, engine=Engine(engine)))
         said.append(memory.estimate(run, facts, None, Machine()))
     own, other = said
