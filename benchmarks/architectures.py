@@ -141,13 +141,13 @@ def trained(model: Any, way: str) -> tuple[float, Any]:
     count = stage.loss_units(batch)
     stage.eval()  # dropout would make two losses of one model differ
     for _ in range(STEPS):
-        loss = stage.total_loss(batch) / count
+        loss = stage.compute_total_loss(batch) / count
         loss.backward()
         torch.nn.utils.clip_grad_norm_(stage.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
     with torch.no_grad():
-        last = float(stage.total_loss(batch)) / count
+        last = float(stage.compute_total_loss(batch)) / count
     return last, whole.merge_and_unload(safe_merge=True) if hasattr(whole, "merge_and_unload") else whole
 
 

@@ -87,7 +87,7 @@ def padding_of(words: list[str]) -> float:
     config, lengths = experiment.config, experiment.gathered.rows.lengths
     t = config.trainer
     order = StepSampler(lengths, t.global_batch_size, t.micro_batch_size, 1, 0, config.seed, config.data.shuffle)
-    cuts = [cut for step in range(order.steps_per_epoch) for cut in order.micro_batches(step) if cut]
+    cuts = [cut for step in range(order.steps_per_epoch) for cut in order.list_micro_batches(step) if cut]
     whole = sum(len(cut) * int(lengths[cut].max()) for cut in cuts)
     return 1 - float(lengths.sum()) / whole
 

@@ -79,12 +79,12 @@ def estimated(setting: str) -> int:
     from fulgurite.config.schema import build
     from fulgurite.plan.context import Machine
     from fulgurite.plan.memory import estimate
-    from fulgurite.plan.meta_model import outlined
+    from fulgurite.plan.meta_model import outline_model
 
     composed = compose(words(setting, Path("rows.json")))
     composed = fill(composed, Facts(), "data")
     composed = fill(composed, Facts(total_steps=STEPS), "steps")
-    model = outlined(composed.run, build(composed.run.precision, "cpu"))[1]
+    model = outline_model(composed.run, build(composed.run.precision, "cpu"))[1]
     return estimate(composed.run, model, np.array([int(setting.split()[2])]), Machine()).peak
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.language import measured
 from fulgurite.config.run import load_options
-from fulgurite.explain.compatibility import names, refusal
+from fulgurite.explain.compatibility import find_refusal, list_names
 
 
 def row(method: str, optim: str, steps: int, precision: str, more: list[str], folder: Path) -> list[str]:
@@ -54,9 +54,9 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", help="only these, with AdamW")
     parser.add_argument("words", nargs="*", help="overrides for every run, after --")
     asked = parser.parse_args()
-    runs = [(method, "adamw") for method in asked.methods or names("method")]
+    runs = [(method, "adamw") for method in asked.methods or list_names("method")]
     if not asked.methods:
-        runs += [("full", optim) for optim in names("optim") if optim != "adamw" and refusal(method="full", optim=optim) is None]
+        runs += [("full", optim) for optim in list_names("optim") if optim != "adamw" and find_refusal(method="full", optim=optim) is None]
     print(f"| method | optimizer | trained parameters | rate | peak memory | tokens/s | validation loss after {asked.steps} steps |")
     print("|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as scratch:

@@ -82,8 +82,8 @@ def test_a_suggestion_is_a_sentence_or_nothing() -> None:
 
 
 def test_the_names_of_other_trainers_lead_to_names_of_a_run() -> None:
-    from fulgurite.config.run import all_knobs
-    from fulgurite.config.schema import groups
+    from fulgurite.config.run import list_all_knobs
+    from fulgurite.config.schema import list_groups
 
-    known = {knob.path for knob in all_knobs()} | set(groups())
+    known = {knob.path for knob in list_all_knobs()} | set(list_groups())
     assert set(ELSEWHERE.values()) <= known

@@ -28,11 +28,11 @@ class FulguriteSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """The whole search."""
-        from fulgurite.sweep.hydra import searched
+        from fulgurite.sweep.hydra import run_search
 
         assert self.hydra_context is not None
         assert self.config is not None
-        searched(arguments, self.config, self.hydra_context.config_loader, self.make_launcher)
+        run_search(arguments, self.config, self.hydra_context.config_loader, self.make_launcher)
 
 
 ConfigStore.instance().store(

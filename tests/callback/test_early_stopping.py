@@ -15,7 +15,7 @@ from tests.end_to_end.runs import rows, tiny
 
 from fulgurite.config.compose import compose
 from fulgurite.errors import CheckpointError, ConfigError
-from fulgurite.plan.preflight import checked_source
+from fulgurite.plan.preflight import build_checked_source
 
 BY_HEART = [
     "method=full", "optim.lr=1e-2", "data.max_samples=4", "trainer.max_steps=30", "trainer.eval_every=2",
@@ -153,10 +153,10 @@ def test_without_evaluations_it_is_refused_in_one_sentence(tmp_path: Path) -> No
     words = ["model=tiny", "trainer.early_stopping_patience=3", "data.val_fraction=0"]
     with pytest.raises(ConfigError, match=r"^trainer\.early_stopping_patience=3 counts evaluations, but "
         r"data\.val_fraction=0 and .* leave [a-z._]+ out\.$"):
-        checked_source(compose(words))
+        build_checked_source(compose(words))
     with pytest.raises(ConfigError, match=r"^privacy=dp_sgd adds no noise to the validation loss, which "
         r"trainer\.early_stopping_patience follows; "):
-        checked_source(compose(["model=tiny", "trainer.early_stopping_patience=3", "privacy=dp_sgd"]))
+        build_checked_source(compose(["model=tiny", "trainer.early_stopping_patience=3", "privacy=dp_sgd"]))
     with pytest.raises(ConfigError, match=r"trainer\.early_stopping_patience=0 is not allowed"):
         compose(["trainer.early_stopping_patience=0"])
     one = tmp_path / "one.jsonl"

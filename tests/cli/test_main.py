@@ -146,8 +146,8 @@ def test_a_file_may_not_read_the_environment_either(tmp_path: Path) -> None:
 
 def test_flags_keep_their_values_whatever_stands_between() -> None:
     read = flags.read(["--cfg", "job", "optim.lr=1", "--resolve"])
-    assert (read.words(), read.overrides) == (["--cfg", "job", "--resolve"], ["optim.lr=1"])
-    assert flags.read(["-m", "seed=1,2"]).words() == ["--multirun"]
+    assert (read.list_words(), read.overrides) == (["--cfg", "job", "--resolve"], ["optim.lr=1"])
+    assert flags.read(["-m", "seed=1,2"]).list_words() == ["--multirun"]
     assert not flags.read(["seed=1"]).needs_hydra
 
 

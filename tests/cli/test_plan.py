@@ -13,11 +13,11 @@ from tests.plan.facts import build_facts
 
 from fulgurite.cli.main import main
 from fulgurite.config.compose import compose
-from fulgurite.config.stored import rebuilt
+from fulgurite.config.stored import rebuild_run
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.plan.diagnostic import Trouble
 from fulgurite.plan.rules import RULES, find_troubles
-from fulgurite.plan.verdict import heard, refuse_unknown
+from fulgurite.plan.verdict import list_warnings, refuse_unknown
 from fulgurite.rules.registry import Severity
 from fulgurite.run.folder import read_config
 
@@ -100,7 +100,7 @@ def test_what_was_allowed_is_kept_with_the_run(tmp_path: Path, capsys: pytest.Ca
     kept = json.loads((tmp_path / "troubles.json").read_text())
     assert [(t["severity"], t["allowed"]) for t in kept if t["rule"] == "steps.too-few"] == [("error", True)]
     assert json.loads((tmp_path / "provenance.json").read_text())["knobs"]["plan.allow"]["value"] == ["steps.too-few"]
-    assert rebuilt(read_config(tmp_path)).plan.allow == ["steps.too-few"]
+    assert rebuild_run(read_config(tmp_path)).plan.allow == ["steps.too-few"]
 
 
 def test_a_rule_that_is_not_there_is_refused_with_the_nearest() -> None:
@@ -112,10 +112,10 @@ def test_a_rule_that_is_not_there_is_refused_with_the_nearest() -> None:
 def test_the_lines_of_a_run() -> None:
     errors = [Trouble("a.b", Severity.error, "One.", "x=1"), Trouble("c.d", Severity.error, "Two.")]
     with pytest.raises(RequestError, match=r"^\[a.b\] One. Do: x=1\nerror: \[c.d\] Two.$"):
-        heard(errors)
+        list_warnings(errors)
     known = Trouble("v", Severity.warning, "Known.", allowed=True)
     mild = [Trouble("w", Severity.warning, "Warm."), known, Trouble("n", Severity.note, "So.")]
-    assert heard([Trouble("a.b", Severity.error, "One.", allowed=True), *mild]) == ["allowed: [a.b] One.", "warning: [w] Warm."]
+    assert list_warnings([Trouble("a.b", Severity.error, "One.", allowed=True), *mild]) == ["allowed: [a.b] One.", "warning: [w] Warm."]
 
 
 def test_a_knob_is_not_spoken_of_twice(monkeypatch: pytest.MonkeyPatch) -> None:

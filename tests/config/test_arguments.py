@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from fulgurite.config.arguments import parse, usage
+from fulgurite.config.arguments import format_usage, parse
 from fulgurite.config.schema import Empty, at_least, knob
 from fulgurite.errors import ConfigError
 
@@ -47,8 +47,8 @@ def test_help_prints_each_parameter_and_leaves_with_0(capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as left:
         parse(Print, ["copies=wrong", "--help"], "print")
     assert not left.value.code
-    assert capsys.readouterr().out == usage(Print, "print") + "\n"
-    assert usage(Print, "print").splitlines() == [
+    assert capsys.readouterr().out == format_usage(Print, "print") + "\n"
+    assert format_usage(Print, "print").splitlines() == [
         "fulgurite print KNOB=VALUE ...", "", "  title        The first line.", "  copies       How many copies.",
         "  scale        The size.", "  colour       Whether in colour.",
     ]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fulgurite.config.compose import compose
-from fulgurite.config.override_checks import value_of
-from fulgurite.config.overrides import quoted
+from fulgurite.config.override_checks import read_text_value
+from fulgurite.config.overrides import quote
 from fulgurite.errors import ConfigError
 from fulgurite.plan.preflight import refuse_impossible
 from fulgurite.stage.config import Sft
@@ -145,8 +145,8 @@ def test_a_preset_that_is_no_yaml_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["runs/a", "with space", "é=x", "it's", 'a"b', "a\\b", "[1,2]"])
 def test_a_quoted_value_comes_back(text: str) -> None:
-    word = f"run_dir={quoted(text)}"
-    assert value_of(word) == text
+    word = f"run_dir={quote(text)}"
+    assert read_text_value(word) == text
     assert compose([word]).run.run_dir == text
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fulgurite.config.confidence import Sure, sure_of
+from fulgurite.config.confidence import Sure, grade_source
 
 
 @pytest.mark.parametrize(
@@ -19,4 +19,4 @@ from fulgurite.config.confidence import Sure, sure_of
     ],
 )
 def test_the_first_kind_of_word_counts(source: str, expected: Sure | None) -> None:
-    assert sure_of(source) == expected
+    assert grade_source(source) == expected

@@ -19,7 +19,7 @@ from fulgurite.run.folder import read_config, read_provenance
 def test_a_decision_is_read_back_from_its_stored_form() -> None:
     why = because("trial", before=because("free_memory", free=1.5, asked=8, need=2.0), tokens=64)
     made = Decision(MICRO_BATCH, 4, Kind.confirmed, why)
-    stored = json.loads(json.dumps(made.as_json(4)))
+    stored = json.loads(json.dumps(made.to_json(4)))
     assert read_decision(MICRO_BATCH, stored) == made
     assert stored["origin"] == "derived"
     assert stored["reason"] == "1.5 GB are free, and 8 would need 2 GB; the mathematics is the same for every value; " \
@@ -35,7 +35,7 @@ def test_a_decision_is_read_back_from_its_stored_form() -> None:
 def test_readers_see_four_origins(kind: Kind, origin: str, derived: bool) -> None:
     made = Decision("seed", 3, kind, because("words", words="as given"))
     assert (made.origin, made.derived, made.reason) == (origin, derived, "as given")
-    assert ("because" in made.as_json(3)) is derived  # other values need no reason on a resume
+    assert ("because" in made.to_json(3)) is derived  # other values need no reason on a resume
 
 
 def test_each_reason_is_a_sentence_of_its_facts() -> None:

@@ -26,13 +26,13 @@ from fulgurite.config.run import Resume
 ])
 def test_a_resolved_config_cannot_be_changed(change: Any) -> None:
     composed = compose(["model=tiny"])
-    before = composed.config()
+    before = composed.dump_config()
     for run in (composed.run, copy.deepcopy(composed.run), pickle.loads(pickle.dumps(composed.run))):
         with pytest.raises(FrozenConfigError):
             change(run)
     with pytest.raises((FrozenConfigError, TypeError)):
         composed.provenance["seed"] = Decision("seed", 1, Kind.default)  # type: ignore[index]
-    assert composed.config() == before
+    assert composed.dump_config() == before
 
 
 def test_freezing_replaces_lists_and_mappings_and_thawing_copies_them() -> None:

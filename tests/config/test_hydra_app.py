@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fulgurite.config.hydra_app import Outcome, complete, hydra_main, outcome_of
+from fulgurite.config.hydra_app import Outcome, complete, hydra_main, read_outcome
 from fulgurite.config.provenance import Composed
 from fulgurite.errors import ConfigError, Interrupted, Pruned, RequestError, TrainingFailed
 
@@ -61,9 +61,9 @@ class Broken:
 
 def test_what_a_launched_job_came_to(capsys: pytest.CaptureFixture[str]) -> None:
     done = Outcome(0)
-    assert outcome_of(SimpleNamespace(return_value=done)) is done
-    assert outcome_of(SimpleNamespace(return_value=None)) == Outcome(3, "the launcher brought nothing back")
-    assert outcome_of(Broken()) == Outcome(3, "OSError: the node is gone")
+    assert read_outcome(SimpleNamespace(return_value=done)) is done
+    assert read_outcome(SimpleNamespace(return_value=None)) == Outcome(3, "the launcher brought nothing back")
+    assert read_outcome(Broken()) == Outcome(3, "OSError: the node is gone")
     assert "seed=1: OSError: the node is gone" in capsys.readouterr().err
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fulgurite.config.hydra_errors import explained, owners_of
+from fulgurite.config.hydra_errors import explain_error, find_owners
 from fulgurite.errors import ConfigError
 
 CASES = {
@@ -43,7 +43,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_an_error_becomes_one_sentence_with_the_remedy(name: str) -> None:
     text, words, sentence = CASES[name]
-    found = explained(ValueError(text), words)
+    found = explain_error(ValueError(text), words)
     assert isinstance(found, ConfigError)
     assert sentence in str(found)
     assert len(str(found)) < 400
@@ -52,10 +52,10 @@ def test_an_error_becomes_one_sentence_with_the_remedy(name: str) -> None:
 def test_the_cause_of_an_error_is_read_too() -> None:
     outer = RuntimeError("Error merging override")
     outer.__cause__ = ValueError("could not be converted\n full_key: optim.lr")
-    assert str(explained(outer, ["optim.lr=abc"])) == "optim.lr=abc is not allowed: it must be a number."
+    assert str(explain_error(outer, ["optim.lr=abc"])) == "optim.lr=abc is not allowed: it must be a number."
 
 
 def test_the_options_that_have_a_parameter() -> None:
-    assert owners_of("logger.wandb.project") == ["logger=wandb"]
-    assert owners_of("optim.momentum") == sorted(owners_of("optim.momentum")) != []
-    assert owners_of("nothing") == []
+    assert find_owners("logger.wandb.project") == ["logger=wandb"]
+    assert find_owners("optim.momentum") == sorted(find_owners("optim.momentum")) != []
+    assert find_owners("nothing") == []

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from fulgurite.config.lr_finder import LrFinder
-from fulgurite.config.schema import check, knobs_of
+from fulgurite.config.schema import check, list_knobs
 from fulgurite.errors import ConfigError
 
-KNOBS = {knob.name: knob for knob in knobs_of(LrFinder)}
+KNOBS = {knob.name: knob for knob in list_knobs(LrFinder)}
 
 
 def test_it_is_off_by_default_and_its_rates_follow_from_the_run_s() -> None:

@@ -14,4 +14,4 @@ from fulgurite.config.compose import compose
 def test_ids_of_rules_are_read_as_a_list(words: list[str], ignored: list[str]) -> None:
     composed = compose(words)
     assert composed.run.monitor.ignore == ignored
-    assert composed.config()["monitor"] == {"ignore": ignored}
+    assert composed.dump_config()["monitor"] == {"ignore": ignored}

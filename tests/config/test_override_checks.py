@@ -13,13 +13,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fulgurite.config.compose import NOT_COMPOSED, compose
 from fulgurite.config.override_checks import prepare
-from fulgurite.config.override_names import name_of
+from fulgurite.config.override_names import read_name
 from fulgurite.config.overrides import read_value
-from fulgurite.config.run import GROUPS, all_knobs
-from fulgurite.config.schema import Knob, check, groups, options
+from fulgurite.config.run import GROUPS, list_all_knobs
+from fulgurite.config.schema import Knob, check, list_groups, list_options
 from fulgurite.errors import ConfigError, FulguriteError
 
-KNOBS = {k.path: k for k in all_knobs()}
+KNOBS = {k.path: k for k in list_all_knobs()}
 DIGITS = "9" * 5000
 
 REFUSED = [
@@ -85,10 +85,10 @@ def overrides(count: int) -> list[str]:
 
 def settle(word: str, prepared: str) -> None:
     """Give the value to the option that has the parameter, as composing does, and check it; raises ConfigError."""
-    knob: Knob | None = KNOBS.get(name_of(word))
+    knob: Knob | None = KNOBS.get(read_name(word))
     if knob is None or not knob.option:
         return
-    cls = options(knob.group.partition(".")[0])[knob.option]
+    cls = list_options(knob.group.partition(".")[0])[knob.option]
     node = OmegaConf.structured(cls)
     try:
         OmegaConf.update(node, knob.name, read_value(prepared.partition("=")[2]))
@@ -126,17 +126,17 @@ def test_every_number_is_finite() -> None:
                 check(knob, value)
 
 
-NAMED = "|".join(re.escape(name) for name in sorted({*KNOBS, *groups(), "find"}, key=len, reverse=True))
+NAMED = "|".join(re.escape(name) for name in sorted({*KNOBS, *list_groups(), "find"}, key=len, reverse=True))
 CHOSEN = re.compile(rf"(?<![\w./\-])(\+?(?:{NAMED})=(?:'[^']*'|\"[^\"]*\"|\[[^\]]*\]|[^\s,;:)`|'\"(<]++))(?!\()")
 TEXTS = ("meaning", "source", "advice", "raise_when", "lower_when", "leave", "memory", "time", "misread")
 
 
 def examples() -> list[str]:
     """Every `GROUP=OPTION` and `KNOB=VALUE` in the texts that `explain` shows."""
-    texts = [str(getattr(knob, text)) for knob in all_knobs() for text in TEXTS]
-    texts += [word for knob in all_knobs() for word in knob.interacts.values()]
-    texts += [knob.empty.words for knob in all_knobs() if knob.empty is not None]
-    for found in groups().values():
+    texts = [str(getattr(knob, text)) for knob in list_all_knobs() for text in TEXTS]
+    texts += [word for knob in list_all_knobs() for word in knob.interacts.values()]
+    texts += [knob.empty.words for knob in list_all_knobs() if knob.empty is not None]
+    for found in list_groups().values():
         texts += [f"{cls.__doc__ or ''} {cls.costs} {cls.misread}" for cls in found.values()]
     words = {match.rstrip(".") for text in texts for match in CHOSEN.findall(text)}
     return sorted({word for word in words if not word.endswith("=")} | {"method.trainable=layers:2,5-7",
@@ -145,7 +145,7 @@ def examples() -> list[str]:
 
 def of_options(word: str) -> list[list[str]]:
     """The word under each option that has the parameter."""
-    owners = {(k.group, k.option) for k in all_knobs() if k.path == name_of(word) and k.option}
+    owners = {(k.group, k.option) for k in list_all_knobs() if k.path == read_name(word) and k.option}
     return [[f"{group.partition('.')[0]}={option}", word] for group, option in sorted(owners)] or [[word]]
 
 

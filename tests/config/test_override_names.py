@@ -6,12 +6,12 @@ import re
 
 import pytest
 
-from fulgurite.config.override_names import decode_key, encode_key, name_of
+from fulgurite.config.override_names import decode_key, encode_key, read_name
 
 
 @pytest.mark.parametrize("word", ["optim.lr=1", "+optim.lr=1", "++optim.lr=a=b", "~optim.lr", " optim.lr =1"])
 def test_the_name_that_an_override_sets(word: str) -> None:
-    assert name_of(word) == "optim.lr"
+    assert read_name(word) == "optim.lr"
 
 
 @pytest.mark.parametrize("key", ["a", "问题", "a (b)?", "a: b", "", "x=y,{z}", "\udcff"])

@@ -10,14 +10,14 @@ import pytest
 from fulgurite.cli import flags
 from fulgurite.config.compose import compose
 from fulgurite.config.hydra_app import hydra_main
-from fulgurite.config.overrides import as_typed, literal, split, unescape, verbatim
+from fulgurite.config.overrides import escape_literal, quote_typed, quote_verbatim, split, unescape
 from fulgurite.config.provenance import Composed
-from fulgurite.config.run import all_knobs
-from fulgurite.config.stored import rebuilt
+from fulgurite.config.run import list_all_knobs
+from fulgurite.config.stored import rebuild_run
 from fulgurite.errors import ConfigError
 from fulgurite.run.folder import read_config, write_run
 
-KNOBS = {k.path: k for k in all_knobs()}
+KNOBS = {k.path: k for k in list_all_knobs()}
 
 
 def value(composed: Composed, name: str) -> Any:
@@ -62,7 +62,7 @@ def test_every_text_parameter_keeps_a_number_in_its_digits() -> None:
     """Not a list of names: whatever is declared as text."""
     for knob in KNOBS.values():
         for typed in ("1e3", "2026_11_29", "12", "inf", "true"):
-            kept = as_typed(f"{knob.path}={typed}", KNOBS)
+            kept = quote_typed(f"{knob.path}={typed}", KNOBS)
             if knob.type in (str, str | None):
                 assert kept == f"{knob.path}='{typed}'"
             elif knob.type in (list[str], list[str] | None):
@@ -121,13 +121,13 @@ TEXTS = ["What is ${x}?", "${x", "${oc.env:HOME}", "\\${x}", "a\\\\${x} b", "$x 
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_run_keeps_text_that_looks_like_a_reference_and_looks_nothing_up(tmp_path: Path, text: str) -> None:
-    assert unescape(literal(text)) == text
-    composed = compose(["model=tiny", f"stage.prompts=[{verbatim(text)}]"])
+    assert unescape(escape_literal(text)) == text
+    composed = compose(["model=tiny", f"stage.prompts=[{quote_verbatim(text)}]"])
     assert composed.run.stage.prompts == [text]
     write_run(tmp_path, composed)
     stored = read_config(tmp_path)
     assert stored["stage"]["prompts"] == [text]
-    assert rebuilt(stored).stage.prompts == [text]
+    assert rebuild_run(stored).stage.prompts == [text]
 
 
 def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fulgurite.config.compose import compose
-from fulgurite.config.provenance import Composed, Unusual, plain
+from fulgurite.config.provenance import Composed, Unusual, to_plain
 from fulgurite.config.run import Facts, RunConfig
 from fulgurite.config.schema import Option
 from fulgurite.data.config import Mask
@@ -15,7 +15,7 @@ def test_plain_values_survive_json() -> None:
     import json
 
     composed = compose(["logger=csv"])
-    again = json.loads(json.dumps(plain(composed.run)))
+    again = json.loads(json.dumps(to_plain(composed.run)))
     assert again["method"]["option"] == "lora"
     assert again["data"]["too_long"] == "drop"
     assert again["logger"]["csv"] == {"option": "csv"}
@@ -31,7 +31,7 @@ class Part(Option):
 
 
 def test_dataclasses_enums_and_tuples_become_plain_values() -> None:
-    found = plain({"part": Part(), "none": None, "deep": [Facts(rows=2)]})
+    found = to_plain({"part": Part(), "none": None, "deep": [Facts(rows=2)]})
     assert found["part"] == {"option": "mine", "size": 3, "kinds": ["all"]}
     assert type(found["part"]["kinds"][0]) is str
     assert found["deep"][0]["rows"] == 2

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from fulgurite.config import registry
 from fulgurite.config.compose import compose
 from fulgurite.config.registry import import_plugins, register
-from fulgurite.config.schema import groups
+from fulgurite.config.schema import list_groups
 from fulgurite.errors import ConfigError
 from fulgurite.optim.config import AdamW
 
@@ -43,7 +43,7 @@ def test_an_option_without_a_file_of_ours_goes_into_its_group(monkeypatch: pytes
     class Mine(AdamW):
         """An optimizer of a plugin."""
 
-    monkeypatch.setitem(groups()["optim"], "mine_of_this_test", Mine)
+    monkeypatch.setitem(list_groups()["optim"], "mine_of_this_test", Mine)
     register()
     store = ConfigStore.instance().repo
     try:

@@ -12,16 +12,16 @@ from tests.end_to_end.runs import rows, tiny
 
 from fulgurite.cli.main import main
 from fulgurite.config.compose import compose
-from fulgurite.config.renamed import RENAMED, RENAMED_OPTIONS, RENAMED_UNDER, with_new_words
+from fulgurite.config.renamed import RENAMED, RENAMED_OPTIONS, RENAMED_UNDER, rename_words
 from fulgurite.errors import ConfigError
-from fulgurite.explain.knob_index import everything
+from fulgurite.explain.knob_index import list_every_knob
 from fulgurite.run.folder import read_config, read_provenance
 
 EVERY = {**RENAMED, **{old: new for names in RENAMED_UNDER.values() for old, new in names.items()}}
 
 
 def test_each_new_name_is_a_parameter_and_no_earlier_one_is() -> None:
-    known = {knob.path for knob in everything()}
+    known = {knob.path for knob in list_every_knob()}
     assert set(EVERY.values()) <= known
     assert not known & set(RENAMED)
     for (group, option), instead in RENAMED_OPTIONS.items():
@@ -90,7 +90,7 @@ def test_explain_answers_an_earlier_name_with_the_page_of_the_new_one(
 
 def test_words_of_an_earlier_run_get_the_new_names() -> None:
     words = ["stage=grpo", "stage.beta=0.1", "+trainer.batch_size=4", "trainer=ddp_cpu", "optim.lr=1"]
-    assert with_new_words(words) == [
+    assert rename_words(words) == [
         "stage=grpo", "stage.kl_coefficient=0.1", "+trainer.global_batch_size=4",
         "trainer=default", "trainer.accelerator=cpu", "strategy=ddp", "optim.lr=1",
     ]

@@ -9,26 +9,26 @@ import pytest
 
 from fulgurite.config.compose import compose
 from fulgurite.config.decision import Because, Decision, Kind, because
-from fulgurite.config.resolve import MICRO_BATCH, adopted, decide, fill, halve, in_folder, with_parts, with_values
+from fulgurite.config.resolve import MICRO_BATCH, decide, fill, halve, list_adopted, put_in_folder, replace_parts, replace_values
 from fulgurite.config.run import Facts
 
 
 def test_each_step_makes_another_run_and_leaves_the_first(tmp_path: Path) -> None:
     first = compose(["model=tiny", "trainer.micro_batch_size=4"])
-    before = first.config()
+    before = first.dump_config()
     half = halve(first, 7)
     assert half.run.trainer.micro_batch_size == 2
     assert half.provenance[MICRO_BATCH].kind is Kind.halved
     assert half.provenance[MICRO_BATCH].reason.startswith("halved from 4, which was out of memory at step 7")
-    placed = in_folder(first, tmp_path)
+    placed = put_in_folder(first, tmp_path)
     assert placed.run.run_dir == str(tmp_path)
     assert placed.provenance["run_dir"] == first.provenance["run_dir"]
-    assert with_parts(first, logger={}).run.logger == {}
-    assert with_values(first, {"seed": 3}, Kind.derived, because("name")).run.seed == 3
+    assert replace_parts(first, logger={}).run.logger == {}
+    assert replace_values(first, {"seed": 3}, Kind.derived, because("name")).run.seed == 3
     filled = fill(fill(first, Facts(percentile_99=60, rows=50, model_length=64), "data"), Facts(total_steps=9), "steps")
     assert filled.run.data.max_length == 64
     assert first.run.data.max_length is None
-    assert first.config() == before
+    assert first.dump_config() == before
 
 
 @pytest.mark.parametrize(("then", "words", "taken"), [
@@ -43,10 +43,10 @@ def test_what_a_resumed_run_takes_over(then: Kind, words: list[str], taken: bool
     facts = Facts(percentile_99=60, rows=50, model_length=64, total_steps=9)
     composed = fill(fill(composed, facts, "data"), facts, "steps")
     stored = Decision(MICRO_BATCH, 2, then, Because("words", {"words": "any"}))
-    found = adopted(composed, {MICRO_BATCH: stored})
+    found = list_adopted(composed, {MICRO_BATCH: stored})
     assert (found == [stored]) is taken
     assert (decide(composed, *found).run.trainer.micro_batch_size == 2) is taken
-    assert adopted(replace(composed), {}) == []
+    assert list_adopted(replace(composed), {}) == []
 
 
 def test_facts_fill_empty_parameters() -> None:

@@ -8,8 +8,8 @@ from dataclasses import fields
 import pytest
 
 from fulgurite.config.compose import compose
-from fulgurite.config.run import EARLIER, GROUPS, OWN, SEVERAL, RunConfig, all_knobs, load_options
-from fulgurite.config.schema import groups, options
+from fulgurite.config.run import EARLIER, GROUPS, OWN, SEVERAL, RunConfig, list_all_knobs, load_options
+from fulgurite.config.schema import list_groups, list_options
 
 
 def test_a_run_has_a_field_for_each_group_and_each_part_of_its_own() -> None:
@@ -21,14 +21,14 @@ def test_a_run_has_a_field_for_each_group_and_each_part_of_its_own() -> None:
 
 def test_every_group_has_options_and_earlier_runs_had_options_that_there_are() -> None:
     load_options()
-    assert set(GROUPS) <= set(groups())
+    assert set(GROUPS) <= set(list_groups())
     for group, chosen in EARLIER.items():
         for option in chosen.values() if group in SEVERAL else [chosen]:
-            assert option["option"] in options(group)
+            assert option["option"] in list_options(group)
 
 
 def test_all_parameters_are_listed_once_for_each_option() -> None:
-    counts = Counter((knob.path, knob.option) for knob in all_knobs())
+    counts = Counter((knob.path, knob.option) for knob in list_all_knobs())
     assert set(counts.values()) == {1}
     assert {("optim.lr", "adamw"), ("seed", ""), ("sweep.trials", ""), ("logger.wandb.project", "wandb")} <= set(counts)
 

@@ -14,16 +14,16 @@ from fulgurite.config.schema import (
     Range,
     above,
     at_least,
-    bare,
     below,
     between,
     build,
     check,
-    groups,
+    describe_type,
     knob,
-    knobs_of,
-    settings,
-    type_words,
+    list_groups,
+    list_knobs,
+    strip_none,
+    walk_settings,
 )
 from fulgurite.errors import ConfigError
 
@@ -67,8 +67,8 @@ def test_an_empty_default_must_say_what_none_stands_for() -> None:
     ],
 )
 def test_ranges(limits: Range, inside: list[float], outside: list[float]) -> None:
-    assert all(limits.holds(x) for x in inside)
-    assert not any(limits.holds(x) for x in outside)
+    assert all(limits.has(x) for x in inside)
+    assert not any(limits.has(x) for x in outside)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_ranges_in_words(limits: Range, words: str) -> None:
 
 
 def test_check_names_the_knob_the_value_and_the_remedy() -> None:
-    size, _, share, _ = knobs_of(Thing)
+    size, _, share, _ = list_knobs(Thing)
     check(size, 1)
     check(share, None)
     with pytest.raises(ConfigError, match=r"size=0 is not allowed: it must be at least 1; its default is 3"):
@@ -96,18 +96,18 @@ def test_check_names_the_knob_the_value_and_the_remedy() -> None:
 
 
 def test_types_in_words_and_choices() -> None:
-    size, way, share, names = knobs_of(Thing)
-    assert [type_words(k.type) for k in (size, way, share, names)] == ["whole number", "one of left, right", "number",
+    size, way, share, names = list_knobs(Thing)
+    assert [describe_type(k.type) for k in (size, way, share, names)] == ["whole number", "one of left, right", "number",
         "list of text"]
     assert way.choices == ("left", "right")
-    assert bare(share.type) is float
+    assert strip_none(share.type) is float
 
 
 def test_settings_walk_the_tree_and_lists_are_not_shared() -> None:
     one, two = Thing(), Thing()
     one.names.append("x")
     assert two.names == []
-    assert {k.path: v for k, v in settings(one, "thing")}["thing.names"] == ["x"]
+    assert {k.path: v for k, v in walk_settings(one, "thing")}["thing.names"] == ["x"]
 
 
 def test_an_option_name_is_taken_once() -> None:
@@ -133,7 +133,7 @@ def test_build_says_what_is_not_there() -> None:
 def test_every_option_names_a_builder_that_exists() -> None:
     import importlib
 
-    for named_options in groups().values():
+    for named_options in list_groups().values():
         for cls in named_options.values():
             module, _, function = cls.builds.partition(":")
             assert callable(getattr(importlib.import_module(module), function)), cls

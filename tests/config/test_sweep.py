@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from fulgurite.config.compose import compose
-from fulgurite.config.schema import check, knobs_of
+from fulgurite.config.schema import check, list_knobs
 from fulgurite.config.sweep import Goal, Pruner, Sampler, Sweep
 from fulgurite.errors import ConfigError
 
-KNOBS = {knob.name: knob for knob in knobs_of(Sweep)}
+KNOBS = {knob.name: knob for knob in list_knobs(Sweep)}
 
 
 def test_a_search_minimizes_the_validation_loss_unless_it_is_given_otherwise() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fulgurite.config.run import GROUPS, load_options
-from fulgurite.config.schema import groups
+from fulgurite.config.schema import list_groups
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "fulgurite"
 ALLOWED = 1
@@ -80,7 +80,7 @@ def comparisons(tree: ast.AST, classes: dict[str, str]) -> Iterator[tuple[str, i
 def found() -> list[str]:
     """`file:line: text` of each comparison outside the group that declares the option."""
     load_options()
-    classes = {cls.__name__: group for group, options in groups().items() for cls in options.values()}
+    classes = {cls.__name__: group for group, options in list_groups().items() for cls in options.values()}
     lines = []
     for path in sorted(SOURCE.rglob("*.py")):
         inside = path.relative_to(SOURCE)

@@ -81,7 +81,7 @@ def whole_config_functions() -> list[str]:
         if RULES.match(place):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.FunctionDef) or node.name in {"refusal", "usual_for"}:
+            if not isinstance(node, ast.FunctionDef) or node.name in {"find_refusal", "find_usual"}:
                 continue
             arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             kinds = {ast.unparse(a.annotation).removesuffix(" | None") for a in arguments if a.annotation is not None}

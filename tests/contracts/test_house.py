@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fulgurite.config.run import all_knobs
+from fulgurite.config.run import list_all_knobs
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "fulgurite"
@@ -146,17 +146,17 @@ def test_every_knob_is_read_by_code() -> None:
             continue
         read |= {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
         read |= set(re.findall(r'getattr\([^,]+, "(\w+)"', path.read_text()))
-    dead = sorted({k.path for k in all_knobs() if k.name not in read})
+    dead = sorted({k.path for k in list_all_knobs() if k.name not in read})
     assert dead == []
 
 
 def test_every_knob_says_what_it_means_who_says_so_and_what_to_do() -> None:
-    for knob in all_knobs():
+    for knob in list_all_knobs():
         assert knob.meaning.endswith((".", "!", "?")), knob.path
         assert knob.source.strip(), knob.path
         assert knob.advice.strip(), knob.path
         if knob.usual is not None and knob.bounds is not None and isinstance(knob.usual, tuple):
-            assert all(knob.bounds.holds(v) for v in knob.usual), knob.path
+            assert all(knob.bounds.has(v) for v in knob.usual), knob.path
 
 
 def test_public_functions_have_docstrings() -> None:

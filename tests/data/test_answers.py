@@ -185,14 +185,14 @@ def test_the_report_counts_records_and_their_rows(cut: Any) -> None:
     assert val is None
     assert (report.rows_in, report.trained, len(rows)) == (9, 9, 18)
     assert (report.split_records, report.split_rows, report.split_tokens) == (9, 18, int(rows.lengths.sum()))
-    assert "9 conversations are 18 rows" in report.sentence()
+    assert "9 conversations are 18 rows" in report.describe()
 
 
 def test_a_record_of_which_one_answer_is_too_long_is_trained_on_and_said(cut: Any) -> None:
     rows, _, report = cut(thinking(9), 64, val_fraction=0.0)
     assert (report.trained, len(rows), report.dropped) == (9, 15, {})
     assert report.answers_left_out == {"longer than data.max_length": 3}
-    assert "3 answers of them left out (longer than data.max_length)" in report.sentence()
+    assert "3 answers of them left out (longer than data.max_length)" in report.describe()
 
 
 def test_a_record_is_drawn_and_held_out_whole(cut: Any) -> None:

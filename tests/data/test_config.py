@@ -9,7 +9,7 @@ import pytest
 from fulgurite.config.compose import compose
 from fulgurite.config.resolve import fill
 from fulgurite.config.run import Facts
-from fulgurite.config.schema import options
+from fulgurite.config.schema import list_options
 from fulgurite.data.config import File, Guide, GuidePreference
 from fulgurite.data.source import GUIDE, build_source
 from fulgurite.errors import DataError
@@ -34,7 +34,7 @@ def test_the_shipped_pairs_are_whole_and_length_is_no_hint() -> None:
     ({"enable_thinking": True, "template_arguments": {"enable_thinking": False}}, "say different things"),
 ])
 def test_impossible_arguments_of_the_template_are_refused(arguments: dict[str, Any], said: str) -> None:
-    assert said in str(File(**arguments).refusal(None))  # type: ignore[arg-type]
+    assert said in str(File(**arguments).find_refusal(None))  # type: ignore[arg-type]
 
 
 def derive(words: list[str], facts: Facts, name: str = "data.max_length") -> tuple[Any, str]:
@@ -74,11 +74,11 @@ def test_thinking_is_one_of_the_arguments_of_the_template() -> None:
     assert File().arguments() == {}
     config = File(enable_thinking=False, template_arguments={"effort": 2})
     assert config.arguments() == {"effort": 2, "enable_thinking": False}
-    assert config.refusal(None) is None  # type: ignore[arg-type]
+    assert config.find_refusal(None) is None  # type: ignore[arg-type]
 
 
 def test_every_option_that_ships_files_has_them() -> None:
-    shipped = [cls for cls in options("data").values() if cls.shipped[0]]  # type: ignore[attr-defined]
+    shipped = [cls for cls in list_options("data").values() if cls.shipped[0]]  # type: ignore[attr-defined]
     assert len(shipped) == 4
     for cls in shipped:
         for name in filter(None, cls.shipped):  # type: ignore[attr-defined]

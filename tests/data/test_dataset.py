@@ -134,7 +134,7 @@ def test_too_long_is_dropped_with_its_place(write: Write, cut: Any) -> None:
         "longer than data.max_length": (2, ["a.jsonl:4", "a.jsonl:8"])
     }
     assert len(rows) == report.trained == 28
-    assert "2 dropped (longer than data.max_length" in report.sentence()
+    assert "2 dropped (longer than data.max_length" in report.describe()
 
 
 def test_too_long_is_truncated_counted_and_ends_without_an_end(write: Write, cut: Any, tokenizer: Any) -> None:
@@ -144,7 +144,7 @@ def test_too_long_is_truncated_counted_and_ends_without_an_end(write: Write, cut
     ids, _ = whole(rows.encoded, 3)
     assert rows[3].input_ids.tolist() == ids[:40]
     assert tokenizer.convert_tokens_to_ids("<|im_end|>") not in rows[3].targets
-    assert "2 truncated to 40 tokens" in report.sentence()
+    assert "2 truncated to 40 tokens" in report.describe()
 
 
 def test_too_long_is_an_error_with_place_count_and_remedy(write: Write, cut: Any) -> None:

@@ -186,7 +186,7 @@ def test_numbers_and_booleans_are_read_as_text_and_noted(write: Write) -> None:
     source = source_of(write, [{"instruction": "a", "input": "", "output": answer} for answer in answers])
     assert source.check().remarks == {"a number or a boolean read as text": 5}
     assert [talk[-1][1] for talk in pairs_of(source)] == ["0", "3.5", "true", "false", "-7"]
-    assert "a number or a boolean read as text (in 5)" in source.checked.words(source)  # type: ignore[union-attr]
+    assert "a number or a boolean read as text (in 5)" in source.checked.describe(source)  # type: ignore[union-attr]
     assert read({"messages": [{**Q, "content": Decimal("1.50")}, A]})[0][0].content == "1.50"
 
 

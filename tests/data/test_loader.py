@@ -57,7 +57,7 @@ def ids(loader: Any) -> list[list[int]]:
 def test_stop_at_every_step_of_three_epochs_and_go_on(packing: Packing, workers: int, rows: Any) -> None:
     made = rows(packing)
     per_epoch = order(made).steps_per_epoch
-    whole = [cut for step in range(3 * per_epoch) for cut in order(made).micro_batches(step)]
+    whole = [cut for step in range(3 * per_epoch) for cut in order(made).list_micro_batches(step)]
     each = order(made).micro_batches_per_step
     for stop in range(3 * per_epoch) if workers == 0 else [0, 1, 3 * per_epoch - 1]:
         position = stop

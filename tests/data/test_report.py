@@ -31,7 +31,7 @@ def test_places_are_listed_up_to_a_limit_and_all_are_counted(monkeypatch: pytest
 
 
 def test_nothing_is_said_of_a_data_set_that_is_read_whole() -> None:
-    assert DataReport("alpaca", ["a.jsonl"], rows_in=3, trained=3).sentence() == ""
+    assert DataReport("alpaca", ["a.jsonl"], rows_in=3, trained=3).describe() == ""
 
 
 def test_all_that_was_left_out_is_one_sentence() -> None:
@@ -42,7 +42,7 @@ def test_all_that_was_left_out_is_one_sentence() -> None:
         written_otherwise={"with tools": 12},
     )
     report.drop("empty", "a.jsonl:3")
-    assert report.sentence() == (
+    assert report.describe() == (
         "5,000 records: 1 dropped (empty; the first at a.jsonl:3), made of 2 pairs, a good answer and a bad one each, "
         "3 truncated to 64 tokens, 1,000 not drawn (data.max_samples), 4 left out by data.weights, "
         "5 with an earlier answer whose tokens would differ at inference, 12 with tools, "

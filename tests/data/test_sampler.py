@@ -20,7 +20,7 @@ def order(
 
 
 def flat(order: StepSampler, steps: range) -> list[list[list[int]]]:
-    return [order.micro_batches(s) for s in steps]
+    return [order.list_micro_batches(s) for s in steps]
 
 
 @pytest.mark.parametrize(("batch", "micro", "shuffle"), list(product([1, 4, 11, 20], [1, 3], [True, False])))
@@ -46,23 +46,23 @@ def test_stop_and_resume_at_every_step_of_three_epochs(processes: int) -> None:
 def test_ranks_share_each_step(batch: int, micro: int, processes: int) -> None:
     ranks = [order(batch, micro, processes, rank) for rank in range(processes)]
     for step in range(2 * ranks[0].steps_per_epoch):
-        cuts = [r.micro_batches(step) for r in ranks]
+        cuts = [r.list_micro_batches(step) for r in ranks]
         assert {len(c) for c in cuts} == {ranks[0].micro_batches_per_step}
         shared = sorted(n for c in cuts for cut in c for n in cut)
-        assert shared == sorted(map(int, ranks[0].rows_of(step)))
+        assert shared == sorted(map(int, ranks[0].list_rows(step)))
         assert len(set(shared)) == len(shared)
         assert all(len(cut) <= micro for c in cuts for cut in c)
 
 
 def test_empty_micro_batches_come_first() -> None:
     made = order(batch=4, micro=1)  # 11 rows: the third step has 3
-    cuts = made.micro_batches(2)
+    cuts = made.list_micro_batches(2)
     assert [len(c) for c in cuts] == [0, 1, 1, 1]
 
 
 def test_neighbours_in_length_share_a_micro_batch_and_meet_over_the_ranks() -> None:
     ranks = [order(batch=8, micro=2, processes=2, rank=r, shuffle=False) for r in (0, 1)]
-    lengths = [[[int(LENGTHS[n]) for n in cut] for cut in r.micro_batches(0)] for r in ranks]
+    lengths = [[[int(LENGTHS[n]) for n in cut] for cut in r.list_micro_batches(0)] for r in ranks]
     assert lengths == [[[5, 8], [33, 40]], [[12, 17], [64, 90]]]
 
 

@@ -98,7 +98,7 @@ def test_files_of_several_formats_are_mixed_and_named(write: Write) -> None:
     assert source.format == "alpaca, sharegpt"
     assert [(str(e.place).rpartition("/")[2], e.file) for e in examples(source)] == [("a.jsonl:1", 0), ("b.json:1", 1),
         ("c.csv:2", 2)]
-    assert found.words(source) == "3 records in 3 file(s), format alpaca, sharegpt; not read: n (in 1)"
+    assert found.describe(source) == "3 records in 3 file(s), format alpaca, sharegpt; not read: n (in 1)"
 
 
 REAL = {
@@ -152,12 +152,12 @@ def test_names_and_values_without_end_make_short_lines(tmp_path: Path) -> None:
     (tmp_path / "unread.jsonl").write_text(json.dumps({**good, big: 1}) + "\n" + json.dumps({**good, **many}) + "\n")
     source = build_source(File(path=[str(tmp_path / "unread.jsonl")]), stage="sft", seed=0)
     checked = source.check()
-    assert len(checked.words(source)) < 600
+    assert len(checked.describe(source)) < 600
     assert len(checked.unread) == 1001
     assert checked.unread["(other fields)"] == 2001
     report = DataReport("alpaca", [], unread_fields=dict(checked.unread))
-    assert "and 981 more" in report.sentence()
-    assert len(report.sentence()) < 600
+    assert "and 981 more" in report.describe()
+    assert len(report.describe()) < 600
     twice = f'{{"{big}": 1, "{big}": 2}}'
     for name, text in {"twice": twice, "strange": json.dumps({big: 1}), "many": json.dumps(many)}.items():
         (tmp_path / f"{name}.jsonl").write_text(text + "\n")

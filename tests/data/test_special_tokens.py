@@ -100,7 +100,7 @@ def test_it_is_said_in_the_report(mode: SpecialTokens, write: Write, tokenizer: 
         (said,) = report.written_otherwise
         assert said.startswith("with the text of a special token, encoded as ")
         assert report.written_otherwise[said] == 1
-        assert said in report.sentence()
+        assert said in report.describe()
 
 
 @pytest.mark.parametrize("mode", [*SpecialTokens])

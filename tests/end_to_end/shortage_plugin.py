@@ -8,7 +8,7 @@ from torch import Tensor
 from fulgurite.stage.causal_lm import LanguageStage
 
 SAID = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
-plain = LanguageStage.total_loss
+plain = LanguageStage.compute_total_loss
 
 
 def total_loss(self: LanguageStage, batch: dict[str, Any]) -> Tensor:
@@ -18,4 +18,4 @@ def total_loss(self: LanguageStage, batch: dict[str, Any]) -> Tensor:
     return plain(self, batch)
 
 
-LanguageStage.total_loss = total_loss  # type: ignore[method-assign]
+LanguageStage.compute_total_loss = total_loss  # type: ignore[method-assign]

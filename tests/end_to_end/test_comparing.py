@@ -30,10 +30,10 @@ from fulgurite.export.adapter import fresh_base
 from fulgurite.export.model import export_main
 from fulgurite.model.config import Hf
 from fulgurite.model.reward_head import add_reward_head, compute_rewards, get_head
-from fulgurite.plan.preflight import checked_source
+from fulgurite.plan.preflight import build_checked_source
 from fulgurite.run.load import load_named, load_run
 from fulgurite.serve.chat import chat_main
-from fulgurite.stage.preference_table import get_row, names
+from fulgurite.stage.preference_table import get_row, list_names
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # peft asks by the old name
 
@@ -81,7 +81,7 @@ def at_the_start(tmp_path_factory: pytest.TempPathFactory) -> float:
     return margin(tiny(folder / "run", *words))
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", list_names())
 def test_each_loss_raises_the_margin_on_held_out_pairs(name: str, words: Any, tmp_path: Path, at_the_start: float) -> None:
     more = [f"stage.loss={name}", "trainer.max_steps=10", "trainer.global_batch_size=8", "trainer.eval_every=5"]
     more += ["stage.tau=0.5"] if name == "discopop" else []  # at the paper's 0.05 it first goes the other way: see below
@@ -218,7 +218,7 @@ def test_a_reward_model_begins_from_a_run_and_no_model_that_talks_from_it(sft: P
     folder = tiny(tmp_path / "rm", *words("rm"), "model=hf", f"model.path={sft}", "trainer.global_batch_size=8")
     composed = compose([*words("dpo"), "model=hf", f"model.path={folder}"])
     with pytest.raises(ConfigError, match="is a reward model or classifier, which cannot speak; train it on with stage=rm"):
-        checked_source(composed)
+        build_checked_source(composed)
     with pytest.raises(ModelError, match="is a reward model or classifier, which cannot speak"):
         load_named(Hf(path=str(folder)), torch.float32)
     with pytest.raises(ModelError, match="is a reward model: it scores answers and cannot talk"):

@@ -21,13 +21,13 @@ from torch import nn
 from fulgurite.config.run import load_options
 from fulgurite.errors import ConfigError
 from fulgurite.explain import bytes_per_weight as sizes
-from fulgurite.explain.compatibility import GROUPS, names, pairs, refusal
+from fulgurite.explain.compatibility import GROUPS, find_refusal, list_names, list_pairs
 from fulgurite.export.model import export_main
 from fulgurite.optim.param_groups import find_hidden_matrices
 from fulgurite.train.experiment import Experiment
 
 load_options()
-HERE = [p for p in sizes.compute_types() if p != "fp16"]
+HERE = [p for p in sizes.list_compute_types() if p != "fp16"]
 """fp16 needs a GPU, see tests/precision."""
 SHARED = ("qmap1", "qmap2")
 """bitsandbytes' code tables: one of each for all parameters."""
@@ -35,17 +35,17 @@ SHARED = ("qmap1", "qmap2")
 
 def triples() -> list[tuple[str, str, str]]:
     found = []
-    for m, method in enumerate(names("method")):
-        for o, optim in enumerate(names("optim")):
-            if refusal(method=method, optim=optim) is None:
+    for m, method in enumerate(list_names("method")):
+        for o, optim in enumerate(list_names("optim")):
+            if find_refusal(method=method, optim=optim) is None:
                 order = [HERE[(m + o + k) % len(HERE)] for k in range(len(HERE))]
-                found.append((method, next(p for p in order if refusal(method=method, optim=optim, precision=p) is None), optim))
+                found.append((method, next(p for p in order if find_refusal(method=method, optim=optim, precision=p) is None), optim))
     return found
 
 
 def test_the_runs_below_cover_every_pair_that_is_not_refused() -> None:
     covered = {frozenset(pair) for t in triples() for pair in combinations(zip(GROUPS, t, strict=True), 2)}
-    every = [(frozenset(pair.items()), said) for pair, said in pairs()]
+    every = [(frozenset(pair.items()), said) for pair, said in list_pairs()]
     working = {pair for pair, said in every if said is None and ("precision", "fp16") not in pair}
     assert covered == working
     refused = [said for _, said in every if said is not None]
@@ -76,15 +76,15 @@ def count(trained: Experiment) -> None:
         if not parameter.requires_grad:
             state = getattr(parameter, "quant_state", None)
             if state is not None:
-                assert stored_bytes(parameter) == sizes.frozen(run.method, run.precision, tuple(state.shape)), name
+                assert stored_bytes(parameter) == sizes.count_frozen_bytes(run.method, run.precision, tuple(state.shape)), name
             else:
                 assert parameter.nbytes == parameter.numel() * sizes.WIDTH[run.precision.frozen], name
             continue
-        assert parameter.nbytes == parameter.numel() * sizes.weights(run.precision), name
+        assert parameter.nbytes == parameter.numel() * sizes.count_weight_bytes(run.precision), name
         if parameter.grad is not None:
-            assert parameter.grad.nbytes == parameter.numel() * sizes.gradients(run.precision), name
+            assert parameter.grad.nbytes == parameter.numel() * sizes.count_gradient_bytes(run.precision), name
         if optimizer.state.get(parameter):
-            declared = sizes.state(run.optim, run.precision, shape, id(parameter) in hidden)
+            declared = sizes.count_state_bytes(run.optim, run.precision, shape, id(parameter) in hidden)
             assert held(dict(optimizer.state[parameter])) == declared, name
     live = sum(isinstance(p, nn.Parameter) and bool(optimizer.state.get(p)) for p in stage.parameters())
     assert live > 0

@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from fulgurite.config.compose import compose
-from fulgurite.config.schema import options
+from fulgurite.config.schema import list_options
 from fulgurite.data.example import Message
 from fulgurite.data.sampler import StepSampler
 from fulgurite.errors import ConfigError, ModelError, RequestError, TrainingFailed
@@ -49,7 +49,7 @@ def gain(folder: Path) -> float:
 
 
 def test_the_stages_that_answer_are_two() -> None:
-    assert [n for n in options("stage") if n in ("grpo", "ppo")] == ["grpo", "ppo"]
+    assert [n for n in list_options("stage") if n in ("grpo", "ppo")] == ["grpo", "ppo"]
 
 
 # -- they learn: a random model writes 2.3 letters e in twelve tokens --------------------------------------------------
@@ -199,13 +199,13 @@ def test_a_step_is_the_gradient_by_hand_however_it_is_cut(tmp_path: Path, stage:
 def test_the_limits_bite_in_the_second_pass_as_the_formula_says(tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """clip_low, clip_high and value_clip, token by token in plain numbers."""
     objective: Any = {"grpo": Group, "ppo": Proximal}[stage]
-    inner, seen = objective.loss, []
+    inner, seen = objective.compute_loss, []
 
     def spy(self: Any, batch: dict[str, Any], new_BT: Tensor, values_BT: Tensor) -> tuple[Tensor, Tensor]:
         seen.append((batch, new_BT.detach(), values_BT.detach()))
         return inner(self, batch, new_BT, values_BT)  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(objective, "loss", spy)
+    monkeypatch.setattr(objective, "compute_loss", spy)
     words = [f"stage={stage}", *COUNT, "method=full", "optim.lr=5e-3", "trainer.max_steps=2",
         "stage.epochs_per_rollout=2"]
     words += ["stage.clip_low=0.01", "stage.clip_high=0.03", "trainer.micro_batch_size=64",
@@ -435,12 +435,12 @@ def test_each_epoch_answers_every_prompt_and_fills_up_its_last_rollout() -> None
     assert (order.steps_per_epoch, order.micro_batches_per_step, cuts.steps) == (18, 1, 6)
     assert isinstance(order, StepSampler)
     for epoch in (0, 1):
-        rollouts = [order.micro_batches(epoch * 18 + r * 6)[0] for r in range(3)]
-        assert all(order.micro_batches(epoch * 18 + r * 6 + s)[0] == rollouts[r] for r in range(3) for s in range(6))
+        rollouts = [order.list_micro_batches(epoch * 18 + r * 6)[0] for r in range(3)]
+        assert all(order.list_micro_batches(epoch * 18 + r * 6 + s)[0] == rollouts[r] for r in range(3) for s in range(6))
         flat = [n for rollout in rollouts for n in rollout]
         assert sorted(flat[:10]) == list(range(10))
         assert flat[10:] == flat[:2]
-    assert order.micro_batches(0) != order.micro_batches(18)
+    assert order.list_micro_batches(0) != order.list_micro_batches(18)
 
 
 def test_fewer_prompts_than_a_rollout_wants_are_answered_again(tmp_path: Path) -> None:

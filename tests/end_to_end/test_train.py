@@ -15,7 +15,7 @@ from tests.end_to_end.runs import losses, rows, tiny, weights
 
 from fulgurite.config.compose import compose
 from fulgurite.config.run import load_options
-from fulgurite.config.schema import build, options
+from fulgurite.config.schema import build, list_options
 from fulgurite.errors import CheckpointError, ConfigError, DataError, ModelError
 from fulgurite.run.folder import read_config
 
@@ -60,10 +60,10 @@ def test_dft_trains_and_is_another_loss(tmp_path: Path) -> None:
 
 def test_the_lists_above_are_all_there_is() -> None:
     load_options()
-    assert len(options("method")) == 9  # all of them train in tests/method
-    assert sorted(options("optim")) == sorted(RATES)
+    assert len(list_options("method")) == 9  # all of them train in tests/method
+    assert sorted(list_options("optim")) == sorted(RATES)
     assert len(RATES) == 12
-    assert len(options("scheduler")) == 10
+    assert len(list_options("scheduler")) == 10
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -86,11 +86,11 @@ def test_every_scheduler_trains_and_the_logged_rate_is_its_curve(tmp_path: Path,
     if name == "reduce_lr_on_plateau":
         assert rates[0] == pytest.approx(1e-3)
         return
-    from fulgurite.config.stored import rebuilt
+    from fulgurite.config.stored import rebuild_run
     from fulgurite.run.folder import read_config
     from fulgurite.scheduler.curves import build
 
-    curve = build(rebuilt(read_config(folder)).scheduler, total=6, lr=1e-3)
+    curve = build(rebuild_run(read_config(folder)).scheduler, total=6, lr=1e-3)
     assert rates == pytest.approx([1e-3 * curve(step) for step in range(6)])
 
 

@@ -14,10 +14,10 @@ from tests.end_to_end.runs import rows, tiny
 from tests.stage.test_preference import judged, pairs, written
 
 from fulgurite.config.compose import compose
-from fulgurite.config.stored import rebuilt
+from fulgurite.config.stored import rebuild_run
 from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.monitor import thresholds as limits
-from fulgurite.monitor.context import about
+from fulgurite.monitor.context import build_about
 from fulgurite.monitor.history import About
 from fulgurite.run.folder import read_config
 from fulgurite.run.listing import summarize_run
@@ -143,8 +143,8 @@ def test_a_diverged_run_that_was_let_go_on_does_not_end_as_done(tmp_path: Path, 
 def test_a_first_loss_above_chance_stops_the_run_unless_that_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fulgurite.stage.causal_lm import LanguageStage
 
-    plain = LanguageStage.total_loss
-    monkeypatch.setattr(LanguageStage, "total_loss", lambda self, batch: 1.5 * plain(self, batch))  # a model of another tokenizer
+    plain = LanguageStage.compute_total_loss
+    monkeypatch.setattr(LanguageStage, "compute_total_loss", lambda self, batch: 1.5 * plain(self, batch))  # a model of another tokenizer
     with pytest.raises(TrainingFailed, match=r"Step 1: The first loss is 9\.\d+, and a model that knows nothing has ln\(512\) = 6\.24"):
         tiny(tmp_path / "stopped")
     assert told(tmp_path / "stopped") == [(1, "step-zero")]
@@ -190,13 +190,13 @@ def test_a_resumed_run_says_what_an_uninterrupted_one_says(tmp_path: Path, capsy
 def test_a_config_of_before_the_watch_is_read(tmp_path: Path) -> None:
     kept = read_config(tiny(tmp_path, "monitor.ignore=[ties]"))
     assert kept["monitor"] == {"ignore": ["ties"]}
-    assert rebuilt(kept).monitor.ignore == ["ties"]
+    assert rebuild_run(kept).monitor.ignore == ["ties"]
     del kept["monitor"]
-    assert rebuilt(kept).monitor.ignore == []
+    assert rebuild_run(kept).monitor.ignore == []
 
 
 def test_the_rules_know_the_run(tmp_path: Path) -> None:
-    """What `about` reads from an assembled run, a preference run with a reference and one without."""
+    """What `build_about` reads from an assembled run, a preference run with a reference and one without."""
     found = {}
     for name, words in {"dpo": [], "simpo": ["stage.loss=simpo"], "sft": ["stage=sft", "data=guide", "method=full"]}.items():
         said = ["stage=dpo", *compared("dpo", tmp_path), *words, "model=tiny", "precision=fp32", "optim.lr=1e-3", "stage.prompts=[]"]
@@ -204,7 +204,7 @@ def test_the_rules_know_the_run(tmp_path: Path) -> None:
         said = [w for w in said if name != "sft" or not w.startswith(("data.path", "data.max_samples"))]
         composed = compose([*said, f"run_dir={tmp_path / name}", "trainer.max_steps=50", "trainer.global_batch_size=8"])
         made = Experiment(composed)
-        found[name] = about(made.config, 50, made.module, made.data.rows)
+        found[name] = build_about(made.config, 50, made.module, made.data.rows)
     assert found["dpo"] == About(
         "dpo", "sigmoid", True, 1e-3, 5, 50, 8, 1.0, False, 512, beta=0.1, paired=True, answer_tokens=found["dpo"].answer_tokens,
         max_new_tokens=64,

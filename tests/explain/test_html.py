@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from fulgurite.cli.explain import explain_main
-from fulgurite.config.schema import options
+from fulgurite.config.schema import list_options
 from fulgurite.errors import RequestError
 from fulgurite.explain import html as guide
-from fulgurite.explain.knob_index import everything
-from fulgurite.explain.pages import all_groups, options_of
-from fulgurite.explain.translations import LANGUAGES, spoken
-from fulgurite.stage.preference_table import names
+from fulgurite.explain.knob_index import list_every_knob
+from fulgurite.explain.pages import list_all_groups, list_choices
+from fulgurite.explain.translations import LANGUAGES, use_language
+from fulgurite.stage.preference_table import list_names
 
 VOID = {"meta", "input", "br", "line", "link", "path", "polyline"}
 
@@ -50,8 +50,8 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="module", params=LANGUAGES)
 def page(request: pytest.FixtureRequest) -> tuple[str, Reader]:
-    with spoken(request.param):
-        made = guide.page()
+    with use_language(request.param):
+        made = guide.build_page()
     return request.param, Reader(made)
 
 
@@ -60,26 +60,26 @@ def test_the_page_is_whole(page: tuple[str, Reader]) -> None:
     assert read.open == []
     assert len(read.ids) == len(set(read.ids))
     assert set(read.inside) <= set(read.ids)
-    assert {k.path for k in everything()} <= set(read.ids)
-    assert {f"{g}={n}" for g in all_groups() for n in options(g)} <= set(read.ids)
+    assert {k.path for k in list_every_knob()} <= set(read.ids)
+    assert {f"{g}={n}" for g in list_all_groups() for n in list_options(g)} <= set(read.ids)
 
 
 def test_nothing_is_loaded_from_anywhere(page: tuple[str, Reader]) -> None:
     language, read = page
     assert read.loaded == []
-    with spoken(language):
-        made = guide.page()
+    with use_language(language):
+        made = guide.build_page()
     assert "default-src 'none'" in made
     assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|import\(", made)
 
 
 def test_what_is_said_is_on_the_page(page: tuple[str, Reader]) -> None:
     language, read = page
-    assert all(name in read.text for g in all_groups() for name in options_of(g))
-    assert all(f"dpo: {loss}" in read.text for loss in names())
+    assert all(name in read.text for g in list_all_groups() for name in list_choices(g))
+    assert all(f"dpo: {loss}" in read.text for loss in list_names())
     if language == "en":
         told = " ".join(read.text.replace("`", "").split())
-        for knob in everything():
+        for knob in list_every_knob():
             for text in (knob.meaning, knob.raise_when, knob.lower_when, knob.memory, knob.time, knob.misread):
                 assert not text or "https://" in text or text.replace("`", "") in told, text
         assert "DPO is Direct Preference Optimization. It is not differential privacy" in told
@@ -89,10 +89,10 @@ def test_what_is_said_is_on_the_page(page: tuple[str, Reader]) -> None:
 
 
 def test_text_cannot_become_markup() -> None:
-    assert guide._rich("a < b & `x<y`, see https://arxiv.org/abs/1.") == (
+    assert guide._format_rich("a < b & `x<y`, see https://arxiv.org/abs/1.") == (
         'a &lt; b &amp; <code>x&lt;y</code>, see <a href="https://arxiv.org/abs/1">arxiv.org/abs/1.</a>'
     )
-    assert guide._named_links("TRL's table").startswith('<a href="https://huggingface.co/docs/trl">TRL</a>')
+    assert guide._link_names("TRL's table").startswith('<a href="https://huggingface.co/docs/trl">TRL</a>')
 
 
 def test_the_command_prints_the_page_and_nothing_but_the_page(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,24 +13,24 @@ from fulgurite.cli.explain import explain_main
 from fulgurite.config.resolve import fill_run
 from fulgurite.config.run import Facts
 from fulgurite.config.schema import Knob
-from fulgurite.explain import as_json
-from fulgurite.explain.knob_index import contexts, default_run, everything
-from fulgurite.explain.search import asked
+from fulgurite.explain import build_entries
+from fulgurite.explain.knob_index import build_default_run, list_contexts, list_every_knob
+from fulgurite.explain.search import parse_question
 
 KEYS = [
     "knob", "group", "option", "type", "default", "meaning", "source", "sure", "links", "advice", "raise_when", "lower_when", "leave",
     "interacts", "memory", "time", "misread", "bounds", "usual", "empty",
 ]
 RANGE = {"low", "high", "open_low", "open_high"}
-ENTRIES = as_json()
+ENTRIES = build_entries()
 
 
 def knobs_called(name: str) -> tuple[Knob, ...]:
-    return asked(name).knobs
+    return parse_question(name).knobs
 
 
 def test_one_entry_a_declaration() -> None:
-    assert len(ENTRIES) == len(everything())
+    assert len(ENTRIES) == len(list_every_knob())
     named = {(e["knob"], e["option"]) for e in ENTRIES}
     assert len(named) == len(ENTRIES)
 
@@ -60,15 +60,15 @@ def test_the_usual_rate_is_told_for_each_context() -> None:
 
 def test_each_option_is_put_into_its_own_context() -> None:
     adamw, sgd = (next(k for k in knobs_called("optim.lr") if k.option == name) for name in ("adamw", "sgd"))
-    ours = [c.derived.value for c in contexts(adamw) if c.derived]
-    theirs = [c.derived.value for c in contexts(sgd) if c.derived]
+    ours = [c.derived.value for c in list_contexts(adamw) if c.derived]
+    theirs = [c.derived.value for c in list_contexts(sgd) if c.derived]
     assert theirs == pytest.approx([100 * rate for rate in ours])  # SGD's factor in optim/rates.py
-    lora = {c.method for c in contexts(knobs_called("method.alpha")[0])}
+    lora = {c.method for c in list_contexts(knobs_called("method.alpha")[0])}
     assert lora == {"lora"}
 
 
 def test_the_default_run_is_filled_from_the_config_alone() -> None:
-    run, decisions = fill_run(default_run(), Facts())
+    run, decisions = fill_run(build_default_run(), Facts())
     assert run.optim.lr == next(found.value for found in decisions if found.parameter == "optim.lr")
     assert run.method.alpha == 128
     assert run.scheduler.warmup_steps is None  # needs the number of steps

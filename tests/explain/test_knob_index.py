@@ -7,21 +7,21 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from fulgurite.config.confidence import Sure, sure_of
+from fulgurite.config.confidence import Sure, grade_source
 from fulgurite.config.run import GROUPS
-from fulgurite.config.schema import Knob, Option, groups, knob, knobs_of
+from fulgurite.config.schema import Knob, Option, knob, list_groups, list_knobs
 from fulgurite.explain import knob_index as entries
-from fulgurite.explain.citations import ARXIV, PLACES, links
-from fulgurite.explain.search import asked
+from fulgurite.explain.citations import ARXIV, PLACES, find_links
+from fulgurite.explain.search import parse_question
 
-SHARED = entries.merged(entries.everything())
+SHARED = entries.merge_knobs(entries.list_every_knob())
 KNOBS = [pytest.param(s.knob, id=f"{s.knob.path}-{s.options[0]}") for s in SHARED]
-PATHS = {k.path for k in entries.everything()}
-OPTIONS = [pytest.param(cls, id=f"{group}={name}") for group, named in groups().items() for name, cls in named.items()]
+PATHS = {k.path for k in entries.list_every_knob()}
+OPTIONS = [pytest.param(cls, id=f"{group}={name}") for group, named in list_groups().items() for name, cls in named.items()]
 
 
 def one(name: str, option: str = "") -> Knob:
-    return next(k for k in asked(name).knobs if option in ("", k.option))
+    return next(k for k in parse_question(name).knobs if option in ("", k.option))
 
 
 @pytest.mark.parametrize("knob", KNOBS)
@@ -35,12 +35,12 @@ def test_a_knob_with_usual_values_says_when_to_move_it_or_why_not(knob: Knob) ->
 def test_every_source_says_how_sure_it_is(knob: Knob) -> None:
     assert isinstance(knob.sure, Sure), f"say it in the source's words, or by sure=: {knob.source}"
     if knob.sure in (Sure.verified, Sure.paper):
-        assert links(knob.source), f"name a paper, a project or an address: {knob.source}"
+        assert find_links(knob.source), f"name a paper, a project or an address: {knob.source}"
 
 
 @pytest.mark.parametrize("knob", KNOBS)
 def test_links_are_well_formed(knob: Knob) -> None:
-    for name, address in links(knob.source):
+    for name, address in find_links(knob.source):
         parts = urlsplit(address)
         assert name
         assert parts.scheme == "https"
@@ -72,16 +72,16 @@ def test_every_option_says_what_it_costs(cls: type[Option]) -> None:
 def test_names_that_sources_go_by_lead_somewhere() -> None:
     assert all(re.fullmatch(r"\d{4}\.\d{5}", number) for number in ARXIV.values())
     assert all(address.startswith("https://") for address in PLACES.values())
-    assert links("QLoRA 64, TRL's table") == [
+    assert find_links("QLoRA 64, TRL's table") == [
         ("QLoRA", "https://arxiv.org/abs/2305.14314"), ("TRL", "https://huggingface.co/docs/trl"),
     ]
     # an address that is spelled out is not looked into for names, and its full stop is not part of it
-    assert links("See https://huggingface.co/docs/trl/TRL.") == [
+    assert find_links("See https://huggingface.co/docs/trl/TRL.") == [
         ("huggingface.co/docs/trl/TRL", "https://huggingface.co/docs/trl/TRL"),
     ]
-    assert links("DPO, https://arxiv.org/abs/2305.18290: beta 0.1")[0][1] == "https://arxiv.org/abs/2305.18290"
-    assert links("Dr. GRPO 8") == [("Dr. GRPO", "https://arxiv.org/abs/2503.20783")]
-    assert links("Ours") == []
+    assert find_links("DPO, https://arxiv.org/abs/2305.18290: beta 0.1")[0][1] == "https://arxiv.org/abs/2305.18290"
+    assert find_links("Dr. GRPO 8") == [("Dr. GRPO", "https://arxiv.org/abs/2503.20783")]
+    assert find_links("Ours") == []
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_names_that_sources_go_by_lead_somewhere() -> None:
     ],
 )
 def test_a_source_says_in_words_how_sure_it_is(source: str, sure: Sure | None) -> None:
-    assert sure_of(source) is sure
+    assert grade_source(source) is sure
 
 
 def test_what_is_given_counts_before_the_source_s_words() -> None:
@@ -112,7 +112,7 @@ def test_what_is_given_counts_before_the_source_s_words() -> None:
     ],
 )
 def test_what_is_popularly_misread_is_said(group: str, name: str, words: str) -> None:
-    assert words in groups()[group][name].misread
+    assert words in list_groups()[group][name].misread
 
 
 def test_the_logged_norm_is_the_one_before_clipping() -> None:
@@ -126,4 +126,4 @@ def test_every_training_knob_of_a_number_has_been_thought_of() -> None:
     assert len(numeric) > 85
     assert sum(bool(k.interacts) for k in numeric) > 60
     assert sum(bool(k.memory or k.time) for k in numeric) > 30
-    assert all(k.raise_when or k.leave for cls in groups()["optim"].values() for k in knobs_of(cls) if k.usual is not None)
+    assert all(k.raise_when or k.leave for cls in list_groups()["optim"].values() for k in list_knobs(cls) if k.usual is not None)

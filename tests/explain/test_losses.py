@@ -10,11 +10,11 @@ import torch
 
 from fulgurite.cli.explain import explain_main
 from fulgurite.errors import ConfigError
-from fulgurite.explain.curves import _short, loss_plot, loss_svg, schedule_svg, svg
-from fulgurite.explain.losses import LEVEL, course, span, value
+from fulgurite.explain.curves import _shorten, draw_curve, draw_loss, draw_schedule, plot_loss
+from fulgurite.explain.losses import LEVEL, compute_course, compute_span, compute_value
 from fulgurite.loss import preference
 from fulgurite.scheduler.config import Cosine
-from fulgurite.stage.preference_table import get_row, names
+from fulgurite.stage.preference_table import get_row, list_names
 
 MARGINS = torch.linspace(-3, 3, 61, dtype=torch.float64)
 Tensors = Callable[[torch.Tensor, torch.Tensor, float, float, float, float], torch.Tensor]
@@ -36,63 +36,63 @@ def on_tensors(loss: str, margin: torch.Tensor, beta: float, smoothing: float, g
     return getattr(preference, loss)(chosen, rejected, beta)
 
 
-@pytest.mark.parametrize("loss", names())
+@pytest.mark.parametrize("loss", list_names())
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_plain_arithmetic_is_the_loss_that_trains(loss: str, scale: float) -> None:
     found = get_row(loss)
     beta, gamma, tau = scale * found.beta, (found.gamma_share or 0) * scale * found.beta, found.tau or 0.05
     smoothing = (found.smoothing or 0.0) if scale == 1 or found.smoothing is None else 0.2
-    margins = MARGINS * span(loss, beta) / 3
+    margins = MARGINS * compute_span(loss, beta) / 3
     expected = on_tensors(loss, margins, beta, smoothing, gamma, tau)
-    ours = torch.tensor([value(loss, x, beta, smoothing, gamma, tau) for x in margins.tolist()], dtype=torch.float64)
+    ours = torch.tensor([compute_value(loss, x, beta, smoothing, gamma, tau) for x in margins.tolist()], dtype=torch.float64)
     torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_curves_stand_where_papers_say() -> None:
-    assert value("sigmoid", 0.0, 0.1) == pytest.approx(math.log(2))
-    assert value("hinge", 20.0, 0.05) == 0  # nothing is left at a margin of 1 / beta
-    margins, values = course("ipo", 2001)
+    assert compute_value("sigmoid", 0.0, 0.1) == pytest.approx(math.log(2))
+    assert compute_value("hinge", 20.0, 0.05) == 0  # nothing is left at a margin of 1 / beta
+    margins, values = compute_course("ipo", 2001)
     assert margins[values.index(min(values))] == pytest.approx(5)  # 1 / (2 · beta)
-    assert course("sigmoid", beta=1.0)[0][-1] == 4
+    assert compute_course("sigmoid", beta=1.0)[0][-1] == 4
 
 
 def test_the_course_takes_what_the_loss_has_by_itself() -> None:
-    margins, values = course("simpo", 3)
+    margins, values = compute_course("simpo", 3)
     assert margins[1] == 0
     assert values[1] == pytest.approx(math.log1p(math.e))  # gamma is half of beta = 2
-    assert course("simpo", 3, gamma=0.0)[1][1] == pytest.approx(math.log(2))
+    assert compute_course("simpo", 3, gamma=0.0)[1][1] == pytest.approx(math.log(2))
 
 
-@pytest.mark.parametrize("loss", names())
+@pytest.mark.parametrize("loss", list_names())
 def test_every_loss_is_drawn(loss: str) -> None:
-    drawn = loss_plot(loss, {})
+    drawn = plot_loss(loss, {})
     assert max(map(len, drawn.splitlines())) <= 80
     assert drawn.startswith(f"stage.loss={loss} stage.{get_row(loss).weight}={get_row(loss).beta:g}: ")
     assert ("rises by half" in " ".join(drawn.split())) == get_row(loss).two_sided
     assert ("a token" in " ".join(drawn.split())) == get_row(loss).averaged
-    picture = loss_svg(loss)
+    picture = draw_loss(loss)
     assert picture.count("<polyline") == picture.count('class="zero"') == 1
     assert "nan" not in picture
 
 
 def test_a_picture_has_its_values_from_top_to_bottom() -> None:
-    picture = svg([0.0, 1.0], "0", "", "9", "A & B")
+    picture = draw_curve([0.0, 1.0], "0", "", "9", "A & B")
     assert 'points="0.0,130.0 260.0,0.0"' in picture
     assert "A &amp; B" in picture
-    assert schedule_svg(Cosine).count(",") > 200
+    assert draw_schedule(Cosine).count(",") > 200
 
 
 @pytest.mark.parametrize(
     ("x", "words"), [(0.0, "0"), (0.1354, "0.135"), (2000.0, "2000"), (8.47e-4, "8.47e-4"), (4.5e6, "4.5e6"), (-40.0, "-40")]
 )
 def test_numbers_beside_a_picture_are_short(x: float, words: str) -> None:
-    assert _short(x) == words
+    assert _shorten(x) == words
 
 
 def test_the_command_draws_one_loss_or_all(capsys: pytest.CaptureFixture[str]) -> None:
     explain_main(["stage=dpo", "--plot", "--lang", "en"])
     out = capsys.readouterr().out
-    assert all(f"stage.loss={loss} " in out for loss in names())
+    assert all(f"stage.loss={loss} " in out for loss in list_names())
     explain_main(["stage=dpo", "stage.loss=ipo", "stage.beta=0.5", "--plot", "--lang", "en"])
     out = capsys.readouterr().out
     assert out.startswith("stage.loss=ipo stage.beta=0.5: ")

@@ -9,33 +9,33 @@ import pytest
 
 from fulgurite.cli.explain import explain_main
 from fulgurite.config.schema import Range
-from fulgurite.explain import as_json, group_page, knob_page, option_page, overview, translate, translations
+from fulgurite.explain import build_entries, build_group_page, build_knob_page, build_option_page, build_overview, translate, translations
 from fulgurite.explain import html as guide
-from fulgurite.explain.curves import loss_plot
-from fulgurite.explain.knob_index import everything
-from fulgurite.explain.layout import kind_words, usual_words, value_words
-from fulgurite.explain.pages import all_groups, options_of
+from fulgurite.explain.curves import plot_loss
+from fulgurite.explain.knob_index import list_every_knob
+from fulgurite.explain.layout import format_kind, format_usual, format_value
+from fulgurite.explain.pages import list_all_groups, list_choices
 from fulgurite.explain.search import search
-from fulgurite.explain.translations import catalogue, digest, from_locale, spoken, told
-from fulgurite.stage.preference_table import names
+from fulgurite.explain.translations import compute_digest, detect_language, load_catalogue, translate_text, use_language
+from fulgurite.stage.preference_table import list_names
 from fulgurite.text.layout import count_cells, pad, wrap, wrap_paragraph
 
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 NAMES = re.compile(r"https?://[^\s,;:)]+|`[^`]+`|\b[a-z]+=[a-z_0-9]+\b|\b[a-z]+(?:\.[a-z_]+)+\b|\b[a-z]+_[a-z_]+\b|\{\w+\}")
-TEXTS = [pytest.param(t, id=f"{t[0]}-{t[1]}-{digest(t[2])}") for t in dict.fromkeys(translate.expected()) if t[2]]
+TEXTS = [pytest.param(t, id=f"{t[0]}-{t[1]}-{compute_digest(t[2])}") for t in dict.fromkeys(translate.list_expected()) if t[2]]
 
 
 def test_every_text_is_translated_and_none_is_stale() -> None:
     """`python -m fulgurite.explain.translate --stale` prints them."""
-    assert translate.missing("zh") == []
-    assert translate.stale("zh") == []
+    assert translate.list_missing("zh") == []
+    assert translate.list_stale("zh") == []
 
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_translation_keeps_names_addresses_and_gaps(text: translate.Text) -> None:
     place, field, english = text
-    with spoken("zh"):
-        chinese = told(place, field, english)
+    with use_language("zh"):
+        chinese = translate_text(place, field, english)
     assert CHINESE.search(chinese) or english == chinese == "0.1"
     lost = [name for name in NAMES.findall(english) if name.rstrip(".") not in chinese]
     assert not lost, chinese
@@ -45,19 +45,20 @@ def test_a_translation_keeps_names_addresses_and_gaps(text: translate.Text) -> N
 
 def test_no_page_falls_back_to_english() -> None:
     translations.missed.clear()
-    with spoken("zh"):
-        pages = [overview(), *(group_page(g) for g in all_groups()), *(option_page(g, n) for g in all_groups() for n in options_of(g))]
-        pages += [knob_page([k for k in everything() if k.path == path]) for path in {k.path for k in everything()}]
-        pages += [loss_plot(loss, {}) for loss in names()]
-        pages += [guide.page(), search("学习率")]
-        as_json()
+    with use_language("zh"):
+        pages = [build_overview(), *(build_group_page(g) for g in list_all_groups())]
+        pages += [build_option_page(g, n) for g in list_all_groups() for n in list_choices(g)]
+        pages += [build_knob_page([k for k in list_every_knob() if k.path == path]) for path in {k.path for k in list_every_knob()}]
+        pages += [plot_loss(loss, {}) for loss in list_names()]
+        pages += [guide.build_page(), search("学习率")]
+        build_entries()
     assert translations.missed == set()
     assert all(CHINESE.search(page) for page in pages)
 
 
 def test_lines_of_chinese_fit_the_terminal() -> None:
-    with spoken("zh"):
-        lines = [line for g in all_groups() for line in group_page(g).splitlines() if CHINESE.search(line)]
+    with use_language("zh"):
+        lines = [line for g in list_all_groups() for line in build_group_page(g).splitlines() if CHINESE.search(line)]
     # a closing mark may stand in the margin, as Chinese typesetting has it, and two of them may meet
     assert max(map(count_cells, lines)) <= 84
     assert not [line for line in lines if line.strip()[0] in "，。；：、）"]
@@ -69,23 +70,23 @@ def test_wrapping_counts_two_columns_a_character() -> None:
     assert wrap("学习率很重要", 6, "", "") == "学习率\n很重要"
     assert wrap("学习率，很重要", 6, "", "") == "学习率，\n很重要"
     assert wrap("取 optim.lr 的值", 10, "", " ") == "取\n optim.lr\n 的值"
-    with spoken("zh"):
+    with use_language("zh"):
         assert wrap_paragraph("plain words here", 12) == "plain words\nhere"
 
 
 def test_values_and_ranges_have_their_own_order_of_words() -> None:
-    with spoken("zh"):
-        assert usual_words(Range(1e-5, 1e-3)) == "1e-5 至 1e-3"
-        assert usual_words(Range(0, 1, open_low=True, open_high=True)) == "0 至 1（不含 0 和 1）"
-        assert usual_words(Range(low=1)) == "至少 1"
-        assert usual_words(Range(low=0, open_low=True)) == "大于 0"
-        assert usual_words(Range(high=3)) == "至多 3"
-        assert usual_words(Range(high=3, open_high=True)) == "小于 3"
-        assert usual_words(Range()) == "任意数值"
-        assert usual_words((8, 16)) == "8 或 16"
-        assert value_words(None) == "空"
-        assert kind_words("list of one of a, b") == "列表，元素为 取其一： a, b"
-    assert value_words(None) == "empty"
+    with use_language("zh"):
+        assert format_usual(Range(1e-5, 1e-3)) == "1e-5 至 1e-3"
+        assert format_usual(Range(0, 1, open_low=True, open_high=True)) == "0 至 1（不含 0 和 1）"
+        assert format_usual(Range(low=1)) == "至少 1"
+        assert format_usual(Range(low=0, open_low=True)) == "大于 0"
+        assert format_usual(Range(high=3)) == "至多 3"
+        assert format_usual(Range(high=3, open_high=True)) == "小于 3"
+        assert format_usual(Range()) == "任意数值"
+        assert format_usual((8, 16)) == "8 或 16"
+        assert format_value(None) == "空"
+        assert format_kind("list of one of a, b") == "列表，元素为 取其一： a, b"
+    assert format_value(None) == "empty"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_values_and_ranges_have_their_own_order_of_words() -> None:
     ],
 )
 def test_the_language_is_the_terminal_s(environment: dict[str, str], language: str) -> None:
-    assert from_locale(environment) == language
+    assert detect_language(environment) == language
 
 
 def test_the_command_speaks_as_it_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,11 +115,11 @@ def test_the_command_speaks_as_it_is_told(monkeypatch: pytest.MonkeyPatch, capsy
     assert entry["knob"] == "method.rank"
     assert entry["meaning"].startswith("附加矩阵")
     assert CHINESE.search(entry["interacts"]["method.alpha"])
-    assert translations.current() == "en"
+    assert translations.get_language() == "en"
 
 
 def test_both_languages_are_searched() -> None:
-    with spoken("zh"):
+    with use_language("zh"):
         assert "scheduler.warmup_ratio" in search("预热")
         assert "scheduler.warmup_ratio" in search("warmup")
 
@@ -126,20 +127,20 @@ def test_both_languages_are_searched() -> None:
 def test_a_changed_text_is_missed_and_its_old_entry_stale(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    held = {"seed": {"meaning": {digest("Old words."): "旧话。"}}}
-    monkeypatch.setattr(translate, "catalogue", lambda language: held)
-    monkeypatch.setattr(translate, "expected", lambda: iter([("seed", "meaning", "New words.")]))
-    assert translate.missing("zh") == [("seed", "meaning", "New words.")]
-    assert translate.stale("zh") == [("seed", "meaning", digest("Old words."))]
+    held = {"seed": {"meaning": {compute_digest("Old words."): "旧话。"}}}
+    monkeypatch.setattr(translate, "load_catalogue", lambda language: held)
+    monkeypatch.setattr(translate, "list_expected", lambda: iter([("seed", "meaning", "New words.")]))
+    assert translate.list_missing("zh") == [("seed", "meaning", "New words.")]
+    assert translate.list_stale("zh") == [("seed", "meaning", compute_digest("Old words."))]
     assert translate.main(["--stale"]) == 1
     out = capsys.readouterr().out
-    assert f"zh: missing  seed · meaning · {digest('New words.')}  New words." in out
-    assert f"zh: stale    seed · meaning · {digest('Old words.')}" in out
+    assert f"zh: missing  seed · meaning · {compute_digest('New words.')}  New words." in out
+    assert f"zh: stale    seed · meaning · {compute_digest('Old words.')}" in out
 
 
 def test_an_unknown_text_is_told_in_english() -> None:
-    with spoken("zh"):
-        assert told("seed", "meaning", "Never said.") == "Never said."
+    with use_language("zh"):
+        assert translate_text("seed", "meaning", "Never said.") == "Never said."
     assert translations.missed == {("seed", "meaning", "Never said.")}
     translations.missed.clear()
-    assert all(isinstance(text, str) for fields in catalogue("zh").values() for texts in fields.values() for text in texts.values())
+    assert all(isinstance(text, str) for fields in load_catalogue("zh").values() for texts in fields.values() for text in texts.values())

@@ -75,7 +75,7 @@ def read(path: Path, stage: str) -> str:
     source = build_source(config, stage=stage, seed=0)
     checked = source.check()
     assert all(len(str(bad)) < 3000 for bad in checked.bad), "a bad record is told in a long line"
-    assert len(checked.words(source)) < 3000, "what was found is told in a long line"
+    assert len(checked.describe(source)) < 3000, "what was found is told in a long line"
     cache = path.parent / "cache"
     try:
         tokenize_source(source, tokenizer(), load_template(None, tokenizer()), config, cache)
@@ -248,13 +248,13 @@ def composed() -> Any:
 def begin(folder: Path, loads: bool) -> str:
     """What `plan` and `train` do with a model: its size, its shape without weights, then the loaded model with its method."""
     from fulgurite.data.template import load_template
-    from fulgurite.plan.meta_model import outlined
+    from fulgurite.plan.meta_model import outline_model
     from fulgurite.run.load import apply_method, load_start
 
     run, dtypes = composed()
     run = replace(run, model=replace(run.model, path=str(folder)))
     run.model.billions()
-    found, _ = outlined(run, dtypes)
+    found, _ = outline_model(run, dtypes)
     load_template(None, found.tokenizer)
     if loads:
         apply_method(run, load_start(run, dtypes), dtypes)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fulgurite.loss import preference as p
-from fulgurite.stage.preference_table import names
+from fulgurite.stage.preference_table import list_names
 
 C, R, BETA = 1.5, -0.5, 0.2  # log ratios of one pair; the scaled margin is 0.2 · 2 = 0.4
 
@@ -59,13 +59,13 @@ def ours(name: str) -> Tensor:
     }[name]()
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", list_names())
 def test_by_hand(name: str) -> None:
     assert float(ours(name)) == pytest.approx(by_hand(name), rel=1e-12)
 
 
 def test_there_are_fifteen() -> None:
-    assert len(names()) == 15
+    assert len(list_names()) == 15
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "aot", "cpo"])

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from fulgurite.config.compose import compose
 from fulgurite.config.run import load_options
-from fulgurite.config.schema import build, options
+from fulgurite.config.schema import build, list_options
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.export.model import export_main, load_run
 from fulgurite.plan.preflight import refuse_impossible
@@ -58,7 +58,7 @@ def test_every_method_and_preset_is_in_this_file() -> None:
     load_options()
     presets = {p.stem for p in Path("conf/method").glob("*.yaml")}
     assert set(METHODS) == presets
-    assert len(options("method")) == 9
+    assert len(list_options("method")) == 9
     assert len(METHODS) == 13
 
 

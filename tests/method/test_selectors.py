@@ -13,7 +13,7 @@ from fulgurite.method.adapters import linear_targets, read_by_weight
 from fulgurite.model.load import Loaded
 from fulgurite.model.quiet import silence
 from fulgurite.model.twin import shrunk
-from fulgurite.plan.meta_model import without_adapter
+from fulgurite.plan.meta_model import count_without_adapter
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.load import apply_method
 
@@ -44,7 +44,7 @@ def test_what_a_kernel_reads_by_itself_is_left_out_and_counted() -> None:
     model = model_of("mamba")
     assert {name.rpartition(".")[2] for name in read_by_weight(model)} == {"out_proj", "dt_proj"}
     assert linear_targets(model, None) == ["in_proj", "x_proj"]
-    assert {"mixer.out_proj", "mixer.dt_proj"} <= without_adapter(adapted("mamba")).keys()
+    assert {"mixer.out_proj", "mixer.dt_proj"} <= count_without_adapter(adapted("mamba")).keys()
     assert read_by_weight(model_of("qwen3_next")) == []
 
 
@@ -56,9 +56,9 @@ def test_a_router_that_returns_more_than_a_product_is_no_target() -> None:
 @pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe", "gpt_oss", "llama4_text"])
 def test_experts_of_one_tensor_are_adapted_or_counted_as_left_out(kind: str) -> None:
     experts = {"experts.gate_up_proj", "experts.down_proj"}
-    assert not experts & without_adapter(adapted(kind)).keys()
-    assert experts <= without_adapter(adapted(kind, "method.dropout=0.1")).keys()
-    assert without_adapter(adapted("llama")) == {}
+    assert not experts & count_without_adapter(adapted(kind)).keys()
+    assert experts <= count_without_adapter(adapted(kind, "method.dropout=0.1")).keys()
+    assert count_without_adapter(adapted("llama")) == {}
 
 
 @pytest.mark.parametrize("word", ["all", "all-linear"])

@@ -25,7 +25,7 @@ from fulgurite.config.schema import build
 from fulgurite.errors import ModelError
 from fulgurite.model.config import Hf
 from fulgurite.model.reward_head import check_head, compute_rewards, get_head
-from fulgurite.plan.meta_model import outlined
+from fulgurite.plan.meta_model import outline_model
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.input_hashes import hash_inputs
 from fulgurite.run.load import load_named, load_start
@@ -99,14 +99,14 @@ def test_other_architectures_are_read_with_their_heads(config: Any, folder: Path
     run = run_of(tmp_path / "other")
     dtypes = settle(run.precision, "cpu")
     torch.testing.assert_close(ours(load_start(run, dtypes).model), theirs(made), rtol=1e-5, atol=1e-6)
-    assert outlined(run, dtypes)[1].parameters == sum(p.numel() for p in made.parameters())
+    assert outline_model(run, dtypes)[1].parameters == sum(p.numel() for p in made.parameters())
 
 
 def refused(folder: Path, said: str, *words: str) -> None:
     """Loading and plan refuse the folder alike."""
     run = run_of(folder, *words)
     dtypes = settle(run.precision, "cpu")
-    for ask in (load_start, outlined):
+    for ask in (load_start, outline_model):
         with pytest.raises(ModelError, match=said) as caught:
             ask(run, dtypes)
         assert "\n" not in str(caught.value)
@@ -157,7 +157,7 @@ def test_a_head_that_is_not_one_linear_layer_is_refused(saved: Path) -> None:
 
 def test_other_stages_refuse_it_with_the_remedy(folder: Path) -> None:
     run = compose(["stage=sft", "model=hf", f"model.path={folder}"]).run
-    for ask in (load_start, outlined):
+    for ask in (load_start, outline_model):
         with pytest.raises(ModelError, match=r"is a reward model or classifier, which cannot speak; .*stage=rm, .*stage\.reward="):
             ask(run, settle(run.precision, "cpu"))
 
@@ -186,7 +186,7 @@ def test_an_adapter_with_its_head_is_merged_with_it(folder: Path, tmp_path: Path
     expected = AutoPeftModelForSequenceClassification.from_pretrained(place, num_labels=1)
     run = run_of(place)
     torch.testing.assert_close(ours(load_start(run, settle(run.precision, "cpu")).model), theirs(expected), rtol=1e-5, atol=1e-5)
-    assert outlined(run, settle(run.precision, "cpu"))[1].trained > 0
+    assert outline_model(run, settle(run.precision, "cpu"))[1].trained > 0
     with pytest.raises(ModelError, match="which cannot speak; train it on with stage=rm"):
         load_named(Hf(path=str(place)), torch.float32)
     before = hash_inputs(run)

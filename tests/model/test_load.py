@@ -32,7 +32,7 @@ from fulgurite.model import generation_config as generation
 from fulgurite.model import smollm2
 from fulgurite.model.load import Loaded
 from fulgurite.model.probe import plain_head
-from fulgurite.plan.meta_model import outlined
+from fulgurite.plan.meta_model import outline_model
 from fulgurite.precision.policy import build as settle
 
 
@@ -285,10 +285,10 @@ def test_attention_falls_back_to_eager_where_there_is_no_other(gemma2: Path, fol
     found = made("model=hf", f"model.path={gemma2}")
     assert (found.attention, found.model.config._attn_implementation) == ("eager", "eager")
     run = compose(["model=hf", f"model.path={gemma2}"]).run
-    facts = outlined(run, settle(run.precision, "cpu"))[1]
+    facts = outline_model(run, settle(run.precision, "cpu"))[1]
     assert facts.attention == "eager"
     run = compose(["model=hf", f"model.path={folder}"]).run
-    assert outlined(run, settle(run.precision, "cpu"))[1].attention == "sdpa"
+    assert outline_model(run, settle(run.precision, "cpu"))[1].attention == "sdpa"
 
 
 def test_padding_without_a_row_is_replaced_and_said(folder: Path) -> None:
@@ -303,7 +303,7 @@ def test_padding_without_a_row_is_replaced_and_said(folder: Path) -> None:
         "pads in its place."
     ]
     run = compose(["model=hf", f"model.path={folder}"]).run
-    assert outlined(run, settle(run.precision, "cpu"))[1].notes == found.notes
+    assert outline_model(run, settle(run.precision, "cpu"))[1].notes == found.notes
 
 
 def test_a_token_of_the_tokenizer_without_a_row_can_be_given_one(folder: Path) -> None:
@@ -328,7 +328,7 @@ def test_learned_positions_bound_the_length_also_before_weights_are_loaded(folde
     RobertaForCausalLM(shape).save_pretrained(tmp_path / "r")
     AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "r")
     run = compose(["model=hf", f"model.path={tmp_path / 'r'}"]).run
-    assert outlined(run, settle(run.precision, "cpu"))[0].length == 64
+    assert outline_model(run, settle(run.precision, "cpu"))[0].length == 64
 
 
 @pytest.mark.parametrize("fields", [{"max_new_tokens": "x"}, {"cache_implementation": "nope"}, {"watermarking_config": {"a": 1}}])

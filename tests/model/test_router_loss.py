@@ -28,7 +28,7 @@ from fulgurite.config.schema import build
 from fulgurite.errors import ConfigError
 from fulgurite.loss.language import IGNORE
 from fulgurite.model.router_loss import build_router, own_coefficient, refuse_without_router
-from fulgurite.plan.meta_model import outlined
+from fulgurite.plan.meta_model import outline_model
 from fulgurite.precision.policy import build as settle
 
 SMALL: dict[str, Any] = {
@@ -104,7 +104,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_models_own_forward(name: str
     expected = theirs(model, batch)
     expected.loss.backward()
     wanted = gradients(model)
-    ours = stage.total_loss(batch) / stage.loss_units(batch)
+    ours = stage.compute_total_loss(batch) / stage.loss_units(batch)
     ours.backward()
     torch.testing.assert_close(ours, expected.loss, rtol=1e-5, atol=1e-5)
     assert stage.reduce_metrics()["router_aux_loss"] == pytest.approx(float(expected.aux_loss.detach()), rel=1e-5)
@@ -113,7 +113,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_models_own_forward(name: str
         torch.testing.assert_close(found[key], gradient, rtol=1e-4, atol=1e-6, msg=key)
 
     plain = stage_of(model, "stage.router_aux_loss_coef=0")
-    (plain.total_loss(batch) / plain.loss_units(batch)).backward()
+    (plain.compute_total_loss(batch) / plain.loss_units(batch)).backward()
     without = gradients(model)
     routers = [key for key in without if "router" in key or key.endswith(".gate.weight")]
     assert routers
@@ -126,7 +126,7 @@ def test_layers_computed_twice_have_the_same_gradient() -> None:
     found = []
     for words in ([], ["trainer.gradient_checkpointing=true"]):
         model = made(EXPERTS["mixtral"])
-        stage_of(model, f"stage.router_aux_loss_coef={COEFFICIENT}", *words).total_loss(batch).backward()
+        stage_of(model, f"stage.router_aux_loss_coef={COEFFICIENT}", *words).compute_total_loss(batch).backward()
         found.append(gradients(model))
     for key, gradient in found[0].items():
         torch.testing.assert_close(found[1][key], gradient, rtol=1e-4, atol=1e-5, msg=key)
@@ -136,7 +136,7 @@ def test_micro_batches_count_by_their_targets() -> None:
     stage = stage_of(made(EXPERTS["mixtral"]), f"stage.router_aux_loss_coef={COEFFICIENT}")
     plain = stage_of(stage.model, "stage.router_aux_loss_coef=0")
     parts = [batch_of([24]), batch_of([13], 2)]
-    alone = [float((stage.total_loss(b) - plain.total_loss(b)).detach()) / stage.loss_units(b) / COEFFICIENT for b in parts]
+    alone = [float((stage.compute_total_loss(b) - plain.compute_total_loss(b)).detach()) / stage.loss_units(b) / COEFFICIENT for b in parts]
     shares = [stage.loss_units(b) for b in parts]
     expected = sum(a * n for a, n in zip(alone, shares, strict=True)) / sum(shares)
     assert alone[0] != pytest.approx(alone[1], rel=1e-3)
@@ -147,7 +147,7 @@ def test_micro_batches_count_by_their_targets() -> None:
 def test_the_validation_loss_is_without_it() -> None:
     batch, model = batch_of([24]), made(EXPERTS["mixtral"])
     with_it, without = (stage_of(model, f"stage.router_aux_loss_coef={value}").eval() for value in (COEFFICIENT, 0))
-    assert torch.equal(with_it.total_loss(batch), without.total_loss(batch))
+    assert torch.equal(with_it.compute_total_loss(batch), without.compute_total_loss(batch))
 
 
 def test_left_empty_it_is_what_transformers_adds_by_itself() -> None:
@@ -157,7 +157,7 @@ def test_left_empty_it_is_what_transformers_adds_by_itself() -> None:
     asking = made(MixtralConfig(**SMALL, num_local_experts=4, router_aux_loss_coef=0.3, output_router_logits=True))
     stage = stage_of(asking)
     assert (own_coefficient(asking), stage.router.coefficient) == (0.3, 0.3)
-    torch.testing.assert_close(stage.total_loss(batch) / stage.loss_units(batch), theirs(asking, batch).loss, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(stage.compute_total_loss(batch) / stage.loss_units(batch), theirs(asking, batch).loss, rtol=1e-5, atol=1e-5)
     assert stage_of(asking, "stage.router_aux_loss_coef=0").router is None
 
 
@@ -170,7 +170,7 @@ def test_a_model_without_a_router_is_refused_in_one_sentence(tmp_path: Path) -> 
             ask(llama, 0.01)
     run = compose(["stage=pt", "model=tiny", "method=full", "precision=fp32", "stage.router_aux_loss_coef=0.01"]).run
     with pytest.raises(ConfigError, match="no balance loss of a router for LlamaForCausalLM"):
-        outlined(run, settle(run.precision, "cpu"))
+        outline_model(run, settle(run.precision, "cpu"))
 
 
 def test_a_mixture_whose_layers_are_all_dense_is_refused() -> None:
@@ -183,7 +183,7 @@ def test_other_stages_and_privacy_refuse_it() -> None:
     with pytest.raises(ConfigError, match="router_aux_loss_coef"):
         compose(["stage=dpo", "stage.router_aux_loss_coef=0.01"])
     run = compose(["stage=sft", "privacy=dp_sgd", "stage.router_aux_loss_coef=0.01"]).run
-    assert "which privacy keeps apart" in str(run.stage.refusal(run))
+    assert "which privacy keeps apart" in str(run.stage.find_refusal(run))
 
 
 def test_a_run_of_lora_trains_with_it_and_logs_it(tmp_path: Path) -> None:

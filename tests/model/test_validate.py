@@ -18,7 +18,7 @@ from fulgurite.files.json import MOST_DEPTH, count_depth, read_json
 from fulgurite.model import validate
 from fulgurite.model.config import Hf
 from fulgurite.model.validate import adapter_base, check_folder, check_sizes
-from fulgurite.plan.meta_model import outlined
+from fulgurite.plan.meta_model import outline_model
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.load import load_start, read_adapter_base
 
@@ -53,7 +53,7 @@ def spoil(sound: Path, tmp_path: Path) -> Spoil:
 def refusal(folder: Path) -> str:
     """What `plan` and `train` say of a folder: both refuse it, in one bounded line."""
     said = []
-    for function in (outlined, load_start):
+    for function in (outline_model, load_start):
         run = compose(["model=hf", f"model.path={folder}", "precision=fp32", "method.rank=2"]).run
         dtypes = settle(run.precision, "cpu")
         with pytest.raises(ModelError) as caught:
@@ -187,7 +187,7 @@ def test_an_adapter_on_itself_and_a_ring_of_adapters(tmp_path: Path) -> None:
 
 def compose_and_outline(folder: Path) -> None:
     run = compose(["model=hf", f"model.path={folder}", "precision=fp32"]).run
-    outlined(run, settle(run.precision, "cpu"))
+    outline_model(run, settle(run.precision, "cpu"))
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def find_all(course: Course, steps: int) -> Iterator[tuple[int, str, dict[str, A
             seen.timed, (seen.waited, seen.computed) = step, (step * s for s in course.seconds)
             yield from ask(step, Moment.step)
         if step in course.evaluations:
-            seen.history.evaluated(step, course.evaluations[step])
+            seen.history.record_evaluation(step, course.evaluations[step])
             yield from ask(step, Moment.evaluation)
         if step in course.samples:
             rows += [

@@ -7,16 +7,16 @@ import math
 
 from tests.monitor.rules.series import FALLING, record_steps
 
-from fulgurite.monitor.history import FIRST, RECENT, UPDATES, About, History, column
+from fulgurite.monitor.history import FIRST, RECENT, UPDATES, About, History, get_column
 
 
 def test_history_goes_through_its_state() -> None:
     made = record_steps(FALLING, accuracy=0.5)
-    made.evaluated(150, 1.5)
+    made.record_evaluation(150, 1.5)
     made.add(151, {"train/loss": 1.0, "train/update_ratio": 0.01, "train/lr": 1e-4}, 7)
-    again = History.from_state(json.loads(json.dumps(made.state())))
+    again = History.from_state(json.loads(json.dumps(made.get_state())))
     assert again == made
-    assert again.state() == made.state()
+    assert again.get_state() == made.get_state()
     again.add(152, {"train/loss": 1.0}, 7)
     assert len(again.recent) == len(made.recent) == 100
     assert len(again.first) == 50
@@ -26,9 +26,9 @@ def test_history_goes_through_its_state() -> None:
 def test_first_and_newest_steps_are_kept_and_no_more() -> None:
     made = record_steps(range(1, 301))
     assert (FIRST, RECENT, UPDATES) == (50, 100, 16)
-    assert column(made.first, "train/loss") == [*range(1, 51)]
-    assert column(made.recent, "train/loss") == [*range(201, 301)]
-    assert column(made.newest(2), "train/loss") == [299, 300]
+    assert get_column(made.first, "train/loss") == [*range(1, 51)]
+    assert get_column(made.recent, "train/loss") == [*range(201, 301)]
+    assert get_column(made.get_newest(2), "train/loss") == [299, 300]
     assert (made.step, made.last["train/loss"], made.whole) == (300, 300, True)
 
 
@@ -52,17 +52,17 @@ def test_newest_update_ratios_are_kept_with_their_rates() -> None:
 
 def test_evaluation_has_the_mean_training_loss_since_the_one_before() -> None:
     made = History()
-    made.evaluated(0, 3.0)
+    made.record_evaluation(0, 3.0)
     for step, loss in enumerate((2.0, 4.0, 1.0), 1):
         made.add(step, {"train/loss": loss}, 1)
         if step > 1:
-            made.evaluated(step, loss / 2)
+            made.record_evaluation(step, loss / 2)
     assert math.isnan(made.evaluations[0].train)
     assert [(e.step, e.train, e.val) for e in made.evaluations[1:]] == [(2, 3.0, 2.0), (3, 1.0, 0.5)]
 
 
 def test_empty_history_is_at_step_zero() -> None:
-    assert (History().step, History().whole, History().newest(3)) == (0, False, [])
+    assert (History().step, History().whole, History().get_newest(3)) == (0, False, [])
 
 
 def test_a_stage_with_pairs_is_one_that_compares_two_answers_with_a_reference() -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.monitor.courses import HEALTHY, Course, find_all
 
 from fulgurite.monitor.history import History
-from fulgurite.monitor.outcome import RunEnding, ending
+from fulgurite.monitor.outcome import RunEnding, find_ending
 from fulgurite.monitor.rules import RULES
 from fulgurite.run.status import track_status
 
@@ -27,8 +27,8 @@ def record(course: Course, steps: int) -> tuple[History, list[dict[str, Any]]]:
 
 
 def test_run_without_findings_is_done() -> None:
-    assert ending(*record(HEALTHY, 60)) == RunEnding()
-    assert (RunEnding().state, RunEnding().opening()) == ("finished", "Done:")
+    assert find_ending(*record(HEALTHY, 60)) == RunEnding()
+    assert (RunEnding().state, RunEnding().format_opening()) == ("finished", "Done:")
 
 
 @pytest.mark.parametrize(
@@ -37,27 +37,27 @@ def test_run_without_findings_is_done() -> None:
 )
 def test_run_whose_loss_stays_up_is_diverged(losses: list[float]) -> None:
     for steps in (len(losses), 70):
-        how = ending(*record(Course(losses), steps))
-        assert (how.state, how.opening().partition(" ")[0]) == ("diverged", "Diverged:"), steps
+        how = find_ending(*record(Course(losses), steps))
+        assert (how.state, how.format_opening().partition(" ")[0]) == ("diverged", "Diverged:"), steps
 
 
 def test_warnings_have_the_step() -> None:
-    assert "diverged (step 2)" in ending(*record(Course([6.2, 26, 50]), 3)).warnings
+    assert "diverged (step 2)" in find_ending(*record(Course([6.2, 26, 50]), 3)).warnings
 
 
 def test_run_whose_loss_came_back_ended_with_warnings() -> None:
-    how = ending(*record(Course([2.0, 2.1, 2.0, 2.1, 6.0, 6.1, 2.0, 2.1]), 30))
+    how = find_ending(*record(Course([2.0, 2.1, 2.0, 2.1, 6.0, 6.1, 2.0, 2.1]), 30))
     assert how == RunEnding(("spike (step 6)",))
-    assert (how.state, how.opening()) == ("finished", "Ended with 1 warning: spike (step 6);")
+    assert (how.state, how.format_opening()) == ("finished", "Ended with 1 warning: spike (step 6);")
 
 
 def test_note_is_no_warning() -> None:
     note = {"step": 9, "rule": "dpo-falls", "severity": "note", "values": {}}
-    assert ending(record(HEALTHY, 60)[0], [note]) == RunEnding()
+    assert find_ending(record(HEALTHY, 60)[0], [note]) == RunEnding()
 
 
 def test_two_warnings_are_counted_in_the_last_line() -> None:
-    assert RunEnding(("a (step 1)", "b (step 2)")).opening() == "Ended with 2 warnings: a (step 1), b (step 2);"
+    assert RunEnding(("a (step 1)", "b (step 2)")).format_opening() == "Ended with 2 warnings: a (step 1), b (step 2);"
 
 
 def test_status_file_has_the_ending(tmp_path: Path) -> None:

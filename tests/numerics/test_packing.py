@@ -55,7 +55,7 @@ def stage_of(method: str, attention: str, training: bool) -> StageModule:
 def loss_and_gradient(stage: StageModule, batches: list[dict[str, Any]]) -> tuple[float, torch.Tensor]:
     """The summed loss over the batches, and its gradient as one vector."""
     stage.zero_grad()
-    total = torch.stack([stage.total_loss(batch) for batch in batches]).sum()
+    total = torch.stack([stage.compute_total_loss(batch) for batch in batches]).sum()
     total.backward()
     return float(total.detach()), torch.cat([p.grad.flatten() for p in stage.parameters() if p.grad is not None])
 
@@ -65,7 +65,7 @@ def states(stage: StageModule, batch: dict[str, Any]) -> torch.Tensor:
     seen: list[torch.Tensor] = []
     causal = stage.model.get_base_model() if hasattr(stage.model, "get_base_model") else stage.model
     hook = causal.get_decoder().register_forward_hook(lambda module, args, out: seen.append(out.last_hidden_state.detach()))
-    stage.total_loss(batch)
+    stage.compute_total_loss(batch)
     hook.remove()
     return seen[0]
 

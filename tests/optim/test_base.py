@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from fulgurite.config.run import load_options
-from fulgurite.config.schema import options
+from fulgurite.config.schema import list_options
 from fulgurite.optim.base import ExactOptimizer, keep_dtypes
 
 
@@ -33,8 +33,8 @@ def build_counting(*parameters: nn.Parameter) -> Counting:
 def test_every_optimizer_has_a_test_file() -> None:
     load_options()
     files = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")}
-    assert set(options("optim")) - files == {"paged_adamw_8bit"}  # beside adamw_8bit
-    assert len(options("optim")) == 12
+    assert set(list_options("optim")) - files == {"paged_adamw_8bit"}  # beside adamw_8bit
+    assert len(list_options("optim")) == 12
 
 
 def test_a_step_decays_then_moves_and_counts_only_parameters_with_gradients() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from fulgurite.config.compose import compose
 from fulgurite.config.run import Facts, RunConfig, load_options
-from fulgurite.config.schema import options
+from fulgurite.config.schema import list_options
 from fulgurite.optim.config import MuonScale
 from fulgurite.optim.default_lrs import MUON_OWN, TABLE, recommend, recommend_adam, row, size_class, usual, usual_adam
 
@@ -26,8 +26,8 @@ def base() -> RunConfig:
 
 def with_options(run: RunConfig, **names: str) -> RunConfig:
     """The run with other options at their defaults, and an empty rate."""
-    chosen: dict[str, Any] = {group: options(group)[name]() for group, name in names.items()}
-    return dataclasses.replace(run, **{"optim": options("optim")["adamw"](), **chosen})
+    chosen: dict[str, Any] = {group: list_options(group)[name]() for group, name in names.items()}
+    return dataclasses.replace(run, **{"optim": list_options("optim")["adamw"](), **chosen})
 
 
 def test_recommended_rates_are_usual_for_their_row() -> None:
@@ -96,7 +96,7 @@ def test_no_usual_range_ends_above_one(base: RunConfig) -> None:
 
 
 def test_muons_own_scale_takes_its_rate_and_adams_for_the_rest(base: RunConfig) -> None:
-    optim = options("optim")["muon"]
+    optim = list_options("optim")["muon"]
     own = dataclasses.replace(base, optim=optim(scale=MuonScale.own, lr=0.02))
     assert recommend(own, Facts()) is MUON_OWN
     assert recommend_adam(own, Facts()).value == 1e-4

@@ -14,9 +14,9 @@ from tests.end_to_end.test_train import FULL_ONLY, RATES, SMALL
 
 from fulgurite.config.compose import compose
 from fulgurite.config.run import RunConfig, load_options
-from fulgurite.config.schema import build, options
+from fulgurite.config.schema import build, list_options
 from fulgurite.errors import ConfigError
-from fulgurite.plan.preflight import chosen
+from fulgurite.plan.preflight import list_chosen
 
 load_options()
 STAYING = {"constant", "constant_with_warmup"}
@@ -25,22 +25,22 @@ STAYING = {"constant", "constant_with_warmup"}
 def with_options(run: RunConfig, *words: str) -> RunConfig:
     """The run with other options, all their knobs at their defaults."""
     pairs = [word.split("=") for word in words]
-    return dataclasses.replace(run, **{group: options(group)[name]() for group, name in pairs})
+    return dataclasses.replace(run, **{group: list_options(group)[name]() for group, name in pairs})
 
 
 def sentences(run: RunConfig) -> list[str]:
-    return [sentence for option in chosen(run) if (sentence := option.refusal(run)) is not None]
+    return [sentence for option in list_chosen(run) if (sentence := option.find_refusal(run)) is not None]
 
 
 def test_every_pair_is_refused_or_not_as_declared() -> None:
     assert set(FULL_ONLY) < set(RATES)
     refused, base = set(), compose(["model=tiny"]).run
-    for optim in options("optim"):
+    for optim in list_options("optim"):
         for method in ("full", "lora"):
             for word in (
                 "precision=pure_bf16",
                 "precision=bf16",
-                *(f"scheduler={name}" for name in options("scheduler")),
+                *(f"scheduler={name}" for name in list_options("scheduler")),
             ):
                 found = sentences(with_options(base, f"optim={optim}", f"method={method}", "scheduler=constant", word))
                 if found:
@@ -50,9 +50,9 @@ def test_every_pair_is_refused_or_not_as_declared() -> None:
                     assert "; take " in found[0]
                     assert found[0].endswith(".")
     adapters = {(o, "lora", w) for o in FULL_ONLY for w in ("precision=pure_bf16", "precision=bf16")}
-    adapters |= {(o, "lora", f"scheduler={s}") for o in FULL_ONLY for s in options("scheduler")}
+    adapters |= {(o, "lora", f"scheduler={s}") for o in FULL_ONLY for s in list_options("scheduler")}
     falling = {
-        ("schedule_free", m, f"scheduler={s}") for m in ("full", "lora") for s in set(options("scheduler")) - STAYING
+        ("schedule_free", m, f"scheduler={s}") for m in ("full", "lora") for s in set(list_options("scheduler")) - STAYING
     }
     assert refused == adapters | falling | {("schedule_free", m, "precision=pure_bf16") for m in ("full", "lora")}
 

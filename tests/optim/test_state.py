@@ -14,15 +14,15 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from fulgurite.config.run import load_options
-from fulgurite.config.schema import build, options
+from fulgurite.config.schema import build, list_options
 from fulgurite.optim.param_groups import find_hidden_matrices
 from fulgurite.plan.context import ModelFacts, Weights
-from fulgurite.plan.memory import scratch
+from fulgurite.plan.memory import count_scratch
 from fulgurite.precision import rounding
 from fulgurite.precision.config import Fp32, PureBf16, Rounding
 
 load_options()
-NAMES = sorted(options("optim"))
+NAMES = sorted(list_options("optim"))
 BF16 = [name for name in NAMES if name != "schedule_free"]  # refused, see test_refusals.py
 
 
@@ -152,5 +152,5 @@ def test_a_step_takes_the_declared_bytes_while_it_lasts(name: str, kind: str, mo
         "bf16": PureBf16(rounding=Rounding.nearest),
         "rounded": PureBf16(rounding=Rounding.stochastic),
     }
-    held, declared = most_held(optimizer.step), scratch(chosen, precision[kind], facts)  # type: ignore[arg-type]
+    held, declared = most_held(optimizer.step), count_scratch(chosen, precision[kind], facts)  # type: ignore[arg-type]
     assert held / math.prod(weight.shape) == pytest.approx(declared / math.prod(weight.shape), abs=0.6)

@@ -13,9 +13,9 @@ from fulgurite.config.provenance import Composed
 from fulgurite.config.run import RunConfig
 from fulgurite.plan import alternatives
 from fulgurite.plan import prepare as room
-from fulgurite.plan.alternatives import cheaper
+from fulgurite.plan.alternatives import find_cheaper
 from fulgurite.plan.context import Memory, MemoryPart, ModelFacts
-from fulgurite.plan.preflight import checked_source
+from fulgurite.plan.preflight import build_checked_source
 from fulgurite.run.resume_plan import preview_resume
 
 WORDS = ["model=tiny", "precision=fp32", "logger=none", "data.max_samples=60", "trainer.max_steps=300"]
@@ -27,8 +27,8 @@ def composed(*words: str) -> Composed:
 
 def test_cheaper_words_are_looked_for_only_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     run = composed("method=full", "trainer.global_batch_size=8", "trainer.micro_batch_size=4")
-    dtypes = room.settled(run)
-    found = room.gather(run, checked_source(run), dtypes)
+    dtypes = room.settle_precision(run)
+    found = room.prepare_run(run, build_checked_source(run), dtypes)
     run = found.composed
     # a stand-in for plan/memory.py: trained parameters and rows at a time, so that each word shows
     def count(run: RunConfig, model: ModelFacts, *_: object) -> Memory:
@@ -37,9 +37,9 @@ def test_cheaper_words_are_looked_for_only_where_memory_is_short(monkeypatch: py
     monkeypatch.setattr(alternatives, "estimate", count)
     seen = replace(found.seen, memory=count(run.run, found.seen.model))
     seen.machine = replace(seen.machine, memory_free=10 * seen.memory.peak)
-    assert cheaper(run, dtypes, found.facts, seen) == []
+    assert find_cheaper(run, dtypes, found.facts, seen) == []
     seen.machine = replace(seen.machine, memory_free=seen.memory.peak)
-    ways = cheaper(run, dtypes, found.facts, seen)
+    ways = find_cheaper(run, dtypes, found.facts, seen)
     assert [way.override.split()[-1] for way in ways] == [
         "trainer.micro_batch_size=1", "trainer.gradient_checkpointing=true", "optim=adamw_8bit", "method=lora",
         "method=qlora",
@@ -61,7 +61,7 @@ def test_an_earlier_checkpoint_is_found_with_what_differs(tmp_path: Path) -> Non
     assert allowed is not None
     assert "optim.lr" not in [change.knob for change in allowed.refused]
     assert "optim.lr" in [change.knob for change in allowed.allowed]
-    assert "step-2" in allowed.sentence()
+    assert "step-2" in allowed.describe()
     (folder / "checkpoints" / "step-2" / "state.json").unlink()
     damaged = preview_resume(composed(), folder)
     assert damaged is not None

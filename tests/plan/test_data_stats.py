@@ -12,14 +12,14 @@ import pytest
 
 from fulgurite.config.compose import compose
 from fulgurite.plan.context import DataFacts
-from fulgurite.plan.data_stats import _no_end
-from fulgurite.plan.preflight import checked_source
-from fulgurite.plan.prepare import Gathered, gather, settled
+from fulgurite.plan.data_stats import _count_without_end
+from fulgurite.plan.preflight import build_checked_source
+from fulgurite.plan.prepare import Gathered, prepare_run, settle_precision
 
 
 def gathered(*words: str) -> Gathered:
     composed = compose(["logger=none", "model=tiny", "precision=fp32", *words])
-    return gather(composed, checked_source(composed), settled(composed))
+    return prepare_run(composed, build_checked_source(composed), settle_precision(composed))
 
 
 def of(path: Path, records: list[dict[str, Any]], *words: str) -> DataFacts:
@@ -92,4 +92,4 @@ def test_answers_without_an_end_are_counted_alike_in_portions(tmp_path: Path, mo
         assert of(tmp_path / "a.jsonl", records, *words).no_end == whole
     by_hand = [0, 3, 5]
     ids, learn, offsets = np.array([5, 2, 1, 5, 5]), np.array([0, 1, 1, 1, 1]), np.array(by_hand)
-    assert _no_end(SimpleNamespace(arrays={"learn": learn}), ids, offsets, [2]) == 1  # type: ignore[arg-type]
+    assert _count_without_end(SimpleNamespace(arrays={"learn": learn}), ids, offsets, [2]) == 1  # type: ignore[arg-type]

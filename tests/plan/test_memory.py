@@ -52,22 +52,22 @@ def test_a_layer_keeps_what_autograd_keeps(method: str, precision: str) -> None:
         composed, dtypes, facts = compose_tiny(*f"method={method}".split(), f"precision={precision}", f"model.layers={layers}")
         model = apply_method(composed.run, load_start(composed.run, dtypes), dtypes).train()
         sizes.append(kept_bytes(model, dtypes.mixed))
-    trained = memory.flowing(facts)[2]
+    trained = memory.find_flowing(facts)[2]
     eager = str(composed.run.model.attention) == "eager"
     block = memory.Block(eager, getattr(composed.run.method, "dropout", 0.0))
-    said = memory.layer(block, facts, trained, TOKENS) * ROWS * TOKENS
+    said = memory.count_layer(block, facts, trained, TOKENS) * ROWS * TOKENS
     assert sizes[1][0] - sizes[0][0] == said
     if "dora" in method:  # it makes its weights' norms from dense copies, and lets go of them
         return
-    copied = memory.copies(facts) / 4
+    copied = memory.count_copies(facts) / 4
     assert sizes[1][1] - sizes[0][1] == pytest.approx(copied, rel=1e-6)
 
 
 def test_only_the_layers_above_the_lowest_that_trains_keep_anything() -> None:
     _, _, facts = compose_tiny("method=freeze", "method.trainable=last:1", "model.layers=4")
-    assert list(memory.flowing(facts)) == [3]
+    assert list(memory.find_flowing(facts)) == [3]
     _, _, facts = compose_tiny("method=full", "model.layers=4")
-    assert list(memory.flowing(facts)) == [0, 1, 2, 3]
+    assert list(memory.find_flowing(facts)) == [0, 1, 2, 3]
 
 
 def test_weights_gradients_and_state_are_bytes_a_number() -> None:
@@ -113,10 +113,10 @@ def test_a_step_counts_where_it_needs_more_than_the_logits_left() -> None:
 
 def test_weights_that_a_method_stores_otherwise_are_made_beside_the_file() -> None:
     composed, _, facts = compose_tiny("method=freeze", "method.trainable=last:1", "precision=bf16")
-    whole = memory.loading(composed.run.method, facts, 0)
+    whole = memory.count_loading(composed.run.method, facts, 0)
     assert whole.weights == facts.parameters * 4 + sum(t.bytes for t in facts.tensors)
     composed, _, facts = compose_tiny("method=freeze", "method.trainable=last:1", "precision=fp32")
-    assert memory.loading(composed.run.method, facts, 0).weights == facts.parameters * 4
+    assert memory.count_loading(composed.run.method, facts, 0).weights == facts.parameters * 4
 
 
 def test_another_engine_holds_a_copy_and_its_keys_and_values_all_the_time() -> None:

@@ -18,7 +18,7 @@ from fulgurite.method.modules import count_elements, count_parameters
 from fulgurite.model.tiny import tokenizer
 from fulgurite.plan.context import Machine
 from fulgurite.plan.memory import estimate
-from fulgurite.plan.meta_model import outlined
+from fulgurite.plan.meta_model import outline_model
 from fulgurite.precision.policy import Dtypes
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.load import apply_method, load_start
@@ -48,7 +48,7 @@ def counts(composed: Composed) -> tuple[tuple[int, int], tuple[int, int], dict[s
     """(trained, all) and the trained tensors: without weights, then of the stage over the loaded model."""
     run = composed.run
     dtypes: Dtypes = settle(run.precision, "cpu")
-    _, facts = outlined(run, dtypes)
+    _, facts = outline_model(run, dtypes)
     assert estimate(run, facts, None, Machine()).peak > sum(t.bytes for t in facts.tensors)  # memory can be said of each
     model = apply_method(run, load_start(run, dtypes), dtypes)
     stage = build(run.stage, model, run, dtypes, 10)
@@ -103,7 +103,7 @@ def test_every_architecture_is_counted_as_it_is_loaded(folders: dict[str, Path],
     composed = filled("model=hf", f"model.path={folders[name]}", f"method={method}", *METHODS[method])
     run = replace(composed.run, model=replace(composed.run.model, attention="eager"))
     dtypes: Dtypes = settle(run.precision, "cpu")
-    found, facts = outlined(run, dtypes)
+    found, facts = outline_model(run, dtypes)
     model = apply_method(run, load_start(run, dtypes), dtypes)
     assert (facts.trained, facts.parameters) == count_parameters(model)
     learned = {n: tuple(p.shape) for n, p in model.named_parameters() if p.requires_grad}
@@ -116,7 +116,7 @@ def test_every_architecture_is_counted_as_it_is_loaded(folders: dict[str, Path],
 def test_qlora_is_counted_in_the_bytes_that_bitsandbytes_holds() -> None:
     run = filled("model=tiny", "method=qlora", "method.rank=4").run
     dtypes: Dtypes = settle(run.precision, "cpu")
-    _, facts = outlined(run, dtypes)
+    _, facts = outline_model(run, dtypes)
     model = apply_method(run, load_start(run, dtypes), dtypes)
     named = dict(model.named_parameters())
     four = [t for t in facts.tensors if getattr(named[t.name], "quant_state", None) is not None]
@@ -131,6 +131,6 @@ def test_qlora_is_counted_in_the_bytes_that_bitsandbytes_holds() -> None:
 def test_the_bundled_model_is_counted_as_it_is_loaded(method: str) -> None:
     run = filled("model=smollm2_135m", f"method={method}").run
     dtypes: Dtypes = settle(run.precision, "cpu")
-    _, facts = outlined(run, dtypes)
+    _, facts = outline_model(run, dtypes)
     assert (facts.trained, facts.parameters) == count_parameters(apply_method(run, load_start(run, dtypes), dtypes))
     assert facts.billions == pytest.approx(0.1345, abs=1e-4)

@@ -33,6 +33,6 @@ def test_micro_batch_is_the_largest_half_whose_peak_is_below_nine_tenths(
     composed, _, _ = compose_tiny("method=full", "precision=fp32", "trainer.global_batch_size=16")
     assert composed.run.trainer.micro_batch_size == 8
     # a stand-in for the estimate: 90 bytes a row, so that 8 rows need 720 and fit into 800
-    monkeypatch.setattr(micro_batch, "peak", lambda run, model, lengths, machine, rows: 90 * rows)
+    monkeypatch.setattr(micro_batch, "estimate_peak", lambda run, model, lengths, machine, rows: 90 * rows)
     fitted = fit_memory(composed, ModelFacts(), None, Machine(memory_free=free))
     assert fitted.run.trainer.micro_batch_size == rows

@@ -12,7 +12,7 @@ import pytest
 
 from fulgurite.config.compose import compose
 from fulgurite.config.run import load_options
-from fulgurite.config.schema import options
+from fulgurite.config.schema import list_options
 from fulgurite.errors import ConfigError
 from fulgurite.plan.rules import RULES
 
@@ -111,5 +111,5 @@ def test_a_fraction_of_a_step_is_refused() -> None:
 def test_no_file_of_another_library_has_a_say() -> None:
     """Where a trainer comes that reads DeepSpeed's own file, a rule has to look whether that sets an optimizer or a schedule."""
     load_options()
-    assert not [name for name, cls in options("trainer").items() if "config_file" in cls.__dataclass_fields__]
-    assert "deepspeed" not in options("trainer")
+    assert not [name for name, cls in list_options("trainer").items() if "config_file" in cls.__dataclass_fields__]
+    assert "deepspeed" not in list_options("trainer")

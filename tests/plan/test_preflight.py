@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from fulgurite.config.run import RunConfig
-from fulgurite.config.schema import options
+from fulgurite.config.schema import list_options
 from fulgurite.errors import ConfigError
-from fulgurite.explain.knob_index import default_run
-from fulgurite.plan.preflight import chosen, refuse_find, refuse_impossible, refuse_unmeasured
+from fulgurite.explain.knob_index import build_default_run
+from fulgurite.plan.preflight import list_chosen, refuse_find, refuse_impossible, refuse_unmeasured
 
 
 def test_early_stopping_needs_a_validation_loss() -> None:
-    constant = options("scheduler")["constant"]()
+    constant = list_options("scheduler")["constant"]()
     refuse_unmeasured(constant, 3, has_validation=True)
     refuse_unmeasured(constant, None, has_validation=False)
     with pytest.raises(ConfigError, match=r"early_stopping_patience=3 counts evaluations, but data\.val_fraction=0"):
@@ -22,25 +22,25 @@ def test_early_stopping_needs_a_validation_loss() -> None:
 
 
 def test_plateau_schedule_needs_a_validation_loss() -> None:
-    plateau = options("scheduler")["reduce_lr_on_plateau"]()
+    plateau = list_options("scheduler")["reduce_lr_on_plateau"]()
     refuse_unmeasured(plateau, None, has_validation=True)
     with pytest.raises(ConfigError, match="reduce_lr_on_plateau follows the validation loss"):
         refuse_unmeasured(plateau, None, has_validation=False)
 
 
 def test_options_that_refuse_each_other_are_refused_with_their_sentence() -> None:
-    refuse_impossible(default_run())
-    run = default_run(method="lora", optim="galore")
+    refuse_impossible(build_default_run())
+    run = build_default_run(method="lora", optim="galore")
     with pytest.raises(ConfigError) as refused:
         refuse_impossible(run)
-    assert str(refused.value) == run.optim.refusal(run)
+    assert str(refused.value) == run.optim.find_refusal(run)
 
 
 def test_every_option_of_a_run_is_asked() -> None:
-    run = default_run()
-    logger = options("logger")["tensorboard"]()
+    run = build_default_run()
+    logger = list_options("logger")["tensorboard"]()
     run = replace(run, logger={"tensorboard": logger})
-    found = list(chosen(run))
+    found = list(list_chosen(run))
     assert {type(option) for option in (run.stage, run.method, run.optim, run.data, run.model)} <= set(map(type, found))
     assert logger in found
 
@@ -54,12 +54,12 @@ def of_resume(run: RunConfig) -> RunConfig:
 
 
 def test_learning_rate_finder_is_refused_if_its_loss_means_nothing() -> None:
-    refuse_find(default_run())
+    refuse_find(build_default_run())
     with pytest.raises(ConfigError, match="tells nothing under stage=grpo"):
-        refuse_find(default_run(stage="grpo"))
+        refuse_find(build_default_run(stage="grpo"))
     with pytest.raises(ConfigError, match="without an account of privacy"):
-        refuse_find(default_run(privacy="dp_sgd"))
+        refuse_find(build_default_run(privacy="dp_sgd"))
     with pytest.raises(ConfigError, match=r"trainer\.devices=1"):
-        refuse_find(of_two_devices(default_run()))
+        refuse_find(of_two_devices(build_default_run()))
     with pytest.raises(ConfigError, match=r"leave resume\.run out"):
-        refuse_find(of_resume(default_run()))
+        refuse_find(of_resume(build_default_run()))

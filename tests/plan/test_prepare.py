@@ -12,10 +12,10 @@ from fulgurite.checkpoint.folder import SLACK
 from fulgurite.config.decision import Decision, Kind
 from fulgurite.config.resolve import fill
 from fulgurite.config.run import Facts
-from fulgurite.explain.knob_index import default_run
+from fulgurite.explain.knob_index import build_default_run
 from fulgurite.plan import prepare
 from fulgurite.plan.context import Memory, MemoryPart, ModelFacts, Weights
-from fulgurite.plan.prepare import Gathered, disk, folder_of, plan_steps, preview_checkpoint, take_attention
+from fulgurite.plan.prepare import Gathered, estimate_disk, find_folder, plan_steps, preview_checkpoint, take_attention
 from fulgurite.run.resume_plan import ResumePlan
 
 
@@ -43,23 +43,23 @@ def test_steps_are_batches_times_epochs_unless_max_steps_is_given(
 
 
 def test_checkpoints_on_the_disk_by_hand() -> None:
-    run = default_run(optim="adamw")
+    run = build_default_run(optim="adamw")
     tensors = [Weights("a", (10, 3), True, "mlp", 120), Weights("b", (5,), False, "norm", 20)]
     trainer = replace(run.trainer, keep_checkpoints=2)
     data = replace(run.data, val_fraction=0.1)
     # trained weights, two moments of four bytes and a count of steps of four bytes
     one = 120 + 2 * 120 + 4 + SLACK
-    found = disk(run.optim, trainer, data, ModelFacts(tensors=tensors))
+    found = estimate_disk(run.optim, trainer, data, ModelFacts(tensors=tensors))
     # two of the newest, the best, and one that is being written
     assert (found.checkpoint, found.kept, found.total) == (one, 3, 4 * one)
-    without = disk(run.optim, trainer, replace(data, val_fraction=0.0), ModelFacts(tensors=tensors))
+    without = estimate_disk(run.optim, trainer, replace(data, val_fraction=0.0), ModelFacts(tensors=tensors))
     assert (without.kept, without.total) == (2, 3 * one)
 
 
 def test_folder_is_that_of_the_resumed_run_before_run_dir() -> None:
-    assert folder_of("runs/a", "runs/b") == Path("runs/a")
-    assert folder_of(None, "runs/b") == Path("runs/b")
-    assert folder_of(None, None) is None
+    assert find_folder("runs/a", "runs/b") == Path("runs/a")
+    assert find_folder(None, "runs/b") == Path("runs/b")
+    assert find_folder(None, None) is None
 
 
 def test_attention_that_the_architecture_lacks_is_replaced_with_a_reason() -> None:

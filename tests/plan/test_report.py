@@ -14,7 +14,17 @@ from tests.plan.facts import build_facts
 
 from fulgurite.plan.context import DataFacts, Disk, Machine, Memory, MemoryPart, ModelFacts, PlanFacts, Weights
 from fulgurite.plan.diagnostic import Trouble
-from fulgurite.plan.report import PlanReport, bars, data, disk_words, headline, memory, parameters, size, trouble_words
+from fulgurite.plan.report import (
+    PlanReport,
+    draw_bars,
+    format_data,
+    format_disk,
+    format_headline,
+    format_memory,
+    format_parameters,
+    format_size,
+    format_troubles,
+)
 from fulgurite.plan.timing import Timing
 from fulgurite.precision.policy import Dtypes
 from fulgurite.privacy.accountant import compute_epsilon
@@ -59,29 +69,29 @@ def build(*words: str, **facts: Any) -> PlanFacts:
     ],
 )
 def test_bytes_in_powers_of_ten(count: float, text: str) -> None:
-    assert size(count) == text
+    assert format_size(count) == text
 
 
 def test_lengths_are_drawn_by_powers_of_two() -> None:
-    first, second, last = bars(build()).split("\n")
+    first, second, last = draw_bars(build()).split("\n")
     # 2 of 6 have at most 32 tokens, 4 at most 64; the longest bar has 40 columns
     assert re.fullmatch(r"≤     32  █{20} {20} +2   33\.3%", first)
     assert re.fullmatch(r"≤     64  █{40} +4   66\.7%", second)
     assert last == "99 % have at most 59 tokens; data.max_length=48: 1 are longer"
-    assert bars(build(data=None)) == bars(build(data=DataFacts(lengths=np.array([])))) == "none"
+    assert draw_bars(build(data=None)) == draw_bars(build(data=DataFacts(lengths=np.array([])))) == "none"
 
 
 def test_parameters_are_counted_by_kind() -> None:
-    head, frozen, trained = parameters(build()).split("\n")
+    head, frozen, trained = format_parameters(build()).split("\n")
     assert head.split() == ["kind", "parameters", "trained", "of", "trained", "stored"]
     assert frozen.split() == ["mlp", "1,000", "0", "0.00%", "2", "kB"]
     assert trained.split() == ["adapter", "500", "500", "100.00%", "2", "kB"]
 
 
 def test_memory_has_a_row_for_each_phase() -> None:
-    assert memory(build()) == "  not estimated"
+    assert format_memory(build()) == "  not estimated"
     estimate = Memory(MemoryPart(1000, 2000, 3000, 4000, 5000, 6000), rollouts=MemoryPart(weights=7000))
-    head, training, rollouts, free = memory(build(memory=estimate)).split("\n")
+    head, training, rollouts, free = format_memory(build(memory=estimate)).split("\n")
     assert head.split() == ["phase", "weights", "gradients", "optimizer", "activations", "logits", "other", "peak"]
     assert training.split()[::2] == ["training", *["kB"] * 7]
     assert training.split()[1::2] == ["1", "2", "3", "4", "5", "6", "21"]
@@ -90,7 +100,7 @@ def test_memory_has_a_row_for_each_phase() -> None:
 
 
 def test_disk_has_one_checkpoint_and_all_that_are_kept() -> None:
-    assert disk_words(build("trainer.keep_checkpoints=2")) == (
+    assert format_disk(build("trainer.keep_checkpoints=2")) == (
         "1 kB a checkpoint; 3 are kept (trainer.keep_checkpoints=2, and the best) and one is being written: 4 kB; "
         "5 MB are free"
     )
@@ -105,7 +115,7 @@ def test_data_has_what_is_lost_and_what_is_odd() -> None:
         records=10, rows=6, tokens=211, label_tokens=100, dropped={"longer than data.max_length": 3}, cut_answers=2,
         not_drawn=1, pieces=4, duplicates=5, report=report, sources=SOURCES,
     )
-    text = join(data(build(data=facts)))
+    text = join(format_data(build(data=facts)))
     for part in (
         "6 to train on, 0 for validation, of 10 records in a, b, c and 2 more files",
         "211 an epoch, 100 of them learned (47%)", "template chatml",
@@ -115,18 +125,18 @@ def test_data_has_what_is_lost_and_what_is_odd() -> None:
         "5 duplicates",
     ):
         assert part in text
-    assert "lost nothing" in join(data(build()))
+    assert "lost nothing" in join(format_data(build()))
 
 
 def test_first_lines_name_the_run_its_share_and_its_steps() -> None:
     facts = build("method=dora", "seed=7", "trainer.micro_batch_size=2", "scheduler.warmup_steps=30")
-    text = join(headline(facts, DTYPES))
+    text = join(format_headline(facts, DTYPES))
     assert text.startswith("run sft with dora on my-model (LlamaForCausalLM), seed 7 trains 500 of 1,500 parameters")
     # 211 tokens in 6 rows, two a step
     assert "parameters (33.33%) steps 1,000 optimizer steps, 30 of them warmup; 2 rows a step" in text
     assert "in micro-batches of 2, about 70 tokens a step" in text
     assert text.endswith("device cuda, fp32: the CPU multiplies no bf16")
-    resumed = join(headline(build(earlier=ResumePlan(Path("runs/a"), 5)), DTYPES))
+    resumed = join(format_headline(build(earlier=ResumePlan(Path("runs/a"), 5)), DTYPES))
     assert "goes on from runs/a/checkpoints/step-5" in resumed
 
 
@@ -134,17 +144,17 @@ def test_given_noise_spends_an_epsilon() -> None:
     words = ("privacy=dp_sgd", "privacy.noise_multiplier=1.5", "privacy.delta=1e-4")
     facts = build(*words)
     spent = compute_epsilon([(1.5, 2 / 6, 1000)], 1e-4, facts.run.privacy.accountant)
-    text = join(headline(facts, DTYPES))
+    text = join(format_headline(facts, DTYPES))
     assert f"privacy noise multiplier 1.5 spends epsilon {spent:.3g} at delta 0.0001" in text
 
 
 def test_findings_have_their_rule_and_remedy() -> None:
     allowed = Trouble("a.b", Severity.error, "It is so.", allowed=True)
-    first, remedy, second = trouble_words([ERROR, allowed]).split("\n")
+    first, remedy, second = format_troubles([ERROR, allowed]).split("\n")
     assert join(first) == "error It is high. [rate.out-of-band]"
     assert remedy.strip() == "→ optim.lr=0.001"
     assert join(second) == "error (allowed) It is so. [a.b]"
-    assert trouble_words([]) == "  none: every rule is content"
+    assert format_troubles([]) == "  none: every rule is content"
 
 
 def test_screen_has_every_part_and_json_the_same_numbers() -> None:
@@ -156,7 +166,7 @@ def test_screen_has_every_part_and_json_the_same_numbers() -> None:
     assert max(map(len, text.splitlines())) <= 100
     assert "method.alpha" in text.partition("DERIVED")[2]
     assert report.refused
-    found = json.loads(json.dumps(report.as_dict()))
+    found = json.loads(json.dumps(report.to_dict()))
     assert (found["steps"], found["tokens"], found["parameters"], found["trainable"]) == (1000, 211, 1500, 500)
     assert found["memory"]["peak"] == found["memory"]["training"]["total"] == 1000
     assert found["disk"] == {"checkpoint": 1000, "kept": 3, "total": 4000, "free": 5_000_000}

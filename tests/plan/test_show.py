@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fulgurite.cli.main import main
-from fulgurite.plan.show import Shown, as_list, as_text
+from fulgurite.plan.show import Shown, build_list, format_text
 
 TALK = [
     {"role": "user", "content": "Name a colour."}, {"role": "assistant", "content": "Blue."},
@@ -102,9 +102,9 @@ class Words:
 
 def test_colours_on_a_terminal() -> None:
     side = Shown("a:1", "training", [0, 97, 98, 0], [False, False, True, True])
-    text = as_text([side], Words(), color=True)  # type: ignore[arg-type]
+    text = format_text([side], Words(), color=True)  # type: ignore[arg-type]
     assert text == "1. a:1: training; 4 tokens, 2 learned\n\x1b[2m<e>\x1b[0ma\x1b[0m\x1b[32mb\x1b[2m<e>\x1b[0m\x1b[32m\x1b[0m"
-    assert as_list([side], Words())[0]["learned"] == 2  # type: ignore[arg-type]
+    assert build_list([side], Words())[0]["learned"] == 2  # type: ignore[arg-type]
 
 
 def test_the_text_of_a_special_token_is_told_from_the_token(shown: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.plan.facts import build_facts
 
 from fulgurite.config.schema import Range
-from fulgurite.plan.thresholds import ABSURD, FAR, beyond, is_refused, trying
+from fulgurite.plan.thresholds import ABSURD, FAR, is_refused, is_trial, measure_excess
 
 
 @pytest.mark.parametrize(
@@ -20,14 +20,14 @@ from fulgurite.plan.thresholds import ABSURD, FAR, beyond, is_refused, trying
     ],
 )
 def test_distance_from_a_range_is_a_ratio(value: float, usual: Range | tuple[int, ...] | None, times: float) -> None:
-    assert beyond(value, usual) == times
+    assert measure_excess(value, usual) == times
 
 
 def test_short_requested_run_or_toy_model_is_a_trial() -> None:
-    assert trying(build_facts("trainer.max_steps=20", steps=20))
-    assert not trying(build_facts("trainer.max_steps=200", steps=200))
-    assert not trying(build_facts(steps=20))  # nobody asked for so few
-    assert trying(build_facts("model=tiny"))
+    assert is_trial(build_facts("trainer.max_steps=20", steps=20))
+    assert not is_trial(build_facts("trainer.max_steps=200", steps=200))
+    assert not is_trial(build_facts(steps=20))  # nobody asked for so few
+    assert is_trial(build_facts("model=tiny"))
 
 
 @pytest.mark.parametrize("times", [FAR, 1 / FAR])

@@ -9,7 +9,7 @@ import pytest
 
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.plan.diagnostic import Trouble
-from fulgurite.plan.verdict import heard, refuse_unknown, words, write
+from fulgurite.plan.verdict import format_trouble, list_warnings, refuse_unknown, write
 from fulgurite.rules.registry import Severity
 
 ERROR = Trouble("rate.out-of-band", Severity.error, "It is high.", "optim.lr=0.001")
@@ -27,25 +27,25 @@ def test_unknown_rule_is_refused_with_the_nearest() -> None:
 
 
 def test_line_has_sentence_remedy_and_how_to_insist() -> None:
-    assert words(ERROR) == (
+    assert format_trouble(ERROR) == (
         "[rate.out-of-band] It is high. Do: optim.lr=0.001 To insist: plan.allow=[rate.out-of-band]"
     )
     # a rule that may not be allowed, and one without a remedy
-    assert words(Trouble("data.two-starts", Severity.error, "Two.")) == "[data.two-starts] Two."
-    assert words(NOTE) == "[data.cache] It takes long."
+    assert format_trouble(Trouble("data.two-starts", Severity.error, "Two.")) == "[data.two-starts] Two."
+    assert format_trouble(NOTE) == "[data.cache] It takes long."
 
 
 def test_errors_are_raised_together_and_no_line_is_printed() -> None:
     other = Trouble("data.two-starts", Severity.error, "Two.")
     with pytest.raises(RequestError) as refused:
-        heard([ERROR, WARNING, other])
-    assert str(refused.value) == f"{words(ERROR)}\nerror: {words(other)}"
+        list_warnings([ERROR, WARNING, other])
+    assert str(refused.value) == f"{format_trouble(ERROR)}\nerror: {format_trouble(other)}"
 
 
 def test_allowed_errors_and_warnings_are_printed_and_notes_are_not() -> None:
     allowed = Trouble(ERROR.rule, ERROR.severity, ERROR.sentence, ERROR.remedy, allowed=True)
     quiet = Trouble(WARNING.rule, WARNING.severity, WARNING.sentence, allowed=True)
-    assert heard([allowed, WARNING, quiet, NOTE]) == [
+    assert list_warnings([allowed, WARNING, quiet, NOTE]) == [
         "allowed: [rate.out-of-band] It is high. Do: optim.lr=0.001",
         "warning: [data.no-validation] There is none. Do: data.val_fraction=0.05",
     ]

@@ -7,7 +7,7 @@ from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import fill
 from fulgurite.config.run import Facts
 from fulgurite.plan.context import ModelFacts
-from fulgurite.plan.meta_model import outlined
+from fulgurite.plan.meta_model import outline_model
 from fulgurite.precision.policy import Dtypes
 from fulgurite.precision.policy import build as settle
 
@@ -18,4 +18,4 @@ def compose_tiny(*words: str) -> tuple[Composed, Dtypes, ModelFacts]:
     composed = fill(composed, Facts(), "data")
     composed = fill(composed, Facts(total_steps=10, rows=100), "steps")
     dtypes: Dtypes = settle(composed.run.precision, "cpu")
-    return composed, dtypes, outlined(composed.run, dtypes)[1]
+    return composed, dtypes, outline_model(composed.run, dtypes)[1]

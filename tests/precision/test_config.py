@@ -10,13 +10,13 @@ import torch
 from fulgurite.config.compose import compose
 from fulgurite.config.resolve import fill_run
 from fulgurite.config.run import Facts, load_options
-from fulgurite.config.schema import options
+from fulgurite.config.schema import list_options
 from fulgurite.errors import ConfigError
 from fulgurite.plan.preflight import refuse_impossible
 from fulgurite.precision.config import WIDTH, Bf16, Precision, PureBf16, Rounding
 
 load_options()
-PRECISIONS: dict[str, type[Precision]] = options("precision")  # type: ignore[assignment]
+PRECISIONS: dict[str, type[Precision]] = list_options("precision")  # type: ignore[assignment]
 RUN = compose(["model=tiny", "method=full"]).run
 
 
@@ -46,13 +46,13 @@ def test_declared_dtypes_agree_with_lightnings_name(name: str) -> None:
     assert option.scales_loss == (compute == "float16")
 
 
-@pytest.mark.parametrize("optim", sorted(options("optim")))
+@pytest.mark.parametrize("optim", sorted(list_options("optim")))
 def test_empty_rounding_is_stochastic_for_optimizers_that_step_each_parameter_by_itself(optim: str) -> None:
-    run = dataclasses.replace(RUN, precision=PureBf16(), optim=options("optim")[optim]())
+    run = dataclasses.replace(RUN, precision=PureBf16(), optim=list_options("optim")[optim]())
     alone = run.optim.alone
     assert fill_run(run, Facts())[0].precision.rounding == ("stochastic" if alone else "nearest")
     for rounding in (Rounding.stochastic, Rounding.kahan):
-        refusal = PureBf16(rounding=rounding).refusal(run)
+        refusal = PureBf16(rounding=rounding).find_refusal(run)
         assert (refusal is None) == alone
-    assert PureBf16(rounding=Rounding.nearest).refusal(run) is None
+    assert PureBf16(rounding=Rounding.nearest).find_refusal(run) is None
     assert Bf16().step_rounding() is None

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fulgurite.config.compose import compose
-from fulgurite.config.schema import build, options
+from fulgurite.config.schema import build, list_options
 from fulgurite.errors import ConfigError
 from fulgurite.precision import policy as precision_build
 from fulgurite.precision.config import Precision
@@ -64,7 +64,7 @@ def looked_at(method: str, precision: str) -> dict[str, set[str]]:
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "pure_bf16"])
 def test_live_tensors_are_what_the_declaration_says(method: str, precision: str) -> None:
-    declared: type[Precision] = options("precision")[precision]  # type: ignore[assignment]
+    declared: type[Precision] = list_options("precision")[precision]  # type: ignore[assignment]
     seen = looked_at(method, precision)
     expected = {k: {getattr(declared, k)} for k in ("trained", "compute", "gradients", "state")}
     expected["frozen"] = {declared.frozen} if method == "lora" else set()

@@ -130,9 +130,9 @@ def test_micro_batches_hold_each_draw_whole_also_none_and_too_many() -> None:
         5,
         10,
     )  # 4 and three deviations of 2: 10 rows by twos
-    assert order.micro_batches(0) == [[]] * 5
-    assert order.micro_batches(1) == [[], [], [], [30, 7], [3]]
-    large = order.micro_batches(2)
+    assert order.list_micro_batches(0) == [[]] * 5
+    assert order.list_micro_batches(1) == [[], [], [], [30, 7], [3]]
+    large = order.list_micro_batches(2)
     assert [len(cut) for cut in large] == [8] * 5
     assert sorted(n for cut in large for n in cut) == list(range(40))
     assert compute_rate(4, 40) == 0.1

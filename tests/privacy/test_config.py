@@ -12,7 +12,7 @@ import pytest
 from fulgurite.config.compose import compose
 from fulgurite.config.resolve import fill
 from fulgurite.config.run import Facts
-from fulgurite.config.schema import options
+from fulgurite.config.schema import list_options
 from fulgurite.errors import ConfigError
 from fulgurite.plan.preflight import refuse_impossible
 from fulgurite.privacy.accountant import compute_delta, solve_noise
@@ -45,8 +45,8 @@ def test_what_breaks_the_promise_is_refused_in_one_sentence(words: str) -> None:
     ("group", "name", "says"), [("stage", "dpo", "no loss of a single row"), ("method", "oft", "not proven row by row")]
 )
 def test_stages_and_methods_that_are_not_proven_are_refused(group: str, name: str, says: str) -> None:
-    run = replace(compose(["privacy=dp_sgd"]).run, **{group: options(group)[name]()})
-    said = DpSgd().refusal(run)
+    run = replace(compose(["privacy=dp_sgd"]).run, **{group: list_options(group)[name]()})
+    said = DpSgd().find_refusal(run)
     assert said is not None
     assert f"{group}={name}" in said
     assert says in said

@@ -13,7 +13,7 @@ import torch
 from tests.end_to_end.runs import losses, rows, tiny, weights
 
 from fulgurite.callback.metrics_logger import MetricsLogger
-from fulgurite.config.stored import rebuilt
+from fulgurite.config.stored import rebuild_run
 from fulgurite.errors import CheckpointError, Interrupted
 from fulgurite.explain.search import search
 from fulgurite.export.model import export_main
@@ -169,7 +169,7 @@ def test_a_run_from_before_privacy_goes_on_as_one_without(tmp_path: Path) -> Non
     older = text.replace("privacy:\n  option: none\n", "")
     assert older != text
     (tmp_path / "config.yaml").write_text(older)
-    assert rebuilt(read_config(tmp_path)).privacy.name == "none"
+    assert rebuild_run(read_config(tmp_path)).privacy.name == "none"
     assert len(losses(tiny(tmp_path, "trainer.max_steps=3"))) == 3
 
 

@@ -19,7 +19,7 @@ SHORTAGE = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 
 
 def run_short_of_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Trains 3 steps, of which the third runs out of memory with 2 rows at a time, then a fourth after a resume."""
-    plain = LanguageStage.total_loss
+    plain = LanguageStage.compute_total_loss
 
     def total_loss(self: LanguageStage, batch: dict[str, Any]) -> torch.Tensor:
         if self.training and self.trainer.global_step == 2 and len(self._window) == 2 and len(batch["rows"]) == 2:
@@ -27,6 +27,6 @@ def run_short_of_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return plain(self, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LanguageStage, "total_loss", total_loss)
+        patch.setattr(LanguageStage, "compute_total_loss", total_loss)
         tiny(folder, *HALVED_WORDS, "trainer.max_steps=3")
     return tiny(folder, *HALVED_WORDS, "trainer.max_steps=4", "resume.allow=[trainer.max_steps]")

@@ -10,7 +10,7 @@ import pytest
 
 from fulgurite.config.compose import compose
 from fulgurite.config.decision import Decision
-from fulgurite.config.resolve import in_folder
+from fulgurite.config.resolve import put_in_folder
 from fulgurite.config.run import Resume, RunConfig
 from fulgurite.errors import RequestError
 from fulgurite.run.folder import (
@@ -54,7 +54,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path, monkeypatc
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    composed = in_folder(compose(["model=tiny", "optim.lr=1e-3", "stage.prompts=['a \\${b}']"]), tmp_path)
+    composed = put_in_folder(compose(["model=tiny", "optim.lr=1e-3", "stage.prompts=['a \\${b}']"]), tmp_path)
     write_run(tmp_path, composed)
     assert read_config(tmp_path) == composed.config()
     found = read_provenance(tmp_path)

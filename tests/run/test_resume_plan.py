@@ -36,7 +36,7 @@ def test_a_resume_plan_names_checkpoint_adopted_values_and_dropped_rows(
     (metrics,) = [rewind for rewind in found.rewinds if rewind.file == "metrics.jsonl"]
     assert (metrics.kept, metrics.dropped) == (4, 1)
     assert {rewind.file for rewind in found.rewinds} <= set(REWOUND)
-    assert "metrics.jsonl keeps 4 rows and drops 1" in found.sentence()
+    assert "metrics.jsonl keeps 4 rows and drops 1" in found.describe()
     tiny(folder, *HALVED_WORDS, "trainer.max_steps=5", "resume.allow=[trainer.max_steps]")
     assert [row["step"] for row in rows(folder)][:4] == [1, 2, 3, 4]  # as the plan has it
     assert 9 not in [row["step"] for row in rows(folder)]
@@ -53,12 +53,12 @@ def test_a_plan_as_plain_values_and_in_words(tmp_path: Path) -> None:
     found = plan(tmp_path, refused=(Change("seed", 1, 2),), missing=("rng.json",),
         rewinds=(Rewind("metrics.jsonl", 3, 0),))
     checkpoint = tmp_path / "checkpoints" / "step-1200"
-    assert found.as_json() == {
+    assert found.to_json() == {
         "checkpoint": str(checkpoint), "step": 1200, "differs": ["seed"], "allowed": ["optim.lr"],
         "missing": ["rng.json"],
         "adopted": {MICRO_BATCH: 2}, "files": {"metrics.jsonl": {"kept": 3, "dropped": 0}}, "trackers": ["wandb"],
     }
-    parts = found.sentence().split("; ")
+    parts = found.describe().split("; ")
     assert parts[:2] == [f"from {checkpoint}", f"{MICRO_BATCH}=2 as there (halved from 4)"]
     assert parts[2].endswith("as resume.allow says")
     assert parts[3:] == ["metrics.jsonl keeps 3 rows", "wandb goes on after step 1,200"]

@@ -10,10 +10,10 @@ import pytest
 from fulgurite.config.compose import compose
 from fulgurite.config.resolve import fill_run
 from fulgurite.config.run import Facts, RunConfig, load_options
-from fulgurite.config.schema import build, options
+from fulgurite.config.schema import build, list_options
 
 load_options()
-CURVES = [name for name, option in options("scheduler").items() if not option.monitors]  # type: ignore[attr-defined]
+CURVES = [name for name, option in list_options("scheduler").items() if not option.monitors]  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def run() -> RunConfig:
 
 def filled(run: RunConfig, total: int, name: str, **given: Any) -> tuple[Any, dict[str, str]]:
     """A schedule whose empty parameters are filled for a run of `total` steps, and the reasons."""
-    changed = dataclasses.replace(run, scheduler=options("scheduler")[name](**given))
+    changed = dataclasses.replace(run, scheduler=list_options("scheduler")[name](**given))
     changed, first = fill_run(changed, Facts())
     changed, second = fill_run(changed, Facts(rows=100, total_steps=total), "steps")
     return changed.scheduler, {d.parameter: d.reason for d in (*first, *second)}
@@ -70,4 +70,4 @@ def test_declared_fall_and_steadiness_are_those_of_the_curve(run: RunConfig, nam
 
 
 def test_only_the_plateau_follows_the_validation_loss() -> None:
-    assert set(options("scheduler")) - set(CURVES) == {"reduce_lr_on_plateau"}
+    assert set(list_options("scheduler")) - set(CURVES) == {"reduce_lr_on_plateau"}

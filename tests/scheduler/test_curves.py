@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import get_scheduler
 
-from fulgurite.config.schema import build, options
+from fulgurite.config.schema import build, list_options
 from fulgurite.errors import ConfigError
 from fulgurite.scheduler import curves
 from fulgurite.scheduler.config import (
@@ -94,7 +94,7 @@ def test_equals_transformers_at_every_step(config: Any, name: str, kwargs: Kwarg
 
 def test_every_option_is_compared_with_transformers() -> None:
     compared = {type(config) for config, _, _ in CASES} | {ReduceLrOnPlateau}  # the plateau has its own test
-    assert set(options("scheduler").values()) == compared
+    assert set(list_options("scheduler").values()) == compared
     assert len(compared) == 10
 
 
@@ -110,7 +110,7 @@ def test_the_arithmetic_by_hand() -> None:
 
 
 def test_the_first_step_of_a_warmup_has_rate_zero_and_its_last_the_peak() -> None:
-    warm = [cls for cls in options("scheduler").values() if issubclass(cls, Warm)]
+    warm = [cls for cls in list_options("scheduler").values() if issubclass(cls, Warm)]
     assert len(warm) == 8
     for cls in warm:
         curve = build(cls(warmup_steps=4), total=20, lr=LR)

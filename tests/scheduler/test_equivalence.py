@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fulgurite.config.schema import options
+from fulgurite.config.schema import list_options
 from fulgurite.scheduler import config as c
 from fulgurite.scheduler.equivalence import describe_same, fill_config, find_coincidences, find_same
 
@@ -74,6 +74,6 @@ def test_pages_tell_at_which_values_two_schedules_meet() -> None:
 
 
 def test_every_schedule_can_be_filled_and_asked() -> None:
-    for name, cls in options("scheduler").items():
+    for name, cls in list_options("scheduler").items():
         made: Any = fill_config(cls(), 50)  # type: ignore[call-overload]
         assert getattr(made, "warmup_steps", 0) in (0, 5), name  # 10 % of 50

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from fulgurite.config.schema import options
+from fulgurite.config.schema import list_options
 from fulgurite.scheduler import config as c
 from fulgurite.scheduler.plot import plot
 from fulgurite.text.plot import draw_braille
 
 
-@pytest.mark.parametrize("name", list(options("scheduler")))
+@pytest.mark.parametrize("name", list(list_options("scheduler")))
 @pytest.mark.parametrize(("total", "lr"), [(1, 1e-3), (17, 2.5e-5), (1000, 1e-4), (1_000_000, 1.0)])
 def test_fits_eighty_columns(name: str, total: int, lr: float) -> None:
-    option: Any = options("scheduler")[name]
+    option: Any = list_options("scheduler")[name]
     lines = plot(option(), total=total, lr=lr).splitlines()
     assert max(map(len, lines)) <= 80
     assert f"scheduler={name}" in lines[0]

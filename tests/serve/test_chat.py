@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from fulgurite.config.schema import knobs_of
+from fulgurite.config.schema import list_knobs
 from fulgurite.data.example import Message
 from fulgurite.data.template import load_template
 from fulgurite.errors import ConfigError, ModelError
@@ -227,6 +227,6 @@ def test_it_is_light_until_it_answers() -> None:
 
 def test_every_knob_of_chat_is_read() -> None:
     source = Path(str(chat.__file__)).read_text()
-    names = [knob.name for knob in knobs_of(ChatConfig)]
+    names = [knob.name for knob in list_knobs(ChatConfig)]
     assert len(names) == 8
     assert [name for name in names if f"config.{name}" not in source] == []

@@ -136,7 +136,7 @@ def test_value_clip_in_ppos_loss(clip: float, loss: float, slopes: list[float]) 
     proximal = Proximal(stage_of("stage=ppo", f"stage.value_clip={clip}", "stage.vf_coef=0.5"))
     values = torch.tensor([[1.0, 0.1]], requires_grad=True)
     batch = step(old=[-1.0, -1.0], advantages=[0.0, 0.0], values=[0.5, 0.0], returns=[2.0, 0.0])
-    found, _ = proximal.loss(batch, torch.full((1, 2), -1.0), values)
+    found, _ = proximal.compute_loss(batch, torch.full((1, 2), -1.0), values)
     found.backward()
     assert float(found.detach()) == pytest.approx(0.5 * loss)
     assert values.grad is not None
@@ -153,7 +153,7 @@ def test_clip_low_in_both_losses(stage: str, low: float, loss: float, slope: flo
     new = torch.tensor([[np.log(0.7), 0.0]], dtype=torch.float32, requires_grad=True)
     each = {"old": [0.0, 0.0], "values": [0.0, 0.0], "returns": [0.0, 0.0], "advantages": [-2.0, 0.0]}
     batch = step(**each) | ({"advantages": torch.tensor([-2.0])} if stage == "grpo" else {})
-    found, cut = objective.loss(batch, new, torch.zeros(1, 2))
+    found, cut = objective.compute_loss(batch, new, torch.zeros(1, 2))
     found.backward()
     rest = 2.0 if stage == "grpo" else 0.0  # grpo's advantage is the answer's, the second token's ratio 1
     assert float(found.detach()) == pytest.approx(loss + rest)

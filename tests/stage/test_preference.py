@@ -20,11 +20,11 @@ from fulgurite.data.preference_dataset import collate_preferences
 from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.export.model import export_main
 from fulgurite.loss import preference as by_hand
-from fulgurite.plan.preflight import checked_source
+from fulgurite.plan.preflight import build_checked_source
 from fulgurite.run.folder import read_config
 from fulgurite.run.load import load_run
 from fulgurite.stage import preference as stages
-from fulgurite.stage.preference_table import ReferenceMode, names
+from fulgurite.stage.preference_table import ReferenceMode, list_names
 from fulgurite.stage.preference_table import get_row as declared
 from fulgurite.train.experiment import Experiment
 
@@ -79,7 +79,7 @@ def test_micro_batches_change_nothing(name: str, method: str, run: Any) -> None:
             torch.testing.assert_close(weights(other)[key], tensor, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*names(), "sigmoid stage.length_normalize=true", "sigmoid stage.sft_weight=0.5",
+@pytest.mark.parametrize("name", [*list_names(), "sigmoid stage.length_normalize=true", "sigmoid stage.sft_weight=0.5",
                                   "ipo stage.length_normalize=false"])
 def test_the_first_step_is_that_of_whole_logits_and_the_formula(name: str, run: Any) -> None:
     """loss and gradient norm of step 1 from transformers' own logits, one answer at a time, policy and reference the same weights."""
@@ -102,7 +102,7 @@ def step_batch(folder: Path) -> dict[str, Any]:
     """The pairs of a run's first step, in one batch."""
     composed = compose(["model=tiny", "precision=fp32", *again(folder)])
     data = Experiment(composed).data
-    return collate_preferences(data.rows, [int(n) for n in data.order.rows_of(0)])
+    return collate_preferences(data.rows, [int(n) for n in data.order.list_rows(0)])
 
 
 def again(folder: Path) -> list[str]:
@@ -120,7 +120,7 @@ def answer(model: Any, batch: dict[str, Any], i: int) -> tuple[torch.Tensor, int
 
 
 def one_pair(stage: Any, logp: Any, count: Any, batch: dict[str, Any], n: int) -> torch.Tensor:
-    name, beta = str(stage.loss), stage.factor()
+    name, beta = str(stage.loss), stage.get_factor()
     c, r = (x - x.detach() for x in logp)  # log ratios to a reference that is the same
     mean = [x / k for x, k in zip(logp, count, strict=True)]
     if stage.length_normalize:
@@ -296,13 +296,13 @@ def test_batch_sizes_epochs_and_rates_follow_the_stage() -> None:
 # --- knobs: each loss has its own, and what it does not read is refused
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", list_names())
 def test_each_loss_has_its_own_values_with_a_reason(name: str) -> None:
     composed = compose(["stage=dpo", f"stage.loss={name}"])
     stage, row = composed.run.stage, declared(name)
     assert (stage.label_smoothing, stage.tau, stage.sft_weight) == (row.smoothing, row.tau, row.sft_weight)
     assert (stage.beta, stage.orpo_weight) == ((None, row.beta) if name == "orpo" else (row.beta, None))
-    assert stage.factor() == row.beta
+    assert stage.get_factor() == row.beta
     assert stage.gamma == (1.0 if name == "simpo" else None)
     assert stage.reference_mode == (ReferenceMode.adapter if row.reference else None)
     assert composed.provenance["stage.beta"].origin == "derived"
@@ -362,7 +362,7 @@ UNREAD = {
 def test_a_knob_that_would_not_be_read_is_refused_in_one_sentence(words: str, tmp_path: Path) -> None:
     composed = compose([*words.split(), "data=file", f"data.path={written(tmp_path / 'a.jsonl', pairs(3))}"])
     with pytest.raises(ConfigError) as caught:
-        checked_source(composed)
+        build_checked_source(composed)
     assert UNREAD[words] in str(caught.value)
     assert "\n" not in str(caught.value)
 

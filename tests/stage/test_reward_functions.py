@@ -10,7 +10,7 @@ import pytest
 
 from fulgurite.config.compose import compose
 from fulgurite.errors import ConfigError, Interrupted, RequestError
-from fulgurite.plan.preflight import checked_source
+from fulgurite.plan.preflight import build_checked_source
 from fulgurite.stage import reward_functions as rewards
 from fulgurite.stage.reward_functions import RULES, Answered, compute_rewards, resolve, shorten_names
 
@@ -200,7 +200,7 @@ def test_a_file_that_leaves_while_it_is_imported_is_one_sentence(tmp_path: Path)
 )
 def test_what_cannot_go_together_is_refused_before_a_model_is_loaded(words: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        checked_source(compose(["stage=grpo", "model=tiny", *words]))
+        build_checked_source(compose(["stage=grpo", "model=tiny", *words]))
 
 
 def test_columns_are_looked_for_before_an_answer_is_drawn(tmp_path: Path) -> None:

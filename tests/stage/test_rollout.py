@@ -42,7 +42,7 @@ def test_drawn_and_recomputed_log_probabilities_agree(loaded: Any, temperature: 
     assert {len(t) for t in drawn.tokens} != {9}  # some stopped early
     assert [t[-1] in engine(loaded)._stops for t in drawn.tokens] == drawn.stopped
     buffer = Buffer.of(0, list(range(16)), prompts, drawn, torch.device("cpu"))
-    batch = buffer.micro_batch(list(range(16)))
+    batch = buffer.build_micro_batch(list(range(16)))
     found, entropy, _ = TokenScorer(loaded.model, temperature, 512).score(batch)
     torch.testing.assert_close(found.detach(), buffer.of_token["drawn"], rtol=0, atol=5e-6)
     for i, (prompt, answer) in enumerate(zip(prompts, drawn.tokens, strict=True)):  # each alone, without padding
@@ -96,7 +96,7 @@ def test_the_reference_stays_what_the_policy_was(method: str) -> None:
     asked = build_start_reference(policy, run.method.begins_at_zero())
     assert isinstance(asked, AdapterOff if method == "lora" else Frozen)
     drawn = Drawn([[3, 4]], [[0.0, 0.0]], [False])
-    batch = Buffer.of(0, [0], [[5, 6]], drawn, torch.device("cpu")).micro_batch([0])
+    batch = Buffer.of(0, [0], [[5, 6]], drawn, torch.device("cpu")).build_micro_batch([0])
     start = policy.score(batch)[0].detach()
     torch.testing.assert_close(asked(batch), start, rtol=0, atol=0)
     with torch.no_grad():
@@ -118,7 +118,7 @@ def test_an_adapter_that_already_does_something_is_copied_into_the_reference() -
             if "lora_B" in name:
                 parameter.add_(0.1)
     policy = TokenScorer(model, 1.0, 512)
-    batch = Buffer.of(0, [0], [[5, 6]], Drawn([[3, 4]], [[0.0, 0.0]], [False]), torch.device("cpu")).micro_batch([0])
+    batch = Buffer.of(0, [0], [[5, 6]], Drawn([[3, 4]], [[0.0, 0.0]], [False]), torch.device("cpu")).build_micro_batch([0])
     start = policy.score(batch)[0].detach()
     torch.testing.assert_close(build_start_reference(policy, identity=False)(batch), start, rtol=0, atol=0)
 
@@ -146,8 +146,8 @@ def test_a_buffer_survives_its_state() -> None:
     assert buffer.targets_NT.tolist() == [[-100, 3, 4, -100], [-100, -100, 5, -100]]
     assert buffer.of_token["drawn"].tolist() == [[0, -1, -2, 0], [0, 0, -3, 0]]
     buffer.of_answer["advantages"], buffer.record = torch.tensor([1.0, -1.0]), {"train/reward": 0.5}
-    again = Buffer.from_state(buffer.state(), torch.device("cpu"))
-    one, two = buffer.micro_batch([1]), again.micro_batch([1])
+    again = Buffer.from_state(buffer.get_state(), torch.device("cpu"))
+    one, two = buffer.build_micro_batch([1]), again.build_micro_batch([1])
     assert one.keys() == two.keys() == {"input_ids", "targets", "own", "drawn", "advantages", "rows", "tokens"}
     assert all(torch.equal(one[k], two[k]) if isinstance(one[k], torch.Tensor) else one[k] == two[k] for k in one)
     assert (two["rows"], two["tokens"], again.record, again.number) == ([8], 4, {"train/reward": 0.5}, 2)

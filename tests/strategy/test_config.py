@@ -19,9 +19,9 @@ def test_more_than_eight_processes_a_core_are_refused(
     monkeypatch.setattr(config, "available", lambda: 2)
     run = compose(["strategy=ddp", f"trainer.devices={devices}", "logger=none"]).run
     if not refused:
-        assert run.strategy.refusal(run) is None
+        assert run.strategy.find_refusal(run) is None
         return
-    assert run.strategy.refusal(run) == (
+    assert run.strategy.find_refusal(run) == (
         "trainer.devices=17 is more than 8 for each of this machine's 2 cores; take trainer.devices=2."
     )
     with pytest.raises(ConfigError, match="more than 8 for each"):

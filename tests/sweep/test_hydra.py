@@ -47,8 +47,8 @@ def test_each_value_is_a_run_in_a_process_of_its_own_and_a_wrong_one_is_told(
 @pytest.mark.parametrize("name", ["joblib", "submitit_local"])
 def test_a_search_hands_trials_out_and_gets_back_how_each_ended(name: str, tmp_path: Path) -> None:
     from fulgurite.config.sweep import Sweep
-    from fulgurite.sweep.storage import storage
-    from fulgurite.sweep.study import opened
+    from fulgurite.sweep.storage import open_storage
+    from fulgurite.sweep.study import open_study
 
     words = [*TINY, *launcher(name), "stage.prompts=[]", "sweep.trials=2", "sweep.at_once=2", "sweep.study=one"]
     assert main(["train", "-m", *words]) == 0
@@ -59,7 +59,7 @@ def test_a_search_hands_trials_out_and_gets_back_how_each_ended(name: str, tmp_p
         rows = [json.loads(line) for line in (folder / str(trial["trial"]) / "metrics.jsonl").read_text().splitlines()]
         assert trial["value"] == min(row["val/loss"] for row in rows if "val/loss" in row)
         assert set(trial["evaluations"]) == {"50", "100"}
-    study = opened(Sweep(study="one"), storage(f"sqlite:///{folder}/study.db"))
+    study = open_study(Sweep(study="one"), open_storage(f"sqlite:///{folder}/study.db"))
     pids = {trial.user_attrs["runner"]["pid"] for trial in study.get_trials()}
     assert len(pids) > 1
     assert {trial.user_attrs["pid"] for trial in study.get_trials()}.isdisjoint(pids)

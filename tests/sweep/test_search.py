@@ -15,9 +15,9 @@ from fulgurite.config.hydra_app import Outcome
 from fulgurite.config.provenance import Composed
 from fulgurite.errors import ConfigError, Interrupted
 from fulgurite.sweep import study as kept
-from fulgurite.sweep.search import Search, prepared, search
+from fulgurite.sweep.search import Search, prepare_search, search
 from fulgurite.sweep.spaces import Span, Values
-from fulgurite.sweep.storage import storage
+from fulgurite.sweep.storage import open_storage
 
 
 @event.listens_for(Engine, "connect")
@@ -33,7 +33,7 @@ WORDS = ["+sweep=sft_lora", "model=tiny", "sweep.knobs=[optim.lr,method.rank]"]
 def begun(folder: Path, *words: str) -> tuple[Search, Composed]:
     shared = [*WORDS, *words]
     base = compose([*shared, f"run_dir={folder}"])
-    return prepared(base, shared, {}, folder), base
+    return prepare_search(base, shared, {}, folder), base
 
 
 def trained(job: list[str]) -> dict[str, str]:
@@ -139,14 +139,14 @@ def test_a_trial_of_a_process_that_is_gone_is_taken_up_again_and_a_living_one_is
     import sys
 
     what, _ = begun(tmp_path, "sweep.trials=3", "sweep.pruner=none")
-    study = kept.opened(what.sweep, storage(str(what.sweep.storage)))
+    study = kept.open_study(what.sweep, open_storage(str(what.sweep.storage)))
     number, values = kept.ask(study, what.spaces, tmp_path)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    study._storage.set_trial_user_attr(kept.trial_of(study, number)._trial_id, "pid", gone.pid)
-    study._storage.set_trial_user_attr(kept.trial_of(study, number)._trial_id, "lock", str(tmp_path / "released.lock"))
+    study._storage.set_trial_user_attr(kept.get_trial(study, number)._trial_id, "pid", gone.pid)
+    study._storage.set_trial_user_attr(kept.get_trial(study, number)._trial_id, "lock", str(tmp_path / "released.lock"))
     other, _ = kept.ask(study, what.spaces, tmp_path)
-    study._storage.set_trial_user_attr(kept.trial_of(study, other)._trial_id, "host", "another-machine")
+    study._storage.set_trial_user_attr(kept.get_trial(study, other)._trial_id, "host", "another-machine")
     assert len(kept.settle(study, what.sweep, tmp_path)) == 1
     states = [t.state.name for t in study.get_trials()]
     assert states == ["FAIL", "RUNNING", "WAITING"]
@@ -170,14 +170,14 @@ def test_what_cannot_be_searched_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Nothing is searched"):
         begun(tmp_path, "optim.lr=1e-3", "method.rank=8")
     with pytest.raises(ConfigError, match="holds a password"):
-        storage("postgresql://me:secret@host/db")
+        open_storage("postgresql://me:secret@host/db")
     with pytest.raises(ConfigError, match=r"sweep\.storage=nonsense cannot be opened"):
-        storage("nonsense")
+        open_storage("nonsense")
 
 
 def test_a_range_of_ones_own_wins_and_a_value_is_fixed(tmp_path: Path) -> None:
     base = compose(["+sweep=sft_lora", "method.rank=8", f"run_dir={tmp_path}"])
-    what = prepared(base, ["+sweep=sft_lora", "method.rank=8"], {"optim.lr": Span(1e-5, 1e-4, True)}, tmp_path)
+    what = prepare_search(base, ["+sweep=sft_lora", "method.rank=8"], {"optim.lr": Span(1e-5, 1e-4, True)}, tmp_path)
     assert what.spaces["optim.lr"] == Span(1e-5, 1e-4, True)
     assert "method.rank" not in what.spaces
     assert isinstance(what.spaces["trainer.global_batch_size"], Values)

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from fulgurite.config.compose import compose
-from fulgurite.config.schema import Knob, Range, settings
+from fulgurite.config.schema import Knob, Range, walk_settings
 from fulgurite.errors import ConfigError
-from fulgurite.sweep.spaces import SPACES, draws, knob_of
-from fulgurite.sweep.write import main, parameter, shipped, wandb_sweep
+from fulgurite.sweep.spaces import SPACES, build_space, find_knob
+from fulgurite.sweep.write import build_parameter, build_shipped, build_wandb_sweep, main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,7 +22,7 @@ DISTRIBUTIONS = {"uniform", "log_uniform_values", "int_uniform", "q_log_uniform_
 
 def knobs(overrides: list[str]) -> dict[str, tuple[Knob, Any]]:
     run = compose(overrides).run
-    return {knob.path: (knob, run) for knob, _ in settings(run)}
+    return {knob.path: (knob, run) for knob, _ in walk_settings(run)}
 
 
 def test_the_files_are_those_that_the_generator_writes(tmp_path: Path) -> None:
@@ -41,15 +41,15 @@ def test_each_space_composes_and_its_knobs_have_usual_values(name: str) -> None:
     assert tuple(run.sweep.knobs) == SPACES[name].knobs
     assert (run.stage.name, run.method.name) == (SPACES[name].choices["stage"], SPACES[name].choices["method"])
     assert (run.sweep.metric, str(run.sweep.goal)) == (SPACES[name].metric, SPACES[name].goal)
-    assert all(draws(knob_of(run, knob), run) for knob in run.sweep.knobs)
+    assert all(build_space(find_knob(run, knob), run) for knob in run.sweep.knobs)
 
 
 @pytest.mark.parametrize("name", SPACES)
 def test_each_range_is_what_is_usual(name: str) -> None:
     known = knobs([f"{group}={option}" for group, option in SPACES[name].choices.items()])
-    for path, spec in yaml.safe_load(shipped(name))["parameters"].items():
+    for path, spec in yaml.safe_load(build_shipped(name))["parameters"].items():
         knob, run = known[path]
-        usual = knob.usual_for(run)
+        usual = knob.find_usual(run)
         if isinstance(usual, Range):
             assert (spec["min"], spec["max"]) == (usual.low, usual.high)
         else:
@@ -59,7 +59,7 @@ def test_each_range_is_what_is_usual(name: str) -> None:
 @pytest.mark.parametrize("name", SPACES)
 def test_the_shape_is_what_wandb_asks_for(name: str) -> None:
     """wandb checks a sweep on its server; what its documentation demands is checked here."""
-    spec = yaml.safe_load(shipped(name))
+    spec = yaml.safe_load(build_shipped(name))
     assert spec["method"] in {"random", "grid", "bayes"}
     assert set(spec["metric"]) == {"name", "goal"}
     assert spec["metric"]["goal"] in {"minimize", "maximize"}
@@ -77,22 +77,22 @@ def test_the_shape_is_what_wandb_asks_for(name: str) -> None:
 def test_wandbs_agent_makes_a_command_that_composes(name: str) -> None:
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-    spec = yaml.safe_load(shipped(name))
+    spec = yaml.safe_load(build_shipped(name))
     drawn = {k: {"value": p["values"][0] if "values" in p else p["min"]} for k, p in spec["parameters"].items()}
     words = create_sweep_command(spec["command"])
     place = words.index("${args_no_hyphens}")
     words[place:] = create_sweep_command_args({"args": drawn})["args_no_hyphens"]
     assert words[:2] == ["fulgurite", "train"]
     composed = compose(words[2:])
-    values = {knob.path: value for knob, value in settings(composed.run)}
+    values = {knob.path: value for knob, value in walk_settings(composed.run)}
     assert {k: values[k] for k in drawn} == {k: v["value"] for k, v in drawn.items()}
     assert "wandb" in composed.run.logger
     assert composed.warnings == []
 
 
 def test_a_rate_follows_the_run() -> None:
-    small = yaml.safe_load(wandb_sweep(["method=lora"], ["optim.lr"]))["parameters"]["optim.lr"]
-    full = yaml.safe_load(wandb_sweep(["method=full"], ["optim.lr"]))["parameters"]["optim.lr"]
+    small = yaml.safe_load(build_wandb_sweep(["method=lora"], ["optim.lr"]))["parameters"]["optim.lr"]
+    full = yaml.safe_load(build_wandb_sweep(["method=full"], ["optim.lr"]))["parameters"]["optim.lr"]
     assert small["distribution"] == full["distribution"] == "log_uniform_values"
     assert full["min"] < small["min"]
 
@@ -107,11 +107,11 @@ def test_a_rate_follows_the_run() -> None:
 ])
 def test_a_parameter_of_each_kind(kind: type, usual: Any, expected: dict[str, Any]) -> None:
     knob = Knob("x", kind, 1, "m", "s", None, usual, "", None)
-    assert parameter(knob, compose().run) == expected
+    assert build_parameter(knob, compose().run) == expected
 
 
 def test_a_knob_without_usual_or_unknown_is_refused() -> None:
     with pytest.raises(ConfigError, match="has no usual range"):
-        wandb_sweep([], ["model.attention"])
+        build_wandb_sweep([], ["model.attention"])
     with pytest.raises(ConfigError, match=r"optim\.rate is not a knob"):
-        wandb_sweep([], ["optim.rate"])
+        build_wandb_sweep([], ["optim.rate"])

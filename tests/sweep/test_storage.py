@@ -19,7 +19,7 @@ from fulgurite.config.provenance import Composed
 from fulgurite.errors import ConfigError
 from fulgurite.sweep import study as kept
 from fulgurite.sweep.search import Search, search
-from fulgurite.sweep.storage import storage
+from fulgurite.sweep.storage import open_storage
 
 WORDS = ["sweep.trials=6", "sweep.pruner=none", "sweep.sampler=random", "sweep.study=one"]
 
@@ -72,13 +72,13 @@ def test_two_machines_share_a_study_in_a_database(tmp_path: Path) -> None:
     both = [other(SEARCH, tmp_path / folder, f"sweep.storage={url}", f"sweep.study={name}") for folder in ("one", "two")]
     try:
         done = [int(search_.communicate("\n", timeout=300)[0].split()[-1]) for search_ in both]
-        study = optuna.load_study(study_name=name, storage=storage(url))
+        study = optuna.load_study(study_name=name, storage=open_storage(url))
         assert sum(done) == len(study.trials) == 6
         assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 6
         alone = ran(tmp_path / "alone", Formula(), *WORDS)
         assert sorted(t.value for t in study.trials) == sorted(t["value"] for t in alone)
     finally:
-        optuna.delete_study(study_name=name, storage=storage(url))
+        optuna.delete_study(study_name=name, storage=open_storage(url))
 
 
 class Dies(Formula):
@@ -115,8 +115,8 @@ def test_the_trial_of_a_search_that_is_killed_is_taken_up_by_the_other(tmp_path:
 
 def test_whoever_asks_behind_the_last_trial_gives_it_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     what, _ = begun(tmp_path, "sweep.trials=2")
-    study = kept.opened(what.sweep, storage(str(what.sweep.storage)))
-    counted = kept.counted
+    study = kept.open_study(what.sweep, open_storage(str(what.sweep.storage)))
+    counted = kept.list_counted
     for _ in range(2):
         kept.ask(study, what.spaces, tmp_path)
     calls: list[int] = []
@@ -125,20 +125,20 @@ def test_whoever_asks_behind_the_last_trial_gives_it_back(tmp_path: Path, monkey
         calls.append(1)
         return counted(study) if len(calls) > 1 else []  # as it was before the others asked
 
-    monkeypatch.setattr(kept, "counted", late)
-    assert kept.claimed(study, what.sweep, what.spaces, 1, tmp_path) == []
+    monkeypatch.setattr(kept, "list_counted", late)
+    assert kept.claim_trials(study, what.sweep, what.spaces, 1, tmp_path) == []
     assert len(counted(study)) == 2
     assert study.get_trials()[2].user_attrs["why"] == "the study had its last trial already"
 
 
 def test_a_trial_whose_own_process_lives_is_left_when_its_search_has_died(tmp_path: Path) -> None:
     what, _ = begun(tmp_path, "sweep.trials=2")
-    study = kept.opened(what.sweep, storage(str(what.sweep.storage)))
+    study = kept.open_study(what.sweep, open_storage(str(what.sweep.storage)))
     code = "import sys, json; from pathlib import Path; from fulgurite.sweep.study import describe_process as d\n"
     code += "print(json.dumps(d(Path(sys.argv[1]))), flush=True); input()"
     command = [sys.executable, "-c", code, str(tmp_path)]
     number, _ = kept.ask(study, what.spaces, tmp_path)
-    asked = kept.trial_of(study, number)._trial_id
+    asked = kept.get_trial(study, number)._trial_id
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as runner:
         assert runner.stdout is not None
         described = json.loads(runner.stdout.readline())
@@ -153,12 +153,12 @@ def test_a_trial_whose_own_process_lives_is_left_when_its_search_has_died(tmp_pa
 
 def test_a_trial_that_is_over_does_not_begin_in_another_process(tmp_path: Path) -> None:
     what, _ = begun(tmp_path, "sweep.trials=2")
-    study = kept.opened(what.sweep, storage(str(what.sweep.storage)))
+    study = kept.open_study(what.sweep, open_storage(str(what.sweep.storage)))
     number, _ = kept.ask(study, what.spaces, tmp_path)
     what.sweep.trial = number
     kept.begin(what.sweep, tmp_path, resumed=False)
-    assert kept.trial_of(study, number).user_attrs["runner"]["pid"] == os.getpid()
-    kept.again(study, what.sweep, number, tmp_path)
+    assert kept.get_trial(study, number).user_attrs["runner"]["pid"] == os.getpid()
+    kept.queue_again(study, what.sweep, number, tmp_path)
     with pytest.raises(ConfigError, match=f"Trial {number} of .* is over"):
         kept.begin(what.sweep, tmp_path, resumed=False)
     kept.begin(what.sweep, tmp_path, resumed=True)

@@ -252,7 +252,7 @@ def test_a_plan_prints_and_has_its_findings(tmp_path: Path) -> None:
     assert "assembled" not in vars(experiment)  # no weights
     with pytest.raises(FrozenConfigError):
         experiment.config.seed = 1
-    assert plan.as_dict().keys() >= {"troubles"}
+    assert plan.to_dict().keys() >= {"troubles"}
 
 
 @pytest.mark.parametrize(("words", "sentence"), [

@@ -43,8 +43,8 @@ def ends(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch, after: Any = 
     if after is not None:
         after(run)
     run.wait()
-    assert not run.alive()
-    return run.verdict()
+    assert not run.list_alive()
+    return run.judge_end()
 
 
 def appear(folder: Path, *names: str) -> None:
@@ -101,7 +101,7 @@ def test_a_signal_is_handed_on_and_a_stopped_rank_is_killed(
     def after(run: Launch) -> None:
         appear(tmp_path, "up0", "up1")
         run.ranks[1].child.send_signal(signal.SIGSTOP)
-        run.heard(number)
+        run.handle_signal(number)
         appear(tmp_path, "heard0")
 
     started = time.monotonic()
@@ -127,7 +127,7 @@ leave(143, 'Stopped by SIGTERM after step 3.')
 
     def after(run: Launch) -> None:
         appear(tmp_path, "up0", "up1")
-        run.heard(signal.SIGTERM)
+        run.handle_signal(signal.SIGTERM)
 
     assert ends(code, tmp_path, monkeypatch, after) == (143, "Stopped by SIGTERM after step 3.")
     assert "The step is not done after" in capsys.readouterr().err
@@ -139,8 +139,8 @@ def test_a_second_signal_has_a_deadline_whatever_the_ranks_do(tmp_path: Path, mo
 
     def after(run: Launch) -> None:
         appear(tmp_path, "up0", "up1")
-        run.heard(signal.SIGTERM)
-        run.heard(signal.SIGTERM)
+        run.handle_signal(signal.SIGTERM)
+        run.handle_signal(signal.SIGTERM)
 
     found, line = ends(code, tmp_path, monkeypatch, after)
     assert (found, line.split(" and was")[0].replace("it stood still", "it was still computing")) == (
@@ -196,7 +196,7 @@ def test_a_hangup_that_is_ignored_stays_so(tmp_path: Path, monkeypatch: pytest.M
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         run = Launch(tmp_path)
-        with module._handling(run):
+        with module._handle_signals(run):
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
             os.kill(os.getpid(), signal.SIGTERM)
         assert run.signals == [signal.SIGTERM]
@@ -208,10 +208,10 @@ def test_a_hangup_that_is_ignored_stays_so(tmp_path: Path, monkeypatch: pytest.M
 def test_a_signal_before_the_ranks_are_there_reaches_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLACE", str(tmp_path))
     run = Launch(tmp_path)
-    run.heard(signal.SIGTERM)
+    run.handle_signal(signal.SIGTERM)
     run.start([sys.executable, "-c", "import time; time.sleep(60)"], 2)
     run.wait()
-    assert run.verdict() == (143, "Stopped by SIGTERM before training began.")
+    assert run.judge_end() == (143, "Stopped by SIGTERM before training began.")
 
 
 def test_the_launcher_prints_one_line_and_mends_the_status(

@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
-from fulgurite.train.lightning import REPLACED, without_process_group
+from fulgurite.train.lightning import REPLACED, clean_process_group
 
 
 class Mean(LightningModule):
@@ -154,7 +154,7 @@ def test_lightning_answers_ctrl_c_with_exit_status_1(tmp_path: Path) -> None:
 
 @pytest.fixture
 def gone() -> Iterator[None]:
-    with without_process_group():
+    with clean_process_group():
         yield
     assert not torch.distributed.is_initialized()
 

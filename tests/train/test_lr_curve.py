@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from fulgurite.train.lr_curve import propose, rate, smooth, verdict
+from fulgurite.train.lr_curve import compare_rates, compute_rate, propose, smooth
 
-RATES = [rate(step, 1e-6, 1.0, 61) for step in range(61)]  # ten a decade
+RATES = [compute_rate(step, 1e-6, 1.0, 61) for step in range(61)]  # ten a decade
 
 
 def test_the_rates_are_geometric_and_end_where_they_should() -> None:
@@ -45,6 +45,6 @@ def test_a_loss_that_never_falls_proposes_nothing() -> None:
 
 
 def test_the_verdict_compares_with_the_derived_rate() -> None:
-    assert "agrees with it" in verdict(2e-3, 1e-3)
-    assert "10 times the optim.lr=0.001" in verdict(1e-2, 1e-3)
-    assert "a 10th of the optim.lr=0.001" in verdict(1e-4, 1e-3)
+    assert "agrees with it" in compare_rates(2e-3, 1e-3)
+    assert "10 times the optim.lr=0.001" in compare_rates(1e-2, 1e-3)
+    assert "a 10th of the optim.lr=0.001" in compare_rates(1e-4, 1e-3)

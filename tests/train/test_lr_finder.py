@@ -15,16 +15,16 @@ from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.plan.preflight import refuse_find
 from fulgurite.stage.causal_lm import LanguageStage
 from fulgurite.train.experiment import Experiment
-from fulgurite.train.lr_curve import rate
-from fulgurite.train.lr_finder import Ramp, ramp
+from fulgurite.train.lr_curve import compute_rate
+from fulgurite.train.lr_finder import Ramp, build_ramp
 
-RATES = [rate(step, 1e-6, 1.0, 61) for step in range(61)]  # ten a decade
+RATES = [compute_rate(step, 1e-6, 1.0, 61) for step in range(61)]  # ten a decade
 
 
 def test_every_group_follows_the_ramp_by_its_own_ratio() -> None:
     a, b = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([{"params": [a], "lr": 2e-4}, {"params": [b], "lr": 3.2e-3}])
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, ramp(Ramp(low=1e-6, high=1.0), total=61, lr=2e-4))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, build_ramp(Ramp(low=1e-6, high=1.0), total=61, lr=2e-4))
     for step in range(61):
         first, second = (group["lr"] for group in optimizer.param_groups)
         assert first == pytest.approx(RATES[step])
@@ -43,7 +43,7 @@ def test_a_run_draws_its_curve_and_keeps_no_weights(tmp_path: Path, capsys: pyte
     rows = [json.loads(line) for line in (tmp_path / "run" / "find.jsonl").read_text().splitlines()]
     assert 10 <= len(rows) <= 30
     assert [row["lr"] for row in rows] == pytest.approx(
-        [rate(step, lr / 1000, min(lr * 1000, 10), 30) for step in range(len(rows))]
+        [compute_rate(step, lr / 1000, min(lr * 1000, 10), 30) for step in range(len(rows))]
     )
     assert all(math.isfinite(row["loss"]) for row in rows)
     assert not list((tmp_path / "run").glob("checkpoints/*"))
@@ -59,7 +59,7 @@ def test_a_test_that_is_short_of_memory_begins_again_with_half_the_micro_batch(
     """Its curve is that of the smaller micro-batch, and the second shortage ends it in one line."""
     words = ["+find=lr", "lr_finder.steps=20", "model=tiny", "data.max_samples=60", "precision=fp32",
         "trainer.global_batch_size=4"]
-    plain, least = LanguageStage.total_loss, 3
+    plain, least = LanguageStage.compute_total_loss, 3
 
     def short(self: LanguageStage, batch: dict[str, Any]) -> torch.Tensor:
         if self._trainer is not None and self.trainer.global_step == 4 and len(batch["rows"]) >= least:
@@ -73,7 +73,7 @@ def test_a_test_that_is_short_of_memory_begins_again_with_half_the_micro_batch(
         return (tmp_path / name / "find.jsonl").read_text().splitlines()
 
     expected = curve("small", 2)
-    monkeypatch.setattr(LanguageStage, "total_loss", short)
+    monkeypatch.setattr(LanguageStage, "compute_total_loss", short)
     capsys.readouterr()
     assert curve("halved", 4) == expected
     said = "Out of memory at step 5: the test begins again with trainer.micro_batch_size=2 and the same mathematics.\n"

@@ -17,7 +17,7 @@ from fulgurite.errors import TrainingFailed, is_shortage
 from fulgurite.run.folder import read_config, read_provenance
 from fulgurite.stage.causal_lm import LanguageStage
 from fulgurite.train import memory_trial as trial_step
-from fulgurite.train.memory_trial import as_it_was, refusing
+from fulgurite.train.memory_trial import limit_memory, restore_after
 
 CONFIRMED = "confirmed by a trial step"
 SAID = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
@@ -32,14 +32,14 @@ def reason(folder: Path) -> str:
 @pytest.fixture
 def tried(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Every run is tried, however small; the list is the rows of each micro-batch that was."""
-    plain, seen = trial_step.goes_through, []
+    plain, seen = trial_step.has_room, []
 
     def goes_through(stage: Any, batch: dict[str, Any], model: Any, rows: int) -> bool:
         seen.append(len(batch["rows"]))
         return plain(stage, batch, model, rows)
 
     monkeypatch.setattr(trial_step, "NEEDLESS", 0.0)
-    monkeypatch.setattr(trial_step, "goes_through", goes_through)
+    monkeypatch.setattr(trial_step, "has_room", goes_through)
     return seen
 
 
@@ -75,14 +75,14 @@ def test_a_run_that_was_tried_is_one_that_was_not(
 def test_it_is_of_the_longest_rows_and_says_so(
     tmp_path: Path, tried: list[int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, batches = LanguageStage.total_loss, []
+    plain, batches = LanguageStage.compute_total_loss, []
 
     def total_loss(self: LanguageStage, batch: dict[str, Any]) -> torch.Tensor:
         if self.training:
             batches.append((self._trainer is not None, batch["input_ids"].shape[1], len(batch["rows"])))
         return plain(self, batch)
 
-    monkeypatch.setattr(LanguageStage, "total_loss", total_loss)
+    monkeypatch.setattr(LanguageStage, "compute_total_loss", total_loss)
     folder = tiny(tmp_path, *LORA, "trainer.max_steps=14")  # an epoch: each row is seen
     assert [fitting for fitting, _, _ in batches].count(False) == 1
     assert batches[0][1] == max(tokens for fitting, tokens, _ in batches if fitting)
@@ -93,7 +93,7 @@ def test_it_is_of_the_longest_rows_and_says_so(
 
 def short_above(monkeypatch: pytest.MonkeyPatch, most: int, only_trials: bool = True) -> None:
     """Memory suffices for `most` rows at a time."""
-    plain = LanguageStage.total_loss
+    plain = LanguageStage.compute_total_loss
 
     def total_loss(self: LanguageStage, batch: dict[str, Any]) -> torch.Tensor:
         found = plain(self, batch)
@@ -101,7 +101,7 @@ def short_above(monkeypatch: pytest.MonkeyPatch, most: int, only_trials: bool = 
             raise RuntimeError(SAID)
         return found
 
-    monkeypatch.setattr(LanguageStage, "total_loss", total_loss)
+    monkeypatch.setattr(LanguageStage, "compute_total_loss", total_loss)
 
 
 def test_too_large_a_micro_batch_is_halved_before_the_first_step(
@@ -159,7 +159,7 @@ def test_other_errors_of_a_trial_are_raised(tmp_path: Path, tried: list[int], mo
     def total_loss(self: LanguageStage, batch: dict[str, Any]) -> torch.Tensor:
         raise RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")
 
-    monkeypatch.setattr(LanguageStage, "total_loss", total_loss)
+    monkeypatch.setattr(LanguageStage, "compute_total_loss", total_loss)
     with pytest.raises(RuntimeError, match="The size of tensor a"):
         tiny(tmp_path, *LORA)
 
@@ -193,7 +193,7 @@ def test_everything_is_as_it_was(fails: bool) -> None:
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
     state = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
     try:
-        with as_it_was(module):
+        with restore_after(module):
             module(torch.randn(4, 3)).sum().backward()
             assert module.norm.weight.grad is not None
             assert not torch.equal(module.norm.running_mean, before["norm.running_mean"])
@@ -214,7 +214,7 @@ def test_everything_is_as_it_was(fails: bool) -> None:
 
 
 def test_what_goes_beyond_the_free_memory_is_an_error_that_can_be_caught() -> None:
-    with refusing("cpu", 1 << 26):
+    with limit_memory("cpu", 1 << 26):
         assert torch.empty(1 << 24, dtype=torch.uint8).numel() == 1 << 24
         with pytest.raises((RuntimeError, MemoryError)) as told:
             torch.empty(1 << 28, dtype=torch.uint8)
@@ -223,5 +223,5 @@ def test_what_goes_beyond_the_free_memory_is_an_error_that_can_be_caught() -> No
 
 
 def test_a_gpu_refuses_by_itself() -> None:
-    with refusing("cuda", 1 << 26):
+    with limit_memory("cuda", 1 << 26):
         assert torch.empty(1 << 28, dtype=torch.uint8).numel() == 1 << 28

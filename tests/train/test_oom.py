@@ -23,7 +23,7 @@ WORDS = ("method=lora", "method.dropout=0.1", "trainer.max_steps=3", "optim.lr=1
 
 def short_at(monkeypatch: pytest.MonkeyPatch, step: int, rows: int) -> list[int]:
     """Let the second micro-batch of `step` (from 0) fail wherever it holds `rows` rows; returns the list of failures."""
-    plain, failed = LanguageStage.total_loss, []
+    plain, failed = LanguageStage.compute_total_loss, []
 
     def total_loss(self: LanguageStage, batch: dict[str, Any]) -> torch.Tensor:
         if self.training and self.trainer.global_step == step and len(self._window) == 2 and len(batch["rows"]) == rows:
@@ -31,7 +31,7 @@ def short_at(monkeypatch: pytest.MonkeyPatch, step: int, rows: int) -> list[int]
             raise RuntimeError(SAID)
         return plain(self, batch)
 
-    monkeypatch.setattr(LanguageStage, "total_loss", total_loss)
+    monkeypatch.setattr(LanguageStage, "compute_total_loss", total_loss)
     return failed
 
 
@@ -76,8 +76,8 @@ def test_other_memory_free_at_a_resume_changes_nothing(tmp_path: Path, monkeypat
     derived = read_config(whole)["trainer"]["micro_batch_size"]
     assert derived > 1
     found = tiny(tmp_path / "found", *words, "trainer.max_steps=2")
-    plain = gather.machine
-    monkeypatch.setattr(gather, "machine", lambda run: dataclasses.replace(plain(run), memory_free=600_000_000))
+    plain = gather.detect_machine
+    monkeypatch.setattr(gather, "detect_machine", lambda run: dataclasses.replace(plain(run), memory_free=600_000_000))
     assert read_config(tiny(tmp_path / "tight",
         *words))["trainer"]["micro_batch_size"] < derived  # a fresh run takes fewer
     tiny(found, *words, "trainer.max_steps=4", "resume.allow=[trainer.max_steps]")

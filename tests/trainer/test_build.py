@@ -13,7 +13,7 @@ from tests.end_to_end.runs import rows, tiny
 
 from fulgurite import experiment
 from fulgurite.config.compose import compose
-from fulgurite.config.stored import with_strategy
+from fulgurite.config.stored import add_strategy
 from fulgurite.errors import ConfigError
 from fulgurite.trainer.build import build_profiler
 from fulgurite.trainer.config import Profiler
@@ -67,7 +67,7 @@ def test_they_change_no_number(tmp_path: Path, capsys: pytest.CaptureFixture[str
 )
 def test_a_config_from_before_there_were_strategies(option: str, accelerator: str, strategy: str, devices: int) -> None:
     before = {"trainer": {"option": option, "epochs": 2.0, **({"processes": 3} if option == "ddp_cpu" else {})}}
-    now = with_strategy(before)
+    now = add_strategy(before)
     assert now["strategy"] == {"option": strategy}
     wanted = {
         "option": "default",
@@ -78,6 +78,6 @@ def test_a_config_from_before_there_were_strategies(option: str, accelerator: st
         "profiler": "none",
     }
     assert now["trainer"] | wanted == now["trainer"]
-    assert with_strategy(now) == now
+    assert add_strategy(now) == now
     with pytest.raises(ConfigError, match=f"^trainer={option} is now "):
         compose([f"trainer={option}"])

@@ -26,7 +26,7 @@ class CallbackOption(Option):
     needs_tracker: ClassVar[bool] = False
     """Whether it writes to the trackers of `logger=` alone."""
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         """Refuses a run without a tracker, if the callback writes only to trackers."""
         if not self.needs_tracker or any(tracker.takes_metrics for tracker in run.logger.values()):
             return None

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.checkpoint import folder, loop
-from fulgurite.config.renamed import RENAMED, renamed_sentence
-from fulgurite.config.schema import options
+from fulgurite.config.renamed import RENAMED, describe_renamed
+from fulgurite.config.schema import list_options
 from fulgurite.errors import CheckpointError, ConfigError, suggest_similar
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def split_changes(
     known |= {key.rpartition(".")[0] for key in known if "." in key}
     for name in allow:
         if name in RENAMED and name not in known:
-            raise ConfigError(f"resume.allow={name}: {renamed_sentence(name, RENAMED[name])}")
+            raise ConfigError(f"resume.allow={name}: {describe_renamed(name, RENAMED[name])}")
         if name not in known:
             raise ConfigError(f"resume.allow={name} names no knob of the run.{suggest_similar(name, known)}")
     found = changes(old, new)
@@ -200,7 +200,7 @@ def _is_free(key: str) -> bool:
     group, _, name = key.partition(".")
     if group != "callback":
         return _covered(key, FREE)
-    option = options("callback").get(name.partition(".")[0])
+    option = list_options("callback").get(name.partition(".")[0])
     return not name or bool(getattr(option, "only_watches", False))
 
 

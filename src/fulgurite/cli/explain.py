@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fulgurite.cli.parser import parse
 from fulgurite.config.renamed import refuse_renamed
-from fulgurite.config.schema import Knob, bare, check, knobs_of, options
+from fulgurite.config.schema import Knob, check, list_knobs, list_options, strip_none
 from fulgurite.errors import ConfigError, RequestError
-from fulgurite.explain.knob_index import as_json, everything
-from fulgurite.explain.pages import group_page, knob_page, option_page, overview
-from fulgurite.explain.search import Question, asked, search
-from fulgurite.explain.translations import fixed, from_locale, spoken
+from fulgurite.explain.knob_index import build_entries, list_every_knob
+from fulgurite.explain.pages import build_group_page, build_knob_page, build_option_page, build_overview
+from fulgurite.explain.search import Question, parse_question, search
+from fulgurite.explain.translations import detect_language, translate, use_language
 
 if TYPE_CHECKING:
     from fulgurite.scheduler.config import Scheduler
@@ -28,59 +28,59 @@ def explain_main(words: list[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode gets question marks, not a traceback
     # a program gets English unless it asks, whatever the locale of whoever starts it
-    with spoken(given.lang or ("en" if given.json else from_locale(os.environ))):
+    with use_language(given.lang or ("en" if given.json else detect_language(os.environ))):
         print(_answer(given))
     return 0
 
 
 def _answer(given: argparse.Namespace) -> str:
     if given.html:
-        from fulgurite.explain.html import page
+        from fulgurite.explain.html import build_page
 
         if given.words or given.search is not None or given.json or given.plot:
             raise RequestError(
                 "fulgurite explain: --html is the whole guide; leave the other words out, but for --lang."
             )
-        return page()
+        return build_page()
     if given.plot:
         return _plots(given.words)
     if given.json:
         return json.dumps(_entries(given.words), indent=2, ensure_ascii=False)
     if given.search is not None:
         return search(given.search)
-    return "\n\n".join(_page(word) for word in given.words) if given.words else overview()
+    return "\n\n".join(_page(word) for word in given.words) if given.words else build_overview()
 
 
 def _page(word: str) -> str:
-    what = asked(word)
+    what = parse_question(word)
     if what.group:
-        return group_page(what.group)
+        return build_group_page(what.group)
     if what.knobs:
-        return _renamed(what) + knob_page(what.knobs)
-    return "\n\n".join(option_page(group, name) for group, name in what.options)
+        return _renamed(what) + build_knob_page(what.knobs)
+    return "\n\n".join(build_option_page(group, name) for group, name in what.options)
 
 
 def _renamed(what: Question) -> str:
     """A line about the earlier name that was asked for, above the page."""
     if not what.earlier:
         return ""
-    return fixed("{old} is now {new}.").format(old=what.earlier, new=what.knobs[0].path) + "\n\n"
+    return translate("{old} is now {new}.").format(old=what.earlier, new=what.knobs[0].path) + "\n\n"
 
 
 def _entries(words: list[str]) -> list[dict[str, Any]]:
     if not words:
-        return as_json()
-    return [entry for word in words for entry in as_json(_knobs(word))]
+        return build_entries()
+    return [entry for word in words for entry in build_entries(_knobs(word))]
 
 
 def _knobs(word: str) -> list[Knob]:
     """The knobs that a word stands for: those of the group or the option that it names."""
-    what = asked(word)
+    what = parse_question(word)
     if what.knobs:
         return list(what.knobs)
     if what.group:
-        return [k for k in everything() if k.group.partition(".")[0] == what.group]
-    return [k for k in everything() if (k.group.partition(".")[0], k.option) in what.options]
+        return [k for k in list_every_knob() if k.group.partition(".")[0] == what.group]
+    return [k for k in list_every_knob() if (k.group.partition(".")[0], k.option) in what.options]
 
 
 def _plots(words: list[str]) -> str:
@@ -94,14 +94,14 @@ def _plots(words: list[str]) -> str:
             "--plot draws schedules and preference losses: ask for `fulgurite explain scheduler=cosine --plot` or "
             "stage=dpo."
         )
-    named = cast("dict[str, type[Scheduler]]", options("scheduler"))
+    named = cast("dict[str, type[Scheduler]]", list_options("scheduler"))
     values = dict(word.partition("=")[::2] for word in words[1:])
     total = _given("trainer", "max_steps", values.pop("trainer.max_steps", "1000"))
     lr = _given("optim", "lr", values.pop("optim.lr", "1e-4"))
     if words[0] == "scheduler":
         return "\n\n".join(plot(cls(), total, lr, height=7) for cls in named.values())
-    [(_, name)] = asked(words[0]).options
-    own = {k.path: k for k in knobs_of(named[name])}
+    [(_, name)] = parse_question(words[0]).options
+    own = {k.path: k for k in list_knobs(named[name])}
     for path in values:
         if path not in own:
             raise ConfigError(f"scheduler={name} has no knob {path}; it has {', '.join(own) or 'none'}.")
@@ -111,15 +111,15 @@ def _plots(words: list[str]) -> str:
 
 def _losses(words: list[str]) -> str:
     """The curve of the preference loss that the words name; of each, smaller, where they name none."""
-    from fulgurite.explain.curves import loss_plot
-    from fulgurite.stage.preference_table import get_row, list_reading, names
+    from fulgurite.explain.curves import plot_loss
+    from fulgurite.stage.preference_table import get_row, list_names, list_reading
 
     refuse_renamed(words)
     values = dict(word.partition("=")[::2] for word in words)
     named = values.pop("stage.loss", None)
-    if named is not None and named not in names():
-        raise ConfigError(f"stage.loss={named} is no loss of stage=dpo; there are {', '.join(names())}.")
-    losses = [named] if named else names()
+    if named is not None and named not in list_names():
+        raise ConfigError(f"stage.loss={named} is no loss of stage=dpo; there are {', '.join(list_names())}.")
+    losses = [named] if named else list_names()
     weight = get_row(named).weight if named else "beta"
     reads = {"label_smoothing": "smoothing", "gamma": "gamma_share", "tau": "tau"}
     given = {}
@@ -136,15 +136,17 @@ def _losses(words: list[str]) -> str:
                 f"stage.label_smoothing=0 is not possible with stage.loss={named}, which takes its logarithm; take "
                 f"0.001."
             )
-    return "\n\n".join(loss_plot(loss, given, height=11 if named else 6) for loss in losses)
+    return "\n\n".join(plot_loss(loss, given, height=11 if named else 6) for loss in losses)
 
 
 def _given(group: str, knob: str, text: str, option: str = "") -> Any:
     """The value that `text` gives a number knob, within its bounds. Raises ConfigError."""
-    found = next(k for k in everything() if k.path == f"{group}.{knob}" and option in ("", k.option))
+    found = next(k for k in list_every_knob() if k.path == f"{group}.{knob}" and option in ("", k.option))
     try:
-        value = bare(found.type)(text)
+        value = strip_none(found.type)(text)
     except ValueError as error:
-        raise ConfigError(f"{found.path}={text} is not a {'whole ' * (bare(found.type) is int)}number.") from error
+        raise ConfigError(
+            f"{found.path}={text} is not a {'whole ' * (strip_none(found.type) is int)}number."
+        ) from error
     check(found, value)
     return value

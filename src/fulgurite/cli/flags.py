@@ -27,7 +27,7 @@ class Flags:
         """Whether more is asked for than one run."""
         return bool(self.given.keys() - {"--config-dir"})
 
-    def words(self) -> list[str]:
+    def list_words(self) -> list[str]:
         """The flags as Hydra reads them."""
         return [word for name, value in self.given.items() for word in ([name, value] if value else [name])]
 

@@ -69,38 +69,40 @@ def describe_train() -> str:
 def describe_chat() -> str:
     """The help of `fulgurite chat`."""
     from fulgurite.config.chat_arguments import ChatConfig
-    from fulgurite.config.schema import knobs_of
+    from fulgurite.config.schema import list_knobs
 
-    return CHAT + "\n" + "\n".join(f"  {knob.name:15} {knob.meaning} [{knob.default}]" for knob in knobs_of(ChatConfig))
+    return (
+        CHAT + "\n" + "\n".join(f"  {knob.name:15} {knob.meaning} [{knob.default}]" for knob in list_knobs(ChatConfig))
+    )
 
 
 def describe_export() -> str:
     """The help of `fulgurite export`."""
-    from fulgurite.config.arguments import usage
+    from fulgurite.config.arguments import format_usage
     from fulgurite.config.export_arguments import Export
 
-    return usage(Export, "export")
+    return format_usage(Export, "export")
 
 
 def _groups() -> str:
-    from fulgurite.config.choices import named
+    from fulgurite.config.choices import list_names
     from fulgurite.config.run import GROUPS, load_options
 
     load_options()
     lines = []
     for group in GROUPS:
-        names = textwrap.wrap(", ".join(named(group)), _width() - 13)
+        names = textwrap.wrap(", ".join(list_names(group)), _width() - 13)
         lines += [f"  {group:10} {names[0]}", *(f"  {'':10} {line}" for line in names[1:])]
     return "\n".join(lines) + "\n"
 
 
 def _presets() -> str:
-    from fulgurite.config.paths import conf_dir
+    from fulgurite.config.paths import find_conf_dir
 
     found = [
         f"+{kind}={path.stem}"
         for kind in ("experiment", "sweep", "find")
-        for path in sorted((conf_dir() / kind).glob("*.yaml"))
+        for path in sorted((find_conf_dir() / kind).glob("*.yaml"))
     ]
     return textwrap.fill(", ".join(found), _width(), initial_indent="  ", subsequent_indent="  ")
 

@@ -57,24 +57,24 @@ def check_word(word: str) -> str:
 
 
 def _planned(composed: Composed, as_json: bool, probed: bool, word: str | None) -> int:
-    from fulgurite.plan.preflight import checked_source
+    from fulgurite.plan.preflight import build_checked_source
 
-    source = checked_source(composed)
+    source = build_checked_source(composed)
     # these load torch, which takes seconds: after all that can be refused without it
     from fulgurite.method.peft_import import import_peft
 
     import_peft()
-    from fulgurite.plan.show import as_list, as_text, count_more, find_shown
+    from fulgurite.plan.show import build_list, count_more, find_shown, format_text
 
     plan, gathered = _plan_of(composed, source, probed)
     shown = find_shown(gathered, word) if word is not None else []
     tokenizer = gathered.template.tokenizer
     if as_json:
-        print(json.dumps(plan.as_dict() | ({"shown": as_list(shown, tokenizer)} if shown else {}), indent=1))
+        print(json.dumps(plan.to_dict() | ({"shown": build_list(shown, tokenizer)} if shown else {}), indent=1))
     else:
         show(str(plan))
     if shown and not as_json:
-        print(f"\nEXAMPLES\n{as_text(shown, tokenizer, sys.stdout.isatty())}")
+        print(f"\nEXAMPLES\n{format_text(shown, tokenizer, sys.stdout.isatty())}")
         if more := count_more(gathered, word or ""):
             print(more)
     sys.stdout.flush()
@@ -89,10 +89,10 @@ def _plan_of(composed: Composed, source: Source, probed: bool) -> tuple[PlanRepo
         experiment = Experiment(composed, source)
         return experiment.plan(probe=True), experiment.gathered
     from fulgurite.plan.judge import judge_run
-    from fulgurite.plan.prepare import gather, settled
+    from fulgurite.plan.prepare import prepare_run, settle_precision
 
-    dtypes = settled(composed)
-    gathered = gather(composed, source, dtypes)
+    dtypes = settle_precision(composed)
+    gathered = prepare_run(composed, source, dtypes)
     return judge_run(dtypes, gathered), gathered
 
 

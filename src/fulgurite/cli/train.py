@@ -9,9 +9,9 @@ from pathlib import Path
 from fulgurite.cli import flags
 from fulgurite.config.compose import compose
 from fulgurite.config.hydra_app import hydra_main
-from fulgurite.config.overrides import verbatim
+from fulgurite.config.overrides import quote_verbatim
 from fulgurite.config.provenance import Composed
-from fulgurite.plan.preflight import checked_source, refuse_impossible
+from fulgurite.plan.preflight import build_checked_source, refuse_impossible
 from fulgurite.run.stored_words import restore_words
 from fulgurite.strategy.config import available
 from fulgurite.strategy.ranks import Ranks, Starter, check_nodes, check_started, refuse_several, settle
@@ -25,7 +25,7 @@ def train_main(words: list[str]) -> int:
     ranks = settle()
     asked = flags.read(words)
     if asked.needs_hydra:
-        return hydra_main(_job, asked.overrides, asked.words(), asked.config_dir)
+        return hydra_main(_job, asked.overrides, asked.list_words(), asked.config_dir)
     composed = compose(restore_words(asked.overrides), asked.config_dir)
     if composed.run.world_size > 1 and ranks.starter is Starter.command:
         return _launched(composed, asked, ranks)
@@ -46,12 +46,12 @@ def _launched(composed: Composed, asked: flags.Flags, ranks: Ranks) -> int:
             f"warning: trainer.devices={devices} on {cores} core{'s' * (cores > 1)}: they take turns, which is slower "
             f"than fewer."
         )
-    words = ["train", *asked.words(), *(o for o in composed.overrides if not o.startswith("run_dir="))]
+    words = ["train", *asked.list_words(), *(o for o in composed.overrides if not o.startswith("run_dir="))]
     fresh = run.run_dir is None and run.resume.run is None
     if fresh and ranks.node_rank > 0:  # the first machine names the folder
         return launch(words, devices, None, ranks.node_rank, nodes)
     folder = choose_run_folder(run)
-    status = launch([*words, f"run_dir={verbatim(folder)}"], devices, folder, ranks.node_rank, nodes)
+    status = launch([*words, f"run_dir={quote_verbatim(folder)}"], devices, folder, ranks.node_rank, nodes)
     if status and fresh:
         _forget(folder)
     return status
@@ -68,7 +68,7 @@ def _job(composed: Composed) -> int:
     if composed.multirun:
         refuse_several(composed.run.world_size)
     check_started(composed.run.trainer.devices, composed.run.trainer.num_nodes, settle())
-    source = checked_source(composed)
+    source = build_checked_source(composed)
     # loads torch, which takes seconds: after all that can be refused without it
     from fulgurite.train.experiment import Experiment
 

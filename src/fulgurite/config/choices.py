@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from fulgurite.config.paths import conf_dir, is_there
+from fulgurite.config.paths import find_conf_dir, is_there
 from fulgurite.config.run import GROUPS, SEVERAL
-from fulgurite.config.schema import options
+from fulgurite.config.schema import list_options
 from fulgurite.errors import ConfigError, suggest_similar
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -23,41 +23,41 @@ EARLIER_TRAINERS = {
 """What the options of `trainer` were before there was `strategy`, and how each is written now."""
 
 
-def named(group: str, config_dir: Path | None = None) -> list[str]:
+def list_names(group: str, config_dir: Path | None = None) -> list[str]:
     """The names that `group=` takes: YAML files of ours and of the user, and registered options."""
-    folders = [folder / group for folder in (conf_dir(), config_dir) if folder is not None]
+    folders = [folder / group for folder in (find_conf_dir(), config_dir) if folder is not None]
     files = {path.stem for folder in folders for path in folder.glob("*.yaml")}
-    return sorted(files | set(options(group)))
+    return sorted(files | set(list_options(group)))
 
 
 def check_choice(group: str, value: object, typed: str, config_dir: Path | None) -> None:
     """Raise ConfigError if the value of `group=` names no option of it; `typed` is the override as it was typed."""
-    names = named(group, config_dir)
+    names = list_names(group, config_dir)
     if value is None and group not in GROUPS:
         return  # no preset
     if isinstance(value, list) and group not in SEVERAL:
         raise ConfigError(
             f"{typed} is not allowed: a run has one {group}; take {group}={value[0] if value else names[0]}."
         )
-    for word in _words(value):
+    for word in _walk_words(value):
         if not isinstance(word, str):
             raise ConfigError(
                 f"{typed} is not allowed: {group} is one of {', '.join(names)}, written as {group}={names[0]}."
             )
         # folder/name
-        inside = [folder / group / f"{word}.yaml" for folder in (conf_dir(), config_dir) if folder is not None]
+        inside = [folder / group / f"{word}.yaml" for folder in (find_conf_dir(), config_dir) if folder is not None]
         if word not in names and not any(is_there(str(file)) for file in inside):
-            hint = meant(group, word)
+            hint = suggest_instead(group, word)
             raise ConfigError(
                 f"There is no {group}={word}.{hint or suggest_similar(word, names)} There are: {', '.join(names)}."
             )
 
 
-def _words(value: object) -> Iterator[object]:
+def _walk_words(value: object) -> Iterator[object]:
     yield from value if isinstance(value, list) else [value]
 
 
-def meant(group: str, word: str) -> str:
+def suggest_instead(group: str, word: str) -> str:
     """What to write for a path, a hub id or a former option, as ` Write ...` with a leading space;
     nothing if it is none of them."""
     if group == "trainer" and word in EARLIER_TRAINERS:

@@ -15,14 +15,14 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fulgurite.config.guard import refuse_hydra_code, refuse_resolver
-from fulgurite.config.hydra_errors import explained, owners_of
+from fulgurite.config.hydra_errors import explain_error, find_owners
 from fulgurite.config.override_checks import NAME, prepare
-from fulgurite.config.paths import conf_dir
+from fulgurite.config.paths import find_conf_dir
 from fulgurite.config.provenance import Composed
 from fulgurite.config.registry import import_plugins
 from fulgurite.config.resolve import Job, resolve
 from fulgurite.config.run import GROUPS, SEVERAL, RunConfig
-from fulgurite.config.schema import Option, options
+from fulgurite.config.schema import Option, list_options
 from fulgurite.errors import ConfigError, suggest_similar
 
 NOT_COMPOSED = (OverflowError, ValueError, TypeError, AttributeError, KeyError, AssertionError, RecursionError)
@@ -34,18 +34,18 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Co
     words = prepare(overrides, config_dir)
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
             extra = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
             try:
                 config = hydra_compose("train", overrides=[*words, *extra], return_hydra_config=True)
             except NOT_COMPOSED as error:
-                raise explained(error, overrides) from error
-            return typed(config, overrides)
+                raise explain_error(error, overrides) from error
+            return build_composed(config, overrides)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise explained(error, overrides) from error
+        raise explain_error(error, overrides) from error
 
 
-def typed(config: DictConfig, overrides: Sequence[str]) -> Composed:
+def build_composed(config: DictConfig, overrides: Sequence[str]) -> Composed:
     """The typed run of a composed Hydra config, checked against every knob's bounds, its config-time knobs filled."""
     hydra = config.hydra
     choices = {k: str(v) for k, v in hydra.runtime.choices.items() if not str(k).startswith("hydra")}
@@ -59,7 +59,7 @@ def typed(config: DictConfig, overrides: Sequence[str]) -> Composed:
         raise ConfigError("conf/train.yaml does not begin with /schema/run; restore that line.")
     for group in GROUPS:
         if group not in SEVERAL and not isinstance(getattr(run, group), Option):
-            raise ConfigError(f"No option is chosen for {group}; choose one: {', '.join(sorted(options(group)))}.")
+            raise ConfigError(f"No option is chosen for {group}; choose one: {', '.join(sorted(list_options(group)))}.")
     for group in SEVERAL:
         for name, option in getattr(run, group).items():
             if not isinstance(option, Option):
@@ -87,7 +87,7 @@ def _refuse_strangers(config: DictConfig) -> None:
         for key in map(str, node):
             name = f"{path}.{key}" if path else key
             if declared is not None and key not in declared:
-                if (owners := owners_of(name)):
+                if (owners := find_owners(name)):
                     raise ConfigError(f"{name} is not a knob of the chosen {path}; it belongs to {', '.join(owners)}.")
                 near = suggest_similar(key, declared)
                 raise ConfigError(f"There is no knob {name}.{near} Remove it, or correct its name.")

@@ -27,6 +27,6 @@ _SAID = (
 Docs and other tools' defaults are practice."""
 
 
-def sure_of(source: str) -> Sure | None:
+def grade_source(source: str) -> Sure | None:
     """How sure a source is, by its own words; None where they do not say."""
     return next((sure for sure, said in _SAID if said.search(source)), None)

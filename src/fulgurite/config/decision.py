@@ -56,9 +56,9 @@ class Because:
     def __str__(self) -> str:
         return REASONS[self.key].format(**self.facts)
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Returns plain values, from which `read_because` makes the reason again."""
-        facts = {name: fact.as_json() if isinstance(fact, Because) else fact for name, fact in self.facts.items()}
+        facts = {name: fact.to_json() if isinstance(fact, Because) else fact for name, fact in self.facts.items()}
         return {"key": self.key, "facts": facts}
 
 
@@ -68,7 +68,7 @@ def because(key: str, **facts: Any) -> Because:
 
 
 def read_because(stored: Mapping[str, Any]) -> Because:
-    """Makes a reason of what `Because.as_json` gave."""
+    """Makes a reason of what `Because.to_json` gave."""
     facts = {n: read_because(f) if isinstance(f, Mapping) and "key" in f else f for n, f in stored["facts"].items()}
     return Because(str(stored["key"]), facts)
 
@@ -97,11 +97,11 @@ class Decision:
         """Why, in words."""
         return str(self.because)
 
-    def as_json(self, value: Any) -> dict[str, Any]:
+    def to_json(self, value: Any) -> dict[str, Any]:
         """Returns the entry of provenance.json: value, origin and reason for readers,
         kind and because for a resumed run."""
         shown = {"value": value, "origin": self.origin, "reason": self.reason}
-        return shown | ({"kind": str(self.kind), "because": self.because.as_json()} if self.derived else {})
+        return shown | ({"kind": str(self.kind), "because": self.because.to_json()} if self.derived else {})
 
 
 def read_decision(parameter: str, stored: Mapping[str, Any]) -> Decision:

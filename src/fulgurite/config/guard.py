@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fulgurite.config.secrets import holds_key, holds_password
+from fulgurite.config.secrets import has_key, has_password
 from fulgurite.errors import ConfigError, suggest_similar
 
 RESOLVER = re.compile(r"(?<!\\)\$\{\s*([\w.$ {}]*?)\s*:")
@@ -59,12 +59,12 @@ def refuse_stored_code(stored: Sequence[str], given: Sequence[str], folder: str)
 
     Raises ConfigError if a stored one lets code run: who resumes a run has to name it.
     """
-    said = {_name(word) for word in given}
-    kept = [word for word in stored if _name(word) not in said]
+    said = {_read_name(word) for word in given}
+    kept = [word for word in stored if _read_name(word) not in said]
     if "model.trust_remote_code" in said:
         # the pin is of whoever trusts, and typed with it
-        kept = [word for word in kept if _name(word) != "model.revision"]
-    code = [word for word in kept if _runs_code(word)]
+        kept = [word for word in kept if _read_name(word) != "model.revision"]
+    code = [word for word in kept if _has_code(word)]
     if code:
         raise ConfigError(
             f"{folder} was run with {' '.join(code)}, which lets code run; that counts only if this command line says "
@@ -73,8 +73,8 @@ def refuse_stored_code(stored: Sequence[str], given: Sequence[str], folder: str)
     return kept
 
 
-def _runs_code(word: str) -> bool:
-    name, value = _name(word), word.partition("=")[2]
+def _has_code(word: str) -> bool:
+    name, value = _read_name(word), word.partition("=")[2]
     return (
         (name == "plugins" and value.strip() not in ("", "[]", "null"))
         or (name == "model.trust_remote_code" and value.strip().lower() not in ("false", "no", "off", "0"))
@@ -83,18 +83,18 @@ def _runs_code(word: str) -> bool:
     )
 
 
-def _name(word: str) -> str:
+def _read_name(word: str) -> str:
     return word.lstrip("+~").partition("=")[0].partition("@")[0].strip()
 
 
 def refuse_secret(name: str, text: str) -> None:
     """Raise ConfigError where the value of `name` looks like a key: config.yaml would keep it.
     A revision is a commit's hash."""
-    if holds_key(text, commit=name.endswith("revision")):
+    if has_key(text, commit=name.endswith("revision")):
         raise ConfigError(
             f"{name} holds what looks like a secret; put it into the environment, where no file keeps it."
         )
-    if holds_password(text):
+    if has_password(text):
         raise ConfigError(
             f"{name} holds a password, which config.yaml would keep; leave it out: "
             "PostgreSQL reads ~/.pgpass, MySQL ~/.my.cnf, git and other tools ~/.netrc."
@@ -114,7 +114,7 @@ def refuse_resolver(name: str, text: str) -> None:
 def refuse_hydra_code(config: Any) -> None:
     """Raise ConfigError if Hydra's part of a config, which any YAML file may set, names code outside
     of Hydra and its plug-ins."""
-    for name, value in _leaves(config, "hydra"):
+    for name, value in _walk_leaves(config, "hydra"):
         last = name.rpartition(".")[2]
         code = (last == "_target_" and not str(value).startswith(HYDRA_CODE)) or (
             "logging." in name and (last == "()" or (last == "class" and not str(value).startswith("logging.")))
@@ -125,13 +125,13 @@ def refuse_hydra_code(config: Any) -> None:
             )
 
 
-def _leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:
+def _walk_leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:
     if isinstance(node, dict):
         for key, value in node.items():
-            yield from _leaves(value, f"{name}.{key}")
+            yield from _walk_leaves(value, f"{name}.{key}")
     elif isinstance(node, list):
         for value in node:
-            yield from _leaves(value, name)
+            yield from _walk_leaves(value, name)
     else:
         yield name, node
 

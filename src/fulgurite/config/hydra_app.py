@@ -14,11 +14,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fulgurite.config.compose import typed
+from fulgurite.config.compose import build_composed
 from fulgurite.config.guard import refuse_hydra_code
-from fulgurite.config.hydra_errors import explained
+from fulgurite.config.hydra_errors import explain_error
 from fulgurite.config.override_checks import prepare
-from fulgurite.config.paths import conf_dir
+from fulgurite.config.paths import find_conf_dir
 from fulgurite.config.provenance import Composed
 from fulgurite.config.registry import register
 from fulgurite.errors import FulguriteError, Interrupted, Pruned, RequestError, TrainingFailed
@@ -26,7 +26,7 @@ from fulgurite.text.console import say_error
 
 HYDRA_TESTED = "1.3.8"
 """The version of hydra-core whose private `Hydra.multirun` and `ConfigLoaderImpl.load_configuration`
-`_under_hydra` replaces."""
+`_run_under_hydra` replaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ def hydra_main(
         return here(config)
 
     try:
-        brought = _under_hydra(job, [*flags, *words])
+        brought = _run_under_hydra(job, [*flags, *words])
     except (HydraException, OmegaConfBaseException) as error:
-        raise explained(error, words) from error
+        raise explain_error(error, words) from error
     for outcome in brought if not here.ended else ():  # submitit's jobs told it to files of their own
         if outcome.status:
             say_error(outcome.why)
@@ -93,13 +93,13 @@ class _Jobs:
 
     def _ended(self, config: DictConfig, chosen: list[str], number: str) -> Outcome:
         try:
-            return Outcome(self.task(typed(config, chosen)))
+            return Outcome(self.task(build_composed(config, chosen)))
         except Pruned as error:
             return Outcome(error.exit_status, str(error), pruned=True)
         except Interrupted as error:
             return Outcome(error.exit_status, str(error))
         except (FulguriteError, OmegaConfBaseException) as error:
-            told = error if isinstance(error, FulguriteError) else explained(error, chosen)
+            told = error if isinstance(error, FulguriteError) else explain_error(error, chosen)
             say_error(f"Trial {number} ({' '.join(chosen)}): {told}")
             return Outcome(told.exit_status, str(told))
         except SystemExit as error:  # of code that is not ours: Hydra would end the whole command with its status
@@ -108,7 +108,7 @@ class _Jobs:
             return Outcome(TrainingFailed.exit_status, why)
 
 
-def outcome_of(done: Any) -> Outcome:
+def read_outcome(done: Any) -> Outcome:
     """What a launched job came to; one that broke with an exception of another's is told and passed over."""
     try:
         found = done.return_value
@@ -127,7 +127,7 @@ def complete(words: Sequence[str]) -> int:
     """Hydra's tab completion, told what to do by `install=bash`, `query=bash` and the like. Returns 0."""
     register()
     try:
-        _under_hydra(lambda config: None, ["--shell-completion", *words])
+        _run_under_hydra(lambda config: None, ["--shell-completion", *words])
     except (HydraException, ValueError) as error:
         raise RequestError(
             f"{' '.join(words)} cannot be answered: {error} Write install=bash, query=bash or uninstall=bash."
@@ -135,7 +135,7 @@ def complete(words: Sequence[str]) -> int:
     return 0
 
 
-def _under_hydra(job: Callable[[DictConfig], Outcome | None], words: Sequence[str]) -> list[Outcome]:
+def _run_under_hydra(job: Callable[[DictConfig], Outcome | None], words: Sequence[str]) -> list[Outcome]:
     """What the jobs of a multirun brought back: those of joblib and submitit have no other way into this process."""
     import hydra
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -145,7 +145,7 @@ def _under_hydra(job: Callable[[DictConfig], Outcome | None], words: Sequence[st
 
     def keeping(*args: Any, **named: Any) -> Any:
         batches = multirun(*args, **named)
-        brought.extend(outcome_of(done) for batch in batches or () for done in batch)
+        brought.extend(read_outcome(done) for batch in batches or () for done in batch)
         return batches
 
     def checking(*args: Any, **named: Any) -> DictConfig:  # before Hydra makes the callbacks and loggers of a config
@@ -162,7 +162,7 @@ def _under_hydra(job: Callable[[DictConfig], Outcome | None], words: Sequence[st
         ConfigLoaderImpl.load_configuration, checking
     )
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
+        hydra.main(version_base="1.3", config_path=str(find_conf_dir()), config_name="train")(job)()
     except SystemExit as left:  # after --help and the like
         if left.code:
             raise

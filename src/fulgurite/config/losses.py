@@ -1,6 +1,6 @@
 """The losses that a stage may choose by `stage.loss`: what each declares, and the registry that packages add to.
 
-A family of losses belongs to a stage and to its subclasses (`Stage.losses`); stage/losses.py has the
+A family of losses belongs to a stage and to its subclasses (`Stage.list_losses`); stage/losses.py has the
 families. Standard library only.
 """
 
@@ -50,22 +50,22 @@ def register_loss(family: str, name: str, loss: Loss) -> None:
     _families[family][name] = loss
 
 
-def losses(family: str) -> dict[str, Loss]:
+def list_losses(family: str) -> dict[str, Loss]:
     """The losses of a family by name."""
     return _families.get(family, {})
 
 
 def find_loss(family: str, name: object) -> Loss:
     """The loss of this name; a loss without declarations if the family has none of it."""
-    return losses(family).get(str(name), Loss())
+    return list_losses(family).get(str(name), Loss())
 
 
-def loss_of(stage: Any) -> Any:
+def get_loss(stage: Any) -> Any:
     """What the loss of a stage declares: a Loss of its family."""
     return find_loss(stage.losses, getattr(stage, "loss", ""))
 
 
-def formula_of(loss: Loss, name: str) -> Callable[..., Any]:
+def load_formula(loss: Loss, name: str) -> Callable[..., Any]:
     """The function on tensors. Raises ConfigError if it cannot be imported."""
     try:
         return load_function(loss.formula)

@@ -15,13 +15,13 @@ from yaml import YAMLError
 
 from fulgurite.config.choices import check_choice
 from fulgurite.config.guard import refuse_hydra, refuse_resolver, refuse_secret
-from fulgurite.config.override_names import name_of
-from fulgurite.config.overrides import UNREADABLE, as_typed, check_file, read_value
-from fulgurite.config.paths import conf_dir
+from fulgurite.config.override_names import read_name
+from fulgurite.config.overrides import UNREADABLE, check_file, quote_typed, read_value
+from fulgurite.config.paths import find_conf_dir
 from fulgurite.config.registry import register
 from fulgurite.config.renamed import refuse_renamed, refuse_renamed_file
-from fulgurite.config.run import GROUPS, PRESETS, SEVERAL, all_knobs
-from fulgurite.config.schema import Knob, bare, groups
+from fulgurite.config.run import GROUPS, PRESETS, SEVERAL, list_all_knobs
+from fulgurite.config.schema import Knob, list_groups, strip_none
 from fulgurite.errors import ConfigError, suggest_similar
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -31,7 +31,7 @@ NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 def prepare(overrides: Sequence[str], config_dir: Path | None = None, multirun: bool = False) -> list[str]:
     """Check overrides before Hydra sees them, import plugins, keep text as it was typed,
     and let one item stand for a list of one."""
-    register(_plugins(overrides, config_dir))
+    register(_find_plugins(overrides, config_dir))
     for text in overrides:
         name, equals, _ = text.lstrip("+~").partition("=")
         if equals and not name.strip():
@@ -39,9 +39,9 @@ def prepare(overrides: Sequence[str], config_dir: Path | None = None, multirun: 
         refuse_secret(name, text)
         refuse_resolver(name, text)
     refuse_renamed(overrides)
-    knobs = {k.path: k for k in all_knobs()}
+    knobs = {k.path: k for k in list_all_knobs()}
     _check_files(overrides, config_dir, knobs)
-    return [_checked(as_typed(text, knobs, multirun), text, knobs, config_dir) for text in overrides]
+    return [_check_word(quote_typed(text, knobs, multirun), text, knobs, config_dir) for text in overrides]
 
 
 def _check_files(overrides: Sequence[str], config_dir: Path | None, knobs: dict[str, Knob]) -> None:
@@ -50,41 +50,41 @@ def _check_files(overrides: Sequence[str], config_dir: Path | None, knobs: dict[
         name, _, value = text.lstrip("+~").partition("=")
         if (name not in PRESETS and name not in GROUPS) or not NAME.fullmatch(value):
             continue
-        for folder in (conf_dir(), config_dir):
+        for folder in (find_conf_dir(), config_dir):
             if folder is not None and (path := folder / name / f"{value}.yaml").is_file():
-                loaded = OmegaConf.to_container(_loaded(path))
+                loaded = OmegaConf.to_container(_load_file(path))
                 place = "" if name in PRESETS else f"{name}.{value}" if name in SEVERAL else name
                 if isinstance(loaded, dict):
                     refuse_renamed_file(path, {str(key): item for key, item in loaded.items()}, place)
                 check_file(path, place, loaded, knobs)
 
 
-def _plugins(overrides: Sequence[str], config_dir: Path | None) -> list[str]:
+def _find_plugins(overrides: Sequence[str], config_dir: Path | None) -> list[str]:
     """The modules that the words or the chosen presets name: options must be known before Hydra looks for them."""
     found: list[str] = []
     for text in overrides:
         name, _, value = text.lstrip("+~").partition("=")
         found += re.findall(r"[\w.]+", value) if name == "plugins" else []
         if name in PRESETS and NAME.fullmatch(value):
-            files = [folder / name / f"{value}.yaml" for folder in (conf_dir(), config_dir) if folder is not None]
-            preset = [_loaded(path) for path in files if path.is_file()]
+            files = [folder / name / f"{value}.yaml" for folder in (find_conf_dir(), config_dir) if folder is not None]
+            preset = [_load_file(path) for path in files if path.is_file()]
             found += [str(m) for p in preset if isinstance(p, DictConfig) for m in p.get("plugins") or []]
     return found
 
 
-def _loaded(path: Path) -> Any:
+def _load_file(path: Path) -> Any:
     try:
         return OmegaConf.load(path)
     except (YAMLError, OSError, UnicodeError) as error:
         raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}; mend the file.") from error
 
 
-def _checked(text: str, typed_text: str, knobs: dict[str, Knob], config_dir: Path | None = None) -> str:
+def _check_word(text: str, typed_text: str, knobs: dict[str, Knob], config_dir: Path | None = None) -> str:
     if (
-        (name := name_of(text))
+        (name := read_name(text))
         and "." in name
         and name not in knobs
-        and not _under_mapping(name, knobs)
+        and not _is_under_mapping(name, knobs)
         and not name.startswith("hydra.")
     ):
         raise ConfigError(f"There is no knob {name}.{suggest_similar(name, knobs)} `fulgurite explain` lists them.")
@@ -103,8 +103,8 @@ def _checked(text: str, typed_text: str, knobs: dict[str, Knob], config_dir: Pat
     if name.split(".")[0].split("/")[0] == "hydra":
         refuse_hydra(name)
         return text
-    heads = {*groups(), *GROUPS, *PRESETS}
-    if name not in knobs and name not in heads and not _under_mapping(name, knobs):
+    heads = {*list_groups(), *GROUPS, *PRESETS}
+    if name not in knobs and name not in heads and not _is_under_mapping(name, knobs):
         raise ConfigError(
             f"There is no knob {name}.{suggest_similar(name, [*knobs, *heads])} `fulgurite explain` lists them."
         )
@@ -114,39 +114,39 @@ def _checked(text: str, typed_text: str, knobs: dict[str, Knob], config_dir: Pat
             list(override.sweep_iterator()) if override.is_sweep_override() and override.is_choice_sweep() else [value]
         )
         for option in options_named:
-            check_choice(name, _plain_word(option), typed_text, config_dir)
-    if knob is not None and get_origin(bare(knob.type)) is list and isinstance(value, str | int | float):
+            check_choice(name, _strip_quotes(option), typed_text, config_dir)
+    if knob is not None and get_origin(strip_none(knob.type)) is list and isinstance(value, str | int | float):
         if override.is_sweep_override():
             return text
         head, _, tail = text.partition("=")
         return f"{head}=[{tail}]"
     if (
-        (knob is None or get_origin(bare(knob.type)) is dict)
-        and _under_mapping(name, knobs)
+        (knob is None or get_origin(strip_none(knob.type)) is dict)
+        and _is_under_mapping(name, knobs)
         and not text.startswith("+")
     ):
         return f"++{text}"  # Hydra knows no key of an empty mapping, unless it is told to add it
     return text
 
 
-def _plain_word(value: Any) -> Any:
+def _strip_quotes(value: Any) -> Any:
     """A value of Hydra's parser without its quotes, also inside a list."""
     if isinstance(value, list):
-        return [_plain_word(item) for item in value]
+        return [_strip_quotes(item) for item in value]
     return value.text if isinstance(value, QuotedString) else value
 
 
-def value_of(text: str) -> str:
+def read_text_value(text: str) -> str:
     """What an override gives a text parameter, without its quotes. Raises ConfigError where it cannot be read."""
-    kept = as_typed(text, {k.path: k for k in all_knobs()})
+    kept = quote_typed(text, {k.path: k for k in list_all_knobs()})
     value = read_value(kept.partition("=")[2])
     if value is UNREADABLE:
         raise ConfigError(f"{text} cannot be read; quote it: '{text.partition('=')[0]}=\"...\"'.")
     return "" if value is None else str(value)
 
 
-def _under_mapping(name: str, knobs: dict[str, Knob]) -> bool:
+def _is_under_mapping(name: str, knobs: dict[str, Knob]) -> bool:
     return any(
-        k is not None and get_origin(bare(k.type)) is dict
+        k is not None and get_origin(strip_none(k.type)) is dict
         for k in (knobs.get(name), knobs.get(name.rpartition(".")[0]))
     )

@@ -8,7 +8,7 @@ HEX = "hex_of_utf8_"
 HEX_KEY = re.compile(HEX + "((?:[0-9a-f]{2})+)")
 
 
-def name_of(text: str) -> str:
+def read_name(text: str) -> str:
     """The parameter or group that an override sets."""
     return text.lstrip("+~").partition("=")[0].strip()
 

@@ -16,8 +16,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, QuotedString
 from hydra.errors import HydraException
 
-from fulgurite.config.override_names import encode_key, name_of
-from fulgurite.config.schema import Knob, bare
+from fulgurite.config.override_names import encode_key, read_name
+from fulgurite.config.schema import Knob, strip_none
 from fulgurite.errors import ConfigError
 
 OPENING, CLOSING = "([{", ")]}"
@@ -29,30 +29,30 @@ UNREADABLE = object()
 """What `read_value` gives for a value that Hydra cannot read."""
 
 
-def quoted(value: object) -> str:
+def quote(value: object) -> str:
     """A text as the value of an override, whatever is in it."""
     # only before a quote is one special
     text = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), str(value))
     return f"'{text}'"
 
 
-def verbatim(value: object) -> str:
+def quote_verbatim(value: object) -> str:
     """A text as the value of an override that reads no other value, even if it has `${` in it."""
-    return quoted(literal(str(value)))
+    return quote(escape_literal(str(value)))
 
 
-def literal(value: Any) -> Any:
+def escape_literal(value: Any) -> Any:
     """A plain value whose texts OmegaConf takes as they are: `${` in them is escaped,
     so that it reads no other value."""
     if isinstance(value, str):
         return INTERPOLATION.sub(lambda found: found[1] * 2 + "\\${", value)
     if isinstance(value, dict):
-        return {key: literal(item) for key, item in value.items()}
-    return [literal(item) for item in value] if isinstance(value, list) else value
+        return {key: escape_literal(item) for key, item in value.items()}
+    return [escape_literal(item) for item in value] if isinstance(value, list) else value
 
 
 def unescape(value: Any) -> Any:
-    """The inverse of `literal`. A `${` that is not escaped stays as text too: nothing is ever looked up for it."""
+    """The inverse of `escape_literal`. A `${` that is not escaped stays as text too: nothing is ever looked up."""
     if isinstance(value, str):
         return ESCAPED.sub(lambda found: "\\" * (len(found[1]) // 2) + "${" if len(found[1]) % 2 else found[0], value)
     if isinstance(value, dict):
@@ -69,12 +69,12 @@ def read_value(value: str, keep_quotes: bool = False) -> Any:
     return found if keep_quotes or not isinstance(found, QuotedString) else found.text
 
 
-def text_kind(name: str, knobs: Mapping[str, Knob]) -> str:
+def find_text_kind(name: str, knobs: Mapping[str, Knob]) -> str:
     """How a parameter holds text: "text", "list", "mapping", or "" if it does not."""
     knob, parent = knobs.get(name), knobs.get(name.rpartition(".")[0])
     if knob is None:
-        return "text" if parent is not None and _is_mapping(bare(parent.type)) else ""
-    kind = bare(knob.type)
+        return "text" if parent is not None and _is_mapping(strip_none(parent.type)) else ""
+    kind = strip_none(knob.type)
     if kind is str:
         return "text"
     if get_origin(kind) is list and get_args(kind) == (str,):
@@ -86,14 +86,14 @@ def _is_mapping(kind: Any) -> bool:
     return get_origin(kind) is dict and get_args(kind) == (str, str)
 
 
-def as_typed(text: str, knobs: Mapping[str, Knob], multirun: bool = False) -> str:
+def quote_typed(text: str, knobs: Mapping[str, Knob], multirun: bool = False) -> str:
     """The override with its text in quotes where Hydra would read something else;
     in a multirun a comma separates values."""
     head, equals, value = text.partition("=")
-    kind = text_kind(name_of(text), knobs)
+    kind = find_text_kind(read_name(text), knobs)
     if not equals or not kind or not value.strip():
         return text
-    keep: Callable[[str], str] = {"text": _text, "list": _list, "mapping": _mapping}[kind]
+    keep: Callable[[str], str] = {"text": _quote_text, "list": _quote_list, "mapping": _quote_mapping}[kind]
     found = read_value(value, keep_quotes=True)
     if multirun and isinstance(found, ChoiceSweep):
         inside = CHOICE.fullmatch(value.strip())
@@ -101,44 +101,44 @@ def as_typed(text: str, knobs: Mapping[str, Knob], multirun: bool = False) -> st
     return f"{head}={keep(value)}"
 
 
-def _text(value: str) -> str:
+def _quote_text(value: str) -> str:
     found = read_value(value, keep_quotes=True)
     typed = isinstance(found, bool | int | float) or (
         isinstance(found, ChoiceSweep) and CHOICE.fullmatch(value.strip()) is None
     )
     unreadable = found is UNREADABLE and value.strip()[0] not in "'\"[{"
-    return quoted(value.strip()) if typed or unreadable else value
+    return quote(value.strip()) if typed or unreadable else value
 
 
-def _list(value: str) -> str:
+def _quote_list(value: str) -> str:
     bare_value = value.strip()
     if not (bare_value.startswith("[") and bare_value.endswith("]")):
         found = read_value(value, keep_quotes=True)
         one = found is not None and not isinstance(found, list | dict | ChoiceSweep) and not bare_value.startswith("[")
-        return f"[{_text(value)}]" if one else value
+        return f"[{_quote_text(value)}]" if one else value
     inside = bare_value[1:-1]
-    return f"[{','.join(_element(part) for part in split(inside))}]" if inside.strip() else value
+    return f"[{','.join(_quote_element(part) for part in split(inside))}]" if inside.strip() else value
 
 
-def _element(value: str) -> str:
-    return quoted("null") if value.strip() == "null" else _text(value) if value.strip() else value
+def _quote_element(value: str) -> str:
+    return quote("null") if value.strip() == "null" else _quote_text(value) if value.strip() else value
 
 
-def _mapping(value: str) -> str:
+def _quote_mapping(value: str) -> str:
     bare_value = value.strip()
     if not (bare_value.startswith("{") and bare_value.endswith("}")):
         return value
-    return "{" + ",".join(_pair(part) for part in split(bare_value[1:-1])) + "}"
+    return "{" + ",".join(_quote_pair(part) for part in split(bare_value[1:-1])) + "}"
 
 
-def _pair(part: str) -> str:
+def _quote_pair(part: str) -> str:
     quoted_key = QUOTED_KEY.fullmatch(part)
     key, colon, item = (quoted_key[2], ":", quoted_key[3]) if quoted_key else part.partition(":")
     if not colon:
         return part
     if quoted_key or read_value(f"{{{key}:x}}") is UNREADABLE:
         key = encode_key(key.strip())
-    return f"{key}:{_element(item)}"
+    return f"{key}:{_quote_element(item)}"
 
 
 def split(text: str) -> list[str]:
@@ -183,7 +183,7 @@ def _check_node(node: yaml.MappingNode, loaded: Any, place: str, path: Path, kno
         if isinstance(value_node, yaml.MappingNode):
             _check_node(value_node, value, name, path, knobs)
             continue
-        if not text_kind(name, knobs):
+        if not find_text_kind(name, knobs):
             continue
         found = list(zip(value_node.value, value, strict=True)) if isinstance(value, list) else [(value_node, value)]
         for scalar, item in found:

@@ -11,7 +11,7 @@ from fulgurite.errors import ConfigError
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def conf_dir() -> Path:
+def find_conf_dir() -> Path:
     """The folder of YAML groups: inside an installed package, or at the root of a checkout.
     ConfigError where it is gone."""
     for folder in (PACKAGE / "conf", PACKAGE.parents[1] / "conf"):
@@ -23,7 +23,7 @@ def conf_dir() -> Path:
 def resolve_path(word: str) -> str:
     """The absolute path of a file or folder that is there; anything else (a hub id, a path to
     nothing) as it was typed."""
-    return _absolute(Path(word).expanduser()) if word and is_there(word) else word
+    return _make_absolute(Path(word).expanduser()) if word and is_there(word) else word
 
 
 def resolve_pattern(word: str) -> str:
@@ -36,7 +36,7 @@ def resolve_pattern(word: str) -> str:
         matches = next(glob.iglob(str(path), recursive=True), None) is not None
     except (OSError, ValueError, RuntimeError):
         return word
-    return _absolute(path) if matches else word
+    return _make_absolute(path) if matches else word
 
 
 def resolve_function(word: str) -> str:
@@ -55,7 +55,7 @@ def is_there(word: str) -> bool:
         return False
 
 
-def _absolute(path: Path) -> str:
+def _make_absolute(path: Path) -> str:
     """The path from the root, without `..` if that names the same file; links stay, since a file's
     ending may be theirs alone."""
     whole = os.path.join(os.getcwd(), path)

@@ -39,20 +39,20 @@ class Composed:
         """The sentences about unusual values."""
         return [value.sentence for value in self.unusual]
 
-    def config(self) -> dict[str, Any]:
+    def dump_config(self) -> dict[str, Any]:
         """The whole config as plain values, each group with its option's name under
         `option`: enough to run it again."""
-        found: dict[str, Any] = plain(self.run)
+        found: dict[str, Any] = to_plain(self.run)
         return found
 
 
-def plain(node: Any) -> Any:
+def to_plain(node: Any) -> Any:
     """Dataclasses as mappings of plain JSON values; an option's name goes under `option`."""
     if is_dataclass(node):
         head = {"option": type(node).name} if isinstance(node, Option) else {}
-        return head | {f.name: plain(getattr(node, f.name)) for f in fields(node)}
+        return head | {f.name: to_plain(getattr(node, f.name)) for f in fields(node)}
     if isinstance(node, dict):
-        return {key: plain(value) for key, value in node.items()}
+        return {key: to_plain(value) for key, value in node.items()}
     if isinstance(node, list | tuple):
-        return [plain(value) for value in node]
+        return [to_plain(value) for value in node]
     return str(node) if isinstance(node, str) else node

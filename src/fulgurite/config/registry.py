@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from fulgurite.config.paths import conf_dir
+from fulgurite.config.paths import find_conf_dir
 from fulgurite.config.run import RunConfig, load_options
-from fulgurite.config.schema import groups
+from fulgurite.config.schema import list_groups
 from fulgurite.errors import ConfigError
 from fulgurite.foreign_code import run_foreign
 
@@ -34,9 +34,9 @@ def register(plugins: Sequence[str] = ()) -> None:
     """Put every option's type into Hydra's store, and options that have no YAML of ours directly into their group."""
     import_plugins(plugins)
     load_options()
-    conf = conf_dir()
+    conf = find_conf_dir()
     _store("schema", "run", RunConfig)
-    for group, classes in groups().items():
+    for group, classes in list_groups().items():
         for name, cls in classes.items():
             _store(f"schema/{group}", name, cls)
             if not (conf / group / f"{name}.yaml").is_file():

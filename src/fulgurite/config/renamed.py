@@ -60,7 +60,7 @@ OPTION = "option"
 """The key of a group's option in config.yaml."""
 
 
-def names_of(choices: Mapping[str, Any]) -> dict[str, str]:
+def map_names(choices: Mapping[str, Any]) -> dict[str, str]:
     """Earlier and new names of a run's parameters; `choices` are its options by group, and its parameters by path."""
     found = dict(RENAMED)
     for (chooser, value), names in RENAMED_UNDER.items():
@@ -69,7 +69,7 @@ def names_of(choices: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def earlier_names(path: str) -> list[str]:
+def list_earlier_names(path: str) -> list[str]:
     """The names that a parameter had earlier."""
     every = [RENAMED, *RENAMED_UNDER.values()]
     return sorted({old for names in every for old, new in names.items() if new == path})
@@ -77,19 +77,19 @@ def earlier_names(path: str) -> list[str]:
 
 def refuse_renamed(overrides: Sequence[str]) -> None:
     """Raises ConfigError, with the new words, if an override has the earlier name of a parameter or of an option."""
-    choices = dict(_word(text) for text in overrides)
-    names = names_of(choices)
+    choices = dict(_split_word(text) for text in overrides)
+    names = map_names(choices)
     for text in overrides:
-        name, value = _word(text)
+        name, value = _split_word(text)
         if name in names:
-            raise ConfigError(renamed_sentence(name, names[name], value if "=" in text else None))
+            raise ConfigError(describe_renamed(name, names[name], value if "=" in text else None))
         if (instead := RENAMED_OPTIONS.get((name, value))) is not None:
             words = [f"{key}={item}" for key, item in instead.items() if f"{key}={item}" != "trainer=default"]
             remedy = f"write {' '.join(words)}" if words else "leave it out"
             raise ConfigError(f"{name}={value} is now {' '.join(words) or 'the default'}; {remedy}.")
 
 
-def renamed_sentence(old: str, new: str, value: str | None = None) -> str:
+def describe_renamed(old: str, new: str, value: str | None = None) -> str:
     """The refusal of an earlier name, with the word to write if a value was given."""
     if value is None:
         return f"{old} is now {new}."
@@ -99,18 +99,19 @@ def renamed_sentence(old: str, new: str, value: str | None = None) -> str:
 def refuse_renamed_file(path: object, tree: Mapping[str, Any], prefix: str) -> None:
     """Raises ConfigError if a YAML file sets a parameter by its earlier name;
     `prefix` is the group that the file is of."""
-    flat = dict(_flat(tree, f"{prefix}." if prefix else ""))
-    names = names_of({key: str(value) for key, value in flat.items()})
+    flat = dict(_flatten(tree, f"{prefix}." if prefix else ""))
+    names = map_names({key: str(value) for key, value in flat.items()})
     for name in flat:
         if name in names:
-            raise ConfigError(f"{path}: {renamed_sentence(name, names[name])} Write that name in the file.")
+            raise ConfigError(f"{path}: {describe_renamed(name, names[name])} Write that name in the file.")
 
 
-def with_new_names(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a run's config.yaml under the names of today, but for options that are gone (`with_strategy`)."""
+def rename_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a run's config.yaml under the names of today, but for options that are gone
+    (`stored.add_strategy`)."""
     found = {key: dict(value) if isinstance(value, Mapping) else value for key, value in config.items()}
     choices = {group: value.get(OPTION) for group, value in found.items() if isinstance(value, dict)}
-    names = names_of(choices | {"stage.loss": _inside(found, "stage").get("loss")})
+    names = map_names(choices | {"stage.loss": _find_inside(found, "stage").get("loss")})
     for old, new in names.items():
         _move(found, old, new)
     finder = found.get("lr_finder")
@@ -119,19 +120,19 @@ def with_new_names(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def with_new_keys(knobs: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
+def rename_keys(knobs: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
     """A mapping by the path of a parameter, such as provenance.json has, under the names of today."""
     loss = knobs.get("stage.loss")
-    names = names_of({**choices, "stage.loss": loss.get("value") if isinstance(loss, Mapping) else loss})
+    names = map_names({**choices, "stage.loss": loss.get("value") if isinstance(loss, Mapping) else loss})
     return {names.get(key, key): value for key, value in knobs.items()}
 
 
-def with_new_words(overrides: Sequence[str]) -> list[str]:
+def rename_words(overrides: Sequence[str]) -> list[str]:
     """The overrides of an earlier run under the names of today; signs before a name (`+`) are kept."""
-    names = names_of(dict(_word(text) for text in overrides))
+    names = map_names(dict(_split_word(text) for text in overrides))
     found = []
     for text in overrides:
-        name, value = _word(text)
+        name, value = _split_word(text)
         head = text[: len(text) - len(text.lstrip("+~"))]
         if (instead := RENAMED_OPTIONS.get((name, value))) is not None:
             found += [f"{key}={item}" for key, item in instead.items()]
@@ -142,22 +143,22 @@ def with_new_words(overrides: Sequence[str]) -> list[str]:
     return found
 
 
-def _word(text: str) -> tuple[str, str]:
+def _split_word(text: str) -> tuple[str, str]:
     name, _, value = text.lstrip("+~").partition("=")
     return name.strip(), value
 
 
-def _inside(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def _find_inside(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = tree.get(key)
     return value if isinstance(value, Mapping) else {}
 
 
-def _flat(tree: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
+def _flatten(tree: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     for key, value in tree.items():
         found.append((f"{prefix}{key}", value))
         if isinstance(value, Mapping):
-            found += _flat(value, f"{prefix}{key}.")
+            found += _flatten(value, f"{prefix}{key}.")
     return found
 
 

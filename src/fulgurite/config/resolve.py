@@ -17,10 +17,10 @@ from typing import Any
 from fulgurite.config.decision import GIVEN, Because, Decision, Kind, because
 from fulgurite.config.frozen import FrozenDict, FrozenList, freeze, thaw
 from fulgurite.config.guard import refuse_secret
-from fulgurite.config.override_names import decode_key, name_of
-from fulgurite.config.provenance import Composed, Unusual, plain
+from fulgurite.config.override_names import decode_key, read_name
+from fulgurite.config.provenance import Composed, Unusual, to_plain
 from fulgurite.config.run import PRESETS, SEVERAL, Facts, RunConfig
-from fulgurite.config.schema import Derived, Knob, Range, check, knobs_of, settings
+from fulgurite.config.schema import Derived, Knob, Range, check, list_knobs, walk_settings
 
 MICRO_BATCH = "trainer.micro_batch_size"
 
@@ -39,26 +39,26 @@ def resolve(run: RunConfig, choices: Mapping[str, str], overrides: Sequence[str]
 
     Raises ConfigError for a value that is out of bounds.
     """
-    given = {name_of(text) for text in overrides}
+    given = {read_name(text) for text in overrides}
     decisions: dict[str, Decision] = {}
     unusual: list[Unusual] = []
     run = thaw(run)
-    for knob, value in settings(run):
+    for knob, value in walk_settings(run):
         check(knob, value)
         refuse_secret(knob.path, str(value))
-        value = knob.with_absolute_paths(value)
+        value = knob.make_paths_absolute(value)
         value = {decode_key(key): item for key, item in value.items()} if isinstance(value, dict) else value
-        _place(run, knob.path, value)
-        decisions[knob.path] = _first_decision(knob, value, given, choices)
-        unusual += _outside_usual(knob, value, run, decisions[knob.path])
+        _set_at(run, knob.path, value)
+        decisions[knob.path] = _decide_first(knob, value, given, choices)
+        unusual += _find_unusual(knob, value, run, decisions[knob.path])
     composed = Composed(run, FrozenDict(choices), decisions, FrozenList(overrides), job.multirun, FrozenList(unusual))
-    folder = _run_folder(run.run_dir, run.resume.run, decisions, job, run.sweep.trial)
-    return fill(decide(composed, *_run_name(run.name, choices), *folder), Facts(), "config")
+    folder = _choose_run_folder(run.run_dir, run.resume.run, decisions, job, run.sweep.trial)
+    return fill(decide(composed, *_choose_run_name(run.name, choices), *folder), Facts(), "config")
 
 
-def _first_decision(knob: Knob, value: Any, given: set[str], choices: Mapping[str, str]) -> Decision:
+def _decide_first(knob: Knob, value: Any, given: set[str], choices: Mapping[str, str]) -> Decision:
     """Where a composed value came from: the command line (`given`), a preset (`choices`), or the default."""
-    shown = plain(value)
+    shown = to_plain(value)
     if knob.path in given or any(name.startswith(f"{knob.path}.") for name in given):
         return Decision(knob.path, shown, Kind.command_line)
     if value == knob.default:
@@ -70,23 +70,23 @@ def _first_decision(knob: Knob, value: Any, given: set[str], choices: Mapping[st
     return Decision(knob.path, shown, Kind.preset, because("words", words=source))
 
 
-def _outside_usual(knob: Knob, value: Any, run: RunConfig, decision: Decision) -> Iterator[Unusual]:
-    usual = knob.usual_for(run) if value is not None and decision.kind in GIVEN else None
+def _find_unusual(knob: Knob, value: Any, run: RunConfig, decision: Decision) -> Iterator[Unusual]:
+    usual = knob.find_usual(run) if value is not None and decision.kind in GIVEN else None
     if not isinstance(usual, Range):
         return
     for item in value if isinstance(value, list) else [value]:
-        if isinstance(item, int | float) and not isinstance(item, bool) and not usual.holds(item):
+        if isinstance(item, int | float) and not isinstance(item, bool) and not usual.has(item):
             sentence = f"{knob.path}={item} is outside what is usual here ({usual}). {knob.advice}"
             yield Unusual(knob.path, sentence)
 
 
-def _run_name(given: str | None, choices: Mapping[str, str]) -> Iterator[Decision]:
+def _choose_run_name(given: str | None, choices: Mapping[str, str]) -> Iterator[Decision]:
     if given is None:
         name = "-".join((choices["stage"], choices["method"], choices["model"]))
         yield Decision("name", name, Kind.derived, because("name"))
 
 
-def _run_folder(
+def _choose_run_folder(
     run_dir: str | None, resumed: str | None, decisions: Mapping[str, Decision], job: Job, trial: int | None,
 ) -> Iterator[Decision]:
     """The folders of the run and of the one to resume: `~` is the home directory, and each
@@ -104,7 +104,7 @@ def _run_folder(
 def fill(composed: Composed, facts: Facts, needs: str) -> Composed:
     """Fills the empty parameters whose rule needs `needs`: the "config" alone, the "data", or the "steps"."""
     run, decisions = fill_run(composed.run, facts, needs)
-    return replace(composed, run=run, provenance=_merged(composed.provenance, decisions))
+    return replace(composed, run=run, provenance=_merge(composed.provenance, decisions))
 
 
 def fill_run(run: RunConfig, facts: Facts, needs: str = "config") -> tuple[RunConfig, list[Decision]]:
@@ -113,7 +113,7 @@ def fill_run(run: RunConfig, facts: Facts, needs: str = "config") -> tuple[RunCo
     several = [option for group in SEVERAL for option in getattr(changed, group).values()]
     for node in (*(getattr(changed, field.name) for field in fields(changed)), *several, changed):
         cls: type = type(node)
-        for knob, rule in _rules(cls, needs):
+        for knob, rule in _list_rules(cls, needs):
             if getattr(node, knob.name) is None:
                 derived = rule(changed, facts)
                 setattr(node, knob.name, derived.value)
@@ -123,10 +123,10 @@ def fill_run(run: RunConfig, facts: Facts, needs: str = "config") -> tuple[RunCo
 
 
 @cache
-def _rules(cls: type, needs: str) -> tuple[tuple[Knob, Callable[[RunConfig, Facts], Derived]], ...]:
+def _list_rules(cls: type, needs: str) -> tuple[tuple[Knob, Callable[[RunConfig, Facts], Derived]], ...]:
     """The parameters of a config class that a rule can fill, and the rule. Kept:
     a table of `explain` asks for many runs."""
-    knobs = knobs_of(cls) if is_dataclass(cls) else ()
+    knobs = list_knobs(cls) if is_dataclass(cls) else ()
     return tuple((k, k.empty.rule) for k in knobs if k.empty and k.empty.rule and k.empty.needs == needs)
 
 
@@ -134,26 +134,26 @@ def decide(composed: Composed, *decisions: Decision) -> Composed:
     """Gives parameters the values of these decisions."""
     run = thaw(composed.run)
     for decision in decisions:
-        _place(run, decision.parameter, decision.value)
-    return replace(composed, run=freeze(run), provenance=_merged(composed.provenance, decisions))
+        _set_at(run, decision.parameter, decision.value)
+    return replace(composed, run=freeze(run), provenance=_merge(composed.provenance, decisions))
 
 
 def note(composed: Composed, decision: Decision) -> Composed:
     """Records a decision that no parameter holds, such as the option that precision=auto stands for."""
-    return replace(composed, provenance=_merged(composed.provenance, [decision]))
+    return replace(composed, provenance=_merge(composed.provenance, [decision]))
 
 
-def with_parts(composed: Composed, **parts: Any) -> Composed:
+def replace_parts(composed: Composed, **parts: Any) -> Composed:
     """The same run with other groups, such as `logger={}`; what they hold is not among the decisions."""
     return replace(composed, run=freeze(replace(thaw(composed.run), **thaw(parts))))
 
 
-def with_values(composed: Composed, values: Mapping[str, Any], kind: Kind, why: Because) -> Composed:
+def replace_values(composed: Composed, values: Mapping[str, Any], kind: Kind, why: Because) -> Composed:
     """The same run with other values of some parameters, all for one reason."""
     return decide(composed, *(Decision(name, value, kind, why) for name, value in values.items()))
 
 
-def in_folder(composed: Composed, folder: Path) -> Composed:
+def put_in_folder(composed: Composed, folder: Path) -> Composed:
     """The same run in its folder, whatever named it; a resumed one names it too. The decision on `run_dir` stays."""
     run = thaw(composed.run)
     run.run_dir = str(folder.absolute())
@@ -169,7 +169,7 @@ def halve(composed: Composed, step: int) -> Composed:
     )
 
 
-def adopted(composed: Composed, stored: Mapping[str, Decision]) -> list[Decision]:
+def list_adopted(composed: Composed, stored: Mapping[str, Decision]) -> list[Decision]:
     """What a resumed run takes from the decisions of the run it goes on with.
 
     That is the micro-batch, if it was halved on the way, or derived then as now:
@@ -182,12 +182,12 @@ def adopted(composed: Composed, stored: Mapping[str, Decision]) -> list[Decision
     return [then] if both_derived or then.kind is Kind.halved else []
 
 
-def _merged(before: Mapping[str, Decision], decisions: Iterable[Decision]) -> Mapping[str, Decision]:
+def _merge(before: Mapping[str, Decision], decisions: Iterable[Decision]) -> Mapping[str, Decision]:
     merged = {**before, **{decision.parameter: decision for decision in decisions}}
     return FrozenDict(merged)
 
 
-def _place(config: Any, path: str, value: Any) -> None:
+def _set_at(config: Any, path: str, value: Any) -> None:
     """Sets the parameter at a dotted path; a part of the path may be a key of a mapping (`logger.wandb.project`)."""
     node: Any = config
     *parents, last = path.split(".")

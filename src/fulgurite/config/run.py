@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from fulgurite.config.frozen import Freezable
 from fulgurite.config.lr_finder import LrFinder
 from fulgurite.config.monitor import Monitor
-from fulgurite.config.schema import Empty, Knob, groups, knob, knobs_of
+from fulgurite.config.schema import Empty, Knob, knob, list_groups, list_knobs
 from fulgurite.config.schema import between as _between
 from fulgurite.config.sweep import Sweep
 
@@ -150,16 +150,16 @@ def load_options() -> None:
         entry.load()
 
 
-def all_knobs() -> list[Knob]:
+def list_all_knobs() -> list[Knob]:
     """Every knob of every option, then the root's."""
-    return list(_all_knobs())
+    return list(_walk_all_knobs())
 
 
-def _all_knobs() -> Iterator[Knob]:
+def _walk_all_knobs() -> Iterator[Knob]:
     load_options()
-    for _group, named in groups().items():
+    for _group, named in list_groups().items():
         for cls in named.values():
-            yield from knobs_of(cls)
-    yield from knobs_of(RunConfig)
+            yield from list_knobs(cls)
+    yield from list_knobs(RunConfig)
     for cls in OWN.values():
-        yield from knobs_of(cls)
+        yield from list_knobs(cls)

@@ -19,7 +19,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fulgurite.config.confidence import Sure, sure_of
+from fulgurite.config.confidence import Sure, grade_source
 from fulgurite.config.frozen import Freezable
 from fulgurite.errors import ConfigError
 
@@ -43,7 +43,7 @@ class Range:
     open_low: bool = False
     open_high: bool = False
 
-    def holds(self, x: float) -> bool:
+    def has(self, x: float) -> bool:
         """Whether `x` lies inside; NaN never does."""
         if math.isnan(x):
             return False
@@ -150,16 +150,16 @@ class Knob:
         """The values that a text or an enum may have, in order; empty for other types."""
         if self.values is not None:
             return tuple(self.values())
-        kind = bare(self.type)
+        kind = strip_none(self.type)
         return tuple(m.value for m in kind) if isinstance(kind, type) and issubclass(kind, StrEnum) else ()
 
-    def with_absolute_paths(self, value: Any) -> Any:
+    def make_paths_absolute(self, value: Any) -> Any:
         """The value, with its relative paths made absolute if the parameter holds paths."""
         if self.resolve is None or not value:
             return value
         return [self.resolve(word) for word in value] if isinstance(value, list) else self.resolve(value)
 
-    def usual_for(self, run: RunConfig) -> Usual | None:
+    def find_usual(self, run: RunConfig) -> Usual | None:
         """The usual values under this run's other choices."""
         return self.usual(run) if callable(self.usual) else self.usual
 
@@ -189,7 +189,7 @@ def knob(
     `raise_when` and `lower_when` say at what sight to move it, or `leave` why nobody should;
     `interacts` names other knobs and how they meet it; `memory` and `time` what a larger value costs;
     `misread` what is often taken wrongly. `sure` is needed only where the source's own words do not say how sure it is
-    (`sure_of`). `resolve` is given for text that may name a file or a folder (such as places.resolve_path):
+    (`grade_source`). `resolve` is given for text that may name a file or a folder (such as places.resolve_path):
     it makes a relative path absolute when the run is made, so that the run works from any folder.
     `values` is given for a text that is one of a list to which packages may add.
     Raises TypeError where `None` is the default and `empty` does not say what it stands for.
@@ -198,7 +198,7 @@ def knob(
         raise TypeError(f"a knob that may be empty must say what None stands for: {meaning!r}")
     spec = {
         "meaning": meaning, "source": source, "bounds": bounds, "usual": usual, "advice": advice, "empty": empty,
-        "sure": sure or sure_of(source), "raise_when": raise_when, "lower_when": lower_when, "leave": leave,
+        "sure": sure or grade_source(source), "raise_when": raise_when, "lower_when": lower_when, "leave": leave,
         "interacts": types.MappingProxyType(dict(interacts or {})), "memory": memory, "time": time, "misread": misread,
         "resolve": resolve, "values": values,
     }
@@ -228,7 +228,7 @@ class Option(Freezable):
     several: typing.ClassVar[bool] = False
     """Whether a run may choose several options of this group at a time; their knobs then carry the option's name."""
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         """Why this option cannot be part of `run`, in one sentence with the remedy; None where it can.
         Asked before torch is loaded."""
         return None
@@ -254,22 +254,22 @@ def option(group: str, name: str) -> Callable[[OptionT], OptionT]:
     return register
 
 
-def groups() -> dict[str, dict[str, type[Option]]]:
+def list_groups() -> dict[str, dict[str, type[Option]]]:
     """All registered options, by group and name."""
     return _options
 
 
-def options(group: str) -> dict[str, type[Option]]:
+def list_options(group: str) -> dict[str, type[Option]]:
     """The registered options of one group, by name."""
     return _options.get(group, {})
 
 
 def find_option(group: str, name: object) -> type[Option] | None:
     """The option of this name, or None if there is none."""
-    return options(group).get(str(name))
+    return list_options(group).get(str(name))
 
 
-def declares(option: Option | type[Option], what: str) -> bool:
+def has_declared(option: Option | type[Option], what: str) -> bool:
     """Whether the option itself declares `what`, a true ClassVar that its subclasses do not inherit."""
     return bool(vars(option if isinstance(option, type) else type(option)).get(what))
 
@@ -301,7 +301,7 @@ def _refuse_without(what: str, module: str, error: Exception) -> None:
         ) from error
 
 
-def bare(kind: Any) -> Any:
+def strip_none(kind: Any) -> Any:
     """`X` for `X | None`, else the type itself."""
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         inner = [a for a in typing.get_args(kind) if a is not type(None)]
@@ -309,33 +309,33 @@ def bare(kind: Any) -> Any:
     return kind
 
 
-def type_words(kind: Any) -> str:
+def describe_type(kind: Any) -> str:
     """A type as a person reads it: `number`, `whole number`, `yes or no`, `list of text`, `one of a, b`."""
-    kind = bare(kind)
+    kind = strip_none(kind)
     simple = {int: "whole number", float: "number", bool: "true or false", str: "text"}
     if kind in simple:
         return simple[kind]
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return "one of " + ", ".join(m.value for m in kind)
     if typing.get_origin(kind) is list:
-        return "list of " + type_words(typing.get_args(kind)[0])
+        return "list of " + describe_type(typing.get_args(kind)[0])
     if typing.get_origin(kind) is dict:
         return "mapping"
     return getattr(kind, "__name__", str(kind))
 
 
-def words_of(knob: Knob) -> str:
-    """A knob's type as a person reads it: `type_words`, with the values that packages may add to."""
-    return "one of " + ", ".join(knob.choices) if knob.values is not None else type_words(knob.type)
+def describe_kind(knob: Knob) -> str:
+    """A knob's type as a person reads it: `describe_type`, with the values that packages may add to."""
+    return "one of " + ", ".join(knob.choices) if knob.values is not None else describe_type(knob.type)
 
 
-def knobs_of(cls: type) -> tuple[Knob, ...]:
+def list_knobs(cls: type) -> tuple[Knob, ...]:
     """The knobs of a dataclass, in the order of their declaration."""
-    return _knobs_of(cls)
+    return _list_knobs(cls)
 
 
 @functools.cache
-def _knobs_of(cls: type) -> tuple[Knob, ...]:
+def _list_knobs(cls: type) -> tuple[Knob, ...]:
     hints = typing.get_type_hints(cls)
     # the root may have a knob called `name`: only an option keeps its own name there
     group, name = getattr(cls, "room", ""), cls.name if issubclass(cls, Option) else ""
@@ -350,20 +350,20 @@ def _knobs_of(cls: type) -> tuple[Knob, ...]:
     )
 
 
-def settings(config: Any, prefix: str = "") -> Iterator[tuple[Knob, Any]]:
+def walk_settings(config: Any, prefix: str = "") -> Iterator[tuple[Knob, Any]]:
     """Each knob of a config tree with its value; a nested dataclass or mapping of them adds its field's name."""
-    known = {k.name: k for k in knobs_of(type(config))}
+    known = {k.name: k for k in list_knobs(type(config))}
     for f in fields(config):
         value = getattr(config, f.name)
         place = f"{prefix}.{f.name}" if prefix else f.name
         if f.name in known:
             yield dataclasses.replace(known[f.name], group=prefix), value
         elif is_dataclass(value):
-            yield from settings(value, place)
+            yield from walk_settings(value, place)
         elif isinstance(value, dict):
             for key, item in value.items():
                 if is_dataclass(item):
-                    yield from settings(item, f"{place}.{key}")
+                    yield from walk_settings(item, f"{place}.{key}")
 
 
 def check(knob: Knob, value: Any) -> None:
@@ -373,7 +373,7 @@ def check(knob: Knob, value: Any) -> None:
             raise ConfigError(f"{knob.path} may not be empty; its default is {knob.default}.")
         return
     if knob.values is not None and value not in knob.choices:
-        raise ConfigError(f"{knob.path}={value} is not allowed: it must be {words_of(knob)}.")
+        raise ConfigError(f"{knob.path}={value} is not allowed: it must be {describe_kind(knob)}.")
     numbers = (
         knob.default if isinstance(knob.default, list) and all(isinstance(n, int | float) for n in knob.default) else []
     )
@@ -389,5 +389,5 @@ def check(knob: Knob, value: Any) -> None:
             )
         if not math.isfinite(item):
             raise ConfigError(f"{knob.path}={item} is not allowed: it must be a finite number; {fallback}.")
-        if knob.bounds is not None and not knob.bounds.holds(item):
+        if knob.bounds is not None and not knob.bounds.has(item):
             raise ConfigError(f"{knob.path}={item} is not allowed: it must be {knob.bounds}; {fallback}.")

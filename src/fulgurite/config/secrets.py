@@ -37,7 +37,7 @@ PASSWORD = re.compile(
 )
 
 
-def holds_key(text: str, commit: bool = False) -> bool:
+def has_key(text: str, commit: bool = False) -> bool:
     """Whether a text holds a key; with `commit`, 40 hexadecimal digits are a commit's hash and none."""
     return (
         KEY.search(text) is not None
@@ -46,6 +46,6 @@ def holds_key(text: str, commit: bool = False) -> bool:
     )
 
 
-def holds_password(text: str) -> bool:
+def has_password(text: str) -> bool:
     """Whether a text holds an address with a password in it."""
     return PASSWORD.search(text) is not None

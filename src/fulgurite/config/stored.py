@@ -12,16 +12,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fulgurite.config.frozen import freeze
 from fulgurite.config.guard import Allowed
-from fulgurite.config.overrides import literal
-from fulgurite.config.provenance import plain
+from fulgurite.config.overrides import escape_literal
+from fulgurite.config.provenance import to_plain
 from fulgurite.config.registry import IMPORTED, register
 from fulgurite.config.run import EARLIER, GROUPS, OWN, SEVERAL, RunConfig, load_options
-from fulgurite.config.schema import knobs_of, options
+from fulgurite.config.schema import list_knobs, list_options
 from fulgurite.errors import ConfigError
 from fulgurite.text.console import say
 
 
-def with_strategy(config: dict[str, Any]) -> dict[str, Any]:
+def add_strategy(config: dict[str, Any]) -> dict[str, Any]:
     """A config.yaml with the group `strategy`; those of earlier versions had trainer=auto,
     cpu or ddp_cpu in its place."""
     trainer = config.get("trainer")
@@ -34,13 +34,15 @@ def with_strategy(config: dict[str, Any]) -> dict[str, Any]:
         "option": "default", "accelerator": "auto" if now["option"] == "auto" else "cpu",
         "devices": now.get("devices", processes),
     }
-    usual = {knob.name: knob.default for knob in knobs_of(options("trainer")["default"]) if knob.name in PASSED_ON}
+    usual = {
+        knob.name: knob.default for knob in list_knobs(list_options("trainer")["default"]) if knob.name in PASSED_ON
+    }
     return config | {
         "trainer": usual | now | place | {"num_nodes": 1}, "strategy": {"option": "ddp" if several else "auto"},
     }
 
 
-def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
+def make_paths_absolute(config: dict[str, Any]) -> dict[str, Any]:
     """A config.yaml whose paths are absolute: those of earlier versions were kept as typed,
     relative to the folder of the command."""
     load_options()
@@ -48,27 +50,27 @@ def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
     for group in GROUPS:
         chosen = found.get(group)
         option = chosen.get("option") if isinstance(chosen, dict) else None
-        cls = options(group).get(option) if isinstance(option, str) else None
+        cls = list_options(group).get(option) if isinstance(option, str) else None
         if cls is None or not isinstance(chosen, dict):
             continue
-        paths = {knob.name: knob for knob in knobs_of(cls) if knob.resolve is not None}
+        paths = {knob.name: knob for knob in list_knobs(cls) if knob.resolve is not None}
         found[group] = {
-            key: paths[key].with_absolute_paths(value) if key in paths and _is_text(value) else value
+            key: paths[key].make_paths_absolute(value) if key in paths and _is_text(value) else value
             for key, value in chosen.items()
         }
     return found
 
 
-def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
+def add_defaults(config: dict[str, Any]) -> dict[str, Any]:
     """A config.yaml with the defaults of the parameters that its options did not have when it was written."""
     load_options()
     found = dict(config)
     for group in GROUPS:
         chosen = found.get(group)
         option = chosen.get("option") if isinstance(chosen, dict) else None
-        cls = options(group).get(option) if isinstance(option, str) else None
+        cls = list_options(group).get(option) if isinstance(option, str) else None
         if cls is not None and isinstance(chosen, dict):
-            found[group] = chosen | {k.name: plain(k.default) for k in knobs_of(cls) if k.name not in chosen}
+            found[group] = chosen | {k.name: to_plain(k.default) for k in list_knobs(cls) if k.name not in chosen}
     return found
 
 
@@ -80,8 +82,9 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, list) and all(isinstance(word, str) for word in value))
 
 
-def rebuilt(config: dict[str, Any], allowed: Allowed | None = None, folder: Path | None = None) -> RunConfig:
-    """The typed run of a config.yaml, as `Composed.config` wrote it. Raises ConfigError where an option is not there.
+def rebuild_run(config: dict[str, Any], allowed: Allowed | None = None, folder: Path | None = None) -> RunConfig:
+    """The typed run of a config.yaml, as `Composed.dump_config` returned it. Raises ConfigError
+    where an option is not there.
 
     The file may come from anywhere, so it lets no code run: its plug-ins are imported and its
     model's code is trusted only as
@@ -95,7 +98,7 @@ def rebuilt(config: dict[str, Any], allowed: Allowed | None = None, folder: Path
         f" It asks for plugins=[{','.join(left)}], which is imported only if this command line says so." if left else ""
     )
     try:
-        run = RunConfig(**{name: _part(name, value) for name, value in (EARLIER | config).items()})
+        run = RunConfig(**{name: _rebuild_part(name, value) for name, value in (EARLIER | config).items()})
     except (OmegaConfBaseException, KeyError, TypeError, AttributeError) as error:
         said = " ".join(str(error).split())[:200]
         raise ConfigError(f"{place} cannot be read by this version: {said}.{hint}") from error
@@ -109,14 +112,14 @@ def rebuilt(config: dict[str, Any], allowed: Allowed | None = None, folder: Path
     return frozen
 
 
-def _part(name: str, value: Any) -> Any:
+def _rebuild_part(name: str, value: Any) -> Any:
     """One field of a RunConfig from its plain value in config.yaml."""
     if name in SEVERAL:
-        return {key: _option(name, item) for key, item in value.items()}
+        return {key: _rebuild_option(name, item) for key, item in value.items()}
     if name in GROUPS:
-        return _option(name, value)
+        return _rebuild_option(name, value)
     if name in OWN:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(OWN[name]), literal(value)))
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(OWN[name]), escape_literal(value)))
     return value
 
 
@@ -139,8 +142,8 @@ def _say_once(text: str) -> None:
     say(text)
 
 
-def _option(group: str, values: dict[str, Any]) -> Any:
-    cls = options(group)[values["option"]]
+def _rebuild_option(group: str, values: dict[str, Any]) -> Any:
+    cls = list_options(group)[values["option"]]
     return OmegaConf.to_object(
-        OmegaConf.merge(OmegaConf.structured(cls), {k: literal(v) for k, v in values.items() if k != "option"})
+        OmegaConf.merge(OmegaConf.structured(cls), {k: escape_literal(v) for k, v in values.items() if k != "option"})
     )

@@ -121,7 +121,7 @@ class Data(Option):
         thinking = {} if self.enable_thinking is None else {"enable_thinking": self.enable_thinking}
         return {**self.template_arguments, **thinking}
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         """An argument of the template that is Fulgurite's to give, or that is given twice."""
         for name in sorted(self.template_arguments):
             if name in RESERVED:

@@ -57,7 +57,7 @@ class TokenDataset:
     from `starts[i]` to `starts[i + 1]`. Arrays, not lists: a worker process shares them, and ten million rows fit."""
 
     def __init__(self, encoded: TokenizedData, pieces: Ints, starts: Ints, packed: bool) -> None:
-        self.encoded, self.pieces, self.starts, self.packed = encoded, pieces, starts, packed
+        self.encoded, self.pieces, self.is_starting, self.packed = encoded, pieces, starts, packed
         tokens = pieces[:, 2] - pieces[:, 1]
         labels = np.fromiter((encoded.labels(*map(int, p)) for p in pieces), dtype=np.int64, count=len(pieces))
         self.lengths: Ints = np.add.reduceat(tokens, starts[:-1])
@@ -66,7 +66,7 @@ class TokenDataset:
         """What the mean over a step counts: its label tokens."""
 
     def __len__(self) -> int:
-        return len(self.starts) - 1
+        return len(self.is_starting) - 1
 
     def __getitem__(self, i: int) -> TokenRow:
         parts = [self._document(*map(int, piece)) for piece in self._pieces(i)]
@@ -78,7 +78,7 @@ class TokenDataset:
         return [str(self.encoded.place(int(n))) for n in self._pieces(i)[:, 0]]
 
     def _pieces(self, i: int) -> Ints:
-        return self.pieces[self.starts[i] : self.starts[i + 1]]
+        return self.pieces[self.is_starting[i] : self.is_starting[i + 1]]
 
     def _document(self, example: int, begin: int, end: int) -> tuple[Ints, Ints, Ints]:
         ids, learn = self.encoded.tokens(example, begin, end)
@@ -113,11 +113,11 @@ def split_dataset(
     if report.pairs_split:
         val = _hold_out_both_answers(encoded, pool, val)
     if source.val and not len(val):
-        raise DataError(f"{source.val[0]}: no example is left to validate on; {report.sentence()}.")
+        raise DataError(f"{source.val[0]}: no example is left to validate on; {report.describe()}.")
     train = np.setdiff1d(pool, val, assume_unique=True)
     if not len(train):
         raise DataError(
-            f"{source.files[0]}: no example is left to train on; {report.sentence() or 'the files are empty'}."
+            f"{source.files[0]}: no example is left to train on; {report.describe() or 'the files are empty'}."
         )
     seen = _apply_weights(encoded, train, source.weights, random)
     report.validation, report.trained, report.seen_an_epoch = len(val), len(np.unique(seen)), len(seen)

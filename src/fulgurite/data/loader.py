@@ -112,9 +112,9 @@ class FromPosition(Sampler[Cut]):
         first = self.position()
         end = (first // self.order.steps_per_epoch + 1) * self.order.steps_per_epoch
         for step in range(first, end):
-            whole = self.order.rows_of(step)
+            whole = self.order.list_rows(step)
             targets, labels = int(self.rows.units[whole].sum()), int(self.rows.label_counts[whole].sum())
-            mine = self.order.micro_batches(step)
+            mine = self.order.list_micro_batches(step)
             cuts = [Cut(numbers, targets, labels) for numbers in mine]
             if self.ahead is not Ahead.nothing and isinstance(self.order, StepSampler):
                 cuts[0].ahead, cuts[0].step, cuts[0].seed = mine, list(map(int, whole)), (self.order.seed, step)

@@ -94,7 +94,7 @@ class DataReport:
         body = asdict(self) | {"dropped_by_reason": {reason: d.count for reason, d in self.dropped.items()}}
         return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
 
-    def sentence(self) -> str:
+    def describe(self) -> str:
         """What was left out, cut or unread, in words; empty where nothing was."""
         parts = [f"{d.count:,} dropped ({reason}; the first at {d.places[0]})" for reason, d in self.dropped.items()]
         parts += [f"made of {self.pairs_split:,} pairs, a good answer and a bad one each"] if self.pairs_split else []

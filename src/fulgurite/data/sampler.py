@@ -38,15 +38,15 @@ class StepSampler:
             self._epoch = (epoch, np.random.default_rng([self.seed, epoch]).permutation(rows) if self.shuffle else rows)
         return self._epoch[1]
 
-    def rows_of(self, step: int) -> Ints:
+    def list_rows(self, step: int) -> Ints:
         """All rows of a step, over all processes, longest last."""
         epoch, position = divmod(step, self.steps_per_epoch)
         rows = self.permutation(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
         return rows[np.argsort(self.lengths[rows], kind="stable")]
 
-    def micro_batches(self, step: int) -> list[list[int]]:
+    def list_micro_batches(self, step: int) -> list[list[int]]:
         """This process's micro-batches of a step."""
-        rows = self.rows_of(step)
+        rows = self.list_rows(step)
         every = self.micro_batches_per_step * self.processes
         cuts = [list(map(int, rows[i : i + self.micro_batch])) for i in range(0, len(rows), self.micro_batch)]
         cuts = [[] for _ in range(every - len(cuts))] + cuts
@@ -68,14 +68,14 @@ class PoissonSampler:
         most = min(len(lengths), batch_size + 3 * math.sqrt(batch_size))
         self.micro_batches_per_step = math.ceil(most / micro_batch)
 
-    def rows_of(self, step: int) -> Ints:
+    def list_rows(self, step: int) -> Ints:
         """All rows of a step, longest last."""
         rows = self.draw(step)
         return rows[np.argsort(self.lengths[rows], kind="stable")]
 
-    def micro_batches(self, step: int) -> list[list[int]]:
+    def list_micro_batches(self, step: int) -> list[list[int]]:
         """The micro-batches of a step, empty ones first."""
-        rows = self.rows_of(step)
+        rows = self.list_rows(step)
         size = max(self.micro_batch, math.ceil(len(rows) / self.micro_batches_per_step))
         cuts = [list(map(int, rows[i : i + size])) for i in range(0, len(rows), size)]
         return [[] for _ in range(self.micro_batches_per_step - len(cuts))] + cuts

@@ -66,7 +66,7 @@ class Checked:
         for name in sorted(shorten(name) or "''" for name in names):
             self.unread[name if name in self.unread or len(self.unread) < MOST_FIELDS else OTHERS] += 1
 
-    def words(self, source: Source) -> str:
+    def describe(self, source: Source) -> str:
         """What was found, in a line."""
         left = ", ".join(f"{name} (in {count})" for name, count in self.unread.most_common(5))
         left += f" and {len(self.unread) - 5} more" if len(self.unread) > 5 else ""

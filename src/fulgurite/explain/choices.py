@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fulgurite.config.paths import conf_dir
-from fulgurite.config.schema import options
+from fulgurite.config.paths import find_conf_dir
+from fulgurite.config.schema import list_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,51 +28,53 @@ class Preset:
 
 
 @cache
-def default_options() -> dict[str, str]:
+def read_default_options() -> dict[str, str]:
     """The option of each group of one option that a run has without a word, as conf/train.yaml lists them."""
-    return {group: name for group, name in _defaults().items() if isinstance(name, str)}
+    return {group: name for group, name in _read_defaults().items() if isinstance(name, str)}
 
 
 def is_default(group: str, name: str) -> bool:
     """Whether a run has this option without a word."""
-    listed = _defaults().get(group, ())
+    listed = _read_defaults().get(group, ())
     return name == listed or (not isinstance(listed, str) and name in listed)
 
 
 @cache
-def _defaults() -> dict[str, str | list[str]]:
+def _read_defaults() -> dict[str, str | list[str]]:
     """What conf/train.yaml lists: a name, or the names of a group of several options."""
-    listed = _read(conf_dir() / "train.yaml").get("defaults", [])
+    listed = _read(find_conf_dir() / "train.yaml").get("defaults", [])
     named = {k: v for entry in listed if isinstance(entry, dict) for k, v in entry.items()}
     return {group: name for group, name in named.items() if group.isidentifier()}  # not `override hydra/job_logging`
 
 
 @cache
-def presets(group: str | None = None) -> tuple[Preset, ...]:
+def list_presets(group: str | None = None) -> tuple[Preset, ...]:
     """The presets of one group, or of all."""
-    return tuple(p for p in _all() if group in (None, p.group))
+    return tuple(p for p in _read_presets() if group in (None, p.group))
 
 
 @cache
-def _all() -> tuple[Preset, ...]:
-    files = [(path.parent.name, path) for path in sorted(conf_dir().glob("*/*.yaml"))]
-    return tuple(_preset(group, path) for group, path in files if path.stem not in options(group))
+def _read_presets() -> tuple[Preset, ...]:
+    files = [(path.parent.name, path) for path in sorted(find_conf_dir().glob("*/*.yaml"))]
+    return tuple(_read_preset(group, path) for group, path in files if path.stem not in list_options(group))
 
 
-def _preset(group: str, path: Path) -> Preset:
+def _read_preset(group: str, path: Path) -> Preset:
     lines = path.read_text(encoding="utf-8").splitlines()
     comments = [line.lstrip("# ").rstrip() for line in lines if line.startswith("#")]
     says = next((line for line in comments if line and not line.startswith("@package")), "")
     body = _read(path)
     named = [str(entry) for entry in body.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
-    base = next((name for entry in named if (name := entry.split("@")[0].rsplit("/", 1)[-1]) in options(group)), "")
-    return Preset(group, path.stem, says, base, dict(_flat(body, "")))
+    base = next(
+        (name for entry in named if (name := entry.split("@")[0].rsplit("/", 1)[-1]) in list_options(group)), ""
+    )
+    return Preset(group, path.stem, says, base, dict(_flatten(body, "")))
 
 
-def _flat(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def _flatten(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in node.items():
         if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

@@ -65,16 +65,18 @@ PLACES = {
 
 
 @cache
-def _named() -> re.Pattern[str]:
+def _build_pattern() -> re.Pattern[str]:
     names = sorted([*ARXIV, *PLACES], key=len, reverse=True)
     return re.compile(r"(?<![\w-])(" + "|".join(map(re.escape, names)) + r")(?![\w+-])")
 
 
-def links(source: str) -> list[tuple[str, str]]:
+def find_links(source: str) -> list[tuple[str, str]]:
     """The addresses behind a source, each with the name it goes by there: those of its names, then those it spells
     out."""
     plain = LINK.sub(lambda found: " " * len(found[0]), source)
-    found = {name: PLACES.get(name) or f"https://arxiv.org/abs/{ARXIV[name]}" for name in _named().findall(plain)}
+    found = {
+        name: PLACES.get(name) or f"https://arxiv.org/abs/{ARXIV[name]}" for name in _build_pattern().findall(plain)
+    }
     spelled = [address.rstrip(".") for address in LINK.findall(source)]
     pairs = [(name, address) for name, address in found.items() if address not in spelled]
     return list(

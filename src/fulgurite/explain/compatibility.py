@@ -7,50 +7,50 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from fulgurite.config.run import RunConfig
-from fulgurite.config.schema import Option, options
-from fulgurite.explain.bytes_per_weight import compute_types
-from fulgurite.explain.knob_index import default_run
+from fulgurite.config.schema import Option, list_options
+from fulgurite.explain.bytes_per_weight import list_compute_types
+from fulgurite.explain.knob_index import build_default_run
 
 GROUPS = ("method", "precision", "optim")
 STAYS = {"scheduler": "constant", "method": "full"}
 """What every optimizer bears, so that only the pair speaks."""
 
 
-def names(group: str) -> list[str]:
+def list_names(group: str) -> list[str]:
     """The options of a group that make pairs: `precision=auto` stands for one of the others."""
-    return compute_types() if group == "precision" else list(options(group))
+    return list_compute_types() if group == "precision" else list(list_options(group))
 
 
-def refusal(**chosen: str) -> str | None:
+def find_refusal(**chosen: str) -> str | None:
     """Why these options cannot be in one run, in a sentence, or None; asked of the options, as `train` asks them."""
-    run = default_run(**(STAYS | chosen))
-    for option in of(run):
-        if (sentence := option.refusal(run)) is not None:
+    run = build_default_run(**(STAYS | chosen))
+    for option in list_paired(run):
+        if (sentence := option.find_refusal(run)) is not None:
             return sentence
     return None
 
 
-def of(run: RunConfig) -> Iterator[Option]:
+def list_paired(run: RunConfig) -> Iterator[Option]:
     """The options of a run in the groups that make pairs."""
     yield from (getattr(run, group) for group in GROUPS)
 
 
-def pairs() -> Iterator[tuple[dict[str, str], str | None]]:
+def list_pairs() -> Iterator[tuple[dict[str, str], str | None]]:
     """Every pair with its refusal."""
     for one, two in combinations(GROUPS, 2):
-        for a in names(one):
-            for b in names(two):
-                yield {one: a, two: b}, refusal(**{one: a, two: b})
+        for a in list_names(one):
+            for b in list_names(two):
+                yield {one: a, two: b}, find_refusal(**{one: a, two: b})
 
 
-def matrix(rows: str, columns: str) -> tuple[list[str], list[list[str]], list[str]]:
+def build_matrix(rows: str, columns: str) -> tuple[list[str], list[list[str]], list[str]]:
     """A heading, rows of `yes`, `GPU` or a number, and the numbered sentences: two groups against each other."""
     sentences: list[str] = []
     out = []
-    for a in names(rows):
+    for a in list_names(rows):
         row = [a]
-        for b in names(columns):
-            said = refusal(**{rows: a, columns: b})
+        for b in list_names(columns):
+            said = find_refusal(**{rows: a, columns: b})
             if said is None:
                 row.append("GPU" if "fp16" in (a, b) else "yes")
                 continue
@@ -59,4 +59,4 @@ def matrix(rows: str, columns: str) -> tuple[list[str], list[list[str]], list[st
                 sentences.append(general)
             row.append(f"no ({sentences.index(general) + 1})")
         out.append(row)
-    return ["", *names(columns)], out, sentences
+    return ["", *list_names(columns)], out, sentences

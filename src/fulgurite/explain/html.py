@@ -15,16 +15,26 @@ from pathlib import Path
 from typing import cast
 
 from fulgurite.config.run import load_options
-from fulgurite.config.schema import LINK, Option, options
-from fulgurite.explain.choices import presets
-from fulgurite.explain.citations import links
-from fulgurite.explain.curves import loss_svg, schedule_svg
-from fulgurite.explain.knob_index import Shared, everything, merged
-from fulgurite.explain.layout import value_words
-from fulgurite.explain.pages import about, all_groups, by_default, costs, doc, knob_rows, knob_text, misread, says
-from fulgurite.explain.translations import LANGUAGES, current, fixed, spoken
+from fulgurite.config.schema import LINK, Option, list_options
+from fulgurite.explain.choices import list_presets
+from fulgurite.explain.citations import find_links
+from fulgurite.explain.curves import draw_loss, draw_schedule
+from fulgurite.explain.knob_index import Shared, list_every_knob, merge_knobs
+from fulgurite.explain.layout import format_value
+from fulgurite.explain.pages import (
+    build_knob_rows,
+    derive_default,
+    describe_group,
+    get_costs,
+    get_doc,
+    get_knob_text,
+    get_misread,
+    get_purpose,
+    list_all_groups,
+)
+from fulgurite.explain.translations import LANGUAGES, get_language, translate, use_language
 from fulgurite.scheduler.config import Scheduler
-from fulgurite.stage.preference_table import names
+from fulgurite.stage.preference_table import list_names
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 """The page's style and script, guide.css and guide.js."""
@@ -33,79 +43,95 @@ NAMES = {"en": "guide.html", "zh": "guide.zh.html"}
 CODE = re.compile(r"`([^`]+)`")
 
 
-def page() -> str:
+def build_page() -> str:
     """The page in the language spoken."""
-    groups = all_groups()
-    title = fixed("Fulgurite: every knob explained")
+    groups = list_all_groups()
+    title = translate("Fulgurite: every knob explained")
     nav = "".join(f'<a href="#{g}">{g}</a>' for g in [*groups, "run"])
-    other = next(language for language in LANGUAGES if language != current())
+    other = next(language for language in LANGUAGES if language != get_language())
+    of_run = _build_section(
+        "run", translate("Knobs of the run itself:").rstrip(":："),
+        merge_knobs(k for k in list_every_knob() if not k.group), "",
+    )
     return f"""<!doctype html>
-<html lang="{current()}"><head><meta charset="utf-8">\
+<html lang="{get_language()}"><head><meta charset="utf-8">\
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" \
 content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>{escape(title)}</title><style>{_asset("guide.css")}</style></head><body>
+<title>{escape(title)}</title><style>{_read_asset("guide.css")}</style></head><body>
 <header><h1>{escape(title)}</h1><a class="language" href="{NAMES[other]}">{"中文" if other == "zh" else "English"}</a>
-<p>{_rich(fixed("A run is one choice a group (GROUP=OPTION), and knobs (GROUP.KNOB=VALUE)."))}</p>
-<input id="ask" type="search" placeholder="{escape(fixed("search: words, all of them"))}" \
-aria-label="{escape(fixed("search"))}" autofocus>
-<nav>{nav}</nav><p id="none" hidden>{escape(fixed("Nothing speaks of this."))}</p></header>
+<p>{_format_rich(translate("A run is one choice a group (GROUP=OPTION), and knobs (GROUP.KNOB=VALUE)."))}</p>
+<input id="ask" type="search" placeholder="{escape(translate("search: words, all of them"))}" \
+aria-label="{escape(translate("search"))}" autofocus>
+<nav>{nav}</nav><p id="none" hidden>{escape(translate("Nothing speaks of this."))}</p></header>
 <main>
-{_misreadings()}
-{"".join(_group(group) for group in groups)}
-{_section("run", fixed("Knobs of the run itself:").rstrip(":："), merged(k for k in everything() if not k.group), "")}
-</main><script>{_asset("guide.js")}</script></body></html>
+{_build_misreadings()}
+{"".join(_build_group(group) for group in groups)}
+{of_run}
+</main><script>{_read_asset("guide.js")}</script></body></html>
 """
 
 
-def _asset(name: str) -> str:
+def _read_asset(name: str) -> str:
     return "\n" + (ASSETS / name).read_text(encoding="utf-8")
 
 
-def _misreadings() -> str:
+def _build_misreadings() -> str:
     """What is popularly taken wrongly, gathered from the options and the knobs."""
-    rows = [(f"{g}={n}", misread(cls), g) for g in all_groups() for n, cls in options(g).items() if cls.misread]
-    rows += [(s.knob.path, knob_text(s.knob, "misread"), s.knob.path) for s in merged(everything()) if s.knob.misread]
+    rows = [
+        (f"{g}={n}", get_misread(cls), g)
+        for g in list_all_groups()
+        for n, cls in list_options(g).items()
+        if cls.misread
+    ]
+    rows += [
+        (s.knob.path, get_knob_text(s.knob, "misread"), s.knob.path)
+        for s in merge_knobs(list_every_knob())
+        if s.knob.misread
+    ]
     items = "".join(
-        f'<li class="hit"><a href="#{anchor}">{escape(name)}</a> {_rich(text)}</li>' for name, text, anchor in rows
+        f'<li class="hit"><a href="#{anchor}">{escape(name)}</a> {_format_rich(text)}</li>'
+        for name, text, anchor in rows
     )
-    return f'<section><h2>{escape(fixed("often misread"))}</h2><ul class="misread">{items}</ul></section>\n'
+    return f'<section><h2>{escape(translate("often misread"))}</h2><ul class="misread">{items}</ul></section>\n'
 
 
-def _group(group: str) -> str:
+def _build_group(group: str) -> str:
     """A group: a table of its options, its curves, its knobs."""
-    named = options(group)
-    rows = "".join(_option(group, name, cls) for name, cls in named.items())
+    named = list_options(group)
+    rows = "".join(_build_option(group, name, cls) for name, cls in named.items())
     rows += "".join(
-        f'<tr class="hit"><th><code>{escape(p.name)}</code></th><td>{_rich(says(p))}</td><td></td></tr>'
-        for p in presets(group)
+        f'<tr class="hit"><th><code>{escape(p.name)}</code></th><td>{_format_rich(get_purpose(p))}</td><td></td></tr>'
+        for p in list_presets(group)
     )
-    head = "".join(f"<th>{escape(fixed(word))}</th>" for word in ("option", "what it is, when to take it", "costs"))
+    head = "".join(f"<th>{escape(translate(word))}</th>" for word in ("option", "what it is, when to take it", "costs"))
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
-    knobs = merged(k for k in everything() if k.group.partition(".")[0] == group)
-    return _section(group, f"{group}", knobs, f"<p>{_rich(about(group))}</p>{table}{_curves(group)}")
+    knobs = merge_knobs(k for k in list_every_knob() if k.group.partition(".")[0] == group)
+    return _build_section(
+        group, f"{group}", knobs, f"<p>{_format_rich(describe_group(group))}</p>{table}{_draw_curves(group)}"
+    )
 
 
-def _option(group: str, name: str, cls: type[Option]) -> str:
-    wrong = f'<p class="wrong">{_rich(misread(cls))}</p>' if cls.misread else ""
+def _build_option(group: str, name: str, cls: type[Option]) -> str:
+    wrong = f'<p class="wrong">{_format_rich(get_misread(cls))}</p>' if cls.misread else ""
     return (
         f'<tr class="hit" id="{group}={name}"><th><code>{escape(name)}</code></th>'
-        f"<td>{_rich(doc(cls))}{wrong}</td><td>{_rich(costs(cls))}</td></tr>"
+        f"<td>{_format_rich(get_doc(cls))}{wrong}</td><td>{_format_rich(get_costs(cls))}</td></tr>"
     )
 
 
-def _section(anchor: str, title: str, knobs: Sequence[Shared], before: str) -> str:
+def _build_section(anchor: str, title: str, knobs: Sequence[Shared], before: str) -> str:
     # a knob that options declare each in their own way has one anchor
     first = {s.knob.path: s for s in reversed(knobs)}
-    articles = "".join(_knob(shared, anchored=first[shared.knob.path] is shared) for shared in knobs)
+    articles = "".join(_build_knob(shared, anchored=first[shared.knob.path] is shared) for shared in knobs)
     return f'<section id="{anchor}"><h2>{escape(title)}</h2>{before}<div class="knobs">{articles}</div></section>\n'
 
 
-def _curves(group: str) -> str:
+def _draw_curves(group: str) -> str:
     if group == "scheduler":
-        drawn = [(name, schedule_svg(cast("type[Scheduler]", cls))) for name, cls in options(group).items()]
+        drawn = [(name, draw_schedule(cast("type[Scheduler]", cls))) for name, cls in list_options(group).items()]
     elif group == "stage":
-        drawn = [(f"dpo: {loss}", loss_svg(loss)) for loss in names()]
+        drawn = [(f"dpo: {loss}", draw_loss(loss)) for loss in list_names()]
     else:
         return ""
     said = {
@@ -116,31 +142,33 @@ def _curves(group: str) -> str:
     figures = "".join(
         f'<figure class="hit">{picture}<figcaption>{escape(name)}</figcaption></figure>' for name, picture in drawn
     )
-    return f'<h3>{escape(fixed(said[group]))}</h3><div class="curves">{figures}</div>'
+    return f'<h3>{escape(translate(said[group]))}</h3><div class="curves">{figures}</div>'
 
 
-def _knob(shared: Shared, anchored: bool) -> str:
+def _build_knob(shared: Shared, anchored: bool) -> str:
     knob = shared.knob
     anchor = f' id="{escape(knob.path)}"' if anchored else ""
-    derived = by_default(knob)
-    value = value_words(knob.default)
-    value += fixed(", which is {value} in the default run").format(value=value_words(derived.value)) if derived else ""
-    source, addresses = fixed("source"), fixed("links")
+    derived = derive_default(knob)
+    value = format_value(knob.default)
+    value += (
+        translate(", which is {value} in the default run").format(value=format_value(derived.value)) if derived else ""
+    )
+    source, addresses = translate("source"), translate("links")
     rows = []
-    for label, text in knob_rows(shared):
+    for label, text in build_knob_rows(shared):
         if text and label != addresses:
-            body = f"<pre>{escape(text)}</pre>" if label == fixed("usual") and "\n" in text else _rich(text)
-            rows.append(f"<dt>{escape(label)}</dt><dd>{_named_links(knob.source) if label == source else body}</dd>")
+            body = f"<pre>{escape(text)}</pre>" if label == translate("usual") and "\n" in text else _format_rich(text)
+            rows.append(f"<dt>{escape(label)}</dt><dd>{_link_names(knob.source) if label == source else body}</dd>")
     return (
         f'<article class="hit"{anchor}><h3><code>{escape(knob.path)}</code> <small>= {escape(value)}</small></h3>'
-        f"<p>{_rich(knob_text(knob, 'meaning'))}</p><dl>{''.join(rows)}</dl></article>"
+        f"<p>{_format_rich(get_knob_text(knob, 'meaning'))}</p><dl>{''.join(rows)}</dl></article>"
     )
 
 
-def _named_links(source: str) -> str:
+def _link_names(source: str) -> str:
     """The source's words, with its names and addresses as links."""
-    html = _rich(source)
-    for name, address in links(source):
+    html = _format_rich(source)
+    for name, address in find_links(source):
         if address not in source:
             html = re.sub(
                 rf"(?<![\w/>-]){re.escape(escape(name))}(?![\w+<-])",
@@ -151,7 +179,7 @@ def _named_links(source: str) -> str:
     return html
 
 
-def _rich(text: str) -> str:
+def _format_rich(text: str) -> str:
     """Text as HTML: lines, `code`, and addresses as links."""
     html = CODE.sub(r"<code>\1</code>", escape(text, quote=False))
     html = LINK.sub(lambda found: f'<a href="{found[0].rstrip(".")}">{found[0].partition("://")[2]}</a>', html)
@@ -163,8 +191,8 @@ def main(words: list[str]) -> int:
     load_options()
     stale = []
     for language, name in NAMES.items():
-        with spoken(language):
-            text = page()
+        with use_language(language):
+            text = build_page()
         path = DOCS / name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             stale.append(name)

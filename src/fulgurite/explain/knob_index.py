@@ -12,11 +12,11 @@ from fulgurite.config.chat_arguments import ChatConfig
 from fulgurite.config.decision import Decision
 from fulgurite.config.export_arguments import Export
 from fulgurite.config.resolve import fill_run
-from fulgurite.config.run import SEVERAL, Facts, RunConfig, all_knobs
-from fulgurite.config.schema import Knob, Range, Usual, knobs_of, options, words_of
-from fulgurite.explain.choices import default_options
-from fulgurite.explain.citations import links
-from fulgurite.explain.translations import told
+from fulgurite.config.run import SEVERAL, Facts, RunConfig, list_all_knobs
+from fulgurite.config.schema import Knob, Range, Usual, describe_kind, list_knobs, list_options
+from fulgurite.explain.choices import read_default_options
+from fulgurite.explain.citations import find_links
+from fulgurite.explain.translations import translate_text
 
 COMMANDS: dict[str, type] = {"chat": ChatConfig, "export": Export}
 """What commands other than `train` can be told: their knobs are written without the command's name."""
@@ -50,12 +50,12 @@ class Context:
 
 
 @cache
-def everything() -> tuple[Knob, ...]:
+def list_every_knob() -> tuple[Knob, ...]:
     """Every declared knob, one an option: those of a run, then those of the other commands."""
-    return (*all_knobs(), *(knob for cls in COMMANDS.values() for knob in knobs_of(cls)))
+    return (*list_all_knobs(), *(knob for cls in COMMANDS.values() for knob in list_knobs(cls)))
 
 
-def merged(knobs: Iterable[Knob]) -> list[Shared]:
+def merge_knobs(knobs: Iterable[Knob]) -> list[Shared]:
     """Equal declarations of several options as one, in the order of their first."""
     found: dict[str, tuple[Knob, list[str]]] = {}
     for knob in knobs:
@@ -63,91 +63,98 @@ def merged(knobs: Iterable[Knob]) -> list[Shared]:
     return [Shared(knob, tuple(names)) for knob, names in found.values()]
 
 
-def default_run(**chosen: str) -> RunConfig:
+def build_default_run(**chosen: str) -> RunConfig:
     """The run that `fulgurite train` starts without a word, with the options that `chosen` names; not filled."""
-    picks = {group: name for group, name in (default_options() | chosen).items() if name in options(group)}
-    made: dict[str, Any] = {group: options(group)[name]() for group, name in picks.items() if group not in SEVERAL}
+    picks = {group: name for group, name in (read_default_options() | chosen).items() if name in list_options(group)}
+    made: dict[str, Any] = {group: list_options(group)[name]() for group, name in picks.items() if group not in SEVERAL}
     return RunConfig(**made)
 
 
-def contexts(knob: Knob) -> list[Context]:
+def list_contexts(knob: Knob) -> list[Context]:
     """The knob under each stage, method and model size (the default's and a large one), its own option kept."""
     group = knob.group.partition(".")[0]
     out = []
-    for stage in options("stage"):
+    for stage in list_options("stage"):
         for method in METHODS:
-            for model in (default_options()["model"], LARGE):
+            for model in (read_default_options()["model"], LARGE):
                 chosen = {"stage": stage, "method": method, "model": model}
                 if chosen.setdefault(group, knob.option) != knob.option:
                     continue
-                run = default_run(**chosen)
+                run = build_default_run(**chosen)
                 run, decisions = fill_run(run, Facts())
                 derived = next((decision for decision in decisions if decision.parameter == knob.path), None)
-                out.append(Context(stage, method, model, knob.usual_for(run), derived))
+                out.append(Context(stage, method, model, knob.find_usual(run), derived))
     return out
 
 
-def as_json(knobs: Sequence[Knob] | None = None) -> list[dict[str, Any]]:
+def build_entries(knobs: Sequence[Knob] | None = None) -> list[dict[str, Any]]:
     """One entry an option's knob; all of them where none are given. Values are plain JSON.
 
     `sure` is measured, verified, paper, practice or ours; `interacts` other knobs with a few words each.
     `bounds` and a range under `usual` are {low, high, open_low, open_high}. A list under `usual` is {values: [...]};
     where the usual depends on the run it is {by: [{stage, method, model, usual, value}]}. `empty` is {words, needs}.
     """
-    return [_entry(knob) for knob in (everything() if knobs is None else knobs)]
+    return [_build_entry(knob) for knob in (list_every_knob() if knobs is None else knobs)]
 
 
-def _entry(knob: Knob) -> dict[str, Any]:
+def _build_entry(knob: Knob) -> dict[str, Any]:
     def said(name: str) -> str:
-        return told(knob.path, name, getattr(knob, name))
+        return translate_text(knob.path, name, getattr(knob, name))
 
     empty = knob.empty and {
-        "words": told(knob.path, "empty", knob.empty.words),
+        "words": translate_text(knob.path, "empty", knob.empty.words),
         "needs": knob.empty.needs if knob.empty.rule else None,
     }
     return {
         "knob": knob.path,
         "group": knob.group.partition(".")[0],
         "option": knob.option,
-        "type": words_of(knob),
-        "default": plain(knob.default),
+        "type": describe_kind(knob),
+        "default": to_plain(knob.default),
         "meaning": said("meaning"),
         "source": knob.source,
         "sure": knob.sure and knob.sure.value,
-        "links": [address for _, address in links(knob.source)],
+        "links": [address for _, address in find_links(knob.source)],
         "advice": said("advice"),
         "raise_when": said("raise_when"),
         "lower_when": said("lower_when"),
         "leave": said("leave"),
-        "interacts": {other: told(knob.path, f"interacts {other}", words) for other, words in knob.interacts.items()},
+        "interacts": {
+            other: translate_text(knob.path, f"interacts {other}", words) for other, words in knob.interacts.items()
+        },
         "memory": said("memory"),
         "time": said("time"),
         "misread": said("misread"),
-        "bounds": _usual(knob.bounds),
-        "usual": {"by": [_by(c) for c in contexts(knob)]} if callable(knob.usual) else _usual(knob.usual),
+        "bounds": _describe_usual(knob.bounds),
+        "usual": {"by": [_describe_context(c) for c in list_contexts(knob)]}
+        if callable(knob.usual)
+        else _describe_usual(knob.usual),
         "empty": empty,
     }
 
 
-def _by(context: Context) -> dict[str, Any]:
+def _describe_context(context: Context) -> dict[str, Any]:
     where = {"stage": context.stage, "method": context.method, "model": context.model}
-    return where | {"usual": _usual(context.usual), "value": plain(context.derived.value) if context.derived else None}
+    return where | {
+        "usual": _describe_usual(context.usual),
+        "value": to_plain(context.derived.value) if context.derived else None,
+    }
 
 
-def _usual(usual: Usual | None) -> dict[str, Any] | None:
+def _describe_usual(usual: Usual | None) -> dict[str, Any] | None:
     if usual is None:
         return None
     if isinstance(usual, Range):
         return {n: getattr(usual, n) for n in ("low", "high", "open_low", "open_high")}
-    return {"values": [plain(v) for v in usual]}
+    return {"values": [to_plain(v) for v in usual]}
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """The value as JSON has it."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
+        return [to_plain(v) for v in value]
     if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): to_plain(v) for k, v in value.items()}
     return value

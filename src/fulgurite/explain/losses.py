@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import math
 
-from fulgurite.config.losses import formula_of, load_function
+from fulgurite.config.losses import load_formula, load_function
 from fulgurite.stage.preference_table import get_row
 
 LEVEL = -1.0
 """ORPO's mean log-probability a token in the middle between the two answers."""
 
-def span(loss: str, beta: float) -> float:
+def compute_span(loss: str, beta: float) -> float:
     """The margin at the right edge. ORPO's is bounded by its probabilities."""
     return 1.9 if loss == "orpo" else get_row(loss).span / beta
 
 
-def value(
+def compute_value(
     loss: str, margin: float, beta: float, smoothing: float = 0.0, gamma: float = 0.0, tau: float = 0.05
 ) -> float:
     """The loss of one pair at a margin, in nats (a token, where the loss divides by the length)."""
@@ -51,23 +51,23 @@ def value(
         case "orpo":
             return -beta * _log_sigmoid(_log_odds(LEVEL + half) - _log_odds(LEVEL - half))
         case "simpo":
-            return _smoothed(score - gamma, smoothing)
+            return _smooth(score - gamma, smoothing)
         case "sigmoid" | "aot" | "cpo":
-            return _smoothed(score, smoothing)
-    return _computed(loss, margin, beta, smoothing, gamma, tau)
+            return _smooth(score, smoothing)
+    return _compute_by_formula(loss, margin, beta, smoothing, gamma, tau)
 
 
-def _computed(loss: str, margin: float, beta: float, smoothing: float, gamma: float, tau: float) -> float:
+def _compute_by_formula(loss: str, margin: float, beta: float, smoothing: float, gamma: float, tau: float) -> float:
     """A loss that a package adds, by its own formula on tensors: only then torch is loaded."""
     declared = get_row(loss)
     given = {"smoothing": declared.smoothing, "gamma": declared.gamma_share, "tau": declared.tau}
     values = {"smoothing": smoothing, "gamma": gamma, "tau": tau}
     read = {name: values[name] for name, usual in given.items() if usual is not None}
     at_margin = load_function("fulgurite.loss.preference:at_margin")
-    return float(at_margin(formula_of(declared, loss), margin, beta, **read))
+    return float(at_margin(load_formula(declared, loss), margin, beta, **read))
 
 
-def course(loss: str, points: int = 121, **given: float) -> tuple[list[float], list[float]]:
+def compute_course(loss: str, points: int = 121, **given: float) -> tuple[list[float], list[float]]:
     """Margins and losses at so many points, with what the loss takes where nothing is given."""
     found = get_row(loss)
     beta = given.get("beta", found.beta)
@@ -76,9 +76,9 @@ def course(loss: str, points: int = 121, **given: float) -> tuple[list[float], l
         "gamma": given.get("gamma", (found.gamma_share or 0.0) * beta),
         "tau": given.get("tau", found.tau or 0.05),
     }
-    edge = span(loss, beta)
+    edge = compute_span(loss, beta)
     margins = [edge * (2 * i / (points - 1) - 1) for i in range(points)]
-    return margins, [value(loss, x, beta, **rest) for x in margins]
+    return margins, [compute_value(loss, x, beta, **rest) for x in margins]
 
 
 def _sigmoid(x: float) -> float:
@@ -89,7 +89,7 @@ def _log_sigmoid(x: float) -> float:
     return -math.log1p(math.exp(-x)) if x >= 0 else x - math.log1p(math.exp(x))
 
 
-def _smoothed(score: float, smoothing: float) -> float:
+def _smooth(score: float, smoothing: float) -> float:
     return -(1 - smoothing) * _log_sigmoid(score) - smoothing * _log_sigmoid(-score)
 
 

@@ -7,48 +7,48 @@ import sys
 from collections.abc import Iterator
 
 from fulgurite.config.run import load_options
-from fulgurite.config.schema import options
-from fulgurite.explain.choices import presets
-from fulgurite.explain.knob_index import everything
+from fulgurite.config.schema import list_options
+from fulgurite.explain.choices import list_presets
+from fulgurite.explain.knob_index import list_every_knob
 from fulgurite.explain.messages import FIXED
-from fulgurite.explain.pages import SURE, TEXTS, about_english, all_groups
-from fulgurite.explain.translations import LANGUAGES, catalogue, digest
+from fulgurite.explain.pages import SURE, TEXTS, list_all_groups, read_group_doc
+from fulgurite.explain.translations import LANGUAGES, compute_digest, load_catalogue
 
 Text = tuple[str, str, str]
 """A place, a field, the English."""
 
 
-def expected() -> Iterator[Text]:
+def list_expected() -> Iterator[Text]:
     """Every text that a translation must have."""
     yield from (("page", "words", english) for english in (*FIXED, *SURE.values()))
-    for group in all_groups():
-        yield group, "about", about_english(group)
-        for name, cls in options(group).items():
+    for group in list_all_groups():
+        yield group, "about", read_group_doc(group)
+        for name, cls in list_options(group).items():
             place = f"{group}={name}"
             yield from (
                 (place, "doc", " ".join((cls.__doc__ or "").split())),
                 (place, "costs", cls.costs),
                 (place, "misread", cls.misread),
             )
-    yield from ((f"{p.group}={p.name}", "doc", p.says) for p in presets())
-    for knob in everything():
+    yield from ((f"{p.group}={p.name}", "doc", p.says) for p in list_presets())
+    for knob in list_every_knob():
         yield from ((knob.path, name, getattr(knob, name)) for name in TEXTS)
         yield from ((knob.path, f"interacts {other}", words) for other, words in knob.interacts.items())
         if knob.empty:
             yield knob.path, "empty", knob.empty.words
 
 
-def missing(language: str) -> list[Text]:
+def list_missing(language: str) -> list[Text]:
     """The expected texts that a language lacks, each once."""
-    held = catalogue(language)
-    lacks = (t for t in expected() if t[2] and digest(t[2]) not in held.get(t[0], {}).get(t[1], {}))
+    held = load_catalogue(language)
+    lacks = (t for t in list_expected() if t[2] and compute_digest(t[2]) not in held.get(t[0], {}).get(t[1], {}))
     return list(dict.fromkeys(lacks))
 
 
-def stale(language: str) -> list[Text]:
+def list_stale(language: str) -> list[Text]:
     """Entries whose English is not said any more: place, field, hash."""
-    wanted = {(place, field, digest(english)) for place, field, english in expected()}
-    held = catalogue(language)
+    wanted = {(place, field, compute_digest(english)) for place, field, english in list_expected()}
+    held = load_catalogue(language)
     return [
         (p, f, h) for p, fields in held.items() for f, texts in fields.items() for h in texts if (p, f, h) not in wanted
     ]
@@ -59,10 +59,10 @@ def main(words: list[str]) -> int:
     load_options()
     todo = 0
     for language in LANGUAGES[1:]:
-        for place, field, english in missing(language):
+        for place, field, english in list_missing(language):
             todo += 1
-            print(f"{language}: missing  {place} · {field} · {digest(english)}  {english}")
-        for place, field, hashed in stale(language):
+            print(f"{language}: missing  {place} · {field} · {compute_digest(english)}  {english}")
+        for place, field, hashed in list_stale(language):
             todo += 1
             print(f"{language}: stale    {place} · {field} · {hashed}")
     if not todo and words:

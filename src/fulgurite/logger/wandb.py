@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.config.run import RunConfig
-from fulgurite.config.schema import settings
+from fulgurite.config.schema import walk_settings
 from fulgurite.files.atomic import write_file
 from fulgurite.logger.config import Wandb
 from fulgurite.logger.guard import GuardedLogger
@@ -69,7 +69,7 @@ def decide_mode(wait: float) -> WandbMode:
 
 def _flatten_knobs(run: RunConfig) -> dict[str, Any]:
     """Flat names, as on the command line, so that a W&B sweep's parameters meet their knobs."""
-    return {knob.path: value for knob, value in settings(run)}
+    return {knob.path: value for knob, value in walk_settings(run)}
 
 
 def _open(config: Wandb, mode: WandbMode, run: RunConfig, run_dir: Path, facts: dict[str, Any]) -> Any:

@@ -22,7 +22,7 @@ def recommend(run: RunConfig, facts: Facts) -> Derived:
     if there and run.method.adapter_mode == "go_on" and (known := _of_adapter(Path(there).expanduser())):
         return Derived(known, f"that of the adapter in {there}")
     size = run.model.billions()
-    if run.stage.next_token and size is not None and WIDE.holds(size):
+    if run.stage.next_token and size is not None and WIDE.has(size):
         what = f"{run.stage.name} on a model of {size:.3g}B parameters"
         return Derived(
             64, f"{what}: at 0.135B ahead of 16 on five data sets of five after 30 steps, on four after 90 (README)"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from fulgurite.config.confidence import Sure
 from fulgurite.config.guard import Allowed
 from fulgurite.config.paths import resolve_path
-from fulgurite.config.schema import Empty, Option, at_least, find_option, knob, knobs_of, option, options
+from fulgurite.config.schema import Empty, Option, at_least, find_option, knob, list_knobs, list_options, option
 from fulgurite.files.json import read_object
 from fulgurite.model.validate import MOST_PARAMETERS
 
@@ -79,7 +79,7 @@ class Model(Option):
         """The size in billions of parameters, or None where it is not known before loading."""
         return None
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         """Why new tokens would stay untrained, in one sentence, or None."""
         if not self.add_tokens or run.method.new_tokens or "embeddings" in getattr(run.method, "extra_trainable", []):
             return None
@@ -182,7 +182,7 @@ class Hf(Model):
     def billions(self) -> float | None:
         return _folder_billions(Path(self.path).expanduser(), frozenset())
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         """A reward model cannot speak, so that only another one can begin from it."""
         folder = Path(self.path).expanduser()
         if not run.stage.gives_rewards and _was_reward_model(folder):
@@ -226,14 +226,14 @@ def _run_billions(provenance: Path, seen: frozenset[Path]) -> float | None:
     """The size of the model that an earlier run was of."""
     said = _json(provenance)
     knobs = _inside(said, "knobs")
-    chosen = options("model").get(str(_inside(said, "choices").get("model", "")))
+    chosen = list_options("model").get(str(_inside(said, "choices").get("model", "")))
     if chosen is None:
         return None
     if issubclass(chosen, Hf):
         path = _inside(knobs, "model.path").get("value")
         return _folder_billions(Path(path).expanduser(), seen) if isinstance(path, str) else None
     given = {
-        k.name: _inside(knobs, f"model.{k.name}").get("value") for k in knobs_of(chosen) if f"model.{k.name}" in knobs
+        k.name: _inside(knobs, f"model.{k.name}").get("value") for k in list_knobs(chosen) if f"model.{k.name}" in knobs
     }
     model: Model = chosen(**given)  # type: ignore[assignment]
     return model.billions()

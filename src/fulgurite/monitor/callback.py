@@ -18,7 +18,7 @@ from fulgurite.callback.context import CallbackContext
 from fulgurite.callback.optimizer_step import OptimizerStepCallback
 from fulgurite.callback.samples import Samples
 from fulgurite.monitor import thresholds as limits
-from fulgurite.monitor.context import about
+from fulgurite.monitor.context import build_about
 from fulgurite.monitor.history import About, History, TrainingFacts
 from fulgurite.monitor.reporter import Reporter
 from fulgurite.monitor.rules import RULES, Moment
@@ -27,7 +27,7 @@ from fulgurite.monitor.rules import RULES, Moment
 def build(config: MonitorOption, context: CallbackContext) -> MonitorCallback:
     """The rules over a run; those about samples look at the callback `samples`, if there is one."""
     run, samples = context.run, context.built.get("samples")
-    known = about(run, context.total_steps, context.module, context.rows)
+    known = build_about(run, context.total_steps, context.module, context.rows)
     reporter = Reporter(context.folder / "watch.jsonl")
     return MonitorCallback(reporter, known, run.monitor.ignore, samples if isinstance(samples, Samples) else None)
 
@@ -87,7 +87,7 @@ class MonitorCallback(OptimizerStepCallback):
         loss = trainer.callback_metrics.get("val/loss")
         if trainer.sanity_checking or loss is None or trainer.state.fn != "fit":
             return
-        self.seen.history.evaluated(trainer.global_step, float(loss))
+        self.seen.history.record_evaluation(trainer.global_step, float(loss))
         self._judge(trainer, Moment.evaluation)
         self._judge(trainer, Moment.samples)
 
@@ -99,7 +99,7 @@ class MonitorCallback(OptimizerStepCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """Numbers of steps only: nothing that the clock decides."""
-        return {"trail": self.seen.history.state()}
+        return {"trail": self.seen.history.get_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As `state_dict` gave it."""

@@ -14,7 +14,7 @@ from fulgurite.monitor.history import About
 from fulgurite.precision.config import Rounding
 
 
-def about(run: RunConfig, total: int, module: Any, rows: AnyRows) -> About:
+def build_about(run: RunConfig, total: int, module: Any, rows: AnyRows) -> About:
     """Of a run whose empty knobs are filled; `module` is its stage."""
     stage = run.stage
     found = About(
@@ -31,11 +31,11 @@ def about(run: RunConfig, total: int, module: Any, rows: AnyRows) -> About:
         nearest=module.dtypes.rounding is Rounding.nearest,
         alone=run.optim.alone,
         multiplied=getattr(run.method, "loraplus_lr_ratio", 1.0) > 1,
-        rollout_steps=stage.steps_a_rollout(),
+        rollout_steps=stage.count_steps_per_rollout(),
         max_new_tokens=getattr(stage, "max_new_tokens", 0),
     )
     if found.pairs:
-        found.beta = stage.factor()
+        found.beta = stage.get_factor()
         found.paired = module.refers and not module.averaged and found.beta > 0
     if stage.gives_rewards:
         found.new_head = not bool(get_head(module.model).weight.any())

@@ -130,7 +130,7 @@ class History:
             self.first_update = self.first_update or step
             self.updates.append(Update(step, float(record["train/update_ratio"]), float(record.get("train/lr", 0.0))))
 
-    def evaluated(self, step: int, val: float) -> None:
+    def record_evaluation(self, step: int, val: float) -> None:
         """An evaluation after `step`."""
         self.evaluations.append(Evaluation(step, val, self.since[0] / self.since[1] if self.since[1] else math.nan))
         self.since = [0.0, 0.0]
@@ -150,18 +150,18 @@ class History:
         """The newest step's number, 0 before the first."""
         return int(self.recent[-1]["step"]) if self.recent else 0
 
-    def newest(self, count: int) -> list[Row]:
+    def get_newest(self, count: int) -> list[Row]:
         """The newest `count` steps, or as many as there are."""
         return list(self.recent)[-count:]
 
-    def state(self) -> dict[str, Any]:
+    def get_state(self) -> dict[str, Any]:
         """Everything as plain values."""
         found = asdict(self)
         return found | {"recent": list(self.recent), "updates": [asdict(u) for u in self.updates]}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> History:
-        """The history that `state` was taken of."""
+        """The history that `get_state` was taken of."""
         return cls(
             **{
                 **state,
@@ -185,6 +185,6 @@ class TrainingFacts:
     """Optimizer steps in the seconds above."""
 
 
-def column(rows: Iterable[Row], name: str) -> list[float]:
+def get_column(rows: Iterable[Row], name: str) -> list[float]:
     """The values of one number, where a row has it."""
     return [row[name] for row in rows if name in row]

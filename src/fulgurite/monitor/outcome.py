@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fulgurite.monitor import thresholds as limits
-from fulgurite.monitor.history import History, column
+from fulgurite.monitor.history import History, get_column
 from fulgurite.rules.registry import Severity
 
 DIVERGING = ("above-chance", "diverged", "spike")
@@ -29,7 +29,7 @@ class RunEnding:
         """The state for status.json."""
         return "diverged" if self.diverged else "finished"
 
-    def opening(self) -> str:
+    def format_opening(self) -> str:
         """The first words of a run's last line."""
         named = ", ".join(self.warnings)
         if self.diverged:
@@ -39,18 +39,18 @@ class RunEnding:
         return "Done:"
 
 
-def ending(history: History, findings: Sequence[Mapping[str, Any]]) -> RunEnding:
+def find_ending(history: History, findings: Sequence[Mapping[str, Any]]) -> RunEnding:
     """The ending of a run with these steps and these rows of watch.jsonl."""
     told = [row for row in findings if row["severity"] != Severity.note]
     return RunEnding(
-        tuple(f"{row['rule']} (step {row['step']})" for row in told), any(_stays_up(history, row) for row in told)
+        tuple(f"{row['rule']} (step {row['step']})" for row in told), any(_is_still_high(history, row) for row in told)
     )
 
 
-def _stays_up(history: History, finding: Mapping[str, Any]) -> bool:
+def _is_still_high(history: History, finding: Mapping[str, Any]) -> bool:
     """Whether the last losses are still above the level from which this finding saw them rise."""
     before = finding.get("values", {}).get("before")
-    losses = column(history.newest(limits.ENDING), "train/loss")
+    losses = get_column(history.get_newest(limits.ENDING), "train/loss")
     if finding["rule"] not in DIVERGING or not isinstance(before, int | float) or not losses:
         return False
     now = statistics.fmean(losses)

@@ -30,7 +30,7 @@ class Reporter:
     def begin(self, step: int, writes: bool) -> None:
         """A run begins or goes on after `step`: what was said later, by a process that was killed, is forgotten."""
         if self.path.exists():
-            self.rows = [row for row in _rows(self.path) if row["step"] <= step]
+            self.rows = [row for row in _read_rows(self.path) if row["step"] <= step]
             self.said = {str(row["rule"]) for row in self.rows}
             if writes:
                 self._write()
@@ -66,7 +66,7 @@ class Reporter:
             log.warning("%s cannot be written (%s); the run goes on.", self.path, error.strerror)
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _read_rows(path: Path) -> list[dict[str, Any]]:
     try:
         return [row for row in read_rows(path)[0] if row.get("rule") in RULES.rules and set(COLUMNS) <= set(row)]
     except OSError as error:

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 
-def error_of_difference(a: Sequence[float], b: Sequence[float]) -> float:
+def compute_error_of_difference(a: Sequence[float], b: Sequence[float]) -> float:
     """The standard error of mean(a) - mean(b), without assuming that they spread alike (Welch)."""
     return math.sqrt(sum(statistics.variance(x) / len(x) if len(x) > 1 else 0.0 for x in (a, b)))
 
 
-def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
+def compute_wilson_interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
     """The 95 % interval of a share seen `count` times (E. B. Wilson, 1927), which holds near 0 and 1 too."""
     if count < 1:
         return 0.0, 1.0
@@ -25,7 +25,7 @@ def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def noise(values: Sequence[float]) -> float:
+def estimate_noise(values: Sequence[float]) -> float:
     """The standard deviation of the noise around a trend, from the differences of neighbours; 0 for fewer than three
     values."""
     differences = [b - a for a, b in pairwise(values)]

@@ -15,13 +15,13 @@ SAMPLE = 1 << 20
 moment."""
 
 
-def due(step: int, log_every: int = 1) -> bool:
+def is_due(step: int, log_every: int = 1) -> bool:
     """Whether step `step` is measured: the powers of two and each 64th, of the steps and of the logged ones."""
     counts = [step, *([step // log_every] if step % log_every == 0 else [])]
     return any(n > 0 and (n & (n - 1) == 0 or n % EVERY == 0) for n in counts)
 
 
-def sampled(parameters: list[Tensor], most: int = SAMPLE) -> Tensor:
+def sample_weights(parameters: list[Tensor], most: int = SAMPLE) -> Tensor:
     """At most about `most` of the weights, float32, at even distances. The stride is odd, so that it meets all
     columns."""
     stride = max(1, sum(p.numel() for p in parameters) // most) | 1
@@ -30,7 +30,7 @@ def sampled(parameters: list[Tensor], most: int = SAMPLE) -> Tensor:
     return torch.cat([p.detach().reshape(-1)[::stride].float() for p in parameters])
 
 
-def ratio(before_N: Tensor, after_N: Tensor) -> float | None:
+def compute_ratio(before_N: Tensor, after_N: Tensor) -> float | None:
     """|after - before| / |before|, Euclidean; None where the weights were zero."""
     norm = float(before_N.norm())
     return float((after_N - before_N).norm()) / norm if norm else None
@@ -51,9 +51,9 @@ class UpdateRatio(pl.Callback):  # type: ignore[misc]
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
         """The weights that are about to be stepped."""
         step = trainer.global_step + 1
-        if due(step, self._every):
+        if is_due(step, self._every):
             live = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-            self._before = (step, live, sampled(live)) if live else None
+            self._before = (step, live, sample_weights(live)) if live else None
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """The same weights afterwards."""
@@ -61,6 +61,6 @@ class UpdateRatio(pl.Callback):  # type: ignore[misc]
             return
         _, live, before = self._before
         self._before = None
-        found = ratio(before, sampled(live))
+        found = compute_ratio(before, sample_weights(live))
         if found is not None:
             pl_module.step_record[NAME] = found

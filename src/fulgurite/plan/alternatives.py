@@ -12,24 +12,24 @@ from fulgurite.config.run import Facts, RunConfig
 from fulgurite.errors import RequestError
 from fulgurite.plan.context import Cheaper, Memory, PlanFacts
 from fulgurite.plan.memory import estimate
-from fulgurite.plan.meta_model import outlined
+from fulgurite.plan.meta_model import outline_model
 from fulgurite.precision.policy import Dtypes
 
 TIGHT = 0.8
 """The share of the free memory above which something cheaper is looked for."""
 
 
-def cheaper(composed: Composed, dtypes: Dtypes, facts: Facts, seen: PlanFacts) -> list[Cheaper]:
+def find_cheaper(composed: Composed, dtypes: Dtypes, facts: Facts, seen: PlanFacts) -> list[Cheaper]:
     """The same run under words that take ever less memory, each with those before it; empty where there is room
     enough."""
     if seen.memory is None or seen.memory.peak <= TIGHT * seen.machine.memory_free:
         return []
     found: list[Cheaper] = []
     words: list[str] = []
-    for word in _words(seen.run):
+    for word in _list_words(seen.run):
         words = [w for w in words if w.partition("=")[0] != word.partition("=")[0]] + [word]
         try:
-            memory = _under(composed, words, dtypes, facts, seen)
+            memory = _estimate_under(composed, words, dtypes, facts, seen)
         except RequestError:  # what does not go together is no way out
             words.remove(word)
             continue
@@ -37,7 +37,7 @@ def cheaper(composed: Composed, dtypes: Dtypes, facts: Facts, seen: PlanFacts) -
     return found
 
 
-def _words(run: RunConfig) -> Iterator[str]:
+def _list_words(run: RunConfig) -> Iterator[str]:
     """From the mildest: the mathematics stays the same, then the optimizer's state is coarser, then the method is
     another."""
     if run.trainer.micro_batch_size > 1:
@@ -51,10 +51,10 @@ def _words(run: RunConfig) -> Iterator[str]:
         yield "method=qlora"
 
 
-def _under(composed: Composed, words: list[str], dtypes: Dtypes, facts: Facts, seen: PlanFacts) -> Memory:
+def _estimate_under(composed: Composed, words: list[str], dtypes: Dtypes, facts: Facts, seen: PlanFacts) -> Memory:
     other: Composed = compose([*composed.overrides, *words])
     known = replace(facts)
     other = fill(fill(other, known, "data"), known, "steps")
-    model = outlined(other.run, dtypes)[1] if type(other.run.method) is not type(seen.run.method) else seen.model
+    model = outline_model(other.run, dtypes)[1] if type(other.run.method) is not type(seen.run.method) else seen.model
     lengths = seen.data.row_lengths if seen.data is not None else None
     return estimate(other.run, model, lengths, seen.machine)

@@ -249,7 +249,7 @@ class PlanFacts:
     choices: Mapping[str, str] = field(default_factory=dict)
     """Group to option or preset, as it was asked for: method=dora is the preset of lora."""
 
-    def given(self, knob: str) -> bool:
+    def is_given(self, knob: str) -> bool:
         """Whether a person, or a preset that they chose, set this knob."""
         origin = self.origins.get(knob)
         return origin is not None and origin.kind in GIVEN

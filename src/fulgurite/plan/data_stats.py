@@ -20,7 +20,7 @@ UNLEARNED = "no token left to learn"
 """The reason, as the report has it, of examples that were masked or cut to nothing."""
 
 
-def counted(
+def count_data(
     encoded: TokenizedData,
     rows: AnyRows,
     val: AnyRows | None,
@@ -57,18 +57,18 @@ def counted(
     if rows_of_embedding and int(ids.max(initial=-1)) >= rows_of_embedding:
         outside = np.unique(ids[ids >= rows_of_embedding]).tolist()
         facts.without_row = [str(word) for word in template.tokenizer.convert_ids_to_tokens(outside)]
-    facts.duplicates = _duplicates(ids, offsets)
-    _starts(facts, encoded, ids, offsets, template)
+    facts.duplicates = _count_duplicates(ids, offsets)
+    _count_starts(facts, encoded, ids, offsets, template)
     if not encoded.source.reads.prompts:
-        facts.no_end = _no_end(
+        facts.no_end = _count_without_end(
             encoded, ids, offsets, [template.tokenizer.eos_token_id] if running else template.stop_ids
         )
     if encoded.compares:
-        _compared(facts, encoded, ids, offsets)
+        _count_compared(facts, encoded, ids, offsets)
     return facts
 
 
-def _duplicates(ids: Any, offsets: Any) -> int:
+def _count_duplicates(ids: Any, offsets: Any) -> int:
     """How many examples have the very tokens of an earlier one; by a hash of 64 bits, since a large file has
     millions."""
     edges: list[int] = offsets.tolist()
@@ -76,7 +76,7 @@ def _duplicates(ids: Any, offsets: Any) -> int:
     return sum(a < b for a, b in pairwise(edges)) - len(known)
 
 
-def _starts(facts: DataFacts, encoded: TokenizedData, ids: Any, offsets: Any, template: Template) -> None:
+def _count_starts(facts: DataFacts, encoded: TokenizedData, ids: Any, offsets: Any, template: Template) -> None:
     start = template.tokenizer.bos_token_id
     first = offsets[:-1][np.diff(offsets) > 1]
     if start is None or not len(first):
@@ -86,7 +86,7 @@ def _starts(facts: DataFacts, encoded: TokenizedData, ids: Any, offsets: Any, te
     facts.first_two_starts = str(encoded.place(int(twice[0]))) if len(twice) else ""
 
 
-def _no_end(encoded: TokenizedData, ids: Any, offsets: Any, stops: list[int]) -> int:
+def _count_without_end(encoded: TokenizedData, ids: Any, offsets: Any, stops: list[int]) -> int:
     """Examples, whole, of whose learned tokens none ends an answer."""
     learn, none = np.asarray(encoded.arrays["learn"]), 0
     for first in range(0, len(offsets) - 1, PORTION):  # a sum over all tokens at once would take 16 bytes for each
@@ -98,7 +98,7 @@ def _no_end(encoded: TokenizedData, ids: Any, offsets: Any, stops: list[int]) ->
     return none
 
 
-def _compared(facts: DataFacts, encoded: TokenizedData, ids: Any, offsets: Any) -> None:
+def _count_compared(facts: DataFacts, encoded: TokenizedData, ids: Any, offsets: Any) -> None:
     """Equal answers, whether the longer one wins, and how many were judged good and bad."""
     seconds, whole = np.asarray(encoded.arrays["seconds"]), np.diff(offsets)
     pairs = np.flatnonzero(seconds < whole)

@@ -19,22 +19,22 @@ LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "me
 """A container's limit and use, below /sys/fs/cgroup: of version 2, then of version 1."""
 
 
-def machine(run: RunConfig) -> Machine:
+def detect_machine(run: RunConfig) -> Machine:
     """The device that the run's trainer takes; nothing is allocated on it."""
     kind, many = device(run.trainer), run.world_size
-    disk = shutil.disk_usage(existing(Path(run.resume.run or run.run_dir or "runs"))).free
+    disk = shutil.disk_usage(find_existing(Path(run.resume.run or run.run_dir or "runs"))).free
     if kind == "cuda":
         free, total = torch.cuda.mem_get_info()
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return Machine(kind, torch.cuda.get_device_name(), free, total, disk, bf16, many, available())
     memory = psutil.virtual_memory()
-    free, total = min([(memory.available, memory.total), *contained(Path("/sys/fs/cgroup"), memory.total)])
+    free, total = min([(memory.available, memory.total), *read_container_limits(Path("/sys/fs/cgroup"), memory.total)])
     return Machine(
         kind, platform.processor() or platform.machine(), free, total, disk, cpu_multiplies_bf16(), many, available()
     )
 
 
-def contained(root: Path, whole: int) -> list[tuple[int, int]]:
+def read_container_limits(root: Path, whole: int) -> list[tuple[int, int]]:
     """(free, limit) of the container that this process is in, where it has a limit below the machine's `whole`."""
     found = []
     for limit, used in LIMITS:
@@ -47,6 +47,6 @@ def contained(root: Path, whole: int) -> list[tuple[int, int]]:
     return found
 
 
-def existing(path: Path) -> Path:
+def find_existing(path: Path) -> Path:
     """The path, or the nearest folder above it that is there."""
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.is_dir())

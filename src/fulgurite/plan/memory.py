@@ -50,41 +50,47 @@ def estimate(run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: M
     answers = int(run.stage.max_new_tokens) if run.stage.rolls_out else 0
     rows = int(run.trainer.micro_batch_size or 1) * run.stage.sides
     tokens = rows * (longest + answers)
-    flows = flowing(model)
-    copied, head = copies(model), head_bytes(model)
+    flows = find_flowing(model)
+    copied, head = count_copies(model), count_head_bytes(model)
     block = Block(str(run.model.attention) == "eager", float(getattr(run.method, "dropout", 0)))
-    made = passing(block, model, flows, tokens, longest + answers)
+    made = count_passing(block, model, flows, tokens, longest + answers)
     kept = made
     if run.trainer.gradient_checkpointing and flows:
-        kept = checkpointed(block, model, flows, tokens, longest + answers)
+        kept = count_checkpointed(block, model, flows, tokens, longest + answers)
     base = int(LIBRARIES.get(machine.device, 0.0))
     small, large = HOLES.get(machine.device, (0.1, 0.1))
     holes = small if tokens * model.hidden * WIDTH[model.compute_dtype] < PAGE else large
     drawn = int(run.stage.rollout_batch) if answers else 0
-    cache = drawn * (longest + answers) * 2 * key_width(model) * WIDTH[model.compute_dtype] * model.layers
-    beside_it = reference(run.stage, run.method, model) + engine(run.stage, model, cache)
-    held = sum(t.bytes for t in model.tensors) + beside_it, gradients(model), state(run.optim, run.precision, model)
+    cache = drawn * (longest + answers) * 2 * compute_key_width(model) * WIDTH[model.compute_dtype] * model.layers
+    beside_it = count_reference(run.stage, run.method, model) + count_engine(run.stage, model, cache)
+    held = (
+        sum(t.bytes for t in model.tensors) + beside_it,
+        count_gradients(model),
+        count_state(run.optim, run.precision, model),
+    )
     # A GPU's allocator finds again what a layer freed; on a CPU a layer that is made again leaves holes as one that is
     # kept.
     other = base + int(holes * (made if machine.device == "cpu" else kept))
-    scores = logits(run.stage, model, tokens)
+    scores = count_logits(run.stage, model, tokens)
     # A step finds the logits' memory free, which is large enough to have gone back; on a CPU not the activations',
     # which is in pieces.
     reused = scores + head + (0 if machine.device == "cpu" else kept + copied)
     training = MemoryPart(
-        *held, kept + copied, scores + head, other + max(0, scratch(run.optim, run.precision, model) - reused)
+        *held, kept + copied, scores + head, other + max(0, count_scratch(run.optim, run.precision, model) - reused)
     )
     width = WIDTH[model.compute_dtype]
     looked = tokens * (6 * model.hidden + 4 * model.intermediate) * max(width, 2)  # one layer at a time, nothing kept
-    evaluation = MemoryPart(*held, looked, scores + head_copy(model), other)
+    evaluation = MemoryPart(*held, looked, scores + count_head_copy(model), other)
     rollouts = None
     if answers:
         own = 0 if run.stage.engine == "vllm" else cache
         rollouts = MemoryPart(*held, own, drawn * model.vocab * (width + 2 * 4), other)
-    return Memory(training=training, evaluation=evaluation, rollouts=rollouts, loading=loading(run.method, model, base))
+    return Memory(
+        training=training, evaluation=evaluation, rollouts=rollouts, loading=count_loading(run.method, model, base)
+    )
 
 
-def loading(method: Method, model: ModelFacts, base: int) -> MemoryPart:
+def count_loading(method: Method, model: ModelFacts, base: int) -> MemoryPart:
     """The file as it is mapped beside the weights that are made of it; mapped alone where both have one dtype.
 
     A method that loads what trains and stores the rest otherwise makes every weight anew, from the file or from what
@@ -99,12 +105,12 @@ def loading(method: Method, model: ModelFacts, base: int) -> MemoryPart:
     return MemoryPart(weights=stored + made, other=base)
 
 
-def gradients(model: ModelFacts) -> int:
+def count_gradients(model: ModelFacts) -> int:
     """Bytes of the gradients: of the trained dtype."""
     return model.trained * WIDTH[model.trained_dtype]
 
 
-def state(optim: Optim, precision: Precision, model: ModelFacts) -> int:
+def count_state(optim: Optim, precision: Precision, model: ModelFacts) -> int:
     """Bytes of the optimizer's state, and of what Kahan's sums keep."""
     learned = [t for t in model.tensors if t.trained]
     hidden = [t.name for t in learned if len(t.shape) == 2 and t.kind not in ("embedding", "head", "adapter")]
@@ -113,7 +119,7 @@ def state(optim: Optim, precision: Precision, model: ModelFacts) -> int:
     return int(whole) + (2 * model.trained if kept else 0)
 
 
-def scratch(optim: Optim, precision: Precision, model: ModelFacts) -> int:
+def count_scratch(optim: Optim, precision: Precision, model: ModelFacts) -> int:
     """Bytes that an optimizer step takes beside the state: copies of the largest weight, at a time when no other has
     any.
 
@@ -129,13 +135,13 @@ def scratch(optim: Optim, precision: Precision, model: ModelFacts) -> int:
     return int(numbers * (wide if width == WIDTH["float32"] else low))
 
 
-def reference(stage: Stage, method: Method, model: ModelFacts) -> int:
+def count_reference(stage: Stage, method: Method, model: ModelFacts) -> int:
     """Bytes of a frozen model beside the one that trains, where the stage keeps one."""
-    kept = stage.keeps_reference(method.adapter)
+    kept = stage.has_reference(method.adapter)
     return sum(t.bytes for t in model.tensors if t.kind != "adapter") if kept else 0
 
 
-def engine(stage: Stage, model: ModelFacts, cache: int) -> int:
+def count_engine(stage: Stage, model: ModelFacts, cache: int) -> int:
     """Bytes that another engine than the policy itself holds all the time: a copy of the weights, and room for keys
     and values."""
     if str(getattr(stage, "engine", "")) != "vllm":
@@ -143,7 +149,7 @@ def engine(stage: Stage, model: ModelFacts, cache: int) -> int:
     return cache + sum(math.prod(t.shape) for t in model.tensors if t.kind != "adapter") * WIDTH[model.compute_dtype]
 
 
-def flowing(model: ModelFacts) -> dict[int, list[Weights]]:
+def find_flowing(model: ModelFacts) -> dict[int, list[Weights]]:
     """The layers through which a gradient flows, each with what trains in it: from the lowest that trains upwards."""
     of: dict[int, list[Weights]] = {n: [] for n in range(model.layers)}
     below = any(t.trained and t.kind == "embedding" for t in model.tensors)
@@ -165,43 +171,49 @@ class Block:
     """Of the adapters."""
 
 
-def checkpointed(block: Block, model: ModelFacts, flows: dict[int, list[Weights]], tokens: int, length: int) -> int:
+def count_checkpointed(
+    block: Block, model: ModelFacts, flows: dict[int, list[Weights]], tokens: int, length: int
+) -> int:
     """Bytes that autograd keeps of a micro-batch until its backward pass, under gradient checkpointing."""
-    largest = max(layer(block, model, trained, length) for trained in flows.values())
-    return int(tokens * (len(flows) * model.hidden * stream(model) + largest))
+    largest = max(count_layer(block, model, trained, length) for trained in flows.values())
+    return int(tokens * (len(flows) * model.hidden * get_stream_width(model) + largest))
 
 
-def passing(block: Block, model: ModelFacts, flows: dict[int, list[Weights]], tokens: int, length: int) -> int:
+def count_passing(block: Block, model: ModelFacts, flows: dict[int, list[Weights]], tokens: int, length: int) -> int:
     """Bytes of all that the layers make for the backward pass, whether it is kept or thrown away and made again."""
-    return int(tokens * sum(layer(block, model, trained, length) for trained in flows.values()))
+    return int(tokens * sum(count_layer(block, model, trained, length) for trained in flows.values()))
 
 
-def layer(block: Block, model: ModelFacts, trained: Iterable[Weights], length: int) -> float:
+def count_layer(block: Block, model: ModelFacts, trained: Iterable[Weights], length: int) -> float:
     """Bytes that a layer keeps for a token."""
-    c, s, d = WIDTH[model.compute_dtype], stream(model), model.hidden
+    c, s, d = WIDTH[model.compute_dtype], get_stream_width(model), model.hidden
     of = list(trained)
     whole = any(t.kind in ("attention", "mlp") for t in of)
     adapted = any(t.kind == "adapter" for t in of)
     # VeRA's first matrix is frozen: its input is not asked for again
-    fed = (whole or adapted) and not widths(of, "vera_lambda_b")
+    fed = (whole or adapted) and not sum_widths(of, "vera_lambda_b")
     norms = 2 * 4 * d + 2 * 4  # the states in float32, twice, and each one's scale
     norms += 2 * s * d if any(t.kind == "norm" for t in of) else 0
     inputs = COPIES * c * d if whole and s != c else 2 * c * d if fed else 0
-    attention = c * (2 * d + 2 * key_width(model)) + 4 * model.heads
+    attention = c * (2 * d + 2 * compute_key_width(model)) + 4 * model.heads
     if block.eager:
         attention += model.heads * length * (4 + 2 * c)
     inside = (4 if fed else 3) * c * model.intermediate
-    return norms + inputs + attention + inside + c * beside(block.dropout, model, of)
+    return norms + inputs + attention + inside + c * count_beside(block.dropout, model, of)
 
 
-def beside(dropout: float, model: ModelFacts, trained: Sequence[Weights]) -> int:
+def count_beside(dropout: float, model: ModelFacts, trained: Sequence[Weights]) -> int:
     """Numbers a token that a layer's adapters keep. DoRA keeps the outputs of both its parts, VeRA those of both its
     frozen matrices.
 
     Dropout keeps a mask and what is left for each adapted layer, and then nothing asks for the whole input.
     """
     kept = sum(t.shape[0] for t in trained if "lora_A" in t.name)
-    kept += 2 * widths(trained, "magnitude") + widths(trained, "vera_lambda_b") + widths(trained, "vera_lambda_d")
+    kept += (
+        2 * sum_widths(trained, "magnitude")
+        + sum_widths(trained, "vera_lambda_b")
+        + sum_widths(trained, "vera_lambda_d")
+    )
     if dropout:
         kept += max(
             0, 2 * sum(t.shape[1] for t in trained if "lora_A" in t.name) - 2 * model.hidden - model.intermediate
@@ -209,23 +221,23 @@ def beside(dropout: float, model: ModelFacts, trained: Sequence[Weights]) -> int
     return kept
 
 
-def widths(trained: Iterable[Weights], part: str) -> int:
+def sum_widths(trained: Iterable[Weights], part: str) -> int:
     """The lengths of the trained vectors of this name, summed."""
     return sum(t.shape[0] for t in trained if part in t.name)
 
 
-def stream(model: ModelFacts) -> int:
+def get_stream_width(model: ModelFacts) -> int:
     """Bytes of a number in the states between the layers: those of the embedding."""
     embedding = next((t for t in model.tensors if t.kind == "embedding"), None)
     return WIDTH[model.trained_dtype if embedding is not None and embedding.trained else model.frozen_dtype]
 
 
-def key_width(model: ModelFacts) -> int:
+def compute_key_width(model: ModelFacts) -> int:
     """Numbers in a token's keys."""
     return model.hidden * model.kv_heads // max(model.heads, 1)
 
 
-def copies(model: ModelFacts) -> int:
+def count_copies(model: ModelFacts) -> int:
     """Bytes of the trained matrices in the compute type, which autocast keeps until the pass is over."""
     if model.compute_dtype == model.trained_dtype:
         return 0
@@ -233,22 +245,22 @@ def copies(model: ModelFacts) -> int:
     return sum(math.prod(t.shape) for t in inside) * WIDTH[model.compute_dtype]
 
 
-def head_copy(model: ModelFacts) -> int:
+def count_head_copy(model: ModelFacts) -> int:
     """Bytes of the head in the compute type, where it is stored in another."""
-    wide = WIDTH[model.trained_dtype if _head_trains(model) else model.frozen_dtype]
+    wide = WIDTH[model.trained_dtype if _is_head_trained(model) else model.frozen_dtype]
     return 0 if wide == WIDTH[model.compute_dtype] else model.vocab * model.hidden * WIDTH[model.compute_dtype]
 
 
-def head_bytes(model: ModelFacts) -> int:
+def count_head_bytes(model: ModelFacts) -> int:
     """Bytes of the head's copy, and of its gradient in float32, which is made beside those there are."""
-    return head_copy(model) + (4 * model.vocab * model.hidden if _head_trains(model) else 0)
+    return count_head_copy(model) + (4 * model.vocab * model.hidden if _is_head_trained(model) else 0)
 
 
-def _head_trains(model: ModelFacts) -> bool:
+def _is_head_trained(model: ModelFacts) -> bool:
     return any(t.trained and t.kind == ("embedding" if model.tied else "head") for t in model.tensors)
 
 
-def logits(stage: Stage, model: ModelFacts, tokens: int) -> int:
+def count_logits(stage: Stage, model: ModelFacts, tokens: int) -> int:
     """Bytes of a chunk's logits: in the compute type, in float32, and once more while their normaliser is made."""
     c = WIDTH[model.compute_dtype]
     rows = min(int(getattr(stage, "loss_chunk", tokens)), tokens)

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from fulgurite.config.guard import Allowed
 from fulgurite.config.run import RunConfig
-from fulgurite.config.stored import rebuilt
+from fulgurite.config.stored import rebuild_run
 from fulgurite.errors import ModelError, excerpt
 from fulgurite.method.config import Method
 from fulgurite.method.four_bits import four_bit_bytes
@@ -52,7 +52,7 @@ KINDS = (
 """By a part of the name, in this order."""
 
 
-def outlined(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
+def outline_model(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
     """The model that trains, with its tokenizer, on the meta device; and its numbers. Raises ModelError and
     ConfigError as loading does.
 
@@ -63,7 +63,7 @@ def outlined(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
     behaviour: Behaviour | None = None
     try:
         with torch.device("meta"):
-            found, stored = bare(run.model, dtype, reward=run.stage.gives_rewards)
+            found, stored = outline_bare(run.model, dtype, reward=run.stage.gives_rewards)
             base = sum(p.numel() for p in found.model.parameters())
             behaviour = behaviour_of(found.model.config)
             if behaviour is not None and behaviour.positions is not None:
@@ -76,15 +76,15 @@ def outlined(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
         found = load_start(run, dtypes)
         base, stored = sum(p.numel() for p in found.model.parameters()), ""
         found.model = apply_method(run, found, dtypes)
-    facts = facts_of(found, run, dtypes, base, stored)
-    facts.without_adapter = without_adapter(found.model) if run.method.adapter else {}
+    facts = collect_facts(found, run, dtypes, base, stored)
+    facts.without_adapter = count_without_adapter(found.model) if run.method.adapter else {}
     facts.notes, facts.attention = found.notes, found.attention
     if behaviour is not None:
         facts.causal, facts.packs = behaviour.causal, behaviour.packs
     return found, facts
 
 
-def bare(model: Model, dtype: torch.dtype, reward: bool = False) -> tuple[Loaded, str]:
+def outline_bare(model: Model, dtype: torch.dtype, reward: bool = False) -> tuple[Loaded, str]:
     """The causal model that `model=` names, in `dtype`, and the dtype that its checkpoint names.
 
     Of a run it is the base, which has the shape of what was merged into it. A reward model, refused unless `reward`,
@@ -92,32 +92,32 @@ def bare(model: Model, dtype: torch.dtype, reward: bool = False) -> tuple[Loaded
     """
     folder = model.folder()
     if folder is not None and is_run(folder):
-        return _of_run(folder, dtype, get_allowed(model), reward)
+        return _outline_run(folder, dtype, get_allowed(model), reward)
     if folder is not None and (folder / "adapter_config.json").is_file():
         said = read_adapter_base(folder)
         has_head(folder, check_adapter(folder), reward)
-        return bare(find_adapter_base(said, get_allowed(model)), dtype, reward)
+        return outline_bare(find_adapter_base(said, get_allowed(model)), dtype, reward)
     if not model.outlines:
         with torch.device("cpu"):
-            found: Loaded = _function(model.builds)(model, dtype)
+            found: Loaded = _import_function(model.builds)(model, dtype)
         shape, words = found.model.config, found.tokenizer
     else:
-        shape, words = _function(model.outlines)(model)
+        shape, words = _import_function(model.outlines)(model)
         if names_classifier(shape.architectures):
             check_classifier(getattr(model, "path", model.name), shape, reward)
-    stored = _name(getattr(shape, "dtype", None))
+    stored = _name_dtype(getattr(shape, "dtype", None))
     code = bool(getattr(model, "trust_remote_code", False))
-    made, attention = with_attention(partial(_made, shape, dtype, code), str(model.attention))
+    made, attention = with_attention(partial(_make_model, shape, dtype, code), str(model.attention))
     outline = loaded(made, words, model.add_tokens)
     outline.attention = attention
     return outline, stored
 
 
-def _of_run(folder: Path, dtype: torch.dtype, may: Allowed, reward: bool) -> tuple[Loaded, str]:
-    before = rebuilt(read_config(folder), may, folder)
+def _outline_run(folder: Path, dtype: torch.dtype, may: Allowed, reward: bool) -> tuple[Loaded, str]:
+    before = rebuild_run(read_config(folder), may, folder)
     if before.stage.gives_rewards and not reward:
         raise ModelError(CANNOT_SPEAK.format(folder))
-    found, stored = bare(before.model, dtype, before.stage.gives_rewards)
+    found, stored = outline_bare(before.model, dtype, before.stage.gives_rewards)
     if before.method.grows:
         if before.stage.gives_rewards:
             found.model = add_reward_head(found.model)
@@ -126,12 +126,12 @@ def _of_run(folder: Path, dtype: torch.dtype, may: Allowed, reward: bool) -> tup
     return found, stored
 
 
-def _function(named: str) -> Any:
+def _import_function(named: str) -> Any:
     module, _, name = named.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
-def _made(shape: Any, dtype: torch.dtype, code: bool, attention: str) -> PreTrainedModel:
+def _make_model(shape: Any, dtype: torch.dtype, code: bool, attention: str) -> PreTrainedModel:
     try:
         made: PreTrainedModel = AutoModelForCausalLM.from_config(
             shape, dtype=dtype, attn_implementation=attention, trust_remote_code=code,
@@ -148,14 +148,14 @@ def _made(shape: Any, dtype: torch.dtype, code: bool, attention: str) -> PreTrai
     return made
 
 
-def facts_of(found: Loaded, run: RunConfig, dtypes: Dtypes, base: int, stored: str) -> ModelFacts:
+def collect_facts(found: Loaded, run: RunConfig, dtypes: Dtypes, base: int, stored: str) -> ModelFacts:
     """The numbers of a model whose method is applied."""
     within = unwrap_model(found.model)
     text = within.config.get_text_config()
     hidden, heads = int(text.hidden_size), int(getattr(text, "num_attention_heads", 1) or 1)
     wide = next((int(w) for name in WIDTHS if (w := getattr(text, name, None))), 4 * hidden)
     embedding, head = within.get_input_embeddings(), within.get_output_embeddings()
-    tensors = list(weights(found.model, run.stage, run.method, dtypes))
+    tensors = list(list_weights(found.model, run.stage, run.method, dtypes))
     return ModelFacts(
         parameters=sum(math.prod(t.shape) for t in tensors),
         trained=sum(math.prod(t.shape) for t in tensors if t.trained),
@@ -169,9 +169,9 @@ def facts_of(found: Loaded, run: RunConfig, dtypes: Dtypes, base: int, stored: s
         tied=head is not None and head.weight is embedding.weight,
         max_positions=found.length,
         stored_dtype=stored,
-        frozen_dtype=_name(dtypes.frozen),
-        trained_dtype=_name(dtypes.trained),
-        compute_dtype=_name(dtypes.compute),
+        frozen_dtype=_name_dtype(dtypes.frozen),
+        trained_dtype=_name_dtype(dtypes.trained),
+        compute_dtype=_name_dtype(dtypes.compute),
         has_template=_has_template(found.tokenizer),
         path=str(getattr(run.model, "path", "") or run.model.name),
         architecture=type(within).__name__,
@@ -179,16 +179,16 @@ def facts_of(found: Loaded, run: RunConfig, dtypes: Dtypes, base: int, stored: s
     )
 
 
-def weights(model: nn.Module, stage: Stage, method: Method, dtypes: Dtypes) -> Iterator[Weights]:
+def list_weights(model: nn.Module, stage: Stage, method: Method, dtypes: Dtypes) -> Iterator[Weights]:
     """Every parameter of the stage, tied ones once: the model's, and of PPO the value head."""
-    packed = _quantised(model, method, dtypes)
+    packed = _measure_quantised(model, method, dtypes)
     for name, p in model.named_parameters():
         quarter = packed.get(id(p))
         yield Weights(
             name,
             tuple(p.shape),
             p.requires_grad,
-            kind_of(name),
+            classify_weight(name),
             p.numel() * p.element_size() if quarter is None else quarter,
         )
     if stage.value_head:
@@ -197,7 +197,7 @@ def weights(model: nn.Module, stage: Stage, method: Method, dtypes: Dtypes) -> I
         yield Weights("value_head.bias", (1,), True, "head", size)
 
 
-def _quantised(model: Any, method: Method, dtypes: Dtypes) -> dict[int, int]:
+def _measure_quantised(model: Any, method: Method, dtypes: Dtypes) -> dict[int, int]:
     """The bytes of each weight that the method keeps in four bits, by the parameter's id."""
     if not method.quantised or dtypes.plain_base:
         return {}
@@ -209,7 +209,7 @@ def _quantised(model: Any, method: Method, dtypes: Dtypes) -> dict[int, int]:
     return found
 
 
-def kind_of(name: str) -> str:
+def classify_weight(name: str) -> str:
     """What a parameter is part of, by its name."""
     inner = name.removesuffix(".weight").replace(".base_layer", "")
     return next(
@@ -217,7 +217,7 @@ def kind_of(name: str) -> str:
     )
 
 
-def without_adapter(model: Any) -> dict[str, int]:
+def count_without_adapter(model: Any) -> dict[str, int]:
     """How many numbers of weights that multiply the states have no adapter and are frozen, by the last two parts of
     their names."""
     ends = {
@@ -227,14 +227,20 @@ def without_adapter(model: Any) -> dict[str, int]:
     }
     found: dict[str, int] = {}
     for name, p in model.named_parameters():
-        if p.ndim < 2 or p.requires_grad or ".base_layer." in name or id(p) in ends or kind_of(name) == "embedding":
+        if (
+            p.ndim < 2
+            or p.requires_grad
+            or ".base_layer." in name
+            or id(p) in ends
+            or classify_weight(name) == "embedding"
+        ):
             continue
         short = ".".join(name.removesuffix(".weight").split(".")[-2:])
         found[short] = found.get(short, 0) + p.numel()
     return found
 
 
-def _name(dtype: Any) -> str:
+def _name_dtype(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.") if dtype is not None else ""
 
 

@@ -29,16 +29,16 @@ def fit_memory(composed: Composed, model: ModelFacts, lengths: Ints | None, mach
     if decision is None or not decision.derived or machine.processes > 1 or not machine.memory_free:
         return composed
     asked = rows = run.trainer.micro_batch_size
-    while rows > 1 and peak(run, model, lengths, machine, rows) > ROOM * machine.memory_free:
+    while rows > 1 and estimate_peak(run, model, lengths, machine, rows) > ROOM * machine.memory_free:
         rows //= 2
     if rows == asked:
         return composed
-    need = peak(run, model, lengths, machine, asked)
+    need = estimate_peak(run, model, lengths, machine, asked)
     why = because("free_memory", free=machine.memory_free / 1e9, asked=asked, need=need / 1e9)
     return decide(composed, Decision(MICRO_BATCH, rows, Kind.fitted, why))
 
 
-def peak(run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: Machine, rows: int) -> int:
+def estimate_peak(run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: Machine, rows: int) -> int:
     """Bytes at the peak of training with so many rows at a time."""
     changed = replace(run, trainer=replace(run.trainer, micro_batch_size=rows))
     return estimate(changed, model, lengths, machine).training.total

@@ -17,7 +17,7 @@ from fulgurite.scheduler.equivalence import build_curve
 from fulgurite.scheduler.plateau import check as check_plateau
 
 
-def checked_source(composed: Composed) -> Source:
+def build_checked_source(composed: Composed) -> Source:
     """The data, every record of them read once. Raises ConfigError and DataError."""
     run = composed.run
     refuse_unknown(run.plan.allow, run.monitor.ignore)
@@ -47,8 +47,8 @@ def refuse_unmeasured(scheduler: Scheduler, patience: int | None, has_validation
 
 def refuse_impossible(run: RunConfig) -> None:
     """Raise ConfigError where an option says that it cannot be part of this run."""
-    for option in chosen(run):
-        if (sentence := option.refusal(run)) is not None:
+    for option in list_chosen(run):
+        if (sentence := option.find_refusal(run)) is not None:
             raise ConfigError(sentence)
 
 
@@ -69,7 +69,7 @@ def refuse_find(run: RunConfig) -> None:
         raise ConfigError("+find=lr begins from a run's start; leave resume.run out.")
 
 
-def chosen(run: RunConfig) -> Iterator[Option]:
+def list_chosen(run: RunConfig) -> Iterator[Option]:
     """Every option of the run, group by group."""
     for group in fields(run):
         value = getattr(run, group.name)

@@ -25,12 +25,12 @@ from fulgurite.model.config import Attention
 from fulgurite.model.generation_config import invalid_fields
 from fulgurite.model.padding import free_padding
 from fulgurite.optim.config import Optim
-from fulgurite.plan.alternatives import cheaper
+from fulgurite.plan.alternatives import find_cheaper
 from fulgurite.plan.context import DataFacts, Disk, Memory, ModelFacts, PlanFacts
-from fulgurite.plan.data_stats import counted
-from fulgurite.plan.hardware import machine
+from fulgurite.plan.data_stats import count_data
+from fulgurite.plan.hardware import detect_machine
 from fulgurite.plan.memory import estimate
-from fulgurite.plan.meta_model import outlined
+from fulgurite.plan.meta_model import outline_model
 from fulgurite.plan.micro_batch import fit_memory
 from fulgurite.plan.preflight import refuse_unmeasured
 from fulgurite.precision.policy import Dtypes
@@ -55,14 +55,14 @@ class Gathered:
     template: Template
 
 
-def settled(composed: Composed) -> Dtypes:
+def settle_precision(composed: Composed) -> Dtypes:
     """The compute type of the run, and why. Raises ConfigError."""
     refuse_absent(composed.run.trainer)
     dtypes: Dtypes = build(composed.run.precision, device(composed.run.trainer))
     return dtypes
 
 
-def gather(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
+def prepare_run(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
     """Read and count everything but the weights, and fill each empty knob as soon as what it hangs on is known.
 
     Raises ConfigError, DataError, ModelError as training would.
@@ -71,7 +71,7 @@ def gather(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
         why = because("words", words=dtypes.reason)
         composed = note(composed, Decision("precision", dtypes.option, Kind.derived, why))
     run, facts = composed.run, Facts(device=device(composed.run.trainer), processes=composed.run.world_size)
-    outline, model = outlined(run, dtypes)
+    outline, model = outline_model(run, dtypes)
     template = load_template(run.data.template, outline.tokenizer, run.data.arguments(), run.data.special_tokens)
     model.template_name = template.name
     model.template_differs = (
@@ -90,10 +90,10 @@ def gather(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
     # of a single example none is held out
     refuse_unmeasured(run.scheduler, run.trainer.early_stopping_patience, val is not None)
     composed = plan_steps(take_attention(composed, model), facts, rows)
-    composed = fit_memory(composed, model, rows.lengths, machine(composed.run))
-    data = counted(encoded, rows, val, report, template, model.vocab)
-    seen = seen_of(composed, model, data, facts.total_steps)
-    seen.cheaper = cheaper(composed, dtypes, facts, seen)
+    composed = fit_memory(composed, model, rows.lengths, detect_machine(composed.run))
+    data = count_data(encoded, rows, val, report, template, model.vocab)
+    seen = build_seen(composed, model, data, facts.total_steps)
+    seen.cheaper = find_cheaper(composed, dtypes, facts, seen)
     return Gathered(composed, encoded, rows, val, report, facts, seen, template)
 
 
@@ -104,7 +104,7 @@ def preview_checkpoint(gathered: Gathered) -> Gathered:
         return gathered
     composed = decide(gathered.composed, *plan.adopted)
     seen = replace(gathered.seen, run=composed.run, origins=composed.provenance, earlier=plan)
-    seen.memory = memory(seen) if plan.adopted else seen.memory
+    seen.memory = estimate_memory(seen) if plan.adopted else seen.memory
     return replace(gathered, composed=composed, seen=seen)
 
 
@@ -122,38 +122,45 @@ def plan_steps(composed: Composed, facts: Facts, rows: AnyRows) -> Composed:
     facts.rows = len(rows)
     per_epoch = -(-facts.rows // trainer.global_batch_size)
     facts.total_steps = trainer.max_steps or max(
-        1, round(per_epoch * trainer.epochs) * composed.run.stage.steps_a_rollout()
+        1, round(per_epoch * trainer.epochs) * composed.run.stage.count_steps_per_rollout()
     )
     return fill(composed, facts, "steps")
 
 
-def seen_of(composed: Composed, model: ModelFacts, data: DataFacts, steps: int) -> PlanFacts:
+def build_seen(composed: Composed, model: ModelFacts, data: DataFacts, steps: int) -> PlanFacts:
     """All that the rules may look at."""
     run = composed.run
     seen = PlanFacts(
-        run, composed.provenance, model, data, machine(run), steps, int(getattr(run.scheduler, "warmup_steps", 0) or 0),
-        disk=disk(run.optim, run.trainer, run.data, model), folder=folder_of(run.resume.run, run.run_dir),
+        run,
+        composed.provenance,
+        model,
+        data,
+        detect_machine(run),
+        steps,
+        int(getattr(run.scheduler, "warmup_steps", 0) or 0),
+        disk=estimate_disk(run.optim, run.trainer, run.data, model),
+        folder=find_folder(run.resume.run, run.run_dir),
         choices=composed.choices,
         unusual=list(composed.unusual),
     )
     if not run.scheduler.monitors:
         seen.curve = build_curve(run.scheduler, steps, run.optim.lr)
-    seen.memory = memory(seen)
+    seen.memory = estimate_memory(seen)
     return seen
 
 
-def memory(seen: PlanFacts) -> Memory:
+def estimate_memory(seen: PlanFacts) -> Memory:
     """What the run would hold at its peaks."""
     return estimate(seen.run, seen.model, seen.data.row_lengths if seen.data is not None else None, seen.machine)
 
 
-def folder_of(resumed: str | None, run_dir: str | None) -> Path | None:
+def find_folder(resumed: str | None, run_dir: str | None) -> Path | None:
     """The run's folder if it has a name: that of the run that is resumed, else `run_dir`."""
     named = resumed or run_dir
     return Path(named) if named is not None else None
 
 
-def disk(optim: Optim, trainer: Trainer, data: Data, model: ModelFacts) -> Disk:
+def estimate_disk(optim: Optim, trainer: Trainer, data: Data, model: ModelFacts) -> Disk:
     """The bytes of a checkpoint: what is trained and the optimizer's state; the newest are kept, the best, and one
     is being written."""
     shapes = {t.name: t.shape for t in model.tensors if t.trained}

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fulgurite.config.decision import Decision
-from fulgurite.config.provenance import plain
+from fulgurite.config.provenance import to_plain
 from fulgurite.data.report import count_lengths
-from fulgurite.explain.layout import value_words
+from fulgurite.explain.layout import format_value
 from fulgurite.plan.context import MemoryPart, PlanFacts
 from fulgurite.plan.diagnostic import Trouble
 from fulgurite.plan.timing import Timing
@@ -43,29 +43,33 @@ class PlanReport:
         return any(trouble.refuses for trouble in self.findings)
 
     def __str__(self) -> str:
-        return screen(self.seen, self.dtypes, self.findings, self.probe)
+        return format_screen(self.seen, self.dtypes, self.findings, self.probe)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The plan for programs, as `fulgurite plan --json` prints it."""
-        return as_dict(self.seen, self.provenance, self.findings, self.probe)
+        return build_dict(self.seen, self.provenance, self.findings, self.probe)
 
 
-def screen(seen: PlanFacts, dtypes: Dtypes, troubles: Sequence[Trouble], probe: Timing | None) -> str:
+def format_screen(seen: PlanFacts, dtypes: Dtypes, troubles: Sequence[Trouble], probe: Timing | None) -> str:
     """All of it, at most 100 columns wide."""
     blocks = [
-        headline(seen, dtypes), f"PARAMETERS\n{parameters(seen)}", f"DATA\n{data(seen)}", f"MEMORY\n{memory(seen)}",
-        format_labels([("time", time_words(seen, probe)), ("disk", disk_words(seen))], WIDTH),
-        plot(seen.run.scheduler, max(seen.steps, 2), seen.run.optim.lr, WIDTH, 7), f"DERIVED\n{derived(seen)}",
-        f"TROUBLES\n{trouble_words(troubles)}",
+        format_headline(seen, dtypes),
+        f"PARAMETERS\n{format_parameters(seen)}",
+        f"DATA\n{format_data(seen)}",
+        f"MEMORY\n{format_memory(seen)}",
+        format_labels([("time", format_time(seen, probe)), ("disk", format_disk(seen))], WIDTH),
+        plot(seen.run.scheduler, max(seen.steps, 2), seen.run.optim.lr, WIDTH, 7),
+        f"DERIVED\n{format_derived(seen)}",
+        f"TROUBLES\n{format_troubles(troubles)}",
     ]
     return "\n\n".join(blocks)
 
 
-def headline(seen: PlanFacts, dtypes: Dtypes) -> str:
+def format_headline(seen: PlanFacts, dtypes: Dtypes) -> str:
     """The run in a few lines."""
     run, m, d = seen.run, seen.model, seen.data
     assert d is not None
-    each = d.tokens / max(d.rows, 1) * run.stage.examples_a_step(run.trainer.global_batch_size)
+    each = d.tokens / max(d.rows, 1) * run.stage.count_examples_per_step(run.trainer.global_batch_size)
     unit = "prompts" if run.stage.rolls_out else "rows"
     steps = (
         f"{seen.steps:,} optimizer steps, {seen.warmup_steps:,} of them warmup; {run.trainer.global_batch_size} {unit} "
@@ -83,26 +87,26 @@ def headline(seen: PlanFacts, dtypes: Dtypes) -> str:
         ("device", f"{seen.machine.device}, {dtypes.option}: {dtypes.reason}"),
     ]
     if seen.earlier is not None:
-        rows.append(("goes on", seen.earlier.sentence()))
+        rows.append(("goes on", seen.earlier.describe()))
     if run.private:
-        rows.append(("privacy", private_words(seen)))
+        rows.append(("privacy", format_privacy(seen)))
     return format_labels(rows, WIDTH, 0)
 
 
-def private_words(seen: PlanFacts) -> str:
+def format_privacy(seen: PlanFacts) -> str:
     """The noise that a wanted epsilon needs, or the epsilon that a given noise spends."""
     from fulgurite.privacy.accountant import compute_epsilon, compute_rate
 
     privacy, rows = seen.run.privacy, seen.data.rows if seen.data is not None else 0
     rate, noise = compute_rate(seen.run.trainer.global_batch_size, rows), privacy.noise_multiplier
     given = f"at delta {privacy.delta:.2g}, each row drawn with chance {rate:.3g} in {seen.steps:,} steps"
-    if seen.given("privacy.noise_multiplier"):
+    if seen.is_given("privacy.noise_multiplier"):
         spent = compute_epsilon([(noise, rate, seen.steps)], privacy.delta, privacy.accountant)
         return f"noise multiplier {noise:g} spends epsilon {spent:.3g} {given}"
     return f"epsilon {privacy.epsilon:g} needs noise multiplier {noise:.3g} {given}"
 
 
-def parameters(seen: PlanFacts) -> str:
+def format_parameters(seen: PlanFacts) -> str:
     """What trains and what is frozen, by kind."""
     found: dict[str, list[int]] = {}
     for tensor in seen.model.tensors:
@@ -112,14 +116,20 @@ def parameters(seen: PlanFacts) -> str:
         entry[1] += count * tensor.trained
         entry[2] += tensor.bytes
     rows = [
-        [kind, f"{whole:>15,}", f"{some:>13,}", f"{some / max(seen.model.trained, 1):>10.2%}", f"{size(stored):>9}"]
+        [
+            kind,
+            f"{whole:>15,}",
+            f"{some:>13,}",
+            f"{some / max(seen.model.trained, 1):>10.2%}",
+            f"{format_size(stored):>9}",
+        ]
         for kind, (whole, some, stored) in sorted(found.items(), key=lambda item: -item[1][0])
     ]
     head = ["kind", f"{'parameters':>15}", f"{'trained':>13}", f"{'of trained':>10}", f"{'stored':>9}"]
-    return _indented(format_table(head, rows))
+    return _indent(format_table(head, rows))
 
 
-def data(seen: PlanFacts) -> str:
+def format_data(seen: PlanFacts) -> str:
     """Rows, what is lost of them, and the lengths as bars."""
     d, run = seen.data, seen.run
     assert d is not None
@@ -147,15 +157,15 @@ def data(seen: PlanFacts) -> str:
             f"{run.trainer.epochs:g} epochs asked for; template {seen.model.template_name}",
         ),
         ("lost", "; ".join(lost) or "nothing"),
-        *([("template", "; ".join(told))] if (told := _template(d.report)) else []),
+        *([("template", "; ".join(told))] if (told := _format_template(d.report)) else []),
         *([("read", "; ".join(read))] if (read := _read_otherwise(d.report)) else []),
         *([("odd", "; ".join(odd))] if odd else []),
-        ("lengths", bars(seen)),
+        ("lengths", draw_bars(seen)),
     ]
     return format_labels(lines, WIDTH)
 
 
-def _template(report: dict[str, Any]) -> list[str]:
+def _format_template(report: dict[str, Any]) -> list[str]:
     """What the chat template does to the records, and what it costs."""
     told = [f"{count:,} {what}" for what, count in report.get("written_otherwise", {}).items()]
     told += [f"{count:,} answers left out ({why})" for why, count in report.get("answers_left_out", {}).items()]
@@ -177,7 +187,7 @@ def _read_otherwise(report: dict[str, Any]) -> list[str]:
     return told + ([f"nothing is made of the field {named}{more}"] if unread else [])
 
 
-def bars(seen: PlanFacts) -> str:
+def draw_bars(seen: PlanFacts) -> str:
     """The histogram of the examples' lengths, a line for each power of two, and where data.max_length cuts."""
     d = seen.data
     if d is None or d.lengths is None or not len(d.lengths):
@@ -197,50 +207,50 @@ def bars(seen: PlanFacts) -> str:
     )
 
 
-def memory(seen: PlanFacts) -> str:
+def format_memory(seen: PlanFacts) -> str:
     """The peak by part, in each phase."""
     if seen.memory is None:
         return "  not estimated"
     phases: dict[str, MemoryPart | None] = {name: getattr(seen.memory, name) for name in PHASES}
     there = [(name, part) for name, part in phases.items() if part is not None]
     rows = [
-        [n, *(f"{size(getattr(part, p)):>{max(9, len(p))}}" for p in PARTS), f"{size(part.total):>9}"]
+        [n, *(f"{format_size(getattr(part, p)):>{max(9, len(p))}}" for p in PARTS), f"{format_size(part.total):>9}"]
         for n, part in there
     ]
     head = ["phase", *(f"{p:>{max(9, len(p))}}" for p in PARTS), f"{'peak':>9}"]
     m = seen.machine
     return (
-        _indented(format_table(head, rows))
-        + f"\n  {size(m.memory_free)} of {size(m.memory_total)} are free on this {m.device}"
+        _indent(format_table(head, rows))
+        + f"\n  {format_size(m.memory_free)} of {format_size(m.memory_total)} are free on this {m.device}"
     )
 
 
-def time_words(seen: PlanFacts, probe: Timing | None) -> str:
+def format_time(seen: PlanFacts, probe: Timing | None) -> str:
     """How long it takes, where that was measured."""
     return (
-        probe.words(seen)
+        probe.describe(seen)
         if probe is not None
         else "not measured; --probe loads the model and times a few micro-batches"
     )
 
 
-def disk_words(seen: PlanFacts) -> str:
+def format_disk(seen: PlanFacts) -> str:
     """What checkpoints take."""
     d = seen.disk
     return (
-        f"{size(d.checkpoint)} a checkpoint; {d.kept} are kept "
+        f"{format_size(d.checkpoint)} a checkpoint; {d.kept} are kept "
         f"(trainer.keep_checkpoints={seen.run.trainer.keep_checkpoints}, and the best) and one is being "
-        f"written: {size(d.total)}; {size(seen.machine.disk_free)} are free"
+        f"written: {format_size(d.total)}; {format_size(seen.machine.disk_free)} are free"
     )
 
 
-def derived(seen: PlanFacts) -> str:
+def format_derived(seen: PlanFacts) -> str:
     """Every value that a rule chose, with its reason."""
     found = [(n, o) for n, o in sorted(seen.origins.items()) if o.derived and o.value is not None]
-    return format_labels([(name, f"{_short(o.value)}  {o.reason}") for name, o in found], WIDTH)
+    return format_labels([(name, f"{_shorten(o.value)}  {o.reason}") for name, o in found], WIDTH)
 
 
-def trouble_words(troubles: Sequence[Trouble]) -> str:
+def format_troubles(troubles: Sequence[Trouble]) -> str:
     """What the rules say, errors first, each with what to paste."""
     rows = []
     for t in troubles:
@@ -251,7 +261,7 @@ def trouble_words(troubles: Sequence[Trouble]) -> str:
     return format_labels(rows, WIDTH)
 
 
-def as_dict(
+def build_dict(
     seen: PlanFacts, origins: Mapping[str, Decision], troubles: Sequence[Trouble], probe: Timing | None,
 ) -> dict[str, Any]:
     """The plan as the design has it, with the data's numbers and the probe beside."""
@@ -259,13 +269,13 @@ def as_dict(
     assert d is not None
     phases = {n: getattr(m, n) for n in PHASES} if m is not None else {}
     return {
-        "knobs": {n: {"value": plain(o.value), "origin": o.origin, "reason": o.reason} for n, o in origins.items()},
+        "knobs": {n: {"value": to_plain(o.value), "origin": o.origin, "reason": o.reason} for n, o in origins.items()},
         "steps": seen.steps,
         "warmup_steps": seen.warmup_steps,
         "tokens": d.tokens,
         "parameters": seen.model.parameters,
         "trainable": seen.model.trained,
-        "memory": {"peak": m.peak, **{n: _part(p) for n, p in phases.items() if p is not None}}
+        "memory": {"peak": m.peak, **{n: _build_part(p) for n, p in phases.items() if p is not None}}
         if m is not None
         else None,
         "disk": {
@@ -296,16 +306,16 @@ def as_dict(
             "memory_free": seen.machine.memory_free,
             "processes": seen.machine.processes,
         },
-        "resume": seen.earlier.as_json() if seen.earlier is not None else None,
-        "seconds": probe.seconds(seen) if probe is not None else None,
+        "resume": seen.earlier.to_json() if seen.earlier is not None else None,
+        "seconds": probe.estimate_seconds(seen) if probe is not None else None,
     }
 
 
-def _part(part: MemoryPart) -> dict[str, int]:
+def _build_part(part: MemoryPart) -> dict[str, int]:
     return {name: getattr(part, name) for name in PARTS} | {"total": part.total}
 
 
-def size(n: float) -> str:
+def format_size(n: float) -> str:
     """Bytes as one says them: `512 B`, `1.4 GB`, in powers of ten as disks and our tables have it."""
     for unit in ("B", "kB", "MB", "GB"):
         if n < 999.5:
@@ -314,9 +324,9 @@ def size(n: float) -> str:
     return f"{n:.3g} TB"
 
 
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) and abs(value) >= 0.01 else value_words(value)
+def _shorten(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) and abs(value) >= 0.01 else format_value(value)
 
 
-def _indented(text: str) -> str:
+def _indent(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.split("\n"))

@@ -43,30 +43,30 @@ class Shown:
 def find_shown(gathered: Gathered, word: str) -> list[Shown]:
     """The examples that `word` asks for, as they are trained on. Raises RequestError if the place holds none."""
     encoded, rows = gathered.encoded, gathered.rows
-    parts = list(_parts(rows, "training"))
+    parts = list(_walk_parts(rows, "training"))
     if word == "longest":
         longest = max(parts, key=lambda part: max(end - begin for begin, end in part[2]))
-        return _sides(encoded, *longest)
+        return _collect_sides(encoded, *longest)
     if word.isdecimal():
-        found = [_sides(encoded, *part) for part in parts[: min(int(word), MOST)]]
+        found = [_collect_sides(encoded, *part) for part in parts[: min(int(word), MOST)]]
         return [side for sides in found for side in sides]
-    parts += list(_parts(gathered.val, "validation")) if gathered.val is not None else []
+    parts += list(_walk_parts(gathered.val, "validation")) if gathered.val is not None else []
     name, line = word.rsplit(":", 1)
     here = [part for part in parts if _is_place(encoded, part[0], name, int(line))]
     if here:
-        return [side for part in here for side in _sides(encoded, *part)]
-    raise RequestError(_why_not(gathered, name, int(line)))
+        return [side for part in here for side in _collect_sides(encoded, *part)]
+    raise RequestError(_explain_missing(gathered, name, int(line)))
 
 
 def count_more(gathered: Gathered, word: str) -> str:
     """What to know of the training examples that `word` asks for and that are not shown, or nothing."""
     if not word.isdecimal() or int(word) <= MOST:
         return ""
-    there = sum(1 for _ in _parts(gathered.rows, "training"))
+    there = sum(1 for _ in _walk_parts(gathered.rows, "training"))
     return f"These are the first {MOST} of {there:,} examples; --show FILE:LINE shows another." if there > MOST else ""
 
 
-def _parts(rows: AnyRows, split: str) -> Iterator[tuple[int, str, list[tuple[int, int]]]]:
+def _walk_parts(rows: AnyRows, split: str) -> Iterator[tuple[int, str, list[tuple[int, int]]]]:
     """Each example of the rows, once, with where it is used and the first and last token of its sides or of its
     pieces."""
     if isinstance(rows, PreferenceDataset):
@@ -80,17 +80,19 @@ def _parts(rows: AnyRows, split: str) -> Iterator[tuple[int, str, list[tuple[int
             yield number, split, [(begin, end)]
 
 
-def _sides(encoded: TokenizedData, number: int, split: str, spans: list[tuple[int, int]]) -> list[Shown]:
+def _collect_sides(encoded: TokenizedData, number: int, split: str, spans: list[tuple[int, int]]) -> list[Shown]:
     shown = []
     for n, (begin, end) in enumerate(spans):
         ids, learned = encoded.tokens(number, begin, end)
         on = learned.tolist() if not encoded.source.reads.prompts else [False] * len(ids)
         on[:1] = [False] * len(on[:1])  # nothing precedes the first token, from which it could be predicted
-        shown.append(Shown(str(encoded.place(number)), _what(encoded, number, split, n, begin, end), ids.tolist(), on))
+        shown.append(
+            Shown(str(encoded.place(number)), _describe(encoded, number, split, n, begin, end), ids.tolist(), on)
+        )
     return shown
 
 
-def _what(encoded: TokenizedData, number: int, split: str, side: int, begin: int, end: int) -> str:
+def _describe(encoded: TokenizedData, number: int, split: str, side: int, begin: int, end: int) -> str:
     """What a person must know of an example besides its text."""
     words = [split]
     if len(encoded.sides(number)) > 1:
@@ -99,7 +101,7 @@ def _what(encoded: TokenizedData, number: int, split: str, side: int, begin: int
         words.append("judged good" if encoded.flagged(number, GOOD) else "judged bad")
     if margin := float(encoded.arrays["margins"][number]):
         words.append(f"margin {margin:g}")
-    if encoded.splits and _rows_of_record(encoded, number) > 1:
+    if encoded.splits and _count_rows(encoded, number) > 1:
         words.append("one row of a conversation with a row for each answer")
     whole = int(encoded.arrays["offsets"][number + 1] - encoded.arrays["offsets"][number])
     if len(encoded.sides(number)) == 1 and (begin, end) != (0, whole):
@@ -110,7 +112,7 @@ def _what(encoded: TokenizedData, number: int, split: str, side: int, begin: int
     return ", ".join(words)
 
 
-def _rows_of_record(encoded: TokenizedData, number: int) -> int:
+def _count_rows(encoded: TokenizedData, number: int) -> int:
     flags = np.asarray(encoded.arrays["flags"])
     first = number
     while flags[first] & CONTINUES:
@@ -128,7 +130,7 @@ def _is_place(encoded: TokenizedData, number: int, name: str, line: int) -> bool
     )
 
 
-def _why_not(gathered: Gathered, name: str, line: int) -> str:
+def _explain_missing(gathered: Gathered, name: str, line: int) -> str:
     """What became of a record that is in no row."""
     for reason, dropped in gathered.report.dropped.items():
         for place in dropped.places:
@@ -142,10 +144,10 @@ def _why_not(gathered: Gathered, name: str, line: int) -> str:
     )
 
 
-def as_text(shown: list[Shown], tokenizer: PreTrainedTokenizerBase, color: bool) -> str:
+def format_text(shown: list[Shown], tokenizer: PreTrainedTokenizerBase, color: bool) -> str:
     """The examples as a person reads them."""
-    text = "\n\n".join(_one(number, side, tokenizer, color) for number, side in enumerate(shown, 1))
-    if any(plain for side in shown for _, _, plain in _stretches(side, tokenizer)):
+    text = "\n\n".join(_format_one(number, side, tokenizer, color) for number, side in enumerate(shown, 1))
+    if any(plain for side in shown for _, _, plain in _walk_stretches(side, tokenizer)):
         text += (
             f"\n{PLAIN_BEFORE} stands before the text of a special token that is encoded as plain text "
             f"(data.special_tokens)."
@@ -153,41 +155,43 @@ def as_text(shown: list[Shown], tokenizer: PreTrainedTokenizerBase, color: bool)
     return text
 
 
-def as_list(shown: list[Shown], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+def build_list(shown: list[Shown], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
     """The examples for programs: stretches of text that are learned and that are not."""
     return [
         {"place": side.place, "what": side.what, "tokens": len(side.ids), "learned": sum(side.learned),
          "text": [{"text": text, "learned": on} | ({"special_as_plain_text_at": plain} if plain else {})
-                  for text, on, plain in _stretches(side, tokenizer)]}
+                  for text, on, plain in _walk_stretches(side, tokenizer)]}
         for side in shown
     ]
 
 
-def _one(number: int, side: Shown, tokenizer: PreTrainedTokenizerBase, color: bool) -> str:
+def _format_one(number: int, side: Shown, tokenizer: PreTrainedTokenizerBase, color: bool) -> str:
     head = f"{number}. {escape(side.place)}: {side.what}; {len(side.ids):,} tokens, {sum(side.learned):,} learned"
-    return "\n".join([head, "".join(_marked(*stretch, tokenizer, color) for stretch in _stretches(side, tokenizer))])
+    return "\n".join(
+        [head, "".join(_mark_text(*stretch, tokenizer, color) for stretch in _walk_stretches(side, tokenizer))]
+    )
 
 
-def _marked(text: str, on: bool, plain: list[int], tokenizer: PreTrainedTokenizerBase, color: bool) -> str:
+def _mark_text(text: str, on: bool, plain: list[int], tokenizer: PreTrainedTokenizerBase, color: bool) -> str:
     for at in reversed(plain):
         text = f"{text[:at]}{PLAIN_BEFORE}{text[at:]}"
     text = escape(text.replace("\r\n", "\\r\n"))
     if not color:
         return f"[[{text}]]" if on else text
     back = PLAIN + (LEARNED if on else "")
-    if pattern := _special(tokenizer):
+    if pattern := _build_special_pattern(tokenizer):
         text = re.sub(rf"(?<!{re.escape(PLAIN_BEFORE)})(?:{pattern})", lambda found: f"{SPECIAL}{found[0]}{back}", text)
     return f"{LEARNED if on else ''}{text}{PLAIN}"
 
 
-def _special(tokenizer: PreTrainedTokenizerBase) -> str:
+def _build_special_pattern(tokenizer: PreTrainedTokenizerBase) -> str:
     """A pattern for the special tokens as they are written, the longest first."""
     return "|".join(map(re.escape, sorted(filter(str.strip, tokenizer.all_special_tokens), key=len, reverse=True)))
 
 
-def _plain(text: str, ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def _find_plain(text: str, ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Where the text of a special token stands in `text` that is not that token among `ids`."""
-    pattern, special = _special(tokenizer), set(tokenizer.all_special_ids)
+    pattern, special = _build_special_pattern(tokenizer), set(tokenizer.all_special_ids)
     found = list(re.finditer(pattern, text)) if pattern else []
     tokens = [n for n, token in enumerate(ids) if token in special]
     if len(found) <= len(tokens):
@@ -200,12 +204,12 @@ def _decode(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
-def _stretches(side: Shown, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[str, bool, list[int]]]:
+def _walk_stretches(side: Shown, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[str, bool, list[int]]]:
     """Tokens of one kind that follow each other, as text. Special tokens are written out; with the places of those
     that are plain text."""
     begin = 0
     for i in range(1, len(side.ids) + 1):
         if i == len(side.ids) or side.learned[i] != side.learned[begin]:
             text = _decode(side.ids[begin:i], tokenizer)
-            yield text, side.learned[begin], _plain(text, side.ids[begin:i], tokenizer)
+            yield text, side.learned[begin], _find_plain(text, side.ids[begin:i], tokenizer)
             begin = i

@@ -66,24 +66,24 @@ LEFT_OUT, LEFT_OUT_MUCH = 0.01, 0.2
 """Shares of the frozen weights without an adapter: from the first it is said, from the second as a warning (ours)."""
 
 
-def trying(seen: PlanFacts) -> bool:
+def is_trial(seen: PlanFacts) -> bool:
     """Whether somebody only wants to see that it works: a short run by trainer.max_steps, or a model that knows
     nothing.
 
     What is a matter of taste is then no reason to refuse.
     """
-    return bool(seen.run.model.toy or (seen.given("trainer.max_steps") and seen.steps < SHORT))
+    return bool(seen.run.model.toy or (seen.is_given("trainer.max_steps") and seen.steps < SHORT))
 
 
 def is_refused(seen: PlanFacts, times: float, far: float = FAR) -> bool:
     """Whether a value that lies `times` outside its band (below 1 under it) is an error in this run, not a warning."""
     outside = max(times, 1 / times)
-    return outside > ABSURD * (1 + 1e-9) or (outside > far * (1 + 1e-9) and not trying(seen))
+    return outside > ABSURD * (1 + 1e-9) or (outside > far * (1 + 1e-9) and not is_trial(seen))
 
 
-def beyond(value: float, usual: Usual | None) -> float:
+def measure_excess(value: float, usual: Usual | None) -> float:
     """How many times `value` lies outside a range: above 1 beyond its high end, below 1 under its low end, 1 inside."""
-    if not isinstance(usual, Range) or usual.holds(value):
+    if not isinstance(usual, Range) or usual.has(value):
         return 1.0
     if usual.high is not None and value > usual.high:
         return value / usual.high if usual.high > 0 else math.inf

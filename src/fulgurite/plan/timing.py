@@ -19,7 +19,7 @@ class Timing:
     tokens: int
     """How many tokens were timed."""
 
-    def seconds(self, seen: PlanFacts) -> dict[str, float]:
+    def estimate_seconds(self, seen: PlanFacts) -> dict[str, float]:
         """Estimates the run's seconds of training and of evaluation."""
         d, t = seen.data, seen.run.trainer
         assert d is not None
@@ -31,9 +31,9 @@ class Timing:
             "evaluation": times * d.val_rows * each * self.token * FORWARD / seen.machine.processes,
         }
 
-    def words(self, seen: PlanFacts) -> str:
+    def describe(self, seen: PlanFacts) -> str:
         """Describes the estimate and what it was measured on."""
-        found = self.seconds(seen)
+        found = self.estimate_seconds(seen)
         return (
             f"about {format_seconds(found['training'])} of training and {format_seconds(found['evaluation'])} of "
             f"evaluation: measured now on {self.tokens:,} tokens, {1 / self.token:,.0f} tokens/s, and "

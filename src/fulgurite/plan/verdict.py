@@ -21,7 +21,7 @@ def refuse_unknown(allow: Sequence[str], ignore: Sequence[str]) -> None:
     MONITORING.refuse_unknown(ignore, "monitor.ignore", f"There are: {', '.join(MONITORING.rules)}.")
 
 
-def words(trouble: Trouble) -> str:
+def format_trouble(trouble: Trouble) -> str:
     """A trouble as one line: the sentence, what to do, and how to insist where one may."""
     remedy = f" Do: {trouble.remedy}" if trouble.remedy else ""
     known = RULES.get(trouble.rule)
@@ -31,13 +31,13 @@ def words(trouble: Trouble) -> str:
     return f"[{trouble.rule}] {trouble.sentence}{remedy}{insist}"
 
 
-def heard(troubles: Sequence[Trouble]) -> list[str]:
+def list_warnings(troubles: Sequence[Trouble]) -> list[str]:
     """The lines that a run prints once before it begins. Raises RequestError, a line each, where a rule refuses it."""
-    refusing = [words(trouble) for trouble in troubles if trouble.refuses]
+    refusing = [format_trouble(trouble) for trouble in troubles if trouble.refuses]
     if refusing:
         raise RequestError("\nerror: ".join(refusing))
     return [
-        f"allowed: {words(t)}" if t.severity is Severity.error else f"warning: {words(t)}"
+        f"allowed: {format_trouble(t)}" if t.severity is Severity.error else f"warning: {format_trouble(t)}"
         for t in troubles if t.severity is Severity.error or (t.severity is Severity.warning and not t.allowed)
     ]
 

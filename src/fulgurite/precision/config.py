@@ -153,7 +153,7 @@ class PureBf16(Precision):
     def step_rounding(self) -> Rounding | None:
         return self.rounding
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         """Why a step cannot be rounded so, in one sentence, or None."""
         if run.optim.alone or self.rounding in (None, Rounding.nearest):
             return None

@@ -14,10 +14,10 @@ from fulgurite.config.schema import (
     above,
     at_least,
     between,
-    declares,
+    has_declared,
     knob,
+    list_options,
     option,
-    options,
 )
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class DpSgd(Privacy):
         leave="A known seed lets anybody take the noise off.",
     )
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         """Why this run cannot be private, with the remedy, or None."""
         data, trainer = run.data, run.trainer
         said = [
@@ -191,7 +191,7 @@ class DpSgd(Privacy):
                 f"row; take stage=sft.",
             ),
             (
-                not declares(run.method, "private"),
+                not has_declared(run.method, "private"),
                 f"trains methods {_those('method', 'private')}, and method={run.method.name} is not proven row by row; "
                 f"take method=lora.",
             ),
@@ -240,7 +240,7 @@ def _those(group: str, what: str) -> str:
     """The options of a group that declare `what`, as a list in words."""
     names = [
         name
-        for name, cls in options(group).items()
-        if declares(cls, what) or (what == "loss_by_row" and getattr(cls, what, False))
+        for name, cls in list_options(group).items()
+        if has_declared(cls, what) or (what == "loss_by_row" and getattr(cls, what, False))
     ]
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -134,7 +134,7 @@ class Mechanism:
                 f"privacy.epsilon."
             )
 
-    def state(self) -> dict[str, Any]:
+    def get_state(self) -> dict[str, Any]:
         """What a checkpoint must hold: the account alone, for draws and noise are functions of the secret and the
         step."""
         return {"history": [list(spell) for spell in self.history]}
@@ -156,7 +156,7 @@ class Mechanism:
             "rows": self.rows,
             "expected_batch_size": self.batch_size,
             "steps": sum(steps for *_, steps in self.history),
-            "history": self.state()["history"],
+            "history": self.get_state()["history"],
             "accountant": str(self.config.accountant),
             "unit": UNIT,
             "sampling": "Poisson: each row enters each step by itself",
@@ -167,7 +167,7 @@ class Mechanism:
             "and attacks on the rounding of floating-point noise",
         }
 
-    def sentence(self) -> str:
+    def describe(self) -> str:
         """The account in words."""
         r = self.report()
         told = (

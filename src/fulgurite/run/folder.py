@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.config.decision import Decision, read_decision
-from fulgurite.config.overrides import literal, unescape
-from fulgurite.config.provenance import Composed, plain
-from fulgurite.config.renamed import with_new_keys, with_new_names
+from fulgurite.config.overrides import escape_literal, unescape
+from fulgurite.config.provenance import Composed, to_plain
+from fulgurite.config.renamed import rename_config, rename_keys
 from fulgurite.config.run import EARLIER, RunConfig, load_options
-from fulgurite.config.stored import with_absolute_paths, with_defaults, with_strategy
+from fulgurite.config.stored import add_defaults, add_strategy, make_paths_absolute
 from fulgurite.errors import RequestError
 from fulgurite.files.atomic import PRIVATE_FOLDER, write_output
 
@@ -53,9 +53,9 @@ def write_run(folder: Path, composed: Composed) -> None:
     """Write config.yaml (values) and provenance.json (where each came from, the overrides, the choices)."""
     from omegaconf import OmegaConf
 
-    knobs = {name: decision.as_json(plain(decision.value)) for name, decision in composed.provenance.items()}
+    knobs = {name: decision.to_json(to_plain(decision.value)) for name, decision in composed.provenance.items()}
     origin = {"overrides": composed.overrides, "choices": composed.choices, "knobs": knobs}
-    write_output(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(literal(composed.config()))))
+    write_output(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(escape_literal(composed.dump_config()))))
     write_output(folder / "provenance.json", json.dumps(origin, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -64,7 +64,7 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
         if isinstance(found.get("knobs"), dict):
-            found["knobs"] = with_new_keys(found["knobs"], found.get("choices") or {})
+            found["knobs"] = rename_keys(found["knobs"], found.get("choices") or {})
     except (OSError, ValueError, AttributeError) as error:
         raise RequestError(
             f"{folder} is not a run's folder: provenance.json cannot be read; `fulgurite runs` lists runs."
@@ -98,8 +98,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RequestError(f"{folder}/config.yaml is not a mapping; restore it, or start afresh in another run_dir.")
     load_options()
-    named = with_strategy(with_new_names({str(key): value for key, value in found.items()}))
-    return with_absolute_paths(with_defaults(_upgrade(EARLIER | named, folder)))
+    named = add_strategy(rename_config({str(key): value for key, value in found.items()}))
+    return make_paths_absolute(add_defaults(_upgrade(EARLIER | named, folder)))
 
 
 def _upgrade(config: dict[str, Any], folder: Path) -> dict[str, Any]:

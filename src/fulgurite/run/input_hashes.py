@@ -19,7 +19,7 @@ from typing import Any
 from fulgurite.checkpoint.loop import KEY
 from fulgurite.checkpoint.resume import comparable
 from fulgurite.config.run import RunConfig
-from fulgurite.config.stored import rebuilt
+from fulgurite.config.stored import rebuild_run
 from fulgurite.errors import FulguriteError
 from fulgurite.files.json import read_object
 from fulgurite.files.manifest import MANIFEST, hash_file
@@ -87,7 +87,7 @@ def _hash_model(model: Model, above: tuple[Path, ...] = (), checkpoint: bool = T
         return {}
     above = (*above, folder)
     if is_run(folder):
-        run = rebuilt(read_config(folder))
+        run = rebuild_run(read_config(folder))
         own = _hash_files(choose_checkpoint(folder, "best"), [MANIFEST]) if checkpoint else []
         start = getattr(run.method, "adapter_path", None)
         return _add_hashes(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fulgurite.config.renamed import with_new_keys
+from fulgurite.config.renamed import rename_keys
 from fulgurite.errors import ConfigError
 from fulgurite.files.json import read_json
 from fulgurite.logger.metrics_file import LARGEST_STEP, read_rows
@@ -143,7 +143,7 @@ def _read_json(run: RunSummary, path: Path) -> dict[str, Any]:
 
 def _read_knobs(run: RunSummary, origins: dict[str, Any]) -> None:
     choices = _get_mapping(origins, "choices")
-    knobs = with_new_keys(_get_mapping(origins, "knobs"), choices)
+    knobs = rename_keys(_get_mapping(origins, "knobs"), choices)
     chosen = {k: v for k, v in choices.items() if "/" not in k}
     told = {k: v for k, v in knobs.items() if isinstance(v, dict) and "value" in v}
     run.knobs = {k: _to_plain(v) for k, v in (chosen | {k: v["value"] for k, v in told.items()}).items()}

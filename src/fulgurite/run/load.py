@@ -20,7 +20,7 @@ from fulgurite.checkpoint.weights import list_trained_names
 from fulgurite.config.guard import Allowed
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import build
-from fulgurite.config.stored import rebuilt
+from fulgurite.config.stored import rebuild_run
 from fulgurite.data.template import Template, load_template
 from fulgurite.errors import CheckpointError, ModelError, is_shortage
 from fulgurite.files.manifest import hash_file
@@ -117,7 +117,7 @@ def find_base(model: Model) -> Model:
     """
     folder = model.folder()
     if folder is not None and is_run(folder):
-        return find_base(rebuilt(read_config(folder), get_allowed(model), folder).model)
+        return find_base(rebuild_run(read_config(folder), get_allowed(model), folder).model)
     if folder is not None and (folder / "adapter_config.json").is_file():
         return find_base(find_adapter_base(read_adapter_base(folder), get_allowed(model)))
     return model
@@ -193,7 +193,7 @@ def load_run(folder: Path, checkpoint: str = "best", exact: bool = False, allowe
     Of the code that its config.yaml names, only what is `get_allowed` runs.
     Raises CheckpointError or RequestError where the run or the checkpoint is not whole.
     """
-    run = rebuilt(read_config(folder), allowed, folder)
+    run = rebuild_run(read_config(folder), allowed, folder)
     dtypes: Dtypes = settle(Fp32() if exact else run.precision, device(run.trainer))
     dtypes = replace(dtypes, plain_base=exact)
     place = choose_checkpoint(folder, checkpoint)

@@ -12,7 +12,7 @@ from fulgurite.checkpoint.folder import PARTS, list_steps, name_step, parse_step
 from fulgurite.checkpoint.resume import CHECKPOINTS, Change
 from fulgurite.config.decision import Decision
 from fulgurite.config.provenance import Composed
-from fulgurite.config.resolve import adopted, decide
+from fulgurite.config.resolve import decide, list_adopted
 from fulgurite.errors import CheckpointError
 from fulgurite.logger.metrics_file import read_rows
 from fulgurite.run.folder import read_config, read_decisions
@@ -57,7 +57,7 @@ class ResumePlan:
         """The checkpoint's folder."""
         return self.folder / CHECKPOINTS / name_step(self.step)
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Returns plain values for `plan --json`."""
         return {
             "checkpoint": str(self.checkpoint), "step": self.step, "differs": [change.knob for change in self.refused],
@@ -67,7 +67,7 @@ class ResumePlan:
             "trackers": list(self.trackers),
         }
 
-    def sentence(self) -> str:
+    def describe(self) -> str:
         """From where the run goes on, and what becomes of the files, in words."""
         parts = [f"from {self.checkpoint}"]
         parts += [f"{found.parameter}={found.value} as there ({found.reason})" for found in self.adopted]
@@ -82,11 +82,13 @@ def plan_resume(composed: Composed, folder: Path, checkpoint: Path) -> ResumePla
     """
     step = parse_step(checkpoint) or 0
     stored = read_decisions(folder)
-    taken = adopted(composed, stored)
+    taken = list_adopted(composed, stored)
     now = decide(composed, *taken)
     derived = {name for name, decision in now.provenance.items() if decision.derived}
     following = derived & {name for name, decision in stored.items() if decision.derived}
-    allowed, refused = resume.split_changes(read_config(folder), now.config(), composed.run.resume.allow, following)
+    allowed, refused = resume.split_changes(
+        read_config(folder), now.dump_config(), composed.run.resume.allow, following
+    )
     return ResumePlan(
         folder,
         step,
@@ -94,7 +96,7 @@ def plan_resume(composed: Composed, folder: Path, checkpoint: Path) -> ResumePla
         tuple(refused),
         tuple(part for part in PARTS if not (checkpoint / part).is_file()),
         tuple(taken),
-        tuple(_rewinds(folder, step)),
+        tuple(_list_rewinds(folder, step)),
         tuple(composed.run.logger),
     )
 
@@ -136,7 +138,7 @@ def check_resume(
     resume.check_patient(plan.checkpoint, run.trainer.early_stopping_patience)
 
 
-def _rewinds(folder: Path, step: int) -> list[Rewind]:
+def _list_rewinds(folder: Path, step: int) -> list[Rewind]:
     found = []
     for name in REWOUND:
         path = folder / name

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 from fulgurite.config.guard import refuse_stored_code
-from fulgurite.config.override_checks import value_of
-from fulgurite.config.override_names import name_of
-from fulgurite.config.overrides import verbatim
-from fulgurite.config.renamed import refuse_renamed, with_new_keys, with_new_words
-from fulgurite.config.run import all_knobs
+from fulgurite.config.override_checks import read_text_value
+from fulgurite.config.override_names import read_name
+from fulgurite.config.overrides import quote_verbatim
+from fulgurite.config.renamed import refuse_renamed, rename_keys, rename_words
+from fulgurite.config.run import list_all_knobs
 from fulgurite.errors import CheckpointError
 
 
@@ -19,31 +19,31 @@ def restore_words(overrides: list[str]) -> list[str]:
 
     Paths are those of the run, which are absolute: its command line may have been typed in another folder.
     """
-    folder = next((value_of(o) for o in overrides if name_of(o) == "resume.run"), "")
+    folder = next((read_text_value(o) for o in overrides if read_name(o) == "resume.run"), "")
     if not folder:
         return overrides
     stored = Path(folder).expanduser() / "provenance.json"
     try:
         found = json.loads(stored.read_text(encoding="utf-8"))
-        before = with_new_words([str(word) for word in found["overrides"]])
-        paths = _paths(with_new_keys(found["knobs"], found.get("choices") or {}))
+        before = rename_words([str(word) for word in found["overrides"]])
+        paths = _list_paths(rename_keys(found["knobs"], found.get("choices") or {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         said = f"resume.run={folder} is not a run's folder: {stored} cannot be read; `fulgurite runs` lists runs."
         raise CheckpointError(said) from error
     refuse_renamed(overrides)
-    given = {name_of(o) for o in overrides}
+    given = {read_name(o) for o in overrides}
     fresh = {name: word for name, word in paths.items() if not {name, name.partition(".")[0]} & given}
-    kept = [o for o in before if name_of(o) not in fresh] + list(fresh.values())
+    kept = [o for o in before if read_name(o) not in fresh] + list(fresh.values())
     return refuse_stored_code(kept, [*overrides, "run_dir="], folder) + overrides
 
 
-def _paths(knobs: dict[str, dict[str, object]]) -> dict[str, str]:
+def _list_paths(knobs: dict[str, dict[str, object]]) -> dict[str, str]:
     """For each parameter that holds absolute paths in an earlier run, the override that gives them again."""
     found = {}
-    for name in {knob.path for knob in all_knobs() if knob.resolve is not None} & knobs.keys():
+    for name in {knob.path for knob in list_all_knobs() if knob.resolve is not None} & knobs.keys():
         value = knobs[name]["value"]
         words = value if isinstance(value, list) else [value]
         if any(isinstance(word, str) and Path(word.rpartition(":")[0] or word).is_absolute() for word in words):
-            whole = ",".join(verbatim(word) for word in words)
+            whole = ",".join(quote_verbatim(word) for word in words)
             found[name] = f"{name}=[{whole}]" if isinstance(value, list) else f"{name}={whole}"
     return found

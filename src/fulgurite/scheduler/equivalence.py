@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
-from fulgurite.config.schema import Range, bare, build, knobs_of, options
+from fulgurite.config.schema import Range, build, list_knobs, list_options, strip_none
 from fulgurite.errors import ConfigError
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.scheduler.curves import Curve
@@ -23,7 +23,7 @@ def fill_config(config: Scheduler, total: int) -> Scheduler:
     # what the rules want; run.py stands above this file and loads no group
     from fulgurite.config.run import Facts, RunConfig
 
-    for knob in knobs_of(type(config)):
+    for knob in list_knobs(type(config)):
         if getattr(config, knob.name) is None and knob.empty is not None and knob.empty.rule is not None:
             derived = knob.empty.rule(RunConfig(scheduler=config), Facts(total_steps=total))
             config = replace(config, **{knob.name: derived.value})
@@ -104,7 +104,7 @@ def _near(config: Scheduler, total: int, lr: float, only: str | None = None) -> 
 
 def _curves() -> list[type[Scheduler]]:
     """The registered schedules that are curves."""
-    return [cls for cls in options("scheduler").values() if issubclass(cls, Scheduler) and not cls.monitors]
+    return [cls for cls in list_options("scheduler").values() if issubclass(cls, Scheduler) and not cls.monitors]
 
 
 def _others(config: Scheduler) -> Iterator[Scheduler]:
@@ -119,9 +119,9 @@ def _others(config: Scheduler) -> Iterator[Scheduler]:
 def _trials(cls: type[Scheduler]) -> Iterator[Scheduler]:
     """The schedule as it is, then with one number knob at 0 or 1."""
     yield cls()
-    for knob in knobs_of(cls):
+    for knob in list_knobs(cls):
         for value in (0, 1):
-            if bare(knob.type) in (int, float) and (knob.bounds or Range()).holds(value):
+            if strip_none(knob.type) in (int, float) and (knob.bounds or Range()).has(value):
                 yield replace(cls(), **{knob.name: value})
 
 

@@ -212,18 +212,22 @@ def _load_model(name: str, allowed: Allowed) -> Any:
     import torch
 
     from fulgurite.config.compose import compose
-    from fulgurite.config.overrides import verbatim
+    from fulgurite.config.overrides import quote_verbatim
     from fulgurite.config.run import load_options
-    from fulgurite.config.schema import build, options
+    from fulgurite.config.schema import build, list_options
 
     load_options()
-    known = options("model")
+    known = list_options("model")
     if name in known and name != "hf":
         return build(compose([f"model={name}"]).run.model, torch.float32)
     if "/" not in name and not Path(name).exists():
         near = suggest_similar(name, known)
         names = ", ".join(n for n in known if n != "hf")
         raise ModelError(f"model={name} is neither a folder nor one of {names}.{near}")
-    words = ["model=hf", f"model.path={verbatim(name)}", f"model.trust_remote_code={str(allowed.model_code).lower()}"]
-    words += [f"model.revision={verbatim(allowed.revision)}"] if allowed.revision else []
+    words = [
+        "model=hf",
+        f"model.path={quote_verbatim(name)}",
+        f"model.trust_remote_code={str(allowed.model_code).lower()}",
+    ]
+    words += [f"model.revision={quote_verbatim(allowed.revision)}"] if allowed.revision else []
     return build(compose(words).run.model, torch.float32)

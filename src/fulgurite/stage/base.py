@@ -38,14 +38,14 @@ from fulgurite.privacy.mechanism import Mechanism
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.stage.freezing import freeze_temporarily
 from fulgurite.stage.nonfinite import describe_nonfinite
-from fulgurite.stage.trainer_check import clipping
+from fulgurite.stage.trainer_check import read_clipping
 from fulgurite.stage.trainer_hooks import TrainerHooks
 
 Batch = dict[str, Any]
 
 
 class StageModule(TrainerHooks):
-    """Base of the stages. A subclass defines `total_loss`; optimizer, schedule, clipping and checks are here.
+    """Base of the stages. A subclass defines `compute_total_loss`; optimizer, schedule, clipping and checks are here.
 
     After each optimizer step `step_record` holds its numbers: `train/loss` (mean over the step's units, all ranks),
     `train/lr`, `train/grad_norm` (before clipping), `train/clipped` (0 or 1), and `train/` each of `measures`. Under
@@ -100,7 +100,7 @@ class StageModule(TrainerHooks):
         return int(self.run.trainer.micro_batch_size)
 
     @abstractmethod
-    def total_loss(self, batch: Batch) -> Tensor:
+    def compute_total_loss(self, batch: Batch) -> Tensor:
         """The summed loss over the micro-batch's units; B is at least 1."""
 
     def loss_units(self, batch: Batch) -> int:
@@ -113,12 +113,12 @@ class StageModule(TrainerHooks):
     def on_step_end(self, numbers: dict[str, float]) -> None:
         """Called with the means of `measures` after each optimizer step, on every process with the same."""
 
-    def state(self) -> dict[str, float]:
+    def get_state(self) -> dict[str, float]:
         """Numbers that a resumed run must have again."""
         return {}
 
     def restore(self, state: dict[str, float]) -> None:
-        """Take up `state`."""
+        """Take up what `get_state` returned."""
 
     def accumulate_metric(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
         """Add to the measure `name`: a sum and how many it is of."""
@@ -135,7 +135,7 @@ class StageModule(TrainerHooks):
         self._metric_sums = {}
         return {name: total / count for name, (total, count) in zip(self.measures, sums, strict=True) if count}
 
-    def row_losses(self, batch: Batch) -> Tensor:
+    def compute_row_losses(self, batch: Batch) -> Tensor:
         """The loss [B] of each row, which hangs on no other row; for privacy. B is at least 1."""
         raise NotImplementedError(f"{type(self).__name__} has no loss of a single row")
 
@@ -149,7 +149,8 @@ class StageModule(TrainerHooks):
             )
         if mechanism is not None:
             with self.dtypes.autocast(self.device.type):
-                mechanism.prove(self.row_losses, self.dtypes.compute, self.model.get_input_embeddings().num_embeddings)
+                vocabulary = self.model.get_input_embeddings().num_embeddings
+                mechanism.prove(self.compute_row_losses, self.dtypes.compute, vocabulary)
 
     # -- one micro-batch ------------------------------------------------------------------------------------------
 
@@ -189,7 +190,7 @@ class StageModule(TrainerHooks):
     def _loss(self, batch: Batch) -> Tensor:
         if batch["input_ids"].shape[0] == 0:
             return self._nothing()
-        return self.total_loss(batch) if self.mechanism is None else self.row_losses(batch).sum()
+        return self.compute_total_loss(batch) if self.mechanism is None else self.compute_row_losses(batch).sum()
 
     def _frozen_parameters(self) -> list[nn.Parameter]:
         """What the method's `freeze_schedules` and the optimizer let rest in the step under way."""
@@ -220,7 +221,7 @@ class StageModule(TrainerHooks):
         norm = float(total)
         if self.dtypes.option != "fp16":  # there the scaler skips such a step by design
             self._refuse_nonfinite("gradient norm", torch.tensor(norm))
-        limit, algorithm = clipping(self)  # a Trainer of one's own has none, or the same
+        limit, algorithm = read_clipping(self)  # a Trainer of one's own has none, or the same
         clipped = False
         if limit and algorithm == "value":
             clipped = any(bool((g.abs() > limit).any()) for g in gradients)
@@ -309,7 +310,8 @@ class StageModule(TrainerHooks):
             if not batch["input_ids"].shape[0]:
                 return
             self._val += torch.stack(
-                [self.total_loss(batch).double(), torch.tensor(self.loss_units(batch), device=self.device).double()]
+                [self.compute_total_loss(batch).double(),
+                 torch.tensor(self.loss_units(batch), device=self.device).double()]
             )
 
     def on_validation_epoch_end(self) -> None:
@@ -361,11 +363,11 @@ class StageModule(TrainerHooks):
         Which weights are kept is the checkpoints' callback's concern, and Lightning asks callbacks first.
         """
         super().on_save_checkpoint(checkpoint)
-        checkpoint["fulgurite"] = {"tokens_seen": self.tokens_seen, **self.state()}
+        checkpoint["fulgurite"] = {"tokens_seen": self.tokens_seen, **self.get_state()}
         if self._window:
             checkpoint["fulgurite"]["inside_step"] = len(self._window)
         if self.mechanism is not None:
-            checkpoint["fulgurite"]["privacy"] = self.mechanism.state()
+            checkpoint["fulgurite"]["privacy"] = self.mechanism.get_state()
         averages = {id(p): x for o in self.trainer.optimizers if hasattr(o, "averages") for p, x in o.averages()}
         for name, parameter in self.named_parameters():
             if name in checkpoint["state_dict"] and id(parameter) in averages:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from fulgurite.config.losses import formula_of, loss_of
+from fulgurite.config.losses import get_loss, load_formula
 from fulgurite.config.run import RunConfig
 from fulgurite.loss.language import IGNORE, log_probs_of_logits, mean_by_row, mean_nll_by_row
 from fulgurite.model.router_loss import ASKED, build_router
@@ -36,9 +36,9 @@ class LanguageStage(StageModule):
     def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
         super().__init__(model, run, dtypes, total_steps)
         causal = unwrap_model(model)
-        declared = loss_of(run.stage)
+        declared = get_loss(run.stage)
         self.dft: bool = getattr(declared, "weighted", False)
-        self.formula = formula_of(declared, run.stage.loss) if declared.formula else None
+        self.formula = load_formula(declared, run.stage.loss) if declared.formula else None
         if (noise := getattr(run.stage, "neftune_alpha", 0.0)) > 0:
             neftune.add_noise_hook(causal.get_input_embeddings(), noise)
         self._head = LabelHead(model, run.stage.loss_chunk)
@@ -46,7 +46,7 @@ class LanguageStage(StageModule):
             build_router(causal, getattr(run.stage, "router_aux_loss_coef", None)) if not run.private else None
         )
 
-    def total_loss(self, batch: Batch) -> Tensor:
+    def compute_total_loss(self, batch: Batch) -> Tensor:
         """The sum in nats over the micro-batch's targets."""
         targets_BT = batch["targets"]
         labels_BT = targets_BT != IGNORE
@@ -71,7 +71,7 @@ class LanguageStage(StageModule):
         self.accumulate_metric("router_aux_loss", loss.detach() * units, units)
         return loss * (self.router.coefficient * units)
 
-    def row_losses(self, batch: Batch) -> Tensor:
+    def compute_row_losses(self, batch: Batch) -> Tensor:
         """The mean in nats over each row's own targets [B], through the layers whose inputs the privacy hooks
         record."""
         targets_BT = batch["targets"]

@@ -45,8 +45,8 @@ class Group:
         if self.config.mask_truncated:
             buffer.targets_NT = buffer.targets_NT.masked_fill(cut_N[:, None], IGNORE)
 
-    def divisor(self, buffer: Buffer, answers: list[int]) -> float:
-        """As `stage.loss` says, for the answers of one step."""
+    def compute_divisor(self, buffer: Buffer, answers: list[int]) -> float:
+        """As `stage.compute_loss` says, for the answers of one step."""
         tokens, own = buffer.mask_NT.sum(1), torch.tensor(answers, device=buffer.ids_NT.device)
         config = self.config
         return divisor(
@@ -54,7 +54,7 @@ class Group:
             minibatches=config.minibatches, longest=config.max_new_tokens,
         )
 
-    def loss(self, batch: Batch, new_BT: Tensor, values_BT: Tensor) -> tuple[Tensor, Tensor]:
+    def compute_loss(self, batch: Batch, new_BT: Tensor, values_BT: Tensor) -> tuple[Tensor, Tensor]:
         """The clipped loss, and the price of divergence where it has one."""
         config = self.config
         losses_BT, clipped_BT = clipped_policy(
@@ -65,7 +65,7 @@ class Group:
         mask_BT = (batch["targets"] != IGNORE).float()
         return sum_losses(losses_BT, mask_BT, by_answer=config.loss is c.GrpoLoss.grpo), clipped_BT
 
-    def state(self) -> dict[str, Any]:
+    def get_state(self) -> dict[str, Any]:
         """Nothing moves."""
         return {}
 

@@ -106,7 +106,7 @@ class Scorer(Protocol):
     def __call__(self, batch: Batch) -> Tensor:
         """Returns the log-probabilities in nats, float32."""
 
-    def with_model(self, model: PreTrainedModel) -> Scorer:
+    def replace_model(self, model: PreTrainedModel) -> Scorer:
         """Returns a scorer of the same kind for another model."""
 
 
@@ -140,7 +140,7 @@ class TokenScorer:
             out.last_states_BTD,
         )
 
-    def with_model(self, model: PreTrainedModel) -> TokenScorer:
+    def replace_model(self, model: PreTrainedModel) -> TokenScorer:
         """Returns a scorer with the same temperature for another model."""
         return TokenScorer(model, self.temperature, self._head.chunk)
 
@@ -168,6 +168,6 @@ class AnswerScorer:
         logp_N = self._head.run(labels_ST, **inputs).compute_log_probs(targets_ST[labels_ST])
         return language.sum_by_row(logp_N, labels_ST)
 
-    def with_model(self, model: PreTrainedModel) -> AnswerScorer:
+    def replace_model(self, model: PreTrainedModel) -> AnswerScorer:
         """Returns a scorer with the same chunk for another model."""
         return AnswerScorer(model, self._head.chunk)

@@ -62,15 +62,15 @@ class Objective(Protocol):
     """Above this the run is lost."""
 
     def prepare(self, buffer: Buffer, rewards_N: Tensor, cut_N: Tensor) -> None:
-        """Fill what `loss` needs, and the rollout's numbers."""
+        """Fill what `compute_loss` needs, and the rollout's numbers."""
 
-    def divisor(self, buffer: Buffer, answers: list[int]) -> float:
+    def compute_divisor(self, buffer: Buffer, answers: list[int]) -> float:
         """What an optimizer step's sum is divided by."""
 
-    def loss(self, batch: Batch, new_BT: Tensor, values_BT: Tensor) -> tuple[Tensor, Tensor]:
+    def compute_loss(self, batch: Batch, new_BT: Tensor, values_BT: Tensor) -> tuple[Tensor, Tensor]:
         """The sum over the micro-batch, and which tokens were clipped, bool [B, T]."""
 
-    def state(self) -> dict[str, Any]:
+    def get_state(self) -> dict[str, Any]:
         """What a resumed run needs."""
         return {}
 
@@ -87,15 +87,15 @@ class RolloutOrder(StepSampler):
         self.cuts, self.rollouts_per_epoch = cuts, self.steps_per_epoch
         self.steps_per_epoch, self.micro_batches_per_step = self.rollouts_per_epoch * cuts.steps, cuts.micro_batches
 
-    def rows_of(self, step: int) -> Ints:
+    def list_rows(self, step: int) -> Ints:
         """The prompts of the rollout that the step learns from."""
         epoch, position = divmod(step // self.cuts.steps, self.rollouts_per_epoch)
         start = position * self.batch_size
         return self.permutation(epoch).take(range(start, start + self.batch_size), mode="wrap")
 
-    def micro_batches(self, step: int) -> list[list[int]]:
+    def list_micro_batches(self, step: int) -> list[list[int]]:
         """The rollout's prompts, once for each micro-batch."""
-        return [[int(n) for n in self.rows_of(step)]] * self.micro_batches_per_step
+        return [[int(n) for n in self.list_rows(step)]] * self.micro_batches_per_step
 
 
 class PolicyStage(StageModule):
@@ -176,7 +176,7 @@ class PolicyStage(StageModule):
 
     def build_sampler(self, lengths: Ints, processes: int, rank: int) -> StepSampler:
         """Steps as parts of rollouts. Raises ConfigError where a rollout has fewer answers than steps."""
-        t, answers = self.run.trainer, self.run.trainer.global_batch_size * self.stage.answers()
+        t, answers = self.run.trainer, self.run.trainer.global_batch_size * self.stage.count_answers()
         if answers < self.stage.minibatches:
             raise ConfigError(
                 f"stage.minibatches={self.stage.minibatches} cannot be cut from {answers} answers a rollout; lower it."
@@ -207,10 +207,10 @@ class PolicyStage(StageModule):
 
     def roll(self, prompts: list[int], number: int) -> Buffer:
         """Draw, reward, and note what the policy and the reference think of each token now."""
-        rows = [row for row in prompts for _ in range(self.stage.answers())]
+        rows = [row for row in prompts for _ in range(self.stage.count_answers())]
         ids = [self.asked.ids(row) for row in rows]
         drawn = self.rollouts.generate(ids, [self.run.seed, number])
-        total, each = self.rewarded(self.asked, rows, drawn)
+        total, each = self.score_answers(self.asked, rows, drawn)
         buffer = Buffer.of(number, rows, ids, drawn, self.device)
         rewards_N = torch.tensor(total, dtype=torch.float32, device=self.device)
         cut_N = ~torch.tensor(drawn.stopped, device=self.device)
@@ -229,7 +229,7 @@ class PolicyStage(StageModule):
             self._refuse_runaway(buffer)
         return buffer
 
-    def rewarded(
+    def score_answers(
         self, asked: PromptDataset, rows: list[int], drawn: Drawn
     ) -> tuple[list[float], dict[str, list[float]]]:
         """The weighted reward of each answer, and each reward's own. Raises RequestError where a reward gives no
@@ -255,7 +255,7 @@ class PolicyStage(StageModule):
             made["reference"] = torch.zeros_like(made["values"])
         for phase in range(self.cuts.minibatches):
             for answers in filter(None, self.cuts.step(buffer.number, phase, buffer.lengths)):
-                batch = buffer.micro_batch(answers)
+                batch = buffer.build_micro_batch(answers)
                 with self.inference_context():
                     old_BT, _, hidden_BTD = self.scorer.score(batch)
                     found = {"old": old_BT, "values": self.values(hidden_BTD)}
@@ -272,18 +272,18 @@ class PolicyStage(StageModule):
         assert self.buffer is not None
         cuts = self.cuts.step(self.buffer.number, self.trainer.global_step % self.cuts.steps, self.buffer.lengths)
         whole = [n for cut in cuts for n in cut]
-        own = self.buffer.micro_batch(cuts[len(self._window)])
-        own["step_targets"] = self.objective.divisor(self.buffer, whole)
+        own = self.buffer.build_micro_batch(cuts[len(self._window)])
+        own["step_targets"] = self.objective.compute_divisor(self.buffer, whole)
         own["step_labels"] = int(self.buffer.mask_NT[whole].sum())
         return super().training_step(own, batch_idx)
 
-    def total_loss(self, batch: Batch) -> Tensor:
+    def compute_total_loss(self, batch: Batch) -> Tensor:
         """The sum over the micro-batch that the objective makes small; at the first step the ratio must be 1."""
         new_BT, entropy_BT, hidden_BTD = self.scorer.score(batch)
         mask_BT = (batch["targets"] != -100).float()
         if self.trainer.global_step == 0:
             self._refuse_unequal_start(new_BT.detach(), batch, mask_BT)
-        loss, clipped_BT = self.objective.loss(batch, new_BT, self.values(hidden_BTD))
+        loss, clipped_BT = self.objective.compute_loss(batch, new_BT, self.values(hidden_BTD))
         moved = k3(batch["old"], new_BT.detach())  # of samples of the policy that drew them
         for name, values in (("entropy", entropy_BT), ("clipped_share", clipped_BT.float()), ("moved", moved)):
             self._seen[name] = self._seen.get(name, 0.0) + float((values * mask_BT).sum())
@@ -362,7 +362,7 @@ class PolicyStage(StageModule):
             drawn = self.rollouts.generate(
                 [self.asked_val.ids(row) for row in rows], [self.run.seed, VALIDATION, batch_idx]
             )
-            self._scores += self.rewarded(self.asked_val, rows, drawn)[0]
+            self._scores += self.score_answers(self.asked_val, rows, drawn)[0]
 
     def on_validation_epoch_end(self) -> None:
         """val/reward; val/loss is its negative, so that the best checkpoint is the one with the highest reward."""
@@ -376,8 +376,8 @@ class PolicyStage(StageModule):
         super().on_save_checkpoint(checkpoint)
         left = self.buffer is not None and self.trainer.global_step // self.cuts.steps == self.buffer.number
         checkpoint["fulgurite"] |= {
-            "rollout": self.buffer.state() if self.buffer is not None and left else None,
-            "objective": self.objective.state(),
+            "rollout": self.buffer.get_state() if self.buffer is not None and left else None,
+            "objective": self.objective.get_state(),
             "negative": self._negative,
         }
 

@@ -74,7 +74,7 @@ class Proximal:
         divergence_NT = k1(buffer.of_token["old"], buffer.of_token["reference"]) * mask_NT
         by_answer_N = divergence_NT.sum(1)
         score_N = rewards_N - config.missing_eos_penalty * cut_N
-        rewards_NT = -self.coefficient * divergence_NT + score_N[:, None] * last(mask_NT)
+        rewards_NT = -self.coefficient * divergence_NT + score_N[:, None] * mark_last(mask_NT)
         if config.whiten_rewards:
             rewards_NT = whiten(rewards_NT, mask_NT, shift=False)
         values_NT = buffer.of_token["values"] * mask_NT
@@ -93,11 +93,11 @@ class Proximal:
                 self.coefficient, kl, target=config.kl_target, answers=answers, horizon=config.kl_horizon
             )
 
-    def divisor(self, buffer: Buffer, answers: list[int]) -> float:
+    def compute_divisor(self, buffer: Buffer, answers: list[int]) -> float:
         """The step's tokens."""
         return float(buffer.mask_NT[answers].sum())
 
-    def loss(self, batch: Batch, new_BT: Tensor, values_BT: Tensor) -> tuple[Tensor, Tensor]:
+    def compute_loss(self, batch: Batch, new_BT: Tensor, values_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Policy and value together: one optimizer, one pass."""
         config, mask_BT = self.config, (batch["targets"] != IGNORE).float()
         losses_BT, clipped_BT = clipped_policy(
@@ -106,7 +106,7 @@ class Proximal:
         value_BT = clipped_value(values_BT, batch["values"], batch["returns"], clip=config.value_clip)
         return sum_losses(losses_BT + config.vf_coef * value_BT, mask_BT, by_answer=False), clipped_BT
 
-    def state(self) -> dict[str, Any]:
+    def get_state(self) -> dict[str, Any]:
         """The coefficient, which may have moved."""
         return {"coefficient": self.coefficient}
 
@@ -115,7 +115,7 @@ class Proximal:
         self.coefficient = float(state["coefficient"])
 
 
-def last(mask_NT: Tensor) -> Tensor:
+def mark_last(mask_NT: Tensor) -> Tensor:
     """1.0 at the last position of each answer."""
     after_NT = functional.pad(mask_NT, (0, 1))[:, 1:]
     return mask_NT * (1 - after_NT)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from fulgurite.config.losses import formula_of
+from fulgurite.config.losses import load_formula
 from fulgurite.config.run import RunConfig
 from fulgurite.data.loader import Ahead
 from fulgurite.data.preference_dataset import PreferenceDataset
@@ -58,7 +58,7 @@ class PreferenceModule(StageModule):
         if run.stage.reference is None and run.stage.reference_mode is ReferenceMode.adapter:
             reference = AdapterOff(policy)
         elif run.stage.reference is None and run.stage.reference_mode is ReferenceMode.copy:
-            reference = Frozen(policy.with_model(copy.deepcopy(model)))
+            reference = Frozen(policy.replace_model(copy.deepcopy(model)))
         self._parts: dict[str, Any] = {"policy": policy, "reference": reference, "other": None}
         self._checked = not self.refers or run.stage.reference is not None
 
@@ -74,7 +74,7 @@ class PreferenceModule(StageModule):
         if self.run.stage.reference_mode is ReferenceMode.copy:
             self._parts["reference"] = Frozen(AnswerScorer(model, self.run.stage.loss_chunk))
 
-    def before_fit(self, parts: Sequence[PreferenceDataset], cache: Path, device: torch.device) -> None:
+    def prepare_fit(self, parts: Sequence[PreferenceDataset], cache: Path, device: torch.device) -> None:
         """Compute the reference of all rows, on `device`, where stage.reference_mode=precomputed. Weights must be
         those of the start."""
         if self.run.stage.reference_mode is not ReferenceMode.precomputed:
@@ -105,13 +105,13 @@ class PreferenceModule(StageModule):
         """Pairs, or judged answers."""
         return len(batch["rows"])
 
-    def answers(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def compute_answers(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """logp_S of the policy, and of its reference (zeros where the loss has none)."""
         policy_S = self._parts["policy"](batch)
         reference_S = self._parts["reference"](batch).detach() if self.refers else torch.zeros_like(policy_S)
         return policy_S, reference_S
 
-    def starts(self) -> bool:
+    def is_starting(self) -> bool:
         """Whether this micro-batch is the first of a run in which policy and reference must begin as one; true once."""
         if self._checked or not self.training or self._trainer is None:
             return False
@@ -138,7 +138,7 @@ class PreferenceModule(StageModule):
         """Raise TrainingFailed where a precomputed log-probability is not that of the policy of a run's first
         micro-batch."""
         off_S = (policy_S - reference_S).abs()
-        most_S = tolerance(self.dtypes) * count_S.sqrt()
+        most_S = compute_tolerance(self.dtypes) * count_S.sqrt()
         if bool((off_S <= most_S).all()):
             return
         worst = int((off_S / most_S).nan_to_num(nan=torch.inf).argmax())
@@ -157,7 +157,7 @@ _UNEQUAL = (
 )
 
 
-def tolerance(dtypes: Dtypes) -> float:
+def compute_tolerance(dtypes: Dtypes) -> float:
     """How far rounding may take a precomputed log-probability from the policy's own, in nats by the root of the
     answer's tokens.
 
@@ -183,30 +183,30 @@ class DpoStage(PreferenceModule):
     def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
         super().__init__(model, run, dtypes, total_steps)
         told, found = run.stage.length_normalize, get_row(run.stage.loss)
-        self.declared, self.formula = found, formula_of(found, run.stage.loss)
+        self.declared, self.formula = found, load_formula(found, run.stage.loss)
         self.averaged = bool(told) if found.normalizes and told is not None else found.averaged
         self.ahead = Ahead.rows if found.ranked else Ahead.nothing
         self._paired: dict[int, float] = {}
         self._rewards = [0.0, 0.0]
         """Sum and count of bco_pair's rewards so far, both sides of each pair."""
 
-    def total_loss(self, batch: Batch) -> Tensor:
+    def compute_total_loss(self, batch: Batch) -> Tensor:
         """The sum over the micro-batch's pairs."""
-        policy_S, reference_S = self.answers(batch)
+        policy_S, reference_S = self.compute_answers(batch)
         count_S = (batch["targets"] >= 0).sum(1)
-        losses_B = self.losses(policy_S, reference_S, count_S, batch)
-        if self.starts():
+        losses_B = self.compute_losses(policy_S, reference_S, count_S, batch)
+        if self.is_starting():
             if self.run.stage.reference_mode is ReferenceMode.precomputed:
                 self.check_table(policy_S.detach(), reference_S, count_S)
             else:
-                self.check_start(losses_B.detach(), self.losses(reference_S, reference_S, count_S, batch))
+                self.check_start(losses_B.detach(), self.compute_losses(reference_S, reference_S, count_S, batch))
         chosen_B = policy_S[: len(losses_B)]
         if self.run.stage.sft_weight:
             losses_B = losses_B - self.run.stage.sft_weight * chosen_B / count_S[: len(losses_B)]
         self._note(policy_S.detach(), reference_S, count_S)
         return losses_B.sum()
 
-    def losses(self, policy_S: Tensor, reference_S: Tensor, count_S: Tensor, batch: Batch) -> Tensor:
+    def compute_losses(self, policy_S: Tensor, reference_S: Tensor, count_S: Tensor, batch: Batch) -> Tensor:
         """The loss of each pair, loss_B, without the SFT term."""
         stage = self.run.stage
         given = {"smoothing": stage.label_smoothing, "gamma": stage.gamma, "tau": stage.tau}
@@ -218,11 +218,11 @@ class DpoStage(PreferenceModule):
             paired_B = torch.tensor(
                 [self._paired[n] for n in batch["rows"]], dtype=policy_S.dtype, device=policy_S.device
             )
-            ranked_B: Tensor = self.formula(torch.sub(*policy_S.chunk(2)), paired_B, stage.factor(), **more)
+            ranked_B: Tensor = self.formula(torch.sub(*policy_S.chunk(2)), paired_B, stage.get_factor(), **more)
             return ranked_B
         ratio_S = policy_S - reference_S
         chosen_B, rejected_B = (ratio_S / count_S if self.averaged else ratio_S).chunk(2)
-        losses_B: Tensor = self.formula(chosen_B, rejected_B, stage.factor(), **more)
+        losses_B: Tensor = self.formula(chosen_B, rejected_B, stage.get_factor(), **more)
         return losses_B
 
     @torch.no_grad()
@@ -232,7 +232,7 @@ class DpoStage(PreferenceModule):
         both = torch.zeros(2, len(position), dtype=torch.float64, device=self.device)
         for part in batch["ahead"]:
             where = [position[n] for n in part["rows"]]
-            for side, logp_S in enumerate(self.answers(part)):
+            for side, logp_S in enumerate(self.compute_answers(part)):
                 both[side, where] = torch.sub(*logp_S.chunk(2)).double()
         self.all_reduce(both)
         self._paired = dict(zip(batch["step_rows"], losses.pair_by_rank(*both).tolist(), strict=True))
@@ -252,17 +252,19 @@ class DpoStage(PreferenceModule):
             self._rewards[0] += pairs * (numbers["reward_chosen"] + numbers["reward_rejected"])
             self._rewards[1] += 2.0 * pairs
 
-    def state(self) -> dict[str, float]:
+    def get_state(self) -> dict[str, float]:
         """The running reward shift."""
         return {"rewards": self._rewards[0], "rewards_of": self._rewards[1]}
 
     def restore(self, state: dict[str, float]) -> None:
-        """As `state` gave it."""
+        """As `get_state` gave it."""
         self._rewards = [state.get("rewards", 0.0), state.get("rewards_of", 0.0)]
 
     def _note(self, policy_S: Tensor, reference_S: Tensor, count_S: Tensor) -> None:
         ratio_S = policy_S - reference_S
-        chosen_B, rejected_B = (self.run.stage.factor() * (ratio_S / count_S if self.averaged else ratio_S)).chunk(2)
+        chosen_B, rejected_B = (self.run.stage.get_factor() * (ratio_S / count_S if self.averaged else ratio_S)).chunk(
+            2
+        )
         pairs = len(chosen_B)
         self.accumulate_metric("reward_chosen", chosen_B.sum(), pairs)
         self.accumulate_metric("reward_rejected", rejected_B.sum(), pairs)
@@ -294,7 +296,7 @@ class KtoStage(PreferenceModule):
                 f"fewer than 4 tell nothing, fewer than {FEW} little; take 32, up to 128."
             )
 
-    def before_fit(self, parts: Sequence[PreferenceDataset], cache: Path, device: torch.device) -> None:
+    def prepare_fit(self, parts: Sequence[PreferenceDataset], cache: Path, device: torch.device) -> None:
         """Say where one class of answers outweighs the other so far that it drowns it, and where there are no other
         prompts."""
         stage = self.run.stage
@@ -317,19 +319,19 @@ class KtoStage(PreferenceModule):
         """The baseline of the whole step, so that no micro-batch has one of its own."""
         found = torch.zeros(2, dtype=torch.float64, device=self.device)
         for part in batch["ahead"]:
-            policy_B, reference_B = self.answers(part)
+            policy_B, reference_B = self.compute_answers(part)
             found += torch.stack([(policy_B - reference_B).sum().double(), found.new_tensor(len(policy_B))])
         total, count = self.all_reduce(found)
         self._kl = losses.kto_kl(total, int(count)).float()
 
-    def total_loss(self, batch: Batch) -> Tensor:
+    def compute_total_loss(self, batch: Batch) -> Tensor:
         """The sum over the micro-batch's answers."""
         stage, good_B = self.run.stage, batch["good"]
-        policy_B, reference_B = self.answers(batch)
+        policy_B, reference_B = self.compute_answers(batch)
         ratio_B = policy_B - reference_B
         weights = (stage.beta, stage.desirable_weight, stage.undesirable_weight)
         losses_B = losses.kto(ratio_B, good_B, self._kl, *weights)
-        if self.starts():
+        if self.is_starting():
             self.check_start(
                 losses_B.detach(), losses.kto(torch.zeros_like(ratio_B), good_B, torch.zeros_like(self._kl), *weights)
             )

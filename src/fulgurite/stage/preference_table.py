@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from fulgurite.config.losses import Loss, losses, register_loss
+from fulgurite.config.losses import Loss, list_losses, register_loss
 from fulgurite.config.schema import Range
 
 
@@ -68,24 +68,24 @@ FAMILY = "dpo"
 def get_row(name: str, normalized: bool | None = None) -> PreferenceLoss:
     """What the loss declares; `normalized` is `stage.length_normalize`. Raises KeyError for a name that is not
     registered."""
-    found = losses(FAMILY)[name]
+    found = list_losses(FAMILY)[name]
     assert isinstance(found, PreferenceLoss)
     return found.normalized if normalized and found.normalized is not None else found
 
 
-def names() -> list[str]:
+def list_names() -> list[str]:
     """The losses of the family, ours first."""
-    return list(losses(FAMILY))
+    return list(list_losses(FAMILY))
 
 
 def list_normalizing() -> list[str]:
     """The losses that read `stage.length_normalize`."""
-    return [name for name in names() if get_row(name).normalizes]
+    return [name for name in list_names() if get_row(name).normalizes]
 
 
 def list_reading(parameter: str) -> list[str]:
     """The losses that read a parameter, by its name in `PreferenceLoss`."""
-    return [name for name in names() if getattr(get_row(name), parameter) is not None]
+    return [name for name in list_names() if getattr(get_row(name), parameter) is not None]
 
 
 def _register(name: str, beta: float, usual: Range, source: str, **declared: Any) -> None:

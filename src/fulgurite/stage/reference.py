@@ -40,7 +40,7 @@ class AdapterOff:
     """The policy's own model with its adapter disabled. Raises ConfigError if other parameters are trained too."""
 
     def __init__(self, policy: Scorer) -> None:
-        if reason := why_adapter_cannot_be_reference(policy.model):
+        if reason := explain_unfit_adapter(policy.model):
             raise ConfigError(
                 f"stage.reference_mode=adapter is not possible: {reason}; take stage.reference_mode=copy or "
                 f"precomputed."
@@ -74,7 +74,7 @@ class Frozen:
         self.scorer.model.to(device)
 
 
-def why_adapter_cannot_be_reference(model: Any) -> str | None:
+def explain_unfit_adapter(model: Any) -> str | None:
     """Why the model with its adapter disabled is not fixed during training, or None: anything else that is trained
     moves it too."""
     if not hasattr(model, "disable_adapter"):
@@ -88,9 +88,9 @@ def build_start_reference(policy: Scorer, identity: bool) -> Reference:
 
     An adapter that changes nothing yet is disabled, which costs no memory; any other model is copied.
     """
-    if identity and why_adapter_cannot_be_reference(policy.model) is None:
+    if identity and explain_unfit_adapter(policy.model) is None:
         return AdapterOff(policy)
-    return Frozen(policy.with_model(copy.deepcopy(policy.model)))
+    return Frozen(policy.replace_model(copy.deepcopy(policy.model)))
 
 
 class Precomputed:
@@ -122,7 +122,7 @@ def precompute(
     `adapted`: the model's adapter begins at something, and so is part of the reference. Call it in the run's compute
     type and without gradients. Raises RequestError where the cache cannot be written.
     """
-    path = cache / "reference" / f"{_key(scorer.model, parts, settings, adapted)}.safetensors"
+    path = cache / "reference" / f"{_compute_key(scorer.model, parts, settings, adapted)}.safetensors"
     try:
         return Precomputed(load_file(path)["values"])
     except (OSError, SafetensorError, KeyError):
@@ -148,7 +148,7 @@ def precompute(
     return Precomputed(values)
 
 
-def _key(model: nn.Module, parts: Iterable[PreferenceDataset], settings: Sequence[str], adapted: bool) -> str:
+def _compute_key(model: nn.Module, parts: Iterable[PreferenceDataset], settings: Sequence[str], adapted: bool) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(json.dumps([part.encoded.key, *settings]).encode())

@@ -32,7 +32,7 @@ class RewardStage(StageModule):
         """Pairs."""
         return len(batch["rows"])
 
-    def total_loss(self, batch: Batch) -> Tensor:
+    def compute_total_loss(self, batch: Batch) -> Tensor:
         """The sum over the micro-batch's pairs."""
         reward_S = compute_rewards(self.model, batch["input_ids"], batch["lengths"])
         chosen_B, rejected_B = reward_S.chunk(2)

@@ -89,7 +89,7 @@ class ModelReward:
         return self.score(answered)
 
 
-def regex(answered: Answered, i: int, argument: str) -> float:
+def match_regex(answered: Answered, i: int, argument: str) -> float:
     """1 where the pattern is found in the answer, else 0."""
     return float(re.search(argument, answered.answers[i], re.DOTALL) is not None)
 
@@ -99,22 +99,22 @@ def count(answered: Answered, i: int, argument: str) -> float:
     return float(answered.answers[i].count(argument))
 
 
-def length(answered: Answered, i: int, argument: str) -> float:
+def compare_length(answered: Answered, i: int, argument: str) -> float:
     """1 where the answer has so many tokens, less by the share it is off, not below 0."""
     return max(0.0, 1.0 - abs(answered.lengths[i] - int(argument)) / int(argument))
 
 
 def match(answered: Answered, i: int, argument: str) -> float:
     """1 where the answer is what the column holds, but for blanks around it."""
-    return float(answered.answers[i].strip() == _text(answered, i, argument))
+    return float(answered.answers[i].strip() == _get_text(answered, i, argument))
 
 
-def contains(answered: Answered, i: int, argument: str) -> float:
+def find_column_text(answered: Answered, i: int, argument: str) -> float:
     """1 where the answer contains what the column holds."""
-    return float(_text(answered, i, argument) in answered.answers[i])
+    return float(_get_text(answered, i, argument) in answered.answers[i])
 
 
-def _text(answered: Answered, i: int, column: str) -> str:
+def _get_text(answered: Answered, i: int, column: str) -> str:
     if column not in answered.columns:
         raise KeyError(f"the data have no column {column}.{suggest_similar(column, answered.columns)}")
     found = answered.columns[column][i]
@@ -124,7 +124,7 @@ def _text(answered: Answered, i: int, column: str) -> str:
 
 
 RULES: dict[str, Callable[[Answered, int, str], float]] = {
-    "regex": regex, "count": count, "length": length, "match": match, "contains": contains,
+    "regex": match_regex, "count": count, "length": compare_length, "match": match, "contains": find_column_text,
 }
 
 
@@ -132,10 +132,10 @@ def resolve(word: str) -> Reward:
     """The reward that a word of `stage.reward` names. Raises ConfigError with the remedy."""
     head, colon, rest = word.partition(":")
     if colon and head in RULES:
-        return _rule(word, head, rest)
+        return _build_rule(word, head, rest)
     path, _, name = word.rpartition(":")
     if path.endswith(".py"):
-        return FunctionReward(word, _of_file(Path(path), name, word))
+        return FunctionReward(word, _load_function(Path(path), name, word))
     offered = {entry.name: entry for entry in entry_points(group=GROUP)}
     if word in offered:
         with run_foreign(lambda why: ConfigError(f"stage.reward={word} cannot be loaded: {why}.")):
@@ -165,7 +165,7 @@ def shorten_names(words: Iterable[str]) -> dict[str, str]:
     return {word: name if taken.count(name) == 1 else word for word, name in short.items()}
 
 
-def _rule(word: str, head: str, argument: str) -> Reward:
+def _build_rule(word: str, head: str, argument: str) -> Reward:
     if not argument:
         raise ConfigError(f"stage.reward={word} has nothing after the colon; write {head}:<value>.")
     if head == "length" and not (argument.isdecimal() and int(argument) > 0):
@@ -188,7 +188,7 @@ def check_columns(rewards: Sequence[Reward], names: Sequence[str]) -> None:
                 f"{taken[0]} of ours under that "
                 "name; rename the column in the file."
             )
-        if isinstance(reward, RuleReward) and reward.rule in (match, contains) and reward.argument not in names:
+        if isinstance(reward, RuleReward) and reward.rule in (match, find_column_text) and reward.argument not in names:
             there = ", ".join(names) or "none"
             raise ConfigError(
                 f"stage.reward={reward.name}: the data have no column "
@@ -197,7 +197,7 @@ def check_columns(rewards: Sequence[Reward], names: Sequence[str]) -> None:
             )
 
 
-def _of_file(path: Path, name: str, word: str) -> Callable[..., Sequence[float]]:
+def _load_function(path: Path, name: str, word: str) -> Callable[..., Sequence[float]]:
     if not path.is_file():
         raise ConfigError(f"stage.reward={word}: there is no file {path}.")
     spec = importlib.util.spec_from_file_location(f"fulgurite_reward_{path.stem}", path)
@@ -217,19 +217,19 @@ def compute_rewards(
 ) -> tuple[list[float], dict[str, list[float]]]:
     """The weighted sum for each answer, and each reward's own numbers. Raises RequestError where one gives no good
     numbers."""
-    each = {reward.name: _numbers(reward, answered) for reward in rewards}
+    each = {reward.name: _read_numbers(reward, answered) for reward in rewards}
     total = [
         sum(w * each[r.name][i] for r, w in zip(rewards, weights, strict=True)) for i in range(len(answered.answers))
     ]
     for i, x in enumerate(total):
         if not abs(x) <= LARGEST:
             raise RequestError(
-                f"stage.reward_weights={list(weights)} makes a reward of {x:g} for {_shown(answered, i)}; {WITHIN}."
+                f"stage.reward_weights={list(weights)} makes a reward of {x:g} for {_show(answered, i)}; {WITHIN}."
             )
     return total, each
 
 
-def _numbers(reward: Reward, answered: Answered) -> list[float]:
+def _read_numbers(reward: Reward, answered: Answered) -> list[float]:
     where = f"stage.reward={reward.name}"
     due = len(answered.answers)
     on = f"on {due} answers to the prompts of {answered.places[0]} and on" if answered.places else f"on {due} answers"
@@ -243,7 +243,7 @@ def _numbers(reward: Reward, answered: Answered) -> list[float]:
         found = list(given)
     if len(found) != due:
         raise RequestError(f"{where} gave {len(found)} numbers for {due} answers; it must give one for each.")
-    return [_number(where, x, answered, i) for i, x in enumerate(found)]
+    return [_read_number(where, x, answered, i) for i, x in enumerate(found)]
 
 
 def _refuse_shape(where: str, given: Any) -> None:
@@ -255,25 +255,25 @@ def _refuse_shape(where: str, given: Any) -> None:
         raise RequestError(f"{where} returned {given_words}; it must return a list with a number for each answer.")
 
 
-def _number(where: str, given: Any, answered: Answered, i: int) -> float:
+def _read_number(where: str, given: Any, answered: Answered, i: int) -> float:
     """The number as a float. Raises RequestError unless it is one, finite, and small enough to be averaged and
     squared in float32."""
     if given is None or isinstance(given, str | bytes):
-        raise RequestError(f"{where} gave {_short(given)} for {_shown(answered, i)}; it must give a number.")
-    what = f"{where} gave a value of type {type(given).__name__} for {_shown(answered, i)}, which is no number"
+        raise RequestError(f"{where} gave {_shorten(given)} for {_show(answered, i)}; it must give a number.")
+    what = f"{where} gave a value of type {type(given).__name__} for {_show(answered, i)}, which is no number"
     with run_foreign(lambda why: RequestError(f"{what}: {why}.")):
         x = float(given)
     if not math.isfinite(x):
-        raise RequestError(f"{where} gave {x} for {_shown(answered, i)}; it must give a finite number.")
+        raise RequestError(f"{where} gave {x} for {_show(answered, i)}; it must give a finite number.")
     if abs(x) > LARGEST:
-        raise RequestError(f"{where} gave {x:g} for {_shown(answered, i)}; {WITHIN}.")
+        raise RequestError(f"{where} gave {x:g} for {_show(answered, i)}; {WITHIN}.")
     return x
 
 
-def _shown(answered: Answered, i: int) -> str:
+def _show(answered: Answered, i: int) -> str:
     return f"the answer {' '.join(answered.answers[i].split())[:60]!r} to {answered.places[i]}"
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

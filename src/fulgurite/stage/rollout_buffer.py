@@ -92,7 +92,7 @@ class Buffer:
         """1.0 where the policy chose the next token."""
         return (self.targets_NT != IGNORE).float()
 
-    def micro_batch(self, answers: list[int]) -> dict[str, Any]:
+    def build_micro_batch(self, answers: list[int]) -> dict[str, Any]:
         """The batch of some answers, cut to their longest."""
         longest = max((self.lengths[n] for n in answers), default=0)
         own = torch.tensor(answers, dtype=torch.int64, device=self.ids_NT.device)
@@ -101,7 +101,7 @@ class Buffer:
         batch |= {name: values[own] for name, values in self.of_answer.items()}
         return batch | {"rows": [self.rows[n] for n in answers], "tokens": sum(self.lengths[n] for n in answers)}
 
-    def state(self) -> dict[str, Any]:
+    def get_state(self) -> dict[str, Any]:
         """Everything, as a checkpoint keeps it."""
         return {
             "number": self.number,
@@ -116,7 +116,7 @@ class Buffer:
 
     @classmethod
     def from_state(cls, state: dict[str, Any], device: torch.device) -> Buffer:
-        """The buffer that `state` was taken of."""
+        """The buffer that `get_state` was taken of."""
         tokens = {name: values.to(device) for name, values in state["of_token"].items()}
         answers = {name: values.to(device) for name, values in state["of_answer"].items()}
         return cls(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fulgurite.config.losses import Loss, losses, register_loss
+from fulgurite.config.losses import Loss, list_losses, register_loss
 
 FAMILY = "sft"
 
@@ -24,9 +24,9 @@ class TokenLoss(Loss):
     likelihood: bool = False
 
 
-def names() -> list[str]:
+def list_names() -> list[str]:
     """The losses of the family, ours first."""
-    return list(losses(FAMILY))
+    return list(list_losses(FAMILY))
 
 
 register_loss(FAMILY, "nll", TokenLoss(source="Maximum likelihood", likelihood=True))

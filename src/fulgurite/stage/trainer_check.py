@@ -40,18 +40,18 @@ has 32-true."""
 def refuse_other_mathematics(trainer: Trainer, stage: AnyStage) -> None:
     """Raises ConfigError, one sentence, if the Trainer's arguments differ from what the stage computes with. Before
     data is loaded."""
-    for sentence in _differences(trainer, stage):
+    for sentence in _find_differences(trainer, stage):
         raise ConfigError(sentence)
 
 
 def refuse_cut_steps(trainer: Trainer, stage: AnyStage) -> None:
     """Raises ConfigError, one sentence, if the batches are not those of the run, or an optimizer step would be cut.
     Before step 1."""
-    for sentence in _cuts(trainer, stage):
+    for sentence in _find_cuts(trainer, stage):
         raise ConfigError(sentence)
 
 
-def _differences(trainer: Trainer, stage: AnyStage) -> Iterator[str]:
+def _find_differences(trainer: Trainer, stage: AnyStage) -> Iterator[str]:
     count, config = stage.micro_batches_per_step, stage.run.trainer
     if count and trainer.accumulate_grad_batches != count:
         yield (
@@ -59,12 +59,12 @@ def _differences(trainer: Trainer, stage: AnyStage) -> Iterator[str]:
             f"has {count} "
             "micro-batches; give L.Trainer(accumulate_grad_batches=experiment.data.micro_batches_per_step)."
         )
-    if any(isinstance(callback, GradientAccumulationScheduler) for callback in _callbacks(trainer)):
+    if any(isinstance(callback, GradientAccumulationScheduler) for callback in _list_callbacks(trainer)):
         yield (
             "GradientAccumulationScheduler is not allowed: every optimizer step of this run has the same number of "
             "micro-batches."
         )
-    limit, algorithm = clipping(stage)
+    limit, algorithm = read_clipping(stage)
     given, by = trainer.gradient_clip_val, str(getattr(trainer.gradient_clip_algorithm, "value", None) or "norm")
     if given is not None and (float(given) != limit or by != algorithm):
         own = f"{limit:g} by {algorithm}" if limit else "off"
@@ -83,14 +83,14 @@ def _differences(trainer: Trainer, stage: AnyStage) -> Iterator[str]:
             "overfit_batches is not allowed: it replaces the order of the examples; set data.max_samples of the "
             "experiment."
         )
-    if _injects_sampler(trainer):
+    if _is_injecting_sampler(trainer):
         yield (
             "use_distributed_sampler=True is not allowed with a distributed strategy: each process has its share of "
             "the step already; "
             "give L.Trainer(use_distributed_sampler=False)."
         )
     if stage.resumes_from is not None and not any(
-        isinstance(callback, Checkpoints) for callback in _callbacks(trainer)
+        isinstance(callback, Checkpoints) for callback in _list_callbacks(trainer)
     ):
         yield (
             f"{stage.resumes_from} is a checkpoint of this run, which a Trainer of your own does not continue; use "
@@ -99,7 +99,7 @@ def _differences(trainer: Trainer, stage: AnyStage) -> Iterator[str]:
         )
 
 
-def _cuts(trainer: Trainer, stage: AnyStage) -> Iterator[str]:
+def _find_cuts(trainer: Trainer, stage: AnyStage) -> Iterator[str]:
     count = max(stage.micro_batches_per_step, 1)
     if stage.micro_batches_per_step and not isinstance(
         getattr(trainer.train_dataloader, "sampler", None), FromPosition
@@ -131,19 +131,19 @@ def _cuts(trainer: Trainer, stage: AnyStage) -> Iterator[str]:
         )
 
 
-def clipping(stage: AnyStage) -> tuple[float, str]:
+def read_clipping(stage: AnyStage) -> tuple[float, str]:
     """The gradient norm, or value, to clip to, 0.0 for none, and by which of them. Under privacy each row's gradient
     is clipped."""
     config = stage.run.trainer
     return (0.0 if stage.mechanism is not None else float(config.max_grad_norm or 0.0)), str(config.clip_algorithm)
 
 
-def _callbacks(trainer: Trainer) -> list[Any]:
+def _list_callbacks(trainer: Trainer) -> list[Any]:
     found: list[Any] = trainer.callbacks  # type: ignore[attr-defined,unused-ignore]
     return found
 
 
-def _injects_sampler(trainer: Trainer) -> bool:
+def _is_injecting_sampler(trainer: Trainer) -> bool:
     """Whether Lightning replaces the sampler; it has no public name for the argument (lightning 2.6)."""
     connector = trainer._accelerator_connector
     return bool(connector.use_distributed_sampler and connector.is_distributed)

@@ -55,7 +55,7 @@ class VllmRollouts:
     def generate(self, prompts: Sequence[Sequence[int]], seed: Sequence[int]) -> Drawn:
         """`seed` and an answer's number make its seed. Raises ConfigError where vLLM cannot run the model."""
         drawn = Drawn()
-        with _apart():
+        with _isolate_seeds():
             engine = self._engine = self._engine or self._made()
             from vllm import SamplingParams  # after what it reads of the environment is set
 
@@ -134,7 +134,7 @@ class VllmRollouts:
 
 
 @contextmanager
-def _apart() -> Iterator[None]:
+def _isolate_seeds() -> Iterator[None]:
     """vLLM sets the seeds of everything as it starts, and warns of what is not ours: both end with this."""
     states = random.getstate(), np.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []

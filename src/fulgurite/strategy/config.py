@@ -33,7 +33,7 @@ class Strategy(Option):
         """What the strategy decided for this run and why, in one line; empty if there was nothing to decide."""
         return ""
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         """Refuses more processes than a machine can carry."""
         devices, cores = run.trainer.devices or 1, available()
         if devices <= MOST_A_CORE * cores:

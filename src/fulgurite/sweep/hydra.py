@@ -13,30 +13,30 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from fulgurite.config.compose import typed
-from fulgurite.config.hydra_app import Outcome, outcome_of
-from fulgurite.config.override_checks import value_of
+from fulgurite.config.compose import build_composed
+from fulgurite.config.hydra_app import Outcome, read_outcome
+from fulgurite.config.override_checks import read_text_value
 from fulgurite.errors import FulguriteError, Interrupted
-from fulgurite.sweep.search import prepared, search
+from fulgurite.sweep.search import prepare_search, search
 from fulgurite.sweep.spaces import Span, Values
 
 
-def searched(arguments: Sequence[str], config: DictConfig, loader: Any, make_launcher: Callable[[], Any]) -> None:
+def run_search(arguments: Sequence[str], config: DictConfig, loader: Any, make_launcher: Callable[[], Any]) -> None:
     """The whole of a search, called by our sweeper: Hydra's words become ours, and each batch of trials goes to
     Hydra's launcher."""
-    shared, asked = _spaces(arguments, loader)
+    shared, asked = _read_spaces(arguments, loader)
     settled = cast(DictConfig, OmegaConf.merge(loader.load_sweep_config(config, shared), {}))
     OmegaConf.set_struct(settled, False)
     OmegaConf.set_readonly(settled.hydra, False)
     with open_dict(settled):
         settled.hydra.runtime.output_dir = "."
-    base = typed(settled, shared)
-    given = next((value_of(word) for word in shared if word.startswith("run_dir=")), None)
+    base = build_composed(settled, shared)
+    given = next((read_text_value(word) for word in shared if word.startswith("run_dir=")), None)
     said = next(
         (word.partition("=")[2] for word in config.hydra.overrides.hydra if word.startswith("hydra.sweep.dir=")), None
     )
     folder = given or said
-    what = prepared(base, shared, asked, Path(folder).expanduser() if folder else None)
+    what = prepare_search(base, shared, asked, Path(folder).expanduser() if folder else None)
     OmegaConf.set_readonly(config.hydra, False)
     # a trial makes its own folder, whose number Hydra does not know; launchers compose each job anew
     with open_dict(config):
@@ -51,7 +51,7 @@ def searched(arguments: Sequence[str], config: DictConfig, loader: Any, make_lau
 
     def launch(jobs: list[list[str]], first: int) -> list[Outcome]:
         try:
-            return [outcome_of(done) for done in launcher.launch(jobs, initial_job_idx=first)]
+            return [read_outcome(done) for done in launcher.launch(jobs, initial_job_idx=first)]
         except KeyboardInterrupt as error:  # the launcher's; a run answers Ctrl-C itself
             raise Interrupted("Stopped by Ctrl-C. The same command goes on with the search.") from error
         except (FulguriteError, HydraException, OmegaConfBaseException):
@@ -63,7 +63,7 @@ def searched(arguments: Sequence[str], config: DictConfig, loader: Any, make_lau
     search(what, base, launch)
 
 
-def _spaces(arguments: Sequence[str], loader: Any) -> tuple[list[str], dict[str, Any]]:
+def _read_spaces(arguments: Sequence[str], loader: Any) -> tuple[list[str], dict[str, Any]]:
     """The words that all trials share, and what the others sweep over: lists, range(), interval(), with tag(log,
     ...)."""
     shared: list[str] = []

@@ -31,29 +31,29 @@ def write(study: Any, sweep: Sweep, folder: Path) -> None:
         for t in study.get_trials(deepcopy=False)
     ]
     write_output(folder / "trials.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    if (figure := course(study, sweep)) is not None:
+    if (figure := build_course(study, sweep)) is not None:
         write_output(folder / "sweep.svg", draw_svg(figure))
 
 
-def words(study: Any, sweep: Sweep, folder: Path, shared: list[str], base: Composed) -> str:
+def format_result(study: Any, sweep: Sweep, folder: Path, shared: list[str], base: Composed) -> str:
     """What a person reads at the end, with the command that trains with the best values."""
     trials = study.get_trials(deepcopy=False)
     own = [t.state.name for t in trials if not t.user_attrs.get("again")]
     ends = {"COMPLETE": "trials complete", "PRUNED": "ended early", "FAIL": "failed"}
     ends |= {"RUNNING": "run elsewhere"} if "RUNNING" in own else {}
     lines = [f"\n{sweep.study}: " + ", ".join(f"{own.count(state)} {words}" for state, words in ends.items())]
-    better = ranked(study, sweep)
+    better = rank_trials(study, sweep)
     if not better:
         return lines[0]
-    lines += ["", *table(better[:SHOWN], sweep)]
-    if shares := importance(study):
+    lines += ["", *format_table(better[:SHOWN], sweep)]
+    if shares := compute_importance(study):
         widest = max(map(len, shares))
         lines += [
             "",
             f"what {sweep.metric} hangs on (PED-ANOVA over {len(better)} complete trials; few trials say little):",
         ]
         lines += [f"  {name:<{widest}} {share:>5.0%} {'█' * round(share * BAR)}" for name, share in shares.items()]
-    if (figure := course(study, sweep)) is not None:
+    if (figure := build_course(study, sweep)) is not None:
         lines += ["", draw_text(figure, height=8)]
     best = study.best_trial
     choices = SPACES[name].choices if (name := base.choices.get("sweep", "")) in SPACES else {}
@@ -62,37 +62,37 @@ def words(study: Any, sweep: Sweep, folder: Path, shared: list[str], base: Compo
     lines += [
         "",
         f"fulgurite train {' '.join(command)}",
-        f"trains so again; trial {best.number} lies in {place(best, folder)}. "
+        f"trains so again; trial {best.number} lies in {find_run_folder(best, folder)}. "
         f"All trials: {folder / 'trials.jsonl'}, {folder / 'sweep.svg'}",
     ]
     return "\n".join(lines)
 
 
-def place(trial: Any, folder: Path) -> Path:
+def find_run_folder(trial: Any, folder: Path) -> Path:
     """A trial's run folder."""
     return folder / str(trial.user_attrs.get("folder", trial.number))
 
 
-def ranked(study: Any, sweep: Sweep) -> list[Any]:
+def rank_trials(study: Any, sweep: Sweep) -> list[Any]:
     """The complete trials, the best first."""
     complete = [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
     return sorted(complete, key=lambda t: t.value, reverse=str(sweep.goal) == "maximize")
 
 
-def table(trials: list[Any], sweep: Sweep) -> list[str]:
+def format_table(trials: list[Any], sweep: Sweep) -> list[str]:
     """Aligned lines: trial, value, what was drawn."""
     names = list(trials[0].params)
     rows = [["trial", sweep.metric, *names]]
-    rows += [[str(t.number), f"{t.value:.4f}", *(_shown(t.params.get(n)) for n in names)] for t in trials]
+    rows += [[str(t.number), f"{t.value:.4f}", *(_format_value(t.params.get(n)) for n in names)] for t in trials]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def importance(study: Any) -> dict[str, float]:
+def compute_importance(study: Any) -> dict[str, float]:
     """Each knob's share, the largest first; empty where there are too few trials, or all are alike."""
     import optuna
 
@@ -103,7 +103,7 @@ def importance(study: Any) -> dict[str, float]:
     return dict(optuna.importance.get_param_importances(study))
 
 
-def course(study: Any, sweep: Sweep) -> Figure | None:
+def build_course(study: Any, sweep: Sweep) -> Figure | None:
     """The best value so far over the trials, and each trial's own; None before there are two."""
     points = [(float(t.number), float(t.value)) for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
     if len(points) < 2:

@@ -17,19 +17,19 @@ from typing import Any
 
 from fulgurite.config.decision import Kind
 from fulgurite.config.hydra_app import Outcome
-from fulgurite.config.overrides import as_typed, verbatim
+from fulgurite.config.overrides import quote_typed, quote_verbatim
 from fulgurite.config.provenance import Composed
-from fulgurite.config.run import all_knobs
+from fulgurite.config.run import list_all_knobs
 from fulgurite.config.sweep import Sweep
 from fulgurite.errors import ConfigError, Interrupted, TrainingFailed
-from fulgurite.plan.preflight import checked_source
-from fulgurite.plan.prepare import gather, settled
+from fulgurite.plan.preflight import build_checked_source
+from fulgurite.plan.prepare import prepare_run, settle_precision
 from fulgurite.run.folder import make_folder
 from fulgurite.strategy.ranks import refuse_several
 from fulgurite.sweep import study as kept_study
-from fulgurite.sweep.result import words, write
-from fulgurite.sweep.spaces import Span, Values, draws, knob_of
-from fulgurite.sweep.storage import alone, storage
+from fulgurite.sweep.result import format_result, write
+from fulgurite.sweep.spaces import Span, Values, build_space, find_knob
+from fulgurite.sweep.storage import hold_alone, open_storage
 from fulgurite.text.console import say, show
 
 HOPELESS = 3
@@ -48,13 +48,13 @@ class Search:
     folder: Path
 
 
-def prepared(base: Composed, shared: list[str], asked: dict[str, Values | Span], folder: Path | None) -> Search:
+def prepare_search(base: Composed, shared: list[str], asked: dict[str, Values | Span], folder: Path | None) -> Search:
     """The search of a command. `asked` are the ranges on the command line, which win. Raises ConfigError."""
     run, sweep = base.run, base.run.sweep
     refuse_several(run.world_size)
     if run.data.val_fraction == 0 and not getattr(run.data, "val_path", None):
         raise ConfigError("A search needs an evaluation to compare by; give data.val_fraction or data.val_path.")
-    spaces = {name: asked.get(name) or draws(knob_of(run, name), run) for name in sweep.knobs} | asked
+    spaces = {name: asked.get(name) or build_space(find_knob(run, name), run) for name in sweep.knobs} | asked
     said = {word.partition("=")[0] for word in shared}
     spaces = {name: space for name, space in spaces.items() if name not in said}  # a value on the command line is fixed
     if not spaces:
@@ -85,22 +85,24 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
     """Run the trials that the study still lacks. Raises Interrupted; TrainingFailed or ConfigError where no trial
     came through."""
     sweep = what.sweep
-    study = kept_study.opened(sweep, storage(str(sweep.storage)))
+    study = kept_study.open_study(sweep, open_storage(str(sweep.storage)))
     if not study.get_trials(deepcopy=False):
-        base = gather(base, checked_source(base), settled(base)).composed  # the trials find the data tokenised
-        study.sampler = kept_study.sampler(sweep, _advised(base, what.spaces))
-    there = len(kept_study.counted(study))
+        base = prepare_run(
+            base, build_checked_source(base), settle_precision(base)
+        ).composed  # the trials find the data tokenised
+        study.sampler = kept_study.build_sampler(sweep, _choose_advised(base, what.spaces))
+    there = len(kept_study.list_counted(study))
     say(f"study {sweep.study} in {sweep.storage}: {there} of {sweep.trials} trials; {', '.join(what.spaces)}")
     failed = 0
-    while batch := _next(study, what):
-        places = [kept_study.trial_of(study, n).user_attrs.get("folder", str(n)) for n, _ in batch]
+    while batch := _claim_next(study, what):
+        places = [kept_study.get_trial(study, n).user_attrs.get("folder", str(n)) for n, _ in batch]
         jobs = [
             [
                 *what.shared,
-                *_words(values),
-                f"run_dir={verbatim((what.folder / place).resolve())}",
-                f"sweep.storage={verbatim(sweep.storage)}",
-                f"sweep.study={verbatim(sweep.study)}",
+                *_format_words(values),
+                f"run_dir={quote_verbatim((what.folder / place).resolve())}",
+                f"sweep.storage={quote_verbatim(sweep.storage)}",
+                f"sweep.study={quote_verbatim(sweep.study)}",
                 f"sweep.trial={number}",
             ]
             for (number, values), place in zip(batch, places, strict=True)
@@ -108,7 +110,7 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
         outcomes = launch(jobs, batch[0][0])
         for (number, values), outcome in zip(batch, outcomes, strict=True):
             if outcome.status in Interrupted.STATUSES:
-                kept_study.again(study, sweep, number, what.folder)
+                kept_study.queue_again(study, sweep, number, what.folder)
                 continue
             if outcome.lost:  # it is settled as soon as its process is known to be gone
                 if not any((what.folder / place / "status.json").is_file() for place in places):
@@ -118,32 +120,36 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
             broken = outcome.status != 0
             kept_study.finish(study, sweep, number, outcome.why, pruned=outcome.pruned, failed=broken)
             failed = failed + 1 if broken else -sweep.trials
-            say(_line(study, sweep, number, values))
+            say(_format_line(study, sweep, number, values))
         _forget(study, sweep, what.folder)
         gc.collect()  # a model and its Trainer hold each other
         if (stopped := next((o for o in outcomes if o.status in Interrupted.STATUSES), None)) is not None:
             raise Interrupted.of(stopped.status, f"{stopped.why} The same command goes on with the search.")
-        if failed >= HOPELESS and not _completed(study):
+        if failed >= HOPELESS and not _list_completed(study):
             why = outcomes[-1].why
             raise ConfigError(
                 f"The first {failed} trials failed, the last of them so: {why} Mend it, and give the command again."
             )
     write(study, sweep, what.folder)
-    show(words(study, sweep, what.folder, [w for w in what.shared if not w.lstrip("+").startswith("sweep")], base))
-    if not _completed(study):
+    show(
+        format_result(
+            study, sweep, what.folder, [w for w in what.shared if not w.lstrip("+").startswith("sweep")], base
+        )
+    )
+    if not _list_completed(study):
         raise TrainingFailed(f"No trial of {sweep.study} came to its end; {what.folder / 'trials.jsonl'} says why.")
 
 
-def _next(study: Any, what: Search) -> list[tuple[int, dict[str, Any]]]:
+def _claim_next(study: Any, what: Search) -> list[tuple[int, dict[str, Any]]]:
     """The next trials of this process; those whose process died, here or in another search on this machine, are
     among them."""
-    with alone(str(what.sweep.storage)):
+    with hold_alone(str(what.sweep.storage)):
         for sentence in kept_study.settle(study, what.sweep, what.folder):
             say(sentence)
-        return kept_study.claimed(study, what.sweep, what.spaces, what.sweep.at_once, what.folder)
+        return kept_study.claim_trials(study, what.sweep, what.spaces, what.sweep.at_once, what.folder)
 
 
-def _advised(base: Composed, spaces: dict[str, Values | Span]) -> dict[str, Any]:
+def _choose_advised(base: Composed, spaces: dict[str, Values | Span]) -> dict[str, Any]:
     """What the run would take without a search, where that can be drawn: the first trial, which the others have to
     beat."""
     found = {}
@@ -159,36 +165,36 @@ def _advised(base: Composed, spaces: dict[str, Values | Span]) -> dict[str, Any]
     return found
 
 
-def _words(values: dict[str, Any]) -> list[str]:
-    knobs = {k.path: k for k in all_knobs()}
+def _format_words(values: dict[str, Any]) -> list[str]:
+    knobs = {k.path: k for k in list_all_knobs()}
     return [
-        as_typed(f"{name}={str(value).lower() if isinstance(value, bool) else value}", knobs)
+        quote_typed(f"{name}={str(value).lower() if isinstance(value, bool) else value}", knobs)
         for name, value in values.items()
     ]
 
 
-def _completed(study: Any) -> list[Any]:
+def _list_completed(study: Any) -> list[Any]:
     from optuna.trial import TrialState
 
     found: list[Any] = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return found
 
 
-def _line(study: Any, sweep: Sweep, number: int, values: dict[str, Any]) -> str:
-    trial = kept_study.trial_of(study, number)
+def _format_line(study: Any, sweep: Sweep, number: int, values: dict[str, Any]) -> str:
+    trial = kept_study.get_trial(study, number)
     shown = " ".join(
         f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items()
     )
     why = f", {trial.user_attrs['why']}" if "why" in trial.user_attrs else ""
     value = f" {sweep.metric} {trial.value:.4f}" if trial.state.name == "COMPLETE" else ""
-    lead = f"; best so far {study.best_value:.4f} (trial {study.best_trial.number})" if _completed(study) else ""
+    lead = f"; best so far {study.best_value:.4f} (trial {study.best_trial.number})" if _list_completed(study) else ""
     return f"trial {number} {trial.state.name.lower()}{value}: {shown}{why}{lead}"
 
 
 def _forget(study: Any, sweep: Sweep, folder: Path) -> None:
     """Remove the checkpoints of the trials that have ended and are not among the best."""
     ended = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and not t.user_attrs.get("again")]
-    better = sorted(_completed(study), key=lambda t: t.value if str(sweep.goal) == "minimize" else -t.value)
+    better = sorted(_list_completed(study), key=lambda t: t.value if str(sweep.goal) == "minimize" else -t.value)
     keep = {t.number for t in better[: sweep.keep]}
     for trial in ended:
         place = folder / trial.user_attrs.get("folder", str(trial.number)) / "checkpoints"

@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fulgurite.config.renamed import names_of, renamed_sentence
+from fulgurite.config.renamed import describe_renamed, map_names
 from fulgurite.config.run import RunConfig
-from fulgurite.config.schema import Knob, Range, bare, settings
+from fulgurite.config.schema import Knob, Range, strip_none, walk_settings
 from fulgurite.errors import ConfigError
 
 
@@ -56,25 +56,25 @@ class Span:
     whole: bool = False
 
 
-def draws(knob: Knob, run: RunConfig) -> Values | Span:
+def build_space(knob: Knob, run: RunConfig) -> Values | Span:
     """A knob's usual values under `run`: a list as it is; a range evenly, or by logarithm where it spans ten.
 
     Raises ConfigError where the knob has none.
     """
-    usual = knob.usual_for(run)
+    usual = knob.find_usual(run)
     if isinstance(usual, tuple):
         return Values(usual)
     if not isinstance(usual, Range) or usual.low is None or usual.high is None:
         raise ConfigError(f"{knob.path} has no usual range to sweep over; leave it out, or declare its usual.")
-    return Span(usual.low, usual.high, usual.low > 0 and usual.high / usual.low >= 10, bare(knob.type) is int)
+    return Span(usual.low, usual.high, usual.low > 0 and usual.high / usual.low >= 10, strip_none(knob.type) is int)
 
 
-def knob_of(run: RunConfig, name: str) -> Knob:
+def find_knob(run: RunConfig, name: str) -> Knob:
     """The run's knob of that name. Raises ConfigError where it has none."""
-    for knob, _ in settings(run):
+    for knob, _ in walk_settings(run):
         if knob.path == name:
             return knob
-    if name in (names := names_of({"stage": run.stage.name})):
-        raise ConfigError(renamed_sentence(name, names[name]))
+    if name in (names := map_names({"stage": run.stage.name})):
+        raise ConfigError(describe_renamed(name, names[name]))
     word = name.rpartition(".")[2]
     raise ConfigError(f"{name} is not a knob of this run; `fulgurite explain --search {word}` looks for it.")

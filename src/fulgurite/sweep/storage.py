@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 from fulgurite.errors import ConfigError
 
 
-def quiet() -> None:
+def silence_optuna() -> None:
     """Optuna tells of every trial; we do."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def alone(url: str) -> contextlib.AbstractContextManager[Any]:
+def hold_alone(url: str) -> contextlib.AbstractContextManager[Any]:
     """One process at a time, where the study is an SQLite file.
 
     Optuna keeps two processes from taking one trial by SELECT ... FOR UPDATE, which SQLite does not have, nor a
@@ -30,12 +30,12 @@ def alone(url: str) -> contextlib.AbstractContextManager[Any]:
     try:
         place = make_url(url)
     except ArgumentError:
-        return contextlib.nullcontext()  # `storage` says what is wrong with it
+        return contextlib.nullcontext()  # `open_storage` says what is wrong with it
     file = place.database if place.get_backend_name() == "sqlite" else None
     return FileLock(f"{file}.lock") if file and Path(file).parent.is_dir() else contextlib.nullcontext()
 
 
-def storage(url: str) -> Any:
+def open_storage(url: str) -> Any:
     """Optuna's storage. Raises ConfigError where it cannot be reached, or where the URL holds a password."""
     import optuna
 
@@ -44,12 +44,12 @@ def storage(url: str) -> Any:
             "sweep.storage holds a password, which config.yaml would keep; leave it out: PostgreSQL reads ~/.pgpass, "
             "MySQL ~/.my.cnf."
         )
-    quiet()
+    silence_optuna()
     try:
         if not url.startswith("sqlite"):
             return optuna.storages.get_storage(url)
         patient = {"connect_args": {"timeout": 60}}  # seconds that one waits for another's write; SQLite's own is 5
-        with alone(url):
+        with hold_alone(url):
             return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=patient))
     except Exception as error:  # SQLAlchemy's own, the driver's, ImportError: each library has its tree
         said = " ".join(str(error).split())[:160]

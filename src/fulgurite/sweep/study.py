@@ -17,7 +17,7 @@ from fulgurite.config.sweep import Pruner, Sampler, Sweep
 from fulgurite.errors import ConfigError
 from fulgurite.files.lock import hold_process_lock, is_locked, remove_process_locks
 from fulgurite.sweep.spaces import Span, Values
-from fulgurite.sweep.storage import mark_trial, storage
+from fulgurite.sweep.storage import mark_trial, open_storage
 
 STARTS = 5
 """Trials that are never ended early by the median: there must be one."""
@@ -28,7 +28,7 @@ JUST_ASKED = timedelta(minutes=1)
 """A trial without its process's name is given so long: another machine may be about to write it."""
 
 
-def pruner(sweep: Sweep) -> Any:
+def build_pruner(sweep: Sweep) -> Any:
     """Optuna's pruner; an evaluation every tenth of a run is the finest that hyperband reckons with."""
     import optuna
 
@@ -39,7 +39,7 @@ def pruner(sweep: Sweep) -> Any:
     return optuna.pruners.NopPruner()
 
 
-def sampler(sweep: Sweep, advised: dict[str, Any] | None = None) -> Any:
+def build_sampler(sweep: Sweep, advised: dict[str, Any] | None = None) -> Any:
     """Optuna's sampler, seeded anew for each trial with its number; trial 0 is what was `advised`.
 
     A sampler that is made with the same seed when a study goes on would draw its first values again, as would a
@@ -75,17 +75,21 @@ def sampler(sweep: Sweep, advised: dict[str, Any] | None = None) -> Any:
     return Numbered()
 
 
-def opened(sweep: Sweep, kept: Any) -> Any:
+def open_study(sweep: Sweep, kept: Any) -> Any:
     """The study by its name, made where it is not there yet."""
     import optuna
 
     return optuna.create_study(
-        study_name=sweep.study, storage=kept, load_if_exists=True, direction=sweep.goal.value, pruner=pruner(sweep),
-        sampler=sampler(sweep),
+        study_name=sweep.study,
+        storage=kept,
+        load_if_exists=True,
+        direction=sweep.goal.value,
+        pruner=build_pruner(sweep),
+        sampler=build_sampler(sweep),
     )
 
 
-def claimed(
+def claim_trials(
     study: Any, sweep: Sweep, spaces: dict[str, Values | Span], most: int, folder: Path
 ) -> list[tuple[int, dict[str, Any]]]:
     """At most so many trials, which are now this process's; none where the study has all of its own.
@@ -94,12 +98,12 @@ def claimed(
     back.
     """
     found = []
-    for _ in range(min(most, sweep.trials - len(counted(study)))):
+    for _ in range(min(most, sweep.trials - len(list_counted(study)))):
         number, values = ask(study, spaces, folder)
-        if sum(trial.number < number for trial in counted(study)) < sweep.trials:
+        if sum(trial.number < number for trial in list_counted(study)) < sweep.trials:
             found.append((number, values))
             continue
-        mark_trial(study, trial_of(study, number), "again", True)
+        mark_trial(study, get_trial(study, number), "again", True)
         finish(study, sweep, number, "the study had its last trial already", failed=True)
     return found
 
@@ -108,13 +112,13 @@ def ask(study: Any, spaces: dict[str, Values | Span], folder: Path) -> tuple[int
     """Returns the number and the values of the next trial, which this process is now responsible for; `folder` is
     the study's."""
     trial = study.ask()
-    found = {name: _drawn(trial, name, space) for name, space in spaces.items()}
+    found = {name: _draw(trial, name, space) for name, space in spaces.items()}
     for key, value in describe_process(folder).items():
         trial.set_user_attr(key, value)
     return trial.number, found
 
 
-def _drawn(trial: Any, name: str, space: Values | Span) -> Any:
+def _draw(trial: Any, name: str, space: Values | Span) -> Any:
     if isinstance(space, Values):
         return trial.suggest_categorical(name, space.values)
     if space.whole:
@@ -130,7 +134,7 @@ def begin(sweep: Sweep, folder: Path, resumed: bool) -> None:
     """
     if sweep.trial is None or sweep.storage is None:
         return
-    kept = storage(sweep.storage)
+    kept = open_storage(sweep.storage)
     trial_id = kept.get_trial_id_from_study_id_trial_number(kept.get_study_id_from_name(sweep.study), sweep.trial)
     if not kept.get_trial(trial_id).state.is_finished():
         kept.set_trial_user_attr(trial_id, "runner", describe_process(folder))
@@ -146,8 +150,10 @@ def report(sweep: Sweep) -> Callable[[int, float], str | None]:
 
     assert sweep.storage is not None
     assert sweep.trial is not None
-    kept = storage(sweep.storage)
-    study = optuna.load_study(study_name=sweep.study, storage=kept, pruner=pruner(sweep), sampler=sampler(sweep))
+    kept = open_storage(sweep.storage)
+    study = optuna.load_study(
+        study_name=sweep.study, storage=kept, pruner=build_pruner(sweep), sampler=build_sampler(sweep)
+    )
     trial_id = kept.get_trial_id_from_study_id_trial_number(kept.get_study_id_from_name(sweep.study), sweep.trial)
 
     def told(percent: int, value: float) -> str | None:
@@ -166,7 +172,7 @@ def report(sweep: Sweep) -> Callable[[int, float], str | None]:
     return told
 
 
-def best(sweep: Sweep, values: Iterable[float]) -> float:
+def find_best(sweep: Sweep, values: Iterable[float]) -> float:
     """The best of some values, by the sweep's goal."""
     return min(values) if str(sweep.goal) == "minimize" else max(values)
 
@@ -175,7 +181,7 @@ def finish(study: Any, sweep: Sweep, number: int, why: str, pruned: bool = False
     """Write down how a trial ended; one that reported nothing has failed."""
     from optuna.trial import TrialState
 
-    trial = trial_of(study, number)
+    trial = get_trial(study, number)
     if trial.state.is_finished():  # another process found it so before its own told
         return
     values = list(trial.intermediate_values.values())
@@ -192,10 +198,10 @@ def finish(study: Any, sweep: Sweep, number: int, why: str, pruned: bool = False
     elif pruned:
         study.tell(number, state=TrialState.PRUNED)
     else:
-        study.tell(number, best(sweep, values))
+        study.tell(number, find_best(sweep, values))
 
 
-def trial_of(study: Any, number: int) -> Any:
+def get_trial(study: Any, number: int) -> Any:
     """A trial as it is in the storage now."""
     return next(trial for trial in study.get_trials(deepcopy=False) if trial.number == number)
 
@@ -215,7 +221,7 @@ def settle(study: Any, sweep: Sweep, folder: Path) -> list[str]:
         if _is_other(trial.user_attrs) or (_is_other(runner) and not ended):
             continue
         with contextlib.suppress(UpdateFinishedTrialError):  # another process was quicker
-            said.append(again(study, sweep, trial.number, folder))
+            said.append(queue_again(study, sweep, trial.number, folder))
     remove_process_locks(folder)
     return said
 
@@ -242,10 +248,10 @@ def _is_other(process: dict[str, Any]) -> bool:
     return process.get("pid") != os.getpid() and (lock is None or is_locked(Path(lock)))
 
 
-def again(study: Any, sweep: Sweep, number: int, folder: Path) -> str:
+def queue_again(study: Any, sweep: Sweep, number: int, folder: Path) -> str:
     """A trial that was cut off, ended and queued again with the same values and the same folder; or, too often cut
     off, failed."""
-    trial = trial_of(study, number)
+    trial = get_trial(study, number)
     times = int(trial.user_attrs.get("times", 0))
     place = trial.user_attrs.get("folder", str(number))
     if trial.intermediate_values.get(100) is not None:  # it had ended when the search was cut off
@@ -260,7 +266,7 @@ def again(study: Any, sweep: Sweep, number: int, folder: Path) -> str:
     return f"Trial {number} was cut off; it is taken up again from {folder / place}."
 
 
-def counted(study: Any) -> list[Any]:
+def list_counted(study: Any) -> list[Any]:
     """The trials that count: those begun, without the ones that were taken up again under another number."""
     from optuna.trial import TrialState
 

@@ -15,7 +15,7 @@ import yaml
 from fulgurite.config.compose import compose
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import Knob
-from fulgurite.sweep.spaces import SPACES, Values, draws, knob_of
+from fulgurite.sweep.spaces import SPACES, Values, build_space, find_knob
 
 HEAD = """\
 # {name}: a W&B sweep over the usual ranges of {choices}. Random search of 30 runs tells which knob matters.
@@ -31,7 +31,7 @@ OURS = """\
 """
 
 
-def ours(name: str) -> str:
+def build_conf(name: str) -> str:
     """The text of conf/sweep/`name`.yaml."""
     space = SPACES[name]
     chosen = [{f"override /{group}": option} for group, option in space.choices.items()]
@@ -44,15 +44,15 @@ def ours(name: str) -> str:
     return OURS.format(says=space.says, name=name) + str(yaml.safe_dump(body, sort_keys=False))
 
 
-def shipped(name: str) -> str:
+def build_shipped(name: str) -> str:
     """The text of sweeps/wandb/`name`.yaml."""
     space = SPACES[name]
     overrides = [f"{group}={option}" for group, option in space.choices.items()]
     head = HEAD.format(name=name, choices=" ".join(overrides), place=f"sweeps/wandb/{name}.yaml")
-    return head + wandb_sweep(overrides, space.knobs, space.metric, space.goal)
+    return head + build_wandb_sweep(overrides, space.knobs, space.metric, space.goal)
 
 
-def wandb_sweep(
+def build_wandb_sweep(
     overrides: Sequence[str], knobs: Sequence[str], metric: str = "val/loss", goal: str = "minimize"
 ) -> str:
     """YAML of a W&B sweep that runs `fulgurite train *overrides` over `knobs`.
@@ -66,14 +66,14 @@ def wandb_sweep(
         "method": "random",
         "run_cap": 30,
         "metric": {"name": metric, "goal": goal},
-        "parameters": {name: parameter(knob_of(run, name), run) for name in knobs},
+        "parameters": {name: build_parameter(find_knob(run, name), run) for name in knobs},
     }
     return str(yaml.safe_dump(spec, sort_keys=False))
 
 
-def parameter(knob: Knob, run: RunConfig) -> dict[str, Any]:
+def build_parameter(knob: Knob, run: RunConfig) -> dict[str, Any]:
     """A knob's usual values as a W&B parameter."""
-    drawn = draws(knob, run)
+    drawn = build_space(knob, run)
     if isinstance(drawn, Values):
         return {"values": list(drawn.values)}
     if drawn.whole:
@@ -88,7 +88,7 @@ def parameter(knob: Knob, run: RunConfig) -> dict[str, Any]:
 
 def main(wandb: Path = Path("sweeps/wandb"), conf: Path = Path("conf/sweep")) -> None:
     """Write every space's two files."""
-    for folder, text in ((wandb, shipped), (conf, ours)):
+    for folder, text in ((wandb, build_shipped), (conf, build_conf)):
         folder.mkdir(parents=True, exist_ok=True)
         for name in SPACES:
             (folder / f"{name}.yaml").write_text(text(name), encoding="utf-8")

@@ -69,11 +69,11 @@ def assemble(
     stage: StageModule = build(run.stage, model, run, dtypes, total)
     stage.freeze_schedules += build_freeze_schedules(run.method, model)
     stage.setup_data(source, rows, val, loaded, template)
-    refer(stage, loaded, rows, val)
+    set_reference(stage, loaded, rows, val)
     load_rewards(stage)
     composed = confirm(composed, stage, rows, gathered.seen)
     stage.run = composed.run
-    order = make_private(stage, rows, secret(), shared_rows(gathered.report)) if run.private else None
+    order = make_private(stage, rows, secret(), count_shared_rows(gathered.report)) if run.private else None
     stage.random_state = rng.capture(torch.device(device(run.trainer)))
     return Assembled(composed, stage, loaded, template, order)
 
@@ -101,7 +101,7 @@ def refuse_unfit(packing: str, loaded: Loaded, model: Any, rows: AnyRows) -> Non
         )
 
 
-def refer(stage: StageModule, loaded: Loaded, rows: AnyRows, val: AnyRows | None) -> None:
+def set_reference(stage: StageModule, loaded: Loaded, rows: AnyRows, val: AnyRows | None) -> None:
     """Give a stage that has a reference the model of `stage.reference`, and let it compute
     beforehand what it wants to."""
     if not isinstance(stage, PreferenceModule):
@@ -116,7 +116,7 @@ def refer(stage: StageModule, loaded: Loaded, rows: AnyRows, val: AnyRows | None
             )
         stage.take_reference(other.model)
     parts = [part for part in (rows, val) if isinstance(part, PreferenceDataset)]
-    stage.before_fit(parts, find_cache_root(), torch.device(device(run.trainer)))
+    stage.prepare_fit(parts, find_cache_root(), torch.device(device(run.trainer)))
 
 
 def load_rewards(stage: StageModule) -> None:
@@ -145,6 +145,6 @@ def make_private(stage: StageModule, rows: AnyRows, secret: int, pieces: int) ->
     )
 
 
-def shared_rows(report: DataReport) -> int:
+def count_shared_rows(report: DataReport) -> int:
     """Rows beyond one for each record: further pieces of long documents, and further answers of one conversation."""
     return report.pieces + report.split_rows - report.split_records

@@ -12,16 +12,16 @@ from typing import Any
 from fulgurite.config.resolve import halve
 from fulgurite.errors import is_shortage
 from fulgurite.files.atomic import remove_drafts, write_output
-from fulgurite.monitor.outcome import RunEnding, ending
+from fulgurite.monitor.outcome import RunEnding, find_ending
 from fulgurite.plan.verdict import write
 from fulgurite.run.folder import write_run
 from fulgurite.run.status import track_status
 from fulgurite.sweep.study import begin
 from fulgurite.text.console import rank, say
 from fulgurite.train import lightning
-from fulgurite.train.lightning import without_process_group
-from fulgurite.train.messages import closing, opening
-from fulgurite.train.oom import KNOB, Shortage, failure, halved_words, kept_whole, loading
+from fulgurite.train.lightning import clean_process_group
+from fulgurite.train.messages import format_closing, format_opening
+from fulgurite.train.oom import KNOB, Shortage, build_failure, catch_shortage, describe_halving, explain_whole
 from fulgurite.train.pieces import Pieces
 
 
@@ -30,15 +30,15 @@ def train(pieces: Pieces) -> None:
     run, ranks = pieces.composed.run, pieces.ranks
     begin(run.sweep, Path(run.run_dir or run.resume.run or ".").parent, resumed=run.resume.run is not None)
     troubles, folder = pieces.troubles, pieces.folder
-    say(pieces.source.checked.words(pieces.source) if pieces.source.checked else "")
-    with without_process_group(), only_first(track_status(folder, name=run.name)) as found:
+    say(pieces.source.checked.describe(pieces.source) if pieces.source.checked else "")
+    with clean_process_group(), enter_in_first(track_status(folder, name=run.name)) as found:
         if ranks.rank == 0:
             remove_drafts(folder)  # of a process that was killed while it wrote
             write(troubles, folder / "troubles.json")
         how = fit_in_memory(pieces)
         found |= {"state": how.state, **({"warnings": list(how.warnings)} if how.warnings else {})}
     if rank() == 0:
-        say(closing(pieces, how))
+        say(format_closing(pieces, how))
 
 
 def fit_in_memory(pieces: Pieces) -> RunEnding:
@@ -50,7 +50,7 @@ def fit_in_memory(pieces: Pieces) -> RunEnding:
     trackers: list[Any] = []
     try:
         for again in (False, True):
-            with loading(pieces.gathered.seen):
+            with catch_shortage(pieces.gathered.seen):
                 prepare(pieces)
             trackers = pieces.trackers
             for tracker in trackers:
@@ -58,13 +58,13 @@ def fit_in_memory(pieces: Pieces) -> RunEnding:
             short = fit_once(pieces)
             if short is None:
                 watch = pieces.callbacks.watch
-                return ending(watch.seen.history, watch.voice.rows) if watch is not None else RunEnding()
-            if why := kept_whole(pieces.composed.run, again):
-                raise failure(pieces.composed.run, short, why)
+                return find_ending(watch.seen.history, watch.voice.rows) if watch is not None else RunEnding()
+            if why := explain_whole(pieces.composed.run, again):
+                raise build_failure(pieces.composed.run, short, why)
             pieces.release()
             gc.collect()  # modules and trainer point at each other
             pieces.composed = halve(pieces.composed, short.step)
-            say(halved_words(pieces.composed))
+            say(describe_halving(pieces.composed))
             write_run(pieces.folder, pieces.composed)
             for tracker in trackers:
                 tracker.go_back()
@@ -83,14 +83,14 @@ def prepare_files(pieces: Pieces) -> None:
     folder, report = pieces.folder, pieces.gathered.report
     if rank() == 0:
         write_output(folder / "data_report.json", report.text())
-        say(report.sentence())
+        say(report.describe())
     if pieces.checkpoint is None and rank() == 0:
         write_run(folder, pieces.composed)  # for a model that fails to load; once more below, after a trial step
     stage = pieces.module
     assert pieces.data.stage is stage
     if rank() == 0:
         write_run(folder, pieces.composed)
-        say(opening(pieces))
+        say(format_opening(pieces))
 
 
 def prepare(pieces: Pieces) -> None:
@@ -116,7 +116,7 @@ def fit_once(pieces: Pieces) -> Shortage | None:
 
 
 @contextlib.contextmanager
-def only_first(context: contextlib.AbstractContextManager[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def enter_in_first(context: contextlib.AbstractContextManager[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The context in the first process, an empty mapping in the others."""
     if rank() != 0:
         yield {}

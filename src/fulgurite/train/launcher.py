@@ -36,7 +36,7 @@ from fulgurite.errors import Interrupted, TrainingFailed
 from fulgurite.run.status import correct_status
 from fulgurite.strategy.config import available
 from fulgurite.text.console import say, say_error
-from fulgurite.train.rank_process import RankReport, environment
+from fulgurite.train.rank_process import RankReport, build_environment
 
 GRACE = 30.0
 """Seconds that the other ranks have to leave after one has ended, or all of them after a signal."""
@@ -84,7 +84,7 @@ class Rank:
             spent = sum(psutil.Process(self.child.pid).cpu_times()[:2])
             self.idle, self.cpu = spent - self.cpu < IDLE * seconds, spent
 
-    def state(self) -> str:
+    def describe(self) -> str:
         """What it does, in words."""
         import psutil
 
@@ -118,12 +118,12 @@ class Launch:
             "OMP_NUM_THREADS": str(max(1, available() // processes)),
         }
         if num_nodes == 1:
-            shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+            shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_find_free_port())}
         first, self.world_size = node_rank * processes, processes * num_nodes
         for local in range(processes):
             number = first + local
             reads, writes = os.pipe()
-            own = shared | {"RANK": str(number), "LOCAL_RANK": str(local)} | environment(writes, self.folder)
+            own = shared | {"RANK": str(number), "LOCAL_RANK": str(local)} | build_environment(writes, self.folder)
             try:
                 child = subprocess.Popen(list(command), env=own, pass_fds=(writes,), start_new_session=True)
             finally:
@@ -134,7 +134,7 @@ class Launch:
         for number in before:  # it came when there was nobody yet, or not everybody, to hand it to
             self._send(number)
 
-    def heard(self, number: int, frame: FrameType | None = None) -> None:
+    def handle_signal(self, number: int, frame: FrameType | None = None) -> None:
         """A signal: every rank gets it; the third kills them."""
         self.signals.append(number)
         if number == signal.SIGHUP:
@@ -145,16 +145,16 @@ class Launch:
         self.deadline = min(self.deadline, now + (GRACE, AT_ONCE, 0.0)[min(len(self.signals), 3) - 1])
 
     def _send(self, number: int) -> None:
-        for rank in self.alive():
+        for rank in self.list_alive():
             rank.child.send_signal(number)
 
-    def alive(self) -> list[Rank]:
+    def list_alive(self) -> list[Rank]:
         """The ranks that have not ended."""
         return [rank for rank in self.ranks if rank.ended is None]
 
     def wait(self) -> None:
         """Return when every rank has ended; one that does not leave in time is killed."""
-        while alive := self.alive():
+        while alive := self.list_alive():
             now = time.monotonic()
             for rank in alive:
                 rank.poll()
@@ -173,9 +173,9 @@ class Launch:
     def _look(self, now: float) -> None:
         if now - self._looked < LOOK:
             return
-        for rank in self.alive():
+        for rank in self.list_alive():
             rank.look(now - self._looked)
-            if rank.state() != "stopped":
+            if rank.describe() != "stopped":
                 rank.stopped = None
             elif rank.stopped is None:
                 rank.stopped = now
@@ -184,8 +184,8 @@ class Launch:
                     f"continue it within {STOPPED:g} s (kill -CONT {rank.child.pid}), or the run ends."
                 )
         self._looked = now
-        stopped = [rank for rank in self.alive() if rank.stopped is not None]
-        waiting = [rank for rank in self.alive() if rank.stopped is None and rank.idle]
+        stopped = [rank for rank in self.list_alive() if rank.stopped is not None]
+        waiting = [rank for rank in self.list_alive() if rank.stopped is None and rank.idle]
         # ranks that are all stopped are a run that somebody has paused
         if waiting and any(now - (rank.stopped or now) > STOPPED for rank in stopped):
             self.deadline = now
@@ -195,20 +195,20 @@ class Launch:
         a long one is worth waiting for."""
         if failed or len(self.signals) != 1:
             return False
-        if all(rank.idle or rank.state() == "stopped" for rank in self.alive()):
+        if all(rank.idle or rank.describe() == "stopped" for rank in self.list_alive()):
             return False
         self.deadline = time.monotonic() + GRACE
         say(f"The step is not done after {GRACE:g} s more; once more to leave at once, with the last checkpoint.")
         return True
 
     def _kill(self) -> None:
-        for rank in self.alive():
-            rank.killed = rank.killed or rank.state()
+        for rank in self.list_alive():
+            rank.killed = rank.killed or rank.describe()
             rank.child.kill()
 
     # -- what came of it
 
-    def verdict(self) -> tuple[int, str]:
+    def judge_end(self) -> tuple[int, str]:
         """The exit status of the command and its error line, which is empty if all is well."""
         in_time = sorted(self.ranks, key=lambda rank: rank.ended or 0.0)
         told = [rank.report for rank in in_time if rank.report is not None and not rank.report.lost]
@@ -225,7 +225,7 @@ class Launch:
             return self._stuck(stuck, stopped)
         if any(rank.child.returncode for rank in self.ranks):
             if stopped:
-                return stopped, f"Stopped by {_name(self.signals[0])} before training began."
+                return stopped, f"Stopped by {_name_signal(self.signals[0])} before training began."
             lines = [rank.report.line for rank in self.ranks if rank.report is not None]
             return TrainingFailed.exit_status, lines[0] if lines else "The processes of the run left without a reason."
         return 0, ""
@@ -238,7 +238,8 @@ class Launch:
                 continue
             if code < 0:
                 memory = ", as when memory runs out" if -code == signal.SIGKILL else ""
-                return f"Rank {rank.number} of {self.world_size} was killed by {_name(-code)}{memory}. {self._left()}"
+                killed = f"was killed by {_name_signal(-code)}{memory}"
+                return f"Rank {rank.number} of {self.world_size} {killed}. {self._left()}"
             if code or any(other.report is not None and other.report.lost for other in self.ranks):
                 return (
                     f"Rank {rank.number} of {self.world_size} left with exit status {code} and gave no reason. "
@@ -253,7 +254,7 @@ class Launch:
         )
         if stopped:
             why = (
-                f"Stopped by {_name(self.signals[0])}: rank {worst.number} of {self.world_size} did not leave "
+                f"Stopped by {_name_signal(self.signals[0])}: rank {worst.number} of {self.world_size} did not leave "
                 f"({state}) and was killed."
             )
             return stopped, f"{why} {self._left()}"
@@ -278,15 +279,15 @@ def launch(words: Sequence[str], processes: int, folder: Path | None, node_rank:
     Signals are handed on, so that the ranks save and leave together; if one rank fails the others are ended.
     """
     run = Launch(folder)
-    with _handling(run):
+    with _handle_signals(run):
         try:
             run.start([sys.executable, "-m", "fulgurite", *words], processes, node_rank, num_nodes)
             run.wait()
         finally:
-            for rank in run.alive():
+            for rank in run.list_alive():
                 rank.child.kill()
                 rank.child.wait()
-    status, line = run.verdict()
+    status, line = run.judge_end()
     if status:
         first = run.ranks[0].report
         state = "stopped" if status in Interrupted.STATUSES else "failed"
@@ -297,13 +298,13 @@ def launch(words: Sequence[str], processes: int, folder: Path | None, node_rank:
 
 
 @contextlib.contextmanager
-def _handling(run: Launch) -> Iterator[None]:
+def _handle_signals(run: Launch) -> Iterator[None]:
     """Hand signals on inside the block, but for a hangup that is ignored, as under nohup."""
     before: dict[int, Any] = {number: signal.getsignal(number) for number in HANDED_ON}
     if before[signal.SIGHUP] is signal.SIG_IGN:
         del before[signal.SIGHUP]
     for number in before:
-        signal.signal(number, run.heard)
+        signal.signal(number, run.handle_signal)
     try:
         yield
     finally:
@@ -330,14 +331,14 @@ def _read(pipe: int) -> RankReport | None:
         return None
 
 
-def _name(number: int) -> str:
+def _name_signal(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
 
 
-def _free_port() -> int:
+def _find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -72,7 +72,7 @@ REPLACED = (
     ),
     Replacement(
         "the process group", "leaves it initialised, and its threads abort a process that ends (exit status 134)",
-        "fulgurite.train.lightning:without_process_group", "test_lightning_leaves_the_process_group",
+        "fulgurite.train.lightning:clean_process_group", "test_lightning_leaves_the_process_group",
     ),
     Replacement(
         "loggers that fail", "ends the run with the logger's error",
@@ -100,7 +100,7 @@ def build_checkpoint_plugin() -> FolderCheckpointIO:
 
 
 @contextlib.contextmanager
-def without_process_group() -> Iterator[None]:
+def clean_process_group() -> Iterator[None]:
     """Destroys at the end the process group that a fit inside has left."""
     try:
         yield

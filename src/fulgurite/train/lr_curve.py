@@ -19,7 +19,7 @@ RISEN = 1.3
 which a model of language rarely reaches."""
 
 
-def rate(step: int, low: float, high: float, steps: int) -> float:
+def compute_rate(step: int, low: float, high: float, steps: int) -> float:
     """The rate of optimizer step `step`, counted from 0: geometrically from `low` to `high`."""
     return float(low * (high / low) ** (step / max(steps - 1, 1)))
 
@@ -70,7 +70,7 @@ def propose(rates: Sequence[float], smoothed: Sequence[float]) -> Proposal | Non
     return Proposal(steepest, steepest, rates[bottom], rise, "where the loss falls fastest per decade of the rate")
 
 
-def verdict(found: float, derived: float) -> str:
+def compare_rates(found: float, derived: float) -> str:
     """How a proposal compares with the rate that the run would take."""
     times = found / derived
     if 1 / 3 <= times <= 3:

@@ -24,7 +24,7 @@ from fulgurite.callback.optimizer_step import OptimizerStepCallback
 from fulgurite.callback.progress import ProgressLine, RunningMean
 from fulgurite.config.decision import Kind, because
 from fulgurite.config.provenance import Composed
-from fulgurite.config.resolve import halve, with_parts, with_values
+from fulgurite.config.resolve import halve, replace_parts, replace_values
 from fulgurite.errors import Interrupted, TrainingFailed, is_shortage
 from fulgurite.files.atomic import write_output
 from fulgurite.run.status import track_status
@@ -32,8 +32,8 @@ from fulgurite.scheduler.config import Scheduler
 from fulgurite.text.console import say, show
 from fulgurite.text.plot import Figure, draw_svg, draw_text
 from fulgurite.train.fit import prepare_files
-from fulgurite.train.lr_curve import RISEN, Proposal, propose, rate, smooth, verdict
-from fulgurite.train.oom import KNOB, Shortage, failure, kept_whole, loading
+from fulgurite.train.lr_curve import RISEN, Proposal, compare_rates, compute_rate, propose, smooth
+from fulgurite.train.oom import KNOB, Shortage, build_failure, catch_shortage, explain_whole
 from fulgurite.train.pieces import Pieces
 
 
@@ -41,14 +41,14 @@ from fulgurite.train.pieces import Pieces
 class Ramp(Scheduler):
     """A schedule that is none of the choices: geometrically from one rate to another."""
 
-    builds: ClassVar[str] = "fulgurite.train.lr_finder:ramp"
+    builds: ClassVar[str] = "fulgurite.train.lr_finder:build_ramp"
     low: float = 0.0
     high: float = 1.0
 
 
-def ramp(config: Ramp, *, total: int, lr: float) -> Callable[[int], float]:
+def build_ramp(config: Ramp, *, total: int, lr: float) -> Callable[[int], float]:
     """The factor on every group's rate at each step, so that `optim.lr` itself goes from `low` to `high`."""
-    return lambda step: rate(step, config.low, config.high, total) / lr
+    return lambda step: compute_rate(step, config.low, config.high, total) / lr
 
 
 class Curve(OptimizerStepCallback):
@@ -75,7 +75,7 @@ def find(pieces: Pieces) -> None:
     pieces.troubles = []  # the rules judge a run, and this is none
     folder = pieces.folder
     with track_status(folder, name=run.name):
-        told(measure(pieces), pieces.composed.run.optim.lr, folder)
+        report_curve(measure(pieces), pieces.composed.run.optim.lr, folder)
 
 
 def plan_test(composed: Composed) -> Composed:
@@ -83,21 +83,21 @@ def plan_test(composed: Composed) -> Composed:
     run = composed.run
     steps = dict.fromkeys(("trainer.max_steps", "trainer.eval_every", "trainer.save_every"), run.lr_finder.steps)
     stage = replace(run.stage, prompts=[]) if run.stage.speaks else run.stage
-    return with_values(with_parts(composed, logger={}, stage=stage), steps, Kind.derived, because("range_test"))
+    return replace_values(replace_parts(composed, logger={}, stage=stage), steps, Kind.derived, because("range_test"))
 
 
 def measure(pieces: Pieces) -> Curve:
     """Train with the growing rate; a loss that is no number any more ends the test as divergence does."""
     for again in (False, True):
-        with loading(pieces.gathered.seen):
+        with catch_shortage(pieces.gathered.seen):
             prepare_files(pieces)
         test, lr = pieces.composed.run.lr_finder, pieces.composed.run.optim.lr
         pieces.module.schedule = Ramp(low=test.min_lr or lr / 1000, high=test.max_lr or min(lr * 1000, 10.0))
-        found = climb(pieces)
+        found = run_test(pieces)
         if isinstance(found, Curve):
             return found
-        if why := kept_whole(pieces.composed.run, again):
-            raise failure(pieces.composed.run, found, why)
+        if why := explain_whole(pieces.composed.run, again):
+            raise build_failure(pieces.composed.run, found, why)
         pieces.release()
         gc.collect()  # modules and trainer point at each other
         pieces.composed = halve(pieces.composed, found.step)
@@ -109,12 +109,12 @@ def measure(pieces: Pieces) -> Curve:
     raise AssertionError("the second shortage is raised")
 
 
-def climb(pieces: Pieces) -> Curve | Shortage:
+def run_test(pieces: Pieces) -> Curve | Shortage:
     """The curve of one test; if memory ran out, what is known of it. No checkpoint, sample or
     row of metrics is written."""
     curve, stage = Curve(), pieces.module
     stage.resumes_from = None  # the test begins with the weights of the start, whatever the folder holds
-    trainer = pieces.trainer_with([curve, ProgressLine(stage.total_steps)])
+    trainer = pieces.build_trainer([curve, ProgressLine(stage.total_steps)])
     try:
         trainer.fit(stage, datamodule=pieces.data)
     except TrainingFailed as error:
@@ -130,7 +130,7 @@ def climb(pieces: Pieces) -> Curve | Shortage:
     return curve
 
 
-def told(curve: Curve, derived: float, folder: Path) -> Proposal | None:
+def report_curve(curve: Curve, derived: float, folder: Path) -> Proposal | None:
     """Draw the curve, keep it as find.jsonl and find.svg, and say what it proposes."""
     smoothed = smooth(curve.rates, curve.losses)
     rows = zip(curve.rates, curve.losses, smoothed, strict=True)
@@ -149,6 +149,6 @@ def told(curve: Curve, derived: float, folder: Path) -> Proposal | None:
             "(lr_finder.steps=100) or other data.")
     else:
         show(f"\nproposed optim.lr={found.rate:.2g}: {found.reason}. The lowest loss is at {found.lowest:.2g}.")
-        print(f"{verdict(found.rate, derived)}.")
+        print(f"{compare_rates(found.rate, derived)}.")
     show(f"The curve: {folder / 'find.jsonl'}, {folder / 'find.svg'}. Nothing that was trained is kept.")
     return found

@@ -27,12 +27,12 @@ from fulgurite.data.dataset import AnyRows
 from fulgurite.data.loader import collate_longest
 from fulgurite.errors import is_shortage
 from fulgurite.plan.context import ModelFacts, PlanFacts
-from fulgurite.plan.hardware import machine
-from fulgurite.plan.memory import state
-from fulgurite.plan.micro_batch import peak
+from fulgurite.plan.hardware import detect_machine
+from fulgurite.plan.memory import count_state
+from fulgurite.plan.micro_batch import estimate_peak
 from fulgurite.stage.base import Batch, StageModule
 from fulgurite.stage.preference import PreferenceModule
-from fulgurite.train.oom import KNOB, Shortage, failure
+from fulgurite.train.oom import KNOB, Shortage, build_failure
 from fulgurite.trainer.device import device
 
 NEEDLESS = 0.5
@@ -47,7 +47,7 @@ def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: PlanFac
     Raises TrainingFailed where not even one row does.
     """
     run = composed.run
-    if untried(composed, stage, rows, seen):
+    if explain_untried(composed, stage, rows, seen):
         return composed
     stage.to(torch.device(device(run.trainer)))
     if isinstance(stage, PreferenceModule):
@@ -57,14 +57,14 @@ def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: PlanFac
     while True:
         batch = collate_longest(rows, found, stage.ahead, run.seed)
         batch = stage.transfer_batch_to_device(batch, stage.device, 0)
-        if goes_through(stage, batch, seen.model, found):
+        if has_room(stage, batch, seen.model, found):
             break
         gc.collect()
         if stage.device.type == "cuda":
             torch.cuda.empty_cache()
         if found == 1:
             why = f"it cannot be halved, and given as {KNOB}=1 it is not tried beforehand"
-            raise failure(decide(composed, replace(before, value=1)).run, Shortage.of(stage, 0, batch), why)
+            raise build_failure(decide(composed, replace(before, value=1)).run, Shortage.of(stage, 0, batch), why)
         found //= 2
     reason = before.because
     if found < before.value:
@@ -73,7 +73,7 @@ def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: PlanFac
     return decide(composed, Decision(KNOB, found, Kind.confirmed, confirmed))
 
 
-def untried(composed: Composed, stage: StageModule, rows: AnyRows, seen: PlanFacts) -> str:
+def explain_untried(composed: Composed, stage: StageModule, rows: AnyRows, seen: PlanFacts) -> str:
     """Why there is no trial, in words; empty where there is one."""
     run, origin = composed.run, composed.provenance.get(KNOB)
     if origin is None or not origin.derived:
@@ -95,27 +95,27 @@ def untried(composed: Composed, stage: StageModule, rows: AnyRows, seen: PlanFac
     if seen.machine.device == "cpu" and sys.platform != "linux":
         return "memory is granted and swapped there, never refused"
     rather = NEEDLESS * seen.machine.memory_free
-    if seen.machine.device == "cpu" and peak(run, seen.model, rows.lengths, seen.machine,
+    if seen.machine.device == "cpu" and estimate_peak(run, seen.model, rows.lengths, seen.machine,
         run.trainer.micro_batch_size) < rather:
         return "the estimate is far below the free memory"
     return ""
 
 
-def goes_through(stage: StageModule, batch: Batch, model: ModelFacts, rows: int) -> bool:
+def has_room(stage: StageModule, batch: Batch, model: ModelFacts, rows: int) -> bool:
     """Whether memory suffices for the micro-batch beside what a run holds from its second step on:
     gradients and optimizer state."""
     run, here = stage.run, stage.device
-    accumulates = run.stage.examples_a_step(run.trainer.global_batch_size) > rows
+    accumulates = run.stage.count_examples_per_step(run.trainer.global_batch_size) > rows
     trained = [p for p in stage.parameters() if p.requires_grad]
-    with as_it_was(stage), refusing(here.type, machine(run).memory_free):
+    with restore_after(stage), limit_memory(here.type, detect_machine(run).memory_free):
         try:
-            held = torch.empty(state(run.optim, run.precision, model), dtype=torch.uint8, device=here)
+            held = torch.empty(count_state(run.optim, run.precision, model), dtype=torch.uint8, device=here)
             for parameter in trained if accumulates else ():
                 parameter.grad = torch.zeros_like(parameter)
             with stage.dtypes.autocast(here.type):
                 if "ahead" in batch:
                     stage.on_step_start(batch)
-                loss = stage.total_loss(batch)
+                loss = stage.compute_total_loss(batch)
             loss.backward()  # type: ignore[no-untyped-call]
             del held
         except (RuntimeError, MemoryError) as error:
@@ -126,7 +126,7 @@ def goes_through(stage: StageModule, batch: Batch, model: ModelFacts, rows: int)
 
 
 @contextlib.contextmanager
-def as_it_was(stage: nn.Module) -> Iterator[None]:
+def restore_after(stage: nn.Module) -> Iterator[None]:
     """Afterwards there are no gradients, and random states, buffers and the modules' attributes are those of before.
 
     Attributes too: a stage counts in them, and rotary embeddings that stretch remember the longest row they have seen.
@@ -134,7 +134,7 @@ def as_it_was(stage: nn.Module) -> Iterator[None]:
     here = next(stage.parameters()).device
     random = rng.capture(here)
     buffers = [(buffer, buffer.clone()) for buffer in stage.buffers()]
-    kept = [(module, dict(vars(module)), _insides(module)) for module in stage.modules()]
+    kept = [(module, dict(vars(module)), _copy_insides(module)) for module in stage.modules()]
     try:
         yield
     finally:
@@ -151,14 +151,14 @@ def as_it_was(stage: nn.Module) -> Iterator[None]:
         rng.restore(random, here)
 
 
-def _insides(module: nn.Module) -> list[tuple[Any, Any]]:
+def _copy_insides(module: nn.Module) -> list[tuple[Any, Any]]:
     """The module's own dicts, lists and sets with copies of them. They are filled anew in place:
     hooks are found by their dict."""
     return [(value, value.copy()) for value in vars(module).values() if isinstance(value, dict | list | set)]
 
 
 @contextlib.contextmanager
-def refusing(kind: str, free: int) -> Iterator[None]:
+def limit_memory(kind: str, free: int) -> Iterator[None]:
     """Within, a CPU's process is refused what goes beyond the free memory, as an error that can be caught.
 
     Linux else grants it, and kills the process that touches it. RLIMIT_DATA counts what is private and writable,

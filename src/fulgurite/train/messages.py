@@ -9,7 +9,7 @@ from fulgurite.monitor.outcome import RunEnding
 from fulgurite.train.pieces import Pieces
 
 
-def opening(pieces: Pieces) -> str:
+def format_opening(pieces: Pieces) -> str:
     """What will happen, in a few lines: what trains, on what, how long, and which values were derived and why."""
     composed, run, stage, facts = pieces.composed, pieces.composed.run, pieces.module, pieces.gathered.facts
     rows, val, checkpoint = pieces.gathered.rows, pieces.gathered.val, pieces.checkpoint
@@ -24,7 +24,7 @@ def opening(pieces: Pieces) -> str:
     if run.method.tells:
         lines.append(table([(name, p.numel()) for name, p in stage.model.named_parameters() if p.requires_grad], whole))
     lines += [f"  {decision}"] if (decision := run.strategy.decision(run)) else []
-    lines += derived_lines(composed)
+    lines += format_derived(composed)
     if run.private:
         lines.append(
             "  trainer.max_grad_norm is off: each row's gradient is clipped to privacy.max_grad_norm = "
@@ -35,7 +35,7 @@ def opening(pieces: Pieces) -> str:
     return "\n".join(lines)
 
 
-def derived_lines(composed: Composed) -> list[str]:
+def format_derived(composed: Composed) -> list[str]:
     """A line for each value that nobody gave: the parameter, the value, and from what it was derived."""
     told = {"precision", "name", "run_dir"}  # in the lines above and below
     if composed.run.world_size == 1:
@@ -45,7 +45,7 @@ def derived_lines(composed: Composed) -> list[str]:
     return [f"  {name} = {values[name]}: {origin.reason}" for name, origin in derived.items()]
 
 
-def closing(pieces: Pieces, how: RunEnding) -> str:
+def format_closing(pieces: Pieces, how: RunEnding) -> str:
     """The answers before and after, how the run ended, its folder, and what to do next."""
     stage, trainer, folder = pieces.module, pieces.trainer, pieces.folder
     last = stage.step_record.get("train/loss")
@@ -61,15 +61,15 @@ def closing(pieces: Pieces, how: RunEnding) -> str:
         "fulgurite explain method.rank": "what a knob does, what to set it to, and who says so",
     }
     width = max(map(len, next_steps))
-    done = f"{how.opening()} {trainer.global_step:,} steps, {numbers}. The run lies in {folder}"
-    early = [stopped_early(pieces)] if pieces.callbacks.stopped_early else []
-    private = [stage.mechanism.sentence()] if stage.mechanism is not None else []
+    done = f"{how.format_opening()} {trainer.global_step:,} steps, {numbers}. The run lies in {folder}"
+    early = [describe_early_stop(pieces)] if pieces.callbacks.stopped_early else []
+    private = [stage.mechanism.describe()] if stage.mechanism is not None else []
     advice = [f"  {command:<{width}}  {what}" for command, what in next_steps.items()]
     samples = pieces.callbacks.samples
     return "\n".join(["", samples.comparison() if samples is not None else "", done, *early, *private, "", *advice])
 
 
-def stopped_early(pieces: Pieces) -> str:
+def describe_early_stop(pieces: Pieces) -> str:
     """At which step, why, and which checkpoint is the best."""
     kept, step, total = pieces.callbacks.checkpoints, pieces.trainer.global_step, pieces.module.total_steps
     return (

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import MICRO_BATCH
 from fulgurite.config.run import RunConfig
-from fulgurite.config.schema import declares
+from fulgurite.config.schema import has_declared
 from fulgurite.errors import TrainingFailed, is_shortage
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Shortage:
         return Shortage(step, len(numbers), int(ids.shape[-1]) if ids is not None else 0, places[0] if places else "")
 
 
-def kept_whole(run: RunConfig, again: bool) -> str:
+def explain_whole(run: RunConfig, again: bool) -> str:
     """Why the micro-batch is not halved, in words; empty where it is."""
     if again:
         return "it was halved already"
@@ -64,7 +64,7 @@ def kept_whole(run: RunConfig, again: bool) -> str:
     return ""
 
 
-def halved_words(composed: Composed) -> str:
+def describe_halving(composed: Composed) -> str:
     """The sentence for a person after `config.resolve.halve`."""
     facts = composed.provenance[KNOB].because.facts
     return (
@@ -73,7 +73,7 @@ def halved_words(composed: Composed) -> str:
     )
 
 
-def failure(run: RunConfig, shortage: Shortage, why: str) -> TrainingFailed:
+def build_failure(run: RunConfig, shortage: Shortage, why: str) -> TrainingFailed:
     """The end: where, with what, and three remedies that are not taken yet."""
     remedies = {
         f"{KNOB}={max(1, run.trainer.micro_batch_size // 2)}": run.trainer.micro_batch_size > 1,
@@ -81,7 +81,7 @@ def failure(run: RunConfig, shortage: Shortage, why: str) -> TrainingFailed:
         f"data.max_length={max(8, run.data.max_length // 2)}": True,
         "method=lora": run.method.kin == "full",
         f"method={run.method.quantised_as}": bool(run.method.quantised_as),
-        f"optim={run.optim.smaller_state}": declares(run.optim, "smaller_state"),
+        f"optim={run.optim.smaller_state}": has_declared(run.optim, "smaller_state"),
     }
     three = [words for words, helps in remedies.items() if helps][:3]
     row = f", longest row {shortage.length} tokens ({shortage.place})" if shortage.length else ""
@@ -92,7 +92,7 @@ def failure(run: RunConfig, shortage: Shortage, why: str) -> TrainingFailed:
 
 
 @contextlib.contextmanager
-def loading(seen: PlanFacts) -> Iterator[None]:
+def catch_shortage(seen: PlanFacts) -> Iterator[None]:
     """Around all that comes before the first step: TrainingFailed, in one line, where memory does not suffice for it.
 
     The error itself is let go, and with it what its frames hold: a sweep goes on with its next run.
@@ -104,10 +104,10 @@ def loading(seen: PlanFacts) -> Iterator[None]:
             raise
     else:
         return
-    raise unloaded(seen)
+    raise build_loading_failure(seen)
 
 
-def unloaded(seen: PlanFacts) -> TrainingFailed:
+def build_loading_failure(seen: PlanFacts) -> TrainingFailed:
     """The end before the beginning: what the plan counts, what was free, and what would help."""
     run, model = seen.run, seen.model
     smaller = run.method.loads_trained and model.frozen_dtype != model.trained_dtype
@@ -122,15 +122,17 @@ def unloaded(seen: PlanFacts) -> TrainingFailed:
     counted = ""
     if seen.memory is not None and seen.memory.loading is not None:
         counted = (
-            f"the plan counts {_size(seen.memory.loading.total)} for that and {_size(seen.memory.training.total)} for "
+            f"the plan counts {_format_size(seen.memory.loading.total)} for that "
+            f"and {_format_size(seen.memory.training.total)} for "
             "training; "
         )
     three = [words for words, helps in remedies.items() if helps][-3:]
     return TrainingFailed(
-        f"Out of memory while the weights were loaded and made ready: {counted}{_size(seen.machine.memory_free)} were "
+        f"Out of memory while the weights were loaded and made ready: "
+        f"{counted}{_format_size(seen.machine.memory_free)} were "
         f"free on this {seen.machine.device} before. Try {', '.join(three[:-1])} or {three[-1]}."
     )
 
 
-def _size(number: float) -> str:
+def _format_size(number: float) -> str:
     return f"{number / 1e9:.3g} GB"

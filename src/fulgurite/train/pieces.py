@@ -12,15 +12,15 @@ from lightning.pytorch import Callback, Trainer
 from fulgurite import __version__
 from fulgurite.callback.context import CallbackContext
 from fulgurite.config.provenance import Composed
-from fulgurite.config.resolve import decide, in_folder
+from fulgurite.config.resolve import decide, put_in_folder
 from fulgurite.config.run import RunConfig
 from fulgurite.data.source import Source
 from fulgurite.logger.build import build_loggers
 from fulgurite.plan.diagnostic import Trouble
-from fulgurite.plan.preflight import checked_source
-from fulgurite.plan.prepare import Gathered, folder_of, gather, settled
+from fulgurite.plan.preflight import build_checked_source
+from fulgurite.plan.prepare import Gathered, find_folder, prepare_run, settle_precision
 from fulgurite.plan.rules import find_troubles
-from fulgurite.plan.verdict import heard
+from fulgurite.plan.verdict import list_warnings
 from fulgurite.precision.policy import Dtypes
 from fulgurite.privacy.seed import secret_of
 from fulgurite.run.folder import choose_run_folder, make_folder
@@ -51,18 +51,18 @@ class Pieces:
     @cached_property
     def source(self) -> Source:
         """The data, every record of them read once."""
-        return checked_source(self.composed)
+        return build_checked_source(self.composed)
 
     @cached_property
     def dtypes(self) -> Dtypes:
         """The compute type."""
-        return settled(self.composed)
+        return settle_precision(self.composed)
 
     @cached_property
     def gathered(self) -> Gathered:
         """Everything but the weights; the empty parameters are filled."""
         source, dtypes = self.source, self.dtypes
-        found = gather(self.composed, source, dtypes)
+        found = prepare_run(self.composed, source, dtypes)
         self.composed = found.composed
         return found
 
@@ -70,7 +70,7 @@ class Pieces:
     def troubles(self) -> list[Trouble]:
         """What the rules of `plan` find. Warnings are printed; raises RequestError if one refuses the run."""
         troubles = find_troubles(self.gathered.seen)
-        for line in heard(troubles):
+        for line in list_warnings(troubles):
             say(line)
         return troubles
 
@@ -84,9 +84,9 @@ class Pieces:
     @cached_property
     def folder(self) -> Path:
         """The run's folder, which is made now."""
-        folder = shared_folder(self.composed.run, self.ranks)
+        folder = share_folder(self.composed.run, self.ranks)
         make_folder(folder)
-        self.composed = in_folder(self.composed, folder)
+        self.composed = put_in_folder(self.composed, folder)
         return folder
 
     @cached_property
@@ -94,7 +94,7 @@ class Pieces:
         """From where the run goes on; None for a fresh run. Raises CheckpointError if it is another
         run, or has no steps left."""
         total, run = self.gathered.facts.total_steps, self.composed.run
-        folder = folder_of(run.resume.run, run.run_dir)
+        folder = find_folder(run.resume.run, run.run_dir)
         plan = find_resume(self.composed, folder, say) if folder is not None else None
         if plan is not None:
             self.composed = decide(self.composed, *plan.adopted)
@@ -158,11 +158,11 @@ class Pieces:
     @cached_property
     def trainer(self) -> Trainer:
         """The Lightning Trainer of `fulgurite train`, with its callbacks and trackers."""
-        return self.trainer_with(
+        return self.build_trainer(
             self.callbacks.every, self.trackers, [build_checkpoint_plugin()], self.gathered.val is not None
         )
 
-    def trainer_with(
+    def build_trainer(
         self, callbacks: Sequence[Callback], trackers: Sequence[Any] = (), plugins: Sequence[Any] = (),
         validates: bool = False
     ) -> Trainer:
@@ -182,7 +182,7 @@ class Pieces:
             vars(self).pop(name, None)
 
 
-def shared_folder(run: RunConfig, ranks: Ranks) -> Path:
+def share_folder(run: RunConfig, ranks: Ranks) -> Path:
     """The run's folder, which the first process names for all of them: there is the time in its name."""
     given = run.resume.run is not None or run.run_dir is not None
     if given and run.trainer.num_nodes == 1:  # our command on the first machine gives it to its processes alone

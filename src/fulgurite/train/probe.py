@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch import Callback
 
 from fulgurite.config.decision import Kind
-from fulgurite.config.resolve import MICRO_BATCH, note, with_parts
+from fulgurite.config.resolve import MICRO_BATCH, note, replace_parts
 from fulgurite.errors import RequestError
 from fulgurite.plan.timing import Timing
 from fulgurite.scheduler.config import Constant
@@ -67,7 +67,7 @@ def measure(pieces: Pieces) -> Timing:
             "there."
         )
     rows = min(run.trainer.micro_batch_size, len(gathered.rows))
-    short = with_parts(
+    short = replace_parts(
         pieces.composed, logger={}, scheduler=Constant(), trainer=replace(run.trainer, global_batch_size=rows),
         stage=replace(run.stage, prompts=[]) if run.stage.speaks else run.stage,
     )
@@ -77,6 +77,6 @@ def measure(pieces: Pieces) -> Timing:
     probed.dtypes, probed.troubles, probed.resume_plan = pieces.dtypes, [], None
     probed.gathered = replace(gathered, val=None, facts=replace(gathered.facts, total_steps=STEPS))
     with contextlib.redirect_stderr(io.StringIO()):
-        probed.trainer_with([clock]).fit(probed.module, datamodule=probed.data)
+        probed.build_trainer([clock]).fit(probed.module, datamodule=probed.data)
     tokens = sum(clock.tokens[1:])
     return Timing(sum(clock.passes[1:]) / max(tokens, 1), sum(clock.steps[1:]) / (STEPS - 1), tokens)

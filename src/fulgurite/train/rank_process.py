@@ -45,7 +45,7 @@ class _Link:
     pipe: int | None = None
 
 
-def environment(pipe: int, folder: Path | None) -> dict[str, str]:
+def build_environment(pipe: int, folder: Path | None) -> dict[str, str]:
     """The variable by which a rank finds its launcher; only the first rank of a run needs its folder."""
     return {LAUNCHER: json.dumps([os.getpid(), pipe, str(folder or "")])}
 

@@ -65,9 +65,9 @@ def _batch_size(run: RunConfig, facts: Facts) -> Derived:
             f"four times the usual {usual}, at most a quarter of {facts.rows} rows: "
             "a step's noise is shared by its rows",
         )
-    if (declared := run.stage.usual_batch_size()) is not None:
+    if (declared := run.stage.recommend_batch_size()) is not None:
         usual, why = declared.value, declared.reason
-    seen = facts.rows * run.trainer.epochs * run.stage.steps_a_rollout()
+    seen = facts.rows * run.trainer.epochs * run.stage.count_steps_per_rollout()
     size, fewest = usual, run.stage.fewest
     while size > fewest and seen / size < ENOUGH_STEPS:
         size //= 2
@@ -81,7 +81,7 @@ def _batch_size(run: RunConfig, facts: Facts) -> Derived:
 def _micro_batch(run: RunConfig, facts: Facts) -> Derived:
     tokens = TOKENS_PER_MICRO_BATCH | WHOLE_MODEL if run.method.kin == "full" else TOKENS_PER_MICRO_BATCH
     budget = tokens.get(facts.device, 512)
-    share = -(-run.stage.examples_a_step(run.trainer.global_batch_size) // facts.processes)
+    share = -(-run.stage.count_examples_per_step(run.trainer.global_batch_size) // facts.processes)
     sides = run.stage.sides
     answers = run.stage.max_new_tokens if run.stage.rolls_out else 0
     rows = max(1, min(share, budget // max(run.data.max_length * sides + answers, 1)))

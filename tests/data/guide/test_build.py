@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from fulgurite.config.run import all_knobs
-from fulgurite.config.schema import Knob, Option, Range, check, groups, option, options
+from fulgurite.config.run import list_all_knobs
+from fulgurite.config.schema import Knob, Option, Range, check, list_groups, list_options, option
 from fulgurite.data.guide import build as make
 from fulgurite.data.guide.questions import ASKED, HELD_OUT, QUESTIONS, TRAIN
 from fulgurite.errors import DataError
@@ -28,9 +28,9 @@ def answers(path: Path) -> list[str]:
 
 def exists(word: str) -> bool:
     """Whether `optim.lr`, `optim` or `optim=adamw` can be explained."""
-    paths = {k.path for k in all_knobs()}
+    paths = {k.path for k in list_all_knobs()}
     group, equals, name = word.partition("=")
-    return name in options(group) if equals else word in groups() or word in paths
+    return name in list_options(group) if equals else word in list_groups() or word in paths
 
 
 def test_the_files_are_fresh() -> None:
@@ -103,7 +103,7 @@ def test_settings_in_answers_are_legal() -> None:
         if "." not in name:
             assert exists(f"{name}={text}"), f"{name}={text}"
         elif text:
-            declared = next(k for k in all_knobs() if k.path == name)
+            declared = next(k for k in list_all_knobs() if k.path == name)
             if declared.choices:
                 assert text in declared.choices
             elif re.fullmatch(r"[\d.e-]+", text):
@@ -164,7 +164,7 @@ def test_plug_ins_are_not_taught() -> None:
     try:
         assert make.list_own_options() == before
     finally:
-        del options("optim")[foreign.name]
+        del list_options("optim")[foreign.name]
 
 
 def test_of_knob_by_hand() -> None:

@@ -48,7 +48,7 @@ def record_evaluations(*pairs: tuple[float, float]) -> History:
     for number, (train, val) in enumerate(pairs, 1):
         for step in range(10 * number - 9, 10 * number + 1):
             history.add(step, {"train/loss": train}, 500)
-        history.evaluated(10 * number, val)
+        history.record_evaluation(10 * number, val)
     return history
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.monitor.rules.series import PROSE, SFT, Cases, check_complete, check_found, judge, list_cases, sample_rows
 
 from fulgurite.monitor.history import TrainingFacts
-from fulgurite.monitor.rules.samples import repetition
+from fulgurite.monitor.rules.samples import measure_repetition
 
 LOOP = "and so on and on " * 20
 ANSWERS = [f"an answer {n}" for n in range(5)]
@@ -100,7 +100,7 @@ def test_rule_finds_nothing_in_healthy_numbers(rule: str, case: str) -> None:
 
 def test_repetition_by_hand() -> None:
     # 20 pieces have 17 4-grams, and "a b c d" in a circle has four that differ
-    assert repetition("a b c d " * 5) == pytest.approx(1 - 4 / 17)
-    assert repetition("学习率" * 7) == pytest.approx(1 - 3 / 18)
-    assert repetition("a b c d " * 4) == 0  # 13 are too few
-    assert repetition(PROSE) == 0
+    assert measure_repetition("a b c d " * 5) == pytest.approx(1 - 4 / 17)
+    assert measure_repetition("学习率" * 7) == pytest.approx(1 - 3 / 18)
+    assert measure_repetition("a b c d " * 4) == 0  # 13 are too few
+    assert measure_repetition(PROSE) == 0

@@ -9,7 +9,7 @@ from tests.optim.nets import Wide
 
 from fulgurite.config.compose import compose
 from fulgurite.config.run import RunConfig
-from fulgurite.config.schema import options
+from fulgurite.config.schema import list_options
 from fulgurite.optim.config import AdamMini, Apollo, Badam, Galore, Muon, MuonScale, Optim, ScheduleFree
 from fulgurite.optim.param_groups import find_hidden_matrices
 
@@ -79,27 +79,27 @@ def test_muons_own_scale_has_a_rate_of_its_own() -> None:
 
 @pytest.mark.parametrize("name", ["muon", "galore", "apollo", "badam"])
 def test_adapters_are_refused_by_optimizers_of_whole_matrices(run: RunConfig, name: str) -> None:
-    optim: Optim = options("optim")[name]()  # type: ignore[assignment]
-    assert optim.refusal(run) is None
-    refusal = optim.refusal(dataclasses.replace(run, method=options("method")["lora"]()))
+    optim: Optim = list_options("optim")[name]()  # type: ignore[assignment]
+    assert optim.find_refusal(run) is None
+    refusal = optim.find_refusal(dataclasses.replace(run, method=list_options("method")["lora"]()))
     assert refusal is not None
     assert refusal.startswith(f"optim={name} cannot be used with method=lora: ")
 
 
 def test_schedule_free_refuses_a_falling_rate_and_low_weights(run: RunConfig) -> None:
     optim = ScheduleFree()
-    assert optim.refusal(run) is None
-    falling = optim.refusal(dataclasses.replace(run, scheduler=options("scheduler")["linear"]()))
+    assert optim.find_refusal(run) is None
+    falling = optim.find_refusal(dataclasses.replace(run, scheduler=list_options("scheduler")["linear"]()))
     assert falling is not None
     assert "scheduler=linear would lower it as well; take scheduler=constant_with_warmup." in falling
-    low = optim.refusal(dataclasses.replace(run, precision=options("precision")["pure_bf16"]()))
+    low = optim.find_refusal(dataclasses.replace(run, precision=list_options("precision")["pure_bf16"]()))
     assert low is not None
     assert "weights of precision=pure_bf16 round away; take precision=bf16." in low
 
 
 def test_badam_refuses_several_processes() -> None:
     run = compose(["model=tiny", "optim=badam", "method=full", "trainer.devices=2"]).run
-    refusal = run.optim.refusal(run)
+    refusal = run.optim.find_refusal(run)
     assert refusal is not None
     assert refusal.startswith(
         "optim=badam cannot be used with 2 processes: they wait for gradients of blocks that rest"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.plan.rules.cases import Case, check_complete, check_found, check_not_found, describe, free, model
 
-from fulgurite.plan.rules.precision import unmoved
+from fulgurite.plan.rules.precision import compute_unmoved
 
 FOUND = [
     Case(
@@ -53,5 +53,5 @@ def test_rule_finds_nothing_in_a_sound_run(case: Case) -> None:
 
 
 def test_share_of_weights_that_bf16_leaves_unchanged_is_the_measured_one() -> None:
-    assert unmoved(1e-5) == pytest.approx(0.84, abs=0.005)
-    assert unmoved(1e-9) == pytest.approx(1, abs=1e-4)
+    assert compute_unmoved(1e-5) == pytest.approx(0.84, abs=0.005)
+    assert compute_unmoved(1e-9) == pytest.approx(1, abs=1e-4)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.config.run import Resume, RunConfig, load_options
-from fulgurite.config.schema import Knob, Option, Range, groups, knobs_of
+from fulgurite.config.schema import Knob, Option, Range, list_groups, list_knobs
 from fulgurite.data.guide.arithmetic import build_sums
 from fulgurite.data.guide.questions import (
     ASKED,
@@ -168,14 +168,14 @@ def ask_about_option(cls: type[Option]) -> Iterator[Talk]:
 def list_own_options() -> list[type[Option]]:
     """The options of this package; those of plug-ins are not ours to teach."""
     load_options()
-    named = groups()
+    named = list_groups()
     everything = [cls for by_name in named.values() for cls in by_name.values()]
     return [cls for cls in everything if cls.__module__.startswith("fulgurite.")]
 
 
 def list_own_knobs(classes: Iterable[type[Option]]) -> list[list[Knob]]:
     """The declarations of each knob that is taught, by path."""
-    found = [k for cls in [*classes, RunConfig, Resume] for k in knobs_of(cls) if not k.path.startswith(UNTAUGHT)]
+    found = [k for cls in [*classes, RunConfig, Resume] for k in list_knobs(cls) if not k.path.startswith(UNTAUGHT)]
     return [list(group) for _, group in groupby(sorted(found, key=lambda k: k.path), key=lambda k: k.path)]
 
 

@@ -24,7 +24,7 @@ missed: set[tuple[str, str, str]] = set()
 
 
 @contextmanager
-def spoken(language: str) -> Iterator[None]:
+def use_language(language: str) -> Iterator[None]:
     """Speak a language of LANGUAGES inside the block."""
     token = _language.set(language)
     try:
@@ -33,39 +33,39 @@ def spoken(language: str) -> Iterator[None]:
         _language.reset(token)
 
 
-def current() -> str:
+def get_language() -> str:
     """The language that is spoken."""
     return _language.get()
 
 
-def from_locale(environment: Mapping[str, str]) -> str:
+def detect_language(environment: Mapping[str, str]) -> str:
     """The language of a terminal: of LC_ALL, else LC_MESSAGES, else LANG; English where it is not one of ours."""
     named = next((environment[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if environment.get(name)), "")
     return "zh" if named.lower().startswith("zh") else "en"
 
 
-def digest(english: str) -> str:
+def compute_digest(english: str) -> str:
     """Eight hexadecimal digits of SHA-256 of the English, on one line."""
     return hashlib.sha256(" ".join(english.split()).encode()).hexdigest()[:8]
 
 
-def told(place: str, field: str, english: str) -> str:
+def translate_text(place: str, field: str, english: str) -> str:
     """The text in the language spoken; the English where that is spoken, or where no fresh translation is there."""
-    if not english or current() == "en":
+    if not english or get_language() == "en":
         return english
-    found = catalogue(current()).get(place, {}).get(field, {}).get(digest(english))
+    found = load_catalogue(get_language()).get(place, {}).get(field, {}).get(compute_digest(english))
     if found is None:
         missed.add((place, field, english))
     return found or english
 
 
-def fixed(english: str) -> str:
+def translate(english: str) -> str:
     """A word or a pattern of the pages themselves."""
-    return told("page", "words", english)
+    return translate_text("page", "words", english)
 
 
 @cache
-def catalogue(language: str) -> dict[str, dict[str, dict[str, str]]]:
+def load_catalogue(language: str) -> dict[str, dict[str, dict[str, str]]]:
     """All texts of a language: place, field, hash of the English, text. Read once, by libyaml where it is there."""
     import yaml
 

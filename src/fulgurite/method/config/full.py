@@ -121,7 +121,7 @@ class Layerwise(Method):
     )
 
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         """Why layers cannot thaw one by one in this run, in one sentence, or None."""
         if self.unfreeze_every is None:
             return None

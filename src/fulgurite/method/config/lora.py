@@ -192,7 +192,7 @@ class Lora(Adapter):
     def outlined(self) -> Method:
         return replace(self, init=Init.default, adapter_path=None)
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         """Why these knobs cannot stand together, in one sentence, or None."""
         if self.init is Init.loftq:
             return (
@@ -254,7 +254,7 @@ class Qlora(Lora):
         plain = Lora(**{f.name: getattr(self, f.name) for f in fields(Lora)})
         return plain.outlined()
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         """Why these knobs cannot stand together, in one sentence, or None."""
         if self.init in (Init.pissa, Init.olora):
             return (
@@ -293,7 +293,7 @@ class Oft(Adapter):
         lower_when="When too little is learned.",
     )
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         """Why its rotations cannot be found in this run, in one sentence, or None."""
         if not run.precision.low_weights:
             return None

@@ -11,7 +11,7 @@ from fulgurite.rules.registry import Finding, Severity
 
 
 @RULES.add("step-zero", "stop", at=Moment.step)
-def step_zero(seen: TrainingFacts) -> Finding | None:
+def check_step_zero(seen: TrainingFacts) -> Finding | None:
     """The first loss is not what an untrained adapter or head on this model gives (sft, pt, rm).
 
     Of a model that was not trained yet. dpo, kto, grpo and ppo check theirs themselves.
@@ -22,7 +22,7 @@ def step_zero(seen: TrainingFacts) -> Finding | None:
     loss = row["train/loss"]
     if about.kind.gives_rewards:
         guesses = about.new_head and not about.margins
-        return _guessing(loss) if guesses and abs(loss - math.log(2)) > limits.LN2_OFF else None
+        return _report_guessing(loss) if guesses and abs(loss - math.log(2)) > limits.LN2_OFF else None
     if not about.kind.next_token or not about.declared_loss.likelihood or row["labels"] < limits.FIRST_LABELS:
         return None
     values: dict[str, float | int | str] = {"loss": loss, "ln_vocabulary": math.log(about.vocab)}
@@ -43,7 +43,7 @@ def step_zero(seen: TrainingFacts) -> Finding | None:
     return None
 
 
-def _guessing(loss: float) -> Finding:
+def _report_guessing(loss: float) -> Finding:
     return Finding(
         f"The first loss is {loss:.3f}, and a reward model whose head begins at zero has ln 2 = 0.693: its rewards "
         f"are not its head's.",
@@ -52,7 +52,7 @@ def _guessing(loss: float) -> Finding:
 
 
 @RULES.add("labels-empty", "stop", at=Moment.step)
-def labels_empty(seen: TrainingFacts) -> Finding | None:
+def check_labels_empty(seen: TrainingFacts) -> Finding | None:
     """A step has no label token to learn from; in grpo and ppo a warning.
 
     Under privacy a step may draw no row, and does not lie by it.
@@ -72,12 +72,12 @@ def labels_empty(seen: TrainingFacts) -> Finding | None:
 
 
 @RULES.add("loss-zero", "stop", at=Moment.step)
-def loss_zero(seen: TrainingFacts) -> Finding | None:
+def check_loss_zero(seen: TrainingFacts) -> Finding | None:
     """Three losses in a row are zero though there are labels; a warning where pairs are compared.
 
     A rollout's loss is near zero by its nature, and a hinge is zero behind its margin: they are not looked at.
     """
-    about, rows = seen.about, seen.history.newest(limits.ZERO_STEPS)
+    about, rows = seen.about, seen.history.get_newest(limits.ZERO_STEPS)
     if about.kind.rolls_out or about.declared_loss.reaches_zero or len(rows) < limits.ZERO_STEPS:
         return None
     if not all(row["labels"] > 0 and abs(row.get("train/loss", 1.0)) < limits.ZERO_LOSS for row in rows):

@@ -7,34 +7,34 @@ import statistics
 from itertools import pairwise
 
 from fulgurite.monitor import thresholds as limits
-from fulgurite.monitor.history import FIRST, Row, TrainingFacts, column
+from fulgurite.monitor.history import FIRST, Row, TrainingFacts, get_column
 from fulgurite.monitor.rules import RULES, Moment
-from fulgurite.monitor.statistics import error_of_difference, noise
+from fulgurite.monitor.statistics import compute_error_of_difference, estimate_noise
 from fulgurite.rules.registry import Finding
 
 
 @RULES.add("above-chance", "stop", at=Moment.step)
-def above_chance(seen: TrainingFacts) -> Finding | None:
+def check_above_chance(seen: TrainingFacts) -> Finding | None:
     """The loss stays above ln(vocabulary), the loss of a model that has learned nothing (sft, pt).
 
     A few losses in a row. A run that is too short for them is judged by all its losses after the first.
     """
     history, n = seen.history, min(limits.ABOVE_STEPS, max(seen.about.total - 1, 1))
-    rows = history.newest(n)
+    rows = history.get_newest(n)
     if len(rows) < n or rows[0]["step"] < 2 or not all(_is_above(seen, row) for row in rows):
         return None
-    now, chance = statistics.fmean(column(rows, "train/loss")), math.log(seen.about.vocab)
+    now, chance = statistics.fmean(get_column(rows, "train/loss")), math.log(seen.about.vocab)
     return Finding(
         f"The loss is {now:.3g} over the last {n} steps, and a model that has learned nothing has "
         f"ln({seen.about.vocab:,}) = {chance:.3g}: "
-        f"what it knew is lost.{_best(seen)}",
+        f"what it knew is lost.{_describe_best(seen)}",
         "Lower optim.lr by ten (leave it empty for the usual one) and begin again.",
         {"now": now, "ln_vocabulary": chance, "steps": n, "lr": seen.about.lr},
     )
 
 
 @RULES.add("val-not-finite", "stop", at=Moment.evaluation)
-def val_not_finite(seen: TrainingFacts) -> Finding | None:
+def check_val_not_finite(seen: TrainingFacts) -> Finding | None:
     """The validation loss is not a finite number.
 
     A training loss or gradient that is not finite ends the run by itself.
@@ -44,75 +44,80 @@ def val_not_finite(seen: TrainingFacts) -> Finding | None:
         return None
     last = evaluations[-1]
     return Finding(
-        f"The validation loss is {last.val} at step {last.step}: the weights or the evaluation overflow.{_best(seen)}",
+        f"The validation loss is {last.val} at step {last.step}: the weights or the evaluation overflow."
+        f"{_describe_best(seen)}",
         "Lower optim.lr, or take precision=fp32.", {"step": last.step},
     )
 
 
 @RULES.add("spike", "warning", at=Moment.step)
-def spike(seen: TrainingFacts) -> Finding | None:
+def check_spike(seen: TrainingFacts) -> Finding | None:
     """The loss jumps far above its level, by more than the noise between steps explains.
 
-    A few losses in a row above the level of those before, from the third step on. What is above chance, `diverged`
-    finds.
+    A few losses in a row above the level of those before, from the third step on. What is above chance,
+    `check_diverged` finds.
     """
-    about, losses = seen.about, column(seen.history.recent, "train/loss")
-    n = _jump_steps(seen)
+    about, losses = seen.about, get_column(seen.history.recent, "train/loss")
+    n = _count_jump_steps(seen)
     before, now = losses[:-n], losses[-n:]
-    if about.kind.rolls_out or not before or all(_is_above(seen, row) for row in seen.history.newest(n)):
+    if about.kind.rolls_out or not before or all(_is_above(seen, row) for row in seen.history.get_newest(n)):
         return None
-    level = _level(before)
-    if min(now) <= level + _jump_margin(seen, before):
+    level = _compute_level(before)
+    if min(now) <= level + _compute_jump_margin(seen, before):
         return None
     start = seen.history.step - n + 1
     return Finding(
         f"The loss jumped from {level:.3g} to {statistics.fmean(now):.3g} at step {start} and stays "
-        f"there.{_best(seen)}",
+        f"there.{_describe_best(seen)}",
         "Lower optim.lr, or give it a longer "
         "scheduler.warmup_ratio.", {"before": level, "now": statistics.fmean(now), "since": start},
     )
 
 
 @RULES.add("diverged", "warning", at=Moment.step)
-def diverged(seen: TrainingFacts) -> Finding | None:
+def check_diverged(seen: TrainingFacts) -> Finding | None:
     """The loss is clearly higher than in the first steps, or above ln(vocabulary) (sft, pt).
 
     At once where the loss is above chance; else against the first steps, by more than noise explains.
     """
     about, history, n = seen.about, seen.history, limits.RISEN_STEPS
     if history.step > 1 and _is_clearly_above(seen):
-        return _above(seen)
+        return _report_above(seen)
     if about.kind.rolls_out or about.declared_loss.squared or not history.whole or history.step < 2 * n:
         return None
-    first, now = column(history.first[:n], "train/loss"), column(history.newest(n), "train/loss")
+    first, now = get_column(history.first[:n], "train/loss"), get_column(history.get_newest(n), "train/loss")
     if len(first) < n or len(now) < n:
         return None
     a, b = statistics.fmean(first), statistics.fmean(now)
-    if b - a <= limits.RISEN or b - a <= limits.RISEN_ERRORS * error_of_difference(first, now):
+    if b - a <= limits.RISEN or b - a <= limits.RISEN_ERRORS * compute_error_of_difference(first, now):
         return None
     return Finding(
-        f"The loss is higher than at the start: {b:.3g} over the last {n} steps, {a:.3g} over the first.{_best(seen)}",
+        f"The loss is higher than at the start: {b:.3g} over the last {n} steps, {a:.3g} over the first."
+        f"{_describe_best(seen)}",
         "Lower optim.lr (by ten), and begin again.", {"before": a, "now": b},
     )
 
 
 @RULES.add("diverged", at=Moment.evaluation)
-def diverged_in_validation(seen: TrainingFacts) -> Finding | None:
+def check_diverged_in_validation(seen: TrainingFacts) -> Finding | None:
     """The validation loss is one of all its labels, whatever the training loss is (dft)."""
     if not seen.about.kind.next_token or not seen.history.evaluations:
         return None
-    last, highest = seen.history.evaluations[-1], max(math.log(seen.about.vocab), _first(seen)) + limits.ABOVE_CHANCE
+    last, highest = (
+        seen.history.evaluations[-1],
+        max(math.log(seen.about.vocab), _get_first_loss(seen)) + limits.ABOVE_CHANCE,
+    )
     if not math.isfinite(last.val) or last.val <= highest:
         return None
     return Finding(
         f"The validation loss is {last.val:.3g}, and a model that has learned nothing has ln({seen.about.vocab:,}) = "
-        f"{math.log(seen.about.vocab):.3g}.{_best(seen)}",
-        "Lower optim.lr (by ten), and begin again.", {"before": _first(seen), "now": last.val},
+        f"{math.log(seen.about.vocab):.3g}.{_describe_best(seen)}",
+        "Lower optim.lr (by ten), and begin again.", {"before": _get_first_loss(seen), "now": last.val},
     )
 
 
 @RULES.add("plateau", "warning", at=Moment.step)
-def plateau(seen: TrainingFacts) -> Finding | None:
+def check_plateau(seen: TrainingFacts) -> Finding | None:
     """The loss has not fallen in the first hundred steps after the warmup.
 
     Asked once: a hundred steps after the warmup, or at the end of a shorter run. Silent where noise hides the answer.
@@ -123,10 +128,10 @@ def plateau(seen: TrainingFacts) -> Finding | None:
     if about.kind.rolls_out or not history.whole or history.step != (about.total if short else due):
         return None
     n = min(limits.PLATEAU_WINDOW, about.total // 3, FIRST)
-    first, now = column(history.first[:n], "train/loss"), column(history.newest(n), "train/loss")
+    first, now = get_column(history.first[:n], "train/loss"), get_column(history.get_newest(n), "train/loss")
     if len(first) < 3 or len(now) < 3:
         return None
-    a, b, error = statistics.fmean(first), statistics.fmean(now), error_of_difference(first, now)
+    a, b, error = statistics.fmean(first), statistics.fmean(now), compute_error_of_difference(first, now)
     fall = a - b
     if fall > min(limits.PLATEAU_FALL * abs(a), 2 * error) or fall + 2 * error > limits.PLATEAU_SURE * abs(a):
         return None
@@ -136,7 +141,7 @@ def plateau(seen: TrainingFacts) -> Finding | None:
     if history.updates:
         ratio = max(u.ratio for u in history.updates)
         values["update_ratio"] = ratio
-        known += f" a step changes the trained weights by {share(ratio)}"
+        known += f" a step changes the trained weights by {format_share(ratio)}"
         low = ratio < limits.LOW_UPDATE["adapter" if about.adapter else "whole"]
     return Finding(
         f"The loss has not fallen in {history.step} steps ({a:.4g} → {b:.4g}){known}.",
@@ -151,7 +156,7 @@ def plateau(seen: TrainingFacts) -> Finding | None:
 
 
 @RULES.add("overfit", "note", at=Moment.evaluation)
-def overfit(seen: TrainingFacts) -> Finding | None:
+def check_overfit(seen: TrainingFacts) -> Finding | None:
     """The validation loss rose three evaluations running while the training loss fell.
 
     Validation up and training down since the best evaluation.
@@ -174,12 +179,12 @@ def overfit(seen: TrainingFacts) -> Finding | None:
     )
 
 
-def _above(seen: TrainingFacts) -> Finding:
-    now, first, chance = seen.history.last["train/loss"], _first(seen), math.log(seen.about.vocab)
+def _report_above(seen: TrainingFacts) -> Finding:
+    now, first, chance = seen.history.last["train/loss"], _get_first_loss(seen), math.log(seen.about.vocab)
     return Finding(
         f"The loss is {now:.3g} after {first:.3g} at the start, and a model that has learned nothing has "
         f"ln({seen.about.vocab:,}) = "
-        f"{chance:.3g}.{_best(seen)}",
+        f"{chance:.3g}.{_describe_best(seen)}",
         "Lower optim.lr (by ten), and begin again.", {"before": first, "now": now, "ln_vocabulary": chance},
     )
 
@@ -191,25 +196,25 @@ def _is_above(seen: TrainingFacts, row: Row) -> bool:
     if not about.kind.next_token or not about.declared_loss.likelihood or "train/loss" not in row:
         return False
     margin = limits.ABOVE_CHANCE * max(1.0, math.sqrt(limits.FIRST_LABELS / max(row["labels"], 1)))
-    return bool(row["train/loss"] > max(math.log(about.vocab), _first(seen)) + margin)
+    return bool(row["train/loss"] > max(math.log(about.vocab), _get_first_loss(seen)) + margin)
 
 
 def _is_clearly_above(seen: TrainingFacts) -> bool:
     """One loss above chance in the first steps, or far above it later; else two in a row: one odd batch may come
     back."""
-    newest = seen.history.newest(2)
+    newest = seen.history.get_newest(2)
     if not _is_above(seen, newest[-1]):
         return False
-    far = newest[-1]["train/loss"] > limits.ABOVE_FAR * max(math.log(seen.about.vocab), _first(seen))
+    far = newest[-1]["train/loss"] > limits.ABOVE_FAR * max(math.log(seen.about.vocab), _get_first_loss(seen))
     return far or seen.history.step <= limits.ABOVE_EARLY or _is_above(seen, newest[0])
 
 
-def _first(seen: TrainingFacts) -> float:
+def _get_first_loss(seen: TrainingFacts) -> float:
     """The first loss that was seen, 0 where there is none."""
-    return next(iter(column(seen.history.first, "train/loss")), 0.0)
+    return next(iter(get_column(seen.history.first, "train/loss")), 0.0)
 
 
-def _jump_steps(seen: TrainingFacts) -> int:
+def _count_jump_steps(seen: TrainingFacts) -> int:
     """How many high losses in a row are a jump; a step of few pairs tells less."""
     about = seen.about
     if about.kind.next_token or seen.history.step <= limits.JUMP_KNOWN:
@@ -217,28 +222,28 @@ def _jump_steps(seen: TrainingFacts) -> int:
     return max(limits.JUMP_STEPS, math.ceil(limits.JUMP_FEW / about.batch_size))
 
 
-def _jump_margin(seen: TrainingFacts, before: list[float]) -> float:
+def _compute_jump_margin(seen: TrainingFacts, before: list[float]) -> float:
     """The rise above the level that the noise between steps cannot explain."""
     if seen.about.declared_loss.squared:
         if len(before) < limits.BEFORE_SPIKE:
             return math.inf
-        return max((limits.UNBOUNDED_SPIKE - 1) * statistics.median(before), limits.JUMP_NOISE * noise(before))
+        return max((limits.UNBOUNDED_SPIKE - 1) * statistics.median(before), limits.JUMP_NOISE * estimate_noise(before))
     if len(before) >= limits.JUMP_KNOWN:
-        return max(limits.JUMP_NATS, limits.JUMP_NOISE * noise(before))
+        return max(limits.JUMP_NATS, limits.JUMP_NOISE * estimate_noise(before))
     return max(limits.JUMP_NATS, limits.JUMP_EXAMPLES * math.sqrt((1 + 1 / len(before)) / seen.about.batch_size))
 
 
-def _level(losses: list[float]) -> float:
+def _compute_level(losses: list[float]) -> float:
     """The lowest median of a few losses in a row: a loss that climbs does not raise it."""
     n = min(limits.LEVEL_STEPS, len(losses))
     return min(statistics.median(losses[i : i + n]) for i in range(len(losses) - n + 1))
 
 
-def _best(seen: TrainingFacts) -> str:
+def _describe_best(seen: TrainingFacts) -> str:
     known = [e for e in seen.history.evaluations if math.isfinite(e.val)]
     return f" The best evaluation was that of step {min(known, key=lambda e: e.val).step}." if known else ""
 
 
-def share(ratio: float) -> str:
+def format_share(ratio: float) -> str:
     """A share in plain words."""
     return f"{ratio:.2%}" if ratio >= 1e-3 else f"{ratio:.1e} of their size"

@@ -7,16 +7,16 @@ import math
 import statistics
 
 from fulgurite.monitor import thresholds as limits
-from fulgurite.monitor.history import Row, TrainingFacts, column
+from fulgurite.monitor.history import Row, TrainingFacts, get_column
 from fulgurite.monitor.rules import RULES, Moment
-from fulgurite.monitor.statistics import error_of_difference, wilson
+from fulgurite.monitor.statistics import compute_error_of_difference, compute_wilson_interval
 from fulgurite.rules.registry import Finding
 
 DPO = ("train/logp_chosen", "train/reward_chosen", "train/reward_rejected")
 
 
 @RULES.add("dpo-falls", "note", at=Moment.step)
-def dpo_falls(seen: TrainingFacts) -> Finding | None:
+def check_dpo_falls(seen: TrainingFacts) -> Finding | None:
     """Chosen answers get less likely while the margin grows.
 
     In nats of the chosen answer. Against its own reference where there is one: other pairs' lengths do not come in
@@ -31,16 +31,16 @@ def dpo_falls(seen: TrainingFacts) -> Finding | None:
         or history.step < 2 * n
     ):
         return None
-    first, now = history.first[:n], history.newest(n)
-    before, after = column(first, "train/logp_chosen"), column(now, "train/logp_chosen")
+    first, now = history.first[:n], history.get_newest(n)
+    before, after = get_column(first, "train/logp_chosen"), get_column(now, "train/logp_chosen")
     start = statistics.fmean(before)
     if about.paired:
-        fall = (_reward(first, "chosen") - _reward(now, "chosen")) / about.beta
+        fall = (_average_reward(first, "chosen") - _average_reward(now, "chosen")) / about.beta
     else:
         fall = start - statistics.fmean(after)
-        if fall <= limits.FALL_ERRORS * error_of_difference(before, after):
+        if fall <= limits.FALL_ERRORS * compute_error_of_difference(before, after):
             return None
-    margins = [_reward(rows, "chosen") - _reward(rows, "rejected") for rows in (first, now)]
+    margins = [_average_reward(rows, "chosen") - _average_reward(rows, "rejected") for rows in (first, now)]
     if fall <= limits.CHOSEN_FALL * abs(start) or margins[1] <= margins[0]:
         return None
     return Finding(
@@ -54,7 +54,7 @@ def dpo_falls(seen: TrainingFacts) -> Finding | None:
 
 
 @RULES.add("dpo-wrong", "warning", at=Moment.step)
-def dpo_wrong(seen: TrainingFacts) -> Finding | None:
+def check_dpo_wrong(seen: TrainingFacts) -> Finding | None:
     """The rejected answer is preferred more often than chance explains.
 
     The interval of the accuracy lies below one half: after fifty steps at 95 %, before that far beyond chance.
@@ -62,12 +62,12 @@ def dpo_wrong(seen: TrainingFacts) -> Finding | None:
     about, n = seen.about, limits.WRONG_STEPS
     if not about.pairs or not _has_measures(seen, "train/accuracy"):
         return None
-    early = _learns_the_opposite(seen)
+    early = _is_learning_the_opposite(seen)
     if seen.history.step < 2 * n and not early:
         return None
-    accuracies = column(seen.history.newest(limits.WRONG_EARLY if early else n), "train/accuracy")
+    accuracies = get_column(seen.history.get_newest(limits.WRONG_EARLY if early else n), "train/accuracy")
     accuracy, pairs = statistics.fmean(accuracies), len(accuracies) * about.batch_size
-    high = wilson(accuracy, pairs)[1]
+    high = compute_wilson_interval(accuracy, pairs)[1]
     if high >= 0.5 or (not early and len(accuracies) < n):
         return None
     return Finding(
@@ -79,7 +79,7 @@ def dpo_wrong(seen: TrainingFacts) -> Finding | None:
 
 
 @RULES.add("rm-stuck", "warning", at=Moment.step)
-def rm_stuck(seen: TrainingFacts) -> Finding | None:
+def check_rm_stuck(seen: TrainingFacts) -> Finding | None:
     """A reward model's accuracy cannot be told from guessing.
 
     Asked after 200 steps or at the end of a shorter run: does the accuracy's interval lie above one half? Below it,
@@ -89,12 +89,12 @@ def rm_stuck(seen: TrainingFacts) -> Finding | None:
     if not about.kind.gives_rewards or not _has_measures(seen, "train/accuracy"):
         return None
     short = limits.STUCK_SHORT <= about.total < limits.STUCK_STEPS
-    early = _learns_the_opposite(seen)
+    early = _is_learning_the_opposite(seen)
     if history.step != (about.total if short else limits.STUCK_STEPS) and not early:
         return None
-    accuracies = column(history.newest(limits.WRONG_EARLY if early else history.step // 2), "train/accuracy")
+    accuracies = get_column(history.get_newest(limits.WRONG_EARLY if early else history.step // 2), "train/accuracy")
     accuracy, pairs = statistics.fmean(accuracies), len(accuracies) * about.batch_size
-    low, high = wilson(accuracy, pairs)
+    low, high = compute_wilson_interval(accuracy, pairs)
     if low > 0.5:
         return None
     return Finding(
@@ -108,13 +108,13 @@ def rm_stuck(seen: TrainingFacts) -> Finding | None:
 
 
 @RULES.add("ties", "warning", at=Moment.step)
-def ties(seen: TrainingFacts) -> Finding | None:
+def check_ties(seen: TrainingFacts) -> Finding | None:
     """Nearly all groups of answers have one reward, so that nothing can be learned from them (grpo).
 
     Over five rollouts, each once.
     """
     each = seen.about.rollout_steps
-    shares = column(seen.history.newest(limits.TIE_ROLLOUTS * each), "train/ties")[::each]
+    shares = get_column(seen.history.get_newest(limits.TIE_ROLLOUTS * each), "train/ties")[::each]
     if len(shares) < limits.TIE_ROLLOUTS or min(shares) <= limits.TIES:
         return None
     return Finding(
@@ -132,20 +132,20 @@ def _has_measures(seen: TrainingFacts, *names: str) -> bool:
     return all(name in seen.history.last for name in names)
 
 
-def _learns_the_opposite(seen: TrainingFacts) -> bool:
+def _is_learning_the_opposite(seen: TrainingFacts) -> bool:
     """Whether the newest steps prefer the rejected answers far beyond chance, with margins that are negative and not
     merely zero.
 
     A model that has not moved yet has margins of zero, which count as wrong.
     """
-    rows = seen.history.newest(limits.WRONG_EARLY)
-    accuracies, margins = column(rows, "train/accuracy"), column(rows, "train/reward_margin")
+    rows = seen.history.get_newest(limits.WRONG_EARLY)
+    accuracies, margins = get_column(rows, "train/accuracy"), get_column(rows, "train/reward_margin")
     if len(accuracies) < limits.WRONG_EARLY or len(margins) < limits.WRONG_EARLY:
         return False
     pairs = len(accuracies) * seen.about.batch_size
     negative = statistics.fmean(margins) < -limits.WRONG_SURE * statistics.stdev(margins) / math.sqrt(len(margins))
-    return negative and wilson(statistics.fmean(accuracies), pairs, limits.WRONG_SURE)[1] < 0.5
+    return negative and compute_wilson_interval(statistics.fmean(accuracies), pairs, limits.WRONG_SURE)[1] < 0.5
 
 
-def _reward(rows: list[Row], side: str) -> float:
-    return statistics.fmean(column(rows, f"train/reward_{side}"))
+def _average_reward(rows: list[Row], side: str) -> float:
+    return statistics.fmean(get_column(rows, f"train/reward_{side}"))

@@ -8,7 +8,7 @@ from typing import Any
 from fulgurite.monitor import thresholds as limits
 from fulgurite.monitor.history import TrainingFacts
 from fulgurite.monitor.rules import RULES, Moment
-from fulgurite.monitor.statistics import wilson
+from fulgurite.monitor.statistics import compute_wilson_interval
 from fulgurite.rules.registry import Finding
 
 PIECES = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]|\w+|[^\w\s]")
@@ -18,20 +18,20 @@ OVER_AND_OVER = re.compile(rf"(\S{{1,24}}?)(?:\s*\1){{{limits.COLLAPSED_PIECES -
 
 
 @RULES.add("samples-endless", "warning", at=Moment.samples)
-def samples_endless(seen: TrainingFacts) -> Finding | None:
+def check_samples_endless(seen: TrainingFacts) -> Finding | None:
     """Sampled answers reach the limit though the trained ones are shorter.
 
     Where the answers trained on would fit into the limit: in the second half of the run, and earlier where more did
     end before.
     """
-    about, rows = seen.about, _newest(seen)
+    about, rows = seen.about, _select_newest(seen)
     fits = about.answer_tokens is not None and about.answer_tokens <= about.max_new_tokens
     if about.kind.reads.running_text or not fits or len(rows) < limits.PROMPTS or rows[0]["step"] == 0:
         return None
-    endless, before = (sum(not row["stopped"] for row in some) for some in (rows, _of(seen, 0) or rows))
+    endless, before = (sum(not row["stopped"] for row in some) for some in (rows, _select_step(seen, 0) or rows))
     if 2 * rows[0]["step"] < about.total and endless <= before:
         return None
-    if wilson(endless / len(rows), len(rows))[0] <= limits.ENDLESS:
+    if compute_wilson_interval(endless / len(rows), len(rows))[0] <= limits.ENDLESS:
         return None
     return Finding(
         f"{endless} of {len(rows)} sample answers do not end within stage.max_new_tokens={about.max_new_tokens}, "
@@ -44,17 +44,17 @@ def samples_endless(seen: TrainingFacts) -> Finding | None:
 
 
 @RULES.add("samples-repeat", "warning", at=Moment.samples)
-def samples_repeat(seen: TrainingFacts) -> Finding | None:
+def check_samples_repeat(seen: TrainingFacts) -> Finding | None:
     """Sampled answers repeat themselves.
 
     Not more than before training: a small model repeats itself when it decodes greedily.
     """
-    rows = _newest(seen)
+    rows = _select_newest(seen)
     if seen.about.kind.reads.running_text or len(rows) < limits.PROMPTS or rows[0]["step"] == 0:
         return None
-    before = _repeating(_of(seen, 0))
-    now = _repeating(rows)
-    if wilson(now / len(rows), len(rows))[0] <= limits.ENDLESS or now <= before:
+    before = _count_repeating(_select_step(seen, 0))
+    now = _count_repeating(rows)
+    if compute_wilson_interval(now / len(rows), len(rows))[0] <= limits.ENDLESS or now <= before:
         return None
     return Finding(
         f"{now} of {len(rows)} sample answers repeat themselves (more than {limits.REPEATED:.0%} of their 4-grams "
@@ -66,17 +66,17 @@ def samples_repeat(seen: TrainingFacts) -> Finding | None:
 
 
 @RULES.add("samples-collapse", "warning", at=Moment.samples)
-def samples_collapse(seen: TrainingFacts) -> Finding | None:
+def check_samples_collapse(seen: TrainingFacts) -> Finding | None:
     """Sampled answers are all empty, all one token repeated, or all the same.
 
     Of different prompts, and not so before training. One short answer to all is none where the trained answers are
     as short.
     """
-    rows = _newest(seen)
+    rows = _select_newest(seen)
     if len(rows) < limits.PROMPTS or rows[0]["step"] == 0:
         return None
-    how = _collapse(rows, seen.about.answer_tokens)
-    if how is None or _collapse(_of(seen, 0), seen.about.answer_tokens) is not None:
+    how = _find_collapse(rows, seen.about.answer_tokens)
+    if how is None or _find_collapse(_select_step(seen, 0), seen.about.answer_tokens) is not None:
         return None
     return Finding(
         f"All {len(rows)} sample answers {how}: the model has collapsed.",
@@ -86,12 +86,12 @@ def samples_collapse(seen: TrainingFacts) -> Finding | None:
 
 
 @RULES.add("before-after", "warning", at=Moment.end)
-def before_after(seen: TrainingFacts) -> Finding | None:
+def check_before_after(seen: TrainingFacts) -> Finding | None:
     """The model answers the sample prompts as before.
 
     The same prompts, greedy, at step 0 and now.
     """
-    old, new = {row["prompt"]: row["answer"] for row in _of(seen, 0)}, _newest(seen)
+    old, new = {row["prompt"]: row["answer"] for row in _select_step(seen, 0)}, _select_newest(seen)
     pairs = [(old[row["prompt"]], row["answer"]) for row in new if row["step"] > 0 and row["prompt"] in old]
     same = sum(a == b for a, b in pairs)
     if len(pairs) < limits.PROMPTS or same <= limits.SAME * len(pairs):
@@ -106,14 +106,14 @@ def before_after(seen: TrainingFacts) -> Finding | None:
     )
 
 
-def repetition(text: str) -> float:
+def measure_repetition(text: str) -> float:
     """The share of a text's 4-grams that stood in it before; 0 for a text too short to say."""
     pieces = PIECES.findall(text)
     grams = [tuple(pieces[i : i + 4]) for i in range(len(pieces) - 3)]
     return 1 - len(set(grams)) / len(grams) if len(grams) >= limits.GRAMS else 0.0
 
 
-def _collapse(rows: list[dict[str, Any]], answer_tokens: int | None) -> str | None:
+def _find_collapse(rows: list[dict[str, Any]], answer_tokens: int | None) -> str | None:
     """What all answers have in common that answers to different prompts have not, or None."""
     pieces = [PIECES.findall(str(row["answer"])) for row in rows]
     if len(rows) < limits.PROMPTS or len({row["prompt"] for row in rows}) < limits.PROMPTS:
@@ -129,13 +129,13 @@ def _collapse(rows: list[dict[str, Any]], answer_tokens: int | None) -> str | No
     return None if short or any(some != pieces[0] for some in pieces) else "are the same"
 
 
-def _repeating(rows: list[dict[str, Any]]) -> int:
-    return sum(repetition(str(row["answer"])) > limits.REPEATED for row in rows)
+def _count_repeating(rows: list[dict[str, Any]]) -> int:
+    return sum(measure_repetition(str(row["answer"])) > limits.REPEATED for row in rows)
 
 
-def _of(seen: TrainingFacts, step: int) -> list[dict[str, Any]]:
+def _select_step(seen: TrainingFacts, step: int) -> list[dict[str, Any]]:
     return [dict(row) for row in seen.samples if row["step"] == step]
 
 
-def _newest(seen: TrainingFacts) -> list[dict[str, Any]]:
-    return _of(seen, max((row["step"] for row in seen.samples), default=0))
+def _select_newest(seen: TrainingFacts) -> list[dict[str, Any]]:
+    return _select_step(seen, max((row["step"] for row in seen.samples), default=0))

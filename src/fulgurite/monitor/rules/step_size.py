@@ -5,14 +5,14 @@ from __future__ import annotations
 import statistics
 
 from fulgurite.monitor import thresholds as limits
-from fulgurite.monitor.history import TrainingFacts, Update, column
+from fulgurite.monitor.history import TrainingFacts, Update, get_column
 from fulgurite.monitor.rules import RULES, Moment
-from fulgurite.monitor.rules.loss_curve import share
+from fulgurite.monitor.rules.loss_curve import format_share
 from fulgurite.rules.registry import Finding
 
 
 @RULES.add("clip-share", "warning", at=Moment.step)
-def clip_share(seen: TrainingFacts) -> Finding | None:
+def check_clip_share(seen: TrainingFacts) -> Finding | None:
     """More than half of the steps after the warmup were clipped.
 
     Not under privacy, where each row is clipped and is meant to be.
@@ -21,10 +21,10 @@ def clip_share(seen: TrainingFacts) -> Finding | None:
     if about.private or not about.clip or seen.history.step < about.warmup + limits.CLIP_STEPS:
         return None
     rows = [row for row in seen.history.recent if row["step"] > about.warmup]
-    clipped = statistics.fmean(column(rows, "train/clipped"))
+    clipped = statistics.fmean(get_column(rows, "train/clipped"))
     if len(rows) < limits.CLIP_STEPS or clipped <= limits.CLIPPED:
         return None
-    norm = statistics.median(column(rows, "train/grad_norm"))
+    norm = statistics.median(get_column(rows, "train/grad_norm"))
     return Finding(
         f"{clipped:.0%} of the last {len(rows)} steps were clipped: the gradient norm is {norm:.3g} in the middle, and "
         f"trainer.max_grad_norm={about.clip:g}. The logged norm is the one before clipping.",
@@ -35,32 +35,32 @@ def clip_share(seen: TrainingFacts) -> Finding | None:
 
 
 @RULES.add("norm-high", "warning", at=Moment.step)
-def norm_high(seen: TrainingFacts) -> Finding | None:
+def check_norm_high(seen: TrainingFacts) -> Finding | None:
     """The gradient norm stays above 100, or above 1,000 three steps in a row.
 
     The median: one wild step is what clipping is for. Not under privacy, where the norm is that of the noise.
     """
-    norms = column(seen.history.newest(limits.NORM_STEPS), "train/grad_norm")
+    norms = get_column(seen.history.get_newest(limits.NORM_STEPS), "train/grad_norm")
     if seen.about.private:
         return None
     wild = norms[-limits.NORM_WILD_STEPS :]
     if len(wild) == limits.NORM_WILD_STEPS and min(wild) > limits.NORM_WILD:
-        return _norm(wild)
+        return _report_norm(wild)
     if len(norms) < limits.NORM_STEPS or seen.history.step <= seen.about.warmup or norms[-1] <= limits.NORM:
         return None
     norm = statistics.median(norms)
     if norm <= limits.NORM:
         return None
-    return _norm(norms)
+    return _report_norm(norms)
 
 
 @RULES.add("adapter-moves", "warning", at=Moment.step)
-def adapter_moves(seen: TrainingFacts) -> Finding | None:
+def check_adapter_moves(seen: TrainingFacts) -> Finding | None:
     """The optimizer steps and the weights do not move.
 
     Twice nothing at all, or three times next to nothing at the full rate.
     """
-    updates = _new(seen)
+    updates = _list_new(seen)
     live = [u for u in updates if u.lr > 0]
     if len(live) < 2:
         return None
@@ -72,7 +72,8 @@ def adapter_moves(seen: TrainingFacts) -> Finding | None:
         return None
     what = "The adapter has" if seen.about.adapter else "The weights have"
     return Finding(
-        f"{what} not moved: a step changes {'it' if seen.about.adapter else 'them'} by {share(live[-1].ratio)} at "
+        f"{what} not moved: a step changes {'it' if seen.about.adapter else 'them'} by "
+        f"{format_share(live[-1].ratio)} at "
         f"optim.lr="
         f"{seen.about.lr:g}; the rate is too low, or no gradient arrives.",
         "Leave optim.lr empty for the usual rate; where train/grad_norm is 0, look at method.targets.",
@@ -81,15 +82,15 @@ def adapter_moves(seen: TrainingFacts) -> Finding | None:
 
 
 @RULES.add("rounded-away", "warning", at=Moment.step)
-def rounded_away(seen: TrainingFacts) -> Finding | None:
+def check_rounded_away(seen: TrainingFacts) -> Finding | None:
     """More than half of the bf16 weights stay as they were, step after step (rounding=nearest).
 
     Near the full rate only: small steps at the ends of a schedule are meant. By chance, or with Kahan, what is lost
     comes back.
     """
-    about, rows = seen.about, seen.history.newest(limits.UNCHANGED_STEPS)
+    about, rows = seen.about, seen.history.get_newest(limits.UNCHANGED_STEPS)
     full = [row for row in rows if row.get("train/lr", 0.0) >= limits.FULL_RATE * about.lr]
-    shares = column(full, "train/unchanged")
+    shares = get_column(full, "train/unchanged")
     if not about.nearest or len(shares) < limits.UNCHANGED_STEPS or min(shares) <= limits.UNCHANGED:
         return None
     share, what = statistics.fmean(shares), "adapter's weights" if about.adapter else "weights"
@@ -107,13 +108,13 @@ def rounded_away(seen: TrainingFacts) -> Finding | None:
 
 
 @RULES.add("update-high", "warning", at=Moment.step)
-def update_high(seen: TrainingFacts) -> Finding | None:
+def check_update_high(seen: TrainingFacts) -> Finding | None:
     """A step changes the weights by a share that no usual rate gives.
 
     Once by about the size of the weights, or twice by a fifth at the full rate. What begins at zero has no usual
     ratio at first.
     """
-    updates = _new(seen)
+    updates = _list_new(seen)
     began_at_zero = seen.history.first_update != 1
     if not updates:
         return None
@@ -124,13 +125,14 @@ def update_high(seen: TrainingFacts) -> Finding | None:
     if not large and not (twice and full[-1] is updates[-1]):
         return None
     return Finding(
-        f"A step changes the trained weights by {share(ratio)} at optim.lr={seen.about.lr:g}; at usual rates it is "
+        f"A step changes the trained weights by {format_share(ratio)} at optim.lr={seen.about.lr:g}; "
+        f"at usual rates it is "
         f"0.001 % to 3 %.",
         "Lower optim.lr by ten.", {"update_ratio": ratio, "lr": seen.about.lr},
     )
 
 
-def _norm(norms: list[float]) -> Finding:
+def _report_norm(norms: list[float]) -> Finding:
     norm = statistics.median(norms)
     return Finding(
         f"The gradient norm was {norm:.3g} in the middle of the last {len(norms)} steps, and healthy runs stay below "
@@ -140,7 +142,7 @@ def _norm(norms: list[float]) -> Finding:
     )
 
 
-def _new(seen: TrainingFacts) -> list[Update]:
+def _list_new(seen: TrainingFacts) -> list[Update]:
     """The update ratios, where this step added one."""
     updates = seen.history.updates
     return list(updates) if updates and updates[-1].step == seen.history.step else []

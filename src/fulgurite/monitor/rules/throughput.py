@@ -9,7 +9,7 @@ from fulgurite.rules.registry import Finding
 
 
 @RULES.add("data-waits", "warning", at=Moment.step)
-def data_waits(seen: TrainingFacts) -> Finding | None:
+def check_data_waits(seen: TrainingFacts) -> Finding | None:
     """A step waits longer for its data than it computes.
 
     Over the newest steps, evaluations and checkpoints apart.

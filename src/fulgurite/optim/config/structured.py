@@ -92,7 +92,7 @@ class Muon(AdamW):
             return width * math.prod(shape)
         return AdamW.state_bytes(self, shape, width, hidden)
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         """LoRA's factors are never Muon's."""
         return without_adapters(
             self, run, "an adapter's factors are no matrices of the model, and nothing would be left for Muon"
@@ -143,7 +143,7 @@ class ScheduleFree(Optim):
         """A second set of weights and a variance; an evaluation copies the weights for as long as it lasts."""
         return 2 * width * math.prod(shape)
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         """A falling rate, and an average that bf16 cannot hold."""
         if run.scheduler.falls:
             return (
@@ -240,7 +240,7 @@ class Galore(Projected):
             return width * self.rank * (2 * max(shape) + min(shape))
         return 2 * width * math.prod(shape)
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         """An adapter's factors are of low rank already."""
         return without_adapters(
             self, run, "an adapter's factors are of low rank already, and nothing is left to project"
@@ -295,7 +295,7 @@ class Apollo(Projected):
             return width * 2 * self.rank * max(shape) + 4
         return AdamW.state_bytes(self, shape, width, hidden)
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         """An adapter's factors are of low rank already."""
         return without_adapters(
             self, run, "an adapter's factors are of low rank already, and nothing is left to project"
@@ -342,7 +342,7 @@ class Badam(AdamW):
         blocks = build_blocks({name: len(shape) for name, shape in shapes.items()})
         return max((sum(self.state_bytes(shapes[name], width) for name in block) for block in blocks), default=0)
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         """An adapter has little state to save, and processes must agree on what has gradients."""
         if run.world_size > 1:
             return (

@@ -14,7 +14,7 @@ from fulgurite.plan.thresholds import (
     LABELS_FEW,
     LARGE,
     LONG,
-    trying,
+    is_trial,
 )
 from fulgurite.plan.thresholds import TOKENISED_A_SECOND as A_SECOND
 from fulgurite.rules.registry import Finding, Severity
@@ -23,7 +23,7 @@ from fulgurite.rules.registry import Finding, Severity
 @rule("data.too-long", "error", insist=True, about="data.max_length", source=(
     "S11, P13: LlamaFactory #5820, #7985, #3945, #5759, #3143, #3995, #3039"
 ))
-def too_long(seen: PlanFacts) -> Finding | None:
+def check_too_long(seen: PlanFacts) -> Finding | None:
     """Examples over data.max_length: how many, and what becomes of them; an error where more than a fifth lose their
     end."""
     data, run = seen.data, seen.run
@@ -36,7 +36,7 @@ def too_long(seen: PlanFacts) -> Finding | None:
     what = {"drop": "they are dropped", "truncate": f"{data.cut_answers:,} are cut"}.get(policy, "none may be")
     severity = Severity.note
     if share > CUT_SOME and policy == "truncate":
-        severity = Severity.error if share > CUT_MANY and not trying(seen) else Severity.warning
+        severity = Severity.error if share > CUT_MANY and not is_trial(seen) else Severity.warning
     elif share > CUT_MANY:
         severity = Severity.warning
     known = f"; 99 % have at most {data.percentile_99:,}" if data.percentile_99 else ""
@@ -44,14 +44,14 @@ def too_long(seen: PlanFacts) -> Finding | None:
         f"{data.too_long:,} of {all_of_them:,} examples ({data.too_long / all_of_them:.1%}) are longer than "
         f"{data.max_length:,} tokens: "
         f"{what}{known}.",
-        _longer(seen, data), severity=severity,
+        _suggest_longer(seen, data), severity=severity,
     )
 
 
 @rule("data.few-labels", "error", insist=True, source=(
     "reliability T21 (loss 0 from the start: masked or cut, nothing is left to learn)"
 ))
-def few_labels(seen: PlanFacts) -> Finding | None:
+def check_few_labels(seen: PlanFacts) -> Finding | None:
     """Examples of which nothing is learned, beyond what data.max_drop tolerates; or hardly any token learned at all."""
     data, run = seen.data, seen.run
     if data is None or run.stage.rolls_out:
@@ -61,7 +61,7 @@ def few_labels(seen: PlanFacts) -> Finding | None:
         return Finding(
             f"{data.empty_labels:,} examples have no label left after masking and cutting at {data.max_length:,} "
             f"tokens, and are left out.",
-            f"data.max_drop={bad + data.empty_labels}", severity=Severity.warning if trying(seen) else Severity.error,
+            f"data.max_drop={bad + data.empty_labels}", severity=Severity.warning if is_trial(seen) else Severity.error,
         )
     share = data.label_tokens / data.tokens if data.tokens else 1.0
     if share >= LABELS_FEW or run.stage.gives_rewards:  # a reward is one number an answer
@@ -75,7 +75,7 @@ def few_labels(seen: PlanFacts) -> Finding | None:
     "S12: LlamaFactory #8277, #7656, #4268, #4744; measured on a small model of the config, and on the loaded one "
     "(model/probe.py)"
 ))
-def mixing(seen: PlanFacts) -> Finding | None:
+def check_mixing(seen: PlanFacts) -> Finding | None:
     """Packing with an architecture that cannot keep the examples of a row apart."""
     if str(seen.run.data.packing) != "best_fit" or seen.model.packs is not False:
         return None
@@ -88,7 +88,7 @@ def mixing(seen: PlanFacts) -> Finding | None:
 @rule("data.beyond-model", "error", about="data.max_length", source=(
     "Ours, tried: a model with learned positions dies of an index, one with rotary positions reads what it never saw"
 ))
-def beyond_model(seen: PlanFacts) -> Finding | None:
+def check_beyond_model(seen: PlanFacts) -> Finding | None:
     """Examples longer than the model was made for."""
     data, room = seen.data, seen.model.max_positions
     if data is None or not room or data.lengths is None or not len(data.lengths):
@@ -107,7 +107,7 @@ def beyond_model(seen: PlanFacts) -> Finding | None:
     about="data.max_samples",
     source="S10: a limit elsewhere takes the first rows (read in source)",
 )
-def sampled(seen: PlanFacts) -> Finding | None:
+def check_sampled(seen: PlanFacts) -> Finding | None:
     """That data.max_samples leaves examples out, and how they are drawn."""
     data = seen.data
     if data is None or not data.not_drawn:
@@ -122,7 +122,7 @@ def sampled(seen: PlanFacts) -> Finding | None:
 @rule("data.no-validation", "warning", about="data.val_fraction", source=(
     "S9: a validation share of 0 is the default elsewhere (read in source)"
 ))
-def no_validation(seen: PlanFacts) -> Finding | None:
+def check_no_validation(seen: PlanFacts) -> Finding | None:
     """Nothing held out. A schedule that needs a validation loss, scheduler/plateau.py refuses itself."""
     if seen.data is None or seen.data.val_rows:
         return None
@@ -133,14 +133,14 @@ def no_validation(seen: PlanFacts) -> Finding | None:
 
 
 @rule("data.repeats", "warning", about="trainer.epochs", source="P20: LlamaFactory #7485, #2938, #2947, #7543")
-def repeats(seen: PlanFacts) -> Finding | None:
+def check_repeats(seen: PlanFacts) -> Finding | None:
     """So many passes that the loss falls in stairs, which is memory; or examples that stand in the data twice."""
     data = seen.data
     if data is None or not data.rows or seen.run.stage.rolls_out:  # these answer anew in each pass
         return None
     most = EPOCHS_LARGE if data.rows >= LARGE else EPOCHS_MOST
-    passes = _passes(seen, data)
-    if passes > most * 1.001 and not trying(seen):
+    passes = _count_passes(seen, data)
+    if passes > most * 1.001 and not is_trial(seen):
         limited = seen.run.trainer.max_steps is not None
         remedy = (
             f"trainer.max_steps={max(1, int(seen.steps * most / passes))}" if limited else f"trainer.epochs={most:g}"
@@ -159,18 +159,25 @@ def repeats(seen: PlanFacts) -> Finding | None:
 
 
 @rule("data.forgetting", "note", source="P21: LlamaFactory #2611 (keep a share of general data), #19 (fewer epochs)")
-def forgetting(seen: PlanFacts) -> Finding | None:
+def check_forgetting(seen: PlanFacts) -> Finding | None:
     """One narrow source, seen more than once, with all weights or at the highest rates: what else the model knew
     fades."""
     data, run = seen.data, seen.run
-    if data is None or not run.stage.next_token or len(data.sources) != 1 or _passes(seen, data) <= 1 or trying(seen):
+    if (
+        data is None
+        or not run.stage.next_token
+        or len(data.sources) != 1
+        or _count_passes(seen, data) <= 1
+        or is_trial(seen)
+    ):
         return None
     hot = run.optim.lr is not None and run.optim.lr >= (usual(run).high or 1.0)
     if not run.method.whole and not hot:
         return None
     why = "every weight" if run.method.whole else "the highest rate in use"
     return Finding(
-        f"Training on one source alone, with {why} and {_passes(seen, data):.3g} passes, loses others: mix in general "
+        f"Training on one source alone, with {why} and {_count_passes(seen, data):.3g} "
+        f"passes, loses others: mix in general "
         f"data through a "
         "second data.path, or see it once.",
         "trainer.epochs=1" if run.trainer.max_steps is None else "method=lora",
@@ -178,7 +185,7 @@ def forgetting(seen: PlanFacts) -> Finding | None:
 
 
 @rule("data.cache", "note", source="LlamaFactory #3939 (four hours, then a crash), #9344, #3795")
-def cache(seen: PlanFacts) -> Finding | None:
+def check_cache(seen: PlanFacts) -> Finding | None:
     """That tokenising takes long, and is done once."""
     data = seen.data
     if data is None or not data.fresh or data.lengths is None:
@@ -193,7 +200,7 @@ def cache(seen: PlanFacts) -> Finding | None:
     )
 
 
-def _longer(seen: PlanFacts, data: DataFacts) -> str:
+def _suggest_longer(seen: PlanFacts, data: DataFacts) -> str:
     """The 99th percentile where that is longer and the model can read it; else dropping, where answers would be cut."""
     room, rounded = seen.model.max_positions, -(-data.percentile_99 // 64) * 64
     if rounded > data.max_length and (not room or rounded <= room):
@@ -201,10 +208,10 @@ def _longer(seen: PlanFacts, data: DataFacts) -> str:
     return "data.too_long=drop" if str(seen.run.data.too_long) == "truncate" else ""
 
 
-def _passes(seen: PlanFacts, data: DataFacts) -> float:
+def _count_passes(seen: PlanFacts, data: DataFacts) -> float:
     """How often an example is seen."""
     run = seen.run
     if run.trainer.max_steps is None or not run.trainer.global_batch_size:
         return float(run.trainer.epochs or 1.0)
-    an_epoch: int = -(-data.rows // run.trainer.global_batch_size) * run.stage.steps_a_rollout()
+    an_epoch: int = -(-data.rows // run.trainer.global_batch_size) * run.stage.count_steps_per_rollout()
     return seen.steps / max(1, an_epoch)

@@ -14,7 +14,7 @@ from fulgurite.rules.registry import Finding
     insist=True,
     source="Ours: an export is proven by this comparison, and would be refused by it",
 )
-def template(seen: PlanFacts) -> Finding | None:
+def check_template(seen: PlanFacts) -> Finding | None:
     """A tokenizer that transformers renders otherwise than training does."""
     if not seen.model.template_differs:
         return None
@@ -22,7 +22,7 @@ def template(seen: PlanFacts) -> Finding | None:
 
 
 @rule("export.generation", "note", source="huggingface/transformers#29988, LLaMA-Factory #2545, #2479, #2837")
-def generation(seen: PlanFacts) -> Finding | None:
+def check_generation(seen: PlanFacts) -> Finding | None:
     """A base whose generation config transformers refuses to save."""
     if not seen.model.invalid_generation or seen.run.stage.gives_rewards:
         return None
@@ -31,7 +31,7 @@ def generation(seen: PlanFacts) -> Finding | None:
 
 
 @rule("export.padding", "note", source="huggingface/transformers#35352, OpenRLHF #300")
-def padding(seen: PlanFacts) -> Finding | None:
+def check_padding(seen: PlanFacts) -> Finding | None:
     """A reward model whose tokenizer has no padding token but the end of turn."""
     if not seen.run.stage.gives_rewards or seen.model.free_padding:
         return None
@@ -42,7 +42,7 @@ def padding(seen: PlanFacts) -> Finding | None:
 
 
 @rule("export.apart", "note", source="Ours: what `fulgurite export merge=false` refuses")
-def apart(seen: PlanFacts) -> Finding | None:
+def check_apart(seen: PlanFacts) -> Finding | None:
     """An adapter that cannot be exported without its base."""
     if (
         not seen.run.method.adapter

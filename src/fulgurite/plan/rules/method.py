@@ -17,7 +17,7 @@ from fulgurite.rules.registry import Finding, Severity
     "note",
     source="P22: LlamaFactory #1514, #3694, #3072, #5152, #8834, #6731 (which layers are trained?)",
 )
-def trained(seen: PlanFacts) -> Finding | None:
+def check_trained(seen: PlanFacts) -> Finding | None:
     """What trains, where the method chooses parts."""
     if not seen.run.method.tells or not seen.model.trained:
         return None
@@ -34,7 +34,7 @@ def trained(seen: PlanFacts) -> Finding | None:
 @rule("lora.left-out", "warning", about="method.targets", source=(
     "Ours; peft docs, LoRA on experts that are parameters: an adapter of linear layers passes over them"
 ))
-def left_out(seen: PlanFacts) -> Finding | None:
+def check_left_out(seen: PlanFacts) -> Finding | None:
     """Weights that no adapter reaches although nobody chose so: experts stored as one tensor, layers that a kernel
     reads by itself."""
     total = sum(seen.model.without_adapter.values())

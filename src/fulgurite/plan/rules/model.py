@@ -17,7 +17,7 @@ SOME = 8
     "error",
     source="Ours, measured (model/probe.py): an encoder without is_decoder reads in both directions",
 )
-def not_causal(seen: PlanFacts) -> Finding | None:
+def check_not_causal(seen: PlanFacts) -> Finding | None:
     """A model whose predictions change with later tokens: it would read the answer before it learns it."""
     if seen.model.causal is not False:
         return None
@@ -33,7 +33,7 @@ def not_causal(seen: PlanFacts) -> Finding | None:
     "error",
     source="lo-fit #1, LlamaFactory #6709: a tokenizer with more tokens than the embedding has rows",
 )
-def vocabulary(seen: PlanFacts) -> Finding | None:
+def check_vocabulary(seen: PlanFacts) -> Finding | None:
     """Tokens of the data that the embedding has no row for."""
     words = seen.data.without_row if seen.data is not None else []
     if not words:
@@ -53,7 +53,7 @@ def vocabulary(seen: PlanFacts) -> Finding | None:
 
 
 @rule("model.mended", "warning", source="lo-fit #1, LLaVA #94: a padding token beyond the embedding")
-def mended(seen: PlanFacts) -> Finding | None:
+def check_mended(seen: PlanFacts) -> Finding | None:
     """What loading changes so that the model can be trained."""
     return Finding(" ".join(seen.model.notes)) if seen.model.notes else None
 
@@ -64,9 +64,9 @@ def mended(seen: PlanFacts) -> Finding | None:
     about="model.attention",
     source="transformers docs, attention interface; tried: 10 of 43 architectures",
 )
-def attention(seen: PlanFacts) -> Finding | None:
+def check_attention(seen: PlanFacts) -> Finding | None:
     """That the asked implementation of attention is not there for the architecture, and eager is taken."""
-    if seen.model.attention != "eager" or seen.given("model.attention"):
+    if seen.model.attention != "eager" or seen.is_given("model.attention"):
         return None
     return Finding(
         f"transformers has no sdpa attention for {seen.model.architecture}: model.attention=eager is taken, whose "

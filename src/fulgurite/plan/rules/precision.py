@@ -6,12 +6,12 @@ import math
 
 from fulgurite.plan.context import PlanFacts
 from fulgurite.plan.rules import rule
-from fulgurite.plan.thresholds import BF16_GRAIN, PURE_BF16, SPREAD, trying
+from fulgurite.plan.thresholds import BF16_GRAIN, PURE_BF16, SPREAD, is_trial
 from fulgurite.rules.registry import Finding, Severity
 
 
 @rule("precision.born-bf16", "error", source="P6: LlamaFactory #482 (bf16 cured it), #4438, #6249, #4278, #4116")
-def born_bf16(seen: PlanFacts) -> Finding | None:
+def check_born_bf16(seen: PlanFacts) -> Finding | None:
     """Weights that were trained in bf16, computed in fp16, where they overflow; an error where the device has bf16."""
     if seen.model.compute_dtype != "float16" or seen.model.stored_dtype != "bfloat16":
         return None
@@ -26,7 +26,7 @@ def born_bf16(seen: PlanFacts) -> Finding | None:
 @rule("precision.pure-bf16", "error", insist=True, source=(
     "P11: LlamaFactory #9591; measured: at 1e-5 nearest leaves 84 % of the weights as they were"
 ))
-def pure_bf16(seen: PlanFacts) -> Finding | None:
+def check_pure_bf16(seen: PlanFacts) -> Finding | None:
     """Steps that bf16 rounds away; an error for full preference training, whose rates are the smallest."""
     run = seen.run
     if (
@@ -36,12 +36,14 @@ def pure_bf16(seen: PlanFacts) -> Finding | None:
         or run.optim.lr >= PURE_BF16
     ):
         return None
-    share = unmoved(run.optim.lr)
-    refuses = run.stage.refers and run.method.whole and not trying(seen)
+    share = compute_unmoved(run.optim.lr)
+    refuses = run.stage.refers and run.method.whole and not is_trial(seen)
     if run.optim.alone:
         remedy = "precision.rounding=stochastic"
     else:
-        remedy = "optim=adamw precision.rounding=stochastic" if seen.given("precision.rounding") else "precision=bf16"
+        remedy = (
+            "optim=adamw precision.rounding=stochastic" if seen.is_given("precision.rounding") else "precision=bf16"
+        )
     return Finding(
         f"With precision=pure_bf16 rounded to the nearest, about {share:.0%} of the weights ignore a step of "
         f"{run.optim.lr:g}.",
@@ -49,7 +51,7 @@ def pure_bf16(seen: PlanFacts) -> Finding | None:
     )
 
 
-def unmoved(lr: float) -> float:
+def compute_unmoved(lr: float) -> float:
     """The share of normally spread weights that are so large that a step of `lr`, which is about Adam's, is rounded
     away."""
     return math.erfc(BF16_GRAIN * lr / (SPREAD * math.sqrt(2)))

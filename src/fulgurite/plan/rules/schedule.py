@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from fulgurite.plan.context import PlanFacts
 from fulgurite.plan.rules import rule
-from fulgurite.plan.thresholds import FEW, SHORT, WARMUP_MOST, trying
+from fulgurite.plan.thresholds import FEW, SHORT, WARMUP_MOST, is_trial
 from fulgurite.rules.registry import Finding, Severity
 from fulgurite.scheduler.config import Scheduler, Warm
 from fulgurite.scheduler.equivalence import find_same
@@ -22,7 +22,7 @@ APART = {"cycles": 2, "power": 2.0, "decay_ratio": 0.2, "min_ratio": 0.1}
 @rule("warmup.none", "warning", about="scheduler.warmup_ratio", source=(
     "S8: LlamaFactory #3826, #3813 (warmup is a count in forms, 0 by default)"
 ))
-def none(seen: PlanFacts) -> Finding | None:
+def check_none(seen: PlanFacts) -> Finding | None:
     """No warmup where it matters: full fine-tuning, preference training, and long runs."""
     run = seen.run
     if seen.warmup_steps > 0 or not isinstance(run.scheduler, Warm) or seen.steps < FEW:
@@ -31,29 +31,29 @@ def none(seen: PlanFacts) -> Finding | None:
         return None
     return Finding(
         f"No warmup: the first steps run at the full rate of {run.optim.lr:g} on empty Adam moments.",
-        _some_warmup(seen, MILD),
+        _suggest_warmup(seen, MILD),
     )
 
 
 @rule("warmup.too-long", "error", about="scheduler.warmup_steps", source="ours: a rate that never arrives")
-def too_long(seen: PlanFacts) -> Finding | None:
+def check_too_long(seen: PlanFacts) -> Finding | None:
     """A warmup that takes much of the run; an error where the run ends first."""
     warmup, steps = seen.warmup_steps, seen.steps
-    asked = seen.given("scheduler.warmup_steps") or seen.given("scheduler.warmup_ratio")
+    asked = seen.is_given("scheduler.warmup_steps") or seen.is_given("scheduler.warmup_ratio")
     if steps < 1 or warmup <= WARMUP_MOST * steps or not (asked or steps >= FEW):
         return None
     reached = f"is reached at {warmup / steps:.0%} of the run" if warmup < steps else "is never reached"
-    refuses = warmup >= steps and not trying(seen)
+    refuses = warmup >= steps and not is_trial(seen)
     return Finding(
         f"Warmup takes {warmup:,} of {steps:,} steps: the rate {seen.run.optim.lr:g} {reached}.",
-        _some_warmup(seen, MILD if steps > SHORT else 0.1), severity=Severity.error if refuses else Severity.warning,
+        _suggest_warmup(seen, MILD if steps > SHORT else 0.1), severity=Severity.error if refuses else Severity.warning,
     )
 
 
 @rule(
     "scheduler.same-as", "warning", source="S6: 12 names gave 4 curves at a form's own defaults (run on the formulas)"
 )
-def same(seen: PlanFacts) -> Finding | None:
+def check_same(seen: PlanFacts) -> Finding | None:
     """A schedule that is the same curve as a plainer one in this run."""
     run = seen.run
     if seen.steps < FEW or run.optim.lr is None or run.scheduler.steady:  # all are near it where there is no warmup
@@ -64,27 +64,28 @@ def same(seen: PlanFacts) -> Finding | None:
     name, distance = found[0]
     far = "exactly" if distance < 1e-9 else f"largest difference {distance:.2g} of the peak rate"
     return Finding(
-        f"With these knobs scheduler={run.scheduler.name} is the same curve as scheduler={name} ({far}).", _apart(seen)
+        f"With these knobs scheduler={run.scheduler.name} is the same curve as scheduler={name} ({far}).",
+        _find_change_apart(seen),
     )
 
 
-def _some_warmup(seen: PlanFacts, ratio: float) -> str:
+def _suggest_warmup(seen: PlanFacts, ratio: float) -> str:
     """A ratio, or its number of steps where these were given, since they win."""
-    if seen.given("scheduler.warmup_steps"):
+    if seen.is_given("scheduler.warmup_steps"):
         return f"scheduler.warmup_steps={max(1, math.ceil(ratio * seen.steps))}"
     return f"scheduler.warmup_ratio={ratio:g}"
 
 
-def _apart(seen: PlanFacts) -> str:
+def _find_change_apart(seen: PlanFacts) -> str:
     """The first change after which no other schedule is near; none where there is no such change."""
     run = seen.run
-    for config, words in _changed(seen):
+    for config, words in _list_changes(seen):
         if not find_same(config, seen.steps, run.optim.lr):
             return words
     return ""
 
 
-def _changed(seen: PlanFacts) -> Iterator[tuple[Scheduler, str]]:
+def _list_changes(seen: PlanFacts) -> Iterator[tuple[Scheduler, str]]:
     scheduler = seen.run.scheduler
     for knob, value in APART.items():
         if hasattr(scheduler, knob) and getattr(scheduler, knob) != value:
@@ -92,7 +93,7 @@ def _changed(seen: PlanFacts) -> Iterator[tuple[Scheduler, str]]:
     if isinstance(scheduler, Warm):
         warmup = max(1, math.ceil(0.1 * seen.steps))
         slow = {"timescale": warmup} if hasattr(scheduler, "timescale") else {}  # else it would be that of no warmup
-        words = {"warmup_steps": warmup, **(slow if seen.given("scheduler.timescale") else {})}
+        words = {"warmup_steps": warmup, **(slow if seen.is_given("scheduler.timescale") else {})}
         yield (
             replace(scheduler, warmup_steps=warmup, **slow),
             " ".join(f"scheduler.{name}={number}" for name, number in words.items()),

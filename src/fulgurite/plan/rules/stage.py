@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fulgurite.config.losses import loss_of
-from fulgurite.config.schema import Range, knobs_of
+from fulgurite.config.losses import get_loss
+from fulgurite.config.schema import Range, list_knobs
 from fulgurite.plan.context import PlanFacts
 from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import (
@@ -12,9 +12,9 @@ from fulgurite.plan.thresholds import (
     LENGTH_TELLS,
     PAIRS_FEW,
     PAIRS_SOME,
-    beyond,
     is_refused,
-    trying,
+    is_trial,
+    measure_excess,
 )
 from fulgurite.rules.registry import Finding, Severity
 from fulgurite.stage.preference_table import get_row
@@ -27,16 +27,16 @@ MIDDLE = 7 / 6
     "S5, P19: LlamaFactory #5181, #4414, #4302, #4028; princeton-nlp/SimPO's README; the bands are those of "
     "stage/pairwise.py"
 ))
-def beta_band(seen: PlanFacts) -> Finding | None:
+def check_beta_band(seen: PlanFacts) -> Finding | None:
     """A beta of another loss: SimPO's 2 is DPO's 0.1; an error where it is ten times outside."""
     run = seen.run
     name = "orpo_weight" if getattr(run.stage, "orpo_weight", None) is not None else "beta"
     value = getattr(run.stage, name, None)
     if not run.stage.refers or value is None:
         return None
-    knob = next(k for k in knobs_of(type(run.stage)) if k.name == name)
-    band = knob.usual_for(run)
-    times = beyond(value, band)
+    knob = next(k for k in list_knobs(type(run.stage)) if k.name == name)
+    band = knob.find_usual(run)
+    times = measure_excess(value, band)
     if times == 1 or not isinstance(band, Range):
         return None
     loss = f"stage.loss={run.stage.loss}" if run.stage.losses else f"stage={run.stage.name}"
@@ -52,16 +52,16 @@ def beta_band(seen: PlanFacts) -> Finding | None:
 @rule("kto.batch", "error", about="trainer.global_batch_size", source=(
     "S23: TRL's KTO page (16 to 128, at least 4 seen together); LlamaFactory #8725"
 ))
-def kto_batch(seen: PlanFacts) -> Finding | None:
+def check_kto_batch(seen: PlanFacts) -> Finding | None:
     """Too few answers in a step for KTO's baseline, which here is the whole step's; an error where there is only
     one."""
     size = seen.run.trainer.global_batch_size
-    if not seen.run.stage.judged or size is None or KTO_BATCH.holds(size):
+    if not seen.run.stage.judged or size is None or KTO_BATCH.has(size):
         return None
-    if beyond(size, KTO_BATCH) > 1:
+    if measure_excess(size, KTO_BATCH) > 1:
         return Finding(f"trainer.global_batch_size={size} is large for KTO: 16 to 128 are in use.",
             "trainer.global_batch_size=64", severity=Severity.warning)
-    refuses = size == 1 and not trying(seen)
+    refuses = size == 1 and not is_trial(seen)
     return Finding(
         f"KTO estimates its baseline from the other answers of a step, and trainer.global_batch_size={size} are "
         f"{'too ' if size < 4 else ''}few.",
@@ -70,7 +70,7 @@ def kto_batch(seen: PlanFacts) -> Finding | None:
 
 
 @rule("kto.balance", "warning", source="TRL's KTO page (weighted good to bad between 1:1 and 4:3)")
-def kto_balance(seen: PlanFacts) -> Finding | None:
+def check_kto_balance(seen: PlanFacts) -> Finding | None:
     """Good and bad answers that weigh so unequally that one kind drowns the other."""
     stage, data = seen.run.stage, seen.data
     if not stage.judged or data is None or not data.positives + data.negatives:
@@ -83,7 +83,7 @@ def kto_balance(seen: PlanFacts) -> Finding | None:
             f"{missing} one."
         )
     ratio = good / bad
-    if 0.99 <= beyond(ratio, KTO_BALANCE) <= 1.01:
+    if 0.99 <= measure_excess(ratio, KTO_BALANCE) <= 1.01:
         return None
     if ratio < 1:
         remedy = f"stage.desirable_weight={MIDDLE * bad / data.positives:.3g}"
@@ -96,7 +96,7 @@ def kto_balance(seen: PlanFacts) -> Finding | None:
 
 
 @rule("rm.data", "warning", source="P17: LlamaFactory #571, #934 (about 10k pairs), #41")
-def reward_data(seen: PlanFacts) -> Finding | None:
+def check_reward_data(seen: PlanFacts) -> Finding | None:
     """Pairs from which a reward model learns length, or too little: its loss stays at ln 2, which is guessing."""
     if not seen.run.stage.gives_rewards or seen.data is None or not seen.data.rows:
         return None
@@ -127,7 +127,7 @@ def reward_data(seen: PlanFacts) -> Finding | None:
     "error",
     source="reliability T19; equal texts and unlike prompts are refused as the file is read",
 )
-def pairs(seen: PlanFacts) -> Finding | None:
+def check_pairs(seen: PlanFacts) -> Finding | None:
     """Pairs whose two answers are the same tokens: there is nothing to prefer."""
     data = seen.data
     if data is None or not data.same_pairs:
@@ -138,10 +138,10 @@ def pairs(seen: PlanFacts) -> Finding | None:
 
 
 @rule("stage.no-sft", "warning", source="Tülu 3 and Zephyr: SFT first, then DPO")
-def no_sft(seen: PlanFacts) -> Finding | None:
+def check_no_sft(seen: PlanFacts) -> Finding | None:
     """Preference training on what looks like a base model, which cannot hold a conversation yet."""
     run = seen.run
-    if not run.stage.refers or not seen.model.is_base or loss_of(run.stage).sft_weight:
+    if not run.stage.refers or not seen.model.is_base or get_loss(run.stage).sft_weight:
         return None
     name = run.stage.name.upper()
     return Finding(
@@ -155,7 +155,7 @@ def no_sft(seen: PlanFacts) -> Finding | None:
 @rule("ppo.last-resort", "note", source=(
     "S1, P18: LlamaFactory #10757, #5936, #6373, #1164, #6881; https://github.com/hiyouga/LlamaFactory/pull/9617"
 ))
-def last_resort(seen: PlanFacts) -> Finding | None:
+def check_last_resort(seen: PlanFacts) -> Finding | None:
     """PPO, where DPO or GRPO would do."""
     if not seen.run.stage.value_head:
         return None

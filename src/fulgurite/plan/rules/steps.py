@@ -11,9 +11,9 @@ from fulgurite.rules.registry import Finding, Severity
 
 
 @rule("steps.too-few", "error", source="S16, P1: LlamaFactory #7486 (91 rows, 17 steps)", insist=True)
-def too_few(seen: PlanFacts) -> Finding | None:
+def check_too_few(seen: PlanFacts) -> Finding | None:
     """So few optimizer steps that the model can hardly change; an error below 10, where nobody asked for so few."""
-    if seen.data is None or seen.steps >= SHORT or seen.given("trainer.max_steps"):
+    if seen.data is None or seen.steps >= SHORT or seen.is_given("trainer.max_steps"):
         return None  # who writes trainer.max_steps=20 wants to see that it works
     trainer = seen.run.trainer
     sentence = (
@@ -22,15 +22,15 @@ def too_few(seen: PlanFacts) -> Finding | None:
         f"below {LITTLE} a model rarely changes, below {SHORT} see whether it did."
     )
     severity = Severity.error if seen.steps < FEW else Severity.warning if seen.steps < LITTLE else Severity.note
-    return Finding(sentence, _more_steps(seen), severity=severity)
+    return Finding(sentence, _suggest_more_steps(seen), severity=severity)
 
 
-def _more_steps(seen: PlanFacts) -> str:
+def _suggest_more_steps(seen: PlanFacts) -> str:
     """Smaller batches where the batch was given, else more epochs: enough for the next threshold, as far as that is
     sane."""
     trainer, enough = seen.run.trainer, LITTLE if seen.steps < LITTLE else SHORT
     size: int = trainer.global_batch_size
-    if size > 8 and seen.given("trainer.global_batch_size"):
+    if size > 8 and seen.is_given("trainer.global_batch_size"):
         return f"trainer.global_batch_size={max(8, size * seen.steps // enough)}"
     return f"trainer.epochs={min(5, max(2, math.ceil(trainer.epochs * enough / max(seen.steps, 1))))}"
 
@@ -38,7 +38,7 @@ def _more_steps(seen: PlanFacts) -> str:
 @rule(
     "steps.patience", "warning", source="Ours: Lightning's EarlyStopping counts evaluations, and a run has few of them"
 )
-def patience(seen: PlanFacts) -> Finding | None:
+def check_patience(seen: PlanFacts) -> Finding | None:
     """A patience that no run of so few evaluations can lose before its end."""
     trainer = seen.run.trainer
     if trainer.early_stopping_patience is None or not trainer.eval_every or not seen.steps:

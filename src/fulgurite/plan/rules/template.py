@@ -11,7 +11,7 @@ from fulgurite.rules.registry import Finding
 @rule("template.unsure", "warning", about="data.template", source=(
     "S24, P14, P15: LlamaFactory #5593, #3439, #2509 (26 against 57 %)"
 ))
-def unsure(seen: PlanFacts) -> Finding | None:
+def check_unsure(seen: PlanFacts) -> Finding | None:
     """A chat format that the model was not made with: it has none of its own, or another one is put in its place."""
     run, name = seen.run, seen.model.path or seen.run.model.name
     if run.stage.reads.running_text:
@@ -33,7 +33,7 @@ def unsure(seen: PlanFacts) -> Finding | None:
 
 
 @rule("data.no-end", "error", source="S11, P14: LlamaFactory #5593, #5834, #3813, #2884, #5145 (it never stops)")
-def no_end(seen: PlanFacts) -> Finding | None:
+def check_no_end(seen: PlanFacts) -> Finding | None:
     """Whole answers without their end token among what is learned: the model would not learn to stop."""
     data, run = seen.data, seen.run
     if data is None or not data.no_end or run.stage.rolls_out:
@@ -46,7 +46,7 @@ def no_end(seen: PlanFacts) -> Finding | None:
 
 
 @rule("data.two-starts", "error", source="reliability T23 (template and tokenizer both add it)")
-def two_starts(seen: PlanFacts) -> Finding | None:
+def check_two_starts(seen: PlanFacts) -> Finding | None:
     """Examples that begin with the start token twice."""
     data = seen.data
     if data is None or not data.two_starts:
@@ -64,7 +64,7 @@ def two_starts(seen: PlanFacts) -> Finding | None:
     "LlamaFactory #6277, #7997, #2888, #6709 (not learned, or lost on reload); frozen embeddings model/config.py "
     "refuses"
 ))
-def new_tokens(seen: PlanFacts) -> Finding | None:
+def check_new_tokens(seen: PlanFacts) -> Finding | None:
     """New tokens that the model could read and never say, because its head is frozen apart from the embeddings."""
     run, added = seen.run, len(seen.run.model.add_tokens)
     if not added or seen.model.tied or run.method.trains_head():

@@ -36,7 +36,8 @@ class Stage(Option):
     value_head: ClassVar[bool] = False
     """Whether a linear head on the policy's last states estimates the reward to come."""
     loss_by_row: ClassVar[bool] = False
-    """Whether each row has a loss that depends on no other row (`row_losses` of its module), as privacy needs it."""
+    """Whether each row has a loss that depends on no other row (`compute_row_losses` of its
+    module), as privacy needs it."""
     losses: ClassVar[str] = ""
     """The family of `stage.loss` (config/losses.py), or empty if the stage has one loss."""
     lr_like: ClassVar[str] = "sft"
@@ -47,20 +48,20 @@ class Stage(Option):
     fewest: ClassVar[int] = 8
     """Examples of a step below which a small data set does not push `trainer.batch_size` (ours)."""
 
-    def usual_batch_size(self) -> Derived | None:
+    def recommend_batch_size(self) -> Derived | None:
         """The usual `trainer.batch_size` with its reason; None if the method decides."""
         return None
 
-    def keeps_reference(self, adapter: bool) -> bool:
+    def has_reference(self, adapter: bool) -> bool:
         """Whether a frozen copy of the model is kept beside it. `adapter`: the method's adapter can be switched off
         instead."""
         return False
 
-    def steps_a_rollout(self) -> int:
+    def count_steps_per_rollout(self) -> int:
         """Optimizer steps for each `trainer.global_batch_size` examples."""
         return 1
 
-    def examples_a_step(self, batch_size: int) -> int:
+    def count_examples_per_step(self, batch_size: int) -> int:
         """Sequences that an optimizer step goes over."""
         return batch_size
 

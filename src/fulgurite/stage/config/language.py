@@ -46,7 +46,7 @@ class Language(GenerativeStage):
         ),
     )
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         """Balance is between the tokens of several rows, and privacy clips the gradient of each row by itself."""
         if run.private and self.router_aux_loss_coef:
             return (
@@ -77,7 +77,7 @@ class Sft(Language):
             "nll first. dft where answers have one right form, as in mathematics: it learns less from what surprises "
             "it."
         ),
-        values=token_losses.names,
+        values=token_losses.list_names,
     )
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.config.confidence import Sure
-from fulgurite.config.schema import Derived, Range, above, at_least, between, knob, knobs_of, option
+from fulgurite.config.schema import Derived, Range, above, at_least, between, knob, list_knobs, option
 from fulgurite.stage.config.rollout import Policy
 
 if TYPE_CHECKING:
@@ -126,20 +126,20 @@ class Ppo(Policy):
         interacts={"stage.reward": "must be of like size", "stage.max_new_tokens": "what is cut"},
     )
 
-    def usual_batch_size(self) -> Derived | None:
+    def recommend_batch_size(self) -> Derived | None:
         return Derived(64, "64 prompts a rollout (64 to 512 are usual; torchtune 128): fewer make noisy advantages")
 
-    def needs_reference(self) -> bool:
+    def is_reference_needed(self) -> bool:
         return True
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         """What a fixed coefficient does not read, then what every policy stage refuses."""
         if self.kl_control is KlControl.fixed:
-            for knob in knobs_of(Ppo):
+            for knob in list_knobs(Ppo):
                 value = getattr(self, knob.name)
                 if knob.name in ("kl_target", "kl_horizon") and value != knob.default:
                     return (
                         f"stage.{knob.name}={value:g} is not read under stage.kl_control=fixed; leave it out, or take "
                         "stage.kl_control=adaptive."
                     )
-        return Policy.refusal(self, run)
+        return Policy.find_refusal(self, run)

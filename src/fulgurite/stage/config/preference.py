@@ -47,30 +47,30 @@ class Rm(Stage):
         lower_when="When accuracy on pairs falls.",
     )
 
-    def usual_batch_size(self) -> Derived | None:
+    def recommend_batch_size(self) -> Derived | None:
         return OF_PAIRS
 
-    def refusal(self, run: RunConfig) -> str | None:
-        return _pairs_refusal(run)
+    def find_refusal(self, run: RunConfig) -> str | None:
+        return _refuse_pairs(run)
 
 
-def _row(run: RunConfig) -> pairwise.PreferenceLoss:
+def _get_loss(run: RunConfig) -> pairwise.PreferenceLoss:
     return pairwise.get_row(run.stage.loss, run.stage.length_normalize)
 
 
-def _of_loss(name: str, nothing: str) -> Empty:
+def _derive_from_loss(name: str, nothing: str) -> Empty:
     """A knob whose value the loss has: its rule and its words. A loss without it leaves it empty."""
 
     def rule(run: RunConfig, facts: Facts) -> Derived:
-        found, loss = _row(run), str(run.stage.loss)
+        found, loss = _get_loss(run), str(run.stage.loss)
         value = getattr(found, name)
         return Derived(value, f"{nothing} for {loss}" if value is None else f"{loss}: {found.source}")
 
     return Empty(f"what the loss's paper takes; {nothing} where a loss has none", rule)
 
 
-def _length_normalize(run: RunConfig, facts: Facts) -> Derived:
-    found = _row(run)
+def _derive_length_normalize(run: RunConfig, facts: Facts) -> Derived:
+    found = _get_loss(run)
     if not found.normalizes:
         always = "always means a token" if found.averaged else "always sums"
         return Derived(None, f"{run.stage.loss} takes {always}")
@@ -80,8 +80,8 @@ def _length_normalize(run: RunConfig, facts: Facts) -> Derived:
     )
 
 
-def _gamma(run: RunConfig, facts: Facts) -> Derived:
-    share = _row(run).gamma_share
+def _derive_gamma(run: RunConfig, facts: Facts) -> Derived:
+    share = _get_loss(run).gamma_share
     if share is None:
         return Derived(None, f"{run.stage.loss} has no margin of its own")
     return Derived(
@@ -89,27 +89,27 @@ def _gamma(run: RunConfig, facts: Facts) -> Derived:
     )
 
 
-def _beta(run: RunConfig, facts: Facts) -> Derived:
-    found = _row(run)
+def _derive_beta(run: RunConfig, facts: Facts) -> Derived:
+    found = _get_loss(run)
     if found.weight != "beta":
         return Derived(None, f"{run.stage.loss} has no reference; its weight is stage.{found.weight}")
     return Derived(found.beta, f"{run.stage.loss}: {found.source}")
 
 
-def _orpo_weight(run: RunConfig, facts: Facts) -> Derived:
-    found = _row(run)
+def _derive_orpo_weight(run: RunConfig, facts: Facts) -> Derived:
+    found = _get_loss(run)
     if found.weight != "orpo_weight":
         return Derived(None, f"{run.stage.loss} does not read it")
     return Derived(found.beta, f"{run.stage.loss}: {found.source}")
 
 
-def _mode(run: RunConfig, facts: Facts) -> Derived:
-    if run.stage.losses and not _row(run).reference:
+def _derive_mode(run: RunConfig, facts: Facts) -> Derived:
+    if run.stage.losses and not _get_loss(run).reference:
         return Derived(None, f"{run.stage.loss} has no reference")
-    return _kto_mode(run, facts)
+    return _derive_kto_mode(run, facts)
 
 
-def _kto_mode(run: RunConfig, facts: Facts) -> Derived:
+def _derive_kto_mode(run: RunConfig, facts: Facts) -> Derived:
     if run.stage.reference is not None:
         return Derived(ReferenceMode.copy, "stage.reference is a model of its own")
     if run.method.adapter and not run.method.begins_at_zero():
@@ -153,24 +153,24 @@ class PreferenceStage(GenerativeStage):
         "and cached.",
         source="TRL's precompute_ref_log_probs and its PEFT path; ours: the three ways give the same numbers, tested",
         advice="precomputed saves a forward pass in each epoch after the first, and a full run's second copy of the "
-        "model.", empty=Empty(_MODE_WORDS, _mode),
+        "model.", empty=Empty(_MODE_WORDS, _derive_mode),
         interacts={"stage.reference": "a model of its own needs copy or precomputed"},
         memory="copy holds the model twice; adapter and precomputed do not.",
         time="precomputed saves one forward pass in each epoch after the first.",
     )
 
-    def factor(self) -> float:
+    def get_factor(self) -> float:
         """The factor on log ratios that makes them rewards."""
         return float(getattr(self, "beta", 1.0))
 
-    def usual_batch_size(self) -> Derived | None:
+    def recommend_batch_size(self) -> Derived | None:
         return OF_PAIRS
 
-    def keeps_reference(self, adapter: bool) -> bool:
+    def has_reference(self, adapter: bool) -> bool:
         return self.reference_mode is ReferenceMode.copy
 
-    def refusal(self, run: RunConfig) -> str | None:
-        return _reference_refusal(self) or _pairs_refusal(run)
+    def find_refusal(self, run: RunConfig) -> str | None:
+        return _refuse_reference(self) or _refuse_pairs(run)
 
 
 @option("stage", "dpo")
@@ -193,16 +193,16 @@ class Dpo(PreferenceStage):
         "https://huggingface.co/docs/trl/paper_index",
         advice="sigmoid first. ipo where it over-fits, robust where labels are noisy, nca_pair or apo_zero where "
         "chosen answers get less likely, simpo or orpo without a reference. aot sorts the margins of the whole "
-        "optimizer step.", values=pairwise.names,
+        "optimizer step.", values=pairwise.list_names,
     )
     beta: float | None = knob(
         None,
         "Strength of the penalty for moving away from the reference model; in hinge and ipo the inverse of a margin.",
         source="The loss's paper, as fulgurite/stage/preference_table.py lists it: "
         "https://huggingface.co/docs/trl/paper_index",
-        bounds=above(0), usual=lambda run: _row(run).usual,
+        bounds=above(0), usual=lambda run: _get_loss(run).usual,
         advice="Raise it if answers drift or repeat; lower it if nothing changes.",
-        empty=Empty("what the loss's paper takes; nothing in orpo, which has stage.orpo_weight", _beta),
+        empty=Empty("what the loss's paper takes; nothing in orpo, which has stage.orpo_weight", _derive_beta),
         raise_when="When answers drift, repeat or get too long.",
         lower_when="When nothing changes: the margin stays near 0.",
         interacts={
@@ -217,7 +217,7 @@ class Dpo(PreferenceStage):
         source="ORPO's λ, https://arxiv.org/abs/2403.07691: 0.1 (verified); TRL's beta of ORPOConfig",
         bounds=above(0), usual=between(0.05, 0.2),
         advice="Raise it if the rejected answers stay as likely as the chosen ones.",
-        empty=Empty("0.1 in orpo; the other losses do not read it", _orpo_weight),
+        empty=Empty("0.1 in orpo; the other losses do not read it", _derive_orpo_weight),
         raise_when="When the rejected answers stay as likely as the chosen ones.", lower_when="When text breaks.",
         interacts={"stage.loss": "read by orpo alone", "stage.sft_weight": "the weight of the other term"},
     )
@@ -227,7 +227,7 @@ class Dpo(PreferenceStage):
         "EXO, https://arxiv.org/abs/2402.00856",
         bounds=below(0, 0.5), usual=between(0, 0.3),
         advice="Your estimate of the noise; 0.1 for labels of people in a hurry.",
-        empty=_of_loss("smoothing", "no smoothing"),
+        empty=_derive_from_loss("smoothing", "no smoothing"),
         raise_when="When the labels are noisy: your estimate of the share that is wrong.",
         lower_when="When labels are sure: 0.",
         interacts={"stage.loss": "read by sigmoid, robust, exo_pair, aot, simpo and cpo"},
@@ -235,9 +235,9 @@ class Dpo(PreferenceStage):
     gamma: float | None = knob(
         None, "SimPO's margin: by how much beta times the mean log-probability of the chosen answer must win.",
         source="SimPO, https://arxiv.org/abs/2405.14734: gamma / beta 0 to 1, the authors' runs 0.1 to 0.8 (verified)",
-        bounds=at_least(0), usual=lambda run: Range(0, run.stage.beta or _row(run).beta),
+        bounds=at_least(0), usual=lambda run: Range(0, run.stage.beta or _get_loss(run).beta),
         advice="Tune gamma / beta from 0.5. Above beta it breaks text.",
-        empty=Empty("half of stage.beta in simpo, nothing elsewhere", _gamma),
+        empty=Empty("half of stage.beta in simpo, nothing elsewhere", _derive_gamma),
         raise_when="When chosen and rejected answers stay too near.", lower_when="When text breaks: never above beta.",
         interacts={"stage.beta": "tune the ratio gamma / beta"},
     )
@@ -248,7 +248,7 @@ class Dpo(PreferenceStage):
         bounds=above(0), usual=between(0.01, 1),
         advice="Below 0.1 the loss rises from a margin of 0 and has a valley just under it, in which a gentle run "
         "stays: raise it to 0.2 to 0.5 where train/accuracy stays under one half.",
-        empty=_of_loss("tau", "no temperature"),
+        empty=_derive_from_loss("tau", "no temperature"),
         raise_when="When train/accuracy stays under one half: 0.2 to 0.5.", lower_when="For the published form: 0.05.",
         interacts={"stage.beta": "the mixture turns at beta times the margin"},
     )
@@ -256,7 +256,7 @@ class Dpo(PreferenceStage):
         None, "The weight of the chosen answer's negative log-likelihood, a mean over its tokens, beside the loss.",
         source="RPO 0.005, IRPO 1, MPO 1, CPO 1 (verified); Llama 3 0.2 (unverified)", bounds=at_least(0),
         usual=between(0, 1), advice="0.2 to 1 when the chosen answer's log-probability falls and samples get worse.",
-        empty=_of_loss("sft_weight", "0"),
+        empty=_derive_from_loss("sft_weight", "0"),
         raise_when="When the chosen answer's log-probability falls and samples get worse: 0.2 to 1.",
         lower_when="When the margin no longer grows.",
         interacts={"stage.loss": "1 by default in orpo and cpo"},
@@ -269,18 +269,18 @@ class Dpo(PreferenceStage):
         "TRL takes means, as its authors told it (verified)",
         advice="true where longer answers win for their length; stage.beta is then 5 where nothing is said, not 0.1. "
         "false with ipo is equation 17 of the paper, with summed log-probabilities.",
-        empty=Empty("true in ipo, false in sigmoid; the other losses do not read it", _length_normalize),
+        empty=Empty("true in ipo, false in sigmoid; the other losses do not read it", _derive_length_normalize),
         interacts={"stage.beta": "wants about 5 in place of 0.1", "stage.loss": "read by sigmoid and ipo"},
     )
 
-    def factor(self) -> float:
+    def get_factor(self) -> float:
         """The factor on log ratios: stage.beta, and in orpo stage.orpo_weight."""
         found = pairwise.get_row(self.loss, self.length_normalize)
         value: float | None = getattr(self, found.weight)
         return found.beta if value is None else value
 
-    def refusal(self, run: RunConfig) -> str | None:
-        found, loss = _row(run), str(self.loss)
+    def find_refusal(self, run: RunConfig) -> str | None:
+        found, loss = _get_loss(run), str(self.loss)
         if self.beta is not None and found.weight != "beta":
             return f"stage.beta is not read by stage.loss={loss}; write stage.{found.weight}={self.beta:g}."
         if self.orpo_weight is not None and found.weight != "orpo_weight":
@@ -295,13 +295,13 @@ class Dpo(PreferenceStage):
             ("tau", "tau", self.tau),
         ):
             if value is not None and getattr(found, name) is None:
-                readers = _or(pairwise.list_reading(name))
+                readers = _join_or(pairwise.list_reading(name))
                 return f"stage.{knob_name}={value:g} is not read by stage.loss={loss}; leave it out, or take {readers}."
         if self.length_normalize is not None and not found.normalizes:
             always = "divides by the lengths anyway" if found.averaged else "does not read it"
             given = str(self.length_normalize).lower()
             return (
-                f"stage.length_normalize={given} is for {_or(pairwise.list_normalizing())}, and {loss} {always}; "
+                f"stage.length_normalize={given} is for {_join_or(pairwise.list_normalizing())}, and {loss} {always}; "
                 "leave it out."
             )
         if found.log_smoothing and self.label_smoothing == 0:
@@ -314,7 +314,7 @@ class Dpo(PreferenceStage):
                 f"stage.loss={loss} has no reference: leave stage.reference and stage.reference_mode out, "
                 "or take stage.loss=sigmoid."
             )
-        return _reference_refusal(self) or _pairs_refusal(run)
+        return _refuse_reference(self) or _refuse_pairs(run)
 
 
 @option("stage", "kto")
@@ -336,7 +336,7 @@ class Kto(PreferenceStage):
         None, "How the reference is had: the model without its adapter, or a frozen copy.",
         source="TRL's PEFT path; ours: both give the same numbers, tested",
         advice="Leave it. precomputed is not possible: the baseline needs other pairs of prompt and answer in each "
-        "step.", empty=Empty(_MODE_WORDS, _kto_mode),
+        "step.", empty=Empty(_MODE_WORDS, _derive_kto_mode),
     )
     beta: float = knob(
         0.1, "How dearly leaving the reference is paid.",
@@ -360,19 +360,19 @@ class Kto(PreferenceStage):
         interacts={"stage.desirable_weight": "weight times count should be near 1:1 to 4:3"},
     )
 
-    def usual_batch_size(self) -> Derived | None:
+    def recommend_batch_size(self) -> Derived | None:
         return Derived(32, "KTO's baseline wants 16 to 128 (TRL's KTO page)")
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         if self.reference_mode is ReferenceMode.precomputed:
             return (
                 f"stage.reference_mode=precomputed is not possible in stage={self.name}: "
                 "its baseline needs other pairs in each step; take copy."
             )
-        return _reference_refusal(self) or _pairs_refusal(run)
+        return _refuse_reference(self) or _refuse_pairs(run)
 
 
-def _reference_refusal(stage: PreferenceStage) -> str | None:
+def _refuse_reference(stage: PreferenceStage) -> str | None:
     if stage.reference is not None and stage.reference_mode is ReferenceMode.adapter:
         return (
             "stage.reference_mode=adapter is the model that training starts from; "
@@ -381,7 +381,7 @@ def _reference_refusal(stage: PreferenceStage) -> str | None:
     return None
 
 
-def _pairs_refusal(run: RunConfig) -> str | None:
+def _refuse_pairs(run: RunConfig) -> str | None:
     """What comparing answers cannot have of the data's knobs."""
     if run.data.packing is not None and str(run.data.packing) != "none":
         return (
@@ -396,5 +396,5 @@ def _pairs_refusal(run: RunConfig) -> str | None:
     return None
 
 
-def _or(names: list[str]) -> str:
+def _join_or(names: list[str]) -> str:
     return "stage.loss=" + " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

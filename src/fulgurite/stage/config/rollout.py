@@ -130,27 +130,27 @@ class Policy(GenerativeStage):
         time="Each rollout first hands vLLM the weights of the moment.",
     )
 
-    def answers(self) -> int:
+    def count_answers(self) -> int:
         """Answers a prompt."""
         return int(getattr(self, self.answers_a_prompt)) if self.answers_a_prompt else 1
 
-    def usual_batch_size(self) -> Derived | None:
-        return Derived(8, f"8 prompts a rollout, {8 * self.answers()} answers (ours)")
+    def recommend_batch_size(self) -> Derived | None:
+        return Derived(8, f"8 prompts a rollout, {8 * self.count_answers()} answers (ours)")
 
-    def keeps_reference(self, adapter: bool) -> bool:
-        return self.needs_reference() and not adapter
+    def has_reference(self, adapter: bool) -> bool:
+        return self.is_reference_needed() and not adapter
 
-    def needs_reference(self) -> bool:
+    def is_reference_needed(self) -> bool:
         """Whether the divergence from the model at the start has a price."""
         return False
 
-    def steps_a_rollout(self) -> int:
+    def count_steps_per_rollout(self) -> int:
         return self.minibatches * self.epochs_per_rollout
 
-    def examples_a_step(self, batch_size: int) -> int:
-        return -(-batch_size * self.answers() // self.minibatches)
+    def count_examples_per_step(self, batch_size: int) -> int:
+        return -(-batch_size * self.count_answers() // self.minibatches)
 
-    def refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | None:
         """One process, rewards that are there, prompts whole, no dropout."""
         if run.world_size > 1:
             alone = f"stage={self.name} runs in one process, and this run has {run.world_size}; take trainer.devices=1."
@@ -230,7 +230,7 @@ class Policy(GenerativeStage):
                 f"data.mask={data.mask} has no meaning in stage={self.name}, which learns from its own answers "
                 "alone; leave it out."
             )
-        few = (trainer.global_batch_size or self.minibatches) * self.answers()
+        few = (trainer.global_batch_size or self.minibatches) * self.count_answers()
         if few < self.minibatches:
             return (
                 f"stage.minibatches={self.minibatches} cannot be cut from {few} answers; "
@@ -313,5 +313,5 @@ class Grpo(Policy):
         },
     )
 
-    def needs_reference(self) -> bool:
+    def is_reference_needed(self) -> bool:
         return self.kl_coefficient > 0
