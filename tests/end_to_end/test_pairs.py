@@ -14,7 +14,7 @@ import pytest
 import torch
 from tests.end_to_end.runs import rows, tiny, tiny_experiment, weights
 from tests.end_to_end.test_train import RATES, SMALL
-from tests.method.test_adapters import METHODS
+from tests.method.models import METHODS
 from tests.method.test_four_bits import stored_bytes
 from torch import nn
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
+from tests.method.models import FP32
 from torch import nn
 
 from fulgurite.method.config import Qlora, Quant
 from fulgurite.method.four_bits import four_bit_bytes
 from fulgurite.method.qlora import quantise_layer
-from fulgurite.precision.policy import Dtypes
-
-FP32 = Dtypes("fp32", "32-true", torch.float32, torch.float32, torch.float32, "")
 
 
 def stored_bytes(weight: Any) -> int:
@@ -34,6 +31,7 @@ def test_four_bit_bytes_equal_bitsandbytes_storage(shape: tuple[int, int], doubl
 
 
 def test_two_layers_share_no_code_table() -> None:
-    first, second = (quantise_layer(nn.Linear(64, 64), Qlora(), FP32).weight.quant_state for _ in range(2))  # type: ignore[union-attr]
+    layers: list[Any] = [quantise_layer(nn.Linear(64, 64), Qlora(), FP32) for _ in range(2)]
+    first, second = (layer.weight.quant_state for layer in layers)
     assert first.code.data_ptr() != second.code.data_ptr()
     assert first.state2.code.data_ptr() != second.state2.code.data_ptr()

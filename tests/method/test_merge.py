@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.method.test_adapters import IDS, METHODS, made
+from tests.method.models import IDS, METHODS, build_adapted
 
 from fulgurite.config.compose import compose
 from fulgurite.method.merge import merge_weights
@@ -34,7 +34,7 @@ def with_words(*words: str) -> Any:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"qlora"}))
 def test_the_weights_are_those_that_peft_merges_and_the_model_stays(method: str, precision: str) -> None:
-    same_as_merged(stirred(made(method, precision=precision)))
+    same_as_merged(stirred(build_adapted(method, precision=precision)))
 
 
 @pytest.mark.parametrize("words", [
@@ -59,7 +59,7 @@ def same_as_merged(model: Any) -> None:
 
 def test_one_weight_may_be_kept_while_the_next_are_asked_for() -> None:
     """vLLM holds q and k until it has v as well."""
-    model = stirred(made("lora"))
+    model = stirred(build_adapted("lora"))
     kept = dict(merge_weights(model))
     plain = copy.deepcopy(model).merge_and_unload()
     plain.load_state_dict(kept)

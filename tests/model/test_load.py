@@ -16,8 +16,6 @@ from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
     GenerationConfig,
-    GPT2Config,
-    GPT2LMHeadModel,
     RobertaConfig,
     RobertaForCausalLM,
 )
@@ -25,7 +23,7 @@ from transformers import (
 from fulgurite.config.compose import compose
 from fulgurite.config.schema import build
 from fulgurite.data.cache import find_cache_root
-from fulgurite.errors import ConfigError, ModelError
+from fulgurite.errors import ModelError
 from fulgurite.files.atomic import write_folder
 from fulgurite.files.manifest import write_manifest
 from fulgurite.model import generation_config as generation
@@ -149,27 +147,6 @@ def test_the_head_of_a_model_that_caps_its_logits_is_left_to_the_model() -> None
     plain = Gemma2ForCausalLM(Gemma2Config(**shape, final_logit_softcapping=None))
     assert plain_head(capped) is None
     assert plain_head(plain) is plain.get_output_embeddings()
-
-
-def test_lora_finds_the_linear_layers_of_other_architectures_and_refuses_what_is_not_there() -> None:
-    from fulgurite.method.lora import linear_targets
-
-    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=64, n_positions=32, n_embd=16, n_layer=1, n_head=2))
-    assert linear_targets(gpt2, None) == ["c_attn", "c_fc", "c_proj"]
-    llama = made("model=tiny").model
-    assert linear_targets(llama, None) == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
-    with pytest.raises(ConfigError, match=r"q_porj matches no linear layer\. Did you mean q_proj"):
-        linear_targets(llama, ["q_porj"])
-
-
-def test_lora_trains_its_matrices_and_nothing_else() -> None:
-    run = compose(["model=tiny", "method=lora", "method.rank=4", "precision=fp32"]).run
-    dtypes = settle(run.precision, "cpu")
-    model = build(run.method, build(run.model, dtypes.frozen).model, dtypes)
-    trained = {n: p.numel() for n, p in model.named_parameters() if p.requires_grad}
-    assert all("lora_" in n for n in trained)
-    # hidden 64, inner 128, 2 layers, 4 heads of 16 with 2 for keys and values: q, o 64+64; k, v 64+32; gate, up 64+128; down 128+64
-    assert sum(trained.values()) == 2 * 4 * (2 * 128 + 2 * 96 + 3 * 192)
 
 
 def tiny_instead(source: Path, folder: Path) -> None:

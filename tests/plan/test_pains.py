@@ -51,7 +51,7 @@ ELSEWHERE = {
     "P7": HELD["precision.unsupported"],
     "P8": "tests/stage/test_base.py::test_clipping_records_the_norm_before_and_scales_to_the_limit",
     "P23": HELD["scheduler.two-owners"],
-    "P25": "tests/method/test_adapters.py::test_an_adapter_on_four_bits_is_exported_apart_and_says_what_the_run_said",
+    "P25": "tests/method/test_separate.py::test_an_adapter_on_four_bits_is_exported_apart",
     "S2": "tests/stage/test_preference.py::test_the_first_step_is_that_of_whole_logits_and_the_formula",
     "S7": HELD["precision.fp16-weights"],
     "S14": "tests/contracts/test_house.py::test_every_knob_is_read_by_code",
