@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-MEGABYTES = 200
+MEGABYTES = 100
+WORDS = "some words of an answer " * 200
+COUNT = MEGABYTES * 1_000_000 // len(WORDS)
+FORMS = {
+    "a.jsonl": ("", '{{"instruction": "question {}", "output": "' + WORDS + '"}}\n', ""),
+    "a.json": ("[", '{{"instruction": "question {}", "output": "' + WORDS + '"}},\n', '{"instruction": "q", "output": "a"}]'),
+    "a.csv": ("instruction,output\n", '"question {}","' + WORDS + '"\n', ""),
+}
+"""What a file of each kind begins with, a record of it, and its end."""
 CODE = """
 import resource, sys
 from fulgurite.data.config import File
@@ -21,21 +29,24 @@ print(found.good, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) 
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
-def test_200_megabytes_are_checked_in_50(name: str, tmp_path: Path) -> None:
-    """Linux counts ru_maxrss in KiB."""
-    path, words = tmp_path / name, "some words of an answer " * 40
-    count = MEGABYTES * 1_000_000 // (len(words) + 60)
+@pytest.fixture
+def large(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A file of 100 MB in the form of its name; removed after the test."""
+    path, (head, record, end) = tmp_path / request.param, FORMS[request.param]
     with path.open("w", encoding="utf-8") as out:
-        out.write({"a.json": "[", "a.csv": "instruction,output\n"}.get(name, ""))
-        for n in range(count):
-            row = {"instruction": f"question {n}", "output": words}
-            line = f'"{row["instruction"]}","{words}"' if name == "a.csv" else json.dumps(row)
-            out.write(line + (",\n" if name == "a.json" and n < count - 1 else "\n"))
-        out.write("]" * (name == "a.json"))
-    assert path.stat().st_size > 0.9e6 * MEGABYTES
-    done = subprocess.run([sys.executable, "-c", CODE, str(path)], capture_output=True, text=True, check=True)
+        out.write(head)
+        out.writelines(record.format(n) for n in range(COUNT))
+        out.write(end)
+    yield path
+    path.unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("large", FORMS, indirect=True)
+def test_100_megabytes_are_checked_in_5(large: Path) -> None:
+    """Linux counts ru_maxrss in KiB."""
+    assert large.stat().st_size > 1e6 * MEGABYTES
+    done = subprocess.run([sys.executable, "-c", CODE, str(large)], capture_output=True, text=True, check=True)
     good, grown = map(int, done.stdout.split())
-    assert good == count
-    assert grown < 50, f"memory grew by {grown} MB"
+    assert good == COUNT + (large.suffix == ".json")
+    assert grown < 5, f"memory grew by {grown} MB"
