@@ -73,7 +73,7 @@ def test_stop_at_every_step_of_three_epochs_and_go_on(packing: Packing, workers:
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_worker_leaves_signals_to_the_main_process(rows: Any) -> None:
-    """A terminal, `timeout` and job schedulers signal the whole group: the step must still get its batches, and be saved."""
+    """A terminal, `timeout` and job schedulers signal the whole group: the step still gets its batches and is saved."""
     made = rows()
     expected = ids(build_train_loader(made, order(made), lambda: 0))
     batches = iter(build_train_loader(made, order(made), lambda: 0, workers=1))

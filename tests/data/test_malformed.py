@@ -1,4 +1,4 @@
-"""Inputs that people really have: each stops before a model is loaded, in one line with file, place, field and reason."""
+"""Malformed inputs: each stops before a model is loaded, in one line with file, place, field and reason."""
 
 from __future__ import annotations
 
@@ -140,7 +140,8 @@ def test_the_stage_and_the_format_must_fit(write: Write) -> None:
     sentence = f"{path} holds conversations (openai) and stage=pt reads running text; take stage=sft"
     assert refused(File(path=[path]), "pt").startswith(sentence)
     path = str(write("text.txt", "one\n"))
-    assert refused(File(path=[path])) == f"{path} holds running text and stage=sft learns answers to questions; take stage=pt."
+    sentence = f"{path} holds running text and stage=sft learns answers to questions; take stage=pt."
+    assert refused(File(path=[path])) == sentence
 
 
 def test_columns(write: Write) -> None:
@@ -150,7 +151,8 @@ def test_columns(write: Write) -> None:
     assert source.check().good == 1
     assert [m.content for m in next(iter(source.examples())).messages] == ["a", "b"]  # type: ignore[union-attr]
     absent = refused(File(path=[path], columns={"instruction": "question", "output": "answr"}))
-    assert "data.jsonl:1: field 'answr': data.columns takes output from it, and it is not there. Did you mean answer?" in absent
+    sentence = "field 'answr': data.columns takes output from it, and it is not there. Did you mean answer?"
+    assert f"data.jsonl:1: {sentence}" in absent
     unknown = refused(File(path=[path], columns={"instruct": "question"}))
     assert "data.columns: no format has a field instruct. Did you mean instruction" in unknown
     text = build_source(File(path=[path], format=Format.text, columns={"text": "answer"}), stage="pt", seed=1)

@@ -14,7 +14,8 @@ WORDS = "some words of an answer " * 200
 COUNT = MEGABYTES * 1_000_000 // len(WORDS)
 FORMS = {
     "a.jsonl": ("", '{{"instruction": "question {}", "output": "' + WORDS + '"}}\n', ""),
-    "a.json": ("[", '{{"instruction": "question {}", "output": "' + WORDS + '"}},\n', '{"instruction": "q", "output": "a"}]'),
+    "a.json": ("[", '{{"instruction": "question {}", "output": "' + WORDS + '"}},\n',
+        '{"instruction": "q", "output": "a"}]'),
     "a.csv": ("instruction,output\n", '"question {}","' + WORDS + '"\n', ""),
 }
 """What a file of each kind begins with, a record of it, and its end."""

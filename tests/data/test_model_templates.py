@@ -1,4 +1,4 @@
-"""The chat templates that TRL ships are those of today's models: each is trained with as it is, or refused for a reason that is true."""
+"""The chat templates that TRL ships: each is trained with as it is, or refused for a reason that is true."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from fulgurite.errors import ConfigError, DataError
 trl = pytest.importorskip("trl")
 FILES = {path.stem: path for path in sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))}
 SPECIAL = re.compile(
-    r"<[|｜][^|｜<>\n{}']{1,40}[|｜]>|<(?:start|end)_of_turn>|<\w+\|>|<\|\w+>|\[/?[A-Z_]{3,}\]|</?(?:think|tool_call|tool_response)>"
+    r"<[|｜][^|｜<>\n{}']{1,40}[|｜]>|<(?:start|end)_of_turn>|<\w+\|>|<\|\w+>|\[/?[A-Z_]{3,}\]|"
+    r"</?(?:think|tool_call|tool_response)>"
     r"|<end_of_utterance>|\[gMASK\]|<sop>"
 )
 """What a template writes that is one token in its model's tokenizer."""
@@ -80,7 +81,7 @@ THOUGHTLESS = {
     "qwen3_5_nothink": THINKING, "qwen3_5_nothink_training": THINKING, "llama3_1": {"tools, reasoning"},
     "llama3_2": {"tools, reasoning"},
 }
-"""Templates that leave out reasoning, and where: Qwen 3.5's prompt closes it before the answer, as enable_thinking is false by itself;
+"""Templates that leave out reasoning: Qwen 3.5's prompt closes it before the answer (enable_thinking is false);
 Llama 3.1 writes nothing beside a call."""
 ENDLESS = {"glm4moe"}
 """Ends an answer by the head of the next turn alone: nothing in a conversation's last turn tells the model to stop."""

@@ -1,4 +1,4 @@
-"""From the file to the tokens: what is trained is what transformers' apply_chat_template writes of the same record, in every stage."""
+"""From the file to the tokens: in every stage as transformers' apply_chat_template writes the same record."""
 
 from __future__ import annotations
 

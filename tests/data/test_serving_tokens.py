@@ -1,4 +1,4 @@
-"""From the file to the tokens: a record with tools is trained behind the very prompt that transformers writes for it, in every stage."""
+"""From the file to the tokens: a record with tools is trained behind the prompt that transformers writes for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text of a special token inside a record: encoded as plain text, kept as the token, or the record left out; always said."""
+"""The text of a special token inside a record: encoded as plain text, kept as the token, or the record is dropped."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_an_answer_that_would_merge_with_its_prompt_is_cut_from_it(make_tokenize
 
 
 def test_an_earlier_answer_whose_tokens_would_differ_is_not_learned_and_counted(make_tokenizer: Any) -> None:
-    """Llama 3's header ends in two line breaks, which GPT-2's cut makes one token before nothing and two before a word."""
+    """Llama 3's header ends in two line breaks: by GPT-2's cut one token before nothing, two before a word."""
     template = load_template("llama3", make_tokenizer(MARKS["llama3"]))
     plan = template.plan(TALK, "answers")
     learned = template.join(plan, template.tokenise(plan.texts))

@@ -1,4 +1,4 @@
-"""Tokenised once: the cache misses when something that matters has changed, hits otherwise, and survives kills and damage."""
+"""Tokenised once: the cache misses after a change that matters, hits otherwise, and survives kills and damage."""
 
 from __future__ import annotations
 
@@ -287,13 +287,14 @@ def test_half_a_surrogate_pair_that_reaches_the_tokenizer_is_named(tokenizer: An
 
 
 @pytest.mark.parametrize("stage", ["sft", "kto", "dpo", "grpo"])
-def test_a_message_far_beyond_the_longest_row_is_not_tokenised_and_dropped(
+def test_a_message_far_longer_than_any_row_is_dropped_without_tokenising_it(
     stage: str, write: Write, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fulgurite.data import template as template_module
     from fulgurite.data.dataset import Packing, split_dataset
 
-    huge = "what is this " * 200_000
+    monkeypatch.setattr(module, "LONG", module.LONG // 16)  # a sixteenth of each size takes a sixteenth of the time
+    huge = "what is this " * 12_500
     records = [{"prompt": f"q {n}", "chosen": "good", "rejected": "bad"} for n in range(3)]
     if stage == "sft":
         records = [{"instruction": f"q {n}", "output": "good"} for n in range(3)]
@@ -312,7 +313,7 @@ def test_a_message_far_beyond_the_longest_row_is_not_tokenised_and_dropped(
     for place in (module, template_module):
         monkeypatch.setattr(place, "encode_texts", counting)
     encoded = tokenize_source(source, tokenizer, template, config, tmp_path / "cache", 64)
-    assert seen < 500_000
+    assert seen < 500_000 // 16
     _, _, report = split_dataset(encoded, config, 1, 64, Packing.none)
     assert report.balanced
     assert [(reason, d.places) for reason, d in report.dropped.items()] == [

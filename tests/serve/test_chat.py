@@ -102,7 +102,8 @@ def test_a_system_message_that_the_template_refuses_begins_the_first_question_an
 
     tokenizer = copy.deepcopy(partner.tokenizer)
     tokenizer.chat_template = (
-        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}"
+        "{% endif %}"
         "{{ m.role + ':' + m.content + eos_token }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
     )
     strict = Partner(partner.model, tokenizer, Template("tokenizer", tokenizer), partner.limit)
@@ -199,7 +200,8 @@ def test_wrong_words_are_one_sentence(words: list[str], part: str) -> None:
 def test_a_runs_folder_is_no_model_and_the_word_for_it_is_told(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "provenance.json").write_text("{}")
-    with pytest.raises(ConfigError, match=rf"^model={tmp_path} is a run's folder: write fulgurite chat run={tmp_path}\.$"):
+    refusal = rf"^model={tmp_path} is a run's folder: write fulgurite chat run={tmp_path}\.$"
+    with pytest.raises(ConfigError, match=refusal):
         read([f"model={tmp_path}"])
     assert read([f"run={tmp_path}"]).run == str(tmp_path)
 
