@@ -70,22 +70,12 @@ def measured(setting: str) -> int:
 
 
 def estimated(setting: str) -> int:
-    """Bytes that `plan` says, on a model without weights."""
-    import numpy as np
+    """Bytes at the peak as `plan` estimates them, on a model without weights."""
+    import fulgurite as fg
 
-    from fulgurite.config.compose import compose
-    from fulgurite.config.resolve import fill
-    from fulgurite.config.run import Facts
-    from fulgurite.config.schema import build
-    from fulgurite.plan.context import Machine
-    from fulgurite.plan.memory import estimate
-    from fulgurite.plan.meta_model import outline_model
-
-    composed = compose(words(setting, Path("rows.json")))
-    composed = fill(composed, Facts(), "data")
-    composed = fill(composed, Facts(total_steps=STEPS), "steps")
-    model = outline_model(composed.run, build(composed.run.precision, "cpu"))[1]
-    return estimate(composed.run, model, np.array([int(setting.split()[2])]), Machine()).peak
+    with tempfile.TemporaryDirectory() as scratch:
+        plan = fg.experiment(*words(setting, rows_of(Path(scratch)))).plan()
+    return int(plan.as_dict()["memory"]["peak"])
 
 
 def main() -> None:
