@@ -16,6 +16,7 @@ from yaml import YAMLError
 
 from fulgurite.config.guard import refuse_hydra_code, refuse_resolver
 from fulgurite.config.hydra_errors import explain_error, find_owners
+from fulgurite.config.hydra_internals import keep_configs
 from fulgurite.config.override_checks import NAME, prepare
 from fulgurite.config.paths import find_conf_dir
 from fulgurite.config.provenance import Composed
@@ -35,21 +36,26 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Co
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
+            keep_configs()
             extra = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
             try:
                 config = hydra_compose("train", overrides=[*words, *extra], return_hydra_config=True)
             except NOT_COMPOSED as error:
                 raise explain_error(error, overrides) from error
-            return build_composed(config, overrides)
+            return _build_composed(config, overrides)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise explain_error(error, overrides) from error
 
 
 def build_composed(config: DictConfig, overrides: Sequence[str]) -> Composed:
     """The typed run of a composed Hydra config, checked against every knob's bounds, its config-time knobs filled."""
-    hydra = config.hydra
+    return _build_composed(config.copy(), overrides)
+
+
+def _build_composed(body: DictConfig, overrides: Sequence[str]) -> Composed:
+    """As `build_composed`; takes the node `hydra` out of its argument."""
+    hydra = body.hydra
     choices = {k: str(v) for k, v in hydra.runtime.choices.items() if not str(k).startswith("hydra")}
-    body = config.copy()
     with open_dict(body):
         body.pop("hydra")
     refuse_hydra_code(OmegaConf.to_container(hydra))

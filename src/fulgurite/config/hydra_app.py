@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,16 +16,13 @@ from omegaconf.errors import OmegaConfBaseException
 from fulgurite.config.compose import build_composed
 from fulgurite.config.guard import refuse_hydra_code
 from fulgurite.config.hydra_errors import explain_error
+from fulgurite.config.hydra_internals import watch_hydra
 from fulgurite.config.override_checks import prepare
 from fulgurite.config.paths import find_conf_dir
 from fulgurite.config.provenance import Composed
 from fulgurite.config.registry import register
 from fulgurite.errors import FulguriteError, Interrupted, Pruned, RequestError, TrainingFailed
 from fulgurite.text.console import say_error
-
-HYDRA_TESTED = "1.3.8"
-"""The version of hydra-core whose private `Hydra.multirun` and `ConfigLoaderImpl.load_configuration`
-`_run_under_hydra` replaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,37 +134,24 @@ def complete(words: Sequence[str]) -> int:
 def _run_under_hydra(job: Callable[[DictConfig], Outcome | None], words: Sequence[str]) -> list[Outcome]:
     """What the jobs of a multirun brought back: those of joblib and submitit have no other way into this process."""
     import hydra
-    from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra._internal.hydra import Hydra
 
     brought: list[Outcome] = []
 
-    def keeping(*args: Any, **named: Any) -> Any:
-        batches = multirun(*args, **named)
+    def see_batches(batches: Any) -> None:
         brought.extend(read_outcome(done) for batch in batches or () for done in batch)
-        return batches
 
-    def checking(*args: Any, **named: Any) -> DictConfig:  # before Hydra makes the callbacks and loggers of a config
-        config = load(*args, **named)
+    def see_config(config: DictConfig) -> None:
         refuse_hydra_code(OmegaConf.to_container(config.hydra))
-        return config
 
-    before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     # else Hydra prints, and leaves with its own status
-    sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["fulgurite", *words], "1"
-    # hydra.main drops what it returns
-    multirun, Hydra.multirun = Hydra.multirun, keeping  # type: ignore[method-assign]
-    load, ConfigLoaderImpl.load_configuration = (  # type: ignore[method-assign]
-        ConfigLoaderImpl.load_configuration, checking
-    )
+    full, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"
     try:
-        hydra.main(version_base="1.3", config_path=str(find_conf_dir()), config_name="train")(job)()
+        with watch_hydra(see_batches, see_config, list(words)):
+            hydra.main(version_base="1.3", config_path=str(find_conf_dir()), config_name="train")(job)()
     except SystemExit as left:  # after --help and the like
         if left.code:
             raise
     finally:
-        sys.argv, Hydra.multirun = before, multirun  # type: ignore[method-assign]
-        ConfigLoaderImpl.load_configuration = load  # type: ignore[method-assign]
         os.environ.pop("HYDRA_FULL_ERROR")
         os.environ.update({"HYDRA_FULL_ERROR": full} if full is not None else {})
     return brought

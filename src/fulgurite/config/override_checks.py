@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,10 +74,17 @@ def _find_plugins(overrides: Sequence[str], config_dir: Path | None) -> list[str
 
 
 def _load_file(path: Path) -> Any:
+    """The config of a file, not to be changed. Raises ConfigError if it cannot be read."""
     try:
-        return OmegaConf.load(path)
+        state = path.stat()
+        return _load_file_once(path, state.st_mtime_ns, state.st_size)
     except (YAMLError, OSError, UnicodeError) as error:
         raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}; mend the file.") from error
+
+
+@functools.lru_cache(maxsize=256)
+def _load_file_once(path: Path, changed: int, size: int) -> Any:
+    return OmegaConf.load(path)
 
 
 def _check_word(text: str, typed_text: str, knobs: dict[str, Knob], config_dir: Path | None = None) -> str:
