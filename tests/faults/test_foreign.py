@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,26 @@ from fulgurite.model.safety import code_hash
 from fulgurite.precision.policy import build as settle
 
 TRY = """
-import json, sys
+import contextlib, io, json, os, sys
 from fulgurite.cli.main import main
-for words in json.loads(sys.argv[1]):
-    print("status", main(words), *words, flush=True)
+
+def answer(words):
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err):
+        status = main(words)
+    return [status, err.getvalue()]
+
+answers = {}
+for home, commands in json.loads(sys.argv[2]).items():
+    os.chdir(home)
+    sys.path.insert(0, home)
+    answers[home] = [answer(words) for words in commands]
+    sys.path.remove(home)
+    sys.modules.pop("evil_plugin", None)
+with open(sys.argv[1], "w") as file:
+    json.dump(answers, file)
 """
+"""One process answers the commands of all cases, each in its folder: each start costs seconds of imports."""
 SHORT = ["precision=fp32", "trainer.max_steps=1", "data.max_samples=40", "stage.prompts=[]"]
 EVIL = "import pathlib\npathlib.Path({marker!r}).touch()\n"
 CLASSES = """
@@ -60,92 +75,152 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture
-def home(made: Path, tmp_path: Path) -> Path:
+def copy_with_code(made: Path, folder: Path) -> Path:
     """Copies of them that name code, which makes the file `owned`; the run's config asks for all of it."""
-    marker, home = str(tmp_path / "owned"), Path(shutil.copytree(made, tmp_path / "home"))
+    marker, home = str(folder / "owned"), Path(shutil.copytree(made, folder / "home"))
     for name in ("model", "adapter"):
         (home / name / "evil_code.py").write_text(EVIL.format(marker=marker) + CLASSES)
         (home / name / "custom_generate").mkdir()
-        (home / name / "custom_generate" / "generate.py").write_text(EVIL.format(marker=marker) + "def generate(model, **more): ...\n")
-        edit(home / name / "tokenizer_config.json", auto_map={"AutoTokenizer": MAP["AutoTokenizer"]}, tokenizer_class="Words")
-    edit(home / "model" / "config.json", auto_map=MAP, model_type="strange", architectures=["Model"], trust_remote_code=True)
+        (home / name / "custom_generate" / "generate.py").write_text(
+            EVIL.format(marker=marker) + "def generate(model, **more): ...\n"
+        )
+        edit(
+            home / name / "tokenizer_config.json", auto_map={"AutoTokenizer": MAP["AutoTokenizer"]},
+            tokenizer_class="Words",
+        )
+    edit(
+        home / "model" / "config.json", auto_map=MAP, model_type="strange", architectures=["Model"],
+        trust_remote_code=True,
+    )
     edit(home / "adapter" / "adapter_config.json", base_model_name_or_path=str(home / "model"))
-    (home / "evil_plugin.py").write_text(EVIL.format(marker=str(tmp_path / "plugged")))
+    (home / "evil_plugin.py").write_text(EVIL.format(marker=str(folder / "plugged")))
     text = (home / "run" / "config.yaml").read_text()
     assert "plugins: []" in text
-    text = text.replace("plugins: []", "plugins: [evil_plugin]").replace("trust_remote_code: false", "trust_remote_code: true")
+    text = text.replace("plugins: []", "plugins: [evil_plugin]")
+    text = text.replace("trust_remote_code: false", "trust_remote_code: true")
     text = text.replace("revision: null", f"revision: {'a' * 40}").replace(str(made), str(home))
     (home / "run" / "config.yaml").write_text(text)
     return home
 
 
-def ask(home: Path, *commands: list[str]) -> tuple[list[str], str]:
-    """The statuses and stderr of several commands in one process that is answered `y` on stdin, whatever it asks."""
-    done = subprocess.run(
-        [sys.executable, "-c", TRY, json.dumps(commands)], input="y\n" * 20, capture_output=True, text=True, check=False, cwd=home,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(home), os.environ.get("PYTHONPATH", "")])},
-    )
-    assert "Do you wish" not in done.stdout + done.stderr
-    statuses = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("status ")]
-    assert len(statuses) == len(commands), done.stderr
-    return statuses, done.stderr
-
-
-def test_a_yes_on_stdin_runs_no_code_of_a_model_adapter_or_tokenizer(home: Path, tmp_path: Path) -> None:
-    plain = Path(shutil.copytree(home / "model", home / "words"))  # a model that transformers knows under a tokenizer with code
-    shutil.copy(tmp_path / "home" / "model" / "model.safetensors", plain)
+def ask_about_code(home: Path) -> list[list[str]]:
+    """A model, an adapter and a tokenizer that want to run code, read by every command."""
+    plain = Path(shutil.copytree(home / "model", home / "words"))  # a known model under a tokenizer with code
     edit(plain / "config.json", auto_map={}, model_type="llama", architectures=["LlamaForCausalLM"])
     words = [["model=hf", f"model.path={home / name}", *SHORT] for name in ("model", "adapter", "words")]
-    commands = [["plan", *words[0]], ["plan", *words[1]]]
-    commands += [["train", *given, f"run_dir={home / 'new'}"] for given in words]
     reference = ["stage=dpo", f"stage.reference={home / 'model'}", "method=full", "data=guide_preference"]
-    commands += [["chat", f"model={home / 'model'}"], ["train", "model=tiny", *reference, *SHORT, f"run_dir={home / 'dpo'}"]]
-    statuses, said = ask(home, *commands)
-    assert not (tmp_path / "owned").exists()
-    assert set(statuses) == {"2"}, said
-    wants = "wants to run its own Python code; read it, then add model.trust_remote_code=true model.revision=sha256:"
-    assert said.count(wants) == len(commands), said
+    return [
+        ["plan", *words[0]], ["plan", *words[1]], *(["train", *given, f"run_dir={home / 'new'}"] for given in words),
+        ["chat", f"model={home / 'model'}"],
+        ["train", "model=tiny", *reference, *SHORT, f"run_dir={home / 'dpo'}"],
+    ]
 
 
-def test_a_runs_config_allows_nothing_by_itself(home: Path, tmp_path: Path) -> None:
-    statuses, said = ask(
-        home, ["chat", f"run={home / 'run'}"], ["export", f"run={home / 'run'}", f"out={home / 'out'}"],
+def ask_a_run(home: Path) -> list[list[str]]:
+    """A run whose config allows code."""
+    return [
+        ["chat", f"run={home / 'run'}"], ["export", f"run={home / 'run'}", f"out={home / 'out'}"],
         ["train", "model=hf", f"model.path={home / 'run'}", *SHORT, f"run_dir={home / 'new'}"],
         ["plan", "model=hf", f"model.path={home / 'run'}", *SHORT],
-    )
-    assert statuses == ["2"] * 4, said
-    assert not (tmp_path / "owned").exists()
-    assert not (tmp_path / "plugged").exists()
-    assert "config.yaml asks for plugins=[evil_plugin], which was not imported; to allow it, add those words here" in said
-    assert "lets the code in" in said
-    assert "add model.trust_remote_code=true and model.revision=" in said
+    ]
 
 
-def test_what_was_left_out_does_not_stop_a_run_that_needs_none_of_it(home: Path, made: Path, tmp_path: Path) -> None:
-    shutil.rmtree(home / "model")
-    shutil.copytree(made / "model", home / "model")
+def ask_a_harmless_run(home: Path) -> list[list[str]]:
+    """The run over a model without code: what its config allows is not needed."""
     run = f"run={home / 'run'}"
-    statuses, said = ask(home, ["chat", run, "max_new_tokens=1"], ["export", run, f"out={home / 'out'}"])
-    assert statuses == ["0", "0"], said
-    assert not (tmp_path / "plugged").exists()
-    assert said.count("which was not imported") == 1, "said once"
+    return [["chat", run, "max_new_tokens=1"], ["export", run, f"out={home / 'out'}"]]
 
 
-def test_the_words_of_this_command_line_allow_it(home: Path, tmp_path: Path) -> None:
+def ask_with_trust(home: Path) -> list[list[str]]:
+    """The words of this command line allow the code: with a wrong hash, and with the right one."""
     shutil.rmtree(home / "model" / "custom_generate")
-    pin = code_hash(home / "model")
-    trust = ["model.trust_remote_code=true", f"model.revision={pin}"]
-    statuses, said = ask(
-        home, ["chat", f"run={home / 'run'}", "model.trust_remote_code=true", f"model.revision={'a' * 40}", "max_new_tokens=1"],
-        ["chat", f"run={home / 'run'}", *trust, "plugins=[evil_plugin]", "max_new_tokens=1"],
+    trust = ["model.trust_remote_code=true", f"model.revision={code_hash(home / 'model')}"]
+    chat = ["chat", f"run={home / 'run'}", "max_new_tokens=1"]
+    return [
+        [*chat, "model.trust_remote_code=true", f"model.revision={'a' * 40}"], [*chat, *trust, "plugins=[evil_plugin]"],
         ["plan", "model=hf", f"model.path={home / 'model'}", *trust, *SHORT],
+    ]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A case's folder, the statuses of its commands, and all of their stderr."""
+
+    folder: Path
+    statuses: list[int]
+    err: str
+
+    @property
+    def owned(self) -> bool:
+        return (self.folder / "owned").exists()
+
+    @property
+    def plugged(self) -> bool:
+        return (self.folder / "plugged").exists()
+
+
+CASES = {"code": ask_about_code, "run": ask_a_run, "harmless": ask_a_harmless_run, "trusted": ask_with_trust}
+"""The trusted case comes last: what it imports would be there for the others."""
+
+
+@pytest.fixture(scope="module")
+def answered(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answered]:
+    """The answers to the commands of each case; stdin says `y`, whatever is asked."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in CASES}
+    homes = {name: copy_with_code(made, folder) for name, folder in folders.items()}
+    shutil.rmtree(homes["harmless"] / "model")
+    shutil.copytree(made / "model", homes["harmless"] / "model")
+    commands = {str(homes[name]): ask(homes[name]) for name, ask in CASES.items()}
+    file = folders["code"] / "answers.json"
+    done = subprocess.run(
+        [sys.executable, "-c", TRY, str(file), json.dumps(commands)], input="y\n" * 60, capture_output=True, text=True,
+        check=False,
     )
-    assert (tmp_path / "plugged").exists()
-    assert (tmp_path / "owned").exists(), said
-    assert statuses[0] == "2"
-    assert statuses[1:] == ["0", "0"], said
-    assert f"model.revision={'a' * 40} is not the hash of the Python code in" in said
+    assert file.is_file(), done.stderr
+    assert "Do you wish" not in done.stdout + done.stderr
+    found = json.loads(file.read_text())
+    assert "Do you wish" not in str(found)
+    return {
+        name: Answered(folder, [status for status, _ in found[str(homes[name])]],
+                       "".join(err for _, err in found[str(homes[name])]))
+        for name, folder in folders.items()
+    }
+
+
+def test_a_yes_on_stdin_runs_no_code_of_a_model_adapter_or_tokenizer(answered: dict[str, Answered]) -> None:
+    case = answered["code"]
+    assert not case.owned
+    assert set(case.statuses) == {2}, case.err
+    wants = (
+        "wants to run its own Python code; read it, then add model.trust_remote_code=true model.revision=sha256:"
+    )
+    assert case.err.count(wants) == len(case.statuses) == 7, case.err
+
+
+def test_a_runs_config_allows_nothing_by_itself(answered: dict[str, Answered]) -> None:
+    case = answered["run"]
+    assert case.statuses == [2] * 4, case.err
+    assert not case.owned
+    assert not case.plugged
+    asks = "config.yaml asks for plugins=[evil_plugin], which was not imported; to allow it, add those words here"
+    assert asks in case.err
+    assert "lets the code in" in case.err
+    assert "add model.trust_remote_code=true and model.revision=" in case.err
+
+
+def test_what_was_left_out_does_not_stop_a_run_that_needs_none_of_it(answered: dict[str, Answered]) -> None:
+    case = answered["harmless"]
+    assert case.statuses == [0, 0], case.err
+    assert not case.plugged
+    assert case.err.count("which was not imported") == 1, "printed once"
+
+
+def test_the_words_of_this_command_line_allow_it(answered: dict[str, Answered]) -> None:
+    case = answered["trusted"]
+    assert case.plugged
+    assert case.owned, case.err
+    assert case.statuses == [2, 0, 0], case.err
+    assert f"model.revision={'a' * 40} is not the hash of the Python code in" in case.err
 
 
 @pytest.mark.parametrize(
