@@ -1,4 +1,4 @@
-"""How a command ends that fails: one line and a status for every exception, and nothing of a traceback unless asked for."""
+"""How a failing command ends: one line and a status for every exception, and a traceback only if asked for."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ def test_every_exception_is_one_line_and_a_status(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_signal_outside_of_training_ends_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_signal_outside_of_training_ends_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def command(words: list[str]) -> int:
         os.kill(os.getpid(), signal.SIGTERM)
         return 0
@@ -99,7 +101,9 @@ def test_a_signal_outside_of_training_ends_the_command(monkeypatch: pytest.Monke
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_closed_pipe_ends_no_run_as_if_it_were_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_closed_pipe_ends_no_run_as_if_it_were_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("fulgurite.cli.main.closed_output", lambda: None)
     for name, status in (("runs", 0), ("train", 2)):
         monkeypatch.setitem(module.COMMANDS, name, raises(BrokenPipeError(32, "Broken pipe")))
@@ -118,7 +122,9 @@ def test_a_rank_hands_its_line_to_its_launcher(
     seen: dict[str, Any] = {}
     for number in ("0", "1"):
         monkeypatch.setenv("RANK", number)
-        for error in (ConfigError("wrong"), TrainingFailed("bad"), RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:3")):
+        for error in (
+            ConfigError("wrong"), TrainingFailed("bad"), RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:3")
+        ):
             monkeypatch.setitem(module.COMMANDS, "runs", raises(error))
             main(["runs"])
             seen[f"{number} {type(error).__name__}"] = capsys.readouterr().err.strip()
@@ -127,7 +133,9 @@ def test_a_rank_hands_its_line_to_its_launcher(
         found = [json.loads(line) for line in pipe]
     if launched:
         assert set(seen.values()) == {""}
-        assert [(r["status"], r["line"][:5], r["lost"]) for r in found] == [(2, "wrong", False), (3, "bad", False), (3, "The c", True)] * 2
+        assert [(r["status"], r["line"][:5], r["lost"]) for r in found] == [
+            (2, "wrong", False), (3, "bad", False), (3, "The c", True),
+        ] * 2
     else:
         assert found == []
         assert seen["1 ConfigError"] == seen["1 RuntimeError"] == ""

@@ -65,7 +65,9 @@ def test_wrong_words_are_one_line_and_load_no_torch(tmp_path: Path) -> None:
         "print('torch' in sys.modules)"
     )
     given = json.dumps([words for words, _ in WRONG])
-    done = subprocess.run([sys.executable, "-c", code], input=given, capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=given, capture_output=True, text=True, cwd=tmp_path, check=False,
+    )
     lines = done.stderr.splitlines()
     assert done.stdout == "False\n"
     assert len(lines) == 2 * len(WRONG), done.stderr
@@ -80,10 +82,16 @@ def test_wrong_words_are_one_line_and_load_no_torch(tmp_path: Path) -> None:
     ("words", "expected"),
     [
         (["data=file", "data.path=/no/such.json"], "there is no such file"),
-        (["data=file", "data.path=/dev/null"], "data.path=/dev/null is a device or a pipe, which cannot be read twice; give a file"),
+        (
+            ["data=file", "data.path=/dev/null"],
+            "data.path=/dev/null is a device or a pipe, which cannot be read twice; give a file"
+        ),
         (["run_dir=/proc/x"], "/proc/x cannot be made"),
         (["precision=fp16", "trainer.accelerator=cpu"], "precision=fp16 needs a GPU"),
-        (["scheduler=reduce_lr_on_plateau", "data.val_fraction=0"], "scheduler=reduce_lr_on_plateau follows the validation loss"),
+        (
+            ["scheduler=reduce_lr_on_plateau", "data.val_fraction=0"],
+            "scheduler=reduce_lr_on_plateau follows the validation loss"
+        ),
         (["resume.run=/tmp"], "is not a run's folder"),
         (["scheduler=polynomial", "scheduler.lr_end=0.5"], "must lie below optim.lr=0.001"),
     ],
@@ -123,18 +131,23 @@ def test_more_processes_than_cores_are_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started: list[int] = []
-    monkeypatch.setattr("fulgurite.train.launcher.launch", lambda words, processes, *place: started.append(processes) or 0)
+    monkeypatch.setattr(
+        "fulgurite.train.launcher.launch", lambda words, processes, *place: started.append(processes) or 0,
+    )
     monkeypatch.setattr("fulgurite.cli.train.available", lambda: 2)
     for count in (2, 3):
         assert main(["train", *TINY, f"trainer.devices={count}", f"run_dir={tmp_path}"]) == 0
-    assert capsys.readouterr().err == "warning: trainer.devices=3 on 2 cores: they take turns, which is slower than fewer.\n"
+    assert capsys.readouterr().err == (
+        "warning: trainer.devices=3 on 2 cores: they take turns, which is slower than fewer.\n"
+    )
     assert started == [2, 3]
 
 
 def test_a_commit_hash_is_a_revision_and_no_secret() -> None:
-    assert compose(["model=hf", "model.path=a/b", "model.revision=" + "0123456789" * 4]).run.model.revision == "0123456789" * 4
+    commit = "0123456789" * 4
+    assert compose(["model=hf", "model.path=a/b", f"model.revision={commit}"]).run.model.revision == commit
     with pytest.raises(ConfigError, match="looks like a secret"):
-        compose(["name=" + "0123456789" * 4])
+        compose([f"name={commit}"])
 
 
 def test_a_file_may_not_read_the_environment_either(tmp_path: Path) -> None:
@@ -151,7 +164,9 @@ def test_flags_keep_their_values_whatever_stands_between() -> None:
     assert not flags.read(["seed=1"]).needs_hydra
 
 
-def test_cfg_prints_the_config_with_an_option_of_the_users_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cfg_prints_the_config_with_an_option_of_the_users_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "optim").mkdir()
     (tmp_path / "optim" / "mine.yaml").write_text("defaults: [adamw, _self_]\nlr: 3e-4\n")
     assert main(["train", "--config-dir", str(tmp_path), "--cfg", "job", "optim=mine"]) == 0
@@ -170,14 +185,17 @@ HELP = [
     (["--help"], "fulgurite train"), (["train", "--help"], "adamw_8bit"), (["train", "-h"], "+experiment=sft_guide"),
     (["train", "-h", "optim"], "optim.lr"), (["train", "--help", "optim=adamw"], "optim.lr"),
     (["train", "-h", "optim.lr"], "learning rate"),
-    (["plan", "--help"], "--rules"), (["chat", "--help"], "temperature"), (["export", "--help"], "dtype"), (["runs", "--help"], "runs"),
+    (["plan", "--help"], "--rules"), (["chat", "--help"], "temperature"), (["export", "--help"], "dtype"),
+    (["runs", "--help"], "runs"),
     (["explain", "--help"], "explain"),
 ]
 HEAVY = ("torch", "transformers", "lightning", "hydra", "omegaconf", "numpy", "peft", "pyarrow")
 
 
 @pytest.mark.parametrize("columns", [60, 80])
-def test_help_fits_the_terminal(columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_fits_the_terminal(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     assert main(["train", "--help"]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= max(columns, 68)
@@ -205,9 +223,14 @@ for words, part in {HELP!r}:
 
 @pytest.mark.parametrize(
     ("line", "expected"),
-    [("fulgurite tr", "train"), ("fulgurite train optim=ada", "optim=adafactor"), ("fulgurite train optim.l", "optim.lr=")],
+    [
+        ("fulgurite tr", "train"), ("fulgurite train optim=ada", "optim=adafactor"),
+        ("fulgurite train optim.l", "optim.lr="),
+    ],
 )
-def test_tab_completes(line: str, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tab_completes(
+    line: str, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("COMP_LINE", line)
     assert main(["-sc", "query=bash"]) == 0
     assert expected in capsys.readouterr().out.split()
@@ -237,7 +260,9 @@ def test_several_processes_are_no_part_of_a_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "A run of 2 processes cannot be part of -m" in said(["train", "-m", *TINY, "trainer.devices=2", "seed=1"], capsys)
+    assert "A run of 2 processes cannot be part of -m" in said(
+        ["train", "-m", *TINY, "trainer.devices=2", "seed=1"], capsys,
+    )
 
 
 def test_help_before_a_command_is_its_help(capsys: pytest.CaptureFixture[str]) -> None:

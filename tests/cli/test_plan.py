@@ -34,7 +34,9 @@ def json_of(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[
 def test_the_json_is_what_the_design_says(capsys: pytest.CaptureFixture[str]) -> None:
     status, found = json_of(capsys, "trainer.max_steps=300", "trainer.global_batch_size=8", "optim.lr=5e-4")
     assert status == 0
-    assert {"knobs", "steps", "warmup_steps", "tokens", "parameters", "trainable", "memory", "disk", "troubles"} <= set(found)
+    assert {
+        "knobs", "steps", "warmup_steps", "tokens", "parameters", "trainable", "memory", "disk", "troubles",
+    } <= set(found)
     assert (found["steps"], found["warmup_steps"]) == (300, 30)
     assert found["knobs"]["optim.lr"] == {"value": 5e-4, "origin": "command line", "reason": ""}
     assert found["knobs"]["method.alpha"]["origin"] == "derived"
@@ -62,7 +64,9 @@ def test_the_screen_is_no_wider_than_a_terminal(capsys: pytest.CaptureFixture[st
     assert main(["plan", *TINY, "trainer.max_steps=300", "scheduler=cosine"]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 100
-    for word in ("PARAMETERS", "DATA", "MEMORY", "DERIVED", "TROUBLES", "warmup ends at step 30", "optim.lr", "99 % have at most"):
+    for word in (
+        "PARAMETERS", "DATA", "MEMORY", "DERIVED", "TROUBLES", "warmup ends at step 30", "optim.lr", "99 % have at most"
+    ):
         assert word in out
 
 
@@ -85,7 +89,9 @@ def test_an_error_exits_2_and_one_that_is_allowed_does_not(capsys: pytest.Captur
     assert json_of(capsys, *FEW, "plan.allow=[steps.too-few]")[0] == 0
 
 
-def test_training_refuses_what_the_plan_refuses_and_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_refuses_what_the_plan_refuses_and_makes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["train", *TINY, *FEW, "stage.prompts=[]", f"run_dir={tmp_path / 'run'}"]) == 2
     err = capsys.readouterr().err
     assert "error: [steps.too-few] The plan is 2 optimizer steps" in err
@@ -115,7 +121,8 @@ def test_the_lines_of_a_run() -> None:
         list_warnings(errors)
     known = Trouble("v", Severity.warning, "Known.", allowed=True)
     mild = [Trouble("w", Severity.warning, "Warm."), known, Trouble("n", Severity.note, "So.")]
-    assert list_warnings([Trouble("a.b", Severity.error, "One.", allowed=True), *mild]) == ["allowed: [a.b] One.", "warning: [w] Warm."]
+    allowed = Trouble("a.b", Severity.error, "One.", allowed=True)
+    assert list_warnings([allowed, *mild]) == ["allowed: [a.b] One.", "warning: [w] Warm."]
 
 
 def test_a_knob_is_not_spoken_of_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +156,9 @@ def test_the_json_holds_every_finding_of_the_screen(words: list[str], capsys: py
         label = f"{trouble['severity']}{' (allowed)' * trouble['allowed']}"
         arrow = f" → {trouble['remedy']}" if trouble["remedy"] else ""
         assert trouble["overrides"] == trouble["remedy"].split()
-        head, found_it, rest = rest.partition(f"{label} {' '.join(trouble['sentence'].split())} [{trouble['rule']}]{arrow}")
+        head, found_it, rest = rest.partition(
+            f"{label} {' '.join(trouble['sentence'].split())} [{trouble['rule']}]{arrow}"
+        )
         assert found_it, f"the screen lacks {trouble} in {shown}"
         assert not head.strip(), f"the JSON lacks {head}"
     assert rest.strip() in ("", "none: every rule is content")
@@ -188,8 +197,13 @@ def test_a_probe_of_steps_that_are_not_alike_is_refused(capsys: pytest.CaptureFi
     assert "--probe cannot time privacy" in capsys.readouterr().err
 
 
-def test_what_is_read_otherwise_or_not_at_all_stands_on_the_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record = {"messages": [{"role": "user", "content": "a", "images": ["x"]}, {"role": "assistant", "content": 7}], "source": "here"}
+def test_what_is_read_otherwise_or_not_at_all_stands_on_the_screen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = {
+        "messages": [{"role": "user", "content": "a", "images": ["x"]}, {"role": "assistant", "content": 7}],
+        "source": "here",
+    }
     (tmp_path / "a.jsonl").write_text((json.dumps(record) + "\n") * 60, encoding="utf-8")
     main(["plan", *TINY, "data=file", f"data.path={tmp_path / 'a.jsonl'}"])
     words = " ".join(capsys.readouterr().out.split())

@@ -18,7 +18,8 @@ from fulgurite.explain.knob_index import build_default_run, list_contexts, list_
 from fulgurite.explain.search import parse_question
 
 KEYS = [
-    "knob", "group", "option", "type", "default", "meaning", "source", "sure", "links", "advice", "raise_when", "lower_when", "leave",
+    "knob", "group", "option", "type", "default", "meaning", "source", "sure", "links", "advice", "raise_when",
+    "lower_when", "leave",
     "interacts", "memory", "time", "misread", "bounds", "usual", "empty",
 ]
 RANGE = {"low", "high", "open_low", "open_high"}
@@ -93,7 +94,8 @@ def test_the_command_prints_what_was_asked(
 @pytest.mark.parametrize(
     "words",
     [
-        [], ["optim.lr"], ["scheduler=cosine"], ["--json"], ["scheduler", "--plot"], ["--search", "rank"], ["stage=dpo", "--plot"],
+        [], ["optim.lr"], ["scheduler=cosine"], ["--json"], ["scheduler", "--plot"], ["--search", "rank"],
+        ["stage=dpo", "--plot"],
         ["--html"], ["optim.lr", "--lang", "zh"], ["--html", "--lang", "zh"],
     ],
 )

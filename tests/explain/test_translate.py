@@ -9,7 +9,15 @@ import pytest
 
 from fulgurite.cli.explain import explain_main
 from fulgurite.config.schema import Range
-from fulgurite.explain import build_entries, build_group_page, build_knob_page, build_option_page, build_overview, translate, translations
+from fulgurite.explain import (
+    build_entries,
+    build_group_page,
+    build_knob_page,
+    build_option_page,
+    build_overview,
+    translate,
+    translations,
+)
 from fulgurite.explain import html as guide
 from fulgurite.explain.curves import plot_loss
 from fulgurite.explain.knob_index import list_every_knob
@@ -21,8 +29,13 @@ from fulgurite.stage.preference_table import list_names
 from fulgurite.text.layout import count_cells, pad, wrap, wrap_paragraph
 
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
-NAMES = re.compile(r"https?://[^\s,;:)]+|`[^`]+`|\b[a-z]+=[a-z_0-9]+\b|\b[a-z]+(?:\.[a-z_]+)+\b|\b[a-z]+_[a-z_]+\b|\{\w+\}")
-TEXTS = [pytest.param(t, id=f"{t[0]}-{t[1]}-{compute_digest(t[2])}") for t in dict.fromkeys(translate.list_expected()) if t[2]]
+NAMES = re.compile(
+    r"https?://[^\s,;:)]+|`[^`]+`|\b[a-z]+=[a-z_0-9]+\b|\b[a-z]+(?:\.[a-z_]+)+\b|\b[a-z]+_[a-z_]+\b|\{\w+\}",
+)
+TEXTS = [
+    pytest.param(text, id=f"{text[0]}-{text[1]}-{compute_digest(text[2])}")
+    for text in dict.fromkeys(translate.list_expected()) if text[2]
+]
 
 
 def test_every_text_is_translated_and_none_is_stale() -> None:
@@ -46,9 +59,12 @@ def test_a_translation_keeps_names_addresses_and_gaps(text: translate.Text) -> N
 def test_no_page_falls_back_to_english() -> None:
     translations.missed.clear()
     with use_language("zh"):
-        pages = [build_overview(), *(build_group_page(g) for g in list_all_groups())]
-        pages += [build_option_page(g, n) for g in list_all_groups() for n in list_choices(g)]
-        pages += [build_knob_page([k for k in list_every_knob() if k.path == path]) for path in {k.path for k in list_every_knob()}]
+        pages = [build_overview()]
+        for group in list_all_groups():
+            pages += [build_group_page(group), *(build_option_page(group, name) for name in list_choices(group))]
+        knobs = list_every_knob()
+        for path in {knob.path for knob in knobs}:
+            pages.append(build_knob_page([knob for knob in knobs if knob.path == path]))
         pages += [plot_loss(loss, {}) for loss in list_names()]
         pages += [guide.build_page(), search("学习率")]
         build_entries()
@@ -93,7 +109,8 @@ def test_values_and_ranges_have_their_own_order_of_words() -> None:
     ("environment", "language"),
     [
         ({}, "en"), ({"LANG": "zh_CN.UTF-8"}, "zh"), ({"LANG": "zh_CN.UTF-8", "LC_ALL": "C"}, "en"),
-        ({"LC_ALL": "zh_TW"}, "zh"), ({"LC_ALL": "", "LC_MESSAGES": "zh_CN", "LANG": "de_DE"}, "zh"), ({"LANG": "de_DE"}, "en"),
+        ({"LC_ALL": "zh_TW"}, "zh"), ({"LC_ALL": "", "LC_MESSAGES": "zh_CN", "LANG": "de_DE"}, "zh"),
+        ({"LANG": "de_DE"}, "en"),
     ],
 )
 def test_the_language_is_the_terminal_s(environment: dict[str, str], language: str) -> None:
@@ -143,4 +160,6 @@ def test_an_unknown_text_is_told_in_english() -> None:
         assert translate_text("seed", "meaning", "Never said.") == "Never said."
     assert translations.missed == {("seed", "meaning", "Never said.")}
     translations.missed.clear()
-    assert all(isinstance(text, str) for fields in load_catalogue("zh").values() for texts in fields.values() for text in texts.values())
+    for fields in load_catalogue("zh").values():
+        for texts in fields.values():
+            assert all(isinstance(text, str) for text in texts.values())

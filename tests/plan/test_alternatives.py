@@ -44,7 +44,8 @@ def test_cheaper_words_are_looked_for_only_where_memory_is_short(monkeypatch: py
         "trainer.micro_batch_size=1", "trainer.gradient_checkpointing=true", "optim=adamw_8bit", "method=lora",
         "method=qlora",
     ]
-    assert ways[-1].override == "trainer.micro_batch_size=1 trainer.gradient_checkpointing=true optim=adamw_8bit method=qlora"
+    smallest = "trainer.micro_batch_size=1 trainer.gradient_checkpointing=true optim=adamw_8bit method=qlora"
+    assert ways[-1].override == smallest
     assert ways[0].peak == seen.memory.peak - 3000
     assert ways[3].peak < ways[2].peak
 

@@ -92,4 +92,6 @@ def test_answers_without_an_end_are_counted_alike_in_portions(tmp_path: Path, mo
         assert of(tmp_path / "a.jsonl", records, *words).no_end == whole
     by_hand = [0, 3, 5]
     ids, learn, offsets = np.array([5, 2, 1, 5, 5]), np.array([0, 1, 1, 1, 1]), np.array(by_hand)
-    assert _count_without_end(SimpleNamespace(arrays={"learn": learn}), ids, offsets, [2]) == 1  # type: ignore[arg-type]
+    assert _count_without_end(
+        SimpleNamespace(arrays={"learn": learn}), ids, offsets, [2],
+    ) == 1  # type: ignore[arg-type]

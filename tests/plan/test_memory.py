@@ -49,7 +49,9 @@ def kept_bytes(model: Any, amp: bool) -> tuple[int, int]:
 def test_a_layer_keeps_what_autograd_keeps(method: str, precision: str) -> None:
     sizes = []
     for layers in (3, 4):  # what one layer more keeps: the ends of the model are left out of the formula
-        composed, dtypes, facts = compose_tiny(*f"method={method}".split(), f"precision={precision}", f"model.layers={layers}")
+        composed, dtypes, facts = compose_tiny(
+            *f"method={method}".split(), f"precision={precision}", f"model.layers={layers}",
+        )
         model = apply_method(composed.run, load_start(composed.run, dtypes), dtypes).train()
         sizes.append(kept_bytes(model, dtypes.mixed))
     trained = memory.find_flowing(facts)[2]
@@ -87,7 +89,8 @@ def test_checkpointing_and_shorter_rows_need_less() -> None:
     short = memory.estimate(composed.run, facts, np.array([32, 16]), Machine())
     assert 2 * short.training.activations == whole.training.activations
     again = replace(composed.run, trainer=replace(composed.run.trainer, gradient_checkpointing=True))
-    assert memory.estimate(again, facts, np.array([64]), Machine()).training.activations < whole.training.activations / 4
+    checkpointed = memory.estimate(again, facts, np.array([64]), Machine())
+    assert checkpointed.training.activations < whole.training.activations / 4
 
 
 def test_on_a_cpu_layers_that_are_made_again_leave_the_holes_of_those_that_are_kept() -> None:

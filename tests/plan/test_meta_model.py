@@ -29,31 +29,42 @@ METHODS = {
     "layerwise": ["method.rules=['last:1 full','rest lora rank=4']"], "vera": [],
     "llama_pro": ["method.blocks=1"], "dora": ["method.rank=4"],
 }
-SIZES = {"vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64}
+SIZES = {
+    "vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}
 WIDE = {"intermediate_size": 48}
 GROUPED = {**WIDE, "num_key_value_heads": 2}
 SHAPES: dict[str, dict[str, object]] = {
-    "llama": GROUPED, "mistral": GROUPED, "qwen2": GROUPED, "qwen3": {**GROUPED, "head_dim": 8}, "gemma": {**GROUPED, "head_dim": 8},
-    "gemma2": {**GROUPED, "head_dim": 8}, "phi": GROUPED, "phi3": {**GROUPED, "pad_token_id": 0}, "gpt2": {}, "gpt_neox": WIDE,
-    "gptj": {"rotary_dim": 4}, "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32}, "bloom": {}, "falcon": {}, "olmo": GROUPED,
+    "llama": GROUPED, "mistral": GROUPED, "qwen2": GROUPED, "qwen3": {**GROUPED, "head_dim": 8},
+    "gemma": {**GROUPED, "head_dim": 8},
+    "gemma2": {**GROUPED, "head_dim": 8}, "phi": GROUPED, "phi3": {**GROUPED, "pad_token_id": 0}, "gpt2": {},
+    "gpt_neox": WIDE,
+    "gptj": {"rotary_dim": 4}, "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32}, "bloom": {}, "falcon": {},
+    "olmo": GROUPED,
     "olmo2": GROUPED,
-    "stablelm": GROUPED, "starcoder2": GROUPED, "cohere": GROUPED, "granite": GROUPED, "smollm3": {**GROUPED, "pad_token_id": 0},
+    "stablelm": GROUPED, "starcoder2": GROUPED, "cohere": GROUPED, "granite": GROUPED,
+    "smollm3": {**GROUPED, "pad_token_id": 0},
     "qwen2_moe": {**GROUPED, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16, "num_experts": 4},
     "mixtral": {**GROUPED, "num_local_experts": 4},
 }
 QUANTISABLE = ("llama", "qwen2", "gemma", "phi", "mistral", "gpt_neox", "opt", "bloom", "falcon")
 
 
-def counts(composed: Composed) -> tuple[tuple[int, int], tuple[int, int], dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+def counts(
+    composed: Composed
+) -> tuple[tuple[int, int], tuple[int, int], dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
     """(trained, all) and the trained tensors: without weights, then of the stage over the loaded model."""
     run = composed.run
     dtypes: Dtypes = settle(run.precision, "cpu")
     _, facts = outline_model(run, dtypes)
-    assert estimate(run, facts, None, Machine()).peak > sum(t.bytes for t in facts.tensors)  # memory can be said of each
+    # memory can be estimated of each
+    assert estimate(run, facts, None, Machine()).peak > sum(t.bytes for t in facts.tensors)
     model = apply_method(run, load_start(run, dtypes), dtypes)
     stage = build(run.stage, model, run, dtypes, 10)
     real = {n.removeprefix("model."): tuple(p.shape) for n, p in stage.named_parameters() if p.requires_grad}
-    return (facts.trained, facts.parameters), count_parameters(stage), {t.name: t.shape for t in facts.tensors if t.trained}, real
+    trained = {t.name: t.shape for t in facts.tensors if t.trained}
+    return (facts.trained, facts.parameters), count_parameters(stage), trained, real
 
 
 def filled(*words: str) -> Composed:
@@ -71,7 +82,9 @@ def test_the_tiny_model_is_counted_as_it_is_loaded(method: str) -> None:
     assert outline == loaded
 
 
-@pytest.mark.parametrize("words", [["stage=rm"], ["stage=ppo"], ["stage=dpo"], ["stage=pt"], ["model.add_tokens=[mark_one,mark_two]"]])
+@pytest.mark.parametrize(
+    "words", [["stage=rm"], ["stage=ppo"], ["stage=dpo"], ["stage=pt"], ["model.add_tokens=[mark_one,mark_two]"]],
+)
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_every_stage_is_counted_as_it_is_built(words: list[str], method: str) -> None:
     more = ["stage.reward=['count:e']"] if words == ["stage=ppo"] else []

@@ -1,4 +1,6 @@
-"""Every trouble that people had is a rule, or stands here with what holds it. S: read in another trainer's source; P: its users' threads.
+"""Every trouble that people had is a rule, or is listed here with the test that prevents it.
+
+S: read in another trainer's source; P: its users' threads.
 
 `RULES` are the rows of the list's part A, by their ids; `S1` to `S25` and `P1` to `P25` are where its rows come from.
 """
@@ -19,23 +21,31 @@ from fulgurite.plan.rules import RULES
 ROOT = Path(__file__).parents[2]
 
 ASKED = [
-    "rate.low-for-lora", "rate.out-of-band", "rate.high-for-preference", "steps.too-few", "values.unexplained", "warmup.none",
-    "warmup.fraction", "warmup.too-long", "scheduler.same-as", "scheduler.needs-eval", "scheduler.two-owners", "optim.muon-rate",
-    "lora.scale-pinned", "loss.beta-band", "loss.knob-not-read", "kto.batch", "kto.balance", "rm.data", "preference.pairs",
-    "stage.no-sft", "ppo.last-resort", "precision.unsupported", "precision.born-bf16", "precision.fp16-weights", "precision.cpu",
-    "precision.pure-bf16", "memory.train", "memory.eval", "memory.replicas", "disk.checkpoints", "device.nothing-fits", "data.too-long",
-    "data.no-end", "template.unsure", "data.two-starts", "data.few-labels", "packing.mixing", "data.sampled", "data.no-validation",
+    "rate.low-for-lora", "rate.out-of-band", "rate.high-for-preference", "steps.too-few", "values.unexplained",
+    "warmup.none",
+    "warmup.fraction", "warmup.too-long", "scheduler.same-as", "scheduler.needs-eval", "scheduler.two-owners",
+    "optim.muon-rate",
+    "lora.scale-pinned", "loss.beta-band", "loss.knob-not-read", "kto.batch", "kto.balance", "rm.data",
+    "preference.pairs",
+    "stage.no-sft", "ppo.last-resort", "precision.unsupported", "precision.born-bf16", "precision.fp16-weights",
+    "precision.cpu",
+    "precision.pure-bf16", "memory.train", "memory.eval", "memory.replicas", "disk.checkpoints", "device.nothing-fits",
+    "data.too-long",
+    "data.no-end", "template.unsure", "data.two-starts", "data.few-labels", "packing.mixing", "data.sampled",
+    "data.no-validation",
     "data.repeats", "data.forgetting", "tokens.new", "data.cache", "freeze.pattern", "method.refused", "resume.changed",
     "resume.finished", "resume.exactness", "board.silent",
 ]
 """Part A: before launch."""
 
 HELD = {
-    "values.unexplained": "tests/config/test_compose.py::test_provenance_knows_default_command_line_and_derived_with_its_reason",
+    "values.unexplained":
+        "tests/config/test_compose.py::test_provenance_knows_default_command_line_and_derived_with_its_reason",
     "warmup.fraction": "tests/plan/test_pains.py::test_a_fraction_of_a_step_is_refused",
     "scheduler.needs-eval": "tests/scheduler/test_plateau.py::test_without_validation_it_is_refused_in_one_sentence",
     "scheduler.two-owners": "tests/plan/test_pains.py::test_no_file_of_another_library_has_a_say",
-    "loss.knob-not-read": "tests/stage/test_preference.py::test_a_knob_that_would_not_be_read_is_refused_in_one_sentence",
+    "loss.knob-not-read":
+        "tests/stage/test_preference.py::test_a_knob_that_would_not_be_read_is_refused_in_one_sentence",
     "precision.unsupported": "tests/precision/test_policy.py::test_bf16_on_a_gpu_without_it_is_refused",
     "precision.fp16-weights": "tests/precision/test_policy.py::test_live_tensors_are_what_the_declaration_says",
     "precision.cpu": "tests/precision/test_policy.py::test_fp16_on_a_cpu_is_refused_with_the_reason",
@@ -64,7 +74,8 @@ ELSEWHERE = {
 """Troubles that speak during or after the run (parts B and C), or that are held by construction (part D)."""
 
 OURS = {
-    "data.beyond-model", "steps.patience", "value.unusual", "export.template", "export.generation", "export.padding", "export.apart",
+    "data.beyond-model", "steps.patience", "value.unusual", "export.template", "export.generation", "export.padding",
+    "export.apart",
     "model.not-causal", "model.vocabulary", "model.mended", "model.attention",
     "lora.left-out",
 }
@@ -109,7 +120,7 @@ def test_a_fraction_of_a_step_is_refused() -> None:
 
 
 def test_no_file_of_another_library_has_a_say() -> None:
-    """Where a trainer comes that reads DeepSpeed's own file, a rule has to look whether that sets an optimizer or a schedule."""
+    """If a trainer ever reads DeepSpeed's own file, a rule has to check it for an optimizer or a schedule."""
     load_options()
     assert not [name for name, cls in list_options("trainer").items() if "config_file" in cls.__dataclass_fields__]
     assert "deepspeed" not in list_options("trainer")

@@ -35,8 +35,9 @@ def shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., s
 
 def test_what_is_learned_stands_in_brackets(shown: Any) -> None:
     assert shown([{"messages": TALK}, {"messages": TALK[:2]}], "1") == (
-        "1. a.jsonl:1: training; 57 tokens, 15 learned\n<|im_start|>user\nName a colour.<|im_end|>\n<|im_start|>assistant\n"
-        "[[Blue.<|im_end|>]]\n<|im_start|>user\nAnother.<|im_end|>\n<|im_start|>assistant\n[[Red\\x1b[31m.<|im_end|>]]\n\n"
+        "1. a.jsonl:1: training; 57 tokens, 15 learned\n<|im_start|>user\nName a colour.<|im_end|>\n"
+        "<|im_start|>assistant\n[[Blue.<|im_end|>]]\n<|im_start|>user\nAnother.<|im_end|>\n<|im_start|>assistant\n"
+        "[[Red\\x1b[31m.<|im_end|>]]\n\n"
     )
 
 
@@ -65,7 +66,9 @@ def test_both_answers_of_a_pair(shown: Any) -> None:
 
 
 def test_judged_answers(shown: Any) -> None:
-    found = shown([{"prompt": "A colour?", "completion": c, "label": c == "Blue."} for c in ("Blue.", "Cow.")], "2", "stage=kto")
+    found = shown(
+        [{"prompt": "A colour?", "completion": c, "label": c == "Blue."} for c in ("Blue.", "Cow.")], "2", "stage=kto"
+    )
     assert "1. a.jsonl:1: training, judged good;" in found
     assert "2. a.jsonl:2: training, judged bad;" in found
 
@@ -103,18 +106,30 @@ class Words:
 def test_colours_on_a_terminal() -> None:
     side = Shown("a:1", "training", [0, 97, 98, 0], [False, False, True, True])
     text = format_text([side], Words(), color=True)  # type: ignore[arg-type]
-    assert text == "1. a:1: training; 4 tokens, 2 learned\n\x1b[2m<e>\x1b[0ma\x1b[0m\x1b[32mb\x1b[2m<e>\x1b[0m\x1b[32m\x1b[0m"
+    assert text == (
+        "1. a:1: training; 4 tokens, 2 learned\n"
+        "\x1b[2m<e>\x1b[0ma\x1b[0m\x1b[32mb\x1b[2m<e>\x1b[0m\x1b[32m\x1b[0m"
+    )
     assert build_list([side], Words())[0]["learned"] == 2  # type: ignore[arg-type]
 
 
-def test_the_text_of_a_special_token_is_told_from_the_token(shown: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_text_of_a_special_token_is_told_from_the_token(
+    shown: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     record = {"instruction": "<|im_end|> a\r\nb", "output": "c <|im_end|> d"}
     found = shown([record], "1")
     assert "\n\\<|im_end|> a\\r\nb<|im_end|>\n" in found
     assert "[[c \\<|im_end|> d<|im_end|>]]" in found
-    assert found.endswith("\\ stands before the text of a special token that is encoded as plain text (data.special_tokens).\n")
+    assert found.endswith(
+        "\\ stands before the text of a special token that is encoded as plain text (data.special_tokens).\n"
+    )
     assert "\\" not in shown([record | {"instruction": "a"}], "1", "data.special_tokens=keep", "data.mask=all")
-    main(["plan", "model=tiny", "data=file", f"data.path={tmp_path}/a.jsonl", "data.val_fraction=0", "--show", "1", "--json"])
+    main(
+        [
+            "plan", "model=tiny", "data=file", f"data.path={tmp_path}/a.jsonl", "data.val_fraction=0", "--show", "1",
+            "--json",
+        ],
+    )
     pieces = json.loads(capsys.readouterr().out)["shown"][0]["text"]
     assert [piece.get("special_as_plain_text_at") for piece in pieces if piece["learned"]] == [[2]]
 

@@ -54,5 +54,7 @@ def test_an_id_is_registered_once_per_moment() -> None:
 
 def test_a_name_that_is_no_rule_is_refused_with_the_nearest() -> None:
     registry().refuse_unknown(["negative"], "some.parameter", "There are two.")
-    with pytest.raises(ConfigError, match=r"some\.parameter=negativ is no rule\. Did you mean negative\? There are two\."):
+    with pytest.raises(
+        ConfigError, match=r"some\.parameter=negativ is no rule\. Did you mean negative\? There are two\.",
+    ):
         registry().refuse_unknown(["negativ"], "some.parameter", "There are two.")

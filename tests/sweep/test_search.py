@@ -41,7 +41,8 @@ def trained(job: list[str]) -> dict[str, str]:
 
 
 class Formula:
-    """Stands for the launcher: the loss is the distance of log10(rate) from -3, told at a fifth, two fifths and the end of each run."""
+    """Replaces the launcher: the loss is the distance of log10(rate) from -3, reported at a fifth, two fifths and the
+    end of each run."""
 
     def __init__(self, fails: dict[int, Outcome] | None = None) -> None:
         self.fails, self.seen = fails or {}, []
@@ -73,7 +74,9 @@ def ran(folder: Path, launch: Formula, *words: str) -> list[dict[str, Any]]:
     return trials(folder)
 
 
-def test_the_first_trial_is_the_advice_and_the_table_tells_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_first_trial_is_the_advice_and_the_table_tells_the_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = ran(tmp_path, Formula(), "sweep.trials=4", "sweep.sampler=random", "sweep.pruner=none")
     assert found[0]["values"] == {"optim.lr": 1e-3, "method.rank": 16}
     assert [t["state"] for t in found] == ["complete"] * 4
@@ -130,7 +133,9 @@ def test_a_stopped_search_goes_on_with_the_trial_that_was_cut_off(status: int, t
     assert caught.value.exit_status == status
     found = ran(tmp_path, Formula(), "sweep.trials=4", "sweep.pruner=none")
     assert [t["state"] for t in found] == ["complete", "complete", "fail", "complete", "complete"]
-    assert found[3]["values"] == found[2]["values"] == dict(zip(("optim.lr", "method.rank"), launch.seen[2], strict=True))
+    assert found[3]["values"] == found[2]["values"] == dict(
+        zip(("optim.lr", "method.rank"), launch.seen[2], strict=True),
+    )
     assert found[3]["folder"] == "2"
 
 

@@ -27,7 +27,9 @@ def knobs(overrides: list[str]) -> dict[str, tuple[Knob, Any]]:
 
 def test_the_files_are_those_that_the_generator_writes(tmp_path: Path) -> None:
     main(tmp_path / "wandb", tmp_path / "conf")
-    for made, shipped_in in ((tmp_path / "wandb", ROOT / "sweeps" / "wandb"), (tmp_path / "conf", ROOT / "conf" / "sweep")):
+    for made, shipped_in in (
+        (tmp_path / "wandb", ROOT / "sweeps" / "wandb"), (tmp_path / "conf", ROOT / "conf" / "sweep")
+    ):
         written = {path.name: path.read_text() for path in made.iterdir()}
         there = {path.name: path.read_text() for path in shipped_in.glob("*.yaml")}
         assert there == written, "run python -m fulgurite.sweep"

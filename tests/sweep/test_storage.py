@@ -1,4 +1,4 @@
-"""One study, two searches at the same time: no trial twice, none too many, and none lost with a process that was killed."""
+"""One study, two searches at once: no trial twice, none too many, none lost with a process that was killed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ print(len(launch.seen), flush=True)
 def other(code: str, folder: Path, *words: str) -> subprocess.Popen[str]:
     """A search in a process of its own, which waits for a line."""
     begun = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", code, str(folder), *words], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        [sys.executable, "-W", "ignore", "-c", code, str(folder), *words], text=True, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     assert begun.stdout is not None
@@ -60,7 +61,9 @@ def test_two_searches_share_the_trials_of_one_study(tmp_path: Path) -> None:
     assert [t["state"] for t in found] == ["complete"] * 6
     assert len({t["values"]["optim.lr"] for t in found}) == 6
     assert found[0]["values"] == {"optim.lr": 1e-3, "method.rank": 16}
-    alone = ran(tmp_path / "alone", Formula(), *WORDS)  # what a trial draws at random hangs on its number, not on who asks
+    alone = ran(
+        tmp_path / "alone", Formula(), *WORDS,
+    )  # what a trial draws at random hangs on its number, not on who asks
     assert [t["values"] for t in found] == [t["values"] for t in alone]
 
 
@@ -69,7 +72,9 @@ def test_two_machines_share_a_study_in_a_database(tmp_path: Path) -> None:
     if not url:
         pytest.skip("FULGURITE_TEST_DATABASE names no database, such as postgresql:///test")
     name = f"fulgurite-{os.getpid()}"
-    both = [other(SEARCH, tmp_path / folder, f"sweep.storage={url}", f"sweep.study={name}") for folder in ("one", "two")]
+    both = [
+        other(SEARCH, tmp_path / folder, f"sweep.storage={url}", f"sweep.study={name}") for folder in ("one", "two")
+    ]
     try:
         done = [int(search_.communicate("\n", timeout=300)[0].split()[-1]) for search_ in both]
         study = optuna.load_study(study_name=name, storage=open_storage(url))

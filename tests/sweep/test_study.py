@@ -11,7 +11,8 @@ from tests.conftest import ROOT
 from fulgurite.cli.main import main
 
 TINY = [
-    "+sweep=sft_lora", "sweep.knobs=[optim.lr]", "model=tiny", "data.max_samples=60", "precision=fp32", "trainer.max_steps=2",
+    "+sweep=sft_lora", "sweep.knobs=[optim.lr]", "model=tiny", "data.max_samples=60", "precision=fp32",
+    "trainer.max_steps=2",
     "trainer.eval_every=1", "trainer.global_batch_size=4", "data.val_fraction=0.2",
 ]
 
@@ -51,7 +52,8 @@ def test_the_first_trial_is_what_the_data_derive_and_no_drawn_value_is_refused_a
     trials = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
     assert trials[0]["values"] == {"trainer.global_batch_size": derived["value"]}
     assert [t["state"] for t in trials] == ["complete"] * 3
-    allowed = [t for n in range(3) for t in json.loads((folder / str(n) / "troubles.json").read_text()) if t["severity"] == "error"]
+    troubles = [t for n in range(3) for t in json.loads((folder / str(n) / "troubles.json").read_text())]
+    allowed = [t for t in troubles if t["severity"] == "error"]
     assert {(t["rule"], t["allowed"]) for t in allowed} == {("steps.too-few", True)}  # a batch of 64 makes two steps
 
 
@@ -59,7 +61,10 @@ def test_a_trial_that_the_study_ends_is_a_stopped_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fulgurite.train.callbacks.report", lambda sweep: lambda percent, value: "a reason" if sweep.trial == 1 else None)
+    monkeypatch.setattr(
+        "fulgurite.train.callbacks.report", lambda sweep: lambda percent,
+        value: "a reason" if sweep.trial == 1 else None,
+    )
     main(["train", "-m", *TINY, "sweep.trials=2", "sweep.study=one"])
     status = json.loads((tmp_path / "runs" / "sweeps" / "one" / "1" / "status.json").read_text())
     assert status["state"] == "stopped"
@@ -85,7 +90,10 @@ def test_no_trial_outlives_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def noted(pieces: Pieces) -> None:
         alive_at_the_next.append(sum(ref() is not None for ref in seen))
         prepare(pieces)
-        heavy = (pieces.module, pieces.module.model, pieces.trainer, pieces.callbacks.samples, pieces.callbacks.stop, pieces.data)
+        heavy = (
+            pieces.module, pieces.module.model, pieces.trainer, pieces.callbacks.samples, pieces.callbacks.stop,
+            pieces.data
+        )
         seen.extend(weakref.ref(thing) for thing in heavy)
 
     monkeypatch.chdir(tmp_path)
@@ -97,7 +105,9 @@ def test_no_trial_outlives_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [ref() for ref in seen if ref() is not None] == []
 
 
-def test_the_command_of_a_wandb_agent_runs_and_no_drawn_value_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_of_a_wandb_agent_runs_and_no_drawn_value_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import yaml
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 

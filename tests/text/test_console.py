@@ -15,7 +15,8 @@ from fulgurite.cli.main import main
 from fulgurite.text.console import LONGEST, escape_lines, guard_output, say, say_error, shorten, show, to_one_line
 
 STEERS = [
-    "\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "a\rb", "\b", "\x7f", "\u202e", "\u2066", "\u200f", "\u2028", "\x85", "\x0b", "\x0c",
+    "\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "a\rb", "\b", "\x7f", "\u202e", "\u2066", "\u200f", "\u2028", "\x85",
+    "\x0b", "\x0c",
     "\udc80", "\U000e0041",
 ]
 
@@ -79,9 +80,11 @@ def hostile_requests(folder: Path) -> list[list[str]]:
     model.mkdir()
     (model / "config.json").write_text(json.dumps({"model_type": f"odd{steer}"}))
     names = ["key.jsonl", "twice.jsonl", "long.jsonl", "many.jsonl", "head.csv", f"name{steer}.jsonl"]
-    train = [["train", "model=tiny", "data=file", f"run_dir={folder / 'run'}", f"data.path='{folder / name}'"] for name in names]
+    words = ["train", "model=tiny", "data=file", f"run_dir={folder / 'run'}"]
+    train = [[*words, f"data.path='{folder / name}'"] for name in names]
     return [
-        *train, ["plan", "model=hf", f"model.path={model}"], ["chat", f"model={model}"], ["chat", f"run={folder}/{steer}"],
+        *train, ["plan", "model=hf", f"model.path={model}"], ["chat", f"model={model}"],
+        ["chat", f"run={folder}/{steer}"],
         ["train", f"name='a{steer}'"], ["train", "name='a\nb'"], [f"fr{steer}"],
     ]
 
@@ -98,9 +101,12 @@ def test_no_request_steers_the_terminal_or_floods_it(tmp_path: Path, capfd: pyte
 
 
 def test_a_reward_that_raises_with_an_escape_is_one_clean_line(tmp_path: Path) -> None:
-    (tmp_path / "reward.py").write_text("def reward(prompts, answers, **columns):\n    raise ValueError('bad \\x1b[2J\\nsecond')\n")
+    (tmp_path / "reward.py").write_text(
+        "def reward(prompts, answers, **columns):\n    raise ValueError('bad \\x1b[2J\\nsecond')\n"
+    )
     words = [
-        "train", "stage=grpo", "model=tiny", "data=guide_prompts", "precision=fp32", "trainer.max_steps=1", "stage.prompts=[]",
+        "train", "stage=grpo", "model=tiny", "data=guide_prompts", "precision=fp32", "trainer.max_steps=1",
+        "stage.prompts=[]",
         f"stage.reward=['{tmp_path / 'reward.py'}:reward']", f"run_dir={tmp_path / 'run'}",
     ]
     done = subprocess.run([sys.executable, "-m", "fulgurite", *words], capture_output=True, check=False)
