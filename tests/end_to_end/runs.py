@@ -50,6 +50,11 @@ def losses(folder: Path) -> list[float]:
     return [row["train/loss"] for row in rows(folder) if "train/loss" in row]
 
 
+def last(folder: Path, name: str) -> float:
+    """The newest value of a number of metrics.jsonl."""
+    return float([row[name] for row in rows(folder) if name in row][-1])
+
+
 def weights(folder: Path, name: str = "last") -> dict[str, Tensor]:
     """The trained weights of a checkpoint."""
     return load_file(folder / "checkpoints" / name / "weights.safetensors")

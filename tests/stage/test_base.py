@@ -4,62 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from tests.stage.one_step import batch_of, examples, fit, stage_of
 from torch.nn import functional
 
-from fulgurite.config.compose import compose
-from fulgurite.config.schema import build
-from fulgurite.errors import TrainingFailed
-from fulgurite.precision.policy import build as settle
 from fulgurite.stage.base import StageModule
-from fulgurite.trainer.build import quiet
-
-LENGTHS = (5, 9, 3, 12, 7)
-"""Tokens of the five examples of the step; the third has no label at all."""
-
-
-def examples(vocabulary: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(1)
-    made = []
-    for n, length in enumerate(LENGTHS):
-        ids = torch.randint(3, vocabulary, (length,), generator=generator)
-        targets = torch.cat([ids[1:], torch.tensor([-100])])
-        targets[: 1 + n % 3] = -100
-        if n == 2:
-            targets[:] = -100
-        made.append((ids, targets))
-    return made
-
-
-def batch_of(rows: list[tuple[torch.Tensor, torch.Tensor]], step_targets: int) -> dict[str, object]:
-    longest = max((len(ids) for ids, _ in rows), default=0)
-    ids = torch.stack([functional.pad(i, (0, longest - len(i))) for i, _ in rows]) if rows else torch.zeros(0, 0, dtype=torch.long)
-    targets = torch.stack([functional.pad(t, (0, longest - len(t)), value=-100) for _, t in rows]) if rows else ids
-    return {"input_ids": ids, "targets": targets, "step_targets": step_targets, "rows": [], "tokens": sum(len(i) for i, _ in rows)}
-
-
-def stage_of(*words: str) -> StageModule:
-    run = compose(["model=tiny", "precision=fp32", "optim=sgd", "optim.momentum=0", "scheduler=constant", "optim.lr=1.0", *words]).run
-    dtypes = settle(run.precision, "cpu")
-    torch.manual_seed(0)
-    model = build(run.method, build(run.model, dtypes.frozen).model, dtypes)
-    made: StageModule = build(run.stage, model, run, dtypes, 1)
-    return made
-
-
-def fit(stage: StageModule, batches: list[dict[str, object]], **more: object) -> None:
-    quiet()
-    trainer = Trainer(
-        max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, limit_val_batches=0, **more,
-    )
-    trainer.fit(stage, torch.utils.data.DataLoader(batches, batch_size=None))
 
 
 def step(
     windows: list[list[int]], *words: str, clip: float = 0.0, by: str = "norm"
 ) -> tuple[StageModule, dict[str, torch.Tensor]]:
-    """One optimizer step of SGD at rate 1 over the examples, cut as `windows` says; returns the change of each weight."""
+    """One optimizer step of SGD at rate 1 over the examples in these micro-batches; the change of each weight."""
     stage = stage_of(*words, f"trainer.max_grad_norm={clip}", f"trainer.clip_algorithm={by}")
     before = {n: p.detach().clone() for n, p in stage.named_parameters() if p.requires_grad}
     rows = examples(512)
@@ -70,7 +24,7 @@ def step(
 
 
 def by_hand(*words: str) -> tuple[float, dict[str, torch.Tensor]]:
-    """The mean loss over all label tokens and minus its gradient, one example at a time through transformers' own logits."""
+    """The mean loss over all label tokens and minus its gradient, one example at a time from transformers' logits."""
     stage = stage_of(*words)
     stage.train()
     total, count = torch.zeros(()), 0
@@ -145,24 +99,3 @@ def test_lora_at_step_0_is_the_base() -> None:
     full, lora = stage_of("method=full"), stage_of("method=lora")
     with torch.no_grad():
         torch.testing.assert_close(lora.model(input_ids=ids).logits, full.model(input_ids=ids).logits, rtol=0, atol=0)
-
-
-def test_a_non_finite_loss_stops_before_the_step_and_names_the_weight() -> None:
-    stage = stage_of("method=full")
-    with torch.no_grad():
-        stage.model.model.layers[1].mlp.up_proj.weight[0, 0] = float("nan")
-    before = {n: p.detach().clone() for n, p in stage.named_parameters()}
-    rows = examples(512)
-    with pytest.raises(TrainingFailed, match=r"Step 1: the loss is not finite.*layers\.1\.mlp\.up_proj\.weight"):
-        fit(stage, [batch_of(rows, 20)])
-    for name, parameter in stage.named_parameters():
-        torch.testing.assert_close(parameter, before[name], rtol=0, atol=0, equal_nan=True)
-
-
-def test_a_non_finite_gradient_stops_before_the_step() -> None:
-    stage = stage_of("method=full")
-    stage.model.model.norm.weight.register_hook(lambda g: g * float("inf"))
-    before = stage.model.model.norm.weight.detach().clone()
-    with pytest.raises(TrainingFailed, match=r"the gradient norm is not finite.*gradient of model\.model\.norm\.weight"):
-        fit(stage, [batch_of(examples(512), 20)])
-    assert torch.equal(stage.model.model.norm.weight, before)

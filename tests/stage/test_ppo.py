@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.end_to_end.runs import rows, tiny
+from tests.stage.policy_runs import PPO, taken
 from torch import Tensor
 
 from fulgurite.config.compose import compose
@@ -36,10 +39,13 @@ def rollout() -> Buffer:
     return Buffer(0, [0, 1], [5, 3], torch.zeros(2, 6, dtype=torch.int64), targets, known)
 
 
-def by_hand(*, coefficient: float, cut: float, whiten_rewards: bool, whiten: bool, discount: float, smoothing: float) -> Any:
+def by_hand(
+    *, coefficient: float, cut: float, whiten_rewards: bool, whiten: bool, discount: float, smoothing: float
+) -> Any:
     """The same in loops: Schulman's k1, a reward at the last token, GAE from the end, no value behind it."""
     rewards = [
-        [-coefficient * (o - r) for o, r in zip(old, reference, strict=True)] for old, reference in zip(OLD, REFERENCE, strict=True)
+        [-coefficient * (o - r) for o, r in zip(old, reference, strict=True)] for old,
+        reference in zip(OLD, REFERENCE, strict=True)
     ]
     for n, row in enumerate(rewards):
         row[-1] += REWARDS[n] - cut * CUT[n]
@@ -106,7 +112,10 @@ def test_a_policy_that_left_its_reference_pays_and_one_that_did_not_does_not() -
 
 def test_an_adaptive_coefficient_follows_its_target() -> None:
     """Ziegler et al. 2019, section 2.2: a proportional error clipped at 0.2, over the horizon."""
-    words = ["stage=ppo", "stage.kl_control=adaptive", "stage.kl_coefficient=0.2", "stage.kl_horizon=100", "stage.reward=['length:3']"]
+    words = [
+        "stage=ppo", "stage.kl_control=adaptive", "stage.kl_coefficient=0.2", "stage.kl_horizon=100",
+        "stage.reward=['length:3']",
+    ]
     for target, factor in ((6.0, 1 - 0.2 * 2 / 100), (0.34, 1 + (0.35 / 0.34 - 1) * 2 / 100)):
         proximal = Proximal(compose([*words, f"stage.kl_target={target}"]).run.stage)
         proximal.prepare(rollout(), torch.tensor(REWARDS), torch.tensor(CUT))
@@ -126,8 +135,9 @@ def step(**numbers: list[float]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(("clip", "loss", "slopes"), [
-    # values 1.0 and 0.1, at the rollout 0.5 and 0.0, returns 2.0 and 0.0: with 0.2 the first may count as 0.7 at most, which is farther
-    # off (½·1.3² = 0.845) and has no slope, the second stays as it is (½·0.1² = 0.005, slope 0.1)
+    # values 1.0 and 0.1, at the rollout 0.5 and 0.0, returns 2.0 and 0.0: with 0.2 the first may count as 0.7 at
+    # most, which is farther off (½·1.3² = 0.845) and has no slope, the second stays as it is
+    # (½·0.1² = 0.005, slope 0.1)
     (0.2, 0.845 + 0.005, [0.0, 0.1]),
     # with 1.0 nothing is limited: ½·1² = 0.5, slope 1 - 2
     (1.0, 0.5 + 0.005, [-1.0, 0.1]),
@@ -162,27 +172,21 @@ def test_clip_low_in_both_losses(stage: str, low: float, loss: float, slope: flo
     assert cut[0].tolist() == [clipped, False]
 
 
-@pytest.mark.parametrize(("scale", "expected"), [
-    # rewards 1, 3 and 0, 0: means 2 and 0, the first group's deviation √2, the second ties
-    (True, [-1 / (2**0.5 + 1e-4), 1 / (2**0.5 + 1e-4), 0.0, 0.0]), (False, [-1.0, 1.0, 0.0, 0.0]),
-])
-def test_scale_by_deviation_in_a_rollout(scale: bool, expected: list[float]) -> None:
-    group = Group(stage_of("stage=grpo", "stage.num_generations=2", f"stage.scale_rewards={scale}"))
-    buffer = Buffer(0, [0, 0, 1, 1], [3] * 4, torch.zeros(4, 3, dtype=torch.int64), torch.full((4, 3), 5), {})
-    group.prepare(buffer, torch.tensor([1.0, 3, 0, 0]), torch.zeros(4, dtype=torch.bool))
-    assert buffer.of_answer["advantages"].tolist() == pytest.approx(expected)
-    assert buffer.record["train/ties"] == 0.5
-
-
-@pytest.mark.parametrize(("penalty", "expected", "ties"), [
-    # rewards 1, 3 and 0, 0; the second and the third were cut: with 0.5 the groups are 1, 2.5 and -0.5, 0
-    (0.5, [-0.75, 0.75, -0.25, 0.25], 0.0), (0.0, [-1.0, 1.0, 0.0, 0.0], 0.5),
-])
-def test_cut_penalty_in_a_rollout_of_grpo(penalty: float, expected: list[float], ties: float) -> None:
-    group = Group(stage_of("stage=grpo", "stage.num_generations=2", "stage.scale_rewards=false",
-        f"stage.missing_eos_penalty={penalty}"))
-    buffer = Buffer(0, [0, 0, 1, 1], [3] * 4, torch.zeros(4, 3, dtype=torch.int64), torch.full((4, 3), 5), {})
-    group.prepare(buffer, torch.tensor([1.0, 3, 0, 0]), torch.tensor([False, True, True, False]))
-    assert buffer.of_answer["advantages"].tolist() == pytest.approx(expected)
-    assert buffer.record["train/ties"] == ties
-    assert buffer.mask_NT.sum() == 12  # they stay in the loss
+def test_whiten_rewards_brings_what_a_run_learns_from_to_variance_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*PPO, "method=full", "trainer.max_steps=1", "stage.gae_lambda=1", "stage.gamma_discount=1",
+        "stage.whiten_advantages=false"]
+    made = []
+    for white in ("true", "false"):
+        with monkeypatch.context() as patch:
+            kept = taken(patch)
+            folder = tiny(tmp_path / white, *words, f"stage.whiten_rewards={white}")
+        buffer = kept["buffer"]
+        # without discount a return is the sum of what is to come, so that a token's own reward is the difference of two
+        later = torch.nn.functional.pad(buffer.of_token["returns"], (0, 1))[:, 1:]
+        own = (buffer.of_token["returns"] - later)[buffer.targets_NT >= 0]
+        made.append((own, rows(folder)[0]["train/grad_norm"]))
+    (white, first), (plain, second) = made
+    torch.testing.assert_close(white, (plain - plain.mean()) / plain.std() + plain.mean(), rtol=1e-4, atol=1e-5)
+    assert 0 < first != second

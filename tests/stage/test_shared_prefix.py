@@ -1,4 +1,4 @@
-"""A prompt that both sides of a pair share is computed once, and every log-probability, gradient and run stays what it was."""
+"""A prompt that both sides of a pair share is computed once; log-probabilities, gradients and runs stay the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.end_to_end.runs import losses, rows, tiny, weights
 from tests.plan.test_meta_model import SHAPES, SIZES
-from tests.stage.test_preference import written
+from tests.stage.preference_data import written
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from fulgurite.stage import shared_prefix as shared
@@ -22,7 +22,9 @@ LATER_SEE_ALL = sorted(set(SHAPES) - {"mistral", "gemma2"})
 
 def model_of(kind: str, **more: Any) -> Any:
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**SIZES, **SHAPES.get(kind, {}), **more})).eval()
+    return AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(kind, **{**SIZES, **SHAPES.get(kind, {}), **more})
+    ).eval()
 
 
 @pytest.fixture
@@ -46,10 +48,14 @@ def batch(prompts: tuple[int, ...] = (9, 7), answers: tuple[int, ...] = (4, 2, 6
     return {"input_ids": ids, "targets": targets, "shared": min(prompts) - 1}
 
 
-def scored(scorer: AnswerScorer, made: dict[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor], list[tuple[int, ...]]]:
-    """The log-probabilities, the gradients of a sum that weighs each of them otherwise, and what went through the embedding."""
+def scored(
+    scorer: AnswerScorer, made: dict[str, Any]
+) -> tuple[torch.Tensor, dict[str, torch.Tensor], list[tuple[int, ...]]]:
+    """The log-probabilities, the gradients of a weighted sum of them, and the shapes that were embedded."""
     seen: list[tuple[int, ...]] = []
-    hook = scorer.causal.get_input_embeddings().register_forward_hook(lambda module, given, out: seen.append(tuple(given[0].shape)))
+    hook = scorer.causal.get_input_embeddings().register_forward_hook(
+        lambda module, given, out: seen.append(tuple(given[0].shape))
+    )
     scorer.model.zero_grad()
     logp_S = scorer(made)
     (logp_S * torch.tensor([1.0, -2.0, 3.0, -4.0])).sum().backward()
@@ -83,7 +89,9 @@ def test_windows_and_states_that_move_along_are_left_alone(kind: str, always: No
 def test_where_activations_are_recomputed_there_is_no_cache() -> None:
     model = model_of("llama")
     assert shared.is_possible(model)
-    (getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    (getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable)(
+        {"use_reentrant": False}
+    )
     assert not shared.is_possible(model)
     assert not model.training  # as it was
 
@@ -100,7 +108,11 @@ def test_a_pass_of_its_own_must_spare_a_fifth_and_128_tokens() -> None:
 def long_prompts(tmp_path: Path) -> Path:
     subject = "of the rate and of the schedule, in one line, please. " * 8
     pairs = [
-        {"prompt": f"{n}: tell me {subject}{'And why? ' * (n % 3)}", "chosen": f"it rises {n}.", "rejected": f"a little house {n * 7}."}
+        {
+            "prompt": f"{n}: tell me {subject}{'And why? ' * (n % 3)}",
+            "chosen": f"it rises {n}.",
+            "rejected": f"a little house {n * 7}.",
+        }
         for n in range(24)
     ]
     return written(tmp_path / "long.jsonl", pairs)
@@ -122,13 +134,17 @@ def spared() -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("words", [
-    ["method=lora"], ["method=full"], ["method=full", "stage.reference_mode=precomputed"], ["method=lora", "stage.loss=aot"],
+    ["method=lora"], ["method=full"], ["method=full", "stage.reference_mode=precomputed"],
+    ["method=lora", "stage.loss=aot"],
     ["method=lora", "stage.loss=simpo"],
 ])
 def test_a_run_is_the_same_and_shares_by_itself(
     words: list[str], tmp_path: Path, long_prompts: Path, spared: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = ["stage=dpo", "data=file", f"data.path={long_prompts}", "data.max_length=512", "optim.lr=1e-3", "trainer.max_steps=3", *words]
+    usual = [
+        "stage=dpo", "data=file", f"data.path={long_prompts}", "data.max_length=512", "optim.lr=1e-3",
+        "trainer.max_steps=3", *words,
+    ]
     monkeypatch.setenv("FULGURITE_CACHE", str(tmp_path / "cache"))  # a table of the reference must be made by each
     once = tiny(tmp_path / "once", *usual)
     assert {n >= 128 for n in spared if n > 5} == {True}  # 5: the model was asked

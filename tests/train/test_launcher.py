@@ -1,4 +1,4 @@
-"""Several processes: how each of them may end, and the one line and the one status that come of it. The ranks here are toys."""
+"""Several processes: how each of them may end, and the line and the status of it. The ranks here are toys."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from fulgurite.run import status
@@ -34,7 +32,9 @@ def wait_for(name):
 """
 
 
-def ends(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch, after: Any = None, processes: int = 2) -> tuple[int, str]:
+def ends(
+    code: str, folder: Path, monkeypatch: pytest.MonkeyPatch, after: Any = None, processes: int = 2
+) -> tuple[int, str]:
     """Status and line of a run whose ranks execute `code`; `after(run)` is called once they have been started."""
     monkeypatch.setenv("PLACE", str(folder))
     monkeypatch.setattr(module, "LOOK", 0.2)
@@ -67,10 +67,17 @@ def test_a_killed_rank_is_named(number: int, tmp_path: Path, monkeypatch: pytest
     )
 
 
-@pytest.mark.parametrize(("left", "said"), [("os._exit(7)", "left with exit status 7"), ("os._exit(0)", "left with exit status 0")])
-def test_a_rank_that_leaves_without_a_word_is_named(left: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("left", "said"), [("os._exit(7)", "left with exit status 7"), ("os._exit(0)", "left with exit status 0")]
+)
+def test_a_rank_that_leaves_without_a_word_is_named(
+    left: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found, line = ends(f"if number == 1: {left}\nleave(3, 'lost the other', lost=True)", tmp_path, monkeypatch)
-    assert (found, line) == (3, f"Rank 1 of 2 {said} and gave no reason. No checkpoint was made yet, so the run begins again.")
+    assert (found, line) == (
+        3,
+        f"Rank 1 of 2 {said} and gave no reason. No checkpoint was made yet, so the run begins again.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,21 +88,31 @@ def test_a_rank_that_leaves_without_a_word_is_named(left: str, said: str, tmp_pa
         ("leave(2, 'bad data') if number else leave(3, 'lost the other', lost=True)", (2, "bad data")),
         ("leave(2, 'bad data') if number else leave(3, 'Step 4: not finite.')", (3, "Step 4: not finite.")),
         ("leave(143, 'Stopped by SIGTERM after step 3.')", (143, "Stopped by SIGTERM after step 3.")),
-        ("leave(3, 'Step 4: not finite.') if number else leave(143, 'Stopped by SIGTERM.')", (3, "Step 4: not finite.")),
+        (
+            "leave(3, 'Step 4: not finite.') if number else leave(143, 'Stopped by SIGTERM.')",
+            (3, "Step 4: not finite."),
+        ),
         ("leave(3, 'the connection is gone', lost=True)", (3, "the connection is gone")),
     ],
 )
-def test_one_line_and_one_status(code: str, expected: tuple[int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_line_and_one_status(
+    code: str, expected: tuple[int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert ends(code, tmp_path, monkeypatch) == expected
 
 
-@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGUSR1, 143)])
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGUSR1, 143)],
+)
 def test_a_signal_is_handed_on_and_a_stopped_rank_is_killed(
     number: signal.Signals, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rank 1 stands still, and rank 0 waits for it, as in a step."""
     monkeypatch.setattr(module, "GRACE", 1.0)
-    code = "signal.signal(int(os.environ['NUMBER']), lambda *_: there('heard'))\nthere('up')\nwhile True: time.sleep(0.1)"
+    code = (
+        "signal.signal(int(os.environ['NUMBER']), lambda *_: there('heard'))\nthere('up')\nwhile True: time.sleep(0.1)"
+    )
     monkeypatch.setenv("NUMBER", str(int(number)))
 
     def after(run: Launch) -> None:
@@ -108,11 +125,15 @@ def test_a_signal_is_handed_on_and_a_stopped_rank_is_killed(
     found, line = ends(code, tmp_path, monkeypatch, after)
     assert time.monotonic() - started < 20
     assert found == expected
-    assert line.startswith(f"Stopped by {number.name}: rank 1 of 2 did not leave (it was stopped, as by SIGSTOP) and was killed. No check")
+    assert line.startswith(
+        f"Stopped by {number.name}: rank 1 of 2 did not leave (it was stopped, as by SIGSTOP) and was killed. No check"
+    )
     assert not (tmp_path / "heard1").exists()
 
 
-def test_a_step_that_is_long_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_step_that_is_long_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(module, "GRACE", 0.5)
     code = """
 signal.signal(signal.SIGTERM, lambda *_: there('heard'))
@@ -158,39 +179,6 @@ def test_a_rank_that_is_stopped_while_the_others_wait_ends_the_run(
     assert "warning: rank 1 (process" in capsys.readouterr().err
 
 
-LAUNCHER = """
-import sys
-from pathlib import Path
-from fulgurite.train.launcher import Launch
-run = Launch(Path(sys.argv[1]))
-run.start([sys.executable, "-c", sys.argv[2]], 2)
-print(*[rank.child.pid for rank in run.ranks], flush=True)
-run.wait()
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the ranks watch their parent's number")
-@pytest.mark.parametrize("deaf", [False, True])
-def test_ranks_die_with_their_launcher(deaf: bool, tmp_path: Path) -> None:
-    """They get SIGTERM, which saves; one that does not listen is killed, and writes how its run ended."""
-    code = f"{HEAD}\nrank.TO_LEAVE = 0.3\nsignal.signal(signal.SIGTERM, lambda *_: {'None' if deaf else 'sys.exit(0)'})\nthere('up')\n"
-    code += "import socket\nfrom fulgurite.run import status\nfrom pathlib import Path\n"
-    code += "mine = {'state': 'running', 'host': socket.gethostname(), 'pid': os.getpid()}\n"
-    code += "if number == 0: status.write_status(Path(os.environ['PLACE']), mine)\nthere('told')\n"
-    code += "while True: time.sleep(0.05)"
-    command = [sys.executable, "-c", LAUNCHER, str(tmp_path), code]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PLACE": str(tmp_path)}) as launcher:
-        assert launcher.stdout is not None
-        ranks = [psutil.Process(int(word)) for word in launcher.stdout.readline().split()]
-        appear(tmp_path, "told0", "told1")
-        launcher.kill()
-    gone, alive = psutil.wait_procs(ranks, timeout=10)
-    assert (len(gone), alive) == (2, [])
-    if deaf:
-        found = json.loads((tmp_path / "status.json").read_text())
-        assert (found["state"], found["why"]) == ("stopped", "The launcher was killed, and the step did not end within 0.3 s.")
-
-
 def test_a_hangup_that_is_ignored_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under nohup; every other handler is put back as it was."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -227,4 +215,7 @@ def test_the_launcher_prints_one_line_and_mends_the_status(
     assert "\n" not in line
     found = status._read_text(tmp_path)
     assert found is not None
-    assert {k: json.loads(found)[k] for k in ("state", "why")} == {"state": "failed", "why": line.removeprefix("error: ")}
+    assert {k: json.loads(found)[k] for k in ("state", "why")} == {
+        "state": "failed",
+        "why": line.removeprefix("error: "),
+    }

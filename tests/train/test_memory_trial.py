@@ -77,12 +77,12 @@ def test_it_is_of_the_longest_rows_and_says_so(
 ) -> None:
     plain, batches = LanguageStage.compute_total_loss, []
 
-    def total_loss(self: LanguageStage, batch: dict[str, Any]) -> torch.Tensor:
+    def compute_total_loss(self: LanguageStage, batch: dict[str, Any]) -> torch.Tensor:
         if self.training:
             batches.append((self._trainer is not None, batch["input_ids"].shape[1], len(batch["rows"])))
         return plain(self, batch)
 
-    monkeypatch.setattr(LanguageStage, "compute_total_loss", total_loss)
+    monkeypatch.setattr(LanguageStage, "compute_total_loss", compute_total_loss)
     folder = tiny(tmp_path, *LORA, "trainer.max_steps=14")  # an epoch: each row is seen
     assert [fitting for fitting, _, _ in batches].count(False) == 1
     assert batches[0][1] == max(tokens for fitting, tokens, _ in batches if fitting)
@@ -95,13 +95,13 @@ def short_above(monkeypatch: pytest.MonkeyPatch, most: int, only_trials: bool = 
     """Memory suffices for `most` rows at a time."""
     plain = LanguageStage.compute_total_loss
 
-    def total_loss(self: LanguageStage, batch: dict[str, Any]) -> torch.Tensor:
+    def compute_total_loss(self: LanguageStage, batch: dict[str, Any]) -> torch.Tensor:
         found = plain(self, batch)
         if len(batch["rows"]) > most and (self._trainer is None or not only_trials):
             raise RuntimeError(SAID)
         return found
 
-    monkeypatch.setattr(LanguageStage, "compute_total_loss", total_loss)
+    monkeypatch.setattr(LanguageStage, "compute_total_loss", compute_total_loss)
 
 
 def test_too_large_a_micro_batch_is_halved_before_the_first_step(
@@ -156,10 +156,10 @@ def test_what_cannot_be_tried_is_not(tmp_path: Path, tried: list[int], words: tu
 
 
 def test_other_errors_of_a_trial_are_raised(tmp_path: Path, tried: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    def total_loss(self: LanguageStage, batch: dict[str, Any]) -> torch.Tensor:
+    def compute_total_loss(self: LanguageStage, batch: dict[str, Any]) -> torch.Tensor:
         raise RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")
 
-    monkeypatch.setattr(LanguageStage, "compute_total_loss", total_loss)
+    monkeypatch.setattr(LanguageStage, "compute_total_loss", compute_total_loss)
     with pytest.raises(RuntimeError, match="The size of tensor a"):
         tiny(tmp_path, *LORA)
 

@@ -25,13 +25,13 @@ def short_at(monkeypatch: pytest.MonkeyPatch, step: int, rows: int) -> list[int]
     """Let the second micro-batch of `step` (from 0) fail wherever it holds `rows` rows; returns the list of failures."""
     plain, failed = LanguageStage.compute_total_loss, []
 
-    def total_loss(self: LanguageStage, batch: dict[str, Any]) -> torch.Tensor:
+    def compute_total_loss(self: LanguageStage, batch: dict[str, Any]) -> torch.Tensor:
         if self.training and self.trainer.global_step == step and len(self._window) == 2 and len(batch["rows"]) == rows:
             failed.append(step)
             raise RuntimeError(SAID)
         return plain(self, batch)
 
-    monkeypatch.setattr(LanguageStage, "compute_total_loss", total_loss)
+    monkeypatch.setattr(LanguageStage, "compute_total_loss", compute_total_loss)
     return failed
 
 

@@ -1,0 +1,53 @@
+"""A loss or a gradient that is not finite: no step is taken, and the first bad tensor is named."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.stage.one_step import batch_of, examples, fit, stage_of
+
+from fulgurite.errors import TrainingFailed
+from fulgurite.stage.nonfinite import describe_nonfinite, find_nonfinite
+
+
+def test_a_non_finite_loss_stops_before_the_step_and_names_the_weight() -> None:
+    stage = stage_of("method=full")
+    with torch.no_grad():
+        stage.model.model.layers[1].mlp.up_proj.weight[0, 0] = float("nan")
+    before = {n: p.detach().clone() for n, p in stage.named_parameters()}
+    rows = examples(512)
+    with pytest.raises(TrainingFailed, match=r"Step 1: the loss is not finite.*layers\.1\.mlp\.up_proj\.weight"):
+        fit(stage, [batch_of(rows, 20)])
+    for name, parameter in stage.named_parameters():
+        torch.testing.assert_close(parameter, before[name], rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_non_finite_gradient_stops_before_the_step() -> None:
+    stage = stage_of("method=full")
+    stage.model.model.norm.weight.register_hook(lambda g: g * float("inf"))
+    before = stage.model.model.norm.weight.detach().clone()
+    with pytest.raises(
+        TrainingFailed, match=r"the gradient norm is not finite.*gradient of model\.model\.norm\.weight"
+    ):
+        fit(stage, [batch_of(examples(512), 20)])
+    assert torch.equal(stage.model.model.norm.weight, before)
+
+
+def test_the_first_weight_comes_before_the_first_gradient() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    assert find_nonfinite(model) == "the loss itself"
+    model[0].weight.grad = torch.full((2, 2), float("inf"))
+    assert find_nonfinite(model) == "gradient of 0.weight (torch.float32)"
+    model[1].bias.data[1] = float("nan")
+    assert find_nonfinite(model) == "weight 1.bias (torch.float32)"
+
+
+@pytest.mark.parametrize(("count", "shown"), [
+    (2, "Examples: a:0, a:1. The step"), (10, "Examples: a:0, a:1, a:2, a:3, a:4, a:5, a:6, a:7 and 2 more. The step"),
+])
+def test_the_sentence_names_at_most_eight_examples(count: int, shown: str) -> None:
+    rows = [f"a:{n}" for n in range(count)]
+    found = describe_nonfinite(torch.nn.Linear(1, 1), "loss", 3, 1e-4, rows, "bf16")
+    assert found.startswith("Step 3: the loss is not finite. First bad tensor: the loss itself. Rate 0.0001. Examples:")
+    assert shown in found
+    assert "bf16 overflowing (precision=fp32)" in found

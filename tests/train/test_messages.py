@@ -1,0 +1,47 @@
+"""What a run prints: each value that nobody gave, once, and from what it was derived."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.end_to_end.runs import tiny
+
+from fulgurite.config.compose import compose
+from fulgurite.train.messages import format_derived
+
+
+def test_a_run_says_once_each_value_that_nobody_gave_and_from_what(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tiny(tmp_path, "precision=auto", "optim.lr=1e-3")
+    lines = capsys.readouterr().err.splitlines()
+    knobs = json.loads((folder / "provenance.json").read_text())["knobs"]
+    derived = {name for name, known in knobs.items() if known["origin"] == "derived" and known["value"] is not None}
+    # in the line of the steps, in the folder's status, and only printed if there are several processes
+    told_elsewhere = {"precision", "name", "trainer.devices", "trainer.num_nodes"}
+    assert told_elsewhere < derived
+    assert "optim.lr" not in derived
+    for name in derived - told_elsewhere:
+        assert sum(line.startswith(f"  {name} = ") and line.endswith(knobs[name]["reason"]) for line in lines) == 1, (
+            name
+        )
+    assert {"method.alpha", "trainer.epochs", "trainer.micro_batch_size", "scheduler.warmup_steps",
+        "data.max_length"} <= derived
+
+
+def test_derived_lines_give_the_value_and_the_reason_of_what_nobody_gave() -> None:
+    composed = compose(["optim.weight_decay=0.1", "stage=dpo", "logger=none"])
+    lines = format_derived(composed)
+    assert "  stage.beta = 0.1: sigmoid: DPO 0.1, Zephyr 0.01, SmolLM2 0.5 (verified)" in lines
+    assert any(line.startswith("  optim.lr = 1e-05: ") for line in lines)
+    names = [line.split(" = ")[0].strip() for line in lines]
+    assert len(names) == len(set(names))
+    assert "optim.weight_decay" not in names  # given
+    assert not {"name", "run_dir", "precision", "trainer.devices", "trainer.num_nodes"} & set(names)
+
+
+def test_devices_are_told_only_of_several_processes() -> None:
+    lines = format_derived(compose(["strategy=ddp", "trainer.accelerator=cpu", "logger=none"]))
+    assert [line for line in lines if line.startswith("  trainer.devices = 2: two processes")] != []
