@@ -114,12 +114,13 @@ def shrunk(config: PreTrainedConfig) -> PreTrainedConfig:
 
 def _own(config: PreTrainedConfig) -> PreTrainedConfig | None:
     """The config itself if its model is small: then nothing is guessed."""
+    made = copy.deepcopy(config)  # transformers writes the dtype into the config that it builds from
     try:
         with silence(), torch.device("meta"):
-            whole = AutoModelForCausalLM.from_config(config, trust_remote_code=False, **HOW)
+            whole = AutoModelForCausalLM.from_config(made, trust_remote_code=False, **HOW)
     except Exception:
         return None
-    return copy.deepcopy(config) if sum(p.numel() for p in whole.parameters()) <= SMALL else None
+    return made if sum(p.numel() for p in whole.parameters()) <= SMALL else None
 
 
 def _shrink(config: Any) -> None:
