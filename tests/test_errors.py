@@ -45,6 +45,17 @@ def test_a_short_message_is_kept_on_one_line() -> None:
     assert excerpt(ValueError("one\n  two")) == "one two"
 
 
+def test_a_message_is_cut_between_sentences_and_keeps_its_remedy() -> None:
+    story = "This is a story about nothing in particular that goes on. " * 30
+    long = f'It does not work. {story}Please use `attn_implementation="eager"`. End.'
+    found = excerpt(long)
+    assert len(found) <= 600
+    assert found.startswith("It does not work.")
+    assert 'Please use `attn_implementation="eager"`.' in found
+    assert excerpt("a\n b") == "a b"
+    assert len(excerpt("x" * 5000)) == 600
+
+
 def test_of_a_long_message_the_first_sentence_and_the_remedy_are_kept() -> None:
     text = "It failed. " + "Nobody reads this. " * 20 + "Please install x."
     found = excerpt(text, most=60)

@@ -15,7 +15,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from tests.end_to_end.runs import losses, tiny, weights
 from tests.export.exports import compute_logits, export, load_plain
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import AutoTokenizer
 
 from fulgurite.cli.main import main
 from fulgurite.config.compose import compose
@@ -24,7 +24,6 @@ from fulgurite.data.example import Message
 from fulgurite.errors import ModelError
 from fulgurite.export.model import load_run
 from fulgurite.files.lock import hold_lock
-from fulgurite.model.generation_config import select_valid
 
 # peft asks by the old name
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
@@ -225,30 +224,3 @@ def test_the_folder_is_blamed_for_what_the_system_refuses_alone(
     assert main(["export", f"run={full}", f"out={tmp_path / 'out'}"]) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-GENERATION = [
-    ({"temperature": 0.6, "top_p": 0.9, "eos_token_id": 2}, {"temperature", "top_p"}),
-    ({"do_sample": True, "temperature": 0.6, "top_k": 5}, set()),
-    ({"num_return_sequences": 3}, {"num_return_sequences"}),
-    ({"early_stopping": True, "length_penalty": 2.0}, {"early_stopping", "length_penalty"}),
-    ({"num_beams": 4, "early_stopping": True}, set()),
-    ({"max_new_tokens": -1, "repetition_penalty": 1.1}, {"max_new_tokens"}),
-    ({"output_scores": True}, {"output_scores"}),
-]
-
-
-@pytest.mark.parametrize(("fields", "left_out"), GENERATION)
-def test_the_largest_valid_part_of_a_generation_config_is_kept(
-    fields: dict[str, Any], left_out: set[str], tmp_path: Path
-) -> None:
-    config = GenerationConfig()
-    for name, value in fields.items():
-        setattr(config, name, value)
-    kept, dropped = select_valid(config)
-    assert set(dropped) == left_out
-    kept.pad_token_id = 0  # changed, so that transformers saves it under its strict rules
-    kept.save_pretrained(tmp_path)
-    again = json.loads((tmp_path / "generation_config.json").read_text())
-    assert {name: again[name] for name in fields.keys() - left_out} == {name: fields[name]
-        for name in fields.keys() - left_out}

@@ -30,7 +30,9 @@ from fulgurite.precision.policy import build as settle
 from fulgurite.run.input_hashes import hash_inputs
 from fulgurite.run.load import load_named, load_start
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # peft asks by the old name
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*is_gradient_checkpointing.*:FutureWarning"
+)  # peft asks by the old name
 
 IDS = torch.arange(3, 63).reshape(2, 30)
 SMALL: dict[str, Any] = {"vocab_size": 512, "pad_token_id": 0, "num_labels": 1}
@@ -70,7 +72,17 @@ def ours(model: Any) -> torch.Tensor:
 
 
 def run_of(folder: Path, *words: str) -> Any:
-    return compose(["stage=rm", "data=guide_preference", "model=hf", f"model.path={folder}", "precision=fp32", "method=full", *words]).run
+    return compose(
+        [
+            "stage=rm",
+            "data=guide_preference",
+            "model=hf",
+            f"model.path={folder}",
+            "precision=fp32",
+            "method=full",
+            *words,
+        ]
+    ).run
 
 
 def test_the_head_of_a_reward_model_is_the_one_that_trains(folder: Path) -> None:
@@ -82,15 +94,31 @@ def test_the_head_of_a_reward_model_is_the_one_that_trains(folder: Path) -> None
     assert float(ours(model).abs().min()) > 1e-3
 
 
-@pytest.mark.parametrize("config", [
-    GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=64, **SMALL),
-    GPTNeoXConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, **SMALL),
-    Qwen2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, intermediate_size=64, **SMALL),
-    MixtralConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, intermediate_size=64, num_local_experts=4,
-        **SMALL,
-    ),
-], ids=lambda config: config.model_type)
+@pytest.mark.parametrize(
+    "config",
+    [
+        GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=64, **SMALL),
+        GPTNeoXConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, **SMALL),
+        Qwen2Config(
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            intermediate_size=64,
+            **SMALL,
+        ),
+        MixtralConfig(
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            intermediate_size=64,
+            num_local_experts=4,
+            **SMALL,
+        ),
+    ],
+    ids=lambda config: config.model_type,
+)
 def test_other_architectures_are_read_with_their_heads(config: Any, folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(3)
     made = AutoModelForSequenceClassification.from_config(config).eval()
@@ -120,13 +148,20 @@ def test_a_classifier_of_more_labels_is_refused_with_their_names(folder: Path) -
 
 
 def change(folder: Path, **tensors: torch.Tensor | None) -> None:
-    kept = load_file(folder / "model.safetensors") | {name.replace("__", "."): tensor for name, tensor in tensors.items()}
-    save_file({name: t for name, t in kept.items() if t is not None}, folder / "model.safetensors", metadata={"format": "pt"})
+    kept = load_file(folder / "model.safetensors") | {
+        name.replace("__", "."): tensor for name, tensor in tensors.items()
+    }
+    save_file(
+        {name: t for name, t in kept.items() if t is not None}, folder / "model.safetensors", metadata={"format": "pt"}
+    )
 
 
 def test_a_head_with_a_bias_is_refused(folder: Path) -> None:
     change(folder, score__bias=torch.ones(1))
-    refused(folder, r"has a bias in its reward head \(score\.bias\), which transformers' LlamaForSequenceClassification has not")
+    refused(
+        folder,
+        r"has a bias in its reward head \(score\.bias\), which transformers' LlamaForSequenceClassification has not",
+    )
 
 
 def test_a_head_is_never_random(folder: Path) -> None:
@@ -158,7 +193,9 @@ def test_a_head_that_is_not_one_linear_layer_is_refused(saved: Path) -> None:
 def test_other_stages_refuse_it_with_the_remedy(folder: Path) -> None:
     run = compose(["stage=sft", "model=hf", f"model.path={folder}"]).run
     for ask in (load_start, outline_model):
-        with pytest.raises(ModelError, match=r"is a reward model or classifier, which cannot speak; .*stage=rm, .*stage\.reward="):
+        with pytest.raises(
+            ModelError, match=r"is a reward model or classifier, which cannot speak; .*stage=rm, .*stage\.reward="
+        ):
             ask(run, settle(run.precision, "cpu"))
 
 
@@ -168,11 +205,17 @@ def adapter(folder: Path, out: Path, labels: int = 1) -> Path:
 
     causal = folder.parent / "causal"
     if not causal.exists():
-        AutoModelForCausalLM.from_config(AutoModelForSequenceClassification.from_pretrained(folder).config).save_pretrained(causal)
-        shutil.copytree(folder, causal, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
+        AutoModelForCausalLM.from_config(
+            AutoModelForSequenceClassification.from_pretrained(folder).config
+        ).save_pretrained(causal)
+        shutil.copytree(
+            folder, causal, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.safetensors", "config.json")
+        )
     base = AutoModelForSequenceClassification.from_pretrained(causal, num_labels=labels)
     base.config.name_or_path = str(causal)
-    wrapped = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], task_type="SEQ_CLS", init_lora_weights=False))
+    wrapped = get_peft_model(
+        base, LoraConfig(r=2, target_modules=["q_proj"], task_type="SEQ_CLS", init_lora_weights=False)
+    )
     wrapped.peft_config["default"].base_model_name_or_path = str(causal)
     wrapped.save_pretrained(out)
     return out
@@ -185,22 +228,35 @@ def test_an_adapter_with_its_head_is_merged_with_it(folder: Path, tmp_path: Path
     place = adapter(folder, tmp_path / "a")
     expected = AutoPeftModelForSequenceClassification.from_pretrained(place, num_labels=1)
     run = run_of(place)
-    torch.testing.assert_close(ours(load_start(run, settle(run.precision, "cpu")).model), theirs(expected), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        ours(load_start(run, settle(run.precision, "cpu")).model), theirs(expected), rtol=1e-5, atol=1e-5
+    )
     assert outline_model(run, settle(run.precision, "cpu"))[1].trained > 0
     with pytest.raises(ModelError, match="which cannot speak; train it on with stage=rm"):
         load_named(Hf(path=str(place)), torch.float32)
     before = hash_inputs(run)
     assert {"weights", "tokenizer"} <= set(before)
     kept = load_file(place / "adapter_model.safetensors")
-    save_file({n: t + 1 if "score" in n else t for n, t in kept.items()}, place / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {n: t + 1 if "score" in n else t for n, t in kept.items()},
+        place / "adapter_model.safetensors",
+        metadata={"format": "pt"},
+    )
     assert hash_inputs(run)["weights"] != before["weights"]
 
 
 def test_an_adapter_of_more_labels_or_without_its_head_is_refused(folder: Path, tmp_path: Path) -> None:
-    refused(adapter(folder, tmp_path / "two", labels=2), "is the adapter of a classifier of 2 labels, and a reward model has one")
+    refused(
+        adapter(folder, tmp_path / "two", labels=2),
+        "is the adapter of a classifier of 2 labels, and a reward model has one",
+    )
     place = adapter(folder, tmp_path / "one")
     kept = load_file(place / "adapter_model.safetensors")
-    save_file({n: t for n, t in kept.items() if "score" not in n}, place / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {n: t for n, t in kept.items() if "score" not in n},
+        place / "adapter_model.safetensors",
+        metadata={"format": "pt"},
+    )
     refused(place, r"adapter_model\.safetensors lacks score\.weight, the head of its reward model")
 
 

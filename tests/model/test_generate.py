@@ -74,7 +74,9 @@ def test_a_short_answer_in_a_batch_ends_where_it_ends(tiny: Any) -> None:
     every = prompts(tiny.tokenizer)
     stop = by_hand(tiny.model.eval(), every[0], 2)[-1]
     together = continue_prompts(tiny.model, tiny.tokenizer, every, [stop], max_new_tokens=10)
-    assert together == [continue_prompts(tiny.model, tiny.tokenizer, [ids], [stop], max_new_tokens=10)[0] for ids in every]
+    assert together == [
+        continue_prompts(tiny.model, tiny.tokenizer, [ids], [stop], max_new_tokens=10)[0] for ids in every
+    ]
 
 
 def test_draws_follow_the_seed_and_temperature(tiny: Any) -> None:
@@ -149,7 +151,9 @@ def learned(positions: int = 24) -> Any:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    shape = GPT2Config(vocab_size=300, n_positions=positions, n_embd=16, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=1)
+    shape = GPT2Config(
+        vocab_size=300, n_positions=positions, n_embd=16, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=1
+    )
     return GPT2LMHeadModel(shape).eval()
 
 
@@ -170,22 +174,36 @@ def test_padding_beyond_the_embedding_is_not_used(tiny: Any) -> None:
 
 
 def test_a_prompt_with_a_token_without_a_row_is_one_sentence(tiny: Any) -> None:
-    with pytest.raises(ModelError, match=r"The token '.*' is number 301, and the model's embedding has 300 rows\. Give it a row"):
+    with pytest.raises(
+        ModelError, match=r"The token '.*' is number 301, and the model's embedding has 300 rows\. Give it a row"
+    ):
         continue_prompts(learned(), tiny.tokenizer, [[5, 301]], [], max_new_tokens=2)
 
 
 FOREIGN = [
-    {"penalty_alpha": 0.6, "top_k": 4}, {"dola_layers": "low"}, {"constraints": [1]}, {"stop_strings": ["a"]}, {"token_healing": True},
-    {"return_dict_in_generate": True}, {"bad_words_ids": []}, {"suppress_tokens": list(range(200))}, {"min_p": 0.99},
+    {"penalty_alpha": 0.6, "top_k": 4},
+    {"dola_layers": "low"},
+    {"constraints": [1]},
+    {"stop_strings": ["a"]},
+    {"token_healing": True},
+    {"return_dict_in_generate": True},
+    {"bad_words_ids": []},
+    {"suppress_tokens": list(range(200))},
+    {"min_p": 0.99},
     {"guidance_scale": 3.0},
-    {"min_new_tokens": 10**9}, {"sequence_bias": [[[5], 1e4]]}, {"forced_eos_token_id": 7}, {"num_return_sequences": 3},
+    {"min_new_tokens": 10**9},
+    {"sequence_bias": [[[5], 1e4]]},
+    {"forced_eos_token_id": 7},
+    {"num_return_sequences": 3},
 ]
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft reads it
 @pytest.mark.parametrize("fields", FOREIGN)
 @pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "peft"])
-def test_a_models_own_generation_config_does_not_steer_the_answers(tiny: Any, fields: dict[str, Any], wrapped: bool) -> None:
+def test_a_models_own_generation_config_does_not_steer_the_answers(
+    tiny: Any, fields: dict[str, Any], wrapped: bool
+) -> None:
     model = get_peft_model(copy.deepcopy(tiny.model), LoraConfig(r=2, task_type="CAUSAL_LM")) if wrapped else tiny.model
     how: dict[str, Any] = {"max_new_tokens": 6, "temperature": 1.0, "seed": 3}
     expected = continue_prompts(tiny.model, tiny.tokenizer, prompts(tiny.tokenizer), [], **how)

@@ -19,7 +19,12 @@ from fulgurite.precision.policy import build as settle
 def wrapped() -> Any:
     model = build(compose(["model=tiny"]).run.model, torch.float32).model
     config = LoraConfig(
-        r=4, lora_alpha=12, target_modules=["q_proj"], modules_to_save=["norm"], trainable_token_indices=[3], task_type="CAUSAL_LM",
+        r=4,
+        lora_alpha=12,
+        target_modules=["q_proj"],
+        modules_to_save=["norm"],
+        trainable_token_indices=[3],
+        task_type="CAUSAL_LM",
     )
     return attach(model, config, settle(compose(["precision=fp32"]).run.precision, "cpu"))
 

@@ -1,4 +1,4 @@
-"""What a model does, asked of the model: causality, packing, a plain output layer, learned positions; and of a twin of its config."""
+"""What a model does, asked of the model: causality, packing, a plain output layer, learned positions."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    PreTrainedConfig,
+)
 
-from fulgurite.errors import ModelError, excerpt
+from fulgurite.errors import ModelError
 from fulgurite.model.config import Tiny
 from fulgurite.model.probe import learned_positions, measure, plain_head
 from fulgurite.model.reward_head import add_reward_head
 from fulgurite.model.tiny import build
-from fulgurite.model.twin import SMALL, behaviour_of, shrunk, twin
+from fulgurite.model.twin import shrunk
 
 
 def config_of(kind: str, **values: Any) -> PreTrainedConfig:
@@ -36,7 +42,9 @@ def test_these_keep_documents_apart(kind: str) -> None:
     assert (found.causal, found.packs) == (True, True)
 
 
-@pytest.mark.parametrize("kind", ["bloom", "mpt", "opt", "mamba", "gpt_oss", "lfm3", "marian", "mbart", "blenderbot", "qwen3_next"])
+@pytest.mark.parametrize(
+    "kind", ["bloom", "mpt", "opt", "mamba", "gpt_oss", "lfm3", "marian", "mbart", "blenderbot", "qwen3_next"]
+)
 def test_these_do_not(kind: str) -> None:
     found = measure(model_of(kind))
     assert (found.causal, found.packs) == (True, False)
@@ -133,42 +141,17 @@ def test_a_model_that_computes_nothing_is_one_sentence() -> None:
         measure(model)
 
 
-# -- twins ----------------------------------------------------------------------------------------------------
-
-
-def test_a_large_config_has_a_small_twin_that_behaves_alike() -> None:
-    llama = AutoConfig.for_model("llama")
-    made = twin(llama)
-    assert made is not None
-    assert sum(p.numel() for p in made.parameters()) < SMALL
-    assert behaviour_of(llama) == measure(made)
-    assert behaviour_of(AutoConfig.for_model("opt")).packs is False  # type: ignore[union-attr]
-
-
-def test_a_small_model_is_its_own_twin() -> None:
-    shape = build(Tiny(), torch.float32).model.config
-    assert twin(shape).config.hidden_size == 64  # type: ignore[union-attr]
-    assert twin(shape).config.num_hidden_layers == 2  # type: ignore[union-attr]
-
-
-def test_a_twin_has_a_layer_of_every_kind() -> None:
-    config = AutoConfig.for_model("qwen3_next", num_hidden_layers=12)
-    assert set(shrunk(config).layer_types) == set(config.layer_types)
-
-
-def test_a_config_without_a_twin_leaves_the_question_open() -> None:
-    assert behaviour_of(AutoConfig.for_model("vit")) is None
-
-
-# -- another library's words ----------------------------------------------------------------------------------
-
-
-def test_a_message_is_cut_between_sentences_and_keeps_its_remedy() -> None:
-    story = "This is a story about nothing in particular that goes on. " * 30
-    long = f'It does not work. {story}Please use `attn_implementation="eager"`. End.'
-    found = excerpt(long)
-    assert len(found) <= 600
-    assert found.startswith("It does not work.")
-    assert 'Please use `attn_implementation="eager"`.' in found
-    assert excerpt("a\n b") == "a b"
-    assert len(excerpt("x" * 5000)) == 600
+def test_the_head_of_a_model_that_caps_its_logits_is_left_to_the_model() -> None:
+    shape = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+    }
+    capped = Gemma2ForCausalLM(Gemma2Config(**shape, final_logit_softcapping=0.1))
+    plain = Gemma2ForCausalLM(Gemma2Config(**shape, final_logit_softcapping=None))
+    assert plain_head(capped) is None
+    assert plain_head(plain) is plain.get_output_embeddings()

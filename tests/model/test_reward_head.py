@@ -1,4 +1,4 @@
-"""A reward is read at an answer's last token, on whatever side padding lies and whatever token it is; a head is never random."""
+"""A reward is read at an answer's last token, for padding on each side and of each token; a head is never random."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def test_a_fresh_head_gives_every_answer_0() -> None:
 
 def test_a_model_without_a_head_is_an_error() -> None:
     causal = build(compose(["model=tiny"]).run.model, torch.float32).model
-    with pytest.raises(ModelError, match="LlamaForCausalLM is no reward model: it has no head called score; train one with stage=rm"):
+    with pytest.raises(
+        ModelError, match="LlamaForCausalLM is no reward model: it has no head called score; train one with stage=rm"
+    ):
         get_head(causal)
 
 
@@ -78,7 +80,9 @@ def test_another_architecture_and_one_that_has_no_such_form(monkeypatch: pytest.
         raise ValueError("Unrecognized configuration class")
 
     monkeypatch.setattr("fulgurite.model.reward_head.AutoModelForSequenceClassification.from_config", refuse)
-    with pytest.raises(ModelError, match="GPT2LMHeadModel has no sequence-classification form in transformers; take another model"):
+    with pytest.raises(
+        ModelError, match="GPT2LMHeadModel has no sequence-classification form in transformers; take another model"
+    ):
         add_reward_head(gpt2)
 
 

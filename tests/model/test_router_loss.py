@@ -1,4 +1,4 @@
-"""The balance loss of a mixture of experts is the one that transformers' own forward adds, and only if it is asked for."""
+"""The balance loss of a mixture of experts is the one that transformers' own forward adds, and only if asked for."""
 
 from __future__ import annotations
 
@@ -40,14 +40,24 @@ EXPERTS: dict[str, PretrainedConfig] = {
     "mixtral": MixtralConfig(**SMALL, num_local_experts=4),
     "qwen2_moe": Qwen2MoeConfig(**SMALL, num_experts=4, moe_intermediate_size=16, shared_expert_intermediate_size=16),
     "qwen3_moe": Qwen3MoeConfig(**SMALL, num_experts=4, moe_intermediate_size=16, head_dim=16),
-    "qwen3_moe_some_dense": Qwen3MoeConfig(**SMALL, num_experts=4, moe_intermediate_size=16, head_dim=16, mlp_only_layers=[0]),
+    "qwen3_moe_some_dense": Qwen3MoeConfig(
+        **SMALL, num_experts=4, moe_intermediate_size=16, head_dim=16, mlp_only_layers=[0]
+    ),
     "olmoe": OlmoeConfig(**SMALL, num_experts=4),
     "granitemoe": GraniteMoeConfig(**SMALL, num_local_experts=4),
     "phimoe": PhimoeConfig(**SMALL, num_local_experts=4, router_jitter_noise=0.0, input_jitter_noise=0.0),
     "jetmoe": JetMoeConfig(**SMALL, num_local_experts=4, kv_channels=16),
     "qwen3_next": Qwen3NextConfig(
-        **SMALL, num_experts=4, moe_intermediate_size=16, shared_expert_intermediate_size=16, head_dim=16, linear_num_key_heads=2,
-        linear_num_value_heads=2, linear_key_head_dim=16, linear_value_head_dim=16, layer_types=["linear_attention", "full_attention"],
+        **SMALL,
+        num_experts=4,
+        moe_intermediate_size=16,
+        shared_expert_intermediate_size=16,
+        head_dim=16,
+        linear_num_key_heads=2,
+        linear_num_value_heads=2,
+        linear_key_head_dim=16,
+        linear_value_head_dim=16,
+        layer_types=["linear_attention", "full_attention"],
     ),
 }
 COEFFICIENT = 0.3
@@ -136,7 +146,10 @@ def test_micro_batches_count_by_their_targets() -> None:
     stage = stage_of(made(EXPERTS["mixtral"]), f"stage.router_aux_loss_coef={COEFFICIENT}")
     plain = stage_of(stage.model, "stage.router_aux_loss_coef=0")
     parts = [batch_of([24]), batch_of([13], 2)]
-    alone = [float((stage.compute_total_loss(b) - plain.compute_total_loss(b)).detach()) / stage.loss_units(b) / COEFFICIENT for b in parts]
+    alone = [
+        float((stage.compute_total_loss(b) - plain.compute_total_loss(b)).detach()) / stage.loss_units(b) / COEFFICIENT
+        for b in parts
+    ]
     shares = [stage.loss_units(b) for b in parts]
     expected = sum(a * n for a, n in zip(alone, shares, strict=True)) / sum(shares)
     assert alone[0] != pytest.approx(alone[1], rel=1e-3)
@@ -157,7 +170,9 @@ def test_left_empty_it_is_what_transformers_adds_by_itself() -> None:
     asking = made(MixtralConfig(**SMALL, num_local_experts=4, router_aux_loss_coef=0.3, output_router_logits=True))
     stage = stage_of(asking)
     assert (own_coefficient(asking), stage.router.coefficient) == (0.3, 0.3)
-    torch.testing.assert_close(stage.compute_total_loss(batch) / stage.loss_units(batch), theirs(asking, batch).loss, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        stage.compute_total_loss(batch) / stage.loss_units(batch), theirs(asking, batch).loss, rtol=1e-5, atol=1e-5
+    )
     assert stage_of(asking, "stage.router_aux_loss_coef=0").router is None
 
 
@@ -191,7 +206,9 @@ def test_a_run_of_lora_trains_with_it_and_logs_it(tmp_path: Path) -> None:
 
     base = compose(["model=tiny"]).run.model
     tokenizer = build_tiny(base, torch.float32).tokenizer
-    made(MixtralConfig(**{**SMALL, "max_position_embeddings": 1024}, num_local_experts=4)).save_pretrained(tmp_path / "m")
+    made(MixtralConfig(**{**SMALL, "max_position_embeddings": 1024}, num_local_experts=4)).save_pretrained(
+        tmp_path / "m"
+    )
     tokenizer.save_pretrained(tmp_path / "m")
     words = ["model=hf", f"model.path={tmp_path / 'm'}", "trainer.max_steps=3", "trainer.global_batch_size=4",
         "optim.lr=1e-3"]

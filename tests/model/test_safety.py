@@ -1,4 +1,4 @@
-"""A model or adapter folder is data: no pickle, nothing outside it, no code that this command line did not name, no random weight."""
+"""A model or adapter folder is data: no pickle, nothing outside it, no code that was not named, no random weight."""
 
 from __future__ import annotations
 
@@ -78,8 +78,17 @@ def payloads(marker: Path) -> dict[str, bytes]:
 
 
 NAMES = [
-    "pytorch_model.bin", "model.pt", "model.pth", "model.ckpt", "value_head.bin", "adapter_model.bin", "optimizer.pt", "rng_state.pth",
-    "training_args.bin", "weights.npy", "state.pkl",
+    "pytorch_model.bin",
+    "model.pt",
+    "model.pth",
+    "model.ckpt",
+    "value_head.bin",
+    "adapter_model.bin",
+    "optimizer.pt",
+    "rng_state.pth",
+    "training_args.bin",
+    "weights.npy",
+    "state.pkl",
 ]
 
 
@@ -120,7 +129,14 @@ def test_an_index_cannot_name_a_pickle(folder: Path, tmp_path: Path, kind: str) 
 
 @pytest.mark.parametrize(
     "name",
-    ["../outside.safetensors", "{out}/outside.safetensors", "sub/x.safetensors", "..\\outside.safetensors", "C:\\x.safetensors", ".."],
+    [
+        "../outside.safetensors",
+        "{out}/outside.safetensors",
+        "sub/x.safetensors",
+        "..\\outside.safetensors",
+        "C:\\x.safetensors",
+        "..",
+    ],
 )
 def test_an_index_cannot_name_what_is_outside(folder: Path, tmp_path: Path, name: str) -> None:
     (folder / "model.safetensors").rename(tmp_path / "outside.safetensors")
@@ -184,8 +200,10 @@ def test_an_adapter_is_read_from_safetensors_only(adapter: Path, tmp_path: Path)
         with pytest.raises(ModelError, match=r"adapter_model\.bin is a pickle"):
             load(adapter)
         with pytest.raises(ModelError, match=r"has no adapter_model\.safetensors"):
-            stack_adapter(compose(["model=tiny", f"method.adapter_path={adapter}", "method.adapter_mode=stack"]).run.method,
-                AutoModelForCausalLM)
+            stack_adapter(
+                compose(["model=tiny", f"method.adapter_path={adapter}", "method.adapter_mode=stack"]).run.method,
+                AutoModelForCausalLM,
+            )
         save_file(weights, adapter / "adapter_model.safetensors")
         assert not (tmp_path / "owned").exists(), kind
 
@@ -219,7 +237,10 @@ PROJECTION = "model.layers.0.mlp.down_proj.weight"
     ("change", "said"),
     [
         (without(PROJECTION), rf"lacks {PROJECTION}: what is missing would be random"),
-        (renamed(PROJECTION, f"{PROJECTION}s"), rf"lacks {PROJECTION}; has weights that its architecture has not: {PROJECTION}s"),
+        (
+            renamed(PROJECTION, f"{PROJECTION}s"),
+            rf"lacks {PROJECTION}; has weights that its architecture has not: {PROJECTION}s",
+        ),
         (lambda w: w | {"model.layers.9.x.weight": torch.ones(2)}, r"has not: model\.layers\.9\.x\.weight"),
         (lambda w: w | {"score.weight": torch.ones(2, 64)}, "the head of a classifier or reward model"),
         (lambda w: w | {PROJECTION: torch.ones(3, 3)}, rf"has another shape of {PROJECTION}"),
@@ -245,7 +266,9 @@ def test_tied_weights_and_old_buffers_are_no_fault(folder: Path) -> None:
 def test_a_classifier_is_refused_by_name(folder: Path) -> None:
     AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2).save_pretrained(folder)
     edit(folder / "config.json", architectures=["LlamaForCausalLM"])
-    with pytest.raises(ModelError, match=r"has weights that its architecture has not: score\.weight \(the head of a classifier"):
+    with pytest.raises(
+        ModelError, match=r"has weights that its architecture has not: score\.weight \(the head of a classifier"
+    ):
         load(folder)
 
 
@@ -290,7 +313,9 @@ def in_hub_cache(folder: Path, cache: Path, commit: str) -> Path:
     return snapshot
 
 
-def test_a_hub_repository_is_checked_before_it_is_loaded(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_repository_is_checked_before_it_is_loaded(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))

@@ -72,16 +72,27 @@ def test_a_file_that_is_no_object_is_named(name: str, text: str, spoil: Spoil) -
 
 
 CONFIGS: dict[str, dict[str, Any]] = {
-    "'num_hidden_layers'": {"num_hidden_layers": "two"}, "'vocab_size'": {"vocab_size": 0},
+    "'num_hidden_layers'": {"num_hidden_layers": "two"},
+    "'vocab_size'": {"vocab_size": 0},
     "num_attention_heads": {"num_attention_heads": 0},
-    "not a multiple of the number of attention heads": {"num_attention_heads": 7}, "'architectures'": {"architectures": 5},
-    "'quantization_config'": {"quantization_config": [1]}, "'dtype'": {"dtype": "os.system"},
-    "'max_position_embeddings'": {"max_position_embeddings": None}, "'rope_parameters'": {"rope_parameters": "x"},
+    "not a multiple of the number of attention heads": {"num_attention_heads": 7},
+    "'architectures'": {"architectures": 5},
+    "'quantization_config'": {"quantization_config": [1]},
+    "'dtype'": {"dtype": "os.system"},
+    "'max_position_embeddings'": {"max_position_embeddings": None},
+    "'rope_parameters'": {"rope_parameters": "x"},
     "'tie_word_embeddings'": {"tie_word_embeddings": "maybe"},
     "TypeError": {"rope_parameters": {"rope_type": "default", "rope_theta": "x"}},
-    "ZeroDivisionError": {"head_dim": 0}, "even rotary dimension": {"head_dim": 7}, "Padding_idx": {"pad_token_id": 10**9},
-    "'auto_map'": {"auto_map": 5}, "'id2label'": {"id2label": 5}, "'text_config'": {"text_config": 5}, "to_dict": {"text_config": {}},
-    "'zzz'": {"hidden_act": "zzz"}, "expected bool": {"use_cache": "x"}, "'hidden_size'": {"hidden_size": 1.5},
+    "ZeroDivisionError": {"head_dim": 0},
+    "even rotary dimension": {"head_dim": 7},
+    "Padding_idx": {"pad_token_id": 10**9},
+    "'auto_map'": {"auto_map": 5},
+    "'id2label'": {"id2label": 5},
+    "'text_config'": {"text_config": 5},
+    "to_dict": {"text_config": {}},
+    "'zzz'": {"hidden_act": "zzz"},
+    "expected bool": {"use_cache": "x"},
+    "'hidden_size'": {"hidden_size": 1.5},
 }
 
 
@@ -91,11 +102,17 @@ def test_a_field_of_config_json_that_cannot_be(expected: str, spoil: Spoil) -> N
 
 
 TOKENIZERS: dict[str, dict[str, Any]] = {
-    "'model_max_length'": {"model_max_length": "many"}, "found nan": {"model_max_length": float("nan")},
-    "found inf": {"model_max_length": float("inf")}, "'eos_token'": {"eos_token": 7}, "'pad_token'": {"pad_token": {"content": 7}},
-    "'tokenizer_class'": {"tokenizer_class": 5}, "'added_tokens_decoder'": {"added_tokens_decoder": {"x": 1}},
-    "'extra_special_tokens'": {"extra_special_tokens": 5}, "'chat_template'": {"chat_template": {"a": 1}},
-    "'model_input_names'": {"model_input_names": 5}, "Padding side": {"padding_side": "up"},
+    "'model_max_length'": {"model_max_length": "many"},
+    "found nan": {"model_max_length": float("nan")},
+    "found inf": {"model_max_length": float("inf")},
+    "'eos_token'": {"eos_token": 7},
+    "'pad_token'": {"pad_token": {"content": 7}},
+    "'tokenizer_class'": {"tokenizer_class": 5},
+    "'added_tokens_decoder'": {"added_tokens_decoder": {"x": 1}},
+    "'extra_special_tokens'": {"extra_special_tokens": 5},
+    "'chat_template'": {"chat_template": {"a": 1}},
+    "'model_input_names'": {"model_input_names": 5},
+    "Padding side": {"padding_side": "up"},
 }
 
 
@@ -104,7 +121,9 @@ def test_a_field_of_tokenizer_config_json_that_cannot_be(expected: str, spoil: S
     assert expected in refusal(spoil("tokenizer_config.json", **TOKENIZERS[expected]))
 
 
-@pytest.mark.parametrize("text", ["[]", "null", "{}", "7", DEEP["lists"]], ids=["list", "null", "empty", "number", "deep"])
+@pytest.mark.parametrize(
+    "text", ["[]", "null", "{}", "7", DEEP["lists"]], ids=["list", "null", "empty", "number", "deep"]
+)
 def test_a_tokenizer_json_that_is_none(text: str, spoil: Spoil) -> None:
     assert "cannot be loaded as a causal language model" in refusal(spoil("tokenizer.json", text))
 
@@ -115,8 +134,14 @@ def test_a_generation_config_is_looked_at_by_plan_too(spoil: Spoil) -> None:
 
 
 LARGE = {
-    "num_hidden_layers": 10**9, "vocab_size": 10**12, "hidden_size": 10**9, "intermediate_size": 10**12, "num_attention_heads": 10**9,
-    "head_dim": 10**12, "num_local_experts": 10**7, "max_position_embeddings": 10**30,
+    "num_hidden_layers": 10**9,
+    "vocab_size": 10**12,
+    "hidden_size": 10**9,
+    "intermediate_size": 10**12,
+    "num_attention_heads": 10**9,
+    "head_dim": 10**12,
+    "num_local_experts": 10**7,
+    "max_position_embeddings": 10**30,
 }
 
 
@@ -136,8 +161,13 @@ def spoil_nested(config: dict[str, Any]) -> str:
 
 
 def test_a_shape_that_its_weight_files_cannot_hold_is_refused(spoil: Spoil) -> None:
-    folder = spoil("config.json", num_hidden_layers=500, hidden_size=16384, intermediate_size=32768, num_attention_heads=64)
-    with pytest.raises(ModelError, match=r"about 1e\+12 parameters, and its weight files have [\d,]+ bytes: they do not belong together"):
+    folder = spoil(
+        "config.json", num_hidden_layers=500, hidden_size=16384, intermediate_size=32768, num_attention_heads=64
+    )
+    with pytest.raises(
+        ModelError,
+        match=r"about 1e\+12 parameters, and its weight files have [\d,]+ bytes: they do not belong together",
+    ):
         check_folder(folder)
     for path in folder.glob("*.safetensors"):
         path.unlink()
@@ -147,8 +177,16 @@ def test_a_shape_that_its_weight_files_cannot_hold_is_refused(spoil: Spoil) -> N
 
 
 def test_the_largest_published_shapes_are_no_fault() -> None:
-    kimi = {"hidden_size": 7168, "num_hidden_layers": 61, "n_routed_experts": 384, "moe_intermediate_size": 2048, "vocab_size": 163_840,
-            "num_attention_heads": 64, "max_position_embeddings": 262_144, "intermediate_size": 18_432}
+    kimi = {
+        "hidden_size": 7168,
+        "num_hidden_layers": 61,
+        "n_routed_experts": 384,
+        "moe_intermediate_size": 2048,
+        "vocab_size": 163_840,
+        "num_attention_heads": 64,
+        "max_position_embeddings": 262_144,
+        "intermediate_size": 18_432,
+    }
     llama = {"hidden_size": 16_384, "num_hidden_layers": 126, "intermediate_size": 53_248, "vocab_size": 128_256}
     check_sizes(kimi, "kimi", on_disk=10**12)
     check_sizes(llama, "llama", on_disk=200 * 10**9)
@@ -176,7 +214,10 @@ def adapter(folder: Path, **fields: Any) -> Path:
 
 def test_an_adapter_on_itself_and_a_ring_of_adapters(tmp_path: Path) -> None:
     itself = adapter(tmp_path / "itself", base_model_name_or_path=str(tmp_path / "itself"))
-    one, two = (adapter(tmp_path / name, base_model_name_or_path=str(tmp_path / other)) for name, other in (("a", "b"), ("b", "a")))
+    one, two = (
+        adapter(tmp_path / name, base_model_name_or_path=str(tmp_path / other))
+        for name, other in (("a", "b"), ("b", "a"))
+    )
     for folder in (itself, one, two):
         assert Hf(path=str(folder)).billions() is None
         with pytest.raises(ModelError, match="leads back to an adapter and never to a model"):
@@ -191,8 +232,18 @@ def compose_and_outline(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("base_model_name_or_path", 7), ("base_model_name_or_path", ["x"]), ("r", "four"), ("r", -1), ("r", 10**9),
-                         ("lora_alpha", "x"), ("target_modules", 7), ("peft_type", 7), ("rank_pattern", [])],
+    ("field", "value"),
+    [
+        ("base_model_name_or_path", 7),
+        ("base_model_name_or_path", ["x"]),
+        ("r", "four"),
+        ("r", -1),
+        ("r", 10**9),
+        ("lora_alpha", "x"),
+        ("target_modules", 7),
+        ("peft_type", 7),
+        ("rank_pattern", []),
+    ],
 )
 def test_a_field_of_adapter_config_json_that_cannot_be(field: str, value: Any, tmp_path: Path) -> None:
     folder = adapter(tmp_path / "a", **{"base_model_name_or_path": "nobody/nothing", field: value})
@@ -219,7 +270,12 @@ def test_runs_that_begin_from_each_other_have_no_size(tmp_path: Path) -> None:
         origin = {"choices": {"model": "hf"}, "knobs": {"model.path": {"value": str(tmp_path / other)}}}
         (tmp_path / name / "provenance.json").write_text(json.dumps(origin))
     assert Hf(path=str(tmp_path / "a")).billions() is None
-    for text in ('{"choices": [], "knobs": 7}', '{"choices": {"model": "hf"}, "knobs": {"model.path": 7}}', "[]", DEEP["lists"]):
+    for text in (
+        '{"choices": [], "knobs": 7}',
+        '{"choices": {"model": "hf"}, "knobs": {"model.path": 7}}',
+        "[]",
+        DEEP["lists"],
+    ):
         (tmp_path / "a" / "provenance.json").write_text(text)
         assert Hf(path=str(tmp_path / "a")).billions() is None
 
