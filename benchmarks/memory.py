@@ -75,7 +75,7 @@ def estimated(setting: str) -> int:
 
     with tempfile.TemporaryDirectory() as scratch:
         plan = fg.experiment(*words(setting, rows_of(Path(scratch)))).plan()
-    return int(plan.as_dict()["memory"]["peak"])
+    return int(plan.to_dict()["memory"]["peak"])
 
 
 def main() -> None:

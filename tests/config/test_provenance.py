@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fulgurite.config.compose import compose
+from fulgurite.config.facts import Facts
 from fulgurite.config.provenance import Composed, Unusual, to_plain
-from fulgurite.config.run import Facts, RunConfig
+from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import Option
 from fulgurite.data.config import Mask
 

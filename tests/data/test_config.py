@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fulgurite.config.compose import compose
+from fulgurite.config.facts import Facts
 from fulgurite.config.resolve import fill
-from fulgurite.config.run import Facts
 from fulgurite.config.schema import list_options
 from fulgurite.data.config import File, Guide, GuidePreference
 from fulgurite.data.source import GUIDE, build_source

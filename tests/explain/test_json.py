@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from fulgurite.cli.explain import explain_main
+from fulgurite.config.facts import Facts
 from fulgurite.config.resolve import fill_run
-from fulgurite.config.run import Facts
 from fulgurite.config.schema import Knob
 from fulgurite.explain import build_entries
 from fulgurite.explain.knob_index import build_default_run, list_contexts, list_every_knob

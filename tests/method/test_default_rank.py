@@ -11,7 +11,8 @@ import pytest
 from tests.method.models import compose_run
 
 from fulgurite.config.compose import compose
-from fulgurite.config.run import Facts, load_options
+from fulgurite.config.facts import Facts
+from fulgurite.config.run import load_options
 from fulgurite.config.schema import list_options
 from fulgurite.method.config import AdapterMode, Lora
 from fulgurite.method.default_rank import recommend, recommend_alpha

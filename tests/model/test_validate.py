@@ -20,7 +20,8 @@ from fulgurite.model.config import Hf
 from fulgurite.model.validate import adapter_base, check_folder, check_sizes
 from fulgurite.plan.meta_model import outline_model
 from fulgurite.precision.policy import build as settle
-from fulgurite.run.load import load_start, read_adapter_base
+from fulgurite.run.load import load_start
+from fulgurite.run.sources import read_adapter_base
 
 DEEP = {"lists": "[" * 100_000, "objects": '{"a":' * 100_000, "closed": "[" * 900 + "]" * 900}
 Spoil = Callable[..., Path]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from fulgurite.config.compose import compose
-from fulgurite.config.run import Facts, RunConfig, load_options
+from fulgurite.config.facts import Facts
+from fulgurite.config.run import RunConfig, load_options
 from fulgurite.config.schema import list_options
 from fulgurite.optim.config import MuonScale
 from fulgurite.optim.default_lrs import MUON_OWN, TABLE, recommend, recommend_adam, row, size_class, usual, usual_adam

@@ -6,9 +6,9 @@ from functools import cache
 from typing import Any
 
 from fulgurite.config.compose import compose
+from fulgurite.config.facts import Facts
 from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import fill
-from fulgurite.config.run import Facts
 from fulgurite.plan.context import DataFacts, ModelFacts, PlanFacts
 from fulgurite.plan.diagnostic import Trouble
 from fulgurite.plan.rules import RULES, find_troubles

@@ -68,7 +68,7 @@ def counts(
 
 
 def filled(*words: str) -> Composed:
-    from fulgurite.config.run import Facts
+    from fulgurite.config.facts import Facts
 
     composed = compose(["logger=none", "precision=fp32", *words])
     composed = fill(composed, Facts(percentile_99=60, rows=100, model_length=64), "data")

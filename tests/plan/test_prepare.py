@@ -10,8 +10,8 @@ from tests.plan.facts import build_facts, compose_once
 
 from fulgurite.checkpoint.folder import SLACK
 from fulgurite.config.decision import Decision, Kind
+from fulgurite.config.facts import Facts
 from fulgurite.config.resolve import fill
-from fulgurite.config.run import Facts
 from fulgurite.explain.knob_index import build_default_run
 from fulgurite.plan import prepare
 from fulgurite.plan.context import Memory, MemoryPart, ModelFacts, Weights

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fulgurite.config.compose import compose
+from fulgurite.config.facts import Facts
 from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import fill
-from fulgurite.config.run import Facts
 from fulgurite.plan.context import ModelFacts
 from fulgurite.plan.meta_model import outline_model
 from fulgurite.precision.policy import Dtypes

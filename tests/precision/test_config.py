@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from fulgurite.config.compose import compose
+from fulgurite.config.facts import Facts
 from fulgurite.config.resolve import fill_run
-from fulgurite.config.run import Facts, load_options
+from fulgurite.config.run import load_options
 from fulgurite.config.schema import list_options
 from fulgurite.errors import ConfigError
 from fulgurite.plan.preflight import refuse_impossible

@@ -10,8 +10,8 @@ from opacus.accountants import PRVAccountant, RDPAccountant
 from torch import nn
 
 from fulgurite.config.compose import compose
+from fulgurite.config.facts import Facts
 from fulgurite.config.resolve import fill
-from fulgurite.config.run import Facts
 from fulgurite.data.sampler import PoissonSampler
 from fulgurite.errors import ConfigError
 from fulgurite.privacy.accountant import compute_epsilon, compute_rate, draw_rows, solve_noise

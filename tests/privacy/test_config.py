@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from fulgurite.config.compose import compose
+from fulgurite.config.facts import Facts
 from fulgurite.config.resolve import fill
-from fulgurite.config.run import Facts
 from fulgurite.config.schema import list_options
 from fulgurite.errors import ConfigError
 from fulgurite.plan.preflight import refuse_impossible

@@ -56,7 +56,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path, monkeypatc
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     composed = put_in_folder(compose(["model=tiny", "optim.lr=1e-3", "stage.prompts=['a \\${b}']"]), tmp_path)
     write_run(tmp_path, composed)
-    assert read_config(tmp_path) == composed.config()
+    assert read_config(tmp_path) == composed.dump_config()
     found = read_provenance(tmp_path)
     assert (found["overrides"], found["choices"]) == (list(composed.overrides), dict(composed.choices))
     assert found["knobs"]["optim.lr"] == {"value": 1e-3, "origin": "command line", "reason": ""}

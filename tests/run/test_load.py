@@ -13,7 +13,8 @@ from fulgurite.errors import CheckpointError, ModelError
 from fulgurite.model.config import Hf, SmolLM2
 from fulgurite.model.smollm2 import HUB
 from fulgurite.run.folder import write_run
-from fulgurite.run.load import choose_checkpoint, find_adapter_base, find_base, hash_start, is_run, read_adapter_base
+from fulgurite.run.load import find_adapter_base, find_base
+from fulgurite.run.sources import choose_checkpoint, hash_start, is_run, read_adapter_base
 
 
 def make_checkpoints(folder: Path, *names: str) -> Path:
@@ -36,7 +37,7 @@ def test_a_checkpoint_is_found_by_its_name_or_those_there_are_are_named(
     with pytest.raises(CheckpointError, match="has no whole checkpoint yet"):
         choose_checkpoint(folder, "best")  # these are empty
     newest = folder / "checkpoints" / "step-8"
-    monkeypatch.setattr("fulgurite.run.load.find_newest_whole", lambda _: (newest, []))
+    monkeypatch.setattr("fulgurite.run.sources.find_newest_whole", lambda _: (newest, []))
     assert choose_checkpoint(folder, "best") == newest
     with pytest.raises(CheckpointError, match="has no checkpoint step-9; there are last, step-4, step-8"):
         choose_checkpoint(folder, "step-9")

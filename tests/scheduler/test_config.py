@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from fulgurite.config.compose import compose
+from fulgurite.config.facts import Facts
 from fulgurite.config.resolve import fill_run
-from fulgurite.config.run import Facts, RunConfig, load_options
+from fulgurite.config.run import RunConfig, load_options
 from fulgurite.config.schema import build, list_options
 
 load_options()

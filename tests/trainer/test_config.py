@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from fulgurite.config.compose import compose
+from fulgurite.config.facts import Facts
 from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import fill
-from fulgurite.config.run import Facts
 from fulgurite.model.config import Tiny
 
 WHOLE, PRIVATE = ["method=full"], ["privacy=dp_sgd", "privacy.noise_multiplier=1"]

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.config.decision import GIVEN, Because, Decision, Kind, because
+from fulgurite.config.facts import Facts
 from fulgurite.config.frozen import FrozenDict, FrozenList, freeze, thaw
 from fulgurite.config.guard import refuse_secret
 from fulgurite.config.override_names import decode_key, read_name
 from fulgurite.config.provenance import Composed, Unusual, to_plain
-from fulgurite.config.run import PRESETS, SEVERAL, Facts, RunConfig
+from fulgurite.config.run import PRESETS, SEVERAL, RunConfig
 from fulgurite.config.schema import Derived, Knob, Range, check, list_knobs, walk_settings
 
 MICRO_BATCH = "trainer.micro_batch_size"

@@ -1,5 +1,4 @@
-"""A run's whole configuration: one field a group, and what is known of the data and the
-machine when knobs are filled."""
+"""A run's whole configuration: one field a group."""
 
 from __future__ import annotations
 
@@ -30,22 +29,6 @@ EARLIER: dict[str, Any] = {
     "callback": {name: {"option": name} for name in ("samples", "progress", "monitor")},
 }
 """What runs had whose config.yaml was written before there was such a group."""
-
-
-@dataclass(slots=True)
-class Facts:
-    """What only the data, the model and the machine can tell; filled in as they become known."""
-
-    percentile_99: int = 0
-    """Tokens: the 99th percentile of the examples' lengths."""
-    rows: int = 0
-    """Examples, and once they are cut and packed the training rows of an epoch."""
-    model_length: int = 0
-    """Tokens: the longest input that the model was made for."""
-    total_steps: int = 0
-    """Optimizer steps of the whole run."""
-    device: str = "cpu"
-    processes: int = 1
 
 
 @dataclass(slots=True)

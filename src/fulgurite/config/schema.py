@@ -17,14 +17,12 @@ import typing
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from fulgurite.config.confidence import Sure, grade_source
+from fulgurite.config.facts import Facts
 from fulgurite.config.frozen import Freezable
 from fulgurite.errors import ConfigError
-
-if TYPE_CHECKING:
-    from fulgurite.config.run import Facts, RunConfig
 
 METADATA = "fulgurite.knob"
 LARGEST = 2**63 - 1
@@ -107,10 +105,11 @@ class Empty:
 
     `needs` says when the rule can answer: from the "config" alone, from the tokenised "data",
     or once the "steps" are known. Without a rule None keeps a meaning of its own, which the words tell.
+    The run is a RunConfig, which is made of these declarations, so that its type is not named here.
     """
 
     words: str
-    rule: Callable[[RunConfig, Facts], Derived] | None = None
+    rule: Callable[[Any, Facts], Derived] | None = None
     needs: str = "config"
 
 
@@ -124,7 +123,7 @@ class Knob:
     meaning: str
     source: str
     bounds: Range | None
-    usual: Usual | Callable[[RunConfig], Usual] | None
+    usual: Usual | Callable[[Any], Usual] | None
     advice: str
     empty: Empty | None
     group: str = ""
@@ -159,7 +158,7 @@ class Knob:
             return value
         return [self.resolve(word) for word in value] if isinstance(value, list) else self.resolve(value)
 
-    def find_usual(self, run: RunConfig) -> Usual | None:
+    def find_usual(self, run: Any) -> Usual | None:
         """The usual values under this run's other choices."""
         return self.usual(run) if callable(self.usual) else self.usual
 
@@ -170,7 +169,7 @@ def knob(
     *,
     source: str,
     bounds: Range | None = None,
-    usual: Usual | Callable[[RunConfig], Usual] | None = None,
+    usual: Usual | Callable[[Any], Usual] | None = None,
     advice: str = "",
     empty: Empty | None = None,
     sure: Sure | None = None,
@@ -228,7 +227,7 @@ class Option(Freezable):
     several: typing.ClassVar[bool] = False
     """Whether a run may choose several options of this group at a time; their knobs then carry the option's name."""
 
-    def find_refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: Any) -> str | None:
         """Why this option cannot be part of `run`, in one sentence with the remedy; None where it can.
         Asked before torch is loaded."""
         return None

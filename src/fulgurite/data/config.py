@@ -10,7 +10,8 @@ from fulgurite.config.paths import resolve_pattern
 from fulgurite.config.schema import Derived, Empty, Option, Range, at_least, below, between, knob, option
 
 if TYPE_CHECKING:
-    from fulgurite.config.run import Facts, RunConfig
+    from fulgurite.config.facts import Facts
+    from fulgurite.config.run import RunConfig
 
 
 class Format(StrEnum):

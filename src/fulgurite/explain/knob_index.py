@@ -11,8 +11,9 @@ from typing import Any
 from fulgurite.config.chat_arguments import ChatConfig
 from fulgurite.config.decision import Decision
 from fulgurite.config.export_arguments import Export
+from fulgurite.config.facts import Facts
 from fulgurite.config.resolve import fill_run
-from fulgurite.config.run import SEVERAL, Facts, RunConfig, list_all_knobs
+from fulgurite.config.run import SEVERAL, RunConfig, list_all_knobs
 from fulgurite.config.schema import Knob, Range, Usual, describe_kind, list_knobs, list_options
 from fulgurite.explain.choices import read_default_options
 from fulgurite.explain.citations import find_links

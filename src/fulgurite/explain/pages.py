@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, get_type_hints
 
 from fulgurite.config.confidence import Sure
 from fulgurite.config.decision import Decision
+from fulgurite.config.facts import Facts
 from fulgurite.config.resolve import fill_run
-from fulgurite.config.run import GROUPS, Facts, RunConfig
+from fulgurite.config.run import GROUPS, RunConfig
 from fulgurite.config.schema import Knob, Option, describe_kind, list_groups, list_knobs, list_options
 from fulgurite.explain import bytes_per_weight as sizes
 from fulgurite.explain.choices import Preset, is_default, list_presets, read_default_options

@@ -9,7 +9,8 @@ from fulgurite.config.schema import Derived, Range
 from fulgurite.files.json import read_object
 
 if TYPE_CHECKING:
-    from fulgurite.config.run import Facts, RunConfig
+    from fulgurite.config.facts import Facts
+    from fulgurite.config.run import RunConfig
 
 WIDE = Range(0.05, 0.5)
 """Billions of parameters: sizes about the 0.135 at which 64 was ahead of 16; matrices of smaller models are hardly

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from fulgurite.config.schema import Derived, Range, find_option
 
 if TYPE_CHECKING:
-    from fulgurite.config.run import Facts, RunConfig
+    from fulgurite.config.facts import Facts
+    from fulgurite.config.run import RunConfig
 
 SIZES = (0.5, 4.0, 14.0)
 """Upper ends of the size classes in billions of parameters; the last class is open."""

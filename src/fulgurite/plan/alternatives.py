@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from fulgurite.config.compose import compose
+from fulgurite.config.facts import Facts
 from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import fill
-from fulgurite.config.run import Facts, RunConfig
+from fulgurite.config.run import RunConfig
 from fulgurite.errors import RequestError
 from fulgurite.plan.context import Cheaper, Memory, PlanFacts
 from fulgurite.plan.memory import estimate

@@ -36,7 +36,8 @@ from fulgurite.model.unwrap import unwrap_model
 from fulgurite.plan.context import ModelFacts, Weights
 from fulgurite.precision.policy import Dtypes
 from fulgurite.run.folder import read_config
-from fulgurite.run.load import apply_method, find_adapter_base, get_allowed, is_run, load_start, read_adapter_base
+from fulgurite.run.load import apply_method, find_adapter_base, get_allowed, load_start
+from fulgurite.run.sources import is_run, read_adapter_base
 from fulgurite.stage.config import Stage
 
 WIDTHS = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")

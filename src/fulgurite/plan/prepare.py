@@ -9,9 +9,9 @@ from typing import Any
 
 from fulgurite.checkpoint.folder import SLACK
 from fulgurite.config.decision import Decision, Kind, because
+from fulgurite.config.facts import Facts
 from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import decide, fill, note
-from fulgurite.config.run import Facts
 from fulgurite.config.schema import build
 from fulgurite.data.cache import find_cache_root
 from fulgurite.data.config import Data

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from fulgurite.config.schema import Derived, Empty, Option, knob, option
 
 if TYPE_CHECKING:
-    from fulgurite.config.run import Facts, RunConfig
+    from fulgurite.config.facts import Facts
+    from fulgurite.config.run import RunConfig
 
 WIDTH = {"float32": 4, "float16": 2, "bfloat16": 2}
 """Bytes of a number, by the name of its dtype."""

@@ -21,7 +21,8 @@ from fulgurite.config.schema import (
 )
 
 if TYPE_CHECKING:
-    from fulgurite.config.run import Facts, RunConfig
+    from fulgurite.config.facts import Facts
+    from fulgurite.config.run import RunConfig
 
 """Whose trained weights all lie in layers that Opacus gives a gradient for each row of; each run proves it on its
 own model besides."""

@@ -26,7 +26,7 @@ from fulgurite.files.manifest import MANIFEST, hash_file
 from fulgurite.method.config import Method
 from fulgurite.model.config import Hf, Model
 from fulgurite.run.folder import read_config
-from fulgurite.run.load import choose_checkpoint, hash_start, is_run, read_adapter_base
+from fulgurite.run.sources import choose_checkpoint, hash_start, is_run, read_adapter_base
 from fulgurite.stage.reward_functions import GROUP
 
 UNREAD = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")

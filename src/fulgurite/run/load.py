@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from fulgurite.checkpoint.folder import find_newest_whole
 from fulgurite.checkpoint.read import read_weights
 from fulgurite.checkpoint.weights import list_trained_names
 from fulgurite.config.guard import Allowed
@@ -23,7 +21,6 @@ from fulgurite.config.schema import build
 from fulgurite.config.stored import rebuild_run
 from fulgurite.data.template import Template, load_template
 from fulgurite.errors import CheckpointError, ModelError, is_shortage
-from fulgurite.files.manifest import hash_file
 from fulgurite.method.adapters import load_adapter
 from fulgurite.method.config import Method
 from fulgurite.model.classifier import has_head
@@ -32,18 +29,18 @@ from fulgurite.model.load import Loaded, loaded, one_error
 from fulgurite.model.reward_head import add_reward_head, get_head
 from fulgurite.model.safety import check_adapter
 from fulgurite.model.smollm2 import HUB
-from fulgurite.model.validate import adapter_base
 from fulgurite.precision.config import Fp32
 from fulgurite.precision.policy import Dtypes
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.folder import read_config
+from fulgurite.run.input_hashes import find_changed_inputs
+from fulgurite.run.sources import choose_checkpoint, is_run, read_adapter_base
 from fulgurite.text.console import say
 from fulgurite.trainer.device import device
 
 CHANGED = {"weights": "weights", "model_config": "config.json", "tokenizer": "tokenizer",
     "adapter": "the adapter of method.adapter_path",
            "start": "the checkpoint that it began from"}
-CHECKPOINT = re.compile(r"best|last|step-[0-9]+")
 
 
 @dataclass(slots=True)
@@ -123,22 +120,6 @@ def find_base(model: Model) -> Model:
     return model
 
 
-def hash_start(model: Model) -> dict[str, str]:
-    """What names the weights that a run begins from, where those are an earlier run's, which may go on: resuming holds
-    them equal.
-    """
-    folder = model.folder()
-    if folder is None or not is_run(folder):
-        return {}
-    manifest = choose_checkpoint(folder, "best") / "manifest.json"
-    return {"start": hash_file(manifest)[:32]}
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a folder is a run's."""
-    return (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir()
-
-
 def get_allowed(model: Model) -> Allowed:
     """What the command line allows with its own `model.*` words: they hold for the base under a run or an adapter too.
     """
@@ -155,15 +136,6 @@ def _load_run_model(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
     if run.run.stage.gives_rewards and not reward:
         raise ModelError(CANNOT_SPEAK.format(folder))
     return loaded(_merge(run.model), run.tokenizer, [])
-
-
-def read_adapter_base(folder: Path) -> str:
-    """The folder or hub id of the model that an adapter is of. Raises ModelError where it names none."""
-    if not adapter_base(folder):
-        raise ModelError(
-            f"{folder} is an adapter that names no base model; give the run it is from, model.path=<run folder>."
-        )
-    return adapter_base(folder)
 
 
 def _load_adapter(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
@@ -228,27 +200,7 @@ def _warn_of_changes(folder: Path, place: Path, model: Model, method: Method) ->
     """Say in one line if the model under a run is not the one that it was trained on: its answers are then another
     model's.
     """
-    from fulgurite.run.input_hashes import find_changed_inputs
-
     if found := find_changed_inputs(place, model, method):
         what = ", ".join(CHANGED[name] for name in found)
         name = getattr(model, "path", None) or model.name
         say(f"warning: {name} has changed since {folder} was trained on it ({what}); restore it, or train again.")
-
-
-def choose_checkpoint(folder: Path, checkpoint: str) -> Path:
-    """The folder of a checkpoint by name; `best` falls back to the newest where nothing was evaluated."""
-    if CHECKPOINT.fullmatch(checkpoint) is None:
-        raise CheckpointError(f"checkpoint={checkpoint} is not allowed: it must be best, last, or step-N.")
-    place = folder / "checkpoints" / checkpoint
-    if place.is_dir():
-        return place
-    newest, _ = find_newest_whole(folder / "checkpoints")
-    if newest is None:
-        raise CheckpointError(
-            f"{folder} has no whole checkpoint yet; train it first, or `fulgurite runs` to see which have."
-        )
-    if checkpoint == "best":
-        return newest
-    there = ", ".join(sorted(p.name for p in place.parent.iterdir()))
-    raise CheckpointError(f"{folder} has no checkpoint {checkpoint}; there are {there}.")

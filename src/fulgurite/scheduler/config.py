@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from fulgurite.config.schema import Derived, Empty, Option, Range, above, at_least, below, between, knob, option
 
 if TYPE_CHECKING:
-    from fulgurite.config.run import Facts, RunConfig
+    from fulgurite.config.facts import Facts
+    from fulgurite.config.run import RunConfig
 
 TIMESCALE = 10_000
 """Steps: transformers' timescale of inverse_sqrt where there is no warmup."""

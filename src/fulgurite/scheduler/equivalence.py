@@ -21,7 +21,8 @@ _POINTS = 2000
 def fill_config(config: Scheduler, total: int) -> Scheduler:
     """A copy whose empty knobs (warmup, timescale) are filled by their own rules for a run of `total` steps."""
     # what the rules want; run.py stands above this file and loads no group
-    from fulgurite.config.run import Facts, RunConfig
+    from fulgurite.config.facts import Facts
+    from fulgurite.config.run import RunConfig
 
     for knob in list_knobs(type(config)):
         if getattr(config, knob.name) is None and knob.empty is not None and knob.empty.rule is not None:

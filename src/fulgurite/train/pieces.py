@@ -25,8 +25,8 @@ from fulgurite.precision.policy import Dtypes
 from fulgurite.privacy.seed import secret_of
 from fulgurite.run.folder import choose_run_folder, make_folder
 from fulgurite.run.input_hashes import hash_inputs
-from fulgurite.run.load import hash_start
 from fulgurite.run.resume_plan import ResumePlan, check_resume, find_resume
+from fulgurite.run.sources import hash_start
 from fulgurite.stage.base import StageModule
 from fulgurite.stage.data_module import StageData
 from fulgurite.strategy.build import join_processes, share_text

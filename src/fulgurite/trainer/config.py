@@ -12,7 +12,8 @@ from fulgurite.config.schema import Derived, Empty, Option, Range, above, at_lea
 from fulgurite.strategy.ranks import Starter, read_ranks
 
 if TYPE_CHECKING:
-    from fulgurite.config.run import Facts, RunConfig
+    from fulgurite.config.facts import Facts
+    from fulgurite.config.run import RunConfig
 
 TOKENS_PER_MICRO_BATCH = {"cpu": 1024, "cuda": 8192}
 """Where larger micro-batches stop paying: measured on two CPU cores; on a GPU a safe start (ours)."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fulgurite.config.compose import compose
+from fulgurite.config.facts import Facts
 from fulgurite.config.resolve import fill
-from fulgurite.config.run import Facts
 from fulgurite.data.reads import CONVERSATIONS, TEXT
 from fulgurite.errors import ConfigError
 from fulgurite.plan.preflight import refuse_impossible

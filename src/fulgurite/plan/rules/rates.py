@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fulgurite.config.facts import Facts
 from fulgurite.config.losses import get_loss
-from fulgurite.config.run import Facts
 from fulgurite.config.schema import Range, list_options
 from fulgurite.optim.default_lrs import recommend, usual
 from fulgurite.plan.context import PlanFacts

@@ -13,7 +13,8 @@ from fulgurite.stage.config.base import GenerativeStage, Stage
 from fulgurite.stage.preference_table import ReferenceMode
 
 if TYPE_CHECKING:
-    from fulgurite.config.run import Facts, RunConfig
+    from fulgurite.config.facts import Facts
+    from fulgurite.config.run import RunConfig
 
 ONE_PASS = Derived(1.0, "one pass over comparisons (Zephyr, Tülu 3; reward models over-fit with more)")
 OF_PAIRS = Derived(64, "pairs, as in the DPO paper and in InstructGPT's reward model")
@@ -113,10 +114,8 @@ def _derive_kto_mode(run: RunConfig, facts: Facts) -> Derived:
     if run.stage.reference is not None:
         return Derived(ReferenceMode.copy, "stage.reference is a model of its own")
     if run.method.adapter and not run.method.begins_at_zero():
-        return Derived(
-            ReferenceMode.copy,
-            "this adapter changes the model before it is trained: without it the model is not the start",
-        )
+        why = "this adapter changes the model before it is trained: without it the model is not the start"
+        return Derived(ReferenceMode.copy, why)
     if run.method.adapter:
         return Derived(
             ReferenceMode.adapter,
