@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
 
@@ -29,11 +30,15 @@ def test_a_function_is_compiled_at_its_first_call() -> None:
     assert len(compiled) == 1
 
 
-def test_a_plan_loads_neither_lightning_nor_the_compiler() -> None:
+def test_plans_load_no_lightning_and_runs_no_compiler(tmp_path: Path) -> None:
     code = (
-        "import sys; from fulgurite.cli.main import main; status = main(['plan', 'model=tiny']);"
-        "heavy = {'lightning', 'torch._inductor.compile_fx'} & set(sys.modules);"
-        "print('HEAVY', heavy or 'none', status)"
+        "import sys; from fulgurite.cli.main import main\n"
+        "heavy = lambda: {'lightning', 'torch._inductor.compile_fx'} & set(sys.modules) or 'none'\n"
+        "print('PLAN', main(['plan', 'model=tiny']), heavy())\n"
+        "words = ['model=tiny', 'precision=fp32', 'trainer.max_steps=1', 'data.max_samples=20', 'stage.prompts=[]']\n"
+        "print('TRAIN', main(['train', *words, 'plan.allow=[steps.too-few]', f'run_dir={sys.argv[1]}']), heavy())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines()[-1] == "HEAVY none 0", done.stdout[-300:] + done.stderr
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    told = [line for line in done.stdout.splitlines() if line.startswith(("PLAN", "TRAIN"))]
+    assert told == ["PLAN 0 none", "TRAIN 0 {'lightning'}"], done.stdout[-300:] + done.stderr

@@ -23,6 +23,7 @@ from fulgurite.data.template import Template, load_template
 from fulgurite.errors import CheckpointError, ModelError, is_shortage
 from fulgurite.method.adapters import load_adapter
 from fulgurite.method.config import Method
+from fulgurite.method.peft_import import import_peft
 from fulgurite.model.classifier import has_head
 from fulgurite.model.config import CANNOT_SPEAK, Hf, Model, SmolLM2
 from fulgurite.model.load import Loaded, loaded, one_error
@@ -69,6 +70,7 @@ def load_start(run: RunConfig, dtypes: Dtypes) -> Loaded:
 
 def apply_method(run: RunConfig, found: Loaded, dtypes: Dtypes) -> PreTrainedModel:
     """The model with the run's method; a reward head is trained whole, whatever the method."""
+    import_peft()
     model: PreTrainedModel = build(run.method, found.model, dtypes)
     release_memory()
     if run.stage.gives_rewards:
