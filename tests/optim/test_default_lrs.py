@@ -37,7 +37,7 @@ def test_recommended_rates_are_usual_for_their_row() -> None:
             for model in ("model=tiny", "model=hf"):
                 run = compose([f"stage={stage}", f"method={method}", model]).run
                 derived = recommend(run, Facts())
-                assert usual(run).holds(derived.value), (stage, method, model)
+                assert usual(run).has(derived.value), (stage, method, model)
                 assert math.isclose(run.optim.lr, derived.value)
                 assert derived.reason
 
@@ -69,7 +69,7 @@ def test_rates_of_the_table_are_inside_the_usual_range_of_their_size() -> None:
         (*key, column): rate
         for key, found in TABLE.items()
         for column, rate in enumerate(found.rates)
-        if not (found.usual_small if column < 2 else found.usual_large).holds(rate)
+        if not (found.usual_small if column < 2 else found.usual_large).has(rate)
     }
     assert outside == {("grpo", "lora", 3): 3e-6}  # ours, above 14 billion: below what others use for smaller models
 

@@ -28,7 +28,7 @@ def test_model_without_a_chat_template_is_a_base_model() -> None:
 
 def test_given_is_what_a_person_or_their_preset_has_set() -> None:
     facts = build_facts("optim.lr=1e-4", "method=dora")
-    assert facts.given("optim.lr")
-    assert not facts.given("method.alpha")  # derived
-    assert not facts.given("seed")  # the default
-    assert not facts.given("no.such")
+    assert facts.is_given("optim.lr")
+    assert not facts.is_given("method.alpha")  # derived
+    assert not facts.is_given("seed")  # the default
+    assert not facts.is_given("no.such")

@@ -175,4 +175,4 @@ def test_screen_has_every_part_and_json_the_same_numbers() -> None:
         "overrides": ["optim.lr=0.001"], "allowed": False, "refuses": True,
     }]
     assert found["knobs"]["method.alpha"]["origin"] == "derived"
-    assert found["seconds"] == pytest.approx(timing.seconds(facts))
+    assert found["seconds"] == pytest.approx(timing.estimate_seconds(facts))

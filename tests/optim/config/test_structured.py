@@ -74,7 +74,7 @@ def test_muons_own_scale_has_a_rate_of_its_own() -> None:
     assert found is not None
     rate, usual = found
     assert rate.value == 0.02
-    assert usual.holds(rate.value)
+    assert usual.has(rate.value)
 
 
 @pytest.mark.parametrize("name", ["muon", "galore", "apollo", "badam"])
