@@ -8,24 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.cli.requests import TINY, read_refusal
 
-from fulgurite.cli import flags
 from fulgurite.cli.main import main
 from fulgurite.config.compose import compose
 from fulgurite.errors import ConfigError
-
-TINY = ["model=tiny", "trainer.max_steps=1", "data.max_samples=40", "precision=fp32", "stage.prompts=[]"]
-
-
-def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line of a refused request."""
-    status = main(words)
-    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning: ")]
-    assert status == 2, lines
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("error: ")
-    return lines[0]
-
 
 WRONG = [
     (["frain"], "no command frain. Did you mean train"),
@@ -101,7 +88,7 @@ def test_what_only_the_run_can_see_is_one_line_too_and_makes_no_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     kept = [w for w in TINY if w.partition("=")[0] not in {x.partition("=")[0] for x in words}]
-    assert expected in said(["train", *kept, *words], capsys)
+    assert expected in read_refusal(["train", *kept, *words], capsys)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -111,36 +98,8 @@ def test_a_rank_that_is_no_number_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(name, "two")
-    assert f"{name}=two in the environment is no whole number" in said(["train", *TINY], capsys)
+    assert f"{name}=two in the environment is no whole number" in read_refusal(["train", *TINY], capsys)
     assert main(["plan", "--rules"]) == 0
-
-
-def test_wrong_data_under_several_processes_leave_no_folder(tmp_path: Path) -> None:
-    words = [w for w in TINY if not w.startswith("data.")]
-    words += ["data=file", "data.path=/no/such.json", "trainer.devices=2"]
-    command = [sys.executable, "-m", "fulgurite", "train", *words]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
-    assert done.returncode == 2
-    assert len(lines) == 1, done.stderr
-    assert "there is no such file" in lines[0]
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_more_processes_than_cores_are_warned_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    started: list[int] = []
-    monkeypatch.setattr(
-        "fulgurite.train.launcher.launch", lambda words, processes, *place: started.append(processes) or 0,
-    )
-    monkeypatch.setattr("fulgurite.cli.train.available", lambda: 2)
-    for count in (2, 3):
-        assert main(["train", *TINY, f"trainer.devices={count}", f"run_dir={tmp_path}"]) == 0
-    assert capsys.readouterr().err == (
-        "warning: trainer.devices=3 on 2 cores: they take turns, which is slower than fewer.\n"
-    )
-    assert started == [2, 3]
 
 
 def test_a_commit_hash_is_a_revision_and_no_secret() -> None:
@@ -155,114 +114,6 @@ def test_a_file_may_not_read_the_environment_either(tmp_path: Path) -> None:
     (tmp_path / "optim" / "mine.yaml").write_text("defaults: [adamw, _self_]\nlr: ${oc.env:HOME}\n")
     with pytest.raises(ConfigError, match=r"optim\.lr may not hold \$\{oc\.env"):
         compose(["optim=mine"], config_dir=tmp_path)
-
-
-def test_flags_keep_their_values_whatever_stands_between() -> None:
-    read = flags.read(["--cfg", "job", "optim.lr=1", "--resolve"])
-    assert (read.list_words(), read.overrides) == (["--cfg", "job", "--resolve"], ["optim.lr=1"])
-    assert flags.read(["-m", "seed=1,2"]).list_words() == ["--multirun"]
-    assert not flags.read(["seed=1"]).needs_hydra
-
-
-def test_cfg_prints_the_config_with_an_option_of_the_users_own(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "optim").mkdir()
-    (tmp_path / "optim" / "mine.yaml").write_text("defaults: [adamw, _self_]\nlr: 3e-4\n")
-    assert main(["train", "--config-dir", str(tmp_path), "--cfg", "job", "optim=mine"]) == 0
-    assert "lr: 0.0003" in capsys.readouterr().out
-    assert compose(["optim=mine"], config_dir=tmp_path).run.optim.lr == 3e-4
-
-
-def test_help_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == 0
-    assert "fulgurite explain" in capsys.readouterr().out
-    assert main(["train", "--help"]) == 0
-    assert "fulgurite train [GROUP=OPTION] [KNOB=VALUE]" in capsys.readouterr().out
-
-
-HELP = [
-    (["--help"], "fulgurite train"), (["train", "--help"], "adamw_8bit"), (["train", "-h"], "+experiment=sft_guide"),
-    (["train", "-h", "optim"], "optim.lr"), (["train", "--help", "optim=adamw"], "optim.lr"),
-    (["train", "-h", "optim.lr"], "learning rate"),
-    (["plan", "--help"], "--rules"), (["chat", "--help"], "temperature"), (["export", "--help"], "dtype"),
-    (["runs", "--help"], "runs"),
-    (["explain", "--help"], "explain"),
-]
-HEAVY = ("torch", "transformers", "lightning", "hydra", "omegaconf", "numpy", "peft", "pyarrow")
-
-
-@pytest.mark.parametrize("columns", [60, 80])
-def test_help_fits_the_terminal(
-    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", str(columns))
-    assert main(["train", "--help"]) == 0
-    assert max(map(len, capsys.readouterr().out.splitlines())) <= max(columns, 68)
-
-
-def test_help_loads_nothing_heavy() -> None:
-    """One process asks for every help there is; a second is mostly what Hydra and torch take to load."""
-    code = f"""
-import contextlib, io, sys
-from fulgurite.cli.main import main
-for words, part in {HELP!r}:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        try:
-            status = main(words)
-        except SystemExit as left:
-            status = left.code or 0
-    assert status == 0 and part in out.getvalue(), (words, status, out.getvalue()[:300])
-    loaded = [name for name in {HEAVY!r} if name in sys.modules]
-    assert not loaded, (words, loaded)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("fulgurite tr", "train"), ("fulgurite train optim=ada", "optim=adafactor"),
-        ("fulgurite train optim.l", "optim.lr="),
-    ],
-)
-def test_tab_completes(
-    line: str, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("COMP_LINE", line)
-    assert main(["-sc", "query=bash"]) == 0
-    assert expected in capsys.readouterr().out.split()
-
-
-def test_tab_completion_installs_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["-sc", "install=bash"]) == 0
-    assert capsys.readouterr().out.rstrip().endswith("hydra_bash_completion fulgurite")
-
-
-def test_a_sweep_is_one_folder_a_value_and_a_failing_trial_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    sweep = ["scheduler=polynomial", "scheduler.lr_end=5e-3", "optim.lr=1e-3,1e-2,2e-2"]
-    assert main(["train", "-m", *TINY, *sweep]) == 2
-    [folder] = tmp_path.glob("runs/*/*_sweep")
-    whole = sorted(path.parents[2].name for path in folder.glob("*/checkpoints/last/manifest.json"))
-    assert whole == ["1", "2"]
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert "Trial 1 (" in errors[0]
-    assert "must lie below optim.lr=0.001" in errors[0]
-
-
-def test_several_processes_are_no_part_of_a_sweep(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert "A run of 2 processes cannot be part of -m" in said(
-        ["train", "-m", *TINY, "trainer.devices=2", "seed=1"], capsys,
-    )
 
 
 def test_help_before_a_command_is_its_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,108 @@
+"""`fulgurite train`: one process or several, one run or a multirun, and what is left of a run that never began."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.cli.requests import TINY, read_refusal
+
+from fulgurite.cli.main import main
+from fulgurite.cli.train import _forget
+from fulgurite.config.compose import compose
+
+
+def test_wrong_data_of_several_processes_leave_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = [w for w in TINY if not w.startswith("data.")]
+    words += ["data=file", "data.path=/no/such.json", "trainer.devices=2"]
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *words]) == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("warning: ")]
+    assert len(lines) == 1, lines
+    assert "there is no such file" in lines[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_processes_than_cores_are_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[int] = []
+    monkeypatch.setattr(
+        "fulgurite.train.launcher.launch", lambda words, processes, *place: started.append(processes) or 0,
+    )
+    monkeypatch.setattr("fulgurite.cli.train.available", lambda: 2)
+    for count in (2, 3):
+        assert main(["train", *TINY, f"trainer.devices={count}", f"run_dir={tmp_path}"]) == 0
+    assert capsys.readouterr().err == (
+        "warning: trainer.devices=3 on 2 cores: they take turns, which is slower than fewer.\n"
+    )
+    assert started == [2, 3]
+
+
+def test_cfg_prints_the_config_with_an_option_of_the_user(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "optim").mkdir()
+    (tmp_path / "optim" / "mine.yaml").write_text("defaults: [adamw, _self_]\nlr: 3e-4\n")
+    assert main(["train", "--config-dir", str(tmp_path), "--cfg", "job", "optim=mine"]) == 0
+    assert "lr: 0.0003" in capsys.readouterr().out
+    assert compose(["optim=mine"], config_dir=tmp_path).run.optim.lr == 3e-4
+
+
+def test_multirun_has_a_folder_for_each_value_and_reports_the_trial_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweep = ["scheduler=polynomial", "scheduler.lr_end=5e-3", "optim.lr=1e-3,1e-2"]
+    assert main(["train", "-m", *TINY, *sweep]) == 2
+    [folder] = tmp_path.glob("runs/*/*_sweep")
+    whole = sorted(path.parents[2].name for path in folder.glob("*/checkpoints/last/manifest.json"))
+    assert whole == ["1"]
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "Trial 1 (" in errors[0]
+    assert "must lie below optim.lr=0.001" in errors[0]
+
+
+def test_several_processes_are_refused_in_a_multirun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "A run of 2 processes cannot be part of -m" in read_refusal(
+        ["train", "-m", *TINY, "trainer.devices=2", "seed=1"], capsys,
+    )
+
+
+def test_folders_of_a_run_that_never_began_are_removed_if_they_are_empty(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "2026-01-01" / "a"
+    folder.mkdir(parents=True)
+    (tmp_path / "kept").write_text("")
+    _forget(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    other = tmp_path / "runs" / "2026-01-01" / "b"
+    for place in (folder, other):
+        place.mkdir(parents=True)
+    _forget(folder)
+    assert [path.name for path in (tmp_path / "runs" / "2026-01-01").iterdir()] == ["b"]
+
+
+def test_failed_processes_leave_no_folder_of_a_new_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Path] = []
+
+    def launch(words: list[str], devices: int, folder: Path, *place: int) -> int:
+        folder.mkdir(parents=True, exist_ok=True)
+        seen.append(folder)
+        assert words[-1] == f"run_dir={folder}" or words[-1] == f"run_dir='{folder}'"
+        return 3
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fulgurite.train.launcher.launch", launch)
+    monkeypatch.setattr("fulgurite.cli.train.available", lambda: 2)
+    assert main(["train", *TINY, "trainer.devices=2"]) == 3
+    assert seen
+    assert list(tmp_path.iterdir()) == []
+    # a folder that was named by the person stays
+    assert main(["train", *TINY, "trainer.devices=2", "run_dir=mine"]) == 3
+    assert (tmp_path / "mine").is_dir()
