@@ -1,40 +1,16 @@
-"""The W&B sweeps: fresh, and their ranges the declarations'."""
+"""The spaces that are searched, and how a parameter is drawn."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from fulgurite.config.compose import compose
-from fulgurite.config.schema import Knob, Range, walk_settings
+from fulgurite.config.schema import Knob, Range
 from fulgurite.errors import ConfigError
-from fulgurite.sweep.spaces import SPACES, build_space, find_knob
-from fulgurite.sweep.write import build_parameter, build_shipped, build_wandb_sweep, main
-
-ROOT = Path(__file__).resolve().parents[2]
-
-DISTRIBUTIONS = {"uniform", "log_uniform_values", "int_uniform", "q_log_uniform_values"}
-"""Of W&B's own list (docs, sweep configuration); those we write."""
-
-
-def knobs(overrides: list[str]) -> dict[str, tuple[Knob, Any]]:
-    run = compose(overrides).run
-    return {knob.path: (knob, run) for knob, _ in walk_settings(run)}
-
-
-def test_the_files_are_those_that_the_generator_writes(tmp_path: Path) -> None:
-    main(tmp_path / "wandb", tmp_path / "conf")
-    for made, shipped_in in (
-        (tmp_path / "wandb", ROOT / "sweeps" / "wandb"), (tmp_path / "conf", ROOT / "conf" / "sweep")
-    ):
-        written = {path.name: path.read_text() for path in made.iterdir()}
-        there = {path.name: path.read_text() for path in shipped_in.glob("*.yaml")}
-        assert there == written, "run python -m fulgurite.sweep"
-        assert set(there) == {f"{name}.yaml" for name in SPACES}
-        assert len(there) == 5
+from fulgurite.explain.knob_index import build_default_run
+from fulgurite.sweep.spaces import SPACES, Span, Values, build_space, find_knob
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -46,74 +22,31 @@ def test_each_space_composes_and_its_knobs_have_usual_values(name: str) -> None:
     assert all(build_space(find_knob(run, knob), run) for knob in run.sweep.knobs)
 
 
-@pytest.mark.parametrize("name", SPACES)
-def test_each_range_is_what_is_usual(name: str) -> None:
-    known = knobs([f"{group}={option}" for group, option in SPACES[name].choices.items()])
-    for path, spec in yaml.safe_load(build_shipped(name))["parameters"].items():
-        knob, run = known[path]
-        usual = knob.find_usual(run)
-        if isinstance(usual, Range):
-            assert (spec["min"], spec["max"]) == (usual.low, usual.high)
-        else:
-            assert spec["values"] == list(usual or ())
-
-
-@pytest.mark.parametrize("name", SPACES)
-def test_the_shape_is_what_wandb_asks_for(name: str) -> None:
-    """wandb checks a sweep on its server; what its documentation demands is checked here."""
-    spec = yaml.safe_load(build_shipped(name))
-    assert spec["method"] in {"random", "grid", "bayes"}
-    assert set(spec["metric"]) == {"name", "goal"}
-    assert spec["metric"]["goal"] in {"minimize", "maximize"}
-    assert spec["parameters"]
-    for parameters in spec["parameters"].values():
-        if "values" in parameters:
-            assert set(parameters) == {"values"}
-            continue
-        assert parameters["distribution"] in DISTRIBUTIONS
-        assert parameters["min"] < parameters["max"]
-        assert parameters["distribution"] != "log_uniform_values" or parameters["min"] > 0
-
-
-@pytest.mark.parametrize("name", SPACES)
-def test_wandbs_agent_makes_a_command_that_composes(name: str) -> None:
-    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
-
-    spec = yaml.safe_load(build_shipped(name))
-    drawn = {k: {"value": p["values"][0] if "values" in p else p["min"]} for k, p in spec["parameters"].items()}
-    words = create_sweep_command(spec["command"])
-    place = words.index("${args_no_hyphens}")
-    words[place:] = create_sweep_command_args({"args": drawn})["args_no_hyphens"]
-    assert words[:2] == ["fulgurite", "train"]
-    composed = compose(words[2:])
-    values = {knob.path: value for knob, value in walk_settings(composed.run)}
-    assert {k: values[k] for k in drawn} == {k: v["value"] for k, v in drawn.items()}
-    assert "wandb" in composed.run.logger
-    assert composed.warnings == []
-
-
-def test_a_rate_follows_the_run() -> None:
-    small = yaml.safe_load(build_wandb_sweep(["method=lora"], ["optim.lr"]))["parameters"]["optim.lr"]
-    full = yaml.safe_load(build_wandb_sweep(["method=full"], ["optim.lr"]))["parameters"]["optim.lr"]
-    assert small["distribution"] == full["distribution"] == "log_uniform_values"
-    assert full["min"] < small["min"]
-
-
-@pytest.mark.parametrize(("kind", "usual", "expected"), [
-    (float, Range(0.0, 0.1), {"distribution": "uniform", "min": 0.0, "max": 0.1}),
-    (float, Range(0.5, 3.0), {"distribution": "uniform", "min": 0.5, "max": 3.0}),
-    (float, Range(1e-5, 1e-3), {"distribution": "log_uniform_values", "min": 1e-5, "max": 1e-3}),
-    (int, Range(1, 5), {"distribution": "int_uniform", "min": 1, "max": 5}),
-    (int, Range(10, 1000), {"distribution": "q_log_uniform_values", "q": 1, "min": 10, "max": 1000}),
-    (int, (8, 16), {"values": [8, 16]}),
-])
-def test_a_parameter_of_each_kind(kind: type, usual: Any, expected: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "usual", "expected"),
+    [
+        (float, Range(0.0, 0.1), Span(0.0, 0.1)), (float, Range(1e-5, 1e-3), Span(1e-5, 1e-3, log=True)),
+        (float, Range(1.0, 9.9), Span(1.0, 9.9)), (float, Range(1.0, 10.0), Span(1.0, 10.0, log=True)),
+        (int, Range(1, 5), Span(1, 5, whole=True)), (int, (8, 16), Values((8, 16))),
+    ],
+)
+def test_range_that_spans_ten_is_drawn_by_its_logarithm(kind: type, usual: Any, expected: Span | Values) -> None:
     knob = Knob("x", kind, 1, "m", "s", None, usual, "", None)
-    assert build_parameter(knob, compose().run) == expected
+    assert build_space(knob, build_default_run()) == expected
 
 
-def test_a_knob_without_usual_or_unknown_is_refused() -> None:
-    with pytest.raises(ConfigError, match="has no usual range"):
-        build_wandb_sweep([], ["model.attention"])
-    with pytest.raises(ConfigError, match=r"optim\.rate is not a knob"):
-        build_wandb_sweep([], ["optim.rate"])
+@pytest.mark.parametrize("usual", [None, Range(1, None), Range(None, 1)])
+def test_range_without_both_ends_is_refused(usual: Range | None) -> None:
+    knob = Knob("x", float, 1.0, "m", "s", None, usual, "", None)
+    with pytest.raises(ConfigError, match="has no usual range to sweep over"):
+        build_space(knob, build_default_run())
+
+
+def test_parameter_is_found_in_the_run_or_refused() -> None:
+    run = build_default_run()
+    assert find_knob(run, "optim.lr").path == "optim.lr"
+    with pytest.raises(ConfigError, match=r"optim\.rate is not a knob of this run; `fulgurite explain --search rate`"):
+        find_knob(run, "optim.rate")
+    # the earlier name of a parameter has the name of today
+    with pytest.raises(ConfigError, match=r"trainer\.global_batch_size"):
+        find_knob(run, "trainer.batch_size")
