@@ -12,6 +12,20 @@ from torch import Tensor
 import fulgurite as fg
 from fulgurite.plan.rules import RULES
 
+RATES = {
+    "adamw": "1e-2", "sgd": "1.0", "adafactor": "0.2", "lion": "3e-3", "muon": "1e-2", "schedule_free": "2e-2",
+    "adamw_8bit": "1e-2", "paged_adamw_8bit": "1e-2", "galore": "1e-2", "apollo": "1e-2", "badam": "1e-2",
+    "adam_mini": "1e-2",
+}
+"""Each optimizer's rate on the tiny model."""
+FULL_ONLY = ("muon", "galore", "apollo", "badam")
+"""Optimizers that refuse adapters, see tests/optim/test_refusals.py."""
+SMALL = {
+    "galore": ["optim.rank=8", "optim.update_proj_gap=10"], "apollo": ["optim.rank=8", "optim.update_proj_gap=10"],
+    "badam": ["optim.switch_every=5"],
+}
+"""Parameters that fit the tiny model and a short run."""
+
 
 def tiny(folder: Path, *words: str) -> Path:
     """Train `model=tiny` on the guide into `folder`; words given win."""

@@ -12,10 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.end_to_end.runs import rows, tiny, tiny_experiment, weights
-from tests.end_to_end.test_train import RATES, SMALL
-from tests.method.models import METHODS
-from tests.method.test_four_bits import stored_bytes
+from tests.end_to_end.runs import RATES, SMALL, rows, tiny, tiny_experiment, weights
+from tests.method.models import METHODS, stored_bytes
 from torch import nn
 
 from fulgurite.config.run import load_options

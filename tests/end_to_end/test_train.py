@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.end_to_end.runs import losses, rows, tiny, weights
+from tests.end_to_end.runs import FULL_ONLY, RATES, SMALL, losses, rows, tiny, weights
 
 from fulgurite.config.compose import compose
 from fulgurite.config.run import load_options
@@ -27,19 +27,6 @@ def text_file(tmp_path: Path) -> Path:
     path = tmp_path / "text.jsonl"
     path.write_text("".join(json.dumps({"text": t}) + "\n" for t in TEXT))
     return path
-
-
-RATES = {
-    "adamw": "1e-2", "sgd": "1.0", "adafactor": "0.2", "lion": "3e-3", "muon": "1e-2", "schedule_free": "2e-2",
-    "adamw_8bit": "1e-2",
-    "paged_adamw_8bit": "1e-2", "galore": "1e-2", "apollo": "1e-2", "badam": "1e-2", "adam_mini": "1e-2",
-}
-"""Each optimizer's rate on the tiny model."""
-FULL_ONLY = ("muon", "galore", "apollo", "badam")
-"""Optimizers that refuse adapters, see tests/optim/test_refusals.py."""
-SMALL = {"galore": ["optim.rank=8", "optim.update_proj_gap=10"], "apollo": ["optim.rank=8", "optim.update_proj_gap=10"],
-    "badam": ["optim.switch_every=5"]}
-"""Knobs that fit the tiny model and a short run."""
 
 
 TRAINED = [(m, o) for o in RATES for m in ("full", "lora") if m == "full" or o not in FULL_ONLY]

@@ -33,7 +33,9 @@ def test_value_and_gradients_equal_whole_cross_entropy(chunk: int, with_bias: bo
     hidden, weight, bias, targets = problem(dtype=torch.float32)
     wanted = [hidden, weight, bias] if with_bias else [hidden, weight]
     ours = nll(hidden, weight, targets, bias_V=bias if with_bias else None, chunk=chunk)
-    theirs = functional.cross_entropy(functional.linear(hidden, weight, bias if with_bias else None), targets, reduction="sum")
+    theirs = functional.cross_entropy(
+        functional.linear(hidden, weight, bias if with_bias else None), targets, reduction="sum"
+    )
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-5)
     for a, b in zip(torch.autograd.grad(ours * 0.3, wanted), torch.autograd.grad(theirs * 0.3, wanted), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
@@ -82,7 +84,9 @@ def test_memory_is_a_chunk_of_logits_and_not_all(monkeypatch: pytest.MonkeyPatch
 
 def test_logits_that_a_model_made_itself_give_the_same_sum() -> None:
     hidden, weight, _, targets = problem(dtype=torch.float32)
-    torch.testing.assert_close(nll_of_logits(hidden @ weight.T, targets), nll(hidden, weight, targets), rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(
+        nll_of_logits(hidden @ weight.T, targets), nll(hidden, weight, targets), rtol=1e-6, atol=1e-5
+    )
 
 
 def test_dft_by_hand() -> None:

@@ -28,7 +28,9 @@ def test_log_probs_and_entropy_are_those_of_whole_logits_in_value_and_gradient()
     torch.testing.assert_close(entropy, torch.distributions.Categorical(logits=whole).entropy().detach())
     assert not entropy.requires_grad
     mine = torch.autograd.grad(found.sum(), [hidden, weight, bias])
-    for ours, plain in zip(mine, torch.autograd.grad(whole[range(7), targets].sum(), [hidden, weight, bias]), strict=True):
+    for ours, plain in zip(
+        mine, torch.autograd.grad(whole[range(7), targets].sum(), [hidden, weight, bias]), strict=True
+    ):
         torch.testing.assert_close(ours, plain)
     empty, none = p.log_probs(hidden[:0], weight, targets[:0])
     assert (empty.shape, none.shape) == ((0,), (0,))
@@ -46,8 +48,15 @@ def test_the_divergences_by_hand() -> None:
         assert float((true * estimate(true.log(), other.log())).sum()) == pytest.approx(exact, rel=1e-5)
 
 
-@pytest.mark.parametrize(("kl", "expected"), [(6.0, 0.1), (6.6, 0.1 * (1 + 0.1 * 64 / 1000)), (60.0, 0.1 * (1 + 0.2 * 64 / 1000)),
-                                              (0.0, 0.1 * (1 - 0.2 * 64 / 1000))])
+@pytest.mark.parametrize(
+    ("kl", "expected"),
+    [
+        (6.0, 0.1),
+        (6.6, 0.1 * (1 + 0.1 * 64 / 1000)),
+        (60.0, 0.1 * (1 + 0.2 * 64 / 1000)),
+        (0.0, 0.1 * (1 - 0.2 * 64 / 1000)),
+    ],
+)
 def test_zieglers_controller(kl: float, expected: float) -> None:
     assert p.adapt_coefficient(0.1, kl, target=6.0, answers=64, horizon=1000) == pytest.approx(expected)
 
@@ -90,8 +99,14 @@ def test_group_advantages_by_hand_and_ties_are_zero() -> None:
 
 @pytest.mark.parametrize(
     ("ratio", "advantage", "loss", "clipped"),
-    [(1.0, 2.0, -2.0, False), (1.5, 2.0, -2.56, True), (1.5, -2.0, 3.0, False), (0.5, -2.0, 1.6, True), (0.5, 2.0, -1.0, False),
-     (1.25, 1.0, -1.25, False)],
+    [
+        (1.0, 2.0, -2.0, False),
+        (1.5, 2.0, -2.56, True),
+        (1.5, -2.0, 3.0, False),
+        (0.5, -2.0, 1.6, True),
+        (0.5, 2.0, -1.0, False),
+        (1.25, 1.0, -1.25, False),
+    ],
 )
 def test_the_clipped_policy_loss_by_hand(ratio: float, advantage: float, loss: float, clipped: bool) -> None:
     new = torch.tensor(math.log(ratio), requires_grad=True)
@@ -102,7 +117,9 @@ def test_the_clipped_policy_loss_by_hand(ratio: float, advantage: float, loss: f
     assert float(gradient) == pytest.approx(0.0 if clipped else -ratio * advantage)
 
 
-@pytest.mark.parametrize(("new", "old", "returns", "loss"), [(1.0, 1.0, 3.0, 2.0), (2.0, 1.0, 3.0, 0.5 * 1.8**2), (2.0, 1.0, 0.0, 2.0)])
+@pytest.mark.parametrize(
+    ("new", "old", "returns", "loss"), [(1.0, 1.0, 3.0, 2.0), (2.0, 1.0, 3.0, 0.5 * 1.8**2), (2.0, 1.0, 0.0, 2.0)]
+)
 def test_the_clipped_value_loss_by_hand(new: float, old: float, returns: float, loss: float) -> None:
     found = p.clipped_value(*(torch.tensor(x) for x in (new, old, returns)), clip=0.2)
     assert float(found.detach()) == pytest.approx(loss)
@@ -140,15 +157,33 @@ def test_the_grpo_loss_is_trls(kind: str, beta: float) -> None:
     accelerator = SimpleNamespace(num_processes=1, reduce=lambda x, reduction: x, gather=lambda x: x)
     arguments = SimpleNamespace(delta=None, use_bias_correction_kl=False, steps_per_generation=2)
     stub = SimpleNamespace(
-        _get_per_token_logps_and_entropies=lambda *a, **k: (new, torch.zeros(2, 4), None), aux_loss_enabled=False,
-        top_entropy_quantile=1.0, off_policy_mask_threshold=None, importance_sampling_level="token", beta=beta, args=arguments,
-        loss_type=kind, epsilon_low=0.2, epsilon_high=0.28, use_vllm=False, model=SimpleNamespace(training=True),
-        current_gradient_accumulation_steps=1, max_completion_length=4, accelerator=accelerator, _entropy_bonus_enabled=False,
+        _get_per_token_logps_and_entropies=lambda *a, **k: (new, torch.zeros(2, 4), None),
+        aux_loss_enabled=False,
+        top_entropy_quantile=1.0,
+        off_policy_mask_threshold=None,
+        importance_sampling_level="token",
+        beta=beta,
+        args=arguments,
+        loss_type=kind,
+        epsilon_low=0.2,
+        epsilon_high=0.28,
+        use_vllm=False,
+        model=SimpleNamespace(training=True),
+        current_gradient_accumulation_steps=1,
+        max_completion_length=4,
+        accelerator=accelerator,
+        _entropy_bonus_enabled=False,
         _metrics={"train": Metrics()},
     )
     inputs: dict[str, Tensor] = {
-        "prompt_ids": torch.zeros(2, 1), "prompt_mask": torch.ones(2, 1), "completion_ids": torch.zeros(2, 4), "completion_mask": MASK,
-        "advantages": advantages, "old_per_token_logps": old, "ref_per_token_logps": reference, "num_items_in_batch": torch.tensor(12.0),
+        "prompt_ids": torch.zeros(2, 1),
+        "prompt_mask": torch.ones(2, 1),
+        "completion_ids": torch.zeros(2, 4),
+        "completion_mask": MASK,
+        "advantages": advantages,
+        "old_per_token_logps": old,
+        "ref_per_token_logps": reference,
+        "num_items_in_batch": torch.tensor(12.0),
     }
     theirs = GRPOTrainer._compute_loss(stub, None, inputs)
     losses, _ = p.clipped_policy(new, old, advantages[:, None], low=0.2, high=0.28)

@@ -49,13 +49,21 @@ def ours(name: str) -> Tensor:
     c, r = torch.tensor([C], dtype=torch.float64), torch.tensor([R], dtype=torch.float64)
     lp_c, lp_r = torch.tensor([-0.7], dtype=torch.float64), torch.tensor([-1.9], dtype=torch.float64)
     return {
-        "sigmoid": lambda: p.sigmoid(c, r, BETA, 0.1), "hinge": lambda: p.hinge(c, r, BETA), "ipo": lambda: p.ipo(c, r, BETA),
-        "robust": lambda: p.robust(c, r, BETA, 0.1), "exo_pair": lambda: p.exo_pair(c, r, BETA, 0.1),
-        "nca_pair": lambda: p.nca_pair(c, r, BETA), "bco_pair": lambda: p.bco_pair(c, r, BETA, 0.05),
-        "sppo_hard": lambda: p.sppo_hard(c, r, BETA), "aot": lambda: p.aot(c, r, BETA, 0.1),
-        "discopop": lambda: p.discopop(c, r, BETA, 0.05), "apo_zero": lambda: p.apo_zero(c, r, BETA),
-        "apo_down": lambda: p.apo_down(c, r, BETA), "orpo": lambda: p.orpo(lp_c, lp_r, BETA),
-        "simpo": lambda: p.simpo(lp_c, lp_r, BETA, 0.3), "cpo": lambda: p.cpo(lp_c, lp_r, BETA),
+        "sigmoid": lambda: p.sigmoid(c, r, BETA, 0.1),
+        "hinge": lambda: p.hinge(c, r, BETA),
+        "ipo": lambda: p.ipo(c, r, BETA),
+        "robust": lambda: p.robust(c, r, BETA, 0.1),
+        "exo_pair": lambda: p.exo_pair(c, r, BETA, 0.1),
+        "nca_pair": lambda: p.nca_pair(c, r, BETA),
+        "bco_pair": lambda: p.bco_pair(c, r, BETA, 0.05),
+        "sppo_hard": lambda: p.sppo_hard(c, r, BETA),
+        "aot": lambda: p.aot(c, r, BETA, 0.1),
+        "discopop": lambda: p.discopop(c, r, BETA, 0.05),
+        "apo_zero": lambda: p.apo_zero(c, r, BETA),
+        "apo_down": lambda: p.apo_down(c, r, BETA),
+        "orpo": lambda: p.orpo(lp_c, lp_r, BETA),
+        "simpo": lambda: p.simpo(lp_c, lp_r, BETA, 0.3),
+        "cpo": lambda: p.cpo(lp_c, lp_r, BETA),
     }[name]()
 
 
@@ -83,9 +91,17 @@ def trl(name: str, chosen: Tensor, rejected: Tensor, reference: Tensor, lengths:
     assert found is not None, f"TRL has no {name} any more"
     ref_chosen, ref_rejected = reference.unbind()
     names: dict[str, Any] = {
-        "torch": torch, "F": torch.nn.functional, "device": "cpu", "chosen_logps": chosen, "rejected_logps": rejected,
-        "ref_chosen_logps": ref_chosen, "ref_rejected_logps": ref_rejected, "chosen_logratios": chosen - ref_chosen,
-        "rejected_logratios": rejected - ref_rejected, "chosen_scores": chosen - ref_chosen, "rejected_scores": rejected - ref_rejected,
+        "torch": torch,
+        "F": torch.nn.functional,
+        "device": "cpu",
+        "chosen_logps": chosen,
+        "rejected_logps": rejected,
+        "ref_chosen_logps": ref_chosen,
+        "ref_rejected_logps": ref_rejected,
+        "chosen_logratios": chosen - ref_chosen,
+        "rejected_logratios": rejected - ref_rejected,
+        "chosen_scores": chosen - ref_chosen,
+        "rejected_scores": rejected - ref_rejected,
         "completion_mask": (torch.arange(9) < lengths.flatten()[:, None]).double(),
         "self": SimpleNamespace(beta=BETA, label_smoothing=smoothing, args=SimpleNamespace(discopop_tau=0.05)),
     }
@@ -103,17 +119,29 @@ def same_as_trl(name: str, smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
     lengths = torch.randint(2, 9, (2, 12), generator=generator)
     c, r = chosen - reference[0], rejected - reference[1]
     calls = {
-        "sigmoid": lambda: p.sigmoid(c, r, BETA), "hinge": lambda: p.hinge(c, r, BETA), "nca_pair": lambda: p.nca_pair(c, r, BETA),
-        "ipo": lambda: p.ipo(c / lengths[0], r / lengths[1], BETA), "sigmoid_norm": lambda: p.sigmoid(c / lengths[0], r / lengths[1], BETA),
-        "robust": lambda: p.robust(c, r, BETA, smoothing), "exo_pair": lambda: p.exo_pair(c, r, BETA, smoothing),
-        "bco_pair": lambda: p.bco_pair(c, r, BETA), "sppo_hard": lambda: p.sppo_hard(c, r, BETA),
-        "aot": lambda: p.aot(chosen - rejected, p.pair_by_rank(chosen - rejected, reference[0] - reference[1]), BETA, smoothing),
-        "discopop": lambda: p.discopop(c, r, BETA), "apo_zero": lambda: p.apo_zero(c, r, BETA), "apo_down": lambda: p.apo_down(c, r, BETA),
+        "sigmoid": lambda: p.sigmoid(c, r, BETA),
+        "hinge": lambda: p.hinge(c, r, BETA),
+        "nca_pair": lambda: p.nca_pair(c, r, BETA),
+        "ipo": lambda: p.ipo(c / lengths[0], r / lengths[1], BETA),
+        "sigmoid_norm": lambda: p.sigmoid(c / lengths[0], r / lengths[1], BETA),
+        "robust": lambda: p.robust(c, r, BETA, smoothing),
+        "exo_pair": lambda: p.exo_pair(c, r, BETA, smoothing),
+        "bco_pair": lambda: p.bco_pair(c, r, BETA),
+        "sppo_hard": lambda: p.sppo_hard(c, r, BETA),
+        "aot": lambda: p.aot(
+            chosen - rejected, p.pair_by_rank(chosen - rejected, reference[0] - reference[1]), BETA, smoothing
+        ),
+        "discopop": lambda: p.discopop(c, r, BETA),
+        "apo_zero": lambda: p.apo_zero(c, r, BETA),
+        "apo_down": lambda: p.apo_down(c, r, BETA),
     }
     return calls[name](), trl(name, chosen, rejected, reference, lengths, smoothing), leaf
 
 
-TRL = ["sigmoid", "hinge", "ipo", "robust", "exo_pair", "nca_pair", "bco_pair", "sppo_hard", "aot", "discopop", "apo_zero", "apo_down"]
+TRL = [
+    "sigmoid", "hinge", "ipo", "robust", "exo_pair", "nca_pair", "bco_pair",
+    "sppo_hard", "aot", "discopop", "apo_zero", "apo_down",
+]
 
 
 @pytest.mark.parametrize("name", [*TRL, "sigmoid_norm"])
@@ -135,16 +163,25 @@ def test_the_reference_free_losses_are_trls() -> None:
 
     chosen, rejected = (-3 * torch.rand(2, 12, generator=torch.Generator().manual_seed(5))).unbind()
     stand_in = SimpleNamespace(
-        alpha=0.0, beta=2.0, simpo_gamma=0.6, label_smoothing=0.1, loss_type="simpo", accelerator=SimpleNamespace(device="cpu"),
+        alpha=0.0,
+        beta=2.0,
+        simpo_gamma=0.6,
+        label_smoothing=0.1,
+        loss_type="simpo",
+        accelerator=SimpleNamespace(device="cpu"),
     )
-    torch.testing.assert_close(p.simpo(chosen, rejected, 2.0, 0.6, 0.1), CPOTrainer.cpo_loss(stand_in, chosen, rejected)[0])
+    torch.testing.assert_close(
+        p.simpo(chosen, rejected, 2.0, 0.6, 0.1), CPOTrainer.cpo_loss(stand_in, chosen, rejected)[0]
+    )
     stand_in.loss_type = "sigmoid"
     torch.testing.assert_close(p.cpo(chosen, rejected, 2.0, 0.1), CPOTrainer.cpo_loss(stand_in, chosen, rejected)[0])
     # there the term is beta · log σ, which is subtracted from the NLL
-    torch.testing.assert_close(p.orpo(chosen, rejected, 2.0), -ORPOTrainer.odds_ratio_loss(stand_in, chosen, rejected)[0])
+    torch.testing.assert_close(
+        p.orpo(chosen, rejected, 2.0), -ORPOTrainer.odds_ratio_loss(stand_in, chosen, rejected)[0]
+    )
 
 
-def test_orpo_stays_finite_where_an_answer_is_certain() -> None:
+def test_orpo_stays_finite_if_an_answer_is_certain() -> None:
     chosen, rejected = torch.tensor([0.0, -1e-9, -500.0]).requires_grad_(), torch.tensor([-500.0, 0.0, -1e-9])
     loss = p.orpo(chosen, rejected, 0.1)
     loss.sum().backward()

@@ -15,7 +15,9 @@ CHOSEN, REJECTED = torch.tensor([1.0, 0.5]), torch.tensor([0.0, 2.0])
 
 def test_by_hand() -> None:
     # gaps 1 and -1.5: ln(1 + e^-1) and ln(1 + e^1.5)
-    assert bradley_terry(CHOSEN, REJECTED).tolist() == pytest.approx([math.log(1 + math.exp(-1)), math.log(1 + math.exp(1.5))])
+    assert bradley_terry(CHOSEN, REJECTED).tolist() == pytest.approx(
+        [math.log(1 + math.exp(-1)), math.log(1 + math.exp(1.5))]
+    )
 
 
 def test_equal_rewards_are_a_guess() -> None:

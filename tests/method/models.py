@@ -93,3 +93,12 @@ def adapt_architecture(kind: str, *words: str) -> Any:
     run = compose_run("logger=none", "method=lora", "method.rank=4", "precision=fp32", *words)
     loaded = Loaded(build_architecture(kind), None, 64)  # type: ignore[arg-type]
     return apply_method(run, loaded, settle(run.precision, "cpu"))
+
+
+def stored_bytes(weight: Any) -> int:
+    """Bytes of every tensor of a bitsandbytes weight."""
+    state = weight.quant_state
+    tensors = [weight.data, state.absmax, state.code]
+    if state.nested:
+        tensors += [state.offset, state.state2.absmax, state.state2.code]
+    return sum(tensor.nbytes for tensor in tensors)

@@ -92,7 +92,7 @@ def test_lora_works_out_of_the_box_and_every_adapter_learns(kind: str) -> None:
             assert parameter.grad is not None, name
 
 
-def test_what_a_kernel_reads_by_itself_is_left_out_and_counted() -> None:
+def test_layers_that_a_kernel_reads_are_left_out_and_counted() -> None:
     model = build_architecture("mamba")
     assert {name.rpartition(".")[2] for name in read_by_weight(model)} == {"out_proj", "dt_proj"}
     assert linear_targets(model, None) == ["in_proj", "x_proj"]

@@ -5,21 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.method.models import FP32
+from tests.method.models import FP32, stored_bytes
 from torch import nn
 
 from fulgurite.method.config import Qlora, Quant
 from fulgurite.method.four_bits import four_bit_bytes
 from fulgurite.method.qlora import quantise_layer
-
-
-def stored_bytes(weight: Any) -> int:
-    """Bytes of every tensor of a bitsandbytes weight."""
-    state = weight.quant_state
-    tensors = [weight.data, state.absmax, state.code]
-    if state.nested:
-        tensors += [state.offset, state.state2.absmax, state.state2.code]
-    return sum(tensor.nbytes for tensor in tensors)
 
 
 @pytest.mark.parametrize("quant", Quant)

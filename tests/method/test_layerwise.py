@@ -27,7 +27,7 @@ def test_layerwise_gives_each_part_its_rate_and_kind() -> None:
     assert (layer.r["default"], layer.scaling["default"]) == (4, 3.0)
 
 
-def test_layers_thaw_from_the_top_and_a_resumed_run_knows_which(tmp_path: Path) -> None:
+def test_layers_thaw_from_the_top_also_after_a_resume(tmp_path: Path) -> None:
     words = [*UNFREEZE, "trainer.save_every=1", "trainer.keep_checkpoints=9"]
     whole = tiny(tmp_path / "whole", *words, "trainer.max_steps=4")
     start, early, late = dict(build_base().named_parameters()), weights(whole, "step-2"), weights(whole, "step-4")

@@ -33,14 +33,14 @@ def with_words(*words: str) -> Any:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"qlora"}))
-def test_the_weights_are_those_that_peft_merges_and_the_model_stays(method: str, precision: str) -> None:
+def test_merged_weights_equal_pefts_and_the_model_is_unchanged(method: str, precision: str) -> None:
     same_as_merged(stirred(build_adapted(method, precision=precision)))
 
 
 @pytest.mark.parametrize("words", [
     ["model.add_tokens=[mark_one,mark_two]"], ["method.modules_to_save=[norm]"],
 ])
-def test_added_tokens_and_modules_trained_whole_are_among_them(words: list[str]) -> None:
+def test_merged_weights_contain_added_tokens_and_whole_modules(words: list[str]) -> None:
     same_as_merged(stirred(with_words(*words)))
 
 

@@ -22,7 +22,7 @@ from fulgurite.method.modules import linear_layers
 from fulgurite.method.qlora import dequantise, quantise, quantise_layer
 
 
-def test_the_quantised_base_is_bitsandbytes_own_numbers_and_loftq_makes_up_for_them() -> None:
+def test_quantised_base_equals_bitsandbytes_and_loftq_approximates_its_error() -> None:
     name = "model.layers.0.self_attn.q_proj"
     original = build_base().get_submodule(name).weight.data
     layer = build_adapted("qlora").get_submodule(f"base_model.model.{name}")

@@ -1,18 +1,21 @@
-"""Models from their configs."""
+"""Models from their configs, from folders, and of architectures by name."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from pathlib import Path
+from typing import Any
 
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from fulgurite.config.compose import compose
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import build
 from fulgurite.model.config import Attention, Hf, Model
 from fulgurite.model.load import Loaded
+from fulgurite.model.twin import shrunk
 from fulgurite.plan.context import ModelFacts
 from fulgurite.plan.meta_model import outline_model
 from fulgurite.precision.policy import build as settle
@@ -51,3 +54,18 @@ def load_folder(
             add_tokens=list(tokens),
         )
     )
+
+
+def shrink_config(kind: str, **values: Any) -> PreTrainedConfig:
+    """A config of widths that run in milliseconds; `values` go before."""
+    found = shrunk(AutoConfig.for_model(kind))
+    for name, value in values.items():
+        setattr(found, name, value)
+    return found
+
+
+def build_architecture(kind: str, **values: Any) -> Any:
+    """A small model of one of transformers' architectures, for evaluation."""
+    torch.manual_seed(0)
+    config = shrink_config(kind, **values)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()

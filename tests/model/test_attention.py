@@ -62,7 +62,7 @@ def test_eager_stands_in_only_if_the_implementation_was_refused() -> None:
     ("`attn_implementation='flash'` is not supported", True), ("no attention implementation sdpa", True),
     ("the attention mask has another size", False), ("", False),
 ])
-def test_a_refusal_of_attention_is_told_by_its_words(text: str, refused: bool) -> None:
+def test_a_refusal_of_attention_is_recognised_by_its_words(text: str, refused: bool) -> None:
     assert is_unsupported(ImportError(text)) == refused
 
 

@@ -70,7 +70,7 @@ def test_it_stops_at_a_stop_token_and_counts_it(tiny: Any) -> None:
     assert answer.text == tiny.tokenizer.decode(tokens[:first], skip_special_tokens=True)
 
 
-def test_a_short_answer_in_a_batch_ends_where_it_ends(tiny: Any) -> None:
+def test_a_short_answer_in_a_batch_ends_at_its_stop_token(tiny: Any) -> None:
     every = prompts(tiny.tokenizer)
     stop = by_hand(tiny.model.eval(), every[0], 2)[-1]
     together = continue_prompts(tiny.model, tiny.tokenizer, every, [stop], max_new_tokens=10)
@@ -91,7 +91,7 @@ def test_draws_follow_the_seed_and_temperature(tiny: Any) -> None:
     assert draw(temperature=1.0, top_p=1e-6, seed=3) == draw()
 
 
-def test_the_models_own_generation_config_has_no_say(tiny: Any) -> None:
+def test_the_models_own_generation_config_is_ignored(tiny: Any) -> None:
     ids = prompts(tiny.tokenizer)[:1]
     before = continue_prompts(tiny.model, tiny.tokenizer, ids, [], max_new_tokens=8)
     own = tiny.model.generation_config
@@ -157,7 +157,7 @@ def learned(positions: int = 24) -> Any:
     return GPT2LMHeadModel(shape).eval()
 
 
-def test_an_answer_ends_where_the_model_ends(tiny: Any) -> None:
+def test_an_answer_ends_at_the_models_longest_input(tiny: Any) -> None:
     model = learned()
     short, long, full = list(range(5, 10)), list(range(5, 25)), list(range(5, 29))
     answers = continue_prompts(model, tiny.tokenizer, [short, long, full], [], max_new_tokens=16, length=24)
@@ -173,7 +173,7 @@ def test_padding_beyond_the_embedding_is_not_used(tiny: Any) -> None:
     assert [a.tokens for a in continue_prompts(model, tokenizer, [[5, 6, 7], [8]], [], max_new_tokens=2)] == [2, 2]
 
 
-def test_a_prompt_with_a_token_without_a_row_is_one_sentence(tiny: Any) -> None:
+def test_a_prompt_with_a_token_without_a_row_is_refused(tiny: Any) -> None:
     with pytest.raises(
         ModelError, match=r"The token '.*' is number 301, and the model's embedding has 300 rows\. Give it a row"
     ):

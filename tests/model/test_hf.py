@@ -30,7 +30,7 @@ def test_a_folder_is_loaded_as_it_was_saved(folder: Path) -> None:
         (lambda f: (f / "model.safetensors").write_bytes(b"\0" * 99), "cannot be loaded as a causal language model"),
     ],
 )
-def test_a_spoilt_folder_is_one_sentence(folder: Path, spoil: object, said: str) -> None:
+def test_a_damaged_folder_is_refused_in_one_sentence(folder: Path, spoil: object, said: str) -> None:
     spoil(folder)  # type: ignore[operator]
     with pytest.raises(ModelError, match=said) as caught:
         load_folder(folder)

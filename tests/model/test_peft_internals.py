@@ -29,7 +29,7 @@ def wrapped() -> Any:
     return attach(model, config, settle(compose(["precision=fp32"]).run.precision, "cpu"))
 
 
-def test_each_kind_of_module_is_told_from_the_others(wrapped: Any) -> None:
+def test_kinds_of_modules_are_distinguished(wrapped: Any) -> None:
     kinds = (internals.is_adapter_layer, internals.is_saved_module, internals.is_token_layer)
     layer = wrapped.get_base_model().model.layers[0].self_attn.q_proj
     norm, embedding = wrapped.get_base_model().model.norm, wrapped.get_base_model().model.embed_tokens

@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from tests.model.folders import build_architecture
 from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
-    PreTrainedConfig,
 )
 
 from fulgurite.errors import ModelError
@@ -19,40 +17,25 @@ from fulgurite.model.config import Tiny
 from fulgurite.model.probe import learned_positions, measure, plain_head
 from fulgurite.model.reward_head import add_reward_head
 from fulgurite.model.tiny import build
-from fulgurite.model.twin import shrunk
-
-
-def config_of(kind: str, **values: Any) -> PreTrainedConfig:
-    """A config of widths that run in milliseconds; `values` go before."""
-    found = shrunk(AutoConfig.for_model(kind))
-    for name, value in values.items():
-        setattr(found, name, value)
-    return found
-
-
-def model_of(kind: str, **values: Any) -> Any:
-    torch.manual_seed(0)
-    config = config_of(kind, **values)
-    return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "gpt2", "gpt_neox", "mixtral", "gemma2", "deepseek_v3"])
-def test_these_keep_documents_apart(kind: str) -> None:
-    found = measure(model_of(kind))
+def test_architectures_that_keep_documents_apart_are_recognised(kind: str) -> None:
+    found = measure(build_architecture(kind))
     assert (found.causal, found.packs) == (True, True)
 
 
 @pytest.mark.parametrize(
     "kind", ["bloom", "mpt", "opt", "mamba", "gpt_oss", "lfm3", "marian", "mbart", "blenderbot", "qwen3_next"]
 )
-def test_these_do_not(kind: str) -> None:
-    found = measure(model_of(kind))
+def test_architectures_that_mix_documents_are_recognised(kind: str) -> None:
+    found = measure(build_architecture(kind))
     assert (found.causal, found.packs) == (True, False)
 
 
 def test_a_leak_of_any_size_is_found() -> None:
     """Weights so small that another document moves the logits by less than they are rounded."""
-    model = model_of("opt")
+    model = build_architecture("opt")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "v_proj" in name:
@@ -61,8 +44,8 @@ def test_a_leak_of_any_size_is_found() -> None:
 
 
 def test_an_encoder_is_not_causal_until_it_is_a_decoder() -> None:
-    assert not measure(model_of("roberta")).causal
-    assert measure(model_of("roberta", is_decoder=True)).causal
+    assert not measure(build_architecture("roberta")).causal
+    assert measure(build_architecture("roberta", is_decoder=True)).causal
 
 
 @pytest.mark.parametrize(("kind", "values"), [
@@ -70,7 +53,7 @@ def test_an_encoder_is_not_causal_until_it_is_a_decoder() -> None:
     ("gemma2", {"final_logit_softcapping": 1000.0}), ("granite", {"logits_scaling": 8.0}),
 ])
 def test_a_cap_or_a_scale_is_seen_however_small_the_logits(kind: str, values: dict[str, Any]) -> None:
-    model = model_of(kind, **values)
+    model = build_architecture(kind, **values)
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([[7, 8, 9]])).logits
     assert logits.abs().max() < 5
@@ -80,12 +63,12 @@ def test_a_cap_or_a_scale_is_seen_however_small_the_logits(kind: str, values: di
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma", "opt", "granite", "mixtral"])
 def test_a_plain_head_is_used(kind: str) -> None:
     values = {"logits_scaling": 1.0} if kind == "granite" else {}
-    model = model_of(kind, **values)
+    model = build_architecture(kind, **values)
     assert plain_head(model) is model.get_output_embeddings()
 
 
 def test_a_head_of_another_width_is_not_plain() -> None:
-    model = model_of("rembert", is_decoder=True)
+    model = build_architecture("rembert", is_decoder=True)
     model.cls.predictions.decoder = torch.nn.Linear(3, 512)
     assert plain_head(model) is None
 
@@ -96,7 +79,7 @@ def test_a_head_of_another_width_is_not_plain() -> None:
 def test_learned_positions_are_counted_by_their_indices(kind: str, expected: int | None) -> None:
     """RoBERTa's positions begin behind the padding token's number, which the config does not say."""
     values = {"is_decoder": True, "pad_token_id": 1} if kind == "roberta" else {}
-    model = model_of(kind, max_position_embeddings=40, **values)
+    model = build_architecture(kind, max_position_embeddings=40, **values)
     assert learned_positions(model) == expected
     if expected is None:
         return
@@ -127,15 +110,15 @@ def test_a_reward_model_is_asked_by_its_states() -> None:
     assert measure(add_reward_head(build(Tiny(), torch.float32).model)).causal
 
 
-def test_weights_in_16_bits_are_judged_alike() -> None:
-    assert measure(model_of("llama").to(torch.bfloat16)).packs
-    assert not measure(model_of("opt").to(torch.bfloat16)).packs
-    assert plain_head(model_of("llama").to(torch.bfloat16)) is not None
-    assert plain_head(model_of("gemma2").to(torch.bfloat16)) is None
+def test_weights_in_16_bits_behave_alike() -> None:
+    assert measure(build_architecture("llama").to(torch.bfloat16)).packs
+    assert not measure(build_architecture("opt").to(torch.bfloat16)).packs
+    assert plain_head(build_architecture("llama").to(torch.bfloat16)) is not None
+    assert plain_head(build_architecture("gemma2").to(torch.bfloat16)) is None
 
 
 def test_a_model_that_computes_nothing_is_one_sentence() -> None:
-    model = model_of("llama")
+    model = build_architecture("llama")
     model.model.layers[0].self_attn.q_proj = torch.nn.Linear(3, 3)
     with pytest.raises(ModelError, match="LlamaForCausalLM does not compute the logits of 12 tokens: "):
         measure(model)

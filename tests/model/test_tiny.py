@@ -27,7 +27,7 @@ def test_tiny_leaves_the_random_state_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_tiny_speaks_chatml_and_any_text_round_trips() -> None:
+def test_tiny_has_chatml_and_any_text_round_trips() -> None:
     tokenizer = load_model(Tiny()).tokenizer
     for text in ("plain", "naïve 漢字 🙂", "a\n\nb\tc"):
         assert tokenizer.decode(tokenizer(text)["input_ids"]) == text

@@ -18,7 +18,7 @@ from fulgurite.errors import ModelError
 from fulgurite.model.tokenizer_check import get_padding, longest_input, mend_padding, refuse_unknown
 
 
-def test_padding_without_a_row_is_replaced_and_said(folder: Path) -> None:
+def test_padding_without_a_row_is_replaced_and_noted(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_special_tokens({"pad_token": "<far>"})
     tokenizer.save_pretrained(folder)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import torch
-from tests.model.test_probe import model_of
+from tests.model.folders import build_architecture
 from transformers import DynamicCache
 
 from fulgurite.model import transformers_internals as internals
 
 
 def test_checkpointing_is_turned_on_and_seen() -> None:
-    model = model_of("llama").train()
+    model = build_architecture("llama").train()
     assert not internals.recomputes_activations(model)
     internals.enable_activation_checkpointing(model)
     assert internals.recomputes_activations(model)
@@ -19,12 +19,12 @@ def test_checkpointing_is_turned_on_and_seen() -> None:
 def test_the_balance_loss_is_that_of_the_architecture() -> None:
     from transformers.models.mixtral import modeling_mixtral
 
-    assert internals.balance_loss_function(model_of("mixtral")) is modeling_mixtral.load_balancing_loss_func
-    assert internals.balance_loss_function(model_of("llama")) is None
+    assert internals.balance_loss_function(build_architecture("mixtral")) is modeling_mixtral.load_balancing_loss_func
+    assert internals.balance_loss_function(build_architecture("llama")) is None
 
 
 def test_a_plain_cache_keeps_every_position_and_repeats_its_rows() -> None:
-    model = model_of("llama").eval()
+    model = build_architecture("llama").eval()
     cache = DynamicCache(config=model.config)
     with torch.no_grad():
         model.get_decoder()(input_ids=torch.tensor([[5, 6, 7], [8, 9, 10]]), past_key_values=cache, use_cache=True)
@@ -33,5 +33,5 @@ def test_a_plain_cache_keeps_every_position_and_repeats_its_rows() -> None:
     before = cache.layers[0].keys.clone()
     internals.repeat_cache(cache, torch.tensor([0, 1, 0, 1]))
     assert torch.equal(cache.layers[0].keys, before.repeat(2, 1, 1, 1))
-    windows = DynamicCache(config=model_of("mistral").config)
+    windows = DynamicCache(config=build_architecture("mistral").config)
     assert not internals.keeps_every_position(windows.layers, 0)

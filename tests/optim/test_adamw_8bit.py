@@ -64,7 +64,7 @@ def dequantised(state: dict[str, Tensor], which: str, shape: torch.Size) -> Tens
     return state[f"qmap{which}"][kept.long()] * largest
 
 
-def test_paged_on_a_cpu_is_adamw_8bit_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_paged_on_a_cpu_equals_adamw_8bit_and_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
     paged, one = made("paged_adamw_8bit")
     assert "optim=paged_adamw_8bit pages nothing on a CPU: this is optim=adamw_8bit." in capsys.readouterr().err
     plain, two = made("adamw_8bit")

@@ -53,7 +53,7 @@ def test_a_step_decays_then_moves_and_counts_only_parameters_with_gradients() ->
     assert frozen not in optimizer.state
 
 
-def test_float32_state_of_bf16_weights_is_restored_exactly_where_torch_rounds_it() -> None:
+def test_float32_state_of_bf16_weights_is_restored_exactly_which_torch_rounds() -> None:
     weight = nn.Parameter(torch.ones(2, dtype=torch.bfloat16))
     optimizer = build_counting(weight)
     for value in (1.0, 2.0**-10):  # their sum has more digits than bf16

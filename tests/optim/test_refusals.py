@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.end_to_end.runs import losses, tiny, weights
-from tests.end_to_end.test_train import FULL_ONLY, RATES, SMALL
+from tests.end_to_end.runs import FULL_ONLY, RATES, SMALL, losses, tiny, weights
 
 from fulgurite.config.compose import compose
 from fulgurite.config.run import RunConfig, load_options
@@ -52,7 +51,9 @@ def test_every_pair_is_refused_or_not_as_declared() -> None:
     adapters = {(o, "lora", w) for o in FULL_ONLY for w in ("precision=pure_bf16", "precision=bf16")}
     adapters |= {(o, "lora", f"scheduler={s}") for o in FULL_ONLY for s in list_options("scheduler")}
     falling = {
-        ("schedule_free", m, f"scheduler={s}") for m in ("full", "lora") for s in set(list_options("scheduler")) - STAYING
+        ("schedule_free", m, f"scheduler={s}")
+        for m in ("full", "lora")
+        for s in set(list_options("scheduler")) - STAYING
     }
     assert refused == adapters | falling | {("schedule_free", m, "precision=pure_bf16") for m in ("full", "lora")}
 

@@ -52,7 +52,7 @@ def test_schedule_free_equals_the_papers_formula_and_averaged_holds_its_average(
 def test_evaluations_do_not_change_schedule_frees_training_by_a_bit(tmp_path: Path) -> None:
     words = ["optim=schedule_free", "method=full", "optim.lr=2e-2"]
     often = train(tmp_path / "often", *words, "trainer.eval_every=1")
-    never = train(tmp_path / "never", *words, "data.val_fraction=0.2", "trainer.eval_every=9")
+    never = train(tmp_path / "never", *words, "trainer.eval_every=9")
     assert losses(often) == losses(never)
     assert all(torch.equal(t, weights(never)[name]) for name, t in weights(often).items())
 

@@ -42,7 +42,7 @@ def tensors(value: Any) -> Iterator[torch.Tensor]:
     ids=[*(f"{n}-fp32" for n in NAMES), *(f"{n}-bf16" for n in BF16)],
 )
 @pytest.mark.parametrize("stop", [1, 4])
-def test_stopped_and_restored_it_ends_the_same_bit_for_bit(name: str, dtype: torch.dtype, stop: int) -> None:
+def test_restored_state_gives_the_uninterrupted_steps_bit_for_bit(name: str, dtype: torch.dtype, stop: int) -> None:
     whole, optimizer = made(name, dtype)
     steps(whole, optimizer, 0, 8)
     first, early = made(name, dtype)

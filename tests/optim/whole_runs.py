@@ -27,7 +27,7 @@ BASE = {
     "trainer.eval_every": "3",
     "trainer.save_every": "2",
     "stage.max_new_tokens": "3",
-    "data.val_fraction": "0.2",
+    "data.val_fraction": "0.1",
     "logger": "none",
 }
 

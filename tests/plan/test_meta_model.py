@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.method.test_four_bits import stored_bytes
+from tests.method.models import stored_bytes
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from fulgurite.config.compose import compose

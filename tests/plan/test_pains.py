@@ -47,7 +47,7 @@ HELD = {
     "loss.knob-not-read":
         "tests/stage/test_preference.py::test_a_knob_that_would_not_be_read_is_refused_in_one_sentence",
     "precision.unsupported": "tests/precision/test_policy.py::test_bf16_on_a_gpu_without_it_is_refused",
-    "precision.fp16-weights": "tests/precision/test_policy.py::test_live_tensors_are_what_the_declaration_says",
+    "precision.fp16-weights": "tests/precision/test_policy.py::test_live_tensors_have_the_declared_dtypes",
     "precision.cpu": "tests/precision/test_policy.py::test_fp16_on_a_cpu_is_refused_with_the_reason",
     "method.refused": "tests/optim/test_refusals.py::test_every_pair_is_refused_or_not_as_declared",
     "board.silent": "tests/cli/test_main.py::test_wrong_words_are_one_line_and_load_no_torch",

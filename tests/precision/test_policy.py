@@ -63,7 +63,7 @@ def looked_at(method: str, precision: str) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "pure_bf16"])
-def test_live_tensors_are_what_the_declaration_says(method: str, precision: str) -> None:
+def test_live_tensors_have_the_declared_dtypes(method: str, precision: str) -> None:
     declared: type[Precision] = list_options("precision")[precision]  # type: ignore[assignment]
     seen = looked_at(method, precision)
     expected = {k: {getattr(declared, k)} for k in ("trained", "compute", "gradients", "state")}
@@ -83,7 +83,7 @@ def test_fp16_on_a_gpu_is_wired_to_the_loss_scaler() -> None:
 
 
 @pytest.mark.parametrize(("native", "option"), [(True, "bf16"), (False, "fp32")])
-def test_auto_follows_the_cpu_and_says_why(monkeypatch: pytest.MonkeyPatch, native: bool, option: str) -> None:
+def test_auto_follows_the_cpu_and_gives_the_reason(monkeypatch: pytest.MonkeyPatch, native: bool, option: str) -> None:
     monkeypatch.setattr(precision_build, "cpu_multiplies_bf16", lambda: native)
     dtypes = settle(compose(["precision=auto"]).run.precision, "cpu")
     assert dtypes.option == option

@@ -31,7 +31,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_what_breaks_the_promise_is_refused_in_one_sentence(words: str) -> None:
+def test_runs_that_cannot_be_private_are_refused_in_one_sentence(words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         refuse_impossible(compose(["privacy=dp_sgd", *words.split()]).run)
     assert REFUSED[words] in str(caught.value)

@@ -12,9 +12,11 @@ from fulgurite.config.facts import Facts
 from fulgurite.config.resolve import fill_run
 from fulgurite.config.run import RunConfig, load_options
 from fulgurite.config.schema import build, list_options
+from fulgurite.scheduler.config import Scheduler
 
 load_options()
-CURVES = [name for name, option in list_options("scheduler").items() if not option.monitors]  # type: ignore[attr-defined]
+SCHEDULERS: dict[str, type[Scheduler]] = list_options("scheduler")  # type: ignore[assignment]
+CURVES = [name for name, option in SCHEDULERS.items() if not option.monitors]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def run() -> RunConfig:
 
 def filled(run: RunConfig, total: int, name: str, **given: Any) -> tuple[Any, dict[str, str]]:
     """A schedule whose empty parameters are filled for a run of `total` steps, and the reasons."""
-    changed = dataclasses.replace(run, scheduler=list_options("scheduler")[name](**given))
+    changed = dataclasses.replace(run, scheduler=SCHEDULERS[name](**given))
     changed, first = fill_run(changed, Facts())
     changed, second = fill_run(changed, Facts(rows=100, total_steps=total), "steps")
     return changed.scheduler, {d.parameter: d.reason for d in (*first, *second)}
@@ -71,4 +73,4 @@ def test_declared_fall_and_steadiness_are_those_of_the_curve(run: RunConfig, nam
 
 
 def test_only_the_plateau_follows_the_validation_loss() -> None:
-    assert set(list_options("scheduler")) - set(CURVES) == {"reduce_lr_on_plateau"}
+    assert set(SCHEDULERS) - set(CURVES) == {"reduce_lr_on_plateau"}

@@ -118,7 +118,7 @@ def test_the_first_step_of_a_warmup_has_rate_zero_and_its_last_the_peak() -> Non
         assert curve(4) == pytest.approx(1.0), cls
 
 
-def test_polynomial_ends_where_transformers_divides_by_zero() -> None:
+def test_polynomial_ends_at_lr_end_if_all_steps_are_warmup() -> None:
     config = Polynomial(warmup_steps=5, lr_end=1e-7)
     with pytest.raises(ZeroDivisionError):
         theirs("polynomial", {}, 5, 5, 6)

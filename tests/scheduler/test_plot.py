@@ -29,14 +29,14 @@ def test_axes_and_warmup_are_labelled() -> None:
     assert "┊ warmup ends at step 100" in drawn
 
 
-def test_the_warmup_mark_stands_where_the_warmup_ends() -> None:
+def test_the_warmup_mark_is_at_the_end_of_the_warmup() -> None:
     lines = plot(c.Cosine(warmup_steps=500), total=1000).splitlines()
     [label] = [line for line in lines if "warmup ends" in line]
     axis = next(line for line in lines if "└" in line)
     assert abs(label.index("┊") - (axis.index("┬", axis.index("┬") + 1))) <= 1  # the axis' middle mark is step 500
 
 
-def test_a_warmup_beyond_the_run_is_said() -> None:
+def test_a_warmup_beyond_the_run_is_printed() -> None:
     assert "the warmup of 500 steps is longer than the run" in plot(c.Linear(warmup_steps=500), total=100)
 
 
