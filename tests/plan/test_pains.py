@@ -45,7 +45,7 @@ HELD = {
     "scheduler.needs-eval": "tests/scheduler/test_plateau.py::test_without_validation_it_is_refused_in_one_sentence",
     "scheduler.two-owners": "tests/plan/test_pains.py::test_no_file_of_another_library_has_a_say",
     "loss.knob-not-read":
-        "tests/stage/test_preference.py::test_a_knob_that_would_not_be_read_is_refused_in_one_sentence",
+        "tests/stage/config/test_preference.py::test_a_knob_that_would_not_be_read_is_refused_in_one_sentence",
     "precision.unsupported": "tests/precision/test_policy.py::test_bf16_on_a_gpu_without_it_is_refused",
     "precision.fp16-weights": "tests/precision/test_policy.py::test_live_tensors_have_the_declared_dtypes",
     "precision.cpu": "tests/precision/test_policy.py::test_fp16_on_a_cpu_is_refused_with_the_reason",
@@ -57,7 +57,7 @@ Of `board.silent` there is no page yet: each refusal is one sentence of one exce
 
 ELSEWHERE = {
     "P2": HELD["values.unexplained"],
-    "P5": "tests/stage/test_base.py::test_a_non_finite_loss_stops_before_the_step_and_names_the_weight",
+    "P5": "tests/stage/test_nonfinite.py::test_a_non_finite_loss_stops_before_the_step_and_names_the_weight",
     "P7": HELD["precision.unsupported"],
     "P8": "tests/stage/test_base.py::test_clipping_records_the_norm_before_and_scales_to_the_limit",
     "P23": HELD["scheduler.two-owners"],
@@ -68,7 +68,7 @@ ELSEWHERE = {
     "S15": "tests/contracts/test_house.py::test_every_knob_says_what_it_means_who_says_so_and_what_to_do",
     "S17": "tests/data/test_readers.py::test_every_kind_in_every_encoding_gives_the_same_records",
     "S18": "tests/config/test_compose.py::test_wrong_words_are_one_sentence_with_the_remedy",
-    "S19": "tests/stage/test_preference.py::test_three_ways_to_a_reference_give_the_same_run",
+    "S19": "tests/stage/test_reference.py::test_three_ways_to_a_reference_give_the_same_run",
     "S20": "tests/model/test_generate.py::test_the_context_is_the_compute_type",
 }
 """Troubles that speak during or after the run (parts B and C), or that are held by construction (part D)."""
