@@ -24,7 +24,7 @@ BY_HEART = [
 """A few rows learned by heart: the validation loss falls, then rises."""
 GRPO = [
     "stage=grpo", "stage.reward=['count:e']", "stage.max_new_tokens=8", "method=full", "optim.lr=3e-3",
-    "trainer.global_batch_size=4",
+    "trainer.global_batch_size=4", "stage.num_generations=2", "data.max_samples=30",
     "trainer.max_steps=20", "trainer.eval_every=1", "data.val_fraction=0.3",
 ]
 

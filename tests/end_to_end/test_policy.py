@@ -32,8 +32,8 @@ FURTHER = [pytest.param(loss, marks=pytest.mark.matrix) for loss in ("grpo", "bn
 
 @pytest.mark.parametrize("loss", ["dapo", *FURTHER])
 def test_grpo_raises_a_count_by_five(tmp_path: Path, loss: str) -> None:
-    words = ["method=full", "optim.lr=5e-3", "trainer.max_steps=22", f"stage.loss={loss}"]
-    folder = tiny(tmp_path, *GRPO, *words)
+    words = ["trainer.global_batch_size=4", "method=full", "optim.lr=5e-3", "trainer.max_steps=22"]
+    folder = tiny(tmp_path, *GRPO, *words, f"stage.loss={loss}")
     assert gain(folder) > 5
     assert not (folder / "watch.jsonl").exists()  # the watch says nothing of a healthy run
 
@@ -47,7 +47,8 @@ def wide(tmp_path: Path) -> list[str]:
 
 
 def test_grpo_with_lora_raises_a_count_by_one_and_a_half(tmp_path: Path, wide: list[str]) -> None:
-    folder = tiny(tmp_path / "run", *GRPO, *wide, "optim.lr=1e-2", "trainer.max_steps=30", "stage.kl_coefficient=0.001")
+    words = ["optim.lr=1e-2", "trainer.max_steps=30", "stage.kl_coefficient=0.001"]
+    folder = tiny(tmp_path / "run", *GRPO, *wide, *words)
     assert gain(folder) > 1.5  # from 1.6 in eight tokens
     assert column(folder, "train/kl")[-1] > 0
 
@@ -98,7 +99,8 @@ def state(run: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "stage",
     [
-        [*GRPO, "stage.minibatches=2", "stage.epochs_per_rollout=2", "stage.kl_coefficient=0.01"],
+        [*GRPO, "stage.minibatches=2", "stage.epochs_per_rollout=2", "stage.kl_coefficient=0.01",
+            "trainer.global_batch_size=4", "stage.num_generations=4"],
         [
             *PPO,
             "trainer.global_batch_size=8",

@@ -23,7 +23,8 @@ from fulgurite.run.listing import summarize_run
 from fulgurite.train.experiment import Experiment
 
 HEALTHY = {
-    "sft": ["stage=sft", "optim.lr=3e-3", "trainer.max_steps=130", "trainer.eval_every=20", "stage.prompts=null"],
+    "sft": ["stage=sft", "optim.lr=3e-3", "trainer.max_steps=130", "trainer.eval_every=20", "stage.prompts=null",
+        "stage.max_new_tokens=16"],
     "sft full": ["stage=sft", "method=full", "optim.lr=2e-3", "trainer.max_steps=60", "trainer.eval_every=10"],
     "dpo": ["stage=dpo", "optim.lr=1e-3", "trainer.max_steps=110", "trainer.eval_every=25"],
     "kto": [

@@ -120,22 +120,15 @@ def test_the_limits_bite_in_the_second_pass_as_the_formula_says(
 
 
 def test_the_evaluation_is_the_reward_on_held_out_prompts_and_the_best_has_the_highest(tmp_path: Path) -> None:
-    words = ["method=full", "optim.lr=1e-2", "trainer.max_steps=12", "trainer.eval_every=4", "data.val_fraction=0.3",
-        "trainer.keep_checkpoints=9"]
-    folder = tiny(tmp_path, *GRPO[:-1], "trainer.global_batch_size=4", *words)
+    words = [*GRPO, "trainer.global_batch_size=4", "stage.num_generations=2", "data.val_fraction=0.3"]
+    more = ["method=full", "optim.lr=1e-2", "trainer.max_steps=6", "trainer.eval_every=2", "trainer.keep_checkpoints=9"]
+    folder = tiny(tmp_path, *words, *more)
     rewards = column(folder, "val/reward")
     assert len(rewards) == 3
     assert column(folder, "val/loss") == [-r for r in rewards]
-    best = 4 * (rewards.index(max(rewards)) + 1)
+    best = 2 * (rewards.index(max(rewards)) + 1)
     assert (folder / "checkpoints" / "best").resolve().name == f"step-{best}"
-    still = tiny(
-        tmp_path / "still",
-        *GRPO,
-        "optim.lr=1e-12",
-        "trainer.max_steps=4",
-        "trainer.eval_every=2",
-        "data.val_fraction=0.3",
-    )
+    still = tiny(tmp_path / "still", *words, "optim.lr=1e-12", "trainer.max_steps=2", "trainer.eval_every=1")
     first, second = column(still, "val/reward")
     assert first == second
 
