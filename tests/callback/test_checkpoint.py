@@ -79,7 +79,7 @@ class Unnamed(Model):
         self.log("val/other", torch.stack(self.sums).mean())
 
 
-def test_an_evaluation_without_the_value_says_that_there_is_no_best(tmp_path, caplog, monkeypatch):
+def test_an_evaluation_without_the_value_warns_that_there_is_no_best(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(toy_training.TokenDataset, "on_validation_end", lambda *_: None)
     train(tmp_path, epochs=1, model=Unnamed())
     assert "logged no val/loss, so there is no best checkpoint" in caplog.text
@@ -198,7 +198,7 @@ def test_a_disk_that_refuses_ends_the_run_in_one_line_and_it_goes_on_later(tmp_p
     assert digest(cut) == digest(whole)
 
 
-def test_per_epoch_is_what_the_loader_says(tmp_path):
+def test_a_checkpoint_stores_the_steps_per_epoch_of_the_loader(tmp_path):
     train(tmp_path, epochs=1)
     state = io.FolderCheckpointIO().load_checkpoint(tmp_path / "checkpoints" / "last")
     assert len(state["position"].pop("rng")) == 1

@@ -34,7 +34,7 @@ def build_counting(option: CallbackOption, context: CallbackContext) -> Counting
     return COUNTED[-1]
 
 
-def test_anybodys_callback_sees_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registered_callback_is_built_from_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(_options, "callback", dict(_options["callback"]))
 
     @option("callback", "counting")

@@ -65,7 +65,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("patience", [1, 3])
-def test_it_ends_after_so_many_evaluations_without_a_gain(
+def test_a_run_ends_after_so_many_evaluations_without_a_gain(
     tmp_path: Path, whole: Path, patience: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = ends(evaluations(whole), patience)
@@ -84,7 +84,7 @@ def test_it_ends_after_so_many_evaluations_without_a_gain(
     ) in capsys.readouterr().err
 
 
-def test_while_the_loss_falls_it_goes_on_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_goes_on_to_its_end_while_the_loss_falls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["optim.lr=1e-4", "trainer.max_steps=6", "trainer.eval_every=1", "scheduler=constant",
         "trainer.early_stopping_patience=1"]
     folder = tiny(tmp_path, *words)
@@ -93,7 +93,7 @@ def test_while_the_loss_falls_it_goes_on_to_its_end(tmp_path: Path, capsys: pyte
     assert "Stopped early" not in capsys.readouterr().err
 
 
-def test_where_more_is_better_less_of_it_ends_the_run(tmp_path: Path) -> None:
+def test_a_falling_reward_ends_a_run_of_grpo_early(tmp_path: Path) -> None:
     """The reward of grpo: val/loss is its negative."""
     rewards = [(row["step"], row["val/reward"]) for row in rows(tiny(tmp_path / "whole", *GRPO)) if "val/reward" in row]
     expected = ends([(step, -reward) for step, reward in rewards], 2)
@@ -119,7 +119,7 @@ def cut(whole: Path, again: Path, killed: int) -> None:
         (again / "checkpoints" / link).unlink()
 
 
-def test_killed_and_resumed_it_ends_at_the_same_step_bit_for_bit(
+def test_killed_and_resumed_a_run_ends_early_at_the_same_step_bit_for_bit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*BY_HEART, "trainer.early_stopping_patience=3", "trainer.save_every=1", "trainer.keep_checkpoints=99"]
@@ -133,7 +133,7 @@ def test_killed_and_resumed_it_ends_at_the_same_step_bit_for_bit(
         assert told in capsys.readouterr().err
 
 
-def test_a_run_that_ended_goes_on_only_where_it_is_given_more_patience(tmp_path: Path, whole: Path) -> None:
+def test_a_run_that_stopped_early_goes_on_only_with_more_patience(tmp_path: Path, whole: Path) -> None:
     step = (ends(evaluations(whole), 1) or (0, 0))[0]
     folder = tiny(tmp_path / "run", *BY_HEART, "trainer.early_stopping_patience=1")
     before = state(folder), (folder / "status.json").read_text()
@@ -149,7 +149,7 @@ def test_a_run_that_ended_goes_on_only_where_it_is_given_more_patience(tmp_path:
     assert rows(folder) == [row for row in rows(whole) if row["step"] <= further]
 
 
-def test_without_evaluations_it_is_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_patience_without_evaluations_is_refused_in_one_sentence(tmp_path: Path) -> None:
     words = ["model=tiny", "trainer.early_stopping_patience=3", "data.val_fraction=0"]
     with pytest.raises(ConfigError, match=r"^trainer\.early_stopping_patience=3 counts evaluations, but "
         r"data\.val_fraction=0 and .* leave [a-z._]+ out\.$"):

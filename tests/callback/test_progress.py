@@ -74,7 +74,13 @@ def test_time_as_a_person_reads_it(seconds: float, words: str) -> None:
 
 def test_a_log_gets_few_plain_lines(tmp_path: Path) -> None:
     out = io.StringIO()
-    fit([ProgressLine(30, stream=out, clock=Clock(0.01))], stage=ToyStage(Clock(0.01)), steps=30, eval_every=15, folder=tmp_path)
+    fit(
+        [ProgressLine(30, stream=out, clock=Clock(0.01))],
+        stage=ToyStage(Clock(0.01)),
+        steps=30,
+        eval_every=15,
+        folder=tmp_path,
+    )
     lines = out.getvalue().splitlines()
     assert [line.split()[1] for line in lines] == ["1/30", "15/30", "30/30", "30/30"]
     assert lines[0].startswith("step 1/30  loss ")
@@ -84,7 +90,13 @@ def test_a_log_gets_few_plain_lines(tmp_path: Path) -> None:
 
 def test_a_slow_run_in_a_log_says_a_line_now_and_then(tmp_path: Path) -> None:
     out = io.StringIO()
-    fit([ProgressLine(200, stream=out, clock=Clock(1.0))], stage=ToyStage(Clock(1.0)), steps=200, micro=1, folder=tmp_path)
+    fit(
+        [ProgressLine(200, stream=out, clock=Clock(1.0))],
+        stage=ToyStage(Clock(1.0)),
+        steps=200,
+        micro=1,
+        folder=tmp_path,
+    )
     steps = [int(line.split()[1].split("/")[0]) for line in out.getvalue().splitlines()]
     assert steps[0] == 1
     assert steps[-1] == 200
@@ -95,7 +107,13 @@ def test_a_slow_run_in_a_log_says_a_line_now_and_then(tmp_path: Path) -> None:
 def test_a_terminal_has_one_line_with_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     out = Terminal()
-    fit([ProgressLine(8, stream=out, clock=Clock(0.5), width=100)], stage=ToyStage(Clock(0.5)), steps=8, eval_every=4, folder=tmp_path)
+    fit(
+        [ProgressLine(8, stream=out, clock=Clock(0.5), width=100)],
+        stage=ToyStage(Clock(0.5)),
+        steps=8,
+        eval_every=4,
+        folder=tmp_path,
+    )
     line = last_line(out.getvalue())
     assert re.match(r"8/8 loss \d\.\d{3}  val \d\.\d{3}  lr 1\.0e-01  \d+ tok/s +━+$", line), line
     assert "evaluating ..." in out.getvalue()

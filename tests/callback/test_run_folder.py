@@ -1,4 +1,4 @@
-"""A run folder that is removed, moved, emptied or replaced while the run trains ends the run; nothing of it is made again."""
+"""A run folder that is removed, moved, emptied or replaced during training ends the run; nothing of it is made again."""
 
 from __future__ import annotations
 
@@ -38,14 +38,17 @@ def test_a_folder_that_is_gone_is_noticed(happens: Callable[[Path], Any], tmp_pa
     home = RunFolderGuard(made(tmp_path / "run"))
     home.setup(TRAINER, TRAINER, "fit")
     looks = [
-        lambda: home.on_train_batch_start(TRAINER, TRAINER, None, 0), lambda: home.on_train_batch_end(TRAINER, TRAINER, None, None, 0),
+        lambda: home.on_train_batch_start(TRAINER, TRAINER, None, 0),
+        lambda: home.on_train_batch_end(TRAINER, TRAINER, None, None, 0),
         lambda: home.on_validation_end(TRAINER, TRAINER), lambda: home.on_train_end(TRAINER, TRAINER),
     ]
     for look in looks:
         look()
     happens(tmp_path / "run")
     for look in looks:
-        with pytest.raises(TrainingFailed, match=r"run was removed, moved or emptied while the run trained \(after step 3\)"):
+        with pytest.raises(
+            TrainingFailed, match=r"run was removed, moved or emptied while the run trained \(after step 3\)"
+        ):
             look()
     home.teardown(TRAINER, TRAINER, "fit")
 

@@ -157,11 +157,17 @@ def test_a_prompt_in_words() -> None:
 def test_answers_that_the_models_length_cuts_are_counted_before_training(tmp_path: Path, tiny: Any) -> None:
     def said(length: int | None, prompts: list[Any]) -> str:
         return Samples(
-            tmp_path / "s.jsonl", tiny.model, tiny.tokenizer, None, prompts, max_new_tokens=5, total_steps=1, length=length,
+            tmp_path / "s.jsonl", tiny.model, tiny.tokenizer, None, prompts, max_new_tokens=5, total_steps=1,
+            length=length,
         ).shortened()
 
     long = len(tiny.tokenizer("Warmup is the start of it")["input_ids"])
-    assert said(None, ["Rank?", "Warmup is the start of it"]) == said(long + 5, ["Rank?", "Warmup is the start of it"]) == said(9, []) == ""
+    assert (
+        said(None, ["Rank?", "Warmup is the start of it"])
+        == said(long + 5, ["Rank?", "Warmup is the start of it"])
+        == said(9, [])
+        == ""
+    )
     assert said(long + 2, ["Rank?", "Warmup is the start of it"]) == (
         f"1 of 2 sample answers are shorter than stage.max_new_tokens=5: the model reads {long + 2} tokens, "
         f"and the longest prompt has {long}."

@@ -25,7 +25,7 @@ def shape(tree):
     return {key: shape(value) for key, value in tree.items()} if isinstance(tree, dict) else type(tree)
 
 
-def test_a_position_says_the_same_whatever_lies_between():
+def test_an_owed_evaluation_keeps_the_position_in_the_old_epoch():
     between = loop.build_fit_loop_state(loop.Position(6, 3), K)
     assert between["epoch_progress"]["total"] == {"ready": 2, "started": 2, "processed": 2, "completed": 2}
     assert between["epoch_loop.batch_progress"]["current"]["completed"] == 0

@@ -122,7 +122,7 @@ def test_an_allowance_that_names_nothing_is_an_error():
         resume.differences(CONFIG, altered(), ["optim.lrr"])
 
 
-def test_what_lies_beside_the_config_may_be_allowed_as_well():
+def test_resume_allow_accepts_names_beside_the_config():
     assert resume.differences(CONFIG, altered(), ["version"]) == []
 
 
@@ -134,7 +134,7 @@ def test_a_finished_run_is_refused_with_what_to_do():
 
 
 def test_what_follows_from_an_allowed_change_is_allowed() -> None:
-    """Longer training moves the evaluations, which nobody has set: to name the cause is enough, and a cause must be named."""
+    """Longer training moves the evaluations, which nobody has set: it is enough to name the cause."""
     new = altered(optim__lr=0.5, seed=9)
     assert len(resume.differences(CONFIG, new, [])) == 2
     assert resume.differences(CONFIG, new, ["optim.lr"], {"seed"}) == []

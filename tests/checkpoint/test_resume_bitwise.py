@@ -58,7 +58,9 @@ def test_an_evaluation_that_was_cut_off_is_made_again_and_told_once(tmp_path, wh
 
 
 @pytest.mark.parametrize("step", [2, 6])
-def test_an_evaluation_that_was_owed_and_made_is_told_once_though_the_run_stops_before_its_next_checkpoint(tmp_path, whole, step):
+def test_an_evaluation_that_was_owed_and_made_is_told_once_though_the_run_stops_before_its_next_checkpoint(
+    tmp_path, whole, step
+):
     limit, expected = whole
     for hook in ("on_validation_batch_end", "on_validation_end", "on_validation_end"):
         with pytest.raises(Interrupted, match=f"after step {step},"):

@@ -79,7 +79,7 @@ def test_another_number_of_processes_is_refused():
         rng.select_rank([state, state], 0, 1)
 
 
-def test_another_kind_of_device_is_told(caplog):
+def test_another_kind_of_device_is_logged(caplog):
     state = rng.capture(CPU) | {"cuda": torch.zeros(16, dtype=torch.uint8)}
     with caplog.at_level(logging.WARNING):
         rng.restore(state, CPU)

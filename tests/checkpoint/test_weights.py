@@ -28,7 +28,7 @@ class WithBuffers(Model):
         return super().training_step(batch, batch_idx)
 
 
-def test_a_buffer_is_kept_where_training_changed_it(tmp_path):
+def test_a_buffer_is_kept_if_training_changed_it(tmp_path):
     train(tmp_path, epochs=1, model=WithBuffers())
     kept = read_weights(tmp_path / "checkpoints" / "last")
     assert set(kept) == {"first.weight", "out.weight", "out.bias", "seen"}

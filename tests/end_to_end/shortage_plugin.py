@@ -1,4 +1,4 @@
-"""`plugins=[shortage_plugin]`: the second micro-batch of step 4 is out of memory where it has two rows, in the process SHORT_RANK."""
+"""`plugins=[shortage_plugin]`: step 4 is out of memory in its second micro-batch of two rows, in process SHORT_RANK."""
 
 import os
 from typing import Any
@@ -7,7 +7,10 @@ from torch import Tensor
 
 from fulgurite.stage.causal_lm import LanguageStage
 
-SAID = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
+SAID = (
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+    "8 bytes."
+)
 plain = LanguageStage.compute_total_loss
 
 

@@ -27,7 +27,9 @@ def test_it_says_why_and_what_was_measured(path: Path) -> None:
     first, why, *rest = path.read_text(encoding="utf-8").splitlines()
     assert first == "# @package _global_"
     assert re.fullmatch(r"# [A-Z].+\.", why)
-    said = " ".join(line.lstrip("# ") for line in rest[: next(n for n, line in enumerate(rest) if not line.startswith("#"))])
+    said = " ".join(
+        line.lstrip("# ") for line in rest[: next(n for n, line in enumerate(rest) if not line.startswith("#"))]
+    )
     assert re.match(r"Measured once on (one core|two cores), \d+ minutes?: ", said), said
     assert re.search(r"\d( %| \(step \d+\))? → -?\d", said), said
 
@@ -39,7 +41,9 @@ def test_nothing_in_it_is_outside_the_usual_but_by_intention(path: Path) -> None
     lines = path.read_text(encoding="utf-8").splitlines()
     for warning in composed.warnings:
         knob = warning.partition("=")[0].rpartition(".")[2]
-        assert any(re.match(rf"  {knob}: \S+ +# \w+", line) for line in lines), f"{path.name} must say beside it why: {warning}"
+        assert any(re.match(rf"  {knob}: \S+ +# \w+", line) for line in lines), (
+            f"{path.name} must say beside it why: {warning}"
+        )
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
@@ -51,7 +55,9 @@ def test_it_trains_two_steps(path: Path, tmp_path: Path) -> None:
     assert len(losses(folder)) == 2
 
 
-def test_the_journey_runs_and_each_stage_starts_from_the_one_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_journey_runs_and_each_stage_starts_from_the_one_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     more = [*SMALL, "model=tiny", "trainer.eval_every=2"]
     assert journey.main([str(tmp_path), *more]) == 0
     printed = capsys.readouterr()

@@ -11,7 +11,10 @@ from tests.end_to_end.runs import losses, rows, tiny
 
 def talks(path: Path, count: int, word: str) -> Path:
     """`count` short conversations in a file."""
-    made = [[{"role": "user", "content": f"{word} {n}?"}, {"role": "assistant", "content": f"Yes, {word}."}] for n in range(count)]
+    made = [
+        [{"role": "user", "content": f"{word} {n}?"}, {"role": "assistant", "content": f"Yes, {word}."}]
+        for n in range(count)
+    ]
     path.write_text("".join(json.dumps({"messages": talk}) + "\n" for talk in made))
     return path
 
@@ -32,7 +35,10 @@ def report(folder: Path) -> dict[str, Any]:
 
 def test_files_of_two_formats_are_mixed_by_weight(tmp_path: Path) -> None:
     first, second = talks(tmp_path / "a.jsonl", 20, "warmup"), alpaca(tmp_path / "b.json", 10)
-    words = ["data=file", f"data.path=[{first},{second}]", "data.weights=[0.5,3]", "data.val_fraction=0", "data.max_samples=null"]
+    words = [
+        "data=file", f"data.path=[{first},{second}]", "data.weights=[0.5,3]", "data.val_fraction=0",
+        "data.max_samples=null",
+    ]
     found = report(tiny(tmp_path / "run", *words))
     assert (found["rows_in"], found["trained"], found["not_weighted"], found["seen_an_epoch"]) == (30, 20, 10, 40)
     assert found["files"] == [str(first), str(second)]
@@ -42,7 +48,10 @@ def test_files_of_two_formats_are_mixed_by_weight(tmp_path: Path) -> None:
 def test_validation_files_of_their_own_are_all_used_and_never_trained_on(tmp_path: Path) -> None:
     first, second = talks(tmp_path / "a.jsonl", 20, "warmup"), talks(tmp_path / "b.jsonl", 10, "rank")
     held = talks(tmp_path / "val.jsonl", 7, "epoch")
-    words = ["data=file", f"data.path=[{first},{second}]", f"data.val_path={held}", "data.weights=[1,2]", "data.max_samples=null"]
+    words = [
+        "data=file", f"data.path=[{first},{second}]", f"data.val_path={held}", "data.weights=[1,2]",
+        "data.max_samples=null",
+    ]
     folder = tiny(tmp_path / "run", *words, "trainer.eval_every=1")
     found = report(folder)
     assert (found["rows_in"], found["trained"], found["validation"], found["seen_an_epoch"]) == (37, 30, 7, 40)
@@ -52,7 +61,10 @@ def test_validation_files_of_their_own_are_all_used_and_never_trained_on(tmp_pat
 def test_a_sample_is_drawn_before_the_weights(tmp_path: Path) -> None:
     first, second = talks(tmp_path / "a.jsonl", 20, "warmup"), talks(tmp_path / "b.jsonl", 10, "rank")
     held = talks(tmp_path / "val.jsonl", 3, "epoch")
-    words = ["data=file", f"data.path=[{first},{second}]", f"data.val_path={held}", "data.max_samples=12", "data.weights=[1,1]"]
+    words = [
+        "data=file", f"data.path=[{first},{second}]", f"data.val_path={held}", "data.max_samples=12",
+        "data.weights=[1,1]",
+    ]
     found = report(tiny(tmp_path / "run", *words))
     assert (found["rows_in"], found["trained"], found["validation"], found["not_drawn"]) == (33, 12, 3, 18)
 

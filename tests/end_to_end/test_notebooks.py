@@ -28,5 +28,7 @@ def test_outputs_are_stripped(path: Path) -> None:
 def test_it_runs(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     # a cell that raises, a failed assert among them, ends in CellExecutionError with the cell's text
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")

@@ -1,7 +1,8 @@
 """Every pair of method, compute type and optimizer: it trains, resumes bit for bit and exports, or says why not.
 
 A run has one of each, so that runs which cover the pairs of methods and optimizers, with the compute type going round,
-cover the other pairs as well; a test counts that they do. The live tensors of each run are counted against the declared bytes.
+cover the other pairs as well; a test counts that they do. The live tensors of each run are counted against the
+declared bytes.
 """
 
 from __future__ import annotations
@@ -37,7 +38,13 @@ def triples() -> list[tuple[str, str, str]]:
         for o, optim in enumerate(list_names("optim")):
             if find_refusal(method=method, optim=optim) is None:
                 order = [HERE[(m + o + k) % len(HERE)] for k in range(len(HERE))]
-                found.append((method, next(p for p in order if find_refusal(method=method, optim=optim, precision=p) is None), optim))
+                found.append(
+                    (
+                        method,
+                        next(p for p in order if find_refusal(method=method, optim=optim, precision=p) is None),
+                        optim,
+                    )
+                )
     return found
 
 
@@ -74,7 +81,9 @@ def count(trained: Experiment) -> None:
         if not parameter.requires_grad:
             state = getattr(parameter, "quant_state", None)
             if state is not None:
-                assert stored_bytes(parameter) == sizes.count_frozen_bytes(run.method, run.precision, tuple(state.shape)), name
+                assert stored_bytes(parameter) == sizes.count_frozen_bytes(
+                    run.method, run.precision, tuple(state.shape)
+                ), name
             else:
                 assert parameter.nbytes == parameter.numel() * sizes.WIDTH[run.precision.frozen], name
             continue
@@ -94,7 +103,10 @@ def test_the_triple_trains_resumes_and_exports(
     tmp_path: Path, method: str, precision: str, optim: str
 ) -> None:
     words = [f"method={method}", *METHODS[method], f"precision={precision}", f"optim={optim}", *SMALL.get(optim, [])]
-    words += [f"optim.lr={float(RATES[optim]) / 10}", "scheduler=constant", "trainer.save_every=1", "trainer.keep_checkpoints=5"]
+    words += [
+        f"optim.lr={float(RATES[optim]) / 10}", "scheduler=constant", "trainer.save_every=1",
+        "trainer.keep_checkpoints=5",
+    ]
     words += ["data.max_samples=24", "trainer.micro_batch_size=2"]
     whole, part = tmp_path / "whole", tmp_path / "part"
     for folder, more in ((whole, []), (part, ["trainer.max_steps=1"]), (part, ["resume.allow=[trainer.max_steps]"])):

@@ -26,7 +26,10 @@ from fulgurite.stage.causal_lm import LanguageStage
 from fulgurite.stage.policy import PolicyStage
 from fulgurite.train import assembly
 
-SAID = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
+SAID = (
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+    "8 bytes."
+)
 HERE = Path(__file__).parent
 WORDS = ["method=lora", "optim.lr=1e-2", "trainer.max_steps=5", "trainer.micro_batch_size=2", "trainer.save_every=2",
     "trainer.eval_every=2"]
@@ -37,7 +40,7 @@ def state(folder: Path) -> dict[str, Any]:
     return found
 
 
-# -- refusals: one line, three remedies, exit 3 -------------------------------------------------------------------------
+# -- refusals: one line, three remedies, exit 3 ------------------------------------------------------------------------
 
 
 ANSWERS = ("stage.reward=['count:e']", "stage.max_new_tokens=4", "trainer.global_batch_size=8",
@@ -77,28 +80,36 @@ def test_what_is_not_halved_ends_in_one_line(
 
 
 @pytest.mark.slow
-def test_one_of_several_processes_ends_all_of_them_and_says_why(tmp_path: Path) -> None:
+def test_a_shortage_in_one_process_ends_all_of_them_with_its_reason(tmp_path: Path) -> None:
     done = command(tmp_path, "trainer.devices=2", "trainer.global_batch_size=8", SHORT_RANK="1")
     assert done.returncode == 3, done.stderr
     told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "Traceback" not in done.stderr
-    assert len([line for line in told if "Out of memory at step 4" in line and "; the other processes cannot follow. Try " in line]) == 1
+    reasons = [line for line in told if "Out of memory at step 4" in line]
+    assert len([line for line in reasons if "; the other processes cannot follow. Try " in line]) == 1
 
 
 def command(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`fulgurite train` in a process of its own, in which step 4 runs out of memory."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]), "WANDB_MODE": "offline", **environment}
-    given = ["model=tiny", "precision=fp32", "stage.prompts=[]", "data.max_samples=60", "plugins=[shortage_plugin]", f"run_dir={folder}"]
+    given = [
+        "model=tiny", "precision=fp32", "stage.prompts=[]", "data.max_samples=60", "plugins=[shortage_plugin]",
+        f"run_dir={folder}",
+    ]
     given += [*WORDS, *([] if "trainer.devices=2" in words else ["trainer.global_batch_size=4"])]
     return subprocess.run(
-        [sys.executable, "-m", "fulgurite", "train", *given, *words], capture_output=True, text=True, check=False, timeout=300, env=env,
+        [sys.executable, "-m", "fulgurite", "train", *given, *words], capture_output=True, text=True, check=False,
+        timeout=300, env=env,
     )
 
 
-# -- while the weights load ---------------------------------------------------------------------------------------------
+# -- while the weights load --------------------------------------------------------------------------------------------
 
 
-ERRORS = [RuntimeError(SAID), MemoryError(), OSError(12, "Cannot allocate memory"), SafetensorError("Cannot allocate memory (os error 12)")]
+ERRORS = [
+    RuntimeError(SAID), MemoryError(), OSError(12, "Cannot allocate memory"),
+    SafetensorError("Cannot allocate memory (os error 12)"),
+]
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
@@ -109,19 +120,24 @@ def test_weights_that_do_not_fit_are_one_line(
         raise error
 
     monkeypatch.setattr(assembly, "load_start", start)
-    words = ["model=tiny", "precision=bf16", "method=full", "data.max_samples=60", "logger=csv", f"run_dir={tmp_path / 'run'}"]
+    words = [
+        "model=tiny", "precision=bf16", "method=full", "data.max_samples=60", "logger=csv",
+        f"run_dir={tmp_path / 'run'}",
+    ]
     assert main(["train", *words, "plan.allow=[steps.too-few]"]) == 3
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(told) == 1
     pattern = (
         r"error: Out of memory while the weights were loaded and made ready: the plan counts [\d.]+ GB for that and "
-        r"[\d.]+ GB for training; [\d.]+ GB were free on this cpu before\. Try method=qlora, a smaller model or closing other programs\."
+        r"[\d.]+ GB for training; [\d.]+ GB were free on this cpu before\. Try method=qlora, a smaller model or "
+        r"closing other programs\."
     )
     assert re.fullmatch(pattern, told[0])
     assert state(tmp_path / "run")["state"] == "failed"
     assert "Out of memory" in state(tmp_path / "run")["why"]
     left = sorted(p.relative_to(tmp_path / "run").as_posix() for p in (tmp_path / "run").rglob("*"))
-    assert left == ["config.yaml", "data_report.json", "provenance.json", "status.json", "troubles.json"]  # whole, and none beside them
+    # whole, and none beside them
+    assert left == ["config.yaml", "data_report.json", "provenance.json", "status.json", "troubles.json"]
     for name in left:
         (yaml.safe_load if name.endswith(".yaml") else json.loads)((tmp_path / "run" / name).read_text())
 
@@ -151,7 +167,7 @@ def test_another_error_of_a_model_is_its_own(monkeypatch: pytest.MonkeyPatch) ->
         load.load("nowhere", Hf(path="nowhere"), torch.float32)
 
 
-# -- trackers -----------------------------------------------------------------------------------------------------------
+# -- trackers ----------------------------------------------------------------------------------------------------------
 
 
 class Tracker:
@@ -171,7 +187,7 @@ class Tracker:
         self.calls.append(status)
 
 
-def test_a_tracker_hears_of_each_step_once_though_the_run_goes_back() -> None:
+def test_a_tracker_gets_each_step_once_though_the_run_goes_back() -> None:
     tracker, closed = Tracker(), []
     one = GuardedLogger(lambda: tracker, name="x", close=closed.append)
     one.hold()
@@ -236,7 +252,7 @@ def on_the_board(folder: Path) -> dict[str, list[int]]:
 
 
 def offline(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The history and the last config of a .wandb file: LevelDB's log format behind seven bytes, a protobuf record each."""
+    """The history and the last config of a .wandb file: LevelDB's log format behind seven bytes, of protobufs."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     data, at, parts = path.read_bytes(), 7, b""

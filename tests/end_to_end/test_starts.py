@@ -198,7 +198,7 @@ def test_padding_that_ends_answers_is_replaced_in_a_reward_models_export(
 
 
 @pytest.mark.parametrize("method", ["lora", "qlora", "oft"])
-def test_a_reward_adapter_stands_apart_with_its_head(method: str, sft: Path, words: Any, tmp_path: Path) -> None:
+def test_an_exported_reward_adapter_includes_its_head(method: str, sft: Path, words: Any, tmp_path: Path) -> None:
     export_main([f"run={sft}", f"out={tmp_path / 'base'}"])
     start = [f"method={method}", "model=hf", f"model.path={tmp_path / 'base'}"]
     folder = tiny(tmp_path / "rm", *words("rm"), *start, "trainer.global_batch_size=8", "trainer.max_steps=4",
@@ -231,7 +231,7 @@ def test_a_reward_adapter_stands_apart_with_its_head(method: str, sft: Path, wor
         load_named(Hf(path=str(out)), torch.float32)
 
 
-def test_a_reward_adapter_whose_base_was_changed_does_not_stand_apart(words: Any, tmp_path: Path) -> None:
+def test_a_reward_adapter_on_a_changed_base_is_not_exported_alone(words: Any, tmp_path: Path) -> None:
     folder = tiny(tmp_path / "rm", *words("rm"), "method=full", "trainer.global_batch_size=8")
     assert (
         export_main([f"run={folder}", f"out={tmp_path / 'whole'}", "merge=false"]) == 0
@@ -258,7 +258,7 @@ def test_a_missing_head_is_an_error(words: Any, tmp_path: Path) -> None:
             load_run(folder, "last")
 
 
-def test_an_adapter_without_a_named_base_says_what_to_do(sft: Path, tmp_path: Path) -> None:
+def test_an_adapter_that_names_no_base_is_refused_with_the_remedy(sft: Path, tmp_path: Path) -> None:
     export_main([f"run={sft}", f"out={tmp_path / 'out'}", "merge=false"])
     with pytest.raises(
         ModelError, match=r"is an adapter that names no base model; give the run it is from, model\.path=<run folder>"

@@ -202,7 +202,7 @@ def test_two_processes_are_one(tmp_path: Path, name: str) -> None:
         torch.testing.assert_close(weights(two)[key], tensor, rtol=1e-6, atol=1e-7)
 
 
-def test_the_cpu_trainer_trains_as_auto_does_where_there_is_no_gpu(tmp_path: Path) -> None:
+def test_accelerator_cpu_trains_as_auto_does_without_a_gpu(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("auto takes the GPU here")
     auto, cpu = (
@@ -220,7 +220,7 @@ def test_a_failing_request_leaves_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_the_same_command_again_says_that_the_run_is_finished(tmp_path: Path) -> None:
+def test_the_same_command_again_is_refused_as_finished(tmp_path: Path) -> None:
     tiny(tmp_path)
     with pytest.raises(CheckpointError, match="finished at step 2"):
         tiny(tmp_path)

@@ -61,7 +61,7 @@ def compared(stage: str, folder: Path, by_chance: bool = False) -> list[str]:
 
 
 @pytest.mark.parametrize("name", HEALTHY)
-def test_a_healthy_run_hears_nothing(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_healthy_run_triggers_no_rule(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tiny(tmp_path / "run", *compared(name.partition(" ")[0], tmp_path), *HEALTHY[name])
     assert told(folder) == []
     said = capsys.readouterr().err
@@ -117,7 +117,7 @@ def few_codes(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", TROUBLED)
-def test_a_run_in_trouble_is_told(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_in_trouble_triggers_its_rule(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words, expected = TROUBLED[name]
     stage = "rm" if "stage=rm" in words else "sft"
     data = (
@@ -134,7 +134,7 @@ def test_a_run_in_trouble_is_told(name: str, tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     "words", [["precision.rounding=stochastic", "optim.lr=1e-6"], ["precision.rounding=nearest", "optim.lr=2e-3"]]
 )
-def test_what_a_small_step_loses_is_not_missed_where_it_comes_back_or_is_not_small(
+def test_rounded_away_is_silent_with_stochastic_rounding_or_large_steps(
     tmp_path: Path, words: list[str]
 ) -> None:
     folder = tiny(tmp_path, "method=full", "precision=pure_bf16", "trainer.max_steps=12", "scheduler=constant", *words)
@@ -144,7 +144,7 @@ def test_what_a_small_step_loses_is_not_missed_where_it_comes_back_or_is_not_sma
     assert "rounded-away" not in {rule for _, rule in told(folder)}
 
 
-def test_a_step_that_is_too_large_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_is_too_large_triggers_update_high(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         limits, "UPDATE_HIGH", 0.02
     )  # the tiny model bears the highest rate there is: 0.055 at step 8, 0.032 at 16
@@ -155,7 +155,7 @@ def test_a_step_that_is_too_large_is_told(tmp_path: Path, monkeypatch: pytest.Mo
 WILD = ["method=full", "optim.lr=0.99", "trainer.max_steps=8", "trainer.global_batch_size=8", "scheduler=constant"]
 
 
-def test_a_loss_that_climbs_from_the_second_step_is_told_at_once(
+def test_a_loss_that_climbs_from_the_second_step_triggers_diverged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sentence = r"^Step 6: The loss is \d+\.\d over the last 5 steps, and .* ln\(512\) = 6\.24: what it knew is lost\."
@@ -213,7 +213,9 @@ def state(run: Path) -> dict[str, Any]:
     return kept | {"step": last.resolve().name, "rows": rows(run), "watch": (run / "watch.jsonl").read_text()}
 
 
-def test_a_resumed_run_says_what_an_uninterrupted_one_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_resumed_run_triggers_the_rules_of_an_uninterrupted_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = [
         "optim.lr=1e-7", "trainer.max_steps=40", "trainer.save_every=1", "trainer.keep_checkpoints=99",
         "trainer.max_grad_norm=0.01",

@@ -60,7 +60,9 @@ def test_a_formula_gets_the_log_probabilities_in_training_alone() -> None:
     stage.formula = lambda logp_N: logp_N**2
     squares = torch.cat(by_hand(stage, lambda nll: nll**2)).sum()
     torch.testing.assert_close(stage.train().compute_total_loss(BATCH), squares, rtol=1e-5, atol=1e-4)
-    torch.testing.assert_close(stage.eval().compute_total_loss(BATCH), torch.cat(by_hand(stage)).sum(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        stage.eval().compute_total_loss(BATCH), torch.cat(by_hand(stage)).sum(), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(("loss", "weigh"), [("nll", lambda nll: nll), ("dft", weigh_by_probability)])

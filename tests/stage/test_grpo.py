@@ -86,7 +86,7 @@ def test_a_group_that_ties_teaches_nothing(tmp_path: Path, monkeypatch: pytest.M
         torch.testing.assert_close(weights(folder)[f"model.{name}"], parameter.detach(), rtol=0, atol=0)
 
 
-def test_cut_answers_are_left_out_where_that_is_asked(tmp_path: Path) -> None:
+def test_mask_truncated_leaves_cut_answers_out_of_the_loss(tmp_path: Path) -> None:
     words = [*GRPO, "method=full", "trainer.max_steps=1", "stage.max_new_tokens=60", "trainer.global_batch_size=4"]
     plain, masked = rows(tiny(tmp_path / "a", *words))[0], rows(tiny(tmp_path / "b", *words,
         "stage.mask_truncated=true"))[0]

@@ -83,7 +83,7 @@ def test_a_step_is_the_gradient_by_hand_however_it_is_cut(
 
 
 @pytest.mark.parametrize("stage", ["grpo", "ppo"])
-def test_the_limits_bite_in_the_second_pass_as_the_formula_says(
+def test_ratios_and_values_are_clipped_in_the_second_pass_as_by_hand(
     tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """clip_low, clip_high and value_clip, token by token in plain numbers."""
@@ -195,7 +195,9 @@ def test_each_epoch_answers_every_prompt_and_fills_up_its_last_rollout() -> None
     assert isinstance(order, StepSampler)
     for epoch in (0, 1):
         rollouts = [order.list_micro_batches(epoch * 18 + r * 6)[0] for r in range(3)]
-        assert all(order.list_micro_batches(epoch * 18 + r * 6 + s)[0] == rollouts[r] for r in range(3) for s in range(6))
+        assert all(
+            order.list_micro_batches(epoch * 18 + r * 6 + s)[0] == rollouts[r] for r in range(3) for s in range(6)
+        )
         flat = [n for rollout in rollouts for n in rollout]
         assert sorted(flat[:10]) == list(range(10))
         assert flat[10:] == flat[:2]

@@ -202,7 +202,7 @@ def test_kto_warns_of_classes_out_of_balance(run: Any, tmp_path: Path, capfd: py
     assert "KTO wants" not in "".join(capfd.readouterr())
 
 
-def test_kto_without_another_prompt_has_no_baseline_and_says_so(
+def test_kto_without_another_prompt_warns_that_it_has_no_baseline(
     run: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     one = written(tmp_path / "one.jsonl", [{**r, "prompt": "What?"} for r in judged(20)])

@@ -126,6 +126,8 @@ def test_an_adapter_that_already_does_something_is_copied_into_the_reference() -
             if "lora_B" in name:
                 parameter.add_(0.1)
     policy = TokenScorer(model, 1.0, 512)
-    batch = Buffer.of(0, [0], [[5, 6]], Drawn([[3, 4]], [[0.0, 0.0]], [False]), torch.device("cpu")).build_micro_batch([0])
+    batch = Buffer.of(0, [0], [[5, 6]], Drawn([[3, 4]], [[0.0, 0.0]], [False]), torch.device("cpu")).build_micro_batch(
+        [0]
+    )
     start = policy.score(batch)[0].detach()
     torch.testing.assert_close(build_start_reference(policy, identity=False)(batch), start, rtol=0, atol=0)

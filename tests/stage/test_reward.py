@@ -19,7 +19,7 @@ from fulgurite.precision.policy import build as build_dtypes
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_a_reward_model_tells_good_from_bad_on_held_out_pairs(method: str, tmp_path: Path) -> None:
+def test_a_reward_model_prefers_the_chosen_answers_of_held_out_pairs(method: str, tmp_path: Path) -> None:
     rate = {"lora": "1e-2", "full": "2e-3"}[method]
     more = [f"method={method}", f"optim.lr={rate}", "trainer.max_steps=12", "trainer.global_batch_size=8",
         "trainer.eval_every=6"]

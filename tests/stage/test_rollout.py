@@ -64,14 +64,14 @@ def test_what_is_drawn_hangs_on_the_seed_alone_and_leaves_the_random_state(loade
     assert engine(loaded).generate(PROMPTS, [2, 4]).tokens != first.tokens
 
 
-def test_portions_draw_of_their_own(loaded: Any) -> None:
+def test_each_portion_draws_from_its_own_seed(loaded: Any) -> None:
     same = [PROMPTS[0]] * 4
     drawn = engine(loaded, batch=2).generate(same, [1, 0])
     assert len(drawn.tokens) == 4
     assert drawn.tokens[:2] != drawn.tokens[2:]
 
 
-def test_tokens_come_as_often_as_the_model_says(loaded: Any) -> None:
+def test_tokens_are_drawn_as_often_as_their_probability(loaded: Any) -> None:
     drawn = engine(loaded, 0.7, batch=4000, most=1).generate([PROMPTS[0]] * 4000, [1, 0])
     said = (loaded.model(input_ids=torch.tensor([PROMPTS[0]])).logits[0, -1].detach() / 0.7).softmax(-1)
     count = torch.bincount(torch.tensor([t[0] for t in drawn.tokens]), minlength=len(said))

@@ -86,7 +86,7 @@ def test_windows_and_states_that_move_along_are_left_alone(kind: str, always: No
     assert scored(scorer, batch())[2] == [(4, 15)]
 
 
-def test_where_activations_are_recomputed_there_is_no_cache() -> None:
+def test_recomputed_activations_exclude_a_cache() -> None:
     model = model_of("llama")
     assert shared.is_possible(model)
     (getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable)(

@@ -77,7 +77,7 @@ def test_a_batch_of_another_loader_is_refused() -> None:
         Trained().on_train_batch_start({"input_ids": torch.zeros(1)}, 0)
 
 
-def test_the_runs_autocast_is_added_only_where_the_trainer_brings_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_runs_autocast_is_added_only_if_the_trainer_brings_none(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Trained()
     monkeypatch.setattr(Trained, "trainer", stub())
     assert isinstance(stage.precision_context(), contextlib.nullcontext)

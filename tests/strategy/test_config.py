@@ -40,7 +40,7 @@ def test_ddp_takes_every_gpu_or_two_processes_of_a_cpu(
     assert AutoStrategy().default_devices(run).value == 1
 
 
-def test_auto_says_that_it_takes_ddp_for_several_processes() -> None:
+def test_auto_decides_for_ddp_with_several_processes() -> None:
     one, four = compose([]).run, compose(["trainer.devices=2", "trainer.num_nodes=2"]).run
     assert (AutoStrategy().decision(one), Ddp().decision(four)) == ("", "")
     assert AutoStrategy().decision(four).startswith("strategy=auto takes ddp: 4 processes share each step")

@@ -1,4 +1,4 @@
-"""What Lightning does that Fulgurite replaces. A test that fails here names a piece that a new version has made unnecessary."""
+"""What Lightning does that Fulgurite replaces. A test that fails here names a piece that is no longer needed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def batches(*rows: list[float]) -> DataLoader[torch.Tensor]:
 def fit(folder: Path, loader: Any, module: LightningModule | None = None, val: Any = None, **more: Any) -> Trainer:
     module = module or Mean()
     usual: dict[str, Any] = {
-        "accelerator": "cpu", "max_epochs": 1, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
+        "accelerator": "cpu", "max_epochs": 1, "logger": False, "enable_checkpointing": False,
+        "enable_progress_bar": False,
         "enable_model_summary": False, "default_root_dir": folder, "num_sanity_val_steps": 0,
     }
     with warnings.catch_warnings():
@@ -113,7 +114,8 @@ def test_lightning_saves_before_the_evaluation_of_the_step(tmp_path: Path) -> No
     order = Order()
     saves = ModelCheckpoint(tmp_path / "kept", every_n_train_steps=2)
     fit(
-        tmp_path, batches([1.0], [2.0]), val=batches([1.0]), callbacks=[order, saves], enable_checkpointing=True, max_steps=2,
+        tmp_path, batches([1.0], [2.0]), val=batches([1.0]), callbacks=[order, saves], enable_checkpointing=True,
+        max_steps=2,
         val_check_interval=2,
     )
     assert order.seen.index("saved") < order.seen.index("evaluated")
@@ -160,7 +162,13 @@ def gone() -> Iterator[None]:
 
 
 def test_lightning_leaves_the_process_group(tmp_path: Path, gone: None) -> None:
-    fit(tmp_path, batches([1.0]), strategy=DDPStrategy(process_group_backend="gloo"), devices=1, use_distributed_sampler=False)
+    fit(
+        tmp_path,
+        batches([1.0]),
+        strategy=DDPStrategy(process_group_backend="gloo"),
+        devices=1,
+        use_distributed_sampler=False,
+    )
     assert torch.distributed.is_initialized()
 
 

@@ -12,13 +12,13 @@ from fulgurite.train.lr_curve import compare_rates, compute_rate, propose, smoot
 RATES = [compute_rate(step, 1e-6, 1.0, 61) for step in range(61)]  # ten a decade
 
 
-def test_the_rates_are_geometric_and_end_where_they_should() -> None:
+def test_rates_are_geometric_from_the_lowest_to_the_highest() -> None:
     assert RATES[0] == 1e-6
     assert RATES[-1] == pytest.approx(1.0)
     assert all(b / a == pytest.approx(10**0.1) for a, b in pairwise(RATES))
 
 
-def test_smoothing_leaves_a_line_in_the_logarithm_where_it_is() -> None:
+def test_smoothing_keeps_a_line_in_the_logarithm_of_the_rate() -> None:
     line = [2 - 0.1 * math.log10(r) for r in RATES]
     assert smooth(RATES, line)[20:40] == pytest.approx(line[20:40])
     assert smooth(RATES, [3.0] * 61) == pytest.approx([3.0] * 61)

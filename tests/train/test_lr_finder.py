@@ -92,6 +92,6 @@ def test_a_test_that_is_short_of_memory_begins_again_with_half_the_micro_batch(
     (["trainer.devices=2"], r"runs in one process"),
     (["resume.run=x"], r"leave resume\.run out"),
 ])
-def test_what_tells_nothing_is_refused_in_a_sentence(words: list[str], said: str) -> None:
+def test_a_range_test_without_meaning_is_refused_in_one_sentence(words: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         refuse_find(compose(["+find=lr", *words]).run)

@@ -1,4 +1,4 @@
-"""The trial step: a run that was tried is one that was not, a micro-batch that is too large is halved, and little runs are not tried."""
+"""The memory trial: it changes no number, halves a micro-batch that is too large, and is left out of small runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from fulgurite.train import memory_trial as trial_step
 from fulgurite.train.memory_trial import limit_memory, restore_after
 
 CONFIRMED = "confirmed by a trial step"
-SAID = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
+SAID = (
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+    "8 bytes."
+)
 LORA = ("method=lora", "method.dropout=0.1", "optim.lr=1e-2", "scheduler=constant")
 PAIRS = ("data=guide_preference", "stage=dpo", "method=lora", "method.dropout=0.1", "optim.lr=1e-3")
 
@@ -72,7 +75,7 @@ def test_a_run_that_was_tried_is_one_that_was_not(
             assert (found / name).read_text() == (plain / name).read_text()
 
 
-def test_it_is_of_the_longest_rows_and_says_so(
+def test_the_memory_trial_takes_the_longest_rows_and_prints_so(
     tmp_path: Path, tried: list[int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain, batches = LanguageStage.compute_total_loss, []
@@ -113,7 +116,9 @@ def test_too_large_a_micro_batch_is_halved_before_the_first_step(
     found = tiny(tmp_path / "found", *LORA, "data.max_length=128")
     assert tried == [4, 2, 1]
     assert read_config(found)["trainer"]["micro_batch_size"] == 1
-    assert reason(found).startswith("4 was out of memory in a trial step; the mathematics is the same for every value; confirmed")
+    assert reason(found).startswith(
+        "4 was out of memory in a trial step; the mathematics is the same for every value; confirmed"
+    )
     assert rows(found) == rows(half)
     one, two = weights(found), weights(half)
     assert all(torch.equal(one[name], two[name]) for name in one)

@@ -12,7 +12,7 @@ from fulgurite.config.compose import compose
 from fulgurite.train.messages import format_derived
 
 
-def test_a_run_says_once_each_value_that_nobody_gave_and_from_what(
+def test_a_run_prints_each_derived_value_once_with_its_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tiny(tmp_path, "precision=auto", "optim.lr=1e-3")
@@ -42,6 +42,6 @@ def test_derived_lines_give_the_value_and_the_reason_of_what_nobody_gave() -> No
     assert not {"name", "run_dir", "precision", "trainer.devices", "trainer.num_nodes"} & set(names)
 
 
-def test_devices_are_told_only_of_several_processes() -> None:
+def test_devices_are_printed_only_for_several_processes() -> None:
     lines = format_derived(compose(["strategy=ddp", "trainer.accelerator=cpu", "logger=none"]))
     assert [line for line in lines if line.startswith("  trainer.devices = 2: two processes")] != []

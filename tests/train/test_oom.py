@@ -17,12 +17,15 @@ from fulgurite.run.folder import read_config, read_provenance
 from fulgurite.stage.causal_lm import LanguageStage
 from fulgurite.train.experiment import Experiment
 
-SAID = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
+SAID = (
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+    "8 bytes."
+)
 WORDS = ("method=lora", "method.dropout=0.1", "trainer.max_steps=3", "optim.lr=1e-2", "scheduler=constant")
 
 
 def short_at(monkeypatch: pytest.MonkeyPatch, step: int, rows: int) -> list[int]:
-    """Let the second micro-batch of `step` (from 0) fail wherever it holds `rows` rows; returns the list of failures."""
+    """Let the second micro-batch of `step` (from 0) fail if it holds `rows` rows; returns the list of failures."""
     plain, failed = LanguageStage.compute_total_loss, []
 
     def compute_total_loss(self: LanguageStage, batch: dict[str, Any]) -> torch.Tensor:
@@ -40,7 +43,9 @@ def same(a: Path, b: Path) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[n], two[n]) for n in one)
 
 
-def test_before_a_checkpoint_the_run_is_that_of_the_smaller_micro_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_before_a_checkpoint_the_run_is_that_of_the_smaller_micro_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     half = tiny(tmp_path / "half", *WORDS, "trainer.micro_batch_size=1")
     failed = short_at(monkeypatch, 1, 2)
     found = tiny(tmp_path / "found", *WORDS, "trainer.micro_batch_size=2")

@@ -51,7 +51,7 @@ def test_lightnings_arguments_are_passed_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_flags")
-def test_they_change_no_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lightnings_arguments_change_no_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     usual = tiny(tmp_path / "usual", "optim.lr=1e-2")
     assert "Trainable params" not in capsys.readouterr().out
     words = [word for word in PASSED_ON if "benchmark" not in word]

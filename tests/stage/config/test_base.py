@@ -39,7 +39,11 @@ def test_a_stage_takes_the_defaults_that_it_does_not_declare() -> None:
     run = compose(["stage=mine"]).run
     stage, sft = run.stage, compose(["stage=sft"]).run
     assert (run.trainer.epochs, run.optim.lr) == (1.0, sft.optim.lr)
-    assert (stage.recommend_batch_size(), stage.has_reference(False), stage.count_steps_per_rollout()) == (None, False, 1)
+    assert (stage.recommend_batch_size(), stage.has_reference(False), stage.count_steps_per_rollout()) == (
+        None,
+        False,
+        1,
+    )
     assert [stage.count_examples_per_step(n) for n in (1, 16)] == [1, 16]
 
 

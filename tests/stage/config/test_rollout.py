@@ -49,7 +49,7 @@ def test_what_cannot_go_together_is_refused_before_a_model_is_loaded(words: list
         build_checked_source(compose(["stage=grpo", "model=tiny", *words]))
 
 
-def test_the_library_is_asked_for_and_plain_weights_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vllm_is_refused_without_its_library_or_plain_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["stage=grpo", "stage.reward=['count:e']", "stage.engine=vllm", "logger=none"]
     monkeypatch.setattr(c, "find_spec", lambda name: None)
     run = compose(words).run
@@ -70,7 +70,11 @@ def test_the_library_is_asked_for_and_plain_weights_too(monkeypatch: pytest.Monk
 ])
 def test_a_rollouts_answers_and_steps_by_hand(words: list[str], answers: int, steps: int, examples: int) -> None:
     stage = compose(words).run.stage
-    assert (stage.count_answers(), stage.count_steps_per_rollout(), stage.count_examples_per_step(6)) == (answers, steps, examples)
+    assert (stage.count_answers(), stage.count_steps_per_rollout(), stage.count_examples_per_step(6)) == (
+        answers,
+        steps,
+        examples,
+    )
 
 
 def test_grpo_keeps_a_reference_only_for_a_divergence_that_costs() -> None:
