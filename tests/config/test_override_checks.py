@@ -49,7 +49,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("words", "said"), REFUSED, ids=[words[:40] for words, _ in REFUSED])
-def test_what_is_no_value_is_one_sentence(words: str, said: str) -> None:
+def test_an_impossible_value_is_refused_in_one_sentence(words: str, said: str) -> None:
     split = words.split() if words.startswith("data=file") else [words]
     with pytest.raises(ConfigError) as caught:
         compose(split)
@@ -98,7 +98,7 @@ def settle(word: str, prepared: str) -> None:
     check(knob, getattr(found, knob.name))
 
 
-def test_a_thousand_overrides_are_values_or_sentences() -> None:
+def test_1000_random_overrides_are_values_or_refusals() -> None:
     taken = 0
     for word in overrides(1000):
         with contextlib.suppress(FulguriteError):  # a sentence of ours; anything else fails the test
@@ -108,13 +108,13 @@ def test_a_thousand_overrides_are_values_or_sentences() -> None:
     assert 50 < taken < 950  # else nothing was tried
 
 
-def test_forty_of_them_compose_or_are_sentences() -> None:
+def test_40_random_overrides_compose_or_are_refused() -> None:
     for word in overrides(40):
         with contextlib.suppress(FulguriteError):
             compose([word])
 
 
-def test_every_number_is_finite() -> None:
+def test_every_numeric_parameter_refuses_infinity_and_nan() -> None:
     """Not a list of names: each parameter that is a number refuses infinity and NaN, whatever its bounds."""
     for knob in KNOBS.values():
         kind = str(knob.type)
@@ -149,7 +149,7 @@ def of_options(word: str) -> list[list[str]]:
     return [[f"{group.partition('.')[0]}={option}", word] for group, option in sorted(owners)] or [[word]]
 
 
-def test_there_are_examples() -> None:
+def test_more_than_15_examples_are_found() -> None:
     assert len(examples()) > 15
 
 

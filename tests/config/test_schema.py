@@ -43,14 +43,14 @@ class Thing(schema.Option):
     names: list[str] = knob([], "Who.", source="ours")
 
 
-def test_a_knob_must_say_what_it_means_and_who_says_so() -> None:
+def test_a_parameter_needs_a_meaning_and_a_source() -> None:
     with pytest.raises(TypeError):
         knob(1, "A size.")  # type: ignore[call-arg]
     with pytest.raises(TypeError):
         knob(1, source="ours")  # type: ignore[call-arg]
 
 
-def test_an_empty_default_must_say_what_none_stands_for() -> None:
+def test_an_empty_default_needs_the_meaning_of_none() -> None:
     with pytest.raises(TypeError, match="what None stands for"):
         knob(None, "A size.", source="ours")
 
@@ -83,7 +83,7 @@ def test_ranges_in_words(limits: Range, words: str) -> None:
     assert str(limits) == words
 
 
-def test_check_names_the_knob_the_value_and_the_remedy() -> None:
+def test_a_refusal_names_parameter_value_and_remedy() -> None:
     size, _, share, _ = list_knobs(Thing)
     check(size, 1)
     check(share, None)
@@ -97,7 +97,8 @@ def test_check_names_the_knob_the_value_and_the_remedy() -> None:
 
 def test_types_in_words_and_choices() -> None:
     size, way, share, names = list_knobs(Thing)
-    assert [describe_type(k.type) for k in (size, way, share, names)] == ["whole number", "one of left, right", "number",
+    assert [describe_type(k.type) for k in (size, way, share, names)] == ["whole number", "one of left, right",
+        "number",
         "list of text"]
     assert way.choices == ("left", "right")
     assert strip_none(share.type) is float
@@ -121,7 +122,7 @@ def test_a_slotted_config_refuses_unknown_fields() -> None:
         Thing().sizes = 3  # type: ignore[attr-defined]
 
 
-def test_build_says_what_is_not_there() -> None:
+def test_a_missing_builder_is_named() -> None:
     @dataclass(slots=True)
     class Ghost(schema.Option):
         builds = "fulgurite.nowhere:build"

@@ -133,7 +133,7 @@ def test_a_template_that_writes_only_the_first_call_is_refused(make_tokenizer: A
         template.encode_chat(two, "answers")
 
 
-def test_a_template_that_escapes_what_it_writes_is_not_accused(make_tokenizer: Any) -> None:
+def test_a_template_that_escapes_text_is_accepted(make_tokenizer: Any) -> None:
     text, marks = STYLES["llama3.1"]
     talk = Conversation((*TALK[:3], Message("tool", '{"sky": "blue"}', name="weather", call_id="abcdefghi"), TALK[4]),
         TALK.tools)
@@ -188,7 +188,7 @@ def test_the_report_counts_records_and_their_rows(cut: Any) -> None:
     assert "9 conversations are 18 rows" in report.describe()
 
 
-def test_a_record_of_which_one_answer_is_too_long_is_trained_on_and_said(cut: Any) -> None:
+def test_a_record_with_one_answer_too_long_is_trained_and_reported(cut: Any) -> None:
     rows, _, report = cut(thinking(9), 64, val_fraction=0.0)
     assert (report.trained, len(rows), report.dropped) == (9, 15, {})
     assert report.answers_left_out == {"longer than data.max_length": 3}
@@ -203,7 +203,7 @@ def test_a_record_is_drawn_and_held_out_whole(cut: Any) -> None:
     assert (len(there), len(held), there & held) == (25, 25, set())
 
 
-def test_what_is_written_otherwise_is_said_once_with_its_number(write: Write, tokenizer: Any, tmp_path: Path) -> None:
+def test_records_that_the_template_writes_otherwise_are_counted(write: Write, tokenizer: Any, tmp_path: Path) -> None:
     from fulgurite.data.dataset import WRITTEN_OTHERWISE
 
     config = File(path=[str(write("a.jsonl", [

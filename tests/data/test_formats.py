@@ -191,7 +191,7 @@ def test_numbers_and_booleans_are_read_as_text_and_noted(write: Write) -> None:
 
 
 @pytest.mark.parametrize("ids", [["x", "x", "x"], ["", "", ""], [-1, -2, True], [1, True, 1.0]])
-def test_ids_are_nobodys_business(ids: list[Any], write: Write) -> None:
+def test_ids_of_messages_are_not_checked(ids: list[Any], write: Write) -> None:
     source = source_of(write, [{"id": name, "instruction": f"a{n}", "output": "b"} for n, name in enumerate(ids)])
     found = source.check()
     assert (found.good, found.bad, found.unread) == (3, [], {})
@@ -284,7 +284,7 @@ DETECTED: dict[str, tuple[Any, str, Format | None]] = {
 
 
 @pytest.mark.parametrize("name", DETECTED)
-def test_detect(name: str) -> None:
+def test_the_format_of_a_record_is_detected(name: str) -> None:
     record, stage, format = DETECTED[name]
     assert formats.detect_format(record, reads_of(stage)) is format
 

@@ -181,7 +181,7 @@ def test_no_path_and_wrong_weights(write: Write) -> None:
     assert "is in data.path and in data.val_path" in refused(File(path=[path], val_path=[path]))
 
 
-def test_the_command_says_it_in_one_line_and_leaves_with_2(write: Write, tmp_path: Path) -> None:
+def test_the_command_prints_one_line_and_exits_with_2(write: Write, tmp_path: Path) -> None:
     path = write("bad.jsonl", [chat(Q)])
     words = ["train", "model=tiny", "data=file", f"data.path=[{path}]", f"run_dir={tmp_path / 'run'}"]
     done = subprocess.run([sys.executable, "-m", "fulgurite", *words], capture_output=True, text=True, cwd=tmp_path,

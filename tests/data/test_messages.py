@@ -36,7 +36,7 @@ def test_reasoning_under_each_of_its_names(key: str) -> None:
 @pytest.mark.parametrize("flag", ["train", "loss", "weight", "loss_weight"])
 @pytest.mark.parametrize(("value", "learned"),
     [(0, False), (False, False), (0.0, False), (1, True), (True, True), (None, True)])
-def test_a_flag_says_whether_a_turn_is_learned(flag: str, value: Any, learned: bool) -> None:
+def test_a_flag_decides_whether_a_turn_is_learned(flag: str, value: Any, learned: bool) -> None:
     messages, reading = read({"messages": [Q, {**A, flag: value}, Q, A]})
     assert [m.learned for m in messages] == [True, learned, True, True]
     assert reading.unread == set()

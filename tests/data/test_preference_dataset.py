@@ -147,7 +147,7 @@ def test_a_mismatched_pair_is_one_prompt_with_anothers_answer(made: Any) -> None
     assert short["input_ids"][0].tolist() == [*own[:start], *other[begin : begin + 2]]
 
 
-def test_a_row_knows_its_prompt_however_much_of_it_is_cut(made: Any) -> None:
+def test_a_row_keeps_its_prompt_s_identity_if_the_prompt_is_cut(made: Any) -> None:
     asked = [{"prompt": q + " word" * 30, "completion": f"answer{' word' * n}", "label": True} for n in range(0, 9, 4)
         for q in ("a", "b")]
     rows, _, report, *_ = made(asked, "kto", max_length=60, too_long="truncate")

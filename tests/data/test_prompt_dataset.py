@@ -103,7 +103,7 @@ def test_a_stage_that_learns_answers_refuses_prompts_without_them(write: Write) 
         build_source(File(path=[str(write("p.jsonl", [{"prompt": "One?"}]))]), stage="sft", seed=1)
 
 
-def test_unknown_fields_name_what_is_due(write: Write) -> None:
+def test_unknown_fields_are_refused_with_the_expected_ones(write: Write) -> None:
     with pytest.raises(DataError, match=r"data\.columns=\{prompt: question\}"):
         build_source(File(path=[str(write("p.jsonl", [{"question": "One?"}]))]), stage="grpo", seed=1)
     source = build_source(File(path=[str(write("p.jsonl", [{"question": "One?"}]))], columns={"prompt": "question"}),

@@ -30,7 +30,7 @@ def test_places_are_listed_up_to_a_limit_and_all_are_counted(monkeypatch: pytest
     assert (body["format"], body["rows_in"]) == ("alpaca", 3)
 
 
-def test_nothing_is_said_of_a_data_set_that_is_read_whole() -> None:
+def test_a_data_set_that_is_read_whole_has_an_empty_sentence() -> None:
     assert DataReport("alpaca", ["a.jsonl"], rows_in=3, trained=3).describe() == ""
 
 

@@ -75,7 +75,7 @@ def examples(source: Source) -> list[Example]:
 
 @pytest.mark.parametrize("name", SAME)
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
-def test_each_format_is_detected_and_says(name: str, kind: str, write: Write, tmp_path: Path) -> None:
+def test_each_format_is_detected_and_read_whole(name: str, kind: str, write: Write, tmp_path: Path) -> None:
     record, expected = SAME[name]
     path = write("a.jsonl", [record])
     if kind == "parquet":

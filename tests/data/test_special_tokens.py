@@ -89,7 +89,7 @@ def test_a_learned_answer_goes_on_behind_the_text_of_an_end_token(tokenizer: Any
 
 
 @pytest.mark.parametrize("mode", [*SpecialTokens])
-def test_it_is_said_in_the_report(mode: SpecialTokens, write: Write, tokenizer: Any, tmp_path: Path) -> None:
+def test_the_report_counts_special_tokens(mode: SpecialTokens, write: Write, tokenizer: Any, tmp_path: Path) -> None:
     records = [{"instruction": FORGED, "output": "markup"}, {"instruction": "a", "output": "b"}]
     rows, report = cut(write, tokenizer, tmp_path, records, special_tokens=mode)
     assert len(rows) == (1 if mode is SpecialTokens.drop else 2)

@@ -108,7 +108,7 @@ def test_the_tokenizer_s_own_template_wins_and_a_chosen_one_is_kept(tokenizer: A
     assert tokenizer.chat_template == BUILT_IN["zephyr"]
 
 
-def test_chatml_where_there_is_none(tokenizer: Any) -> None:
+def test_chatml_is_taken_if_the_tokenizer_has_no_template(tokenizer: Any) -> None:
     assert load_template(None, tokenizer).name == "chatml"
     assert tokenizer.chat_template == BUILT_IN["chatml"]
 

@@ -94,7 +94,7 @@ def test_reasoning_goes_under_the_name_that_the_template_reads(key: str, tokeniz
     assert not template.dialect.flags(messages)
 
 
-def test_reasoning_that_the_template_does_not_read_stands_before_the_answer(tokenizer: Any) -> None:
+def test_reasoning_that_the_template_does_not_read_is_written_before_the_answer(tokenizer: Any) -> None:
     template = load_template("chatml", tokenizer)
     messages = [Message("user", "1?"), Message("assistant", "2", reasoning="one and one")]
     assert "assistant\n<think>\none and one\n</think>\n\n2<|im_end|>" in template.text(messages, False)

@@ -52,7 +52,7 @@ def test_what_is_stored_is_what_the_template_gives(write: Write, tokenizer: Any,
 
 
 @pytest.mark.parametrize("start", [False, True])
-def test_a_document_ends_with_the_end_token_and_starts_as_the_tokenizer_says(
+def test_a_document_starts_as_the_tokenizer_starts_texts_and_ends_with_the_end_token(
     start: bool, write: Write, make_tokenizer: Any, tmp_path: Path
 ) -> None:
     tokenizer = make_tokenizer(start=start)

@@ -49,7 +49,7 @@ def test_a_fully_trained_model_is_exported_bit_for_bit(full: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("merge", ["true", "false"])
-def test_the_folder_speaks_as_in_training_and_names_its_stops(lora: Path, tmp_path: Path, merge: str) -> None:
+def test_the_folder_renders_as_in_training_and_has_its_stop_tokens(lora: Path, tmp_path: Path, merge: str) -> None:
     out, run = export(lora, tmp_path / "out", f"merge={merge}"), load_run(lora)
     tokenizer = AutoTokenizer.from_pretrained(out)
     talk = [Message("system", "Be brief."), Message("user", "Hello"), Message("assistant", "Yes."),
@@ -102,7 +102,7 @@ def test_an_export_trains_again_and_its_adapter_names_it(lora: Path, tmp_path: P
     assert (merged - stacked).abs().max() / stacked.abs().max() < 1e-5
 
 
-def test_a_run_is_no_model_and_the_way_is_told(lora: Path) -> None:
+def test_a_run_as_model_path_is_refused_with_the_export_command(lora: Path) -> None:
     with pytest.raises(ModelError, match=r"is a run, not a model; export it first: fulgurite export run="):
         build(compose(["model=hf", f"model.path={lora}"]).run.model, torch.float32)
 
@@ -213,7 +213,7 @@ def test_export_into_a_folder_that_another_process_writes_is_refused(
             "cannot be exported: GenerationConfig is invalid; this is a fault of the export"),
     ],
 )
-def test_the_folder_is_blamed_for_what_the_system_refuses_alone(
+def test_only_a_refusal_of_the_system_blames_the_folder(
     error: Exception, said: str, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str]
 ) -> None:

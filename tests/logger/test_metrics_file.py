@@ -32,7 +32,7 @@ def test_json_has_no_word_for_non_finite(tmp_path: Path, bad: float) -> None:
     assert lines(file.path) == [{"step": 1, "train/loss": None, "train/lr": 0.1}]
 
 
-def test_a_full_disk_is_told_once_and_the_rows_wait(
+def test_a_full_disk_is_logged_once_and_the_rows_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:
     file = MetricsFile(tmp_path / "metrics.jsonl")

@@ -40,7 +40,7 @@ ASKED = [
 
 HELD = {
     "values.unexplained":
-        "tests/config/test_compose.py::test_provenance_knows_default_command_line_and_derived_with_its_reason",
+        "tests/config/test_compose.py::test_provenance_has_the_origin_of_each_value_and_its_reason",
     "warmup.fraction": "tests/plan/test_pains.py::test_a_fraction_of_a_step_is_refused",
     "scheduler.needs-eval": "tests/scheduler/test_plateau.py::test_without_validation_it_is_refused_in_one_sentence",
     "scheduler.two-owners": "tests/plan/test_pains.py::test_no_file_of_another_library_has_a_say",

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 
-from fulgurite.config.run import RunConfig
+from fulgurite.config.compose import compose
+from fulgurite.config.run import RunConfig, load_options
 from fulgurite.config.schema import list_options
 from fulgurite.errors import ConfigError
 from fulgurite.explain.knob_index import build_default_run
 from fulgurite.plan.preflight import list_chosen, refuse_find, refuse_impossible, refuse_unmeasured
+
+
+@pytest.fixture(autouse=True)
+def _options() -> None:
+    """Options are registered when their modules are imported, whichever test runs first."""
+    load_options()
 
 
 def test_early_stopping_needs_a_validation_loss() -> None:
@@ -63,3 +71,13 @@ def test_learning_rate_finder_is_refused_if_its_loss_means_nothing() -> None:
         refuse_find(of_two_devices(build_default_run()))
     with pytest.raises(ConfigError, match=r"leave resume\.run out"):
         refuse_find(of_resume(build_default_run()))
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["method.adapter_path=/nowhere"], "method.adapter_path=/nowhere has no adapter_config.json; give a folder"),
+    (["stage=dpo", "data=guide_preference", "stage.reference=./nowhere"],
+        "stage.reference=./nowhere: there is no such folder"),
+])
+def test_folders_that_are_not_there_are_refused_without_the_model(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        refuse_impossible(compose(["model=tiny", *words]).run)

@@ -84,7 +84,9 @@ CHANGES: dict[str, tuple[str, Callable[[Path], Any], set[str]]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_change_is_seen_where_it_is(name: str, inputs: Callable[[], dict[str, str]], tmp_path: Path) -> None:
+def test_a_change_changes_the_hash_of_its_input_alone(
+    name: str, inputs: Callable[[], dict[str, str]], tmp_path: Path
+) -> None:
     file, change, expected = CHANGES[name]
     before = inputs()
     assert set(before) == {"weights", "model_config", "tokenizer", "reference", "adapter", "reward"}
@@ -126,13 +128,13 @@ def test_a_change_is_refused_with_its_name_and_the_remedy(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("allow", [["reward"], ["stage.reward"], ["stage"]])
-def test_an_allowed_change_is_said(allow: list[str], tmp_path: Path) -> None:
+def test_an_allowed_change_is_printed(allow: list[str], tmp_path: Path) -> None:
     place = checkpoint(tmp_path, {"reward": "2"})
     (line,) = resume.check_inputs(place, {"reward": "3"}, allow)
     assert line.startswith("resumed although reward (a reward function's file")
 
 
-def test_a_run_of_before_goes_on_and_says_what_was_not_compared(tmp_path: Path) -> None:
+def test_a_run_of_an_earlier_version_resumes_and_names_what_was_not_compared(tmp_path: Path) -> None:
     place = checkpoint(tmp_path, {"data": "d", "version": "0.1.0"})
     (line,) = resume.check_inputs(place, {"weights": "1", "tokenizer": "2"}, [])
     assert line == "not compared with the earlier run, which has no hash to compare with: weights, tokenizer"

@@ -105,7 +105,9 @@ def test_a_running_one_whose_process_is_gone_has_died(tmp_path: Path) -> None:
     ("provenance.json", None, "provenance.json is missing"),
     ("metrics.jsonl", None, "metrics.jsonl is missing"),
 ])
-def test_a_damaged_folder_is_told(tmp_path: Path, name: str, content: bytes | None, trouble: str) -> None:
+def test_a_damaged_folder_is_listed_with_its_damage(
+    tmp_path: Path, name: str, content: bytes | None, trouble: str
+) -> None:
     make(tmp_path / "good", losses=(1.0,))
     bad = make(tmp_path / "bad", losses=(1.0,))
     if content is None:

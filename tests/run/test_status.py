@@ -44,7 +44,7 @@ def test_running_then_finished(tmp_path: Path) -> None:
     (SystemExit(1), "failed", "SystemExit: 1"),
     (MemoryError(), "failed", "MemoryError"),
 ])
-def test_an_error_is_told_and_goes_on(tmp_path: Path, error: BaseException, state: str, why: str) -> None:
+def test_an_error_is_written_and_raised_again(tmp_path: Path, error: BaseException, state: str, why: str) -> None:
     with pytest.raises(type(error)), track_status(tmp_path):
         raise error
     assert (read(tmp_path)["state"], read(tmp_path)["why"]) == (state, why)

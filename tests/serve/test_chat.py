@@ -97,7 +97,7 @@ def test_a_system_message_begins_a_new_conversation(partner: Partner) -> None:
     assert asked(partner, "/system\nWhy?\n", system="Be brief.") == [prompt(partner, why)]
 
 
-def test_a_system_message_that_the_template_refuses_begins_the_first_question_and_is_told(partner: Partner) -> None:
+def test_a_system_message_that_the_template_refuses_is_joined_to_the_first_question(partner: Partner) -> None:
     from fulgurite.data.template import Template
 
     tokenizer = copy.deepcopy(partner.tokenizer)
@@ -120,7 +120,7 @@ def test_a_whole_answer_is_written_without_a_mark(partner: Partner) -> None:
     assert text == "> Why?\nAn answer\N{REPLACEMENT CHARACTER}[2J.\n"
 
 
-def test_quit_leaves_and_unknown_commands_are_told(partner: Partner) -> None:
+def test_quit_ends_the_chat_and_unknown_commands_are_named(partner: Partner) -> None:
     assert talk(partner, "/quit\nWhy?\n") == ""
     assert "there is no /rest. Did you mean reset?" in talk(partner, "/rest\n")
 
@@ -144,7 +144,7 @@ def test_old_turns_are_forgotten_aloud(partner: Partner) -> None:
     assert model.asked == [prompt(partner, ("user", "Rank?"))] * 3
 
 
-def test_a_question_that_is_too_long_is_told(partner: Partner) -> None:
+def test_a_question_that_is_too_long_is_refused(partner: Partner) -> None:
     small = Partner(partner.model, partner.tokenizer, partner.template, 10)
     assert "the model reads at most 10)" in talk(small, "A question of many tokens, too many for this model.\n")
 
@@ -197,7 +197,7 @@ def test_wrong_words_are_one_sentence(words: list[str], part: str) -> None:
         read(words)
 
 
-def test_a_runs_folder_is_no_model_and_the_word_for_it_is_told(tmp_path: Path) -> None:
+def test_a_run_as_model_is_refused_with_the_right_word(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "provenance.json").write_text("{}")
     refusal = rf"^model={tmp_path} is a run's folder: write fulgurite chat run={tmp_path}\.$"

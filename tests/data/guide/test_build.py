@@ -88,7 +88,7 @@ def test_the_five_questions_are_held_out() -> None:
     assert set(ASKED) <= {talk[0]["content"] for talk in records(HELD_OUT)}
 
 
-def test_answers_send_nobody_to_a_place_that_is_not_there() -> None:
+def test_answers_name_only_pages_of_explain_that_exist() -> None:
     texts = answers(TRAIN) + answers(HELD_OUT)
     named = {word for text in texts for word in re.findall(r"`fulgurite explain ([^`]+)`", text)}
     assert len(named) > 60
@@ -178,7 +178,7 @@ def test_of_knob_by_hand() -> None:
     ]
 
 
-def test_options_with_defaults_of_their_own_are_told_apart() -> None:
+def test_different_defaults_of_options_are_listed_by_option() -> None:
     two = [example(default=1, option="green"), example(default=3, option="black")]
     assert make.describe_start(two) == "Start with the default: 1 under tea=green, 3 under tea=black."
 
