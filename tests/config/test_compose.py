@@ -82,8 +82,9 @@ def test_a_value_outside_the_usual_is_warned_about_and_a_derived_one_never() -> 
 def test_the_rate_follows_stage_method_and_size() -> None:
     rates = {
         words: compose(words.split()).run.optim.lr
-        for words in ("method=lora", "method=full", "method=full model=hf", "stage=pt method=full",
-            "method=full optim=sgd")
+        for words in (
+            "method=lora", "method=full", "method=full model=hf", "stage=pt method=full", "method=full optim=sgd"
+        )
     }
     assert rates == {
         "method=lora": 1e-3, "method=full": 1e-4, "method=full model=hf": 1e-5, "stage=pt method=full": 2e-4,
@@ -98,8 +99,9 @@ def test_one_item_is_read_as_a_list_of_one() -> None:
 
 def test_a_mapping_is_given_as_it_is_shown() -> None:
     """Hydra alone wants a plus before a key that an empty mapping does not have."""
-    for words in (["data.columns={instruction: q, output: a}"],
-        ["data.columns.instruction=q", "data.columns.output=a"]):
+    for words in (
+        ["data.columns={instruction: q, output: a}"], ["data.columns.instruction=q", "data.columns.output=a"]
+    ):
         composed = compose(["data=file", "data.path=a.jsonl", *words])
         assert composed.run.data.columns == {"instruction": "q", "output": "a"}
         assert composed.provenance["data.columns"].origin == "command line"

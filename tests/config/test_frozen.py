@@ -53,8 +53,9 @@ def test_freezing_replaces_lists_and_mappings_and_thawing_copies_them() -> None:
 
 def test_the_refusal_names_the_part_and_the_remedy() -> None:
     part = freeze(Resume())
-    with pytest.raises(FrozenConfigError,
-        match=r"this Resume belongs to a resolved config.*fulgurite\.config\.resolve"):
+    with pytest.raises(
+        FrozenConfigError, match=r"this Resume belongs to a resolved config.*fulgurite\.config\.resolve"
+    ):
         part.run = "x"
     assert copy.deepcopy(part) == part
     assert is_frozen(copy.deepcopy(part))

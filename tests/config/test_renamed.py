@@ -63,8 +63,9 @@ def test_a_file_with_an_earlier_name_is_refused(group: str, text: str, words: li
         "defaults: [/schema/method/lora@_here_]\nb_lr_ratio: 4\n")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.yaml").write_text(content)
-    with pytest.raises(ConfigError,
-        match=r"(trainer\.batch_size|method\.b_lr_ratio) is now \w+\.\w+\. Write that name in the file"):
+    with pytest.raises(
+        ConfigError, match=r"(trainer\.batch_size|method\.b_lr_ratio) is now \w+\.\w+\. Write that name in the file"
+    ):
         compose(words, tmp_path)
 
 

@@ -48,8 +48,9 @@ def make_tokenizer() -> MakeTokenizer:
             show_progress=False,
         ))
         if start:
-            raw.post_processor = processors.TemplateProcessing(single="<s> $A",
-                special_tokens=[("<s>", raw.token_to_id("<s>"))])
+            raw.post_processor = processors.TemplateProcessing(
+                single="<s> $A", special_tokens=[("<s>", raw.token_to_id("<s>"))]
+            )
         made = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", pad_token="</s>")
         if marks:
             made.add_special_tokens({"additional_special_tokens": list(marks)})

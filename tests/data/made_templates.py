@@ -115,8 +115,9 @@ MISTRAL = (
     "{%- endif %}{%- endfor %}"
 )
 LLAMA_MARKS = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
-MISTRAL_MARKS = ["[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]",
-    "[/TOOL_RESULTS]"]
+MISTRAL_MARKS = [
+    "[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]"
+]
 STYLES = {
     "qwen2.5": (QWEN2_5, CHATML), "qwen3": (QWEN3, CHATML), "hermes": (HERMES, CHATML),
     "llama3.1": (LLAMA3_1, LLAMA_MARKS),

@@ -135,8 +135,9 @@ def test_a_template_that_writes_only_the_first_call_is_refused(make_tokenizer: A
 
 def test_a_template_that_escapes_text_is_accepted(make_tokenizer: Any) -> None:
     text, marks = STYLES["llama3.1"]
-    talk = Conversation((*TALK[:3], Message("tool", '{"sky": "blue"}', name="weather", call_id="abcdefghi"), TALK[4]),
-        TALK.tools)
+    talk = Conversation(
+        (*TALK[:3], Message("tool", '{"sky": "blue"}', name="weather", call_id="abcdefghi"), TALK[4]), TALK.tools
+    )
     ids, _ = made(text, make_tokenizer, marks).encode_chat(talk, "answers")
     assert len(ids) > 0
     html = "{% for m in messages %}{{ m.role + ':' }}{{ m.content | e }}{{ eos_token }}{% endfor %}"
@@ -171,8 +172,9 @@ def cut(write: Write, make_tokenizer: Any, tmp_path: Path) -> Callable[..., Any]
     def make(records: list[Any], max_length: int, **more: Any) -> Any:
         template = made(STYLES["qwen3"][0], make_tokenizer)
         config = File(path=[str(write("a.jsonl", records))], **more)
-        encoded = tokenize_source(build_source(config, stage="sft", seed=1), template.tokenizer, template, config,
-            tmp_path / "cache")
+        encoded = tokenize_source(
+            build_source(config, stage="sft", seed=1), template.tokenizer, template, config, tmp_path / "cache"
+        )
         rows, val, report = split_dataset(encoded, config, 1, max_length, Packing.none)
         assert report.balanced
         return rows, val, report

@@ -123,8 +123,9 @@ def test_arrow_offsets_that_point_outside_are_refused_before_they_are_read(tmp_p
         "import sys; from pathlib import Path; from fulgurite.data.readers import read_records; "
         "list(read_records(Path(sys.argv[1])))"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "x.arrow")], capture_output=True, text=True,
-        check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "x.arrow")], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1, "a crash by a signal is negative"
     assert "DataError" in done.stderr.splitlines()[-1]
 
@@ -143,7 +144,8 @@ def test_parquet_metadata_that_contradict_themselves_are_one_line(tmp_path: Path
         "    path.write_bytes(whole[:at] + bytes([whole[at] ^ int(sys.argv[3])]) + whole[at + 1:])\n"
         "    try:\n        list(read_records(path))\n    except DataError as error:\n        print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(path), str(begin), "16"], capture_output=True, text=True,
-        check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), str(begin), "16"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "histogram size mismatch" in done.stdout

@@ -23,8 +23,9 @@ def test_the_shipped_pairs_are_whole_and_length_is_no_hint() -> None:
     longer = sum(len(chosen) > len(rejected) for chosen, rejected in sides)
     assert 0.4 < longer / 64 < 0.6
     assert len({e.messages[0].content for e in source.examples()}) == 64  # type: ignore[union-attr,index]
-    with pytest.raises(DataError,
-        match=r"stage=dpo learns from pairs of answers; take stage=sft or data=guide_preference\."):
+    with pytest.raises(
+        DataError, match=r"stage=dpo learns from pairs of answers; take stage=sft or data=guide_preference\."
+    ):
         build_source(Guide(), stage="dpo", seed=1)
 
 

@@ -37,8 +37,9 @@ def cut(tokenizer: Any, tmp_path: Path) -> Callable[..., Split]:
     ) -> Split:
         config = File(path=[str(p) for p in paths], **more)
         template = load_template(None, tokenizer, None, config.special_tokens)
-        made = tokenize_source(build_source(config, stage=stage, seed=seed), tokenizer, template, config,
-            tmp_path / "cache")
+        made = tokenize_source(
+            build_source(config, stage=stage, seed=seed), tokenizer, template, config, tmp_path / "cache"
+        )
         return split_dataset(made, config, seed, max_length, packing)
 
     return make
@@ -161,8 +162,9 @@ def test_what_has_nothing_left_to_learn_is_dropped_and_counted(write: Write, cut
 
 
 def test_nothing_left_to_train_on_is_an_error(write: Write, cut: Any) -> None:
-    with pytest.raises(DataError,
-        match=r"no example is left to train on; 5 records: 5 dropped \(longer than data\.max_length"):
+    with pytest.raises(
+        DataError, match=r"no example is left to train on; 5 records: 5 dropped \(longer than data\.max_length"
+    ):
         cut([write("a.jsonl", alpaca(5))], 8)
 
 

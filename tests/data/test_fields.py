@@ -142,8 +142,9 @@ def test_a_value_in_an_error_line_is_short() -> None:
     assert show_value("a") == "'a'"
     assert show_value("a" * 100) == "'" + "a" * 59 + "…"
     assert show_value(10**5000) == "a number"
-    assert (describe_kind(None), describe_kind({}), describe_kind(datetime.date(2020, 1, 1))) == ("null", "an object",
-        "a date")
+    assert (describe_kind(None), describe_kind({}), describe_kind(datetime.date(2020, 1, 1))) == (
+        "null", "an object", "a date"
+    )
 
 
 @pytest.mark.parametrize(("value", "nothing", "blank"), [

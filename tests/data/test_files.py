@@ -85,8 +85,9 @@ def test_an_unreadable_entry_of_a_folder_is_refused(name: str, write: Write, tmp
 
 @pytest.mark.parametrize("word", ["itself.jsonl", "one.jsonl", "ring/x.jsonl"])
 def test_a_ring_of_links_is_named(word: str, tmp_path: Path) -> None:
-    for name, target in (("itself.jsonl", "itself.jsonl"), ("one.jsonl", "two.jsonl"), ("two.jsonl", "one.jsonl"),
-        ("ring", "ring")):
+    for name, target in (
+        ("itself.jsonl", "itself.jsonl"), ("one.jsonl", "two.jsonl"), ("two.jsonl", "one.jsonl"), ("ring", "ring")
+    ):
         (tmp_path / name).symlink_to(target)
     with pytest.raises(DataError, match="is a ring of links, which lead to each other and to no file"):
         find_files([str(tmp_path / word)])
@@ -126,8 +127,9 @@ def test_a_folder_saved_by_hf_datasets(saved: Path) -> None:
     assert read("one") == [f"q{i}" for i in range(9)]
     assert read("two") == ["q3", "q1"], "the train split alone"
     assert read("two/test") == ["q5"]
-    with pytest.raises(DataError,
-        match=r"the splits are validation, test, none is train; name one: .*three/validation"):
+    with pytest.raises(
+        DataError, match=r"the splits are validation, test, none is train; name one: .*three/validation"
+    ):
         read("three")
 
 
@@ -150,7 +152,8 @@ def test_a_saved_folder_cannot_name_files_outside_of_it(saved: Path, tmp_path: P
 
 def test_a_hub_id_without_a_network_is_one_line() -> None:
     pytest.importorskip("datasets")
-    with pytest.raises(DataError,
-        match=r"data\.path=hub:nobody/nothing: the hub has no such data set, or cannot be reached") as caught:
+    with pytest.raises(
+        DataError, match=r"data\.path=hub:nobody/nothing: the hub has no such data set, or cannot be reached"
+    ) as caught:
         find_files(["hub:nobody/nothing"])
     assert "\n" not in str(caught.value)

@@ -50,8 +50,9 @@ def test_a_change_gives_another_hash_and_is_refused_with_the_file(name: str) -> 
     if name == "the order of files":
         before.refuse_other(now)  # each file is as it was
         return
-    with pytest.raises(DataError,
-        match=r"\.jsonl changed while it was read: [12] records at the check, [012] after it"):
+    with pytest.raises(
+        DataError, match=r"\.jsonl changed while it was read: [12] records at the check, [012] after it"
+    ):
         before.refuse_other(now)
 
 

@@ -73,8 +73,9 @@ def test_a_column_renamed_to_messages_and_from_messages(write: Write) -> None:
     pair = {"chosen": "bad", "rejected": "good", "prompt": "question"}
     swapped = source_of(write, [pair], "dpo", columns={"chosen": "rejected", "rejected": "chosen"})
     example = next(swapped.examples())
-    assert (example.messages[-1].content, example.rejected[-1].content) == ("good",
-        "bad")  # type: ignore[union-attr,index]
+    assert (example.messages[-1].content, example.rejected[-1].content) == (
+        "good", "bad"
+    )  # type: ignore[union-attr,index]
 
 
 PROMPT_COMPLETION: dict[str, tuple[dict[str, Any], list[tuple[str, str, bool]]]] = {
@@ -136,8 +137,9 @@ def test_every_shape_of_a_conversation(name: str, write: Write) -> None:
 def test_objects_of_nulls_are_nothing(write: Write) -> None:
     null_call, null_image = {"function_call": {"name": None, "arguments": None}}, {"image": {"bytes": None,
         "path": None}}
-    source = source_of(write,
-        [{"messages": [{**Q, **null_call, **null_image}, {**A, **null_call}], "image": {"path": None}}])
+    source = source_of(
+        write, [{"messages": [{**Q, **null_call, **null_image}, {**A, **null_call}], "image": {"path": None}}]
+    )
     assert source.check().unread == {}
     assert pairs_of(source) == [[("user", "question"), ("assistant", "answer")]]
 
@@ -173,8 +175,9 @@ def test_roles_of_the_user_are_read(write: Write) -> None:
     assert pairs_of(source_of(write, [record], roles=roles)) == [[("user", "a"), ("assistant", "b")]]
     swapped = source_of(write, [{"messages": [{**A}, {**Q}]}], roles={"user": "assistant", "assistant": "user"})
     assert pairs_of(swapped) == [[("user", "answer"), ("assistant", "question")]]
-    with pytest.raises(DataError,
-        match=r"data\.roles: Customer is to be usr, which is no role; there are user, assistant"):
+    with pytest.raises(
+        DataError, match=r"data\.roles: Customer is to be usr, which is no role; there are user, assistant"
+    ):
         source_of(write, [record], roles={"Customer": "usr"})
 
 
@@ -323,8 +326,9 @@ KEYS = ["messages", "prompt", "completion", "label", "tools", "role", "from", "c
 
 
 def places_in(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value,
-        list) and len(at) < 8 else ()
+    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(
+        value, list
+    ) and len(at) < 8 else ()
     return [at, *(place for key, item in below for place in places_in(item, (*at, key)))]
 
 
@@ -360,7 +364,8 @@ def test_any_record_is_read_or_refused_in_one_line(seed: int) -> None:
             for message in made.get("messages") or ():
                 message.content.encode()
                 json.dumps([dict(one) for one in message.tool_calls], allow_nan=False).encode()
-            json.dumps([dict(tool) for tool in (made["messages"].tools if made.get("messages") else ())],
-                allow_nan=False).encode()
+            json.dumps(
+                [dict(tool) for tool in (made["messages"].tools if made.get("messages") else ())], allow_nan=False
+            ).encode()
     assert min(read, len(refusals)) > 200
     assert not [line for line in refusals if "\n" in line or len(line) > 1000]

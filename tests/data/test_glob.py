@@ -16,15 +16,17 @@ def test_rings_of_links_end(write: Write, tmp_path: Path) -> None:
     inside = write("d/a.jsonl", ROWS)
     for name in ("one", "two"):
         (tmp_path / "d" / name).symlink_to(tmp_path / "d")
-    for pattern in ("**/*.jsonl", "d/**/*.jsonl", "**/a.jsonl", "*/a.jsonl", "d/" + "*/" * 40 + "*.jsonl",
-        "**/**/**/*.jsonl"):
+    for pattern in (
+        "**/*.jsonl", "d/**/*.jsonl", "**/a.jsonl", "*/a.jsonl", "d/" + "*/" * 40 + "*.jsonl", "**/**/**/*.jsonl"
+    ):
         [[found]] = find_files([str(tmp_path / pattern)])
         assert found.resolve() == inside.resolve(), pattern
 
 
 def test_patterns_match_what_glob_matches(write: Write, tmp_path: Path) -> None:
-    for name in ("a.jsonl", "b/a.jsonl", "b/c/a1.jsonl", "b/.hidden/a.jsonl", ".a.jsonl", "b/c/d/x.json",
-        "e[1]/a.jsonl"):
+    for name in (
+        "a.jsonl", "b/a.jsonl", "b/c/a1.jsonl", "b/.hidden/a.jsonl", ".a.jsonl", "b/c/d/x.json", "e[1]/a.jsonl"
+    ):
         write(name, ROWS)
     patterns = ["*.jsonl", "**/*.jsonl", "b/**", "**/a?.jsonl", "[ab]/*.jsonl", "**/c/**/*", "b/.*/*", "b/../*.jsonl",
         "**", "e[[]1]/*"]

@@ -47,8 +47,9 @@ ENDLESS = {
 def test_what_has_no_end_is_given_up_in_one_line(name: str, zipped: bool, write: Write, small: None) -> None:
     content = ENDLESS[name].encode()
     path = write(name + ".gz" * zipped, gzip.compress(content) if zipped else content)
-    with pytest.raises(DataError,
-        match=r"longer than 100 characters|more than (300 blank characters|20 blank lines) in a row") as caught:
+    with pytest.raises(
+        DataError, match=r"longer than 100 characters|more than (300 blank characters|20 blank lines) in a row"
+    ) as caught:
         read_values(path)
     assert str(caught.value).startswith(f"{path}:")
     assert len(str(caught.value)) < len(str(path)) + 250

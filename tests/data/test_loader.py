@@ -157,8 +157,9 @@ def test_packed_and_padded_rows_have_the_loss_of_single_ones(rows: Any) -> None:
         found = 0.0
         for batch in loader:
             with torch.no_grad():
-                logits = model(input_ids=batch["input_ids"], position_ids=batch.get("position_ids"),
-                    use_cache=False).logits
+                logits = model(
+                    input_ids=batch["input_ids"], position_ids=batch.get("position_ids"), use_cache=False
+                ).logits
             targets = batch["targets"].flatten()
             found += float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets, ignore_index=-100,
                 reduction="sum"))

@@ -146,8 +146,9 @@ def test_the_stage_and_the_format_must_fit(write: Write) -> None:
 
 def test_columns(write: Write) -> None:
     path = str(write("data.jsonl", [{"question": "a", "answer": "b"}]))
-    source = build_source(File(path=[path], columns={"instruction": "question", "output": "answer"}), stage="sft",
-        seed=1)
+    source = build_source(
+        File(path=[path], columns={"instruction": "question", "output": "answer"}), stage="sft", seed=1
+    )
     assert source.check().good == 1
     assert [m.content for m in next(iter(source.examples())).messages] == ["a", "b"]  # type: ignore[union-attr]
     absent = refused(File(path=[path], columns={"instruction": "question", "output": "answr"}))
@@ -184,8 +185,9 @@ def test_no_path_and_wrong_weights(write: Write) -> None:
 def test_the_command_prints_one_line_and_exits_with_2(write: Write, tmp_path: Path) -> None:
     path = write("bad.jsonl", [chat(Q)])
     words = ["train", "model=tiny", "data=file", f"data.path=[{path}]", f"run_dir={tmp_path / 'run'}"]
-    done = subprocess.run([sys.executable, "-m", "fulgurite", *words], capture_output=True, text=True, cwd=tmp_path,
-        check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "fulgurite", *words], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert (done.returncode, len(errors)) == (2, 1), done.stderr
     assert re.match(rf"^error: {re.escape(str(path))}:1: field 'messages\[0\]': the last turn is the user's", errors[0])

@@ -46,8 +46,9 @@ def test_a_masked_answer_gets_no_label(write: Write, tokenizer: Any, tmp_path: P
     from fulgurite.data.template import load_template
     from fulgurite.data.tokenized import tokenize_source
 
-    source = source_of(write,
-        [{"messages": [Q, {**A, "content": "wrong", "train": False}, Q, {**A, "content": "right"}]}])
+    source = source_of(
+        write, [{"messages": [Q, {**A, "content": "wrong", "train": False}, Q, {**A, "content": "right"}]}]
+    )
     encoded = tokenize_source(source, tokenizer, load_template(None, tokenizer), source.config, tmp_path)
     ids, learn = encoded.tokens(0, *encoded.sides(0)[0])
     text = tokenizer.decode([token for token, on in zip(ids.tolist(), learn.tolist(), strict=True) if on])

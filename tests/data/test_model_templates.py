@@ -145,8 +145,9 @@ def test_a_prompt_is_that_of_transformers(name: str) -> None:
         turns: list[dict[str, Any]] = to_dicts(talk)
         if template.dialect.parts:
             turns = [turn | {"content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
-        theirs = template.tokenizer.apply_chat_template(turns, tools=[TOOL] if talk.tools else None,
-            add_generation_prompt=True)
+        theirs = template.tokenizer.apply_chat_template(
+            turns, tools=[TOOL] if talk.tools else None, add_generation_prompt=True
+        )
         assert template.encode_prompt(talk) == theirs["input_ids"]
 
 
@@ -161,8 +162,9 @@ def test_a_greeting_and_a_later_system_message_are_written_or_moved(name: str) -
     template = template_of(name)
     greeting = replace(said("Welcome!"), learned=False)
     later = [user("Hi there?"), said("Good."), Message("system", "Now be rude."), user("And now?"), said("Bad.")]
-    for talk in ([greeting, *later], [SYSTEM, greeting, *later],
-        [user("Hi?"), Message("system", "Now be rude."), said("Bad.")]):
+    for talk in (
+        [greeting, *later], [SYSTEM, greeting, *later], [user("Hi?"), Message("system", "Now be rude."), said("Bad.")]
+    ):
         answers = [i for i, message in enumerate(talk) if message.role == "assistant" and message.learned]
         check_rows(template, Conversation.of(talk), answers, "answers")
         whole = template.encode_rows(talk, "all")[0]

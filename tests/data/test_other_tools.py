@@ -172,8 +172,9 @@ def test_what_was_thought_before_an_answer_in_a_column_of_its_own(key: str, writ
     records = [{"prompt": "a", key: "thought", "response": "b"}, {"prompt": "a", key: None, "response": "b"}]
     source = source_of(write, records)
     assert not source.check().unread
-    assert [example.messages[-1].reasoning for example in source.examples()] == ["thought",
-        ""]  # type: ignore[union-attr,index]
+    assert [example.messages[-1].reasoning for example in source.examples()] == [
+        "thought", ""
+    ]  # type: ignore[union-attr,index]
     rewarded = next(source_of(write, [{**records[0], "instruction": "c", "context": "d"}], "grpo").examples())
     assert isinstance(rewarded, Example)
     assert (rewarded.columns[key], rewarded.columns["context"]) == ("thought", "d")

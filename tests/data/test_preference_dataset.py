@@ -82,8 +82,9 @@ def test_what_both_sides_share_ends_before_the_first_token_that_predicts_an_answ
     assert bool((batch["targets"][:, :shared] == -100).all())
     assert bool((batch["targets"][:, shared] != -100).any())
     assert collate_preferences(rows, [])["shared"] == 0
-    assert collate_longest(rows, 2, Ahead.nothing,
-        0)["shared"] == 0  # the most that a micro-batch may hold spares nothing
+    assert collate_longest(
+        rows, 2, Ahead.nothing, 0
+    )["shared"] == 0  # the most that a micro-batch may hold spares nothing
 
 
 def test_sides_that_differ_share_nothing() -> None:

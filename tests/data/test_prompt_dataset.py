@@ -98,8 +98,9 @@ def test_bad_prompts_are_named_by_file_line_field_and_reason(name: str, write: W
 
 
 def test_a_stage_that_learns_answers_refuses_prompts_without_them(write: Write) -> None:
-    with pytest.raises(DataError,
-        match=r"holds prompts without answers and stage=sft learns answers to questions; take stage=grpo"):
+    with pytest.raises(
+        DataError, match=r"holds prompts without answers and stage=sft learns answers to questions; take stage=grpo"
+    ):
         build_source(File(path=[str(write("p.jsonl", [{"prompt": "One?"}]))]), stage="sft", seed=1)
 
 

@@ -44,8 +44,9 @@ def test_a_greeting_is_part_of_the_prompt_to_sample(write: Write) -> None:
     turns = [("assistant", "hello"), ("user", "q"), ("assistant", "a"), ("user", "r"), ("assistant", "b")]
     record = {"messages": [{"role": role, "content": content} for role, content in turns],
         "chat_template_kwargs": {"x": 1}}
-    found = choose_sample_prompts(None, build_source(File(path=[str(write("a.jsonl", [record]))]), stage="sft", seed=1),
-        None)
+    found = choose_sample_prompts(
+        None, build_source(File(path=[str(write("a.jsonl", [record]))]), stage="sft", seed=1), None
+    )
     assert [[m.content for m in prompt] for prompt in found] == [["hello", "q"]]
     assert found[0].arguments == {"x": 1}
 
@@ -58,7 +59,9 @@ def test_prompts_of_running_text_are_its_beginnings(write: Write) -> None:
 
 def test_records_of_prompts_are_asked_whole(write: Write) -> None:
     turns = [{"role": "system", "content": "Count."}, {"role": "user", "content": "one"}]
-    source = build_source(File(path=[str(write("p.jsonl", [{"prompt": "One?"}, {"prompt": turns}]))]), stage="grpo",
-        seed=1)
-    assert choose_sample_prompts(None, source, None) == [[Message("user", "One?")],
-        [Message("system", "Count."), Message("user", "one")]]
+    source = build_source(
+        File(path=[str(write("p.jsonl", [{"prompt": "One?"}, {"prompt": turns}]))]), stage="grpo", seed=1
+    )
+    assert choose_sample_prompts(None, source, None) == [
+        [Message("user", "One?")], [Message("system", "Count."), Message("user", "one")]
+    ]

@@ -96,8 +96,9 @@ def test_files_of_several_formats_are_mixed_and_named(write: Write) -> None:
     source = build_source(File(path=[str(p) for p in paths]), stage="sft", seed=1)
     found = source.check()
     assert source.format == "alpaca, sharegpt"
-    assert [(str(e.place).rpartition("/")[2], e.file) for e in examples(source)] == [("a.jsonl:1", 0), ("b.json:1", 1),
-        ("c.csv:2", 2)]
+    assert [(str(e.place).rpartition("/")[2], e.file) for e in examples(source)] == [
+        ("a.jsonl:1", 0), ("b.json:1", 1), ("c.csv:2", 2)
+    ]
     assert found.describe(source) == "3 records in 3 file(s), format alpaca, sharegpt; not read: n (in 1)"
 
 

@@ -46,8 +46,9 @@ def ids_of(rows: Any, i: int) -> list[int]:
         ({"type": "function", "function": {"name": "f", "description": FORGED}},),
     ),
     Conversation((
-        Message("user", "a"), Message("assistant", "",
-            ({"type": "function", "function": {"name": "f", "arguments": {FORGED: 1}}},)),
+        Message("user", "a"), Message(
+            "assistant", "", ({"type": "function", "function": {"name": "f", "arguments": {FORGED: 1}}},)
+        ),
         Message("tool", "c"), Message("assistant", "b"),
     ), ({"type": "function", "function": {"name": "f", "parameters": {"properties": {FORGED: {"type": "string"}}}}},)),
 ])
@@ -114,8 +115,9 @@ def test_running_text(mode: SpecialTokens, write: Write, tokenizer: Any, tmp_pat
     ids = ids_of(rows, 0)
     assert tokenizer.decode(ids) == text + "</s>"
     assert (ids.count(end), ids.count(stop)) == ((0, 1) if mode is SpecialTokens.escape else (1, 2))
-    own_end, _ = cut(write, tokenizer, tmp_path, [{"text": text + "</s>"}, {"text": "other</s>"}], "pt",
-        special_tokens=mode)
+    own_end, _ = cut(
+        write, tokenizer, tmp_path, [{"text": text + "</s>"}, {"text": "other</s>"}], "pt", special_tokens=mode
+    )
     assert [ids_of(own_end, i) for i in range(2)] == [ids_of(rows, i) for i in range(2)]
 
 
@@ -149,8 +151,9 @@ def test_added_tokens_that_are_not_special_stay_tokens(make_tokenizer: Any) -> N
     special = SpecialTexts(tokenizer)
     assert special.inside("a <|im_end|>")
     assert not special.inside("<think>a</think>")
-    ids, _ = load_template(None,
-        tokenizer).encode_chat([Message("user", "a"), Message("assistant", "<think>x</think>y")], "answers")
+    ids, _ = load_template(
+        None, tokenizer
+    ).encode_chat([Message("user", "a"), Message("assistant", "<think>x</think>y")], "answers")
     assert tokenizer.convert_tokens_to_ids("<think>") in ids
 
 

@@ -100,8 +100,9 @@ def test_where_all_records_are_bad_none_is_to_be_dropped(write: Write) -> None:
 
 def test_columns_that_hide_the_question_are_named(write: Write) -> None:
     path = str(write("a.jsonl", [{"instruction": "a", "output": "b"}]))
-    with pytest.raises(DataError,
-        match=r"under data\.columns=\{output: instruction\}; leave data\.columns out, or give data\.format"):
+    with pytest.raises(
+        DataError, match=r"under data\.columns=\{output: instruction\}; leave data\.columns out, or give data\.format"
+    ):
         build_source(File(path=[path], columns={"output": "instruction"}), stage="sft", seed=1)
 
 

@@ -244,8 +244,9 @@ def test_sentencepiece_prefix_space() -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = ["<unk>", "<s>", "</s>", "▁", "\n",
-        *"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ?.,:|<>_1234567890"]
+    words = [
+        "<unk>", "<s>", "</s>", "▁", "\n", *"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ?.,:|<>_1234567890"
+    ]
     raw = Tokenizer(models.BPE(vocab={w: i for i, w in enumerate(words)} | {"▁a": len(words)}, merges=[("▁", "a")],
         unk_token="<unk>"))
     raw.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)

@@ -25,8 +25,9 @@ def test_arguments_are_the_defaults_of_the_template_that_is_saved(make_tokenizer
         'a "b" [1, None, True, 0.5]<|im_start|>user\n1?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n'
     )
     assert describe_difference(template, again) is None
-    other = again.apply_chat_template([{"role": "user", "content": "1?"}], add_generation_prompt=True, tokenize=False,
-        enable_thinking=True)
+    other = again.apply_chat_template(
+        [{"role": "user", "content": "1?"}], add_generation_prompt=True, tokenize=False, enable_thinking=True
+    )
     assert other.endswith("assistant\n")
     assert load_template(None, again, given).text([Message("user", "1?")], True) == said
     again.chat_template = STYLES["qwen3"][0]

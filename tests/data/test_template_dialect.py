@@ -34,8 +34,9 @@ def made(style: str, make_tokenizer: Any) -> Template:
 @pytest.mark.parametrize("end", [2, 4])
 def test_a_prompt_with_tools_is_that_of_transformers(style: str, end: int, make_tokenizer: Any) -> None:
     template = made(style, make_tokenizer)
-    theirs = template.tokenizer.apply_chat_template(to_dicts(TALK[:end]), tools=[TOOL],
-        add_generation_prompt=True)["input_ids"]
+    theirs = template.tokenizer.apply_chat_template(
+        to_dicts(TALK[:end]), tools=[TOOL], add_generation_prompt=True
+    )["input_ids"]
     assert template.encode_prompt(TALK[:end]) == theirs
     assert "weather" in template.tokenizer.decode(theirs)
     assert not template.dialect.flags(TALK)
@@ -44,15 +45,17 @@ def test_a_prompt_with_tools_is_that_of_transformers(style: str, end: int, make_
 @pytest.mark.parametrize("style", sorted(STYLES))
 def test_a_whole_conversation_is_that_of_transformers(style: str, make_tokenizer: Any) -> None:
     template = made(style, make_tokenizer)
-    assert template.text(TALK, False) == template.tokenizer.apply_chat_template(to_dicts(TALK), tools=[TOOL],
-        tokenize=False)
+    assert template.text(TALK, False) == template.tokenizer.apply_chat_template(
+        to_dicts(TALK), tools=[TOOL], tokenize=False
+    )
 
 
 def test_arguments_as_text_are_read_as_the_object_that_they_are(make_tokenizer: Any) -> None:
     template = made("qwen2.5", make_tokenizer)
     function = {"name": "weather", "arguments": json.dumps(CALL["function"]["arguments"])}  # type: ignore[index]
-    other = Conversation((*TALK[:2], Message("assistant", "", ({**CALL, "function": function},)), *TALK[3:]),
-        TALK.tools)
+    other = Conversation(
+        (*TALK[:2], Message("assistant", "", ({**CALL, "function": function},)), *TALK[3:]), TALK.tools
+    )
     assert template.text(other, False) == template.text(TALK, False)
 
 

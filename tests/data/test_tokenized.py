@@ -29,8 +29,9 @@ def run(
     path: Path, tokenizer: Any, cache: Path, stage: str = "sft", template: str | None = None, **more: Any
 ) -> TokenizedData:
     config = File(path=[str(path)], **more)
-    return tokenize_source(build_source(config, stage=stage, seed=1), tokenizer, load_template(template, tokenizer),
-        config, cache)
+    return tokenize_source(
+        build_source(config, stage=stage, seed=1), tokenizer, load_template(template, tokenizer), config, cache
+    )
 
 
 def same(a: TokenizedData, b: TokenizedData) -> bool:
@@ -211,8 +212,9 @@ def test_a_conversation_that_the_template_refuses_is_named(write: Write, make_to
     said = (("human", "a"), ("function_call", '{"name": "f"}'), ("observation", "1"), ("gpt", "b"))
     turns = [{"from": who, "value": what} for who, what in said]
     path = write("a.json", [{"conversations": turns[:1] + turns[3:]}, {"conversations": turns}])
-    with pytest.raises(DataError,
-        match=r"a\.json:2: field 'messages': the chat template mistral refuses .*no role tool"):
+    with pytest.raises(
+        DataError, match=r"a\.json:2: field 'messages': the chat template mistral refuses .*no role tool"
+    ):
         run(path, make_tokenizer(), tmp_path, template="mistral")
     assert len(run(path, make_tokenizer(), tmp_path, template="chatml")) == 2
 
@@ -252,8 +254,9 @@ def test_a_file_that_grows_after_the_check_is_refused_and_nothing_is_kept(
         path.write_bytes(grown)
     else:
         monkeypatch.setattr(module, "_tokenize_examples", growing)
-    with pytest.raises(DataError,
-        match=r"a\.jsonl changed while it was read: 600 records at the check, 6\d\d after it"):
+    with pytest.raises(
+        DataError, match=r"a\.jsonl changed while it was read: 600 records at the check, 6\d\d after it"
+    ):
         tokenize_source(source, tokenizer, load_template(None, tokenizer), config, cache)
     assert list((cache / "data").iterdir()) == []
     path.write_bytes(before)
@@ -278,8 +281,9 @@ def test_half_a_surrogate_pair_that_reaches_the_tokenizer_is_named(tokenizer: An
     good = Example(Place("a.jsonl", 1), (Message("user", "a"), Message("assistant", "b")))
     bad = Example(Place("a.jsonl", 2), (Message("user", "a"), Message("assistant", "", (call,))))
     template = load_template("chatml", tokenizer)
-    with pytest.raises(DataError,
-        match=r"a\.jsonl:2: field 'messages': the tokenizer refuses the text \(it holds half of a surrogate"):
+    with pytest.raises(
+        DataError, match=r"a\.jsonl:2: field 'messages': the tokenizer refuses the text \(it holds half of a surrogate"
+    ):
         list(module._tokenize_examples([good, bad], tokenizer, template, File(), False))
     with pytest.raises(DataError, match=r"a\.jsonl:3: field 'text': the tokenizer refuses"):
         list(module._tokenize_examples([Example(Place("a.jsonl", 3), text="a \udfff")], tokenizer, template, File(),

@@ -30,8 +30,9 @@ FORMS_OF_A_CALL: dict[str, dict[str, Any]] = {
 def test_every_form_of_a_call_is_one_structure(form: str) -> None:
     turn = {"role": "assistant", "content": None, **FORMS_OF_A_CALL[form]}
     messages, reading = read({"messages": [Q, turn, {"role": "tool", "content": "1"}, A]})
-    assert messages[1] == Message("assistant", "",
-        ({"type": "function", "function": {"name": "f", "arguments": {"x": 1}}},))
+    assert messages[1] == Message(
+        "assistant", "", ({"type": "function", "function": {"name": "f", "arguments": {"x": 1}}},)
+    )
     assert reading.unread == set()
 
 
@@ -80,8 +81,9 @@ def test_arguments_of_the_template_in_a_record(given: Any, stage: str, write: Wr
     record: dict[str, Any] = {"prompt": [Q], "completion": [A], "label": True}
     if stage in ("dpo", "grpo"):
         record = {"prompt": [Q]} | ({"chosen": [A], "rejected": [{**A, "content": "hello"}]} if stage == "dpo" else {})
-    source = source_of(write, [record | {"chat_template_kwargs": given}, record | {"chat_template_kwargs": None}],
-        stage)
+    source = source_of(
+        write, [record | {"chat_template_kwargs": given}, record | {"chat_template_kwargs": None}], stage
+    )
     assert source.check().remarks == {OWN_ARGUMENTS: 1}
     assert "chat_template_kwargs" not in source.check().unread
     sides = [[side.arguments for side in (e.messages, e.rejected) if side]

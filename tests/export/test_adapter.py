@@ -27,8 +27,9 @@ def test_an_adapter_alone_has_what_was_trained_and_loads_with_peft(lora: Path, t
     assert set(found) == {name.removeprefix("model.").replace(".default.", ".") for name in weights(lora, "best")}
     assert all(tensor.numel() and bool(tensor.any()) for tensor in found.values())
     base = build(compose(["model=tiny"]).run.model, torch.float32).model
-    assert torch.equal(compute_logits(PeftModel.from_pretrained(base, out)),
-        compute_logits(load_run(lora, exact=True).model))
+    assert torch.equal(
+        compute_logits(PeftModel.from_pretrained(base, out)), compute_logits(load_run(lora, exact=True).model)
+    )
     assert not (out / "model.safetensors").exists()
     assert not (out / "README.md").exists()
 

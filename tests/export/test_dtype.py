@@ -43,8 +43,9 @@ def test_the_base_s_dtype_is_kept_unless_another_is_asked_for(
 
 
 def test_a_run_from_a_run_keeps_the_dtype_of_the_base_of_both(on_bf16: Path, tmp_path: Path) -> None:
-    again = tiny(tmp_path / "again", "model=hf", f"model.path={on_bf16}", "method=full", "optim.lr=1e-3",
-        "trainer.max_steps=1")
+    again = tiny(
+        tmp_path / "again", "model=hf", f"model.path={on_bf16}", "method=full", "optim.lr=1e-3", "trainer.max_steps=1"
+    )
     out = export(again, tmp_path / "out")
     assert {tensor.dtype for tensor in load_file(out / "model.safetensors").values()} == {torch.bfloat16}
 

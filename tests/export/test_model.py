@@ -55,8 +55,9 @@ def test_the_folder_renders_as_in_training_and_has_its_stop_tokens(lora: Path, t
     talk = [Message("system", "Be brief."), Message("user", "Hello"), Message("assistant", "Yes."),
         Message("user", "Again")]
     turns = [{"role": m.role, "content": m.content} for m in talk]
-    assert tokenizer.apply_chat_template(turns,
-        add_generation_prompt=True)["input_ids"] == run.template.encode_prompt(talk)
+    assert tokenizer.apply_chat_template(
+        turns, add_generation_prompt=True
+    )["input_ids"] == run.template.encode_prompt(talk)
     whole = tokenizer.apply_chat_template(turns[:3])["input_ids"]
     ids, learn = run.template.encode_chat(talk[:3], "answers")
     assert whole == ids
@@ -78,8 +79,9 @@ def test_a_trained_model_stops_by_itself(tmp_path: Path) -> None:
     data = tmp_path / "one.jsonl"
     talk = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
     data.write_text((json.dumps({"messages": talk}) + "\n") * 2)
-    words = ["method=full", "data=file", f"data.path={data}", "data.val_fraction=0", "optim.lr=1e-2",
-        "trainer.max_steps=60"]
+    words = [
+        "method=full", "data=file", f"data.path={data}", "data.val_fraction=0", "optim.lr=1e-2", "trainer.max_steps=60"
+    ]
     run = tiny(tmp_path / "run", *words, "trainer.global_batch_size=2", "scheduler=constant")
     assert losses(run)[-1] < 0.01
     out = export(run, tmp_path / "out")

@@ -60,6 +60,7 @@ def test_the_difference_of_rewards_is_relative_to_the_largest() -> None:
 @pytest.mark.parametrize("found", [[2.0, -4.001], [2.0, float("nan")]])
 def test_rewards_that_differ_too_much_are_a_fault_of_the_export(found: list[float]) -> None:
     assert compare(torch.tensor([2.0, -4.0]), torch.tensor([2.0, -4.0]), "merged") == 0
-    with pytest.raises(ModelError,
-        match=r"The merged rewards differ by .*, more than 1e-05; this is a fault of the export"):
+    with pytest.raises(
+        ModelError, match=r"The merged rewards differ by .*, more than 1e-05; this is a fault of the export"
+    ):
         compare(torch.tensor(found), torch.tensor([2.0, -4.0]), "merged")

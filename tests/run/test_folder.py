@@ -45,8 +45,9 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path, monkeypatc
     (tmp_path / "runs").write_text("a file")
     monkeypatch.chdir(tmp_path)
     for make in (lambda: choose_run_folder(RunConfig(name="mine")), lambda: make_folder(Path("runs/a"))):
-        with pytest.raises(RequestError,
-            match=r"^runs/.* cannot be made: .*; give run_dir=<a folder that can be written>\.$"):
+        with pytest.raises(
+            RequestError, match=r"^runs/.* cannot be made: .*; give run_dir=<a folder that can be written>\.$"
+        ):
             make()
     make_folder(tmp_path / "a" / "b")
     make_folder(tmp_path / "a" / "b")

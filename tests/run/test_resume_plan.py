@@ -50,8 +50,9 @@ def plan(folder: Path, **parts: Any) -> ResumePlan:
 
 
 def test_a_plan_as_plain_values_and_in_words(tmp_path: Path) -> None:
-    found = plan(tmp_path, refused=(Change("seed", 1, 2),), missing=("rng.json",),
-        rewinds=(Rewind("metrics.jsonl", 3, 0),))
+    found = plan(
+        tmp_path, refused=(Change("seed", 1, 2),), missing=("rng.json",), rewinds=(Rewind("metrics.jsonl", 3, 0),)
+    )
     checkpoint = tmp_path / "checkpoints" / "step-1200"
     assert found.to_json() == {
         "checkpoint": str(checkpoint), "step": 1200, "differs": ["seed"], "allowed": ["optim.lr"],

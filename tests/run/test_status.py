@@ -171,8 +171,9 @@ def test_a_folder_is_locked_while_a_run_writes_in_it(tmp_path: Path) -> None:
     """Two that begin at once: whatever either has read before, one of them trains."""
     with lock_run(tmp_path):
         assert (tmp_path / LOCK).is_file()
-        with pytest.raises(RequestError,
-            match="is being trained by another process; wait for it"), track_status(tmp_path):
+        with pytest.raises(
+            RequestError, match="is being trained by another process; wait for it"
+        ), track_status(tmp_path):
             pass
         assert not (tmp_path / "status.json").exists()
     assert not (tmp_path / LOCK).exists()
