@@ -45,7 +45,8 @@ def test_every_option_is_counted() -> None:
         "trainer": 1, "strategy": 2, "callback": 5, "logger": 3,
     }
     for group in GROUPS:
-        assert set(list_names(group)) - {"none"} == (set(list_options(group)) | PRESETS.get(group, {}).keys()) - {"none"}
+        assert set(list_names(group)) - {"none"} == (set(list_options(group)) | PRESETS.get(group,
+            {}).keys()) - {"none"}
 
 
 def test_every_option_composes() -> None:

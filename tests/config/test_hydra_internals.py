@@ -68,5 +68,6 @@ def test_a_folder_of_options_is_that_of_its_own_composition(tmp_path: Path) -> N
         preset = tmp_path / name / "experiment" / "mine.yaml"
         preset.parent.mkdir(parents=True)
         preset.write_text(f"# @package _global_\nseed: {seed}\n")
-    seeds = [compose(["model=tiny", "+experiment=mine"], config_dir=tmp_path / name).run.seed for name in ("a", "b", "a")]
+    seeds = [compose(["model=tiny", "+experiment=mine"], config_dir=tmp_path / name).run.seed
+        for name in ("a", "b", "a")]
     assert seeds == [11, 22, 11]

@@ -10,7 +10,16 @@ import pytest
 from fulgurite.config.compose import compose
 from fulgurite.config.decision import Because, Decision, Kind, because
 from fulgurite.config.facts import Facts
-from fulgurite.config.resolve import MICRO_BATCH, decide, fill, halve, list_adopted, put_in_folder, replace_parts, replace_values
+from fulgurite.config.resolve import (
+    MICRO_BATCH,
+    decide,
+    fill,
+    halve,
+    list_adopted,
+    put_in_folder,
+    replace_parts,
+    replace_values,
+)
 
 
 def test_each_step_makes_another_run_and_leaves_the_first(tmp_path: Path) -> None:
