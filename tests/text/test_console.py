@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -100,7 +99,9 @@ def test_no_request_steers_the_terminal_or_floods_it(tmp_path: Path, capfd: pyte
         assert sum(line.startswith("error: ") for line in printed.err.splitlines()) == 1, printed.err
 
 
-def test_a_reward_that_raises_with_an_escape_is_one_clean_line(tmp_path: Path) -> None:
+def test_reward_that_raises_with_an_escape_is_one_clean_line(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
     (tmp_path / "reward.py").write_text(
         "def reward(prompts, answers, **columns):\n    raise ValueError('bad \\x1b[2J\\nsecond')\n"
     )
@@ -109,7 +110,7 @@ def test_a_reward_that_raises_with_an_escape_is_one_clean_line(tmp_path: Path) -
         "stage.prompts=[]",
         f"stage.reward=['{tmp_path / 'reward.py'}:reward']", f"run_dir={tmp_path / 'run'}",
     ]
-    done = subprocess.run([sys.executable, "-m", "fulgurite", *words], capture_output=True, check=False)
-    assert done.returncode == 2, done.stderr
-    assert b"\x1b" not in done.stderr + done.stdout
-    assert b"\\x1b[2J" in done.stderr.splitlines()[-1]
+    assert main(words) == 2
+    printed = capfdbinary.readouterr()
+    assert b"\x1b" not in printed.err + printed.out
+    assert b"\\x1b[2J" in printed.err.splitlines()[-1]
