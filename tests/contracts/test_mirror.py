@@ -7,8 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "fulgurite"
-AT_LEAST = 0.82
-"""The share of source files that have a test file of their own. It is only ever raised; the goal is 0.8."""
+AT_LEAST = 0.99
+"""The share of source files that have a test file of their own. It is only ever raised."""
 
 
 def _has_code(path: Path) -> bool:
@@ -18,7 +18,8 @@ def _has_code(path: Path) -> bool:
 
 
 def test_source_files_have_a_test_file_at_the_same_place() -> None:
-    files = [path.relative_to(SOURCE) for path in SOURCE.rglob("*.py") if not path.name.startswith("__") and _has_code(path)]
+    named = [path for path in SOURCE.rglob("*.py") if not path.name.startswith("__")]
+    files = [path.relative_to(SOURCE) for path in named if _has_code(path)]
     missing = [path for path in files if not (ROOT / "tests" / path.parent / f"test_{path.name}").is_file()]
     share = 1 - len(missing) / len(files)
     assert share >= AT_LEAST, f"{share:.0%} of {len(files)} files; without one: {', '.join(map(str, sorted(missing)))}"
