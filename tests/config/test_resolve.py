@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,11 +50,12 @@ def test_what_a_resumed_run_takes_over(then: Kind, words: list[str], taken: bool
     composed = compose(["model=tiny", *words])
     facts = Facts(percentile_99=60, rows=50, model_length=64, total_steps=9)
     composed = fill(fill(composed, facts, "data"), facts, "steps")
+    now = composed.provenance.get(MICRO_BATCH)
     stored = Decision(MICRO_BATCH, 2, then, Because("words", {"words": "any"}))
-    found = list_adopted(composed, {MICRO_BATCH: stored})
+    found = list_adopted(now, {MICRO_BATCH: stored}, composed.run.resume.allow)
     assert (found == [stored]) is taken
     assert (decide(composed, *found).run.trainer.micro_batch_size == 2) is taken
-    assert list_adopted(replace(composed), {}) == []
+    assert list_adopted(now, {}, []) == []
 
 
 def test_facts_fill_empty_parameters() -> None:

@@ -265,7 +265,7 @@ def test_the_rules_know_the_run(tmp_path: Path) -> None:
         said = [w for w in said if name != "sft" or not w.startswith(("data.path", "data.max_samples"))]
         composed = compose([*said, f"run_dir={tmp_path / name}", "trainer.max_steps=50", "trainer.global_batch_size=8"])
         made = Experiment(composed)
-        found[name] = build_about(made.config, 50, made.module, made.data.rows)
+        found[name] = build_about(50, made.module, made.data.rows)
     assert found["dpo"] == About(
         "dpo", "sigmoid", True, 1e-3, 5, 50, 8, 1.0, False, 512, beta=0.1, paired=True,
         answer_tokens=found["dpo"].answer_tokens,

@@ -17,7 +17,7 @@ from fulgurite.logger.tensorboard import to_markdown
 def test_tensorboard_has_the_numbers_and_the_samples(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    trackers = build_loggers(compose(["logger=tensorboard"]).run, tmp_path, {}, {})
+    trackers = build_loggers(compose(["logger=tensorboard"]).run.logger, {}, tmp_path, {}, {})
     trackers[0].log_metrics({"train/loss": 0.5}, 1)
     trackers[0].log_metrics({"train/loss": 0.25}, 2)
     trackers[0].log_text("samples", ["prompt", "answer"], [["<b>Why?</b>", "a|b\nc"]], 2)
@@ -33,7 +33,7 @@ def test_tensorboard_has_the_numbers_and_the_samples(tmp_path: Path) -> None:
 def test_a_missing_tensorboard_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'fulgurite\[tensorboard\]'"):
-        build_loggers(compose(["logger=tensorboard"]).run, tmp_path, {}, {})
+        build_loggers(compose(["logger=tensorboard"]).run.logger, {}, tmp_path, {}, {})
 
 
 def test_markdown_of_a_table() -> None:

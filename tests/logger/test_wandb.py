@@ -143,7 +143,7 @@ def test_a_folder_that_cannot_be_made_switches_it_off(tmp_path: Path, caplog: py
 
     (tmp_path / "wandb").write_text("in the way")
     run = compose(["logger=wandb"]).run
-    tracker = build(run.logger["wandb"], run=run, run_dir=tmp_path, provenance={}, summary={})
+    tracker = build(run.logger["wandb"], settings={}, run_dir=tmp_path, provenance={}, summary={})
     tracker.log_metrics({"train/loss": 1.0}, 1)
     tracker.finalize("success")
     assert not tracker.works

@@ -22,6 +22,7 @@ from lightning.pytorch import Callback  # noqa: E402
 
 from fulgurite.callback.metrics_logger import MetricsLogger  # noqa: E402
 from fulgurite.config.compose import compose  # noqa: E402
+from fulgurite.config.schema import walk_settings  # noqa: E402
 from fulgurite.logger.build import build_loggers  # noqa: E402
 from fulgurite.logger.metrics_file import MetricsFile  # noqa: E402
 
@@ -48,8 +49,9 @@ def main(folder: Path, tracked: bool, dies: bool) -> None:
     logging.basicConfig(level=logging.INFO, format="%(name)s %(message)s")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     run = compose([f"logger={'wandb' if tracked else 'none'}", *(["logger.wandb.wait=2"] if tracked else [])]).run
+    settings = {knob.path: value for knob, value in walk_settings(run)}
     begin = time.monotonic()
-    trackers = build_loggers(run, folder, {"seed": {"origin": "default", "reason": ""}}, {"rows": 4})
+    trackers = build_loggers(run.logger, settings, folder, {"seed": {"origin": "default", "reason": ""}}, {"rows": 4})
     built = time.monotonic() - begin
     record = MetricsLogger(MetricsFile(folder / "metrics.jsonl"), log_every=1, total_steps=12)
     torch.manual_seed(5)

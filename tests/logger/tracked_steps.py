@@ -14,7 +14,7 @@ from fulgurite.logger.metrics_file import MetricsFile
 
 def track_steps(folder: Path, words: list[str]) -> None:
     """Tracks four steps with an evaluation after each second one; every tracker has to work to the end."""
-    trackers = build_loggers(compose(words).run, folder, {}, {})
+    trackers = build_loggers(compose(words).run.logger, {}, folder, {}, {})
     record = MetricsLogger(MetricsFile(folder / "metrics.jsonl"), log_every=1, total_steps=4)
     fit([record], steps=4, eval_every=2, loggers=trackers, folder=folder)
     assert all(tracker.works for tracker in trackers)

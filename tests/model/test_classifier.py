@@ -234,7 +234,7 @@ def test_an_adapter_with_its_head_is_merged_with_it(folder: Path, tmp_path: Path
     assert outline_model(run, settle(run.precision, "cpu"))[1].trained > 0
     with pytest.raises(ModelError, match="which cannot speak; train it on with stage=rm"):
         load_named(Hf(path=str(place)), torch.float32)
-    before = hash_inputs(run)
+    before = hash_inputs(run.model, run.method, run.stage)
     assert {"weights", "tokenizer"} <= set(before)
     kept = load_file(place / "adapter_model.safetensors")
     save_file(
@@ -242,7 +242,7 @@ def test_an_adapter_with_its_head_is_merged_with_it(folder: Path, tmp_path: Path
         place / "adapter_model.safetensors",
         metadata={"format": "pt"},
     )
-    assert hash_inputs(run)["weights"] != before["weights"]
+    assert hash_inputs(run.model, run.method, run.stage)["weights"] != before["weights"]
 
 
 def test_an_adapter_of_more_labels_or_without_its_head_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -262,9 +262,9 @@ def test_an_adapter_of_more_labels_or_without_its_head_is_refused(folder: Path, 
 
 def test_a_changed_head_is_another_input(folder: Path) -> None:
     run = run_of(folder)
-    before = hash_inputs(run)["weights"]
+    before = hash_inputs(run.model, run.method, run.stage)["weights"]
     change(folder, score__weight=torch.ones(1, 64))
-    assert hash_inputs(run)["weights"] != before
+    assert hash_inputs(run.model, run.method, run.stage)["weights"] != before
 
 
 def test_new_tokens_are_added_to_a_reward_model(folder: Path) -> None:

@@ -36,7 +36,7 @@ def build_run(**chosen: str) -> RunConfig:
 
 
 def test_numbers_come_from_the_config_the_model_and_the_rows() -> None:
-    found = build_about(build_run(stage="sft"), 200, build_module(), build_rows())
+    found = build_about(200, build_module(run=build_run(stage="sft")), build_rows())
     assert (found.stage, found.lr, found.warmup, found.total, found.batch_size) == ("sft", 3e-4, 5, 200, 4)
     assert (found.adapter, found.vocab, found.clip, found.private) == (True, 7, 0.0, False)
     # nine of ten rows have at most 28 labels, by linear interpolation between 20 and 30
@@ -45,22 +45,22 @@ def test_numbers_come_from_the_config_the_model_and_the_rows() -> None:
 
 def test_packed_rows_do_not_tell_the_length_of_an_answer() -> None:
     run = build_run(stage="sft")
-    assert build_about(run, 200, build_module(), build_rows(packed=True)).answer_tokens is None
-    assert build_about(build_run(stage="pt"), 200, build_module(), build_rows()).answer_tokens is None
+    assert build_about(200, build_module(run=run), build_rows(packed=True)).answer_tokens is None
+    assert build_about(200, build_module(run=build_run(stage="pt")), build_rows()).answer_tokens is None
 
 
 @pytest.mark.parametrize(
     ("rounding", "nearest"), [(Rounding.nearest, True), (Rounding.stochastic, False), (None, False)]
 )
 def test_nearest_is_the_rounding_of_the_steps(rounding: Rounding | None, nearest: bool) -> None:
-    found = build_about(build_run(stage="sft"), 200, build_module(adapter=False, rounding=rounding), build_rows())
+    found = build_about(200, build_module(run=build_run(stage="sft"), adapter=False, rounding=rounding), build_rows())
     assert (found.nearest, found.adapter) == (nearest, False)
 
 
 def test_pairs_are_paired_with_a_reference_if_the_loss_compares_whole_answers() -> None:
     run = build_run(stage="dpo")
     run = replace(run, stage=replace(run.stage, beta=0.2))
-    found = build_about(run, 200, build_module(refers=True, averaged=False), build_rows())
+    found = build_about(200, build_module(run=run, refers=True, averaged=False), build_rows())
     assert (found.pairs, found.beta, found.paired) == (True, 0.2, True)
-    assert not build_about(run, 200, build_module(refers=False, averaged=False), build_rows()).paired
-    assert not build_about(run, 200, build_module(refers=True, averaged=True), build_rows()).paired
+    assert not build_about(200, build_module(run=run, refers=False, averaged=False), build_rows()).paired
+    assert not build_about(200, build_module(run=run, refers=True, averaged=True), build_rows()).paired

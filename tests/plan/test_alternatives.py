@@ -27,7 +27,7 @@ def composed(*words: str) -> Composed:
 
 def test_cheaper_words_are_looked_for_only_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     run = composed("method=full", "trainer.global_batch_size=8", "trainer.micro_batch_size=4")
-    dtypes = room.settle_precision(run)
+    dtypes = room.settle_precision(run.run.precision, run.run.trainer)
     found = room.prepare_run(run, build_checked_source(run), dtypes)
     run = found.composed
     # a stand-in for plan/memory.py: trained parameters and rows at a time, so that each word shows
@@ -37,9 +37,9 @@ def test_cheaper_words_are_looked_for_only_where_memory_is_short(monkeypatch: py
     monkeypatch.setattr(alternatives, "estimate", count)
     seen = replace(found.seen, memory=count(run.run, found.seen.model))
     seen.machine = replace(seen.machine, memory_free=10 * seen.memory.peak)
-    assert find_cheaper(run, dtypes, found.facts, seen) == []
+    assert find_cheaper(run.overrides, dtypes, found.facts, seen) == []
     seen.machine = replace(seen.machine, memory_free=seen.memory.peak)
-    ways = find_cheaper(run, dtypes, found.facts, seen)
+    ways = find_cheaper(run.overrides, dtypes, found.facts, seen)
     assert [way.override.split()[-1] for way in ways] == [
         "trainer.micro_batch_size=1", "trainer.gradient_checkpointing=true", "optim=adamw_8bit", "method=lora",
         "method=qlora",

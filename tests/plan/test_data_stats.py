@@ -19,7 +19,8 @@ from fulgurite.plan.prepare import Gathered, prepare_run, settle_precision
 
 def gathered(*words: str) -> Gathered:
     composed = compose(["logger=none", "model=tiny", "precision=fp32", *words])
-    return prepare_run(composed, build_checked_source(composed), settle_precision(composed))
+    dtypes = settle_precision(composed.run.precision, composed.run.trainer)
+    return prepare_run(composed, build_checked_source(composed), dtypes)
 
 
 def of(path: Path, records: list[dict[str, Any]], *words: str) -> DataFacts:

@@ -39,8 +39,8 @@ def test_disk_is_that_of_the_nearest_folder_that_exists(tmp_path: Path) -> None:
 
 def test_cpu_has_the_free_memory_of_the_machine_at_most(tmp_path: Path) -> None:
     run = build_default_run()
-    run = replace(run, trainer=replace(run.trainer, accelerator="cpu"), run_dir=str(tmp_path / "run"))
-    found = detect_machine(run)
+    run = replace(run, trainer=replace(run.trainer, accelerator="cpu"))
+    found = detect_machine(run.trainer, run.world_size, tmp_path / "run")
     assert found.device == "cpu"
     assert 0 < found.memory_free <= found.memory_total <= psutil.virtual_memory().total
     assert abs(found.disk_free - shutil.disk_usage(tmp_path).free) < 1e9

@@ -6,7 +6,7 @@ import pytest
 from tests.plan.tiny import compose_tiny
 
 from fulgurite.plan import memory, micro_batch
-from fulgurite.plan.context import Machine, ModelFacts
+from fulgurite.plan.context import Machine, Memory, MemoryPart, ModelFacts
 from fulgurite.plan.micro_batch import fit_memory
 
 
@@ -33,6 +33,8 @@ def test_micro_batch_is_the_largest_half_whose_peak_is_below_nine_tenths(
     composed, _, _ = compose_tiny("method=full", "precision=fp32", "trainer.global_batch_size=16")
     assert composed.run.trainer.micro_batch_size == 8
     # a stand-in for the estimate: 90 bytes a row, so that 8 rows need 720 and fit into 800
-    monkeypatch.setattr(micro_batch, "estimate_peak", lambda run, model, lengths, machine, rows: 90 * rows)
+    monkeypatch.setattr(
+        micro_batch, "estimate", lambda run, model, lengths, machine, rows: Memory(MemoryPart(weights=90 * rows))
+    )
     fitted = fit_memory(composed, ModelFacts(), None, Machine(memory_free=free))
     assert fitted.run.trainer.micro_batch_size == rows

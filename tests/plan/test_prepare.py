@@ -11,11 +11,11 @@ from tests.plan.facts import build_facts, compose_once
 from fulgurite.checkpoint.folder import SLACK
 from fulgurite.config.decision import Decision, Kind
 from fulgurite.config.facts import Facts
-from fulgurite.config.resolve import fill
+from fulgurite.config.resolve import decide, fill
 from fulgurite.explain.knob_index import build_default_run
 from fulgurite.plan import prepare
 from fulgurite.plan.context import Memory, MemoryPart, ModelFacts, Weights
-from fulgurite.plan.prepare import Gathered, estimate_disk, find_folder, plan_steps, preview_checkpoint, take_attention
+from fulgurite.plan.prepare import Gathered, count_steps, decide_attention, estimate_disk, find_folder, preview_checkpoint
 from fulgurite.run.resume_plan import ResumePlan
 
 
@@ -36,10 +36,8 @@ def test_steps_are_batches_times_epochs_unless_max_steps_is_given(
     words: tuple[str, ...], rows: int, steps: int
 ) -> None:
     composed = fill(compose_once("trainer.global_batch_size=8", *words), Facts(rows=rows), "data")
-    facts = Facts()
-    planned = plan_steps(composed, facts, [None] * rows)
-    assert (facts.rows, facts.total_steps) == (rows, steps)
-    assert planned.run.scheduler.warmup_steps is not None
+    run = composed.run
+    assert count_steps(run.trainer, run.stage.count_steps_per_rollout(), rows) == steps
 
 
 def test_checkpoints_on_the_disk_by_hand() -> None:
@@ -64,9 +62,11 @@ def test_folder_is_that_of_the_resumed_run_before_run_dir() -> None:
 
 def test_attention_that_the_architecture_lacks_is_replaced_with_a_reason() -> None:
     composed = compose_once()
-    assert take_attention(composed, ModelFacts(attention=str(composed.run.model.attention))) is composed
-    assert take_attention(composed, ModelFacts()) is composed
-    taken = take_attention(composed, ModelFacts(attention="eager", architecture="OldForCausalLM"))
+    asked = composed.run.model.attention
+    assert decide_attention(asked, ModelFacts(attention=str(asked))) == []
+    assert decide_attention(asked, ModelFacts()) == []
+    lacking = ModelFacts(attention="eager", architecture="OldForCausalLM")
+    taken = decide(composed, *decide_attention(asked, lacking))
     assert str(taken.run.model.attention) == "eager"
     decision = taken.provenance["model.attention"]
     assert decision.kind is Kind.derived

@@ -11,7 +11,6 @@ import pytest
 from fulgurite.config.compose import compose
 from fulgurite.config.decision import Decision
 from fulgurite.config.resolve import put_in_folder
-from fulgurite.config.run import Resume, RunConfig
 from fulgurite.errors import RequestError
 from fulgurite.run.folder import (
     choose_run_folder,
@@ -26,10 +25,10 @@ from fulgurite.run.folder import (
 def test_a_given_folder_is_taken_and_a_new_one_has_the_run_s_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert choose_run_folder(RunConfig(run_dir="given", resume=Resume(run="earlier"))) == Path("earlier")
-    assert choose_run_folder(RunConfig(run_dir="given")) == Path("given")
+    assert choose_run_folder(None, "given", "earlier") == Path("earlier")
+    assert choose_run_folder(None, "given", None) == Path("given")
     monkeypatch.chdir(tmp_path)
-    found = choose_run_folder(RunConfig(name="mine"))
+    found = choose_run_folder("mine", None, None)
     assert found.parts[0] == "runs"
     assert found.name.endswith("_mine")
     assert found.is_dir()
@@ -37,14 +36,14 @@ def test_a_given_folder_is_taken_and_a_new_one_has_the_run_s_name(
 
 def test_a_taken_folder_is_never_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    folders = [choose_run_folder(RunConfig(name="mine")) for _ in range(4)]
+    folders = [choose_run_folder("mine", None, None) for _ in range(4)]
     assert len(set(folders)) == 4
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "runs").write_text("a file")
     monkeypatch.chdir(tmp_path)
-    for make in (lambda: choose_run_folder(RunConfig(name="mine")), lambda: make_folder(Path("runs/a"))):
+    for make in (lambda: choose_run_folder("mine", None, None), lambda: make_folder(Path("runs/a"))):
         with pytest.raises(
             RequestError, match=r"^runs/.* cannot be made: .*; give run_dir=<a folder that can be written>\.$"
         ):

@@ -14,8 +14,13 @@ import pytest
 from fulgurite.checkpoint import resume
 from fulgurite.checkpoint.loop import KEY
 from fulgurite.config.compose import compose
+from fulgurite.config.run import RunConfig
 from fulgurite.errors import CheckpointError
 from fulgurite.run.input_hashes import hash_inputs
+
+
+def hash_run(run: RunConfig) -> dict[str, str]:
+    return hash_inputs(run.model, run.method, run.stage)
 
 
 def model(folder: Path) -> Path:
@@ -48,7 +53,7 @@ def inputs(tmp_path: Path) -> Callable[[], dict[str, str]]:
         f"method.adapter_path={tmp_path / 'start'}",
     ]).run
     grpo = compose(["stage=grpo", f"stage.reward=['count:a','{tmp_path / 'mine.py'}:f']", "model=tiny"]).run
-    return lambda: hash_inputs(dpo) | hash_inputs(grpo)
+    return lambda: hash_run(dpo) | hash_run(grpo)
 
 
 def edit(key: str, value: Any) -> Callable[[Path], None]:
@@ -98,14 +103,14 @@ def test_a_change_changes_the_hash_of_its_input_alone(
 def test_the_same_model_elsewhere_is_the_same(tmp_path: Path) -> None:
     model(tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    one, two = (hash_inputs(compose(["model=hf", f"model.path={tmp_path / name}"]).run) for name in "ab")
+    one, two = (hash_run(compose(["model=hf", f"model.path={tmp_path / name}"]).run) for name in "ab")
     assert one == two
 
 
 def test_what_is_not_there_has_no_hash() -> None:
     """A hub id that was never loaded, and a model that is made and not read."""
-    assert hash_inputs(compose(["model=hf", "model.path=owner/never-loaded-here"]).run) == {}
-    assert hash_inputs(compose(["model=tiny"]).run) == {}
+    assert hash_run(compose(["model=hf", "model.path=owner/never-loaded-here"]).run) == {}
+    assert hash_run(compose(["model=tiny"]).run) == {}
 
 
 def checkpoint(folder: Path, identity: dict[str, str]) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fulgurite.config.compose import compose
-from fulgurite.config.schema import Knob, Range
+from fulgurite.config.schema import Knob, Range, walk_settings
 from fulgurite.errors import ConfigError
 from fulgurite.explain.knob_index import build_default_run
 from fulgurite.sweep.spaces import SPACES, Span, Values, build_space, find_knob
@@ -19,7 +19,8 @@ def test_each_space_composes_and_its_knobs_have_usual_values(name: str) -> None:
     assert tuple(run.sweep.knobs) == SPACES[name].knobs
     assert (run.stage.name, run.method.name) == (SPACES[name].choices["stage"], SPACES[name].choices["method"])
     assert (run.sweep.metric, str(run.sweep.goal)) == (SPACES[name].metric, SPACES[name].goal)
-    assert all(build_space(find_knob(run, knob), run) for knob in run.sweep.knobs)
+    found = [find_knob(walk_settings(run), run.stage.name, name) for name in run.sweep.knobs]
+    assert all(build_space(knob, knob.find_usual(run)) for knob in found)
 
 
 @pytest.mark.parametrize(
@@ -32,21 +33,21 @@ def test_each_space_composes_and_its_knobs_have_usual_values(name: str) -> None:
 )
 def test_range_that_spans_ten_is_drawn_by_its_logarithm(kind: type, usual: Any, expected: Span | Values) -> None:
     knob = Knob("x", kind, 1, "m", "s", None, usual, "", None)
-    assert build_space(knob, build_default_run()) == expected
+    assert build_space(knob, usual) == expected
 
 
 @pytest.mark.parametrize("usual", [None, Range(1, None), Range(None, 1)])
 def test_range_without_both_ends_is_refused(usual: Range | None) -> None:
     knob = Knob("x", float, 1.0, "m", "s", None, usual, "", None)
     with pytest.raises(ConfigError, match="has no usual range to sweep over"):
-        build_space(knob, build_default_run())
+        build_space(knob, usual)
 
 
 def test_parameter_is_found_in_the_run_or_refused() -> None:
     run = build_default_run()
-    assert find_knob(run, "optim.lr").path == "optim.lr"
+    assert find_knob(walk_settings(run), "sft", "optim.lr").path == "optim.lr"
     with pytest.raises(ConfigError, match=r"optim\.rate is not a knob of this run; `fulgurite explain --search rate`"):
-        find_knob(run, "optim.rate")
+        find_knob(walk_settings(run), "sft", "optim.rate")
     # the earlier name of a parameter has the name of today
     with pytest.raises(ConfigError, match=r"trainer\.global_batch_size"):
-        find_knob(run, "trainer.batch_size")
+        find_knob(walk_settings(run), "sft", "trainer.batch_size")

@@ -99,7 +99,7 @@ def test_range_of_the_rate_depends_on_the_run() -> None:
 ])
 def test_parameter_of_each_kind(kind: type, usual: Any, expected: dict[str, Any]) -> None:
     knob = Knob("x", kind, 1, "m", "s", None, usual, "", None)
-    assert build_parameter(knob, compose().run) == expected
+    assert build_parameter(knob, usual) == expected
 
 
 def test_parameter_without_usual_values_or_unknown_is_refused() -> None:

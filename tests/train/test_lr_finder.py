@@ -93,5 +93,6 @@ def test_a_test_that_is_short_of_memory_begins_again_with_half_the_micro_batch(
     (["resume.run=x"], r"leave resume\.run out"),
 ])
 def test_a_range_test_without_meaning_is_refused_in_one_sentence(words: list[str], said: str) -> None:
+    run = compose(["+find=lr", *words]).run
     with pytest.raises(ConfigError, match=said):
-        refuse_find(compose(["+find=lr", *words]).run)
+        refuse_find(run.stage, run.private, run.world_size, run.resume.run)

@@ -33,7 +33,7 @@ def test_a_run_prints_each_derived_value_once_with_its_reason(
 
 def test_derived_lines_give_the_value_and_the_reason_of_what_nobody_gave() -> None:
     composed = compose(["optim.weight_decay=0.1", "stage=dpo", "logger=none"])
-    lines = format_derived(composed)
+    lines = format_derived(composed.provenance, 1)
     assert "  stage.beta = 0.1: sigmoid: DPO 0.1, Zephyr 0.01, SmolLM2 0.5 (verified)" in lines
     assert any(line.startswith("  optim.lr = 1e-05: ") for line in lines)
     names = [line.split(" = ")[0].strip() for line in lines]
@@ -43,5 +43,6 @@ def test_derived_lines_give_the_value_and_the_reason_of_what_nobody_gave() -> No
 
 
 def test_devices_are_printed_only_for_several_processes() -> None:
-    lines = format_derived(compose(["strategy=ddp", "trainer.accelerator=cpu", "logger=none"]))
+    composed = compose(["strategy=ddp", "trainer.accelerator=cpu", "logger=none"])
+    lines = format_derived(composed.provenance, composed.run.world_size)
     assert [line for line in lines if line.startswith("  trainer.devices = 2: two processes")] != []

@@ -82,7 +82,7 @@ def test_other_memory_free_at_a_resume_changes_nothing(tmp_path: Path, monkeypat
     assert derived > 1
     found = tiny(tmp_path / "found", *words, "trainer.max_steps=2")
     plain = gather.detect_machine
-    monkeypatch.setattr(gather, "detect_machine", lambda run: dataclasses.replace(plain(run), memory_free=600_000_000))
+    monkeypatch.setattr(gather, "detect_machine", lambda *of: dataclasses.replace(plain(*of), memory_free=600_000_000))
     assert read_config(tiny(tmp_path / "tight",
         *words))["trainer"]["micro_batch_size"] < derived  # a fresh run takes fewer
     tiny(found, *words, "trainer.max_steps=4", "resume.allow=[trainer.max_steps]")

@@ -66,6 +66,8 @@ def test_the_first_process_names_the_folder_for_all(
     monkeypatch.setattr(module, "share_text", lambda text, ranks, device: told.append(text) or "runs/of-the-first")
     words = [f"trainer.num_nodes={nodes}", "logger=none", *([f"run_dir={tmp_path / 'run'}"] if given else [])]
     run = compose(words).run
-    found = module.share_folder(run, Ranks(Starter.launcher, 1, 1, 0, 2, 2))
+    found = module.share_folder(
+        run.name, run.run_dir, run.resume.run, run.trainer, Ranks(Starter.launcher, 1, 1, 0, 2, 2)
+    )
     assert told == ([""] if shared else [])  # rank 1 has nothing to say
     assert found == (Path("runs/of-the-first") if shared else tmp_path / "run")

@@ -12,9 +12,6 @@ from fulgurite.text.console import show, to_one_line
 
 if TYPE_CHECKING:
     from fulgurite.config.provenance import Composed
-    from fulgurite.data.source import Source
-    from fulgurite.plan.prepare import Gathered
-    from fulgurite.plan.report import PlanReport
 
 
 def plan_main(words: list[str]) -> int:
@@ -66,7 +63,18 @@ def _planned(composed: Composed, as_json: bool, probed: bool, word: str | None) 
     import_peft()
     from fulgurite.plan.show import build_list, count_more, find_shown, format_text
 
-    plan, gathered = _plan_of(composed, source, probed)
+    if probed:  # Lightning, which takes a second to load, is needed for a probe only
+        from fulgurite.train.experiment import Experiment
+
+        experiment = Experiment(composed, source)
+        plan, gathered = experiment.plan(probe=True), experiment.gathered
+    else:
+        from fulgurite.plan.judge import judge_run
+        from fulgurite.plan.prepare import prepare_run, settle_precision
+
+        dtypes = settle_precision(composed.run.precision, composed.run.trainer)
+        gathered = prepare_run(composed, source, dtypes)
+        plan = judge_run(dtypes, gathered)
     shown = find_shown(gathered, word) if word is not None else []
     tokenizer = gathered.template.tokenizer
     if as_json:
@@ -79,21 +87,6 @@ def _planned(composed: Composed, as_json: bool, probed: bool, word: str | None) 
             print(more)
     sys.stdout.flush()
     return 2 if plan.refused else 0
-
-
-def _plan_of(composed: Composed, source: Source, probed: bool) -> tuple[PlanReport, Gathered]:
-    """As `Experiment.plan`; Lightning, which takes a second to load, is needed for a probe only."""
-    if probed:
-        from fulgurite.train.experiment import Experiment
-
-        experiment = Experiment(composed, source)
-        return experiment.plan(probe=True), experiment.gathered
-    from fulgurite.plan.judge import judge_run
-    from fulgurite.plan.prepare import prepare_run, settle_precision
-
-    dtypes = settle_precision(composed)
-    gathered = prepare_run(composed, source, dtypes)
-    return judge_run(dtypes, gathered), gathered
 
 
 def rules_table(as_json: bool = False) -> str:

@@ -50,7 +50,7 @@ def _launched(composed: Composed, asked: flags.Flags, ranks: Ranks) -> int:
     fresh = run.run_dir is None and run.resume.run is None
     if fresh and ranks.node_rank > 0:  # the first machine names the folder
         return launch(words, devices, None, ranks.node_rank, nodes)
-    folder = choose_run_folder(run)
+    folder = choose_run_folder(run.name, run.run_dir, run.resume.run)
     status = launch([*words, f"run_dir={quote_verbatim(folder)}"], devices, folder, ranks.node_rank, nodes)
     if status and fresh:
         _forget(folder)

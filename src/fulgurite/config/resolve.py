@@ -21,7 +21,7 @@ from fulgurite.config.guard import refuse_secret
 from fulgurite.config.override_names import decode_key, read_name
 from fulgurite.config.provenance import Composed, Unusual, to_plain
 from fulgurite.config.run import PRESETS, SEVERAL, RunConfig
-from fulgurite.config.schema import Derived, Knob, Range, check, list_knobs, walk_settings
+from fulgurite.config.schema import Derived, Knob, Range, Usual, check, list_knobs, walk_settings
 
 MICRO_BATCH = "trainer.micro_batch_size"
 
@@ -51,7 +51,8 @@ def resolve(run: RunConfig, choices: Mapping[str, str], overrides: Sequence[str]
         value = {decode_key(key): item for key, item in value.items()} if isinstance(value, dict) else value
         _set_at(run, knob.path, value)
         decisions[knob.path] = _decide_first(knob, value, given, choices)
-        unusual += _find_unusual(knob, value, run, decisions[knob.path])
+        usual = knob.find_usual(run) if value is not None and decisions[knob.path].kind in GIVEN else None
+        unusual += _find_unusual(knob, value, usual)
     composed = Composed(run, FrozenDict(choices), decisions, FrozenList(overrides), job.multirun, FrozenList(unusual))
     folder = _choose_run_folder(run.run_dir, run.resume.run, decisions, job, run.sweep.trial)
     return fill(decide(composed, *_choose_run_name(run.name, choices), *folder), Facts(), "config")
@@ -71,8 +72,7 @@ def _decide_first(knob: Knob, value: Any, given: set[str], choices: Mapping[str,
     return Decision(knob.path, shown, Kind.preset, because("words", words=source))
 
 
-def _find_unusual(knob: Knob, value: Any, run: RunConfig, decision: Decision) -> Iterator[Unusual]:
-    usual = knob.find_usual(run) if value is not None and decision.kind in GIVEN else None
+def _find_unusual(knob: Knob, value: Any, usual: Usual | None) -> Iterator[Unusual]:
     if not isinstance(usual, Range):
         return
     for item in value if isinstance(value, list) else [value]:
@@ -170,14 +170,14 @@ def halve(composed: Composed, step: int) -> Composed:
     )
 
 
-def list_adopted(composed: Composed, stored: Mapping[str, Decision]) -> list[Decision]:
-    """What a resumed run takes from the decisions of the run it goes on with.
+def list_adopted(now: Decision | None, stored: Mapping[str, Decision], allow: Sequence[str]) -> list[Decision]:
+    """What a resumed run takes from the decisions of the run it goes on with; `now` is its own on the micro-batch.
 
     That is the micro-batch, if it was halved on the way, or derived then as now:
     the memory that is free at a start is no part of what makes a run, and the same micro-batches give the same bits.
     """
-    then, now = stored.get(MICRO_BATCH), composed.provenance.get(MICRO_BATCH)
-    if then is None or MICRO_BATCH in composed.run.resume.allow:
+    then = stored.get(MICRO_BATCH)
+    if then is None or MICRO_BATCH in allow:
         return []
     both_derived = then.derived and now is not None and now.derived
     return [then] if both_derived or then.kind is Kind.halved else []

@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
-from fulgurite.config.run import RunConfig
-from fulgurite.config.schema import Option, list_options
+from fulgurite.config.schema import list_options
 from fulgurite.explain.bytes_per_weight import list_compute_types
 from fulgurite.explain.knob_index import build_default_run
 
@@ -24,15 +23,10 @@ def list_names(group: str) -> list[str]:
 def find_refusal(**chosen: str) -> str | None:
     """Why these options cannot be in one run, in a sentence, or None; asked of the options, as `train` asks them."""
     run = build_default_run(**(STAYS | chosen))
-    for option in list_paired(run):
-        if (sentence := option.find_refusal(run)) is not None:
-            return sentence
+    for group in GROUPS:
+        if (sentence := getattr(run, group).find_refusal(run)) is not None:
+            return str(sentence)
     return None
-
-
-def list_paired(run: RunConfig) -> Iterator[Option]:
-    """The options of a run in the groups that make pairs."""
-    yield from (getattr(run, group) for group in GROUPS)
 
 
 def list_pairs() -> Iterator[tuple[dict[str, str], str | None]]:

@@ -10,7 +10,6 @@ import io
 from pathlib import Path
 from typing import Any
 
-from fulgurite.config.run import RunConfig
 from fulgurite.files.atomic import write_file
 from fulgurite.logger.config import Csv
 from fulgurite.logger.guard import GuardedLogger
@@ -18,7 +17,7 @@ from fulgurite.logger.metrics_file import read_rows
 
 
 def build(
-    config: Csv, *, run: RunConfig, run_dir: Path, provenance: dict[str, Any], summary: dict[str, Any],
+    config: Csv, *, settings: dict[str, Any], run_dir: Path, provenance: dict[str, Any], summary: dict[str, Any],
 ) -> GuardedLogger:
     """The tracker; it writes `run_dir/metrics.csv` at each evaluation and at the end."""
     return GuardedLogger(lambda: CsvView(run_dir), name="csv")

@@ -6,14 +6,14 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from fulgurite.config.run import RunConfig
 from fulgurite.errors import ConfigError
 from fulgurite.logger.config import TensorBoard
 from fulgurite.logger.guard import GuardedLogger
 
 
 def build(
-    config: TensorBoard, *, run: RunConfig, run_dir: Path, provenance: dict[str, Any], summary: dict[str, Any],
+    config: TensorBoard, *, settings: dict[str, Any], run_dir: Path, provenance: dict[str, Any],
+    summary: dict[str, Any],
 ) -> GuardedLogger:
     """The tracker; it writes to `run_dir/tensorboard`. Raises ConfigError where tensorboard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fulgurite.config.run import RunConfig
-from fulgurite.config.schema import walk_settings
 from fulgurite.files.atomic import write_file
 from fulgurite.logger.config import Wandb
 from fulgurite.logger.guard import GuardedLogger
@@ -29,7 +27,7 @@ class WandbMode:
 
 
 def build(
-    config: Wandb, *, run: RunConfig, run_dir: Path, provenance: dict[str, Any], summary: dict[str, Any],
+    config: Wandb, *, settings: dict[str, Any], run_dir: Path, provenance: dict[str, Any], summary: dict[str, Any],
 ) -> GuardedLogger:
     """The tracker, started. Its files lie in `run_dir/wandb`. Takes `config.wait` seconds at most; raises nothing."""
     from lightning.pytorch.utilities import rank_zero_only
@@ -39,9 +37,9 @@ def build(
     mode = decide_mode(config.wait)
     if mode.reason:
         log.warning("W&B is %s: %s. To upload later: %s", mode.name, mode.reason, _later(run_dir, "offline-run"))
-    facts = {**_flatten_knobs(run), "provenance": provenance, "summary": summary}
+    facts = {**settings, "provenance": provenance, "summary": summary}
     found = GuardedLogger(
-        lambda: _open(config, mode, run, run_dir, facts), name="wandb", close=lambda tracker: _close(tracker, run_dir),
+        lambda: _open(config, mode, run_dir, facts), name="wandb", close=lambda tracker: _close(tracker, run_dir),
         patience=lambda: _choose_patience(mode), hint=f"To upload what is missing: {_later(run_dir, 'run')}",
     )
     found.start()
@@ -67,24 +65,19 @@ def decide_mode(wait: float) -> WandbMode:
     return WandbMode("offline", reason) if reason else WandbMode("online", base_url=found.base_url)
 
 
-def _flatten_knobs(run: RunConfig) -> dict[str, Any]:
-    """Flat names, as on the command line, so that a W&B sweep's parameters meet their knobs."""
-    return {knob.path: value for knob, value in walk_settings(run)}
-
-
-def _open(config: Wandb, mode: WandbMode, run: RunConfig, run_dir: Path, facts: dict[str, Any]) -> Any:
+def _open(config: Wandb, mode: WandbMode, run_dir: Path, facts: dict[str, Any]) -> Any:
     from lightning.pytorch.loggers import WandbLogger
 
     (run_dir / "wandb").mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        experiment = _init(config, mode.name, run, run_dir, facts)
+        experiment = _init(config, mode.name, run_dir, facts)
     except Exception as error:
         if mode.name != "online":
             raise
         log.warning("W&B goes offline: it answered and then failed to start (%s).", str(error).splitlines()[0][:200])
         # Under another id: wandb holds the first for a run in use.
         write_file(run_dir / "wandb" / "id", secrets.token_hex(4))
-        experiment = _init(config, "offline", run, run_dir, facts)
+        experiment = _init(config, "offline", run_dir, facts)
     if not experiment.offline:
         log.info("W&B: %s", experiment.url)
     # Lightning defines its x-axis only for runs that it starts itself.
@@ -99,7 +92,7 @@ def _open(config: Wandb, mode: WandbMode, run: RunConfig, run_dir: Path, facts: 
     return Board(experiment=experiment, save_dir=run_dir, project=config.project)
 
 
-def _init(config: Wandb, mode: Any, run: RunConfig, run_dir: Path, facts: dict[str, Any]) -> Any:
+def _init(config: Wandb, mode: Any, run_dir: Path, facts: dict[str, Any]) -> Any:
     """wandb.init with nothing that could hold a secret: no command line, no git remote, no console, no code."""
     import wandb
 
@@ -109,7 +102,7 @@ def _init(config: Wandb, mode: Any, run: RunConfig, run_dir: Path, facts: dict[s
         finish_timeout=max(config.wait - 1, 0.5), finish_timeout_raises=True,
     )
     return wandb.init(
-        project=config.project, entity=config.entity, name=run.name or run_dir.name, dir=run_dir,
+        project=config.project, entity=config.entity, name=facts.get("name") or run_dir.name, dir=run_dir,
         id=_choose_run_id(run_dir), resume="allow", mode=mode, config=facts, settings=quiet,
     )
 

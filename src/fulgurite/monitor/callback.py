@@ -27,7 +27,7 @@ from fulgurite.monitor.rules import RULES, Moment
 def build(config: MonitorOption, context: CallbackContext) -> MonitorCallback:
     """The rules over a run; those about samples look at the callback `samples`, if there is one."""
     run, samples = context.run, context.built.get("samples")
-    known = build_about(run, context.total_steps, context.module, context.rows)
+    known = build_about(context.total_steps, context.module, context.rows)
     reporter = Reporter(context.folder / "watch.jsonl")
     return MonitorCallback(reporter, known, run.monitor.ignore, samples if isinstance(samples, Samples) else None)
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from fulgurite.config.run import RunConfig
 from fulgurite.data.dataset import AnyRows
 from fulgurite.data.preference_dataset import PreferenceDataset
 from fulgurite.model.reward_head import get_head
@@ -14,9 +13,9 @@ from fulgurite.monitor.history import About
 from fulgurite.precision.config import Rounding
 
 
-def build_about(run: RunConfig, total: int, module: Any, rows: AnyRows) -> About:
-    """Of a run whose empty knobs are filled; `module` is its stage."""
-    stage = run.stage
+def build_about(total: int, module: Any, rows: AnyRows) -> About:
+    """Reads the numbers from the stage of a run whose empty knobs are filled."""
+    run, stage = module.run, module.run.stage
     found = About(
         stage.name,
         str(getattr(stage, "loss", "")),

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fulgurite.config.compose import compose
 from fulgurite.config.facts import Facts
-from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import fill
-from fulgurite.config.run import RunConfig
 from fulgurite.errors import RequestError
+from fulgurite.method.config import Method
 from fulgurite.plan.context import Cheaper, Memory, PlanFacts
 from fulgurite.plan.memory import estimate
 from fulgurite.plan.meta_model import outline_model
 from fulgurite.precision.policy import Dtypes
+from fulgurite.trainer.config import Trainer
 
 TIGHT = 0.8
 """The share of the free memory above which something cheaper is looked for."""
 
 
-def find_cheaper(composed: Composed, dtypes: Dtypes, facts: Facts, seen: PlanFacts) -> list[Cheaper]:
+def find_cheaper(overrides: Sequence[str], dtypes: Dtypes, facts: Facts, seen: PlanFacts) -> list[Cheaper]:
     """The same run under words that take ever less memory, each with those before it; empty where there is room
     enough."""
     if seen.memory is None or seen.memory.peak <= TIGHT * seen.machine.memory_free:
         return []
-    found: list[Cheaper] = []
+    run, found = seen.run, list[Cheaper]()
+    can_checkpoint = not run.stage.rolls_out and not run.private
     words: list[str] = []
-    for word in _list_words(seen.run):
+    for word in _list_words(run.trainer, run.method, can_checkpoint):
         words = [w for w in words if w.partition("=")[0] != word.partition("=")[0]] + [word]
         try:
-            memory = _estimate_under(composed, words, dtypes, facts, seen)
+            memory = _estimate_under([*overrides, *words], dtypes, facts, seen)
         except RequestError:  # what does not go together is no way out
             words.remove(word)
             continue
@@ -38,22 +39,22 @@ def find_cheaper(composed: Composed, dtypes: Dtypes, facts: Facts, seen: PlanFac
     return found
 
 
-def _list_words(run: RunConfig) -> Iterator[str]:
+def _list_words(trainer: Trainer, method: Method, can_checkpoint: bool) -> Iterator[str]:
     """From the mildest: the mathematics stays the same, then the optimizer's state is coarser, then the method is
     another."""
-    if run.trainer.micro_batch_size > 1:
+    if (trainer.micro_batch_size or 1) > 1:
         yield "trainer.micro_batch_size=1"
-    if not run.trainer.gradient_checkpointing and not run.stage.rolls_out and not run.private:
+    if can_checkpoint and not trainer.gradient_checkpointing:
         yield "trainer.gradient_checkpointing=true"
-    if run.method.kin == "full":
+    if method.kin == "full":
         yield "optim=adamw_8bit"
         yield "method=lora"
-    if not run.method.quantised:
+    if not method.quantised:
         yield "method=qlora"
 
 
-def _estimate_under(composed: Composed, words: list[str], dtypes: Dtypes, facts: Facts, seen: PlanFacts) -> Memory:
-    other: Composed = compose([*composed.overrides, *words])
+def _estimate_under(words: list[str], dtypes: Dtypes, facts: Facts, seen: PlanFacts) -> Memory:
+    other = compose(words)
     known = replace(facts)
     other = fill(fill(other, known, "data"), known, "steps")
     model = outline_model(other.run, dtypes)[1] if type(other.run.method) is not type(seen.run.method) else seen.model

@@ -9,28 +9,29 @@ from pathlib import Path
 import psutil
 import torch
 
-from fulgurite.config.run import RunConfig
 from fulgurite.plan.context import Machine
 from fulgurite.precision.policy import cpu_multiplies_bf16
 from fulgurite.strategy.config import available
+from fulgurite.trainer.config import Trainer
 from fulgurite.trainer.device import device
 
 LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 """A container's limit and use, below /sys/fs/cgroup: of version 2, then of version 1."""
 
 
-def detect_machine(run: RunConfig) -> Machine:
-    """The device that the run's trainer takes; nothing is allocated on it."""
-    kind, many = device(run.trainer), run.world_size
-    disk = shutil.disk_usage(find_existing(Path(run.resume.run or run.run_dir or "runs"))).free
+def detect_machine(trainer: Trainer, processes: int, folder: Path | None) -> Machine:
+    """The device that the trainer takes, and the disk of the run's folder; nothing is allocated."""
+    kind = device(trainer)
+    disk = shutil.disk_usage(find_existing(folder or Path("runs"))).free
     if kind == "cuda":
         free, total = torch.cuda.mem_get_info()
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return Machine(kind, torch.cuda.get_device_name(), free, total, disk, bf16, many, available())
+        return Machine(kind, torch.cuda.get_device_name(), free, total, disk, bf16, processes, available())
     memory = psutil.virtual_memory()
     free, total = min([(memory.available, memory.total), *read_container_limits(Path("/sys/fs/cgroup"), memory.total)])
     return Machine(
-        kind, platform.processor() or platform.machine(), free, total, disk, cpu_multiplies_bf16(), many, available()
+        kind, platform.processor() or platform.machine(), free, total, disk, cpu_multiplies_bf16(), processes,
+        available(),
     )
 
 

@@ -43,12 +43,14 @@ COPIES = 5
 """The layers q, k, v, gate and up each turn the norm's output into the compute type for themselves."""
 
 
-def estimate(run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: Machine) -> Memory:
+def estimate(
+    run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: Machine, micro_batch: int | None = None
+) -> Memory:
     """The peaks of training, evaluation and rollouts in bytes, of one process. `lengths`: tokens of each row (None:
-    data.max_length)."""
+    data.max_length). `micro_batch`: rows at a time (None: trainer.micro_batch_size)."""
     longest = int(max(lengths)) if lengths is not None and len(lengths) else int(run.data.max_length)
     answers = int(run.stage.max_new_tokens) if run.stage.rolls_out else 0
-    rows = int(run.trainer.micro_batch_size or 1) * run.stage.sides
+    rows = int(micro_batch or run.trainer.micro_batch_size or 1) * run.stage.sides
     tokens = rows * (longest + answers)
     flows = find_flowing(model)
     copied, head = count_copies(model), count_head_bytes(model)

@@ -77,7 +77,7 @@ def outline_model(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
         found = load_start(run, dtypes)
         base, stored = sum(p.numel() for p in found.model.parameters()), ""
         found.model = apply_method(run, found, dtypes)
-    facts = collect_facts(found, run, dtypes, base, stored)
+    facts = collect_facts(found, run.model, run.method, run.stage, dtypes, base, stored)
     facts.without_adapter = count_without_adapter(found.model) if run.method.adapter else {}
     facts.notes, facts.attention = found.notes, found.attention
     if behaviour is not None:
@@ -149,14 +149,16 @@ def _make_model(shape: Any, dtype: torch.dtype, code: bool, attention: str) -> P
     return made
 
 
-def collect_facts(found: Loaded, run: RunConfig, dtypes: Dtypes, base: int, stored: str) -> ModelFacts:
+def collect_facts(
+    found: Loaded, model: Model, method: Method, stage: Stage, dtypes: Dtypes, base: int, stored: str
+) -> ModelFacts:
     """The numbers of a model whose method is applied."""
     within = unwrap_model(found.model)
     text = within.config.get_text_config()
     hidden, heads = int(text.hidden_size), int(getattr(text, "num_attention_heads", 1) or 1)
     wide = next((int(w) for name in WIDTHS if (w := getattr(text, name, None))), 4 * hidden)
     embedding, head = within.get_input_embeddings(), within.get_output_embeddings()
-    tensors = list(list_weights(found.model, run.stage, run.method, dtypes))
+    tensors = list(list_weights(found.model, stage, method, dtypes))
     return ModelFacts(
         parameters=sum(math.prod(t.shape) for t in tensors),
         trained=sum(math.prod(t.shape) for t in tensors if t.trained),
@@ -174,7 +176,7 @@ def collect_facts(found: Loaded, run: RunConfig, dtypes: Dtypes, base: int, stor
         trained_dtype=_name_dtype(dtypes.trained),
         compute_dtype=_name_dtype(dtypes.compute),
         has_template=_has_template(found.tokenizer),
-        path=str(getattr(run.model, "path", "") or run.model.name),
+        path=str(getattr(model, "path", "") or model.name),
         architecture=type(within).__name__,
         billions=base / 1e9,
     )

@@ -3,13 +3,11 @@ many."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fulgurite.config.decision import Decision, Kind, because
 from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import MICRO_BATCH, decide
-from fulgurite.config.run import RunConfig
 from fulgurite.plan.memory import estimate
 
 if TYPE_CHECKING:
@@ -29,16 +27,10 @@ def fit_memory(composed: Composed, model: ModelFacts, lengths: Ints | None, mach
     if decision is None or not decision.derived or machine.processes > 1 or not machine.memory_free:
         return composed
     asked = rows = run.trainer.micro_batch_size
-    while rows > 1 and estimate_peak(run, model, lengths, machine, rows) > ROOM * machine.memory_free:
+    while rows > 1 and estimate(run, model, lengths, machine, rows).training.total > ROOM * machine.memory_free:
         rows //= 2
     if rows == asked:
         return composed
-    need = estimate_peak(run, model, lengths, machine, asked)
+    need = estimate(run, model, lengths, machine, asked).training.total
     why = because("free_memory", free=machine.memory_free / 1e9, asked=asked, need=need / 1e9)
     return decide(composed, Decision(MICRO_BATCH, rows, Kind.fitted, why))
-
-
-def estimate_peak(run: RunConfig, model: ModelFacts, lengths: Ints | None, machine: Machine, rows: int) -> int:
-    """Bytes at the peak of training with so many rows at a time."""
-    changed = replace(run, trainer=replace(run.trainer, micro_batch_size=rows))
-    return estimate(changed, model, lengths, machine).training.total

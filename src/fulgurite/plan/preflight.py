@@ -15,6 +15,7 @@ from fulgurite.plan.verdict import refuse_unknown
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.scheduler.equivalence import build_curve
 from fulgurite.scheduler.plateau import check as check_plateau
+from fulgurite.stage.config import Stage
 
 
 def build_checked_source(composed: Composed) -> Source:
@@ -23,7 +24,7 @@ def build_checked_source(composed: Composed) -> Source:
     refuse_unknown(run.plan.allow, run.monitor.ignore)
     refuse_impossible(run)
     if run.lr_finder.enabled:
-        refuse_find(run)
+        refuse_find(run.stage, run.private, run.world_size, run.resume.run)
     source: Source = build(run.data, stage=run.stage.name, seed=run.seed)
     validates = run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None))
     refuse_unmeasured(run.scheduler, run.trainer.early_stopping_patience, validates)
@@ -52,20 +53,20 @@ def refuse_impossible(run: RunConfig) -> None:
             raise ConfigError(sentence)
 
 
-def refuse_find(run: RunConfig) -> None:
+def refuse_find(stage: Stage, private: bool, processes: int, resumed: str | None) -> None:
     """Raise ConfigError where a growing rate tells nothing of the rate, or where it may not be tried."""
-    if run.stage.rolls_out:
+    if stage.rolls_out:
         raise ConfigError(
-            f"+find=lr tells nothing under stage={run.stage.name}: its loss is no measure of progress; leave optim.lr "
+            f"+find=lr tells nothing under stage={stage.name}: its loss is no measure of progress; leave optim.lr "
             f"empty."
         )
-    if run.private:
+    if private:
         raise ConfigError(
             "+find=lr reads the data without an account of privacy; find the rate on public data, with privacy=none."
         )
-    if run.world_size > 1:
+    if processes > 1:
         raise ConfigError("+find=lr runs in one process; take trainer.devices=1 for it, the rate is the same.")
-    if run.resume.run is not None:
+    if resumed is not None:
         raise ConfigError("+find=lr begins from a run's start; leave resume.run out.")
 
 

@@ -33,6 +33,7 @@ from fulgurite.plan.memory import estimate
 from fulgurite.plan.meta_model import outline_model
 from fulgurite.plan.micro_batch import fit_memory
 from fulgurite.plan.preflight import refuse_unmeasured
+from fulgurite.precision.config import Precision
 from fulgurite.precision.policy import Dtypes
 from fulgurite.run.load import find_base
 from fulgurite.run.resume_plan import preview_resume
@@ -55,10 +56,10 @@ class Gathered:
     template: Template
 
 
-def settle_precision(composed: Composed) -> Dtypes:
+def settle_precision(precision: Precision, trainer: Trainer) -> Dtypes:
     """The compute type of the run, and why. Raises ConfigError."""
-    refuse_absent(composed.run.trainer)
-    dtypes: Dtypes = build(composed.run.precision, device(composed.run.trainer))
+    refuse_absent(trainer)
+    dtypes: Dtypes = build(precision, device(trainer))
     return dtypes
 
 
@@ -89,11 +90,16 @@ def prepare_run(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
     rows, val, report = split_dataset(encoded, run.data, run.seed, run.data.max_length, run.data.packing)
     # of a single example none is held out
     refuse_unmeasured(run.scheduler, run.trainer.early_stopping_patience, val is not None)
-    composed = plan_steps(take_attention(composed, model), facts, rows)
-    composed = fit_memory(composed, model, rows.lengths, detect_machine(composed.run))
+    composed = decide(composed, *decide_attention(run.model.attention, model))
+    facts.rows = len(rows)
+    facts.total_steps = count_steps(run.trainer, run.stage.count_steps_per_rollout(), facts.rows)
+    composed = fill(composed, facts, "steps")
+    run = composed.run
+    machine = detect_machine(run.trainer, run.world_size, find_folder(run.resume.run, run.run_dir))
+    composed = fit_memory(composed, model, rows.lengths, machine)
     data = count_data(encoded, rows, val, report, template, model.vocab)
     seen = build_seen(composed, model, data, facts.total_steps)
-    seen.cheaper = find_cheaper(composed, dtypes, facts, seen)
+    seen.cheaper = find_cheaper(composed.overrides, dtypes, facts, seen)
     return Gathered(composed, encoded, rows, val, report, facts, seen, template)
 
 
@@ -108,38 +114,34 @@ def preview_checkpoint(gathered: Gathered) -> Gathered:
     return replace(gathered, composed=composed, seen=seen)
 
 
-def take_attention(composed: Composed, model: ModelFacts) -> Composed:
-    """Sets model.attention to what transformers has for the architecture, so that all that follows counts with it."""
-    if model.attention not in ("", str(composed.run.model.attention)):
-        why = because("attention", architecture=model.architecture)
-        return decide(composed, Decision("model.attention", Attention(model.attention), Kind.derived, why))
-    return composed
+def decide_attention(asked: Attention, model: ModelFacts) -> list[Decision]:
+    """Decides on model.attention if transformers lacks what was asked for, so that all that follows counts with it."""
+    if model.attention in ("", str(asked)):
+        return []
+    why = because("attention", architecture=model.architecture)
+    return [Decision("model.attention", Attention(model.attention), Kind.derived, why)]
 
 
-def plan_steps(composed: Composed, facts: Facts, rows: AnyRows) -> Composed:
-    """The run's length in optimizer steps, and every knob that hangs on it."""
-    trainer = composed.run.trainer
-    facts.rows = len(rows)
-    per_epoch = -(-facts.rows // trainer.global_batch_size)
-    facts.total_steps = trainer.max_steps or max(
-        1, round(per_epoch * trainer.epochs) * composed.run.stage.count_steps_per_rollout()
-    )
-    return fill(composed, facts, "steps")
+def count_steps(trainer: Trainer, steps_per_rollout: int, rows: int) -> int:
+    """The run's length in optimizer steps."""
+    per_epoch = -(-rows // (trainer.global_batch_size or 1))
+    return trainer.max_steps or max(1, round(per_epoch * (trainer.epochs or 0)) * steps_per_rollout)
 
 
 def build_seen(composed: Composed, model: ModelFacts, data: DataFacts, steps: int) -> PlanFacts:
     """All that the rules may look at."""
     run = composed.run
+    folder = find_folder(run.resume.run, run.run_dir)
     seen = PlanFacts(
         run,
         composed.provenance,
         model,
         data,
-        detect_machine(run),
+        detect_machine(run.trainer, run.world_size, folder),
         steps,
         int(getattr(run.scheduler, "warmup_steps", 0) or 0),
         disk=estimate_disk(run.optim, run.trainer, run.data, model),
-        folder=find_folder(run.resume.run, run.run_dir),
+        folder=folder,
         choices=composed.choices,
         unusual=list(composed.unusual),
     )

@@ -11,20 +11,20 @@ from fulgurite.config.decision import Decision, read_decision
 from fulgurite.config.overrides import escape_literal, unescape
 from fulgurite.config.provenance import Composed, to_plain
 from fulgurite.config.renamed import rename_config, rename_keys
-from fulgurite.config.run import EARLIER, RunConfig, load_options
+from fulgurite.config.run import EARLIER, load_options
 from fulgurite.config.stored import add_defaults, add_strategy, make_paths_absolute
 from fulgurite.errors import RequestError
 from fulgurite.files.atomic import PRIVATE_FOLDER, write_output
 
 
-def choose_run_folder(run: RunConfig) -> Path:
+def choose_run_folder(name: str | None, run_dir: str | None, resumed: str | None) -> Path:
     """The run's folder: resumed, given, or a new one under runs/<date>/ that no other run has."""
-    if run.resume.run is not None:
-        return Path(run.resume.run)
-    if run.run_dir is not None:
-        return Path(run.run_dir)
+    if resumed is not None:
+        return Path(resumed)
+    if run_dir is not None:
+        return Path(run_dir)
     now = datetime.datetime.now()
-    first = Path("runs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{run.name}"
+    first = Path("runs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{name}"
     for n in range(1, 1000):
         folder = first if n == 1 else first.with_name(f"{first.name}-{n}")
         try:

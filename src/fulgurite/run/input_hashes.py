@@ -18,7 +18,6 @@ from typing import Any
 
 from fulgurite.checkpoint.loop import KEY
 from fulgurite.checkpoint.resume import comparable
-from fulgurite.config.run import RunConfig
 from fulgurite.config.stored import rebuild_run
 from fulgurite.errors import FulguriteError
 from fulgurite.files.json import read_object
@@ -27,6 +26,7 @@ from fulgurite.method.config import Method
 from fulgurite.model.config import Hf, Model
 from fulgurite.run.folder import read_config
 from fulgurite.run.sources import choose_checkpoint, hash_start, is_run, read_adapter_base
+from fulgurite.stage.config import Stage
 from fulgurite.stage.reward_functions import GROUP
 
 UNREAD = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
@@ -46,12 +46,12 @@ UNDER = ("weights", "model_config", "tokenizer", "adapter", "start")
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 
 
-def hash_inputs(run: RunConfig) -> dict[str, str]:
+def hash_inputs(model: Model, method: Method, stage: Stage) -> dict[str, str]:
     """A hash by name for each input that lies in files; one that cannot be found has none."""
-    found = _hash_model_inputs(run.model, run.method)
-    if (reference := getattr(run.stage, "reference", None)) is not None:
+    found = _hash_model_inputs(model, method)
+    if (reference := getattr(stage, "reference", None)) is not None:
         found["reference"] = _join_hashes(_hash_model(Hf(path=reference)).values())
-    if rewards := getattr(run.stage, "reward", None):
+    if rewards := getattr(stage, "reward", None):
         found["reward"] = _join_hashes(part for word in rewards for part in _hash_reward(word))
     return {name: value for name, value in found.items() if value}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,10 @@ from fulgurite.checkpoint.folder import PARTS, list_steps, name_step, parse_step
 from fulgurite.checkpoint.resume import CHECKPOINTS, Change
 from fulgurite.config.decision import Decision
 from fulgurite.config.provenance import Composed
-from fulgurite.config.resolve import decide, list_adopted
+from fulgurite.config.resolve import MICRO_BATCH, decide, list_adopted
 from fulgurite.errors import CheckpointError
 from fulgurite.logger.metrics_file import read_rows
 from fulgurite.run.folder import read_config, read_decisions
-from fulgurite.run.input_hashes import hash_inputs
 
 REWOUND = ("metrics.jsonl", "samples.jsonl", "watch.jsonl")
 """The files of a run that have a row a step."""
@@ -82,7 +81,7 @@ def plan_resume(composed: Composed, folder: Path, checkpoint: Path) -> ResumePla
     """
     step = parse_step(checkpoint) or 0
     stored = read_decisions(folder)
-    taken = list_adopted(composed, stored)
+    taken = list_adopted(composed.provenance.get(MICRO_BATCH), stored, composed.run.resume.allow)
     now = decide(composed, *taken)
     derived = {name for name, decision in now.provenance.items() if decision.derived}
     following = derived & {name for name, decision in stored.items() if decision.derived}
@@ -127,15 +126,18 @@ def find_resume(composed: Composed, folder: Path, say: Callable[[str], None]) ->
 
 
 def check_resume(
-    composed: Composed, plan: ResumePlan, total_steps: int, hashes: bool, say: Callable[[str], None]
+    plan: ResumePlan, inputs: dict[str, str] | None, allow: Sequence[str], patience: int | None, total_steps: int,
+    say: Callable[[str], None],
 ) -> None:
-    """Raises CheckpointError if the run is finished, or with `hashes` if a file it computes with has changed."""
-    run = composed.run
-    if hashes:
-        for line in resume.check_inputs(plan.checkpoint, hash_inputs(run), run.resume.allow):
+    """Raises CheckpointError if the run is finished, or if a file it computes with has changed.
+
+    `inputs` are the hashes of these files; None skips the comparison.
+    """
+    if inputs is not None:
+        for line in resume.check_inputs(plan.checkpoint, inputs, allow):
             say(line)
     resume.check_unfinished(plan.folder, plan.step, total_steps)
-    resume.check_patient(plan.checkpoint, run.trainer.early_stopping_patience)
+    resume.check_patient(plan.checkpoint, patience)
 
 
 def _list_rewinds(folder: Path, step: int) -> list[Rewind]:

@@ -16,7 +16,6 @@ from lightning.pytorch.plugins.environments import (
 )
 from lightning.pytorch.strategies import DDPStrategy
 
-from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import Option
 from fulgurite.strategy.ranks import Ranks, Starter, check_started, settle
 
@@ -25,12 +24,12 @@ PATIENCE = timedelta(minutes=30)
 a checkpoint or samples."""
 
 
-def build_auto(config: Option, run: RunConfig) -> Any:
+def build_auto(config: Option, processes: int) -> Any:
     """Lightning's single device, or ddp if the run has several processes."""
-    return build_ddp(config, run) if run.world_size > 1 else "auto"
+    return build_ddp(config, processes) if processes > 1 else "auto"
 
 
-def build_ddp(config: Option, run: RunConfig) -> DDPStrategy:
+def build_ddp(config: Option, processes: int) -> DDPStrategy:
     """One process for each device, each with a whole copy of the model."""
     return DDPStrategy(timeout=PATIENCE)
 

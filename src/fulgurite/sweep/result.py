@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fulgurite.config.provenance import Composed
 from fulgurite.config.sweep import Sweep
 from fulgurite.files.atomic import write_output
 from fulgurite.sweep.spaces import SPACES
@@ -35,7 +34,7 @@ def write(study: Any, sweep: Sweep, folder: Path) -> None:
         write_output(folder / "sweep.svg", draw_svg(figure))
 
 
-def format_result(study: Any, sweep: Sweep, folder: Path, shared: list[str], base: Composed) -> str:
+def format_result(study: Any, sweep: Sweep, folder: Path, shared: list[str], preset: str) -> str:
     """What a person reads at the end, with the command that trains with the best values."""
     trials = study.get_trials(deepcopy=False)
     own = [t.state.name for t in trials if not t.user_attrs.get("again")]
@@ -56,7 +55,7 @@ def format_result(study: Any, sweep: Sweep, folder: Path, shared: list[str], bas
     if (figure := build_course(study, sweep)) is not None:
         lines += ["", draw_text(figure, height=8)]
     best = study.best_trial
-    choices = SPACES[name].choices if (name := base.choices.get("sweep", "")) in SPACES else {}
+    choices = SPACES[preset].choices if preset in SPACES else {}
     said = [f"{g}={o}" for g, o in choices.items() if not any(w.startswith(f"{g}=") for w in shared)]
     command = [*said, *(w for w in shared if w != "stage.prompts=[]"), *(f"{k}={v}" for k, v in best.params.items())]
     lines += [

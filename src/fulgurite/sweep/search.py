@@ -10,16 +10,17 @@ from __future__ import annotations
 import gc
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fulgurite.config.decision import Kind
+from fulgurite.config.decision import Decision, Kind
 from fulgurite.config.hydra_app import Outcome
 from fulgurite.config.overrides import quote_typed, quote_verbatim
 from fulgurite.config.provenance import Composed
 from fulgurite.config.run import list_all_knobs
+from fulgurite.config.schema import walk_settings
 from fulgurite.config.sweep import Sweep
 from fulgurite.errors import ConfigError, Interrupted, TrainingFailed
 from fulgurite.plan.preflight import build_checked_source
@@ -54,7 +55,8 @@ def prepare_search(base: Composed, shared: list[str], asked: dict[str, Values | 
     refuse_several(run.world_size)
     if run.data.val_fraction == 0 and not getattr(run.data, "val_path", None):
         raise ConfigError("A search needs an evaluation to compare by; give data.val_fraction or data.val_path.")
-    spaces = {name: asked.get(name) or build_space(find_knob(run, name), run) for name in sweep.knobs} | asked
+    knobs = [find_knob(walk_settings(run), run.stage.name, name) for name in sweep.knobs]
+    spaces = {k.path: asked.get(k.path) or build_space(k, k.find_usual(run)) for k in knobs} | asked
     said = {word.partition("=")[0] for word in shared}
     spaces = {name: space for name, space in spaces.items() if name not in said}  # a value on the command line is fixed
     if not spaces:
@@ -88,9 +90,9 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
     study = kept_study.open_study(sweep, open_storage(str(sweep.storage)))
     if not study.get_trials(deepcopy=False):
         base = prepare_run(
-            base, build_checked_source(base), settle_precision(base)
+            base, build_checked_source(base), settle_precision(base.run.precision, base.run.trainer)
         ).composed  # the trials find the data tokenised
-        study.sampler = kept_study.build_sampler(sweep, _choose_advised(base, what.spaces))
+        study.sampler = kept_study.build_sampler(sweep, _choose_advised(base.provenance, base.choices, what.spaces))
     there = len(kept_study.list_counted(study))
     say(f"study {sweep.study} in {sweep.storage}: {there} of {sweep.trials} trials; {', '.join(what.spaces)}")
     failed = 0
@@ -133,7 +135,8 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
     write(study, sweep, what.folder)
     show(
         format_result(
-            study, sweep, what.folder, [w for w in what.shared if not w.lstrip("+").startswith("sweep")], base
+            study, sweep, what.folder, [w for w in what.shared if not w.lstrip("+").startswith("sweep")],
+            base.choices.get("sweep", ""),
         )
     )
     if not _list_completed(study):
@@ -149,12 +152,14 @@ def _claim_next(study: Any, what: Search) -> list[tuple[int, dict[str, Any]]]:
         return kept_study.claim_trials(study, what.sweep, what.spaces, what.sweep.at_once, what.folder)
 
 
-def _choose_advised(base: Composed, spaces: dict[str, Values | Span]) -> dict[str, Any]:
+def _choose_advised(
+    decisions: Mapping[str, Decision], choices: Mapping[str, str], spaces: dict[str, Values | Span]
+) -> dict[str, Any]:
     """What the run would take without a search, where that can be drawn: the first trial, which the others have to
     beat."""
     found = {}
     for name, space in spaces.items():
-        value = base.provenance[name].value if name in base.provenance else base.choices.get(name)
+        value = decisions[name].value if name in decisions else choices.get(name)
         inside = (
             value in space.values
             if isinstance(space, Values)

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from fulgurite.config.renamed import describe_renamed, map_names
-from fulgurite.config.run import RunConfig
-from fulgurite.config.schema import Knob, Range, strip_none, walk_settings
+from fulgurite.config.schema import Knob, Range, Usual, strip_none
 from fulgurite.errors import ConfigError
 
 
@@ -56,12 +56,12 @@ class Span:
     whole: bool = False
 
 
-def build_space(knob: Knob, run: RunConfig) -> Values | Span:
-    """A knob's usual values under `run`: a list as it is; a range evenly, or by logarithm where it spans ten.
+def build_space(knob: Knob, usual: Usual | None) -> Values | Span:
+    """What a search draws from a knob's usual values: a list as it is; a range evenly, or by
+    logarithm if it spans ten.
 
     Raises ConfigError where the knob has none.
     """
-    usual = knob.find_usual(run)
     if isinstance(usual, tuple):
         return Values(usual)
     if not isinstance(usual, Range) or usual.low is None or usual.high is None:
@@ -69,12 +69,12 @@ def build_space(knob: Knob, run: RunConfig) -> Values | Span:
     return Span(usual.low, usual.high, usual.low > 0 and usual.high / usual.low >= 10, strip_none(knob.type) is int)
 
 
-def find_knob(run: RunConfig, name: str) -> Knob:
-    """The run's knob of that name. Raises ConfigError where it has none."""
-    for knob, _ in walk_settings(run):
+def find_knob(settings: Iterable[tuple[Knob, Any]], stage: str, name: str) -> Knob:
+    """The knob of that name among those of a run. Raises ConfigError where it has none."""
+    for knob, _ in settings:
         if knob.path == name:
             return knob
-    if name in (names := map_names({"stage": run.stage.name})):
+    if name in (names := map_names({"stage": stage})):
         raise ConfigError(describe_renamed(name, names[name]))
     word = name.rpartition(".")[2]
     raise ConfigError(f"{name} is not a knob of this run; `fulgurite explain --search {word}` looks for it.")

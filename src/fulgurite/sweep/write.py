@@ -13,8 +13,7 @@ from typing import Any
 import yaml
 
 from fulgurite.config.compose import compose
-from fulgurite.config.run import RunConfig
-from fulgurite.config.schema import Knob
+from fulgurite.config.schema import Knob, Usual, walk_settings
 from fulgurite.sweep.spaces import SPACES, Values, build_space, find_knob
 
 HEAD = """\
@@ -60,20 +59,21 @@ def build_wandb_sweep(
     Raises ConfigError for a knob that the run does not have, or that has no `usual`.
     """
     run = compose(overrides).run
+    searched = [find_knob(walk_settings(run), run.stage.name, name) for name in knobs]
     spec = {
         "program": "fulgurite",
         "command": ["fulgurite", "train", *overrides, "logger=wandb", "${args_no_hyphens}"],
         "method": "random",
         "run_cap": 30,
         "metric": {"name": metric, "goal": goal},
-        "parameters": {name: build_parameter(find_knob(run, name), run) for name in knobs},
+        "parameters": {knob.path: build_parameter(knob, knob.find_usual(run)) for knob in searched},
     }
     return str(yaml.safe_dump(spec, sort_keys=False))
 
 
-def build_parameter(knob: Knob, run: RunConfig) -> dict[str, Any]:
+def build_parameter(knob: Knob, usual: Usual | None) -> dict[str, Any]:
     """A knob's usual values as a W&B parameter."""
-    drawn = build_space(knob, run)
+    drawn = build_space(knob, usual)
     if isinstance(drawn, Values):
         return {"values": list(drawn.values)}
     if drawn.whole:

@@ -59,12 +59,13 @@ def fit_in_memory(pieces: Pieces) -> RunEnding:
             if short is None:
                 watch = pieces.callbacks.watch
                 return find_ending(watch.seen.history, watch.voice.rows) if watch is not None else RunEnding()
-            if why := explain_whole(pieces.composed.run, again):
-                raise build_failure(pieces.composed.run, short, why)
+            run = pieces.composed.run
+            if why := explain_whole(run.stage, run.trainer.micro_batch_size, run.private, run.world_size, again):
+                raise build_failure(run.trainer, run.data.max_length, run.method, run.optim, short, why)
             pieces.release()
             gc.collect()  # modules and trainer point at each other
             pieces.composed = halve(pieces.composed, short.step)
-            say(describe_halving(pieces.composed))
+            say(describe_halving(pieces.composed.provenance[KNOB]))
             write_run(pieces.folder, pieces.composed)
             for tracker in trackers:
                 tracker.go_back()

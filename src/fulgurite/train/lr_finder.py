@@ -96,8 +96,9 @@ def measure(pieces: Pieces) -> Curve:
         found = run_test(pieces)
         if isinstance(found, Curve):
             return found
-        if why := explain_whole(pieces.composed.run, again):
-            raise build_failure(pieces.composed.run, found, why)
+        run = pieces.composed.run
+        if why := explain_whole(run.stage, run.trainer.micro_batch_size, run.private, run.world_size, again):
+            raise build_failure(run.trainer, run.data.max_length, run.method, run.optim, found, why)
         pieces.release()
         gc.collect()  # modules and trainer point at each other
         pieces.composed = halve(pieces.composed, found.step)

@@ -28,8 +28,7 @@ from fulgurite.data.loader import collate_longest
 from fulgurite.errors import is_shortage
 from fulgurite.plan.context import ModelFacts, PlanFacts
 from fulgurite.plan.hardware import detect_machine
-from fulgurite.plan.memory import count_state
-from fulgurite.plan.micro_batch import estimate_peak
+from fulgurite.plan.memory import count_state, estimate
 from fulgurite.stage.base import Batch, StageModule
 from fulgurite.stage.preference import PreferenceModule
 from fulgurite.train.oom import KNOB, Shortage, build_failure
@@ -47,7 +46,7 @@ def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: PlanFac
     Raises TrainingFailed where not even one row does.
     """
     run = composed.run
-    if explain_untried(composed, stage, rows, seen):
+    if explain_untried(composed.provenance.get(KNOB), stage, rows, seen):
         return composed
     stage.to(torch.device(device(run.trainer)))
     if isinstance(stage, PreferenceModule):
@@ -64,7 +63,9 @@ def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: PlanFac
             torch.cuda.empty_cache()
         if found == 1:
             why = f"it cannot be halved, and given as {KNOB}=1 it is not tried beforehand"
-            raise build_failure(decide(composed, replace(before, value=1)).run, Shortage.of(stage, 0, batch), why)
+            run = decide(composed, replace(before, value=1)).run
+            short = Shortage.of(stage, 0, batch)
+            raise build_failure(run.trainer, run.data.max_length, run.method, run.optim, short, why)
         found //= 2
     reason = before.because
     if found < before.value:
@@ -73,9 +74,9 @@ def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: PlanFac
     return decide(composed, Decision(KNOB, found, Kind.confirmed, confirmed))
 
 
-def explain_untried(composed: Composed, stage: StageModule, rows: AnyRows, seen: PlanFacts) -> str:
-    """Why there is no trial, in words; empty where there is one."""
-    run, origin = composed.run, composed.provenance.get(KNOB)
+def explain_untried(origin: Decision | None, stage: StageModule, rows: AnyRows, seen: PlanFacts) -> str:
+    """Why there is no trial, in words; empty where there is one. `origin` is the decision on the micro-batch."""
+    run = stage.run
     if origin is None or not origin.derived:
         return "the value was given, and running out of memory halves it"
     if origin.kind in (Kind.confirmed, Kind.halved):
@@ -95,8 +96,8 @@ def explain_untried(composed: Composed, stage: StageModule, rows: AnyRows, seen:
     if seen.machine.device == "cpu" and sys.platform != "linux":
         return "memory is granted and swapped there, never refused"
     rather = NEEDLESS * seen.machine.memory_free
-    if seen.machine.device == "cpu" and estimate_peak(run, seen.model, rows.lengths, seen.machine,
-        run.trainer.micro_batch_size) < rather:
+    expected = estimate(run, seen.model, rows.lengths, seen.machine).training.total
+    if seen.machine.device == "cpu" and expected < rather:
         return "the estimate is far below the free memory"
     return ""
 
@@ -107,7 +108,7 @@ def has_room(stage: StageModule, batch: Batch, model: ModelFacts, rows: int) -> 
     run, here = stage.run, stage.device
     accumulates = run.stage.count_examples_per_step(run.trainer.global_batch_size) > rows
     trained = [p for p in stage.parameters() if p.requires_grad]
-    with restore_after(stage), limit_memory(here.type, detect_machine(run).memory_free):
+    with restore_after(stage), limit_memory(here.type, detect_machine(run.trainer, run.world_size, None).memory_free):
         try:
             held = torch.empty(count_state(run.optim, run.precision, model), dtype=torch.uint8, device=here)
             for parameter in trained if accumulates else ():

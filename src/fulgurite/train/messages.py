@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fulgurite.config.provenance import Composed
+from collections.abc import Mapping
+
+from fulgurite.config.decision import Decision
 from fulgurite.method.modules import count_parameters
 from fulgurite.method.summary import table
 from fulgurite.monitor.outcome import RunEnding
@@ -24,7 +26,7 @@ def format_opening(pieces: Pieces) -> str:
     if run.method.tells:
         lines.append(table([(name, p.numel()) for name, p in stage.model.named_parameters() if p.requires_grad], whole))
     lines += [f"  {decision}"] if (decision := run.strategy.decision(run)) else []
-    lines += format_derived(composed)
+    lines += format_derived(composed.provenance, run.world_size)
     if run.private:
         lines.append(
             "  trainer.max_grad_norm is off: each row's gradient is clipped to privacy.max_grad_norm = "
@@ -35,12 +37,12 @@ def format_opening(pieces: Pieces) -> str:
     return "\n".join(lines)
 
 
-def format_derived(composed: Composed) -> list[str]:
+def format_derived(decisions: Mapping[str, Decision], processes: int) -> list[str]:
     """A line for each value that nobody gave: the parameter, the value, and from what it was derived."""
     told = {"precision", "name", "run_dir"}  # in the lines above and below
-    if composed.run.world_size == 1:
+    if processes == 1:
         told |= {"trainer.devices", "trainer.num_nodes"}
-    derived = {n: o for n, o in composed.provenance.items() if o.derived and o.value is not None and n not in told}
+    derived = {n: o for n, o in decisions.items() if o.derived and o.value is not None and n not in told}
     values = {n: f"{o.value:g}" if isinstance(o.value, float) else str(o.value) for n, o in derived.items()}
     return [f"  {name} = {values[name]}: {origin.reason}" for name, origin in derived.items()]
 

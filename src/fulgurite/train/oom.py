@@ -13,11 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fulgurite.config.provenance import Composed
+from fulgurite.config.decision import Decision
 from fulgurite.config.resolve import MICRO_BATCH
-from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import has_declared
 from fulgurite.errors import TrainingFailed, is_shortage
+from fulgurite.method.config import Method
+from fulgurite.optim.config import Optim
+from fulgurite.stage.config import Stage
+from fulgurite.trainer.config import Trainer
 
 if TYPE_CHECKING:
     from fulgurite.plan.context import PlanFacts
@@ -49,44 +52,47 @@ class Shortage:
         return Shortage(step, len(numbers), int(ids.shape[-1]) if ids is not None else 0, places[0] if places else "")
 
 
-def explain_whole(run: RunConfig, again: bool) -> str:
+def explain_whole(stage: Stage, micro_batch: int, private: bool, processes: int, again: bool) -> str:
     """Why the micro-batch is not halved, in words; empty where it is."""
     if again:
         return "it was halved already"
-    if run.trainer.micro_batch_size < 2:
+    if micro_batch < 2:
         return "it cannot be halved"
-    if run.stage.rolls_out:
-        return f"stage={run.stage.name} is not begun anew inside a rollout"
-    if run.private:
+    if stage.rolls_out:
+        return f"stage={stage.name} is not begun anew inside a rollout"
+    if private:
         return "a private run draws no step twice"
-    if run.world_size > 1:
+    if processes > 1:
         return "the other processes cannot follow"
     return ""
 
 
-def describe_halving(composed: Composed) -> str:
-    """The sentence for a person after `config.resolve.halve`."""
-    facts = composed.provenance[KNOB].because.facts
+def describe_halving(decision: Decision) -> str:
+    """The sentence for a person about the decision of `config.resolve.halve`."""
+    facts = decision.because.facts
     return (
-        f"Out of memory at step {facts['step']}: {KNOB} is {composed.run.trainer.micro_batch_size} instead of "
+        f"Out of memory at step {facts['step']}: {KNOB} is {decision.value} instead of "
         f"{facts['before']} from here on, and the run goes on from its last checkpoint with the same mathematics."
     )
 
 
-def build_failure(run: RunConfig, shortage: Shortage, why: str) -> TrainingFailed:
+def build_failure(
+    trainer: Trainer, max_length: int, method: Method, optim: Optim, shortage: Shortage, why: str
+) -> TrainingFailed:
     """The end: where, with what, and three remedies that are not taken yet."""
+    micro_batch = trainer.micro_batch_size or 1
     remedies = {
-        f"{KNOB}={max(1, run.trainer.micro_batch_size // 2)}": run.trainer.micro_batch_size > 1,
-        "trainer.gradient_checkpointing=true": not run.trainer.gradient_checkpointing,
-        f"data.max_length={max(8, run.data.max_length // 2)}": True,
-        "method=lora": run.method.kin == "full",
-        f"method={run.method.quantised_as}": bool(run.method.quantised_as),
-        f"optim={run.optim.smaller_state}": has_declared(run.optim, "smaller_state"),
+        f"{KNOB}={max(1, micro_batch // 2)}": micro_batch > 1,
+        "trainer.gradient_checkpointing=true": not trainer.gradient_checkpointing,
+        f"data.max_length={max(8, max_length // 2)}": True,
+        "method=lora": method.kin == "full",
+        f"method={method.quantised_as}": bool(method.quantised_as),
+        f"optim={optim.smaller_state}": has_declared(optim, "smaller_state"),
     }
     three = [words for words, helps in remedies.items() if helps][:3]
     row = f", longest row {shortage.length} tokens ({shortage.place})" if shortage.length else ""
     return TrainingFailed(
-        f"Out of memory {shortage.where}: {KNOB}={run.trainer.micro_batch_size}{row}; {why}. Try {', '.join(three)}. "
+        f"Out of memory {shortage.where}: {KNOB}={micro_batch}{row}; {why}. Try {', '.join(three)}. "
         "The last checkpoint, where there is one, is whole."
     )
 

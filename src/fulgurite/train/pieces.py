@@ -13,7 +13,7 @@ from fulgurite import __version__
 from fulgurite.callback.context import CallbackContext
 from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import decide, put_in_folder
-from fulgurite.config.run import RunConfig
+from fulgurite.config.schema import walk_settings
 from fulgurite.data.source import Source
 from fulgurite.logger.build import build_loggers
 from fulgurite.plan.diagnostic import Trouble
@@ -36,6 +36,7 @@ from fulgurite.train.assembly import Assembled, assemble
 from fulgurite.train.callbacks import RunCallbacks, build_callbacks
 from fulgurite.train.lightning import build_checkpoint_plugin
 from fulgurite.trainer.build import build as build_trainer
+from fulgurite.trainer.config import Trainer as TrainerConfig
 from fulgurite.trainer.device import device
 
 
@@ -56,7 +57,7 @@ class Pieces:
     @cached_property
     def dtypes(self) -> Dtypes:
         """The compute type."""
-        return settle_precision(self.composed)
+        return settle_precision(self.composed.run.precision, self.composed.run.trainer)
 
     @cached_property
     def gathered(self) -> Gathered:
@@ -84,7 +85,8 @@ class Pieces:
     @cached_property
     def folder(self) -> Path:
         """The run's folder, which is made now."""
-        folder = share_folder(self.composed.run, self.ranks)
+        run = self.composed.run
+        folder = share_folder(run.name, run.run_dir, run.resume.run, run.trainer, self.ranks)
         make_folder(folder)
         self.composed = put_in_folder(self.composed, folder)
         return folder
@@ -98,7 +100,9 @@ class Pieces:
         plan = find_resume(self.composed, folder, say) if folder is not None else None
         if plan is not None:
             self.composed = decide(self.composed, *plan.adopted)
-            check_resume(self.composed, plan, total, hashes=rank() == 0, say=say)
+            run = self.composed.run
+            inputs = hash_inputs(run.model, run.method, run.stage) if rank() == 0 else None
+            check_resume(plan, inputs, run.resume.allow, run.trainer.early_stopping_patience, total, say)
         return plan
 
     @property
@@ -140,7 +144,7 @@ class Pieces:
         context = CallbackContext(
             run, folder, g.facts.total_steps, made.module, made.loaded, made.template, self.source, g.rows, g.val,
         )
-        hashes = hash_inputs(run) if rank() == 0 else {}
+        hashes = hash_inputs(run.model, run.method, run.stage) if rank() == 0 else {}
         identity = {"data": g.encoded.key, "version": __version__, **hash_start(run.model), **hashes}
         return build_callbacks(context, identity, self.own_callbacks)
 
@@ -151,9 +155,11 @@ class Pieces:
             return []
         facts, origins = self.gathered.facts, self.composed.provenance
         known = {name: {"origin": o.origin, "reason": o.reason} for name, o in origins.items()}
-        return list(
-            build_loggers(self.composed.run, self.folder, known, {"total_steps": facts.total_steps, "rows": facts.rows})
-        )
+        run, folder = self.composed.run, self.folder
+        # flat names, as on the command line, so that a W&B sweep's parameters meet their knobs
+        settings = {knob.path: value for knob, value in walk_settings(run)}
+        numbers = {"total_steps": facts.total_steps, "rows": facts.rows}
+        return list(build_loggers(run.logger, settings, folder, known, numbers))
 
     @cached_property
     def trainer(self) -> Trainer:
@@ -170,7 +176,8 @@ class Pieces:
         micro_batches, total_steps = self.data.micro_batches_per_step, self.gathered.facts.total_steps
         run = self.composed.run
         return build_trainer(
-            run.trainer, run=run, dtypes=self.dtypes, folder=run.run_dir, total_steps=total_steps,
+            run.trainer, strategy=run.strategy, private=run.private, dtypes=self.dtypes, folder=run.run_dir,
+            total_steps=total_steps,
             micro_batches=micro_batches,
             validates=validates, callbacks=list(callbacks), trackers=list(trackers),
             plugins=list(plugins),
@@ -182,9 +189,12 @@ class Pieces:
             vars(self).pop(name, None)
 
 
-def share_folder(run: RunConfig, ranks: Ranks) -> Path:
+def share_folder(
+    name: str | None, run_dir: str | None, resumed: str | None, trainer: TrainerConfig, ranks: Ranks
+) -> Path:
     """The run's folder, which the first process names for all of them: there is the time in its name."""
-    given = run.resume.run is not None or run.run_dir is not None
-    if given and run.trainer.num_nodes == 1:  # our command on the first machine gives it to its processes alone
-        return choose_run_folder(run)
-    return Path(share_text(str(choose_run_folder(run)) if ranks.rank == 0 else "", ranks, device(run.trainer)))
+    given = resumed is not None or run_dir is not None
+    if given and trainer.num_nodes == 1:  # our command on the first machine gives it to its processes alone
+        return choose_run_folder(name, run_dir, resumed)
+    named = str(choose_run_folder(name, run_dir, resumed)) if ranks.rank == 0 else ""
+    return Path(share_text(named, ranks, device(trainer)))

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 
-from fulgurite.config.run import RunConfig
+from fulgurite.config.schema import Option
 from fulgurite.config.schema import build as make
 from fulgurite.precision.policy import Dtypes
 from fulgurite.strategy.build import cluster_environment, join_processes
@@ -21,21 +21,22 @@ from fulgurite.trainer.device import device
 
 
 def build(
-    config: c.Trainer, *, run: RunConfig, dtypes: Dtypes, folder: Path | str | None, total_steps: int,
+    config: c.Trainer, *, strategy: Option, private: bool, dtypes: Dtypes, folder: Path | str | None, total_steps: int,
     micro_batches: int,
     validates: bool, callbacks: list[Callback], trackers: list[Any], plugins: list[Any],
 ) -> Trainer:
     """A Trainer that steps `total_steps` times, each over `micro_batches` batches, and evaluates
     every `eval_every` steps."""
     quiet()
+    processes = (config.devices or 1) * (config.num_nodes or 1)
     ranks = join_processes(config.devices, config.num_nodes, device(config))
     return Trainer(
         accelerator="gpu" if device(config) == "cuda" else "cpu",
-        devices=config.devices or 1, num_nodes=config.num_nodes or 1, strategy=make(run.strategy, run),
+        devices=config.devices or 1, num_nodes=config.num_nodes or 1, strategy=make(strategy, processes),
         precision=dtypes.lightning,
         max_steps=total_steps, max_epochs=-1, accumulate_grad_batches=micro_batches,
         # under privacy each row is clipped for itself, by privacy.max_grad_norm: never both
-        gradient_clip_val=None if run.private else config.max_grad_norm or None,
+        gradient_clip_val=None if private else config.max_grad_norm or None,
         gradient_clip_algorithm=str(config.clip_algorithm),
         val_check_interval=(config.eval_every or total_steps) * micro_batches if validates else None,
         check_val_every_n_epoch=None if validates else 1, limit_val_batches=None if validates else 0,
