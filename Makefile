@@ -23,6 +23,7 @@ matrix: $(VENV)/.dev                   ## the remaining cells of the tests' larg
 lint: $(VENV)/.dev                     ## what CI holds against every commit, besides the tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini tests benchmarks examples
 	$(BIN)/lint-imports
 	$(BIN)/python -m fulgurite.explain.conf_comments --check
 	$(BIN)/python -m fulgurite.explain.readme --check

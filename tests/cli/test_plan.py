@@ -41,7 +41,7 @@ def test_the_json_is_what_the_design_says(capsys: pytest.CaptureFixture[str]) ->
     assert found["knobs"]["optim.lr"] == {"value": 5e-4, "origin": "command line", "reason": ""}
     assert found["knobs"]["method.alpha"]["origin"] == "derived"
     assert found["knobs"]["method.alpha"]["reason"]
-    assert all({"rule", "severity", "sentence", "remedy"} <= set(trouble) for trouble in found["troubles"])
+    assert all({"rule", "severity", "sentence", "remedy"} <= set(trouble) for trouble in found["troubles"])  # type: ignore[attr-defined]
     assert found["disk"]["total"] == found["disk"]["checkpoint"] * (found["disk"]["kept"] + 1)
 
 
@@ -85,7 +85,7 @@ def test_a_private_plan_says_which_noise_its_epsilon_needs(capsys: pytest.Captur
 def test_an_error_exits_2_and_one_that_is_allowed_does_not(capsys: pytest.CaptureFixture[str]) -> None:
     status, found = json_of(capsys, *FEW)
     assert status == 2
-    assert [t["rule"] for t in found["troubles"] if t["severity"] == "error"] == ["steps.too-few"]
+    assert [t["rule"] for t in found["troubles"] if t["severity"] == "error"] == ["steps.too-few"]  # type: ignore[attr-defined]
     assert json_of(capsys, *FEW, "plan.allow=[steps.too-few]")[0] == 0
 
 
@@ -150,9 +150,9 @@ def test_the_json_holds_every_finding_of_the_screen(words: list[str], capsys: py
     shown = " ".join(capsys.readouterr().out.partition("TROUBLES\n")[2].split())
     again, found = json_of(capsys, *words)
     assert status == again
-    assert (status == 2) == any(t["refuses"] for t in found["troubles"])
+    assert (status == 2) == any(t["refuses"] for t in found["troubles"])  # type: ignore[attr-defined]
     rest = shown
-    for trouble in found["troubles"]:
+    for trouble in found["troubles"]:  # type: ignore[attr-defined]
         label = f"{trouble['severity']}{' (allowed)' * trouble['allowed']}"
         arrow = f" → {trouble['remedy']}" if trouble["remedy"] else ""
         assert trouble["overrides"] == trouble["remedy"].split()

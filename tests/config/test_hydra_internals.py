@@ -20,7 +20,7 @@ def build_repository() -> KeptConfigs:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
         keep_configs()
-        repository = GlobalHydra.instance().config_loader().repository
+        repository = GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
     assert isinstance(repository, KeptConfigs)
     return repository
 
@@ -35,7 +35,7 @@ def test_a_kept_config_is_a_copy_that_may_be_changed() -> None:
     assert first is not None
     assert second is not None
     assert OmegaConf.to_container(first.config) == OmegaConf.to_container(second.config)
-    first.config.run_dir = "changed"
+    first.config.run_dir = "changed"  # type: ignore[attr-defined]
     first.defaults_list.clear()
     third = repository.load_config("train")
     assert third is not None

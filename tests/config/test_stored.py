@@ -65,7 +65,7 @@ def test_a_config_with_a_strategy_stays(config: dict[str, Any]) -> None:
 def test_parameters_that_an_earlier_version_did_not_have_get_their_defaults() -> None:
     found = add_defaults({"optim": {"option": "adamw", "lr": 0.5}, "method": {"option": "unknown"}, "seed": 1})
     assert found["optim"]["lr"] == 0.5
-    assert found["optim"]["eps"] == list_options("optim")["adamw"]().eps
+    assert found["optim"]["eps"] == list_options("optim")["adamw"]().eps  # type: ignore[attr-defined]
     assert (found["method"], found["seed"]) == ({"option": "unknown"}, 1)
 
 

@@ -253,7 +253,7 @@ def on_the_board(folder: Path) -> dict[str, list[int]]:
 
 def offline(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The history and the last config of a .wandb file: LevelDB's log format behind seven bytes, of protobufs."""
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
     data, at, parts = path.read_bytes(), 7, b""
     history: list[dict[str, Any]] = []

@@ -175,7 +175,7 @@ def test_a_reward_model_is_exported_as_transformers_reads_it(method: str, words:
     ids, learn = ours.template.encode_chat((Message("user", "What?"), Message("assistant", "The rate rises.")), "last")
     ids = torch.tensor([ids[: len(ids) - learn[::-1].index(True)]])
     with torch.no_grad():
-        mine, read = compute_rewards(ours.model, ids, torch.tensor([ids.shape[1]])), theirs(input_ids=ids).logits[:, 0]
+        mine, read = compute_rewards(ours.model, ids, torch.tensor([ids.shape[1]])), theirs(input_ids=ids).logits[:, 0]  # type: ignore[attr-defined]
     torch.testing.assert_close(read, mine, rtol=1e-5, atol=1e-6)
     assert float(mine) != 0.0
 
@@ -221,7 +221,7 @@ def test_an_exported_reward_adapter_includes_its_head(method: str, sft: Path, wo
     with torch.no_grad():
         mine = compute_rewards(ours.model, ids, lengths)
         read = theirs.eval()(
-            input_ids=ids, attention_mask=(torch.arange(ids.shape[1]) < lengths[:, None]).long()
+            input_ids=ids, attention_mask=(torch.arange(ids.shape[1]) < lengths[:, None]).long()  # type: ignore[attr-defined]
         ).logits[:, 0]
     assert float((read - mine).abs().max() / mine.abs().max()) < 1e-5
     assert float(mine.abs().min()) > 1e-3  # a head of zeros, lost on the way, would be equal to nothing

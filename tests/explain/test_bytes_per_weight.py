@@ -63,4 +63,4 @@ def test_tables_have_a_column_for_each_compute_type() -> None:
     held = {name: cells for name, *cells in build_frozen_table()}
     assert held["lora"] == ["4", "2", "2", "2"]
     assert "full" not in held
-    assert held.keys() == {name for name, cls in list_options("method").items() if not cls().whole}
+    assert held.keys() == {name for name, cls in list_options("method").items() if not cls().whole}  # type: ignore[attr-defined]

@@ -21,7 +21,7 @@ def test_each_visit_is_adamw_on_one_block_with_fresh_state() -> None:
     moments: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for step in range(10):
         active = names[step // 2 % 4]
-        resting = {id(p) for p in optimizer.resting(step)}
+        resting = {id(p) for p in optimizer.resting(step)}  # type: ignore[attr-defined]
         assert {n for n, p in net.named_parameters() if id(p) not in resting} == set(active)
         steps(net, optimizer, step, step + 1)
         for name, parameter in net.named_parameters():

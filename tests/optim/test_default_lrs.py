@@ -98,9 +98,9 @@ def test_no_usual_range_ends_above_one(base: RunConfig) -> None:
 
 def test_muons_own_scale_takes_its_rate_and_adams_for_the_rest(base: RunConfig) -> None:
     optim = list_options("optim")["muon"]
-    own = dataclasses.replace(base, optim=optim(scale=MuonScale.own, lr=0.02))
+    own = dataclasses.replace(base, optim=optim(scale=MuonScale.own, lr=0.02))  # type: ignore[call-arg]
     assert recommend(own, Facts()) is MUON_OWN
     assert recommend_adam(own, Facts()).value == 1e-4
     assert usual_adam(own) == usual(base)
-    matched = dataclasses.replace(base, optim=optim(scale=MuonScale.rms, lr=3e-4))
+    matched = dataclasses.replace(base, optim=optim(scale=MuonScale.rms, lr=3e-4))  # type: ignore[call-arg]
     assert recommend_adam(matched, Facts()).value == 3e-4

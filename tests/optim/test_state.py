@@ -77,7 +77,7 @@ def test_the_state_has_the_declared_size_exactly(name: str, dtype: torch.dtype) 
             continue
         live = sum(t.nbytes for t in tensors(optimizer.state[parameter]))
         inside = id(parameter) in hidden
-        assert live == declared.state_bytes(tuple(parameter.shape), dtype.itemsize, hidden=inside), tuple(
+        assert live == declared.state_bytes(tuple(parameter.shape), dtype.itemsize, hidden=inside), tuple(  # type: ignore[attr-defined]
             parameter.shape
         )
 
@@ -91,7 +91,7 @@ def test_the_whole_state_at_its_most_is_the_declared_total(name: str) -> None:
         most = max(most, sum(t.nbytes for state in optimizer.state.values() for t in tensors(state)))
     shapes = {n: tuple(p.shape) for n, p in net.named_parameters()}
     inside = {n for n, p in net.named_parameters() if id(p) in find_hidden_matrices(net)}
-    assert most == config(name).total_state_bytes(shapes, 4, inside)
+    assert most == config(name).total_state_bytes(shapes, 4, inside)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "adafactor", "lion", "muon", "adamw_8bit", "apollo", "adam_mini"])
@@ -130,7 +130,7 @@ def most_held(step: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [*((n, "fp32") for n in NAMES), *((n, "bf16") for n in BF16), *((n, "rounded") for n in NAMES if config(n).alone)],
+    [*((n, "fp32") for n in NAMES), *((n, "bf16") for n in BF16), *((n, "rounded") for n in NAMES if config(n).alone)],  # type: ignore[attr-defined]
 )
 def test_a_step_takes_the_declared_bytes_while_it_lasts(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = config(name)

@@ -75,7 +75,7 @@ def test_attention_that_the_architecture_lacks_is_replaced_with_a_reason() -> No
 
 def test_values_of_the_earlier_run_are_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
     composed, facts = compose_once("optim.lr=1e-4"), build_facts("optim.lr=1e-4")
-    gathered = Gathered(composed, *[None] * 4, Facts(), facts, None)  # type: ignore[arg-type]
+    gathered = Gathered(composed, *[None] * 4, Facts(), facts, None)  # type: ignore[arg-type, call-arg]
     adopted = Decision("trainer.micro_batch_size", 3, Kind.derived, "as in the earlier run")
     plan = ResumePlan(Path("runs/a"), 5, adopted=(adopted,))
     monkeypatch.setattr(prepare, "estimate", lambda run, *rest: Memory(MemoryPart(run.trainer.micro_batch_size)))

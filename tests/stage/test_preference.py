@@ -103,8 +103,8 @@ def one_pair(stage: Any, logp: Any, count: Any, batch: dict[str, Any], n: int) -
         "ipo": lambda: (c - r - 1 / (2 * beta)) ** 2,
         "exo_pair": lambda: by_hand.exo_pair(c, r, beta, stage.label_smoothing),
         "discopop": lambda: by_hand.discopop(c, r, beta, 0.05),
-        "orpo": lambda: by_hand.orpo(*mean, beta), "simpo": lambda: by_hand.simpo(*mean, beta, beta / 2),
-        "cpo": lambda: by_hand.cpo(*logp, beta), "aot": lambda: by_hand.aot(c - r, torch.zeros(()), beta),
+        "orpo": lambda: by_hand.orpo(*mean, beta), "simpo": lambda: by_hand.simpo(*mean, beta, beta / 2),  # type: ignore[call-arg]
+        "cpo": lambda: by_hand.cpo(*logp, beta), "aot": lambda: by_hand.aot(c - r, torch.zeros(()), beta),  # type: ignore[call-arg]
     }
     loss = calls[name]() if name in calls else getattr(by_hand, name)(c, r, beta)
     return loss - stage.sft_weight * mean[0]

@@ -27,7 +27,7 @@ def test_callbacks_see_a_step_in_the_order_that_they_need(tmp_path: Path) -> Non
         "RunFolderGuard", "DeviceStatsMonitor", "LearningRateMonitor", "UpdateRatio", "MetricsLogger", "Samples",
         "ProgressLine", "MonitorCallback", "Checkpoints", "SignalHandler",
     ]
-    stats, rates = (c for c in made.trainer.callbacks if isinstance(c, DeviceStatsMonitor | LearningRateMonitor))
+    stats, rates = (c for c in made.trainer.callbacks if isinstance(c, DeviceStatsMonitor | LearningRateMonitor))  # type: ignore[attr-defined]
     assert isinstance(stats, DeviceStatsMonitor)
     assert rates.logging_interval == "step"
 

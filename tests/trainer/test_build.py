@@ -37,15 +37,15 @@ def _flags() -> Iterator[None]:
 def test_lightnings_arguments_are_passed_on(tmp_path: Path) -> None:
     words = ["model=tiny", "data.max_samples=60", "trainer.max_steps=2", "plan.allow=[steps.too-few]"]
     plain = experiment(*words, f"run_dir={tmp_path / 'plain'}").trainer
-    assert isinstance(plain.profiler, PassThroughProfiler)
+    assert isinstance(plain.profiler, PassThroughProfiler)  # type: ignore[attr-defined]
     assert not plain._detect_anomaly
-    assert not any(isinstance(callback, ModelSummary) for callback in plain.callbacks)
+    assert not any(isinstance(callback, ModelSummary) for callback in plain.callbacks)  # type: ignore[attr-defined]
     assert (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark) == (False, False)
     with pytest.warns(UserWarning, match="deterministic=True` and `benchmark=True"):
         passed = experiment(*words, *PASSED_ON, f"run_dir={tmp_path / 'passed'}").trainer
-    assert isinstance(passed.profiler, SimpleProfiler)
+    assert isinstance(passed.profiler, SimpleProfiler)  # type: ignore[attr-defined]
     assert passed._detect_anomaly
-    assert any(isinstance(callback, ModelSummary) for callback in passed.callbacks)
+    assert any(isinstance(callback, ModelSummary) for callback in passed.callbacks)  # type: ignore[attr-defined]
     assert (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark) == (True, True)
     assert isinstance(build_profiler(Profiler.advanced, tmp_path), AdvancedProfiler)
 

@@ -164,7 +164,7 @@ def test_plug_ins_are_not_taught() -> None:
     try:
         assert make.list_own_options() == before
     finally:
-        del list_options("optim")[foreign.name]
+        del list_options("optim")[foreign.name]  # type: ignore[attr-defined]
 
 
 def test_of_knob_by_hand() -> None:

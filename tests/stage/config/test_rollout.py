@@ -12,7 +12,7 @@ from fulgurite.stage.config import rollout as c
 
 
 def test_the_stages_that_draw_answers_are_two() -> None:
-    assert [name for name, stage in list_options("stage").items() if stage.rolls_out] == ["grpo", "ppo"]
+    assert [name for name, stage in list_options("stage").items() if stage.rolls_out] == ["grpo", "ppo"]  # type: ignore[attr-defined]
 
 
 def test_rates_epochs_and_clips_are_derived_for_rollouts() -> None:
