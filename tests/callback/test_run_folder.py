@@ -1,4 +1,4 @@
-"""A run folder that is removed, moved, emptied or replaced during training ends the run; nothing of it is made again."""
+"""A run folder that is removed, moved, emptied or replaced during training ends the run; nothing is made again."""
 
 from __future__ import annotations
 

@@ -120,6 +120,7 @@ def test_lightnings_own_checkpoint_goes_on_with_the_same_losses(tmp_path: Path) 
 
 
 def test_a_checkpoint_inside_a_step_is_not_continued(tmp_path: Path, two: fg.Experiment) -> None:
+    assert two.data.micro_batches_per_step == 2  # the data tell the module
     with pytest.raises(CheckpointError, match=r"saved after 1 of the 2 micro-batches"):
         two.module.on_load_checkpoint({"fulgurite": {"tokens_seen": 3, "inside_step": 1}})
 
