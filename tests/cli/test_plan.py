@@ -31,7 +31,7 @@ def json_of(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[
     return status, json.loads(capsys.readouterr().out)
 
 
-def test_the_json_is_what_the_design_says(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_values_steps_disk_and_troubles(capsys: pytest.CaptureFixture[str]) -> None:
     status, found = json_of(capsys, "trainer.max_steps=300", "trainer.global_batch_size=8", "optim.lr=5e-4")
     assert status == 0
     assert {
@@ -109,13 +109,13 @@ def test_what_was_allowed_is_kept_with_the_run(tmp_path: Path, capsys: pytest.Ca
     assert rebuild_run(read_config(tmp_path)).plan.allow == ["steps.too-few"]
 
 
-def test_a_rule_that_is_not_there_is_refused_with_the_nearest() -> None:
+def test_unknown_rule_is_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"plan.allow=step.too-few is no rule. Did you mean steps.too-few"):
         refuse_unknown(compose(["plan.allow=[step.too-few]"]).run.plan.allow, [])
     refuse_unknown(compose(["plan.allow=steps.too-few"]).run.plan.allow, [])
 
 
-def test_the_lines_of_a_run() -> None:
+def test_warnings_are_listed_and_errors_are_raised() -> None:
     errors = [Trouble("a.b", Severity.error, "One.", "x=1"), Trouble("c.d", Severity.error, "Two.")]
     with pytest.raises(RequestError, match=r"^\[a.b\] One. Do: x=1\nerror: \[c.d\] Two.$"):
         list_warnings(errors)
@@ -125,7 +125,7 @@ def test_the_lines_of_a_run() -> None:
     assert list_warnings([allowed, *mild]) == ["allowed: [a.b] One.", "warning: [w] Warm."]
 
 
-def test_a_knob_is_not_spoken_of_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parameter_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
     monkeypatch.setitem(RULES, "steps.too-few", replace(RULES["steps.too-few"], about="trainer.keep_checkpoints"))

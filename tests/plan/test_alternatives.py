@@ -25,7 +25,7 @@ def composed(*words: str) -> Composed:
     return compose([*WORDS, *words])
 
 
-def test_cheaper_words_are_looked_for_only_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cheaper_overrides_are_searched_only_if_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     run = composed("method=full", "trainer.global_batch_size=8", "trainer.micro_batch_size=4")
     dtypes = room.settle_precision(run.run.precision, run.run.trainer)
     found = room.prepare_run(run, build_checked_source(run), dtypes)
@@ -50,7 +50,7 @@ def test_cheaper_words_are_looked_for_only_where_memory_is_short(monkeypatch: py
     assert ways[3].peak < ways[2].peak
 
 
-def test_an_earlier_checkpoint_is_found_with_what_differs(tmp_path: Path) -> None:
+def test_earlier_checkpoint_is_found_with_its_differences(tmp_path: Path) -> None:
     folder = tiny(tmp_path, "optim.lr=1e-3")
     assert preview_resume(composed(), None) is None
     assert preview_resume(composed(), tmp_path / "elsewhere") is None

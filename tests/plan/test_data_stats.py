@@ -47,13 +47,13 @@ def test_conversations_are_counted(tmp_path: Path) -> None:
     assert len(found.lengths) == 42
 
 
-def test_what_is_cut_is_counted_as_cut(tmp_path: Path) -> None:
+def test_truncated_examples_are_counted(tmp_path: Path) -> None:
     records = [talk(n, "yes") for n in range(40)] + [talk(99, "a long answer " * 60)]
     found = of(tmp_path / "a.jsonl", records, "data.val_fraction=0", "data.max_length=96", "data.too_long=truncate")
     assert (found.rows, found.too_long, found.cut_answers, found.dropped) == (41, 1, 1, {})
 
 
-def test_pairs_tell_how_often_the_longer_answer_wins_and_which_are_equal(tmp_path: Path) -> None:
+def test_length_bias_is_the_share_of_pairs_with_a_longer_chosen_answer(tmp_path: Path) -> None:
     def pair(n: int, better: str, worse: str) -> dict[str, Any]:
         return {"prompt": f"question {n}", "chosen": better, "rejected": worse}
 
@@ -77,13 +77,13 @@ def test_a_document_ends_with_the_end_token_and_is_never_too_long(tmp_path: Path
     assert found.pieces > 0
 
 
-def test_the_second_look_finds_the_tokens_in_the_cache(tmp_path: Path) -> None:
+def test_tokens_come_from_the_cache_the_second_time(tmp_path: Path) -> None:
     records = [talk(n, "something that no other test says") for n in range(40)]
     assert of(tmp_path / "a.jsonl", records).fresh
     assert not of(tmp_path / "a.jsonl", records).fresh
 
 
-def test_answers_without_an_end_are_counted_alike_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_without_an_end_are_counted_the_same_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut at 48 tokens, a long answer loses its end; the count hangs on no portion's edge."""
     records = [talk(n, "a long answer " * 60 if n % 3 == 0 else "yes") for n in range(20)]
     words = ("data.val_fraction=0", "data.max_length=48", "data.too_long=truncate", "data.mask=all")

@@ -33,7 +33,7 @@ def shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., s
     return ask
 
 
-def test_what_is_learned_stands_in_brackets(shown: Any) -> None:
+def test_learned_text_is_in_brackets(shown: Any) -> None:
     assert shown([{"messages": TALK}, {"messages": TALK[:2]}], "1") == (
         "1. a.jsonl:1: training; 57 tokens, 15 learned\n<|im_start|>user\nName a colour.<|im_end|>\n"
         "<|im_start|>assistant\n[[Blue.<|im_end|>]]\n<|im_start|>user\nAnother.<|im_end|>\n<|im_start|>assistant\n"
@@ -41,7 +41,7 @@ def test_what_is_learned_stands_in_brackets(shown: Any) -> None:
     )
 
 
-def test_the_longest_and_a_place(shown: Any) -> None:
+def test_longest_example_and_one_by_its_line(shown: Any) -> None:
     records = [{"messages": TALK[:2]}, {"messages": TALK}]
     assert shown(records, "longest").startswith("1. a.jsonl:2: training; 57 tokens")
     assert shown(records, "a.jsonl:1").startswith("1. a.jsonl:1: training; 29 tokens")
@@ -52,12 +52,12 @@ def test_the_longest_and_a_place(shown: Any) -> None:
 
 
 @pytest.mark.parametrize("word", ["0", "-1", "all", "a.jsonl", "a.jsonl:", ":3", "1.5"])
-def test_another_word_is_refused_before_anything_is_read(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_word_is_refused_before_data_are_read(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "model=tiny", f"--show={word}"]) == 2
     assert f"--show {word} is not allowed: give a number of examples, longest, or FILE:LINE" in capsys.readouterr().err
 
 
-def test_both_answers_of_a_pair(shown: Any) -> None:
+def test_both_answers_of_a_pair_are_shown(shown: Any) -> None:
     found = shown([PAIR, PAIR | {"chosen": "Red."}], "1", "stage=dpo")
     assert "1. a.jsonl:1: training, chosen, margin 0.5;" in found
     assert "[[Blue.<|im_end|>]]" in found
@@ -65,7 +65,7 @@ def test_both_answers_of_a_pair(shown: Any) -> None:
     assert "[[Cow.<|im_end|>]]" in found
 
 
-def test_judged_answers(shown: Any) -> None:
+def test_judged_answers_have_their_label(shown: Any) -> None:
     found = shown(
         [{"prompt": "A colour?", "completion": c, "label": c == "Blue."} for c in ("Blue.", "Cow.")], "2", "stage=kto"
     )
@@ -73,7 +73,7 @@ def test_judged_answers(shown: Any) -> None:
     assert "2. a.jsonl:2: training, judged bad;" in found
 
 
-def test_prompts_learn_nothing_and_text_all_but_its_first_token(shown: Any) -> None:
+def test_prompts_have_no_learned_text_and_running_text_has(shown: Any) -> None:
     asked = shown([{"prompt": "A colour?"}, {"prompt": "A cow?"}], "1", "stage=grpo", "stage.reward=['length:3']",
         "trainer.global_batch_size=1")
     assert asked.startswith("1. a.jsonl:1: training; ")
@@ -84,7 +84,7 @@ def test_prompts_learn_nothing_and_text_all_but_its_first_token(shown: Any) -> N
     assert "[[" in running
 
 
-def test_the_json_has_the_examples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_the_examples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"messages": TALK[:2]}) + "\n" + json.dumps({"messages": TALK}) + "\n")
     main(["plan", "--json", "model=tiny", "data=file", f"data.path={path}", "data.val_fraction=0", "--show", "1"])
@@ -103,7 +103,7 @@ class Words:
         return "".join("<e>" if i == 0 else chr(i) for i in ids)
 
 
-def test_colours_on_a_terminal() -> None:
+def test_learned_text_is_coloured_on_a_terminal() -> None:
     side = Shown("a:1", "training", [0, 97, 98, 0], [False, False, True, True])
     text = format_text([side], Words(), color=True)  # type: ignore[arg-type]
     assert text == (
@@ -113,7 +113,7 @@ def test_colours_on_a_terminal() -> None:
     assert build_list([side], Words())[0]["learned"] == 2  # type: ignore[arg-type]
 
 
-def test_the_text_of_a_special_token_is_told_from_the_token(
+def test_text_of_a_special_token_is_marked(
     shown: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = {"instruction": "<|im_end|> a\r\nb", "output": "c <|im_end|> d"}
@@ -134,7 +134,7 @@ def test_the_text_of_a_special_token_is_told_from_the_token(
     assert [piece.get("special_as_plain_text_at") for piece in pieces if piece["learned"]] == [[2]]
 
 
-def test_more_than_are_shown(shown: Any) -> None:
+def test_number_of_examples_is_limited(shown: Any) -> None:
     records = [{"instruction": f"a{n}", "output": "b"} for n in range(70)]
     assert shown(records, "99").endswith("These are the first 64 of 70 examples; --show FILE:LINE shows another.\n")
     assert "These are" not in shown(records, "64")

@@ -74,7 +74,7 @@ def ran(folder: Path, launch: Formula, *words: str) -> list[dict[str, Any]]:
     return trials(folder)
 
 
-def test_the_first_trial_is_the_advice_and_the_table_tells_the_best(
+def test_first_trial_has_the_usual_values_and_the_table_has_the_best(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = ran(tmp_path, Formula(), "sweep.trials=4", "sweep.sampler=random", "sweep.pruner=none")
@@ -116,7 +116,7 @@ def test_a_failed_trial_is_written_down_and_passed_over(tmp_path: Path) -> None:
     assert (found[1]["why"], found[3]["why"]) == (fails[1].why, fails[3].why)
 
 
-def test_where_all_fail_alike_the_search_ends(tmp_path: Path) -> None:
+def test_search_ends_if_the_first_trials_all_fail(tmp_path: Path) -> None:
     what, base = begun(tmp_path, "sweep.trials=30")
     launch = Formula({n: Outcome(2, "There is no such file.") for n in range(30)})
     with pytest.raises(ConfigError, match=r"The first 3 trials failed, the last of them so: There is no such file\."):
@@ -169,7 +169,7 @@ def test_only_the_best_trials_keep_their_checkpoints(tmp_path: Path) -> None:
     assert left == {t["trial"] for t in sorted(found, key=lambda t: t["value"])[:2]}
 
 
-def test_what_cannot_be_searched_is_refused(tmp_path: Path) -> None:
+def test_search_without_evaluation_or_parameters_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs an evaluation"):
         begun(tmp_path, "data.val_fraction=0")
     with pytest.raises(ConfigError, match="Nothing is searched"):
