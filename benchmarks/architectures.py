@@ -134,7 +134,7 @@ def trained(model: Any, way: str) -> tuple[float, Any]:
     if way == "lora":
         run = replace(run, method=replace(run.method, rank=4, alpha=8.0))
     dtypes = settle(run.precision, "cpu")
-    whole = apply_method(run, Loaded(model, None, 1024), dtypes)  # type: ignore[arg-type]
+    whole = apply_method(run.method, run.stage.gives_rewards, Loaded(model, None, 1024), dtypes)  # type: ignore[arg-type]
     stage = build(run.stage, whole, run, dtypes, STEPS)
     optimizer = torch.optim.SGD([p for p in stage.parameters() if p.requires_grad], lr=RATE)
     (batch,) = batches(unwrap_model(whole), way == "packed")

@@ -17,7 +17,6 @@ from fulgurite.config.resolve import (
     list_adopted,
     put_in_folder,
     replace_parts,
-    replace_values,
 )
 
 
@@ -32,7 +31,7 @@ def test_each_step_makes_another_run_and_leaves_the_first(tmp_path: Path) -> Non
     assert placed.run.run_dir == str(tmp_path)
     assert placed.provenance["run_dir"] == first.provenance["run_dir"]
     assert replace_parts(first, logger={}).run.logger == {}
-    assert replace_values(first, {"seed": 3}, Kind.derived, because("name")).run.seed == 3
+    assert decide(first, Decision("seed", 3, Kind.derived, because("name"))).run.seed == 3
     filled = fill(fill(first, Facts(percentile_99=60, rows=50, model_length=64), "data"), Facts(total_steps=9), "steps")
     assert filled.run.data.max_length == 64
     assert first.run.data.max_length is None

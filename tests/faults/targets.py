@@ -257,7 +257,7 @@ def begin(folder: Path, loads: bool) -> str:
     found, _ = outline_model(run, dtypes)
     load_template(None, found.tokenizer)
     if loads:
-        apply_method(run, load_start(run, dtypes), dtypes)
+        apply_method(run.method, run.stage.gives_rewards, load_start(run.model, run.method, run.stage.gives_rewards, dtypes), dtypes)
     return "good"
 
 

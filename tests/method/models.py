@@ -92,7 +92,7 @@ def adapt_architecture(kind: str, *words: str) -> Any:
     """A small model of an architecture under LoRA."""
     run = compose_run("logger=none", "method=lora", "method.rank=4", "precision=fp32", *words)
     loaded = Loaded(build_architecture(kind), None, 64)  # type: ignore[arg-type]
-    return apply_method(run, loaded, settle(run.precision, "cpu"))
+    return apply_method(run.method, run.stage.gives_rewards, loaded, settle(run.precision, "cpu"))
 
 
 def stored_bytes(weight: Any) -> int:

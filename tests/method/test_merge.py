@@ -28,7 +28,9 @@ def stirred(model: Any) -> Any:
 def with_words(*words: str) -> Any:
     run = compose(["model=tiny", "method=lora", "precision=fp32", *words]).run
     dtypes = settle(run.precision, "cpu")
-    return apply_method(run, load_start(run, dtypes), dtypes).eval()
+    return apply_method(
+        run.method, run.stage.gives_rewards, load_start(run.model, run.method, run.stage.gives_rewards, dtypes), dtypes
+    ).eval()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

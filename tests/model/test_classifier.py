@@ -21,11 +21,14 @@ from transformers import (
 )
 
 from fulgurite.config.compose import compose
+from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import build
 from fulgurite.errors import ModelError
 from fulgurite.model.config import Hf
+from fulgurite.model.load import Loaded
 from fulgurite.model.reward_head import check_head, compute_rewards, get_head
 from fulgurite.plan.meta_model import outline_model
+from fulgurite.precision.policy import Dtypes
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.input_hashes import hash_inputs
 from fulgurite.run.load import load_named, load_start
@@ -87,7 +90,7 @@ def run_of(folder: Path, *words: str) -> Any:
 
 def test_the_head_of_a_reward_model_is_the_one_that_trains(folder: Path) -> None:
     run = run_of(folder)
-    model = load_start(run, settle(run.precision, "cpu")).model
+    model = load_start(run.model, run.method, run.stage.gives_rewards, settle(run.precision, "cpu")).model
     expected = AutoModelForSequenceClassification.from_pretrained(folder)
     torch.testing.assert_close(ours(model), theirs(expected), rtol=1e-5, atol=1e-6)
     assert torch.equal(get_head(model).weight, expected.score.weight)
@@ -126,15 +129,24 @@ def test_other_architectures_are_read_with_their_heads(config: Any, folder: Path
     made.save_pretrained(tmp_path / "other")
     run = run_of(tmp_path / "other")
     dtypes = settle(run.precision, "cpu")
-    torch.testing.assert_close(ours(load_start(run, dtypes).model), theirs(made), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        ours(load_start(run.model, run.method, run.stage.gives_rewards, dtypes).model),
+        theirs(made),
+        rtol=1e-5,
+        atol=1e-6,
+    )
     assert outline_model(run, dtypes)[1].parameters == sum(p.numel() for p in made.parameters())
+
+
+def load_run_start(run: RunConfig, dtypes: Dtypes) -> Loaded:
+    return load_start(run.model, run.method, run.stage.gives_rewards, dtypes)
 
 
 def refused(folder: Path, said: str, *words: str) -> None:
     """Loading and plan refuse the folder alike."""
     run = run_of(folder, *words)
     dtypes = settle(run.precision, "cpu")
-    for ask in (load_start, outline_model):
+    for ask in (load_run_start, outline_model):
         with pytest.raises(ModelError, match=said) as caught:
             ask(run, dtypes)
         assert "\n" not in str(caught.value)
@@ -168,10 +180,10 @@ def test_a_head_is_never_random(folder: Path) -> None:
     change(folder, score__weight=None)
     run = run_of(folder)
     with pytest.raises(ModelError, match=r"lacks score\.weight"):
-        load_start(run, settle(run.precision, "cpu"))
+        load_start(run.model, run.method, run.stage.gives_rewards, settle(run.precision, "cpu"))
     change(folder, score__weight=torch.ones(2, 64))
     with pytest.raises(ModelError, match=r"has another shape of score\.weight"):
-        load_start(run, settle(run.precision, "cpu"))
+        load_start(run.model, run.method, run.stage.gives_rewards, settle(run.precision, "cpu"))
 
 
 def test_a_head_that_is_not_one_linear_layer_is_refused(saved: Path) -> None:
@@ -192,7 +204,7 @@ def test_a_head_that_is_not_one_linear_layer_is_refused(saved: Path) -> None:
 
 def test_other_stages_refuse_it_with_the_remedy(folder: Path) -> None:
     run = compose(["stage=sft", "model=hf", f"model.path={folder}"]).run
-    for ask in (load_start, outline_model):
+    for ask in (load_run_start, outline_model):
         with pytest.raises(
             ModelError, match=r"is a reward model or classifier, which cannot speak; .*stage=rm, .*stage\.reward="
         ):
@@ -229,7 +241,10 @@ def test_an_adapter_with_its_head_is_merged_with_it(folder: Path, tmp_path: Path
     expected = AutoPeftModelForSequenceClassification.from_pretrained(place, num_labels=1)
     run = run_of(place)
     torch.testing.assert_close(
-        ours(load_start(run, settle(run.precision, "cpu")).model), theirs(expected), rtol=1e-5, atol=1e-5
+        ours(load_start(run.model, run.method, run.stage.gives_rewards, settle(run.precision, "cpu")).model),
+        theirs(expected),
+        rtol=1e-5,
+        atol=1e-5,
     )
     assert outline_model(run, settle(run.precision, "cpu"))[1].trained > 0
     with pytest.raises(ModelError, match="which cannot speak; train it on with stage=rm"):
@@ -269,5 +284,5 @@ def test_a_changed_head_is_another_input(folder: Path) -> None:
 
 def test_new_tokens_are_added_to_a_reward_model(folder: Path) -> None:
     run = run_of(folder, "model.add_tokens=['<mark>']")
-    loaded = load_start(run, settle(run.precision, "cpu"))
+    loaded = load_start(run.model, run.method, run.stage.gives_rewards, settle(run.precision, "cpu"))
     assert loaded.model.get_input_embeddings().weight.shape[0] > max(loaded.model.new_token_ids)

@@ -12,13 +12,16 @@ import pytest
 import torch
 
 from fulgurite.config.compose import compose
+from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import build
 from fulgurite.errors import ModelError
 from fulgurite.files.json import MOST_DEPTH, count_depth, read_json
 from fulgurite.model import validate
 from fulgurite.model.config import Hf
+from fulgurite.model.load import Loaded
 from fulgurite.model.validate import adapter_base, check_folder, check_sizes
 from fulgurite.plan.meta_model import outline_model
+from fulgurite.precision.policy import Dtypes
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.load import load_start
 from fulgurite.run.sources import read_adapter_base
@@ -51,10 +54,14 @@ def spoil(sound: Path, tmp_path: Path) -> Spoil:
     return change
 
 
+def load_run_start(run: RunConfig, dtypes: Dtypes) -> Loaded:
+    return load_start(run.model, run.method, run.stage.gives_rewards, dtypes)
+
+
 def refusal(folder: Path) -> str:
     """What `plan` and `train` say of a folder: both refuse it, in one bounded line."""
     said = []
-    for function in (outline_model, load_start):
+    for function in (outline_model, load_run_start):
         run = compose(["model=hf", f"model.path={folder}", "precision=fp32", "method.rank=2"]).run
         dtypes = settle(run.precision, "cpu")
         with pytest.raises(ModelError) as caught:

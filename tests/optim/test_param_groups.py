@@ -22,7 +22,7 @@ from fulgurite.optim.param_groups import (
     get_rate_scale,
     scale_rate,
 )
-from fulgurite.plan.preflight import build_checked_source, list_chosen
+from fulgurite.plan.preflight import build_checked_source
 
 
 def config(*words: str):  # type: ignore[no-untyped-def]
@@ -91,7 +91,7 @@ def test_the_logged_rate_is_the_base_rate(tmp_path, monkeypatch) -> None:  # typ
 
 def test_every_option_of_a_run_is_asked_whether_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     composed = compose(["model=tiny", "method=full", "logger=[csv,tensorboard]"])
-    asked = [option.room for option in list_chosen(composed.run)]
+    asked = [option.room for option in composed.run.list_options()]
     assert asked == [group for group in GROUPS for _ in range({"callback": 3, "logger": 2}.get(group, 1))]
     monkeypatch.setattr(Full, "find_refusal", lambda self, run: "method=full is refused here; take method=lora.")
     with pytest.raises(ConfigError, match="method=full is refused here; take method=lora"):

@@ -15,7 +15,6 @@ from fulgurite.config.compose import compose
 from fulgurite.config.run import RunConfig, load_options
 from fulgurite.config.schema import build, list_options
 from fulgurite.errors import ConfigError
-from fulgurite.plan.preflight import list_chosen
 
 load_options()
 STAYING = {"constant", "constant_with_warmup"}
@@ -28,7 +27,7 @@ def with_options(run: RunConfig, *words: str) -> RunConfig:
 
 
 def sentences(run: RunConfig) -> list[str]:
-    return [sentence for option in list_chosen(run) if (sentence := option.find_refusal(run)) is not None]
+    return [sentence for option in run.list_options() if (sentence := option.find_refusal(run)) is not None]
 
 
 def test_every_pair_is_refused_or_not_as_declared() -> None:

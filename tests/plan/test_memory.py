@@ -52,7 +52,12 @@ def test_a_layer_keeps_what_autograd_keeps(method: str, precision: str) -> None:
         composed, dtypes, facts = compose_tiny(
             *f"method={method}".split(), f"precision={precision}", f"model.layers={layers}",
         )
-        model = apply_method(composed.run, load_start(composed.run, dtypes), dtypes).train()
+        model = apply_method(
+            composed.run.method,
+            composed.run.stage.gives_rewards,
+            load_start(composed.run.model, composed.run.method, composed.run.stage.gives_rewards, dtypes),
+            dtypes,
+        ).train()
         sizes.append(kept_bytes(model, dtypes.mixed))
     trained = memory.find_flowing(facts)[2]
     eager = str(composed.run.model.attention) == "eager"

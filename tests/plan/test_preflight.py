@@ -12,7 +12,7 @@ from fulgurite.config.run import RunConfig, load_options
 from fulgurite.config.schema import list_options
 from fulgurite.errors import ConfigError
 from fulgurite.explain.knob_index import build_default_run
-from fulgurite.plan.preflight import list_chosen, refuse_find, refuse_impossible, refuse_unmeasured
+from fulgurite.plan.preflight import refuse_find, refuse_impossible, refuse_unmeasured
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def test_every_option_of_a_run_is_asked() -> None:
     run = build_default_run()
     logger = list_options("logger")["tensorboard"]()
     run = replace(run, logger={"tensorboard": logger})
-    found = list(list_chosen(run))
+    found = list(run.list_options())
     assert {type(option) for option in (run.stage, run.method, run.optim, run.data, run.model)} <= set(map(type, found))
     assert logger in found
 

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fulgurite.config.decision import GIVEN, Because, Decision, Kind, because
+from fulgurite.config.decision import GIVEN, Decision, Kind, because
 from fulgurite.config.facts import Facts
 from fulgurite.config.frozen import FrozenDict, FrozenList, freeze, thaw
 from fulgurite.config.guard import refuse_secret
@@ -147,11 +147,6 @@ def note(composed: Composed, decision: Decision) -> Composed:
 def replace_parts(composed: Composed, **parts: Any) -> Composed:
     """The same run with other groups, such as `logger={}`; what they hold is not among the decisions."""
     return replace(composed, run=freeze(replace(thaw(composed.run), **thaw(parts))))
-
-
-def replace_values(composed: Composed, values: Mapping[str, Any], kind: Kind, why: Because) -> Composed:
-    """The same run with other values of some parameters, all for one reason."""
-    return decide(composed, *(Decision(name, value, kind, why) for name, value in values.items()))
 
 
 def put_in_folder(composed: Composed, folder: Path) -> Composed:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from fulgurite.config.frozen import Freezable
 from fulgurite.config.lr_finder import LrFinder
 from fulgurite.config.monitor import Monitor
-from fulgurite.config.schema import Empty, Knob, knob, list_groups, list_knobs
+from fulgurite.config.schema import Empty, Knob, Option, knob, list_groups, list_knobs
 from fulgurite.config.schema import between as _between
 from fulgurite.config.sweep import Sweep
 
@@ -106,6 +106,14 @@ class RunConfig(Freezable):
         [], "Python modules to import first; they register options of their own.", source="Ours",
         advice="An installed package needs no mention: its entry point fulgurite.options is found.",
     )
+
+    def list_options(self) -> Iterator[Option]:
+        """Every option of the run, group by group."""
+        for group in fields(self):
+            value = getattr(self, group.name)
+            for option in value.values() if isinstance(value, dict) else [value]:
+                if isinstance(option, Option):
+                    yield option
 
     @property
     def private(self) -> bool:

@@ -72,11 +72,11 @@ def outline_model(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
             refuse_without_router(found.model, getattr(run.stage, "router_aux_loss_coef", None))
             if run.stage.gives_rewards:
                 found.model = add_reward_head(found.model)
-            found.model = apply_method(bare_run, found, dtypes)
+            found.model = apply_method(bare_run.method, bare_run.stage.gives_rewards, found, dtypes)
     except (NotImplementedError, RuntimeError):
-        found = load_start(run, dtypes)
+        found = load_start(run.model, run.method, run.stage.gives_rewards, dtypes)
         base, stored = sum(p.numel() for p in found.model.parameters()), ""
-        found.model = apply_method(run, found, dtypes)
+        found.model = apply_method(run.method, run.stage.gives_rewards, found, dtypes)
     facts = collect_facts(found, run.model, run.method, run.stage, dtypes, base, stored)
     facts.without_adapter = count_without_adapter(found.model) if run.method.adapter else {}
     facts.notes, facts.attention = found.notes, found.attention
@@ -122,7 +122,9 @@ def _outline_run(folder: Path, dtype: torch.dtype, may: Allowed, reward: bool) -
     if before.method.grows:
         if before.stage.gives_rewards:
             found.model = add_reward_head(found.model)
-        found.model = apply_method(before, found, Dtypes("fp32", "32-true", dtype, dtype, dtype, ""))
+        found.model = apply_method(
+            before.method, before.stage.gives_rewards, found, Dtypes("fp32", "32-true", dtype, dtype, dtype, "")
+        )
         found.model.requires_grad_(True)
     return found, stored
 

@@ -3,12 +3,9 @@ it is quick."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields
-
 from fulgurite.config.provenance import Composed
 from fulgurite.config.run import RunConfig
-from fulgurite.config.schema import Option, build
+from fulgurite.config.schema import build
 from fulgurite.data.source import Source
 from fulgurite.errors import ConfigError
 from fulgurite.plan.verdict import refuse_unknown
@@ -48,7 +45,7 @@ def refuse_unmeasured(scheduler: Scheduler, patience: int | None, has_validation
 
 def refuse_impossible(run: RunConfig) -> None:
     """Raise ConfigError where an option says that it cannot be part of this run."""
-    for option in list_chosen(run):
+    for option in run.list_options():
         if (sentence := option.find_refusal(run)) is not None:
             raise ConfigError(sentence)
 
@@ -68,12 +65,3 @@ def refuse_find(stage: Stage, private: bool, processes: int, resumed: str | None
         raise ConfigError("+find=lr runs in one process; take trainer.devices=1 for it, the rate is the same.")
     if resumed is not None:
         raise ConfigError("+find=lr begins from a run's start; leave resume.run out.")
-
-
-def list_chosen(run: RunConfig) -> Iterator[Option]:
-    """Every option of the run, group by group."""
-    for group in fields(run):
-        value = getattr(run, group.name)
-        for option in value.values() if isinstance(value, dict) else [value]:
-            if isinstance(option, Option):
-                yield option

@@ -56,24 +56,23 @@ class LoadedRun:
     checkpoint: Path
 
 
-def load_start(run: RunConfig, dtypes: Dtypes) -> Loaded:
-    """The model that the run's method is applied to; in stage=rm under its own reward head, or one of zeros.
+def load_start(model: Model, method: Method, reward: bool, dtypes: Dtypes) -> Loaded:
+    """The model that a run's method is applied to; with `reward` under its own reward head, or one of zeros.
 
     Raises ModelError.
     """
-    reward = run.stage.gives_rewards
-    found = load_named(run.model, dtypes.trained if run.method.loads_trained else dtypes.frozen, reward)
+    found = load_named(model, dtypes.trained if method.loads_trained else dtypes.frozen, reward)
     if reward:
         found.model = add_reward_head(found.model)
     return found
 
 
-def apply_method(run: RunConfig, found: Loaded, dtypes: Dtypes) -> PreTrainedModel:
-    """The model with the run's method; a reward head is trained whole, whatever the method."""
+def apply_method(method: Method, reward: bool, found: Loaded, dtypes: Dtypes) -> PreTrainedModel:
+    """The model with a run's method; with `reward` its head is trained whole, whatever the method."""
     import_peft()
-    model: PreTrainedModel = build(run.method, found.model, dtypes)
+    model: PreTrainedModel = build(method, found.model, dtypes)
     release_memory()
-    if run.stage.gives_rewards:
+    if reward:
         head = get_head(model)
         head.to(dtypes.trained)
         head.requires_grad_(True)
@@ -177,9 +176,9 @@ def load_run(folder: Path, checkpoint: str = "best", exact: bool = False, allowe
     }
     _warn_of_changes(folder, place, run.model, run.method)
     try:
-        found = load_start(run, dtypes)
+        found = load_start(run.model, run.method, run.stage.gives_rewards, dtypes)
         template = load_template(run.data.template, found.tokenizer, run.data.arguments(), run.data.special_tokens)
-        model = apply_method(run, found, dtypes)
+        model = apply_method(run.method, run.stage.gives_rewards, found, dtypes)
         differ = set(model.load_state_dict(weights, strict=False).unexpected_keys) | (
             set(list_trained_names(model)) - set(weights)
         )

@@ -62,9 +62,9 @@ def assemble(
     """
     run, rows, val, total = composed.run, gathered.rows, gathered.val, gathered.facts.total_steps
     seed_everything(run.seed, verbose=False)
-    loaded = load_start(run, dtypes)
+    loaded = load_start(run.model, run.method, run.stage.gives_rewards, dtypes)
     template = load_template(run.data.template, loaded.tokenizer, run.data.arguments(), run.data.special_tokens)
-    model = apply_method(run, loaded, dtypes)
+    model = apply_method(run.method, run.stage.gives_rewards, loaded, dtypes)
     refuse_unfit(str(run.data.packing), loaded, model, rows)
     stage: StageModule = build(run.stage, model, run, dtypes, total)
     stage.freeze_schedules += build_freeze_schedules(run.method, model)

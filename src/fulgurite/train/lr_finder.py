@@ -22,9 +22,8 @@ import lightning.pytorch as pl
 
 from fulgurite.callback.optimizer_step import OptimizerStepCallback
 from fulgurite.callback.progress import ProgressLine, RunningMean
-from fulgurite.config.decision import Kind, because
-from fulgurite.config.provenance import Composed
-from fulgurite.config.resolve import halve, replace_parts, replace_values
+from fulgurite.config.decision import Decision, Kind, because
+from fulgurite.config.resolve import decide, halve, replace_parts
 from fulgurite.errors import Interrupted, TrainingFailed, is_shortage
 from fulgurite.files.atomic import write_output
 from fulgurite.run.status import track_status
@@ -71,19 +70,17 @@ class Curve(OptimizerStepCallback):
 def find(pieces: Pieces) -> None:
     """The range test. Raises ConfigError if a rate cannot be found so, TrainingFailed if nothing could be measured."""
     run = pieces.composed.run
-    pieces.composed = plan_test(pieces.composed)
+    # as long as the test; neither samples nor trackers see it
+    stage = replace(run.stage, prompts=[]) if run.stage.speaks else run.stage
+    steps, why = run.lr_finder.steps, because("range_test")
+    lengths = [
+        Decision(f"trainer.{name}", steps, Kind.derived, why) for name in ("max_steps", "eval_every", "save_every")
+    ]
+    pieces.composed = decide(replace_parts(pieces.composed, logger={}, stage=stage), *lengths)
     pieces.troubles = []  # the rules judge a run, and this is none
     folder = pieces.folder
     with track_status(folder, name=run.name):
         report_curve(measure(pieces), pieces.composed.run.optim.lr, folder)
-
-
-def plan_test(composed: Composed) -> Composed:
-    """Makes the run as long as the test; neither samples nor trackers see it."""
-    run = composed.run
-    steps = dict.fromkeys(("trainer.max_steps", "trainer.eval_every", "trainer.save_every"), run.lr_finder.steps)
-    stage = replace(run.stage, prompts=[]) if run.stage.speaks else run.stage
-    return replace_values(replace_parts(composed, logger={}, stage=stage), steps, Kind.derived, because("range_test"))
 
 
 def measure(pieces: Pieces) -> Curve:
