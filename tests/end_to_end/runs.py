@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,18 @@ def tiny_experiment(folder: Path, *words: str, **more: Any) -> fg.Experiment:
 def said(words: tuple[str, ...]) -> dict[str, str]:
     """Overrides by knob; the last word on a knob counts."""
     return {w.partition("=")[0]: w.partition("=")[2] for w in words}
+
+
+def copy_until(folder: Path, copy: Path, step: int) -> Path:
+    """A copy of a run's folder as it is after `step`, from which the run can be resumed; returns the copy.
+
+    Checkpoints of later steps are removed; what else is later is rewound by the resumed run.
+    """
+    shutil.copytree(folder, copy, symlinks=True)
+    for checkpoint in (copy / "checkpoints").glob("step-*"):
+        if int(checkpoint.name.removeprefix("step-")) > step:
+            shutil.rmtree(checkpoint)
+    return copy
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from tests.end_to_end.runs import rows, tiny, weights
+from tests.end_to_end.runs import copy_until, rows, tiny, weights
 from tests.method.models import UNFREEZE, build_adapted, build_base
 
 from fulgurite.method.config import Layerwise, Lora
@@ -42,11 +41,7 @@ def test_layers_thaw_from_the_top_also_after_a_resume(tmp_path: Path) -> None:
     assert moved(late, "layers.0.") == {True}
     assert moved(late, "embed_tokens") == {True}
     for stop in (1, 3):  # before the lower layer thaws, and after
-        part = tmp_path / f"stopped at {stop}"
-        shutil.copytree(whole, part, symlinks=True)
-        for step in range(stop + 1, 5):
-            shutil.rmtree(part / "checkpoints" / f"step-{step}")
-        tiny(part, *words, "trainer.max_steps=4")
+        part = tiny(copy_until(whole, tmp_path / f"stopped at {stop}", stop), *words, "trainer.max_steps=4")
         assert rows(part) == rows(whole)
         for name, tensor in late.items():
             assert torch.equal(weights(part)[name], tensor), name

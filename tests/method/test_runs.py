@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from tests.end_to_end.runs import losses, rows, tiny, weights
+from tests.end_to_end.runs import copy_until, losses, rows, tiny, weights
 from tests.method.models import METHODS, RATES, build_adapted, build_base, compose_run, compute_logits
 from transformers import AutoModelForCausalLM
 
@@ -72,9 +71,9 @@ def test_method_lowers_the_loss(run_of: Callable[[str], Path], method: str) -> N
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_resumed_run_equals_the_uninterrupted_run(tmp_path: Path, run_of: Callable[[str], Path], method: str) -> None:
     whole = run_of(method)
-    shutil.copytree(whole, tmp_path / "part", symlinks=True)
-    shutil.rmtree(tmp_path / "part" / "checkpoints" / f"step-{STEPS}")
-    part = tiny(tmp_path / "part", *get_words(method))
+    part = copy_until(whole, tmp_path / "part", SAVED)
+    assert not (part / "checkpoints" / f"step-{STEPS}").exists()
+    tiny(part, *get_words(method))
     assert (part / "checkpoints" / f"step-{STEPS}").is_dir()
     assert rows(part) == rows(whole)
     assert weights(part).keys() == weights(whole).keys()

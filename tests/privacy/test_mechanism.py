@@ -43,15 +43,14 @@ def test_with_a_large_budget_it_learns(tmp_path: Path, method: str, precision: s
     assert 0.99 * 1000 < account(folder)["epsilon"] <= 1000
 
 
-@pytest.mark.parametrize("optim", ["sgd", "adafactor"])
-def test_other_optimizers_step_on_the_same_private_gradient(tmp_path: Path, optim: str) -> None:
-    adamw, other = (
-        tiny(tmp_path / name, *PRIVATE, f"optim={name}", "trainer.max_steps=2") for name in ("adamw", optim)
-    )
-    first = [next(row for row in rows(folder) if "train/lr" in row) for folder in (adamw, other)]
-    assert first[0]["train/grad_norm"] == first[1]["train/grad_norm"]
-    assert first[0]["privacy/epsilon"] == first[1]["privacy/epsilon"]
-    assert account(other)["steps"] == 2
+def test_other_optimizers_step_on_the_same_private_gradient(tmp_path: Path) -> None:
+    names = ("adamw", "sgd", "adafactor")
+    folders = [tiny(tmp_path / name, *PRIVATE, f"optim={name}", "trainer.max_steps=2") for name in names]
+    first, *others = [next(row for row in rows(folder) if "train/lr" in row) for folder in folders]
+    for other in others:
+        assert other["train/grad_norm"] == first["train/grad_norm"]
+        assert other["privacy/epsilon"] == first["privacy/epsilon"]
+    assert [account(folder)["steps"] for folder in folders] == [2, 2, 2]
 
 
 def test_pre_training_is_private_too_and_does_not_pack(tmp_path: Path) -> None:
