@@ -34,7 +34,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "another norm": (
         {"gradient_clip_val": 0.5},
-        r"gradient_clip_val=0\.5 by norm is not allowed: this run's read_clipping is 1 by norm",
+        r"gradient_clip_val=0\.5 by norm is not allowed: this run's clipping is 1 by norm",
     ),
     "clipping by value": (
         {"gradient_clip_val": 1.0, "gradient_clip_algorithm": "value"},
