@@ -83,7 +83,9 @@ def test_tokens_come_from_the_cache_the_second_time(tmp_path: Path) -> None:
     assert not of(tmp_path / "a.jsonl", records).fresh
 
 
-def test_answers_without_an_end_are_counted_the_same_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_without_an_end_are_counted_the_same_in_portions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Cut at 48 tokens, a long answer loses its end; the count hangs on no portion's edge."""
     records = [talk(n, "a long answer " * 60 if n % 3 == 0 else "yes") for n in range(20)]
     words = ("data.val_fraction=0", "data.max_length=48", "data.too_long=truncate", "data.mask=all")
