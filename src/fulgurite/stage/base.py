@@ -36,6 +36,7 @@ from fulgurite.precision.policy import Dtypes
 from fulgurite.precision.rounding import RoundedOptimizer
 from fulgurite.privacy.mechanism import Mechanism
 from fulgurite.scheduler.config import Scheduler
+from fulgurite.stage.config import Stage
 from fulgurite.stage.freezing import freeze_temporarily
 from fulgurite.stage.nonfinite import describe_nonfinite
 from fulgurite.stage.trainer_check import read_clipping
@@ -58,8 +59,12 @@ class StageModule(TrainerHooks):
     ahead: Ahead = Ahead.nothing
     """What `on_step_start` must see of a step."""
 
-    def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
+    def __init__(
+        self, config: Stage, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int
+    ) -> None:
+        """Takes a model whose method is already applied, and calls `build_parts`."""
         super().__init__()
+        self.stage: Any = config
         self.model, self.run, self.dtypes, self.total_steps = model, run, dtypes, total_steps
         if run.trainer.gradient_checkpointing:
             enable_activation_checkpointing(model)
@@ -81,6 +86,10 @@ class StageModule(TrainerHooks):
         self._val = torch.zeros(2, dtype=torch.float64)
         self._metric_sums: dict[str, Tensor] = {}
         self._made: tuple[list[dict[str, Any]], dict[str, Any]] = [], {}
+        self.build_parts()
+
+    def build_parts(self) -> None:
+        """Builds what the loss needs beside the model. A subclass calls `super().build_parts()` first."""
 
     def setup_data(
         self, source: Source, rows: AnyRows, val: AnyRows | None, loaded: Loaded, template: Template
@@ -143,10 +152,8 @@ class StageModule(TrainerHooks):
         """Train through `mechanism`, once it has proven that this model's rows have gradients of their own."""
         self.mechanism = mechanism
         if mechanism is not None and self.dtypes.option == "fp16":  # chosen by precision=auto
-            raise ConfigError(
-                "privacy=dp_sgd clips true gradients, and fp16, all that this GPU has, scales them; take "
-                "precision=fp32."
-            )
+            words = "privacy=dp_sgd clips true gradients, and fp16, all that this GPU has, scales them; take "
+            raise ConfigError(f"{words}precision=fp32.")
         if mechanism is not None:
             with self.dtypes.autocast(self.device.type):
                 vocabulary = self.model.get_input_embeddings().num_embeddings
@@ -175,9 +182,8 @@ class StageModule(TrainerHooks):
             whole: Tensor = loss * self.trainer.accumulate_grad_batches  # the mechanism divides, by the expected rows
             return whole
         # Lightning divides by the window's length, DDP by the number of processes: both are undone.
-        scaled: Tensor = loss * (
-            self.trainer.accumulate_grad_batches * self.trainer.world_size / max(batch["step_targets"], 1)
-        )
+        parts = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        scaled: Tensor = loss * (parts / max(batch["step_targets"], 1))
         return scaled
 
     def on_after_backward(self) -> None:
@@ -205,9 +211,7 @@ class StageModule(TrainerHooks):
     # -- one optimizer step ---------------------------------------------------------------------------------------
 
     def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Records the norm before clipping, stops on a non-finite one before the step is taken, then clips.
@@ -247,11 +251,8 @@ class StageModule(TrainerHooks):
         self.tokens_seen += int(self._window[0]["step_labels"]) if "step_labels" in self._window[0] else targets
         numbers = self.reduce_metrics()
         self.step_record = {
-            "train/loss": float(loss),
-            "train/lr": float(rate),
-            "train/grad_norm": norm,
-            "train/clipped": float(clipped),
-            **private,
+            "train/loss": float(loss), "train/lr": float(rate), "train/grad_norm": norm,
+            "train/clipped": float(clipped), **private,
             **{f"train/{name}": value for name, value in numbers.items()},
         }
         self.on_step_end(numbers)
@@ -309,10 +310,8 @@ class StageModule(TrainerHooks):
                 self.on_step_start(batch)
             if not batch["input_ids"].shape[0]:
                 return
-            self._val += torch.stack(
-                [self.compute_total_loss(batch).double(),
-                 torch.tensor(self.loss_units(batch), device=self.device).double()]
-            )
+            loss, units = self.compute_total_loss(batch), torch.tensor(self.loss_units(batch), device=self.device)
+            self._val += torch.stack([loss.double(), units.double()])
 
     def on_validation_epoch_end(self) -> None:
         total, count = self.all_reduce(self._val).tolist()

@@ -6,23 +6,14 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from fulgurite.config.losses import get_loss, load_formula
-from fulgurite.config.run import RunConfig
 from fulgurite.loss.language import IGNORE, log_probs_of_logits, mean_by_row, mean_nll_by_row
 from fulgurite.model.router_loss import ASKED, build_router
 from fulgurite.model.unwrap import unwrap_model
-from fulgurite.precision.policy import Dtypes
-from fulgurite.stage import config as c
 from fulgurite.stage import neftune
 from fulgurite.stage.base import Batch, StageModule
 from fulgurite.stage.log_probs import LabelHead
-
-
-def build(config: c.Stage, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> LanguageStage:
-    """The stage over a model whose method is already applied."""
-    return LanguageStage(model, run, dtypes, total_steps)
 
 
 class LanguageStage(StageModule):
@@ -33,17 +24,18 @@ class LanguageStage(StageModule):
 
     measures: ClassVar[tuple[str, ...]] = ("router_aux_loss",)
 
-    def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
-        super().__init__(model, run, dtypes, total_steps)
-        causal = unwrap_model(model)
-        declared = get_loss(run.stage)
+    def build_parts(self) -> None:
+        """Builds the loss, the head and the router, and lets NEFTune add its noise."""
+        super().build_parts()
+        stage, causal = self.stage, unwrap_model(self.model)
+        declared = get_loss(stage)
         self.dft: bool = getattr(declared, "weighted", False)
-        self.formula = load_formula(declared, run.stage.loss) if declared.formula else None
-        if (noise := getattr(run.stage, "neftune_alpha", 0.0)) > 0:
+        self.formula = load_formula(declared, stage.loss) if declared.formula else None
+        if (noise := getattr(stage, "neftune_alpha", 0.0)) > 0:
             neftune.add_noise_hook(causal.get_input_embeddings(), noise)
-        self._head = LabelHead(model, run.stage.loss_chunk)
+        self._head = LabelHead(self.model, stage.loss_chunk)
         self.router = (
-            build_router(causal, getattr(run.stage, "router_aux_loss_coef", None)) if not run.private else None
+            build_router(causal, getattr(stage, "router_aux_loss_coef", None)) if not self.run.private else None
         )
 
     def compute_total_loss(self, batch: Batch) -> Tensor:

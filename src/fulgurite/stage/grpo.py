@@ -7,20 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from fulgurite.config.run import RunConfig
 from fulgurite.loss.policy import clipped_policy, divisor, group_advantages, k3, masked_mean, sum_losses
-from fulgurite.precision.policy import Dtypes
 from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch
 from fulgurite.stage.policy import PolicyStage
 from fulgurite.stage.rollout_buffer import IGNORE, Buffer
-
-
-def build(config: c.Grpo, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> PolicyStage:
-    """The stage over a model whose method is already applied."""
-    return PolicyStage(model, run, dtypes, total_steps, Group(config))
 
 
 class Group:
@@ -71,3 +63,9 @@ class Group:
 
     def load(self, state: dict[str, Any]) -> None:
         """Nothing to take back."""
+
+
+class GrpoStage(PolicyStage):
+    """A policy without a value head: the group's other answers are the baseline."""
+
+    objective_type = Group

@@ -13,14 +13,12 @@ from __future__ import annotations
 import statistics
 import warnings
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from fulgurite.config.run import RunConfig
 from fulgurite.data.dataset import AnyRows, TokenDataset
 from fulgurite.data.example import Conversation, to_dicts
 from fulgurite.data.prompt_dataset import PromptDataset
@@ -31,7 +29,6 @@ from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.loss.policy import k3, masked_mean
 from fulgurite.model.load import Loaded
 from fulgurite.model.tokenizer_check import get_padding
-from fulgurite.precision.policy import Dtypes
 from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch, StageModule
 from fulgurite.stage.log_probs import TokenScorer
@@ -101,14 +98,18 @@ class RolloutOrder(StepSampler):
 class PolicyStage(StageModule):
     """Draws answers, has them rewarded, and learns from them as its objective says."""
 
-    def __init__(
-        self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int, objective: Objective
-    ) -> None:
-        super().__init__(model, run, dtypes, total_steps)
-        self.stage: c.Policy = run.stage
-        self.objective = objective
-        self.scorer = TokenScorer(model, self.stage.temperature, self.stage.loss_chunk)
-        self.reference = build_start_reference(self.scorer, run.method.begins_at_zero()) if objective.refers else None
+    stage: c.Policy
+    objective_type: ClassVar[type[Any]]
+    """The class of its Objective, which is made from the stage's config."""
+
+    def build_parts(self) -> None:
+        """Builds the objective, the scorer, the reference and the rewards."""
+        super().build_parts()
+        self.objective: Objective = type(self).objective_type(self.stage)
+        self.scorer = TokenScorer(self.model, self.stage.temperature, self.stage.loss_chunk)
+        self.reference = (
+            build_start_reference(self.scorer, self.run.method.begins_at_zero()) if self.objective.refers else None
+        )
         self.rewards = [resolve(word) for word in self.stage.reward]
         self.weights = self.stage.reward_weights or [1.0] * len(self.rewards)
         self.buffer: Buffer | None = None

@@ -14,9 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedModel
 
-from fulgurite.config.run import RunConfig
 from fulgurite.loss.policy import (
     adapt_coefficient,
     clipped_policy,
@@ -27,34 +25,10 @@ from fulgurite.loss.policy import (
     sum_losses,
     whiten,
 )
-from fulgurite.precision.policy import Dtypes
 from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch
 from fulgurite.stage.policy import PolicyStage
 from fulgurite.stage.rollout_buffer import IGNORE, Buffer
-
-
-def build(config: c.Ppo, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> PpoStage:
-    """The stage over a model whose method is already applied."""
-    return PpoStage(model, run, dtypes, total_steps, Proximal(config))
-
-
-class PpoStage(PolicyStage):
-    """The policy with its value head, which expects 0 of everything at first."""
-
-    def __init__(
-        self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int, objective: Proximal
-    ) -> None:
-        super().__init__(model, run, dtypes, total_steps, objective)
-        self.value_head = nn.Linear(self.scorer.width, 1, dtype=dtypes.trained)
-        nn.init.zeros_(self.value_head.weight)
-        nn.init.zeros_(self.value_head.bias)
-
-    def values(self, hidden_BTD: Tensor) -> Tensor:
-        """In float32, whatever the run computes in."""
-        with torch.autocast(hidden_BTD.device.type, enabled=False):
-            head = self.value_head
-            return functional.linear(hidden_BTD.float(), head.weight.float(), head.bias.float())[..., 0]
 
 
 class Proximal:
@@ -119,3 +93,22 @@ def mark_last(mask_NT: Tensor) -> Tensor:
     """1.0 at the last position of each answer."""
     after_NT = functional.pad(mask_NT, (0, 1))[:, 1:]
     return mask_NT * (1 - after_NT)
+
+
+class PpoStage(PolicyStage):
+    """The policy with its value head, which expects 0 of everything at first."""
+
+    objective_type = Proximal
+
+    def build_parts(self) -> None:
+        """Builds the policy's parts and the value head."""
+        super().build_parts()
+        self.value_head = nn.Linear(self.scorer.width, 1, dtype=self.dtypes.trained)
+        nn.init.zeros_(self.value_head.weight)
+        nn.init.zeros_(self.value_head.bias)
+
+    def values(self, hidden_BTD: Tensor) -> Tensor:
+        """In float32, whatever the run computes in."""
+        with torch.autocast(hidden_BTD.device.type, enabled=False):
+            head = self.value_head
+            return functional.linear(hidden_BTD.float(), head.weight.float(), head.bias.float())[..., 0]

@@ -15,13 +15,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from fulgurite.config.losses import load_formula
-from fulgurite.config.run import RunConfig
 from fulgurite.data.loader import Ahead
 from fulgurite.data.preference_dataset import PreferenceDataset
 from fulgurite.errors import TrainingFailed
 from fulgurite.loss import preference as losses
 from fulgurite.precision.policy import Dtypes
-from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch, StageModule
 from fulgurite.stage.log_probs import AnswerScorer
 from fulgurite.stage.preference_table import ReferenceMode, get_row
@@ -34,24 +32,16 @@ FEW = 16
 """Answers a step under which KTO's baseline is noise (TRL's KTO page: 16 to 128)."""
 
 
-def build(config: c.Dpo, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> DpoStage:
-    """The stage over a model whose method is already applied."""
-    return DpoStage(model, run, dtypes, total_steps)
-
-
-def build_kto(config: c.Kto, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> KtoStage:
-    """The stage over a model whose method is already applied."""
-    return KtoStage(model, run, dtypes, total_steps)
-
-
 class PreferenceModule(StageModule):
     """A policy and its reference. Before the first step both are one, which is checked in every run."""
 
     averaged = False
     """Whether the loss is about means over an answer's tokens, in place of whole answers."""
 
-    def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
-        super().__init__(model, run, dtypes, total_steps)
+    def build_parts(self) -> None:
+        """Builds the policy's scorer and its reference."""
+        super().build_parts()
+        run, model = self.run, self.model
         disable_dropout(model)
         policy = AnswerScorer(model, run.stage.loss_chunk)
         reference: Any = None
@@ -180,10 +170,11 @@ class DpoStage(PreferenceModule):
         "reward_chosen", "reward_rejected", "reward_margin", "accuracy", "logp_chosen", "logp_rejected", "kl",
     )
 
-    def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
-        super().__init__(model, run, dtypes, total_steps)
-        told, found = run.stage.length_normalize, get_row(run.stage.loss)
-        self.declared, self.formula = found, load_formula(found, run.stage.loss)
+    def build_parts(self) -> None:
+        """Builds the loss that `stage.loss` names."""
+        super().build_parts()
+        told, found = self.stage.length_normalize, get_row(self.stage.loss)
+        self.declared, self.formula = found, load_formula(found, self.stage.loss)
         self.averaged = bool(told) if found.normalizes and told is not None else found.averaged
         self.ahead = Ahead.rows if found.ranked else Ahead.nothing
         self._paired: dict[int, float] = {}
@@ -286,12 +277,13 @@ class KtoStage(PreferenceModule):
     measures: ClassVar[tuple[str, ...]] = ("reward_good", "reward_bad", "logp_good", "logp_bad", "kl")
     ahead = Ahead.mismatched
 
-    def __init__(self, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> None:
-        super().__init__(model, run, dtypes, total_steps)
-        self._kl = torch.zeros(())
-        if run.trainer.global_batch_size < FEW:
+    def build_parts(self) -> None:
+        """Warns if a step has too few answers for the baseline."""
+        super().build_parts()
+        self._kl, size = torch.zeros(()), self.run.trainer.global_batch_size
+        if size < FEW:
             say(
-                f"warning: trainer.global_batch_size={run.trainer.global_batch_size}: KTO estimates its baseline from "
+                f"warning: trainer.global_batch_size={size}: KTO estimates its baseline from "
                 f"the other answers of a step, and "
                 f"fewer than 4 tell nothing, fewer than {FEW} little; take 32, up to 128."
             )

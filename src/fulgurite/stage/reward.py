@@ -7,19 +7,10 @@ import math
 from typing import ClassVar
 
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from fulgurite.config.run import RunConfig
 from fulgurite.loss.reward import bradley_terry
 from fulgurite.model.reward_head import compute_rewards
-from fulgurite.precision.policy import Dtypes
-from fulgurite.stage import config as c
 from fulgurite.stage.base import Batch, StageModule
-
-
-def build(config: c.Rm, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int) -> RewardStage:
-    """The stage over a model with a reward head, whose method is already applied."""
-    return RewardStage(model, run, dtypes, total_steps)
 
 
 class RewardStage(StageModule):

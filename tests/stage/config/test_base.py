@@ -23,7 +23,7 @@ def _mine(monkeypatch: pytest.MonkeyPatch) -> None:
     class Mine(GenerativeStage):
         """Learns the next token."""
 
-        builds: ClassVar[str] = "fulgurite.stage.causal_lm:build"
+        builds: ClassVar[str] = "fulgurite.stage.causal_lm:LanguageStage"
 
 
 @pytest.mark.usefixtures("_mine")

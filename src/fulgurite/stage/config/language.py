@@ -61,7 +61,7 @@ class Language(GenerativeStage):
 class Sft(Language):
     """Supervised fine-tuning: learns the answers of examples. The right first step in doubt."""
 
-    builds: ClassVar[str] = "fulgurite.stage.causal_lm:build"
+    builds: ClassVar[str] = "fulgurite.stage.causal_lm:LanguageStage"
     costs: ClassVar[str] = "One forward and one backward pass a row."
     usual_epochs: ClassVar[Derived] = Derived(
         2.0, "two passes in supervised fine-tuning (Zephyr 1, Tülu 3 2, SmolLM2 2)"
@@ -99,7 +99,7 @@ class Sft(Language):
 class Pt(Language):
     """Continued pre-training: learns running text, every token of it. Take it for raw text; rows are packed."""
 
-    builds: ClassVar[str] = "fulgurite.stage.causal_lm:build"
+    builds: ClassVar[str] = "fulgurite.stage.causal_lm:LanguageStage"
     costs: ClassVar[str] = "As sft; every token is learned."
     reads: ClassVar[Reads] = TEXT
     lr_like: ClassVar[str] = "pt"

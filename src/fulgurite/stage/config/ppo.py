@@ -33,7 +33,7 @@ class Ppo(Policy):
     prompts. Take scheduler=constant_with_warmup. One optimizer step is one minibatch of a rollout.
     """
 
-    builds: ClassVar[str] = "fulgurite.stage.ppo:build"
+    builds: ClassVar[str] = "fulgurite.stage.ppo:PpoStage"
     lr_like: ClassVar[str] = "ppo"
     value_head: ClassVar[bool] = True
     costs: ClassVar[str] = "Generation, a reference, a value head, and most settings to get wrong."

@@ -29,7 +29,7 @@ class Rm(Stage):
     https://arxiv.org/abs/2307.09288).
     """
 
-    builds: ClassVar[str] = "fulgurite.stage.reward:build"
+    builds: ClassVar[str] = "fulgurite.stage.reward:RewardStage"
     costs: ClassVar[str] = "Two answers a pair."
     reads: ClassVar[Reads] = replace(PAIRS, margins=True)
     compares: ClassVar[bool] = True
@@ -132,7 +132,7 @@ class PreferenceStage(GenerativeStage):
     """What preference stages have that hold the policy against a reference.
     A subclass learns from pairs, if it declares nothing else."""
 
-    builds: ClassVar[str] = "fulgurite.stage.preference:build"
+    builds: ClassVar[str] = "fulgurite.stage.preference:DpoStage"
     reads: ClassVar[Reads] = PAIRS
     compares: ClassVar[bool] = True
     refers: ClassVar[bool] = True
@@ -322,7 +322,7 @@ class Kto(PreferenceStage):
     """Kahneman-Tversky optimization: learns from single answers, each marked good or bad. Where there
     are no pairs. After SFT."""
 
-    builds: ClassVar[str] = "fulgurite.stage.preference:build_kto"
+    builds: ClassVar[str] = "fulgurite.stage.preference:KtoStage"
     costs: ClassVar[str] = "A row's answer, a mismatched one for the baseline, and the reference."
     reads: ClassVar[Reads] = JUDGED
     sides: ClassVar[int] = 1

@@ -260,7 +260,7 @@ class Grpo(Policy):
     One optimizer step is one minibatch of a rollout.
     """
 
-    builds: ClassVar[str] = "fulgurite.stage.grpo:build"
+    builds: ClassVar[str] = "fulgurite.stage.grpo:GrpoStage"
     answers_a_prompt: ClassVar[str] = "num_generations"
     costs: ClassVar[str] = "Most of the time goes into generating: a group of answers for each prompt."
 
