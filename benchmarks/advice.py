@@ -1,8 +1,12 @@
-"""`make advice`: is what Fulgurite derives right? Validation loss on the bundled model, after the same number of optimizer steps.
+"""`make advice`: is what Fulgurite derives right? Validation loss on the bundled model, after the same number of
+optimizer steps.
 
-(a) the values that Fulgurite derives; (b) the defaults of LLaMA-Factory's web page: rate 5e-5, cosine, batch 16, rank 8, alpha 16, no
-warmup; (c) the best of a search over the rate, the rank, dropout and warmup, with the batch size of (a), whose first trial is (a).
-All three hold out the same rows, are evaluated at the same fifths of the run, and count by the best of these evaluations.
+(a) the values that Fulgurite derives; (b) the defaults of LLaMA-Factory's web page: rate 5e-5, cosine, batch 16, rank
+8, alpha 16, no
+warmup; (c) the best of a search over the rate, the rank, dropout and warmup, with the batch size of (a), whose first
+trial is (a).
+All three hold out the same rows, are evaluated at the same fifths of the run, and count by the best of these
+evaluations.
 A finished cell is kept in FOLDER/cells.json, a search in its study: the same command goes on where it was stopped.
 """
 
@@ -36,7 +40,8 @@ class Set:
 
 
 SETS = (
-    Set("guide", None), Set("alpaca_en_demo", "alpaca_en_demo.json"), Set("glaive_toolcall_en_demo", "glaive_toolcall_en_demo.json"),
+    Set("guide", None), Set("alpaca_en_demo", "alpaca_en_demo.json"),
+    Set("glaive_toolcall_en_demo", "glaive_toolcall_en_demo.json"),
     Set("identity", "identity.json"), Set("c4_demo", "c4_demo.jsonl", "pt"),
 )
 THEIRS = [
@@ -61,7 +66,10 @@ def cell(column: str, data: Set, words: list[str], asked: argparse.Namespace) ->
     """The loss of one cell, trained or searched for in a folder of its own, which is gone on with where it is begun."""
     run = asked.folder / f"{data.name}-{column}-{asked.steps}"
     if column == "search":
-        searched = [f"+sweep={data.stage}_lora", SEARCHED, f"sweep.trials={asked.trials}", "sweep.study=advice", f"run_dir={run}"]
+        searched = [
+            f"+sweep={data.stage}_lora", SEARCHED, f"sweep.trials={asked.trials}", "sweep.study=advice",
+            f"run_dir={run}",
+        ]
         trained(["-m", *(word for word in words if not word.startswith("stage=")), *searched])
         trials = [json.loads(line) for line in (run / "trials.jsonl").read_text().splitlines()]
         return min(float(t["value"]) for t in trials if t["value"] is not None)
@@ -82,7 +90,10 @@ def main() -> None:
     kept = asked.folder / "cells.json"
     cells: dict[str, float] = json.loads(kept.read_text()) if kept.is_file() else {}
     columns = ["derived", "theirs", *(["search"] if asked.trials else [])]
-    heads = {"derived": "(a) derived", "theirs": "(b) LLaMA-Factory's defaults", "search": f"(c) best of {asked.trials} trials"}
+    heads = {
+        "derived": "(a) derived", "theirs": "(b) LLaMA-Factory's defaults",
+        "search": f"(c) best of {asked.trials} trials",
+    }
     named = ["data", *(heads[column] for column in columns), *(f"(a) to {heads[column][:3]}" for column in columns[1:])]
     print(f"| {' | '.join(named)} |\n|{'---|' * len(named)}", flush=True)
     for data in SETS:
@@ -98,7 +109,12 @@ def main() -> None:
         ]
         found: dict[str, float] = {}
         for column in columns:
-            key = " ".join([data.name, column, str(asked.steps), *([str(asked.trials)] if column == "search" else []), *asked.words])
+            key = " ".join(
+                [
+                    data.name, column, str(asked.steps), *([str(asked.trials)] if column == "search" else []),
+                    *asked.words
+                ]
+            )
             if key not in cells:
                 cells[key] = cell(column, data, words, asked)
                 kept.write_text(json.dumps(cells, indent=1) + "\n")

@@ -1,4 +1,5 @@
-"""The floor: a bare PyTorch loop with transformers' own loss, on padded batches in file order. What a peer does at least.
+"""The floor: a bare PyTorch loop with transformers' own loss, on padded batches in file order. What a peer does at
+least.
 
 `python -m benchmarks.bare METHOD PRECISION DATA EXAMPLES BATCH MICRO [LENGTH]` prints one JSON line an optimizer step.
 LENGTH cuts and pads every example to exactly so many tokens (for the memory table).
@@ -25,7 +26,9 @@ def main(method: str, precision: str, data: str, examples: int, batch: int, micr
     rows = []
     for record in json.loads(Path(data).read_text())[:examples]:
         question = record["instruction"] + ("\n" + record["input"] if record.get("input") else "")
-        ids, learn = template.encode_chat([Message("user", question), Message("assistant", record["output"])], "answers")
+        ids, learn = template.encode_chat(
+            [Message("user", question), Message("assistant", record["output"])], "answers",
+        )
         if length:
             ids, learn = (ids * (length // len(ids) + 1))[:length], [True] * length
         rows.append((torch.tensor(ids), torch.tensor([i if on else -100 for i, on in zip(ids, learn, strict=True)])))
@@ -33,9 +36,13 @@ def main(method: str, precision: str, data: str, examples: int, batch: int, micr
     if method == "lora":
         from peft import LoraConfig, get_peft_model
 
-        model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))
+        model = get_peft_model(
+            model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
+        )
     model.train()
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=5e-4 if method == "lora" else 1e-4)
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], lr=5e-4 if method == "lora" else 1e-4,
+    )
     tokens = padded = 0
     for step, start in enumerate(range(0, len(rows), batch), 1):
         cuts = range(start, min(start + batch, len(rows)), micro)
@@ -54,7 +61,12 @@ def main(method: str, precision: str, data: str, examples: int, batch: int, micr
         optimizer.step()
         optimizer.zero_grad()
         read = sum(len(ids) for ids, _ in rows[: start + batch])
-        print(json.dumps({"step": step, "tokens": tokens, "padding": padded / (padded + read), "loss": float(loss.detach())}), flush=True)
+        print(
+            json.dumps(
+                {"step": step, "tokens": tokens, "padding": padded / (padded + read), "loss": float(loss.detach())}
+            ),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""The floor of preference training: DPO with LoRA in a bare PyTorch loop, transformers and peft. What a peer does at least.
+"""The floor of preference training: DPO with LoRA in a bare PyTorch loop, transformers and peft. What a peer does at
+least.
 
-Chosen and rejected answers are padded together in file order, whole logits are made of both, once with the adapter and once, without
+Chosen and rejected answers are padded together in file order, whole logits are made of both, once with the adapter and
+once, without
 gradients, with it disabled.
 
-`python -m benchmarks.bare_pairs PRECISION PAIRS BATCH MICRO` prints one JSON line an optimizer step. PAIRS is a JSON file of
+`python -m benchmarks.bare_pairs PRECISION PAIRS BATCH MICRO` prints one JSON line an optimizer step. PAIRS is a JSON
+file of
 `{prompt: messages, chosen, rejected}`.
 """
 
@@ -39,7 +42,9 @@ def sides(template: Template, record: dict[str, Any]) -> list[tuple[Tensor, Tens
 def log_probs(model: Any, ids_ST: Tensor, mask_ST: Tensor, labels_ST: Tensor) -> Tensor:
     """The summed log-probability of each side's answer."""
     logits_STV = model(input_ids=ids_ST, attention_mask=mask_ST).logits[:, :-1].float()
-    nll_N = functional.cross_entropy(logits_STV.flatten(0, 1), labels_ST[:, 1:].flatten(), ignore_index=-100, reduction="none")
+    nll_N = functional.cross_entropy(
+        logits_STV.flatten(0, 1), labels_ST[:, 1:].flatten(), ignore_index=-100, reduction="none",
+    )
     return -nll_N.view(len(ids_ST), -1).sum(1)
 
 
@@ -48,7 +53,9 @@ def main(precision: str, data: str, batch: int, micro: int) -> None:
     loaded = smollm2.build(config.SmolLM2(), torch.float32)
     template = load_template(None, loaded.tokenizer)
     rows = [sides(template, record) for record in json.loads(Path(data).read_text())]
-    model = get_peft_model(loaded.model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")).train()
+    model = get_peft_model(
+        loaded.model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
+    ).train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
     tokens = padded = read = 0
     for step, start in enumerate(range(0, len(rows), batch), 1):
@@ -73,7 +80,9 @@ def main(precision: str, data: str, batch: int, micro: int) -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        print(json.dumps({"step": step, "tokens": tokens, "padding": padded / (padded + read), "loss": mean}), flush=True)
+        print(
+            json.dumps({"step": step, "tokens": tokens, "padding": padded / (padded + read), "loss": mean}), flush=True,
+        )
 
 
 if __name__ == "__main__":

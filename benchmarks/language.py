@@ -59,7 +59,9 @@ def measured(command: list[str], lines: Path | None) -> Cell:
             raise SystemExit(f"{' '.join(command)} failed:\n{err.read()[-3000:]}")
     (first, a), (last, b) = rows[0], rows[-1]
     loss = b.get("train/loss", b.get("loss", 0.0))
-    return Cell((b["tokens"] - a["tokens"]) / (last - first), b.get("padding", 0.0), ended[2].ru_maxrss / 1024, first, loss)
+    return Cell(
+        (b["tokens"] - a["tokens"]) / (last - first), b.get("padding", 0.0), ended[2].ru_maxrss / 1024, first, loss,
+    )
 
 
 def ours(method: str, precision: str, data: Path, examples: int, folder: Path) -> Cell:
@@ -69,7 +71,8 @@ def ours(method: str, precision: str, data: Path, examples: int, folder: Path) -
         subset.write_text(json.dumps(json.loads(data.read_text())[:examples]))
     run = Path(tempfile.mkdtemp(dir=folder))
     words = [
-        f"method={method}", f"precision={precision}", "data=file", f"data.path={subset}", f"run_dir={run}", "trainer.epochs=1",
+        f"method={method}", f"precision={precision}", "data=file", f"data.path={subset}", f"run_dir={run}",
+        "trainer.epochs=1",
         "data.val_fraction=0", f"trainer.global_batch_size={BATCH}", "stage.prompts=[]", "data.max_length=2048",
         "trainer.micro_batch_size=4",
         "trainer.save_every=100000", *SAME.get(method, []),
@@ -94,7 +97,9 @@ def padding_of(words: list[str]) -> float:
 
 def bare(method: str, precision: str, data: Path, examples: int) -> Cell:
     """The floor."""
-    return measured([sys.executable, "-m", "benchmarks.bare", method, precision, str(data), str(examples), str(BATCH), "4"], None)
+    return measured(
+        [sys.executable, "-m", "benchmarks.bare", method, precision, str(data), str(examples), str(BATCH), "4"], None,
+    )
 
 
 def long_rows(data: Path, folder: Path, count: int = 12) -> Path:
@@ -111,20 +116,25 @@ def peaks(method: str, precision: str, data: Path, folder: Path) -> tuple[float,
     """Peak memory in MB, ours and the bare loop's, at steps of 4 examples of 512 tokens."""
     run = Path(tempfile.mkdtemp(dir=folder))
     words = [
-        f"method={method}", f"precision={precision}", "data=file", f"data.path={data}", f"run_dir={run}", "trainer.max_steps=3",
+        f"method={method}", f"precision={precision}", "data=file", f"data.path={data}", f"run_dir={run}",
+        "trainer.max_steps=3",
         "data.val_fraction=0", "trainer.global_batch_size=4", "stage.prompts=[]", "data.max_length=512",
         "data.too_long=truncate", "data.mask=all",
         "trainer.save_every=100000", *SAME.get(method, []),
     ]
     mine = measured([sys.executable, "-m", "fulgurite", "train", *words], run / "metrics.jsonl")
-    floor = measured([sys.executable, "-m", "benchmarks.bare", method, precision, str(data), "12", "4", "4", "512"], None)
+    floor = measured(
+        [sys.executable, "-m", "benchmarks.bare", method, precision, str(data), "12", "4", "4", "512"], None,
+    )
     return mine.memory, floor.memory
 
 
 def main() -> None:
     """Print one table of speed, and one of memory."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("FULGURITE_BENCH_DATA", USUAL)), help="an alpaca JSON file")
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("FULGURITE_BENCH_DATA", USUAL)), help="an alpaca JSON file",
+    )
     parser.add_argument("--examples", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--methods", nargs="+", default=["lora", "full"])
@@ -152,14 +162,21 @@ def main() -> None:
 def table(cells: dict[tuple[str, str, str], list[Cell]]) -> str:
     """Markdown: a row a cell, medians, and ours against the bare loop."""
     lines = [
-        "| method | precision | | trained tokens/s | padding | peak memory | to first step | speed against the bare loop |",
+        "| method | precision | | trained tokens/s | padding | peak memory | to first step | speed against the bare "
+        "loop |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for (method, precision, who), found in cells.items():
-        speed, padding, memory, first = (statistics.median(getattr(c, n) for c in found) for n in ("speed", "padding", "memory", "first"))
+        speed, padding, memory, first = (
+            statistics.median(getattr(c, n) for c in found)
+            for n in ("speed", "padding", "memory", "first")
+        )
         floor = statistics.median(c.speed for c in cells[(method, precision, "bare loop")])
         gain = f"{speed / floor:.2f} ×" if who == "ours" else ""
-        lines.append(f"| {method} | {precision} | {who} | {speed:.0f} | {padding:.0%} | {memory:,.0f} MB | {first:.1f} s | {gain} |")
+        lines.append(
+            f"| {method} | {precision} | {who} | {speed:.0f} | {padding:.0%} | {memory:,.0f} MB | {first:.1f} s | "
+            f"{gain} |"
+        )
     return "\n".join(lines)
 
 

@@ -1,7 +1,10 @@
-"""`python -m benchmarks.memory`: the estimate of `plan` beside the measured peak, a row a setting, on the bundled model.
+"""`python -m benchmarks.memory`: the estimate of `plan` beside the measured peak, a row a setting, on the bundled
+model.
 
-Each setting is a process of its own that trains two optimizer steps of two micro-batches on rows of exact length and writes its
-checkpoint; measured is the most that the system saw it hold (ru_maxrss). No setting has a number of its own in the estimate.
+Each setting is a process of its own that trains two optimizer steps of two micro-batches on rows of exact length and
+writes its
+checkpoint; measured is the most that the system saw it hold (ru_maxrss). No setting has a number of its own in the
+estimate.
 With --keep FILE what was measured is kept, and a second call measures only what is missing.
 """
 
@@ -18,16 +21,20 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parents[1]
 STEPS, MICRO_BATCHES, ROWS = 2, 2, 12
 SETTINGS = (
-    "lora bf16 512 1", "lora bf16 256 1", "lora bf16 1024 1", "lora bf16 512 4", "lora fp32 512 1", "lora pure_bf16 512 2",
+    "lora bf16 512 1", "lora bf16 256 1", "lora bf16 1024 1", "lora bf16 512 4", "lora fp32 512 1",
+    "lora pure_bf16 512 2",
     "qlora bf16 512 1", "qlora bf16 1024 2", "full bf16 512 1", "full bf16 256 2", "full fp32 512 1", "full fp32 256 4",
-    "full pure_bf16 512 2", "freeze bf16 512 2", "freeze fp32 1024 1", "full bf16 1024 2 trainer.gradient_checkpointing=true",
+    "full pure_bf16 512 2", "freeze bf16 512 2", "freeze fp32 1024 1",
+    "full bf16 1024 2 trainer.gradient_checkpointing=true",
     "full bf16 512 1 optim=adamw_8bit", "lora bf16 512 2 method.rank=64 trainer.gradient_checkpointing=true",
     "lora bf16 512 2 trainer.gradient_checkpointing=true", "lora bf16 1024 2 trainer.gradient_checkpointing=true",
     "lora fp32 512 2 trainer.gradient_checkpointing=true",
 )
-"""method, precision, tokens a row, rows a micro-batch, and other overrides. The share that the allocator keeps free was fitted to these."""
+"""method, precision, tokens a row, rows a micro-batch, and other overrides. The share that the allocator keeps free was
+fitted to these."""
 HELD_OUT = (
-    "lora bf16 512 2 method.rank=64", "lora fp32 1024 1", "qlora bf16 512 1 method.rank=64", "dora bf16 512 2", "oft bf16 512 1",
+    "lora bf16 512 2 method.rank=64", "lora fp32 1024 1", "qlora bf16 512 1 method.rank=64", "dora bf16 512 2",
+    "oft bf16 512 1",
     "layerwise bf16 512 2", "freeze fp32 256 2", "full bf16 256 1 optim=adafactor", "full pure_bf16 256 1 optim=lion",
 )
 """Nothing was fitted to these."""
@@ -37,7 +44,8 @@ def words(setting: str, rows: Path) -> list[str]:
     """The overrides of a setting."""
     method, precision, length, micro_batch, *more = setting.split()
     return [
-        "model=smollm2_135m", f"method={method}", f"precision={precision}", "data=file", f"data.path={rows}", f"data.max_length={length}",
+        "model=smollm2_135m", f"method={method}", f"precision={precision}", "data=file", f"data.path={rows}",
+        f"data.max_length={length}",
         "data.too_long=truncate", "data.mask=all", "data.val_fraction=0", "stage.prompts=[]",
         f"trainer.micro_batch_size={micro_batch}",
         f"trainer.global_batch_size={MICRO_BATCHES * int(micro_batch)}", f"trainer.max_steps={STEPS}",
@@ -48,8 +56,14 @@ def words(setting: str, rows: Path) -> list[str]:
 
 def rows_of(folder: Path) -> Path:
     """Examples long enough to be cut to every length that is asked for."""
-    text = " ".join(f"The {n}th glass of sand melts at {n * 7 % 1000} degrees and cools by the window." for n in range(1000))
-    made = [{"instruction": f"Tell me of glass number {n}.", "output": text[n * 500 : n * 500 + 9000]} for n in range(ROWS)]
+    text = " ".join(
+        f"The {n}th glass of sand melts at {n * 7 % 1000} degrees and cools by the window."
+        for n in range(1000)
+    )
+    made = [
+        {"instruction": f"Tell me of glass number {n}.", "output": text[n * 500 : n * 500 + 9000]}
+        for n in range(ROWS)
+    ]
     path = folder / "rows.json"
     path.write_text(json.dumps(made))
     return path
@@ -58,8 +72,13 @@ def rows_of(folder: Path) -> Path:
 def measured(setting: str) -> int:
     """Bytes at the peak of the whole process."""
     with tempfile.TemporaryDirectory() as scratch, open(os.devnull, "w") as nowhere:
-        command = [sys.executable, "-m", "fulgurite", "train", *words(setting, rows_of(Path(scratch))), f"run_dir={scratch}/run"]
-        child = subprocess.Popen(command, stdout=nowhere, stderr=subprocess.PIPE, cwd=HERE, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+        command = [
+            sys.executable, "-m", "fulgurite", "train", *words(setting, rows_of(Path(scratch))),
+            f"run_dir={scratch}/run",
+        ]
+        child = subprocess.Popen(
+            command, stdout=nowhere, stderr=subprocess.PIPE, cwd=HERE, env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        )
         assert child.stderr is not None
         said = child.stderr.read().decode()
         _, status, used = os.wait4(child.pid, 0)

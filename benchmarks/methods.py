@@ -1,6 +1,7 @@
 """`make bench-methods`: every method with AdamW, and every other optimizer with full fine-tuning, on the bundled model.
 
-Each row is `fulgurite train` in a process of its own, on the same rows of the shipped data in the same order, with the rate that
+Each row is `fulgurite train` in a process of its own, on the same rows of the shipped data in the same order, with the
+rate that
 Fulgurite derives for it: trained parameters, peak memory, trained tokens a second, validation loss after the last step.
 """
 
@@ -22,7 +23,8 @@ def row(method: str, optim: str, steps: int, precision: str, more: list[str], fo
     """One run as the cells of its row."""
     run = Path(tempfile.mkdtemp(dir=folder))
     words = [
-        f"method={method}", f"optim={optim}", f"precision={precision}", "scheduler=constant_with_warmup", f"trainer.max_steps={steps}",
+        f"method={method}", f"optim={optim}", f"precision={precision}", "scheduler=constant_with_warmup",
+        f"trainer.max_steps={steps}",
         "trainer.global_batch_size=4", "data.max_length=128", "data.too_long=truncate", f"trainer.eval_every={steps}",
         "stage.prompts=[]",
         "trainer.save_every=100000", f"run_dir={run}", *more,
@@ -56,12 +58,21 @@ def main() -> None:
     asked = parser.parse_args()
     runs = [(method, "adamw") for method in asked.methods or list_names("method")]
     if not asked.methods:
-        runs += [("full", optim) for optim in list_names("optim") if optim != "adamw" and find_refusal(method="full", optim=optim) is None]
-    print(f"| method | optimizer | trained parameters | rate | peak memory | tokens/s | validation loss after {asked.steps} steps |")
+        runs += [
+            ("full", optim)
+            for optim in list_names("optim") if optim != "adamw" and find_refusal(method="full", optim=optim) is None
+        ]
+    print(
+        f"| method | optimizer | trained parameters | rate | peak memory | tokens/s | validation loss after "
+        f"{asked.steps} steps |"
+    )
     print("|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         for method, optim in runs:
-            print("| " + " | ".join(row(method, optim, asked.steps, asked.precision, asked.words, Path(scratch))) + " |", flush=True)
+            print(
+                "| " + " | ".join(row(method, optim, asked.steps, asked.precision, asked.words, Path(scratch))) + " |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

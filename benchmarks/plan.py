@@ -1,6 +1,8 @@
-"""The time of `fulgurite plan model=tiny`: first in a new process, then again in the same one. `python -m benchmarks.plan`.
+"""The time of `fulgurite plan model=tiny`: first in a new process, then again in the same one. `python -m
+benchmarks.plan`.
 
-Seconds of the processor, of the user and the system, which a busy machine changes less than those of the clock. The data are
+Seconds of the processor, of the user and the system, which a busy machine changes less than those of the clock. The
+data are
 tokenised before the first measurement, as they are in every plan but the first of a data set.
 """
 

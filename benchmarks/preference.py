@@ -2,7 +2,8 @@
 
     python -m benchmarks.preference --data pairs.json --pairs 24
 
-Both take the same pairs in the same steps, `data.shuffle` being off. Each cell is a process of its own, as in benchmarks/language.py.
+Both take the same pairs in the same steps, `data.shuffle` being off. Each cell is a process of its own, as in
+benchmarks/language.py.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def fitting(data: Path, count: int, longest: int) -> list[dict[str, Any]]:
         pair = convert_pair(record)
         if max(len(template.encode_chat(pair[side], "last")[0]) for side in ("messages", "rejected")) <= longest:
             prompt = [{"role": m.role, "content": m.content} for m in pair["messages"][:-1]]
-            found.append({"prompt": prompt, "chosen": pair["messages"][-1].content, "rejected": pair["rejected"][-1].content})
+            found.append(
+                {"prompt": prompt, "chosen": pair["messages"][-1].content, "rejected": pair["rejected"][-1].content}
+            )
     return found[:count]
 
 
@@ -44,7 +47,8 @@ def ours(precision: str, pairs: Path, longest: int, micro: int) -> Cell:
     """`fulgurite train`, as a person would call it."""
     run = Path(tempfile.mkdtemp(dir=pairs.parent))
     words = [
-        "stage=dpo", "method=lora", f"precision={precision}", "data=file", f"data.path={pairs}", f"run_dir={run}", "trainer.epochs=1",
+        "stage=dpo", "method=lora", f"precision={precision}", "data=file", f"data.path={pairs}", f"run_dir={run}",
+        "trainer.epochs=1",
         "data.val_fraction=0", "data.shuffle=false", f"trainer.global_batch_size={BATCH}",
         f"trainer.micro_batch_size={micro}",
         f"data.max_length={longest}", "stage.prompts=[]", "trainer.save_every=100000", "plan.allow=[steps.too-few]",
@@ -54,13 +58,17 @@ def ours(precision: str, pairs: Path, longest: int, micro: int) -> Cell:
 
 def bare(precision: str, pairs: Path, longest: int, micro: int) -> Cell:
     """The floor."""
-    return measured([sys.executable, "-m", "benchmarks.bare_pairs", precision, str(pairs), str(BATCH), str(micro)], None)
+    return measured(
+        [sys.executable, "-m", "benchmarks.bare_pairs", precision, str(pairs), str(BATCH), str(micro)], None,
+    )
 
 
 def main() -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("FULGURITE_BENCH_PAIRS", USUAL)), help="a JSON file of pairs")
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("FULGURITE_BENCH_PAIRS", USUAL)), help="a JSON file of pairs",
+    )
     parser.add_argument("--pairs", type=int, default=24)
     parser.add_argument("--longest", type=int, default=512, help="tokens of a side")
     parser.add_argument("--micro", type=int, default=2, help="pairs a micro-batch, in both ways")
@@ -78,14 +86,18 @@ def main() -> None:
                 job = (precision, pairs, asked.longest, asked.micro)
                 for who, way in (("ours", ours), ("bare loop", bare)):
                     cells.setdefault((precision, who), []).append(cell := way(*job))
-                    print(f"{precision} {who} {cell.speed:.0f} tokens/s, {cell.memory:,.0f} MB, loss {cell.loss:.4f}", flush=True)
+                    print(
+                        f"{precision} {who} {cell.speed:.0f} tokens/s, {cell.memory:,.0f} MB, loss {cell.loss:.4f}",
+                        flush=True,
+                    )
     print(table(cells), flush=True)
 
 
 def table(cells: dict[tuple[str, str], list[Cell]]) -> str:
     """Markdown: a row a cell, medians, and ours against the bare loop."""
     lines = [
-        f"| DPO, LoRA, steps of {BATCH} pairs | | trained tokens/s | peak memory | to first step | speed against the bare loop |",
+        f"| DPO, LoRA, steps of {BATCH} pairs | | trained tokens/s | peak memory | to first step | speed against the "
+        f"bare loop |",
         "|---|---|---|---|---|---|",
     ]
     for (precision, who), found in cells.items():

@@ -2,10 +2,13 @@
 
     python -m benchmarks.rollout --answers 16 --tokens 48 --repeats 5
 
-Both ask the same model object, under the same autocast and KV cache, the same questions of the guide, draw from all tokens at
+Both ask the same model object, under the same autocast and KV cache, the same questions of the guide, draw from all
+tokens at
 temperature 1, and know of an end token that never comes: each answer has exactly `--tokens` tokens. Ours also notes the
-log-probability of every token drawn, which a policy gradient needs, draws from a seed of its own, and puts back modes and random state.
-The policy is the bundled model as the run's method makes it, `lora` with its adapter in place. Where vLLM is installed it draws too
+log-probability of every token drawn, which a policy gradient needs, draws from a seed of its own, and puts back modes
+and random state.
+The policy is the bundled model as the run's method makes it, `lora` with its adapter in place. Where vLLM is installed
+it draws too
 (`stage.engine=vllm`), each time from weights that it is handed anew.
 """
 
@@ -50,13 +53,16 @@ def ways(method: str, precision: str, answers: int, tokens: int) -> tuple[Dtypes
     def context() -> contextlib.AbstractContextManager[None]:
         return dtypes.autocast("cpu")
 
-    engine = TransformersRollouts(model, [NEVER], pad, max_new_tokens=tokens, temperature=1.0, batch=answers, context=context)
+    engine = TransformersRollouts(
+        model, [NEVER], pad, max_new_tokens=tokens, temperature=1.0, batch=answers, context=context,
+    )
 
     def ours() -> int:
         return sum(map(len, engine.generate(prompts, [1, 1]).tokens))
 
     other = VllmRollouts(
-        model, [], max_new_tokens=tokens, temperature=1.0, batch=answers, longest=longest + tokens, dtype=dtypes.compute,
+        model, [], max_new_tokens=tokens, temperature=1.0, batch=answers, longest=longest + tokens,
+        dtype=dtypes.compute,
     )
 
     def vllm() -> int:
@@ -73,7 +79,9 @@ def ways(method: str, precision: str, answers: int, tokens: int) -> tuple[Dtypes
             )
         return int(out[:, longest:].numel())
 
-    return dtypes, {"ours": ours, "bare generate": bare} | ({"ours, vLLM": vllm} if find_spec("vllm") is not None else {})
+    return dtypes, {"ours": ours, "bare generate": bare} | (
+        {"ours, vLLM": vllm} if find_spec("vllm") is not None else {}
+    )
 
 
 def main() -> None:
@@ -95,7 +103,9 @@ def main() -> None:
                 drawn = both[name]()
                 assert drawn == asked.answers * asked.tokens, f"{name} drew {drawn}"
                 found[name].append(drawn / (time.perf_counter() - began))
-            print(method, ", ".join(f"{name} {speeds[-1]:.0f}" for name, speeds in found.items()), "tokens/s", flush=True)
+            print(
+                method, ", ".join(f"{name} {speeds[-1]:.0f}" for name, speeds in found.items()), "tokens/s", flush=True,
+            )
         medians = {name: statistics.median(speeds[1:]) for name, speeds in found.items()}  # the first call allocates
         for name, speed in medians.items():
             gain = f"{speed / medians['bare generate']:.2f} ×" if name != "bare generate" else ""

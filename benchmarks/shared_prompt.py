@@ -1,9 +1,12 @@
-"""Where a prompt that both sides of a pair share is worth a pass of its own: one DPO micro-batch, with it and without, interleaved.
+"""Where a prompt that both sides of a pair share is worth a pass of its own: one DPO micro-batch, with it and without,
+interleaved.
 
     python -m benchmarks.shared_prompt
 
-Two pairs of random tokens through the bundled model (LoRA, bf16): the reference, the policy, and backward. Medians in one process;
-the first round of each is thrown away. `spared` is the share of all tokens that go through once in the place of twice; if nothing else
+Two pairs of random tokens through the bundled model (LoRA, bf16): the reference, the policy, and backward. Medians in
+one process;
+the first round of each is thrown away. `spared` is the share of all tokens that go through once in the place of twice;
+if nothing else
 took time, the gain would be 1 / (1 - spared).
 """
 
@@ -74,7 +77,10 @@ def main() -> None:
         once, apart = (statistics.median(found[way]) for way in (True, False))
         spared = prompt / (2 * (prompt + answer))
         taken = "yes" if usual(2 * PAIRS, prompt + answer, prompt - 1) else "no"
-        print(f"| {prompt} | {answer} | {spared:.0%} | {apart:.2f} s | {once:.2f} s | {apart / once:.2f} × | {taken} |", flush=True)
+        print(
+            f"| {prompt} | {answer} | {spared:.0%} | {apart:.2f} s | {once:.2f} s | {apart / once:.2f} × | {taken} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""`make journey`: from a plain model to one that was taught, then rewarded, and beside it one that was taught, then shown pairs.
+"""`make journey`: from a plain model to one that was taught, then rewarded, and beside it one that was taught, then
+shown pairs.
 
     SFT → RM → PPO        learn answers; learn which answer is better; learn to give answers that are found better
     SFT → DPO             learn answers; learn from the pairs themselves
 
     python examples/journey.py [FOLDER] [KNOB=VALUE ...]
 
-The bundled model and the shipped data, two cores, some twenty minutes. Each stage is one call of `fulgurite train`, printed as a
+The bundled model and the shipped data, two cores, some twenty minutes. Each stage is one call of `fulgurite train`,
+printed as a
 person would type it, and starts from the run before it. Words at the end are added to every stage.
 """
 
@@ -68,7 +70,9 @@ def of_ppo(rows: TokenDataset) -> list[str]:
     """Several steps learn from one rollout, whose mean reward each of them tells."""
     steps = column(rows, "train/reward")
     rewards = [reward for n, reward in enumerate(steps) if n == 0 or reward != steps[n - 1]]
-    return [change("mean reward of a rollout", rewards[0], rewards), f"divergence {column(rows, 'train/kl')[-1]:.1f} nats"]
+    return [
+        change("mean reward of a rollout", rewards[0], rewards), f"divergence {column(rows, 'train/kl')[-1]:.1f} nats",
+    ]
 
 
 def of_dpo(rows: TokenDataset) -> list[str]:
@@ -79,7 +83,10 @@ def of_dpo(rows: TokenDataset) -> list[str]:
 
 JOURNEY = (
     Stage("sft", "learns to answer questions on fine-tuning", ("data=guide",), of_sft),
-    Stage("rm", "learns from pairs which answer is better", ("data=guide_preference", "trainer.max_steps=24"), of_rm, after="sft"),
+    Stage(
+        "rm", "learns from pairs which answer is better", ("data=guide_preference", "trainer.max_steps=24"), of_rm,
+        after="sft",
+    ),
     Stage(
         "ppo", "learns to give answers that the reward model likes",
         (
@@ -92,7 +99,8 @@ JOURNEY = (
         of_ppo, after="sft", reward="rm",
     ),
     Stage(
-        "dpo", "learns the same preference without a reward model", ("data=guide_preference", "trainer.max_steps=30", "optim.lr=2e-4"),
+        "dpo", "learns the same preference without a reward model",
+        ("data=guide_preference", "trainer.max_steps=30", "optim.lr=2e-4"),
         of_dpo, after="sft",
     ),
 )
@@ -123,7 +131,10 @@ def main(words: list[str]) -> int:
     found = travel(folder, words)
     print("\n| stage | seconds | before → after |\n|---|---|---|")
     print("\n".join(f"| {name} | {seconds:.0f} | {numbers} |" for name, seconds, numbers in found))
-    print(f"\n{sum(seconds for _, seconds, _ in found) / 60:.1f} minutes. Talk with what came of it: fulgurite chat run={folder / 'ppo'}")
+    print(
+        f"\n{sum(seconds for _, seconds, _ in found) / 60:.1f} minutes. Talk with what came of it: fulgurite chat "
+        f"run={folder / 'ppo'}"
+    )
     return 0
 
 

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+os.environ.update(
+    HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false",
+)
 os.environ.setdefault("FULGURITE_CACHE", tempfile.mkdtemp(prefix="fulgurite-tests-"))
 
 import pytest
@@ -18,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The slow tests first: with two workers the suite then ends with short ones on both. Cells of `matrix` only where `-m` names it."""
+    """The slow tests first: with two workers the suite then ends with short ones on both. Cells of `matrix` only where
+    `-m` names it."""
     if "matrix" not in config.option.markexpr:
         further = [item for item in items if item.get_closest_marker("matrix") is not None]
         config.hook.pytest_deselected(items=further)
@@ -33,12 +36,16 @@ def pytest_collection_finish() -> None:
 
 
 def cells(rows: Iterable[str], columns: Sequence[str], **values: Any) -> list[Any]:
-    """The pairs of a table as parameters: a diagonal, in which each row and each column has a cell, and the rest marked `matrix`.
+    """The pairs of a table as parameters: a diagonal, in which each row and each column has a cell, and the rest marked
+    `matrix`.
 
     `values` gives what stands for a column's name in the test.
     """
     return [
-        pytest.param(row, values.get(column, column), id=f"{row}-{column}", marks=() if n % len(columns) == m else pytest.mark.matrix)
+        pytest.param(
+            row, values.get(column, column), id=f"{row}-{column}",
+            marks=() if n % len(columns) == m else pytest.mark.matrix,
+        )
         for n, row in enumerate(rows) for m, column in enumerate(columns)
     ]
 
@@ -55,7 +62,8 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def real_data() -> Callable[[str], Path]:
-    """The path of a real data file by name; skips where the folder is absent (FULGURITE_TEST_DATA or ../shared/data)."""
+    """The path of a real data file by name; skips where the folder is absent (FULGURITE_TEST_DATA or
+    ../shared/data)."""
     folder = Path(os.environ.get("FULGURITE_TEST_DATA", ROOT.parent / "shared" / "data"))
 
     def find(name: str) -> Path:

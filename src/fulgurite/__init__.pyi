@@ -7,4 +7,7 @@ from fulgurite.train.experiment import Experiment as Experiment
 from fulgurite.train.experiment import experiment as experiment
 
 __version__: str
-__all__ = ["ConfigError", "Experiment", "FulguriteError", "Interrupted", "RequestError", "TrainingFailed", "__version__", "experiment"]
+__all__ = [
+    "ConfigError", "Experiment", "FulguriteError", "Interrupted", "RequestError", "TrainingFailed", "__version__",
+    "experiment",
+]

@@ -21,7 +21,9 @@ def test_every_file_that_a_page_names_exists(page: str) -> None:
 
 
 def test_the_layers_are_those_of_import_linter() -> None:
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    contracts = tomllib.loads(
+        (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    )["tool"]["importlinter"]["contracts"]
     [layers] = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
     shown = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").split("## The layers")[1].split("```")[1]
     assert shown.split() == [name for layer in layers for name in re.split(r"[ :|]+", layer)]

@@ -1,7 +1,9 @@
 """What an option is, it declares: other modules read the declaration and compare no names of options.
 
-Counted over the syntax trees: comparisons and look-ups by the name of an option (`run.stage.name == "dpo"`, `TABLE[run.method.name]`,
-`about.stage in LANGUAGE`, `choices["optim"] == ...`, `str(stage.loss) == ...`), and `isinstance` against the class of an option, each
+Counted over the syntax trees: comparisons and look-ups by the name of an option (`run.stage.name == "dpo"`,
+`TABLE[run.method.name]`,
+`about.stage in LANGUAGE`, `choices["optim"] == ...`, `str(stage.loss) == ...`), and `isinstance` against the class of
+an option, each
 outside the group that declares the option.
 """
 
@@ -26,9 +28,13 @@ def named(node: ast.expr) -> str:
             return named(inner)
         case ast.Attribute(attr="name", value=ast.Attribute(attr=group) | ast.Name(id=group)) if group in GROUPS:
             return group
-        case ast.Attribute(attr="loss", value=ast.Attribute(attr="stage" | "about") | ast.Name(id="stage" | "about" | "config")):
+        case ast.Attribute(
+            attr="loss", value=ast.Attribute(attr="stage" | "about") | ast.Name(id="stage" | "about" | "config"),
+        ):
             return LOSSES
-        case ast.Subscript(value=ast.Attribute(attr="choices") | ast.Name(id="choices"), slice=ast.Constant(value=str(group))):
+        case ast.Subscript(
+            value=ast.Attribute(attr="choices") | ast.Name(id="choices"), slice=ast.Constant(value=str(group)),
+        ):
             return group if group in GROUPS else ""
         case ast.Call(func=ast.Attribute(attr="get", value=inner), args=[ast.Constant(value=str(group)), *_]):
             choices = isinstance(inner, ast.Attribute | ast.Name | ast.Call) and "choices" in ast.unparse(inner)
@@ -49,7 +55,8 @@ def spelled(node: ast.expr) -> bool:
 
 
 def word(node: ast.expr) -> str:
-    """The group of which a variable or an attribute of its name may hold the name of an option: `stage`, `source.stage`."""
+    """The group of which a variable or an attribute of its name may hold the name of an option: `stage`,
+    `source.stage`."""
     match node:
         case ast.Attribute(attr=group) | ast.Name(id=group) if group in GROUPS:
             return group
@@ -114,4 +121,6 @@ isinstance(x, (int, Qlora))
 """
     lines = {line for _, line, _ in comparisons(ast.parse(text), {"Qlora": "method"})}
     assert lines == set(range(2, 14))
-    assert not list(comparisons(ast.parse("run.stage.rolls_out\nisinstance(x, GenerativeStage)\ntrainer.state == other"), {}))
+    assert not list(
+        comparisons(ast.parse("run.stage.rolls_out\nisinstance(x, GenerativeStage)\ntrainer.state == other"), {})
+    )

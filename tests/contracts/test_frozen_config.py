@@ -21,7 +21,8 @@ WHOLE = {"RunConfig", "Composed"}
 LIMIT = 28
 """Functions that take the whole config. This only shrinks."""
 RULES = re.compile(r"plan/rules/|(?!config/)[a-z]+/config[./]|optim/default_lrs|method/default_rank")
-"""A rule may look at all of a run: those of `plan`, and those of the parameters (their values if empty, their refusals)."""
+"""A rule may look at all of a run: those of `plan`, and those of the parameters (their values if empty, their
+refusals)."""
 
 
 def chain(node: ast.AST) -> list[str]:
@@ -66,7 +67,8 @@ def test_a_config_is_set_in_resolve_alone(path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [
-    "run.optim.lr = 1", "self.run.trainer.epochs += 1", "composed.provenance['optim.lr'] = x", "setattr(run.optim, 'lr', 1)",
+    "run.optim.lr = 1", "self.run.trainer.epochs += 1", "composed.provenance['optim.lr'] = x",
+    "setattr(run.optim, 'lr', 1)",
     "del run.logger['csv']", "stage.run.stage.prompts, x = [], 1",
 ])
 def test_the_contract_sees_an_assignment(code: str) -> None:

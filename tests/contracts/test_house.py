@@ -45,7 +45,8 @@ def module_of(path: Path) -> str:
 
 
 def declares(path: Path) -> bool:
-    """Whether the module holds declarations of a group: `<group>/config.py` or a part of the package `<group>/config`."""
+    """Whether the module holds declarations of a group: `<group>/config.py` or a part of the package
+    `<group>/config`."""
     return path.stem == "config" or (path.parent.name == "config" and path.parent.parent != SOURCE)
 
 
@@ -63,17 +64,23 @@ LIGHT = (
     "--help", "explain optim.lr", "explain --search warmup", "explain scheduler", "runs", "train --help", "plan --help",
     "plan --rules", "chat --help", "export --help",
 )
-REFUSED = ("train optim.lr=-1", "plan stage=nonsense", "train --nonsense", "train privacy=dp_sgd scheduler=reduce_on_plateau")
+REFUSED = (
+    "train optim.lr=-1", "plan stage=nonsense", "train --nonsense", "train privacy=dp_sgd scheduler=reduce_on_plateau",
+)
 
 
 @pytest.mark.parametrize(("words", "status"), [(words, 0) for words in LIGHT] + [(words, 2) for words in REFUSED])
 def test_help_and_refusals_load_no_torch(words: str, status: int, tmp_path: Path) -> None:
-    """`make lint` checks the imports of what `--help`, `explain` and `runs` load; other commands load torch when they need it."""
+    """`make lint` checks the imports of what `--help`, `explain` and `runs` load; other commands load torch when they
+    need it."""
     code = (
         "import sys; from fulgurite.cli.main import main; status = main(sys.argv[1:]);"
-        "heavy = {'torch', 'transformers', 'lightning', 'numpy'} & set(sys.modules); print('HEAVY', heavy or 'none', status)"
+        "heavy = {'torch', 'transformers', 'lightning', 'numpy'} & set(sys.modules); print('HEAVY', heavy or 'none', "
+        "status)"
     )
-    done = subprocess.run([sys.executable, "-c", code, *words.split()], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words.split()], capture_output=True, text=True, cwd=tmp_path, check=False,
+    )
     assert done.stdout.splitlines()[-1] == f"HEAVY none {status}", done.stdout + done.stderr
 
 
@@ -88,13 +95,19 @@ def test_nothing_unsafe_is_called(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [a.name for a in node.names] + [getattr(node, "module", "") or ""]
-            assert not {"pickle", "joblib", "dill", "cloudpickle", "marshal", "shelve"} & set(names), f"{path}:{node.lineno}"
+            assert not {
+                "pickle", "joblib", "dill", "cloudpickle", "marshal", "shelve",
+            } & set(names), f"{path}:{node.lineno}"
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
-            assert called not in {"eval", "exec", "os.system", "os.popen", "torch.load", "numpy.load"}, f"{path}:{node.lineno} {called}"
+            assert called not in {
+                "eval", "exec", "os.system", "os.popen", "torch.load", "numpy.load",
+            }, f"{path}:{node.lineno} {called}"
             for word in node.keywords:
                 constant = isinstance(word.value, ast.Constant) and word.value.value is True
-                assert not (word.arg in {"shell", "trust_remote_code", "allow_pickle"} and constant), f"{path}:{node.lineno}"
+                assert not (
+                    word.arg in {"shell", "trust_remote_code", "allow_pickle"} and constant
+                ), f"{path}:{node.lineno}"
 
 
 LOADS = {"from_pretrained", "from_config", "pipeline", "load_adapter", "get_class_from_dynamic_module"}
@@ -105,7 +118,10 @@ def loading_calls(tree: ast.AST) -> list[tuple[str, ast.Call]]:
     found = []
     for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef):
-            calls = [node for node in ast.walk(function) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+            calls = [
+                node
+                for node in ast.walk(function) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+            ]
             found += [(function.name, call) for call in calls if call.func.attr in LOADS]  # type: ignore[attr-defined]
     return found
 
@@ -118,7 +134,9 @@ def test_whatever_loads_says_whether_code_may_run_and_reads_safetensors_only(pat
         if called == "GenerationConfig.from_pretrained":
             continue  # reads JSON, and has no such argument
         if called == "PeftModel.from_pretrained":
-            assert (path.name, function) == ("adapters.py", "load_adapter"), f"{path}:{call.lineno} loads an adapter that nobody checked"
+            assert (path.name, function) == (
+                "adapters.py", "load_adapter",
+            ), f"{path}:{call.lineno} loads an adapter that nobody checked"
             continue
         assert "trust_remote_code" in words, f"{path}:{call.lineno} {called}"
         if "Model" in called and called.endswith("from_pretrained") and "gguf_file" not in words:
@@ -127,7 +145,9 @@ def test_whatever_loads_says_whether_code_may_run_and_reads_safetensors_only(pat
 
 def test_the_lint_of_loading_calls_sees_them() -> None:
     found = [ast.unparse(call.func) for path in FILES for _, call in loading_calls(ast.parse(path.read_text()))]
-    assert {"AutoTokenizer.from_pretrained", "AutoModelForCausalLM.from_config", "PeftModel.from_pretrained"} <= set(found)
+    assert {
+        "AutoTokenizer.from_pretrained", "AutoModelForCausalLM.from_config", "PeftModel.from_pretrained",
+    } <= set(found)
     assert len(found) >= 10
 
 
@@ -142,7 +162,11 @@ def test_every_knob_is_read_by_code() -> None:
     for path in FILES:
         if declares(path) or path.stem in {"monitor", "sweep", "lr_finder", "export_arguments"}:
             tree = ast.parse(path.read_text())
-            read |= {n.attr for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f) if isinstance(n, ast.Attribute)}
+            read |= {
+                n.attr
+                for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)
+                if isinstance(n, ast.Attribute)
+            }
             continue
         read |= {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
         read |= set(re.findall(r'getattr\([^,]+, "(\w+)"', path.read_text()))
@@ -166,6 +190,8 @@ def test_public_functions_have_docstrings() -> None:
         if tree.body:
             assert ast.get_docstring(tree), f"{path} has no docstring"
         for node in tree.body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and not ast.get_docstring(node):
+            if isinstance(
+                node, ast.FunctionDef | ast.ClassDef,
+            ) and not node.name.startswith("_") and not ast.get_docstring(node):
                 bare.append(f"{path.name}:{node.name}")
     assert bare == []

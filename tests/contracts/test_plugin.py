@@ -1,4 +1,5 @@
-"""Options of another installed package are like ours: composed, explained, planned, trained, resumed, exported and searched.
+"""Options of another installed package are like ours: composed, explained, planned, trained, resumed, exported and
+searched.
 
 The package is that of docs/extension.md: its blocks are written to files, and its entry points are declared.
 """
@@ -41,7 +42,8 @@ def answer(words):
     return [status, out.getvalue(), err.getvalue()]
 
 asked = json.loads(sys.stdin.read())
-Path(sys.argv[1]).write_text(json.dumps({name: [answer(words) for words in commands] for name, commands in asked.items()}))
+answers = {name: [answer(words) for words in commands] for name, commands in asked.items()}
+Path(sys.argv[1]).write_text(json.dumps(answers))
 """
 """A process that has the package answers all commands of this file: each start costs seconds of imports."""
 RUN = [
@@ -73,7 +75,10 @@ EXPLAINED = [
 REFUSED = [
     ["train", "optim=signum", "optim.momentum=2"], ["train", "stage=dpo", "stage.loss=square_hinges", *PAIRS],
     ["train", "stage=margin", "data=guide"],
-    ["train", "optim=galore", "method=norms", "stage.label_smoothing=0.1", "stage=dpo", "stage.loss=square_hinge", *PAIRS],
+    [
+        "train", "optim=galore", "method=norms", "stage.label_smoothing=0.1", "stage=dpo", "stage.loss=square_hinge",
+        *PAIRS
+    ],
 ]
 Answers = list[tuple[int | str, str, str]]
 
@@ -119,8 +124,10 @@ def commands(runs: Path) -> dict[str, list[list[str]]]:
     asked["searched"] = [
         ["train", "-m", *short, "stage=margin", "stage.margin=0.1,0.5", f"run_dir={runs / 'grid' / 'margin'}"],
         ["train", "-m", *short, "stage=dpo", "stage.loss=sigmoid,square_hinge", f"run_dir={runs / 'grid' / 'loss'}"],
-        ["train", "-m", *short, "+sweep=dpo_lora", "stage=margin", "sweep.knobs=[stage.margin,optim.lr]", "sweep.trials=2",
-         f"run_dir={runs / 'grid' / 'preset'}"],
+        [
+            "train", "-m", *short, "+sweep=dpo_lora", "stage=margin", "sweep.knobs=[stage.margin,optim.lr]",
+            "sweep.trials=2", f"run_dir={runs / 'grid' / 'preset'}",
+        ],
     ]
     return asked
 
@@ -136,7 +143,8 @@ def answers(package: Path, runs: Path) -> dict[str, Answers]:
     path = os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")])
     file = runs / "answers.json"
     done = subprocess.run(
-        [sys.executable, "-c", TRY, str(file)], input=json.dumps(commands(runs)), capture_output=True, text=True, cwd=runs,
+        [sys.executable, "-c", TRY, str(file)], input=json.dumps(commands(runs)), capture_output=True, text=True,
+        cwd=runs,
         check=False, env=os.environ | {"PYTHONPATH": path, "COLUMNS": "100"},
     )
     assert file.is_file(), done.stderr
@@ -163,7 +171,9 @@ def test_wrong_values_of_extensions_are_refused(answers: dict[str, Answers]) -> 
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_extensions_plan_train_resume_bit_for_bit_and_export(name: str, answers: dict[str, Answers], runs: Path) -> None:
+def test_extensions_plan_train_resume_bit_for_bit_and_export(
+    name: str, answers: dict[str, Answers], runs: Path,
+) -> None:
     assert [status for status, _, _ in answers[name]] == [0] * 5, answers[name]
     whole, again = runs / name / "whole", runs / name / "again"
     losses = [row["train/loss"] for row in rows(whole) if "train/loss" in row]
@@ -207,5 +217,7 @@ def test_a_module_is_named_on_the_command_line_or_in_a_preset(package: Path, tmp
     )
     path = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
     for way in ("words", "preset"):
-        done = subprocess.run([sys.executable, "-c", code, way], capture_output=True, text=True, cwd=tmp_path, env=path, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code, way], capture_output=True, text=True, cwd=tmp_path, env=path, check=False,
+        )
         assert done.stdout == "Signum 0.9 ['mine.optim']\n", done.stderr

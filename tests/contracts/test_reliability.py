@@ -4,7 +4,11 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROWS = [line for line in (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8").splitlines() if re.match(r"\| T\d+ ", line)]
+ROWS = [
+    line
+    for line in (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8").splitlines()
+    if re.match(r"\| T\d+ ", line)
+]
 
 
 def cited(row: str) -> list[str]:

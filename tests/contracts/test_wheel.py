@@ -15,9 +15,9 @@ CODE = """
 import fulgurite, sys
 from fulgurite.cli.main import main
 from fulgurite.config.compose import compose
-from fulgurite.config.paths import conf_dir
+from fulgurite.config.paths import find_conf_dir
 assert main(["explain", "optim.lr"]) == 0
-print(compose(["model=tiny"]).choices["model"], conf_dir(), fulgurite.__file__, sep="\\n")
+print(compose(["model=tiny"]).choices["model"], find_conf_dir(), fulgurite.__file__, sep="\\n")
 """
 
 
@@ -31,21 +31,29 @@ def test_the_wheel_is_whole_and_works_from_any_folder(tmp_path: Path) -> None:
     inside = {Path(name) for name in zipfile.ZipFile(wheel).namelist()}
     tops = {path.parts[0] for path in inside}
     assert len(tops) == 3
-    assert all(top in ("fulgurite", "hydra_plugins") or top.endswith(".dist-info") for top in tops)  # Hydra finds plug-ins there alone
+    # Hydra finds plug-ins there alone
+    assert all(top in ("fulgurite", "hydra_plugins") or top.endswith(".dist-info") for top in tops)
     for folder, kind in (("conf", "*.yaml"), ("sweeps", "*.yaml")):
         expected = {Path("fulgurite", *path.relative_to(ROOT).parts) for path in (ROOT / folder).rglob(kind)}
         assert expected, folder
         assert expected <= inside, folder
-    for kind in ("*.py", "*.jinja", "*.jsonl", "*.yaml", "*.css", "*.js"):
+    for kind in ("*.py", "*.pyi", "py.typed", "*.jinja", "*.jsonl", "*.yaml", "*.css", "*.js"):
         expected = {path.relative_to(ROOT / "src") for path in (ROOT / "src" / "fulgurite").rglob(kind)}
         assert expected, kind
         assert expected <= inside, kind
-    strange = {p for p in inside if p.parts[0] == "fulgurite" and ({"tests", "runs", "__pycache__"} & set(p.parts) or p.suffix == ".pyc")}
+    strange = {
+        p
+        for p in inside
+        if p.parts[0] == "fulgurite" and ({"tests", "runs", "__pycache__"} & set(p.parts) or p.suffix == ".pyc")
+    }
     assert strange == set()
 
     target, elsewhere = tmp_path / "target", tmp_path / "elsewhere"
     elsewhere.mkdir()
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target), str(wheel)]
+    pip = [
+        sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target),
+        str(wheel),
+    ]
     subprocess.run(pip, check=True, capture_output=True)
     done = subprocess.run(
         [sys.executable, "-c", CODE], cwd=elsewhere, env=os.environ | {"PYTHONPATH": str(target)},
@@ -53,4 +61,6 @@ def test_the_wheel_is_whole_and_works_from_any_folder(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("optim.lr = empty")
-    assert done.stdout.splitlines()[-3:] == ["tiny", str(target / "fulgurite" / "conf"), str(target / "fulgurite" / "__init__.py")]
+    assert done.stdout.splitlines()[-3:] == [
+        "tiny", str(target / "fulgurite" / "conf"), str(target / "fulgurite" / "__init__.py"),
+    ]

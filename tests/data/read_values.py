@@ -9,7 +9,10 @@ from typing import Any
 from fulgurite.data.example import Bad
 from fulgurite.data.readers import read_records
 
-ROWS = [{"instruction": "Grüße?", "output": "Ça va, 你好 🙂"}, {"instruction": "two\nlines", "output": "\"quoted\", yes"}]
+ROWS = [
+    {"instruction": "Grüße?", "output": "Ça va, 你好 🙂"},
+    {"instruction": "two\nlines", "output": "\"quoted\", yes"},
+]
 Write = Callable[[str, Any], Path]
 
 

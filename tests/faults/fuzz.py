@@ -1,7 +1,9 @@
 """The fuzzer: `python -m tests.faults.fuzz --count 3000 --seed 0` mutates valid files and tries what a stranger would.
 
-Each mutation must end in examples, bad records or a FulguriteError whose text is short, in seconds, and without the death of the
-process. Mutations run in child processes, so that a crash inside a library (SIGSEGV) is seen and named. `--only KIND:NUMBER` repeats one.
+Each mutation must end in examples, bad records or a FulguriteError whose text is short, in seconds, and without the
+death of the
+process. Mutations run in child processes, so that a crash inside a library (SIGSEGV) is seen and named. `--only
+KIND:NUMBER` repeats one.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ SLICE = 100
 
 
 def attempt(target: Target, seed: int, number: int, folder: Path) -> tuple[str, str]:
-    """Makes mutation `number` and tries it. Returns "good", "part" (bad records among good), "refused" or "fault", and what was said."""
+    """Makes mutation `number` and tries it. Returns "good", "part" (bad records among good), "refused" or "fault", and
+    what was said."""
     begin = time.monotonic()
     try:
         found, said = target.attempt(seed, number, folder), ""
@@ -64,7 +67,8 @@ def work(kind: str, seed: int, first: int, last: int) -> None:
 
 
 def tried(kind: str, seed: int, first: int, last: int) -> list[tuple[str, int, str, str]]:
-    """Kind, number, outcome and words of each mutation, tried by child processes; one that dies is followed by another."""
+    """Kind, number, outcome and words of each mutation, tried by child processes; one that dies is followed by
+    another."""
     found: list[tuple[str, int, str, str]] = []
     while first < last:
         words = [sys.executable, "-m", "tests.faults.fuzz", "--work", f"{kind}:{first}:{last}", "--seed", str(seed)]
@@ -112,7 +116,10 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=3000, help="mutations in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--kinds", default=",".join(kind for kind in TARGETS if TARGETS[kind].weight), help="some of " + ", ".join(TARGETS))
+    parser.add_argument(
+        "--kinds", default=",".join(kind for kind in TARGETS if TARGETS[kind].weight),
+        help="some of " + ", ".join(TARGETS),
+    )
     parser.add_argument("--only", default="", help="KIND:NUMBER, tried in this process with its traceback")
     parser.add_argument("--work", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -1,4 +1,5 @@
-"""What the fuzzer mutates, and what it does with the result: data files through check and tokens, model folders through plan and start."""
+"""What the fuzzer mutates, and what it does with the result: data files through check and tokens, model folders through
+plan and start."""
 
 from __future__ import annotations
 
@@ -17,10 +18,20 @@ from typing import Any
 from tests.faults.mutate import as_json, mutate_bytes, mutate_number, mutate_value
 
 CALL = {"type": "function", "id": "c1", "function": {"name": "look", "arguments": {"at": "x", "n": 1}}}
-TOOLS = [{"type": "function", "function": {"name": "look", "description": "d", "parameters": {"type": "object", "properties": {}}}}]
+TOOLS = [
+    {
+        "type": "function",
+        "function": {"name": "look", "description": "d", "parameters": {"type": "object", "properties": {}}},
+    }
+]
 RECORDS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "openai": ("sft", [
-        {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "Grüße 🙂"}, {"role": "assistant", "content": "a"}]},
+        {
+            "messages": [
+                {"role": "system", "content": "s"}, {"role": "user", "content": "Grüße 🙂"},
+                {"role": "assistant", "content": "a"},
+            ]
+        },
         {"tools": TOOLS, "messages": [
             {"role": "user", "content": "q"}, {"role": "assistant", "content": "", "tool_calls": [CALL]},
             {"role": "tool", "name": "look", "tool_call_id": "c1", "content": "r"},
@@ -31,13 +42,17 @@ RECORDS: dict[str, tuple[str, list[dict[str, Any]]]] = {
         {"instruction": "i", "input": "n", "output": "o", "system": "s", "history": [["a", "b"]], "id": 1},
         {"instruction": "i", "input": "", "output": "o", "system": "", "history": [], "id": "2"},
     ]),
-    "sharegpt": ("sft", [{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "system": "s"}] * 2),
+    "sharegpt": (
+        "sft", [{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "system": "s"}] * 2,
+    ),
     "preference": ("dpo", [
         {"prompt": "p", "chosen": "c", "rejected": "r", "margin": 0.5},
         {"prompt": [{"role": "user", "content": "p"}], "chosen": [{"role": "assistant", "content": "c"}],
          "rejected": [{"role": "assistant", "content": "r"}]},
     ]),
-    "kto": ("kto", [{"prompt": "p", "completion": "c", "label": True}, {"prompt": "p", "completion": "d", "label": False}]),
+    "kto": (
+        "kto", [{"prompt": "p", "completion": "c", "label": True}, {"prompt": "p", "completion": "d", "label": False}],
+    ),
     "prompts": ("grpo", [{"prompt": "p", "answer": 4}, {"prompt": [{"role": "user", "content": "p"}], "answer": "5"}]),
     "text": ("pt", [{"text": "a text\nof lines"}, {"text": "another"}]),
 }
@@ -90,7 +105,10 @@ def record_file(name: str) -> Callable[[int, int, Path], str]:
 
     def attempt(seed: int, number: int, folder: Path) -> str:
         chance = random.Random(f"{seed}:{name}:{number}")
-        changed = [mutate_value(record, chance) for record in records] if chance.random() < 0.9 else mutate_value(records, chance)
+        changed = [
+            mutate_value(record, chance)
+            for record in records
+        ] if chance.random() < 0.9 else mutate_value(records, chance)
         if isinstance(changed, list):
             changed += records  # sound ones, so that what is left of the others is tokenised
         ending = chance.choice(("jsonl", "jsonl", "json", "parquet"))
@@ -98,7 +116,9 @@ def record_file(name: str) -> Callable[[int, int, Path], str]:
         if ending == "parquet" and not _table(changed, path):
             path = folder / "a.jsonl"
         if path.suffix == ".jsonl":
-            path.write_bytes(b"\n".join(as_json(record) for record in changed) if isinstance(changed, list) else as_json(changed))
+            path.write_bytes(
+                b"\n".join(as_json(record) for record in changed) if isinstance(changed, list) else as_json(changed)
+            )
         elif path.suffix == ".json":
             path.write_bytes(as_json(changed))
         return read(path, stage)
@@ -140,7 +160,9 @@ def whole(kind: str) -> bytes:
     else:
         cells = [["instruction", "output"], *([row["instruction"], row["output"]] for row in FLAT)]
         delimiter = "," if kind == "csv" else "\t"
-        sink.write("".join(delimiter.join('"' + c.replace('"', '""') + '"' for c in row) + "\r\n" for row in cells).encode())
+        sink.write(
+            "".join(delimiter.join('"' + c.replace('"', '""') + '"' for c in row) + "\r\n" for row in cells).encode()
+        )
     return sink.getvalue()
 
 
@@ -151,7 +173,9 @@ def file_bytes(kind: str) -> Callable[[int, int, Path], str]:
         chance, plain = random.Random(f"{seed}:{kind}:{number}"), whole(kind)
         if kind.endswith(".gz"):
             packed = gzip.compress(plain, mtime=0)
-            content = mutate_bytes(packed, chance) if chance.random() < 0.5 else gzip.compress(mutate_bytes(plain, chance), mtime=0)
+            content = mutate_bytes(packed, chance) if chance.random() < 0.5 else gzip.compress(
+                mutate_bytes(plain, chance), mtime=0,
+            )
         else:
             content = mutate_bytes(plain, chance)
         path = folder / f"a.{kind}"
@@ -166,17 +190,23 @@ def file_bytes(kind: str) -> Callable[[int, int, Path], str]:
 SHAPES = {
     "gpt2": {"model_type": "gpt2", "vocab_size": 400, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64},
     "mixtral": {
-        "model_type": "mixtral", "vocab_size": 400, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "rope_theta": 1e4,
-        "num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 2, "num_experts_per_tok": 1, "max_position_embeddings": 64,
+        "model_type": "mixtral", "vocab_size": 400, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+        "rope_theta": 1e4,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 2, "num_experts_per_tok": 1,
+        "max_position_embeddings": 64,
     },
-    "gemma3": {"model_type": "gemma3_text", "vocab_size": 400, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
-               "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "sliding_window": 32, "max_position_embeddings": 64},
+    "gemma3": {
+        "model_type": "gemma3_text", "vocab_size": 400, "hidden_size": 16, "intermediate_size": 32,
+        "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "sliding_window": 32,
+        "max_position_embeddings": 64,
+    },
 }
 
 
 @functools.cache
 def folders() -> dict[str, dict[str, bytes]]:
-    """Valid model folders by name, as file names and contents: one with weights, some with a config alone, and an adapter."""
+    """Valid model folders by name, as file names and contents: one with weights, some with a config alone, and an
+    adapter."""
     import tempfile
 
     import torch
@@ -246,7 +276,8 @@ def composed() -> Any:
 
 
 def begin(folder: Path, loads: bool) -> str:
-    """What `plan` and `train` do with a model: its size, its shape without weights, then the loaded model with its method."""
+    """What `plan` and `train` do with a model: its size, its shape without weights, then the loaded model with its
+    method."""
     from fulgurite.data.template import load_template
     from fulgurite.plan.meta_model import outline_model
     from fulgurite.run.load import apply_method, load_start
@@ -257,7 +288,10 @@ def begin(folder: Path, loads: bool) -> str:
     found, _ = outline_model(run, dtypes)
     load_template(None, found.tokenizer)
     if loads:
-        apply_method(run.method, run.stage.gives_rewards, load_start(run.model, run.method, run.stage.gives_rewards, dtypes), dtypes)
+        apply_method(
+            run.method, run.stage.gives_rewards, load_start(run.model, run.method, run.stage.gives_rewards, dtypes),
+            dtypes,
+        )
     return "good"
 
 
@@ -280,12 +314,20 @@ def _prepare_models() -> None:
     folders()
 
 
-FILES = ("json", "jsonl", "csv", "tsv", "txt", "parquet", "file.arrow", "stream.arrow", "jsonl.gz", "json.gz", "csv.gz", "parquet.gz")
+FILES = (
+    "json", "jsonl", "csv", "tsv", "txt", "parquet", "file.arrow", "stream.arrow", "jsonl.gz", "json.gz", "csv.gz",
+    "parquet.gz",
+)
 TABLES = ("parquet", "file.arrow", "stream.arrow", "parquet.gz")
 TARGETS: dict[str, Target] = {
     **{f"records.{name}": Target(record_file(name), _prepare_data, 3) for name in RECORDS},
-    **{f"file.{kind}": Target(file_bytes(kind), _prepare_data, 4 if "arrow" in kind or "parquet" in kind else 2) for kind in FILES},
-    "tables": Target(lambda seed, number, folder: file_bytes(TABLES[number % len(TABLES)])(seed, number, folder), _prepare_data, 0),
+    **{
+        f"file.{kind}": Target(file_bytes(kind), _prepare_data, 4 if "arrow" in kind or "parquet" in kind else 2)
+        for kind in FILES
+    },
+    "tables": Target(
+        lambda seed, number, folder: file_bytes(TABLES[number % len(TABLES)])(seed, number, folder), _prepare_data, 0,
+    ),
     "model.config": Target(model_file("config.json"), _prepare_models, 6),
     "model.tokenizer": Target(
         model_file("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"), _prepare_models, 4,

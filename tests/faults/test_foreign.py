@@ -1,4 +1,5 @@
-"""A folder from elsewhere runs nothing: not with `y` on stdin, not by its own config, and allowed only by words of this command line."""
+"""A folder from elsewhere runs nothing: not with `y` on stdin, not by its own config, and allowed only by words of this
+command line."""
 
 from __future__ import annotations
 
@@ -51,7 +52,10 @@ class Model(LlamaForCausalLM):
 class Words(PreTrainedTokenizerFast):
     pass
 """
-MAP = {"AutoConfig": "evil_code.Config", "AutoModelForCausalLM": "evil_code.Model", "AutoTokenizer": ["evil_code.Words", "evil_code.Words"]}
+MAP = {
+    "AutoConfig": "evil_code.Config", "AutoModelForCausalLM": "evil_code.Model",
+    "AutoTokenizer": ["evil_code.Words", "evil_code.Words"],
+}
 
 
 def edit(path: Path, **changes: Any) -> None:
@@ -70,7 +74,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     adapter.peft_config["default"].base_model_name_or_path = str(home / "model")
     adapter.save_pretrained(home / "adapter", save_embedding_layers=False)
     loaded.tokenizer.save_pretrained(home / "adapter")
-    words = ["model=hf", f"model.path={home / 'model'}", "model.attention=eager", "method.rank=2", *SHORT, f"run_dir={home / 'run'}"]
+    words = [
+        "model=hf", f"model.path={home / 'model'}", "model.attention=eager", "method.rank=2", *SHORT,
+        f"run_dir={home / 'run'}",
+    ]
     assert main(["train", *words]) == 0
     return home
 
@@ -225,7 +232,8 @@ def test_the_words_of_this_command_line_allow_it(answered: dict[str, Answered]) 
 
 @pytest.mark.parametrize(
     "word", [
-        "plugins=[evil_plugin]", "++model.trust_remote_code=true", "stage.reward=[evil_plugin.py:f]", "stage.reward=['${name}']",
+        "plugins=[evil_plugin]", "++model.trust_remote_code=true", "stage.reward=[evil_plugin.py:f]",
+        "stage.reward=['${name}']",
         "hydra.searchpath=[file://x]",
     ],
 )
@@ -249,13 +257,17 @@ def test_what_a_run_writes_is_its_owners_alone(made: Path) -> None:
     written = [made / "run", *(made / "run").rglob("*")]
     names = {"config.yaml", "provenance.json", "metrics.jsonl", "status.json", "data_report.json", "manifest.json"}
     assert names <= {path.name for path in written}
-    shared = {str(path.relative_to(made)): oct(path.stat().st_mode & 0o777) for path in written if path.stat().st_mode & 0o077}
+    shared = {
+        str(path.relative_to(made)): oct(path.stat().st_mode & 0o777)
+        for path in written if path.stat().st_mode & 0o077
+    }
     assert not shared
 
 
 @pytest.mark.parametrize("yaml", [
     "hydra: {callbacks: {x: {_target_: evil_plugin.C}}}", "hydra: {launcher: {_target_: evil_plugin.C}}",
-    "hydra: {job_logging: {handlers: {x: {(): evil_plugin.C}}}}", "hydra: {hydra_logging: {handlers: {x: {class: evil_plugin.C}}}}",
+    "hydra: {job_logging: {handlers: {x: {(): evil_plugin.C}}}}",
+    "hydra: {hydra_logging: {handlers: {x: {class: evil_plugin.C}}}}",
     "hydra: {job: {env_set: {PYTHONSTARTUP: x.py}}}",
 ])
 def test_hydra_makes_nothing_that_a_yaml_file_of_another_folder_names(

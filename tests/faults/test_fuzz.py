@@ -1,4 +1,5 @@
-"""A few hundred mutations of every kind of input; `make fuzz` tries thousands. The fuzzer itself is tried on faults that it must see."""
+"""A few hundred mutations of every kind of input; `make fuzz` tries thousands. The fuzzer itself is tried on faults
+that it must see."""
 
 from __future__ import annotations
 
@@ -15,7 +16,10 @@ from tests.faults.targets import TARGETS, Target
 from fulgurite.errors import DataError
 
 SEED = 13
-DATA = [kind for kind in TARGETS if kind.startswith(("file", "records")) and "arrow" not in kind and "parquet" not in kind]
+DATA = [
+    kind
+    for kind in TARGETS if kind.startswith(("file", "records")) and "arrow" not in kind and "parquet" not in kind
+]
 MODELS = [kind for kind in TARGETS if kind.startswith("model")]
 
 
@@ -86,9 +90,14 @@ def test_the_fuzzer_sees_a_crash_and_goes_on_behind_it(monkeypatch: pytest.Monke
 
     def instead(words: list[str], **more: object) -> object:
         _, first, last = words[words.index("--work") + 1].split(":")
-        return real([sys.executable, "-c", CRASH, first, last], env={**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path])}, **more)
+        return real(
+            [sys.executable, "-c", CRASH, first, last], env={**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path])},
+            **more
+        )
 
     monkeypatch.setattr(fuzz.subprocess, "Popen", instead)
     results = fuzz.tried("file.csv", 0, 0, 5)
-    assert [(number, outcome) for _, number, outcome, _ in results] == [(0, "good"), (1, "good"), (2, "fault"), (3, "good"), (4, "good")]
+    assert [(number, outcome) for _, number, outcome, _ in results] == [
+        (0, "good"), (1, "good"), (2, "fault"), (3, "good"), (4, "good"),
+    ]
     assert results[2][3] == f"the process ended with {-signal.SIGSEGV}"

@@ -1,4 +1,5 @@
-"""Real runs whose reward function is interrupted or changed, whose base changes, or whose folder is removed in the middle."""
+"""Real runs whose reward function is interrupted or changed, whose base changes, or whose folder is removed in the
+middle."""
 
 from __future__ import annotations
 
@@ -44,7 +45,10 @@ def test_a_reward_that_never_returns_is_left_at_once_and_the_run_goes_on_bit_for
     monkeypatch.setenv("CALLS", str(tmp_path / "cut.calls"))
     for stops, step in (("1", 1), ("3", 2)):
         monkeypatch.setenv("STOPS_AT", stops)
-        with pytest.raises(Interrupted, match=f"Stopped by SIGINT while a reward was computed, after step {step}, saved in .*step-{step};"):
+        with pytest.raises(
+            Interrupted,
+            match=f"Stopped by SIGINT while a reward was computed, after step {step}, saved in .*step-{step};",
+        ):
             tiny(tmp_path / "cut", *words)
     monkeypatch.delenv("STOPS_AT")
     cut = tiny(tmp_path / "cut", *words)
@@ -65,9 +69,15 @@ def test_a_base_that_changed_is_no_base_to_go_on_from(tmp_path: Path, capsys: py
     made.model.lm_head.weight.data.mul_(1.5)
     made.model.save_pretrained(tmp_path / "model")
     load_run(tmp_path / "run")
-    assert f"{tmp_path / 'model'} has changed since {tmp_path / 'run'} was trained on it (weights); restore it" in capsys.readouterr().err
+    assert (
+        f"{tmp_path / 'model'} has changed since {tmp_path / 'run'} was trained on it (weights); restore it"
+        in capsys.readouterr().err
+    )
     longer = [*words, "trainer.max_steps=2"]
-    with pytest.raises(CheckpointError, match=r"weights \(the weights that training begins from\) has changed since; .*resume\.allow=\["):
+    with pytest.raises(
+        CheckpointError,
+        match=r"weights \(the weights that training begins from\) has changed since; .*resume\.allow=\[",
+    ):
         tiny(tmp_path / "run", *longer, "resume.allow=[trainer.max_steps]")
     tiny(tmp_path / "run", *longer, "resume.allow=[trainer.max_steps,weights]")
 

@@ -27,7 +27,8 @@ STAGES = {
         "stage.epochs_per_rollout=2"),
     "ppo": (*SHORT, "stage=ppo", "stage.reward=['count:e']", "stage.epochs_per_rollout=2", "stage.kl_control=adaptive"),
 }
-"""dpo with the loss that has a running state; grpo with four steps a rollout, and ppo with two: a save after 2 lies inside or between."""
+"""dpo with the loss that has a running state; grpo with four steps a rollout, and ppo with two: a save after 2 lies
+inside or between."""
 CLOCK = {"train/tokens_per_second"}
 """What depends on the time of day and on nothing else."""
 

@@ -23,7 +23,10 @@ CASES = {f"{stage}-{method}": (stage, method) for stage in ("sft", "pt") for met
 CASES |= {f"{stage}-lora": (stage, "lora") for stage in ("rm", "dpo", "kto", "grpo", "ppo")}
 FALLING = ("sft", "pt", "rm", "dpo", "kto")
 """The stages whose loss falls as they learn; a rollout's is near 0 by its nature."""
-ANSWERS = ("It is the size of each step.", "Raise it until the loss jumps, then halve it.", "Sixteen.", "Keep it at the default value.")
+ANSWERS = (
+    "It is the size of each step.", "Raise it until the loss jumps, then halve it.", "Sixteen.",
+    "Keep it at the default value.",
+)
 
 
 def write_data(folder: Path, stage: str) -> Path:
@@ -51,7 +54,8 @@ def losses_of(case: str, folder: Path) -> list[float]:
 
     stage, method = CASES[case]
     words = [
-        f"stage={stage}", f"method={method}", "data=file", f"data.path={write_data(folder, stage)}", "data.max_samples=40",
+        f"stage={stage}", f"method={method}", "data=file", f"data.path={write_data(folder, stage)}",
+        "data.max_samples=40",
         "data.max_length=96", f"trainer.max_steps={STEPS}", "trainer.micro_batch_size=2",
         f"trainer.eval_every={STEPS}", "optim=adamw", "optim.lr=3e-3",
         "scheduler=cosine", "scheduler.warmup_ratio=0.25", "seed=7", *WORDS[stage],
@@ -61,10 +65,14 @@ def losses_of(case: str, folder: Path) -> list[float]:
 
 
 def machine() -> dict[str, str]:
-    """What decides the last bits: torch's version, the instruction set that its kernels use, and the processor, which MKL looks at."""
+    """What decides the last bits: torch's version, the instruction set that its kernels use, and the processor, which
+    MKL looks at."""
     import torch
 
-    return {"torch": torch.__version__.partition("+")[0], "cpu": torch.backends.cpu.get_cpu_capability(), "processor": processor()}
+    return {
+        "torch": torch.__version__.partition("+")[0], "cpu": torch.backends.cpu.get_cpu_capability(),
+        "processor": processor(),
+    }
 
 
 def processor() -> str:
@@ -74,7 +82,10 @@ def processor() -> str:
     except OSError:
         return "unknown"
     said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    return " ".join(said.get(key, "") for key in ("model name", "cpu family", "model", "stepping", "cache size")).strip()
+    return " ".join(
+        said.get(key, "")
+        for key in ("model name", "cpu family", "model", "stepping", "cache size")
+    ).strip()
 
 
 def main() -> None:

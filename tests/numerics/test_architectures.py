@@ -1,4 +1,5 @@
-"""The scan of `make architectures` on a few architectures: the recorded loss is transformers' own, or training is refused."""
+"""The scan of `make architectures` on a few architectures: the recorded loss is transformers' own, or training is
+refused."""
 
 from __future__ import annotations
 
@@ -35,7 +36,10 @@ def test_a_row_that_differs_is_seen() -> None:
 
 
 def test_the_table_that_is_kept_has_no_architecture_that_differs() -> None:
-    lines = [line.split(" | ") for line in (ROOT / "docs" / "architectures.md").read_text(encoding="utf-8").splitlines() if "For" in line]
+    lines = [
+        line.split(" | ")
+        for line in (ROOT / "docs" / "architectures.md").read_text(encoding="utf-8").splitlines() if "For" in line
+    ]
     numbers = [float(cell) for line in lines for cell in line[1:4] if "e-" in cell]
     assert len(numbers) > 300
     assert max(numbers) <= EQUAL

@@ -15,7 +15,8 @@ GOLDEN = json.loads(FILE.read_text(encoding="utf-8"))
 def test_the_losses_are_those_on_file(case: str, tmp_path: Path) -> None:
     found, expected = losses_of(case, tmp_path), GOLDEN["losses"][case]
     assert len(expected) == STEPS + 1
-    assert found == pytest.approx(expected, rel=1e-6, abs=0 if CASES[case][0] in FALLING else 1e-6)  # a rollout's loss may be 0
+    # a rollout's loss may be 0
+    assert found == pytest.approx(expected, rel=1e-6, abs=0 if CASES[case][0] in FALLING else 1e-6)
     if machine() == GOLDEN["machine"]:
         assert found == expected
 

@@ -64,7 +64,9 @@ def states(stage: StageModule, batch: dict[str, Any]) -> torch.Tensor:
     """The decoder's last states [B, T, D] while the stage computes its loss."""
     seen: list[torch.Tensor] = []
     causal = stage.model.get_base_model() if hasattr(stage.model, "get_base_model") else stage.model
-    hook = causal.get_decoder().register_forward_hook(lambda module, args, out: seen.append(out.last_hidden_state.detach()))
+    hook = causal.get_decoder().register_forward_hook(
+        lambda module, args, out: seen.append(out.last_hidden_state.detach()),
+    )
     stage.compute_total_loss(batch)
     hook.remove()
     return seen[0]
@@ -88,7 +90,9 @@ def test_no_document_sees_another(method: str, attention: str, training: bool) -
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-@pytest.mark.parametrize("bins", [PACKED, PACKED[:1], [[6, 5, 4, 3, 2, 1, 0]]], ids=["padded rows", "one row", "all in one"])
+@pytest.mark.parametrize(
+    "bins", [PACKED, PACKED[:1], [[6, 5, 4, 3, 2, 1, 0]]], ids=["padded rows", "one row", "all in one"],
+)
 def test_packed_is_unpacked(method: str, attention: str, training: bool, bins: Sequence[Sequence[int]]) -> None:
     stage, docs = stage_of(method, attention, training), documents()
     packed = rows_of(docs, bins, packed=True)

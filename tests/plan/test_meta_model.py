@@ -60,7 +60,9 @@ def counts(
     _, facts = outline_model(run, dtypes)
     # memory can be estimated of each
     assert estimate(run, facts, None, Machine()).peak > sum(t.bytes for t in facts.tensors)
-    model = apply_method(run.method, run.stage.gives_rewards, load_start(run.model, run.method, run.stage.gives_rewards, dtypes), dtypes)
+    model = apply_method(
+        run.method, run.stage.gives_rewards, load_start(run.model, run.method, run.stage.gives_rewards, dtypes), dtypes,
+    )
     stage = build(run.stage, model, run, dtypes, 10)
     real = {n.removeprefix("model."): tuple(p.shape) for n, p in stage.named_parameters() if p.requires_grad}
     trained = {t.name: t.shape for t in facts.tensors if t.trained}
@@ -117,7 +119,9 @@ def test_every_architecture_is_counted_as_it_is_loaded(folders: dict[str, Path],
     run = replace(composed.run, model=replace(composed.run.model, attention="eager"))
     dtypes: Dtypes = settle(run.precision, "cpu")
     found, facts = outline_model(run, dtypes)
-    model = apply_method(run.method, run.stage.gives_rewards, load_start(run.model, run.method, run.stage.gives_rewards, dtypes), dtypes)
+    model = apply_method(
+        run.method, run.stage.gives_rewards, load_start(run.model, run.method, run.stage.gives_rewards, dtypes), dtypes,
+    )
     assert (facts.trained, facts.parameters) == count_parameters(model)
     learned = {n: tuple(p.shape) for n, p in model.named_parameters() if p.requires_grad}
     assert {t.name: t.shape for t in facts.tensors if t.trained} == learned
@@ -130,7 +134,9 @@ def test_qlora_is_counted_in_the_bytes_that_bitsandbytes_holds() -> None:
     run = filled("model=tiny", "method=qlora", "method.rank=4").run
     dtypes: Dtypes = settle(run.precision, "cpu")
     _, facts = outline_model(run, dtypes)
-    model = apply_method(run.method, run.stage.gives_rewards, load_start(run.model, run.method, run.stage.gives_rewards, dtypes), dtypes)
+    model = apply_method(
+        run.method, run.stage.gives_rewards, load_start(run.model, run.method, run.stage.gives_rewards, dtypes), dtypes,
+    )
     named = dict(model.named_parameters())
     four = [t for t in facts.tensors if getattr(named[t.name], "quant_state", None) is not None]
     assert len(four) == 14  # seven linear layers in each of two

@@ -15,7 +15,14 @@ from fulgurite.config.resolve import decide, fill
 from fulgurite.explain.knob_index import build_default_run
 from fulgurite.plan import prepare
 from fulgurite.plan.context import Memory, MemoryPart, ModelFacts, Weights
-from fulgurite.plan.prepare import Gathered, count_steps, decide_attention, estimate_disk, find_folder, preview_checkpoint
+from fulgurite.plan.prepare import (
+    Gathered,
+    count_steps,
+    decide_attention,
+    estimate_disk,
+    find_folder,
+    preview_checkpoint,
+)
 from fulgurite.run.resume_plan import ResumePlan
 
 
