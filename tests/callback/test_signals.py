@@ -12,6 +12,14 @@ from fulgurite.checkpoint import folder, resume
 from fulgurite.errors import Interrupted
 
 
+@pytest.fixture(autouse=True)
+def hangup():
+    """SIGHUP does what it does in a terminal, also if the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def send(*numbers):
     return lambda: [os.kill(os.getpid(), number) for number in numbers]
 

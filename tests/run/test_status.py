@@ -75,6 +75,7 @@ from pathlib import Path
 from fulgurite.run.status import track_status
 with track_status(Path(sys.argv[1])):
     if "fork" in sys.argv and os.fork() == 0:  # as a worker of a DataLoader is
+        print("forked", flush=True)  # it has let go of the lock
         os.close(1)
         sys.stdin.read()
         os._exit(0)
@@ -89,7 +90,7 @@ def another_run(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", CHILD, str(folder), *words]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
-        assert other.stdout.readline() == "in\n"
+        assert {other.stdout.readline() for _ in ("in", *words)} == {"in\n"} | {f"{word}ed\n" for word in words}
         yield other
         other.kill()
 

@@ -103,8 +103,7 @@ def test_files_have_every_trial_and_the_course(tmp_path: Path) -> None:
 
 def test_text_ends_with_the_command_of_the_best_trial(tmp_path: Path) -> None:
     shared = ["+sweep=sft_lora", "method=lora", "stage.prompts=[]", "seed=3"]
-    base = SimpleNamespace(choices={"sweep": "sft_lora"})
-    lines = format_result(build_study(0.5, "boom", 0.2), MINIMIZE, tmp_path, shared, base).splitlines()
+    lines = format_result(build_study(0.5, "boom", 0.2), MINIMIZE, tmp_path, shared, "sft_lora").splitlines()
     assert lines[1] == "one: 2 trials complete, 0 ended early, 1 failed"
     assert lines[3].split() == ["trial", "val/loss", "optim.lr", "method.rank"]
     # options of the space that were not given come first, and stage.prompts=[] is for the search alone
@@ -115,8 +114,7 @@ def test_text_ends_with_the_command_of_the_best_trial(tmp_path: Path) -> None:
 
 
 def test_text_without_a_complete_trial_is_the_count(tmp_path: Path) -> None:
-    base = SimpleNamespace(choices={})
-    text = format_result(build_study("boom"), MINIMIZE, tmp_path, [], base)
+    text = format_result(build_study("boom"), MINIMIZE, tmp_path, [], "")
     assert text == "\none: 0 trials complete, 0 ended early, 1 failed"
 
 
