@@ -1,23 +1,24 @@
 """Every generator goes on where it was; each rank has its own state; bytes are gathered, not pickles."""
 
 import logging
+import multiprocessing
 import os
 import random
 import socket
-import subprocess
-import sys
+from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from tests.checkpoint.toy_training import digest
+from tests.checkpoint.toy_training import digest, run_rank
 
 from fulgurite.checkpoint import rng
 from fulgurite.errors import CheckpointError
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def draws() -> list[float]:
@@ -100,11 +101,21 @@ def two_ranks(run: Path, *words: str) -> list[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    shared = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
-    script = Path(__file__).with_name("toy_training.py")
-    command = [sys.executable, str(script), str(run), "processes=2", "epochs=2", *words]
-    ranks = [subprocess.Popen(command, env=shared | {"LOCAL_RANK": str(r), "RANK": str(r)}) for r in (0, 1)]
-    return [rank.wait(timeout=120) for rank in ranks]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    context = multiprocessing.get_context("forkserver")  # torch and Lightning are imported once for all six processes
+    with pytest.MonkeyPatch.context() as patch:  # the fork server looks for modules in PYTHONPATH only
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, Path(rng.__file__).parents[2]))))
+        context.set_forkserver_preload(["tests.checkpoint.toy_training"])
+        forkserver.ensure_running()
+    given = [str(run), "processes=2", "epochs=2", *words]
+    ranks = [
+        context.Process(target=run_rank, args=(given, shared | {"LOCAL_RANK": str(r), "RANK": str(r)})) for r in (0, 1)
+    ]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(120)
+    return [rank.exitcode for rank in ranks]
 
 
 @pytest.mark.slow

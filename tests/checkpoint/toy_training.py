@@ -190,14 +190,24 @@ def slowed(seconds: float) -> None:
         setattr(module, name, slow)
 
 
-if __name__ == "__main__":
+def run_rank(words: list[str], environment: dict[str, str]) -> None:
+    """The command of one rank, in a process that a fork server has started; leaves with its exit status."""
+    os.environ.update(environment)
+    main(words)
+
+
+def main(words: list[str]) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    options = dict(word.split("=") for word in sys.argv[2:])
+    options = dict(word.split("=") for word in words[1:])
     if "slow" in options:
         slowed(float(options.pop("slow")))
     try:
-        train(Path(sys.argv[1]), **{key: value if key == "limit" else int(value) for key, value in options.items()})
+        train(Path(words[0]), **{key: value if key == "limit" else int(value) for key, value in options.items()})
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         sys.exit(interrupted.exit_status)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

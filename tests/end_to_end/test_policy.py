@@ -95,32 +95,30 @@ def state(run: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-@pytest.mark.parametrize(
-    "stage",
-    [
-        [*GRPO, "stage.minibatches=2", "stage.epochs_per_rollout=2", "stage.kl_coefficient=0.01",
-            "trainer.global_batch_size=4", "stage.num_generations=4"],
-        [
-            *PPO,
-            "trainer.global_batch_size=8",
-            "stage.kl_control=adaptive",
-            "stage.kl_target=0.01",
-            "stage.kl_horizon=100",
-        ],
+INSIDE = {
+    "grpo": [
+        *GRPO, "stage.minibatches=2", "stage.epochs_per_rollout=2", "stage.kl_coefficient=0.01",
+        "trainer.global_batch_size=4", "stage.num_generations=4",
     ],
-    ids=["grpo", "ppo"],
-)
+    "ppo": [
+        *PPO, "trainer.global_batch_size=8", "stage.kl_control=adaptive", "stage.kl_target=0.01",
+        "stage.kl_horizon=100",
+    ],
+}
+"""Runs whose rollouts have several steps, so that a checkpoint is inside one."""
+
+
+@pytest.mark.parametrize(("stage", "method"), cells(INSIDE, ["full", "lora"]))
 def test_resumed_is_uninterrupted_bit_for_bit_also_inside_a_rollout(
-    tmp_path: Path, stage: list[str], method: str
+    tmp_path: Path, stage: str, method: str
 ) -> None:
-    words = [*stage, f"method={method}", "optim.lr=1e-3", "trainer.max_steps=10", "trainer.save_every=1",
+    words = [*INSIDE[stage], f"method={method}", "optim.lr=1e-3", "trainer.max_steps=10", "trainer.save_every=1",
         "trainer.keep_checkpoints=99"]
     words += ["data.val_fraction=0.3", "trainer.eval_every=5", "trainer.micro_batch_size=5", "data.max_samples=50"]
     whole = tiny(tmp_path / "run", *words)
     expected = state(whole)
     assert len(expected["rows"]) == 12
-    if stage[0] == "stage=ppo":
+    if stage == "ppo":
         assert len(set(column(whole, "train/kl_coefficient"))) > 1
     for killed in (4, 6):  # a rollout has four steps: 4 lies between two, 6 inside one
         again = tmp_path / "again"

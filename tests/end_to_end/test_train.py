@@ -177,7 +177,7 @@ SHARED = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize("name", ["full", pytest.param("pt", marks=pytest.mark.matrix)])
 def test_two_processes_are_one(tmp_path: Path, name: str) -> None:
     words = ["trainer.micro_batch_size=2", "optim.lr=1e-3", "optim=sgd", "trainer.save_every=4", *SHARED[name]]
     if name == "pt":

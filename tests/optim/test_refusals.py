@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.conftest import cells
 from tests.end_to_end.runs import FULL_ONLY, RATES, SMALL, losses, tiny, weights
 
 from fulgurite.config.compose import compose
@@ -65,8 +66,7 @@ def test_a_refusal_comes_before_anything_is_made(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("precision", ["bf16", "pure_bf16"])
-@pytest.mark.parametrize("optim", sorted(RATES))
+@pytest.mark.parametrize(("optim", "precision"), cells(sorted(RATES), ["bf16", "pure_bf16"]))
 def test_every_optimizer_trains_in_every_precision_it_does_not_refuse(
     tmp_path: Path, optim: str, precision: str
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.conftest import cells
 from tests.method.models import stored_bytes
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -110,8 +111,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")
-@pytest.mark.parametrize("method", ["full", "freeze", "lora", "qlora"])
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize(("name", "method"), cells(SHAPES, ["full", "freeze", "lora", "qlora"]))
 def test_every_architecture_is_counted_as_it_is_loaded(folders: dict[str, Path], name: str, method: str) -> None:
     if method == "qlora" and name not in QUANTISABLE:
         method = "dora" if name in ("qwen2", "llama") else "lora"
@@ -146,7 +146,7 @@ def test_qlora_is_counted_in_the_bytes_that_bitsandbytes_holds() -> None:
 
 
 @pytest.mark.bundled
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", [pytest.param("full", marks=pytest.mark.matrix), "lora"])
 def test_the_bundled_model_is_counted_as_it_is_loaded(method: str) -> None:
     run = filled("model=smollm2_135m", f"method={method}").run
     dtypes: Dtypes = settle(run.precision, "cpu")

@@ -75,11 +75,11 @@ from pathlib import Path
 from fulgurite.run.status import track_status
 with track_status(Path(sys.argv[1])):
     if "fork" in sys.argv and os.fork() == 0:  # as a worker of a DataLoader is
-        print("forked", flush=True)  # it has let go of the lock
+        os.write(1, b"forked\\n")  # it has let go of the lock
         os.close(1)
         sys.stdin.read()
         os._exit(0)
-    print("in", flush=True)
+    os.write(1, b"in\\n")
     sys.stdin.read()
 """
 

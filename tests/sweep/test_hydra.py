@@ -25,7 +25,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("name", ["joblib", pytest.param("submitit_local", marks=pytest.mark.matrix)])
 def test_each_value_is_a_run_in_a_process_of_its_own_and_a_wrong_one_is_told(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -44,7 +44,7 @@ def test_each_value_is_a_run_in_a_process_of_its_own_and_a_wrong_one_is_told(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("name", [pytest.param("joblib", marks=pytest.mark.matrix), "submitit_local"])
 def test_a_search_hands_trials_out_and_gets_back_how_each_ended(name: str, tmp_path: Path) -> None:
     from fulgurite.config.sweep import Sweep
     from fulgurite.sweep.storage import open_storage

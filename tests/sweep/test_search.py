@@ -89,7 +89,7 @@ def test_first_trial_has_the_usual_values_and_the_table_has_the_best(
     assert "<svg" in (tmp_path / "sweep.svg").read_text()
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("random", marks=pytest.mark.matrix)])
 def test_a_study_that_goes_on_draws_what_it_would_have_drawn(tmp_path: Path, sampler: str) -> None:
     trials = {"tpe": 13, "random": 6}[sampler]  # tpe draws its first ten at random
     words = [f"sweep.sampler={sampler}", "sweep.study=one", "sweep.pruner=none"]
