@@ -12,6 +12,8 @@ from typing import Any
 os.environ.update(
     HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false",
 )
+os.environ.update(LC_ALL="C.UTF-8")
+os.environ.pop("FULGURITE_LANG", None)
 os.environ.setdefault("FULGURITE_CACHE", tempfile.mkdtemp(prefix="fulgurite-tests-"))
 
 import pytest

@@ -8,12 +8,29 @@ import errno
 import re
 import signal
 from collections.abc import Iterable
+from typing import Any
+
+from fulgurite.language.message import Message
 
 
 class FulguriteError(Exception):
-    """Base of all errors that a person reads. `exit_status` is the process's."""
+    """Base of all errors that a person reads. `exit_status` is the process's.
+
+    It is made of the template of a sentence and the facts that fill it, as `language.message` is, and is shown in the
+    language that is in use then.
+    """
 
     exit_status = 2
+
+    def __init__(self, sentence: str | Message = "", /, **facts: Any) -> None:
+        self.message = sentence if isinstance(sentence, Message) else Message(sentence, facts)
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return str(self.message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message,)
 
 
 class RequestError(FulguriteError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.cli.requests import TINY, read_refusal
 from fulgurite.cli.main import main
 from fulgurite.config.compose import compose
 from fulgurite.errors import ConfigError
+from fulgurite.language.current import get_language
 
 WRONG = [
     (["frain"], "no command frain. Did you mean train"),
@@ -120,3 +122,12 @@ def test_help_before_a_command_is_its_help(capsys: pytest.CaptureFixture[str]) -
     assert main(["help", "train"]) == 0
     assert capsys.readouterr().out.startswith("fulgurite train [GROUP=OPTION]")
     assert main(["help", "nope"]) == 2
+
+
+def test_lang_is_taken_by_every_command_and_ends_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--lang", "zh", "--version"]) == 0
+    assert main(["runs", "--lang=zh", "--help"]) == 0
+    assert get_language() == "en"
+    assert "FULGURITE_LANG" not in os.environ
+    assert main(["train", "--lang", "klingon"]) == 2
+    assert capsys.readouterr().err == "error: --lang takes en or zh.\n"

@@ -10,20 +10,20 @@ import torch
 from tests.end_to_end.runs import rows, weights
 from tests.run.halved_run import run_short_of_memory
 
-from fulgurite.config import decision
-from fulgurite.config.decision import Decision, Kind, because, read_decision
+from fulgurite.config.decision import Decision, Kind, read_decision
 from fulgurite.config.resolve import MICRO_BATCH
+from fulgurite.language.message import Message, message
 from fulgurite.run.folder import read_config, read_provenance
 
 
 def test_a_decision_is_read_back_from_its_stored_form() -> None:
-    why = because("trial", before=because("free_memory", free=1.5, asked=8, need=2.0), tokens=64)
+    free = message("{free:.3g} GB are free", free=1.5)
+    why = message("{before}; confirmed by a trial step, {tokens} tokens", before=free, tokens=64)
     made = Decision(MICRO_BATCH, 4, Kind.confirmed, why)
     stored = json.loads(json.dumps(made.to_json(4)))
     assert read_decision(MICRO_BATCH, stored) == made
     assert stored["origin"] == "derived"
-    assert stored["reason"] == "1.5 GB are free, and 8 would need 2 GB; the mathematics is the same for every value; " \
-        "confirmed by a trial step on the longest rows, 64 tokens"
+    assert stored["reason"] == "1.5 GB are free; confirmed by a trial step, 64 tokens"
     old = read_decision("seed", {"value": 3, "origin": "preset", "reason": "conf/a.yaml"})
     assert (old.kind, old.reason) == (Kind.preset, "conf/a.yaml")
 
@@ -33,23 +33,23 @@ def test_a_decision_is_read_back_from_its_stored_form() -> None:
     (Kind.derived, "derived", True), (Kind.fitted, "derived", True), (Kind.halved, "derived", True),
 ])
 def test_readers_see_four_origins(kind: Kind, origin: str, derived: bool) -> None:
-    made = Decision("seed", 3, kind, because("words", words="as given"))
+    made = Decision("seed", 3, kind, Message("as given"))
     assert (made.origin, made.derived, made.reason) == (origin, derived, "as given")
     assert ("because" in made.to_json(3)) is derived  # other values need no reason on a resume
 
 
-def test_each_reason_is_a_sentence_of_its_facts() -> None:
-    assert str(because("halved", before=8, step=3)).startswith("halved from 8, which was out of memory at step 3;")
-    assert str(because("")) == ""
-    with pytest.raises(KeyError):
-        str(because("halved", before=8))
+def test_reasons_of_earlier_versions_are_read() -> None:
+    stored = {"value": 4, "origin": "derived", "reason": "", "kind": "halved", "because": {
+        "key": "halved", "facts": {"before": 8, "step": {"key": "words", "facts": {"words": "three"}}},
+    }}
+    found = read_decision(MICRO_BATCH, stored).reason
+    assert found == "halved from 8, which was out of memory at step three; the mathematics is the same"
 
 
 def test_a_run_reads_no_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With every reason replaced by another text a run halves, goes on, resumes and writes the same."""
     plain = run_short_of_memory(tmp_path / "plain", monkeypatch)
-    monkeypatch.setattr(decision.Because, "__str__", lambda self: "halved confirmed by a trial step command line")
-    monkeypatch.setattr(decision, "REASONS", {})
+    monkeypatch.setattr(Message, "__str__", lambda self: "halved confirmed by a trial step command line")
     found = run_short_of_memory(tmp_path / "found", monkeypatch)
     assert read_config(found)["trainer"]["micro_batch_size"] == 1
     assert rows(found) == rows(plain)

@@ -14,7 +14,7 @@ from fulgurite.errors import RequestError
 from fulgurite.explain import html as guide
 from fulgurite.explain.knob_index import list_every_knob
 from fulgurite.explain.pages import list_all_groups, list_choices
-from fulgurite.explain.translations import LANGUAGES, use_language
+from fulgurite.language.current import LANGUAGES, use_language
 from fulgurite.stage.preference_table import list_names
 
 VOID = {"meta", "input", "br", "line", "link", "path", "polyline"}

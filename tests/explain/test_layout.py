@@ -6,7 +6,7 @@ import pytest
 
 from fulgurite.config.schema import Range
 from fulgurite.explain.layout import format_kind, format_usual, format_value
-from fulgurite.explain.translations import use_language
+from fulgurite.language.current import use_language
 
 
 @pytest.mark.parametrize(

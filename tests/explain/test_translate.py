@@ -16,7 +16,6 @@ from fulgurite.explain import (
     build_option_page,
     build_overview,
     translate,
-    translations,
 )
 from fulgurite.explain import html as guide
 from fulgurite.explain.curves import plot_loss
@@ -24,7 +23,9 @@ from fulgurite.explain.knob_index import list_every_knob
 from fulgurite.explain.layout import format_kind, format_usual, format_value
 from fulgurite.explain.pages import list_all_groups, list_choices
 from fulgurite.explain.search import search
-from fulgurite.explain.translations import compute_digest, detect_language, load_catalogue, translate_text, use_language
+from fulgurite.language import catalogue
+from fulgurite.language.catalogue import compute_digest, load_catalogue, translate_text
+from fulgurite.language.current import detect_language, get_language, use_language
 from fulgurite.stage.preference_table import list_names
 from fulgurite.text.layout import count_cells, pad, wrap, wrap_paragraph
 
@@ -57,7 +58,7 @@ def test_a_translation_keeps_names_addresses_and_gaps(text: translate.Text) -> N
 
 
 def test_no_page_falls_back_to_english() -> None:
-    translations.missed.clear()
+    catalogue.missed.clear()
     with use_language("zh"):
         pages = [build_overview()]
         for group in list_all_groups():
@@ -68,7 +69,7 @@ def test_no_page_falls_back_to_english() -> None:
         pages += [plot_loss(loss, {}) for loss in list_names()]
         pages += [guide.build_page(), search("学习率")]
         build_entries()
-    assert translations.missed == set()
+    assert catalogue.missed == set()
     assert all(CHINESE.search(page) for page in pages)
 
 
@@ -132,7 +133,7 @@ def test_the_command_speaks_as_it_is_told(monkeypatch: pytest.MonkeyPatch, capsy
     assert entry["knob"] == "method.rank"
     assert entry["meaning"].startswith("附加矩阵")
     assert CHINESE.search(entry["interacts"]["method.alpha"])
-    assert translations.get_language() == "en"
+    assert get_language() == "en"
 
 
 def test_both_languages_are_searched() -> None:
@@ -158,8 +159,8 @@ def test_a_changed_text_is_missed_and_its_old_entry_stale(
 def test_an_unknown_text_is_told_in_english() -> None:
     with use_language("zh"):
         assert translate_text("seed", "meaning", "Never said.") == "Never said."
-    assert translations.missed == {("seed", "meaning", "Never said.")}
-    translations.missed.clear()
+    assert catalogue.missed == {("seed", "meaning", "Never said.")}
+    catalogue.missed.clear()
     for fields in load_catalogue("zh").values():
         for texts in fields.values():
             assert all(isinstance(text, str) for text in texts.values())

@@ -36,7 +36,7 @@ def test_process_that_does_not_write_sends_nothing_to_trackers(tmp_path: Path) -
 
 def test_finding_that_stops_the_run_raises_on_every_process(tmp_path: Path) -> None:
     for writes in (True, False):
-        with pytest.raises(TrainingFailed, match=r"^Step 7: Something is wrong\. Do this\. To go on all the same: "):
+        with pytest.raises(TrainingFailed, match=r"^Step 7: Something is wrong\. Do this\. To continue anyway: "):
             Reporter(tmp_path / "watch.jsonl").speak(7, "loss-zero", FINDING, [], writes)
     assert json.loads((tmp_path / "watch.jsonl").read_text())["step"] == 7
 

@@ -16,7 +16,8 @@ from fulgurite.errors import ConfigError, RequestError
 from fulgurite.explain.knob_index import build_entries, list_every_knob
 from fulgurite.explain.pages import build_group_page, build_knob_page, build_option_page, build_overview
 from fulgurite.explain.search import Question, parse_question, search
-from fulgurite.explain.translations import detect_language, translate, use_language
+from fulgurite.language.catalogue import translate
+from fulgurite.language.current import detect_language, use_language
 
 if TYPE_CHECKING:
     from fulgurite.scheduler.config import Scheduler

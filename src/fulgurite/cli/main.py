@@ -13,6 +13,7 @@ from fulgurite.cli.ending import answering_signals, closed_output, end
 from fulgurite.cli.help import asks
 from fulgurite.cli.parser import build_parser, parse
 from fulgurite.errors import ConfigError, suggest_similar
+from fulgurite.language.current import LANGUAGES, VARIABLE, detect_language, get_language, set_language
 from fulgurite.text.console import guard_output
 
 
@@ -70,7 +71,9 @@ def main(words: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if words is None else words)
     debug = "--debug" in given
     given = [w for w in given if w != "--debug"]
+    before = get_language(), os.environ.get(VARIABLE)
     try:
+        given = _set_language(given)
         with answering_signals():
             if "RANK" in os.environ:
                 from fulgurite.train.rank_process import follow_launcher
@@ -82,6 +85,28 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0 if given[:1] != ["train"] else end(error, debug)
     except BaseException as error:  # whatever it is, it is one line and a status
         return end(error, debug)
+    finally:  # a notebook that calls a command keeps its own language
+        set_language(before[0])
+        if before[1] is None:
+            os.environ.pop(VARIABLE, None)
+
+
+def _set_language(words: list[str]) -> list[str]:
+    """Sets the language by `--lang`, else by the environment, and returns the words without the flag.
+
+    `explain` keeps its own flag: its JSON is English unless it asks for another language.
+    """
+    asked = next((n for n, word in enumerate(words) if word == "--lang" or word.startswith("--lang=")), None)
+    if asked is None:
+        set_language(detect_language(os.environ))
+        return words
+    value = words[asked].partition("=")[2] or "".join(words[asked + 1 : asked + 2])
+    if value not in LANGUAGES:
+        raise ConfigError("--lang takes {known}.", known=" or ".join(LANGUAGES))
+    set_language(value, inherit=True)
+    if words[0] == "explain":
+        return words
+    return words[:asked] + words[asked + (1 if "=" in words[asked] else 2) :]
 
 
 def _run(given: list[str]) -> int:

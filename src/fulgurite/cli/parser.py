@@ -110,7 +110,7 @@ def _add_plan(tree: Any) -> None:
 
 
 def _add_explain(tree: Any) -> None:
-    from fulgurite.explain.translations import LANGUAGES
+    from fulgurite.language.current import LANGUAGES
 
     parser = tree.add_parser("explain", description=(
         "What a knob, a group or an option does, what to set it to, why, and who says so."

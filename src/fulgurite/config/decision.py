@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from fulgurite.language.catalogue import translate_text
+from fulgurite.language.message import Message
+
 
 class Kind(StrEnum):
     """How a parameter came to its value."""
@@ -28,8 +31,7 @@ class Kind(StrEnum):
 GIVEN = frozenset({Kind.preset, Kind.command_line})
 """The kinds of a value that a person chose."""
 
-REASONS = {
-    "": "",
+EARLIER = {
     "words": "{words}",
     "attention": "transformers has no other for {architecture}",
     "name": "stage, method and model",
@@ -43,34 +45,14 @@ REASONS = {
     "failed_trial": "{asked} was out of memory in a trial step; the mathematics is the same for every value",
     "halved": "halved from {before}, which was out of memory at step {step}; the mathematics is the same",
 }
-"""The sentence of each reason, with a place for each of its facts."""
+"""The sentences of the keys in provenance.json of earlier versions; a key is the template itself now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Because:
-    """Why a value was chosen: a key of REASONS, and the facts of its sentence, which may be reasons too."""
-
-    key: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return REASONS[self.key].format(**self.facts)
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns plain values, from which `read_because` makes the reason again."""
-        facts = {name: fact.to_json() if isinstance(fact, Because) else fact for name, fact in self.facts.items()}
-        return {"key": self.key, "facts": facts}
-
-
-def because(key: str, **facts: Any) -> Because:
-    """Returns the reason `key` with its facts."""
-    return Because(key, facts)
-
-
-def read_because(stored: Mapping[str, Any]) -> Because:
-    """Makes a reason of what `Because.to_json` gave."""
-    facts = {n: read_because(f) if isinstance(f, Mapping) and "key" in f else f for n, f in stored["facts"].items()}
-    return Because(str(stored["key"]), facts)
+def _read_because(stored: Mapping[str, Any]) -> Message:
+    """Makes a reason of what `Message.to_json` returned, in this version or an earlier one."""
+    facts = {n: _read_because(f) if isinstance(f, Mapping) and "key" in f else f for n, f in stored["facts"].items()}
+    key = str(stored["key"])
+    return Message(EARLIER.get(key, key), facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +62,7 @@ class Decision:
     parameter: str
     value: Any
     kind: Kind
-    because: Because = field(default_factory=Because)
+    because: Message = field(default_factory=Message)
 
     @property
     def origin(self) -> str:
@@ -95,19 +77,19 @@ class Decision:
     @property
     def reason(self) -> str:
         """Why, in words."""
+        if self.kind is Kind.default:  # the declaration says what an empty value means
+            return translate_text(self.parameter, "empty", self.because.template)
         return str(self.because)
 
     def to_json(self, value: Any) -> dict[str, Any]:
         """Returns the entry of provenance.json: value, origin and reason for readers,
         kind and because for a resumed run."""
-        shown = {"value": value, "origin": self.origin, "reason": self.reason}
+        shown = {"value": value, "origin": self.origin, "reason": self.because.english}
         return shown | ({"kind": str(self.kind), "because": self.because.to_json()} if self.derived else {})
 
 
 def read_decision(parameter: str, stored: Mapping[str, Any]) -> Decision:
     """Makes a decision of its entry in provenance.json; one of an earlier version has a sentence alone."""
     if "because" in stored:
-        return Decision(parameter, stored["value"], Kind(stored["kind"]), read_because(stored["because"]))
-    return Decision(
-        parameter, stored["value"], Kind(stored["origin"]), because("words", words=stored.get("reason", ""))
-    )
+        return Decision(parameter, stored["value"], Kind(stored["kind"]), _read_because(stored["because"]))
+    return Decision(parameter, stored["value"], Kind(stored["origin"]), Message(stored.get("reason", "")))

@@ -10,6 +10,7 @@ from fulgurite.config.decision import Decision
 from fulgurite.config.frozen import FrozenList
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import Option
+from fulgurite.language.message import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Unusual:
     """A value that was given outside the usual range of its parameter, and a sentence about it."""
 
     parameter: str
-    sentence: str
+    sentence: str | Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Composed:
     @property
     def warnings(self) -> list[str]:
         """The sentences about unusual values."""
-        return [value.sentence for value in self.unusual]
+        return [str(value.sentence) for value in self.unusual]
 
     def dump_config(self) -> dict[str, Any]:
         """The whole config as plain values, each group with its option's name under

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fulgurite.config.decision import GIVEN, Decision, Kind, because
+from fulgurite.config.decision import GIVEN, Decision, Kind
 from fulgurite.config.facts import Facts
 from fulgurite.config.frozen import FrozenDict, FrozenList, freeze, thaw
 from fulgurite.config.guard import refuse_secret
@@ -22,6 +22,7 @@ from fulgurite.config.override_names import decode_key, read_name
 from fulgurite.config.provenance import Composed, Unusual, to_plain
 from fulgurite.config.run import PRESETS, SEVERAL, RunConfig
 from fulgurite.config.schema import Derived, Knob, Range, Usual, check, list_knobs, walk_settings
+from fulgurite.language.message import Message, as_message, message
 
 MICRO_BATCH = "trainer.micro_batch_size"
 
@@ -65,11 +66,11 @@ def _decide_first(knob: Knob, value: Any, given: set[str], choices: Mapping[str,
         return Decision(knob.path, shown, Kind.command_line)
     if value == knob.default:
         words = knob.empty.words if value is None and knob.empty else ""
-        return Decision(knob.path, shown, Kind.default, because("words", words=words))
+        return Decision(knob.path, shown, Kind.default, Message(words))
     group = knob.path.partition(".")[0]
     presets = [f"{preset}={choices[preset]}" for preset in PRESETS if choices.get(preset, "None") != "None"]
     source = ", ".join(presets) or f"conf/{group}/{choices.get(group)}.yaml"
-    return Decision(knob.path, shown, Kind.preset, because("words", words=source))
+    return Decision(knob.path, shown, Kind.preset, message("{source}", source=source))
 
 
 def _find_unusual(knob: Knob, value: Any, usual: Usual | None) -> Iterator[Unusual]:
@@ -84,7 +85,7 @@ def _find_unusual(knob: Knob, value: Any, usual: Usual | None) -> Iterator[Unusu
 def _choose_run_name(given: str | None, choices: Mapping[str, str]) -> Iterator[Decision]:
     if given is None:
         name = "-".join((choices["stage"], choices["method"], choices["model"]))
-        yield Decision("name", name, Kind.derived, because("name"))
+        yield Decision("name", name, Kind.derived, message("stage, method and model"))
 
 
 def _choose_run_folder(
@@ -96,10 +97,11 @@ def _choose_run_folder(
         if folder is not None and folder.startswith("~"):  # not every shell replaces it behind `=`
             yield replace(decisions[path], value=os.path.expanduser(folder))
     if job.multirun and run_dir is None:
-        yield Decision("run_dir", str(Path(job.folder)), Kind.derived, because("sweep_folder"))
+        why = message("the sweep's folder and the job's number")
+        yield Decision("run_dir", str(Path(job.folder)), Kind.derived, why)
     elif job.multirun and run_dir is not None and trial is None and job.number is not None:
         folder = str(Path(os.path.expanduser(run_dir)) / str(job.number))
-        yield Decision("run_dir", folder, Kind.derived, because("job_folder"))
+        yield Decision("run_dir", folder, Kind.derived, message("the folder that was given, and the job's number"))
 
 
 def fill(composed: Composed, facts: Facts, needs: str) -> Composed:
@@ -118,7 +120,7 @@ def fill_run(run: RunConfig, facts: Facts, needs: str = "config") -> tuple[RunCo
             if getattr(node, knob.name) is None:
                 derived = rule(changed, facts)
                 setattr(node, knob.name, derived.value)
-                why = because("words", words=derived.reason)
+                why = as_message(derived.reason)
                 decisions.append(Decision(knob.path, derived.value, Kind.derived, why))
     return freeze(changed), decisions
 
@@ -160,9 +162,11 @@ def put_in_folder(composed: Composed, folder: Path) -> Composed:
 def halve(composed: Composed, step: int) -> Composed:
     """The same run with half the micro-batch, after the memory ran out at `step`."""
     before = composed.run.trainer.micro_batch_size
-    return decide(
-        composed, Decision(MICRO_BATCH, before // 2, Kind.halved, because("halved", before=before, step=step))
+    why = message(
+        "halved from {before}, which was out of memory at step {step}; the mathematics is the same",
+        before=before, step=step,
     )
+    return decide(composed, Decision(MICRO_BATCH, before // 2, Kind.halved, why))
 
 
 def list_adopted(now: Decision | None, stored: Mapping[str, Decision], allow: Sequence[str]) -> list[Decision]:

@@ -23,6 +23,7 @@ from fulgurite.config.confidence import Sure, grade_source
 from fulgurite.config.facts import Facts
 from fulgurite.config.frozen import Freezable
 from fulgurite.errors import ConfigError
+from fulgurite.language.message import Message
 
 METADATA = "fulgurite.knob"
 LARGEST = 2**63 - 1
@@ -93,10 +94,10 @@ Usual = Range | tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """A value together with the reason it was chosen, in words."""
+    """A value together with the reason it was chosen."""
 
     value: Any
-    reason: str
+    reason: str | Message
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from fulgurite.explain.losses import compute_course
-from fulgurite.explain.translations import translate
+from fulgurite.language.catalogue import translate
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.scheduler.equivalence import build_curve, fill_config
 from fulgurite.scheduler.plateau_curve import plateau_factors

@@ -32,7 +32,8 @@ from fulgurite.explain.pages import (
     get_purpose,
     list_all_groups,
 )
-from fulgurite.explain.translations import LANGUAGES, get_language, translate, use_language
+from fulgurite.language.catalogue import translate
+from fulgurite.language.current import LANGUAGES, get_language, use_language
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.stage.preference_table import list_names
 

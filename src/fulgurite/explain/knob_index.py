@@ -17,7 +17,7 @@ from fulgurite.config.run import SEVERAL, RunConfig, list_all_knobs
 from fulgurite.config.schema import Knob, Range, Usual, describe_kind, list_knobs, list_options
 from fulgurite.explain.choices import read_default_options
 from fulgurite.explain.citations import find_links
-from fulgurite.explain.translations import translate_text
+from fulgurite.language.catalogue import translate_text
 
 COMMANDS: dict[str, type] = {"chat": ChatConfig, "export": Export}
 """What commands other than `train` can be told: their knobs are written without the command's name."""

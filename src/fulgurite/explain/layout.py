@@ -7,7 +7,8 @@ from enum import Enum
 from typing import Any
 
 from fulgurite.config.schema import Range
-from fulgurite.explain.translations import get_language, translate
+from fulgurite.language.catalogue import translate
+from fulgurite.language.current import get_language
 
 
 def format_value(value: Any) -> str:

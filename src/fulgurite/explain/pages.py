@@ -25,7 +25,8 @@ from fulgurite.explain.knob_index import (
     merge_knobs,
 )
 from fulgurite.explain.layout import format_kind, format_usual, format_value
-from fulgurite.explain.translations import get_language, translate, translate_text
+from fulgurite.language.catalogue import translate, translate_text
+from fulgurite.language.current import get_language
 from fulgurite.text.layout import count_cells, format_labels, format_table, measure_width, pad, wrap_paragraph
 
 if TYPE_CHECKING:

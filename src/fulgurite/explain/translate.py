@@ -12,7 +12,8 @@ from fulgurite.explain.choices import list_presets
 from fulgurite.explain.knob_index import list_every_knob
 from fulgurite.explain.messages import FIXED
 from fulgurite.explain.pages import SURE, TEXTS, list_all_groups, read_group_doc
-from fulgurite.explain.translations import LANGUAGES, compute_digest, load_catalogue
+from fulgurite.language.catalogue import compute_digest, load_catalogue
+from fulgurite.language.current import LANGUAGES
 
 Text = tuple[str, str, str]
 """A place, a field, the English."""

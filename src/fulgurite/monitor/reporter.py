@@ -9,6 +9,7 @@ from typing import Any
 
 from fulgurite.errors import TrainingFailed
 from fulgurite.files.atomic import write_file
+from fulgurite.language.message import get_english, message
 from fulgurite.logger.metrics_file import read_rows
 from fulgurite.monitor.rules import RULES
 from fulgurite.rules.registry import Finding, Severity
@@ -43,8 +44,8 @@ class Reporter:
             "step": step,
             "rule": rule,
             "severity": str(severity),
-            "sentence": finding.sentence,
-            "remedy": finding.remedy,
+            "sentence": get_english(finding.sentence),
+            "remedy": get_english(finding.remedy),
             "values": finding.values,
         }
         self.rows.append(row)
@@ -55,9 +56,15 @@ class Reporter:
                     tracker.log_text("watch", list(COLUMNS), [[str(r[c]) for c in COLUMNS] for r in self.rows], step)
         if severity is Severity.stop:
             raise TrainingFailed(
-                f"Step {step}: {finding.sentence} {finding.remedy} To go on all the same: monitor.ignore=[{rule}]."
+                "Step {step}: {sentence} {remedy} To continue anyway: monitor.ignore=[{rule}].",
+                step=step, sentence=finding.sentence, remedy=finding.remedy, rule=rule,
             )
-        say(f"{severity} ({rule}, step {step}): {finding.sentence} {finding.remedy}")
+        say(
+            message(
+                "{severity} ({rule}, step {step}): {sentence} {remedy}",
+                severity=severity, rule=rule, step=step, sentence=finding.sentence, remedy=finding.remedy,
+            )
+        )
 
     def _write(self) -> None:
         try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from fulgurite.language.message import Message, get_english
 from fulgurite.rules.registry import Severity
 
 
@@ -13,10 +15,14 @@ class Trouble:
 
     rule: str
     severity: Severity
-    sentence: str
+    sentence: str | Message
     remedy: str = ""
     allowed: bool = False
     about: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values for troubles.json, in English whatever language is in use."""
+        return asdict(self) | {"sentence": get_english(self.sentence)}
 
     @property
     def overrides(self) -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fulgurite.config.decision import Decision, Kind, because
+from fulgurite.config.decision import Decision, Kind
 from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import MICRO_BATCH, decide
+from fulgurite.language.message import message
 from fulgurite.plan.memory import estimate
 
 if TYPE_CHECKING:
@@ -32,5 +33,8 @@ def fit_memory(composed: Composed, model: ModelFacts, lengths: Ints | None, mach
     if rows == asked:
         return composed
     need = estimate(run, model, lengths, machine, asked).training.total
-    why = because("free_memory", free=machine.memory_free / 1e9, asked=asked, need=need / 1e9)
+    why = message(
+        "{free:.3g} GB are free, and {asked} would need {need:.3g} GB; the mathematics is the same for every value",
+        free=machine.memory_free / 1e9, asked=asked, need=need / 1e9,
+    )
     return decide(composed, Decision(MICRO_BATCH, rows, Kind.fitted, why))

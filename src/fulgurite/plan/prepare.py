@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.checkpoint.folder import SLACK
-from fulgurite.config.decision import Decision, Kind, because
+from fulgurite.config.decision import Decision, Kind
 from fulgurite.config.facts import Facts
 from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import decide, fill, note
@@ -21,6 +21,7 @@ from fulgurite.data.source import Source
 from fulgurite.data.template import Template, load_template
 from fulgurite.data.template_agreement import describe_difference
 from fulgurite.data.tokenized import TokenizedData, tokenize_source
+from fulgurite.language.message import as_message, message
 from fulgurite.model.config import Attention
 from fulgurite.model.generation_config import invalid_fields
 from fulgurite.model.padding import free_padding
@@ -69,7 +70,7 @@ def prepare_run(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
     Raises ConfigError, DataError, ModelError as training would.
     """
     if composed.run.precision.chosen_by_device:
-        why = because("words", words=dtypes.reason)
+        why = as_message(dtypes.reason)
         composed = note(composed, Decision("precision", dtypes.option, Kind.derived, why))
     run, facts = composed.run, Facts(device=device(composed.run.trainer), processes=composed.run.world_size)
     outline, model = outline_model(run, dtypes)
@@ -118,7 +119,7 @@ def decide_attention(asked: Attention, model: ModelFacts) -> list[Decision]:
     """Decides on model.attention if transformers lacks what was asked for, so that all that follows counts with it."""
     if model.attention in ("", str(asked)):
         return []
-    why = because("attention", architecture=model.architecture)
+    why = message("transformers has no other for {architecture}", architecture=model.architecture)
     return [Decision("model.attention", Attention(model.attention), Kind.derived, why)]
 
 

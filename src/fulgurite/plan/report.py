@@ -11,6 +11,7 @@ from fulgurite.config.decision import Decision
 from fulgurite.config.provenance import to_plain
 from fulgurite.data.report import count_lengths
 from fulgurite.explain.layout import format_value
+from fulgurite.language.message import get_english
 from fulgurite.plan.context import MemoryPart, PlanFacts
 from fulgurite.plan.diagnostic import Trouble
 from fulgurite.plan.timing import Timing
@@ -288,7 +289,7 @@ def build_dict(
             {
                 "rule": t.rule,
                 "severity": str(t.severity),
-                "sentence": t.sentence,
+                "sentence": get_english(t.sentence),
                 "remedy": t.remedy,
                 "overrides": t.overrides,
                 "allowed": t.allowed,

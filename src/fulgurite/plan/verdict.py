@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from fulgurite.errors import RequestError
@@ -44,4 +43,4 @@ def list_warnings(troubles: Sequence[Trouble]) -> list[str]:
 
 def write(troubles: Sequence[Trouble], path: Path) -> None:
     """Write troubles.json: everything that the rules said, notes too."""
-    write_output(path, json.dumps([asdict(t) for t in troubles], indent=1, ensure_ascii=False) + "\n")
+    write_output(path, json.dumps([t.to_json() for t in troubles], indent=1, ensure_ascii=False) + "\n")

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 from fulgurite.errors import ConfigError, suggest_similar
+from fulgurite.language.message import Message
 
 Facts = TypeVar("Facts")
 
@@ -31,8 +32,8 @@ class Finding:
     given if it is milder than the rule's own; `values` are the numbers behind the sentence.
     """
 
-    sentence: str
-    remedy: str = ""
+    sentence: str | Message
+    remedy: str | Message = ""
     values: dict[str, float | int | str] = field(default_factory=dict)
     severity: Severity | None = None
     about: str = ""

@@ -22,10 +22,11 @@ import lightning.pytorch as pl
 
 from fulgurite.callback.optimizer_step import OptimizerStepCallback
 from fulgurite.callback.progress import ProgressLine, RunningMean
-from fulgurite.config.decision import Decision, Kind, because
+from fulgurite.config.decision import Decision, Kind
 from fulgurite.config.resolve import decide, halve, replace_parts
 from fulgurite.errors import Interrupted, TrainingFailed, is_shortage
 from fulgurite.files.atomic import write_output
+from fulgurite.language.message import message
 from fulgurite.run.status import track_status
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.text.console import say, show
@@ -72,7 +73,7 @@ def find(pieces: Pieces) -> None:
     run = pieces.composed.run
     # as long as the test; neither samples nor trackers see it
     stage = replace(run.stage, prompts=[]) if run.stage.speaks else run.stage
-    steps, why = run.lr_finder.steps, because("range_test")
+    steps, why = run.lr_finder.steps, message("the range test's steps")
     lengths = [
         Decision(f"trainer.{name}", steps, Kind.derived, why) for name in ("max_steps", "eval_every", "save_every")
     ]

@@ -20,12 +20,13 @@ import torch
 from torch import nn
 
 from fulgurite.checkpoint import rng
-from fulgurite.config.decision import Decision, Kind, because
+from fulgurite.config.decision import Decision, Kind
 from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import decide
 from fulgurite.data.dataset import AnyRows
 from fulgurite.data.loader import collate_longest
 from fulgurite.errors import is_shortage
+from fulgurite.language.message import message
 from fulgurite.plan.context import ModelFacts, PlanFacts
 from fulgurite.plan.hardware import detect_machine
 from fulgurite.plan.memory import count_state, estimate
@@ -69,8 +70,14 @@ def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: PlanFac
         found //= 2
     reason = before.because
     if found < before.value:
-        reason = because("failed_trial", asked=before.value)
-    confirmed = because("trial", before=reason, tokens=batch["input_ids"].shape[1])
+        reason = message(
+            "{asked} was out of memory in a trial step; the mathematics is the same for every value",
+            asked=before.value,
+        )
+    confirmed = message(
+        "{before}; confirmed by a trial step on the longest examples, {tokens} tokens",
+        before=reason, tokens=batch["input_ids"].shape[1],
+    )
     return decide(composed, Decision(KNOB, found, Kind.confirmed, confirmed))
 
 

@@ -31,7 +31,7 @@ def find_troubles(seen: PlanFacts) -> list[Trouble]:
         severity = finding.severity or known.severity
         may_insist = known.insist or severity is not Severity.error
         allowed = (known.insist and is_trial) or (known.id in seen.run.plan.allow and may_insist)
-        troubles.append(Trouble(known.id, severity, finding.sentence, finding.remedy, allowed, finding.about))
+        troubles.append(Trouble(known.id, severity, finding.sentence, str(finding.remedy), allowed, finding.about))
     return sorted(_drop_repeated(troubles), key=lambda trouble: ORDER.index(trouble.severity))
 
 

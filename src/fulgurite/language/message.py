@@ -1,0 +1,75 @@
+"""Sentences as data: an English template and the facts that fill it. They become text when they are shown, in the
+language in use then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fulgurite.language.catalogue import translate_template
+from fulgurite.language.current import use_language
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A sentence as data. A fact can be a Message too."""
+
+    template: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        template = translate_template(self.template)
+        return template.format(**self.facts) if self.facts else template
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+    def __bool__(self) -> bool:
+        return bool(self.template)
+
+    @property
+    def english(self) -> str:
+        """The sentence in English, whatever language is in use: for files and programs."""
+        with use_language("en"):
+            return str(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, from which `read_message` makes the sentence again."""
+        return {"key": self.template, "facts": {name: _to_plain(fact) for name, fact in self.facts.items()}}
+
+
+def message(template: str, /, **facts: Any) -> Message:
+    """Returns the sentence `template`, whose places in braces are filled with `facts`.
+
+    The template is a literal, so that the tests find it in the source and compare it with the catalogues.
+    """
+    return Message(template, facts)
+
+
+def as_message(sentence: str | Message) -> Message:
+    """Returns a text as a Message without facts."""
+    return sentence if isinstance(sentence, Message) else Message(sentence)
+
+
+def get_english(sentence: object) -> str:
+    """Returns the text of a Message, of an exception or of any other object in English."""
+    with use_language("en"):
+        return str(sentence)
+
+
+def read_message(stored: Mapping[str, Any]) -> Message:
+    """Makes a sentence of what `Message.to_json` returned."""
+    facts = {n: read_message(f) if isinstance(f, Mapping) and "key" in f else f for n, f in stored["facts"].items()}
+    return Message(str(stored["key"]), facts)
+
+
+def _to_plain(fact: Any) -> Any:
+    if isinstance(fact, Message):
+        return fact.to_json()
+    if fact is None or isinstance(fact, bool | int | float):
+        return fact
+    if isinstance(fact, list | tuple) and not any(isinstance(item, Path) for item in fact):
+        return [_to_plain(item) for item in fact]
+    return str(fact)
