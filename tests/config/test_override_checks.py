@@ -33,7 +33,7 @@ REFUSED = [
     (f"seed={DIGITS}", "a number has too many digits"), (f"optim.lr={DIGITS}", "a number has too many digits"),
     (f"optim.lr={DIGITS[:4000]}", "optim.lr"), ("trainer.max_steps=" + DIGITS[:30], "it has more than 18 digits"),
     ("trainer.epochs=inf", "must be a finite number; leave it empty"),
-    ("trainer.epochs=1e308", "it must be 0 to 1e+06"),
+    ("trainer.epochs=1e308", "it must be 0 to 1000000"),
     ("method.alpha=inf", "finite number"), ("method.alpha=nan", "finite number"), ("++optim.lr=-inf", "finite number"),
     ("data=file data.weights=[inf]", "data.weights=inf is not allowed: it must be a finite number"),
     ("optim.betas=[1e400,0]", "finite number"), ("method.alpha_pattern={a: inf}", "finite number"),

@@ -77,6 +77,8 @@ def test_ranges(limits: Range, inside: list[float], outside: list[float]) -> Non
         (at_least(1), "at least 1"), (above(0), "above 0"), (above(0, 1), "0 to 1, 0 excluded"),
         (between(0, 1), "0 to 1"),
         (Range(high=3), "at most 3"),
+        (between(0, 4294967295), "0 to 4294967295"),
+        (between(1e-7, 1e30), "1e-07 to 1e+30"),
     ],
 )
 def test_ranges_in_words(limits: Range, words: str) -> None:

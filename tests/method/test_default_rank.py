@@ -15,7 +15,8 @@ from fulgurite.config.facts import Facts
 from fulgurite.config.run import load_options
 from fulgurite.config.schema import list_options
 from fulgurite.method.config import AdapterMode, Lora
-from fulgurite.method.default_rank import recommend, recommend_alpha
+from fulgurite.method.config.lora import Variant
+from fulgurite.method.default_rank import list_usual_alpha, recommend, recommend_alpha
 from fulgurite.model.config import Hf, Model, SmolLM2, Tiny
 
 
@@ -57,6 +58,17 @@ def test_empty_alpha_is_twice_the_rank(rank: int, alpha: float) -> None:
     derived = recommend_alpha(run, Facts())
     assert derived.value == alpha
     assert f"twice the rank of {rank}" in derived.reason
+
+
+@pytest.mark.parametrize(("rank", "alpha"), [(4, 4.0), (16, 8.0), (64, 16.0), (256, 32.0), (8, 5.6569)])
+def test_empty_alpha_keeps_the_scale_of_lora_under_rslora(rank: int, alpha: float) -> None:
+    """rsLoRA multiplies the update by alpha / sqrt(rank), https://arxiv.org/abs/2312.03732."""
+    run = dataclasses.replace(compose_run("model=tiny"), method=Lora(rank=rank, variant=Variant.rslora))
+    derived = recommend_alpha(run, Facts())
+    assert derived.value == alpha
+    assert derived.value / rank**0.5 == pytest.approx(2, rel=1e-5)
+    assert list_usual_alpha(run).has(derived.value)
+    assert "rsLoRA divides by the root" in derived.reason
 
 
 @pytest.mark.parametrize(

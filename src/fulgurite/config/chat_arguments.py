@@ -31,14 +31,14 @@ class ChatConfig:
         source="Common practice; transformers' own default is 1", bounds=between(0, 10), usual=between(0, 1),
         advice="0 to compare two models by their weights alone.",
         raise_when="For livelier answers.", lower_when="For steadier ones; 0 to compare two models.",
-        interacts={"chat.top_p": "both make draws safer"},
+        interacts={"chat.top_p": "lowered, both make draws safer"},
     )
     top_p: float = knob(
         0.9, "Tokens are drawn from the likeliest ones that together have this probability.",
         source="Nucleus sampling, Holtzman et al., https://arxiv.org/abs/1904.09751",
         bounds=between(0, 1), usual=between(0.8, 1), advice="1 turns it off.",
         raise_when="For livelier answers; 1 turns it off.", lower_when="When odd words appear.",
-        interacts={"chat.temperature": "both make draws safer"},
+        interacts={"chat.temperature": "lowered, both make draws safer"},
     )
     max_new_tokens: int = knob(
         512, "How many tokens an answer may have.", source="Ours; LLaMA-Factory's chat has 1024",

@@ -51,7 +51,7 @@ class Range:
         return not (self.high is not None and (x > self.high or (self.open_high and x == self.high)))
 
     def __str__(self) -> str:
-        low, high = (None if v is None else f"{v:g}" for v in (self.low, self.high))
+        low, high = (None if v is None else _format_end(v) for v in (self.low, self.high))
         if low is not None and high is not None:
             words = f"{low} to {high}"
             if self.open_low and self.open_high:
@@ -66,6 +66,11 @@ class Range:
         if high is not None:
             return f"below {high}" if self.open_high else f"at most {high}"
         return "any number"
+
+
+def _format_end(x: float) -> str:
+    """Whole numbers with all their digits, up to a billion billions; others short."""
+    return str(int(x)) if float(x).is_integer() and 1e6 <= abs(x) < 1e18 else f"{x:g}"
 
 
 def at_least(low: float) -> Range:

@@ -32,10 +32,17 @@ def recommend(run: RunConfig, facts: Facts) -> Derived:
 
 
 def recommend_alpha(run: RunConfig, facts: Facts) -> Derived:
-    """The scale where `method.alpha` is empty, with its reason."""
-    return Derived(
-        2.0 * run.method.rank, f"twice the rank of {run.method.rank}, so that the scale stays 2 when the rank changes"
-    )
+    """The alpha if `method.alpha` is empty, with its reason: the scale of the update is 2, also under rsLoRA."""
+    rank = run.method.rank
+    if str(getattr(run.method, "variant", "")) == "rslora":
+        words = f"twice the root of the rank of {rank}: rsLoRA divides by the root, and the scale stays 2 as in LoRA"
+        return Derived(round(2 * rank**0.5, 4), words)
+    return Derived(2.0 * rank, f"twice the rank of {rank}, so that the scale stays 2 when the rank changes")
+
+
+def list_usual_alpha(run: RunConfig) -> Range:
+    """The usual alpha: a scale of 2 at ranks of 4 to 64, under rsLoRA at ranks of 4 to 256."""
+    return Range(4, 32) if str(getattr(run.method, "variant", "")) == "rslora" else Range(8, 128)
 
 
 def _of_adapter(folder: Path) -> int | None:

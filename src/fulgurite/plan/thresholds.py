@@ -26,6 +26,8 @@ PREFERENCE_FAR = 5.0
 README)."""
 MUON_OWN = 1e-3
 """The rate below which Muon in its own scale hardly moves; its README takes 0.02."""
+MOST_EPOCHS = 3
+"""Passes over the data that are usual at most: the upper end of what `trainer.epochs` declares."""
 ALPHA = Range(0.5, 4.0)
 """alpha / rank: 1 (peft) and 2 (LLaMA-Factory's command line, torchtune) are usual; half and twice of that are borne
 (ours)."""

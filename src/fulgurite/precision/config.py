@@ -87,7 +87,11 @@ class Bf16(Precision):
 @option("precision", "fp16")
 @dataclass(slots=True)
 class Fp16(Precision):
-    """Computes in fp16 under a loss scaler, learns in fp32. For GPUs without bf16 (T4, V100); refused on a CPU."""
+    """Computes in fp16 under a loss scaler, learns in fp32. For GPUs without bf16 (T4, V100); refused on a CPU.
+
+    fp16 has 11 significant bits and ends at 65,504; bf16 has 8, and the range of fp32, up to 3.4e38. So fp16 is finer
+    and overflows, which the scaler prevents, and bf16 is coarser and needs none.
+    """
 
     lightning: ClassVar[str] = "16-mixed"
     scales_loss: ClassVar[bool] = True

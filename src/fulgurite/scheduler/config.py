@@ -18,8 +18,10 @@ TIMESCALE = 10_000
 
 def _warmup_steps(run: RunConfig, facts: Facts) -> Derived:
     ratio = run.scheduler.warmup_ratio or 0.0
-    steps = min(math.ceil(ratio * facts.total_steps), max(facts.total_steps - 1, 0))
-    return Derived(steps, f"{ratio:g} of {facts.total_steps} steps, rounded up")
+    asked, most = math.ceil(ratio * facts.total_steps), max(facts.total_steps - 1, 0)
+    if asked > most:
+        return Derived(most, f"{ratio:g} of the steps, and the last of {facts.total_steps} is no warmup")
+    return Derived(asked, f"{ratio:g} of {facts.total_steps} steps, rounded up")
 
 
 def _warmup_ratio(run: RunConfig, facts: Facts) -> Derived:
@@ -77,7 +79,8 @@ class Warm(Scheduler):
 @option("scheduler", "linear")
 @dataclass(slots=True)
 class Linear(Warm):
-    """Rises, then falls in a straight line to 0. As good as cosine; a little ahead of it in pre-training."""
+    """Rises, then falls in a straight line to 0. In pre-training a little ahead of a cosine that ends at 10 % of the
+    peak."""
 
     costs: ClassVar[str] = "Nothing."
 
@@ -93,7 +96,7 @@ class Cosine(Warm):
 @option("scheduler", "cosine_with_restarts")
 @dataclass(slots=True)
 class CosineWithRestarts(Warm):
-    """Cosine that jumps back to the peak `cycles` times. With one cycle it is plain cosine, exactly."""
+    """Cosine that falls `cycles` times and jumps back to the peak in between. One cycle is plain cosine, exactly."""
 
     costs: ClassVar[str] = "The loss jumps at each restart."
     misread: ClassVar[str] = "With one cycle, the default of many tools, it is plain cosine and restarts nothing."

@@ -240,7 +240,8 @@ class Trainer(Option):
         source="HF 1.0, QLoRA 0.3, SmolLM3 0.2, TR-DPO 2 (verified); clipping: https://arxiv.org/abs/1211.5063",
         bounds=at_least(0), usual=between(0.2, 10),
         advice="Lower it for spikes; do not tune it first. The logged norm is the one before clipping.",
-        raise_when="When more than half of the steps are clipped after the warmup.",
+        raise_when="With optim=sgd, when more than half of the steps are clipped after the warmup: there it lowers "
+        "the rate.",
         lower_when="When single batches make the loss spike: 0.3.",
         interacts={
             "optim.lr": "clipping does not cap it: Adam undoes a constant scale",

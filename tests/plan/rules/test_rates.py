@@ -85,6 +85,10 @@ FOUND = [
         "lora.scale-pinned", "method.rank=8 method.alpha=64", {}, "warning",
         "a scale of 8; at the usual 2 the update is 4 times weaker", "method.alpha=16",
     ),
+    Case(
+        "lora.scale-pinned", "method=rslora method.alpha=128", {}, "warning",
+        "a scale of 16; at the usual 2 the update is 8 times weaker", "method.alpha=16",
+    ),
 ]
 NOT_FOUND = [
     Case("rate.low-for-lora", "optim.lr=1e-4"),

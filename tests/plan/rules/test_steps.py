@@ -32,8 +32,19 @@ def test_remedy_of_few_steps_is_the_batch_size_if_it_was_given_else_epochs() -> 
     given = build_facts("trainer.global_batch_size=64", steps=17, data=DataFacts(rows=500))
     assert find_trouble("steps.too-few", given).remedy == "trainer.global_batch_size=21"
     assert find_trouble("steps.too-few", build_facts(steps=40)).remedy == "trainer.epochs=3"
-    # from a note to none
-    assert find_trouble("steps.too-few", build_facts(steps=90)).remedy == "trainer.epochs=5"
+    assert find_trouble("steps.too-few", build_facts(steps=90)).remedy == "trainer.epochs=3"
+
+
+def test_remedy_of_few_steps_stays_within_the_usual_epochs() -> None:
+    """More epochs than are usual would be the next warning."""
+    few = build_facts("trainer.epochs=3", steps=40)
+    assert few.run.trainer.global_batch_size > 8
+    remedy = find_trouble("steps.too-few", few).remedy
+    assert remedy.startswith("trainer.global_batch_size=")
+    again = build_facts("trainer.epochs=3", remedy, steps=40)
+    assert find_trouble("value.unusual", again) is None
+    smallest = build_facts("trainer.epochs=3", "trainer.global_batch_size=8", steps=40)
+    assert find_trouble("steps.too-few", smallest).remedy == "plan.allow=[steps.too-few]"
 
 
 def test_plan_allow_turns_the_refusal_off() -> None:

@@ -15,6 +15,7 @@ from fulgurite.config.compose import compose
 from fulgurite.errors import ConfigError
 from fulgurite.plan.preflight import build_checked_source
 from fulgurite.run.folder import read_config
+from fulgurite.stage.preference_table import get_row, list_names
 
 
 def test_batch_sizes_epochs_and_rates_follow_the_stage() -> None:
@@ -95,3 +96,14 @@ def test_a_knob_that_would_not_be_read_is_refused_in_one_sentence(words: str, tm
         build_checked_source(composed)
     assert UNREAD[words] in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("loss", list_names())
+def test_the_source_of_beta_is_the_reason_of_no_other_parameter(loss: str) -> None:
+    """Each derived value has a reason of its own."""
+    source = get_row(loss).source
+    found = compose(["stage=dpo", f"stage.loss={loss}"]).provenance
+    reasons = {name: decision.reason for name, decision in found.items() if decision.derived}
+    weight = f"stage.{get_row(loss).weight}"
+    assert [name for name, reason in reasons.items() if source in reason] == [weight]
+    assert len(set(reasons.values())) == len(reasons), reasons

@@ -81,7 +81,7 @@ class Lora(Adapter):
     rank: int | None = knob(
         None, "The width of the added matrices: how much the adapter can learn.",
         source="TRL's PEFT table, SFT 256 and RL 1 to 32 (verified); QLoRA 64, PEFT and LLaMA-Factory 8 (verified)",
-        bounds=between(1, 1024), usual=(8, 16, 32, 64),
+        bounds=between(1, 1024), usual=(8, 16, 32, 64, 128, 256),
         empty=Empty(
             "that of method.adapter_path's adapter; else 16, and 64 for sft and pt on models of 0.05 to 0.5 billion "
             "parameters", ranks.recommend,
@@ -101,9 +101,9 @@ class Lora(Adapter):
     alpha: float | None = knob(
         None, "The scale of the adapter: its output is multiplied by alpha / rank.",
         source="LLaMA-Factory's command line and torchtune: twice the rank (verified)",
-        bounds=above(0), usual=between(8, 128),
+        bounds=above(0), usual=ranks.list_usual_alpha,
         advice="Leave it: pinned at 16, a rank of 64 instead of 8 cuts the scale from 2 to 0.25.",
-        empty=Empty("twice the rank", ranks.recommend_alpha),
+        empty=Empty("twice the rank; in rslora twice its root", ranks.recommend_alpha),
         raise_when="When the adapter learns too slowly and optim.lr is pinned.",
         lower_when="When training is unstable and optim.lr is pinned.",
         interacts={"method.rank": "the scale is alpha / rank", "optim.lr": "the scale multiplies its step"},

@@ -145,7 +145,7 @@ def check_plateau(seen: TrainingFacts) -> Finding | None:
         low = ratio < limits.LOW_UPDATE["adapter" if about.adapter else "whole"]
     return Finding(
         f"The loss has not fallen in {history.step} steps ({a:.4g} → {b:.4g}){known}.",
-        "Raise optim.lr (leave it empty for the usual one)."
+        f"Raise optim.lr, to {3 * about.lr:.2g}."
         if low
         else (
             "The weights do move: look at the labels (data.mask) and the chat format; or the model knows these data "

@@ -100,8 +100,8 @@ def check_before_after(seen: TrainingFacts) -> Finding | None:
         f"The model answers as before on {same} of {len(pairs)} prompts: the rate (optim.lr={seen.about.lr:g}) is too "
         f"low, the run of "
         f"{seen.about.total} steps too short, or the prompts are unlike the data.",
-        "Leave optim.lr empty for the usual rate; more trainer.epochs or a smaller trainer.global_batch_size give "
-        "more steps.",
+        f"Raise optim.lr, to {3 * seen.about.lr:.2g}; more trainer.epochs or a smaller trainer.global_batch_size give "
+        f"more steps.",
         {"same": same, "prompts": len(pairs), "lr": seen.about.lr, "steps": seen.about.total},
     )
 

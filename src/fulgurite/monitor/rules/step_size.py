@@ -28,8 +28,8 @@ def check_clip_share(seen: TrainingFacts) -> Finding | None:
     return Finding(
         f"{clipped:.0%} of the last {len(rows)} steps were clipped: the gradient norm is {norm:.3g} in the middle, and "
         f"trainer.max_grad_norm={about.clip:g}. The logged norm is the one before clipping.",
-        "Where the loss falls all the same this is a lower rate in effect; else lower optim.lr, or raise "
-        "trainer.max_grad_norm.",
+        "If the loss falls, leave it: Adam undoes a constant scale (under optim=sgd it is a lower rate). If it does "
+        "not fall, lower optim.lr.",
         {"share": clipped, "steps": len(rows), "median_norm": norm, "limit": about.clip},
     )
 
@@ -76,7 +76,7 @@ def check_adapter_moves(seen: TrainingFacts) -> Finding | None:
         f"{format_share(live[-1].ratio)} at "
         f"optim.lr="
         f"{seen.about.lr:g}; the rate is too low, or no gradient arrives.",
-        "Leave optim.lr empty for the usual rate; where train/grad_norm is 0, look at method.targets.",
+        f"Raise optim.lr, to {10 * seen.about.lr:.2g}; if train/grad_norm is 0, look at method.targets.",
         {"update_ratio": live[-1].ratio, "lr": seen.about.lr},
     )
 

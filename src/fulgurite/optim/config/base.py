@@ -58,8 +58,8 @@ class Optim(Option):
         "freeze and oft 3 times full's.",
         empty=Empty("from the stage, the method and the model's size", rates.recommend),
         raise_when="When the loss lies flat from the start and samples do not change: 2 to 5 times.",
-        lower_when="On spikes, on repetition in samples, when most steps are clipped, or when chosen rewards fall in "
-        "DPO: divide by 2 to 5.",
+        lower_when="On spikes, on repetition in samples, when most steps are clipped and the loss does not fall, "
+        "or when chosen rewards fall in DPO: divide by 2 to 5.",
         interacts={
             "method.alpha": "alpha / rank multiplies the step of an adapter",
             "trainer.global_batch_size": "a larger batch bears a larger rate, about by its root",
@@ -78,7 +78,8 @@ class Optim(Option):
         usual=between(0, 0.1),
         advice="0.01 to 0.1 for long full fine-tuning.",
         raise_when="When a long full fine-tuning over-fits: 0.01 to 0.1.",
-        lower_when="When the model forgets what it knew.",
+        lower_when="When a model whose own weights train forgets what it knew; an adapter decays to nothing, "
+        "towards the base.",
         interacts={
             "optim.lr": "what is taken away is lr times the decay",
             "optim.weight_decay_on": "says from which weights it is taken",

@@ -32,7 +32,7 @@ class AdamW(Optim):
     )
     eps: float = knob(
         1e-8,
-        "A small number that keeps the division by the variance finite.",
+        "A small number that keeps the division by the root of the variance finite.",
         source="torch's and HF's default (verified)",
         bounds=above(0),
         usual=between(1e-8, 1e-6),

@@ -131,7 +131,7 @@ class ScheduleFree(Optim):
     )
     eps: float = knob(
         1e-8,
-        "A small number that keeps the division by the variance finite.",
+        "A small number that keeps the division by the root of the variance finite.",
         source="schedulefree's default (verified)",
         bounds=above(0),
         usual=between(1e-8, 1e-6),
@@ -210,7 +210,7 @@ class Galore(Projected):
 
     eps: float = knob(
         1e-6,
-        "A small number that keeps the division by the variance finite.",
+        "A small number that keeps the division by the root of the variance finite.",
         source="GaLore's code and pytorch-optimizer",
         bounds=above(0),
         usual=between(1e-8, 1e-6),

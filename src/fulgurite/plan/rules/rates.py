@@ -94,15 +94,16 @@ def check_scale_pinned(seen: PlanFacts) -> Finding | None:
     alpha = getattr(method, "alpha", None)
     if alpha is None or not seen.is_given("method.alpha"):
         return None
-    scale = alpha / method.rank
-    if ALPHA.has(scale) or (str(method.variant) == "rslora" and ALPHA.has(alpha / method.rank**0.5)):
+    divisor = method.rank**0.5 if str(method.variant) == "rslora" else method.rank
+    scale = alpha / divisor
+    if ALPHA.has(scale):
         return None
     other = 2 / scale
     strong = f"{other:.3g} times as strong" if other > 1 else f"{scale / 2:.3g} times weaker"
     return Finding(
         f"method.alpha={alpha:g} at method.rank={method.rank} makes a scale of {scale:.3g}; at the usual 2 the update "
         f"is {strong}.",
-        f"method.alpha={2 * method.rank}",
+        f"method.alpha={2 * divisor:.4g}",
     )
 
 

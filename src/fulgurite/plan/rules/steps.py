@@ -6,7 +6,7 @@ import math
 
 from fulgurite.plan.context import PlanFacts
 from fulgurite.plan.rules import rule
-from fulgurite.plan.thresholds import FEW, LITTLE, SHORT
+from fulgurite.plan.thresholds import FEW, LITTLE, MOST_EPOCHS, SHORT
 from fulgurite.rules.registry import Finding, Severity
 
 
@@ -26,13 +26,15 @@ def check_too_few(seen: PlanFacts) -> Finding | None:
 
 
 def _suggest_more_steps(seen: PlanFacts) -> str:
-    """Smaller batches where the batch was given, else more epochs: enough for the next threshold, as far as that is
-    sane."""
+    """Smaller batches if the batch was given or the epochs are as many as is usual, else more epochs."""
     trainer, enough = seen.run.trainer, LITTLE if seen.steps < LITTLE else SHORT
     size: int = trainer.global_batch_size
-    if size > 8 and seen.is_given("trainer.global_batch_size"):
+    if size > 8 and (seen.is_given("trainer.global_batch_size") or trainer.epochs >= MOST_EPOCHS):
         return f"trainer.global_batch_size={max(8, size * seen.steps // enough)}"
-    return f"trainer.epochs={min(5, max(2, math.ceil(trainer.epochs * enough / max(seen.steps, 1))))}"
+    if trainer.epochs < MOST_EPOCHS:
+        wanted = math.ceil(trainer.epochs * enough / max(seen.steps, 1))
+        return f"trainer.epochs={min(MOST_EPOCHS, max(2, wanted))}"
+    return "plan.allow=[steps.too-few]"
 
 
 @rule(

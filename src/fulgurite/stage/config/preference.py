@@ -59,13 +59,14 @@ def _get_loss(run: RunConfig) -> pairwise.PreferenceLoss:
     return pairwise.get_row(run.stage.loss, run.stage.length_normalize)
 
 
-def _derive_from_loss(name: str, nothing: str) -> Empty:
-    """A knob whose value the loss has: its rule and its words. A loss without it leaves it empty."""
+def _derive_from_loss(name: str, nothing: str, what: str) -> Empty:
+    """Returns the rule of a parameter whose value the loss has; the reason names this parameter, `what`."""
 
     def rule(run: RunConfig, facts: Facts) -> Derived:
-        found, loss = _get_loss(run), str(run.stage.loss)
-        value = getattr(found, name)
-        return Derived(value, f"{nothing} for {loss}" if value is None else f"{loss}: {found.source}")
+        loss, value = str(run.stage.loss), getattr(_get_loss(run), name)
+        if value is None or value == 0:
+            return Derived(value, f"{nothing} for stage.loss={loss}")
+        return Derived(value, f"{what} of stage.loss={loss}: {value:g}, by its paper")
 
     return Empty(f"what the loss's paper takes; {nothing} where a loss has none", rule)
 
@@ -226,7 +227,7 @@ class Dpo(PreferenceStage):
         "EXO, https://arxiv.org/abs/2402.00856",
         bounds=below(0, 0.5), usual=between(0, 0.3),
         advice="Your estimate of the noise; 0.1 for labels of people in a hurry.",
-        empty=_derive_from_loss("smoothing", "no smoothing"),
+        empty=_derive_from_loss("smoothing", "no smoothing", "the smoothing"),
         raise_when="When the labels are noisy: your estimate of the share that is wrong.",
         lower_when="When labels are sure: 0.",
         interacts={"stage.loss": "read by sigmoid, robust, exo_pair, aot, simpo and cpo"},
@@ -247,7 +248,7 @@ class Dpo(PreferenceStage):
         bounds=above(0), usual=between(0.01, 1),
         advice="Below 0.1 the loss rises from a margin of 0 and has a valley just under it, in which a gentle run "
         "stays: raise it to 0.2 to 0.5 where train/accuracy stays under one half.",
-        empty=_derive_from_loss("tau", "no temperature"),
+        empty=_derive_from_loss("tau", "no temperature", "the temperature"),
         raise_when="When train/accuracy stays under one half: 0.2 to 0.5.", lower_when="For the published form: 0.05.",
         interacts={"stage.beta": "the mixture turns at beta times the margin"},
     )
@@ -255,7 +256,7 @@ class Dpo(PreferenceStage):
         None, "The weight of the chosen answer's negative log-likelihood, a mean over its tokens, beside the loss.",
         source="RPO 0.005, IRPO 1, MPO 1, CPO 1 (verified); Llama 3 0.2 (unverified)", bounds=at_least(0),
         usual=between(0, 1), advice="0.2 to 1 when the chosen answer's log-probability falls and samples get worse.",
-        empty=_derive_from_loss("sft_weight", "0"),
+        empty=_derive_from_loss("sft_weight", "no such term", "the weight of this term"),
         raise_when="When the chosen answer's log-probability falls and samples get worse: 0.2 to 1.",
         lower_when="When the margin no longer grows.",
         interacts={"stage.loss": "1 by default in orpo and cpo"},
@@ -348,14 +349,14 @@ class Kto(PreferenceStage):
         1.0, "The weight of good answers.", source="KTO, https://arxiv.org/abs/2402.01306; TRL's desirable_weight",
         bounds=above(0), usual=between(0.5, 4),
         advice="Where good and bad are unequal: weight times count of the good to that of the bad between 1:1 and 4:3.",
-        raise_when="When there are fewer good answers than bad ones.", lower_when="When there are more.",
+        raise_when="When there are fewer good answers than bad.", lower_when="When there are more good than bad ones.",
         interacts={"stage.undesirable_weight": "weight times count should be near 1:1 to 4:3"},
     )
     undesirable_weight: float = knob(
         1.0, "The weight of bad answers.", source="KTO, https://arxiv.org/abs/2402.01306; TRL's undesirable_weight",
         bounds=above(0), usual=between(0.5, 4),
         advice="As stage.desirable_weight; raise the one of which there are fewer.",
-        raise_when="When there are fewer bad answers than good ones.", lower_when="When there are more.",
+        raise_when="When there are fewer bad answers than good.", lower_when="When there are more bad than good ones.",
         interacts={"stage.desirable_weight": "weight times count should be near 1:1 to 4:3"},
     )
 
