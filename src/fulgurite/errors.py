@@ -10,7 +10,7 @@ import signal
 from collections.abc import Iterable
 from typing import Any
 
-from fulgurite.language.message import Message
+from fulgurite.language.message import UserMessage
 
 
 class FulguriteError(Exception):
@@ -22,8 +22,8 @@ class FulguriteError(Exception):
 
     exit_status = 2
 
-    def __init__(self, sentence: str | Message = "", /, **facts: Any) -> None:
-        self.message = sentence if isinstance(sentence, Message) else Message(sentence, facts)
+    def __init__(self, sentence: str | UserMessage = "", /, **facts: Any) -> None:
+        self.message = sentence if isinstance(sentence, UserMessage) else UserMessage(sentence, facts)
         super().__init__(self.message)
 
     def __str__(self) -> str:

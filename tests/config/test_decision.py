@@ -12,7 +12,7 @@ from tests.run.halved_run import run_short_of_memory
 
 from fulgurite.config.decision import Decision, Kind, read_decision
 from fulgurite.config.resolve import MICRO_BATCH
-from fulgurite.language.message import Message, message
+from fulgurite.language.message import UserMessage, message
 from fulgurite.run.folder import read_config, read_provenance
 
 
@@ -33,7 +33,7 @@ def test_a_decision_is_read_back_from_its_stored_form() -> None:
     (Kind.derived, "derived", True), (Kind.fitted, "derived", True), (Kind.halved, "derived", True),
 ])
 def test_readers_see_four_origins(kind: Kind, origin: str, derived: bool) -> None:
-    made = Decision("seed", 3, kind, Message("as given"))
+    made = Decision("seed", 3, kind, UserMessage("as given"))
     assert (made.origin, made.derived, made.reason) == (origin, derived, "as given")
     assert ("because" in made.to_json(3)) is derived  # other values need no reason on a resume
 
@@ -49,7 +49,7 @@ def test_reasons_of_earlier_versions_are_read() -> None:
 def test_a_run_reads_no_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With every reason replaced by another text a run halves, goes on, resumes and writes the same."""
     plain = run_short_of_memory(tmp_path / "plain", monkeypatch)
-    monkeypatch.setattr(Message, "__str__", lambda self: "halved confirmed by a trial step command line")
+    monkeypatch.setattr(UserMessage, "__str__", lambda self: "halved confirmed by a trial step command line")
     found = run_short_of_memory(tmp_path / "found", monkeypatch)
     assert read_config(found)["trainer"]["micro_batch_size"] == 1
     assert rows(found) == rows(plain)

@@ -18,7 +18,7 @@ from fulgurite.config.resolve import (
     put_in_folder,
     replace_parts,
 )
-from fulgurite.language.message import Message
+from fulgurite.language.message import UserMessage
 
 
 def test_each_step_makes_another_run_and_leaves_the_first(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_each_step_makes_another_run_and_leaves_the_first(tmp_path: Path) -> Non
     assert placed.run.run_dir == str(tmp_path)
     assert placed.provenance["run_dir"] == first.provenance["run_dir"]
     assert replace_parts(first, logger={}).run.logger == {}
-    assert decide(first, Decision("seed", 3, Kind.derived, Message("stage, method and model"))).run.seed == 3
+    assert decide(first, Decision("seed", 3, Kind.derived, UserMessage("stage, method and model"))).run.seed == 3
     filled = fill(fill(first, Facts(percentile_99=60, rows=50, model_length=64), "data"), Facts(total_steps=9), "steps")
     assert filled.run.data.max_length == 64
     assert first.run.data.max_length is None
@@ -51,7 +51,7 @@ def test_what_a_resumed_run_takes_over(then: Kind, words: list[str], taken: bool
     facts = Facts(percentile_99=60, rows=50, model_length=64, total_steps=9)
     composed = fill(fill(composed, facts, "data"), facts, "steps")
     now = composed.provenance.get(MICRO_BATCH)
-    stored = Decision(MICRO_BATCH, 2, then, Message("any"))
+    stored = Decision(MICRO_BATCH, 2, then, UserMessage("any"))
     found = list_adopted(now, {MICRO_BATCH: stored}, composed.run.resume.allow)
     assert (found == [stored]) is taken
     assert (decide(composed, *found).run.trainer.micro_batch_size == 2) is taken

@@ -11,7 +11,7 @@ import pytest
 from fulgurite.errors import ConfigError
 from fulgurite.language import catalogue
 from fulgurite.language.current import use_language
-from fulgurite.language.message import Message, as_message, get_english, message, read_message
+from fulgurite.language.message import UserMessage, as_message, get_english, message, read_message
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +40,9 @@ def test_an_unknown_sentence_stays_english_and_is_noted() -> None:
 
 
 def test_a_sentence_without_facts_may_hold_braces() -> None:
-    assert str(Message("a {b} c")) == "a {b} c"
-    assert as_message("a {b}") == Message("a {b}")
-    assert not Message()
+    assert str(UserMessage("a {b} c")) == "a {b} c"
+    assert as_message("a {b}") == UserMessage("a {b}")
+    assert not UserMessage()
 
 
 def test_a_sentence_is_read_back_from_its_stored_form() -> None:

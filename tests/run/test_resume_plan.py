@@ -16,7 +16,7 @@ from fulgurite.config.compose import compose
 from fulgurite.config.decision import Decision, Kind
 from fulgurite.config.resolve import MICRO_BATCH
 from fulgurite.errors import CheckpointError
-from fulgurite.language.message import Message
+from fulgurite.language.message import UserMessage
 from fulgurite.run.folder import write_run
 from fulgurite.run.resume_plan import REWOUND, ResumePlan, Rewind, find_resume, preview_resume
 
@@ -45,7 +45,7 @@ def test_a_resume_plan_names_checkpoint_adopted_values_and_dropped_rows(
 
 def plan(folder: Path, **parts: Any) -> ResumePlan:
     change = Change("optim.lr", 1.0, 2.0)
-    taken = Decision(MICRO_BATCH, 2, Kind.halved, Message("halved from 4"))
+    taken = Decision(MICRO_BATCH, 2, Kind.halved, UserMessage("halved from 4"))
     usual: dict[str, Any] = {"allowed": (change,), "adopted": (taken,), "trackers": ("wandb",)}
     return ResumePlan(folder, 1200, **(usual | parts))
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from fulgurite.language.catalogue import translate_text
-from fulgurite.language.message import Message
+from fulgurite.language.message import UserMessage
 
 
 class Kind(StrEnum):
@@ -48,11 +48,11 @@ EARLIER = {
 """The sentences of the keys in provenance.json of earlier versions; a key is the template itself now."""
 
 
-def _read_because(stored: Mapping[str, Any]) -> Message:
-    """Makes a reason of what `Message.to_json` returned, in this version or an earlier one."""
+def _read_because(stored: Mapping[str, Any]) -> UserMessage:
+    """Makes a reason of what `UserMessage.to_json` returned, in this version or an earlier one."""
     facts = {n: _read_because(f) if isinstance(f, Mapping) and "key" in f else f for n, f in stored["facts"].items()}
     key = str(stored["key"])
-    return Message(EARLIER.get(key, key), facts)
+    return UserMessage(EARLIER.get(key, key), facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Decision:
     parameter: str
     value: Any
     kind: Kind
-    because: Message = field(default_factory=Message)
+    because: UserMessage = field(default_factory=UserMessage)
 
     @property
     def origin(self) -> str:
@@ -92,4 +92,4 @@ def read_decision(parameter: str, stored: Mapping[str, Any]) -> Decision:
     """Makes a decision of its entry in provenance.json; one of an earlier version has a sentence alone."""
     if "because" in stored:
         return Decision(parameter, stored["value"], Kind(stored["kind"]), _read_because(stored["because"]))
-    return Decision(parameter, stored["value"], Kind(stored["origin"]), Message(stored.get("reason", "")))
+    return Decision(parameter, stored["value"], Kind(stored["origin"]), UserMessage(stored.get("reason", "")))

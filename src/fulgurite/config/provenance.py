@@ -10,7 +10,7 @@ from fulgurite.config.decision import Decision
 from fulgurite.config.frozen import FrozenList
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import Option
-from fulgurite.language.message import Message
+from fulgurite.language.message import UserMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Unusual:
     """A value that was given outside the usual range of its parameter, and a sentence about it."""
 
     parameter: str
-    sentence: str | Message
+    sentence: str | UserMessage
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from fulgurite.config.override_names import decode_key, read_name
 from fulgurite.config.provenance import Composed, Unusual, to_plain
 from fulgurite.config.run import PRESETS, SEVERAL, RunConfig
 from fulgurite.config.schema import Derived, Knob, Range, Usual, check, list_knobs, walk_settings
-from fulgurite.language.message import Message, as_message, message
+from fulgurite.language.message import UserMessage, as_message, message
 
 MICRO_BATCH = "trainer.micro_batch_size"
 
@@ -66,7 +66,7 @@ def _decide_first(knob: Knob, value: Any, given: set[str], choices: Mapping[str,
         return Decision(knob.path, shown, Kind.command_line)
     if value == knob.default:
         words = knob.empty.words if value is None and knob.empty else ""
-        return Decision(knob.path, shown, Kind.default, Message(words))
+        return Decision(knob.path, shown, Kind.default, UserMessage(words))
     group = knob.path.partition(".")[0]
     presets = [f"{preset}={choices[preset]}" for preset in PRESETS if choices.get(preset, "None") != "None"]
     source = ", ".join(presets) or f"conf/{group}/{choices.get(group)}.yaml"

@@ -23,7 +23,7 @@ from fulgurite.config.confidence import Sure, grade_source
 from fulgurite.config.facts import Facts
 from fulgurite.config.frozen import Freezable
 from fulgurite.errors import ConfigError
-from fulgurite.language.message import Message
+from fulgurite.language.message import UserMessage
 
 METADATA = "fulgurite.knob"
 LARGEST = 2**63 - 1
@@ -102,7 +102,7 @@ class Derived:
     """A value together with the reason it was chosen."""
 
     value: Any
-    reason: str | Message
+    reason: str | UserMessage
 
 
 @dataclass(frozen=True, slots=True)

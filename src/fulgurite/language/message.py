@@ -13,8 +13,8 @@ from fulgurite.language.current import use_language
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """A sentence as data. A fact can be a Message too."""
+class UserMessage:
+    """A sentence as data. A fact can be a UserMessage too."""
 
     template: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -40,33 +40,33 @@ class Message:
         return {"key": self.template, "facts": {name: _to_plain(fact) for name, fact in self.facts.items()}}
 
 
-def message(template: str, /, **facts: Any) -> Message:
+def message(template: str, /, **facts: Any) -> UserMessage:
     """Returns the sentence `template`, whose places in braces are filled with `facts`.
 
     The template is a literal, so that the tests find it in the source and compare it with the catalogues.
     """
-    return Message(template, facts)
+    return UserMessage(template, facts)
 
 
-def as_message(sentence: str | Message) -> Message:
-    """Returns a text as a Message without facts."""
-    return sentence if isinstance(sentence, Message) else Message(sentence)
+def as_message(sentence: str | UserMessage) -> UserMessage:
+    """Returns a text as a UserMessage without facts."""
+    return sentence if isinstance(sentence, UserMessage) else UserMessage(sentence)
 
 
 def get_english(sentence: object) -> str:
-    """Returns the text of a Message, of an exception or of any other object in English."""
+    """Returns the text of a UserMessage, of an exception or of any other object in English."""
     with use_language("en"):
         return str(sentence)
 
 
-def read_message(stored: Mapping[str, Any]) -> Message:
-    """Makes a sentence of what `Message.to_json` returned."""
+def read_message(stored: Mapping[str, Any]) -> UserMessage:
+    """Makes a sentence of what `UserMessage.to_json` returned."""
     facts = {n: read_message(f) if isinstance(f, Mapping) and "key" in f else f for n, f in stored["facts"].items()}
-    return Message(str(stored["key"]), facts)
+    return UserMessage(str(stored["key"]), facts)
 
 
 def _to_plain(fact: Any) -> Any:
-    if isinstance(fact, Message):
+    if isinstance(fact, UserMessage):
         return fact.to_json()
     if fact is None or isinstance(fact, bool | int | float):
         return fact

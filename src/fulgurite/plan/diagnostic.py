@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fulgurite.language.message import Message, get_english
+from fulgurite.language.message import UserMessage, get_english
 from fulgurite.rules.registry import Severity
 
 
@@ -15,7 +15,7 @@ class Trouble:
 
     rule: str
     severity: Severity
-    sentence: str | Message
+    sentence: str | UserMessage
     remedy: str = ""
     allowed: bool = False
     about: str = ""

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 from fulgurite.errors import ConfigError, suggest_similar
-from fulgurite.language.message import Message
+from fulgurite.language.message import UserMessage
 
 Facts = TypeVar("Facts")
 
@@ -32,8 +32,8 @@ class Finding:
     given if it is milder than the rule's own; `values` are the numbers behind the sentence.
     """
 
-    sentence: str | Message
-    remedy: str | Message = ""
+    sentence: str | UserMessage
+    remedy: str | UserMessage = ""
     values: dict[str, float | int | str] = field(default_factory=dict)
     severity: Severity | None = None
     about: str = ""

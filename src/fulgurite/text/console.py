@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 
-from fulgurite.language.message import Message
+from fulgurite.language.message import UserMessage
 
 CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\U000e0000-\U000e007f]"
@@ -48,7 +48,7 @@ def rank() -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def say(text: str | Message) -> None:
+def say(text: str | UserMessage) -> None:
     """Prints `text` on stderr, from the first process of a run; prints nothing if `text` is empty."""
     if text and rank() == 0:
         print(escape_lines(str(text)), file=sys.stderr, flush=True)
@@ -59,7 +59,7 @@ def say_error(text: object) -> None:
     print(f"error: {to_one_line(str(text))}", file=sys.stderr, flush=True)
 
 
-def show(text: str | Message) -> None:
+def show(text: str | UserMessage) -> None:
     """Prints a result (a table, a plan) on stdout."""
     print(escape_lines(str(text)))
 
