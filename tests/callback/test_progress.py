@@ -6,8 +6,10 @@ import io
 import re
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from tests.callback.toy_stage import ToyStage, fit
 
 from fulgurite.callback.progress import ProgressLine, RunningMean, TimeLeft, format_clock
@@ -86,6 +88,25 @@ def test_a_log_gets_few_plain_lines(tmp_path: Path) -> None:
     assert lines[0].startswith("step 1/30  loss ")
     assert lines[1].startswith("step 15/30  validation loss ")
     assert "\x1b" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("terminal", "words"), [(False, "lr 0 (the warmup starts at 0, as in transformers)"), (True, "lr 0 (warmup)")]
+)
+def test_a_first_step_of_rate_0_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool, words: str
+) -> None:
+    class Warming(ToyStage):
+        def configure_optimizers(self) -> Any:
+            optimizer = super().configure_optimizers()
+            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(step / 2, 1.0))
+            return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    monkeypatch.setenv("TERM", "xterm")
+    out = Terminal() if terminal else io.StringIO()
+    fit([ProgressLine(8, stream=out, width=100)], steps=8, stage=Warming(), folder=tmp_path)
+    assert out.getvalue().count("lr 0 (") == 1
+    assert words in out.getvalue()
 
 
 def test_a_slow_run_in_a_log_says_a_line_now_and_then(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from fulgurite.stage.preference_table import list_names
         (["scheduler=cosine", "scheduler.cycles=3", "--plot"], "scheduler=cosine has no knob scheduler.cycles"),
         (["scheduler=cosine_with_restarts", "scheduler.cycles=0", "--plot"], "scheduler.cycles=0 is not allowed"),
         (["scheduler=cosine_with_restarts", "scheduler.cycles=a", "--plot"], "scheduler.cycles=a is not a whole"),
-        (["scheduler=polynomial", "scheduler.lr_end=1", "--plot"], "scheduler.lr_end=1 must lie below optim.lr"),
+        (["scheduler=polynomial", "scheduler.lr_end=1", "--plot"], "scheduler.lr_end=1 must be below optim.lr"),
     ],
 )
 def test_wrong_request_is_one_sentence_with_a_remedy(words: list[str], sentence: str) -> None:

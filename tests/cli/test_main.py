@@ -82,7 +82,7 @@ def test_wrong_words_are_one_line_and_load_no_torch(tmp_path: Path) -> None:
             "scheduler=reduce_lr_on_plateau follows the validation loss"
         ),
         (["resume.run=/tmp"], "is not a run's folder"),
-        (["scheduler=polynomial", "scheduler.lr_end=0.5"], "must lie below optim.lr=0.001"),
+        (["scheduler=polynomial", "scheduler.lr_end=0.5"], "must be below optim.lr=0.001"),
     ],
 )
 def test_what_only_the_run_can_see_is_one_line_too_and_makes_no_folder(

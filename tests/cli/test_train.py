@@ -63,7 +63,7 @@ def test_multirun_has_a_folder_for_each_value_and_reports_the_trial_that_failed(
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert "Trial 1 (" in errors[0]
-    assert "must lie below optim.lr=0.001" in errors[0]
+    assert "must be below optim.lr=0.001" in errors[0]
 
 
 def test_several_processes_are_refused_in_a_multirun(

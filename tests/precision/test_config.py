@@ -23,7 +23,7 @@ RUN = compose(["model=tiny", "method=full"]).run
 
 def test_an_optimizer_that_does_not_step_alone_is_refused_or_rounds_to_the_nearest() -> None:
     words = ["model=tiny", "method=full", "precision=pure_bf16", "optim=muon"]
-    with pytest.raises(ConfigError, match=r"precision\.rounding=kahan needs an optimizer that steps each parameter by"):
+    with pytest.raises(ConfigError, match=r"precision\.rounding=kahan needs an optimizer that updates each parameter"):
         refuse_impossible(compose([*words, "precision.rounding=kahan"]).run)
     assert compose(words).run.precision.rounding == "nearest"
     assert compose(words[:-1]).run.precision.rounding == "stochastic"

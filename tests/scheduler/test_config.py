@@ -42,7 +42,7 @@ def test_warmup_steps_are_the_ratio_rounded_up_and_leave_one_step(
 ) -> None:
     scheduler, reasons = filled(run, total, "cosine", warmup_ratio=ratio)
     assert scheduler.warmup_steps == steps
-    capped = f"{ratio:g} of the steps, and the last of {total} is no warmup"
+    capped = f"{ratio:g} of {total} steps, less the last step, which is no warmup"
     rounded = f"{ratio:g} of {total} steps, rounded up"
     assert reasons["scheduler.warmup_steps"] == (rounded if steps >= ratio * total else capped)
 

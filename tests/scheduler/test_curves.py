@@ -126,7 +126,7 @@ def test_polynomial_ends_at_lr_end_if_all_steps_are_warmup() -> None:
 
 
 def test_a_final_rate_above_the_peak_is_refused_with_the_remedy() -> None:
-    with pytest.raises(ConfigError, match=r"scheduler.lr_end=0.001 must lie below optim.lr=0.0003; leave it"):
+    with pytest.raises(ConfigError, match=r"scheduler.lr_end=0.001 must be below optim.lr=0.0003; leave it"):
         build(Polynomial(warmup_steps=0, lr_end=1e-3), total=10, lr=LR)
 
 

@@ -58,7 +58,7 @@ def test_a_rate_at_which_polynomial_cannot_be_had_is_no_coincidence() -> None:
 
 
 def test_sentences_name_both_and_the_distance() -> None:
-    assert describe_same(c.CosineWithRestarts(cycles=1), 100, 1e-4)[0] == (
+    assert str(describe_same(c.CosineWithRestarts(cycles=1), 100, 1e-4)[0]) == (
         "In this run scheduler=cosine_with_restarts follows the same curve as scheduler=cosine, exactly."
     )
     assert describe_same(c.Cosine(), 100, 1e-4) == []

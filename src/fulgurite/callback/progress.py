@@ -16,6 +16,7 @@ from rich.table import Column
 from fulgurite.callback.config import ProgressOption
 from fulgurite.callback.context import CallbackContext
 from fulgurite.callback.optimizer_step import OptimizerStepCallback
+from fulgurite.language.message import message
 
 WARM_UP = 2
 """The first steps allocate, tune and compile; a forecast from them is noise."""
@@ -139,7 +140,12 @@ class ProgressLine(OptimizerStepCallback):
         speed = f"  {(total - before) / (now - then):,.0f} tok/s" if now > then else ""
         rest = "" if left is None or self._last >= self._total else f"  {format_clock(left)} left"
         reward = f"  reward {record['train/reward']:.3f}" if "train/reward" in record else ""
-        return f"loss {self._mean:.3f}{reward}{self._val}  lr {record.get('train/lr', 0.0):.1e}{speed}{rest}"
+        rate: object = f"lr {record.get('train/lr', 0.0):.1e}"
+        if self._last == 1 and record.get("train/lr") == 0:
+            # The bar beside the line never gets wider again, so the reason is short on a terminal.
+            why = message("the warmup starts at 0, as in transformers") if self._bar is None else message("warmup")
+            rate = f"lr 0 ({why})"
+        return f"loss {self._mean:.3f}{reward}{self._val}  {rate}{speed}{rest}"
 
     def _due(self, step: int, now: float) -> bool:
         """In a log: the first step and the last; else ten seconds and a tenth of the run (at most 100 steps) apart."""

@@ -233,9 +233,9 @@ class Option(Freezable):
     several: typing.ClassVar[bool] = False
     """Whether a run may choose several options of this group at a time; their knobs then carry the option's name."""
 
-    def find_refusal(self, run: Any) -> str | None:
-        """Why this option cannot be part of `run`, in one sentence with the remedy; None where it can.
-        Asked before torch is loaded."""
+    def find_refusal(self, run: Any) -> str | UserMessage | None:
+        """Returns why this option cannot be part of `run`, in one sentence with the remedy; None if it can.
+        Called before torch is loaded."""
         return None
 
 

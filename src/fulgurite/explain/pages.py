@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, get_type_hints
+from typing import get_type_hints
 
 from fulgurite.config.confidence import Sure
 from fulgurite.config.decision import Decision
@@ -28,9 +28,6 @@ from fulgurite.explain.layout import format_kind, format_usual, format_value
 from fulgurite.language.catalogue import translate, translate_text
 from fulgurite.language.current import get_language
 from fulgurite.text.layout import count_cells, format_labels, format_table, measure_width, pad, wrap_paragraph
-
-if TYPE_CHECKING:
-    from fulgurite.scheduler.equivalence import Coincidence
 
 
 def build_knob_page(knobs: Sequence[Knob]) -> str:
@@ -271,7 +268,7 @@ def _list_notes(cls: type[Option]) -> list[str]:
         from fulgurite.scheduler.equivalence import find_coincidences
 
         same = "\n".join(
-            wrap_paragraph(_describe_coincidence(s), measure_width(), 2) for s in find_coincidences(cls.name)
+            wrap_paragraph(str(s), measure_width(), 2) for s in find_coincidences(cls.name)
         )
         return [translate("The same curve under another name:") + "\n" + same] if same else []
     dtypes = [(translate(what), getattr(cls, field, "")) for what, field in _DTYPES]
@@ -280,16 +277,6 @@ def _list_notes(cls: type[Option]) -> list[str]:
         if all(t for _, t in dtypes)
         else []
     )
-
-
-def _describe_coincidence(found: Coincidence) -> str:
-    """The sentence about two equal schedules in the current language."""
-    if get_language() == "en":
-        return str(found)
-    how = translate("exactly")
-    if not found.exact:
-        how = translate("to within {number} % of the peak rate").format(number=found.percent)
-    return translate("{one} is the same curve as {other}, {how}.").format(one=found.one, other=found.other, how=how)
 
 
 _DTYPES = (

@@ -1,7 +1,7 @@
-"""Steps on weights that are stored in bf16: how they are rounded, and how many weights they leave as they were.
+"""Updates of weights that are stored in bf16: their rounding, and the share of weights that they do not change.
 
-torchao and torch-optimi were looked at: each rounds in optimizers of its own alone, and torchao compiles them. Here any
-optimizer steps one parameter at a time on a float32 copy, so that the whole model never exists twice.
+torchao and torch-optimi round only in optimizers of their own, and torchao compiles them. Here any optimizer updates
+one parameter at a time on a float32 copy, so that the whole model never exists twice.
 """
 
 from __future__ import annotations
@@ -16,22 +16,24 @@ from torch.optim import Optimizer
 from fulgurite.precision.config import Rounding
 
 LOST = "lost"
-"""Where Kahan's rounding keeps what a weight could not hold, in the optimizer's state."""
+"""The key of the optimizer's state under which Kahan's rounding keeps the rounding error of a weight."""
 COUNT = "roundings"
-"""How many steps were rounded: with the seed it decides every chance."""
+"""The key of the number of rounded steps, which together with the seed decides every random number."""
 PIECE = 1 << 20
-"""So many numbers are rounded by chance at a time. A CPU draws the same chances in pieces as at once."""
+"""How many numbers are rounded stochastically at a time. A CPU draws the same random numbers in pieces as at once."""
 SAMPLE = 1_000_000
-"""At most so many weights are compared before and after a step."""
+"""Maximum number of weights that are compared before and after a step."""
 
 
 def round_stochastically(x: Tensor, generator: torch.Generator) -> Tensor:
-    """float32 as bf16, up or down with the chance that makes it right on average. Temporaries are of `PIECE`
-    numbers, not of all."""
+    """Rounds float32 to bf16, up or down with the probability that makes it right on average. Works on `PIECE`
+    numbers at a time, to keep temporaries small."""
     rounded = torch.empty(x.shape, dtype=torch.bfloat16, device=x.device)
     numbers, low = x.contiguous().view(-1), rounded.view(-1)
     for start in range(0, len(numbers), PIECE):
         piece = numbers[start : start + PIECE]
+        # 16 random bits added below the cut carry into bf16's last bit with the right probability.
+        # 16 random bits added below the cut carry into bf16's last bit with the right probability.
         bits = torch.randint(0, 1 << 16, piece.shape, generator=generator, dtype=torch.int32, device=x.device)
         bits.add_(piece.view(torch.int32)).bitwise_and_(-65536)
         low[start : start + PIECE] = bits.view(torch.float32)
@@ -39,11 +41,12 @@ def round_stochastically(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class RoundedOptimizer(Optimizer):
-    """An optimizer over bf16 weights whose arithmetic is float32; `unchanged` is the share of weights the last step
-    left alone.
+    """An optimizer over bf16 weights whose arithmetic is float32; `unchanged` is the share of weights that the last
+    step did not change.
 
-    Groups and state are the inner optimizer's own. State is stored in bf16 and rounded by chance: to the nearest, a
-    running variance with beta2 = 0.999 could never fall. With `nearest` the inner optimizer steps as it would alone.
+    Groups and state are the inner optimizer's own. State is stored in bf16 and rounded stochastically: if it were
+    rounded to nearest, a running variance with beta2 = 0.999 could never fall. With `nearest` the inner optimizer steps
+    as it would alone.
     """
 
     def __init__(self, inner: Optimizer, rounding: Rounding, seed: int) -> None:
@@ -54,13 +57,13 @@ class RoundedOptimizer(Optimizer):
         self.unchanged = 0.0
 
     def __getattr__(self, name: str) -> Any:
-        """What the inner optimizer has besides: only asked where this has no such name."""
+        """Returns an attribute of the inner optimizer, if this class has none of that name."""
         if name == "inner":
             raise AttributeError(name)
         return getattr(self.inner, name)
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """The closure, then one step of every parameter that has a gradient."""
+        """Calls the closure, then updates every parameter that has a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -91,7 +94,7 @@ class RoundedOptimizer(Optimizer):
                 self.inner.param_groups = [alone]
                 self._one(parameter, generators[device])
                 shared = {k: v for k, v in alone.items() if k != "params"}
-            group.update(shared)  # counters that the optimizer keeps a group
+            group.update(shared)  # counters that the optimizer keeps per group
         self.inner.param_groups = groups
         groups[0][COUNT] += 1
 
@@ -129,17 +132,17 @@ class RoundedOptimizer(Optimizer):
         self.param_groups, self.state = self.inner.param_groups, self.inner.state
 
     def state_dict(self) -> dict[str, Any]:
-        """The inner optimizer's, as it wants to be saved."""
+        """Returns the inner optimizer's state."""
         return self.inner.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inner optimizer's, then both share groups and state again."""
+        """Loads the inner optimizer's state, then shares groups and state with it again."""
         self.inner.load_state_dict(state_dict)
         self._share()
 
 
 def widen(state: dict[str, Any]) -> None:
-    """The state's bf16 tensors as float32, in place of themselves."""
+    """Converts the state's bf16 tensors to float32, in place."""
     for name, value in state.items():
         if isinstance(value, Tensor) and value.dtype == torch.bfloat16:
             state[name] = value.float()

@@ -1,4 +1,4 @@
-"""The learning rate's course: ten schedules, each a factor on the peak rate by step."""
+"""Learning rate schedules: ten curves, each a factor on the peak learning rate by step."""
 
 from __future__ import annotations
 
@@ -7,43 +7,48 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.config.schema import Derived, Empty, Option, Range, above, at_least, below, between, knob, option
+from fulgurite.language.message import message
 
 if TYPE_CHECKING:
     from fulgurite.config.facts import Facts
     from fulgurite.config.run import RunConfig
 
 TIMESCALE = 10_000
-"""Steps: transformers' timescale of inverse_sqrt where there is no warmup."""
+"""Steps: transformers' timescale of inverse_sqrt if there is no warmup."""
 
 
 def _warmup_steps(run: RunConfig, facts: Facts) -> Derived:
     ratio = run.scheduler.warmup_ratio or 0.0
     asked, most = math.ceil(ratio * facts.total_steps), max(facts.total_steps - 1, 0)
     if asked > most:
-        return Derived(most, f"{ratio:g} of the steps, and the last of {facts.total_steps} is no warmup")
-    return Derived(asked, f"{ratio:g} of {facts.total_steps} steps, rounded up")
+        return Derived(most, message(
+            "{ratio:g} of {total} steps, less the last step, which is no warmup", ratio=ratio, total=facts.total_steps,
+        ))
+    return Derived(asked, message("{ratio:g} of {total} steps, rounded up", ratio=ratio, total=facts.total_steps))
 
 
 def _warmup_ratio(run: RunConfig, facts: Facts) -> Derived:
-    return Derived(0.1, "10 % of a run of this size: Adam's moments are empty at first (Zephyr, SmolLM2 use 0.1)")
+    return Derived(0.1, message("10 % of the steps: Adam's moments are empty at first (Zephyr and SmolLM2 use 0.1)"))
 
 
 def _timescale(run: RunConfig, facts: Facts) -> Derived:
     warmup = run.scheduler.warmup_steps or 0
     if warmup:
-        return Derived(warmup, "the warmup steps, as in transformers")
-    return Derived(TIMESCALE, "as in transformers where there is no warmup: the rate hardly falls in a short run")
+        return Derived(warmup, message("the warmup steps, as in transformers"))
+    return Derived(
+        TIMESCALE, message("as in transformers if there is no warmup: the rate hardly falls in a short run"),
+    )
 
 
 @dataclass(slots=True)
 class Scheduler(Option):
-    """What every schedule has: nothing."""
+    """Base of all schedules. It has no parameters."""
 
     builds: ClassVar[str] = "fulgurite.scheduler.curves:build"
     plots: ClassVar[bool] = True
     monitors: ClassVar[bool] = False
-    """Whether it follows the validation loss by evaluation, in place of a curve over the optimizer steps; it then
-    has the parameters `patience` and `factor`, and `builds` returns torch's ReduceLROnPlateau."""
+    """Whether it follows the validation loss instead of a curve over the optimizer steps. If so, it has the
+    parameters `patience` and `factor`, and `builds` returns torch's ReduceLROnPlateau."""
     falls: ClassVar[bool] = True
     """Whether the rate falls after its peak."""
     steady: ClassVar[bool] = False
@@ -52,35 +57,40 @@ class Scheduler(Option):
 
 @dataclass(slots=True)
 class Warm(Scheduler):
-    """What every schedule with a warmup has."""
+    """Base of the schedules with a warmup."""
 
     warmup_ratio: float | None = knob(
-        None, "The share of the run in which the rate climbs from 0 to optim.lr.",
+        None, "Share of the steps in which the learning rate rises from 0 to optim.lr.",
         source="Zephyr and SmolLM2 recipes 0.1 (alignment-handbook, verified); Tülu 3 and QLoRA 0.03 (verified)",
         bounds=below(0, 1), usual=between(0, 0.1),
-        advice="Raise it on early spikes of the loss. 0.03 is enough for long runs.",
+        advice="0.1 in short runs, 0.03 in long ones.",
         empty=Empty("0.1", _warmup_ratio),
-        raise_when="On spikes in the first steps, and in short runs: 5 to 10 steps at least.",
+        raise_when="If the loss spikes in the first steps, and in short runs: at least 5 to 10 steps.",
         lower_when="In runs of many thousand steps: 0.03.",
-        interacts={"scheduler.warmup_steps": "given, it wins", "optim.lr": "a high rate needs more of it"},
+        interacts={"scheduler.warmup_steps": "wins if it is given", "optim.lr": "a high rate needs a longer warmup"},
+        misread="The first step has a learning rate of 0 and changes no weight, as in transformers (torchtitan starts "
+        "at 1 / warmup steps).",
     )
     warmup_steps: int | None = knob(
-        None, "The warmup in optimizer steps; given, it wins over scheduler.warmup_ratio.",
+        None,
+        "Number of steps in which the learning rate rises from 0 to optim.lr; wins over scheduler.warmup_ratio.",
         source="The DPO authors' repository uses 150 steps (verified)",
         bounds=at_least(0), usual=between(0, 500),
-        advice="Prefer the ratio: it follows the length of the run.",
+        advice="Prefer scheduler.warmup_ratio: it follows the length of the run.",
         empty=Empty("from scheduler.warmup_ratio", _warmup_steps, "steps"),
-        raise_when="On spikes in the first steps.", lower_when="When the warmup takes more than a tenth of the run.",
-        interacts={"scheduler.warmup_ratio": "not read where this is given"},
-        misread="It is a whole number of steps. A fraction belongs to scheduler.warmup_ratio.",
+        raise_when="If the loss spikes in the first steps.",
+        lower_when="If the warmup takes more than a tenth of the steps.",
+        interacts={"scheduler.warmup_ratio": "ignored if this is given"},
+        misread="It is a whole number of steps; a fraction belongs to scheduler.warmup_ratio. The first step has a "
+        "learning rate of 0 and changes no weight, as in transformers.",
     )
 
 
 @option("scheduler", "linear")
 @dataclass(slots=True)
 class Linear(Warm):
-    """Rises, then falls in a straight line to 0. In pre-training a little ahead of a cosine that ends at 10 % of the
-    peak."""
+    """Warmup, then a straight line to 0. In pre-training slightly better than a cosine that ends at 10 % of the peak.
+    """
 
     costs: ClassVar[str] = "Nothing."
 
@@ -88,7 +98,7 @@ class Linear(Warm):
 @option("scheduler", "cosine")
 @dataclass(slots=True)
 class Cosine(Warm):
-    """Rises, then falls along half a cosine to 0. Take it when the length of the run is known."""
+    """Warmup, then half a cosine to 0. Use it if the length of the run is known."""
 
     costs: ClassVar[str] = "The length of the run must be known."
 
@@ -96,66 +106,69 @@ class Cosine(Warm):
 @option("scheduler", "cosine_with_restarts")
 @dataclass(slots=True)
 class CosineWithRestarts(Warm):
-    """Cosine that falls `cycles` times and jumps back to the peak in between. One cycle is plain cosine, exactly."""
+    """Cosine that falls `cycles` times and jumps back to the peak in between. One cycle is exactly cosine."""
 
     costs: ClassVar[str] = "The loss jumps at each restart."
-    misread: ClassVar[str] = "With one cycle, the default of many tools, it is plain cosine and restarts nothing."
+    misread: ClassVar[str] = "With one cycle, the default of many tools, it is exactly cosine and never restarts."
 
     cycles: int = knob(
-        2, "How many times the rate falls from the peak to 0.",
-        source="SGDR, Loshchilov and Hutter, https://arxiv.org/abs/1608.03983; transformers' 1 is plain cosine",
-        bounds=at_least(1), usual=between(1, 5), advice="More cycles to take a snapshot at each end.",
-        raise_when="To keep the model at the end of each cycle.", lower_when="When the loss jumps at each restart.",
-        misread="One cycle is plain cosine, exactly. Many tools have 1 as their default, and then nothing restarts.",
+        2, "Number of times the learning rate falls from the peak to 0.",
+        source="SGDR, Loshchilov and Hutter, https://arxiv.org/abs/1608.03983; transformers' default of 1 is cosine",
+        bounds=at_least(1), usual=between(1, 5), advice="One cycle for each checkpoint that you want to keep.",
+        raise_when="To get more checkpoints at a low learning rate.",
+        lower_when="If the loss does not recover after each restart.",
+        misread="One cycle, the default of many tools, is exactly cosine: nothing restarts.",
     )
 
 
 @option("scheduler", "cosine_with_min_lr")
 @dataclass(slots=True)
 class CosineWithMinLr(Warm):
-    """Cosine that ends at a floor above 0. Take it for long runs, whose end should keep moving."""
+    """Cosine that ends at a minimum above 0. For long runs in which the last steps should still train."""
 
-    costs: ClassVar[str] = "The end is a little noisier than cosine's."
+    costs: ClassVar[str] = "The last steps are slightly noisier than those of cosine."
 
     min_ratio: float = knob(
         0.1,
-        "The floor, as a share of optim.lr.",
+        "Minimum learning rate, as a share of optim.lr.",
         source="SmolLM3 0.1 (alignment-handbook, verified)",
         bounds=between(0, 1),
         usual=between(0, 0.2),
-        advice="0 is plain cosine.",
-        raise_when="When the loss still falls at the end of the run.",
-        lower_when="For the quietest end: 0 is plain cosine.",
-        interacts={"optim.lr": "the floor is a share of it"},
+        advice="0 is exactly cosine.",
+        raise_when="If the loss still falls at the end of the run.",
+        lower_when="To reduce the noise of the last steps.",
+        interacts={"optim.lr": "the minimum is a share of it"},
     )
 
 
 @option("scheduler", "polynomial")
 @dataclass(slots=True)
 class Polynomial(Warm):
-    """Falls as a power of the time left, to a small floor. With power 1 it is linear, to 1e-7 of rate."""
+    """Warmup, then falls as a power of the steps left, to a small minimum. With power 1 it is linear, within 1e-7."""
 
-    costs: ClassVar[str] = "Two more knobs."
+    costs: ClassVar[str] = "Two more parameters."
     misread: ClassVar[str] = "With power 1, the default of many tools, it is linear."
 
     power: float = knob(
-        2.0, "The power: above 1 falls early, below 1 falls late.", source="transformers' default of 1 is plain linear",
-        bounds=above(0), usual=between(0.5, 3), advice="Raise it to fall sooner.",
-        raise_when="To fall sooner.", lower_when="To fall later; 1 is a straight line.",
-        misread="With power 1 it is linear. Many tools have 1 as their default.",
+        2.0, "Exponent: above 1 the rate falls early, below 1 late.",
+        source="transformers' default of 1 is plain linear",
+        bounds=above(0), usual=between(0.5, 3), advice="2; 1 is a straight line.",
+        raise_when="To let the rate fall earlier.", lower_when="To let the rate fall later.",
+        misread="With power 1, the default of many tools, it is linear.",
     )
     lr_end: float = knob(
-        1e-7, "The rate at the end, absolute; below optim.lr.", source="transformers' default (verified)",
+        1e-7, "Learning rate at the end, as an absolute value below optim.lr.",
+        source="transformers' default (verified)",
         bounds=at_least(0), usual=between(0, 1e-5), advice="Leave it.",
         leave="It only keeps the end above 0.",
-        interacts={"optim.lr": "must lie above it"},
+        interacts={"optim.lr": "must be larger"},
     )
 
 
 @option("scheduler", "constant")
 @dataclass(slots=True)
 class Constant(Scheduler):
-    """The peak rate at every step. Take it for comparisons, or when another run continues from this one."""
+    """The peak learning rate at every step. For comparisons, or if another run continues from this one."""
 
     falls: ClassVar[bool] = False
     steady: ClassVar[bool] = True
@@ -165,78 +178,80 @@ class Constant(Scheduler):
 @option("scheduler", "constant_with_warmup")
 @dataclass(slots=True)
 class ConstantWithWarmup(Warm):
-    """Rises, then stays: it does not fall. Good for short LoRA runs and reinforcement learning."""
+    """Warmup, then the peak learning rate to the end. Good for short LoRA runs and reinforcement learning."""
 
     falls: ClassVar[bool] = False
     costs: ClassVar[str] = "The noise of the steps stays to the end."
-    misread: ClassVar[str] = "It rises and then stays. It does not start large and then fall."
+    misread: ClassVar[str] = "It rises and then stays constant. It does not start large and then fall."
 
 
 @option("scheduler", "inverse_sqrt")
 @dataclass(slots=True)
 class InverseSqrt(Warm):
-    """Rises, then falls as 1/√step. Hardly falls without a warmup: 95 % are left after 1000 steps."""
+    """Warmup, then falls as 1/√step. Without a warmup it hardly falls: 95 % is left after 1000 steps."""
 
-    costs: ClassVar[str] = "It never reaches 0, and a short run hardly sees it fall."
+    costs: ClassVar[str] = "It never reaches 0, and hardly falls in a short run."
     misread: ClassVar[str] = "Without a warmup it is nearly constant in a short run."
 
     timescale: int | None = knob(
         None,
-        "How slowly it falls, in steps.",
+        "Time scale of the fall, in steps: the larger, the slower.",
         source="Vaswani et al., https://arxiv.org/abs/1706.03762; ORPO uses it with 200 warmup steps",
         bounds=at_least(1),
         usual=Range(10, 10_000),
-        advice="Lower it to fall sooner.",
-        empty=Empty("the warmup steps; 10,000 where there are none", _timescale, "steps"),
-        raise_when="To fall later.",
-        lower_when="To fall sooner: without a warmup the default hardly falls in a short run.",
-        interacts={"scheduler.warmup_steps": "stands in for it where it is empty"},
+        advice="The warmup steps.",
+        empty=Empty("the warmup steps; 10,000 if there are none", _timescale, "steps"),
+        raise_when="To let the rate fall more slowly.",
+        lower_when="To let the rate fall faster: without a warmup the default hardly falls in a short run.",
+        interacts={"scheduler.warmup_steps": "used if this is empty"},
     )
 
 
 @option("scheduler", "reduce_lr_on_plateau")
 @dataclass(slots=True)
 class ReduceLrOnPlateau(Scheduler):
-    """Stays until the validation loss stops falling, then is cut. Needs a validation part; counts evaluations."""
+    """Keeps the peak learning rate until the validation loss stops falling, then cuts it. Needs a validation set."""
 
     builds: ClassVar[str] = "fulgurite.scheduler.plateau:build"
     monitors: ClassVar[bool] = True
-    costs: ClassVar[str] = "A validation part, and time for its evaluations."
-    misread: ClassVar[str] = "It counts evaluations, not steps, and does nothing without a validation part."
+    costs: ClassVar[str] = "A validation set, and time for its evaluations."
+    misread: ClassVar[str] = "It counts evaluations, not steps, and cannot run without a validation set."
 
     patience: int = knob(
-        2, "How many evaluations without a better loss are borne before a cut.",
+        2, "Number of evaluations without a lower loss that are tolerated before a cut.",
         source="Ours; transformers' default is 10 evaluations",
-        bounds=at_least(0), usual=between(1, 10), advice="Raise it when the validation loss is noisy.",
-        raise_when="When the validation loss is noisy.", lower_when="When the loss lies flat for long before a cut.",
+        bounds=at_least(0), usual=between(1, 10), advice="2 to 5, so that one noisy evaluation does not cut the rate.",
+        raise_when="If the validation loss is noisy.", lower_when="If the loss is flat for long before a cut.",
         interacts={"trainer.eval_every": "it counts evaluations, not steps", "data.val_fraction": "must be above 0"},
         misread="It counts evaluations, not optimizer steps.",
     )
     factor: float = knob(
-        0.5, "What the rate is multiplied by at a cut.", source="Ours; torch's default is 0.1",
-        bounds=Range(0, 1, open_low=True, open_high=True), usual=between(0.1, 0.8), advice="Lower it for a harder cut.",
-        raise_when="For gentler cuts.", lower_when="For harder cuts.",
-        interacts={"scheduler.patience": "gentle cuts may come sooner"},
+        0.5, "Factor by which the learning rate is multiplied at a cut.", source="Ours; torch's default is 0.1",
+        bounds=Range(0, 1, open_low=True, open_high=True), usual=between(0.1, 0.8),
+        advice="0.5; 0.1 is torch's default.",
+        raise_when="To cut the rate less at a time.", lower_when="To cut the rate more at a time.",
+        interacts={"scheduler.patience": "small cuts allow a lower patience"},
     )
 
 
 @option("scheduler", "warmup_stable_decay")
 @dataclass(slots=True)
 class WarmupStableDecay(Warm):
-    """Rises, stays, then falls at the end (WSD). Take it when the length of the run is not known for sure."""
+    """Warmup, then the peak learning rate, then a decay at the end (WSD). For runs whose length may still change."""
 
     costs: ClassVar[str] = "The loss falls late, in the decay."
 
     decay_ratio: float = knob(
-        0.2, "The share of the run in which the rate falls at the end.",
+        0.2, "Share of the steps, at the end of the run, in which the learning rate decays.",
         source="WSD, Hu et al., https://arxiv.org/abs/2404.06395; 0.2 is ours, LLaMA-Factory uses 2/3 (verified)",
-        bounds=Range(0, 1, open_low=True), usual=between(0.1, 0.67), advice="Raise it for a gentler end.",
-        raise_when="For a gentler end.", lower_when="To stay longer at the peak.",
-        interacts={"scheduler.warmup_ratio": "what is left between the two stays at the peak"},
+        bounds=Range(0, 1, open_low=True), usual=between(0.1, 0.67), advice="0.1 to 0.2.",
+        raise_when="To decay more slowly.", lower_when="To stay longer at the peak.",
+        interacts={"scheduler.warmup_ratio": "the steps between the two run at the peak rate"},
     )
     min_ratio: float = knob(
-        0.0, "The floor, as a share of optim.lr.", source="transformers' default (verified)",
-        bounds=between(0, 1), usual=between(0, 0.2), advice="0.1 keeps the end moving.",
-        raise_when="When the loss still falls at the end of the run: 0.1.", lower_when="For the quietest end: 0.",
-        interacts={"optim.lr": "the floor is a share of it"},
+        0.0, "Minimum learning rate, as a share of optim.lr.", source="transformers' default (verified)",
+        bounds=between(0, 1), usual=between(0, 0.2), advice="0, or 0.1 to keep the last steps training.",
+        raise_when="If the loss still falls at the end of the run: 0.1.",
+        lower_when="To reduce the noise of the last steps.",
+        interacts={"optim.lr": "the minimum is a share of it"},
     )

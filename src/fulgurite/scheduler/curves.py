@@ -1,10 +1,11 @@
-"""The schedules as pure functions of numbers: the factor on the peak rate at an optimizer step, counted from 0.
+"""Schedules as pure functions of numbers: the factor on the peak rate at an optimizer step, counted from 0.
 
 Each equals transformers' function of the same name at every step, bit for bit, also beyond `total` (transformers 5.23,
-`optimization.py`, Apache-2.0). They are written again here because transformers' want a torch optimizer, and the
-terminal's plot, the plan and the web page must draw the very curve that trains without loading torch.
+`optimization.py`, Apache-2.0). They are written again because those of transformers need a torch optimizer, and the
+terminal's plot, the plan and the web page must draw the curve that trains without loading torch.
 
-One consequence to know: a warmup starts at exactly 0, so the first optimizer step with a warmup changes no weight.
+As in transformers, a warmup starts at exactly 0: the first optimizer step of a run with a warmup changes no weight.
+torchtitan starts at 1 / warmup steps instead. transformers' form is kept so that runs compare step by step.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ Curve = Callable[[int], float]
 
 
 def rise(step: int, warmup: int) -> float:
-    """The warmup: 0 at step 0, 1 at step `warmup`."""
+    """Returns the factor of the warmup: 0 at step 0, 1 at step `warmup`."""
     return step / max(1, warmup)
 
 
 def constant(step: int) -> float:
-    """Always 1."""
+    """Returns 1 at every step."""
     return 1.0
 
 
@@ -44,7 +45,7 @@ def linear(step: int, *, total: int, warmup: int) -> float:
 
 
 def cosine(step: int, *, total: int, warmup: int, floor: float = 0.0) -> float:
-    """Rises, then falls along half a cosine to `floor` at `total`; beyond it climbs again, as transformers' does."""
+    """Rises, then falls along half a cosine to `floor` at `total`; beyond it rises again, as in transformers."""
     if step < warmup:
         return rise(step, warmup)
     wave = 0.5 * (1.0 + math.cos(math.pi * _progress(step, total, warmup)))
@@ -52,7 +53,7 @@ def cosine(step: int, *, total: int, warmup: int, floor: float = 0.0) -> float:
 
 
 def cosine_with_restarts(step: int, *, total: int, warmup: int, cycles: int) -> float:
-    """Rises, then `cycles` times falls along half a cosine and jumps back; 0 from `total` on."""
+    """Rises, then falls along half a cosine `cycles` times, with a jump back to 1 in between; 0 from `total` on."""
     if step < warmup:
         return rise(step, warmup)
     progress = _progress(step, total, warmup)
@@ -73,7 +74,7 @@ def polynomial(step: int, *, total: int, warmup: int, power: float, lr: float, l
 
 
 def inverse_sqrt(step: int, *, warmup: int, timescale: int) -> float:
-    """Rises, then falls as 1/√(1 + (step - warmup)/timescale); knows no end."""
+    """Rises, then falls as 1/√(1 + (step - warmup)/timescale); has no end."""
     if step < warmup:
         return rise(step, warmup)
     return 1.0 / math.sqrt((step + timescale - warmup) / timescale)
@@ -92,14 +93,15 @@ def warmup_stable_decay(step: int, *, warmup: int, stable: int, decay: int, floo
 
 
 def decay_steps(total: int, warmup: int, ratio: float) -> int:
-    """The steps of the fall at the end: the share `ratio` of the run, at least one, at most what the warmup leaves."""
+    """Returns the steps of the decay: the share `ratio` of the run, at least one, at most what the warmup leaves."""
     return max(0, min(max(1, round(ratio * total)), total - warmup))
 
 
 def build(config: Scheduler, *, total: int, lr: float) -> Curve:
-    """The curve that `config` declares, its warmup and timescale filled in, for `total` steps with the peak rate `lr`.
+    """Returns the curve of `config`, whose warmup and timescale are filled in, for `total` steps and the peak rate
+    `lr`.
 
-    Raises ConfigError where `scheduler.lr_end` is not below `lr`.
+    Raises ConfigError if `scheduler.lr_end` is not below `lr`.
     """
     c = declared
     match config:
@@ -141,5 +143,7 @@ def _warmup(config: declared.Warm) -> int:
 
 def _below_peak(lr_end: float, lr: float) -> None:
     if lr_end >= lr:
-        where = f"scheduler.lr_end={lr_end:g} must lie below optim.lr={lr:g}"
-        raise ConfigError(f"{where}; leave it at its default of 1e-07.")
+        raise ConfigError(
+            "scheduler.lr_end={lr_end:g} must be below optim.lr={lr:g}; leave it at its default of 1e-07.",
+            lr_end=lr_end, lr=lr,
+        )

@@ -1,4 +1,4 @@
-"""Which schedules are the same curve under another name: found by comparing the curves, not from a list. No torch."""
+"""Finds schedules that are the same curve under another name, by comparing the curves, not from a list. No torch."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from dataclasses import dataclass, fields, replace
 
 from fulgurite.config.schema import Range, build, list_knobs, list_options, strip_none
 from fulgurite.errors import ConfigError
+from fulgurite.language.message import UserMessage, message
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.scheduler.curves import Curve
 
 NEAR = 0.01
-"""Of the peak rate: curves that are nowhere further apart count as the same."""
+"""The largest distance, as a share of the peak rate, at which two curves count as the same."""
 
 _POINTS = 2000
-"""At most so many steps are compared, evenly spread: enough for every bend, and milliseconds for any run."""
+"""Maximum number of steps that are compared, evenly spread: enough for every bend, and fast for any run."""
 
 
 def fill_config(config: Scheduler, total: int) -> Scheduler:
-    """A copy whose empty knobs (warmup, timescale) are filled by their own rules for a run of `total` steps."""
-    # what the rules want; run.py stands above this file and loads no group
+    """Returns a copy whose empty knobs (warmup, timescale) are filled by their own rules for a run of `total` steps."""
+    # The rules take these; run.py is above this file in the layers and loads no group.
     from fulgurite.config.facts import Facts
     from fulgurite.config.run import RunConfig
 
@@ -32,71 +33,68 @@ def fill_config(config: Scheduler, total: int) -> Scheduler:
 
 
 def build_curve(config: Scheduler, total: int, lr: float) -> Curve:
-    """The curve that trains under `config`, empty knobs filled."""
+    """Builds the curve that trains under `config`, with empty knobs filled."""
     built: Curve = build(fill_config(config, total), total=total, lr=lr)
     return built
 
 
 def find_same(config: Scheduler, total: int, lr: float) -> list[tuple[str, float]]:
-    """The other schedules whose rate is nowhere further than 1 % of the peak from this one's, with that distance.
+    """Returns the other schedules within 1 % of the peak rate of this one at every step, with the distance, nearest
+    first.
 
-    Comparable knobs: those that both have (warmup, min_ratio) take this one's value, the rest their defaults.
-    Nearest first.
+    Knobs that both have (warmup, min_ratio) take this one's value, the rest their defaults.
     """
     return [(other.name, distance) for other, distance in _near(config, total, lr)]
 
 
-def describe_same(config: Scheduler, total: int, lr: float) -> list[str]:
-    """What to tell a person whose choice of schedule makes no difference in this run."""
+def describe_same(config: Scheduler, total: int, lr: float) -> list[UserMessage]:
+    """Returns a sentence for each other schedule that follows the same curve in this run."""
     return [
-        f"In this run scheduler={config.name} follows the same curve as scheduler={name}, {_closeness(distance)}."
-        for name, distance in find_same(config, total, lr)
+        message(
+            "In this run scheduler={name} follows the same curve as scheduler={other}, {closeness}.",
+            name=config.name, other=other, closeness=_describe_closeness(distance),
+        )
+        for other, distance in find_same(config, total, lr)
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class Coincidence:
-    """Two schedules, with their parameters, that are one curve up to `distance`, a share of the peak rate."""
+    """Two schedules, with their parameters, that are one curve within `distance`, a share of the peak rate."""
 
     one: str
     other: str
     distance: float
 
-    @property
-    def exact(self) -> bool:
-        """Whether they are equal up to rounding."""
-        return self.distance < 1e-9
-
-    @property
-    def percent(self) -> str:
-        """The distance in percent, with two digits."""
-        return f"{100 * self.distance:.2g}"
-
     def __str__(self) -> str:
-        return f"{self.one} is the same curve as {self.other}, {_closeness(self.distance)}."
+        closeness = _describe_closeness(self.distance)
+        return str(
+            message("{one} is the same curve as {other}, {closeness}.", one=self.one, other=self.other,
+                    closeness=closeness)
+        )
 
 
 def find_coincidences(name: str, total: int = 1000, lr: float = 1e-4) -> list[Coincidence]:
-    """For the page of the schedule `name`: at which values of its knobs, or of another's, two curves are one.
+    """Returns the values of the schedule's knobs, or of another's, at which the two are the same curve.
 
-    Every number knob is tried at 0 and at 1, where its bounds allow: the values at which such formulas collapse.
+    Tries every number knob at 0 and at 1, if its bounds allow: such formulas collapse at these values.
     """
-    told: dict[frozenset[str], Coincidence] = {}
+    pairs: dict[frozenset[str], Coincidence] = {}
     for owner in _curves():
         for config in _trials(owner):
             for other, distance in _near(config, total, lr, None if owner.name == name else name):
                 found = Coincidence(_words(config, total), _words(other, total), distance)
-                told.setdefault(frozenset((owner.name, other.name)), found)
-    return list(told.values())
+                pairs.setdefault(frozenset((owner.name, other.name)), found)
+    return list(pairs.values())
 
 
 def _near(config: Scheduler, total: int, lr: float, only: str | None = None) -> list[tuple[Scheduler, float]]:
-    """The other schedules (or the one called `only`) that come near, with the distance, nearest first."""
+    """Returns the other schedules (or the one called `only`) within NEAR, with the distance, nearest first."""
     if config.monitors:
         return []
     try:
         mine = _sampled(build_curve(config, total, lr), total)
-    except ConfigError:  # what the curve itself refuses (lr_end above lr) coincides with nothing
+    except ConfigError:  # a curve that cannot be built (lr_end above lr) coincides with nothing
         return []
     others = (other for other in _others(fill_config(config, total)) if only in (None, other.name))
     found = [(other, _distance(mine, other, total, lr)) for other in others]
@@ -109,7 +107,7 @@ def _curves() -> list[type[Scheduler]]:
 
 
 def _others(config: Scheduler) -> Iterator[Scheduler]:
-    """Each other schedule, with this one's values where both have the knob, and the same warmup."""
+    """Yields each other schedule, with this one's values for the knobs that both have, and the same warmup."""
     mine = {f.name: getattr(config, f.name) for f in fields(config)}
     mine.setdefault("warmup_steps", 0)
     for cls in _curves():
@@ -118,7 +116,7 @@ def _others(config: Scheduler) -> Iterator[Scheduler]:
 
 
 def _trials(cls: type[Scheduler]) -> Iterator[Scheduler]:
-    """The schedule as it is, then with one number knob at 0 or 1."""
+    """Yields the schedule as it is, then with one number knob at 0 or 1."""
     yield cls()
     for knob in list_knobs(cls):
         for value in (0, 1):
@@ -127,7 +125,7 @@ def _trials(cls: type[Scheduler]) -> Iterator[Scheduler]:
 
 
 def _words(config: Scheduler, total: int) -> str:
-    """The overrides that make `config`: the option, and the knobs that differ from what it would have by itself."""
+    """Returns the overrides that make `config`: the option, and the knobs that differ from its defaults."""
     plain, given = fill_config(type(config)(), total), fill_config(config, total)
     changed = [f.name for f in fields(given) if getattr(given, f.name) != getattr(plain, f.name)]
     return " ".join([f"scheduler={config.name}", *(f"scheduler.{n}={getattr(given, n):g}" for n in changed)])
@@ -142,10 +140,10 @@ def _steps(total: int) -> range:
 
 
 def _distance(mine: list[float], other: Scheduler, total: int, lr: float) -> float:
-    """The largest distance, or infinity as soon as one is beyond NEAR."""
+    """Returns the largest distance, or infinity as soon as one is beyond NEAR."""
     try:
         theirs = build_curve(other, total, lr)
-    except ConfigError:  # a curve that cannot be had at this rate is no curve to compare with
+    except ConfigError:  # the other curve cannot be built at this rate
         return math.inf
     largest = 0.0
     for step, value in zip(_steps(total), mine, strict=True):
@@ -155,5 +153,7 @@ def _distance(mine: list[float], other: Scheduler, total: int, lr: float) -> flo
     return largest
 
 
-def _closeness(distance: float) -> str:
-    return "exactly" if distance < 1e-9 else f"to within {100 * distance:.2g} % of the peak rate"
+def _describe_closeness(distance: float) -> UserMessage:
+    if distance < 1e-9:  # equal up to rounding
+        return message("exactly")
+    return message("to within {percent:.2g} % of the peak rate", percent=100 * distance)

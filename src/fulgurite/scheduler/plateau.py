@@ -14,16 +14,18 @@ if TYPE_CHECKING:
     from fulgurite.scheduler.config import ReduceLrOnPlateau, Scheduler
 
 def check(config: Scheduler, has_validation: bool) -> None:
-    """Raise ConfigError where the rate follows a validation loss that nobody measures. For before the model loads."""
+    """Raises ConfigError if the schedule needs a validation loss and the run has none. Called before the model
+    loads."""
     if config.monitors and not has_validation:
         raise ConfigError(
-            f"scheduler={config.name} follows the validation loss, but data.val_fraction=0 and there is no "
-            "data.val_path: set data.val_fraction=0.05, or take scheduler=cosine."
+            "scheduler={scheduler} follows the validation loss, but data.val_fraction=0 and there is no "
+            "data.val_path: set data.val_fraction=0.05, or use scheduler=cosine.",
+            scheduler=config.name,
         )
 
 
 def build(config: ReduceLrOnPlateau, optimizer: Optimizer) -> ReduceLROnPlateau:
-    """torch's scheduler on `optimizer`; call its `step(validation_loss)` once an evaluation."""
+    """Builds torch's scheduler on `optimizer`; call its `step(validation_loss)` once per evaluation."""
     from torch.optim.lr_scheduler import ReduceLROnPlateau
 
     return ReduceLROnPlateau(

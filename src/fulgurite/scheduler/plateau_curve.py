@@ -14,7 +14,7 @@ THRESHOLD = 1e-4
 
 def plateau_factors(losses: Iterable[float], *, patience: int, factor: float) -> list[float]:
     """Returns the factor on the peak rate after each evaluation: cut at the (`patience` + 1)th in a row without a
-    gain."""
+    lower loss."""
     best, waited, now = math.inf, 0, 1.0
     factors = []
     for loss in losses:
