@@ -1,41 +1,49 @@
-"""The commands that the README shows can be composed as they stand there."""
+"""The generated tables of the README and of docs; the README's Python runs."""
 
 from __future__ import annotations
 
 import re
-import shlex
 import warnings
 from pathlib import Path
 
 import pytest
 
-from fulgurite.cli.plan import check_word
-from fulgurite.config.compose import compose
+from fulgurite.config.schema import list_options
+from fulgurite.explain import readme
 
-README = Path(__file__).parents[2] / "README.md"
-COMMANDS = [
-    line.partition("#")[0].lstrip("$ ").strip()
-    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", README.read_text(encoding="utf-8"), re.S | re.M)
-    if not language
-    for line in block.splitlines() if re.match(r"(\$ )?fulgurite (train|plan) ", line)
-]
+PYTHON = re.findall(r"^```python\n(.*?)^```", (readme.ROOT / "README.md").read_text(encoding="utf-8"), re.S | re.M)
 
 
-PYTHON = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.S | re.M)
+def test_every_table_has_its_place() -> None:
+    marks = [name for page in readme.PAGES for _, name, _ in readme.MARK.findall((readme.ROOT / page).read_text())]
+    assert sorted(marks) == sorted(readme.TABLES)
 
 
-def test_there_are_commands() -> None:
-    assert len(COMMANDS) >= 12
+def test_tables_name_every_option_and_loss() -> None:
+    table = readme.build_options()
+    assert all(f"`{name}`" in table for group in ("stage", "method", "optim", "data") for name in list_options(group))
+    assert "`rslora`" in table
+    assert "| `stage=dpo` | `sigmoid`, " in readme.build_losses()
+    assert "| `stage=grpo` | `dapo`, " in readme.build_losses()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_readme_composes(command: str) -> None:
-    placed = re.sub(r"<[^>]*>", "some/folder", command)
-    placed = re.sub(r"--show (\S+)", lambda shown: check_word(shown[1]) and "", placed)
-    words = [word for word in shlex.split(placed)[2:] if word not in ("-m", "--probe", "--json", "--rules")]
-    swept = "-m" in shlex.split(placed)
-    words = [word.partition(",")[0] if swept and not word.startswith("+") else word for word in words]
-    compose([word for word in words if not word.startswith(("resume.run=", "+sweep=", "+find="))])
+def test_a_stale_page_is_named_and_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(readme, "ROOT", tmp_path)
+    monkeypatch.setattr(readme, "PAGES", ("a.md", "b.md"))
+    (tmp_path / "a.md").write_text("<!-- made: losses -->\nold\n<!-- end -->\n", encoding="utf-8")
+    (tmp_path / "b.md").write_text("no table\n", encoding="utf-8")
+    assert readme.main(["--check"]) == 1
+    assert "Stale tables in a.md:" in capsys.readouterr().out
+    assert readme.main([]) == 0
+    assert readme.main(["--check"]) == 0
+    assert "`stage=dpo`" in (tmp_path / "a.md").read_text(encoding="utf-8")
+
+
+def test_a_mark_without_a_table_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        readme.refresh("<!-- made: nothing -->\n<!-- end -->")
 
 
 @pytest.mark.parametrize("block", PYTHON)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_the_sum_is_weighted(file: Path) -> None:
 
 
 def test_a_package_offers_a_reward_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = importlib.metadata.EntryPoint("loud", "builtins:len", rewards.GROUP)
+    entry = importlib.metadata.EntryPoint("loud", "builtins:dict", rewards.GROUP)
     broken = importlib.metadata.EntryPoint("gone", "not_there:f", rewards.GROUP)
 
     def offered(group: str) -> Any:
@@ -79,9 +80,28 @@ def test_a_package_offers_a_reward_by_entry_point(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(rewards, "entry_points", offered)
     found = resolve("loud")
     assert isinstance(found, rewards.FunctionReward)
-    assert found.function is len
+    assert found.function is dict
     with pytest.raises(ConfigError, match=r"stage\.reward=gone cannot be loaded: ModuleNotFoundError"):
         resolve("gone")
+
+
+@pytest.mark.parametrize(
+    ("declared", "fits"),
+    [
+        ("prompts, answers, **columns", True), ("answers, **columns", True), ("prompts, answers, price, **rest", True),
+        ("*, answers, price=1.0, **rest", True), ("**everything", True), ("prompt, answer, **record", False),
+        ("prompts, answers", False), ("answers, /, **columns", False), ("prompts, **columns", False),
+    ],
+)
+def test_a_function_is_declared_in_the_documented_form(declared: str, fits: bool, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(f"def score({declared}):\n    return []\n")
+    if fits:
+        assert isinstance(resolve(f"{file}:score"), rewards.FunctionReward)
+        return
+    said = f"the function is declared as ({declared}); declare it as (prompts, answers, **columns) and return a list"
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        resolve(f"{file}:score")
 
 
 @pytest.mark.parametrize(
@@ -212,3 +232,15 @@ def test_metrics_call_a_reward_by_the_name_of_its_file() -> None:
     assert shorten_names(words) == {words[0]: "reward.py:score", words[1]: words[1], words[2]: words[2], words[3]: "rm"}
     twice = ["/a/reward.py:score", "/b/reward.py:score"]
     assert shorten_names(twice) == {word: word for word in twice}
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "rewards.md"
+
+
+def test_the_page_of_rewards_has_a_function_that_works(tmp_path: Path) -> None:
+    [source] = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.S | re.M)
+    (tmp_path / "my_reward.py").write_text(source, encoding="utf-8")
+    reward = resolve(f"{tmp_path}/my_reward.py:score")
+    asked = Answered(["2 + 2?"] * 3, ["4", "It is 4.", "5"], [1, 3, 1], [True] * 3, ["f:1"] * 3, {"answer": ["4"] * 3})
+    total, _ = compute_rewards([reward], [1.0], asked)
+    assert total == [1.5, 0.0, 0.5]

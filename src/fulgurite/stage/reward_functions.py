@@ -8,6 +8,7 @@ the columns. No torch here: what is wrong with a reward is said before a model i
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -23,6 +24,8 @@ GROUP = "fulgurite.rewards"
 """The entry-point group under which a package offers its reward functions."""
 LARGEST = 1e15
 """No reward may be larger in size: its square must fit into float32, in which advantages are computed."""
+FORM = "(prompts, answers, **columns)"
+"""How a reward function is declared; it is called with keywords, and returns a list with a number for each answer."""
 WITHIN = f"rewards must lie between -{LARGEST:g} and {LARGEST:g}"
 
 
@@ -135,11 +138,12 @@ def resolve(word: str) -> Reward:
         return _build_rule(word, head, rest)
     path, _, name = word.rpartition(":")
     if path.endswith(".py"):
-        return FunctionReward(word, _load_function(Path(path), name, word))
+        return FunctionReward(word, check_signature(_load_function(Path(path), name, word), word))
     offered = {entry.name: entry for entry in entry_points(group=GROUP)}
     if word in offered:
         with run_foreign(lambda why: ConfigError(f"stage.reward={word} cannot be loaded: {why}.")):
-            return FunctionReward(word, offered[word].load())
+            function = offered[word].load()
+        return FunctionReward(word, check_signature(function, word))
     folder = Path(word).expanduser()
     if folder.is_dir():
         if not (folder / "config.yaml").is_file() or not (folder / "checkpoints").is_dir():
@@ -195,6 +199,32 @@ def check_columns(rewards: Sequence[Reward], names: Sequence[str]) -> None:
                 f"{reward.argument}.{suggest_similar(reward.argument, names)} "
                 f"There are: {there}."
             )
+
+
+def check_signature(function: Callable[..., Any], word: str) -> Callable[..., Any]:
+    """Returns the function if it can be called with the keywords `prompts`, `answers` and more.
+
+    Raises ConfigError otherwise: without `**columns` a function would fail at the first rollout, minutes later.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some functions of C have no signature
+        return function
+    named = [name for name, p in signature.parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    # parameters beside the two may be columns of the data, of which nothing is known yet
+    keywords = dict.fromkeys(["prompts", "answers", *named, "another_column"])
+    try:
+        signature.bind(**keywords)
+        fits = not named or "answers" in named
+    except TypeError:
+        fits = False
+    if not fits:
+        raise ConfigError(
+            "stage.reward={word}: the function is declared as {found}; declare it as {expected} and return a list "
+            "with a number for each answer.",
+            word=word, found=str(signature), expected=FORM,
+        )
+    return function
 
 
 def _load_function(path: Path, name: str, word: str) -> Callable[..., Sequence[float]]:

@@ -52,7 +52,9 @@ class Policy(GenerativeStage):
     reward: list[str] = knob(
         [],
         "What gives an answer its reward: rules (regex:..., count:..., length:..., match:column, contains:column), "
-        "path.py:function, a name that a package offers under fulgurite.rewards, or the folder of an rm run.",
+        "path.py:function, a name that a package offers under fulgurite.rewards, or the folder of an rm run. "
+        "A function is declared as (prompts, answers, **columns), is called with keywords, and returns a list with "
+        "a number for each answer.",
         source="TRL's GRPO takes a list of functions; entry points as in fulgurite.options (ours)",
         advice="A rule or a program that can be checked is better than a model that can be fooled. "
         "Several are summed with their weights.",
