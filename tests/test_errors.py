@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
+import pickle
 import signal
 
 import pytest
 
 from fulgurite.errors import (
-    ELSEWHERE,
     CheckpointError,
     ConfigError,
     DataError,
@@ -21,6 +21,7 @@ from fulgurite.errors import (
     excerpt,
     find_nearest,
     is_shortage,
+    join_or,
     suggest_similar,
 )
 
@@ -87,14 +88,25 @@ def test_the_nearest_words_come_first() -> None:
 
 
 def test_a_suggestion_is_a_sentence_or_nothing() -> None:
-    assert suggest_similar("adamv", ["adamw", "sgd"]) == " Did you mean adamw?"
-    assert suggest_similar("adam", ["adamw", "badam"]) == " Did you mean badam or adamw?"
-    assert suggest_similar("zzz", ["adamw"]) == ""
+    assert str(suggest_similar("adamv", ["adamw", "sgd"])) == " Did you mean adamw?"
+    assert str(suggest_similar("adam", ["adamw", "badam"])) == " Did you mean badam or adamw?"
+    assert not suggest_similar("zzz", ["adamw"])
 
 
-def test_the_names_of_other_trainers_lead_to_names_of_a_run() -> None:
-    from fulgurite.config.run import list_all_knobs
-    from fulgurite.config.schema import list_groups
+def test_names_are_joined_by_or() -> None:
+    assert [str(join_or(names)) for names in (["a"], ["a", "b"], ["a", "b", "c"])] == ["a", "a or b", "a, b or c"]
 
-    known = {knob.path for knob in list_all_knobs()} | set(list_groups())
-    assert set(ELSEWHERE.values()) <= known
+
+def test_misspelt_name_of_another_trainer_is_understood() -> None:
+    assert find_nearest("learning_rte", ["optim.lr", "optim.eps"]) == ["optim.lr"]
+    assert find_nearest("quantization_bit", ["method=qlora", "method=lora"]) == ["method=qlora"]
+
+
+def test_nothing_is_suggested_below_a_threshold_of_likeness() -> None:
+    assert find_nearest("gradient_clipping", ["trainer.gradient_checkpointing"]) == []
+    assert find_nearest("adapter", ["optim=adafactor"]) == []
+
+
+def test_interrupt_keeps_its_sentence_and_signal_in_another_process() -> None:
+    error = pickle.loads(pickle.dumps(Interrupted("Stopped after step {step}.", signal.SIGTERM, step=3)))
+    assert (str(error), error.number) == ("Stopped after step 3.", signal.SIGTERM)

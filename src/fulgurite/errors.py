@@ -1,16 +1,15 @@
-"""The exception tree: each error is one sentence with the value, the place and the remedy, and knows its exit status.
-"""
+"""The tree of exceptions: each error is one sentence with the value, the place and the remedy, and an exit status."""
 
 from __future__ import annotations
 
-import difflib
 import errno
 import re
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fulgurite.language.message import UserMessage
+from fulgurite.foreign_names.table import find_containing, find_names, find_similar, list_candidates
+from fulgurite.language.message import UserMessage, message
 
 
 class FulguriteError(Exception):
@@ -38,7 +37,7 @@ class RequestError(FulguriteError):
 
 
 class ConfigError(RequestError):
-    """A knob or a choice is wrong."""
+    """A parameter or a choice is wrong."""
 
 
 class DataError(RequestError):
@@ -69,25 +68,32 @@ class Interrupted(BaseException):
     """
 
     STATUSES = (130, 143)
-    """Every exit status that says that a command was interrupted."""
+    """The exit statuses of a command that was interrupted."""
 
-    def __init__(self, message: str, number: int = signal.SIGINT) -> None:
-        super().__init__(message)
+    def __init__(self, sentence: str | UserMessage = "", number: int = signal.SIGINT, /, **facts: Any) -> None:
+        self.message = sentence if isinstance(sentence, UserMessage) else UserMessage(sentence, facts)
+        super().__init__(self.message)
         self.number = number
 
+    def __str__(self) -> str:
+        return str(self.message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.number)
+
     @classmethod
-    def of(cls, status: int, message: str) -> Interrupted:
-        """The same from an exit status, which is all that another process hands back."""
-        return cls(message, signal.SIGINT if status == cls.STATUSES[0] else signal.SIGTERM)
+    def of(cls, status: int, sentence: str | UserMessage) -> Interrupted:
+        """Returns the same from an exit status, which is all that another process hands back."""
+        return cls(sentence, signal.SIGINT if status == cls.STATUSES[0] else signal.SIGTERM)
 
     @property
     def exit_status(self) -> int:
-        """What a shell reports for the signal; SIGHUP and SIGUSR1 ask for the same as SIGTERM."""
+        """The status that a shell reports for the signal; SIGHUP and SIGUSR1 ask for the same as SIGTERM."""
         return 130 if self.number == signal.SIGINT else 143
 
 
 class Pruned(FulguriteError):
-    """A search has ended one of its trials, which was worse than the others. No fault: exit 0."""
+    """A search has ended one of its trials, which was worse than the others. This is no failure: exit 0."""
 
     exit_status = 0
 
@@ -96,13 +102,13 @@ REMEDY = re.compile(
     r"\b(please|use|set|load|pass|remove|install|upgrade|try|instead|e\.g\.|make sure|attn_implementation)\b",
     re.IGNORECASE,
 )
-"""Words of a sentence that says what to do."""
+"""Words of a sentence that contains a remedy."""
 
 
 def excerpt(error: object, most: int = 600) -> str:
-    """What another library says, on one line and in whole sentences, at most `most` characters.
+    """Returns the text of another library's error on one line and in whole sentences, at most `most` characters.
 
-    If it says more, the first sentence and those that name a remedy are kept, in their order.
+    Of a longer text the first sentence and those with a remedy are kept, in their order.
     """
     text = " ".join(str(error).split())
     if len(text) <= most:
@@ -114,82 +120,58 @@ def excerpt(error: object, most: int = 600) -> str:
         if len(sentences[number]) < room:
             kept.add(number)
             room -= len(sentences[number]) + 1
-    if 0 not in kept:  # not even its first sentence has room
+    if 0 not in kept:  # not even the first sentence fits
         return text[: most - 2] + " …"
     return " ".join(sentences[number] for number in sorted(kept))
 
 
 SHORT = ("out of memory", "can't allocate memory", "not enough memory", "Cannot allocate memory", "std::bad_alloc")
-"""What allocators say: CUDA's, torch's on a CPU, oneDNN's, the system's, C++'s."""
+"""Words in the errors of allocators: CUDA's, torch's on a CPU, oneDNN's, the system's, C++'s."""
 ALLOCATORS = (RuntimeError, OSError)
-"""The errors in which they say it, beside MemoryError and safetensors' own."""
+"""The classes of those errors, beside MemoryError and safetensors' own."""
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether an error says that memory ran out. Asked by words and names, so that no torch is needed."""
+    """Returns whether an error means that memory ran out. It compares words and class names, and needs no torch."""
     if (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
         or getattr(error, "errno", None) == errno.ENOMEM
     ):
         return True
-    told = isinstance(error, ALLOCATORS) or type(error).__name__ == "SafetensorError"
-    return told and any(words in str(error) for words in SHORT)
-
-
-ELSEWHERE = {
-    "learning_rate": "optim.lr",
-    "num_train_epochs": "trainer.epochs",
-    "num_epochs": "trainer.epochs",
-    "lora_rank": "method.rank",
-    "lora_r": "method.rank",
-    "lora_alpha": "method.alpha",
-    "lora_dropout": "method.dropout",
-    "lora_target": "method.targets",
-    "lora_target_modules": "method.targets",
-    "target_modules": "method.targets",
-    "cutoff_len": "data.max_length",
-    "max_seq_length": "data.max_length",
-    "sequence_len": "data.max_length",
-    "per_device_train_batch_size": "trainer.micro_batch_size",
-    "micro_batch_size": "trainer.micro_batch_size",
-    "gradient_accumulation_steps": "trainer.global_batch_size",
-    "lr_scheduler_type": "scheduler",
-    "lr_scheduler": "scheduler",
-    "finetuning_type": "method",
-    "optimizer": "optim",
-    "optim_type": "optim",
-    "output_dir": "run_dir",
-    "dataset": "data.path",
-    "model_name_or_path": "model.path",
-    "base_model": "model.path",
-    "val_size": "data.val_fraction",
-    "pref_beta": "stage.beta",
-    "pref_loss": "stage.loss",
-    "report_to": "logger",
-    "save_steps": "trainer.save_every",
-    "eval_steps": "trainer.eval_every",
-    "logging_steps": "trainer.log_every",
-    "resume_from_checkpoint": "resume.run",
-}
-"""What LLaMA-Factory, TRL and axolotl call a knob of ours: whoever comes from there is shown the way."""
+    known = isinstance(error, ALLOCATORS) or type(error).__name__ == "SafetensorError"
+    return known and any(words in str(error) for words in SHORT)
 
 
 def find_nearest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """The known words closest to `word`, best first; the last part of a dotted name counts as well as the whole."""
+    """Returns the known words that `word` may mean, best first; none if nothing is close.
+
+    Another trainer's name for a known parameter comes first. Of a dotted name the last part counts as well.
+    """
     names = sorted(set(known))
-    meant = ELSEWHERE.get(word.rsplit(".", 1)[-1].lower())
-    if meant in names:
-        return [meant]
-    word = {name.lower(): name for name in names}.get(word.lower(), word)
-    close = difflib.get_close_matches(word, names, n=most, cutoff=0.6)
-    if not close:
-        tails = {name.rsplit(".", 1)[-1]: name for name in reversed(names)}
-        close = [tails[t] for t in difflib.get_close_matches(word.rsplit(".", 1)[-1], tails, n=most, cutoff=0.6)]
-    return close
+    meant = [target for entry in find_names(word) for target in entry.targets if target in names]
+    if meant:
+        return list(dict.fromkeys(meant))[:most]
+    if found := find_similar(word, names, most):
+        return found
+    tails = {name.rsplit(".", 1)[-1]: name for name in reversed(names)}
+    tail = word.rsplit(".", 1)[-1]
+    found = [tails[name] for name in find_similar(tail, tails, most)] or find_containing(tail, names, most)
+    if found:
+        return found
+    # a misspelt name of another trainer
+    foreign = [entry for name in find_similar(tail, list_candidates(), 1) for entry in find_names(name)]
+    return list(dict.fromkeys(t for entry in foreign for t in entry.targets if t in names))[:most]
 
 
-def suggest_similar(word: str, known: Iterable[str]) -> str:
-    """` Did you mean x or y?` with a leading space, or nothing where nothing is close."""
+def join_or(names: Sequence[str]) -> UserMessage:
+    """Returns `a`, `a or b`, `a, b or c`."""
+    if len(names) < 2:
+        return message("{name}", name="".join(names))
+    return message("{names} or {last}", names=", ".join(names[:-1]), last=names[-1])
+
+
+def suggest_similar(word: str, known: Iterable[str]) -> UserMessage:
+    """Returns ` Did you mean x or y?` with a leading space; an empty message if nothing is close."""
     close = find_nearest(word, known)
-    return f" Did you mean {' or '.join(close)}?" if close else ""
+    return message(" Did you mean {names}?", names=join_or(close)) if close else UserMessage()

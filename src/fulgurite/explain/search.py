@@ -11,6 +11,7 @@ from fulgurite.explain.choices import list_presets
 from fulgurite.explain.knob_index import list_every_knob, merge_knobs
 from fulgurite.explain.layout import format_value
 from fulgurite.explain.pages import TEXTS, get_doc, get_knob_text, get_purpose, list_all_groups, list_choices
+from fulgurite.language.message import UserMessage
 from fulgurite.text.layout import format_labels, measure_width
 
 
@@ -90,7 +91,7 @@ def _describe_option(group: str, name: str) -> str:
     raise ConfigError(f"{group} has no option {name!r}.{hint}" if known else f"{group} has no options.")
 
 
-def _find_nearest(word: str) -> str:
+def _find_nearest(word: str) -> str | UserMessage:
     names = [
         *list_all_groups(),
         *(k.path for k in list_every_knob()),
