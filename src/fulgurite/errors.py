@@ -146,9 +146,11 @@ def is_shortage(error: BaseException) -> bool:
 def find_nearest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
     """Returns the known words that `word` may mean, best first; none if nothing is close.
 
-    Another trainer's name for a known parameter comes first. Of a dotted name the last part counts as well.
+    Another trainer's name for a known parameter comes first. Of a dotted name the last part counts as well,
+    and of `name:value` the name.
     """
     names = sorted(set(known))
+    word = word.partition(":")[0] or word
     meant = [target for entry in find_names(word) for target in entry.targets if target in names]
     if meant:
         return list(dict.fromkeys(meant))[:most]

@@ -10,7 +10,7 @@ from fulgurite.errors import ConfigError
 CASES = {
     "an option that there is not": (
         "Could not find 'optim/adamv'", ["optim=adamv"],
-        "There is no optim=adamv. Did you mean badam or adamw? There are: adafactor",
+        "There is no optim=adamv. Did you mean adamw? There are: adafactor",
     ),
     "a parameter of another option": (
         "Could not override 'scheduler.cycles'.", ["scheduler.cycles=3"],

@@ -44,7 +44,7 @@ REFUSED = [
     ("model=./mine", "Write model=hf model.path=./mine."), ("data=mine.jsonl", "Write data=file data.path=mine.jsonl."),
     ("data=folder/x.jsonl", "Write data=file data.path=folder/x.jsonl."),
     ("data=tatsu-lab/alpaca", "Write data=file data.path=hub:tatsu-lab/alpaca."),
-    ("optim=adamv", "Did you mean badam or adamw"),
+    ("optim=adamv", "Did you mean adamw"),
 ]
 
 
