@@ -1,4 +1,5 @@
-"""Next-token losses as pure functions of hidden states, without ever holding all logits.
+"""Next-token losses as pure functions of hidden states. The logits are computed in chunks, so that they never exist
+all at once.
 
 Shapes: N label positions, V vocabulary, D width, B batch, T tokens.
 """
@@ -12,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 IGNORE = -100
-"""The target of a position that is not learned."""
+"""The target of a position that has no loss."""
 SLICE = 8192
-"""Rows of the head whose low-precision gradient exists at one time."""
+"""Rows of the output layer whose low-precision gradient exists at one time."""
 
 
 def nll(
@@ -26,16 +27,16 @@ def nll(
     chunk: int = 512,
     dft: bool = False,
 ) -> Tensor:
-    """The summed negative log-likelihood, in nats, of `targets_N` under logits hidden · weightᵀ + bias; a float32
-    scalar.
+    """Returns the summed negative log-likelihood of `targets_N` in nats, a float32 scalar, for the logits
+    hidden · weightᵀ + bias.
 
-    Logits exist for `chunk` positions at a time, and the gradients are made in the same pass, so that the memory is
-    chunk × V whatever N is. The value is that of `cross_entropy(..., reduction="sum")` on whole logits. With `dft`
-    each token's term is weighted by its probability, through which no gradient flows (Wu et al.,
+    Logits exist for `chunk` positions at a time, and the same pass computes the gradients, so that the memory is
+    chunk × V for any N. The value equals `cross_entropy(..., reduction="sum")` on whole logits. If `dft` is true, the
+    term of each token is multiplied by its probability, taken as a constant (Wu et al.,
     https://arxiv.org/abs/2508.05629).
     """
-    # torch 2.13 has F.linear_cross_entropy: whole logits by default, and 4 to 9 times slower when chunked on a CPU;
-    # liger-kernel and cut-cross-entropy need triton. All three were measured before this was written.
+    # Alternatives that were measured: torch 2.13's F.linear_cross_entropy makes whole logits by default and is 4 to 9
+    # times slower on a CPU if chunked; liger-kernel and cut-cross-entropy need triton.
     if hidden_ND.shape[0] == 0:
         return hidden_ND.sum().float() * 0.0
     total: Tensor = _ChunkedNLL.apply(  # type: ignore[no-untyped-call]
@@ -45,16 +46,17 @@ def nll(
 
 
 def nll_of_logits(logits_NV: Tensor, targets_N: Tensor, *, dft: bool = False) -> Tensor:
-    """The same sum from logits that a model made itself; for heads that are more than one matrix product."""
+    """Returns the same sum from the logits of a model whose output layer is more than one matrix product."""
     losses_N = functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
     return (losses_N * (-losses_N).exp().detach()).sum() if dft else losses_N.sum()
 
 
 def mean_nll_by_row(logits_NV: Tensor, targets_N: Tensor, rows_N: Tensor, rows: int, *, dft: bool = False) -> Tensor:
-    """The mean over each row's own targets, float32 [rows]; label position n belongs to row `rows_N[n]`, and a row
-    without has 0.
+    """Returns the mean over the targets of each row, float32 [rows]. Label position n belongs to row `rows_N[n]`; a
+    row without targets has 0.
 
-    No row's value hangs on another's, as the share of a mean over all tokens would: what differential privacy asks.
+    The value of a row does not depend on other rows, as differential privacy requires; its share of a mean over all
+    tokens would.
     """
     losses_N = functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
     if dft:
@@ -63,8 +65,8 @@ def mean_nll_by_row(logits_NV: Tensor, targets_N: Tensor, rows_N: Tensor, rows: 
 
 
 def mean_by_row(losses_N: Tensor, rows_N: Tensor, rows: int) -> Tensor:
-    """The mean over each row's own positions, [rows]; position n belongs to row `rows_N[n]`, and a row without has
-    0."""
+    """Returns the mean over the positions of each row, [rows]. Position n belongs to row `rows_N[n]`; a row without
+    positions has 0."""
     sums = losses_N.new_zeros(rows).index_add(0, rows_N, losses_N)
     counts = torch.bincount(rows_N, minlength=rows).clamp(min=1)
     return sums / counts
@@ -73,10 +75,10 @@ def mean_by_row(losses_N: Tensor, rows_N: Tensor, rows: int) -> Tensor:
 def log_probs(
     hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, bias_V: Tensor | None = None, chunk: int = 512
 ) -> Tensor:
-    """The log-probability of each target, logp_N in float32, with logits for `chunk` positions at a time.
+    """Returns the log-probability of each target, logp_N in float32; logits exist for `chunk` positions at a time.
 
-    `nll` makes its gradients beside the sum; here each position may be weighted otherwise later, so that the
-    backward pass makes the logits of a chunk once more.
+    `nll` computes gradients in the forward pass. Here the caller may weight each position later, so the backward pass
+    computes the logits of each chunk again.
     """
     if hidden_ND.shape[0] == 0:
         return hidden_ND.sum(-1).float()
@@ -87,13 +89,12 @@ def log_probs(
 
 
 def log_probs_of_logits(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
-    """The same from logits that a model made itself."""
+    """Returns the same from whole logits."""
     return -functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
 
 
 def sum_by_row(logp_N: Tensor, learned_BT: Tensor) -> Tensor:
-    """The sum of the label positions' log-probabilities in each row, logp_B; `logp_N` is in the order of
-    `learned_BT`."""
+    """Returns the sum of the log-probabilities of each row, logp_B; `logp_N` is in the order of `learned_BT`."""
     rows_N = learned_BT.nonzero()[:, 0]
     return torch.zeros(learned_BT.shape[0], dtype=logp_N.dtype, device=logp_N.device).index_add(0, rows_N, logp_N)
 
@@ -104,7 +105,8 @@ def _compute_dtype(tensor: Tensor) -> torch.dtype:
 
 
 class _ChunkedNLL(torch.autograd.Function):
-    """Forward makes the loss and both gradients chunk by chunk; backward only scales them, and can be called once."""
+    """Computes the loss and both gradients in forward, chunk by chunk. Backward only scales the gradients; it can be
+    called once."""
 
     @staticmethod
     def forward(
@@ -117,7 +119,7 @@ class _ChunkedNLL(torch.autograd.Function):
             bias = None if bias_V is None else bias_V.float()
             n, v = hidden.shape[0], weight.shape[0]
             rows = min(chunk, n)
-            # One set of buffers for all chunks: fresh pages cost more on a CPU than the arithmetic on them.
+            # One set of buffers for all chunks: on a CPU new memory pages cost more than the arithmetic on them.
             low = torch.empty(rows, v, dtype=dtype, device=hidden.device)
             full = low if dtype == torch.float32 else torch.empty(rows, v, dtype=torch.float32, device=hidden.device)
             grad_hidden = torch.empty_like(hidden) if wants_hidden else None
@@ -136,11 +138,12 @@ class _ChunkedNLL(torch.autograd.Function):
                 picked = scores.gather(1, target[:, None])
                 norm = scores.logsumexp(1, keepdim=True)
                 losses = norm - picked
-                share = (-losses).exp() if dft else None  # the token's probability
+                share = (-losses).exp() if dft else None  # the probability of the token
                 total += losses.sum() if share is None else (losses * share).sum()
                 if not (wants_hidden or wants_weight or wants_bias):
                     continue
-                scores.sub_(norm).exp_()  # now the probabilities, then the gradient of the logits
+                # `scores` becomes the probabilities, then, less 1 at the target, the gradient of the logits.
+                scores.sub_(norm).exp_()
                 scores.scatter_add_(1, target[:, None], torch.full_like(picked, -1.0))
                 if share is not None:
                     scores.mul_(share)
@@ -154,7 +157,8 @@ class _ChunkedNLL(torch.autograd.Function):
                     if dtype == torch.float32:
                         grad_weight.addmm_(logits.t(), h)
                     else:
-                        for part in range(0, v, SLICE):  # in slices, or the product stands whole beside the sum
+                        # In slices, so that the low-precision product never exists whole beside the sum.
+                        for part in range(0, v, SLICE):
                             grad_weight[part : part + SLICE] += logits[:, part : part + SLICE].t() @ h
         ctx.made = (grad_hidden, grad_weight, grad_bias)
         ctx.dtypes = hidden_ND.dtype, weight_VD.dtype, None if bias_V is None else bias_V.dtype
@@ -163,9 +167,9 @@ class _ChunkedNLL(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.made is None:
-            raise RuntimeError("the gradients of this loss were given away already: it can be gone back through once")
+            raise RuntimeError("backward was called twice on this loss; its gradients exist only once")
         (scale,), made, ctx.made = grads, ctx.made, None
-        # Scaled where they lie: a copy of the head's gradient would stand at the moment when memory is at its peak.
+        # In place: memory is at its peak here, and a copy of the output layer's gradient would raise the peak.
         scaled = [
             None if g is None else g.mul_(scale.to(g.dtype)).to(kind) for g, kind in zip(made, ctx.dtypes, strict=True)
         ]
@@ -173,7 +177,8 @@ class _ChunkedNLL(torch.autograd.Function):
 
 
 class _ChunkedLogProbs(torch.autograd.Function):
-    """Forward keeps the normalisers, backward makes probabilities from them; no more than a chunk of logits exists."""
+    """Keeps the normalisers in forward; backward computes the probabilities from them. One chunk of logits exists at a
+    time."""
 
     @staticmethod
     def forward(
@@ -212,7 +217,8 @@ class _ChunkedLogProbs(torch.autograd.Function):
             piece = slice(start, start + ctx.chunk)
             share = _scores(hidden[piece], weight, bias_V).sub_(norms_N[piece, None]).exp_().neg_()
             share.scatter_add_(1, targets_N[piece, None], torch.ones_like(share[:, :1]))
-            share.mul_(grads[0][piece, None])  # now the gradient of the logits
+            # (1 at the target − probability) × incoming gradient: the gradient of the logits.
+            share.mul_(grads[0][piece, None])
             if grad_bias is not None:
                 grad_bias += share.sum(0)
             low = share.to(ctx.dtype)

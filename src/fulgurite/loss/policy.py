@@ -1,7 +1,7 @@
 """The mathematics of PPO and GRPO as pure functions of tensors.
 
 Shapes: N label positions or answers, B answers of a micro-batch, T tokens, V vocabulary, D width. A mask is 1 on the
-positions whose next token the policy chose; those of one answer lie side by side.
+positions whose next token the policy sampled; the positions of one answer are adjacent.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 TINY = 1e-4
-"""What is added to a group's deviation; TRL's value."""
+"""Added to the standard deviation of a group, so that it is never 0; TRL's value."""
 
 
 def log_probs(
@@ -24,10 +24,11 @@ def log_probs(
     temperature: float = 1.0,
     chunk: int = 512,
 ) -> tuple[Tensor, Tensor]:
-    """The log-probability of each target and the entropy of each choice (without gradient), in nats, float32 [N].
+    """Returns the log-probability of each target and the entropy of each distribution (without gradient), in nats,
+    float32 [N].
 
     The logits are divided by `temperature`, as they were when the target was sampled. They exist for `chunk`
-    positions at a time; the backward pass makes them again.
+    positions at a time; the backward pass computes them again.
     """
 
     def part(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,7 +48,7 @@ def log_probs(
 
 
 def log_probs_of_logits(logits_NV: Tensor, targets_N: Tensor, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """The same two numbers from whole logits."""
+    """Returns the same two numbers from whole logits."""
     all_NV = (logits_NV.float() / temperature).log_softmax(-1)
     entropy_N = -(all_NV.detach().exp() * all_NV.detach()).sum(-1)
     return all_NV.gather(1, targets_N[:, None])[:, 0], entropy_N
@@ -57,22 +58,22 @@ def log_probs_of_logits(logits_NV: Tensor, targets_N: Tensor, *, temperature: fl
 
 
 def k1(policy: Tensor, reference: Tensor) -> Tensor:
-    """log p − log q of samples of p: unbiased for KL(p‖q), single terms may be negative
+    """Returns log p − log q of samples of p: unbiased for KL(p‖q), single terms may be negative
     (http://joschu.net/blog/kl-approx.html)."""
     return policy - reference
 
 
 def k3(policy: Tensor, reference: Tensor) -> Tensor:
-    """q/p − 1 − log(q/p) of samples of p: unbiased for KL(p‖q), never negative; GRPO's
+    """Returns q/p − 1 − log(q/p) of samples of p: unbiased for KL(p‖q), never negative; used by GRPO
     (https://arxiv.org/abs/2402.03300, eq. 4)."""
     ratio = reference - policy
     return ratio.exp() - ratio - 1
 
 
 def adapt_coefficient(coefficient: float, kl: float, *, target: float, answers: int, horizon: int) -> float:
-    """Ziegler's controller: the next KL coefficient (https://arxiv.org/abs/1909.08593, section 2.2).
+    """Returns the next KL coefficient of Ziegler's controller (https://arxiv.org/abs/1909.08593, section 2.2).
 
-    The relative error is held within ±0.2; a horizon of `answers` at full error changes the coefficient by a fifth.
+    The relative error is clamped to ±0.2; at that limit the coefficient changes by a fifth in `horizon` answers.
     """
     error = min(max(kl / target - 1, -0.2), 0.2)
     return coefficient * (1 + error * answers / horizon)
@@ -82,12 +83,13 @@ def adapt_coefficient(coefficient: float, kl: float, *, target: float, answers: 
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean where the mask is 1; 0 where it is nowhere."""
+    """Returns the mean over the positions with mask 1; 0 if there is none."""
     return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
 def whiten(values: Tensor, mask: Tensor, *, shift: bool = True) -> Tensor:
-    """Mean 0 and variance 1 over the masked values; without `shift` the mean stays. Outside the mask: 0.
+    """Scales the values inside the mask to mean 0 and variance 1; keeps their mean if `shift` is false. Returns 0
+    outside the mask.
 
     The variance is the unbiased one, and 1e-8 is added to it, as in https://arxiv.org/abs/2403.17031 (detail 18).
     """
@@ -101,13 +103,14 @@ def whiten(values: Tensor, mask: Tensor, *, shift: bool = True) -> Tensor:
 def gae(
     rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, *, discount: float, smoothing: float
 ) -> tuple[Tensor, Tensor]:
-    """Generalised advantages and returns (https://arxiv.org/abs/1506.02438): A_t = Σ (γλ)^k δ_{t+k}, δ_t = r_t +
-    γV_{t+1} − V_t.
+    """Computes generalised advantages A and returns A + V (https://arxiv.org/abs/1506.02438): A_t = Σ (γλ)^k δ_{t+k},
+    δ_t = r_t + γV_{t+1} − V_t.
 
-    An answer's end is the end of its episode: nothing is worth anything after it. Returns are A + V.
+    γ is `discount`, λ is `smoothing`. An answer is one episode: the value after its last token is 0.
     """
     advantages_BT = torch.zeros_like(values_BT)
     later_B, next_B = torch.zeros_like(values_BT[:, 0]), torch.zeros_like(values_BT[:, 0])
+    # Backwards in time: `next_B` is V_{t+1}, `later_B` is A_{t+1}, both 0 after the end of an answer.
     for t in range(values_BT.shape[1] - 1, -1, -1):
         delta_B = rewards_BT[:, t] + discount * next_B - values_BT[:, t]
         later_B = (delta_B + discount * smoothing * later_B) * mask_BT[:, t]
@@ -117,11 +120,12 @@ def gae(
 
 
 def group_advantages(rewards_N: Tensor, group: int, *, scale: bool) -> tuple[Tensor, Tensor]:
-    """Rewards less their group's mean, over its deviation where `scale` (https://arxiv.org/abs/2402.03300); and the
-    ties.
+    """Subtracts from each reward the mean of its group, and divides by the group's standard deviation if `scale`
+    (https://arxiv.org/abs/2402.03300).
 
-    `scale` false is Dr. GRPO (https://arxiv.org/abs/2503.20783). Neighbours make a group. Where all rewards of a
-    group are the same its advantages are exactly 0, and its entry in the second result, bool [N / group], is true.
+    Without `scale` this is Dr. GRPO (https://arxiv.org/abs/2503.20783). Each `group` neighbours are one group. If all
+    rewards of a group are equal, its advantages are exactly 0 and its entry in the second result, bool [N / group],
+    is true.
     """
     rewards_GN = rewards_N.reshape(-1, group)
     ties_G = rewards_GN.amax(1) == rewards_GN.amin(1)
@@ -135,10 +139,10 @@ def group_advantages(rewards_N: Tensor, group: int, *, scale: bool) -> tuple[Ten
 
 
 def clipped_policy(new: Tensor, old: Tensor, advantages: Tensor, *, low: float, high: float) -> tuple[Tensor, Tensor]:
-    """−min(rA, clip(r, 1−low, 1+high)A) with r = p/p_old (https://arxiv.org/abs/1707.06347; two limits: DAPO,
+    """Returns −min(rA, clip(r, 1−low, 1+high)A) with r = p/p_old (https://arxiv.org/abs/1707.06347; two limits: DAPO,
     2503.14476).
 
-    The second result is true where the clip took the gradient away.
+    The second result is true for the positions that have no gradient because of the clip.
     """
     ratio = (new - old).exp()
     kept, limited = ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages
@@ -147,26 +151,26 @@ def clipped_policy(new: Tensor, old: Tensor, advantages: Tensor, *, low: float, 
 
 
 def clipped_value(new: Tensor, old: Tensor, returns: Tensor, *, clip: float) -> Tensor:
-    """½ max((V − R)², (V_old + clip(V − V_old, ±clip) − R)²), as OpenAI's code for PPO has it
+    """Returns ½ max((V − R)², (V_old + clip(V − V_old, ±clip) − R)²), as in OpenAI's code for PPO
     (https://arxiv.org/abs/2403.17031)."""
     limited = old + (new - old).clamp(-clip, clip)
     return 0.5 * torch.maximum((new - returns) ** 2, (limited - returns) ** 2)
 
 
 def sum_losses(losses_BT: Tensor, mask_BT: Tensor, *, by_answer: bool) -> Tensor:
-    """The numerator of a step's loss: the sum over tokens, or over answers of their means."""
+    """Returns the numerator of a step's loss: the sum over tokens, or the sum of the answers' means if `by_answer`."""
     if by_answer:
         return ((losses_BT * mask_BT).sum(1) / mask_BT.sum(1).clamp(min=1)).sum()
     return (losses_BT * mask_BT).sum()
 
 
 def divisor(kind: str, *, answers: int, tokens: int, rollout_tokens: int, minibatches: int, longest: int) -> float:
-    """What `sum_losses` is divided by, for `answers` answers of `tokens` tokens in an optimizer step.
+    """Returns the divisor of `sum_losses`, for an optimizer step of `answers` answers with `tokens` tokens.
 
-    `grpo`: the answers, each being a mean (https://arxiv.org/abs/2402.03300). `bnpo`: the step's tokens. `dapo`: an
-    equal share of the whole rollout's tokens, so that each token of a rollout weighs the same
-    (https://arxiv.org/abs/2503.14476). `dr_grpo`: a constant, answers times the longest answer allowed
-    (https://arxiv.org/abs/2503.20783).
+    `grpo`: the number of answers, because each contributes a mean (https://arxiv.org/abs/2402.03300). `bnpo`: the
+    tokens of the step. `dapo`: an equal share of the tokens of the whole rollout, so that each token of a rollout has
+    the same weight (https://arxiv.org/abs/2503.14476). `dr_grpo`: a constant, answers times the longest answer
+    allowed (https://arxiv.org/abs/2503.20783).
     """
     return {
         "grpo": float(answers),

@@ -1,9 +1,9 @@
-"""Losses that learn from comparisons and judgements, as pure functions of answers' log-probabilities.
+"""Preference losses, as pure functions of the log-probabilities of answers.
 
 Shapes: B pairs (or, in KTO, B judged answers). `chosen_B` and `rejected_B` are log π/π_ref of a whole answer in
-nats, unless a function says otherwise. Each returns the losses of its rows, loss_B; the mean over the step is the
-stage's. TRL has the same losses inside its trainers' methods, where nothing else can call them; the tests hold ours
-against its source.
+nats, unless the docstring of a function gives another meaning. Each function returns one loss per pair, loss_B; the
+stage computes the mean over the step. TRL has the same losses inside the methods of its trainers, so they cannot be
+called from here; the tests compare ours with its source.
 """
 
 from __future__ import annotations
@@ -15,38 +15,40 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 NEARLY_CERTAIN = -1e-6
-"""The largest mean log-probability that `orpo` computes with: at 0 its odds are infinite."""
+"""The largest mean log-probability that `orpo` uses: at 0 the odds are infinite."""
 
 
 def sigmoid(chosen_B: Tensor, rejected_B: Tensor, beta: float, smoothing: float = 0.0) -> Tensor:
-    """DPO, Rafailov et al., https://arxiv.org/abs/2305.18290; with `smoothing`, the share of flipped labels, it is
-    cDPO."""
+    """Computes DPO, Rafailov et al., https://arxiv.org/abs/2305.18290; cDPO if `smoothing`, the share of flipped
+    labels, is above 0."""
     return _smoothed(beta * (chosen_B - rejected_B), smoothing)
 
 
 def hinge(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
-    """SLiC-HF as RSO writes it, Liu et al., https://arxiv.org/abs/2309.06657: nothing is left to learn at a margin
-    of 1/beta."""
+    """Computes SLiC-HF in the form of RSO, Liu et al., https://arxiv.org/abs/2309.06657: 0 from a margin of 1/beta
+    on."""
     return torch.relu(1 - beta * (chosen_B - rejected_B))
 
 
 def ipo(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
-    """IPO, Azar et al., https://arxiv.org/abs/2310.12036, equation 17: beta is the paper's τ.
+    """Computes IPO, Azar et al., https://arxiv.org/abs/2310.12036, equation 17: beta is the paper's τ.
 
-    The paper's log ratios are those of whole answers. TRL takes means over their tokens, and says that the authors
-    do so as well: `stage.length_normalize` decides.
+    The paper uses the log ratio of the whole answer. TRL uses the mean over its tokens, as the authors do according
+    to TRL's source; `stage.length_normalize` selects one of the two.
     """
     return (chosen_B - rejected_B - 1 / (2 * beta)) ** 2
 
 
 def robust(chosen_B: Tensor, rejected_B: Tensor, beta: float, smoothing: float) -> Tensor:
-    """rDPO, Chowdhury et al., https://arxiv.org/abs/2403.00409: unbiased where a known share of labels is flipped."""
+    """Computes rDPO, Chowdhury et al., https://arxiv.org/abs/2403.00409: unbiased if the share `smoothing` of the
+    labels is flipped."""
     scores_B = beta * (chosen_B - rejected_B)
     return (smoothing * logsigmoid(-scores_B) - (1 - smoothing) * logsigmoid(scores_B)) / (1 - 2 * smoothing)
 
 
 def exo_pair(chosen_B: Tensor, rejected_B: Tensor, beta: float, smoothing: float) -> Tensor:
-    """EXO, Ji et al., https://arxiv.org/abs/2402.00856, equation 16: the reverse KL to (1 - smoothing, smoothing)."""
+    """Computes EXO, Ji et al., https://arxiv.org/abs/2402.00856, equation 16: the reverse KL to (1 - smoothing,
+    smoothing)."""
     scores_B = beta * (chosen_B - rejected_B)
     soft = torch.tensor(smoothing, dtype=scores_B.dtype, device=scores_B.device)
     first = scores_B.sigmoid() * (logsigmoid(scores_B) - torch.log1p(-soft))
@@ -54,13 +56,13 @@ def exo_pair(chosen_B: Tensor, rejected_B: Tensor, beta: float, smoothing: float
 
 
 def nca_pair(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
-    """NCA, Chen et al., https://arxiv.org/abs/2402.05369: holds the likelihood of the chosen answer up."""
+    """Computes NCA, Chen et al., https://arxiv.org/abs/2402.05369: keeps the likelihood of the chosen answer high."""
     first, second = beta * chosen_B, beta * rejected_B
     return -logsigmoid(first) - 0.5 * logsigmoid(-first) - 0.5 * logsigmoid(-second)
 
 
 def bco_pair(chosen_B: Tensor, rejected_B: Tensor, beta: float, shift: float = 0.0) -> Tensor:
-    """BCO, Jung et al., https://arxiv.org/abs/2404.04656: a classifier of rewards above and below `shift`.
+    """Computes BCO, Jung et al., https://arxiv.org/abs/2404.04656: a classifier of rewards above and below `shift`.
 
     The paper's shift is the running mean of the rewards; TRL 1.16 leaves it out (0).
     """
@@ -68,12 +70,12 @@ def bco_pair(chosen_B: Tensor, rejected_B: Tensor, beta: float, shift: float = 0
 
 
 def sppo_hard(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
-    """SPPO with hard labels, Wu et al., https://arxiv.org/abs/2405.00675, equation 4.7: beta is 1/η."""
+    """Computes SPPO with hard labels, Wu et al., https://arxiv.org/abs/2405.00675, equation 4.7: beta is 1/η."""
     return (chosen_B - 0.5 / beta) ** 2 + (rejected_B + 0.5 / beta) ** 2
 
 
 def aot(margin_B: Tensor, paired_B: Tensor, beta: float, smoothing: float = 0.0) -> Tensor:
-    """AOT, Melnyk et al., https://arxiv.org/abs/2406.05882: distributions of margins are compared, not pairs.
+    """Computes AOT, Melnyk et al., https://arxiv.org/abs/2406.05882: compares distributions of margins, not pairs.
 
     `margin_B` is log π(chosen) - log π(rejected); `paired_B` the reference's margin of the same rank (`pair_by_rank`).
     """
@@ -81,18 +83,18 @@ def aot(margin_B: Tensor, paired_B: Tensor, beta: float, smoothing: float = 0.0)
 
 
 def pair_by_rank(margin_B: Tensor, reference_B: Tensor) -> Tensor:
-    """For each margin the reference's margin of the same rank in ascending order; ties in the order they stand in."""
+    """Returns for each margin the reference margin of the same rank in ascending order; ties keep their order."""
     paired_B = torch.empty_like(reference_B)
     paired_B[margin_B.argsort(stable=True)] = reference_B.sort().values
     return paired_B
 
 
 def discopop(chosen_B: Tensor, rejected_B: Tensor, beta: float, tau: float = 0.05) -> Tensor:
-    """DiscoPOP, Lu et al., https://arxiv.org/abs/2406.08414, equation 5: logistic and exponential loss, mixed by the
-    margin.
+    """Computes DiscoPOP, Lu et al., https://arxiv.org/abs/2406.08414, equation 5: logistic and exponential loss,
+    mixed by the margin.
 
-    It is not convex: with a tau below 0.102 it rises at a margin of 0, and has a valley at beta · margin = -0.1 for
-    0.05.
+    It is not convex: if tau is below 0.102, it increases at a margin of 0; with 0.05 it has a local minimum at
+    beta · margin = -0.1.
     """
     scores_B = beta * (chosen_B - rejected_B)
     share_B = torch.sigmoid(scores_B / tau)
@@ -100,38 +102,40 @@ def discopop(chosen_B: Tensor, rejected_B: Tensor, beta: float, tau: float = 0.0
 
 
 def apo_zero(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
-    """APO-zero, D'Oosterlinck et al., https://arxiv.org/abs/2408.06266, equation 7: chosen up, rejected down."""
+    """Computes APO-zero, D'Oosterlinck et al., https://arxiv.org/abs/2408.06266, equation 7: raises the chosen
+    answer, lowers the rejected one."""
     return 1 - torch.sigmoid(beta * chosen_B) + torch.sigmoid(beta * rejected_B)
 
 
 def apo_down(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
-    """APO-down, the same paper, equation 8: both down, the rejected more."""
+    """Computes APO-down, the same paper, equation 8: lowers both answers, the rejected one more."""
     return torch.sigmoid(beta * chosen_B) + 1 - torch.sigmoid(beta * (chosen_B - rejected_B))
 
 
 def orpo(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
-    """ORPO's odds-ratio term, Hong et al., https://arxiv.org/abs/2403.07691, equations 4 and 7; beta is the paper's
-    λ.
+    """Computes ORPO's odds-ratio term, Hong et al., https://arxiv.org/abs/2403.07691, equations 4 and 7; beta is the
+    paper's λ.
 
-    Arguments are the policy's mean log-probabilities a token; the paper's SFT term is added by the stage
+    Arguments are the policy's mean log-probabilities per token; the stage adds the paper's SFT term
     (`stage.sft_weight`).
     """
     return -beta * logsigmoid(_log_odds(chosen_B) - _log_odds(rejected_B))
 
 
 def simpo(chosen_B: Tensor, rejected_B: Tensor, beta: float, gamma: float, smoothing: float = 0.0) -> Tensor:
-    """SimPO, Meng et al., https://arxiv.org/abs/2405.14734, equation 6, of the policy's mean log-probabilities a
-    token."""
+    """Computes SimPO, Meng et al., https://arxiv.org/abs/2405.14734, equation 6, from the policy's mean
+    log-probabilities per token."""
     return _smoothed(beta * (chosen_B - rejected_B) - gamma, smoothing)
 
 
 def cpo(chosen_B: Tensor, rejected_B: Tensor, beta: float, smoothing: float = 0.0) -> Tensor:
-    """CPO's preference term, Xu et al., https://arxiv.org/abs/2401.08417, of the policy's summed log-probabilities."""
+    """Computes CPO's preference term, Xu et al., https://arxiv.org/abs/2401.08417, from the policy's summed
+    log-probabilities."""
     return _smoothed(beta * (chosen_B - rejected_B), smoothing)
 
 
 def at_margin(formula: Callable[..., Tensor], margin: float, beta: float, **given: float) -> float:
-    """The loss of one pair whose log ratios are half the margin above and below 0."""
+    """Returns the loss of one pair whose log ratios are half the margin above and below 0."""
     half_B = torch.tensor([margin / 2], dtype=torch.float64)
     return float(formula(half_B, -half_B, beta, **given))
 
@@ -144,9 +148,10 @@ def kto(
     desirable_weight: float = 1.0,
     undesirable_weight: float = 1.0,
 ) -> Tensor:
-    """KTO, Ethayarajh et al., https://arxiv.org/abs/2402.01306, equation 8, without its constant λ_y.
+    """Computes KTO, Ethayarajh et al., https://arxiv.org/abs/2402.01306, equation 8, without its constant λ_y.
 
-    `ratio_B` is log π/π_ref of each answer, `desirable_B` whether it is good, `kl` the baseline of `kto_kl`.
+    `ratio_B` is log π/π_ref of each answer, `desirable_B` is true for a good answer, `kl` is the baseline of
+    `kto_kl`.
     """
     good_B = desirable_weight * (1 - torch.sigmoid(beta * (ratio_B - kl)))
     bad_B = undesirable_weight * (1 - torch.sigmoid(beta * (kl - ratio_B)))
@@ -154,7 +159,7 @@ def kto(
 
 
 def kto_kl(total: Tensor, count: int) -> Tensor:
-    """KTO's baseline: the mean log ratio of answers under other prompts, never below 0, and without a gradient."""
+    """Computes KTO's baseline: the mean log ratio of answers to other prompts, at least 0, without a gradient."""
     return (total / max(count, 1)).clamp(min=0).detach()
 
 
@@ -163,6 +168,7 @@ def _smoothed(scores_B: Tensor, smoothing: float) -> Tensor:
 
 
 def _log_odds(logp_B: Tensor) -> Tensor:
-    """log(p / (1 - p)) of p = exp(logp), by `log1p` or `expm1`, whichever loses nothing."""
+    """Computes log(p / (1 - p)) of p = exp(logp)."""
+    # `expm1` is exact for p near 1, `log1p` for p near 0; log(1/2) = -0.6931 separates the two.
     logp_B = logp_B.clamp(max=NEARLY_CERTAIN)
     return logp_B - torch.where(logp_B > -0.6931, torch.log(-torch.expm1(logp_B)), torch.log1p(-torch.exp(logp_B)))

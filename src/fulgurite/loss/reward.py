@@ -1,4 +1,4 @@
-"""The loss of a reward model. Shapes: B pairs; rewards are plain numbers, a scalar an answer."""
+"""The loss of a reward model. Shapes: B pairs; the reward of an answer is one number."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch.nn.functional import logsigmoid
 
 
 def bradley_terry(chosen_B: Tensor, rejected_B: Tensor, margin_B: Tensor | None = None, center: float = 0.0) -> Tensor:
-    """The loss of each pair, loss_B: -log σ(chosen - rejected - margin) + center · (chosen + rejected)².
+    """Returns the loss of each pair, loss_B: -log σ(chosen - rejected - margin) + center · (chosen + rejected)².
 
-    Margin: Llama 2, Touvron et al., https://arxiv.org/abs/2307.09288. Centering holds the mean reward near 0, as
-    comparisons alone leave it free: Eisenstein et al., https://arxiv.org/abs/2312.09244.
+    Margin: Llama 2, Touvron et al., https://arxiv.org/abs/2307.09288. Comparisons do not determine the mean reward;
+    the centering term keeps it near 0: Eisenstein et al., https://arxiv.org/abs/2312.09244.
     """
     gap_B = chosen_B - rejected_B if margin_B is None else chosen_B - rejected_B - margin_B
     loss_B = -logsigmoid(gap_B)
