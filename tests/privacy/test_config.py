@@ -19,14 +19,14 @@ from fulgurite.privacy.accountant import compute_delta, solve_noise
 from fulgurite.privacy.config import DpSgd
 
 REFUSED = {
-    "data.packing=best_fit": "several examples into one; take data.packing=none",
-    "data.shuffle=false": "draws its rows at random",
-    "trainer.devices=2": "runs in one process, and this run has 2; take trainer.devices=1",
-    "precision=fp16": "clips true gradients, and precision=fp16 scales them",
+    "data.packing=best_fit": "several examples into one; use data.packing=none",
+    "data.shuffle=false": "draws its examples at random",
+    "trainer.devices=2": "runs in one process, but this run has 2; use trainer.devices=1",
+    "precision=fp16": "clips unscaled gradients, but precision=fp16 scales them",
     "scheduler=reduce_lr_on_plateau":
         "adds no noise to the validation loss, which scheduler=reduce_lr_on_plateau follows",
-    "privacy.epsilon=200 privacy.accountant=prv": "up to epsilon 100, not 200; take privacy.accountant=rdp",
-    "data=file data.path=x.jsonl data.weights=2.0": "data.weights above 1 make several of one example",
+    "privacy.epsilon=200 privacy.accountant=prv": "up to epsilon 100, but privacy.epsilon is 200; use privacy.acc",
+    "data=file data.path=x.jsonl data.weights=2.0": "data.weights above 1 repeat examples",
 }
 
 
@@ -42,12 +42,12 @@ def test_runs_that_cannot_be_private_are_refused_in_one_sentence(words: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("group", "name", "says"), [("stage", "dpo", "no loss of a single row"), ("method", "oft", "not proven row by row")]
+    ("group", "name", "says"),
+    [("stage", "dpo", "no loss of a single example"), ("method", "oft", "per example are not verified")],
 )
 def test_stages_and_methods_that_are_not_proven_are_refused(group: str, name: str, says: str) -> None:
     run = replace(compose(["privacy=dp_sgd"]).run, **{group: list_options(group)[name]()})
-    said = DpSgd().find_refusal(run)
-    assert said is not None
+    said = str(DpSgd().find_refusal(run))
     assert f"{group}={name}" in said
     assert says in said
 
@@ -59,8 +59,8 @@ def test_empty_delta_and_noise_are_filled_with_their_reasons() -> None:
     assert p.delta == compute_delta(1000) == pytest.approx(10**-3.6)
     assert p.noise_multiplier == solve_noise(8.0, p.delta, 0.05, 60)
     why = composed.provenance["privacy.noise_multiplier"].reason
-    assert "60 steps need, each row drawn at a rate of 0.05, to spend epsilon 8" in why
-    assert "1000 rows to the power of -1.2" in composed.provenance["privacy.delta"].reason
+    assert "60 steps that draw each example with probability 0.05 spend epsilon 8" in why
+    assert "1000 examples to the power of -1.2" in composed.provenance["privacy.delta"].reason
 
 
 def test_the_refusal_comes_before_torch_is_loaded(tmp_path: Path) -> None:
@@ -71,5 +71,5 @@ def test_the_refusal_comes_before_torch_is_loaded(tmp_path: Path) -> None:
     words = ["train", "privacy=dp_sgd", "data.packing=best_fit", "model=tiny", f"run_dir={tmp_path / 'run'}"]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["2", "False", "False"], done.stderr
-    assert "error: privacy=dp_sgd protects one row" in done.stderr
+    assert "error: privacy=dp_sgd protects one example" in done.stderr
     assert not (tmp_path / "run").exists()

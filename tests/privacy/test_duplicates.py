@@ -13,8 +13,10 @@ def test_copies_are_counted_and_described() -> None:
             self.input_ids = np.array(ids)
 
     assert count_duplicates([Row(1, 2), Row(3), Row(1, 2), Row(1, 2), Row(3), Row(4)]) == (3, 3)
-    assert describe_unit(3, 3, 2) == (
-        "3 rows are copies of others, up to 3 alike and 2 rows are further parts of one record: "
-        "whoever stands behind k rows is protected k times less"
+    assert str(describe_unit(3, 3, 2)) == (
+        "3 examples are copies of others (up to 3 identical), and 2 examples are further parts of one record: "
+        "the protection of a person with k such examples is k times weaker"
     )
-    assert describe_unit(0, 1, 0) == ""
+    assert str(describe_unit(3, 3, 0)).startswith("3 examples are copies of others (up to 3 identical): ")
+    assert str(describe_unit(0, 1, 2)).startswith("2 examples are further parts of one record: ")
+    assert not describe_unit(0, 1, 0)

@@ -80,7 +80,7 @@ def test_the_logged_and_saved_epsilon_is_that_of_the_steps(tmp_path: Path, capsy
     assert (told["steps"], told["expected_batch_size"], told["unit"], told["accountant"]) == (
         5,
         8,
-        "one row, more or less",
+        "one example added or removed",
         "rdp",
     )
     assert told["sampling_rate"] == 8 / told["rows"]
@@ -137,7 +137,7 @@ def test_without_a_given_seed_two_runs_differ_and_one_goes_on(tmp_path: Path) ->
     one, two = tiny(tmp_path / "one", *words), tmp_path / "two"
     cut_off(two, 2, *words)
     (two / "noise_seed").rename(tmp_path / "aside")
-    with pytest.raises(CheckpointError, match="noise_seed is gone"):
+    with pytest.raises(CheckpointError, match="noise_seed is missing"):
         tiny(two, *words)
     (two / "noise_seed").write_text((one / "noise_seed").read_text())
     tiny(two, *words)

@@ -21,14 +21,14 @@ def test_the_secret_is_new_private_and_kept(tmp_path: Path) -> None:
     assert secret_of(DpSgd(), tmp_path / "other", resumed=False) != made
     assert secret_of(DpSgd(noise_seed=7), tmp_path, resumed=True) == 7
     (tmp_path / FILE).unlink()
-    with pytest.raises(CheckpointError, match="noise_seed is gone, without which the run cannot go on"):
+    with pytest.raises(CheckpointError, match="noise_seed is missing, and a private run cannot be resumed"):
         secret_of(DpSgd(), tmp_path, resumed=True)
 
 
 @pytest.mark.parametrize("content", ["", "not hexadecimal\n"])
 def test_a_damaged_secret_is_refused_not_replaced(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE).write_text(content)
-    with pytest.raises(RequestError, match="noise_seed cannot be used as the secret of the noise"):
+    with pytest.raises(RequestError, match="noise_seed cannot be used as the secret seed of the noise"):
         secret_of(DpSgd(), tmp_path, resumed=False)
     assert (tmp_path / FILE).read_text() == content
 
@@ -36,5 +36,5 @@ def test_a_damaged_secret_is_refused_not_replaced(tmp_path: Path, content: str) 
 def test_the_file_holds_the_secret_in_hexadecimal(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("ff\n")
     assert secret_of(DpSgd(), tmp_path, resumed=True) == 255
-    with pytest.raises(RequestError, match="start afresh in another run_dir"):
+    with pytest.raises(RequestError, match="start a new run with another run_dir"):
         secret_of(DpSgd(), tmp_path / "no_folder", resumed=False)

@@ -12,17 +12,17 @@ from torch import Tensor
 
 
 def compute_norms(gradients: Sequence[Tensor]) -> Tensor:
-    """The length [B] of each row's gradient over all weights, whose gradients are [B, ...]."""
+    """Returns the norm [B] of each row's gradient over all weights, whose gradients are [B, ...]."""
     parts = [g.flatten(1).float().norm(dim=1) for g in gradients]
     found: Tensor = torch.stack(parts, dim=1).norm(dim=1)
     return found
 
 
 def compute_factors(norms_B: Tensor, limit: float) -> Tensor:
-    """What each row's gradient is multiplied by, so that none is longer than `limit`."""
+    """Returns the factor [B] of each row's gradient with which no norm is above `limit`."""
     return (limit / norms_B.clamp(min=torch.finfo(norms_B.dtype).tiny)).clamp(max=1.0)
 
 
 def sum_clipped(gradient: Tensor, factors_B: Tensor) -> Tensor:
-    """The sum over rows of [B, ...] times the factors, in float32."""
+    """Returns the sum over rows of [B, ...] times the factors, in float32."""
     return torch.einsum("b,b...->...", factors_B, gradient.float())

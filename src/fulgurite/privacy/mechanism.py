@@ -1,5 +1,5 @@
-"""DP-SGD in a run: sums clipped gradients over a step's micro-batches, adds the noise once a step, and keeps the
-account.
+"""DP-SGD in a run: sums clipped gradients over the micro-batches of a step, adds noise once per step, and counts the
+privacy spent.
 
 Shapes: B rows of a micro-batch.
 """
@@ -12,29 +12,35 @@ import torch
 from torch import Tensor, nn
 
 from fulgurite.errors import ConfigError
+from fulgurite.language.message import UserMessage, message
 from fulgurite.privacy import config as c
 from fulgurite.privacy.accountant import NOISE, Spell, build_generator, compute_epsilon, compute_rate
 from fulgurite.privacy.clipping import compute_factors, compute_norms, sum_clipped
 from fulgurite.privacy.per_sample_gradients import RowGradients, RowLosses
 
-UNIT = "one row, more or less"
+UNIT = "one example added or removed"
 
 
 def nothing(config: c.NoPrivacy, *_: Any, **__: Any) -> None:
-    """No mechanism."""
+    """Returns None: no mechanism."""
 
 
 def build(config: c.DpSgd, model: nn.Module, *, rows: int, batch_size: int, total_steps: int, secret: int) -> Mechanism:
-    """The mechanism over a model whose method is applied. Raises ConfigError where the budget cannot be kept."""
+    """Builds the mechanism for a model to which the method was applied. Raises ConfigError if the budget is too
+    small."""
     if batch_size > rows:
-        raise ConfigError(f"trainer.global_batch_size={batch_size} is more than the {rows} rows that privacy=dp_sgd "
-            f"draws it from; lower it.")
+        raise ConfigError(
+            "trainer.global_batch_size={batch_size} is more than the {rows} examples from which privacy=dp_sgd draws "
+            "a batch; lower it.",
+            batch_size=batch_size, rows=rows,
+        )
     if config.delta is None or config.noise_multiplier is None:
-        raise ConfigError("privacy.delta and privacy.noise_multiplier are not filled; this is a fault of ours.")
+        raise ConfigError("privacy.delta and privacy.noise_multiplier have no value; this is a bug in Fulgurite.")
     if config.delta >= 1 / rows:
         raise ConfigError(
-            f"privacy.delta={config.delta:g} lets the promise fail for a whole row of {rows}; take less than "
-            f"{1 / rows:.2g}."
+            "privacy.delta={delta:g} is too large for {rows} examples: the guarantee could fail for a whole example. "
+            "Use less than {most:.2g}.",
+            delta=config.delta, rows=rows, most=1 / rows,
         )
     made = Mechanism(config, model, rows, batch_size, total_steps, secret)
     made.refuse_overspending(0)
@@ -42,10 +48,10 @@ def build(config: c.DpSgd, model: nn.Module, *, rows: int, batch_size: int, tota
 
 
 class Mechanism:
-    """Between a backward pass and the optimizer. The optimizer then sees plain gradients, and needs no wrapping.
+    """Works between the backward pass and the optimizer. The optimizer then reads plain gradients and is not wrapped.
 
-    Opacus' DPOptimizer was looked at: it takes the optimizer's place before Lightning and the checkpoints, draws its
-    noise from one generator whose state would have to be saved, and leaves out nothing that these lines do.
+    Opacus' DPOptimizer replaces the optimizer for Lightning and the checkpoints, and draws noise from one generator
+    whose state would have to be saved. Here the noise is a function of the secret and the step.
     """
 
     def __init__(
@@ -66,13 +72,14 @@ class Mechanism:
         self._sums: list[Tensor] | None = None
 
     def prove(self, losses: RowLosses, compute: torch.dtype, vocabulary: int) -> None:
-        """Raise ConfigError unless this model's rows have gradients of their own."""
+        """Raises ConfigError unless each row has a gradient of its own in this model."""
         self.gradients.prove(losses, compute, vocabulary)
 
     def absorb(self, rows: int) -> None:
-        """After a backward pass over the summed loss of `rows` rows: clip each row's gradient and add it to the
-        step's sum."""
-        if rows == 0:  # a process's empty micro-batch has touched the weights by a zero
+        """Clips the gradient of each row and adds it to the sum of the step; called after a backward pass over the
+        summed loss of `rows` rows."""
+        # An empty micro-batch has a loss of 0 that depends on the weights: it leaves gradients of 0.
+        if rows == 0:
             for weight in self.gradients.weights.values():
                 weight.grad = None
             return
@@ -85,11 +92,12 @@ class Mechanism:
         self._sums = parts if self._sums is None else [s.add_(p) for s, p in zip(self._sums, parts, strict=True)]
 
     def finish(self, step: int) -> dict[str, float]:
-        """Put (sum + noise) / expected batch size into each weight's `grad`, count the step, and return its numbers.
+        """Writes (sum + noise) / expected batch size to the `grad` of each weight, counts the step, and returns its
+        metrics.
 
         The noise is plain floating point, as Opacus' own outside its secure mode (Mironov,
-        https://doi.org/10.1145/2382196.2382264). A step that drew no row is noise alone, and counts: to leave it out
-        would tell that nobody was drawn.
+        https://doi.org/10.1145/2382196.2382264). A step that drew no row has noise alone and counts: skipping it
+        would reveal that no row was drawn.
         """
         generator = build_generator(self.secret, NOISE, step)
         weights = list(self.gradients.weights.values())
@@ -111,7 +119,7 @@ class Mechanism:
     # -- the account ------------------------------------------------------------------------------------------------
 
     def count(self) -> None:
-        """One step more."""
+        """Adds one step to the history."""
         now = (self.noise, self.rate)
         if self.history and self.history[-1][:2] == now:
             self.history[-1] = (*now, self.history[-1][2] + 1)
@@ -119,33 +127,33 @@ class Mechanism:
             self.history.append((*now, 1))
 
     def epsilon(self) -> float:
-        """What the steps taken so far have spent."""
+        """Returns the epsilon spent by the steps so far."""
         return compute_epsilon(self.history, self.delta, self.config.accountant)
 
     def refuse_overspending(self, step: int) -> None:
-        """Raise ConfigError where the steps from `step` to the end would spend more than the budget."""
+        """Raises ConfigError if the steps from `step` to the end would spend more than the budget."""
         ahead: Spell = (self.noise, self.rate, self.total_steps - step)
         spent = compute_epsilon([*self.history, ahead], self.delta, self.config.accountant)
         if spent > self.config.epsilon * 1.0001:
             raise ConfigError(
-                f"privacy.noise_multiplier={self.noise:.4g} would spend epsilon {spent:.4g} in {self.total_steps} "
-                f"steps, more than "
-                f"privacy.epsilon={self.config.epsilon:g}; leave the noise empty in a new run, or raise "
-                f"privacy.epsilon."
+                "privacy.noise_multiplier={noise:.4g} would spend epsilon {spent:.4g} in {steps} steps, more than "
+                "privacy.epsilon={epsilon:g}; leave privacy.noise_multiplier empty in a new run, or raise "
+                "privacy.epsilon.",
+                noise=self.noise, spent=spent, steps=self.total_steps, epsilon=self.config.epsilon,
             )
 
     def get_state(self) -> dict[str, Any]:
-        """What a checkpoint must hold: the account alone, for draws and noise are functions of the secret and the
-        step."""
+        """Returns the state for a checkpoint: the history alone, because draws and noise are functions of the secret
+        and the step."""
         return {"history": [list(spell) for spell in self.history]}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on with the account of a checkpoint. Raises ConfigError where what is left would overspend."""
+        """Continues the history of a checkpoint. Raises ConfigError if the remaining steps would overspend."""
         self.history = [(float(noise), float(rate), int(steps)) for noise, rate, steps in state["history"]]
         self.refuse_overspending(sum(steps for *_, steps in self.history))
 
     def report(self) -> dict[str, Any]:
-        """privacy.json: what was promised, to whom, and what it cost."""
+        """Returns the contents of privacy.json: the guarantee, what it covers, and how it was reached."""
         return {
             "epsilon": self.epsilon(),
             "delta": self.delta,
@@ -159,24 +167,29 @@ class Mechanism:
             "history": self.get_state()["history"],
             "accountant": str(self.config.accountant),
             "unit": UNIT,
-            "sampling": "Poisson: each row enters each step by itself",
+            "sampling": "Poisson: each step draws each example independently",
             "seed_is_secret": self.config.noise_seed is None,
-            "covers": "the weights of all checkpoints, and what is made of them",
-            "does_not_cover": "logged losses, counts and lengths, the choice of the best checkpoint, held-out rows, "
-            "noise_seed, "
-            "and attacks on the rounding of floating-point noise",
+            "covers": "the weights of all checkpoints, and everything computed from them",
+            "does_not_cover": (
+                "logged losses, counts and lengths, the choice of the best checkpoint, validation examples, "
+                "noise_seed, and attacks on the rounding of floating-point noise"
+            ),
         }
 
-    def describe(self) -> str:
-        """The account in words."""
+    def describe(self) -> UserMessage:
+        """Returns the guarantee as a sentence."""
         r = self.report()
-        told = (
-            f"Privacy: epsilon {r['epsilon']:.3g} at delta {r['delta']:.2g} for {UNIT}, after {r['steps']:,} steps "
-            f"({r['accountant']})."
-        )
-        told += " It covers the weights; the logged losses and the file noise_seed are not for others."
-        return (
-            told
-            if r["seed_is_secret"]
-            else f"{told} privacy.noise_seed is given, so whoever reads config.yaml can take the noise off."
+        facts = {name: r[name] for name in ("epsilon", "delta", "steps", "accountant")}
+        if r["seed_is_secret"]:
+            return message(
+                "Privacy: epsilon {epsilon:.3g} at delta {delta:.2g} for one example added or removed, after "
+                "{steps:,} steps ({accountant}). This covers the weights; do not share the logged losses and the file "
+                "noise_seed.",
+                **facts,
+            )
+        return message(
+            "Privacy: epsilon {epsilon:.3g} at delta {delta:.2g} for one example added or removed, after {steps:,} "
+            "steps ({accountant}). This covers the weights; do not share the logged losses. privacy.noise_seed is set, "
+            "so whoever reads config.yaml can remove the noise.",
+            **facts,
         )

@@ -1,4 +1,4 @@
-"""A gradient for each row, by Opacus' hooks: the model is not wrapped, so that its weights keep their names.
+"""One gradient per row, computed by Opacus' hooks. The model is not wrapped, so that its weights keep their names.
 
 Shapes: B rows, ... a weight's own shape.
 """
@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from fulgurite.errors import ConfigError, TrainingFailed, is_shortage
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
-"""By how much of its length a row's gradient may differ between the hooks and a backward pass of its own, by compute
-type."""
+"""Largest difference, relative to its norm, between a row's gradient from the hooks and from a separate backward
+pass, by compute type."""
 
 RowLosses = Callable[[dict[str, Any]], Tensor]
 """The loss [B] of each row of a batch."""
 
 
 class RowGradients:
-    """Each trained weight's gradient for each row, after a backward pass of the rows' summed loss.
+    """The gradient of each trained weight for each row, after a backward pass of the rows' summed loss.
 
-    Opacus' GradSampleModule was looked at: it wraps the model, whose names then begin with `_module.`.
+    Opacus' GradSampleModule is not used: it wraps the model, whose names then begin with `_module.`.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -34,55 +34,56 @@ class RowGradients:
 
         if any(getattr(m, "gradient_checkpointing", False) for m in model.modules()):
             raise ConfigError(
-                "privacy=dp_sgd needs each layer's inputs once, and gradient checkpointing makes them twice; turn it "
-                "off."
+                "privacy=dp_sgd needs one forward pass per layer, but gradient checkpointing runs two; turn it off."
             )
         if any(type(m).__name__ == "OptimizedModule" for m in model.modules()):
             raise ConfigError(
-                "privacy=dp_sgd looks into each layer, which torch.compile has melted into one; turn compiling off."
+                "privacy=dp_sgd needs hooks on each layer, which torch.compile removes; turn torch.compile off."
             )
         logging.getLogger("opacus").setLevel(logging.ERROR)
-        # A first layer's inputs have no gradient of their own, of which torch tells at each backward pass.
+        # The inputs of the first layer have no gradient; torch warns about it at each backward pass.
         warnings.filterwarnings("ignore", message="Full backward hook is firing when gradients are computed")
         self.model = model
         for module in model.modules():
             if isinstance(module, nn.Embedding) and module.weight.requires_grad:
-                # torch gives the padding token's embedding no gradient and Opacus does; here it is often the
-                # end-of-turn token
+                # torch computes no gradient for the embedding of the padding token, Opacus does. Here the padding
+                # token is often the end-of-turn token, which is trained.
                 module.padding_idx = None
         try:
             self.hooks = GradSampleHooks(model, batch_first=True, loss_reduction="sum", strict=True)
         except NotImplementedError as error:
             raise ConfigError(
-                f"privacy=dp_sgd cannot be for this model: {str(error)[:200]}; take method=lora."
+                "privacy=dp_sgd does not support this model: {reason}; use method=lora.", reason=str(error)[:200]
             ) from error
         self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
 
     def take(self, rows: int) -> list[Tensor]:
-        """The gradients [rows, ...] of every trained weight, in the model's order; they and the sums of autograd are
-        let go.
+        """Returns the gradients [rows, ...] of every trained weight in the model's order, and deletes them and
+        autograd's sums from the weights.
 
-        Raises TrainingFailed where a weight has none, or not one for each row: it would be trained without privacy.
+        Raises TrainingFailed if a weight does not have one gradient per row: it would be trained without privacy.
         """
         found = []
         for name, weight in self.weights.items():
             gradient = weight.grad_sample  # type: ignore[attr-defined]
             if gradient is None and weight.grad is None:
-                gradient = weight.new_zeros(rows, *weight.shape)  # nothing of the loss hangs on it
+                gradient = weight.new_zeros(rows, *weight.shape)  # the loss does not depend on it
             if not isinstance(gradient, Tensor) or gradient.shape != (rows, *weight.shape):
-                have = "none" if gradient is None else str(getattr(gradient, "shape", "several"))
                 raise TrainingFailed(
-                    f"privacy=dp_sgd: {name} has no gradient for each of the {rows} rows ({have}); the step was not "
-                    f"taken; "
-                    "take method=lora."
+                    "privacy=dp_sgd: {name} does not have one gradient for each of the {rows} examples (found "
+                    "{found}); the step was not taken. Use method=lora.",
+                    name=name, rows=rows, found=None if gradient is None else getattr(gradient, "shape", "several"),
                 )
             found.append(gradient.detach())
             weight.grad_sample = weight.grad = None  # type: ignore[attr-defined]
         return found
 
     def prove(self, losses: RowLosses, compute: torch.dtype, vocabulary: int) -> None:
-        """Raise ConfigError unless two rows' gradients are those of a backward pass each. Asked of the model itself:
-        a weight used outside its layer, or by several rows at a time, would be clipped wrongly without a word."""
+        """Raises ConfigError unless the gradients of two rows equal those of a separate backward pass each.
+
+        This is checked on the model itself: a weight that is used outside its layer, or by several rows at a time,
+        would be clipped wrongly without an error.
+        """
         alone = [self._autograd(losses, batch) for batch in (probe((5,), vocabulary), probe((3,), vocabulary, first=1))]
         try:
             together = self._hooked(losses, probe((5, 3), vocabulary))
@@ -96,18 +97,19 @@ class RowGradients:
         ) as error:  # layers unknown to Opacus
             if is_shortage(error):
                 raise
-            said = str(error).removeprefix("privacy=dp_sgd: ").partition(";")[0][:160]
+            reason = str(error).removeprefix("privacy=dp_sgd: ").partition(";")[0][:160]
             raise ConfigError(
-                f"privacy=dp_sgd cannot be for this model: {said}; take method=lora, without variants."
+                "privacy=dp_sgd does not support this model: {reason}; use method=lora without variants.",
+                reason=reason,
             ) from error
         for name, *gradients in zip(self.weights, *alone, together, strict=True):
             for row, single in enumerate(gradients[:2]):
                 far = float((single.float() - gradients[2][row].float()).norm())
                 if not far <= TOLERANCE.get(compute, 0.1) * float(single.float().norm()) + 1e-6:
                     raise ConfigError(
-                        f"privacy=dp_sgd cannot be for this model: the gradient of {name} for one row is not what "
-                        f"Opacus finds "
-                        f"(they differ by {far:.2g}); take method=lora, without variants."
+                        "privacy=dp_sgd does not support this model: the gradient of {name} for one example differs "
+                        "from Opacus' by {difference:.2g}; use method=lora without variants.",
+                        name=name, difference=far,
                     )
 
     def _autograd(self, losses: RowLosses, batch: dict[str, Any]) -> list[Tensor]:
@@ -126,7 +128,8 @@ class RowGradients:
 
 
 class quiet_dropout:
-    """The model in evaluation, its layers with trained weights in training: Opacus' hooks look at those alone."""
+    """Sets the model to evaluation mode, except its layers with trained weights: Opacus' hooks act on layers in
+    training mode only."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model, self.modes = model, {m: m.training for m in model.modules()}
@@ -142,7 +145,7 @@ class quiet_dropout:
 
 
 def probe(lengths: tuple[int, ...], vocabulary: int, first: int = 0) -> dict[str, Any]:
-    """A padded batch of made-up rows, the n-th of them always the same."""
+    """Returns a padded batch of artificial rows; the n-th row is always the same."""
     ids = torch.zeros(len(lengths), max(lengths), dtype=torch.int64)
     targets = torch.full_like(ids, -100)
     for row, length in enumerate(lengths):

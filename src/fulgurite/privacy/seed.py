@@ -1,4 +1,4 @@
-"""A run's secret: the seed of its noise and of its draws. Known, it undoes the noise."""
+"""The secret of a private run: the seed of its noise and of its draws. Whoever knows it can remove the noise."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ FILE = "noise_seed"
 
 
 def secret_of(config: DpSgd, folder: Path, resumed: bool) -> int:
-    """The given seed, or the run folder's, or a new one of 128 bits in a file that its owner alone may read.
+    """Returns the configured seed, the seed stored in the run folder, or a new one of 128 bits, which it stores in a
+    file that only its owner may read.
 
-    Raises CheckpointError where a resumed run's is gone, and RequestError where the file cannot be read or made.
+    Raises CheckpointError if a resumed run has no stored seed, and RequestError if the file cannot be read or written.
     """
     if config.noise_seed is not None:
         return config.noise_seed
@@ -25,7 +26,9 @@ def secret_of(config: DpSgd, folder: Path, resumed: bool) -> int:
             return int(path.read_text(encoding="ascii"), 16)
         if resumed:
             raise CheckpointError(
-                f"{path} is gone, without which the run cannot go on as it began; restore it, or start afresh."
+                "{path} is missing, and a private run cannot be resumed without it; restore the file, or start a new "
+                "run.",
+                path=path,
             )
         made = secrets.randbits(128)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as stream:
@@ -33,5 +36,6 @@ def secret_of(config: DpSgd, folder: Path, resumed: bool) -> int:
         return made
     except (OSError, ValueError) as error:
         raise RequestError(
-            f"{path} cannot be used as the secret of the noise ({error}); start afresh in another run_dir."
+            "{path} cannot be used as the secret seed of the noise ({error}); start a new run with another run_dir.",
+            path=path, error=error,
         ) from error

@@ -65,7 +65,7 @@ def format_closing(pieces: Pieces, how: RunEnding) -> str:
     width = max(map(len, next_steps))
     done = f"{how.format_opening()} {trainer.global_step:,} steps, {numbers}. The run lies in {folder}"
     early = [describe_early_stop(pieces)] if pieces.callbacks.stopped_early else []
-    private = [stage.mechanism.describe()] if stage.mechanism is not None else []
+    private = [str(stage.mechanism.describe())] if stage.mechanism is not None else []
     advice = [f"  {command:<{width}}  {what}" for command, what in next_steps.items()]
     samples = pieces.callbacks.samples
     return "\n".join(["", samples.comparison() if samples is not None else "", done, *early, *private, "", *advice])
