@@ -196,11 +196,11 @@ class DpSgd(Privacy):
 
     def find_refusal(self, run: RunConfig) -> UserMessage | None:
         """Returns why this run cannot be private, with the remedy, or None."""
-        found = [*self._check_options(run), *self._check_trainer(run)]
+        found = [*self._check_examples(run), *self._check_options(run), *self._check_trainer(run)]
         return next((sentence for refused, sentence in found if refused), None)
 
-    def _check_options(self, run: RunConfig) -> list[tuple[bool, UserMessage]]:
-        data, scheduler = run.data, run.scheduler
+    def _check_examples(self, run: RunConfig) -> list[tuple[bool, UserMessage]]:
+        data = run.data
         return [
             (
                 not run.stage.loss_by_row,
@@ -239,6 +239,11 @@ class DpSgd(Privacy):
                     "most 1."
                 ),
             ),
+        ]
+
+    def _check_options(self, run: RunConfig) -> list[tuple[bool, UserMessage]]:
+        scheduler = run.scheduler
+        return [
             (
                 run.precision.scales_loss,
                 message(
