@@ -74,7 +74,7 @@ class Target:
 @functools.cache
 def tokenizer() -> Any:
     """A small tokenizer with a chat template."""
-    from fulgurite.model.tiny import tokenizer as tiny
+    from fulgurite.model.tiny_tokenizer import tokenizer as tiny
 
     return tiny(400)
 

@@ -16,7 +16,7 @@ from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import fill
 from fulgurite.config.schema import build
 from fulgurite.method.modules import count_elements, count_parameters
-from fulgurite.model.tiny import tokenizer
+from fulgurite.model.tiny_tokenizer import tokenizer
 from fulgurite.plan.context import Machine
 from fulgurite.plan.memory import estimate
 from fulgurite.plan.meta_model import outline_model

@@ -58,9 +58,6 @@ def _planned(composed: Composed, as_json: bool, probed: bool, word: str | None) 
 
     source = build_checked_source(composed)
     # these load torch, which takes seconds: after all that can be refused without it
-    from fulgurite.method.peft_import import import_peft
-
-    import_peft()
     from fulgurite.plan.show import build_list, count_more, find_shown, format_text
 
     if probed:  # Lightning, which takes a second to load, is needed for a probe only

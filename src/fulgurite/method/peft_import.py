@@ -11,6 +11,7 @@ import contextlib
 import functools
 import importlib
 import inspect
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,6 +22,8 @@ import torch
 def import_peft() -> None:
     """Imports peft and bitsandbytes, if they are not imported yet."""
     if "peft" not in sys.modules:
+        # on some CPUs it advises a package of kernels, which is not needed
+        logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
         with compile_at_first_call():
             importlib.import_module("peft")
 

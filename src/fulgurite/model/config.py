@@ -39,6 +39,10 @@ class Model(Option):
     """"module:function" of the config: transformers' config and the tokenizer, without weights. Empty where only the
     weights tell."""
 
+    tokenizes: ClassVar[str] = ""
+    """"module:function" of the config: the tokenizer alone, without importing model code, or None if that cannot be.
+    Only of a model that its parameters and our own files determine: `plan` keeps its outline."""
+
     attention: Attention = knob(
         Attention.sdpa, "The implementation of attention; all give the same numbers.",
         source="transformers docs, attention interface; sdpa is torch's own",
@@ -97,6 +101,7 @@ class SmolLM2(Model):
 
     builds: ClassVar[str] = "fulgurite.model.smollm2:build"
     outlines: ClassVar[str] = "fulgurite.model.smollm2:outline"
+    tokenizes: ClassVar[str] = "fulgurite.model.smollm2:read_tokenizer"
     hub: ClassVar[str] = "HuggingFaceTB/SmolLM2-135M-Instruct"
     costs: ClassVar[str] = "Half a gigabyte in fp32."
 
@@ -111,6 +116,7 @@ class Tiny(Model):
 
     builds: ClassVar[str] = "fulgurite.model.tiny:build"
     outlines: ClassVar[str] = "fulgurite.model.tiny:outline"
+    tokenizes: ClassVar[str] = "fulgurite.model.tiny_tokenizer:read_tokenizer"
     toy: ClassVar[bool] = True
     costs: ClassVar[str] = "Seconds."
 

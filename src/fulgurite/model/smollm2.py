@@ -7,10 +7,9 @@ import importlib.util
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from fulgurite.data.cache import find_cache_root
 from fulgurite.errors import ModelError
@@ -18,8 +17,11 @@ from fulgurite.files.atomic import remove_drafts, write_folder
 from fulgurite.files.lock import hold_lock
 from fulgurite.files.manifest import find_damage, write_manifest
 from fulgurite.model import config as c
-from fulgurite.model.load import Loaded, load
-from fulgurite.model.load import outline as outline_at
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from fulgurite.model.load import Loaded
 
 NAME = "smollm2-135m-instruct"
 HUB = c.SmolLM2.hub
@@ -30,14 +32,31 @@ log = logging.getLogger(__name__)
 
 def build(config: c.SmolLM2, dtype: torch.dtype) -> Loaded:
     """The model in `dtype`. Raises ModelError where it is found nowhere, with the way to get it."""
+    from fulgurite.model.load import load
+
     folder = here()
     return load(folder, config, dtype) if folder is not None else _from_hub(lambda: load(HUB, config, dtype))
 
 
 def outline(config: c.SmolLM2) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
     """The model's shape and its tokenizer. Raises ModelError as `build` does."""
+    from fulgurite.model.load import outline as outline_at
+
     folder = here(weights=False)
     return outline_at(folder) if folder is not None else _from_hub(lambda: outline_at(HUB))
+
+
+def read_tokenizer(config: c.SmolLM2) -> PreTrainedTokenizerBase | None:
+    """Returns the tokenizer of the folder in our cache, without importing model code; None if it is not there yet."""
+    folder = here(weights=False)
+    if folder is None:
+        return None
+    from transformers import AutoTokenizer
+
+    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        folder, trust_remote_code=False, local_files_only=True,
+    )
+    return found
 
 
 def here(weights: bool = True) -> Path | None:

@@ -12,7 +12,7 @@ from fulgurite.errors import RequestError
 from fulgurite.method.config import Method
 from fulgurite.plan.context import Cheaper, Memory, PlanFacts
 from fulgurite.plan.memory import estimate
-from fulgurite.plan.meta_model import outline_model
+from fulgurite.plan.outline import read_outline
 from fulgurite.precision.policy import Dtypes
 from fulgurite.trainer.config import Trainer
 
@@ -57,6 +57,6 @@ def _estimate_under(words: list[str], dtypes: Dtypes, facts: Facts, seen: PlanFa
     other = compose(words)
     known = replace(facts)
     other = fill(fill(other, known, "data"), known, "steps")
-    model = outline_model(other.run, dtypes)[1] if type(other.run.method) is not type(seen.run.method) else seen.model
+    model = read_outline(other.run, dtypes).facts if type(other.run.method) is not type(seen.run.method) else seen.model
     lengths = seen.data.row_lengths if seen.data is not None else None
     return estimate(other.run, model, lengths, seen.machine)

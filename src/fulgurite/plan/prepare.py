@@ -31,12 +31,11 @@ from fulgurite.plan.context import DataFacts, Disk, Memory, ModelFacts, PlanFact
 from fulgurite.plan.data_stats import count_data
 from fulgurite.plan.hardware import detect_machine
 from fulgurite.plan.memory import estimate
-from fulgurite.plan.meta_model import outline_model
 from fulgurite.plan.micro_batch import fit_memory
+from fulgurite.plan.outline import read_outline
 from fulgurite.plan.preflight import refuse_unmeasured
 from fulgurite.precision.config import Precision
 from fulgurite.precision.policy import Dtypes
-from fulgurite.run.load import find_base
 from fulgurite.run.resume_plan import preview_resume
 from fulgurite.scheduler.equivalence import build_curve
 from fulgurite.trainer.config import Trainer
@@ -73,15 +72,19 @@ def prepare_run(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
         why = as_message(dtypes.reason)
         composed = note(composed, Decision("precision", dtypes.option, Kind.derived, why))
     run, facts = composed.run, Facts(device=device(composed.run.trainer), processes=composed.run.world_size)
-    outline, model = outline_model(run, dtypes)
+    outline = read_outline(run, dtypes)
+    model = outline.facts
     template = load_template(run.data.template, outline.tokenizer, run.data.arguments(), run.data.special_tokens)
     model.template_name = template.name
     model.template_differs = (
         describe_difference(template, outline.tokenizer) or "" if not run.stage.gives_rewards else ""
     )
     model.free_padding = free_padding(outline.tokenizer, template.stop_ids) is not None
-    base: Any = find_base(run.model)
-    model.invalid_generation = invalid_fields(base.path, base.revision) if base.folder() is not None else {}
+    if run.model.folder() is not None:
+        from fulgurite.run.load import find_base  # imports model code, which the outline of a folder has needed too
+
+        base: Any = find_base(run.model)
+        model.invalid_generation = invalid_fields(base.path, base.revision) if base.folder() is not None else {}
     encoded = tokenize_source(
         source, outline.tokenizer, template, run.data, find_cache_root(), run.data.max_length or outline.length
     )

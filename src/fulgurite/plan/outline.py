@@ -1,0 +1,114 @@
+"""A run's model without its weights, kept on the disk.
+
+The numbers of a model take transformers' and peft's model code to compute, whose import is half the time of a plan.
+Those of a bundled model depend on the config and on the versions alone, so they are computed once. A model of a folder
+or of the hub is built anew each time: its files can change, and they are checked each time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import os
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fulgurite.config.provenance import to_plain
+from fulgurite.config.run import RunConfig
+from fulgurite.data.cache import find_cache_root
+from fulgurite.files.atomic import write_file
+from fulgurite.model.tokenizer_check import mend_padding
+from fulgurite.plan.context import ModelFacts, Weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from fulgurite.precision.policy import Dtypes
+
+LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers")
+"""Their versions are part of the key."""
+PACKAGE = Path(__file__).resolve().parents[1]
+DECIDING = ("method", "model", "plan", "precision", "run", "stage")
+"""The packages whose code decides about an outline: an edit there makes it anew."""
+
+
+@dataclass(slots=True)
+class Outline:
+    """What a plan knows of a model: its tokenizer, its longest input in tokens, and its numbers."""
+
+    tokenizer: PreTrainedTokenizerBase
+    length: int
+    facts: ModelFacts
+
+
+def read_outline(run: RunConfig, dtypes: Dtypes) -> Outline:
+    """Returns the outline of the model that trains, from the cache if it is there.
+
+    Raises ModelError and ConfigError as loading does: what raised was not kept.
+    """
+    path = _find_entry(run, dtypes)
+    if path is not None and (kept := _read(path, run)) is not None:
+        return kept
+    from fulgurite.method.peft_import import import_peft
+
+    import_peft()
+    from fulgurite.plan.meta_model import outline_model
+
+    loaded, facts = outline_model(run, dtypes)
+    if path is not None:
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs time alone
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, json.dumps({"length": loaded.length, "facts": asdict(facts)}))
+    return Outline(loaded.tokenizer, loaded.length, facts)
+
+
+def _find_entry(run: RunConfig, dtypes: Dtypes) -> Path | None:
+    """The file of a run's outline in the cache; None if it depends on more than the config and the versions."""
+    ours = all(type(option).__module__.startswith("fulgurite.") for option in (run.model, run.method, run.stage))
+    reads_files = run.model.add_tokens or getattr(run.method, "adapter_path", None)
+    if not (run.model.tokenizes and ours) or reads_files:
+        return None
+    stage = run.stage
+    parts = [
+        to_plain(run.model), to_plain(run.method), [str(part) for part in asdict(dtypes).values()],
+        [stage.gives_rewards, stage.value_head, getattr(stage, "router_aux_loss_coef", None)],
+        _list_versions(),
+    ]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    return find_cache_root() / "outlines" / f"{digest[:32]}.json"
+
+
+@cache
+def _list_versions() -> list[str]:
+    """The versions of the libraries and of our own code, by the times of its files."""
+    found = []
+    for library in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{library} {importlib.metadata.version(library)}")
+    for package in DECIDING:
+        for folder, _, names in sorted(os.walk(PACKAGE / package)):
+            changed = [(n, os.stat(os.path.join(folder, n)).st_mtime_ns) for n in sorted(names) if n.endswith(".py")]
+            found.append(f"{os.path.relpath(folder, PACKAGE)} {changed}")
+    return found
+
+
+def _read(path: Path, run: RunConfig) -> Outline | None:
+    """The outline in a file of the cache; None if there is none, or none that this version can read."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        facts = ModelFacts(**stored["facts"])
+        facts.tensors = [Weights(**tensor | {"shape": tuple(tensor["shape"])}) for tensor in stored["facts"]["tensors"]]
+        length = int(stored["length"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    module, _, name = run.model.tokenizes.partition(":")
+    tokenizer: Any = getattr(importlib.import_module(module), name)(run.model)
+    if tokenizer is None:
+        return None
+    mend_padding(tokenizer, facts.vocab)  # its sentence is among the notes of the facts
+    return Outline(tokenizer, length, facts)
