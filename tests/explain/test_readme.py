@@ -14,6 +14,11 @@ from fulgurite.explain import readme
 PYTHON = re.findall(r"^```python\n(.*?)^```", (readme.ROOT / "README.md").read_text(encoding="utf-8"), re.S | re.M)
 
 
+@pytest.fixture(autouse=True)
+def options() -> None:
+    readme.load_options()
+
+
 def test_every_table_has_its_place() -> None:
     marks = [name for page in readme.PAGES for _, name, _ in readme.MARK.findall((readme.ROOT / page).read_text())]
     assert sorted(marks) == sorted(readme.TABLES)

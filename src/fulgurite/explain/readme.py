@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
@@ -19,7 +20,7 @@ from fulgurite.explain import compatibility as pairs
 from fulgurite.explain.choices import list_presets
 
 ROOT = Path(__file__).resolve().parents[3]
-PAGES = ("README.md", "docs/compatibility.md", "docs/memory.md")
+PAGES = ("README.md", "docs/architecture.md", "docs/compatibility.md", "docs/memory.md")
 MARK = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -78,9 +79,17 @@ def build_matrices() -> str:
     return f"{len(found)} pairs: {len(found) - refused} work, {refused} are refused.\n\n" + "\n".join(parts)
 
 
+def build_layers() -> str:
+    """Lists the packages from top to bottom, one layer a line, as import-linter's contract has them."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    return "```\n" + "\n".join(layer.replace(" : ", " ") for layer in layers) + "\n```\n"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "options": build_options, "losses": build_losses, "trained": build_trained, "frozen": build_frozen,
-    "pairs": build_matrices,
+    "pairs": build_matrices, "layers": build_layers,
 }
 
 
