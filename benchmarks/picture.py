@@ -1,5 +1,10 @@
 """Draws docs/run.svg from a run folder: `python -m benchmarks.picture RUN [--prompt TEXT ...]`.
 
+Without RUN it prints the word `stage.prompts=[...]` with all held-out questions that have an answer of this form:
+
+    fulgurite train run_dir=runs/picture "$(python -m benchmarks.picture)"
+    python -m benchmarks.picture runs/picture
+
 The picture has the losses of the run and counts of the form of its sample answers, before and after: whether an answer
 ends by itself, and whether it names the command that explains more. A model of 135M learns the form and few facts, so
 an answer itself is drawn only if --prompt names its prompt; read it first, and choose one whose content is right.
@@ -17,6 +22,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
+
+from fulgurite.data.guide.questions import HELD_OUT
 
 WIDE, EDGE, LINE = 860, 48, 20
 PLOT_HIGH = 220
@@ -48,6 +55,16 @@ class Form:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Reads a file of JSON lines."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def list_prompts() -> list[str]:
+    """Lists the held-out questions whose answers name the command that explains more.
+
+    Questions about one parameter are left out: there are many of one wording.
+    """
+    records = [record["messages"] for record in read_lines(HELD_OUT)]
+    questions = {turns[0]["content"]: turns[-1]["content"] for turns in records if len(turns) == 2}
+    return [q for q, answer in questions.items() if COMMAND.search(answer) and not q.startswith("Explain the knob")]
 
 
 def draw_text(x: float, y: float, text: str, colour: str = INK, size: int = 14, anchor: str = "start") -> str:
@@ -145,11 +162,14 @@ def draw(run: Path, prompts: Sequence[str] = (), title: str = "make run") -> str
 def main() -> None:
     """Writes the picture."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run", type=Path, nargs="?")
     parser.add_argument("--prompt", action="append", default=[], help="a prompt whose two answers are shown")
     parser.add_argument("--title", default="make run")
     parser.add_argument("--out", type=Path, default=Path("docs/run.svg"))
     given = parser.parse_args()
+    if given.run is None:
+        print(f"stage.prompts={json.dumps(list_prompts())}")
+        return
     given.out.write_text(draw(given.run, given.prompt, given.title), encoding="utf-8")
 
 

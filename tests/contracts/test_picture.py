@@ -7,7 +7,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from benchmarks.picture import Form, draw
+from benchmarks.picture import Form, draw, list_prompts
+
+from fulgurite.config.compose import compose
 
 PICTURE = Path(__file__).parents[2] / "docs" / "run.svg"
 
@@ -47,6 +49,12 @@ def test_the_form_is_counted() -> None:
         {"answer": "See `fulgurite explain optim.lr` and", "stopped": False},
     ]
     assert Form.of(rows) == Form(answers=2, stopped=1, commands=1, words=5)
+
+
+def test_prompts_are_held_out_questions_that_a_run_takes() -> None:
+    prompts = list_prompts()
+    assert len(prompts) > 20
+    assert compose([f"stage.prompts={json.dumps(prompts)}"]).run.stage.prompts == prompts  # type: ignore[attr-defined]
 
 
 def test_a_run_without_answers_or_the_prompt_is_refused(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from fulgurite.text.console import say
 
 def train_main(words: list[str]) -> int:
     """Compose, then train; returns the exit status. Raises FulguriteError."""
-    # before torch allocates: it lowers the peak on a CPU (README, Memory)
+    # before torch allocates: it lowers the peak on a CPU (docs/memory.md)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     ranks = settle()
     asked = flags.read(words)

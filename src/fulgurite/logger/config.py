@@ -45,10 +45,10 @@ class Wandb(Logger):
 @option("logger", "tensorboard")
 @dataclass(slots=True)
 class TensorBoard(Logger):
-    """TensorBoard event files in the run folder. Needs the extra fulgurite[tensorboard]."""
+    """TensorBoard event files in the run folder. Needs the package tensorboard."""
 
     builds: ClassVar[str] = "fulgurite.logger.tensorboard:build"
-    costs: ClassVar[str] = "The extra fulgurite[tensorboard]."
+    costs: ClassVar[str] = "The package tensorboard."
 
 
 @option("logger", "csv")

@@ -17,7 +17,7 @@ def build(
 ) -> GuardedLogger:
     """The tracker; it writes to `run_dir/tensorboard`. Raises ConfigError where tensorboard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
-        raise ConfigError("logger=tensorboard needs the package tensorboard: pip install 'fulgurite[tensorboard]'.")
+        raise ConfigError("logger=tensorboard needs the package tensorboard: pip install tensorboard.")
     return GuardedLogger(lambda: _open(run_dir), name="tensorboard", close=lambda tracker: tracker.experiment.close())
 
 

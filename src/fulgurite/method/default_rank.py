@@ -26,7 +26,9 @@ def recommend(run: RunConfig, facts: Facts) -> Derived:
     if run.stage.next_token and size is not None and WIDE.has(size):
         what = f"{run.stage.name} on a model of {size:.3g}B parameters"
         return Derived(
-            64, f"{what}: at 0.135B ahead of 16 on five data sets of five after 30 steps, on four after 90 (README)"
+            64,
+            f"{what}: at 0.135B ahead of 16 on five data sets of five after 30 steps, on four after 90 "
+            "(docs/advice.md)",
         )
     return Derived(16, "between PEFT's and LLaMA-Factory's 8 and QLoRA's 64 (verified)")
 

@@ -37,7 +37,7 @@ from fulgurite.trainer.device import device
 
 NEEDLESS = 0.5
 """The share of a CPU's free memory below which an estimate is believed: the worst of the measured settings needed 1.15
-times what was estimated (README, Memory), and others share the machine; a micro-batch takes
+times what was estimated (docs/memory.md), and others share the machine; a micro-batch takes
 seconds there, on a GPU none."""
 
 
