@@ -72,7 +72,7 @@ def test_a_template_that_leaves_out_earlier_reasoning_makes_a_row_of_each_answer
         ["<think>\none and one\n</think>\n\n2.<|im_end|>"], ["<think>\nthree and one\n</think>\n\n4.<|im_end|>"],
     ]
     assert "one and one" not in template.tokenizer.decode(rows[1].ids)
-    with pytest.raises(DataError, match=r"2 rows, one for each answer; set data\.mask=last"):
+    with pytest.raises(DataError, match=r"2 rows, one per answer; set data\.mask=last"):
         template.encode_chat(THINK, "answers")
     assert template.encode_chat(THINK, "last") == (rows[1].ids, rows[1].learn)
 
@@ -150,7 +150,7 @@ def test_a_template_that_writes_a_part_of_a_message_is_refused(cut: str, make_to
     content = f"({cut} if m.role == 'user' else m.content)"
     text = "{% for m in messages %}{{ m.role + ':' + " + content + " + eos_token }}{% endfor %}"
     template = made(text + "{% if add_generation_prompt %}assistant:{% endif %}", make_tokenizer)
-    with pytest.raises(DataError, match="leaves out what a user message says"):
+    with pytest.raises(DataError, match="leaves out the content of a user message"):
         template.encode_chat([Message("user", "Hello there"), Message("assistant", "Yes")], "answers")
 
 
@@ -187,14 +187,14 @@ def test_the_report_counts_records_and_their_rows(cut: Any) -> None:
     assert val is None
     assert (report.rows_in, report.trained, len(rows)) == (9, 9, 18)
     assert (report.split_records, report.split_rows, report.split_tokens) == (9, 18, int(rows.lengths.sum()))
-    assert "9 conversations are 18 rows" in report.describe()
+    assert "9 conversations give 18 rows" in str(report.describe())
 
 
 def test_a_record_with_one_answer_too_long_is_trained_and_reported(cut: Any) -> None:
     rows, _, report = cut(thinking(9), 64, val_fraction=0.0)
     assert (report.trained, len(rows), report.dropped) == (9, 15, {})
     assert report.answers_left_out == {"longer than data.max_length": 3}
-    assert "3 answers of them left out (longer than data.max_length)" in report.describe()
+    assert "3 of their answers left out (longer than data.max_length)" in str(report.describe())
 
 
 def test_a_record_is_drawn_and_held_out_whole(cut: Any) -> None:

@@ -56,7 +56,7 @@ def test_a_dictionary_that_repeats_a_long_value_is_decoded_in_small_parts(
     monkeypatch.setattr(columnar, "SMALL_DICTIONARY", 1000)
     monkeypatch.setattr(columnar, "MOST_HELD", 1 << 20)
     assert columnar._count_rows_at_once(group) == (1 << 20) // group.column(0).total_uncompressed_size == 5
-    with pytest.raises(DataError, match="holds more than 1,000 times its size"):
+    with pytest.raises(DataError, match="contains more than 1,000 times its size"):
         read_values(tmp_path / "a.parquet")
 
 

@@ -24,15 +24,15 @@ def test_the_shipped_pairs_are_whole_and_length_is_no_hint() -> None:
     assert 0.4 < longer / 64 < 0.6
     assert len({e.messages[0].content for e in source.examples()}) == 64  # type: ignore[union-attr,index]
     with pytest.raises(
-        DataError, match=r"stage=dpo learns from pairs of answers; take stage=sft or data=guide_preference\."
+        DataError, match=r"stage=dpo expects pairs of answers; use stage=sft or data=guide_preference\."
     ):
         build_source(Guide(), stage="dpo", seed=1)
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    ({"template_arguments": {"tools": []}}, "may not have tools"),
-    ({"template_arguments": {"a b": 1}}, "no name of an argument"),
-    ({"enable_thinking": True, "template_arguments": {"enable_thinking": False}}, "say different things"),
+    ({"template_arguments": {"tools": []}}, "may not contain tools"),
+    ({"template_arguments": {"a b": 1}}, "not a valid argument name"),
+    ({"enable_thinking": True, "template_arguments": {"enable_thinking": False}}, "contradict each other"),
 ])
 def test_impossible_arguments_of_the_template_are_refused(arguments: dict[str, Any], said: str) -> None:
     assert said in str(File(**arguments).find_refusal(None))  # type: ignore[arg-type]
@@ -47,13 +47,13 @@ def derive(words: list[str], facts: Facts, name: str = "data.max_length") -> tup
 
 @pytest.mark.parametrize(("words", "facts", "length", "reason"), [
     ([], Facts(percentile_99=130, model_length=2048), 192,
-        "the 99th percentile of the data, 130 tokens, rounded up to 64"),
+        "the 99th percentile of the data, 130 tokens, rounded up to a multiple of 64"),
     ([], Facts(percentile_99=0, model_length=2048), 8, "the 99th percentile of the data, 0 tokens"),
     ([], Facts(percentile_99=3000, model_length=2048), 2048,
-        "the model's own limit; the 99th percentile of the data, 3000"),
-    (["stage=pt"], Facts(percentile_99=9000, model_length=8192), 1024, "rows of 1024 tokens suit this cpu"),
+        "the model's maximum length; the 99th percentile of the data, 3000"),
+    (["stage=pt"], Facts(percentile_99=9000, model_length=8192), 1024, "rows of 1024 tokens suit device cpu"),
     (["stage=pt"], Facts(percentile_99=9000, model_length=8192, device="cuda"), 4096,
-        "rows of 4096 tokens suit this cuda"),
+        "rows of 4096 tokens suit device cuda"),
     (["stage=pt"], Facts(percentile_99=100, model_length=8192), 128, "the 99th percentile of the data, 100 tokens"),
     (["stage=grpo", "stage.max_new_tokens=100"], Facts(percentile_99=100, model_length=8192), 128,
         "the prompts, 100 tokens"),

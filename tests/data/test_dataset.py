@@ -135,7 +135,7 @@ def test_too_long_is_dropped_with_its_place(write: Write, cut: Any) -> None:
         "longer than data.max_length": (2, ["a.jsonl:4", "a.jsonl:8"])
     }
     assert len(rows) == report.trained == 28
-    assert "2 dropped (longer than data.max_length" in report.describe()
+    assert "2 dropped (longer than data.max_length" in str(report.describe())
 
 
 def test_too_long_is_truncated_counted_and_ends_without_an_end(write: Write, cut: Any, tokenizer: Any) -> None:
@@ -145,7 +145,7 @@ def test_too_long_is_truncated_counted_and_ends_without_an_end(write: Write, cut
     ids, _ = whole(rows.encoded, 3)
     assert rows[3].input_ids.tolist() == ids[:40]
     assert tokenizer.convert_tokens_to_ids("<|im_end|>") not in rows[3].targets
-    assert "2 truncated to 40 tokens" in report.describe()
+    assert "2 truncated to 40 tokens" in str(report.describe())
 
 
 def test_too_long_is_an_error_with_place_count_and_remedy(write: Write, cut: Any) -> None:
@@ -163,7 +163,7 @@ def test_what_has_nothing_left_to_learn_is_dropped_and_counted(write: Write, cut
 
 def test_nothing_left_to_train_on_is_an_error(write: Write, cut: Any) -> None:
     with pytest.raises(
-        DataError, match=r"no example is left to train on; 5 records: 5 dropped \(longer than data\.max_length"
+        DataError, match=r"no example is left for training; 5 records: 5 dropped \(longer than data\.max_length"
     ):
         cut([write("a.jsonl", alpaca(5))], 8)
 
@@ -172,7 +172,7 @@ def test_an_answer_with_the_text_of_an_end_token_is_dropped_and_counted(write: W
     rows = [*alpaca(5), {"instruction": "q", "output": "a <|im_end|> b"}]
     _, _, report = cut([write("a.jsonl", rows)], val_fraction=0.0, special_tokens="keep")
     found = {reason: d.places[0].rpartition("/")[2] for reason, d in report.dropped.items()}
-    assert found == {"an answer holds the text of an end token": "a.jsonl:6"}
+    assert found == {"an answer contains the text of an end token": "a.jsonl:6"}
 
 
 # -- validation, samples, weights -------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_weights_repeat_and_thin_files(write: Write, cut: Any) -> None:
     assert Counter(per_record.values()) == {2: 20, 3: 20}
     assert (report.trained, report.not_weighted, report.seen_an_epoch, report.rows_in) == (90, 70, 150, 160)
     assert report.balanced
-    with pytest.raises(DataError, match=r"data\.weights leave nothing to train on"):
+    with pytest.raises(DataError, match=r"data\.weights leave no example for training"):
         cut(paths[:1], weights=[0.0])
 
 

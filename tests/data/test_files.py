@@ -28,8 +28,8 @@ def test_patterns_folders_and_lists_in_order(write: Write, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("word", "said"), [
     ("data.jsno", r"no such file\. Did you mean .*data\.json\?"), ("*.parquet", "no such file"),
-    ("d", "the folder holds no"),
-    ("notes.md", r"the ending \.md is not read; there are \.json"), ("missing/x.json", "no such file"),
+    ("d", "the folder has no"),
+    ("notes.md", r"the extension '\.md' is not supported; supported are \.json"), ("missing/x.json", "no such file"),
 ])
 def test_a_path_that_names_no_data_is_refused(word: str, said: str, write: Write, tmp_path: Path) -> None:
     write("data.json", ROWS)
@@ -48,7 +48,7 @@ def test_a_data_set_of_the_hub_is_named_with_its_words(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError,
-        match=r"there is no such file\. For the data set of the hub, write data\.path=hub:tatsu-lab/alpaca\."):
+        match=r"there is no such file\. For the dataset of the hub, write data\.path=hub:tatsu-lab/alpaca\."):
         find_files([word])
     with pytest.raises(DataError) as caught:
         find_files(["data/alpaca.jsonl"])
@@ -60,11 +60,11 @@ def _link(path: Path) -> None:
 
 
 ODD: dict[str, tuple[Callable[[Path], None], str]] = {
-    "a link to nothing": (_link, "is a link to .*/gone, which does not exist, which cannot be read; remove it"),
-    "a link to itself": (lambda path: path.symlink_to(path), "is a link to .*x.jsonl, in a ring of links"),
-    "a pipe": (lambda path: os.mkfifo(path), "is a pipe, which cannot be read"),
-    "a link to a device": (lambda path: path.symlink_to("/dev/zero"), "is a link to a device, which cannot be read"),
-    "a folder": (lambda path: path.mkdir(), "is a folder; name the files in it"),
+    "a link to nothing": (_link, "is a link to .*/gone, which does not exist; remove it"),
+    "a link to itself": (lambda path: path.symlink_to(path), "is a link to .*x.jsonl in a loop of links"),
+    "a pipe": (lambda path: os.mkfifo(path), "is a pipe; remove it"),
+    "a link to a device": (lambda path: path.symlink_to("/dev/zero"), "is a link to a device; remove it"),
+    "a folder": (lambda path: path.mkdir(), "is a folder; give the files in it"),
 }
 
 
@@ -89,9 +89,9 @@ def test_a_ring_of_links_is_named(word: str, tmp_path: Path) -> None:
         ("itself.jsonl", "itself.jsonl"), ("one.jsonl", "two.jsonl"), ("two.jsonl", "one.jsonl"), ("ring", "ring")
     ):
         (tmp_path / name).symlink_to(target)
-    with pytest.raises(DataError, match="is a ring of links, which lead to each other and to no file"):
+    with pytest.raises(DataError, match="is a loop of links that leads to no file"):
         find_files([str(tmp_path / word)])
-    with pytest.raises(DataError, match=r"is a link to itself\.jsonl, in a ring of links, which cannot be read"):
+    with pytest.raises(DataError, match=r"is a link to itself\.jsonl in a loop of links; remove it"):
         find_files([str(tmp_path / "i*.jsonl")])
 
 
@@ -103,7 +103,7 @@ def test_an_impossible_path_is_one_line(word: str, tmp_path: Path) -> None:
 
 def test_a_file_named_twice_is_refused(write: Write, tmp_path: Path) -> None:
     path = write("a.jsonl", ROWS)
-    with pytest.raises(DataError, match=r"named twice in data\.path"):
+    with pytest.raises(DataError, match=r"given twice in data\.path"):
         find_files([str(path), str(tmp_path / "*.jsonl")])
 
 
@@ -128,7 +128,7 @@ def test_a_folder_saved_by_hf_datasets(saved: Path) -> None:
     assert read("two") == ["q3", "q1"], "the train split alone"
     assert read("two/test") == ["q5"]
     with pytest.raises(
-        DataError, match=r"the splits are validation, test, none is train; name one: .*three/validation"
+        DataError, match=r"expected a split train, found validation, test; choose one: .*three/validation"
     ):
         read("three")
 
@@ -143,7 +143,7 @@ def test_a_saved_folder_whose_splits_are_no_names_is_refused(splits: str, write:
 def test_a_saved_folder_cannot_name_files_outside_of_it(saved: Path, tmp_path: Path) -> None:
     state = tmp_path / "one" / "state.json"
     state.write_text(json.dumps({"_data_files": [{"filename": "../../etc/passwd.arrow"}]}))
-    with pytest.raises(DataError, match=r"names passwd\.arrow, which is no file in the folder"):
+    with pytest.raises(DataError, match=r"lists passwd\.arrow, which is not in the folder"):
         find_files([str(tmp_path / "one")])
     state.write_text("{}")
     with pytest.raises(DataError, match=r"state\.json: field '_data_files'"):
@@ -153,7 +153,7 @@ def test_a_saved_folder_cannot_name_files_outside_of_it(saved: Path, tmp_path: P
 def test_a_hub_id_without_a_network_is_one_line() -> None:
     pytest.importorskip("datasets")
     with pytest.raises(
-        DataError, match=r"data\.path=hub:nobody/nothing: the hub has no such data set, or cannot be reached"
+        DataError, match=r"data\.path=hub:nobody/nothing: the hub has no such dataset, or cannot be reached"
     ) as caught:
         find_files(["hub:nobody/nothing"])
     assert "\n" not in str(caught.value)

@@ -147,7 +147,7 @@ def test_objects_of_nulls_are_nothing(write: Write) -> None:
 def test_keys_of_a_turn_are_named_like_columns(write: Write) -> None:
     record = {"dialog": [{"speaker": "user", "said": "a", "mood": 1}, {"speaker": "assistant", "said": "b", "mood": 2}]}
     with pytest.raises(DataError,
-        match=r"'messages\[0\]\.role': None is no known role; name the keys of a turn with data\.columns=\{role"):
+        match=r"'messages\[0\]\.role': the turn has no role; name the keys of a turn with data\.columns=\{role"):
         source_of(write, [record], columns={"messages": "dialog"}).check()
     source = source_of(write, [record], columns={"messages": "dialog", "role": "speaker", "content": "said"})
     assert source.check().unread == {"messages[].mood": 1}
@@ -166,8 +166,8 @@ def test_a_csv_file_with_messages_as_json(write: Write) -> None:
 def test_roles_of_the_user_are_read(write: Write) -> None:
     record = {"messages": [{"role": "Customer", "content": "a"}, {"role": "Agent", "content": "b"}]}
     refusal = (
-        r"'messages\[0\]\.role': 'Customer' is no known role; "
-        r"name the role that it stands for with data\.roles=\{Customer: user\}"
+        r"'messages\[0\]\.role': 'Customer' is not a known role; "
+        r"map it to one with data\.roles=\{Customer: user\}"
     )
     with pytest.raises(DataError, match=refusal):
         source_of(write, [record]).check()
@@ -176,7 +176,7 @@ def test_roles_of_the_user_are_read(write: Write) -> None:
     swapped = source_of(write, [{"messages": [{**A}, {**Q}]}], roles={"user": "assistant", "assistant": "user"})
     assert pairs_of(swapped) == [[("user", "answer"), ("assistant", "question")]]
     with pytest.raises(
-        DataError, match=r"data\.roles: Customer is to be usr, which is no role; there are user, assistant"
+        DataError, match=r"data\.roles: Customer is mapped to usr, which is not a role; the roles are user, assistant"
     ):
         source_of(write, [record], roles={"Customer": "usr"})
 
@@ -189,7 +189,7 @@ def test_numbers_and_booleans_are_read_as_text_and_noted(write: Write) -> None:
     source = source_of(write, [{"instruction": "a", "input": "", "output": answer} for answer in answers])
     assert source.check().remarks == {"a number or a boolean read as text": 5}
     assert [talk[-1][1] for talk in pairs_of(source)] == ["0", "3.5", "true", "false", "-7"]
-    assert "a number or a boolean read as text (in 5)" in source.checked.describe(source)  # type: ignore[union-attr]
+    assert "a number or a boolean read as text (in 5)" in str(source.checked.describe(source))  # type: ignore[union-attr]
     assert read({"messages": [{**Q, "content": Decimal("1.50")}, A]})[0][0].content == "1.50"
 
 
@@ -270,7 +270,7 @@ def test_what_nothing_reads_is_counted_in_how_many_records(name: str, write: Wri
 
 def test_a_flag_on_a_question_is_noted(write: Write) -> None:
     source = source_of(write, [{"messages": [{**Q, "weight": 1}, {**A, "weight": 1}]}])
-    assert list(source.check().remarks) == ["a flag asks to learn a turn that is no answer, which is not learned"]
+    assert list(source.check().remarks) == ["a flag to learn a turn that is not an answer; it is not learned"]
     assert source_of(write, [{"messages": [{**Q, "weight": 0}, A]}]).check().remarks == {}
 
 

@@ -29,7 +29,7 @@ def test_a_json_array_is_read_in_pieces_of_any_size(size: int, monkeypatch: pyte
 @pytest.mark.parametrize("depth", [65, 900, 100_000])
 def test_a_record_nested_too_deep_is_a_bad_one(depth: int, write: Write) -> None:
     found = read_values(write("a.jsonl", '{"a": ' + "[" * depth + "]" * depth + "}\n{}\n"))
-    assert "nested more than 64 deep" in str(found[0])
+    assert "nested more than 64 levels deep" in str(found[0])
     assert found[1] == {}
-    with pytest.raises(DataError, match="nested more than 64 deep"):
+    with pytest.raises(DataError, match="nested more than 64 levels deep"):
         read_values(write("a.json", "[" + "[" * depth + "]" * depth + "]"))

@@ -30,7 +30,7 @@ def test_a_long_record_is_a_bad_one_and_those_around_it_are_read(kind: str, writ
     wrapped = [json.dumps({"text": t}) if kind == "jsonl" else t for t in texts]
     found = read_values(write(f"a.{kind}", "\n".join(wrapped)))
     assert [v["text"] if isinstance(v, dict) else v.place.line for v in found] == ["x", 2, "z", 4, "v" * 80, "u"]
-    assert "longer than 100 characters, which is the most that is read as one record; split it" in str(found[1])
+    assert "longer than 100 characters, the maximum of one record; split it" in str(found[1])
 
 
 ENDLESS = {

@@ -67,7 +67,7 @@ CASES: dict[str, Conversation] = {
     ), (TOOL,)),
 }
 TOOLED = [name for name in CASES if "tools" in name]
-ALTERNATE, LEFT_OUT = "Conversation roles must alternate", "leaves out what a tool message says"
+ALTERNATE, LEFT_OUT = "Conversation roles must alternate", "leaves out the content of a tool message"
 REFUSED = {
     "cohere": ALTERNATE, "cohere_training": ALTERNATE, "cohere2": ALTERNATE, "cohere2_training": ALTERNATE,
     "gemma": ALTERNATE, "gemma_training": ALTERNATE, "gemma3": ALTERNATE, "gemma3_training": ALTERNATE,
@@ -153,7 +153,7 @@ def test_a_prompt_is_that_of_transformers(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(ENDLESS))
 def test_a_template_that_writes_no_end_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="writes no end after an answer"):
+    with pytest.raises(ConfigError, match="writes no end token after an answer"):
         template_of(name)
 
 

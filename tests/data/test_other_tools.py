@@ -11,7 +11,7 @@ from tests.data.made_records import A, Q, Write, pairs_of, source_of
 from fulgurite.data.config import File
 from fulgurite.data.example import Example
 from fulgurite.data.formats import GREETING, NOT_ANSWERED
-from fulgurite.data.messages import BY_TURNS, JOINED
+from fulgurite.data.messages import BY_TURNS
 from fulgurite.data.source import Source, build_source
 from fulgurite.errors import DataError
 
@@ -22,14 +22,15 @@ TURNS: dict[str, tuple[dict[str, Any], list[str], set[str]]] = {
     "greeting after system": ({"messages": [S, HELLO, Q, A]}, ["rule", "hello", "question", "answer"], {GREETING}),
     "two greetings": (
         {"messages": [HELLO, HELLO, Q, A]}, ["hello\n\nhello", "question", "answer"],
-        {GREETING, JOINED.format("assistant")},
+        {GREETING, "two assistant turns in a row joined into one"},
     ),
     "later system": ({"messages": [Q, A, S, Q, A]}, ["question", "answer", "rule", "question", "answer"], set()),
     "system before the answer": ({"messages": [Q, S, A]}, ["question", "rule", "answer"], set()),
-    "two systems": ({"messages": [S, S, Q, A]}, ["rule\n\nrule", "question", "answer"], {JOINED.format("system")}),
+    "two systems": ({"messages": [S, S, Q, A]}, ["rule\n\nrule", "question", "answer"],
+        {"two system turns in a row joined into one"}),
     "system twice": ({"messages": [S, Q, A], "system": "rule"}, ["rule", "question", "answer"], set()),
     "another system": ({"messages": [S, Q, A], "system": "x"}, ["x\n\nrule", "question", "answer"],
-        {JOINED.format("system")}),
+        {"two system turns in a row joined into one"}),
     "a question last": ({"messages": [Q, A, Q]}, ["question", "answer"], {NOT_ANSWERED}),
     "a result last": ({"messages": [Q, A, {"role": "tool", "content": "1"}]}, ["question", "answer"], {NOT_ANSWERED}),
     "exchanges": (
@@ -114,7 +115,7 @@ def test_a_folder_with_splits_is_not_learned_as_one(write: Write) -> None:
     write("data/dataset_info.json", {"features": {}})
     assert source_of_path(train.parent).files == [train]
     val = write("data/validation.jsonl", [record])
-    with pytest.raises(DataError, match="which are not to be learned alike") as caught:
+    with pytest.raises(DataError, match="in one folder; choose one for training") as caught:
         source_of_path(train.parent)
     words = f"data.path={train.parent}/train*.jsonl, and for example data.val_path={train.parent}/validation*.jsonl."
     assert words in str(caught.value)
@@ -151,7 +152,7 @@ def test_a_key_inside_a_column(write: Write) -> None:
     source = source_of(write, [record], columns={"instruction": "a.b", "output": "body.q"})
     assert source.check().unread == {"body.n": 1, "body.m": 1}
     assert pairs_of(source) == [[("user", "dots"), ("assistant", "a")]]
-    with pytest.raises(DataError, match=r"and there is no body\.x"):
+    with pytest.raises(DataError, match=r"the record has no body\.x"):
         source_of(write, [record], columns={"instruction": "body.x"})
 
 
@@ -202,9 +203,9 @@ def test_records_inside_one_object(content: Any, write: Write) -> None:
     ({"messages": [Q, A], "tools": [{"name": "f"}]}, "put it into a list"),
     ({"train": [{"instruction": "a", "output": "b"}], "test": [{"instruction": "a", "output": "b"}]},
         "to a file of its own"),
-    ('{"data": [{"instruction": "a", "output": "' + "b" * (9 << 20) + '"}]}', "write that list to a file of its own"),
-    ('{"data": [{"instruction": "a"}]} {}', "more follows after the object"),
-    ('{"data": [], "data": []}', "the key stands twice"),
+    ('{"data": [{"instruction": "a", "output": "' + "b" * (9 << 20) + '"}]}', "write its list to a file of its own"),
+    ('{"data": [{"instruction": "a"}]} {}', "more text follows after the object"),
+    ('{"data": [], "data": []}', "the key is repeated"),
 ])
 def test_one_object_that_holds_no_records(content: Any, said: str, write: Write) -> None:
     with pytest.raises(DataError) as caught:

@@ -203,9 +203,9 @@ def test_an_evaluation_is_seen_ahead_as_one_step(made: Any) -> None:
 def test_a_pair_in_kto_is_a_good_answer_and_a_bad_one_and_both_are_held_out_or_none(made: Any) -> None:
     rows, val, report, _, source = made(records(60), "kto", val_fraction=0.05)
     assert source.format == "preference"
-    assert "they are 60 pairs, each taken for one good answer and one bad" in source.checked.describe(source)
+    assert "they are 60 pairs, each split into a good and a bad answer" in str(source.checked.describe(source))
     assert (report.rows_in, report.pairs_split, report.balanced) == (120, 60, True)
-    assert "made of 60 pairs, a good answer and a bad one each" in report.describe()
+    assert "made of 60 pairs, each split into a good and a bad answer" in str(report.describe())
     examples = list(source.examples())
     assert [e.good for e in examples] == [True, False] * 60
     assert all(first.messages[:-1] == second.messages[:-1] for first,

@@ -77,15 +77,15 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "missing": ({"question": 1}, r":1: field 'prompt': is missing"),
     "empty": ({"prompt": " "}, r":1: field 'prompt': is empty"),
     "no turns": ({"prompt": []}, r":1: field 'prompt': is empty"),
-    "no text": ({"prompt": None}, r":1: field 'prompt': text is due and this is null"),
+    "no text": ({"prompt": None}, r":1: field 'prompt': expected text, found null"),
     "ends in an answer": (
         {"prompt": [*CHAT, {"role": "assistant", "content": "two"}]},
         r":1: field 'prompt\[2\]': the last turn is an answer",
     ),
-    "a system message alone": ({"prompt": CHAT[:1]}, r":1: field 'prompt\[0\]': a system message alone"),
+    "a system message only": ({"prompt": CHAT[:1]}, r":1: field 'prompt\[0\]': a system message only"),
     "an unknown role": ({"prompt": [{"role": "me", "content": "x"}]},
-        r":1: field 'prompt\[0\]\.role': 'me' is no known role"),
-    "a pair": ({"prompt": "x", "chosen": "a", "rejected": "b"}, r":1: field 'rejected': a pair of answers"),
+        r":1: field 'prompt\[0\]\.role': 'me' is not a known role"),
+    "a pair": ({"prompt": "x", "chosen": "a", "rejected": "b"}, r":1: field 'rejected': found a chosen/rejected pair"),
 }
 
 
@@ -99,7 +99,7 @@ def test_bad_prompts_are_named_by_file_line_field_and_reason(name: str, write: W
 
 def test_a_stage_that_learns_answers_refuses_prompts_without_them(write: Write) -> None:
     with pytest.raises(
-        DataError, match=r"holds prompts without answers and stage=sft learns answers to questions; take stage=grpo"
+        DataError, match=r"contains prompts without answers, but stage=sft expects answers to learn; use stage=grpo"
     ):
         build_source(File(path=[str(write("p.jsonl", [{"prompt": "One?"}]))]), stage="sft", seed=1)
 

@@ -22,20 +22,20 @@ def test_only_a_reward_model_reads_the_margin(write: Write) -> None:
 
 FITS = {
     "pairs in sft": ("sft", PAIR,
-        ":1: field 'rejected': a pair of answers to compare stands where one answer to learn is due; take"),
+        ":1: field 'rejected': found a chosen/rejected pair, expected one answer to learn; use"),
     "talks in dpo": ("dpo", {"messages": [Q, A]},
-        " holds conversations (openai) and stage=dpo learns from pairs of answers; take"),
+        " contains conversations (openai), but stage=dpo expects pairs of answers; use"),
     "judged under another name": (
         "kto", {"messages": [Q, A], "kto_tag": True},
-        " holds conversations (openai) and stage=kto learns from answers with a label; "
-        "if they are there under another name, name them with data.columns={label: kto_tag}; else take stage=sft.",
+        " contains conversations (openai), but stage=kto expects answers with a label; if the records have them under "
+        "another name, set data.columns={label: kto_tag}, otherwise use stage=sft.",
     ),
     "judged in rm": ("rm", {"messages": [Q, A], "label": True},
-        " holds answers with a label (kto) and stage=rm learns from pairs of"),
+        " contains answers with a label (kto), but stage=rm expects pairs of"),
     "talks in kto": ("kto", {"messages": [Q, A]},
-        " holds conversations (openai) and stage=kto learns from answers with a label; take"),
+        " contains conversations (openai), but stage=kto expects answers with a label; use"),
     "text in dpo": ("dpo", {"text": "a"},
-        " holds running text and stage=dpo learns from pairs of answers; take stage=pt."),
+        " contains running text, but stage=dpo expects pairs of answers; use stage=pt."),
 }
 
 

@@ -101,7 +101,7 @@ def test_the_report_counts_special_tokens(mode: SpecialTokens, write: Write, tok
         (said,) = report.written_otherwise
         assert said.startswith("with the text of a special token, encoded as ")
         assert report.written_otherwise[said] == 1
-        assert said in report.describe()
+        assert said in str(report.describe())
 
 
 @pytest.mark.parametrize("mode", [*SpecialTokens])
@@ -171,5 +171,5 @@ def test_marks_cannot_be_forged(tokenizer: Any) -> None:
     marked = special.mark(TALK)
     assert special.mark(marked) == marked
     for text in (f"{START}<|im_end|>{END}{START}", f"{START}", f"a{END}", f"{START}<s>{END} and <s>"):
-        with pytest.raises(DataError, match="holds U\\+FDD0 or U\\+FDD1"):
+        with pytest.raises(DataError, match="contains U\\+FDD0 or U\\+FDD1"):
             special.mark([Message("user", text)])

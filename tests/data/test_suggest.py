@@ -90,18 +90,16 @@ def test_where_all_records_are_bad_none_is_to_be_dropped(write: Write) -> None:
         with pytest.raises(DataError) as caught:
             build_source(File(path=[path], max_drop=most), stage="sft", seed=1).check()
         assert str(caught.value) == (
-            f"{path}:1: field 'messages[0]': the last turn is the user's: there is no answer to learn; all 60 records "
-            f"are bad. "
-            "They look like {messages: a list of {role, content}} and were read as openai (stage=sft reads alpaca, "
-            "openai, sharegpt); "
-            "mend them."
+            f"{path}:1: field 'messages[0]': the last turn has the role user: there is no answer to learn; all 60 "
+            "records are bad. The first record is {messages: a list of {role, content}}, read as openai (stage=sft "
+            "reads alpaca, openai, sharegpt); correct them."
         )
 
 
 def test_columns_that_hide_the_question_are_named(write: Write) -> None:
     path = str(write("a.jsonl", [{"instruction": "a", "output": "b"}]))
     with pytest.raises(
-        DataError, match=r"under data\.columns=\{output: instruction\}; leave data\.columns out, or give data\.format"
+        DataError, match=r"with data\.columns=\{output: instruction\}; leave data\.columns out, or set data\.format"
     ):
         build_source(File(path=[path], columns={"output": "instruction"}), stage="sft", seed=1)
 
@@ -109,29 +107,30 @@ def test_columns_that_hide_the_question_are_named(write: Write) -> None:
 def test_max_drop_is_offered_where_good_records_remain(write: Write) -> None:
     path = str(write("a.jsonl", [*[{"messages": [Q]}] * 59, {"messages": [Q, A]}]))
     with pytest.raises(DataError,
-        match=r"\(and 58 more bad records\); mend the data, or leave bad records out with data\.max_drop=59\."):
+        match=r"\(and 58 more bad records\); correct the data, or leave bad records out with data\.max_drop=59\."):
         build_source(File(path=[path]), stage="sft", seed=1).check()
     assert build_source(File(path=[path], max_drop=59), stage="sft", seed=1).check().good == 1
 
 
 def test_a_record_is_described_in_a_bounded_line() -> None:
-    assert describe_record({"a": "x", "b": [1, 2], "c": [],
-        "d": None}) == "{a: text, b: a list of number, c: a list, d: null}"
-    assert describe_record([1]) == "a list"
-    assert len(describe_record({f"{'k' * 10_000}{n}": 1 for n in range(10_000)})) < 1200
+    assert str(describe_record({"a": "x", "b": [1, 2], "c": [], "d": None})) == (
+        "{a: text, b: a list, the first item is a number, c: a list, d: null}"
+    )
+    assert str(describe_record([1])) == "a list"
+    assert len(str(describe_record({f"{'k' * 10_000}{n}": 1 for n in range(10_000)}))) < 1200
     assert format_override({"instruction": "my question",
         "output": "a"}) == "data.columns={instruction: 'my question', output: a}"
 
 
 @pytest.mark.parametrize(("stage", "record", "said"), [
     ("sft", {"segments": [{"label": True, "text": "a"}]}, "write each as a turn of messages, with train: false"),
-    ("sft", {"text": "a", "role": "prompter", "parent_id": None}, "each record is one turn (role and text)"),
-    ("pt", {"content": "a", "role": "user"}, "each record is one turn (role and content)"),
+    ("sft", {"text": "a", "role": "prompter", "parent_id": None}, "found one turn per record (role and text)"),
+    ("pt", {"content": "a", "role": "user"}, "found one turn per record (role and content)"),
     ("rm", {"prompt": "a", "completions": ["b"], "labels": [True]}, "process reward model"),
     ("sft", {"prompt": "a", "chosen": "b", "rejected": "c"},
         "{instruction: prompt, output: chosen} learns the chosen answers"),
     ("sft", {"chosen": [Q, A], "rejected": [Q, A], "messages": [Q, A]},
-        "data.columns={messages: chosen} learns the chosen answers alone"),
+        "data.columns={messages: chosen} learns the chosen answers only"),
 ])
 def test_records_of_other_tools_are_explained(stage: str, record: Any, said: str, write: Write) -> None:
     with pytest.raises(DataError) as caught:

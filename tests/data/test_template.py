@@ -149,7 +149,7 @@ RERENDERS = (
 def test_a_template_that_rewrites_earlier_turns_is_refused_and_mask_last_works(tokenizer: Any) -> None:
     tokenizer.chat_template = RERENDERS
     template = load_template(None, tokenizer)
-    with pytest.raises(DataError, match=r"writes earlier turns otherwise.*data\.mask=last"):
+    with pytest.raises(DataError, match=r"renders earlier turns differently.*data\.mask=last"):
         template.encode_chat(TALK, "answers")
     ids, learn = template.encode_chat(TALK, "last")
     prompt = template.encode_prompt(TALK[:5])
@@ -158,14 +158,14 @@ def test_a_template_that_rewrites_earlier_turns_is_refused_and_mask_last_works(t
 
 
 @pytest.mark.parametrize(("text", "error", "said"), [
-    ("{% for m in messages %}{{ m['content'] }}{% endfor %}", ConfigError, "no end after an answer"),
+    ("{% for m in messages %}{{ m['content'] }}{% endfor %}", ConfigError, "no end token after an answer"),
     ("{{ bos_token + bos_token }}{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}", ConfigError,
         "two start tokens"),
-    ("{{ raise_exception('no') }}", DataError, "refuses a conversation"),
-    ("{% for m in messages %}", DataError, "refuses a conversation"),
-    ("{{ messages.append(1) }}", DataError, "refuses a conversation"),
-    ("{{ ''.__class__.__mro__[1].__subclasses__() }}", DataError, "refuses a conversation"),
-    ("{% for i in range(99999999) %}{% endfor %}", DataError, "refuses a conversation"),
+    ("{{ raise_exception('no') }}", DataError, "does not accept a conversation"),
+    ("{% for m in messages %}", DataError, "does not accept a conversation"),
+    ("{{ messages.append(1) }}", DataError, "does not accept a conversation"),
+    ("{{ ''.__class__.__mro__[1].__subclasses__() }}", DataError, "does not accept a conversation"),
+    ("{% for i in range(99999999) %}{% endfor %}", DataError, "does not accept a conversation"),
 ], ids=["no end", "two starts", "raises", "no Jinja", "changes", "climbs", "counts far"])
 def test_a_template_that_cannot_be_learned_from_is_refused(
     text: str, error: type[Exception], said: str, tokenizer: Any
@@ -215,13 +215,13 @@ def test_a_message_that_the_template_leaves_out_is_refused(tokenizer: Any) -> No
         "%}{% endfor %}"
         "{% if add_generation_prompt %}assistant:{% endif %}"
     )
-    with pytest.raises(DataError, match="leaves out what a system message says"):
+    with pytest.raises(DataError, match="leaves out the content of a system message"):
         load_template(None, tokenizer).encode_chat(talk(True, 1), "answers")
 
 
 @pytest.mark.parametrize("name", ["chatlm", "../../x", "/etc/passwd", "templates/chatml.jinja", "own"])
 def test_an_unknown_name_is_refused(name: str, tokenizer: Any) -> None:
-    with pytest.raises(ConfigError, match="is not built in") as caught:
+    with pytest.raises(ConfigError, match="is not a built-in template") as caught:
         load_template(name, tokenizer)
     assert "chatml" in str(caught.value)
     assert tokenizer.chat_template is None

@@ -54,5 +54,5 @@ def test_other_tokens_are_described_and_a_refused_conversation_is_passed_over(ma
     assert describe_difference(template, tokenizer) is None
     found = describe_difference(template, Contrary(tokenizer))  # type: ignore[arg-type]
     assert found is not None
-    assert found.startswith("renders conversations otherwise than training does; give data.template")
+    assert str(found).startswith("renders conversations differently from training; set data.template")
     assert describe_difference(template, Contrary(tokenizer, TemplateError("no"))) is None  # type: ignore[arg-type]

@@ -50,22 +50,23 @@ def test_no_functions_in_any_form(given: Any) -> None:
 
 
 WRONG_TOOLS: dict[str, tuple[Any, str]] = {
-    "a number": (5, "tools': a list of functions is due and this is a number"),
-    "a large number": (1e308, "tools': a list of functions is due and this is a number"),
-    "an object": ({"name": "f"}, "tools': a list of functions is due and this is an object"),
-    "a list of a list": ([[]], "tools[0]': an object with a name is due and this is a list"),
-    "broken JSON": ('[{"broken', "tools': is no JSON"),
-    "plain text": ("weather(town)", "tools': is no JSON"),
-    "no name": ([{"description": "x"}], "tools[0].name': the name of a function is due and this is null"),
+    "a number": (5, "tools': expected a list of functions, found a number"),
+    "a large number": (1e308, "tools': expected a list of functions, found a number"),
+    "an object": ({"name": "f"}, "tools': expected a list of functions, found an object"),
+    "a list of a list": ([[]], "tools[0]': expected an object with a name, found a list"),
+    "broken JSON": ('[{"broken', "tools': is not JSON"),
+    "plain text": ("weather(town)", "tools': is not JSON"),
+    "no name": ([{"description": "x"}], "tools[0].name': expected the name of a function, found null"),
     "an empty name": ([{"function": {"name": ""}}], "tools[0].function.name': is empty"),
-    "a function of text": ([{"function": "f"}], "tools[0].function': an object with a name is due and this is text"),
-    "deep": ([{"name": "f", "parameters": nested(985)}], "tools[0]': is nested more than 64 deep"),
+    "a function of text": ([{"function": "f"}], "tools[0].function': expected an object with a name, found text"),
+    "deep": ([{"name": "f", "parameters": nested(985)}], "tools[0]': is nested more than 64 levels deep"),
     "a date": ([{"name": "f", "since": datetime.date(2026, 1, 1)}],
-        "tools[0]': holds a date, which JSON does not have; write it as text"),
-    "bytes": ([{"name": "f", "icon": b"\x00"}], "tools[0]': holds bytes, which JSON does not have; write it as text"),
+        "tools[0]': contains a date, which JSON does not have; write it as text"),
+    "bytes": ([{"name": "f", "icon": b"\x00"}],
+        "tools[0]': contains bytes, which JSON does not have; write it as text"),
     "a decimal": ([{"name": "f", "price": Decimal("1.5")}],
-        "tools[0]': holds a decimal number, which JSON does not have"),
-    "half a surrogate pair": ([{"name": "f", "description": "\udc00"}], "tools[0]': holds half of a surrogate pair"),
+        "tools[0]': contains a decimal number, which JSON does not have"),
+    "half a surrogate pair": ([{"name": "f", "description": "\udc00"}], "tools[0]': contains half of a surrogate pair"),
 }
 
 
@@ -93,9 +94,9 @@ def test_arguments_of_the_template_in_a_record(given: Any, stage: str, write: Wr
 
 
 @pytest.mark.parametrize(("given", "said"), [
-    ({"tools": []}, "'chat_template_kwargs.tools': is given for each conversation"),
-    ([1], "an object is due and this is a list"),
-    ({"a b": 1}, "is no name of an argument"),
+    ({"tools": []}, "'chat_template_kwargs.tools': Fulgurite sets this argument for each conversation"),
+    ([1], "expected an object, found a list"),
+    ({"a b": 1}, "is not a valid argument name"),
 ])
 def test_wrong_arguments_of_the_template_are_refused(given: Any, said: str, write: Write) -> None:
     with pytest.raises(DataError, match=said):

@@ -215,7 +215,7 @@ def test_accelerator_cpu_trains_as_auto_does_without_a_gpu(tmp_path: Path) -> No
 
 def test_a_failing_request_leaves_no_folder(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('{"messages": 3}\n')
-    with pytest.raises(DataError, match=r"bad\.jsonl:1: field 'messages': a list is due and this is a number"):
+    with pytest.raises(DataError, match=r"bad\.jsonl:1: field 'messages': expected a list, found a number"):
         tiny(tmp_path / "run", "data=file", f"data.path={tmp_path / 'bad.jsonl'}")
     assert not (tmp_path / "run").exists()
 

@@ -90,7 +90,7 @@ def read(path: Path, stage: str) -> str:
     source = build_source(config, stage=stage, seed=0)
     checked = source.check()
     assert all(len(str(bad)) < 3000 for bad in checked.bad), "a bad record is told in a long line"
-    assert len(checked.describe(source)) < 3000, "what was found is told in a long line"
+    assert len(str(checked.describe(source))) < 3000, "what was found is told in a long line"
     cache = path.parent / "cache"
     try:
         tokenize_source(source, tokenizer(), load_template(None, tokenizer()), config, cache)

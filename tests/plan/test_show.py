@@ -48,7 +48,7 @@ def test_longest_example_and_one_by_its_line(shown: Any) -> None:
     assert "no example begins there" in shown(records, "a.jsonl:7")
     dropped = [{"instruction": "a", "output": "b <|im_end|>"}, {"instruction": "a", "output": "c"}]
     found = shown(dropped, "a.jsonl:1", "data.special_tokens=keep")
-    assert "a.jsonl:1: the record was dropped (an answer holds the text of an end token)" in found
+    assert "a.jsonl:1: the record was dropped (an answer contains the text of an end token)" in found
 
 
 @pytest.mark.parametrize("word", ["0", "-1", "all", "a.jsonl", "a.jsonl:", ":3", "1.5"])

@@ -1,9 +1,9 @@
-"""Which texts of a conversation are tokenised, and which answers are learned behind them.
+"""Plans the rows of a conversation: the texts that are tokenized, and the answers after them that are learned.
 
-The promise is that what stands before an answer in training is what stands there at inference. Most templates write
-each turn once and for all: one row then has the whole conversation. Some write earlier turns otherwise once later ones
-follow (Qwen 3 and gpt-oss leave out earlier reasoning): each answer then has a row of its own. Some open the answer in
-the generation prompt (`<think>`): the row is that prompt, the rest of the turn, and its end.
+The text before an answer is the same in training as at inference. Most templates never change a turn once it is
+rendered: one row then has the whole conversation. Some render earlier turns differently once later ones follow (Qwen 3
+and gpt-oss leave out earlier reasoning): each answer then has a row of its own. Some open the answer in the generation
+prompt (`<think>`): the row is that prompt, the rest of the turn, and its end.
 """
 
 from __future__ import annotations
@@ -17,28 +17,27 @@ from fulgurite.data.config import Mask
 from fulgurite.data.example import Conversation, Message
 from fulgurite.errors import DataError
 
-OTHER = "choose another data.template"
 REASONING_LEFT_OUT = 128
-"""Flag of an example: the generation prompt leaves no room for the reasoning of its answer."""
+"""Flag of an example: the reasoning of its answer does not fit after the generation prompt."""
 TAG = r"(<\|?[\w:]*think\w*\|?>|\[THINK\])"
 THOUGHT, THOUGHT_HERE = re.compile(TAG + r"\s*\Z", re.IGNORECASE), re.compile(TAG, re.IGNORECASE)
 """A tag that opens reasoning, at the end of a text and at its beginning."""
 TAIL = 64
-"""How far back from its end a prompt is looked at for such a tag."""
+"""Characters at the end of a prompt in which such a tag is searched."""
 PROBE = (Message("user", "Hello"), Message("assistant", "Yes"))
 
 
 class Renderer(Protocol):
-    """What renders a conversation: a template."""
+    """Renders conversations: a template."""
 
     name: str
 
     def text(self, messages: Sequence[Message], prompt: bool) -> str:
-        """The conversation as text; with `prompt` the opening of the answer follows. Raises DataError."""
+        """Renders the conversation as text; if `prompt` is true, with the opening of the answer. Raises DataError."""
 
     @property
     def opening(self) -> str:
-        """What the generation prompt writes beyond the head of an answer's turn."""
+        """The text that the generation prompt adds to the head of an answer's turn."""
 
     @property
     def head(self) -> str:
@@ -47,8 +46,8 @@ class Renderer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RowPlan:
-    """A row: texts of which each begins the next, the last being the whole row. Behind `texts[k]` an answer follows,
-    which is learned if `learned[k]`; a text behind which nothing is learned is there as a border."""
+    """A row: each text is the beginning of the next, and the last one is the whole row. After `texts[k]` follows an
+    answer, which is learned if `learned[k]` is true; other texts mark the end of a learned answer."""
 
     texts: list[str]
     learned: list[bool]
@@ -57,7 +56,7 @@ class RowPlan:
 
 
 def plan_rows(template: Renderer, messages: Sequence[Message], mask: Mask) -> list[RowPlan]:
-    """The rows of a conversation: one, or one for each learned answer if the template writes earlier turns otherwise.
+    """Returns the rows of a conversation: one, or one per learned answer if the template changes earlier turns.
 
     Raises DataError.
     """
@@ -82,7 +81,7 @@ def plan_rows(template: Renderer, messages: Sequence[Message], mask: Mask) -> li
 def _split_at_answers(
     template: Renderer, conversation: Conversation, answers: list[int], whole: str
 ) -> tuple[list[str] | None, list[bool]]:
-    """The texts before and behind learned answers, if each is the beginning of the whole; else None."""
+    """Returns the texts before and after learned answers if each is the beginning of the whole; else None."""
     texts: list[str] = []
     learned: list[bool] = []
     for place, i in enumerate(answers):
@@ -103,21 +102,20 @@ def _split_at_answers(
 
 
 def _plan_last_answer(template: Renderer, conversation: Conversation, answers: list[int], mask: Mask) -> RowPlan:
-    """The row of the last answer; with `mask=all` everything in it is learned but answers that are masked."""
+    """Returns the row of the last answer; for `mask=all` everything in it is learned except masked answers."""
     row = _plan_one_answer(template, conversation[: answers[-1] + 1], mask)
     _refuse_left_out(template, conversation, row.texts[-1])
     texts, learned, whole = [], [], row.texts[-1]
     for i in answers[:-1] if mask is Mask.all else []:
-        asked = any(
-            message.role == "user" for message in conversation[:i]
-        )  # a greeting is masked by nobody: all of its text is learned
+        # A greeting has no mask of its own: all of its text is learned.
+        asked = any(message.role == "user" for message in conversation[:i])
         if not conversation[i].learned and asked:
             prompt, said = template.text(conversation[:i], True), template.text(conversation[: i + 1], False)
             if not (whole.startswith(prompt) and whole.startswith(said)):
                 raise DataError(
-                    f"the chat template {template.name} writes earlier turns otherwise once later ones follow, so "
-                    "that a masked answer "
-                    "cannot be found in data.mask=all; set data.mask=answers."
+                    "the chat template {name} renders earlier turns differently once later ones follow, so a masked "
+                    "answer cannot be located for data.mask=all; set data.mask=answers.",
+                    name=template.name,
                 )
             texts += [prompt, said]
             learned += [False, True]
@@ -125,7 +123,7 @@ def _plan_last_answer(template: Renderer, conversation: Conversation, answers: l
 
 
 def _plan_one_answer(template: Renderer, conversation: Conversation, mask: Mask) -> RowPlan:
-    """The prompt before the last answer as at inference, and what the model is to produce."""
+    """Returns the row of the last answer: the prompt as at inference, and the text that the model should generate."""
     prompt, whole = template.text(conversation[:-1], True), template.text(conversation, False)
     rest, flags = _split_produced(template, conversation, prompt, whole)
     if _is_lost(template, conversation, len(conversation) - 1, rest):
@@ -134,9 +132,8 @@ def _plan_one_answer(template: Renderer, conversation: Conversation, mask: Mask)
 
 
 def _split_produced(template: Renderer, conversation: Conversation, prompt: str, whole: str) -> tuple[str, int]:
-    """What follows the generation prompt: the rest of the turn as the template writes it, else the content and the end
-    of the turn.
-    """
+    """Returns the text after the generation prompt: the rest of the turn as the template renders it, or else the
+    content and the end of the turn."""
     if whole.startswith(prompt):
         return whole[len(prompt) :], 0
     answer, tag = conversation[-1], _find_opened_tag(prompt)
@@ -146,22 +143,23 @@ def _split_produced(template: Renderer, conversation: Conversation, prompt: str,
         without = template.text(
             Conversation((*conversation.messages[:-1], replace(answer, reasoning="")), conversation.tools), False
         )
-        if without.startswith(prompt):  # which has opened and closed the reasoning already
+        if without.startswith(prompt):  # the prompt has opened and closed the reasoning already
             return without[len(prompt) :], REASONING_LEFT_OUT
     turn = _find_written_turn(template, conversation, prompt, whole)
     if not turn and answer.content.strip() and not answer.tool_calls:
-        turn = "".join(whole.rpartition(answer.content.strip())[1:])  # the content, and what closes the turn
+        turn = "".join(whole.rpartition(answer.content.strip())[1:])  # the content and the end of the turn
     if not turn:
         raise DataError(
-            f"the chat template {template.name} opens an answer otherwise at inference than in training; {OTHER}."
+            "the chat template {name} opens an answer differently at inference and in training; set another "
+            "data.template.",
+            name=template.name,
         )
     return (_close_reasoning(tag, answer, turn) if tag else turn), 0
 
 
 def _find_written_turn(template: Renderer, conversation: Conversation, prompt: str, whole: str) -> str:
-    """The last turn behind its head, if the template writes it otherwise than the prompt, or writes what is before it
-    otherwise.
-    """
+    """Returns the last turn without its head, if the template renders the head or the text before it differently from
+    the prompt."""
     opening, head = template.opening, template.head
     before = prompt.removesuffix(opening)
     if opening and len(before) < len(prompt) and whole.startswith(before):
@@ -169,12 +167,13 @@ def _find_written_turn(template: Renderer, conversation: Conversation, prompt: s
     if not head or not prompt.endswith(head + opening):
         return ""
     other = Conversation((*conversation.messages[:-1], PROBE[1]), conversation.tools)
-    shared = find_shared_beginning(whole, template.text(other, False))  # all before the turn, and the head of the turn
+    # With another answer the rendering is equal up to and including the head of the last turn.
+    shared = find_shared_beginning(whole, template.text(other, False))
     return whole[shared.rfind(head) + len(head) :] if head in shared else ""
 
 
 def _close_reasoning(tag: str, answer: Message, turn: str) -> str:
-    """The turn behind a prompt that opens reasoning, which the turn itself does not: it is filled in and closed."""
+    """Adds the reasoning and its closing tag to a turn whose prompt has opened the reasoning."""
     close = _make_closing_tag(tag)
     if close in turn:
         return turn.lstrip().removeprefix(tag).lstrip()
@@ -185,7 +184,7 @@ def _close_reasoning(tag: str, answer: Message, turn: str) -> str:
 
 
 def _find_opened_tag(prompt: str) -> str:
-    """The tag of reasoning with which a generation prompt ends; empty if there is none."""
+    """Returns the tag of reasoning at the end of a generation prompt; empty if there is none."""
     found = THOUGHT.search(prompt[-TAIL:])
     return found[1] if found else ""
 
@@ -195,15 +194,14 @@ def _make_closing_tag(tag: str) -> str:
 
 
 def find_shared_beginning(one: str, other: str) -> str:
-    """The longest text with which both begin."""
+    """Returns the longest common beginning of two texts."""
     end = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
     return one[:end]
 
 
 def find_head(template: Renderer) -> tuple[str, str]:
-    """The head of an answer's turn, and what the generation prompt writes beyond it, such as `<think>` and a line
-    break.
-    """
+    """Returns the head of an answer's turn, and the text that the generation prompt adds to it, such as `<think>` and a
+    line break."""
     question, prompt, whole = (
         template.text(PROBE[:1], False),
         template.text(PROBE[:1], True),
@@ -217,7 +215,7 @@ def find_head(template: Renderer) -> tuple[str, str]:
 
 
 def _is_lost(template: Renderer, conversation: Conversation, i: int, text: str) -> bool:
-    """Whether the reasoning of answer i, or what it says beside its calls, does not reach the text."""
+    """Returns whether the reasoning of answer i, or its words beside calls, are missing in the text."""
     answer = conversation[i]
     parts = {"reasoning": answer.reasoning} | ({"content": answer.content} if answer.tool_calls else {})
     return any(
@@ -227,9 +225,11 @@ def _is_lost(template: Renderer, conversation: Conversation, i: int, text: str) 
 
 
 def _refuse_left_out(template: Renderer, conversation: Conversation, whole: str, answers: Sequence[int] = ()) -> None:
-    """Raise DataError if what a message says does not reach the text: of answers those given, else the last.
+    """Raises DataError if the content of a message is missing in the text. Of the answers it checks the given ones, or
+    else the last.
 
-    A template may escape what it writes, or write it in another form: then other words make another text.
+    A template may escape the content or change its form. Therefore a content that is not found is changed: if that
+    changes the text, the template has used it.
     """
     answers = answers or [len(conversation) - 1]
     for i, message in enumerate(conversation):
@@ -241,7 +241,8 @@ def _refuse_left_out(template: Renderer, conversation: Conversation, whole: str,
             _is_read(template, conversation, i, content=other) for other in (first + said[1:], said[:-1] + last)
         ):
             raise DataError(
-                f"the chat template {template.name} leaves out what a {message.role} message says; {OTHER}."
+                "the chat template {name} leaves out the content of a {role} message; set another data.template.",
+                name=template.name, role=message.role,
             )
     for i, message in enumerate(conversation):
         for n in range(1, len(message.tool_calls)):
@@ -253,12 +254,14 @@ def _refuse_left_out(template: Renderer, conversation: Conversation, whole: str,
                 template, conversation, i, tool_calls=(*message.tool_calls[:n], call, *message.tool_calls[n + 1 :])
             ):
                 raise DataError(
-                    f"the chat template {template.name} writes only {n} of the calls of one answer; {OTHER}."
+                    "the chat template {name} renders only {count} of the calls of one answer; set another "
+                    "data.template.",
+                    name=template.name, count=n,
                 )
 
 
 def _is_read(template: Renderer, conversation: Conversation, i: int, **other_parts: Any) -> bool:
-    """Whether the text is another one if message i has these other parts."""
+    """Returns whether the text changes if message i has these other parts."""
     messages = list(conversation)
     messages[i] = replace(messages[i], **other_parts)
     other = Conversation(tuple(messages), conversation.tools)

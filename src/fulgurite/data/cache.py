@@ -1,4 +1,4 @@
-"""Where what was made once is kept: converted models and tokenised data."""
+"""The folder of the cache: converted models and tokenized data."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from pathlib import Path
 
 
 def find_cache_root() -> Path:
-    """`$FULGURITE_CACHE`, else `~/.cache/fulgurite`."""
+    """Returns `$FULGURITE_CACHE`, or else `~/.cache/fulgurite`."""
     return Path(os.environ.get("FULGURITE_CACHE") or Path.home() / ".cache" / "fulgurite")

@@ -14,16 +14,17 @@ from fulgurite.errors import DataError
 from fulgurite.text.console import shorten
 
 ROWS = 256
-"""Rows of Parquet that are decoded at one time, if their values are of the usual size."""
+"""Rows of Parquet that are decoded at one time, if their values have the usual size."""
 MOST_HELD = 1 << 30
-"""Bytes that the values decoded at one time may take if a dictionary repeats them."""
+"""Maximum bytes of the values decoded at one time, if a dictionary repeats them."""
 SMALL_DICTIONARY = 4 << 20
-"""Bytes of a dictionary that is no reason for care: writers limit it to one or two megabytes."""
+"""Bytes of a dictionary that needs no special care: writers limit it to one or two megabytes."""
 MOST_UNPACKED = 100
-"""How many times larger than a gzipped Parquet or Arrow file its content may be; both are compressed inside already."""
+"""Maximum size of the content of a gzipped Parquet or Arrow file, as a multiple of the file; both are already
+compressed inside."""
 LEAST_UNPACKED = 64 << 20
 MOST_DECODED = 1000
-"""How many times larger than a file its decoded values may be, beyond MOST_HELD."""
+"""Maximum size of the decoded values beyond MOST_HELD, as a multiple of the file."""
 
 
 def read_table(path: Path, kind: str) -> Iterator[tuple[Place, Any] | Bad]:
@@ -35,7 +36,9 @@ def read_table(path: Path, kind: str) -> Iterator[tuple[Place, Any] | Bad]:
                 decoded += batch.nbytes
                 if decoded > most:
                     raise DataError(
-                        f"{path}: holds more than {MOST_DECODED:,} times its size: a few long values, repeated."
+                        "{path}: contains more than {most:,} times its size: a few long values are repeated. Write the "
+                        "file with fewer repetitions.",
+                        path=path, most=MOST_DECODED,
                     )
                 for row in _read_rows(batch):
                     number += 1
@@ -43,26 +46,24 @@ def read_table(path: Path, kind: str) -> Iterator[tuple[Place, Any] | Bad]:
                     yield Bad(place, "record", lines.describe_too_long()) if row is None else (place, row)
     except (DataError, OSError, EOFError):
         raise
-    except (
-        Exception
-    ) as error:  # pyarrow raises ArrowException, ValueError, and SystemError, OverflowError and more on damaged files
-        after = f" after record {number}" if number else ""
-        said = shorten(" ".join(str(error).split()), 300)
-        raise DataError(f"{path}: is no whole {kind} file ({said}){after}; write it again.") from error
+    # pyarrow raises ArrowException, ValueError, SystemError, OverflowError and more on damaged files.
+    except Exception as error:
+        raise DataError(
+            "{path}: the {kind} file is damaged after record {number} ({reason}); write it again.",
+            path=path, kind=kind, number=number, reason=shorten(" ".join(str(error).split()), 300),
+        ) from error
 
 
 def _read_batches(file: IO[bytes], kind: str) -> Iterator[Any]:
-    """The batches of a file, each validated: an offset or a length that points outside would crash the process that
-    reads it.
-    """
+    """Yields the batches of a file, each validated: reading an offset or a length that points outside would crash the
+    process."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if kind == "parquet":
         whole = pq.ParquetFile(file)
         for group in range(whole.num_row_groups):
-            # Metadata that contradict themselves end the process if column() is asked for them, and are an exception
-            # here (pyarrow 26).
+            # With contradictory metadata column() crashes the process; this call raises an exception (pyarrow 26).
             next(whole.iter_batches(batch_size=1, row_groups=[group]), None)
             for batch in whole.iter_batches(
                 batch_size=_count_rows_at_once(whole.metadata.row_group(group)), row_groups=[group]
@@ -79,9 +80,9 @@ def _read_batches(file: IO[bytes], kind: str) -> Iterator[Any]:
 
 
 def _count_rows_at_once(group: Any) -> int:
-    """How many rows of a row group are decoded at one time.
+    """Returns the number of rows of a row group to decode at one time.
 
-    A dictionary holds a long value once, and decoding repeats it in every row: a file of 60 MB can hold a million
+    A dictionary stores a long value once, and decoding repeats it in every row: a file of 60 MB can contain a million
     records of 60 MB.
     """
     columns = [group.column(n) for n in range(group.num_columns)]
@@ -101,7 +102,7 @@ def _count_rows_at_once(group: Any) -> int:
 
 
 def _read_rows(batch: Any) -> Iterator[Any]:
-    """The rows of a batch as Python values, made one at a time; None in place of one that is longer than a record."""
+    """Yields the rows of a batch as Python values; None instead of one that is longer than a record."""
     columns = list(zip(batch.schema.names, batch.columns, strict=True))
     may_be_long = batch.nbytes > lines.MOST_RECORD
     for n in range(batch.num_rows):
@@ -112,7 +113,7 @@ def _read_rows(batch: Any) -> Iterator[Any]:
 
 
 def _unzip(path: Path) -> IO[bytes]:
-    """The content in a temporary file: both formats are read from several places."""
+    """Unpacks to a temporary file, because both formats are read from several positions."""
     plain = tempfile.TemporaryFile()  # noqa: SIM115  closed by the caller
     most, size = max(LEAST_UNPACKED, MOST_UNPACKED * path.stat().st_size), 0
     with gzip.open(path, "rb") as packed:
@@ -121,7 +122,8 @@ def _unzip(path: Path) -> IO[bytes]:
             if size > most:
                 plain.close()
                 raise DataError(
-                    f"{path}: unpacks to more than {MOST_UNPACKED} times its size; if you trust it, unpack it yourself."
+                    "{path}: unpacks to more than {most} times its size; if you trust the file, unpack it yourself.",
+                    path=path, most=MOST_UNPACKED,
                 )
             plain.write(piece)
     plain.seek(0)

@@ -1,4 +1,4 @@
-"""Rows that are trained on: cut, dropped and counted, split into training and validation, weighted, packed.
+"""Training and validation rows: examples are cut, dropped and counted, split, weighted and packed.
 
 Shapes: T tokens of a row.
 """
@@ -11,35 +11,59 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fulgurite.data import preference_dataset as compared_rows
+from fulgurite.data import preference_dataset as pairs
 from fulgurite.data.answers import REASONING_LEFT_OUT
 from fulgurite.data.config import Data, Packing, SpecialTokens, TooLong
 from fulgurite.data.packing import pack_best_fit
 from fulgurite.data.preference_dataset import PreferenceDataset
-from fulgurite.data.report import DataReport, count_lengths
+from fulgurite.data.report import DataReport, Reason, count_lengths
 from fulgurite.data.template_dialect import CALLS_AS_TEXT, GREETING_LEFT_OUT, REASONING_AS_TEXT, SYSTEM_MOVED
 from fulgurite.data.tokenized import MISSED, SPECIAL_INSIDE, STOP_INSIDE, TOO_LONG, TokenizedData
 from fulgurite.errors import DataError
+from fulgurite.language.message import UserMessage, message
 
 IGNORE = -100
-"""The target of a position that is not learned."""
+"""The target of a position that has no loss."""
 LEAST_VALIDATION, MOST_VALIDATION = 20, 1000
 Ints = npt.NDArray[np.int64]
 WRITTEN_OTHERWISE = {
-    CALLS_AS_TEXT: "with calls or functions written as text, for which the chat template has no place",
-    REASONING_AS_TEXT: "with reasoning written as text before the answer, for which the chat template has no place",
-    SYSTEM_MOVED: "with a system message at the beginning of the next question, as the chat template takes none where "
-        "it stands",
-    GREETING_LEFT_OUT: "without the answer before the first question, as the chat template begins with a question",
-    REASONING_LEFT_OUT: "without the reasoning of an answer, or its words beside calls, which the chat template does "
-        "not write there",
+    CALLS_AS_TEXT: Reason(
+        message("with calls or functions written as text, because the chat template does not support them")
+    ),
+    REASONING_AS_TEXT: Reason(
+        message("with reasoning written as text before the answer, because the chat template does not support it")
+    ),
+    SYSTEM_MOVED: Reason(
+        message(
+            "with a system message moved to the beginning of the next question, because the chat template does not "
+            "support its position"
+        )
+    ),
+    GREETING_LEFT_OUT: Reason(
+        message(
+            "without the answer before the first question, because the chat template begins with a question"
+        )
+    ),
+    REASONING_LEFT_OUT: Reason(
+        message(
+            "without the reasoning of an answer, or its words beside calls, because the chat template does not write "
+            "them there"
+        )
+    ),
 }
-"""What the flags of examples stand for, in words."""
+"""The meaning of the flags of examples."""
 SPECIAL = {
-    SpecialTokens.escape: "with the text of a special token, encoded as plain text (data.special_tokens=keep encodes "
-        "it as the token)",
-    SpecialTokens.keep: "with the text of a special token, encoded as that token (data.special_tokens=escape encodes "
-        "it as plain text)",
+    SpecialTokens.escape: Reason(
+        message(
+            "with the text of a special token, encoded as plain text (data.special_tokens=keep encodes it as the token)"
+        )
+    ),
+    SpecialTokens.keep: Reason(
+        message(
+            "with the text of a special token, encoded as that token (data.special_tokens=escape encodes it as plain "
+            "text)"
+        )
+    ),
 }
 
 
@@ -53,8 +77,9 @@ class TokenRow:
 
 
 class TokenDataset:
-    """Rows over tokenised examples. `pieces` [P, 3] are example, first token, last token (excluded); row i has those
-    from `starts[i]` to `starts[i + 1]`. Arrays, not lists: a worker process shares them, and ten million rows fit."""
+    """Rows of tokenized examples. `pieces` [P, 3] are example, first token, last token (excluded); row i has those
+    from `starts[i]` to `starts[i + 1]`. These are arrays, so that worker processes share them and ten million rows fit.
+    """
 
     def __init__(self, encoded: TokenizedData, pieces: Ints, starts: Ints, packed: bool) -> None:
         self.encoded, self.pieces, self.is_starting, self.packed = encoded, pieces, starts, packed
@@ -63,7 +88,7 @@ class TokenDataset:
         self.lengths: Ints = np.add.reduceat(tokens, starts[:-1])
         self.label_counts: Ints = np.add.reduceat(labels, starts[:-1])
         self.units = self.label_counts
-        """What the mean over a step counts: its label tokens."""
+        """The weights in the mean over a step: the label tokens."""
 
     def __len__(self) -> int:
         return len(self.is_starting) - 1
@@ -74,7 +99,7 @@ class TokenDataset:
         return TokenRow(ids, targets, positions)
 
     def places(self, i: int) -> list[str]:
-        """Where the examples of row i stand, as file:line."""
+        """Returns the places of the examples of row i, as file:line."""
         return [str(self.encoded.place(int(n))) for n in self._pieces(i)[:, 0]]
 
     def _pieces(self, i: int) -> Ints:
@@ -93,12 +118,13 @@ AnyRows = TokenDataset | PreferenceDataset
 def split_dataset(
     encoded: TokenizedData, config: Data, seed: int, max_length: int, packing: Packing
 ) -> tuple[AnyRows, AnyRows | None, DataReport]:
-    """Training rows, validation rows or None, and the report. Raises DataError where nothing is left to train on."""
+    """Returns training rows, validation rows or None, and the report. Raises DataError if nothing is left to train on.
+    """
     source = encoded.source
     report, packing = _start_report(encoded, max_length), Packing(packing)
     if encoded.compares:
         _refuse_long(encoded, config, max_length)
-        kept, cuts = compared_rows.select_kept(encoded, max_length, config.too_long == TooLong.truncate, report)
+        kept, cuts = pairs.select_kept(encoded, max_length, config.too_long == TooLong.truncate, report)
     else:
         kept, cuts = _select_kept(encoded, config, max_length, report), None
     every, kept = kept, _find_first_rows(encoded, kept)
@@ -113,41 +139,43 @@ def split_dataset(
     if report.pairs_split:
         val = _hold_out_both_answers(encoded, pool, val)
     if source.val and not len(val):
-        raise DataError(f"{source.val[0]}: no example is left to validate on; {report.describe()}.")
+        raise DataError(
+            "{path}: no example is left for validation; {report}.", path=source.val[0], report=report.describe()
+        )
     train = np.setdiff1d(pool, val, assume_unique=True)
     if not len(train):
         raise DataError(
-            f"{source.files[0]}: no example is left to train on; {report.describe() or 'the files are empty'}."
+            "{path}: no example is left for training; {report}.",
+            path=source.files[0], report=report.describe() or message("the files are empty"),
         )
     seen = _apply_weights(encoded, train, source.weights, random)
     report.validation, report.trained, report.seen_an_epoch = len(val), len(np.unique(seen)), len(seen)
     report.not_weighted = len(train) - report.trained
     if cuts is not None:
-        pairs = PreferenceDataset(encoded, seen, cuts[seen])
+        compared = PreferenceDataset(encoded, seen, cuts[seen])
         _measured(
             report,
-            int(pairs.tokens.sum()),
-            int(pairs.label_counts.sum()),
-            len(pairs),
+            int(compared.tokens.sum()),
+            int(compared.label_counts.sum()),
+            len(compared),
             max_length * len(encoded.sides(int(seen[0]))),
         )
-        return pairs, PreferenceDataset(encoded, val, cuts[val]) if len(val) else None, report
+        return compared, PreferenceDataset(encoded, val, cuts[val]) if len(val) else None, report
     seen, val = _find_all_rows(encoded, every, seen), _find_all_rows(encoded, every, val)
     rows = _build_dataset(encoded, seen, max_length, packing, report)
     return rows, _build_dataset(encoded, val, max_length, packing, None) if len(val) else None, report
 
 
 def _find_first_rows(encoded: TokenizedData, kept: Ints) -> Ints:
-    """The first kept row of each record: what is drawn, held out and weighted is a record, whatever number of rows it
-    has.
-    """
+    """Returns the first kept row of each record: records are drawn, held out and weighted, whatever their number of
+    rows."""
     if not encoded.splits:
         return kept
     return kept[np.unique(encoded.records[kept], return_index=True)[1]]
 
 
 def _find_all_rows(encoded: TokenizedData, kept: Ints, first: Ints) -> Ints:
-    """All kept rows of the records whose first rows are given, in their order."""
+    """Returns all kept rows of the records whose first rows are given, in their order."""
     if not encoded.splits or not len(first):
         return first
     records = encoded.records
@@ -157,9 +185,8 @@ def _find_all_rows(encoded: TokenizedData, kept: Ints, first: Ints) -> Ints:
 
 
 def _note_flags(encoded: TokenizedData, report: DataReport) -> None:
-    """What the chat template had no place for, texts of special tokens, and the records that have a row for each
-    answer.
-    """
+    """Counts in the report what the chat template does not support, texts of special tokens, and the records with one
+    row per answer."""
     flags, special = (
         np.asarray(encoded.arrays["flags"]),
         SPECIAL.get(SpecialTokens(encoded.source.config.special_tokens)),
@@ -180,7 +207,7 @@ def _measured(report: DataReport, tokens: int, labels: int, rows: int, most: int
 
 
 def _start_report(encoded: TokenizedData, max_length: int) -> DataReport:
-    """What the check and the tokeniser have told."""
+    """Makes a report with the results of the check and the tokenizer."""
     source = encoded.source
     checked = source.checked or source.check()
     report = DataReport(
@@ -189,29 +216,30 @@ def _start_report(encoded: TokenizedData, max_length: int) -> DataReport:
         lengths=count_lengths(encoded.lengths.tolist()),
     )
     for bad in checked.bad:
-        report.drop(f"bad record, {bad.field}: {bad.reason}", str(bad.place))
+        reason = message("bad record, {field}: {reason}", field=bad.field, reason=bad.reason)
+        report.drop(Reason(reason), str(bad.place))
     return report
 
 
 def _select_kept(encoded: TokenizedData, config: Data, max_length: int, report: DataReport) -> Ints:
-    """The examples that stay after data.too_long and have a label; what is dropped is noted with its place."""
+    """Returns the examples that data.too_long keeps and that have a label; adds the dropped ones to the report."""
     kept: list[int] = []
-    dropped: list[tuple[int, str]] = []
+    dropped: list[tuple[int, Reason]] = []
     running, lengths = encoded.source.reads.running_text, encoded.lengths.tolist()
     if not running:
         _refuse_long(encoded, config, max_length)
     for number, length in enumerate(lengths):
         too_long = not running and length > max_length
         if encoded.flagged(number, TOO_LONG):
-            dropped.append((number, "longer than data.max_length"))
+            dropped.append((number, pairs.LONG))
         elif config.special_tokens == SpecialTokens.drop and encoded.flagged(number, SPECIAL_INSIDE):
-            dropped.append((number, compared_rows.SPECIAL))
+            dropped.append((number, pairs.SPECIAL))
         elif encoded.flagged(number, STOP_INSIDE):
-            dropped.append((number, "an answer holds the text of an end token"))
+            dropped.append((number, pairs.END_TOKEN))
         elif too_long and config.too_long == TooLong.drop:
-            dropped.append((number, "longer than data.max_length"))
+            dropped.append((number, pairs.LONG))
         elif encoded.labels(number, 0, min(length, max_length) if too_long else length) == 0:
-            dropped.append((number, "no token left to learn"))
+            dropped.append((number, pairs.UNLEARNED))
         else:
             report.truncated += too_long
             report.answers_missed += encoded.flagged(number, MISSED)
@@ -221,8 +249,10 @@ def _select_kept(encoded: TokenizedData, config: Data, max_length: int, report: 
     return np.array(kept, dtype=np.int64)
 
 
-def _note_dropped(encoded: TokenizedData, kept: list[int], dropped: list[tuple[int, str]], report: DataReport) -> None:
-    """A record is dropped if no row of it is left; else those of its answers that are left out are counted apart."""
+def _note_dropped(
+    encoded: TokenizedData, kept: list[int], dropped: list[tuple[int, Reason]], report: DataReport
+) -> None:
+    """Counts a record as dropped if no row of it is left; otherwise counts its answers that were left out."""
     records = encoded.records
     there = set(records[kept].tolist())
     for number, reason in dropped:
@@ -235,20 +265,21 @@ def _note_dropped(encoded: TokenizedData, kept: list[int], dropped: list[tuple[i
 
 
 def _refuse_long(encoded: TokenizedData, config: Data, max_length: int) -> None:
-    """Raise DataError where data.too_long=error and an example, or a side of one, is longer than data.max_length."""
+    """Raises DataError if data.too_long=error and an example, or a side of one, is longer than data.max_length."""
     lengths = encoded.lengths.tolist()
     long = [n for n, length in enumerate(lengths) if length > max_length] if config.too_long == TooLong.error else []
     if long:
-        more = f" (and {len(long) - 1} more)" if len(long) > 1 else ""
+        more = message(" (and {count} more)", count=len(long) - 1) if len(long) > 1 else UserMessage()
         raise DataError(
-            f"{encoded.place(long[0])}: the example has {lengths[long[0]]} tokens, more than "
-            f"data.max_length={max_length}{more}; "
-            f"raise it to {max(lengths[n] for n in long)}, or set data.too_long=drop."
+            "{place}: the example has {tokens} tokens, more than data.max_length={most}{more}; raise it to {longest}, "
+            "or set data.too_long=drop.",
+            place=encoded.place(long[0]), tokens=lengths[long[0]], most=max_length, more=more,
+            longest=max(lengths[n] for n in long),
         )
 
 
 def _draw_validation(pool: Ints, fraction: float, random: np.random.Generator) -> Ints:
-    """A seeded share for validation: at least 20 and at most 1000 examples, but never more than half."""
+    """Draws a seeded share for validation: at least 20 and at most 1000 examples, but never more than half."""
     count = (
         min(max(round(fraction * len(pool)), LEAST_VALIDATION), MOST_VALIDATION, len(pool) // 2) if fraction > 0 else 0
     )
@@ -256,9 +287,9 @@ def _draw_validation(pool: Ints, fraction: float, random: np.random.Generator) -
 
 
 def _hold_out_both_answers(encoded: TokenizedData, pool: Ints, val: Ints) -> Ints:
-    """Both answers of a pair of which one is held out: its prompt must not be trained on.
+    """Adds the other answer of each pair with a held-out answer: its prompt must not be trained on.
 
-    Makes `val` up to twice as large.
+    `val` becomes up to twice as large.
     """
     files, lines = (encoded.arrays[name].astype(np.int64) for name in ("files", "lines"))
     record = files * (int(lines.max()) + 1) + lines
@@ -266,7 +297,8 @@ def _hold_out_both_answers(encoded: TokenizedData, pool: Ints, val: Ints) -> Int
 
 
 def _apply_weights(encoded: TokenizedData, train: Ints, weights: Sequence[float], random: np.random.Generator) -> Ints:
-    """Each file's examples as often as its weight says: whole times all, and a seeded part for the rest."""
+    """Repeats the examples of each file by its weight: all of them as often as its integer part, and a seeded sample
+    for the rest."""
     if not weights:
         return train
     files, seen = encoded.arrays["files"][train], []
@@ -276,7 +308,7 @@ def _apply_weights(encoded: TokenizedData, train: Ints, weights: Sequence[float]
         seen += [mine] * whole + [np.sort(part)]
     drawn = np.concatenate(seen)
     if not len(drawn):
-        raise DataError("data.weights leave nothing to train on; give at least one file a weight above 0.")
+        raise DataError("data.weights leave no example for training; give at least one file a weight above 0.")
     return drawn
 
 
@@ -302,8 +334,8 @@ def _build_dataset(
 
 
 def _cut_pieces(numbers: Ints, lengths: Ints, most: int) -> Ints:
-    """Documents cut to at most `most` tokens. A piece begins with the last token of the one before, so that no token's
-    prediction is lost at a cut."""
+    """Cuts documents to at most `most` tokens. A piece begins with the last token of the one before, so that every
+    token is predicted once."""
     cuts = [
         (number, begin, min(begin + most, length))
         for number, length in zip(numbers.tolist(), lengths.tolist(), strict=True)

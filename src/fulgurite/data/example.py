@@ -1,4 +1,4 @@
-"""What a record becomes: a place, and a conversation or a text."""
+"""The example that a record is converted to: its place, and a conversation or a text."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
+from fulgurite.language.message import UserMessage, message
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a record stands: its file, and the number of its line (or of the record, from 1)."""
+    """The place of a record: its file, and the number of its line (or of the record, from 1)."""
 
     file: str
     line: int
@@ -30,7 +32,7 @@ class Message:
     it has one.
     """
     reasoning: str = ""
-    """The text that the assistant thinks before it answers; templates read it as `reasoning_content`."""
+    """The reasoning before the answer; templates read it as `reasoning_content`."""
     name: str = ""
     """The name of the speaker; in a tool turn the function that returned `content`."""
     call_id: str = ""
@@ -40,7 +42,7 @@ class Message:
 
 
 def to_dicts(messages: Iterable[Message]) -> list[dict[str, Any]]:
-    """Messages as the OpenAI chat format has them, with the keys that say something."""
+    """Converts messages to the OpenAI chat format; keys without a value are left out."""
     return [
         {"role": m.role, "content": m.content}
         | ({"tool_calls": [dict(call) for call in m.tool_calls]} if m.tool_calls else {})
@@ -52,7 +54,7 @@ def to_dicts(messages: Iterable[Message]) -> list[dict[str, Any]]:
 
 
 def from_dicts(turns: Iterable[Mapping[str, Any]]) -> list[Message]:
-    """What `to_dicts` gave, as messages again."""
+    """Converts the result of `to_dicts` back to messages."""
     return [
         Message(
             turn["role"],
@@ -74,12 +76,12 @@ class Conversation(Sequence[Message]):
     tools: tuple[Mapping[str, Any], ...] = ()
     """JSON schemas of the functions, as transformers' `apply_chat_template(tools=...)` takes them."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """What the chat template reads besides, for this conversation alone; it goes before the template's own arguments.
+    """Further arguments of the chat template for this conversation alone; they override the template's own arguments.
     """
 
     @classmethod
     def of(cls, messages: Iterable[Message]) -> Conversation:
-        """A conversation from plain messages; one that is a conversation already is returned as it is."""
+        """Makes a conversation of plain messages; returns a conversation as it is."""
         return messages if isinstance(messages, Conversation) else cls(tuple(messages))
 
     @overload
@@ -104,32 +106,33 @@ class Example:
     messages: Conversation | None = None
     text: str | None = None
     file: int = 0
-    """The number of the file in the order they were given."""
+    """The number of the file in the given order."""
     rejected: Conversation | None = None
     """The same conversation with the worse of two last answers."""
     good: bool | None = None
     """Whether the last answer was judged good."""
     margin: float = 0.0
-    """By how much the better answer must win."""
+    """The margin by which the reward of the better answer should be larger."""
     columns: dict[str, Any] = field(default_factory=dict)
-    """What the record says besides its prompt; for rewards."""
+    """The other columns of a prompt's record; for rewards."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A record that cannot be used: where, which field, why."""
+    """A record that cannot be used: its place, the field, and the reason."""
 
     place: Place
     field: str
-    reason: str
+    reason: UserMessage
 
     def __str__(self) -> str:
-        return f"{self.place}: field '{shorten(self.field)}': {shorten(self.reason, LONGEST_REASON)}"
+        field, reason = shorten(self.field), shorten(str(self.reason), LONGEST_REASON)
+        return str(message("{place}: field '{field}': {reason}", place=self.place, field=field, reason=reason))
 
 
 LONGEST_NAME, LONGEST_REASON = 80, 1000
 
 
 def shorten(text: str, most: int = LONGEST_NAME) -> str:
-    """Returns a foreign name or sentence without what is beyond its first `most` characters."""
+    """Cuts a foreign name or sentence to its first `most` characters."""
     return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"

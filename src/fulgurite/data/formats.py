@@ -25,17 +25,19 @@ from fulgurite.data.fields import (
 )
 from fulgurite.data.messages import REASONING, TALKS, TURN_KEYS, Turn, is_turns, join_turns, read_parts, read_turns
 from fulgurite.data.reads import CONVERSATIONS, Reads
+from fulgurite.data.report import Reason
 from fulgurite.data.tool_calls import read_arguments, read_tools, write_calls
 from fulgurite.errors import suggest_similar
+from fulgurite.language.message import message
 
-PAIR = "a pair of answers to compare stands where one answer to learn is due"
+PAIR = message("found a chosen/rejected pair, expected one answer to learn")
 QUESTIONS, ANSWERS = ("instruction", "prompt"), ("output", "response", "completion")
 """Names of a question and of its answer in a record of one exchange."""
 TURNS = TALKS
-GREETING = "an answer before the first question kept as context, which is not learned"
-NOT_ANSWERED = "turns after the last answer left out, as nothing is learned of them"
+GREETING = Reason(message("an answer before the first question kept as context and not learned"))
+NOT_ANSWERED = Reason(message("turns after the last answer left out, because nothing in them is learned"))
 REJECTED = ("rejected_response", "rejected_messages")
-"""Where ms-swift has the worse answer; the better one ends `messages`."""
+"""The fields of the worse answer in ms-swift; the better one ends `messages`."""
 COLUMNS = frozenset(
     {
         *QUESTIONS,
@@ -59,15 +61,15 @@ COLUMNS = frozenset(
 )
 """Every field that some format reads, and the keys of a turn.
 
-`id` is nobody's business: neither read nor counted as unread.
+`id` is ignored: neither read nor counted as unread.
 """
 Found = tuple[Conversation | None, str | None]
 
 
 def detect_format(record: Any, reads: Reads = CONVERSATIONS) -> Format | None:
-    """The format of a record by its fields, or None; a field that holds null counts only if no other fits.
+    """Returns the format of a record by its fields, or None; a field with null counts only if no other field matches.
 
-    `reads` is what the stage declares: a label makes a judged answer only if it compares answers.
+    `reads` is the declaration of the stage: a label makes a judged answer only if the stage compares answers.
     """
     if is_turns(record):
         return Format.openai
@@ -96,7 +98,7 @@ def _detect_exactly(names: set[str], reads: Reads) -> Format | None:
         if name in names:
             return format
     if "prompt" in names:
-        # A stage that answers itself hands every other column to its reward.
+        # A stage that generates the answers passes every other column to its reward.
         answered = "response" in names if reads.prompts else bool(names & set(ANSWERS))
         return Format.alpaca if answered else Format.prompts
     if {"input", "output"} <= names:
@@ -105,21 +107,22 @@ def _detect_exactly(names: set[str], reads: Reads) -> Format | None:
 
 
 def rename_fields(record: Any, columns: Mapping[str, str], reading: Reading) -> Fields:
-    """The record under our field names; a column that `columns` renames is not there under its old name. Raises Wrong.
-    """
+    """Returns the record with our field names; a renamed column has its new name only. Raises Wrong."""
     if is_turns(record) and not columns:
         record = {TURNS[0]: record}
     if not isinstance(record, Mapping):
-        raise Wrong("record", f"an object is due and this is {describe_kind(record)}")
+        raise Wrong("record", "expected an object, found {kind}", kind=describe_kind(record))
     for ours, theirs in columns.items():
         if not has_column(record, theirs):
             hint = suggest_similar(theirs, map(str, record))
-            raise Wrong(theirs, f"data.columns takes {ours} from it, and it is not there.{hint}")
+            raise Wrong(
+                theirs, "data.columns reads {field} from this column, which is missing.{hint}", field=ours, hint=hint
+            )
     return Fields(rename_keys(record, columns), reading)
 
 
 def list_unread_columns(record: Any, fields: Fields, columns: Mapping[str, str]) -> list[str]:
-    """The columns of the file from which nothing was made."""
+    """Returns the columns of the file that were not used."""
     if not isinstance(record, Mapping) or (is_turns(record) and not columns):
         return []
     read = {columns.get(name, name) for name in fields.seen if name in columns or name not in columns.values()}
@@ -133,20 +136,20 @@ def list_unread_columns(record: Any, fields: Fields, columns: Mapping[str, str])
 
 
 def convert_record(record: Fields, format: Format) -> Found:
-    """The messages or the text of a record under our field names. Raises Wrong."""
+    """Converts a record with our field names to messages or a text. Raises Wrong."""
     if format is not Format.text and record.has("chosen") and record.has("rejected"):
         raise Wrong("rejected", PAIR)
     return CONVERTERS[format](record)
 
 
 def convert_text(record: Fields) -> Found:
-    """`{text}`."""
+    """Converts `{text}`."""
     return None, read_text(record, "text")
 
 
 def convert_alpaca(record: Fields) -> Found:
-    """`{instruction, input, output, system, history}`; the question may be `prompt`, the answer `response` or
-    `completion`, and what was thought before it `reasoning_content`, `thinking` or `reasoning`.
+    """Converts `{instruction, input, output, system, history}`; the question may be `prompt`, the answer `response` or
+    `completion`, and the reasoning before it `reasoning_content`, `thinking` or `reasoning`.
 
     Question and answer may be messages. Of messages only those of the answer are learned, as in TRL.
     """
@@ -164,7 +167,7 @@ def convert_alpaca(record: Fields) -> Found:
 
 
 def read_question(record: Fields) -> list[Turn]:
-    """The turns of `instruction` or `prompt` with `input` (or Dolly's `context`), after those of `history`.
+    """Reads the turns of `instruction` or `prompt` with `input` (or Dolly's `context`), after those of `history`.
 
     Raises Wrong.
     """
@@ -172,7 +175,7 @@ def read_question(record: Fields) -> list[Turn]:
     if isinstance(record.get(name), list | Mapping):
         turns = read_turns(wrap_in_list(record[name]), name, record.reading)
         return [Turn(place, replace(message, learned=message.role != "assistant")) for place, message in turns]
-    # A stage that answers itself hands every column that is not read to its reward.
+    # A stage that generates the answers passes every column that is not read to its reward.
     takes_context = (
         name == "instruction" and not record.has("input") and not record.reading.asks and _is_text(record, "context")
     )
@@ -183,7 +186,7 @@ def read_question(record: Fields) -> list[Turn]:
 
 
 def _is_text(record: Fields, name: str) -> bool:
-    """Whether a field is text; does not count as reading it."""
+    """Returns whether a field is text; does not count as reading it."""
     return record.has(name) and any(key == name and isinstance(value, str) for key, value in record.items())
 
 
@@ -198,19 +201,19 @@ def _read_history(record: Fields) -> list[Turn]:
             turns.append(Turn(f"{place}[1]", Message("assistant", to_text(pair[1], f"{place}[1]", record.reading))))
             continue
         if not isinstance(pair, list) or len(pair) != 2:
-            raise Wrong(place, "a pair of question and answer is due")
+            raise Wrong(place, "expected a pair of question and answer")
         for role, at, value in zip(("user", "assistant"), (place, f"{place}[1]"), pair, strict=True):
             turns.append(Turn(at, Message(role, to_text(value, at, record.reading))))
     return turns
 
 
 def convert_sharegpt(record: Fields) -> Found:
-    """`{conversations: [{from, value}], system, tools}`."""
+    """Converts `{conversations: [{from, value}], system, tools}`."""
     return _convert_chat(record, "conversations", "messages")
 
 
 def convert_openai(record: Fields) -> Found:
-    """`{messages: [{role, content, tool_calls}], tools}`."""
+    """Converts `{messages: [{role, content, tool_calls}], tools}`."""
     return _convert_chat(record, "messages", "conversations")
 
 
@@ -222,9 +225,9 @@ def _convert_chat(record: Fields, *names: str) -> Found:
 
 
 def convert_prompts(record: Fields) -> Found:
-    """`{prompt, system}`: a text, or messages of which the last is a question.
+    """Converts `{prompt, system}`: a text, or messages that end with a question.
 
-    What else the record has goes to the reward.
+    The other columns are passed to the reward.
     """
     if isinstance(record.get("prompt"), list | Mapping):
         turns = read_turns(wrap_in_list(record["prompt"]), "prompt", record.reading)
@@ -234,16 +237,15 @@ def convert_prompts(record: Fields) -> Found:
 
 
 def wrap_in_list(value: Any) -> Any:
-    """One turn as a list of one; anything else as it is."""
+    """Returns one turn as a list of one, and anything else as it is."""
     return [value] if isinstance(value, Mapping) and not is_turns(value) else value
 
 
 def split_answer(
     messages: Conversation, record: Any, fields: Fields, columns: Mapping[str, str]
 ) -> tuple[Conversation, dict[str, Any]]:
-    """The conversation up to its last question, and what goes to the reward: the last answer, and the columns that were
-    not read.
-    """
+    """Returns the conversation up to its last question, and the columns for the reward: the last answer, and the
+    columns that were not read."""
     given: dict[str, Any] = {}
     if isinstance(record, Mapping):
         roots = (find_root(record, column) for column in columns.values())
@@ -263,7 +265,7 @@ def split_answer(
 
 
 def build_conversation(record: Fields, turns: Sequence[Turn], answered: bool = True) -> Conversation:
-    """The turns under the record's own system text, with its functions, if they are a conversation. Raises Wrong."""
+    """Makes a conversation of the turns, with the record's system text and functions. Raises Wrong."""
     if not is_blank(record.get("system")):
         system, first = read_parts(record, "system"), turns[0].message
         if first.role != "system" or first.content.strip() != system.strip():
@@ -274,21 +276,24 @@ def build_conversation(record: Fields, turns: Sequence[Turn], answered: bool = T
 
 
 def _order_messages(turns: Sequence[Turn], reading: Reading, answered: bool) -> list[Message]:
-    """The messages: questions and answers in turn, an answer last (or a question), and system messages anywhere.
+    """Returns the messages: questions and answers alternate, the last one is an answer (or a question), and system
+    messages may be anywhere.
 
     Raises Wrong.
     """
     kept: list[Message] = []
     turns, greeted = _mask_greeting(turns, reading)
-    before = ""  # the role of the last turn that is no system message
+    before = ""  # the role of the last turn that is not a system message
     for turn in turns:
         role, last = turn.message.role, kept[-1].role if kept else ""
         if role in ("assistant", "tool") and before == "" and not greeted:
             raise Wrong(turn.place, "the answer comes before any question")
         if (role, before) in (("user", "tool"), ("tool", "user")):
-            raise Wrong(turn.place, f"a {role} turn follows a {before} turn, and no answer stands between")
+            raise Wrong(
+                turn.place, "a {role} turn follows a {before} turn without an answer between", role=role, before=before
+            )
         if role == "tool" and last == "system":
-            raise Wrong(turn.place, "a system message stands before the result of a call")
+            raise Wrong(turn.place, "a system message comes between a call and its result")
         if role == last and role != "tool":
             kept[-1] = join_turns(kept[-1], turn, reading)
         else:
@@ -298,9 +303,9 @@ def _order_messages(turns: Sequence[Turn], reading: Reading, answered: bool) -> 
 
 
 def _mask_greeting(turns: Sequence[Turn], reading: Reading) -> tuple[Sequence[Turn], bool]:
-    """The turns with those answers masked that stand before the first question, and whether there are any.
+    """Masks the answers before the first question; returns the turns, and whether there were any.
 
-    A chatbot's greeting is context; nothing asked for it, so that it is not learned.
+    The greeting of a chatbot is context: it answers no question, so it is not learned.
     """
     first = next((n for n, turn in enumerate(turns) if turn.message.role in ("user", "tool")), len(turns))
     early = [turn.message for turn in turns[:first] if turn.message.role == "assistant"]
@@ -319,20 +324,20 @@ def _mask_greeting(turns: Sequence[Turn], reading: Reading) -> tuple[Sequence[Tu
 
 
 def _cut_to_end(kept: list[Message], place: str, reading: Reading, answered: bool) -> list[Message]:
-    """The messages up to the last answer, or a prompt up to its question. Raises Wrong if there is none.
+    """Returns the messages up to the last answer, or a prompt up to its question. Raises Wrong if there is none.
 
-    A stage that answers itself takes conversations with and without an answer.
+    A stage that generates the answers accepts conversations with and without one.
     """
     last, first = kept[-1].role, next((n for n, message in enumerate(kept) if message.role == "user"), len(kept))
     if not answered and last == "assistant":
         raise Wrong(place, "the last turn is an answer: there is no question to answer")
     if (not answered or reading.asks) and first == len(kept):
-        raise Wrong(place, "a system message alone: there is no question to answer")
+        raise Wrong(place, "a system message only: there is no question to answer")
     if not answered or reading.asks or last == "assistant":
         return kept
     answers = [n for n in range(first, len(kept)) if kept[n].role == "assistant"]
     if not answers:
-        raise Wrong(place, f"the last turn is the {last}'s: there is no answer to learn")
+        raise Wrong(place, "the last turn has the role {role}: there is no answer to learn", role=last)
     reading.remarks.add(NOT_ANSWERED)
     return kept[: answers[-1] + 1]
 

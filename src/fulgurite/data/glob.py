@@ -1,4 +1,4 @@
-"""Paths that a pattern matches, in bounded time whatever links lead where."""
+"""Finds the paths that a pattern matches, in bounded time even if links form a loop."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ MAGIC = re.compile(r"[*?[]")
 
 
 def match_paths(pattern: Path) -> list[Path]:
-    """The paths that a pattern matches: `*`, `?`, `[...]`, and `**` for any folders.
+    """Returns the paths that a pattern matches: `*`, `?`, `[...]`, and `**` for any folders.
 
-    A name with a dot in front is matched by one alone.
-
-    Works level by level and looks into each folder once a level, so that rings of links end. glob.glob would follow
-    them without end.
+    A name that begins with a dot is matched only by a pattern that does. The search goes level by level and reads each
+    folder once per level, so that a loop of links ends; glob.glob would follow it without end.
     """
     found = [Path(pattern.anchor)]
     parts = pattern.parts[1:] if pattern.anchor else pattern.parts
@@ -47,7 +45,7 @@ def match_paths(pattern: Path) -> list[Path]:
 
 
 def _walk_below(folders: Iterable[Path]) -> list[Path]:
-    """The folders and all folders in them, each once, whatever links lead there."""
+    """Returns the folders and all folders in them, each once, even if several links lead to one."""
     seen: set[tuple[int, int]] = set()
     waiting, found = list(folders), []
     while waiting:
@@ -61,12 +59,12 @@ def _walk_below(folders: Iterable[Path]) -> list[Path]:
 
 
 def _drop_repeated(folders: Iterable[Path]) -> list[Path]:
-    """The folders among the paths, each once."""
+    """Returns the folders among the paths, each once."""
     return list({key: folder for folder in reversed(list(folders)) if (key := _identify(folder)) is not None}.values())
 
 
 def _identify(folder: Path) -> tuple[int, int] | None:
-    """What tells a folder from all others, or None if it is none that can be read."""
+    """Returns the device and inode of a folder, or None if the path is not a readable folder."""
     try:
         return (stat.st_dev, stat.st_ino) if S_ISDIR((stat := folder.stat()).st_mode) else None
     except OSError:

@@ -1,7 +1,7 @@
 """A JSON array read one record at a time, so that a file of gigabytes needs the memory of its longest record.
 
-ijson was looked at: it does this in C, but neither tells the line of a fault nor sees a key that stands twice; the
-standard library's decoder does the parsing here, and this file only feeds it.
+ijson does this in C, but it neither reports the line of an error nor finds repeated keys. Here the standard library's
+decoder parses, and this file supplies the text.
 """
 
 from __future__ import annotations
@@ -14,23 +14,26 @@ from typing import Any, TextIO
 
 from fulgurite.data import lines
 from fulgurite.files.json import MOST_DEPTH, count_depth
+from fulgurite.language.message import UserMessage, message
 
 CHUNK = 1 << 20
 BLANK = re.compile(r"\s*")
 MARGIN = 16
-"""Characters: a decoder that trips so near the end of what it has may only lack the rest."""
+"""If the decoder fails within so many characters of the end of the text it has, it may only need more text."""
 
 
 class NotJson(Exception):
     """The text is not JSON; `line` counts from 1."""
 
-    def __init__(self, line: int, reason: str) -> None:
-        super().__init__(f"not JSON ({reason})")
-        self.line, self.reason = line, str(self)
+    def __init__(self, line: int, reason: str | UserMessage) -> None:
+        self.line = line
+        self.reason = message("not JSON ({reason})", reason=reason)
+        super().__init__(self.reason)
 
 
 class Decoder:
-    """json's decoder, which also tells of keys that stand twice in one object (json takes the last of them)."""
+    """The decoder of json, with the first repeated key of an object in `twin` (json uses the last value of such a
+    key)."""
 
     def __init__(self) -> None:
         self.twin: str | None = None
@@ -43,14 +46,15 @@ class Decoder:
         return made
 
     def decode(self, text: str, at: int) -> tuple[Any, int]:
-        """The value that starts at `at`, and where it ends; `twin` is set anew. Raises ValueError."""
+        """Returns the value that starts at `at`, and the position of its end; sets `twin`. Raises ValueError."""
         self.twin = None
         try:
             value, end = self._json.raw_decode(text, at)
         except RecursionError:
-            raise ValueError(f"nested more than {MOST_DEPTH} deep") from None
+            raise ValueError(message("nested more than {most} levels deep", most=MOST_DEPTH)) from None
+        # Later code that reads the record may recurse, so deep values are refused here.
         if text.count("[", at, end) + text.count("{", at, end) > MOST_DEPTH and count_depth(value) > MOST_DEPTH:
-            raise ValueError(f"nested more than {MOST_DEPTH} deep")  # whatever reads the record further may recurse
+            raise ValueError(message("nested more than {most} levels deep", most=MOST_DEPTH))
         return value, end
 
 
@@ -62,7 +66,7 @@ class _Text:
         self._line, self._counted = 1, 0
 
     def more(self) -> bool:
-        """Drop what is consumed and read on, at least as much as is held; False at the end."""
+        """Drops the consumed text and reads at least as much as is left; returns False at the end."""
         self.line_at(self.at)
         self.text, self.at, self._counted = self.text[self.at :], 0, 0
         piece = self.stream.read(max(CHUNK, len(self.text)))
@@ -71,7 +75,7 @@ class _Text:
         return not self.ended
 
     def peek(self) -> str:
-        """The next character that is not blank, or '' at the end."""
+        """Returns the next character that is not blank, or '' at the end."""
         blank = 0
         while True:
             begin, self.at = self.at, BLANK.match(self.text, self.at).end()  # type: ignore[union-attr]
@@ -79,26 +83,27 @@ class _Text:
                 return self.text[self.at]
             blank += self.at - begin
             if blank > lines.MOST_BLANK:
-                raise self.wrong(f"more than {lines.MOST_BLANK:,} blank characters in a row")
+                raise self.wrong(message("more than {most:,} blank characters in a row", most=lines.MOST_BLANK))
             if not self.more():
                 return ""
 
     def line_at(self, at: int) -> int:
-        """The line of a place in `text`, never before one asked for earlier."""
+        """Returns the line of a position in `text`; the positions of later calls must not decrease."""
         self._line += self.text.count("\n", self._counted, at)
         self._counted = max(self._counted, at)
         return self._line
 
-    def wrong(self, reason: str) -> NotJson:
-        """What is wrong at `at`."""
+    def wrong(self, reason: str | UserMessage) -> NotJson:
+        """Makes the error for the position `at`."""
         return NotJson(self.line_at(self.at), reason)
 
 
 def read_items(stream: TextIO) -> Iterator[tuple[int, Any, str | None]]:
-    """Line, value and twin key of each item of the array that the stream holds. Raises NotJson at the first fault."""
+    """Yields line, value and repeated key of each item of the array in the stream. Raises NotJson at the first error.
+    """
     text, decoder = _Text(stream), Decoder()
     if text.peek() != "[":
-        raise text.wrong("no list begins here")
+        raise text.wrong(message("no list begins here"))
     text.at += 1
     mark = text.peek()
     while mark != "]":
@@ -106,32 +111,35 @@ def read_items(stream: TextIO) -> Iterator[tuple[int, Any, str | None]]:
         yield line, value, decoder.twin
         mark = text.peek()
         if mark not in ("]", ","):
-            raise text.wrong(f"{mark!r} stands where , or ] is due" if mark else "the list is cut off")
+            if not mark:
+                raise text.wrong(message("the list has no end"))
+            raise text.wrong(message("expected , or ], found {mark!r}", mark=mark))
         if mark == ",":
             text.at += 1
             if text.peek() == "]":
-                raise text.wrong("a comma before the closing ]")
+                raise text.wrong(message("a comma before the closing ]"))
     text.at += 1
     if text.peek():
-        raise text.wrong("more follows after the closing ]")
+        raise text.wrong(message("more text follows after the closing ]"))
 
 
 def _decode_value(text: _Text, decoder: Decoder) -> Any:
-    """Decode the value at `text.at`, reading on while it may only be cut by the end of what is held."""
+    """Decodes the value at `text.at`; reads more text as long as the value may only be incomplete."""
     while True:
         try:
             value, end = decoder.decode(text.text, text.at)
             size = end - text.at
             if size > lines.MOST_RECORD:
-                raise text.wrong(f"a record {lines.describe_too_long()}")
-            if end < len(text.text) or not text.more():  # a number at the very end of what is held may go on
+                raise text.wrong(message("a record {too_long}", too_long=lines.describe_too_long()))
+            # A number at the very end of the text may continue in the next piece.
+            if end < len(text.text) or not text.more():
                 text.at += size
                 return value
         except json.JSONDecodeError as error:
             if len(text.text) - text.at > lines.MOST_RECORD:
-                raise text.wrong(f"a record {lines.describe_too_long()}") from None
+                raise text.wrong(message("a record {too_long}", too_long=lines.describe_too_long())) from None
             cut = error.msg.startswith("Unterminated string") or error.pos >= len(text.text) - MARGIN
             if not cut or not text.more():
                 raise NotJson(text.line_at(min(error.pos, len(text.text))), error.msg) from None
         except ValueError as error:
-            raise text.wrong(str(error)) from None
+            raise text.wrong(error.args[0]) from None

@@ -1,52 +1,46 @@
-"""Lines of a text stream in bounded memory and time: a line of gigabytes and endless blanks each end in one sentence.
+"""Lines of a text stream in bounded memory and time: a line of gigabytes and endless blanks are one error each.
 
-The size on disk bounds neither: 2 MB of gzip unpack to a line of 2 GB.
+The size of the file is no bound: 2 MB of gzip can unpack to a line of 2 GB.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Any, TextIO
+
+from fulgurite.language.message import UserMessage, message
 
 MOST_RECORD = 8 << 20
-"""Characters of the longest record that is read, some two million tokens.
-
-Tokenising takes 200 bytes a character (measured).
-"""
+"""Maximum characters of a record, some two million tokens. Tokenizing takes 200 bytes per character (measured)."""
 MOST_LINE = 256 << 20
-"""Characters after which a line is given up.
-
-A shorter one that is longer than a record is skipped and counted as a bad record.
-"""
+"""Maximum characters of a line; a longer one is an error for the file. A line that is longer than a record, but not
+than this, is skipped and counted as a bad record."""
 MOST_BLANK = 16 << 20
-"""Blank characters in a row after which a file is given up; no writer makes them."""
+"""Maximum blank characters in a row; no program writes that many."""
 MOST_BLANK_LINES = 1 << 20
-"""Blank lines in a row after which a CSV file is given up: they cannot be skipped by the chunk, since a quoted cell may
-hold some.
-"""
+"""Maximum blank lines in a row of a CSV file. They cannot be skipped by the chunk, because a quoted cell may have
+some."""
 CHUNK = 1 << 18
-
-TOO_LONG = "longer than {most:,} characters, which is the most that is read as one record; split it"
 
 
 class Endless(Exception):
-    """A line, a record or a run of blanks that is too long for the rest of the file to be read; `line` counts from 1.
-    """
+    """A line, a record or a sequence of blanks is too long, so that the rest of the file cannot be read. `line` counts
+    from 1."""
 
-    def __init__(self, line: int, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, line: int, reason: str | UserMessage, /, **facts: Any) -> None:
+        super().__init__(reason if isinstance(reason, UserMessage) else UserMessage(reason, facts))
         self.line = line
 
 
-def describe_too_long() -> str:
+def describe_too_long() -> UserMessage:
     """Returns the reason for a record that is longer than MOST_RECORD."""
-    return TOO_LONG.format(most=MOST_RECORD)
+    return message("longer than {most:,} characters, the maximum of one record; split it", most=MOST_RECORD)
 
 
 def read_lines(stream: TextIO) -> Iterator[tuple[int, str | None]]:
-    """Yields the number and the text of each line that is not blank, None in place of one that is longer than a record.
+    """Yields the number and the text of each line that is not blank; None instead of a text longer than a record.
 
-    Raises Endless. A blank part of the stream is counted by the chunk, which takes a tenth of the time.
+    Raises Endless. Blank parts of the stream are counted by the chunk, which takes a tenth of the time.
     """
     number, blank, held, length = 1, 0, [""], 0
     while chunk := stream.read(CHUNK):
@@ -75,7 +69,7 @@ def read_lines(stream: TextIO) -> Iterator[tuple[int, str | None]]:
 def read_csv_lines(stream: TextIO, held: list[int]) -> Iterator[str]:
     """Yields each line with its ending.
 
-    Raises Endless if a record grows too long; `held[0]`, its characters, is reset by the reader.
+    Raises Endless if a record becomes too long; the reader resets `held[0]`, its number of characters.
     """
     number = blank = blank_lines = 0
     while line := stream.readline(MOST_RECORD + 1):
@@ -86,22 +80,24 @@ def read_csv_lines(stream: TextIO, held: list[int]) -> Iterator[str]:
         blank = add_blank(blank, len(line), number) if line.isspace() else 0
         blank_lines = blank_lines + 1 if blank else 0
         if blank_lines > MOST_BLANK_LINES:
-            raise Endless(number, f"more than {MOST_BLANK_LINES:,} blank lines in a row; the file may be damaged")
+            raise Endless(
+                number, "more than {most:,} blank lines in a row; the file may be damaged", most=MOST_BLANK_LINES
+            )
         yield line
 
 
 def add_blank(blank: int, more: int, number: int) -> int:
-    """Adds to a run of blank characters. Raises Endless."""
+    """Adds to the number of blank characters in a row. Raises Endless."""
     if blank + more > MOST_BLANK:
-        raise Endless(number, f"more than {MOST_BLANK:,} blank characters in a row; the file may be damaged")
+        raise Endless(number, "more than {most:,} blank characters in a row; the file may be damaged", most=MOST_BLANK)
     return blank + more
 
 
 def _hold(held: list[str], length: int, part: str, number: int) -> int:
-    """Appends a part of a line while it may still be a record, and returns the length of the line."""
+    """Appends a part of a line unless the line is longer than a record, and returns the length of the line."""
     length += len(part)
     if length > MOST_LINE:
-        raise Endless(number, f"a line {describe_too_long()}")
+        raise Endless(number, "a line {too_long}", too_long=describe_too_long())
     if length > MOST_RECORD:
         held.clear()
     else:

@@ -21,9 +21,8 @@ from fulgurite.data.sampler import PoissonSampler, StepSampler, pair_mismatched
 
 
 class Ahead(StrEnum):
-    """What a stage must see of a whole step before its first loss: nothing, its rows, or its prompts with answers to
-    others.
-    """
+    """The data of a whole step that a stage needs before its first loss: nothing, its rows, or its prompts with answers
+    to other prompts."""
 
     nothing = "nothing"
     rows = "rows"
@@ -32,9 +31,9 @@ class Ahead(StrEnum):
 
 @dataclass(slots=True)
 class Cut:
-    """The rows of a micro-batch; what the mean over its whole step counts, and that step's label tokens.
+    """The rows of a micro-batch; the weight of its whole step in the mean, and the label tokens of that step.
 
-    The first of a step has `ahead`: this process's micro-batches of the step; `step` are the rows of all processes.
+    The first one of a step has `ahead`, this process's micro-batches of the step; `step` are the rows of all processes.
     """
 
     rows: list[int]
@@ -52,7 +51,8 @@ def build_train_loader(
     workers: int = 0,
     ahead: Ahead = Ahead.nothing,
 ) -> DataLoader[Any]:
-    """Micro-batches from step `position()` to the end of its epoch; its length is always a whole epoch's."""
+    """Builds the loader of the micro-batches from step `position()` to the end of its epoch; its length is always that
+    of a whole epoch."""
     sampler = FromPosition(rows, order, position, ahead)
     return DataLoader(
         _MicroBatches(rows, ahead), batch_size=None, sampler=sampler, num_workers=workers, worker_init_fn=_leave_signals
@@ -60,9 +60,10 @@ def build_train_loader(
 
 
 def _leave_signals(worker: int) -> None:
-    """In a worker: leave to the main process what asks a run to stop. A terminal and a job scheduler signal the whole
-    group, and a worker that ends takes the step down that is to be finished and saved. A second SIGTERM ends the
-    worker.
+    """Makes a worker process ignore the signals that stop a run; the main process handles them.
+
+    A terminal and a job scheduler signal the whole process group. A worker that exits at once would make the current
+    step fail, which should be finished and saved. A second SIGTERM ends the worker.
     """
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
@@ -76,25 +77,25 @@ def _leave_signals(worker: int) -> None:
 def build_val_loader(
     rows: AnyRows, micro_batch: int, processes: int = 1, rank: int = 0, ahead: Ahead = Ahead.nothing
 ) -> DataLoader[Any]:
-    """Every row once over all processes, neighbours of like length together. Processes may have one batch more or less.
-    """
+    """Builds the loader that reads every row once over all processes, rows of similar length together. Processes may
+    differ by one batch."""
     ordered = [int(n) for n in np.argsort(rows.lengths, kind="stable")]
     mine = [ordered[i : i + micro_batch] for i in range(0, len(ordered), micro_batch)][rank::processes]
     cuts = [Cut(numbers) for numbers in mine]
     if ahead is not Ahead.nothing:
-        cuts = cuts or [Cut([])]  # all processes look ahead together
+        cuts = cuts or [Cut([])]  # every process takes part in looking ahead
         cuts[0].ahead, cuts[0].step = mine, ordered
     return DataLoader(_MicroBatches(rows, ahead), batch_size=None, sampler=cuts)
 
 
 def collate_longest(rows: AnyRows, count: int, ahead: Ahead, seed: int) -> dict[str, Any]:
-    """The micro-batch of the `count` longest rows, as if it were a step of its own: none that trains holds more."""
+    """Makes the micro-batch of the `count` longest rows, as a step of its own: no training step is larger."""
     numbers = np.sort(np.argsort(rows.lengths, kind="stable")[-count:])
     listed = [int(n) for n in numbers]
     cut = Cut(listed, int(rows.units[numbers].sum()), int(rows.label_counts[numbers].sum()))
     if ahead is not Ahead.nothing:
         cut.ahead, cut.step, cut.seed = [listed], listed, (seed, 0)
-    return _MicroBatches(rows, ahead)[cut] | {"shared": 0}  # nor spares less
+    return _MicroBatches(rows, ahead)[cut] | {"shared": 0}  # without the savings of a shared beginning
 
 
 class FromPosition(Sampler[Cut]):
@@ -150,10 +151,10 @@ class _MicroBatches(Dataset[Any]):
 
 
 def collate(rows: TokenDataset, numbers: Sequence[int], step_targets: int) -> dict[str, Any]:
-    """`input_ids`, `targets` [B, T] right-padded, `lengths` [B] of the rows, `position_ids` only for packed rows.
+    """Makes the batch: `input_ids`, `targets` [B, T] right-padded, `lengths` [B], and `position_ids` for packed rows.
 
-    No attention mask: right padding comes after all real tokens, which under causal attention never see it, and packed
-    rows are kept apart by positions that begin again (transformers reads them where no mask is given).
+    There is no attention mask: with causal attention no real token attends to the padding on its right, and packed
+    examples are separated by positions that start again at 0 (transformers uses them if there is no mask).
     """
     parts = [rows[n] for n in numbers]
     longest = max((len(p.input_ids) for p in parts), default=0)
@@ -164,7 +165,7 @@ def collate(rows: TokenDataset, numbers: Sequence[int], step_targets: int) -> di
         n = len(part.input_ids)
         ids[i, :n], targets[i, :n] = torch.from_numpy(part.input_ids), torch.from_numpy(part.targets)
         positions[i, :n] = torch.from_numpy(part.position_ids)
-        positions[i, n:] = torch.arange(longest - n)  # padding is one more document, of its own
+        positions[i, n:] = torch.arange(longest - n)  # the padding counts as one more document
     batch = {"input_ids": ids, "targets": targets, "step_targets": step_targets, "rows": list(numbers)}
     batch["tokens"] = sum(len(p.input_ids) for p in parts)
     batch["lengths"] = torch.tensor([len(p.input_ids) for p in parts], dtype=torch.int64)

@@ -1,4 +1,5 @@
-"""Turns of a conversation as messages: roles, content, calls, reasoning and the flags that say what is learned."""
+"""Turns of a conversation as messages: roles, content, calls, reasoning, and flags that exclude a turn from the loss.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ from fulgurite.data.fields import (
     to_bool,
     to_text,
 )
+from fulgurite.data.report import Reason
 from fulgurite.data.tool_calls import read_calls
+from fulgurite.language.message import message
 
 TURN_KEYS = ("role", "content")
 """Keys of a turn that data.columns can name."""
@@ -43,20 +46,19 @@ ROLES = {
 """Names of roles in the data of ShareGPT, OpenAI, LLaMA-Factory, axolotl, ms-swift, FastChat, OpenAssistant and Llama.
 """
 FLAGS = ("train", "loss", "weight", "loss_weight")
-"""Names under which axolotl, ms-swift, OpenAI and LLaMA-Factory say whether a turn is learned."""
+"""Names of the flag whether a turn is learned, in axolotl, ms-swift, OpenAI and LLaMA-Factory."""
 REASONING = ("reasoning_content", "thinking", "reasoning")
 TEXT_PARTS = (None, "text", "input_text", "output_text")
 REFUSAL = "refusal"
-"""Where OpenAI puts an answer that declines: a key of the turn, or a part of its content."""
+"""OpenAI's key of an answer that declines: a key of the turn, or a part of its content."""
 ASKED = ("human", "user", "input", "question", "query", "instruction", "prompt")
 ANSWERED = ("assistant", "gpt", "bot", "output", "answer", "response")
-"""Names of a question and its answer that stand together in one object of a list, as in Capybara and ms-swift."""
+"""Names of a question and its answer in one object of a list, as in Capybara and ms-swift."""
 TALKS = ("messages", "conversations")
-"""The fields in which questions and answers may stand together, or without a role."""
+"""The fields in which one item may have a question and its answer, or no role."""
 SPEAKERS = ("user", "assistant")
-BY_TURNS = "a list of texts read as question and answer by turns"
-JOINED = "two {} turns in a row joined into one"
-NOT_LEARNED = "a flag asks to learn a turn that is no answer, which is not learned"
+BY_TURNS = Reason(message("a list of texts read as alternating questions and answers"))
+NOT_LEARNED = Reason(message("a flag to learn a turn that is not an answer; it is not learned"))
 
 
 class Turn(NamedTuple):
@@ -67,13 +69,13 @@ class Turn(NamedTuple):
 
 
 def read_turns(value: Any, field: str, reading: Reading) -> list[Turn]:
-    """A list of turns, or an object of lists; empty system turns are left out. Raises Wrong."""
+    """Reads a list of turns, or an object of lists; leaves out empty system turns. Raises Wrong."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         value = parse_json(value, field)
     if isinstance(value, Mapping):
         value = _transpose(value, field, reading)
     if not isinstance(value, list):
-        raise Wrong(field, f"a list is due and this is {describe_kind(value)}")
+        raise Wrong(field, "expected a list, found {kind}", kind=describe_kind(value))
     if not value:
         raise Wrong(field, "is empty")
     turns = [
@@ -90,9 +92,9 @@ def _are_all_texts(value: list[Any]) -> bool:
 
 
 def _read_item(item: Any, n: int, field: str, reading: Reading, texts: bool) -> list[Turn]:
-    """The turn of an item of a list; two of an item that has a question and its answer. Raises Wrong."""
+    """Reads the turns of an item of a list: two if the item has a question and its answer. Raises Wrong."""
     place = f"{field}[{n}]"
-    if field not in TALKS:  # a list of answers is no conversation
+    if field not in TALKS:  # a list of answers is not a conversation
         return [Turn(place, read_turn(item, place, reading))]
     if texts:
         reading.remarks.add(BY_TURNS)
@@ -117,28 +119,28 @@ def _read_item(item: Any, n: int, field: str, reading: Reading, texts: bool) -> 
 
 
 def is_turns(value: Any) -> bool:
-    """Whether a value is a list of turns, or an object of lists that are turns when put side by side."""
+    """Returns whether a value is a list of turns, or an object of lists that form turns."""
     if isinstance(value, list):
         return bool(value) and all(isinstance(turn, Mapping) and ("role" in turn or "from" in turn) for turn in value)
     return isinstance(value, Mapping) and any(isinstance(value.get(name), list) for name in ("role", "from"))
 
 
 def _transpose(value: Mapping[str, Any], field: str, reading: Reading) -> list[dict[str, Any]]:
-    """`{"role": [...], "content": [...]}`, as HF datasets keeps a list of objects, as the list of objects."""
+    """Converts `{"role": [...], "content": [...]}`, HF datasets' form of a list of objects, to the list of objects."""
     if not is_turns(value):
-        raise Wrong(field, "a list is due and this is an object")
+        raise Wrong(field, "expected a list, found {kind}", kind=describe_kind({}))
     lists = {name: column for name, column in value.items() if isinstance(column, list)}
     reading.unread.update(f"{field}.{name}" for name in value if name not in lists and value[name] is not None)
     if len({len(column) for column in lists.values()}) > 1:
         sizes = ", ".join(f"{name} {len(column)}" for name, column in lists.items())
-        raise Wrong(field, f"its lists differ in length: {sizes}")
+        raise Wrong(field, "its lists differ in length: {sizes}", sizes=sizes)
     return [dict(zip(lists, cells, strict=True)) for cells in zip(*lists.values(), strict=True)]
 
 
 def read_turn(value: Any, place: str, reading: Reading) -> Message:
-    """A turn as a message. Raises Wrong."""
+    """Reads a turn as a message. Raises Wrong."""
     if not isinstance(value, Mapping):
-        raise Wrong(place, f"an object is due and this is {describe_kind(value)}")
+        raise Wrong(place, "expected an object, found {kind}", kind=describe_kind(value))
     if (
         len(value) == 2
         and not reading.roles
@@ -159,7 +161,7 @@ def read_turn(value: Any, place: str, reading: Reading) -> Message:
         role, content = "assistant", ""
     else:
         content = read_parts(turn, key, empty=role in ("system", "tool") or bool(calls))
-    message = Message(
+    made = Message(
         role, content, calls, reasoning,
         name="" if is_blank(turn.get("name")) else read_text(turn, "name"),
         call_id="" if role != "tool" or is_blank(turn.get("tool_call_id")) else read_text(turn, "tool_call_id"),
@@ -168,23 +170,22 @@ def read_turn(value: Any, place: str, reading: Reading) -> Message:
     turn.note_unread()
     if reading.turn_keys:
         _note_rest(value, reading, place)
-    return message
+    return made
 
 
 def _note_rest(turn: Mapping[str, Any], reading: Reading, place: str) -> None:
-    """Counts what is left unread of a key that data.columns looks into."""
+    """Counts the unread parts of a key from which data.columns takes one."""
     inner = {find_root(turn, key) for key in reading.turn_keys.values() if key not in turn}
-    where = re.sub(r"\[\d+\]", "[]", place)
+    parent = re.sub(r"\[\d+\]", "[]", place)
     for root in inner & {*turn}:
         reading.unread.update(
-            f"{where}.{path}" for path in list_unread_paths(turn[root], root, reading.turn_keys.values())
+            f"{parent}.{path}" for path in list_unread_paths(turn[root], root, reading.turn_keys.values())
         )
 
 
 def _read_plain(value: Mapping[str, Any], place: str, reading: Reading) -> Message | None:
-    """A turn of a known role and a text alone, which most are: read without the search for other keys, which takes four
-    times as long.
-    """
+    """Reads a turn that has only a known role and a text, as most have; the general way takes four times as long.
+    Returns None for another turn."""
     for role_key, key in (("role", "content"), ("from", "value")):
         who, content = value.get(role_key), value.get(key)
         if isinstance(who, str) and isinstance(content, str):
@@ -201,29 +202,43 @@ def _read_role(turn: Fields, key: str) -> str:
         for roles in (turn.reading.roles, ROLES):
             if role := roles.get(who) or roles.get(who.strip().lower()):
                 return role
-    hint = "; name the keys of a turn with data.columns={role: ..., content: ...}" if key not in turn else ""
+    known = {"role": show_value(who), "known": ", ".join(sorted(ROLES))}
     if isinstance(who, str) and who.strip() and len(who) <= 40:
-        hint = f"; name the role that it stands for with data.roles={{{who}: user}}"
-    raise Wrong(turn.at(key), f"{show_value(who)} is no known role{hint}; there are {', '.join(sorted(ROLES))}")
+        raise Wrong(
+            turn.at(key),
+            "{role} is not a known role; map it to one with data.roles={{{name}: user}}. Known roles: {known}",
+            **known, name=who,
+        )
+    if key not in turn:
+        raise Wrong(
+            turn.at(key),
+            "the turn has no role; name the keys of a turn with data.columns={{role: ..., content: ...}}. Known roles: "
+            "{known}",
+            known=known["known"],
+        )
+    raise Wrong(turn.at(key), "{role} is not a known role. Known roles: {known}", **known)
 
 
 def _read_calls(turn: Fields, role: str, key: str) -> tuple[Mapping[str, Any], ...]:
-    """The calls of a turn, from `tool_calls`, OpenAI's older `function_call`, or the content of a turn of that role."""
+    """Reads the calls of a turn, from `tool_calls`, OpenAI's older `function_call`, or the content of a turn of that
+    role."""
     named = [
         n
         for n in ("tool_calls", "function_call")
         if not (is_nothing(turn.get(n)) or is_blank(turn[n]) or turn[n] == [])
     ]
     if len(named) > 1:
-        raise Wrong(turn.at("function_call"), "stands beside tool_calls; keep one of them")
+        raise Wrong(turn.at("function_call"), "the turn has tool_calls too; keep one of them")
     if named and role not in ("assistant", CALL):
-        raise Wrong(turn.at(named[0]), f"only an assistant turn can call functions, and this is a {role} turn")
+        raise Wrong(
+            turn.at(named[0]), "only an assistant turn can call functions, but this is a {role} turn", role=role
+        )
     if role == CALL:
         if named:
-            raise Wrong(turn.at(named[0]), f"stands beside a call in {key}; keep one of them")
+            raise Wrong(turn.at(named[0]), "the turn has a call in {key} too; keep one of them", key=key)
         calls = read_calls(turn.get(key), turn.at(key), turn.reading)
         if not calls:
-            raise Wrong(turn.at(key), "a call as JSON {name, arguments} is due and this is empty")
+            raise Wrong(turn.at(key), "expected a call as JSON {name, arguments}, found an empty value")
         return calls
     return read_calls(turn[named[0]], turn.at(named[0]), turn.reading) if named else ()
 
@@ -234,7 +249,7 @@ def _read_reasoning(turn: Fields) -> str:
 
 
 def read_parts(turn: Fields, key: str, empty: bool = False) -> str:
-    """The text of a field; parts of type text are joined. Raises Wrong."""
+    """Reads the text of a field; joins parts of type text. Raises Wrong."""
     if key not in turn:
         if empty and (turn.has("tool_calls") or turn.has("function_call")):
             return ""
@@ -251,7 +266,9 @@ def read_parts(turn: Fields, key: str, empty: bool = False) -> str:
 
 def _read_part(value: Any, place: str, reading: Reading) -> str:
     if not isinstance(value, Mapping):
-        raise Wrong(place, f"an object {{type: text, text: ...}} is due and this is {describe_kind(value)}")
+        raise Wrong(
+            place, "expected an object {{type: text, text: ...}}, found {kind}", kind=describe_kind(value)
+        )
     part = Fields(value, reading, place)
     if part.get("type") == REFUSAL:
         text = read_text(part, REFUSAL)
@@ -259,7 +276,7 @@ def _read_part(value: Any, place: str, reading: Reading) -> str:
         return text
     if part.get("type") not in TEXT_PARTS:
         raise Wrong(
-            part.at("type"), f"a part of type {show_value(part['type'])} is not read; only parts of type text are"
+            part.at("type"), "expected a part of type text, found type {type}", type=show_value(part["type"])
         )
     text = read_text(part, "text", empty=True)
     part.note_unread()
@@ -267,21 +284,24 @@ def _read_part(value: Any, place: str, reading: Reading) -> str:
 
 
 def _read_flags(turn: Fields, role: str) -> bool:
-    """Whether an assistant turn is learned: by the flags of the turn, and true without one."""
+    """Returns whether an assistant turn is learned: the value of its flags, true if it has none."""
     given: dict[str, bool] = {}
     for name in FLAGS:
         if not turn.has(name):
             continue
         flag = to_bool(turn[name])
         if flag is None:
-            shown = show_value(turn[name])
             raise Wrong(
-                turn.at(name), f"{shown} is not read: 0 or false leaves the turn unlearned, 1 or true learns it"
+                turn.at(name),
+                "expected 0 or false (the turn is not learned), or 1 or true (it is learned), found {value}",
+                value=show_value(turn[name]),
             )
         given[name] = flag
     if len(set(given.values())) > 1:
         yes, no = (next(name for name, flag in given.items() if flag is wanted) for wanted in (True, False))
-        raise Wrong(turn.at(no), f"leaves the turn unlearned, and {yes} learns it; keep one of them")
+        raise Wrong(
+            turn.at(no), "excludes the turn from learning, but {other} includes it; keep one of them", other=yes
+        )
     learned = next(iter(given.values()), True)
     if given and learned and role != "assistant":
         turn.reading.remarks.add(NOT_LEARNED)
@@ -289,18 +309,27 @@ def _read_flags(turn: Fields, role: str) -> bool:
 
 
 def join_turns(first: Message, second: Turn, reading: Reading) -> Message:
-    """Two turns in a row of one speaker as one turn: texts a blank line apart, calls together. Raises Wrong."""
+    """Joins two turns in a row of one speaker: texts with a blank line between, calls in one list. Raises Wrong."""
     place, also = second
-    twice = f"two {first.role} turns follow each other"
     if first.name != also.name:
-        raise Wrong(place, f"{twice} under different names; put an answer between them")
+        raise Wrong(
+            place, "two {role} turns in a row have different names; put an answer between them", role=first.role
+        )
     if first.learned != also.learned:
-        raise Wrong(place, f"{twice}, and only one of them is learned; give both the same flag")
+        raise Wrong(
+            place, "of two {role} turns in a row only one is learned; give both the same flag", role=first.role
+        )
     if first.tool_calls and also.content:
-        raise Wrong(place, f"{twice}: the first calls a function, and no tool turn with its result stands between")
+        raise Wrong(
+            place,
+            "two {role} turns in a row: the first calls a function, but no tool turn with its result follows it",
+            role=first.role,
+        )
     if also.reasoning and (first.content or first.tool_calls):
-        raise Wrong(place, f"{twice}: the second begins with reasoning, which can only begin a turn")
+        raise Wrong(
+            place, "two {role} turns in a row: the second has reasoning, which only the first may have", role=first.role
+        )
     calls = (*first.tool_calls, *also.tool_calls)
-    reading.remarks.add(JOINED.format(first.role))
+    reading.remarks.add(Reason(message("two {role} turns in a row joined into one", role=first.role)))
     content = "\n\n".join(text for text in (first.content, also.content) if text)
     return replace(first, content=content, tool_calls=calls, reasoning=first.reasoning or also.reasoning)

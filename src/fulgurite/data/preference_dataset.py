@@ -1,6 +1,6 @@
-"""Rows of answers to compare: pairs, and single answers that were judged.
+"""Rows of preferences: pairs of answers, and single answers that were judged.
 
-They are cut, dropped and padded side by side.
+The sides of a pair are cut, dropped and padded together.
 
 Shapes: B rows of a micro-batch, S sides of a row (2 of a pair, 1 of a judged answer), T tokens of the longest side.
 """
@@ -14,20 +14,26 @@ import numpy as np
 import torch
 
 from fulgurite.data.config import SpecialTokens
-from fulgurite.data.report import DataReport
+from fulgurite.data.report import DataReport, Reason
 from fulgurite.data.tokenized import GOOD, SPECIAL_INSIDE, STOP_INSIDE, TOO_LONG, Ints, TokenizedData
+from fulgurite.language.message import message
 from fulgurite.loss.language import IGNORE
 
-SPECIAL = "the text of a special token"
-"""Why data.special_tokens=drop leaves a record out."""
+SPECIAL = Reason(message("the text of a special token"))
+"""The reason of data.special_tokens=drop."""
+LONG = Reason(message("longer than data.max_length"))
+END_TOKEN = Reason(message("an answer contains the text of an end token"))
+UNLEARNED = Reason(message("no token left to learn"))
+LONG_ANSWER = Reason(message("an answer alone is longer than data.max_length"))
 
 
 class PreferenceDataset:
-    """Rows over examples of one or two sides.
+    """Rows of examples with one or two sides.
 
-    `cuts` [R] says how many tokens of the prompt are left out, on every side alike.
+    `cuts` [R] are the numbers of tokens that are cut from the prompt, the same on every side.
 
-    It stands where `Rows` does: `lengths` are those of the longer side, `units` what a mean counts (each row once).
+    It has the attributes of TokenDataset: `lengths` are those of the longer side, `units` the weights of a mean (1 per
+    row).
     """
 
     packed = False
@@ -47,28 +53,29 @@ class PreferenceDataset:
         return len(self.numbers)
 
     def places(self, i: int) -> list[str]:
-        """Where the example of row i stands, as file:line."""
+        """Returns the place of the example of row i, as file:line."""
         return [str(self.encoded.place(int(self.numbers[i])))]
 
     def good(self, i: int) -> bool:
-        """Whether the answer of row i was judged good."""
+        """Returns whether the answer of row i was judged good."""
         return self.encoded.flagged(int(self.numbers[i]), GOOD)
 
     def margin(self, i: int) -> float:
-        """By how much the better answer of row i must win."""
+        """Returns the margin by which the reward of row i's better answer should be larger."""
         return float(self.encoded.arrays["margins"][self.numbers[i]])
 
     def prompt(self, i: int) -> bytes:
-        """The tokens before the answer of row i, uncut: rows with the same ones answer the same prompt."""
+        """Returns the tokens before the answer of row i, uncut: they are equal for rows with the same prompt."""
         number = int(self.numbers[i])
         ids, learn = self.encoded.tokens(number, *self.encoded.sides(number)[0])
         return ids[: int(np.argmax(learn))].tobytes()
 
     def sides(self, i: int) -> list[tuple[Ints, int]]:
-        """The tokens of each side of row i, int64 [T], and where its answer begins. The last token is the answer's end.
+        """Returns the tokens of each side of row i, int64 [T], and the position of its answer. The last token is the
+        end of the answer.
 
-        What a template writes after that, a line break perhaps, nobody generates: a reward is read where an answer
-        ends.
+        A template may write more after it, such as a line break. The model does not generate that, and the reward is
+        read at the end of the answer.
         """
         number, cut = int(self.numbers[i]), int(self.cuts[i])
         found = []
@@ -79,15 +86,16 @@ class PreferenceDataset:
 
 
 def select_kept(encoded: TokenizedData, max_length: int, truncate: bool, report: DataReport) -> tuple[Ints, Ints]:
-    """The examples that stay, and how many tokens are cut from the left of each one's prompt; what is dropped is noted.
+    """Returns the examples that are kept, and the number of tokens to cut from the left of each prompt; adds the
+    dropped ones to the report.
 
-    A pair is cut on both sides alike or dropped whole: an answer that lost its end, or a prompt that differs, would be
-    compared with what nobody wrote.
+    Both sides of a pair are cut by the same number, or the pair is dropped: an answer without its end, or two different
+    prompts, would make the comparison meaningless.
     """
     numbers, cuts = [], []
     for number, length in enumerate(encoded.lengths.tolist()):
         if encoded.flagged(number, TOO_LONG):
-            report.drop("longer than data.max_length", str(encoded.place(number)))
+            report.drop(LONG, str(encoded.place(number)))
             continue
         sides = encoded.sides(number)
         excess = max(length - max_length, 0)
@@ -95,13 +103,13 @@ def select_kept(encoded: TokenizedData, max_length: int, truncate: bool, report:
         if encoded.source.config.special_tokens == SpecialTokens.drop and encoded.flagged(number, SPECIAL_INSIDE):
             report.drop(SPECIAL, str(encoded.place(number)))
         elif encoded.flagged(number, STOP_INSIDE):
-            report.drop("an answer holds the text of an end token", str(encoded.place(number)))
+            report.drop(END_TOKEN, str(encoded.place(number)))
         elif any(encoded.labels(number, begin, end) == 0 for begin, end in sides):
-            report.drop("no token left to learn", str(encoded.place(number)))
+            report.drop(UNLEARNED, str(encoded.place(number)))
         elif excess and not truncate:
-            report.drop("longer than data.max_length", str(encoded.place(number)))
+            report.drop(LONG, str(encoded.place(number)))
         elif excess >= max(prompt, 1):
-            report.drop("an answer alone is longer than data.max_length", str(encoded.place(number)))
+            report.drop(LONG_ANSWER, str(encoded.place(number)))
         else:
             report.truncated += excess > 0
             numbers.append(number)
@@ -113,10 +121,11 @@ def select_kept(encoded: TokenizedData, max_length: int, truncate: bool, report:
 
 
 def collate_preferences(rows: PreferenceDataset, numbers: Sequence[int]) -> dict[str, Any]:
-    """`input_ids`, `targets` [S·B, T], right-padded: all first sides, then all second ones; `good`, `margins` [B].
+    """Makes the batch: `input_ids`, `targets` [S·B, T], right-padded, all first sides, then all second ones; `good`,
+    `margins` [B].
 
-    `examples` are the rows' example numbers, `lengths` [S·B] their tokens; `shared` is how many tokens at the head of
-    each first side are those of its second, none of them learned or just before one that is.
+    `examples` are the rows' example numbers, `lengths` [S·B] their tokens. `shared` is the number of tokens at the
+    beginning that both sides of every row have in common, without learned tokens and the token before the first one.
     """
     parts = [rows.sides(n) for n in numbers]
     ordered = [side for n in range(len(parts[0]) if parts else 0) for side in (sides[n] for sides in parts)]
@@ -128,9 +137,7 @@ def collate_preferences(rows: PreferenceDataset, numbers: Sequence[int]) -> dict
 
 
 def collate_mismatched(rows: PreferenceDataset, pairs: Sequence[tuple[int, int]], most: int) -> dict[str, Any]:
-    """For each pair the prompt of its first row with the answer of its second, at most `most` tokens, the answer's end
-    cut.
-    """
+    """Makes for each pair the prompt of its first row with the answer of its second, cut to `most` tokens."""
     made = []
     for first, second in pairs:
         (own, start), (other, begin) = rows.sides(first)[0], rows.sides(second)[0]

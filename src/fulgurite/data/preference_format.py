@@ -1,8 +1,8 @@
-"""Reads records of answers to compare: a pair of which one is better, or an answer that was judged good or bad.
+"""Reads records of preferences: a pair of a better and a worse answer, or an answer that was judged good or bad.
 
 A pair is `{prompt, chosen, rejected}` with the prompt as text or messages, and answers as text, one message, or
-messages; the prompt may also stand inside both answers' messages or texts (`\\n\\nHuman: ... \\n\\nAssistant: ...`),
-in `conversations` (LLaMA-Factory's ranking form), or in alpaca's fields; or the worse answer stands in a field beside
+messages; the prompt may also be inside both answers' messages or texts (`\\n\\nHuman: ... \\n\\nAssistant: ...`),
+in `conversations` (LLaMA-Factory's ranking form), or in alpaca's fields; or the worse answer has a field beside
 `messages` (ms-swift). A judged answer is `{prompt, completion, label}`, or a conversation with a `label`.
 """
 
@@ -28,20 +28,21 @@ from fulgurite.data.formats import (
     wrap_in_list,
 )
 from fulgurite.data.messages import Turn, read_turns
+from fulgurite.language.message import UserMessage, message
 
 FORMATS = frozenset({Format.preference, Format.kto})
 SPEAKER = re.compile(r"(?:^\s*|\n\n)(Human|Assistant):")
-"""How a turn begins in the texts of Anthropic's HH pairs."""
+"""The beginning of a turn in the texts of Anthropic's HH pairs."""
 
 
 def convert_preferences(record: Fields, format: Format) -> dict[str, Any]:
-    """The fields of an Example: `messages`, and `rejected` and `margin`, or `good`. Raises Wrong."""
+    """Returns fields of an Example: `messages`, and `rejected` and `margin`, or `good`. Raises Wrong."""
     return convert_pair(record) if format is Format.preference else convert_judged(record)
 
 
 def convert_pair(record: Fields) -> dict[str, Any]:
-    """A pair of answers to one prompt. Raises Wrong if a side is missing, the sides are equal, or their prompts differ.
-    """
+    """Converts a pair of answers to one prompt. Raises Wrong if a side is missing, the sides are equal, or their
+    prompts differ."""
     beside = None if record.has("chosen") else next((name for name in REJECTED if record.has(name)), None)
     if beside is not None:
         before, chosen, rejected = _read_beside(record, beside)
@@ -53,9 +54,9 @@ def convert_pair(record: Fields) -> dict[str, Any]:
     if _said(before) != _said(also):
         raise Wrong("rejected", "its prompt differs from that of chosen")
     if not prompt and not before:
-        raise Wrong("prompt", "is missing, and chosen and rejected are no messages that begin with it")
+        raise Wrong("prompt", "is missing, and chosen and rejected do not begin with the prompt as messages")
     if prompt is not None and before and _said(before) not in (_said(prompt), _said(prompt, but_system=True)):
-        raise Wrong("prompt", "is not the prompt with which chosen and rejected begin")
+        raise Wrong("prompt", "differs from the prompt at the beginning of chosen and rejected")
     if (chosen.content.strip(), chosen.tool_calls) == (rejected.content.strip(), rejected.tool_calls):
         raise Wrong("rejected", "is the same text as chosen")
     turns = prompt if prompt is not None else before
@@ -67,9 +68,8 @@ def convert_pair(record: Fields) -> dict[str, Any]:
 
 
 def _read_beside(record: Fields, name: str) -> tuple[list[Turn], Message, Message]:
-    """The prompt and both answers in ms-swift's form: the better answer ends `messages`, the worse has a field of its
-    own.
-    """
+    """Reads the prompt and both answers in ms-swift's form: the better answer ends `messages`, the worse has a field of
+    its own."""
     turns = read_turns(record.get("messages"), "messages", record.reading)
     prompt, chosen = _split_answer(turns)
     if not isinstance(record[name], list | Mapping):
@@ -82,14 +82,15 @@ def _read_beside(record: Fields, name: str) -> tuple[list[Turn], Message, Messag
 
 
 def convert_judged(record: Fields) -> dict[str, Any]:
-    """An answer with a label that is true or false. Raises Wrong."""
+    """Converts an answer with a label that is true or false. Raises Wrong."""
     if "label" not in record:
         raise Wrong("label", "is missing")
     good = to_bool(record["label"])
     if good is None:
         raise Wrong(
             "label",
-            f"true or false is due and this is {_show_kind(record['label'])}; 1 and 0, yes and no are read as well",
+            "expected true or false (or 1 and 0, yes and no), found {value}",
+            value=_show_kind(record["label"]),
         )
     if "completion" in record:
         prompt = _read_prompt(record)
@@ -104,7 +105,7 @@ def convert_judged(record: Fields) -> dict[str, Any]:
     messages, _ = convert_alpaca(record) if one_exchange else convert_openai(record)
     assert messages is not None
     if NOT_ANSWERED in record.reading.remarks:
-        raise Wrong("messages", "the last turn is no answer: there is no answer to judge")
+        raise Wrong("messages", "the last turn is not an answer: there is no answer to judge")
     _refuse_unlearned(messages[-1], "messages")
     return {"messages": messages, "good": good}
 
@@ -115,9 +116,9 @@ def _said(turns: Sequence[Turn], but_system: bool = False) -> list[Message]:
 
 
 def _read_side(record: Fields, name: str, prompt: list[Turn] | None) -> tuple[list[Turn], Message]:
-    """The turns that stand before an answer in its own field, and the answer.
+    """Reads the turns before an answer in its own field, and the answer.
 
-    A text in which another prompt stands is all answer.
+    A text that begins with another prompt is one answer.
     """
     value = record.get(name)
     if isinstance(value, list | Mapping):
@@ -131,21 +132,21 @@ def _read_side(record: Fields, name: str, prompt: list[Turn] | None) -> tuple[li
 
 
 def _split_answer(turns: list[Turn]) -> tuple[list[Turn], Message]:
-    """The turns before the last, and the answer that is the last. Raises Wrong."""
+    """Splits turns into the prompt and the last turn, the answer. Raises Wrong."""
     place, answer = turns[-1]
     if answer.role != "assistant":
-        raise Wrong(place, f"the last turn is the {answer.role}'s: there is no answer to compare")
+        raise Wrong(place, "the last turn has the role {role}: there is no answer to compare", role=answer.role)
     _refuse_unlearned(answer, place)
     return turns[:-1], answer
 
 
 def _refuse_unlearned(answer: Message, place: str) -> None:
     if not answer.learned:
-        raise Wrong(place, "is flagged as not learned, and it is the answer to compare")
+        raise Wrong(place, "the answer to compare is flagged as not learned; remove the flag")
 
 
 def read_dialogue(text: str, name: str) -> list[Turn]:
-    """The turns of `\\n\\nHuman: ... \\n\\nAssistant: ...`; none if a text is not of this form.
+    """Reads the turns of `\\n\\nHuman: ... \\n\\nAssistant: ...`; returns none if a text has another form.
 
     An empty last answer is left out.
     """
@@ -159,13 +160,13 @@ def read_dialogue(text: str, name: str) -> list[Turn]:
         if not said and after is None and mark[1] == "Assistant":
             break
         if not said:
-            raise Wrong(place, f"the text after {mark[1]}: is empty")
+            raise Wrong(place, "the text after {speaker}: is empty", speaker=mark[1])
         turns.append(Turn(place, Message("user" if mark[1] == "Human" else "assistant", said)))
     return turns
 
 
 def _read_prompt(record: Fields) -> list[Turn] | None:
-    """The turns of the prompt if it has a field of its own."""
+    """Reads the turns of the prompt if it has a field of its own."""
     if record.has("instruction"):
         return read_question(record)
     name = next((n for n in ("prompt", "conversations", "messages") if record.has(n)), None)
@@ -179,9 +180,9 @@ def _read_prompt(record: Fields) -> list[Turn] | None:
 
 
 def _build_conversation(record: Fields, prompt: list[Turn], answer: Message, name: str) -> Conversation:
-    """Prompt and answer, if they are a conversation."""
+    """Makes a conversation of prompt and answer. Raises Wrong."""
     if prompt[-1].message.role == "assistant":
-        raise Wrong(name, "the prompt ends with an answer, so that two would follow each other")
+        raise Wrong(name, "the prompt ends with an answer, so there are two answers in a row")
     return build_conversation(record, [*prompt, Turn(name, answer)])
 
 
@@ -196,16 +197,14 @@ def _read_margin(record: Fields) -> float:
     except (ValueError, OverflowError):
         number = None
     if number is None:
-        raise Wrong("margin", f"a number is due and this is {_show_kind(value)}")
+        raise Wrong("margin", "expected a number, found {value}", value=_show_kind(value))
     if not math.isfinite(number) or number < 0:
-        raise Wrong("margin", f"{show_value(value)} is not allowed: a finite number of at least 0 is due")
+        raise Wrong("margin", "expected a finite number of at least 0, found {value}", value=show_value(value))
     return number
 
 
-def _show_kind(value: Any) -> str:
-    """The kind of a value, and the value if it is short enough for a line to be of use."""
-    return (
-        describe_kind(value)
-        if value is None or isinstance(value, bool)
-        else f"{describe_kind(value)} ({show_value(value)})"
-    )
+def _show_kind(value: Any) -> UserMessage:
+    """Returns the kind of a value, and the value itself."""
+    if value is None or isinstance(value, bool):
+        return describe_kind(value)
+    return message("{kind} ({value})", kind=describe_kind(value), value=show_value(value))

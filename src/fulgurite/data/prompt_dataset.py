@@ -1,4 +1,4 @@
-"""The prompts that a policy answers: tokens, words, and the columns that a reward reads."""
+"""The prompts that a policy answers: their tokens, messages, and the columns that a reward reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fulgurite.data.source import Source
 
 
 class PromptDataset:
-    """One prompt a row of `rows`. What the records say is kept in memory: a row's place tells which record it is."""
+    """One prompt per row of `rows`. The records are kept in memory."""
 
     def __init__(self, source: Source, rows: TokenDataset) -> None:
         self._rows = rows
@@ -28,20 +28,20 @@ class PromptDataset:
         return len(self._rows)
 
     def ids(self, row: int) -> list[int]:
-        """The tokens up to where an answer begins."""
+        """Returns the tokens before the answer."""
         return [int(i) for i in self._rows[row].input_ids]
 
     def messages(self, row: int) -> Conversation:
-        """The conversation so far, with the functions that may be called in it."""
+        """Returns the conversation so far, with the functions that may be called in it."""
         return self._example(row).messages or Conversation(())
 
     def columns(self, row: int) -> Mapping[str, Any]:
-        """Every column of the data set by name; None where this record has it not."""
+        """Returns every column of the dataset by name; None if this record does not have it."""
         own = self._example(row).columns
         return {name: own.get(name) for name in self.names}
 
     def place(self, row: int) -> str:
-        """Where the record stands, as file:line."""
+        """Returns the place of the record, as file:line."""
         return self._rows.places(row)[0]
 
     def _example(self, row: int) -> Example:

@@ -1,8 +1,8 @@
-"""Records out of files, one at a time: JSON, JSONL, CSV, Parquet, Arrow, text, each also gzipped; never a pickle.
+"""Reads records from files, one at a time: JSON, JSONL, CSV, Parquet, Arrow, text, each also gzipped; never a pickle.
 
-Memory is a small multiple of the longest record, which has at most MOST_RECORD characters. Bytes that are no UTF-8 pass
-as lone surrogates (PEP 383), so that the check of the field they stand in names the line; UTF-16 and UTF-32 are read
-where a byte-order mark tells of them.
+Memory is a small multiple of the longest record, which has at most MOST_RECORD characters. Bytes that are not UTF-8
+become lone surrogates (PEP 383), so that the check of their field reports the line; UTF-16 and UTF-32 are read if the
+file has a byte-order mark.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from fulgurite.data.files import guess_kind
 from fulgurite.data.json_stream import Decoder, NotJson, read_items
 from fulgurite.data.lines import MOST_RECORD, Endless, add_blank, describe_too_long, read_csv_lines, read_lines
 from fulgurite.errors import DataError
+from fulgurite.language.message import UserMessage, message
 
 BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 SIGNS = {
@@ -29,29 +30,28 @@ SIGNS = {
     b"ARROW1": "Arrow",
     b"\xff\xff\xff\xff": "Arrow",
     b"\x1f\x8b": "gzip",
-    b"PK\x03\x04": "a zip archive",
-    b"\x80\x02": "a pickle",
-    b"\x80\x03": "a pickle",
-    b"\x80\x04": "a pickle",
-    b"\x80\x05": "a pickle",
+    b"PK\x03\x04": "zip",
+    b"\x80\x02": "pickle",
+    b"\x80\x03": "pickle",
+    b"\x80\x04": "pickle",
+    b"\x80\x05": "pickle",
     b"\x89HDF": "HDF5",
-    b"%PDF": "a PDF",
+    b"%PDF": "PDF",
 }
-"""What a file is by its first bytes, whatever its ending says."""
+"""The format of a file by its first bytes."""
 DELIMITERS = ",;\t|"
-ONE_OBJECT = "one object where a list of records, or one a line, is due"
 RECORD = frozenset({"messages", "conversations", "instruction", "prompt", "chosen"})
-"""Fields of a record: an object with one of them is no envelope around a list of records."""
+"""Fields of a record: an object with one of them is a record, not an envelope around a list of records."""
 HEAD = 1 << 16
-"""How many characters of a CSV file are looked at to find what separates its cells."""
+"""Characters of a CSV file that are read to find its delimiter."""
 csv.field_size_limit(MOST_RECORD)
 
 Raw = tuple[Place, Any] | Bad
 
 
 def read_records(path: Path) -> Iterator[Raw]:
-    """Each record with its place, or what is wrong with it. Raises DataError where the rest of the file cannot be read.
-    """
+    """Yields each record with its place, or a Bad with the reason. Raises DataError if the rest of the file cannot be
+    read."""
     kind = guess_kind(path) or "text"
     try:
         if kind in ("parquet", "arrow"):
@@ -60,28 +60,36 @@ def read_records(path: Path) -> Iterator[Raw]:
         with _open(path, kind) as stream:
             yield from READERS[kind](path, stream)
     except Endless as error:
-        raise DataError(f"{path}:{error.line}: field 'record': {error}.") from error
+        raise DataError(
+            "{path}:{line}: field 'record': {reason}.", path=path, line=error.line, reason=error.args[0]
+        ) from error
     except UnicodeError as error:
         raise DataError(
-            f"{path}: is no whole {getattr(error, 'encoding', 'text')} text; save the file as UTF-8."
+            "{path}: is not valid {encoding}; save the file as UTF-8.",
+            path=path, encoding=getattr(error, "encoding", "text"),
         ) from error
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())[:120]}).") from error
+        raise DataError(
+            "{path}: cannot be read ({reason}).", path=path, reason=" ".join(str(error).split())[:120]
+        ) from error
 
 
 def _open(path: Path, kind: str) -> TextIO:
-    # closed with its wrapper
+    # Closed together with its wrapper.
     raw: Any = gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # noqa: SIM115
     try:
         head = raw.peek(8)[:8]
         what = next((what for sign, what in SIGNS.items() if head.startswith(sign)), None)
         if what:
             raise DataError(
-                f"{path}: the ending says {kind}, the content is {what}; give the file the ending of what it is."
+                "{path}: the extension is that of {kind}, but the content is {content}; correct the extension.",
+                path=path, kind=kind, content=what,
             )
         encoding = next((e for mark, e in BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
         if encoding is None and b"\0" in head[:2] and len(head) > 1:
-            raise DataError(f"{path}: looks like UTF-16 without a byte-order mark; save the file as UTF-8.")
+            raise DataError(
+                "{path}: looks like UTF-16 without a byte-order mark; save the file as UTF-8.", path=path
+            )
     except BaseException:
         raw.close()
         raise
@@ -102,20 +110,23 @@ def _read_jsonl(path: Path, stream: TextIO) -> Iterator[Raw]:
         try:
             value, end = decoder.decode(text, 0)
         except ValueError as error:
-            yield Bad(place, "record", f"not JSON ({error})")
+            yield Bad(place, "record", message("not JSON ({reason})", reason=error))
             continue
         if end < len(text):
-            yield Bad(place, "record", f"not JSON (more follows after the record, at column {end + 1})")
+            yield Bad(
+                place, "record",
+                message("not JSON (more text follows after the record, at column {column})", column=end + 1),
+            )
         else:
             yield _read_line(place, value, decoder.twin)
 
 
 def _read_line(place: Place, value: Any, twin: str | None) -> Raw:
-    return (place, value) if twin is None else Bad(place, twin, "the key stands twice")
+    return (place, value) if twin is None else Bad(place, twin, message("the key is repeated"))
 
 
 def _read_json(path: Path, stream: TextIO) -> Iterator[Raw]:
-    """An array of records, numbered from 1; or one record a line under the ending .json."""
+    """Reads an array of records, numbered from 1; or one record per line in a file with the extension .json."""
     start = _peek_first(stream)
     if start == "{":
         with _open(path, "jsonl") as again:
@@ -132,27 +143,33 @@ def _read_json(path: Path, stream: TextIO) -> Iterator[Raw]:
                 for number, (_, value, twin) in enumerate(read_items(again), 1):
                     yield _read_line(Place(str(path), number), value, twin)
             except NotJson as error:
-                # Unlike a bad line, a fault in a list hides what follows it: no number of tolerated records covers
-                # that.
-                raise DataError(f"{path}:{error.line}: field 'record': {error.reason}; mend the file.") from error
+                # The rest of a list cannot be read after an error, unlike the lines after a bad one: data.max_drop
+                # does not apply.
+                raise DataError(
+                    "{path}:{line}: field 'record': {reason}; correct the file.",
+                    path=path, line=error.line, reason=error.reason,
+                ) from error
 
 
 def _read_object(path: Path) -> Iterator[Raw]:
-    """The records of a file that is one object: its only list of objects, or its lists of one length side by side."""
+    """Reads the records of a file that is one object: its only list of objects, or its lists of equal length as
+    columns."""
     with _open(path, "json") as stream:
         text = stream.read(MOST_RECORD + 1).strip()
     place, decoder = Place(str(path), 1), Decoder()
     if len(text) > MOST_RECORD:
-        yield Bad(place, "record", f"{ONE_OBJECT}; write that list to a file of its own")
+        yield Bad(place, "record", _describe_object(message("write its list to a file of its own")))
         return
     try:
         whole, end = decoder.decode(text, 0)
     except ValueError as error:
-        yield Bad(place, "record", f"not JSON ({error})")
+        yield Bad(place, "record", message("not JSON ({reason})", reason=error))
         return
-    if end < len(text) or decoder.twin is not None:
-        reason = "the key stands twice" if decoder.twin is not None else "not JSON (more follows after the object)"
-        yield Bad(place, decoder.twin or "record", reason)
+    if decoder.twin is not None:
+        yield Bad(place, decoder.twin, message("the key is repeated"))
+        return
+    if end < len(text):
+        yield Bad(place, "record", message("not JSON (more text follows after the object)"))
         return
     lists = {name: value for name, value in whole.items() if isinstance(value, list) and value}
     tables = [
@@ -169,13 +186,17 @@ def _read_object(path: Path) -> Iterator[Raw]:
             (Place(str(path), number), dict(zip(lists, row, strict=True))) for number, row in enumerate(rows, 1)
         )
     elif len(tables) > 1 and not RECORD & {*whole}:
-        yield Bad(place, "record", f"{ONE_OBJECT}; write the list to learn from to a file of its own")
+        yield Bad(place, "record", _describe_object(message("write the list to learn from to a file of its own")))
     else:
-        yield Bad(place, "record", f"{ONE_OBJECT}; put it into a list: [{{...}}]")
+        yield Bad(place, "record", _describe_object(message("put it into a list: [{...}]")))
+
+
+def _describe_object(remedy: UserMessage) -> UserMessage:
+    return message("expected a list of records, or one record per line, found one object; {remedy}", remedy=remedy)
 
 
 def _peek_first(stream: TextIO) -> str:
-    """The first character that is not blank, or ''."""
+    """Returns the first character that is not blank, or ''."""
     blank = 0
     while piece := stream.read(4096):
         if text := piece.lstrip():
@@ -193,24 +214,30 @@ def _read_csv(path: Path, stream: TextIO, usual: str = ",") -> Iterator[Raw]:
         names = reader.fieldnames or []
         if len(set(names)) != len(names):
             twin = next(name for name, count in Counter(names).items() if count > 1)
-            raise DataError(f"{path}:1: field '{shorten(twin)}': the column stands twice; rename one.")
+            raise DataError(
+                "{path}:1: field '{name}': two columns have this name; rename one.", path=path, name=shorten(twin)
+            )
         line = reader.line_num + 1
         for row in reader:
             place, held[0] = Place(str(path), line), 0
             if None in row:
-                yield Bad(place, "record", f"more cells than the header's {len(names)} names")
+                yield Bad(
+                    place, "record", message("more cells than the {count} names of the header", count=len(names))
+                )
             else:
                 yield place, {name: cell for name, cell in row.items() if cell is not None}
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path}:{line}: field 'record': not CSV ({error}); mend the file.") from error
+        raise DataError(
+            "{path}:{line}: field 'record': not CSV ({reason}); correct the file.", path=path, line=line, reason=error
+        ) from error
 
 
 def _guess_delimiter(head: str, usual: str) -> str:
-    """What separates the cells of a CSV file that begins with `head`: the usual one, unless only another makes several
+    """Returns the delimiter of a CSV file that begins with `head`: the usual one, unless only another one gives several
     columns.
 
-    csv.Sniffer was looked at: it takes letters of prose for a delimiter.
+    csv.Sniffer is not used: it takes letters of prose for a delimiter.
     """
     known = [usual, *(other for other in DELIMITERS if other != usual)]
     widths = {delimiter: _count_cells(head, delimiter) for delimiter in known}
@@ -222,7 +249,7 @@ def _guess_delimiter(head: str, usual: str) -> str:
 
 
 def _count_cells(head: str, delimiter: str) -> list[int]:
-    """How many cells each whole row of `head` has; an unfinished last row is left out."""
+    """Counts the cells of each complete row of `head`; leaves out an incomplete last row."""
     rows: list[int] = []
     try:
         for row in csv.reader(io.StringIO(head, newline=""), delimiter=delimiter, strict=True):
@@ -237,7 +264,7 @@ def _read_tsv(path: Path, stream: TextIO) -> Iterator[Raw]:
 
 
 def _read_text(path: Path, stream: TextIO) -> Iterator[Raw]:
-    """Each line that is not blank is a document."""
+    """Reads each line that is not blank as a document."""
     for number, line in read_lines(stream):
         place = Place(str(path), number)
         yield Bad(place, "record", describe_too_long()) if line is None else (place, {"text": line})

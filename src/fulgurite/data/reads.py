@@ -1,8 +1,6 @@
-"""What a stage reads of a data set's records.
+"""The declaration of the records that a stage reads.
 
-A stage declares it (`Stage.reads`), and everything that reads data asks for it here.
-
-Standard library only.
+A stage declares it (`Stage.reads`), and everything that reads data uses it. Standard library only.
 """
 
 from __future__ import annotations
@@ -12,28 +10,29 @@ from dataclasses import dataclass
 from fulgurite.config.run import load_options
 from fulgurite.config.schema import find_option
 from fulgurite.data.config import Format
+from fulgurite.language.message import UserMessage, message
 
+ANSWERS = message("answers to learn")
 CHAT = frozenset({Format.alpaca, Format.sharegpt, Format.openai})
 """The formats of conversations."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """The formats that a stage reads, and the words for them in messages.
+    """The formats that a stage reads, and their descriptions in messages.
 
     The default reads conversations and learns their answers.
     """
 
     formats: frozenset[Format] = CHAT
     assumed: Format = Format.openai
-    """The format of a file in which no record tells its format: it has none, or the first is no object."""
+    """The format of a file if no record shows it: the file has no record, or the first is not an object."""
     forms: tuple[tuple[str, ...], ...] = (("messages",), ("instruction", "output"))
-    """The fields that a record must have, in each form that it may take; columns of other names are suggested for
-    these.
-    """
+    """The fields that a record must have, in each possible form; errors suggest columns with other names for these."""
     fields: str = "instruction: ..., output: ..."
-    """The fields of `data.columns`, as an error message shows them."""
-    learns: str = "learns answers to questions"
+    """The fields of `data.columns`, for an error message."""
+    expected: UserMessage = ANSWERS
+    """The content that the stage expects, for an error message."""
     running_text: bool = False
     """Whether documents are cut into pieces of `data.max_length`, and every token is learned."""
     prompts: bool = False
@@ -55,22 +54,26 @@ PAIRS = Reads(
     Format.preference,
     (("prompt", "chosen", "rejected"),),
     "prompt: ..., chosen: ..., rejected: ...",
-    "learns from pairs of answers",
+    message("pairs of answers"),
 )
 JUDGED = Reads(
     frozenset({Format.kto, Format.preference}),
     Format.openai,
     (("prompt", "completion", "label"), ("messages", "label")),
     "prompt: ..., completion: ..., label: ...",
-    "learns from answers with a label",
+    message("answers with a label"),
     splits_pairs=True,
 )
-PROMPTS = Reads(CHAT | {Format.prompts}, Format.prompts, (("prompt",),), "prompt: ...", "answers prompts", prompts=True)
-TEXT = Reads(frozenset({Format.text}), Format.text, (("text",),), "text: ...", "reads running text", running_text=True)
+PROMPTS = Reads(
+    CHAT | {Format.prompts}, Format.prompts, (("prompt",),), "prompt: ...", message("prompts"), prompts=True
+)
+TEXT = Reads(
+    frozenset({Format.text}), Format.text, (("text",),), "text: ...", message("running text"), running_text=True
+)
 
 
 def reads_of(stage: str) -> Reads:
-    """What the stage of this name declares to read; conversations for a name without a declaration."""
+    """Returns the declaration of the stage of this name; the default for a stage without one."""
     load_options()
     found: Reads = getattr(find_option("stage", stage), "reads", CONVERSATIONS)
     return found

@@ -1,4 +1,5 @@
-"""What became of every record: data_report.json."""
+"""The data report: how many records were trained on, validated with, cut or dropped, and why. Written to
+data_report.json."""
 
 from __future__ import annotations
 
@@ -7,13 +8,49 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
+from fulgurite.language.current import get_language
+from fulgurite.language.message import UserMessage, get_english, message
+
 PLACES = 10_000
 """How many places are listed for one reason; all are counted."""
+SEPARATORS = {("zh", ", "): "，", ("zh", "; "): "；"}
+
+
+class Reason(str):
+    """A sentence that is also a key of data_report.json: the string is its English, `str()` and f-strings show it in
+    the language in use."""
+
+    sentence: UserMessage
+
+    def __new__(cls, sentence: UserMessage) -> Reason:
+        made = super().__new__(cls, get_english(sentence))
+        made.sentence = sentence
+        return made
+
+    def __getnewargs__(self) -> tuple[UserMessage]:  # type: ignore[override]
+        return (self.sentence,)
+
+    def __str__(self) -> str:
+        return str(self.sentence)
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self.sentence), spec)
+
+
+@dataclass(frozen=True, slots=True)
+class Phrases:
+    """Phrases that are shown one after the other, with the punctuation of the language in use."""
+
+    parts: tuple[object, ...]
+    separator: str = ", "
+
+    def __str__(self) -> str:
+        return SEPARATORS.get((get_language(), self.separator), self.separator).join(map(str, self.parts))
 
 
 @dataclass(slots=True)
 class Dropped:
-    """How many records were dropped for one reason, and where they stand."""
+    """How many records were dropped for one reason, and their places."""
 
     count: int = 0
     places: list[str] = field(default_factory=list)
@@ -27,7 +64,7 @@ class DataReport:
     files: list[str]
     rows_in: int = 0
     pairs_split: int = 0
-    """Pairs that stage=kto took for one good answer and one bad; both are counted in rows_in."""
+    """Pairs that stage=kto split into a good answer and a bad one; both are counted in rows_in."""
     trained: int = 0
     validation: int = 0
     not_drawn: int = 0
@@ -36,48 +73,45 @@ class DataReport:
     """Records left out by a weight below 1 in data.weights."""
     dropped: dict[str, Dropped] = field(default_factory=dict)
     unread_fields: dict[str, int] = field(default_factory=dict)
-    """Fields that nothing is made of, and in how many records they stand."""
+    """Fields that are not used, and the number of records that have them."""
     remarks: dict[str, int] = field(default_factory=dict)
-    """What was read otherwise than it is written, such as two turns in a row joined into one, and in how many records.
-    """
+    """Changes made while reading, such as two turns in a row joined into one, and the number of records."""
     truncated: int = 0
     truncated_share: float = 0.0
     answers_missed: int = 0
-    """Conversations of which an earlier answer is not learned, because its prompt's tokens would differ at inference.
-    """
+    """Conversations with an earlier answer that is not learned, because the tokens of its prompt would differ at
+    inference."""
     split_records: int = 0
-    """Conversations with a row for each answer, because the chat template writes earlier turns otherwise once later
-    ones follow.
-    """
+    """Conversations with one row per answer, because the chat template renders earlier turns differently once later
+    ones follow."""
     split_rows: int = 0
     """The rows that were made of them."""
     split_tokens: int = 0
     """The tokens of those rows."""
     answers_left_out: dict[str, int] = field(default_factory=dict)
-    """Answers of such conversations that were left out, by reason, where another answer of the same conversation was
-    not.
-    """
+    """Answers of such conversations that were left out, by reason, if another answer of the same conversation was
+    kept."""
     written_otherwise: dict[str, int] = field(default_factory=dict)
-    """What the chat template has no place for, how it was written, and in how many records."""
+    """Parts of a record that the chat template does not support, how they were rendered, and the number of records."""
     pieces: int = 0
-    """Pieces that long documents of running text were cut into, beyond their own number."""
+    """Additional pieces from long documents of running text: all pieces less the number of documents."""
     seen_an_epoch: int = 0
     """Examples seen in one epoch, after data.weights."""
     rows_an_epoch: int = 0
     """Rows in one epoch, after packing."""
     packing_gain: float = 1.0
-    """Examples and pieces a row: how many times fewer rows packing makes."""
+    """Examples and pieces per row: the factor by which packing reduces the number of rows."""
     fill: float = 1.0
-    """The share of data.max_length that an average row has filled."""
+    """The share of data.max_length that an average row fills."""
     tokens: int = 0
     label_tokens: int = 0
     label_share: float = 0.0
     max_length: int = 0
     lengths: dict[str, int] = field(default_factory=dict)
-    """How many examples have up to so many tokens: the histogram in powers of two."""
+    """Histogram of the examples' lengths in tokens, by powers of two."""
 
-    def drop(self, reason: str, place: str) -> None:
-        """Count a dropped record."""
+    def drop(self, reason: Reason, place: str) -> None:
+        """Counts a dropped record."""
         entry = self.dropped.setdefault(reason, Dropped())
         entry.count += 1
         if len(entry.places) < PLACES:
@@ -90,43 +124,84 @@ class DataReport:
         return self.rows_in == self.trained + self.validation + self.not_drawn + self.not_weighted + gone
 
     def text(self) -> str:
-        """data_report.json."""
+        """Returns the content of data_report.json."""
         body = asdict(self) | {"dropped_by_reason": {reason: d.count for reason, d in self.dropped.items()}}
         return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
 
-    def describe(self) -> str:
-        """What was left out, cut or unread, in words; empty where nothing was."""
-        parts = [f"{d.count:,} dropped ({reason}; the first at {d.places[0]})" for reason, d in self.dropped.items()]
-        parts += [f"made of {self.pairs_split:,} pairs, a good answer and a bad one each"] if self.pairs_split else []
-        parts += [f"{self.truncated:,} truncated to {self.max_length} tokens"] if self.truncated else []
-        parts += [f"{self.not_drawn:,} not drawn (data.max_samples)"] if self.not_drawn else []
-        parts += [f"{self.not_weighted:,} left out by data.weights"] if self.not_weighted else []
-        parts += (
-            [f"{self.answers_missed:,} with an earlier answer whose tokens would differ at inference"]
-            if self.answers_missed
-            else []
-        )
-        parts += [f"{count:,} {what}" for what, count in self.written_otherwise.items()]
+    def describe(self) -> UserMessage:
+        """Returns what was dropped, cut or not read, in one sentence; an empty one if nothing was."""
+        parts = [*self._describe_records(), *self._describe_answers()]
+        parts += [
+            message("{count:,} with {remark}", count=count, remark=remark) for remark, count in self.remarks.items()
+        ]
+        if self.unread_fields:
+            parts.append(message("fields not read: {names}", names=join_names(list(self.unread_fields))))
+        if not parts:
+            return UserMessage()
+        return message("{count:,} records: {parts}", count=self.rows_in, parts=Phrases(tuple(parts)))
+
+    def _describe_records(self) -> list[UserMessage]:
+        parts = [
+            message(
+                "{count:,} dropped ({reason}; the first at {place})", count=d.count, reason=reason, place=d.places[0]
+            )
+            for reason, d in self.dropped.items()
+        ]
+        if self.pairs_split:
+            parts.append(
+                message("made of {count:,} pairs, each split into a good and a bad answer", count=self.pairs_split)
+            )
+        if self.truncated:
+            parts.append(message("{count:,} truncated to {most} tokens", count=self.truncated, most=self.max_length))
+        if self.not_drawn:
+            parts.append(message("{count:,} not drawn (data.max_samples)", count=self.not_drawn))
+        if self.not_weighted:
+            parts.append(message("{count:,} left out by data.weights", count=self.not_weighted))
+        if self.pieces:
+            parts.append(
+                message(
+                    "{count:,} more pieces from documents cut at {most} tokens", count=self.pieces, most=self.max_length
+                )
+            )
+        return parts
+
+    def _describe_answers(self) -> list[UserMessage]:
+        parts = []
+        if self.answers_missed:
+            parts.append(
+                message(
+                    "{count:,} with an earlier answer whose tokens would differ at inference", count=self.answers_missed
+                )
+            )
+        parts += [
+            message("{count:,} {change}", count=count, change=change)
+            for change, count in self.written_otherwise.items()
+        ]
         if self.split_records:
             parts.append(
-                f"{self.split_records:,} conversations are {self.split_rows:,} rows ({self.split_tokens:,} tokens), "
-                "one for each answer, "
-                "as the chat template writes earlier turns otherwise once later ones follow (data.mask=last learns "
-                "the last answers alone)"
+                message(
+                    "{records:,} conversations give {rows:,} rows ({tokens:,} tokens), one for each answer, because "
+                    "the chat template renders earlier turns differently once later ones follow (data.mask=last "
+                    "learns the last answers only)",
+                    records=self.split_records, rows=self.split_rows, tokens=self.split_tokens,
+                )
             )
-        parts += [f"{count:,} answers of them left out ({reason})" for reason, count in self.answers_left_out.items()]
-        parts += [f"{self.pieces:,} more pieces from documents cut at {self.max_length} tokens"] if self.pieces else []
-        parts += [f"{count:,} with {remark}" for remark, count in self.remarks.items()]
-        parts += [f"fields not read: {join_names(list(self.unread_fields))}"] if self.unread_fields else []
-        return f"{self.rows_in:,} records: {', '.join(parts)}" if parts else ""
+        parts += [
+            message("{count:,} of their answers left out ({reason})", count=count, reason=reason)
+            for reason, count in self.answers_left_out.items()
+        ]
+        return parts
 
 
-def join_names(names: list[str], most: int = 20) -> str:
-    """The first names in words, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+def join_names(names: list[str], most: int = 20) -> UserMessage:
+    """Returns the first names, and how many more there are."""
+    shown = ", ".join(names[:most])
+    if len(names) > most:
+        return message("{names} and {count:,} more", names=shown, count=len(names) - most)
+    return UserMessage("{names}", {"names": shown})
 
 
 def count_lengths(lengths: Iterable[int]) -> dict[str, int]:
-    """Counts of lengths up to each power of two from 32."""
+    """Counts the lengths up to each power of two from 32."""
     tops = Counter(max(32, 1 << int(n - 1).bit_length()) for n in lengths if n > 0)
     return {str(top): tops[top] for top in sorted(tops)}

@@ -12,11 +12,12 @@ from fulgurite.data.source import GUIDE, Source
 
 MANY = 5
 WORDS = 12
-"""How much of a document of running text is the prompt."""
+"""Number of words of a document of running text that are the prompt."""
 
 
 def choose_sample_prompts(asked: Sequence[str] | None, source: Source, val: AnyRows | None) -> list[Any]:
-    """Those asked for; else the guide's own questions; else the beginnings of the first five validation examples."""
+    """Returns the requested prompts; else the guide's own questions; else the beginnings of the first five validation
+    examples."""
     if asked is not None:
         return list(asked)
     if source.config.conversations and not source.reads.running_text:
@@ -37,15 +38,14 @@ def choose_sample_prompts(asked: Sequence[str] | None, source: Source, val: AnyR
             end = len(example.messages) if source.reads.prompts else _find_first_answer(example.messages)
             turns = Conversation.of(example.messages[:end])
             prompt = turns if turns.tools or turns.arguments else list(turns)
-            found += (
-                [prompt] if prompt not in found[-1:] else []
-            )  # both answers of a pair that KTO takes apart ask the same
+            # Both halves of a pair that KTO splits have the same prompt.
+            found += [prompt] if prompt not in found[-1:] else []
         if len(found) == MANY:
             break
     return found
 
 
 def _find_first_answer(messages: Sequence[Message]) -> int:
-    """The place of the first answer to a question: one before any question is a greeting."""
+    """Returns the position of the first answer to a question; an answer before any question is a greeting."""
     asked = next((n for n, message in enumerate(messages) if message.role == "user"), len(messages))
     return next((n for n in range(asked, len(messages)) if messages[n].role == "assistant"), len(messages))

@@ -1,6 +1,4 @@
-"""Which examples make which step: a pure function of seed, epoch and step, so that a resumed run sees what it would
-have seen.
-"""
+"""The examples of each step: a pure function of seed, epoch and step, so that a resumed run sees the same examples."""
 
 from __future__ import annotations
 
@@ -18,8 +16,8 @@ class StepSampler:
     """Optimizer steps as micro-batches of row numbers, for one process of several.
 
     Every step has exactly `micro_batches_per_step` micro-batches for each process, of at most `micro_batch` rows; the
-    rows of a step are sorted by length and neighbours share a micro-batch, so that padding is small. Where a step has
-    too few rows the empty micro-batches come first: the optimizer steps after the last one, which then has work in it.
+    rows of a step are sorted by length and neighbours share a micro-batch, so that padding is small. If a step has too
+    few rows, the empty micro-batches come first, because the optimizer steps after the last one.
     """
 
     def __init__(
@@ -32,20 +30,20 @@ class StepSampler:
         self._epoch: tuple[int, Ints] = (-1, np.zeros(0, dtype=np.int64))
 
     def permutation(self, epoch: int) -> Ints:
-        """The rows in the order of an epoch."""
+        """Returns the rows in the order of an epoch."""
         if self._epoch[0] != epoch:
             rows = np.arange(len(self.lengths), dtype=np.int64)
             self._epoch = (epoch, np.random.default_rng([self.seed, epoch]).permutation(rows) if self.shuffle else rows)
         return self._epoch[1]
 
     def list_rows(self, step: int) -> Ints:
-        """All rows of a step, over all processes, longest last."""
+        """Returns all rows of a step, over all processes, longest last."""
         epoch, position = divmod(step, self.steps_per_epoch)
         rows = self.permutation(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
         return rows[np.argsort(self.lengths[rows], kind="stable")]
 
     def list_micro_batches(self, step: int) -> list[list[int]]:
-        """This process's micro-batches of a step."""
+        """Returns this process's micro-batches of a step."""
         rows = self.list_rows(step)
         every = self.micro_batches_per_step * self.processes
         cuts = [list(map(int, rows[i : i + self.micro_batch])) for i in range(0, len(rows), self.micro_batch)]
@@ -54,12 +52,11 @@ class StepSampler:
 
 
 class PoissonSampler:
-    """Steps for differential privacy: `draw(step)` says which rows enter, each by itself, so that there may be few,
-    many or none.
+    """Steps for differential privacy: `draw(step)` returns the rows of a step, each drawn independently, so that there
+    may be few, many or none.
 
-    The same kind of micro-batches as StepOrder's, for one process. Their number is fixed, with room for three standard
-    deviations; a larger draw is never cut, for that would break the promise: its micro-batches grow beyond
-    `micro_batch`.
+    It makes micro-batches like StepSampler, for one process. Their number is fixed, enough for three standard
+    deviations. A larger draw is not cut, which would break the guarantee: its micro-batches exceed `micro_batch`.
     """
 
     def __init__(self, lengths: Ints, batch_size: int, micro_batch: int, draw: Callable[[int], Ints]) -> None:
@@ -69,12 +66,12 @@ class PoissonSampler:
         self.micro_batches_per_step = math.ceil(most / micro_batch)
 
     def list_rows(self, step: int) -> Ints:
-        """All rows of a step, longest last."""
+        """Returns all rows of a step, longest last."""
         rows = self.draw(step)
         return rows[np.argsort(self.lengths[rows], kind="stable")]
 
     def list_micro_batches(self, step: int) -> list[list[int]]:
-        """The micro-batches of a step, empty ones first."""
+        """Returns the micro-batches of a step, empty ones first."""
         rows = self.list_rows(step)
         size = max(self.micro_batch, math.ceil(len(rows) / self.micro_batches_per_step))
         cuts = [list(map(int, rows[i : i + size])) for i in range(0, len(rows), size)]
@@ -82,11 +79,10 @@ class PoissonSampler:
 
 
 def pair_mismatched(rows: Sequence[int], prompts: Sequence[Hashable], seed: Sequence[int]) -> dict[int, int]:
-    """For each row another of the same step that answers another prompt, drawn from `seed`; `prompts` are those of
-    `rows`.
+    """Draws for each row another row of the same step with another prompt; `prompts` are those of `rows`.
 
-    Each row is another's exactly once, unless one prompt has more than half of the rows: then the rest serve its rows
-    in turn, the first ones more often than the last. Empty where all rows share one prompt, or there is only one.
+    Each row is drawn exactly once, unless one prompt has more than half of the rows: then the other rows are repeated
+    in turn for them. Returns an empty dict if all rows share one prompt, or there is only one.
     """
     prompt = dict(zip(rows, prompts, strict=True))
     alike: dict[Hashable, list[int]] = {}
@@ -96,7 +92,7 @@ def pair_mismatched(rows: Sequence[int], prompts: Sequence[Hashable], seed: Sequ
     rest = [row for group in alike.values() if group is not most for row in group]
     if len(most) > len(rest):
         return dict(zip(most, cycle(rest), strict=False)) | dict(zip(rest, most, strict=False)) if rest else {}
-    # in a circle of whole groups a step as long as the longest leads out of every group, and does not come round to it
-    # again
+    # The groups are arranged in a circle. A shift by the size of the largest group leads out of every group, and not
+    # around into the same group again.
     circle = [row for group in alike.values() for row in group]
     return dict(zip(circle, [*circle[len(most) :], *circle[: len(most)]], strict=True))

@@ -1,4 +1,4 @@
-"""A data set as a stream of examples, every record of it checked before a model is loaded."""
+"""A dataset as a stream of examples. Every record is checked before a model is loaded."""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ from fulgurite.data.files import find_files, guess_kind
 from fulgurite.data.fingerprint import Fingerprint
 from fulgurite.data.messages import TARGETS, TURN_KEYS
 from fulgurite.data.reads import CHAT, reads_of
+from fulgurite.data.report import Phrases, Reason
 from fulgurite.data.suggest import describe_record, explain_record, format_override, suggest_columns
 from fulgurite.errors import DataError, suggest_similar
+from fulgurite.language.message import UserMessage, message
 
 GUIDE = Path(__file__).parent / "guide"
 HOLDS = {
-    Format.prompts: "prompts without answers",
-    Format.text: "running text", Format.preference: "pairs of answers (preference)", Format.kto: "answers with a "
-        "label (kto)",
-    **{format: f"conversations ({format})" for format in sorted(CHAT)},
+    Format.prompts: message("prompts without answers"),
+    Format.text: message("running text"),
+    Format.preference: message("pairs of answers (preference)"),
+    Format.kto: message("answers with a label (kto)"),
+    **{format: message("conversations ({format})", format=str(format)) for format in sorted(CHAT)},
 }
+"""The content of a file of each format."""
 STAGE = {
     Format.text: "pt",
     Format.prompts: "grpo",
@@ -37,18 +41,17 @@ STAGE = {
     **dict.fromkeys(CHAT, "sft"),
 }
 MOST_FIELDS, OTHERS = 1000, "(other fields)"
-"""How many unread fields are counted by name: a record may have 100,000 of its own."""
+"""Number of unread fields that are counted by name: a record may have 100,000 of its own."""
 LOOK = 20
-"""How many records are looked at to detect a format."""
+"""Number of records that are read to detect a format."""
 
 
 @dataclass(slots=True)
 class Checked:
-    """What one pass over the data found.
+    """The result of one pass over the data.
 
-    `unread` counts the records that have a field which nothing is made of, `remarks` those that were read otherwise
-    than they are written. Of a pair that KTO takes apart both halves count as records; `pairs` says how many such pairs
-    there are.
+    `unread` counts the records that have an unused field, `remarks` those that were changed while reading. If KTO
+    splits a pair, both halves count as records; `pairs` is the number of such pairs.
     """
 
     rows: int = 0
@@ -57,32 +60,44 @@ class Checked:
     bad: list[Bad] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
     seal: Fingerprint = field(default_factory=Fingerprint)
-    """What was read, for later passes to compare with."""
-    remarks: Counter[str] = field(default_factory=Counter)
+    """A hash of the records, with which later passes are compared."""
+    remarks: Counter[Reason] = field(default_factory=Counter)
 
     def count_unread(self, names: Iterable[str]) -> None:
-        """Counts the unread fields of a record. Names are shortened, and beyond MOST_FIELDS of them counted together.
-        """
+        """Counts the unread fields of a record by their shortened names; beyond MOST_FIELDS names all are one entry."""
         for name in sorted(shorten(name) or "''" for name in names):
             self.unread[name if name in self.unread or len(self.unread) < MOST_FIELDS else OTHERS] += 1
 
-    def describe(self, source: Source) -> str:
-        """What was found, in a line."""
-        left = ", ".join(f"{name} (in {count})" for name, count in self.unread.most_common(5))
-        left += f" and {len(self.unread) - 5} more" if len(self.unread) > 5 else ""
-        parts = [f"{self.rows:,} records in {len(source.files)} file(s), format {source.format}"]
-        parts += [f"they are {self.pairs:,} pairs, each taken for one good answer and one bad"] if self.pairs else []
-        parts += [f"{len(self.bad)} bad and left out"] if self.bad else []
-        parts += [f"{remark} (in {count})" for remark, count in self.remarks.most_common()]
-        parts += [f"not read: {left}"] if left else []
-        return "; ".join(parts)
+    def describe(self, source: Source) -> UserMessage:
+        """Returns the result in one line."""
+        parts = [
+            message(
+                "{count:,} records in {files} file(s), format {format}",
+                count=self.rows, files=len(source.files), format=source.format,
+            )
+        ]
+        if self.pairs:
+            parts.append(message("they are {count:,} pairs, each split into a good and a bad answer", count=self.pairs))
+        if self.bad:
+            parts.append(message("{count} bad ones are left out", count=len(self.bad)))
+        parts += [_count_records(remark, count) for remark, count in self.remarks.most_common()]
+        if self.unread:
+            fields = Phrases(tuple(_count_records(name, count) for name, count in self.unread.most_common(5)))
+            more = len(self.unread) - 5
+            unread = message("{fields} and {count} more", fields=fields, count=more) if more > 0 else fields
+            parts.append(message("not read: {fields}", fields=unread))
+        return UserMessage("{parts}", {"parts": Phrases(tuple(parts), "; ")})
+
+
+def _count_records(what: str, count: int) -> UserMessage:
+    return message("{what} (in {count})", what=what, count=count)
 
 
 class Source:
-    """Files in known formats. `train` and `val` are their paths; `val` is empty where a share is split off instead.
+    """Files in known formats. `train` and `val` are their paths; `val` is empty if a share is split off instead.
 
-    `weights` has one number a training file, or is empty. Raises DataError where a format is unknown or not the
-    stage's.
+    `weights` has one number per training file, or is empty. Raises DataError if a format is unknown, or the stage does
+    not read it.
     """
 
     def __init__(
@@ -98,8 +113,8 @@ class Source:
         for name in columns:
             if name not in known:
                 raise DataError(
-                    f"data.columns: no format has a field {name}.{suggest_similar(name, known)} There are "
-                    f"{', '.join(known)}."
+                    "data.columns: no format has a field {name}.{hint} The fields are {known}.",
+                    name=name, hint=suggest_similar(name, known), known=", ".join(known),
                 )
         self.roles = _check_roles(getattr(config, "roles", {}))
         self.formats = [format if format is not Format.auto else self._detected(path) for path in self.files]
@@ -114,17 +129,17 @@ class Source:
 
     @property
     def format(self) -> str:
-        """The format of the files; several are joined by commas."""
+        """The format of the files; several formats are separated by commas."""
         return ", ".join(dict.fromkeys(str(f) for f in self.formats))
 
     def examples(self) -> Iterator[Example | Bad]:
-        """Every record as an example (of a pair in KTO, two), or as what is wrong with it. The same in every pass."""
+        """Yields every record as an example (two for a pair in KTO), or as a Bad. Every pass yields the same."""
         for number in range(len(self.files)):
             for example, _ in self._of(number):
                 yield from self._halves(example)
 
     def check(self) -> Checked:
-        """Stream every record once.
+        """Reads every record once.
 
         Raises DataError if more than `data.max_drop` are bad, none is good, or a file has no record.
         """
@@ -147,41 +162,50 @@ class Source:
                     found.remarks.update(reading.remarks)
             if found.rows == before:
                 raise DataError(
-                    f"{path}:1: field 'record': the file holds no record; leave it out, or give a file with examples."
+                    "{path}:1: field 'record': the file has no record; leave it out, or give a file with examples.",
+                    path=path,
                 )
         if found.good == 0:
-            raise DataError(self._all_bad(found.bad[0], bad))
+            raise DataError(self._describe_all_bad(found.bad[0], bad))
         if bad > self.config.max_drop:
-            more = f" (and {bad - 1} more bad records)" if bad > 1 else ""
-            raise DataError(f"{found.bad[0]}{more}; mend the data, or leave bad records out with data.max_drop={bad}.")
+            more = message(" (and {count} more bad records)", count=bad - 1) if bad > 1 else UserMessage()
+            raise DataError(
+                "{first}{more}; correct the data, or leave bad records out with data.max_drop={count}.",
+                first=found.bad[0], more=more, count=bad,
+            )
         self.checked = found
         return found
 
-    def _all_bad(self, first: Bad, count: int) -> str:
-        """The sentence for data of which nothing can be used: what it looks like, as what it was read, what to change.
-        """
+    def _describe_all_bad(self, first: Bad, count: int) -> UserMessage:
+        """Returns the error for data without a good record: its fields, the format it was read as, and the remedy."""
         number = next((n for n, path in enumerate(self.files) if str(path) == first.place.file), 0)
         sample = self._sample(self.files[number])
-        every = "the only record is bad" if count == 1 else f"all {count:,} records are bad"
+        every = message("the only record is bad")
+        if count > 1:
+            every = message("all {count:,} records are bad", count=count)
         if not sample:
-            return f"{first}; {every}."
-        read_as = ", ".join(dict.fromkeys(str(format) for format in self.formats))
-        due = ", ".join(sorted(self.reads.formats))
+            return UserMessage("{first}; {every}.", {"first": first, "every": every})
         columns = suggest_columns(sample, self.reads, self._is_read, guess=False)
-        inside = "[" in first.field  # the field was found, and something in it is wrong
-        remedy = "mend them" if inside else f"mend them, or name their fields with {self._wanted_columns()}"
         if columns is not None and columns != self.columns:
-            remedy = f"try {format_override(columns)}" if columns else "leave data.columns out"
-        return (
-            f"{first}; {every}. They look like {describe_record(sample[0])} and were read as {read_as} "
-            f"(stage={self.stage} reads {due}); {remedy}."
+            remedy = message("leave data.columns out")
+            if columns:
+                remedy = message("try {override}", override=format_override(columns))
+        elif "[" in first.field:  # the field was found, but a part of it is wrong
+            remedy = message("correct them")
+        else:
+            remedy = message("correct them, or name their fields with {override}", override=self._wanted_columns())
+        return message(
+            "{first}; {every}. The first record is {record}, read as {format} (stage={stage} reads {expected}); "
+            "{remedy}.",
+            first=first, every=every, record=describe_record(sample[0]), format=self.format, stage=self.stage,
+            expected=", ".join(sorted(self.reads.formats)), remedy=remedy,
         )
 
     def _sample(self, path: Path) -> list[Any]:
         return [raw[1] for raw in islice(read.read_records(path), LOOK) if not isinstance(raw, Bad)]
 
     def _is_read(self, record: Any, columns: Mapping[str, str]) -> bool:
-        """Whether a record can be read under other columns, in a format of this stage."""
+        """Returns whether a record can be read with these columns in a format of this stage."""
         try:
             turn_keys = {**self.turn_keys, **{ours: theirs for ours, theirs in columns.items() if ours in TURN_KEYS}}
             reading = Reading(self.roles, turn_keys, asks=self.reads.prompts)
@@ -200,14 +224,14 @@ class Source:
         return f"data.columns={{{self.reads.fields}}}"
 
     def _halves(self, example: Example | Bad) -> list[Example | Bad]:
-        """What a stage learns from: of a pair in KTO the good answer, then the bad one; else the example as it is."""
+        """Splits a pair into the good answer and the bad one for KTO; returns any other example as it is."""
         if not self.reads.splits_pairs or isinstance(example, Bad) or example.rejected is None:
             return [example]
         return [replace(example, rejected=None, margin=0.0, messages=messages, good=good)
                 for messages, good in ((example.messages, True), (example.rejected, False))]
 
     def _of(self, number: int) -> Iterator[tuple[Example | Bad, Reading]]:
-        """The records of one file, each with what was noticed while it was read."""
+        """Yields the records of one file, each with the notes of its reading."""
         path = self.files[number]
         columnar = guess_kind(path) in ("parquet", "arrow")
         for raw in read.read_records(path):
@@ -237,67 +261,84 @@ class Source:
             if found is not None:
                 return found
             seen.append(record)
-        if not seen or not isinstance(seen[0], dict):  # check() names the first bad record, or says that there is none
+        # Without an object check() reports the first bad record, or that there is none.
+        if not seen or not isinstance(seen[0], dict):
             return self.reads.assumed
         if explained := explain_record(seen[0]):
-            raise DataError(f"{path}:1: field 'record': {explained}.")
-        columns = suggest_columns(seen, self.reads, self._is_read, guess=True)
-        remedy = (
-            f"name them, for example {format_override(columns)}"
-            if columns
-            else f"name them with {self._wanted_columns()}"
-        )
-        if columns == {} and self.columns:
-            remedy = "leave data.columns out"
-        given = f" under {format_override(self.columns)}" if self.columns else ""
-        given += "".join(
-            f", and there is no {theirs}" for theirs in self.columns.values() if not has_column(seen[0], theirs)
-        )
-        first = min(map(str, seen[0]), default="")
+            raise DataError("{path}:1: field 'record': {reason}.", path=path, reason=explained)
         raise DataError(
-            f"{path}:1: field '{first[:60]}': no format has the fields of {describe_record(seen[0])}{given}; "
-            f"{remedy}, or give data.format."
+            "{path}:1: field '{field}': no format has the fields of {record}{given}; {remedy}, or set data.format.",
+            path=path, field=min(map(str, seen[0]), default="")[:60], record=describe_record(seen[0]),
+            given=self._describe_given(seen[0]), remedy=self._suggest_remedy(seen),
         )
 
+    def _describe_given(self, record: Any) -> UserMessage:
+        """Describes the given data.columns, and which of them the record lacks."""
+        if not self.columns:
+            return UserMessage()
+        override = format_override(self.columns)
+        missing = [theirs for theirs in self.columns.values() if not has_column(record, theirs)]
+        if missing:
+            return message(
+                " with {override} (the record has no {missing})", override=override, missing=", ".join(missing)
+            )
+        return message(" with {override}", override=override)
+
+    def _suggest_remedy(self, records: list[Any]) -> UserMessage:
+        columns = suggest_columns(records, self.reads, self._is_read, guess=True)
+        if columns == {} and self.columns:
+            return message("leave data.columns out")
+        if columns:
+            return message("name them, for example {override}", override=format_override(columns))
+        return message("name them with {override}", override=self._wanted_columns())
+
     def _fits(self, path: Path, format: Format) -> None:
+        """Raises DataError if the stage does not read this format."""
         if format in self.reads.formats:
             return
-        sample = self._sample(path)
+        sample, facts = self._sample(path), {"path": path, "found": HOLDS[format], "stage": self.stage}
         if format in (Format.text, Format.prompts) and sample and (explained := explain_record(sample[0])):
-            raise DataError(f"{path}:1: field 'record': {explained}.")
+            raise DataError("{path}:1: field 'record': {reason}.", path=path, reason=explained)
         if self.reads.running_text:
             raise DataError(
-                f"{path} holds {HOLDS[format]} and stage={self.stage} reads running text; take stage={STAGE[format]}, "
-                "or name one of its "
-                "fields with data.format=text data.columns={text: ...}."
+                "{path} contains {found}, but stage={stage} expects running text; use stage={other}, or read one of "
+                "its fields with data.format=text data.columns={{text: ...}}.",
+                **facts, other=STAGE[format],
             )
         if format is Format.preference and self.reads.formats >= CHAT:
-            alone = self._chosen_alone(sample)
-            raise DataError(f"{path}:1: field 'rejected': {formats.PAIR}; take stage=dpo or stage=rm{alone}.")
-        due = self.reads.learns
+            raise DataError(
+                "{path}:1: field 'rejected': {reason}; use stage=dpo or stage=rm{alone}.",
+                path=path, reason=formats.PAIR, alone=self._suggest_chosen(sample),
+            )
+        facts |= {"expected": self.reads.expected, "other": STAGE[format]}
         own = not self.config.shipped[0]
         columns = suggest_columns(sample, self.reads, self._is_read, guess=False) if own else None
         if columns:
             raise DataError(
-                f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; if they are there under another name, "
-                "name them with "
-                f"{format_override(columns)}; else take stage={STAGE[format]}."
+                "{path} contains {found}, but stage={stage} expects {expected}; if the records have them under another "
+                "name, set {override}, otherwise use stage={other}.",
+                **facts, override=format_override(columns),
             )
-        other = " or data=guide_preference" if self.config.shipped[0] and self.reads.compares else ""
+        if self.config.shipped[0] and self.reads.compares:
+            raise DataError(
+                "{path} contains {found}, but stage={stage} expects {expected}; use stage={other} or "
+                "data=guide_preference.",
+                **facts,
+            )
         raise DataError(
-            f"{path} holds {HOLDS[format]} and stage={self.stage} {due}; take stage={STAGE[format]}{other}."
+            "{path} contains {found}, but stage={stage} expects {expected}; use stage={other}.", **facts
         )
 
-    def _chosen_alone(self, sample: list[Any]) -> str:
-        """The words that learn the better answers alone, if these records can be read so."""
+    def _suggest_chosen(self, sample: list[Any]) -> UserMessage:
+        """Returns how to learn the better answers only, if these records can be read so."""
         for columns in ({"messages": "chosen"}, {"instruction": "prompt", "output": "chosen"}):
             if not self.reads.prompts and sample and self._is_read(sample[0], columns):
-                return f"; {format_override(columns)} learns the chosen answers alone"
-        return ""
+                return message("; {override} learns the chosen answers only", override=format_override(columns))
+        return UserMessage()
 
 
 def _convert(fields: Fields, format: Format) -> dict[str, Any]:
-    """The fields of an Example. Raises Wrong."""
+    """Returns fields of an Example. Raises Wrong."""
     if format in compared.FORMATS:
         return compared.convert_preferences(fields, format)
     return dict(zip(("messages", "text"), formats.convert_record(fields, format), strict=True))
@@ -306,14 +347,17 @@ def _convert(fields: Fields, format: Format) -> dict[str, Any]:
 def _check_roles(roles: Mapping[str, str]) -> Mapping[str, str]:
     for name, role in roles.items():
         if role not in TARGETS:
-            raise DataError(f"data.roles: {name} is to be {role}, which is no role; there are {', '.join(TARGETS)}.")
+            raise DataError(
+                "data.roles: {name} is mapped to {role}, which is not a role; the roles are {known}.",
+                name=name, role=role, known=", ".join(TARGETS),
+            )
     return {name.strip().lower(): role for name, role in roles.items()} | dict(roles)
 
 
 def build_source(config: Any, *, stage: str, seed: int) -> Source:
-    """The data set of `data=guide`, one of its kin, or `file`.
+    """Builds the dataset of an option of `data`.
 
-    Raises DataError where it has no files, or does not fit the stage.
+    Raises DataError if it has no files, or the stage does not read it.
     """
     if config.shipped[0]:
         training, held_out = ([GUIDE / name] if name else [] for name in config.shipped)
@@ -325,11 +369,13 @@ def build_source(config: Any, *, stage: str, seed: int) -> Source:
     twice = {path.resolve() for path in train} & {path.resolve() for group in val for path in group}
     if twice:
         raise DataError(
-            f"{min(twice)} is in data.path and in data.val_path; what is trained on cannot tell how well it goes."
+            "{path} is in data.path and in data.val_path; validate with examples that are not trained on.",
+            path=min(twice),
         )
     if config.weights and len(config.weights) != len(groups):
         raise DataError(
-            f"data.weights has {len(config.weights)} numbers and data.path {len(groups)} entries; give one an entry."
+            "data.weights has {weights} numbers, but data.path has {paths} entries; give one number per entry.",
+            weights=len(config.weights), paths=len(groups),
         )
     weights = [w for w, group in zip(config.weights, groups, strict=True) for _ in group] if config.weights else []
     return Source(

@@ -1,9 +1,9 @@
-"""The text of a special token inside what a person wrote: found, marked, and encoded as plain text.
+"""The text of a special token inside a message: found, marked, and encoded as plain text.
 
-A template writes `<|im_end|>` to end a turn. Where a user writes it, transformers reads the same token, and the turn
-ends there. transformers 5.23 has `apply_chat_template(..., sanitize_control_tokens=True)` for this, which gives tokens
-and not the text that is needed here, and which takes `<think>` for a control token as well; the marks and the pieces
-here are as there.
+A template writes `<|im_end|>` to end a turn. If a message contains that text, the tokenizer reads the same token, and
+the turn ends there. transformers 5.23 has `apply_chat_template(..., sanitize_control_tokens=True)` for this, but it
+returns tokens, while the text is needed here, and it takes `<think>` for a control token as well. The marks and the
+pieces are the same as there.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from fulgurite.data.example import Conversation, Message
 from fulgurite.errors import DataError
 
 START, END = "\ufdd0", "\ufdd1"
-"""Marks around such a text: code points that Unicode keeps free of characters."""
+"""Marks around such a text: code points that Unicode assigns to no character."""
 
 
 class SpecialTexts:
-    """The special tokens of a tokenizer as they are written. Added tokens that are not special are none of them.
+    """The texts of the special tokens of a tokenizer, without added tokens that are not special.
 
-    Nor are the tags of reasoning, such as `<think>`, in an answer: there they are what the model is to write.
+    In an answer the tags of reasoning, such as `<think>`, do not count: the model is to write them there.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -42,11 +42,11 @@ class SpecialTexts:
         self._marks = re.compile(f"{START}({pattern}){END}|[{START}{END}]")
 
     def inside(self, text: str) -> bool:
-        """Whether a text holds that of a special token."""
+        """Returns whether a text contains that of a special token."""
         return self._special.search(text) is not None
 
     def inside_any(self, messages: Sequence[Message]) -> bool:
-        """Whether a part of a conversation does."""
+        """Returns whether a part of a conversation contains one."""
         conversation = Conversation.of(messages)
         return any(self._finds(turn) for turn in conversation) or any(
             map(self.inside, _list_strings(conversation.tools))
@@ -60,7 +60,7 @@ class SpecialTexts:
         return self._in_answer if turn.role == "assistant" else self._special
 
     def mark(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """The conversation with marks around such texts. One that is marked already stays as it is. Raises DataError.
+        """Puts marks around such texts in a conversation; a marked conversation is returned as it is. Raises DataError.
         """
         conversation = Conversation.of(messages)
         if not self.inside_any(conversation) and not any(
@@ -77,7 +77,7 @@ class SpecialTexts:
         return replace(conversation, messages=turns, tools=self._mark(conversation.tools))
 
     def unmarked(self, text: str) -> str:
-        """A text without what is marked in it."""
+        """Returns a text without its marked parts."""
         return self._marked.sub("", text)
 
     def _mark(self, value: Any, pattern: re.Pattern[str] | None = None) -> Any:
@@ -85,7 +85,8 @@ class SpecialTexts:
             pattern, bare = pattern or self._special, self.unmarked(value)
             if START in bare or END in bare or (bare != value and pattern.search(bare)):
                 raise DataError(
-                    f"holds U+{ord(START):04X} or U+{ord(END):04X}, which stand for no character; take it out"
+                    "contains U+{start:04X} or U+{end:04X}, which are not characters; remove it",
+                    start=ord(START), end=ord(END),
                 )
             return value if bare != value else pattern.sub(f"{START}\\g<0>{END}", value)
         if isinstance(value, Mapping):
@@ -95,20 +96,20 @@ class SpecialTexts:
         return value
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a marked text; marked parts are encoded as plain text, each part on its own."""
+        """Encodes a marked text; marked parts are encoded as plain text, each part separately."""
         pieces = self._marks.split(text)
         ids = self._encode(pieces[0], False)
         newline = self._encode("\n", False)
         for number, piece in enumerate(pieces[1:], start=1):
             if piece:
                 plain = number % 2 == 1
-                # behind a line break, for SentencePiece puts a space before the first word of a text
+                # After a line break, because SentencePiece puts a space before the first word of a text.
                 inside = self._encode("\n" + piece, plain)
                 ids += inside[len(newline) :] if inside[: len(newline)] == newline else self._encode(piece, plain)
         return ids
 
     def encode_document(self, text: str) -> list[int]:
-        """The tokens of running text, with those that the tokenizer puts around it, all of the text as plain text."""
+        """Encodes running text as plain text, with the tokens that the tokenizer adds around it."""
         found: list[int] = self._tokenizer(text, split_special_tokens=True, verbose=False)["input_ids"]
         return found
 
@@ -120,12 +121,12 @@ class SpecialTexts:
 
 
 def _build_pattern(texts: Sequence[str]) -> str:
-    """A pattern for any of the texts; for none of them one that matches nothing."""
+    """Returns a pattern for any of the texts; one that matches nothing if there are none."""
     return "|".join(map(re.escape, texts)) or "(?!)"
 
 
 def _list_strings(value: Any) -> Iterable[str]:
-    """Every text in a conversation that its record gave."""
+    """Yields every text of the record in a conversation."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Conversation):

@@ -1,4 +1,4 @@
-"""Says what records look like that no format reads, and which `data.columns` would read them."""
+"""Describes records that no format reads, and finds the `data.columns` with which they can be read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 
 from fulgurite.data.fields import LONG, describe_kind
 from fulgurite.data.reads import Reads
+from fulgurite.data.report import Phrases
 from fulgurite.errors import find_nearest
+from fulgurite.language.message import UserMessage, message
 
 QUESTION = (
     "instruction",
@@ -42,7 +44,7 @@ ANSWER = (
 TALK = ("messages", "conversations", "conversation", "chat", "dialog", "dialogue", "turns", "items", "contents")
 SPEAKER = ("role", "from", "speaker", "author", "sender", "who", "participant", "name", "user", "type")
 SAID = ("content", "value", "text", "utterance", "message", "parts", "body", "msg")
-"""What other data sets call the two keys of a turn."""
+"""Names of the two keys of a turn in other datasets."""
 
 NAMES: dict[str, tuple[str, ...]] = {
     "instruction": QUESTION,
@@ -76,7 +78,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     "label": ("label", "kto_tag", "good", "is_good", "feedback", "thumbs_up", "correct", "rating"),
 }
-"""What other data sets call a field of ours, the likeliest name first."""
+"""Names of our fields in other datasets, the most likely one first."""
 FURTHER: dict[str, tuple[str, ...]] = {
     "system": (
         "system_prompt", "system_message", "sys", "systeminstruction", "system_instruction",
@@ -85,30 +87,35 @@ FURTHER: dict[str, tuple[str, ...]] = {
     "history": ("chat_history", "conversation_history"),
     "reasoning_content": ("complex_cot", "cot", "chain_of_thought", "thinking_process"),
 }
-"""Fields that records may have besides those of a form, and what other data sets call them."""
+"""Further fields that records may have, and their names in other datasets."""
 IDENTITY = re.compile(r"(^|_)(id|uuid|url|index|idx|source|lang|category|type|title|date)$")
-"""Names of columns that are no question and no answer."""
+"""Names of columns that are neither question nor answer."""
 FEW = 12
-"""How many fields of a record are named; and how many columns are tried in every order."""
+"""Number of fields that the description of a record has."""
 TRIED = 4
+"""Number of columns that are tried in every order."""
 
 
-def describe_record(record: Any) -> str:
-    """The fields of a record and their kinds, in one line: `{question: text, answer: a number}`."""
+def describe_record(record: Any) -> UserMessage:
+    """Returns the fields of a record and their kinds in one line: `{question: text, answer: a number}`."""
     if not isinstance(record, Mapping):
         return describe_kind(record)
-    parts = [f"{_shorten(name)}: {_describe(value)}" for name, value in list(record.items())[:FEW]]
-    more = f", and {len(record) - FEW} more" if len(record) > FEW else ""
-    return "{" + ", ".join(parts) + more + "}"
+    parts: list[object] = [
+        UserMessage("{name}: {kind}", {"name": _shorten(name), "kind": _describe(value)})
+        for name, value in list(record.items())[:FEW]
+    ]
+    if len(record) > FEW:
+        parts.append(message("and {count} more", count=len(record) - FEW))
+    return UserMessage("{{{parts}}}", {"parts": Phrases(tuple(parts))})
 
 
-def _describe(value: Any) -> str:
-    if isinstance(value, list) and value:
-        inner = value[0]
-        if isinstance(inner, Mapping):
-            return "a list of {" + ", ".join(_shorten(name) for name in list(inner)[:FEW]) + "}"
-        return f"a list of {describe_kind(inner).removeprefix('a ').removeprefix('an ')}"
-    return describe_kind(value)
+def _describe(value: Any) -> UserMessage:
+    if not isinstance(value, list) or not value:
+        return describe_kind(value)
+    inner = value[0]
+    if isinstance(inner, Mapping):
+        return message("a list of {{{names}}}", names=", ".join(_shorten(name) for name in list(inner)[:FEW]))
+    return message("a list, the first item is {kind}", kind=describe_kind(inner))
 
 
 def _shorten(name: Any) -> str:
@@ -119,11 +126,11 @@ def _shorten(name: Any) -> str:
 def suggest_columns(
     records: Sequence[Any], due: Reads, is_read: Callable[[Any, Mapping[str, str]], bool], guess: bool,
 ) -> dict[str, str] | None:
-    """The columns under which most of the records can be read, or None; empty if they can be read under their own
+    """Returns the columns with which most of the records can be read, or None; empty if they can be read with their own
     names.
 
-    `due` is what the stage declares to read; `is_read(record, columns)` tries one record. With `guess` the first
-    columns are tried in every order if no name is known.
+    `due` is the declaration of the stage; `is_read(record, columns)` tries one record. If `guess` is true and no name
+    is known, the first columns are tried in every order.
     """
     objects = [record for record in records if isinstance(record, Mapping)]
     if not objects:
@@ -144,9 +151,8 @@ def suggest_columns(
 
 
 def _list_names(record: Mapping[str, Any]) -> Iterable[str]:
-    """The columns of a record, then the keys inside those that are objects (`body.messages`), and the first of a list
-    of texts.
-    """
+    """Yields the columns of a record, then the keys of those that are objects (`body.messages`), and the first of a
+    list of texts."""
     short = {str(name): value for name, value in record.items() if len(str(name)) <= LONG}
     yield from short
     for name, value in list(short.items())[:FEW]:
@@ -159,9 +165,8 @@ def _list_names(record: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _list_candidates(names: list[str], forms: Sequence[tuple[str, ...]], guess: bool) -> Iterable[dict[str, str]]:
-    """Mappings to try: by the names that other data sets use, by names that are nearly ours, then the first columns in
-    order.
-    """
+    """Yields the mappings to try: by the names in other datasets, by names similar to ours, then the first columns in
+    every order."""
     for form in forms:
         yield from _list_mappings(form, [_find_likely(field, names) for field in form])
     plain = [name for name in names if "." not in name and not IDENTITY.search(name.lower())][:TRIED]
@@ -172,14 +177,15 @@ def _list_candidates(names: list[str], forms: Sequence[tuple[str, ...]], guess: 
 
 
 def _list_ranked(record: Mapping[str, Any]) -> Iterable[dict[str, str]]:
-    """Columns that take a list of two answers, the better one first, for a pair: LLaMA-Factory's older ranking form."""
+    """Yields columns that read a list of two answers, the better one first, as a pair: LLaMA-Factory's older ranking
+    form."""
     for name, value in record.items():
         if isinstance(value, list) and len(value) == 2 and all(isinstance(one, str) for one in value):
             yield {"chosen": f"{name}.0", "rejected": f"{name}.1"}
 
 
 def _list_turn_keys(record: Mapping[str, Any], names: list[str]) -> Iterable[dict[str, str]]:
-    """Columns that also name the two keys of a turn, of a record with a list of objects."""
+    """Yields columns that also name the two keys of a turn, for a record with a list of objects."""
     for column in _find_likely("messages", names):
         turns = record.get(column)
         if isinstance(turns, list) and turns and isinstance(turns[0], Mapping):
@@ -206,7 +212,7 @@ def _find_likely(field: str, names: list[str]) -> list[str]:
 
 
 def _list_further(names: Sequence[str], columns: Mapping[str, str]) -> Iterable[tuple[str, str]]:
-    """Fields that a record may have besides, and the column that they would be read from, if it is not read already."""
+    """Yields further fields that a record may have, each with a column that is not read yet."""
     used = {*columns, *columns.values()}
     for ours, aliases in FURTHER.items():
         if ours in names or (ours == "input" and "instruction" not in columns):
@@ -215,31 +221,36 @@ def _list_further(names: Sequence[str], columns: Mapping[str, str]) -> Iterable[
         yield from ((ours, name) for name in found[:TRIED])
 
 
-def explain_record(record: Any) -> str:
-    """What to do with records of other tools that no columns can make readable, or nothing."""
+def explain_record(record: Any) -> UserMessage:
+    """Returns the remedy for records of other tools that no columns can make readable; empty for other records."""
     if not isinstance(record, Mapping):
-        return ""
+        return UserMessage()
     if isinstance(record.get("segments"), list):
-        return (
-            "segments are text without a chat template, which is not read: write each as a turn of messages, with "
-            "train: false if it "
-            "is not learned"
+        return message(
+            "segments are text without a chat template, which is not supported: write each as a turn of messages, "
+            "with train: false if it is not learned"
         )
     role = next((name for name in ("role", "from") if isinstance(record.get(name), str)), None)
     text = next((name for name in ("content", "value", "text") if isinstance(record.get(name), str)), None)
     if role and text:
-        tree = ", along the path that parent_id gives," if "parent_id" in record else ""
-        return (
-            f"each record is one turn ({role} and {text}), and a conversation is due: "
-            f"put the turns of each{tree} into a list messages"
+        if "parent_id" in record:
+            return message(
+                "found one turn per record ({role} and {text}), expected conversations: put the turns of each, along "
+                "the path of parent_id, into a list messages",
+                role=role, text=text,
+            )
+        return message(
+            "found one turn per record ({role} and {text}), expected conversations: put the turns of each into a list "
+            "messages",
+            role=role, text=text,
         )
     if isinstance(record.get("completions"), list) and isinstance(record.get("labels"), list):
-        return "labels for each step of an answer train a process reward model, which no stage does"
-    return ""
+        return message("labels for each step of an answer train a process reward model, which no stage supports")
+    return UserMessage()
 
 
 def format_override(columns: Mapping[str, str]) -> str:
-    """`data.columns={instruction: question, output: answer}`, with quotes around a name that needs them."""
+    """Formats `data.columns={instruction: question, output: answer}`, with quotes around a name that needs them."""
     pairs = ", ".join(
         f"{ours}: {theirs if theirs.replace('_', 'a').isalnum() else repr(theirs)}" for ours, theirs in columns.items()
     )

@@ -1,9 +1,9 @@
-"""Conversations as tokens, in training and at inference the same, and which of them are learned.
+"""Conversations as tokens, the same in training and at inference, and the mask of the learned ones.
 
-The tokens before each learned answer are those that `encode_prompt` gives for the conversation so far: where tokens of
-the prompt and of the answer would merge, the prompt is tokenised on its own, as it is when the model is asked.
-transformers marks answers itself where a template has `{% generation %}`; hardly any template has it, and the mark does
-not cover the end of the turn, so the answers are found here by comparing renderings.
+The tokens before each learned answer are those that `encode_prompt` returns for the conversation so far: if tokens of
+the prompt and of the answer would merge, the prompt is tokenized separately, as at inference. transformers marks
+answers itself if a template has `{% generation %}`; few templates have it, and the mark does not include the end of the
+turn, so the answers are found here by comparing renderings.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from fulgurite.data.answers import OTHER, RowPlan, find_head, plan_rows
+from fulgurite.data.answers import RowPlan, find_head, plan_rows
 from fulgurite.data.config import Mask, SpecialTokens
 from fulgurite.data.example import Conversation, Message
 from fulgurite.data.special_tokens import START, SpecialTexts
@@ -32,17 +32,17 @@ BUILT_IN = {path.stem: path.read_text(encoding="utf-8").replace("\n", "") for pa
 END_OF_TURN = {"chatml": "<|im_end|>", "llama3": "<|eot_id|>", "gemma": "<end_of_turn>"}
 """Tokens that end a turn; the other built-in templates end it with the tokenizer's end token."""
 SECONDS = 10.0
-"""How long the rendering of one conversation may take."""
+"""Maximum time to render one conversation."""
 MOST_VARIANTS = 64
-"""How many sets of arguments that single conversations have are kept ready."""
+"""Maximum number of templates that are kept for the arguments of single conversations."""
 MEMORY = 1 << 30
-"""Bytes that the rendering of one conversation may take beyond what the process has."""
+"""Maximum bytes to render one conversation, beyond the current size of the process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """The tokens of a conversation and which of them are learned; `missed` answers could not be (see `Template.join`).
-    """
+    """The tokens of a conversation, the mask of the learned ones, and the number of answers that cannot be learned (see
+    `Template.join`)."""
 
     ids: list[int]
     learn: list[bool]
@@ -56,11 +56,9 @@ class Template:
     name: str
     tokenizer: PreTrainedTokenizerBase
     arguments: dict[str, Any] = field(default_factory=dict)
-    """What the template reads besides messages and tools, such as `enable_thinking`."""
+    """Further arguments of the template, such as `enable_thinking`."""
     special_tokens: SpecialTokens = SpecialTokens.escape
-    """Whether the text of a special token inside a message is encoded as plain text; with `keep` it is encoded as the
-    token.
-    """
+    """`keep` encodes the text of a special token inside a message as that token; the other values as plain text."""
     _special: SpecialTexts | None = None
     _stops: list[int] = field(default_factory=list)
     _dialect: Dialect | None = None
@@ -69,24 +67,24 @@ class Template:
 
     @property
     def dialect(self) -> Dialect:
-        """What the template reads of a message."""
+        """The parts of a message that the template supports."""
         if self._dialect is None:
             self._dialect = Dialect(self._render)
         return self._dialect
 
     @property
     def special(self) -> SpecialTexts:
-        """The special tokens of the tokenizer, as they are written."""
+        """The texts of the special tokens of the tokenizer."""
         if self._special is None:
             self._special = SpecialTexts(self.tokenizer)
         return self._special
 
     def _marked(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """The conversation with marks around the texts that are to be encoded as plain text."""
+        """Returns the conversation with marks around the texts that are to be encoded as plain text."""
         return messages if self.special_tokens == SpecialTokens.keep else self.special.mark(messages)
 
     def text(self, messages: Sequence[Message], prompt: bool) -> str:
-        """The conversation as text; with `prompt` the opening of the answer follows. Raises DataError.
+        """Renders the conversation as text; if `prompt` is true, with the opening of the answer. Raises DataError.
 
         The texts of special tokens inside messages are marked, for `tokenise`.
         """
@@ -95,7 +93,7 @@ class Template:
         return self._render(*self.dialect.turns(self._marked(messages)), prompt)
 
     def _with(self, arguments: Mapping[str, Any]) -> Template:
-        """The template with the arguments of one conversation."""
+        """Returns the template with the arguments of one conversation."""
         key = repr(sorted(arguments.items()))
         if key not in self._variants:
             if len(self._variants) >= MOST_VARIANTS:
@@ -119,56 +117,54 @@ class Template:
             return run_bounded(render, SECONDS, MEMORY)
         except FulguriteError:
             raise
-        except Exception as error:  # a template is a program of somebody else's: it may raise whatever Python has
+        except Exception as error:  # a template is foreign code: it may raise any exception
             plain = isinstance(error, TemplateError | ValueError | TypeError | LimitExceeded)
-            said = " ".join(str(error).split()) if plain else describe_error(error)
+            reason = " ".join(str(error).split()) if plain else describe_error(error)
             raise DataError(
-                f"the chat template {self.name} refuses a conversation ({shorten(said, 300)}); {OTHER}."
+                "the chat template {name} does not accept a conversation ({reason}); set another data.template.",
+                name=self.name, reason=shorten(reason, 300),
             ) from error
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The tokens before an answer, as at inference: those of transformers' apply_chat_template."""
+        """Returns the tokens before an answer, as at inference: those of transformers' apply_chat_template."""
         return self.tokenise([self.text(messages, prompt=True)])[0]
 
     def answer(self, text: str) -> Message:
-        """What the model has said, as a message; where the template reads reasoning, that which was closed with
-        `</think>` apart.
-        """
+        """Converts generated text to a message; separates the reasoning before `</think>` if the template supports
+        reasoning."""
         thought, close, said = text.rpartition("</think>")
         if not close or not self.dialect.reasoning:
             return Message("assistant", text.strip())
         return Message("assistant", said.strip(), reasoning=thought.strip().removeprefix("<think>").strip())
 
     def encode_chat(self, messages: Sequence[Message], mask: Mask | str) -> tuple[list[int], list[bool]]:
-        """The tokens of a conversation in one row, and which are learned: answers with their end, the last answer only,
-        or all.
+        """Returns the tokens of a conversation in one row, and the mask of the learned ones: answers with their end,
+        the last answer only, or all.
 
-        Raises DataError if the template does not write in training what it writes at inference, or writes each answer
-        in a row of its own.
+        Raises DataError if the template renders differently in training and at inference, or needs a row per answer.
         """
         plan = self.plan(messages, mask)
         learned = self.join(plan, self.tokenise(plan.texts))
         return learned.ids, learned.learn
 
     def encode_rows(self, messages: Sequence[Message], mask: Mask | str) -> list[Learned]:
-        """The rows of a conversation: one, or one for each answer if the template writes earlier turns otherwise once
-        later ones follow.
-        """
+        """Returns the rows of a conversation: one, or one per answer if the template renders earlier turns differently
+        once later ones follow."""
         return [self.join(plan, self.tokenise(plan.texts)) for plan in self.plans(messages, mask)]
 
     def plan(self, messages: Sequence[Message], mask: Mask | str) -> RowPlan:
-        """The texts to tokenise, of a conversation that is one row. Raises DataError."""
+        """Returns the texts to tokenize of a conversation that is one row. Raises DataError."""
         plans = self.plans(messages, mask)
         if len(plans) != 1:
             raise DataError(
-                f"the chat template {self.name} writes earlier turns otherwise once later ones follow: there are "
-                f"{len(plans)} rows, "
-                "one for each answer; set data.mask=last for one."
+                "the chat template {name} renders earlier turns differently once later ones follow, which gives "
+                "{count} rows, one per answer; set data.mask=last for one row.",
+                name=self.name, count=len(plans),
             )
         return plans[0]
 
     def plans(self, messages: Sequence[Message], mask: Mask | str) -> list[RowPlan]:
-        """The texts to tokenise, for each row. Raises DataError."""
+        """Returns the texts to tokenize, for each row. Raises DataError."""
         if isinstance(messages, Conversation) and messages.arguments:
             return self._with(messages.arguments).plans(replace(messages, arguments={}), mask)
         return plan_rows(self, self.dialect.fitted(self._marked(messages)), Mask(mask))
@@ -180,7 +176,7 @@ class Template:
 
     @property
     def opening(self) -> str:
-        """What the generation prompt writes beyond the head of an answer's turn."""
+        """The text that the generation prompt adds to the head of an answer's turn."""
         return self._answer_head()[1]
 
     def _answer_head(self) -> tuple[str, str]:
@@ -189,7 +185,7 @@ class Template:
         return self._head
 
     def tokenise(self, texts: list[str]) -> list[list[int]]:
-        """The tokens of each text; nothing is added that the text does not say. Raises DataError."""
+        """Tokenizes each text without adding special tokens. Raises DataError."""
         if not any(START in text for text in texts):
             return encode_texts(self.tokenizer, texts, False)
         return [
@@ -198,10 +194,10 @@ class Template:
         ]
 
     def join(self, plan: RowPlan, tokens: list[list[int]]) -> Learned:
-        """A plan and the tokens of its texts as one sequence.
+        """Joins a plan and the tokens of its texts to one sequence.
 
-        An answer before the last is learned only where the tokens before it are those of its prompt; where the
-        tokenizer merges across the border it is not, and counted in `missed`.
+        An answer before the last is learned only if the tokens before it are those of its prompt. If the tokenizer
+        merges characters across the border, it is not learned but counted in `missed`.
         """
         *before, ids = tokens
         everything = plan.mask is Mask.all
@@ -228,21 +224,22 @@ class Template:
         return self._stops
 
     def holds_stop(self, messages: Sequence[Message]) -> bool:
-        """Whether an answer contains the text of a stop token that is encoded as that token, which would end it early.
-        """
+        """Returns whether an answer contains the text of a stop token that is encoded as that token and would end
+        it."""
         marks = [str(self.tokenizer.convert_ids_to_tokens(i)) for i in self.stop_ids]
         said = [self.special.unmarked(m.content) for m in self._marked(messages) if m.role == "assistant"]
         return any(mark in text for text in said for mark in marks)
 
     def _turn_end(self) -> int | None:
-        """The first special token that follows the content of an answer."""
+        """Returns the first special token after the content of an answer."""
         messages = [Message("user", "Hello"), Message("assistant", "Yes")]
         closing = self.text(messages, prompt=False).rpartition("Yes")[2]
         special = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
         return next((i for i in self.tokenise([closing])[0] if i in special), None) if closing else None
 
     def _call_end(self) -> int | None:
-        """The special token that ends an answer of calls; in some templates it is not that of an answer in words."""
+        """Returns the special token that ends an answer with calls; in some templates it differs from that of a
+        text."""
         closing, two = self.dialect.closing_of_calls()
         if not closing:
             return None
@@ -250,42 +247,49 @@ class Template:
             *self.tokenizer.all_special_ids
         }
         ids, of_two = self.tokenise([closing, two])
-        found = [i for i in ids if i in special and of_two.count(i) < 2]  # what closes each call ends no answer
+        found = [i for i in ids if i in special and of_two.count(i) < 2]  # a token after each call ends no answer
         return found[-1] if found else None
 
     def _end(self, ids: list[int], start: int, limit: int) -> int:
-        """Where the answer that begins at `start` ends: after its first stop token."""
+        """Returns the end of the answer that begins at `start`: the position after its first stop token."""
         stops = set(self.stop_ids)
         return next((i + 1 for i in range(start, limit) if ids[i] in stops), limit)
 
     def _inside(self, text: str) -> list[int]:
-        """The tokens of a text that stands inside another: without the space that SentencePiece puts before a first
-        word.
+        """Tokenizes a text that is inside another one: without the space that SentencePiece puts before the first word.
         """
         after, mark = self.tokenise(["\n" + text, "\n"])
         return after[len(mark) :] if after[: len(mark)] == mark else self.tokenise([text])[0]
 
     def check(self) -> None:
-        """Raise ConfigError where answers would have no end to learn, or a conversation starts twice."""
+        """Raises ConfigError if answers have no end token to learn, or a conversation has two start tokens."""
         if self._turn_end() is None:
             raise ConfigError(
-                f"The chat template {self.name} writes no end after an answer: the model would not learn to stop; set "
-                "data.template=chatml."
+                "The chat template {name} writes no end token after an answer, so the model would not learn to stop; "
+                "set data.template=chatml.",
+                name=self.name,
             )
         start = self.tokenizer.bos_token_id
         if start is not None and self.encode_prompt([Message("user", "Hello")])[:2] == [start, start]:
-            raise ConfigError(f"The chat template {self.name} starts a conversation with two start tokens; {OTHER}.")
+            raise ConfigError(
+                "The chat template {name} begins a conversation with two start tokens; set another data.template.",
+                name=self.name,
+            )
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: list[str], add_special_tokens: bool) -> list[list[int]]:
-    """The tokens of each text. Raises DataError if the tokenizer refuses one."""
+    """Tokenizes each text. Raises DataError if the tokenizer refuses one."""
     try:
         found: list[list[int]] = tokenizer(texts, add_special_tokens=add_special_tokens, verbose=False)["input_ids"]
     except (TypeError, ValueError, OverflowError) as error:
-        said = " ".join(str(error).split())[:120]
-        half = any("\ud800" <= c <= "\udfff" for text in texts for c in text)
-        what = "it holds half of a surrogate pair" if half else said
-        raise DataError(f"the tokenizer refuses the text ({what}); mend the record.") from error
+        if any("\ud800" <= c <= "\udfff" for text in texts for c in text):
+            raise DataError(
+                "the text contains half of a surrogate pair, which cannot be tokenized; correct the record."
+            ) from error
+        raise DataError(
+            "the tokenizer does not accept the text ({reason}); correct the record.",
+            reason=" ".join(str(error).split())[:120],
+        ) from error
     return found
 
 
@@ -293,8 +297,8 @@ def load_template(
     name: str | None, tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any] | None = None,
     special_tokens: SpecialTokens = SpecialTokens.escape,
 ) -> Template:
-    """The template: the tokenizer's own where `name` is None and it has one, else a built-in, which the tokenizer then
-    keeps, with the arguments as its defaults.
+    """Returns the tokenizer's own template if `name` is None and it has one, else a built-in one, which is stored in
+    the tokenizer with the arguments as its defaults.
 
     Raises ConfigError for an unknown name or a template that cannot be learned from, DataError for one that does not
     render.
@@ -312,9 +316,8 @@ def load_template(
 
 
 def _set_defaults(text: Any, arguments: Mapping[str, Any]) -> Any:
-    """The template with these arguments as its defaults: it is saved with the model, and a server need not be told of
-    them.
-    """
+    """Returns the template with these arguments as its defaults: it is saved with the model, so that a server needs no
+    setting for them."""
     if isinstance(text, dict):
         return {name: _set_defaults(one, arguments) for name, one in text.items()}
     head = "".join(
@@ -325,7 +328,7 @@ def _set_defaults(text: Any, arguments: Mapping[str, Any]) -> Any:
 
 
 def _write_literal(value: Any) -> str:
-    """A value as Jinja writes it."""
+    """Formats a value as a Jinja literal."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{json.dumps(str(key))}: {_write_literal(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -334,23 +337,25 @@ def _write_literal(value: Any) -> str:
 
 
 def bind_template(name: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The Jinja text of a built-in template, with the end and the start that this tokenizer has. Raises ConfigError."""
+    """Returns the Jinja text of a built-in template with the tokenizer's start and end tokens. Raises ConfigError."""
     if name not in BUILT_IN:
         raise ConfigError(
-            f"data.template={name} is not built in.{suggest_similar(name, BUILT_IN)} There are: {', '.join(BUILT_IN)}."
+            "data.template={name} is not a built-in template.{hint} The built-in templates are {known}.",
+            name=name, hint=suggest_similar(name, BUILT_IN), known=", ".join(BUILT_IN),
         )
     if tokenizer.eos_token is None:
         raise ConfigError(
-            f"data.template={name} ends answers with the end token, and the tokenizer has none; set its eos_token."
+            "data.template={name} ends answers with the end token, but the tokenizer has none; set its eos_token.",
+            name=name,
         )
     text, end = BUILT_IN[name], END_OF_TURN.get(name)
     if end and not is_token(end, tokenizer):
-        text = text.replace(f"'{end}'", "eos_token")  # the model has no such token: its own end token ends a turn
+        text = text.replace(f"'{end}'", "eos_token")  # without that token the model's own end token ends a turn
     return "{{ bos_token }}" + text if adds_start(tokenizer) else text
 
 
 def is_token(text: str, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether `text` is one token of its own."""
+    """Returns whether `text` is one token."""
     number = tokenizer.convert_tokens_to_ids(text)
     return number not in (None, tokenizer.unk_token_id) and tokenizer(text, add_special_tokens=False)["input_ids"] == [
         number
@@ -358,5 +363,5 @@ def is_token(text: str, tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def adds_start(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer puts a start token before plain text: then a conversation has one as well."""
+    """Returns whether the tokenizer puts a start token before plain text; a conversation then has one as well."""
     return tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]

@@ -1,5 +1,5 @@
-"""Whether a tokenizer alone renders conversations as training does: what an export promises, asked before training too.
-"""
+"""Checks that a tokenizer alone renders conversations as training does. An export requires it, and it is checked before
+training too."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from fulgurite.data.example import Conversation, Message
 from fulgurite.data.template import Template
 from fulgurite.errors import DataError
+from fulgurite.language.message import UserMessage, message
 
 TOOL = {
     "type": "function",
@@ -34,14 +35,13 @@ CONVERSATIONS = (
 )
 
 
-def describe_difference(template: Template, tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """A sentence without its subject if transformers' own `apply_chat_template` gives other tokens than training; else
-    None.
-    """
+def describe_difference(template: Template, tokenizer: PreTrainedTokenizerBase) -> UserMessage | None:
+    """Returns a sentence without its subject if transformers' own `apply_chat_template` gives other tokens than
+    training; else None."""
     for messages in CONVERSATIONS:
         try:
             ours = template.encode_prompt(messages)
-        except DataError:  # some templates take no system message, in training as here
+        except DataError:  # some templates do not support a system message, neither in training nor here
             continue
         turns, tools = template.dialect.turns(messages)
         try:
@@ -49,7 +49,7 @@ def describe_difference(template: Template, tokenizer: PreTrainedTokenizerBase) 
         except TemplateError:  # a conversation that the template refuses, and that training rewrites
             continue
         if list(theirs["input_ids"]) != ours:
-            return (
-                "renders conversations otherwise than training does; give data.template, such as data.template=chatml."
+            return message(
+                "renders conversations differently from training; set data.template, for example data.template=chatml."
             )
     return None

@@ -1,9 +1,10 @@
-"""How a chat template wants the parts of a conversation. Found by rendering probes, never by the name of a model.
+"""The form in which a chat template reads the parts of a conversation. It is found by rendering probes, never by the
+name of a model.
 
-transformers passes `messages` and `tools` to the template as they are. Templates differ in what they read: the
+transformers passes `messages` and `tools` to the template unchanged. Templates differ in the form they read: the
 arguments of a call as an object or as JSON text, the reasoning under one of three names, content as text or as a list
-of parts. What a template has no place for is written as text: a call as JSON in the answer, the functions at the end of
-the system message, the reasoning between `<think>` tags before the answer.
+of parts. A part that a template does not support is written as text: a call as JSON in the answer, the functions at the
+end of the system message, the reasoning between `<think>` tags before the answer.
 """
 
 from __future__ import annotations
@@ -25,33 +26,30 @@ REASONING = ("reasoning_content", "thinking", "reasoning")
 MARK = "Zq7probe"
 """A word that no template writes by itself."""
 CALLS_AS_TEXT, REASONING_AS_TEXT, SYSTEM_MOVED, GREETING_LEFT_OUT = 16, 32, 64, 1024
-"""Flags of a conversation: what of it was written otherwise than its record has it."""
+"""Flags of a conversation: the changes that were made to render it."""
 OPEN_THOUGHT, CLOSE_THOUGHT = "<think>\n", "\n</think>\n\n"
 
 
 @dataclass(slots=True)
 class Dialect:
-    """What a template reads. Each property is found out when it is first asked for."""
+    """The parts that a template reads. Each property is determined at its first use."""
 
     render: Render
     _found: dict[str, Any] = field(default_factory=dict)
 
     @property
     def parts(self) -> bool:
-        """Whether content must be a list of parts: as text it would be left out."""
+        """Whether content must be a list of parts, because the template leaves out text."""
         return bool(self._ask("parts", self._find_parts))
 
     @property
     def system(self) -> bool:
-        """Whether a system message is taken; if not, the template refuses one, and the first user turn takes its text.
-        """
+        """Whether a system message is supported; if not, its text is put into the first user turn."""
         return bool(self._ask("system", self._find_system))
 
     @property
     def later_system(self) -> bool:
-        """Whether a system message is written where it stands if a turn is before it; if not, the next user turn takes
-        its text.
-        """
+        """Whether a system message after other turns is supported; if not, its text is put into the next user turn."""
         return bool(self._ask("later system", self._find_later_system))
 
     @property
@@ -61,21 +59,21 @@ class Dialect:
 
     @property
     def reasoning(self) -> str:
-        """The key under which the reasoning of an answer is read; empty if it is not."""
+        """The key of an answer's reasoning; empty if the template does not read reasoning."""
         return str(self._ask("reasoning", self._find_reasoning))
 
     @property
     def tools(self) -> bool:
-        """Whether the functions that may be called are written."""
+        """Whether the functions that may be called are rendered."""
         return bool(self._ask("tools", self._find_tools))
 
     @property
     def calls(self) -> str:
-        """How the arguments of a call are read: as an `object` or as JSON `text`; empty if calls are not written."""
+        """The form of a call's arguments: `object`, or `text` for JSON; empty if calls are not rendered."""
         return str(self._ask("calls", self._find_calls))
 
     def turns(self, messages: Sequence[Message]) -> tuple[list[Turn], list[dict[str, Any]]]:
-        """The `messages` and `tools` of `apply_chat_template`."""
+        """Returns `messages` and `tools` for `apply_chat_template`."""
         conversation = self.fitted(messages)
         listed, tools = list(conversation), [dict(tool) for tool in conversation.tools]
         if tools and not self.tools:
@@ -85,8 +83,7 @@ class Dialect:
         return [self._turn(message) for message in listed], tools
 
     def fitted(self, messages: Sequence[Message]) -> Conversation:
-        """The conversation without the turns that the template cannot write where they stand: a greeting, a later
-        system message.
+        """Removes or moves the turns whose position the template does not support: a greeting, a later system message.
         """
         conversation = Conversation.of(messages)
         listed = list(conversation)
@@ -98,7 +95,7 @@ class Dialect:
         return conversation if len(listed) == len(conversation) else replace(conversation, messages=tuple(listed))
 
     def flags(self, messages: Sequence[Message]) -> int:
-        """What of a conversation `turns` writes otherwise."""
+        """Returns flags for the parts of a conversation that `turns` changes."""
         conversation, found = Conversation.of(messages), 0
         if (conversation.tools and not self.tools) or (any(m.tool_calls for m in conversation) and not self.calls):
             found |= CALLS_AS_TEXT
@@ -138,7 +135,7 @@ class Dialect:
         return self._found[name]
 
     def _try(self, turns: list[Turn], tools: Sequence[dict[str, Any]] = (), prompt: bool = False) -> str:
-        """The rendering, or nothing if the template refuses it."""
+        """Returns the rendering, or an empty text if the template raises an error."""
         try:
             return self.render(turns, list(tools), prompt)
         except DataError:
@@ -190,9 +187,8 @@ class Dialect:
         return self._try([self._user(), {"role": "assistant", "content": self._content(""), "tool_calls": calls}])
 
     def closing_of_calls(self) -> tuple[str, str]:
-        """What follows the arguments of a call to the end of the answer, of one and of two calls; empty if calls are
-        not written.
-        """
+        """Returns the text after the arguments of a call up to the end of the answer, of one and of two calls; empty if
+        calls are not rendered."""
         if not self.calls:
             return "", ""
         one, two = self._written_call(self.calls), self._written_call(self.calls, 2)
@@ -200,7 +196,7 @@ class Dialect:
 
 
 def _find_greeting_answers(messages: Sequence[Message]) -> list[int]:
-    """The answers that stand before the first question."""
+    """Returns the positions of the answers before the first question."""
     first = next((n for n, message in enumerate(messages) if message.role == "user"), 0)
     return [n for n in range(first) if messages[n].role == "assistant"]
 
@@ -210,8 +206,7 @@ def _has_later_system(messages: Sequence[Message]) -> bool:
 
 
 def _move_later_system(messages: Sequence[Message]) -> list[Message]:
-    """The messages with the text of later system messages at the beginning of the next user turn, or at the end of the
-    one before.
+    """Moves the text of later system messages to the beginning of the next user turn, or to the end of the one before.
     """
     moved: list[Message] = []
     held = ""  # the text of a system message, for the next user turn
@@ -233,7 +228,7 @@ def _move_later_system(messages: Sequence[Message]) -> list[Message]:
 
 
 def _add_tools(messages: list[Message], tools: Sequence[Mapping[str, Any]]) -> list[Message]:
-    """The messages with the functions at the end of the system message."""
+    """Adds the functions to the end of the system message."""
     listed = f"{TOOLS}\n{json.dumps(list(tools), ensure_ascii=False)}"
     if messages and messages[0].role == "system":
         return [replace(messages[0], content=f"{messages[0].content}\n\n{listed}"), *messages[1:]]
@@ -241,7 +236,7 @@ def _add_tools(messages: list[Message], tools: Sequence[Mapping[str, Any]]) -> l
 
 
 def _write_call(call: Mapping[str, Any], form: str) -> dict[str, Any]:
-    """A call with its arguments as the template reads them."""
+    """Returns a call with its arguments in the form that the template reads."""
     function = dict(call["function"])
     given = _parse_arguments(function.get("arguments"))
     function["arguments"] = (
@@ -251,7 +246,7 @@ def _write_call(call: Mapping[str, Any], form: str) -> dict[str, Any]:
 
 
 def _parse_arguments(given: Any) -> Any:
-    """Arguments as an object; text that is no JSON object stays text."""
+    """Parses arguments to an object; returns text that is not a JSON object as it is."""
     if not isinstance(given, str):
         return given
     try:
@@ -262,7 +257,7 @@ def _parse_arguments(given: Any) -> Any:
 
 
 def _format_call(call: Mapping[str, Any]) -> str:
-    """A call as `{"name": ..., "arguments": {...}}`."""
+    """Formats a call as `{"name": ..., "arguments": {...}}`."""
     function = call["function"]
     return json.dumps(
         {"name": function["name"], "arguments": _parse_arguments(function.get("arguments"))}, ensure_ascii=False

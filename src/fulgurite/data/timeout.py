@@ -1,4 +1,4 @@
-"""Limits of time and memory for a piece of foreign code: a chat template comes with a model and is a program."""
+"""Limits of time and memory for foreign code: a chat template is a program that comes with a model."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
+from fulgurite.language.message import message
+
 try:
     import resource
 except ImportError:  # not on Windows
@@ -18,25 +20,26 @@ except ImportError:  # not on Windows
 
 T = TypeVar("T")
 AGAIN = 0.1
-"""Seconds until the alarm rings again: foreign code may have caught the first one."""
+"""Seconds until the alarm is raised again: foreign code may have caught the first one."""
 PAGE = 4096 if resource is None else resource.getpagesize()
 STATM = Path("/proc/self/statm")
 
 
 class LimitExceeded(Exception):
-    """Foreign code took more time or memory than it may."""
+    """Foreign code took more time or memory than allowed."""
 
 
 class _Alarm(BaseException):
-    """Raised inside the foreign code. No Exception: Jinja catches those while it folds constants, and tries again."""
+    """Raised inside the foreign code. It is not an Exception, because Jinja catches those while it folds constants and
+    tries again."""
 
 
 def run_bounded(work: Callable[[], T], seconds: float, memory: int) -> T:
-    """Returns what `work` returns. Raises LimitExceeded after `seconds`, or once it asks for more than `memory` bytes.
+    """Returns the result of `work`. Raises LimitExceeded after `seconds`, or if it needs more than `memory` bytes.
 
-    In the main thread a signal breaks any loop, and on Linux the address space is limited. In another thread an alarm
-    is raised between two steps of Python, so that one long call into C runs to its end. Other systems limit what they
-    can.
+    In the main thread a signal interrupts any loop, and on Linux the address space is limited. In another thread the
+    alarm is raised between two steps of Python, so that a long call into C runs to its end. On other systems memory is
+    not limited.
     """
     box = (
         _run_with_signal
@@ -46,9 +49,9 @@ def run_bounded(work: Callable[[], T], seconds: float, memory: int) -> T:
     try:
         return box(work, seconds, memory)
     except _Alarm:
-        raise LimitExceeded(f"took longer than {seconds:g} seconds") from None
+        raise LimitExceeded(message("took longer than {seconds:g} seconds", seconds=seconds)) from None
     except MemoryError:
-        raise LimitExceeded(f"needed more than {memory >> 20:,} MB of memory") from None
+        raise LimitExceeded(message("needed more than {megabytes:,} MB of memory", megabytes=memory >> 20)) from None
 
 
 def _run_with_signal(work: Callable[[], T], seconds: float, memory: int) -> T:
@@ -87,7 +90,7 @@ def _run_in_thread(work: Callable[[], T], seconds: float, memory: int) -> T:
     finally:
         done.set()
         watcher.join()
-        rings(here, None)  # one that was raised and has not arrived
+        rings(here, None)  # removes an alarm that was raised but has not arrived
 
 
 _lock = threading.Lock()
@@ -97,9 +100,9 @@ _before = (0, 0)
 
 @contextlib.contextmanager
 def _limit_memory(more: int) -> Iterator[None]:
-    """Limit this process's address space to `more` bytes beyond what it has.
+    """Limits the address space of this process to `more` bytes beyond its current size.
 
-    Boxes of several threads share the first one's limit.
+    Several threads share the limit of the first one.
     """
     global _boxes, _before
     if resource is None or not STATM.is_file():

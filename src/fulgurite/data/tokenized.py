@@ -1,7 +1,7 @@
-"""Tokenises a data set once, streaming to disk, and reads it back as memory-mapped arrays.
+"""Tokenizes a dataset once, streaming to disk, and reads it back as memory-mapped arrays.
 
-HF datasets was looked at: its cache key is a fingerprint of pickled functions, which neither sees a changed tokenizer
-file nor is free of pickle. Arrays of numbers under a hash of the content are all that training needs.
+HF datasets is not used: its cache key is a fingerprint of pickled functions, which does not notice a changed tokenizer
+file. Training needs only arrays of numbers under a hash of the content.
 """
 
 from __future__ import annotations
@@ -38,45 +38,45 @@ ARRAYS = {
     "seconds": np.int64, "margins": np.float64,
 }
 STOP_INSIDE, MISSED, GOOD, CONTINUES = 1, 2, 4, 8
-"""Flags of an example: an answer holds the text of an end token; an earlier answer could not be learned; judged good;
-a further answer of the record before it, in a row of its own. Those of `dialect` and `answers` follow."""
+"""Flags of an example: an answer contains the text of an end token; an earlier answer could not be learned; judged
+good; a further answer of the record before it, in a row of its own. `template_dialect` and `answers` define more."""
 SPECIAL_INSIDE = 256
-"""Flag of an example: it holds the text of a special token."""
+"""Flag of an example: it contains the text of a special token."""
 TOO_LONG = 512
-"""Flag of an example that has no tokens here: it is far longer than data.max_length can be;
-`seconds` has the tokens it has at least."""
+"""Flag of an example without tokens, because it is far longer than data.max_length can be; `seconds` has a lower bound
+of its tokens."""
 CHARACTERS_A_TOKEN = 12
 LONG = 1 << 20
 """Characters of a message from which on its beginning is tried first."""
 CHUNK = 256
-"""Examples that are tokenised at one time, if they have no more than MOST_CHARACTERS together:
-memory is 200 bytes a character."""
+"""Examples that are tokenized at one time, if they have at most MOST_CHARACTERS together: memory is 200 bytes per
+character."""
 MOST_CHARACTERS = 1 << 20
 STALE = 3600.0
-"""Seconds after which a draft that no process writes to was left by a killed one."""
+"""Age in seconds of a draft that a killed process must have left."""
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(slots=True)
 class TokenizedData:
-    """Tokenised examples: example i has tokens `ids[offsets[i]:offsets[i+1]]`, of which `learn` marks the learned ones.
+    """Tokenized examples: example i has tokens `ids[offsets[i]:offsets[i+1]]`; `learn` marks the learned ones.
 
-    A pair has both its sides there, one after the other; the second begins at token
-    `seconds[i]`, elsewhere that is its end.
+    A pair has both sides, one after the other; the second begins at token `seconds[i]`. For other examples that is the
+    end.
     """
 
     key: str
     source: Source
     arrays: dict[str, Any]
     fresh: bool = False
-    """Whether it was tokenised now, not found in the cache."""
+    """Whether it was tokenized now, not found in the cache."""
 
     def __len__(self) -> int:
         return len(self.arrays["offsets"]) - 1
 
     @property
     def lengths(self) -> Ints:
-        """Tokens of each example; of a pair those of its longer side."""
+        """The number of tokens of each example; of a pair that of its longer side."""
         whole: Ints = np.diff(self.arrays["offsets"])
         seconds: Ints = self.arrays["seconds"]
         longer: Ints = np.maximum(seconds, whole - seconds)
@@ -89,8 +89,7 @@ class TokenizedData:
 
     @property
     def records(self) -> Ints:
-        """The number of the record, from 0, that each example is of: several have one where each
-        answer is a row of its own."""
+        """The number of the record, from 0, of each example. Several examples share one if each answer has a row."""
         continues = (np.asarray(self.arrays["flags"]) & CONTINUES) > 0
         found: Ints = np.cumsum(~continues, dtype=np.int64) - 1
         return found
@@ -106,32 +105,32 @@ class TokenizedData:
         return any(format in FORMATS for format in self.source.formats)
 
     def sides(self, i: int) -> list[tuple[int, int]]:
-        """First token and last (excluded) of each side of example i: two of a pair, else one."""
+        """Returns first token and last (excluded) of each side of example i: two of a pair, else one."""
         whole = int(self.arrays["offsets"][i + 1] - self.arrays["offsets"][i])
         second = int(self.arrays["seconds"][i])
         return [(0, second)] if second == whole else [(0, second), (second, whole)]
 
     def tokens(self, i: int, begin: int, end: int) -> tuple[Ints, np.ndarray[Any, np.dtype[np.bool_]]]:
-        """Tokens `begin` to `end` (excluded) of example i: `ids` int64 [T] and `learn` bool [T]."""
+        """Returns tokens `begin` to `end` (excluded) of example i: `ids` int64 [T] and `learn` bool [T]."""
         start = int(self.arrays["offsets"][i])
         piece = slice(start + begin, start + end)
         return self.arrays["ids"][piece].astype(np.int64), self.arrays["learn"][piece].astype(bool)
 
     def labels(self, i: int, begin: int, end: int) -> int:
-        """How many tokens of `begin` to `end` (excluded) of example i are predicted: the learned ones but the first."""
+        """Counts the predicted tokens of `begin` to `end` (excluded) of example i: the learned ones but the first."""
         start = int(self.arrays["offsets"][i])
         return int(np.count_nonzero(self.arrays["learn"][start + begin + 1 : start + end]))
 
     def flagged(self, i: int, flag: int) -> bool:
-        """Whether example i has `flag`."""
+        """Returns whether example i has `flag`."""
         return bool(self.arrays["flags"][i] & flag)
 
     def file(self, i: int) -> int:
-        """The number of the file that example i is from."""
+        """Returns the number of the file of example i."""
         return int(self.arrays["files"][i])
 
     def place(self, i: int) -> Place:
-        """Where example i stands."""
+        """Returns the place of example i."""
         return Place(str(self.source.files[self.file(i)]), int(self.arrays["lines"][i]))
 
 
@@ -139,12 +138,12 @@ def tokenize_source(
     source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, cache_dir: Path,
     most: int | None = None
 ) -> TokenizedData:
-    """The tokenised data set, from the cache where nothing that matters has changed.
+    """Returns the tokenized dataset, from the cache if nothing that affects it has changed.
 
-    Raises DataError with the place of what cannot be tokenised, RequestError where the cache
-    cannot be written. The key has no
-    `data.max_length` in it: what is kept is whole, and cut afterwards. Only an example that is sure to be dropped,
-    because it is far longer than `most`, the largest that `data.max_length` can become, is not tokenised.
+    Raises DataError with the place of an example that cannot be tokenized, RequestError if the cache cannot be written.
+    The key does not depend on `data.max_length`: whole examples are stored and cut later. Only an example that is
+    certain to be dropped is not tokenized, because it is far longer than `most`, the largest possible
+    `data.max_length`.
     """
     drops = (
         config.too_long == TooLong.drop and not source.reads.running_text and check_source(source).seal.longest >= LONG
@@ -153,23 +152,24 @@ def tokenize_source(
     key = compute_key(source, tokenizer, config, most)
     folder = cache_dir / "data" / key
     arrays, fresh = _read(folder), False
-    for _ in range(3):  # another process may be putting its own, equal result in this place at this instant
+    for _ in range(3):  # another process may write the same folder at the same time
         if arrays is not None:
             return TokenizedData(key, source, arrays, fresh)
         _build(source, tokenizer, template, config, folder, most)
         arrays, fresh = _read(folder), True
     if arrays is None:
         raise RequestError(
-            f"{folder} cannot be read back after writing; check the disk, or set FULGURITE_CACHE to another."
+            "{folder} cannot be read back after writing; check the disk, or set FULGURITE_CACHE to another folder.",
+            folder=folder,
         )
     return TokenizedData(key, source, arrays, fresh)
 
 
 def compute_key(source: Source, tokenizer: PreTrainedTokenizerBase, config: Data, most: int | None = None) -> str:
-    """A hash of the records, the tokenizer, the template, the settings that matter here, and our version.
+    """Returns a hash of the records, the tokenizer, the template, the settings that affect tokens, and our version.
 
-    The records are hashed as the check read them, not as bytes of the files:
-    what is tokenised is compared with that hash.
+    The records are hashed as the check read them, not as bytes of the files; the tokenized records are compared with
+    that hash.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     words = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
@@ -185,23 +185,23 @@ def compute_key(source: Source, tokenizer: PreTrainedTokenizerBase, config: Data
 
 
 def check_source(source: Source) -> Checked:
-    """What the check found; it is made now if it was not yet."""
+    """Returns the result of the check; checks now if that was not done yet."""
     return source.checked or source.check()
 
 
 def _build(
     source: Source, tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, folder: Path, most: int | None
 ) -> None:
-    """Writes the arrays to a draft folder, then renames it: other processes see all of them or none."""
+    """Writes the arrays to a draft folder, then renames it, so that other processes find all of them or none."""
     remove_drafts(folder.parent, older_than=STALE)
     try:
         with write_folder(folder, keep=lambda: _read(folder) is not None) as draft:  # another process may be faster
             _write(source, tokenizer, template, config, draft, most)
             write_manifest(draft)
     except OSError as error:
-        reason = error.strerror or error
         raise RequestError(
-            f"{folder} cannot be written ({reason}); set FULGURITE_CACHE to a folder with room."
+            "{folder} cannot be written ({reason}); set FULGURITE_CACHE to a folder with free space.",
+            folder=folder, reason=error.strerror or error,
         ) from error
 
 
@@ -213,7 +213,7 @@ def _write(
     )
     seal = Fingerprint()
     with (folder / "ids.bin").open("wb") as ids_out, (folder / "learn.bin").open("wb") as learn_out:
-        # bad records were counted by Source.check, which allowed them; one that is new makes another seal
+        # Source.check counted and allowed the bad records; a new one changes the hash.
         good = (e for e in seal.through(source.examples()) if isinstance(e, Example))
         for chunk in _group_examples(good):
             short = [example for example in chunk if most is None or not _is_too_long(example, template, most)]
@@ -239,11 +239,11 @@ def _write(
 
 
 Made = tuple[Example, Learned, int, int | None]
-"""An example, the tokens of one row of it, its flags, and where the second side of a pair begins."""
+"""An example, the tokens of one row of it, its flags, and the position of the second side of a pair."""
 
 
 def _group_examples(examples: Iterator[Example]) -> Iterator[list[Example]]:
-    """Groups of examples that are tokenised together; a long one is a group of its own."""
+    """Yields groups of examples that are tokenized together; a long one is a group of its own."""
     chunk: list[Example] = []
     size = 0
     for example in examples:
@@ -259,7 +259,7 @@ def _group_examples(examples: Iterator[Example]) -> Iterator[list[Example]]:
 
 
 def _is_too_long(example: Example, template: Template, most: int) -> bool:
-    """Whether the beginning of a long message alone has far more than `most` tokens."""
+    """Returns whether the beginning of a long message alone has far more than `most` tokens."""
     content, enough = find_longest_content(example), CHARACTERS_A_TOKEN * most + LONG // 16
     if len(content) < max(LONG, enough):
         return False
@@ -269,7 +269,7 @@ def _is_too_long(example: Example, template: Template, most: int) -> bool:
 
 
 def _restore_order(chunk: list[Example], made: list[Made], most: int | None) -> Iterator[Made]:
-    """What was made of the examples, and for one that is too long its place without tokens."""
+    """Yields the results in the order of the examples; an example that is too long has its place without tokens."""
     waiting = iter(made)
     ahead = next(waiting, None)
     for example in chunk:
@@ -283,8 +283,10 @@ def _restore_order(chunk: list[Example], made: list[Made], most: int | None) -> 
 def _tokenize_examples(
     chunk: list[Example], tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, asks: bool
 ) -> Iterator[Made]:
-    """The rows of each example; of a prompt all tokens count, for nothing of it is learned.
-    Raises DataError with the place."""
+    """Yields the rows of each example. All tokens of a prompt are marked, because none of them is learned.
+
+    Raises DataError with the place.
+    """
     if chunk[0].text is not None:
         yield from _tokenize_documents(chunk, tokenizer, config.special_tokens == SpecialTokens.keep)
     elif asks:
@@ -299,18 +301,19 @@ def _tokenize_examples(
 
 
 def _tokenize_documents(chunk: list[Example], tokenizer: PreTrainedTokenizerBase, keep: bool) -> Iterator[Made]:
-    """Running text, with the end token behind each document. The text of a special token is
-    that token only with `keep`."""
+    """Tokenizes running text, with the end token after each document. The text of a special token is encoded as that
+    token if `keep` is true."""
     end = tokenizer.eos_token_id
     if end is None:
         raise DataError(
-            "The tokenizer has no end token to put after each document; set eos_token in its tokenizer_config.json."
+            "The tokenizer has no end token, which is put after each document; set eos_token in its "
+            "tokenizer_config.json."
         )
     special = SpecialTexts(tokenizer)
     for example, ids in zip(
         chunk, _tokenize_one_by_one(chunk, lambda part: encode_texts(tokenizer, part, True), "text"), strict=True
     ):
-        text = (example.text or "").removesuffix(str(tokenizer.eos_token))  # a document may bring its own end
+        text = (example.text or "").removesuffix(str(tokenizer.eos_token))  # a document may end with it already
         flag = SPECIAL_INSIDE * special.inside(text)
         if flag and not keep:
             ids = special.encode_document(text)
@@ -321,7 +324,7 @@ def _tokenize_documents(chunk: list[Example], tokenizer: PreTrainedTokenizerBase
 def _tokenize_conversations(chunk: list[Example], template: Template, config: Data) -> Iterator[Made]:
     plans: list[list[list[RowPlan]]] = []
     for example in chunk:
-        # what is compared is the last answer
+        # In a comparison only the last answer is learned.
         mask = Mask.last if example.rejected is not None or example.good is not None else config.mask
         with _name_place(example, "messages"):
             plans.append([template.plans(messages, mask) for messages in _list_sides(example)])
@@ -342,7 +345,8 @@ def _tokenize_conversations(chunk: list[Example], template: Template, config: Da
 
 
 def _tokenize_texts(chunk: list[Example], plans: list[list[list[RowPlan]]], template: Template) -> list[list[int]]:
-    """The tokens of all texts at one time, which is faster; one example at a time where one is refused, to name it."""
+    """Tokenizes all texts at one time, which is faster; one example at a time if one is refused, to report its
+    place."""
     texts = [[text for side in both for plan in side for text in plan.texts] for both in plans]
     try:
         return template.tokenise([text for own in texts for text in own])
@@ -369,15 +373,16 @@ def _tokenize_one_by_one(
 
 @contextmanager
 def _name_place(example: Example, field: str) -> Iterator[None]:
-    """Put the place before what is wrong with an example."""
+    """Adds the place to the error of an example."""
     try:
         yield
     except DataError as error:
-        raise DataError(f"{example.place}: field '{field}': {error}") from error
+        place, reason = example.place, error.message
+        raise DataError("{place}: field '{field}': {reason}", place=place, field=field, reason=reason) from error
 
 
 def _list_sides(example: Example) -> list[Conversation]:
-    """The conversation, and of a pair the one with the worse answer."""
+    """Returns the conversation, and of a pair also the one with the worse answer."""
     return [example.messages or Conversation(())] + ([example.rejected] if example.rejected is not None else [])
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fulgurite.config.decision import GIVEN
+from fulgurite.language.message import UserMessage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +59,7 @@ class ModelFacts:
     has_template: bool = True
     """Whether the tokenizer brings a chat template."""
     template_name: str = ""
-    template_differs: str = ""
+    template_differs: str | UserMessage = ""
     """How transformers' own rendering of the tokenizer differs from training's; empty if it does not."""
     free_padding: bool = True
     """Whether the tokenizer has a special token that ends no answer."""

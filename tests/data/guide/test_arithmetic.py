@@ -48,7 +48,7 @@ def test_the_prompts_are_handed_to_rewards_with_their_answers() -> None:
     source = build_source(GuidePrompts(), stage="grpo", seed=1)
     assert source.check().good == 132
     assert all({"answer", "kind"} <= e.columns.keys() for e in source.examples())  # type: ignore[union-attr]
-    with pytest.raises(DataError, match=r"stage=sft learns answers to questions; take stage=grpo"):
+    with pytest.raises(DataError, match=r"stage=sft expects answers to learn; use stage=grpo"):
         build_source(GuidePrompts(), stage="sft", seed=1)
 
 

@@ -137,8 +137,8 @@ def test_numbers_are_written_as_people_write_them(x: float, words: str) -> None:
 @pytest.mark.parametrize(("line", "complaint"), [
     ("{", ":2 needs a subject and turns"),
     ('{"turns": ["a", "b"]}', ":2 needs a subject and turns"),
-    ('{"subject": "s", "turns": ["a"]}', ":2 must hold questions and answers in turn"),
-    ('{"subject": "s", "turns": ["a", " "]}', ":2 must hold questions and answers in turn"),
+    ('{"subject": "s", "turns": ["a"]}', ":2: expected alternating questions and answers"),
+    ('{"subject": "s", "turns": ["a", " "]}', ":2: expected alternating questions and answers"),
 ])
 def test_a_bad_piece_is_named_by_its_line(tmp_path: Path, line: str, complaint: str) -> None:
     path = tmp_path / "written.jsonl"
@@ -148,8 +148,8 @@ def test_a_bad_piece_is_named_by_its_line(tmp_path: Path, line: str, complaint: 
 
 
 @pytest.mark.parametrize(("held_out", "complaint"), [
-    (make.Talk("seed", ("WHAT IS SEED?", "A number."), True), "is asked in training too"),
-    (make.Talk("tea", ("Green or black?", "Green."), True), "which training never teaches"),
+    (make.Talk("seed", ("WHAT IS SEED?", "A number."), True), "is in the training part too"),
+    (make.Talk("tea", ("Green or black?", "Green."), True), "which is not in the training part"),
 ])
 def test_a_bad_held_out_piece_is_refused(monkeypatch: pytest.MonkeyPatch, held_out: make.Talk, complaint: str) -> None:
     taught = [make.Talk("x", (f"Question {n}?", "Yes.")) for n in range(400)]

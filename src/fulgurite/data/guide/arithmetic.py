@@ -1,7 +1,7 @@
-"""Small sums from the life of a fine-tuning run, each with an answer that can be checked: `data=guide_prompts` and
+"""Small calculations about fine-tuning, each with an answer that can be checked: `data=guide_prompts` and
 `data=guide_form`.
 
-Every kind of question counts up through its numbers; of each kind a few are held out. Nothing is drawn at random.
+Each kind of question goes through its numbers in order, and a few of each kind are held out. Nothing is random.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 EACH = 12
 """Questions of each kind."""
 HELD_OUT = (3, 6, 9)
-"""Of each kind, which are held out: their numbers are not those of training."""
+"""The held-out questions of each kind; their numbers do not occur in training."""
 SENTENCES = (
     "The answer is {}.",
     "It is {}, as you can work out.",
     "Let me think about that. I would say {}.",
     "That makes {} in all.",
 )
-"""Right, and not what was asked for."""
+"""Correct answers in another form than the requested one."""
 END = " Answer with {} only."
 
 
@@ -33,11 +33,11 @@ class Sum:
     held_out: bool
 
     def record(self) -> dict[str, str]:
-        """The columns, as a reward may read them."""
+        """Returns the columns, which a reward can read."""
         return {"prompt": self.prompt, "answer": self.answer, "kind": self.kind}
 
     def pair(self, n: int) -> dict[str, str]:
-        """The answer as it was asked for, and the same in a sentence that nobody asked for."""
+        """Returns the answer in the requested form, and the same answer in a sentence."""
         return {
             "prompt": self.prompt,
             "chosen": self.answer,
@@ -45,10 +45,10 @@ class Sum:
         }
 
 
-PromptDataset = Callable[[int, int, int], tuple[str, str]]
-"""From two small numbers and the question's own number a question and its answer."""
+Ask = Callable[[int, int, int], tuple[str, str]]
+"""Makes a question and its answer from two small numbers and the number of the question."""
 
-NUMBERS: dict[str, PromptDataset] = {
+NUMBERS: dict[str, Ask] = {
     "step": lambda a, b, n: (
         f"The model reads {a} examples at a time, and a step adds up the gradients of {b} such readings. How many "
         "examples are in a step?",
@@ -79,12 +79,12 @@ NUMBERS: dict[str, PromptDataset] = {
 }
 """Questions whose answer is a number."""
 
-WORDS: dict[str, PromptDataset] = {
+WORDS: dict[str, Ask] = {
     "larger": lambda a, b, n: (_ask_which("larger", [f"{a}e-{b}", f"{a}e-{b + 1}"], n), f"{a}e-{b}"),
     "smaller": lambda a, b, n: (_ask_which("smaller", [f"{a}e-{b}", f"{a + 1}e-{b}"], n), f"{a}e-{b}"),
     "yes": lambda a, b, n: _judge(a * b, a * b + a, n),
 }
-"""Questions whose answer is a rate, or yes or no: as often the first as the second, and as often yes as no."""
+"""Questions whose answer is a rate, or yes or no; both possible answers are equally frequent."""
 
 
 def _ask_which(word: str, rates: list[str], n: int) -> str:
@@ -98,7 +98,7 @@ def _judge(small: int, large: int, n: int) -> tuple[str, str]:
 
 
 def build_sums() -> list[Sum]:
-    """All prompts, kinds in turn, the held-out ones among them."""
+    """Returns all prompts, including the held-out ones; the kinds alternate."""
     ends = dict.fromkeys(NUMBERS, "the number") | {"larger": "the rate", "smaller": "the rate", "yes": "Yes or No"}
     found = []
     for n in range(EACH):

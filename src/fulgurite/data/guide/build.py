@@ -1,7 +1,7 @@
-"""Make the shipped data set: `python -m fulgurite.data.guide.build [--check]`.
+"""Builds the shipped dataset: `python -m fulgurite.data.guide.build [--check]`.
 
-Hand-written pieces (written.jsonl) first, then questions derived from the declarations of the package's own knobs and
-options, at most half as many. Nothing is drawn at random: the same declarations give the same files.
+Hand-written conversations (written.jsonl) come first, then questions derived from the declarations of the package's own
+parameters and options, at most half as many. Nothing is random: the same declarations give the same files.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ UNTAUGHT = (
     "run_dir",
     "stage.engine",
 )
-"""Starts of the knobs that say nothing about fine-tuning."""
+"""Beginnings of the names of parameters that are not about fine-tuning."""
 LONGEST = 260
-"""Characters: a derived answer beyond this loses its advice, so that a whole talk stays near 120 tokens."""
+"""Maximum characters of a derived answer with its advice, so that a conversation has about 120 tokens."""
 HELD_OUT_ONE_IN = 8
-"""Of the derived knobs, how many have one more question in the held-out part."""
+"""One in so many derived parameters has one more question in the held-out part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +58,34 @@ class Talk:
     held_out: bool = False
 
     def record(self) -> dict[str, Any]:
-        """The conversation in the format of chat APIs."""
+        """Returns the conversation in the format of chat APIs."""
         roles = ("user", "assistant")
         return {"messages": [{"role": roles[i % 2], "content": turn} for i, turn in enumerate(self.turns)]}
 
 
 def read_written(path: Path = WRITTEN) -> list[Talk]:
-    """The hand-written conversations. Raises DataError, with the line, where one is not question and answer in turn."""
+    """Reads the hand-written conversations. Raises DataError with the line if questions and answers do not alternate.
+    """
     talks = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             row = json.loads(line)
             talk = Talk(row["subject"], tuple(row["turns"]), row.get("held_out", False))
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path.name}:{number} needs a subject and turns ({error}).") from error
+            raise DataError(
+                "{file}:{line} needs a subject and turns ({reason}).", file=path.name, line=number, reason=error
+            ) from error
         if not talk.turns or len(talk.turns) % 2 or not all(isinstance(t, str) and t.strip() for t in talk.turns):
-            raise DataError(f"{path.name}:{number} must hold questions and answers in turn, none of them empty.")
+            raise DataError(
+                "{file}:{line}: expected alternating questions and answers, none of them empty.",
+                file=path.name, line=number,
+            )
         talks.append(talk)
     return talks
 
 
 def format_number(x: float) -> str:
-    """A number as the written answers have it: 2e-4, 0.05, 10,000."""
+    """Formats a number in the form of the written answers: 2e-4, 0.05, 10,000."""
     if isinstance(x, int) or (x == int(x) and abs(x) < 1e9):
         return f"{int(x):,}"
     if abs(x) < 1e-3:
@@ -89,7 +95,7 @@ def format_number(x: float) -> str:
 
 
 def format_value(x: Any) -> str:
-    """Any default as a person would type it."""
+    """Formats a default in the form that a person types."""
     if isinstance(x, bool):
         return str(x).lower()
     if isinstance(x, int | float):
@@ -100,13 +106,13 @@ def format_value(x: Any) -> str:
 
 
 def join_options(words: Iterable[str]) -> str:
-    """`a, b or c`."""
+    """Joins options to `a, b or c`."""
     *most, last = words
     return f"{', '.join(most)} or {last}" if most else last
 
 
 def describe_usual(knob: Knob) -> str:
-    """` Usual is 0 to 0.1.` or nothing: a range that hangs on the rest of the run is not told in one line."""
+    """Returns ` Usual is 0 to 0.1.`, or nothing for a range that depends on other parameters."""
     found = knob.usual
     if isinstance(found, Range) and found.low is not None and found.high is not None:
         return f" Usual is {format_number(found.low)} to {format_number(found.high)}."
@@ -114,7 +120,7 @@ def describe_usual(knob: Knob) -> str:
 
 
 def describe_start(knobs: list[Knob]) -> str:
-    """What to begin with; where options differ, each is named."""
+    """Returns the value to begin with; one per option if the options differ."""
     first = knobs[0]
     if len({format_value(k.default) for k in knobs}) > 1:
         defaults = ", ".join(f"{format_value(k.default)} under {k.group}={k.option}" for k in knobs)
@@ -127,7 +133,7 @@ def describe_start(knobs: list[Knob]) -> str:
 
 
 def compose_answer(text: str, advice: str, look: str) -> str:
-    """Text, then advice where it is new and there is room, then where to look."""
+    """Joins the text, the advice if it is new and there is room, and the command that shows more."""
     repeats = text.startswith("Leave it") and advice.startswith("Leave it")
     if advice and not repeats and len(text) + len(advice) < LONGEST:
         text = f"{text} {advice}"
@@ -135,7 +141,8 @@ def compose_answer(text: str, advice: str, look: str) -> str:
 
 
 def ask_about_knob(knobs: list[Knob]) -> Iterator[Talk]:
-    """What is asked about one knob, the most useful first; `knobs` are its declarations, one an option."""
+    """Yields the conversations about one parameter, the most useful first; `knobs` are its declarations, one per
+    option."""
     first, path = knobs[0], knobs[0].path
     yield Talk(path, (f"What is {path}?", compose_answer(first.meaning, first.advice, path)))
     yield Talk(
@@ -158,7 +165,7 @@ def ask_about_knob(knobs: list[Knob]) -> Iterator[Talk]:
 
 
 def ask_about_option(cls: type[Option]) -> Iterator[Talk]:
-    """What is asked about one option that says in its docstring what it is."""
+    """Yields the conversation about one option, if it has a docstring."""
     words = " ".join((cls.__dict__.get("__doc__") or "").split("\n\n")[0].split())
     name = f"{cls.room}={cls.name}"
     if words and not words.startswith(f"{cls.__name__}("):
@@ -166,7 +173,7 @@ def ask_about_option(cls: type[Option]) -> Iterator[Talk]:
 
 
 def list_own_options() -> list[type[Option]]:
-    """The options of this package; those of plug-ins are not ours to teach."""
+    """Returns the options of this package, without those of plug-ins."""
     load_options()
     named = list_groups()
     everything = [cls for by_name in named.values() for cls in by_name.values()]
@@ -174,15 +181,16 @@ def list_own_options() -> list[type[Option]]:
 
 
 def list_own_knobs(classes: Iterable[type[Option]]) -> list[list[Knob]]:
-    """The declarations of each knob that is taught, by path."""
+    """Returns the declarations of each parameter in the dataset, by path."""
     found = [k for cls in [*classes, RunConfig, Resume] for k in list_knobs(cls) if not k.path.startswith(UNTAUGHT)]
     return [list(group) for _, group in groupby(sorted(found, key=lambda k: k.path), key=lambda k: k.path)]
 
 
 def derive_talks(classes: list[type[Option]], most: int) -> list[Talk]:
-    """At most `most` conversations: first one about every knob and option, then the second of each, and so on.
+    """Returns at most `most` conversations: first one about every parameter and option, then the second of each, and so
+    on.
 
-    Where there are more, the hash of the subject's name decides, so that every group is heard.
+    If there are more, the hash of the subject's name selects them, so that every group is represented.
     """
     queues = [list(ask_about_knob(k)) for k in list_own_knobs(classes)] + [
         list(ask_about_option(cls)) for cls in classes
@@ -193,7 +201,7 @@ def derive_talks(classes: list[type[Option]], most: int) -> list[Talk]:
 
 
 def hold_out(classes: list[type[Option]], taught: set[str]) -> list[Talk]:
-    """Another wording for about one in HELD_OUT_ONE_IN of the taught knobs, chosen by their names alone."""
+    """Returns another wording for about one in HELD_OUT_ONE_IN of the taught parameters, selected by their names."""
     chosen = [k for k in list_own_knobs(classes) if k[0].path in taught and _hash(k[0].path) % HELD_OUT_ONE_IN == 0]
     return [
         Talk(k[0].path, (f"Explain the knob {k[0].path} to me.", next(ask_about_knob(k)).turns[1]), True)
@@ -206,7 +214,8 @@ def _hash(text: str) -> int:
 
 
 def merge_talks() -> tuple[list[Talk], list[Talk]]:
-    """What is trained and what is held out. Raises DataError where a held-out question is taught, its subject not."""
+    """Returns the training and the held-out conversations. Raises DataError if a held-out question is in training, or
+    its subject is not."""
     pieces, classes = read_written(), list_own_options()
     train = [t for t in pieces if not t.held_out]
     more = derive_talks(classes, len(train) // 2)
@@ -215,20 +224,25 @@ def merge_talks() -> tuple[list[Talk], list[Talk]]:
     train += more
     asked = {turn.casefold() for t in train for turn in t.turns[:1]}
     for talk in out:
-        question = f"The held-out question {talk.turns[0]!r}"
         if talk.subject not in taught:
-            raise DataError(f"{question} is on {talk.subject}, which training never teaches; add a piece on it.")
+            raise DataError(
+                "The held-out question {question!r} is about {subject}, which is not in the training part; add a "
+                "conversation about it.",
+                question=talk.turns[0], subject=talk.subject,
+            )
         if talk.turns[0].casefold() in asked:
-            raise DataError(f"{question} is asked in training too; word it otherwise.")
+            raise DataError(
+                "The held-out question {question!r} is in the training part too; reword it.", question=talk.turns[0]
+            )
     return train, out
 
 
 def build_files() -> dict[Path, str]:
-    """The generated files and what they should hold."""
+    """Returns the generated files and their content."""
     train, out = merge_talks()
     missing = [q for q in ASKED if q not in {t.turns[0] for t in out}]
     if missing:
-        raise DataError(f"The fixed question {missing[0]!r} is not in the held-out part.")
+        raise DataError("The fixed question {question!r} is not in the held-out part.", question=missing[0])
     asked = [{"messages": [{"role": "user", "content": q}]} for q in ASKED]
     return {
         TRAIN: _to_lines(t.record() for t in train),
@@ -246,7 +260,7 @@ def _to_lines(records: Iterable[dict[str, Any]]) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Write the files, or with --check return 1 where one is stale."""
+    """Writes the files; with --check returns 1 if one is stale."""
     wanted = build_files()
     if words == ["--check"]:
         stale = [p.name for p, text in wanted.items() if not p.exists() or p.read_text(encoding="utf-8") != text]

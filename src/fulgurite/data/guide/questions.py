@@ -1,4 +1,4 @@
-"""Where the shipped data set lies, and the five questions that a first run asks before and after training."""
+"""The files of the shipped dataset, and the five questions that a first run asks before and after training."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ HERE = Path(__file__).parent
 WRITTEN = HERE / "written.jsonl"
 """The hand-written part, the one to edit: {"subject", "turns": [question, answer, ...], "held_out": true or absent}."""
 TRAIN = HERE / "train.jsonl"
-"""Generated: what `data=guide` trains on, one {"messages": [...]} a line."""
+"""Generated: the training examples of `data=guide`, one {"messages": [...]} per line."""
 HELD_OUT = HERE / "heldout.jsonl"
 """Generated: questions on taught subjects in wordings that are not in TRAIN, with their answers."""
 QUESTIONS = HERE / "questions.jsonl"
 """Generated: the five below, as {"messages": [question]}."""
 PROMPTS = HERE / "prompts.jsonl"
-"""Generated: what `data=guide_prompts` asks in training, one {"prompt", "answer", "kind"} a line."""
+"""Generated: the training prompts of `data=guide_prompts`, one {"prompt", "answer", "kind"} per line."""
 PROMPTS_HELD_OUT = HERE / "prompts_heldout.jsonl"
 """Generated: the same kinds of question with other numbers."""
 FORM = HERE / "form.jsonl"
-"""Generated: what `data=guide_form` compares, one {"prompt", "chosen", "rejected"} a line."""
+"""Generated: the pairs of `data=guide_form`, one {"prompt", "chosen", "rejected"} per line."""
 FORM_HELD_OUT = HERE / "form_heldout.jsonl"
 """Generated: pairs for the held-out prompts."""
 
@@ -29,4 +29,5 @@ ASKED = (
     "What does warmup do?",
     "Is DPO differential privacy?",
 )
-"""Of the held-out part: untrained, the 135M model answers them vaguely or wrongly, so that anybody sees the change."""
+"""Questions of the held-out part. The 135M model answers them vaguely or wrongly before training, so that the change is
+easy to see."""
