@@ -29,7 +29,7 @@ METADATA = "fulgurite.knob"
 LARGEST = 2**63 - 1
 """The largest whole number of a parameter: what a tensor's sizes and steps are counted in."""
 T = TypeVar("T")
-LINK = re.compile(r"https://[^\s,;:)]+(?::[^\s,;:)]+)*")
+LINK = re.compile(r"https://[^\s,;:)，。；：、）」》]+(?::[^\s,;:)，。；：、）」》]+)*")
 """A web address inside a source's words."""
 
 

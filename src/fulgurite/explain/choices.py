@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.config.paths import find_conf_dir
+from fulgurite.config.run import load_options
 from fulgurite.config.schema import list_options
 
 
@@ -55,6 +56,7 @@ def list_presets(group: str | None = None) -> tuple[Preset, ...]:
 
 @cache
 def _read_presets() -> tuple[Preset, ...]:
+    load_options()  # a file whose option is not loaded yet would count as a preset
     files = [(path.parent.name, path) for path in sorted(find_conf_dir().glob("*/*.yaml"))]
     return tuple(_read_preset(group, path) for group, path in files if path.stem not in list_options(group))
 

@@ -70,14 +70,14 @@ def draw_curve(values: Sequence[float], left: str, middle: str, right: str, labe
     words = "".join(f'<text x="{x:g}" y="{y:g}" text-anchor="{a}">{escape(t)}</text>' for x, y, a, t in texts)
     return (
         f'<svg viewBox="-56 -6 {WIDTH + 64} {HEIGHT + 26}" role="img" '
-        f'aria-label="{escape(label)}"><title>{escape(label)}</title>'
+        f'aria-label="{escape(label)}">'
         f'<path class="axis" d="M0 0V{HEIGHT}H{WIDTH}"/>{mark}<polyline points="{points}"/>{words}</svg>'
     )
 
 
 def draw_loss(loss: str) -> str:
     """The loss at its own beta."""
-    margins, values = compute_course(loss, 121)
+    margins, values = compute_course(loss, 61)
     return draw_curve(
         values, _shorten(margins[0]), "0", _shorten(margins[-1]), describe_loss(loss, get_row(loss).beta), zero=True
     )
@@ -92,7 +92,7 @@ def draw_schedule(cls: Callable[[], Scheduler], total: int = 1000) -> str:
             factors, "0", "", str(len(factors) - 1), translate("The share of optim.lr by evaluation, an example")
         )
     shape = build_curve(fill_config(config, total), total, 1e-4)
-    values = [shape(i * total // 200) for i in range(201)]
+    values = [shape(i * total // 100) for i in range(101)]
     return draw_curve(values, "0", str(total // 2), str(total), translate("The share of optim.lr by optimizer step"))
 
 
