@@ -166,7 +166,7 @@ def test_wrong_values_of_extensions_are_refused(answers: dict[str, Answers]) -> 
     momentum, loss, data, smoothing = (err for _, _, err in answers["refused"])
     assert "error: optim.momentum=2.0 is not allowed: it must be 0 to 1, 1 excluded" in momentum
     assert "error: stage.loss=square_hinges is not allowed: it must be one of sigmoid" in loss
-    assert "stage=margin learns from pairs of answers" in data
+    assert "stage=margin expects pairs of answers" in data
     assert "stage.label_smoothing=0.1 is not read by stage.loss=square_hinge" in smoothing
 
 
