@@ -66,7 +66,7 @@ def dequantised(state: dict[str, Tensor], which: str, shape: torch.Size) -> Tens
 
 def test_paged_on_a_cpu_equals_adamw_8bit_and_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
     paged, one = made("paged_adamw_8bit")
-    assert "optim=paged_adamw_8bit pages nothing on a CPU: this is optim=adamw_8bit." in capsys.readouterr().err
+    assert "optim=paged_adamw_8bit pages nothing on a CPU: the run uses optim=adamw_8bit." in capsys.readouterr().err
     plain, two = made("adamw_8bit")
     assert capsys.readouterr().err == ""
     steps(paged, one, 0, 3)

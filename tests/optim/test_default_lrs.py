@@ -53,7 +53,7 @@ def test_unknown_size_counts_as_seven_billion(base: RunConfig) -> None:
     assert run.model.billions() is None
     derived = recommend(run, Facts())
     assert derived.value == TABLE["sft", "full"].rates[2]
-    assert "a model of unknown size (taken as 7B)" in derived.reason
+    assert "a model of unknown size (taken as 7B)" in str(derived.reason)
 
 
 @pytest.mark.parametrize(("stage", "method", "expected"), [
@@ -76,7 +76,7 @@ def test_rates_of_the_table_are_inside_the_usual_range_of_their_size() -> None:
 
 @pytest.mark.parametrize(("names", "factor", "named"), [
     ({}, 1, ""), ({"method": "freeze"}, 3, ", times 3 for freeze"), ({"optim": "sgd"}, 100, ", times 100 for sgd"),
-    ({"optim": "lion", "method": "freeze"}, 0.9, ", times 0.9 for lion and freeze"),
+    ({"optim": "lion", "method": "freeze"}, 0.9, ", times 0.9 for lion, freeze"),
 ])
 def test_factors_of_optimizer_and_method_multiply_and_are_named(
     base: RunConfig, names: dict[str, str], factor: float, named: str
@@ -84,7 +84,7 @@ def test_factors_of_optimizer_and_method_multiply_and_are_named(
     run = with_options(base, **names)
     derived, span = recommend(run, Facts()), TABLE["sft", "full"].usual_small
     assert derived.value == pytest.approx(min(1e-4 * factor, 1))
-    assert f"parameters{named}: " in derived.reason
+    assert f"parameters{named}: " in str(derived.reason)
     assert span.low is not None
     assert span.high is not None
     assert (usual(run).low, usual(run).high) == pytest.approx((span.low * factor, span.high * factor))

@@ -37,6 +37,6 @@ def test_galore_projects_by_singular_vectors_that_it_renews() -> None:
 @pytest.mark.parametrize("name", ["galore", "apollo"])
 def test_a_rank_above_every_matrix_is_refused_with_the_width(name: str) -> None:
     with pytest.raises(
-        ConfigError, match=r"optim\.rank=64 leaves nothing to project: .* at most 64; take a smaller optim\.rank"
+        ConfigError, match=r"optim\.rank=64 leaves nothing to project: .* at most 64; use a smaller optim\.rank"
     ):
         build(config(name, "optim.rank=64"), Wide())

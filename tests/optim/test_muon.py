@@ -66,5 +66,5 @@ def test_muon_logs_its_own_rate_and_fills_the_other(tmp_path: Path) -> None:
 
 
 def test_a_module_without_a_hidden_matrix_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"optim=muon finds no trained matrix inside the model.*take optim=adamw"):
+    with pytest.raises(ConfigError, match=r"optim=muon found no trained matrix inside the model.*use optim=adamw"):
         build(compose_optim("optim=muon", "method=full"), nn.Sequential(nn.Embedding(7, 4), nn.LayerNorm(4)))

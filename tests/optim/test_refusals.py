@@ -28,7 +28,7 @@ def with_options(run: RunConfig, *words: str) -> RunConfig:
 
 
 def sentences(run: RunConfig) -> list[str]:
-    return [sentence for option in run.list_options() if (sentence := option.find_refusal(run)) is not None]
+    return [str(sentence) for option in run.list_options() if (sentence := option.find_refusal(run)) is not None]
 
 
 def test_every_pair_is_refused_or_not_as_declared() -> None:
@@ -46,7 +46,7 @@ def test_every_pair_is_refused_or_not_as_declared() -> None:
                     refused.add((optim, method, word))
                     assert len(found) == 1
                     assert f"optim={optim}" in found[0]
-                    assert "; take " in found[0]
+                    assert "; use " in found[0]
                     assert found[0].endswith(".")
     adapters = {(o, "lora", w) for o in FULL_ONLY for w in ("precision=pure_bf16", "precision=bf16")}
     adapters |= {(o, "lora", f"scheduler={s}") for o in FULL_ONLY for s in list_options("scheduler")}
@@ -60,7 +60,7 @@ def test_every_pair_is_refused_or_not_as_declared() -> None:
 
 def test_a_refusal_comes_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"optim=galore cannot be used with method=lora: .*; take optim=adamw, or method=full"
+        ConfigError, match=r"optim=galore cannot be used with method=lora: .*; use optim=adamw, or method=full"
     ):
         tiny(tmp_path / "run", "optim=galore", "method=lora")
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""Adafactor, torch's own: a matrix's variance is kept as one row and one column."""
+"""Adafactor of torch, which keeps the variance of a matrix as one row and one column."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from fulgurite.optim.param_groups import build_decay_groups
 
 
 def build(config: c.Adafactor, module: nn.Module) -> Optimizer:
-    """The optimizer over the module's trained parameters."""
+    """Builds the optimizer over the module's trained parameters."""
     groups = build_decay_groups(module, config)
     return Adafactor(groups, lr=config.lr or 0.0, beta2_decay=config.beta2_decay, d=config.clip_threshold)

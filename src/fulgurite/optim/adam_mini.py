@@ -1,9 +1,9 @@
-"""Adam-mini from its paper (Zhang et al., https://arxiv.org/abs/2406.16793), which asks for one variance a block of
-the Hessian.
+"""Adam-mini from its paper (Zhang et al., https://arxiv.org/abs/2406.16793), which has one variance per block of the
+Hessian.
 
-Ours, because pytorch-optimizer's AdamMiniOptimizer has one variance a whole matrix, from the paper's first version,
-goes by the parameters' names, and decays biases and embeddings. A deviation: the paper takes query and key by head;
-here every matrix, theirs too, has one variance an output neuron (a token, in embeddings and head), which is finer.
+Our own, because pytorch-optimizer's AdamMiniOptimizer has one variance per matrix (as in the paper's first version),
+selects by parameter names, and decays biases and embeddings. One deviation: the paper treats query and key per head;
+here every matrix has one variance per output neuron (per token in embeddings and head), which is finer.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from fulgurite.optim.param_groups import build_decay_groups
 
 
 class AdamMiniOptimizer(ExactOptimizer):
-    """A mean for each number in the parameter's dtype, and an fp32 variance for each row of a matrix or for a whole
-    vector."""
+    """Keeps a mean for each number, in the parameter's dtype, and an fp32 variance for each row of a matrix or for a
+    whole vector."""
 
     def move(
         self, parameter: nn.Parameter, gradient: Tensor, state: dict[str, Any], group: dict[str, Any], number: int
     ) -> None:
-        """One step."""
+        """Updates one parameter."""
         (beta1, beta2), taken = group["betas"], state["taken"]
         rest = tuple(range(1, gradient.ndim)) if gradient.ndim > 1 else (0,)
         squares = gradient.float().square().mean(dim=rest, keepdim=True) if gradient.ndim else gradient.float().square()
@@ -39,7 +39,7 @@ class AdamMiniOptimizer(ExactOptimizer):
 
 
 def build(config: c.AdamMini, module: nn.Module) -> Optimizer:
-    """The optimizer over the module's trained parameters."""
+    """Builds the optimizer over the module's trained parameters."""
     first, second = config.betas
     return AdamMiniOptimizer(
         build_decay_groups(module, config), {"lr": config.lr or 0.0, "betas": (first, second), "eps": config.eps}

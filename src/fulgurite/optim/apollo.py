@@ -1,8 +1,8 @@
 """APOLLO from its paper (Zhu et al., https://arxiv.org/abs/2412.05270, algorithm 1), scaled by channel; AdamW for
-what is not projected.
+parameters that are not projected.
 
-Ours, because pytorch-optimizer's APOLLO scales the projected gradient and projects it back, where the paper scales
-the whole one, and because it keeps objects in its state and draws from the run's own random numbers.
+Our own, because pytorch-optimizer's APOLLO scales the projected gradient and projects it back, while the paper scales
+the whole gradient, and because it keeps objects in its state and draws from the run's own random numbers.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ GROWTH = 1.01
 
 
 class ApolloOptimizer(ExactOptimizer):
-    """Adam's moments live in a random projection; each channel of the whole gradient is scaled as they scale the
+    """Keeps Adam's moments of a random projection, and scales each channel of the whole gradient as they scale the
     projected one."""
 
     def move(
         self, parameter: nn.Parameter, gradient: Tensor, state: dict[str, Any], group: dict[str, Any], number: int
     ) -> None:
-        """One step."""
+        """Updates one parameter."""
         (beta1, beta2), taken = group["betas"], state["taken"]
         draw = projection(min(gradient.shape), group["rank"], visit=(taken - 1) // group["gap"], number=number).to(
             gradient
         )
         tall = gradient.shape[0] >= gradient.shape[1]
+        # Adam's moments of the gradient, projected along its shorter side.
         low = gradient @ draw if tall else draw.T @ gradient
         if taken == 1:
             state["mean"], state["variance"] = torch.zeros_like(low), torch.zeros_like(low)
@@ -45,6 +46,7 @@ class ApolloOptimizer(ExactOptimizer):
         adam = (
             state["mean"] / (1 - beta1**taken) / ((state["variance"] / (1 - beta2**taken)).sqrt_().add_(group["eps"]))
         )
+        # Each channel of the whole gradient gets the ratio of Adam's step to the gradient in the projection.
         side = 1 if tall else 0
         step = gradient * (adam.norm(dim=side, keepdim=True) / (low.norm(dim=side, keepdim=True) + 1e-8))
         norm = step.float().norm()
@@ -57,26 +59,27 @@ class ApolloOptimizer(ExactOptimizer):
 
 
 def projection(width: int, rank: int, *, visit: int, number: int) -> Tensor:
-    """Normal numbers of variance 1/rank, [width, rank], on the CPU: a function of its arguments, so that it need not
-    be kept.
+    """Draws normal numbers of variance 1/rank, [width, rank], on the CPU. They depend on the arguments alone, so they
+    need not be stored.
 
-    Every process and a resumed run draw the same; the run's own random numbers are not touched.
+    Every process and a resumed run draw the same numbers; the run's own random state is not changed.
     """
     generator = torch.Generator().manual_seed((visit << 20) + number)
     return torch.randn(width, rank, generator=generator).div_(math.sqrt(rank))
 
 
 class ApolloWithAdamW(MultiOptimizer):
-    """APOLLO and AdamW as one; the norms are fp32 and stay so."""
+    """APOLLO and AdamW as one optimizer; the stored norms stay fp32."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Each floating tensor as it was saved."""
+        """Loads each floating tensor in the dtype in which it was saved."""
         super().load_state_dict(state_dict)
         keep_dtypes(self, state_dict)
 
 
 def build(config: c.Apollo, module: nn.Module) -> Optimizer:
-    """The optimizer over the module's trained parameters. Raises ConfigError where no matrix is wider than the rank."""
+    """Builds the optimizer over the module's trained parameters. Raises ConfigError if no matrix is wider than the
+    rank."""
     projected, rest = split_projected(config, module)
     first, second = config.betas
     knobs = {"lr": config.lr or 0.0, "betas": (first, second), "eps": config.eps}

@@ -1,8 +1,7 @@
 """BAdam from its paper (Luo et al., https://arxiv.org/abs/2404.02827): torch's fused AdamW on one block at a time.
 
-Ours, because the authors' package turns `requires_grad` on and off by itself, which checkpoints look at, and prints.
-A deviation: theirs keeps an fp32 copy of the active block of half-precision weights; here precision=bf16 has fp32
-weights.
+Our own, because the authors' package switches `requires_grad`, which checkpoints depend on, and prints. One deviation:
+theirs keeps an fp32 copy of the active block of half-precision weights; here precision=bf16 has fp32 weights.
 """
 
 from __future__ import annotations
@@ -21,7 +20,8 @@ from fulgurite.optim.torch_internals import unscale_outside
 
 
 class BAdam(AdamW):
-    """The count of steps taken lives in the groups, so that it is saved; a fresh visit begins with no state."""
+    """AdamW on one block at a time. The count of steps is in the groups, so that it is saved; each visit of a block
+    begins with empty state."""
 
     def __init__(
         self, groups: list[dict[str, Any]], blocks: list[list[nn.Parameter]], every: int, order: Order, **knobs: Any
@@ -32,9 +32,9 @@ class BAdam(AdamW):
             group.setdefault("taken", 0)
 
     def resting(self, step: int) -> list[nn.Parameter]:
-        """The parameters of all other blocks than that of the step to come.
+        """Returns the parameters of all blocks but that of the next step.
 
-        Asked of the steps taken, not of the run's `step`: a loss scaler skips some, and both must mean the same block.
+        Counts the steps taken, not the run's `step`: a loss scaler skips some steps, and both must mean the same block.
         """
         active = self._active()
         return [p for number, block in enumerate(self.blocks) if number != active for p in block]
@@ -43,7 +43,7 @@ class BAdam(AdamW):
         return get_active_block(self.param_groups[0]["taken"], self.every, len(self.blocks), self.order)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """AdamW's step on the active block; gradients of the others, where there are any, are dropped."""
+        """Updates the active block with AdamW; drops the gradients of the others, if there are any."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -60,7 +60,7 @@ class BAdam(AdamW):
 
 
 def build(config: c.Badam, module: nn.Module) -> Optimizer:
-    """The optimizer over the module's trained parameters, in blocks."""
+    """Builds the optimizer over the module's trained parameters, in blocks."""
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
     blocks = [
         [trained[name] for name in block] for block in build_blocks({name: p.ndim for name, p in trained.items()})

@@ -1,4 +1,4 @@
-"""State that is restored in the dtype it was saved in."""
+"""Base of our own optimizers, whose state is restored in the dtype in which it was saved."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch.optim import Optimizer
 
 
 class ExactOptimizer(Optimizer):
-    """Base of our own optimizers. torch casts restored state to its parameter's dtype, which loses fp32 statistics
-    of bf16 weights."""
+    """An optimizer whose state keeps its dtypes. torch casts restored state to the dtype of its parameter, which loses
+    fp32 statistics of bf16 weights."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """torch's, then each floating tensor again as it was saved."""
+        """Loads the state as torch does, then each floating tensor again in the dtype in which it was saved."""
         super().load_state_dict(state_dict)
         keep_dtypes(self, state_dict)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of every parameter that has a gradient."""
+        """Updates every parameter that has a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -39,13 +39,13 @@ class ExactOptimizer(Optimizer):
     def move(
         self, parameter: nn.Parameter, gradient: Tensor, state: dict[str, Any], group: dict[str, Any], number: int
     ) -> None:
-        """Step one parameter, the `number`th of its group, which is decayed already; `state["taken"]` counts its
+        """Updates one parameter, the `number`th of its group, which is decayed already; `state["taken"]` counts its
         steps from 1."""
         raise NotImplementedError
 
 
 def keep_dtypes(optimizer: Optimizer, saved: dict[str, Any]) -> None:
-    """Put the saved floating tensors into the optimizer's state in their own dtype, on their parameter's device."""
+    """Puts the saved floating tensors into the optimizer's state in their own dtype, on their parameter's device."""
     numbers = chain.from_iterable(group["params"] for group in saved["param_groups"])
     every = chain.from_iterable(group["params"] for group in optimizer.param_groups)
     for number, parameter in zip(numbers, every, strict=True):

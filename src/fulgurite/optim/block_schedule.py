@@ -1,4 +1,4 @@
-"""Which parameters make a block, and whose turn it is: pure functions of names and steps. No torch."""
+"""Divides parameters into blocks, and chooses the block of a step: pure functions of names and steps. No torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Order(StrEnum):
-    """Which block is next."""
+    """The order in which blocks are trained."""
 
     ascending = "ascending"
     descending = "descending"
@@ -16,10 +16,10 @@ class Order(StrEnum):
 
 
 def build_blocks(dimensions: Mapping[str, int]) -> list[list[str]]:
-    """The names in blocks, bottom up: what comes before the layers, each layer, what comes after them.
+    """Returns the names in blocks, bottom up: the parameters before the layers, each layer, those after the layers.
 
     `dimensions` gives each name's number of dimensions, in the model's order. A layer is the first number in a name.
-    What comes after and holds no matrix, such as a last norm, belongs to the last layer.
+    If those after the layers have no matrix, such as a last norm, they belong to the last layer.
     """
     blocks: dict[str, list[str]] = {}
     for name in dimensions:
@@ -39,10 +39,10 @@ def build_blocks(dimensions: Mapping[str, int]) -> list[list[str]]:
 
 
 def get_active_block(step: int, every: int, blocks: int, order: Order) -> int:
-    """The number of the block that is trained in step `step`, counted from 0: a resumed run agrees, because it hangs
-    on nothing else."""
+    """Returns the number of the block that is trained in step `step`, counted from 0. It depends on nothing else, so a
+    resumed run agrees."""
     visit = step // every
-    cycle, place = divmod(visit, blocks)
+    cycle, place = divmod(visit, blocks)  # each cycle visits every block once
     if order is Order.random:
         return random.Random(cycle).sample(range(blocks), blocks)[place]
     return place if order is Order.ascending else blocks - 1 - place

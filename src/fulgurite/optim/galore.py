@@ -1,6 +1,6 @@
 """GaLore from pytorch-optimizer (Zhao et al., https://arxiv.org/abs/2403.03507), with its projections as plain state.
 
-The library keeps an object for each matrix in its state, which only pickle could save: here it is saved as its numbers.
+The library keeps an object for each matrix in its state, which only pickle could save; here its numbers are saved.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from fulgurite.optim.param_groups import build_groups, find_hidden_matrices, get
 
 KNOBS = ("rank", "update_proj_gap", "scale", "projection_type")
 FIELDS = ("ortho_matrix", "last_svd_step")
-"""What a projector has from its group, and what it learns."""
+"""What a projector gets from its group (KNOBS), and what it computes (FIELDS)."""
 
 
 class GaloreOptimizer(GaLore):
-    """The library's steps; a projector goes through `state_dict` as its projection and its step."""
+    """The library's optimizer, whose `state_dict` contains the projection and the step of each projector."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """The library's. Projections come from LAPACK column by column; restored they lie row by row, and products
-        differ in a bit."""
+        """Steps as the library does. Makes projections contiguous: LAPACK returns them by column, a restored one is by
+        row, and the two would differ in the last bit of a product."""
         loss = super().step(closure)
         for state in self.state.values():
             if "projector" in state:
@@ -37,7 +37,7 @@ class GaloreOptimizer(GaLore):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors, numbers and text alone."""
+        """Returns the state as tensors, numbers and text."""
         whole: dict[str, Any] = super().state_dict()
         for number, state in whole["state"].items():
             if "projector" in state:
@@ -48,7 +48,7 @@ class GaloreOptimizer(GaLore):
         return whole
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse."""
+        """Loads what `state_dict` returned."""
         super().load_state_dict(state_dict)
         for group in self.param_groups:
             for state in (self.state[p] for p in group["params"] if "projector" in self.state[p]):
@@ -58,7 +58,8 @@ class GaloreOptimizer(GaLore):
 
 
 def build(config: c.Galore, module: nn.Module) -> Optimizer:
-    """The optimizer over the module's trained parameters. Raises ConfigError where no matrix is wider than the rank."""
+    """Builds the optimizer over the module's trained parameters. Raises ConfigError if no matrix is wider than the
+    rank."""
     projected, rest = split_projected(config, module)
     low = {"rank": config.rank, "update_proj_gap": config.update_proj_gap, "scale": config.scale,
         "projection_type": "std"}
@@ -70,15 +71,16 @@ def build(config: c.Galore, module: nn.Module) -> Optimizer:
 
 
 def split_projected(config: c.Projected, module: nn.Module) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The groups that are projected, and the rest. Raises ConfigError where the first would be none."""
+    """Returns the groups that are projected, and the rest. Raises ConfigError if no parameter is projected."""
     hidden, trained, lr = find_hidden_matrices(module), get_trained_parameters(module), config.lr or 0.0
     chosen = {id(p) for p in trained if config.projects(tuple(p.shape), id(p) in hidden)}
     if not chosen:
         widest = max((min(p.shape) for p in trained if id(p) in hidden), default=0)
         raise ConfigError(
-            f"optim.rank={config.rank} leaves nothing to project: the shorter side of the model's matrices is at most "
-            f"{widest}; "
-            "take a smaller optim.rank, or optim=adamw."
+            "optim.rank={rank} leaves nothing to project: the shorter side of the model's matrices is at most "
+            "{widest}; "
+            "use a smaller optim.rank, or optim=adamw.",
+            rank=config.rank, widest=widest,
         )
     projected = build_groups(module, config, [p for p in trained if id(p) in chosen], lr)
     return projected, build_groups(module, config, [p for p in trained if id(p) not in chosen], lr)

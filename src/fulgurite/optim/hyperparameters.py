@@ -1,7 +1,7 @@
-"""Hyperparameters after a checkpoint was restored: those of the run's config, which `resume.allow` may have changed.
+"""Sets the hyperparameters of a resumed run: those of its config, which `resume.allow` may have changed.
 
-torch stores learning rate, weight decay and the like in the optimizer's state, so that restoring it would bring the
-old ones back. If nothing was changed, every number stays bit for bit.
+torch stores learning rate, weight decay and other hyperparameters in the optimizer's state, so restoring the state
+would bring the old ones back. If nothing was changed, every number stays the same bit for bit.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PLATEAU = ("factor", "patience", "threshold", "threshold_mode", "mode", "cooldow
 
 
 def copy_hyperparameters(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """A copy of each group's hyperparameters, its peak learning rate as `initial_lr`."""
+    """Copies each group's hyperparameters, with its peak learning rate as `initial_lr`."""
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
     return [
@@ -32,14 +32,14 @@ def copy_hyperparameters(optimizer: Optimizer) -> list[dict[str, Any]]:
 
 
 def copy_plateau_settings(scheduler: Any) -> dict[str, Any]:
-    """What a config sets of a plateau scheduler; nothing of another."""
+    """Returns the settings of a plateau scheduler that come from the config; nothing for another scheduler."""
     return {name: getattr(scheduler, name) for name in PLATEAU} if isinstance(scheduler, ReduceLROnPlateau) else {}
 
 
 def restore_hyperparameters(
     optimizer: Optimizer, scheduler: Any, groups: list[dict[str, Any]], plateau: dict[str, Any]
 ) -> None:
-    """Put hyperparameters that were copied when the optimizer was made into it and its scheduler after both were
+    """Puts the hyperparameters that were copied when the optimizer was built into it and its scheduler, after both were
     restored."""
     for group, made in zip(optimizer.param_groups, groups, strict=True):
         peak, before = made["initial_lr"], group.get("initial_lr")

@@ -11,7 +11,7 @@ from fulgurite.optim.param_groups import build_decay_groups
 
 
 def build(config: c.Lion, module: nn.Module) -> Optimizer:
-    """The optimizer over the module's trained parameters."""
+    """Builds the optimizer over the module's trained parameters."""
     first, second = config.betas
     optimizer: Optimizer = Lion(build_decay_groups(module, config), lr=config.lr or 0.0, betas=(first, second))
     return optimizer

@@ -1,6 +1,6 @@
-"""Several optimizers as one: each steps its own parameters, and schedules and checkpoints see a single list of groups.
+"""Several optimizers as one: each updates its own parameters; schedules and checkpoints see one list of groups.
 
-Looked at before writing this: Lightning's several optimizers, which want manual optimization and count a step for each.
+Lightning's own several optimizers need manual optimization, and count a step for each of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 
 class MultiOptimizer(Optimizer):
-    """The parts share this optimizer's groups and state, so that what is said or restored here holds for them."""
+    """Updates its parts, which share its groups and state, so that changes and restored state reach them."""
 
     def __init__(self, parts: Iterable[Optimizer]) -> None:
         self.parts = list(parts)
@@ -28,13 +28,14 @@ class MultiOptimizer(Optimizer):
             start += size
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """torch's own, which makes new groups and a new state; the parts get them too."""
+        """Loads the state as torch does, which makes new groups and a new state, and shares them with the parts
+        again."""
         super().load_state_dict(state_dict)
         self._share()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of each part."""
+        """Calls the step of each part."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

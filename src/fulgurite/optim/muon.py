@@ -1,4 +1,4 @@
-"""Muon, torch's own, for the matrices inside the model, and torch's fused AdamW for the rest, as one optimizer."""
+"""torch's Muon for the matrices inside the model and torch's fused AdamW for the rest, as one optimizer."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fulgurite.optim.torch_internals import unscale_outside
 
 
 def build(config: c.Muon, module: nn.Module) -> Optimizer:
-    """The optimizer over the module's trained parameters. Raises ConfigError where none of them is a matrix for
-    Muon."""
+    """Builds the optimizer over the module's trained parameters. Raises ConfigError if none of them is a matrix inside
+    the model."""
     hidden, trained, lr = find_hidden_matrices(module), get_trained_parameters(module), config.lr or 0.0
     matrices = build_groups(module, config, [p for p in trained if id(p) in hidden], lr)
     rest = build_groups(module, config, [p for p in trained if id(p) not in hidden], config.adam_lr or lr)
     if not matrices:
         raise ConfigError(
-            "optim=muon finds no trained matrix inside the model, which is all it steps; take optim=adamw."
+            "optim=muon found no trained matrix inside the model, and it updates only these; use optim=adamw."
         )
     fit = "match_rms_adamw" if config.scale is c.MuonScale.rms else "original"
     parts: list[Optimizer] = [Muon(matrices, lr=lr, momentum=config.momentum, ns_steps=config.ns_steps,

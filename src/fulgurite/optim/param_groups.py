@@ -1,4 +1,4 @@
-"""Who decays, and at what rate: parameter groups by weight decay and by each parameter's own factor on the rate."""
+"""Builds parameter groups by weight decay and by each parameter's own factor on the learning rate."""
 
 from __future__ import annotations
 
@@ -13,37 +13,36 @@ from fulgurite.model.peft_internals import adapter_parameters, is_adapter_layer
 from fulgurite.optim.config import Decay, Optim
 
 SCALE = "rate_scale"
-"""The key of a parameter group that holds its factor on `optim.lr`; Lightning, schedules and checkpoints carry it
-along."""
+"""The key of a parameter group's factor on `optim.lr`; Lightning, schedules and checkpoints keep it."""
 
 
 def scale_rate(parameter: nn.Parameter, factor: float) -> None:
-    """Let every optimizer step this parameter at `factor` times `optim.lr`. Factors multiply; call it before the
+    """Makes every optimizer update this parameter at `factor` times `optim.lr`. Factors multiply; call it before the
     optimizer is built.
 
-    Kept as the attribute `lr_scale` of the Parameter, which `Module.to` keeps, and a new Parameter does not.
+    The factor is the attribute `lr_scale` of the Parameter, which `Module.to` keeps and a new Parameter does not.
     """
     parameter.lr_scale = get_rate_scale(parameter) * factor  # type: ignore[attr-defined]
 
 
 def get_rate_scale(parameter: nn.Parameter) -> float:
-    """The parameter's factor on `optim.lr`: 1.0 unless `scale_rate` said otherwise."""
+    """Returns the parameter's factor on `optim.lr`: 1.0 unless `scale_rate` set another."""
     return float(getattr(parameter, "lr_scale", 1.0))
 
 
 def get_trained_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """What the optimizer steps, each once, in the module's order."""
+    """Returns the parameters that the optimizer updates, each once, in the module's order."""
     return [p for p in module.parameters() if p.requires_grad]
 
 
 def find_embeddings(module: nn.Module) -> set[int]:
-    """The ids of embedding weights. The module's class counts, not its name; a tied head is its embedding."""
+    """Returns the ids of embedding weights, by the module's class, not its name; a tied head is its embedding."""
     return {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
 
 
 def find_hidden_matrices(module: nn.Module) -> set[int]:
-    """The ids of the matrices inside the model: not embeddings, not heads, not adapters' factors, not a single row
-    or column."""
+    """Returns the ids of the matrices inside the model: not embeddings, heads, adapters' factors, or matrices of one
+    row or column."""
     outside = find_embeddings(module)
     for part in module.modules():
         if isinstance(part, PreTrainedModel) and (head := part.get_output_embeddings()) is not None:
@@ -54,9 +53,9 @@ def find_hidden_matrices(module: nn.Module) -> set[int]:
 
 
 def build_decay_groups(module: nn.Module, config: Optim) -> list[dict[str, Any]]:
-    """Parameter groups of the module's trained parameters, each with its `lr`, `weight_decay` and `get_rate_scale`.
+    """Builds parameter groups of the module's trained parameters, each with `lr`, `weight_decay` and its rate scale.
 
-    Those of factor 1 come first, and those that decay before those that do not; empty groups are left out.
+    Groups of factor 1 come first, and those that decay before those that do not; empty groups are left out.
     """
     return build_groups(module, config, get_trained_parameters(module), config.lr or 0.0)
 
@@ -64,7 +63,8 @@ def build_decay_groups(module: nn.Module, config: Optim) -> list[dict[str, Any]]
 def build_groups(
     module: nn.Module, config: Optim, parameters: Iterable[nn.Parameter], lr: float
 ) -> list[dict[str, Any]]:
-    """`build_decay_groups` of some of the module's parameters, at `lr` times each one's factor."""
+    """Builds groups as `build_decay_groups` does, of some of the module's parameters, at `lr` times each one's
+    factor."""
     spared = find_embeddings(module)
     sorts: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for parameter in parameters:
@@ -81,7 +81,7 @@ def build_groups(
 
 
 def get_base_rate(optimizer: Optimizer) -> float:
-    """The rate now of a parameter whose factor is 1, whether or not there is one."""
+    """Returns the current rate of a parameter whose factor is 1, even if there is none."""
     for group in optimizer.param_groups:
         if group.get(SCALE, 1.0) == 1.0:
             return float(group["lr"])

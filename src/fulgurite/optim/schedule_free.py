@@ -1,7 +1,7 @@
 """Schedule-free AdamW from schedulefree (Defazio et al., https://arxiv.org/abs/2405.15682).
 
-The parameters hold y, where gradients are taken. What is evaluated and saved is the average x, computed from y and z.
-The library turns one into the other and back in place, which does not give the same bits; here y is kept instead.
+The parameters hold y, at which gradients are computed. Evaluated and saved is the average x, computed from y and z.
+The library converts one into the other and back in place, which changes bits; here y is kept instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fulgurite.optim.param_groups import build_decay_groups
 
 
 class ScheduleFreeOptimizer(AdamWScheduleFree):  # type: ignore[misc]
-    """Always in the library's training mode; `averaged` and `averages` stand in for its evaluation mode."""
+    """Stays in the library's training mode; `averaged` and `averages` replace its evaluation mode."""
 
     def __init__(self, groups: list[dict[str, Any]], **knobs: Any) -> None:
         super().__init__(groups, **knobs)
@@ -28,7 +28,7 @@ class ScheduleFreeOptimizer(AdamWScheduleFree):  # type: ignore[misc]
         self.train()
 
     def averages(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
-        """Each parameter that was ever stepped with its average x, a new tensor."""
+        """Yields each parameter that was ever updated, with its average x, a new tensor."""
         for group in self.param_groups:
             beta = group["betas"][0]
             for parameter in group["params"]:
@@ -39,7 +39,9 @@ class ScheduleFreeOptimizer(AdamWScheduleFree):  # type: ignore[misc]
     @contextlib.contextmanager
     @torch.no_grad()
     def averaged(self) -> Iterator[None]:
-        """Within, the parameters hold x; afterwards y again, bit for bit. Inside itself it changes nothing."""
+        """Makes the parameters hold x inside the block, and y again after it, bit for bit. A nested block changes
+        nothing.
+        """
         if self._kept:
             yield
             return
@@ -54,7 +56,8 @@ class ScheduleFreeOptimizer(AdamWScheduleFree):  # type: ignore[misc]
             self._kept = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The library's, and under `y` what is trained, because a checkpoint's weights are x. Nothing is copied."""
+        """Returns the library's state and, under `y`, the trained weights, because a checkpoint's weights are x. Copies
+        nothing."""
         whole: dict[str, Any] = super().state_dict()
         every = [parameter for group in self.param_groups for parameter in group["params"]]
         numbers = [number for group in whole["param_groups"] for number in group["params"]]
@@ -65,7 +68,7 @@ class ScheduleFreeOptimizer(AdamWScheduleFree):  # type: ignore[misc]
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The library's; the parameters then hold y."""
+        """Loads the library's state; the parameters then hold y."""
         super().load_state_dict(state_dict)
         for parameter, state in self.state.items():
             if "y" in state:
@@ -73,7 +76,7 @@ class ScheduleFreeOptimizer(AdamWScheduleFree):  # type: ignore[misc]
 
 
 def build(config: c.ScheduleFree, module: nn.Module) -> Optimizer:
-    """The optimizer over the module's trained parameters."""
+    """Builds the optimizer over the module's trained parameters."""
     first, second = config.betas
     optimizer: Optimizer = ScheduleFreeOptimizer(
         build_decay_groups(module, config), lr=config.lr or 0.0, betas=(first, second), eps=config.eps

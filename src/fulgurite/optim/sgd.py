@@ -1,7 +1,7 @@
-"""Stochastic gradient descent with momentum, torch's plain form.
+"""Stochastic gradient descent with momentum, in torch's unfused form.
 
-Not its fused form: on a CPU that reads bf16 momentum that was never written (torch 2.13: steps of up to 2e30,
-measured), and it fails where a parameter gets its first gradient later than its neighbours.
+The fused form reads bf16 momentum that was never written on a CPU (torch 2.13: updates of up to 2e30, measured), and
+fails if a parameter gets its first gradient later than others of its group.
 """
 
 from __future__ import annotations
@@ -14,5 +14,5 @@ from fulgurite.optim.param_groups import build_decay_groups
 
 
 def build(config: c.Sgd, module: nn.Module) -> Optimizer:
-    """The optimizer over the module's trained parameters."""
+    """Builds the optimizer over the module's trained parameters."""
     return SGD(build_decay_groups(module, config), lr=config.lr or 0.0, momentum=config.momentum)

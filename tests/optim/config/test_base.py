@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fulgurite.config.compose import compose
+from fulgurite.language.message import message
 from fulgurite.optim.config import Decay, Muon, Optim
 from fulgurite.optim.config.base import without_adapters
 
@@ -26,11 +27,11 @@ def test_total_state_sums_all_parameters_and_knows_which_are_hidden() -> None:
 
 def test_adapters_are_refused_in_a_sentence_with_the_reason_and_a_remedy() -> None:
     run = compose(["model=tiny", "method=lora", "optim=adamw"]).run
-    assert without_adapters(run.optim, run, "it is a test") == (
-        "optim=adamw cannot be used with method=lora: it is a test; take optim=adamw, or method=full."
+    assert str(without_adapters(run.optim, run, message("it is a test"))) == (
+        "optim=adamw cannot be used with method=lora: it is a test; use optim=adamw, or method=full."
     )
     run = compose(["model=tiny", "method=freeze"]).run
-    assert without_adapters(run.optim, run, "it is a test") is None
+    assert without_adapters(run.optim, run, message("it is a test")) is None
 
 
 def test_defaults_decay_nothing_and_take_the_tables_rate() -> None:

@@ -1,4 +1,4 @@
-"""How gradients become steps."""
+"""Optimizers: how gradients become updates of the weights."""
 
 from fulgurite.optim.config.base import Decay, Optim, without_adapters
 from fulgurite.optim.config.elementwise import Adafactor, AdamW, AdamW8bit, Lion, PagedAdamW8bit, Sgd

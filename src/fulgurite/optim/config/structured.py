@@ -1,4 +1,4 @@
-"""Optimizers that treat matrices, blocks of layers or the weights' average in a way of their own."""
+"""Optimizers that treat matrices, blocks of layers or the average of the weights separately."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.config.confidence import Sure
 from fulgurite.config.schema import Derived, Empty, Range, above, at_least, below, between, knob, option
+from fulgurite.language.message import UserMessage, message
 from fulgurite.optim import default_lrs as rates
 from fulgurite.optim.block_schedule import Order, build_blocks
 from fulgurite.optim.config.base import Optim, without_adapters
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class MuonScale(StrEnum):
-    """What a rate means to Muon."""
+    """The size of Muon's updates."""
 
     rms = "rms"
     own = "own"
@@ -29,105 +30,106 @@ class MuonScale(StrEnum):
 @option("optim", "muon")
 @dataclass(slots=True)
 class Muon(AdamW):
-    """Makes each matrix's step orthogonal; embeddings, head, norms and biases go by AdamW (`betas` and `eps` are
-    its). For pre-training.
+    """Makes the update of each matrix orthogonal; AdamW updates embeddings, head, norms and biases, with `betas` and
+    `eps`. For pre-training.
 
-    Its authors doubt it for fine-tuning a model that Adam trained.
+    Its authors doubt that it helps to fine-tune a model that Adam trained.
     """
 
     builds: ClassVar[str] = "fulgurite.optim.muon:build"
     lr_factor: ClassVar[tuple[float, str]] = (
-        1.0, "RMS matching gives its steps AdamW's size, https://arxiv.org/abs/2502.16982 and torch's docs (verified)",
+        1.0, "RMS matching gives updates of AdamW's size, https://arxiv.org/abs/2502.16982 and torch's docs (verified)",
     )
     alone: ClassVar[bool] = False
-    costs: ClassVar[str] = "4 bytes of state for a matrix; 15 products of matrices a step."
+    costs: ClassVar[str] = "4 bytes of state per weight of a matrix; 15 matrix products per step."
 
     momentum: float = knob(
         0.95,
-        "The share of the running mean that is kept from step to step, under Nesterov's look ahead.",
+        "Decay rate of the running mean of the gradient, with Nesterov momentum.",
         source="Muon, Jordan, https://kellerjordan.github.io/posts/muon/; torch's default",
         bounds=below(0, 1),
         usual=between(0.9, 0.98),
         advice="Leave it.",
-        leave="Its author's value; only pre-training has been tuned.",
+        leave="The author's value; it has been tuned only in pre-training.",
     )
     ns_steps: int = knob(
         5,
-        "How often the iteration that makes a step orthogonal is repeated.",
+        "Number of Newton-Schulz iterations that make an update orthogonal.",
         source="Muon, Jordan, https://kellerjordan.github.io/posts/muon/; torch's default",
         bounds=between(1, 20),
         usual=between(4, 6),
-        advice="Leave it: each costs three products of matrices.",
+        advice="Leave it.",
         leave="Five make a matrix orthogonal enough.",
-        time="Each costs three products of matrices a step.",
+        time="Each costs three matrix products per step.",
     )
     scale: MuonScale = knob(
         MuonScale.rms,
-        "Whether a step gets the size of AdamW's, so that its rates hold, or Muon's own, which wants about 0.02.",
+        "Size of an update: rms gives it the size of AdamW's, so that AdamW's rates apply; own needs a rate of about "
+        "0.02.",
         source=(
             "0.2 times the root of the longer side: Moonlight, https://arxiv.org/abs/2502.16982; torch's "
             "match_rms_adamw"
         ),
-        advice="rms, unless you repeat a recipe that says otherwise.",
+        advice="rms, unless you repeat a recipe that uses own.",
     )
     adam_lr: float | None = knob(
         None,
-        "The peak rate of what goes by AdamW.",
+        "Peak learning rate of the parameters that AdamW updates.",
         source="Muon's README: two rates, each tuned on its own (verified)",
         bounds=above(0, 1),
         usual=rates.usual_adam,
-        advice="Leave it under optim.scale=rms.",
-        empty=Empty("optim.lr under optim.scale=rms, else AdamW's rate from the table", rates.recommend_adam),
-        raise_when="When embeddings and norms learn too slowly.",
-        lower_when="When the loss spikes though optim.lr is low.",
-        interacts={"optim.scale": "under rms it is optim.lr", "optim.lr": "the rate of the matrices"},
+        advice="Leave it empty with optim.scale=rms.",
+        empty=Empty("optim.lr with optim.scale=rms, else AdamW's rate from the table", rates.recommend_adam),
+        raise_when="If embeddings and norms learn too slowly.",
+        lower_when="If the loss spikes although optim.lr is low.",
+        interacts={"optim.scale": "with rms it is optim.lr", "optim.lr": "the rate of the matrices"},
     )
 
     def own_rate(self) -> tuple[Derived, Range] | None:
         return (rates.MUON_OWN, rates.MUON_OWN_USUAL) if self.scale is MuonScale.own else None
 
     def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
-        """One running mean for a matrix inside the model that is wider than one, AdamW's state for the rest."""
+        """Returns the bytes of one running mean for a matrix inside the model, of AdamW's state for the rest."""
         if hidden and len(shape) == 2 and min(shape) > 1:
             return width * math.prod(shape)
         return AdamW.state_bytes(self, shape, width, hidden)
 
-    def find_refusal(self, run: RunConfig) -> str | None:
-        """LoRA's factors are never Muon's."""
+    def find_refusal(self, run: RunConfig) -> UserMessage | None:
+        """Refuses adapters: their factors are not matrices of the model."""
         return without_adapters(
-            self, run, "an adapter's factors are no matrices of the model, and nothing would be left for Muon"
+            self, run, message("Muon updates only the model's own matrices, and an adapter trains none of them")
         )
 
 
 @option("optim", "schedule_free")
 @dataclass(slots=True)
 class ScheduleFree(Optim):
-    """AdamW that averages its weights in place of a falling rate. For runs whose length is not known: every
-    checkpoint is an end.
+    """AdamW that averages its weights instead of lowering the rate. For runs of unknown length: every checkpoint can
+    be the last.
 
-    It trains one set of weights and evaluates, samples and saves another, their average.
+    It trains one set of weights, and evaluates, samples and saves another: their average.
     """
 
     builds: ClassVar[str] = "fulgurite.optim.schedule_free:build"
-    lr_factor: ClassVar[tuple[float, str]] = (2.0, "schedulefree's README says 1 to 10 times (verified); 2 is ours")
+    lr_factor: ClassVar[tuple[float, str]] = (2.0, "schedulefree's README: 1 to 10 times (verified); 2 is ours")
     averages: ClassVar[bool] = True
     starts_together: ClassVar[bool] = True
     scratch: ClassVar[tuple[float, float]] = (4.0, 4.0)
-    costs: ClassVar[str] = "8 bytes of state a trained weight; an evaluation copies the weights."
+    costs: ClassVar[str] = "8 bytes of state per trained weight; an evaluation copies the weights."
 
     betas: list[float] = knob(
         [0.9, 0.999],
-        "How near to the average the gradient is taken, and how long the running variance remembers.",
+        "Weight of the average in the point at which gradients are computed, and decay rate of the running variance.",
         source=(
             "The Road Less Scheduled, Defazio et al., https://arxiv.org/abs/2405.15682; schedulefree's README "
             "(verified)"
         ),
         bounds=Range(0, 1, open_low=True, open_high=True),
         usual=between(0.9, 0.999),
-        advice="[0.95, 0.999] or [0.98, 0.999] in long runs.",
-        raise_when="The first to 0.95 or 0.98 in long runs.",
-        lower_when="When the average lags behind in a short run.",
-        interacts={"scheduler.warmup_ratio": "it wants a warmup, and no falling rate"},
+        advice="Leave them in short runs.",
+        raise_when="In long runs: the first to 0.95 or 0.98.",
+        lower_when="If the average lags behind in a short run.",
+        interacts={"scheduler.warmup_ratio": "needs a warmup, and no falling rate"},
     )
     eps: float = knob(
         1e-8,
@@ -136,77 +138,79 @@ class ScheduleFree(Optim):
         bounds=above(0),
         usual=between(1e-8, 1e-6),
         advice="Leave it.",
-        leave="It matters only where gradients are as small as it is.",
+        leave="It matters only if gradients are as small as it is.",
     )
 
     def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
-        """A second set of weights and a variance; an evaluation copies the weights for as long as it lasts."""
+        """Returns the bytes of a second set of weights and a variance, without the copy that an evaluation makes."""
         return 2 * width * math.prod(shape)
 
-    def find_refusal(self, run: RunConfig) -> str | None:
-        """A falling rate, and an average that bf16 cannot hold."""
+    def find_refusal(self, run: RunConfig) -> UserMessage | None:
+        """Refuses a falling rate, and bf16 weights, which cannot hold the average."""
         if run.scheduler.falls:
-            return (
-                f"optim={self.name} averages weights in place of a falling rate, and scheduler={run.scheduler.name} "
-                "would lower it as well; take scheduler=constant_with_warmup."
+            return message(
+                "optim={optim} averages weights instead of lowering the rate, and scheduler={scheduler} would lower it "
+                "as well; use scheduler=constant_with_warmup.",
+                optim=self.name, scheduler=run.scheduler.name,
             )
         if run.precision.low_weights:
-            return (
-                f"optim={self.name} averages by steps that weights of precision={run.precision.name} round away; take "
-                f"precision=bf16."
+            return message(
+                "optim={optim} averages by updates so small that weights of precision={precision} round them away; use "
+                "precision=bf16.",
+                optim=self.name, precision=run.precision.name,
             )
         return None
 
 
 @dataclass(slots=True)
 class Projected(AdamW):
-    """What GaLore and APOLLO share: Adam's moments of a projection of each matrix's gradient."""
+    """Base of GaLore and APOLLO, which keep Adam's moments of a projection of each matrix's gradient."""
 
     rank: int = knob(
         128,
-        "How many rows or columns of each matrix's gradient Adam's state sees; smaller matrices go by AdamW whole.",
+        "Rank of the projection of each matrix's gradient; AdamW updates matrices that are not wider than it.",
         source="GaLore's README 128, LLaMA-Factory 16 (verified)",
         bounds=at_least(1),
         usual=(16, 64, 128, 256),
-        advice="Lower it for memory, raise it when the loss lies above AdamW's.",
-        raise_when="When the loss lies above AdamW's.",
-        lower_when="When memory is short.",
+        advice="128 first.",
+        raise_when="If the loss is higher than AdamW's.",
+        lower_when="If memory is short.",
         interacts={
-            "optim.scale": "the step grows with both",
-            "optim.update_proj_gap": "a low rank wants to be chosen anew more often",
+            "optim.scale": "the update grows with both",
+            "optim.update_proj_gap": "a low rank needs a new projection more often",
         },
         memory="State grows in proportion to it.",
     )
     update_proj_gap: int = knob(
         200,
-        "After how many steps the projection is chosen anew.",
+        "Number of steps after which the projection is computed anew.",
         source="GaLore's and APOLLO's READMEs, LLaMA-Factory 200 (verified)",
         bounds=at_least(1),
         usual=between(50, 1000),
-        advice="Leave it. GaLore takes an SVD of every matrix each time: 15 s at 135M (CPU).",
-        raise_when="When choosing the projection takes a visible share of the time.",
-        lower_when="When the loss stops falling between two choices.",
-        time="GaLore takes an SVD of each matrix at every choice.",
+        advice="Leave it.",
+        raise_when="If computing the projection takes a visible share of the time.",
+        lower_when="If the loss stops falling before the projection changes.",
+        time="GaLore computes an SVD of each matrix every time: 15 s at 135M on a CPU.",
     )
 
     def projects(self, shape: tuple[int, ...], hidden: bool) -> bool:
-        """Whether a parameter of this shape is projected."""
+        """Returns whether a parameter of this shape is projected."""
         return hidden and len(shape) == 2 and min(shape) > self.rank
 
 
 @option("optim", "galore")
 @dataclass(slots=True)
 class Galore(Projected):
-    """AdamW on gradients projected to a low rank by their own SVD: trains every weight with LoRA's state. For full
-    fine-tuning."""
+    """AdamW on gradients that are projected to a low rank by their own SVD: trains every weight with as little state as
+    LoRA. For full fine-tuning."""
 
     builds: ClassVar[str] = "fulgurite.optim.galore:build"
     lr_factor: ClassVar[tuple[float, str]] = (1.0, "1e-5 in LLaMA-Factory's example, as AdamW there (verified)")
     starts_together: ClassVar[bool] = True
     alone: ClassVar[bool] = False
     scratch: ClassVar[tuple[float, float]] = (8.0, 4.0)
-    costs: ClassVar[str] = "Full gradients, but a small state; an SVD of every matrix now and then."
-    misread: ClassVar[str] = "It trains every weight. It is no adapter, though its rank reminds of LoRA's."
+    costs: ClassVar[str] = "Full gradients, but a small state; an SVD of every matrix from time to time."
+    misread: ClassVar[str] = "It trains every weight. It is not an adapter, although it has a rank as LoRA has."
 
     eps: float = knob(
         1e-6,
@@ -216,43 +220,44 @@ class Galore(Projected):
         usual=between(1e-8, 1e-6),
         advice="Leave it.",
         sure=Sure.practice,
-        leave="It matters only where gradients are as small as it is.",
+        leave="It matters only if gradients are as small as it is.",
     )
     scale: float = knob(
         2.0,
-        "A factor on the step of a projected matrix.",
+        "Factor on the update of a projected matrix.",
         source=(
             "GaLore, Zhao et al., https://arxiv.org/abs/2403.03507: 0.25 in pre-training; LLaMA-Factory 2 in "
             "fine-tuning (verified)"
         ),
         bounds=above(0),
         usual=between(0.25, 4),
-        advice="0.25 to train from nothing, 2 to 4 to fine-tune.",
-        raise_when="When the loss falls more slowly than AdamW's at the same rate.",
-        lower_when="To train from nothing: 0.25.",
-        interacts={"optim.lr": "both multiply the step"},
+        advice="2 to 4 to fine-tune.",
+        raise_when="If the loss falls more slowly than AdamW's at the same rate.",
+        lower_when="To train from scratch: 0.25.",
+        interacts={"optim.lr": "both multiply the update"},
     )
 
     def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
-        """A projected matrix keeps two moments of rank times its longer side, and its projection, rank times the
-        shorter."""
+        """Returns, for a projected matrix, two moments of rank times its longer side, and a projection of rank times
+        the shorter side."""
         if self.projects(shape, hidden):
             return width * self.rank * (2 * max(shape) + min(shape))
         return 2 * width * math.prod(shape)
 
-    def find_refusal(self, run: RunConfig) -> str | None:
-        """An adapter's factors are of low rank already."""
+    def find_refusal(self, run: RunConfig) -> UserMessage | None:
+        """Refuses adapters: their factors have a low rank already."""
         return without_adapters(
-            self, run, "an adapter's factors are of low rank already, and nothing is left to project"
+            self, run, message("the factors of an adapter have a low rank already, and nothing is left to project")
         )
 
 
 @option("optim", "apollo")
 @dataclass(slots=True)
 class Apollo(Projected):
-    """The whole gradient, each channel scaled as Adam scales a random projection of it: GaLore's state without its SVD.
+    """Scales each channel of the gradient as Adam scales a random projection of it: as little state as GaLore, without
+    its SVD.
 
-    For full fine-tuning in little memory, before galore.
+    For full fine-tuning if memory is short; try it before galore.
     """
 
     builds: ClassVar[str] = "fulgurite.optim.apollo:build"
@@ -262,101 +267,102 @@ class Apollo(Projected):
 
     rank: int = knob(
         16,
-        "How many rows or columns the random projection has in which Adam's state lives; smaller matrices go by AdamW "
-        "whole.",
+        "Rank of the random projection of each matrix's gradient; AdamW updates matrices that are not wider than it.",
         source="LLaMA-Factory 16 (verified); the paper a quarter of the width (unverified)",
         bounds=at_least(1),
         usual=(16, 64, 128, 256),
-        advice="Lower it for memory; divide optim.scale by what you multiply it by.",
-        raise_when="When the loss lies above AdamW's.",
-        lower_when="When memory is short: even 1 works.",
+        advice="16 first; keep optim.scale times the rank the same.",
+        raise_when="If the loss is higher than AdamW's.",
+        lower_when="If memory is short: even 1 works.",
         interacts={"optim.scale": "divide it by what the rank is multiplied by"},
         memory="State grows in proportion to it.",
     )
     scale: float = knob(
         32.0,
-        "The square of a factor on the step of a projected matrix: about its shorter side divided by the rank.",
+        "Square of the factor on the update of a projected matrix: about its shorter side divided by the rank.",
         source=(
             "APOLLO, Zhu et al., https://arxiv.org/abs/2412.05270; its authors in LLaMA-Factory 32, at rank 1 128 "
             "(verified)"
         ),
         bounds=above(0),
         usual=between(1, 128),
-        advice="Raise it fourfold where the loss falls too slowly: that doubles the step.",
-        raise_when="Fourfold when the loss falls too slowly: that doubles the step.",
-        lower_when="On spikes.",
-        interacts={"optim.rank": "scale times rank should stay", "optim.lr": "both multiply the step"},
+        advice="32 at rank 16, 128 at rank 1.",
+        raise_when="If the loss falls too slowly: four times the value doubles the update.",
+        lower_when="If the loss spikes.",
+        interacts={"optim.rank": "keep scale times rank the same", "optim.lr": "both multiply the update"},
     )
 
     def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
-        """A projected matrix keeps two moments of rank times its longer side, and one fp32 norm. The projection is
-        drawn anew each step."""
+        """Returns, for a projected matrix, two moments of rank times its longer side, and one fp32 norm. The projection
+        is drawn again at each step."""
         if self.projects(shape, hidden):
             return width * 2 * self.rank * max(shape) + 4
         return AdamW.state_bytes(self, shape, width, hidden)
 
-    def find_refusal(self, run: RunConfig) -> str | None:
-        """An adapter's factors are of low rank already."""
+    def find_refusal(self, run: RunConfig) -> UserMessage | None:
+        """Refuses adapters: their factors have a low rank already."""
         return without_adapters(
-            self, run, "an adapter's factors are of low rank already, and nothing is left to project"
+            self, run, message("the factors of an adapter have a low rank already, and nothing is left to project")
         )
 
 
 @option("optim", "badam")
 @dataclass(slots=True)
 class Badam(AdamW):
-    """AdamW on one block of layers at a time: state and gradients for one alone. For full fine-tuning in little
-    memory."""
+    """AdamW on one block of layers at a time: state and gradients for one block only. For full fine-tuning if memory is
+    short."""
 
     builds: ClassVar[str] = "fulgurite.optim.badam:build"
     lr_factor: ClassVar[tuple[float, str]] = (1.0, "1e-5 in LLaMA-Factory's example, as AdamW there (verified)")
     starts_together: ClassVar[bool] = True
     alone: ClassVar[bool] = False
-    costs: ClassVar[str] = "State for one block alone; the others stand still meanwhile."
+    costs: ClassVar[str] = "State for one block only; the other blocks do not change meanwhile."
 
     switch_every: int = knob(
         50,
-        "How many steps a block is trained before the next takes its turn, with fresh state.",
+        "Number of steps for which a block is trained before the next one, which begins with empty state.",
         source="BAdam, Luo et al., https://arxiv.org/abs/2404.02827; LLaMA-Factory 50 (verified)",
         bounds=at_least(1),
         usual=between(20, 100),
-        advice="Lower it in short runs: a run should visit each block, at least once.",
-        raise_when="When each block's loss is still falling at its end.",
-        lower_when="In short runs, so that each block has its turn.",
-        interacts={"trainer.epochs": "the run should visit every block"},
+        advice="50; a run should train each block at least once.",
+        raise_when="If the loss is still falling when a block ends.",
+        lower_when="In short runs, so that each block is trained.",
+        interacts={"trainer.epochs": "the run should train every block"},
     )
     switch_mode: Order = knob(
         Order.ascending,
-        "Which block is next: from the embeddings up, from the head down, or each once in an order drawn anew each "
+        "Order of the blocks: ascending from the embeddings, descending from the head, or a new random order each "
         "round.",
         source="BAdam's code and LLaMA-Factory's badam_switch_mode",
-        advice="descending in short runs: upper layers change answers most.",
+        advice="descending in short runs: the upper layers change answers most.",
     )
 
     def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
-        """AdamW's while the parameter's block is trained, nothing at other times."""
+        """Returns AdamW's state, which exists while the parameter's block is trained."""
         return AdamW.state_bytes(self, shape, width, hidden)
 
     def total_state_bytes(self, shapes: Mapping[str, tuple[int, ...]], width: int, hidden: Collection[str]) -> int:
-        """The largest block's."""
+        """Returns the state of the largest block."""
         blocks = build_blocks({name: len(shape) for name, shape in shapes.items()})
         return max((sum(self.state_bytes(shapes[name], width) for name in block) for block in blocks), default=0)
 
-    def find_refusal(self, run: RunConfig) -> str | None:
-        """An adapter has little state to save, and processes must agree on what has gradients."""
+    def find_refusal(self, run: RunConfig) -> UserMessage | None:
+        """Refuses adapters, whose state is small, and several processes, which must agree on what has gradients."""
         if run.world_size > 1:
-            return (
-                f"optim={self.name} cannot be used with {run.world_size} processes: they wait for gradients of blocks "
-                f"that rest; "
-                "take trainer.devices=1, or optim=adamw."
+            return message(
+                "optim={optim} cannot be used with {processes} processes: they would wait for gradients of blocks that "
+                "are not trained; use trainer.devices=1, or optim=adamw.",
+                optim=self.name, processes=run.world_size,
             )
-        return without_adapters(self, run, "an adapter's state is small already, and most of it would rest")
+        return without_adapters(
+            self, run, message("the state of an adapter is small already, and most of the adapter would not train")
+        )
 
 
 @option("optim", "adam_mini")
 @dataclass(slots=True)
 class AdamMini(AdamW):
-    """AdamW with one variance a row of a matrix, in place of one a number: half of Adam's state at AdamW's rate."""
+    """AdamW with one variance per row of a matrix instead of one per number: half of Adam's state at AdamW's rate."""
 
     builds: ClassVar[str] = "fulgurite.optim.adam_mini:build"
     lr_factor: ClassVar[tuple[float, str]] = (
@@ -365,8 +371,8 @@ class AdamMini(AdamW):
     )
     alone: ClassVar[bool] = False
     scratch: ClassVar[tuple[float, float]] = (4.0, 12.0)
-    costs: ClassVar[str] = "About 4 bytes of state a trained weight."
+    costs: ClassVar[str] = "About 4 bytes of state per trained weight."
 
     def state_bytes(self, shape: tuple[int, ...], width: int, hidden: bool = True) -> int:
-        """One running mean, and an fp32 variance a row; a vector has one in all."""
+        """Returns the bytes of one running mean and an fp32 variance per row; a vector has one variance."""
         return width * math.prod(shape) + 4 * (shape[0] if len(shape) > 1 else 1)
