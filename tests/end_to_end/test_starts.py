@@ -109,10 +109,10 @@ def test_a_reward_model_begins_from_a_run_and_no_model_that_talks_from_it(
     folder = tiny(tmp_path / "rm", *words("rm"), "model=hf", f"model.path={sft}", "trainer.global_batch_size=8")
     composed = compose([*words("dpo"), "model=hf", f"model.path={folder}"])
     with pytest.raises(
-        ConfigError, match="is a reward model or classifier, which cannot speak; train it on with stage=rm"
+        ConfigError, match="is a reward model or classifier, which cannot generate text; train it further with stage=rm"
     ):
         build_checked_source(composed)
-    with pytest.raises(ModelError, match="is a reward model or classifier, which cannot speak"):
+    with pytest.raises(ModelError, match="is a reward model or classifier, which cannot generate text"):
         load_named(Hf(path=str(folder)), torch.float32)
     with pytest.raises(ModelError, match="is a reward model: it scores answers and cannot talk"):
         chat_main([f"run={folder}"])
@@ -226,7 +226,7 @@ def test_an_exported_reward_adapter_includes_its_head(method: str, sft: Path, wo
     assert float((read - mine).abs().max() / mine.abs().max()) < 1e-5
     assert float(mine.abs().min()) > 1e-3  # a head of zeros, lost on the way, would be equal to nothing
     with pytest.raises(
-        ModelError, match="is a reward model or classifier, which cannot speak; train it on with stage=rm"
+        ModelError, match="is a reward model or classifier, which cannot generate text; train it further with stage=rm"
     ):
         load_named(Hf(path=str(out)), torch.float32)
 

@@ -199,7 +199,7 @@ def test_a_yes_on_stdin_runs_no_code_of_a_model_adapter_or_tokenizer(answered: d
     assert not case.owned
     assert set(case.statuses) == {2}, case.err
     wants = (
-        "wants to run its own Python code; read it, then add model.trust_remote_code=true model.revision=sha256:"
+        "needs to run its own Python code; read it, then add model.trust_remote_code=true model.revision=sha256:"
     )
     assert case.err.count(wants) == len(case.statuses) == 7, case.err
 

@@ -154,9 +154,9 @@ def refused(folder: Path, said: str, *words: str) -> None:
 
 def test_a_classifier_of_more_labels_is_refused_with_their_names(folder: Path) -> None:
     edit(folder / "config.json", id2label={"0": "bad", "1": "good"}, label2id={"bad": 0, "good": 1})
-    refused(folder, r"is a classifier of 2 labels \(bad, good\), and a reward model has one")
+    refused(folder, r"is a classifier with 2 labels \(bad, good\), and a reward model has one")
     edit(folder / "config.json", id2label=None, label2id=None)
-    refused(folder, r"is a classifier of 2 labels \(LABEL_0, LABEL_1\)")
+    refused(folder, r"is a classifier with 2 labels \(LABEL_0, LABEL_1\)")
 
 
 def change(folder: Path, **tensors: torch.Tensor | None) -> None:
@@ -172,17 +172,17 @@ def test_a_head_with_a_bias_is_refused(folder: Path) -> None:
     change(folder, score__bias=torch.ones(1))
     refused(
         folder,
-        r"has a bias in its reward head \(score\.bias\), which transformers' LlamaForSequenceClassification has not",
+        r"has a bias in its reward head \(score\.bias\), and LlamaForSequenceClassification of transformers has none",
     )
 
 
 def test_a_head_is_never_random(folder: Path) -> None:
     change(folder, score__weight=None)
     run = run_of(folder)
-    with pytest.raises(ModelError, match=r"lacks score\.weight"):
+    with pytest.raises(ModelError, match=r"Missing: score\.weight"):
         load_start(run.model, run.method, run.stage.gives_rewards, settle(run.precision, "cpu"))
     change(folder, score__weight=torch.ones(2, 64))
-    with pytest.raises(ModelError, match=r"has another shape of score\.weight"):
+    with pytest.raises(ModelError, match=r"Of another shape: score\.weight"):
         load_start(run.model, run.method, run.stage.gives_rewards, settle(run.precision, "cpu"))
 
 
@@ -198,7 +198,7 @@ def test_a_head_that_is_not_one_linear_layer_is_refused(saved: Path) -> None:
             return out
 
     model.__class__ = Bent
-    with pytest.raises(ModelError, match="Bent does more than one linear head on the last hidden state"):
+    with pytest.raises(ModelError, match="Bent computes more than one linear head on the last hidden state"):
         check_head(model)
 
 
@@ -206,7 +206,7 @@ def test_other_stages_refuse_it_with_the_remedy(folder: Path) -> None:
     run = compose(["stage=sft", "model=hf", f"model.path={folder}"]).run
     for ask in (load_run_start, outline_model):
         with pytest.raises(
-            ModelError, match=r"is a reward model or classifier, which cannot speak; .*stage=rm, .*stage\.reward="
+            ModelError, match=r"is a reward model or classifier, which cannot generate .*stage=rm, .*stage\.reward="
         ):
             ask(run, settle(run.precision, "cpu"))
 
@@ -247,7 +247,7 @@ def test_an_adapter_with_its_head_is_merged_with_it(folder: Path, tmp_path: Path
         atol=1e-5,
     )
     assert outline_model(run, settle(run.precision, "cpu"))[1].trained > 0
-    with pytest.raises(ModelError, match="which cannot speak; train it on with stage=rm"):
+    with pytest.raises(ModelError, match="which cannot generate text; train it further with stage=rm"):
         load_named(Hf(path=str(place)), torch.float32)
     before = hash_inputs(run.model, run.method, run.stage)
     assert {"weights", "tokenizer"} <= set(before)
@@ -263,7 +263,7 @@ def test_an_adapter_with_its_head_is_merged_with_it(folder: Path, tmp_path: Path
 def test_an_adapter_of_more_labels_or_without_its_head_is_refused(folder: Path, tmp_path: Path) -> None:
     refused(
         adapter(folder, tmp_path / "two", labels=2),
-        "is the adapter of a classifier of 2 labels, and a reward model has one",
+        "is the adapter of a classifier with 2 labels, and a reward model has one",
     )
     place = adapter(folder, tmp_path / "one")
     kept = load_file(place / "adapter_model.safetensors")
@@ -272,7 +272,7 @@ def test_an_adapter_of_more_labels_or_without_its_head_is_refused(folder: Path, 
         place / "adapter_model.safetensors",
         metadata={"format": "pt"},
     )
-    refused(place, r"adapter_model\.safetensors lacks score\.weight, the head of its reward model")
+    refused(place, r"adapter_model\.safetensors has no score\.weight, the head of its reward model")
 
 
 def test_a_changed_head_is_another_input(folder: Path) -> None:

@@ -25,7 +25,7 @@ def test_a_generation_config_that_transformers_refuses_is_named(tmp_path: Path, 
     file = tmp_path / "generation_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | fields))
     with pytest.raises(
-        ModelError, match=r"generation_config\.json is refused by transformers \(.*\); mend or remove that file"
+        ModelError, match=r"transformers refuses .*generation_config\.json \(.*\); correct or remove that file"
     ):
         generation.refuse_unreadable(tmp_path)
 

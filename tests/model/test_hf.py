@@ -40,7 +40,7 @@ def test_a_damaged_folder_is_refused_in_one_sentence(folder: Path, spoil: object
 def test_no_path_and_a_hub_out_of_reach_are_refused() -> None:
     with pytest.raises(ModelError, match=r"needs model\.path"):
         load_model(Hf())
-    with pytest.raises(ModelError, match="neither a folder here nor reachable on the hub"):
+    with pytest.raises(ModelError, match="is not a local folder, and the hub cannot be reached or does not have it"):
         load_model(Hf(path="nobody/nothing-here"))
 
 

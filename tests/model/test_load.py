@@ -68,5 +68,5 @@ def test_a_token_of_the_tokenizer_without_a_row_can_be_given_one(folder: Path) -
 def test_a_pair_of_tokenizers_is_refused(folder: Path) -> None:
     file = folder / "tokenizer_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"tokenizer_class": "RagTokenizer"}))
-    with pytest.raises(ModelError, match="RagTokenizer is no tokenizer of one text"):
+    with pytest.raises(ModelError, match="RagTokenizer is not a tokenizer for a single text"):
         load_folder(folder)

@@ -120,7 +120,7 @@ def test_weights_in_16_bits_behave_alike() -> None:
 def test_a_model_that_computes_nothing_is_one_sentence() -> None:
     model = build_architecture("llama")
     model.model.layers[0].self_attn.q_proj = torch.nn.Linear(3, 3)
-    with pytest.raises(ModelError, match="LlamaForCausalLM does not compute the logits of 12 tokens: "):
+    with pytest.raises(ModelError, match="LlamaForCausalLM cannot compute the logits of 12 tokens: "):
         measure(model)
 
 

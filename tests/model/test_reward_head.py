@@ -66,7 +66,7 @@ def test_a_fresh_head_gives_every_answer_0() -> None:
 def test_a_model_without_a_head_is_an_error() -> None:
     causal = build(compose(["model=tiny"]).run.model, torch.float32).model
     with pytest.raises(
-        ModelError, match="LlamaForCausalLM is no reward model: it has no head called score; train one with stage=rm"
+        ModelError, match="LlamaForCausalLM is not a reward model: it has no head called score; train one with stage=rm"
     ):
         get_head(causal)
 
@@ -81,7 +81,7 @@ def test_another_architecture_and_one_that_has_no_such_form(monkeypatch: pytest.
 
     monkeypatch.setattr("fulgurite.model.reward_head.AutoModelForSequenceClassification.from_config", refuse)
     with pytest.raises(
-        ModelError, match="GPT2LMHeadModel has no sequence-classification form in transformers; take another model"
+        ModelError, match="GPT2LMHeadModel has no sequence-classification form in transformers; use another model"
     ):
         add_reward_head(gpt2)
 
@@ -89,5 +89,5 @@ def test_another_architecture_and_one_that_has_no_such_form(monkeypatch: pytest.
 def test_a_reward_models_folder_is_no_causal_model(tmp_path: Path) -> None:
     model().save_pretrained(tmp_path)
     config = compose(["model=hf", f"model.path={tmp_path}"]).run.model
-    with pytest.raises(ModelError, match="is a reward model or classifier, which cannot speak"):
+    with pytest.raises(ModelError, match="is a reward model or classifier, which cannot generate text"):
         build(config, torch.float32)

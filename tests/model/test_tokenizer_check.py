@@ -25,9 +25,9 @@ def test_padding_without_a_row_is_replaced_and_noted(folder: Path) -> None:
     found = load_folder(folder)
     rows = found.model.get_input_embeddings().num_embeddings
     assert found.tokenizer.pad_token_id == found.tokenizer.eos_token_id < rows
-    assert found.notes == [
+    assert [str(note) for note in found.notes] == [
         f"The padding token '<far>' is number {rows}, and the embedding has {rows} rows: "
-        f"'<|im_end|>' ({found.tokenizer.pad_token_id}) pads in its place."
+        f"'<|im_end|>' ({found.tokenizer.pad_token_id}) is used for padding."
     ]
     assert outline_folder(folder)[1].notes == found.notes
 
@@ -88,7 +88,9 @@ def test_padding_is_changed_only_without_a_row_and_noted_only_if_there_was_one()
     assert mend_padding(good, 4) == mend_padding(none, 4) == []
     assert (good.pad_token, none.pad_token) == ("<3>", "<2>")
     [note] = mend_padding(far, 4)
-    assert note == "The padding token '<9>' is number 9, and the embedding has 4 rows: '<2>' (2) pads in its place."
+    assert str(note) == (
+        "The padding token '<9>' is number 9, and the embedding has 4 rows: '<2>' (2) is used for padding."
+    )
 
 
 def test_a_token_without_a_row_is_refused_with_the_remedy() -> None:
@@ -97,5 +99,5 @@ def test_a_token_without_a_row_is_refused_with_the_remedy() -> None:
         refuse_unknown(Words(), 1000, [0, 1000, 2000])
     assert str(caught.value) == (
         "The token '<1000>' is number 1000, and the model's embedding has 1,000 rows. "
-        "Give it a row: model.add_tokens='[\"<1000>\"]', or take the tokenizer that the model was trained with."
+        "Give it a row: model.add_tokens='[\"<1000>\"]', or use the tokenizer that the model was trained with."
     )

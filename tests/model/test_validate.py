@@ -228,9 +228,9 @@ def test_an_adapter_on_itself_and_a_ring_of_adapters(tmp_path: Path) -> None:
     )
     for folder in (itself, one, two):
         assert Hf(path=str(folder)).billions() is None
-        with pytest.raises(ModelError, match="leads back to an adapter and never to a model"):
+        with pytest.raises(ModelError, match="leads to an adapter again and never to a model"):
             read_adapter_base(folder)
-        with pytest.raises(ModelError, match="leads back to an adapter"):
+        with pytest.raises(ModelError, match="leads to an adapter again"):
             compose_and_outline(folder)
 
 

@@ -1,4 +1,4 @@
-"""The implementation of attention that an architecture has: the asked one, or eager, which every architecture has."""
+"""Chooses the implementation of attention: the requested one, or eager, which every architecture has."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ T = TypeVar("T")
 
 
 def with_attention(make: Callable[[str], T], asked: str) -> tuple[T, str]:
-    """What `make` returns for an implementation, and which one it was: `asked`, or "eager" if transformers has no
-    other for the model."""
+    """Calls `make` with an implementation, and returns its result with that implementation: `asked`, or "eager" if
+    transformers has no other for the model."""
     try:
         return make(asked), asked
     except (ValueError, ImportError) as error:
@@ -20,6 +20,6 @@ def with_attention(make: Callable[[str], T], asked: str) -> tuple[T, str]:
 
 
 def is_unsupported(error: Exception) -> bool:
-    """Whether transformers refused the implementation of attention, not the model."""
+    """Returns whether transformers refused the implementation of attention, not the model."""
     text = str(error)
     return "attn_implementation" in text or "attention implementation" in text

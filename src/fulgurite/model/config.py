@@ -1,4 +1,4 @@
-"""Which model is trained, where it comes from, and what of it may be trusted."""
+"""Models: the one to train, its source, and whether its code may run."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from fulgurite.config.guard import Allowed
 from fulgurite.config.paths import resolve_path
 from fulgurite.config.schema import Empty, Option, at_least, find_option, knob, list_knobs, list_options, option
 from fulgurite.files.json import read_object
+from fulgurite.language.message import UserMessage, message
 from fulgurite.model.validate import MOST_PARAMETERS
 
 if TYPE_CHECKING:
     from fulgurite.config.run import RunConfig
 
 
-CANNOT_SPEAK = (
-    "{} is a reward model or classifier, which cannot speak; train it on with stage=rm, learn from an rm run with "
-    "stage.reward=[<its folder>], or start from the model that it was trained from."
-)
+def describe_reward_model(place: object) -> UserMessage:
+    """Returns the refusal of a reward model from which another stage than rm would start."""
+    return message(
+        "{place} is a reward model or classifier, which cannot generate text; train it further with stage=rm, use it "
+        "as "
+        "a reward with stage.reward=[<its folder>], or start from the model that it was trained from.",
+        place=place,
+    )
 
 
 class Attention(StrEnum):
@@ -33,71 +38,71 @@ class Attention(StrEnum):
 
 @dataclass(slots=True)
 class Model(Option):
-    """What every model has."""
+    """Base of all models."""
 
     outlines: ClassVar[str] = ""
-    """"module:function" of the config: transformers' config and the tokenizer, without weights. Empty where only the
-    weights tell."""
+    """"module:function" that returns transformers' config and the tokenizer without weights. Empty if these need the
+    weights."""
 
     tokenizes: ClassVar[str] = ""
     """"module:function" of the config: the tokenizer alone, without importing model code, or None if that cannot be.
     Only of a model that its parameters and our own files determine: `plan` keeps its outline."""
 
     attention: Attention = knob(
-        Attention.sdpa, "The implementation of attention; all give the same numbers.",
+        Attention.sdpa, "Implementation of attention; all compute the same function.",
         source="transformers docs, attention interface; sdpa is torch's own",
-        advice="Leave it; eager for a model that torch's own attention does not serve.",
-        memory="eager keeps the whole table of attention: the square of the length.",
-        time="sdpa is quicker on long rows.",
+        advice="sdpa; eager for a model that torch's own attention does not support.",
+        memory="eager stores the whole attention matrix: the square of the length.",
+        time="sdpa is faster on long sequences.",
     )
 
     add_tokens: list[str] = knob(
-        [], "Words that become one token each; their embeddings begin as the mean of all others, and are trained.",
+        [], "Words that become one new token each. Their embeddings start as the mean of all others, and are trained.",
         source=(
             "transformers docs, resize_token_embeddings; the mean: Hewitt, "
             "https://nlp.stanford.edu/~johnhew/vocab-expansion.html"
         ),
-        advice="For marks of your own format. A few hundred examples of each, or they stay the mean.",
+        advice="For the marks of your own format. Each needs a few hundred examples, or it stays near the mean.",
     )
 
     toy: ClassVar[bool] = False
-    """Whether it knows nothing: a run of it is a trial, of which taste is no reason to refuse."""
+    """Whether it has random weights: a run of it is a trial, which no rule about quality refuses."""
     hub: ClassVar[str] = ""
-    """The hub id of a bundled model, by which another machine finds it."""
+    """The hub id of a bundled model, for another machine."""
     takes_reward: ClassVar[bool] = False
-    """Whether it may be a reward model or a classifier of one label: `builds` then takes `reward`."""
+    """Whether it can be a reward model or a classifier with one label: `builds` then takes `reward`."""
 
     def folder(self) -> Path | None:
-        """The folder, or the hub id as a path, that the model is loaded from; None if it is made here."""
+        """Returns the folder, or the hub id as a path, that the model is loaded from; None if it is made here."""
         return None
 
     def base_name(self) -> str | None:
-        """How an adapter names its base for another machine; None if no other machine has it."""
+        """Returns the name that an adapter gives its base for another machine; None if no other machine has it."""
         return self.hub or None
 
     def allowed(self) -> Allowed:
-        """What the model's own parameters allow; it holds for the base under a run or an adapter too."""
+        """Returns what the model's own parameters allow, also for the base of a run or an adapter."""
         return Allowed()
 
     def billions(self) -> float | None:
-        """The size in billions of parameters, or None where it is not known before loading."""
+        """Returns the size in billions of parameters, or None if it is not known before loading."""
         return None
 
-    def find_refusal(self, run: RunConfig) -> str | None:
-        """Why new tokens would stay untrained, in one sentence, or None."""
+    def find_refusal(self, run: RunConfig) -> UserMessage | None:
+        """Refuses new tokens whose embeddings the method does not train."""
         if not self.add_tokens or run.method.new_tokens or "embeddings" in getattr(run.method, "extra_trainable", []):
             return None
-        return (
-            f"model.add_tokens needs their embeddings trained, and method={run.method.name} freezes them; take lora, "
-            f"qlora or full."
+        return message(
+            "model.add_tokens adds embeddings that must be trained, and method={method} freezes them; use method=lora, "
+            "qlora or full.",
+            method=run.method.name,
         )
 
 
 @option("model", "smollm2_135m")
 @dataclass(slots=True)
 class SmolLM2(Model):
-    """SmolLM2-135M-Instruct, the bundled real model: trains on a laptop's CPU. For first runs and tests of real
-    behaviour."""
+    """SmolLM2-135M-Instruct, the bundled model: trains on the CPU of a laptop. For first runs and realistic tests."""
 
     builds: ClassVar[str] = "fulgurite.model.smollm2:build"
     outlines: ClassVar[str] = "fulgurite.model.smollm2:outline"
@@ -112,7 +117,7 @@ class SmolLM2(Model):
 @option("model", "tiny")
 @dataclass(slots=True)
 class Tiny(Model):
-    """A random Llama with a tokenizer trained on the spot, seconds to make. For tests: it knows nothing."""
+    """A Llama with random weights and a small tokenizer, built in seconds. For tests: it knows nothing."""
 
     builds: ClassVar[str] = "fulgurite.model.tiny:build"
     outlines: ClassVar[str] = "fulgurite.model.tiny:outline"
@@ -121,19 +126,19 @@ class Tiny(Model):
     costs: ClassVar[str] = "Seconds."
 
     hidden: int = knob(
-        64, "The width.", source="Ours", bounds=at_least(8), usual=(32, 64, 128), advice="Leave it.",
+        64, "Width: the hidden size.", source="Ours", bounds=at_least(8), usual=(32, 64, 128), advice="Leave it.",
         leave="A model for tests: nobody asks it anything.",
     )
     layers: int = knob(
-        2, "The number of layers.", source="Ours", bounds=at_least(1), usual=(2, 4), advice="Leave it.",
+        2, "Number of layers.", source="Ours", bounds=at_least(1), usual=(2, 4), advice="Leave it.",
         leave="A model for tests: nobody asks it anything.",
     )
     vocabulary: int = knob(
-        512, "The tokenizer's size.", source="Ours", bounds=at_least(300), usual=(512, 1024), advice="Leave it.",
+        512, "Size of the vocabulary.", source="Ours", bounds=at_least(300), usual=(512, 1024), advice="Leave it.",
         leave="A model for tests: nobody asks it anything.",
     )
     length: int = knob(
-        1024, "The longest input in tokens.", source="Ours", bounds=at_least(32), usual=(1024,), advice="Leave it.",
+        1024, "Longest input, in tokens.", source="Ours", bounds=at_least(32), usual=(1024,), advice="Leave it.",
         leave="A model for tests: nobody asks it anything.",
     )
 
@@ -149,31 +154,31 @@ class Hf(Model):
     builds: ClassVar[str] = "fulgurite.model.hf:build"
     outlines: ClassVar[str] = "fulgurite.model.hf:outline"
     takes_reward: ClassVar[bool] = True
-    costs: ClassVar[str] = "What the model weighs: 2 bytes a weight frozen in bf16."
+    costs: ClassVar[str] = "The size of the model: 2 bytes per frozen weight in bf16."
 
     path: str = knob(
         "",
-        "The model: a folder, an earlier run's folder, an export of one, or a hub id such as "
+        "The model: a model folder, the folder of an earlier run, its export, or a hub id such as "
         "HuggingFaceTB/SmolLM2-360M-Instruct.",
         source="transformers docs, from_pretrained; of a run the best checkpoint, its adapter merged in float32 (ours)",
-        advice="Only safetensors are read: a pickle can run code. A run's folder must stay where it is while later "
-        "runs begin from it. "
-        "stage=rm also starts from a reward model or a classifier of one label, and trains its head on.",
+        advice="Only safetensors are read, because a pickle can run code. Keep the folder of a run while later runs "
+        "start from it. stage=rm also starts from a reward model or a classifier with one label, and keeps its head.",
         resolve=resolve_path,
     )
     revision: str | None = knob(
         None,
-        "The commit of the hub repository; of a folder whose code may run, sha256: and the hash of that code.",
+        "Commit of the hub repository; for a folder whose code may run, sha256: and the hash of that code.",
         source="transformers docs, from_pretrained",
         advice="Pin it: a branch can change under you.",
         empty=Empty("the main branch"),
     )
     trust_remote_code: bool = knob(
-        False, "Whether Python code from the model's repository may run here.",
-        source="CVE-2026-4944 and its kin: remote code is someone else's program on your machine",
-        advice="Leave it false; true needs model.revision: a full commit, or a folder's hash, which the error names.",
+        False, "Whether Python code from the model's repository may run.",
+        source="CVE-2026-4944 and others: remote code is someone else's program on your machine",
+        advice="Leave it false. true needs model.revision: a full commit, or the hash of a folder, which the error "
+        "prints.",
         sure=Sure.practice,
-        leave="It lets a stranger's program run here.",
+        leave="It lets a program of somebody else run on your machine.",
     )
 
     def folder(self) -> Path | None:
@@ -188,22 +193,22 @@ class Hf(Model):
     def billions(self) -> float | None:
         return _folder_billions(Path(self.path).expanduser(), frozenset())
 
-    def find_refusal(self, run: RunConfig) -> str | None:
-        """A reward model cannot speak, so that only another one can begin from it."""
+    def find_refusal(self, run: RunConfig) -> UserMessage | None:
+        """Refuses a reward model unless the run trains one too: it cannot generate text."""
         folder = Path(self.path).expanduser()
         if not run.stage.gives_rewards and _was_reward_model(folder):
-            return CANNOT_SPEAK.format(f"model.path={self.path}")
+            return describe_reward_model(f"model.path={self.path}")
         return None
 
 
 def _was_reward_model(folder: Path) -> bool:
-    """Whether the folder is of a run whose stage declares that it gives rewards."""
+    """Returns whether the folder is that of a run whose stage trains a reward model."""
     stage = find_option("stage", _inside(_json(folder / "provenance.json"), "choices").get("stage"))
     return bool(getattr(stage, "gives_rewards", False))
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """A JSON object, or an empty one where there is none."""
+    """Returns the JSON object of a file, or an empty one if there is none."""
     try:
         return read_object(path)
     except (OSError, ValueError):
@@ -211,13 +216,13 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _inside(found: dict[str, Any], name: str) -> dict[str, Any]:
-    """The object under a name, or an empty one if there is none."""
+    """Returns the object under a name, or an empty one if there is none."""
     inner = found.get(name)
     return inner if isinstance(inner, dict) else {}
 
 
 def _folder_billions(folder: Path, seen: frozenset[Path]) -> float | None:
-    """The size of the model in a folder: a run's, an adapter's, or a model's own. None for a ring of folders."""
+    """Returns the size of the model of a run's, an adapter's or a model's folder. None for a ring of folders."""
     if folder.absolute() in seen:
         return None
     seen |= {folder.absolute()}
@@ -229,10 +234,10 @@ def _folder_billions(folder: Path, seen: frozenset[Path]) -> float | None:
 
 
 def _run_billions(provenance: Path, seen: frozenset[Path]) -> float | None:
-    """The size of the model that an earlier run was of."""
-    said = _json(provenance)
-    knobs = _inside(said, "knobs")
-    chosen = list_options("model").get(str(_inside(said, "choices").get("model", "")))
+    """Returns the size of the model of an earlier run."""
+    recorded = _json(provenance)
+    knobs = _inside(recorded, "knobs")
+    chosen = list_options("model").get(str(_inside(recorded, "choices").get("model", "")))
     if chosen is None:
         return None
     if issubclass(chosen, Hf):
@@ -246,7 +251,7 @@ def _run_billions(provenance: Path, seen: frozenset[Path]) -> float | None:
 
 
 def _adapter_billions(folder: Path, seen: frozenset[Path]) -> float | None:
-    """The size of the model that an adapter names as its base, where that is the bundled one or a folder here."""
+    """Returns the size of an adapter's base model, if that is the bundled one or a local folder."""
     base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         return None
@@ -256,7 +261,7 @@ def _adapter_billions(folder: Path, seen: frozenset[Path]) -> float | None:
 
 
 def _billions(config_json: Path) -> float | None:
-    """An estimate from the config's widths, good to some 20 %: enough to choose a learning rate's column."""
+    """Estimates the size from the config, within about 20 %: enough to choose the column of a learning rate."""
     config = _json(config_json)
     width, layers, vocabulary = (config.get(name) for name in ("hidden_size", "num_hidden_layers", "vocab_size"))
     inner = config.get("intermediate_size") or (4 * width if isinstance(width, int) else None)

@@ -1,4 +1,4 @@
-"""Answers of a model to prompts, by transformers' generate. Training is not touched: modes and random state stay."""
+"""Generates answers with transformers' generate. Training is not affected: modes and random state are restored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from fulgurite.model.tokenizer_check import get_padding, refuse_unknown
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`tokens` counts what was generated, the stop token too; `stopped` is false where the limit cut the answer."""
+    """A generated answer. `tokens` counts its tokens with the stop token; `stopped` is false if the limit cut it
+    off."""
 
     text: str
     tokens: int
@@ -29,10 +30,10 @@ def generate(
     temperature: float = 0.0, top_p: float = 1.0, streamer: Any = None, seed: int | None = None,
     context: AbstractContextManager[Any] | None = None, length: int | None = None,
 ) -> Answer:
-    """The answer to one conversation, as `template` writes it. Greedy where `temperature` is 0.
+    """Generates the answer to one conversation, formatted by `template`. Greedy if `temperature` is 0.
 
-    `seed` None draws anew each time. `context` is the precision's autocast. `streamer` is transformers'. `length` is
-    the longest input of the model, which prompt and answer together do not exceed.
+    If `seed` is None, each call draws a different answer. `context` is the precision's autocast. `streamer` is
+    transformers'. `length` is the longest input of the model, which prompt and answer together do not exceed.
     """
     return continue_prompts(
         model, tokenizer, [template.encode_prompt(messages)], template.stop_ids, max_new_tokens=max_new_tokens,
@@ -45,11 +46,11 @@ def continue_prompts(
     temperature: float = 0.0, top_p: float = 1.0, streamer: Any = None, seed: int | None = None,
     context: AbstractContextManager[Any] | None = None, length: int | None = None,
 ) -> list[Answer]:
-    """The continuation of each prompt of token ids, in one batch, padded on the left.
+    """Continues each prompt of token ids, in one batch that is padded on the left.
 
-    If the longest prompt and `max_new_tokens` exceed `length`, each prompt is continued by itself, as far as the
-    model reads; one that fills the model has an empty answer. Raises ModelError for a token that the model's
-    embedding has no row for.
+    If the longest prompt and `max_new_tokens` exceed `length`, each prompt is continued separately, up to `length`;
+    a prompt that is as long as that has an empty answer. Raises ModelError for a token that the model's embedding has
+    no row for.
     """
     rows = int(model.get_input_embeddings().weight.shape[0])
     refuse_unknown(tokenizer, rows, (i for ids in prompts for i in ids))
@@ -84,8 +85,7 @@ def continue_prompts(
 def sampling_config(
     stop_ids: list[int], pad: int, max_new_tokens: int, temperature: float, top_p: float
 ) -> GenerationConfig:
-    """How to generate: every field that a model's own config could fill is stated."""
-    # what is sampled is what was asked for
+    """Builds a generation config that sets every field that a model's own config could fill."""
     sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
     return GenerationConfig(
         max_new_tokens=max_new_tokens, eos_token_id=stop_ids or None, pad_token_id=pad, num_beams=1,
@@ -101,12 +101,12 @@ def _answer(tokenizer: Any, ids: list[int], stop_ids: set[int]) -> Answer:
 
 @contextlib.contextmanager
 def keep_state(model: Any, seed: int | None) -> Iterator[None]:
-    """Evaluation mode, no gradients, a random state of its own; each module's mode and the state come back after.
+    """Sets evaluation mode, no gradients and a separate random state; restores modes and state after the block.
 
-    The model's own generation config is put aside: transformers fills ours from it, and a bias, a penalty or a way
-    of decoding that was published with a model would make the answers those of another policy.
+    The model's own generation config is replaced: transformers would fill ours from it, and a bias, a penalty or a
+    decoding method that was published with a model would make the answers those of another policy.
 
-    Not inference mode: a buffer that a model caches there could not be used by a later backward pass.
+    Does not use inference mode: a later backward pass could not use a buffer that a model caches in it.
     """
     modes = [(module, module.training) for module in model.modules()]
     devices = {p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"}
@@ -130,7 +130,7 @@ def keep_state(model: Any, seed: int | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """transformers warns of fields of the model's own generation_config that ours overrides on purpose."""
+    """Hides transformers' warnings about fields of the model's generation_config that ours overrides."""
     before = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
     try:

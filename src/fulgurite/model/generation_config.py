@@ -1,4 +1,4 @@
-"""A generation config that transformers accepts: what contradicts itself in a base's own is left out."""
+"""Generation configs that transformers accepts: fields of a base's config that contradict others are left out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger("transformers.generation.configuration_utils")
 
 
 def select_valid(config: GenerationConfig | None) -> tuple[GenerationConfig, dict[str, Any]]:
-    """The largest part of `config` that transformers would save, and the fields that were left out with their
+    """Returns the largest part of `config` that transformers would save, and the fields that were left out with their
     values.
 
     Fields are added one by one to an empty config, and one that makes it invalid is left out. A temperature without
@@ -45,7 +45,8 @@ def select_valid(config: GenerationConfig | None) -> tuple[GenerationConfig, dic
 
 
 def invalid_fields(path: str, revision: str | None = None) -> dict[str, Any]:
-    """The fields of a model's generation_config.json that an export leaves out; none if there is no such file."""
+    """Returns the fields of a model's generation_config.json that an export leaves out; none if there is no such file.
+    """
     with _quiet():
         try:
             found = GenerationConfig.from_pretrained(path, revision=revision)
@@ -55,8 +56,7 @@ def invalid_fields(path: str, revision: str | None = None) -> dict[str, Any]:
 
 
 def refuse_unreadable(folder: Path) -> None:
-    """Raise ModelError if a model folder has a generation_config.json with which transformers does not load the
-    model."""
+    """Raises ModelError if a model folder has a generation_config.json that transformers refuses."""
     if not (folder / FILE).is_file():
         return
     with _quiet():
@@ -65,13 +65,14 @@ def refuse_unreadable(folder: Path) -> None:
         except Exception as error:  # of every type, whatever a field holds
             reason = " ".join(str(error).split())[:300]
             raise ModelError(
-                f"{folder / FILE} is refused by transformers ({reason}); mend or remove that file."
+                "transformers refuses {file} ({reason}); correct or remove that file.",
+                file=folder / FILE, reason=reason,
             ) from error
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' own warnings: each field that is tried would warn."""
+    """Hides transformers' own warnings: each field that is tried would warn."""
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:

@@ -15,20 +15,20 @@ from fulgurite.model.validate import check_folder
 
 
 def build(config: c.Hf, dtype: torch.dtype, reward: bool = False) -> Loaded:
-    """The model in `dtype`; with `reward` a reward model is loaded with its head.
+    """Loads the model in `dtype`; with `reward` a reward model is loaded with its head.
 
-    Raises ModelError where nothing can be loaded from `config.path`.
+    Raises ModelError if nothing can be loaded from `config.path`.
     """
     return load(_place(config), config, dtype, config.revision, config.trust_remote_code, reward)
 
 
 def outline(config: c.Hf) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
-    """The model's shape and its tokenizer, of a reward model too. Raises ModelError as `build` does."""
+    """Returns the model's config and its tokenizer, also for a reward model. Raises ModelError as `build` does."""
     return outline_at(_place(config), config.revision, config.trust_remote_code)
 
 
 def _place(config: c.Hf) -> str | Path:
-    """The folder or hub id that transformers can load a causal model from. Raises ModelError where it is none."""
+    """Returns the folder or hub id that transformers can load a model from. Raises ModelError if there is none."""
     if not config.path:
         raise ModelError(
             "model=hf needs model.path=<folder or hub id>, such as model.path=HuggingFaceTB/SmolLM2-360M-Instruct."
@@ -36,15 +36,18 @@ def _place(config: c.Hf) -> str | Path:
     folder = Path(config.path).expanduser()
     if (folder / "adapter_config.json").is_file():
         raise ModelError(
-            f"{folder} is an adapter, not a whole model; merge it first: fulgurite export run=<its run> out=<folder>."
+            "{folder} is an adapter, not a whole model; merge it first: `fulgurite export run=<its run> out=<folder>`.",
+            folder=folder,
         )
     if (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir():
         raise ModelError(
-            f"{folder} is a run, not a model; export it first: fulgurite export run={folder} out=<folder>."
+            "{folder} is a run, not a model; export it first: fulgurite export run={folder} out=<folder>.",
+            folder=folder,
         )
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ModelError(
-            f"{folder} has no config.json; give the folder that save_pretrained or fulgurite export wrote."
+            "{folder} has no config.json; give a folder that save_pretrained or `fulgurite export` wrote.",
+            folder=folder,
         )
     if folder.is_dir():
         check_folder(folder)

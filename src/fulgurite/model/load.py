@@ -1,5 +1,5 @@
-"""Loading a causal language model or a reward model, and its tokenizer, from a folder or the hub: data only, never
-code, never a pickle."""
+"""Loads a causal language model or a reward model, and its tokenizer, from a folder or the hub. Never reads a pickle,
+and runs code only if that is allowed."""
 
 from __future__ import annotations
 
@@ -25,38 +25,45 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from fulgurite.errors import FulguriteError, ModelError, excerpt, is_shortage
+from fulgurite.language.message import UserMessage, message
 from fulgurite.model import config as c
 from fulgurite.model.attention import with_attention
 from fulgurite.model.classifier import check_classifier, is_classifier
 from fulgurite.model.generation_config import refuse_unreadable
 from fulgurite.model.reward_head import check_head
-from fulgurite.model.safety import NO_SAFETENSORS, how_to_allow, locate, refuse_incomplete
+from fulgurite.model.safety import (
+    describe_missing_safetensors,
+    describe_unreachable,
+    how_to_allow,
+    locate,
+    refuse_incomplete,
+)
 from fulgurite.model.tokenizer_check import longest_input, mend_padding
 from fulgurite.model.validate import describe_suspects
 from fulgurite.text.console import shorten
 
 LONGEST = 600
-"""The most characters of another library's message; the middle of a longer one is left out, so that its remedy
-stays."""
+"""Maximum characters of another library's message; the middle of a longer one is left out, so that its remedy stays.
+"""
 CLASS = re.compile(r"\w+: Class validation error for validator '\w+':( \w+:)?")
 FIELD = re.compile(r"Validation error for field '(?P<field>\w+)':(?: \w+:)?(?: Field '\w+')? (?P<reason>.*)")
-"""How transformers says that config.json contradicts itself, or that a field of it has another type."""
-dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # transformers never asks on stdin whether code may run, whoever calls it
-# its table of weights that do not fit is an error here, in one line
+"""The forms of transformers' messages that config.json contradicts itself, or that a field has the wrong type."""
+dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # transformers never asks on stdin whether code may run
+# Its table of weights that do not fit is replaced by an error of one line.
 logging.getLogger("transformers.modeling_utils").addFilter(lambda record: "LOAD REPORT" not in str(record.msg))
 
 
 @dataclass(slots=True)
 class Loaded:
-    """A model in the asked dtype, on the CPU, with its tokenizer and the longest input it was made for."""
+    """A model in the requested dtype, on the CPU, with its tokenizer and the longest input it was made for."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     length: int
-    notes: list[str] = field(default_factory=list)
-    """What was mended on the way, a sentence each."""
+    notes: list[UserMessage] = field(default_factory=list)
+    """What was corrected while loading, a sentence each."""
     attention: str = ""
-    """The implementation of attention that it was loaded with, empty if that is not known."""
+    """The implementation of attention that it was loaded with; empty if that is not known."""
 
 
 def load(
@@ -67,8 +74,8 @@ def load(
     code: bool = False,
     reward: bool = False,
 ) -> Loaded:
-    """Load from `path` (a folder or hub id), and run its Python if `code`; with `reward` a reward model is loaded
-    with its head.
+    """Loads from `path` (a folder or hub id), and runs its Python code if `code`; with `reward` a reward model is
+    loaded with its head.
 
     Raises ModelError in one sentence with the remedy.
     """
@@ -77,7 +84,7 @@ def load(
     refuse_unreadable(folder)
     classifies = is_classifier(folder)
     kind_of_model = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
-    with one_error(path, "a reward model" if classifies else "a causal language model"):
+    with one_error(path, classifies):
         if classifies:
             check_classifier(
                 path, AutoConfig.from_pretrained(folder, trust_remote_code=code, local_files_only=True), reward
@@ -107,7 +114,7 @@ def load(
 def outline(
     path: str | Path, revision: str | None = None, code: bool = False
 ) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
-    """What `load` reads before the weights. Raises ModelError as it does."""
+    """Returns what `load` reads before the weights: config and tokenizer. Raises ModelError as it does."""
     folder = locate(path, revision, code, weights=False)
     refuse_unreadable(folder)
     with one_error(path):
@@ -116,20 +123,20 @@ def outline(
 
 
 def read_tokenizer(folder: Path, code: bool) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checked folder. Raises ModelError if its class is a pair of tokenizers, or none."""
+    """Loads the tokenizer of a checked folder. Raises ModelError if its class is a pair of tokenizers, or none."""
     found: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=code, local_files_only=True)
     if not isinstance(found, PreTrainedTokenizerBase):
         raise ModelError(
-            f"{folder}/tokenizer_config.json: field 'tokenizer_class': {type(found).__name__} is no tokenizer of one "
-            f"text."
+            "{folder}/tokenizer_config.json: field 'tokenizer_class': {name} is not a tokenizer for a single text; "
+            "use another model.",
+            folder=folder, name=type(found).__name__,
         )
     return found
 
 
 @contextlib.contextmanager
-def one_error(path: str | Path, what: str = "a causal language model") -> Iterator[None]:
-    """Turns whatever another library raises on a foreign folder into one ModelError; a lack of memory stays what it
-    is."""
+def one_error(path: str | Path, reward: bool = False) -> Iterator[None]:
+    """Turns any exception of another library into one ModelError; an exception for lack of memory is kept."""
     try:
         yield
     except FulguriteError:
@@ -137,11 +144,11 @@ def one_error(path: str | Path, what: str = "a causal language model") -> Iterat
     except Exception as error:  # transformers and peft raise every type there is on a malformed file
         if is_shortage(error):
             raise
-        raise ModelError(_sentence(path, error, what)) from error
+        raise ModelError(_describe_error(path, error, reward)) from error
 
 
 def loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, new_tokens: list[str]) -> Loaded:
-    """What the rest of the house takes: no cache in training, a padding token, new tokens, the longest input."""
+    """Prepares a model for training: no cache, a padding token, new tokens, and the longest input."""
     if new_tokens:
         add_tokens(model, tokenizer, new_tokens)
     model.config.use_cache = False
@@ -151,16 +158,16 @@ def loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, new_token
 
 @torch.no_grad()
 def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words: list[str]) -> None:
-    """Make each word one token; its embeddings, at both ends, begin as the mean of those that were there.
+    """Makes each word one token, whose input and output embeddings start as the mean of the existing ones.
 
-    transformers' own resizing draws them at random around the mean. `model.new_token_ids` tells methods which they
-    are. A token that the tokenizer has already gets a row of the embedding if it has none. Raises ModelError for a
-    word that has one.
+    transformers' own resizing draws them at random around the mean. `model.new_token_ids` gives methods their ids. A
+    token that the tokenizer already has gets a row of the embedding if it has none. Raises ModelError for a word that
+    has one.
     """
     known, rows = tokenizer.get_vocab(), int(model.get_input_embeddings().weight.shape[0])
     for word in words:
         if known.get(word, rows) < rows or words.count(word) > 1 or not word.strip():
-            raise ModelError(f"model.add_tokens: {word!r} is a token already; leave it out.")
+            raise ModelError("model.add_tokens: {word!r} is a token already; leave it out.", word=word)
     before = min([len(tokenizer), rows, *(known[word] for word in words if word in known)])
     tokenizer.add_tokens([word for word in words if word not in known])
     ids = tokenizer.convert_tokens_to_ids(words)
@@ -174,24 +181,24 @@ def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words
     model.new_token_ids = ids
 
 
-def _sentence(path: str | Path, error: Exception, what: str) -> str:
+def _describe_error(path: str | Path, error: Exception, reward: bool) -> UserMessage:
     text = " ".join(str(error).split())
     if "safetensors" in text and ("not have" in text or "no file named" in text or "use_safetensors" in text):
-        return NO_SAFETENSORS.format(path)
+        return describe_missing_safetensors(path)
     if "trust_remote_code" in text or "custom code" in text or "remote code" in text:
-        return f"{path} wants to run its own Python code; read it, then add {how_to_allow(path)}"
+        return message("{path} needs to run its own Python code; read it, then add {words}", path=path,
+                       words=how_to_allow(path))
     if isinstance(path, Path) or Path(path).exists():
         if found := FIELD.match(text):
-            return (
-                f"{path}/config.json: field '{found['field']}': {shorten(found['reason'], LONGEST)}; correct it, or "
-                f"download it again."
+            return message(
+                "{path}/config.json: field '{field}': {reason}; correct it, or download it again.",
+                path=path, field=found["field"], reason=shorten(found["reason"], LONGEST),
             )
         clear = isinstance(error, OSError | ValueError | ImportError) and " " in text
-        said = text if clear else CLASS.sub("config.json:", f"{type(error).__name__}: {text}")
-        said = excerpt(said, LONGEST) + ("" if clear else describe_suspects(path))
-        return f"{path} cannot be loaded as {what}: {said}"
-    return (
-        f"{path} is neither a folder here nor reachable on the hub; give model.path=<folder>, or download it first "
-        f"({shorten(text, LONGEST)})."
-    )
+        reason = text if clear else CLASS.sub("config.json:", f"{type(error).__name__}: {text}")
+        reason = excerpt(reason, LONGEST) + ("" if clear else describe_suspects(path))
+        if reward:
+            return message("{path} cannot be loaded as a reward model: {reason}", path=path, reason=reason)
+        return message("{path} cannot be loaded as a causal language model: {reason}", path=path, reason=reason)
+    return describe_unreachable(path, shorten(text, LONGEST))
 

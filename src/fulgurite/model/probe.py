@@ -1,5 +1,4 @@
-"""What a model does, measured on the model itself with a few tokens: nothing is concluded from the name of its
-class.
+"""Measures what a model does, on the model itself with a few tokens; the name of its class decides nothing.
 
 - causality: whether a later token changes an earlier prediction;
 - packing: whether the first of two documents in a row, whose positions start again, changes the predictions of the
@@ -44,18 +43,18 @@ SIZES = (0.3, 10.0, 100.0, 3000.0)
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """What was measured."""
+    """The measured behaviour of a model."""
 
     causal: bool
     """No later token changes an earlier prediction."""
     packs: bool
     """Documents of one row do not change one another, if each has positions of its own."""
     positions: int | None
-    """How many tokens the learned positions are enough for; None if no table of positions is indexed."""
+    """Number of learned positions; None if no table of positions is indexed."""
 
 
 def measure(model: Any) -> Behaviour:
-    """Asks the model, which may have an adapter or a reward head. Raises ModelError if it cannot compute a few
+    """Measures a model, which may have an adapter or a reward head. Raises ModelError if it cannot compute a few
     tokens."""
     whole = unwrap_model(model)
     tokens = ordinary_tokens(whole, 4 * DOCUMENT)
@@ -78,12 +77,13 @@ def measure(model: Any) -> Behaviour:
         if is_shortage(error):
             raise
         raise ModelError(
-            f"{type(whole).__name__} does not compute the logits of {2 * DOCUMENT} tokens: {excerpt(error)}"
+            "{name} cannot compute the logits of {tokens} tokens: {excerpt}",
+            name=type(whole).__name__, tokens=2 * DOCUMENT, excerpt=excerpt(error),
         ) from error
 
 
 def ordinary_tokens(model: Any, count: int) -> list[int]:
-    """Token ids that mean nothing in particular to the model, spread over its vocabulary."""
+    """Returns ids of ordinary tokens, spread over the vocabulary."""
     rows = int(model.get_input_embeddings().weight.shape[0])
     text = model.config.get_text_config()
     special = {
@@ -99,20 +99,19 @@ def ordinary_tokens(model: Any, count: int) -> list[int]:
 
 @contextmanager
 def probe_context(model: Any) -> Iterator[None]:
-    """Evaluation mode, without gradients unless asked, and autocast if a layer in 16 bits lies beside one in
-    float32."""
+    """Sets evaluation mode without gradients, and autocast if the model has layers in 16 bits and in float32."""
     device = next(model.parameters()).device
     with keep_state(model, 0), silence(), torch.autocast(device.type, torch.bfloat16, enabled=is_rounded(model)):
         yield
 
 
 def is_rounded(model: Any) -> bool:
-    """Whether a weight is kept in fewer bits than float32."""
+    """Returns whether a weight is stored in fewer bits than float32."""
     return any(p.dtype != torch.float32 for p in model.parameters())
 
 
 def _outputs(model: Any, ids: list[int], **more: Any) -> Tensor:
-    """The logits [T, V] as training asks for them; of a reward model its last states [T, D]. Float32."""
+    """Returns the logits [T, V] as training computes them; for a reward model its last states [T, D]. Float32."""
     whole = model
     if getattr(model.config, "num_labels", None) == 1 and hasattr(model, "score"):
         whole = getattr(model, model.base_model_prefix)
@@ -123,7 +122,7 @@ def _outputs(model: Any, ids: list[int], **more: Any) -> Tensor:
 
 
 def _causal(model: Any, first: list[int], second: list[int], other: list[int]) -> bool:
-    """Whether what follows the first half leaves its predictions as they are."""
+    """Returns whether the predictions of the first half do not depend on the second half."""
     head = slice(0, len(first))
     if _depends(model, first + second, on=slice(len(first), None), of=head):
         return False
@@ -131,7 +130,7 @@ def _causal(model: Any, first: list[int], second: list[int], other: list[int]) -
 
 
 def _packs(model: Any, first: list[int], second: list[int], other: list[int]) -> bool:
-    """Whether a document behind another one, with positions of its own, is predicted as if it were alone."""
+    """Returns whether a document after another one, with its own positions, is predicted as if it were alone."""
     device = next(model.parameters()).device
     alone = torch.arange(DOCUMENT, device=device)[None]
     both, tail = torch.cat([alone, alone], dim=1), slice(DOCUMENT, None)
@@ -153,7 +152,8 @@ def _alike(one: Tensor, two: Tensor, rounded: bool) -> bool:
 
 
 def _depends(model: Any, ids: list[int], *, on: slice, of: slice, **more: Any) -> bool:
-    """Whether outputs `of` some positions have a gradient at the embeddings `on` others; False if none can be taken."""
+    """Returns whether outputs `of` some positions have a gradient at the embeddings `on` others; False if none can be
+    computed."""
     seen: list[Tensor] = []
 
     def hold(module: nn.Module, args: Any, out: Any) -> Any:
@@ -184,10 +184,10 @@ def _depends(model: Any, ids: list[int], *, on: slice, of: slice, **more: Any) -
 
 @torch.no_grad()
 def plain_head(causal: PreTrainedModel) -> nn.Linear | None:
-    """The output layer if logits are nothing but its product with the decoder's last states, else None.
+    """Returns the output layer if logits are exactly its product with the decoder's last states, else None.
 
-    It is compared twice: on the model's own states of four tokens, and on states put in their place whose logits are
-    small, large and very large, for a cap changes nothing near zero.
+    It is compared twice: on the model's own states of four tokens, and on replaced states whose logits are small,
+    large and very large, because a cap changes nothing near zero.
     """
     head = causal.get_output_embeddings()
     if type(head) is not nn.Linear:
@@ -237,7 +237,7 @@ def _straight(causal: Any, decoder: Any, head: nn.Linear) -> bool:
 
 
 def _sized(head: nn.Linear, like_BTD: Tensor) -> Tensor:
-    """States, one a token, whose largest logits have the sizes of `SIZES`."""
+    """Returns states, one per token, whose largest logits have the sizes of `SIZES`."""
     random = torch.Generator().manual_seed(0)
     states_BTD = torch.randn(like_BTD.shape, generator=random).to(like_BTD.device)
     with torch.autocast(like_BTD.device.type, enabled=False):
@@ -250,7 +250,7 @@ def _sized(head: nn.Linear, like_BTD: Tensor) -> Tensor:
 
 
 class _Lookups(TorchFunctionMode):
-    """Notes for each table of embeddings the largest index that was looked up in it."""
+    """Records for each table of embeddings the largest index that was looked up in it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -266,11 +266,10 @@ class _Lookups(TorchFunctionMode):
 
 
 def learned_positions(model: Any) -> int | None:
-    """How many positions the smallest table has room for that is indexed by a token's place in the row; None if
-    there is none.
+    """Returns the number of positions of the smallest table that is indexed by a token's position; None if there is
+    none.
 
-    Such a table is found by its indices: they grow by as much as the row does. Some begin behind a few rows that
-    they leave out.
+    Such a table is found by its indices: they grow by as much as the sequence does. Some skip a few rows at the start.
     """
     found: list[_Lookups] = []
     token = ordinary_tokens(model, 1)[0]

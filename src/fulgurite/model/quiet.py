@@ -1,4 +1,4 @@
-"""Silence for what transformers says of a model that is only asked something."""
+"""Hides transformers' messages about a model that is only probed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers.utils import logging as transformers_logging
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Within, neither transformers' log nor a warning is printed."""
+    """Hides transformers' log and all warnings inside the block."""
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(transformers_logging.CRITICAL)
     try:

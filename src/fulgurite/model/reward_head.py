@@ -1,4 +1,5 @@
-"""A causal model's backbone under one number an answer, in transformers' sequence-classification form.
+"""Reward models: the backbone of a causal model with a head of one number, in transformers' sequence-classification
+form.
 
 Shapes: S answers, T tokens, D width.
 """
@@ -20,11 +21,11 @@ from fulgurite.model.unwrap import unwrap_model
 
 
 def add_reward_head(causal: PreTrainedModel) -> PreTrainedModel:
-    """The causal model's backbone under a head of zeros: every answer is worth 0 at first, and the loss is ln 2
-    exactly.
+    """Puts a head of zeros on the causal model's backbone: every answer has a reward of 0 at first, and the loss is
+    exactly ln 2.
 
-    transformers would draw the head at random, so that a head that was lost goes unnoticed. A reward model is
-    returned as it is, with its own head. Raises ModelError for an architecture without that form.
+    transformers would draw the head at random, so that a lost head would not be noticed. A reward model is returned
+    as it is, with its own head. Raises ModelError for an architecture without that form.
     """
     if isinstance(getattr(causal, HEAD, None), nn.Linear) and causal.config.num_labels == 1:
         return causal
@@ -36,10 +37,13 @@ def add_reward_head(causal: PreTrainedModel) -> PreTrainedModel:
             made: PreTrainedModel = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
     except ValueError as error:
         raise ModelError(
-            f"{type(causal).__name__} has no sequence-classification form in transformers; take another model."
+            "{name} has no sequence-classification form in transformers; use another model.",
+            name=type(causal).__name__,
         ) from error
     if not isinstance(getattr(made, HEAD, None), nn.Linear) or not hasattr(made, prefix):
-        raise ModelError(f"{type(made).__name__} has no single linear head called {HEAD}; take another model.")
+        raise ModelError(
+            "{name} has no single linear head called {head}; use another model.", name=type(made).__name__, head=HEAD,
+        )
     backbone = getattr(causal, prefix)
     setattr(made, prefix, backbone)
     like = next(backbone.parameters())
@@ -52,8 +56,8 @@ def add_reward_head(causal: PreTrainedModel) -> PreTrainedModel:
 
 @torch.no_grad()
 def check_head(model: PreTrainedModel) -> None:
-    """Raise ModelError unless `compute_rewards` are what the reward model's own forward returns: one linear head on
-    the last hidden state."""
+    """Raises ModelError unless `compute_rewards` equals the reward model's own forward: one linear head on the last
+    hidden state."""
     name = type(model).__name__
     head: Any = getattr(model, HEAD, None)
     if (
@@ -61,7 +65,9 @@ def check_head(model: PreTrainedModel) -> None:
         or getattr(head, "bias", None) is not None
         or not hasattr(model, model.base_model_prefix)
     ):
-        raise ModelError(f"{name} has no single linear head called {HEAD} without a bias; take another model.")
+        raise ModelError(
+            "{name} has no single linear head called {head} without a bias; use another model.", name=name, head=HEAD,
+        )
     ids_ST = torch.tensor([ordinary_tokens(model, CHECKED)])
     with probe_context(model):
         theirs = model(input_ids=ids_ST, use_cache=False).logits.flatten().float()
@@ -69,32 +75,32 @@ def check_head(model: PreTrainedModel) -> None:
     most = (NEAR_ROUNDED if is_rounded(model) else NEAR) * max(float(theirs.abs().max()), 1e-6)
     if theirs.shape != ours.shape or not bool((theirs - ours).abs().max() <= most):
         raise ModelError(
-            f"{name} does more than one linear head on the last hidden state, which stage=rm does not train; take "
-            f"another model."
+            "{name} computes more than one linear head on the last hidden state, which stage=rm cannot train; use "
+            "another model.",
+            name=name,
         )
 
 
 CHECKED = 8
-"""Tokens on which the head of a reward model is checked."""
+"""Number of tokens on which the head of a reward model is checked."""
 
 
 def get_head(model: Any) -> nn.Linear:
-    """The head of a reward model, also under an adapter. Raises ModelError where it has none."""
+    """Returns the head of a reward model, also with an adapter. Raises ModelError if it has none."""
     head = getattr(unwrap_model(model), HEAD, None)
     if not isinstance(head, nn.Linear):
         raise ModelError(
-            f"{type(unwrap_model(model)).__name__} is no reward model: it has no head called {HEAD}; train one with "
-            f"stage=rm."
+            "{name} is not a reward model: it has no head called {head}; train one with stage=rm.",
+            name=type(unwrap_model(model)).__name__, head=HEAD,
         )
     return head
 
 
 def compute_rewards(model: Any, input_ids_ST: Tensor, lengths_S: Tensor, mask_ST: Tensor | None = None) -> Tensor:
-    """The reward of each answer, read at its last token; float32 [S].
+    """Returns the reward of each answer at its last token; float32 [S].
 
-    Without a mask answers begin at the left and `lengths_S` counts their tokens. With one it says where tokens are,
-    on whatever side padding lies. No token's value is looked at: padding may be the end token, which may also stand
-    inside the prompt.
+    Without a mask, answers begin at the left and `lengths_S` is their number of tokens. With a mask, padding may be on
+    either side. Token values do not matter: padding may be the end token, which may also occur in the prompt.
     """
     whole = unwrap_model(model)
     backbone = getattr(whole, whole.base_model_prefix)

@@ -1,9 +1,9 @@
 """The balance loss of a mixture of experts: transformers' `load_balancing_loss_func` of the architecture, times a
 coefficient.
 
-transformers adds it in the model's own forward, if that is given labels and asked for `output_router_logits`.
-Training here computes its loss from the states, so it asks for the router's logits and calls the same function with
-them. Shapes: B rows, T tokens, E experts, N = B·T.
+transformers adds it in the model's own forward, if that gets labels and `output_router_logits`. Training here computes
+its loss from the states, so it requests the router's logits and calls the same function with them. Shapes: B rows, T
+tokens, E experts, N = B·T.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from fulgurite.model.transformers_internals import balance_loss_function
 from fulgurite.model.unwrap import unwrap_model
 
 ASKED = {"output_router_logits": True}
-"""What makes a decoder of transformers return its router's logits."""
+"""The arguments with which a decoder of transformers returns its router's logits."""
 COEFFICIENTS = ("router_aux_loss_coef", "aux_loss_coef")
-"""What architectures call the coefficient."""
+"""Names of the coefficient in configs."""
 TOKENS = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """How the balance loss of a model is computed."""
+    """Computes the balance loss of a model."""
 
     function: Callable[..., Tensor]
     chosen: int
-    """How many experts a token has."""
+    """Number of experts per token."""
     coefficient: float
 
     def loss(self, logits: tuple[Tensor, ...], real_BT: Tensor | None = None) -> Tensor:
-        """The balance loss, without the coefficient, of the router's logits [N, E], one tensor a layer.
+        """Returns the balance loss, without the coefficient, of the router's logits [N, E], one tensor per layer.
 
-        Padding is left out where `real_BT` is False. It is what transformers' function computes with a mask.
+        Tokens whose `real_BT` is False are left out, as transformers' function does with a mask.
         """
         kept = logits if real_BT is None else tuple(layer_NE[real_BT.flatten()] for layer_NE in logits)
         return self.function(kept, kept[0].shape[-1], self.chosen)
 
 
 def build_router(model: Any, asked: float | None) -> Router | None:
-    """What computes the balance loss of a loaded model; None if it has none, or its coefficient is 0.
+    """Builds the balance loss of a loaded model; None if it has none, or if its coefficient is 0.
 
-    `asked` is `stage.router_aux_loss_coef`; empty, the model's own coefficient counts if its config has
-    output_router_logits=true. The function is compared with the model's own forward. Raises ConfigError if a balance
-    loss is asked for that cannot be computed.
+    `asked` is `stage.router_aux_loss_coef`. If it is empty, the model's own coefficient is used if its config has
+    output_router_logits=true. The function is compared with the model's own forward. Raises ConfigError if the balance
+    loss cannot be computed.
     """
     whole = unwrap_model(model)
     coefficient = own_coefficient(whole) if asked is None else asked
@@ -67,30 +67,34 @@ def build_router(model: Any, asked: float | None) -> Router | None:
         if is_shortage(error):
             raise
         raise ConfigError(
-            f"{_refusal(whole, coefficient)} ({excerpt(error)}); set stage.router_aux_loss_coef=0."
+            "router_aux_loss_coef={coefficient:g}: the balance loss of {name} cannot be computed apart from its own "
+            "forward ({reason}); set stage.router_aux_loss_coef=0.",
+            coefficient=coefficient, name=type(whole).__name__, reason=excerpt(error),
         ) from error
     if not abs(theirs - ours) <= (NEAR_ROUNDED if is_rounded(whole) else NEAR) * max(abs(theirs), 1e-6):
         raise ConfigError(
-            f"{_refusal(whole, coefficient)} (its own is {theirs:.4g}, ours {ours:.4g}); set "
-            f"stage.router_aux_loss_coef=0."
+            "router_aux_loss_coef={coefficient:g}: the balance loss of {name} is not the one that its own forward adds "
+            "(its own is {theirs:.4g}, ours {ours:.4g}); set stage.router_aux_loss_coef=0.",
+            coefficient=coefficient, name=type(whole).__name__, theirs=theirs, ours=ours,
         )
     return found
 
 
 def refuse_without_router(model: Any, asked: float | None) -> None:
-    """Raise ConfigError if a balance loss is asked for and transformers has none for the architecture. Needs no
+    """Raises ConfigError if a balance loss is requested and transformers has none for the architecture. Needs no
     weights."""
     whole = unwrap_model(model)
     if asked and _function(whole) is None:
         raise ConfigError(
-            f"stage.router_aux_loss_coef={asked:g} is for mixtures of experts, and transformers has no balance loss "
-            f"of a router for "
-            f"{type(whole).__name__}; leave it out."
+            "stage.router_aux_loss_coef={asked:g} is for mixtures of experts, and transformers has no balance loss of "
+            "a "
+            "router for {name}; leave it out.",
+            asked=asked, name=type(whole).__name__,
         )
 
 
 def own_coefficient(whole: Any) -> float:
-    """The coefficient with which transformers would add the balance loss of a model by itself; 0 if it would not."""
+    """Returns the coefficient with which transformers would add the balance loss by itself; 0 if it would not."""
     text = whole.config.get_text_config()
     asks = any(getattr(config, "output_router_logits", False) for config in (whole.config, text))
     if not asks or _function(whole) is None:
@@ -100,7 +104,7 @@ def own_coefficient(whole: Any) -> float:
 
 
 def _function(whole: Any) -> Callable[..., Tensor] | None:
-    """transformers' function for the architecture, if the model's own forward adds the balance loss."""
+    """Returns transformers' function for the architecture, if the model's own forward adds the balance loss."""
     if "output_router_logits" not in inspect.signature(type(whole).forward).parameters:
         return None
     return balance_loss_function(whole)
@@ -108,7 +112,7 @@ def _function(whole: Any) -> Callable[..., Tensor] | None:
 
 @torch.no_grad()
 def _compared(whole: Any, router: Router) -> tuple[float, float]:
-    """The balance loss of a few tokens by the model's own forward, and from the logits that its decoder returns."""
+    """Returns the balance loss of a few tokens by the model's own forward, and from the logits of its decoder."""
     ids_BT = torch.tensor([ordinary_tokens(whole, TOKENS)], device=next(whole.parameters()).device)
     with probe_context(whole):
         theirs = whole(input_ids=ids_BT, use_cache=False, **ASKED).aux_loss
@@ -116,8 +120,3 @@ def _compared(whole: Any, router: Router) -> tuple[float, float]:
         return float(theirs), float(router.loss(tuple(logits)))
 
 
-def _refusal(whole: Any, coefficient: float) -> str:
-    return (
-        f"router_aux_loss_coef={coefficient:g}: the balance loss of {type(whole).__name__} is not the one that its "
-        f"own forward adds"
-    )

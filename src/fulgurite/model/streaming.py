@@ -1,4 +1,4 @@
-"""A model's words on a terminal, as they are generated, and without power over it."""
+"""Prints generated text on a terminal as it is generated, with control characters replaced."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from fulgurite.text.console import CONTROL
 
 
 def printable(text: str) -> str:
-    """`text` with each control character shown as the replacement sign."""
+    """Returns `text` with each control character replaced by the replacement character."""
     return CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 
 class Stream(TextStreamer):  # type: ignore[misc]
-    """transformers' TextStreamer, which waits for whole words and characters, on `out`; `text` is what was said."""
+    """transformers' TextStreamer, which waits for whole words and characters, on `out`; `text` is the text so far."""
 
     def __init__(self, tokenizer: Any, out: TextIO) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
@@ -23,7 +23,7 @@ class Stream(TextStreamer):  # type: ignore[misc]
         self.text = ""
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """Write a piece; control characters are shown, not obeyed."""
+        """Writes a piece of text, with control characters replaced."""
         piece = text if self.text else text.lstrip()
         self.text += piece
         self._out.write(printable(piece))

@@ -1,4 +1,4 @@
-"""`model=tiny`: a random Llama and a tokenizer trained on the spot, the same on every machine for a seed."""
+"""`model=tiny`: a Llama with random weights and a small tokenizer, the same on every machine."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SEED = 7
 
 
 def outline(config: c.Tiny) -> tuple[LlamaConfig, PreTrainedTokenizerFast]:
-    """The model's shape and its tokenizer."""
+    """Returns the model's config and its tokenizer."""
     if config.hidden % 8:
         raise ConfigError(
-            f"model.hidden={config.hidden} is not allowed: four heads of an even width want a multiple of 8, such as "
-            f"64."
+            "model.hidden={hidden} is not allowed: four heads of an even width need a multiple of 8, such as 64.",
+            hidden=config.hidden,
         )
     words = read_tokenizer(config)
     shape = LlamaConfig(
@@ -39,7 +39,7 @@ def outline(config: c.Tiny) -> tuple[LlamaConfig, PreTrainedTokenizerFast]:
 
 
 def build(config: c.Tiny, dtype: torch.dtype) -> Loaded:
-    """The model in `dtype`; its weights depend on the config alone, not on the run's seed or what was drawn before."""
+    """Builds the model in `dtype`; its weights depend on the config only, not on the run's seed or random state."""
     shape, words = outline(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)

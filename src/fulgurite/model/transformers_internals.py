@@ -20,24 +20,24 @@ def enable_activation_checkpointing(model: Any) -> None:
 
 
 def recomputes_activations(model: nn.Module) -> bool:
-    """Whether a layer recomputes its activations; the attribute has kept the name that the methods had."""
+    """Returns whether a layer recomputes its activations; the attribute has kept the name that the methods had."""
     return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 
 def balance_loss_function(model: Any) -> Callable[..., Tensor] | None:
-    """The architecture's balance loss of a router, or None."""
+    """Returns the architecture's balance loss of a router, or None."""
     found: Callable[..., Tensor] | None = getattr(sys.modules[type(model).__module__], BALANCE, None)
     return found
 
 
 def keeps_every_position(layers: Iterable[Any], length: int) -> bool:
-    """Whether every layer of a cache is a plain one that holds `length` positions: no window, and no state that
-    moves along."""
+    """Returns whether every layer of a cache is a plain one with `length` positions, without a window or a running
+    state."""
     from transformers.cache_utils import DynamicLayer
 
     return all(type(layer) is DynamicLayer and layer.get_seq_length() == length for layer in layers)
 
 
 def repeat_cache(cache: Any, rows: Tensor) -> None:
-    """Replaces the rows of a cache by those of the given numbers, of which one may come twice."""
+    """Replaces the rows of a cache by those of the given numbers, which may repeat."""
     cache.batch_select_indices(rows)

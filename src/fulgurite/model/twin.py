@@ -1,7 +1,7 @@
 """A small model of the same architecture: built from a config in milliseconds, with random weights.
 
 Whether an architecture keeps packed documents apart, or how its positions are counted, does not depend on its size.
-`plan` loads no weights, and asks such a twin instead.
+`plan` loads no weights, and measures such a twin instead.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from fulgurite.model.probe import Behaviour, measure
 from fulgurite.model.quiet import silence
 
 SMALL = 4_000_000
-"""Parameters up to which a model is its own twin."""
+"""Maximum parameters of a model that is its own twin."""
 LAYERS, WIDTH, HEADS, HEAD, INNER, VOCABULARY, EXPERTS, RANK = 4, 64, 4, 16, 32, 512, 4, 8
-"""The sizes of a twin. The width is that of all heads together; a twin has more layers if the first four are not of
-every kind."""
+"""The sizes of a twin. The width is that of all heads together; a twin has more layers if its first four layers do not
+have every kind."""
 SEED = 11
 HOW: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager"}
 
@@ -62,7 +62,7 @@ SIZES: tuple[tuple[str, int], ...] = (
     (r"mamba_n_groups|n_groups|mamba_ngroups", 1),
     (r"mamba_head_dim|mamba_headdim|mamba_d_head", HEAD),
 )
-"""What the fields of configs are called, and how large they are in a twin."""
+"""Names of fields in configs, and their values in a twin."""
 MAMBA = (
     ("mamba_n_heads", "mamba_d_head", "mamba_expand"),
     ("n_mamba_heads", "mamba_headdim", "mamba_expand"),
@@ -73,8 +73,8 @@ NAMES = tuple((re.compile(names), size) for names, size in SIZES)
 
 
 def twin(config: PreTrainedConfig) -> PreTrainedModel | None:
-    """A model of the config's architecture, in float32 on the CPU; None if none can be built. The random state is
-    left alone."""
+    """Builds a model of the config's architecture, in float32 on the CPU; None if none can be built. Does not change
+    the random state."""
     for shape in (_own(config), shrunk(config)):
         if shape is None:
             continue
@@ -89,11 +89,12 @@ def twin(config: PreTrainedConfig) -> PreTrainedModel | None:
 
 
 _KNOWN: dict[str, Behaviour | None] = {}
-"""What was measured, by the config's text: a plan asks several times."""
+"""Measured behaviours by the config's text: a plan needs them several times."""
 
 
 def behaviour_of(config: PreTrainedConfig) -> Behaviour | None:
-    """What a model of this architecture does; None if it has no twin, and only the loaded model can be asked."""
+    """Returns the behaviour of a model of this architecture; None if it has no twin, so that only the loaded model can
+    be measured."""
     key = f"{type(config).__name__} {config.to_json_string(use_diff=False)}"
     if key not in _KNOWN:
         made = twin(config)
@@ -105,15 +106,15 @@ def behaviour_of(config: PreTrainedConfig) -> Behaviour | None:
 
 
 def shrunk(config: PreTrainedConfig) -> PreTrainedConfig:
-    """The config with few layers, narrow, and with a small vocabulary. What says how the model computes stays as it
-    is."""
+    """Returns the config with few layers, a small width and a small vocabulary. Fields that define how the model
+    computes stay as they are."""
     made = copy.deepcopy(config)
     _shrink(made)
     return made
 
 
 def _own(config: PreTrainedConfig) -> PreTrainedConfig | None:
-    """The config itself if its model is small: then nothing is guessed."""
+    """Returns the config itself if its model is small."""
     made = copy.deepcopy(config)  # transformers writes the dtype into the config that it builds from
     try:
         with silence(), torch.device("meta"):
@@ -142,7 +143,7 @@ def _shrink(config: Any) -> None:
 
 
 def _fit(config: Any, before: dict[str, Any]) -> None:
-    """Fields that must agree with others agree again."""
+    """Makes fields that must agree with others agree again."""
     for name in ("pad_token_id", "bos_token_id", "eos_token_id", "padding_idx"):
         own = before.get(name)
         if isinstance(own, list) or (isinstance(own, int) and not 0 <= own < VOCABULARY):
@@ -171,7 +172,7 @@ def _fit(config: Any, before: dict[str, Any]) -> None:
 
 
 def _first_of_each(config: Any) -> int:
-    """How many layers from the first on hold one of every kind."""
+    """Returns how many of the first layers are needed to have one of every kind."""
     kinds = next(
         (k for n in ("layer_types", "layers_block_type") if isinstance(k := getattr(config, n, None), list)), []
     )

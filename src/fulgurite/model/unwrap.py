@@ -1,4 +1,4 @@
-"""transformers' own model, whatever a method has put over it. No torch."""
+"""Finds the transformers model inside a method's wrapper. No torch."""
 
 from __future__ import annotations
 
@@ -6,5 +6,7 @@ from typing import Any
 
 
 def unwrap_model(model: Any) -> Any:
-    """The transformers model under peft's wrapper, with the adapter's layers still in it; a plain model itself."""
+    """Returns the transformers model inside peft's wrapper, with the adapter's layers; a plain model is returned as it
+    is.
+    """
     return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -1,7 +1,7 @@
 """Checks the JSON files of a model or adapter folder before transformers and peft read them.
 
-The files come from elsewhere. A file of another type, endless nesting, or a shape of 10^9 layers would end inside
-those libraries in a traceback, or never. Here each is one ModelError with the file, the field and the reason.
+The files come from elsewhere. A wrong type, endless nesting, or a shape of 10^9 layers would end inside those
+libraries in a traceback, or never. Here each is one ModelError with the file, the field and the reason.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ from typing import Any
 
 from fulgurite.errors import ModelError
 from fulgurite.files.json import name_type, read_object
+from fulgurite.language.message import UserMessage, message
 
 MOST_TEMPLATE = 4 << 20
-"""Bytes of a chat template; the longest that are published have some 50,000."""
+"""Maximum bytes of a chat template; the longest published ones have about 50,000."""
 MOST_TOKENIZER = 256 << 20
-"""Bytes of tokenizer.json and the like, which are not parsed here; the largest that are published have 40 MB."""
+"""Maximum bytes of tokenizer.json and similar files, which are not parsed here; the largest published have 40 MB."""
 MOST_PARAMETERS = 10**14
-"""The largest models that are published have some 10^12."""
+"""The largest published models have about 10^12."""
 MOST_ADAPTERS = 8
-"""Adapters on top of each other."""
-REMEDY = "download the folder again, or correct this file"
+"""Maximum number of adapters on top of each other."""
+REMEDY = message("download the folder again, or correct this file")
 
 Check = Callable[[Any], bool]
+Expected = tuple[Check, UserMessage]
+"""A check of a value, and what is expected of it."""
 
 
 def _is_count(value: Any) -> bool:
@@ -97,31 +100,36 @@ def _is_templates(value: Any) -> bool:
 
 DTYPE = re.compile(r"(torch\.)?(auto|float(16|32|64)|bfloat16|u?int\d+|float8_\w+)")
 COUNT, NUMBER, FLAG = (
-    (_is_count, "a whole number above 0"),
-    (_is_number, "a finite number"),
-    (_is_flag, "true or false"),
+    (_is_count, message("a whole number above 0")),
+    (_is_number, message("a finite number")),
+    (_is_flag, message("true or false")),
 )
 RANK = (
     lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1 << 16,
-    "a rank of at most 65,536",
+    message("a rank of at most 65,536"),
 )
-TEXT, OBJECT, TEXTS = (_is_text, "text"), (_is_object, "an object"), (_is_list_of_text, "a list of texts")
-TEXT_OR_LIST = (_is_text_or_list, "text or a list of texts")
-TOKEN, TOKENS = (_is_token, "a token's text"), (_is_tokens, "the texts of tokens")
-TOKEN_ID = (_is_token_id, "a token's number")
-TEMPLATES = (_is_templates, f"a template, or a list of named templates, of at most {MOST_TEMPLATE >> 20} MB")
+TEXT, OBJECT = (_is_text, message("text")), (_is_object, message("an object"))
+TEXTS = (_is_list_of_text, message("a list of texts"))
+TEXT_OR_LIST = (_is_text_or_list, message("text or a list of texts"))
+TOKEN, TOKENS = (_is_token, message("the text of a token")), (_is_tokens, message("the texts of tokens"))
+TOKEN_ID = (_is_token_id, message("the number of a token"))
+TEMPLATES = (
+    _is_templates,
+    message("a template, or a list of named templates, of at most {most} MB", most=MOST_TEMPLATE >> 20),
+)
+DTYPE_NAME = (_is_dtype, message("the name of a dtype"))
 SPECIAL = dict.fromkeys(
     ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"), TOKEN
 )
 IDS = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"), TOKEN_ID)
 
-FIELDS: dict[str, dict[str, tuple[Check, str]]] = {
+FIELDS: dict[str, dict[str, Expected]] = {
     "config.json": {
         "model_type": TEXT,
         "architectures": TEXTS,
         "quantization_config": OBJECT,
-        "dtype": (_is_dtype, "the name of a dtype"),
-        "torch_dtype": (_is_dtype, "the name of a dtype"),
+        "dtype": DTYPE_NAME,
+        "torch_dtype": DTYPE_NAME,
         "auto_map": OBJECT,
         "id2label": OBJECT,
         "label2id": OBJECT,
@@ -147,11 +155,11 @@ FIELDS: dict[str, dict[str, tuple[Check, str]]] = {
         **IDS,
     },
     "tokenizer_config.json": {
-        "model_max_length": (lambda value: _is_number(value) and value >= 1, "a number above 0"),
+        "model_max_length": (lambda value: _is_number(value) and value >= 1, message("a number of at least 1")),
         "tokenizer_class": TEXT,
-        "auto_map": (lambda value: isinstance(value, dict | list), "an object"),
+        "auto_map": (lambda value: isinstance(value, dict | list), message("an object")),
         "chat_template": TEMPLATES,
-        "added_tokens_decoder": (_is_added_tokens, "an object of token numbers and tokens"),
+        "added_tokens_decoder": (_is_added_tokens, message("an object of token numbers and tokens")),
         "additional_special_tokens": TOKENS,
         "extra_special_tokens": TOKENS,
         "model_input_names": TEXTS,
@@ -196,7 +204,7 @@ SIZES: tuple[tuple[re.Pattern[str], int], ...] = (
         1 << 26,
     ),
 )
-"""The largest value of a field, by its name. Libraries build several objects a layer: 500 layers take some 10
+"""The largest value of a field, by its name. Libraries build several objects per layer: 500 layers take about 10
 seconds (measured). The deepest published model has 126."""
 
 
@@ -210,7 +218,8 @@ def check_folder(folder: Path) -> None:
     for path, most in _bounded_files(folder):
         if path.stat().st_size > most:
             raise ModelError(
-                f"{path} has {path.stat().st_size / 1e6:,.0f} MB, at most {most / 1e6:,.0f} MB are read; {REMEDY}."
+                "{path} has {size:,.0f} MB, at most {most:,.0f} MB are read; {remedy}.",
+                path=path, size=path.stat().st_size / 1e6, most=most / 1e6, remedy=REMEDY,
             )
 
 
@@ -219,39 +228,46 @@ def read_checked(path: Path) -> dict[str, Any]:
     try:
         config = read_object(path)
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise ModelError(
+            "The model file {path} cannot be read: {reason}.", path=path, reason=error.strerror or error,
+        ) from error
     except ValueError as error:
-        raise ModelError(f"{path}: {error}; {REMEDY}.") from error
+        raise ModelError("{path}: {reason}; {remedy}.", path=path, reason=error, remedy=REMEDY) from error
     for field, (holds, expected) in FIELDS[path.name].items():
         value = config.get(field)
         if value is not None and not holds(value):
-            raise ModelError(f"{path}: field '{field}': expected {expected}, found {_shown(value)}; {REMEDY}.")
+            raise ModelError(
+                "{path}: field '{field}': expected {expected}, found {found}; {remedy}.",
+                path=path, field=field, expected=expected, found=_describe_value(value), remedy=REMEDY,
+            )
     if path.name == "added_tokens.json" and not _is_token_numbers(config):
-        raise ModelError(f"{path}: expected an object of tokens and their numbers; {REMEDY}.")
+        raise ModelError("{path}: expected an object of tokens and their numbers; {remedy}.", path=path, remedy=REMEDY)
     return config
 
 
-def check_sizes(config: dict[str, Any], where: Path | str, on_disk: int | None = None) -> None:
+def check_sizes(config: dict[str, Any], place: Path | str, on_disk: int | None = None) -> None:
     """Raises ModelError if a shape is too large to be built, or does not belong to weight files of `on_disk` bytes."""
     for field, value in _fields(config):
         most = next((most for name, most in SIZES if name.fullmatch(field)), None)
         largest = max((n for n in (value if isinstance(value, list) else [value]) if isinstance(n, int)), default=0)
         if most is not None and largest > most:
             raise ModelError(
-                f"{where}: field '{field}': {_shown(largest)} is more than {most:,}, which no model has; {REMEDY}."
+                "{place}: field '{field}': {found} is more than {most:,}, which no model has; {remedy}.",
+                place=place, field=field, found=_describe_value(largest), most=most, remedy=REMEDY,
             )
     parameters = max(estimate_parameters(part) for part in (config, *_parts(config)))
     if parameters > MOST_PARAMETERS:
         raise ModelError(
-            f"{where} describes a model of about {parameters:.0e} parameters, more than can be built; {REMEDY}."
+            "{place} describes a model of about {parameters:.0e} parameters, more than can be built; {remedy}.",
+            place=place, parameters=parameters, remedy=REMEDY,
         )
     # Two bits are the smallest weights there are. The estimate may be too high by a factor of four: layers that share
     # weights.
     if on_disk is not None and parameters > 16 * on_disk + 10**8:
         raise ModelError(
-            f"{where} describes a model of about {parameters:.0e} parameters, and its weight files have {on_disk:,} "
-            f"bytes: they do not "
-            f"belong together; {REMEDY}."
+            "{place} describes a model of about {parameters:.0e} parameters, and its weight files have {on_disk:,} "
+            "bytes: they do not belong together; {remedy}.",
+            place=place, parameters=parameters, on_disk=on_disk, remedy=REMEDY,
         )
 
 
@@ -285,7 +301,7 @@ def describe_suspects(folder: Path | str) -> str:
     except (OSError, ValueError):
         return ""
     odd = [
-        f"'{field}' is {_shown(value)}"
+        f"'{field}' is {_describe_value(value)}"
         for field, value in _fields(config)
         if any(name.fullmatch(field) for name, _ in SIZES)
         and (value is None or (isinstance(value, int | float) and value <= 0))
@@ -306,9 +322,9 @@ def adapter_base(folder: Path) -> str:
             break
         if base.resolve() in seen or len(seen) > MOST_ADAPTERS:
             raise ModelError(
-                f"{folder}/adapter_config.json: field 'base_model_name_or_path': leads back to an adapter and never "
-                f"to a model; "
-                "name the model that the adapter was trained on."
+                "{folder}/adapter_config.json: field 'base_model_name_or_path': leads to an adapter again and never to "
+                "a model; give the model that the adapter was trained on.",
+                folder=folder,
             )
         seen.add(base.resolve())
     return named
@@ -320,7 +336,7 @@ def _fields(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _parts(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """The configs inside a config, such as text_config; depth is bounded by read_json."""
+    """Returns the configs inside a config, such as text_config; read_json limits their depth."""
     inner = [value for name, value in config.items() if name.endswith("_config") and isinstance(value, dict)]
     return inner + [part for value in inner for part in _parts(value)]
 
@@ -341,11 +357,13 @@ def _bounded_files(folder: Path) -> Iterator[tuple[Path, int]]:
             yield folder / name, MOST_TOKENIZER
 
 
-def _shown(value: Any) -> str:
-    """A value in at most some 60 characters."""
+def _describe_value(value: Any) -> object:
+    """Describes a value in at most about 60 characters."""
     if isinstance(value, int) and abs(value) > 10**15:
-        return f"a number of {int(math.log10(abs(value))) + 1} digits"
+        return message("a number of {digits} digits", digits=int(math.log10(abs(value))) + 1)
     if isinstance(value, dict | list):
         return name_type(value)
     text = repr(value) if isinstance(value, str) else "null" if value is None else str(value)
-    return text if len(text) <= 60 else f"{text[:50]}… ({len(text):,} characters)"
+    if len(text) <= 60:
+        return text
+    return message("{start}… ({count:,} characters)", start=text[:50], count=len(text))

@@ -76,7 +76,7 @@ class ModelFacts:
     """Whether packed documents do not change one another; measured in the same way."""
     attention: str = ""
     """The implementation of attention that transformers has for the architecture: the asked one, or eager."""
-    notes: list[str] = field(default_factory=list)
+    notes: list[UserMessage] = field(default_factory=list)
     """What loading mends, a sentence each."""
     without_adapter: dict[str, int] = field(default_factory=dict)
     """Weights between embedding and head that have no adapter, by the last parts of their names: how many numbers.

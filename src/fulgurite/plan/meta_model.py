@@ -25,7 +25,7 @@ from fulgurite.method.four_bits import four_bit_bytes
 from fulgurite.method.modules import linear_layers
 from fulgurite.model.attention import is_unsupported, with_attention
 from fulgurite.model.classifier import check_classifier, has_head, names_classifier
-from fulgurite.model.config import CANNOT_SPEAK, Model
+from fulgurite.model.config import Model, describe_reward_model
 from fulgurite.model.load import Loaded, loaded
 from fulgurite.model.probe import Behaviour
 from fulgurite.model.reward_head import add_reward_head
@@ -117,7 +117,7 @@ def outline_bare(model: Model, dtype: torch.dtype, reward: bool = False) -> tupl
 def _outline_run(folder: Path, dtype: torch.dtype, may: Allowed, reward: bool) -> tuple[Loaded, str]:
     before = rebuild_run(read_config(folder), may, folder)
     if before.stage.gives_rewards and not reward:
-        raise ModelError(CANNOT_SPEAK.format(folder))
+        raise ModelError(describe_reward_model(folder))
     found, stored = outline_bare(before.model, dtype, before.stage.gives_rewards)
     if before.method.grows:
         if before.stage.gives_rewards:

@@ -25,7 +25,7 @@ from fulgurite.method.adapters import load_adapter
 from fulgurite.method.config import Method
 from fulgurite.method.peft_import import import_peft
 from fulgurite.model.classifier import has_head
-from fulgurite.model.config import CANNOT_SPEAK, Hf, Model, SmolLM2
+from fulgurite.model.config import Hf, Model, SmolLM2, describe_reward_model
 from fulgurite.model.load import Loaded, loaded, one_error
 from fulgurite.model.reward_head import add_reward_head, get_head
 from fulgurite.model.safety import check_adapter
@@ -135,7 +135,7 @@ def find_adapter_base(name: str, allowed: Allowed) -> Model:
 def _load_run_model(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
     run = load_run(folder, exact=True, allowed=allowed)
     if run.run.stage.gives_rewards and not reward:
-        raise ModelError(CANNOT_SPEAK.format(folder))
+        raise ModelError(describe_reward_model(folder))
     return loaded(_merge(run.model), run.tokenizer, [])
 
 

@@ -55,7 +55,7 @@ def check_vocabulary(seen: PlanFacts) -> Finding | None:
 @rule("model.mended", "warning", source="lo-fit #1, LLaVA #94: a padding token beyond the embedding")
 def check_mended(seen: PlanFacts) -> Finding | None:
     """What loading changes so that the model can be trained."""
-    return Finding(" ".join(seen.model.notes)) if seen.model.notes else None
+    return Finding(" ".join(map(str, seen.model.notes))) if seen.model.notes else None
 
 
 @rule(
