@@ -16,7 +16,7 @@ from fulgurite.errors import ConfigError, ModelError, suggest_similar
 from fulgurite.method import config as c
 from fulgurite.method.adapters import EVERY, attach, freeze_base, linear_targets, load_adapter, task
 from fulgurite.method.modules import linear_layers
-from fulgurite.model.load import one_error
+from fulgurite.model.load import Form, one_error
 from fulgurite.model.peft_internals import adapter_rank, is_lora_b, plain_name
 from fulgurite.model.safety import check_adapter
 from fulgurite.optim.param_groups import scale_rate
@@ -139,7 +139,7 @@ def stack_adapter(config: c.Lora, model: PreTrainedModel) -> PreTrainedModel:
     if not config.adapter_path or config.adapter_mode is not c.AdapterMode.stack:
         return model
     folder = _adapter_folder(config.adapter_path)
-    with one_error(folder, "an adapter of this model (method.adapter_path)"):
+    with one_error(folder, Form.adapter):
         merged: PreTrainedModel = load_adapter(model, folder, autocast_adapter_dtype=False).merge_and_unload()
     return merged
 

@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,14 @@ dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # transformers never asks on stdi
 logging.getLogger("transformers.modeling_utils").addFilter(lambda record: "LOAD REPORT" not in str(record.msg))
 
 
+class Form(StrEnum):
+    """What a folder is loaded as."""
+
+    causal = "causal"
+    reward = "reward"
+    adapter = "adapter"
+
+
 @dataclass(slots=True)
 class Loaded:
     """A model in the requested dtype, on the CPU, with its tokenizer and the longest input it was made for."""
@@ -84,7 +93,7 @@ def load(
     refuse_unreadable(folder)
     classifies = is_classifier(folder)
     kind_of_model = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
-    with one_error(path, classifies):
+    with one_error(path, Form.reward if classifies else Form.causal):
         if classifies:
             check_classifier(
                 path, AutoConfig.from_pretrained(folder, trust_remote_code=code, local_files_only=True), reward
@@ -135,7 +144,7 @@ def read_tokenizer(folder: Path, code: bool) -> PreTrainedTokenizerBase:
 
 
 @contextlib.contextmanager
-def one_error(path: str | Path, reward: bool = False) -> Iterator[None]:
+def one_error(path: str | Path, kind: Form = Form.causal) -> Iterator[None]:
     """Turns any exception of another library into one ModelError; an exception for lack of memory is kept."""
     try:
         yield
@@ -144,7 +153,7 @@ def one_error(path: str | Path, reward: bool = False) -> Iterator[None]:
     except Exception as error:  # transformers and peft raise every type there is on a malformed file
         if is_shortage(error):
             raise
-        raise ModelError(_describe_error(path, error, reward)) from error
+        raise ModelError(_describe_error(path, error, kind)) from error
 
 
 def loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, new_tokens: list[str]) -> Loaded:
@@ -181,7 +190,7 @@ def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words
     model.new_token_ids = ids
 
 
-def _describe_error(path: str | Path, error: Exception, reward: bool) -> UserMessage:
+def _describe_error(path: str | Path, error: Exception, kind: Form) -> UserMessage:
     text = " ".join(str(error).split())
     if "safetensors" in text and ("not have" in text or "no file named" in text or "use_safetensors" in text):
         return describe_missing_safetensors(path)
@@ -197,8 +206,10 @@ def _describe_error(path: str | Path, error: Exception, reward: bool) -> UserMes
         clear = isinstance(error, OSError | ValueError | ImportError) and " " in text
         reason = text if clear else CLASS.sub("config.json:", f"{type(error).__name__}: {text}")
         reason = excerpt(reason, LONGEST) + ("" if clear else describe_suspects(path))
-        if reward:
+        if kind is Form.causal:
+            return message("{path} cannot be loaded as a causal language model: {reason}", path=path, reason=reason)
+        if kind is Form.reward:
             return message("{path} cannot be loaded as a reward model: {reason}", path=path, reason=reason)
-        return message("{path} cannot be loaded as a causal language model: {reason}", path=path, reason=reason)
+        return message("{path} cannot be loaded as an adapter of this model: {reason}", path=path, reason=reason)
     return describe_unreachable(path, shorten(text, LONGEST))
 
