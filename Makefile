@@ -28,7 +28,6 @@ lint: $(VENV)/.dev                     ## what CI holds against every commit, be
 	$(BIN)/python -m fulgurite.explain.conf_comments --check
 	$(BIN)/python -m fulgurite.explain.readme --check
 	$(BIN)/python -m fulgurite.explain.html --check
-	$(BIN)/python -m fulgurite.explain.article --check
 	$(BIN)/python -m fulgurite.explain.translate --stale
 
 journey: $(VENV)/.run                  ## SFT → RM → PPO and SFT → DPO on the bundled model, some twenty minutes
@@ -54,7 +53,6 @@ conf: $(VENV)/.dev                     ## everything that is generated from the 
 	$(BIN)/python -m fulgurite.sweep
 	$(BIN)/python -m fulgurite.explain.readme
 	$(BIN)/python -m fulgurite.explain.html
-	$(BIN)/python -m fulgurite.explain.article
 
 clean:
 	rm -rf $(VENV)

@@ -131,7 +131,8 @@ def test_the_command_prints_the_page_and_nothing_but_the_page(capsys: pytest.Cap
 def test_pages_are_written_and_a_stale_one_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(guide, "DOCS", tmp_path)
+    for module in (guide, guide.article):
+        monkeypatch.setattr(module, "DOCS", tmp_path)
     assert guide.main(["--check"]) == 1
     assert guide.main([]) == 0
     assert guide.main(["--check"]) == 0

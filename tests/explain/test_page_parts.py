@@ -69,6 +69,13 @@ def test_a_sentence_is_translated_if_all_its_parts_are() -> None:
         assert parts.is_translated(UserMessage("{other}", {"other": known}))
 
 
+def test_sentences_are_joined_as_their_language_does() -> None:
+    both = [message("Learning rate"), message("Optimizer")]
+    assert parts.join_sentences(both) == "Learning rate Optimizer"
+    with use_language("zh"):
+        assert parts.join_sentences(both) == "学习率优化器"
+
+
 def test_tables_and_lists() -> None:
     assert parts.build_table(["a"], [["b"]], "grid") == (
         '<div class="wide"><table class="grid"><thead><tr><th>a</th></tr></thead>'

@@ -14,6 +14,7 @@ from fulgurite.config.schema import Range, list_knobs, list_options
 from fulgurite.explain.bytes_per_weight import count_frozen_bytes, count_gradient_bytes, count_state_bytes
 from fulgurite.explain.decision_table import build_sized_run, find_setting
 from fulgurite.explain.layout import format_usual, format_value
+from fulgurite.explain.page_parts import join_sentences
 from fulgurite.explain.pages import get_doc
 from fulgurite.language import UserMessage, message
 from fulgurite.precision.config import WIDTH
@@ -42,7 +43,7 @@ def head(words: UserMessage) -> ArticleBlock:
 
 def text(*sentences: UserMessage) -> ArticleBlock:
     """Returns a paragraph."""
-    return ArticleBlock(text=" ".join(map(str, sentences)))
+    return ArticleBlock(text=join_sentences(sentences))
 
 
 def get_rate(stage: str, method: str, billions: float = LARGE) -> float:

@@ -1,5 +1,5 @@
 """The whole guide as one page: `fulgurite explain --html`; `python -m fulgurite.explain.html [--check]` writes
-docs/guide*.html.
+docs/guide*.html, and the article's page beside them.
 
 One file, no network: style, script, data and curves are inside. It decides, teaches, and then lists.
 """
@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 
 from fulgurite.config.run import load_options
+from fulgurite.explain import article
 from fulgurite.explain.article import build_article_section
 from fulgurite.explain.page_chapters import build_chapters
 from fulgurite.explain.page_decide import build_answers_json, build_decision
@@ -71,8 +72,11 @@ def _read_asset(name: str) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Writes the pages of every language into docs/, or with --check prints which are stale; returns 1 then."""
-    load_options()
+    """Writes the pages and the article of every language into docs/, or with --check prints which are stale.
+
+    Returns 1 if any is stale.
+    """
+    stale_article = article.main(words)
     stale = []
     for language, name in NAMES.items():
         with use_language(language):
@@ -85,7 +89,7 @@ def main(words: list[str]) -> int:
     if stale and "--check" in words:
         print(f"Stale in docs/: {', '.join(stale)}; run python -m fulgurite.explain.html.")
         return 1
-    return 0
+    return stale_article
 
 
 if __name__ == "__main__":

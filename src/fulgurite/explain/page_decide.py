@@ -28,6 +28,7 @@ from fulgurite.explain.page_parts import (
     format_rich,
     grade_value,
     is_translated,
+    join_sentences,
 )
 from fulgurite.explain.pages import get_doc
 from fulgurite.explain.titles import get_title
@@ -145,7 +146,7 @@ def _describe_method(data: DataKind, machine: MachineKind, shape: ModelShape, ch
     kind = "" if choice.fits else " over"
     gauge = f'<div class="gauge{kind}"><i style="width:{share:.0%}"></i></div>'
     link = f'<a href="#method={choice.method}">method={choice.method}</a>'
-    return f'<h3>{message("Method")} {link}</h3>{gauge}<p>{" ".join(map(str, words))}</p>'
+    return f'<h3>{message("Method")} {link}</h3>{gauge}<p>{join_sentences(words)}</p>'
 
 
 def _list_settings(data: DataKind, shape: ModelShape, choice: MethodChoice) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -45,6 +45,11 @@ def link_names(source: str) -> str:
                 count=1,
             )
     return html
+
+
+def join_sentences(sentences: Iterable[UserMessage]) -> str:
+    """Returns sentences as one text; Chinese has no space between them."""
+    return ("" if get_language() == "zh" else " ").join(map(str, sentences))
 
 
 def link_knob(path: str) -> str:

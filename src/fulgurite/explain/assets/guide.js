@@ -16,19 +16,20 @@ const items=[...document.querySelectorAll('.hit')].map(h=>{const group=h.classLi
 const title=(head.querySelector('b,h3')||head).textContent.trim(),path=h.id,alias=(h.dataset.names||'').split('|').filter(Boolean);
 return{h,title,path,alias,names:clean([title,path,...alias].join(' ')),text:clean((group?head:h).textContent),body:h.querySelector('p')?.textContent||''}});
 const parts=s=>clean(s).split(' ').filter(Boolean);
-function score(item,words){let sum=0;for(const w of words){const bare=w.replace(/_/g,' ');
+function score(item,words,whole){const exact=n=>clean(n).replace(/_/g,' ')===whole;
+let sum=[item.title,item.path,item.path.split(/[.=]/).pop()].some(exact)?20*words.length:item.alias.some(exact)?15*words.length:0;for(const w of words){const bare=w.replace(/_/g,' ');
 const list=item.names.split(' ');
-if(item.path===w||item.alias.some(n=>clean(n)===w))sum+=12;else if(list.includes(w))sum+=8;else if(list.some(n=>n.startsWith(w)))sum+=5;else if(item.names.includes(w)||item.names.replace(/[_.]/g,' ').includes(bare))sum+=4;
+if(list.includes(w))sum+=8;else if(list.some(n=>n.startsWith(w)))sum+=5;else if(item.names.includes(w)||item.names.replace(/[_.]/g,' ').includes(bare))sum+=4;
 else if(item.text.includes(w)||item.text.replace(/[_.]/g,' ').includes(bare))sum+=1;else return 0}
-return sum/words.length+(item.path.split('.').length<3?.1:0)}
+return sum/words.length+(/^[a-z_.]+$/.test(item.path)?3:0)}
 const pairs=s=>{const t=' '+s.replace(/[_.]/g,' ')+' ',out=new Map();for(let i=0;i<t.length-1;i++){const p=t.slice(i,i+2);out.set(p,(out.get(p)||0)+1)}return out};
 function alike(a,b){const x=pairs(a),y=pairs(b);let both=0,all=0;x.forEach((n,p)=>{both+=Math.min(n,y.get(p)||0);all+=n});y.forEach(n=>all+=n);return 2*both/all}
 function near(text){const out=[];for(const i of items){const names=[i.title,i.path.split(/[.=]/).pop(),...i.alias].map(clean).filter(Boolean);
 const best=Math.max(...names.map(n=>alike(text,n)));if(best>=.62)out.push([best,i])}return out.sort((a,b)=>b[0]-a[0]).slice(0,3)}
 function show(list){$('hits').replaceChildren(...list.map(([,i])=>{const li=document.createElement('li'),a=document.createElement('a'),c=document.createElement('code'),s=document.createElement('small');
 a.href='#';a.dataset.index=items.indexOf(i);a.append(i.title.trim()+' ');c.textContent=i.path;if(i.title.trim()!==i.path)a.append(c);s.textContent=i.body.length>150?i.body.slice(0,150)+'…':i.body;a.append(s);li.append(a);return li}))}
-function find(){const words=parts(field.value);$('found').hidden=!words.length;if(!words.length)return;
-let list=items.map(i=>[score(i,words),i]).filter(p=>p[0]>0).sort((a,b)=>b[0]-a[0]).slice(0,30);
+function find(){const words=parts(field.value),whole=clean(field.value).replace(/_/g,' ');$('found').hidden=!words.length;if(!words.length)return;
+let list=items.map(i=>[score(i,words,whole),i]).filter(p=>p[0]>0).sort((a,b)=>b[0]-a[0]).slice(0,30);
 const guess=list.length?[]:near(clean(field.value));$('near').hidden=!guess.length;$('none').hidden=!!(list.length||guess.length);show(list.length?list:guess)}
 function open(el){for(let d=el;d;d=d.parentElement)if(d.tagName==='DETAILS')d.open=true;el.scrollIntoView()}
 $('hits').addEventListener('click',e=>{const a=e.target.closest('a');if(!a)return;e.preventDefault();const i=items[a.dataset.index];field.value='';find();
