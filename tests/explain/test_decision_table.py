@@ -47,6 +47,7 @@ def test_known_cases() -> None:
         "lora", False, pytest.approx(22, abs=3), True
     )
     assert not table.choose_method("sft", seventy, BY_KEY["gpu24"]).fits
+    assert table.find_largest("sft", BY_KEY["gpu24"]).label == "14B"
     assert table.choose_method("pt", SHAPES[3], BY_KEY["gpu80"]).method == "full"
     assert MEMORY_TIGHT < table.FITS < MEMORY_FULL
 

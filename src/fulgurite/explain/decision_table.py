@@ -148,6 +148,11 @@ def choose_method(stage: str, shape: ModelShape, machine: MachineKind) -> Method
     return replace(choice, fits=False)
 
 
+def find_largest(stage: str, machine: MachineKind) -> ModelShape:
+    """Returns the largest model that a stage can train on a machine."""
+    return [shape for shape in SHAPES if choose_method(stage, shape, machine).fits][-1]
+
+
 def build_command(data: DataKind, shape: ModelShape, choice: MethodChoice) -> str:
     """Returns the words after `fulgurite train`: what the choice needs beyond the defaults."""
     words = [f"stage={data.stage}", f"method={choice.method}"]

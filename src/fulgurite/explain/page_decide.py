@@ -16,6 +16,7 @@ from fulgurite.explain.decision_table import (
     SettingChoice,
     build_command,
     choose_method,
+    find_largest,
     find_setting,
     measure_gigabytes,
 )
@@ -133,10 +134,12 @@ def _describe_method(data: DataKind, machine: MachineKind, shape: ModelShape, ch
         words.append(message(
             "Does not fit: even this needs about {need} GB. Take a smaller model or more memory.", need=need
         ))
+        best = find_largest(data.stage, machine)
+        words.append(message("The largest of these models that fits here is {size}.", size=best.label))
         share = 1.0
-    if choice.checkpointing:
+    if choice.checkpointing and choice.fits:
         words.append(message("Gradient checkpointing is on: less memory, about a third more time."))
-    if choice.method == "qlora":
+    if choice.method == "qlora" and choice.fits:
         lora = measure_gigabytes(data.stage, "lora", shape, machine.device, True)
         words.append(message("LoRA on an unquantised base would need about {lora} GB.", lora=f"{lora:.0f}"))
     if machine.device == "cpu" and shape.billions > SLOW:
