@@ -65,11 +65,13 @@ def plan_rows(template: Renderer, messages: Sequence[Message], mask: Mask) -> li
     if mask is not Mask.answers:
         return [_plan_last_answer(template, conversation, answers, mask)]
     whole = template.text(conversation, False)
+    # Try one row first: possible if every prompt is the beginning of the whole text.
     texts, learned = _split_at_answers(template, conversation, answers, whole)
     if texts is not None:
         _refuse_left_out(template, conversation, whole, [i for i in answers if conversation[i].learned])
         lost = any(_is_lost(template, conversation, i, whole) for i in answers if conversation[i].learned)
         return [RowPlan([*texts, whole], learned, mask, REASONING_LEFT_OUT * lost)]
+    # Otherwise each learned answer becomes a row of its own, with the conversation up to it.
     rows = []
     for i in answers:
         if conversation[i].learned:
@@ -95,6 +97,7 @@ def _split_at_answers(
             return None, []
         texts.append(prompt)
         learned.append(True)
+        # The next answer is masked: its text must not count as a part of this one.
         if following is not None and not conversation[following].learned:
             texts.append(said)
             learned.append(False)
@@ -137,17 +140,20 @@ def _split_produced(template: Renderer, conversation: Conversation, prompt: str,
     if whole.startswith(prompt):
         return whole[len(prompt) :], 0
     answer, tag = conversation[-1], _find_opened_tag(prompt)
+    # The prompt may differ from the whole text only in the blanks after an opened tag of reasoning.
     if tag and whole.startswith(prompt.rstrip()):
         return whole[len(prompt.rstrip()) :].lstrip(), 0
     if answer.reasoning and not tag:
         without = template.text(
             Conversation((*conversation.messages[:-1], replace(answer, reasoning="")), conversation.tools), False
         )
-        if without.startswith(prompt):  # the prompt has opened and closed the reasoning already
+        # The prompt has opened and closed the reasoning already, so there is no place for it.
+        if without.startswith(prompt):
             return without[len(prompt) :], REASONING_LEFT_OUT
     turn = _find_written_turn(template, conversation, prompt, whole)
     if not turn and answer.content.strip() and not answer.tool_calls:
-        turn = "".join(whole.rpartition(answer.content.strip())[1:])  # the content and the end of the turn
+        # The template changes the prompt: keep the content and what follows it, the end of the turn.
+        turn = "".join(whole.rpartition(answer.content.strip())[1:])
     if not turn:
         raise DataError(
             "the chat template {name} opens an answer differently at inference and in training; set another "
@@ -178,7 +184,8 @@ def _close_reasoning(tag: str, answer: Message, turn: str) -> str:
     if close in turn:
         return turn.lstrip().removeprefix(tag).lstrip()
     thought = answer.reasoning
-    if not thought and close in answer.content:  # the template leaves it out
+    # The template may leave out reasoning that the record has inside the content.
+    if not thought and close in answer.content:
         thought = answer.content.partition(close)[0].strip().removeprefix(tag)
     return f"{thought.strip()}\n{close}\n\n{turn.lstrip()}"
 
@@ -207,6 +214,7 @@ def find_head(template: Renderer) -> tuple[str, str]:
         template.text(PROBE[:1], True),
         template.text(PROBE, False),
     )
+    # The prompt and the whole text are equal up to the head of the answer; the rest of the prompt is its opening.
     end = len(find_shared_beginning(prompt, whole))
     turn = whole[end:].lstrip()
     fits = turn.startswith(PROBE[1].content) or THOUGHT_HERE.match(turn)
@@ -219,8 +227,8 @@ def _is_lost(template: Renderer, conversation: Conversation, i: int, text: str) 
     answer = conversation[i]
     parts = {"reasoning": answer.reasoning} | ({"content": answer.content} if answer.tool_calls else {})
     return any(
-        said.strip() and said.strip() not in text and not _is_read(template, conversation, i, **{part: f"{said} 1"})
-        for part, said in parts.items()
+        value.strip() and value.strip() not in text and not _is_read(template, conversation, i, **{part: f"{value} 1"})
+        for part, value in parts.items()
     )
 
 
@@ -236,6 +244,7 @@ def _refuse_left_out(template: Renderer, conversation: Conversation, whole: str,
         said = message.content.strip()
         if not said or said in whole or (message.role == "assistant" and (i not in answers or message.tool_calls)):
             continue
+        # Change the first and the last character: if either leaves the text unchanged, the content is not used.
         first, last = ("1" if said[n] == "0" else "0" for n in (0, -1))
         if not all(
             _is_read(template, conversation, i, content=other) for other in (first + said[1:], said[:-1] + last)

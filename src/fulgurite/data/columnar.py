@@ -33,6 +33,7 @@ def read_table(path: Path, kind: str) -> Iterator[tuple[Place, Any] | Bad]:
     try:
         with path.open("rb") if path.suffix.lower() != ".gz" else _unzip(path) as file:
             for batch in _read_batches(file, kind):
+                # The whole file is limited too: many small batches could repeat one long value.
                 decoded += batch.nbytes
                 if decoded > most:
                     raise DataError(
@@ -88,6 +89,7 @@ def _count_rows_at_once(group: Any) -> int:
     columns = [group.column(n) for n in range(group.num_columns)]
     careful = 0
     for column in columns:
+        # A large dictionary, or values that compress very well, may repeat long values.
         packed, plain = max(column.total_compressed_size, 1), column.total_uncompressed_size
         dictionary = (
             (column.data_page_offset or 0) - (column.dictionary_page_offset or 0) if column.has_dictionary_page else 0
@@ -106,6 +108,7 @@ def _read_rows(batch: Any) -> Iterator[Any]:
     columns = list(zip(batch.schema.names, batch.columns, strict=True))
     may_be_long = batch.nbytes > lines.MOST_RECORD
     for n in range(batch.num_rows):
+        # The size of a slice is known without making Python values of it.
         if may_be_long and sum(column.slice(n, 1).nbytes for _, column in columns) > lines.MOST_RECORD:
             yield None
         else:

@@ -73,6 +73,7 @@ PIECE = {"cpu": 1024, "cuda": 4096}
 
 
 def _derive_max_length(run: RunConfig, facts: Facts) -> Derived:
+    # Round up to a multiple of 64, which suits the hardware.
     top = facts.percentile_99
     rounded = max(8, -(-top // 64) * 64)
     piece = PIECE.get(facts.device, 1024)

@@ -108,6 +108,7 @@ class TokenDataset:
     def _document(self, example: int, begin: int, end: int) -> tuple[Ints, Ints, Ints]:
         ids, learn = self.encoded.tokens(example, begin, end)
         targets = np.full(len(ids), IGNORE, dtype=np.int64)
+        # The target of a position is the next token; the last position has none.
         targets[:-1] = np.where(learn[1:], ids[1:], IGNORE)
         return ids, targets, np.arange(len(ids), dtype=np.int64)
 
@@ -127,10 +128,13 @@ def split_dataset(
         kept, cuts = pairs.select_kept(encoded, max_length, config.too_long == TooLong.truncate, report)
     else:
         kept, cuts = _select_kept(encoded, config, max_length, report), None
+    # From here on a record is represented by its first row; the other rows are added again at the end.
     every, kept = kept, _find_first_rows(encoded, kept)
     _note_flags(encoded, report)
+    # Validation files come after the training files, so their numbers are higher.
     from_val = encoded.arrays["files"][kept] >= len(source.train)
     given, pool = kept[from_val], kept[~from_val]
+    # One generator for sampling, splitting and weighting: the result depends on the seed only.
     random = np.random.default_rng([seed, 1])
     if config.max_samples is not None and len(pool) > config.max_samples:
         report.not_drawn = len(pool) - config.max_samples
@@ -142,6 +146,7 @@ def split_dataset(
         raise DataError(
             "{path}: no example is left for validation; {report}.", path=source.val[0], report=report.describe()
         )
+    # Both are sorted and unique, so the order of the training examples is that of the files.
     train = np.setdiff1d(pool, val, assume_unique=True)
     if not len(train):
         raise DataError(
@@ -179,6 +184,7 @@ def _find_all_rows(encoded: TokenizedData, kept: Ints, first: Ints) -> Ints:
     if not encoded.splits or not len(first):
         return first
     records = encoded.records
+    # The rows of a record are adjacent in `kept`: two binary searches give their slice.
     begin = np.searchsorted(records[kept], records[first], side="left")
     end = np.searchsorted(records[kept], records[first], side="right")
     return np.concatenate([kept[a:b] for a, b in zip(begin.tolist(), end.tolist(), strict=True)])
@@ -196,6 +202,7 @@ def _note_flags(encoded: TokenizedData, report: DataReport) -> None:
             report.written_otherwise[what] = count
     if encoded.splits:
         rows = np.bincount(encoded.records)
+        # The rows of the records that have more than one.
         several = (rows > 1)[encoded.records]
         report.split_records, report.split_rows = int((rows > 1).sum()), int(several.sum())
         report.split_tokens = int(encoded.lengths[several].sum())
@@ -254,6 +261,7 @@ def _note_dropped(
 ) -> None:
     """Counts a record as dropped if no row of it is left; otherwise counts its answers that were left out."""
     records = encoded.records
+    # Records with a kept row, and records that are already counted as dropped.
     there = set(records[kept].tolist())
     for number, reason in dropped:
         record = int(records[number])
@@ -292,6 +300,7 @@ def _hold_out_both_answers(encoded: TokenizedData, pool: Ints, val: Ints) -> Int
     `val` becomes up to twice as large.
     """
     files, lines = (encoded.arrays[name].astype(np.int64) for name in ("files", "lines"))
+    # The two halves of a pair have the same file and line: one number per record.
     record = files * (int(lines.max()) + 1) + lines
     return pool[np.isin(record[pool], record[val])]
 
@@ -303,6 +312,7 @@ def _apply_weights(encoded: TokenizedData, train: Ints, weights: Sequence[float]
         return train
     files, seen = encoded.arrays["files"][train], []
     for number, weight in enumerate(weights):
+        # A weight of 2.5 gives every example twice, and a random half a third time.
         mine, whole = train[files == number], int(weight)
         part = random.choice(mine, round((weight - whole) * len(mine)), replace=False) if len(mine) else mine
         seen += [mine] * whole + [np.sort(part)]
@@ -323,6 +333,7 @@ def _build_dataset(
     starts = np.arange(len(pieces) + 1, dtype=np.int64)
     count = len(pieces)
     if packing is Packing.best_fit:
+        # Examples of a row keep their order in the files.
         bins = [sorted(row) for row in pack_best_fit((pieces[:, 2] - pieces[:, 1]).tolist(), max_length)]
         starts = np.cumsum([0, *map(len, bins)], dtype=np.int64)
         pieces = pieces[np.fromiter((i for row in bins for i in row), dtype=np.int64, count=count)]

@@ -89,6 +89,7 @@ class Conversation(Sequence[Message]):
     @overload
     def __getitem__(self, at: slice) -> Conversation: ...
     def __getitem__(self, at: int | slice) -> Message | Conversation:
+        # A slice is a conversation with the same functions and arguments.
         return replace(self, messages=self.messages[at]) if isinstance(at, slice) else self.messages[at]
 
     def __len__(self) -> int:

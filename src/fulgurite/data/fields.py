@@ -106,6 +106,7 @@ def rename_keys(record: Any, columns: Mapping[str, str]) -> Any:
     """Returns the record with our field names in place of the file's; leaves out columns that it lacks."""
     if not columns or not isinstance(record, Mapping):
         return record
+    # A column that is mapped, or whose new name is taken, is not visible under its old name.
     hidden = {*columns, *(find_root(record, theirs) for theirs in columns.values())}
     kept = {name: value for name, value in record.items() if name not in hidden}
     return kept | {ours: find_column(record, theirs) for ours, theirs in columns.items() if has_column(record, theirs)}
@@ -142,6 +143,7 @@ def _follow_path(value: Any, path: list[str]) -> Any:
 def list_unread_paths(value: Any, path: str, read: Iterable[str]) -> list[str]:
     """Returns the paths inside a column that are not read, if those in `read` are. The other items of a list are one
     entry."""
+    # Descend only into the parts from which another path is read.
     inside = [other for other in read if other.startswith(f"{path}.")]
     if path in read or is_nothing(value):
         return []
@@ -226,7 +228,8 @@ def refuse_damage(text: str, place: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         code, column = ord(text[error.start]), error.start + 1
-        if 0xDC80 <= code <= 0xDCFF:  # the reader turns a byte that is not UTF-8 into such a code
+        # The reader turns a byte that is not UTF-8 into such a code.
+        if 0xDC80 <= code <= 0xDCFF:
             raise Wrong(
                 place, "byte 0x{byte:02X} at character {column} is not UTF-8; save the file as UTF-8",
                 byte=code - 0xDC00, column=column,
@@ -286,7 +289,8 @@ def copy_json(value: Any, place: str, drop_nulls: bool, depth: int = 0) -> Any:
     if isinstance(value, float):
         raise Wrong(place, "contains {value}, which JSON does not have", value=value)
     if isinstance(value, list) and value and all(isinstance(item, tuple) and len(item) == 2 for item in value):
-        value = dict(value)  # a map of Arrow comes as pairs
+        # pyarrow returns a map as a list of pairs.
+        value = dict(value)
     if isinstance(value, Mapping):
         made = {}
         for name, item in value.items():

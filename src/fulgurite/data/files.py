@@ -55,6 +55,7 @@ def find_files(paths: list[str], knob: str = "data.path") -> list[list[Path]]:
 
 def guess_kind(path: Path) -> str | None:
     """Returns json, jsonl, csv, tsv, parquet, arrow or text by the extension, or None."""
+    # data.jsonl.gz is JSONL, gzipped.
     endings = path.suffixes[-2:]
     if endings and endings[-1] == ".gz":
         endings = endings[:-1]
@@ -84,6 +85,7 @@ def _list_named(word: str, knob: str) -> list[Path]:
             "{knob}={word} is {found}; correct the link, or give a file or a folder.",
             knob=knob, word=word, found=_describe_path(path),
         )
+    # Not a file or folder: treat the word as a pattern.
     found = sorted(match_paths(path))
     matched = [p for p in found if p.is_file()]
     _refuse_unreadable(found, f"{knob}={word}")
@@ -170,6 +172,7 @@ def _suggest_near(path: Path) -> UserMessage:
 def _list_folder(path: Path, knob: str) -> list[Path]:
     """Returns the data files directly in a folder; of a folder that HF datasets' save_to_disk wrote, those of its train
     split."""
+    # A DatasetDict: use its train split, or its only one.
     if (path / "dataset_dict.json").is_file():
         splits = _list_entries(path / "dataset_dict.json", "splits")
         if not all(isinstance(split, str) and split and Path(split).name == split for split in splits):
@@ -185,6 +188,7 @@ def _list_folder(path: Path, knob: str) -> list[Path]:
             )
         # Only the last part of the name is used, so that nothing outside the folder is opened.
         return _list_folder(path / Path("train" if "train" in splits else splits[0]).name, knob)
+    # A Dataset: state.json lists its Arrow files in order.
     if (path / "state.json").is_file():
         state = _list_entries(path / "state.json", "_data_files")
         if not all(isinstance(file, dict) and isinstance(file.get("filename"), str) for file in state):

@@ -33,6 +33,7 @@ class Fingerprint:
             self.longest = max(self.longest, len(find_longest_content(record)))
         for part in _list_parts(record):
             body = part.encode("utf-8", "surrogatepass")
+            # The length before each part makes the hash unambiguous.
             self._hashes[file].update(len(body).to_bytes(8, "little"))
             self._hashes[file].update(body)
 

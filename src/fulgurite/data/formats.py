@@ -75,6 +75,7 @@ def detect_format(record: Any, reads: Reads = CONVERSATIONS) -> Format | None:
         return Format.openai
     if not isinstance(record, Mapping):
         return None
+    # Files with columns have every field in every record: fields with a value decide first.
     filled = {str(name) for name, value in record.items() if value is not None}
     return _detect_exactly(filled, reads) or _detect_exactly({str(name) for name in record}, reads)
 
@@ -90,6 +91,7 @@ def _detect_exactly(names: set[str], reads: Reads) -> Format | None:
         Format.kto in reads.formats or (reads.compares and names & {*TURNS, "instruction", "completion"})
     ):
         return Format.kto
+    # A preference or a label was not found: the record is a conversation.
     for name, format in (
         ("messages", Format.openai),
         ("conversations", Format.sharegpt),
@@ -125,10 +127,12 @@ def list_unread_columns(record: Any, fields: Fields, columns: Mapping[str, str])
     """Returns the columns of the file that were not used."""
     if not isinstance(record, Mapping) or (is_turns(record) and not columns):
         return []
+    # The names in the file of the fields that were read.
     read = {columns.get(name, name) for name in fields.seen if name in columns or name not in columns.values()}
     unread = [
         str(name) for name, value in record.items() if not is_nothing(value) and name not in read and name != "id"
     ]
+    # Columns of which only a part was read: their other parts count as unread.
     inner = {find_root(record, column) for column in columns.values() if column in read and column not in record}
     return [
         path for name in unread for path in (list_unread_paths(record[name], name, read) if name in inner else [name])
@@ -197,7 +201,8 @@ def _read_history(record: Fields) -> list[Turn]:
         return read_turns(pairs, "history", record.reading)
     for n, pair in enumerate(pairs):
         place = f"history[{n}]"
-        if n == 0 and isinstance(pair, list) and len(pair) == 2 and is_blank(pair[0]):  # the greeting of a chatbot
+        # A chatbot's greeting: an answer without a question.
+        if n == 0 and isinstance(pair, list) and len(pair) == 2 and is_blank(pair[0]):
             turns.append(Turn(f"{place}[1]", Message("assistant", to_text(pair[1], f"{place}[1]", record.reading))))
             continue
         if not isinstance(pair, list) or len(pair) != 2:
@@ -248,6 +253,7 @@ def split_answer(
     columns that were not read."""
     given: dict[str, Any] = {}
     if isinstance(record, Mapping):
+        # The reward also gets the mapped columns, under their names in the file.
         roots = (find_root(record, column) for column in columns.values())
         unread = {*list_unread_columns(record, fields, columns), *columns.values(), *roots}
         given = {
@@ -283,7 +289,8 @@ def _order_messages(turns: Sequence[Turn], reading: Reading, answered: bool) -> 
     """
     kept: list[Message] = []
     turns, greeted = _mask_greeting(turns, reading)
-    before = ""  # the role of the last turn that is not a system message
+    # `before` is the role of the last turn that is not a system message.
+    before = ""
     for turn in turns:
         role, last = turn.message.role, kept[-1].role if kept else ""
         if role in ("assistant", "tool") and before == "" and not greeted:
@@ -294,6 +301,7 @@ def _order_messages(turns: Sequence[Turn], reading: Reading, answered: bool) -> 
             )
         if role == "tool" and last == "system":
             raise Wrong(turn.place, "a system message comes between a call and its result")
+        # Several results of calls may follow each other; other turns of one role are joined.
         if role == last and role != "tool":
             kept[-1] = join_turns(kept[-1], turn, reading)
         else:

@@ -31,6 +31,7 @@ def match_paths(pattern: Path) -> list[Path]:
                     if _is_shown(entry.name, part) and not entry.is_dir()
                 ]
         elif MAGIC.search(part):
+            # A pattern within one level: list each folder once.
             fits = re.compile(translate(part)).match
             folders = _drop_repeated(found)
             found = [
@@ -50,6 +51,7 @@ def _walk_below(folders: Iterable[Path]) -> list[Path]:
     waiting, found = list(folders), []
     while waiting:
         folder = waiting.pop(0)
+        # A link may lead to a folder that was visited already.
         if (key := _identify(folder)) is None or key in seen:
             continue
         seen.add(key)

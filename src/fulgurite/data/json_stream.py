@@ -69,6 +69,7 @@ class _Text:
         """Drops the consumed text and reads at least as much as is left; returns False at the end."""
         self.line_at(self.at)
         self.text, self.at, self._counted = self.text[self.at :], 0, 0
+        # Reading twice as much each time keeps the time linear for a long record.
         piece = self.stream.read(max(CHUNK, len(self.text)))
         self.text += piece
         self.ended = not piece
@@ -138,6 +139,7 @@ def _decode_value(text: _Text, decoder: Decoder) -> Any:
         except json.JSONDecodeError as error:
             if len(text.text) - text.at > lines.MOST_RECORD:
                 raise text.wrong(message("a record {too_long}", too_long=lines.describe_too_long())) from None
+            # An error near the end may disappear with more text; any other is final.
             cut = error.msg.startswith("Unterminated string") or error.pos >= len(text.text) - MARGIN
             if not cut or not text.more():
                 raise NotJson(text.line_at(min(error.pos, len(text.text))), error.msg) from None

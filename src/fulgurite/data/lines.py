@@ -47,9 +47,11 @@ def read_lines(stream: TextIO) -> Iterator[tuple[int, str | None]]:
         if not length and chunk.isspace():
             blank = add_blank(blank, len(chunk), number)
             number += chunk.count("\n")
-            held = [chunk[chunk.rfind("\n") + 1 :]]  # the beginning of the next line
+            # The next line may begin in this chunk.
+            held = [chunk[chunk.rfind("\n") + 1 :]]
             continue
         blank = 0
+        # `first` ends the line that is being held; the last part begins a new one.
         first, *others = chunk.split("\n")
         length = _hold(held, length, first, number)
         if not others:
@@ -59,6 +61,7 @@ def read_lines(stream: TextIO) -> Iterator[tuple[int, str | None]]:
             number += 1
             if whole and not whole.isspace():
                 yield number, whole if len(whole) <= MOST_RECORD else None
+        # Blanks at the beginning of a line are not held, so that they do not count as a long line.
         number, held = number + 1, []
         length = _hold(held, 0, others[-1], number)
         if others[-1].isspace():
@@ -71,6 +74,7 @@ def read_csv_lines(stream: TextIO, held: list[int]) -> Iterator[str]:
 
     Raises Endless if a record becomes too long; the reader resets `held[0]`, its number of characters.
     """
+    # readline returns at most MOST_RECORD + 1 characters, so a longer line is never held.
     number = blank = blank_lines = 0
     while line := stream.readline(MOST_RECORD + 1):
         number += 1

@@ -79,11 +79,13 @@ def build_val_loader(
 ) -> DataLoader[Any]:
     """Builds the loader that reads every row once over all processes, rows of similar length together. Processes may
     differ by one batch."""
+    # Sorted by length, so that a micro-batch has little padding.
     ordered = [int(n) for n in np.argsort(rows.lengths, kind="stable")]
     mine = [ordered[i : i + micro_batch] for i in range(0, len(ordered), micro_batch)][rank::processes]
     cuts = [Cut(numbers) for numbers in mine]
     if ahead is not Ahead.nothing:
-        cuts = cuts or [Cut([])]  # every process takes part in looking ahead
+        # Looking ahead is a collective operation: a process without rows takes part with an empty micro-batch.
+        cuts = cuts or [Cut([])]
         cuts[0].ahead, cuts[0].step = mine, ordered
     return DataLoader(_MicroBatches(rows, ahead), batch_size=None, sampler=cuts)
 
@@ -95,7 +97,8 @@ def collate_longest(rows: AnyRows, count: int, ahead: Ahead, seed: int) -> dict[
     cut = Cut(listed, int(rows.units[numbers].sum()), int(rows.label_counts[numbers].sum()))
     if ahead is not Ahead.nothing:
         cut.ahead, cut.step, cut.seed = [listed], listed, (seed, 0)
-    return _MicroBatches(rows, ahead)[cut] | {"shared": 0}  # without the savings of a shared beginning
+    # The largest case: no tokens are shared between the sides.
+    return _MicroBatches(rows, ahead)[cut] | {"shared": 0}
 
 
 class FromPosition(Sampler[Cut]):
@@ -111,6 +114,7 @@ class FromPosition(Sampler[Cut]):
 
     def __iter__(self) -> Iterator[Cut]:
         first = self.position()
+        # A resumed run begins inside an epoch and ends with it.
         end = (first // self.order.steps_per_epoch + 1) * self.order.steps_per_epoch
         for step in range(first, end):
             whole = self.order.list_rows(step)
@@ -144,6 +148,7 @@ class _MicroBatches(Dataset[Any]):
             pair_mismatched(step, [rows.prompt(n) for n in step], cut.seed) if self.ahead is Ahead.mismatched else None
         )
         for numbers in filter(None, mine):
+            # Without a partner the stage needs the rows themselves.
             if partner is None:
                 yield collate_preferences(rows, numbers)
             elif partner:
@@ -165,7 +170,8 @@ def collate(rows: TokenDataset, numbers: Sequence[int], step_targets: int) -> di
         n = len(part.input_ids)
         ids[i, :n], targets[i, :n] = torch.from_numpy(part.input_ids), torch.from_numpy(part.targets)
         positions[i, :n] = torch.from_numpy(part.position_ids)
-        positions[i, n:] = torch.arange(longest - n)  # the padding counts as one more document
+        # Positions that start again make the padding one more document.
+        positions[i, n:] = torch.arange(longest - n)
     batch = {"input_ids": ids, "targets": targets, "step_targets": step_targets, "rows": list(numbers)}
     batch["tokens"] = sum(len(p.input_ids) for p in parts)
     batch["lengths"] = torch.tensor([len(p.input_ids) for p in parts], dtype=torch.int64)

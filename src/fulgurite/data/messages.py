@@ -94,7 +94,8 @@ def _are_all_texts(value: list[Any]) -> bool:
 def _read_item(item: Any, n: int, field: str, reading: Reading, texts: bool) -> list[Turn]:
     """Reads the turns of an item of a list: two if the item has a question and its answer. Raises Wrong."""
     place = f"{field}[{n}]"
-    if field not in TALKS:  # a list of answers is not a conversation
+    # In other fields, such as chosen, an item is one turn.
+    if field not in TALKS:
         return [Turn(place, read_turn(item, place, reading))]
     if texts:
         reading.remarks.add(BY_TURNS)
@@ -149,11 +150,13 @@ def read_turn(value: Any, place: str, reading: Reading) -> Message:
     ):
         return plain
     turn = Fields(rename_keys(value, reading.turn_keys), reading, place)
+    # OpenAI's role goes with content, ShareGPT's from with value; the other names are a fallback.
     role_key = turn.first("role", "from") or "role"
     pairs = ("value", "content", "text") if role_key == "from" else ("content", "value", "text")
     key = turn.first(*pairs) or pairs[0]
     role = _read_role(turn, role_key)
     calls = _read_calls(turn, role, key)
+    # An answer that declines has its text under another key.
     if role == "assistant" and not calls and is_blank(turn.get(key)) and turn.has(REFUSAL):
         key = REFUSAL
     reasoning = "" if role not in ("assistant", CALL) else _read_reasoning(turn)

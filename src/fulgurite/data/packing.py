@@ -18,12 +18,14 @@ def pack_best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     Raises ValueError for an example longer than the capacity. Time is n log n.
     """
     bins: list[list[int]] = []
-    waiting: dict[int, list[int]] = defaultdict(list)  # room left -> bins
-    rooms: list[int] = []  # the keys of `waiting`, sorted
+    # The bins with each number of free tokens, and these numbers in ascending order.
+    waiting: dict[int, list[int]] = defaultdict(list)
+    rooms: list[int] = []
     for number in sorted(range(len(lengths)), key=lambda n: (-lengths[n], n)):
         length = int(lengths[number])
         if length > capacity:
             raise ValueError(f"example {number} has {length} tokens, more than the {capacity} of a row")
+        # The smallest free space that is large enough.
         at = bisect.bisect_left(rooms, length)
         if at == len(rooms):
             bins.append([number])

@@ -81,6 +81,7 @@ class PreferenceDataset:
         found = []
         for begin, end in self.encoded.sides(number):
             ids, learn = self.encoded.tokens(number, begin + cut, end)
+            # `learn[::-1]` finds the last learned token, the end of the answer; `learn` the first one.
             found.append((ids[: len(ids) - int(np.argmax(learn[::-1]))], int(np.argmax(learn))))
         return found
 
@@ -98,6 +99,7 @@ def select_kept(encoded: TokenizedData, max_length: int, truncate: bool, report:
             report.drop(LONG, str(encoded.place(number)))
             continue
         sides = encoded.sides(number)
+        # The tokens to cut from the prompt. At least one token of the prompt has to stay.
         excess = max(length - max_length, 0)
         prompt = int(np.argmax(encoded.tokens(number, *sides[0])[1]))
         if encoded.source.config.special_tokens == SpecialTokens.drop and encoded.flagged(number, SPECIAL_INSIDE):
@@ -128,6 +130,7 @@ def collate_preferences(rows: PreferenceDataset, numbers: Sequence[int]) -> dict
     beginning that both sides of every row have in common, without learned tokens and the token before the first one.
     """
     parts = [rows.sides(n) for n in numbers]
+    # All first sides, then all second ones: [S·B] in this order.
     ordered = [side for n in range(len(parts[0]) if parts else 0) for side in (sides[n] for sides in parts)]
     return _pad(ordered) | {
         "shared": _count_shared(parts), "rows": list(numbers), "examples": [int(rows.numbers[n]) for n in numbers],
@@ -141,6 +144,7 @@ def collate_mismatched(rows: PreferenceDataset, pairs: Sequence[tuple[int, int]]
     made = []
     for first, second in pairs:
         (own, start), (other, begin) = rows.sides(first)[0], rows.sides(second)[0]
+        # The prompt is never cut, and at least one token of the answer stays.
         made.append((np.concatenate([own[:start], other[begin:]])[: max(most, start + 1)], start))
     return _pad(made) | {"shared": 0, "rows": [first for first, _ in pairs]}
 
@@ -148,6 +152,7 @@ def collate_mismatched(rows: PreferenceDataset, pairs: Sequence[tuple[int, int]]
 def _count_shared(parts: Sequence[Sequence[tuple[Ints, int]]]) -> int:
     if not parts or len(parts[0]) == 1:
         return 0
+    # The last token of the prompt predicts the first of the answer, so it is not shared.
     count = min(start for sides in parts for _, start in sides) - 1
     return count if all(np.array_equal(first[:count], second[:count]) for (first, _), (second, _) in parts) else 0
 
@@ -159,6 +164,7 @@ def _pad(sides: Sequence[tuple[Ints, int]]) -> dict[str, Any]:
     for i, (tokens, start) in enumerate(sides):
         found = torch.from_numpy(tokens)
         ids[i, : len(tokens)] = found
+        # Only the answer has targets; the token before it predicts its first token.
         targets[i, start - 1 : len(tokens) - 1] = found[start:]
     lengths = torch.tensor([len(tokens) for tokens, _ in sides], dtype=torch.int64)
     return {"input_ids": ids, "targets": targets, "lengths": lengths, "tokens": int(lengths.sum())}

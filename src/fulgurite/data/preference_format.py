@@ -43,6 +43,7 @@ def convert_preferences(record: Fields, format: Format) -> dict[str, Any]:
 def convert_pair(record: Fields) -> dict[str, Any]:
     """Converts a pair of answers to one prompt. Raises Wrong if a side is missing, the sides are equal, or their
     prompts differ."""
+    # ms-swift's form has the better answer inside messages.
     beside = None if record.has("chosen") else next((name for name in REJECTED if record.has(name)), None)
     if beside is not None:
         before, chosen, rejected = _read_beside(record, beside)
@@ -55,6 +56,7 @@ def convert_pair(record: Fields) -> dict[str, Any]:
         raise Wrong("rejected", "its prompt differs from that of chosen")
     if not prompt and not before:
         raise Wrong("prompt", "is missing, and chosen and rejected do not begin with the prompt as messages")
+    # A prompt in its own field may be repeated in both answers, with or without its system message.
     if prompt is not None and before and _said(before) not in (_said(prompt), _said(prompt, but_system=True)):
         raise Wrong("prompt", "differs from the prompt at the beginning of chosen and rejected")
     if (chosen.content.strip(), chosen.tool_calls) == (rejected.content.strip(), rejected.tool_calls):
@@ -101,6 +103,7 @@ def convert_judged(record: Fields) -> dict[str, Any]:
             "messages": _build_conversation(record, before if prompt is None else prompt, answer, "completion"),
             "good": good,
         }
+    # Without completion the answer is the last turn of a conversation, or alpaca's output.
     one_exchange = record.has("instruction") or not (record.has("messages") or record.has("conversations"))
     messages, _ = convert_alpaca(record) if one_exchange else convert_openai(record)
     assert messages is not None

@@ -19,6 +19,7 @@ class PromptDataset:
         wanted = {int(n) for n in rows.pieces[:, 0]}
         seal = Fingerprint()
         good = (e for e in seal.through(source.examples()) if isinstance(e, Example))
+        # Only the examples of this part are kept; another pass over the files must read the same.
         self._examples = {n: example for n, example in enumerate(good) if n in wanted}
         if source.checked is not None:
             source.checked.seal.refuse_other(seal)

@@ -79,6 +79,7 @@ def _open(path: Path, kind: str) -> TextIO:
     raw: Any = gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # noqa: SIM115
     try:
         head = raw.peek(8)[:8]
+        # The content decides: a wrong extension would give bad records without a reason.
         what = next((what for sign, what in SIGNS.items() if head.startswith(sign)), None)
         if what:
             raise DataError(
@@ -93,6 +94,7 @@ def _open(path: Path, kind: str) -> TextIO:
     except BaseException:
         raw.close()
         raise
+    # csv handles line ends itself; JSON lines must not be split at a lone carriage return.
     newline = {"csv": "", "tsv": "", "text": None}.get(kind, "\n")
     return io.TextIOWrapper(
         raw, encoding or "utf-8-sig", errors="strict" if encoding else "surrogateescape", newline=newline
@@ -131,6 +133,7 @@ def _read_json(path: Path, stream: TextIO) -> Iterator[Raw]:
     if start == "{":
         with _open(path, "jsonl") as again:
             found = _read_jsonl(path, again)
+            # Two good lines are JSONL; otherwise the file is one object over several lines.
             first, second = next(found, None), next(found, None)
         if second is None or (isinstance(first, Bad) and isinstance(second, Bad)):
             yield from _read_object(path)
@@ -177,6 +180,7 @@ def _read_object(path: Path) -> Iterator[Raw]:
         for value in lists.values()
         if all(isinstance(item, dict) and not {"role", "from"} & {*item} for item in value)
     ]
+    # Every field is a list of the same length: the object is a table of columns.
     columns = len(lists) > 1 and len(lists) == len(whole) and len({len(value) for value in lists.values()}) == 1
     if len(tables) == 1 and not RECORD & {*whole}:
         yield from ((Place(str(path), number), record) for number, record in enumerate(tables[0], 1))
@@ -211,6 +215,7 @@ def _read_csv(path: Path, stream: TextIO, usual: str = ",") -> Iterator[Raw]:
     held = [0]
     reader, line = csv.DictReader(read_csv_lines(stream, held), delimiter=delimiter, strict=True), 1
     try:
+        # csv.DictReader would silently keep the last of two columns with one name.
         names = reader.fieldnames or []
         if len(set(names)) != len(names):
             twin = next(name for name, count in Counter(names).items() if count > 1)
@@ -240,6 +245,7 @@ def _guess_delimiter(head: str, usual: str) -> str:
     csv.Sniffer is not used: it takes letters of prose for a delimiter.
     """
     known = [usual, *(other for other in DELIMITERS if other != usual)]
+    # A delimiter is plausible if it gives several cells, best the same number in each row.
     widths = {delimiter: _count_cells(head, delimiter) for delimiter in known}
     several = [delimiter for delimiter in known if widths[delimiter] and widths[delimiter][0] > 1]
     even = [delimiter for delimiter in several if len(set(widths[delimiter])) == 1]

@@ -74,6 +74,7 @@ TEXT = Reads(
 
 def reads_of(stage: str) -> Reads:
     """Returns the declaration of the stage of this name; the default for a stage without one."""
+    # Options register themselves when their module is imported.
     load_options()
     found: Reads = getattr(find_option("stage", stage), "reads", CONVERSATIONS)
     return found

@@ -112,6 +112,7 @@ class DataReport:
 
     def drop(self, reason: Reason, place: str) -> None:
         """Counts a dropped record."""
+        # All are counted, but the file lists a limited number of places.
         entry = self.dropped.setdefault(reason, Dropped())
         entry.count += 1
         if len(entry.places) < PLACES:
@@ -203,5 +204,6 @@ def join_names(names: list[str], most: int = 20) -> UserMessage:
 
 def count_lengths(lengths: Iterable[int]) -> dict[str, int]:
     """Counts the lengths up to each power of two from 32."""
+    # 1 << (n - 1).bit_length() is the smallest power of two that is at least n.
     tops = Counter(max(32, 1 << int(n - 1).bit_length()) for n in lengths if n > 0)
     return {str(top): tops[top] for top in sorted(tops)}

@@ -23,6 +23,7 @@ def choose_sample_prompts(asked: Sequence[str] | None, source: Source, val: AnyR
     if source.config.conversations and not source.reads.running_text:
         lines = (GUIDE / "questions.jsonl").read_text(encoding="utf-8").splitlines()
         return [json.loads(line)["messages"][0]["content"] for line in lines][:MANY]
+    # The first places of the validation rows; without validation the first training examples.
     wanted = (
         list(dict.fromkeys(place for i in range(len(val)) for place in val.places(i)[:1]))[:MANY]
         if val is not None

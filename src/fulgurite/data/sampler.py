@@ -45,6 +45,7 @@ class StepSampler:
     def list_micro_batches(self, step: int) -> list[list[int]]:
         """Returns this process's micro-batches of a step."""
         rows = self.list_rows(step)
+        # Cut the sorted rows into micro-batches, and give them to the processes in turn.
         every = self.micro_batches_per_step * self.processes
         cuts = [list(map(int, rows[i : i + self.micro_batch])) for i in range(0, len(rows), self.micro_batch)]
         cuts = [[] for _ in range(every - len(cuts))] + cuts
@@ -62,6 +63,7 @@ class PoissonSampler:
     def __init__(self, lengths: Ints, batch_size: int, micro_batch: int, draw: Callable[[int], Ints]) -> None:
         self.lengths, self.batch_size, self.micro_batch, self.draw = lengths, batch_size, micro_batch, draw
         self.steps_per_epoch = math.ceil(len(lengths) / batch_size)
+        # The standard deviation of a Poisson draw is about the root of its mean.
         most = min(len(lengths), batch_size + 3 * math.sqrt(batch_size))
         self.micro_batches_per_step = math.ceil(most / micro_batch)
 
@@ -73,6 +75,7 @@ class PoissonSampler:
     def list_micro_batches(self, step: int) -> list[list[int]]:
         """Returns the micro-batches of a step, empty ones first."""
         rows = self.list_rows(step)
+        # A draw beyond the fixed number of micro-batches makes each of them larger.
         size = max(self.micro_batch, math.ceil(len(rows) / self.micro_batches_per_step))
         cuts = [list(map(int, rows[i : i + size])) for i in range(0, len(rows), size)]
         return [[] for _ in range(self.micro_batches_per_step - len(cuts))] + cuts
@@ -85,12 +88,14 @@ def pair_mismatched(rows: Sequence[int], prompts: Sequence[Hashable], seed: Sequ
     in turn for them. Returns an empty dict if all rows share one prompt, or there is only one.
     """
     prompt = dict(zip(rows, prompts, strict=True))
+    # Rows by prompt, in random order.
     alike: dict[Hashable, list[int]] = {}
     for row in np.random.default_rng([*seed, 1]).permutation(np.array(rows, dtype=np.int64)).tolist():
         alike.setdefault(prompt[row], []).append(row)
     most = max(alike.values(), key=len, default=[])
     rest = [row for group in alike.values() if group is not most for row in group]
     if len(most) > len(rest):
+        # One prompt has more than half of the rows: repeat the other rows for it.
         return dict(zip(most, cycle(rest), strict=False)) | dict(zip(rest, most, strict=False)) if rest else {}
     # The groups are arranged in a circle. A shift by the size of the largest group leads out of every group, and not
     # around into the same group again.

@@ -150,6 +150,7 @@ class Source:
                 for half in self._halves(example):
                     found.seal.add(half)
                 halves = len(self._halves(example))
+                # A pair that KTO splits counts as two records.
                 found.rows += halves
                 found.pairs += halves > 1
                 if isinstance(example, Bad):
@@ -178,6 +179,7 @@ class Source:
 
     def _describe_all_bad(self, first: Bad, count: int) -> UserMessage:
         """Returns the error for data without a good record: its fields, the format it was read as, and the remedy."""
+        # Describe the data by the records of the file with the first bad one.
         number = next((n for n, path in enumerate(self.files) if str(path) == first.place.file), 0)
         sample = self._sample(self.files[number])
         every = message("the only record is bad")
@@ -207,6 +209,7 @@ class Source:
     def _is_read(self, record: Any, columns: Mapping[str, str]) -> bool:
         """Returns whether a record can be read with these columns in a format of this stage."""
         try:
+            # role and content are keys of a turn, not columns of the record.
             turn_keys = {**self.turn_keys, **{ours: theirs for ours, theirs in columns.items() if ours in TURN_KEYS}}
             reading = Reading(self.roles, turn_keys, asks=self.reads.prompts)
             fields = formats.rename_fields(
@@ -246,6 +249,7 @@ class Source:
         except Wrong as wrong:
             return Bad(place, wrong.field, wrong.reason)
         if self.reads.prompts and made["messages"]:
+            # A stage that generates the answers passes the given one and the other columns to the reward.
             made["messages"], made["columns"] = formats.split_answer(made["messages"], record, fields, self.columns)
         else:
             if not self.reads.margins:
@@ -366,6 +370,7 @@ def build_source(config: Any, *, stage: str, seed: int) -> Source:
         raise DataError("data=file needs data.path=<file>, such as data.path=my_examples.jsonl.")
     groups, val = find_files(config.path), find_files(config.val_path, "data.val_path")
     train = [path for group in groups for path in group]
+    # The same file by another path counts too.
     twice = {path.resolve() for path in train} & {path.resolve() for group in val for path in group}
     if twice:
         raise DataError(

@@ -31,6 +31,7 @@ class SpecialTexts:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        # Longer texts first, so that the pattern prefers <|im_end|> to a part of it.
         written = sorted(
             {text for text in special | {*map(str, tokenizer.all_special_tokens)} if text.strip()},
             key=len,
@@ -82,6 +83,7 @@ class SpecialTexts:
 
     def _mark(self, value: Any, pattern: re.Pattern[str] | None = None) -> Any:
         if isinstance(value, str):
+            # A text that is marked already is returned as it is; marks in the data themselves are refused.
             pattern, bare = pattern or self._special, self.unmarked(value)
             if START in bare or END in bare or (bare != value and pattern.search(bare)):
                 raise DataError(
@@ -97,6 +99,7 @@ class SpecialTexts:
 
     def encode(self, text: str) -> list[int]:
         """Encodes a marked text; marked parts are encoded as plain text, each part separately."""
+        # The pattern has one group: pieces with odd numbers are the marked texts.
         pieces = self._marks.split(text)
         ids = self._encode(pieces[0], False)
         newline = self._encode("\n", False)

@@ -139,10 +139,12 @@ def suggest_columns(
     def fits(columns: Mapping[str, str]) -> bool:
         return 2 * sum(is_read(record, columns) for record in objects) > len(objects)
 
+    # Most likely columns first; each mapping is tried on the records until one fits most of them.
     names = list(_list_names(objects[0]))
     ranked = _list_ranked(objects[0]) if due.compares else ()
     for columns in [*ranked, *_list_candidates(names, due.forms, guess), *_list_turn_keys(objects[0], names)]:
         if fits(columns):
+            # Add further fields, such as system, as long as the records can be read with them.
             for ours, alias in _list_further(names, columns):
                 if ours not in columns and fits(columns | {ours: alias}):
                     columns = columns | {ours: alias}
@@ -169,6 +171,7 @@ def _list_candidates(names: list[str], forms: Sequence[tuple[str, ...]], guess: 
     every order."""
     for form in forms:
         yield from _list_mappings(form, [_find_likely(field, names) for field in form])
+    # Guess only among the first columns that may contain text, not an identifier.
     plain = [name for name in names if "." not in name and not IDENTITY.search(name.lower())][:TRIED]
     for form in forms if guess else ():
         yield from _list_mappings(form, [_find_likely(field, names) or plain for field in form])
@@ -205,6 +208,7 @@ def _list_mappings(form: Sequence[str], choices: Sequence[Sequence[str]]) -> Ite
 
 
 def _find_likely(field: str, names: list[str]) -> list[str]:
+    # Exact names in other datasets first, then similar names, then keys inside a column.
     known = {name.lower(): name for name in reversed(names)}
     likely = [known[alias] for alias in NAMES[field] if alias in known]
     inside = [name for alias in NAMES[field] for name in names if "." in name and alias in name.lower().split(".")]

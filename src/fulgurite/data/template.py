@@ -94,6 +94,7 @@ class Template:
 
     def _with(self, arguments: Mapping[str, Any]) -> Template:
         """Returns the template with the arguments of one conversation."""
+        # Records with the same arguments share one template.
         key = repr(sorted(arguments.items()))
         if key not in self._variants:
             if len(self._variants) >= MOST_VARIANTS:
@@ -202,15 +203,18 @@ class Template:
         *before, ids = tokens
         everything = plan.mask is Mask.all
         last = max((k for k, on in enumerate(plan.learned) if on or everything), default=None)
+        # The last learned answer must follow exactly the tokens of its prompt: tokenize it separately if needed.
         if last is not None and ids[: len(before[last])] != before[last]:
             ids = before[last] + self._inside(plan.texts[-1][len(plan.texts[last]) :])
         learn, missed = [everything] * len(ids), 0
         for prompt, following, on in zip(before, [*before[1:], ids], plan.learned, strict=True):
             if on == everything:
                 continue
+            # Characters were merged across the border of this answer, so it cannot be learned.
             if on and ids[: len(prompt)] != prompt:
                 missed += 1
                 continue
+            # The answer ends with its stop token; what the template writes after it is not learned.
             end = self._end(ids, len(prompt), min(len(following), len(ids)))
             learn[len(prompt) : end] = [on] * (end - len(prompt))
         return Learned(ids, learn, missed)
@@ -219,6 +223,7 @@ class Template:
     def stop_ids(self) -> list[int]:
         """The tokens at which an answer ends: the template's own, then the tokenizer's end token."""
         if not self._stops:
+            # Without duplicates, in this order: the first one ends answers in training.
             ends = (self._turn_end(), self.tokenizer.eos_token_id, self._call_end())
             self._stops = list(dict.fromkeys(int(i) for i in ends if i is not None))
         return self._stops
@@ -247,7 +252,8 @@ class Template:
             *self.tokenizer.all_special_ids
         }
         ids, of_two = self.tokenise([closing, two])
-        found = [i for i in ids if i in special and of_two.count(i) < 2]  # a token after each call ends no answer
+        # A token that occurs after each of two calls ends a call, not the answer.
+        found = [i for i in ids if i in special and of_two.count(i) < 2]
         return found[-1] if found else None
 
     def _end(self, ids: list[int], start: int, limit: int) -> int:
@@ -258,6 +264,7 @@ class Template:
     def _inside(self, text: str) -> list[int]:
         """Tokenizes a text that is inside another one: without the space that SentencePiece puts before the first word.
         """
+        # Tokenize after a line break, and remove the tokens of the line break.
         after, mark = self.tokenise(["\n" + text, "\n"])
         return after[len(mark) :] if after[: len(mark)] == mark else self.tokenise([text])[0]
 
@@ -320,6 +327,7 @@ def _set_defaults(text: Any, arguments: Mapping[str, Any]) -> Any:
     setting for them."""
     if isinstance(text, dict):
         return {name: _set_defaults(one, arguments) for name, one in text.items()}
+    # A value that the caller passes overrides the default.
     head = "".join(
         f"{{%- set {name} = {name} if {name} is defined else {_write_literal(value)} %}}"
         for name, value in sorted(arguments.items())
@@ -350,7 +358,8 @@ def bind_template(name: str, tokenizer: PreTrainedTokenizerBase) -> str:
         )
     text, end = BUILT_IN[name], END_OF_TURN.get(name)
     if end and not is_token(end, tokenizer):
-        text = text.replace(f"'{end}'", "eos_token")  # without that token the model's own end token ends a turn
+        # The tokenizer does not have the template's end token: the model's own end token ends a turn.
+        text = text.replace(f"'{end}'", "eos_token")
     return "{{ bos_token }}" + text if adds_start(tokenizer) else text
 
 

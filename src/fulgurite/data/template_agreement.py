@@ -38,6 +38,7 @@ CONVERSATIONS = (
 def describe_difference(template: Template, tokenizer: PreTrainedTokenizerBase) -> UserMessage | None:
     """Returns a sentence without its subject if transformers' own `apply_chat_template` gives other tokens than
     training; else None."""
+    # A question, several turns with a system message, and a call with its result.
     for messages in CONVERSATIONS:
         try:
             ours = template.encode_prompt(messages)

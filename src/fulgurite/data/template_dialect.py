@@ -76,6 +76,7 @@ class Dialect:
         """Returns `messages` and `tools` for `apply_chat_template`."""
         conversation = self.fitted(messages)
         listed, tools = list(conversation), [dict(tool) for tool in conversation.tools]
+        # Unsupported functions and a first system message become text of other messages.
         if tools and not self.tools:
             listed, tools = _add_tools(listed, tools), []
         if len(listed) > 1 and listed[0].role == "system" and listed[1].role == "user" and not self.system:
@@ -150,11 +151,13 @@ class Dialect:
         return {"role": "user", "content": self._content("Hello")}
 
     def _find_system(self) -> bool:
+        # Unsupported only if the same conversation works without the system message.
         refused = not self._try([{"role": "system", "content": self._content(MARK)}, self._user()], prompt=True)
         return not (refused and self._try([self._user()], prompt=True))
 
     def _find_later_system(self) -> bool:
         before = [self._user(), {"role": "assistant", "content": self._content("Yes")}]
+        # It must be rendered, and after the earlier answer.
         written = self._try([*before, {"role": "system", "content": self._content(MARK)}, self._user()], prompt=True)
         return MARK in written and written.find("Yes") < written.find(MARK)
 
@@ -209,7 +212,8 @@ def _move_later_system(messages: Sequence[Message]) -> list[Message]:
     """Moves the text of later system messages to the beginning of the next user turn, or to the end of the one before.
     """
     moved: list[Message] = []
-    held = ""  # the text of a system message, for the next user turn
+    # `held` is the text of a system message that waits for the next user turn.
+    held = ""
     for n, message in enumerate(messages):
         follows = messages[n + 1].role if n + 1 < len(messages) else ""
         if message.role == "system" and n > 0 and moved[-1].role == "user" and follows != "user":
@@ -217,11 +221,11 @@ def _move_later_system(messages: Sequence[Message]) -> list[Message]:
         elif message.role == "system" and n > 0 and follows == "user":
             held = message.content
         elif message.role == "user" and held:
-            said, held = f"{held}\n\n{message.content}", ""
+            joined, held = f"{held}\n\n{message.content}", ""
             if moved[-1].role == "user":
-                moved[-1] = replace(moved[-1], content=f"{moved[-1].content}\n\n{said}")
+                moved[-1] = replace(moved[-1], content=f"{moved[-1].content}\n\n{joined}")
             else:
-                moved.append(replace(message, content=said))
+                moved.append(replace(message, content=joined))
         else:
             moved.append(message)
     return moved

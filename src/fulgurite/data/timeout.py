@@ -79,6 +79,7 @@ def _run_in_thread(work: Callable[[], T], seconds: float, memory: int) -> T:
     def watch() -> None:
         if not done.wait(seconds):
             rings(here, ctypes.py_object(_Alarm))
+            # Foreign code may catch an alarm, so it is raised until the work ends.
             while not done.wait(AGAIN):
                 rings(here, ctypes.py_object(_Alarm))
 
@@ -90,7 +91,8 @@ def _run_in_thread(work: Callable[[], T], seconds: float, memory: int) -> T:
     finally:
         done.set()
         watcher.join()
-        rings(here, None)  # removes an alarm that was raised but has not arrived
+        # An alarm may have been raised but not have arrived yet: remove it.
+        rings(here, None)
 
 
 _lock = threading.Lock()

@@ -49,8 +49,7 @@ CHARACTERS_A_TOKEN = 12
 LONG = 1 << 20
 """Characters of a message from which on its beginning is tried first."""
 CHUNK = 256
-"""Examples that are tokenized at one time, if they have at most MOST_CHARACTERS together: memory is 200 bytes per
-character."""
+"""Examples tokenized at one time, if they have at most MOST_CHARACTERS together: it takes 200 bytes per character."""
 MOST_CHARACTERS = 1 << 20
 STALE = 3600.0
 """Age in seconds of a draft that a killed process must have left."""
@@ -145,6 +144,7 @@ def tokenize_source(
     certain to be dropped is not tokenized, because it is far longer than `most`, the largest possible
     `data.max_length`.
     """
+    # Long examples are only known to be dropped if too_long=drop, and only worth a test if there are some.
     drops = (
         config.too_long == TooLong.drop and not source.reads.running_text and check_source(source).seal.longest >= LONG
     )
@@ -152,7 +152,8 @@ def tokenize_source(
     key = compute_key(source, tokenizer, config, most)
     folder = cache_dir / "data" / key
     arrays, fresh = _read(folder), False
-    for _ in range(3):  # another process may write the same folder at the same time
+    # Another process may write the same folder at the same time: read it again.
+    for _ in range(3):
         if arrays is not None:
             return TokenizedData(key, source, arrays, fresh)
         _build(source, tokenizer, template, config, folder, most)
@@ -195,7 +196,7 @@ def _build(
     """Writes the arrays to a draft folder, then renames it, so that other processes find all of them or none."""
     remove_drafts(folder.parent, older_than=STALE)
     try:
-        with write_folder(folder, keep=lambda: _read(folder) is not None) as draft:  # another process may be faster
+        with write_folder(folder, keep=lambda: _read(folder) is not None) as draft:
             _write(source, tokenizer, template, config, draft, most)
             write_manifest(draft)
     except OSError as error:
@@ -230,9 +231,8 @@ def _write(
                 seconds.append(len(learned.ids) if second is None else second)
                 margins.append(example.margin)
     check_source(source).seal.refuse_other(seal)
-    kept: dict[str, array[Any]] = {
-        "offsets": offsets, "files": files, "lines": lines, "flags": flags, "seconds": seconds, "margins": margins,
-    }
+    kept: dict[str, array[Any]] = {"offsets": offsets, "files": files, "lines": lines}
+    kept |= {"flags": flags, "seconds": seconds, "margins": margins}
     for name, values in kept.items():
         with (folder / f"{name}.bin").open("wb") as out:
             values.tofile(out)
@@ -313,7 +313,7 @@ def _tokenize_documents(chunk: list[Example], tokenizer: PreTrainedTokenizerBase
     for example, ids in zip(
         chunk, _tokenize_one_by_one(chunk, lambda part: encode_texts(tokenizer, part, True), "text"), strict=True
     ):
-        text = (example.text or "").removesuffix(str(tokenizer.eos_token))  # a document may end with it already
+        text = (example.text or "").removesuffix(str(tokenizer.eos_token))
         flag = SPECIAL_INSIDE * special.inside(text)
         if flag and not keep:
             ids = special.encode_document(text)

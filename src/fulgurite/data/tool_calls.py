@@ -67,6 +67,7 @@ def _read_tool(tool: Any, place: str, reading: Reading) -> Mapping[str, Any]:
     if not isinstance(tool, Mapping):
         raise Wrong(place, "expected an object with a name, found {kind}", kind=describe_kind(tool))
     plain: dict[str, Any] = copy_json(tool, place, reading.columnar)
+    # A bare function without the outer object is wrapped.
     function = plain.get("function")
     if function is None:
         function = {name: value for name, value in plain.items() if name != "type"}
@@ -112,6 +113,7 @@ def _read_call(value: Any, place: str, reading: Reading) -> Mapping[str, Any]:
         function = Fields(call["function"], reading, call.at("function"))
     name = _read_name(function, function.place)
     made["function"] = {"name": name, "arguments": _parse_arguments(function)}
+    # A bare call is its own function: note its unread keys once.
     for fields in {id(call): call, id(function): function}.values():
         fields.note_unread()
     return made

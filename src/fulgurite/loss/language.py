@@ -138,7 +138,8 @@ class _ChunkedNLL(torch.autograd.Function):
                 picked = scores.gather(1, target[:, None])
                 norm = scores.logsumexp(1, keepdim=True)
                 losses = norm - picked
-                share = (-losses).exp() if dft else None  # the probability of the token
+                # DFT: the weight of a token is its probability.
+                share = (-losses).exp() if dft else None
                 total += losses.sum() if share is None else (losses * share).sum()
                 if not (wants_hidden or wants_weight or wants_bias):
                     continue

@@ -42,6 +42,7 @@ def compute_epsilon(history: Sequence[Spell], delta: float, accountant: str = "r
     taken = [spell for spell in history if spell[2] > 0]
     if not taken:
         return 0.0
+    # Opacus' accountant computes from its history; setting it avoids counting step by step.
     counting = create_accountant(mechanism=str(accountant))
     counting.history = taken
     with warnings.catch_warnings():

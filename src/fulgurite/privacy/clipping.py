@@ -20,6 +20,7 @@ def compute_norms(gradients: Sequence[Tensor]) -> Tensor:
 
 def compute_factors(norms_B: Tensor, limit: float) -> Tensor:
     """Returns the factor [B] of each row's gradient with which no norm is above `limit`."""
+    # A norm of 0 gives a factor of 1, not a division by 0.
     return (limit / norms_B.clamp(min=torch.finfo(norms_B.dtype).tiny)).clamp(max=1.0)
 
 

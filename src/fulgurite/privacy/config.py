@@ -71,6 +71,7 @@ def _delta(run: RunConfig, facts: Facts) -> Derived:
 def _noise_multiplier(run: RunConfig, facts: Facts) -> Derived:
     from fulgurite.privacy.accountant import compute_rate, solve_noise
 
+    # The effective batch size is the expected number of examples in a step.
     p, rate = run.privacy, compute_rate(run.trainer.global_batch_size, facts.rows)
     noise = solve_noise(p.epsilon, p.delta, rate, facts.total_steps, p.accountant)
     return Derived(

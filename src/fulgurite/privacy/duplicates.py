@@ -12,6 +12,7 @@ from fulgurite.language.message import UserMessage, message
 def count_duplicates(rows: Any) -> tuple[int, int]:
     """Returns how many examples are copies of an earlier one, and the size of the largest set of identical ones.
     `rows` is a sequence with `input_ids`."""
+    # Hashes instead of tokens: 16 bytes per example.
     seen = Counter(hashlib.blake2b(rows[n].input_ids.tobytes(), digest_size=16).digest() for n in range(len(rows)))
     return len(rows) - len(seen), max(seen.values(), default=0)
 

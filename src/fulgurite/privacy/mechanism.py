@@ -34,6 +34,7 @@ def build(config: c.DpSgd, model: nn.Module, *, rows: int, batch_size: int, tota
             "a batch; lower it.",
             batch_size=batch_size, rows=rows,
         )
+    # `config.resolve` fills both before a run starts.
     if config.delta is None or config.noise_multiplier is None:
         raise ConfigError("privacy.delta and privacy.noise_multiplier have no value; this is a bug in Fulgurite.")
     if config.delta >= 1 / rows:
@@ -88,6 +89,7 @@ class Mechanism:
         scale_B = compute_factors(lengths_B, self.config.max_grad_norm)
         self.drawn += rows
         self.clipped += int((lengths_B > self.config.max_grad_norm).sum())
+        # The sum over the micro-batches of a step; `finish` adds noise to it once.
         parts = [sum_clipped(g, scale_B) for g in found]
         self._sums = parts if self._sums is None else [s.add_(p) for s, p in zip(self._sums, parts, strict=True)]
 
@@ -104,6 +106,7 @@ class Mechanism:
         deviation = self.noise * self.config.max_grad_norm
         for n, weight in enumerate(weights):
             whole = torch.zeros_like(weight, dtype=torch.float32) if self._sums is None else self._sums[n]
+            # The noise of a weight depends on the secret, the step and the order of the weights only.
             if deviation:
                 drawn = torch.from_numpy(generator.standard_normal(weight.numel(), dtype="float32")).view(weight.shape)
                 whole = whole + drawn.to(weight.device) * deviation
@@ -132,6 +135,7 @@ class Mechanism:
 
     def refuse_overspending(self, step: int) -> None:
         """Raises ConfigError if the steps from `step` to the end would spend more than the budget."""
+        # The history of a resumed run may have other noise or another rate than the steps to come.
         ahead: Spell = (self.noise, self.rate, self.total_steps - step)
         spent = compute_epsilon([*self.history, ahead], self.delta, self.config.accountant)
         if spent > self.config.epsilon * 1.0001:

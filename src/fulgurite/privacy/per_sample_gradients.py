@@ -67,7 +67,8 @@ class RowGradients:
         for name, weight in self.weights.items():
             gradient = weight.grad_sample  # type: ignore[attr-defined]
             if gradient is None and weight.grad is None:
-                gradient = weight.new_zeros(rows, *weight.shape)  # the loss does not depend on it
+                # The loss does not depend on this weight.
+                gradient = weight.new_zeros(rows, *weight.shape)
             if not isinstance(gradient, Tensor) or gradient.shape != (rows, *weight.shape):
                 raise TrainingFailed(
                     "privacy=dp_sgd: {name} does not have one gradient for each of the {rows} examples (found "
@@ -84,6 +85,7 @@ class RowGradients:
         This is checked on the model itself: a weight that is used outside its layer, or by several rows at a time,
         would be clipped wrongly without an error.
         """
+        # Two rows of different length, alone and together.
         alone = [self._autograd(losses, batch) for batch in (probe((5,), vocabulary), probe((3,), vocabulary, first=1))]
         try:
             together = self._hooked(losses, probe((5, 3), vocabulary))
@@ -94,9 +96,10 @@ class RowGradients:
             RuntimeError,
             AttributeError,
             KeyError,
-        ) as error:  # layers unknown to Opacus
+        ) as error:
             if is_shortage(error):
                 raise
+            # Opacus raises errors of many types for layers that it does not support.
             reason = str(error).removeprefix("privacy=dp_sgd: ").partition(";")[0][:160]
             raise ConfigError(
                 "privacy=dp_sgd does not support this model: {reason}; use method=lora without variants.",

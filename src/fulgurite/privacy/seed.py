@@ -30,6 +30,7 @@ def secret_of(config: DpSgd, folder: Path, resumed: bool) -> int:
                 "run.",
                 path=path,
             )
+        # O_EXCL: never overwrite a seed; 0o600: only the owner reads it.
         made = secrets.randbits(128)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as stream:
             stream.write(f"{made:032x}\n")

@@ -102,7 +102,8 @@ def build_sums() -> list[Sum]:
     ends = dict.fromkeys(NUMBERS, "the number") | {"larger": "the rate", "smaller": "the rate", "yes": "Yes or No"}
     found = []
     for n in range(EACH):
-        a, b = 2 + n % 4, 2 + n // 4 + n % 4  # no pair twice in twelve
+        # Twelve different pairs of small numbers.
+        a, b = 2 + n % 4, 2 + n // 4 + n % 4
         for kind, ask in (NUMBERS | WORDS).items():
             prompt, answer = ask(a, b, n)
             found.append(Sum(kind, prompt + END.format(ends[kind]), answer, n in HELD_OUT))

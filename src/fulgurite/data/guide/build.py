@@ -195,6 +195,7 @@ def derive_talks(classes: list[type[Option]], most: int) -> list[Talk]:
     queues = [list(ask_about_knob(k)) for k in list_own_knobs(classes)] + [
         list(ask_about_option(cls)) for cls in classes
     ]
+    # By the position in the queue first: every subject gets its first question before any gets a second.
     ranked = [(turn, _hash(talk.subject), talk) for queue in queues for turn, talk in enumerate(queue)]
     chosen = sorted(ranked, key=lambda r: r[:2])[:most]
     return sorted((talk for _, _, talk in chosen), key=lambda talk: talk.subject)
@@ -222,6 +223,7 @@ def merge_talks() -> tuple[list[Talk], list[Talk]]:
     taught = {t.subject for t in train + more}
     out = [t for t in pieces if t.held_out] + hold_out(classes, {t.subject for t in more})
     train += more
+    # Compare without case, so that a held-out question is not a trained one in other letters.
     asked = {turn.casefold() for t in train for turn in t.turns[:1]}
     for talk in out:
         if talk.subject not in taught:
