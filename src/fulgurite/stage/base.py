@@ -1,10 +1,10 @@
-"""What all stages share: one LightningModule that answers one question, the loss of this batch.
+"""Base of all stages: a LightningModule whose subclasses define one thing, the loss of a batch.
 
 The gradient of an optimizer step is that of the mean over the units of the step (label tokens in language modelling,
-pairs or answers where those are compared), on all devices, whatever the micro-batches: each batch carries the step's
-count, and Lightning's own divisions are undone. What a loss must know of its whole step it learns in
-`on_step_start`. Under privacy the loss is the sum over rows of each row's mean, whose gradients the mechanism takes
-one by one. Shapes: B examples of a micro-batch, T tokens, N label positions, D width, V vocabulary.
+pairs or answers if those are compared), on all devices, for every division into micro-batches: each batch carries the
+step's count, and Lightning's own divisions are undone. A loss that depends on its whole step gets it in
+`on_step_start`. With privacy the loss is the sum over examples of each one's mean, whose gradients the mechanism
+processes one by one. Shapes: B examples of a micro-batch, T tokens, N label positions, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from fulgurite.data.sampler import Ints, StepSampler
 from fulgurite.data.source import Source
 from fulgurite.data.template import Template
 from fulgurite.errors import CheckpointError, ConfigError, TrainingFailed
+from fulgurite.language.message import UserMessage, message
 from fulgurite.method.modules import get_decoder_layers
 from fulgurite.model.load import Loaded
 from fulgurite.model.transformers_internals import enable_activation_checkpointing
@@ -48,7 +49,7 @@ Batch = dict[str, Any]
 class StageModule(TrainerHooks):
     """Base of the stages. A subclass defines `compute_total_loss`; optimizer, schedule, clipping and checks are here.
 
-    After each optimizer step `step_record` holds its numbers: `train/loss` (mean over the step's units, all ranks),
+    After each optimizer step `step_record` contains its numbers: `train/loss` (mean over the step's units, all ranks),
     `train/lr`, `train/grad_norm` (before clipping), `train/clipped` (0 or 1), and `train/` each of `measures`. Under
     privacy the loss is the mean over the rows drawn, the norm is that of the noisy mean, and there are
     `privacy/rows`, `privacy/clipped` (a share), `privacy/epsilon` (so far).
@@ -57,7 +58,7 @@ class StageModule(TrainerHooks):
     measures: ClassVar[tuple[str, ...]] = ()
     """The metrics beside the loss, in training and evaluation: each is a mean of what `accumulate_metric` is given."""
     ahead: Ahead = Ahead.nothing
-    """What `on_step_start` must see of a step."""
+    """The part of a step that `on_step_start` gets."""
 
     def __init__(
         self, config: Stage, model: PreTrainedModel, run: RunConfig, dtypes: Dtypes, total_steps: int
@@ -75,7 +76,7 @@ class StageModule(TrainerHooks):
         self.strict_loading = False  # a checkpoint holds what is trained; its keys are checked by the checkpoint code
         self.tokens_seen = 0
         self.schedule: Scheduler = run.scheduler
-        """What the learning rate follows: the config's, or the ramp of a range test."""
+        """The schedule of the learning rate: the config's, or the ramp of a range test."""
         self.places: Callable[[list[int]], list[str]] = lambda rows: [str(r) for r in rows]
         self.freeze_schedules: list[Callable[[int], Iterable[nn.Parameter]]] = []
         """Each returns the parameters that are frozen in a step, counted from 0, as a function of the step alone."""
@@ -94,11 +95,11 @@ class StageModule(TrainerHooks):
     def setup_data(
         self, source: Source, rows: AnyRows, val: AnyRows | None, loaded: Loaded, template: Template
     ) -> None:
-        """The data that will be trained on, before training begins."""
+        """Takes the training data, before training begins."""
         self.places = lambda numbers: [place for n in numbers for place in rows.places(n)]
 
     def build_sampler(self, lengths: Ints, processes: int, rank: int) -> StepSampler:
-        """Which rows of the data make which step."""
+        """Builds the sampler, which decides the examples of each step."""
         t = self.run.trainer
         return StepSampler(lengths, t.global_batch_size, t.micro_batch_size, processes, rank, self.run.seed,
             self.run.data.shuffle)
@@ -110,10 +111,10 @@ class StageModule(TrainerHooks):
 
     @abstractmethod
     def compute_total_loss(self, batch: Batch) -> Tensor:
-        """The summed loss over the micro-batch's units; B is at least 1."""
+        """Returns the sum of the loss over the micro-batch's units; B is at least 1."""
 
     def loss_units(self, batch: Batch) -> int:
-        """How many units the micro-batch has: what the mean counts."""
+        """Returns the number of units of the micro-batch, over which the mean is computed."""
         return int((batch["targets"] >= 0).sum())
 
     def on_step_start(self, batch: Batch) -> None:
@@ -123,14 +124,14 @@ class StageModule(TrainerHooks):
         """Called with the means of `measures` after each optimizer step, on every process with the same."""
 
     def get_state(self) -> dict[str, float]:
-        """Numbers that a resumed run must have again."""
+        """Returns numbers that a resumed run needs."""
         return {}
 
     def restore(self, state: dict[str, float]) -> None:
-        """Take up what `get_state` returned."""
+        """Restores what `get_state` returned."""
 
     def accumulate_metric(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
-        """Add to the measure `name`: a sum and how many it is of."""
+        """Adds a sum and its number of terms to the metric `name`."""
         numbers = [torch.as_tensor(x, dtype=torch.float64, device=self.device) for x in (total, count)]
         pair = torch.stack(numbers).detach()
         self._metric_sums[name] = self._metric_sums[name] + pair if name in self._metric_sums else pair
@@ -145,15 +146,17 @@ class StageModule(TrainerHooks):
         return {name: total / count for name, (total, count) in zip(self.measures, sums, strict=True) if count}
 
     def compute_row_losses(self, batch: Batch) -> Tensor:
-        """The loss [B] of each row, which hangs on no other row; for privacy. B is at least 1."""
+        """Returns the loss [B] of each example, which depends on no other example; for privacy. B is at least 1."""
         raise NotImplementedError(f"{type(self).__name__} has no loss of a single row")
 
     def set_mechanism(self, mechanism: Mechanism | None) -> None:
-        """Train through `mechanism`, once it has proven that this model's rows have gradients of their own."""
+        """Trains through `mechanism`, after a check that this model's examples have separate gradients."""
         self.mechanism = mechanism
         if mechanism is not None and self.dtypes.option == "fp16":  # chosen by precision=auto
-            words = "privacy=dp_sgd clips true gradients, and fp16, all that this GPU has, scales them; take "
-            raise ConfigError(f"{words}precision=fp32.")
+            raise ConfigError(
+                "privacy=dp_sgd clips unscaled gradients, and fp16, the only 16-bit type of this GPU, scales them; use "
+                "precision=fp32."
+            )
         if mechanism is not None:
             with self.dtypes.autocast(self.device.type):
                 vocabulary = self.model.get_input_embeddings().num_embeddings
@@ -162,7 +165,8 @@ class StageModule(TrainerHooks):
     # -- one micro-batch ------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The micro-batch's share of the step's mean loss, scaled so that Lightning's averages leave it exact."""
+        """Returns the micro-batch's share of the step's mean loss, scaled so that Lightning's averages leave it
+        exact."""
         if not self._window:
             self.step_tokens_read = 0
         self._window.append(batch)
@@ -173,7 +177,7 @@ class StageModule(TrainerHooks):
                     self.on_step_start(batch)
                 loss = self._loss(batch)
             self._sums.append(loss.detach())
-            self._refuse_nonfinite("loss", loss.detach())
+            self._refuse_nonfinite(message("loss"), loss.detach())
         except BaseException:
             self._rest.close()
             raise
@@ -187,8 +191,8 @@ class StageModule(TrainerHooks):
         return scaled
 
     def on_after_backward(self) -> None:
-        """Unfreezes the parameters again, whose `requires_grad` checkpoints and optimizers read; clips rows'
-        gradients."""
+        """Unfreezes parameters again, because checkpoints and optimizers read `requires_grad`; clips the gradients of
+        examples with privacy."""
         self._rest.close()
         if self.mechanism is not None:
             self.mechanism.absorb(self._window[-1]["input_ids"].shape[0])
@@ -199,12 +203,13 @@ class StageModule(TrainerHooks):
         return self.compute_total_loss(batch) if self.mechanism is None else self.compute_row_losses(batch).sum()
 
     def _frozen_parameters(self) -> list[nn.Parameter]:
-        """What the method's `freeze_schedules` and the optimizer let rest in the step under way."""
+        """Returns the parameters that the method's `freeze_schedules` and the optimizer freeze in this step."""
         asked = [*self.freeze_schedules, *(o.resting for o in self.trainer.optimizers if hasattr(o, "resting"))]
         return [parameter for resting in asked for parameter in resting(self.trainer.global_step)]
 
     def _nothing(self) -> Tensor:
-        """A zero that reaches every trained parameter, so that a process without examples still joins the reduction."""
+        """Returns a zero that depends on every trained parameter, so that a process without examples joins the
+        reduction."""
         touched = [p.view(-1)[0] * 0.0 for p in self.parameters() if p.requires_grad]
         return torch.stack([t.float() for t in touched]).sum()
 
@@ -223,8 +228,8 @@ class StageModule(TrainerHooks):
         gradients = [p.grad for p in parameters]
         total = torch.nn.utils.get_total_norm(gradients)
         norm = float(total)
-        if self.dtypes.option != "fp16":  # there the scaler skips such a step by design
-            self._refuse_nonfinite("gradient norm", torch.tensor(norm))
+        if self.dtypes.option != "fp16":  # in fp16 the loss scaler skips such a step
+            self._refuse_nonfinite(message("gradient norm"), torch.tensor(norm))
         limit, algorithm = read_clipping(self)  # a Trainer of one's own has none, or the same
         clipped = False
         if limit and algorithm == "value":
@@ -236,7 +241,7 @@ class StageModule(TrainerHooks):
         self._record(norm, clipped or private.get("privacy/clipped", 0.0) > 0, get_base_rate(optimizer), private)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Lightning's step; where weights are bf16, the share of them that it left unchanged goes into the row."""
+        """Makes Lightning's step; if weights are bf16, records the share of weights that it did not change."""
         super().optimizer_step(*args, **kwargs)
         optimizer = self.trainer.optimizers[0]
         if isinstance(optimizer, RoundedOptimizer):
@@ -256,7 +261,7 @@ class StageModule(TrainerHooks):
             **{f"train/{name}": value for name, value in numbers.items()},
         }
         self.on_step_end(numbers)
-        if count == 0 and private:  # a step that drew no row has noise, and no loss
+        if count == 0 and private:  # a step without examples has noise, and no loss
             del self.step_record["train/loss"]
         if self.mechanism is not None and self._logged(self.trainer.global_step + 1):
             self.step_record["privacy/epsilon"] = self.mechanism.epsilon()
@@ -266,12 +271,12 @@ class StageModule(TrainerHooks):
         return step % self.run.trainer.log_every == 0 or step == self.total_steps
 
     def all_reduce(self, value: Tensor) -> Tensor:
-        """The sum of `value` over all processes; outside of a fit there is one."""
+        """Returns the sum of `value` over all processes; outside of a fit there is one."""
         if self._trainer is not None and self.trainer.world_size > 1:
             torch.distributed.all_reduce(value)
         return value
 
-    def _refuse_nonfinite(self, what: str, value: Tensor) -> None:
+    def _refuse_nonfinite(self, what: UserMessage, value: Tensor) -> None:
         if bool(torch.isfinite(value)):
             return
         rows = [place for batch in self._window for place in self.places(batch["rows"])]
@@ -281,8 +286,7 @@ class StageModule(TrainerHooks):
     # -- evaluation -----------------------------------------------------------------------------------------------
 
     def on_validation_start(self) -> None:
-        """What is evaluated takes its place; the callbacks' samples, which come before `on_validation_end`, are of
-        it too."""
+        """Switches to the evaluated weights, also for the callbacks' samples, which come before `on_validation_end`."""
         super().on_validation_start()
         self._evaluation_weights.enter_context(self.evaluation_weights())
 
@@ -291,8 +295,7 @@ class StageModule(TrainerHooks):
 
     @contextlib.contextmanager
     def evaluation_weights(self) -> Iterator[None]:
-        """Within: the weights that are evaluated and sampled, where the optimizer trains others (it then has
-        `averaged`)."""
+        """Uses the evaluated weights inside the block, if the optimizer trains others (it then has `averaged`)."""
         with contextlib.ExitStack() as stack:
             for optimizer in self.trainer.optimizers if self._trainer is not None else []:
                 if hasattr(optimizer, "averaged"):
@@ -327,7 +330,7 @@ class StageModule(TrainerHooks):
     # -- optimizer and schedule -----------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
-        """The optimizer over what is trained, and the schedule by optimizer step (by evaluation for a plateau)."""
+        """Builds the optimizer, and the schedule by optimizer step (by evaluation for a plateau)."""
         optimizer = build(self.run.optim, self)
         if self.dtypes.rounding is not None:
             optimizer = RoundedOptimizer(optimizer, self.dtypes.rounding, self.run.seed)
@@ -344,7 +347,7 @@ class StageModule(TrainerHooks):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1}}
 
     def on_train_start(self) -> None:
-        """Take the config's hyperparameters again, after a checkpoint may have brought back those of another one."""
+        """Restores the config's hyperparameters, which a checkpoint may have replaced by others."""
         super().on_train_start()
         groups, plateau = self._made
         restore_hyperparameters(self.trainer.optimizers[0], self.lr_schedulers(), groups, plateau)
@@ -356,10 +359,10 @@ class StageModule(TrainerHooks):
     # -- checkpoints ----------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """How many tokens were seen, and averaged weights in the place of those trained, which the optimizer's state
-        then holds.
+        """Saves the number of tokens, and averaged weights instead of the trained ones, which are in the optimizer's
+        state.
 
-        Which weights are kept is the checkpoints' callback's concern, and Lightning asks callbacks first.
+        The checkpoint callback, which Lightning calls first, chooses the weights that are saved.
         """
         super().on_save_checkpoint(checkpoint)
         checkpoint["fulgurite"] = {"tokens_seen": self.tokens_seen, **self.get_state()}
@@ -377,22 +380,24 @@ class StageModule(TrainerHooks):
         self.tokens_seen = int(kept.pop("tokens_seen", 0))
         if (inside := kept.pop("inside_step", 0)) > 0:
             raise CheckpointError(
-                f"The checkpoint was saved after {inside} of the {self.micro_batches_per_step} micro-batches of an "
-                f"optimizer step, whose "
-                "gradients it has not; continue from one that was saved between two steps "
-                "(ModelCheckpoint(every_n_train_steps=...))."
+                "The checkpoint was saved after {inside} of the {count} micro-batches of an optimizer step, and does "
+                "not "
+                "have their gradients; continue from one that was saved between two steps "
+                "(ModelCheckpoint(every_n_train_steps=...)).",
+                inside=inside, count=self.micro_batches_per_step,
             )
         account = kept.pop("privacy", None)
         self.restore(kept)
         if self.mechanism is not None:
             if account is None:
                 raise CheckpointError(
-                    "The checkpoint was trained without privacy, which cannot be added later; begin a new run."
+                    "The checkpoint was trained without privacy, which cannot be added later; start a new run."
                 )
             self.mechanism.load(account)
 
     @contextlib.contextmanager
     def inference_context(self) -> Iterator[None]:
-        """The run's compute type and the evaluated weights outside Lightning's steps (samples), without gradients."""
+        """Sets the run's compute type and the evaluated weights outside Lightning's steps (samples), without
+        gradients."""
         with torch.no_grad(), self.evaluation_weights(), self.dtypes.autocast(self.device.type):
             yield

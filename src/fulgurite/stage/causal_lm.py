@@ -1,4 +1,4 @@
-"""`stage=sft` and `stage=pt`: the next-token loss over the learned tokens. They differ in their data alone."""
+"""`stage=sft` and `stage=pt`: the next-token loss over the learned tokens. They differ only in their data."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from fulgurite.stage.log_probs import LabelHead
 
 
 class LanguageStage(StageModule):
-    """Sums the negative log-likelihood of the targets; logits are made only where there are targets, in chunks.
+    """Sums the negative log-likelihood of the targets; computes logits only at the targets, in chunks.
 
-    In training the balance loss of a router comes on top, if there is one, by the number of the targets.
+    In training it adds the balance loss of a router, if there is one, weighted by the number of targets.
     """
 
     measures: ClassVar[tuple[str, ...]] = ("router_aux_loss",)
 
     def build_parts(self) -> None:
-        """Builds the loss, the head and the router, and lets NEFTune add its noise."""
+        """Builds the loss, the head and the router, and adds NEFTune's noise."""
         super().build_parts()
         stage, causal = self.stage, unwrap_model(self.model)
         declared = get_loss(stage)
@@ -39,13 +39,13 @@ class LanguageStage(StageModule):
         )
 
     def compute_total_loss(self, batch: Batch) -> Tensor:
-        """The sum in nats over the micro-batch's targets."""
+        """Returns the sum in nats over the micro-batch's targets."""
         targets_BT = batch["targets"]
         labels_BT = targets_BT != IGNORE
         inputs = {"input_ids": batch["input_ids"], "position_ids": batch.get("position_ids"), "use_cache": False}
         routed = self.router is not None and self.training
         out = self._head.run(labels_BT, **inputs, **(ASKED if routed else {}))
-        # the validation loss is the plain one, which runs can be compared by
+        # The validation loss is always the negative log-likelihood, so that runs can be compared.
         if self.formula is not None and self.training:
             losses_N: Tensor = self.formula(out.compute_log_probs(targets_BT[labels_BT]))
             total = losses_N.sum()
@@ -54,7 +54,7 @@ class LanguageStage(StageModule):
         return total + self._balance(out.output.router_logits, batch) if routed else total
 
     def _balance(self, logits: Any, batch: Batch) -> Tensor:
-        """The balance loss of a micro-batch times its targets: over a step it is averaged by them."""
+        """Returns the balance loss of a micro-batch times its targets, by which it is averaged over a step."""
         assert self.router is not None
         units, real_BT = self.loss_units(batch), None
         if "lengths" in batch:
@@ -64,12 +64,12 @@ class LanguageStage(StageModule):
         return loss * (self.router.coefficient * units)
 
     def compute_row_losses(self, batch: Batch) -> Tensor:
-        """The mean in nats over each row's own targets [B], through the layers whose inputs the privacy hooks
+        """Returns the mean in nats over the targets of each example [B], through layers whose inputs the privacy hooks
         record."""
         targets_BT = batch["targets"]
         labels_BT = targets_BT != IGNORE
         rows, length = targets_BT.shape
-        # for each row: a layer of positions that is called once for all rows would have one gradient for all of them
+        # per example: a position layer that is called once for all examples would have one gradient for all of them
         positions = torch.arange(length, device=targets_BT.device).repeat(rows, 1)
         logits_NV = self._head.compute_logits(
             labels_BT, input_ids=batch["input_ids"], position_ids=positions, use_cache=False,

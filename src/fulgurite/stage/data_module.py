@@ -1,4 +1,4 @@
-"""The data of a run as a LightningDataModule, for our Trainer and for anybody's."""
+"""The data of a run as a LightningDataModule, for our Trainer and any other."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from fulgurite.stage.base import StageModule
 
 
 class StageData(LightningDataModule):  # type: ignore[misc]
-    """Training rows in the order that the stage gives them, and the validation rows.
+    """Training examples in the order of the stage's sampler, and the validation examples.
 
     An optimizer step is always `micro_batches_per_step` batches: `accumulate_grad_batches` of the Trainer must be
-    that number. The loader begins at the step that its Trainer has reached, so that a resumed run reads what it
-    would have read.
+    that number. The loader begins at the step of its Trainer, so that a resumed run reads the same examples.
     """
 
     def __init__(
@@ -36,7 +35,7 @@ class StageData(LightningDataModule):  # type: ignore[misc]
 
     @property
     def micro_batches_per_step(self) -> int:
-        """How many batches of a process make an optimizer step."""
+        """The number of batches of a process in an optimizer step."""
         return self.order.micro_batches_per_step
 
     @property
@@ -45,14 +44,14 @@ class StageData(LightningDataModule):  # type: ignore[misc]
         return int(self.trainer.global_rank) if self.trainer is not None else 0
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Micro-batches from the Trainer's step to the end of its epoch."""
+        """Builds the loader of micro-batches from the Trainer's step to the end of its epoch."""
         if isinstance(self.order, StepSampler):
             self.order.rank = self.rank
         workers = self.stage.run.trainer.num_workers
         return build_train_loader(self.rows, self.order, self._position, workers=workers, ahead=self.stage.ahead)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Every validation row once over all processes; an empty list without validation rows."""
+        """Builds the loader of every validation example, once over all processes; an empty list if there are none."""
         if self.val is None:
             return []
         return build_val_loader(self.val, self.stage.validation_batch_size, self.processes, self.rank, self.stage.ahead)

@@ -1,4 +1,4 @@
-"""Parameters that rest for a step: no gradient is computed for them, and none of the work that leads to it alone."""
+"""Freezes parameters for a step, so that no gradient is computed for them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from torch import nn
 
 @contextlib.contextmanager
 def freeze_temporarily(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Within, those of the parameters that are trained do not ask for a gradient; afterwards they do again.
+    """Sets `requires_grad` of the trained parameters to false inside the block, and to true again after it.
 
-    Hold it from the forward to the end of the backward: gradient checkpointing runs the forward once more in between.
+    Keep the block open from the forward to the end of the backward: gradient checkpointing runs the forward again in
+    between.
     """
     turned = [parameter for parameter in parameters if parameter.requires_grad]
     try:

@@ -1,4 +1,4 @@
-"""`stage=grpo`: the answers to one prompt are one another's baseline (Shao et al.,
+"""`stage=grpo`: the mean reward of the answers to a prompt is their baseline (Shao et al.,
 https://arxiv.org/abs/2402.03300)."""
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from fulgurite.stage.rollout_buffer import IGNORE, Buffer
 
 
 class Group:
-    """Advantages from the group, no value head."""
+    """Computes advantages from the group, without a value head."""
 
     kl_limit = 2.0
-    """Nats a token, by the k3 estimate (axolotl's alarm)."""
+    """Nats per token, by the k3 estimate (axolotl's alarm)."""
 
     def __init__(self, config: c.Grpo) -> None:
         self.config = config
         self.refers = config.kl_coefficient > 0
 
     def prepare(self, buffer: Buffer, rewards_N: Tensor, cut_N: Tensor) -> None:
-        """`advantages` by answer; cut answers lose their targets where they are to be masked."""
+        """Computes `advantages` by answer; removes the targets of cut answers if they are to be masked."""
         score_N = rewards_N - self.config.missing_eos_penalty * cut_N
         advantages_N, ties_G = group_advantages(score_N, self.config.num_generations, scale=self.config.scale_rewards)
         buffer.of_answer["advantages"] = advantages_N
@@ -38,7 +38,7 @@ class Group:
             buffer.targets_NT = buffer.targets_NT.masked_fill(cut_N[:, None], IGNORE)
 
     def compute_divisor(self, buffer: Buffer, answers: list[int]) -> float:
-        """As `stage.compute_loss` says, for the answers of one step."""
+        """Returns the divisor that `stage.loss` chooses, for the answers of one step."""
         tokens, own = buffer.mask_NT.sum(1), torch.tensor(answers, device=buffer.ids_NT.device)
         config = self.config
         return divisor(
@@ -47,7 +47,7 @@ class Group:
         )
 
     def compute_loss(self, batch: Batch, new_BT: Tensor, values_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """The clipped loss, and the price of divergence where it has one."""
+        """Returns the clipped loss, with the KL penalty if there is one, and the clipped tokens."""
         config = self.config
         losses_BT, clipped_BT = clipped_policy(
             new_BT, batch["old"], batch["advantages"][:, None], low=config.clip_low, high=config.clip_high
@@ -58,14 +58,14 @@ class Group:
         return sum_losses(losses_BT, mask_BT, by_answer=config.loss is c.GrpoLoss.grpo), clipped_BT
 
     def get_state(self) -> dict[str, Any]:
-        """Nothing moves."""
+        """Returns an empty state: nothing changes."""
         return {}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Nothing to take back."""
+        """Does nothing: there is no state."""
 
 
 class GrpoStage(PolicyStage):
-    """A policy without a value head: the group's other answers are the baseline."""
+    """A policy without a value head: the mean reward of the group is the baseline."""
 
     objective_type = Group

@@ -1,7 +1,8 @@
-"""What a model predicts at label positions: its loss, and log-probabilities by token or by answer.
+"""Computes the loss of a model at label positions, and log-probabilities by token or by answer.
 
-Logits exist for label positions alone, and for a chunk of them at a time if the head is one matrix product. Shapes:
-B rows, S answers of a micro-batch (both sides of its pairs), T tokens, N label positions, D width, V vocabulary.
+Logits are computed only for label positions, and for a chunk of them at a time if the head is one matrix product.
+Shapes: B rows, S answers of a micro-batch (both sides of its pairs), T tokens, N label positions, D width, V
+vocabulary.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Batch = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class LabelOutput:
-    """One forward pass, seen at N label positions: the states before a plain head, or the logits of any other."""
+    """One forward pass at N label positions: the states before a plain head, or the logits of any other head."""
 
     output: Any
     """transformers' output object."""
@@ -40,21 +41,21 @@ class LabelOutput:
         return found
 
     def compute_nll(self, targets_N: Tensor, *, dft: bool = False) -> Tensor:
-        """The summed negative log-likelihood of the targets in nats, a float32 scalar."""
+        """Returns the summed negative log-likelihood of the targets in nats, a float32 scalar."""
         if self.head is None or self.states_ND is None:
             return language.nll_of_logits(self._logits(), targets_N, dft=dft)
         head = self.head
         return language.nll(self.states_ND, head.weight, targets_N, bias_V=head.bias, chunk=self.chunk, dft=dft)
 
     def compute_log_probs(self, targets_N: Tensor) -> Tensor:
-        """The log-probability of each target in nats, float32 [N]."""
+        """Returns the log-probability of each target in nats, float32 [N]."""
         if self.head is None or self.states_ND is None:
             return language.log_probs_of_logits(self._logits(), targets_N)
         return language.log_probs(self.states_ND, self.head.weight, targets_N, bias_V=self.head.bias, chunk=self.chunk)
 
     def compute_log_probs_and_entropy(self, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """The same of logits divided by `temperature`, and the entropy of each choice without a gradient; float32
-        [N]."""
+        """Returns the same for logits divided by `temperature`, and the entropy at each position without a gradient;
+        float32 [N]."""
         if self.head is None or self.states_ND is None:
             return policy.log_probs_of_logits(self._logits(), targets_N, temperature=temperature)
         return policy.log_probs(
@@ -72,7 +73,7 @@ class LabelOutput:
 
 
 class LabelHead:
-    """Runs a causal model whose method is applied. It is no nn.Module, so that a stage neither trains nor saves a
+    """Runs a causal model whose method is applied. It is not an nn.Module, so that a stage does not train or save a
     second model."""
 
     def __init__(self, model: PreTrainedModel, chunk: int) -> None:
@@ -80,8 +81,8 @@ class LabelHead:
         self.head, self.chunk = plain_head(self.causal), chunk
 
     def run(self, labels_BT: Tensor, *, states: bool = False, **inputs: Any) -> LabelOutput:
-        """Returns the pass over `inputs`, cut to `labels_BT`, bool [B, T]. `states`: all last hidden states are
-        wanted too."""
+        """Returns the pass over `inputs` at `labels_BT`, bool [B, T]. `states`: all last hidden states are needed
+        too."""
         if self.head is None:
             out = self.causal(**inputs, **({"output_hidden_states": True} if states else {}))
             return LabelOutput(out, None, out.logits[labels_BT], None, self.chunk)
@@ -89,8 +90,8 @@ class LabelHead:
         return LabelOutput(out, out.last_hidden_state[labels_BT], None, self.head, self.chunk)
 
     def compute_logits(self, labels_BT: Tensor, **inputs: Any) -> Tensor:
-        """The logits [N, V], made at once, with a trained head called as the layer that it is: hooks on it see each
-        row."""
+        """Returns the logits [N, V] without chunks, with a trained head called as a layer, so that hooks on it see each
+        example."""
         if self.head is None or any(p.requires_grad for p in self.head.parameters()):
             whole: Tensor = self.causal(**inputs).logits[labels_BT]
             return whole
@@ -123,12 +124,12 @@ class TokenScorer:
         return int(self._head.causal.config.get_text_config().hidden_size)
 
     def __call__(self, batch: Batch) -> Tensor:
-        """The log-probabilities [B, T] of the targets, 0 elsewhere."""
+        """Returns the log-probabilities [B, T] of the targets, 0 elsewhere."""
         return self.score(batch)[0]
 
     def score(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """The log-probabilities [B, T] of the targets, the entropies [B, T] there, and the last hidden states [B, T,
-        D]."""
+        """Returns the log-probabilities [B, T] of the targets, the entropies [B, T] there, and the last hidden states
+        [B, T, D]."""
         targets_BT = batch["targets"]
         labels_BT = targets_BT != IGNORE
         out = self._head.run(labels_BT, states=True, input_ids=batch["input_ids"], use_cache=False)
@@ -156,7 +157,7 @@ class AnswerScorer:
         self.shares = shared_prefix.is_possible(self.causal)
 
     def __call__(self, batch: Batch) -> Tensor:
-        """The log-probability [S] of each answer."""
+        """Returns the log-probability [S] of each answer."""
         ids_ST, targets_ST = batch["input_ids"], batch["targets"]
         inputs: dict[str, Any] = {"input_ids": ids_ST, "use_cache": False}
         sides, longest = ids_ST.shape

@@ -1,10 +1,9 @@
-"""What PPO and GRPO share: a stage that learns from answers of its own.
+"""Base of PPO and GRPO: a stage that learns from its own answers.
 
-They are the exception to "what is the loss of this batch?", for they make their batches themselves. Everything else
-stays as in other stages: a training batch names the prompts of its rollout, the rollout is made between two
-optimizer steps when its first step is due, and each micro-batch of it then has a loss. So optimisation stays
-Lightning's automatic one, with its clipping, accumulation, schedules and precision. A rollout that is not used up
-lies in the checkpoint with the weights. The model stays in evaluation mode, gradients and all: dropout would make
+These stages make their batches themselves. Everything else is as in other stages: a training batch names the prompts
+of its rollout, the rollout is made between two optimizer steps before its first step, and each micro-batch of it then
+has a loss. So Lightning's automatic optimisation is used, with its clipping, accumulation, schedules and precision. A
+rollout that is not used up is saved in the checkpoint. The model stays in evaluation mode, because dropout would make
 two log-probabilities of one policy differ. Shapes: N answers of a rollout, B answers of a micro-batch, T tokens.
 """
 
@@ -26,6 +25,7 @@ from fulgurite.data.sampler import Ints, StepSampler
 from fulgurite.data.source import Source
 from fulgurite.data.template import Template
 from fulgurite.errors import ConfigError, TrainingFailed
+from fulgurite.language.message import message
 from fulgurite.loss.policy import k3, masked_mean
 from fulgurite.model.load import Loaded
 from fulgurite.model.tokenizer_check import get_padding
@@ -43,36 +43,36 @@ VALIDATION = 2**31
 EXACT = 1e-6
 """At the first step the ratio is 1 and the divergence 0 within this, in float32."""
 ROUNDED = 2e-2
-"""The same in 16 bits, where a GPU may choose another kernel with gradients than without."""
+"""The same in 16 bits, because a GPU may choose another kernel with gradients than without."""
 DRAWN = {"fp32": 1e-3}
 DRAWN_ROUNDED = 0.15
-"""How far, on average, a token's log-probability in sampling may lie from that in training (bf16, bundled model:
+"""Maximum mean difference between a token's log-probabilities in sampling and in training (bf16, bundled model:
 0.05)."""
 
 
 class Objective(Protocol):
-    """What a rollout stage makes small; the base of PPO's, of GRPO's, and of those of other packages."""
+    """The objective of a rollout stage; the base of PPO's, of GRPO's, and of those of other packages."""
 
     refers: bool
-    """Whether the divergence from the start is needed."""
+    """Whether it needs the divergence from the model at the start."""
     kl_limit: float
-    """Above this the run is lost."""
+    """The divergence above which the run stops."""
 
     def prepare(self, buffer: Buffer, rewards_N: Tensor, cut_N: Tensor) -> None:
-        """Fill what `compute_loss` needs, and the rollout's numbers."""
+        """Computes what `compute_loss` needs, and the rollout's numbers."""
 
     def compute_divisor(self, buffer: Buffer, answers: list[int]) -> float:
-        """What an optimizer step's sum is divided by."""
+        """Returns the divisor of an optimizer step's sum."""
 
     def compute_loss(self, batch: Batch, new_BT: Tensor, values_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum over the micro-batch, and which tokens were clipped, bool [B, T]."""
+        """Returns the sum over the micro-batch, and which tokens were clipped, bool [B, T]."""
 
     def get_state(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """Returns what a resumed run needs."""
         return {}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take it back."""
+        """Restores what `get_state` returned."""
 
 
 class RolloutOrder(StepSampler):
@@ -85,18 +85,18 @@ class RolloutOrder(StepSampler):
         self.steps_per_epoch, self.micro_batches_per_step = self.rollouts_per_epoch * cuts.steps, cuts.micro_batches
 
     def list_rows(self, step: int) -> Ints:
-        """The prompts of the rollout that the step learns from."""
+        """Returns the prompts of the rollout of a step."""
         epoch, position = divmod(step // self.cuts.steps, self.rollouts_per_epoch)
         start = position * self.batch_size
         return self.permutation(epoch).take(range(start, start + self.batch_size), mode="wrap")
 
     def list_micro_batches(self, step: int) -> list[list[int]]:
-        """The rollout's prompts, once for each micro-batch."""
+        """Returns the rollout's prompts, once for each micro-batch."""
         return [[int(n) for n in self.list_rows(step)]] * self.micro_batches_per_step
 
 
 class PolicyStage(StageModule):
-    """Draws answers, has them rewarded, and learns from them as its objective says."""
+    """Generates answers, rewards them, and trains on them with its objective."""
 
     stage: c.Policy
     objective_type: ClassVar[type[Any]]
@@ -123,13 +123,13 @@ class PolicyStage(StageModule):
         self._words: Any = None
 
     def train(self, mode: bool = True) -> PolicyStage:
-        """The model itself stays in evaluation mode."""
+        """Sets the mode of the stage; the model stays in evaluation mode."""
         super().train(mode)
         self.model.eval()
         return self
 
     def values(self, hidden_BTD: Tensor) -> Tensor:
-        """What is to be expected from each position on, [B, T]; nothing where the objective has no value head."""
+        """Returns the estimated reward from each position on, [B, T]; zeros if the objective has no value head."""
         return hidden_BTD.new_zeros(hidden_BTD.shape[:2], dtype=torch.float32)
 
     # -- data -----------------------------------------------------------------------------------------------------
@@ -137,18 +137,19 @@ class PolicyStage(StageModule):
     def setup_data(
         self, source: Source, rows: AnyRows, val: AnyRows | None, loaded: Loaded, template: Template
     ) -> None:
-        """The prompts, and the engine that answers them. Raises ConfigError where the model cannot read prompt and
-        answer."""
+        """Takes the prompts, and builds the engine that answers them. Raises ConfigError if prompt and answer are
+        longer than the model allows."""
         super().setup_data(source, rows, val, loaded, template)
-        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # it is meant
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # this is intended
         assert isinstance(rows, TokenDataset)
         every = [rows, val] if isinstance(val, TokenDataset) and len(val) else [rows]
         longest, room = max(int(max(part.lengths)) for part in every), loaded.length - self.stage.max_new_tokens
         if longest > room:
             raise ConfigError(
-                f"stage.max_new_tokens={self.stage.max_new_tokens} behind a prompt of {longest} tokens is more than "
-                f"the {loaded.length} "
-                f"that the model reads; lower it, or set data.max_length={max(room, 8)}."
+                "stage.max_new_tokens={new} after a prompt of {longest} tokens is more than the {length} tokens that "
+                "the "
+                "model can read; lower it, or set data.max_length={room}.",
+                new=self.stage.max_new_tokens, longest=longest, length=loaded.length, room=max(room, 8),
             )
         self.asked, self.asked_val = (
             PromptDataset(source, rows),
@@ -172,15 +173,17 @@ class PolicyStage(StageModule):
         return TransformersRollouts(self.model, stop_ids, pad, context=self.inference_context, **usual)
 
     def close(self) -> None:
-        """What draws answers is done."""
+        """Closes the engine."""
         self.rollouts.close()
 
     def build_sampler(self, lengths: Ints, processes: int, rank: int) -> StepSampler:
-        """Steps as parts of rollouts. Raises ConfigError where a rollout has fewer answers than steps."""
+        """Builds the sampler, whose steps are parts of rollouts. Raises ConfigError if a rollout has fewer answers than
+        steps."""
         t, answers = self.run.trainer, self.run.trainer.global_batch_size * self.stage.count_answers()
         if answers < self.stage.minibatches:
             raise ConfigError(
-                f"stage.minibatches={self.stage.minibatches} cannot be cut from {answers} answers a rollout; lower it."
+                "stage.minibatches={minibatches} is more than the {answers} answers of a rollout; lower it.",
+                minibatches=self.stage.minibatches, answers=answers,
             )
         self.cuts = Cuts(answers, self.stage.minibatches, self.stage.epochs_per_rollout, t.micro_batch_size,
             self.run.seed)
@@ -188,7 +191,7 @@ class PolicyStage(StageModule):
 
     @property
     def validation_batch_size(self) -> int:
-        """As many prompts as are answered at a time."""
+        """The number of prompts that are answered at a time."""
         return self.stage.rollout_batch
 
     def on_fit_start(self) -> None:
@@ -199,15 +202,14 @@ class PolicyStage(StageModule):
     # -- rollouts -------------------------------------------------------------------------------------------------
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Between two optimizer steps, after a checkpoint that may be due: make the rollout that the next step
-        learns from."""
+        """Makes the rollout of the next step, between two optimizer steps and after a checkpoint."""
         super().on_train_batch_start(batch, batch_idx)
         number = self.trainer.global_step // self.cuts.steps
         if not self._window and (self.buffer is None or self.buffer.number != number):
             self.buffer = self.roll(batch["rows"], number)
 
     def roll(self, prompts: list[int], number: int) -> Buffer:
-        """Draw, reward, and note what the policy and the reference think of each token now."""
+        """Generates and rewards answers, and computes the log-probabilities of policy and reference."""
         rows = [row for row in prompts for _ in range(self.stage.count_answers())]
         ids = [self.asked.ids(row) for row in rows]
         drawn = self.rollouts.generate(ids, [self.run.seed, number])
@@ -233,8 +235,8 @@ class PolicyStage(StageModule):
     def score_answers(
         self, asked: PromptDataset, rows: list[int], drawn: Drawn
     ) -> tuple[list[float], dict[str, list[float]]]:
-        """The weighted reward of each answer, and each reward's own. Raises RequestError where a reward gives no
-        good numbers."""
+        """Returns the weighted reward of each answer, and each reward's own. Raises RequestError if a reward returns
+        wrong numbers."""
         turns = [asked.messages(row) for row in rows]
         columns: dict[str, list[Any]] = {name: [asked.columns(row)[name] for row in rows] for name in asked.names}
         columns["messages"] = [to_dicts(turn) for turn in turns]
@@ -249,7 +251,7 @@ class PolicyStage(StageModule):
         ))
 
     def _note(self, buffer: Buffer) -> None:
-        """Fill `old`, `values` and `reference`, in the micro-batches of the first pass, so that its first step meets
+        """Computes `old`, `values` and `reference`, in the micro-batches of the first pass, so that its first step has
         the same numbers."""
         made = {"old": buffer.of_token["drawn"].clone(), "values": torch.zeros_like(buffer.of_token["drawn"])}
         if self.reference is not None:
@@ -269,7 +271,7 @@ class PolicyStage(StageModule):
     # -- learning -------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of the micro-batch of the rollout whose turn it is."""
+        """Returns the loss of the next micro-batch of the rollout."""
         assert self.buffer is not None
         cuts = self.cuts.step(self.buffer.number, self.trainer.global_step % self.cuts.steps, self.buffer.lengths)
         whole = [n for cut in cuts for n in cut]
@@ -279,7 +281,7 @@ class PolicyStage(StageModule):
         return super().training_step(own, batch_idx)
 
     def compute_total_loss(self, batch: Batch) -> Tensor:
-        """The sum over the micro-batch that the objective makes small; at the first step the ratio must be 1."""
+        """Returns the sum of the objective over the micro-batch; at the first step the ratio must be 1."""
         new_BT, entropy_BT, hidden_BTD = self.scorer.score(batch)
         mask_BT = (batch["targets"] != -100).float()
         if self.trainer.global_step == 0:
@@ -300,55 +302,58 @@ class PolicyStage(StageModule):
     # -- what must hold -------------------------------------------------------------------------------------------
 
     def _refuse_another_policy(self, buffer: Buffer) -> None:
-        """Sampling and training must be the same policy."""
+        """Raises TrainingFailed if sampling and training are not the same policy."""
         gap = masked_mean((buffer.of_token["drawn"] - buffer.of_token["old"]).abs(), buffer.mask_NT)
         buffer.record["train/sampling_gap"] = float(gap)
         most = DRAWN.get(self.dtypes.option, DRAWN_ROUNDED)
         if not float(gap) <= most:
             raise TrainingFailed(
-                f"Rollout {buffer.number + 1}: a token's log-probability in sampling and in training differ by "
-                f"{float(gap):.2g} on "
-                f"average, more than {most:g}: they are not the same policy. Nothing was learned from this rollout. "
-                f"Likely causes: weights "
-                "that are not finite, or a model whose cache gives other numbers than its whole pass "
-                "(model.attention=eager)."
+                "Rollout {number}: the log-probabilities of a token in sampling and in training differ by {gap:.2g} on "
+                "average, more than {most:g}: they are not the same policy. Nothing was learned from this rollout. "
+                "Likely causes: weights that are not finite, or a model whose cache gives other numbers than its full "
+                "pass (model.attention=eager).",
+                number=buffer.number + 1, gap=float(gap), most=most,
             )
 
     def _refuse_unequal_start(self, new_BT: Tensor, batch: Batch, mask_BT: Tensor) -> None:
-        """Before anything is learned the policy is what drew, and what it is compared with."""
-        found = {"ratio": float(((new_BT - batch["old"]).exp() - 1).abs().mul(mask_BT).max())}
+        """Raises TrainingFailed if, before the first step, the policy differs from what sampled and from the
+        reference."""
+        found = [(message("ratio"), float(((new_BT - batch["old"]).exp() - 1).abs().mul(mask_BT).max()))]
         if "reference" in batch:
-            found["divergence from the reference"] = float(masked_mean((new_BT - batch["reference"]).abs(), mask_BT))
+            divergence = float(masked_mean((new_BT - batch["reference"]).abs(), mask_BT))
+            found.append((message("divergence from the reference"), divergence))
         most = EXACT if self.dtypes.option == "fp32" else ROUNDED
-        for what, off in found.items():
+        for what, off in found:
             if not off <= most:
                 raise TrainingFailed(
-                    f"Step 1: the {what} is off by {off:.2g} before anything was learned, more than {most:g}: the "
-                    f"policy in training is "
-                    "not the one it is compared with. Likely causes: chance inside the model, or a method that does "
-                    "not start at the model."
+                    "Step 1: the {what} is off by {off:.2g} before anything was learned, more than {most:g}: the "
+                    "policy "
+                    "in training is not the one that it is compared with. Likely causes: a model that is not "
+                    "deterministic, or a method that changes the model before training.",
+                    what=what, off=off, most=most,
                 )
 
     def _refuse_runaway(self, buffer: Buffer) -> None:
-        """Stop on a divergence above the limit, or one that five rollouts in a row was below zero by more than
-        chance."""
+        """Raises TrainingFailed if the divergence is above the limit, or significantly below zero in five rollouts in a
+        row."""
         kl, error = buffer.record["train/kl"], buffer.record.pop("kl_error", 0.0)
         self._negative = self._negative + 1 if kl < -2 * error - EXACT else 0
         if kl > self.objective.kl_limit:
             raise TrainingFailed(
-                f"Rollout {buffer.number + 1}: the divergence from the start is {kl:.3g} nats, more than "
-                f"{self.objective.kl_limit:g}: the "
-                "policy has run away, and its rewards no longer tell whether its text is any good. The last "
-                "checkpoint is whole. Lower "
-                "optim.lr (by ten), or raise the price of divergence (stage.kl_coefficient)."
+                "Rollout {number}: the divergence from the start is {kl:.3g} nats, more than {limit:g}: the policy is "
+                "too far from the start for its rewards to be reliable. The last checkpoint is complete. Lower "
+                "optim.lr "
+                "(by a factor of ten), or raise the penalty (stage.kl_coefficient).",
+                number=buffer.number + 1, kl=kl, limit=self.objective.kl_limit,
             )
         if self._negative >= 5:
             raise TrainingFailed(
-                f"Rollout {buffer.number + 1}: the divergence from the start is {kl:.3g} nats and was below zero five "
-                f"rollouts in a row, "
-                "which for samples of the policy itself cannot be: sampling and scoring disagree, and a negative "
-                "price is a reward for "
-                "rare tokens. The last checkpoint is whole. Go on with precision=fp32, and lower optim.lr."
+                "Rollout {number}: the divergence from the start is {kl:.3g} nats and was below zero in five rollouts "
+                "in "
+                "a row, which is impossible for samples of the policy itself: sampling and scoring disagree, and a "
+                "negative penalty rewards rare tokens. The last checkpoint is complete. Continue with precision=fp32, "
+                "and lower optim.lr.",
+                number=buffer.number + 1, kl=kl,
             )
 
     # -- evaluation -----------------------------------------------------------------------------------------------
@@ -357,7 +362,7 @@ class PolicyStage(StageModule):
         self._scores = []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """One answer to each held-out prompt, drawn with the same seed in every evaluation."""
+        """Generates one answer to each held-out prompt, with the same seed in every evaluation."""
         rows: list[int] = batch["rows"]
         if rows and self.asked_val is not None:
             drawn = self.rollouts.generate(
@@ -366,14 +371,14 @@ class PolicyStage(StageModule):
             self._scores += self.score_answers(self.asked_val, rows, drawn)[0]
 
     def on_validation_epoch_end(self) -> None:
-        """val/reward; val/loss is its negative, so that the best checkpoint is the one with the highest reward."""
+        """Logs val/reward; val/loss is its negative, so that the best checkpoint has the highest reward."""
         mean = statistics.fmean(self._scores) if self._scores else 0.0
         self._evaluated(-mean, {"val/reward": mean})
 
     # -- checkpoints ----------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The rollout too, while steps of it are left."""
+        """Saves the rollout too, if steps of it are left."""
         super().on_save_checkpoint(checkpoint)
         left = self.buffer is not None and self.trainer.global_step // self.cuts.steps == self.buffer.number
         checkpoint["fulgurite"] |= {

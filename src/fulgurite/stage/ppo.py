@@ -1,9 +1,9 @@
-"""`stage=ppo`: proximal policy optimisation of text (https://arxiv.org/abs/1707.06347; of text:
+"""`stage=ppo`: proximal policy optimisation (https://arxiv.org/abs/1707.06347; of text:
 https://arxiv.org/abs/1909.08593).
 
-The value is a linear head on the policy's own last states, not a model of its own: it costs next to no memory, and
-works with an adapter as with full weights. Its gradient reaches the shared layers with `stage.vf_coef`. The head is
-saved with the run and left out of an export. TRL keeps no PPO any more, so that the details follow
+The value is a linear head on the policy's own last states, not a second model: it needs almost no memory, and works
+with adapters and with full weights. Its gradient reaches the shared layers with the weight `stage.vf_coef`. The head
+is saved with the run and left out of an export. TRL no longer has PPO, so the details follow
 https://arxiv.org/abs/2403.17031.
 """
 
@@ -32,18 +32,18 @@ from fulgurite.stage.rollout_buffer import IGNORE, Buffer
 
 
 class Proximal:
-    """Rewards by token, advantages by GAE, clipped losses of policy and value."""
+    """Computes rewards by token, advantages by GAE, and clipped losses of policy and value."""
 
     refers = True
     kl_limit = 10.0
-    """Nats an answer."""
+    """Nats per answer."""
 
     def __init__(self, config: c.Ppo) -> None:
         self.config = config
         self.coefficient = config.kl_coefficient
 
     def prepare(self, buffer: Buffer, rewards_N: Tensor, cut_N: Tensor) -> None:
-        """`advantages` and `returns` by token; the coefficient of the divergence moves on for the next rollout."""
+        """Computes `advantages` and `returns` by token, and the coefficient of the KL penalty for the next rollout."""
         config, mask_NT = self.config, buffer.mask_NT
         divergence_NT = k1(buffer.of_token["old"], buffer.of_token["reference"]) * mask_NT
         by_answer_N = divergence_NT.sum(1)
@@ -68,11 +68,11 @@ class Proximal:
             )
 
     def compute_divisor(self, buffer: Buffer, answers: list[int]) -> float:
-        """The step's tokens."""
+        """Returns the number of tokens of the step."""
         return float(buffer.mask_NT[answers].sum())
 
     def compute_loss(self, batch: Batch, new_BT: Tensor, values_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Policy and value together: one optimizer, one pass."""
+        """Returns the summed loss of policy and value, and the clipped tokens."""
         config, mask_BT = self.config, (batch["targets"] != IGNORE).float()
         losses_BT, clipped_BT = clipped_policy(
             new_BT, batch["old"], batch["advantages"], low=config.clip_low, high=config.clip_high
@@ -81,22 +81,22 @@ class Proximal:
         return sum_losses(losses_BT + config.vf_coef * value_BT, mask_BT, by_answer=False), clipped_BT
 
     def get_state(self) -> dict[str, Any]:
-        """The coefficient, which may have moved."""
+        """Returns the coefficient, which may have changed."""
         return {"coefficient": self.coefficient}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take it back."""
+        """Restores the coefficient."""
         self.coefficient = float(state["coefficient"])
 
 
 def mark_last(mask_NT: Tensor) -> Tensor:
-    """1.0 at the last position of each answer."""
+    """Returns 1.0 at the last position of each answer, 0 elsewhere."""
     after_NT = functional.pad(mask_NT, (0, 1))[:, 1:]
     return mask_NT * (1 - after_NT)
 
 
 class PpoStage(PolicyStage):
-    """The policy with its value head, which expects 0 of everything at first."""
+    """The policy with its value head, whose estimates are 0 at first."""
 
     objective_type = Proximal
 
@@ -108,7 +108,7 @@ class PpoStage(PolicyStage):
         nn.init.zeros_(self.value_head.bias)
 
     def values(self, hidden_BTD: Tensor) -> Tensor:
-        """In float32, whatever the run computes in."""
+        """Returns the values in float32, for every compute type."""
         with torch.autocast(hidden_BTD.device.type, enabled=False):
             head = self.value_head
             return functional.linear(hidden_BTD.float(), head.weight.float(), head.bias.float())[..., 0]

@@ -1,4 +1,4 @@
-"""`stage=dpo` and `stage=kto`: which answers are better, learned without a reward model.
+"""`stage=dpo` and `stage=kto`: learning which answers are better, without a reward model.
 
 Shapes: B pairs or judged answers of a micro-batch, S answers (2B for pairs: chosen first, then rejected).
 """
@@ -18,6 +18,7 @@ from fulgurite.config.losses import load_formula
 from fulgurite.data.loader import Ahead
 from fulgurite.data.preference_dataset import PreferenceDataset
 from fulgurite.errors import TrainingFailed
+from fulgurite.language.message import message
 from fulgurite.loss import preference as losses
 from fulgurite.precision.policy import Dtypes
 from fulgurite.stage.base import Batch, StageModule
@@ -29,14 +30,14 @@ from fulgurite.text.console import say
 BALANCE = (1.0, 4 / 3)
 """Weighted good answers to weighted bad ones: TRL's KTO page, after the paper."""
 FEW = 16
-"""Answers a step under which KTO's baseline is noise (TRL's KTO page: 16 to 128)."""
+"""Answers per step below which KTO's baseline is noise (TRL's KTO page: 16 to 128)."""
 
 
 class PreferenceModule(StageModule):
-    """A policy and its reference. Before the first step both are one, which is checked in every run."""
+    """A policy and its reference. Before the first step both are the same model, which is checked in every run."""
 
     averaged = False
-    """Whether the loss is about means over an answer's tokens, in place of whole answers."""
+    """Whether the loss uses means over an answer's tokens instead of sums."""
 
     def build_parts(self) -> None:
         """Builds the policy's scorer and its reference."""
@@ -54,18 +55,18 @@ class PreferenceModule(StageModule):
 
     @property
     def refers(self) -> bool:
-        """Whether the loss has a reference at all."""
+        """Whether the loss has a reference."""
         return self.run.stage.reference_mode is not None
 
     def take_reference(self, model: PreTrainedModel) -> None:
-        """The model of `stage.reference`, in place of the start."""
+        """Takes the model of `stage.reference` as the reference."""
         disable_dropout(model)
         self._parts["other"] = model
         if self.run.stage.reference_mode is ReferenceMode.copy:
             self._parts["reference"] = Frozen(AnswerScorer(model, self.run.stage.loss_chunk))
 
     def prepare_fit(self, parts: Sequence[PreferenceDataset], cache: Path, device: torch.device) -> None:
-        """Compute the reference of all rows, on `device`, where stage.reference_mode=precomputed. Weights must be
+        """Computes the reference of all examples, on `device`, if stage.reference_mode=precomputed. Weights must be
         those of the start."""
         if self.run.stage.reference_mode is not ReferenceMode.precomputed:
             return
@@ -82,7 +83,7 @@ class PreferenceModule(StageModule):
         self._parts["other"] = None
 
     def on_fit_start(self) -> None:
-        """The reference goes where the policy is."""
+        """Moves the reference to the policy's device."""
         super().on_fit_start()
         self.place_reference()
 
@@ -92,40 +93,41 @@ class PreferenceModule(StageModule):
             self._parts["reference"].to(self.device)
 
     def loss_units(self, batch: Batch) -> int:
-        """Pairs, or judged answers."""
+        """Returns the number of pairs, or of judged answers."""
         return len(batch["rows"])
 
     def compute_answers(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """logp_S of the policy, and of its reference (zeros where the loss has none)."""
+        """Returns logp_S of the policy and of its reference (zeros if the loss has none)."""
         policy_S = self._parts["policy"](batch)
         reference_S = self._parts["reference"](batch).detach() if self.refers else torch.zeros_like(policy_S)
         return policy_S, reference_S
 
     def is_starting(self) -> bool:
-        """Whether this micro-batch is the first of a run in which policy and reference must begin as one; true once."""
+        """Returns, once, whether this micro-batch is the first of a run in which policy and reference must be the
+        same."""
         if self._checked or not self.training or self._trainer is None:
             return False
         self._checked = True
         return bool(self.trainer.global_step == 0)
 
     def check_start(self, found_B: Tensor, expected_B: Tensor) -> None:
-        """Raise TrainingFailed where the losses of a run's first micro-batch are not those of a policy that is its
-        live reference.
+        """Raises TrainingFailed if the losses of a run's first micro-batch are not those of a policy that equals its
+        reference.
 
-        Both ran the same products, so that rounding is nothing: what is left is for kernels that differ with
-        gradients and without.
+        Both compute the same products, so there is no rounding difference: the tolerance is for kernels that differ
+        with and without gradients.
         """
         off, most = float((found_B - expected_B).abs().max()), 1e-6 if self.dtypes.compute == torch.float32 else 1e-3
         most *= max(1.0, float(expected_B.abs().max()))
         if not off <= most:
             raise TrainingFailed(
-                f"Before the first step policy and reference are the same model, whose loss is "
-                f"{float(expected_B.mean()):.7f}, and it is "
-                f"{float(found_B.mean()):.7f} (off by {off:.1e}, at most {most:.0e} is rounding): {_UNEQUAL}"
+                "Before the first step policy and reference are the same model, whose loss is {expected:.7f}, but the "
+                "loss is {found:.7f} (off by {off:.1e}, rounding is at most {most:.0e}): {cause}",
+                expected=float(expected_B.mean()), found=float(found_B.mean()), off=off, most=most, cause=_UNEQUAL,
             )
 
     def check_table(self, policy_S: Tensor, reference_S: Tensor, count_S: Tensor) -> None:
-        """Raise TrainingFailed where a precomputed log-probability is not that of the policy of a run's first
+        """Raises TrainingFailed if a precomputed log-probability is not that of the policy in a run's first
         micro-batch."""
         off_S = (policy_S - reference_S).abs()
         most_S = compute_tolerance(self.dtypes) * count_S.sqrt()
@@ -133,38 +135,36 @@ class PreferenceModule(StageModule):
             return
         worst = int((off_S / most_S).nan_to_num(nan=torch.inf).argmax())
         raise TrainingFailed(
-            f"Before the first step policy and reference are the same model, and an answer of {int(count_S[worst])} "
-            f"tokens has a "
-            f"log-probability of {float(policy_S[worst]):.2f} now and of {float(reference_S[worst]):.2f} in the "
-            f"precomputed reference (off "
-            f"by {float(off_S[worst]):.2g}, at most {float(most_S[worst]):.2g} is rounding): {_UNEQUAL}"
+            "Before the first step policy and reference are the same model, but an answer of {tokens} tokens has a "
+            "log-probability of {now:.2f} now and of {before:.2f} in the precomputed reference (off by {off:.2g}, "
+            "rounding is at most {most:.2g}): {cause}",
+            tokens=int(count_S[worst]), now=float(policy_S[worst]), before=float(reference_S[worst]),
+            off=float(off_S[worst]), most=float(most_S[worst]), cause=_UNEQUAL,
         )
 
 
-_UNEQUAL = (
-    "the adapter changes the model before it is trained, or the model is not deterministic; take "
-    "stage.reference_mode=copy, or report it."
+_UNEQUAL = message(
+    "the adapter changes the model before training, or the model is not deterministic; use stage.reference_mode=copy, "
+    "or report it."
 )
 
 
 def compute_tolerance(dtypes: Dtypes) -> float:
-    """How far rounding may take a precomputed log-probability from the policy's own, in nats by the root of the
-    answer's tokens.
+    """Returns how far rounding may move a precomputed log-probability, in nats per square root of the answer's tokens.
 
-    The rows were padded otherwise, so that other sums were rounded, a little in each token and at random: the errors
-    of an answer add up as the root of its length. Measured on the bundled model, 96 answers in 16 bits: 0.04 on
-    average, 0.14 at most (1.5 nats of an answer of 120 tokens); 32 in float32: 1.4e-5 at most. Allowed is twice the
-    most, and in float32 seven times. The loss sees them by its slope: of DPO half of beta on each side, so that 4
-    nats are 0.2 at a beta of 0.1. A bound on the loss would have to be so wide for every beta, and let the shift
-    pass that both answers share; one in nats needs no slope.
+    The examples were padded differently, so that other sums were rounded, slightly in each token and at random: the
+    errors of an answer add up as the square root of its length. Measured on the bundled model, 96 answers in 16 bits:
+    0.04 on average, 0.14 at most (1.5 nats for an answer of 120 tokens); 32 answers in float32: 1.4e-5 at most.
+    Allowed is twice the maximum, and seven times in float32. A bound on the loss instead would depend on beta, and
+    would not see a shift that both answers share.
     """
     return 1e-4 if dtypes.compute == torch.float32 else 0.3
 
 
 class DpoStage(PreferenceModule):
-    """The DPO family. `train/kl` is the mean log ratio of both answers, in nats an answer: those are the data's, not
-    the policy's own, so that it may be negative. Rewards are beta times the log ratio (without a reference, of the
-    log-probability)."""
+    """DPO and its variants. `train/kl` is the mean log ratio of both answers, in nats per answer. The answers are the
+    data's, not the policy's own, so it may be negative. Rewards are beta times the log ratio (without a reference,
+    times the log-probability)."""
 
     measures: ClassVar[tuple[str, ...]] = (
         "reward_chosen", "reward_rejected", "reward_margin", "accuracy", "logp_chosen", "logp_rejected", "kl",
@@ -173,16 +173,16 @@ class DpoStage(PreferenceModule):
     def build_parts(self) -> None:
         """Builds the loss that `stage.loss` names."""
         super().build_parts()
-        told, found = self.stage.length_normalize, get_row(self.stage.loss)
+        given, found = self.stage.length_normalize, get_row(self.stage.loss)
         self.declared, self.formula = found, load_formula(found, self.stage.loss)
-        self.averaged = bool(told) if found.normalizes and told is not None else found.averaged
+        self.averaged = bool(given) if found.normalizes and given is not None else found.averaged
         self.ahead = Ahead.rows if found.ranked else Ahead.nothing
         self._paired: dict[int, float] = {}
         self._rewards = [0.0, 0.0]
         """Sum and count of bco_pair's rewards so far, both sides of each pair."""
 
     def compute_total_loss(self, batch: Batch) -> Tensor:
-        """The sum over the micro-batch's pairs."""
+        """Returns the sum over the micro-batch's pairs."""
         policy_S, reference_S = self.compute_answers(batch)
         count_S = (batch["targets"] >= 0).sum(1)
         losses_B = self.compute_losses(policy_S, reference_S, count_S, batch)
@@ -198,7 +198,7 @@ class DpoStage(PreferenceModule):
         return losses_B.sum()
 
     def compute_losses(self, policy_S: Tensor, reference_S: Tensor, count_S: Tensor, batch: Batch) -> Tensor:
-        """The loss of each pair, loss_B, without the SFT term."""
+        """Returns the loss of each pair, loss_B, without the SFT term."""
         stage = self.run.stage
         given = {"smoothing": stage.label_smoothing, "gamma": stage.gamma, "tau": stage.tau}
         reads = {"smoothing": self.declared.smoothing, "gamma": self.declared.gamma_share, "tau": self.declared.tau}
@@ -218,37 +218,38 @@ class DpoStage(PreferenceModule):
 
     @torch.no_grad()
     def on_step_start(self, batch: Batch) -> None:
-        """For aot: the reference's margin of like rank for each pair of the whole step, over all processes."""
+        """Computes for aot the reference's margin of the same rank for each pair of the whole step, over all
+        processes."""
         position = {number: i for i, number in enumerate(batch["step_rows"])}
         both = torch.zeros(2, len(position), dtype=torch.float64, device=self.device)
         for part in batch["ahead"]:
-            where = [position[n] for n in part["rows"]]
+            columns = [position[n] for n in part["rows"]]
             for side, logp_S in enumerate(self.compute_answers(part)):
-                both[side, where] = torch.sub(*logp_S.chunk(2)).double()
+                both[side, columns] = torch.sub(*logp_S.chunk(2)).double()
         self.all_reduce(both)
         self._paired = dict(zip(batch["step_rows"], losses.pair_by_rank(*both).tolist(), strict=True))
 
     @property
     def shift(self) -> float:
-        """bco_pair's reward shift: the mean of all rewards of the steps before, 0 in the first.
+        """bco_pair's reward shift: the mean of all rewards of the earlier steps, 0 in the first step.
 
-        TRL's earlier versions counted the micro-batch at hand as well, which would make the loss hang on its size.
+        TRL's earlier versions included the current micro-batch, which would make the loss depend on its size.
         """
         return self._rewards[0] / self._rewards[1] if self._rewards[1] else 0.0
 
     def on_step_end(self, numbers: dict[str, float]) -> None:
-        """The running reward shift."""
+        """Updates the running reward shift."""
         if self.declared.shifted:
             pairs = self._window[0]["step_targets"]
             self._rewards[0] += pairs * (numbers["reward_chosen"] + numbers["reward_rejected"])
             self._rewards[1] += 2.0 * pairs
 
     def get_state(self) -> dict[str, float]:
-        """The running reward shift."""
+        """Returns the running reward shift."""
         return {"rewards": self._rewards[0], "rewards_of": self._rewards[1]}
 
     def restore(self, state: dict[str, float]) -> None:
-        """As `get_state` gave it."""
+        """Restores what `get_state` returned."""
         self._rewards = [state.get("rewards", 0.0), state.get("rewards_of", 0.0)]
 
     def _note(self, policy_S: Tensor, reference_S: Tensor, count_S: Tensor) -> None:
@@ -271,7 +272,7 @@ class KtoStage(PreferenceModule):
     """KTO. `train/kl` is its baseline: the mean log ratio of the step's answers under each other's prompts, over all
     processes.
 
-    It is 0 in a step whose rows all share one prompt, for there is no answer to another.
+    It is 0 in a step whose examples all have the same prompt, because there is no answer to another prompt.
     """
 
     measures: ClassVar[tuple[str, ...]] = ("reward_good", "reward_bad", "logp_good", "logp_bad", "kl")
@@ -283,32 +284,38 @@ class KtoStage(PreferenceModule):
         self._kl, size = torch.zeros(()), self.run.trainer.global_batch_size
         if size < FEW:
             say(
-                f"warning: trainer.global_batch_size={size}: KTO estimates its baseline from "
-                f"the other answers of a step, and "
-                f"fewer than 4 tell nothing, fewer than {FEW} little; take 32, up to 128."
+                message(
+                    "warning: trainer.global_batch_size={size}: KTO estimates its baseline from the other answers of a "
+                    "step, which is unreliable with fewer than {few}, and useless with fewer than 4; use 32 to 128.",
+                    size=size, few=FEW,
+                )
             )
 
     def prepare_fit(self, parts: Sequence[PreferenceDataset], cache: Path, device: torch.device) -> None:
-        """Say where one class of answers outweighs the other so far that it drowns it, and where there are no other
-        prompts."""
+        """Warns if one class of answers outweighs the other, and if there is only one prompt."""
         stage = self.run.stage
         good = sum(rows.good(i) for rows in parts for i in range(len(rows)))
         bad = sum(map(len, parts)) - good
         ratio = stage.desirable_weight * good / max(stage.undesirable_weight * bad, 1e-9)
         if not min(BALANCE) * 0.99 <= ratio <= max(BALANCE) * 1.01:
-            remedy = f"stage.desirable_weight={bad / good:.2g}" if good and bad else "answers of both kinds"
+            remedy = message("use answers of both kinds")
+            if good and bad:
+                remedy = message("set stage.desirable_weight={weight:.2g}", weight=bad / good)
             say(
-                f"warning: {good} good and {bad} bad answers, weighted {ratio:.2g} : 1; KTO wants 1:1 to 4:3: take "
-                f"{remedy}."
+                message(
+                    "warning: {good} good and {bad} bad answers, weighted {ratio:.2g} : 1; KTO needs 1:1 to 4:3: "
+                    "{remedy}.",
+                    good=good, bad=bad, ratio=ratio, remedy=remedy,
+                )
             )
         prompts = (rows.prompt(i) for rows in parts for i in range(len(rows)))
         first = next(prompts, None)
         if all(prompt == first for prompt in prompts):
-            say("warning: all answers are to one prompt, so that KTO has no baseline: 0 stands in its place.")
+            say(message("warning: all answers have the same prompt, so KTO has no baseline and uses 0."))
 
     @torch.no_grad()
     def on_step_start(self, batch: Batch) -> None:
-        """The baseline of the whole step, so that no micro-batch has one of its own."""
+        """Computes the baseline of the whole step, which all its micro-batches use."""
         found = torch.zeros(2, dtype=torch.float64, device=self.device)
         for part in batch["ahead"]:
             policy_B, reference_B = self.compute_answers(part)
@@ -317,7 +324,7 @@ class KtoStage(PreferenceModule):
         self._kl = losses.kto_kl(total, int(count)).float()
 
     def compute_total_loss(self, batch: Batch) -> Tensor:
-        """The sum over the micro-batch's answers."""
+        """Returns the sum over the micro-batch's answers."""
         stage, good_B = self.run.stage, batch["good"]
         policy_B, reference_B = self.compute_answers(batch)
         ratio_B = policy_B - reference_B

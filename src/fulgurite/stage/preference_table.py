@@ -1,4 +1,4 @@
-"""What each loss of the DPO family declares: usual values, the parameters that it reads, and its source. No torch."""
+"""The losses of the DPO family: usual values, the parameters that each uses, and its source. No torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fulgurite.config.schema import Range
 
 
 class ReferenceMode(StrEnum):
-    """Where the reference's log-probabilities come from."""
+    """The source of the reference's log-probabilities."""
 
     adapter = "adapter"
     copy = "copy"
@@ -23,33 +23,34 @@ USUAL = Range(0.01, 0.5)
 
 @dataclass(frozen=True, slots=True)
 class PreferenceLoss(Loss):
-    """What a loss of the DPO family declares: its `stage.beta` and the other parameters that it reads, each with its
-    usual value.
+    """The declaration of a loss of the DPO family: its `stage.beta` and the other parameters that it uses, each with
+    its usual value.
 
-    A parameter of None is not read, and refused if it is given. The formula gets `(chosen_B, rejected_B, beta)`, the
-    log ratios of whole answers in nats (of mean log-probabilities a token if `averaged`), and by name `smoothing`,
-    `gamma` and `tau` if it reads them.
+    A parameter of None is not used, and refused if it is given. The formula gets `(chosen_B, rejected_B, beta)`, the
+    log ratios of whole answers in nats (of mean log-probabilities per token if `averaged`), and by name `smoothing`,
+    `gamma` and `tau` if it uses them.
     """
 
     beta: float = 0.1
     usual: Range = USUAL
-    """What is usual for `stage.beta`."""
+    """The usual range of `stage.beta`."""
     weight: str = "beta"
-    """The stage's parameter that `beta` and `usual` are about: another one if it is no penalty for leaving a
-    reference."""
+    """The stage's parameter that `beta` and `usual` belong to: another one if it is not a penalty for moving away from
+    a reference."""
     smoothing: float | None = None
     gamma_share: float | None = None
     """SimPO's margin as a share of beta."""
     tau: float | None = None
     reference: bool = True
     averaged: bool = False
-    """Whether it is about log-probabilities a token: the answers' lengths are divided out, if nobody says otherwise."""
+    """Whether it uses log-probabilities per token: sums are divided by the answers' lengths, unless
+    `stage.length_normalize` is false."""
     normalizes: bool = False
-    """Whether the loss reads `stage.length_normalize`: it is defined for sums and for means."""
+    """Whether the loss uses `stage.length_normalize`: it is defined for sums and for means."""
     normalized: PreferenceLoss | None = None
-    """What it declares under `stage.length_normalize`, if that is something else."""
+    """Its declaration with `stage.length_normalize`, if that is another one."""
     log_smoothing: bool = False
-    """Whether it takes the logarithm of `smoothing`, which must then be above 0."""
+    """Whether it uses the logarithm of `smoothing`, which must then be above 0."""
     span: float = 4.0
     """How far `explain stage=dpo --plot` draws the margin to both sides, times 1 / beta."""
     two_sided: bool = False
@@ -66,25 +67,25 @@ FAMILY = "dpo"
 
 
 def get_row(name: str, normalized: bool | None = None) -> PreferenceLoss:
-    """What the loss declares; `normalized` is `stage.length_normalize`. Raises KeyError for a name that is not
-    registered."""
+    """Returns the declaration of a loss; `normalized` is `stage.length_normalize`. Raises KeyError for a name that is
+    not registered."""
     found = list_losses(FAMILY)[name]
     assert isinstance(found, PreferenceLoss)
     return found.normalized if normalized and found.normalized is not None else found
 
 
 def list_names() -> list[str]:
-    """The losses of the family, ours first."""
+    """Returns the losses of the family, ours first."""
     return list(list_losses(FAMILY))
 
 
 def list_normalizing() -> list[str]:
-    """The losses that read `stage.length_normalize`."""
+    """Returns the losses that use `stage.length_normalize`."""
     return [name for name in list_names() if get_row(name).normalizes]
 
 
 def list_reading(parameter: str) -> list[str]:
-    """The losses that read a parameter, by its name in `PreferenceLoss`."""
+    """Returns the losses that use a parameter, by its name in `PreferenceLoss`."""
     return [name for name in list_names() if getattr(get_row(name), parameter) is not None]
 
 
@@ -94,7 +95,7 @@ def _register(name: str, beta: float, usual: Range, source: str, **declared: Any
 
 
 NORMALIZED = PreferenceLoss(
-    "fulgurite.loss.preference:sigmoid", "Tülu 3: 5 with log-probabilities a token (verified)",
+    "fulgurite.loss.preference:sigmoid", "Tülu 3: 5 with log-probabilities per token (verified)",
     beta=5.0, usual=Range(2, 10), smoothing=0.0, averaged=True, normalizes=True,
 )
 """The sigmoid loss with `stage.length_normalize`."""

@@ -1,5 +1,4 @@
-"""The reference model, in three ways: the policy without its adapter, a frozen copy, or log-probabilities computed
-beforehand.
+"""The reference model in three forms: the policy without its adapter, a frozen copy, or precomputed log-probabilities.
 
 Shapes: S answers of a micro-batch (both sides of its pairs), T tokens, E examples.
 """
@@ -22,12 +21,13 @@ from torch import Tensor, nn
 from fulgurite.data.preference_dataset import PreferenceDataset, collate_preferences
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.files.atomic import replace_file
+from fulgurite.language.message import UserMessage, message
 from fulgurite.model.peft_internals import PARAMETER
 from fulgurite.stage.log_probs import Batch, Scorer
 
 
 class Reference(Protocol):
-    """Log-probabilities under the reference model, without a gradient."""
+    """Computes log-probabilities of the reference model, without a gradient."""
 
     def __call__(self, batch: Batch) -> Tensor:
         """Returns what the policy's scorer returns, under the reference."""
@@ -42,14 +42,14 @@ class AdapterOff:
     def __init__(self, policy: Scorer) -> None:
         if reason := explain_unfit_adapter(policy.model):
             raise ConfigError(
-                f"stage.reference_mode=adapter is not possible: {reason}; take stage.reference_mode=copy or "
-                f"precomputed."
+                "stage.reference_mode=adapter is not possible: {reason}; use stage.reference_mode=copy or precomputed.",
+                reason=reason,
             )
         self.policy = policy
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Tensor:
-        """The policy's log-probabilities without the adapter."""
+        """Returns the policy's log-probabilities without the adapter."""
         with self.policy.model.disable_adapter():
             return self.policy(batch)
 
@@ -58,7 +58,7 @@ class AdapterOff:
 
 
 class Frozen:
-    """A second model that never changes. It is no module of the stage, which would train and save it."""
+    """A second model that never changes. It is not a module of the stage, which would train and save it."""
 
     def __init__(self, scorer: Scorer) -> None:
         scorer.model.requires_grad_(False)
@@ -66,7 +66,7 @@ class Frozen:
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Tensor:
-        """The log-probabilities under the frozen model."""
+        """Returns the log-probabilities of the frozen model."""
         return self.scorer(batch)
 
     def to(self, device: torch.device) -> None:
@@ -74,19 +74,18 @@ class Frozen:
         self.scorer.model.to(device)
 
 
-def explain_unfit_adapter(model: Any) -> str | None:
-    """Why the model with its adapter disabled is not fixed during training, or None: anything else that is trained
-    moves it too."""
+def explain_unfit_adapter(model: Any) -> UserMessage | None:
+    """Returns why the model without its adapter changes during training, or None if it does not."""
     if not hasattr(model, "disable_adapter"):
-        return "this method has no adapter"
+        return message("this method has no adapter")
     outside = [name for name, p in model.named_parameters() if p.requires_grad and PARAMETER not in name]
-    return f"{outside[0]} is trained besides" if outside else None
+    return message("{name} is trained too", name=outside[0]) if outside else None
 
 
 def build_start_reference(policy: Scorer, identity: bool) -> Reference:
-    """The model as it is now. `identity`: its method changes no output before the first step.
+    """Builds a reference of the model as it is now. `identity`: its method changes no output before the first step.
 
-    An adapter that changes nothing yet is disabled, which costs no memory; any other model is copied.
+    An adapter that changes nothing yet is disabled, which needs no memory; any other model is copied.
     """
     if identity and explain_unfit_adapter(policy.model) is None:
         return AdapterOff(policy)
@@ -100,12 +99,12 @@ class Precomputed:
         self.values_E2 = values_E2
 
     def __call__(self, batch: Batch) -> Tensor:
-        """logp_S of the reference."""
+        """Returns logp_S of the reference."""
         sides = len(batch["input_ids"]) // max(len(batch["examples"]), 1)
         return self.values_E2[batch["examples"], :sides].T.reshape(-1)
 
     def to(self, device: torch.device) -> None:
-        """The table follows the batches."""
+        """Moves the table to the device of the batches."""
         self.values_E2 = self.values_E2.to(device)
 
 
@@ -117,10 +116,11 @@ def precompute(
     cache: Path,
     adapted: bool = False,
 ) -> Precomputed:
-    """The reference's log-probabilities of every row, from the cache where model, data and `settings` are the same.
+    """Computes the reference's log-probabilities of every example, or reads them from the cache if model, data and
+    `settings` are the same.
 
-    `adapted`: the model's adapter begins at something, and so is part of the reference. Call it in the run's compute
-    type and without gradients. Raises RequestError where the cache cannot be written.
+    `adapted`: the model's adapter does not start at zero, and so is part of the reference. Call it in the run's compute
+    type and without gradients. Raises RequestError if the cache cannot be written.
     """
     path = cache / "reference" / f"{_compute_key(scorer.model, parts, settings, adapted)}.safetensors"
     try:
@@ -143,7 +143,8 @@ def precompute(
     except OSError as error:
         reason = error.strerror or error
         raise RequestError(
-            f"{path} cannot be written ({reason}); set FULGURITE_CACHE to a folder with room."
+            "The reference cache {path} cannot be written ({reason}); set FULGURITE_CACHE to a folder with free space.",
+            path=path, reason=reason,
         ) from error
     return Precomputed(values)
 
@@ -161,8 +162,8 @@ def _compute_key(model: nn.Module, parts: Iterable[PreferenceDataset], settings:
 
 
 def disable_dropout(model: nn.Module) -> None:
-    """Sets every dropout probability to 0, those that attention reads as a number too: policy and reference must be
-    equal at the start."""
+    """Sets every dropout probability to 0, also those that attention reads as a number, because policy and reference
+    must be equal at the start."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

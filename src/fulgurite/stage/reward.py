@@ -1,5 +1,4 @@
-"""`stage=rm`: a number for an answer, learned from pairs. Shapes: B pairs, S = 2B answers (chosen first, then
-rejected)."""
+"""`stage=rm`: a reward model, trained on pairs. Shapes: B pairs, S = 2B answers (chosen first, then rejected)."""
 
 from __future__ import annotations
 
@@ -14,17 +13,16 @@ from fulgurite.stage.base import Batch, StageModule
 
 
 class RewardStage(StageModule):
-    """Bradley-Terry over the rewards of both sides; their mean and spread are those of all answers, chosen and
-    rejected."""
+    """Bradley-Terry loss of the rewards of both sides; mean and standard deviation are those of all answers."""
 
     measures: ClassVar[tuple[str, ...]] = ("accuracy", "reward_margin", "reward_mean", "reward_std")
 
     def loss_units(self, batch: Batch) -> int:
-        """Pairs."""
+        """Returns the number of pairs."""
         return len(batch["rows"])
 
     def compute_total_loss(self, batch: Batch) -> Tensor:
-        """The sum over the micro-batch's pairs."""
+        """Returns the sum over the micro-batch's pairs."""
         reward_S = compute_rewards(self.model, batch["input_ids"], batch["lengths"])
         chosen_B, rejected_B = reward_S.chunk(2)
         seen_S, pairs = reward_S.detach().double(), len(chosen_B)
@@ -35,7 +33,8 @@ class RewardStage(StageModule):
         return bradley_terry(chosen_B, rejected_B, batch["margins"], self.run.stage.center_rewards_coefficient).sum()
 
     def reduce_metrics(self) -> dict[str, float]:
-        """The spread from the mean of the squares, which is what can be added up over micro-batches and processes."""
+        """Computes the standard deviation from the mean of squares, which can be summed over micro-batches and
+        processes."""
         found = super().reduce_metrics()
         if "reward_std" in found:
             found["reward_std"] = math.sqrt(max(found["reward_std"] - found["reward_mean"] ** 2, 0.0))

@@ -1,7 +1,7 @@
-"""Answers drawn from the policy, with the log-probability of each token as it was drawn.
+"""Generates answers of the policy, with the log-probability of each token in sampling.
 
-What is drawn is a function of the seed, the rollout's number and the place in it: the run's own random state is not
-touched, so that a resumed run draws what it would have drawn. Shapes: B prompts at a time, V vocabulary.
+Answers depend on the seed, the rollout's number and the position in it: the run's own random state is not changed, so
+that a resumed run generates the same answers. Shapes: B prompts at a time, V vocabulary.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fulgurite.model.generate import keep_state, sampling_config, silence
 
 @dataclass(slots=True)
 class Drawn:
-    """For each prompt the answer's tokens (the stop token too), their log-probabilities, and whether it ended by
+    """For each prompt the answer's tokens (with the stop token), their log-probabilities, and whether it ended by
     itself."""
 
     tokens: list[list[int]] = field(default_factory=list)
@@ -30,13 +30,13 @@ class Drawn:
 
 
 class Rollouts(Protocol):
-    """What draws answers: transformers here, vLLM in vllm_rollout.py."""
+    """An engine that generates answers: transformers here, vLLM in vllm_rollout.py."""
 
     def generate(self, prompts: Sequence[Sequence[int]], seed: Sequence[int]) -> Drawn:
-        """An answer to each prompt of token ids; the same for the same weights, prompts and seed."""
+        """Generates an answer to each prompt of token ids; the same for the same weights, prompts and seed."""
 
     def close(self) -> None:
-        """Give back what is held between two rollouts."""
+        """Frees what is kept between two rollouts."""
 
 
 class TransformersRollouts:
@@ -51,7 +51,7 @@ class TransformersRollouts:
         self._config = sampling_config(self._stops, pad, max_new_tokens, temperature, 1.0)
 
     def generate(self, prompts: Sequence[Sequence[int]], seed: Sequence[int]) -> Drawn:
-        """`seed` and the number of the portion make the seed of each portion."""
+        """Generates answers in portions; `seed` and the number of a portion make its seed."""
         drawn = Drawn()
         for start in range(0, len(prompts), self._batch):
             number = np.random.SeedSequence([*seed, start]).generate_state(1, np.uint64)[0]
@@ -59,7 +59,7 @@ class TransformersRollouts:
         return drawn
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing."""
 
     def _portion(self, prompts: Sequence[Sequence[int]], seed: int, drawn: Drawn) -> None:
         device = next(self._model.parameters()).device
@@ -83,10 +83,10 @@ class TransformersRollouts:
 
 
 class _Listener(LogitsProcessor):  # type: ignore[misc]
-    """Keeps each chosen token's log-probability. transformers calls it before its own temperature, so ours is
-    applied here.
+    """Records each chosen token's log-probability. transformers calls it before its own temperature, so ours is applied
+    here.
 
-    generate's `output_logits` was looked at: it holds B × V numbers for each token of the answers at one time.
+    generate's `output_logits` would keep B × V numbers for every token of the answers.
     """
 
     def __init__(self, temperature: float) -> None:
@@ -97,11 +97,11 @@ class _Listener(LogitsProcessor):  # type: ignore[misc]
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         self._take(input_ids[:, -1])
         scaled_BV = scores.float() if self._temperature == 1 else scores.float() / self._temperature
-        self._last = scaled_BV, scaled_BV.logsumexp(-1)  # not log_softmax, which would write B × V numbers more
+        self._last = scaled_BV, scaled_BV.logsumexp(-1)  # log_softmax would write B × V more numbers
         return scores
 
     def finish(self, whole_BT: Tensor) -> Tensor:
-        """[B, new tokens], once the last token is known."""
+        """Returns the log-probabilities [B, new tokens], once the last token is known."""
         self._take(whole_BT[:, -1])
         self._last = None
         return torch.stack(self._chosen, dim=1)

@@ -1,4 +1,4 @@
-"""A rollout that is being learned from: its answers, what is known of each token, and how it is cut into steps.
+"""The rollout that is trained on: its answers, numbers of each token, and its division into steps.
 
 Shapes: N answers of the rollout, B answers of a micro-batch, T tokens of the longest.
 """
@@ -21,8 +21,8 @@ IGNORE = -100
 
 @dataclass(slots=True)
 class Cuts:
-    """How each rollout becomes `minibatches * epochs_per_rollout` optimizer steps of `micro_batches` micro-batches; a
-    function of the seed."""
+    """Divides each rollout into `minibatches * epochs_per_rollout` optimizer steps of `micro_batches` micro-batches,
+    depending on the seed."""
 
     answers: int
     minibatches: int
@@ -32,18 +32,18 @@ class Cuts:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps a rollout."""
+        """Optimizer steps per rollout."""
         return self.minibatches * self.epochs_per_rollout
 
     @property
     def micro_batches(self) -> int:
-        """Micro-batches an optimizer step."""
+        """Micro-batches per optimizer step."""
         most = math.ceil(self.answers / self.minibatches)
         return math.ceil(most / self.micro_batch)
 
     def step(self, rollout: int, phase: int, lengths: Sequence[int]) -> list[list[int]]:
-        """The micro-batches of a rollout's step `phase`, like lengths together; empty ones first where answers are
-        short."""
+        """Returns the micro-batches of a rollout's step `phase`, similar lengths together; empty ones first if there
+        are too few answers."""
         epoch, part = divmod(phase, self.minibatches)
         shuffled = np.random.default_rng([self.seed, rollout, epoch, 3]).permutation(self.answers)
         rows = sorted((int(n) for n in shuffled[part :: self.minibatches]), key=lambda n: (lengths[n], n))
@@ -53,10 +53,9 @@ class Cuts:
 
 @dataclass(slots=True)
 class Buffer:
-    """Answers right-padded behind their prompts: no attention mask is needed, for under causal attention padding at
-    the end is seen by nothing. `targets_NT` is the next token where the policy chose it, else -100; `of_token` has a
-    float per such position,
-    `of_answer` one per answer. `record` are the rollout's numbers for metrics.jsonl."""
+    """Answers after their prompts, padded on the right: causal attention needs no mask, because nothing attends to
+    padding at the end. `targets_NT` is the next token if the policy chose it, else -100; `of_token` has a float per
+    such position, `of_answer` one per answer. `record` has the rollout's numbers for metrics.jsonl."""
 
     number: int
     rows: list[int]
@@ -71,7 +70,7 @@ class Buffer:
     def of(
         cls, number: int, rows: list[int], prompts: Sequence[Sequence[int]], drawn: Drawn, device: torch.device
     ) -> Buffer:
-        """A rollout's buffer; `rows` tells which prompt each answer is to. `of_token` has `drawn`, the
+        """Builds a rollout's buffer; `rows` has the prompt of each answer. `of_token` has `drawn`, the
         log-probabilities in sampling."""
         lengths = [len(p) + len(a) for p, a in zip(prompts, drawn.tokens, strict=True)]
         ids, targets, known = (
@@ -89,11 +88,11 @@ class Buffer:
 
     @property
     def mask_NT(self) -> Tensor:
-        """1.0 where the policy chose the next token."""
+        """1.0 if the policy chose the next token, else 0."""
         return (self.targets_NT != IGNORE).float()
 
     def build_micro_batch(self, answers: list[int]) -> dict[str, Any]:
-        """The batch of some answers, cut to their longest."""
+        """Builds the batch of some answers, cut to the longest of them."""
         longest = max((self.lengths[n] for n in answers), default=0)
         own = torch.tensor(answers, dtype=torch.int64, device=self.ids_NT.device)
         batch = {"input_ids": self.ids_NT[own, :longest], "targets": self.targets_NT[own, :longest], "own": own}
@@ -102,7 +101,7 @@ class Buffer:
         return batch | {"rows": [self.rows[n] for n in answers], "tokens": sum(self.lengths[n] for n in answers)}
 
     def get_state(self) -> dict[str, Any]:
-        """Everything, as a checkpoint keeps it."""
+        """Returns the whole buffer for a checkpoint."""
         return {
             "number": self.number,
             "rows": self.rows,
@@ -116,7 +115,7 @@ class Buffer:
 
     @classmethod
     def from_state(cls, state: dict[str, Any], device: torch.device) -> Buffer:
-        """The buffer that `get_state` was taken of."""
+        """Builds the buffer from what `get_state` returned."""
         tokens = {name: values.to(device) for name, values in state["of_token"].items()}
         answers = {name: values.to(device) for name, values in state["of_answer"].items()}
         return cls(

@@ -1,9 +1,9 @@
-"""The prompt that both sides of a pair share goes through the model once, where that spares enough.
+"""Computes the prompt that both sides of a pair share only once, if that saves enough.
 
-What is left of each side attends to the prompt's keys and values, which transformers' own cache holds with their
-gradients: every log-probability is the same sum. One row of prompt and both answers under a mask was tried as well:
-attention over the whole row cost more than the prompt did. Shapes: B pairs, S = 2B sides (chosen first), T tokens of
-the longest, P of them shared.
+The rest of each side attends to the prompt's keys and values, which transformers' own cache keeps with their
+gradients: every log-probability is the same sum. A single sequence of the prompt and both answers with a mask was
+slower: attention over the whole sequence took longer than the prompt. Shapes: B pairs, S = 2B sides (chosen first), T
+tokens of the longest, P of them shared.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from transformers import DynamicCache, PreTrainedModel
 from fulgurite.model.transformers_internals import keeps_every_position, recomputes_activations, repeat_cache
 
 SPARED, LEAST = 0.2, 128
-"""The share of all tokens that must be spared, and the shared tokens a pair: with less, two passes in the place of
-one cost more than they spare (`python -m benchmarks.shared_prompt`)."""
+"""The minimum share of all tokens that must be saved, and of shared tokens per pair: with less, two passes take longer
+than one (`python -m benchmarks.shared_prompt`)."""
 
 
 def is_worth_it(sides: int, longest: int, shared: int) -> bool:
-    """Whether `shared` tokens at the head of S = `sides` rows of T = `longest` tokens are worth a pass of their own."""
+    """Returns whether `shared` tokens at the start of S = `sides` sequences of T = `longest` tokens are worth a
+    separate pass."""
     return sides > 0 and shared >= LEAST and shared / (2 * longest) >= SPARED
 
 
 def build_cache(causal: PreTrainedModel, ids_BP: Tensor) -> DynamicCache:
-    """Keys and values of B prompts, first for all chosen sides, then again for the rejected; gradients flow into
-    them."""
+    """Computes keys and values of B prompts, first for all chosen sides, then again for the rejected; gradients flow
+    into them."""
     cache = DynamicCache(config=causal.config)
     causal.get_decoder()(input_ids=ids_BP, past_key_values=cache, use_cache=True)
     repeat_cache(cache, torch.arange(len(ids_BP), device=ids_BP.device).repeat(2))
@@ -34,10 +35,10 @@ def build_cache(causal: PreTrainedModel, ids_BP: Tensor) -> DynamicCache:
 
 
 def is_possible(causal: PreTrainedModel) -> bool:
-    """Whether later tokens see earlier ones through such a cache and nothing else, and see all of them.
+    """Returns whether later tokens see all earlier ones, and only through such a cache.
 
-    No where activations are recomputed, for transformers then keeps no cache; no with sliding windows, or states
-    that move along. Asked of the model itself, on eight tokens, rather than of a list of names.
+    False if activations are recomputed, because transformers then keeps no cache; false with sliding windows or
+    running states. Measured on the model itself, with eight tokens, instead of a list of names.
     """
     if recomputes_activations(causal):
         return False

@@ -1,4 +1,4 @@
-"""The losses of supervised fine-tuning, and what such a loss declares. No torch."""
+"""The losses of supervised fine-tuning, with their declarations. No torch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ FAMILY = "sft"
 
 @dataclass(frozen=True, slots=True)
 class TokenLoss(Loss):
-    """What a loss of `stage=sft` declares.
+    """The declaration of a loss of `stage=sft`.
 
-    The formula gets the log-probability of each target, logp_N in nats and float32, and returns loss_N, each of its
-    own position alone; a step's loss is their mean. Without a formula the loss is the negative log-likelihood, whose
-    gradients are made in the same pass. The validation loss is the negative log-likelihood, whatever is trained, so
-    that runs can be compared by it.
+    The formula gets the log-probability of each target, logp_N in nats and float32, and returns loss_N, each of which
+    depends only on its own position; a step's loss is their mean. Without a formula the loss is the negative
+    log-likelihood, whose gradients are computed in the same pass. The validation loss is always the negative
+    log-likelihood, so that runs can be compared.
     """
 
     weighted: bool = False
@@ -25,7 +25,7 @@ class TokenLoss(Loss):
 
 
 def list_names() -> list[str]:
-    """The losses of the family, ours first."""
+    """Returns the losses of the family, ours first."""
     return list(list_losses(FAMILY))
 
 

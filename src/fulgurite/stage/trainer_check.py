@@ -1,5 +1,4 @@
-"""What a Lightning Trainer may not change: settings under which a stage would compute something else than its config
-says."""
+"""Refuses settings of a Lightning Trainer with which a stage would not compute what its config declares."""
 
 from __future__ import annotations
 
@@ -13,6 +12,7 @@ from fulgurite.callback.checkpoint import Checkpoints
 from fulgurite.config.run import RunConfig
 from fulgurite.data.loader import FromPosition
 from fulgurite.errors import ConfigError
+from fulgurite.language.message import UserMessage, message
 from fulgurite.precision.policy import Dtypes
 from fulgurite.privacy.mechanism import Mechanism
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class AnyStage(Protocol):
-    """What is asked of a stage."""
+    """The attributes of a stage that the checks need."""
 
     run: RunConfig
     dtypes: Dtypes
@@ -33,8 +33,8 @@ class AnyStage(Protocol):
 
 
 OWN_AUTOCAST = ("32-true", "bf16-mixed")
-"""The Trainer's precision, and the run's, in which the stage casts for itself: a Trainer that is given no precision
-has 32-true."""
+"""The Trainer's precision and the run's with which the stage applies autocast itself: a Trainer without an explicit
+precision has 32-true."""
 
 
 def refuse_other_mathematics(trainer: Trainer, stage: AnyStage) -> None:
@@ -51,89 +51,89 @@ def refuse_cut_steps(trainer: Trainer, stage: AnyStage) -> None:
         raise ConfigError(sentence)
 
 
-def _find_differences(trainer: Trainer, stage: AnyStage) -> Iterator[str]:
+def _find_differences(trainer: Trainer, stage: AnyStage) -> Iterator[UserMessage]:
     count, config = stage.micro_batches_per_step, stage.run.trainer
     if count and trainer.accumulate_grad_batches != count:
-        yield (
-            f"accumulate_grad_batches={trainer.accumulate_grad_batches} is not allowed: an optimizer step of this run "
-            f"has {count} "
-            "micro-batches; give L.Trainer(accumulate_grad_batches=experiment.data.micro_batches_per_step)."
+        yield message(
+            "accumulate_grad_batches={given} is not allowed: an optimizer step of this run has {count} micro-batches; "
+            "use L.Trainer(accumulate_grad_batches=experiment.data.micro_batches_per_step).",
+            given=trainer.accumulate_grad_batches, count=count,
         )
     if any(isinstance(callback, GradientAccumulationScheduler) for callback in _list_callbacks(trainer)):
-        yield (
+        yield message(
             "GradientAccumulationScheduler is not allowed: every optimizer step of this run has the same number of "
-            "micro-batches."
+            "micro-batches; remove it."
         )
     limit, algorithm = read_clipping(stage)
     given, by = trainer.gradient_clip_val, str(getattr(trainer.gradient_clip_algorithm, "value", None) or "norm")
     if given is not None and (float(given) != limit or by != algorithm):
-        own = f"{limit:g} by {algorithm}" if limit else "off"
-        yield (
-            f"gradient_clip_val={given:g} by {by} is not allowed: this run's clipping is {own} (trainer.max_grad_norm="
-            f"{config.max_grad_norm:g}), which the module applies itself; leave gradient_clip_val out."
+        own = message("{limit:g} by {algorithm}", limit=limit, algorithm=algorithm) if limit else message("off")
+        yield message(
+            "gradient_clip_val={given:g} by {by} is not allowed: this run's clipping is {own} "
+            "(trainer.max_grad_norm={norm:g}), which the module applies itself; leave gradient_clip_val out.",
+            given=given, by=by, own=own, norm=config.max_grad_norm,
         )
     if trainer.precision != stage.dtypes.lightning and (trainer.precision, stage.dtypes.lightning) != OWN_AUTOCAST:
-        yield (
-            f"precision={trainer.precision!r} is not allowed: this run computes with precision={stage.dtypes.option}; "
-            f"give "
-            f"L.Trainer(precision={stage.dtypes.lightning!r}), or set precision= of the experiment."
+        yield message(
+            "precision={given!r} is not allowed: this run computes with precision={own}; use "
+            "L.Trainer(precision={lightning!r}), or set precision= of the experiment.",
+            given=trainer.precision, own=stage.dtypes.option, lightning=stage.dtypes.lightning,
         )
     if trainer.overfit_batches:
-        yield (
+        yield message(
             "overfit_batches is not allowed: it replaces the order of the examples; set data.max_samples of the "
             "experiment."
         )
     if _is_injecting_sampler(trainer):
-        yield (
+        yield message(
             "use_distributed_sampler=True is not allowed with a distributed strategy: each process has its share of "
-            "the step already; "
-            "give L.Trainer(use_distributed_sampler=False)."
+            "the "
+            "step already; use L.Trainer(use_distributed_sampler=False)."
         )
     if stage.resumes_from is not None and not any(
         isinstance(callback, Checkpoints) for callback in _list_callbacks(trainer)
     ):
-        yield (
-            f"{stage.resumes_from} is a checkpoint of this run, which a Trainer of your own does not continue; use "
-            f"experiment.fit(), "
-            "or give another run_dir."
+        yield message(
+            "{checkpoint} is a checkpoint of this run, and a Trainer of your own does not continue from it; use "
+            "experiment.fit(), or give another run_dir.",
+            checkpoint=stage.resumes_from,
         )
 
 
-def _find_cuts(trainer: Trainer, stage: AnyStage) -> Iterator[str]:
+def _find_cuts(trainer: Trainer, stage: AnyStage) -> Iterator[UserMessage]:
     count = max(stage.micro_batches_per_step, 1)
     if stage.micro_batches_per_step and not isinstance(
         getattr(trainer.train_dataloader, "sampler", None), FromPosition
     ):
-        yield (
+        yield message(
             "The training batches are not those of this run: call trainer.fit(experiment.module, "
-            "datamodule=experiment.data), and let "
-            "nothing replace their sampler."
+            "datamodule=experiment.data), and do not replace their sampler."
         )
     if trainer.num_training_batches % count:
-        yield (
-            f"limit_train_batches leaves {trainer.num_training_batches} batches an epoch, which cuts an optimizer "
-            f"step of {count}; give "
-            f"a multiple of {count}, or set trainer.max_steps of the experiment."
+        yield message(
+            "limit_train_batches leaves {batches} batches per epoch, which cuts an optimizer step of {count}; use a "
+            "multiple of {count}, or set trainer.max_steps of the experiment.",
+            batches=trainer.num_training_batches, count=count,
         )
     validates = trainer.enable_validation and trainer.num_val_batches
     if validates and isinstance(trainer.val_check_batch, int) and trainer.val_check_batch % count:
-        yield (
-            f"val_check_interval={trainer.val_check_batch} evaluates inside an optimizer step of {count} "
-            f"micro-batches; give a multiple "
-            f"of {count}."
+        yield message(
+            "val_check_interval={interval} evaluates inside an optimizer step of {count} micro-batches; use a multiple "
+            "of {count}.",
+            interval=trainer.val_check_batch, count=count,
         )
     steps = trainer.estimated_stepping_batches
     if steps > stage.total_steps:
-        yield (
-            f"The Trainer takes {steps:,} optimizer steps, more than the {stage.total_steps:,} that the schedule was "
-            f"made for; give "
-            f"L.Trainer(max_steps={stage.total_steps}), or set trainer.max_steps of the experiment."
+        yield message(
+            "The Trainer makes {steps:,} optimizer steps, more than the {total:,} steps of the schedule; use "
+            "L.Trainer(max_steps={total}), or set trainer.max_steps of the experiment.",
+            steps=steps, total=stage.total_steps,
         )
 
 
 def read_clipping(stage: AnyStage) -> tuple[float, str]:
-    """The gradient norm, or value, to clip to, 0.0 for none, and by which of them. Under privacy each row's gradient
-    is clipped."""
+    """Returns the gradient norm, or value, to clip to (0.0 for none), and which of the two. With privacy the gradient
+    of each example is clipped instead."""
     config = stage.run.trainer
     return (0.0 if stage.mechanism is not None else float(config.max_grad_norm or 0.0)), str(config.clip_algorithm)
 
@@ -144,6 +144,6 @@ def _list_callbacks(trainer: Trainer) -> list[Any]:
 
 
 def _is_injecting_sampler(trainer: Trainer) -> bool:
-    """Whether Lightning replaces the sampler; it has no public name for the argument (lightning 2.6)."""
+    """Returns whether Lightning replaces the sampler; it has no public name for the argument (lightning 2.6)."""
     connector = trainer._accelerator_connector
     return bool(connector.use_distributed_sampler and connector.is_distributed)

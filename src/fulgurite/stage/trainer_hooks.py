@@ -1,5 +1,4 @@
-"""What lets a stage train under any Lightning Trainer: checks before step 1, its random state, its precision, its
-pace, `self.log`."""
+"""Lets a stage train with any Lightning Trainer: checks before step 1, random state, precision, pace, `self.log`."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from fulgurite.stage.trainer_check import refuse_cut_steps, refuse_other_mathema
 
 
 class TrainerHooks(LightningModule):  # type: ignore[misc]
-    """A LightningModule that computes the same under our Trainer and under anybody's."""
+    """A LightningModule that computes the same with our Trainer and with any other."""
 
     run: RunConfig
     dtypes: Dtypes
@@ -34,19 +33,19 @@ class TrainerHooks(LightningModule):  # type: ignore[misc]
         self.step_record: dict[str, float] = {}
         self.step_tokens_read = 0
         self.random_state: dict[str, Tensor] | None = None
-        """The random state in which training begins, whatever is drawn between the building of the stage and its
-        fit."""
+        """The random state with which training begins, also if numbers are drawn between the building of the stage and
+        its fit."""
         self.micro_batches_per_step = 0
         """Set by the data module; 0 for a stage that is used without one."""
         self.resumes_from: Path | None = None
-        """The checkpoint of our own from which the run goes on."""
+        """The checkpoint of our own from which the run continues."""
         self.logs_to_trackers = True
-        """False under the callback that writes rows: it hands each to the trackers once, with its step and tokens."""
+        """False with the callback that writes metrics: it sends each to the trackers once, with its step and tokens."""
         self.has_trained = False
         self._timed = 0.0
 
     def on_fit_start(self) -> None:
-        """Refuses a Trainer that computes something else, and takes the random state of a run's start."""
+        """Refuses a Trainer that would compute something else, and restores the random state of the run's start."""
         refuse_other_mathematics(self.trainer, self)
         if self.random_state is not None:
             rng.restore(self.random_state, torch.device("cuda" if "cuda" in self.random_state else "cpu"))
@@ -57,13 +56,13 @@ class TrainerHooks(LightningModule):  # type: ignore[misc]
         self.has_trained = True
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Training goes on: what callbacks did before this micro-batch was a pause. Lightning calls them first.
+        """Continues the clock of training: the time of callbacks before this micro-batch is a pause.
 
         Raises ConfigError for a batch that is not from the run's data module.
         """
         if "step_targets" not in batch:
             raise ConfigError(
-                "The batch does not say what its step's mean counts (step_targets): train on experiment.data."
+                "The batch has no step_targets, the count of its step's mean; train on experiment.data."
             )
         self.pace.go()
 
@@ -76,20 +75,21 @@ class TrainerHooks(LightningModule):  # type: ignore[misc]
         self.pace.hold()
 
     def teardown(self, stage: str) -> None:
-        """Gives back what is held beside the model."""
+        """Frees what is kept beside the model."""
         self.close()
 
     def close(self) -> None:
-        """Gives back what is held beside the model; called when training ends, however it does, and more than once."""
+        """Frees what is kept beside the model; called when training ends, for any reason, and possibly more than
+        once."""
 
     def precision_context(self) -> contextlib.AbstractContextManager[Any]:
-        """The run's autocast if the Trainer does not bring it, which it does not where it was given no precision."""
+        """Returns the run's autocast if the Trainer does not apply it, because it was given no precision."""
         if self.trainer.precision == self.dtypes.lightning:
             return contextlib.nullcontext()
         return self.dtypes.autocast(self.device.type)
 
     def log_step(self) -> None:
-        """Logs `step_record` and the tokens a second of the step's own time, once an optimizer step."""
+        """Logs `step_record` and the tokens per second of the step's own time, once per optimizer step."""
         self.pace.tick()
         seconds, self._timed = self.pace.trained - self._timed, self.pace.trained
         speed = self.step_tokens_read / seconds if seconds > 0 else 0.0

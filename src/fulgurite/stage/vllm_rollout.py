@@ -1,7 +1,7 @@
-"""Answers drawn by vLLM, in this process, from the policy's weights of the moment.
+"""Generates answers with vLLM, in this process, from the policy's current weights.
 
-The stage scores what was drawn with its own pass in any case, and stops where the two disagree (train/sampling_gap):
-that vLLM has the right weights is checked in each rollout.
+The stage scores the answers with its own pass, and stops if the two disagree (train/sampling_gap), so each rollout
+checks that vLLM has the right weights.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ import torch
 from transformers import PreTrainedModel
 
 from fulgurite.errors import ConfigError
+from fulgurite.language.message import message
 from fulgurite.method.merge import merge_weights
 from fulgurite.model.unwrap import unwrap_model
 from fulgurite.stage.rollout import Drawn
 from fulgurite.text.console import say
 
 ENVIRONMENT = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-"""What vLLM is told where nobody said otherwise: to be quiet, to tell nobody, and to leave the threads where
-training has them."""
+"""vLLM's environment unless it is set already: no log, no usage statistics, and no binding of threads."""
 BLOCK = 128
-"""Tokens of vLLM's largest block of keys and values; each answer may leave one nearly empty."""
+"""Tokens of vLLM's largest block of keys and values; the last block of each answer may be nearly empty."""
 
 
 class VllmRollouts:
     """vLLM's engine with room for `batch` answers of `longest` tokens, prompts with them. No top-p, no top-k.
 
-    It is made when the first answer is wanted, and has a copy of the weights in `dtype`.
+    It is built for the first answer, and has a copy of the weights in `dtype`.
     """
 
     def __init__(
@@ -53,14 +53,16 @@ class VllmRollouts:
         self._engine: Any = None
 
     def generate(self, prompts: Sequence[Sequence[int]], seed: Sequence[int]) -> Drawn:
-        """`seed` and an answer's number make its seed. Raises ConfigError where vLLM cannot run the model."""
+        """Generates answers; `seed` and an answer's number make its seed. Raises ConfigError if vLLM cannot run the
+        model.
+        """
         drawn = Drawn()
         with _isolate_seeds():
             engine = self._engine = self._engine or self._made()
-            from vllm import SamplingParams  # after what it reads of the environment is set
+            from vllm import SamplingParams  # imported after the environment is set
 
             engine.collective_rpc("reload_weights", kwargs={"weights_iterator": merge_weights(self._model)})
-            engine.reset_prefix_cache()  # those were keys and values of other weights
+            engine.reset_prefix_cache()  # its keys and values belong to other weights
             asked = [
                 SamplingParams(
                     temperature=self._temperature,
@@ -82,7 +84,8 @@ class VllmRollouts:
         return drawn
 
     def close(self) -> None:
-        """End the engine. Left to the interpreter's end, it would look for a process group that Lightning has ended."""
+        """Shuts the engine down. At the interpreter's exit it would look for a process group that Lightning has
+        ended."""
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.llm_engine.engine_core.shutdown()
@@ -111,7 +114,7 @@ class VllmRollouts:
                     generation_config="vllm",
                     disable_log_stats=True,
                     enforce_eager=True,
-                    # a share that must be free at the start: the policy is there, and room is said in bytes
+                    # a share that must be free at the start; the size of the cache is given in bytes
                     gpu_memory_utilization=0.01,
                 )
             engine.generate([{"prompt_token_ids": [1]}], SamplingParams(max_tokens=1, detokenize=False), use_tqdm=False)
@@ -120,13 +123,14 @@ class VllmRollouts:
                 engine.llm_engine.engine_core.shutdown()
             why = " ".join(str(error).split())[:300]
             raise ConfigError(
-                f"vLLM cannot run this {type(causal).__name__}: {why}. Take stage.engine=transformers."
+                "vLLM cannot run this {name}: {reason}. Use stage.engine=transformers.",
+                name=type(causal).__name__, reason=why,
             ) from error
-        say(f"rollouts by vLLM, {self._batch} answers at a time, {self._dtype}")
+        say(message("rollouts by vLLM, {batch} answers at a time, {dtype}", batch=self._batch, dtype=self._dtype))
         return engine
 
     def _cache(self, shape: Any) -> int:
-        """Bytes of the keys and values of so many answers."""
+        """Returns the bytes of the keys and values of a batch of answers."""
         heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
         width = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
         tokens = self._batch * (-(-self._longest // BLOCK) + 1) * BLOCK
@@ -135,7 +139,7 @@ class VllmRollouts:
 
 @contextmanager
 def _isolate_seeds() -> Iterator[None]:
-    """vLLM sets the seeds of everything as it starts, and warns of what is not ours: both end with this."""
+    """Restores the random states that vLLM sets when it starts, and hides its warnings."""
     states = random.getstate(), np.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
     with warnings.catch_warnings(), torch.random.fork_rng(devices=devices), torch.autocast("cpu", enabled=False):
