@@ -167,7 +167,7 @@ def test_wrong_values_of_extensions_are_refused(answers: dict[str, Answers]) -> 
     assert "error: optim.momentum=2.0 is not allowed: it must be 0 to 1, 1 excluded" in momentum
     assert "error: stage.loss=square_hinges is not allowed: it must be one of sigmoid" in loss
     assert "stage=margin expects pairs of answers" in data
-    assert "stage.label_smoothing=0.1 is not read by stage.loss=square_hinge" in smoothing
+    assert "stage.loss=square_hinge does not use stage.label_smoothing=0.1" in smoothing
 
 
 @pytest.mark.parametrize("name", CASES)

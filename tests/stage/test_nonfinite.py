@@ -7,6 +7,7 @@ import torch
 from tests.stage.one_step import batch_of, examples, fit, stage_of
 
 from fulgurite.errors import TrainingFailed
+from fulgurite.language.message import message
 from fulgurite.stage.nonfinite import describe_nonfinite, find_nonfinite
 
 
@@ -35,19 +36,19 @@ def test_a_non_finite_gradient_stops_before_the_step() -> None:
 
 def test_the_first_weight_comes_before_the_first_gradient() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
-    assert find_nonfinite(model) == "the loss itself"
+    assert str(find_nonfinite(model)) == "the loss itself"
     model[0].weight.grad = torch.full((2, 2), float("inf"))
-    assert find_nonfinite(model) == "gradient of 0.weight (torch.float32)"
+    assert str(find_nonfinite(model)) == "gradient of 0.weight (torch.float32)"
     model[1].bias.data[1] = float("nan")
-    assert find_nonfinite(model) == "weight 1.bias (torch.float32)"
+    assert str(find_nonfinite(model)) == "weight 1.bias (torch.float32)"
 
 
 @pytest.mark.parametrize(("count", "shown"), [
-    (2, "Examples: a:0, a:1. The step"), (10, "Examples: a:0, a:1, a:2, a:3, a:4, a:5, a:6, a:7 and 2 more. The step"),
+    (2, "Examples: a:0, a:1. The step"), (10, "Examples: a:0, a:1, a:2, a:3, a:4, a:5, a:6, a:7, ... (+2). The step"),
 ])
 def test_the_sentence_names_at_most_eight_examples(count: int, shown: str) -> None:
     rows = [f"a:{n}" for n in range(count)]
-    found = describe_nonfinite(torch.nn.Linear(1, 1), "loss", 3, 1e-4, rows, "bf16")
-    assert found.startswith("Step 3: the loss is not finite. First bad tensor: the loss itself. Rate 0.0001. Examples:")
+    found = str(describe_nonfinite(torch.nn.Linear(1, 1), message("loss"), 3, 1e-4, rows, "bf16"))
+    assert found.startswith("Step 3: the loss is not finite. First bad tensor: the loss itself. Learning rate 0.0001.")
     assert shown in found
-    assert "bf16 overflowing (precision=fp32)" in found
+    assert "overflow of bf16 (precision=fp32)" in found

@@ -149,7 +149,7 @@ def test_a_divergence_below_zero_by_more_than_chance_stops_after_five_rollouts()
     rollout(0.1, 0.01)
     for _ in range(4):
         rollout(-0.1, 0.01)
-    with pytest.raises(TrainingFailed, match=r"Rollout 7: .* below zero five rollouts in a row"):
+    with pytest.raises(TrainingFailed, match=r"Rollout 7: .* below zero in five rollouts in a row"):
         rollout(-0.1, 0.01)
 
 
@@ -165,7 +165,7 @@ def test_sampling_from_another_policy_stops_before_anything_is_learned(
 
     monkeypatch.setattr(policy, "TransformersRollouts", hotter)
     with pytest.raises(
-        TrainingFailed, match="Rollout 1: a token's log-probability in sampling and in training differ by"
+        TrainingFailed, match="Rollout 1: the log-probabilities of a token in sampling and in training differ by"
     ):
         tiny(tmp_path, *GRPO)
 
@@ -183,7 +183,7 @@ def test_a_reference_that_is_not_the_start_stops_at_step_1(tmp_path: Path, monke
 
 def test_an_answer_that_the_model_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"stage\.max_new_tokens=1000 behind a prompt of \d+ tokens is more than the 1024"
+        ConfigError, match=r"stage\.max_new_tokens=1000 after a prompt of \d+ tokens is more than the 1024"
     ):
         tiny(tmp_path, *GRPO, "stage.max_new_tokens=1000", "data.max_length=64")
 

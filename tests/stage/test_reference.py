@@ -86,7 +86,7 @@ def test_another_model_as_the_reference(run: Any, tmp_path: Path) -> None:
 
 def test_an_adapter_reference_needs_an_adapter(run: Any) -> None:
     with pytest.raises(
-        ConfigError, match=r"stage\.reference_mode=adapter is not possible: this method has no adapter; take"
+        ConfigError, match=r"stage\.reference_mode=adapter is not possible: this method has no adapter; use"
     ):
         run("run", "stage=dpo", "method=full", "stage.reference_mode=adapter")
 

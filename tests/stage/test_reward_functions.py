@@ -107,11 +107,11 @@ def test_a_function_is_declared_in_the_documented_form(declared: str, fits: bool
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("regex:(", "is no regular expression"), ("length:-3", "a whole number above 0 is due"),
+        ("regex:(", "is not a regular expression"), ("length:-3", "expected a whole number above 0"),
         ("count:", "has nothing after the colon"),
         ("regx:a", r"is no rule.*Did you mean regex"), ("{file}:goood", "has no function goood. Did you mean good"),
         ("{file}:something", "has no function something"), ("nowhere.py:f", "there is no file nowhere.py"),
-        ("{folder}", "is a folder, but no run's"), ("{broken}:f", "cannot be imported: ZeroDivisionError"),
+        ("{folder}", "is a folder, but not that of a run"), ("{broken}:f", "cannot be imported: ZeroDivisionError"),
     ],
 )
 def test_a_word_that_names_no_reward_is_one_sentence(word: str, said: str, file: Path, tmp_path: Path) -> None:
@@ -123,8 +123,8 @@ def test_a_word_that_names_no_reward_is_one_sentence(word: str, said: str, file:
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("{file}:short", "gave 1 numbers for 3 answers"), ("{file}:nan", "gave nan for the answer 'no' to f:2"),
-        ("{file}:fails", r"failed on 3 answers to the prompts of f:1 and on: KeyError: 'price'"),
+        ("{file}:short", "returned 1 numbers for 3 answers"), ("{file}:nan", "gave nan for the answer 'no' to f:2"),
+        ("{file}:fails", r"failed on 3 answers to the prompts of f:1 and later ones: KeyError: 'price'"),
         ("{file}:words", "gave 'many' for the answer 'yes, 5' to f:1; it must give a number"),
         ("match:price", "the data have no column price"), ("match:gap", "column gap is empty"),
     ],
@@ -143,13 +143,13 @@ ODD = {
     "7": "returned a value of type int",
     "[1.0, None, 2.0]": "gave None for the answer 'no' to f:2",
     "[1.0, '2', 3.0]": "gave '2' for the answer 'no' to f:2",
-    "[1.0, [2.0], 3.0]": "gave a value of type list for the answer 'no' to f:2, which is no number: TypeError",
+    "[1.0, [2.0], 3.0]": "gave a value of type list for the answer 'no' to f:2, which is not a number: TypeError",
     "[1.0, 1j, 3.0]": "gave a value of type complex for the answer 'no' to f:2",
-    "[0.0, 1e308, 0.0]": "gave 1e\\+308 for the answer 'no' to f:2; rewards must lie between -1e\\+15 and 1e\\+15",
+    "[0.0, 1e308, 0.0]": "gave 1e\\+308 for the answer 'no' to f:2; rewards must be between -1e\\+15 and 1e\\+15",
     "[0.0, -(10 ** 400), 0.0]":
-        "gave a value of type int for the answer 'no' to f:2, which is no number: OverflowError",
+        "gave a value of type int for the answer 'no' to f:2, which is not a number: OverflowError",
     "[1.0, float('-inf'), 2.0]": "gave -inf for",
-    "[1.0] * 4": "gave 4 numbers for 3 answers",
+    "[1.0] * 4": "returned 4 numbers for 3 answers",
     "sys.exit(0)": r"failed on 3 answers .*: it called sys.exit\(0\)",
     "sys.exit('done')": r"it called sys.exit\('done'\)",
     "deep()": "RecursionError",
@@ -213,15 +213,15 @@ def test_columns_are_looked_for_before_an_answer_is_drawn(tmp_path: Path) -> Non
     rule, function = resolve("match:answer"), resolve(f"{tmp_path / 'r.py'}:score")
     rewards.check_columns([rule, function], ["answer", "kind"])
     with pytest.raises(
-        ConfigError, match=r"the data have no column answer\. Did you mean answers\? There are: answers\."
+        ConfigError, match=r"the data have no column answer\. Did you mean answers\? Columns: \[answers\]\."
     ):
         rewards.check_columns([rule], ["answers"])
     with pytest.raises(
-        ConfigError, match=r"the data have a column answers, and a reward function gets answers of ours"
+        ConfigError, match=r"the data have a column answers, and a reward function gets its own argument of that name"
     ):
         rewards.check_columns([function], ["answers"])
     with pytest.raises(
-        ConfigError, match=r"the data have a column messages, and a reward function gets messages of ours"
+        ConfigError, match=r"the data have a column messages, and a reward function gets its own argument of that name"
     ):
         rewards.check_columns([rule, function], ["answer", "messages"])
     rewards.check_columns([rule], ["answer", "messages"])

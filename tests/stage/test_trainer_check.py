@@ -47,7 +47,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "overfitting": ({"overfit_batches": 2}, r"overfit_batches is not allowed: .* set data\.max_samples"),
     "a cut step": (
         {"limit_train_batches": 3},
-        r"limit_train_batches leaves 3 batches an epoch, which cuts an optimizer step of 2",
+        r"limit_train_batches leaves 3 batches per epoch, which cuts an optimizer step of 2",
     ),
     "one batch": ({"fast_dev_run": 1}, r"limit_train_batches leaves 1 batches"),
     "an evaluation inside a step": (
@@ -56,9 +56,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "more steps than the schedule": (
         {"max_steps": 5},
-        r"takes 5 optimizer steps, more than the 4 .* L\.Trainer\(max_steps=4\)",
+        r"makes 5 optimizer steps, more than the 4 .* L\.Trainer\(max_steps=4\)",
     ),
-    "no end": ({"max_steps": -1, "max_epochs": -1}, r"takes inf optimizer steps"),
+    "no end": ({"max_steps": -1, "max_epochs": -1}, r"makes inf optimizer steps"),
     "a schedule of accumulation": (
         {"accumulate_grad_batches": 2, "callbacks": [GradientAccumulationScheduler({0: 2})]},
         r"GradientAccumulationScheduler is not allowed",
@@ -97,7 +97,7 @@ def test_a_folder_with_a_checkpoint_of_ours_is_continued_by_fit_alone(tmp_path: 
     more = ["resume.allow=[trainer.max_steps]", "scheduler=constant"]
     stocked = tiny_experiment(tmp_path / "run", *words, *more)
     with pytest.raises(
-        ConfigError, match=r"step-2 is a checkpoint of this run, which a Trainer of your own does not continue"
+        ConfigError, match=r"step-2 is a checkpoint of this run, and a Trainer of your own does not continue from it"
     ):
         fit(stock(tmp_path, stocked), stocked)
     tiny_experiment(tmp_path / "run", *words, *more).fit()

@@ -73,7 +73,7 @@ def test_numbers_go_to_trackers_only_if_there_are_some(monkeypatch: pytest.Monke
 
 
 def test_a_batch_of_another_loader_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"The batch does not say .*\(step_targets\): train on experiment\.data"):
+    with pytest.raises(ConfigError, match=r"The batch has no step_targets, .*; train on experiment\.data"):
         Trained().on_train_batch_start({"input_ids": torch.zeros(1)}, 0)
 
 

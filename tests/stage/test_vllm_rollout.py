@@ -81,7 +81,7 @@ def test_a_model_that_it_cannot_run_is_one_sentence() -> None:
     model = build(compose(["model=tiny"]).run.model, torch.float32).model  # heads of 16 numbers
     engine = VllmRollouts(model, [3], max_new_tokens=4, temperature=1.0, batch=2, longest=8, dtype=torch.float32)
     with pytest.raises(
-        ConfigError, match=r"vLLM cannot run this LlamaForCausalLM: .*head_dim=16.* Take stage.engine=transformers\."
+        ConfigError, match=r"vLLM cannot run this LlamaForCausalLM: .*head_dim=16.* Use stage.engine=transformers\."
     ):
         engine.generate(PROMPTS[:1], [1])
 

