@@ -190,7 +190,8 @@ class StageModule(TrainerHooks):
         return scaled
 
     def on_after_backward(self) -> None:
-        """Unfreezes parameters, because checkpoints and optimizers read `requires_grad`; clips gradients with privacy."""
+        """Unfreezes parameters, because checkpoints and optimizers read `requires_grad`; clips gradients with
+        privacy."""
         self._rest.close()
         if self.mechanism is not None:
             self.mechanism.absorb(self._window[-1]["input_ids"].shape[0])
