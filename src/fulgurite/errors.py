@@ -157,6 +157,8 @@ def find_nearest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
     if found := find_similar(word, names, most):
         return found
     tails = {name.rsplit(".", 1)[-1]: name for name in reversed(names)}
+    if inside := [name for name in names if name.startswith(f"{word}.")]:
+        return inside[:most]
     tail = word.rsplit(".", 1)[-1]
     found = [tails[name] for name in find_similar(tail, tails, most)] or find_containing(tail, names, most)
     if found:

@@ -17,14 +17,14 @@ from fulgurite.stage.preference_table import list_names
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["optim.lrr"], "No knob, group or option is called optim.lrr. Did you mean optim.lr"),
+        (["optim.lrr"], "There is no parameter, group or option optim.lrr. Did you mean optim.lr"),
         (["method=qlorra"], "method has no option 'qlorra'. Did you mean"),
         (["cosin"], "Did you mean scheduler=cosine"),
         (["method="], "method has no option ''. There are full, freeze, layerwise, lora, qlora"),
-        (["zzzzzz"], "Try `fulgurite explain --search zzzzzz`"),
+        (["zzzzzz"], "No results for 'zzzzzz'. The groups are stage, method"),
         (["resume=x"], "resume has no options"),
         (["method", "--plot"], "--plot draws schedules and preference losses"),
-        (["scheduler=cosine", "scheduler.cycles=3", "--plot"], "scheduler=cosine has no knob scheduler.cycles"),
+        (["scheduler=cosine", "scheduler.cycles=3", "--plot"], "scheduler=cosine has no parameter scheduler.cycles"),
         (["scheduler=cosine_with_restarts", "scheduler.cycles=0", "--plot"], "scheduler.cycles=0 is not allowed"),
         (["scheduler=cosine_with_restarts", "scheduler.cycles=a", "--plot"], "scheduler.cycles=a is not a whole"),
         (["scheduler=polynomial", "scheduler.lr_end=1", "--plot"], "scheduler.lr_end=1 must be below optim.lr"),
@@ -129,5 +129,5 @@ def test_json_is_english_in_a_chinese_terminal_and_the_page_is_not(
 
 
 def test_whole_guide_takes_no_other_words() -> None:
-    with pytest.raises(RequestError, match="--html is the whole guide"):
+    with pytest.raises(RequestError, match="--html prints the whole guide"):
         explain_main(["--html", "optim.lr"])

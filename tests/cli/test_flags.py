@@ -32,9 +32,9 @@ def test_home_is_expanded_in_the_folder_of_options(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["-m", "--cfg", "job"], "--multirun and --cfg cannot go together"),
-        (["--resolve"], "--resolve goes with --cfg job"),
-        (["-sc"], "--shell-completion wants install=bash"),
+        (["-m", "--cfg", "job"], "--multirun, --cfg cannot be combined"),
+        (["--resolve"], "--resolve needs --cfg job"),
+        (["-sc"], "--shell-completion needs install=bash"),
     ],
 )
 def test_flags_that_do_not_fit_are_refused(words: list[str], sentence: str) -> None:

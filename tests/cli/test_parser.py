@@ -28,7 +28,7 @@ def test_flags_and_words_may_be_mixed() -> None:
         ("train", ["--frob=1"], "fulgurite train has no flag --frob."),
         ("train", ["--cfg", "jobb"], "jobb is not allowed: one of job, hydra, all"),
         ("explain", ["--lang", "de"], "invalid choice: 'de'"),
-        ("plan", ["--show"], "expected one argument; `fulgurite plan --help` shows how to ask."),
+        ("plan", ["--show"], "expected one argument; see `fulgurite plan --help`."),
     ],
 )
 def test_wrong_flag_is_refused_with_a_remedy(command: str, words: list[str], sentence: str) -> None:

@@ -15,7 +15,7 @@ def test_search_lists_names_before_texts_and_needs_every_word() -> None:
     assert lines[0].startswith("scheduler.warmup_ratio")
     assert "scheduler=inverse_sqrt" in "\n".join(lines)
     assert search("adapter rank").startswith("method.rank")
-    with pytest.raises(ConfigError, match="No knob or option speaks of 'xyzzy'"):
+    with pytest.raises(ConfigError, match="No results for .xyzzy."):
         search("xyzzy")
     with pytest.raises(ConfigError):
         search("  ")
@@ -48,7 +48,7 @@ def test_earlier_name_leads_to_the_name_of_today() -> None:
 
 
 def test_unknown_name_is_refused_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"No knob, group or option is called optim\.lrr\. Did you mean optim\.lr"):
+    with pytest.raises(ConfigError, match=r"no parameter, group or option optim\.lrr\. Did you mean optim\.lr"):
         parse_question("optim.lrr")
     with pytest.raises(ConfigError, match=r"method has no option 'qlorra'\. Did you mean qlora"):
         parse_question("method=qlorra")

@@ -15,6 +15,7 @@ from types import FrameType
 
 from fulgurite.errors import FulguriteError, Interrupted, TrainingFailed, is_shortage
 from fulgurite.foreign_code import describe_error
+from fulgurite.language.message import message
 from fulgurite.text.console import rank, say_error
 
 HOME = Path(__file__).resolve().parents[1]
@@ -58,8 +59,8 @@ def answering_signals() -> Iterator[None]:
 
 def _raise(number: int, frame: FrameType | None) -> None:
     raise Interrupted(
-        f"Stopped by {signal.Signals(number).name} outside of the training steps; earlier checkpoints are whole.",
-        number,
+        "Stopped by {name} outside of the training steps; earlier checkpoints are complete.", number,
+        name=signal.Signals(number).name,
     )
 
 
@@ -90,28 +91,26 @@ def ending_of(error: BaseException) -> Ending:
     if isinstance(error, FulguriteError | Interrupted):
         return Ending(error.exit_status, str(error))
     if isinstance(error, KeyboardInterrupt) or _was_interrupted(error):
-        return Ending(
-            Interrupted.STATUSES[0], "Interrupted outside of the training steps; earlier checkpoints are whole."
-        )
+        line = message("Interrupted outside of the training steps; earlier checkpoints are complete.")
+        return Ending(Interrupted.STATUSES[0], str(line))
     if isinstance(error, SystemExit):
         return _left(error)
     if is_shortage(error):
-        text = " ".join(str(error).split())[:160] or "no more was said"
-        return Ending(
-            TrainingFailed.exit_status, f"Out of memory ({text}). Close other programs, or take a smaller model."
-        )
+        text = " ".join(str(error).split())[:160] or type(error).__name__
+        short = message("Out of memory ({text}). Close other programs, or take a smaller model.", text=text)
+        return Ending(TrainingFailed.exit_status, str(short))
     if "RANK" in os.environ and _is_lost(error):
-        line = "The connection to another process of this run is gone: that process says why."
-        return Ending(TrainingFailed.exit_status, line, lost=True)
+        gone = message("The connection to another process of this run was lost; that process reports the reason.")
+        return Ending(TrainingFailed.exit_status, str(gone), lost=True)
     if isinstance(error, OSError):  # a file or a pipe that nobody expected to refuse
         text = " ".join(str(error).split())[:300] or type(error).__name__
-        return Ending(2, f"{text} (at {place_of(error)}). --debug shows the traceback.")
-    return Ending(
-        TrainingFailed.exit_status,
-        f"Unexpected {_last_line(error)} (at {place_of(error)}). Fulgurite should have refused this in a sentence of "
-        f"its own; "
-        "--debug shows the traceback.",
+        refused = message("{text} (at {place}). --debug shows the traceback.", text=text, place=place_of(error))
+        return Ending(2, str(refused))
+    unexpected = message(
+        "Unexpected {error} (at {place}). This is a bug of fulgurite: no exception should reach this place. --debug "
+        "shows the traceback.", error=_last_line(error), place=place_of(error),
     )
+    return Ending(TrainingFailed.exit_status, str(unexpected))
 
 
 def place_of(error: BaseException) -> str:
@@ -147,9 +146,10 @@ def _left(error: SystemExit) -> Ending:
         return Ending(0, "")
     code = "" if error.code is None else repr(error.code)[:200]
     place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
-    return Ending(
-        TrainingFailed.exit_status, f"The command was left by sys.exit({code}) at {place}; --debug shows the traceback."
+    left = message(
+        "The command was ended by sys.exit({code}) at {place}; --debug shows the traceback.", code=code, place=place
     )
+    return Ending(TrainingFailed.exit_status, str(left))
 
 
 def _is_lost(error: BaseException) -> bool:

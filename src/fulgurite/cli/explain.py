@@ -15,7 +15,7 @@ from fulgurite.config.schema import Knob, check, list_knobs, list_options, strip
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.explain.knob_index import build_entries, list_every_knob
 from fulgurite.explain.pages import build_group_page, build_knob_page, build_option_page, build_overview
-from fulgurite.explain.search import Question, parse_question, search
+from fulgurite.explain.search import Question, describe_foreign, parse_question, search
 from fulgurite.language.catalogue import translate
 from fulgurite.language.current import detect_language, use_language
 
@@ -40,7 +40,7 @@ def _answer(given: argparse.Namespace) -> str:
 
         if given.words or given.search is not None or given.json or given.plot:
             raise RequestError(
-                "fulgurite explain: --html is the whole guide; leave the other words out, but for --lang."
+                "--html prints the whole guide; leave out all other words except --lang."
             )
         return build_page()
     if given.plot:
@@ -54,11 +54,11 @@ def _answer(given: argparse.Namespace) -> str:
 
 def _page(word: str) -> str:
     what = parse_question(word)
-    if what.group:
-        return build_group_page(what.group)
-    if what.knobs:
-        return _renamed(what) + build_knob_page(what.knobs)
-    return "\n\n".join(build_option_page(group, name) for group, name in what.options)
+    pages = [describe_foreign(what.foreign)] if what.foreign else []
+    pages += [build_knob_page(what.knobs)] if what.knobs else []
+    pages += [build_option_page(group, name) for group, name in what.options]
+    pages += [build_group_page(group) for group in what.groups]
+    return _renamed(what) + "\n\n".join(pages)
 
 
 def _renamed(what: Question) -> str:
@@ -79,8 +79,8 @@ def _knobs(word: str) -> list[Knob]:
     what = parse_question(word)
     if what.knobs:
         return list(what.knobs)
-    if what.group:
-        return [k for k in list_every_knob() if k.group.partition(".")[0] == what.group]
+    if what.groups:
+        return [k for k in list_every_knob() if k.group.partition(".")[0] in what.groups]
     return [k for k in list_every_knob() if (k.group.partition(".")[0], k.option) in what.options]
 
 
@@ -92,7 +92,7 @@ def _plots(words: list[str]) -> str:
 
     if not words or words[0].partition("=")[0] != "scheduler":
         raise ConfigError(
-            "--plot draws schedules and preference losses: ask for `fulgurite explain scheduler=cosine --plot` or "
+            "--plot draws schedules and preference losses: write `fulgurite explain scheduler=cosine --plot` or "
             "stage=dpo."
         )
     named = cast("dict[str, type[Scheduler]]", list_options("scheduler"))
@@ -105,7 +105,10 @@ def _plots(words: list[str]) -> str:
     own = {k.path: k for k in list_knobs(named[name])}
     for path in values:
         if path not in own:
-            raise ConfigError(f"scheduler={name} has no knob {path}; it has {', '.join(own) or 'none'}.")
+            raise ConfigError(
+                "scheduler={name} has no parameter {path}; it has {names}.", name=name, path=path,
+                names=", ".join(own) or "-",
+            )
     given = {own[path].name: _given("scheduler", own[path].name, text, name) for path, text in values.items()}
     return plot(named[name](**given), total, lr)
 
@@ -119,7 +122,10 @@ def _losses(words: list[str]) -> str:
     values = dict(word.partition("=")[::2] for word in words)
     named = values.pop("stage.loss", None)
     if named is not None and named not in list_names():
-        raise ConfigError(f"stage.loss={named} is no loss of stage=dpo; there are {', '.join(list_names())}.")
+        raise ConfigError(
+            "stage.loss={named} is no loss of stage=dpo; there are {names}.",
+            named=named, names=", ".join(list_names()),
+        )
     losses = [named] if named else list_names()
     weight = get_row(named).weight if named else "beta"
     reads = {"label_smoothing": "smoothing", "gamma": "gamma_share", "tau": "tau"}
@@ -128,14 +134,16 @@ def _losses(words: list[str]) -> str:
         knob = path.removeprefix("stage.")
         if knob not in (weight, *reads) or named is None or (knob in reads and named not in list_reading(reads[knob])):
             raise ConfigError(
-                f"{path} is not read here; give stage.loss=... first, then stage.{weight}=... or a knob that the loss "
-                f"reads."
+                "{path} is not read here; give stage.loss=... first, then stage.{weight}=... or a parameter that "
+                "the loss reads.",
+                path=path, weight=weight,
             )
         given["beta" if knob == weight else knob] = float(_given("stage", knob, text, "dpo"))
         if get_row(named).log_smoothing and given.get("label_smoothing") == 0:
             raise ConfigError(
-                f"stage.label_smoothing=0 is not possible with stage.loss={named}, which takes its logarithm; take "
-                f"0.001."
+                "stage.label_smoothing=0 is not possible with stage.loss={named}, which takes its logarithm; "
+                "take 0.001.",
+                named=named,
             )
     return "\n\n".join(plot_loss(loss, given, height=11 if named else 6) for loss in losses)
 
@@ -146,8 +154,8 @@ def _given(group: str, knob: str, text: str, option: str = "") -> Any:
     try:
         value = strip_none(found.type)(text)
     except ValueError as error:
-        raise ConfigError(
-            f"{found.path}={text} is not a {'whole ' * (strip_none(found.type) is int)}number."
-        ) from error
+        if strip_none(found.type) is int:
+            raise ConfigError("{path}={text} is not a whole number.", path=found.path, text=text) from error
+        raise ConfigError("{path}={text} is not a number.", path=found.path, text=text) from error
     check(found, value)
     return value

@@ -42,7 +42,9 @@ def read(words: Sequence[str]) -> Flags:
     folder = found.config_dir
     if folder is not None and not folder.is_dir():
         raise RequestError(
-            f"--config-dir {folder} is not a folder; give one that has your options, such as {folder}/optim/mine.yaml."
+            "--config-dir {folder} is not a folder; give one that has your options, such as "
+            "{folder}/optim/mine.yaml.",
+            folder=folder,
         )
     _refuse_together(found)
     return found
@@ -52,9 +54,9 @@ def _refuse_together(asked: Flags) -> None:
     """Raises ConfigError for a combination of which Hydra would die with a traceback."""
     alone = [name for name in ("--multirun", "--cfg", "--info", "--shell-completion") if name in asked.given]
     if len(alone) > 1:
-        raise ConfigError(f"{' and '.join(alone)} cannot go together; take one of them.")
+        raise ConfigError("{flags} cannot be combined; give one of them.", flags=", ".join(alone))
     if "--resolve" in asked.given and not {"--cfg", "--help"} & asked.given.keys():
-        raise ConfigError("--resolve goes with --cfg job; add that.")
+        raise ConfigError("--resolve needs --cfg job; add that.")
     asks_shell = any(o.startswith(("install=", "uninstall=", "query=")) for o in asked.overrides)
     if "--shell-completion" in asked.given and not asks_shell:
-        raise ConfigError("--shell-completion wants install=bash, query=bash or uninstall=bash.")
+        raise ConfigError("--shell-completion needs install=bash, query=bash or uninstall=bash.")

@@ -12,7 +12,7 @@ from fulgurite import __version__
 from fulgurite.cli.ending import answering_signals, closed_output, end
 from fulgurite.cli.help import asks
 from fulgurite.cli.parser import build_parser, parse
-from fulgurite.errors import ConfigError, suggest_similar
+from fulgurite.errors import ConfigError
 from fulgurite.language.current import LANGUAGES, VARIABLE, detect_language, get_language, set_language
 from fulgurite.text.console import guard_output
 
@@ -42,6 +42,10 @@ def _explain(words: list[str]) -> int:
 
 
 def _chat(words: list[str]) -> int:
+    from fulgurite.cli.command_words import check_command_words
+    from fulgurite.config.chat_arguments import ChatConfig
+
+    check_command_words("chat", ChatConfig, words)
     given = parse("chat", words)
     from fulgurite.serve.chat import chat_main
 
@@ -49,6 +53,10 @@ def _chat(words: list[str]) -> int:
 
 
 def _export(words: list[str]) -> int:
+    from fulgurite.cli.command_words import check_command_words
+    from fulgurite.config.export_arguments import Export
+
+    check_command_words("export", Export, words)
     given = parse("export", words)
     from fulgurite.export.model import export_main
 
@@ -127,9 +135,9 @@ def _run(given: list[str]) -> int:
 
         return completion_main(rest, COMMANDS)
     if command not in COMMANDS:
-        raise ConfigError(
-            f"There is no command {command}.{suggest_similar(command, COMMANDS)} `fulgurite --help` lists them."
-        )
+        from fulgurite.cli.command_words import explain_command
+
+        raise explain_command(command, rest, list(COMMANDS))
     try:
         return COMMANDS[command](rest)
     except SystemExit as left:  # argparse leaves after it has printed its help

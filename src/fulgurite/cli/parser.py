@@ -29,7 +29,10 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises RequestError."""
-        raise RequestError(f"{self.prog}: {message}; `{self.prog} --help` shows how to ask.")
+        raise RequestError(
+            "{prog}: {complaint}; see `{line}`.",
+            prog=self.prog, complaint=message, line=f"{self.prog} --help",
+        )
 
     @property
     def flags(self) -> list[str]:
@@ -48,6 +51,13 @@ def build_parser() -> tuple[CommandParser, dict[str, CommandParser]]:
     return root, dict(tree.choices)
 
 
+def list_flags(command: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Returns the flags of a command that have no value, and those that take one."""
+    actions = build_parser()[1][command]._actions
+    switches = {flag for action in actions if action.nargs == 0 for flag in action.option_strings}
+    return frozenset(switches), frozenset({flag for a in actions for flag in a.option_strings} - switches)
+
+
 def parse(command: str, words: Sequence[str]) -> argparse.Namespace:
     """Parses the words of a command; flags and other words may be mixed. Raises RequestError."""
     parser = build_parser()[1][command]
@@ -56,7 +66,10 @@ def parse(command: str, words: Sequence[str]) -> argparse.Namespace:
         if word.startswith("-"):
             flag = word.partition("=")[0]
             near = suggest_similar(flag, parser.flags)
-            raise RequestError(f"{parser.prog} has no flag {flag}.{near} There are {', '.join(parser.flags)}.")
+            raise RequestError(
+                "{prog} has no flag {flag}.{near} There are {flags}.",
+                prog=parser.prog, flag=flag, near=near, flags=", ".join(parser.flags),
+            )
     given.words = [*given.words, *rest]
     return given
 

@@ -6,7 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from fulgurite.cli.parser import parse
+from fulgurite.cli.help import asks
+from fulgurite.cli.parser import list_flags, parse
 from fulgurite.errors import FulguriteError, RequestError
 from fulgurite.text.console import show, to_one_line
 
@@ -18,7 +19,11 @@ def plan_main(words: list[str]) -> int:
     """Print the plan; returns 0, or 2 where a rule refuses the run. Raises FulguriteError where training would
     before it begins."""
     if {"-m", "--multirun"} & set(words):
-        raise RequestError("fulgurite plan looks at one run: leave -m out, and give one value of each knob.")
+        raise RequestError("fulgurite plan checks one run: leave out -m, and give one value of each parameter.")
+    if "--rules" not in words and not asks(words):
+        from fulgurite.cli.typed import check_typed
+
+        words = check_typed("plan", words, *list_flags("plan"))
     given = parse("plan", words)
     if given.rules:
         print(rules_table(given.json))
@@ -31,7 +36,9 @@ def plan_main(words: list[str]) -> int:
     folder = Path(given.config_dir).expanduser() if given.config_dir else None
     if folder is not None and not folder.is_dir():
         raise RequestError(
-            f"--config-dir {folder} is not a folder; give one that has your options, such as {folder}/optim/mine.yaml."
+            "--config-dir {folder} is not a folder; give one that has your options, such as "
+            "{folder}/optim/mine.yaml.",
+            folder=folder,
         )
     if given.show is not None:
         check_word(given.show)
@@ -49,7 +56,8 @@ def check_word(word: str) -> str:
     if word == "longest" or (word.isdecimal() and int(word) >= 1) or (file and colon and line.isdecimal()):
         return word
     raise RequestError(
-        f"--show {word} is not allowed: give a number of examples, longest, or FILE:LINE, such as --show 3."
+        "--show {word} is not allowed: give a number of examples, longest, or FILE:LINE, such as --show 3.",
+        word=word,
     )
 
 

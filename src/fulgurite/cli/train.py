@@ -7,10 +7,13 @@ import os
 from pathlib import Path
 
 from fulgurite.cli import flags
+from fulgurite.cli.parser import list_flags
+from fulgurite.cli.typed import check_typed
 from fulgurite.config.compose import compose
 from fulgurite.config.hydra_app import hydra_main
 from fulgurite.config.overrides import quote_verbatim
 from fulgurite.config.provenance import Composed
+from fulgurite.language.message import message
 from fulgurite.plan.preflight import build_checked_source, refuse_impossible
 from fulgurite.run.stored_words import restore_words
 from fulgurite.strategy.config import available
@@ -23,7 +26,7 @@ def train_main(words: list[str]) -> int:
     # before torch allocates: it lowers the peak on a CPU (docs/memory.md)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     ranks = settle()
-    asked = flags.read(words)
+    asked = flags.read(check_typed("train", words, *list_flags("train")))
     if asked.needs_hydra:
         return hydra_main(_job, asked.overrides, asked.list_words(), asked.config_dir)
     composed = compose(restore_words(asked.overrides), asked.config_dir)
@@ -43,8 +46,10 @@ def _launched(composed: Composed, asked: flags.Flags, ranks: Ranks) -> int:
     refuse_impossible(run)
     if devices > (cores := available()):
         say(
-            f"warning: trainer.devices={devices} on {cores} core{'s' * (cores > 1)}: they take turns, which is slower "
-            f"than fewer."
+            message(
+                "warning: trainer.devices={devices} processes share {cores} CPU cores; fewer processes are faster.",
+                devices=devices, cores=cores,
+            )
         )
     words = ["train", *asked.list_words(), *(o for o in composed.overrides if not o.startswith("run_dir="))]
     fresh = run.run_dir is None and run.resume.run is None

@@ -107,7 +107,8 @@ NAMES = build_names(
 ) + build_names(
     "other tools",
     {
-        "cutoff": "data.max_length", "seq_len": "data.max_length", "context_length": "data.max_length",
+        "cutoff": "data.max_length", "resume": "resume.run", "seq_len": "data.max_length",
+        "context_length": "data.max_length",
         "max_length_tokens": "data.max_length", "clip_grad": "trainer.max_grad_norm",
         "grad_clip": "trainer.max_grad_norm",
         "gradient_clip": "trainer.max_grad_norm", "grad_accum": "trainer.global_batch_size",
@@ -130,7 +131,6 @@ NAMES = build_names(
         "ema": "optim=schedule_free", "multi_gpu": "strategy=ddp", "merge_lora": "export.merge",
         "save_merged": "export.merge",
         "num_gpus": "trainer.devices", "n_gpus": "trainer.devices", "world_size": "trainer.devices",
-        "lora": "method=lora", "full": "method=full", "freeze": "method=freeze",
     },
     notes={
         "liger": notes.LIGER, "unsloth": notes.LIGER, "zero": notes.DEEPSPEED, "zero_stage": notes.DEEPSPEED,
