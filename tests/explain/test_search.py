@@ -15,7 +15,7 @@ def test_search_lists_names_before_texts_and_needs_every_word() -> None:
     assert lines[0].startswith("scheduler.warmup_ratio")
     assert "scheduler=inverse_sqrt" in "\n".join(lines)
     assert search("adapter rank").startswith("method.rank")
-    with pytest.raises(ConfigError, match="No results for .xyzzy."):
+    with pytest.raises(ConfigError, match=r"No results for .xyzzy."):
         search("xyzzy")
     with pytest.raises(ConfigError):
         search("  ")
