@@ -85,7 +85,7 @@ def test_a_log_gets_few_plain_lines(tmp_path: Path) -> None:
     )
     lines = out.getvalue().splitlines()
     assert [line.split()[1] for line in lines] == ["1/30", "15/30", "30/30", "30/30"]
-    assert lines[0].startswith("step 1/30  loss ")
+    assert lines[0].startswith("step 1/30  loss (smoothed) ")
     assert lines[1].startswith("step 15/30  validation loss ")
     assert "\x1b" not in out.getvalue()
 
@@ -136,7 +136,7 @@ def test_a_terminal_has_one_line_with_everything(tmp_path: Path, monkeypatch: py
         folder=tmp_path,
     )
     line = last_line(out.getvalue())
-    assert re.match(r"8/8 loss \d\.\d{3}  val \d\.\d{3}  lr 1\.0e-01  \d+ tok/s +━+$", line), line
+    assert re.match(r"8/8 loss \(smoothed\) \d\.\d{3}  val \d\.\d{3}  lr 1\.0e-01  \d+ tok/s +━+$", line), line
     assert "evaluating ..." in out.getvalue()
     assert "left" in out.getvalue()
 

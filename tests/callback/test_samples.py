@@ -135,7 +135,7 @@ def test_side_by_side_is_two_columns_of_the_given_width() -> None:
 def test_side_by_side_marks_cut_and_empty_answers_and_obeys_no_markup() -> None:
     text = format_side_by_side([row("a", "[bold]x[/bold] \x1b[31m", stopped=False)], [row("a", " ", 1)], width=80)
     assert "[bold]x[/bold] \N{REPLACEMENT CHARACTER}[31m …" in text
-    assert "(nothing)" in text
+    assert "(empty)" in text
     assert "\x1b" not in text
 
 

@@ -36,7 +36,7 @@ def test_more_processes_than_cores_are_a_warning(
     for count in (2, 3):
         assert main(["train", *TINY, f"trainer.devices={count}", f"run_dir={tmp_path}"]) == 0
     assert capsys.readouterr().err == (
-        "warning: trainer.devices=3 on 2 cores: they take turns, which is slower than fewer.\n"
+        "warning: trainer.devices=3 processes share 2 CPU cores; fewer processes are faster.\n"
     )
     assert started == [2, 3]
 

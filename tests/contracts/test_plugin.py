@@ -179,7 +179,7 @@ def test_extensions_plan_train_resume_bit_for_bit_and_export(
     losses = [row["train/loss"] for row in rows(whole) if "train/loss" in row]
     assert len(losses) == 4
     assert len(set(losses)) > 1
-    assert "going on from step-2" in answers[name][3][2]
+    assert "resumed from step-2" in answers[name][3][2]
     assert rows(again) == rows(whole)
     last = Path("checkpoints", "step-4")
     files = sorted(path.name for path in (whole / last).iterdir())

@@ -13,8 +13,9 @@ from fulgurite.train.messages import format_derived
 
 
 def test_a_run_prints_each_derived_value_once_with_its_reason(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FULGURITE_VERBOSE", "1")
     folder = tiny(tmp_path, "precision=auto", "optim.lr=1e-3")
     lines = capsys.readouterr().err.splitlines()
     knobs = json.loads((folder / "provenance.json").read_text())["knobs"]
@@ -29,6 +30,18 @@ def test_a_run_prints_each_derived_value_once_with_its_reason(
         )
     assert {"method.alpha", "trainer.epochs", "trainer.micro_batch_size", "scheduler.warmup_steps",
         "data.max_length"} <= derived
+
+
+def test_run_prints_at_most_eight_lines_before_its_first_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny(tmp_path, "optim.lr=1e-3")
+    lines = capsys.readouterr().err.splitlines()
+    opening = lines[: next(n for n, line in enumerate(lines) if line.startswith("step 1/"))]
+    opening = [line for line in opening if not line.startswith("warning")]
+    assert 5 <= len(opening) <= 8
+    for part in ("parameters train", "for validation", "of memory", "  optim.lr = 0.001: ", "  trainer.global_batch_size", "run folder"):
+        assert sum(part in line for line in opening) == 1, part
 
 
 def test_derived_lines_give_the_value_and_the_reason_of_what_nobody_gave() -> None:

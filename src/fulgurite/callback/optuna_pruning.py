@@ -28,8 +28,12 @@ class OptunaPruning(pl.Callback):  # type: ignore[misc]
         value = float(found)
         if not math.isfinite(value):
             raise TrainingFailed(
-                f"{self._metric} is {value} at step {trainer.global_step}: a rate too high, or a broken model file."
+                "{metric} is {value} at step {step}: the learning rate is too high, or a model file is broken.",
+                metric=self._metric, value=value, step=trainer.global_step,
             )
         why = self._report(round(100 * trainer.global_step / self._total), value)
         if why is not None:
-            raise Pruned(f"Ended by the search at step {trainer.global_step} of {self._total}: {why}.")
+            raise Pruned(
+                "Ended by the search at step {step} of {total}: {why}.",
+                step=trainer.global_step, total=self._total, why=why,
+            )

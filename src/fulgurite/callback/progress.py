@@ -16,7 +16,8 @@ from rich.table import Column
 from fulgurite.callback.config import ProgressOption
 from fulgurite.callback.context import CallbackContext
 from fulgurite.callback.optimizer_step import OptimizerStepCallback
-from fulgurite.language.message import message
+from fulgurite.language.message import UserMessage, message
+from fulgurite.text.layout import count_cells, pad
 
 WARM_UP = 2
 """The first steps allocate, tune and compile; a forecast from them is noise."""
@@ -91,7 +92,7 @@ class ProgressLine(OptimizerStepCallback):
                 done = trainer.global_step
                 self._task = self._bar.add_task("", total=self._total, completed=done, words="")
                 self._bar.start()
-                self._show(done, "the first step ...")
+                self._show(done, str(message("the first step ...")))
 
     def on_step(self, trainer: pl.Trainer, stage: Any, step: int) -> None:
         """Shows the step, at most five times a second on a terminal."""
@@ -107,23 +108,27 @@ class ProgressLine(OptimizerStepCallback):
                 self._show(step, self._describe(stage.step_record, left))
         elif trainer.is_global_zero and self._due(step, now):
             self._shown = (now, step)
-            self._say(f"step {step}/{self._total}  {self._describe(stage.step_record, left)}")
+            at = message("step {step}/{total}", step=step, total=self._total)
+            self._say(f"{at}  {self._describe(stage.step_record, left)}")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Says why the line stands still."""
+        """Shows that an evaluation runs, during which the line does not move."""
         if not trainer.sanity_checking:
-            loss = f"loss {self._mean:.3f}{self._val}  " if self._speed else ""
-            self._show(trainer.global_step, f"{loss}evaluating ...")
+            loss = f"{self._format_loss()}{self._val}  " if self._speed else ""
+            self._show(trainer.global_step, f"{loss}{message('evaluating ...')}")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Keeps the validation loss in the line; in a log it is a line of its own."""
         loss = trainer.callback_metrics.get("val/loss")
         if loss is None or trainer.sanity_checking:
             return
-        self._val = f"  val {float(loss):.3f}"
+        accuracy = trainer.callback_metrics.get("val/accuracy")
+        held_out = "" if accuracy is None else f"  {message('val accuracy')} {float(accuracy):.1%}"
+        self._val = f"  val {float(loss):.3f}{held_out}"
         self._show(trainer.global_step, self._describe(pl_module.step_record, None))
         if self._bar is None and trainer.is_global_zero:
-            self._say(f"step {trainer.global_step}/{self._total}  validation loss {float(loss):.4f}")
+            at = message("step {step}/{total}", step=trainer.global_step, total=self._total)
+            self._say(f"{at}  {message('validation loss')} {float(loss):.4f}{held_out}")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Leaves the last state on the screen."""
@@ -138,14 +143,20 @@ class ProgressLine(OptimizerStepCallback):
             return self._val.strip()
         (then, before), (now, total) = self._speed[0], self._speed[-1]
         speed = f"  {(total - before) / (now - then):,.0f} tok/s" if now > then else ""
-        rest = "" if left is None or self._last >= self._total else f"  {format_clock(left)} left"
+        rest: object = ""
+        if left is not None and self._last < self._total:
+            rest = message("  {time} left", time=format_clock(left))
         reward = f"  reward {record['train/reward']:.3f}" if "train/reward" in record else ""
         rate: object = f"lr {record.get('train/lr', 0.0):.1e}"
         if self._last == 1 and record.get("train/lr") == 0:
             # The bar beside the line never gets wider again, so the reason is short on a terminal.
             why = message("the warmup starts at 0, as in transformers") if self._bar is None else message("warmup")
             rate = f"lr 0 ({why})"
-        return f"loss {self._mean:.3f}{reward}{self._val}  {rate}{speed}{rest}"
+        return f"{self._format_loss()}{reward}{self._val}  {rate}{speed}{rest}"
+
+    def _format_loss(self) -> UserMessage:
+        # a mean over about ten steps: metrics.jsonl has the loss of each step
+        return message("loss (smoothed) {loss:.3f}", loss=self._mean)
 
     def _due(self, step: int, now: float) -> bool:
         """In a log: the first step and the last; else ten seconds and a tenth of the run (at most 100 steps) apart."""
@@ -157,8 +168,8 @@ class ProgressLine(OptimizerStepCallback):
         if self._bar is not None:
             # Never narrower than before, or the bar beside it would jump.
             words = f"{step}/{self._total} {words}"
-            self._wide = max(self._wide, len(words))
-            self._bar.update(self._task, completed=step, words=words.ljust(self._wide), refresh=True)
+            self._wide = max(self._wide, count_cells(words))
+            self._bar.update(self._task, completed=step, words=pad(words, self._wide), refresh=True)
 
     def _say(self, line: str) -> None:
         print(line, file=self._stream or sys.stderr, flush=True)

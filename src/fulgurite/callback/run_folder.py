@@ -70,8 +70,8 @@ class RunFolderGuard(Callback):  # type: ignore[misc]
             return
         if not same:
             raise TrainingFailed(
-                f"The run folder {self.folder} was removed, moved or emptied while the run trained (after step "
-                f"{trainer.global_step}): "
-                "what is trained can no longer be kept. Put it back and give resume.run=<its path>, or start again in "
-                "another run_dir."
+                "The run folder {folder} was removed, moved or emptied while the run trained (after step "
+                "{step}): what is trained can no longer be kept. Put it back and give resume.run=<its "
+                "path>, or start again in another run_dir.",
+                folder=self.folder, step=trainer.global_step,
             )

@@ -19,6 +19,7 @@ from fulgurite.callback.config import SamplesOption
 from fulgurite.callback.context import CallbackContext
 from fulgurite.data.sample_prompts import choose_sample_prompts
 from fulgurite.files.atomic import write_file
+from fulgurite.language.message import message
 from fulgurite.logger.metrics_file import read_rows
 from fulgurite.model.generate import continue_prompts
 from fulgurite.model.streaming import printable
@@ -47,7 +48,7 @@ def build(config: SamplesOption, context: CallbackContext) -> Samples:
         length=loaded.length,
     )
     if shortened := made.shortened():
-        say(f"warning: {shortened}")
+        say(message("warning: {sentence}", sentence=shortened))
     return made
 
 
@@ -175,8 +176,10 @@ def format_side_by_side(
             continue
         then = later[row["prompt"]]
         table = Table(box=box.MINIMAL, expand=True, pad_edge=False)
-        for head in (f"before (step {row['step']})", f"after (step {then['step']})"):
-            table.add_column(head, ratio=1, overflow="fold")
+        for head in (
+            message("before (step {step})", step=row["step"]), message("after (step {step})", step=then["step"])
+        ):
+            table.add_column(str(head), ratio=1, overflow="fold")
         table.add_row(_format_cell(row), _format_cell(then))
         console.print(Text(f"> {printable(row['prompt']).strip()}"))
         console.print(table)
@@ -184,5 +187,7 @@ def format_side_by_side(
 
 
 def _format_cell(row: dict[str, Any]) -> Text:
-    text = printable(row["answer"]).strip() or "(nothing)"
+    text = printable(row["answer"]).strip()
+    if not text:
+        return Text(str(message("(empty)")))
     return Text(text if row["stopped"] else text + " …")

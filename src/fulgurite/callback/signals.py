@@ -23,6 +23,7 @@ from fulgurite.callback.checkpoint import Checkpoints, is_at_boundary
 from fulgurite.checkpoint import rng
 from fulgurite.errors import Interrupted
 from fulgurite.foreign_code import is_interruptible
+from fulgurite.language.message import UserMessage, message
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -75,18 +76,22 @@ class SignalHandler(Callback):  # type: ignore[misc]
             _write_stderr(f"{name}: this step is finished and saved first; once more to leave at once.\n")
         elif self._times == 1:
             self.asked = signal.Signals(number)
-            self._cut = Interrupted(f"Stopped by {name} while a reward was computed: {self._left()}", number)
+            self._cut = Interrupted(
+                "Stopped by {name} while a reward was computed: {rest}", number, name=name, rest=self._left()
+            )
             raise self._cut
         elif self._times == 2:
-            raise Interrupted(f"Stopped at once by a second signal, {name}: {self._left()}", number)
+            raise Interrupted(
+                "Stopped at once by a second signal, {name}: {rest}", number, name=name, rest=self._left()
+            )
         else:
             os._exit(Interrupted("", number).exit_status)
 
-    def _left(self) -> str:
+    def _left(self) -> UserMessage:
         newest, run = self.checkpoints.newest, self.checkpoints.folder.parent
         if newest is None:
-            return "no checkpoint was made yet, so the run begins again."
-        return f"the last checkpoint is that of step {newest}; go on with resume.run={run}."
+            return message("no checkpoint was made yet, so the run begins again.")
+        return message("the last checkpoint is that of step {step}; go on with resume.run={run}.", step=newest, run=run)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals back: Lightning has put its own handlers over ours since the block began."""
@@ -118,20 +123,21 @@ class SignalHandler(Callback):  # type: ignore[misc]
         self._cut = None
         path = self.checkpoints.save(trainer, evaluated=not trainer.validating, random=self._drawn)
         name = signal.Signals(exception.number).name
-        exception.args = (
-            f"Stopped by {name} while a reward was computed, after step {trainer.global_step}, saved in {path}; "
-            f"go on with resume.run={self.checkpoints.folder.parent}.",
+        exception.message = message(
+            "Stopped by {name} while a reward was computed, after step {step}, saved in {path}; go on with "
+            "resume.run={run}.",
+            name=name, step=trainer.global_step, path=path, run=self.checkpoints.folder.parent,
         )
 
     def _leave_if_asked(self, trainer: Trainer, evaluated: bool) -> None:
         if not trainer.strategy.reduce_boolean_decision(self.asked is not None, all=False):
             return
         path = self.checkpoints.save(trainer, evaluated)
-        name = "a signal to another process" if self.asked is None else self.asked.name
+        name = message("a signal to another process") if self.asked is None else self.asked.name
         raise Interrupted(
-            f"Stopped by {name} after step {trainer.global_step}, saved in {path}; "
-            f"go on with resume.run={self.checkpoints.folder.parent}.",
+            "Stopped by {name} after step {step}, saved in {path}; go on with resume.run={run}.",
             signal.SIGTERM if self.asked is None else self.asked,
+            name=name, step=trainer.global_step, path=path, run=self.checkpoints.folder.parent,
         )
 
 

@@ -26,8 +26,14 @@ def build_device_stats(config: DeviceStatsOption, context: CallbackContext) -> D
 def build_offered(config: OfferedOption, context: CallbackContext) -> Callback:
     """A callback of another package. Raises ConfigError if it cannot be made, or is no Lightning callback."""
     module, _, name = config.place.partition(":")
-    with run_foreign(lambda why: ConfigError(f"callback={config.name} ({config.place}) cannot be made: {why}.")):
+    with run_foreign(lambda why: ConfigError(
+        "callback={name} ({place}) cannot be made: {why}.",
+        name=config.name, place=config.place, why=why,
+    )):
         made = getattr(importlib.import_module(module), name)()
     if not isinstance(made, Callback):
-        raise ConfigError(f"callback={config.name} ({config.place}) is no Lightning callback: {type(made).__name__}.")
+        raise ConfigError(
+            "callback={name} ({place}) is no Lightning callback: {kind}.",
+            name=config.name, place=config.place, kind=type(made).__name__,
+        )
     return made

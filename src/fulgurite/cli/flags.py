@@ -16,6 +16,8 @@ class Flags:
 
     given: dict[str, str] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
+    verbose: bool = False
+    """Whether every value is printed with its reason; Hydra has no such flag."""
 
     @property
     def config_dir(self) -> Path | None:
@@ -35,7 +37,7 @@ class Flags:
 def read(words: Sequence[str]) -> Flags:
     """Reads a command line of `train`. Raises RequestError or ConfigError for flags that are wrong."""
     values = vars(parse("train", words))
-    found = Flags(overrides=values.pop("words"))
+    found = Flags(overrides=values.pop("words"), verbose=values.pop("verbose"))
     for name, value in values.items():
         if value not in (None, False):
             found.given[f"--{name.replace('_', '-')}"] = "" if value is True else value

@@ -39,6 +39,7 @@ Presets, each a whole run or a search:
   fulgurite train -h NAME    a group, an option (optim=adamw)
                              or a parameter (optim.lr)
   fulgurite train -m A=1,2   one run for each value
+  fulgurite train -v         print every value and its reason
   fulgurite train --cfg job  the composed config
   --config-dir DIR           a folder of your own options
 

@@ -102,6 +102,7 @@ def _add_train(tree: Any) -> None:
     parser.add_argument("-i", "--info", type=_one_of(INFO))
     parser.add_argument("--hydra-help", action="store_true")
     parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("-v", "--verbose", action="store_true")
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("-sc", "--shell-completion", action="store_true")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from fulgurite.cli import flags
@@ -18,7 +19,10 @@ from fulgurite.plan.preflight import build_checked_source, refuse_impossible
 from fulgurite.run.stored_words import restore_words
 from fulgurite.strategy.config import available
 from fulgurite.strategy.ranks import Ranks, Starter, check_nodes, check_started, refuse_several, settle
-from fulgurite.text.console import say
+from fulgurite.text.console import say, set_verbose
+
+ENDED: list[Path] = []
+"""The folders of the runs that `-m` has made in this process."""
 
 
 def train_main(words: list[str]) -> int:
@@ -27,8 +31,12 @@ def train_main(words: list[str]) -> int:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     ranks = settle()
     asked = flags.read(check_typed("train", words, *list_flags("train")))
+    set_verbose(asked.verbose)
     if asked.needs_hydra:
-        return hydra_main(_job, asked.overrides, asked.list_words(), asked.config_dir)
+        ENDED.clear()
+        status = hydra_main(_job, asked.overrides, asked.list_words(), asked.config_dir)
+        say(format_multirun(ENDED))
+        return status
     composed = compose(restore_words(asked.overrides), asked.config_dir)
     if composed.run.world_size > 1 and ranks.starter is Starter.command:
         return _launched(composed, asked, ranks)
@@ -77,5 +85,19 @@ def _job(composed: Composed) -> int:
     # loads torch, which takes seconds: after all that can be refused without it
     from fulgurite.train.experiment import Experiment
 
-    Experiment(composed, source).fit()
+    experiment = Experiment(composed, source)
+    try:
+        experiment.fit()
+    finally:
+        if composed.multirun and (folder := vars(experiment).get("folder")) is not None:
+            ENDED.append(folder)
     return 0
+
+
+def format_multirun(folders: Sequence[Path]) -> str:
+    """Returns a table of the runs that `-m` has made in this process; empty for fewer than two."""
+    if len(folders) < 2:
+        return ""
+    from fulgurite.run.listing import format_runs, summarize_run
+
+    return "\n" + format_runs([summarize_run(folder) for folder in folders])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import sys
 import warnings
 
 from fulgurite.language.message import UserMessage
+from fulgurite.text.layout import count_cells, wrap
 
 CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\U000e0000-\U000e007f]"
@@ -17,6 +19,8 @@ CONTROL = re.compile(
 LONGEST = 2000
 """Maximum characters of a line. A longer one loses its middle: it begins with the place, and ends with the remedy."""
 TAIL = 600
+VERBOSE = "FULGURITE_VERBOSE"
+"""The environment variable by which the processes of a run know that `train -v` was typed."""
 
 
 def escape(text: str) -> str:
@@ -49,14 +53,47 @@ def rank() -> int:
 
 
 def say(text: str | UserMessage) -> None:
-    """Prints `text` on stderr, from the first process of a run; prints nothing if `text` is empty."""
+    """Prints `text` on stderr, from the first process of a run; prints nothing if `text` is empty.
+
+    Lines wrap at the width of a terminal, between words.
+    """
     if text and rank() == 0:
-        print(escape_lines(str(text)), file=sys.stderr, flush=True)
+        print(wrap_lines(escape_lines(str(text)), measure_stderr()), file=sys.stderr, flush=True)
 
 
 def say_error(text: object) -> None:
     """Prints the one line `error: ...` on stderr."""
-    print(f"error: {to_one_line(str(text))}", file=sys.stderr, flush=True)
+    print(wrap_lines(f"error: {to_one_line(str(text))}", measure_stderr()), file=sys.stderr, flush=True)
+
+
+def measure_stderr() -> int | None:
+    """Returns the width of the terminal that stderr is; None if it is none."""
+    return shutil.get_terminal_size((80, 24)).columns if sys.stderr.isatty() else None
+
+
+def wrap_lines(text: str, columns: int | None) -> str:
+    """Returns `text` with each longer line wrapped between words; what follows is indented two columns more."""
+    if columns is None:
+        return text
+    lines = []
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip()))
+        wide = count_cells(line) > columns
+        lines.append(wrap(line.strip(), columns, indent, f"{indent}  ") if wide else line)
+    return "\n".join(lines)
+
+
+def set_verbose(verbose: bool) -> None:
+    """Sets whether a run prints every value and its reason; the processes that this one starts inherit it."""
+    if verbose:
+        os.environ[VERBOSE] = "1"
+    else:
+        os.environ.pop(VERBOSE, None)
+
+
+def is_verbose() -> bool:
+    """Returns whether a run prints every value and its reason."""
+    return os.environ.get(VERBOSE) == "1"
 
 
 def show(text: str | UserMessage) -> None:

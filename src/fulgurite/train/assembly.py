@@ -83,21 +83,24 @@ def refuse_unfit(packing: str, loaded: Loaded, model: Any, rows: AnyRows) -> Non
     found, name = measure(model), type(unwrap_model(model)).__name__
     if not found.causal:
         raise ModelError(
-            f"A later token changes an earlier prediction of {name}: it would see what it is to learn. "
-            "An encoder needs is_decoder=true in its config.json; else take a causal language model."
+            "In {name} a later token changes an earlier prediction, so that it would see what it has to learn. An "
+            "encoder needs is_decoder=true in its config.json; else take a causal language model.",
+            name=name,
         )
     if packing == "best_fit" and not found.packs:
         raise ConfigError(
-            f"{name} cannot keep packed examples apart: each would see those before it in its row; "
-            "set data.packing=none."
+            "{name} cannot keep packed examples apart, so that each would see those before it; set "
+            "data.packing=none.",
+            name=name,
         )
     if found.positions is None:
         return
     loaded.length, longest = min(loaded.length, found.positions), int(max(rows.lengths, default=0))
     if longest > found.positions:
         raise ConfigError(
-            f"The longest row has {longest:,} tokens, and {name} has {found.positions:,} positions; "
-            "lower data.max_length."
+            "The longest example has {longest:,} tokens, and {name} has {positions:,} positions; lower "
+            "data.max_length.",
+            longest=longest, name=name, positions=found.positions,
         )
 
 
@@ -111,8 +114,8 @@ def set_reference(stage: StageModule, loaded: Loaded, rows: AnyRows, val: AnyRow
         other = load_named(Hf(path=run.stage.reference, attention=run.model.attention), stage.dtypes.frozen)
         if other.tokenizer.get_vocab() != loaded.tokenizer.get_vocab():
             raise ConfigError(
-                f"stage.reference={run.stage.reference} has another tokenizer than the model; "
-                "take one of the same family."
+                "stage.reference={reference} has another tokenizer than the model; take one of the same family.",
+                reference=run.stage.reference,
             )
         stage.take_reference(other.model)
     parts = [part for part in (rows, val) if isinstance(part, PreferenceDataset)]

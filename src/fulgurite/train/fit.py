@@ -17,7 +17,7 @@ from fulgurite.plan.verdict import write
 from fulgurite.run.folder import write_run
 from fulgurite.run.status import track_status
 from fulgurite.sweep.study import begin
-from fulgurite.text.console import rank, say
+from fulgurite.text.console import is_verbose, rank, say
 from fulgurite.train import lightning
 from fulgurite.train.lightning import clean_process_group
 from fulgurite.train.messages import format_closing, format_opening
@@ -30,7 +30,7 @@ def train(pieces: Pieces) -> None:
     run, ranks = pieces.composed.run, pieces.ranks
     begin(run.sweep, Path(run.run_dir or run.resume.run or ".").parent, resumed=run.resume.run is not None)
     troubles, folder = pieces.troubles, pieces.folder
-    say(pieces.source.checked.describe(pieces.source) if pieces.source.checked else "")
+    say(pieces.source.checked.describe(pieces.source) if pieces.source.checked and is_verbose() else "")
     with clean_process_group(), enter_in_first(track_status(folder, name=run.name)) as found:
         if ranks.rank == 0:
             remove_drafts(folder)  # of a process that was killed while it wrote

@@ -33,6 +33,7 @@ from typing import Any
 
 from fulgurite.checkpoint.folder import list_steps
 from fulgurite.errors import Interrupted, TrainingFailed
+from fulgurite.language.message import message
 from fulgurite.run.status import correct_status
 from fulgurite.strategy.config import available
 from fulgurite.text.console import say, say_error
@@ -180,8 +181,11 @@ class Launch:
             elif rank.stopped is None:
                 rank.stopped = now
                 say(
-                    f"warning: rank {rank.number} (process {rank.child.pid}) is stopped, as by SIGSTOP; "
-                    f"continue it within {STOPPED:g} s (kill -CONT {rank.child.pid}), or the run ends."
+                    message(
+                        "warning: rank {number} (process {pid}) is stopped, as by SIGSTOP; continue it within "
+                        "{seconds:g} s (kill -CONT {pid}), or the run ends.",
+                        number=rank.number, pid=rank.child.pid, seconds=STOPPED,
+                    )
                 )
         self._looked = now
         stopped = [rank for rank in self.list_alive() if rank.stopped is not None]
@@ -198,7 +202,10 @@ class Launch:
         if all(rank.idle or rank.describe() == "stopped" for rank in self.list_alive()):
             return False
         self.deadline = time.monotonic() + GRACE
-        say(f"The step is not done after {GRACE:g} s more; once more to leave at once, with the last checkpoint.")
+        say(message(
+            "The step has not ended after {seconds:g} more seconds; press again to leave at once, with the last "
+            "checkpoint.", seconds=GRACE,
+        ))
         return True
 
     def _kill(self) -> None:

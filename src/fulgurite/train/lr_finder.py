@@ -102,8 +102,11 @@ def measure(pieces: Pieces) -> Curve:
         pieces.composed = halve(pieces.composed, found.step)
         micro_batch = pieces.composed.run.trainer.micro_batch_size
         say(
-            f"Out of memory at step {found.step}: the test begins again with {KNOB}={micro_batch} and the same "
-            "mathematics."
+            message(
+                "Out of memory at step {step}: the test begins again with {name}={micro_batch}; the results "
+                "are the same.",
+                step=found.step, name=KNOB, micro_batch=micro_batch,
+            )
         )
     raise AssertionError("the second shortage is raised")
 
@@ -119,13 +122,13 @@ def run_test(pieces: Pieces) -> Curve | Shortage:
     except TrainingFailed as error:
         if len(curve.rates) < 10:
             raise
-        say(f"the test ends: {str(error).partition('.')[0]}")
+        say(message("The test ends: {reason}", reason=str(error).partition(".")[0]))
     except (RuntimeError, MemoryError) as error:
         if not is_shortage(error):
             raise
         return Shortage.of(stage, trainer.global_step + 1)
     except SystemExit as left:  # Lightning's answer to Ctrl-C
-        raise Interrupted("Stopped; a range test keeps nothing, so begin it again.") from left
+        raise Interrupted("Stopped; a range test keeps nothing, so start it again.") from left
     return curve
 
 

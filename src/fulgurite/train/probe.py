@@ -63,8 +63,9 @@ def measure(pieces: Pieces) -> Timing:
             else f"stage={run.stage.name}"
         )
         raise RequestError(
-            f"--probe cannot time {what}: its steps are not alike; train with trainer.max_steps=2 and read the rate "
-            "there."
+            "--probe cannot time {what}, whose steps differ; train with trainer.max_steps=2 and read the speed "
+            "there.",
+            what=what,
         )
     rows = min(run.trainer.micro_batch_size, len(gathered.rows))
     short = replace_parts(
