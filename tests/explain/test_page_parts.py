@@ -41,6 +41,11 @@ def test_a_list_of_usual_values_is_dots() -> None:
     assert {"1", "8", "32", "16"} == set(re.findall(r">([^<>]+)</text>", bar))
 
 
+def test_long_numbers_are_written_short_at_the_ends_of_a_bar() -> None:
+    bar = parts.draw_range(Range(0, 1_000_000), Range(1, 3), [2])
+    assert "1e6" in re.findall(r">([^<>]+)</text>", bar)
+
+
 def test_a_scale_over_decades_is_logarithmic() -> None:
     rates = parts.build_scale(Range(0, 1), [1e-5, 1e-3])
     assert rates.logarithmic

@@ -40,6 +40,8 @@ START = (DATA[0], MACHINES[4], SHAPES[4])
 """The answer that the page opens with: examples, a GPU with 24 GB, 7B."""
 REASON = "§"
 """Where the reason of the rate belongs in its card."""
+AFTER_SFT = ("dpo", "kto", "grpo")
+"""The stages that want a model which can do the task already."""
 SLOW = 1.0
 """Billions of parameters from which a CPU is slow."""
 
@@ -115,6 +117,12 @@ def _list_pieces(data: DataKind, machine: MachineKind, shape: ModelShape) -> lis
     choice = choose_method(data.stage, shape, machine)
     doc = get_doc(list_options("stage")[data.stage])
     stage = f'<h3>{message("Stage")} <a href="#stage={data.stage}">stage={data.stage}</a></h3><p>{format_rich(doc)}</p>'
+    if data.stage in AFTER_SFT:
+        first = message(
+            "If the model cannot do the task yet, train with `stage=sft` first and give that run's folder as "
+            "`model.path`."
+        )
+        stage += f"<p>{format_rich(str(first))}</p>"
     words = escape(build_command(data, shape, choice), quote=False)
     settings = _list_settings(data, shape, choice)
     return [stage, _describe_method(data, machine, shape, choice), *settings, words]

@@ -174,7 +174,9 @@ def build_scale(legal: Range, known: Sequence[float]) -> Scale:
 
 
 def _write(value: float) -> str:
-    return escape(format_value(value))
+    """Returns a number short enough for the end of a bar: `1e6`, not `1000000`."""
+    text = f"{value:.3g}".replace("e+0", "e").replace("e+", "e") if abs(value) >= 1e5 else format_value(value)
+    return escape(text)
 
 
 def build_facts(rows: Mapping[str, str]) -> str:

@@ -179,10 +179,10 @@ def _link_interactions(knob: Knob) -> str:
 def _describe_empty(knob: Knob, derived: Decision | None) -> str:
     """Returns what the empty value is, and in the default run why, if the reason exists in the language in use."""
     assert knob.empty is not None
-    words = format_rich(translate_text(knob.path, "empty", knob.empty.words))
+    words = translate_text(knob.path, "empty", knob.empty.words)
     if derived is None or not is_translated(derived.because):
-        return words
-    return f"{words}. {message('In the default run: {reason}', reason=derived.because)}"
+        return format_rich(words)
+    return format_rich(str(message("{words}. In the default run: {reason}", words=words, reason=derived.because)))
 
 
 def _draw_knob(knob: Knob, derived: Decision | None) -> str:
