@@ -92,7 +92,8 @@ def _to_html(block: ArticleBlock) -> str:
         return f'<div class="curves">{figures}</div>'
     if block.rows:
         kind = "grid" if len(block.columns) > 3 else "verdicts"
-        cells = [list(map(format_rich, row)) for row in block.rows]
+        usual = str(message("usual"))
+        cells = [[f"<b>{cell}</b>" if cell == usual else format_rich(cell) for cell in row] for row in block.rows]
         return build_table(list(map(escape, block.columns)), cells, kind)
     return f"<p>{format_rich(block.text)}</p>"
 
@@ -103,7 +104,9 @@ def _to_markdown(block: ArticleBlock) -> str:
     if block.figure:
         return f"![{message('the curves of the eight schedules')}]({FIGURE})"
     if block.rows:
-        lines = [block.columns, ("---",) * len(block.columns), *block.rows]
+        usual = str(message("usual"))
+        rows = ([f"**{cell}**" if cell == usual else cell for cell in row] for row in block.rows)
+        lines = [block.columns, ("---",) * len(block.columns), *rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return block.text
 
