@@ -93,7 +93,7 @@ def test_the_logged_and_saved_epsilon_is_that_of_the_steps(tmp_path: Path, capsy
     assert "privacy.noise_multiplier = " in words
     assert "trainer.max_grad_norm is off" in words
     assert f"Privacy: epsilon {logged[-1]:.3g} at delta" in words
-    assert "whoever reads config.yaml can take the noise off" in words
+    assert "whoever reads config.yaml can remove the noise" in words
     assert not (folder / "noise_seed").exists()
 
 
