@@ -7,6 +7,7 @@ import io
 import json
 import os
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from fulgurite.cli.parser import parse
@@ -16,8 +17,10 @@ from fulgurite.errors import ConfigError, RequestError
 from fulgurite.explain.knob_index import build_entries, list_every_knob
 from fulgurite.explain.pages import build_group_page, build_knob_page, build_option_page, build_overview
 from fulgurite.explain.search import Question, describe_foreign, parse_question, search
+from fulgurite.explain.value import judge_value, split_context
 from fulgurite.language.catalogue import translate
 from fulgurite.language.current import detect_language, use_language
+from fulgurite.text.layout import measure_width, wrap
 
 if TYPE_CHECKING:
     from fulgurite.scheduler.config import Scheduler
@@ -49,12 +52,16 @@ def _answer(given: argparse.Namespace) -> str:
         return json.dumps(_entries(given.words), indent=2, ensure_ascii=False)
     if given.search is not None:
         return search(given.search)
-    return "\n\n".join(_page(word) for word in given.words) if given.words else build_overview()
+    words, chosen = split_context(given.words)
+    return "\n\n".join(_page(word, chosen) for word in words) if words else build_overview()
 
 
-def _page(word: str) -> str:
+def _page(word: str, chosen: Mapping[str, str]) -> str:
     what = parse_question(word)
+    value = word.partition("=")[2]
     pages = [describe_foreign(what.foreign)] if what.foreign else []
+    if value and what.knobs:
+        pages.append(wrap(str(judge_value(what.knobs, value, chosen)), measure_width(), "", ""))
     pages += [build_knob_page(what.knobs)] if what.knobs else []
     pages += [build_option_page(group, name) for group, name in what.options]
     pages += [build_group_page(group) for group in what.groups]
