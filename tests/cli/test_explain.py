@@ -45,9 +45,9 @@ def test_unknown_flag_is_refused() -> None:
 @pytest.mark.parametrize(
     ("words", "begins"),
     [
-        ([], "A run is one choice a group"),
+        ([], "A run picks one option per group"),
         (["optim.lr"], "optim.lr = "), (["lr"], "optim.lr = "), (["method"], "method: "),
-        (["method=lora"], "method=lora"), (["lora"], "method=lora"), (["optim.lr=1e-4"], "optim.lr = "),
+        (["method=lora"], "method=lora"), (["lora"], "method=lora"), (["optim.lr=1e-4"], "optim.lr=1e-4 is usual"),
         (["--search", "warmup"], "scheduler.warmup_ratio"), (["scheduler=cosine", "--plot"], "scheduler=cosine: "),
         (["logger.wandb.wait"], "logger.wandb.wait = 5"), (["seed", "name"], "seed = 42"),
     ],

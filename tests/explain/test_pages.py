@@ -36,7 +36,7 @@ def test_every_knob_has_a_page_that_says_all_of_its_declaration(path: str) -> No
         for text in told:
             assert said(text) in said(page)
         assert format_value(knob.default) in page
-    assert max(map(len, page.splitlines())) <= 80
+    assert max(len(line) for line in page.splitlines() if "https://" not in line) <= 80  # an address cannot be wrapped
 
 
 @pytest.mark.parametrize("group", list_all_groups())

@@ -182,7 +182,7 @@ def build_misreadings() -> str:
         (s.knob.path, get_knob_text(s.knob, "misread")) for s in merge_knobs(list_every_knob()) if s.knob.misread
     ]
     items = "".join(f'<li><a href="#{name}">{escape(name)}</a> {_format(text)}</li>' for name, text in rows)
-    title, count = translate("often misread"), f"<small>{len(rows)}</small>"
+    title, count = translate("common mistakes"), f"<small>{len(rows)}</small>"
     return (
         f'<section id="mistakes"><details class="group"><summary><h3>{escape(title[:1].upper() + title[1:])}</h3>'
         f'{count}<p>{message("DPO is not privacy, LoRA freezes everything, and the number of rows sets no rate.")}</p>'

@@ -139,13 +139,13 @@ def build_knob(shared: Shared, anchored: bool) -> str:
 def _list_rows(shared: Shared, derived: Decision | None) -> dict[str, str]:
     """Returns the labels of a parameter with their texts as HTML."""
     knob, rows = shared.knob, {}
-    skipped = {translate("links"), translate("sure")}
+    skipped = {translate("links"), translate("confidence")}
     for label, text in build_knob_rows(shared):
         if label in skipped or (label == translate("usual") and callable(knob.usual)):
             continue
         if label == translate("source"):
             rows[label] = link_names(text)
-        elif label == translate("meets"):
+        elif label == translate("interacts with"):
             rows[label] = _link_interactions(knob)
         else:
             rows[label] = format_rich(text)

@@ -42,13 +42,13 @@ def build_option_page(group: str, name: str) -> str:
         return _build_preset(preset)
     cls, columns = list_options(group)[name], measure_width()
     parts = [f"{group}={name}" + _mark(group, name), wrap_paragraph(get_doc(cls), columns, 2)]
-    cost = [(translate("costs"), get_costs(cls)), (translate("often misread"), get_misread(cls))]
+    cost = [(translate("costs"), get_costs(cls)), (translate("common mistakes"), get_misread(cls))]
     parts += [format_labels([row for row in cost if row[1]], columns)] if any(text for _, text in cost) else []
     knobs = [Shared(k, (name,)) for k in list_knobs(cls)]
-    parts += [translate("Its knobs:") + "\n" + _format_knobs(knobs, columns, (name,))] if knobs else []
+    parts += [translate("Its parameters:") + "\n" + _format_knobs(knobs, columns, (name,))] if knobs else []
     parts += [wrap_paragraph(note, columns) if "\n" not in note else note for note in _list_notes(cls)]
-    more = [(translate("take it"), f"fulgurite train {group}={name}")]
-    more += [(translate("a knob"), f"fulgurite explain {knobs[0].knob.path}")] if knobs else []
+    more = [(translate("use it"), f"fulgurite train {group}={name}")]
+    more += [(translate("a parameter"), f"fulgurite explain {knobs[0].knob.path}")] if knobs else []
     more += [(translate("the curve"), f"fulgurite explain {group}={name} --plot")] if cls.plots else []
     return "\n\n".join([*parts, format_labels(more, columns)])
 
@@ -64,10 +64,10 @@ def build_group_page(group: str) -> str:
     parts += _tabulate_bytes() if group == "precision" else []
     shared = merge_knobs(k for k in list_every_knob() if k.group.partition(".")[0] == group)
     if shared:
-        parts.append(translate("Knobs:") + "\n" + _format_knobs(shared, columns, tuple(named)))
+        parts.append(translate("Parameters:") + "\n" + _format_knobs(shared, columns, tuple(named)))
     first = next(iter(named), None)
     more = [(translate("an option"), f"fulgurite explain {group}={first}")] if first else []
-    more += [(translate("a knob"), f"fulgurite explain {shared[0].knob.path}")] if shared else []
+    more += [(translate("a parameter"), f"fulgurite explain {shared[0].knob.path}")] if shared else []
     return "\n\n".join([*parts, format_labels(more, columns)] if more else parts)
 
 
@@ -79,10 +79,10 @@ def build_overview() -> str:
         names = [n + _mark(group, n) for n in list_choices(group)]
         rows.append((group, "\n".join(filter(None, [describe_group(group), ", ".join(names)]))))
     ask = [
-        ("fulgurite explain optim.lr", translate("a knob: what it does, what to set it to, why, and who says so")),
+        ("fulgurite explain optim.lr", translate("a parameter: what it does, what to set it to, why, and the source")),
         ("fulgurite explain method", translate("a group: its options side by side")),
-        ("fulgurite explain method=lora", translate("an option: when to take it, and its knobs")),
-        ("fulgurite explain --search warmup", translate("every knob and option that speaks of a word")),
+        ("fulgurite explain method=lora", translate("an option: when to use it, and its parameters")),
+        ("fulgurite explain --search warmup", translate("every parameter and option about a word")),
         (
             "fulgurite explain stage=dpo --plot",
             translate("the curves of the preference losses; of schedules, scheduler --plot"),
@@ -90,11 +90,11 @@ def build_overview() -> str:
         ("fulgurite explain --html > guide.html", translate("all of it as one page for a browser")),
     ]
     root = [Shared(k, ("",)) for k in list_every_knob() if not k.group]
-    head = translate("A run is one choice a group (GROUP=OPTION), and knobs (GROUP.KNOB=VALUE).")
+    head = translate("A run picks one option per group (`stage=dpo`) and sets parameters (`optim.lr=1e-4`).")
     parts = [
         head,
         format_labels(rows, columns),
-        translate("Knobs of the run itself:") + "\n" + _format_knobs(root, columns, ("",)),
+        translate("Parameters of the run itself:") + "\n" + _format_knobs(root, columns, ("",)),
     ]
     return "\n\n".join([*parts, translate("Ask:") + "\n" + format_labels(ask, columns)])
 
@@ -130,24 +130,26 @@ def build_knob_rows(shared: Shared) -> list[tuple[str, str]]:
         usual = format_usual(knob.usual)
     has = [f"{knob.group.partition('.')[0]}={name}" for name in shared.options if name]
     alike = len(has) > 1 and len(has) == len(list_options(knob.group.partition(".")[0]))
+    owners = translate("every {group} option").format(group=knob.group) if alike else ", ".join(has)
+    met = [f"{other}: {describe_interaction(knob, other)}" for other in knob.interacts]
     texts = {name: get_knob_text(knob, name) for name in TEXTS}
     return [
         (translate("type"), format_kind(describe_kind(knob))),
         (translate("usual"), usual),
         (translate("legal"), format_usual(knob.bounds) if knob.bounds else ""),
         (translate("advice"), texts["advice"]),
-        (translate("raise it"), texts["raise_when"]),
-        (translate("lower it"), texts["lower_when"]),
-        (translate("leave it"), texts["leave"]),
-        (translate("meets"), "\n".join(f"{other}: {describe_interaction(knob, other)}" for other in knob.interacts)),
+        (translate("increase when"), texts["raise_when"]),
+        (translate("decrease when"), texts["lower_when"]),
+        (translate("leave it when"), texts["leave"]),
+        (translate("interacts with"), "\n".join(met)),
         (translate("memory"), texts["memory"]),
         (translate("time"), texts["time"]),
-        (translate("misread"), texts["misread"]),
+        (translate("common mistake"), texts["misread"]),
         (translate("empty"), _describe_empty(knob)),
-        (translate("give it"), f"fulgurite {knob.group} {knob.name}=..." if knob.group in COMMANDS else ""),
-        (translate("of"), translate("every {group} option").format(group=knob.group) if alike else ", ".join(has)),
+        (translate("write"), f"fulgurite {knob.group} {knob.name}=..." if knob.group in COMMANDS else ""),
+        (translate("applies to"), owners),
         (translate("source"), knob.source),
-        (translate("sure"), translate(SURE[knob.sure]) if knob.sure else ""),
+        (translate("confidence"), translate(SURE[knob.sure]) if knob.sure else ""),
         (
             translate("links"),
             "\n".join(address for name, address in find_links(knob.source) if address not in knob.source),
@@ -253,7 +255,7 @@ def _build_preset(preset: Preset) -> str:
     parts += [translate("{base} with:").format(base=base) + "\n" + format_labels(rows, columns)] if rows else []
     how = "" if preset.group in GROUPS else "-m +" if preset.group == "sweep" else "+"  # Hydra wants + for a new group
     return "\n\n".join(
-        [*parts, format_labels([(translate("take it"), f"fulgurite train {how}{preset.group}={preset.name}")], columns)]
+        [*parts, format_labels([(translate("use it"), f"fulgurite train {how}{preset.group}={preset.name}")], columns)]
     )
 
 
