@@ -94,7 +94,7 @@ def test_training_refuses_what_the_plan_refuses_and_makes_nothing(
 ) -> None:
     assert main(["train", *TINY, *FEW, "stage.prompts=[]", f"run_dir={tmp_path / 'run'}"]) == 2
     err = capsys.readouterr().err
-    assert "error: [steps.too-few] The plan is 2 optimizer steps" in err
+    assert "error: [steps.too-few] The run has 2 optimizer steps" in err
     assert "plan.allow=[steps.too-few]" in err
     assert not (tmp_path / "run").exists()
 
@@ -122,7 +122,7 @@ def test_warnings_are_listed_and_errors_are_raised() -> None:
     known = Trouble("v", Severity.warning, "Known.", allowed=True)
     mild = [Trouble("w", Severity.warning, "Warm."), known, Trouble("n", Severity.note, "So.")]
     allowed = Trouble("a.b", Severity.error, "One.", allowed=True)
-    assert list_warnings([allowed, *mild]) == ["allowed: [a.b] One.", "warning: [w] Warm."]
+    assert [str(line) for line in list_warnings([allowed, *mild])] == ["allowed: [a.b] One.", "warning: [w] Warm."]
 
 
 def test_parameter_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:

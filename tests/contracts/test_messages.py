@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from fulgurite.language.catalogue import LETTER, PLACE, list_message_files, load_messages
+from fulgurite.plan.rules import RULES
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "fulgurite"
 ERRORS = {
@@ -42,8 +43,9 @@ def _read_calls() -> Iterator[tuple[Path, str, ast.expr]]:
 
 @cache
 def list_templates() -> tuple[str, ...]:
-    """Every literal sentence of the source that has words."""
-    found = [arg.value for _, _, arg in _read_calls() if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+    """Every literal sentence of the source that has words, and what `plan --rules` says of each rule."""
+    found = [rule.meaning for rule in RULES.values()]
+    found += [arg.value for _, _, arg in _read_calls() if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
     return tuple(sorted({text for text in found if LETTER.search(PLACE.sub("", text))}))
 
 

@@ -269,7 +269,7 @@ def test_the_rules_know_the_run(tmp_path: Path) -> None:
     assert found["dpo"] == About(
         "dpo", "sigmoid", True, 1e-3, 5, 50, 8, 1.0, False, 512, beta=0.1, paired=True,
         answer_tokens=found["dpo"].answer_tokens,
-        max_new_tokens=64,
+        max_new_tokens=64, lowest_lr=1e-5, highest_lr=5e-4, exact=True,
     )
     assert 5 < (found["dpo"].answer_tokens or 0) < 30
     assert (found["simpo"].paired, found["simpo"].beta, found["sft"].adapter) == (False, 2.0, False)

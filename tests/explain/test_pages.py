@@ -79,11 +79,11 @@ def test_the_rate_is_shown_for_each_stage_and_method() -> None:
     line = next(line for line in page.splitlines() if re.search(r"sft +.*lora", line))
     # the bundled 135M model is in the smallest class; an unknown size counts as 7B, the third
     assert line.split()[-8:] == [
-        format_value(row.rates[0]), *format_usual(row.usual_small).split(), format_value(row.rates[2]),
-        *format_usual(row.usual_large).split(),
+        format_value(row[0].value), *format_usual(row[0].usual).split(), format_value(row[2].value),
+        *format_usual(row[2].usual).split(),
     ]
     assert "optim=adamw" in page
-    assert f"which is {format_value(row.rates[0])} in the default run" in page
+    assert f"which is {format_value(row[0].value)} in the default run" in page
 
 
 def test_a_derived_default_comes_with_its_reason() -> None:

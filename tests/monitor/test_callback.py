@@ -87,7 +87,7 @@ class Nothing(ToyStage):
 
 
 def test_rule_that_stops_the_run_raises_after_its_finding_is_written(tmp_path: Path) -> None:
-    sentence = r"^Step 1: A step has no label token .* To continue anyway: monitor\.ignore=\[labels-empty\]\.$"
+    sentence = r"^Step 1: The step has no label token .* To continue anyway: monitor\.ignore=\[labels-empty\]\.$"
     with pytest.raises(TrainingFailed, match=sentence):
         fit([build_callback(tmp_path)], stage=Nothing(), folder=tmp_path)
     rows = read_findings(tmp_path)

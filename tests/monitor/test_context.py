@@ -19,7 +19,7 @@ from fulgurite.precision.config import Rounding
 def build_module(adapter: bool = True, rounding: Rounding | None = None, **more: Any) -> Any:
     embedding = torch.nn.Embedding(7, 2)
     model = SimpleNamespace(get_input_embeddings=lambda: embedding, **({"peft_config": {}} if adapter else {}))
-    return SimpleNamespace(model=model, dtypes=SimpleNamespace(rounding=rounding), **more)
+    return SimpleNamespace(model=model, dtypes=SimpleNamespace(rounding=rounding, compute=torch.float32), **more)
 
 
 def build_rows(packed: bool = False, counts: tuple[int, ...] = (10, 20, 30)) -> Any:

@@ -28,7 +28,7 @@ def record(course: Course, steps: int) -> tuple[History, list[dict[str, Any]]]:
 
 def test_run_without_findings_is_done() -> None:
     assert find_ending(*record(HEALTHY, 60)) == RunEnding()
-    assert (RunEnding().state, RunEnding().format_opening()) == ("finished", "Done:")
+    assert (RunEnding().state, str(RunEnding().format_opening())) == ("finished", "Done:")
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_run_without_findings_is_done() -> None:
 def test_run_whose_loss_stays_up_is_diverged(losses: list[float]) -> None:
     for steps in (len(losses), 70):
         how = find_ending(*record(Course(losses), steps))
-        assert (how.state, how.format_opening().partition(" ")[0]) == ("diverged", "Diverged:"), steps
+        assert (how.state, str(how.format_opening()).partition(" ")[0]) == ("diverged", "Diverged:"), steps
 
 
 def test_warnings_have_the_step() -> None:
@@ -48,7 +48,7 @@ def test_warnings_have_the_step() -> None:
 def test_run_whose_loss_came_back_ended_with_warnings() -> None:
     how = find_ending(*record(Course([2.0, 2.1, 2.0, 2.1, 6.0, 6.1, 2.0, 2.1]), 30))
     assert how == RunEnding(("spike (step 6)",))
-    assert (how.state, how.format_opening()) == ("finished", "Ended with 1 warning: spike (step 6);")
+    assert (how.state, str(how.format_opening())) == ("finished", "Ended with 1 warning: spike (step 6);")
 
 
 def test_note_is_no_warning() -> None:
@@ -57,7 +57,8 @@ def test_note_is_no_warning() -> None:
 
 
 def test_two_warnings_are_counted_in_the_last_line() -> None:
-    assert RunEnding(("a (step 1)", "b (step 2)")).format_opening() == "Ended with 2 warnings: a (step 1), b (step 2);"
+    how = RunEnding(("a (step 1)", "b (step 2)"))
+    assert str(how.format_opening()) == "Ended with 2 warnings: a (step 1), b (step 2);"
 
 
 def test_status_file_has_the_ending(tmp_path: Path) -> None:

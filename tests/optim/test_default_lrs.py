@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fulgurite.config.compose import compose
+from fulgurite.config.confidence import Sure
 from fulgurite.config.facts import Facts
 from fulgurite.config.run import RunConfig, load_options
 from fulgurite.config.schema import list_options
@@ -52,7 +53,7 @@ def test_unknown_size_counts_as_seven_billion(base: RunConfig) -> None:
     run = with_options(base, model="hf")
     assert run.model.billions() is None
     derived = recommend(run, Facts())
-    assert derived.value == TABLE["sft", "full"].rates[2]
+    assert derived.value == TABLE["sft", "full"][2].value
     assert "a model of unknown size (taken as 7B)" in str(derived.reason)
 
 
@@ -65,13 +66,37 @@ def test_methods_take_the_row_whose_rates_they_declare(stage: str, method: str, 
 
 
 def test_rates_of_the_table_are_inside_the_usual_range_of_their_size() -> None:
-    outside = {
-        (*key, column): rate
+    outside = [
+        (*key, column)
         for key, found in TABLE.items()
-        for column, rate in enumerate(found.rates)
-        if not (found.usual_small if column < 2 else found.usual_large).has(rate)
-    }
-    assert outside == {("grpo", "lora", 3): 3e-6}  # ours, above 14 billion: below what others use for smaller models
+        for column, rate in enumerate(found)
+        if not rate.usual.has(rate.value)
+    ]
+    assert outside == []
+
+
+def test_each_value_has_a_source_of_its_own_that_shows_how_sure_it_is() -> None:
+    for key, found in TABLE.items():
+        for rate in found:
+            assert rate.sure is not None, (key, rate.source)
+    assert (TABLE["sft", "lora"][0].sure, TABLE["sft", "lora"][2].sure) == (Sure.measured, Sure.verified)
+    assert compose(["model=tiny"]).provenance["optim.lr"].sure is Sure.measured
+    assert compose(["model=tiny", "optim=lion"]).provenance["optim.lr"].sure is Sure.ours
+
+
+def test_small_models_with_lora_take_the_rate_that_was_measured() -> None:
+    """The presets have no rate of their own, so that they cannot differ from the table."""
+    for preset in ("dpo_guide", "kto_guide", "grpo_answers", "ppo_length"):
+        run = compose([f"+experiment={preset}"]).run
+        assert run.optim.lr == 3e-4
+        assert (usual(run).low, usual(run).high) == (1e-5, 5e-4)
+    large = compose(["stage=dpo", "model=hf"]).run
+    assert (large.optim.lr, usual(large).high) == (5e-6, 1e-5)
+
+
+def test_losses_with_a_term_of_supervised_fine_tuning_may_take_its_rates() -> None:
+    sigmoid, cpo = (compose(["stage=dpo", f"stage.loss={loss}", "model=hf"]).run for loss in ("sigmoid", "cpo"))
+    assert (usual(sigmoid).high, usual(cpo).high) == (1e-5, 3e-4)
 
 
 @pytest.mark.parametrize(("names", "factor", "named"), [
@@ -82,7 +107,7 @@ def test_factors_of_optimizer_and_method_multiply_and_are_named(
     base: RunConfig, names: dict[str, str], factor: float, named: str
 ) -> None:
     run = with_options(base, **names)
-    derived, span = recommend(run, Facts()), TABLE["sft", "full"].usual_small
+    derived, span = recommend(run, Facts()), TABLE["sft", "full"][0].usual
     assert derived.value == pytest.approx(min(1e-4 * factor, 1))
     assert f"parameters{named}: " in str(derived.reason)
     assert span.low is not None

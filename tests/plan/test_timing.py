@@ -28,7 +28,7 @@ def test_no_validation_takes_no_time() -> None:
 
 def test_sentence_has_the_measured_speed() -> None:
     facts = build_facts("trainer.global_batch_size=8", steps=100, data=DataFacts(rows=50, tokens=1000))
-    text = Timing(0.01, 0.25, 640).describe(facts)
+    text = str(Timing(0.01, 0.25, 640).describe(facts))
     assert text.startswith("about 3.08 min of training and 0 s of evaluation: measured now on 640 tokens, 100 tokens/s")
 
 

@@ -19,7 +19,7 @@ NOTE = Trouble("data.cache", Severity.note, "It takes long.")
 
 def test_unknown_rule_is_refused_with_the_nearest() -> None:
     refuse_unknown(["rate.out-of-band"], ["clip-share"])
-    with pytest.raises(ConfigError, match=r"plan\.allow=rate\.out-of-ban is no rule\. Did you mean rate\.out-of-band "):
+    with pytest.raises(ConfigError, match=r"plan\.allow=rate\.out-of-ban is no rule\. Did you mean rate\.out-of-band"):
         refuse_unknown(["rate.out-of-ban"], [])
     sentence = r"monitor\.ignore=clip-shar is no rule\. Did you mean clip-share\? There are: step-zero, "
     with pytest.raises(ConfigError, match=sentence):
@@ -27,12 +27,12 @@ def test_unknown_rule_is_refused_with_the_nearest() -> None:
 
 
 def test_line_has_sentence_remedy_and_how_to_insist() -> None:
-    assert format_trouble(ERROR) == (
+    assert str(format_trouble(ERROR)) == (
         "[rate.out-of-band] It is high. Do: optim.lr=0.001 To insist: plan.allow=[rate.out-of-band]"
     )
     # a rule that may not be allowed, and one without a remedy
-    assert format_trouble(Trouble("data.two-starts", Severity.error, "Two.")) == "[data.two-starts] Two."
-    assert format_trouble(NOTE) == "[data.cache] It takes long."
+    assert str(format_trouble(Trouble("data.two-starts", Severity.error, "Two."))) == "[data.two-starts] Two."
+    assert str(format_trouble(NOTE)) == "[data.cache] It takes long."
 
 
 def test_errors_are_raised_together_and_no_line_is_printed() -> None:
@@ -45,7 +45,7 @@ def test_errors_are_raised_together_and_no_line_is_printed() -> None:
 def test_allowed_errors_and_warnings_are_printed_and_notes_are_not() -> None:
     allowed = Trouble(ERROR.rule, ERROR.severity, ERROR.sentence, ERROR.remedy, allowed=True)
     quiet = Trouble(WARNING.rule, WARNING.severity, WARNING.sentence, allowed=True)
-    assert list_warnings([allowed, WARNING, quiet, NOTE]) == [
+    assert [str(line) for line in list_warnings([allowed, WARNING, quiet, NOTE])] == [
         "allowed: [rate.out-of-band] It is high. Do: optim.lr=0.001",
         "warning: [data.no-validation] There is none. Do: data.val_fraction=0.05",
     ]

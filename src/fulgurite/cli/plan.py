@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fulgurite.cli.help import asks
 from fulgurite.cli.parser import list_flags, parse
 from fulgurite.errors import FulguriteError, RequestError
-from fulgurite.text.console import show, to_one_line
+from fulgurite.text.console import escape_lines, to_one_line
 
 if TYPE_CHECKING:
     from fulgurite.config.provenance import Composed
@@ -66,6 +66,7 @@ def _planned(composed: Composed, as_json: bool, probed: bool, word: str | None) 
 
     source = build_checked_source(composed)
     # these load torch, which takes seconds: after all that can be refused without it
+    from fulgurite.plan.color import color_findings, shows_color
     from fulgurite.plan.show import build_list, count_more, find_shown, format_text
 
     if probed:  # Lightning, which takes a second to load, is needed for a probe only
@@ -85,9 +86,10 @@ def _planned(composed: Composed, as_json: bool, probed: bool, word: str | None) 
     if as_json:
         print(json.dumps(plan.to_dict() | ({"shown": build_list(shown, tokenizer)} if shown else {}), indent=1))
     else:
-        show(str(plan))
+        screen = escape_lines(str(plan))
+        print(color_findings(screen) if shows_color() else screen)
     if shown and not as_json:
-        print(f"\nEXAMPLES\n{format_text(shown, tokenizer, sys.stdout.isatty())}")
+        print(f"\nEXAMPLES\n{format_text(shown, tokenizer, shows_color())}")
         if more := count_more(gathered, word or ""):
             print(more)
     sys.stdout.flush()
@@ -96,8 +98,9 @@ def _planned(composed: Composed, as_json: bool, probed: bool, word: str | None) 
 
 def rules_table(as_json: bool = False) -> str:
     """Every rule, in the order of the files; for programs as a list of objects."""
+    from fulgurite.language.catalogue import translate_template
     from fulgurite.plan.rules import RULES
-    from fulgurite.text.layout import wrap_paragraph
+    from fulgurite.text.layout import measure_width, wrap_paragraph
 
     if as_json:
         rows = [
@@ -113,5 +116,6 @@ def rules_table(as_json: bool = False) -> str:
         return json.dumps(rows, indent=1, ensure_ascii=False)
     lines = [f"{len(RULES)} rules; an error marked * is let through by plan.allow=[ID]", ""]
     for r in RULES.values():
-        lines += [f"{r.id}  {r.severity}{'*' * r.insist}  from {r.source}", wrap_paragraph(r.meaning, 96, 4)]
+        lines += [f"{r.id}  {r.severity}{'*' * r.insist}  from {r.source}"]
+        lines.append(wrap_paragraph(translate_template(r.meaning), measure_width(), 4))
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from fulgurite.config.confidence import Sure
 from fulgurite.language.catalogue import translate_text
 from fulgurite.language.message import UserMessage
 
@@ -63,6 +64,8 @@ class Decision:
     value: Any
     kind: Kind
     because: UserMessage = field(default_factory=UserMessage)
+    sure: Sure | None = None
+    """How sure a derived value is, if its rule knows."""
 
     @property
     def origin(self) -> str:
@@ -85,11 +88,13 @@ class Decision:
         """Returns the entry of provenance.json: value, origin and reason for readers,
         kind and because for a resumed run."""
         shown = {"value": value, "origin": self.origin, "reason": self.because.english}
+        shown |= {"sure": str(self.sure)} if self.sure else {}
         return shown | ({"kind": str(self.kind), "because": self.because.to_json()} if self.derived else {})
 
 
 def read_decision(parameter: str, stored: Mapping[str, Any]) -> Decision:
     """Makes a decision of its entry in provenance.json; one of an earlier version has a sentence alone."""
     if "because" in stored:
-        return Decision(parameter, stored["value"], Kind(stored["kind"]), _read_because(stored["because"]))
+        sure = Sure(stored["sure"]) if "sure" in stored else None
+        return Decision(parameter, stored["value"], Kind(stored["kind"]), _read_because(stored["because"]), sure)
     return Decision(parameter, stored["value"], Kind(stored["origin"]), UserMessage(stored.get("reason", "")))

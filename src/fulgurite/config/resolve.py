@@ -121,7 +121,7 @@ def fill_run(run: RunConfig, facts: Facts, needs: str = "config") -> tuple[RunCo
                 derived = rule(changed, facts)
                 setattr(node, knob.name, derived.value)
                 why = as_message(derived.reason)
-                decisions.append(Decision(knob.path, derived.value, Kind.derived, why))
+                decisions.append(Decision(knob.path, derived.value, Kind.derived, why, derived.sure))
     return freeze(changed), decisions
 
 

@@ -103,6 +103,8 @@ class Derived:
 
     value: Any
     reason: str | UserMessage
+    sure: Sure | None = None
+    """How sure this value is, if the declaration's own source is about others too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class Knob:
     meaning: str
     source: str
     bounds: Range | None
-    usual: Usual | Callable[[Any], Usual] | None
+    usual: Usual | Callable[[Any], Usual | None] | None
     advice: str
     empty: Empty | None
     group: str = ""
@@ -175,7 +177,7 @@ def knob(
     *,
     source: str,
     bounds: Range | None = None,
-    usual: Usual | Callable[[Any], Usual] | None = None,
+    usual: Usual | Callable[[Any], Usual | None] | None = None,
     advice: str = "",
     empty: Empty | None = None,
     sure: Sure | None = None,

@@ -9,9 +9,11 @@ from functools import cache
 from typing import Any
 
 from fulgurite.config.chat_arguments import ChatConfig
+from fulgurite.config.confidence import Sure
 from fulgurite.config.decision import Decision
 from fulgurite.config.export_arguments import Export
 from fulgurite.config.facts import Facts
+from fulgurite.config.losses import list_losses
 from fulgurite.config.resolve import fill_run
 from fulgurite.config.run import SEVERAL, RunConfig, list_all_knobs
 from fulgurite.config.schema import Knob, Range, Usual, describe_kind, list_knobs, list_options
@@ -48,6 +50,8 @@ class Context:
     model: str
     usual: Usual | None
     derived: Decision | None
+    loss: str = ""
+    """The loss of the stage, if the usual values depend on it; they then depend on nothing else."""
 
 
 @cache
@@ -74,6 +78,8 @@ def build_default_run(**chosen: str) -> RunConfig:
 def list_contexts(knob: Knob) -> list[Context]:
     """The knob under each stage, method and model size (the default's and a large one), its own option kept."""
     group = knob.group.partition(".")[0]
+    if by_loss := _list_loss_contexts(knob):
+        return by_loss
     out = []
     for stage in list_options("stage"):
         for method in METHODS:
@@ -88,12 +94,47 @@ def list_contexts(knob: Knob) -> list[Context]:
     return out
 
 
+def _list_loss_contexts(knob: Knob) -> list[Context]:
+    """A parameter of a stage under each of its losses that reads it; none if all losses have the same usual values."""
+    stage = list_options("stage").get(knob.option) if knob.group == "stage" else None
+    family = getattr(stage, "losses", "")
+    base, out, found = build_default_run(**({"stage": knob.option} if family else {})), [], set()
+    for loss in list_losses(family) if family else ():
+        run, decisions = fill_run(replace(base, stage=replace(base.stage, loss=loss)), Facts())
+        derived = next((decision for decision in decisions if decision.parameter == knob.path), None)
+        usual = knob.find_usual(run)
+        found.add(str(usual))
+        if usual is not None:
+            out.append(Context(base.stage.name, base.method.name, base.model.name, usual, derived, loss))
+    return out if len(found) > 1 else []
+
+
+def derive_default(knob: Knob) -> Decision | None:
+    """What the empty knob comes to in the default run, where the config alone tells."""
+    if knob.empty is None or knob.default is not None:
+        return None
+    group = knob.group.partition(".")[0]
+    run = (
+        build_default_run()
+        if read_default_options().get(group, "") == knob.option
+        else build_default_run(**{group: knob.option})
+    )
+    return next((found for found in fill_run(run, Facts())[1] if found.parameter == knob.path), None)
+
+
+def find_sure(knob: Knob) -> Sure | None:
+    """Returns how sure the value is that the page shows: the derived one's, if its rule knows."""
+    derived = derive_default(knob)
+    return derived.sure if derived and derived.sure else knob.sure
+
+
 def build_entries(knobs: Sequence[Knob] | None = None) -> list[dict[str, Any]]:
     """One entry an option's knob; all of them where none are given. Values are plain JSON.
 
     `sure` is measured, verified, paper, practice or ours; `interacts` other knobs with a few words each.
     `bounds` and a range under `usual` are {low, high, open_low, open_high}. A list under `usual` is {values: [...]};
-    where the usual depends on the run it is {by: [{stage, method, model, usual, value}]}. `empty` is {words, needs}.
+    if the usual depends on the run it is {by: [{stage, method, model, usual, value, sure}]}, with `loss` if it depends
+    on that. `empty` is {words, needs}.
     """
     return [_build_entry(knob) for knob in (list_every_knob() if knobs is None else knobs)]
 
@@ -102,6 +143,7 @@ def _build_entry(knob: Knob) -> dict[str, Any]:
     def said(name: str) -> str:
         return translate_text(knob.path, name, getattr(knob, name))
 
+    sure = find_sure(knob)
     empty = knob.empty and {
         "words": translate_text(knob.path, "empty", knob.empty.words),
         "needs": knob.empty.needs if knob.empty.rule else None,
@@ -114,7 +156,7 @@ def _build_entry(knob: Knob) -> dict[str, Any]:
         "default": to_plain(knob.default),
         "meaning": said("meaning"),
         "source": knob.source,
-        "sure": knob.sure and knob.sure.value,
+        "sure": sure and sure.value,
         "links": [address for _, address in find_links(knob.source)],
         "advice": said("advice"),
         "raise_when": said("raise_when"),
@@ -136,9 +178,11 @@ def _build_entry(knob: Knob) -> dict[str, Any]:
 
 def _describe_context(context: Context) -> dict[str, Any]:
     where = {"stage": context.stage, "method": context.method, "model": context.model}
+    where |= {"loss": context.loss} if context.loss else {}
     return where | {
         "usual": _describe_usual(context.usual),
         "value": to_plain(context.derived.value) if context.derived else None,
+        "sure": context.derived.sure and context.derived.sure.value if context.derived else None,
     }
 
 

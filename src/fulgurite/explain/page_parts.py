@@ -82,7 +82,8 @@ BADGES = {
 
 def grade_value(sure: Sure | None, derived: Decision | None) -> Sure | None:
     """Returns how sure the shown value is: what its own reason tells, else what its parameter's source tells."""
-    return (grade_source(derived.because.english) if derived else None) or sure
+    known = derived.sure or grade_source(derived.because.english) if derived else None
+    return known or sure
 
 
 def is_translated(sentence: UserMessage) -> bool:

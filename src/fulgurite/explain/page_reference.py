@@ -14,7 +14,15 @@ from fulgurite.config.schema import Knob, Option, Usual, list_options
 from fulgurite.explain.aliases import list_aliases
 from fulgurite.explain.choices import Preset, is_default, list_presets, read_default_options
 from fulgurite.explain.curves import draw_loss, draw_schedule
-from fulgurite.explain.knob_index import Context, Shared, build_default_run, list_contexts, list_every_knob, merge_knobs
+from fulgurite.explain.knob_index import (
+    Context,
+    Shared,
+    build_default_run,
+    derive_default,
+    list_contexts,
+    list_every_knob,
+    merge_knobs,
+)
 from fulgurite.explain.layout import format_usual, format_value
 from fulgurite.explain.page_parts import (
     build_badge,
@@ -28,7 +36,6 @@ from fulgurite.explain.page_parts import (
 )
 from fulgurite.explain.pages import (
     build_knob_rows,
-    derive_default,
     describe_group,
     describe_interaction,
     get_costs,
@@ -207,17 +214,27 @@ def _fill_default(group: str, option: str) -> RunConfig:
 
 def _build_context_table(contexts: Sequence[Context]) -> str:
     """Returns a table: a row for each stage and the methods that agree, a column for each size of model."""
+    if contexts and contexts[0].loss:
+        return _build_loss_table(contexts)
     models = list(dict.fromkeys(c.model for c in contexts))
     found: dict[tuple[str, str], list[str]] = {}
     for c in contexts:
-        value = f"<b>{escape(format_value(c.derived.value))}</b> " if c.derived else ""
-        usual = f"<small>{escape(format_usual(c.usual))}</small>" if c.usual else "–"
-        found.setdefault((c.stage, c.method), []).append(value + usual)
+        found.setdefault((c.stage, c.method), []).append(_build_cell(c))
     rows: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (stage, method), cells in found.items():
         rows.setdefault((stage, tuple(cells)), []).append(method)
     lines = [[stage, ", ".join(methods), *cells] for (stage, cells), methods in rows.items()]
     return build_table(["stage", "method", *map(_name_size, models)], lines, "contexts")
+
+
+def _build_loss_table(contexts: Sequence[Context]) -> str:
+    """Returns a table with a row for each loss that reads the parameter."""
+    return build_table(["stage.loss", ""], [[c.loss, _build_cell(c)] for c in contexts], "contexts")
+
+
+def _build_cell(context: Context) -> str:
+    value = f"<b>{escape(format_value(context.derived.value))}</b> " if context.derived else ""
+    return value + (f"<small>{escape(format_usual(context.usual))}</small>" if context.usual else "–")
 
 
 def _name_size(model: str) -> str:

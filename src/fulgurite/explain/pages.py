@@ -7,19 +7,18 @@ from collections.abc import Sequence
 from typing import get_type_hints
 
 from fulgurite.config.confidence import Sure
-from fulgurite.config.decision import Decision
-from fulgurite.config.facts import Facts
-from fulgurite.config.resolve import fill_run
 from fulgurite.config.run import GROUPS, RunConfig
 from fulgurite.config.schema import Knob, Option, describe_kind, list_groups, list_knobs, list_options
 from fulgurite.explain import bytes_per_weight as sizes
-from fulgurite.explain.choices import Preset, is_default, list_presets, read_default_options
+from fulgurite.explain.choices import Preset, is_default, list_presets
 from fulgurite.explain.citations import find_links
 from fulgurite.explain.knob_index import (
     COMMANDS,
     Context,
     Shared,
     build_default_run,
+    derive_default,
+    find_sure,
     list_contexts,
     list_every_knob,
     merge_knobs,
@@ -149,7 +148,7 @@ def build_knob_rows(shared: Shared) -> list[tuple[str, str]]:
         (translate("write"), f"fulgurite {knob.group} {knob.name}=..." if knob.group in COMMANDS else ""),
         (translate("applies to"), owners),
         (translate("source"), knob.source),
-        (translate("confidence"), translate(SURE[knob.sure]) if knob.sure else ""),
+        (translate("confidence"), translate(SURE[sure]) if (sure := find_sure(knob)) else ""),
         (
             translate("links"),
             "\n".join(address for name, address in find_links(knob.source) if address not in knob.source),
@@ -184,21 +183,11 @@ def _describe_empty(knob: Knob) -> str:
     return f"{words}. By default: {derived.reason}" if derived and get_language() == "en" else words
 
 
-def derive_default(knob: Knob) -> Decision | None:
-    """What the empty knob comes to in the default run, where the config alone tells."""
-    if knob.empty is None or knob.default is not None:
-        return None
-    group = knob.group.partition(".")[0]
-    run = (
-        build_default_run()
-        if read_default_options().get(group, "") == knob.option
-        else build_default_run(**{group: knob.option})
-    )
-    return next((found for found in fill_run(run, Facts())[1] if found.parameter == knob.path), None)
-
-
 def _build_table(depends: Sequence[Context], knob: Knob) -> str:
-    """Contexts as a table: a row for each stage and the methods that agree, two columns for each model size."""
+    """Contexts as a table: a row for each stage and the methods that agree, two columns for each model size; or a row
+    for each loss."""
+    if depends[0].loss:
+        return _build_loss_table(depends)
     models = list(dict.fromkeys(c.model for c in depends))
     found_by: dict[tuple[str, str], list[str]] = {}
     for c in depends:
@@ -217,6 +206,13 @@ def _build_table(depends: Sequence[Context], knob: Knob) -> str:
     for start, model in zip(starts, models, strict=True):
         over = pad(over, start) + _format_size(model)
     return f"{over}\n{body}"
+
+
+def _build_loss_table(depends: Sequence[Context]) -> str:
+    head = ["stage.loss", translate("empty is"), translate("usual")]
+    values = [format_value(c.derived.value) if c.derived else "-" for c in depends]
+    usual = [format_usual(c.usual) if c.usual else "-" for c in depends]
+    return format_table(head, list(zip([c.loss for c in depends], values, usual, strict=True)))
 
 
 def _format_size(model: str) -> str:

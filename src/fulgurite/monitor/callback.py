@@ -1,8 +1,7 @@
-"""The callback that feeds the rules and lets the voice speak.
+"""The callback that gives the rules their numbers and reports their findings.
 
-One callback for all rules, not one each: Lightning calls every hook of each callback in each micro-batch, and twenty
-of them would cost more than the rules do: 20 to 50 µs an optimizer step all together (measured), and the state 2 ms
-a checkpoint.
+One callback for all rules: Lightning calls every hook of each callback in each micro-batch, and twenty of them would
+cost more than the rules do: 20 to 50 µs an optimizer step all together (measured), and the state 2 ms a checkpoint.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from fulgurite.monitor.rules import RULES, Moment
 
 
 def build(config: MonitorOption, context: CallbackContext) -> MonitorCallback:
-    """The rules over a run; those about samples look at the callback `samples`, if there is one."""
+    """Builds the rules for a run; those about samples read the callback `samples`, if there is one."""
     run, samples = context.run, context.built.get("samples")
     known = build_about(context.total_steps, context.module, context.rows)
     reporter = Reporter(context.folder / "watch.jsonl")
@@ -33,7 +32,7 @@ def build(config: MonitorOption, context: CallbackContext) -> MonitorCallback:
 
 
 class MonitorCallback(OptimizerStepCallback):
-    """Asks the rules after each optimizer step, evaluation and set of samples. Stands behind `samples`, and before
+    """Checks the rules after each optimizer step, evaluation and set of samples. Runs after `samples`, and before
     checkpoints."""
 
     state_key = "Watch"
@@ -52,13 +51,13 @@ class MonitorCallback(OptimizerStepCallback):
         self._now = [0.0, 0.0]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """A resumed run begins after the steps it has, and with what was said of them."""
+        """A resumed run begins after the steps it has, and with the findings so far."""
         super().on_train_start(trainer, pl_module)
         self._tokens = pl_module.tokens_seen
         self.voice.begin(trainer.global_step, trainer.is_global_zero)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Since the last micro-batch ended the loop has waited for this one, or evaluated."""
+        """Since the last micro-batch ended, the loop has waited for this one, or evaluated."""
         now = self.clock()
         if self._mark is not None:
             self._now[0] += now - self._mark
@@ -72,18 +71,18 @@ class MonitorCallback(OptimizerStepCallback):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_step(self, trainer: pl.Trainer, stage: Any, step: int) -> None:
-        """Judges the numbers of the step."""
+        """Checks the numbers of the step."""
         labels, self._tokens = stage.tokens_seen - self._tokens, stage.tokens_seen
         self.seen.history.add(step, stage.step_record, int(labels))
         self._timed()
         self._judge(trainer, Moment.step)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """The time of an evaluation is nobody's waiting."""
+        """Stops the clock: an evaluation is not waiting."""
         self._mark = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """The validation loss, and the samples drawn with it."""
+        """Checks the validation loss, and the samples drawn with it."""
         loss = trainer.callback_metrics.get("val/loss")
         if trainer.sanity_checking or loss is None or trainer.state.fn != "fit":
             return
@@ -92,27 +91,27 @@ class MonitorCallback(OptimizerStepCallback):
         self._judge(trainer, Moment.samples)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """The last samples."""
+        """Checks the last samples."""
         if trainer.global_step >= self.seen.about.total or trainer.should_stop:
             self._judge(trainer, Moment.samples)
             self._judge(trainer, Moment.end)
 
     def state_dict(self) -> dict[str, Any]:
-        """Numbers of steps only: nothing that the clock decides."""
+        """Returns numbers of steps only, nothing that depends on the clock."""
         return {"trail": self.seen.history.get_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As `state_dict` gave it."""
+        """Restores what `state_dict` returned."""
         self.seen.history = History.from_state(state_dict["trail"])
 
     def _judge(self, trainer: pl.Trainer, at: Moment) -> None:
-        """Values are the same on all processes, so that all stop together; samples are with the first."""
+        """Values are the same in all processes, so that all stop together; only the first has the samples."""
         self.seen.samples = self._samples.rows if self._samples is not None and at is not Moment.step else ()
         for rule, finding in RULES.find(self.seen, at, self.quiet | self.voice.said):
             self.voice.speak(trainer.global_step, rule.id, finding, trainer.loggers, trainer.is_global_zero)
 
     def _timed(self) -> None:
-        """Waiting and computing over the newest steps; the first of all warms up and is left out."""
+        """Adds up waiting and computing over the newest steps; the first of all is left out, as it warms up."""
         self._times.append((self._now[0], self._now[1]))
         self._now = [0.0, 0.0]
         self._times = self._times[-limits.WAIT_STEPS - 1 :]

@@ -1,4 +1,4 @@
-"""What the rules must know of a run before its first step, from its config, its stage and its rows."""
+"""Reads from a run's config, stage and examples what the rules need to know before its first step."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from fulgurite.data.dataset import AnyRows
 from fulgurite.data.preference_dataset import PreferenceDataset
 from fulgurite.model.reward_head import get_head
 from fulgurite.monitor.history import About
+from fulgurite.optim.default_lrs import usual
 from fulgurite.precision.config import Rounding
 
 
 def build_about(total: int, module: Any, rows: AnyRows) -> About:
-    """Reads the numbers from the stage of a run whose empty knobs are filled."""
+    """Reads the numbers from the stage of a run whose empty parameters are filled."""
     run, stage = module.run, module.run.stage
+    span = usual(run)
     found = About(
         stage.name,
         str(getattr(stage, "loss", "")),
@@ -27,6 +29,9 @@ def build_about(total: int, module: Any, rows: AnyRows) -> About:
         run.trainer.max_grad_norm or 0.0,
         run.private,
         module.model.get_input_embeddings().weight.shape[0],
+        lowest_lr=span.low or 0.0,
+        highest_lr=span.high or 1.0,
+        exact=str(module.dtypes.compute) == "torch.float32",
         nearest=module.dtypes.rounding is Rounding.nearest,
         alone=run.optim.alone,
         multiplied=getattr(run.method, "loraplus_lr_ratio", 1.0) > 1,

@@ -1,6 +1,7 @@
-"""What a rule may look at: what the run is, the numbers of its steps, its evaluations and samples. Numbers only.
+"""What a rule reads: what the run is, the numbers of its steps, its evaluations and samples. Numbers only.
 
-All of `History` is in the checkpoint, so that a resumed run says what an uninterrupted one says, at the same step.
+All of `History` is in the checkpoint, so that a resumed run reports what an uninterrupted one reports, at the same
+step.
 """
 
 from __future__ import annotations
@@ -56,6 +57,11 @@ class About:
     new_head: bool = True
     """Whether a reward model's head is zero before the first step, so that the first loss is ln 2; an existing one
     goes on with its own."""
+    lowest_lr: float = 0.0
+    highest_lr: float = 1.0
+    """The ends of the usual range of `lr` in this run."""
+    exact: bool = False
+    """Whether the run computes in fp32."""
     nearest: bool = False
     """Whether steps are rounded to the nearest bf16 number."""
     alone: bool = True
@@ -65,7 +71,7 @@ class About:
     weights."""
     rollout_steps: int = 1
     answer_tokens: int | None = None
-    """Nine of ten answers trained on are no longer; None where that is not known."""
+    """Nine of ten answers trained on are no longer; None if that is not known."""
     max_new_tokens: int = 0
 
     @property
@@ -87,7 +93,7 @@ class About:
 
 @dataclass(slots=True)
 class Update:
-    """By which share a step changed the trained weights."""
+    """The share by which a step changed the trained weights."""
 
     step: int
     ratio: float
@@ -117,7 +123,7 @@ class History:
     """Sum and count of the losses since the last evaluation."""
 
     def add(self, step: int, record: Mapping[str, float], labels: int) -> None:
-        """The numbers of one optimizer step."""
+        """Adds the numbers of one optimizer step."""
         row: Row = {"step": step, "labels": labels, **{name: float(record[name]) for name in KEPT if name in record}}
         if self.begun is None:
             self.begun = step
@@ -131,18 +137,18 @@ class History:
             self.updates.append(Update(step, float(record["train/update_ratio"]), float(record.get("train/lr", 0.0))))
 
     def record_evaluation(self, step: int, val: float) -> None:
-        """An evaluation after `step`."""
+        """Adds an evaluation after `step`."""
         self.evaluations.append(Evaluation(step, val, self.since[0] / self.since[1] if self.since[1] else math.nan))
         self.since = [0.0, 0.0]
 
     @property
     def whole(self) -> bool:
-        """Whether it was there from the first step; a run may go on from a checkpoint of before there was a watch."""
+        """Whether it was there from the first step; a checkpoint of an earlier version may have no history."""
         return self.begun == 1
 
     @property
     def last(self) -> Row:
-        """The newest step."""
+        """The numbers of the newest step."""
         return self.recent[-1]
 
     @property
@@ -151,17 +157,17 @@ class History:
         return int(self.recent[-1]["step"]) if self.recent else 0
 
     def get_newest(self, count: int) -> list[Row]:
-        """The newest `count` steps, or as many as there are."""
+        """Returns the newest `count` steps, or as many as there are."""
         return list(self.recent)[-count:]
 
     def get_state(self) -> dict[str, Any]:
-        """Everything as plain values."""
+        """Returns everything as plain values."""
         found = asdict(self)
         return found | {"recent": list(self.recent), "updates": [asdict(u) for u in self.updates]}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> History:
-        """The history that `get_state` was taken of."""
+        """Makes the history that `get_state` returned."""
         return cls(
             **{
                 **state,
@@ -174,7 +180,7 @@ class History:
 
 @dataclass(slots=True)
 class TrainingFacts:
-    """All that a rule is given. `samples` are rows of samples.jsonl; seconds are those of the newest steps."""
+    """All that a rule reads. `samples` are rows of samples.jsonl; seconds are those of the newest steps."""
 
     about: About
     history: History = field(default_factory=History)
@@ -186,5 +192,5 @@ class TrainingFacts:
 
 
 def get_column(rows: Iterable[Row], name: str) -> list[float]:
-    """The values of one number, where a row has it."""
+    """Returns the values of one number, of the rows that have it."""
     return [row[name] for row in rows if name in row]

@@ -1,4 +1,4 @@
-"""How a run ended, by what the rules found: only a run of which nothing was found is simply done."""
+"""How a run ended, by what the rules found: a run without findings is simply done."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fulgurite.language.message import UserMessage, message
 from fulgurite.monitor import thresholds as limits
 from fulgurite.monitor.history import History, get_column
 from fulgurite.rules.registry import Severity
 
 DIVERGING = ("above-chance", "diverged", "spike")
-"""Rules that say from which loss the run rose, as the value `before`."""
+"""Rules whose value `before` is the loss from which the run rose."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunEnding:
-    """`warnings` are the findings that are more than notes, as `rule (step N)`; `diverged` is whether the loss
-    stayed up to the end."""
+    """`warnings` are the findings that are more than notes, as `rule (step N)`; `diverged` is whether the loss stayed
+    high to the end."""
 
     warnings: tuple[str, ...] = ()
     diverged: bool = False
@@ -29,21 +30,26 @@ class RunEnding:
         """The state for status.json."""
         return "diverged" if self.diverged else "finished"
 
-    def format_opening(self) -> str:
-        """The first words of a run's last line."""
+    def format_opening(self) -> UserMessage:
+        """Returns the first words of a run's last line."""
         named = ", ".join(self.warnings)
         if self.diverged:
-            return f"Diverged: {named}; the model is not better than before training. It ended after"
+            return message(
+                "Diverged: {warnings}; the model is not better than before training. It ended after", warnings=named
+            )
+        if len(self.warnings) == 1:
+            return message("Ended with 1 warning: {warnings};", warnings=named)
         if self.warnings:
-            return f"Ended with {len(self.warnings)} warning{'s' if len(self.warnings) > 1 else ''}: {named};"
-        return "Done:"
+            return message("Ended with {count} warnings: {warnings};", count=len(self.warnings), warnings=named)
+        return message("Done:")
 
 
 def find_ending(history: History, findings: Sequence[Mapping[str, Any]]) -> RunEnding:
-    """The ending of a run with these steps and these rows of watch.jsonl."""
-    told = [row for row in findings if row["severity"] != Severity.note]
+    """Returns the ending of a run with these steps and these rows of watch.jsonl."""
+    serious = [row for row in findings if row["severity"] != Severity.note]
     return RunEnding(
-        tuple(f"{row['rule']} (step {row['step']})" for row in told), any(_is_still_high(history, row) for row in told)
+        tuple(f"{row['rule']} (step {row['step']})" for row in serious),
+        any(_is_still_high(history, row) for row in serious),
     )
 
 
@@ -54,6 +60,6 @@ def _is_still_high(history: History, finding: Mapping[str, Any]) -> bool:
     if finding["rule"] not in DIVERGING or not isinstance(before, int | float) or not losses:
         return False
     now = statistics.fmean(losses)
-    if finding["step"] > history.step - limits.ENDING:  # the rise is as new as the losses: the newest of them tells
+    if finding["step"] > history.step - limits.ENDING:  # the rise is as new as the losses: the newest of them decides
         now = losses[-1]
     return math.isfinite(now) and now > before + limits.RISEN

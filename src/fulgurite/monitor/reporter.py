@@ -1,4 +1,4 @@
-"""How a finding is told: once, to the person, to watch.jsonl and to the trackers."""
+"""Reports a finding once: on the terminal, in watch.jsonl and to the trackers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fulgurite.files.atomic import write_file
 from fulgurite.language.message import get_english, message
 from fulgurite.logger.metrics_file import read_rows
 from fulgurite.monitor.rules import RULES
-from fulgurite.rules.registry import Finding, Severity
+from fulgurite.rules.registry import Finding, Severity, describe_severity
 from fulgurite.text.console import say
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ COLUMNS = ("step", "rule", "severity", "sentence", "remedy")
 
 
 class Reporter:
-    """Says each rule's sentence once a run. A disk that refuses watch.jsonl never ends a run."""
+    """Reports each rule's finding once a run. A disk that refuses watch.jsonl never ends a run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -29,7 +29,7 @@ class Reporter:
         self.rows: list[dict[str, Any]] = []
 
     def begin(self, step: int, writes: bool) -> None:
-        """A run begins or goes on after `step`: what was said later, by a process that was killed, is forgotten."""
+        """A run begins or goes on after `step`: what a killed process reported after that step is dropped."""
         if self.path.exists():
             self.rows = [row for row in _read_rows(self.path) if row["step"] <= step]
             self.said = {str(row["rule"]) for row in self.rows}
@@ -37,7 +37,7 @@ class Reporter:
                 self._write()
 
     def speak(self, step: int, rule: str, finding: Finding, trackers: list[Any], writes: bool) -> None:
-        """Tell it. Raises TrainingFailed, with the sentence, where the run has to stop."""
+        """Reports a finding. Raises TrainingFailed with its sentence if the run has to stop."""
         severity = finding.severity or RULES.rules[rule].severity
         self.said.add(rule)
         row = {
@@ -62,7 +62,8 @@ class Reporter:
         say(
             message(
                 "{severity} ({rule}, step {step}): {sentence} {remedy}",
-                severity=severity, rule=rule, step=step, sentence=finding.sentence, remedy=finding.remedy,
+                severity=describe_severity(severity), rule=rule, step=step, sentence=finding.sentence,
+                remedy=finding.remedy,
             )
         )
 
@@ -77,5 +78,5 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     try:
         return [row for row in read_rows(path)[0] if row.get("rule") in RULES.rules and set(COLUMNS) <= set(row)]
     except OSError as error:
-        log.warning("%s cannot be read (%s); what it said may be said again.", path, error.strerror)
+        log.warning("%s cannot be read (%s); findings in it may be repeated.", path, error.strerror)
         return []

@@ -1,4 +1,4 @@
-"""The same run in less memory."""
+"""Finds changes under which the same run needs less memory."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ TIGHT = 0.8
 
 
 def find_cheaper(overrides: Sequence[str], dtypes: Dtypes, facts: Facts, seen: PlanFacts) -> list[Cheaper]:
-    """The same run under words that take ever less memory, each with those before it; empty where there is room
-    enough."""
+    """Returns the same run under words that need ever less memory, each added to those before it; empty if there is
+    room enough."""
     if seen.memory is None or seen.memory.peak <= TIGHT * seen.machine.memory_free:
         return []
     run, found = seen.run, list[Cheaper]()
@@ -32,7 +32,7 @@ def find_cheaper(overrides: Sequence[str], dtypes: Dtypes, facts: Facts, seen: P
         words = [w for w in words if w.partition("=")[0] != word.partition("=")[0]] + [word]
         try:
             memory = _estimate_under([*overrides, *words], dtypes, facts, seen)
-        except RequestError:  # what does not go together is no way out
+        except RequestError:  # these words cannot be combined with the run
             words.remove(word)
             continue
         found.append(Cheaper(" ".join(words), memory.peak))

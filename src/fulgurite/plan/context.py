@@ -1,4 +1,4 @@
-"""What is known of a run before any weight is loaded: all that a rule may look at. Numbers and names only; no torch."""
+"""What is known of a run before any weight is loaded: all that a rule may read. Numbers and names only; no torch."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class ModelFacts:
     """Whether the head is the embedding."""
     max_positions: int = 0
     stored_dtype: str = ""
-    """The dtype that the checkpoint says it was saved in ("bfloat16"), empty where it says none."""
+    """The dtype in which the checkpoint was saved ("bfloat16"), empty if it is not recorded."""
     frozen_dtype: str = "float32"
     trained_dtype: str = "float32"
     compute_dtype: str = "float32"
-    """As precision= settled them."""
+    """As precision= sets them."""
     has_template: bool = True
     """Whether the tokenizer brings a chat template."""
     template_name: str = ""
@@ -77,19 +77,19 @@ class ModelFacts:
     attention: str = ""
     """The implementation of attention that transformers has for the architecture: the asked one, or eager."""
     notes: list[UserMessage] = field(default_factory=list)
-    """What loading mends, a sentence each."""
+    """What loading changes, a sentence each."""
     without_adapter: dict[str, int] = field(default_factory=dict)
     """Weights between embedding and head that have no adapter, by the last parts of their names: how many numbers.
     With adapters only."""
 
     @property
     def is_base(self) -> bool:
-        """Whether it looks like a base model: nothing tells it how a conversation goes."""
+        """Whether it looks like a base model, because nothing shows how a conversation goes."""
         return not self.has_template
 
     @property
     def share(self) -> float:
-        """The share of the parameters that trains."""
+        """The share of the parameters that is trained."""
         return self.trained / self.parameters if self.parameters else 0.0
 
 
@@ -151,19 +151,19 @@ class DataFacts:
     fresh: bool = False
     """Whether the data were tokenised now, not found in the cache."""
     report: dict[str, Any] = field(default_factory=dict)
-    """What data_report.json will say."""
+    """What data_report.json will contain."""
 
 
 @dataclass(slots=True)
 class Machine:
-    """What the run would be on. Bytes."""
+    """The machine that the run would use. Bytes."""
 
     device: str = "cpu"
     name: str = ""
     memory_free: int = 0
     memory_total: int = 0
     disk_free: int = 0
-    """Where the run's folder will lie."""
+    """Free on the disk of the run's folder."""
     bf16: bool = True
     """Whether the device multiplies bf16 by itself."""
     processes: int = 1
@@ -183,13 +183,13 @@ class MemoryPart:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The sum of all parts."""
         return self.weights + self.gradients + self.optimizer + self.activations + self.logits + self.other
 
 
 @dataclass(slots=True)
 class Memory:
-    """The bytes at the peak of each phase; None where a run has no such phase."""
+    """The bytes at the peak of each phase; None if a run has no such phase."""
 
     training: MemoryPart
     evaluation: MemoryPart | None = None
@@ -224,8 +224,7 @@ class Cheaper:
 
 @dataclass(slots=True)
 class PlanFacts:
-    """All that a rule may look at. Empty knobs of `run` are filled; `origins` says of each knob where its value came
-    from."""
+    """All that a rule may read. Empty parameters of `run` are filled; `origins` has the decision on each parameter."""
 
     run: RunConfig
     origins: Mapping[str, Decision] = field(default_factory=dict)
@@ -235,22 +234,22 @@ class PlanFacts:
     steps: int = 0
     warmup_steps: int = 0
     curve: Callable[[int], float] | None = None
-    """The share of optim.lr at a step; None where the validation loss decides."""
+    """The share of optim.lr at a step; None if the validation loss decides."""
     memory: Memory | None = None
-    """None where it could not be estimated."""
+    """None if it could not be estimated."""
     cheaper: list[Cheaper] = field(default_factory=list)
-    """Where memory is short: what would need less, from the mildest change to the smallest plan."""
+    """If memory is short: what would need less, from the mildest change to the smallest plan."""
     earlier: ResumePlan | None = None
-    """From where the run would go on."""
+    """The checkpoint that the run would resume."""
     disk: Disk = field(default_factory=Disk)
     folder: Path | None = None
-    """The run's folder, where it is known already."""
+    """The run's folder, if it is known already."""
     unusual: list[Unusual] = field(default_factory=list)
     """The values outside their usual ranges."""
     choices: Mapping[str, str] = field(default_factory=dict)
     """Group to option or preset, as it was asked for: method=dora is the preset of lora."""
 
     def is_given(self, knob: str) -> bool:
-        """Whether a person, or a preset that they chose, set this knob."""
+        """Whether a person, or a preset that they chose, set this parameter."""
         origin = self.origins.get(knob)
         return origin is not None and origin.kind in GIVEN

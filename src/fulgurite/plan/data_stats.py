@@ -1,4 +1,4 @@
-"""The data in numbers: what the tokenised, cut and split rows are, for the rules and the screen."""
+"""Counts the data as they are tokenised, cut and split, for the rules and the report."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def count_data(
     template: Template,
     rows_of_embedding: int = 0,
 ) -> DataFacts:
-    """The numbers of a data set as this run trains on it. One pass over its tokens."""
+    """Returns the numbers of a data set as this run trains on it. One pass over its tokens."""
     lengths, running = encoded.lengths, encoded.source.reads.running_text
     facts = DataFacts(
         records=report.rows_in,
@@ -69,7 +69,7 @@ def count_data(
 
 
 def _count_duplicates(ids: Any, offsets: Any) -> int:
-    """How many examples have the very tokens of an earlier one; by a hash of 64 bits, since a large file has
+    """Returns how many examples have exactly the tokens of an earlier one; by a hash of 64 bits, since a large file has
     millions."""
     edges: list[int] = offsets.tolist()
     known = {hash(ids[a:b].tobytes()) for a, b in pairwise(edges) if a < b}
@@ -87,7 +87,7 @@ def _count_starts(facts: DataFacts, encoded: TokenizedData, ids: Any, offsets: A
 
 
 def _count_without_end(encoded: TokenizedData, ids: Any, offsets: Any, stops: list[int]) -> int:
-    """Examples, whole, of whose learned tokens none ends an answer."""
+    """Returns how many whole examples have no end of an answer among their labels."""
     learn, none = np.asarray(encoded.arrays["learn"]), 0
     for first in range(0, len(offsets) - 1, PORTION):  # a sum over all tokens at once would take 16 bytes for each
         edges = offsets[first : first + PORTION + 1]
@@ -99,7 +99,7 @@ def _count_without_end(encoded: TokenizedData, ids: Any, offsets: Any, stops: li
 
 
 def _count_compared(facts: DataFacts, encoded: TokenizedData, ids: Any, offsets: Any) -> None:
-    """Equal answers, whether the longer one wins, and how many were judged good and bad."""
+    """Counts equal answers, whether the longer one wins, and how many were judged good and bad."""
     seconds, whole = np.asarray(encoded.arrays["seconds"]), np.diff(offsets)
     pairs = np.flatnonzero(seconds < whole)
     if len(pairs):

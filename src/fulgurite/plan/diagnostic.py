@@ -1,4 +1,4 @@
-"""What a rule found in a plan: one sentence with the value, and one remedy, as overrides to paste."""
+"""A finding about a plan: one sentence with the value, and one remedy, as overrides to paste."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan of a run: its facts, held against every rule. Loads no Lightning."""
+"""Makes the plan of a run: its facts and the findings of every rule. Loads no Lightning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run as it would be, seen before any weight is loaded: `plan` shows it, and `train` begins with it."""
+"""Prepares a run without loading weights: `plan` shows it, and `train` begins with it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from fulgurite.trainer.device import device, refuse_absent
 
 @dataclass(slots=True)
 class Gathered:
-    """What a run begins with: its resolved config, its rows, its length, and all that the rules may look at."""
+    """What a run begins with: its resolved config, its rows, its length, and all that the rules may read."""
 
     composed: Composed
     encoded: TokenizedData
@@ -57,14 +57,14 @@ class Gathered:
 
 
 def settle_precision(precision: Precision, trainer: Trainer) -> Dtypes:
-    """The compute type of the run, and why. Raises ConfigError."""
+    """Returns the compute type of the run, and why. Raises ConfigError."""
     refuse_absent(trainer)
     dtypes: Dtypes = build(precision, device(trainer))
     return dtypes
 
 
 def prepare_run(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
-    """Read and count everything but the weights, and fill each empty knob as soon as what it hangs on is known.
+    """Reads and counts everything but the weights, and fills each empty parameter as soon as it can be derived.
 
     Raises ConfigError, DataError, ModelError as training would.
     """
@@ -108,7 +108,7 @@ def prepare_run(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
 
 
 def preview_checkpoint(gathered: Gathered) -> Gathered:
-    """The same run, with the checkpoint that it would go on from, and with what it would take over from there."""
+    """Returns the same run with the checkpoint that it would resume, and with what it would adopt from there."""
     plan = preview_resume(gathered.composed, gathered.seen.folder)
     if plan is None:
         return gathered
@@ -119,7 +119,7 @@ def preview_checkpoint(gathered: Gathered) -> Gathered:
 
 
 def decide_attention(asked: Attention, model: ModelFacts) -> list[Decision]:
-    """Decides on model.attention if transformers lacks what was asked for, so that all that follows counts with it."""
+    """Decides on model.attention if transformers lacks the one that was asked for, so that all estimates use it."""
     if model.attention in ("", str(asked)):
         return []
     why = message("transformers has no other for {architecture}", architecture=model.architecture)
@@ -127,13 +127,13 @@ def decide_attention(asked: Attention, model: ModelFacts) -> list[Decision]:
 
 
 def count_steps(trainer: Trainer, steps_per_rollout: int, rows: int) -> int:
-    """The run's length in optimizer steps."""
+    """Returns the run's length in optimizer steps."""
     per_epoch = -(-rows // (trainer.global_batch_size or 1))
     return trainer.max_steps or max(1, round(per_epoch * (trainer.epochs or 0)) * steps_per_rollout)
 
 
 def build_seen(composed: Composed, model: ModelFacts, data: DataFacts, steps: int) -> PlanFacts:
-    """All that the rules may look at."""
+    """Collects all that the rules may read."""
     run = composed.run
     folder = find_folder(run.resume.run, run.run_dir)
     seen = PlanFacts(
@@ -156,19 +156,19 @@ def build_seen(composed: Composed, model: ModelFacts, data: DataFacts, steps: in
 
 
 def estimate_memory(seen: PlanFacts) -> Memory:
-    """What the run would hold at its peaks."""
+    """Estimates the memory of the run at its peaks."""
     return estimate(seen.run, seen.model, seen.data.row_lengths if seen.data is not None else None, seen.machine)
 
 
 def find_folder(resumed: str | None, run_dir: str | None) -> Path | None:
-    """The run's folder if it has a name: that of the run that is resumed, else `run_dir`."""
+    """Returns the run's folder if it is known: that of the run that is resumed, else `run_dir`."""
     named = resumed or run_dir
     return Path(named) if named is not None else None
 
 
 def estimate_disk(optim: Optim, trainer: Trainer, data: Data, model: ModelFacts) -> Disk:
-    """The bytes of a checkpoint: what is trained and the optimizer's state; the newest are kept, the best, and one
-    is being written."""
+    """Estimates the bytes of checkpoints: what is trained and the optimizer's state; the newest are kept, the best, and
+    one is being written."""
     shapes = {t.name: t.shape for t in model.tensors if t.trained}
     width = max((t.bytes // max(math.prod(t.shape), 1) for t in model.tensors if t.trained), default=4)
     hidden = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fulgurite.language.message import UserMessage, message
 from fulgurite.plan.context import PlanFacts
 
 FORWARD = 1 / 3
@@ -31,13 +32,14 @@ class Timing:
             "evaluation": times * d.val_rows * each * self.token * FORWARD / seen.machine.processes,
         }
 
-    def describe(self, seen: PlanFacts) -> str:
+    def describe(self, seen: PlanFacts) -> UserMessage:
         """Describes the estimate and what it was measured on."""
         found = self.estimate_seconds(seen)
-        return (
-            f"about {format_seconds(found['training'])} of training and {format_seconds(found['evaluation'])} of "
-            f"evaluation: measured now on {self.tokens:,} tokens, {1 / self.token:,.0f} tokens/s, and "
-            f"{self.optimizer:.2g} s an optimizer step; samples and checkpoints come on top"
+        return message(
+            "about {training} of training and {evaluation} of evaluation: measured now on {tokens:,} tokens, "
+            "{speed:,.0f} tokens/s, and {optimizer:.2g} s an optimizer step; samples and checkpoints are extra",
+            training=format_seconds(found["training"]), evaluation=format_seconds(found["evaluation"]),
+            tokens=self.tokens, speed=1 / self.token, optimizer=self.optimizer,
         )
 
 

@@ -1,4 +1,4 @@
-"""The one engine of rules: `plan` asks its rules before a run starts, `monitor` while it trains."""
+"""The one engine of rules: `plan` checks its rules before a run starts, `monitor` while it trains."""
 
 from __future__ import annotations
 
@@ -9,19 +9,27 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 from fulgurite.errors import ConfigError, suggest_similar
-from fulgurite.language.message import UserMessage
+from fulgurite.language.message import UserMessage, message
 
 Facts = TypeVar("Facts")
 
 
 class Severity(StrEnum):
-    """What a finding does to a run: an `error` keeps it from starting, a `stop` ends it, and the others let it go
-    on."""
+    """What a finding does to a run: an `error` keeps it from starting, a `stop` ends it; it goes on after the others.
+    """
 
     error = "error"
     stop = "stop"
     warning = "warning"
     note = "note"
+
+
+def describe_severity(severity: Severity) -> UserMessage:
+    """Returns a severity in the language in use."""
+    return {
+        Severity.error: message("error"), Severity.stop: message("stop"), Severity.warning: message("warning"),
+        Severity.note: message("note"),
+    }[severity]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ class Rule(Generic[Facts]):
     meaning: str
     """What the rule looks for: the first paragraph of its function's docstring."""
     checks: dict[str, Check[Facts]]
-    """The function of each moment at which the rule is asked."""
+    """The function for each moment at which the rule is checked."""
     source: str = ""
     insist: bool = False
     """Whether the user may start a run in spite of an error of this rule."""
@@ -95,7 +103,7 @@ class Registry(Generic[Facts]):
             importlib.import_module(f"{package}.{name}")
 
     def find(self, facts: Facts, at: str = "", skip: Collection[str] = ()) -> Iterator[tuple[Rule[Facts], Finding]]:
-        """Asks the rules of a moment, except those in `skip`, and yields their findings."""
+        """Checks the rules of a moment, except those in `skip`, and yields their findings."""
         for rule in self.rules.values():
             check = rule.checks.get(at)
             if check is None or rule.id in skip:
@@ -106,8 +114,11 @@ class Registry(Generic[Facts]):
             else:
                 yield from ((rule, finding) for finding in answer or [])
 
-    def refuse_unknown(self, names: Iterable[str], parameter: str, remedy: str) -> None:
+    def refuse_unknown(self, names: Iterable[str], parameter: str, remedy: str | UserMessage) -> None:
         """Raises ConfigError if a name that a parameter gives is no rule."""
         for name in names:
             if name not in self.rules:
-                raise ConfigError(f"{parameter}={name} is no rule.{suggest_similar(name, self.rules)} {remedy}")
+                raise ConfigError(
+                    "{parameter}={name} is no rule.{hint} {remedy}",
+                    parameter=parameter, name=name, hint=suggest_similar(name, self.rules), remedy=remedy,
+                )

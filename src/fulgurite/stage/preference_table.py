@@ -74,6 +74,18 @@ def get_row(name: str, normalized: bool | None = None) -> PreferenceLoss:
     return found.normalized if normalized and found.normalized is not None else found
 
 
+def find_usual_beta(run: Any) -> Range | None:
+    """Returns what is usual for `stage.beta` with the run's loss; None if the loss does not read it."""
+    found = get_row(run.stage.loss, run.stage.length_normalize)
+    return found.usual if found.weight == "beta" else None
+
+
+def find_usual_gamma(run: Any) -> Range | None:
+    """Returns 0 to beta, which is a ratio gamma / beta of 0 to 1; None if the loss does not read gamma."""
+    found = get_row(run.stage.loss, run.stage.length_normalize)
+    return None if found.gamma_share is None else Range(0, run.stage.beta or found.beta)
+
+
 def list_names() -> list[str]:
     """Returns the losses of the family, ours first."""
     return list(list_losses(FAMILY))

@@ -122,7 +122,7 @@ def test_settings_in_answers_are_legal() -> None:
 ])
 def test_rates_are_those_of_the_table(question: str, stage: str, method: str, column: int) -> None:
     talk = next(talk for talk in records(TRAIN) if talk[0]["content"] == question)
-    rate = make.format_number(rates.TABLE[stage, method].rates[column])
+    rate = make.format_number(rates.TABLE[stage, method][column].value)
     assert talk[1]["content"].startswith(f"Start at {rate}")
 
 

@@ -102,9 +102,10 @@ def check_found(rule: str, facts: TrainingFacts) -> None:
     """Checks that a rule finds something: one sentence, one remedy, finite numbers."""
     finding = judge(rule, facts)
     assert finding is not None
-    assert finding.sentence[0].isupper() or finding.sentence[0].isdigit()
-    assert finding.sentence.endswith(".")
-    assert finding.remedy.endswith(".")
+    sentence, remedy = str(finding.sentence), str(finding.remedy)
+    assert sentence[0].isupper() or sentence[0].isdigit()
+    assert sentence.endswith(".")
+    assert remedy.endswith(".")
     assert finding.values
     for value in finding.values.values():
         assert not isinstance(value, float) or math.isfinite(value)

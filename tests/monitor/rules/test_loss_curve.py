@@ -23,6 +23,7 @@ from tests.monitor.rules.series import (
 
 from fulgurite.monitor.history import About, History, TrainingFacts
 from fulgurite.monitor.rules import RULES, Moment
+from fulgurite.monitor.rules.loss_curve import suggest_higher, suggest_lower
 
 PAIRS = [0.6 + 0.2 * (-1) ** n for n in range(40)]
 NOISE = [2.0 + 3 * (n % 7 == 0) for n in range(30)] + [2.0 + 3 * (n % 4 == 0) for n in range(20)]
@@ -154,8 +155,8 @@ def test_sentence_of_overfit_names_the_best_step() -> None:
 @pytest.mark.parametrize(
     ("ratio", "adapter", "words", "remedy"),
     [
-        (2e-5, True, "2.0e-05", "Raise optim.lr"), (1e-4, False, "1.0e-04", "The weights do move"),
-        (5e-3, True, "0.50%", "The weights do move"),
+        (2e-5, True, "2.0e-05", "Raise optim.lr"), (1e-4, False, "1.0e-04", "The weights do change"),
+        (5e-3, True, "0.50%", "The weights do change"),
     ],
 )
 def test_plateau_remedy_depends_on_the_update_ratio(ratio: float, adapter: bool, words: str, remedy: str) -> None:
@@ -164,12 +165,29 @@ def test_plateau_remedy_depends_on_the_update_ratio(ratio: float, adapter: bool,
         record = {"train/loss": 2 + 0.01 * (-1) ** n, "train/lr": 1e-6}
         history.add(n + 1, record | ({"train/update_ratio": ratio} if n == 63 else {}), 500)
     finding = judge("plateau", TrainingFacts(replace(SFT, adapter=adapter, lr=1e-6), history))
-    assert f"a step changes the trained weights by {words}" in finding.sentence
-    assert finding.remedy.startswith(remedy)
+    assert f"a step changes the trained weights by {words}" in str(finding.sentence)
+    assert str(finding.remedy).startswith(remedy)
 
 
 def test_validation_loss_above_chance_is_diverged_too() -> None:
     check = RULES.rules["diverged"].checks[Moment.evaluation]
     # ln(50,000) = 10.82, and a nat above it is the limit
     assert check(TrainingFacts(SFT, record_evaluations((2.0, 11.7)))) is None
-    assert "The validation loss is 11.9" in check(TrainingFacts(SFT, record_evaluations((2.0, 11.9)))).sentence
+    assert "The validation loss is 11.9" in str(check(TrainingFacts(SFT, record_evaluations((2.0, 11.9)))).sentence)
+
+
+@pytest.mark.parametrize(("lr", "remedy"), [
+    (1e-4, "Raise optim.lr to 0.0003."), (1e-3, "Raise optim.lr to 0.002."),
+    (2e-3, "optim.lr=0.002 is at the top of the usual range already: train longer"),
+])
+def test_higher_rate_is_never_above_the_usual_range(lr: float, remedy: str) -> None:
+    about = replace(SFT, lr=lr, lowest_lr=1e-4, highest_lr=2e-3)
+    assert str(suggest_higher(about, 3)).startswith(remedy)
+    assert ("method.rank" in str(suggest_higher(about, 3))) is (lr == 2e-3)
+    assert "method.rank" not in str(suggest_higher(replace(about, adapter=False), 3))
+
+
+@pytest.mark.parametrize(("lr", "lower"), [(2e-2, "0.002"), (5e-4, "0.0001"), (1e-4, "5e-05"), (1e-5, "5e-06")])
+def test_lower_rate_is_a_tenth_and_usual_if_it_can_be(lr: float, lower: str) -> None:
+    about = replace(SFT, lr=lr, lowest_lr=1e-4, highest_lr=2e-3)
+    assert str(suggest_lower(about)) == f"Lower optim.lr to {lower} and start again."

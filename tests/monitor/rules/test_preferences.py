@@ -89,10 +89,10 @@ def test_rule_finds_nothing_in_healthy_numbers(rule: str, case: str) -> None:
 
 
 def test_sentence_of_a_stuck_reward_model_has_the_values_of_guessing() -> None:
-    assert "still guessing, which is 50 % and ln 2 = 0.693" in join_text("rm-stuck", FOUND, "a coin")
+    assert "no better than guessing, which has 50 % and ln 2 = 0.693" in join_text("rm-stuck", FOUND, "a coin")
 
 
 def test_fall_of_the_chosen_answer_by_hand() -> None:
     # 40 steps of -0.02 at beta 0.1 from the middle of the first window to that of the last: 8 nats of 50 + 1.9
     text = join_text("dpo-falls", FOUND, "against the reference")
-    assert "has lost 8 nats of 51.9, and the margin grows (0.095 → 0.495)" in text
+    assert "has lost 8 of 51.9 nats, and the margin grows (0.095 → 0.495)" in text

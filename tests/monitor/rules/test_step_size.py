@@ -105,16 +105,15 @@ def test_rule_finds_nothing_in_healthy_numbers(rule: str, case: str) -> None:
 
 def test_sentence_of_clipping_has_share_and_norm() -> None:
     assert join_text("clip-share", FOUND, "two of three").startswith(
-        "67% of the last 90 steps were clipped: the gradient norm is 2.5 in the middle, and trainer.max_grad_norm=1. "
+        "67% of the last 90 steps were clipped: the median gradient norm is 2.5, and trainer.max_grad_norm=1. "
         "The logged norm is the one before clipping."
     )
 
 
 def test_remedy_of_rounding_depends_on_the_optimizer() -> None:
     assert join_text("rounded-away", FOUND, "84 %") == (
-        "84% of the adapter's weights were left as they were by each of the last 10 steps: at optim.lr=0.0001 a step "
-        "is rounded away to the nearest bf16 number. Take precision.rounding=stochastic (or kahan), or a higher "
-        "optim.lr."
+        "84% of the trained weights did not change in each of the last 10 steps: at optim.lr=0.0001 a step is rounded "
+        "away to the nearest bf16 number. Use precision.rounding=stochastic (or kahan), or a higher optim.lr."
     )
     muon = join_text("rounded-away", FOUND, "muon")
-    assert "Take precision=bf16, optim=adamw precision.rounding=stochastic, or" in muon
+    assert "Use precision=bf16, or optim=adamw precision.rounding=stochastic, or" in muon

@@ -38,4 +38,4 @@ def test_rule_finds_nothing_in_healthy_numbers(rule: str, case: str) -> None:
 def test_sentence_has_milliseconds_of_a_step() -> None:
     # 4 s and 2 s in 20 steps
     text = join_text("data-waits", FOUND, "longer")
-    assert text.startswith("A step waits 200 ms for its data and computes 100 ms.")
+    assert text.startswith("A step waits 200 ms for its data and computes for 100 ms.")

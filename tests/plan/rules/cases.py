@@ -71,8 +71,8 @@ def check_found(case: Case) -> None:
     found = find_trouble(case.rule, build_facts(*case.overrides.split(), **case.facts))
     assert found is not None
     assert (found.severity, found.remedy) == (case.severity, case.remedy)
-    assert case.part in found.sentence
-    assert found.sentence.endswith(".")
+    assert case.part in str(found.sentence)
+    assert str(found.sentence).endswith(".")
     pasted = found.remedy.split()
     if not pasted:
         return

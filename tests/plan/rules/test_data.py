@@ -36,7 +36,7 @@ FOUND = [
     Case(
         "data.beyond-model", "",
         {"data": data(lengths=np.array([40, 600]), max_length=1024), "model": model(max_positions=512)}, "error",
-        "The longest example has 600 tokens, and the model reads at most 512.", "data.max_length=512",
+        "The longest example has 600 tokens, but the model reads at most 512.", "data.max_length=512",
     ),
     Case(
         "packing.mixing", "stage=pt", {"model": model(architecture="OPTForCausalLM", packs=False)}, "error",
@@ -48,34 +48,34 @@ FOUND = [
     ),
     Case(
         "data.sampled", "data.max_samples=1000", {"data": data(not_drawn=9000)}, "note",
-        "1,000 of 10,000 examples, drawn at random with seed 42", "data.max_samples=null",
+        "draws 1,000 of 10,000 examples at random with seed 42", "data.max_samples=null",
     ),
     Case(
         "data.no-validation", "data.val_fraction=0", {"data": data(val_rows=0)}, "warning",
-        "over-fitting will not show", "data.val_fraction=0.05",
+        "over-fitting will not be visible", "data.val_fraction=0.05",
     ),
     Case(
-        "data.repeats", "trainer.epochs=10", {}, "warning", "10 epochs over 10,000 rows: expect the loss to step down",
+        "data.repeats", "trainer.epochs=10", {}, "warning", "10 epochs over 10,000 examples: expect",
         "trainer.epochs=3",
     ),
     Case(
-        "data.repeats", "trainer.epochs=2", {"data": data(rows=200_000)}, "warning", "2 epochs over 200,000 rows",
+        "data.repeats", "trainer.epochs=2", {"data": data(rows=200_000)}, "warning", "2 epochs over 200,000 examples",
         "trainer.epochs=1",
     ),
     Case(
         "data.repeats", "trainer.max_steps=1000 trainer.global_batch_size=10", {"data": data(rows=1000)}, "warning",
-        "10 epochs over 1,000 rows", "trainer.max_steps=300",
+        "10 epochs over 1,000 examples", "trainer.max_steps=300",
     ),
     Case(
         "data.repeats", "", {"data": data(duplicates=200)}, "note",
-        "200 of 10,000 examples stand in the data more than once",
+        "200 of 10,000 examples occur more than once",
     ),
     Case(
-        "data.forgetting", "method=full", {"data": data(sources=["a.jsonl"])}, "note", "with every weight and 2 passes",
+        "data.forgetting", "method=full", {"data": data(sources=["a.jsonl"])}, "note", "all weights for 2 epochs",
         "trainer.epochs=1",
     ),
     Case(
-        "data.forgetting", "optim.lr=2e-3", {"data": data(sources=["a.jsonl"])}, "note", "the highest rate in use",
+        "data.forgetting", "optim.lr=2e-3", {"data": data(sources=["a.jsonl"])}, "note", "the highest usual rate",
         "trainer.epochs=1",
     ),
     Case(

@@ -46,7 +46,7 @@ FOUND = [
     ),
     Case(
         "memory.eval", "trainer.micro_batch_size=512", {"machine": free(10)}, "note",
-        "Evaluation keeps no logits; whole they would be 51.5 GB",
+        "Evaluation keeps no logits; all of a micro-batch would be 51.5 GB",
     ),
     Case(
         "memory.replicas", "trainer.devices=2 method=full", {"memory": memory(6), "machine": free(10, device="cpu")},

@@ -22,7 +22,7 @@ FOUND = [
     ),
     Case(
         "freeze.pattern", "method=freeze", {"model": model(tensors=TENSORS)}, "note",
-        "Trained: 2,000,000 of 135,000,000 parameters (1.5%): mlp 2,000,000.",
+        "2,000,000 of 135,000,000 parameters (1.5%) train: mlp 2,000,000.",
     ),
 ]
 NOT_FOUND = [

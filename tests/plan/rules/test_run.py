@@ -31,7 +31,7 @@ FOUND = [
     ),
     Case(
         "resume.exactness", "", {"earlier": ResumePlan(Path("runs/a"), 5, missing=("optimizer.safetensors",))}, "error",
-        "has no optimizer.safetensors",
+        "lacks optimizer.safetensors",
     ),
 ]
 NOT_FOUND = [

@@ -8,7 +8,7 @@ from tests.plan.rules.cases import Case, check_complete, check_found, check_not_
 FOUND = [
     Case(
         "loss.beta-band", "stage=dpo stage.loss=simpo stage.beta=0.1", {}, "error",
-        "stage.beta=0.1 with stage.loss=simpo: 2 to 10 are in use", "stage.beta=2",
+        "stage.beta=0.1 is unusual for stage.loss=simpo: 2 to 10 is usual", "stage.beta=2",
     ),
     Case(
         "loss.beta-band", "stage=dpo stage.beta=2", {}, "warning", "stage.loss=sigmoid: 0.01 to 0.5", "stage.beta=0.1",
@@ -18,15 +18,15 @@ FOUND = [
         "stage.beta=5",
     ),
     Case(
-        "loss.beta-band", "stage=kto stage.beta=6", {}, "error", "stage.beta=6 with stage=kto: 0.05 to 0.5",
+        "loss.beta-band", "stage=kto stage.beta=6", {}, "error", "stage.beta=6 is unusual for stage=kto: 0.05 to 0.5",
         "stage.beta=0.1",
     ),
     Case(
-        "kto.batch", "stage=kto trainer.global_batch_size=1", {}, "error", "trainer.global_batch_size=1 are too few",
+        "kto.batch", "stage=kto trainer.global_batch_size=1", {}, "error", "batch_size=1 is small for KTO",
         "trainer.global_batch_size=32",
     ),
     Case(
-        "kto.batch", "stage=kto trainer.global_batch_size=8", {}, "warning", "trainer.global_batch_size=8 are few",
+        "kto.batch", "stage=kto trainer.global_batch_size=8", {}, "warning", "batch_size=8 is small for KTO",
         "trainer.global_batch_size=32",
     ),
     Case(
@@ -35,16 +35,25 @@ FOUND = [
     ),
     Case(
         "kto.balance", "stage=kto", {"data": data(positives=1000, negatives=4000)}, "warning",
-        "1,000 good and 4,000 bad answers, weighted 0.25 : 1", "stage.desirable_weight=4.67",
+        "1,000 good and 4,000 bad answers, weighted 0.25", "stage.desirable_weight=4 stage.undesirable_weight=0.857",
     ),
     Case(
         "kto.balance", "stage=kto", {"data": data(positives=5000, negatives=1000)}, "warning", "weighted 5 : 1",
-        "stage.undesirable_weight=4.29",
+        "stage.undesirable_weight=4 stage.desirable_weight=0.933",
     ),
-    Case("kto.balance", "stage=kto", {"data": data(positives=5000)}, "warning", "there is no bad one"),
+    Case(
+        "kto.balance", "stage=kto", {"data": data(positives=3000, negatives=1000)}, "warning", "weighted 3 : 1",
+        "stage.undesirable_weight=2.57",
+    ),
+    Case("kto.balance", "stage=kto", {"data": data(positives=50_000, negatives=1000)}, "warning", "weighted 50 : 1"),
+    Case(
+        "kto.balance", "stage=kto stage.desirable_weight=2", {"data": data(positives=3000, negatives=1000)}, "warning",
+        "weighted 6 : 1", "stage.undesirable_weight=4 stage.desirable_weight=1.56",
+    ),
+    Case("kto.balance", "stage=kto", {"data": data(positives=5000)}, "warning", "0 bad answers: KTO needs both kinds"),
     Case("rm.data", "stage=rm", {"data": data(rows=999)}, "warning", "999 pairs are few for a reward model"),
     Case(
-        "rm.data", "stage=rm trainer.epochs=3", {"data": data(rows=9_999)}, "note", "9,999 pairs are on the short side",
+        "rm.data", "stage=rm trainer.epochs=3", {"data": data(rows=9_999)}, "note", "9,999 pairs are a small number",
         "trainer.epochs=1",
     ),
     Case(
@@ -57,15 +66,15 @@ FOUND = [
     ),
     Case(
         "preference.pairs", "stage=dpo", {"data": data(same_pairs=3, first_same_pair="a.jsonl:7")}, "error",
-        "a.jsonl:7: chosen and rejected are the same tokens (and 2 more)",
+        "a.jsonl:7: chosen and rejected are the same tokens (and 2 more pairs)",
     ),
     Case(
         "stage.no-sft", "stage=dpo", {"model": model(has_template=False)}, "warning",
         "my-model looks like a base model", "stage.loss=orpo",
     ),
-    Case("stage.no-sft", "stage=kto", {"model": model(has_template=False)}, "warning", "KTO usually follows stage=sft"),
+    Case("stage.no-sft", "stage=kto", {"model": model(has_template=False)}, "warning", "stage=kto usually follows"),
     Case(
-        "ppo.last-resort", "stage=ppo stage.reward=[length:50]", {}, "note", "DPO does most of it offline",
+        "ppo.last-resort", "stage=ppo stage.reward=[length:50]", {}, "note", "stage=dpo does most of it offline",
         "stage=grpo",
     ),
 ]

@@ -20,7 +20,7 @@ def test_severity_grows_as_steps_get_fewer(steps: int, severity: str) -> None:
     found = find_trouble("steps.too-few", build_facts(steps=steps, data=DataFacts(rows=91)))
     assert found is not None
     assert found.severity == severity
-    assert f"{steps} optimizer steps (91 rows" in found.sentence
+    assert f"{steps} optimizer steps (91 examples" in str(found.sentence)
 
 
 def test_enough_steps_or_requested_steps_are_no_trouble() -> None:
@@ -59,8 +59,8 @@ def test_patience_longer_than_the_run_is_a_warning() -> None:
     found = find_trouble("steps.patience", build_facts(*words, steps=1000))
     assert found is not None
     assert found.severity == "warning"
-    assert "waits for 4 evaluations after the best one" in found.sentence
-    assert "and 1,000 steps have 5 (trainer.eval_every=200)" in found.sentence
+    assert "waits for 4 evaluations after the best one" in str(found.sentence)
+    assert "and 1,000 steps have 5 (trainer.eval_every=200)" in str(found.sentence)
     assert found.remedy == "trainer.eval_every=83"
     mended = build_facts("trainer.early_stopping_patience=4", found.remedy, steps=1000)
     assert find_trouble("steps.patience", mended) is None

@@ -8,14 +8,14 @@ from tests.plan.rules.cases import Case, check_complete, check_found, check_not_
 FOUND = [
     Case(
         "template.unsure", "", {"model": model(has_template=False)}, "warning",
-        "my-model has no chat template: chatml is put in",
+        "my-model has no chat template: chatml is used",
     ),
     Case(
-        "template.unsure", "data.template=alpaca", {}, "warning", "data.template=alpaca takes the place",
+        "template.unsure", "data.template=alpaca", {}, "warning", "data.template=alpaca replaces the chat template",
         "data.template=null",
     ),
     Case(
-        "data.no-end", "", {"data": data(no_end=12)}, "error", "12 answers end without an end token",
+        "data.no-end", "", {"data": data(no_end=12)}, "error", "12 answers have no end token",
         "data.template=chatml",
     ),
     Case("data.no-end", "data.template=alpaca", {"data": data(no_end=12)}, "error", "12 answers", "data.template=null"),

@@ -18,7 +18,7 @@ from fulgurite.run.folder import read_config
 
 
 def test_batch_sizes_epochs_and_rates_follow_the_stage() -> None:
-    for words, lr in (("stage=dpo", 1e-5), ("stage=dpo method=full", 1e-6), ("stage=kto", 5e-6), ("stage=rm", 3e-4)):
+    for words, lr in (("stage=dpo", 3e-4), ("stage=dpo method=full", 1e-6), ("stage=kto", 3e-4), ("stage=rm", 3e-4)):
         run = compose(words.split()).run
         assert (run.optim.lr, run.trainer.epochs, run.scheduler.warmup_ratio) == (lr, 1.0, 0.1)
 

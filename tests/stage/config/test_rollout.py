@@ -17,11 +17,11 @@ def test_the_stages_that_draw_answers_are_two() -> None:
 
 def test_rates_epochs_and_clips_are_derived_for_rollouts() -> None:
     grpo, ppo = (compose([f"stage={s}", "stage.reward=['count:e']"]) for s in ("grpo", "ppo"))
-    assert (grpo.run.optim.lr, ppo.run.optim.lr, grpo.run.trainer.epochs) == (1e-5, 1e-5, 1.0)
+    assert (grpo.run.optim.lr, ppo.run.optim.lr, grpo.run.trainer.epochs) == (3e-4, 3e-4, 1.0)
     assert (grpo.run.stage.clip_high, ppo.run.stage.clip_high) == (0.28, 0.2)
     assert compose(["stage=grpo", "method=full"]).run.optim.lr == 1e-6
     assert compose(["stage=ppo", "method=full"]).run.optim.lr == 3e-6
-    assert "TRL's PEFT table 1e-5" in grpo.provenance["optim.lr"].reason
+    assert "measured on the bundled 135M model" in grpo.provenance["optim.lr"].reason
 
 
 @pytest.mark.parametrize(

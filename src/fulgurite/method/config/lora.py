@@ -88,7 +88,7 @@ class Lora(Adapter):
         ),
         advice="Raise to 64 to 256 for new knowledge or above 50k rows; 8 to 32 are enough for a style.",
         raise_when="For new knowledge, or above 50,000 rows: 64 to 256.",
-        lower_when="When memory is short, for a style, or in reinforcement learning: 1 to 32.",
+        lower_when="When memory is short, for a style, or in reinforcement learning: 8 to 32.",
         interacts={
             "method.alpha": "empty, it follows as twice the rank",
             "method.variant": "rslora keeps ranks of 64 and more alive",

@@ -1,4 +1,4 @@
-"""The rules that watch a run, one file per theme: each is a pure function of `TrainingFacts`.
+"""The rules that monitor a run, one file per theme: each is a pure function of `TrainingFacts`.
 
 Stages check some things themselves, and stop for them: a dpo or kto loss that is not its value at policy = reference, a
 ratio or divergence that is not 1 and 0 at the first step, a divergence that runs away (ppo 10 nats an answer, grpo 2 a
@@ -14,7 +14,7 @@ from fulgurite.rules.registry import Registry
 
 
 class Moment(StrEnum):
-    """When a rule is asked: after each optimizer step, evaluation, and set of samples; at the end of the run."""
+    """When a rule is checked: after each optimizer step, evaluation, and set of samples; at the end of the run."""
 
     step = "step"
     evaluation = "evaluation"

@@ -1,4 +1,4 @@
-"""Where the loss goes: up, nowhere, or up in validation alone."""
+"""Rules about the loss: it rises, it stays, or it rises in validation alone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import math
 import statistics
 from itertools import pairwise
 
+from fulgurite.language.message import UserMessage, message
 from fulgurite.monitor import thresholds as limits
-from fulgurite.monitor.history import FIRST, Row, TrainingFacts, get_column
+from fulgurite.monitor.history import FIRST, About, Row, TrainingFacts, get_column
 from fulgurite.monitor.rules import RULES, Moment
 from fulgurite.monitor.statistics import compute_error_of_difference, estimate_noise
 from fulgurite.rules.registry import Finding
@@ -25,10 +26,12 @@ def check_above_chance(seen: TrainingFacts) -> Finding | None:
         return None
     now, chance = statistics.fmean(get_column(rows, "train/loss")), math.log(seen.about.vocab)
     return Finding(
-        f"The loss is {now:.3g} over the last {n} steps, and a model that has learned nothing has "
-        f"ln({seen.about.vocab:,}) = {chance:.3g}: "
-        f"what it knew is lost.{_describe_best(seen)}",
-        "Lower optim.lr by ten (leave it empty for the usual one) and begin again.",
+        message(
+            "The loss is {now:.3g} over the last {steps} steps, but a model that has learned nothing has "
+            "ln({vocabulary:,}) = {chance:.3g}: what the model knew is lost.{best}",
+            now=now, steps=n, vocabulary=seen.about.vocab, chance=chance, best=_describe_best(seen),
+        ),
+        suggest_lower(seen.about),
         {"now": now, "ln_vocabulary": chance, "steps": n, "lr": seen.about.lr},
     )
 
@@ -44,9 +47,12 @@ def check_val_not_finite(seen: TrainingFacts) -> Finding | None:
         return None
     last = evaluations[-1]
     return Finding(
-        f"The validation loss is {last.val} at step {last.step}: the weights or the evaluation overflow."
-        f"{_describe_best(seen)}",
-        "Lower optim.lr, or take precision=fp32.", {"step": last.step},
+        message(
+            "The validation loss is {loss} at step {step}: the weights or the evaluation overflow.{best}",
+            loss=last.val, step=last.step, best=_describe_best(seen),
+        ),
+        message("Lower optim.lr.") if seen.about.exact else message("Lower optim.lr, or use precision=fp32."),
+        {"step": last.step},
     )
 
 
@@ -54,8 +60,8 @@ def check_val_not_finite(seen: TrainingFacts) -> Finding | None:
 def check_spike(seen: TrainingFacts) -> Finding | None:
     """The loss jumps far above its level, by more than the noise between steps explains.
 
-    A few losses in a row above the level of those before, from the third step on. What is above chance,
-    `check_diverged` finds.
+    A few losses in a row above the level of those before, from the third step on. `check_diverged` finds losses above
+    chance.
     """
     about, losses = seen.about, get_column(seen.history.recent, "train/loss")
     n = _count_jump_steps(seen)
@@ -67,10 +73,12 @@ def check_spike(seen: TrainingFacts) -> Finding | None:
         return None
     start = seen.history.step - n + 1
     return Finding(
-        f"The loss jumped from {level:.3g} to {statistics.fmean(now):.3g} at step {start} and stays "
-        f"there.{_describe_best(seen)}",
-        "Lower optim.lr, or give it a longer "
-        "scheduler.warmup_ratio.", {"before": level, "now": statistics.fmean(now), "since": start},
+        message(
+            "The loss jumped from {before:.3g} to {now:.3g} at step {step} and did not come back.{best}",
+            before=level, now=statistics.fmean(now), step=start, best=_describe_best(seen),
+        ),
+        message("Lower optim.lr, or use a longer warmup."),
+        {"before": level, "now": statistics.fmean(now), "since": start},
     )
 
 
@@ -78,7 +86,7 @@ def check_spike(seen: TrainingFacts) -> Finding | None:
 def check_diverged(seen: TrainingFacts) -> Finding | None:
     """The loss is clearly higher than in the first steps, or above ln(vocabulary) (sft, pt).
 
-    At once where the loss is above chance; else against the first steps, by more than noise explains.
+    At once if the loss is above chance; else against the first steps, by more than noise explains.
     """
     about, history, n = seen.about, seen.history, limits.RISEN_STEPS
     if history.step > 1 and _is_clearly_above(seen):
@@ -92,15 +100,18 @@ def check_diverged(seen: TrainingFacts) -> Finding | None:
     if b - a <= limits.RISEN or b - a <= limits.RISEN_ERRORS * compute_error_of_difference(first, now):
         return None
     return Finding(
-        f"The loss is higher than at the start: {b:.3g} over the last {n} steps, {a:.3g} over the first."
-        f"{_describe_best(seen)}",
-        "Lower optim.lr (by ten), and begin again.", {"before": a, "now": b},
+        message(
+            "The loss is higher than at the start: {now:.3g} over the last {steps} steps, {before:.3g} over the first "
+            "{steps}.{best}",
+            now=b, before=a, steps=n, best=_describe_best(seen),
+        ),
+        suggest_lower(about), {"before": a, "now": b},
     )
 
 
 @RULES.add("diverged", at=Moment.evaluation)
 def check_diverged_in_validation(seen: TrainingFacts) -> Finding | None:
-    """The validation loss is one of all its labels, whatever the training loss is (dft)."""
+    """The validation loss is above ln(vocabulary). It counts all labels, whatever the training loss counts (dft)."""
     if not seen.about.kind.next_token or not seen.history.evaluations:
         return None
     last, highest = (
@@ -110,9 +121,12 @@ def check_diverged_in_validation(seen: TrainingFacts) -> Finding | None:
     if not math.isfinite(last.val) or last.val <= highest:
         return None
     return Finding(
-        f"The validation loss is {last.val:.3g}, and a model that has learned nothing has ln({seen.about.vocab:,}) = "
-        f"{math.log(seen.about.vocab):.3g}.{_describe_best(seen)}",
-        "Lower optim.lr (by ten), and begin again.", {"before": _get_first_loss(seen), "now": last.val},
+        message(
+            "The validation loss is {loss:.3g}, but a model that has learned nothing has ln({vocabulary:,}) = "
+            "{chance:.3g}.{best}",
+            loss=last.val, vocabulary=seen.about.vocab, chance=math.log(seen.about.vocab), best=_describe_best(seen),
+        ),
+        suggest_lower(seen.about), {"before": _get_first_loss(seen), "now": last.val},
     )
 
 
@@ -120,7 +134,8 @@ def check_diverged_in_validation(seen: TrainingFacts) -> Finding | None:
 def check_plateau(seen: TrainingFacts) -> Finding | None:
     """The loss has not fallen in the first hundred steps after the warmup.
 
-    Asked once: a hundred steps after the warmup, or at the end of a shorter run. Silent where noise hides the answer.
+    Checked once: a hundred steps after the warmup, or at the end of a shorter run. No finding if noise hides the
+    answer.
     """
     about, history = seen.about, seen.history
     due = about.warmup + limits.PLATEAU_STEPS
@@ -136,19 +151,24 @@ def check_plateau(seen: TrainingFacts) -> Finding | None:
     if fall > min(limits.PLATEAU_FALL * abs(a), 2 * error) or fall + 2 * error > limits.PLATEAU_SURE * abs(a):
         return None
     values: dict[str, float | int | str] = {"first": a, "now": b, "standard_error": error, "lr": about.lr}
-    known = f"; at optim.lr={about.lr:g}"
+    facts = {"steps": history.step, "first": a, "now": b, "lr": about.lr}
     low = True
+    sentence = message(
+        "The loss has not fallen in {steps} steps ({first:.4g} → {now:.4g}) at optim.lr={lr:g}.", **facts
+    )
     if history.updates:
         ratio = max(u.ratio for u in history.updates)
         values["update_ratio"] = ratio
-        known += f" a step changes the trained weights by {format_share(ratio)}"
+        sentence = message(
+            "The loss has not fallen in {steps} steps ({first:.4g} → {now:.4g}); at optim.lr={lr:g} a step changes "
+            "the trained weights by {share}.",
+            **facts, share=format_share(ratio),
+        )
         low = ratio < limits.LOW_UPDATE["adapter" if about.adapter else "whole"]
     return Finding(
-        f"The loss has not fallen in {history.step} steps ({a:.4g} → {b:.4g}){known}.",
-        f"Raise optim.lr, to {3 * about.lr:.2g}."
-        if low
-        else (
-            "The weights do move: look at the labels (data.mask) and the chat format; or the model knows these data "
+        sentence,
+        suggest_higher(about, 3) if low else message(
+            "The weights do change: check the labels (data.mask) and the chat format. Or the model knows these data "
             "already."
         ),
         values,
@@ -157,7 +177,7 @@ def check_plateau(seen: TrainingFacts) -> Finding | None:
 
 @RULES.add("overfit", "note", at=Moment.evaluation)
 def check_overfit(seen: TrainingFacts) -> Finding | None:
-    """The validation loss rose three evaluations running while the training loss fell.
+    """The validation loss rose in three evaluations in a row while the training loss fell.
 
     Validation up and training down since the best evaluation.
     """
@@ -170,11 +190,15 @@ def check_overfit(seen: TrainingFacts) -> Finding | None:
     if not rises or now.val - best.val < limits.OVERFIT_RISE * abs(best.val) or not now.train < last[0].train:
         return None
     return Finding(
-        f"The validation loss has risen {n} evaluations running ({best.val:.4g} at step {best.step}, {now.val:.4g} "
-        f"now) while the training "
-        f"loss falls; the best checkpoint is that of step {best.step}.",
-        "Take checkpoints/best, fewer trainer.epochs or a lower optim.lr; let the samples decide, not this number "
-        "alone.",
+        message(
+            "The validation loss has risen in {count} evaluations in a row ({best:.4g} at step {step}, {now:.4g} now) "
+            "while the training loss falls; the best checkpoint is that of step {step}.",
+            count=n, best=best.val, step=best.step, now=now.val,
+        ),
+        message(
+            "Use checkpoints/best, fewer trainer.epochs or a lower optim.lr; judge by the samples, not by this number "
+            "alone."
+        ),
         {"best_step": best.step, "best": best.val, "now": now.val, "train_then": last[0].train, "train_now": now.train},
     )
 
@@ -182,16 +206,18 @@ def check_overfit(seen: TrainingFacts) -> Finding | None:
 def _report_above(seen: TrainingFacts) -> Finding:
     now, first, chance = seen.history.last["train/loss"], _get_first_loss(seen), math.log(seen.about.vocab)
     return Finding(
-        f"The loss is {now:.3g} after {first:.3g} at the start, and a model that has learned nothing has "
-        f"ln({seen.about.vocab:,}) = "
-        f"{chance:.3g}.{_describe_best(seen)}",
-        "Lower optim.lr (by ten), and begin again.", {"before": first, "now": now, "ln_vocabulary": chance},
+        message(
+            "The loss is {now:.3g}, it was {before:.3g} at the start, and a model that has learned nothing has "
+            "ln({vocabulary:,}) = {chance:.3g}.{best}",
+            now=now, before=first, vocabulary=seen.about.vocab, chance=chance, best=_describe_best(seen),
+        ),
+        suggest_lower(seen.about), {"before": first, "now": now, "ln_vocabulary": chance},
     )
 
 
 def _is_above(seen: TrainingFacts, row: Row) -> bool:
-    """Whether a step's loss is clearly higher than that of a model that has learned nothing, and than the run's
-    first."""
+    """Whether a step's loss is clearly above that of a model that has learned nothing, and above the run's first loss.
+    """
     about = seen.about
     if not about.kind.next_token or not about.declared_loss.likelihood or "train/loss" not in row:
         return False
@@ -200,8 +226,8 @@ def _is_above(seen: TrainingFacts, row: Row) -> bool:
 
 
 def _is_clearly_above(seen: TrainingFacts) -> bool:
-    """One loss above chance in the first steps, or far above it later; else two in a row: one odd batch may come
-    back."""
+    """Whether one loss is above chance in the first steps or far above it later, or else two in a row: one odd batch
+    may pass."""
     newest = seen.history.get_newest(2)
     if not _is_above(seen, newest[-1]):
         return False
@@ -215,7 +241,7 @@ def _get_first_loss(seen: TrainingFacts) -> float:
 
 
 def _count_jump_steps(seen: TrainingFacts) -> int:
-    """How many high losses in a row are a jump; a step of few pairs tells less."""
+    """Returns how many high losses in a row are a jump; more if a step has few pairs."""
     about = seen.about
     if about.kind.next_token or seen.history.step <= limits.JUMP_KNOWN:
         return limits.JUMP_STEPS
@@ -223,7 +249,7 @@ def _count_jump_steps(seen: TrainingFacts) -> int:
 
 
 def _compute_jump_margin(seen: TrainingFacts, before: list[float]) -> float:
-    """The rise above the level that the noise between steps cannot explain."""
+    """Returns the rise above the level that the noise between steps cannot explain."""
     if seen.about.declared_loss.squared:
         if len(before) < limits.BEFORE_SPIKE:
             return math.inf
@@ -234,16 +260,39 @@ def _compute_jump_margin(seen: TrainingFacts, before: list[float]) -> float:
 
 
 def _compute_level(losses: list[float]) -> float:
-    """The lowest median of a few losses in a row: a loss that climbs does not raise it."""
+    """Returns the lowest median of a few losses in a row: a loss that climbs does not raise it."""
     n = min(limits.LEVEL_STEPS, len(losses))
     return min(statistics.median(losses[i : i + n]) for i in range(len(losses) - n + 1))
 
 
-def _describe_best(seen: TrainingFacts) -> str:
+def _describe_best(seen: TrainingFacts) -> UserMessage:
     known = [e for e in seen.history.evaluations if math.isfinite(e.val)]
-    return f" The best evaluation was that of step {min(known, key=lambda e: e.val).step}." if known else ""
+    if not known:
+        return message("")
+    return message(" The best evaluation was that of step {step}.", step=min(known, key=lambda e: e.val).step)
 
 
-def format_share(ratio: float) -> str:
-    """A share in plain words."""
-    return f"{ratio:.2%}" if ratio >= 1e-3 else f"{ratio:.1e} of their size"
+def suggest_higher(about: About, times: float) -> UserMessage:
+    """Returns the remedy for a learning rate that is too low; never one above the usual range of the run."""
+    if about.lr >= about.highest_lr and about.adapter:
+        return message(
+            "optim.lr={lr:g} is at the top of the usual range already: train longer (trainer.epochs), or use a larger "
+            "method.rank or method=full.",
+            lr=about.lr,
+        )
+    if about.lr >= about.highest_lr:
+        return message(
+            "optim.lr={lr:g} is at the top of the usual range already: train longer (trainer.epochs).", lr=about.lr
+        )
+    return message("Raise optim.lr to {lr:.2g}.", lr=min(times * about.lr, about.highest_lr))
+
+
+def suggest_lower(about: About) -> UserMessage:
+    """Returns the remedy for a learning rate that is too high: a tenth, but not less than is usual."""
+    lr = about.lr / 10
+    return message("Lower optim.lr to {lr:.2g} and start again.", lr=max(lr, min(about.lowest_lr, about.lr / 2)))
+
+
+def format_share(ratio: float) -> str | UserMessage:
+    """Formats a share of the weights."""
+    return f"{ratio:.2%}" if ratio >= 1e-3 else message("{ratio:.1e} of their size", ratio=ratio)

@@ -1,14 +1,16 @@
-"""Pairs and groups: answers that both get less likely, sides that are taken for one another, a reward that tells
-nothing."""
+"""Rules about pairs and groups of answers: both become less likely, sides that are swapped, a reward without
+differences."""
 
 from __future__ import annotations
 
 import math
 import statistics
 
+from fulgurite.language.message import message
 from fulgurite.monitor import thresholds as limits
 from fulgurite.monitor.history import Row, TrainingFacts, get_column
 from fulgurite.monitor.rules import RULES, Moment
+from fulgurite.monitor.rules.loss_curve import suggest_higher
 from fulgurite.monitor.statistics import compute_error_of_difference, compute_wilson_interval
 from fulgurite.rules.registry import Finding
 
@@ -17,10 +19,10 @@ DPO = ("train/logp_chosen", "train/reward_chosen", "train/reward_rejected")
 
 @RULES.add("dpo-falls", "note", at=Moment.step)
 def check_dpo_falls(seen: TrainingFacts) -> Finding | None:
-    """Chosen answers get less likely while the margin grows.
+    """Chosen answers become less likely while the margin grows.
 
-    In nats of the chosen answer. Against its own reference where there is one: other pairs' lengths do not come in
-    then.
+    In nats of the chosen answer; against its own reference if there is one, so that the lengths of other pairs do not
+    count.
     """
     about, history, n = seen.about, seen.history, limits.DPO_WINDOW
     if (
@@ -44,11 +46,12 @@ def check_dpo_falls(seen: TrainingFacts) -> Finding | None:
     if fall <= limits.CHOSEN_FALL * abs(start) or margins[1] <= margins[0]:
         return None
     return Finding(
-        f"Both answers are getting less likely: the chosen one has lost {fall:.3g} nats of {abs(start):.3g}, and the "
-        f"margin grows "
-        f"({margins[0]:.3g} → {margins[1]:.3g}) because the rejected one loses more. That is usual in DPO, up to a "
-        f"point.",
-        "stage.sft_weight=0.2 holds the chosen answer up; a lower optim.lr slows both.",
+        message(
+            "Both answers become less likely: the chosen one has lost {fall:.3g} of {start:.3g} nats, and the margin "
+            "grows ({before:.3g} → {now:.3g}) because the rejected one loses more. Up to a point this is usual in DPO.",
+            fall=fall, start=abs(start), before=margins[0], now=margins[1],
+        ),
+        message("stage.sft_weight=0.2 keeps the chosen answer likely; a lower optim.lr slows both."),
         {"fall": fall, "start": start, "margin_first": margins[0], "margin_now": margins[1]},
     )
 
@@ -57,7 +60,7 @@ def check_dpo_falls(seen: TrainingFacts) -> Finding | None:
 def check_dpo_wrong(seen: TrainingFacts) -> Finding | None:
     """The rejected answer is preferred more often than chance explains.
 
-    The interval of the accuracy lies below one half: after fifty steps at 95 %, before that far beyond chance.
+    The interval of the accuracy is below one half: after fifty steps at 95 %, before that far beyond chance.
     """
     about, n = seen.about, limits.WRONG_STEPS
     if not about.pairs or not _has_measures(seen, "train/accuracy"):
@@ -71,19 +74,22 @@ def check_dpo_wrong(seen: TrainingFacts) -> Finding | None:
     if high >= 0.5 or (not early and len(accuracies) < n):
         return None
     return Finding(
-        f"The chosen answer is preferred in {accuracy:.0%} of the last {pairs:,} pairs, and never trained it would be "
-        f"half: the run learns "
-        "the opposite, or chosen and rejected are swapped.",
-        "Look at a few pairs of the data; then lower optim.lr.", {"accuracy": accuracy, "pairs": pairs, "upper": high},
+        message(
+            "The chosen answer is preferred in {accuracy:.0%} of the last {pairs:,} pairs; an untrained model would "
+            "prefer it in half. The run learns the opposite, or chosen and rejected are swapped.",
+            accuracy=accuracy, pairs=pairs,
+        ),
+        message("Check a few pairs of the data; then lower optim.lr."),
+        {"accuracy": accuracy, "pairs": pairs, "upper": high},
     )
 
 
 @RULES.add("rm-stuck", "warning", at=Moment.step)
 def check_rm_stuck(seen: TrainingFacts) -> Finding | None:
-    """A reward model's accuracy cannot be told from guessing.
+    """A reward model's accuracy does not differ from guessing.
 
-    Asked after 200 steps or at the end of a shorter run: does the accuracy's interval lie above one half? Below it,
-    it speaks early.
+    Checked after 200 steps or at the end of a shorter run: is the interval of the accuracy above one half? Earlier if
+    it is below.
     """
     about, history = seen.about, seen.history
     if not about.kind.gives_rewards or not _has_measures(seen, "train/accuracy"):
@@ -98,37 +104,42 @@ def check_rm_stuck(seen: TrainingFacts) -> Finding | None:
     if low > 0.5:
         return None
     return Finding(
-        f"The accuracy over the last {pairs:,} pairs is {accuracy:.0%} (95 % interval {low:.0%} to {high:.0%}), and "
-        f"the loss "
-        f"{history.last['train/loss']:.3f}: {'still' if high >= 0.5 else 'no better than'} guessing, which is 50 % and "
-        f"ln 2 = 0.693.",
-        "Look at a few pairs; take more of them, harder ones, or a higher optim.lr.",
+        message(
+            "The accuracy over the last {pairs:,} pairs is {accuracy:.0%} (95 % interval {low:.0%} to {high:.0%}), and "
+            "the loss {loss:.3f}: no better than guessing, which has 50 % and ln 2 = 0.693.",
+            pairs=pairs, accuracy=accuracy, low=low, high=high, loss=history.last["train/loss"],
+        ),
+        message("Check a few pairs; use more of them, or clearer ones. {remedy}", remedy=suggest_higher(about, 3)),
         {"accuracy": accuracy, "low": low, "high": high, "pairs": pairs, "loss": history.last["train/loss"]},
     )
 
 
 @RULES.add("ties", "warning", at=Moment.step)
 def check_ties(seen: TrainingFacts) -> Finding | None:
-    """Nearly all groups of answers have one reward, so that nothing can be learned from them (grpo).
+    """Nearly all groups of answers have a single reward, so that nothing can be learned from them (grpo).
 
-    Over five rollouts, each once.
+    Over five rollouts, each counted once.
     """
     each = seen.about.rollout_steps
     shares = get_column(seen.history.get_newest(limits.TIE_ROLLOUTS * each), "train/ties")[::each]
     if len(shares) < limits.TIE_ROLLOUTS or min(shares) <= limits.TIES:
         return None
     return Finding(
-        f"In {statistics.fmean(shares):.0%} of the groups all answers got the same reward, and a group without a "
-        f"difference teaches "
-        "nothing.",
-        "Take prompts of middling difficulty, a reward with steps in between, a larger stage.num_generations, or a "
-        "higher stage.temperature.",
+        message(
+            "In {share:.0%} of the groups all answers got the same reward, and a group without a difference teaches "
+            "nothing.",
+            share=statistics.fmean(shares),
+        ),
+        message(
+            "Use prompts of medium difficulty, a reward with more levels, a larger stage.num_generations, or a higher "
+            "stage.temperature."
+        ),
         {"ties": statistics.fmean(shares)},
     )
 
 
 def _has_measures(seen: TrainingFacts, *names: str) -> bool:
-    """Whether the stage measures all of these; one from another package need not."""
+    """Whether the stage measures all of these; one from another package may not."""
     return all(name in seen.history.last for name in names)
 
 

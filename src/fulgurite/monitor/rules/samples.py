@@ -1,13 +1,15 @@
-"""What the model says: without an end, over and over, or as before."""
+"""Rules about the sample answers: without an end, repeated, or as before training."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
+from fulgurite.language.message import UserMessage, message
 from fulgurite.monitor import thresholds as limits
 from fulgurite.monitor.history import TrainingFacts
 from fulgurite.monitor.rules import RULES, Moment
+from fulgurite.monitor.rules.loss_curve import suggest_higher, suggest_lower
 from fulgurite.monitor.statistics import compute_wilson_interval
 from fulgurite.rules.registry import Finding
 
@@ -19,10 +21,10 @@ OVER_AND_OVER = re.compile(rf"(\S{{1,24}}?)(?:\s*\1){{{limits.COLLAPSED_PIECES -
 
 @RULES.add("samples-endless", "warning", at=Moment.samples)
 def check_samples_endless(seen: TrainingFacts) -> Finding | None:
-    """Sampled answers reach the limit though the trained ones are shorter.
+    """Sampled answers reach the limit although the trained ones are shorter.
 
-    Where the answers trained on would fit into the limit: in the second half of the run, and earlier where more did
-    end before.
+    Only if the trained answers fit into the limit: in the second half of the run, and earlier if more answers ended
+    before.
     """
     about, rows = seen.about, _select_newest(seen)
     fits = about.answer_tokens is not None and about.answer_tokens <= about.max_new_tokens
@@ -34,11 +36,15 @@ def check_samples_endless(seen: TrainingFacts) -> Finding | None:
     if compute_wilson_interval(endless / len(rows), len(rows))[0] <= limits.ENDLESS:
         return None
     return Finding(
-        f"{endless} of {len(rows)} sample answers do not end within stage.max_new_tokens={about.max_new_tokens}, "
-        f"though nine of ten "
-        f"trained ones have at most {about.answer_tokens} tokens.",
-        "See first whether the end token is in the labels (the tokenizer's own chat format has it); then train "
-        "longer, or raise optim.lr.",
+        message(
+            "{endless} of {count} sample answers do not end within stage.max_new_tokens={limit}, but nine of ten "
+            "trained ones have at most {tokens} tokens.",
+            endless=endless, count=len(rows), limit=about.max_new_tokens, tokens=about.answer_tokens,
+        ),
+        message(
+            "First check whether the end token is in the labels (the tokenizer's own chat format has it). Then train "
+            "longer (trainer.epochs)."
+        ),
         {"endless": endless, "samples": len(rows), "answer_tokens": about.answer_tokens or 0},
     )
 
@@ -47,7 +53,7 @@ def check_samples_endless(seen: TrainingFacts) -> Finding | None:
 def check_samples_repeat(seen: TrainingFacts) -> Finding | None:
     """Sampled answers repeat themselves.
 
-    Not more than before training: a small model repeats itself when it decodes greedily.
+    More than before training: a small model repeats itself when it decodes greedily.
     """
     rows = _select_newest(seen)
     if seen.about.kind.reads.running_text or len(rows) < limits.PROMPTS or rows[0]["step"] == 0:
@@ -57,10 +63,12 @@ def check_samples_repeat(seen: TrainingFacts) -> Finding | None:
     if compute_wilson_interval(now / len(rows), len(rows))[0] <= limits.ENDLESS or now <= before:
         return None
     return Finding(
-        f"{now} of {len(rows)} sample answers repeat themselves (more than {limits.REPEATED:.0%} of their 4-grams "
-        f"stood there before); "
-        f"{before} did before training.",
-        "Lower optim.lr or take fewer trainer.epochs; look for rows that repeat themselves.",
+        message(
+            "{now} of {count} sample answers repeat themselves (more than {share:.0%} of their 4-grams occurred "
+            "before); {before} did before training.",
+            now=now, count=len(rows), share=limits.REPEATED, before=before,
+        ),
+        message("Lower optim.lr or use fewer trainer.epochs; look for examples that repeat themselves."),
         {"repeating": now, "before": before, "samples": len(rows)},
     )
 
@@ -69,27 +77,27 @@ def check_samples_repeat(seen: TrainingFacts) -> Finding | None:
 def check_samples_collapse(seen: TrainingFacts) -> Finding | None:
     """Sampled answers are all empty, all one token repeated, or all the same.
 
-    Of different prompts, and not so before training. One short answer to all is none where the trained answers are
-    as short.
+    To different prompts, and not so before training. One short answer to all of them is no collapse if the trained
+    answers are as short.
     """
     rows = _select_newest(seen)
     if len(rows) < limits.PROMPTS or rows[0]["step"] == 0:
         return None
-    how = _find_collapse(rows, seen.about.answer_tokens)
-    if how is None or _find_collapse(_select_step(seen, 0), seen.about.answer_tokens) is not None:
+    fault = _find_collapse(rows, seen.about.answer_tokens)
+    if fault is None or _find_collapse(_select_step(seen, 0), seen.about.answer_tokens) is not None:
         return None
     return Finding(
-        f"All {len(rows)} sample answers {how}: the model has collapsed.",
-        "Lower optim.lr, begin again from the last good checkpoint, and look for one answer that fills the data.",
+        message("All {count} sample answers {fault}: the model has collapsed.", count=len(rows), fault=fault),
+        message("{remedy} Look for one answer that fills the data.", remedy=suggest_lower(seen.about)),
         {"samples": len(rows), "step": int(rows[0]["step"])},
     )
 
 
 @RULES.add("before-after", "warning", at=Moment.end)
 def check_before_after(seen: TrainingFacts) -> Finding | None:
-    """The model answers the sample prompts as before.
+    """The model answers the sample prompts as before training.
 
-    The same prompts, greedy, at step 0 and now.
+    The same prompts, decoded greedily, at step 0 and now.
     """
     old, new = {row["prompt"]: row["answer"] for row in _select_step(seen, 0)}, _select_newest(seen)
     pairs = [(old[row["prompt"]], row["answer"]) for row in new if row["step"] > 0 and row["prompt"] in old]
@@ -97,36 +105,40 @@ def check_before_after(seen: TrainingFacts) -> Finding | None:
     if len(pairs) < limits.PROMPTS or same <= limits.SAME * len(pairs):
         return None
     return Finding(
-        f"The model answers as before on {same} of {len(pairs)} prompts: the rate (optim.lr={seen.about.lr:g}) is too "
-        f"low, the run of "
-        f"{seen.about.total} steps too short, or the prompts are unlike the data.",
-        f"Raise optim.lr, to {3 * seen.about.lr:.2g}; more trainer.epochs or a smaller trainer.global_batch_size give "
-        f"more steps.",
+        message(
+            "The model answers {same} of {count} prompts as before: the rate (optim.lr={lr:g}) is too low, {steps} "
+            "steps are too few, or the prompts are unlike the data.",
+            same=same, count=len(pairs), lr=seen.about.lr, steps=seen.about.total,
+        ),
+        message(
+            "{remedy} More trainer.epochs or a smaller trainer.global_batch_size give more steps.",
+            remedy=suggest_higher(seen.about, 3),
+        ),
         {"same": same, "prompts": len(pairs), "lr": seen.about.lr, "steps": seen.about.total},
     )
 
 
 def measure_repetition(text: str) -> float:
-    """The share of a text's 4-grams that stood in it before; 0 for a text too short to say."""
+    """Returns the share of a text's 4-grams that occurred in it before; 0 for a text that is too short to judge."""
     pieces = PIECES.findall(text)
     grams = [tuple(pieces[i : i + 4]) for i in range(len(pieces) - 3)]
     return 1 - len(set(grams)) / len(grams) if len(grams) >= limits.GRAMS else 0.0
 
 
-def _find_collapse(rows: list[dict[str, Any]], answer_tokens: int | None) -> str | None:
-    """What all answers have in common that answers to different prompts have not, or None."""
+def _find_collapse(rows: list[dict[str, Any]], answer_tokens: int | None) -> UserMessage | None:
+    """Returns the fault that all answers have in common, or None."""
     pieces = [PIECES.findall(str(row["answer"])) for row in rows]
     if len(rows) < limits.PROMPTS or len({row["prompt"] for row in rows}) < limits.PROMPTS:
         return None
     if not any(pieces):
-        return "are empty"
+        return message("are empty")
     if all(OVER_AND_OVER.fullmatch(str(row["answer"]).strip()) for row in rows):
-        return "are one token over and over"
+        return message("repeat one token")
     longest = max(row["tokens"] for row in rows)
     short = len(pieces[0]) < limits.COLLAPSED_PIECES and (
         answer_tokens is None or answer_tokens < limits.COLLAPSED_SHORTER * longest
     )
-    return None if short or any(some != pieces[0] for some in pieces) else "are the same"
+    return None if short or any(some != pieces[0] for some in pieces) else message("are the same")
 
 
 def _count_repeating(rows: list[dict[str, Any]]) -> int:

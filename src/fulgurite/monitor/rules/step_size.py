@@ -1,13 +1,14 @@
-"""How far a step goes: gradients that are clipped, weights that do not move, or move too much."""
+"""Rules about the size of a step: clipped gradients, and weights that change too little or too much."""
 
 from __future__ import annotations
 
 import statistics
 
+from fulgurite.language.message import message
 from fulgurite.monitor import thresholds as limits
 from fulgurite.monitor.history import TrainingFacts, Update, get_column
 from fulgurite.monitor.rules import RULES, Moment
-from fulgurite.monitor.rules.loss_curve import format_share
+from fulgurite.monitor.rules.loss_curve import format_share, suggest_higher, suggest_lower
 from fulgurite.rules.registry import Finding
 
 
@@ -15,7 +16,7 @@ from fulgurite.rules.registry import Finding
 def check_clip_share(seen: TrainingFacts) -> Finding | None:
     """More than half of the steps after the warmup were clipped.
 
-    Not under privacy, where each row is clipped and is meant to be.
+    Not under privacy, which clips each example on purpose.
     """
     about = seen.about
     if about.private or not about.clip or seen.history.step < about.warmup + limits.CLIP_STEPS:
@@ -26,19 +27,24 @@ def check_clip_share(seen: TrainingFacts) -> Finding | None:
         return None
     norm = statistics.median(get_column(rows, "train/grad_norm"))
     return Finding(
-        f"{clipped:.0%} of the last {len(rows)} steps were clipped: the gradient norm is {norm:.3g} in the middle, and "
-        f"trainer.max_grad_norm={about.clip:g}. The logged norm is the one before clipping.",
-        "If the loss falls, leave it: Adam undoes a constant scale (under optim=sgd it is a lower rate). If it does "
-        "not fall, lower optim.lr.",
+        message(
+            "{share:.0%} of the last {steps} steps were clipped: the median gradient norm is {norm:.3g}, and "
+            "trainer.max_grad_norm={limit:g}. The logged norm is the one before clipping.",
+            share=clipped, steps=len(rows), norm=norm, limit=about.clip,
+        ),
+        message(
+            "If the loss falls, change nothing: Adam undoes a constant scale (under optim=sgd it is a lower rate). If "
+            "it does not fall, lower optim.lr."
+        ),
         {"share": clipped, "steps": len(rows), "median_norm": norm, "limit": about.clip},
     )
 
 
 @RULES.add("norm-high", "warning", at=Moment.step)
 def check_norm_high(seen: TrainingFacts) -> Finding | None:
-    """The gradient norm stays above 100, or above 1,000 three steps in a row.
+    """The gradient norm stays above 100, or above 1,000 in three steps in a row.
 
-    The median: one wild step is what clipping is for. Not under privacy, where the norm is that of the noise.
+    The median counts: clipping is there for a single wild step. Not under privacy, where the norm is that of the noise.
     """
     norms = get_column(seen.history.get_newest(limits.NORM_STEPS), "train/grad_norm")
     if seen.about.private:
@@ -56,9 +62,9 @@ def check_norm_high(seen: TrainingFacts) -> Finding | None:
 
 @RULES.add("adapter-moves", "warning", at=Moment.step)
 def check_adapter_moves(seen: TrainingFacts) -> Finding | None:
-    """The optimizer steps and the weights do not move.
+    """The optimizer makes steps and the weights do not change.
 
-    Twice nothing at all, or three times next to nothing at the full rate.
+    Two steps without any change, or three with next to none at the full rate.
     """
     updates = _list_new(seen)
     live = [u for u in updates if u.lr > 0]
@@ -70,13 +76,21 @@ def check_adapter_moves(seen: TrainingFacts) -> Finding | None:
     tiny = len(newest) == limits.MOVED_TIMES and all(u.ratio < limits.MOVED for u in newest)
     if not still and not tiny:
         return None
-    what = "The adapter has" if seen.about.adapter else "The weights have"
+    about = {"lr": seen.about.lr, "share": format_share(live[-1].ratio)}
     return Finding(
-        f"{what} not moved: a step changes {'it' if seen.about.adapter else 'them'} by "
-        f"{format_share(live[-1].ratio)} at "
-        f"optim.lr="
-        f"{seen.about.lr:g}; the rate is too low, or no gradient arrives.",
-        f"Raise optim.lr, to {10 * seen.about.lr:.2g}; if train/grad_norm is 0, look at method.targets.",
+        message(
+            "The adapter has not moved: at optim.lr={lr:g} a step changes it by {share}; the rate is too low, or no "
+            "gradient arrives.",
+            **about,
+        ) if seen.about.adapter else message(
+            "The weights have not moved: at optim.lr={lr:g} a step changes them by {share}; the rate is too low, or no "
+            "gradient arrives.",
+            **about,
+        ),
+        message(
+            "If train/grad_norm is 0, check method.targets. Otherwise: {remedy}",
+            remedy=suggest_higher(seen.about, 10),
+        ),
         {"update_ratio": live[-1].ratio, "lr": seen.about.lr},
     )
 
@@ -85,25 +99,24 @@ def check_adapter_moves(seen: TrainingFacts) -> Finding | None:
 def check_rounded_away(seen: TrainingFacts) -> Finding | None:
     """More than half of the bf16 weights stay as they were, step after step (rounding=nearest).
 
-    Near the full rate only: small steps at the ends of a schedule are meant. By chance, or with Kahan, what is lost
-    comes back.
+    Only near the full rate: small steps at the ends of a schedule are intended. Stochastic and Kahan rounding make up
+    for the loss.
     """
     about, rows = seen.about, seen.history.get_newest(limits.UNCHANGED_STEPS)
     full = [row for row in rows if row.get("train/lr", 0.0) >= limits.FULL_RATE * about.lr]
     shares = get_column(full, "train/unchanged")
     if not about.nearest or len(shares) < limits.UNCHANGED_STEPS or min(shares) <= limits.UNCHANGED:
         return None
-    share, what = statistics.fmean(shares), "adapter's weights" if about.adapter else "weights"
-    others = (
-        "precision.rounding=stochastic (or kahan)"
-        if about.alone
-        else "precision=bf16, optim=adamw precision.rounding=stochastic"
-    )
     return Finding(
-        f"{share:.0%} of the {what} were left as they were by each of the last {len(shares)} steps: at "
-        f"optim.lr={about.lr:g} a step is "
-        "rounded away to the nearest bf16 number.",
-        f"Take {others}, or a higher optim.lr.", {"unchanged": share, "lr": about.lr},
+        message(
+            "{share:.0%} of the trained weights did not change in each of the last {steps} steps: at optim.lr={lr:g} a "
+            "step is rounded away to the nearest bf16 number.",
+            share=statistics.fmean(shares), steps=len(shares), lr=about.lr,
+        ),
+        message("Use precision.rounding=stochastic (or kahan), or a higher optim.lr.") if about.alone else message(
+            "Use precision=bf16, or optim=adamw precision.rounding=stochastic, or a higher optim.lr."
+        ),
+        {"unchanged": statistics.fmean(shares), "lr": about.lr},
     )
 
 
@@ -111,8 +124,8 @@ def check_rounded_away(seen: TrainingFacts) -> Finding | None:
 def check_update_high(seen: TrainingFacts) -> Finding | None:
     """A step changes the weights by a share that no usual rate gives.
 
-    Once by about the size of the weights, or twice by a fifth at the full rate. What begins at zero has no usual
-    ratio at first.
+    Once by about the size of the weights, or twice by a fifth at the full rate. Weights that start at zero have no
+    usual ratio at first.
     """
     updates = _list_new(seen)
     began_at_zero = seen.history.first_update != 1
@@ -125,24 +138,28 @@ def check_update_high(seen: TrainingFacts) -> Finding | None:
     if not large and not (twice and full[-1] is updates[-1]):
         return None
     return Finding(
-        f"A step changes the trained weights by {format_share(ratio)} at optim.lr={seen.about.lr:g}; "
-        f"at usual rates it is "
-        f"0.001 % to 3 %.",
-        "Lower optim.lr by ten.", {"update_ratio": ratio, "lr": seen.about.lr},
+        message(
+            "A step changes the trained weights by {share} at optim.lr={lr:g}; usual rates change them by 0.001 % to 3 "
+            "%.",
+            share=format_share(ratio), lr=seen.about.lr,
+        ),
+        suggest_lower(seen.about), {"update_ratio": ratio, "lr": seen.about.lr},
     )
 
 
 def _report_norm(norms: list[float]) -> Finding:
     norm = statistics.median(norms)
     return Finding(
-        f"The gradient norm was {norm:.3g} in the middle of the last {len(norms)} steps, and healthy runs stay below "
-        f"{limits.NORM:g}.",
-        "Lower optim.lr, look at the longest and strangest rows, and take precision=fp32 if this is "
-        "fp16.", {"median_norm": norm},
+        message(
+            "The median gradient norm of the last {steps} steps was {norm:.3g}; in healthy runs it is below {limit:g}.",
+            steps=len(norms), norm=norm, limit=limits.NORM,
+        ),
+        message("Lower optim.lr, and check the longest and strangest examples; if this is fp16, use precision=fp32."),
+        {"median_norm": norm},
     )
 
 
 def _list_new(seen: TrainingFacts) -> list[Update]:
-    """The update ratios, where this step added one."""
+    """Returns the update ratios if this step added one, else nothing."""
     updates = seen.history.updates
     return list(updates) if updates and updates[-1].step == seen.history.step else []

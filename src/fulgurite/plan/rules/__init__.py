@@ -22,8 +22,7 @@ RULES = REGISTRY.rules
 def find_troubles(seen: PlanFacts) -> list[Trouble]:
     """Returns the findings of every rule, errors first, then in the order of the rules.
 
-    A trial of a search is there to be tried: its validation loss judges it, and what may be insisted on refuses
-    nothing.
+    The trial of a search may try anything: its validation loss judges it, and nothing that can be allowed is refused.
     """
     is_trial = seen.run.sweep.trial is not None or "WANDB_SWEEP_ID" in os.environ  # as W&B's agent sets it
     troubles = []

@@ -1,7 +1,8 @@
-"""What becomes of the examples: cut, dropped, repeated, drawn, packed, kept for validation."""
+"""Rules about the examples: cut, dropped, repeated, drawn, packed, held out."""
 
 from __future__ import annotations
 
+from fulgurite.language.message import UserMessage, message
 from fulgurite.optim.default_lrs import usual
 from fulgurite.plan.context import DataFacts, PlanFacts
 from fulgurite.plan.rules import rule
@@ -24,8 +25,8 @@ from fulgurite.rules.registry import Finding, Severity
     "S11, P13: LlamaFactory #5820, #7985, #3945, #5759, #3143, #3995, #3039"
 ))
 def check_too_long(seen: PlanFacts) -> Finding | None:
-    """Examples over data.max_length: how many, and what becomes of them; an error where more than a fifth lose their
-    end."""
+    """Examples over data.max_length: how many, and what happens to them; an error if more than a fifth lose their end.
+    """
     data, run = seen.data, seen.run
     # running text is cut into pieces, and nothing is lost
     if data is None or not data.too_long or run.stage.reads.running_text:
@@ -33,17 +34,18 @@ def check_too_long(seen: PlanFacts) -> Finding | None:
     policy = str(run.data.too_long)
     all_of_them = max(len(data.lengths) if data.lengths is not None else data.records, data.too_long)
     share = (data.cut_answers if policy == "truncate" else data.too_long) / all_of_them
-    what = {"drop": "they are dropped", "truncate": f"{data.cut_answers:,} are cut"}.get(policy, "none may be")
     severity = Severity.note
     if share > CUT_SOME and policy == "truncate":
         severity = Severity.error if share > CUT_MANY and not is_trial(seen) else Severity.warning
     elif share > CUT_MANY:
         severity = Severity.warning
-    known = f"; 99 % have at most {data.percentile_99:,}" if data.percentile_99 else ""
+    known = message("; 99 % have at most {length:,}", length=data.percentile_99) if data.percentile_99 else message("")
     return Finding(
-        f"{data.too_long:,} of {all_of_them:,} examples ({data.too_long / all_of_them:.1%}) are longer than "
-        f"{data.max_length:,} tokens: "
-        f"{what}{known}.",
+        message(
+            "{count:,} of {total:,} examples ({share:.1%}) are longer than {limit:,} tokens: {policy}{known}.",
+            count=data.too_long, total=all_of_them, share=data.too_long / all_of_them, limit=data.max_length,
+            policy=_describe_policy(policy, data), known=known,
+        ),
         _suggest_longer(seen, data), severity=severity,
     )
 
@@ -52,23 +54,32 @@ def check_too_long(seen: PlanFacts) -> Finding | None:
     "reliability T21 (loss 0 from the start: masked or cut, nothing is left to learn)"
 ))
 def check_few_labels(seen: PlanFacts) -> Finding | None:
-    """Examples of which nothing is learned, beyond what data.max_drop tolerates; or hardly any token learned at all."""
+    """Examples from which nothing is learned, beyond what data.max_drop tolerates; or hardly any token learned at all.
+    """
     data, run = seen.data, seen.run
     if data is None or run.stage.rolls_out:
         return None
     bad = sum(count for why, count in data.dropped.items() if why.startswith("bad record"))
     if bad + data.empty_labels > run.data.max_drop and data.empty_labels:
         return Finding(
-            f"{data.empty_labels:,} examples have no label left after masking and cutting at {data.max_length:,} "
-            f"tokens, and are left out.",
+            message(
+                "{count:,} examples have no label left after masking and cutting at {limit:,} tokens, and are left "
+                "out.",
+                count=data.empty_labels, limit=data.max_length,
+            ),
             f"data.max_drop={bad + data.empty_labels}", severity=Severity.warning if is_trial(seen) else Severity.error,
         )
     share = data.label_tokens / data.tokens if data.tokens else 1.0
     if share >= LABELS_FEW or run.stage.gives_rewards:  # a reward is one number an answer
         return None
     remedy = "data.mask=answers" if str(run.data.mask) == "last" else ""
-    sentence = f"Only {share:.1%} of {data.tokens:,} tokens are learned: most of the work goes into prompts."
-    return Finding(sentence, remedy, severity=Severity.warning)
+    return Finding(
+        message(
+            "Only {share:.1%} of {tokens:,} tokens are learned: most of the work goes into prompts.",
+            share=share, tokens=data.tokens,
+        ),
+        remedy, severity=Severity.warning,
+    )
 
 
 @rule("packing.mixing", "error", about="data.packing", source=(
@@ -80,8 +91,11 @@ def check_mixing(seen: PlanFacts) -> Finding | None:
     if str(seen.run.data.packing) != "best_fit" or seen.model.packs is not False:
         return None
     return Finding(
-        f"{seen.model.architecture} cannot keep packed examples apart: each would see those before it in its "
-        f"row.", "data.packing=none"
+        message(
+            "{architecture} cannot keep packed examples apart: each would see the examples before it in its row.",
+            architecture=seen.model.architecture,
+        ),
+        "data.packing=none",
     )
 
 
@@ -97,7 +111,11 @@ def check_beyond_model(seen: PlanFacts) -> Finding | None:
     if longest <= room:
         return None
     return Finding(
-        f"The longest example has {longest:,} tokens, and the model reads at most {room:,}.", f"data.max_length={room}"
+        message(
+            "The longest example has {longest:,} tokens, but the model reads at most {room:,}.",
+            longest=longest, room=room,
+        ),
+        f"data.max_length={room}",
     )
 
 
@@ -108,13 +126,16 @@ def check_beyond_model(seen: PlanFacts) -> Finding | None:
     source="S10: a limit elsewhere takes the first rows (read in source)",
 )
 def check_sampled(seen: PlanFacts) -> Finding | None:
-    """That data.max_samples leaves examples out, and how they are drawn."""
+    """data.max_samples leaves examples out, and how they are drawn."""
     data = seen.data
-    if data is None or not data.not_drawn:
-        return None
     drawn = seen.run.data.max_samples
+    if data is None or not data.not_drawn or drawn is None:
+        return None
     return Finding(
-        f"{drawn:,} of {drawn + data.not_drawn:,} examples, drawn at random with seed {seen.run.seed}.",
+        message(
+            "data.max_samples draws {drawn:,} of {total:,} examples at random with seed {seed}.",
+            drawn=drawn, total=drawn + data.not_drawn, seed=seen.run.seed,
+        ),
         "data.max_samples=null",
     )
 
@@ -123,18 +144,18 @@ def check_sampled(seen: PlanFacts) -> Finding | None:
     "S9: a validation share of 0 is the default elsewhere (read in source)"
 ))
 def check_no_validation(seen: PlanFacts) -> Finding | None:
-    """Nothing held out. A schedule that needs a validation loss, scheduler/plateau.py refuses itself."""
+    """No validation set. A schedule that needs a validation loss is refused by scheduler/plateau.py."""
     if seen.data is None or seen.data.val_rows:
         return None
     return Finding(
-        "There is no validation split: over-fitting will not show, and there is no best checkpoint.",
+        message("There is no validation set: over-fitting will not be visible, and there is no best checkpoint."),
         "data.val_fraction=0.05",
     )
 
 
 @rule("data.repeats", "warning", about="trainer.epochs", source="P20: LlamaFactory #7485, #2938, #2947, #7543")
 def check_repeats(seen: PlanFacts) -> Finding | None:
-    """So many passes that the loss falls in stairs, which is memory; or examples that stand in the data twice."""
+    """So many epochs that the loss falls in steps, which is memorising; or examples that occur twice in the data."""
     data = seen.data
     if data is None or not data.rows or seen.run.stage.rolls_out:  # these answer anew in each pass
         return None
@@ -146,12 +167,19 @@ def check_repeats(seen: PlanFacts) -> Finding | None:
             f"trainer.max_steps={max(1, int(seen.steps * most / passes))}" if limited else f"trainer.epochs={most:g}"
         )
         return Finding(
-            f"{passes:.3g} epochs over {data.rows:,} rows: expect the loss to step down at each epoch; that is "
-            f"memory, not skill.", remedy,
+            message(
+                "{passes:.3g} epochs over {rows:,} examples: expect the loss to step down at each epoch, which is "
+                "memorising, not skill.",
+                passes=passes, rows=data.rows,
+            ),
+            remedy,
         )
     if data.duplicates > ALIKE * data.rows:
         return Finding(
-            f"{data.duplicates:,} of {data.rows:,} examples stand in the data more than once.",
+            message(
+                "{count:,} of {rows:,} examples occur more than once in the data.",
+                count=data.duplicates, rows=data.rows,
+            ),
             "",
             severity=Severity.note,
         )
@@ -160,7 +188,7 @@ def check_repeats(seen: PlanFacts) -> Finding | None:
 
 @rule("data.forgetting", "note", source="P21: LlamaFactory #2611 (keep a share of general data), #19 (fewer epochs)")
 def check_forgetting(seen: PlanFacts) -> Finding | None:
-    """One narrow source, seen more than once, with all weights or at the highest rates: what else the model knew
+    """One narrow source, seen more than once, with all weights or at the highest usual rates: what else the model knew
     fades."""
     data, run = seen.data, seen.run
     if (
@@ -174,19 +202,23 @@ def check_forgetting(seen: PlanFacts) -> Finding | None:
     hot = run.optim.lr is not None and run.optim.lr >= (usual(run).high or 1.0)
     if not run.method.whole and not hot:
         return None
-    why = "every weight" if run.method.whole else "the highest rate in use"
     return Finding(
-        f"Training on one source alone, with {why} and {_count_passes(seen, data):.3g} "
-        f"passes, loses others: mix in general "
-        f"data through a "
-        "second data.path, or see it once.",
-        "trainer.epochs=1" if run.trainer.max_steps is None else "method=lora",
+        message(
+            "Training all weights for {passes:.3g} epochs on one source makes the model forget others: add general "
+            "data as a second data.path, or use each example once.",
+            passes=_count_passes(seen, data),
+        ) if run.method.whole else message(
+            "Training for {passes:.3g} epochs on one source, at the highest usual rate, makes the model forget others: "
+            "add general data as a second data.path, or use each example once.",
+            passes=_count_passes(seen, data),
+        ),
+        "trainer.epochs=1" if run.trainer.max_steps is None else "method=lora" if run.method.whole else "",
     )
 
 
 @rule("data.cache", "note", source="LlamaFactory #3939 (four hours, then a crash), #9344, #3795")
 def check_cache(seen: PlanFacts) -> Finding | None:
-    """That tokenising takes long, and is done once."""
+    """Tokenising takes long, and is done once."""
     data = seen.data
     if data is None or not data.fresh or data.lengths is None:
         return None
@@ -194,14 +226,22 @@ def check_cache(seen: PlanFacts) -> Finding | None:
     if seconds <= LONG:
         return None
     return Finding(
-        f"Tokenising {len(data.lengths):,} examples takes about {seconds / 60:.0f} minutes; it is kept under a key of "
-        f"content, tokenizer "
-        "and knobs, and not done again."
+        message(
+            "Tokenising {count:,} examples takes about {minutes:.0f} minutes. The result is cached under a key of "
+            "content, tokenizer and parameters, and reused.",
+            count=len(data.lengths), minutes=seconds / 60,
+        )
     )
 
 
+def _describe_policy(policy: str, data: DataFacts) -> UserMessage:
+    if policy == "truncate":
+        return message("{count:,} are cut", count=data.cut_answers)
+    return message("they are dropped") if policy == "drop" else message("data.too_long allows none")
+
+
 def _suggest_longer(seen: PlanFacts, data: DataFacts) -> str:
-    """The 99th percentile where that is longer and the model can read it; else dropping, where answers would be cut."""
+    """The 99th percentile if that is longer and the model can read it; else dropping, if answers would be cut."""
     room, rounded = seen.model.max_positions, -(-data.percentile_99 // 64) * 64
     if rounded > data.max_length and (not room or rounded <= room):
         return f"data.max_length={rounded}"
@@ -209,7 +249,7 @@ def _suggest_longer(seen: PlanFacts, data: DataFacts) -> str:
 
 
 def _count_passes(seen: PlanFacts, data: DataFacts) -> float:
-    """How often an example is seen."""
+    """Returns how often an example is seen."""
     run = seen.run
     if run.trainer.max_steps is None or not run.trainer.global_batch_size:
         return float(run.trainer.epochs or 1.0)

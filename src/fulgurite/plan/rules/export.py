@@ -1,10 +1,13 @@
-"""What an export will change or refuse, told before training: a run that was paid for can always be taken away."""
+"""Rules about what an export will change or refuse: known before training, so that a run that was paid for can be
+exported."""
 
 from __future__ import annotations
 
+from fulgurite.language.message import message
 from fulgurite.method.separate import base_changed
 from fulgurite.plan.context import PlanFacts
 from fulgurite.plan.rules import rule
+from fulgurite.plan.rules.template import suggest_chatml
 from fulgurite.rules.registry import Finding
 
 
@@ -15,19 +18,25 @@ from fulgurite.rules.registry import Finding
     source="Ours: an export is proven by this comparison, and would be refused by it",
 )
 def check_template(seen: PlanFacts) -> Finding | None:
-    """A tokenizer that transformers renders otherwise than training does."""
+    """transformers renders the tokenizer's chat template differently from training."""
     if not seen.model.template_differs:
         return None
-    return Finding(f"The exported tokenizer {seen.model.template_differs}", "data.template=chatml")
+    return Finding(
+        message("The exported tokenizer {difference}", difference=seen.model.template_differs), suggest_chatml(seen)
+    )
 
 
 @rule("export.generation", "note", source="huggingface/transformers#29988, LLaMA-Factory #2545, #2479, #2837")
 def check_generation(seen: PlanFacts) -> Finding | None:
-    """A base whose generation config transformers refuses to save."""
+    """The base has a generation config that transformers refuses to save."""
     if not seen.model.invalid_generation or seen.run.stage.gives_rewards:
         return None
     fields = ", ".join(f"{name}={value}" for name, value in seen.model.invalid_generation.items())
-    return Finding(f"An export leaves out of generation_config.json what transformers refuses there: {fields}.")
+    return Finding(
+        message(
+            "An export leaves out of generation_config.json what transformers refuses there: {fields}.", fields=fields
+        )
+    )
 
 
 @rule("export.padding", "note", source="huggingface/transformers#35352, OpenRLHF #300")
@@ -36,8 +45,10 @@ def check_padding(seen: PlanFacts) -> Finding | None:
     if not seen.run.stage.gives_rewards or seen.model.free_padding:
         return None
     return Finding(
-        "The tokenizer has no padding token but the end of turn: an export with merge=true adds one, and one with "
-        "merge=false is refused."
+        message(
+            "The tokenizer has no padding token but the end of turn: an export with merge=true adds one, and one with "
+            "merge=false is refused."
+        )
     )
 
 
@@ -49,4 +60,4 @@ def check_apart(seen: PlanFacts) -> Finding | None:
         or (changed := base_changed(seen.run.method, bool(seen.run.model.add_tokens))) is None
     ):
         return None
-    return Finding(f"This run {changed}: it can be exported merged, and not with merge=false.")
+    return Finding(message("This run {change}: it can be exported merged, but not with merge=false.", change=changed))

@@ -1,37 +1,48 @@
-"""Whether it fits: the device's memory, and the disk for checkpoints."""
+"""Rules about room: the memory of the device, and the disk for checkpoints."""
 
 from __future__ import annotations
 
+from fulgurite.language.message import UserMessage, message
 from fulgurite.plan.context import MemoryPart, PlanFacts
 from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import DISK_FULL, DISK_TIGHT, MEMORY_FULL, MEMORY_TIGHT
 from fulgurite.rules.registry import Finding, Severity
 
-PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "other")
+PHASES = {
+    "training": message("Training"), "evaluation": message("Evaluation"), "rollouts": message("A rollout"),
+}
+"""The phases of a run, as a sentence begins with them."""
+PARTS = {
+    "weights": message("weights"), "gradients": message("gradients"), "optimizer": message("optimizer"),
+    "activations": message("activations"), "logits": message("logits"), "other": message("other"),
+}
+"""What memory is used for, with its names for readers."""
 
 
 @rule("memory.train", "error", insist=True, source=(
     "P11, P12: LlamaFactory #3510, #3606, #388, #3825 (a full fine-tune upcasts to fp32: 18 bytes a parameter, not 2)"
 ))
 def check_training(seen: PlanFacts) -> Finding | None:
-    """A peak that comes near the free memory; an error where it goes beyond 95 % of it."""
+    """A peak near the free memory; an error above 95 % of it."""
     memory, free = seen.memory, seen.machine.memory_free
     if memory is None or not free or _has_no_fit(seen) or memory.peak <= MEMORY_TIGHT * free:
         return None
     phase, part = _find_largest(seen)
-    numbers = ", ".join(f"{name} {format_size(n)}" for name in PARTS if (n := getattr(part, name)))
-    others = "".join(f"; with {other.override} it is {format_size(other.peak)}" for other in seen.cheaper)
+    parts = join_parts(part)
     severity = Severity.error if memory.peak > MEMORY_FULL * free else Severity.warning
     return Finding(
-        f"{phase} needs about {format_size(memory.peak)} on {_name_device(seen)} "
-        f"({numbers}); {format_size(free)} are free{others}.",
+        message(
+            "{phase} needs about {peak} on {device} ({parts}); {free} are free{others}.",
+            phase=PHASES[phase], peak=format_size(memory.peak), device=_name_device(seen), parts=parts,
+            free=format_size(free), others=_describe_others(seen),
+        ),
         _suggest_cheaper(seen), severity=severity,
     )
 
 
 @rule("memory.eval", "note", source="P9: LlamaFactory #5419 (cured by moving logits each step), #5957, #1191, #7781")
 def check_evaluation(seen: PlanFacts) -> Finding | None:
-    """What an evaluation that keeps its logits would hold; ours sums the loss in pieces and keeps none."""
+    """The logits of an evaluation that keeps them; ours sums the loss in pieces and keeps none."""
     run, free = seen.run, seen.machine.memory_free
     if (
         seen.data is None
@@ -45,7 +56,9 @@ def check_evaluation(seen: PlanFacts) -> Finding | None:
     whole = run.trainer.micro_batch_size * sides * run.data.max_length * seen.model.vocab * 4
     if run.stage.gives_rewards or whole <= free:
         return None
-    return Finding(f"Evaluation keeps no logits; whole they would be {format_size(whole)} a micro-batch.")
+    return Finding(
+        message("Evaluation keeps no logits; all of a micro-batch would be {size}.", size=format_size(whole))
+    )
 
 
 @rule(
@@ -61,10 +74,12 @@ def check_replicas(seen: PlanFacts) -> Finding | None:
     if processes * memory.peak <= MEMORY_TIGHT * free:
         return None
     return Finding(
-        f"strategy={seen.run.strategy.name} keeps a whole copy in each of {processes} "
-        f"processes: {format_size(memory.peak)} "
-        f"each, "
-        f"{format_size(processes * memory.peak)} together; {format_size(free)} are free.",
+        message(
+            "strategy={strategy} keeps a whole copy in each of {processes} processes: {each} each, {total} together; "
+            "{free} are free.",
+            strategy=seen.run.strategy.name, processes=processes, each=format_size(memory.peak),
+            total=format_size(processes * memory.peak), free=format_size(free),
+        ),
         "method=lora" if seen.run.method.whole else "trainer.devices=1",
     )
 
@@ -77,15 +92,16 @@ def check_checkpoints(seen: PlanFacts) -> Finding | None:
     disk, free = seen.disk, seen.machine.disk_free
     if not disk.total or not free or disk.total <= DISK_TIGHT * free:
         return None
-    where = f" in {seen.folder.parent}" if seen.folder is not None else ""
+    place = message(" in {folder}", folder=seen.folder.parent) if seen.folder is not None else message("")
     remedy = "method=lora" if seen.run.method.kin == "full" else ""
     if seen.run.trainer.keep_checkpoints > 1:
         remedy = "trainer.keep_checkpoints=1"
     return Finding(
-        f"{disk.kept} checkpoints of {format_size(disk.checkpoint)} "
-        f"need {format_size(disk.total)} with the one that is being "
-        f"written; "
-        f"{format_size(free)} are free{where}.",
+        message(
+            "{count} checkpoints of {each} need {total} with the one that is being written; {free} are free{place}.",
+            count=disk.kept, each=format_size(disk.checkpoint), total=format_size(disk.total), free=format_size(free),
+            place=place,
+        ),
         remedy, severity=Severity.error if disk.total > DISK_FULL * free else Severity.warning,
     )
 
@@ -97,14 +113,17 @@ def check_nothing_fits(seen: PlanFacts) -> Finding | None:
         return None
     smallest = min(seen.cheaper, key=lambda other: other.peak)
     return Finding(
-        f"Nothing fits: the smallest plan ({smallest.override}) needs {format_size(smallest.peak)}, and "
-        f"{format_size(seen.machine.memory_free)} are "
-        f"free on {_name_device(seen)}; take a smaller model."
+        message(
+            "Nothing fits: the smallest plan ({words}) needs {size}, and {free} are free on {device}; use a smaller "
+            "model.",
+            words=smallest.override, size=format_size(smallest.peak), free=format_size(seen.machine.memory_free),
+            device=_name_device(seen),
+        )
     )
 
 
 def format_size(bytes: float) -> str:
-    """Bytes as a person reads them."""
+    """Formats bytes: `1.4 GB`."""
     return f"{bytes / 1e9:.3g} GB" if bytes >= 1e9 else f"{bytes / 1e6:.3g} MB"
 
 
@@ -118,8 +137,27 @@ def _has_no_fit(seen: PlanFacts) -> bool:
 
 def _find_largest(seen: PlanFacts) -> tuple[str, MemoryPart]:
     assert seen.memory is not None
-    phases = {"Training": seen.memory.training, "Evaluation": seen.memory.evaluation, "A rollout": seen.memory.rollouts}
+    phases = {name: getattr(seen.memory, name) for name in ("training", "evaluation", "rollouts")}
     return max(((name, part) for name, part in phases.items() if part is not None), key=lambda pair: pair[1].total)
+
+
+def join_parts(part: MemoryPart) -> UserMessage:
+    """Returns the sizes of what a phase holds, in a row."""
+    found = message("")
+    for name, label in PARTS.items():
+        if size := getattr(part, name):
+            one = message("{name} {size}", name=label, size=format_size(size))
+            found = message("{before}, {after}", before=found, after=one) if found else one
+    return found
+
+
+def _describe_others(seen: PlanFacts) -> UserMessage:
+    """Returns what the same run would need under cheaper words, the mildest first."""
+    found = message("")
+    for other in seen.cheaper:
+        one = message("; with {words} it is {size}", words=other.override, size=format_size(other.peak))
+        found = message("{before}{after}", before=found, after=one)
+    return found
 
 
 def _name_device(seen: PlanFacts) -> str:
@@ -127,16 +165,16 @@ def _name_device(seen: PlanFacts) -> str:
 
 
 def _suggest_cheaper(seen: PlanFacts) -> str:
-    """The mildest change that leaves room, else the smallest; where no numbers are known, the usual order."""
+    """The mildest change that leaves room, else the smallest; without numbers, the usual order."""
     if seen.cheaper:
         fitting = [other for other in seen.cheaper if other.peak <= MEMORY_TIGHT * seen.machine.memory_free]
         return (fitting[0] if fitting else min(seen.cheaper, key=lambda other: other.peak)).override
     run, (phase, _) = seen.run, _find_largest(seen)
-    if phase == "A rollout":
+    if phase == "rollouts":
         return f"stage.rollout_batch={max(1, run.stage.rollout_batch // 2)}"
     if run.trainer.micro_batch_size and run.trainer.micro_batch_size > 1:
         return f"trainer.micro_batch_size={run.trainer.micro_batch_size // 2}"
-    if phase == "Evaluation":
+    if phase == "evaluation":
         return ""
     if not run.trainer.gradient_checkpointing and not run.stage.rolls_out and not run.private:
         return "trainer.gradient_checkpointing=true"

@@ -1,9 +1,12 @@
-"""What a stage's loss wants: its beta, batches, balanced data, a model that can speak already."""
+"""Rules about what a stage's loss needs: its beta, batches, balanced data, a model that can hold a conversation."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from fulgurite.config.losses import get_loss
 from fulgurite.config.schema import Range, list_knobs
+from fulgurite.language.message import message
 from fulgurite.plan.context import PlanFacts
 from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import (
@@ -17,6 +20,7 @@ from fulgurite.plan.thresholds import (
     measure_excess,
 )
 from fulgurite.rules.registry import Finding, Severity
+from fulgurite.stage.config.preference import Kto
 from fulgurite.stage.preference_table import get_row
 
 MIDDLE = 7 / 6
@@ -28,7 +32,7 @@ MIDDLE = 7 / 6
     "stage/pairwise.py"
 ))
 def check_beta_band(seen: PlanFacts) -> Finding | None:
-    """A beta of another loss: SimPO's 2 is DPO's 0.1; an error where it is ten times outside."""
+    """A beta of another loss: 2 is usual in SimPO, 0.1 in DPO; an error at ten times outside."""
     run = seen.run
     name = "orpo_weight" if getattr(run.stage, "orpo_weight", None) is not None else "beta"
     value = getattr(run.stage, name, None)
@@ -43,7 +47,10 @@ def check_beta_band(seen: PlanFacts) -> Finding | None:
     default = get_row(run.stage.loss, run.stage.length_normalize).beta if run.stage.losses else knob.default
     refuses = is_refused(seen, times)
     return Finding(
-        f"{knob.path}={value:g} with {loss}: {band.low:g} to {band.high:g} are in use.",
+        message(
+            "{name}={value:g} is unusual for {loss}: {low:g} to {high:g} is usual.",
+            name=knob.path, value=value, loss=loss, low=band.low, high=band.high,
+        ),
         f"{knob.path}={default:g}" if default is not None else "",
         severity=Severity.error if refuses else Severity.warning, about=knob.path,
     )
@@ -53,46 +60,64 @@ def check_beta_band(seen: PlanFacts) -> Finding | None:
     "S23: TRL's KTO page (16 to 128, at least 4 seen together); LlamaFactory #8725"
 ))
 def check_kto_batch(seen: PlanFacts) -> Finding | None:
-    """Too few answers in a step for KTO's baseline, which here is the whole step's; an error where there is only
-    one."""
+    """Too few answers in a step for KTO's baseline, which here is the whole step's; an error for a single one."""
     size = seen.run.trainer.global_batch_size
     if not seen.run.stage.judged or size is None or KTO_BATCH.has(size):
         return None
     if measure_excess(size, KTO_BATCH) > 1:
-        return Finding(f"trainer.global_batch_size={size} is large for KTO: 16 to 128 are in use.",
-            "trainer.global_batch_size=64", severity=Severity.warning)
+        return Finding(
+            message("trainer.global_batch_size={size} is large for KTO: 16 to 128 is usual.", size=size),
+            "trainer.global_batch_size=64", severity=Severity.warning,
+        )
     refuses = size == 1 and not is_trial(seen)
     return Finding(
-        f"KTO estimates its baseline from the other answers of a step, and trainer.global_batch_size={size} are "
-        f"{'too ' if size < 4 else ''}few.",
+        message(
+            "trainer.global_batch_size={size} is small for KTO, which estimates its baseline from the other answers "
+            "of a step: 16 to 128 is usual.",
+            size=size,
+        ),
         "trainer.global_batch_size=32", severity=Severity.error if refuses else Severity.warning,
     )
 
 
 @rule("kto.balance", "warning", source="TRL's KTO page (weighted good to bad between 1:1 and 4:3)")
 def check_kto_balance(seen: PlanFacts) -> Finding | None:
-    """Good and bad answers that weigh so unequally that one kind drowns the other."""
+    """Good and bad answers with such unequal weights that one kind hides the other."""
     stage, data = seen.run.stage, seen.data
     if not stage.judged or data is None or not data.positives + data.negatives:
         return None
     good, bad = stage.desirable_weight * data.positives, stage.undesirable_weight * data.negatives
     if not good or not bad:
-        missing = "good" if not good else "bad"
         return Finding(
-            f"{data.positives:,} good and {data.negatives:,} bad answers: KTO needs both kinds, and there is no "
-            f"{missing} one."
+            message(
+                "{good:,} good and {bad:,} bad answers: KTO needs both kinds.", good=data.positives, bad=data.negatives
+            )
         )
     ratio = good / bad
     if 0.99 <= measure_excess(ratio, KTO_BALANCE) <= 1.01:
         return None
-    if ratio < 1:
-        remedy = f"stage.desirable_weight={MIDDLE * bad / data.positives:.3g}"
+    if ratio > 1:
+        remedy = _balance("undesirable", good / data.negatives / MIDDLE, stage.desirable_weight)
     else:
-        remedy = f"stage.undesirable_weight={good / data.negatives / MIDDLE:.3g}"
+        remedy = _balance("desirable", MIDDLE * bad / data.positives, stage.undesirable_weight)
     return Finding(
-        f"{data.positives:,} good and {data.negatives:,} bad answers, weighted {ratio:.2g} : 1; KTO wants 1:1 to "
-        f"4:3.", remedy,
+        message(
+            "{good:,} good and {bad:,} bad answers, weighted {ratio:.2g} : 1; for KTO 1 : 1 to 4 : 3 is usual.",
+            good=data.positives, bad=data.negatives, ratio=ratio,
+        ),
+        remedy,
     )
+
+
+def _balance(rare: str, weight: float, now: float) -> str:
+    """Returns the overrides that give the rarer kind of answers the weight `weight`, or the same ratio if that is not
+    usual; `now` is the weight of the other kind. Empty if no usual weights have the ratio."""
+    usual: Any = next(knob.usual for knob in list_knobs(Kto) if knob.name == "desirable_weight")
+    if weight <= usual.high:
+        return f"stage.{rare}_weight={weight:.3g}"
+    other = "desirable" if rare == "undesirable" else "undesirable"
+    less = now * usual.high / weight
+    return f"stage.{rare}_weight={usual.high:g} stage.{other}_weight={less:.3g}" if less >= usual.low else ""
 
 
 @rule("rm.data", "warning", source="P17: LlamaFactory #571, #934 (about 10k pairs), #41")
@@ -103,21 +128,31 @@ def check_reward_data(seen: PlanFacts) -> Finding | None:
     pairs, longer = seen.data.rows, seen.data.length_bias
     once = "trainer.epochs=1" if (seen.run.trainer.epochs or 1) > 1 else ""
     if max(longer, 1 - longer) > LENGTH_TELLS:
-        which, share = ("longer", longer) if longer > 0.5 else ("shorter", 1 - longer)
-        return Finding(
-            f"The {which} answer is preferred in {share:.0%} of {pairs:,} pairs: a reward model on these learns "
-            f"length.",
-            once,
+        sentence = message(
+            "The longer answer is preferred in {share:.0%} of {pairs:,} pairs: a reward model learns length from them.",
+            share=longer, pairs=pairs,
+        ) if longer > 0.5 else message(
+            "The shorter answer is preferred in {share:.0%} of {pairs:,} pairs: a reward model learns length from "
+            "them.",
+            share=1 - longer, pairs=pairs,
         )
+        return Finding(sentence, once)
     if pairs < PAIRS_FEW:
         return Finding(
-            f"{pairs:,} pairs are few for a reward model: about {PAIRS_SOME:,} are wanted before it beats guessing by "
-            "much.", once,
+            message(
+                "{pairs:,} pairs are few for a reward model: it takes about {wanted:,} to be much better than "
+                "guessing.",
+                pairs=pairs, wanted=PAIRS_SOME,
+            ),
+            once,
         )
     if pairs < PAIRS_SOME:
         return Finding(
-            f"{pairs:,} pairs are on the short side for a reward model: about {PAIRS_SOME:,} are wanted.", once,
-            severity=Severity.note,
+            message(
+                "{pairs:,} pairs are a small number for a reward model: about {wanted:,} are wanted.",
+                pairs=pairs, wanted=PAIRS_SOME,
+            ),
+            once, severity=Severity.note,
         )
     return None
 
@@ -132,9 +167,14 @@ def check_pairs(seen: PlanFacts) -> Finding | None:
     data = seen.data
     if data is None or not data.same_pairs:
         return None
-    where = f"{data.first_same_pair}: " if data.first_same_pair else ""
-    more = f" (and {data.same_pairs - 1:,} more)" if data.same_pairs > 1 else ""
-    return Finding(f"{where}chosen and rejected are the same tokens{more}: there is nothing to prefer; mend the data.")
+    place = message("{place}: ", place=data.first_same_pair) if data.first_same_pair else message("")
+    more = message(" (and {count:,} more pairs)", count=data.same_pairs - 1) if data.same_pairs > 1 else message("")
+    return Finding(
+        message(
+            "{place}chosen and rejected are the same tokens{more}: there is nothing to prefer; correct the data.",
+            place=place, more=more,
+        )
+    )
 
 
 @rule("stage.no-sft", "warning", source="Tülu 3 and Zephyr: SFT first, then DPO")
@@ -143,11 +183,12 @@ def check_no_sft(seen: PlanFacts) -> Finding | None:
     run = seen.run
     if not run.stage.refers or not seen.model.is_base or get_loss(run.stage).sft_weight:
         return None
-    name = run.stage.name.upper()
     return Finding(
-        f"{seen.model.path or run.model.name} looks like a base model, as its tokenizer has no chat template; {name} "
-        f"usually follows "
-        "stage=sft.",
+        message(
+            "{model} looks like a base model, as its tokenizer has no chat template; stage={stage} usually follows "
+            "stage=sft.",
+            model=seen.model.path or run.model.name, stage=run.stage.name,
+        ),
         "stage.loss=orpo" if run.stage.losses else "",
     )
 
@@ -156,11 +197,13 @@ def check_no_sft(seen: PlanFacts) -> Finding | None:
     "S1, P18: LlamaFactory #10757, #5936, #6373, #1164, #6881; https://github.com/hiyouga/LlamaFactory/pull/9617"
 ))
 def check_last_resort(seen: PlanFacts) -> Finding | None:
-    """PPO, where DPO or GRPO would do."""
+    """PPO, although DPO or GRPO would do."""
     if not seen.run.stage.value_head:
         return None
     return Finding(
-        "PPO holds a policy, a reference, a value head and a reward, and most settings to get wrong; DPO does most of "
-        "it offline.",
+        message(
+            "PPO needs a policy, a reference, a value head and a reward, and has the most settings to get wrong; "
+            "stage=dpo does most of it offline."
+        ),
         "stage=grpo",
     )

@@ -1,9 +1,10 @@
-"""How many steps there are, and how the rate goes over them."""
+"""Rules about the number of steps, and about early stopping within them."""
 
 from __future__ import annotations
 
 import math
 
+from fulgurite.language.message import message
 from fulgurite.plan.context import PlanFacts
 from fulgurite.plan.rules import rule
 from fulgurite.plan.thresholds import FEW, LITTLE, MOST_EPOCHS, SHORT
@@ -12,14 +13,15 @@ from fulgurite.rules.registry import Finding, Severity
 
 @rule("steps.too-few", "error", source="S16, P1: LlamaFactory #7486 (91 rows, 17 steps)", insist=True)
 def check_too_few(seen: PlanFacts) -> Finding | None:
-    """So few optimizer steps that the model can hardly change; an error below 10, where nobody asked for so few."""
+    """So few optimizer steps that the model hardly changes; an error below 10, if nobody asked for so few."""
     if seen.data is None or seen.steps >= SHORT or seen.is_given("trainer.max_steps"):
-        return None  # who writes trainer.max_steps=20 wants to see that it works
+        return None  # trainer.max_steps=20 is a try on purpose
     trainer = seen.run.trainer
-    sentence = (
-        f"The plan is {seen.steps} optimizer steps ({seen.data.rows:,} rows, batch {trainer.global_batch_size}, "
-        f"{trainer.epochs:g} epochs); "
-        f"below {LITTLE} a model rarely changes, below {SHORT} see whether it did."
+    sentence = message(
+        "The run has {steps} optimizer steps ({rows:,} examples, batch {batch}, {epochs:g} epochs); with fewer than "
+        "{little} a model rarely changes, with fewer than {short} check whether it did.",
+        steps=seen.steps, rows=seen.data.rows, batch=trainer.global_batch_size, epochs=trainer.epochs,
+        little=LITTLE, short=SHORT,
     )
     severity = Severity.error if seen.steps < FEW else Severity.warning if seen.steps < LITTLE else Severity.note
     return Finding(sentence, _suggest_more_steps(seen), severity=severity)
@@ -41,7 +43,7 @@ def _suggest_more_steps(seen: PlanFacts) -> str:
     "steps.patience", "warning", source="Ours: Lightning's EarlyStopping counts evaluations, and a run has few of them"
 )
 def check_patience(seen: PlanFacts) -> Finding | None:
-    """A patience that no run of so few evaluations can lose before its end."""
+    """An early-stopping patience that a run with so few evaluations cannot use up before its end."""
     trainer = seen.run.trainer
     if trainer.early_stopping_patience is None or not trainer.eval_every or not seen.steps:
         return None
@@ -51,8 +53,11 @@ def check_patience(seen: PlanFacts) -> Finding | None:
         return None
     often = max(1, seen.steps // (3 * trainer.early_stopping_patience))
     return Finding(
-        f"trainer.early_stopping_patience={trainer.early_stopping_patience} cannot end this run early: it waits for "
-        f"{trainer.early_stopping_patience} evaluations after the best one, "
-        f"and {seen.steps:,} steps have {evaluations} (trainer.eval_every={trainer.eval_every}).",
+        message(
+            "trainer.early_stopping_patience={patience} cannot end this run early: it waits for {patience} "
+            "evaluations after the best one, and {steps:,} steps have {evaluations} (trainer.eval_every={every}).",
+            patience=trainer.early_stopping_patience, steps=seen.steps, evaluations=evaluations,
+            every=trainer.eval_every,
+        ),
         f"trainer.eval_every={often}" if often < trainer.eval_every else "trainer.early_stopping_patience=null",
     )

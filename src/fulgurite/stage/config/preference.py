@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.config.paths import is_there, resolve_path
-from fulgurite.config.schema import Derived, Empty, Range, above, at_least, below, between, knob, option
+from fulgurite.config.schema import Derived, Empty, above, at_least, below, between, knob, option
 from fulgurite.data.reads import JUDGED, PAIRS, Reads
 from fulgurite.language.message import UserMessage, message
 from fulgurite.stage import preference_table as pairwise
@@ -136,7 +136,7 @@ class Dpo(PreferenceStage):
         "Strength of the penalty for moving away from the reference model; in hinge and ipo the inverse of a margin.",
         source="The loss's paper, as fulgurite/stage/preference_table.py lists it: "
         "https://huggingface.co/docs/trl/paper_index",
-        bounds=above(0), usual=lambda run: get_loss(run).usual,
+        bounds=above(0), usual=pairwise.find_usual_beta,
         advice="Leave it empty first: each loss has its own scale.",
         empty=Empty("the value of the loss's paper; none in orpo, which has stage.orpo_weight", derive_beta),
         raise_when="If answers drift, repeat or get too long.",
@@ -175,7 +175,7 @@ class Dpo(PreferenceStage):
     gamma: float | None = knob(
         None, "SimPO's margin: by how much the chosen answer must win, in beta times mean log-probability.",
         source="SimPO, https://arxiv.org/abs/2405.14734: gamma / beta 0 to 1, the authors' runs 0.1 to 0.8 (verified)",
-        bounds=at_least(0), usual=lambda run: Range(0, run.stage.beta or get_loss(run).beta),
+        bounds=at_least(0), usual=pairwise.find_usual_gamma,
         advice="Tune gamma / beta from 0.5; never above beta.",
         empty=Empty("half of stage.beta in simpo; the other losses have none", derive_gamma),
         raise_when="If chosen and rejected answers stay too close.", lower_when="If the text degenerates.",

@@ -44,7 +44,7 @@ class Policy(GenerativeStage):
     max_new_tokens: int = knob(
         256, "Maximum tokens of an answer, in rollouts and samples.",
         source="TRL 512, Dr. GRPO 3000, DAPO 20k, R1 32k (verified); 256 is a start for small models (ours)",
-        bounds=at_least(1), usual=between(32, 32_768),
+        bounds=at_least(1), usual=between(8, 32_768),
         advice="256 for small models; alternatively, set stage.mask_truncated.",
         raise_when="If more than 30 % of the answers are cut (train/cut).", lower_when="If rollouts take too long.",
         interacts={"data.max_length": "prompts and answers must fit the model together",
