@@ -208,7 +208,7 @@ def test_kto_without_another_prompt_warns_that_it_has_no_baseline(
     one = written(tmp_path / "one.jsonl", [{**r, "prompt": "What?"} for r in judged(20)])
     words = ["stage=kto", "trainer.global_batch_size=16", "data.val_fraction=0", "optim.lr=1e-2", "trainer.max_steps=4"]
     folder = run("one", *words, f"data.path={one}")
-    assert "warning: all answers are to one prompt, so that KTO has no baseline: 0 stands" in "".join(
+    assert "warning: all answers have the same prompt, so KTO has no baseline" in "".join(
         capfd.readouterr()
     )
     assert [row["train/kl"] for row in rows(folder)] == [0.0] * 4
