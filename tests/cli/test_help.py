@@ -31,7 +31,7 @@ def test_help_shows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     assert "fulgurite explain" in capsys.readouterr().out
     assert main(["train", "--help"]) == 0
-    assert "fulgurite train [GROUP=OPTION] [KNOB=VALUE]" in capsys.readouterr().out
+    assert "fulgurite train [GROUP=OPTION] [NAME=VALUE]" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("columns", [60, 80])
@@ -83,3 +83,17 @@ def test_help_of_chat_and_export_has_every_parameter() -> None:
     assert all(re.search(rf"^  {knob.name} +.* \[{re.escape(str(knob.default))}\]$", chat, re.M)
         for knob in list_knobs(ChatConfig))
     assert all(knob.name in export for knob in list_knobs(Export))
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["plan", "--help"], ["explain", "--help"]])
+def test_help_is_chinese_if_it_is_asked_for(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    import re
+
+    from fulgurite.cli.main import main
+
+    assert main([*words, "--lang", "zh"]) == 0
+    chinese = capsys.readouterr().out
+    assert main([*words, "--lang", "en"]) == 0
+    english = capsys.readouterr().out
+    assert re.search(r"[\u4e00-\u9fff]", chinese)
+    assert not re.search(r"[\u4e00-\u9fff]", english)

@@ -7,28 +7,48 @@ import textwrap
 from collections.abc import Sequence
 
 from fulgurite import __version__
-
-OVERVIEW = f"""fulgurite {__version__}: fine-tuning in which every knob explains itself
-
-  fulgurite train [GROUP=OPTION] [KNOB=VALUE] ...   fine-tune; without words: LoRA on a bundled model and data, on a CPU
-  fulgurite train -m optim.lr=1e-4,1e-3             one run for each value
-  fulgurite train resume.run=RUN                    go on with a run that was stopped
-  fulgurite plan [GROUP=OPTION] [KNOB=VALUE] ...    what `train` would do, cost and get wrong; loads no weights
-  fulgurite plan --rules                            the rules that look at a run before it begins
-  fulgurite explain [KNOB|GROUP|GROUP=OPTION]       what it does, what to set it to, why, and who says so
-  fulgurite explain --search WORD                   the knobs that speak of a word
-  fulgurite chat run=RUN                            talk with what was trained
-  fulgurite export run=RUN out=FOLDER               a folder that plain transformers loads
-  fulgurite runs                                    list and compare what has been run
-
-Begin with `fulgurite train`, then `fulgurite explain optim.lr`.
-Errors are one line (exit 2); failed training says why (exit 3); Ctrl-C saves first (exit 130), as does SIGTERM
-(exit 143).
---debug shows tracebacks."""
+from fulgurite.language.catalogue import translate_text
+from fulgurite.language.message import message
 
 ASKING = frozenset({"-h", "--help"})
 
-TRAIN = """fulgurite train [GROUP=OPTION] [KNOB=VALUE] ...
+WIDEST = 100
+"""Columns of the text on a wide terminal."""
+
+
+def asks(words: Sequence[str]) -> bool:
+    """Whether a command line asks for help."""
+    return not ASKING.isdisjoint(words)
+
+
+def describe_overview() -> str:
+    """Returns the help of `fulgurite`."""
+    return str(message(
+        """fulgurite {version}: fine-tuning in which every parameter explains itself
+
+  fulgurite train [GROUP=OPTION] [NAME=VALUE] ...   fine-tune; without words: LoRA on a bundled model and data, on a CPU
+  fulgurite train -m optim.lr=1e-4,1e-3             one run for each value
+  fulgurite train resume.run=RUN                    continue a run that was stopped
+  fulgurite plan [GROUP=OPTION] [NAME=VALUE] ...    what `train` would do, its cost and mistakes; loads no weights
+  fulgurite plan --rules                            the rules that check a run before it begins
+  fulgurite explain [NAME|GROUP|GROUP=OPTION]       what it does, what to set it to, why, and the source
+  fulgurite explain --search WORD                   the parameters about a word
+  fulgurite chat run=RUN                            talk with the trained model
+  fulgurite export run=RUN out=FOLDER               a folder that plain transformers loads
+  fulgurite runs                                    list and compare runs
+
+Begin with `fulgurite train`, then `fulgurite explain optim.lr`.
+Errors are one line (exit 2); failed training prints the reason (exit 3); Ctrl-C saves first (exit 130), as does SIGTERM
+(exit 143).
+--lang zh prints Chinese; --debug shows tracebacks.""",
+        version=__version__,
+    ))
+
+
+def describe_train() -> str:
+    """Returns the help of `fulgurite train`."""
+    return str(message(
+        """fulgurite train [GROUP=OPTION] [NAME=VALUE] ...
 
 Groups and their options:
 
@@ -43,38 +63,32 @@ Presets, each a whole run or a search:
   fulgurite train --cfg job  the composed config
   --config-dir DIR           a folder of your own options
 
-`fulgurite explain` has what each of them does and its usual values."""
-CHAT = """fulgurite chat run=RUN | model=FOLDER_OR_OPTION [KNOB=VALUE ...]
+`fulgurite explain` has what each of them does and its usual values.""",
+        groups=_groups(), presets=_presets(),
+    ))
+
+
+def describe_chat() -> str:
+    """Returns the help of `fulgurite chat`."""
+    from fulgurite.config.chat_arguments import ChatConfig
+    from fulgurite.config.schema import list_knobs
+
+    lines = [
+        f"  {knob.name:15} {translate_text(knob.path, 'meaning', knob.meaning)} [{knob.default}]"
+        for knob in list_knobs(ChatConfig)
+    ]
+    return str(message(
+        """fulgurite chat run=RUN | model=FOLDER_OR_OPTION [NAME=VALUE ...]
 
 Talks with what a run has trained, or with a model. Questions may be piped in, one a line.
 While you chat: /reset forgets the conversation, /system TEXT sets the system message, /quit leaves (so does Ctrl-D).
 Ctrl-C stops an answer.
 Code that a run's config.yaml names (plugins=[...], model.trust_remote_code=true with model.revision=...) runs only if
-you add
-those words here.
-"""
-WIDEST = 100
-"""Columns of the text on a wide terminal."""
+you add those words here.
 
-
-def asks(words: Sequence[str]) -> bool:
-    """Whether a command line asks for help."""
-    return not ASKING.isdisjoint(words)
-
-
-def describe_train() -> str:
-    """The help of `fulgurite train`."""
-    return TRAIN.format(groups=_groups(), presets=_presets())
-
-
-def describe_chat() -> str:
-    """The help of `fulgurite chat`."""
-    from fulgurite.config.chat_arguments import ChatConfig
-    from fulgurite.config.schema import list_knobs
-
-    return (
-        CHAT + "\n" + "\n".join(f"  {knob.name:15} {knob.meaning} [{knob.default}]" for knob in list_knobs(ChatConfig))
-    )
+{parameters}""",
+        parameters="\n".join(lines),
+    ))
 
 
 def describe_export() -> str:

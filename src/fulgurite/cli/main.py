@@ -127,6 +127,8 @@ def _run(given: list[str]) -> int:
         print(__version__)
         return 0
     command, rest = given[0], given[1:]
+    # transformers, peft and gguf draw bars of their own over ours; tqdm reads this when it is imported
+    os.environ.setdefault("TQDM_DISABLE", "1")
     guard_output()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("fulgurite").setLevel(logging.INFO)

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 from fulgurite import __version__
 from fulgurite.cli import help
 from fulgurite.errors import RequestError, suggest_similar
+from fulgurite.language.current import get_language
+from fulgurite.language.message import message
 
 CFG = ("job", "hydra", "all")
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
@@ -40,10 +42,14 @@ class CommandParser(argparse.ArgumentParser):
         return [action.option_strings[-1] for action in self._actions if action.option_strings]
 
 
-@cache
 def build_parser() -> tuple[CommandParser, dict[str, CommandParser]]:
-    """Returns the parser of `fulgurite`, and those of its commands by name."""
-    root = CommandParser("fulgurite", text=lambda: help.OVERVIEW)
+    """Returns the parser of `fulgurite`, and those of its commands by name, in the language in use."""
+    return _build_parser(get_language())
+
+
+@cache
+def _build_parser(language: str) -> tuple[CommandParser, dict[str, CommandParser]]:
+    root = CommandParser("fulgurite", text=help.describe_overview)
     root.add_argument("--version", action="version", version=__version__)
     tree = root.add_subparsers(dest="command", parser_class=CommandParser)
     for add in (_add_train, _add_plan, _add_explain, _add_chat, _add_export, _add_runs):
@@ -94,7 +100,7 @@ def _add_train(tree: Any) -> None:
     experiment replaces; --run, which is the default.
     """
     parser = tree.add_parser("train", text=help.describe_train, add_help=False)
-    _add_words(parser, "GROUP=OPTION and KNOB=VALUE")
+    _add_words(parser, "GROUP=OPTION and NAME=VALUE")
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("-c", "--cfg", type=_one_of(CFG))
     parser.add_argument("-p", "--package")
@@ -108,54 +114,58 @@ def _add_train(tree: Any) -> None:
 
 
 def _add_plan(tree: Any) -> None:
-    parser = tree.add_parser("plan", description=(
-        "What `fulgurite train` with the same words would do, cost and get wrong. No weight is loaded, and nothing is "
-        "trained."
-    ))
-    _add_words(parser, "GROUP=OPTION and KNOB=VALUE, as of `fulgurite train`")
+    parser = tree.add_parser("plan", description=str(message(
+        "Prints what `fulgurite train` with the same words would do, its cost and its mistakes. No weights are loaded, "
+        "and nothing is trained."
+    )))
+    _add_words(parser, str(message("GROUP=OPTION and NAME=VALUE, as for `fulgurite train`")))
     parser.add_argument(
         "--show", metavar="N",
-        help="also print N training examples as text, with what is learned marked; or longest, or FILE:LINE",
+        help=str(message("also print N training examples, with what is learned marked; or longest, or FILE:LINE")),
     )
-    parser.add_argument("--json", action="store_true", help="for programs")
-    parser.add_argument("--probe", action="store_true", help="load the model after all, and time a few micro-batches")
-    parser.add_argument("--rules", action="store_true", help="every rule: id, severity, source, what it looks for")
-    parser.add_argument("--config-dir", metavar="FOLDER", help="a folder of your own options")
+    parser.add_argument("--json", action="store_true", help=str(message("JSON, for programs")))
+    probe, rules = message("load the model, and time a few micro-batches"), message("every rule with its id and source")
+    parser.add_argument("--probe", action="store_true", help=str(probe))
+    parser.add_argument("--rules", action="store_true", help=str(rules))
+    parser.add_argument("--config-dir", metavar="FOLDER", help=str(message("a folder of your own options")))
 
 
 def _add_explain(tree: Any) -> None:
     from fulgurite.language.current import LANGUAGES
 
-    parser = tree.add_parser("explain", description=(
-        "What a knob, a group or an option does, what to set it to, why, and who says so."
-    ))
-    _add_words(parser, "a knob (optim.lr), a group (method), an option (method=lora)")
-    parser.add_argument("--search", metavar="WORD", help="the knobs and options that speak of a word")
-    parser.add_argument("--json", action="store_true", help="for programs: one entry a knob; all of them without words")
+    parser = tree.add_parser("explain", description=str(message(
+        "Prints what a parameter, a group or an option does, what to set it to, why, and the source."
+    )))
+    _add_words(parser, str(message("a parameter (optim.lr), a group (method), an option (method=lora)")))
+    parser.add_argument("--search", metavar="WORD", help=str(message("the parameters and options about a word")))
+    parser.add_argument("--json", action="store_true", help=str(message(
+        "JSON, for programs: one entry for each parameter; all of them without words"
+    )))
     parser.add_argument(
         "--plot",
         action="store_true",
-        help="draw a schedule: scheduler=cosine, with its knobs, optim.lr=... and trainer.max_steps=... as you like; "
-        "or a preference loss: stage=dpo stage.loss=ipo, with stage.beta=... and its kin",
+        help=str(message(
+            "draw a schedule: scheduler=cosine, with its parameters, optim.lr=... and trainer.max_steps=... if you "
+            "like; or a preference loss: stage=dpo stage.loss=ipo, with stage.beta=... and others that it reads"
+        )),
     )
-    parser.add_argument(
-        "--html", action="store_true", help="the whole guide as a page for a browser, without a network"
-    )
-    parser.add_argument(
-        "--lang", choices=LANGUAGES,
-        help="the language; without it the terminal's (LC_ALL, LANG), and English for --json",
-    )
+    page = message("the whole guide as a page for a browser, which needs no network")
+    language = message("the language; by default the terminal's (LC_ALL, LANG), and English for --json")
+    parser.add_argument("--html", action="store_true", help=str(page))
+    parser.add_argument("--lang", choices=LANGUAGES, help=str(language))
 
 
 def _add_chat(tree: Any) -> None:
-    _add_words(tree.add_parser("chat", text=help.describe_chat), "KNOB=VALUE")
+    _add_words(tree.add_parser("chat", text=help.describe_chat), "NAME=VALUE")
 
 
 def _add_export(tree: Any) -> None:
-    _add_words(tree.add_parser("export", text=help.describe_export), "KNOB=VALUE")
+    _add_words(tree.add_parser("export", text=help.describe_export), "NAME=VALUE")
 
 
 def _add_runs(tree: Any) -> None:
-    parser = tree.add_parser("runs", description="Lists the runs under a folder and the knobs in which they differ.")
-    _add_words(parser, "the folder, `runs` if none is given", "ROOT")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser = tree.add_parser("runs", description=str(message(
+        "Lists the runs under a folder and the parameters in which they differ."
+    )))
+    _add_words(parser, str(message("the folder; `runs` if none is given")), "ROOT")
+    parser.add_argument("--json", action="store_true", help=str(message("JSON, for programs")))
