@@ -105,7 +105,7 @@ def test_new_tokens_begin_as_the_mean_are_trained_and_exported(tmp_path: Path, m
 
 def test_new_tokens_that_cannot_learn_or_are_there_already_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"model\.add_tokens needs their embeddings trained, and method=oft freezes them"
+        ConfigError, match=r"model\.add_tokens adds embeddings that must be trained, and method=oft freezes them"
     ):
         tiny(tmp_path / "run", "method=oft", "method.block=16", "model.add_tokens=[x1]")
     tiny(tmp_path / "ok", "method=freeze", "method.trainable=last:1", "method.extra_trainable=[embeddings]",

@@ -250,7 +250,7 @@ def test_a_weight_used_outside_its_layer_is_refused() -> None:
 def test_fp16_that_auto_chose_is_refused() -> None:
     stage = stage_of("method=lora")
     mechanism, stage.dtypes = stage.mechanism, dataclasses.replace(stage.dtypes, option="fp16")
-    with pytest.raises(ConfigError, match="fp16, all that this GPU has, scales them; take precision=fp32"):
+    with pytest.raises(ConfigError, match="fp16, the only 16-bit type of this GPU, scales them; use"):
         stage.set_mechanism(mechanism)
 
 
