@@ -57,7 +57,7 @@ def test_pickle_is_never_read(tmp_path, name):
     marker, content = tmp_path / "marker", pickle.dumps(Payload(tmp_path / "marker"))
     file = tmp_path / name
     file.write_bytes(content)
-    with pytest.raises(CheckpointError, match=f"{name} is a file, may hold code, and is not read; give a folder"):
+    with pytest.raises(CheckpointError, match=f"{name} is a file, which could run code when it is read"):
         io.FolderCheckpointIO().load_checkpoint(file)
     # beside the files of a whole checkpoint, and in their place under a manifest that vouches for it
     path = save(tmp_path / "checkpoints", 1)
@@ -87,7 +87,7 @@ def test_what_was_saved_is_read_back_before_it_counts(tmp_path, monkeypatch):
     real = io.save_file
     for change, says in (
         (lambda k, v: v + 1 if k == "a" else v, "a reads back empty or changed"),
-        (lambda k, v: None if k == "b" else v, "b is in the file or in the model alone"),
+        (lambda k, v: None if k == "b" else v, "b is only in the file or only in the model"),
     ):
         monkeypatch.setattr(io, "save_file", damaged(change))
         with pytest.raises(CheckpointError, match=says):
@@ -134,7 +134,7 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(io, "FORMAT", 2)
     path = save(tmp_path, 1)
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="has format 2, not 1; use the version that wrote it"):
+    with pytest.raises(CheckpointError, match="has format 2, but this version reads format 1; use"):
         io.FolderCheckpointIO().load_checkpoint(path)
 
 

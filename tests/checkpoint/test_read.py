@@ -45,18 +45,18 @@ def test_check_folder_resolves_links(saved: Path) -> None:
 
 def test_a_missing_or_damaged_folder_is_refused(saved: Path) -> None:
     with pytest.raises(
-        CheckpointError, match="step-5 is not a whole checkpoint: it is not a folder; take an earlier one"
+        CheckpointError, match="step-5 is not a whole checkpoint: it is not a folder; use an earlier one"
     ):
         check_folder(saved.with_name("step-5"))
     (saved / "weights.safetensors").write_bytes(b"no tensors")
     with pytest.raises(CheckpointError, match=r"step-4 is not a whole checkpoint: weights\.safetensors has 10 bytes"):
         read_weights(saved)
-    with pytest.raises(CheckpointError, match=r"weights\.safetensors cannot be read: .*; take an earlier checkpoint"):
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors cannot be read: .*; use an earlier checkpoint"):
         load_tensors(saved / "weights.safetensors")
 
 
 def test_a_single_file_is_refused_unread(tmp_path: Path) -> None:
     file = tmp_path / "model.ckpt"
     file.write_bytes(b"cposix\nsystem\n(S'false'\ntR.")
-    with pytest.raises(CheckpointError, match=r"model\.ckpt is a file, may hold code, and is not read"):
+    with pytest.raises(CheckpointError, match=r"model\.ckpt is a file, which could run code when it is read"):
         read_weights(file)

@@ -76,7 +76,7 @@ def plain(state):
 
 def test_another_number_of_processes_is_refused():
     state = rng.capture(CPU)
-    with pytest.raises(CheckpointError, match="made by 2 processes and this run has 1"):
+    with pytest.raises(CheckpointError, match="written by 2 processes and this run has 1"):
         rng.select_rank([state, state], 0, 1)
 
 
@@ -84,7 +84,7 @@ def test_another_kind_of_device_is_logged(caplog):
     state = rng.capture(CPU) | {"cuda": torch.zeros(16, dtype=torch.uint8)}
     with caplog.at_level(logging.WARNING):
         rng.restore(state, CPU)
-    assert "made on a GPU and goes on on cpu" in caplog.text
+    assert "written on a GPU and this run uses cpu" in caplog.text
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -102,9 +102,9 @@ def test_names_that_would_collide_do_not():
 @pytest.mark.parametrize(("value", "words"), [
     (object(), "builtins.object"), (Path("x"), "Path"), ({1, 2}, "builtins.set"), (b"x", "builtins.bytes"),
     (defaultdict(int), "collections.defaultdict"), (lambda: 0, "function"), (torch.float32, "torch.dtype"),
-    (1j, "complex"), (torch.device("cpu"), "torch.device"), (np.array(["x"]), "numpy.ndarray of <U1"),
-    (np.array([object()]), "of object"), (np.arange(3, dtype=">i4"), "of >i4"), (torch.nn.Linear(1, 1), "Linear"),
-    (torch.eye(2).to_sparse(), "torch.sparse_coo tensor"), (torch.empty(2, device="meta"), r"empty \(meta\)"),
+    (1j, "complex"), (torch.device("cpu"), "torch.device"), (np.array(["x"]), "<U1"),
+    (np.array([object()]), "object"), (np.arange(3, dtype=">i4"), ">i4"), (torch.nn.Linear(1, 1), "Linear"),
+    (torch.eye(2).to_sparse(), "torch.sparse_coo tensor"), (torch.empty(2, device="meta"), r"meta tensor"),
 ])
 def test_other_types_are_refused_with_their_place(value, words):
     with pytest.raises(CheckpointError, match=rf"state.a\[1\].b is a.*{words}"):
@@ -113,12 +113,12 @@ def test_other_types_are_refused_with_their_place(value, words):
 
 @pytest.mark.parametrize("key", [1.0, True, None, (1,)])
 def test_other_keys_are_refused(key):
-    with pytest.raises(CheckpointError, match=r"state.a has the key .*make it text or a whole number"):
+    with pytest.raises(CheckpointError, match=r"state.a has the key .*use text or a whole number"):
         tree.encode({"a": {key: 1}}, "state", {})
 
 
 def test_a_tensor_that_is_not_there_and_a_kind_from_the_future():
-    with pytest.raises(CheckpointError, match="has no tensor 'x'"):
+    with pytest.raises(CheckpointError, match="lacks the tensor 'x'"):
         tree.decode({"~": "tensor", "name": "x"}, {})
-    with pytest.raises(CheckpointError, match="unknown kind 'set'"):
+    with pytest.raises(CheckpointError, match="unknown type 'set'"):
         tree.decode({"~": "set"}, {})

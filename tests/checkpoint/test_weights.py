@@ -50,7 +50,7 @@ class FewerWeights(Model):
         self.out.requires_grad_(False)
 
 
-@pytest.mark.parametrize(("model", "words"), [(OtherWeights, "lacks frozen.bias"), (FewerWeights, "holds out.bias")])
+@pytest.mark.parametrize(("model", "words"), [(OtherWeights, "lacks frozen.bias"), (FewerWeights, "contains out.bias")])
 def test_other_trained_weights_are_refused_by_name(tmp_path, model, words):
     train(tmp_path, epochs=1)
     with pytest.raises(CheckpointError, match=rf"step-3 {words}.*\(2 names differ\)"):
@@ -81,7 +81,7 @@ def test_loaded_names_must_be_the_trained_ones():
     weights.check_names(made, ["0.weight", "2.weight", "2.bias", "2.running_mean"], "step-1")
     with pytest.raises(CheckpointError, match=r"step-1 lacks 2\.bias \(1 names differ\)"):
         weights.check_names(made, ["0.weight", "2.weight"], "step-1")
-    with pytest.raises(CheckpointError, match=r"holds 0\.bias, which this run does not train \(1 names differ\)"):
+    with pytest.raises(CheckpointError, match=r"contains 0\.bias, which this run does not train \(1 names differ\)"):
         weights.check_names(made, ["0.weight", "2.weight", "2.bias", "0.bias"], "step-1")
 
 

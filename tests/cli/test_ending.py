@@ -13,7 +13,7 @@ import pytest
 
 from fulgurite.cli import main as module
 from fulgurite.cli.main import main
-from fulgurite.config.schema import check
+from fulgurite.config.check_value import check
 from fulgurite.errors import ConfigError, Interrupted, TrainingFailed
 
 

@@ -22,11 +22,11 @@ WRONG = [
     (["train", "trainer.global_batch_size=0"], "trainer.global_batch_size=0 is not allowed"),
     (["train", "optim.lr="], "must be a number"),
     (["train", "optim.lr=1e-4,1e-3"], "add -m"),
-    (["train", "optim=[adamw,sgd]"], "a run has one optim"),
+    (["train", "optim=[adamw,sgd]"], "a run has only one optim"),
     (["train", "~seed"], "nothing is deleted here"),
     (["train", "=3"], "error: =3 names no knob; write KNOB=VALUE."),
     (["plan", "+=3"], "error: +=3 names no knob; write KNOB=VALUE."),
-    (["chat", "=3"], "error: =3 names no knob; write KNOB=VALUE."),
+    (["chat", "=3"], "error: =3 has no parameter before the =; write parameter=value."),
     (["train", "trainer.devices=100000"], "trainer.devices=100000 is more than 8 for each of this machine's "),
     (["train", "--frob"], "no flag --frob"),
     (["train", "--experimental-rerun=x.pkl"], "no flag --experimental-rerun"),
@@ -75,13 +75,13 @@ def test_wrong_words_are_one_line_and_load_no_torch(tmp_path: Path) -> None:
             ["data=file", "data.path=/dev/null"],
             "data.path=/dev/null is a device or a pipe, which cannot be read twice; give a file"
         ),
-        (["run_dir=/proc/x"], "/proc/x cannot be made"),
+        (["run_dir=/proc/x"], "/proc/x cannot be created"),
         (["precision=fp16", "trainer.accelerator=cpu"], "precision=fp16 needs a GPU"),
         (
             ["scheduler=reduce_lr_on_plateau", "data.val_fraction=0"],
             "scheduler=reduce_lr_on_plateau follows the validation loss"
         ),
-        (["resume.run=/tmp"], "is not a run's folder"),
+        (["resume.run=/tmp"], "is not a run folder"),
         (["scheduler=polynomial", "scheduler.lr_end=0.5"], "must be below optim.lr=0.001"),
     ],
 )
@@ -100,7 +100,7 @@ def test_a_rank_that_is_no_number_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(name, "two")
-    assert f"{name}=two in the environment is no whole number" in read_refusal(["train", *TINY], capsys)
+    assert f"{name}=two in the environment is not a whole number" in read_refusal(["train", *TINY], capsys)
     assert main(["plan", "--rules"]) == 0
 
 
@@ -131,3 +131,30 @@ def test_lang_is_taken_by_every_command_and_ends_with_it(capsys: pytest.CaptureF
     assert "FULGURITE_LANG" not in os.environ
     assert main(["train", "--lang", "klingon"]) == 2
     assert capsys.readouterr().err == "error: --lang takes en or zh.\n"
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["train", "resume.run=/nowhere"], "resume.run=/nowhere is not a run folder"),
+    (["train", "model=hf", "model.path=/nowhere"], "model.path=/nowhere does not exist"),
+    (["train", "logger=tensorboard"], "logger=tensorboard needs the package tensorboard, which is not installed"),
+    (["train", "precision=fp16", "trainer.accelerator=cpu"], "precision=fp16 needs a GPU"),
+    (["train", "stage=grpo", "data=guide_prompts", "stage.reward=[r.py:score]"], "declare it as (prompts, answers, **"),
+    (["chat", "run=/nowhere"], "/nowhere"),
+    (["chat", "model=./nowhere"], "model=./nowhere does not exist"),
+    (["export", "run=/nowhere", "out=x"], "/nowhere"),
+])
+def test_what_needs_no_torch_is_refused_without_it(words: list[str], sentence: str, tmp_path: Path) -> None:
+    """Torch takes seconds to load: each of these is refused in a process that cannot import it."""
+    (tmp_path / "r.py").write_text("def score(prompt, answer, **record):\n    return 1.0\n")
+    run = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'lightning', 'tensorboard')));"
+        "from fulgurite.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    blocked = "import importlib.util as u; plain = u.find_spec;" \
+        "u.find_spec = lambda name, *rest: None if name == 'tensorboard' else plain(name, *rest);"
+    done = subprocess.run(
+        [sys.executable, "-c", blocked + run, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert sentence in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "runs").exists()

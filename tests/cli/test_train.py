@@ -70,7 +70,7 @@ def test_several_processes_are_refused_in_a_multirun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "A run of 2 processes cannot be part of -m" in read_refusal(
+    assert "-m does not support runs of several processes (this one has 2)" in read_refusal(
         ["train", "-m", *TINY, "trainer.devices=2", "seed=1"], capsys,
     )
 

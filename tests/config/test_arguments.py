@@ -29,13 +29,13 @@ def test_words_become_values_of_the_declared_types() -> None:
 
 
 @pytest.mark.parametrize(("word", "sentence"), [
-    ("copies", "copies cannot be read; write knob=value, such as title=..."),
-    ("=3", "=3 names no knob; write KNOB=VALUE."),
-    ("copes=3", "print knows no copes. Did you mean copies? It knows title, copies, scale, colour."),
-    ("copies=1.5", "copies=1.5 is not allowed: copies must be whole number."),
+    ("copies", "copies is not of the form parameter=value; write for example title=..."),
+    ("=3", "=3 has no parameter before the =; write parameter=value."),
+    ("copes=3", "fulgurite print has no parameter copes. Did you mean copies? It has title, copies, scale, colour."),
+    ("copies=1.5", "copies=1.5 is not allowed: copies must be a whole number."),
     ("colour=yes", "colour=yes is not allowed: colour must be true or false."),
     ("copies=0", "copies=0 is not allowed: it must be at least 1; its default is 1."),
-    ("copies=null", "copies may not be empty"),
+    ("copies=null", "copies must have a value"),
 ])
 def test_a_wrong_word_is_refused_with_the_remedy(word: str, sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -49,6 +49,6 @@ def test_help_prints_each_parameter_and_leaves_with_0(capsys: pytest.CaptureFixt
     assert not left.value.code
     assert capsys.readouterr().out == format_usage(Print, "print") + "\n"
     assert format_usage(Print, "print").splitlines() == [
-        "fulgurite print KNOB=VALUE ...", "", "  title        The first line.", "  copies       How many copies.",
+        "fulgurite print PARAMETER=VALUE ...", "", "  title        The first line.", "  copies       How many copies.",
         "  scale        The size.", "  colour       Whether in colour.",
     ]

@@ -26,5 +26,5 @@ def test_what_may_be_empty(name: str) -> None:
     if name in ("run", "model", "seed", "system"):
         assert getattr(parse(ChatConfig, [f"{name}=null"], "chat"), name) is None
         return
-    with pytest.raises(ConfigError, match="may not be empty"):
+    with pytest.raises(ConfigError, match="must have a value"):
         parse(ChatConfig, [f"{name}=null"], "chat")

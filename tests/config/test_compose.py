@@ -62,7 +62,7 @@ def test_a_preset_file_is_named_as_the_origin(tmp_path: Path) -> None:
         (["name=a/b"], r"name=a/b is not allowed"),
         (["seed=-1"], r"seed=-1 is not allowed"),
         (["plugins=no_such_module"], r"plugins=\[no_such_module\] cannot be imported"),
-        (["name=hf_abcdefghijklmnopqrstuvwxyz"], r"name holds what looks like a secret"),
+        (["name=hf_abcdefghijklmnopqrstuvwxyz"], r"name contains what looks like a secret"),
         (["logger.wandb.project=x"], r"logger\.wandb\.project"),
     ],
 )
@@ -120,7 +120,7 @@ def test_the_names_of_other_trainers_lead_to_ours(word: str, meant: str) -> None
 
 @pytest.mark.parametrize(
     ("word", "said"),
-    [("optim.betas=[0.9]", "it has 2 numbers, as in"), ("optim.betas=[]", "it has 2 numbers"),
+    [("optim.betas=[0.9]", "it needs 2 numbers; its default"), ("optim.betas=[]", "it needs 2 numbers"),
         ("seed=4294967296", "must be 0 to"),
      ("run_dir=", "run_dir= is empty")],
 )

@@ -7,12 +7,14 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from yaml import YAMLError
 
 from fulgurite.config.compose import compose
-from fulgurite.config.hydra_internals import HYDRA_TESTED, KeptConfigs, keep_configs
+from fulgurite.config.hydra_internals import HYDRA_TESTED, KeptConfigs, keep_configs, parse_fast
 from fulgurite.config.paths import find_conf_dir
 
 
@@ -71,3 +73,17 @@ def test_a_folder_of_options_is_that_of_its_own_composition(tmp_path: Path) -> N
     seeds = [compose(["model=tiny", "+experiment=mine"], config_dir=tmp_path / name).run.seed
         for name in ("a", "b", "a")]
     assert seeds == [11, 22, 11]
+
+
+def test_libyaml_reads_every_file_of_conf_as_omegaconf_does(tmp_path: Path) -> None:
+    for path in sorted(find_conf_dir().rglob("*.yaml")):
+        with parse_fast():
+            fast = OmegaConf.to_container(OmegaConf.load(path))
+        assert fast == OmegaConf.to_container(OmegaConf.load(path)), path
+    twice = tmp_path / "twice.yaml"
+    twice.write_text("lr: 1e-4\nlr: 1e-5\n")
+    with parse_fast(), pytest.raises(YAMLError, match="duplicate key lr"):
+        OmegaConf.load(twice)
+    twice.write_text("lr: 1e-4\n")
+    with parse_fast():
+        assert OmegaConf.load(twice).lr == 1e-4

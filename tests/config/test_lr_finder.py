@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from fulgurite.config.check_value import check
 from fulgurite.config.lr_finder import LrFinder
-from fulgurite.config.schema import check, list_knobs
+from fulgurite.config.schema import list_knobs
 from fulgurite.errors import ConfigError
 
 KNOBS = {knob.name: knob for knob in list_knobs(LrFinder)}

@@ -11,12 +11,13 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fulgurite.config.check_value import check
 from fulgurite.config.compose import NOT_COMPOSED, compose
 from fulgurite.config.override_checks import prepare
 from fulgurite.config.override_names import read_name
 from fulgurite.config.overrides import read_value
 from fulgurite.config.run import GROUPS, list_all_knobs
-from fulgurite.config.schema import Knob, check, list_groups, list_options
+from fulgurite.config.schema import Knob, list_groups, list_options
 from fulgurite.errors import ConfigError, FulguriteError
 
 KNOBS = {k.path: k for k in list_all_knobs()}
@@ -26,7 +27,7 @@ REFUSED = [
     ("method=1.5", "method=1.5 is not allowed: method is one of "),
     ("optim=null", "optim=null is not allowed: optim is one of"),
     ("precision=true", "precision is one of auto, bf16"), ("optim=3", "optim is one of adafactor"),
-    ("optim=[adamw]", "a run has one optim; take optim=adamw"), ("logger=null", "logger is one of csv"),
+    ("optim=[adamw]", "a run has only one optim; use optim=adamw"), ("logger=null", "logger is one of csv"),
     ("optim={a: b}", "optim is one of adafactor"),
     ("+logger=[{_target_: os.system}]", "logger is one of csv, none, tensorboard, wandb"),
     ("+logger={_target_: os.system}", "logger is one of csv"), ("experiment=3", "experiment is one of dpo_guide"),
@@ -38,7 +39,7 @@ REFUSED = [
     ("data=file data.weights=[inf]", "data.weights=inf is not allowed: it must be a finite number"),
     ("optim.betas=[1e400,0]", "finite number"), ("method.alpha_pattern={a: inf}", "finite number"),
     ("method.rank_pattern={a: -5}", "it must be 1 to 1024"), ("stage.loss=1", "it must be one of nll, dft"),
-    ("data.columns=[1]", "data.columns is not a knob of the chosen data; it belongs to data=file"),
+    ("data.columns=[1]", "data.columns is not a parameter of the chosen data; it belongs to data=file"),
     ("optim.lr=" + "[" * 3000, "cannot be read"),
     ("model=Qwen/Qwen2.5-0.5B-Instruct", "Write model=hf model.path=Qwen/Qwen2.5-0.5B-Instruct."),
     ("model=./mine", "Write model=hf model.path=./mine."), ("data=mine.jsonl", "Write data=file data.path=mine.jsonl."),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from fulgurite.config.check_value import check
 from fulgurite.config.compose import compose
-from fulgurite.config.schema import check, list_knobs
+from fulgurite.config.schema import list_knobs
 from fulgurite.config.sweep import Goal, Pruner, Sampler, Sweep
 from fulgurite.errors import ConfigError
 

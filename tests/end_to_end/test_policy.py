@@ -219,7 +219,7 @@ def test_a_reward_model_judges_as_it_did_in_training_and_ppo_learns_from_it(tmp_
 
 def test_a_run_that_is_no_reward_model_is_refused(tmp_path: Path) -> None:
     spoken = tiny(tmp_path / "sft")
-    with pytest.raises(ModelError, match="is of stage=sft, which gives no rewards; train one with stage=rm"):
+    with pytest.raises(ModelError, match="is a run of stage=sft, which gives no rewards; give a run of stage=rm"):
         tiny(tmp_path / "run", *PPO, f"stage.reward=['{spoken}']")
 
 

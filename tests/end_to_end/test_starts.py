@@ -237,7 +237,7 @@ def test_a_reward_adapter_on_a_changed_base_is_not_exported_alone(words: Any, tm
         export_main([f"run={folder}", f"out={tmp_path / 'whole'}", "merge=false"]) == 0
     )  # nothing is merged: it is whole anyway
     pissa = tiny(tmp_path / "pissa", *words("rm"), "method=lora", "method.init=pissa", "trainer.global_batch_size=8")
-    with pytest.raises(RequestError, match=r"merge=false cannot be: this run began with method\.init=pissa"):
+    with pytest.raises(RequestError, match=r"merge=false is not possible here: this run began with method\.init=pissa"):
         export_main([f"run={pissa}", f"out={tmp_path / 'other'}", "merge=false"])
     assert not (tmp_path / "other").exists()
 
@@ -271,7 +271,7 @@ def test_a_run_whose_start_was_trained_on_is_not_resumed_in_silence(sft: Path, w
     tiny(tmp_path / "dpo", *said, "trainer.max_steps=2")
     more = ["trainer.max_steps=9", "trainer.save_every=9", "trainer.eval_every=9"]
     tiny(sft, "optim.lr=1e-2", "scheduler=constant", *more, "resume.allow=[trainer,scheduler]")
-    with pytest.raises(CheckpointError, match=r"start .* → .*say resume\.allow="):
+    with pytest.raises(CheckpointError, match=r"start .* → .*Add resume\.allow="):
         tiny(tmp_path / "dpo", *said, "trainer.max_steps=4", "resume.allow=[trainer,scheduler]")
 
 

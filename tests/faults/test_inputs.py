@@ -70,13 +70,13 @@ def test_a_base_that_changed_is_no_base_to_go_on_from(tmp_path: Path, capsys: py
     made.model.save_pretrained(tmp_path / "model")
     load_run(tmp_path / "run")
     assert (
-        f"{tmp_path / 'model'} has changed since {tmp_path / 'run'} was trained on it (weights); restore it"
+        f"{tmp_path / 'model'} has changed since {tmp_path / 'run'} was trained on it (its weights); restore it"
         in capsys.readouterr().err
     )
     longer = [*words, "trainer.max_steps=2"]
     with pytest.raises(
         CheckpointError,
-        match=r"weights \(the weights that training begins from\) has changed since; .*resume\.allow=\[",
+        match=r"weights \(the weights that training begins from\) has changed\. .*resume\.allow=\[",
     ):
         tiny(tmp_path / "run", *longer, "resume.allow=[trainer.max_steps]")
     tiny(tmp_path / "run", *longer, "resume.allow=[trainer.max_steps,weights]")

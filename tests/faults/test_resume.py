@@ -128,7 +128,7 @@ def test_what_may_not_be_resumed_is_refused_in_one_line(tmp_path: Path, whole: P
     assert status == 2
     assert len(errors) == 1
     assert "trainer.max_steps 9 → 12" in errors[0]
-    assert "say resume.allow=[optim.lr," in errors[0]
+    assert "Add resume.allow=[optim.lr," in errors[0]
     damaged = tmp_path / "damaged"
     shutil.copytree(whole, damaged, symlinks=True)
     for manifest in damaged.glob("checkpoints/step-*/manifest.json"):

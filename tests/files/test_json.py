@@ -27,8 +27,8 @@ def test_a_value_is_read_as_it_was_written(value: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("content", "reason"), [
     (b"{", "not JSON ("), (b"", "not JSON ("), (b'"\xff"', "not JSON (not UTF-8 text)"),
-    (json.dumps(nested(MOST_DEPTH + 1)).encode(), "nested more than 64 deep"),
-    (b"[" * 100_000, "nested more than 64 deep"),
+    (json.dumps(nested(MOST_DEPTH + 1)).encode(), "nested more than 64 levels deep"),
+    (b"[" * 100_000, "nested more than 64 levels deep"),
 ])
 def test_a_fault_is_a_value_error_with_the_reason(content: bytes, reason: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(content)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fulgurite.language import UserMessage
 from fulgurite.logger.guard import WAITING, GuardedLogger, guard_logger
 
 
@@ -46,13 +47,13 @@ def test_calls_arrive_in_order_and_the_end_waits_for_them() -> None:
 
 def test_a_tracker_that_hangs_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
     gate = threading.Event()
-    one = GuardedLogger(lambda: Tracker(gate), name="slow", patience=lambda: 0.05, hint="Look elsewhere.")
+    one = GuardedLogger(lambda: Tracker(gate), name="slow", patience=lambda: 0.05, hint=UserMessage("Look elsewhere."))
     one.log_metrics({"a": 1}, 1)
     one.finalize("success")
     gate.set()
     assert not one.works
     assert [r.getMessage() for r in caplog.records] == [
-        "logger=slow did not finish within 0.05 s and is left behind; metrics.jsonl has every number. Look elsewhere."
+        "logger=slow did not finish within 0.05 s and is abandoned. metrics.jsonl has every number. Look elsewhere."
     ]
 
 

@@ -62,7 +62,7 @@ def test_rows_that_never_found_space_are_counted(tmp_path: Path, caplog: pytest.
     file.write({"step": 1})
     file.write({"step": 2})
     file.close()
-    assert "2 rows never reached" in caplog.records[-1].getMessage()
+    assert "2 rows are missing in" in caplog.records[-1].getMessage()
 
 
 def test_rewind_drops_later_rows_and_half_a_line(tmp_path: Path) -> None:

@@ -149,6 +149,5 @@ def test_a_folder_that_cannot_be_made_switches_it_off(tmp_path: Path, caplog: py
     assert not tracker.works
     assert [r.getMessage() for r in caplog.records if "switched off" in r.getMessage()] == [
         f"logger=wandb failed (FileExistsError: [Errno 17] File exists: '{tmp_path}/wandb') and is switched off; the "
-        f"run "
-        f"goes on; metrics.jsonl has every number. To upload what is missing: wandb sync {tmp_path}/wandb/run-*"
+        f"run goes on. metrics.jsonl has every number. To upload the rest: wandb sync {tmp_path}/wandb/run-*"
     ]

@@ -12,12 +12,13 @@ from fulgurite.logger.wandb_probe import find_key, probe_key
 
 
 @pytest.mark.parametrize(("kind", "words"), [
-    ("ok", ""), ("401", "refuses the API key"), ("500", "answers 500"), ("unknown", "does not know the API key"),
-    ("stranger", "does not answer like a W&B server"), ("redirect", "answers 302"),
+    ("ok", ""), ("401", "refuses the API key"), ("500", "answers with HTTP status 500"),
+    ("unknown", "does not know the API key"),
+    ("stranger", "is not a W&B server"), ("redirect", "answers with HTTP status 302"),
 ])
 def test_a_server_is_asked_before_the_start(kind: str, words: str) -> None:
     with serving(kind) as server:
-        reason = probe_key(server.url, KEY, 5.0)
+        reason = str(probe_key(server.url, KEY, 5.0))
     assert reason == (f"{server.url} {words}" if words and kind != "stranger" else reason)
     assert words in reason
     assert bool(words) == bool(reason)
@@ -27,12 +28,12 @@ def test_a_server_is_asked_before_the_start(kind: str, words: str) -> None:
 def test_a_silent_server_is_asked_no_longer_than_it_may_take(kind: str) -> None:
     with serving(kind) as server:
         begin = time.monotonic()
-        assert probe_key(server.url, KEY, 0.3) == f"{server.url} does not answer within 0.3 s"
+        assert str(probe_key(server.url, KEY, 0.3)) == f"{server.url} does not answer within 0.3 s"
         assert time.monotonic() - begin < 3
 
 
 def test_a_closed_port_and_a_strange_address_are_reasons() -> None:
-    assert "cannot be reached" in probe_key(closed_port(), KEY, 2.0)
+    assert "cannot be reached" in str(probe_key(closed_port(), KEY, 2.0))
     assert probe_key("not an address", KEY, 2.0)
     assert probe_key("file:///etc/hostname", KEY, 2.0)
 

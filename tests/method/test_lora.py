@@ -122,7 +122,7 @@ def test_an_adapter_is_trained_further_or_stacked_upon(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not an adapter of these knobs"):
         build_adapted("lora", "method.rank=8", start)
     second = tiny(tmp_path / "second", "method.rank=8", start, "method.adapter_mode=stack", "optim.lr=1e-2")
-    with pytest.raises(RequestError, match="merge=false cannot be: this run stands on another adapter"):
+    with pytest.raises(RequestError, match="merge=false is not possible here: this run stands on another adapter"):
         export_main([f"run={second}", f"out={tmp_path / 'no'}", "merge=false"])
     assert export_main([f"run={second}", f"out={tmp_path / 'yes'}"]) == 0
 

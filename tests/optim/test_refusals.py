@@ -108,7 +108,5 @@ def test_a_missing_library_is_one_sentence_with_pips_command(
     monkeypatch.delitem(sys.modules, f"fulgurite.optim.{optim}", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
     config = compose(["model=tiny", f"optim={optim}", "scheduler=constant"]).run.optim
-    with pytest.raises(
-        ConfigError, match=f"^optim={optim} needs the library {library}, which is not installed: pip install {pip}\\.$"
-    ):
+    with pytest.raises(ConfigError, match=f"^optim={optim} needs the package {pip}, .*: pip install {pip}$"):
         build(config, torch.nn.Linear(2, 2))

@@ -45,7 +45,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     for make in (lambda: choose_run_folder("mine", None, None), lambda: make_folder(Path("runs/a"))):
         with pytest.raises(
-            RequestError, match=r"^runs/.* cannot be made: .*; give run_dir=<a folder that can be written>\.$"
+            RequestError, match=r"^runs/.* cannot be created: .*; give run_dir=<a folder that can be written>\.$"
         ):
             make()
     make_folder(tmp_path / "a" / "b")
@@ -75,7 +75,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 def test_a_folder_without_whole_files_is_no_run(name: str, content: str | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / name).write_text(content)
-    with pytest.raises(RequestError, match=rf"is not a run's folder: {name} cannot be read"):
+    with pytest.raises(RequestError, match=rf"is not a run folder: {name} cannot be read"):
         (read_config if name == "config.yaml" else read_provenance)(tmp_path)
 
 
@@ -85,7 +85,7 @@ def test_files_of_another_shape_are_not_whole(tmp_path: Path) -> None:
         read_config(tmp_path)
     for content in ({"knobs": {"seed": {}}}, {}, {"knobs": {"seed": {"value": 1, "origin": "unknown"}}}):
         (tmp_path / "provenance.json").write_text(json.dumps(content))
-        with pytest.raises(RequestError, match=r"provenance\.json is not whole; restore it"):
+        with pytest.raises(RequestError, match=r"provenance\.json is damaged; restore it"):
             read_decisions(tmp_path)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from fulgurite.cli.runs import runs_main
 from fulgurite.errors import FulguriteError
+from fulgurite.language import use_language
 from fulgurite.run.listing import find_differences, format_runs, list_runs, summarize_run
 from fulgurite.run.status import lock_run
 
@@ -54,6 +55,33 @@ def test_runs_are_found_at_every_depth_oldest_first(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path)
     found = [os.path.relpath(run.folder, tmp_path) for run in list_runs(tmp_path)]
     assert found == ["2026-01-01/sweep/0", "2026-01-02/10-00_b", "c"]
+
+
+def test_runs_of_several_folders_are_listed_once(tmp_path: Path) -> None:
+    """A run made with run_dir= elsewhere is listed by its own folder too."""
+    make(tmp_path / "a" / "x", started=2)
+    make(tmp_path / "b", started=1)
+    found = [os.path.relpath(run.folder, tmp_path) for run in list_runs(tmp_path / "a", tmp_path / "b", tmp_path)]
+    assert found == ["b", "a/x"]
+
+
+def test_runs_of_a_multirun_have_its_name(tmp_path: Path) -> None:
+    for number in range(2):
+        make(tmp_path / "lr-sweep" / str(number), knobs={"optim.lr": 10.0 ** -number})
+    assert [run.name for run in list_runs(tmp_path)] == ["lr-sweep/0", "lr-sweep/1"]
+    for root in (tmp_path, tmp_path / "lr-sweep"):
+        rows = [line.split()[0] for line in format_runs(list_runs(root)).splitlines()]
+        assert rows == ["run", "lr-sweep/0", "lr-sweep/1"]
+
+
+def test_the_table_is_in_the_language_in_use(tmp_path: Path) -> None:
+    bad = make(tmp_path / "bad", losses=(1.0,))
+    (bad / "provenance.json").unlink()
+    with use_language("zh"):
+        text = format_runs(list_runs(tmp_path))
+    assert "已完成" in text
+    assert "缺少 provenance.json" in text
+    assert list_runs(tmp_path)[0].to_json()["troubles"] == ["provenance.json is missing"]
 
 
 def test_only_the_knobs_that_differ(tmp_path: Path) -> None:
@@ -99,9 +127,9 @@ def test_a_running_one_whose_process_is_gone_has_died(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "content", "trouble"), [
     ("status.json", b"", "status.json cannot be read (not JSON (Expecting value: line 1 column 1 (char 0)))"),
-    ("status.json", b"[1]", "status.json holds no mapping"),
+    ("status.json", b"[1]", "status.json does not contain a mapping"),
     ("status.json", b"\xff", "status.json cannot be read (not JSON (not UTF-8 text))"),
-    ("metrics.jsonl", b'{"step": 1, "train/loss": 2.0}\n{"step', "metrics.jsonl has 1 unreadable line"),
+    ("metrics.jsonl", b'{"step": 1, "train/loss": 2.0}\n{"step', "metrics.jsonl: unreadable lines: 1"),
     ("provenance.json", None, "provenance.json is missing"),
     ("metrics.jsonl", None, "metrics.jsonl is missing"),
 ])
@@ -115,7 +143,7 @@ def test_a_damaged_folder_is_listed_with_its_damage(
     else:
         (bad / name).write_bytes(content)
     runs = {run.name: run for run in list_runs(tmp_path)}
-    assert runs["bad"].troubles == [trouble]
+    assert list(map(str, runs["bad"].troubles)) == [trouble]
     assert runs["good"].troubles == []
     assert f"bad: {trouble}" in format_runs(list_runs(tmp_path))
 
@@ -171,8 +199,8 @@ def test_words_that_are_not_known(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert runs_main([]) == 0
-    assert "fulgurite train makes the first" in capsys.readouterr().out
-    for words, part in (["--jsn"], "--json"), (["missing"], "missing is not a folder"), (["a", "b"], "one folder"):
+    assert "No runs here yet; `fulgurite train`" in capsys.readouterr().out
+    for words, part in (["--jsn"], "--json"), (["missing"], "missing is not a folder"), (["a=b"], "no parameter a"):
         with pytest.raises(FulguriteError, match=part):
             runs_main(words)
 
@@ -222,7 +250,7 @@ def test_a_pipe_or_a_device_in_a_run_folder_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "status.json")
     os.mkfifo(tmp_path / "metrics.jsonl")
     (tmp_path / "provenance.json").symlink_to("/dev/zero")
-    assert summarize_run(tmp_path).troubles == [
+    assert list(map(str, summarize_run(tmp_path).troubles)) == [
         "status.json cannot be read (not a regular file)", "provenance.json cannot be read (not a regular file)",
         "metrics.jsonl cannot be read",
     ]

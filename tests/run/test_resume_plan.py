@@ -61,9 +61,9 @@ def test_a_plan_as_plain_values_and_in_words(tmp_path: Path) -> None:
         "adopted": {MICRO_BATCH: 2}, "files": {"metrics.jsonl": {"kept": 3, "dropped": 0}}, "trackers": ["wandb"],
     }
     parts = found.describe().split("; ")
-    assert parts[:2] == [f"from {checkpoint}", f"{MICRO_BATCH}=2 as there (halved from 4)"]
-    assert parts[2].endswith("as resume.allow says")
-    assert parts[3:] == ["metrics.jsonl keeps 3 rows", "wandb goes on after step 1,200"]
+    assert parts[:2] == [f"from {checkpoint}", f"{MICRO_BATCH}=2 as in the earlier run (halved from 4)"]
+    assert parts[2].endswith("as resume.allow permits")
+    assert parts[3:] == ["metrics.jsonl keeps 3 rows", "wandb continues after step 1,200"]
 
 
 def test_a_folder_without_checkpoints_has_no_plan(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_folder_without_checkpoints_has_no_plan(tmp_path: Path) -> None:
     assert preview_resume(composed, None) is None
     assert preview_resume(composed, tmp_path) is None
     assert find_resume(composed, tmp_path, print) is None
-    with pytest.raises(CheckpointError, match=r"has no checkpoint to go on from; start it again without resume\.run"):
+    with pytest.raises(CheckpointError, match=r"has no checkpoint to resume from; start the run again"):
         find_resume(compose(["model=tiny", f"resume.run={tmp_path}"]), tmp_path, print)
 
 

@@ -74,6 +74,6 @@ def test_many_answers_are_read_in_parts_and_their_rewards_keep_the_order(monkeyp
 def test_a_run_without_rewards_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     load_stub(monkeypatch, gives_rewards=False)
     with pytest.raises(
-        ModelError, match=r"stage\.reward=run is of stage=sft, which gives no rewards; train one with stage=rm"
+        ModelError, match=r"stage\.reward=run is a run of stage=sft, which gives no rewards; give a run of stage=rm"
     ):
         load_reward_model(Path("run"))

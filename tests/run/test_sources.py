@@ -19,7 +19,7 @@ def make_checkpoints(folder: Path, *names: str) -> Path:
 
 @pytest.mark.parametrize("name", ["../checkpoints/last", "", "step-", "step-1a", "BEST", "best "])
 def test_other_names_of_checkpoints_are_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is not allowed: it must be best, last, or step-N"):
+    with pytest.raises(CheckpointError, match="is not valid; use best, last or step-N"):
         choose_checkpoint(make_checkpoints(tmp_path, "best"), name)
 
 
@@ -33,7 +33,7 @@ def test_a_checkpoint_is_found_by_name_or_the_names_are_listed(
     newest = folder / "checkpoints" / "step-8"
     monkeypatch.setattr("fulgurite.run.sources.find_newest_whole", lambda _: (newest, []))
     assert choose_checkpoint(folder, "best") == newest
-    with pytest.raises(CheckpointError, match="has no checkpoint step-9; there are last, step-4, step-8"):
+    with pytest.raises(CheckpointError, match="has no checkpoint step-9; it has last, step-4, step-8"):
         choose_checkpoint(folder, "step-9")
 
 
@@ -57,5 +57,5 @@ def test_an_adapter_without_a_base_is_refused(tmp_path: Path) -> None:
     file.write_text('{"base_model_name_or_path": "owner/name"}')
     assert read_adapter_base(tmp_path) == "owner/name"
     file.write_text("{}")
-    with pytest.raises(ModelError, match="is an adapter that names no base model; give the run it is from"):
+    with pytest.raises(ModelError, match="is an adapter that names no base model; give its run instead"):
         read_adapter_base(tmp_path)

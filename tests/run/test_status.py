@@ -153,7 +153,8 @@ def test_a_folder_in_which_another_process_trains_is_refused(tmp_path: Path) -> 
     """Both would write the same rows and checkpoints; the status of the other one stays as it was."""
     with another_run(tmp_path) as other:
         before = read(tmp_path)
-        with pytest.raises(RequestError, match=f"is being trained by process {other.pid}"), track_status(tmp_path):
+        taken = f"is in use: process {other.pid} is training in it"
+        with pytest.raises(RequestError, match=taken), track_status(tmp_path):
             pass
         assert read(tmp_path) == before
         other.kill()
@@ -173,7 +174,7 @@ def test_a_folder_is_locked_while_a_run_writes_in_it(tmp_path: Path) -> None:
     with lock_run(tmp_path):
         assert (tmp_path / LOCK).is_file()
         with pytest.raises(
-            RequestError, match="is being trained by another process; wait for it"
+            RequestError, match="is in use: another process is training in it; wait for it"
         ), track_status(tmp_path):
             pass
         assert not (tmp_path / "status.json").exists()

@@ -75,5 +75,5 @@ def test_a_stored_word_that_runs_code_has_to_be_given_again(tmp_path: Path) -> N
 def test_a_folder_that_is_no_run_is_one_sentence(content: str | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "provenance.json").write_text(content)
-    with pytest.raises(CheckpointError, match=r"is not a run's folder: .*provenance\.json cannot be read"):
+    with pytest.raises(CheckpointError, match=r"is not a run folder: .*provenance\.json cannot be read"):
         restore_words([f"resume.run={tmp_path}"])

@@ -47,7 +47,8 @@ def answer(partner: Partner, *turns: tuple[str, str]) -> str:
 
 def test_a_piped_question_is_answered_as_by_generate(partner: Partner) -> None:
     expected = answer(partner, ("user", "What is a warmup?"))
-    assert talk(partner, "What is a warmup?\n") == f"> What is a warmup?\n{expected.lstrip()} (cut at max_new_tokens)\n"
+    shown = f"> What is a warmup?\n{expected.lstrip()} (cut at max_new_tokens=5)\n"
+    assert talk(partner, "What is a warmup?\n") == shown
 
 
 class Scripted:
@@ -109,7 +110,7 @@ def test_a_system_message_that_the_template_refuses_is_joined_to_the_first_quest
     strict = Partner(partner.model, tokenizer, Template("tokenizer", tokenizer), partner.limit)
     model = Scripted(strict)
     text = talk(Partner(model, tokenizer, strict.template, partner.limit), "Why?\nHow?\n", system="Be brief.")
-    assert text.count("takes no system message: the first question begins with it") == 1
+    assert text.count("has no system message; it is put before the first question") == 1
     assert model.asked[0].startswith("user:Be brief.\n\nWhy?")
     assert model.asked[1].count("Be brief.") == 1
 
@@ -122,7 +123,7 @@ def test_a_whole_answer_is_written_without_a_mark(partner: Partner) -> None:
 
 def test_quit_ends_the_chat_and_unknown_commands_are_named(partner: Partner) -> None:
     assert talk(partner, "/quit\nWhy?\n") == ""
-    assert "there is no /rest. Did you mean reset?" in talk(partner, "/rest\n")
+    assert "no command /rest; use /reset, /system TEXT or /quit. Did you mean reset?" in talk(partner, "/rest\n")
 
 
 def test_the_end_of_the_input_ends_it(partner: Partner) -> None:
@@ -140,13 +141,14 @@ def test_old_turns_are_forgotten_aloud(partner: Partner) -> None:
     one = len(partner.template.encode_prompt([Message("user", "Rank?")]))
     model = Scripted(partner)
     text = talk(Partner(model, partner.tokenizer, partner.template, 2 * one), "Rank?\nRank?\nRank?\n")
-    assert text.count(f"(the model reads at most {2 * one} tokens: the oldest 1 turns are forgotten)") == 2
+    note = f"the model can read at most {2 * one} tokens; dropped from the conversation: the oldest 1 turns"
+    assert text.count(note) == 2
     assert model.asked == [prompt(partner, ("user", "Rank?"))] * 3
 
 
 def test_a_question_that_is_too_long_is_refused(partner: Partner) -> None:
     small = Partner(partner.model, partner.tokenizer, partner.template, 10)
-    assert "the model reads at most 10)" in talk(small, "A question of many tokens, too many for this model.\n")
+    assert "the model can read at most 10;" in talk(small, "A question of many tokens, too many for this model.\n")
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(partner: Partner) -> None:
@@ -176,7 +178,7 @@ def test_a_person_is_asked_with_a_prompt(partner: Partner, monkeypatch: pytest.M
     config = ChatConfig(model="x", temperature=0.0, max_new_tokens=5)
     assert ChatSession(partner, config, out).hold(Terminal()) == 0
     assert prompts == ["> "] * 3
-    assert out.getvalue().startswith("Ask something.")
+    assert out.getvalue().startswith("Type a message.")
     assert "> Why?" not in out.getvalue()
 
 
@@ -187,10 +189,10 @@ def test_words_become_a_config() -> None:
 
 
 @pytest.mark.parametrize(("words", "part"), [
-    ([], "run=<run folder> or model="), (["run=a", "model=b"], "one of the two"),
-    (["model=a", "temprature=1"], "Did you mean temperature"), (["model=a", "temperature=hot"], "must be number"),
+    ([], "run=<run folder> or model="), (["run=a", "model=b"], "and not both"),
+    (["model=a", "temprature=1"], "Did you mean temperature"), (["model=a", "temperature=hot"], "must be a number"),
     (["model=a", "top_p=2"], "0 to 1"), (["model=a", "max_new_tokens=0"], "at least 1"),
-    (["model=a", "checkpoint=newest"], "best, last, or step-N"), (["model"], "knob=value"),
+    (["model=a", "checkpoint=newest"], "use best, last or step-N"), (["model"], "knob=value"),
 ])
 def test_wrong_words_are_one_sentence(words: list[str], part: str) -> None:
     with pytest.raises(ConfigError, match=part):
@@ -200,7 +202,7 @@ def test_wrong_words_are_one_sentence(words: list[str], part: str) -> None:
 def test_a_run_as_model_is_refused_with_the_right_word(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "provenance.json").write_text("{}")
-    refusal = rf"^model={tmp_path} is a run's folder: write fulgurite chat run={tmp_path}\.$"
+    refusal = rf"^model={tmp_path} is a run folder; write fulgurite chat run={tmp_path}\.$"
     with pytest.raises(ConfigError, match=refusal):
         read([f"model={tmp_path}"])
     assert read([f"run={tmp_path}"]).run == str(tmp_path)

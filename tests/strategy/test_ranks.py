@@ -58,8 +58,8 @@ def test_ranks_come_from_whoever_started_the_process(environment: dict[str, str]
 @pytest.mark.parametrize(
     ("environment", "says"),
     [
-        ({"RANK": "one", "WORLD_SIZE": "2"}, "RANK=one in the environment is no whole number"),
-        (SRUN | {"SLURM_PROCID": "x"}, "SLURM_PROCID=x in the environment is no whole number"),
+        ({"RANK": "one", "WORLD_SIZE": "2"}, "RANK=one in the environment is not a whole number"),
+        (SRUN | {"SLURM_PROCID": "x"}, "SLURM_PROCID=x in the environment is not a whole number"),
         ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2 is set in the environment without RANK"),
         ({"RANK": "2", "WORLD_SIZE": "2", "LOCAL_RANK": "0"},
          "RANK=2 and WORLD_SIZE=2 in the environment contradict each other"),
@@ -80,7 +80,7 @@ def test_the_run_must_fit_what_was_started() -> None:
         ConfigError, match=r"do not fit what torchrun started: 2 processes on each of 2 machines; leave both out"
     ):
         check_started(4, 1, read_ranks(TORCHRUN))
-    with pytest.raises(ConfigError, match="This run has 4 processes, and this process is alone"):
+    with pytest.raises(ConfigError, match="This run needs 4 processes, and only this one was started"):
         check_started(2, 2, Ranks())
 
 
@@ -90,7 +90,7 @@ def test_several_machines_by_hand_need_their_place() -> None:
     check_nodes(2, 2, read_ranks(place), place | {"WORLD_SIZE": "4"})
     with pytest.raises(ConfigError, match="needs NODE_RANK, MASTER_PORT in the environment"):
         check_nodes(2, 2, Ranks(), {"MASTER_ADDR": "first"})
-    with pytest.raises(ConfigError, match="NODE_RANK=2 is not one of"):
+    with pytest.raises(ConfigError, match="NODE_RANK=2 is too large for"):
         check_nodes(2, 2, Ranks(node_rank=2), place)
     with pytest.raises(ConfigError, match="WORLD_SIZE=3 in the environment contradicts"):
         check_nodes(2, 2, Ranks(node_rank=1), place | {"WORLD_SIZE": "3"})

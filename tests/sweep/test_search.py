@@ -119,7 +119,7 @@ def test_a_failed_trial_is_written_down_and_passed_over(tmp_path: Path) -> None:
 def test_search_ends_if_the_first_trials_all_fail(tmp_path: Path) -> None:
     what, base = begun(tmp_path, "sweep.trials=30")
     launch = Formula({n: Outcome(2, "There is no such file.") for n in range(30)})
-    with pytest.raises(ConfigError, match=r"The first 3 trials failed, the last of them so: There is no such file\."):
+    with pytest.raises(ConfigError, match=r"The first 3 trials failed, the last one with: There is no such file\."):
         search(what, base, launch)
     assert len(launch.seen) == 3
 
@@ -172,7 +172,7 @@ def test_only_the_best_trials_keep_their_checkpoints(tmp_path: Path) -> None:
 def test_search_without_evaluation_or_parameters_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs an evaluation"):
         begun(tmp_path, "data.val_fraction=0")
-    with pytest.raises(ConfigError, match="Nothing is searched"):
+    with pytest.raises(ConfigError, match="The search has no parameters"):
         begun(tmp_path, "optim.lr=1e-3", "method.rank=8")
     with pytest.raises(ConfigError, match="holds a password"):
         open_storage("postgresql://me:secret@host/db")

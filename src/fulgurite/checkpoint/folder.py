@@ -16,6 +16,7 @@ from fulgurite.errors import TrainingFailed
 from fulgurite.files import atomic
 from fulgurite.files.atomic import PRIVATE_FILE, PRIVATE_FOLDER
 from fulgurite.files.manifest import find_damage, write_manifest
+from fulgurite.language.message import UserMessage, message
 
 PARTS = ("weights.safetensors", "optimizer.safetensors", "state.safetensors", "state.json")
 """The files without which a resumed run would differ from an uninterrupted one."""
@@ -53,7 +54,7 @@ def write_checkpoint(final: Path, needed: int) -> Iterator[Path]:
     try:
         final.parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
         if needed + SLACK > shutil.disk_usage(final.parent).free:
-            raise _refuse(final, "the disk is too full", needed)
+            raise _refuse(final, message("not enough free disk space"), needed)
         with atomic.write_folder(final, durable=True, mode=PRIVATE_FOLDER) as draft:
             yield draft
             write_manifest(draft, durable=True)
@@ -63,18 +64,19 @@ def write_checkpoint(final: Path, needed: int) -> Iterator[Path]:
         raise _refuse(final, error.strerror or str(error), needed) from error
 
 
-def _refuse(final: Path, reason: str, needed: int) -> TrainingFailed:
+def _refuse(final: Path, reason: str | UserMessage, needed: int) -> TrainingFailed:
     try:
-        free = f"{shutil.disk_usage(final.parent).free} bytes"
+        free = message("{count} bytes", count=shutil.disk_usage(final.parent).free)
     except OSError:
-        free = "an unknown number of bytes"
+        free = message("an unknown number of bytes")
     return TrainingFailed(
-        f"{final} could not be written: {reason}; it needs {needed} bytes and {free} are free there; "
-        "make room and give the same command again: the run goes on from its earlier checkpoint, which is untouched."
+        "{path} could not be written: {reason}. It needs {needed} bytes; free there: {free}. Free some space and "
+        "run the same command again: it resumes from the earlier checkpoint, which is intact.",
+        path=final, reason=reason, needed=needed, free=free,
     )
 
 
-def find_faults(path: Path) -> list[str]:
+def find_faults(path: Path) -> list[UserMessage]:
     """Returns what is wrong with a checkpoint folder, a phrase for each fault; an empty list if it is whole."""
     return find_damage(path, required=PARTS)
 
@@ -87,13 +89,14 @@ def find_newest_whole(folder: Path) -> tuple[Path | None, list[tuple[Path, str]]
         faults = find_faults(path)
         if not faults:
             return path, skipped
-        skipped.append((path, "; ".join(faults)))
+        skipped.append((path, "; ".join(map(str, faults))))
     return None, skipped
 
 
 def update_links(folder: Path, last: int, best: int | None) -> None:
     """Makes `best` and then `last` name the checkpoints of these steps: if `last` is right after a crash, so is `best`.
     """
+    # `best` first: a run that is killed in between has an old `last`, and _renew_links makes up for that
     for name, step in (("best", best), ("last", last)):
         if step is not None and (folder / name_step(step)).is_dir():
             atomic.replace_link(folder / name, folder / name_step(step))

@@ -24,12 +24,12 @@ FORMAT = 1
 
 
 class FolderCheckpointIO(CheckpointIO):  # type: ignore[misc]
-    """Saves and loads checkpoint folders. A single file, which could hold pickle and so code, is refused unread."""
+    """Saves and loads checkpoint folders. Refuses a single file unread: it could be a pickle, which runs code."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        """Write the folder at `path`. Raises CheckpointError (disk, type), TrainingFailed (a weight is not finite)."""
+        """Writes the folder at `path`. Raises CheckpointError (disk, type), TrainingFailed (a weight is not finite)."""
         place, rest = Path(path), dict(checkpoint)
         learned = {name: tree.make_dense(tensor, name) for name, tensor in rest.pop("state_dict").items()}
         weights.check_finite(learned, str(place))
@@ -48,24 +48,29 @@ class FolderCheckpointIO(CheckpointIO):  # type: ignore[misc]
     def load_checkpoint(
         self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a folder whose manifest holds; tensors are on the CPU. Raises CheckpointError."""
+        """Reads a folder after checking its manifest; tensors are on the CPU. Raises CheckpointError."""
         place = check_folder(Path(path))
         try:
             document = json.loads((place / "state.json").read_bytes())
             if document["format"] != FORMAT:
-                form = document["format"]
-                raise CheckpointError(f"{place} has format {form!r}, not {FORMAT}; use the version that wrote it.")
+                raise CheckpointError(
+                    "{path} has format {found!r}, but this version reads format {expected}; use the version of "
+                    "fulgurite that wrote it.",
+                    path=place, found=document["format"], expected=FORMAT,
+                )
             state: dict[str, Any] = tree.decode(document["state"], load_tensors(place / "state.safetensors"))
             state["optimizer_states"] = tree.decode(
                 document["optimizer"], load_tensors(place / "optimizer.safetensors")
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{place}/state.json cannot be read: {error}; take an earlier checkpoint.") from error
+            raise CheckpointError(
+                "{path}/state.json cannot be read: {error}; use an earlier checkpoint.", path=place, error=str(error)
+            ) from error
         state["state_dict"] = load_tensors(place / "weights.safetensors")
         return state
 
     def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
-        """Delete a checkpoint folder."""
+        """Deletes a checkpoint folder."""
         atomic.remove_folder(Path(path))
 
 
@@ -73,35 +78,39 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
     try:
         save_file(_separate_storages(tensors), path, metadata={"format": "pt"})
     except SafetensorError as error:
-        # safetensors wraps the system's error; the number in its text says which it was
+        # safetensors wraps the system's error, whose number is in the text
         number = re.search(r"os error (\d+)", str(error))
         code = int(number[1]) if number else errno.EIO
         raise OSError(code, os.strerror(code) if number else str(error), str(path)) from error
 
 
 def _read_back(path: Path, learned: dict[str, Tensor]) -> None:
-    """Raise CheckpointError unless the file holds exactly what was trained: the names, none of them empty, and each
-    value.
+    """Raises CheckpointError unless the file contains exactly the trained tensors: the same names and values, none
+    empty.
     """
     with safe_open(path, framework="pt") as kept:
         if set(kept.keys()) != set(learned):
             name = min(set(kept.keys()) ^ set(learned))
             raise CheckpointError(
-                f"{path} was not kept: {name} is in the file or in the model alone; the earlier checkpoint is whole."
+                "{path} was not kept: {name} is only in the file or only in the model. The earlier checkpoint is "
+                "intact; check the disk of this machine.",
+                path=path, name=name,
             )
     for name, tensor in learned.items():
-        with safe_open(
-            path, framework="pt"
-        ) as kept:  # once a tensor: an open file keeps all that was read of it in memory
+        # opened for each tensor: an open file keeps everything that was read of it in memory
+        with safe_open(path, framework="pt") as kept:
             same = tensor.numel() > 0 and torch.equal(kept.get_tensor(name), tensor.cpu())
         if not same:
             raise CheckpointError(
-                f"{path} was not kept: {name} reads back empty or changed; check disk and memory of this machine."
+                "{path} was not kept: {name} reads back empty or changed; check the disk and the memory of this "
+                "machine.",
+                path=path, name=name,
             )
 
 
 def _separate_storages(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, each in a storage of its own: safetensors refuses views of one storage. Copies only those."""
+    """Returns the same tensors, each in a storage of its own: safetensors refuses views of one storage. Copies only
+    those."""
     seen: set[int] = set()
     apart = {}
     for name, tensor in tensors.items():

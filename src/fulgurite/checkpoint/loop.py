@@ -1,8 +1,8 @@
-"""Where a run stands, and the state of Lightning's loops that stands there.
+"""The position of a run, and the state of Lightning's loops at that position.
 
-Lightning saves its loop counters as they are at the moment of saving, which differ from hook to hook, and reads them
-back with a guess at the hook (its RestartStage). Here only the position is stored, and the counters are made from it at
-loading: `step` optimizer steps done, nothing begun. The names are those of lightning 2.6, and a test compares them.
+Lightning saves its loop counters as they are at the moment of saving, which differ from hook to hook, and guesses the
+hook when it loads them (its RestartStage). Here only the position is stored, and the counters are built from it at
+loading: `step` optimizer steps done, none begun. The names are those of lightning 2.6, and a test compares them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 KEY = "position"
-"""Where a checkpoint keeps what Lightning does not know of."""
+"""The key of a checkpoint's state under which our own values are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,10 @@ class Position:
 
 
 def build_fit_loop_state(position: Position, micro_batches: int) -> dict[str, Any]:
-    """The state for `trainer.fit_loop.load_state_dict`; `micro_batches` make an optimizer step.
+    """Returns the state for `trainer.fit_loop.load_state_dict`; `micro_batches` make an optimizer step.
 
-    Between two epochs the new one stands at its beginning, so that no epoch's end is told twice; only where the last
-    step's evaluation is still owed does the old one stand at its end, for evaluations belong to their step's epoch.
+    Between two epochs it is the beginning of the new one, so that no epoch ends twice. Only if the last step's
+    evaluation is still due, it is the end of the old one, because evaluations belong to their step's epoch.
     """
     epochs, steps = divmod(position.step, position.per_epoch)
     owed = not position.evaluated
@@ -58,7 +58,7 @@ def build_fit_loop_state(position: Position, micro_batches: int) -> dict[str, An
             _count_two(position.step), _count_two(steps)
         ),
         "epoch_loop.val_loop.state_dict": {},
-        # begun and not processed is how Lightning knows that it has to go back and evaluate
+        # from "begun and not processed" Lightning concludes that it has to go back and evaluate
         "epoch_loop.val_loop.batch_progress": {
             **_build_progress(_count_four(0, begun=int(owed)), _count_four(0, begun=int(owed))),
             "is_last_batch": False,

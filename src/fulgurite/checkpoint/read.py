@@ -1,4 +1,4 @@
-"""Reading the tensors of checkpoint folders. Imports torch, and not Lightning."""
+"""Reads the tensors of checkpoint folders. Imports torch, but not Lightning."""
 
 from __future__ import annotations
 
@@ -13,23 +13,30 @@ from fulgurite.errors import CheckpointError
 
 
 def check_folder(path: Path) -> Path:
-    """`path`, links resolved, once its manifest holds. Raises CheckpointError, which says what is wrong."""
+    """Returns `path` with its links resolved, after checking its manifest. Raises CheckpointError with the fault."""
     if path.is_file():
-        raise CheckpointError(f"{path} is a file, may hold code, and is not read; give a folder with manifest.json.")
-    wrong = folder.find_faults(path)
-    if wrong:
-        raise CheckpointError(f"{path} is not a whole checkpoint: {wrong[0]}; take an earlier one.")
+        raise CheckpointError(
+            "{path} is a file, which could run code when it is read; give a checkpoint folder with manifest.json.",
+            path=path,
+        )
+    faults = folder.find_faults(path)
+    if faults:
+        raise CheckpointError(
+            "{path} is not a whole checkpoint: {fault}; use an earlier one.", path=path, fault=faults[0]
+        )
     return path.resolve()
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The trained weights of a checkpoint folder by name, on the CPU. Raises CheckpointError."""
+    """Returns the trained weights of a checkpoint folder by name, on the CPU. Raises CheckpointError."""
     return load_tensors(check_folder(path) / "weights.safetensors")
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, copied: load_file maps the file, which a later checkpoint may delete."""
+    """Returns the tensors of a file, copied: load_file maps the file, which a later checkpoint may delete."""
     try:
         return {name: tensor.clone() for name, tensor in load_file(path).items()}
     except SafetensorError as error:
-        raise CheckpointError(f"{path} cannot be read: {error}; take an earlier checkpoint.") from error
+        raise CheckpointError(
+            "{path} cannot be read: {error}; use an earlier checkpoint.", path=path, error=str(error)
+        ) from error

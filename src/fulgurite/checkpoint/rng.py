@@ -1,7 +1,7 @@
-"""The state of every random generator a run draws from, as tensors: python, numpy, torch, and the rank's own GPU.
+"""The states of all random generators of a run, as tensors: python, numpy, torch, and the rank's own GPU.
 
-`torch.get_rng_state` and its kin give the states; Lightning's `_collect_rng_states` was looked at and not used, for it
-returns python tuples that only pickle stores, and reads every visible GPU, which opens a context on each.
+Lightning's `_collect_rng_states` is not used: it returns python tuples that only pickle stores, and it reads every
+visible GPU, which opens a context on each.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fulgurite.errors import CheckpointError
+from fulgurite.language.message import message
 
 if TYPE_CHECKING:
     from lightning.pytorch.strategies import Strategy
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def capture(device: torch.device) -> dict[str, Tensor]:
-    """The generators' states in this process; `device` is the one it computes on. Sizes are the same on every rank."""
+    """Returns the states in this process, which computes on `device`. Their sizes are the same on every rank."""
     _, words, gauss = random.getstate()
     _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     state = {
@@ -40,21 +41,24 @@ def capture(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore(state: dict[str, Tensor], device: torch.device) -> None:
-    """Put the generators back. Going from a GPU to a CPU or the reverse is told in the log: the noise then differs."""
+    """Restores the generators. Warns if the run moved between a GPU and a CPU, because its random draws then differ."""
     has_gauss, gauss = state["python_gauss"].tolist()
     random.setstate((3, tuple(state["python"].tolist()), gauss if has_gauss else None))
     position, cached = state["numpy_position"].tolist(), state["numpy_gauss"].item()
     np.random.set_state(("MT19937", state["numpy"].numpy(), position[0], position[1], cached))
     torch.set_rng_state(state["torch"])
     if ("cuda" in state) != (device.type == "cuda"):
-        log.warning("The checkpoint was made on %s and goes on on %s: from here on its random draws differ.",
-                    "a GPU" if "cuda" in state else "a CPU", device)
+        kind = "GPU" if "cuda" in state else "CPU"
+        log.warning(message(
+            "The checkpoint was written on a {kind} and this run uses {device}: from here on its random draws differ.",
+            kind=kind, device=device,
+        ))
     elif "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def gather(state: dict[str, Tensor], strategy: Strategy) -> list[dict[str, Tensor]]:
-    """Every rank's state in the order of the ranks. Bytes are gathered: `all_gather_object` would pickle."""
+    """Returns every rank's state in the order of the ranks. Gathers bytes: `all_gather_object` would pickle."""
     if getattr(strategy, "world_size", 1) == 1:
         return [state]
     flat = torch.cat([tensor.reshape(-1).view(torch.uint8) for tensor in state.values()])
@@ -71,10 +75,11 @@ def _unflatten(row: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def select_rank(states: list[dict[str, Tensor]], rank: int, world_size: int) -> dict[str, Tensor]:
-    """This rank's state. Raises CheckpointError where the run had another number of processes."""
+    """Returns this rank's state. Raises CheckpointError if the run had another number of processes."""
     if len(states) != world_size:
         raise CheckpointError(
-            f"The checkpoint was made by {len(states)} processes and this run has {world_size}: it would not be the "
-            f"same run; start {len(states)}, or begin a new run from its exported weights (model.path=...)."
+            "The checkpoint was written by {before} processes and this run has {now}, so that its steps would differ; "
+            "start {before} processes, or begin a new run from its exported weights (model.path=...).",
+            before=len(states), now=world_size,
         )
     return states[rank]

@@ -1,7 +1,7 @@
-"""A checkpoint's tree of values as plain JSON and named tensors, and back, exactly. No pickle, so no code.
+"""Converts a checkpoint's tree of values into plain JSON and named tensors, and back, exactly and without pickle.
 
-Plain values stay themselves; what JSON cannot hold becomes an object with the key "~" that says what it is. Looked at
-before writing this: torch.save, torch.distributed.checkpoint (pickle inside both), msgpack-numpy (no torch dtypes).
+Plain values stay as they are; a value that JSON cannot represent becomes an object whose key "~" names its type.
+Alternatives: torch.save and torch.distributed.checkpoint (pickle inside both), msgpack-numpy (no torch dtypes).
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ NUMBERS = frozenset({
 
 
 def encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
-    """`value` as JSON; its tensors and arrays are added to `tensors` under names made from their place.
+    """Returns `value` as JSON; adds its tensors and arrays to `tensors`, under names made from their place.
 
-    Tensors are put in detached, dense and on the CPU. Raises CheckpointError for a type that only pickle could hold.
+    Tensors are added detached, dense and on the CPU. Raises CheckpointError for a type that only pickle could store.
     """
+    # types are compared exactly: a subclass has state of its own that would be lost
     kind = type(value)
     if value is None or kind in (bool, int, str):
         return value
@@ -53,10 +54,11 @@ def encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, np.ndarray | np.generic) and value.dtype.name in NUMBERS and value.dtype.isnative:
         tag = "array" if isinstance(value, np.ndarray) else "scalar"
         return {TAG: tag, **_store(torch.from_numpy(np.array(value, order="C")), place, tensors)}
-    detail = f" of {value.dtype}" if isinstance(value, np.ndarray | np.generic) else ""
+    detail = f" ({value.dtype})" if isinstance(value, np.ndarray | np.generic) else ""
     raise CheckpointError(
-        f"{place} is a {kind.__module__}.{kind.__qualname__}{detail}, which a checkpoint without pickle cannot hold; "
-        "give it as numbers, text, lists, dicts or tensors."
+        "{place} is a {kind}, which a checkpoint without pickle cannot store; use "
+        "numbers, text, lists, dicts or tensors.",
+        place=place, kind=f"{kind.__module__}.{kind.__qualname__}{detail}",
     )
 
 
@@ -66,17 +68,22 @@ def _encode_mapping(value: Mapping[Any, Any], place: str, tensors: dict[str, Ten
         return {key: encode(item, f"{place}.{key}", tensors) for key, item in value.items()}
     for key in value:
         if type(key) not in (str, int):
-            kind = type(key).__name__
-            raise CheckpointError(f"{place} has the key {key!r}, a {kind}; make it text or a whole number.")
+            raise CheckpointError(
+                "{place} has the key {key!r} of type {kind}; use text or a whole number.",
+                place=place, key=key, kind=type(key).__name__,
+            )
     items = [[key, encode(item, f"{place}.{key}", tensors)] for key, item in value.items()]
     return {TAG: "ordered" if ordered else "dict", "items": items}
 
 
 def make_dense(tensor: Tensor, place: str) -> Tensor:
-    """The tensor detached, on the CPU and contiguous. Raises CheckpointError for a sparse, quantized or empty one."""
+    """Returns the tensor detached, on the CPU and contiguous. Raises CheckpointError for a sparse, quantized or meta
+    one."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-        kind = "quantized" if tensor.is_quantized else "empty (meta)" if tensor.is_meta else str(tensor.layout)
-        raise CheckpointError(f"{place} is a {kind} tensor, which a checkpoint cannot hold; make it dense first.")
+        kind = "quantized" if tensor.is_quantized else "meta" if tensor.is_meta else str(tensor.layout)
+        raise CheckpointError(
+            "{place} is a {kind} tensor, which a checkpoint cannot store; make it dense first.", place=place, kind=kind
+        )
     return tensor.detach().cpu().contiguous()
 
 
@@ -85,6 +92,7 @@ def _store(tensor: Tensor, place: str, tensors: dict[str, Tensor]) -> dict[str, 
     while name in tensors:
         name, number = f"{place}#{number}", number + 1
     whole = make_dense(tensor, place)
+    # safetensors has no name for some dtypes, such as complex128: their bytes are stored, and the dtype beside them
     if whole.dtype in STORED:
         tensors[name] = whole
         return {"name": name}
@@ -94,7 +102,7 @@ def _store(tensor: Tensor, place: str, tensors: dict[str, Tensor]) -> dict[str, 
 
 
 def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The inverse of `encode`. Raises CheckpointError where a tensor or a kind is not known."""
+    """Returns the value that `encode` was given. Raises CheckpointError if a tensor or a type is unknown."""
     if isinstance(value, list):
         return [decode(item, tensors) for item in value]
     if not isinstance(value, dict):
@@ -113,15 +121,21 @@ def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if kind in ("tensor", "array", "scalar"):
         tensor = _fetch(value, tensors)
         return tensor if kind == "tensor" else tensor.numpy() if kind == "array" else tensor.numpy()[()]
-    raise CheckpointError(f"The checkpoint holds a value of the unknown kind {kind!r}; use the version that wrote it.")
+    raise CheckpointError(
+        "The checkpoint contains a value of the unknown type {kind!r}; use the version of fulgurite that wrote it.",
+        kind=kind,
+    )
 
 
 def _fetch(value: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Tensor:
     try:
         tensor = tensors[value["name"]]
     except KeyError:
-        name = value.get("name")
-        raise CheckpointError(f"The checkpoint has no tensor {name!r}: this would not be the same run.") from None
+        raise CheckpointError(
+            "The checkpoint lacks the tensor {name!r}, without which the run cannot be resumed exactly; use an earlier "
+            "checkpoint.",
+            name=value.get("name"),
+        ) from None
     if "dtype" not in value:
         return tensor
     dtype = getattr(torch, value["dtype"])

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from fulgurite.cli.parser import parse
+from fulgurite.config.check_value import check
 from fulgurite.config.renamed import refuse_renamed
-from fulgurite.config.schema import Knob, check, list_knobs, list_options, strip_none
+from fulgurite.config.schema import Knob, list_knobs, list_options, strip_none
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.explain.knob_index import build_entries, list_every_knob
 from fulgurite.explain.pages import build_group_page, build_knob_page, build_option_page, build_overview

@@ -54,10 +54,11 @@ def _chat(words: list[str]) -> int:
 
 def _export(words: list[str]) -> int:
     from fulgurite.cli.command_words import check_command_words
-    from fulgurite.config.export_arguments import Export
+    from fulgurite.config.export_arguments import Export, read
 
     check_command_words("export", Export, words)
     given = parse("export", words)
+    read(given.words)  # refuses wrong words before torch is loaded
     from fulgurite.export.model import export_main
 
     return export_main(given.words)

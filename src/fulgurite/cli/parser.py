@@ -167,5 +167,5 @@ def _add_runs(tree: Any) -> None:
     parser = tree.add_parser("runs", description=str(message(
         "Lists the runs under a folder and the parameters in which they differ."
     )))
-    _add_words(parser, str(message("the folder; `runs` if none is given")), "ROOT")
+    _add_words(parser, str(message("a folder, or dir=FOLDER; `runs` if none is given")), "FOLDER")
     parser.add_argument("--json", action="store_true", help=str(message("JSON, for programs")))

@@ -37,19 +37,22 @@ def check_choice(group: str, value: object, typed: str, config_dir: Path | None)
         return  # no preset
     if isinstance(value, list) and group not in SEVERAL:
         raise ConfigError(
-            f"{typed} is not allowed: a run has one {group}; take {group}={value[0] if value else names[0]}."
+            "{typed} is not allowed: a run has only one {group}; use {group}={value}.",
+            typed=typed, group=group, value=value[0] if value else names[0],
         )
     for word in _walk_words(value):
         if not isinstance(word, str):
             raise ConfigError(
-                f"{typed} is not allowed: {group} is one of {', '.join(names)}, written as {group}={names[0]}."
+                "{typed} is not allowed: {group} is one of {names}; write {group}={example}.",
+                typed=typed, group=group, names=', '.join(names), example=names[0],
             )
         # folder/name
         inside = [folder / group / f"{word}.yaml" for folder in (find_conf_dir(), config_dir) if folder is not None]
         if word not in names and not any(is_there(str(file)) for file in inside):
             hint = suggest_instead(group, word)
             raise ConfigError(
-                f"There is no {group}={word}.{hint or suggest_similar(word, names)} There are: {', '.join(names)}."
+                "There is no {group}={value}.{hint} There are: {names}.",
+                group=group, value=word, hint=hint or suggest_similar(word, names), names=', '.join(names),
             )
 
 

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fulgurite.config.guard import refuse_hydra_code, refuse_resolver
-from fulgurite.config.hydra_errors import explain_error, find_owners
+from fulgurite.config.hydra_errors import explain_error, find_owners, refuse_foreign
 from fulgurite.config.hydra_internals import keep_configs
 from fulgurite.config.override_checks import NAME, prepare
 from fulgurite.config.paths import find_conf_dir
@@ -62,19 +62,27 @@ def _build_composed(body: DictConfig, overrides: Sequence[str]) -> Composed:
     _refuse_strangers(body)
     run = OmegaConf.to_object(body)
     if not isinstance(run, RunConfig):
-        raise ConfigError("conf/train.yaml does not begin with /schema/run; restore that line.")
+        raise ConfigError("conf/train.yaml must begin with /schema/run; restore that line.")
     for group in GROUPS:
         if group not in SEVERAL and not isinstance(getattr(run, group), Option):
-            raise ConfigError(f"No option is chosen for {group}; choose one: {', '.join(sorted(list_options(group)))}.")
+            raise ConfigError(
+                "No option is chosen for {group}; choose one: {names}.",
+                group=group, names=', '.join(sorted(list_options(group))),
+            )
     for group in SEVERAL:
         for name, option in getattr(run, group).items():
             if not isinstance(option, Option):
                 raise ConfigError(
-                    f"{group}.{name} is set, and {group}={name} is not chosen; choose it, or remove {group}.{name}."
+                    "{group}.{name} is set, and {group}={name} is not chosen; choose it, or remove "
+                    "{group}.{name}.",
+                    group=group, name=name,
                 )
     import_plugins(run.plugins)
     if run.name is not None and not NAME.fullmatch(run.name):
-        raise ConfigError(f"name={run.name} is not allowed: use letters, digits, dot, dash and underscore, at most 64.")
+        raise ConfigError(
+            "name={name} is not allowed: use at most 64 letters, digits, dots, dashes and underscores.",
+            name=run.name,
+        )
     if run.run_dir == "":
         raise ConfigError("run_dir= is empty; give a folder, or leave it out.")
     number = None if OmegaConf.is_missing(hydra.job, "num") else int(hydra.job.num)
@@ -93,10 +101,12 @@ def _refuse_strangers(config: DictConfig) -> None:
         for key in map(str, node):
             name = f"{path}.{key}" if path else key
             if declared is not None and key not in declared:
-                if (owners := find_owners(name)):
-                    raise ConfigError(f"{name} is not a knob of the chosen {path}; it belongs to {', '.join(owners)}.")
-                near = suggest_similar(key, declared)
-                raise ConfigError(f"There is no knob {name}.{near} Remove it, or correct its name.")
+                if find_owners(name):
+                    raise refuse_foreign(name)
+                raise ConfigError(
+                    "There is no parameter {name}.{hint} Remove it, or correct its name.",
+                    name=name, hint=suggest_similar(key, declared),
+                )
             child = node._get_node(key)
             if isinstance(child, ValueNode | ListConfig):
                 refuse_resolver(

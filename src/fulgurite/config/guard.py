@@ -49,7 +49,10 @@ def split_allowed(words: Sequence[str]) -> tuple[Allowed, list[str]]:
     rest = [word for word in words if word.partition("=")[0] not in ALLOWING or "=" not in word]
     code = given.get("model.trust_remote_code", "false").lower()
     if code not in ("true", "false"):
-        raise ConfigError(f"model.trust_remote_code={code} is not allowed: it must be true or false.")
+        raise ConfigError(
+            "model.trust_remote_code={code} is not allowed: it must be true or false.",
+            code=code,
+        )
     plugins = tuple(re.findall(r"[\w.]+", given.get("plugins", "")))
     return Allowed(plugins, code == "true", given.get("model.revision")), rest
 
@@ -67,8 +70,9 @@ def refuse_stored_code(stored: Sequence[str], given: Sequence[str], folder: str)
     code = [word for word in kept if _has_code(word)]
     if code:
         raise ConfigError(
-            f"{folder} was run with {' '.join(code)}, which lets code run; that counts only if this command line says "
-            "so: read the code, then add those words to it."
+            "{folder} was run with {code}, which lets code run; that counts only if this command line says so: "
+            "read the code, then add those words to it.",
+            folder=folder, code=' '.join(code),
         )
     return kept
 
@@ -92,12 +96,15 @@ def refuse_secret(name: str, text: str) -> None:
     A revision is a commit's hash."""
     if has_key(text, commit=name.endswith("revision")):
         raise ConfigError(
-            f"{name} holds what looks like a secret; put it into the environment, where no file keeps it."
+            "{name} contains what looks like a secret, which config.yaml would store; set it in the environment "
+            "instead.",
+            name=name,
         )
     if has_password(text):
         raise ConfigError(
-            f"{name} holds a password, which config.yaml would keep; leave it out: "
-            "PostgreSQL reads ~/.pgpass, MySQL ~/.my.cnf, git and other tools ~/.netrc."
+            "{name} holds a password, which config.yaml would keep; leave it out: PostgreSQL reads ~/.pgpass, "
+            "MySQL ~/.my.cnf, git and other tools ~/.netrc.",
+            name=name,
         )
 
 
@@ -106,8 +113,9 @@ def refuse_resolver(name: str, text: str) -> None:
     for found in RESOLVER.finditer(text):
         if found[1] not in HARMLESS:
             raise ConfigError(
-                f"{name} may not hold ${{{found[1]}:...}}, since config.yaml would keep what it reads; "
-                f"write the value, or let the shell put it in."
+                "{name} may not hold ${{{found}:...}}, since config.yaml would keep what it reads; write the "
+                "value, or let the shell put it in.",
+                name=name, found=found[1],
             )
 
 
@@ -121,7 +129,8 @@ def refuse_hydra_code(config: Any) -> None:
         )
         if code or name.startswith(("hydra.callbacks.", "hydra.job.env_set.")):
             raise ConfigError(
-                f"{name} is set in a YAML file; it would let code run, or change the environment: remove it there."
+                "{name} is set in a YAML file; it would let code run, or change the environment: remove it there.",
+                name=name,
             )
 
 
@@ -143,5 +152,6 @@ def refuse_hydra(name: str) -> None:
     known = any(name == key or name.startswith((f"{key}.", f"{key}/")) for key in HYDRA)
     if not known or name.rpartition(".")[2].startswith("_"):
         raise ConfigError(
-            f"{name} cannot be set here.{suggest_similar(name, HYDRA)} Of Hydra's own there are {', '.join(HYDRA)}."
+            "{name} cannot be set here.{similar} Of Hydra's own there are {HYDRA}.",
+            name=name, similar=suggest_similar(name, HYDRA), HYDRA=', '.join(HYDRA),
         )

@@ -126,7 +126,8 @@ def complete(words: Sequence[str]) -> int:
         _run_under_hydra(lambda config: None, ["--shell-completion", *words])
     except (HydraException, ValueError) as error:
         raise RequestError(
-            f"{' '.join(words)} cannot be answered: {error} Write install=bash, query=bash or uninstall=bash."
+            "{words} cannot be answered: {error} Write install=bash, query=bash or uninstall=bash.",
+            words=' '.join(words), error=error,
         ) from error
     return 0
 

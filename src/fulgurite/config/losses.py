@@ -71,7 +71,8 @@ def load_formula(loss: Loss, name: str) -> Callable[..., Any]:
         return load_function(loss.formula)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
-            f"stage.loss={name} has no formula: {loss.formula!r} cannot be imported ({error})."
+            "stage.loss={name} has no formula: {formula!r} cannot be imported ({error}).",
+            name=name, formula=loss.formula, error=error,
         ) from error
 
 

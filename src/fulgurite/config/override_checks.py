@@ -16,6 +16,7 @@ from yaml import YAMLError
 
 from fulgurite.config.choices import check_choice
 from fulgurite.config.guard import refuse_hydra, refuse_resolver, refuse_secret
+from fulgurite.config.hydra_internals import parse_fast
 from fulgurite.config.override_names import read_name
 from fulgurite.config.overrides import UNREADABLE, check_file, quote_typed, read_value
 from fulgurite.config.paths import find_conf_dir
@@ -36,7 +37,10 @@ def prepare(overrides: Sequence[str], config_dir: Path | None = None, multirun: 
     for text in overrides:
         name, equals, _ = text.lstrip("+~").partition("=")
         if equals and not name.strip():
-            raise ConfigError(f"{text} names no knob; write KNOB=VALUE.")
+            raise ConfigError(
+                "{text} names no knob; write KNOB=VALUE.",
+                text=text,
+            )
         refuse_secret(name, text)
         refuse_resolver(name, text)
     refuse_renamed(overrides)
@@ -79,12 +83,16 @@ def _load_file(path: Path) -> Any:
         state = path.stat()
         return _load_file_once(path, state.st_mtime_ns, state.st_size)
     except (YAMLError, OSError, UnicodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}; mend the file.") from error
+        raise ConfigError(
+            "{path} cannot be read: {names}; mend the file.",
+            path=path, names=' '.join(str(error).split())[:200],
+        ) from error
 
 
 @functools.lru_cache(maxsize=256)
 def _load_file_once(path: Path, changed: int, size: int) -> Any:
-    return OmegaConf.load(path)
+    with parse_fast():
+        return OmegaConf.load(path)
 
 
 def _check_word(text: str, typed_text: str, knobs: dict[str, Knob], config_dir: Path | None = None) -> str:
@@ -95,18 +103,25 @@ def _check_word(text: str, typed_text: str, knobs: dict[str, Knob], config_dir: 
         and not _is_under_mapping(name, knobs)
         and not name.startswith("hydra.")
     ):
-        raise ConfigError(f"There is no knob {name}.{suggest_similar(name, knobs)} `fulgurite explain` lists them.")
+        raise ConfigError(
+            "There is no knob {name}.{similar} `fulgurite explain` lists them.",
+            name=name, similar=suggest_similar(name, knobs),
+        )
     try:
         override = OverridesParser.create().parse_override(text)
     except (HydraException, ValueError, RecursionError) as error:
         remedy = f"quote it: '{typed_text.partition('=')[0]}=\"...\"'" if "=" in text else "write knob=value"
         if not isinstance(error, HydraException):
             remedy = "it is nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
-        raise ConfigError(f"{typed_text} cannot be read; {remedy}.") from error
+        raise ConfigError(
+            "{typed_text} cannot be read; {remedy}.",
+            typed_text=typed_text, remedy=remedy,
+        ) from error
     name = override.key_or_group
     if override.is_delete():
         raise ConfigError(
-            f"{typed_text} cannot be: nothing is deleted here; leave {name} out, or set it to another value."
+            "{typed_text} cannot be: nothing is deleted here; leave {name} out, or set it to another value.",
+            typed_text=typed_text, name=name,
         )
     if name.split(".")[0].split("/")[0] == "hydra":
         refuse_hydra(name)
@@ -114,7 +129,8 @@ def _check_word(text: str, typed_text: str, knobs: dict[str, Knob], config_dir: 
     heads = {*list_groups(), *GROUPS, *PRESETS}
     if name not in knobs and name not in heads and not _is_under_mapping(name, knobs):
         raise ConfigError(
-            f"There is no knob {name}.{suggest_similar(name, [*knobs, *heads])} `fulgurite explain` lists them."
+            "There is no knob {name}.{similar} `fulgurite explain` lists them.",
+            name=name, similar=suggest_similar(name, [*knobs, *heads]),
         )
     knob, value = knobs.get(name), override.value()
     if name in heads and name not in knobs:
@@ -149,7 +165,10 @@ def read_text_value(text: str) -> str:
     kept = quote_typed(text, {k.path: k for k in list_all_knobs()})
     value = read_value(kept.partition("=")[2])
     if value is UNREADABLE:
-        raise ConfigError(f"{text} cannot be read; quote it: '{text.partition('=')[0]}=\"...\"'.")
+        raise ConfigError(
+            '{text} cannot be read; quote it: \'{partition}="..."\'.',
+            text=text, partition=text.partition('=')[0],
+        )
     return "" if value is None else str(value)
 
 

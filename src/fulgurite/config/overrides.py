@@ -168,7 +168,7 @@ def check_file(path: Path, group: str, loaded: Any, knobs: Mapping[str, Knob]) -
     """Raise ConfigError if YAML reads a text parameter of the file as a number or a truth value,
     and would write it otherwise."""
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, UnicodeError, yaml.YAMLError):
         return  # whoever loads it tells
     if isinstance(root, yaml.MappingNode):
@@ -189,6 +189,7 @@ def _check_node(node: yaml.MappingNode, loaded: Any, place: str, path: Path, kno
         for scalar, item in found:
             if isinstance(item, bool | int | float) and str(item) != scalar.value:
                 raise ConfigError(
-                    f"{path}: {name} is text, and YAML reads {scalar.value} as {item}; put it into quotes: {key}: "
-                    f"'{scalar.value}'."
+                    "{path}: {name} is text, and YAML reads {value} as {item}; put it into quotes: {key}: "
+                    "'{value}'.",
+                    path=path, name=name, value=scalar.value, item=item, key=key,
                 )

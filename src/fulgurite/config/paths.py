@@ -17,7 +17,10 @@ def find_conf_dir() -> Path:
     for folder in (PACKAGE / "conf", PACKAGE.parents[1] / "conf"):
         if (folder / "train.yaml").is_file():
             return folder
-    raise ConfigError(f"The folder conf/ is missing beside {PACKAGE}; install fulgurite again.")
+    raise ConfigError(
+        "The folder conf/ is missing beside {PACKAGE}; install fulgurite again.",
+        PACKAGE=PACKAGE,
+    )
 
 
 def resolve_path(word: str) -> str:
@@ -47,8 +50,31 @@ def resolve_function(word: str) -> str:
     return resolve_path(word)
 
 
+def check_run_folder(word: str, parameter: str) -> Path:
+    """Returns the folder of a run that `parameter` names. Raises ConfigError if it is not one.
+
+    Reads nothing, so that a wrong folder is refused before torch is loaded.
+    """
+    folder = Path(word).expanduser()
+    if not is_there(word):
+        raise ConfigError(
+            "{parameter}={path} does not exist; `fulgurite runs` lists runs.", parameter=parameter, path=word
+        )
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError(
+            "{parameter}={path} is not a run folder: it has no config.yaml; `fulgurite runs` lists runs.",
+            parameter=parameter, path=word,
+        )
+    return folder
+
+
+def is_missing_path(word: str) -> bool:
+    """Returns whether a word can only be a path (it begins with /, ./, ../ or ~), and nothing is there."""
+    return word.startswith(("/", "./", "../", "~")) and not is_there(word)
+
+
 def is_there(word: str) -> bool:
-    """Whether a word is the path of a file or folder."""
+    """Returns whether a word is the path of a file or folder."""
     try:
         return Path(word).expanduser().exists()
     except (OSError, ValueError, RuntimeError):  # too long, with a null character, ~ of nobody

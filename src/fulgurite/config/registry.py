@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from functools import partial
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
@@ -19,19 +20,19 @@ IMPORTED: set[str] = set()
 
 
 def import_plugins(modules: Sequence[str]) -> None:
-    """Import modules that register options of their own. Raises ConfigError where one cannot be imported."""
+    """Imports modules that register options of their own. Raises ConfigError if one cannot be imported."""
     for module in modules:
-        with run_foreign(
-            lambda why, module=module: ConfigError(  # type: ignore[misc]
-                f"plugins=[{module}] cannot be imported: {why}."
-            )
-        ):
+        with run_foreign(partial(_build_import_error, module)):
             importlib.import_module(module)
-            IMPORTED.add(module)
+        IMPORTED.add(module)
+
+
+def _build_import_error(module: str, why: str) -> ConfigError:
+    return ConfigError("plugins=[{module}] cannot be imported: {error}.", module=module, error=why)
 
 
 def register(plugins: Sequence[str] = ()) -> None:
-    """Put every option's type into Hydra's store, and options that have no YAML of ours directly into their group."""
+    """Puts the types of all options into Hydra's store, and options without a YAML file of ours into their group."""
     import_plugins(plugins)
     load_options()
     conf = find_conf_dir()
@@ -44,7 +45,8 @@ def register(plugins: Sequence[str] = ()) -> None:
 
 
 def _store(group: str, name: str, cls: type, package: str | None = None) -> None:
-    """Unless it is there: making configs of all types anew is a third of the time that composing takes."""
+    """Stores a type unless it is stored already: building configs of all types again would take a third of the time
+    of composing."""
     store = ConfigStore.instance()
     there = store.repo
     for part in group.split("/"):

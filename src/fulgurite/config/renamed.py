@@ -86,7 +86,10 @@ def refuse_renamed(overrides: Sequence[str]) -> None:
         if (instead := RENAMED_OPTIONS.get((name, value))) is not None:
             words = [f"{key}={item}" for key, item in instead.items() if f"{key}={item}" != "trainer=default"]
             remedy = f"write {' '.join(words)}" if words else "leave it out"
-            raise ConfigError(f"{name}={value} is now {' '.join(words) or 'the default'}; {remedy}.")
+            raise ConfigError(
+                "{name}={value} is now {value2}; {remedy}.",
+                name=name, value=value, value2=' '.join(words) or 'the default', remedy=remedy,
+            )
 
 
 def describe_renamed(old: str, new: str, value: str | None = None) -> str:
@@ -103,7 +106,10 @@ def refuse_renamed_file(path: object, tree: Mapping[str, Any], prefix: str) -> N
     names = map_names({key: str(value) for key, value in flat.items()})
     for name in flat:
         if name in names:
-            raise ConfigError(f"{path}: {describe_renamed(name, names[name])} Write that name in the file.")
+            raise ConfigError(
+                "{path}: {renamed} Write that name in the file.",
+                path=path, renamed=describe_renamed(name, names[name]),
+            )
 
 
 def rename_config(config: Mapping[str, Any]) -> dict[str, Any]:

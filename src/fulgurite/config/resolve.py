@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fulgurite.config.check_value import check
 from fulgurite.config.decision import GIVEN, Decision, Kind
 from fulgurite.config.facts import Facts
 from fulgurite.config.frozen import FrozenDict, FrozenList, freeze, thaw
@@ -21,7 +22,7 @@ from fulgurite.config.guard import refuse_secret
 from fulgurite.config.override_names import decode_key, read_name
 from fulgurite.config.provenance import Composed, Unusual, to_plain
 from fulgurite.config.run import PRESETS, SEVERAL, RunConfig
-from fulgurite.config.schema import Derived, Knob, Range, Usual, check, list_knobs, walk_settings
+from fulgurite.config.schema import Derived, Knob, Range, Usual, list_knobs, walk_settings
 from fulgurite.language.message import UserMessage, as_message, message
 
 MICRO_BATCH = "trainer.micro_batch_size"

@@ -1,8 +1,8 @@
-"""Knobs and options: the one place where a parameter's type, default, limits, meaning, advice and source are written.
+"""Declarations of parameters and options: type, default, limits, meaning, advice and source of each parameter.
 
-A knob is a dataclass field made by `knob`; an option is a slotted dataclass registered with `@option(group, name)`.
-Everything else (command line, explain, plan, sweeps, the comments in conf/) is derived from these declarations.
-Standard library only.
+A parameter (knob) is a dataclass field made by `knob`; an option is a slotted dataclass registered with
+`@option(group, name)`. The command line, explain, plan, the sweeps and the comments in conf/ are derived from these
+declarations. Standard library only.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from fulgurite.config.confidence import Sure, grade_source
 from fulgurite.config.facts import Facts
 from fulgurite.config.frozen import Freezable
 from fulgurite.errors import ConfigError
-from fulgurite.language.message import UserMessage
+from fulgurite.language.message import UserMessage, message
 
 METADATA = "fulgurite.knob"
 LARGEST = 2**63 - 1
-"""The largest whole number of a parameter: what a tensor's sizes and steps are counted in."""
+"""The largest whole number of a parameter, as of the sizes of tensors."""
 T = TypeVar("T")
 LINK = re.compile(r"https://[^\s,;:)，。；：、）」》]+(?::[^\s,;:)，。；：、）」》]+)*")
-"""A web address inside a source's words."""
+"""A web address in the text of a source."""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """An interval of numbers; an end that is None is open to infinity, an `open_*` end is not part of it."""
+    """An interval of numbers; without an end it is unbounded, and an `open_*` end is not part of it."""
 
     low: float | None = None
     high: float | None = None
@@ -43,58 +43,60 @@ class Range:
     open_high: bool = False
 
     def has(self, x: float) -> bool:
-        """Whether `x` lies inside; NaN never does."""
+        """Returns whether `x` is in the interval; NaN never is."""
         if math.isnan(x):
             return False
         if self.low is not None and (x < self.low or (self.open_low and x == self.low)):
             return False
         return not (self.high is not None and (x > self.high or (self.open_high and x == self.high)))
 
+    def describe(self) -> UserMessage:
+        """Returns the interval in words, such as `at least 1`."""
+        low, high = (None if end is None else format_number(end) for end in (self.low, self.high))
+        if low is None and high is None:
+            return message("any number")
+        if high is None:
+            return message("above {low}", low=low) if self.open_low else message("at least {low}", low=low)
+        if low is None:
+            return message("below {high}", high=high) if self.open_high else message("at most {high}", high=high)
+        if self.open_low and self.open_high:
+            return message("between {low} and {high}, both excluded", low=low, high=high)
+        if self.open_low or self.open_high:
+            end = low if self.open_low else high
+            return message("{low} to {high}, {end} excluded", low=low, high=high, end=end)
+        return message("{low} to {high}", low=low, high=high)
+
     def __str__(self) -> str:
-        low, high = (None if v is None else _format_end(v) for v in (self.low, self.high))
-        if low is not None and high is not None:
-            words = f"{low} to {high}"
-            if self.open_low and self.open_high:
-                return f"between {low} and {high}, both excluded"
-            return (
-                words
-                + (f", {low} excluded" if self.open_low else "")
-                + (f", {high} excluded" if self.open_high else "")
-            )
-        if low is not None:
-            return f"above {low}" if self.open_low else f"at least {low}"
-        if high is not None:
-            return f"below {high}" if self.open_high else f"at most {high}"
-        return "any number"
+        return self.describe().english
 
 
-def _format_end(x: float) -> str:
-    """Whole numbers with all their digits, up to a billion billions; others short."""
+def format_number(x: float) -> str:
+    """Formats a whole number with all its digits, up to a billion billions; others with six significant digits."""
     return str(int(x)) if float(x).is_integer() and 1e6 <= abs(x) < 1e18 else f"{x:g}"
 
 
 def at_least(low: float) -> Range:
-    """`low` and more."""
+    """Returns the range of `low` and more."""
     return Range(low=low)
 
 
 def above(low: float, high: float | None = None) -> Range:
-    """More than `low`, at most `high`."""
+    """Returns the range above `low`, up to `high`."""
     return Range(low=low, high=high, open_low=True)
 
 
 def between(low: float, high: float) -> Range:
-    """`low` to `high`, both included."""
+    """Returns the range from `low` to `high`, both included."""
     return Range(low=low, high=high)
 
 
 def below(low: float, high: float) -> Range:
-    """`low` to `high`, `high` excluded."""
+    """Returns the range from `low` to `high`, `high` excluded."""
     return Range(low=low, high=high, open_high=True)
 
 
 Usual = Range | tuple[Any, ...]
-"""What works in practice: an interval, or the values a sweep should try."""
+"""Values that work in practice: an interval, or the values that a sweep should try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +111,11 @@ class Derived:
 
 @dataclass(frozen=True, slots=True)
 class Empty:
-    """What None stands for: in words, and as a rule `(run, facts) -> Derived`.
+    """The meaning of None: in words, and as a rule `(run, facts) -> Derived`.
 
-    `needs` says when the rule can answer: from the "config" alone, from the tokenised "data",
-    or once the "steps" are known. Without a rule None keeps a meaning of its own, which the words tell.
-    The run is a RunConfig, which is made of these declarations, so that its type is not named here.
+    `needs` is the input of the rule: the "config" alone, the tokenised "data", or the number of "steps". Without a rule
+    None stays, and has the meaning that the words give. The run is a RunConfig, whose type is not named here because it
+    is made of these declarations.
     """
 
     words: str
@@ -149,25 +151,25 @@ class Knob:
 
     @property
     def path(self) -> str:
-        """The name on the command line: `optim.lr`, or `seed` at the root."""
+        """The name on the command line: `optim.lr`, or `seed` for a parameter of the run itself."""
         return f"{self.group}.{self.name}" if self.group else self.name
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values that a text or an enum may have, in order; empty for other types."""
+        """The legal values of a text or an enum, in order; empty for other types."""
         if self.values is not None:
             return tuple(self.values())
         kind = strip_none(self.type)
         return tuple(m.value for m in kind) if isinstance(kind, type) and issubclass(kind, StrEnum) else ()
 
     def make_paths_absolute(self, value: Any) -> Any:
-        """The value, with its relative paths made absolute if the parameter holds paths."""
+        """Returns the value with its relative paths made absolute, if the parameter is one of paths."""
         if self.resolve is None or not value:
             return value
         return [self.resolve(word) for word in value] if isinstance(value, list) else self.resolve(value)
 
     def find_usual(self, run: Any) -> Usual | None:
-        """The usual values under this run's other choices."""
+        """Returns the usual values for this run's other choices."""
         return self.usual(run) if callable(self.usual) else self.usual
 
 
@@ -191,18 +193,17 @@ def knob(
     resolve: Callable[[str], str] | None = None,
     values: Callable[[], Iterable[str]] | None = None,
 ) -> Any:
-    """Declare a dataclass field as a knob.
+    """Declares a dataclass field as a parameter.
 
-    `raise_when` and `lower_when` say at what sight to move it, or `leave` why nobody should;
-    `interacts` names other knobs and how they meet it; `memory` and `time` what a larger value costs;
-    `misread` what is often taken wrongly. `sure` is needed only where the source's own words do not say how sure it is
-    (`grade_source`). `resolve` is given for text that may name a file or a folder (such as places.resolve_path):
-    it makes a relative path absolute when the run is made, so that the run works from any folder.
-    `values` is given for a text that is one of a list to which packages may add.
-    Raises TypeError where `None` is the default and `empty` does not say what it stands for.
+    `raise_when` and `lower_when` are the situations in which to change it, or `leave` the reason to keep it.
+    `interacts` names other parameters and their effect on it; `memory` and `time` are the cost of a larger value;
+    `misread` is a common mistake. `sure` is needed only if the text of the source does not give its confidence
+    (`grade_source`). `resolve` is for text that may name a file or a folder (such as paths.resolve_path): it makes a
+    relative path absolute when the run is made, so that the run works from any folder. `values` is for a text that is
+    one of a list to which packages may add. Raises TypeError if the default is None and `empty` is missing.
     """
     if default is None and empty is None:
-        raise TypeError(f"a knob that may be empty must say what None stands for: {meaning!r}")
+        raise TypeError(f"a parameter with the default None needs `empty`, the meaning of None: {meaning!r}")
     spec = {
         "meaning": meaning, "source": source, "bounds": bounds, "usual": usual, "advice": advice, "empty": empty,
         "sure": sure or grade_source(source), "raise_when": raise_when, "lower_when": lower_when, "leave": leave,
@@ -217,27 +218,29 @@ def knob(
 
 @dataclass(slots=True)
 class Option(Freezable):
-    """Base of all options. A subclass's docstring is its page in `explain`: what it is, then when to take it.
+    """Base of all options. The docstring of a subclass is its page in `explain`: what it is, then when to use it.
 
-    `builds` names the function that makes the thing, as "module:function"; it is imported only when it is built.
+    `builds` names the function that builds it, as "module:function"; the module is imported only then.
     """
 
     builds: typing.ClassVar[str] = ""
     room: typing.ClassVar[str] = ""
-    """The group that the option is of."""
+    """The group of the option."""
     name: typing.ClassVar[str] = ""
     costs: typing.ClassVar[str] = ""
-    """What taking it costs in memory, time or quality, beside the group's other options; a word or a sentence."""
+    """Its cost in memory, time or quality, compared with the other options of the group; a word or a sentence."""
     misread: typing.ClassVar[str] = ""
-    """What is often taken wrongly, and how it is."""
+    """A common mistake about it, corrected."""
     plots: typing.ClassVar[bool] = False
     """Whether `fulgurite explain group=name --plot` draws it."""
     several: typing.ClassVar[bool] = False
-    """Whether a run may choose several options of this group at a time; their knobs then carry the option's name."""
+    """Whether a run may choose several options of this group; their parameters then include the option's name."""
 
     def find_refusal(self, run: Any) -> str | UserMessage | None:
         """Returns why this option cannot be part of `run`, in one sentence with the remedy; None if it can.
-        Called before torch is loaded."""
+
+        Called before torch is loaded.
+        """
         return None
 
 
@@ -247,8 +250,7 @@ _options: dict[str, dict[str, type[Option]]] = {}
 
 
 def option(group: str, name: str) -> Callable[[OptionT], OptionT]:
-    """Register a dataclass as the option `name` of `group`. Raises ValueError where the name
-    is taken by another class."""
+    """Registers a dataclass as the option `name` of `group`. Raises ValueError if another class has that name."""
 
     def register(cls: OptionT) -> OptionT:
         taken = _options.setdefault(group, {}).get(name)
@@ -262,28 +264,30 @@ def option(group: str, name: str) -> Callable[[OptionT], OptionT]:
 
 
 def list_groups() -> dict[str, dict[str, type[Option]]]:
-    """All registered options, by group and name."""
+    """Returns all registered options, by group and name."""
     return _options
 
 
 def list_options(group: str) -> dict[str, type[Option]]:
-    """The registered options of one group, by name."""
+    """Returns the registered options of one group, by name."""
     return _options.get(group, {})
 
 
 def find_option(group: str, name: object) -> type[Option] | None:
-    """The option of this name, or None if there is none."""
+    """Returns the option of this name, or None if there is none."""
     return list_options(group).get(str(name))
 
 
 def has_declared(option: Option | type[Option], what: str) -> bool:
-    """Whether the option itself declares `what`, a true ClassVar that its subclasses do not inherit."""
+    """Returns whether the option itself declares `what`, a true ClassVar that its subclasses do not inherit."""
     return bool(vars(option if isinstance(option, type) else type(option)).get(what))
 
 
 def build(config: Option, *args: Any, **kwargs: Any) -> Any:
-    """Call what `config.builds` names with the config first. Raises ConfigError where that, or a library
-    it needs, cannot be found."""
+    """Calls the function that `config.builds` names, with the config as its first argument.
+
+    Raises ConfigError if the function, or a library that it needs, cannot be found.
+    """
     module, _, function = type(config).builds.partition(":")
     what = f"{config.room}={config.name}"
     try:
@@ -291,7 +295,10 @@ def build(config: Option, *args: Any, **kwargs: Any) -> Any:
             target = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError, ValueError) as error:
             _refuse_without(what, module, error)
-            raise ConfigError(f"{what} cannot be built: {type(config).builds!r} is not there ({error}).") from error
+            raise ConfigError(
+                "{option} cannot be built: {function!r} cannot be imported ({error}).",
+                option=what, function=type(config).builds, error=str(error),
+            ) from error
         return target(config, *args, **kwargs)
     except ModuleNotFoundError as error:
         _refuse_without(what, module, error)
@@ -299,17 +306,17 @@ def build(config: Option, *args: Any, **kwargs: Any) -> Any:
 
 
 def _refuse_without(what: str, module: str, error: Exception) -> None:
-    """Raise ConfigError with pip's command where the error is that another library than the
-    option's own is not installed."""
+    """Raises ConfigError with pip's command if the error is that a library, not the option's own module, is missing."""
     missing = ((isinstance(error, ModuleNotFoundError) and error.name) or "").partition(".")[0]
     if missing and missing != module.partition(".")[0]:
         raise ConfigError(
-            f"{what} needs the library {missing}, which is not installed: pip install {missing.replace('_', '-')}."
+            "{option} needs the package {package}, which is not installed; install it: pip install {package}",
+            option=what, package=missing.replace("_", "-"),
         ) from error
 
 
 def strip_none(kind: Any) -> Any:
-    """`X` for `X | None`, else the type itself."""
+    """Returns `X` for `X | None`, else the type itself."""
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         inner = [a for a in typing.get_args(kind) if a is not type(None)]
         return inner[0] if len(inner) == 1 else kind
@@ -317,7 +324,7 @@ def strip_none(kind: Any) -> Any:
 
 
 def describe_type(kind: Any) -> str:
-    """A type as a person reads it: `number`, `whole number`, `yes or no`, `list of text`, `one of a, b`."""
+    """Returns a type in English words: `number`, `whole number`, `true or false`, `list of text`, `one of a, b`."""
     kind = strip_none(kind)
     simple = {int: "whole number", float: "number", bool: "true or false", str: "text"}
     if kind in simple:
@@ -332,19 +339,19 @@ def describe_type(kind: Any) -> str:
 
 
 def describe_kind(knob: Knob) -> str:
-    """A knob's type as a person reads it: `describe_type`, with the values that packages may add to."""
+    """Returns the type of a parameter in English words, with the values of packages."""
     return "one of " + ", ".join(knob.choices) if knob.values is not None else describe_type(knob.type)
 
 
 def list_knobs(cls: type) -> tuple[Knob, ...]:
-    """The knobs of a dataclass, in the order of their declaration."""
+    """Returns the parameters of a dataclass, in the order of their declaration."""
     return _list_knobs(cls)
 
 
 @functools.cache
 def _list_knobs(cls: type) -> tuple[Knob, ...]:
     hints = typing.get_type_hints(cls)
-    # the root may have a knob called `name`: only an option keeps its own name there
+    # the run itself has a parameter called `name`: only in an option is it the name of the class
     group, name = getattr(cls, "room", ""), cls.name if issubclass(cls, Option) else ""
     place = f"{group}.{name}" if getattr(cls, "several", False) else group
     return tuple(
@@ -358,7 +365,8 @@ def _list_knobs(cls: type) -> tuple[Knob, ...]:
 
 
 def walk_settings(config: Any, prefix: str = "") -> Iterator[tuple[Knob, Any]]:
-    """Each knob of a config tree with its value; a nested dataclass or mapping of them adds its field's name."""
+    """Yields each parameter of a config tree with its value; a nested dataclass or mapping adds the name of its field.
+    """
     known = {k.name: k for k in list_knobs(type(config))}
     for f in fields(config):
         value = getattr(config, f.name)
@@ -371,30 +379,3 @@ def walk_settings(config: Any, prefix: str = "") -> Iterator[tuple[Knob, Any]]:
             for key, item in value.items():
                 if is_dataclass(item):
                     yield from walk_settings(item, f"{place}.{key}")
-
-
-def check(knob: Knob, value: Any) -> None:
-    """Raise ConfigError, in one sentence with the remedy, where `value` is not legal for `knob`."""
-    if value is None:
-        if knob.empty is None:
-            raise ConfigError(f"{knob.path} may not be empty; its default is {knob.default}.")
-        return
-    if knob.values is not None and value not in knob.choices:
-        raise ConfigError(f"{knob.path}={value} is not allowed: it must be {describe_kind(knob)}.")
-    numbers = (
-        knob.default if isinstance(knob.default, list) and all(isinstance(n, int | float) for n in knob.default) else []
-    )
-    if numbers and isinstance(value, list) and len(value) != len(numbers):
-        raise ConfigError(f"{knob.path}={value} is not allowed: it has {len(numbers)} numbers, as in {numbers}.")
-    fallback = "leave it empty" if knob.default is None else f"its default is {knob.default}"
-    for item in value if isinstance(value, list) else value.values() if isinstance(value, dict) else [value]:
-        if not isinstance(item, int | float) or isinstance(item, bool):
-            continue
-        if isinstance(item, int) and abs(item) > LARGEST:
-            raise ConfigError(
-                f"{knob.path} is not allowed: it has more than {len(str(LARGEST)) - 1} digits; {fallback}."
-            )
-        if not math.isfinite(item):
-            raise ConfigError(f"{knob.path}={item} is not allowed: it must be a finite number; {fallback}.")
-        if knob.bounds is not None and not knob.bounds.has(item):
-            raise ConfigError(f"{knob.path}={item} is not allowed: it must be {knob.bounds}; {fallback}.")

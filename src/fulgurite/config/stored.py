@@ -101,7 +101,10 @@ def rebuild_run(config: dict[str, Any], allowed: Allowed | None = None, folder: 
         run = RunConfig(**{name: _rebuild_part(name, value) for name, value in (EARLIER | config).items()})
     except (OmegaConfBaseException, KeyError, TypeError, AttributeError) as error:
         said = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{place} cannot be read by this version: {said}.{hint}") from error
+        raise ConfigError(
+            "{place} cannot be read by this version: {said}.{hint}",
+            place=place, said=said, hint=hint,
+        ) from error
     if left:
         run = replace(run, plugins=[module for module in asked if module in IMPORTED])
         _say_once(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fulgurite.config.check_value import check
 from fulgurite.config.facts import Facts
 from fulgurite.config.resolve import fill_run
 from fulgurite.config.run import RunConfig
-from fulgurite.config.schema import Knob, Range, check, describe_type, list_options, strip_none
+from fulgurite.config.schema import Knob, Range, describe_type, list_options, strip_none
 from fulgurite.errors import ConfigError
 from fulgurite.explain.choices import read_default_options
 from fulgurite.explain.knob_index import build_default_run, list_every_knob

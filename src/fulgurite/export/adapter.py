@@ -1,5 +1,4 @@
-"""An adapter in a folder of its own: what may stand apart, what its folder says, and how it is put on its base
-again."""
+"""Exports an adapter without its base model, and loads it again."""
 
 from __future__ import annotations
 
@@ -22,9 +21,11 @@ from fulgurite.run.load import LoadedRun, load_named
 
 
 def refuse_apart(method: Method, model: Model) -> None:
-    """Raise RequestError where the adapter means nothing without a base that the run has changed."""
+    """Raises RequestError if the run has changed the base, without which the adapter is useless."""
     if (changed := base_changed(method, bool(model.add_tokens))) is not None:
-        raise RequestError(f"merge=false cannot be: this run {changed}; export with merge=true.")
+        raise RequestError(
+            "merge=false is not possible here: this run {changed}; export with merge=true.", changed=changed
+        )
 
 
 def write_adapter(model: Any, base: Model, out: Path) -> None:
@@ -49,8 +50,8 @@ def round_adapter(model: Any, out: Path, dtype: torch.dtype) -> None:
 
 
 def base_name(model: Model) -> str | None:
-    """What an adapter says it belongs on, as another machine knows it: the user's own words or the hub id, no
-    cache's path."""
+    """Returns the base model as another machine knows it: the path of the command line or the hub id, not the path of a
+    cache."""
     return model.base_name()
 
 

@@ -24,7 +24,7 @@ def written_dtype(asked: ExportDtype | None, model: Model) -> torch.dtype:
 
 
 def base_dtype(model: Model) -> torch.dtype:
-    """The dtype in which the base of `model` is stored; float32 if it is none that an export writes, or cannot be told.
+    """Returns the dtype in which the base of `model` is stored; float32 if it is unknown, or not one of an export.
 
     Of a run and of an adapter it is that of their base. As in transformers' dtype="auto", config.json counts first.
     """
@@ -73,7 +73,7 @@ def rounded(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor
     if not bool(torch.isfinite(found).all()) and bool(torch.isfinite(tensor).all()):
         short = str(dtype).removeprefix("torch.")
         raise RequestError(
-            f"{name} holds {float(tensor.abs().max()):.3g}, too large for {short}; export with dtype=bfloat16 or "
-            f"float32."
+            "{name} contains {value:.3g}, which is too large for {dtype}; export with dtype=bfloat16 or float32.",
+            name=name, value=float(tensor.abs().max()), dtype=short,
         )
     return found

@@ -1,7 +1,7 @@
-"""`fulgurite export`: a run's weights as a folder that plain transformers loads and that stops at its end-of-turn
-token.
+"""`fulgurite export`: writes a run's weights as a folder that plain transformers loads, and that stops at its
+end-of-turn token.
 
-Nothing is said to be done before the folder has been read back and gives the same logits.
+An export succeeds only if the folder, read back, gives the same logits.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from fulgurite.config.arguments import parse
-from fulgurite.config.export_arguments import Export
-from fulgurite.config.guard import split_allowed
+from fulgurite.config.export_arguments import Export, read
 from fulgurite.config.registry import import_plugins
 from fulgurite.data.template_agreement import describe_difference
 from fulgurite.errors import ModelError, RequestError, is_shortage
@@ -27,6 +25,7 @@ from fulgurite.export.dtype import cast, written_dtype
 from fulgurite.export.result import Written
 from fulgurite.files.atomic import remove_drafts, write_folder
 from fulgurite.files.lock import hold_lock
+from fulgurite.language.message import UserMessage, message
 from fulgurite.model.generation_config import select_valid
 from fulgurite.model.unwrap import unwrap_model
 from fulgurite.run.load import LoadedRun, load_run
@@ -47,20 +46,13 @@ COARSE = 0.1
 
 
 def export_main(words: Sequence[str]) -> int:
-    """`fulgurite export run=RUN out=FOLDER [merge=...] [checkpoint=...] [dtype=...]`; returns 0 when the folder is
-    proven.
+    """Runs `fulgurite export run=RUN out=FOLDER [merge=...] [checkpoint=...] [dtype=...]`; returns 0 after comparing.
 
     `plugins=[...]`, `model.trust_remote_code=true` and `model.revision=...` allow the code that the run's config
     names.
     """
-    allowed, words = split_allowed(words)
+    allowed, config, out = read(words)
     import_plugins(allowed.plugins)
-    config = parse(Export, words, "export")
-    out = Path(config.out).expanduser().absolute()
-    if not config.run or not config.out:
-        raise RequestError("export needs a run and a place: fulgurite export run=<run folder> out=<new folder>.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RequestError(f"out={out} is there already and is not empty; give a new folder, nothing is overwritten.")
     loaded = load_run(Path(config.run).expanduser(), config.checkpoint, exact=True, allowed=allowed)
     with contextlib.suppress(OSError):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -71,41 +63,49 @@ def export_main(words: Sequence[str]) -> int:
                 written = write(loaded, draft, config)
     except TimeoutError:
         raise RequestError(
-            f"out={out} is being written by another process; wait for it, or give another folder."
+            "out={path} is being written by another process; wait for it, or give another folder.", path=out
         ) from None
     except (OSError, SafetensorError, ValueError) as error:
-        raise refused(out, config.run, error) from error
-    show(told(loaded, config, out, written))
+        raise explain_failure(out, config.run, error) from error
+    show("\n".join(map(str, describe_export(loaded, config, out, written))))
     return 0
 
 
-def refused(out: Path, run: str, error: Exception) -> Exception:
-    """The folder is blamed if the system refused to write there; else the run and the library's own words are named."""
+def explain_failure(out: Path, run: str, error: Exception) -> Exception:
+    """Returns an error that names the folder if the system refused to write there, else one that names the run."""
     if is_shortage(error):
         return error
     reason = " ".join(str(getattr(error, "strerror", None) or error).split())
     disk = isinstance(error, OSError) or (isinstance(error, SafetensorError) and "os error" in str(error).lower())
     if disk:
-        return RequestError(f"out={out} cannot be written: {reason}; give another folder, or make room there.")
-    return ModelError(f"{run} cannot be exported: {reason[:400]}; this is a fault of the export, please report it.")
-
-
-def told(loaded: LoadedRun, config: Export, out: Path, written: Written) -> str:
-    """What was exported, and what was found when it was read back."""
-    what = "rewards" if loaded.run.stage.gives_rewards else "logits"
-    kind = str(written.dtype).removeprefix("torch.")
-    lines = [
-        f"Exported {loaded.checkpoint.resolve().name} of {config.run} to {out} in {kind}: read back, {what} differ by "
-        f"{written.difference:.1e} of the largest at most."
-    ]
-    if written.rounding:
-        lines.append(
-            f"Rounding to {kind} changed {what} by {written.rounding:.1e} of the largest; dtype=float32 keeps every "
-            f"bit."
+        return RequestError(
+            "out={path} cannot be written: {reason}; give another folder, or free some space there.",
+            path=out, reason=reason,
         )
+    return ModelError(
+        "{run} cannot be exported: {error}; this is a fault of the export, please report it.",
+        run=run, error=reason[:400],
+    )
+
+
+def describe_export(loaded: LoadedRun, config: Export, out: Path, written: Written) -> list[UserMessage]:
+    """Returns the lines about the exported folder, and about what was found when it was read back."""
+    what = message("rewards") if loaded.run.stage.gives_rewards else message("logits")
+    kind = str(written.dtype).removeprefix("torch.")
+    lines = [message(
+        "Exported {checkpoint} of {run} to {path} in {dtype}. Read back, the {what} differ by at most "
+        "{difference:.1e} of the largest.",
+        checkpoint=loaded.checkpoint.resolve().name, run=config.run, path=out, dtype=kind, what=what,
+        difference=written.difference,
+    )]
+    if written.rounding:
+        lines.append(message(
+            "Rounding to {dtype} changed the {what} by {difference:.1e} of the largest; dtype=float32 keeps every bit.",
+            dtype=kind, what=what, difference=written.rounding,
+        ))
     if written.rounding > COARSE:
-        lines.append(f"warning: {kind} is too coarse for this model; export with dtype=float32.")
-    return "\n".join([*lines, *written.notes])
+        lines.append(message("warning: {dtype} is too coarse for this model; export with dtype=float32.", dtype=kind))
+    return [*lines, *written.notes]
 
 
 def write(loaded: LoadedRun, out: Path, config: Export) -> Written:
@@ -135,8 +135,8 @@ def write(loaded: LoadedRun, out: Path, config: Export) -> Written:
     return Written(difference, dtype, relative(rounded, exact), notes)
 
 
-def give_generation(loaded: LoadedRun) -> list[str]:
-    """Set the model's stops and padding for generation; returns a sentence if the base's own config was invalid."""
+def give_generation(loaded: LoadedRun) -> list[UserMessage]:
+    """Sets the model's stops and padding for generation; returns a sentence if the base's own config was invalid."""
     base: Any = unwrap_model(loaded.model)
     generation, dropped = select_valid(base.generation_config)
     stops = list(dict.fromkeys([*loaded.template.stop_ids, *listed(generation.eos_token_id)]))
@@ -145,10 +145,10 @@ def give_generation(loaded: LoadedRun) -> list[str]:
     return [left_out(dropped)] if dropped else []
 
 
-def left_out(dropped: dict[str, Any]) -> str:
-    """What of the base's generation config is not exported."""
+def left_out(dropped: dict[str, Any]) -> UserMessage:
+    """Returns a sentence about the values of the base's generation config that are not exported."""
     fields = ", ".join(f"{name}={value}" for name, value in dropped.items())
-    return f"Left out of generation_config.json, where transformers refuses it: {fields}."
+    return message("Left out of generation_config.json, because transformers refuses them: {fields}.", fields=fields)
 
 
 def write_whole(loaded: LoadedRun, out: Path, dtype: torch.dtype, before: Tensor) -> tuple[Tensor, Tensor]:
@@ -179,11 +179,19 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 
 def compare(found: Tensor, expected: Tensor, what: str) -> float:
-    """The relative difference. Raises ModelError if it is too large, or no number."""
+    """Returns the relative difference. Raises ModelError if it is too large, or NaN."""
     difference = relative(found, expected)
     if not difference <= TOLERANCE:
-        remedy = "export with merge=false" if what == "merged" else "this is a fault of the export, please report it"
-        raise ModelError(f"The {what} logits differ by {difference:.1e}, more than {TOLERANCE:.0e}; {remedy}.")
+        if what == "merged":
+            raise ModelError(
+                "The merged logits differ by {difference:.1e}, more than {most:.0e}; export with merge=false.",
+                difference=difference, most=TOLERANCE,
+            )
+        raise ModelError(
+            "The exported logits differ by {difference:.1e}, more than {most:.0e}; this is a fault of the export, "
+            "please report it.",
+            difference=difference, most=TOLERANCE,
+        )
     return difference
 
 
@@ -199,11 +207,12 @@ def verify(loaded: LoadedRun, out: Path, expected: Tensor, adapter: bool) -> flo
         )
         if set(loaded.template.stop_ids) - set(listed(again.generation_config.eos_token_id)):
             raise ModelError(
-                f"{out} does not stop at {loaded.template.stop_ids}; this is a fault of the export, please report it."
+                "{path} does not stop at the tokens {ids}; this is a fault of the export, please report it.",
+                path=out, ids=loaded.template.stop_ids,
             )
     difference = compare(logits(again.eval(), tokenizer), expected, "exported")
     if (sentence := describe_difference(loaded.template, tokenizer)) is not None:
-        raise ModelError(f"{out} {sentence}")
+        raise ModelError("{path} {sentence}", path=out, sentence=sentence)
     return difference
 
 

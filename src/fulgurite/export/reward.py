@@ -1,4 +1,4 @@
-"""A reward model as transformers' AutoModelForSequenceClassification reads it, one number an answer, and proven so."""
+"""Writes a reward model as transformers' AutoModelForSequenceClassification reads it, and compares the rewards."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from fulgurite.errors import ModelError, RequestError
 from fulgurite.export.adapter import fresh_base, put_on, refuse_apart, round_adapter, write_adapter
 from fulgurite.export.dtype import cast
 from fulgurite.export.result import Written
+from fulgurite.language.message import UserMessage, message
 from fulgurite.model.classifier import HEAD, TASK
 from fulgurite.model.config import Model
 from fulgurite.model.padding import NEW_PADDING, free_padding
@@ -35,10 +36,10 @@ TALKS = (
 
 
 def write_reward(loaded: LoadedRun, out: Path, merge: bool, dtype: torch.dtype) -> Written:
-    """Write the folder, read it back and compare; rewards take the place of logits.
+    """Writes the folder, reads it back and compares the rewards.
 
-    An adapter that is kept apart takes its head along. Raises ModelError where the difference is above 1e-5,
-    RequestError where the adapter cannot stand apart.
+    An adapter that is not merged includes its head. Raises ModelError if the difference is above 1e-5, RequestError if
+    the adapter needs the merged base.
     """
     model: Any = loaded.model
     apart = hasattr(model, "merge_and_unload") and not merge
@@ -65,8 +66,8 @@ def write_reward(loaded: LoadedRun, out: Path, merge: bool, dtype: torch.dtype) 
     return Written(difference, dtype, relative(rounded, exact), notes)
 
 
-def give_padding(loaded: LoadedRun, apart: bool) -> list[str]:
-    """Give the tokenizer a padding token that ends no answer; a sentence if one had to be added.
+def give_padding(loaded: LoadedRun, apart: bool) -> list[UserMessage]:
+    """Gives the tokenizer a padding token that ends no answer; returns a sentence if one had to be added.
 
     Raises RequestError if a base that stays apart has no room for a new one.
     """
@@ -78,9 +79,8 @@ def give_padding(loaded: LoadedRun, apart: bool) -> list[str]:
     rows = model.get_input_embeddings().weight.shape[0]
     if apart and len(tokenizer) >= rows:
         raise RequestError(
-            "merge=false cannot be: the tokenizer has no padding token but the end of turn, and the base has no room "
-            "for another; "
-            "export with merge=true, which adds one."
+            "merge=false is not possible here: the tokenizer has no padding token but the end of turn, and the base "
+            "has no row for another; export with merge=true, which adds one."
         )
     name = next(name for name in NEW_PADDING if name not in tokenizer.get_vocab())
     tokenizer.add_special_tokens({"pad_token": name})
@@ -88,17 +88,17 @@ def give_padding(loaded: LoadedRun, apart: bool) -> list[str]:
         model.resize_token_embeddings(tokenizer.pad_token_id + 1, mean_resizing=False)
         with torch.no_grad():
             model.get_input_embeddings().weight[rows:] = 0  # never read: padding is masked
-    return [
-        f"Added the padding token {name}: the end of turn must not be one, since a reward is read before the first "
-        f"padding."
-    ]
+    return [message(
+        "Added the padding token {token}: it must not be the end of turn, because a reward is read before the first "
+        "padding.",
+        token=name,
+    )]
 
 
 def write_apart(model: Any, base: Model, out: Path) -> None:
     """The adapter with its head, in the form that peft gives a classifier of its own: `modules_to_save`.
 
-    peft saves that head only where it wrapped it before training; ours is part of the model that the adapter was put
-    on.
+    peft saves that head only if it wrapped it before training; ours is part of the base model.
     """
     kept = model.peft_config[ADAPTER]
     kept.task_type, kept.modules_to_save = TASK, [*(kept.modules_to_save or []), HEAD]
@@ -142,7 +142,8 @@ def verify(loaded: LoadedRun, out: Path, before: Tensor, adapter: bool) -> float
         )
         if info["missing_keys"]:
             raise ModelError(
-                f"{out} lacks {sorted(info['missing_keys'])[0]}, which would be random; this is a fault of the export."
+                "{path} lacks {name}, which would be random; this is a fault of the export, please report it.",
+                path=out, name=sorted(info["missing_keys"])[0],
             )
     each = tokens(loaded)
     ids = torch.nn.utils.rnn.pad_sequence(each, batch_first=True, padding_value=tokenizer.pad_token_id)
@@ -161,6 +162,8 @@ def compare(found: Tensor, expected: Tensor, what: str) -> float:
     difference = relative(found, expected)
     if not difference <= TOLERANCE:
         raise ModelError(
-            f"The {what} rewards differ by {difference:.1e}, more than {TOLERANCE:.0e}; this is a fault of the export."
+            "The {what} rewards differ by {difference:.1e}, more than {most:.0e}; this is a fault of the export, "
+            "please report it.",
+            what=what, difference=difference, most=TOLERANCE,
         )
     return difference

@@ -31,7 +31,7 @@ _DRAFT = re.compile(r"(?P<name>.+)\.tmp-(?:old-)?[0-9]+")
 
 
 def name_draft(path: Path) -> Path:
-    """Returns the place where this process writes the draft of a file or folder."""
+    """Returns the path of the draft that this process writes of a file or folder."""
     return path.with_name(f"{path.name}.tmp-{os.getpid()}")
 
 
@@ -44,6 +44,7 @@ def replace_file(path: Path, durable: bool = False) -> Iterator[Path]:
     draft = name_draft(path)
     try:
         yield draft
+        # the new file is a new inode, with the mode of the draft
         if path.is_file():
             draft.chmod(stat.S_IMODE(path.stat().st_mode))
         if durable:
@@ -69,7 +70,10 @@ def write_output(path: Path, content: str | bytes) -> None:
     try:
         write_file(path, content)
     except OSError as error:
-        raise RequestError(f"{path} cannot be written: {error.strerror}.") from error
+        raise RequestError(
+            "{path} cannot be written: {reason}; free space there, or give a folder that can be written.",
+            path=path, reason=error.strerror,
+        ) from error
 
 
 @contextlib.contextmanager
@@ -102,6 +106,8 @@ def write_folder(
 
 def publish_folder(draft: Path, path: Path, durable: bool = False) -> None:
     """Renames a draft folder to its final name; an older folder of that name is removed, or put back if this fails."""
+    # A folder cannot be replaced in one step, as a file can: the old one is moved aside, and back if the new one cannot
+    # take its place.
     old = _name_old(path)
     if path.exists():
         path.rename(old)
@@ -165,6 +171,7 @@ def _is_younger(path: Path, seconds: float | None) -> bool:
     """Returns whether a draft, or a file in it, was written to within the last seconds."""
     if seconds is None:
         return False
+    # a folder's own time does not change when a file in it grows
     times = [part.lstat().st_mtime for part in (path, *path.glob("*")) if part.exists()]
     return not times or max(times) >= time.time() - seconds
 

@@ -7,6 +7,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from fulgurite.language.message import UserMessage, message
+
 MOST_BYTES = 64 << 20
 """Size of the largest JSON file that is read; a tokenizer_config.json with 100,000 added tokens has some 20 MB."""
 MOST_DEPTH = 64
@@ -20,33 +22,42 @@ def read_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
     """Returns the value that a JSON file holds. Raises OSError, or ValueError with the reason."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):  # a pipe or a device may never end
-        raise ValueError("not a regular file")
+        raise ValueError(message("not a regular file"))
     if found.st_size > most_bytes:
-        raise ValueError(f"the file has {found.st_size / 1e6:,.0f} MB, and at most {most_bytes / 1e6:,.0f} MB are read")
+        raise ValueError(
+            message(
+                "the file has {size:,.0f} MB, and at most {most:,.0f} MB are read",
+                size=found.st_size / 1e6, most=most_bytes / 1e6,
+            )
+        )
     try:
         value = json.loads(path.read_bytes())
     except RecursionError:
-        raise ValueError(f"nested more than {MOST_DEPTH} deep") from None
+        raise _build_depth_error() from None
     except UnicodeDecodeError:
-        raise ValueError("not JSON (not UTF-8 text)") from None
+        raise ValueError(message("not JSON (not UTF-8 text)")) from None
     except ValueError as error:
-        raise ValueError(f"not JSON ({error})") from None
+        raise ValueError(message("not JSON ({error})", error=str(error))) from None
     if count_depth(value) > MOST_DEPTH:
-        raise ValueError(f"nested more than {MOST_DEPTH} deep")
+        raise _build_depth_error()
     return value
+
+
+def _build_depth_error() -> ValueError:
+    return ValueError(message("nested more than {most} levels deep", most=MOST_DEPTH))
 
 
 def read_object(path: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
     """Returns the JSON object that a file holds. Raises OSError, or ValueError with the reason."""
     value = read_json(path, most_bytes)
     if not isinstance(value, dict):
-        raise ValueError(f"expected a JSON object, found {name_type(value)}")
+        raise ValueError(message("expected a JSON object, found {kind}", kind=name_type(value)))
     return value
 
 
 def count_depth(value: Any) -> int:
-    """Returns how many lists and objects lie inside each other. Stops counting beyond MOST_DEPTH, and never recurses.
-    """
+    """Returns how deep lists and objects are nested. Stops counting beyond MOST_DEPTH, and never recurses."""
+    # level by level: a recursion would fail on the very files that this is to refuse
     level, found = [value], 0
     while found <= MOST_DEPTH:
         level = [item for item in level if isinstance(item, dict | list)]
@@ -57,9 +68,12 @@ def count_depth(value: Any) -> int:
     return found
 
 
-def name_type(value: Any) -> str:
+def name_type(value: Any) -> UserMessage | str:
     """Returns the JSON name of a value's type."""
     if value is None:
         return "null"
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
+    names = {
+        dict: message("an object"), list: message("a list"), str: message("text"), bool: message("true or false"),
+        int: message("a number"), float: message("a number"),
+    }
     return names.get(type(value), type(value).__name__)

@@ -1,6 +1,6 @@
-"""Locks that a process holds on a file: whoever asks finds out whether that process is alive, however it ended.
+"""Locks that a process holds on a file: another process finds out from the lock whether that process is alive.
 
-A lock is gone with its process: no process id is compared, which another process may have by now, and no clock.
+A lock ends with its process: no process id is compared, which another process may have by now, and no clock.
 filelock closes the descriptor in a forked child, so that the workers of a killed process do not keep its lock.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 from fulgurite.files.atomic import PRIVATE_FILE
 
 FOR_READERS = 1.0
-"""Seconds that a free lock is waited for: `is_locked` of another process may hold it for an instant."""
+"""Seconds to wait for a free lock: `is_locked` of another process may hold it for an instant."""
 
 _own: dict[tuple[int, Path], Path | None] = {}
 """The lock files of this process, by its id (a forked child has none) and their folder."""
@@ -56,9 +56,8 @@ def is_locked(path: Path) -> bool:
     except OSError as error:
         return error.errno not in (errno.ENOENT, errno.ENOTDIR)
     try:
-        fcntl.flock(
-            descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB
-        )  # shared, so that two readers do not take each other for the holder
+        # shared, so that two processes that ask at once do not take each other for the holder
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True
     finally:

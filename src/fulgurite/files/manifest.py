@@ -12,6 +12,7 @@ from typing import Any
 
 from fulgurite.files import atomic
 from fulgurite.files.json import read_json
+from fulgurite.language.message import UserMessage, message
 
 MANIFEST = "manifest.json"
 
@@ -43,14 +44,14 @@ def find_damage(
     *,
     closed: bool = False,
     is_hashed: Callable[[str], bool] = lambda name: True,
-) -> list[str]:
+) -> list[UserMessage]:
     """Returns what is wrong with a folder that has a manifest, a phrase for each fault; an empty list if nothing is.
 
     The manifest must list the `required` files; if the folder is `closed`, it must have no other file. Of a file whose
     name is not `is_hashed`, only the size is compared.
     """
     if not folder.is_dir():
-        return ["it is not a folder"]
+        return [message("it is not a folder")]
     try:
         files = _read_manifest(folder / MANIFEST, required)
         faults = []
@@ -60,40 +61,49 @@ def find_damage(
                 faults.append(fault)
         if closed:
             present = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
-            faults += [f"{name} is not in {MANIFEST}" for name in sorted(present - {*files, MANIFEST})]
+            strange = sorted(present - {*files, MANIFEST})
+            faults += [message("{file} is not in {manifest}", file=name, manifest=MANIFEST) for name in strange]
     except (OSError, ValueError) as error:
-        return [str(error)]
+        return [message("{error}", error=error)]
     return faults
 
 
 def _read_manifest(path: Path, required: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Reads the entries of a manifest. Raises ValueError with a phrase if it is not one."""
     if not path.is_file():
-        raise ValueError(f"{path.name} is missing")
+        raise ValueError(message("{file} is missing", file=path.name))
     try:
         manifest = read_json(path)
     except ValueError as error:
-        raise ValueError(f"{path.name} is not JSON ({path.stat().st_size} bytes)") from error
+        raise ValueError(
+            message("{file} is not JSON ({size} bytes)", file=path.name, size=path.stat().st_size)
+        ) from error
     files = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
-        raise ValueError(f"{path.name} lists no files")
+        raise ValueError(message("{file} lists no files", file=path.name))
+    # a name with a folder in it could make the caller read outside of this one
     strange = [name for name in files if Path(name).name != name or name == MANIFEST]
     if strange:
-        raise ValueError(f"{path.name} names {strange[0]!r}, which is not a file of this folder")
+        raise ValueError(
+            message("{file} names {name!r}, which is not a file of this folder", file=path.name, name=strange[0])
+        )
     lacking = [name for name in required if name not in files]
     if lacking:
-        raise ValueError(f"{path.name} does not list {', '.join(lacking)}")
+        raise ValueError(message("{file} does not list {names}", file=path.name, names=", ".join(lacking)))
     if not files:
-        raise ValueError(f"{path.name} lists no files")
+        raise ValueError(message("{file} lists no files", file=path.name))
     return files
 
 
-def _compare(path: Path, entry: dict[str, Any], is_hashed: bool) -> str:
+def _compare(path: Path, entry: dict[str, Any], is_hashed: bool) -> UserMessage:
     """Returns how a file differs from its entry, in a phrase; empty if it does not."""
     if not path.is_file():
-        return f"{path.name} is missing"
+        return message("{file} is missing", file=path.name)
     if path.stat().st_size != entry.get("size"):
-        return f"{path.name} has {path.stat().st_size} bytes instead of {entry.get('size')}"
+        return message(
+            "{file} has {found} bytes instead of {expected}",
+            file=path.name, found=path.stat().st_size, expected=entry.get("size"),
+        )
     if is_hashed and hash_file(path) != entry.get("sha256"):
-        return f"{path.name} differs from its sha256"
-    return ""
+        return message("{file} differs from its sha256", file=path.name)
+    return UserMessage()

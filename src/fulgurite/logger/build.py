@@ -1,4 +1,4 @@
-"""All trackers of a run."""
+"""Builds the trackers of a run."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def build_loggers(
     loggers: Mapping[str, Any], settings: dict[str, Any], run_dir: Path, provenance: dict[str, Any],
     summary: dict[str, Any],
 ) -> list[GuardedLogger]:
-    """One guarded tracker for each option under `logger`. Raises ConfigError where one cannot be built.
+    """Returns a guarded tracker for each option of `logger`. Raises ConfigError if one cannot be built.
 
-    `settings` has the value of each parameter of the run under its path, such as `optim.lr`.
+    `settings` contains the value of each parameter of the run under its path, such as `optim.lr`.
     """
     return [
         guard_logger(build(config, settings=settings, run_dir=run_dir, provenance=provenance, summary=summary))

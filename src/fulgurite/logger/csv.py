@@ -1,6 +1,6 @@
-"""metrics.csv, for spreadsheets: the rows of metrics.jsonl as columns.
+"""Writes metrics.csv, for spreadsheets: the rows of metrics.jsonl as columns.
 
-Not Lightning's CSVLogger: it deletes the file of a resumed run, and sorts the columns anew as keys appear.
+Lightning's CSVLogger is not used: it deletes the file of a resumed run, and reorders the columns when keys appear.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fulgurite.logger.metrics_file import read_rows
 def build(
     config: Csv, *, settings: dict[str, Any], run_dir: Path, provenance: dict[str, Any], summary: dict[str, Any],
 ) -> GuardedLogger:
-    """The tracker; it writes `run_dir/metrics.csv` at each evaluation and at the end."""
+    """Returns the tracker, which writes `run_dir/metrics.csv` at each evaluation and at the end."""
     return GuardedLogger(lambda: CsvView(run_dir), name="csv")
 
 
@@ -30,15 +30,15 @@ class CsvView:
         self._run_dir = run_dir
 
     def log_metrics(self, metrics: dict[str, float], step: int | None) -> None:
-        """Copies at an evaluation: at each step the copying would grow with the square of the run."""
+        """Copies at an evaluation only: copying at each step would cost the square of the run's length."""
         if "val/loss" in metrics:
             self._copy()
 
     def save(self) -> None:
-        """Nothing is held back."""
+        """Does nothing, because nothing is buffered."""
 
     def finalize(self, status: str) -> None:
-        """The last rows."""
+        """Copies the last rows."""
         self._copy()
 
     def _copy(self) -> None:
@@ -48,7 +48,8 @@ class CsvView:
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:
-    """A column for each key in the order of its first appearance; an empty cell where a row has no such number."""
+    """Returns the rows as CSV, a column for each key in the order of its first appearance; a cell is empty if the row
+    lacks the key."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     out = io.StringIO()
     table = csv.DictWriter(out, columns, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a logged step. The truth of a run, whatever the trackers do."""
+"""Writes and reads metrics.jsonl: one JSON object per logged step, complete even if a tracker fails."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.files.atomic import write_file
+from fulgurite.language.message import message
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ LARGEST_STEP = 1 << 53
 
 
 class MetricsFile:
-    """Appends rows to `path`, each in one write. A full disk never reaches the caller: rows wait for space."""
+    """Appends rows to `path`, each in one write. A full disk raises nothing: the rows wait in memory."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -29,7 +30,7 @@ class MetricsFile:
         self._warned = False
 
     def write(self, row: Row) -> None:
-        """Append one row with a `step`. NaN and infinity become null: JSON has no word for them."""
+        """Appends one row with a `step`. NaN and infinity become null, because JSON cannot represent them."""
         place = (int(row.get("step") or 0), "val/loss" in row)
         if place in self._seen:
             return
@@ -37,7 +38,7 @@ class MetricsFile:
         self._flush()
 
     def rewind(self, step: int) -> None:
-        """Drop the rows after `step` and a half-written last line, so that a resumed run does not tell them twice."""
+        """Drops the rows after `step` and a half-written last line, so that a resumed run does not repeat them."""
         try:
             if not self.path.exists():
                 return
@@ -49,11 +50,14 @@ class MetricsFile:
         self._seen = {(row["step"], "val/loss" in row) for row in kept if row["step"] == step}
 
     def close(self) -> None:
-        """Try once more to write what waits; say how many rows are lost where that fails."""
+        """Tries once more to write the waiting rows; warns about the number of lost rows if that fails."""
         if self._waiting:
             self._flush()
         if self._waiting:
-            log.warning("%d rows never reached %s, because its disk refused them.", len(self._waiting), self.path)
+            log.warning(message(
+                "{count} rows are missing in {path}, because the disk refused them.",
+                count=len(self._waiting), path=self.path,
+            ))
 
     def _flush(self) -> None:
         try:
@@ -64,8 +68,10 @@ class MetricsFile:
 
     def _warn(self, error: OSError) -> None:
         if not self._warned:
-            why = error.strerror
-            log.warning("%s cannot be written (%s); the run goes on, and the rows wait in memory.", self.path, why)
+            log.warning(message(
+                "{path} cannot be written ({reason}); the run goes on, and the rows wait in memory. Free some space.",
+                path=self.path, reason=error.strerror,
+            ))
             self._warned = True
 
 
@@ -75,7 +81,7 @@ def _encode_row(row: Row) -> bytes:
 
 
 def _append(path: Path, data: bytes) -> None:
-    """All of `data` or nothing: what a full disk took in part is cut off again."""
+    """Appends all of `data` or nothing: a part that a full disk accepted is cut off again."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         size = os.fstat(handle).st_size
@@ -93,7 +99,8 @@ def _append(path: Path, data: bytes) -> None:
 
 
 def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The rows that have a step, and how many lines could not be read. Raises OSError, also for a pipe or a device."""
+    """Returns the rows that have a step, and the number of unreadable lines. Raises OSError, also for a pipe or a
+    device."""
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "Not a regular file")
     rows, bad = [], 0

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
-from fulgurite.errors import ConfigError
 from fulgurite.logger.config import TensorBoard
 from fulgurite.logger.guard import GuardedLogger
 
@@ -15,9 +13,7 @@ def build(
     config: TensorBoard, *, settings: dict[str, Any], run_dir: Path, provenance: dict[str, Any],
     summary: dict[str, Any],
 ) -> GuardedLogger:
-    """The tracker; it writes to `run_dir/tensorboard`. Raises ConfigError where tensorboard is not installed."""
-    if importlib.util.find_spec("tensorboard") is None:
-        raise ConfigError("logger=tensorboard needs the package tensorboard: pip install tensorboard.")
+    """Returns the tracker, which writes to `run_dir/tensorboard`."""
     return GuardedLogger(lambda: _open(run_dir), name="tensorboard", close=lambda tracker: tracker.experiment.close())
 
 
@@ -32,12 +28,12 @@ def _open(run_dir: Path) -> Any:
 
 
 def to_markdown(columns: list[str], data: list[list[str]]) -> str:
-    """A table in the only form of text that TensorBoard shows."""
+    """Returns a table as Markdown, the only form of text that TensorBoard shows."""
     lines = [columns, ["---"] * len(columns), *data]
     return "\n".join("| " + " | ".join(_format_cell(text) for text in line) + " |" for line in lines)
 
 
 def _format_cell(text: object) -> str:
-    # TensorBoard renders HTML inside Markdown; an answer is text.
+    # TensorBoard renders HTML inside Markdown, and the text may contain some.
     plain = str(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
     return plain.replace("\r", "").replace("\n", "<br>")

@@ -1,15 +1,16 @@
-"""Weights & Biases through Lightning's logger, online or offline, decided before the first call."""
+"""Weights & Biases through Lightning's logger, online or offline, chosen before the first call."""
 
 from __future__ import annotations
 
 import logging
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fulgurite.files.atomic import write_file
+from fulgurite.language.message import UserMessage, message
 from fulgurite.logger.config import Wandb
 from fulgurite.logger.guard import GuardedLogger
 from fulgurite.logger.wandb_probe import find_key, probe_key
@@ -22,45 +23,53 @@ class WandbMode:
     """`online`, `offline` or `disabled`, and why it is not online."""
 
     name: str
-    reason: str = ""
+    reason: UserMessage = field(default_factory=UserMessage)
     base_url: str = ""
 
 
 def build(
     config: Wandb, *, settings: dict[str, Any], run_dir: Path, provenance: dict[str, Any], summary: dict[str, Any],
 ) -> GuardedLogger:
-    """The tracker, started. Its files lie in `run_dir/wandb`. Takes `config.wait` seconds at most; raises nothing."""
+    """Returns the started tracker, with its files in `run_dir/wandb`. Takes at most `config.wait` seconds; raises
+    nothing."""
     from lightning.pytorch.utilities import rank_zero_only
 
     if getattr(rank_zero_only, "rank", 0):
         return GuardedLogger(lambda: None, name="wandb")
     mode = decide_mode(config.wait)
     if mode.reason:
-        log.warning("W&B is %s: %s. To upload later: %s", mode.name, mode.reason, _later(run_dir, "offline-run"))
+        log.warning(message(
+            "W&B is {mode}: {reason}. To upload later: {command}",
+            mode=mode.name, reason=mode.reason, command=_build_sync_command(run_dir, "offline-run"),
+        ))
     facts = {**settings, "provenance": provenance, "summary": summary}
     found = GuardedLogger(
         lambda: _open(config, mode, run_dir, facts), name="wandb", close=lambda tracker: _close(tracker, run_dir),
-        patience=lambda: _choose_patience(mode), hint=f"To upload what is missing: {_later(run_dir, 'run')}",
+        patience=lambda: _choose_patience(mode), hint=_build_upload_hint(run_dir),
     )
     found.start()
     return found
 
 
 def decide_mode(wait: float) -> WandbMode:
-    """WANDB_MODE is obeyed; else online needs a key and a server that takes it within `wait` seconds."""
+    """Returns the mode that WANDB_MODE names; without it, online if there is a key and the server accepts it within
+    `wait` seconds."""
     import wandb
 
-    # wandb's own telemetry goes to the same server, also from an offline run, and holds a dead one's run 10 s at exit.
+    # wandb's telemetry goes to the same server, also from an offline run; a dead server then delays the exit by 10 s.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     found = wandb.setup(wandb.Settings(silent=True)).settings
     asked = os.environ.get("WANDB_MODE", "").strip().lower() or found.mode
     if asked in ("offline", "dryrun"):
-        return WandbMode("offline", "WANDB_MODE says so")
+        return WandbMode("offline", message("WANDB_MODE is set to {mode}", mode=asked))
     if asked == "disabled":
         return WandbMode("disabled")
     key = find_key(found.base_url)
     if not key:
-        return WandbMode("offline", f"no API key for {found.base_url} (WANDB_API_KEY, or wandb login)")
+        return WandbMode(
+            "offline",
+            message("no API key for {server} (set WANDB_API_KEY, or run `wandb login`)", server=found.base_url),
+        )
     reason = probe_key(found.base_url, key, wait)
     return WandbMode("offline", reason) if reason else WandbMode("online", base_url=found.base_url)
 
@@ -74,8 +83,11 @@ def _open(config: Wandb, mode: WandbMode, run_dir: Path, facts: dict[str, Any]) 
     except Exception as error:
         if mode.name != "online":
             raise
-        log.warning("W&B goes offline: it answered and then failed to start (%s).", str(error).splitlines()[0][:200])
-        # Under another id: wandb holds the first for a run in use.
+        log.warning(message(
+            "W&B goes offline: the server answered, but wandb failed to start ({error}).",
+            error=str(error).splitlines()[0][:200],
+        ))
+        # Under another id: wandb regards the first one as in use.
         write_file(run_dir / "wandb" / "id", secrets.token_hex(4))
         experiment = _init(config, "offline", run_dir, facts)
     if not experiment.offline:
@@ -93,7 +105,7 @@ def _open(config: Wandb, mode: WandbMode, run_dir: Path, facts: dict[str, Any]) 
 
 
 def _init(config: Wandb, mode: Any, run_dir: Path, facts: dict[str, Any]) -> Any:
-    """wandb.init with nothing that could hold a secret: no command line, no git remote, no console, no code."""
+    """Calls wandb.init without anything that could contain a secret: command line, git remote, console, code."""
     import wandb
 
     quiet = wandb.Settings(
@@ -111,25 +123,30 @@ def _close(tracker: Any, run_dir: Path) -> None:
     try:
         tracker.experiment.finish()
     except TimeoutError:
-        log.warning("W&B did not take everything in time. To upload what is missing: %s", _later(run_dir, "run"))
+        log.warning(message("W&B did not receive everything in time. {hint}", hint=_build_upload_hint(run_dir)))
 
 
 def _choose_patience(mode: WandbMode) -> float:
-    """How long to wait for the end: half a minute where the server answers, else no longer than it takes to say so.
+    """Returns the seconds to wait for the end: 30 if the server answers, else next to none.
 
-    Where it does not, wandb still writes its file when the process exits, within its `finish_timeout`.
+    If it does not answer, wandb still writes its file when the process exits, within its `finish_timeout`.
     """
     if mode.name == "online" and probe_key(mode.base_url, find_key(mode.base_url), 0.7):
         return 0.3
     return 30.0
 
 
-def _later(run_dir: Path, kind: str) -> str:
+def _build_upload_hint(run_dir: Path) -> UserMessage:
+    return message("To upload the rest: {command}", command=_build_sync_command(run_dir, "run"))
+
+
+def _build_sync_command(run_dir: Path, kind: str) -> str:
     return f"wandb sync {run_dir}/wandb/{kind}-*"
 
 
 def _choose_run_id(run_dir: Path) -> str:
-    """The same W&B run when the run folder is resumed; a W&B sweep's agent names its runs itself."""
+    """Returns the id of the W&B run, the same when the run folder is resumed; a W&B sweep's agent gives the id of its
+    runs itself."""
     if given := os.environ.get("WANDB_RUN_ID"):
         return given
     place = run_dir / "wandb" / "id"

@@ -1,4 +1,5 @@
-"""Whether a W&B server takes our key, asked before wandb starts: its own attempt blocks for minutes, then raises."""
+"""Checks before wandb starts whether its server accepts our key: wandb's own attempt blocks for minutes, then raises.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from fulgurite.language.message import UserMessage, message
+
 QUESTION = json.dumps({"query": "query Viewer { viewer { entity } }"}).encode()
-"""What wandb itself asks first: who am I?"""
+"""The query that wandb itself sends first: the owner of the key."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -27,7 +30,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def find_key(base_url: str) -> str:
-    """The API key from WANDB_API_KEY or the netrc file, where `wandb login` puts it; empty where there is none."""
+    """Returns the API key from WANDB_API_KEY or from the netrc file, which `wandb login` writes; empty if there is
+    none."""
     if key := os.environ.get("WANDB_API_KEY", "").strip():
         return key
     named = os.environ.get("NETRC")
@@ -39,20 +43,24 @@ def find_key(base_url: str) -> str:
     return ""
 
 
-def probe_key(base_url: str, key: str, wait: float) -> str:
-    """Ask the server who the key belongs to: why it is of no use, or nothing where it took the key. Never raises.
+def probe_key(base_url: str, key: str, wait: float) -> UserMessage:
+    """Asks the server for the owner of the key; returns why the key cannot be used, empty if it can. Never raises.
 
-    It takes at most `wait` seconds altogether: on a thread, because a socket's timeout begins anew with each byte.
+    Takes at most `wait` seconds altogether: on a thread, because a socket's timeout starts again with each byte.
     """
-    answers: queue.Queue[str] = queue.Queue()
+    answers: queue.Queue[UserMessage] = queue.Queue()
     threading.Thread(target=lambda: answers.put(_ask_server(base_url, key, wait)), daemon=True).start()
     try:
         return answers.get(timeout=wait)
     except queue.Empty:
-        return f"{base_url} does not answer within {wait:g} s"
+        return _build_timeout(base_url, wait)
 
 
-def _ask_server(base_url: str, key: str, wait: float) -> str:
+def _build_timeout(base_url: str, wait: float) -> UserMessage:
+    return message("{server} does not answer within {seconds:g} s", server=base_url, seconds=wait)
+
+
+def _ask_server(base_url: str, key: str, wait: float) -> UserMessage:
     token = base64.b64encode(f"api:{key}".encode()).decode()
     headers = {"Content-Type": "application/json", "Authorization": f"Basic {token}"}
     try:
@@ -61,13 +69,17 @@ def _ask_server(base_url: str, key: str, wait: float) -> str:
             viewer = (json.loads(reply.read(1_000_000)).get("data") or {}).get("viewer")
     except urllib.error.HTTPError as error:
         error.close()
-        why = "refuses the API key" if error.code in (401, 403) else f"answers {error.code}"
-        return f"{base_url} {why}"
+        if error.code in (401, 403):
+            return message("{server} refuses the API key", server=base_url)
+        return message("{server} answers with HTTP status {code}", server=base_url, code=error.code)
     except TimeoutError:
-        return f"{base_url} does not answer within {wait:g} s"
+        return _build_timeout(base_url, wait)
     except (OSError, urllib.error.URLError) as error:
-        return f"{base_url} cannot be reached ({getattr(error, 'reason', error)})"
+        reason = str(getattr(error, "reason", error))
+        return message("{server} cannot be reached ({reason})", server=base_url, reason=reason)
     except Exception as error:
-        # http.client and json have many ways to say that this is no W&B server; none may end a run.
-        return f"{base_url} does not answer like a W&B server ({type(error).__name__})"
-    return "" if isinstance(viewer, dict) else f"{base_url} does not know the API key"
+        # http.client and json raise many errors if this is not a W&B server; none may end a run.
+        return message("{server} is not a W&B server ({error})", server=base_url, error=type(error).__name__)
+    if isinstance(viewer, dict):
+        return UserMessage()
+    return message("{server} does not know the API key", server=base_url)

@@ -93,9 +93,8 @@ def here(weights: bool = True) -> Path | None:
 def _find_damage(folder: Path, weights: bool = True) -> str:
     """Returns what is wrong with the cached model, in a few words; empty if nothing is. Without `weights` they are
     not hashed."""
-    return "; ".join(
-        find_damage(folder, closed=True, is_hashed=lambda name: weights or not name.endswith(".safetensors"))
-    )
+    faults = find_damage(folder, closed=True, is_hashed=lambda name: weights or not name.endswith(".safetensors"))
+    return "; ".join(map(str, faults))
 
 
 def packaged() -> Path | None:

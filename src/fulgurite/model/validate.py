@@ -362,7 +362,7 @@ def _describe_value(value: Any) -> object:
     if isinstance(value, int) and abs(value) > 10**15:
         return message("a number of {digits} digits", digits=int(math.log10(abs(value))) + 1)
     if isinstance(value, dict | list):
-        return name_type(value)
+        return str(name_type(value))
     text = repr(value) if isinstance(value, str) else "null" if value is None else str(value)
     if len(text) <= 60:
         return text

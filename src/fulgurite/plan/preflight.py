@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+from fulgurite.config.paths import is_missing_path
 from fulgurite.config.provenance import Composed
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import build
@@ -20,6 +24,7 @@ def build_checked_source(composed: Composed) -> Source:
     run = composed.run
     refuse_unknown(run.plan.allow, run.monitor.ignore)
     refuse_impossible(run)
+    refuse_missing(run)
     if run.lr_finder.enabled:
         refuse_find(run.stage, run.private, run.world_size, run.resume.run)
     source: Source = build(run.data, stage=run.stage.name, seed=run.seed)
@@ -41,6 +46,23 @@ def refuse_unmeasured(scheduler: Scheduler, patience: int | None, has_validation
             "data.val_path: set data.val_fraction=0.05, or leave trainer.early_stopping_patience out.",
             patience=patience,
         )
+
+
+def refuse_missing(run: RunConfig) -> None:
+    """Raises ConfigError for a model folder or a GPU that this machine lacks, without asking torch."""
+    path = str(getattr(run.model, "path", None) or "")
+    if is_missing_path(path):
+        raise ConfigError("model.path={path} does not exist; give a model folder, a run folder or a hub id.", path=path)
+    if run.precision.compute == "float16" and (run.trainer.accelerator == "cpu" or not may_have_gpu()):
+        raise ConfigError(
+            "precision=fp16 needs a GPU: on a CPU, Lightning would run bf16 without a word; use precision=bf16 or fp32."
+        )
+
+
+def may_have_gpu() -> bool:
+    """Returns whether this machine may have a GPU: on Linux whether there is a device of one, elsewhere true."""
+    names = ("nvidia*", "nvhost*", "nvmap", "dxg", "kfd")
+    return sys.platform != "linux" or any(next(Path("/dev").glob(name), None) is not None for name in names)
 
 
 def refuse_impossible(run: RunConfig) -> None:

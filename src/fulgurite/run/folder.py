@@ -1,4 +1,4 @@
-"""A run's folder: where it lies, who claims it, and the files that say what was run."""
+"""Chooses and makes the folder of a run, and reads and writes its config.yaml and provenance.json."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from fulgurite.files.atomic import PRIVATE_FOLDER, write_output
 
 
 def choose_run_folder(name: str | None, run_dir: str | None, resumed: str | None) -> Path:
-    """The run's folder: resumed, given, or a new one under runs/<date>/ that no other run has."""
+    """Returns the folder of a run: the resumed one, the given one, or a new one under runs/<date>/."""
     if resumed is not None:
         return Path(resumed)
     if run_dir is not None:
         return Path(run_dir)
     now = datetime.datetime.now()
+    # mkdir without exist_ok claims a name: two runs that start in the same second get different folders
     first = Path("runs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{name}"
     for n in range(1, 1000):
         folder = first if n == 1 else first.with_name(f"{first.name}-{n}")
@@ -32,25 +33,28 @@ def choose_run_folder(name: str | None, run_dir: str | None, resumed: str | None
         except FileExistsError:
             continue
         except OSError as error:
-            raise RequestError(
-                f"{folder} cannot be made: {error.strerror}; give run_dir=<a folder that can be written>."
-            ) from error
+            raise _build_folder_error(folder, error) from error
         return folder
-    raise RequestError(f"{first} and 999 more are taken; give run_dir=<folder>.")
+    raise RequestError("{path} and 999 similar folders exist already; give run_dir=<folder>.", path=first)
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder. Raises RequestError in one sentence where that cannot be."""
+    """Makes the folder. Raises RequestError if that fails."""
     try:
         folder.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
     except OSError as error:
-        raise RequestError(
-            f"{folder} cannot be made: {error.strerror}; give run_dir=<a folder that can be written>."
-        ) from error
+        raise _build_folder_error(folder, error) from error
+
+
+def _build_folder_error(folder: Path, error: OSError) -> RequestError:
+    return RequestError(
+        "{path} cannot be created: {reason}; give run_dir=<a folder that can be written>.",
+        path=folder, reason=error.strerror,
+    )
 
 
 def write_run(folder: Path, composed: Composed) -> None:
-    """Write config.yaml (values) and provenance.json (where each came from, the overrides, the choices)."""
+    """Writes config.yaml (values) and provenance.json (the origin of each value, the overrides, the choices)."""
     from omegaconf import OmegaConf
 
     knobs = {name: decision.to_json(to_plain(decision.value)) for name, decision in composed.provenance.items()}
@@ -60,31 +64,32 @@ def write_run(folder: Path, composed: Composed) -> None:
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
-    """provenance.json of a run. Raises RequestError where it is not there or not whole."""
+    """Reads provenance.json of a run. Raises RequestError if it is missing or damaged."""
     try:
         found: dict[str, Any] = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
         if isinstance(found.get("knobs"), dict):
             found["knobs"] = rename_keys(found["knobs"], found.get("choices") or {})
     except (OSError, ValueError, AttributeError) as error:
         raise RequestError(
-            f"{folder} is not a run's folder: provenance.json cannot be read; `fulgurite runs` lists runs."
+            "{path} is not a run folder: {file} cannot be read; `fulgurite runs` lists runs.",
+            path=folder, file="provenance.json",
         ) from error
     return found
 
 
 def read_decisions(folder: Path) -> dict[str, Decision]:
-    """The decisions of a run. Raises RequestError if provenance.json is not there, or has other entries."""
+    """Reads the decisions of a run. Raises RequestError if provenance.json is missing, or has other entries."""
     try:
         knobs = read_provenance(folder)["knobs"]
         return {name: read_decision(name, stored) for name, stored in knobs.items()}
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise RequestError(
-            f"{folder}/provenance.json is not whole; restore it, or start afresh in another run_dir."
+            "{path}/provenance.json is damaged; restore it, or start again in another run_dir.", path=folder
         ) from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.yaml of a run as plain values. Raises RequestError where it is not there or not whole."""
+    """Reads config.yaml of a run as plain values. Raises RequestError if it is missing or damaged."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
@@ -93,19 +98,21 @@ def read_config(folder: Path) -> dict[str, Any]:
         found = unescape(OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
         raise RequestError(
-            f"{folder} is not a run's folder: config.yaml cannot be read; `fulgurite runs` lists runs."
+            "{path} is not a run folder: {file} cannot be read; `fulgurite runs` lists runs.",
+            path=folder, file="config.yaml",
         ) from error
     if not isinstance(found, dict):
-        raise RequestError(f"{folder}/config.yaml is not a mapping; restore it, or start afresh in another run_dir.")
+        raise RequestError(
+            "{path}/config.yaml is not a mapping; restore it, or start again in another run_dir.", path=folder
+        )
     load_options()
     named = add_strategy(rename_config({str(key): value for key, value in found.items()}))
     return make_paths_absolute(add_defaults(_upgrade(EARLIER | named, folder)))
 
 
 def _upgrade(config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A config of an earlier version: `stage.length_normalize` was false by default, which ipo did not read (it took
-    means).
-    """
+    """Adapts a config of an earlier version: `stage.length_normalize` was false by default, and ipo, which takes means,
+    ignored it."""
     stage = config.get("stage")
     if not isinstance(stage, dict) or stage.get("option") != "dpo" or stage.get("length_normalize") is not False:
         return config

@@ -1,8 +1,7 @@
-"""Hashes of what a run computes with and does not keep in its folder: weights, tokenizer, reference, adapter, rewards.
+"""Hashes of the inputs of a run that are not in its folder: weights, tokenizer, reference, adapter, rewards.
 
-A resumed run compares them (`checkpoint/resume.py`), so that a model folder or a reward file that has changed does not
-go unseen. A file is read once a process: 500 MB of weights take about half a second. `generation_config.json` is no
-part of training.
+A resumed run compares them (`checkpoint/resume.py`), so that a changed model folder or reward file is noticed. A file
+is read once per process: 500 MB of weights take about half a second. Training does not use `generation_config.json`.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from fulgurite.stage.config import Stage
 from fulgurite.stage.reward_functions import GROUP
 
 UNREAD = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
-"""Keys of config.json that change when a model is saved again, and not what is computed."""
+"""Keys of config.json that change when a model is saved again, without changing its results."""
 TOKENIZER = (
     "tokenizer*.json",
     "special_tokens_map.json",
@@ -42,12 +41,12 @@ TOKENIZER = (
     "chat_template*",
 )
 UNDER = ("weights", "model_config", "tokenizer", "adapter", "start")
-"""What a trained model rests on, by its name in a checkpoint."""
+"""The inputs of a trained model, by their names in a checkpoint."""
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 
 
 def hash_inputs(model: Model, method: Method, stage: Stage) -> dict[str, str]:
-    """A hash by name for each input that lies in files; one that cannot be found has none."""
+    """Returns a hash by name for each input that consists of files; an input that cannot be found has none."""
     found = _hash_model_inputs(model, method)
     if (reference := getattr(stage, "reference", None)) is not None:
         found["reference"] = _join_hashes(_hash_model(Hf(path=reference)).values())
@@ -57,9 +56,8 @@ def hash_inputs(model: Model, method: Method, stage: Stage) -> dict[str, str]:
 
 
 def find_changed_inputs(checkpoint: Path, model: Model, method: Method) -> list[str]:
-    """What a checkpoint's model rests on and is no longer as it was in training; a fully trained one has all weights of
-    its own.
-    """
+    """Returns the inputs of a checkpoint's model that have changed since training; a fully trained model has all its
+    weights in the checkpoint."""
     stored: Any = read_object(checkpoint / "state.json")
     for key in ("state", KEY, "identity"):
         stored = stored.get(key) if isinstance(stored, dict) else None
@@ -73,15 +71,15 @@ def find_changed_inputs(checkpoint: Path, model: Model, method: Method) -> list[
 
 
 def _hash_model_inputs(model: Model, method: Method) -> dict[str, str]:
-    found = _hash_model(model, checkpoint=False)  # an earlier run's checkpoint is held equal as `start` already
+    found = _hash_model(model, checkpoint=False)  # the checkpoint of an earlier run is compared as `start` already
     if start := getattr(method, "adapter_path", None):
         found["adapter"] = _join_hashes(_hash_files(Path(start).expanduser(), ADAPTER))
     return {name: value for name, value in found.items() if value}
 
 
 def _hash_model(model: Model, above: tuple[Path, ...] = (), checkpoint: bool = True) -> dict[str, str]:
-    """`weights`, `model_config` and `tokenizer` of a model; of a run or an adapter those of its base are part of them.
-    """
+    """Returns `weights`, `model_config` and `tokenizer` of a model; those of a run or an adapter include its base."""
+    # A run's model can be another run or an adapter, and so on; `above` stops at a cycle.
     folder = _find_folder(model)
     if folder is None or folder in above:
         return {}
@@ -112,7 +110,7 @@ def _join_named(**parts: Iterable[str]) -> dict[str, str]:
 
 
 def _find_folder(model: Any) -> Path | None:
-    """The folder that a model is loaded from: as it is named, or the hub's in the local cache."""
+    """Returns the folder that a model is loaded from: the named one, or the hub's in the local cache."""
     folder: Path | None = model.folder()
     if folder is None:
         return None
@@ -129,7 +127,7 @@ def _find_folder(model: Any) -> Path | None:
 
 
 def _hash_reward(word: str) -> Iterator[str]:
-    """What stands behind a word of stage.reward, but for rules, which are part of our version."""
+    """Yields the hashes of a word of stage.reward: of a file, a run or a package. Rules are part of our version."""
     path = Path(word.rpartition(":")[0]).expanduser()
     if path.suffix == ".py":
         yield from _hash_files(path.parent, [path.name])
@@ -149,7 +147,7 @@ def _hash_config(path: Path) -> str:
 
 
 def _hash_files(folder: Path, patterns: Iterable[str]) -> list[str]:
-    """Name and hash of each file that matches a pattern, in the order of the names."""
+    """Returns name and hash of each file that matches a pattern, in the order of the names."""
     files = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
     return [f"{path.name} {_hash_unchanged(path)}" for path in files]
 
@@ -161,11 +159,11 @@ def _hash_unchanged(path: Path) -> str:
 
 @lru_cache(maxsize=4096)
 def _hash_once(path: str, size: int, changed: int, inode: int) -> str:
-    """The hash of a file; in a process it is read again only if it looks different."""
+    """Returns the hash of a file; reads it again only if its size, time or inode is different."""
     return hash_file(Path(path))
 
 
 def _join_hashes(parts: Iterable[str]) -> str:
-    """One hash of several parts; empty if there are none."""
+    """Returns one hash of several parts; empty if there are none."""
     found = [part for part in parts if part]
     return hashlib.sha256("\n".join(found).encode()).hexdigest()[:32] if found else ""

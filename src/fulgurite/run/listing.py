@@ -1,7 +1,8 @@
-"""`fulgurite runs`: what has been run, how it ended, and in which knobs the runs differ. Loads no torch."""
+"""Lists run folders for `fulgurite runs`: their state, their losses, and the parameters that differ. Loads no torch."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -15,26 +16,39 @@ from typing import Any
 from fulgurite.config.renamed import rename_keys
 from fulgurite.errors import ConfigError
 from fulgurite.files.json import read_json
+from fulgurite.language.message import UserMessage, message
 from fulgurite.logger.metrics_file import LARGEST_STEP, read_rows
 from fulgurite.run.status import is_running
 from fulgurite.text.console import to_one_line
 
 MARKS = ("status.json", "metrics.jsonl", "provenance.json")
-"""A folder with one of these is a run, or what is left of one."""
+"""A folder with one of these files is a run, or the rest of one."""
 
 DEPTH = 4
-"""How deep runs lie: runs/<date>/<time>_<name>, and one more in a multirun."""
+"""The depth to which runs are searched: runs/<date>/<time>_<name>, and one more in a multirun."""
 
 OWN = ("name", "run_dir", "resume", "plan", "monitor", "sweep", "callback", "logger", "plugins")
-"""Knobs and groups that say where a run lies and who watches it, not what it does."""
+"""Parameters and groups about the place of a run and its observers, which do not change its results."""
+
+STATES = {
+    "running": message("running"), "finished": message("finished"), "diverged": message("diverged"),
+    "stopped": message("stopped"), "failed": message("failed"), "died": message("died"), "unknown": message("unknown"),
+}
+"""The states of a run, for people."""
+
+HEADS = (
+    message("run"), message("state"), message("steps"), message("loss"), message("val"), message("best"),
+    message("time"),
+)
+"""The heads of the table."""
 
 
 @dataclass(slots=True)
 class RunSummary:
-    """One run folder. `state` is running, finished, diverged, stopped, failed, died (its process is gone) or unknown.
+    """One run folder. `state` is one of STATES; died means that its process is gone.
 
-    `loss` is the mean of the last tenth of the training losses; `given` names the choices and the knobs that a person
-    or a preset set; `troubles` tells what in the folder could not be read.
+    `loss` is the mean of the last tenth of the training losses; `given` names the choices and the parameters that a
+    person or a preset set; `troubles` lists the files of the folder that could not be read.
     """
 
     folder: str
@@ -50,33 +64,53 @@ class RunSummary:
     best_val_loss: float | None = None
     knobs: dict[str, Any] = field(default_factory=dict)
     given: list[str] = field(default_factory=list)
-    troubles: list[str] = field(default_factory=list)
+    troubles: list[UserMessage] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values for programs; sentences are in English."""
+        plain = dataclasses.asdict(dataclasses.replace(self, troubles=[]))
+        return plain | {"troubles": [trouble.english for trouble in self.troubles]}
 
 
-def list_runs(root: Path | str = "runs") -> list[RunSummary]:
-    """The runs under `root`, oldest first, a damaged one with its troubles. Raises ConfigError where `root` is none."""
-    root = Path(root)
-    if not root.is_dir():
-        raise ConfigError(f"{root} is not a folder; give the folder that holds the runs: fulgurite runs FOLDER.")
-    found = [summarize_run(folder) for folder in _list_folders(root, 0)]
-    return sorted(found, key=lambda run: (run.started or 0.0, run.folder))
+def list_runs(*roots: Path | str) -> list[RunSummary]:
+    """Returns the runs under the folders, oldest first, a damaged one with its troubles. Raises ConfigError if one is
+    not a folder."""
+    found: dict[Path, RunSummary] = {}
+    for root in map(Path, roots):
+        if not root.is_dir():
+            raise ConfigError("{path} is not a folder; give a folder with runs: fulgurite runs dir=FOLDER.", path=root)
+        for folder in _list_folders(root, 0):
+            found.setdefault(folder.resolve(), summarize_run(folder))
+    return sorted(found.values(), key=lambda run: (run.started or 0.0, run.folder))
 
 
 def summarize_run(folder: Path) -> RunSummary:
-    """What a run folder tells. Never raises on its content."""
+    """Reads a run folder. Never raises on its content."""
     run = RunSummary(str(folder), folder.name)
     _read_status(run, folder, _read_json(run, folder / "status.json"))
     origins = _read_json(run, folder / "provenance.json")
     _read_knobs(run, origins)
-    run.name = str(run.knobs.get("name") or folder.name)
+    run.name = _choose_name(folder, run.knobs.get("name"))
     _read_metrics(run, folder / "metrics.jsonl")
     return run
 
 
-def find_differences(runs: Sequence[RunSummary]) -> dict[str, list[Any]]:
-    """The choices and knobs that are not the same in all runs that have any, with each run's value (None: not there).
+def is_trial(folder: Path) -> bool:
+    """Returns whether a folder is one of a multirun or of a search, which number their runs."""
+    return folder.name.isdecimal()
 
-    Only what somebody set in one of them: what is derived or missing follows from that.
+
+def _choose_name(folder: Path, given: object) -> str:
+    """Returns the given name, else the folder's; a run of a multirun adds its number to the name of the whole."""
+    if is_trial(folder):
+        return f"{given or folder.resolve().parent.name}/{folder.name}"
+    return str(given or folder.name)
+
+
+def find_differences(runs: Sequence[RunSummary]) -> dict[str, list[Any]]:
+    """Returns the choices and parameters that differ between the runs, with the value of each run (None if absent).
+
+    Considers only those that somebody set in one of the runs: derived values follow from them.
     """
     known = [run for run in runs if run.knobs]
     names = dict.fromkeys(name for run in known for name in run.given if name.partition(".")[0] not in OWN)
@@ -86,16 +120,16 @@ def find_differences(runs: Sequence[RunSummary]) -> dict[str, list[Any]]:
 
 
 def format_runs(runs: Sequence[RunSummary], width: int | None = None) -> str:
-    """The runs as text for a terminal: one row a run, then what is wrong with some of them."""
+    """Returns the runs as a table for a terminal, one row per run, followed by the problems of some of them."""
     if not runs:
-        return "No runs in this folder."
-    root = os.path.commonpath([str(Path(run.folder).parent) for run in runs])
+        return str(message("No runs in this folder."))
+    root = _find_common_folder(runs)
     wide = find_differences(runs)
-    heads = ["run", "state", "steps", "loss", "val", "best", "time", *wide]
+    heads = [*map(str, HEADS), *wide]
     lines = [
         [
             os.path.relpath(run.folder, root),
-            run.state,
+            str(STATES[run.state]),
             _format_steps(run),
             _format_number(run.loss),
             _format_number(run.val_loss),
@@ -108,6 +142,13 @@ def format_runs(runs: Sequence[RunSummary], width: int | None = None) -> str:
     text = _render(heads, lines, width)
     notes = [to_one_line(f"{os.path.relpath(r.folder, root)}: {n}") for r in runs for n in (r.why, *r.troubles) if n]
     return text + ("\n" + "\n".join(notes) if notes else "")
+
+
+def _find_common_folder(runs: Sequence[RunSummary]) -> str:
+    """Returns the folder to which the names of the table are relative; a run of a multirun keeps the name of the
+    whole."""
+    folders = [Path(os.path.abspath(run.folder)) for run in runs]
+    return os.path.commonpath([str(f.parent.parent if is_trial(f) else f.parent) for f in folders])
 
 
 def _list_folders(folder: Path, depth: int) -> list[Path]:
@@ -123,20 +164,18 @@ def _list_folders(folder: Path, depth: int) -> list[Path]:
 
 
 def _read_json(run: RunSummary, path: Path) -> dict[str, Any]:
-    """The mapping in a file; a missing, damaged or foreign file is a trouble of the run."""
+    """Returns the mapping in a file; a missing, damaged or foreign file becomes a trouble of the run."""
     try:
         found = read_json(path)
     except FileNotFoundError:
-        run.troubles.append(f"{path.name} is missing")
+        run.troubles.append(message("{file} is missing", file=path.name))
         return {}
-    except OSError as error:
-        run.troubles.append(f"{path.name} cannot be read ({error.strerror or type(error).__name__})")
-        return {}
-    except ValueError as error:
-        run.troubles.append(f"{path.name} cannot be read ({error})")
+    except (OSError, ValueError) as error:
+        reason = error if isinstance(error, ValueError) else error.strerror or type(error).__name__
+        run.troubles.append(message("{file} cannot be read ({reason})", file=path.name, reason=reason))
         return {}
     if not isinstance(found, dict):
-        run.troubles.append(f"{path.name} holds no mapping")
+        run.troubles.append(message("{file} does not contain a mapping", file=path.name))
         return {}
     return found
 
@@ -145,13 +184,13 @@ def _read_knobs(run: RunSummary, origins: dict[str, Any]) -> None:
     choices = _get_mapping(origins, "choices")
     knobs = rename_keys(_get_mapping(origins, "knobs"), choices)
     chosen = {k: v for k, v in choices.items() if "/" not in k}
-    told = {k: v for k, v in knobs.items() if isinstance(v, dict) and "value" in v}
-    run.knobs = {k: _to_plain(v) for k, v in (chosen | {k: v["value"] for k, v in told.items()}).items()}
-    run.given = [*chosen, *(k for k, v in told.items() if v.get("origin") not in ("default", "derived"))]
+    whole = {k: v for k, v in knobs.items() if isinstance(v, dict) and "value" in v}
+    run.knobs = {k: _to_plain(v) for k, v in (chosen | {k: v["value"] for k, v in whole.items()}).items()}
+    run.given = [*chosen, *(k for k, v in whole.items() if v.get("origin") not in ("default", "derived"))]
 
 
 def _to_finite(value: Any) -> float | None:
-    """A number of a file that anything may have written; None for all else."""
+    """Returns a finite number of a file that any program may have written; None for other values."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -162,7 +201,7 @@ def _to_finite(value: Any) -> float | None:
 
 
 def _to_plain(value: Any) -> Any:
-    """A value that JSON can hold: NaN and infinity become text."""
+    """Returns a value that JSON can represent: NaN and infinity become text."""
     if isinstance(value, dict):
         return {key: _to_plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -192,10 +231,13 @@ def _read_metrics(run: RunSummary, path: Path) -> None:
     try:
         rows, bad = read_rows(path)
     except OSError as error:
-        run.troubles.append(f"{path.name} {'is missing' if isinstance(error, FileNotFoundError) else 'cannot be read'}")
+        if isinstance(error, FileNotFoundError):
+            run.troubles.append(message("{file} is missing", file=path.name))
+        else:
+            run.troubles.append(message("{file} cannot be read", file=path.name))
         return
     if bad:
-        run.troubles.append(f"{path.name} has {bad} unreadable line{'s' if bad > 1 else ''}")
+        run.troubles.append(message("{file}: unreadable lines: {count}", file=path.name, count=bad))
     losses = [x for row in rows if (x := _to_finite(row.get("train/loss"))) is not None]
     val = [x for row in rows if (x := _to_finite(row.get("val/loss"))) is not None]
     run.steps = max((row["step"] for row in rows), default=0)
@@ -215,13 +257,13 @@ def _render(heads: list[str], lines: list[list[str]], width: int | None) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    right = {"steps", "loss", "val", "best", "time"}
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    for head in heads:
-        grid.add_column(Text(head), justify="right" if head in right else "left", overflow="fold")
+    for n, head in enumerate(heads):
+        is_number = 2 <= n < len(HEADS)  # steps, losses and time
+        grid.add_column(Text(head), justify="right" if is_number else "left", overflow="fold")
     for line in lines:
         grid.add_row(*(Text(to_one_line(cell)) for cell in line))
-    # In a pipe the table is as wide as it needs to be: a line there is read by a program.
+    # in a pipe a program reads the lines, and the table is as wide as it needs to be
     wide = width or (None if sys.stdout.isatty() else 10_000)
     out = StringIO()
     Console(file=out, width=wide, color_system=None).print(grid)

@@ -1,6 +1,5 @@
-"""What training, export and chat begin from: a model as it is named, an earlier run with its trained weights, or an
-export.
-"""
+"""Loads the model that training, export and chat begin with: a named model, an earlier run with its trained weights,
+or an export."""
 
 from __future__ import annotations
 
@@ -14,6 +13,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from fulgurite.checkpoint.read import read_weights
+from fulgurite.checkpoint.resume import INPUTS
 from fulgurite.checkpoint.weights import list_trained_names
 from fulgurite.config.guard import Allowed
 from fulgurite.config.run import RunConfig
@@ -21,6 +21,7 @@ from fulgurite.config.schema import build
 from fulgurite.config.stored import rebuild_run
 from fulgurite.data.template import Template, load_template
 from fulgurite.errors import CheckpointError, ModelError, is_shortage
+from fulgurite.language.message import message
 from fulgurite.method.adapters import load_adapter
 from fulgurite.method.config import Method
 from fulgurite.method.peft_import import import_peft
@@ -39,14 +40,17 @@ from fulgurite.run.sources import choose_checkpoint, is_run, read_adapter_base
 from fulgurite.text.console import say
 from fulgurite.trainer.device import device
 
-CHANGED = {"weights": "weights", "model_config": "config.json", "tokenizer": "tokenizer",
-    "adapter": "the adapter of method.adapter_path",
-           "start": "the checkpoint that it began from"}
+CHANGED = {
+    "weights": message("its weights"), "model_config": message("its config.json"),
+    "tokenizer": message("its tokenizer"), "adapter": INPUTS["adapter"],
+    "start": message("the checkpoint that training began from"),
+}
+"""The inputs that `find_changed_inputs` names, for the warning."""
 
 
 @dataclass(slots=True)
 class LoadedRun:
-    """A run's model with its trained weights, ready to answer."""
+    """The model of a run with its trained weights."""
 
     run: RunConfig
     model: PreTrainedModel
@@ -57,7 +61,7 @@ class LoadedRun:
 
 
 def load_start(model: Model, method: Method, reward: bool, dtypes: Dtypes) -> Loaded:
-    """The model that a run's method is applied to; with `reward` under its own reward head, or one of zeros.
+    """Loads the model that a run's method is applied to; with `reward` it has its own reward head, or one of zeros.
 
     Raises ModelError.
     """
@@ -68,7 +72,7 @@ def load_start(model: Model, method: Method, reward: bool, dtypes: Dtypes) -> Lo
 
 
 def apply_method(method: Method, reward: bool, found: Loaded, dtypes: Dtypes) -> PreTrainedModel:
-    """The model with a run's method; with `reward` its head is trained whole, whatever the method."""
+    """Applies the method of a run to the model; with `reward` its head is trained fully, whatever the method."""
     import_peft()
     model: PreTrainedModel = build(method, found.model, dtypes)
     release_memory()
@@ -80,17 +84,18 @@ def apply_method(method: Method, reward: bool, found: Loaded, dtypes: Dtypes) ->
 
 
 def release_memory() -> None:
-    """Return to the system what loading and quantising have freed: glibc keeps holes that training would not fit into.
+    """Returns the memory that loading and quantising have freed to the system: glibc keeps it in fragments that are
+    useless for training.
 
-    Measured: QLoRA of the bundled model at 512 tokens peaks at 1,475 MB with it, at 1,697 MB without. Where there is no
-    glibc, nothing.
+    Measured: QLoRA of the bundled model at 512 tokens peaks at 1,475 MB with it, at 1,697 MB without. Does nothing
+    without glibc.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def load_named(model: Model, dtype: torch.dtype, reward: bool = False) -> Loaded:
-    """The model that `model=` names, in `dtype`; of a run or an adapter's export the base with what was learned merged
+    """Loads the model that `model=` names, in `dtype`; of a run or an exported adapter the base with the adapter merged
     into it.
 
     With `reward` it may be a reward model, which keeps its head; without, one is refused. Merging is done in float32,
@@ -111,8 +116,7 @@ def load_named(model: Model, dtype: torch.dtype, reward: bool = False) -> Loaded
 
 
 def find_base(model: Model) -> Model:
-    """The model that `model=` rests on: of a run and of an adapter the base, else the model itself. Raises ModelError.
-    """
+    """Returns the base of a run or an adapter that `model=` names, else the model itself. Raises ModelError."""
     folder = model.folder()
     if folder is not None and is_run(folder):
         return find_base(rebuild_run(read_config(folder), get_allowed(model), folder).model)
@@ -122,13 +126,13 @@ def find_base(model: Model) -> Model:
 
 
 def get_allowed(model: Model) -> Allowed:
-    """What the command line allows with its own `model.*` words: they hold for the base under a run or an adapter too.
-    """
+    """Returns the permissions of the command line's `model.*` words, which also apply to the base of a run or an
+    adapter."""
     return model.allowed()
 
 
 def find_adapter_base(name: str, allowed: Allowed) -> Model:
-    """The model that an adapter names as its base."""
+    """Returns the model that an adapter names as its base."""
     return SmolLM2() if name == HUB else Hf(path=name, trust_remote_code=allowed.model_code, revision=allowed.revision)
 
 
@@ -140,10 +144,10 @@ def _load_run_model(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
 
 
 def _load_adapter(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
-    said = read_adapter_base(folder)
+    base_name = read_adapter_base(folder)
     head = has_head(folder, check_adapter(folder), reward)
     with one_error(folder, Form.adapter):
-        base = load_named(find_adapter_base(said, allowed), torch.float32, reward)
+        base = load_named(find_adapter_base(base_name, allowed), torch.float32, reward)
         if head:
             base.model = add_reward_head(base.model)
         model, tokenizer = _merge(load_adapter(base.model, folder)), base.tokenizer
@@ -153,24 +157,24 @@ def _load_adapter(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
 
 
 def _merge(model: Any) -> PreTrainedModel:
-    """The model with its adapter, where it has one, as part of its weights."""
+    """Returns the model with its adapter, if it has one, merged into its weights."""
     merged: PreTrainedModel = model.merge_and_unload(safe_merge=True) if hasattr(model, "merge_and_unload") else model
-    if hasattr(merged, "peft_config"):  # left behind by peft, which would take the next adapter for a second one
+    if hasattr(merged, "peft_config"):  # peft leaves it behind, and would take the next adapter for a second one
         del merged.peft_config
     return merged
 
 
 def load_run(folder: Path, checkpoint: str = "best", exact: bool = False, allowed: Allowed | None = None) -> LoadedRun:
-    """The model of a run's checkpoint (`best`, `last`, `step-N`); in float32 throughout where `exact`.
+    """Loads the model of a run's checkpoint (`best`, `last`, `step-N`); in float32 throughout if `exact`.
 
-    Of the code that its config.yaml names, only what is `get_allowed` runs.
-    Raises CheckpointError or RequestError where the run or the checkpoint is not whole.
+    Of the code that its config.yaml names, only the `allowed` part runs. Raises CheckpointError or RequestError if the
+    run or the checkpoint is damaged.
     """
     run = rebuild_run(read_config(folder), allowed, folder)
     dtypes: Dtypes = settle(Fp32() if exact else run.precision, device(run.trainer))
     dtypes = replace(dtypes, plain_base=exact)
     place = choose_checkpoint(folder, checkpoint)
-    # what lies beside the model (PPO's value head) was for training only
+    # weights outside of the model (PPO's value head) are for training only
     weights = {
         name.removeprefix("model."): tensor for name, tensor in read_weights(place).items() if name.startswith("model.")
     }
@@ -185,23 +189,25 @@ def load_run(folder: Path, checkpoint: str = "best", exact: bool = False, allowe
     except (RuntimeError, ValueError, TypeError) as error:  # shapes, or values that no declaration allows
         if is_shortage(error):
             raise
-        said = " ".join(str(error).split())[:200]
         raise CheckpointError(
-            f"{place} does not fit {folder}/config.yaml: {said}; was it, or the model's folder, changed?"
+            "{place} does not match {folder}/config.yaml: {error}. One of them or the model's folder was changed; "
+            "restore it.",
+            place=place, folder=folder, error=" ".join(str(error).split())[:200],
         ) from error
     if differ:
         raise CheckpointError(
-            f"{place} does not fit {folder}/config.yaml: {min(differ)} is in one alone ({len(differ)} names differ); "
-            "was it, or the model's folder, changed?"
+            "{place} does not match {folder}/config.yaml: {name} is only in one of them ({count} names differ). One of "
+            "them or the model's folder was changed; restore it.",
+            place=place, folder=folder, name=min(differ), count=len(differ),
         )
     return LoadedRun(run, model.eval(), found.tokenizer, template, dtypes, place)
 
 
 def _warn_of_changes(folder: Path, place: Path, model: Model, method: Method) -> None:
-    """Say in one line if the model under a run is not the one that it was trained on: its answers are then another
-    model's.
-    """
+    """Warns in one line if the base model of a run has changed since training: the answers would be another model's."""
     if found := find_changed_inputs(place, model, method):
-        what = ", ".join(CHANGED[name] for name in found)
-        name = getattr(model, "path", None) or model.name
-        say(f"warning: {name} has changed since {folder} was trained on it ({what}); restore it, or train again.")
+        say(message(
+            "warning: {model} has changed since {folder} was trained on it ({what}); restore it, or train again.",
+            model=getattr(model, "path", None) or model.name, folder=folder,
+            what=", ".join(str(CHANGED[name]) for name in found),
+        ))

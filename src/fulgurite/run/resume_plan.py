@@ -1,4 +1,4 @@
-"""The plan for going on with an earlier run, made once: train, plan and the trials of a sweep all act on it."""
+"""The plan for resuming an earlier run, made once and used by train, plan and the trials of a sweep."""
 
 from __future__ import annotations
 
@@ -14,46 +14,52 @@ from fulgurite.config.decision import Decision
 from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import MICRO_BATCH, decide, list_adopted
 from fulgurite.errors import CheckpointError
+from fulgurite.language.message import UserMessage, message
 from fulgurite.logger.metrics_file import read_rows
 from fulgurite.run.folder import read_config, read_decisions
 
 REWOUND = ("metrics.jsonl", "samples.jsonl", "watch.jsonl")
-"""The files of a run that have a row a step."""
+"""The files of a run that have rows with steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rewind:
-    """How many rows of a file are kept, and how many were written after the checkpoint and are dropped."""
+    """The rows of a file that are kept, and those that were written after the checkpoint and are dropped."""
 
     file: str
     kept: int
     dropped: int
 
     def __str__(self) -> str:
-        return f"{self.file} keeps {self.kept:,} rows" + (f" and drops {self.dropped:,}" if self.dropped else "")
+        if self.dropped:
+            kept = message("{file} keeps {kept:,} rows and drops {dropped:,}", file=self.file, kept=self.kept,
+                           dropped=self.dropped)
+        else:
+            kept = message("{file} keeps {kept:,} rows", file=self.file, kept=self.kept)
+        return str(kept)
 
 
 @dataclass(frozen=True, slots=True)
 class ResumePlan:
-    """From where a run goes on, and what differs from the run that it goes on with."""
+    """The checkpoint that a run resumes from, and the differences from the earlier run."""
 
     folder: Path
     step: int
     allowed: tuple[Change, ...] = ()
-    """What differs and resume.allow names."""
+    """The differences that resume.allow names."""
     refused: tuple[Change, ...] = ()
-    """What differs and may not."""
+    """The differences that are not allowed."""
     missing: tuple[str, ...] = ()
-    """Parts of the checkpoint without which it would not be the same run."""
+    """Missing parts of the checkpoint, without which the run cannot be resumed exactly."""
     adopted: tuple[Decision, ...] = ()
-    """What the run takes over from the earlier one in place of its own values."""
+    """The values that the run takes over from the earlier one in place of its own."""
     rewinds: tuple[Rewind, ...] = ()
     trackers: tuple[str, ...] = ()
-    """The trackers that go on after `step`; each drops what it has of later steps."""
+    """The trackers that continue after `step`; each drops its data of later steps."""
 
     @property
     def checkpoint(self) -> Path:
-        """The checkpoint's folder."""
+        """The folder of the checkpoint."""
         return self.folder / CHECKPOINTS / name_step(self.step)
 
     def to_json(self) -> dict[str, Any]:
@@ -67,22 +73,26 @@ class ResumePlan:
         }
 
     def describe(self) -> str:
-        """From where the run goes on, and what becomes of the files, in words."""
-        parts = [f"from {self.checkpoint}"]
-        parts += [f"{found.parameter}={found.value} as there ({found.reason})" for found in self.adopted]
-        parts += [f"with {change}, as resume.allow says" for change in self.allowed]
-        parts += [str(rewind) for rewind in self.rewinds]
-        parts += [f"{name} goes on after step {self.step:,}" for name in self.trackers]
-        return "; ".join(parts)
+        """Returns the checkpoint, the differences, and what happens to the files, in the language in use."""
+        parts: list[object] = [message("from {path}", path=self.checkpoint)]
+        for found in self.adopted:
+            parts.append(message(
+                "{parameter}={value} as in the earlier run ({reason})",
+                parameter=found.parameter, value=found.value, reason=found.reason,
+            ))
+        parts += [message("with {change}, as resume.allow permits", change=str(change)) for change in self.allowed]
+        parts += self.rewinds
+        parts += [message("{name} continues after step {step:,}", name=name, step=self.step) for name in self.trackers]
+        return "; ".join(map(str, parts))
 
 
 def plan_resume(composed: Composed, folder: Path, checkpoint: Path) -> ResumePlan:
-    """Plans going on from `checkpoint`, of the run in `folder`. Raises RequestError if the run's files cannot be read.
-    """
+    """Plans to resume the run in `folder` from `checkpoint`. Raises RequestError if the run's files cannot be read."""
     step = parse_step(checkpoint) or 0
     stored = read_decisions(folder)
     taken = list_adopted(composed.provenance.get(MICRO_BATCH), stored, composed.run.resume.allow)
     now = decide(composed, *taken)
+    # if a change is allowed, values that were derived in both runs may follow it
     derived = {name for name, decision in now.provenance.items() if decision.derived}
     following = derived & {name for name, decision in stored.items() if decision.derived}
     allowed, refused = resume.split_changes(
@@ -101,35 +111,39 @@ def plan_resume(composed: Composed, folder: Path, checkpoint: Path) -> ResumePla
 
 
 def preview_resume(composed: Composed, folder: Path | None) -> ResumePlan | None:
-    """The plan by the names of the newest checkpoint's files, None if there is none; training reads the files whole."""
+    """Returns the plan by the names of the newest checkpoint's files, None if there is none; only training reads the
+    files themselves."""
     found = list_steps(folder / CHECKPOINTS) if folder is not None else []
     if folder is None or not found:
         return None
     return plan_resume(composed, folder, folder / CHECKPOINTS / name_step(found[-1]))
 
 
-def find_resume(composed: Composed, folder: Path, say: Callable[[str], None]) -> ResumePlan | None:
-    """The plan from the newest whole checkpoint, None for a fresh run; `say` hears of each checkpoint that is skipped.
+def find_resume(composed: Composed, folder: Path, say: Callable[[UserMessage], None]) -> ResumePlan | None:
+    """Returns the plan from the newest whole checkpoint, None for a new run; calls `say` for each checkpoint that is
+    skipped.
 
-    Raises CheckpointError if there is none although resume.run names the folder, or if what differs is not allowed.
+    Raises CheckpointError if there is none although resume.run names the folder, or if a difference is not allowed.
     """
     checkpoint = resume.find(folder, say)
     if checkpoint is None:
         if composed.run.resume.run is not None:
-            raise CheckpointError(f"{folder} has no checkpoint to go on from; start it again without resume.run.")
+            raise CheckpointError(
+                "{path} has no checkpoint to resume from; start the run again without resume.run.", path=folder
+            )
         return None
     plan = plan_resume(composed, folder, checkpoint)
     resume.refuse_changes(plan.refused, folder, composed.run.resume.allow)
     for change in plan.allowed:
-        say(f"resumed with {change}, as resume.allow says")
+        say(message("resumed with {change}, as resume.allow permits", change=str(change)))
     return plan
 
 
 def check_resume(
     plan: ResumePlan, inputs: dict[str, str] | None, allow: Sequence[str], patience: int | None, total_steps: int,
-    say: Callable[[str], None],
+    say: Callable[[UserMessage], None],
 ) -> None:
-    """Raises CheckpointError if the run is finished, or if a file it computes with has changed.
+    """Raises CheckpointError if the run is finished, or if a file that it uses has changed.
 
     `inputs` are the hashes of these files; None skips the comparison.
     """

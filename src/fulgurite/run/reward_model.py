@@ -1,4 +1,4 @@
-"""A trained reward model as a reward: what `stage.reward=<run folder>` stands for.
+"""Loads the reward model that `stage.reward=<run folder>` names, as a reward function.
 
 Shapes: S answers.
 """
@@ -19,20 +19,21 @@ from fulgurite.run.load import load_run
 from fulgurite.stage.reward_functions import Answered
 
 AT_A_TIME = 16
-"""Answers that are judged in one pass."""
+"""Answers that are scored in one forward pass."""
 
 
 def load_reward_model(folder: Path, device: torch.device | None = None) -> Callable[[Answered], list[float]]:
-    """The reward of each answer, in the rm run's own compute type, tokenizer and template, read where the answer ends.
+    """Returns a function that scores answers with the compute type, tokenizer and template of the rm run, at the end of
+    each answer.
 
-    An answer that was cut is read at its last token: the end that the template writes behind it was never said.
-    Raises ModelError where the run is no reward model, CheckpointError where it is not whole.
+    A truncated answer is scored at its last token: the model did not write the end that the template adds. Raises
+    ModelError if the run is not a reward model, CheckpointError if it is damaged.
     """
     loaded = load_run(folder)
     if not loaded.run.stage.gives_rewards:
         raise ModelError(
-            f"stage.reward={folder} is of stage={loaded.run.stage.name}, which gives no rewards; train "
-            "one with stage=rm."
+            "stage.reward={path} is a run of stage={stage}, which gives no rewards; give a run of stage=rm.",
+            path=folder, stage=loaded.run.stage.name,
         )
     model = loaded.model.eval().requires_grad_(False)
     where = device or next(model.parameters()).device
@@ -41,10 +42,8 @@ def load_reward_model(folder: Path, device: torch.device | None = None) -> Calla
     def tokens(turns: list[dict[str, Any]], tools: Sequence[Any], answer: str, stopped: bool) -> list[int]:
         whole = Conversation((*from_dicts(turns), loaded.template.answer(answer)), tuple(tools))
         ids, learn = loaded.template.encode_chat(whole, Mask.last)
-        begin, end = (
-            learn.index(True),
-            len(ids) - learn[::-1].index(True),
-        )  # as in training: what follows the end is not read
+        # as in training, tokens behind the end of the answer are not read
+        begin, end = learn.index(True), len(ids) - learn[::-1].index(True)
         if not stopped:
             end = next((i for i in range(begin, end) if ids[i] in loaded.template.stop_ids), end)
         return ids[: max(end, begin)]

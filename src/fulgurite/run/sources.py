@@ -1,4 +1,4 @@
-"""The folders that a model is loaded from: whether one is a run's, its checkpoints, the base of an adapter."""
+"""Folders that a model is loaded from: runs, their checkpoints, adapters and their base."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ CHECKPOINT = re.compile(r"best|last|step-[0-9]+")
 
 
 def hash_start(model: Model) -> dict[str, str]:
-    """What names the weights that a run begins from, where those are an earlier run's, which may go on: resuming holds
-    them equal.
-    """
+    """Returns the hash of the checkpoint that a run begins from, if its model is an earlier run, which may have been
+    trained further since; a resumed run compares it."""
     folder = model.folder()
     if folder is None or not is_run(folder):
         return {}
@@ -26,32 +25,34 @@ def hash_start(model: Model) -> dict[str, str]:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a run's."""
+    """Returns whether a folder is a run folder."""
     return (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir()
 
 
 def read_adapter_base(folder: Path) -> str:
-    """The folder or hub id of the model that an adapter is of. Raises ModelError where it names none."""
+    """Returns the folder or hub id of the base model of an adapter. Raises ModelError if it names none."""
     if not adapter_base(folder):
         raise ModelError(
-            f"{folder} is an adapter that names no base model; give the run it is from, model.path=<run folder>."
+            "{path} is an adapter that names no base model; give its run instead, model.path=<run folder>.", path=folder
         )
     return adapter_base(folder)
 
 
 def choose_checkpoint(folder: Path, checkpoint: str) -> Path:
-    """The folder of a checkpoint by name; `best` falls back to the newest where nothing was evaluated."""
+    """Returns the folder of a checkpoint by name; `best` falls back to the newest if there was no evaluation."""
     if CHECKPOINT.fullmatch(checkpoint) is None:
-        raise CheckpointError(f"checkpoint={checkpoint} is not allowed: it must be best, last, or step-N.")
+        raise CheckpointError(
+            "checkpoint={checkpoint} is not valid; use best, last or step-N.", checkpoint=checkpoint
+        )
     place = folder / "checkpoints" / checkpoint
     if place.is_dir():
         return place
     newest, _ = find_newest_whole(folder / "checkpoints")
     if newest is None:
-        raise CheckpointError(
-            f"{folder} has no whole checkpoint yet; train it first, or `fulgurite runs` to see which have."
-        )
+        raise CheckpointError("{path} has no whole checkpoint yet; train it first, or give another run.", path=folder)
     if checkpoint == "best":
         return newest
-    there = ", ".join(sorted(p.name for p in place.parent.iterdir()))
-    raise CheckpointError(f"{folder} has no checkpoint {checkpoint}; there are {there}.")
+    raise CheckpointError(
+        "{path} has no checkpoint {name}; it has {names}.",
+        path=folder, name=checkpoint, names=", ".join(sorted(p.name for p in place.parent.iterdir())),
+    )

@@ -1,7 +1,7 @@
-"""status.json: whether a run is running, or has finished, diverged, been stopped or failed, and why.
+"""status.json: the state of a run (running, finished, diverged, stopped or failed) and its reason.
 
 A run holds the lock `run.lock` in its folder until its process ends. On this machine the lock decides whether it is
-running; a run of another machine is running if its status.json says so.
+running; for a run of another machine status.json decides.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from fulgurite.errors import CheckpointError, Interrupted, Pruned, RequestError
 from fulgurite.files.atomic import PRIVATE_FOLDER, write_file
 from fulgurite.files.lock import FOR_READERS, hold_lock, is_locked
+from fulgurite.language.message import get_english, message
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def track_status(run_dir: Path, **facts: Any) -> Iterator[dict[str, Any]]:
         found: dict[str, Any] = {}
         try:
             yield found
-        except CheckpointError as error:  # a run that is refused to go on keeps its status
+        except CheckpointError as error:  # a refused resume keeps the status of the earlier run
             if before is not None:
                 write_file(run_dir / "status.json", before)
             else:
@@ -68,12 +69,18 @@ def lock_run(run_dir: Path) -> Iterator[bool]:
             fault = stack.enter_context(hold_lock(run_dir / LOCK, timeout=FOR_READERS))
         except TimeoutError:
             found = _read_running(run_dir)
-            holder = f"process {found['pid']}" if found is not None and "pid" in found else "another process"
+            if found is not None and "pid" in found:
+                holder = message("process {pid}", pid=found["pid"])
+            else:
+                holder = message("another process")
             raise RequestError(
-                f"{run_dir} is being trained by {holder}; wait for it, or give another run_dir."
+                "{path} is in use: {holder} is training in it; wait for it, or give another run_dir.",
+                path=run_dir, holder=holder,
             ) from None
         if fault and run_dir.is_dir():
-            log.warning("%s cannot be locked (%s); do not start a second run in it.", run_dir, fault)
+            log.warning(message(
+                "{path} cannot be locked ({reason}); do not start a second run in it.", path=run_dir, reason=fault
+            ))
         yield not fault
 
 
@@ -85,7 +92,9 @@ def write_status(run_dir: Path, content: dict[str, Any]) -> None:
     try:
         write_file(run_dir / "status.json", json.dumps(content, indent=1) + "\n")
     except OSError as error:
-        log.warning("%s/status.json cannot be written (%s).", run_dir, error.strerror)
+        log.warning(message(
+            "{path}/status.json cannot be written ({reason}); the run goes on.", path=run_dir, reason=error.strerror
+        ))
 
 
 def correct_status(
@@ -137,5 +146,6 @@ def _read_text(run_dir: Path) -> str | None:
 
 
 def _describe(error: BaseException) -> str:
-    name = type(error).__name__
-    return f"{name}: {' '.join(str(error).split())}" if str(error).strip() else name
+    """Returns the reason for status.json, which is in English whatever language is in use."""
+    name, text = type(error).__name__, get_english(error)
+    return f"{name}: {' '.join(text.split())}" if text.strip() else name

@@ -1,4 +1,4 @@
-"""The words of a run that `resume.run=` names, from its folder."""
+"""Reads the command line words of the run that `resume.run=` names."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from fulgurite.errors import CheckpointError
 
 
 def restore_words(overrides: list[str]) -> list[str]:
-    """The overrides of the run that `resume.run=` names, then those given now, which win.
+    """Returns the overrides of the run that `resume.run=` names, followed by those given now, which win.
 
-    Paths are those of the run, which are absolute: its command line may have been typed in another folder.
+    Paths come from the run's config, in which they are absolute: its command line may have been typed in another
+    folder.
     """
     folder = next((read_text_value(o) for o in overrides if read_name(o) == "resume.run"), "")
     if not folder:
@@ -28,8 +29,10 @@ def restore_words(overrides: list[str]) -> list[str]:
         before = rename_words([str(word) for word in found["overrides"]])
         paths = _list_paths(rename_keys(found["knobs"], found.get("choices") or {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        said = f"resume.run={folder} is not a run's folder: {stored} cannot be read; `fulgurite runs` lists runs."
-        raise CheckpointError(said) from error
+        raise CheckpointError(
+            "resume.run={path} is not a run folder: {file} cannot be read; `fulgurite runs` lists runs.",
+            path=folder, file=stored,
+        ) from error
     refuse_renamed(overrides)
     given = {read_name(o) for o in overrides}
     fresh = {name: word for name, word in paths.items() if not {name, name.partition(".")[0]} & given}
@@ -38,7 +41,7 @@ def restore_words(overrides: list[str]) -> list[str]:
 
 
 def _list_paths(knobs: dict[str, dict[str, object]]) -> dict[str, str]:
-    """For each parameter that holds absolute paths in an earlier run, the override that gives them again."""
+    """Returns for each parameter that has absolute paths in an earlier run the override that gives them again."""
     found = {}
     for name in {knob.path for knob in list_all_knobs() if knob.resolve is not None} & knobs.keys():
         value = knobs[name]["value"]

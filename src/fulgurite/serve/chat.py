@@ -1,4 +1,4 @@
-"""`fulgurite chat`: talk with a run or a model, in the chat format it was trained in. Loads no torch before it must."""
+"""`fulgurite chat`: a conversation with a run or a model, in the chat format of its training. Loads torch late."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from typing import Any, TextIO
 from fulgurite.config.arguments import parse
 from fulgurite.config.chat_arguments import ChatConfig
 from fulgurite.config.guard import Allowed, split_allowed
+from fulgurite.config.paths import check_run_folder, is_missing_path
 from fulgurite.errors import ConfigError, ModelError, suggest_similar
-from fulgurite.text.console import escape
+from fulgurite.language.message import UserMessage, message
+from fulgurite.text.console import escape, say
 
 
 @dataclass(slots=True)
 class Partner:
-    """A model ready to talk: `limit` is the longest input in tokens."""
+    """A loaded model; `limit` is its longest input in tokens."""
 
     model: Any
     tokenizer: Any
@@ -30,33 +32,39 @@ class Partner:
 
 
 def chat_main(words: Sequence[str]) -> int:
-    """`fulgurite chat run=...`. Returns the exit status; raises ConfigError or ModelError for a wrong request."""
+    """Runs `fulgurite chat run=...`. Returns the exit status; raises ConfigError or ModelError for a wrong request."""
     allowed, words = split_allowed(words)
     config = read(words)
     if sys.stdin.isatty():
-        print("Loading ...", file=sys.stderr, flush=True)
+        say(message("Loading ..."))
     partner = _load(config, allowed)
     return ChatSession(partner, config, sys.stdout).hold(sys.stdin)
 
 
 def read(words: Sequence[str]) -> ChatConfig:
-    """`knob=value` words as a ChatConfig. Raises ConfigError."""
+    """Reads `parameter=value` words. Raises ConfigError."""
     config = parse(ChatConfig, words, "chat")
     if config.checkpoint not in ("best", "last") and not config.checkpoint.startswith("step-"):
-        raise ConfigError(f"checkpoint={config.checkpoint} is not allowed: it must be best, last, or step-N.")
+        raise ConfigError(
+            "checkpoint={checkpoint} is not valid; use best, last or step-N.", checkpoint=config.checkpoint
+        )
     if (config.run is None) == (config.model is None):
-        raise ConfigError("Say who answers: run=<run folder> or model=<folder or option>, one of the two.")
+        raise ConfigError("fulgurite chat needs run=<run folder> or model=<folder or option>, and not both.")
     if (
         config.model is not None
         and (Path(config.model) / "checkpoints").is_dir()
         and (Path(config.model) / "provenance.json").is_file()
     ):
-        raise ConfigError(f"model={config.model} is a run's folder: write fulgurite chat run={config.model}.")
+        raise ConfigError("model={model} is a run folder; write fulgurite chat run={model}.", model=config.model)
+    if config.run is not None:
+        check_run_folder(config.run, "run")
+    elif config.model is not None and is_missing_path(config.model):
+        raise ModelError("model={path} does not exist; give a folder, a hub id or an option.", path=config.model)
     return config
 
 
 class ChatSession:
-    """Turns of one conversation, written to `out` as they come."""
+    """One conversation, whose answers are written to `out` as they are generated."""
 
     def __init__(self, partner: Partner, config: ChatConfig, out: TextIO) -> None:
         self._partner, self._config, self._out = partner, config, out
@@ -65,19 +73,20 @@ class ChatSession:
         self._answers = 0
 
     def hold(self, source: TextIO) -> int:
-        """Answer each line of `source` until its end or /quit. On a terminal a prompt is shown. Returns 0."""
+        """Answers each line of `source` until its end or /quit. Shows a prompt on a terminal. Returns 0."""
         person = source.isatty()
         if person:
-            self._say("Ask something. /reset forgets, /system TEXT sets the system message, /quit leaves.\n")
-        self._say_moved()
+            commands = message("Type a message. Commands: /reset (start again), /system TEXT (system message), /quit.")
+            self._write(f"{commands}\n")
+        self._report_moved_system()
         while True:
             try:
                 line = _ask(person, source)
             except KeyboardInterrupt:
-                self._say("\n")
+                self._write("\n")
                 continue
             if line is None:
-                self._say("\n" if person else "")
+                self._write("\n" if person else "")
                 return 0
             if not (text := line.strip()):
                 continue
@@ -86,29 +95,34 @@ class ChatSession:
                     return 0
             else:
                 if not person:
-                    self._say(f"> {escape(text)}\n")
+                    self._write(f"> {escape(text)}\n")
                 self.answer(text)
 
     def command(self, text: str) -> bool:
-        """Do what a line with a slash says; False to leave."""
+        """Runs a line with a slash; returns False to end the conversation."""
         name, _, rest = text[1:].partition(" ")
         if name in ("quit", "exit"):
             return False
         if name == "reset":
             self._turns.clear()
-            self._say("(forgotten)\n")
+            self._note(message("a new conversation"))
         elif name == "system":
             self._system = rest.strip() or None
             self._turns.clear()
-            self._say("(a new conversation, with this system message)\n" if self._system else "(no system message)\n")
-            self._say_moved()
+            if self._system:
+                self._note(message("a new conversation with this system message"))
+            else:
+                self._note(message("a new conversation without a system message"))
+            self._report_moved_system()
         else:
-            near = suggest_similar(name, ("reset", "system", "quit"))
-            self._say(f"(there is no /{escape(name)}.{near} /reset, /system TEXT and /quit are known)\n")
+            self._note(message(
+                "there is no command /{name}; use /reset, /system TEXT or /quit.{hint}",
+                name=escape(name), hint=suggest_similar(name, ("reset", "system", "quit")),
+            ))
         return True
 
     def answer(self, text: str) -> None:
-        """Stream the answer to `text`; it and its question are remembered, also where it was stopped by Ctrl-C."""
+        """Streams the answer to `text`, and remembers both, also if Ctrl-C stopped the answer."""
         from fulgurite.data.example import Message
         from fulgurite.model.generate import generate
         from fulgurite.model.streaming import Stream
@@ -123,35 +137,45 @@ class ChatSession:
                 top_p=self._config.top_p, streamer=stream, seed=self._seed(), context=self._partner.context(),
                 length=self._partner.limit,
             )
-            limit = f"the {self._partner.limit} tokens that the model reads"
-            cut = "max_new_tokens" if done.tokens >= self._config.max_new_tokens else limit
-            said, note = done.text, "" if done.stopped else f" (cut at {cut})"
+            answer, note = done.text, self._describe_cut(done.tokens) if not done.stopped else UserMessage()
         except ModelError as error:
-            self._say(f"({error})\n")
+            self._note(error.message)
             return
         except KeyboardInterrupt:
-            said, note = stream.text, " (stopped)"
-        self._say(f"{note}\n")
-        self._turns += [Message("user", text), self._partner.template.answer(said)]
+            answer, note = stream.text, message("stopped")
+        self._write(f" ({note})\n" if note else "\n")
+        self._turns += [Message("user", text), self._partner.template.answer(answer)]
         self._answers += 1
 
-    def _say_moved(self) -> None:
-        """Tell where the system message goes if the chat template takes none, as in training."""
+    def _describe_cut(self, tokens: int) -> UserMessage:
+        if tokens >= self._config.max_new_tokens:
+            return message("cut at max_new_tokens={limit}", limit=self._config.max_new_tokens)
+        return message("cut at the {limit} tokens that the model can read", limit=self._partner.limit)
+
+    def _report_moved_system(self) -> None:
+        """Reports that the system message becomes a part of the first question if the chat template has no place for
+        it, as in training."""
         if self._system and not self._partner.template.dialect.system:
-            self._say("(the chat template takes no system message: the first question begins with it)\n")
+            self._note(message("the chat template has no system message; it is put before the first question"))
 
     def _make_room(self, text: str) -> bool:
-        """Forget the oldest turns, and say so, until question and answer fit into what the model can read."""
+        """Drops the oldest turns, with a note, until question and answer fit into the model's length. Returns False if
+        the question alone is too long."""
         dropped = 0
         while (length := len(self._partner.template.encode_prompt(self._messages(text)))) >= self._partner.limit - 1:
             if not self._turns:
-                self._say(f"(this question has {length} tokens; the model reads at most {self._partner.limit})\n")
+                self._note(message(
+                    "this question has {length} tokens, and the model can read at most {limit}; ask a shorter one",
+                    length=length, limit=self._partner.limit,
+                ))
                 return False
             del self._turns[:2]
             dropped += 1
         if dropped:
-            limit = self._partner.limit
-            self._say(f"(the model reads at most {limit} tokens: the oldest {dropped} turns are forgotten)\n")
+            self._note(message(
+                "the model can read at most {limit} tokens; dropped from the conversation: the oldest {dropped} turns",
+                limit=self._partner.limit, dropped=dropped,
+            ))
         return True
 
     def _messages(self, text: str) -> list[Any]:
@@ -163,13 +187,16 @@ class ChatSession:
     def _seed(self) -> int | None:
         return None if self._config.seed is None else self._config.seed + self._answers
 
-    def _say(self, text: str) -> None:
+    def _note(self, sentence: UserMessage) -> None:
+        self._write(f"({sentence})\n")
+
+    def _write(self, text: str) -> None:
         self._out.write(text)
         self._out.flush()
 
 
 def _ask(person: bool, source: TextIO) -> str | None:
-    """One line, or None at the end. `input` gives a person the line editing and history of readline."""
+    """Returns one line, or None at the end. On a terminal `input` adds the line editing and history of readline."""
     if not person:
         return source.readline() or None
     with contextlib.suppress(ImportError):
@@ -195,11 +222,13 @@ def _load(config: ChatConfig, allowed: Allowed) -> Partner:
         run = load_run(Path(config.run).expanduser(), checkpoint=config.checkpoint, allowed=allowed)
         if run.run.stage.gives_rewards:
             raise ModelError(
-                f"{config.run} is a reward model: it scores answers and cannot talk; export it, or rank with it."
+                "{run} is a reward model, which scores answers and cannot write any; use it as a reward "
+                "(stage.reward=[{run}]), or export it.",
+                run=config.run,
             )
         kind = device(run.run.trainer)
         limit = measured(run.model, run.tokenizer, []).length
-        # A frozen base in bf16 and an adapter in fp32 fit together under the run's own compute type only.
+        # a frozen base in bf16 and an adapter in fp32 work together only under the run's own compute type
         computing = partial(run.dtypes.autocast, kind)
         return Partner(run.model.to(kind), run.tokenizer, run.template, limit, computing)
     found = _load_model(str(config.model), allowed)
@@ -208,7 +237,7 @@ def _load(config: ChatConfig, allowed: Allowed) -> Partner:
 
 
 def _load_model(name: str, allowed: Allowed) -> Any:
-    """An option of `model`, else a folder or hub id. Raises ModelError where it is none of them."""
+    """Loads an option of `model`, a folder or a hub id. Raises ModelError if the name is none of them."""
     import torch
 
     from fulgurite.config.compose import compose
@@ -223,7 +252,10 @@ def _load_model(name: str, allowed: Allowed) -> Any:
     if "/" not in name and not Path(name).exists():
         near = suggest_similar(name, known)
         names = ", ".join(n for n in known if n != "hf")
-        raise ModelError(f"model={name} is neither a folder nor one of {names}.{near}")
+        raise ModelError(
+            "model={name} is neither a folder nor one of {names}.{hint}",
+            name=name, names=names, hint=near,
+        )
     words = [
         "model=hf",
         f"model.path={quote_verbatim(name)}",

@@ -25,20 +25,20 @@ a checkpoint or samples."""
 
 
 def build_auto(config: Option, processes: int) -> Any:
-    """Lightning's single device, or ddp if the run has several processes."""
+    """Returns Lightning's strategy for a single device, or ddp if the run has several processes."""
     return build_ddp(config, processes) if processes > 1 else "auto"
 
 
 def build_ddp(config: Option, processes: int) -> DDPStrategy:
-    """One process for each device, each with a whole copy of the model."""
+    """Returns Lightning's DDP: one process for each device, each with a whole copy of the model."""
     return DDPStrategy(timeout=PATIENCE)
 
 
 def cluster_environment(ranks: Ranks) -> ClusterEnvironment:
-    """Lightning's view of who started the processes.
+    """Returns Lightning's object for the program that started the processes.
 
-    Given to the Trainer in any case: left to itself Lightning takes the variables of a Slurm job for ranks also if our
-    command started them, and requeues jobs with a pickled checkpoint of its own.
+    The Trainer always gets one: otherwise Lightning reads ranks from the variables of a Slurm job even if our command
+    started the processes, and requeues jobs with a pickled checkpoint of its own.
     """
     if ranks.starter is Starter.torchrun:
         return TorchElasticEnvironment()
@@ -48,17 +48,17 @@ def cluster_environment(ranks: Ranks) -> ClusterEnvironment:
 
 
 def join_processes(devices: int | None, num_nodes: int | None, device: str) -> Ranks:
-    """The ranks of this process, whose GPU becomes the current one. Raises ConfigError if other processes were
+    """Returns the ranks of this process, and makes its GPU the current one. Raises ConfigError if other processes were
     started than the run asks for."""
     ranks = settle()
     check_started(devices or 1, num_nodes or 1, ranks)
     if device == "cuda":
-        torch.cuda.set_device(ranks.local_rank)  # "cuda" is this one from here on
+        torch.cuda.set_device(ranks.local_rank)  # from here on "cuda" is this one
     return ranks
 
 
 def share_text(text: str, ranks: Ranks, device: str) -> str:
-    """The `text` of the first process, in all processes. Connects them if they are not connected yet."""
+    """Returns the `text` of the first process, in all processes. Connects them if they are not connected yet."""
     if ranks.world_size == 1:
         return text
     if not torch.distributed.is_initialized():
@@ -73,6 +73,7 @@ def share_text(text: str, ranks: Ranks, device: str) -> str:
 
 
 def _disconnect() -> None:
-    """Its threads abort a process that ends before the group is destroyed."""
+    """Destroys the process group at exit."""
+    # The threads of a group that is not destroyed abort the process when it ends.
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.config.schema import Derived, Option, option
+from fulgurite.language.message import UserMessage, message
 
 if TYPE_CHECKING:
     from fulgurite.config.run import RunConfig
 
 MOST_A_CORE = 8
-"""Processes for each core of a machine: more are a slip of the finger, on a machine with GPUs too (ours)."""
+"""Processes for each core of a machine: more are a typing error, on a machine with GPUs too (ours)."""
 ON_A_CPU = 2
 """Processes of `ddp` on a machine without a GPU: the fewest that share a step."""
 
@@ -26,21 +27,22 @@ class Strategy(Option):
     """Whether each process holds the whole model, its gradients and its optimizer state."""
 
     def default_devices(self, run: RunConfig) -> Derived:
-        """How many devices of a machine to use if neither `trainer.devices` nor a launcher gives their number."""
+        """Returns the devices of a machine to use if neither `trainer.devices` nor a launcher gives their number."""
         raise NotImplementedError
 
-    def decision(self, run: RunConfig) -> str:
-        """What the strategy decided for this run and why, in one line; empty if there was nothing to decide."""
-        return ""
+    def decision(self, run: RunConfig) -> UserMessage:
+        """Returns what the strategy decided for this run and why, in one line; empty if there was nothing to decide."""
+        return UserMessage()
 
-    def find_refusal(self, run: RunConfig) -> str | None:
-        """Refuses more processes than a machine can carry."""
+    def find_refusal(self, run: RunConfig) -> str | UserMessage | None:
+        """Refuses more processes than a machine can run."""
         devices, cores = run.trainer.devices or 1, available()
         if devices <= MOST_A_CORE * cores:
             return None
-        return (
-            f"trainer.devices={devices} is more than {MOST_A_CORE} for each of this machine's {cores} cores; "
-            f"take trainer.devices={max(2, cores)}."
+        return message(
+            "trainer.devices={devices} is more than {most} for each of this machine's {cores} cores; "
+            "use trainer.devices={best}.",
+            devices=devices, most=MOST_A_CORE, cores=cores, best=max(2, cores),
         )
 
 
@@ -53,14 +55,17 @@ class AutoStrategy(Strategy):
     costs: ClassVar[str] = "Nothing with one device; with more the costs of ddp."
 
     def default_devices(self, run: RunConfig) -> Derived:
-        """One."""
+        """Returns 1."""
         return Derived(1, "one device; strategy=ddp takes every GPU of the machine")
 
-    def decision(self, run: RunConfig) -> str:
-        """ddp, if there are several processes."""
+    def decision(self, run: RunConfig) -> UserMessage:
+        """Returns that ddp is used, if there are several processes."""
         if run.world_size == 1:
-            return ""
-        return f"strategy=auto takes ddp: {run.world_size} processes share each step, each with a copy of the model"
+            return UserMessage()
+        return message(
+            "strategy=auto uses ddp: {processes} processes share each step, each with a copy of the model",
+            processes=run.world_size,
+        )
 
 
 @option("strategy", "ddp")
@@ -76,11 +81,11 @@ class Ddp(Strategy):
     )
 
     def default_devices(self, run: RunConfig) -> Derived:
-        """Every GPU of the machine, or two processes on a CPU."""
+        """Returns every GPU of the machine, or two processes on a CPU."""
         if run.trainer.accelerator != "cpu":
             count: int = importlib.import_module("torch.cuda").device_count()  # heavy; only if nobody gave a number
             if count:
-                return Derived(count, f"every GPU of this machine ({count})")
+                return Derived(count, message("all GPUs of this machine ({count})", count=count))
         return Derived(ON_A_CPU, "two processes, the fewest that share a step, because no GPU is used")
 
 

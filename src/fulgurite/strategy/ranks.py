@@ -1,5 +1,5 @@
-"""Which of a run's processes this one is: rank, local rank, node rank and world size,
-settled once for every way of starting a run.
+"""The place of this process among those of the run (rank, local rank, node rank, world size), for each way of
+starting a run.
 
 A run has several processes if one of these started them:
 
@@ -7,8 +7,8 @@ A run has several processes if one of these started them:
 - torchrun, or whatever else sets RANK and WORLD_SIZE (Ray Train, Kubeflow, accelerate launch),
 - Slurm, by `srun`.
 
-`settle` reads the environment before torch is loaded and completes it, so that everything below finds
-RANK. Imports nothing heavy.
+`settle` reads the environment before torch is loaded and completes it, so that the modules below find RANK. Imports
+nothing heavy.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fulgurite.errors import ConfigError
+from fulgurite.language.message import UserMessage, message
 from fulgurite.strategy.config import available
 
 TORCH = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK")
@@ -54,13 +55,17 @@ class Ranks:
 
     @property
     def num_nodes(self) -> int:
-        """How many machines take part."""
+        """The number of machines."""
         return self.world_size // self.local_world_size
 
 
 def read_ranks(environment: Mapping[str, str]) -> Ranks:
-    """The ranks that `environment` gives. Raises ConfigError if they contradict each other, or a number is none."""
+    """Returns the ranks that `environment` gives.
+
+    Raises ConfigError if they contradict each other, or a value is not a number.
+    """
     found = _numbers(environment, TORCH)
+    # torchrun's variables win over Slurm's, for torchrun may run inside a Slurm job; those of other launchers do not.
     torch_ranks = _from_torch(found, "TORCHELASTIC_RUN_ID" in environment) if "RANK" in found else None
     slurm_ranks = _from_slurm(environment)
     if torch_ranks is not None and torch_ranks.starter is Starter.torchrun:
@@ -71,22 +76,25 @@ def read_ranks(environment: Mapping[str, str]) -> Ranks:
         chosen = torch_ranks or _alone(found)
     if chosen.rank >= chosen.world_size:
         raise ConfigError(
-            f"RANK={chosen.rank} and WORLD_SIZE={chosen.world_size} in the environment contradict each other: "
-            "ranks count from 0; a launcher sets both, so unset them here."
+            "RANK={rank} and WORLD_SIZE={size} in the environment contradict each other: ranks count from 0. Launchers "
+            "set both, so unset them here.",
+            rank=chosen.rank, size=chosen.world_size,
         )
     if chosen.world_size % chosen.local_world_size:
         raise ConfigError(
-            f"{chosen.starter} started {chosen.world_size} processes, {chosen.local_world_size} of them on this "
-            "machine; start the same number on every machine."
+            "{starter} started {processes} processes, {local} of them on this machine; start the "
+            "same number on every machine.",
+            starter=describe_starter(chosen.starter), processes=chosen.world_size, local=chosen.local_world_size,
         )
     return chosen if chosen.world_size > 1 else Ranks(node_rank=_alone(found).node_rank)
 
 
 def settle(environment: MutableMapping[str, str] = os.environ) -> Ranks:
-    """The ranks of this process; completes `environment` so that RANK, LOCAL_RANK, WORLD_SIZE and NODE_RANK fit them.
+    """Returns the ranks of this process; completes `environment` so that RANK, LOCAL_RANK, WORLD_SIZE and NODE_RANK
+    fit them.
 
-    A process that is alone forgets a RANK that a shell has left: it would take a share of
-    each step. Raises ConfigError.
+    A process that is alone drops a RANK that a shell has left: it would compute only a share of each step. Raises
+    ConfigError.
     """
     for name in (*TORCH, *SLURM):
         if environment.get(name) == "":
@@ -110,63 +118,76 @@ def settle(environment: MutableMapping[str, str] = os.environ) -> Ranks:
 
 
 def check_started(devices: int, num_nodes: int, ranks: Ranks) -> None:
-    """Raise ConfigError if other processes were started than `trainer.devices` and `trainer.num_nodes` ask for."""
+    """Raises ConfigError if other processes were started than `trainer.devices` and `trainer.num_nodes` ask for."""
     if ranks.starter is Starter.command:
         if devices * num_nodes > 1:
             raise ConfigError(
-                f"This run has {devices * num_nodes} processes, and this process is alone; "
-                "start it by `fulgurite train`, torchrun or srun."
+                "This run needs {processes} processes, and only this one was started; start it by `fulgurite train`, "
+                "torchrun or srun.",
+                processes=devices * num_nodes,
             )
         return
     if (devices, num_nodes) != (ranks.local_world_size, ranks.num_nodes):
         raise ConfigError(
-            f"trainer.devices={devices} and trainer.num_nodes={num_nodes} do not fit what {ranks.starter} started: "
-            f"{ranks.local_world_size} processes on each of {ranks.num_nodes} machines; "
-            f"leave both out, or take trainer.devices={ranks.local_world_size} trainer.num_nodes={ranks.num_nodes}."
+            "trainer.devices={devices} and trainer.num_nodes={num_nodes} do not fit what {starter} started: "
+            "{local} processes on each of {nodes} machines; leave both out, or set "
+            "trainer.devices={local} trainer.num_nodes={nodes}.",
+            devices=devices, num_nodes=num_nodes, starter=describe_starter(ranks.starter),
+            local=ranks.local_world_size, nodes=ranks.num_nodes,
         )
 
 
+def describe_starter(starter: Starter) -> UserMessage | str:
+    """Returns the name of the program that started the processes, for sentences."""
+    return message("a launcher") if starter is Starter.launcher else str(starter)
+
+
 def refuse_several(world_size: int) -> None:
-    """Raise ConfigError for a multirun whose runs have several processes."""
+    """Raises ConfigError for a multirun whose runs have several processes."""
     if world_size > 1:
         raise ConfigError(
-            f"A run of {world_size} processes cannot be part of -m: its ranks would train different trials; "
-            "run the values one by one."
+            "-m does not support runs of several processes (this one has {processes}), because their ranks would train "
+            "different trials; start one run for each value instead.",
+            processes=world_size,
         )
 
 
 def check_nodes(devices: int, num_nodes: int, ranks: Ranks, environment: Mapping[str, str]) -> None:
-    """Raise ConfigError if our command is to start its share of a run over several machines and does
-    not know its place in it."""
+    """Raises ConfigError if our command is to start its share of a run over several machines and the environment
+    lacks its place among them."""
     if num_nodes == 1:
         return
     missing = [name for name in ("NODE_RANK", *ADDRESS) if name not in environment]
     if missing:
         raise ConfigError(
-            f"trainer.num_nodes={num_nodes} needs {', '.join(missing)} in the environment: "
-            f"run the same command on each machine with its NODE_RANK (0 to {num_nodes - 1}) and the address and a "
-            "free port of the first, or use torchrun or srun."
+            "trainer.num_nodes={num_nodes} needs {missing} in the environment: run the same command on each "
+            "machine with its NODE_RANK (0 to {last}) and the address and a free port of the first, or use "
+            "torchrun or srun.",
+            num_nodes=num_nodes, missing=", ".join(missing), last=num_nodes - 1,
         )
     if ranks.node_rank >= num_nodes:
         raise ConfigError(
-            f"NODE_RANK={ranks.node_rank} is not one of trainer.num_nodes={num_nodes} machines, which count from 0."
+            "NODE_RANK={node_rank} is too large for trainer.num_nodes={num_nodes}: the machines count from 0.",
+            node_rank=ranks.node_rank, num_nodes=num_nodes,
         )
     size = _numbers(environment, ("WORLD_SIZE",)).get("WORLD_SIZE", devices * num_nodes)
     if size != devices * num_nodes:
         raise ConfigError(
-            f"WORLD_SIZE={size} in the environment contradicts trainer.devices={devices} and "
-            f"trainer.num_nodes={num_nodes}; unset it."
+            "WORLD_SIZE={size} in the environment contradicts trainer.devices={devices} and "
+            "trainer.num_nodes={num_nodes}; unset WORLD_SIZE.",
+            size=size, devices=devices, num_nodes=num_nodes,
         )
 
 
 def _numbers(environment: Mapping[str, str], names: tuple[str, ...]) -> dict[str, int]:
-    """The variables of `names` that are set, as numbers. Raises ConfigError if one is no whole number."""
+    """Returns the variables of `names` that are set, as numbers. Raises ConfigError if one is not a whole number."""
     found = {}
     for name in names:
         value = environment.get(name, "")
         if value and not value.isdecimal():
             raise ConfigError(
-                f"{name}={value} in the environment is no whole number; a launcher sets it, so unset {name} here."
+                "{name}={value} in the environment is not a whole number; launchers set it, so unset {name} here.",
+                name=name, value=value,
             )
         if value:
             found[name] = int(value)
@@ -174,7 +195,8 @@ def _numbers(environment: Mapping[str, str], names: tuple[str, ...]) -> dict[str
 
 
 def _from_torch(found: Mapping[str, int], is_torchrun: bool) -> Ranks | None:
-    """What torchrun and its kin have set; None if it is only a RANK without a WORLD_SIZE, which a shell has left."""
+    """Returns the ranks that torchrun or a similar launcher has set; None for a RANK without a WORLD_SIZE, which a
+    shell has left."""
     if "WORLD_SIZE" not in found:
         return None
     rank, size = found["RANK"], max(1, found["WORLD_SIZE"])
@@ -186,7 +208,8 @@ def _from_torch(found: Mapping[str, int], is_torchrun: bool) -> Ranks | None:
 
 
 def _from_slurm(environment: Mapping[str, str]) -> Ranks | None:
-    """What `srun` has set for this task; None outside of Slurm, in a job's shell, and in a job of one task."""
+    """Returns the ranks that `srun` has set for this task; None outside of Slurm, in a job's shell, and in a job of one
+    task."""
     if environment.get("SLURM_JOB_NAME") in INTERACTIVE:
         return None
     found = _numbers(environment, SLURM)
@@ -195,9 +218,11 @@ def _from_slurm(environment: Mapping[str, str]) -> Ranks | None:
         return None
     if environment.get("ENVIRONMENT") == "BATCH" and "SLURM_STEP_ID" not in environment:
         raise ConfigError(
-            f"This Slurm job has {size} tasks, and its script runs the command once: "
-            "write srun before it, or ask for one task."
+            "This Slurm job has {tasks} tasks, but its script starts the command only once: write srun before it, or "
+            "request one task.",
+            tasks=size,
         )
+    # "4(x2)" is Slurm's form of 4 tasks on each of 2 nodes
     each = re.match(
         r"\d+", environment.get("SLURM_NTASKS_PER_NODE", "") or environment.get("SLURM_STEP_TASKS_PER_NODE", "")
     )
@@ -208,12 +233,15 @@ def _from_slurm(environment: Mapping[str, str]) -> Ranks | None:
 
 
 def _alone(found: Mapping[str, int]) -> Ranks:
-    """A process that nobody gave a rank. Raises ConfigError if there is a WORLD_SIZE to which it could belong."""
+    """Returns the ranks of a process that no launcher started.
+
+    Raises ConfigError if a WORLD_SIZE is set to which it could belong.
+    """
     if found.get("WORLD_SIZE", 1) > 1 and "NODE_RANK" not in found:
         raise ConfigError(
-            f"WORLD_SIZE={found['WORLD_SIZE']} is set in the environment without RANK; "
-            f"a launcher sets both, so unset WORLD_SIZE here (trainer.devices={found['WORLD_SIZE']} makes our command "
-            "start so many processes)."
+            "WORLD_SIZE={size} is set in the environment without RANK; launchers set both, so unset "
+            "WORLD_SIZE here (trainer.devices={size} makes `fulgurite train` start that many processes).",
+            size=found["WORLD_SIZE"],
         )
     return Ranks(node_rank=found.get("NODE_RANK", 0))
 

@@ -65,7 +65,10 @@ def build_space(knob: Knob, usual: Usual | None) -> Values | Span:
     if isinstance(usual, tuple):
         return Values(usual)
     if not isinstance(usual, Range) or usual.low is None or usual.high is None:
-        raise ConfigError(f"{knob.path} has no usual range to sweep over; leave it out, or declare its usual.")
+        raise ConfigError(
+            "{path} has no usual range to sweep over; leave it out, or declare its usual.",
+            path=knob.path,
+        )
     return Span(usual.low, usual.high, usual.low > 0 and usual.high / usual.low >= 10, strip_none(knob.type) is int)
 
 
@@ -77,4 +80,7 @@ def find_knob(settings: Iterable[tuple[Knob, Any]], stage: str, name: str) -> Kn
     if name in (names := map_names({"stage": stage})):
         raise ConfigError(describe_renamed(name, names[name]))
     word = name.rpartition(".")[2]
-    raise ConfigError(f"{name} is not a knob of this run; `fulgurite explain --search {word}` looks for it.")
+    raise ConfigError(
+        "{name} is not a parameter of this run; look for it with: fulgurite explain --search {word}",
+        name=name, word=word,
+    )

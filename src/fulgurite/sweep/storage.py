@@ -54,7 +54,8 @@ def open_storage(url: str) -> Any:
     except Exception as error:  # SQLAlchemy's own, the driver's, ImportError: each library has its tree
         said = " ".join(str(error).split())[:160]
         raise ConfigError(
-            f"sweep.storage={url} cannot be opened: {said}; give a URL that Optuna takes, or leave it empty."
+            "sweep.storage={url} cannot be opened: {said}; give a URL that Optuna takes, or leave it empty.",
+            url=url, said=said,
         ) from error
 
 

@@ -140,7 +140,8 @@ def begin(sweep: Sweep, folder: Path, resumed: bool) -> None:
         kept.set_trial_user_attr(trial_id, "runner", describe_process(folder))
     elif not resumed:  # it waited in a queue while its search was taken for dead
         raise ConfigError(
-            f"Trial {sweep.trial} of {sweep.study} is over: another process took it up; nothing is left to do here."
+            "Trial {trial} of {study} is over: another process took it up; nothing is left to do here.",
+            trial=sweep.trial, study=sweep.study,
         )
 
 

@@ -1,4 +1,4 @@
-"""Lightning's Trainer from our knobs; everything that would get in the run's way is turned off."""
+"""Builds Lightning's Trainer from the parameters of the group, without its tips and warnings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def build(
     micro_batches: int,
     validates: bool, callbacks: list[Callback], trackers: list[Any], plugins: list[Any],
 ) -> Trainer:
-    """A Trainer that steps `total_steps` times, each over `micro_batches` batches, and evaluates
+    """Returns a Trainer of `total_steps` optimizer steps, each over `micro_batches` batches, that evaluates
     every `eval_every` steps."""
     quiet()
     processes = (config.devices or 1) * (config.num_nodes or 1)
@@ -35,7 +35,7 @@ def build(
         devices=config.devices or 1, num_nodes=config.num_nodes or 1, strategy=make(strategy, processes),
         precision=dtypes.lightning,
         max_steps=total_steps, max_epochs=-1, accumulate_grad_batches=micro_batches,
-        # under privacy each row is clipped for itself, by privacy.max_grad_norm: never both
+        # under privacy each example's gradient is clipped, by privacy.max_grad_norm; the sum must not be clipped again
         gradient_clip_val=None if private else config.max_grad_norm or None,
         gradient_clip_algorithm=str(config.clip_algorithm),
         val_check_interval=(config.eval_every or total_steps) * micro_batches if validates else None,
@@ -52,13 +52,13 @@ def build(
 
 
 def build_profiler(kind: c.Profiler, folder: Path | str | None) -> Any:
-    """Lightning's profiler, which writes fit-profile.txt into the run folder; None if there is to be none."""
+    """Returns Lightning's profiler, which writes fit-profile.txt into the run folder; None for `none`."""
     made = {c.Profiler.none: None, c.Profiler.simple: SimpleProfiler, c.Profiler.advanced: AdvancedProfiler}[kind]
     return None if made is None else made(dirpath=folder, filename="profile")
 
 
 def quiet() -> None:
-    """Silence Lightning's tips and the warnings about choices that are meant here."""
+    """Silences Lightning's tips, and its warnings about settings that are intended here."""
     os.environ.setdefault("LITLOGGER_DISABLE", "1")
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)

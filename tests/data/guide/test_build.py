@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from fulgurite.config.check_value import check
 from fulgurite.config.run import list_all_knobs
-from fulgurite.config.schema import Knob, Option, Range, check, list_groups, list_options, option
+from fulgurite.config.schema import Knob, Option, Range, list_groups, list_options, option
 from fulgurite.data.guide import build as make
 from fulgurite.data.guide.questions import ASKED, HELD_OUT, QUESTIONS, TRAIN
 from fulgurite.errors import DataError
