@@ -9,8 +9,8 @@ import pytest
 from fulgurite.config.choices import check_choice, list_names, suggest_instead
 from fulgurite.config.compose import compose
 from fulgurite.config.paths import find_conf_dir
-from fulgurite.config.run import GROUPS, SEVERAL
-from fulgurite.config.schema import list_options
+from fulgurite.config.run import GROUPS, SEVERAL, load_options
+from fulgurite.config.schema import list_knobs, list_options
 from fulgurite.errors import ConfigError
 
 
@@ -66,12 +66,16 @@ def test_every_option_composes() -> None:
 
 def test_each_yaml_file_of_conf_names_only_its_type() -> None:
     presets = {"sweep", "find", "experiment"}  # each has a test of its own
+    load_options()
     found = find_conf_dir().rglob("*.yaml")
     files = [p for p in found if p.name not in {"train.yaml", "none.yaml"} and p.parent.name not in presets]
     assert len(files) == 67
     for path in files:
         if path.stem in PRESETS.get(path.parent.name, {}):
             continue
-        lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+        lines = [line for line in path.read_text().splitlines() if line and not line.lstrip().startswith("#")]
         place = f"{path.parent.name}/{path.stem}"
-        assert lines == ["defaults:", f"  - /schema/{place}@_here_"], path
+        assert lines[:2] == ["defaults:", f"  - /schema/{place}@_here_"], path
+        cls = list_options(path.parent.name)[path.stem]  # its other lines are the parameters with their defaults
+        live = [line.partition(":")[0] for line in lines[2:] if line != "  - _self_"]
+        assert live == [found.name for found in list_knobs(cls)], path
