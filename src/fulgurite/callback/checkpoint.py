@@ -1,4 +1,4 @@
-"""When checkpoints are made, which are kept, and that a run goes on from one exactly where it stood.
+"""Makes checkpoints, keeps some of them, and lets a run resume from one exactly.
 
 Not Lightning's ModelCheckpoint: its save is not atomic where $TMPDIR is another file system and never calls fsync, so a
 full disk destroyed the earlier file (measured); and it saves inside hooks, before the rows and the evaluation of a step
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 class Checkpoints(Checkpoint):  # type: ignore[misc]
     """Saves `folder/step-N` every `save_every` optimizer steps, at each new best value of `best`, and at the end.
 
-    A step's checkpoint is made when the step is wholly done: its rows are written and its evaluation, where one is
+    A step's checkpoint is made when the step is wholly done: its rows are written and its evaluation, if one is
     due, is over, that is, before the first batch of the next step. The newest `keep` and the best are kept; `last` and
     `best` are relative links. `identity` (names to plain values: data hash, template, version) must be the same when
     the run goes on, but for those in `allow`. Other callbacks must not change their state in `on_train_batch_start`.
@@ -58,7 +58,7 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
         self._before_evaluation: dict[str, Tensor] | None = None
         self._to_restore: dict[str, Tensor] | None = None
 
-    # --- where the run stands
+    # --- the state of the run
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Clear away what a killed process left, and note the buffers that training may change."""
@@ -82,7 +82,7 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Stand where the checkpoint stands. Raises CheckpointError for other weights, identity or world size."""
+        """Restores the state of a checkpoint. Raises CheckpointError for other weights, identity or world size."""
         own = checkpoint[loop.KEY]
         place = self.folder / folder.name_step(own["step"])
         then, now = resume.comparable(own["identity"], self.identity)
@@ -98,7 +98,7 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
     # --- when a checkpoint is made
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Between two optimizer steps: save where it is due."""
+        """Saves between two optimizer steps if it is due."""
         if is_at_boundary(trainer, batch_idx):
             self._restore(trainer)
             if trainer.global_step > 0 and (self._improved or trainer.global_step % self.save_every == 0):
@@ -132,7 +132,7 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
 
         Call it on all ranks, between two optimizer steps; `evaluated` is false while this step's evaluation is owed.
         `random` is the random state between the steps, if numbers were drawn since. Raises CheckpointError or
-        TrainingFailed, and leaves the earlier checkpoint, where it cannot be made.
+        TrainingFailed, and leaves the earlier checkpoint, if it cannot be made.
         """
         step = trainer.global_step
         path = self.folder / folder.name_step(step)
@@ -147,7 +147,7 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
         return path
 
     def _restore(self, trainer: Trainer) -> None:
-        """Put the random state back where it was taken, after all that a start draws."""
+        """Restores the random state after all that a start draws."""
         if self._to_restore is not None:
             rng.restore(self._to_restore, trainer.strategy.root_device)
             self._to_restore = None

@@ -13,7 +13,7 @@ from fulgurite.logger.metrics_file import MetricsFile
 class MetricsLogger(OptimizerStepCallback):
     """Writes a row every `log_every` steps, at the last of `total_steps`, and at each evaluation.
 
-    It must stand before the callback that saves checkpoints: a row is written before the checkpoint that knows its
+    It must come before the callback that saves checkpoints: a row is written before the checkpoint that knows its
     step, so that a killed and resumed run has each row once.
     """
 

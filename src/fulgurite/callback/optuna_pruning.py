@@ -1,4 +1,4 @@
-"""A trial of a search: what each evaluation says goes to the study, which may end the run."""
+"""A trial of a search: reports each evaluation to the study, which may end the run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fulgurite.errors import Pruned, TrainingFailed
 class OptunaPruning(pl.Callback):  # type: ignore[misc]
     """Reports the metric with the percent of the run that is done.
 
-    Raises Pruned with the reason, TrainingFailed where it is no number.
+    Raises Pruned with the reason, TrainingFailed if it is no number.
     """
 
     def __init__(self, report: Callable[[int, float], str | None], metric: str, total_steps: int) -> None:
         self._report, self._metric, self._total = report, metric, total_steps
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Reports; a stage that does not have the metric reports nothing, and the search says so at the end."""
+        """Reports; a stage that does not have the metric reports nothing, and the search prints that at the end."""
         found = trainer.callback_metrics.get(self._metric)
         if found is None or trainer.sanity_checking or not trainer.is_global_zero:
             return

@@ -66,7 +66,7 @@ class RunFolderGuard(Callback):  # type: ignore[misc]
             same = os.path.samestat(os.fstat(self._open), os.stat(self.folder)) and (self.folder / CONFIG).is_file()
         except FileNotFoundError:
             same = False
-        except OSError:  # a network that is away for a moment: whatever is to be written says so
+        except OSError:  # a network that is away for a moment: the next write reports it
             return
         if not same:
             raise TrainingFailed(

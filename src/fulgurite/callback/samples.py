@@ -83,12 +83,12 @@ class Samples(pl.Callback):  # type: ignore[misc]
             self._sample(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """The answers after, where the run reached its end."""
+        """Samples the answers after training, if the run reached its end."""
         if trainer.global_step >= self._total:
             self._sample(trainer, pl_module)
 
     def comparison(self) -> str:
-        """`format_side_by_side` of the first answers and the last; empty where there are not two."""
+        """Returns `format_side_by_side` of the first answers and the last; an empty text if there are not two."""
         steps = sorted({row["step"] for row in self.rows})
         if len(steps) < 2:
             return ""

@@ -33,9 +33,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class SignalHandler(Callback):  # type: ignore[misc]
-    """Listens while `with stop.listening():` holds, which goes around `trainer.fit`; stands last among the callbacks.
+    """Listens while `with stop.listening():` holds, which goes around `trainer.fit`; it is the last of the callbacks.
 
-    Raises Interrupted, which says where the checkpoint lies, between two optimizer steps, on all ranks together.
+    Raises Interrupted, which names the checkpoint, between two optimizer steps, on all ranks together.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
@@ -115,7 +115,7 @@ class SignalHandler(Callback):  # type: ignore[misc]
             self._leave_if_asked(trainer, evaluated=False)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save where a reward function was interrupted: the run is between two optimizer steps, or inside an
+        """Saves if a reward function was interrupted: the run is between two optimizer steps, or inside an
         evaluation.
         """
         if self._cut is None or exception is not self._cut:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 def completion_main(words: Sequence[str], commands: Iterable[str]) -> int:
     """Answer Hydra's `install=SHELL`, `uninstall=SHELL` or `query=SHELL`. Returns 0.
 
-    Hydra knows no subcommands: it is shown `fulgurite KNOB...` where the person has typed `fulgurite train KNOB...`.
+    Hydra knows no subcommands: it is shown `fulgurite NAME...` if the person has typed `fulgurite train NAME...`.
     """
     from fulgurite.config.hydra_app import complete
 

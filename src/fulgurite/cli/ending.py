@@ -31,8 +31,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The exit status and the error line of a command; `lost` if another process of the run is to blame and says
-    why."""
+    """The exit status and the error line of a command; `lost` if another process of the run caused it and reports
+    the reason."""
 
     status: int
     line: str

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def explain_main(words: list[str]) -> int:
-    """Print what is known of the words; returns 0. Raises ConfigError or RequestError, for the caller to report."""
+    """Prints what is known of the words; returns 0. Raises ConfigError or RequestError, for the caller to report."""
     given = parse("explain", words)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode gets question marks, not a traceback
@@ -83,7 +83,7 @@ def _entries(words: list[str]) -> list[dict[str, Any]]:
 
 
 def _knobs(word: str) -> list[Knob]:
-    """The knobs that a word stands for: those of the group or the option that it names."""
+    """Returns the parameters that a word names: those of a group or of an option too."""
     what = parse_question(word)
     if what.knobs:
         return list(what.knobs)
@@ -93,7 +93,7 @@ def _knobs(word: str) -> list[Knob]:
 
 
 def _plots(words: list[str]) -> str:
-    """The curve of the schedule that the words name; of each schedule, smaller, where they name the group alone."""
+    """Returns the curve of the schedule that the words name; of each, smaller, if they name the group alone."""
     if words and words[0] == "stage=dpo":
         return _losses(words[1:])
     from fulgurite.scheduler.plot import plot
@@ -122,7 +122,7 @@ def _plots(words: list[str]) -> str:
 
 
 def _losses(words: list[str]) -> str:
-    """The curve of the preference loss that the words name; of each, smaller, where they name none."""
+    """Returns the curve of the preference loss that the words name; of each, smaller, if they name none."""
     from fulgurite.explain.curves import plot_loss
     from fulgurite.stage.preference_table import get_row, list_names, list_reading
 

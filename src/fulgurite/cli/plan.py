@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def plan_main(words: list[str]) -> int:
-    """Print the plan; returns 0, or 2 where a rule refuses the run. Raises FulguriteError where training would
+    """Prints the plan; returns 0, or 2 if a rule refuses the run. Raises FulguriteError if training would,
     before it begins."""
     if {"-m", "--multirun"} & set(words):
         raise RequestError("fulgurite plan checks one run: leave out -m, and give one value of each parameter.")

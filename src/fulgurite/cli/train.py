@@ -26,7 +26,7 @@ ENDED: list[Path] = []
 
 
 def train_main(words: list[str]) -> int:
-    """Compose, then train; returns the exit status. Raises FulguriteError."""
+    """Composes, then trains; returns the exit status. Raises FulguriteError."""
     # before torch allocates: it lowers the peak on a CPU (docs/memory.md)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     ranks = settle()
@@ -44,7 +44,7 @@ def train_main(words: list[str]) -> int:
 
 
 def _launched(composed: Composed, asked: flags.Flags, ranks: Ranks) -> int:
-    """The exit status of this machine's share of the processes of a run, all in one run folder."""
+    """Returns the exit status of this machine's share of the processes of a run, all in one run folder."""
     from fulgurite.run.folder import choose_run_folder
     from fulgurite.train.launcher import launch
 
@@ -71,7 +71,7 @@ def _launched(composed: Composed, asked: flags.Flags, ranks: Ranks) -> int:
 
 
 def _forget(folder: Path) -> None:
-    """Remove the folder of a run that never began, and those that were made for it."""
+    """Removes the folder of a run that never began, and those that were made for it."""
     with contextlib.suppress(OSError):  # one of them is not empty
         for place in (folder, folder.parent, folder.parent.parent):
             place.rmdir()

@@ -16,7 +16,7 @@ STAYS = {"scheduler": "constant", "method": "full"}
 
 
 def list_names(group: str) -> list[str]:
-    """The options of a group that make pairs: `precision=auto` stands for one of the others."""
+    """The options of a group that make pairs: `precision=auto` is one of the others."""
     return list_compute_types() if group == "precision" else list(list_options(group))
 
 

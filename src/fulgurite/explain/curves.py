@@ -25,7 +25,7 @@ WIDTH, HEIGHT = 260, 130
 
 
 def plot_loss(loss: str, given: dict[str, float], width: int = 80, height: int = 11) -> str:
-    """A loss over the margin, in braille; the dotted line is a margin of 0, where training starts."""
+    """A loss over the margin, in braille; the dotted line is a margin of 0, at which training starts."""
     beta = given.get("beta", get_row(loss).beta)
     margin = 9
     columns = width - margin - 3

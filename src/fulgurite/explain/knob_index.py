@@ -1,4 +1,4 @@
-"""Knobs as they are asked for: found by name, merged where options share them, put into contexts, and as JSON."""
+"""Finds parameters by name, merges those that options share, and returns them in contexts and as JSON."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from fulgurite.explain.citations import find_links
 from fulgurite.language.catalogue import translate_text
 
 COMMANDS: dict[str, type] = {"chat": ChatConfig, "export": Export}
-"""What commands other than `train` can be told: their knobs are written without the command's name."""
+"""The parameters of commands other than `train`, which are written without the command's name."""
 
 LARGE = "hf"
-"""The model option that stands for a large model: without a path its size is unknown, and the rules take it for 7B."""
+"""The model option of a large model: without a path its size is unknown, and the rules take it for 7B."""
 
 
 METHODS = ("full", "lora")
@@ -43,7 +43,7 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a knob is worth under other choices: its usual values, and what it is filled with where it is empty."""
+    """A parameter under other choices: its usual values, and its value if it is empty."""
 
     stage: str
     method: str
@@ -129,7 +129,7 @@ def find_sure(knob: Knob) -> Sure | None:
 
 
 def build_entries(knobs: Sequence[Knob] | None = None) -> list[dict[str, Any]]:
-    """One entry an option's knob; all of them where none are given. Values are plain JSON.
+    """One entry an option's knob; all of them if none are given. Values are plain JSON.
 
     `sure` is measured, verified, paper, practice or ours; `interacts` other knobs with a few words each.
     `bounds` and a range under `usual` are {low, high, open_low, open_high}. A list under `usual` is {values: [...]};
@@ -140,7 +140,7 @@ def build_entries(knobs: Sequence[Knob] | None = None) -> list[dict[str, Any]]:
 
 
 def _build_entry(knob: Knob) -> dict[str, Any]:
-    def said(name: str) -> str:
+    def read(name: str) -> str:
         return translate_text(knob.path, name, getattr(knob, name))
 
     sure = find_sure(knob)
@@ -154,20 +154,20 @@ def _build_entry(knob: Knob) -> dict[str, Any]:
         "option": knob.option,
         "type": describe_kind(knob),
         "default": to_plain(knob.default),
-        "meaning": said("meaning"),
+        "meaning": read("meaning"),
         "source": knob.source,
         "sure": sure and sure.value,
         "links": [address for _, address in find_links(knob.source)],
-        "advice": said("advice"),
-        "raise_when": said("raise_when"),
-        "lower_when": said("lower_when"),
-        "leave": said("leave"),
+        "advice": read("advice"),
+        "raise_when": read("raise_when"),
+        "lower_when": read("lower_when"),
+        "leave": read("leave"),
         "interacts": {
             other: translate_text(knob.path, f"interacts {other}", words) for other, words in knob.interacts.items()
         },
-        "memory": said("memory"),
-        "time": said("time"),
-        "misread": said("misread"),
+        "memory": read("memory"),
+        "time": read("time"),
+        "misread": read("misread"),
         "bounds": _describe_usual(knob.bounds),
         "usual": {"by": [_describe_context(c) for c in list_contexts(knob)]}
         if callable(knob.usual)

@@ -23,7 +23,7 @@ def compute_span(loss: str, beta: float) -> float:
 def compute_value(
     loss: str, margin: float, beta: float, smoothing: float = 0.0, gamma: float = 0.0, tau: float = 0.05
 ) -> float:
-    """The loss of one pair at a margin, in nats (a token, where the loss divides by the length)."""
+    """The loss of one pair at a margin, in nats (a token, if the loss divides by the length)."""
     score, half = beta * margin, margin / 2
     match loss:
         case "hinge":
@@ -68,7 +68,7 @@ def _compute_by_formula(loss: str, margin: float, beta: float, smoothing: float,
 
 
 def compute_course(loss: str, points: int = 121, **given: float) -> tuple[list[float], list[float]]:
-    """Margins and losses at so many points, with what the loss takes where nothing is given."""
+    """Margins and losses at so many points, with the loss's own values if none are given."""
     found = get_row(loss)
     beta = given.get("beta", found.beta)
     rest = {

@@ -30,7 +30,7 @@ from fulgurite.text.layout import count_cells, format_labels, format_table, meas
 
 
 def build_knob_page(knobs: Sequence[Knob]) -> str:
-    """What each knob does, what to set it to, why, and who says so; equal declarations of several options as one."""
+    """Returns what each parameter does, its values, reasons and sources; equal declarations of options as one."""
     return "\n\n".join(_build_knob(shared) for shared in merge_knobs(knobs))
 
 
@@ -121,7 +121,7 @@ def _build_knob(shared: Shared) -> str:
 
 
 def build_knob_rows(shared: Shared) -> list[tuple[str, str]]:
-    """What is told of a knob beside its meaning: labels and texts, empty where there is nothing to tell."""
+    """Returns what is known of a parameter beside its meaning: labels and texts, which may be empty."""
     knob = shared.knob
     depends = list_contexts(knob) if callable(knob.usual) else []
     usual = _build_table(depends, knob) if depends else ""
@@ -175,7 +175,7 @@ def describe_interaction(knob: Knob, other: str) -> str:
 
 
 def _describe_empty(knob: Knob) -> str:
-    """What the empty value stands for; with the reason in English alone, for that is made of the run's own numbers."""
+    """Returns what the empty value means, with the reason in the default run."""
     if knob.empty is None:
         return ""
     derived = derive_default(knob)
@@ -223,7 +223,7 @@ def _format_size(model: str) -> str:
 
 
 def _format_knobs(shared: Sequence[Shared], columns: int, of: tuple[str, ...]) -> str:
-    """Each knob's name, default and meaning; whose it is, where not all of `of` have it."""
+    """Returns each parameter's name, default and meaning, and its options if not all of `of` have it."""
     names = max(len(s.knob.path) for s in shared)
     labels = [f"{s.knob.path:<{names}}  {format_value(s.knob.default)}" for s in shared]
     texts = [get_knob_text(s.knob, "meaning") + _describe_owners(s, of) for s in shared]
@@ -261,7 +261,7 @@ def _format_preset(preset: Preset) -> str:
 
 
 def _list_notes(cls: type[Option]) -> list[str]:
-    """What a page tells beyond the knobs: a schedule's other names; what a compute type holds in which type."""
+    """Returns what a page adds to the parameters: a schedule's other names; what a compute type holds in which type."""
     if cls.room == "scheduler":
         from fulgurite.scheduler.equivalence import find_coincidences
 
@@ -339,7 +339,7 @@ def describe_group(group: str) -> str:
 
 
 def read_group_doc(group: str) -> str:
-    """The first line of the module that declares the group; of its class, where the run has it without options."""
+    """The first line of the module that declares the group; of its class, if the run has it without options."""
     named = f"fulgurite.{group}.config"
     where = (
         sys.modules.get(named) if list_options(group) else COMMANDS.get(group) or get_type_hints(RunConfig).get(group)

@@ -47,7 +47,7 @@ def list_missing(language: str) -> list[Text]:
 
 
 def list_stale(language: str) -> list[Text]:
-    """Entries whose English is not said any more: place, field, hash."""
+    """Returns entries whose English is no longer used: place, field, hash."""
     wanted = {(place, field, compute_digest(english)) for place, field, english in list_expected()}
     held = load_catalogue(language)
     return [
@@ -56,7 +56,7 @@ def list_stale(language: str) -> list[Text]:
 
 
 def main(words: list[str]) -> int:
-    """Print what is to be done in each language; returns 1 where there is anything."""
+    """Prints what is to be done in each language; returns 1 if there is anything."""
     load_options()
     todo = 0
     for language in LANGUAGES[1:]:

@@ -218,16 +218,16 @@ class Launch:
     def judge_end(self) -> tuple[int, str]:
         """The exit status of the command and its error line, which is empty if all is well."""
         in_time = sorted(self.ranks, key=lambda rank: rank.ended or 0.0)
-        told = [rank.report for rank in in_time if rank.report is not None and not rank.report.lost]
-        failed = [report for report in told if report.status not in Interrupted.STATUSES]
+        reports = [rank.report for rank in in_time if rank.report is not None and not rank.report.lost]
+        failed = [report for report in reports if report.status not in Interrupted.STATUSES]
         if failed:
             report = next((r for r in failed if r.status == TrainingFailed.exit_status), failed[0])
             return report.status, report.line
         if died := self._died():
             return TrainingFailed.exit_status, died
         stopped = Interrupted("", self.signals[0]).exit_status if self.signals else 0
-        if told:  # all were interrupted, and say the same
-            return stopped or told[0].status, told[0].line
+        if reports:  # all were interrupted for the same reason
+            return stopped or reports[0].status, reports[0].line
         if stuck := [rank for rank in self.ranks if rank.killed]:
             return self._stuck(stuck, stopped)
         if any(rank.child.returncode for rank in self.ranks):
@@ -256,7 +256,7 @@ class Launch:
 
     def _stuck(self, stuck: list[Rank], stopped: int) -> tuple[int, str]:
         worst = next((rank for rank in stuck if rank.killed == "stopped"), stuck[0])
-        state = {"stopped": "it was stopped, as by SIGSTOP", "idle": "it stood still"}.get(
+        state = {"stopped": "it was stopped, as by SIGSTOP", "idle": "it did nothing"}.get(
             worst.killed, "it was still computing"
         )
         if stopped:
@@ -272,7 +272,7 @@ class Launch:
 
     def _left(self) -> str:
         if self.folder is None:
-            return "The first machine of the run says what is left."
+            return "The first machine of the run reports what is left."
         there = list_steps(self.folder / "checkpoints")
         if not there:
             return "No checkpoint was made yet, so the run begins again."

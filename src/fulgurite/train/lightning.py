@@ -1,4 +1,4 @@
-"""What Fulgurite replaces of Lightning, why, and where: everything else is Lightning's own.
+"""What Fulgurite replaces of Lightning, and why: everything else is Lightning's own.
 
 `REPLACED` names each piece, what Lightning (2.6) does instead, measured, and the test that fails when a new version of
 Lightning makes the piece unnecessary. Code that exists only because of Lightning's Trainer is in this module.

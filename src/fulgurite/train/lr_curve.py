@@ -36,7 +36,7 @@ def smooth(rates: Sequence[float], losses: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a curve says. `lowest` is the rate of the lowest loss; `rise` where it passed its start
+    """The proposal of a curve. `lowest` is the rate of the lowest loss; `rise` is the rate at which it passed its start
     again, or went up for good."""
 
     rate: float
@@ -47,8 +47,8 @@ class Proposal:
 
 
 def propose(rates: Sequence[float], smoothed: Sequence[float]) -> Proposal | None:
-    """The rate of the steepest fall per decade, at most a tenth of the rate where the loss
-    rises; None where it never falls.
+    """Returns the rate of the steepest fall per decade, at most a tenth of the rate at which the
+    loss rises; None if it never falls.
 
     The tenth is fastai's rule (its lr_find, "minimum / 10"); the steepest point is Smith's and Lightning's.
     """

@@ -52,7 +52,7 @@ def build_ramp(config: Ramp, *, total: int, lr: float) -> Callable[[int], float]
 
 
 class Curve(OptimizerStepCallback):
-    """Keeps rate and loss of each optimizer step, and ends the fit where the loss has diverged."""
+    """Keeps rate and loss of each optimizer step, and ends the fit if the loss diverges."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -44,7 +44,7 @@ seconds there, on a GPU none."""
 def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: PlanFacts) -> Composed:
     """Halves a derived micro-batch until its longest rows go through, and records what was confirmed.
 
-    Raises TrainingFailed where not even one row does.
+    Raises TrainingFailed if not even one example does.
     """
     run = composed.run
     if explain_untried(composed.provenance.get(KNOB), stage, rows, seen):
@@ -82,7 +82,7 @@ def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: PlanFac
 
 
 def explain_untried(origin: Decision | None, stage: StageModule, rows: AnyRows, seen: PlanFacts) -> str:
-    """Why there is no trial, in words; empty where there is one. `origin` is the decision on the micro-batch."""
+    """Returns why there is no trial; an empty text if there is one. `origin` is the decision on the micro-batch."""
     run = stage.run
     if origin is None or not origin.derived:
         return "the value was given, and running out of memory halves it"

@@ -1,4 +1,4 @@
-"""Out of memory: known when it is seen, answered once by half the micro-batch, then told in one line.
+"""Out-of-memory handling: retries once with half the micro-batch, then fails with a one-line diagnosis.
 
 The run goes on from its newest checkpoint, or from its beginning, as after a kill:
 steps are units of the mathematics, and their gradient is that of all label tokens whatever the micro-batches.
@@ -45,7 +45,7 @@ class Shortage:
 
     @staticmethod
     def of(stage: Any, step: int, batch: dict[str, Any] | None = None) -> Shortage:
-        """What the stage was at, `batch` where it is known; no tensor is kept."""
+        """Returns where the stage was, with `batch` if it is known; no tensor is kept."""
         batch = batch or (stage._window[-1] if stage._window else {})
         ids, numbers = batch.get("input_ids"), list(batch.get("rows", []))
         places = stage.places(numbers[-1:]) if numbers else []  # a step's rows are sorted by length
@@ -53,7 +53,7 @@ class Shortage:
 
 
 def explain_whole(stage: Stage, micro_batch: int, private: bool, processes: int, again: bool) -> str:
-    """Why the micro-batch is not halved, in words; empty where it is."""
+    """Returns why the micro-batch is not halved; an empty text if it is."""
     if again:
         return "it was halved already"
     if micro_batch < 2:
@@ -93,13 +93,13 @@ def build_failure(
     row = f", longest row {shortage.length} tokens ({shortage.place})" if shortage.length else ""
     return TrainingFailed(
         f"Out of memory {shortage.where}: {KNOB}={micro_batch}{row}; {why}. Try {', '.join(three)}. "
-        "The last checkpoint, where there is one, is whole."
+        "The last checkpoint, if there is one, is complete."
     )
 
 
 @contextlib.contextmanager
 def catch_shortage(seen: PlanFacts) -> Iterator[None]:
-    """Around all that comes before the first step: TrainingFailed, in one line, where memory does not suffice for it.
+    """Raises TrainingFailed, in one line, if memory does not suffice for what comes before the first step.
 
     The error itself is let go, and with it what its frames hold: a sweep goes on with its next run.
     """
@@ -118,7 +118,7 @@ def build_loading_failure(seen: PlanFacts) -> TrainingFailed:
     run, model = seen.run, seen.model
     smaller = run.method.loads_trained and model.frozen_dtype != model.trained_dtype
     remedies = {
-        # the weights are loaded whole before they become four bits: it helps where they are loaded in a
+        # the weights are loaded whole before they become four bits: it helps if they are loaded in a
         # smaller dtype, or elsewhere
         "method=qlora": not run.method.quantised and (smaller or seen.machine.device != "cpu"),
         "precision=bf16": not run.method.loads_trained and model.frozen_dtype == "float32" and seen.machine.bf16,

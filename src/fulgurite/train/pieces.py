@@ -93,7 +93,7 @@ class Pieces:
 
     @cached_property
     def resume_plan(self) -> ResumePlan | None:
-        """From where the run goes on; None for a fresh run. Raises CheckpointError if it is another
+        """The checkpoint from which the run resumes; None for a fresh run. Raises CheckpointError if it is another
         run, or has no steps left."""
         total, run = self.gathered.facts.total_steps, self.composed.run
         folder = find_folder(run.resume.run, run.run_dir)
@@ -150,7 +150,7 @@ class Pieces:
 
     @cached_property
     def trackers(self) -> list[Any]:
-        """The trackers of `logger=`, given the config and where each value came from. They outlive `release`."""
+        """The trackers of `logger=`, given the config and the origin of each value. They outlive `release`."""
         if rank() != 0:
             return []
         facts, origins = self.gathered.facts, self.composed.provenance

@@ -53,10 +53,10 @@ def build_environment(pipe: int, folder: Path | None) -> dict[str, str]:
 def follow_launcher() -> None:
     """End this process within 10 s of its launcher's end; does nothing if it has none.
     Raises Interrupted if it is gone already."""
-    said = os.environ.pop(LAUNCHER, "")  # what this process starts is no rank
-    if not said:
+    link = os.environ.pop(LAUNCHER, "")  # what this process starts is no rank
+    if not link:
         return
-    launcher, pipe, folder = json.loads(said)
+    launcher, pipe, folder = json.loads(link)
     os.set_inheritable(pipe, False)
     _Link.pipe = pipe
     asked = _ask_for_signal()
