@@ -151,7 +151,7 @@ leave(143, 'Stopped by SIGTERM after step 3.')
         run.handle_signal(signal.SIGTERM)
 
     assert ends(code, tmp_path, monkeypatch, after) == (143, "Stopped by SIGTERM after step 3.")
-    assert "The step is not done after" in capsys.readouterr().err
+    assert "The step has not ended after" in capsys.readouterr().err
 
 
 def test_a_second_signal_has_a_deadline_whatever_the_ranks_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
