@@ -37,7 +37,7 @@ def refused(kind: str, *words: str, longest: int = 8, **values: Any) -> Loaded:
 
 def test_a_model_that_sees_what_it_is_to_learn_is_refused() -> None:
     with pytest.raises(
-        ModelError, match=r"A later token changes an earlier prediction of RobertaForCausalLM.*is_decoder=true"
+        ModelError, match=r"In RobertaForCausalLM a later token changes an earlier prediction.*is_decoder=true"
     ):
         refused("roberta")
 
@@ -53,6 +53,6 @@ def test_learned_positions_bound_rows_and_what_is_generated() -> None:
     assert refused("gpt2", longest=30, max_position_embeddings=30).length == 30
     assert refused("llama", longest=5000).length == 1000
     with pytest.raises(
-        ConfigError, match=r"The longest row has 31 tokens, and GPT2LMHeadModel has 30 positions; lower"
+        ConfigError, match=r"The longest example has 31 tokens, and GPT2LMHeadModel has 30 positions; lower"
     ):
         refused("gpt2", longest=31, max_position_embeddings=30)

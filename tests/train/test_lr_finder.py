@@ -76,7 +76,7 @@ def test_a_test_that_is_short_of_memory_begins_again_with_half_the_micro_batch(
     monkeypatch.setattr(LanguageStage, "compute_total_loss", short)
     capsys.readouterr()
     assert curve("halved", 4) == expected
-    said = "Out of memory at step 5: the test begins again with trainer.micro_batch_size=2 and the same mathematics.\n"
+    said = "Out of memory at step 5: the test begins again with trainer.micro_batch_size=2; the results are the same.\n"
     assert said in capsys.readouterr().err
     least = 1
     with pytest.raises(
@@ -87,7 +87,7 @@ def test_a_test_that_is_short_of_memory_begins_again_with_half_the_micro_batch(
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    (["stage=ppo"], r"tells nothing under stage=ppo"), (["stage=grpo"], r"tells nothing under stage=grpo"),
+    (["stage=ppo"], r"not possible with stage=ppo"), (["stage=grpo"], r"not possible with stage=grpo"),
     (["privacy=dp_sgd", "method=lora"], r"without an account of privacy"),
     (["trainer.devices=2"], r"runs in one process"),
     (["resume.run=x"], r"leave resume\.run out"),

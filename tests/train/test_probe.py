@@ -56,5 +56,5 @@ def test_the_first_micro_batch_is_not_counted_and_nothing_is_written(
     (["privacy=dp_sgd", "privacy.noise_multiplier=1", "data.max_samples=200"], "privacy"),
 ])
 def test_steps_that_are_not_alike_are_refused(words: list[str], what: str, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=f"^--probe cannot time {what}: its steps are not alike"):
+    with pytest.raises(RequestError, match=f"^--probe cannot time {what}, whose steps differ"):
         probe.measure(tiny_experiment(tmp_path / "run", *words))
