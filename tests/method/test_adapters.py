@@ -170,6 +170,6 @@ def test_an_adapter_is_loaded_whole_or_refused(tmp_path: Path) -> None:
         load_adapter(build_base(), tmp_path)
     save_file({**kept, "base_model.model.strange.lora_A.weight": torch.ones(2, 2)}, file)
     with pytest.raises(
-        ModelError, match=r"no place for: base_model\.model\.strange\.lora_A\.weight \(0 missing, 1 unknown\)"
+        ModelError, match=r"no place: base_model\.model\.strange\.lora_A\.weight \(0 missing, 1 unknown\)"
     ):
         load_adapter(build_base(), tmp_path)

@@ -35,5 +35,5 @@ def test_trained_and_frozen_weights_are_stored_in_their_dtypes() -> None:
 
 
 def test_a_place_that_the_model_lacks_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"method\.trainable: mlq matches nothing of the model.*Did you mean mlp"):
+    with pytest.raises(ConfigError, match=r"method\.trainable: mlq matches nothing in the model.*Did you mean mlp"):
         build(Freeze(trainable="mlq"), build_base(), FP32)

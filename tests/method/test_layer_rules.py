@@ -31,8 +31,8 @@ def test_a_rule_is_read_with_its_defaults(text: str, expected: tuple[str, str, i
 
 
 @pytest.mark.parametrize(("text", "says"), [
-    ("last:1", "says nothing where frozen, full or lora is due"), ("last:1 ful", "Did you mean full"),
-    ("last:1 full rank=3", "rank=3 means nothing for full"), ("last:1 frozen lr=1", "lr=1 means nothing for frozen"),
+    ("last:1", "needs frozen, full or lora after the place"), ("last:1 ful", "Did you mean full"),
+    ("last:1 full rank=3", "full does not read rank=3"), ("last:1 frozen lr=1", "frozen does not read lr=1"),
     ("last:1 lora rnk=3", "Did you mean rank"), ("last:1 lora rank=x", "not a number"),
     ("last:1 lora rank=2.5", "rank must be a whole number above 0"),
     ("last:1 lora lr=0", "lr must be a number above 0"),
@@ -55,7 +55,7 @@ def test_rules_claim_their_places_and_rest_the_layers_that_none_names() -> None:
 @pytest.mark.parametrize(("rules", "says"), [
     (["last:1 full", "layers:2 lora"], r"overlap at model\.layers\.2\.q_proj\.weight"),
     (["nowhere full"], "matches nothing"), (["last:1 frozen"], "nothing is trained"), ([], "nothing is trained"),
-    (["all full", "rest lora"], "left with no layer"), (["norm lora"], "finds no linear layer to adapt at norm"),
+    (["all full", "rest lora"], "has no layer left"), (["norm lora"], "finds no linear layer to adapt at norm"),
     (["rest full", "rest lora"], "one rule only"),
 ])
 def test_rules_that_cannot_be_assigned_are_refused(rules: list[str], says: str) -> None:

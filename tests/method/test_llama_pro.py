@@ -17,7 +17,7 @@ def test_new_layers_lie_between_the_old_and_alone_are_trained() -> None:
     assert model.config.num_hidden_layers == 4
     assert {name.split("layers.")[1][0] for name in find_trained(model)} == {"1", "3"}
     assert [layer.self_attn.layer_idx for layer in model.model.layers] == [0, 1, 2, 3]
-    with pytest.raises(ConfigError, match="cannot be spread over 2 layers; take one of 1, 2"):
+    with pytest.raises(ConfigError, match="cannot be spread over 2 layers; use one of 1, 2"):
         build_adapted("llama_pro", "method.blocks=3")
 
 
@@ -45,5 +45,5 @@ def test_kinds_of_layers_grow_with_the_layers() -> None:
 
 def test_an_architecture_with_unknown_outputs_is_refused() -> None:
     model = GPT2LMHeadModel(GPT2Config(vocab_size=16, n_positions=8, n_embd=8, n_layer=1, n_head=2))
-    with pytest.raises(ConfigError, match="does not know the output projections of GPT2Block; take another method"):
+    with pytest.raises(ConfigError, match="does not know the output projections of GPT2Block; use another method"):
         build(LlamaPro(blocks=1), model, FP32)

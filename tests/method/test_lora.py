@@ -119,10 +119,10 @@ def test_an_adapter_is_trained_further_or_stacked_upon(tmp_path: Path) -> None:
         )
         == 0
     )
-    with pytest.raises(ConfigError, match="is not an adapter of these knobs"):
+    with pytest.raises(ConfigError, match="is not an adapter of these parameters"):
         build_adapted("lora", "method.rank=8", start)
     second = tiny(tmp_path / "second", "method.rank=8", start, "method.adapter_mode=stack", "optim.lr=1e-2")
-    with pytest.raises(RequestError, match="merge=false is not possible here: this run stands on another adapter"):
+    with pytest.raises(RequestError, match="merge=false is not possible here: this run is stacked on another adapter"):
         export_main([f"run={second}", f"out={tmp_path / 'no'}", "merge=false"])
     assert export_main([f"run={second}", f"out={tmp_path / 'yes'}"]) == 0
 
@@ -148,11 +148,11 @@ def test_ranks_and_scales_by_pattern_and_modules_saved_whole() -> None:
 def test_a_pattern_that_fits_no_layer_and_a_rank_that_no_matrix_has_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"method.rank_pattern: q_porj matches no linear layer. Did you mean q_proj"):
         build_adapted("lora", "method.rank_pattern={q_porj: 4}")
-    with pytest.raises(ConfigError, match=r"method.rank=128 is more than .* take method.rank="):
+    with pytest.raises(ConfigError, match=r"method.rank=128 is more than .* use method.rank="):
         build_adapted("qlora", "method.init=loftq", "method.rank=128")
     for init in ("pissa", "olora"):
         with pytest.raises(
-            ConfigError, match=rf"method.rank=128 is more than .* has; with method.init={init} take method.rank="
+            ConfigError, match=rf"method.rank=128 is more than .* has; with method.init={init} use method.rank="
         ):
             build_adapted("lora", f"method.init={init}", "method.rank=128")
     assert find_trained(build_adapted("lora", "method.rank=128"))  # an adapter that begins as nothing may have as many

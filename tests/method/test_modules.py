@@ -63,7 +63,7 @@ def test_layers_and_names_are_found_and_a_model_without_them_refused(llama: Any)
     names = collect_names(llama)
     assert (names.prefix, names.count, names.all) == ("model.layers", 2, tuple(n for n, _ in llama.named_parameters()))
     llama.config.num_hidden_layers = 3
-    with pytest.raises(ConfigError, match="LlamaForCausalLM has no list of 3 layers; take method=full or lora"):
+    with pytest.raises(ConfigError, match="LlamaForCausalLM has no list of 3 layers; use method=full or lora"):
         find_layers(llama)
 
 

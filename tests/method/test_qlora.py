@@ -88,5 +88,5 @@ def test_the_head_is_not_quantised_and_a_layer_that_is_not_torchs_is_refused() -
     quantised = {name for name, m in model.named_modules() if isinstance(m, bnb.nn.Linear4bit)}
     assert quantised == set(linear_layers(build_base()))
     gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=16, n_positions=8, n_embd=8, n_layer=1, n_head=2))
-    with pytest.raises(ConfigError, match=r"cannot quantise transformer\.h\.0\.attn\.c_attn, a Conv1D; take method="):
+    with pytest.raises(ConfigError, match=r"cannot quantise transformer\.h\.0\.attn\.c_attn, a Conv1D; use method="):
         quantise(Qlora(), gpt2, FP32)

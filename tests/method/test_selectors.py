@@ -23,9 +23,9 @@ def test_a_selector_names_layers_parts_or_a_pattern(place: str, expected: tuple[
 @pytest.mark.parametrize(("place", "says"), [
     ("last:3", "method.trainable=last:3: .*must be 1 to 2"),
     ("last:0", "must be 1 to 2"), ("first:x", "must be 1 to 2"),
-    ("layers:1-5", "lies outside this model's layers, 0 to 1"), ("layers:1-0", "lies outside this model's layers"),
-    ("layers:x", "x is no layer"), ("layers:", "nothing is no layer"), ("layers:0-", "0- is no layer"),
-    ("mlq", "method.trainable: mlq matches nothing of the model.*Did you mean mlp"),
+    ("layers:1-5", "is outside this model's layers, 0 to 1"), ("layers:1-0", "is outside this model's layers"),
+    ("layers:x", "'x' is no layer"), ("layers:", "'' is no layer"), ("layers:0-", "'0-' is no layer"),
+    ("mlq", "method.trainable: mlq matches nothing in the model.*Did you mean mlp"),
     ("lm_head", "the head may be tied to the embeddings"),
 ])
 def test_a_selector_that_names_nothing_is_refused(place: str, says: str) -> None:

@@ -49,7 +49,7 @@ def test_derived_lines_give_the_value_and_the_reason_of_what_nobody_gave() -> No
     composed = compose(["optim.weight_decay=0.1", "stage=dpo", "logger=none"])
     lines = format_derived(composed.provenance, 1)
     assert "  stage.beta = 0.1: sigmoid: DPO 0.1, Zephyr 0.01, SmolLM2 0.5 (verified)" in lines
-    assert any(line.startswith("  optim.lr = 1e-05: ") for line in lines)
+    assert any(line.startswith("  optim.lr = 0.0003: ") for line in lines)
     names = [line.split(" = ")[0].strip() for line in lines]
     assert len(names) == len(set(names))
     assert "optim.weight_decay" not in names  # given

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from fulgurite.errors import ConfigError, ModelError, excerpt, suggest_similar
+from fulgurite.language.message import message
 from fulgurite.method import config as c
 from fulgurite.method.modules import linear_layers
 from fulgurite.model.peft_internals import ignoring_warnings, set_input_cast
@@ -32,7 +33,8 @@ def attach(model: PreTrainedModel, adapter: Any, dtypes: Dtypes) -> Any:
             wrapped = get_peft_model(model, adapter, autocast_adapter_dtype=False)
         except (ValueError, TypeError) as error:
             raise ConfigError(
-                f"method={adapter.peft_type.value.lower()} does not fit this model: {excerpt(error)}"
+                "method={method} does not fit this model: {error}",
+                method=adapter.peft_type.value.lower(), error=excerpt(error),
             ) from error
     set_input_cast(wrapped, dtypes.frozen == dtypes.trained)
     for parameter in wrapped.parameters():
@@ -53,16 +55,21 @@ def load_adapter(model: PreTrainedModel, folder: Path, **more: Any) -> Any:
     with ignoring_warnings():
         wrapped = PeftModel.from_pretrained(model, folder, **more)
     if not hasattr(wrapped, "merge_and_unload"):
-        raise ModelError(f"{folder} is an adapter that cannot be merged into a model; give one of LoRA's kind.")
+        raise ModelError(
+            "{folder} is an adapter that cannot be merged into a model; use one of LoRA's kind.", folder=folder
+        )
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
         kept = set(file.keys())
     wanted = set(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
     missing, strange = sorted(wanted - kept), sorted(kept - wanted - set(wrapped.state_dict()))
     if missing or strange:
-        name, what = (missing[0], "lacks") if missing else (strange[0], "has weights that the model has no place for:")
+        fault = message("lacks {name}", name=missing[0]) if missing else message(
+            "has weights for which the model has no place: {name}", name=strange[0]
+        )
         raise ModelError(
-            f"{folder}/adapter_model.safetensors {what} {name} ({len(missing)} missing, {len(strange)} unknown); "
-            "give the adapter of this model, whole."
+            "{folder}/adapter_model.safetensors {fault} ({missing} missing, {unknown} unknown); use the complete "
+            "adapter of this model.",
+            folder=folder, fault=fault, missing=len(missing), unknown=len(strange),
         )
     return wrapped
 
@@ -99,7 +106,10 @@ def linear_targets(model: PreTrainedModel, wanted: list[str] | None) -> list[str
         by_pattern = [f for f in full if fnmatchcase(f, name)] if "*" in name else []
         if name not in found and not by_pattern:
             hint = suggest_similar(name, found)
-            raise ConfigError(f"method.targets: {name} matches no linear layer.{hint} There are: {', '.join(found)}.")
+            raise ConfigError(
+                "method.targets: {name} matches no linear layer.{hint} There are: {layers}.",
+                name=name, hint=hint, layers=", ".join(found),
+            )
         chosen += by_pattern or [name]
     return chosen
 
@@ -163,5 +173,7 @@ def _refuse_uneven(model: PreTrainedModel, targets: list[str] | None, block: int
         width = int(layer.weight.shape[1])  # type: ignore[index]
         if (name in chosen or name.rpartition(".")[2] in chosen) and width % block:
             raise ConfigError(
-                f"method.block={block} does not divide {width}, the inputs of {name}; take a divisor of each width."
+                "method.block={block} does not divide {width}, the inputs of {name}; use a divisor of each "
+                "width.",
+                block=block, width=width, name=name,
             )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fulgurite.errors import ConfigError, suggest_similar
+from fulgurite.language.message import message
 from fulgurite.method.selectors import Names, match_names
 
 KINDS = ("frozen", "full", "lora")
@@ -30,24 +31,28 @@ def parse(text: str) -> LayerRule:
     """`last:2 full lr=0.5` as a Rule. Raises ConfigError, which says what a rule looks like."""
     place, *words = text.split()
     if not words or words[0] not in KINDS:
-        kind = words[0] if words else "nothing"
-        near = suggest_similar(kind, KINDS)
-        form = "PLACE KIND [rank= alpha= lr=]"
-        raise ConfigError(f"method.rules: {text!r} says {kind} where frozen, full or lora is due.{near} Write {form}.")
+        raise ConfigError(
+            "method.rules: {text!r} needs frozen, full or lora after the place.{hint} Write PLACE KIND [rank= alpha= "
+            "lr=].",
+            text=text, hint=suggest_similar(words[0], KINDS) if words else "",
+        )
     given = {}
     for word in words[1:]:
         name, _, value = word.partition("=")
         if name not in OPTIONS or (name != "lr" and words[0] != "lora") or words[0] == "frozen":
             raise ConfigError(
-                f"method.rules: {text!r}: {word} means nothing for {words[0]}.{suggest_similar(name, OPTIONS)}"
+                "method.rules: {text!r}: {kind} does not read {word}.{hint}",
+                text=text, word=word, kind=words[0], hint=suggest_similar(name, OPTIONS),
             )
         try:
             given[name] = float(value)
         except ValueError as error:
-            raise ConfigError(f"method.rules: {text!r}: {word} is not a number.") from error
+            raise ConfigError("method.rules: {text!r}: {word} is not a number.", text=text, word=word) from error
         if not given[name] > 0 or (name == "rank" and given[name] != int(given[name])):
             raise ConfigError(
-                f"method.rules: {text!r}: {name} must be a {'whole ' if name == 'rank' else ''}number above 0."
+                "method.rules: {text!r}: {name} must be {kind} above 0.",
+                text=text, name=name,
+                kind=message("a whole number") if name == "rank" else message("a number"),
             )
     rank = int(given.get("rank", 16))
     usual = LORA_TIMES if words[0] == "lora" else 1.0
@@ -61,14 +66,14 @@ def assign_rules(texts: list[str], where: Names, linear: set[str]) -> dict[str, 
     """
     rules = [parse(text) for text in texts]
     if sum(rule.place == "rest" for rule in rules) > 1:
-        raise ConfigError("method.rules: rest can stand in one rule only.")
+        raise ConfigError("method.rules: rest can be in one rule only.")
     found: dict[str, LayerRule] = {}
     for rule in sorted(rules, key=lambda rule: rule.place == "rest"):
         for name in _claimed(rule, where, linear, found):
             if name in found:
                 raise ConfigError(
-                    f"method.rules: {found[name].text!r} and {rule.text!r} overlap at {name}; make their places "
-                    f"disjoint."
+                    "method.rules: {one!r} and {other!r} overlap at {name}; make their places disjoint.",
+                    one=found[name].text, other=rule.text, name=name,
                 )
             found[name] = rule
     if all(rule.kind == "frozen" for rule in found.values()):
@@ -81,12 +86,17 @@ def _claimed(rule: LayerRule, where: Names, linear: set[str], taken: Mapping[str
         named = {where.layer(name) for name in taken}
         names = [name for name in where.all if where.layer(name) is not None and where.layer(name) not in named]
         if not names:
-            raise ConfigError(f"method.rules: {rule.text!r} is left with no layer; the other rules name them all.")
+            raise ConfigError(
+                "method.rules: {text!r} has no layer left; the other rules name them all.", text=rule.text
+            )
     else:
         names = match_names(rule.place, where.all, where, "method.rules")
     if rule.kind != "lora":
         return names
     adapted = [name for name in names if name in linear]
     if not adapted:
-        raise ConfigError(f"method.rules: {rule.text!r} finds no linear layer to adapt at {rule.place}.")
+        raise ConfigError(
+            "method.rules: {text!r} finds no linear layer to adapt at {place}.",
+            text=rule.text, place=rule.place,
+        )
     return adapted

@@ -25,7 +25,10 @@ def build(config: c.LlamaPro, model: PreTrainedModel, dtypes: Dtypes) -> PreTrai
     count = len(old)
     if count % config.blocks:
         fit = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
-        raise ConfigError(f"method.blocks={config.blocks} cannot be spread over {count} layers; take one of {fit}.")
+        raise ConfigError(
+            "method.blocks={blocks} cannot be spread over {count} layers; use one of {fit}.",
+            blocks=config.blocks, count=count, fit=fit,
+        )
     grown, new = nn.ModuleList(), []
     for number, layer in enumerate(old, 1):
         grown.append(layer)
@@ -60,6 +63,7 @@ def _outputs(block: nn.Module) -> list[nn.Linear]:
     found = [m for name, m in block.named_modules() if isinstance(m, nn.Linear) and name.endswith(known)]
     if len(found) != 2:
         raise ConfigError(
-            f"method=llama_pro does not know the output projections of {type(block).__name__}; take another method."
+            "method=llama_pro does not know the output projections of {block}; use another method.",
+            block=type(block).__name__,
         )
     return found

@@ -57,8 +57,9 @@ def _refuse_lowered(config: c.Lora, wrapped: Any) -> None:
         shape = tuple(module.get_base_layer().weight.shape) if rank else ()
         if rank and min(shape) < rank:
             raise ConfigError(
-                f"method.rank={rank} is more than {plain_name(name)} of {shape} has; "
-                f"with method.init={config.init} take method.rank={min(shape)} or less."
+                "method.rank={rank} is more than {layer} of {shape} has; with method.init={init} use "
+                "method.rank={most} or less.",
+                rank=rank, layer=plain_name(name), shape=shape, init=config.init, most=min(shape),
             )
 
 
@@ -113,8 +114,8 @@ def _refuse_unmatched(knob: str, pattern: Mapping[str, float], model: PreTrained
         if not any(re.match(rf"(.*\.)?({name})$", layer) for layer in layers):
             parts = sorted({layer.rpartition(".")[2] for layer in layers})
             raise ConfigError(
-                f"method.{knob}: {name} matches no linear layer.{suggest_similar(name, parts)} There are: "
-                f"{', '.join(parts)}."
+                "method.{parameter}: {name} matches no linear layer.{hint} There are: {layers}.",
+                parameter=knob, name=name, hint=suggest_similar(name, parts), layers=", ".join(parts),
             )
 
 
@@ -129,7 +130,8 @@ def whole_modules(model: PreTrainedModel, wanted: list[str]) -> list[str]:
     for name in wanted:
         if name not in parts:
             raise ConfigError(
-                f"method.modules_to_save: {name} is no module with weights.{suggest_similar(name, parts)}"
+                "method.modules_to_save: {name} is no module with weights.{hint}",
+                name=name, hint=suggest_similar(name, parts),
             )
     return [name for name in there if name.rpartition(".")[2] in wanted]
 
@@ -148,8 +150,11 @@ def _adapter_folder(start: str) -> Path:
     folder = Path(start).expanduser()
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / name).is_file():
-            raise ModelError(f"method.adapter_path={folder} has no {name}; give a folder that `fulgurite export "
-                f"merge=false` or peft wrote.")
+            raise ModelError(
+                "method.adapter_path={folder} has no {name}; use a folder that `fulgurite export merge=false` "
+                "or peft wrote.",
+                folder=folder, name=name,
+            )
     check_adapter(folder)
     return folder
 
@@ -161,7 +166,8 @@ def _go_on(config: c.Lora, wrapped: Any) -> None:
         kept = load_file(folder / "adapter_model.safetensors")
     except SafetensorError as error:
         raise ModelError(
-            f"{folder}/adapter_model.safetensors cannot be read: {error}; export the adapter again."
+            "{folder}/adapter_model.safetensors cannot be read: {error}; export the adapter again.",
+            folder=folder, error=error,
         ) from error
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
@@ -171,8 +177,8 @@ def _go_on(config: c.Lora, wrapped: Any) -> None:
         name = differ[0]
         shapes = " against ".join(str(tuple(d[name].shape)) if name in d else "absent" for d in (ours, kept))
         raise ConfigError(
-            f"method.adapter_path={folder} is not an adapter of these knobs: {name} is {shapes} there ({len(differ)} "
-            f"differ); "
-            "give it the same method.rank, targets and variant, or method.adapter_mode=stack."
+            "method.adapter_path={folder} is not an adapter of these parameters: {name} is {shapes} there ({count} "
+            "differ); use the same method.rank, targets and variant, or method.adapter_mode=stack.",
+            folder=folder, name=name, shapes=shapes, count=len(differ),
         )
     set_peft_model_state_dict(wrapped, kept)

@@ -50,8 +50,8 @@ def merge_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
             yield from ((f"{place}.{name}", p.detach()) for name, p in saved_module(module).named_parameters())
         elif is_from_peft(module):
             raise ConfigError(
-                f"{type(module).__name__} at {place} cannot be merged into plain weights; take "
-                f"stage.engine=transformers."
+                "{layer} at {place} cannot be merged into plain weights; use stage.engine=transformers.",
+                layer=type(module).__name__, place=place,
             )
         else:
             yield from (

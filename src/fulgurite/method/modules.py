@@ -26,7 +26,10 @@ def find_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
     count = model.config.get_text_config().num_hidden_layers
     found = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == count]
     if not found:
-        raise ConfigError(f"{type(model).__name__} has no list of {count} layers; take method=full or lora.")
+        raise ConfigError(
+            "{model} has no list of {count} layers; use method=full or lora.",
+            model=type(model).__name__, count=count,
+        )
     return min(found, key=lambda pair: len(pair[0]))
 
 
@@ -81,7 +84,7 @@ def find_part(model: PreTrainedModel, part: Part) -> list[nn.Parameter]:
         modules = [m for m in model.modules() if type(m).__name__.endswith(("Norm", "NormMLP"))]
     found = [p for m in modules if m is not None for p in m.parameters(recurse=False)]
     if not found:
-        raise ConfigError(f"method.extra_trainable: {type(model).__name__} has no {part}.")
+        raise ConfigError("method.extra_trainable: {model} has no {part}.", model=type(model).__name__, part=part)
     return found
 
 

@@ -41,7 +41,10 @@ def quantise(config: c.Qlora, model: PreTrainedModel, dtypes: Dtypes) -> PreTrai
     same base."""
     for name, layer in linear_layers(model).items():
         if not isinstance(layer, nn.Linear):
-            raise ConfigError(f"method=qlora cannot quantise {name}, a {type(layer).__name__}; take method=lora.")
+            raise ConfigError(
+                "method=qlora cannot quantise {name}, a {kind}; use method=lora.",
+                name=name, kind=type(layer).__name__,
+            )
         _replace(model, name, quantise_layer(layer, config, dtypes))
     if not dtypes.plain_base:
         mark_four_bits(model)
@@ -99,8 +102,10 @@ def _loftq(wrapped: Any, originals: dict[str, Tensor]) -> None:
             continue
         if pair.rank > min(original.shape):
             raise ConfigError(
-                f"method.rank={pair.rank} is more than {plain_name(name)} of {tuple(original.shape)} has; "
-                f"with method.init=loftq take method.rank={min(original.shape)} or less."
+                "method.rank={rank} is more than {layer} of {shape} has; with method.init={init} use "
+                "method.rank={most} or less.",
+                rank=pair.rank, layer=plain_name(name), shape=tuple(original.shape), init="loftq",
+                most=min(original.shape),
             )
         lost = original.float() - dequantise(module.get_base_layer()).float()
         u, s, v = torch.linalg.svd(lost, full_matrices=False)

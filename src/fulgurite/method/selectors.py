@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from fulgurite.errors import ConfigError, suggest_similar
+from fulgurite.language.message import message
 
 LAYERS = re.compile(r"(last|first|layers):(.*)")
 
@@ -32,10 +33,11 @@ def match_names(place: str, names: Sequence[str], where: Names, knob: str) -> li
     found = _found(place, names, where, knob)
     if not found:
         parts = sorted({part for name in names for part in name.split(".") if not part.isdigit()})
-        tied = " (the head may be tied to the embeddings, and is named as they are)" if "head" in place else ""
+        tied = message(" (the head may be tied to the embeddings, and then has their name)")
         raise ConfigError(
-            f"{knob}: {place} matches nothing of the model{tied}.{suggest_similar(place, parts)} There are: "
-            f"{', '.join(parts)}."
+            "{parameter}: {place} matches nothing in the model{tied}.{hint} There are: {parts}.",
+            parameter=knob, place=place, tied=tied if "head" in place else "", hint=suggest_similar(place, parts),
+            parts=", ".join(parts),
         )
     return found
 
@@ -55,18 +57,24 @@ def parse_layers(kind: str, text: str, count: int, said: str) -> set[int]:
     ConfigError."""
     if kind in ("last", "first"):
         if not text.isdigit() or not 1 <= int(text) <= count:
-            raise ConfigError(f"{said}: the number of layers must be 1 to {count}, which is how many this model has.")
+            raise ConfigError(
+                "{given}: the number of layers must be 1 to {count}, as many as this model has.",
+                given=said, count=count,
+            )
         return set(range(count - int(text), count) if kind == "last" else range(int(text)))
     found: set[int] = set()
     for part in text.split(","):
         low, dash, high = part.strip().partition("-")
         if not low.isdigit() or (dash and not high.isdigit()):
-            what = part or "nothing"
             raise ConfigError(
-                f"{said}: {what} is no layer; write numbers and ranges from 0 to {count - 1}, as in layers:2,5-7."
+                "{given}: {part!r} is no layer; write numbers and ranges from 0 to {last}, as in layers:2,5-7.",
+                given=said, part=part, last=count - 1,
             )
         ends = int(low), int(high) if dash else int(low)
         if ends[0] > ends[1] or ends[1] >= count:
-            raise ConfigError(f"{said}: {part} lies outside this model's layers, 0 to {count - 1}.")
+            raise ConfigError(
+                "{given}: {part} is outside this model's layers, 0 to {last}.",
+                given=said, part=part, last=count - 1,
+            )
         found |= set(range(ends[0], ends[1] + 1))
     return found

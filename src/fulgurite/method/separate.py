@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from fulgurite.language.message import UserMessage, message
 from fulgurite.method.config import Method
 
 
-def base_changed(method: Method, added_tokens: bool) -> str | None:
+def base_changed(method: Method, added_tokens: bool) -> UserMessage | None:
     """Why the adapter of a run cannot be exported without its base, as the end of a sentence; None if it can."""
-    changed = "trains weights of the model itself" if not method.adapter else ""
-    changed = method.base_change() or changed
     if added_tokens:
-        changed = "added tokens, for which a plain base has no room"
-    return changed or None
+        return message("added tokens, for which a plain base has no room")
+    own = message("trains weights of the model itself") if not method.adapter else None
+    return method.base_change() or own

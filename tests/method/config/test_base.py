@@ -16,7 +16,7 @@ def test_a_method_trains_the_model_itself_unless_it_declares_otherwise() -> None
     plain = Method()
     assert (plain.kin, plain.lr_like, plain.lr_factor) == ("full", "full", 1.0)
     assert plain.begins_at_zero()
-    assert plain.base_change() == ""
+    assert plain.base_change() is None
     assert plain.trains_head()
     assert plain.outlined() is plain
 

@@ -18,7 +18,7 @@ FOUND = [
         "export.padding", "stage=rm", {"model": model(free_padding=False)}, "note",
         "an export with merge=true adds one",
     ),
-    Case("export.apart", "method.init=pissa", {}, "note", "began with method.init=pissa"),
+    Case("export.apart", "method.init=pissa", {}, "note", "started with method.init=pissa"),
     Case("export.apart", "model.add_tokens=[xx]", {}, "note", "This run added tokens"),
 ]
 NOT_FOUND = [

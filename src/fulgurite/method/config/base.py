@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fulgurite.config.schema import Option
+from fulgurite.language.message import UserMessage
 
 
 @dataclass(slots=True)
@@ -47,10 +48,9 @@ class Method(Option):
         """Whether the model is unchanged before the first step."""
         return True
 
-    def base_change(self) -> str:
-        """Why the adapter means nothing on the plain base, as the end of a sentence; empty if it does not change the
-        base."""
-        return ""
+    def base_change(self) -> UserMessage | None:
+        """Returns why the adapter cannot be used with the plain base, as the end of a sentence; None if it can."""
+        return None
 
     def trains_head(self) -> bool:
         """Whether the head is trained if it is not tied to embeddings that are, or else is adapted as they are."""

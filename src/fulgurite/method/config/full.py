@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.config.schema import Empty, above, at_least, between, knob, option
+from fulgurite.language.message import UserMessage, message
 from fulgurite.method.config.base import Method
 
 if TYPE_CHECKING:
@@ -121,18 +122,20 @@ class Layerwise(Method):
     )
 
 
-    def find_refusal(self, run: RunConfig) -> str | None:
-        """Why layers cannot thaw one by one in this run, in one sentence, or None."""
+    def find_refusal(self, run: RunConfig) -> UserMessage | None:
+        """Returns why layers cannot thaw one by one in this run, or None."""
         if self.unfreeze_every is None:
             return None
         if run.world_size > 1:
-            return (
-                f"method.unfreeze_every lets layers rest, and the {run.world_size} processes wait for them; take "
-                f"trainer.devices=1."
+            return message(
+                "method.unfreeze_every lets layers rest, and the {count} processes wait for them; use "
+                "trainer.devices=1.",
+                count=run.world_size,
             )
         if run.optim.starts_together:
-            return (
-                f"method.unfreeze_every starts layers late, and optim={run.optim.name} counts steps for all of them; "
-                f"take optim=adamw."
+            return message(
+                "method.unfreeze_every starts layers late, and optim={optim} counts steps for all of them; use "
+                "optim=adamw.",
+                optim=run.optim.name,
             )
         return None

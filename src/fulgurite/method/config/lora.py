@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.config.paths import is_there, resolve_path
 from fulgurite.config.schema import Empty, above, at_least, below, between, knob, option
+from fulgurite.language.message import UserMessage, message
 from fulgurite.method import default_rank as ranks
 from fulgurite.method.config.base import Method
 
@@ -182,35 +183,47 @@ class Lora(Adapter):
         continued = self.adapter_path is not None and self.adapter_mode is AdapterMode.go_on
         return self.init in (Init.default, Init.gaussian) and not continued
 
-    def base_change(self) -> str:
+    def base_change(self) -> UserMessage | None:
         if self.adapter_path and self.adapter_mode is AdapterMode.stack:
-            return "stands on another adapter, which is part of the base now"
+            return message("is stacked on another adapter, which is part of the base now")
         if self.init in (Init.pissa, Init.olora):
-            return f"began with method.init={self.init}, which takes the adapter's beginning out of the base"
-        return ""
+            return message(
+                "started with method.init={init}, which takes the adapter's first values out of the base",
+                init=self.init,
+            )
+        return None
 
     def outlined(self) -> Method:
         return replace(self, init=Init.default, adapter_path=None)
 
-    def find_refusal(self, run: RunConfig) -> str | None:
-        """Why these knobs cannot stand together, in one sentence, or None."""
+    def find_refusal(self, run: RunConfig) -> UserMessage | None:
+        """Returns why these parameters cannot be combined, or None."""
         if self.init is Init.loftq:
-            return (
-                "method.init=loftq makes up for quantisation, and method=lora does not quantise; "
-                "take method=qlora or init=default."
+            return message(
+                "method.init=loftq makes up for quantisation, and method=lora does not quantise; use method=qlora or "
+                "method.init=default."
             )
         return _lora_refusal(self)
 
 
-def _lora_refusal(method: Lora) -> str | None:
+def _lora_refusal(method: Lora) -> UserMessage | None:
     for name in ("adapter_config.json", "adapter_model.safetensors") if method.adapter_path else ():
         if not is_there(os.path.join(method.adapter_path or "", name)):
-            found = f"method.adapter_path={method.adapter_path} has no {name}"
-            return f"{found}; give a folder that `fulgurite export merge=false` or peft wrote."
+            return message(
+                "method.adapter_path={folder} has no {name}; use a folder that `fulgurite export merge=false` or peft "
+                "wrote.",
+                folder=method.adapter_path, name=name,
+            )
     if method.adapter_path and method.init not in (Init.default, Init.gaussian):
-        return f"method.adapter_path brings its own beginning; leave method.init={method.init} out."
+        return message(
+            "method.adapter_path has weights of its own already; leave method.init={init} out.", init=method.init
+        )
     if method.variant is Variant.dora and method.init in (Init.pissa, Init.olora):
-        return f"method.variant=dora cannot begin from {method.init}: both change the base weights; take one of them."
+        return message(
+            "method.variant=dora cannot be used with method.init={init}: both change the base weights; use one of "
+            "them.",
+            init=method.init,
+        )
     return None
 
 
@@ -254,16 +267,18 @@ class Qlora(Lora):
         plain = Lora(**{f.name: getattr(self, f.name) for f in fields(Lora)})
         return plain.outlined()
 
-    def find_refusal(self, run: RunConfig) -> str | None:
-        """Why these knobs cannot stand together, in one sentence, or None."""
+    def find_refusal(self, run: RunConfig) -> UserMessage | None:
+        """Returns why these parameters cannot be combined, or None."""
         if self.init in (Init.pissa, Init.olora):
-            return (
-                f"method.init={self.init} changes base weights, and four bits cannot hold the change; "
-                "take init=loftq or default."
+            return message(
+                "method.init={init} changes base weights, and four bits cannot hold the change; use method.init=loftq "
+                "or default.",
+                init=self.init,
             )
         if self.init is Init.loftq and self.variant is Variant.dora:
-            return (
-                "method.init=loftq cannot begin with variant=dora, whose lengths it would not know; take one of them."
+            return message(
+                "method.init=loftq cannot be used with method.variant=dora, whose lengths it would not know; use one "
+                "of them."
             )
         return _lora_refusal(self)
 
@@ -293,13 +308,14 @@ class Oft(Adapter):
         lower_when="When too little is learned.",
     )
 
-    def find_refusal(self, run: RunConfig) -> str | None:
-        """Why its rotations cannot be found in this run, in one sentence, or None."""
+    def find_refusal(self, run: RunConfig) -> UserMessage | None:
+        """Returns why its rotations cannot be computed in this run, or None."""
         if not run.precision.low_weights:
             return None
-        return (
-            f"method={self.name} solves for its rotations, which torch cannot in the bf16 of "
-            f"precision={run.precision.name}; take precision=bf16."
+        return message(
+            "method={method} solves for its rotations, which torch cannot do in the bf16 of precision={precision}; use "
+            "precision=bf16.",
+            method=self.name, precision=run.precision.name,
         )
 
 
