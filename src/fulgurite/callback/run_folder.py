@@ -18,7 +18,7 @@ CONFIG = "config.yaml"
 
 
 class RunFolderGuard(Callback):  # type: ignore[misc]
-    """Stands first among the callbacks, and looks before each of them may write.
+    """The first of the callbacks: checks the folder before any of them writes.
 
     Raises TrainingFailed in the first process.
 

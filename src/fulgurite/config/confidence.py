@@ -16,7 +16,7 @@ class Sure(StrEnum):
     ours = "ours"
 
 
-_SAID = (
+_PATTERNS = (
     (Sure.measured, re.compile(r"\bmeasured\b", re.I)),
     (Sure.ours, re.compile(r"^ours\b", re.I)),
     (Sure.verified, re.compile(r"\(verified|, verified\)")),
@@ -29,4 +29,4 @@ Docs and other tools' defaults are practice."""
 
 def grade_source(source: str) -> Sure | None:
     """How sure a source is, by its own words; None where they do not say."""
-    return next((sure for sure, said in _SAID if said.search(source)), None)
+    return next((sure for sure, pattern in _PATTERNS if pattern.search(source)), None)

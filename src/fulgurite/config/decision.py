@@ -80,7 +80,7 @@ class Decision:
     @property
     def reason(self) -> str:
         """Why, in words."""
-        if self.kind is Kind.default:  # the declaration says what an empty value means
+        if self.kind is Kind.default:  # the declaration describes an empty value
             return translate_text(self.parameter, "empty", self.because.template)
         return str(self.because)
 

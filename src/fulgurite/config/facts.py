@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Facts:
-    """What only the data, the model and the machine can tell; filled in as they become known."""
+    """Facts of the data, the model and the machine; filled in as they become known."""
 
     percentile_99: int = 0
     """Tokens: the 99th percentile of the examples' lengths."""

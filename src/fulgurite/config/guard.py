@@ -25,7 +25,7 @@ HYDRA = (
     "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.searchpath", "hydra.sweeper", "hydra.launcher", "hydra/sweeper",
     "hydra/launcher",
 )
-"""What of Hydra's own may be said. The rest names code (callbacks, logging) or places that a run chooses itself."""
+"""Which of Hydra's own keys may be set. The others name code (callbacks, logging) or places that a run chooses."""
 
 HYDRA_CODE = ("hydra.", "hydra_plugins.", "optuna.")
 """Modules of which Hydra may make objects: itself, its launchers and sweepers (ours too), and the samplers of one."""
@@ -62,9 +62,9 @@ def refuse_stored_code(stored: Sequence[str], given: Sequence[str], folder: str)
 
     Raises ConfigError if a stored one lets code run: who resumes a run has to name it.
     """
-    said = {_read_name(word) for word in given}
-    kept = [word for word in stored if _read_name(word) not in said]
-    if "model.trust_remote_code" in said:
+    named = {_read_name(word) for word in given}
+    kept = [word for word in stored if _read_name(word) not in named]
+    if "model.trust_remote_code" in named:
         # the pin is of whoever trusts, and typed with it
         kept = [word for word in kept if _read_name(word) != "model.revision"]
     code = [word for word in kept if _has_code(word)]

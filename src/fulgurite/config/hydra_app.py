@@ -41,7 +41,7 @@ def hydra_main(
 ) -> int:
     """Run `task` under Hydra's own command line: --multirun, --cfg, --help, --info. Returns the exit status.
 
-    A trial of a sweep that fails is told, and the next one begins; the status is then that of the first that failed.
+    Prints the error of a trial that fails, and starts the next one; the status is then that of the first that failed.
     """
     words = prepare(overrides, config_dir, multirun="--multirun" in flags)
     here = _Jobs(task)
@@ -54,7 +54,7 @@ def hydra_main(
         brought = _run_under_hydra(job, [*flags, *words])
     except (HydraException, OmegaConfBaseException) as error:
         raise explain_error(error, words) from error
-    for outcome in brought if not here.ended else ():  # submitit's jobs told it to files of their own
+    for outcome in brought if not here.ended else ():  # submitit's jobs wrote it to files of their own
         if outcome.status:
             say_error(outcome.why)
     brought = brought or here.ended
@@ -95,9 +95,9 @@ class _Jobs:
         except Interrupted as error:
             return Outcome(error.exit_status, str(error))
         except (FulguriteError, OmegaConfBaseException) as error:
-            told = error if isinstance(error, FulguriteError) else explain_error(error, chosen)
-            say_error(f"Trial {number} ({' '.join(chosen)}): {told}")
-            return Outcome(told.exit_status, str(told))
+            failure = error if isinstance(error, FulguriteError) else explain_error(error, chosen)
+            say_error(f"Trial {number} ({' '.join(chosen)}): {failure}")
+            return Outcome(failure.exit_status, str(failure))
         except SystemExit as error:  # of code that is not ours: Hydra would end the whole command with its status
             why = f"the code of the trial called sys.exit({error.code!r})"
             say_error(f"Trial {number} ({' '.join(chosen)}): {why}")
@@ -105,7 +105,7 @@ class _Jobs:
 
 
 def read_outcome(done: Any) -> Outcome:
-    """What a launched job came to; one that broke with an exception of another's is told and passed over."""
+    """What a launched job came to; prints and skips one that failed with another library's exception."""
     try:
         found = done.return_value
     except Exception as error:
@@ -120,7 +120,7 @@ def read_outcome(done: Any) -> Outcome:
 
 
 def complete(words: Sequence[str]) -> int:
-    """Hydra's tab completion, told what to do by `install=bash`, `query=bash` and the like. Returns 0."""
+    """Hydra's tab completion, controlled by `install=bash`, `query=bash` and the like. Returns 0."""
     register()
     try:
         _run_under_hydra(lambda config: None, ["--shell-completion", *words])

@@ -11,7 +11,7 @@ from fulgurite.config.schema import knob
 
 @dataclass(slots=True)
 class Monitor(Freezable):
-    """What is said while a run trains."""
+    """Which findings a run reports while it trains."""
 
     room: ClassVar[str] = "monitor"
 

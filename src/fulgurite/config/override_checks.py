@@ -32,7 +32,7 @@ NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 def prepare(overrides: Sequence[str], config_dir: Path | None = None, multirun: bool = False) -> list[str]:
     """Check overrides before Hydra sees them, import plugins, keep text as it was typed,
-    and let one item stand for a list of one."""
+    and reads one item as a list of one."""
     register(_find_plugins(overrides, config_dir))
     for text in overrides:
         name, equals, _ = text.lstrip("+~").partition("=")
@@ -149,7 +149,7 @@ def _check_word(text: str, typed_text: str, knobs: dict[str, Knob], config_dir: 
         and _is_under_mapping(name, knobs)
         and not text.startswith("+")
     ):
-        return f"++{text}"  # Hydra knows no key of an empty mapping, unless it is told to add it
+        return f"++{text}"  # Hydra knows no key of an empty mapping, unless `++` adds it
     return text
 
 

@@ -142,7 +142,7 @@ def _quote_pair(part: str) -> str:
 
 
 def split(text: str) -> list[str]:
-    """The parts between commas that stand outside of quotes and brackets."""
+    """Returns the parts between commas outside of quotes and brackets."""
     parts, depth, quote, start, at = [], 0, "", 0, 0
     fresh = True
     while at < len(text):
@@ -170,7 +170,7 @@ def check_file(path: Path, group: str, loaded: Any, knobs: Mapping[str, Knob]) -
     try:
         root = yaml.compose(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, UnicodeError, yaml.YAMLError):
-        return  # whoever loads it tells
+        return  # whoever loads it reports the error
     if isinstance(root, yaml.MappingNode):
         _check_node(root, loaded, group, path, knobs)
 

@@ -1,4 +1,4 @@
-"""Where the package's own files lie, and relative paths made absolute."""
+"""The folders of the package's own files; makes relative paths absolute."""
 
 from __future__ import annotations
 

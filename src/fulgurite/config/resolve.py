@@ -143,7 +143,7 @@ def decide(composed: Composed, *decisions: Decision) -> Composed:
 
 
 def note(composed: Composed, decision: Decision) -> Composed:
-    """Records a decision that no parameter holds, such as the option that precision=auto stands for."""
+    """Records a decision that no parameter holds, such as the option that precision=auto chooses."""
     return replace(composed, provenance=_merge(composed.provenance, [decision]))
 
 

@@ -1,7 +1,7 @@
 """What secrets look like: forms of keys that their issuers document, private keys, and passwords inside addresses."""
 
 # After GitHub's list of supported secret scanning patterns, and the rules of gitleaks and detect-secrets.
-# Keys without a form of their own (32 digits, say) cannot be told from hashes and names, and are not looked for.
+# Keys without a form of their own (32 digits, say) look like hashes and names, and are not searched for.
 
 from __future__ import annotations
 

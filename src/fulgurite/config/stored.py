@@ -88,7 +88,7 @@ def rebuild_run(config: dict[str, Any], allowed: Allowed | None = None, folder: 
 
     The file may come from anywhere, so it lets no code run: its plug-ins are imported and its
     model's code is trusted only as
-    `allowed` by the command line of now. What is left out is said once.
+    `allowed` by the command line of now. Prints once what is left out.
     """
     allowed, place = allowed or Allowed(), f"{folder}/config.yaml" if folder else "The run's config.yaml"
     register(allowed.plugins)

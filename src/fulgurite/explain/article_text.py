@@ -1,4 +1,4 @@
-"""What LLaMA-Factory's article says, heading by heading, and what the declarations and measurements say to it.
+"""The statements of LLaMA-Factory's article, heading by heading, beside the declarations and measurements.
 
 The numbers in the sentences are read from the declarations; a test compares each verdict with them.
 """
@@ -146,7 +146,7 @@ def list_rates() -> list[ArticleBlock]:
         for rate in RATES
     )
     usual = (str(message("usual range")), *(format_usual(get_usual_rate(*column)) for column in COLUMNS))
-    verdicts = tuple((f"`{format_value(rate)}`", said, verdict) for rate, said, verdict in list_verdicts())
+    verdicts = tuple((f"`{format_value(rate)}`", statement, verdict) for rate, statement, verdict in list_verdicts())
     return [
         head(message("The learning rate of AdamW")),
         text(
@@ -160,9 +160,9 @@ def list_rates() -> list[ArticleBlock]:
 
 
 def list_verdicts() -> list[tuple[float, UserMessage, UserMessage]]:
-    """Returns each rate with what the article says of it and what is right."""
+    """Returns each rate with the article's statement and the right one."""
     lora, full, dpo = get_usual_rate("sft", "lora"), get_usual_rate("sft", "full"), get_rate("dpo", "full")
-    said = (
+    statements = (
         message("for large data or a complex model"), message("for small data"),
         message("for fast convergence in big networks"), message("for data of medium size"), message("no rule"),
         message("for small data"),
@@ -198,7 +198,7 @@ def list_verdicts() -> list[tuple[float, UserMessage, UserMessage]]:
             "bf16 every such step is rounded away.", steps=17, moved=format_value(17e-7),
         ),
     )
-    return list(zip(RATES, said, verdicts, strict=True))
+    return list(zip(RATES, statements, verdicts, strict=True))
 
 
 def list_norms() -> list[ArticleBlock]:

@@ -23,7 +23,7 @@ class Preset:
 
     group: str
     name: str
-    says: str
+    summary: str
     base: str = ""
     changes: dict[str, Any] = field(default_factory=dict)
 
@@ -64,13 +64,13 @@ def _read_presets() -> tuple[Preset, ...]:
 def _read_preset(group: str, path: Path) -> Preset:
     lines = path.read_text(encoding="utf-8").splitlines()
     comments = [line.lstrip("# ").rstrip() for line in lines if line.startswith("#")]
-    says = next((line for line in comments if line and not line.startswith("@package")), "")
+    summary = next((line for line in comments if line and not line.startswith("@package")), "")
     body = _read(path)
     named = [str(entry) for entry in body.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
     base = next(
         (name for entry in named if (name := entry.split("@")[0].rsplit("/", 1)[-1]) in list_options(group)), ""
     )
-    return Preset(group, path.stem, says, base, dict(_flatten(body, "")))
+    return Preset(group, path.stem, summary, base, dict(_flatten(body, "")))
 
 
 def _flatten(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

@@ -44,11 +44,11 @@ def build_matrix(rows: str, columns: str) -> tuple[list[str], list[list[str]], l
     for a in list_names(rows):
         row = [a]
         for b in list_names(columns):
-            said = find_refusal(**{rows: a, columns: b})
-            if said is None:
+            refusal = find_refusal(**{rows: a, columns: b})
+            if refusal is None:
                 row.append("GPU" if "fp16" in (a, b) else "yes")
                 continue
-            general = said.replace(f"{rows}={a}", f"this {rows}").replace(f"{columns}={b}", f"this {columns}")
+            general = refusal.replace(f"{rows}={a}", f"this {rows}").replace(f"{columns}={b}", f"this {columns}")
             if general not in sentences:
                 sentences.append(general)
             row.append(f"no ({sentences.index(general) + 1})")

@@ -96,7 +96,7 @@ BEFORE = (
         ("precision.born-bf16", "precision.pure-bf16"),
     ),
 )
-"""What `fulgurite plan` says before a run."""
+"""Findings of `fulgurite plan` before a run."""
 
 DURING = (
     Symptom(
@@ -210,4 +210,4 @@ DURING = (
         ("data-waits",),
     ),
 )
-"""What the monitor says during a run, most frequent first."""
+"""Findings of the monitor during a run, most frequent first."""

@@ -110,7 +110,7 @@ def _list_loss_contexts(knob: Knob) -> list[Context]:
 
 
 def derive_default(knob: Knob) -> Decision | None:
-    """What the empty knob comes to in the default run, where the config alone tells."""
+    """Returns the value of an empty parameter in the default run, if it depends on the config alone."""
     if knob.empty is None or knob.default is not None:
         return None
     group = knob.group.partition(".")[0]

@@ -203,13 +203,13 @@ def find_knob(setting: SettingChoice) -> Knob:
 
 
 def get_empty_words(setting: SettingChoice) -> str:
-    """Returns what an empty value of the parameter stands for."""
+    """Returns the meaning of an empty value of the parameter."""
     knob = find_knob(setting)
     return translate_text(knob.path, "empty", knob.empty.words) if knob.empty else ""
 
 
 def explain_setting(setting: SettingChoice) -> str:
-    """Returns the reason of a value; what an empty value stands for if the reason has no translation."""
+    """Returns the reason of a value; the meaning of an empty value if the reason has no translation."""
     if setting.derived is not None and is_translated(setting.derived.because):
         return str(setting.derived.because)
     return get_empty_words(setting)

@@ -66,7 +66,7 @@ def build_table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = 
 
 
 def build_badge(sure: Sure | None) -> str:
-    """Returns the badge that shows how sure a value is; nothing if its source does not tell."""
+    """Returns the badge that shows how sure a value is; nothing if its source does not show it."""
     if sure is None:
         return ""
     words = escape(translate(SURE[sure]))
@@ -81,7 +81,7 @@ BADGES = {
 
 
 def grade_value(sure: Sure | None, derived: Decision | None) -> Sure | None:
-    """Returns how sure the shown value is: what its own reason tells, else what its parameter's source tells."""
+    """Returns how sure the shown value is: by its own reason, else by its parameter's source."""
     known = derived.sure or grade_source(derived.because.english) if derived else None
     return known or sure
 
@@ -118,15 +118,15 @@ def draw_range(bounds: Range | None, usual: Usual | None, values: Sequence[float
         f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}">{_write(value)}</text>'
         for x, y, anchor, value in labels if value is not None
     )
-    said = escape(_describe(bounds, usual, values))
+    label = escape(_describe(bounds, usual, values))
     return (
-        f'<svg class="range" viewBox="0 0 {WIDTH} {TRACK + 26}" role="img" aria-label="{said}">'
+        f'<svg class="range" viewBox="0 0 {WIDTH} {TRACK + 26}" role="img" aria-label="{label}">'
         f"{''.join(parts)}{texts}</svg>"
     )
 
 
 def _draw_legal(legal: Range, scale: Scale) -> tuple[list[str], list[tuple[float, int, str, float | None]]]:
-    """Returns the line of the legal range and its ends; an end that lies beyond what is drawn is dashed."""
+    """Returns the line of the legal range and its ends; an end beyond the drawing is dashed."""
     left, right = MARGIN, WIDTH - MARGIN
     open_left = legal.low is None or scale.bottom > legal.low
     open_right = legal.high is None or scale.top < legal.high

@@ -179,8 +179,8 @@ def _name_elsewhere(path: str) -> str:
 def _link_interactions(knob: Knob) -> str:
     """Returns the parameters that a parameter meets, as links, each with how."""
     linked = (f'<a href="#{p}">{p}</a>' if p in TITLES or "=" in p else escape(p) for p in knob.interacts)
-    said = (format_rich(describe_interaction(knob, other)) for other in knob.interacts)
-    return "<br>".join(f"{name}: {words}" for name, words in zip(linked, said, strict=True))
+    descriptions = (format_rich(describe_interaction(knob, other)) for other in knob.interacts)
+    return "<br>".join(f"{name}: {words}" for name, words in zip(linked, descriptions, strict=True))
 
 
 def _describe_empty(knob: Knob, derived: Decision | None) -> str:

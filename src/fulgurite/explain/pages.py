@@ -116,8 +116,8 @@ def _build_knob(shared: Shared) -> str:
     head += (
         translate(", which is {value} in the default run").format(value=format_value(derived.value)) if derived else ""
     )
-    said = [(label, text) for label, text in build_knob_rows(shared) if text]
-    return "\n\n".join([head, wrap_paragraph(get_knob_text(knob, "meaning"), columns, 2), format_labels(said, columns)])
+    rows = [(label, text) for label, text in build_knob_rows(shared) if text]
+    return "\n\n".join([head, wrap_paragraph(get_knob_text(knob, "meaning"), columns, 2), format_labels(rows, columns)])
 
 
 def build_knob_rows(shared: Shared) -> list[tuple[str, str]]:
@@ -159,7 +159,7 @@ def build_knob_rows(shared: Shared) -> list[tuple[str, str]]:
 TEXTS = ("meaning", "advice", "raise_when", "lower_when", "leave", "memory", "time", "misread")
 """The texts of a knob that are sentences, by the names of their fields."""
 SURE = {
-    Sure.measured: "measured here", Sure.verified: "read in the source itself", Sure.paper: "a paper says so",
+    Sure.measured: "measured here", Sure.verified: "read in the source itself", Sure.paper: "a paper summary so",
     Sure.practice: "practice: docs, or what other tools have", Sure.ours: "our own choice",
 }
 
@@ -324,7 +324,7 @@ def get_misread(cls: type[Option]) -> str:
 
 def get_purpose(preset: Preset) -> str:
     """What a preset is for."""
-    return translate_text(f"{preset.group}={preset.name}", "doc", preset.says)
+    return translate_text(f"{preset.group}={preset.name}", "doc", preset.summary)
 
 
 def _describe_beside(cls: type[Option]) -> str:

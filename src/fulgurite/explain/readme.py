@@ -75,7 +75,7 @@ def build_matrices() -> str:
         if sentences:
             parts.append("\n".join(f"{n}. {sentence}" for n, sentence in enumerate(sentences, 1)) + "\n")
     found = list(pairs.list_pairs())
-    refused = sum(said is not None for _, said in found)
+    refused = sum(refusal is not None for _, refusal in found)
     return f"{len(found)} pairs: {len(found) - refused} work, {refused} are refused.\n\n" + "\n".join(parts)
 
 

@@ -48,7 +48,7 @@ def search(word: str) -> str:
             found += _find_hit(parts, name, f"{group}={name}", get_doc(cls), " ".join(texts.split()), foreign)
         found += _find_hit(parts, group, group, describe_group(group), group, _name_elsewhere(group))
     for p in list_presets():
-        texts, foreign = f"{p.group}={p.name} {p.says} {get_purpose(p)}", _name_elsewhere(f"{p.group}={p.name}")
+        texts, foreign = f"{p.group}={p.name} {p.summary} {get_purpose(p)}", _name_elsewhere(f"{p.group}={p.name}")
         found += _find_hit(parts, p.name, f"{p.group}={p.name}", get_purpose(p), texts, foreign)
     # names without a counterpart are answered with the reason
     found += [(0, e.name, str(e.note)) for e in find_names(word) if not e.words]

@@ -31,7 +31,7 @@ def list_expected() -> Iterator[Text]:
                 (place, "costs", cls.costs),
                 (place, "misread", cls.misread),
             )
-    yield from ((f"{p.group}={p.name}", "doc", p.says) for p in list_presets())
+    yield from ((f"{p.group}={p.name}", "doc", p.summary) for p in list_presets())
     for knob in list_every_knob():
         yield from ((knob.path, name, getattr(knob, name)) for name in TEXTS)
         yield from ((knob.path, f"interacts {other}", words) for other, words in knob.interacts.items())

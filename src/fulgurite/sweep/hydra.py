@@ -32,10 +32,10 @@ def run_search(arguments: Sequence[str], config: DictConfig, loader: Any, make_l
         settled.hydra.runtime.output_dir = "."
     base = build_composed(settled, shared)
     given = next((read_text_value(word) for word in shared if word.startswith("run_dir=")), None)
-    said = next(
+    named = next(
         (word.partition("=")[2] for word in config.hydra.overrides.hydra if word.startswith("hydra.sweep.dir=")), None
     )
-    folder = given or said
+    folder = given or named
     what = prepare_search(base, shared, asked, Path(folder).expanduser() if folder else None)
     OmegaConf.set_readonly(config.hydra, False)
     # a trial makes its own folder, whose number Hydra does not know; launchers compose each job anew

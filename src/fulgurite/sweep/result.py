@@ -56,8 +56,8 @@ def format_result(study: Any, sweep: Sweep, folder: Path, shared: list[str], pre
         lines += ["", draw_text(figure, height=8)]
     best = study.best_trial
     choices = SPACES[preset].choices if preset in SPACES else {}
-    said = [f"{g}={o}" for g, o in choices.items() if not any(w.startswith(f"{g}=") for w in shared)]
-    command = [*said, *(w for w in shared if w != "stage.prompts=[]"), *(f"{k}={v}" for k, v in best.params.items())]
+    chosen = [f"{g}={o}" for g, o in choices.items() if not any(w.startswith(f"{g}=") for w in shared)]
+    command = [*chosen, *(w for w in shared if w != "stage.prompts=[]"), *(f"{k}={v}" for k, v in best.params.items())]
     lines += [
         "",
         f"fulgurite train {' '.join(command)}",

@@ -16,7 +16,7 @@ from fulgurite.errors import ConfigError
 class Space:
     """Choices that are fixed, and the knobs that are searched, the most telling first."""
 
-    says: str
+    summary: str
     choices: dict[str, str]
     knobs: tuple[str, ...]
     metric: str = "val/loss"

@@ -11,7 +11,7 @@ from fulgurite.errors import ConfigError
 
 
 def silence_optuna() -> None:
-    """Optuna tells of every trial; we do."""
+    """Silences Optuna's line for every trial; we print our own."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -30,7 +30,7 @@ def hold_alone(url: str) -> contextlib.AbstractContextManager[Any]:
     try:
         place = make_url(url)
     except ArgumentError:
-        return contextlib.nullcontext()  # `open_storage` says what is wrong with it
+        return contextlib.nullcontext()  # `open_storage` reports what is wrong with it
     file = place.database if place.get_backend_name() == "sqlite" else None
     return FileLock(f"{file}.lock") if file and Path(file).parent.is_dir() else contextlib.nullcontext()
 
@@ -52,10 +52,10 @@ def open_storage(url: str) -> Any:
         with hold_alone(url):
             return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=patient))
     except Exception as error:  # SQLAlchemy's own, the driver's, ImportError: each library has its tree
-        said = " ".join(str(error).split())[:160]
+        reason = " ".join(str(error).split())[:160]
         raise ConfigError(
-            "sweep.storage={url} cannot be opened: {said}; give a URL that Optuna takes, or leave it empty.",
-            url=url, said=said,
+            "sweep.storage={url} cannot be opened: {reason}; give a URL that Optuna takes, or leave it empty.",
+            url=url, reason=reason,
         ) from error
 
 

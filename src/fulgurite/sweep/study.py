@@ -1,4 +1,4 @@
-"""The study that remembers every trial: Optuna's, in SQLite or wherever its URL says.
+"""The study that remembers every trial: Optuna's, in SQLite or at the place of its URL.
 
 A trial's steps are counted in percent of its run, so that trials of different lengths can be compared.
 """
@@ -146,7 +146,7 @@ def begin(sweep: Sweep, folder: Path, resumed: bool) -> None:
 
 
 def report(sweep: Sweep) -> Callable[[int, float], str | None]:
-    """What a trial tells at each evaluation: percent of its run and value; the answer is why it is to end, or None."""
+    """Returns a function of an evaluation (percent of the run, value) that returns why the trial ends, or None."""
     import optuna
 
     assert sweep.storage is not None
@@ -157,7 +157,7 @@ def report(sweep: Sweep) -> Callable[[int, float], str | None]:
     )
     trial_id = kept.get_trial_id_from_study_id_trial_number(kept.get_study_id_from_name(sweep.study), sweep.trial)
 
-    def told(percent: int, value: float) -> str | None:
+    def report(percent: int, value: float) -> str | None:
         if kept.get_trial(trial_id).state.is_finished():  # its run goes on by itself, with resume.run
             return None
         kept.set_trial_intermediate_value(trial_id, percent, value)
@@ -170,7 +170,7 @@ def report(sweep: Sweep) -> Callable[[int, float], str | None]:
         )
         return f"its {sweep.metric} of {value:.4g} after {percent} % of the run is worse {others}"
 
-    return told
+    return report
 
 
 def find_best(sweep: Sweep, values: Iterable[float]) -> float:
@@ -183,7 +183,7 @@ def finish(study: Any, sweep: Sweep, number: int, why: str, pruned: bool = False
     from optuna.trial import TrialState
 
     trial = get_trial(study, number)
-    if trial.state.is_finished():  # another process found it so before its own told
+    if trial.state.is_finished():  # another process found it so before its own reported
         return
     values = list(trial.intermediate_values.values())
     if not failed and not values:
@@ -192,7 +192,7 @@ def finish(study: Any, sweep: Sweep, number: int, why: str, pruned: bool = False
             f"no {sweep.metric} was reported: the run had no evaluation, or its stage has another name for it",
         )
     if why:
-        # a FrozenTrial cannot; Optuna's own tell does the same
+        # a FrozenTrial cannot; `Study.tell` does the same
         mark_trial(study, trial, "why", why)
     if failed:
         study.tell(number, state=TrialState.FAIL)
@@ -213,7 +213,7 @@ def settle(study: Any, sweep: Sweep, folder: Path) -> list[str]:
     from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
 
-    said = []
+    lines = []
     for trial in study.get_trials(deepcopy=True, states=(TrialState.RUNNING,)):
         if "pid" not in trial.user_attrs and datetime.now() - trial.datetime_start < JUST_ASKED:
             continue
@@ -222,9 +222,9 @@ def settle(study: Any, sweep: Sweep, folder: Path) -> list[str]:
         if _is_other(trial.user_attrs) or (_is_other(runner) and not ended):
             continue
         with contextlib.suppress(UpdateFinishedTrialError):  # another process was quicker
-            said.append(queue_again(study, sweep, trial.number, folder))
+            lines.append(queue_again(study, sweep, trial.number, folder))
     remove_process_locks(folder)
-    return said
+    return lines
 
 
 def describe_process(folder: Path) -> dict[str, Any]:

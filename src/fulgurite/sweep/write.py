@@ -17,14 +17,14 @@ from fulgurite.config.schema import Knob, Usual, walk_settings
 from fulgurite.sweep.spaces import SPACES, Values, build_space, find_knob
 
 HEAD = """\
-# {name}: a W&B sweep over the usual ranges of {choices}. Random search of 30 runs tells which knob matters.
+# {name}: a W&B sweep over the usual ranges of {choices}. Random search of 30 runs shows which parameter matters.
 #   wandb sweep {place}      prints an id; then on each machine:   wandb agent <id>
 # Generated from the knobs' declarations by `python -m fulgurite.sweep`; do not edit.
 """
 
 OURS = """\
 # @package _global_
-# {says}
+# {summary}
 # fulgurite train -m +sweep={name} searches each knob over its usual values.
 # Generated from src/fulgurite/sweep/spaces.py by `python -m fulgurite.sweep`; do not edit.
 """
@@ -40,7 +40,7 @@ def build_conf(name: str) -> str:
     }
     if space.metric != "val/loss":
         body["sweep"] |= {"metric": space.metric, "goal": space.goal}
-    return OURS.format(says=space.says, name=name) + str(yaml.safe_dump(body, sort_keys=False))
+    return OURS.format(summary=space.summary, name=name) + str(yaml.safe_dump(body, sort_keys=False))
 
 
 def build_shipped(name: str) -> str:

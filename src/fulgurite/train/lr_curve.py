@@ -1,7 +1,7 @@
 """The arithmetic of a range test: the rates, the smoothed loss, the rates that the curve
 proposes. Plain numbers, no torch.
 
-Smith, Cyclical Learning Rates, https://arxiv.org/abs/1506.01186: the best rates lie where the loss
+Smith, Cyclical Learning Rates, https://arxiv.org/abs/1506.01186: the best rates are where the loss
 falls, below where it rises.
 """
 
