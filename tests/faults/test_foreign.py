@@ -248,7 +248,7 @@ def test_resuming_does_not_repeat_words_that_let_code_run(
     for command in ("train", "plan"):
         assert main([command, f"resume.run={run}"]) == 2
         said = capsys.readouterr().err
-        assert f"was run with {word}, which lets code run; that counts only if this command line says so" in said
+        assert f"was run with {word}, which lets code run; that counts only if this command line allows it" in said
     assert not (tmp_path / "owned").exists()
 
 

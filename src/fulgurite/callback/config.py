@@ -115,7 +115,7 @@ class OfferedOption(CallbackOption):
     """A Lightning callback without parameters, of another package."""
 
     builds: ClassVar[str] = "fulgurite.callback.stock:build_offered"
-    costs: ClassVar[str] = "What that package says."
+    costs: ClassVar[str] = "See that package."
     place: ClassVar[str] = ""
     """Where its class is, as `module:Class`."""
 

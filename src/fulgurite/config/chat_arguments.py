@@ -44,7 +44,7 @@ class ChatConfig:
         512, "How many tokens an answer may have.", source="Ours; LLaMA-Factory's chat has 1024",
         bounds=at_least(1), usual=between(64, 2048), advice="An answer that hits it is marked as cut.",
         raise_when="When answers are marked as cut.", lower_when="When answers ramble.",
-        time="In proportion to what is said.",
+        time="In proportion to the length of the answer.",
     )
     seed: int | None = knob(
         None, "The seed of the draws.", source="Ours", bounds=at_least(0), usual=(1, 2, 3),

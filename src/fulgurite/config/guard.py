@@ -70,7 +70,7 @@ def refuse_stored_code(stored: Sequence[str], given: Sequence[str], folder: str)
     code = [word for word in kept if _has_code(word)]
     if code:
         raise ConfigError(
-            "{folder} was run with {code}, which lets code run; that counts only if this command line says so: "
+            "{folder} was run with {code}, which lets code run; that counts only if this command line allows it: "
             "read the code, then add those words to it.",
             folder=folder, code=' '.join(code),
         )

@@ -22,7 +22,7 @@ class LrFinder(Freezable):
         advice="Write +find=lr beside the words of the run that is meant.",
     )
     steps: int = knob(
-        60, "How many optimizer steps lie between the lowest rate and the highest.",
+        60, "Number of optimizer steps between the lowest rate and the highest.",
         source="fastai's lr_find 100; 60 is ours, for CPUs",
         bounds=between(20, 10_000), usual=(60, 100), advice="100 where the curve is ragged.",
         sure=Sure.ours, raise_when="When the curve is ragged: 100.",

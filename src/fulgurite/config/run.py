@@ -40,7 +40,7 @@ class Resume(Freezable):
     run: str | None = knob(
         None, "The run folder to go on with, from its newest whole checkpoint.",
         source="Ours", advice="The same command again with run_dir=... resumes as well.",
-        empty=Empty("a fresh run, or the checkpoint that lies in run_dir already"),
+        empty=Empty("a new run, or the checkpoint that run_dir already has"),
     )
     allow: list[str] = knob(
         [],
@@ -58,8 +58,8 @@ class Plan(Freezable):
     room: ClassVar[str] = "plan"
 
     allow: list[str] = knob(
-        [], "Rules of `fulgurite plan` that are heard but do not stand in the way.",
-        source="Ours: whoever insists says on what, and the run's folder keeps it",
+        [], "Rules of `fulgurite plan` whose findings do not stop the run.",
+        source="Ours: the exceptions are named, and the run's folder keeps them",
         advice="Name the rule that refused, once you know why: plan.allow=[steps.too-few]. "
         "`fulgurite plan --rules` lists them.",
     )

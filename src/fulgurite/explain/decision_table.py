@@ -130,9 +130,15 @@ def measure_gigabytes(stage: str, method: str, shape: ModelShape, device: str, c
     return estimate_bytes(shape, demand) / GIGABYTE
 
 
+def reads_text(stage: str) -> bool:
+    """Returns whether a stage learns from plain text."""
+    kind: Any = list_options("stage")[stage]
+    return bool(kind.reads.running_text)
+
+
 def list_methods(stage: str) -> tuple[str, ...]:
     """Returns the methods to try for a stage, the preferred one first: all weights for plain text, else LoRA."""
-    return ("full", "lora", "qlora") if stage == "pt" else ("lora", "qlora")
+    return ("full", "lora", "qlora") if reads_text(stage) else ("lora", "qlora")
 
 
 def choose_method(stage: str, shape: ModelShape, machine: MachineKind) -> MethodChoice:
@@ -156,8 +162,8 @@ def find_largest(stage: str, machine: MachineKind) -> ModelShape:
 def build_command(data: DataKind, shape: ModelShape, choice: MethodChoice) -> str:
     """Returns the words after `fulgurite train`: what the choice needs beyond the defaults."""
     words = [f"stage={data.stage}", f"method={choice.method}"]
-    path = shape.path if data.stage == "pt" else shape.tuned
-    words += [] if shape is BUNDLED and data.stage != "pt" else ["model=hf", f"model.path={path}"]
+    path = shape.path if reads_text(data.stage) else shape.tuned
+    words += [] if shape is BUNDLED and not reads_text(data.stage) else ["model=hf", f"model.path={path}"]
     words += data.words
     words += ["trainer.gradient_checkpointing=true"] if choice.checkpointing else []
     return " ".join(words)

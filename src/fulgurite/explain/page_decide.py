@@ -40,8 +40,6 @@ START = (DATA[0], MACHINES[4], SHAPES[4])
 """The answer that the page opens with: examples, a GPU with 24 GB, 7B."""
 REASON = "§"
 """Where the reason of the rate belongs in its card."""
-AFTER_SFT = ("dpo", "kto", "grpo")
-"""The stages that want a model which can do the task already."""
 SLOW = 1.0
 """Billions of parameters from which a CPU is slow."""
 
@@ -117,7 +115,8 @@ def _list_pieces(data: DataKind, machine: MachineKind, shape: ModelShape) -> lis
     choice = choose_method(data.stage, shape, machine)
     doc = get_doc(list_options("stage")[data.stage])
     stage = f'<h3>{message("Stage")} <a href="#stage={data.stage}">stage={data.stage}</a></h3><p>{format_rich(doc)}</p>'
-    if data.stage in AFTER_SFT:
+    kind: Any = list_options("stage")[data.stage]
+    if kind.refers or kind.rolls_out:  # a model that can do the task already
         first = message(
             "If the model cannot do the task yet, train with `stage=sft` first and give that run's folder as "
             "`model.path`."
@@ -147,12 +146,13 @@ def _describe_method(data: DataKind, machine: MachineKind, shape: ModelShape, ch
         share = 1.0
     if choice.checkpointing and choice.fits:
         words.append(message("Gradient checkpointing is on: less memory, about a third more time."))
-    if choice.method == "qlora" and choice.fits:
+    chosen: Any = list_options("method")[choice.method]
+    if chosen.quantised and choice.fits:
         lora = measure_gigabytes(data.stage, "lora", shape, machine.device, True)
         words.append(message("LoRA on an unquantised base would need about {lora} GB.", lora=f"{lora:.0f}"))
     if machine.device == "cpu" and shape.billions > SLOW:
         words.append(message("A CPU trains a model of this size slowly; the plan estimates how long."))
-    if choice.method == "full":
+    if chosen.whole:
         words.append(message("All weights fit, and plain text teaches them more than an adapter would learn."))
     kind = "" if choice.fits else " over"
     gauge = f'<div class="gauge{kind}"><i style="width:{share:.0%}"></i></div>'
@@ -172,7 +172,8 @@ def _list_settings(data: DataKind, shape: ModelShape, choice: MethodChoice) -> l
     rate = find("optim.lr")
     rows = [_build_setting([rate], reason=REASON), format_rich(explain_setting(rate))]
     rows.append(_build_setting([epochs, batch], str(times), paths))
-    if choice.method == "full":
+    chosen: Any = list_options("method")[choice.method]
+    if chosen.whole:
         length = find("data.max_length")
         return [*rows, _build_setting([length], str(message("from the data")), reason=get_empty_words(length))]
     rank, alpha = find("method.rank"), find("method.alpha")

@@ -159,7 +159,7 @@ def build_knob_rows(shared: Shared) -> list[tuple[str, str]]:
 TEXTS = ("meaning", "advice", "raise_when", "lower_when", "leave", "memory", "time", "misread")
 """The texts of a knob that are sentences, by the names of their fields."""
 SURE = {
-    Sure.measured: "measured here", Sure.verified: "read in the source itself", Sure.paper: "a paper summary so",
+    Sure.measured: "measured here", Sure.verified: "read in the source itself", Sure.paper: "stated in a paper",
     Sure.practice: "practice: docs, or what other tools have", Sure.ours: "our own choice",
 }
 

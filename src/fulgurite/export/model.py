@@ -38,7 +38,7 @@ An absolute 1e-5 is beyond float32: on the bundled model, with logits up to 35, 
 (2e-6 relative), and the merged model alone differs by 9e-5 from itself computed in float64. Two things are held
 against it, both computed in float32: the merged model against the model with its adapter, before anything is
 rounded; then the folder that was read back against the model whose weights were rounded to the dtype of the folder.
-Between the two lies the rounding itself, whose size depends on the model (about 1e-2 in bfloat16): it is measured
+Between the two is the rounding itself, whose size depends on the model (about 1e-2 in bfloat16): it is measured
 and printed.
 """
 COARSE = 0.1

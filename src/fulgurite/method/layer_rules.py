@@ -28,7 +28,7 @@ class LayerRule:
 
 
 def parse(text: str) -> LayerRule:
-    """`last:2 full lr=0.5` as a Rule. Raises ConfigError, which says what a rule looks like."""
+    """Parses `last:2 full lr=0.5`. Raises ConfigError with the form of a rule."""
     place, *words = text.split()
     if not words or words[0] not in KINDS:
         raise ConfigError(
@@ -62,7 +62,7 @@ def parse(text: str) -> LayerRule:
 def assign_rules(texts: list[str], where: Names, linear: set[str]) -> dict[str, LayerRule]:
     """The rule of each claimed parameter; a lora rule claims the weights of linear layers, which `linear` names, alone.
 
-    `rest` stands for the layers that no other rule names. Raises ConfigError for overlaps and for what matches nothing.
+    `rest` names the layers of no other rule. Raises ConfigError for overlaps and for what matches nothing.
     """
     rules = [parse(text) for text in texts]
     if sum(rule.place == "rest" for rule in rules) > 1:

@@ -20,7 +20,7 @@ from fulgurite.precision.policy import Dtypes
 
 
 def build(config: c.Layerwise, model: PreTrainedModel, dtypes: Dtypes) -> Any:
-    """The model, with adapters where a rule says lora. Raises ConfigError for rules that overlap or match nothing."""
+    """Returns the model, with the adapters of `lora` rules. Raises ConfigError if rules overlap or match nothing."""
     where = parts.collect_names(model)
     linear = {f"{name}.weight" for name in parts.linear_layers(model)}
     rule_of = assign_rules(config.rules, where, linear)
@@ -47,7 +47,7 @@ def build(config: c.Layerwise, model: PreTrainedModel, dtypes: Dtypes) -> Any:
 
 
 def _depth(layer: int | None, count: int) -> int:
-    """How many layers lie above; what stands outside the layers counts as the top."""
+    """Returns the number of layers above; modules outside the layers count as the top."""
     return 0 if layer is None else count - 1 - layer
 
 
@@ -64,7 +64,7 @@ def _lora(adapted: dict[str, LayerRule], model: PreTrainedModel) -> Any:
 
 
 def build_freeze_schedules(config: c.Method, model: nn.Module) -> list[Callable[[int], Iterable[nn.Parameter]]]:
-    """What says, for each optimizer step, which trained parameters rest: gradual unfreezing, where it is asked for."""
+    """Returns which trained parameters rest in each optimizer step (gradual unfreezing), or None without it."""
     every = getattr(config, "unfreeze_every", None)
     return [] if every is None else [partial(frozen_parameters, model, every)]
 
@@ -72,7 +72,7 @@ def build_freeze_schedules(config: c.Method, model: nn.Module) -> list[Callable[
 def frozen_parameters(model: nn.Module, every: int, step: int) -> Iterable[nn.Parameter]:
     """The parameters that gradual unfreezing still holds back at an optimizer step; a pure function of the step.
 
-    Trained layers thaw from the top, one `every` so many steps; what lies outside the layers thaws with the top one,
+    Trained layers thaw from the top, one `every` so many steps; modules outside the layers thaw with the top one,
     and embeddings with the lowest.
     """
     base = unwrap_model(model)

@@ -18,8 +18,8 @@ def build(config: c.LlamaPro, model: PreTrainedModel, dtypes: Dtypes) -> PreTrai
     """The model with `blocks` more layers, the new ones trained. Raises ConfigError where they cannot be spread
     evenly.
 
-    A copy adds nothing to the residual stream while its two output projections are zero, so the model says what it
-    said.
+    A copy adds nothing to the residual stream while its two output projections are zero, so the model's
+    answers stay the same.
     """
     name, old = parts.find_layers(model)
     count = len(old)

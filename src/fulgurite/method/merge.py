@@ -31,7 +31,7 @@ def merge_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     """Each weight by the name that it has in the plain model, a tied one by each of its names; a copy where an
     adapter is in it.
 
-    Raises ConfigError where something other than an adapter's layer or a module trained whole stands in a plain
+    Raises ConfigError if something other than an adapter's layer or a module trained whole replaces a plain
     one's place.
     """
     causal = unwrap_model(model)

@@ -17,12 +17,12 @@ from fulgurite.method.selectors import Names
 from fulgurite.model.unwrap import unwrap_model
 from fulgurite.precision.policy import Dtypes
 
-# peft loads it, and it tells of a GPU kernel that is not there
+# peft loads it, and it warns of a GPU kernel that is missing
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def find_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
-    """The name and the list of the decoder's layers. Raises ConfigError where the model has none that can be told."""
+    """The name and the list of the decoder's layers. Raises ConfigError if none can be found."""
     count = model.config.get_text_config().num_hidden_layers
     found = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == count]
     if not found:
@@ -92,7 +92,7 @@ def train_only(model: nn.Module, chosen: Iterable[nn.Parameter], dtypes: Dtypes)
     """Freeze all but the chosen parameters, each in the dtype that its kind is stored in; what is quantised stays
     so.
 
-    Where the dtypes differ every parameter gets memory of its own: one that still lay in the mapped file would keep
+    If the dtypes differ, every parameter gets memory of its own: one that is still in the mapped file would keep
     all of it.
     """
     live, apart = {id(p) for p in chosen}, dtypes.frozen != dtypes.trained

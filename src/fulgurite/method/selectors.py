@@ -23,7 +23,7 @@ class Names:
     count: int
 
     def layer(self, name: str) -> int | None:
-        """The layer that a parameter lies in, or None where it lies outside."""
+        """Returns the layer of a parameter, or None if it is outside of all layers."""
         head, _, _ = name.removeprefix(f"{self.prefix}.").partition(".")
         return int(head) if name.startswith(f"{self.prefix}.") and head.isdigit() else None
 

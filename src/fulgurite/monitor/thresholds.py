@@ -1,15 +1,15 @@
-"""All thresholds of the watching rules, each with who says so. "Ours" may be moved once measured."""
+"""All thresholds of the monitor's rules, each with its source. "Ours" may be moved once measured."""
 
 from __future__ import annotations
 
 ABOVE_CHANCE = 1.0
 """Nats above ln(vocabulary) that a first loss may have: a random model has ln V. Ours."""
 KNOWN_ALREADY = 0.05
-"""Nats: a first loss below this says that the answer stands in the prompt, or was learned before. Ours."""
+"""Nats: a first loss below this means that the prompt contains the answer, or that it was learned before. Ours."""
 FIRST_LABELS = 64
-"""Label tokens below which a first loss tells too little. Ours."""
+"""Label tokens below which a first loss means too little. Ours."""
 LN2_OFF = 0.1
-"""How far a reward model's first loss may lie from ln 2 (its head begins at zero). The troubles of LLaMA-Factory's
+"""How far a reward model's first loss may be from ln 2 (its head begins at zero). The troubles of LLaMA-Factory's
 users, #571."""
 ZERO_LOSS = 1e-6
 """A loss of nothing; LLaMA-Factory #8088, #7263 showed 0.0000."""
@@ -37,17 +37,17 @@ size 1 and 0.06 at 4 (measured)."""
 JUMP_NOISE = 5.0
 """And so many standard deviations of the noise between steps. Ours."""
 JUMP_EXAMPLES = 3.75
-"""2.5 standard deviations of 1.5 nats, by which examples differ (text in several languages, and code). Stands in for
+"""2.5 standard deviations of 1.5 nats, by which examples differ (text in several languages, and code). Replaces
 the
 noise before JUMP_KNOWN losses are there. Ours."""
 JUMP_KNOWN = 8
-"""Losses that tell the noise between steps. Ours."""
+"""Losses from which the noise between steps is estimated. Ours."""
 LEVEL_STEPS = 4
 """The level of a loss is the lowest median of so many losses in a row. Ours."""
 RISEN = 0.5
 """Nats above the first losses; at the end of a run, above the level before. Ours."""
 ENDING = 5
-"""Losses whose mean tells where a run ended. Ours."""
+"""Losses whose mean is where a run ended. Ours."""
 RISEN_ERRORS = 4.0
 """And standard errors. Ours."""
 RISEN_STEPS = 20
@@ -62,7 +62,7 @@ PLATEAU_WINDOW = 30
 PLATEAU_FALL = 0.01
 """A smaller fall is none; and it must be less than two standard errors. Ours."""
 PLATEAU_SURE = 0.05
-"""The fall plus two standard errors must lie below this, or the noise is too large to say anything. Ours."""
+"""The fall plus two standard errors must be below this, or the noise is too large for a finding. Ours."""
 LOW_UPDATE = {"adapter": 1e-3, "whole": 2e-5}
 """An update ratio below which a rate that does not help is rather too low than useless. Ours: LoRA at 2e-4 gives
 about 5e-3 to 1e-2, full weights at 1e-5 about 2e-4."""
@@ -98,9 +98,9 @@ UPDATE_SIZE = 0.5
 """A single update ratio that replaces the weights rather than changes them. Ours: at thirty times the highest rate
 in use the tiny model has 0.26 and learns, at a hundred times 0.72 and its loss climbs (measured)."""
 GROWN = 64
-"""Steps after which weights that began at zero have a ratio that tells something. Ours."""
+"""Steps after which the ratio of weights that began at zero is meaningful. Ours."""
 SETTLED = 8
-"""Steps that an adapter needs to grow before its ratio tells something. Ours."""
+"""Steps that an adapter needs to grow before its ratio is meaningful. Ours."""
 FULL_RATE = 0.5
 """The share of optim.lr from which a step counts as one at full rate. Ours."""
 
@@ -130,7 +130,7 @@ ENDLESS = 0.3
 """Share of the samples, by more than chance: of five, four. LLaMA-Factory #5593, #2884; a healthy run of the bundled
 model had two of five in its middle."""
 REPEATED = 0.5
-"""Share of an answer's 4-grams that stood in it before. LLaMA-Factory #2611."""
+"""Share of an answer's 4-grams that it repeats. LLaMA-Factory #2611."""
 GRAMS = 16
 """4-grams that an answer needs to be judged. Ours."""
 PROMPTS = 3

@@ -32,7 +32,7 @@ transformers
 memory."""
 HOLES = {"cpu": (0.55, 0.2), "cuda": (0.1, 0.1)}
 """What the allocator keeps free between tensors that live, as a share of the activations (on a CPU of all that pass,
-on a GPU of those that are kept): where a layer's states lie below `PAGE`, and from there on. On a CPU fitted to
+on a GPU of those that are kept): if a layer's states are below `PAGE`, and from there on. On a CPU fitted to
 twenty-one settings: below 32 MB glibc's malloc gives back only from its end, and 2.36 does not find a freed piece
 again for an aligned one of the same size. On a GPU a guess."""
 PAGE = 2 << 20

@@ -190,7 +190,7 @@ def _build_special_pattern(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _find_plain(text: str, ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Where the text of a special token stands in `text` that is not that token among `ids`."""
+    """Finds the text of a special token in `text` that is not that token among `ids`."""
     pattern, special = _build_special_pattern(tokenizer), set(tokenizer.all_special_ids)
     found = list(re.finditer(pattern, text)) if pattern else []
     tokens = [n for n, token in enumerate(ids) if token in special]

@@ -1,8 +1,8 @@
-"""The thresholds at which rules speak, in one table, each with who says so. What has no source is ours: move it when
+"""The thresholds of the rules, in one table, each with its source. What has no source is ours: move it when
 measured.
 
-Bands of a knob stand on the knob itself (`usual`), rates in optim/rates.py, betas in stage/pairwise.py: they are not
-repeated here.
+The usual ranges of parameters are in their declarations (`usual`), rates in optim/default_lrs.py, betas in
+stage/preference_table.py: they are not repeated here.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ LABELS_FEW = 0.05
 EPOCHS_MOST, EPOCHS_LARGE, LARGE = 3.0, 1.0, 100_000
 """Passes over the data, and over so many rows and more (Zephyr 1, Tülu 3 2, Unsloth up to 3)."""
 ALIKE = 0.01
-"""The share of examples that stand in the data more than once (ours)."""
+"""The share of examples that the data contain more than once (ours)."""
 TOKENISED_A_SECOND = 300_000
 """Tokens that a fast tokenizer makes in one process (ours, rounded down)."""
 LONG = 600.0
@@ -65,7 +65,7 @@ BF16_GRAIN = 512
 PURE_BF16 = 1e-4
 """The rate from which rounding to the nearest is borne."""
 LEFT_OUT, LEFT_OUT_MUCH = 0.01, 0.2
-"""Shares of the frozen weights without an adapter: from the first it is said, from the second as a warning (ours)."""
+"""Shares of the frozen weights without an adapter: from the first a note, from the second a warning (ours)."""
 
 
 def is_trial(seen: PlanFacts) -> bool:
@@ -78,13 +78,13 @@ def is_trial(seen: PlanFacts) -> bool:
 
 
 def is_refused(seen: PlanFacts, times: float, far: float = FAR) -> bool:
-    """Whether a value that lies `times` outside its band (below 1 under it) is an error in this run, not a warning."""
+    """Whether a value `times` outside its band (below 1 under it) is an error in this run, not a warning."""
     outside = max(times, 1 / times)
     return outside > ABSURD * (1 + 1e-9) or (outside > far * (1 + 1e-9) and not is_trial(seen))
 
 
 def measure_excess(value: float, usual: Usual | None) -> float:
-    """How many times `value` lies outside a range: above 1 beyond its high end, below 1 under its low end, 1 inside."""
+    """How many times `value` is outside a range: above 1 beyond its high end, below 1 under its low end, 1 inside."""
     if not isinstance(usual, Range) or usual.has(value):
         return 1.0
     if usual.high is not None and value > usual.high:

@@ -16,7 +16,7 @@ from fulgurite.plan.rules import RULES, find_troubles
 from fulgurite.rules.registry import Severity
 
 USUAL = "value.usual"
-"""Stands for the rule in a finding about a value that no rule objects to."""
+"""Replaces the rule in a finding about a value that no rule objects to."""
 
 
 def judge_value(words: Sequence[str]) -> list[Trouble]:

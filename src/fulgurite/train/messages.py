@@ -79,7 +79,7 @@ def _format_details(pieces: Pieces) -> list[str]:
     """Returns every value that nobody gave with its reason, and what a method and privacy add."""
     composed, run, stage = pieces.composed, pieces.composed.run, pieces.module
     lines = []
-    if run.method.tells:
+    if run.method.prints_table:
         trained = [(name, p.numel()) for name, p in stage.model.named_parameters() if p.requires_grad]
         lines.append(table(trained, count_parameters(stage)[1]))
     lines += [f"  {decision}"] if (decision := run.strategy.decision(run)) else []

@@ -39,7 +39,7 @@ class Method(Option):
     adapter: ClassVar[bool] = False
     """Whether all that is trained is small parts beside a frozen model, as in LoRA: they can be exported apart from
     it."""
-    tells: ClassVar[bool] = False
+    prints_table: ClassVar[bool] = False
     """Whether the run prints a table of what trains: where the method chooses parts."""
     new_tokens: ClassVar[bool] = False
     """Whether the embeddings of `model.add_tokens` are trained."""

@@ -29,7 +29,7 @@ class Full(Method):
 
 
 class Part(StrEnum):
-    """What lies outside the layers, and the norms everywhere."""
+    """Everything outside the layers, and all norms."""
 
     embeddings = "embeddings"
     head = "head"
@@ -45,7 +45,7 @@ class Freeze(Method):
     builds: ClassVar[str] = "fulgurite.method.freeze:build"
     lr_factor: ClassVar[float] = 3.0
     private: ClassVar[bool] = True
-    tells: ClassVar[bool] = True
+    prints_table: ClassVar[bool] = True
     costs: ClassVar[str] = (
         "Gradients and state for the thawed layers alone; the backward pass ends at the lowest of them."
     )
@@ -82,7 +82,7 @@ class Layerwise(Method):
 
     builds: ClassVar[str] = "fulgurite.method.layerwise:build"
     leaves_out: ClassVar[bool] = True
-    tells: ClassVar[bool] = True
+    prints_table: ClassVar[bool] = True
     costs: ClassVar[str] = "What its full layers cost, and little for the rest."
     misread: ClassVar[str] = "This mixture is not LoRA, although some guides call it so."
 

@@ -368,7 +368,7 @@ class LlamaPro(Method):
 
     builds: ClassVar[str] = "fulgurite.method.llama_pro:build"
     grows: ClassVar[bool] = True
-    tells: ClassVar[bool] = True
+    prints_table: ClassVar[bool] = True
     costs: ClassVar[str] = "Trains the added layers alone; the model is larger and slower for good."
 
     blocks: int = knob(

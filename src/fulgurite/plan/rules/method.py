@@ -20,7 +20,7 @@ from fulgurite.rules.registry import Finding, Severity
 )
 def check_trained(seen: PlanFacts) -> Finding | None:
     """What trains, if the method chooses parts."""
-    if not seen.run.method.tells or not seen.model.trained:
+    if not seen.run.method.prints_table or not seen.model.trained:
         return None
     groups: Counter[str] = Counter()
     for tensor in seen.model.tensors:
