@@ -34,9 +34,9 @@ def test_the_base_s_dtype_is_kept_unless_another_is_asked_for(
         assert torch.equal(tensor, exact[name].to(kind)), name  # rounded once, after merging in float32
     assert json.loads((out / "config.json").read_text())["dtype"] == str(kind).removeprefix("torch.")
     shown = capsys.readouterr().out
-    assert f" in {str(kind).removeprefix('torch.')}: read back, logits differ by " in shown
+    assert f" in {str(kind).removeprefix('torch.')}. Read back, the logits differ by at most " in shown
     assert ("Rounding to" in shown) == (kind != torch.float32)
-    assert "Left out of generation_config.json, where transformers refuses it: temperature=0.6, top_p=0.9." in shown
+    assert "Left out of generation_config.json, because transformers refuses them: temperature=0.6, top_p=0.9." in shown
     kept = json.loads((out / "generation_config.json").read_text())
     assert "temperature" not in kept
     assert 2 in kept["eos_token_id"]
@@ -53,7 +53,8 @@ def test_a_run_from_a_run_keeps_the_dtype_of_the_base_of_both(on_bf16: Path, tmp
 def test_a_number_too_large_for_the_dtype_is_refused(tmp_path: Path) -> None:
     layer = torch.nn.Linear(2, 2)
     layer.weight.data.fill_(1e5)
-    with pytest.raises(RequestError, match=r"weight holds 1e\+05, too large for float16; export with dtype=bfloat16"):
+    refusal = r"weight contains 1e\+05, which is too large for float16; export with dtype=bfloat16"
+    with pytest.raises(RequestError, match=refusal):
         cast(layer, torch.float16)
 
 
@@ -74,7 +75,7 @@ def test_rounding_refuses_only_a_finite_number_that_becomes_infinite() -> None:
     assert rounded("w", torch.tensor([1 + 2**-12]), torch.float16).item() == 1
     assert torch.isinf(rounded("w", torch.tensor([float("inf")]), torch.float16)).all()
     assert rounded("w", torch.tensor([1e5]), torch.bfloat16).item() == 99840
-    with pytest.raises(RequestError, match=r"^w holds 1e\+05, too large for float16"):
+    with pytest.raises(RequestError, match=r"^w contains 1e\+05, which is too large for float16"):
         rounded("w", torch.tensor([-1e5]), torch.float16)
 
 

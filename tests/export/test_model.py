@@ -123,11 +123,11 @@ def damaged(run: Path) -> None:
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no checkpoint": (lambda run: shutil.rmtree(run / "checkpoints"), "has no whole checkpoint yet"),
     "damaged checkpoint": (damaged, "differs from its sha256"),
-    "no config": (lambda run: (run / "config.yaml").unlink(), "is not a run folder"),
-    "another rank": (lambda run: swapped(run, "rank: 16", "rank: 8"), "does not fit"),
+    "no config": (lambda run: (run / "config.yaml").unlink(), "is not a run's folder"),
+    "another rank": (lambda run: swapped(run, "rank: 16", "rank: 8"), "does not match"),
     "an impossible rank": (lambda run: swapped(run, "rank: 16", "rank: -1"), "does not fit"),
     "another method": (lambda run: swapped(run, "option: lora", "option: full"), "cannot be read by this version"),
-    "fewer targets": (lambda run: swapped(run, "targets: null", "targets: [q_proj]"), "does not fit"),
+    "fewer targets": (lambda run: swapped(run, "targets: null", "targets: [q_proj]"), "does not match"),
     "an unknown option": (lambda run: swapped(run, "option: lora", "option: magic"), "cannot be read by this version"),
 }
 
@@ -177,7 +177,7 @@ def test_a_run_and_a_place_are_needed(words: list[str], capsys: pytest.CaptureFi
 
 def test_a_checkpoint_is_chosen_by_name(lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", f"run={lora}", f"out={tmp_path / 'out'}", "checkpoint=step-999"]) == 2
-    assert "has no checkpoint step-999; there are " in capsys.readouterr().err
+    assert "has no checkpoint step-999; it has " in capsys.readouterr().err
     for word in ("../checkpoints/last", "", "step-"):
         assert main(["export", f"run={lora}", f"out={tmp_path / 'c'}", f"checkpoint={word}"]) == 2
         assert f"checkpoint={word} is not valid; use best, last or step-N." in capsys.readouterr().err

@@ -47,7 +47,7 @@ def test_a_reward_model_without_padding_gets_a_token_of_its_own(
     assert tokenizer.pad_token_id not in load_run(run).template.stop_ids
     if method == "lora":
         assert main(["export", f"run={run}", f"out={tmp_path / 'apart'}", "merge=false"]) == 2
-        assert "the base has no room for another; export with merge=true" in capsys.readouterr().err
+        assert "the base has no row for another; export with merge=true" in capsys.readouterr().err
 
 
 def test_the_difference_of_rewards_is_relative_to_the_largest() -> None:

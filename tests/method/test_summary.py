@@ -11,10 +11,14 @@ from tests.end_to_end.runs import tiny, weights
 from fulgurite.config.compose import compose
 from fulgurite.config.schema import build
 from fulgurite.method.summary import ranges, table
+from fulgurite.text.console import VERBOSE
 
 
-def test_table_of_a_run_counts_what_freeze_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_of_a_run_counts_what_freeze_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Module, layers, parameters and share, each counted here by hand on the model itself."""
+    monkeypatch.setenv(VERBOSE, "1")  # as `train -v` does
     words = ["method=freeze", "method.trainable='layers:0,2-3'", "method.extra_trainable=[norms]"]
     folder = tiny(tmp_path, "model.layers=4", *words, "trainer.max_steps=1")
     model = build(compose(["model=tiny", "model.layers=4"]).run.model, torch.float32).model
