@@ -48,8 +48,8 @@ ANSWERS = ("stage.reward=['count:e']", "stage.max_new_tokens=4", "trainer.global
 
 
 @pytest.mark.parametrize(("words", "cls", "name", "why"), [
-    (("stage=grpo", *ANSWERS), PolicyStage, "compute_total_loss", "stage=grpo is not begun anew inside a rollout"),
-    (("stage=ppo", *ANSWERS), PolicyStage, "compute_total_loss", "stage=ppo is not begun anew inside a rollout"),
+    (("stage=grpo", *ANSWERS), PolicyStage, "compute_total_loss", "stage=grpo does not restart inside a rollout"),
+    (("stage=ppo", *ANSWERS), PolicyStage, "compute_total_loss", "stage=ppo does not restart inside a rollout"),
     (
         ("privacy=dp_sgd", "privacy.noise_seed=7", "trainer.global_batch_size=8", "trainer.micro_batch_size=4",
             "data.max_samples=80"),

@@ -16,6 +16,7 @@ from torch import nn
 from fulgurite.errors import TrainingFailed, is_shortage
 from fulgurite.run.folder import read_config, read_provenance
 from fulgurite.stage.causal_lm import LanguageStage
+from fulgurite.text.console import VERBOSE
 from fulgurite.train import memory_trial as trial_step
 from fulgurite.train.memory_trial import limit_memory, restore_after
 
@@ -86,12 +87,13 @@ def test_the_memory_trial_takes_the_longest_rows_and_prints_so(
         return plain(self, batch)
 
     monkeypatch.setattr(LanguageStage, "compute_total_loss", compute_total_loss)
+    monkeypatch.setenv(VERBOSE, "1")  # as `train -v` does
     folder = tiny(tmp_path, *LORA, "trainer.max_steps=14")  # an epoch: each row is seen
     assert [fitting for fitting, _, _ in batches].count(False) == 1
     assert batches[0][1] == max(tokens for fitting, tokens, _ in batches if fitting)
     assert batches[0][2] == read_config(folder)["trainer"]["micro_batch_size"]
-    assert f"{CONFIRMED} on the longest rows, {batches[0][1]} tokens" in capsys.readouterr().err
-    assert reason(folder).endswith(f"{CONFIRMED} on the longest rows, {batches[0][1]} tokens")
+    assert f"{CONFIRMED} on the longest examples, {batches[0][1]} tokens" in capsys.readouterr().err
+    assert reason(folder).endswith(f"{CONFIRMED} on the longest examples, {batches[0][1]} tokens")
 
 
 def short_above(monkeypatch: pytest.MonkeyPatch, most: int, only_trials: bool = True) -> None:
@@ -127,8 +129,8 @@ def test_too_large_a_micro_batch_is_halved_before_the_first_step(
 def test_not_even_one_row_is_one_line(tmp_path: Path, tried: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     short_above(monkeypatch, 0)
     line = (
-        r"^Out of memory in the trial step on the longest rows: trainer.micro_batch_size=1, longest row \d+ tokens "
-        r"\(.+\); it cannot be halved, "
+        r"^Out of memory in the trial step on the longest examples: trainer.micro_batch_size=1, longest example \d+ "
+        r"tokens \(.+\); it cannot be halved, "
         r"and given as trainer.micro_batch_size=1 it is not tried beforehand. Try .+=.+, .+=.+, .+=.+\. The last"
     )
     with pytest.raises(TrainingFailed, match=line) as told:

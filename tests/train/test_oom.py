@@ -97,7 +97,7 @@ def test_a_second_shortage_ends_in_one_line(tmp_path: Path, monkeypatch: pytest.
         "stage.prompts=[]",
              f"run_dir={tmp_path}", "trainer.micro_batch_size=1"]
     composed = compose(words)
-    line = r"Out of memory at step 2: trainer.micro_batch_size=1, longest row \d+ tokens \(.+\); it cannot be halved"
+    line = r"at step 2: trainer.micro_batch_size=1, longest example \d+ tokens \(.+\); it cannot be halved"
     with pytest.raises(TrainingFailed, match=line) as told:
         Experiment(composed).fit()
     assert "\n" not in str(told.value)

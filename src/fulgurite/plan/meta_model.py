@@ -144,9 +144,9 @@ def _make_model(shape: Any, dtype: torch.dtype, code: bool, attention: str) -> P
     except Exception as error:  # a shape of foreign origin: transformers and torch raise every type there is
         if is_unsupported(error):
             raise
-        said = f"{type(error).__name__}: {excerpt(error)}"
         raise ModelError(
-            f"{shape.model_type} is no causal language model that transformers builds ({said}); correct it."
+            "{name} is not a causal language model that transformers builds ({kind}: {reason}); correct it.",
+            name=shape.model_type, kind=type(error).__name__, reason=excerpt(error),
         ) from error
     return made
 

@@ -70,7 +70,7 @@ def fit_in_memory(pieces: Pieces) -> RunEnding:
             for tracker in trackers:
                 tracker.go_back()
                 tracker.correct(
-                    KNOB, pieces.composed.run.trainer.micro_batch_size, pieces.composed.provenance[KNOB].reason
+                    KNOB, pieces.composed.run.trainer.micro_batch_size, pieces.composed.provenance[KNOB].because.english
                 )
     except BaseException:
         for tracker in trackers:

@@ -63,7 +63,9 @@ def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: PlanFac
         if stage.device.type == "cuda":
             torch.cuda.empty_cache()
         if found == 1:
-            why = f"it cannot be halved, and given as {KNOB}=1 it is not tried beforehand"
+            why = message(
+                "it cannot be halved, and given as trainer.micro_batch_size=1 it is not tried beforehand"
+            )
             run = decide(composed, replace(before, value=1)).run
             short = Shortage.of(stage, 0, batch)
             raise build_failure(run.trainer, run.data.max_length, run.method, run.optim, short, why)

@@ -17,6 +17,7 @@ from fulgurite.config.decision import Decision
 from fulgurite.config.resolve import MICRO_BATCH
 from fulgurite.config.schema import has_declared
 from fulgurite.errors import TrainingFailed, is_shortage
+from fulgurite.language.message import UserMessage, message
 from fulgurite.method.config import Method
 from fulgurite.optim.config import Optim
 from fulgurite.stage.config import Stage
@@ -39,9 +40,11 @@ class Shortage:
     place: str
 
     @property
-    def where(self) -> str:
+    def where(self) -> UserMessage:
         """In words."""
-        return f"at step {self.step}" if self.step else "in the trial step on the longest rows"
+        if self.step:
+            return message("at step {step}", step=self.step)
+        return message("in the trial step on the longest examples")
 
     @staticmethod
     def of(stage: Any, step: int, batch: dict[str, Any] | None = None) -> Shortage:
@@ -52,32 +55,33 @@ class Shortage:
         return Shortage(step, len(numbers), int(ids.shape[-1]) if ids is not None else 0, places[0] if places else "")
 
 
-def explain_whole(stage: Stage, micro_batch: int, private: bool, processes: int, again: bool) -> str:
-    """Returns why the micro-batch is not halved; an empty text if it is."""
+def explain_whole(stage: Stage, micro_batch: int, private: bool, processes: int, again: bool) -> UserMessage | None:
+    """Returns why the micro-batch is not halved; None if it is."""
     if again:
-        return "it was halved already"
+        return message("it was halved already")
     if micro_batch < 2:
-        return "it cannot be halved"
+        return message("it cannot be halved")
     if stage.rolls_out:
-        return f"stage={stage.name} is not begun anew inside a rollout"
+        return message("stage={name} does not restart inside a rollout", name=stage.name)
     if private:
-        return "a private run draws no step twice"
+        return message("a private run draws no step twice")
     if processes > 1:
-        return "the other processes cannot follow"
-    return ""
+        return message("the other processes cannot follow")
+    return None
 
 
-def describe_halving(decision: Decision) -> str:
-    """The sentence for a person about the decision of `config.resolve.halve`."""
+def describe_halving(decision: Decision) -> UserMessage:
+    """Returns the sentence about the decision of `config.resolve.halve`."""
     facts = decision.because.facts
-    return (
-        f"Out of memory at step {facts['step']}: {KNOB} is {decision.value} instead of "
-        f"{facts['before']} from here on, and the run goes on from its last checkpoint with the same mathematics."
+    return message(
+        "Out of memory at step {step}: trainer.micro_batch_size is {now} instead of {before} from here on, and the run "
+        "continues from its last checkpoint with the same mathematics.",
+        step=facts["step"], now=decision.value, before=facts["before"],
     )
 
 
 def build_failure(
-    trainer: Trainer, max_length: int, method: Method, optim: Optim, shortage: Shortage, why: str
+    trainer: Trainer, max_length: int, method: Method, optim: Optim, shortage: Shortage, why: UserMessage | str
 ) -> TrainingFailed:
     """The end: where, with what, and three remedies that are not taken yet."""
     micro_batch = trainer.micro_batch_size or 1
@@ -90,10 +94,11 @@ def build_failure(
         f"optim={optim.smaller_state}": has_declared(optim, "smaller_state"),
     }
     three = [words for words, helps in remedies.items() if helps][:3]
-    row = f", longest row {shortage.length} tokens ({shortage.place})" if shortage.length else ""
+    row = message(", longest example {length} tokens ({place})", length=shortage.length, place=shortage.place)
     return TrainingFailed(
-        f"Out of memory {shortage.where}: {KNOB}={micro_batch}{row}; {why}. Try {', '.join(three)}. "
-        "The last checkpoint, if there is one, is complete."
+        "Out of memory {where}: trainer.micro_batch_size={size}{row}; {why}. Try {remedies}. The last checkpoint, if "
+        "there is one, is complete.",
+        where=shortage.where, size=micro_batch, row=row if shortage.length else "", why=why, remedies=", ".join(three),
     )
 
 
@@ -122,21 +127,20 @@ def build_loading_failure(seen: PlanFacts) -> TrainingFailed:
         # smaller dtype, or elsewhere
         "method=qlora": not run.method.quantised and (smaller or seen.machine.device != "cpu"),
         "precision=bf16": not run.method.loads_trained and model.frozen_dtype == "float32" and seen.machine.bf16,
-        "a smaller model": True,
-        "closing other programs": True,
     }
-    counted = ""
+    counted: UserMessage | str = ""
     if seen.memory is not None and seen.memory.loading is not None:
-        counted = (
-            f"the plan counts {_format_size(seen.memory.loading.total)} for that "
-            f"and {_format_size(seen.memory.training.total)} for "
-            "training; "
+        counted = message(
+            "the plan counts {loading} for that and {training} for training; ",
+            loading=_format_size(seen.memory.loading.total), training=_format_size(seen.memory.training.total),
         )
-    three = [words for words, helps in remedies.items() if helps][-3:]
+    first = next((words for words, helps in reversed(remedies.items()) if helps), None)
+    smaller_model = message("a smaller model or closing other programs")
+    remedy = message("{first}, {others}", first=first, others=smaller_model) if first else smaller_model
     return TrainingFailed(
-        f"Out of memory while the weights were loaded and made ready: "
-        f"{counted}{_format_size(seen.machine.memory_free)} were "
-        f"free on this {seen.machine.device} before. Try {', '.join(three[:-1])} or {three[-1]}."
+        "Out of memory while the weights were loaded and made ready: {counted}{free} were free on this {device} "
+        "before. Try {remedy}.",
+        counted=counted, free=_format_size(seen.machine.memory_free), device=seen.machine.device, remedy=remedy,
     )
 
 
