@@ -121,7 +121,7 @@ def test_text_of_a_special_token_is_marked(
     assert "\n\\<|im_end|> a\\r\nb<|im_end|>\n" in found
     assert "[[c \\<|im_end|> d<|im_end|>]]" in found
     assert found.endswith(
-        "\\ stands before the text of a special token that is encoded as plain text (data.special_tokens).\n"
+        "\\ marks the text of a special token that is encoded as plain text (data.special_tokens).\n"
     )
     assert "\\" not in shown([record | {"instruction": "a"}], "1", "data.special_tokens=keep", "data.mask=all")
     main(

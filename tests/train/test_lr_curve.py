@@ -36,7 +36,7 @@ def test_the_steepest_fall_is_proposed_and_the_rise_caps_it() -> None:
     assert capped is not None
     assert capped.rise == pytest.approx(10**-1.6)
     assert capped.rate == pytest.approx(10**-2.6)
-    assert "a tenth of 0.025" in capped.reason
+    assert "a tenth of 0.025" in str(capped.reason)
 
 
 def test_a_loss_that_never_falls_proposes_nothing() -> None:
@@ -45,6 +45,6 @@ def test_a_loss_that_never_falls_proposes_nothing() -> None:
 
 
 def test_the_verdict_compares_with_the_derived_rate() -> None:
-    assert "agrees with it" in compare_rates(2e-3, 1e-3)
-    assert "10 times the optim.lr=0.001" in compare_rates(1e-2, 1e-3)
-    assert "a 10th of the optim.lr=0.001" in compare_rates(1e-4, 1e-3)
+    assert "agrees with it" in str(compare_rates(2e-3, 1e-3))
+    assert "10 times the optim.lr=0.001" in str(compare_rates(1e-2, 1e-3))
+    assert "a 10th of the optim.lr=0.001" in str(compare_rates(1e-4, 1e-3))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from fulgurite.language.message import message
 from fulgurite.model.peft_internals import OWN_PARTS, plain_name
+from fulgurite.text.layout import count_cells, pad
 
 NUMBER = re.compile(r"\.(\d+)\.")
 
 
 def table(trained: Iterable[tuple[str, int]], whole: int) -> str:
-    """Lines of `module  layers  parameters  share` from (name, count) pairs; names that differ by their layer are
-    one row."""
+    """Returns lines of `module  layers  parameters  share` from (name, count) pairs; names that differ by their layer
+    are one row."""
     found: dict[str, tuple[list[int], int]] = {}
     for name, count in trained:
         number = NUMBER.search(name)
@@ -21,10 +23,15 @@ def table(trained: Iterable[tuple[str, int]], whole: int) -> str:
         if number:
             layers.append(int(number[1]))
         found[key] = (layers, total + count)
-    rows = [("module", "layers", "parameters", "share")]
+    rows = [(str(message("module")), str(message("layers")), str(message("parameters")), str(message("share")))]
     rows += [(key, ranges(layers), f"{total:,}", f"{total / whole:.2%}") for key, (layers, total) in found.items()]
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    return "\n".join(f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows)
+    widths = [max(count_cells(row[i]) for row in rows) for i in range(4)]
+    lines = []
+    for row in rows:
+        left = [pad(cell, width) for cell, width in zip(row[:2], widths[:2], strict=True)]
+        right = [" " * (width - count_cells(cell)) + cell for cell, width in zip(row[2:], widths[2:], strict=True)]
+        lines.append("  " + "  ".join([*left, *right]))
+    return "\n".join(lines)
 
 
 def _key(name: str) -> str:

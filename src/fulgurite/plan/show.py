@@ -16,6 +16,7 @@ import numpy as np
 from fulgurite.data.preference_dataset import PreferenceDataset
 from fulgurite.data.tokenized import CONTINUES, GOOD, TokenizedData
 from fulgurite.errors import RequestError
+from fulgurite.language.message import UserMessage, message
 from fulgurite.text.console import escape
 
 if TYPE_CHECKING:
@@ -130,17 +131,19 @@ def _is_place(encoded: TokenizedData, number: int, name: str, line: int) -> bool
     )
 
 
-def _explain_missing(gathered: Gathered, name: str, line: int) -> str:
-    """What became of a record that is in no row."""
+def _explain_missing(gathered: Gathered, name: str, line: int) -> UserMessage:
+    """Returns what became of a record that no example contains."""
     for reason, dropped in gathered.report.dropped.items():
         for place in dropped.places:
             file, _, at = place.rpartition(":")
             if int(at) == line and (file == name or Path(file).name == name):
-                return f"--show {name}:{line}: the record was dropped ({reason})."
+                return message(
+                    "--show {name}:{line}: the record was dropped ({reason}).", name=name, line=line, reason=reason
+                )
     files = ", ".join(dict.fromkeys(str(path) for path in gathered.encoded.source.files[:5]))
-    return (
-        f"--show {name}:{line}: no example begins there, or it was not drawn (data.max_samples, data.weights). The "
-        f"files are {files}."
+    return message(
+        "--show {name}:{line}: no example begins there, or it was not drawn (data.max_samples, data.weights). The "
+        "files are {files}.", name=name, line=line, files=files,
     )
 
 
@@ -148,10 +151,11 @@ def format_text(shown: list[Shown], tokenizer: PreTrainedTokenizerBase, color: b
     """The examples as a person reads them."""
     text = "\n\n".join(_format_one(number, side, tokenizer, color) for number, side in enumerate(shown, 1))
     if any(plain for side in shown for _, _, plain in _walk_stretches(side, tokenizer)):
-        text += (
-            f"\n{PLAIN_BEFORE} stands before the text of a special token that is encoded as plain text "
-            f"(data.special_tokens)."
+        note = message(
+            "{mark} marks the text of a special token that is encoded as plain text (data.special_tokens).",
+            mark=PLAIN_BEFORE,
         )
+        text += f"\n{note}"
     return text
 
 
@@ -166,9 +170,12 @@ def build_list(shown: list[Shown], tokenizer: PreTrainedTokenizerBase) -> list[d
 
 
 def _format_one(number: int, side: Shown, tokenizer: PreTrainedTokenizerBase, color: bool) -> str:
-    head = f"{number}. {escape(side.place)}: {side.what}; {len(side.ids):,} tokens, {sum(side.learned):,} learned"
+    head = message(
+        "{number}. {place}: {what}; {tokens:,} tokens, {learned:,} learned",
+        number=number, place=escape(side.place), what=side.what, tokens=len(side.ids), learned=sum(side.learned),
+    )
     return "\n".join(
-        [head, "".join(_mark_text(*stretch, tokenizer, color) for stretch in _walk_stretches(side, tokenizer))]
+        [str(head), "".join(_mark_text(*stretch, tokenizer, color) for stretch in _walk_stretches(side, tokenizer))]
     )
 
 

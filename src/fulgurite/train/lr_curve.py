@@ -11,6 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fulgurite.language.message import UserMessage, message
+
 WIDTH = 0.25
 """Decades: the width of the smoothing. It looks to both sides, so that the curve does not lag behind the
 rate as a running mean does."""
@@ -43,7 +45,7 @@ class Proposal:
     steepest: float
     lowest: float
     rise: float | None
-    reason: str
+    reason: UserMessage
 
 
 def propose(rates: Sequence[float], smoothed: Sequence[float]) -> Proposal | None:
@@ -65,20 +67,27 @@ def propose(rates: Sequence[float], smoothed: Sequence[float]) -> Proposal | Non
     rise = next((rates[i] for i in range(bottom, len(rates)) if smoothed[i] > start), None)
     if rise is not None and rise / 10 < steepest:
         return Proposal(
-            rise / 10, steepest, rates[bottom], rise, f"a tenth of {rise:.2g}, where the loss is above its start again"
+            rise / 10, steepest, rates[bottom], rise,
+            message("a tenth of {rise:.2g}, at which the loss is above its start again", rise=rise),
         )
-    return Proposal(steepest, steepest, rates[bottom], rise, "where the loss falls fastest per decade of the rate")
+    fastest = message("the loss falls fastest per decade of the rate")
+    return Proposal(steepest, steepest, rates[bottom], rise, fastest)
 
 
-def compare_rates(found: float, derived: float) -> str:
-    """How a proposal compares with the rate that the run would take."""
+def compare_rates(found: float, derived: float) -> UserMessage:
+    """Returns how a proposal compares with the rate that the run would take."""
     times = found / derived
     if 1 / 3 <= times <= 3:
-        return (
-            f"optim.lr={derived:.2g}, which the run takes, agrees with it: within a factor of 3 the curve cannot tell"
+        return message(
+            "optim.lr={derived:.2g}, which the run takes, agrees with it: within a factor of 3 the curve shows no "
+            "difference", derived=derived,
         )
-    more = f"{times:.2g} times" if times > 1 else f"a {1 / times:.2g}th of"
-    return (
-        f"that is {more} the optim.lr={derived:.2g} which the run takes; try both, or search: "
-        f"-m optim.lr={derived:.2g},{found:.2g}"
+    if times > 1:
+        return message(
+            "that is {times:.2g} times the optim.lr={derived:.2g} which the run takes; try both, or search: -m "
+            "optim.lr={derived:.2g},{found:.2g}", times=times, derived=derived, found=found,
+        )
+    return message(
+        "that is a {times:.2g}th of the optim.lr={derived:.2g} which the run takes; try both, or search: -m "
+        "optim.lr={derived:.2g},{found:.2g}", times=1 / times, derived=derived, found=found,
     )

@@ -133,7 +133,7 @@ def run_test(pieces: Pieces) -> Curve | Shortage:
 
 
 def report_curve(curve: Curve, derived: float, folder: Path) -> Proposal | None:
-    """Draw the curve, keep it as find.jsonl and find.svg, and say what it proposes."""
+    """Draws the curve, writes it to find.jsonl and find.svg, and prints the proposal."""
     smoothed = smooth(curve.rates, curve.losses)
     rows = zip(curve.rates, curve.losses, smoothed, strict=True)
     lines = [json.dumps({"lr": r, "loss": y, "smoothed": s}) + "\n" for r, y, s in rows]
@@ -147,10 +147,18 @@ def report_curve(curve: Curve, derived: float, folder: Path) -> Proposal | None:
     write_output(folder / "find.svg", draw_svg(figure))
     show("\n" + draw_text(figure))
     if found is None:
-        print("\nThe loss falls at none of these rates, so that none can be proposed: take more steps "
-            "(lr_finder.steps=100) or other data.")
+        show(message(
+            "\nThe loss falls at none of these rates, so that none can be proposed: take more steps "
+            "(lr_finder.steps=100) or other data."
+        ))
     else:
-        show(f"\nproposed optim.lr={found.rate:.2g}: {found.reason}. The lowest loss is at {found.lowest:.2g}.")
-        print(f"{compare_rates(found.rate, derived)}.")
-    show(f"The curve: {folder / 'find.jsonl'}, {folder / 'find.svg'}. Nothing that was trained is kept.")
+        show(message(
+            "\nproposed optim.lr={rate:.2g}: {reason}. The lowest loss is at {lowest:.2g}.",
+            rate=found.rate, reason=found.reason, lowest=found.lowest,
+        ))
+        show(f"{compare_rates(found.rate, derived)}.")
+    show(message(
+        "The curve: {rows}, {drawing}. Nothing that was trained is kept.",
+        rows=folder / "find.jsonl", drawing=folder / "find.svg",
+    ))
     return found

@@ -51,13 +51,15 @@ def format_opening(pieces: Pieces) -> str:
 
 def _describe_machine(pieces: Pieces) -> UserMessage:
     dtypes, facts, memory = pieces.module.dtypes, pieces.gathered.facts, pieces.gathered.seen.memory
+    size = pieces.composed.run.world_size
+    device = f"{size} × {facts.device}" if size > 1 else facts.device
     if memory is None:
         return message(
-            "{precision} on {device} ({reason})", precision=dtypes.option, device=facts.device, reason=dtypes.reason
+            "{precision} on {device} ({reason})", precision=dtypes.option, device=device, reason=dtypes.reason
         )
     return message(
         "{precision} on {device} ({reason}); about {memory:.2g} GB of memory", precision=dtypes.option,
-        device=facts.device, reason=dtypes.reason, memory=memory.peak / 1e9,
+        device=device, reason=dtypes.reason, memory=memory.peak / 1e9,
     )
 
 

@@ -16,7 +16,7 @@ FOUND = [
     ),
     Case(
         "data.no-end", "", {"data": data(no_end=12)}, "error", "12 answers have no end token",
-        "data.template=chatml",
+        "data.template=chatml plan.allow=[template.unsure]",
     ),
     Case("data.no-end", "data.template=alpaca", {"data": data(no_end=12)}, "error", "12 answers", "data.template=null"),
     Case(
