@@ -30,7 +30,7 @@ def test_what_writes_to_trackers_needs_one() -> None:
             refuse_impossible(compose(["callback=[samples,lr_monitor]", f"logger={tracker}"]).run)
     refuse_impossible(compose(["callback=[samples,lr_monitor]", "logger=[csv,tensorboard]"]).run)
     with pytest.raises(
-        ConfigError, match=r"callback\.lr_monitor\.log_momentum is not a knob .*; it belongs to callback=lr_monitor"
+        ConfigError, match=r"callback\.lr_monitor\.log_momentum is not a parameter .* belongs to callback=lr_monitor"
     ):
         compose(["callback.lr_monitor.log_momentum=true"])
 

@@ -138,8 +138,8 @@ def test_a_run_that_stopped_early_goes_on_only_with_more_patience(tmp_path: Path
     folder = tiny(tmp_path / "run", *BY_HEART, "trainer.early_stopping_patience=1")
     before = state(folder), (folder / "status.json").read_text()
     with pytest.raises(CheckpointError, match=(
-        rf"run stopped early at step {step}: val/loss had not fallen for 1 evaluations, and "
-        rf"trainer\.early_stopping_patience=1; raise it and say "
+        rf"run stopped early at step {step}: val/loss had not fallen for 1 evaluations, with "
+        rf"trainer\.early_stopping_patience=1\. Raise it and add "
         r"resume\.allow=\[trainer\.early_stopping_patience\]"
     )):
         tiny(folder, *BY_HEART, "trainer.early_stopping_patience=1")

@@ -139,7 +139,7 @@ def test_a_tracker_that_raises_is_switched_off_with_one_warning(
         tracked = fit([record(tmp_path / "with")], steps=6, eval_every=3, loggers=[tracker], folder=tmp_path)
     warned = [r.getMessage() for r in caplog.records if r.name.startswith("fulgurite")]
     assert warned == [
-        "logger=Failing failed (ConnectionError: the server is gone) and is switched off; the run goes on; "
+        "logger=Failing failed (ConnectionError: the server is gone) and is switched off; the run goes on. "
         "metrics.jsonl has every number."
     ]
     assert tracker.got == after

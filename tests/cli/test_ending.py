@@ -82,7 +82,7 @@ def test_every_exception_is_one_line_and_a_status(
     if status == 3 and "Unexpected" in expected:
         assert "--debug" in line
     if name == "ours":
-        assert "(at fulgurite/config/schema.py:" in line
+        assert "(at fulgurite/config/check_value.py:" in line
     assert main(["runs", "--debug"]) == status
     assert "Traceback" in capsys.readouterr().err
 

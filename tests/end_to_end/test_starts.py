@@ -114,7 +114,7 @@ def test_a_reward_model_begins_from_a_run_and_no_model_that_talks_from_it(
         build_checked_source(composed)
     with pytest.raises(ModelError, match="is a reward model or classifier, which cannot generate text"):
         load_named(Hf(path=str(folder)), torch.float32)
-    with pytest.raises(ModelError, match="is a reward model: it scores answers and cannot talk"):
+    with pytest.raises(ModelError, match="is a reward model, which scores answers and cannot write any"):
         chat_main([f"run={folder}"])
 
 
@@ -254,14 +254,14 @@ def test_a_missing_head_is_an_error(words: Any, tmp_path: Path) -> None:
     assert manifest  # the damage is seen by the manifest; with a manifest that fits, by the names
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fulgurite.run.load.read_weights", lambda path: {n: t for n, t in kept.items() if n != head})
-        with pytest.raises(CheckpointError, match=r"score\.weight is in one alone"):
+        with pytest.raises(CheckpointError, match=r"score\.weight is only in one of them"):
             load_run(folder, "last")
 
 
 def test_an_adapter_that_names_no_base_is_refused_with_the_remedy(sft: Path, tmp_path: Path) -> None:
     export_main([f"run={sft}", f"out={tmp_path / 'out'}", "merge=false"])
     with pytest.raises(
-        ModelError, match=r"is an adapter that names no base model; give the run it is from, model\.path=<run folder>"
+        ModelError, match=r"is an adapter that names no base model; give its run instead, model\.path=<run folder>"
     ):
         load_named(Hf(path=str(tmp_path / "out")), torch.float32)
 

@@ -158,7 +158,9 @@ WILD = ["method=full", "optim.lr=0.99", "trainer.max_steps=8", "trainer.global_b
 def test_a_loss_that_climbs_from_the_second_step_triggers_diverged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sentence = r"^Step 6: The loss is \d+\.\d over the last 5 steps, and .* ln\(512\) = 6\.24: what it knew is lost\."
+    sentence = (
+        r"^Step 6: The loss is \d+\.\d over the last 5 steps, and .* ln\(512\) = 6\.24: what the model knew is lost\."
+    )
     with pytest.raises(TrainingFailed, match=sentence):
         tiny(tmp_path, *WILD)
     assert told(tmp_path) == [(1, "update-high"), (2, "diverged"), (6, "above-chance")]

@@ -67,7 +67,7 @@ def refuse_lr_finder(run: RunConfig) -> None:
 
 def test_learning_rate_finder_is_refused_if_its_loss_means_nothing() -> None:
     refuse_lr_finder(build_default_run())
-    with pytest.raises(ConfigError, match="tells nothing under stage=grpo"):
+    with pytest.raises(ConfigError, match="is not possible with stage=grpo"):
         refuse_lr_finder(build_default_run(stage="grpo"))
     with pytest.raises(ConfigError, match="without an account of privacy"):
         refuse_lr_finder(build_default_run(privacy="dp_sgd"))

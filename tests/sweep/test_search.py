@@ -170,7 +170,7 @@ def test_only_the_best_trials_keep_their_checkpoints(tmp_path: Path) -> None:
 
 
 def test_search_without_evaluation_or_parameters_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="needs an evaluation"):
+    with pytest.raises(ConfigError, match="A search compares trials by an evaluation"):
         begun(tmp_path, "data.val_fraction=0")
     with pytest.raises(ConfigError, match="The search has no parameters"):
         begun(tmp_path, "optim.lr=1e-3", "method.rank=8")

@@ -105,7 +105,7 @@ def test_parameter_of_each_kind(kind: type, usual: Any, expected: dict[str, Any]
 def test_parameter_without_usual_values_or_unknown_is_refused() -> None:
     with pytest.raises(ConfigError, match="has no usual range"):
         build_wandb_sweep([], ["model.attention"])
-    with pytest.raises(ConfigError, match=r"optim\.rate is not a knob"):
+    with pytest.raises(ConfigError, match=r"optim\.rate is not a parameter"):
         build_wandb_sweep([], ["optim.rate"])
 
 
