@@ -71,7 +71,7 @@ def test_a_file_with_an_earlier_name_is_refused(group: str, text: str, words: li
 
 def test_a_multirun_and_a_search_refuse_an_earlier_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["train", "-m", "trainer.batch_size=1,2"]) == 2
-    assert capsys.readouterr().err.endswith("is now trainer.global_batch_size; write trainer.global_batch_size=1,2.\n")
+    assert capsys.readouterr().err.endswith("Write `fulgurite train -m trainer.global_batch_size=1,2`.\n")
     assert main(["train", "-m", "+sweep=sft_lora", "sweep.knobs=[trainer.batch_size]", f"run_dir={tmp_path}"]) == 2
     assert "trainer.batch_size is now trainer.global_batch_size." in capsys.readouterr().err
 

@@ -25,9 +25,10 @@ OWN = {
     "stage.beta": r"^{loss}: ", "stage.clip_high": r"clip", "stage.gamma": r"margin|stage\.beta",
     "stage.label_smoothing": r"smoothing", "stage.length_normalize": r"sum|mean", "stage.orpo_weight": r"^orpo: ",
     "stage.reference_mode": r"reference|adapter|frozen copy", "stage.sft_weight": r"term", "stage.tau": r"temperature",
-    "trainer.devices": r"device|GPU|process", "trainer.epochs": r"pass", "trainer.eval_every": r"a fifth",
-    "trainer.global_batch_size": r"batch|pairs|baseline|rollout|examples|row", "trainer.micro_batch_size": r"at a time",
-    "trainer.num_nodes": r"machine", "trainer.save_every": r"a tenth",
+    "trainer.devices": r"device|GPU|process", "trainer.epochs": r"pass", "trainer.eval_every": r"1/5 of the run",
+    "trainer.global_batch_size": r"batch|pairs|baseline|rollout|examples|row",
+    "trainer.micro_batch_size": r"micro-batch",
+    "trainer.num_nodes": r"machine", "trainer.save_every": r"1/10 of the run",
 }
 """What the reason of a parameter must speak of; `{loss}` is the run's."""
 

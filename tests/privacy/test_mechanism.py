@@ -19,6 +19,7 @@ from fulgurite.explain.search import search
 from fulgurite.export.model import export_main
 from fulgurite.privacy.accountant import compute_epsilon
 from fulgurite.run.folder import read_config
+from fulgurite.text.console import VERBOSE
 
 PRIVATE = ["privacy=dp_sgd", "privacy.noise_seed=7", "trainer.global_batch_size=8", "trainer.micro_batch_size=3",
     "data.max_samples=80"]
@@ -74,7 +75,10 @@ def test_pre_training_is_private_too_and_does_not_pack(tmp_path: Path) -> None:
     assert account(folder)["steps"] == 2
 
 
-def test_the_logged_and_saved_epsilon_is_that_of_the_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_logged_and_saved_epsilon_is_that_of_the_steps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VERBOSE, "1")  # as `train -v` does
     folder = tiny(tmp_path / "run", *PRIVATE, "trainer.max_steps=5")
     told = account(folder)
     assert (told["steps"], told["expected_batch_size"], told["unit"], told["accountant"]) == (

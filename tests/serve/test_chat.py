@@ -182,17 +182,18 @@ def test_a_person_is_asked_with_a_prompt(partner: Partner, monkeypatch: pytest.M
     assert "> Why?" not in out.getvalue()
 
 
-def test_words_become_a_config() -> None:
-    words = ["run=runs/a", "temperature=0", "top_p=0.5", "max_new_tokens=7", "seed=3", "system=Be brief."]
+def test_words_become_a_config(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    words = [f"run={tmp_path}", "temperature=0", "top_p=0.5", "max_new_tokens=7", "seed=3", "system=Be brief."]
     config = read([*words, "checkpoint=last"])
-    assert config == ChatConfig("runs/a", None, "last", 0.0, 0.5, 7, 3, "Be brief.")
+    assert config == ChatConfig(str(tmp_path), None, "last", 0.0, 0.5, 7, 3, "Be brief.")
 
 
 @pytest.mark.parametrize(("words", "part"), [
     ([], "run=<run folder> or model="), (["run=a", "model=b"], "and not both"),
     (["model=a", "temprature=1"], "Did you mean temperature"), (["model=a", "temperature=hot"], "must be a number"),
     (["model=a", "top_p=2"], "0 to 1"), (["model=a", "max_new_tokens=0"], "at least 1"),
-    (["model=a", "checkpoint=newest"], "use best, last or step-N"), (["model"], "knob=value"),
+    (["model=a", "checkpoint=newest"], "use best, last or step-N"), (["model"], "parameter=value"),
 ])
 def test_wrong_words_are_one_sentence(words: list[str], part: str) -> None:
     with pytest.raises(ConfigError, match=part):
@@ -205,6 +206,7 @@ def test_a_run_as_model_is_refused_with_the_right_word(tmp_path: Path) -> None:
     refusal = rf"^model={tmp_path} is a run folder; write fulgurite chat run={tmp_path}\.$"
     with pytest.raises(ConfigError, match=refusal):
         read([f"model={tmp_path}"])
+    (tmp_path / "config.yaml").touch()
     assert read([f"run={tmp_path}"]).run == str(tmp_path)
 
 

@@ -7,20 +7,23 @@ import io
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from fulgurite.cli.parser import parse
 from fulgurite.config.check_value import check
 from fulgurite.config.renamed import refuse_renamed
+from fulgurite.config.run import load_options
 from fulgurite.config.schema import Knob, list_knobs, list_options, strip_none
 from fulgurite.errors import ConfigError, RequestError
-from fulgurite.explain.knob_index import build_entries, list_every_knob
+from fulgurite.explain.choices import read_default_options
+from fulgurite.explain.knob_index import COMMANDS, build_entries, list_every_knob
 from fulgurite.explain.pages import build_group_page, build_knob_page, build_option_page, build_overview
 from fulgurite.explain.search import Question, describe_foreign, parse_question, search
 from fulgurite.explain.value import judge_value, split_context
 from fulgurite.language.catalogue import translate
 from fulgurite.language.current import detect_language, use_language
+from fulgurite.rules.registry import Severity
 from fulgurite.text.layout import measure_width, wrap
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ def explain_main(words: list[str]) -> int:
 
 
 def _answer(given: argparse.Namespace) -> str:
+    load_options()  # the words are compared with the options of every group
     if given.html:
         from fulgurite.explain.html import build_page
 
@@ -63,10 +67,27 @@ def _page(word: str, chosen: Mapping[str, str]) -> str:
     pages = [describe_foreign(what.foreign)] if what.foreign else []
     if value and what.knobs:
         pages.append(wrap(str(judge_value(what.knobs, value, chosen)), measure_width(), "", ""))
+        pages += _list_findings(what.knobs, value, chosen)
     pages += [build_knob_page(what.knobs)] if what.knobs else []
     pages += [build_option_page(group, name) for group, name in what.options]
     pages += [build_group_page(group) for group in what.groups]
     return _renamed(what) + "\n\n".join(pages)
+
+
+def _list_findings(knobs: Sequence[Knob], value: str, chosen: Mapping[str, str]) -> list[str]:
+    """Returns what `fulgurite plan` finds about the value in a run with the chosen options, with its remedies."""
+    group = knobs[0].group.partition(".")[0]
+    if group in COMMANDS:
+        return []
+    from fulgurite.plan.value_check import judge_value as find_troubles  # imports Hydra
+
+    default = chosen.get(group, read_default_options().get(group, ""))
+    owner = [] if any(knob.option in (default, "") for knob in knobs) else [f"{group}={knobs[0].option}"]
+    words = [*owner, *(f"{name}={given}" for name, given in chosen.items()), f"{knobs[0].path}={value}"]
+    return [
+        wrap(f"{trouble.sentence}" + (f" → {trouble.remedy}" if trouble.remedy else ""), measure_width(), "", "")
+        for trouble in find_troubles(words) if trouble.severity is not Severity.note
+    ]
 
 
 def _renamed(what: Question) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 from fulgurite.config.decision import Decision
 from fulgurite.config.facts import Facts
-from fulgurite.config.frozen import thaw
 from fulgurite.config.resolve import fill_run
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import Usual, list_knobs, list_options
@@ -104,8 +103,7 @@ class SettingChoice:
 @cache
 def build_sized_run(stage: str, method: str, billions: float) -> tuple[RunConfig, tuple[Decision, ...]]:
     """Returns a run on a model of this size, with its empty parameters filled, and the decisions."""
-    run = thaw(build_default_run(stage=stage, method=method, model="hf"))
-    run.model = SizedModel(size=billions)
+    run = replace(build_default_run(stage=stage, method=method, model="hf"), model=SizedModel(size=billions))
     run, first = fill_run(run, MANY, "config")
     run, then = fill_run(run, MANY, "data")
     return run, (*first, *then)

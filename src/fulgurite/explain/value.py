@@ -8,7 +8,6 @@ from typing import Any
 from fulgurite.config.check_value import check
 from fulgurite.config.facts import Facts
 from fulgurite.config.resolve import fill_run
-from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import Knob, Range, describe_type, list_options, strip_none
 from fulgurite.errors import ConfigError
 from fulgurite.explain.choices import read_default_options
@@ -55,7 +54,12 @@ def judge_value(knobs: Sequence[Knob], text: str, chosen: Mapping[str, str]) -> 
     value = _read(knob, text)
     check(knob, value)
     run = build_default_run(**{name: options[name] for name in options if options[name] in list_options(name)})
-    _set_values(run, chosen)
+    known = {knob.path: knob for knob in list_every_knob()}
+    for path, given in chosen.items():  # values beside the one that is judged, such as stage.loss
+        name = path.rpartition(".")[2]
+        option = getattr(run, path.partition(".")[0], None)
+        if "." in path and path in known and hasattr(option, name):
+            setattr(option, name, _read(known[path], given))
     run, decisions = fill_run(run, Facts())
     derived = next((decision for decision in decisions if decision.parameter == knob.path), None)
     names = [f"{name}={options[name]}" for name in CONTEXT if name in options]
@@ -67,16 +71,6 @@ def judge_value(knobs: Sequence[Knob], text: str, chosen: Mapping[str, str]) -> 
         "{sentence} Empty, it is {derived} there: {reason}.",
         sentence=sentence, derived=format_value(derived.value), reason=derived.because,
     )
-
-
-def _set_values(run: RunConfig, chosen: Mapping[str, str]) -> None:
-    """Sets the values that were given beside the one that is judged, such as stage.loss."""
-    known = {knob.path: knob for knob in list_every_knob()}
-    for path, text in chosen.items():
-        group, dot, name = path.partition(".")
-        option = getattr(run, group, None)
-        if dot and path in known and hasattr(option, name):
-            setattr(option, name, _read(known[path], text))
 
 
 def _read(knob: Knob, text: str) -> Any:

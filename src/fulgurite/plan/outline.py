@@ -28,7 +28,10 @@ from fulgurite.plan.context import ModelFacts, Weights
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from fulgurite.method.config import Method
+    from fulgurite.model.config import Model
     from fulgurite.precision.policy import Dtypes
+    from fulgurite.stage.config import Stage
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers")
 """Their versions are part of the key."""
@@ -51,8 +54,8 @@ def read_outline(run: RunConfig, dtypes: Dtypes) -> Outline:
 
     Raises ModelError and ConfigError as loading does: what raised was not kept.
     """
-    path = _find_entry(run, dtypes)
-    if path is not None and (kept := _read(path, run)) is not None:
+    path = _find_entry(run.model, run.method, run.stage, dtypes)
+    if path is not None and (kept := _read(path, run.model)) is not None:
         return kept
     from fulgurite.method.peft_import import import_peft
 
@@ -67,15 +70,14 @@ def read_outline(run: RunConfig, dtypes: Dtypes) -> Outline:
     return Outline(loaded.tokenizer, loaded.length, facts)
 
 
-def _find_entry(run: RunConfig, dtypes: Dtypes) -> Path | None:
+def _find_entry(model: Model, method: Method, stage: Stage, dtypes: Dtypes) -> Path | None:
     """The file of a run's outline in the cache; None if it depends on more than the config and the versions."""
-    ours = all(type(option).__module__.startswith("fulgurite.") for option in (run.model, run.method, run.stage))
-    reads_files = run.model.add_tokens or getattr(run.method, "adapter_path", None)
-    if not (run.model.tokenizes and ours) or reads_files:
+    ours = all(type(option).__module__.startswith("fulgurite.") for option in (model, method, stage))
+    reads_files = model.add_tokens or getattr(method, "adapter_path", None)
+    if not (model.tokenizes and ours) or reads_files:
         return None
-    stage = run.stage
     parts = [
-        to_plain(run.model), to_plain(run.method), [str(part) for part in asdict(dtypes).values()],
+        to_plain(model), to_plain(method), [str(part) for part in asdict(dtypes).values()],
         [stage.gives_rewards, stage.value_head, getattr(stage, "router_aux_loss_coef", None)],
         _list_versions(),
     ]
@@ -97,7 +99,7 @@ def _list_versions() -> list[str]:
     return found
 
 
-def _read(path: Path, run: RunConfig) -> Outline | None:
+def _read(path: Path, model: Model) -> Outline | None:
     """The outline in a file of the cache; None if there is none, or none that this version can read."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
@@ -106,8 +108,8 @@ def _read(path: Path, run: RunConfig) -> Outline | None:
         length = int(stored["length"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    module, _, name = run.model.tokenizes.partition(":")
-    tokenizer: Any = getattr(importlib.import_module(module), name)(run.model)
+    module, _, name = model.tokenizes.partition(":")
+    tokenizer: Any = getattr(importlib.import_module(module), name)(model)
     if tokenizer is None:
         return None
     mend_padding(tokenizer, facts.vocab)  # its sentence is among the notes of the facts

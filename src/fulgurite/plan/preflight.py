@@ -12,11 +12,14 @@ from fulgurite.config.schema import build
 from fulgurite.data.source import Source
 from fulgurite.errors import ConfigError
 from fulgurite.language.message import as_message
+from fulgurite.model.config import Model
 from fulgurite.plan.verdict import refuse_unknown
+from fulgurite.precision.config import Precision
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.scheduler.equivalence import build_curve
 from fulgurite.scheduler.plateau import check as check_plateau
 from fulgurite.stage.config import Stage
+from fulgurite.trainer.config import Trainer
 
 
 def build_checked_source(composed: Composed) -> Source:
@@ -24,7 +27,7 @@ def build_checked_source(composed: Composed) -> Source:
     run = composed.run
     refuse_unknown(run.plan.allow, run.monitor.ignore)
     refuse_impossible(run)
-    refuse_missing(run)
+    refuse_missing(run.model, run.precision, run.trainer)
     if run.lr_finder.enabled:
         refuse_find(run.stage, run.private, run.world_size, run.resume.run)
     source: Source = build(run.data, stage=run.stage.name, seed=run.seed)
@@ -48,12 +51,12 @@ def refuse_unmeasured(scheduler: Scheduler, patience: int | None, has_validation
         )
 
 
-def refuse_missing(run: RunConfig) -> None:
+def refuse_missing(model: Model, precision: Precision, trainer: Trainer) -> None:
     """Raises ConfigError for a model folder or a GPU that this machine lacks, without asking torch."""
-    path = str(getattr(run.model, "path", None) or "")
+    path = str(getattr(model, "path", None) or "")
     if is_missing_path(path):
         raise ConfigError("model.path={path} does not exist; give a model folder, a run folder or a hub id.", path=path)
-    if run.precision.compute == "float16" and (run.trainer.accelerator == "cpu" or not may_have_gpu()):
+    if precision.compute == "float16" and (trainer.accelerator == "cpu" or not may_have_gpu()):
         raise ConfigError(
             "precision=fp16 needs a GPU: on a CPU, Lightning would run bf16 without a word; use precision=bf16 or fp32."
         )

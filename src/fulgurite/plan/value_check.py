@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from fulgurite.config.compose import compose
 from fulgurite.config.facts import Facts
 from fulgurite.config.override_names import read_name
-from fulgurite.config.provenance import Composed
-from fulgurite.config.schema import Knob, Range, walk_settings
+from fulgurite.config.schema import Derived, Range, Usual, walk_settings
 from fulgurite.language.message import UserMessage, message
 from fulgurite.plan.context import PlanFacts
 from fulgurite.plan.diagnostic import Trouble
@@ -33,26 +33,25 @@ def judge_value(words: Sequence[str]) -> list[Trouble]:
     ))
     about = [(trouble, {trouble.about, RULES[trouble.rule].about} & set(names)) for trouble in found]
     judged = {name for _, judged_names in about for name in judged_names}
-    notes = [note for name in dict.fromkeys(names) if name not in judged for note in _describe_usual(composed, name)]
+    settings = {knob.path: (knob, value) for knob, value in walk_settings(composed.run)}
+    notes = []
+    for name in dict.fromkeys(names):
+        if name in settings and name not in judged:
+            knob, value = settings[name]
+            rule = knob.empty.rule if knob.empty and knob.empty.needs == "config" else None
+            derived = rule(composed.run, Facts()) if rule else None
+            notes += _describe_usual(name, value, knob.find_usual(composed.run), derived)
     return [trouble for trouble, judged_names in about if judged_names] + notes
 
 
-def _describe_usual(composed: Composed, name: str) -> list[Trouble]:
+def _describe_usual(name: str, value: Any, usual: Usual | None, derived: Derived | None) -> list[Trouble]:
     """Returns a note about a number inside its usual range, or nothing if it has none."""
-    found = {knob.path: (knob, value) for knob, value in walk_settings(composed.run)}
-    knob, value = found.get(name, (None, None))
-    usual = knob.find_usual(composed.run) if knob is not None else None
-    if knob is None or not isinstance(value, int | float) or not isinstance(usual, Range):
+    if not isinstance(value, int | float) or not isinstance(usual, Range):
         return []
     sentence: UserMessage = message("{name}={value:g} is usual here ({range}).", name=name, value=value, range=usual)
-    derived = knob.empty.rule(composed.run, Facts()) if knob.empty and knob.empty.rule and _needs_config(knob) else None
     if derived is not None and derived.value != value:
         sentence = message(
             "{sentence} Left empty it is {derived:g}: {reason}.",
             sentence=sentence, derived=derived.value, reason=derived.reason,
         )
     return [Trouble(USUAL, Severity.note, sentence, about=name)]
-
-
-def _needs_config(knob: Knob) -> bool:
-    return knob.empty is not None and knob.empty.needs == "config"
