@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -131,3 +133,12 @@ def test_json_is_english_in_a_chinese_terminal_and_the_page_is_not(
 def test_whole_guide_takes_no_other_words() -> None:
     with pytest.raises(RequestError, match="--html prints the whole guide"):
         explain_main(["--html", "optim.lr"])
+
+
+def test_value_is_judged_by_the_rules_of_plan_in_a_new_process() -> None:
+    """The options of all groups are known, whichever the words name."""
+    words = ["optim.lr=1e-7", "stage=dpo", "method=full", "--lang", "en"]
+    command = [sys.executable, "-m", "fulgurite", "explain", *words]
+    said = " ".join(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    assert "is 5 times below what is usual with stage=dpo method=full" in said
+    assert "→ optim.lr=1e-06" in said

@@ -42,9 +42,9 @@ def test_a_preset_file_is_named_as_the_origin(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["optim.lrr=1"], r"no knob optim\.lrr\. Did you mean optim\.lr"),
-        (["+optim.lrr=1"], r"no knob optim\.lrr"),
-        (["stge=sft"], r"no knob stge\. Did you mean stage"),
+        (["optim.lrr=1"], r"no parameter optim\.lrr\. Did you mean optim\.lr"),
+        (["+optim.lrr=1"], r"no parameter optim\.lrr"),
+        (["stge=sft"], r"no parameter stge\. Did you mean stage"),
         (["stage=sftt"], r"no stage=sftt\. Did you mean sft"),
         (["method=loar"], r"no method=loar\. Did you mean lora"),
         (["optim.lr=abc"], r"optim\.lr=abc is not allowed: it must be a number"),
@@ -57,7 +57,7 @@ def test_a_preset_file_is_named_as_the_origin(tmp_path: Path) -> None:
         (["data.shuffle=perhaps"], r"data\.shuffle=perhaps is not allowed: it must be true or false"),
         (["trainer.max_grad_norm=-1"], r"must be at least 0; its default is 1\.0"),
         (["trainer.keep_checkpoints=null"], r"trainer\.keep_checkpoints=null is not allowed"),
-        (["foo"], r"foo cannot be read; write knob=value"),
+        (["foo"], r"foo cannot be read; write parameter=value"),
         (["data=file", "data.path={a"], r"cannot be read"),
         (["name=a/b"], r"name=a/b is not allowed"),
         (["seed=-1"], r"seed=-1 is not allowed"),

@@ -67,4 +67,4 @@ def test_presets_are_files_without_a_class_of_their_own() -> None:
     assert (dora.base, dora.changes) == ("lora", {"variant": "dora", "rank": 8})
     assert all(preset.name not in list_options(preset.group) for preset in list_presets())
     assert {preset.group for preset in list_presets("method")} == {"method"}
-    assert all(preset.says for preset in list_presets())
+    assert all(preset.summary for preset in list_presets())

@@ -126,7 +126,7 @@ def test_a_checkpoint_inside_a_step_is_not_continued(tmp_path: Path, two: fg.Exp
 
 
 @pytest.mark.parametrize(("words", "sentence"), [
-    (["stage=dop"], "stage=dop"), (["optim.lrr=1"], "optim.lrr"), (["data.path"], "data.path"),
+    (["stage=dop"], "stage=dop"), (["optim.lrr=1"], "optim.lrr"), (["optim.lr=abc"], "optim.lr"),
     (["plugins=[no_such_module]"], "no_such_module"),
 ])
 def test_wrong_words_are_refused_in_the_sentence_of_the_command(

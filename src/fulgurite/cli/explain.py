@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from fulgurite.cli.parser import parse
@@ -30,18 +30,22 @@ if TYPE_CHECKING:
     from fulgurite.scheduler.config import Scheduler
 
 
-def explain_main(words: list[str]) -> int:
+Judge = Callable[[list[str]], Sequence[Any]]
+"""Returns the troubles that the rules of `plan` find in the words of a run."""
+
+
+def explain_main(words: list[str], judge: Judge | None = None) -> int:
     """Prints what is known of the words; returns 0. Raises ConfigError or RequestError, for the caller to report."""
     given = parse("explain", words)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode gets question marks, not a traceback
     # a program gets English unless it asks, whatever the locale of whoever starts it
     with use_language(given.lang or ("en" if given.json else detect_language(os.environ))):
-        print(_answer(given))
+        print(_answer(given, judge))
     return 0
 
 
-def _answer(given: argparse.Namespace) -> str:
+def _answer(given: argparse.Namespace, judge: Judge | None) -> str:
     load_options()  # the words are compared with the options of every group
     if given.html:
         from fulgurite.explain.html import build_page
@@ -58,35 +62,33 @@ def _answer(given: argparse.Namespace) -> str:
     if given.search is not None:
         return search(given.search)
     words, chosen = split_context(given.words)
-    return "\n\n".join(_page(word, chosen) for word in words) if words else build_overview()
+    return "\n\n".join(_page(word, chosen, judge) for word in words) if words else build_overview()
 
 
-def _page(word: str, chosen: Mapping[str, str]) -> str:
+def _page(word: str, chosen: Mapping[str, str], judge: Judge | None) -> str:
     what = parse_question(word)
     value = word.partition("=")[2]
     pages = [describe_foreign(what.foreign)] if what.foreign else []
     if value and what.knobs:
         pages.append(wrap(str(judge_value(what.knobs, value, chosen)), measure_width(), "", ""))
-        pages += _list_findings(what.knobs, value, chosen)
+        pages += _list_findings(what.knobs, value, chosen, judge) if judge is not None else []
     pages += [build_knob_page(what.knobs)] if what.knobs else []
     pages += [build_option_page(group, name) for group, name in what.options]
     pages += [build_group_page(group) for group in what.groups]
     return _renamed(what) + "\n\n".join(pages)
 
 
-def _list_findings(knobs: Sequence[Knob], value: str, chosen: Mapping[str, str]) -> list[str]:
+def _list_findings(knobs: Sequence[Knob], value: str, chosen: Mapping[str, str], judge: Judge) -> list[str]:
     """Returns what `fulgurite plan` finds about the value in a run with the chosen options, with its remedies."""
     group = knobs[0].group.partition(".")[0]
     if group in COMMANDS:
         return []
-    from fulgurite.plan.value_check import judge_value as find_troubles  # imports Hydra
-
     default = chosen.get(group, read_default_options().get(group, ""))
     owner = [] if any(knob.option in (default, "") for knob in knobs) else [f"{group}={knobs[0].option}"]
     words = [*owner, *(f"{name}={given}" for name, given in chosen.items()), f"{knobs[0].path}={value}"]
     return [
         wrap(f"{trouble.sentence}" + (f" → {trouble.remedy}" if trouble.remedy else ""), measure_width(), "", "")
-        for trouble in find_troubles(words) if trouble.severity is not Severity.note
+        for trouble in judge(words) if trouble.severity is not Severity.note
     ]
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from fulgurite import __version__
 from fulgurite.cli.ending import answering_signals, closed_output, end
@@ -38,7 +39,14 @@ def _plan(words: list[str]) -> int:
 def _explain(words: list[str]) -> int:
     from fulgurite.cli.explain import explain_main
 
-    return explain_main(words)
+    return explain_main(words, _judge)
+
+
+def _judge(words: list[str]) -> Sequence[Any]:
+    """Returns what the rules of `plan` find: imports Hydra, which a page without a value does not need."""
+    from fulgurite.plan.value_check import judge_value
+
+    return judge_value(words)
 
 
 def _chat(words: list[str]) -> int:

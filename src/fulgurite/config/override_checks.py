@@ -25,6 +25,7 @@ from fulgurite.config.renamed import refuse_renamed, refuse_renamed_file
 from fulgurite.config.run import GROUPS, PRESETS, SEVERAL, list_all_knobs
 from fulgurite.config.schema import Knob, list_groups, strip_none
 from fulgurite.errors import ConfigError, suggest_similar
+from fulgurite.language.message import message
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """A run's name, and an option's."""
@@ -38,7 +39,7 @@ def prepare(overrides: Sequence[str], config_dir: Path | None = None, multirun: 
         name, equals, _ = text.lstrip("+~").partition("=")
         if equals and not name.strip():
             raise ConfigError(
-                "{text} names no knob; write KNOB=VALUE.",
+                "{text} names no parameter; write PARAMETER=VALUE.",
                 text=text,
             )
         refuse_secret(name, text)
@@ -104,15 +105,19 @@ def _check_word(text: str, typed_text: str, knobs: dict[str, Knob], config_dir: 
         and not name.startswith("hydra.")
     ):
         raise ConfigError(
-            "There is no knob {name}.{similar} `fulgurite explain` lists them.",
+            "There is no parameter {name}.{similar} `fulgurite explain` lists them.",
             name=name, similar=suggest_similar(name, knobs),
         )
     try:
         override = OverridesParser.create().parse_override(text)
     except (HydraException, ValueError, RecursionError) as error:
-        remedy = f"quote it: '{typed_text.partition('=')[0]}=\"...\"'" if "=" in text else "write knob=value"
-        if not isinstance(error, HydraException):
-            remedy = "it is nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
+        remedy = message("write parameter=value")
+        if isinstance(error, RecursionError):
+            remedy = message("it is nested too deeply")
+        elif not isinstance(error, HydraException):
+            remedy = message("a number has too many digits")
+        elif "=" in text:
+            remedy = message("quote it: '{name}=\"...\"'", name=typed_text.partition("=")[0])
         raise ConfigError(
             "{typed_text} cannot be read; {remedy}.",
             typed_text=typed_text, remedy=remedy,
@@ -129,7 +134,7 @@ def _check_word(text: str, typed_text: str, knobs: dict[str, Knob], config_dir: 
     heads = {*list_groups(), *GROUPS, *PRESETS}
     if name not in knobs and name not in heads and not _is_under_mapping(name, knobs):
         raise ConfigError(
-            "There is no knob {name}.{similar} `fulgurite explain` lists them.",
+            "There is no parameter {name}.{similar} `fulgurite explain` lists them.",
             name=name, similar=suggest_similar(name, [*knobs, *heads]),
         )
     knob, value = knobs.get(name), override.value()
