@@ -78,7 +78,7 @@ def test_learning_rate_finder_is_refused_if_its_loss_means_nothing() -> None:
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    (["method.adapter_path=/nowhere"], "method.adapter_path=/nowhere has no adapter_config.json; give a folder"),
+    (["method.adapter_path=/nowhere"], "method.adapter_path=/nowhere has no adapter_config.json; use a folder"),
     (["stage=dpo", "data=guide_preference", "stage.reference=./nowhere"],
         "stage.reference=./nowhere: there is no such folder"),
 ])
