@@ -37,7 +37,7 @@ def test_the_wheel_is_whole_and_works_from_any_folder(tmp_path: Path) -> None:
         expected = {Path("fulgurite", *path.relative_to(ROOT).parts) for path in (ROOT / folder).rglob(kind)}
         assert expected, folder
         assert expected <= inside, folder
-    for kind in ("*.py", "*.pyi", "py.typed", "*.jinja", "*.jsonl", "*.yaml", "*.css", "*.js"):
+    for kind in ("*.py", "*.pyi", "py.typed", "*.jinja", "*.jsonl", "*.yaml", "*.css", "*.js", "*.html"):
         expected = {path.relative_to(ROOT / "src") for path in (ROOT / "src" / "fulgurite").rglob(kind)}
         assert expected, kind
         assert expected <= inside, kind

@@ -1,0 +1,9 @@
+"""Texts of the page: plan."""
+
+from __future__ import annotations
+
+from fulgurite.language.message import UserMessage, message
+
+TEXTS: dict[str, UserMessage] = {
+    "title": message("Plan"),
+}
