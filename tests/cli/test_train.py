@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from tests.cli.requests import TINY, read_refusal
+from tests.run.test_listing import make
 
 from fulgurite.cli.main import main
-from fulgurite.cli.train import _forget
+from fulgurite.cli.train import _forget, format_multirun
 from fulgurite.config.compose import compose
 
 
@@ -64,6 +65,19 @@ def test_multirun_has_a_folder_for_each_value_and_reports_the_trial_that_failed(
     assert len(errors) == 1
     assert "Trial 1 (" in errors[0]
     assert "must be below optim.lr=0.001" in errors[0]
+
+
+def test_multirun_ends_with_a_table_of_what_differs(tmp_path: Path) -> None:
+    folders = [
+        make(tmp_path / "sweep" / str(n), losses=(loss,), knobs={"optim.lr": rate, "name": "mine"}, total_steps=1)
+        for n, (rate, loss) in enumerate(((1e-4, 3.0), (1e-3, 2.5)))
+    ]
+    head, *rows = format_multirun(folders).split("\n")[1:]
+    assert head.split() == ["run", "state", "steps", "loss", "val", "best", "time", "optim.lr"]
+    assert [(row.split()[0], row.split()[3], row.split()[-1]) for row in rows] == [
+        ("sweep/0", "3.0000", "0.0001"), ("sweep/1", "2.5000", "0.001"),
+    ]
+    assert format_multirun(folders[:1]) == ""
 
 
 def test_several_processes_are_refused_in_a_multirun(

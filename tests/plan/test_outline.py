@@ -116,3 +116,16 @@ def test_a_second_plan_loads_no_model_code(tmp_path: Path) -> None:
     assert done[1][-1] == "LOADED []"
     first, second = ([line for line in lines[:-1] if "free" not in line] for lines in done)
     assert first == second
+
+
+def test_only_the_newest_outlines_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outline, "KEPT", 2)
+    folder = tmp_path / "cache" / "outlines"
+    for n, rank in enumerate((1, 2, 3)):
+        read(f"method.rank={rank}")
+        for path in list_kept(tmp_path):  # the clock of the disk may be too coarse to order them
+            os.utime(path, ns=(n, n)) if path.stat().st_mtime_ns > 10**9 else None
+    kept = {path.name for path in folder.glob("*.json")}
+    assert len(kept) == 2
+    read("method.rank=3")
+    assert {path.name for path in folder.glob("*.json")} == kept

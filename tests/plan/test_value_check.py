@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from fulgurite.errors import ConfigError
-from fulgurite.plan.value_check import USUAL, judge_value
+from fulgurite.plan.value_check import find_value_troubles
 
 
 @pytest.mark.parametrize(("words", "rule", "severity", "part"), [
@@ -16,34 +16,31 @@ from fulgurite.plan.value_check import USUAL, judge_value
     ("optim.lr=1e-7 stage=dpo method=full", "rate.out-of-band", "warning", "5 times as high"),
     ("optim.lr=1e-4 stage=dpo method=full", "rate.high-for-preference", "error", "5e-07 to 2e-06"),
     ("optim.lr=5e-5 stage=dpo model=hf model.path=a/b", "rate.high-for-preference", "warning", "1e-06 to 1e-05"),
-    ("optim.lr=1e-3", USUAL, "note", "optim.lr=0.001 is usual here (0.0001 to 0.002)"),
-    ("optim.lr=5e-4", USUAL, "note", "Left empty it is 0.001: sft with lora on a model of 135M parameters: measured"),
     ("stage.beta=2 stage=dpo", "loss.beta-band", "warning", "0.01 to 0.5"),
-    ("stage.beta=2.5 stage=dpo stage.loss=simpo", USUAL, "note", "is usual here (2 to 10)"),
     ("optim.weight_decay=0.5", "value.unusual", "warning", "optim.weight_decay=0.5"),
-    ("trainer.max_grad_norm=0.5", USUAL, "note", "is usual here"),
 ])
 def test_value_is_judged_as_plan_would(words: str, rule: str, severity: str, part: str) -> None:
-    [found] = judge_value(words.split())
+    [found] = find_value_troubles(words.split())
     assert (found.rule, str(found.severity)) == (rule, severity)
     assert part in str(found.sentence)
 
 
 def test_other_words_are_context_and_are_not_judged() -> None:
-    assert [found.about or found.rule for found in judge_value(["optim.lr=1e-3", "trainer.keep_checkpoints=9"])] == [
-        "trainer.keep_checkpoints", "optim.lr",
-    ]
-    assert judge_value(["stage=dpo"]) == []
-    assert judge_value(["data.mask=last"]) == []
+    found = find_value_troubles(["optim.lr=1e-3", "trainer.keep_checkpoints=9"])
+    assert [trouble.about for trouble in found] == ["trainer.keep_checkpoints"]
+    assert find_value_troubles(["optim.lr=1e-3"]) == []
+    assert find_value_troubles(["stage=dpo"]) == []
+    assert find_value_troubles(["data.mask=last"]) == []
 
 
 def test_value_that_is_not_legal_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"optim\.lr=-1"):
-        judge_value(["optim.lr=-1"])
+        find_value_troubles(["optim.lr=-1"])
 
 
 def test_judging_loads_no_torch() -> None:
-    code = "import sys; from fulgurite.plan.value_check import judge_value; judge_value(['optim.lr=1e-7', 'stage=dpo'])"
+    code = "import sys; from fulgurite.plan.value_check import find_value_troubles"
+    code += "; find_value_troubles(['optim.lr=1e-7', 'stage=dpo'])"
     code += "; print({'torch', 'transformers', 'lightning', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -30,22 +30,22 @@ if TYPE_CHECKING:
     from fulgurite.scheduler.config import Scheduler
 
 
-Judge = Callable[[list[str]], Sequence[Any]]
+FindTroubles = Callable[[list[str]], Sequence[Any]]
 """Returns the troubles that the rules of `plan` find in the words of a run."""
 
 
-def explain_main(words: list[str], judge: Judge | None = None) -> int:
+def explain_main(words: list[str], find: FindTroubles | None = None) -> int:
     """Prints what is known of the words; returns 0. Raises ConfigError or RequestError, for the caller to report."""
     given = parse("explain", words)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode gets question marks, not a traceback
     # a program gets English unless it asks, whatever the locale of whoever starts it
     with use_language(given.lang or ("en" if given.json else detect_language(os.environ))):
-        print(_answer(given, judge))
+        print(_answer(given, find))
     return 0
 
 
-def _answer(given: argparse.Namespace, judge: Judge | None) -> str:
+def _answer(given: argparse.Namespace, find: FindTroubles | None) -> str:
     load_options()  # the words are compared with the options of every group
     if given.html:
         from fulgurite.explain.html import build_page
@@ -62,23 +62,26 @@ def _answer(given: argparse.Namespace, judge: Judge | None) -> str:
     if given.search is not None:
         return search(given.search)
     words, chosen = split_context(given.words)
-    return "\n\n".join(_page(word, chosen, judge) for word in words) if words else build_overview()
+    return "\n\n".join(_page(word, chosen, find) for word in words) if words else build_overview()
 
 
-def _page(word: str, chosen: Mapping[str, str], judge: Judge | None) -> str:
+def _page(word: str, chosen: Mapping[str, str], find: FindTroubles | None) -> str:
     what = parse_question(word)
     value = word.partition("=")[2]
     pages = [describe_foreign(what.foreign)] if what.foreign else []
     if value and what.knobs:
-        pages.append(wrap(str(judge_value(what.knobs, value, chosen)), measure_width(), "", ""))
-        pages += _list_findings(what.knobs, value, chosen, judge) if judge is not None else []
+        # first, because it refuses values that are not legal
+        usual = wrap(str(judge_value(what.knobs, value, chosen)), measure_width(), "", "")
+        found = _list_findings(what.knobs, value, chosen, find) if find is not None else []
+        # a rule has the usual range in its sentence
+        pages += found or [usual]
     pages += [build_knob_page(what.knobs)] if what.knobs else []
     pages += [build_option_page(group, name) for group, name in what.options]
     pages += [build_group_page(group) for group in what.groups]
     return _renamed(what) + "\n\n".join(pages)
 
 
-def _list_findings(knobs: Sequence[Knob], value: str, chosen: Mapping[str, str], judge: Judge) -> list[str]:
+def _list_findings(knobs: Sequence[Knob], value: str, chosen: Mapping[str, str], find: FindTroubles) -> list[str]:
     """Returns what `fulgurite plan` finds about the value in a run with the chosen options, with its remedies."""
     group = knobs[0].group.partition(".")[0]
     if group in COMMANDS:
@@ -88,7 +91,7 @@ def _list_findings(knobs: Sequence[Knob], value: str, chosen: Mapping[str, str],
     words = [*owner, *(f"{name}={given}" for name, given in chosen.items()), f"{knobs[0].path}={value}"]
     return [
         wrap(f"{trouble.sentence}" + (f" → {trouble.remedy}" if trouble.remedy else ""), measure_width(), "", "")
-        for trouble in judge(words) if trouble.severity is not Severity.note
+        for trouble in find(words) if trouble.severity is not Severity.note
     ]
 
 

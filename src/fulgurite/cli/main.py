@@ -39,14 +39,14 @@ def _plan(words: list[str]) -> int:
 def _explain(words: list[str]) -> int:
     from fulgurite.cli.explain import explain_main
 
-    return explain_main(words, _judge)
+    return explain_main(words, _find_troubles)
 
 
-def _judge(words: list[str]) -> Sequence[Any]:
+def _find_troubles(words: list[str]) -> Sequence[Any]:
     """Returns what the rules of `plan` find: imports Hydra, which a page without a value does not need."""
-    from fulgurite.plan.value_check import judge_value
+    from fulgurite.plan.value_check import find_value_troubles
 
-    return judge_value(words)
+    return find_value_troubles(words)
 
 
 def _chat(words: list[str]) -> int:

@@ -38,6 +38,8 @@ LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers")
 PACKAGE = Path(__file__).resolve().parents[1]
 DECIDING = ("method", "model", "plan", "precision", "run", "stage")
 """The packages whose code decides about an outline: an edit there makes it anew."""
+KEPT = 200
+"""Outlines that stay in the cache, some 30 kB each. Those of earlier versions and rare configs go first."""
 
 
 @dataclass(slots=True)
@@ -67,6 +69,7 @@ def read_outline(run: RunConfig, dtypes: Dtypes) -> Outline:
         with contextlib.suppress(OSError):  # a cache that cannot be written costs time alone
             path.parent.mkdir(parents=True, exist_ok=True)
             write_file(path, json.dumps({"length": loaded.length, "facts": asdict(facts)}))
+            _drop_oldest(path.parent)
     return Outline(loaded.tokenizer, loaded.length, facts)
 
 
@@ -83,6 +86,13 @@ def _find_entry(model: Model, method: Method, stage: Stage, dtypes: Dtypes) -> P
     ]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
     return find_cache_root() / "outlines" / f"{digest[:32]}.json"
+
+
+def _drop_oldest(folder: Path) -> None:
+    """Removes the outlines beyond the newest KEPT. Another process may remove the same ones."""
+    ages = sorted(((path.stat().st_mtime_ns, path) for path in folder.glob("*.json")), reverse=True)
+    for _, path in ages[KEPT:]:
+        path.unlink(missing_ok=True)
 
 
 @cache
