@@ -20,15 +20,20 @@ TEXTS: dict[str, UserMessage] = {
     "theme_system": message("as the system"),
     "theme_light": message("light"),
     "theme_dark": message("dark"),
-    "connection_lost": message("The connection to the server is lost; trying again. A training that runs is not affected."),
-    "connection_closed": message("The server does not know this browser. Open the address that `fulgurite board` printed in the terminal."),
+    "connection_lost": message(
+        "The connection to the server is lost; trying again. A training that runs is not "
+        "affected."
+    ),
+    "connection_closed": message(
+        "The server does not know this browser. Open the address that `fulgurite board` printed in the "
+        "terminal."
+    ),
     "screen_failed": message("This screen failed. What you entered is kept."),
     "reload": message("Load the page again"),
     "loading": message("Loading ..."),
     "copy": message("Copy"),
     "copied": message("Copied"),
     "close": message("Close"),
-    "cancel": message("Cancel"),
     "undo": message("Undo"),
     "try_again": message("Try again"),
     "browse": message("Browse"),

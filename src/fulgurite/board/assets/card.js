@@ -1,0 +1,34 @@
+// The whole card of a parameter: what it does, when to change it, what it costs, other names, and how sure the advice is.
+
+import {html} from "./vendor/htm-preact.js";
+import {formatRate} from "./format.js";
+import {t} from "./i18n.js";
+import {describeLegal, describeUsual} from "./rangebar.js";
+
+export function Card({row, card}) {
+  const facts = [
+    [t("parameters.value_now"), describeValue(row)],
+    [t("parameters.range"), [describeLegal(row.legal), describeUsual(row.usual)].filter(Boolean).join(" ")],
+    ...(card?.rows ?? []),
+    [t("parameters.confidence"), row.sure || card?.sure],
+    [t("parameters.earlier"), (card?.earlier ?? []).join(", ")],
+  ].filter(([, text]) => text);
+  return html`<div class="param-card">
+    <div class="stack">
+      <p>${card?.meaning ?? ""}</p>
+      ${row.advice || card?.advice ? html`<p><strong>${t("parameters.advice")}</strong> ${row.advice || card.advice}</p>` : null}
+    </div>
+    <dl class="card-rows">${facts.map(([name, text]) => html`<div key=${name}><dt>${name}</dt><dd>${text}</dd></div>`)}</dl>
+    ${card?.names?.length ? html`<div class="names"><h4 class="label">${t("parameters.other_names")}</h4>
+      <ul class="line small">${card.names.map(([tool, name]) => html`<li key=${`${tool} ${name}`}>
+        <code>${name}</code> <span class="soft">${tool}</span></li>`)}</ul></div>` : null}
+  </div>`;
+}
+
+function describeValue(row) {
+  const value = row.text === "" || row.text === undefined ? t("parameters.empty") : row.text;
+  if (row.origin !== "yours" || row.derived === null || row.derived === undefined) {
+    return row.reason ? t("parameters.value_why", {value, reason: row.reason}) : value;
+  }
+  return t("parameters.value_instead", {value, derived: formatRate(row.derived)});
+}

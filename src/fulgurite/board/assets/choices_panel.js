@@ -1,0 +1,79 @@
+// The groups of options: what is in use, and on opening every option with its explanation; what does not fit is dimmed.
+
+import {html, useState} from "./vendor/htm-preact.js";
+import {describeOption} from "./cards.js";
+import {t} from "./i18n.js";
+import {choose, setAdd} from "./store.js";
+import {Button, Chip, ChoiceCards} from "./ui.js";
+
+// `data` and `model` are chosen on the first screen, where their paths are.
+const ORDER = ["stage", "method", "optim", "scheduler", "precision", "data", "model", "privacy", "strategy", "trainer", "find", "callback", "logger"];
+const ADDS = ["experiment", "sweep"];
+const MANY = ["callback", "logger"];
+
+export function ChoicesPanel({cards, plan, draft, focus, error, about}) {
+  const known = new Map(cards.groups.map((group) => [group.name, group]));
+  const names = [...ORDER.filter((name) => known.has(name)), ...[...known.keys()].filter((name) => !ORDER.includes(name) && !ADDS.includes(name)),
+    ...ADDS.filter((name) => known.has(name))];
+  const shown = names.filter((name) => known.get(name).options.length > 1 || ADDS.includes(name));
+  return html`<section class="panel choices" aria-labelledby="choices-title">
+    <h2 id="choices-title">${t("parameters.choices")}</h2>
+    <div class="choice-groups">${shown.map((name) => html`<${ChoiceGroup} key=${name} group=${known.get(name)} plan=${plan} draft=${draft}
+      startsOpen=${focus === name} error=${about === name ? error : ""} />`)}</div>
+  </section>`;
+}
+
+function ChoiceGroup({group, plan, draft, startsOpen, error}) {
+  const [open, setOpen] = useState(startsOpen);
+  const add = ADDS.includes(group.name);
+  const mine = (add ? draft.adds : draft.choices)[group.name];
+  const used = mine ?? (add ? "" : plan?.groups[group.name]) ?? "";
+  const names = toList(used);
+  const option = group.options.find((one) => one.name === names[0]);
+  const id = `group-${group.name}`;
+  return html`<div class=${`choice-group ${open ? "opened" : ""}`} id=${`place-${group.name}`}>
+    <button type="button" class="choice-group-head" aria-expanded=${String(open)} aria-controls=${id} onClick=${() => setOpen(!open)}>
+      <span class="chevron" aria-hidden="true"></span>
+      <span class="choice-group-name">${group.title} <code class="soft">${add ? `+${group.name}` : group.name}</code></span>
+      <span class="choice-group-used mono">${names.join(", ") || t("parameters.none")}</span>
+      ${mine ? html`<${Chip} level="accent">${t("parameters.origin_yours")}<//>` : null}
+      <span class="choice-group-about soft small">${error || option?.about || group.about}</span>
+    </button>
+    <div id=${id} hidden=${!open} class="choice-group-body">${open ? html`<${Options} group=${group} used=${names} mine=${mine}
+      plan=${plan} add=${add} />` : null}</div>
+  </div>`;
+}
+
+function toList(used) {
+  if (Array.isArray(used)) return used;
+  return String(used).replace(/^\[|\]$/g, "").split(",").map((name) => name.trim()).filter(Boolean);
+}
+
+function Options({group, used, mine, plan, add}) {
+  const unfit = plan?.unfit?.[group.name] ?? {};
+  const items = group.options.map((option) => ({
+    value: option.name, title: option.name, about: describeOption(option), reason: unfit[option.name] ?? "",
+  }));
+  if (add) items.unshift({value: "", title: t("parameters.none"), about: t(`parameters.none_${group.name}`)});
+  const pick = add ? (name) => setAdd(group.name, name) : (name) => choose(group.name, name);
+  return html`<div class="stack">
+    ${group.about ? html`<p class="soft small">${group.about}</p>` : null}
+    ${MANY.includes(group.name)
+      ? html`<${ManyOptions} group=${group} items=${items} used=${used} />`
+      : html`<${ChoiceCards} name=${`group-${group.name}`} label=${group.title} items=${items} value=${used[0] ?? ""} onChoose=${pick} />`}
+    ${mine && !add ? html`<p><${Button} class="small" icon="reset" onClick=${() => choose(group.name, null)}>${t("parameters.back_to_default")}<//></p>` : null}
+  </div>`;
+}
+
+// Several options at once, such as callbacks; `none` stands alone.
+function ManyOptions({group, items, used}) {
+  const toggle = (name, on) => {
+    const next = name === "none" ? ["none"] : [...used.filter((one) => one !== "none" && one !== name), ...(on ? [name] : [])];
+    choose(group.name, next.length ? `[${next.join(",")}]` : "none");
+  };
+  return html`<div class="cards" role="group" aria-label=${group.title}>${items.map((item) => html`<label key=${item.value}
+      class=${`card choice ${used.includes(item.value) ? "chosen" : ""}`}>
+    <input type="checkbox" checked=${used.includes(item.value)} onChange=${(event) => toggle(item.value, event.target.checked)} />
+    <span class="choice-text"><span class="choice-title">${item.title}</span><span class="choice-about">${item.about}</span></span>
+  </label>`)}</div>`;
+}

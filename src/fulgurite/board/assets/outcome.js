@@ -1,0 +1,31 @@
+// What comes out of the questions: one sentence about the run, how it fits into the memory, and the two ways on.
+
+import {html} from "./vendor/htm-preact.js";
+import {formatBytes} from "./format.js";
+import {findObstacle} from "./planner.js";
+import {makeHash} from "./router.js";
+import {FindingList} from "./findings.js";
+import {Chip, Notice, Spinner} from "./ui.js";
+
+export function Outcome({t, planned}) {
+  const {plan, error, pending} = planned;
+  const obstacle = findObstacle(planned);
+  return html`<div class="panel outcome stack">
+    <h2>${t("start.outcome")}</h2>
+    ${plan ? html`<p class=${`outcome-sentence ${pending ? "stale" : ""}`} aria-live="polite">${plan.sentence}</p>` : null}
+    ${!plan && pending ? html`<${Spinner} label=${t("start.planning")} />` : null}
+    ${error ? html`<${Notice} level="error" live><p>${obstacle}</p>${error.words ? html`<p><code>${error.words}</code></p>` : null}<//>` : null}
+    ${plan?.memory ? html`<${Fit} t=${t} memory=${plan.memory} />` : null}
+    ${plan && !error ? html`<${FindingList} t=${t} findings=${plan.findings} short />` : null}
+    <p class="line"><a class="button" href=${makeHash("plan")}>${t("start.to_plan")}</a>
+      <a class="button" href=${makeHash("parameters")}>${t("start.to_parameters")}</a></p>
+  </div>`;
+}
+
+const LEVELS = {ok: "ok", tight: "warning", over: "error"};
+
+function Fit({t, memory}) {
+  const facts = {peak: formatBytes(memory.peak), free: formatBytes(memory.free)};
+  return html`<p><${Chip} level=${LEVELS[memory.level]}>${t(`plan.level_${memory.level}`)}<//>
+    <span class="small soft"> ${t("plan.peak_of_free", facts)}</span></p>`;
+}
