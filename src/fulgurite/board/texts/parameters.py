@@ -10,7 +10,7 @@ TEXTS: dict[str, UserMessage] = {
         "Only the parameters of this run. What you leave alone is derived from the model, the data and the machine."
     ),
     "search": message("Search the parameters"),
-    "search_hint": message("learning rate, warmup, 学习率, cutoff_len ..."),
+    "search_hint": message("A name, a word, or another tool's name such as cutoff_len"),
     "only_mine": message("Changed by me ({count})"),
     "choices": message("Options"),
     "none": message("none"),
