@@ -13,8 +13,9 @@ const STATES = {complete: "finished", fail: "failed"};
 export function Sweep({t, sweep}) {
   const names = useMemo(() => [...new Set(sweep.trials.flatMap(({params}) => Object.keys(params ?? {})))], [sweep]);
   const best = sweep.trials.find(({number}) => number === sweep.best);
-  return html`<section class="panel stack sweep" aria-label=${t("runs.sweep.title", {folder: sweep.folder || sweep.name})}>
-    <h2>${t("runs.sweep.title", {folder: sweep.folder || sweep.name})}</h2>
+  const title = t("runs.sweep.title", {folder: sweep.folder || sweep.name});
+  return html`<section class="panel stack sweep" aria-label=${title}>
+    <h2>${title}</h2>
     <p class="soft">${t(`runs.sweep.${sweep.goal === "maximize" ? "maximize" : "minimize"}`, {metric: sweep.metric})}
       ${best && html`${" "}${t("runs.sweep.best", {number: best.number, value: formatMetric(best.value)})}`}</p>
     <div class="sweep-parts">
