@@ -11,11 +11,11 @@ from fulgurite.config.chat_arguments import ChatConfig
 from fulgurite.config.export_arguments import Export
 from fulgurite.errors import ConfigError
 
-COMMANDS = ["train", "plan", "explain", "chat", "export", "runs"]
+COMMANDS = ["train", "plan", "explain", "chat", "export", "runs", "board"]
 
 
 @pytest.mark.parametrize(("word", "answer"), [
-    ("webui", "fulgurite explain --html"), ("sft", "`fulgurite train stage=sft`"), ("merge", "fulgurite export"),
+    ("webui", "`fulgurite board`"), ("sft", "`fulgurite train stage=sft`"), ("merge", "fulgurite export"),
     ("optim.lr=1", "`fulgurite train optim.lr=1 seed=1`"), ("a.yaml", "`fulgurite train a.yaml seed=1`"),
     ("tran", "Did you mean train?"), ("xyzzy", "The commands are train, plan"),
 ])

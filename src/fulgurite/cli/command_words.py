@@ -23,7 +23,7 @@ OTHER_COMMANDS: dict[str, tuple[str, ...]] = {
     "plan": ("check", "dry-run", "dryrun", "dry_run", "estimate", "validate", "memory", "config"),
     "explain": ("doc", "docs", "man", "describe", "what", "info", "guide", "wiki"),
     "explain --search WORD": ("search", "grep"),
-    "explain --html": ("webui", "board", "gui", "ui", "web", "webchat", "page"),
+    "board": ("webui", "gui", "ui", "web", "webchat", "page", "dashboard", "server"),
     "chat run=RUN": ("infer", "inference", "generate", "predict", "talk", "ask", "api", "serve", "test", "eval"),
     "export run=RUN out=FOLDER": ("merge", "save", "upload", "push", "convert-model", "merge-lora", "gguf"),
     "runs": ("list", "ls", "status", "compare", "history", "jobs", "experiments"),
@@ -35,11 +35,6 @@ OTHER_COMMANDS: dict[str, tuple[str, ...]] = {
 def explain_command(word: str, rest: Sequence[str], commands: Sequence[str]) -> ConfigError:
     """Returns the error for a word that is no command, with what to write."""
     known = next((ours for ours, names in OTHER_COMMANDS.items() if word.lower() in names), None)
-    if known == "explain --html":
-        return ConfigError(
-            "There is no command {command}: fulgurite has no page with fields to fill in. `fulgurite explain --html > "
-            "guide.html` writes the guide as a page, and `fulgurite train` trains.", command=word,
-        )
     if known is None and ("=" in word or word.lower().endswith((".yaml", ".yml", ".jsonl", ".json")) or "/" in word):
         known = " ".join(["train", word, *rest])
     if known is not None:

@@ -36,6 +36,7 @@ def describe_overview() -> str:
   fulgurite chat run=RUN                            talk with the trained model
   fulgurite export run=RUN out=FOLDER               a folder that plain transformers loads
   fulgurite runs                                    list and compare runs
+  fulgurite board [FOLDER ...]                      all of this as a page in the browser
 
 Begin with `fulgurite train`, then `fulgurite explain optim.lr`.
 Errors are one line (exit 2); failed training prints the reason (exit 3); Ctrl-C saves first (exit 130), as does SIGTERM

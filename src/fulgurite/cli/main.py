@@ -78,8 +78,15 @@ def _runs(words: list[str]) -> int:
     return runs_main(words)
 
 
+def _board(words: list[str]) -> int:
+    from fulgurite.cli.board import board_main
+
+    return board_main(words)
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train, "plan": _plan, "explain": _explain, "chat": _chat, "export": _export, "runs": _runs,
+    "board": _board,
 }
 
 

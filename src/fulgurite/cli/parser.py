@@ -52,7 +52,7 @@ def _build_parser(language: str) -> tuple[CommandParser, dict[str, CommandParser
     root = CommandParser("fulgurite", text=help.describe_overview)
     root.add_argument("--version", action="version", version=__version__)
     tree = root.add_subparsers(dest="command", parser_class=CommandParser)
-    for add in (_add_train, _add_plan, _add_explain, _add_chat, _add_export, _add_runs):
+    for add in (_add_train, _add_plan, _add_explain, _add_chat, _add_export, _add_runs, _add_board):
         add(tree)
     return root, dict(tree.choices)
 
@@ -78,6 +78,12 @@ def parse(command: str, words: Sequence[str]) -> argparse.Namespace:
             )
     given.words = [*given.words, *rest]
     return given
+
+
+def _read_port(value: str) -> int:
+    if not (value.isascii() and value.isdecimal() and 0 < int(value[:6]) < 65536):
+        raise argparse.ArgumentTypeError(f"{value} is not allowed: a number from 1 to 65535")
+    return int(value)
 
 
 def _one_of(values: Sequence[str]) -> Callable[[str], str]:
@@ -169,3 +175,24 @@ def _add_runs(tree: Any) -> None:
     )))
     _add_words(parser, str(message("a folder, or dir=FOLDER; `runs` if none is given")), "FOLDER")
     parser.add_argument("--json", action="store_true", help=str(message("JSON, for programs")))
+
+
+def _add_board(tree: Any) -> None:
+    parser = tree.add_parser("board", description=str(message(
+        "Serves a page for this machine's browser: choose data, model and parameters, see the plan, start a run and "
+        "watch it, compare runs."
+    )))
+    folders = message("a folder with runs and data, which the page may read; the folder you are in if none is given")
+    _add_words(parser, str(folders), "FOLDER")
+    port = message("the port; the first free one from 7878 if none is given")
+    parser.add_argument("--port", type=_read_port, help=str(port))
+    host = message(
+        "the address to listen at; one that other machines reach needs TLS files and a password in "
+        "FULGURITE_BOARD_PASSWORD"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help=str(host))
+    parser.add_argument("--no-browser", action="store_true", help=str(message("print the address, open no browser")))
+    code = message("let the page start runs whose words run code: plugins, trust_remote_code, a reward in a .py file")
+    parser.add_argument("--allow-code", action="store_true", help=str(code))
+    parser.add_argument("--tls-cert", metavar="FILE", help=str(message("the certificate, as PEM")))
+    parser.add_argument("--tls-key", metavar="FILE", help=str(message("the key of the certificate, as PEM")))

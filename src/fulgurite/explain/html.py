@@ -1,7 +1,8 @@
 """The whole guide as one page: `fulgurite explain --html`; `python -m fulgurite.explain.html [--check]` writes
 docs/guide*.html, and the article's page beside them.
 
-One file, no network: style, script, data and curves are inside. It decides, teaches, and then lists.
+One file, no network: style, script, data and curves are inside. It decides, teaches, and then lists. The board serves
+the same page with style and script as files, because its Content-Security-Policy allows none inside.
 """
 
 from __future__ import annotations
@@ -33,33 +34,38 @@ CHAPTERS = (
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def build_page() -> str:
-    """Returns the page in the language in use."""
+def build_page(linked: bool = False) -> str:
+    """Returns the page in the language in use; `linked`, it loads /assets/guide.css and /assets/guide.js."""
     load_options()
     title = escape(str(message("Fulgurite: the guide to fine-tuning")))
     body = build_decision() + build_chapters() + build_article_section() + build_reference()
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+    style, script = f"<style>{_read_asset('guide.css')}</style>", f"<script>{_read_asset('guide.js')}</script>"
+    if linked:  # the server's header has the policy
+        policy, style = "", '<link rel="stylesheet" href="/assets/guide.css">'
+        script = '<script src="/assets/guide.js"></script>'
     return f"""<!doctype html>
 <html lang="{get_language()}"><head><meta charset="utf-8">\
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{title}</title><style>{_read_asset("guide.css")}</style></head><body>
-{_build_header(title)}
+{policy}<title>{title}</title>{style}</head><body>
+{_build_header(title, linked)}
 <main>
 {body}</main>
 <script type="application/json" id="answers">{build_answers_json()}</script>
-<script>{_read_asset("guide.js")}</script></body></html>
+{script}</body></html>
 """
 
 
-def _build_header(title: str) -> str:
+def _build_header(title: str, linked: bool) -> str:
     other = next(language for language in LANGUAGES if language != get_language())
+    address = f"/guide?lang={other}" if linked else NAMES[other]
     nav = "".join(f'<a href="#{anchor}">{words}</a>' for anchor, words in CHAPTERS)
     hint = escape(str(message("Search: learning_rate, LoRA rank, out of memory …")))
     groups = " ".join(f'<a href="#{g}">{escape(get_group_title(g))}</a>' for g in [*list_all_groups(), "run"])
     none = message("No results. The groups of parameters are:")
     near = message("Nothing has this name. The nearest are:")
     return (
-        f'<header><a class="language" href="{NAMES[other]}" lang="{other}">{"中文" if other == "zh" else "English"}</a>'
+        f'<header><a class="language" href="{address}" lang="{other}">{"中文" if other == "zh" else "English"}</a>'
         f'<h1>{title}</h1><nav>{nav}</nav><div class="js"><input id="ask" type="search" placeholder="{hint}" '
         f'aria-label="{escape(str(message("Search")))}" autocomplete="off"><kbd>/</kbd></div>'
         f'<div id="found" role="status" hidden><p id="near" hidden>{near}</p><ol id="hits"></ol>'

@@ -1,0 +1,63 @@
+"""What the routes of the board share: the roots, the sessions, and the processes that are started when first needed."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fulgurite.board.roots import Roots
+from fulgurite.board.server.session import Sessions
+
+Service = TypeVar("Service")
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+
+
+@dataclass(slots=True)
+class Board:
+    """One board: what it may read, whether words that run code are allowed, and what it keeps.
+
+    `hosts` are the values of the header Host that it answers to; `cache` is a folder of its own with mode 0700.
+    """
+
+    roots: Roots
+    cache: Path
+    sessions: Sessions
+    port: int
+    allow_code: bool = False
+    scheme: str = "http"
+    hosts: frozenset[str] = frozenset()
+    print_address: Callable[[], object] = lambda: None
+    """Prints a new address on the terminal."""
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the server ends: streams end with it."""
+    _services: dict[str, Any] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def get_service(self, name: str, make: Callable[[], Service]) -> Service:
+        """Returns the object of that name (`planner`, `chatter`, ...), which the first call makes."""
+        with self._lock:
+            if name not in self._services:
+                self._services[name] = make()
+            service: Service = self._services[name]
+            return service
+
+    def close(self) -> None:
+        """Calls `close()` of every service that was made and has one."""
+        with self._lock:
+            services = list(self._services.values())
+            self._services.clear()
+        for service in services:
+            if hasattr(service, "close"):
+                service.close()
+
+
+def list_hosts(names: tuple[str, ...], port: int, scheme: str = "http") -> frozenset[str]:
+    """Returns the values of Host for the names of a machine; a browser leaves out the scheme's own port."""
+    hosts = {f"{name.lower()}:{port}" for name in names}
+    if port == (443 if scheme == "https" else 80):
+        hosts |= {name.lower() for name in names}
+    return frozenset(hosts)

@@ -1,0 +1,36 @@
+"""Services are made once, and closed with the board."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.board.server.client import make_board
+
+from fulgurite.board.server.state import list_hosts
+
+
+class Service:
+    """Counts how often it is closed."""
+
+    closed = 0
+
+    def close(self) -> None:
+        """Is called by the board."""
+        self.closed += 1
+
+
+def test_service_is_made_once_and_closed(tmp_path: Path) -> None:
+    board = make_board(tmp_path)
+    service = board.get_service("planner", Service)
+    assert board.get_service("planner", Service) is service
+    board.get_service("plain", object)
+    board.close()
+    board.close()
+    assert service.closed == 1
+    assert board.get_service("planner", Service) is not service
+
+
+def test_own_port_of_a_scheme_may_be_left_out() -> None:
+    assert list_hosts(("A",), 80) == {"a:80", "a"}
+    assert list_hosts(("a",), 443, "https") == {"a:443", "a"}
+    assert list_hosts(("a", "[::1]"), 443) == {"a:443", "[::1]:443"}

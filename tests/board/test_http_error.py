@@ -1,0 +1,13 @@
+"""A refusal with its own HTTP status."""
+
+from __future__ import annotations
+
+import pickle
+
+from fulgurite.board.http_error import HttpError
+from fulgurite.language.message import message
+
+
+def test_status_and_words_survive_a_process_boundary() -> None:
+    error = pickle.loads(pickle.dumps(HttpError(404, message("There is nothing at this address."), "stage=sft")))
+    assert (error.status, error.words, str(error)) == (404, "stage=sft", "There is nothing at this address.")
